@@ -1,0 +1,3 @@
+//! The recon stick: master, peer and laptop tool in one binary. ARCHITECTURE.md has the map and its invariants.
+
+pub mod model;

@@ -1,0 +1,3 @@
+fn main() {
+    println!("recon {}", env!("CARGO_PKG_VERSION"));
+}

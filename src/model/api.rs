@@ -1,0 +1,128 @@
+//! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MacAddr, NodeId, Stage};
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the binary that answers.
+    pub version: String,
+    /// `site` of `recon.toml`.
+    pub site: Option<String>,
+    pub uptime_seconds: u64,
+    pub storage: StorageStatus,
+    /// What is wrong with `recon.toml`, a line each; empty when it was read whole or there is none.
+    pub settings_problems: Vec<String>,
+    pub links: Vec<LinkStatus>,
+    pub nodes_seen: usize,
+    pub nodes_stored: usize,
+    /// Resident memory of the master, from `/proc/self/status`.
+    pub rss_bytes: Option<u64>,
+}
+
+/// Where acknowledged uploads go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StorageStatus {
+    /// True when uploads reach the data partition of the stick; false when they live in memory only.
+    pub durable: bool,
+    /// Block device of the data partition.
+    pub device: Option<String>,
+    /// Why uploads live in memory, and what a person can do about it.
+    pub problem: Option<String>,
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What the master does on one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkMode {
+    /// No carrier.
+    Down,
+    /// Carrier, verdict not reached.
+    Probing,
+    /// Alone: hands out addresses and boot files.
+    Serve,
+    /// Another DHCP server is there: hands out nothing.
+    Silent,
+    /// Another recon master is there.
+    Yield,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    pub name: String,
+    pub mac: MacAddr,
+    pub mode: LinkMode,
+    /// Plain sentence: why this mode.
+    pub reason: String,
+    /// Our address on it while serving, with the prefix length.
+    pub address: Option<String>,
+    /// Foreign servers heard on it.
+    pub foreign: Vec<ForeignServer>,
+}
+
+/// A DHCP server that is not us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignServer {
+    pub address: Ipv4Addr,
+    pub mac: MacAddr,
+    /// It said that it is a recon master.
+    pub recon: bool,
+}
+
+/// One entry of `GET /api/v1/nodes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Known once the agent spoke; before that the node is its MAC.
+    pub id: NodeId,
+    pub macs: Vec<MacAddr>,
+    pub address: Option<Ipv4Addr>,
+    /// Highest rung reached in this run.
+    pub stage: Stage,
+    /// When each rung was first reached, in seconds since the master started.
+    pub stages: Vec<StageTime>,
+    /// Last words of the agent.
+    pub message: Option<String>,
+    /// A failure it reported, with the rung it stands on.
+    pub failure: Option<String>,
+    /// Bytes sent to it, TFTP and HTTP bodies together.
+    pub bytes_sent: u64,
+    /// SHA-256 of the stored upload, in hex.
+    pub stored_sha256: Option<String>,
+    /// One line for a table: vendor, product, serial.
+    pub summary: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageTime {
+    pub stage: Stage,
+    pub at_seconds: f64,
+}
+
+/// `POST /api/v1/nodes/<id>/stage`: a peer says where it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    pub stage: Stage,
+    /// Every port of the machine, so that the master can join what it saw by MAC.
+    #[serde(default)]
+    pub macs: Vec<MacAddr>,
+    #[serde(default)]
+    pub message: Option<String>,
+    #[serde(default)]
+    pub failure: Option<String>,
+}
+
+/// Answer to `PUT /api/v1/nodes/<id>/upload`, sent only after the bytes are durable where `durable` says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stored {
+    pub id: NodeId,
+    pub sha256: String,
+    pub size_bytes: u64,
+    /// False when the master has no data partition and keeps uploads in memory.
+    pub durable: bool,
+}

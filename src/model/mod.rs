@@ -1,0 +1,10 @@
+//! Plain types shared by every layer: parse and format, no I/O, no async runtime.
+
+pub mod api;
+pub mod arch;
+pub mod mac;
+pub mod node;
+
+pub use arch::Arch;
+pub use mac::MacAddr;
+pub use node::{NodeId, Stage};
