@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod model;
+pub mod role;
 pub mod service;
+pub mod sys;

@@ -3,8 +3,8 @@
 pub mod client;
 pub mod leases;
 pub mod logic;
-// pub mod probe;
-// pub mod server;
+pub mod probe;
+pub mod server;
 pub mod wire;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server.
