@@ -93,6 +93,10 @@ impl Ladder {
         };
         let node = &mut self.nodes[index];
         node.reach(report.stage, now);
+        if report.stage < Stage::Off {
+            // It speaks again after it asked for its power to be cut: it was not.
+            node.reached[Stage::Off as usize] = None;
+        }
         if let Some(message) = &report.message {
             node.message = Some(message.chars().take(MAX_MESSAGE_CHARS).collect());
         }
@@ -303,6 +307,16 @@ mod tests {
         let row = &ladder.table()[0];
         assert_eq!((row.stage, row.bytes_sent), (Stage::Seen, 0));
         assert_eq!(row.stored_sha256.as_deref(), Some("ab"));
+    }
+
+    #[test]
+    fn a_machine_that_speaks_after_its_power_off_is_not_off() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Off, &[mac(1)]), 5.0);
+        assert_eq!(ladder.table()[0].stage, Stage::Off);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Collected, &[]), 40.0);
+        assert_eq!(ladder.table()[0].stage, Stage::Collected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub mod bootfiles;
 pub mod dhcp4;
 pub mod dns;
-// pub mod http;
+pub mod http;
 pub mod ipxe;
 pub mod ladder;
-// pub mod tftp;
+pub mod tftp;

@@ -3,19 +3,8 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::MacAddr;
-
-/// An address promised to a machine. Keyed by hardware address, because firmware, iPXE and the booted system send
-/// different client identifiers from one port and must keep one address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    pub mac: MacAddr,
-    pub address: Ipv4Addr,
-    /// Seconds since the epoch.
-    pub expires_unix: u64,
-}
+use crate::model::lease::Lease;
 
 /// Leases of one link.
 #[derive(Debug, Clone)]
