@@ -151,7 +151,8 @@ fn inventory(args: &args::InventoryArgs) -> anyhow::Result<()> {
 }
 
 fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
-    let report = crate::media::collect::collect(&args.source, &args.output, args.force)
+    let options = crate::media::collect::Options { force: args.force };
+    let report = crate::media::collect::collect(&args.source, &args.output, options)
         .with_context(|| format!("collecting from {}", args.source.display()))?;
     print(&format!("{report}\n"))
 }

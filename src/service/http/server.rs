@@ -225,7 +225,10 @@ async fn take(site: &Arc<Site>, client: Ipv4Addr, id: NodeId, request: Request<I
             tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
             let uploads = site.uploads.clone();
             let node = id.clone();
-            let summary = tokio::task::spawn_blocking(move || uploads.summary(&node)).await.ok().flatten();
+            let summary = tokio::task::spawn_blocking(move || {
+                uploads.list_checked().into_iter().find(|stored| stored.id == node)?.summary()
+            });
+            let summary = summary.await.ok().flatten();
             site.ladder().stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
             site.uploads_changed.notify_one();
             json(StatusCode::CREATED, &stored)
