@@ -35,42 +35,54 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Port:
+    """One network port of a guest, and the bridge its cable goes to."""
+
+    mac: str
+    model: str = "virtio-net-pci"
+    boot_index: Optional[int] = None
+    bridge: str = BRIDGE
+
+
+@dataclass(frozen=True)
 class Spec:
     """A guest as a person would order it."""
 
     name: str
-    mac: str
     uuid: str
     serial: str
     firmware: str = "uefi"  # or "bios"
     cpus: int = 2
     memory_mib: int = 1024
-    nic: str = "virtio-net-pci"
-    nic_boot_index: Optional[int] = 0
     bmc: bool = True
+    ports: List[Port] = field(default_factory=list)
     disks: List[Disk] = field(default_factory=list)
-    extra: List[str] = field(default_factory=list)
 
 
 class Machine:
     """A guest under QEMU. Ends with its block; its serial log and NVRAM stay in the work folder."""
 
-    def __init__(self, spec: Spec, namespace: Namespace, folder: Path, accel: str = "tcg,thread=multi") -> None:
+    def __init__(
+        self, spec: Spec, namespace: Namespace, folder: Path, accel: str = "tcg,thread=multi", purpose: str = "serial",
+    ) -> None:
         self.spec = spec
         self.folder = folder
         self._namespace = namespace
         self._accel = accel
+        self._purpose = purpose
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._qmp: Optional[Qmp] = None
         self._console: Optional[Console] = None
-        self._tap: Optional[str] = None
+        self._taps: List[str] = []
         self._boots = 0
         self._changed = threading.Condition()
         self.started_at = 0.0  # monotonic
         self.started_wall = 0.0
         self.shutdown: Optional[Event] = None
         self.nvram = folder / f"{spec.name}.nvram.fd"
-        self.rx_tx = (0, 0)
+        # Bytes on the wire of the first port during the last boot, known once the guest is off.
+        self.guest_sent = 0
+        self.guest_received = 0
 
     def __enter__(self) -> "Machine":
         return self
@@ -89,7 +101,7 @@ class Machine:
         if self._process is not None:
             raise LabError(f"{self.spec.name} already runs")
         self.prepare_nvram()
-        self._tap = self._namespace.add_tap(BRIDGE)
+        self._taps = [self._namespace.add_tap(port.bridge) for port in self.spec.ports]
         ours, theirs = socket.socketpair()
         self._boots += 1
         errors = self.folder / f"{self.spec.name}.qemu.log"
@@ -97,13 +109,12 @@ class Machine:
         self.started_at, self.started_wall = time.monotonic(), time.time()
         with theirs, errors.open("ab") as log:
             self._process = self._namespace.popen(
-                self._command(self._tap, theirs.fileno()), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                self._command(theirs.fileno()), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log, pass_fds=[theirs.fileno()],
             )
         assert self._process.stdout is not None
-        serial = self.folder / f"{self.spec.name}.serial.log"
-        if self._boots > 1:
-            serial = self.folder / f"{self.spec.name}.serial.{self._boots}.log"
+        boot = "" if self._boots == 1 else f".{self._boots}"
+        serial = self.folder / f"{self.spec.name}.{self._purpose}{boot}.log"
         self._console = Console(self._process.stdout, serial, self.spec.name, self.started_at)
         self._qmp = Qmp(ours, self.spec.name)
         self._qmp.on_event = self._on_event
@@ -119,7 +130,7 @@ class Machine:
                 self.shutdown = event
                 self._changed.notify_all()
 
-    def _command(self, tap: str, control: int) -> List[str]:
+    def _command(self, control: int) -> List[str]:
         spec = self.spec
         argv = [
             "qemu-system-x86_64", "-name", spec.name, "-machine", "q35", "-accel", self._accel, "-cpu", "max",
@@ -136,19 +147,20 @@ class Machine:
                 "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.nvram}",
             ]
-        nic = f"{spec.nic},netdev=net0,mac={spec.mac}"
-        if spec.nic_boot_index is not None:
-            nic += f",bootindex={spec.nic_boot_index}"
-        if spec.firmware == "uefi":
-            # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do;
-            # with it, iPXE would answer instead.
-            nic += ",romfile="
-        argv += ["-netdev", f"tap,id=net0,ifname={tap},script=no,downscript=no", "-device", nic]
+        for number, (port, tap) in enumerate(zip(spec.ports, self._taps)):
+            device = f"{port.model},netdev=net{number},mac={port.mac}"
+            if port.boot_index is not None:
+                device += f",bootindex={port.boot_index}"
+            if spec.firmware == "uefi":
+                # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do;
+                # with it, iPXE would answer instead.
+                device += ",romfile="
+            argv += ["-netdev", f"tap,id=net{number},ifname={tap},script=no,downscript=no", "-device", device]
         if spec.bmc:
             argv += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0,ioport=0xca2"]
         for number, disk in enumerate(spec.disks):
             argv += _disk_arguments(number, disk)
-        return argv + spec.extra
+        return argv
 
     @property
     def console(self) -> Console:
@@ -228,10 +240,12 @@ class Machine:
                     pipe.close()
                 except OSError:
                     pass
-        if self._tap is not None:
-            self.rx_tx = self._namespace.counters(self._tap)
-            self._namespace.delete_link(self._tap)
-            self._tap = None
+        for number, tap in enumerate(self._taps):
+            received, sent = self._namespace.counters(tap)
+            if number == 0:
+                self.guest_sent, self.guest_received = received, sent
+            self._namespace.delete_link(tap)
+        self._taps = []
 
 
 def _disk_arguments(number: int, disk: Disk) -> List[str]:

@@ -136,7 +136,8 @@ class Namespace:
 
     def argv(self, argv: Sequence[str]) -> List[str]:
         """The command line that runs a program inside. `ip netns exec` becomes the program, so the pid stays."""
-        return [tools.path_of("ip"), "netns", "exec", self.name, tools.path_of(argv[0]), *argv[1:]]
+        program = argv[0] if "/" in argv[0] else tools.path_of(argv[0])
+        return [tools.path_of("ip"), "netns", "exec", self.name, program, *argv[1:]]
 
     def popen(
         self, argv: Sequence[str], stdin: _Stream = subprocess.DEVNULL, stdout: _Stream = subprocess.DEVNULL,

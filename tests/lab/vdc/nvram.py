@@ -4,8 +4,8 @@ A guest's variable store cannot be compared byte by byte: OVMF writes to it on e
 a changed variable is appended and the old one only marked. So the store is read (EDK2's authenticated variable
 format, see MdeModulePkg/Include/Guid/VariableFormat.h) and the live variables are compared by name and vendor GUID.
 
-FIRMWARE_ONLY lists the variables that OVMF changes by itself. It was learned from control boots without any operating
-system or recon (`run.py nvram-control` repeats them): a change outside this list is the peer's doing.
+FIRMWARE_ONLY lists the variables that OVMF changes by itself on each boot. It was learned from control boots without any
+operating system or recon (`run.py nvram-control` repeats them): a change outside this list is the peer's doing.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import hashlib
 import struct
 import uuid
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Tuple
 
 from .errors import LabError
 
 _FV_NVRAM = uuid.UUID("fff12b8d-7696-4c8b-a985-2747075b4f50").bytes_le
 _AUTH_STORE = uuid.UUID("aaf32c78-947b-439a-a180-2e144ec37792").bytes_le
-_GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _VARIABLE = 0x55AA
 # A variable is live while its state is VAR_ADDED, or VAR_ADDED with an update of it in progress.
 _ADDED = 0x3F
@@ -28,6 +27,11 @@ _IN_DELETED_TRANSITION = 0x3E
 _HEADER = struct.Struct("<HBBIQ16sIII16s")
 
 Key = Tuple[str, str]
+
+FIRMWARE_ONLY: FrozenSet[Key] = frozenset({
+    # The high half of the UEFI monotonic counter, which the firmware raises by one on each boot.
+    ("eb704011-1402-11d3-8e77-00a0c969723b", "MTC"),
+})
 
 
 class Variable(NamedTuple):
@@ -67,10 +71,12 @@ def read(path: Path) -> Dict[Key, Variable]:
     return found
 
 
-def differences(before: Dict[Key, Variable], after: Dict[Key, Variable]) -> List[str]:
-    """Every variable that came, went or changed, in words."""
+def differences(
+    before: Dict[Key, Variable], after: Dict[Key, Variable], ignore: FrozenSet[Key] = FIRMWARE_ONLY,
+) -> List[str]:
+    """Every variable that came, went or changed, in words; but not those that firmware alone changes."""
     said = []
-    for key in sorted(set(before) | set(after)):
+    for key in sorted((set(before) | set(after)) - ignore):
         old, new = before.get(key), after.get(key)
         if old == new:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Dict
@@ -54,21 +53,14 @@ def _copy_into(source: Path, target: Path, offset: int) -> None:
             end = os.lseek(reader.fileno(), at, os.SEEK_HOLE)
             reader.seek(at)
             writer.seek(offset + at)
-            shutil.copyfileobj(_Bounded(reader, end - at), writer, 1 << 20)
+            left = end - at
+            while left > 0:
+                block = reader.read(min(left, 1 << 20))
+                if not block:
+                    return
+                writer.write(block)
+                left -= len(block)
             at = end
-
-
-class _Bounded:
-    """At most so many bytes of a reader."""
-
-    def __init__(self, reader: "object", left: int) -> None:
-        self._read = getattr(reader, "read")
-        self._left = left
-
-    def read(self, size: int) -> bytes:
-        block: bytes = self._read(min(size, self._left))
-        self._left -= len(block)
-        return block
 
 
 def extract_data_partition(stick: Path, target: Path) -> Path:
