@@ -1,0 +1,2 @@
+# shellcheck shell=bash
+# What can be checked of a recipe without building it.
