@@ -44,7 +44,11 @@ base_offers() {
 leap_repos() {
     local version=$1 base=${MIRROR%/} name
     if [ -z "$base" ]; then
-        base=$(cat /etc/zypp/repos.d/*.repo 2>/dev/null | sed -n 's#^baseurl *= *\(.*\)/distribution/leap/.*#\1#p' | head -n 1)
+        for name in /etc/zypp/repos.d/*.repo; do
+            [ -e "$name" ] || continue
+            base=$(sed -n 's#^baseurl *= *\(.*\)/distribution/leap/.*#\1#p;T;q' "$name")
+            [ -z "$base" ] || break
+        done
         [ -n "$base" ] || die "no openSUSE source in this host's zypper settings: give one with --mirror URL (the folder that holds distribution/ and update/)"
     fi
     printf '%s\n' --set-repo "$base/distribution/leap/$version/repo/oss,rpm-md,oss,,false,true"
@@ -80,6 +84,9 @@ create_iso() {
     touch --date "@$STAGE_TIME" "$dir/root/usr/bin/recon"
     # KIWI takes over description and scripts into the tree when it prepares it, but not this file.
     cp "$dir/stage/grub.cfg.template" "$dir/root/image/"
+    # Loader images of an earlier run look for that run's ISO: they must not be taken for prebuilt ones.
+    rm -f "$dir"/root/usr/{lib,share}/grub*/*/{core,eltorito}.img
+    rm -rf "$dir/root/boot/efi/EFI"
     "$KIWI" --debug system create --root "$dir/root" --target-dir "$dir/image"
     made=$(find "$dir/image" -maxdepth 1 -name '*.iso')
     [ -n "$made" ] || die "KIWI ended without an ISO"

@@ -19,7 +19,8 @@ for unit in \
     systemd-networkd.service systemd-networkd.socket systemd-networkd-wait-online.service \
     NetworkManager.service NetworkManager-wait-online.service wicked.service wickedd.service \
     systemd-pstore.service systemd-hibernate-clear.service systemd-boot-random-seed.service \
-    systemd-timesyncd.service systemd-firstboot.service \
+    systemd-timesyncd.service systemd-firstboot.service systemd-sysusers.service systemd-update-done.service \
+    systemd-journal-catalog-update.service systemd-hwdb-update.service ldconfig.service systemd-machine-id-commit.service \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     man-db.timer logrotate.timer; do
     # By link, not by systemctl: an alias that a package left under the same name is replaced as well.
@@ -37,11 +38,12 @@ for modules in /lib/modules/*/; do
     version=$(basename "$modules")
     for file in "$modules"**/*.ko.xz; do xz --decompress "$file"; done
     for file in "$modules"**/*.ko.zst; do zstd --quiet --decompress --rm "$file"; done
-    # Parts that no server peer needs.
-    rm -rf "${modules}kernel/sound" "${modules}kernel/drivers/gpu" "${modules}kernel/drivers/media" \
-        "${modules}kernel/drivers/net/wireless" "${modules}kernel/net/wireless" "${modules}kernel/net/mac80211" \
-        "${modules}kernel/drivers/bluetooth" "${modules}kernel/net/bluetooth" \
-        "${modules}kernel/drivers/net/ethernet/mellanox/mlxsw" "${modules}kernel/drivers/net/ethernet/marvell/prestera"
+    # Parts that no server needs: pictures, sound, radio, sensors of laptops, card readers, external PCIe.
+    for part in sound drivers/{gpu,media,bluetooth,staging,pcmcia,memstick,firewire,thunderbolt,iio,gnss,comedi,accel,isdn,ufs} \
+        drivers/net/{wireless,wwan,ieee802154,can,hamradio,arcnet,fddi,plip} drivers/net/ethernet/mellanox/mlxsw \
+        drivers/net/ethernet/marvell/prestera drivers/net/dsa net/{wireless,mac80211,bluetooth,nfc,ieee802154,mac802154,can,ax25}; do
+        rm -rf "${modules:?}kernel/$part"
+    done
     depmod "$version"
 done
 
@@ -51,13 +53,16 @@ for tree in /lib/firmware /usr/lib/firmware; do
     for part in amdgpu radeon i915 xe nvidia mediatek ath10k ath11k ath12k iwlwifi rtw88 rtw89 rtlwifi rtl_bt brcm cypress \
         dvb-* v4l-* vsc ti-connectivity libertas mrvl/prestera mellanox/mlxsw_* qcom vpu meson amphion cnm rockchip powervr \
         cirrus dsp56k ess korg sb16 yamaha emu intel/vsc intel/ipu* intel/ish intel/ibt-* intel/avs intel/catpt intel/sof* \
-        netronome/flower netronome/bpf netronome/nic-sriov; do
+        netronome/flower netronome/bpf netronome/nic-sriov intel/vpu nxp ti wfx wsm_22.bin vntwusb.fw usbdux*; do
         # shellcheck disable=SC2086 # the entries are patterns
         rm -rf "${tree:?}"/$part
     done
-    find -L "$tree" -xtype l -delete
+    # Links that now lead nowhere.
+    find "$tree" -xtype l -delete
 done
 
 # Files that only the package build left behind.
 rm -rf /var/cache/apt/archives /var/lib/apt/lists /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale
+# KIWI looks for change logs there.
+mkdir -p /usr/share/doc
 rm -f /boot/initrd* /boot/*.old /var/log/*.log /var/log/apt/*

@@ -29,7 +29,6 @@ install() {
     inst_simple "$moddir/recon-peer-generator" /usr/lib/systemd/system-generators/recon-peer-generator
     # shellcheck disable=SC2154
     inst_simple /usr/lib/systemd/system/recon-peer.service "$systemdsystemunitdir/recon-peer.service"
-    inst_simple /usr/lib/systemd/system/recon-peer.target "$systemdsystemunitdir/recon-peer.target"
 
     # Generators that would look for a root, a swap or a hibernation image on the disks of the machine.
     local name
