@@ -32,21 +32,35 @@ make_http() {
     from_iso "$dir/kernel" /boot/x86_64/loader/linux
     from_iso "$dir/initrd" /boot/x86_64/loader/initrd
     ln -f "$ISO" "$dir/recon.iso" || cp "$ISO" "$dir/recon.iso"
-    # Every name is relative to the script itself, wherever it is served from. The kernel line needs a whole URL: cwuri is the one of this script, and whoever
-    # fetches the ISO resolves the dots in it as every HTTP client does.
+    # Every name is relative to the script itself, wherever it is served from. Only the kernel line needs a whole URL: cwuri is
+    # the one of this script, and whoever fetches the ISO resolves the dots in it as every HTTP client does.
     cat >"$dir/boot.ipxe" <<'EOF'
 #!ipxe
 # Boots the recon live image from the folder that this script came from. Nothing in here needs editing.
-echo recon from ${cwuri}
+echo recon: booting from ${cwuri}
 imgfree
-kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.live.ram=1 rd.live.overlay.overlayfs=1 rd.neednet=1 ip=dhcp BOOTIF=01-${net0/mac:hexhyp} console=tty0 console=ttyS0,115200 ||  goto failed
+kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.live.ram=1 rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
 initrd initrd || goto failed
 boot || goto failed
+
 :failed
 echo recon: could not boot from ${cwuri}, trying again in 10 seconds
 sleep 10
 chain ${cwuri}
 EOF
+    # The rest of the kernel line is the one of the stick.
+    from_iso "$dir/grub.cfg" /boot/grub2/grub.cfg
+    sed -i "s#@CMDLINE@#$(kernel_options "$dir/grub.cfg")#" "$dir/boot.ipxe"
+    rm "$dir/grub.cfg"
+}
+
+# kernel_options GRUB-CFG: the kernel line of the first menu entry, without what names kernel and root.
+kernel_options() {
+    awk '$1 == "linux" {
+        for (i = 3; i <= NF; i++)
+            if ($i !~ /^(root=|rd\.live\.image$|rd\.neednet=|\$)/) printf "%s%s", (n++ ? " " : ""), $i
+        exit
+    }' "$1"
 }
 
 make_virtual() {
