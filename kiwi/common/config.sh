@@ -1,0 +1,68 @@
+#!/bin/bash
+# Runs inside the new root tree at the end of KIWI's prepare step, the same script for every recipe.
+# It only removes and disables; everything that is added is a package or a file of the overlay.
+set -euo pipefail
+
+# Nobody logs in with a password, and no identity is baked into the image.
+usermod --password '*' root
+rm -f /etc/ssh/ssh_host_* /root/.ssh/authorized_keys /var/lib/dbus/machine-id /var/lib/systemd/random-seed
+: >/etc/machine-id
+printf 'recon\n' >/etc/hostname
+
+# Units of ours that start by themselves; the consoles come in through getty.target.
+systemctl enable recon.service recon-ssh.path
+systemctl set-default multi-user.target
+
+# Nothing else may listen, write to firmware variables, touch links, or look for file systems to mount.
+for unit in \
+    ssh.service ssh.socket sshd.service sshd.socket smartd.service smartmontools.service \
+    systemd-networkd.service systemd-networkd.socket systemd-networkd-wait-online.service \
+    NetworkManager.service NetworkManager-wait-online.service wicked.service wickedd.service \
+    systemd-pstore.service systemd-hibernate-clear.service systemd-boot-random-seed.service \
+    systemd-timesyncd.service systemd-firstboot.service systemd-sysusers.service systemd-update-done.service \
+    systemd-journal-catalog-update.service systemd-hwdb-update.service ldconfig.service systemd-machine-id-commit.service \
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
+    man-db.timer logrotate.timer; do
+    # By link, not by systemctl: an alias that a package left under the same name is replaced as well.
+    ln -sfn /dev/null "/etc/systemd/system/$unit"
+done
+mkdir -p /etc/systemd/system-generators
+for generator in systemd-gpt-auto-generator systemd-hibernate-resume-generator; do
+    ln -sf /dev/null "/etc/systemd/system-generators/$generator"
+done
+
+# Kernel modules are stored plain: solid compression of initrd and root image packs them better than one by one,
+# and a peer under load unpacks them once instead of module by module.
+shopt -s nullglob globstar
+for modules in /lib/modules/*/; do
+    version=$(basename "$modules")
+    for file in "$modules"**/*.ko.xz; do xz --decompress "$file"; done
+    for file in "$modules"**/*.ko.zst; do zstd --quiet --decompress --rm "$file"; done
+    # Parts that no server needs: pictures, sound, radio, sensors of laptops, card readers, external PCIe.
+    for part in sound drivers/{gpu,media,bluetooth,staging,pcmcia,memstick,firewire,thunderbolt,iio,gnss,comedi,accel,isdn,ufs} \
+        drivers/net/{wireless,wwan,ieee802154,can,hamradio,arcnet,fddi,plip} drivers/net/ethernet/mellanox/mlxsw \
+        drivers/net/ethernet/marvell/prestera drivers/net/dsa net/{wireless,mac80211,bluetooth,nfc,ieee802154,mac802154,can,ax25}; do
+        rm -rf "${modules:?}kernel/$part"
+    done
+    depmod "$version"
+done
+
+# Firmware: what is for graphics, sound, radio, television and switch ASICs goes; NICs and storage controllers stay.
+for tree in /lib/firmware /usr/lib/firmware; do
+    [ -d "$tree" ] || continue
+    for part in amdgpu radeon i915 xe nvidia mediatek ath10k ath11k ath12k iwlwifi rtw88 rtw89 rtlwifi rtl_bt brcm cypress \
+        dvb-* v4l-* vsc ti-connectivity libertas mrvl/prestera mellanox/mlxsw_* qcom vpu meson amphion cnm rockchip powervr \
+        cirrus dsp56k ess korg sb16 yamaha emu intel/vsc intel/ipu* intel/ish intel/ibt-* intel/avs intel/catpt intel/sof* \
+        netronome/flower netronome/bpf netronome/nic-sriov intel/vpu nxp ti wfx wsm_22.bin vntwusb.fw usbdux*; do
+        # shellcheck disable=SC2086 # the entries are patterns
+        rm -rf "${tree:?}"/$part
+    done
+    # Links that now lead nowhere.
+    find "$tree" -xtype l -delete
+done
+
+# Files that only the package build left behind.
+rm -rf /var/cache/apt/archives /var/lib/apt/lists /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale
+# KIWI looks for change logs there.
+mkdir -p /usr/share/doc
+rm -f /boot/initrd* /boot/*.old /var/log/*.log /var/log/apt/*

@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# What can be checked of a recipe without building it.
+
+shell_files() {
+    printf '%s\n' "$TOP/make-recipe-target" "$TOP/.ci/run" "$TOP"/tools/*.sh "$TOP"/kiwi/common/*.sh
+    grep -rlE '^#!.*[ /](ba)?sh$' "$TOP/overlay" "$TOP/kiwi" "$TOP/tests" 2>/dev/null | LC_ALL=C sort
+}
+
+check_shell() {
+    local -a files=()
+    mapfile -t files < <(shell_files | LC_ALL=C sort --unique)
+    step "shellcheck of ${#files[@]} files" shellcheck --external-sources "${files[@]}"
+}
+
+# check_recipe RECIPE: every check is a step, and the first that fails ends the run.
+check_recipe() {
+    local recipe=$1 stage=$TOP/builds/$1/check-stage
+    check_shell
+    step "$recipe: XML is well-formed" xmllint --noout "$TOP/kiwi/$recipe/appliance.kiwi" "$TOP"/kiwi/common/*.xml
+    step "$recipe: staging" make_check_stage "$recipe" "$stage"
+    step "$recipe: KIWI's schema and parser" describe_stage "$recipe" "$stage"
+    step "$recipe: a package for every program" check_programs "$recipe" "$stage/packages"
+    step "$recipe: units" check_units "$recipe" "$stage"
+    step "$recipe: no mirror, key or password in the sources of the image" check_secrets "$recipe"
+    rm -rf "$stage"
+    say "$recipe: check passed"
+}
+
+# The stage as it would be built, with a stand-in where no binary has been built yet.
+make_check_stage() {
+    local RECON=$RECON
+    mkdir -p "$TOP/builds/$1"
+    if [ ! -x "$RECON" ]; then
+        RECON=$TOP/builds/$1/recon-stand-in
+        printf '#!/bin/sh\nexit 0\n' >"$RECON"
+        chmod +x "$RECON"
+    fi
+    make_stage "$1" "$2"
+}
+
+describe_stage() {
+    "$TOP/builds/venv/bin/python" "$TOP/tools/describe.py" "$2" >"$2/packages"
+    wc -l <"$2/packages"
+}
+
+# used_programs: what the sources start, one name a line. Names after #[cfg(test)] are the tests' own.
+used_programs() {
+    sed -nE 's/^Exec[A-Za-z]*=[-@:+!]*([^ ]+).*/\1/p' "$TOP"/services/* | sed 's#.*/##'
+    sed -nE 's/.*(PROGRAM|RUN)\+?="([^ "]+).*/\2/p' "$TOP"/overlay/usr/lib/udev/rules.d/* | sed 's#.*/##'
+    sed -nE 's/^ *(ln|mkdir|cat|cp|mount|modprobe|ip|udevadm) .*/\1/p' "$TOP"/overlay/usr/lib/dracut/modules.d/*/*-generator
+    find "$TOP/src" -name '*.rs' -exec awk 'FNR == 1 { test = 0 } /#\[cfg\(test\)\]/ { test = 1 } !test' {} + |
+        grep -v '^ *//' |
+        grep -oE '(Command::new|(^|[^.a-z_])(run|run_codes|find))\("[A-Za-z0-9_.-]+"' | sed 's/.*"\(.*\)"/\1/' || true
+}
+
+check_programs() {
+    local recipe=$1 packages=$2 column bad=0 program needed debian suse package used
+    case $recipe in
+    debian-*) column=debian ;;
+    suse-*) column=suse ;;
+    *) die "no column for $recipe in kiwi/programs.tsv" ;;
+    esac
+    used=$(used_programs | LC_ALL=C sort --unique)
+    while read -r program; do
+        cut -f1 "$TOP/kiwi/programs.tsv" | grep -xF -- "$program" >/dev/null || {
+            echo "error: $program is started somewhere, but kiwi/programs.tsv names no package for it"
+            bad=1
+        }
+    done <<<"$used"
+    while IFS=$'\t' read -r program needed debian suse; do
+        case $program in '#'* | '') continue ;; esac
+        [ "$column" = debian ] && package=$debian || package=$suse
+        if [ -z "$needed" ] || [ -z "$package" ]; then
+            echo "error: kiwi/programs.tsv: the line of $program is not whole"
+            bad=1
+        fi
+        case $package in
+        =*) ;;
+        *) grep -xF -- "$package" "$packages" >/dev/null || {
+            echo "error: $program needs the package $package, which is not in the list of $recipe"
+            bad=1
+        } ;;
+        esac
+        # Where the image has been built, the program must be in it.
+        if [ -d "$TOP/builds/$recipe/root/usr/bin" ] &&
+            ! [ -e "$TOP/builds/$recipe/root/usr/bin/$program" ] && ! [ -e "$TOP/builds/$recipe/root/usr/sbin/$program" ]; then
+            echo "error: the root tree in builds/$recipe/root has no $program"
+            bad=1
+        fi
+        echo "$program: $package ($needed)"
+    done <"$TOP/kiwi/programs.tsv"
+    return "$bad"
+}
+
+# Each unit starts a subcommand that the binary has; systemd's own verifier reads the units where a root tree exists.
+check_units() {
+    local recipe=$1 stage=$2 word root=$TOP/builds/$1/root
+    while read -r word; do
+        echo "recon $word"
+        "$stage/root/usr/bin/recon" "$word" --help >/dev/null || die "a unit or rule starts 'recon $word', which the binary does not know"
+    done < <({
+        sed -nE 's#^Exec[A-Za-z]*=/usr/bin/recon ([a-z-]+).*#\1#p' "$TOP"/services/*
+        sed -nE 's#.*"/usr/bin/recon ([a-z-]+).*#\1#p' "$TOP"/overlay/usr/lib/udev/rules.d/*
+    } | LC_ALL=C sort --unique)
+    if [ -d "$root/usr/lib/systemd" ] && command -v systemd-analyze >/dev/null; then
+        (
+            cd "$TOP/services" || exit
+            # Instances stand for templates; the verifier wants a file to load.
+            systemd-analyze verify --man=no --generators=no --root="$root" \
+                recon.service recon-peer.service recon-ssh.service recon-ssh.path recon-console@tty1.service recon-write-disk@tty1.service
+        )
+    fi
+}
+
+check_secrets() {
+    local places=("$TOP/overlay" "$TOP/kiwi/common" "$TOP/kiwi/$1" "$TOP/services")
+    if grep -rnE 'PRIVATE KEY|ssh-(rsa|ed25519|dss) AAAA|ecdsa-sha2-[a-z0-9-]+ AAAA|[$](1|2[aby]|5|6|y)[$][./A-Za-z0-9]' "${places[@]}"; then
+        die "key material or a password hash in the sources of the image"
+    fi
+    if grep -rnE '(https?|ftp)://' "${places[@]}"; then
+        die "an address in the sources of the image: package sources come from the host or from --mirror"
+    fi
+    if find "$TOP/overlay" -name 'authorized_keys' -o -name 'ssh_host_*' -o -name 'machine-id' | grep .; then
+        die "a file that must not be in an image"
+    fi
+}

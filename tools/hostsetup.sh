@@ -1,0 +1,139 @@
+# shellcheck shell=bash
+# What the build host must have, and how it is installed. Costs a fraction of a second when nothing is missing.
+
+# packages_for GROUP: names for apt or zypper hosts. Groups: check, build, lab.
+packages_for() {
+    case $PACKAGER/$1 in
+    apt/check) echo python3 python3-venv libxml2-utils shellcheck ;;
+    apt/build) echo gcc rsync squashfs-tools xorriso grub-common grub2-common grub-pc-bin grub-efi-amd64-bin isolinux \
+        mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl ca-certificates kmod fdisk ;;
+    apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
+        bind9-dnsutils tcpdump exfatprogs mtools xorriso python3 procps util-linux ;;
+    zypper/check) echo python3 libxml2-tools ShellCheck ;;
+    zypper/build) echo gcc rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
+        qemu-tools xz zstd curl ca-certificates kmod util-linux ;;
+    zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
+        bind-utils tcpdump exfatprogs mtools xorriso python3 procps util-linux ;;
+    esac
+}
+
+find_packager() {
+    if command -v apt-get >/dev/null; then
+        PACKAGER=apt
+    elif command -v zypper >/dev/null; then
+        PACKAGER=zypper
+    else
+        die "neither apt-get nor zypper found: set-up knows Debian and openSUSE hosts"
+    fi
+}
+
+# missing_packages NAME…: those that are not installed, on one line.
+missing_packages() {
+    local name installed
+    if [ "$PACKAGER" = apt ]; then
+        installed=$(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p')
+        for name in "$@"; do
+            grep -qxF -- "$name" <<<"$installed" || printf '%s ' "$name"
+        done
+    else
+        for name in "$@"; do
+            rpm --quiet -q --whatprovides "$name" || printf '%s ' "$name"
+        done
+    fi
+}
+
+# host_setup GROUP…: installs what those groups need.
+host_setup() {
+    local group missing
+    local -a wanted=()
+    find_packager
+    for group in "$@"; do
+        # shellcheck disable=SC2207 # package names hold no blanks
+        wanted+=($(packages_for "$group"))
+    done
+    missing=$(missing_packages "${wanted[@]}")
+    if [ -n "$missing" ]; then
+        [ "$(id -u)" -eq 0 ] || die "not root, and these packages are missing: $missing"
+        # shellcheck disable=SC2086 # a list of names
+        step "installing on this host: ${missing% }" "install_with_$PACKAGER" $missing
+    fi
+    kiwi_venv
+}
+
+install_with_zypper() {
+    zypper --non-interactive install --no-recommends "$@"
+}
+
+install_with_apt() {
+    export DEBIAN_FRONTEND=noninteractive
+    # An older list may be good enough; only when it is not, or there is none, is the network asked.
+    apt_install "$@" && return 0
+    apt-get update
+    apt_install "$@" && return 0
+    # A package of the backports suite that is already here (qemu-utils, say) may hold its relatives back: then that suite
+    # joins in, from the very source this host uses.
+    add_backports
+    apt-get update
+    local codename
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    apt_install --target-release "$codename-backports" "$@"
+}
+
+apt_install() {
+    apt-get install --yes --no-install-recommends "$@"
+}
+
+add_backports() {
+    local codename uri
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    uri=$(apt_source_uri "$codename")
+    [ -n "$uri" ] || die "no Debian source for $codename in this host's apt settings"
+    cat >/etc/apt/sources.list.d/recon-backports.sources <<EOF
+Types: deb
+URIs: $uri
+Suites: $codename-backports
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+EOF
+}
+
+# apt_source_uri SUITE: the first URI in this host's apt settings that offers the suite, whatever its list format.
+apt_source_uri() {
+    local file
+    for file in /etc/apt/sources.list.d/*.sources; do
+        [ -e "$file" ] || continue
+        awk -v suite="$1" 'function out() { if (hit && uri != "") { sub("/$", "", uri); print uri } hit = 0; uri = "" }
+            /^[[:space:]]*$/ { out(); next }
+            tolower($1) == "uris:" { uri = $2 }
+            tolower($1) == "suites:" { for (i = 2; i <= NF; i++) if ($i == suite) hit = 1 }
+            END { out() }' "$file"
+    done >"${TMPDIR:-/tmp}/recon-uris.$$"
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+        [ -e "$file" ] || continue
+        awk -v suite="$1" '$1 == "deb" { sub(/\[[^]]*\] */, ""); if ($3 == suite) { sub("/$", "", $2); print $2 } }' "$file"
+    done >>"${TMPDIR:-/tmp}/recon-uris.$$"
+    head -n 1 "${TMPDIR:-/tmp}/recon-uris.$$"
+    rm -f "${TMPDIR:-/tmp}/recon-uris.$$"
+}
+
+# KIWI in a venv of its own, made anew when the pinned list changes.
+kiwi_venv() {
+    local want
+    KIWI=$TOP/builds/venv/bin/kiwi-ng
+    want=$(sha256sum <"$TOP/tools/kiwi-requirements.txt")
+    [ -x "$KIWI" ] && [ "$(cat "$TOP/builds/venv/requirements.sum" 2>/dev/null)" = "$want" ] && return 0
+    step "installing KIWI $(sed -n 's/^kiwi==//p' "$TOP/tools/kiwi-requirements.txt") into builds/venv" make_venv "$want"
+}
+
+make_venv() {
+    rm -rf "$TOP/builds/venv"
+    python3 -m venv "$TOP/builds/venv"
+    "$TOP/builds/venv/bin/pip" install --quiet --disable-pip-version-check -r "$TOP/tools/kiwi-requirements.txt"
+    printf '%s\n' "$1" >"$TOP/builds/venv/requirements.sum"
+}
+
+# The binary is built with the Rust toolchain that the person has; distributions' own are too old to install one here.
+need_rust() {
+    [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH
+    need cargo "Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$TOP/Cargo.toml") or newer builds the recon binary"
+}

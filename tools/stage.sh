@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# The folder that KIWI is given: description + overlay + units + binary, the same bytes and times for the same sources.
+
+RECON=$TOP/target/x86_64-unknown-linux-gnu/release/recon
+# Every staged file carries this time, so that packing it again gives the same image.
+STAGE_TIME=1767225600
+
+# One static-pie binary that runs in every image, whatever its C library, and in the initrd.
+build_binary() {
+    cd "$TOP" || return
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target x86_64-unknown-linux-gnu
+}
+
+# make_stage RECIPE DIR
+make_stage() {
+    local recipe=$1 dir=$2
+    rm -rf "$dir"
+    mkdir -p "$dir/root/usr/bin" "$dir/root/usr/lib/systemd/system"
+    cp "$TOP"/kiwi/common/* "$dir/"
+    cp "$TOP/kiwi/$recipe"/* "$dir/"
+    cp -a "$TOP/overlay/." "$dir/root/"
+    # The table in there is for people who read the sources.
+    rm -f "$dir/root/README.md" "$dir/README.md"
+    cp "$TOP"/services/*.service "$TOP"/services/*.path "$dir/root/usr/lib/systemd/system/"
+    cp "$RECON" "$dir/root/usr/bin/recon"
+    # Git keeps no modes but the executable bit; the umask of whoever checked out must not reach the image.
+    chown -R 0:0 "$dir"
+    find "$dir" -type d -exec chmod 755 {} +
+    find "$dir" -type f -perm /111 -exec chmod 755 {} +
+    find "$dir" -type f ! -perm /111 -exec chmod 644 {} +
+    find "$dir" -exec touch --no-dereference --date "@$STAGE_TIME" {} +
+}
+
+# stage_key DIR: hash over names, modes, link targets and contents of the stage, without the binary.
+stage_key() {
+    (
+        cd "$1" || exit
+        find . ! -path ./root/usr/bin/recon -printf '%P %M %l\n' | LC_ALL=C sort
+        find . -type f ! -path ./root/usr/bin/recon -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    ) | sha256sum | cut -d' ' -f1
+}

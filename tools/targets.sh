@@ -1,0 +1,144 @@
+# shellcheck shell=bash
+# What can be made of a recipe. Everything starts from the one ISO.
+
+# name and one line of what it is, in the order people read them
+targets() {
+    cat <<EOF
+target   hybrid live ISO for a USB stick and for network boot
+http     folder that any web server can serve: ISO, kernel, initrd, boot.ipxe
+virtual  raw disk image for a hypervisor, with room for the data partition (--size)
+disk     install medium: a menu writes the live image to the disk that you choose
+check    everything that can be checked of the recipe without building it
+clean    remove what was built of this recipe
+demo     virtual data center on this machine: a stick, peers, the inventory
+test     all tests: cargo, network namespaces, virtual data center
+EOF
+}
+
+target_names() {
+    targets | cut -d' ' -f1
+}
+
+# from_iso FILE PATH-IN-ISO: one file out of the ISO
+from_iso() {
+    rm -f "$1"
+    xorriso -osirrox on -indev "$ISO" -extract "$2" "$1"
+    chmod 644 "$1"
+}
+
+make_http() {
+    local dir=$TOP/builds/$1/http
+    mkdir -p "$dir"
+    from_iso "$dir/kernel" /boot/x86_64/loader/linux
+    from_iso "$dir/initrd" /boot/x86_64/loader/initrd
+    ln -f "$ISO" "$dir/recon.iso" || cp "$ISO" "$dir/recon.iso"
+    # Every name is relative to the script itself, wherever it is served from. Only the kernel line needs a whole URL: cwuri is
+    # the one of this script, and whoever fetches the ISO resolves the dots in it as every HTTP client does.
+    cat >"$dir/boot.ipxe" <<'EOF'
+#!ipxe
+# Boots the recon live image from the folder that this script came from. Nothing in here needs editing.
+echo recon: booting from ${cwuri}
+imgfree
+kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.live.ram=1 rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
+initrd initrd || goto failed
+boot || goto failed
+
+:failed
+echo recon: could not boot from ${cwuri}, trying again in 10 seconds
+sleep 10
+chain ${cwuri}
+EOF
+    # The rest of the kernel line is the one of the stick.
+    from_iso "$dir/grub.cfg" /boot/grub2/grub.cfg
+    sed -i "s#@CMDLINE@#$(kernel_options "$dir/grub.cfg")#" "$dir/boot.ipxe"
+    rm "$dir/grub.cfg"
+}
+
+# kernel_options GRUB-CFG: the kernel line of the first menu entry, without what names kernel and root.
+kernel_options() {
+    awk '$1 == "linux" {
+        for (i = 3; i <= NF; i++)
+            if ($i !~ /^(root=|rd\.live\.image$|rd\.neednet=|\$)/) printf "%s%s", (n++ ? " " : ""), $i
+        exit
+    }' "$1"
+}
+
+make_virtual() {
+    local image=$TOP/builds/$1/recon-$1.raw size=$2
+    rm -f "$image"
+    cp --sparse=always "$ISO" "$image.new"
+    [ "$(numfmt --from=iec "$size")" -gt "$(stat --format=%s "$ISO")" ] || die "--size $size is smaller than the ISO"
+    truncate --size "$size" "$image.new"
+    # The second copy of the partition table belongs at the end of the disk.
+    sgdisk --move-second-header "$image.new"
+    mv "$image.new" "$image"
+}
+
+make_disk() {
+    local image=$TOP/builds/$1/recon-$1-install.iso work=$TOP/builds/$1/disk
+    rm -rf "$work" "$image"
+    mkdir -p "$work"
+    from_iso "$work/grub.cfg" /boot/grub2/grub.cfg
+    sed -i 's/^set default=.*/set default=install/' "$work/grub.cfg"
+    grep -q '^set default=install$' "$work/grub.cfg" || die "the boot menu has no default entry to change"
+    xorriso -indev "$ISO" -outdev "$image.new" -boot_image any replay -map "$work/grub.cfg" /boot/grub2/grub.cfg
+    mv "$image.new" "$image"
+    rm -rf "$work"
+}
+
+clean_recipe() {
+    local dir=$TOP/builds/$1
+    forget_tree "$dir/root"
+    rm -rf --one-file-system "$dir"
+}
+
+run_target() {
+    local recipe=$1 target=$2
+    local dir=$TOP/builds/$recipe
+    mkdir -p "$dir"
+    exec 9>"$TOP/builds/$recipe.lock"
+    flock --nonblock 9 || die "another run is working on $recipe"
+    if [ "$target" = clean ]; then
+        log_to /dev/null
+        step "removing builds/$recipe" clean_recipe "$recipe"
+        return 0
+    fi
+    log_to "$dir/$target.log"
+    case $target in
+    check)
+        host_setup check
+        check_recipe "$recipe"
+        return 0
+        ;;
+    test)
+        host_setup check build lab
+        need_rust
+        run_tests "$recipe"
+        return 0
+        ;;
+    demo) host_setup build lab ;;
+    *) host_setup build ;;
+    esac
+    need_rust
+    [ "$(id -u)" -eq 0 ] || die "KIWI makes a root tree with its owners and device mounts: run this as root"
+    build_iso "$recipe"
+    case $target in
+    target) ;;
+    http)
+        step "laying out the folder for a web server" make_http "$recipe"
+        say "$dir/http: let clients chain boot.ipxe from there"
+        ;;
+    virtual)
+        step "making a raw disk of $DISK_SIZE" make_virtual "$recipe" "$DISK_SIZE"
+        say "$dir/recon-$recipe.raw ($DISK_SIZE, sparse)"
+        ;;
+    disk)
+        step "making the install medium" make_disk "$recipe"
+        say "$dir/recon-$recipe-install.iso ($(size_of "$dir/recon-$recipe-install.iso"))"
+        ;;
+    demo)
+        say "virtual data center:"
+        python3 "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${EXTRA[@]}"
+        ;;
+    esac
+}

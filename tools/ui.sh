@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# How a step looks to the person: one line with its time, everything else in the log, and on failure the lines that matter.
+
+SECONDS=0
+STEP_LOG=/dev/null
+
+die() {
+    printf 'make-recipe-target: %s\n' "$*" >&2
+    exit 1
+}
+
+# A request that cannot be understood: exit status 2, like any other usage error.
+refuse() {
+    printf 'make-recipe-target: %s\n' "$*" >&2
+    exit 2
+}
+
+say() {
+    printf '[%4d s] %s\n' "$SECONDS" "$*"
+    printf '=== [%4d s] %s\n' "$SECONDS" "$*" >>"$STEP_LOG"
+}
+
+# log_to FILE: everything that steps print goes there from now on.
+log_to() {
+    mkdir -p "$(dirname "$1")"
+    STEP_LOG=$1
+    printf '=== %s\n' "$(date -u +'%Y-%m-%d %H:%M:%S UTC')" >"$STEP_LOG"
+}
+
+# step TEXT COMMAND…: runs the command with its output in the log; the line is finished with the time it took.
+step() {
+    local text=$1 begin=$SECONDS from status=0
+    shift
+    from=$(wc -c <"$STEP_LOG" 2>/dev/null || echo 0)
+    printf '=== [%4d s] %s\n' "$SECONDS" "$text" >>"$STEP_LOG"
+    [ -t 1 ] && printf '[%4d s] %s …' "$SECONDS" "$text"
+    # A subshell of its own, with errexit alive in it: `if command` would switch errexit off inside functions.
+    set +e
+    (
+        set -e
+        "$@"
+    ) >>"$STEP_LOG" 2>&1 </dev/null
+    status=$?
+    set -e
+    [ -t 1 ] && printf '\r'
+    if [ "$status" -eq 0 ]; then
+        printf '[%4d s] %s (%d s)\n' "$SECONDS" "$text" "$((SECONDS - begin))"
+        return 0
+    fi
+    printf '[%4d s] %s: failed with status %d\n' "$SECONDS" "$text" "$status"
+    show_failure "$from" >&2
+    exit "$status"
+}
+
+# The lines that matter: whatever looks like an error since the step began, then the end of its output.
+show_failure() {
+    local part
+    part=$(tail -c "+$(($1 + 1))" "$STEP_LOG" | sed 's/\x1b\[[0-9;]*m//g')
+    printf '%s\n' '--- lines that look like the cause:'
+    printf '%s\n' "$part" | grep -aiE '(^|[^a-z])(error|failed|failure|fatal|cannot|unable|no such|not found|denied|E:)([^a-z]|$)' |
+        grep -avE '0 errors|error-|liberror|failed=0' | tail -n 15 | cut -c1-300 || true
+    printf '%s\n' '--- last lines:'
+    printf '%s\n' "$part" | tail -n 12 | cut -c1-300
+    printf -- '--- full log: %s\n' "$STEP_LOG"
+}
+
+# need PROGRAM WHAT-FOR: a missing tool fails with its name.
+need() {
+    command -v "$1" >/dev/null 2>&1 || die "$1 is missing ($2)"
+}
