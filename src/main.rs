@@ -15,7 +15,11 @@ fn main() -> ExitCode {
     };
     // RECON_LOG wins over -v. Libraries speak only when something is wrong.
     let filter = EnvFilter::try_from_env("RECON_LOG").unwrap_or_else(|_| EnvFilter::new(format!("warn,recon={level}")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     match cli::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

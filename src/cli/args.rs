@@ -106,7 +106,10 @@ impl FromStr for LinkArg {
         if name.is_empty() || name.len() > 15 || name.contains('/') {
             return Err(format!("{name:?} is not an interface name"));
         }
-        Ok(LinkArg { name: name.to_owned(), subnet })
+        Ok(LinkArg {
+            name: name.to_owned(),
+            subnet,
+        })
     }
 }
 
@@ -210,8 +213,21 @@ mod tests {
         let link: LinkArg = "veth0=192.168.219.1/24".parse().unwrap();
         assert_eq!(link.name, "veth0");
         assert_eq!(link.subnet.unwrap().server, Ipv4Addr::new(192, 168, 219, 1));
-        assert_eq!("eth0".parse(), Ok(LinkArg { name: "eth0".into(), subnet: None }));
-        for bad in ["", "=10.0.0.1/24", "eth0=10.0.0.1", "eth0=10.0.0.0/24", "eth0=10.0.0.1/31", "averyveryverylongname"] {
+        assert_eq!(
+            "eth0".parse(),
+            Ok(LinkArg {
+                name: "eth0".into(),
+                subnet: None
+            })
+        );
+        for bad in [
+            "",
+            "=10.0.0.1/24",
+            "eth0=10.0.0.1",
+            "eth0=10.0.0.0/24",
+            "eth0=10.0.0.1/31",
+            "averyveryverylongname",
+        ] {
             assert!(bad.parse::<LinkArg>().is_err(), "{bad:?}");
         }
     }

@@ -30,7 +30,10 @@ pub fn run(master: String, tty: Option<PathBuf>) -> anyhow::Result<()> {
             rows: usize::from(rows).max(6),
         });
         // Two rows stay for the hint and the cursor.
-        let room = Size { columns: size.columns - 1, rows: size.rows - 2 };
+        let room = Size {
+            columns: size.columns - 1,
+            rows: size.rows - 2,
+        };
         let mut text = String::new();
         let asked = super::in_runtime(async {
             let (status, nodes) = super::ask(master).await?;
@@ -67,15 +70,23 @@ fn open(tty: Option<&PathBuf>) -> anyhow::Result<(File, File)> {
         Some(path) => path.clone(),
         None => PathBuf::from("/dev/stdin"),
     };
-    let input = OpenOptions::new().read(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let input = OpenOptions::new()
+        .read(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
     let path = tty.cloned().unwrap_or_else(|| PathBuf::from("/dev/stdout"));
-    let output = OpenOptions::new().write(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let output = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
     Ok((input, output))
 }
 
 /// A root shell; leaving it comes back to the screen. There is no password: who stands here can pull the stick as well.
 fn shell(input: &File, output: &File) -> anyhow::Result<()> {
-    (&*output).write_all(b"\r\nA root shell; exit comes back. Internal disks are read-only.\r\n").ok();
+    (&*output)
+        .write_all(b"\r\nA root shell; exit comes back. Internal disks are read-only.\r\n")
+        .ok();
     let started = Command::new("bash")
         .arg("-l")
         .stdin(input.try_clone()?)
@@ -83,7 +94,9 @@ fn shell(input: &File, output: &File) -> anyhow::Result<()> {
         .stderr(output.try_clone()?)
         .status();
     if let Err(error) = started {
-        (&*output).write_all(format!("\r\nno shell: {error}\r\n").as_bytes()).ok();
+        (&*output)
+            .write_all(format!("\r\nno shell: {error}\r\n").as_bytes())
+            .ok();
     }
     Ok(())
 }

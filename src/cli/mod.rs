@@ -49,7 +49,10 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
     let result = runtime.block_on(work);
     // A probe that hangs in the kernel must not keep the process.
     runtime.shutdown_background();
@@ -85,7 +88,9 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         return until(stop, peer_of(line, master)).await;
     }
     if initrd {
-        bail!("the kernel command line names no master (pxeaddr= or recon.master=), so there is nothing to do in the initrd");
+        bail!(
+            "the kernel command line names no master (pxeaddr= or recon.master=), so there is nothing to do in the initrd"
+        );
     }
     let orders = master::Orders {
         links: Choice::Elect,
@@ -98,8 +103,16 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         Ended::Stopped => Ok(()),
         Ended::Yield { master, mac } => {
             say(&format!("recon master {master} is here already: becoming its peer"));
-            let network = peer::Network::BringUp { mac: Some(mac), held: None };
-            let orders = peer::Orders { master, network, poweroff: line.poweroff, token: line.token };
+            let network = peer::Network::BringUp {
+                mac: Some(mac),
+                held: None,
+            };
+            let orders = peer::Orders {
+                master,
+                network,
+                poweroff: line.poweroff,
+                token: line.token,
+            };
             until(stop, peer::run(orders)).await
         }
     }
@@ -108,8 +121,17 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
 async fn peer_of(line: KernelLine, master: std::net::SocketAddrV4) -> anyhow::Result<()> {
     say(&format!("peer of {master}"));
     let held = line.address.map(|(address, prefix)| Held { address, prefix });
-    let network = peer::Network::BringUp { mac: line.boot_mac, held };
-    peer::run(peer::Orders { master, network, poweroff: line.poweroff, token: line.token }).await
+    let network = peer::Network::BringUp {
+        mac: line.boot_mac,
+        held,
+    };
+    peer::run(peer::Orders {
+        master,
+        network,
+        poweroff: line.poweroff,
+        token: line.token,
+    })
+    .await
 }
 
 /// A peer that is done stays as a service, so that the unit shows what it did; a stop ends it at any time.
@@ -125,7 +147,11 @@ async fn until(stop: CancellationToken, work: impl Future<Output = anyhow::Resul
 }
 
 async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
-    let loaders = if args.loaders.is_empty() { links::loader_folders() } else { args.loaders };
+    let loaders = if args.loaders.is_empty() {
+        links::loader_folders()
+    } else {
+        args.loaders
+    };
     let orders = master::Orders {
         links: Choice::Given(args.link.into_iter().map(|link| (link.name, link.subnet)).collect()),
         data: args.data,
@@ -139,7 +165,11 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
 
 fn inventory(args: &args::InventoryArgs) -> anyhow::Result<()> {
     let live = args.root == Path::new("/");
-    let root = if live { probe::Root::live() } else { probe::Root::at(&args.root) };
+    let root = if live {
+        probe::Root::live()
+    } else {
+        probe::Root::at(&args.root)
+    };
     let sources = live.then(|| Arc::new(probe::ThisMachine) as Arc<dyn probe::LiveSources>);
     let options = probe::Options::new(jiff::Timestamp::now().to_string());
     let inventory = probe::collect(&root, sources, &options);
@@ -166,7 +196,11 @@ fn guard(devices: &[String]) -> anyhow::Result<()> {
         .filter(|result| !result.is_safe())
         .map(|result| format!("{}: {:?}", result.device, result.outcome))
         .collect();
-    if open.is_empty() { Ok(()) } else { bail!("not read-only: {}", open.join("; ")) }
+    if open.is_empty() {
+        Ok(())
+    } else {
+        bail!("not read-only: {}", open.join("; "))
+    }
 }
 
 fn status(master: &str) -> anyhow::Result<()> {
@@ -183,10 +217,20 @@ fn status(master: &str) -> anyhow::Result<()> {
 /// Asks a master for everything a screen shows.
 async fn ask(master: std::net::SocketAddrV4) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
     use crate::service::http::client::{Bounds, exchange};
-    let bounds = Bounds { time: std::time::Duration::from_secs(5), answer_bytes: 64 << 20 };
+    let bounds = Bounds {
+        time: std::time::Duration::from_secs(5),
+        answer_bytes: 64 << 20,
+    };
     let get = async |target: &str| {
-        let (status, body) =
-            exchange(master, hyper::Method::GET, target, &[], hyper::body::Bytes::new(), bounds).await?;
+        let (status, body) = exchange(
+            master,
+            hyper::Method::GET,
+            target,
+            &[],
+            hyper::body::Bytes::new(),
+            bounds,
+        )
+        .await?;
         if !status.is_success() {
             bail!("{master} answered {status} to {target}");
         }

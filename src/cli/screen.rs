@@ -13,14 +13,21 @@ pub struct Size {
 impl Default for Size {
     /// No limit of rows: for output that scrolls.
     fn default() -> Self {
-        Size { columns: 80, rows: usize::MAX }
+        Size {
+            columns: 80,
+            rows: usize::MAX,
+        }
     }
 }
 
 /// Everything a person at the master needs to know, most urgent first, within the room there is.
 pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
     let mut lines = Vec::new();
-    let site = status.site.as_deref().map(|site| format!(" at {site}")).unwrap_or_default();
+    let site = status
+        .site
+        .as_deref()
+        .map(|site| format!(" at {site}"))
+        .unwrap_or_default();
     lines.push(format!(
         "recon {}{site}   up {}   seen {}   stored {}",
         status.version,
@@ -38,9 +45,18 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
             storage.device.as_deref().unwrap_or("a folder")
         ),
     });
-    lines.extend(status.settings_problems.iter().map(|problem| format!("SETTINGS: {problem}")));
+    lines.extend(
+        status
+            .settings_problems
+            .iter()
+            .map(|problem| format!("SETTINGS: {problem}")),
+    );
     for link in &status.links {
-        let address = link.address.as_deref().map(|address| format!(" {address}")).unwrap_or_default();
+        let address = link
+            .address
+            .as_deref()
+            .map(|address| format!(" {address}"))
+            .unwrap_or_default();
         let mode = format!("{:?}", link.mode).to_lowercase();
         lines.push(format!("{} {} {mode}{address}: {}", link.name, link.mac, link.reason));
     }
@@ -48,7 +64,10 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
         lines.push("no wired network port was found yet".to_owned());
     }
     lines.push(String::new());
-    lines.push(format!("{:<18}{:<16}{:<10}{:>9}  {}", "NODE", "ADDRESS", "STAGE", "SENT", "WHAT"));
+    lines.push(format!(
+        "{:<18}{:<16}{:<10}{:>9}  {}",
+        "NODE", "ADDRESS", "STAGE", "SENT", "WHAT"
+    ));
     // Machines on their way first: those are the ones to wait for.
     let mut order: Vec<&NodeStatus> = nodes.iter().collect();
     order.sort_by_key(|node| (node.stored_sha256.is_some() && node.stage == Stage::Off, node.stage));
@@ -60,14 +79,23 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
 }
 
 fn row(node: &NodeStatus) -> String {
-    let what = node.failure.as_deref().or(node.message.as_deref()).or(node.summary.as_deref()).unwrap_or("");
+    let what = node
+        .failure
+        .as_deref()
+        .or(node.message.as_deref())
+        .or(node.summary.as_deref())
+        .unwrap_or("");
     // A node of an earlier run is stored without having climbed in this one.
     let stage = match (node.stages.is_empty(), &node.stored_sha256) {
         (true, Some(_)) => "earlier".to_owned(),
         _ => node.stage.to_string(),
     };
     let address = node.address.map(|address| address.to_string()).unwrap_or_default();
-    format!("{:<18}{address:<16}{stage:<10}{:>9}  {what}", short(&node.id), bytes(node.bytes_sent))
+    format!(
+        "{:<18}{address:<16}{stage:<10}{:>9}  {what}",
+        short(&node.id),
+        bytes(node.bytes_sent)
+    )
 }
 
 /// A MAC whole, a UUID by its last group, which differs most between machines of one batch.
@@ -115,7 +143,11 @@ fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest: Vec<char> = line.chars().collect();
     while rest.len() > columns {
-        let break_at = rest[..=columns].iter().rposition(|c| *c == ' ').filter(|at| *at > columns / 3).unwrap_or(columns);
+        let break_at = rest[..=columns]
+            .iter()
+            .rposition(|c| *c == ' ')
+            .filter(|at| *at > columns / 3)
+            .unwrap_or(columns);
         out.push(rest[..break_at].iter().collect());
         let next: Vec<char> = rest[break_at..].iter().copied().skip_while(|c| *c == ' ').collect();
         rest = "    ".chars().chain(next).collect();
@@ -149,7 +181,11 @@ mod tests {
                 mode: LinkMode::Silent,
                 reason: "another DHCP server is here: 10.0.0.1".into(),
                 address: None,
-                foreign: vec![ForeignServer { address: [10, 0, 0, 1].into(), mac, recon: false }],
+                foreign: vec![ForeignServer {
+                    address: [10, 0, 0, 1].into(),
+                    mac,
+                    recon: false,
+                }],
             }],
             nodes_seen: 2,
             nodes_stored: 1,
@@ -174,10 +210,19 @@ mod tests {
 
     #[test]
     fn troubles_are_on_the_screen_and_every_line_fits() {
-        let nodes =
-            [node("4c4c4544-0042-3510-8052-b4c04f4a3232", Stage::Off, true), node("mac-525400000003", Stage::Kernel, false)];
+        let nodes = [
+            node("4c4c4544-0042-3510-8052-b4c04f4a3232", Stage::Off, true),
+            node("mac-525400000003", Stage::Kernel, false),
+        ];
         let text = render(&status(), &nodes, Size { columns: 60, rows: 40 });
-        for word in ["Hall 2", "write-protected", "line 3", "10.0.0.1", "525400000003", "67 MB"] {
+        for word in [
+            "Hall 2",
+            "write-protected",
+            "line 3",
+            "10.0.0.1",
+            "525400000003",
+            "67 MB",
+        ] {
             assert!(text.contains(word), "{word} is missing in\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
@@ -187,8 +232,9 @@ mod tests {
 
     #[test]
     fn a_small_screen_says_what_it_left_out() {
-        let nodes: Vec<NodeStatus> =
-            (0..50).map(|n| node(&format!("mac-5254000000{n:02x}"), Stage::Kernel, false)).collect();
+        let nodes: Vec<NodeStatus> = (0..50)
+            .map(|n| node(&format!("mac-5254000000{n:02x}"), Stage::Kernel, false))
+            .collect();
         let text = render(&status(), &nodes, Size { columns: 80, rows: 25 });
         assert_eq!(text.lines().count(), 25);
         assert!(text.lines().last().unwrap().contains("more lines"));

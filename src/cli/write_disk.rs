@@ -1,3 +1,5 @@
 //! placeholder
 use super::args::WriteDiskArgs;
-pub fn run(_: &WriteDiskArgs) -> anyhow::Result<()> { Ok(()) }
+pub fn run(_: &WriteDiskArgs) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -6,6 +6,7 @@ pub mod inventory;
 pub mod lease;
 pub mod mac;
 pub mod node;
+pub mod slice;
 
 pub use arch::Arch;
 pub use mac::MacAddr;

@@ -35,7 +35,10 @@ pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) ->
     let mut waited = Duration::ZERO;
     loop {
         let links = netif::wired_links(sys).unwrap_or_default();
-        let candidates: Vec<&Link> = links.iter().filter(|link| mac.is_none_or(|mac| link.mac == mac)).collect();
+        let candidates: Vec<&Link> = links
+            .iter()
+            .filter(|link| mac.is_none_or(|mac| link.mac == mac))
+            .collect();
         if let Some(link) = candidates.iter().find(|link| link.carrier) {
             return (*link).clone();
         }
@@ -51,7 +54,10 @@ pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) ->
             match (names.is_empty(), mac) {
                 (true, Some(mac)) => say(&format!("waiting for the port {mac}: no driver has brought it up yet")),
                 (true, None) => say("waiting for a wired network port: no driver has brought one up yet"),
-                (false, _) => say(&format!("waiting for carrier on {}: check cable and switch", names.join(", "))),
+                (false, _) => say(&format!(
+                    "waiting for carrier on {}: check cable and switch",
+                    names.join(", ")
+                )),
             }
         }
     }
@@ -64,7 +70,10 @@ pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
     loop {
         let xid = rand::random();
         if let Some(offer) = ask(&tap, Ask::Discover, link.mac, xid, MessageType::Offer).await? {
-            let request = Ask::Request { server: offer.server, address: offer.held.address };
+            let request = Ask::Request {
+                server: offer.server,
+                address: offer.held.address,
+            };
             if let Some(ack) = ask(&tap, request, link.mac, xid, MessageType::Ack).await? {
                 return Ok(ack.held);
             }
@@ -89,7 +98,17 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
             Err(_) => return Ok(None),
             Ok(received) => received?,
         };
-        let Some(Heard::Server { server, kind, xid: theirs, yours, netmask, .. }) = heard(&buffer) else { continue };
+        let Some(Heard::Server {
+            server,
+            kind,
+            xid: theirs,
+            yours,
+            netmask,
+            ..
+        }) = heard(&buffer)
+        else {
+            continue;
+        };
         if theirs != xid {
             continue;
         }
@@ -98,7 +117,10 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
         }
         if kind == want && !yours.is_unspecified() {
             let prefix = netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8);
-            return Ok(Some(Answer { server, held: Held { address: yours, prefix } }));
+            return Ok(Some(Answer {
+                server,
+                held: Held { address: yours, prefix },
+            }));
         }
     }
 }

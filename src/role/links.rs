@@ -62,7 +62,10 @@ pub struct Shared {
 pub enum Ended {
     Stopped,
     /// Another recon master serves and this machine serves nothing: become its peer, over this port.
-    Yield { master: SocketAddrV4, mac: MacAddr },
+    Yield {
+        master: SocketAddrV4,
+        mac: MacAddr,
+    },
 }
 
 struct Watched {
@@ -143,10 +146,18 @@ impl Keeper {
         let sys = Path::new("/sys");
         let present = match &self.given {
             None => netif::wired_links(sys).context("listing the network links")?,
-            Some(given) => given.iter().filter_map(|(name, _)| netif::link_named(sys, name)).collect(),
+            Some(given) => given
+                .iter()
+                .filter_map(|(name, _)| netif::link_named(sys, name))
+                .collect(),
         };
         let indices: HashSet<u32> = present.iter().map(|link| link.index).collect();
-        let gone: Vec<u32> = self.links.keys().filter(|index| !indices.contains(index)).copied().collect();
+        let gone: Vec<u32> = self
+            .links
+            .keys()
+            .filter(|index| !indices.contains(index))
+            .copied()
+            .collect();
         for index in gone {
             if let Some(mut watched) = self.links.remove(&index) {
                 say(&format!("{}: the port is gone", watched.link.name));
@@ -158,7 +169,9 @@ impl Keeper {
             if !self.links.contains_key(&index) {
                 self.watch(link.clone()).await;
             }
-            let Some(watched) = self.links.get_mut(&index) else { continue };
+            let Some(watched) = self.links.get_mut(&index) else {
+                continue;
+            };
             let carrier = link.carrier;
             watched.link = link;
             let now = clock::run_seconds();
@@ -184,7 +197,12 @@ impl Keeper {
                 return;
             }
         };
-        let (index, listen, sender, end) = (link.index, Arc::clone(&tap), self.sender.clone(), self.listeners.clone());
+        let (index, listen, sender, end) = (
+            link.index,
+            Arc::clone(&tap),
+            self.sender.clone(),
+            self.listeners.clone(),
+        );
         tokio::spawn(async move {
             tokio::select! {
                 () = end.cancelled() => {}
@@ -192,9 +210,22 @@ impl Keeper {
             }
         });
         let election = Election::new(link.mac);
-        let subnet = self.given.iter().flatten().find(|(name, _)| *name == link.name).and_then(|(_, subnet)| *subnet);
-        let watched =
-            Watched { link, election, tap, place: None, subnet, service: None, retry_at: None, problem: None };
+        let subnet = self
+            .given
+            .iter()
+            .flatten()
+            .find(|(name, _)| *name == link.name)
+            .and_then(|(_, subnet)| *subnet);
+        let watched = Watched {
+            link,
+            election,
+            tap,
+            place: None,
+            subnet,
+            service: None,
+            retry_at: None,
+            problem: None,
+        };
         self.links.insert(watched.link.index, watched);
     }
 
@@ -207,21 +238,30 @@ impl Keeper {
         let event = match own {
             // Its own packets, back from a switch, mean nothing.
             Some(other) if other.link.index == index => return,
-            Some(other) => Event::Twin { name: other.link.name.clone(), before: other.link.index < index },
+            Some(other) => Event::Twin {
+                name: other.link.name.clone(),
+                before: other.link.index < index,
+            },
             None => match what {
-                Heard::Server { server, recon, .. } => {
-                    Event::Server(ForeignServer { address: server, mac: from, recon })
-                }
+                Heard::Server { server, recon, .. } => Event::Server(ForeignServer {
+                    address: server,
+                    mac: from,
+                    recon,
+                }),
                 Heard::Probe { mac } => Event::Rival(mac),
             },
         };
-        let Some(watched) = self.links.get_mut(&index) else { return };
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
         let actions = watched.election.on(event, now);
         self.act(index, actions).await;
     }
 
     async fn act(&mut self, index: u32, actions: Vec<Action>) {
-        let Some(watched) = self.links.get_mut(&index) else { return };
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
         for action in actions {
             match action {
                 Action::Probe => {
@@ -244,7 +284,9 @@ impl Keeper {
 
     /// Starts services where they should run and do not; a service that ended by itself is an error of the whole.
     async fn settle(&mut self, index: u32, now: f64) -> anyhow::Result<()> {
-        let Some(watched) = self.links.get_mut(&index) else { return Ok(()) };
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(());
+        };
         if let Some(service) = &mut watched.service
             && let Some(ended) = service.tasks.try_join_next()
         {
@@ -276,10 +318,16 @@ impl Keeper {
             Ok(service) => {
                 watched.problem = None;
                 watched.service = Some(service);
-                say(&format!("{}: serving {}/{}", watched.link.name, subnet.server, subnet.prefix));
+                say(&format!(
+                    "{}: serving {}/{}",
+                    watched.link.name, subnet.server, subnet.prefix
+                ));
             }
             Err(error) => {
-                self.netlink.remove_address(watched.link.index, subnet.server).await.ok();
+                self.netlink
+                    .remove_address(watched.link.index, subnet.server)
+                    .await
+                    .ok();
                 let problem = format!("{error:#}");
                 if watched.problem.as_ref() != Some(&problem) {
                     say(&format!("{}: cannot serve: {problem}; trying again", watched.link.name));
@@ -303,7 +351,10 @@ impl Keeper {
                 LinkMode::Down | LinkMode::Silent => {}
             }
         }
-        candidate.map(|(master, mac)| Ended::Yield { master: SocketAddrV4::new(master, self.shared.http_port), mac })
+        candidate.map(|(master, mac)| Ended::Yield {
+            master: SocketAddrV4::new(master, self.shared.http_port),
+            mac,
+        })
     }
 
     fn publish(&self) {
@@ -324,7 +375,10 @@ impl Keeper {
             (None, Some(_)) => "told to serve".to_owned(),
             (None, None) => watched.election.reason(),
         };
-        let address = watched.subnet.filter(|_| serving).map(|subnet| format!("{}/{}", subnet.server, subnet.prefix));
+        let address = watched
+            .subnet
+            .filter(|_| serving)
+            .map(|subnet| format!("{}/{}", subnet.server, subnet.prefix));
         LinkStatus {
             name: watched.link.name.clone(),
             mac: watched.link.mac,
@@ -369,13 +423,24 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     let dhcp_socket = udp::on_interface(&link.name, 67).with_context(|| bind("DHCP", 67))?;
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let dns_udp = UdpSocket::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
-    let dns_tcp = TcpListener::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
-    let http_listener =
-        TcpListener::bind((address, shared.http_port)).await.with_context(|| bind("HTTP", shared.http_port))?;
+    let dns_tcp = TcpListener::bind((address, 53))
+        .await
+        .with_context(|| bind("DNS", 53))?;
+    let http_listener = TcpListener::bind((address, shared.http_port))
+        .await
+        .with_context(|| bind("HTTP", shared.http_port))?;
 
     let remembered = shared.remembered.iter().cloned();
-    let leases = Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered)));
-    shared.leases.lock().expect("no holder panics").push(Arc::clone(&leases));
+    let leases = Arc::new(Mutex::new(LeaseTable::new(
+        subnet.lease_first,
+        subnet.lease_last,
+        remembered,
+    )));
+    shared
+        .leases
+        .lock()
+        .expect("no holder panics")
+        .push(Arc::clone(&leases));
     let dhcp = dhcp4::server::Server {
         socket: dhcp_socket,
         params: Params {
@@ -390,8 +455,15 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     };
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
-        let nodes = leases.iter().map(|lease| (lease.address, dns::logic::node_label(lease.address))).collect();
-        dns::logic::Names { server: address, prefix: subnet.prefix, nodes }
+        let nodes = leases
+            .iter()
+            .map(|lease| (lease.address, dns::logic::node_label(lease.address)))
+            .collect();
+        dns::logic::Names {
+            server: address,
+            prefix: subnet.prefix,
+            nodes,
+        }
     };
 
     let stop = CancellationToken::new();
@@ -400,7 +472,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     tasks.spawn(named("DHCP", dhcp.run(token.clone())));
     tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
     tasks.spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
-    tasks.spawn(named("HTTP", http::server::run(http_listener, Arc::clone(site), token.clone())));
+    tasks.spawn(named(
+        "HTTP",
+        http::server::run(http_listener, Arc::clone(site), token.clone()),
+    ));
     Ok(Service { stop, tasks, address })
 }
 
@@ -409,7 +484,9 @@ async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()
 }
 
 async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
-    let Some(mut service) = watched.service.take() else { return };
+    let Some(mut service) = watched.service.take() else {
+        return;
+    };
     service.stop.cancel();
     while service.tasks.join_next().await.is_some() {}
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
@@ -419,5 +496,8 @@ async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
 
 /// Folders in which distributions keep network boot programs.
 pub fn loader_folders() -> Vec<PathBuf> {
-    ["/usr/lib/ipxe", "/usr/share/ipxe", "/boot/ipxe"].iter().map(PathBuf::from).collect()
+    ["/usr/lib/ipxe", "/usr/share/ipxe", "/boot/ipxe"]
+        .iter()
+        .map(PathBuf::from)
+        .collect()
 }

@@ -51,7 +51,9 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
     let medium = match medium {
         Ok(medium) => Some(medium),
         Err(error) => {
-            problems.push(format!("no boot medium: {error:#}; machines cannot be booted from here"));
+            problems.push(format!(
+                "no boot medium: {error:#}; machines cannot be booted from here"
+            ));
             None
         }
     };
@@ -78,7 +80,9 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
 
 fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
     match &orders.medium {
-        Some(path) => medium::at(path).with_context(|| format!("looking for kernel and initrd under {}", path.display())),
+        Some(path) => {
+            medium::at(path).with_context(|| format!("looking for kernel and initrd under {}", path.display()))
+        }
         None => medium::of_live_system().context("looking for the boot medium"),
     }
 }
@@ -131,7 +135,7 @@ impl Master {
         let site = Arc::new(Site {
             kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
             initrd: medium.as_ref().map(|medium| medium.initrd.clone()),
-            image: medium.as_ref().and_then(|medium| medium.image.clone()),
+            image: medium.and_then(|medium| medium.image),
             loaders,
             data: storage.folder.clone(),
             uploads: uploads.clone(),
@@ -168,9 +172,18 @@ impl Master {
         let inner = stop.child_token();
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (site, token) = (Arc::clone(&self.site), inner.clone());
-        tasks.spawn(async move { http::server::run(listener, site, token).await.context("the local HTTP service") });
+        tasks.spawn(async move {
+            http::server::run(listener, site, token)
+                .await
+                .context("the local HTTP service")
+        });
         tasks.spawn(keep_tarball(self.tarball(), inner.clone()));
-        tasks.spawn(keep_leases(lease_file, Arc::clone(&self.leases), Arc::clone(&self.leases_changed), inner.clone()));
+        tasks.spawn(keep_leases(
+            lease_file,
+            Arc::clone(&self.leases),
+            Arc::clone(&self.leases_changed),
+            inner.clone(),
+        ));
         let shared = links::Shared {
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
@@ -208,7 +221,13 @@ impl Master {
     async fn close(self) -> anyhow::Result<()> {
         systemd::notify("STOPPING=1");
         let tarball = self.tarball();
-        let Master { storage, site, uploads, builder, .. } = self;
+        let Master {
+            storage,
+            site,
+            uploads,
+            builder,
+            ..
+        } = self;
         let work = tokio::task::spawn_blocking(move || {
             let built = tarball.build();
             // Every holder of an open file on the partition has to be gone before it can be unmounted.
@@ -263,11 +282,18 @@ impl Tarball {
     fn build(&self) -> anyhow::Result<()> {
         let nodes = self.uploads.list();
         let mut builder = self.builder.lock().expect("no holder panics");
-        let built = builder.rebuild(&nodes, &self.out).with_context(|| format!("writing {}", self.out.display()))?;
+        let built = builder
+            .rebuild(&nodes, &self.out)
+            .with_context(|| format!("writing {}", self.out.display()))?;
         for (id, reason) in &built.left_out {
             tracing::warn!(node = %id, reason, "left out of the tarball");
         }
-        tracing::debug!(nodes = built.nodes, bytes = built.size_bytes, reused = built.reused, "tarball written");
+        tracing::debug!(
+            nodes = built.nodes,
+            bytes = built.size_bytes,
+            reused = built.reused,
+            "tarball written"
+        );
         Ok(())
     }
 }
@@ -307,7 +333,12 @@ async fn keep_leases(
         let leases: Vec<_> = {
             let tables = tables.lock().expect("no holder panics");
             let all = tables.iter().flat_map(|table| {
-                table.lock().expect("no holder panics").iter().cloned().collect::<Vec<_>>()
+                table
+                    .lock()
+                    .expect("no holder panics")
+                    .iter()
+                    .cloned()
+                    .collect::<Vec<_>>()
             });
             all.collect()
         };

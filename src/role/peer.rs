@@ -45,10 +45,19 @@ pub enum Network {
     BringUp { mac: Option<MacAddr>, held: Option<Held> },
 }
 
-const QUICK: Bounds = Bounds { time: Duration::from_secs(10), answer_bytes: 1 << 20 };
-const UPLOAD: Bounds = Bounds { time: Duration::from_secs(300), answer_bytes: 1 << 20 };
+const QUICK: Bounds = Bounds {
+    time: Duration::from_secs(10),
+    answer_bytes: 1 << 20,
+};
+const UPLOAD: Bounds = Bounds {
+    time: Duration::from_secs(300),
+    answer_bytes: 1 << 20,
+};
 const MAX_POST_TGZ: usize = 256 << 20;
-const FETCH_POST: Bounds = Bounds { time: Duration::from_secs(600), answer_bytes: MAX_POST_TGZ };
+const FETCH_POST: Bounds = Bounds {
+    time: Duration::from_secs(600),
+    answer_bytes: MAX_POST_TGZ,
+};
 const POST_FOLDER: &str = "/run/recon/post";
 /// A machine that still runs this long after its BMC took the power-off command was not switched off.
 const POWER_DOWN: Duration = Duration::from_secs(30);
@@ -90,7 +99,10 @@ pub fn protect_disks(medium: Option<PathBuf>) {
             let (safe, open): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.is_safe());
             tracing::info!(disks = safe.len(), "internal disks are read-only");
             for result in open {
-                say(&format!("disk {} could not be set read-only: {:?}", result.device, result.outcome));
+                say(&format!(
+                    "disk {} could not be set read-only: {:?}",
+                    result.device, result.outcome
+                ));
             }
         }
         Err(error) => say(&format!("the disks could not be listed to set them read-only: {error}")),
@@ -109,7 +121,9 @@ async fn bring_up(mac: Option<MacAddr>, held: Option<Held>) -> anyhow::Result<()
     let link = address::usable_link(&netlink, Path::new("/sys"), mac).await;
     let held = match held {
         Some(held) => held,
-        None => address::by_dhcp(&link).await.with_context(|| format!("asking for an address on {}", link.name))?,
+        None => address::by_dhcp(&link)
+            .await
+            .with_context(|| format!("asking for an address on {}", link.name))?,
     };
     netlink
         .add_address(link.index, held.address, held.prefix)
@@ -127,7 +141,8 @@ fn pack(inventory: &Inventory, raw: &[(String, Vec<u8>)], results: Option<&post:
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
-        tar.append_data(&mut header, name, bytes).with_context(|| format!("adding {name}"))
+        tar.append_data(&mut header, name, bytes)
+            .with_context(|| format!("adding {name}"))
     };
     add("inventory.json", &serde_json::to_vec_pretty(inventory)?)?;
     for (name, bytes) in raw {
@@ -154,15 +169,32 @@ struct Peer {
 
 impl Peer {
     fn headers(&self) -> Vec<(&'static str, String)> {
-        self.orders.token.iter().map(|token| ("authorization", format!("Bearer {token}"))).collect()
+        self.orders
+            .token
+            .iter()
+            .map(|token| ("authorization", format!("Bearer {token}")))
+            .collect()
     }
 
     /// Tells the master how far this machine is. One try: the next report or the upload tells it as well.
     async fn report(&self, stage: Stage, message: Option<String>, failure: Option<String>) {
-        let report = StageReport { stage, macs: self.macs.clone(), message, failure };
+        let report = StageReport {
+            stage,
+            macs: self.macs.clone(),
+            message,
+            failure,
+        };
         let Ok(body) = serde_json::to_vec(&report) else { return };
         let target = format!("/api/v1/nodes/{}/stage", self.id);
-        let sent = exchange(self.orders.master, Method::POST, &target, &self.headers(), body.into(), QUICK).await;
+        let sent = exchange(
+            self.orders.master,
+            Method::POST,
+            &target,
+            &self.headers(),
+            body.into(),
+            QUICK,
+        )
+        .await;
         match sent {
             Ok((status, _)) if status.is_success() => {}
             Ok((status, _)) => tracing::warn!(%status, %stage, "the master did not take a stage report"),
@@ -174,8 +206,15 @@ impl Peer {
     async fn workload(&self) -> Option<post::Results> {
         let mut tries = 0;
         let archive = loop {
-            let got =
-                exchange(self.orders.master, Method::GET, "/post.tgz", &self.headers(), Bytes::new(), FETCH_POST).await;
+            let got = exchange(
+                self.orders.master,
+                Method::GET,
+                "/post.tgz",
+                &self.headers(),
+                Bytes::new(),
+                FETCH_POST,
+            )
+            .await;
             match got {
                 Ok((StatusCode::NOT_FOUND, _)) => return None,
                 Ok((StatusCode::OK, body)) => break body.to_vec(),
@@ -185,21 +224,31 @@ impl Peer {
                 }
                 Err(error) => {
                     let wait = retry::wait(tries, rand::random());
-                    say(&format!("waiting for the master: {error}; next try in {} s", wait.as_secs().max(1)));
+                    say(&format!(
+                        "waiting for the master: {error}; next try in {} s",
+                        wait.as_secs().max(1)
+                    ));
                     tokio::time::sleep(wait).await;
                     tries += 1;
                 }
             }
         };
         say(&format!("running post.sh of the site ({} bytes packed)", archive.len()));
-        let environment = [("RECON_NODE", self.id.to_string()), ("RECON_MASTER", format!("http://{}", self.orders.master))];
+        let environment = [
+            ("RECON_NODE", self.id.to_string()),
+            ("RECON_MASTER", format!("http://{}", self.orders.master)),
+        ];
         let results = post::run(archive, Path::new(POST_FOLDER), &environment, post::Bounds::default()).await;
         match &results.status {
             status if status.succeeded => say("post.sh succeeded"),
             status => say(&format!(
                 "post.sh failed: exit code {:?}{}; recorded, going on",
                 status.exit_code,
-                status.problems.iter().map(|problem| format!("; {problem}")).collect::<String>()
+                status
+                    .problems
+                    .iter()
+                    .map(|problem| format!("; {problem}"))
+                    .collect::<String>()
             )),
         }
         Some(results)
@@ -214,7 +263,15 @@ impl Peer {
         let target = format!("/api/v1/nodes/{}/upload", self.id);
         let mut tries = 0;
         loop {
-            let sent = exchange(self.orders.master, Method::PUT, &target, &headers, upload.clone(), UPLOAD).await;
+            let sent = exchange(
+                self.orders.master,
+                Method::PUT,
+                &target,
+                &headers,
+                upload.clone(),
+                UPLOAD,
+            )
+            .await;
             let problem = match sent {
                 Ok((StatusCode::CREATED, body)) => {
                     let stored: Option<crate::model::api::Stored> = serde_json::from_slice(&body).ok();
@@ -227,7 +284,10 @@ impl Peer {
                 Err(error) => error.to_string(),
             };
             let wait = retry::wait(tries, rand::random());
-            say(&format!("waiting to store the inventory: {problem}; next try in {} s", wait.as_secs().max(1)));
+            say(&format!(
+                "waiting to store the inventory: {problem}; next try in {} s",
+                wait.as_secs().max(1)
+            ));
             tokio::time::sleep(wait).await;
             tries = tries.saturating_add(1);
         }
@@ -240,7 +300,15 @@ impl Peer {
         }
         let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
         let target = format!("/api/v1/policy?mac={mac}&uuid={}", self.uuid.as_deref().unwrap_or(""));
-        let asked = exchange(self.orders.master, Method::GET, &target, &self.headers(), Bytes::new(), QUICK).await;
+        let asked = exchange(
+            self.orders.master,
+            Method::GET,
+            &target,
+            &self.headers(),
+            Bytes::new(),
+            QUICK,
+        )
+        .await;
         asked
             .ok()
             .and_then(|(_, body)| serde_json::from_slice::<Policy>(&body).ok())
@@ -249,17 +317,24 @@ impl Peer {
     }
 
     async fn end(&self, durable: bool) {
-        let stored = if durable { "stored" } else { "stored in the master's memory only" };
+        let stored = if durable {
+            "stored"
+        } else {
+            "stored in the master's memory only"
+        };
         match self.policy().await {
             PowerOff::Never => {
                 say(&format!("{stored}; this machine stays up"));
-                self.report(Stage::Collected, Some(format!("{stored}, stays up")), None).await;
+                self.report(Stage::Collected, Some(format!("{stored}, stays up")), None)
+                    .await;
             }
             PowerOff::Acpi => {
                 say(&format!("{stored}; powering off"));
-                self.report(Stage::Off, Some("powering off by ACPI".to_owned()), None).await;
+                self.report(Stage::Off, Some("powering off by ACPI".to_owned()), None)
+                    .await;
                 if let Err(error) = power::off().await {
-                    self.stays(&format!("{stored}, power-off failed: {error}: power off by hand")).await;
+                    self.stays(&format!("{stored}, power-off failed: {error}: power off by hand"))
+                        .await;
                 }
             }
             PowerOff::Ipmi => self.end_by_ipmi(stored).await,
@@ -277,13 +352,21 @@ impl Peer {
             Err(error) => return self.stays(&format!("{stored}, BMC: {error}: power off by hand")).await,
         };
         say(&format!("{stored}; powering off by IPMI"));
-        self.report(Stage::Off, Some("powering off by IPMI".to_owned()), None).await;
+        self.report(Stage::Off, Some("powering off by IPMI".to_owned()), None)
+            .await;
         let asked = tokio::task::spawn_blocking(move || bmc.power_off()).await;
         if let Ok(Err(error)) = asked {
-            return self.stays(&format!("{stored}, BMC refused to power off: {error}: power off by hand")).await;
+            return self
+                .stays(&format!(
+                    "{stored}, BMC refused to power off: {error}: power off by hand"
+                ))
+                .await;
         }
         tokio::time::sleep(POWER_DOWN).await;
-        self.stays(&format!("{stored}, the BMC took the power-off but the machine still runs: power off by hand")).await;
+        self.stays(&format!(
+            "{stored}, the BMC took the power-off but the machine still runs: power off by hand"
+        ))
+        .await;
     }
 
     async fn stays(&self, sentence: &str) {

@@ -68,7 +68,10 @@ pub async fn run(archive: Vec<u8>, folder: &Path, environment: &[(&str, String)]
         Err(error) => problems.push(format!("unpacking post.tgz: {error}")),
         Ok(()) => match script(folder, &result, environment, bounds, &mut output).await {
             Ok(Some(code)) => exit_code = Some(code),
-            Ok(None) => problems.push(format!("post.sh was ended after {} s or by a signal", bounds.run.as_secs())),
+            Ok(None) => problems.push(format!(
+                "post.sh was ended after {} s or by a signal",
+                bounds.run.as_secs()
+            )),
             Err(error) => problems.push(format!("running post.sh: {error}")),
         },
     }
@@ -77,7 +80,12 @@ pub async fn run(archive: Vec<u8>, folder: &Path, environment: &[(&str, String)]
     }
     let files = gather(&result, bounds.result_bytes, &mut problems);
     let duration_seconds = started.elapsed().as_secs_f64();
-    let status = Status { succeeded: exit_code == Some(0), exit_code, problems, duration_seconds };
+    let status = Status {
+        succeeded: exit_code == Some(0),
+        exit_code,
+        problems,
+        duration_seconds,
+    };
     Results { status, output, files }
 }
 
@@ -116,7 +124,10 @@ async fn script(
     output: &mut Vec<u8>,
 ) -> io::Result<Option<i32>> {
     if !folder.join("post.sh").is_file() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "post.tgz holds no post.sh at its top"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "post.tgz holds no post.sh at its top",
+        ));
     }
     let (reader, writer) = io::pipe()?;
     let mut child = tokio::process::Command::new("sh")
@@ -173,20 +184,27 @@ fn gather(result: &Path, limit: u64, problems: &mut Vec<String>) -> Vec<(String,
     let mut left = limit;
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(result.join(&folder)) else { continue };
+        let Ok(entries) = std::fs::read_dir(result.join(&folder)) else {
+            continue;
+        };
         let mut entries: Vec<_> = entries.flatten().collect();
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let name = folder.join(entry.file_name());
-            let (Ok(kind), Some(text)) = (entry.file_type(), name.to_str()) else { continue };
+            let (Ok(kind), Some(text)) = (entry.file_type(), name.to_str()) else {
+                continue;
+            };
             if kind.is_dir() {
                 folders.push(name);
             } else if kind.is_file() {
                 let mut bytes = Vec::new();
-                let read = std::fs::File::open(entry.path()).and_then(|file| file.take(left + 1).read_to_end(&mut bytes));
+                let read =
+                    std::fs::File::open(entry.path()).and_then(|file| file.take(left + 1).read_to_end(&mut bytes));
                 match read {
                     Ok(_) if bytes.len() as u64 > left => {
-                        problems.push(format!("result/{text} and what follows was left out: over {limit} bytes"));
+                        problems.push(format!(
+                            "result/{text} and what follows was left out: over {limit} bytes"
+                        ));
                         return files;
                     }
                     Ok(_) => {
@@ -221,7 +239,13 @@ mod tests {
 
     async fn run_script(files: &[(&str, &str)], bounds: Bounds) -> Results {
         let dir = tempfile::tempdir().unwrap();
-        run(archive(files), &dir.path().join("post"), &[("RECON_NODE", "mac-1".into())], bounds).await
+        run(
+            archive(files),
+            &dir.path().join("post"),
+            &[("RECON_NODE", "mac-1".into())],
+            bounds,
+        )
+        .await
     }
 
     #[tokio::test]
@@ -243,10 +267,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_script_that_hangs_is_ended_with_its_children() {
-        let bounds = Bounds { run: Duration::from_millis(300), ..Bounds::default() };
+        let bounds = Bounds {
+            run: Duration::from_millis(300),
+            ..Bounds::default()
+        };
         let results = run_script(&[("post.sh", "echo on; (sleep 60 &) ; sleep 60")], bounds).await;
         assert!(!results.status.succeeded);
-        assert!(results.status.problems[0].contains("ended after"), "{:?}", results.status);
+        assert!(
+            results.status.problems[0].contains("ended after"),
+            "{:?}",
+            results.status
+        );
         assert!(results.status.duration_seconds < 20.0);
     }
 
@@ -263,7 +294,11 @@ mod tests {
             (vec![("readme", "x")], "no post.sh"),
         ] {
             let results = run_script(&files, Bounds::default()).await;
-            assert!(results.status.problems.join(" ").contains(word), "{word}: {:?}", results.status);
+            assert!(
+                results.status.problems.join(" ").contains(word),
+                "{word}: {:?}",
+                results.status
+            );
         }
         let dir = tempfile::tempdir().unwrap();
         let results = run(b"not gzip".to_vec(), &dir.path().join("p"), &[], Bounds::default()).await;
@@ -273,10 +308,21 @@ mod tests {
     #[tokio::test]
     async fn every_bound_holds() {
         let big = "x".repeat(5000);
-        let small = Bounds { unpacked_bytes: 4000, ..Bounds::default() };
+        let small = Bounds {
+            unpacked_bytes: 4000,
+            ..Bounds::default()
+        };
         let results = run_script(&[("post.sh", "exit 0"), ("big", &big)], small).await;
-        assert!(results.status.problems[0].contains("4000 bytes"), "{:?}", results.status);
-        let chatty = Bounds { output_bytes: 100, result_bytes: 10, ..Bounds::default() };
+        assert!(
+            results.status.problems[0].contains("4000 bytes"),
+            "{:?}",
+            results.status
+        );
+        let chatty = Bounds {
+            output_bytes: 100,
+            result_bytes: 10,
+            ..Bounds::default()
+        };
         let script = "yes | head -c 10000; yes | head -c 50 > $RECON_RESULT/z; echo 1 > $RECON_RESULT/a";
         let results = run_script(&[("post.sh", script)], chatty).await;
         assert_eq!(results.output.len(), 100);

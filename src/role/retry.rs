@@ -15,7 +15,10 @@ mod tests {
 
     #[test]
     fn grows_from_one_second_to_a_minute() {
-        let waits: Vec<f64> = [0, 1, 2, 5, 6, 7, u32::MAX].iter().map(|tries| wait(*tries, 0.0).as_secs_f64()).collect();
+        let waits: Vec<f64> = [0, 1, 2, 5, 6, 7, u32::MAX]
+            .iter()
+            .map(|tries| wait(*tries, 0.0).as_secs_f64())
+            .collect();
         assert_eq!(waits, [1.0, 2.0, 4.0, 32.0, 60.0, 60.0, 60.0]);
         assert_eq!(wait(6, 1.0).as_secs_f64(), 45.0);
         assert_eq!(wait(0, 1.0).as_secs_f64(), 1.0);

@@ -28,7 +28,13 @@ impl Storage {
     /// A folder given by hand, which counts as durable.
     pub fn folder(folder: PathBuf) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
-        Ok(Storage { folder, durable: true, partition: None, problem: None, notices: Vec::new() })
+        Ok(Storage {
+            folder,
+            durable: true,
+            partition: None,
+            problem: None,
+            notices: Vec::new(),
+        })
     }
 
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
@@ -54,14 +60,23 @@ impl Storage {
             "{why}. Uploads are kept in memory only: fetch http://recon/export/recon-inventory.tar.gz before power-off"
         );
         let folder = PathBuf::from(MEMORY);
-        Ok(Storage { folder, durable: false, partition: None, problem: Some(problem), notices: Vec::new() })
+        Ok(Storage {
+            folder,
+            durable: false,
+            partition: None,
+            problem: Some(problem),
+            notices: Vec::new(),
+        })
     }
 
     pub fn status(&self) -> StorageStatus {
         let space = mount::space(&self.folder).ok();
         StorageStatus {
             durable: self.durable,
-            device: self.partition.as_ref().map(|partition| partition.device.display().to_string()),
+            device: self
+                .partition
+                .as_ref()
+                .map(|partition| partition.device.display().to_string()),
             problem: self.problem.clone(),
             free_bytes: space.as_ref().map_or(0, |space| space.free_bytes),
             total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),

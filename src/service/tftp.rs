@@ -85,6 +85,8 @@ impl Handler for Loaders {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_LOADER_BYTES).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?
+        .take(MAX_LOADER_BYTES)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -11,7 +11,10 @@ use super::clock;
 static CONSOLES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     // tty0 is whichever virtual terminal is in front.
-    active.split_ascii_whitespace().map(|name| PathBuf::from("/dev").join(name)).collect()
+    active
+        .split_ascii_whitespace()
+        .map(|name| PathBuf::from("/dev").join(name))
+        .collect()
 });
 
 /// Says one line. Consoles that cannot be written are passed over: words must never stop the work.

@@ -1,16 +1,18 @@
 //! The medium this system booted from: where its kernel, initrd and image are.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::media::iso9660;
+use crate::model::slice::Slice;
 
 /// Kernel, initrd and image, as they lie on the boot medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Medium {
-    pub kernel: PathBuf,
-    pub initrd: PathBuf,
-    /// File or block device that starts with the ISO image, and the image's length in bytes.
-    pub image: Option<(PathBuf, u64)>,
+    pub kernel: Slice,
+    pub initrd: Slice,
+    pub image: Option<Slice>,
     /// Whole disk that holds the image, if it is one: `/dev/sda`.
     pub disk: Option<PathBuf>,
 }
@@ -18,7 +20,9 @@ pub struct Medium {
 /// Where dracut's dmsquash-live mounts the medium.
 pub const LIVE_MOUNT: &str = "/run/initramfs/live";
 /// KIWI's folder on the medium.
-const LOADER_DIR: &str = "boot/x86_64/loader";
+const LOADER_DIR: [&str; 3] = ["boot", "x86_64", "loader"];
+const KERNEL: &str = "linux";
+const INITRD: &str = "initrd";
 
 /// Looks for the medium of a live system.
 ///
@@ -32,61 +36,71 @@ pub fn of_live_system() -> io::Result<Medium> {
             format!("nothing is mounted at {LIVE_MOUNT}: not a live system"),
         )
     })?;
-    let mut medium = at(Path::new(LIVE_MOUNT))?;
     let device = PathBuf::from(source);
-    medium.disk = whole_disk(Path::new("/sys"), &device);
+    let disk = whole_disk(Path::new("/sys"), &device);
+    let mut medium = in_folder(Path::new(LIVE_MOUNT))?;
     // The image starts with its disk, or the mounted device is the image (a loop device over a file in memory).
-    let candidates = medium.disk.iter().chain([&device]);
-    medium.image = candidates
-        .filter_map(|path| Some((path.clone(), image_length(path).ok()?)))
-        .next();
+    medium.image = disk.iter().chain([&device]).find_map(|path| whole_image(path).ok());
+    medium.disk = disk;
     Ok(medium)
 }
 
-/// A medium given by hand: a folder laid out like the image, optionally with the image itself as `recon.iso`.
-pub fn at(folder: &Path) -> io::Result<Medium> {
-    let loader = folder.join(LOADER_DIR);
-    let (kernel, initrd) = (loader.join("linux"), loader.join("initrd"));
-    for path in [&kernel, &initrd] {
-        if !path.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("the boot medium has no {}", path.display()),
-            ));
-        }
-    }
-    let iso = folder.join("recon.iso");
-    let image = image_length(&iso).ok().map(|length| (iso, length));
+/// A medium given by hand: an ISO image, a device that starts with one, or a folder laid out like one.
+pub fn at(path: &Path) -> io::Result<Medium> {
+    if path.is_dir() { in_folder(path) } else { in_image(path) }
+}
+
+fn in_folder(folder: &Path) -> io::Result<Medium> {
+    let file = |name: &str| {
+        let path = folder.join(LOADER_DIR.iter().collect::<PathBuf>()).join(name);
+        let length = std::fs::metadata(&path)
+            .map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("the boot medium has no {}: {error}", path.display()),
+                )
+            })?
+            .len();
+        Ok::<_, io::Error>(Slice {
+            path,
+            offset: 0,
+            length,
+        })
+    };
     Ok(Medium {
-        kernel,
-        initrd,
-        image,
+        kernel: file(KERNEL)?,
+        initrd: file(INITRD)?,
+        image: None,
         disk: None,
     })
 }
 
-/// Length of an ISO 9660 image from its primary volume descriptor (ECMA-119 §8.4): volume space size times logical
-/// block size.
-pub fn image_length(path: &Path) -> io::Result<u64> {
-    let mut descriptor = [0; 132];
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(16 * 2048))?;
-    file.read_exact(&mut descriptor)?;
-    image_length_of(&descriptor).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{} is not an ISO image", path.display()),
-        )
+fn in_image(path: &Path) -> io::Result<Medium> {
+    let image = File::open(path)?;
+    let file = |name: &str| {
+        let [a, b, c] = LOADER_DIR;
+        let extent = iso9660::find(&image, &[a, b, c, name])?;
+        Ok::<_, io::Error>(Slice {
+            path: path.to_owned(),
+            offset: extent.offset,
+            length: extent.length,
+        })
+    };
+    Ok(Medium {
+        kernel: file(KERNEL)?,
+        initrd: file(INITRD)?,
+        image: Some(whole_image(path)?),
+        disk: None,
     })
 }
 
-fn image_length_of(descriptor: &[u8; 132]) -> Option<u64> {
-    if descriptor[..7] != *b"\x01CD001\x01" {
-        return None;
-    }
-    let blocks = u32::from_le_bytes(descriptor[80..84].try_into().ok()?);
-    let block_bytes = u16::from_le_bytes(descriptor[128..130].try_into().ok()?);
-    Some(u64::from(blocks) * u64::from(block_bytes)).filter(|length| *length > 0)
+fn whole_image(path: &Path) -> io::Result<Slice> {
+    let length = iso9660::image_length(&File::open(path)?)?;
+    Ok(Slice {
+        path: path.to_owned(),
+        offset: 0,
+        length,
+    })
 }
 
 /// Source of a mount point in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); the last mount wins.
@@ -127,23 +141,6 @@ mod tests {
         assert_eq!(mount_source(text, LIVE_MOUNT), Some("/dev/sda1"));
         assert_eq!(mount_source(text, "/data"), None);
         assert_eq!(mount_source("short line\n", LIVE_MOUNT), None);
-    }
-
-    #[test]
-    fn the_image_says_how_long_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.iso");
-        let mut bytes = vec![0u8; 16 * 2048 + 132];
-        bytes[32768..32775].copy_from_slice(b"\x01CD001\x01");
-        bytes[32848..32852].copy_from_slice(&1000u32.to_le_bytes());
-        bytes[32896..32898].copy_from_slice(&2048u16.to_le_bytes());
-        std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(image_length(&path).unwrap(), 2_048_000);
-        bytes[32768] = 2;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(image_length(&path).is_err());
-        std::fs::write(&path, b"short").unwrap();
-        assert!(image_length(&path).is_err());
     }
 
     #[test]

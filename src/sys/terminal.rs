@@ -15,7 +15,11 @@ pub fn size(fd: RawFd) -> Option<(u16, u16)> {
 
 /// Waits until there is something to read, or for `limit`.
 pub fn readable(fd: RawFd, limit: Duration) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one pollfd is passed, and its count says so.
     unsafe { libc::poll(&mut poll, 1, milliseconds) > 0 }

@@ -43,21 +43,33 @@ pub async fn exchange(
     let stream = match connecting.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(ClientError::Connect(master, error.to_string())),
-        Err(_) => return Err(ClientError::Connect(master, format!("nothing within {} s", CONNECT.as_secs()))),
+        Err(_) => {
+            return Err(ClientError::Connect(
+                master,
+                format!("nothing within {} s", CONNECT.as_secs()),
+            ));
+        }
     };
     let talk = async {
         let broke = |error: &dyn std::fmt::Display| ClientError::Broke(master, error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broke(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broke(&e))?;
         let driver = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(target).header(header::HOST, master.to_string());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, master.to_string());
         for (name, value) in headers {
             request = request.header(*name, value);
         }
         let request = request.body(Full::new(body)).map_err(|e| broke(&e))?;
         let answer = sender.send_request(request).await.map_err(|e| broke(&e))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), bounds.answer_bytes).collect().await.map_err(|e| broke(&e))?;
+        let body = Limited::new(answer.into_body(), bounds.answer_bytes)
+            .collect()
+            .await
+            .map_err(|e| broke(&e))?;
         driver.abort();
         Ok((status, body.to_bytes()))
     };

@@ -13,6 +13,8 @@ use hyper::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use crate::model::slice::Slice;
+
 use super::range::{Part, part};
 use super::site::Site;
 
@@ -28,7 +30,9 @@ pub fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> 
     let body = Full::new(text.into()).map_err(|never| match never {}).boxed();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -37,49 +41,58 @@ pub fn line(status: StatusCode, text: &str) -> Response<Body> {
     whole(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
-/// A file, or the first `length` bytes of a device, as the request's range wants it.
-pub async fn file(
-    site: &Arc<Site>,
-    client: Ipv4Addr,
-    request: &HeaderMap,
-    path: &Path,
-    length: Option<u64>,
-    head: bool,
-) -> Response<Body> {
-    match open(path, length).await {
-        Ok((file, length)) => stream(site, client, request, file, length, head).await,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => line(StatusCode::NOT_FOUND, "not here"),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "opening a file for HTTP");
-            line(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read; the master's log says why")
+/// Who asks, and how.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub site: &'a Arc<Site>,
+    pub client: Ipv4Addr,
+    pub headers: &'a HeaderMap,
+    /// Headers only.
+    pub head: bool,
+}
+
+/// A file as the request's range wants it.
+pub async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
+    let opened = async {
+        let file = tokio::fs::File::open(path).await?;
+        let metadata = file.metadata().await?;
+        if metadata.is_file() {
+            Ok((file, metadata.len()))
+        } else {
+            Err(io::ErrorKind::NotFound.into())
         }
+    };
+    match opened.await {
+        Ok((file, length)) => stream(asked, file, 0, length).await,
+        Err(error) => unreadable(path, &error),
     }
 }
 
-async fn open(path: &Path, length: Option<u64>) -> io::Result<(tokio::fs::File, u64)> {
-    let file = tokio::fs::File::open(path).await?;
-    let length = match length {
-        Some(length) => length,
-        None => {
-            let metadata = file.metadata().await?;
-            if !metadata.is_file() {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            metadata.len()
-        }
+/// A part of a file or device; `None` where this master has no such thing.
+pub async fn slice(asked: Asked<'_>, slice: Option<&Slice>) -> Response<Body> {
+    let Some(slice) = slice else {
+        return line(StatusCode::NOT_FOUND, "this master's boot medium does not hold it");
     };
-    Ok((file, length))
+    match tokio::fs::File::open(&slice.path).await {
+        Ok(file) => stream(asked, file, slice.offset, slice.length).await,
+        Err(error) => unreadable(&slice.path, &error),
+    }
 }
 
-async fn stream(
-    site: &Arc<Site>,
-    client: Ipv4Addr,
-    request: &HeaderMap,
-    mut file: tokio::fs::File,
-    length: u64,
-    head: bool,
-) -> Response<Body> {
-    let wanted = request.get(header::RANGE).and_then(|value| value.to_str().ok());
+fn unreadable(path: &Path, error: &io::Error) -> Response<Body> {
+    if error.kind() == io::ErrorKind::NotFound {
+        return line(StatusCode::NOT_FOUND, "not here");
+    }
+    tracing::warn!(path = %path.display(), %error, "reading a file for HTTP");
+    line(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the file cannot be read; the master's log says why",
+    )
+}
+
+/// `length` bytes from `offset`, cut further by the request's range.
+async fn stream(asked: Asked<'_>, mut file: tokio::fs::File, offset: u64, length: u64) -> Response<Body> {
+    let wanted = asked.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, start, end) = match part(wanted, length) {
         Part::Whole => (StatusCode::OK, 0, length),
         Part::Slice { start, end } => (StatusCode::PARTIAL_CONTENT, start, end),
@@ -89,16 +102,20 @@ async fn stream(
             return response;
         }
     };
-    if start > 0
-        && let Err(error) = file.seek(io::SeekFrom::Start(start)).await
+    let position = offset.saturating_add(start);
+    if position > 0
+        && let Err(error) = file.seek(io::SeekFrom::Start(position)).await
     {
         tracing::warn!(%error, "seeking for HTTP");
-        return line(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read; the master's log says why");
+        return line(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the file cannot be read; the master's log says why",
+        );
     }
-    let body = if head {
+    let body = if asked.head {
         Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
     } else {
-        let site = Arc::clone(site);
+        let (site, client) = (Arc::clone(asked.site), asked.client);
         let chunks = ReaderStream::with_capacity(file.take(end - start), CHUNK_BYTES);
         let frames = chunks.map_ok(move |chunk| {
             site.sent(client, chunk.len() as u64);
@@ -112,7 +129,11 @@ async fn stream(
     set(&mut response, header::CONTENT_TYPE, "application/octet-stream");
     set(&mut response, header::ACCEPT_RANGES, "bytes");
     if status == StatusCode::PARTIAL_CONTENT {
-        set(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{length}", end - 1));
+        set(
+            &mut response,
+            header::CONTENT_RANGE,
+            &format!("bytes {start}-{}/{length}", end - 1),
+        );
     }
     response
 }
@@ -125,13 +146,8 @@ fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
 
 /// A file or folder of the data partition. `names` are plain names, so the path cannot climb; links that lead out are
 /// refused after resolving.
-pub async fn data(
-    site: &Arc<Site>,
-    client: Ipv4Addr,
-    request: &HeaderMap,
-    names: &[String],
-    head: bool,
-) -> Response<Body> {
+pub async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
+    let site = asked.site;
     let wanted = site.data.join(names.iter().collect::<PathBuf>());
     let root = tokio::fs::canonicalize(&site.data).await;
     let path = tokio::fs::canonicalize(&wanted).await;
@@ -140,7 +156,7 @@ pub async fn data(
             if path.is_dir() {
                 listing(&path, names).await
             } else {
-                file(site, client, request, &path, None, head).await
+                file(asked, &path).await
             }
         }
         // The folders are promised; that nobody made one yet is no error.
@@ -157,7 +173,11 @@ async fn listing(path: &Path, names: &[String]) -> Response<Body> {
             let entry = entry?;
             let metadata = entry.metadata()?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            entries.push(Entry { name, folder: metadata.is_dir(), bytes: metadata.len() });
+            entries.push(Entry {
+                name,
+                folder: metadata.is_dir(),
+                bytes: metadata.len(),
+            });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -170,7 +190,10 @@ async fn listing(path: &Path, names: &[String]) -> Response<Body> {
         }
         Ok(Err(error)) => {
             tracing::warn!(%error, "listing a folder for HTTP");
-            line(StatusCode::INTERNAL_SERVER_ERROR, "the folder cannot be read; the master's log says why")
+            line(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the folder cannot be read; the master's log says why",
+            )
         }
         Err(_) => line(StatusCode::INTERNAL_SERVER_ERROR, "the folder cannot be read"),
     }
@@ -188,8 +211,15 @@ fn page(names: &[String], entries: &[Entry], more: usize) -> String {
     for entry in entries {
         let slash = if entry.folder { "/" } else { "" };
         let link = format!("{}{slash}", percent_encode(&entry.name));
-        let bytes = if entry.folder { "-".to_owned() } else { entry.bytes.to_string() };
-        text.push_str(&format!("{bytes:>14}  <a href=\"{link}\">{}{slash}</a>\n", escape(&entry.name)));
+        let bytes = if entry.folder {
+            "-".to_owned()
+        } else {
+            entry.bytes.to_string()
+        };
+        text.push_str(&format!(
+            "{bytes:>14}  <a href=\"{link}\">{}{slash}</a>\n",
+            escape(&entry.name)
+        ));
     }
     if more > 0 {
         text.push_str(&format!("and {more} more\n"));
@@ -199,7 +229,10 @@ fn page(names: &[String], entries: &[Entry], more: usize) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 fn percent_encode(text: &str) -> String {
@@ -219,7 +252,11 @@ mod tests {
 
     #[test]
     fn a_listing_cannot_be_made_to_run_scripts() {
-        let entries = [Entry { name: "<script>\"&.iso".into(), folder: false, bytes: 7 }];
+        let entries = [Entry {
+            name: "<script>\"&.iso".into(),
+            folder: false,
+            bytes: 7,
+        }];
         let text = page(&["isos".into()], &entries, 3);
         assert!(!text.contains("<script>"));
         assert!(text.contains("%3Cscript%3E%22%26.iso") && text.contains("&lt;script&gt;&quot;&amp;.iso"));

@@ -14,15 +14,27 @@ pub enum Part {
 /// Reads a `Range` header against a body of `length` bytes. What this server does not do (other units, several ranges)
 /// and what does not parse is answered with the whole body, as RFC 9110 §14.2 allows.
 pub fn part(header: Option<&str>, length: u64) -> Part {
-    let Some(spec) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else { return Part::Whole };
-    let Some((first, last)) = spec.trim().split_once('-') else { return Part::Whole };
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let Some(spec) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else {
+        return Part::Whole;
+    };
+    let Some((first, last)) = spec.trim().split_once('-') else {
+        return Part::Whole;
+    };
+    let number = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse::<u64>().ok())
+            .flatten()
+    };
     match (first.is_empty(), last.is_empty()) {
         (true, true) => Part::Whole,
         (true, false) => match number(last) {
             Some(0) => Part::Unsatisfiable,
             Some(_) if length == 0 => Part::Unsatisfiable,
-            Some(count) => Part::Slice { start: length.saturating_sub(count), end: length },
+            Some(count) => Part::Slice {
+                start: length.saturating_sub(count),
+                end: length,
+            },
             None => Part::Whole,
         },
         (false, open) => {
@@ -30,7 +42,10 @@ pub fn part(header: Option<&str>, length: u64) -> Part {
             match (number(first), last) {
                 (Some(start), Some(last)) if last < start => Part::Whole,
                 (Some(start), Some(_)) if start >= length => Part::Unsatisfiable,
-                (Some(start), Some(last)) => Part::Slice { start, end: last.saturating_add(1).min(length) },
+                (Some(start), Some(last)) => Part::Slice {
+                    start,
+                    end: last.saturating_add(1).min(length),
+                },
                 _ => Part::Whole,
             }
         }

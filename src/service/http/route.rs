@@ -79,7 +79,11 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
 }
 
 fn only(allowed: &'static str, method: &str, route: Route) -> Result<Route, NoRoute> {
-    if method == allowed { Ok(route) } else { Err(NoRoute::Method(allowed)) }
+    if method == allowed {
+        Ok(route)
+    } else {
+        Err(NoRoute::Method(allowed))
+    }
 }
 
 fn node(text: &str) -> Result<NodeId, NoRoute> {
@@ -104,7 +108,9 @@ fn percent_decode(text: &str) -> Option<String> {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         if *first == b'%' {
-            let hex = std::str::from_utf8(tail.get(..2)?).ok().filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            let hex = std::str::from_utf8(tail.get(..2)?)
+                .ok()
+                .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
             bytes.push(u8::from_str_radix(hex, 16).ok()?);
             rest = &tail[2..];
         } else {
@@ -149,7 +155,11 @@ mod tests {
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
             ("GET", "/nodes/", Route::Data(vec!["nodes".into()])),
-            ("GET", "/isos/my%20disk.iso", Route::Data(vec!["isos".into(), "my disk.iso".into()])),
+            (
+                "GET",
+                "/isos/my%20disk.iso",
+                Route::Data(vec!["isos".into(), "my disk.iso".into()]),
+            ),
         ];
         for (method, target, want) in cases {
             assert_eq!(route(method, target), Ok(want), "{method} {target}");
@@ -159,24 +169,42 @@ mod tests {
     #[test]
     fn a_client_says_who_it_is() {
         let target = "/boot.ipxe?mac=52-54-00-12-34-56&uuid=4c4c4544-0042-3510-8052-b4c04f4a3232&x=y";
-        let Ok(Route::BootScript(who)) = route("GET", target) else { panic!("no script") };
+        let Ok(Route::BootScript(who)) = route("GET", target) else {
+            panic!("no script")
+        };
         assert_eq!(who.mac, Some("52:54:00:12:34:56".parse().unwrap()));
         assert_eq!(who.uuid.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
-        assert_eq!(route("GET", "/boot.ipxe?mac=&uuid=%zz"), Ok(Route::BootScript(Who::default())));
+        assert_eq!(
+            route("GET", "/boot.ipxe?mac=&uuid=%zz"),
+            Ok(Route::BootScript(Who::default()))
+        );
     }
 
     #[test]
     fn what_is_wrong_is_told_apart() {
         assert_eq!(route("GET", "/nothing"), Err(NoRoute::NotFound));
         assert_eq!(route("DELETE", "/nodes/x"), Err(NoRoute::Method("GET, HEAD")));
-        assert_eq!(route("GET", "/api/v1/nodes/mac-525400123456/upload"), Err(NoRoute::Method("PUT")));
-        assert_eq!(route("PUT", "/api/v1/nodes/..%2f..%2fetc/upload"), Err(NoRoute::NotFound));
+        assert_eq!(
+            route("GET", "/api/v1/nodes/mac-525400123456/upload"),
+            Err(NoRoute::Method("PUT"))
+        );
+        assert_eq!(
+            route("PUT", "/api/v1/nodes/..%2f..%2fetc/upload"),
+            Err(NoRoute::NotFound)
+        );
         assert_eq!(route("PUT", "/api/v1/nodes/fred/upload"), Err(NoRoute::BadNodeId));
     }
 
     #[test]
     fn no_path_climbs() {
-        for target in ["/nodes/../recon.toml", "/nodes/%2e%2e/recon.toml", "/nodes/..%2frecon.toml", "/nodes/a%00b", "/nodes/%5c..", "/nodes/%4"] {
+        for target in [
+            "/nodes/../recon.toml",
+            "/nodes/%2e%2e/recon.toml",
+            "/nodes/..%2frecon.toml",
+            "/nodes/a%00b",
+            "/nodes/%5c..",
+            "/nodes/%4",
+        ] {
             assert_eq!(route("GET", target), Err(NoRoute::NotFound), "{target}");
         }
     }

@@ -21,7 +21,7 @@ use crate::model::{NodeId, Stage};
 use crate::service::ipxe;
 use crate::sys::clock;
 
-use super::files::{self, Body};
+use super::files::{self, Asked, Body};
 use super::route::{NoRoute, Route, TARBALL, Who, route};
 use super::site::Site;
 use super::upload;
@@ -107,12 +107,15 @@ async fn answer(
     match found {
         Ok(route) => serve(&site, client, master, route, request).await,
         Err(NoRoute::NotFound) => files::line(StatusCode::NOT_FOUND, "not here"),
-        Err(NoRoute::BadNodeId) => {
-            files::line(StatusCode::BAD_REQUEST, "a node id is a lower-case UUID or mac- and twelve hex digits")
-        }
+        Err(NoRoute::BadNodeId) => files::line(
+            StatusCode::BAD_REQUEST,
+            "a node id is a lower-case UUID or mac- and twelve hex digits",
+        ),
         Err(NoRoute::Method(allowed)) => {
             let mut response = files::line(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(allowed));
             response
         }
     }
@@ -127,6 +130,12 @@ async fn serve(
 ) -> Response<Body> {
     let head = request.method() == hyper::Method::HEAD;
     let headers = request.headers();
+    let asked = Asked {
+        site,
+        client,
+        headers,
+        head,
+    };
     match route {
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => {
@@ -137,47 +146,34 @@ async fn serve(
             site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
             files::whole(StatusCode::OK, "text/plain; charset=utf-8", script)
         }
-        Route::Menu(who) => {
-            files::whole(StatusCode::OK, "text/plain; charset=utf-8", ipxe::menu(&boot_of(site, master, &who)))
-        }
+        Route::Menu(who) => files::whole(
+            StatusCode::OK,
+            "text/plain; charset=utf-8",
+            ipxe::menu(&boot_of(site, master, &who)),
+        ),
         Route::Kernel => {
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
             }
-            optional(site, client, headers, site.kernel.as_deref().map(|path| (path, None)), head).await
+            files::slice(asked, site.kernel.as_ref()).await
         }
-        Route::Initrd => {
-            optional(site, client, headers, site.initrd.as_deref().map(|path| (path, None)), head).await
-        }
-        Route::Image => {
-            let image = site.image.as_ref().map(|(path, length)| (path.as_path(), Some(*length)));
-            optional(site, client, headers, image, head).await
-        }
+        Route::Initrd => files::slice(asked, site.initrd.as_ref()).await,
+        Route::Image => files::slice(asked, site.image.as_ref()).await,
         Route::Loader(name) => {
             site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
-            optional(site, client, headers, site.loaders.path(name).map(|path| (path, None)), head).await
+            match site.loaders.path(name) {
+                Some(path) => files::file(asked, path).await,
+                None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
+            }
         }
-        Route::Post => files::file(site, client, headers, &site.data.join("post.tgz"), None, head).await,
-        Route::Tarball => files::file(site, client, headers, &site.data.join(TARBALL), None, head).await,
-        Route::Data(names) => files::data(site, client, headers, &names, head).await,
+        Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
+        Route::Tarball => files::file(asked, &site.data.join(TARBALL)).await,
+        Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
         Route::Nodes => json(StatusCode::OK, &site.ladder().table()),
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Stage(id) => stage(site, client, id, request).await,
         Route::Upload(id) => take(site, client, id, request).await,
-    }
-}
-
-async fn optional(
-    site: &Arc<Site>,
-    client: Ipv4Addr,
-    headers: &hyper::HeaderMap,
-    source: Option<(&std::path::Path, Option<u64>)>,
-    head: bool,
-) -> Response<Body> {
-    match source {
-        Some((path, length)) => files::file(site, client, headers, path, length, head).await,
-        None => files::line(StatusCode::NOT_FOUND, "this master's boot medium does not hold it"),
     }
 }
 
@@ -226,10 +222,15 @@ async fn take(site: &Arc<Site>, client: Ipv4Addr, id: NodeId, request: Request<I
             let uploads = site.uploads.clone();
             let node = id.clone();
             let summary = tokio::task::spawn_blocking(move || {
-                uploads.list_checked().into_iter().find(|stored| stored.id == node)?.summary()
+                uploads
+                    .list_checked()
+                    .into_iter()
+                    .find(|stored| stored.id == node)?
+                    .summary()
             });
             let summary = summary.await.ok().flatten();
-            site.ladder().stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
+            site.ladder()
+                .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
             site.uploads_changed.notify_one();
             json(StatusCode::CREATED, &stored)
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::config::Settings;
 use crate::model::api::Status;
+use crate::model::slice::Slice;
 use crate::service::bootfiles::LOADERS;
 use crate::service::ladder::Ladder;
 use crate::store::nodes::NodeStore;
@@ -14,10 +15,9 @@ use crate::store::nodes::NodeStore;
 /// Everything the services of one master share.
 pub struct Site {
     /// Kernel and initrd of the boot medium; without a medium nothing boots, and 404 says so.
-    pub kernel: Option<PathBuf>,
-    pub initrd: Option<PathBuf>,
-    /// File or device that starts with the image, and the image's length in bytes.
-    pub image: Option<(PathBuf, u64)>,
+    pub kernel: Option<Slice>,
+    pub initrd: Option<Slice>,
+    pub image: Option<Slice>,
     pub loaders: Loaders,
     /// Root of the data partition, or the folder in memory that stands in for it.
     pub data: PathBuf,
@@ -54,7 +54,9 @@ impl Loaders {
     pub fn find(folders: &[PathBuf]) -> Self {
         let mut found = HashMap::new();
         for (name, files) in LOADERS {
-            let mut candidates = folders.iter().flat_map(|folder| files.iter().map(|file| folder.join(file)));
+            let mut candidates = folders
+                .iter()
+                .flat_map(|folder| files.iter().map(|file| folder.join(file)));
             if let Some(path) = candidates.find(|path| path.is_file()) {
                 found.insert(name, path);
             }
@@ -68,6 +70,10 @@ impl Loaders {
 
     /// Names that no folder had.
     pub fn missing(&self) -> Vec<&'static str> {
-        LOADERS.iter().map(|(name, _)| *name).filter(|name| !self.found.contains_key(name)).collect()
+        LOADERS
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| !self.found.contains_key(name))
+            .collect()
     }
 }

@@ -23,17 +23,31 @@ pub type Refusal = (StatusCode, String);
 
 /// Takes one upload.
 pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> Result<Stored, Refusal> {
-    let length = request.body().size_hint().exact().or_else(|| content_length(request.headers()));
-    let length = length.ok_or((StatusCode::LENGTH_REQUIRED, "the upload needs a Content-Length".to_owned()))?;
-    let digest = content_digest(request.headers())
-        .ok_or((StatusCode::BAD_REQUEST, "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned()))?;
+    let length = request
+        .body()
+        .size_hint()
+        .exact()
+        .or_else(|| content_length(request.headers()));
+    let length = length.ok_or((
+        StatusCode::LENGTH_REQUIRED,
+        "the upload needs a Content-Length".to_owned(),
+    ))?;
+    let digest = content_digest(request.headers()).ok_or((
+        StatusCode::BAD_REQUEST,
+        "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned(),
+    ))?;
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
     let (store, node) = (site.uploads.clone(), id.clone());
     let writing = tokio::task::spawn_blocking(move || write(&store, &node, length, digest, receiver));
     let mut body = request.into_body();
     let mut complete = true;
     loop {
-        match tokio::time::timeout(STALL, body.frame()).await {
+        let frame = tokio::select! {
+            // The writer refused: answer now, without the rest of the body.
+            () = sender.closed() => break,
+            frame = tokio::time::timeout(STALL, body.frame()) => frame,
+        };
+        match frame {
             Ok(Some(Ok(frame))) => {
                 // The writer stops taking once it has an error, which it returns below.
                 if let Ok(data) = frame.into_data()
@@ -50,9 +64,16 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
         }
     }
     drop(sender);
-    let written = writing.await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let written = writing
+        .await
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     match written {
-        Ok((sha256, size_bytes)) => Ok(Stored { id, sha256, size_bytes, durable: site.durable }),
+        Ok((sha256, size_bytes)) => Ok(Stored {
+            id,
+            sha256,
+            size_bytes,
+            durable: site.durable,
+        }),
         Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
         Err(error) => Err((status_of(&error), error.to_string())),
     }
@@ -113,7 +134,10 @@ mod tests {
         assert_eq!(content_digest(&headers), None);
         headers.insert("content-digest", digest_header(&digest).parse().unwrap());
         assert_eq!(content_digest(&headers), Some(digest));
-        headers.insert("content-digest", format!("md5=:AAAA:, {}", digest_header(&digest)).parse().unwrap());
+        headers.insert(
+            "content-digest",
+            format!("md5=:AAAA:, {}", digest_header(&digest)).parse().unwrap(),
+        );
         assert_eq!(content_digest(&headers), Some(digest));
         for bad in ["sha-256=:AAAA:", "sha-256=AAAA", "sha-512=:AAAA:"] {
             headers.insert("content-digest", bad.parse().unwrap());
