@@ -27,7 +27,8 @@ const HTTP_PORT: u16 = 80;
 /// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run(args) => in_runtime(run_service(args.initrd)),
+        // The person at the machine sees the console, not the journal.
+        Command::Run(args) => in_runtime(run_service(args.initrd)).inspect_err(|error| say(&format!("{error:#}"))),
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
             let orders = peer::Orders {

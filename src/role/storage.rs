@@ -7,10 +7,8 @@ use crate::sys::datapart::{self, DataPartition};
 use crate::sys::medium::Medium;
 use crate::sys::mount;
 
-/// Where the data partition is mounted.
-const MOUNT_POINT: &str = "/run/recon/stick";
-/// Stands in for it.
-const MEMORY: &str = "/run/recon/data";
+/// Where the data partition is mounted; without one, the folder itself holds the data in memory.
+const FOLDER: &str = "/run/recon/data";
 
 /// An open data folder.
 #[derive(Debug)]
@@ -42,9 +40,9 @@ impl Storage {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
             return Self::memory("the system did not boot from a disk or stick that it could write to".to_owned());
         };
-        match datapart::ensure(disk, Path::new(MOUNT_POINT), rand::random()) {
+        match datapart::ensure(disk, Path::new(FOLDER), rand::random()) {
             Ok(partition) => Ok(Storage {
-                folder: PathBuf::from(MOUNT_POINT),
+                folder: PathBuf::from(FOLDER),
                 durable: true,
                 notices: partition.notes.clone(),
                 partition: Some(partition),
@@ -55,11 +53,11 @@ impl Storage {
     }
 
     fn memory(why: String) -> std::io::Result<Self> {
-        std::fs::create_dir_all(MEMORY)?;
+        std::fs::create_dir_all(FOLDER)?;
         let problem = format!(
             "{why}. Uploads are kept in memory only: fetch http://recon/export/recon-inventory.tar.gz before power-off"
         );
-        let folder = PathBuf::from(MEMORY);
+        let folder = PathBuf::from(FOLDER);
         Ok(Storage {
             folder,
             durable: false,

@@ -1,0 +1,594 @@
+//! Takes the inventories off a stick: `recon collect SOURCE -o FILE`, on a laptop, without mounting anything.
+//!
+//! The source is only read. Only uploads whose content has the digest in their name are taken, the newest of each node,
+//! so a stick that was pulled while it was written to gives exactly what was acknowledged. The tarball is built anew
+//! from them; the one on the stick is not trusted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::exfat::{Entry, ExFat, ExFatError};
+use super::gpt::{self, GptError};
+use super::{ReadAt, Window};
+use crate::model::NodeId;
+use crate::store::archive::{self, ArchiveError, Upload};
+use crate::store::upload::{self, UploadLimits};
+use crate::store::{UploadName, digest_of, hex};
+
+/// Node folders read.
+const MAX_NODES: usize = 20_000;
+/// Partitions begin on whole MiB, so this is where a volume is looked for when the table is gone.
+const SEARCH_STEP: u64 = 1 << 20;
+/// How far it is looked for: a terabyte, which a fast disk answers in a minute.
+const SEARCH_LIMIT: u64 = 1 << 40;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Replace the output file if it exists.
+    pub force: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    #[error("{} may not be read; try again as root", path.display())]
+    NotPermitted { path: PathBuf },
+    #[error("reading {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} has no RECON-DATA: {reason}", path.display())]
+    NoData { path: PathBuf, reason: String },
+    #[error("the RECON-DATA volume on {} does not read", path.display())]
+    Volume {
+        path: PathBuf,
+        #[source]
+        source: ExFatError,
+    },
+    #[error("{} has no nodes: no machine finished an upload to it", path.display())]
+    NoNodes { path: PathBuf },
+    #[error("no node has a whole upload, so nothing was written\n{0}")]
+    NothingWhole(Box<Report>),
+    #[error("{} exists; choose another name or use --force", path.display())]
+    Exists { path: PathBuf },
+    #[error("{} is on the source, which is never written to; choose another place", path.display())]
+    OnSource { path: PathBuf },
+    #[error("writing {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("writing {}", path.display())]
+    Archive {
+        path: PathBuf,
+        #[source]
+        source: ArchiveError,
+    },
+}
+
+/// How a node came home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its newest upload is whole.
+    Whole,
+    /// Its newest upload is torn, an older one is whole and was taken.
+    Older,
+    /// None of its uploads is whole.
+    Torn,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            State::Whole => "whole",
+            State::Older => "older one taken",
+            State::Torn => "torn, left out",
+        })
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub id: NodeId,
+    /// Vendor, product, serial.
+    pub machine: Option<String>,
+    /// Seconds since 1970, by the clock of the master.
+    pub stored_unix: Option<i64>,
+    /// Of the upload that was taken.
+    pub size_bytes: u64,
+    /// Uploads of the node on the source, torn ones included.
+    pub uploads: usize,
+    pub state: State,
+}
+
+/// What was found and taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub rows: Vec<Row>,
+    /// What a person should know, a sentence each: torn uploads by name, a volume that was not unmounted.
+    pub warnings: Vec<String>,
+    pub out: PathBuf,
+    pub out_bytes: u64,
+    pub out_sha256: String,
+    /// Files in the tarball whose sum was checked when it was read back.
+    pub files: usize,
+}
+
+impl Report {
+    /// Nodes in the tarball.
+    pub fn taken(&self) -> usize {
+        self.rows.iter().filter(|row| row.state != State::Torn).count()
+    }
+
+    /// Every node came home with its newest upload. Decides the exit status.
+    pub fn is_complete(&self) -> bool {
+        self.rows.iter().all(|row| row.state == State::Whole)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = |row: &Row| row.machine.clone().unwrap_or_else(|| "-".into());
+        let widest = self
+            .rows
+            .iter()
+            .map(|row| machine(row).chars().count())
+            .max()
+            .unwrap_or(0)
+            .clamp(7, 48);
+        writeln!(
+            f,
+            "{:<36}  {:<widest$}  {:<17}  {:>10}  {:>7}  STATE",
+            "NODE", "MACHINE", "STORED", "SIZE", "UPLOADS"
+        )?;
+        for row in &self.rows {
+            let machine: String = machine(row).chars().take(widest).collect();
+            let stored = row
+                .stored_unix
+                .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+                .map_or_else(|| "-".into(), |time| time.strftime("%Y-%m-%d %H:%MZ").to_string());
+            writeln!(
+                f,
+                "{:<36}  {machine:<widest$}  {stored:<17}  {:>10}  {:>7}  {}",
+                row.id.as_str(),
+                row.size_bytes,
+                row.uploads,
+                row.state
+            )?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        let total = self.rows.len();
+        let taken = self.taken();
+        let nodes = if total == 1 { "node" } else { "nodes" };
+        if taken > 0 {
+            write!(
+                f,
+                "{taken} of {total} {nodes} whole, {} files checked, {} bytes in {}\nsha256 {}",
+                self.files,
+                self.out_bytes,
+                self.out.display(),
+                self.out_sha256
+            )
+        } else {
+            write!(f, "0 of {total} {nodes} whole")
+        }
+    }
+}
+
+/// Collects the nodes of `source` into the tarball `out`.
+pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, CollectError> {
+    check_out(source, out, options)?;
+    let metadata = fs::metadata(source).map_err(|error| read_error(source, error))?;
+    if metadata.is_dir() {
+        let mut found = Found::default();
+        folder_uploads(source, &mut found)?;
+        return finish(found, source, out);
+    }
+    let disk = File::open(source).map_err(|error| read_error(source, error))?;
+    let length = (&disk)
+        .seek(SeekFrom::End(0))
+        .map_err(|error| read_error(source, error))?;
+    let (volume, warnings) = find_volume(&disk, length, source)?;
+    let mut found = Found {
+        warnings,
+        ..Found::default()
+    };
+    if volume.is_dirty() {
+        found
+            .warnings
+            .push("the volume was not unmounted; what was being written then may be missing".into());
+    }
+    volume_uploads(&volume, length, source, &mut found)?;
+    finish(found, source, out)
+}
+
+fn read_error(path: &Path, source: io::Error) -> CollectError {
+    let path = path.to_owned();
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        CollectError::NotPermitted { path }
+    } else {
+        CollectError::Read { path, source }
+    }
+}
+
+/// The output must be a new file (or one that may be replaced), and never on the source.
+fn check_out(source: &Path, out: &Path, options: Options) -> Result<(), CollectError> {
+    let on_source = || CollectError::OnSource { path: out.to_owned() };
+    if let Ok(existing) = fs::metadata(out) {
+        let same = fs::metadata(source).is_ok_and(|s| (s.dev(), s.ino()) == (existing.dev(), existing.ino()));
+        if same {
+            return Err(on_source());
+        }
+        if !options.force || !existing.is_file() {
+            return Err(CollectError::Exists { path: out.to_owned() });
+        }
+    }
+    let folder = parent(out).canonicalize();
+    if let (Ok(source), Ok(folder)) = (source.canonicalize(), folder)
+        && source.is_dir()
+        && folder.starts_with(source)
+    {
+        return Err(on_source());
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+type Volume<'a> = ExFat<Window<&'a File>>;
+
+/// The data volume of a device or image: by the partition table, else the source is the volume, else it is searched for.
+fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'a>, Vec<String>), CollectError> {
+    let no_data = |reason: String| CollectError::NoData {
+        path: path.to_owned(),
+        reason,
+    };
+    if length == 0 {
+        return Err(no_data("it is empty, or there is no medium in it".into()));
+    }
+    let reason = match gpt::find_data(disk, length) {
+        Ok(Some(place)) => match ExFat::open(Window::new(disk, place.offset, place.length)) {
+            Ok(volume) => return Ok((volume, Vec::new())),
+            Err(ExFatError::NotExFat) => format!("partition {} is not formatted", place.number),
+            Err(source) => {
+                return Err(CollectError::Volume {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        },
+        Ok(None) => "its partition table has no such partition; was it booted as a master?".into(),
+        Err(GptError::Io(source)) => return Err(read_error(path, source)),
+        Err(GptError::None(_)) => match ExFat::open(Window::new(disk, 0, length)) {
+            Ok(volume) => return Ok((volume, Vec::new())),
+            Err(ExFatError::NotExFat) => "it has neither a partition table nor an exFAT volume".into(),
+            Err(source) => {
+                return Err(CollectError::Volume {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        },
+    };
+    // The table may be gone, or belong to an image that was written over a stick with inventories on it.
+    let mut offset = SEARCH_STEP;
+    while offset < length.min(SEARCH_LIMIT) {
+        let mut name = [0u8; 8];
+        if disk.read_exact_at(&mut name, offset + 3).is_ok()
+            && &name == b"EXFAT   "
+            && let Ok(volume) = ExFat::open(Window::new(disk, offset, length - offset))
+            && volume
+                .list(&volume.root())
+                .is_ok_and(|root| root.label.as_deref() == Some(gpt::DATA_NAME))
+        {
+            let warning = format!("{reason}; the volume was found at byte {offset}");
+            return Ok((volume, vec![warning]));
+        }
+        offset += SEARCH_STEP;
+    }
+    Err(no_data(reason))
+}
+
+/// One upload on the source.
+struct OnSource<'a> {
+    id: NodeId,
+    name: UploadName,
+    size: u64,
+    stored_unix: Option<i64>,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Path(PathBuf),
+    Volume(&'a Volume<'a>, Entry),
+}
+
+impl Upload for OnSource<'_> {
+    fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn name(&self) -> UploadName {
+        self.name
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(match &self.place {
+            Place::Path(path) => Box::new(File::open(path)?),
+            Place::Volume(volume, entry) => Box::new(volume.reader(&entry.stream)),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    nodes: BTreeMap<NodeId, Vec<OnSource<'a>>>,
+    warnings: Vec<String>,
+}
+
+fn folder_uploads(source: &Path, found: &mut Found<'_>) -> Result<(), CollectError> {
+    let nodes = source.join("nodes");
+    let entries = match fs::read_dir(&nodes) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(CollectError::NoNodes {
+                path: source.to_owned(),
+            });
+        }
+        Err(error) => return Err(read_error(&nodes, error)),
+    };
+    for entry in entries.take(MAX_NODES) {
+        let entry = entry.map_err(|error| read_error(&nodes, error))?;
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
+            continue;
+        };
+        let uploads = found.nodes.entry(id.clone()).or_default();
+        let files = match fs::read_dir(entry.path()) {
+            Ok(files) => files,
+            Err(error) => {
+                found
+                    .warnings
+                    .push(format!("{} cannot be read: {error}", entry.path().display()));
+                continue;
+            }
+        };
+        for file in files.flatten() {
+            let Some(name) = file.file_name().to_str().and_then(UploadName::parse) else {
+                continue;
+            };
+            let metadata = file.metadata().ok();
+            uploads.push(OnSource {
+                id: id.clone(),
+                name,
+                size: metadata.as_ref().map_or(0, fs::Metadata::len),
+                stored_unix: metadata.as_ref().map(MetadataExt::mtime),
+                place: Place::Path(file.path()),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn volume_uploads<'a>(
+    volume: &'a Volume<'a>,
+    length: u64,
+    path: &Path,
+    found: &mut Found<'a>,
+) -> Result<(), CollectError> {
+    let failed = |source| CollectError::Volume {
+        path: path.to_owned(),
+        source,
+    };
+    let nodes = volume
+        .find(&volume.root(), "nodes")
+        .map_err(failed)?
+        .filter(|entry| entry.is_folder);
+    let nodes = nodes.ok_or_else(|| CollectError::NoNodes { path: path.to_owned() })?;
+    let listing = volume.list(&nodes.stream).map_err(failed)?;
+    if listing.damaged > 0 {
+        found
+            .warnings
+            .push(format!("{} damaged entries in nodes, left out", listing.damaged));
+    }
+    for folder in listing
+        .entries
+        .into_iter()
+        .filter(|entry| entry.is_folder)
+        .take(MAX_NODES)
+    {
+        let Ok(id) = folder.name.parse::<NodeId>() else {
+            continue;
+        };
+        let uploads = found.nodes.entry(id.clone()).or_default();
+        let files = match volume.list(&folder.stream) {
+            Ok(files) => files,
+            Err(error) => {
+                found.warnings.push(format!("nodes/{id} does not read: {error}"));
+                continue;
+            }
+        };
+        if files.damaged > 0 {
+            found
+                .warnings
+                .push(format!("{} damaged entries in nodes/{id}, left out", files.damaged));
+        }
+        for entry in files.entries {
+            let Some(name) = UploadName::parse(&entry.name).filter(|_| !entry.is_folder) else {
+                continue;
+            };
+            if entry.size() > length {
+                found.warnings.push(format!(
+                    "nodes/{id}/{name} claims to be larger than the medium, left out"
+                ));
+                continue;
+            }
+            uploads.push(OnSource {
+                id: id.clone(),
+                name,
+                size: entry.size(),
+                stored_unix: entry.modified_unix,
+                place: Place::Volume(volume, entry),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Checks every upload, and writes the newest whole ones.
+fn finish(found: Found<'_>, source: &Path, out: &Path) -> Result<Report, CollectError> {
+    let limits = UploadLimits::default();
+    let mut warnings = found.warnings;
+    let mut rows = Vec::new();
+    let mut chosen = Vec::new();
+    for (id, mut uploads) in found.nodes {
+        if uploads.is_empty() {
+            // The folder of an upload that never finished.
+            continue;
+        }
+        uploads.sort_by_key(|upload| std::cmp::Reverse(upload.name));
+        let count = uploads.len();
+        let mut taken: Option<OnSource<'_>> = None;
+        let mut newer_torn = false;
+        for upload in uploads {
+            match check(&upload, &limits) {
+                Ok(()) if taken.is_none() => taken = Some(upload),
+                Ok(()) => {}
+                Err(reason) => {
+                    newer_torn |= taken.is_none();
+                    warnings.push(format!("nodes/{id}/{} {reason}, left out", upload.name));
+                }
+            }
+        }
+        rows.push(Row {
+            id,
+            machine: taken.as_ref().and_then(machine),
+            stored_unix: taken.as_ref().and_then(|upload| upload.stored_unix),
+            size_bytes: taken.as_ref().map_or(0, |upload| upload.size),
+            uploads: count,
+            state: match (&taken, newer_torn) {
+                (None, _) => State::Torn,
+                (Some(_), true) => State::Older,
+                (Some(_), false) => State::Whole,
+            },
+        });
+        chosen.extend(taken);
+    }
+    let mut report = Report {
+        rows,
+        warnings,
+        out: out.to_owned(),
+        out_bytes: 0,
+        out_sha256: String::new(),
+        files: 0,
+    };
+    if report.rows.is_empty() {
+        return Err(CollectError::NoNodes {
+            path: source.to_owned(),
+        });
+    }
+    if chosen.is_empty() {
+        return Err(CollectError::NothingWhole(Box::new(report)));
+    }
+    write(&chosen, out, &mut report)?;
+    Ok(report)
+}
+
+/// Why an upload is not taken.
+fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
+    let content = upload.open().and_then(digest_of);
+    match content {
+        Ok((digest, _)) if digest == upload.name.sha256 => {}
+        Ok(_) => return Err("is torn".into()),
+        Err(error) => return Err(format!("cannot be read ({error})")),
+    }
+    let content = upload.open().map_err(|error| format!("cannot be read ({error})"))?;
+    upload::check(content, limits)
+        .map(drop)
+        .map_err(|error| format!("is whole but no upload ({error})"))
+}
+
+fn machine(upload: &OnSource<'_>) -> Option<String> {
+    let inventory = upload::inventory(upload.open().ok()?, &UploadLimits::default()).ok()?;
+    upload::summary(&inventory)
+}
+
+/// Builds under another name, reads that back and checks every sum, and only then gives it its name.
+fn write(chosen: &[OnSource<'_>], out: &Path, report: &mut Report) -> Result<(), CollectError> {
+    let mut temporary = out.as_os_str().to_owned();
+    temporary.push(".unchecked");
+    let temporary = PathBuf::from(temporary);
+    let result = write_checked(chosen, &temporary, out, report);
+    if result.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_checked(
+    chosen: &[OnSource<'_>],
+    temporary: &Path,
+    out: &Path,
+    report: &mut Report,
+) -> Result<(), CollectError> {
+    let archive_error = |source| CollectError::Archive {
+        path: out.to_owned(),
+        source,
+    };
+    let write_error = |source| CollectError::Write {
+        path: out.to_owned(),
+        source,
+    };
+    let built = archive::Builder::new(UploadLimits::default())
+        .rebuild(chosen, temporary)
+        .map_err(archive_error)?;
+    for (id, reason) in built.left_out {
+        // Read well a moment ago; a medium this bad deserves the truth in the table as well.
+        report
+            .warnings
+            .push(format!("nodes/{id} changed while it was read: {reason}, left out"));
+        for row in report.rows.iter_mut().filter(|row| row.id == id) {
+            row.state = State::Torn;
+        }
+    }
+    let verified = File::open(temporary)
+        .map_err(write_error)
+        .and_then(|f| archive::verify(f).map_err(archive_error))?;
+    if verified.nodes != report.taken() {
+        return Err(archive_error(ArchiveError::Wrong(format!(
+            "{} nodes written, {} read back",
+            report.taken(),
+            verified.nodes
+        ))));
+    }
+    let (sha256, bytes) = File::open(temporary).and_then(digest_of).map_err(write_error)?;
+    fs::rename(temporary, out).map_err(write_error)?;
+    File::open(parent(out))
+        .and_then(|folder| folder.sync_all())
+        .map_err(write_error)?;
+    report.files = verified.files;
+    report.out_bytes = bytes;
+    report.out_sha256 = hex(&sha256);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::media::gpt::Table;
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/media/{name}", env!("CARGO_MANIFEST_DIR"));
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(File::open(path).unwrap())
+        .read_to_end(&mut bytes)
+        .unwrap();
+    bytes
+}
+
+/// A stick as it comes home: image, table, and the data volume of the fixture.
+fn stick(folder: &Path) -> PathBuf {
+    let path = folder.join("stick.img");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .unwrap();
+    file.write_all(&fixture("kiwi.iso.gz")).unwrap();
+    let size = 100 << 20;
+    file.set_len(size).unwrap();
+    let table = Table::read(&file, size).unwrap();
+    let plan = gpt::plan(&table, size, gpt::iso_bytes(&file), None, [7; 16]).unwrap();
+    plan.apply(&file).unwrap();
+    FileExt::write_all_at(&file, &fixture("data.img.gz"), plan.data.offset).unwrap();
+    path
+}
+
+fn run(source: &Path, out: &Path) -> Result<Report, CollectError> {
+    collect(source, out, Options::default())
+}
+
+fn check_fixture(report: &Report) {
+    let states: Vec<(&str, State, usize)> = report
+        .rows
+        .iter()
+        .map(|row| (row.id.as_str(), row.state, row.uploads))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("4c4c4544-0042-3510-8052-b4c04f4a3232", State::Whole, 2),
+            ("4c4c4544-0042-3510-8052-b4c04f4a3233", State::Older, 2),
+            ("mac-525400000001", State::Whole, 1),
+            ("mac-525400000002", State::Whole, 1),
+            ("mac-525400123456", State::Torn, 1),
+        ]
+    );
+    let machines: Vec<Option<&str>> = report.rows.iter().map(|row| row.machine.as_deref()).collect();
+    let machine = |serial| Some(serial);
+    assert_eq!(
+        machines,
+        [
+            machine("Acme Rack 1 A-2"),
+            machine("Acme Rack 1 B-1"),
+            machine("Acme Rack 1 P-1"),
+            machine("Acme Rack 1 P-2"),
+            None
+        ]
+    );
+    assert_eq!((report.taken(), report.files, report.is_complete()), (4, 16, false));
+    assert_eq!(archive::verify(File::open(&report.out).unwrap()).unwrap().nodes, 4);
+    assert_eq!(
+        digest_of(File::open(&report.out).unwrap()).unwrap().0,
+        crate::store::parse_hex(&report.out_sha256).unwrap()
+    );
+}
+
+#[test]
+fn a_stick_a_volume_and_a_folder_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let stick = stick(dir.path());
+    let before = digest_of(File::open(&stick).unwrap()).unwrap();
+    let first = run(&stick, &dir.path().join("a.tar.gz")).unwrap();
+    check_fixture(&first);
+    assert_eq!(
+        digest_of(File::open(&stick).unwrap()).unwrap(),
+        before,
+        "the source is as it was"
+    );
+
+    let volume = dir.path().join("volume.img");
+    fs::write(&volume, fixture("data.img.gz")).unwrap();
+    let second = run(&volume, &dir.path().join("b.tar.gz")).unwrap();
+    check_fixture(&second);
+
+    // The same tree as a mounted folder.
+    let folder = dir.path().join("mounted");
+    let image = File::open(&volume).unwrap();
+    let opened = ExFat::open(&image).unwrap();
+    let nodes = opened.find(&opened.root(), "nodes").unwrap().unwrap();
+    for node in opened.list(&nodes.stream).unwrap().entries {
+        let path = folder.join("nodes").join(&node.name);
+        fs::create_dir_all(&path).unwrap();
+        for file in opened.list(&node.stream).unwrap().entries {
+            let mut bytes = Vec::new();
+            opened.reader(&file.stream).read_to_end(&mut bytes).unwrap();
+            fs::write(path.join(&file.name), bytes).unwrap();
+        }
+    }
+    let third = run(&folder, &dir.path().join("c.tar.gz")).unwrap();
+    check_fixture(&third);
+    assert_eq!(
+        (&first.out_sha256, &first.out_sha256),
+        (&second.out_sha256, &third.out_sha256)
+    );
+    let text = first.to_string();
+    assert!(
+        text.contains("mac-525400123456") && text.contains("torn, left out"),
+        "{text}"
+    );
+    assert!(text.contains("4 of 5 nodes whole, 16 files checked"), "{text}");
+    assert!(
+        text.contains("warning: nodes/4c4c4544-0042-3510-8052-b4c04f4a3233/000002-"),
+        "{text}"
+    );
+    let left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 6, "no temporary file stays: {left:?}");
+}
+
+#[test]
+fn a_stick_whose_table_is_gone_is_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let stick = stick(dir.path());
+    let file = File::options().write(true).open(&stick).unwrap();
+    FileExt::write_all_at(&file, &vec![0; 1 << 20], 0).unwrap();
+    FileExt::write_all_at(&file, &vec![0; 1 << 20], (100 << 20) - (1 << 20)).unwrap();
+    let report = run(&stick, &dir.path().join("a.tar.gz")).unwrap();
+    check_fixture(&report);
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|w| w.contains("the volume was found at byte 1048576")),
+        "{report}"
+    );
+}
+
+#[test]
+fn what_cannot_be_collected_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("a.tar.gz");
+    let text = |source: &Path, out: &Path| run(source, out).unwrap_err().to_string();
+
+    assert!(text(Path::new("/nothing"), &out).starts_with("reading /nothing"));
+    let zeros = dir.path().join("zeros");
+    fs::write(&zeros, vec![0; 3 << 20]).unwrap();
+    assert!(text(&zeros, &out).contains("has no RECON-DATA: it has neither"));
+    let iso = dir.path().join("fresh.iso");
+    fs::write(&iso, fixture("kiwi.iso.gz")).unwrap();
+    assert!(text(&iso, &out).contains("was it booted as a master?"));
+    assert!(text(dir.path(), Path::new("/dev/null")).contains("exists"));
+    let empty = dir.path().join("empty");
+    fs::create_dir_all(empty.join("nodes")).unwrap();
+    assert!(text(&empty, &out).contains("no machine finished an upload"));
+
+    // The source is never written to.
+    assert!(text(&iso, &iso).contains("never written to"));
+    assert!(text(&empty, &empty.join("a.tar.gz")).contains("never written to"));
+    assert!(text(&empty, &empty.join("nodes/a.tar.gz")).contains("never written to"));
+
+    let torn = dir.path().join("torn");
+    let node = torn.join("nodes/mac-525400123456");
+    fs::create_dir_all(&node).unwrap();
+    fs::write(node.join(format!("000001-{}.tar.gz", "0".repeat(64))), b"x").unwrap();
+    let nothing = text(&torn, &out);
+    assert!(
+        nothing.contains("no node has a whole upload") && nothing.contains("0 of 1 node whole"),
+        "{nothing}"
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn an_existing_file_is_replaced_only_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let stick = stick(dir.path());
+    let out = dir.path().join("a.tar.gz");
+    fs::write(&out, b"of yesterday").unwrap();
+    assert!(matches!(run(&stick, &out), Err(CollectError::Exists { .. })));
+    assert_eq!(fs::read(&out).unwrap(), b"of yesterday");
+    check_fixture(&collect(&stick, &out, Options { force: true }).unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A stick with bytes changed anywhere in its volume: what is taken is whole, and it never fails otherwise than
+    /// with a reason.
+    #[test]
+    fn a_damaged_stick_gives_only_what_is_whole(
+        damage in proptest::collection::vec((any::<u32>(), any::<u8>(), 0usize..3), 1..60),
+    ) {
+        let mut image = fixture("data.img.gz");
+        for (at, byte, where_to) in damage {
+            let span = [image.len(), 2 << 20, 4 << 20][where_to];
+            let at = at as usize % span;
+            image[at] = byte;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("volume.img");
+        fs::write(&source, image).unwrap();
+        if let Ok(report) = run(&source, &dir.path().join("a.tar.gz")) {
+            let verified = archive::verify(File::open(&report.out).unwrap()).unwrap();
+            prop_assert_eq!(verified.nodes, report.taken());
+            for row in report.rows.iter().filter(|row| row.state != State::Torn) {
+                prop_assert!(row.machine.as_deref().is_some_and(|machine| machine.starts_with("Acme Rack 1")));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The only durable state: uploads, the tarball made from them, and leases.
+//!
+//! Everything here lives under one folder that may be exFAT, vfat, ext4 or tmpfs. So there are no links, no modes, no
+//! renames between folders, and nothing that must survive a power cut depends on a rename being atomic: an upload's
+//! name carries the digest of its content. All calls block.
+
+pub mod archive;
+pub mod leases;
+pub mod medium;
+pub mod nodes;
+pub mod upload;
+
+use sha2::{Digest, Sha256};
+use std::io::{self, Read};
+
+/// A SHA-256 digest.
+pub type Sha = [u8; 32];
+
+/// Lower-case hex of a digest.
+pub fn hex(digest: &Sha) -> String {
+    use std::fmt::Write;
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Reads exactly 64 lower-case hex digits.
+pub fn parse_hex(text: &str) -> Option<Sha> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 || !bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let mut digest = [0u8; 32];
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+/// Name of an upload inside its node's folder: its place in the row and the digest of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadName {
+    pub seq: u64,
+    pub sha256: Sha,
+}
+
+impl UploadName {
+    /// Reads `<six or more digits>-<64 hex digits>.tar.gz`, and nothing else.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (seq, sha256) = name.strip_suffix(".tar.gz")?.split_once('-')?;
+        if !(6..=12).contains(&seq.len()) || !seq.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        Some(UploadName {
+            seq: seq.parse().ok()?,
+            sha256: parse_hex(sha256)?,
+        })
+    }
+}
+
+impl std::fmt::Display for UploadName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:06}-{}.tar.gz", self.seq, hex(&self.sha256))
+    }
+}
+
+/// Digest and length of everything `reader` gives.
+pub fn digest_of(mut reader: impl Read) -> io::Result<(Sha, u64)> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; 64 * 1024];
+    let mut length = 0u64;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finalize().into(), length)),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                length += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn upload_names_survive_printing(seq in 0u64..=999_999_999_999, sha256 in any::<[u8; 32]>()) {
+            let name = UploadName { seq, sha256 };
+            prop_assert_eq!(UploadName::parse(&name.to_string()), Some(name));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,90}") {
+            if let Some(name) = UploadName::parse(&text) {
+                prop_assert!(text.ends_with(".tar.gz") && text.contains(&hex(&name.sha256)));
+            }
+        }
+    }
+}

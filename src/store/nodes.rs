@@ -1,0 +1,734 @@
+//! Uploads of the nodes.
+//!
+//! `nodes/<id>/<seq>-<sha256>.tar.gz` is one upload. An upload is acknowledged once the file is synced under that name,
+//! its folder is synced and the file system is synced; whatever happens later, the name proves whether the content is
+//! the one that was acknowledged. Nothing else is authoritative: `inventory.json` beside it is a convenience copy, and
+//! what is known about a folder is read from its file names at start.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::medium::{self, Disk, Medium};
+use super::upload::{self, UploadError, UploadLimits};
+use super::{Sha, UploadName, archive, digest_of, hex};
+use crate::model::NodeId;
+
+/// Bounds of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest upload taken.
+    pub upload_bytes: u64,
+    /// What an upload may hold.
+    pub upload: UploadLimits,
+    /// Room that uploads leave free, for the tarball and the person who edits `recon.toml`.
+    pub reserve_bytes: u64,
+    /// Whole uploads kept of each node, the newest ones. At least 1.
+    pub keep: usize,
+    /// Bytes hashed before `open` returns; the rest is hashed on a thread.
+    pub check_at_open_bytes: u64,
+    /// Node folders read; further ones are reported and left alone.
+    pub nodes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            upload_bytes: 256 << 20,
+            upload: UploadLimits::default(),
+            reserve_bytes: 16 << 20,
+            keep: 2,
+            check_at_open_bytes: 16 << 20,
+            nodes: 20_000,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("an upload of {declared} bytes is over the limit of {limit} bytes")]
+    TooLarge { declared: u64, limit: u64 },
+    #[error("{declared} bytes were announced, {received} came")]
+    LengthMismatch { declared: u64, received: u64 },
+    #[error("the content has SHA-256 {received}, {declared} was announced")]
+    DigestMismatch { declared: String, received: String },
+    #[error("not an upload: {0}")]
+    NotAnUpload(String),
+    #[error("no room on the data partition: {needed} bytes needed, {free} free")]
+    NoSpace { needed: u64, free: u64 },
+    #[error("{operation} {}", path.display())]
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+/// An acknowledged upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub id: NodeId,
+    pub seq: u64,
+    pub sha256: String,
+    pub size_bytes: u64,
+    /// The same bytes were here already, and still are.
+    pub already: bool,
+}
+
+/// The newest whole upload of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredNode {
+    pub id: NodeId,
+    pub seq: u64,
+    pub sha256: String,
+    pub size_bytes: u64,
+    pub path: PathBuf,
+    /// Whole uploads of this node that are kept.
+    pub uploads: usize,
+    digest: Sha,
+    limits: UploadLimits,
+}
+
+impl StoredNode {
+    /// The inventory inside the upload; read from the medium at each call.
+    pub fn inventory(&self) -> Result<Value, StoreError> {
+        let file = File::open(&self.path).map_err(io_error("opening", &self.path))?;
+        upload::inventory(file, &self.limits).map_err(|error| from_upload(error, &self.path))
+    }
+
+    /// One line for a table: vendor, product, serial.
+    pub fn summary(&self) -> Option<String> {
+        self.inventory().ok().as_ref().and_then(upload::summary)
+    }
+
+    /// When the file was written, by the clock the master had then.
+    pub fn stored_at(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).ok()?.modified().ok()
+    }
+}
+
+impl archive::Upload for StoredNode {
+    fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn name(&self) -> UploadName {
+        UploadName {
+            seq: self.seq,
+            sha256: self.digest,
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
+        Ok(Box::new(File::open(&self.path)?))
+    }
+}
+
+fn from_upload(error: UploadError, path: &Path) -> StoreError {
+    match error {
+        UploadError::Refused(text) => StoreError::NotAnUpload(text),
+        UploadError::Io(source) | UploadError::Visit(source) => io_error("reading", path)(source),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Renamed, not yet synced; holds its place in the row.
+    Pending,
+    /// Found at start, not hashed yet.
+    Unchecked,
+    Whole,
+    /// The content is not what the name says.
+    Torn,
+}
+
+#[derive(Debug, Clone)]
+struct Record {
+    name: UploadName,
+    size: u64,
+    state: State,
+}
+
+#[derive(Default)]
+struct Inner {
+    nodes: BTreeMap<NodeId, Vec<Record>>,
+    /// Announced lengths of the uploads under way.
+    reserved_bytes: u64,
+    unchecked: usize,
+    next_temporary: u64,
+    problems: Vec<String>,
+}
+
+impl Inner {
+    fn record(&mut self, id: &NodeId, name: UploadName) -> Option<&mut Record> {
+        self.nodes.get_mut(id)?.iter_mut().find(|record| record.name == name)
+    }
+}
+
+struct Shared {
+    folder: PathBuf,
+    limits: Limits,
+    medium: Arc<dyn Medium>,
+    inner: Mutex<Inner>,
+    checked: Condvar,
+    /// Held while a node's older uploads are pruned and its copy of the inventory is written.
+    tidying: Mutex<()>,
+}
+
+/// Problems kept for the screen; later ones are only logged.
+const MAX_PROBLEMS: usize = 200;
+
+/// The uploads under one data folder. Cheap to clone; all clones are one store. One process at a time.
+#[derive(Clone)]
+pub struct NodeStore(Arc<Shared>);
+
+impl NodeStore {
+    /// Opens the store in `dir`, which must exist: makes `nodes/`, removes what interrupted uploads left, and hashes the
+    /// uploads that are there. What is not hashed within `check_at_open_bytes` is hashed on a thread; `list` waits for it.
+    pub fn open(dir: &Path, limits: Limits) -> Result<Self, StoreError> {
+        NodeStore::open_on(dir, limits, Arc::new(Disk))
+    }
+
+    pub fn open_on(dir: &Path, limits: Limits, medium: Arc<dyn Medium>) -> Result<Self, StoreError> {
+        let folder = dir.join("nodes");
+        match medium.make_folder(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("making the folder", &folder)(error));
+            }
+            _ => {}
+        }
+        let mut inner = Inner::default();
+        scan(&folder, &limits, medium.as_ref(), &mut inner)?;
+        inner.unchecked = inner.nodes.values().map(Vec::len).sum();
+        let store = NodeStore(Arc::new(Shared {
+            folder,
+            limits,
+            medium,
+            inner: Mutex::new(inner),
+            checked: Condvar::new(),
+            tidying: Mutex::new(()),
+        }));
+        let mut budget = limits.check_at_open_bytes;
+        while let Some(size) = store.0.next_unchecked().map(|(_, record)| record.size) {
+            let Some(left) = budget.checked_sub(size) else { break };
+            budget = left;
+            store.0.check_one();
+        }
+        if store.0.next_unchecked().is_some() {
+            let weak = Arc::downgrade(&store.0);
+            if let Err(error) = std::thread::Builder::new()
+                .name("check uploads".into())
+                .spawn(move || check_all(&weak))
+            {
+                tracing::warn!(%error, "starting the thread that checks uploads; checking them now");
+                while store.0.check_one() {}
+            }
+        }
+        Ok(store)
+    }
+
+    /// Begins an upload. Fails before a byte is written when it cannot fit.
+    pub fn begin(&self, id: &NodeId, declared_len: u64, sha256: Sha) -> Result<Incoming, StoreError> {
+        let shared = &self.0;
+        if declared_len > shared.limits.upload_bytes {
+            return Err(StoreError::TooLarge {
+                declared: declared_len,
+                limit: shared.limits.upload_bytes,
+            });
+        }
+        let free = shared
+            .medium
+            .free_bytes(&shared.folder)
+            .map_err(io_error("asking for the room on", &shared.folder))?;
+        let folder = shared.folder.join(id.as_str());
+        let mut inner = shared.lock();
+        let needed = declared_len
+            .saturating_add(inner.reserved_bytes)
+            .saturating_add(shared.limits.reserve_bytes);
+        if needed > free {
+            return Err(StoreError::NoSpace { needed, free });
+        }
+        // Under the lock, so that nobody removes the empty folder in between.
+        let made_folder = match shared.medium.make_folder(&folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(shared.full_or("making the folder", &folder, error, needed)),
+        };
+        let (path, file) = loop {
+            inner.next_temporary += 1;
+            let path = folder.join(format!("incoming-{}.part", inner.next_temporary));
+            match shared.medium.create(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    if made_folder {
+                        // Only tidiness; the next upload of this node uses the folder again.
+                        let _ = shared.medium.remove_folder(&folder);
+                    }
+                    return Err(shared.full_or("making", &path, error, needed));
+                }
+            }
+        };
+        inner.reserved_bytes += declared_len;
+        drop(inner);
+        Ok(Incoming {
+            shared: Arc::clone(shared),
+            id: id.clone(),
+            declared_len,
+            sha256,
+            folder,
+            path,
+            file: Some(file),
+            hasher: Sha256::new(),
+            received: 0,
+            failed: false,
+            renamed: false,
+        })
+    }
+
+    /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.
+    pub fn list(&self) -> Vec<StoredNode> {
+        let mut inner = self.0.lock();
+        while inner.unchecked > 0 {
+            inner = self.0.checked.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.0.whole_of(&inner)
+    }
+
+    /// As `list`, without waiting: uploads not yet hashed are missing.
+    pub fn list_checked(&self) -> Vec<StoredNode> {
+        self.0.whole_of(&self.0.lock())
+    }
+
+    /// How many uploads found at start are still to be hashed.
+    pub fn unchecked(&self) -> usize {
+        self.0.lock().unchecked
+    }
+
+    /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        self.0.lock().problems.clone()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change of the map is complete in itself, so a panic elsewhere leaves it usable.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path_of(&self, id: &NodeId, name: UploadName) -> PathBuf {
+        self.folder.join(id.as_str()).join(name.to_string())
+    }
+
+    fn whole_of(&self, inner: &Inner) -> Vec<StoredNode> {
+        let newest = |(id, records): (&NodeId, &Vec<Record>)| {
+            let whole = || records.iter().filter(|record| record.state == State::Whole);
+            let record = whole().max_by_key(|record| record.name)?;
+            Some(StoredNode {
+                id: id.clone(),
+                seq: record.name.seq,
+                sha256: hex(&record.name.sha256),
+                size_bytes: record.size,
+                path: self.path_of(id, record.name),
+                uploads: whole().count(),
+                digest: record.name.sha256,
+                limits: self.limits.upload,
+            })
+        };
+        inner.nodes.iter().filter_map(newest).collect()
+    }
+
+    fn full_or(&self, operation: &'static str, path: &Path, error: io::Error, needed: u64) -> StoreError {
+        if medium::is_no_space(&error) {
+            let free = self.medium.free_bytes(&self.folder).unwrap_or(0);
+            return StoreError::NoSpace { needed, free };
+        }
+        io_error(operation, path)(error)
+    }
+
+    fn next_unchecked(&self) -> Option<(NodeId, Record)> {
+        let inner = self.lock();
+        if inner.unchecked == 0 {
+            return None;
+        }
+        inner.nodes.iter().find_map(|(id, records)| {
+            let record = records.iter().find(|record| record.state == State::Unchecked)?;
+            Some((id.clone(), record.clone()))
+        })
+    }
+
+    /// Hashes one upload that was found at start; false when none is left.
+    fn check_one(&self) -> bool {
+        let Some((id, record)) = self.next_unchecked() else {
+            return false;
+        };
+        let path = self.path_of(&id, record.name);
+        let problem = match File::open(&path).and_then(digest_of) {
+            Ok((digest, _)) if digest == record.name.sha256 => None,
+            Ok(_) => Some(format!("{} is torn, left out", path.display())),
+            Err(error) => Some(format!("{} cannot be read ({error}), left out", path.display())),
+        };
+        let mut inner = self.lock();
+        if let Some(found) = inner.record(&id, record.name)
+            && found.state == State::Unchecked
+        {
+            found.state = if problem.is_none() { State::Whole } else { State::Torn };
+            inner.unchecked = inner.unchecked.saturating_sub(1);
+        }
+        if let Some(problem) = problem {
+            report(&mut inner, problem);
+        }
+        self.checked.notify_all();
+        true
+    }
+
+    /// Removes what the newest uploads of a node replace, and writes its copy of the inventory. What fails here costs
+    /// room or convenience, never an upload.
+    fn tidy(&self, id: &NodeId, inventory: &[u8]) {
+        let _one_at_a_time = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        let old: Vec<UploadName> = {
+            let inner = self.lock();
+            let Some(records) = inner.nodes.get(id) else { return };
+            let mut whole: Vec<UploadName> = records
+                .iter()
+                .filter(|record| record.state == State::Whole)
+                .map(|record| record.name)
+                .collect();
+            whole.sort_unstable();
+            let kept_from = whole.len().saturating_sub(self.limits.keep.max(1));
+            let oldest_kept = whole.get(kept_from).copied();
+            records
+                .iter()
+                .filter(|record| matches!(record.state, State::Whole | State::Torn))
+                .map(|record| record.name)
+                .filter(|name| oldest_kept.is_some_and(|kept| *name < kept))
+                .collect()
+        };
+        for name in old {
+            let path = self.path_of(id, name);
+            match self.medium.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(file = %path.display(), %error, "removing a replaced upload");
+                }
+                _ => {
+                    if let Some(records) = self.lock().nodes.get_mut(id) {
+                        records.retain(|record| record.name != name);
+                    }
+                }
+            }
+        }
+        let copy = self.folder.join(id.as_str()).join("inventory.json");
+        if let Err(error) = medium::replace(self.medium.as_ref(), &copy, inventory) {
+            tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
+        }
+    }
+}
+
+fn report(inner: &mut Inner, problem: String) {
+    tracing::warn!("{problem}");
+    if inner.problems.len() < MAX_PROBLEMS {
+        inner.problems.push(problem);
+    }
+}
+
+fn check_all(weak: &Weak<Shared>) {
+    // Upgraded anew for each file, so that a store nobody uses any more goes away.
+    while let Some(shared) = weak.upgrade() {
+        if !shared.check_one() {
+            return;
+        }
+    }
+}
+
+/// Reads the names under `nodes/` and removes temporary files of earlier runs.
+fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) -> Result<(), StoreError> {
+    let entries = fs::read_dir(folder).map_err(io_error("reading the folder", folder))?;
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                report(inner, format!("reading {}: {error}", folder.display()));
+                break;
+            }
+        };
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
+            continue;
+        };
+        if inner.nodes.len() >= limits.nodes {
+            report(
+                inner,
+                format!(
+                    "{} holds more than {} nodes, the rest is left alone",
+                    folder.display(),
+                    limits.nodes
+                ),
+            );
+            break;
+        }
+        match scan_node(&entry.path(), medium) {
+            Ok(records) if records.is_empty() => {}
+            Ok(records) => {
+                inner.nodes.insert(id, records);
+            }
+            Err(error) => report(inner, format!("reading {}: {error}", entry.path().display())),
+        }
+    }
+    Ok(())
+}
+
+fn scan_node(folder: &Path, medium: &dyn Medium) -> io::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name == "inventory.json.part" || (name.starts_with("incoming-") && name.ends_with(".part")) {
+            // A leftover that stays costs room only; the next start tries again.
+            let _ = medium.remove_file(&entry.path());
+        } else if let Some(name) = UploadName::parse(name) {
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                records.push(Record {
+                    name,
+                    size: metadata.len(),
+                    state: State::Unchecked,
+                });
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// An upload under way. Dropping it removes what was written.
+pub struct Incoming {
+    shared: Arc<Shared>,
+    id: NodeId,
+    declared_len: u64,
+    sha256: Sha,
+    folder: PathBuf,
+    path: PathBuf,
+    file: Option<File>,
+    hasher: Sha256,
+    received: u64,
+    failed: bool,
+    renamed: bool,
+}
+
+impl Incoming {
+    /// Takes the next bytes. After an error the upload can only be dropped.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let received = self.received.saturating_add(bytes.len() as u64);
+        if self.failed || received > self.declared_len {
+            self.failed = true;
+            return Err(StoreError::LengthMismatch {
+                declared: self.declared_len,
+                received,
+            });
+        }
+        let Some(file) = self.file.as_mut() else {
+            return Err(StoreError::LengthMismatch {
+                declared: self.declared_len,
+                received,
+            });
+        };
+        if let Err(error) = self.shared.medium.write(file, bytes) {
+            self.failed = true;
+            return Err(self.shared.full_or("writing", &self.path, error, self.declared_len));
+        }
+        self.hasher.update(bytes);
+        self.received = received;
+        Ok(())
+    }
+
+    /// Checks the upload and makes it durable. `Ok` is the acknowledgement: the bytes are on the medium under their
+    /// final name. On any error nothing of it stays, and what was stored before is as it was.
+    pub fn commit(mut self) -> Result<Stored, StoreError> {
+        if self.failed || self.received != self.declared_len {
+            return Err(StoreError::LengthMismatch {
+                declared: self.declared_len,
+                received: self.received,
+            });
+        }
+        let received: Sha = std::mem::take(&mut self.hasher).finalize().into();
+        if received != self.sha256 {
+            return Err(StoreError::DigestMismatch {
+                declared: hex(&self.sha256),
+                received: hex(&received),
+            });
+        }
+        let shared = Arc::clone(&self.shared);
+        let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
+        let inventory =
+            upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
+
+        if let Some(stored) = self.stored_before()? {
+            shared.tidy(&self.id, &inventory);
+            return Ok(stored);
+        }
+        // Content first, so that the final name never stands on the medium before what it promises.
+        let file = self
+            .file
+            .take()
+            .ok_or_else(|| io_error("syncing", &self.path)(io::ErrorKind::NotFound.into()))?;
+        shared
+            .medium
+            .sync_file(&file)
+            .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
+
+        let name = {
+            let mut inner = shared.lock();
+            let records = inner.nodes.entry(self.id.clone()).or_default();
+            let seq = records
+                .iter()
+                .map(|record| record.name.seq)
+                .max()
+                .unwrap_or(0)
+                .saturating_add(1);
+            let name = UploadName {
+                seq,
+                sha256: self.sha256,
+            };
+            records.push(Record {
+                name,
+                size: self.declared_len,
+                state: State::Pending,
+            });
+            name
+        };
+        let result = self.make_durable(&file, name);
+        drop(file);
+        let mut inner = shared.lock();
+        match result {
+            Ok(()) => {
+                if let Some(record) = inner.record(&self.id, name) {
+                    record.state = State::Whole;
+                }
+            }
+            Err(error) => {
+                // Not acknowledged, so it must not count later. After a failed sync the kernel may still show good
+                // bytes that the medium does not have.
+                if let Some(records) = inner.nodes.get_mut(&self.id) {
+                    records.retain(|record| record.name != name);
+                }
+                drop(inner);
+                return Err(error);
+            }
+        }
+        drop(inner);
+        shared.tidy(&self.id, &inventory);
+        Ok(Stored {
+            id: self.id.clone(),
+            seq: name.seq,
+            sha256: hex(&self.sha256),
+            size_bytes: self.declared_len,
+            already: false,
+        })
+    }
+
+    /// The newest upload of this node, if it is this very one and is certainly on the medium.
+    fn stored_before(&self) -> Result<Option<Stored>, StoreError> {
+        let shared = &self.shared;
+        let newest = {
+            let inner = shared.lock();
+            let records = inner.nodes.get(&self.id);
+            let newest = records.and_then(|records| records.iter().max_by_key(|record| record.name));
+            match newest {
+                Some(record) if record.state == State::Whole && record.name.sha256 == self.sha256 => record.clone(),
+                _ => return Ok(None),
+            }
+        };
+        let path = shared.path_of(&self.id, newest.name);
+        // The copy may have gone bad since it was checked; then the new one is stored beside it.
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        if !matches!(digest_of(&file), Ok((digest, _)) if digest == self.sha256) {
+            return Ok(None);
+        }
+        shared.medium.sync_file(&file).map_err(io_error("syncing", &path))?;
+        shared
+            .medium
+            .sync_folder(&self.folder)
+            .map_err(io_error("syncing", &self.folder))?;
+        shared
+            .medium
+            .sync_all(&shared.folder)
+            .map_err(io_error("syncing", &shared.folder))?;
+        Ok(Some(Stored {
+            id: self.id.clone(),
+            seq: newest.name.seq,
+            sha256: hex(&self.sha256),
+            size_bytes: newest.size,
+            already: true,
+        }))
+    }
+
+    fn make_durable(&mut self, file: &File, name: UploadName) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let target = shared.path_of(&self.id, name);
+        let medium = shared.medium.as_ref();
+        medium
+            .rename(&self.path, &target)
+            .map_err(|e| shared.full_or("naming", &target, e, self.declared_len))?;
+        self.path = target;
+        self.renamed = true;
+        let synced = (|| {
+            medium.sync_file(file)?;
+            medium.sync_folder(&self.folder)?;
+            // The folder of a new node is itself a new name.
+            medium.sync_folder(&shared.folder)?;
+            medium.sync_all(&shared.folder)
+        })();
+        match synced {
+            Ok(()) => {
+                // From here on the file is not ours to remove.
+                self.path.clear();
+                Ok(())
+            }
+            Err(error) => Err(shared.full_or("syncing", &self.path, error, self.declared_len)),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        if !self.path.as_os_str().is_empty() {
+            if let Err(error) = self.shared.medium.remove_file(&self.path) {
+                tracing::warn!(file = %self.path.display(), %error, "removing an unfinished upload");
+            } else if self.renamed {
+                // A name that was never acknowledged should not come back after a power cut.
+                let _ = self.shared.medium.sync_folder(&self.folder);
+            }
+        }
+        let mut inner = self.shared.lock();
+        inner.reserved_bytes = inner.reserved_bytes.saturating_sub(self.declared_len);
+        if inner.nodes.get(&self.id).is_none_or(Vec::is_empty) {
+            inner.nodes.remove(&self.id);
+            // Fails when another upload of the node is under way, and then it must stay.
+            let _ = self.shared.medium.remove_folder(&self.folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,393 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::store::archive::{self, Builder};
+use crate::store::medium::faults::{Fault, Faulty};
+use crate::store::upload::samples;
+
+fn node(last: u8) -> NodeId {
+    NodeId::from_mac(crate::model::MacAddr([0x52, 0x54, 0, 0, 0, last]))
+}
+
+fn sha(bytes: &[u8]) -> Sha {
+    Sha256::digest(bytes).into()
+}
+
+fn put(store: &NodeStore, id: &NodeId, bytes: &[u8]) -> Result<Stored, StoreError> {
+    let mut incoming = store.begin(id, bytes.len() as u64, sha(bytes))?;
+    for chunk in bytes.chunks(400) {
+        incoming.write(chunk)?;
+    }
+    incoming.commit()
+}
+
+fn open(dir: &Path) -> NodeStore {
+    NodeStore::open(dir, Limits::default()).unwrap()
+}
+
+/// Names under `nodes/`, folders and files.
+fn names(dir: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in fs::read_dir(dir.join("nodes")).unwrap() {
+        let folder = folder.unwrap();
+        names.push(folder.file_name().into_string().unwrap());
+        for file in fs::read_dir(folder.path()).unwrap() {
+            names.push(file.unwrap().file_name().into_string().unwrap());
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn an_upload_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = samples::upload("SN1");
+    let stored = put(&open(dir.path()), &node(1), &bytes).unwrap();
+    assert_eq!(
+        (stored.seq, stored.size_bytes, stored.already),
+        (1, bytes.len() as u64, false)
+    );
+
+    let nodes = open(dir.path()).list();
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes[0].sha256, stored.sha256);
+    assert_eq!(nodes[0].summary().as_deref(), Some("Acme R1 SN1"));
+    assert_eq!(fs::read(&nodes[0].path).unwrap(), bytes);
+    let copy = fs::read(dir.path().join("nodes").join(node(1).as_str()).join("inventory.json")).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&copy).unwrap(),
+        nodes[0].inventory().unwrap()
+    );
+}
+
+#[test]
+fn the_two_newest_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for round in 1..=5 {
+        let stored = put(&store, &node(1), &samples::upload(&format!("SN{round}"))).unwrap();
+        assert_eq!(stored.seq, round);
+    }
+    let nodes = store.list();
+    assert_eq!((nodes[0].seq, nodes[0].uploads), (5, 2));
+    assert_eq!(
+        names(dir.path())
+            .iter()
+            .filter(|name| name.ends_with(".tar.gz"))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn the_same_upload_again_is_acknowledged_without_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let bytes = samples::upload("SN1");
+    put(&store, &node(1), &bytes).unwrap();
+    let before = names(dir.path());
+    for store in [store, open(dir.path())] {
+        let again = put(&store, &node(1), &bytes).unwrap();
+        assert_eq!((again.seq, again.already), (1, true));
+        assert_eq!(names(dir.path()), before);
+    }
+}
+
+#[test]
+fn the_same_upload_again_is_stored_when_the_first_went_bad() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let bytes = samples::upload("SN1");
+    put(&store, &node(1), &bytes).unwrap();
+    fs::write(&store.list()[0].path, &bytes[..10]).unwrap();
+    let again = put(&store, &node(1), &bytes).unwrap();
+    assert_eq!((again.seq, again.already), (2, false));
+    assert_eq!(fs::read(&open(dir.path()).list()[0].path).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        upload_bytes: 5000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open(dir.path(), limits).unwrap();
+    let bytes = samples::upload("SN1");
+    let length = bytes.len() as u64;
+
+    assert!(matches!(
+        store.begin(&node(1), 5001, [0; 32]),
+        Err(StoreError::TooLarge { limit: 5000, .. })
+    ));
+
+    let mut short = store.begin(&node(1), length, sha(&bytes)).unwrap();
+    short.write(&bytes[..10]).unwrap();
+    assert!(matches!(
+        short.commit(),
+        Err(StoreError::LengthMismatch { received: 10, .. })
+    ));
+
+    let mut long = store.begin(&node(1), length, sha(&bytes)).unwrap();
+    long.write(&bytes).unwrap();
+    assert!(matches!(long.write(b"x"), Err(StoreError::LengthMismatch { .. })));
+    assert!(matches!(long.commit(), Err(StoreError::LengthMismatch { .. })));
+
+    let mut wrong = store.begin(&node(1), length, [7; 32]).unwrap();
+    wrong.write(&bytes).unwrap();
+    assert!(matches!(wrong.commit(), Err(StoreError::DigestMismatch { .. })));
+
+    assert!(matches!(
+        put(&store, &node(1), b"no tarball"),
+        Err(StoreError::NotAnUpload(_))
+    ));
+
+    drop(store.begin(&node(1), length, sha(&bytes)).unwrap());
+    assert_eq!(names(dir.path()), Vec::<String>::new());
+    assert_eq!(store.list(), []);
+    put(&store, &node(1), &bytes).unwrap();
+}
+
+#[test]
+fn room_is_asked_for_before_a_byte_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut medium = Faulty::new(Fault::None);
+    medium.free = 20_000;
+    let limits = Limits {
+        reserve_bytes: 5_000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open_on(dir.path(), limits, Arc::new(medium)).unwrap();
+    let first = store.begin(&node(1), 10_000, [0; 32]).unwrap();
+    let second = store.begin(&node(2), 10_000, [0; 32]);
+    assert!(
+        matches!(
+            second,
+            Err(StoreError::NoSpace {
+                needed: 25_000,
+                free: 20_000
+            })
+        ),
+        "counts what is under way"
+    );
+    drop(first);
+    store.begin(&node(2), 10_000, [0; 32]).unwrap();
+}
+
+#[test]
+fn leftovers_go_and_torn_uploads_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (first, second) = (samples::upload("SN1"), samples::upload("SN2"));
+    put(&store, &node(1), &first).unwrap();
+    put(&store, &node(1), &second).unwrap();
+    let newest = store.list()[0].path.clone();
+    fs::write(&newest, &second[..100]).unwrap();
+    fs::write(newest.with_file_name("incoming-9.part"), b"x").unwrap();
+    fs::write(newest.with_file_name("notes.txt"), b"of a person").unwrap();
+    fs::create_dir(dir.path().join("nodes/not-a-node")).unwrap();
+
+    let store = open(dir.path());
+    let nodes = store.list();
+    assert_eq!((nodes[0].seq, nodes[0].uploads), (1, 1));
+    assert_eq!(fs::read(&nodes[0].path).unwrap(), first);
+    assert!(store.problems()[0].contains("torn"), "{:?}", store.problems());
+    let names = names(dir.path());
+    assert!(
+        names.contains(&"notes.txt".into()) && !names.iter().any(|name| name.ends_with(".part")),
+        "{names:?}"
+    );
+
+    // The next upload does not take the place of the torn one, and clears it away once newer ones are whole.
+    assert_eq!(put(&store, &node(1), &samples::upload("SN3")).unwrap().seq, 3);
+    assert_eq!(put(&store, &node(1), &samples::upload("SN4")).unwrap().seq, 4);
+    assert!(!newest.exists());
+}
+
+#[test]
+fn a_large_store_is_checked_in_the_background() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for last in 0..40 {
+        put(&store, &node(last), &samples::upload(&format!("SN{last}"))).unwrap();
+    }
+    let limits = Limits {
+        check_at_open_bytes: 0,
+        ..Limits::default()
+    };
+    let store = NodeStore::open(dir.path(), limits).unwrap();
+    assert_eq!(store.list().len(), 40);
+    assert_eq!((store.unchecked(), store.list_checked().len()), (0, 40));
+}
+
+#[test]
+fn many_uploads_at_once_are_all_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    std::thread::scope(|scope| {
+        for last in 0..8 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for round in 0..4 {
+                    put(&store, &node(last / 2), &samples::upload(&format!("{last}-{round}"))).unwrap();
+                }
+            });
+        }
+    });
+    let nodes = open(dir.path()).list();
+    assert!(
+        nodes.len() == 4 && nodes.iter().all(|node| node.seq == 8 && node.uploads == 2),
+        "{nodes:?}"
+    );
+}
+
+/// A random number generator that is the same everywhere.
+fn dice(seed: u64) -> impl FnMut(usize) -> usize {
+    let state = AtomicU64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    move |sides| {
+        let mut x = state.load(Ordering::Relaxed);
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        state.store(x, Ordering::Relaxed);
+        usize::try_from((x >> 16) % sides.max(1) as u64).unwrap()
+    }
+}
+
+/// What was sent to a store, and the newest that it acknowledged.
+#[derive(Default)]
+struct Sent {
+    all: Vec<Vec<u8>>,
+    acknowledged: Option<usize>,
+}
+
+/// Uploads, repeats and tarballs, as a master has them, until something fails for good.
+fn work(dir: &Path, medium: Arc<dyn Medium>) -> BTreeMap<NodeId, Sent> {
+    let mut sent: BTreeMap<NodeId, Sent> = BTreeMap::new();
+    let Ok(store) = NodeStore::open_on(dir, Limits::default(), Arc::clone(&medium)) else {
+        return sent;
+    };
+    let mut builder = Builder::on(UploadLimits::default(), medium);
+    for (last, round) in [(1, 1), (2, 1), (1, 2), (1, 2), (1, 3), (2, 2), (1, 4)] {
+        let bytes = samples::upload(&format!("{last}-{round}"));
+        let node_sent = sent.entry(node(last)).or_default();
+        node_sent.all.push(bytes.clone());
+        if put(&store, &node(last), &bytes).is_ok() {
+            node_sent.acknowledged = Some(node_sent.all.len() - 1);
+        }
+        let _ = builder.rebuild(&store.list(), &dir.join(archive::FILE_NAME));
+    }
+    sent
+}
+
+/// Nothing acknowledged is missing, nothing torn is listed.
+fn check(dir: &Path, sent: &BTreeMap<NodeId, Sent>, context: &str) {
+    let store = open(dir);
+    let nodes: BTreeMap<NodeId, Vec<u8>> = store
+        .list()
+        .into_iter()
+        .map(|node| (node.id, fs::read(node.path).unwrap()))
+        .collect();
+    for (id, sent) in sent {
+        let found = nodes.get(id).map(|bytes| {
+            let at = sent.all.iter().rposition(|sent| sent == bytes);
+            at.unwrap_or_else(|| panic!("{context}: {id} has bytes that nobody sent"))
+        });
+        assert!(
+            found >= sent.acknowledged,
+            "{context}: {id} acknowledged {:?}, found {found:?}",
+            sent.acknowledged
+        );
+    }
+    // And the store goes on from there.
+    put(&store, &node(1), &samples::upload("after")).unwrap();
+}
+
+fn total_steps() -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let medium = Arc::new(Faulty::new(Fault::None));
+    let sent = work(dir.path(), medium.clone());
+    assert!(sent.values().all(|sent| sent.acknowledged == Some(sent.all.len() - 1)));
+    check(dir.path(), &sent, "no fault");
+    medium.steps()
+}
+
+#[test]
+fn a_power_cut_at_any_step_loses_nothing_acknowledged() {
+    for step in 0..total_steps() {
+        for seed in 0..4 {
+            let dir = tempfile::tempdir().unwrap();
+            let medium = Arc::new(Faulty::new(Fault::Cut { step }));
+            let sent = work(dir.path(), medium.clone());
+            if seed > 0 {
+                medium.lose(dice(seed + 1000 * step as u64));
+            }
+            check(dir.path(), &sent, &format!("cut at step {step}, seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn a_failing_step_loses_nothing_acknowledged() {
+    for step in 0..total_steps() {
+        for errno in [libc::EIO, libc::ENOSPC] {
+            let dir = tempfile::tempdir().unwrap();
+            let sent = work(dir.path(), Arc::new(Faulty::new(Fault::Fail { step, errno })));
+            check(dir.path(), &sent, &format!("error {errno} at step {step}"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Bytes of stored files change, are cut off or vanish: what is listed is still whole.
+    #[test]
+    fn damage_is_never_listed(
+        damage in proptest::collection::vec((0usize..64, any::<u64>(), 0u8..4), 1..6)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for last in 0..4 {
+            for round in 0..2 {
+                put(&store, &node(last), &samples::upload(&format!("{last}-{round}"))).unwrap();
+            }
+        }
+        let mut files: Vec<PathBuf> = Vec::new();
+        for folder in fs::read_dir(dir.path().join("nodes")).unwrap() {
+            files.extend(fs::read_dir(folder.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
+        }
+        files.sort();
+        let mut touched = std::collections::BTreeSet::new();
+        for (file, at, kind) in damage {
+            let path = &files[file % files.len()];
+            touched.insert(path.clone());
+            let Ok(mut bytes) = fs::read(path) else { continue };
+            let at = usize::try_from(at % bytes.len().max(1) as u64).unwrap();
+            match kind {
+                0 if !bytes.is_empty() => bytes[at] ^= 0x40,
+                1 => bytes.truncate(at),
+                2 => bytes.extend_from_slice(b"more"),
+                _ => { fs::remove_file(path).unwrap(); continue; }
+            }
+            fs::write(path, bytes).unwrap();
+        }
+        let nodes = open(dir.path()).list();
+        for node in &nodes {
+            prop_assert_eq!(hex(&sha(&fs::read(&node.path).unwrap())), node.sha256.clone());
+        }
+        for path in files.iter().filter(|path| !touched.contains(*path)) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if let Some(name) = UploadName::parse(name) {
+                let id = path.parent().unwrap().file_name().unwrap().to_str().unwrap().parse::<NodeId>().unwrap();
+                let listed = nodes.iter().find(|node| node.id == id);
+                prop_assert!(listed.is_some_and(|node| node.seq >= name.seq), "{} is whole and not listed", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! Walks one upload (a `tar.gz`) under limits. Nothing is ever unpacked onto a file system.
+
+use std::collections::HashSet;
+use std::io::{self, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use serde_json::Value;
+use tar::{Archive, EntryType};
+
+/// Bounds of one upload. An upload past a bound is refused whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadLimits {
+    /// Entries of the tar, folders and headers included.
+    pub entries: usize,
+    /// Length of the tar after gunzip.
+    pub unpacked_bytes: u64,
+    pub inventory_bytes: u64,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        UploadLimits {
+            entries: 10_000,
+            unpacked_bytes: 1 << 30,
+            inventory_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Longest path taken; tar itself would allow any length.
+const MAX_PATH: usize = 1024;
+/// Longest extension header (GNU long name, pax record) taken.
+const MAX_EXTENSION: u64 = 64 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The bytes are not an upload; asking again for the same bytes gives the same answer.
+    #[error("{0}")]
+    Refused(String),
+    /// Reading failed, so nothing is known about the bytes.
+    #[error("reading the upload")]
+    Io(#[source] io::Error),
+    /// The visitor failed.
+    #[error("using the upload")]
+    Visit(#[source] io::Error),
+}
+
+fn refused(text: impl Into<String>) -> UploadError {
+    UploadError::Refused(text.into())
+}
+
+/// A regular file of the upload, with a clean relative path. The reader gives exactly `size` bytes.
+pub struct Item<'a> {
+    pub path: &'a str,
+    pub size: u64,
+    pub reader: &'a mut dyn Read,
+}
+
+/// What a walk saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Walked {
+    pub files: usize,
+    /// Links, devices, repeated names and names that are not UTF-8: present, but never given to the visitor.
+    pub skipped: usize,
+    pub unpacked_bytes: u64,
+}
+
+/// Calls `visit` for each regular file of the gzip'ed tar in `source`, in order, the first of each name only.
+///
+/// Reads to the end, so that gzip's own checksum is checked and nothing follows it. A path that leaves the upload's
+/// root is refused; links and special files are passed over. Memory use does not depend on the upload, but for its
+/// entry names.
+pub fn walk(
+    source: impl Read,
+    limits: &UploadLimits,
+    mut visit: impl FnMut(Item<'_>) -> io::Result<()>,
+) -> Result<Walked, UploadError> {
+    let gunzip = MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, source));
+    let mut archive = Archive::new(Limited {
+        inner: gunzip,
+        left: limits.unpacked_bytes,
+        exceeded: false,
+    });
+    let mut walked = Walked::default();
+    let result = walk_entries(&mut archive, limits, &mut walked, &mut visit);
+    let mut rest = archive.into_inner();
+    let result = result.and_then(|()| io::copy(&mut rest, &mut io::sink()).map_err(read_error));
+    if rest.exceeded {
+        return Err(refused(format!(
+            "it unpacks to more than {} bytes",
+            limits.unpacked_bytes
+        )));
+    }
+    result?;
+    walked.unpacked_bytes = limits.unpacked_bytes - rest.left;
+    Ok(walked)
+}
+
+/// A broken stream says so with these kinds; anything else comes from the medium.
+fn read_error(error: io::Error) -> UploadError {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+            refused(format!("it is not a whole tar.gz: {error}"))
+        }
+        // The tar crate wraps what it does not like about a header as "other", as it does nothing else.
+        io::ErrorKind::Other if error.raw_os_error().is_none() => refused(format!("it is not a tar: {error}")),
+        _ => UploadError::Io(error),
+    }
+}
+
+fn walk_entries<R: Read>(
+    archive: &mut Archive<R>,
+    limits: &UploadLimits,
+    walked: &mut Walked,
+    visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
+) -> Result<(), UploadError> {
+    let mut seen = HashSet::new();
+    let mut long_name: Option<Vec<u8>> = None;
+    // Raw, because the cooked iterator reads a long name of any length into memory.
+    for (index, entry) in archive.entries().map_err(read_error)?.raw(true).enumerate() {
+        let mut entry = entry.map_err(read_error)?;
+        if index >= limits.entries {
+            return Err(refused(format!("it has more than {} entries", limits.entries)));
+        }
+        let size = entry.header().entry_size().map_err(read_error)?;
+        match entry.header().entry_type() {
+            EntryType::GNULongName => {
+                let mut name = extension(&mut entry, size)?;
+                while name.last() == Some(&0) {
+                    name.pop();
+                }
+                long_name = Some(name);
+            }
+            EntryType::XHeader => {
+                let records = extension(&mut entry, size)?;
+                if let Some(name) = pax_path(&records)? {
+                    long_name = Some(name);
+                }
+            }
+            EntryType::XGlobalHeader | EntryType::GNULongLink => {}
+            kind => {
+                let raw = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+                let path = clean_path(&raw)?;
+                match (kind, path) {
+                    (EntryType::Directory, _) => {}
+                    (EntryType::Regular | EntryType::Continuous, Some(path)) if seen.insert(path.clone()) => {
+                        walked.files += 1;
+                        let mut reader = Tracked {
+                            inner: &mut entry,
+                            error: None,
+                        };
+                        let visited = visit(Item {
+                            path: &path,
+                            size,
+                            reader: &mut reader,
+                        });
+                        if let Some(error) = reader.error {
+                            return Err(read_error(error));
+                        }
+                        visited.map_err(UploadError::Visit)?;
+                    }
+                    _ => walked.skipped += 1,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn extension(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, UploadError> {
+    if size > MAX_EXTENSION {
+        return Err(refused(format!("it has an extension header of {size} bytes")));
+    }
+    let mut bytes = Vec::new();
+    entry.take(MAX_EXTENSION).read_to_end(&mut bytes).map_err(read_error)?;
+    Ok(bytes)
+}
+
+/// Path of a pax header: records are `<length> <key>=<value>\n`, the length counting the whole record.
+fn pax_path(mut records: &[u8]) -> Result<Option<Vec<u8>>, UploadError> {
+    let broken = || refused("it has a broken pax header");
+    let mut path = None;
+    while !records.is_empty() {
+        let blank = records.iter().position(|&b| b == b' ').ok_or_else(broken)?;
+        let length: usize = std::str::from_utf8(&records[..blank])
+            .ok()
+            .and_then(|t| t.parse().ok())
+            .ok_or_else(broken)?;
+        let record = records.get(blank + 1..length).ok_or_else(broken)?;
+        let record = record.strip_suffix(b"\n").ok_or_else(broken)?;
+        let equals = record.iter().position(|&b| b == b'=').ok_or_else(broken)?;
+        match &record[..equals] {
+            b"path" => path = Some(record[equals + 1..].to_vec()),
+            // Only files over 8 GiB need it, and those are far past every limit.
+            b"size" => return Err(refused("it has a file with a pax size")),
+            _ => {}
+        }
+        records = &records[length..];
+    }
+    Ok(path)
+}
+
+/// The path without `./` and doubled slashes; `None` if it is not UTF-8 or names nothing. Refuses what would leave the
+/// root.
+fn clean_path(raw: &[u8]) -> Result<Option<String>, UploadError> {
+    let shown = || String::from_utf8_lossy(&raw[..raw.len().min(120)]).into_owned();
+    if raw.len() > MAX_PATH {
+        return Err(refused(format!("it has a path of {} bytes", raw.len())));
+    }
+    if raw.first() == Some(&b'/') || raw.contains(&0) || raw.split(|&b| b == b'/').any(|part| part == b"..") {
+        return Err(refused(format!("it has an unsafe path: {:?}", shown())));
+    }
+    let Ok(text) = std::str::from_utf8(raw) else {
+        return Ok(None);
+    };
+    let clean: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    Ok(if clean.is_empty() { None } else { Some(clean.join("/")) })
+}
+
+/// Checks that `source` is an upload: a whole tar.gz within the limits, with exactly one `inventory.json` at its root
+/// that holds a JSON object. Gives the text of that file.
+pub fn check(source: impl Read, limits: &UploadLimits) -> Result<Vec<u8>, UploadError> {
+    let mut inventory: Option<Result<Vec<u8>, String>> = None;
+    walk(source, limits, |item| {
+        if item.path == "inventory.json" {
+            inventory = Some(read_inventory(item, limits)?);
+        }
+        Ok(())
+    })?;
+    let text = inventory
+        .ok_or_else(|| refused("it has no inventory.json"))?
+        .map_err(refused)?;
+    match serde_json::from_slice::<Value>(&text) {
+        Ok(Value::Object(_)) => Ok(text),
+        Ok(_) => Err(refused("its inventory.json is not a JSON object")),
+        Err(error) => Err(refused(format!("its inventory.json is not JSON: {error}"))),
+    }
+}
+
+fn read_inventory(item: Item<'_>, limits: &UploadLimits) -> io::Result<Result<Vec<u8>, String>> {
+    if item.size > limits.inventory_bytes {
+        return Ok(Err(format!("its inventory.json has {} bytes", item.size)));
+    }
+    let mut text = Vec::new();
+    item.reader.take(limits.inventory_bytes).read_to_end(&mut text)?;
+    Ok(Ok(text))
+}
+
+/// The inventory of an upload that was checked before. Stops reading behind it.
+pub fn inventory(source: impl Read, limits: &UploadLimits) -> Result<Value, UploadError> {
+    let mut text: Option<Result<Vec<u8>, String>> = None;
+    let walked = walk(source, limits, |item| {
+        if item.path == "inventory.json" {
+            text = Some(read_inventory(item, limits)?);
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        Ok(())
+    });
+    match (walked, text) {
+        (_, Some(text)) => serde_json::from_slice(&text.map_err(refused)?)
+            .map_err(|error| refused(format!("its inventory.json is not JSON: {error}"))),
+        (Err(error), None) => Err(error),
+        (Ok(_), None) => Err(refused("it has no inventory.json")),
+    }
+}
+
+/// One line for a table: vendor, product and serial of an inventory, as far as it has them.
+pub fn summary(inventory: &Value) -> Option<String> {
+    let field = |name: &str| {
+        let text = inventory
+            .pointer(&format!("/system/value/{name}"))
+            .or_else(|| inventory.pointer(&format!("/system/{name}")))?
+            .as_str()?
+            .trim();
+        // A terminal must not obey what firmware wrote into a string.
+        let text: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+        (!text.is_empty()).then_some(text)
+    };
+    let parts: Vec<String> = ["vendor", "product", "serial"].into_iter().filter_map(field).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// Ends a stream with an error once it gave more than it may.
+struct Limited<R> {
+    inner: R,
+    left: u64,
+    exceeded: bool,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(count)
+            }
+            None => {
+                self.exceeded = true;
+                Err(io::Error::from(io::ErrorKind::InvalidData))
+            }
+        }
+    }
+}
+
+/// Remembers a read error, so that it is told apart from an error of the visitor.
+struct Tracked<'a, R> {
+    inner: &'a mut R,
+    error: Option<io::Error>,
+}
+
+impl<R: Read> Read for Tracked<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|error| {
+            self.error = Some(match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(error.kind(), error.to_string()),
+            });
+        })
+    }
+}
+
+/// Makes uploads for tests of every layer.
+#[cfg(test)]
+pub mod samples {
+    use std::io::Write;
+
+    /// A tar.gz with these files.
+    pub fn tar_gz(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, path, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap()
+    }
+
+    /// An upload like a peer makes it; `mark` makes it differ from others.
+    pub fn upload(mark: &str) -> Vec<u8> {
+        let inventory = format!(
+            r#"{{"schema_version":1,"system":{{"status":"ok","value":{{"vendor":"Acme","product":"R1","serial":"{mark}"}}}}}}"#
+        );
+        tar_gz(&[
+            ("inventory.json", inventory.as_bytes()),
+            ("raw/dmi/DMI", mark.repeat(50).as_bytes()),
+            ("post/output.txt", b"done\n"),
+        ])
+    }
+
+    /// A tar.gz whose single entry has any header the caller likes.
+    pub fn odd_entry(edit: impl FnOnce(&mut tar::Header), data: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("inventory.json").unwrap();
+        header.set_size(data.len() as u64);
+        edit(&mut header);
+        header.set_cksum();
+        let mut tar = header.as_bytes().to_vec();
+        tar.extend_from_slice(data);
+        tar.resize(tar.len().div_ceil(512) * 512 + 1024, 0);
+        gz(&tar)
+    }
+
+    pub fn gz(bytes: &[u8]) -> Vec<u8> {
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(bytes).unwrap();
+        gz.finish().unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{gz, odd_entry, tar_gz, upload};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        match check(bytes, &UploadLimits::default()) {
+            Err(UploadError::Refused(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_upload_is_taken() {
+        let text = check(upload("SN1").as_slice(), &UploadLimits::default()).unwrap();
+        let value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(summary(&value).as_deref(), Some("Acme R1 SN1"));
+        assert_eq!(
+            inventory(upload("SN1").as_slice(), &UploadLimits::default()).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn what_is_no_upload_is_refused_with_a_reason() {
+        assert!(refusal(b"hello").contains("not a whole tar.gz"));
+        assert!(refusal(&gz(b"hello")).contains("not a"));
+        assert!(refusal(&tar_gz(&[("raw/x", b"1")])).contains("no inventory.json"));
+        assert!(refusal(&tar_gz(&[("inventory.json", b"[1]")])).contains("not a JSON object"));
+        assert!(refusal(&tar_gz(&[("inventory.json", b"{")])).contains("not JSON"));
+        let whole = upload("x");
+        assert!(refusal(&whole[..whole.len() - 4]).contains("not a whole tar.gz"));
+        let mut longer = whole.clone();
+        longer.extend_from_slice(b"behind the end");
+        assert!(refusal(&longer).contains("not a whole tar.gz"));
+    }
+
+    #[test]
+    fn a_path_out_of_the_root_is_refused() {
+        for path in ["../evil", "raw/../../evil", "/etc/shadow", "raw/.."] {
+            let bytes = odd_entry(
+                |header| {
+                    let field = &mut header.as_old_mut().name;
+                    field.fill(0);
+                    field[..path.len()].copy_from_slice(path.as_bytes());
+                },
+                b"{}",
+            );
+            assert!(refusal(&bytes).contains("unsafe path"), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_are_passed_over() {
+        let bytes = odd_entry(
+            |header| {
+                header.set_entry_type(EntryType::Symlink);
+                header.set_link_name("/etc/shadow").unwrap();
+            },
+            b"",
+        );
+        assert!(refusal(&bytes).contains("no inventory.json"));
+    }
+
+    #[test]
+    fn a_bomb_meets_the_limits() {
+        let limits = UploadLimits {
+            entries: 4,
+            unpacked_bytes: 100_000,
+            inventory_bytes: 1000,
+        };
+        let check = |bytes: &[u8]| match super::check(bytes, &limits) {
+            Err(UploadError::Refused(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(check(&gz(&vec![0u8; 10_000_000])).contains("more than 100000 bytes"));
+        assert!(check(&tar_gz(&[("raw/a", &vec![b' '; 200_000])])).contains("more than 100000 bytes"));
+        assert!(check(&tar_gz(&[("inventory.json", &vec![b' '; 2000])])).contains("2000 bytes"));
+        assert!(check(&tar_gz(&[("a", b""), ("b", b""), ("c", b""), ("d", b""), ("e", b"")])).contains("4 entries"));
+        let long = odd_entry(|h| h.set_entry_type(EntryType::GNULongName), &vec![b'n'; 90_000]);
+        assert!(check(&long).contains("extension header"));
+    }
+
+    #[test]
+    fn long_names_are_read() {
+        let path = format!("post/result/{}/{}", "d".repeat(90), "f".repeat(90));
+        let bytes = tar_gz(&[("./inventory.json", b"{}"), (&path, b"1")]);
+        let mut paths = Vec::new();
+        walk(bytes.as_slice(), &UploadLimits::default(), |item| {
+            paths.push(item.path.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(paths, ["inventory.json".to_owned(), path]);
+        let name = format!("post/{}", "y".repeat(120));
+        let record = format!("{} path={name}\n", name.len() + 10);
+        assert_eq!(pax_path(record.as_bytes()).unwrap().as_deref(), Some(name.as_bytes()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = check(bytes.as_slice(), &UploadLimits::default()).is_ok();
+            let _ = check(gz(&bytes).as_slice(), &UploadLimits::default()).is_ok();
+            let _ = pax_path(&bytes).is_ok();
+        }
+
+        #[test]
+        fn a_flipped_byte_is_noticed_or_harmless(at in any::<proptest::sample::Index>(), flip in 1u8..) {
+            let mut bytes = upload("x");
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            let _ = check(bytes.as_slice(), &UploadLimits::default()).is_ok();
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The one place that runs other programs: status checked, output bounded, time limited.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How much of each output stream is kept: its end, where programs say what went wrong.
+const TAIL_BYTES: usize = 8 * 1024;
+
+/// Where programs are looked for. Fixed, because a unit's PATH may lack the sbin folders.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// What a program said. Each stream holds at most the last 8 KiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Exit code; a program ended by a signal is an error instead.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CmdError {
+    #[error("{program} is not installed (looked in {})", FOLDERS.join(", "))]
+    Missing { program: String },
+    #[error("starting {program}")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{line}: ended with {status}{}", said(tail))]
+    Failed { line: String, status: String, tail: String },
+    #[error("{line}: not done after {} s, ended it{}", limit.as_secs(), said(tail))]
+    TimedOut {
+        line: String,
+        limit: Duration,
+        tail: String,
+    },
+}
+
+fn said(tail: &str) -> String {
+    let last: Vec<&str> = tail
+        .lines()
+        .rev()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .take(4)
+        .collect();
+    if last.is_empty() {
+        return String::new();
+    }
+    format!(": {}", last.into_iter().rev().collect::<Vec<_>>().join("; "))
+}
+
+/// Runs `program` and takes exit status 0 for success, as `run_codes` does with other sets.
+pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<Output, CmdError> {
+    run_codes(program, args, limit, &[0])
+}
+
+/// Runs `program` with no input and the C locale, and waits for it at most `limit`.
+///
+/// Any exit code outside `accepted` is an error, with the last lines the program wrote. Past the limit the program and
+/// its children are killed. Blocks; call it outside the async runtime.
+pub fn run_codes<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    limit: Duration,
+    accepted: &[i32],
+) -> Result<Output, CmdError> {
+    let path = find(program).ok_or_else(|| CmdError::Missing {
+        program: program.to_owned(),
+    })?;
+    let line = command_line(program, args);
+    tracing::debug!(command = %line, "running");
+    let mut child = Command::new(path)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|source| CmdError::Start {
+            program: program.to_owned(),
+            source,
+        })?;
+    let stdout = tail_of(child.stdout.take());
+    let stderr = tail_of(child.stderr.take());
+
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
+    let status: Option<ExitStatus> = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            Ok(None) if Instant::now() >= deadline => break None,
+            Ok(None) => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(source) => {
+                return Err(CmdError::Start {
+                    program: program.to_owned(),
+                    source,
+                });
+            }
+        }
+    };
+    if status.is_none() {
+        // The program leads its own process group, so that what it started ends with it.
+        if let Ok(group) = i32::try_from(child.id()) {
+            // SAFETY: kill takes plain integers; the group is ours as long as the child is not reaped, which is below.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
+        // A program stuck in the kernel on a dead medium does not die; it is left behind rather than waited for.
+        for _ in 0..50 {
+            if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let stdout = take_tail(&stdout);
+    let stderr = take_tail(&stderr);
+    let tail = || {
+        if stderr.trim().is_empty() {
+            stdout.clone()
+        } else {
+            stderr.clone()
+        }
+    };
+    match status {
+        None => Err(CmdError::TimedOut {
+            line,
+            limit,
+            tail: tail(),
+        }),
+        Some(status) => match status.code() {
+            Some(code) if accepted.contains(&code) => Ok(Output { code, stdout, stderr }),
+            Some(code) => Err(CmdError::Failed {
+                line,
+                status: format!("exit status {code}"),
+                tail: tail(),
+            }),
+            None => {
+                let signal = status.signal().unwrap_or(0);
+                Err(CmdError::Failed {
+                    line,
+                    status: format!("signal {signal}"),
+                    tail: tail(),
+                })
+            }
+        },
+    }
+}
+
+/// True where the program is there to be run.
+pub fn exists(program: &str) -> bool {
+    find(program).is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Path::new(program).is_file().then(|| PathBuf::from(program));
+    }
+    FOLDERS
+        .iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file())
+}
+
+fn command_line<S: AsRef<OsStr>>(program: &str, args: &[S]) -> String {
+    let mut line = OsString::from(program);
+    for arg in args {
+        line.push(" ");
+        line.push(arg);
+    }
+    line.to_string_lossy().into_owned()
+}
+
+/// Reads a stream to its end on a thread of its own, so that a talkative program never blocks on a full pipe.
+fn tail_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    if let Some(mut stream) = stream {
+        std::thread::spawn(move || {
+            let mut tail = Vec::new();
+            let mut buffer = [0u8; 4096];
+            while let Ok(count) = stream.read(&mut buffer) {
+                if count == 0 {
+                    break;
+                }
+                tail.extend_from_slice(&buffer[..count]);
+                if tail.len() > 2 * TAIL_BYTES {
+                    tail.drain(..tail.len() - TAIL_BYTES);
+                }
+            }
+            // The receiver may have given up on us; then nobody wants the text.
+            let _ = sender.send(tail);
+        });
+    }
+    receiver
+}
+
+fn take_tail(receiver: &mpsc::Receiver<Vec<u8>>) -> String {
+    // A stream stays open when something outlives the program; its text is then not worth more waiting.
+    let bytes = receiver.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    let start = bytes.len().saturating_sub(TAIL_BYTES);
+    String::from_utf8_lossy(&bytes[start..]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_carries_the_last_words() {
+        let error = run(
+            "sh",
+            &["-c", "echo working; echo 'no such medium' >&2; exit 3"],
+            Duration::from_secs(5),
+        );
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.contains("exit status 3") && text.contains("no such medium"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn other_codes_can_be_accepted() {
+        let output = run_codes("sh", &["-c", "echo repaired; exit 1"], Duration::from_secs(5), &[0, 1]).unwrap();
+        assert_eq!((output.code, output.stdout.as_str()), (1, "repaired\n"));
+    }
+
+    #[test]
+    fn a_program_over_its_time_is_ended_with_its_children() {
+        let begin = Instant::now();
+        let error = run(
+            "sh",
+            &["-c", "echo begun; sleep 600 & sleep 600"],
+            Duration::from_millis(200),
+        );
+        assert!(matches!(error, Err(CmdError::TimedOut { .. })), "{error:?}");
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_talkative_program_is_cut_to_its_end() {
+        let output = run("sh", &["-c", "seq 1 200000"], Duration::from_secs(20)).unwrap();
+        assert!(output.stdout.len() <= TAIL_BYTES && output.stdout.ends_with("200000\n"));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let text = run("mkfs.nothing", &["x"], Duration::from_secs(1))
+            .unwrap_err()
+            .to_string();
+        assert!(text.starts_with("mkfs.nothing is not installed"), "{text}");
+    }
+}

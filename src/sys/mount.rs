@@ -1,0 +1,185 @@
+//! Mounts, free space, and getting what was written onto the medium.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Room on a file system, as a program without special rights may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+fn c_string(text: &[u8]) -> io::Result<CString> {
+    CString::new(text).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    c_string(path.as_os_str().as_bytes())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Room on the file system that holds `path`.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let path = c_path(path)?;
+    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is NUL-terminated and the structure is ours; it is read only after success.
+    check(unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: statvfs returned success, so it filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    let unit = stat.f_frsize;
+    Ok(Space {
+        free_bytes: stat.f_bavail.saturating_mul(unit),
+        total_bytes: stat.f_blocks.saturating_mul(unit),
+    })
+}
+
+/// Writes everything the file system of `path` still holds in memory to its medium. Since Linux 5.8 this also reports
+/// write errors that happened before.
+pub fn sync_filesystem(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    // SAFETY: the descriptor is open for the length of the call.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// Mounts the exFAT volume on `device` at `target`: no programs, no device files, read-only after the first error, so
+/// that a failing stick stops taking uploads instead of losing them.
+pub fn mount_exfat(device: &Path, target: &Path) -> io::Result<()> {
+    let flags = libc::MS_NODEV | libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NOATIME;
+    mount(device, target, c"exfat", flags, c"errors=remount-ro")
+}
+
+fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: &CStr) -> io::Result<()> {
+    let device = c_path(device)?;
+    let target = c_path(target)?;
+    // SAFETY: four NUL-terminated strings that outlive the call; the kernel copies them.
+    check(unsafe {
+        libc::mount(
+            device.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            data.as_ptr().cast(),
+        )
+    })
+}
+
+/// Unmounts `target`. Fails with `EBUSY` while a file on it is open; nothing is detached lazily, because a lazily
+/// detached volume would look clean to the person who pulls the stick.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    // SAFETY: a NUL-terminated path.
+    check(unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW) })
+}
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// `major:minor` of the device below.
+    pub device_number: String,
+    pub target: std::path::PathBuf,
+    pub kind: String,
+    pub source: String,
+    pub read_only: bool,
+}
+
+/// What is mounted, from the text of `/proc/self/mountinfo`. Lines that do not parse are left out.
+pub fn parse_mountinfo(text: &str) -> Vec<Mounted> {
+    text.lines()
+        .filter_map(|line| {
+            let (front, back) = line.split_once(" - ")?;
+            let mut front = front.split(' ');
+            let device_number = front.nth(2)?.to_owned();
+            let target = unescape(front.nth(1)?);
+            let mount_options = front.next()?;
+            let mut back = back.split(' ');
+            let kind = back.next()?.to_owned();
+            let source = unescape(back.next()?);
+            let super_options = back.next().unwrap_or_default();
+            let ro = |options: &str| options.split(',').any(|o| o == "ro");
+            Some(Mounted {
+                device_number,
+                target: target.into(),
+                kind,
+                source,
+                read_only: ro(mount_options) || ro(super_options),
+            })
+        })
+        .collect()
+}
+
+/// What is mounted now.
+pub fn mounted() -> io::Result<Vec<Mounted>> {
+    Ok(parse_mountinfo(&std::fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+/// Undoes the octal escapes the kernel uses for blanks in paths.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let digits = rest.get(at + 1..at + 4);
+        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            Some(byte) if byte.is_ascii() => {
+                out.push(char::from(byte));
+                rest = &rest[at + 4..];
+            }
+            _ => {
+                out.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_mountinfo() {
+        let text = "36 35 8:3 / /mnt/a\\040b rw,noatime master:1 - exfat /dev/sda3 ro,errors=remount-ro\nshort line\n";
+        let mounts = parse_mountinfo(text);
+        assert_eq!(mounts.len(), 1);
+        assert_eq!(mounts[0].target, Path::new("/mnt/a b"));
+        assert_eq!(
+            (
+                mounts[0].kind.as_str(),
+                mounts[0].source.as_str(),
+                mounts[0].device_number.as_str()
+            ),
+            ("exfat", "/dev/sda3", "8:3")
+        );
+        assert!(mounts[0].read_only);
+    }
+
+    #[test]
+    fn tells_the_room_of_a_folder() {
+        let space = space(Path::new("/")).unwrap();
+        assert!(space.total_bytes > 0 && space.free_bytes <= space.total_bytes);
+        assert!(super::space(Path::new("/nothing/here")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "[ -~\\n]{0,300}") {
+            let _ = parse_mountinfo(&text).len();
+        }
+    }
+}
