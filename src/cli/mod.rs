@@ -18,7 +18,7 @@ use crate::role::address::Held;
 use crate::role::links::{self, Choice, Ended};
 use crate::role::{master, peer};
 use crate::sys::console::say;
-use crate::sys::{block, medium, systemd};
+use crate::sys::{block, systemd};
 
 use args::{Command, Format};
 
@@ -257,9 +257,4 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing to standard output"),
     }
-}
-
-/// The disk this system booted from, for those who must not write to it.
-fn boot_disk() -> Option<PathBuf> {
-    medium::of_live_system().ok().and_then(|medium| medium.disk)
 }

@@ -219,8 +219,7 @@ impl Table {
 
     /// The data partition: type and name have to be ours, and it has to lie on the disk.
     pub fn data(&self, disk_bytes: u64) -> Option<Place> {
-        let ours = |p: &Partition| p.type_guid == BASIC_DATA && p.name == DATA_NAME && p.first_lba > 1;
-        let partition = self.partitions().find(ours)?;
+        let partition = self.partitions().find(is_data)?;
         let offset = partition.first_lba.checked_mul(self.sector_size)?;
         let length = partition
             .last_lba
@@ -420,6 +419,20 @@ pub fn plan(
         data,
         writes: table.writes(sectors, table.entries_lba, &entries),
     })
+}
+
+/// What to write so that the table fits a disk of `disk_bytes` and names no data partition: for a fresh copy of an image.
+pub fn without_data(table: &Table, disk_bytes: u64) -> Vec<Write> {
+    let mut entries = table.entries.clone();
+    for partition in table.partitions().filter(is_data) {
+        let start = (partition.number as usize - 1) * table.entry_size;
+        entries[start..start + table.entry_size].fill(0);
+    }
+    table.writes(disk_bytes / table.sector_size, table.entries_lba, &entries)
+}
+
+fn is_data(partition: &Partition) -> bool {
+    partition.type_guid == BASIC_DATA && partition.name == DATA_NAME && partition.first_lba > 1
 }
 
 /// Plans how to take the mark of an unfinished volume away, once the volume is on the medium. `None` if there is no mark.

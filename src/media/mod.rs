@@ -6,6 +6,7 @@
 pub mod collect;
 pub mod exfat;
 pub mod gpt;
+pub mod install;
 pub mod iso9660;
 pub mod volume;
 

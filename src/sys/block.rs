@@ -71,6 +71,26 @@ fn open(device: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a disk for reading and writing, if nothing on it is in use (O_EXCL on a block device).
+pub fn open_exclusive(device: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
+        .open(device)
+}
+
+/// Makes the kernel forget what it holds of a disk, so that the next read comes from the disk itself.
+pub fn drop_cache(disk: &File) -> io::Result<()> {
+    const BLKFLSBUF: libc::c_ulong = 0x1261;
+    // SAFETY: BLKFLSBUF takes no argument.
+    if unsafe { libc::ioctl(disk.as_raw_fd(), BLKFLSBUF as _, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// The kernel's read-only flag.
 pub fn is_read_only(device: &Path) -> io::Result<bool> {
     read_only_flag(&open(device)?)
