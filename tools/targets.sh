@@ -39,7 +39,7 @@ make_http() {
 # Boots the recon live image from the folder that this script came from. Nothing in here needs editing.
 echo recon: booting from ${cwuri}
 imgfree
-kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.live.ram=1 rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
+kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
 initrd initrd || goto failed
 boot || goto failed
 
