@@ -1,3 +1,11 @@
 //! The recon stick: master, peer and laptop tool in one binary. ARCHITECTURE.md has the map and its invariants.
 
+pub mod cli;
+pub mod config;
+pub mod media;
 pub mod model;
+pub mod probe;
+pub mod role;
+pub mod service;
+pub mod store;
+pub mod sys;

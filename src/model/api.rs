@@ -25,7 +25,7 @@ pub struct Status {
 }
 
 /// Where acknowledged uploads go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StorageStatus {
     /// True when uploads reach the data partition of the stick; false when they live in memory only.
     pub durable: bool,
@@ -125,4 +125,13 @@ pub struct Stored {
     pub size_bytes: u64,
     /// False when the master has no data partition and keeps uploads in memory.
     pub durable: bool,
+}
+
+/// `GET /api/v1/policy?mac=…&uuid=…`: what a machine is to do, for one that was not booted by our script.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// `inventory` or `liveboot`.
+    pub post_action: String,
+    /// `never`, `ipmi` or `acpi`.
+    pub poweroff: String,
 }

@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod arch;
+pub mod inventory;
+pub mod lease;
 pub mod mac;
 pub mod node;
 

@@ -1,0 +1,218 @@
+//! Arguments of every subcommand, as text a person reads with `--help`. Parsing does nothing else.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::PowerOff;
+use crate::config::settings::Subnet;
+
+/// The recon stick: one machine serves, the others boot from it, inventory
+/// themselves, upload and power off.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 80, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// More log lines on standard error: -v for packets and requests
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Do what this machine is here for: peer of a master, or master where none is
+    ///
+    /// The unit of the image starts this. pxeaddr= or recon.master= on the
+    /// kernel command line make a peer. Otherwise every wired link is asked who
+    /// serves it: silence makes this machine the master there, a foreign DHCP
+    /// server keeps it silent, another recon master makes it that one's peer.
+    Run(RunArgs),
+    /// Serve given links at once, without asking who serves them
+    ///
+    /// For laboratories and for people who know the network. Stops on SIGTERM.
+    Master(MasterArgs),
+    /// Inventory this machine for a master, upload, end by policy
+    Peer(PeerArgs),
+    /// Print what this machine is made of
+    Inventory(InventoryArgs),
+    /// Take every stored inventory from a stick into one tarball
+    ///
+    /// Reads the stick's data partition itself: nothing is mounted or written,
+    /// and an image file needs no root. Every checksum is verified.
+    Collect(CollectArgs),
+    /// Set internal disks read-only, except a recon medium
+    Guard(GuardArgs),
+    /// Print a master's links, storage and nodes
+    Status(StatusArgs),
+    /// Show a master's status on a terminal; Enter opens a shell
+    Console(ConsoleArgs),
+    /// Write the image this system runs from to a disk chosen from a menu
+    WriteDisk(WriteDiskArgs),
+    /// Check a recon.toml and print what it means
+    Settings(SettingsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Runs inside the initrd: only a peer's work is possible there
+    #[arg(long)]
+    pub initrd: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MasterArgs {
+    /// Link to serve, with its address: eth1 or eth1=192.168.219.1/24
+    #[arg(long, required = true, value_name = "LINK")]
+    pub link: Vec<LinkArg>,
+    /// Folder for uploads and settings [default: the stick's data partition]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder laid out like the image [default: the medium this system runs from]
+    #[arg(long, value_name = "DIR")]
+    pub medium: Option<PathBuf>,
+    /// Folder with network boot programs; can be given more than once
+    #[arg(long, value_name = "DIR")]
+    pub loaders: Vec<PathBuf>,
+    /// TCP port of HTTP
+    #[arg(long, value_name = "PORT", default_value_t = 80)]
+    pub http_port: u16,
+}
+
+/// `eth1` or `eth1=192.168.219.1/24`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkArg {
+    pub name: String,
+    pub subnet: Option<Subnet>,
+}
+
+impl FromStr for LinkArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, subnet) = match text.split_once('=') {
+            None => (text, None),
+            Some((name, network)) => {
+                let error = || format!("{network:?} is not address/prefix such as 192.168.219.1/24");
+                let (address, prefix) = network.split_once('/').ok_or_else(error)?;
+                let address: Ipv4Addr = address.parse().map_err(|_| error())?;
+                let prefix: u8 = prefix.parse().map_err(|_| error())?;
+                (name, Some(Subnet::around(address, prefix)?))
+            }
+        };
+        // IFNAMSIZ, with its closing zero byte.
+        if name.is_empty() || name.len() > 15 || name.contains('/') {
+            return Err(format!("{name:?} is not an interface name"));
+        }
+        Ok(LinkArg { name: name.to_owned(), subnet })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct PeerArgs {
+    /// The master: http://192.168.219.1 or an address with an optional port
+    #[arg(long, value_name = "URL")]
+    pub master: String,
+    /// How to end once stored [default: as the master says]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub poweroff: Option<PowerOff>,
+}
+
+#[derive(Debug, Args)]
+pub struct InventoryArgs {
+    /// Read a captured tree instead of the running system
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// Device of the stick, an image of it, or its mounted data partition
+    pub source: PathBuf,
+    /// Where the tarball goes
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GuardArgs {
+    /// Devices such as /dev/sda [default: all]
+    pub devices: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The master to ask
+    #[arg(long, value_name = "URL", default_value = "127.0.0.1")]
+    pub master: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ConsoleArgs {
+    /// The master to ask
+    #[arg(long, value_name = "URL", default_value = "127.0.0.1")]
+    pub master: String,
+    /// Terminal to use [default: standard input and output]
+    #[arg(long, value_name = "DEVICE")]
+    pub tty: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct WriteDiskArgs {
+    /// Image or medium to write [default: the medium this system runs from]
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Terminal to use [default: standard input and output]
+    #[arg(long, value_name = "DEVICE")]
+    pub tty: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct SettingsArgs {
+    pub file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_fits_eighty_columns() {
+        let mut cli = Cli::command();
+        cli.clone().debug_assert();
+        let mut texts = vec![cli.render_long_help().to_string()];
+        for sub in cli.get_subcommands_mut() {
+            texts.push(sub.render_long_help().to_string());
+        }
+        for text in texts {
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn links_are_read() {
+        let link: LinkArg = "veth0=192.168.219.1/24".parse().unwrap();
+        assert_eq!(link.name, "veth0");
+        assert_eq!(link.subnet.unwrap().server, Ipv4Addr::new(192, 168, 219, 1));
+        assert_eq!("eth0".parse(), Ok(LinkArg { name: "eth0".into(), subnet: None }));
+        for bad in ["", "=10.0.0.1/24", "eth0=10.0.0.1", "eth0=10.0.0.0/24", "eth0=10.0.0.1/31", "averyveryverylongname"] {
+            assert!(bad.parse::<LinkArg>().is_err(), "{bad:?}");
+        }
+    }
+}

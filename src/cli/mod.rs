@@ -1,0 +1,220 @@
+//! Command line to command. Parsing touches nothing; [`run`] hands over to the roles.
+
+pub mod args;
+pub mod console;
+pub mod screen;
+pub mod write_disk;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{KernelLine, cmdline, load};
+use crate::model::api::{NodeStatus, Status};
+use crate::probe;
+use crate::role::address::Held;
+use crate::role::links::{self, Choice, Ended};
+use crate::role::{master, peer};
+use crate::sys::console::say;
+use crate::sys::{block, medium, systemd};
+
+use args::{Command, Format};
+
+const HTTP_PORT: u16 = 80;
+
+/// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
+pub fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => in_runtime(run_service(args.initrd)),
+        Command::Master(args) => in_runtime(run_master(args)),
+        Command::Peer(args) => {
+            let orders = peer::Orders {
+                master: cmdline::parse_master(&args.master).map_err(anyhow::Error::msg)?,
+                network: peer::Network::Ready,
+                poweroff: args.poweroff,
+                token: None,
+            };
+            in_runtime(peer::run(orders))
+        }
+        Command::Inventory(args) => inventory(&args),
+        Command::Collect(args) => collect(&args),
+        Command::Guard(args) => guard(&args.devices),
+        Command::Status(args) => status(&args.master),
+        Command::Console(args) => console::run(args.master, args.tty),
+        Command::WriteDisk(args) => write_disk::run(&args),
+        Command::Settings(args) => settings(&args.file),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(work);
+    // A probe that hangs in the kernel must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(token)
+}
+
+/// What the unit starts: the kernel command line decides, else the links do.
+async fn run_service(initrd: bool) -> anyhow::Result<()> {
+    let line = load::kernel_line(Path::new("/proc/cmdline"));
+    for problem in &line.problems {
+        say(problem);
+    }
+    let stop = stop_signal()?;
+    if let Some(master) = line.master {
+        systemd::notify("READY=1\nSTATUS=peer");
+        return until(stop, peer_of(line, master)).await;
+    }
+    if initrd {
+        bail!("the kernel command line names no master (pxeaddr= or recon.master=), so there is nothing to do in the initrd");
+    }
+    let orders = master::Orders {
+        links: Choice::Elect,
+        data: None,
+        medium: None,
+        loaders: links::loader_folders(),
+        http_port: HTTP_PORT,
+    };
+    match master::run(orders, stop.clone()).await? {
+        Ended::Stopped => Ok(()),
+        Ended::Yield { master, mac } => {
+            say(&format!("recon master {master} is here already: becoming its peer"));
+            let network = peer::Network::BringUp { mac: Some(mac), held: None };
+            let orders = peer::Orders { master, network, poweroff: line.poweroff, token: line.token };
+            until(stop, peer::run(orders)).await
+        }
+    }
+}
+
+async fn peer_of(line: KernelLine, master: std::net::SocketAddrV4) -> anyhow::Result<()> {
+    say(&format!("peer of {master}"));
+    let held = line.address.map(|(address, prefix)| Held { address, prefix });
+    let network = peer::Network::BringUp { mac: line.boot_mac, held };
+    peer::run(peer::Orders { master, network, poweroff: line.poweroff, token: line.token }).await
+}
+
+/// A peer that is done stays as a service, so that the unit shows what it did; a stop ends it at any time.
+async fn until(stop: CancellationToken, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        done = work => {
+            done?;
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
+    let loaders = if args.loaders.is_empty() { links::loader_folders() } else { args.loaders };
+    let orders = master::Orders {
+        links: Choice::Given(args.link.into_iter().map(|link| (link.name, link.subnet)).collect()),
+        data: args.data,
+        medium: args.medium,
+        loaders,
+        http_port: args.http_port,
+    };
+    let stop = stop_signal()?;
+    master::run(orders, stop).await.map(|_| ())
+}
+
+fn inventory(args: &args::InventoryArgs) -> anyhow::Result<()> {
+    let live = args.root == Path::new("/");
+    let root = if live { probe::Root::live() } else { probe::Root::at(&args.root) };
+    let sources = live.then(|| Arc::new(probe::ThisMachine) as Arc<dyn probe::LiveSources>);
+    let options = probe::Options::new(jiff::Timestamp::now().to_string());
+    let inventory = probe::collect(&root, sources, &options);
+    let text = match args.format {
+        Format::Json => serde_json::to_string_pretty(&inventory).context("writing JSON")? + "\n",
+        Format::Text => probe::text::render(&inventory),
+    };
+    print(&text)
+}
+
+fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
+    let options = crate::media::collect::Options { force: args.force };
+    let report = crate::media::collect::collect(&args.source, &args.output, options)
+        .with_context(|| format!("collecting from {}", args.source.display()))?;
+    print(&format!("{report}\n"))
+}
+
+/// For udev, which waits: one line for each device that is still writable, and failure if there is one.
+fn guard(devices: &[String]) -> anyhow::Result<()> {
+    let exempt: block::Exempt = Arc::new(|path: &Path| block::is_recon_device(path));
+    let results = block::guard(devices, &exempt).context("listing the disks")?;
+    let open: Vec<String> = results
+        .iter()
+        .filter(|result| !result.is_safe())
+        .map(|result| format!("{}: {:?}", result.device, result.outcome))
+        .collect();
+    if open.is_empty() { Ok(()) } else { bail!("not read-only: {}", open.join("; ")) }
+}
+
+fn status(master: &str) -> anyhow::Result<()> {
+    let address = cmdline::parse_master(master).map_err(anyhow::Error::msg)?;
+    let mut text = String::new();
+    in_runtime(async {
+        let (status, nodes) = ask(address).await?;
+        text = screen::render(&status, &nodes, screen::Size::default());
+        Ok(())
+    })?;
+    print(&text)
+}
+
+/// Asks a master for everything a screen shows.
+async fn ask(master: std::net::SocketAddrV4) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
+    use crate::service::http::client::{Bounds, exchange};
+    let bounds = Bounds { time: std::time::Duration::from_secs(5), answer_bytes: 64 << 20 };
+    let get = async |target: &str| {
+        let (status, body) =
+            exchange(master, hyper::Method::GET, target, &[], hyper::body::Bytes::new(), bounds).await?;
+        if !status.is_success() {
+            bail!("{master} answered {status} to {target}");
+        }
+        Ok(body)
+    };
+    let status = serde_json::from_slice(&get("/api/v1/status").await?).context("reading the master's status")?;
+    let nodes = serde_json::from_slice(&get("/api/v1/nodes").await?).context("reading the master's nodes")?;
+    Ok((status, nodes))
+}
+
+fn settings(file: &Path) -> anyhow::Result<()> {
+    let loaded = load::settings(file);
+    match loaded.problem {
+        None => print(&format!("{:#?}\n", loaded.settings)),
+        Some(problem) => bail!(problem),
+    }
+}
+
+/// Writes to standard output; a reader that went away is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing to standard output"),
+    }
+}
+
+/// The disk this system booted from, for those who must not write to it.
+fn boot_disk() -> Option<PathBuf> {
+    medium::of_live_system().ok().and_then(|medium| medium.disk)
+}

@@ -1,0 +1,196 @@
+//! The status screen as text. Pure.
+
+use crate::model::api::{NodeStatus, Status};
+use crate::model::{NodeId, Stage};
+
+/// Room on the terminal, in characters.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    pub columns: usize,
+    pub rows: usize,
+}
+
+impl Default for Size {
+    /// No limit of rows: for output that scrolls.
+    fn default() -> Self {
+        Size { columns: 80, rows: usize::MAX }
+    }
+}
+
+/// Everything a person at the master needs to know, most urgent first, within the room there is.
+pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
+    let mut lines = Vec::new();
+    let site = status.site.as_deref().map(|site| format!(" at {site}")).unwrap_or_default();
+    lines.push(format!(
+        "recon {}{site}   up {}   seen {}   stored {}",
+        status.version,
+        duration(status.uptime_seconds),
+        status.nodes_seen,
+        status.nodes_stored
+    ));
+    let storage = &status.storage;
+    lines.push(match &storage.problem {
+        Some(problem) => format!("STORAGE: {problem}"),
+        None => format!(
+            "storage: {} free of {} on {}",
+            bytes(storage.free_bytes),
+            bytes(storage.total_bytes),
+            storage.device.as_deref().unwrap_or("a folder")
+        ),
+    });
+    lines.extend(status.settings_problems.iter().map(|problem| format!("SETTINGS: {problem}")));
+    for link in &status.links {
+        let address = link.address.as_deref().map(|address| format!(" {address}")).unwrap_or_default();
+        let mode = format!("{:?}", link.mode).to_lowercase();
+        lines.push(format!("{} {} {mode}{address}: {}", link.name, link.mac, link.reason));
+    }
+    if status.links.is_empty() {
+        lines.push("no wired network port was found yet".to_owned());
+    }
+    lines.push(String::new());
+    lines.push(format!("{:<18}{:<16}{:<10}{:>9}  {}", "NODE", "ADDRESS", "STAGE", "SENT", "WHAT"));
+    // Machines on their way first: those are the ones to wait for.
+    let mut order: Vec<&NodeStatus> = nodes.iter().collect();
+    order.sort_by_key(|node| (node.stored_sha256.is_some() && node.stage == Stage::Off, node.stage));
+    lines.extend(order.iter().map(|node| row(node)));
+    if nodes.is_empty() {
+        lines.push("waiting for machines that boot from the network".to_owned());
+    }
+    fit(lines, size)
+}
+
+fn row(node: &NodeStatus) -> String {
+    let what = node.failure.as_deref().or(node.message.as_deref()).or(node.summary.as_deref()).unwrap_or("");
+    // A node of an earlier run is stored without having climbed in this one.
+    let stage = match (node.stages.is_empty(), &node.stored_sha256) {
+        (true, Some(_)) => "earlier".to_owned(),
+        _ => node.stage.to_string(),
+    };
+    let address = node.address.map(|address| address.to_string()).unwrap_or_default();
+    format!("{:<18}{address:<16}{stage:<10}{:>9}  {what}", short(&node.id), bytes(node.bytes_sent))
+}
+
+/// A MAC whole, a UUID by its last group, which differs most between machines of one batch.
+fn short(id: &NodeId) -> String {
+    match id.as_str().strip_prefix("mac-") {
+        Some(mac) => mac.to_owned(),
+        None => format!("…{}", id.as_str().rsplit('-').next().unwrap_or_default()),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..=9_999 => format!("{count} B"),
+        10_000..=9_999_999 => format!("{} kB", count / 1_000),
+        10_000_000..=9_999_999_999 => format!("{} MB", count / 1_000_000),
+        _ => format!("{} GB", count / 1_000_000_000),
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3_599 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+/// Cuts what does not fit, and says how many lines are missing.
+fn fit(lines: Vec<String>, size: Size) -> String {
+    let wrapped: Vec<String> = lines.iter().flat_map(|line| wrap(line, size.columns)).collect();
+    let mut shown: Vec<String> = wrapped;
+    if shown.len() > size.rows {
+        let missing = shown.len() - size.rows + 1;
+        shown.truncate(size.rows.saturating_sub(1));
+        shown.push(format!("… {missing} more lines: recon status"));
+    }
+    shown.join("\n") + "\n"
+}
+
+/// Breaks a line between words; what follows is indented, so that a row stays one row to the eye.
+fn wrap(line: &str, columns: usize) -> Vec<String> {
+    if line.chars().count() <= columns {
+        return vec![line.to_owned()];
+    }
+    let mut out = Vec::new();
+    let mut rest: Vec<char> = line.chars().collect();
+    while rest.len() > columns {
+        let break_at = rest[..=columns].iter().rposition(|c| *c == ' ').filter(|at| *at > columns / 3).unwrap_or(columns);
+        out.push(rest[..break_at].iter().collect());
+        let next: Vec<char> = rest[break_at..].iter().copied().skip_while(|c| *c == ' ').collect();
+        rest = "    ".chars().chain(next).collect();
+    }
+    out.push(rest.iter().collect());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::api::{ForeignServer, LinkMode, LinkStatus, StageTime, StorageStatus};
+
+    fn status() -> Status {
+        let mac = "52:54:00:00:00:01".parse().unwrap();
+        Status {
+            version: "0.1.0".into(),
+            site: Some("Hall 2".into()),
+            uptime_seconds: 754,
+            storage: StorageStatus {
+                durable: false,
+                device: None,
+                problem: Some("the stick is write-protected. Uploads are kept in memory only".into()),
+                free_bytes: 0,
+                total_bytes: 0,
+            },
+            settings_problems: vec!["recon.toml: line 3: unknown field".into()],
+            links: vec![LinkStatus {
+                name: "eno1".into(),
+                mac,
+                mode: LinkMode::Silent,
+                reason: "another DHCP server is here: 10.0.0.1".into(),
+                address: None,
+                foreign: vec![ForeignServer { address: [10, 0, 0, 1].into(), mac, recon: false }],
+            }],
+            nodes_seen: 2,
+            nodes_stored: 1,
+            rss_bytes: None,
+        }
+    }
+
+    fn node(id: &str, stage: Stage, stored: bool) -> NodeStatus {
+        NodeStatus {
+            id: id.parse().unwrap(),
+            macs: vec![],
+            address: None,
+            stage,
+            stages: vec![StageTime { stage, at_seconds: 1.0 }],
+            message: None,
+            failure: None,
+            bytes_sent: 67_000_000,
+            stored_sha256: stored.then(|| "ab".into()),
+            summary: Some("QEMU Standard PC a-serial-number-that-is-rather-long".into()),
+        }
+    }
+
+    #[test]
+    fn troubles_are_on_the_screen_and_every_line_fits() {
+        let nodes =
+            [node("4c4c4544-0042-3510-8052-b4c04f4a3232", Stage::Off, true), node("mac-525400000003", Stage::Kernel, false)];
+        let text = render(&status(), &nodes, Size { columns: 60, rows: 40 });
+        for word in ["Hall 2", "write-protected", "line 3", "10.0.0.1", "525400000003", "67 MB"] {
+            assert!(text.contains(word), "{word} is missing in\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        let (waiting, done) = (text.find("525400000003").unwrap(), text.find("b4c04f4a3232").unwrap());
+        assert!(waiting < done, "machines on their way come first");
+    }
+
+    #[test]
+    fn a_small_screen_says_what_it_left_out() {
+        let nodes: Vec<NodeStatus> =
+            (0..50).map(|n| node(&format!("mac-5254000000{n:02x}"), Stage::Kernel, false)).collect();
+        let text = render(&status(), &nodes, Size { columns: 80, rows: 25 });
+        assert_eq!(text.lines().count(), 25);
+        assert!(text.lines().last().unwrap().contains("more lines"));
+    }
+}

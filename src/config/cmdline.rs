@@ -1,0 +1,163 @@
+//! The kernel command line, as text. No I/O.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::model::MacAddr;
+
+use super::{PostAction, PowerOff};
+
+/// What the kernel command line asks of this program.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KernelLine {
+    /// HTTP endpoint of the master: `pxeaddr=<ip>` or `recon.master=<ip>[:port]`, with or without `http://`.
+    pub master: Option<SocketAddrV4>,
+    /// Port the machine booted from: `BOOTIF=01-<mac>`.
+    pub boot_mac: Option<MacAddr>,
+    /// Address and prefix length the boot loader already holds: `recon.address=<ip>/<prefix or netmask>`.
+    pub address: Option<(Ipv4Addr, u8)>,
+    pub post_action: Option<PostAction>,
+    pub poweroff: Option<PowerOff>,
+    /// Opaque word the master gave this boot, sent back with every request.
+    pub token: Option<String>,
+    /// `recon.install`: show the menu that writes this image to a disk.
+    pub install: bool,
+    /// Sentences about what was ignored: unknown `recon.*` keys and values that do not parse.
+    pub problems: Vec<String>,
+}
+
+const HTTP_PORT: u16 = 80;
+
+/// Parses the whole line. Later words win; nothing here is fatal.
+pub fn parse(line: &str) -> KernelLine {
+    let mut out = KernelLine::default();
+    for word in line.split_ascii_whitespace() {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let problem = match key {
+            "pxeaddr" | "recon.master" => keep(parse_master(value), &mut out.master),
+            "BOOTIF" => keep(value.parse::<MacAddr>().map_err(|e| e.to_string()), &mut out.boot_mac),
+            "postaction" => keep(value.parse(), &mut out.post_action),
+            "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
+            "recon.address" => keep(parse_address(value), &mut out.address),
+            "recon.token" => keep(parse_token(value), &mut out.token),
+            "recon.install" => {
+                out.install = true;
+                None
+            }
+            key if key.starts_with("recon.") => Some("unknown key".to_owned()),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            out.problems
+                .push(format!("kernel command line: {word}: {problem}; ignored"));
+        }
+    }
+    out
+}
+
+fn keep<T>(parsed: Result<T, String>, slot: &mut Option<T>) -> Option<String> {
+    match parsed {
+        Ok(value) => {
+            *slot = Some(value);
+            None
+        }
+        Err(problem) => Some(problem),
+    }
+}
+
+/// Reads `192.0.2.1`, `192.0.2.1:8080` or `http://192.0.2.1[:port][/]`.
+pub fn parse_master(text: &str) -> Result<SocketAddrV4, String> {
+    let bare = text.strip_prefix("http://").unwrap_or(text);
+    let bare = bare.strip_suffix('/').unwrap_or(bare);
+    bare.parse::<SocketAddrV4>()
+        .or_else(|_| bare.parse::<Ipv4Addr>().map(|ip| SocketAddrV4::new(ip, HTTP_PORT)))
+        .map_err(|_| format!("{text:?} is not an IPv4 address with an optional port"))
+}
+
+fn parse_address(text: &str) -> Result<(Ipv4Addr, u8), String> {
+    let error = || format!("{text:?} is not address/prefix such as 192.0.2.5/24");
+    let (ip, mask) = text.split_once('/').ok_or_else(error)?;
+    let ip: Ipv4Addr = ip.parse().map_err(|_| error())?;
+    let prefix = match mask.parse::<u8>() {
+        Ok(prefix) if prefix <= 32 => prefix,
+        Ok(_) => return Err(error()),
+        // iPXE has the mask as an address.
+        Err(_) => {
+            let bits = u32::from(mask.parse::<Ipv4Addr>().map_err(|_| error())?);
+            if bits.leading_ones() + bits.trailing_zeros() != 32 {
+                return Err(error());
+            }
+            bits.leading_ones() as u8
+        }
+    };
+    Ok((ip, prefix))
+}
+
+fn parse_token(text: &str) -> Result<String, String> {
+    let valid =
+        (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("a token has 1 to 128 letters, digits, - or _".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_the_line_our_boot_script_writes() {
+        let line = parse(
+            "initrd=initrd pxeaddr=192.168.219.1 BOOTIF=01-52-54-00-12-34-56 postaction=liveboot recon.poweroff=acpi \
+             recon.address=192.168.219.60/255.255.255.0 recon.token=abc-1 console=ttyS0,115200",
+        );
+        assert_eq!(line.master, Some("192.168.219.1:80".parse().unwrap()));
+        assert_eq!(line.boot_mac, Some("52:54:00:12:34:56".parse().unwrap()));
+        assert_eq!(line.post_action, Some(PostAction::Liveboot));
+        assert_eq!(line.poweroff, Some(PowerOff::Acpi));
+        assert_eq!(line.address, Some(("192.168.219.60".parse().unwrap(), 24)));
+        assert_eq!(line.token.as_deref(), Some("abc-1"));
+        assert_eq!(line.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn says_what_it_ignored() {
+        let line = parse(
+            "recon.powerof=ipmi recon.poweroff=soon pxeaddr=bang postaction=dance BOOTIF=eth0 quiet recon.address=1.2.3.4/255.0.255.0",
+        );
+        assert_eq!(line.master, None);
+        let text = line.problems.join("\n");
+        for word in [
+            "recon.powerof=ipmi",
+            "never, ipmi, acpi",
+            "pxeaddr=bang",
+            "inventory, liveboot",
+            "BOOTIF=eth0",
+            "255.0.255.0",
+        ] {
+            assert!(text.contains(word), "{word} is not in {text}");
+        }
+        assert_eq!(line.problems.len(), 6);
+    }
+
+    #[test]
+    fn reads_masters_as_people_write_them() {
+        for text in ["10.0.0.1", "10.0.0.1:80", "http://10.0.0.1", "http://10.0.0.1:80/"] {
+            assert_eq!(parse_master(text), Ok("10.0.0.1:80".parse().unwrap()), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read(line in "\\PC{0,200}") {
+            let _ = parse(&line).problems.len();
+        }
+
+        #[test]
+        fn any_value_is_read_or_refused(key in "(pxeaddr|BOOTIF|recon.address|recon.token|postaction)", value in "[0-9./:a-f-]{0,40}") {
+            let _ = parse(&format!("{key}={value}")).problems.len();
+        }
+    }
+}

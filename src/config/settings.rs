@@ -1,0 +1,451 @@
+//! `recon.toml` checked: every invariant the services rely on holds here. No I/O.
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use crate::model::MacAddr;
+
+use super::{PostAction, PowerOff, wire};
+
+/// Checked settings of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub site: Option<String>,
+    pub network: NetworkSettings,
+    pub peers: NodePolicy,
+    /// Words for every peer's kernel command line.
+    pub kernel_arguments: String,
+    nodes: Vec<NodeRule>,
+}
+
+/// Addresses of the first link. Offsets within the subnet carry over to the next links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkSettings {
+    base: u32,
+    prefix: u8,
+    lease_first: u32,
+    lease_last: u32,
+    /// Seconds.
+    pub lease_seconds: u32,
+}
+
+/// Addresses of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    /// Ours: the first host of the subnet.
+    pub server: Ipv4Addr,
+    pub prefix: u8,
+    /// Inclusive.
+    pub lease_first: Ipv4Addr,
+    /// Inclusive.
+    pub lease_last: Ipv4Addr,
+}
+
+impl Subnet {
+    pub fn netmask(&self) -> Ipv4Addr {
+        Ipv4Addr::from(mask_bits(self.prefix))
+    }
+
+    pub fn broadcast(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.server) | !mask_bits(self.prefix))
+    }
+
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let mask = mask_bits(self.prefix);
+        u32::from(address) & mask == u32::from(self.server) & mask
+    }
+
+    /// A subnet with the server's own address given and every other host leasable, for `recon master --link`.
+    pub fn around(server: Ipv4Addr, prefix: u8) -> Result<Self, String> {
+        if !(8..=29).contains(&prefix) {
+            return Err(format!("/{prefix}: the prefix length must be from 8 to 29"));
+        }
+        let mask = mask_bits(prefix);
+        let base = u32::from(server) & mask;
+        let hosts = usable_hosts(base, prefix);
+        if !hosts.contains(&u32::from(server)) {
+            return Err(format!(
+                "{server}/{prefix} is the network's or the broadcast address, not a host's"
+            ));
+        }
+        // The longer side of the server's address becomes the pool.
+        let own = u32::from(server);
+        let below = hosts.start..own;
+        let above = own + 1..hosts.end;
+        let pool = if above.len() >= below.len() { above } else { below };
+        Ok(Subnet {
+            server,
+            prefix,
+            lease_first: pool.start.into(),
+            lease_last: (pool.end - 1).into(),
+        })
+    }
+}
+
+/// What a peer does and how it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodePolicy {
+    pub post_action: PostAction,
+    pub poweroff: PowerOff,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct NodeRule {
+    mac: Option<MacAddr>,
+    uuid: Option<String>,
+    post_action: Option<PostAction>,
+    poweroff: Option<PowerOff>,
+}
+
+const DEFAULT_BASE: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 0);
+const DEFAULT_PREFIX: u8 = 24;
+/// Addresses below stay free for things a person gives a fixed address by hand.
+const DEFAULT_FIRST_OFFSET: u32 = 20;
+const DEFAULT_LEASE_SECONDS: u32 = 3600;
+const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 120..=604_800;
+/// More rules than a site has machines are a mistake, and are looked through for every boot script.
+const MAX_NODE_RULES: usize = 10_000;
+
+impl Default for Settings {
+    fn default() -> Self {
+        let post_action = PostAction::Inventory;
+        let base = u32::from(DEFAULT_BASE);
+        let hosts = usable_hosts(base, DEFAULT_PREFIX);
+        Settings {
+            site: None,
+            network: NetworkSettings {
+                base,
+                prefix: DEFAULT_PREFIX,
+                lease_first: base + DEFAULT_FIRST_OFFSET,
+                lease_last: hosts.end - 1,
+                lease_seconds: DEFAULT_LEASE_SECONDS,
+            },
+            peers: NodePolicy {
+                post_action,
+                poweroff: post_action.default_poweroff(),
+            },
+            kernel_arguments: String::new(),
+            nodes: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Parses and checks the text of `recon.toml`.
+    ///
+    /// # Errors
+    /// A sentence with the line where TOML or a key is wrong, or with the key whose value cannot be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: wire::File = toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map(|span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+            match line {
+                Some(line) => format!("line {line}: {}", error.message().trim()),
+                None => error.message().trim().to_owned(),
+            }
+        })?;
+        Self::check(file)
+    }
+
+    fn check(file: wire::File) -> Result<Self, String> {
+        // Taken apart whole: a key that nobody uses does not compile.
+        let wire::File {
+            site,
+            network,
+            peers,
+            node,
+        } = file;
+        let wire::Peers {
+            post_action,
+            poweroff,
+            kernel_arguments,
+        } = peers;
+        let post_action = post_action.unwrap_or(PostAction::Inventory);
+        let policy = NodePolicy {
+            post_action,
+            poweroff: poweroff.unwrap_or(post_action.default_poweroff()),
+        };
+        if node.len() > MAX_NODE_RULES {
+            return Err(format!(
+                "{} [[node]] entries; at most {MAX_NODE_RULES} are read",
+                node.len()
+            ));
+        }
+        let nodes = node
+            .into_iter()
+            .enumerate()
+            .map(check_node)
+            .collect::<Result<Vec<_>, _>>()?;
+        let kernel_arguments = kernel_arguments.unwrap_or_default();
+        if kernel_arguments.chars().any(|c| c.is_control() || c == '$') {
+            return Err("peers.kernel-arguments: control characters and $ would break the boot script".to_owned());
+        }
+        if let Some(site) = &site
+            && (site.len() > 200 || site.chars().any(char::is_control))
+        {
+            return Err("site: at most 200 bytes on one line".to_owned());
+        }
+        Ok(Settings {
+            site,
+            network: check_network(network)?,
+            peers: policy,
+            kernel_arguments,
+            nodes,
+        })
+    }
+
+    /// Subnet of the `index`th served link, counted from 0; `None` when the address space ends.
+    pub fn subnet(&self, index: u32) -> Option<Subnet> {
+        let network = &self.network;
+        let step = index.checked_mul(1u32 << (32 - u32::from(network.prefix)))?;
+        let shift = |address: u32| address.checked_add(step).map(Ipv4Addr::from);
+        Some(Subnet {
+            server: shift(network.base + 1)?,
+            prefix: network.prefix,
+            lease_first: shift(network.lease_first)?,
+            lease_last: shift(network.lease_last)?,
+        })
+    }
+
+    /// Policy for a machine, by any of its MACs or its SMBIOS UUID. The first rule that matches decides.
+    pub fn policy(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
+        let uuid = uuid.map(str::to_ascii_lowercase);
+        let rule = self
+            .nodes
+            .iter()
+            .find(|rule| rule.mac.is_some_and(|mac| macs.contains(&mac)) || (rule.uuid.is_some() && rule.uuid == uuid));
+        let Some(rule) = rule else { return self.peers };
+        let post_action = rule.post_action.unwrap_or(self.peers.post_action);
+        // A rule that changes only the action brings that action's own way to end.
+        let inherited = if post_action == self.peers.post_action {
+            self.peers.poweroff
+        } else {
+            post_action.default_poweroff()
+        };
+        NodePolicy {
+            post_action,
+            poweroff: rule.poweroff.unwrap_or(inherited),
+        }
+    }
+}
+
+fn check_node((index, node): (usize, wire::Node)) -> Result<NodeRule, String> {
+    let place = format!("[[node]] number {}", index + 1);
+    let wire::Node {
+        mac,
+        uuid,
+        post_action,
+        poweroff,
+    } = node;
+    if mac.is_none() && uuid.is_none() {
+        return Err(format!("{place}: needs mac or uuid"));
+    }
+    let mac = mac
+        .map(|text| text.parse::<MacAddr>())
+        .transpose()
+        .map_err(|error| format!("{place}: {error}"))?;
+    Ok(NodeRule {
+        mac,
+        uuid: uuid.map(|text| text.trim().to_ascii_lowercase()),
+        post_action,
+        poweroff,
+    })
+}
+
+fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
+    let wire::Network {
+        subnet,
+        lease_range,
+        lease_seconds,
+    } = network;
+    let defaults = Settings::default().network;
+    let lease_seconds = lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS);
+    if !LEASE_SECONDS.contains(&lease_seconds) {
+        return Err(format!(
+            "network.lease-seconds: {lease_seconds} is not between {} and {}",
+            LEASE_SECONDS.start(),
+            LEASE_SECONDS.end()
+        ));
+    }
+    let (base, prefix) = match &subnet {
+        Some(text) => parse_subnet(text)?,
+        None => (defaults.base, defaults.prefix),
+    };
+    let hosts = usable_hosts(base, prefix);
+    // The first host is ours.
+    let pool = hosts.start + 1..hosts.end;
+    let (lease_first, lease_last) = match &lease_range {
+        Some([first, last]) => {
+            let read = |text: &str| {
+                let address: Ipv4Addr = text
+                    .trim()
+                    .parse()
+                    .map_err(|_| format!("network.lease-range: {text:?} is not an IPv4 address"))?;
+                if pool.contains(&u32::from(address)) {
+                    Ok(u32::from(address))
+                } else {
+                    Err(format!(
+                        "network.lease-range: {address} is outside {} to {}",
+                        Ipv4Addr::from(pool.start),
+                        Ipv4Addr::from(pool.end - 1)
+                    ))
+                }
+            };
+            (read(first)?, read(last)?)
+        }
+        None if pool.len() > 64 => (base + DEFAULT_FIRST_OFFSET, pool.end - 1),
+        None => (pool.start, pool.end - 1),
+    };
+    if lease_first > lease_last {
+        return Err("network.lease-range: the first address is above the last".to_owned());
+    }
+    Ok(NetworkSettings {
+        base,
+        prefix,
+        lease_first,
+        lease_last,
+        lease_seconds,
+    })
+}
+
+fn parse_subnet(text: &str) -> Result<(u32, u8), String> {
+    let error = || format!("network.subnet: {text:?} is not a subnet such as 192.168.219.0/24");
+    let (address, prefix) = text.trim().split_once('/').ok_or_else(error)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| error())?;
+    let prefix: u8 = prefix.parse().map_err(|_| error())?;
+    if !(8..=29).contains(&prefix) {
+        return Err(format!(
+            "network.subnet: /{prefix}: the prefix length must be from 8 to 29"
+        ));
+    }
+    if address.is_loopback() || address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
+        return Err(format!("network.subnet: {address} cannot be given to machines"));
+    }
+    Ok((u32::from(address) & mask_bits(prefix), prefix))
+}
+
+fn mask_bits(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+/// Hosts of a subnet as numbers, without network and broadcast address.
+fn usable_hosts(base: u32, prefix: u8) -> Range<u32> {
+    base + 1..(base | !mask_bits(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_promised_ones() {
+        let subnet = Settings::default().subnet(0).unwrap();
+        assert_eq!(subnet.server, Ipv4Addr::new(192, 168, 219, 1));
+        assert_eq!(subnet.netmask(), Ipv4Addr::new(255, 255, 255, 0));
+        assert_eq!(subnet.broadcast(), Ipv4Addr::new(192, 168, 219, 255));
+        assert_eq!(subnet.lease_last, Ipv4Addr::new(192, 168, 219, 254));
+        assert_eq!(Settings::parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn the_next_link_takes_the_next_subnet() {
+        let subnet = Settings::default().subnet(2).unwrap();
+        assert_eq!(subnet.server, Ipv4Addr::new(192, 168, 221, 1));
+        assert!(subnet.contains(subnet.lease_first) && subnet.contains(subnet.lease_last));
+        assert_eq!(Settings::default().subnet(u32::MAX), None);
+    }
+
+    #[test]
+    fn reads_a_whole_file() {
+        let settings = Settings::parse(
+            r#"
+            site = "Hall 2"
+            [network]
+            subnet = "10.20.0.0/22"
+            lease-range = ["10.20.1.0", "10.20.3.200"]
+            lease-seconds = 600
+            [peers]
+            post-action = "inventory"
+            poweroff = "acpi"
+            kernel-arguments = "nomodeset"
+            [[node]]
+            mac = "52:54:00:00:00:03"
+            post-action = "liveboot"
+            [[node]]
+            uuid = "4C4C4544-0042-3510-8052-B4C04F4A3232"
+            poweroff = "never"
+            "#,
+        )
+        .unwrap();
+        let subnet = settings.subnet(0).unwrap();
+        assert_eq!((subnet.server, subnet.prefix), (Ipv4Addr::new(10, 20, 0, 1), 22));
+        assert_eq!(subnet.lease_first, Ipv4Addr::new(10, 20, 1, 0));
+        let live = settings.policy(&["52:54:00:00:00:03".parse().unwrap()], None);
+        assert_eq!(
+            live,
+            NodePolicy {
+                post_action: PostAction::Liveboot,
+                poweroff: PowerOff::Never
+            }
+        );
+        let kept = settings.policy(&[], Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
+        assert_eq!(
+            kept,
+            NodePolicy {
+                post_action: PostAction::Inventory,
+                poweroff: PowerOff::Never
+            }
+        );
+        assert_eq!(settings.policy(&[], None).poweroff, PowerOff::Acpi);
+    }
+
+    #[test]
+    fn names_the_line_and_the_reason() {
+        let cases = [
+            (
+                "site = \"x\"\n[network]\nsubnett = \"10.0.0.0/8\"\n",
+                "line 3",
+                "subnett",
+            ),
+            ("site = \n", "line 1", ""),
+            ("[peers]\npoweroff = \"later\"\n", "line 2", "ipmi"),
+            ("[network]\nsubnet = \"10.0.0.0/31\"", "network.subnet", "8 to 29"),
+            (
+                "[network]\nlease-range = [\"10.0.0.1\", \"10.0.0.9\"]",
+                "network.lease-range",
+                "outside",
+            ),
+            (
+                "[network]\nlease-range = [\"192.168.219.90\", \"192.168.219.80\"]",
+                "network.lease-range",
+                "above",
+            ),
+            ("[network]\nlease-seconds = 5", "network.lease-seconds", "120"),
+            ("[[node]]\npoweroff = \"never\"", "[[node]] number 1", "mac or uuid"),
+            ("[[node]]\nmac = \"zz\"", "[[node]] number 1", "MAC"),
+            ("[peers]\nkernel-arguments = \"a ${b}\"", "kernel-arguments", "$"),
+        ];
+        for (text, place, reason) in cases {
+            let error = Settings::parse(text).unwrap_err();
+            assert!(
+                error.contains(place) && error.contains(reason),
+                "{text:?} gave {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pool_never_holds_the_servers_own_address() {
+        for (server, prefix) in [("192.168.219.1", 24u8), ("10.0.0.254", 24), ("10.0.0.2", 29)] {
+            let subnet = Subnet::around(server.parse().unwrap(), prefix).unwrap();
+            assert!(
+                !(subnet.lease_first..=subnet.lease_last).contains(&subnet.server),
+                "{server}"
+            );
+            assert!(subnet.lease_first <= subnet.lease_last);
+        }
+        assert!(Subnet::around("10.0.0.0".parse().unwrap(), 24).is_err());
+        assert!(Subnet::around("10.0.0.255".parse().unwrap(), 24).is_err());
+    }
+}

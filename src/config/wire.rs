@@ -1,0 +1,49 @@
+//! `recon.toml` as a person writes it. Unknown keys are refused, so that a misspelt one is named. No I/O.
+
+use serde::Deserialize;
+
+use super::{PostAction, PowerOff};
+
+/// The whole file. Every key is optional.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Name of the place, shown on screens and written into the tarball.
+    pub site: Option<String>,
+    #[serde(default)]
+    pub network: Network,
+    #[serde(default)]
+    pub peers: Peers,
+    /// Exceptions for single machines.
+    #[serde(default)]
+    pub node: Vec<Node>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Network {
+    /// Subnet of the first link, `a.b.c.d/prefix`; the next links take the next subnets of the same size.
+    pub subnet: Option<String>,
+    /// First and last address to lease, within `subnet`; the same offsets apply on the next links.
+    pub lease_range: Option<[String; 2]>,
+    /// Length of a lease in seconds.
+    pub lease_seconds: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Peers {
+    pub post_action: Option<PostAction>,
+    pub poweroff: Option<PowerOff>,
+    /// More words for the kernel command line of every peer.
+    pub kernel_arguments: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Node {
+    pub mac: Option<String>,
+    pub uuid: Option<String>,
+    pub post_action: Option<PostAction>,
+    pub poweroff: Option<PowerOff>,
+}

@@ -1,0 +1,81 @@
+//! Where a device sits: facts read off its resolved path under `/sys/devices`.
+
+use std::path::{Path, PathBuf};
+
+use super::root::Root;
+
+/// Components of a path as text.
+pub fn names(place: &Path) -> impl DoubleEndedIterator<Item = &str> {
+    place
+        .components()
+        .filter_map(|component| component.as_os_str().to_str())
+}
+
+/// Address of the nearest PCI function at or above the place: `0000:3b:00.1`.
+pub fn pci_address(place: &Path) -> Option<String> {
+    names(place).rev().find(|name| is_pci_address(name)).map(str::to_owned)
+}
+
+/// `domain:bus:device.function` in hex; some domains have five digits.
+pub fn is_pci_address(name: &str) -> bool {
+    let hex = |text: &str, lengths: std::ops::RangeInclusive<usize>| {
+        lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    let mut fields = name.split(':');
+    let (Some(domain), Some(bus), Some(rest), None) = (fields.next(), fields.next(), fields.next(), fields.next())
+    else {
+        return false;
+    };
+    let Some((device, function)) = rest.split_once('.') else {
+        return false;
+    };
+    hex(domain, 4..=8) && hex(bus, 2..=2) && hex(device, 2..=2) && hex(function, 1..=1)
+}
+
+/// Path of the nearest PCI function at or above the place.
+pub fn pci_function(place: &Path) -> Option<PathBuf> {
+    place
+        .ancestors()
+        .find(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(is_pci_address)
+        })
+        .map(Path::to_path_buf)
+}
+
+/// NUMA node of the nearest PCI function; the kernel says -1 where there is no such thing.
+pub fn numa_node(root: &Root, place: &Path) -> Option<u32> {
+    root.number(pci_function(place)?.join("numa_node"))
+}
+
+/// The nearest folder at or above the place that holds `file`, never above `/sys/devices`.
+pub fn ancestor_with(root: &Root, place: &Path, file: &str) -> Option<PathBuf> {
+    place
+        .ancestors()
+        .take_while(|path| path.starts_with("sys/devices") && *path != Path::new("sys/devices"))
+        .find(|path| root.exists(path.join(file)))
+        .map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_recognised() {
+        for name in ["0000:00:1f.2", "10000:e1:00.0", "0000:3b:00.1"] {
+            assert!(is_pci_address(name), "{name}");
+        }
+        for name in ["0:0:0:0", "pci0000:00", "0000:00:1f", "virtio1", "2-1:1.0", ""] {
+            assert!(!is_pci_address(name), "{name}");
+        }
+        let place = Path::new("sys/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.1/net/eth1");
+        assert_eq!(pci_address(place).as_deref(), Some("0000:3b:00.1"));
+        assert_eq!(
+            pci_function(place),
+            Some("sys/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.1".into())
+        );
+        assert_eq!(pci_address(Path::new("sys/devices/virtual/net/lo")), None);
+    }
+}

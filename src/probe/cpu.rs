@@ -1,0 +1,267 @@
+//! Processors: the kernel's topology, `/proc/cpuinfo`, SMBIOS type 4, and sysinfo for comparison.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::live::{self, LiveSources};
+use super::root::{Root, clean};
+use super::smbios::{self, types};
+use crate::model::inventory::{Cpus, Gap, Part, PartStatus};
+
+const CPUINFO: &str = "/proc/cpuinfo";
+/// About 1.6 KiB a thread; the largest machines of today have 1500.
+pub const CPUINFO_LIMIT: u64 = 8 * 1024 * 1024;
+const TOPOLOGY: &str = "/sys/devices/system/cpu";
+
+/// What the text of `/proc/cpuinfo` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CpuInfo {
+    pub vendor: Option<String>,
+    pub model: Option<String>,
+    pub family_number: Option<u32>,
+    pub model_number: Option<u32>,
+    pub stepping: Option<u32>,
+    pub microcode: Option<String>,
+    pub flags: Vec<String>,
+    pub threads: u32,
+    /// Counted from `physical id` and `core id`, which only x86 has.
+    pub sockets: Option<u32>,
+    pub cores: Option<u32>,
+    /// `x86_64`, `i686` or `aarch64`, as the keys give it away.
+    pub arch: Option<String>,
+}
+
+/// Reads the text of `/proc/cpuinfo`, whatever the architecture.
+pub fn parse_cpuinfo(text: &str) -> CpuInfo {
+    let mut info = CpuInfo::default();
+    let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
+    let mut socket = None;
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let number = || value.parse::<u32>().ok();
+        match key {
+            // In lower case with a number it opens a block; 32-bit ARM has a text under the same name.
+            "processor" if number().is_some() => {
+                info.threads = info.threads.saturating_add(1);
+                socket = None;
+            }
+            "physical id" => {
+                socket = number();
+                sockets.extend(socket);
+            }
+            "core id" => {
+                if let (Some(socket), Some(core)) = (socket, number()) {
+                    cores.insert((socket, core));
+                }
+            }
+            // Processors of one machine are equal in these; the first tells for all.
+            "vendor_id" => keep(&mut info.vendor, value),
+            "model name" => keep(&mut info.model, value),
+            "cpu family" => info.family_number = info.family_number.or_else(number),
+            "model" => info.model_number = info.model_number.or_else(number),
+            "stepping" => info.stepping = info.stepping.or_else(number),
+            "microcode" => keep(&mut info.microcode, value),
+            "flags" | "Features" if info.flags.is_empty() => {
+                info.flags = value.split_whitespace().take(1024).filter_map(clean).collect();
+            }
+            "CPU implementer" if info.vendor.is_none() => info.vendor = implementer(value),
+            "CPU architecture" if value == "8" => info.arch = Some("aarch64".to_owned()),
+            _ => {}
+        }
+    }
+    if info.flags.iter().any(|flag| flag == "lm") {
+        info.arch = Some("x86_64".to_owned());
+    } else if info.family_number.is_some() {
+        info.arch = Some("i686".to_owned());
+    }
+    let count = |number: usize| u32::try_from(number).ok().filter(|number| *number > 0);
+    info.sockets = count(sockets.len());
+    info.cores = count(cores.len());
+    info
+}
+
+fn keep(field: &mut Option<String>, value: &str) {
+    if field.is_none() {
+        *field = clean(value);
+    }
+}
+
+/// Who designed an ARM core (Arm ARM, MIDR_EL1.Implementer); the number where we do not know it.
+fn implementer(code: &str) -> Option<String> {
+    let name = match code {
+        "0x41" => "ARM",
+        "0x42" => "Broadcom",
+        "0x43" => "Cavium",
+        "0x46" => "Fujitsu",
+        "0x48" => "HiSilicon",
+        "0x4e" => "NVIDIA",
+        "0x50" => "APM",
+        "0x51" => "Qualcomm",
+        "0x61" => "Apple",
+        "0x6d" => "Microsoft",
+        "0xc0" => "Ampere",
+        other => return clean(other),
+    };
+    Some(name.to_owned())
+}
+
+/// Sockets, cores and threads that are online, from the sets of siblings the kernel lists.
+fn topology(root: &Root) -> Option<(u32, u32, u32)> {
+    let (mut sockets, mut cores, mut threads) = (BTreeSet::new(), BTreeSet::new(), 0u32);
+    for name in root.list(TOPOLOGY).ok()? {
+        let is_cpu = name
+            .strip_prefix("cpu")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        if !is_cpu {
+            continue;
+        }
+        // The newer name first; what is offline has no siblings.
+        let siblings = |new: &str, old: &str| {
+            let path = |file: &str| format!("{TOPOLOGY}/{name}/topology/{file}");
+            root.value(path(new)).or_else(|| root.value(path(old)))
+        };
+        let Some(core) = siblings("core_cpus_list", "thread_siblings_list") else {
+            continue;
+        };
+        cores.insert(core);
+        sockets.extend(siblings("package_cpus_list", "core_siblings_list"));
+        threads += 1;
+    }
+    let count = |set: &BTreeSet<String>| u32::try_from(set.len()).ok();
+    (threads > 0).then_some((count(&sockets)?, count(&cores)?, threads))
+}
+
+/// Processors of the machine.
+pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Part<Cpus> {
+    let mut sources: Vec<&str> = Vec::new();
+    let mut gaps = Vec::new();
+    let info = match root.text(CPUINFO, CPUINFO_LIMIT) {
+        Ok(text) => {
+            sources.push(CPUINFO);
+            parse_cpuinfo(&text)
+        }
+        Err(error) => {
+            gaps.push(Gap {
+                item: "cpuinfo".to_owned(),
+                status: error.status(),
+                reason: error.to_string(),
+            });
+            CpuInfo::default()
+        }
+    };
+    let topology = topology(root);
+    if topology.is_some() {
+        sources.push(TOPOLOGY);
+    }
+    let packages = smbios::load(root)
+        .map(|raw| types::cpu_packages(&raw.table()))
+        .unwrap_or_default();
+    if !packages.is_empty() {
+        sources.push(smbios::SOURCE);
+    }
+    if sources.is_empty() {
+        return Part::missing(PartStatus::Failed, CPUINFO, "no source on processors can be read").with_gaps(gaps);
+    }
+    let known_threads = (info.threads > 0).then_some(info.threads);
+    let mut cpus = Cpus {
+        arch: root
+            .value("/proc/sys/kernel/arch")
+            .or_else(|| live.map(|live| live.arch()))
+            .or(info.arch),
+        vendor: info.vendor,
+        model: info
+            .model
+            .or_else(|| packages.iter().find_map(|package| package.model.clone())),
+        family_number: info.family_number,
+        model_number: info.model_number,
+        stepping: info.stepping,
+        microcode: info.microcode,
+        sockets: topology.map(|t| t.0).or(info.sockets),
+        cores: topology.map(|t| t.1).or(info.cores),
+        threads: topology.map(|t| t.2).or(known_threads),
+        flags: info.flags,
+        packages,
+    };
+    // Without topology, as in a bare capture, the sockets that firmware calls populated are the best there is.
+    if cpus.sockets.is_none() && !cpus.packages.is_empty() {
+        cpus.sockets = u32::try_from(cpus.packages.iter().filter(|package| package.populated).count()).ok();
+    }
+    let mut remarks = Vec::new();
+    let mut compare = |what: &str, ours: Option<u32>, theirs: Option<u32>, who: &str| {
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            remarks.push(format!("{what}: {ours}, but {theirs} by {who}"));
+        }
+    };
+    compare("threads", cpus.threads, known_threads, CPUINFO);
+    compare("sockets", cpus.sockets, info.sockets, CPUINFO);
+    match live::totals(live, limit) {
+        Some(Ok(totals)) => {
+            sources.push("sysinfo");
+            compare("threads", cpus.threads, Some(totals.threads), "sysinfo");
+            compare("cores", cpus.cores, totals.cores, "sysinfo");
+        }
+        Some(Err(reason)) => gaps.push(Gap {
+            item: "sysinfo".to_owned(),
+            status: PartStatus::Failed,
+            reason,
+        }),
+        None => {}
+    }
+    let mut part = Part::ok(sources.join(", "), cpus).with_gaps(gaps);
+    part.reason = (!remarks.is_empty()).then(|| format!("sources disagree: {}", remarks.join("; ")));
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn two_sockets_with_threads() {
+        let mut text = String::new();
+        for thread in 0..8 {
+            text += &format!(
+                "processor\t: {thread}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\n\
+                 model name\t: Intel(R) Xeon(R)   Gold 6130 CPU @ 2.10GHz\nstepping\t: 4\nmicrocode\t: 0x2006e05\n\
+                 physical id\t: {}\ncore id\t\t: {}\nflags\t\t: fpu lm vmx\n\n",
+                thread % 2,
+                thread / 4
+            );
+        }
+        let info = parse_cpuinfo(&text);
+        assert_eq!((info.sockets, info.cores, info.threads), (Some(2), Some(4), 8));
+        assert_eq!(info.model.as_deref(), Some("Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz"));
+        assert_eq!(
+            (info.family_number, info.model_number, info.stepping),
+            (Some(6), Some(85), Some(4))
+        );
+        assert_eq!(info.arch.as_deref(), Some("x86_64"));
+        assert_eq!(info.flags, ["fpu", "lm", "vmx"]);
+    }
+
+    #[test]
+    fn arm_has_no_model_name() {
+        let info = parse_cpuinfo(
+            "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\nCPU implementer\t: 0xc0\nCPU architecture: 8\n\
+             CPU variant\t: 0x1\nCPU part\t: 0xac3\nCPU revision\t: 1\n\n",
+        );
+        assert_eq!(info.vendor.as_deref(), Some("Ampere"));
+        assert_eq!(info.arch.as_deref(), Some("aarch64"));
+        assert_eq!((info.threads, info.sockets), (1, None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "([a-z ]{0,12}[\t:]{0,3}[0-9a-z ]{0,12}\n){0,20}") {
+            let info = parse_cpuinfo(&text);
+            prop_assert!(info.flags.len() <= 1024);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Raw captures beside the document, so that a person can check a parser against what it read.
+
+use std::time::{Duration, Instant};
+
+use super::root::Root;
+use super::timebox::{self, Outcome};
+use super::{cpu, memory, run, smbios};
+
+/// Bound of all captures of one node together.
+pub const TOTAL_LIMIT: usize = 4 * 1024 * 1024;
+/// More functions than any machine has.
+const MAX_PCI: usize = 4096;
+/// All captures together may take this long.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Captures by name, relative to the upload's `raw/`. What cannot be read, hangs, or would go beyond
+/// [`TOTAL_LIMIT`] is left out; the document says why where it matters.
+pub fn raw_captures(root: &Root) -> Vec<(String, Vec<u8>)> {
+    let file = |name: &'static str, path: &'static str, limit: u64| {
+        let root = root.clone();
+        (
+            name,
+            timebox::spawn("raw-capture", move || root.bytes(path, limit).ok()),
+        )
+    };
+    let command_line = {
+        let root = root.clone();
+        timebox::spawn("raw-capture", move || {
+            let text = root.text("/proc/cmdline", run::CMDLINE_LIMIT).ok()?;
+            Some(run::without_secrets(text.trim()).into_bytes())
+        })
+    };
+    let pci = {
+        let root = root.clone();
+        timebox::spawn("raw-capture", move || Some(pci_listing(&root).into_bytes()))
+    };
+    let pending = [
+        file("smbios/DMI", smbios::SOURCE, smbios::TABLE_LIMIT),
+        file("smbios/smbios_entry_point", smbios::ENTRY_POINT, 4096),
+        ("cmdline.txt", command_line),
+        ("pci.txt", pci),
+        file("meminfo.txt", "/proc/meminfo", memory::MEMINFO_LIMIT),
+        file("cpuinfo.txt", "/proc/cpuinfo", cpu::CPUINFO_LIMIT),
+    ];
+    let deadline = Instant::now() + LIMIT;
+    let mut left = TOTAL_LIMIT;
+    let mut captures = Vec::new();
+    for (name, pending) in pending {
+        if let Outcome::Done { value: Some(bytes), .. } = pending.wait(deadline)
+            && !bytes.is_empty()
+            && bytes.len() <= left
+        {
+            left -= bytes.len();
+            captures.push((name.to_owned(), bytes));
+        }
+    }
+    captures
+}
+
+/// One line a PCI function: address, class, vendor:device, subsystem, driver.
+fn pci_listing(root: &Root) -> String {
+    const DEVICES: &str = "/sys/bus/pci/devices";
+    let mut listing = String::new();
+    for address in root.list(DEVICES).unwrap_or_default().into_iter().take(MAX_PCI) {
+        let id = |file: &str| {
+            let value = root.value(format!("{DEVICES}/{address}/{file}")).unwrap_or_default();
+            value.strip_prefix("0x").unwrap_or("?").to_owned()
+        };
+        listing.push_str(&format!(
+            "{address} class {} id {}:{} subsystem {}:{} driver {}\n",
+            id("class"),
+            id("vendor"),
+            id("device"),
+            id("subsystem_vendor"),
+            id("subsystem_device"),
+            root.link_name(format!("{DEVICES}/{address}/driver"))
+                .unwrap_or_else(|| "-".to_owned()),
+        ));
+    }
+    listing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_stay_within_their_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("proc/cpuinfo"), vec![b'c'; TOTAL_LIMIT]).unwrap();
+        std::fs::write(dir.path().join("proc/meminfo"), b"MemTotal: 1 kB\n").unwrap();
+        std::fs::write(dir.path().join("proc/cmdline"), b"recon.token=x quiet\n").unwrap();
+        let captures = raw_captures(&Root::at(dir.path()));
+        let names: Vec<&str> = captures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["cmdline.txt", "meminfo.txt"]);
+        assert_eq!(captures[0].1, b"recon.token=*** quiet");
+    }
+}

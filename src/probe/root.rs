@@ -1,0 +1,412 @@
+//! The tree that probes read: `/`, or one captured from another machine.
+//!
+//! Symbolic links are followed inside the tree only, so a captured tree from anywhere cannot make us read files of the
+//! machine we run on. Every read has a bound. A recording root remembers what was read, which is how captures are made.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::inventory::PartStatus;
+
+/// Bound of one small attribute. A sysfs attribute is at most one page, and pages have up to 64 KiB.
+const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
+/// Bound of a folder listing.
+const LIST_LIMIT: usize = 8192;
+/// Links followed for one path, as in the kernel.
+const LINK_LIMIT: usize = 40;
+
+/// Why something could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("{path}: not there")]
+    Absent { path: String },
+    #[error("{path}: permission denied")]
+    Denied { path: String },
+    /// The kernel knows the file, but the device does not answer it: a speed without a carrier, for one.
+    #[error("{path}: not supported: {detail}")]
+    Unsupported { path: String, detail: String },
+    #[error("{path}: larger than {limit} bytes")]
+    TooLarge { path: String, limit: u64 },
+    #[error("{path}: {detail}")]
+    Failed { path: String, detail: String },
+}
+
+impl ReadError {
+    fn from_io(path: &Path, error: &io::Error) -> Self {
+        let path = shown(path);
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _)
+            | (_, Some(libc::ENODEV | libc::ENXIO | libc::ENODATA)) => ReadError::Absent { path },
+            (io::ErrorKind::PermissionDenied, _) => ReadError::Denied { path },
+            (io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported, _) => ReadError::Unsupported {
+                path,
+                detail: error.to_string(),
+            },
+            _ => ReadError::Failed {
+                path,
+                detail: error.to_string(),
+            },
+        }
+    }
+
+    /// The status a part gets that needed this file.
+    pub fn status(&self) -> PartStatus {
+        match self {
+            ReadError::Absent { .. } => PartStatus::Absent,
+            ReadError::Denied { .. } => PartStatus::Denied,
+            ReadError::Unsupported { .. } => PartStatus::Unsupported,
+            ReadError::TooLarge { .. } | ReadError::Failed { .. } => PartStatus::Failed,
+        }
+    }
+}
+
+/// What a recording root saw at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    File(Vec<u8>),
+    /// A link, as the text it holds.
+    Link(PathBuf),
+    Folder,
+}
+
+/// A tree to read from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Root(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    record: Option<Mutex<BTreeMap<PathBuf, Recorded>>>,
+}
+
+impl Root {
+    /// The machine we run on.
+    pub fn live() -> Root {
+        Root::at("/")
+    }
+
+    /// A captured tree.
+    pub fn at(path: impl Into<PathBuf>) -> Root {
+        Root(Arc::new(Inner {
+            path: path.into(),
+            record: None,
+        }))
+    }
+
+    /// A tree that remembers what is read from it.
+    pub fn recording(path: impl Into<PathBuf>) -> Root {
+        Root(Arc::new(Inner {
+            path: path.into(),
+            record: Some(Mutex::new(BTreeMap::new())),
+        }))
+    }
+
+    /// True for the running machine itself, where live sources may be asked as well.
+    pub fn is_live(&self) -> bool {
+        self.0.path == Path::new("/")
+    }
+
+    /// What was read so far, by path without the leading slash. Empty unless recording.
+    pub fn recorded(&self) -> BTreeMap<PathBuf, Recorded> {
+        match &self.0.record {
+            Some(record) => record.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => BTreeMap::new(),
+        }
+    }
+
+    fn note(&self, path: &Path, what: impl FnOnce() -> Recorded) {
+        if let Some(record) = &self.0.record {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.insert(path.to_owned(), what());
+        }
+    }
+
+    /// The path without links, relative to the root. `..` stops at the root, as in a chroot.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
+        let path = path.as_ref();
+        let mut todo: Vec<PathBuf> = parts(path);
+        let mut done = PathBuf::new();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            if part == Path::new("..") {
+                done.pop();
+                continue;
+            }
+            done.push(&part);
+            let here = self.0.path.join(&done);
+            let kind = fs::symlink_metadata(&here).map_err(|error| ReadError::from_io(path, &error))?;
+            if !kind.is_symlink() {
+                continue;
+            }
+            links += 1;
+            if links > LINK_LIMIT {
+                return Err(ReadError::Failed {
+                    path: shown(path),
+                    detail: "too many links".to_owned(),
+                });
+            }
+            let target = fs::read_link(&here).map_err(|error| ReadError::from_io(path, &error))?;
+            self.note(&done, || Recorded::Link(target.clone()));
+            done.pop();
+            if target.is_absolute() {
+                done = PathBuf::new();
+            }
+            todo.extend(parts(&target));
+        }
+        Ok(done)
+    }
+
+    /// The whole content of a file of at most `limit` bytes.
+    pub fn bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, ReadError> {
+        let path = path.as_ref();
+        let real = self.resolve(path)?;
+        let full = self.0.path.join(&real);
+        let failed = |error: &io::Error| ReadError::from_io(path, error);
+        // Opening a pipe would wait for a writer; devices are no business of a probe.
+        if !fs::metadata(&full).map_err(|error| failed(&error))?.is_file() {
+            return Err(ReadError::Failed {
+                path: shown(path),
+                detail: "not a plain file".to_owned(),
+            });
+        }
+        let file = File::open(&full).map_err(|error| failed(&error))?;
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut content)
+            .map_err(|error| failed(&error))?;
+        if content.len() as u64 > limit {
+            return Err(ReadError::TooLarge {
+                path: shown(path),
+                limit,
+            });
+        }
+        self.note(&real, || Recorded::File(content.clone()));
+        Ok(content)
+    }
+
+    /// The text of a file of at most `limit` bytes.
+    pub fn text(&self, path: impl AsRef<Path>, limit: u64) -> Result<String, ReadError> {
+        self.bytes(path, limit)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A one-line attribute, cleaned; `None` where it is empty.
+    pub fn attribute(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
+        self.text(path, ATTRIBUTE_LIMIT).map(|text| clean(&text))
+    }
+
+    /// A one-line attribute, or nothing where it cannot be had. For values whose absence is ordinary.
+    pub fn value(&self, path: impl AsRef<Path>) -> Option<String> {
+        self.attribute(path).ok().flatten()
+    }
+
+    /// A number in decimal, or nothing.
+    pub fn number<T: FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
+        self.value(path)?.parse().ok()
+    }
+
+    /// `1` is true, `0` is false, all else nothing.
+    pub fn flag(&self, path: impl AsRef<Path>) -> Option<bool> {
+        match self.value(path)?.as_str() {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Names in a folder, in natural order (`sd2` before `sd10`).
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
+        let path = path.as_ref();
+        let real = self.resolve(path)?;
+        let failed = |error: &io::Error| ReadError::from_io(path, error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.0.path.join(&real)).map_err(|error| failed(&error))? {
+            if names.len() == LIST_LIMIT {
+                break;
+            }
+            if let Ok(name) = entry.map_err(|error| failed(&error))?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        self.note(&real, || Recorded::Folder);
+        names.sort_by_cached_key(|name| natural_key(name));
+        Ok(names)
+    }
+
+    /// True when there is something at the path.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        let Ok(real) = self.resolve(path) else { return false };
+        if self.0.path.join(&real).is_dir() {
+            self.note(&real, || Recorded::Folder);
+        }
+        true
+    }
+
+    /// Last name of what a link leads to: `driver` → `ixgbe`.
+    pub fn link_name(&self, path: impl AsRef<Path>) -> Option<String> {
+        let real = self.resolve(path).ok()?;
+        if self.0.path.join(&real).is_dir() {
+            self.note(&real, || Recorded::Folder);
+        }
+        Some(real.file_name()?.to_string_lossy().into_owned())
+    }
+}
+
+/// The path as the machine itself would name it.
+fn shown(path: &Path) -> String {
+    format!("/{}", path.display().to_string().trim_start_matches('/'))
+}
+
+/// Components in reverse, ready to be popped.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    path.components()
+        .rev()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(PathBuf::from(name)),
+            Component::ParentDir => Some(PathBuf::from("..")),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+/// Makes text of the machine fit for a document and a console: control characters become spaces (a serial number must
+/// not move the cursor of the person who reads it), runs of spaces become one, the ends are trimmed, and the length is
+/// bounded. Nothing left means nothing told.
+pub fn clean(text: &str) -> Option<String> {
+    let mut cleaned = String::new();
+    let words = text.split(|c: char| c.is_control() || c.is_whitespace());
+    for word in words.filter(|word| !word.is_empty()) {
+        if !cleaned.is_empty() {
+            cleaned.push(' ');
+        }
+        cleaned.extend(word.chars().take(512));
+        if cleaned.len() > 512 {
+            break;
+        }
+    }
+    (!cleaned.is_empty()).then_some(cleaned)
+}
+
+/// Sorts digits by value and, as the kernel counts, `sdz` before `sdaa`.
+fn natural_key(name: &str) -> Vec<(usize, String)> {
+    let mut runs: Vec<String> = Vec::new();
+    let mut digits = None;
+    for c in name.chars() {
+        let is_digit = c.is_ascii_digit();
+        match runs.last_mut() {
+            Some(run) if digits == Some(is_digit) => run.push(c),
+            _ => runs.push(c.to_string()),
+        }
+        digits = Some(is_digit);
+    }
+    let significant = |run: String| match run.trim_start_matches('0') {
+        "" => (1, run),
+        rest => (rest.len(), rest.to_owned()),
+    };
+    runs.into_iter().map(significant).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        (dir, root)
+    }
+
+    #[test]
+    fn links_stay_inside_the_tree() {
+        let (dir, root) = tree();
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        fs::create_dir_all(dir.path().join("sys/devices/x")).unwrap();
+        fs::write(dir.path().join("sys/devices/x/serial"), "S1\n").unwrap();
+        fs::write(dir.path().join("etc/hostname"), "captured\n").unwrap();
+        symlink("../../../../../../etc/hostname", dir.path().join("sys/up")).unwrap();
+        symlink("/etc/hostname", dir.path().join("sys/absolute")).unwrap();
+        symlink("/etc/passwd", dir.path().join("sys/outside")).unwrap();
+        symlink("devices/x", dir.path().join("sys/device")).unwrap();
+        symlink("loop", dir.path().join("sys/loop")).unwrap();
+        assert_eq!(root.value("sys/up").as_deref(), Some("captured"));
+        assert_eq!(root.value("/sys/absolute").as_deref(), Some("captured"));
+        assert_eq!(root.value("sys/device/serial").as_deref(), Some("S1"));
+        assert_eq!(root.link_name("sys/device").as_deref(), Some("x"));
+        assert!(matches!(root.attribute("sys/outside"), Err(ReadError::Absent { .. })));
+        assert!(matches!(root.attribute("sys/loop"), Err(ReadError::Failed { .. })));
+    }
+
+    #[test]
+    fn reads_have_a_bound_and_pipes_are_not_opened() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("big"), vec![b'x'; 100]).unwrap();
+        assert_eq!(root.bytes("big", 100).unwrap().len(), 100);
+        assert!(matches!(root.bytes("big", 99), Err(ReadError::TooLarge { .. })));
+        assert!(matches!(root.bytes("", 99), Err(ReadError::Failed { .. })));
+        let status = std::process::Command::new("mkfifo")
+            .arg(dir.path().join("pipe"))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert!(matches!(root.bytes("pipe", 99), Err(ReadError::Failed { .. })));
+    }
+
+    #[test]
+    fn a_recording_root_remembers_what_it_took_to_read() {
+        let (dir, _) = tree();
+        fs::create_dir_all(dir.path().join("sys/devices/x")).unwrap();
+        fs::write(dir.path().join("sys/devices/x/serial"), "S1\n").unwrap();
+        fs::write(dir.path().join("sys/devices/x/unread"), "no\n").unwrap();
+        symlink("devices/x", dir.path().join("sys/device")).unwrap();
+        let root = Root::recording(dir.path());
+        assert_eq!(root.value("sys/device/serial").as_deref(), Some("S1"));
+        let recorded = root.recorded();
+        assert_eq!(recorded.len(), 2);
+        assert_eq!(recorded[Path::new("sys/device")], Recorded::Link("devices/x".into()));
+        assert_eq!(
+            recorded[Path::new("sys/devices/x/serial")],
+            Recorded::File(b"S1\n".to_vec())
+        );
+    }
+
+    #[test]
+    fn names_sort_as_people_count() {
+        let (dir, root) = tree();
+        for name in ["sdaa", "sdb", "nvme10n1", "nvme2n1", "sda", "nvme2n10", "nvme02n1"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let names = root.list("").unwrap();
+        let place = |name: &str| names.iter().position(|n| n == name).unwrap();
+        assert!(place("sda") < place("sdb") && place("sdb") < place("sdaa"));
+        assert!(place("nvme2n1") < place("nvme2n10") && place("nvme2n10") < place("nvme10n1"));
+        assert!(place("nvme02n1") < place("nvme10n1"));
+    }
+
+    #[test]
+    fn text_cannot_move_a_cursor() {
+        assert_eq!(clean(" A\u{1b}[2J  B\0\n").as_deref(), Some("A [2J B"));
+        assert_eq!(clean(" \t\n\0"), None);
+        assert!(clean(&"x".repeat(10_000)).unwrap().len() <= 600);
+    }
+
+    proptest! {
+        #[test]
+        fn cleaned_text_is_printable_and_short(text in any::<String>()) {
+            if let Some(text) = clean(&text) {
+                prop_assert!(!text.is_empty() && !text.chars().any(char::is_control));
+                prop_assert!(text.chars().count() <= 1026);
+            }
+        }
+
+        #[test]
+        fn any_name_has_a_key(text in any::<String>()) {
+            let _ = natural_key(&text);
+        }
+    }
+}

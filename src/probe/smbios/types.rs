@@ -1,0 +1,452 @@
+//! The SMBIOS types we read, as facts of the model. Offsets are those of DSP0134; each comment names the table there.
+
+use super::{Table, Version};
+use crate::model::inventory::{Board, Chassis, CpuPackage, Dimm, System};
+
+/// Type 0 without the boot mode, which is not in the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BiosFacts {
+    pub vendor: Option<String>,
+    pub version: Option<String>,
+    pub date: Option<String>,
+    pub release: Option<String>,
+    pub embedded_controller_release: Option<String>,
+}
+
+/// Memory arrays, type 16, summed up over those that hold system memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ArrayFacts {
+    pub error_correction: Option<String>,
+    pub max_capacity_bytes: Option<u64>,
+}
+
+/// 7.1 BIOS Information.
+pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
+    let s = table.first(0)?;
+    // FFh in either half: the field is not supported.
+    let release = |offset: usize| match (s.byte(offset)?, s.byte(offset + 1)?) {
+        (0xff, _) | (_, 0xff) => None,
+        (major, minor) => Some(format!("{major}.{minor}")),
+    };
+    Some(BiosFacts {
+        vendor: s.string(0x04),
+        version: s.string(0x05),
+        date: s.string(0x08),
+        release: release(0x14),
+        embedded_controller_release: release(0x16),
+    })
+}
+
+/// 7.2 System Information, 7.3 Baseboard, 7.4 Chassis.
+pub fn system(table: &Table<'_>) -> Option<System> {
+    let s = table.first(1)?;
+    Some(System {
+        vendor: s.string(0x04),
+        product: s.string(0x05),
+        version: s.string(0x06),
+        serial: s.string(0x07),
+        uuid: s.bytes(0x08).and_then(|bytes| uuid(table.version, bytes)),
+        sku: s.string(0x19),
+        family: s.string(0x1a),
+        board: board(table),
+        chassis: chassis(table),
+    })
+}
+
+/// The main board where several are listed: feature bit 0 marks a hosting board, the first one wins otherwise.
+fn board(table: &Table<'_>) -> Option<Board> {
+    let hosting = |s: &&super::Structure<'_>| s.byte(0x09).is_some_and(|flags| flags & 1 == 1);
+    let s = table.of_kind(2).find(hosting).or_else(|| table.first(2))?;
+    Some(Board {
+        vendor: s.string(0x04),
+        product: s.string(0x05),
+        version: s.string(0x06),
+        serial: s.string(0x07),
+        asset_tag: s.string(0x08),
+        location: s.string(0x0a),
+    })
+}
+
+fn chassis(table: &Table<'_>) -> Option<Chassis> {
+    let s = table.first(3)?;
+    // The SKU string number follows the contained elements, whose count and size are in the structure.
+    let elements = usize::from(s.byte(0x13).unwrap_or(0)) * usize::from(s.byte(0x14).unwrap_or(0));
+    Some(Chassis {
+        vendor: s.string(0x04),
+        // Bit 7 tells of a lock.
+        kind: s.byte(0x05).and_then(|kind| chassis_kind(kind & 0x7f)),
+        version: s.string(0x06),
+        serial: s.string(0x07),
+        asset_tag: s.string(0x08),
+        sku: s.byte(0x14).and_then(|_| s.string(0x15 + elements)),
+        height_units: s.byte(0x11).filter(|units| *units != 0),
+    })
+}
+
+/// 7.2.1: from 2.6 on the first three fields are little-endian; the kernel prints them the same way.
+fn uuid(version: Version, bytes: [u8; 16]) -> Option<String> {
+    // All zero: not set. All FFh: could be set, but was not.
+    if bytes == [0; 16] || bytes == [0xff; 16] {
+        return None;
+    }
+    let mut b = bytes;
+    if version >= (Version { major: 2, minor: 6 }) {
+        b[0..4].reverse();
+        b[4..6].reverse();
+        b[6..8].reverse();
+    }
+    let hex: String = b.iter().map(|byte| format!("{byte:02x}")).collect();
+    let group = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    Some(format!(
+        "{}-{}-{}-{}-{}",
+        group(0, 8),
+        group(8, 12),
+        group(12, 16),
+        group(16, 20),
+        group(20, 32)
+    ))
+}
+
+/// 7.5 Processor Information, empty sockets included.
+pub fn cpu_packages(table: &Table<'_>) -> Vec<CpuPackage> {
+    table
+        .of_kind(4)
+        // 3 is a central processor; 4 to 6 are mathematical, signal and video processors.
+        .filter(|s| s.byte(0x05).is_none_or(|kind| kind == 3))
+        .map(|s| {
+            // Bit 6 of the status: the socket is populated.
+            let populated = s.byte(0x18).is_none_or(|status| status & 0x40 != 0);
+            let told = |value: Option<u16>| value.filter(|value| populated && *value != 0);
+            // One byte each; FFh sends us to the wider field of 3.0.
+            let count = |narrow: usize, wide: usize| match s.byte(narrow) {
+                Some(0xff) => told(s.word(wide)),
+                narrow => told(narrow.map(u16::from)),
+            };
+            CpuPackage {
+                socket: s.string(0x04),
+                populated,
+                vendor: s.string(0x07).filter(|_| populated),
+                model: s.string(0x10).filter(|_| populated),
+                cores: count(0x23, 0x2a),
+                cores_enabled: count(0x24, 0x2c),
+                threads: count(0x25, 0x2e),
+                max_speed_mhz: told(s.word(0x14)),
+                boot_speed_mhz: told(s.word(0x16)),
+                serial: s.string(0x20).filter(|_| populated),
+                part_number: s.string(0x22).filter(|_| populated),
+            }
+        })
+        .collect()
+}
+
+/// 7.17 Physical Memory Array, those in use as system memory.
+pub fn memory_arrays(table: &Table<'_>) -> ArrayFacts {
+    let mut facts = ArrayFacts::default();
+    for s in table.of_kind(16).filter(|s| s.byte(0x05) == Some(3)) {
+        let correction = match s.byte(0x06) {
+            Some(3) => Some("none"),
+            Some(4) => Some("parity"),
+            Some(5) => Some("single-bit ECC"),
+            Some(6) => Some("multi-bit ECC"),
+            Some(7) => Some("CRC"),
+            _ => None,
+        };
+        facts.error_correction = facts.error_correction.or(correction.map(str::to_owned));
+        let capacity = match s.dword(0x07) {
+            // In kilobytes; 8000_0000h sends us to the extended field, in bytes.
+            Some(0x8000_0000) => s.qword(0x0f),
+            kilobytes => kilobytes.map(|kilobytes| u64::from(kilobytes) * 1024),
+        };
+        if let Some(capacity) = capacity.filter(|bytes| *bytes != 0) {
+            facts.max_capacity_bytes = Some(facts.max_capacity_bytes.unwrap_or(0).saturating_add(capacity));
+        }
+    }
+    facts
+}
+
+/// 7.18 Memory Device, empty slots included. Slots of arrays that are not system memory (flash, cache) are left out.
+pub fn dimms(table: &Table<'_>) -> Vec<Dimm> {
+    let array_use = |handle: u16| table.of_kind(16).find(|s| s.handle == handle)?.byte(0x05);
+    table
+        .of_kind(17)
+        .filter(|s| s.word(0x04).and_then(array_use).is_none_or(|used_as| used_as == 3))
+        .map(|s| {
+            let size_bytes = dimm_size(s);
+            // Unknown size means a module that does not say; zero means an empty slot.
+            let populated = size_bytes != Some(0);
+            let text = |offset| s.string(offset).filter(|_| populated);
+            let known_width = |offset| s.word(offset).filter(|bits| populated && *bits != 0 && *bits != 0xffff);
+            // FFFFh sends us to the wider field of 3.3, whose top bit is reserved.
+            let speed = |narrow: usize, wide: usize| match s.word(narrow) {
+                Some(0xffff) => s.dword(wide).map(|mtps| mtps & 0x7fff_ffff),
+                narrow => narrow.map(u32::from),
+            };
+            let known_speed = |speed: Option<u32>| speed.filter(|mtps| populated && *mtps != 0);
+            Dimm {
+                locator: s.string(0x10),
+                bank: s.string(0x11),
+                populated,
+                size_bytes: size_bytes.filter(|_| populated),
+                memory_type: s.byte(0x12).filter(|_| populated).and_then(memory_type),
+                form_factor: s.byte(0x0e).and_then(form_factor),
+                speed_mtps: known_speed(speed(0x15, 0x54)),
+                configured_speed_mtps: known_speed(speed(0x20, 0x58)),
+                configured_voltage_mv: s.word(0x26).filter(|mv| populated && *mv != 0),
+                ranks: s
+                    .byte(0x1b)
+                    .map(|attributes| attributes & 0x0f)
+                    .filter(|ranks| populated && *ranks != 0),
+                data_width_bits: known_width(0x0a),
+                total_width_bits: known_width(0x08),
+                manufacturer: text(0x17),
+                part_number: text(0x1a),
+                serial: text(0x18),
+                asset_tag: text(0x19),
+            }
+        })
+        .collect()
+}
+
+/// `Some(0)` for an empty slot, `None` where the size is unknown.
+fn dimm_size(s: &super::Structure<'_>) -> Option<u64> {
+    match s.word(0x0c)? {
+        0xffff => None,
+        // The extended size, in megabytes, with its top bit reserved.
+        0x7fff => Some(u64::from(s.dword(0x1c)? & 0x7fff_ffff) << 20),
+        size if size & 0x8000 != 0 => Some(u64::from(size & 0x7fff) << 10),
+        size => Some(u64::from(size) << 20),
+    }
+}
+
+/// 7.39 IPMI Device Information: where the firmware says the interface to the BMC is.
+pub fn ipmi_interface(table: &Table<'_>) -> Option<String> {
+    let s = table.first(38)?;
+    let kind = match s.byte(0x04)? {
+        1 => "KCS",
+        2 => "SMIC",
+        3 => "BT",
+        4 => "SSIF",
+        _ => "unknown interface",
+    };
+    let address = s.qword(0x08)?;
+    let place = match (kind, address & 1) {
+        ("SSIF", _) => format!("SMBus address {:#04x}", address >> 1),
+        (_, 1) => format!("I/O port {:#x}", address & !1),
+        _ => format!("memory {address:#x}"),
+    };
+    Some(format!("{kind} at {place}"))
+}
+
+/// 7.4.1, the types a data center or a desk has.
+pub fn chassis_kind(kind: u8) -> Option<String> {
+    let name = match kind {
+        1 => "other",
+        3 => "desktop",
+        4 => "low profile desktop",
+        5 => "pizza box",
+        6 => "mini tower",
+        7 => "tower",
+        8 => "portable",
+        9 => "laptop",
+        10 => "notebook",
+        11 => "hand held",
+        13 => "all in one",
+        14 => "sub notebook",
+        16 => "lunch box",
+        17 => "main server chassis",
+        18 => "expansion chassis",
+        19 => "sub chassis",
+        22 => "RAID chassis",
+        23 => "rack mount chassis",
+        24 => "sealed-case PC",
+        25 => "multi-system chassis",
+        28 => "blade",
+        29 => "blade enclosure",
+        30 => "tablet",
+        31 => "convertible",
+        33 => "IoT gateway",
+        34 => "embedded PC",
+        35 => "mini PC",
+        36 => "stick PC",
+        0 | 2 => return None,
+        other => return Some(format!("type {other}")),
+    };
+    Some(name.to_owned())
+}
+
+/// 7.18.2.
+fn memory_type(kind: u8) -> Option<String> {
+    let name = match kind {
+        0x01 => "other",
+        0x03 => "DRAM",
+        0x07 => "RAM",
+        0x09 => "flash",
+        0x0f => "SDRAM",
+        0x12 => "DDR",
+        0x13 => "DDR2",
+        0x14 => "DDR2 FB-DIMM",
+        0x18 => "DDR3",
+        0x1a => "DDR4",
+        0x1b => "LPDDR",
+        0x1c => "LPDDR2",
+        0x1d => "LPDDR3",
+        0x1e => "LPDDR4",
+        0x1f => "non-volatile",
+        0x20 => "HBM",
+        0x21 => "HBM2",
+        0x22 => "DDR5",
+        0x23 => "LPDDR5",
+        0x24 => "HBM3",
+        0x00 | 0x02 => return None,
+        other => return Some(format!("type {other:#04x}")),
+    };
+    Some(name.to_owned())
+}
+
+/// 7.18.1.
+fn form_factor(kind: u8) -> Option<String> {
+    let name = match kind {
+        0x01 => "other",
+        0x03 => "SIMM",
+        0x09 => "DIMM",
+        0x0b => "row of chips",
+        0x0d => "SODIMM",
+        0x0f => "FB-DIMM",
+        0x10 => "die",
+        0x11 => "CAMM",
+        0x00 | 0x02 => return None,
+        other => return Some(format!("type {other:#04x}")),
+    };
+    Some(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::structure;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn body(length: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
+        // Offsets count from the header, as in the specification.
+        let mut body = vec![0u8; length - 4];
+        for (offset, bytes) in fields {
+            body[offset - 4..offset - 4 + bytes.len()].copy_from_slice(bytes);
+        }
+        body
+    }
+
+    #[test]
+    fn the_uuid_is_printed_as_the_kernel_prints_it() {
+        let bytes = [
+            0x44, 0x45, 0x4c, 0x4c, 0x42, 0x00, 0x10, 0x35, 0x80, 0x52, 0xb4, 0xc0, 0x4f, 0x4a, 0x32, 0x32,
+        ];
+        let at = |major, minor| uuid(Version { major, minor }, bytes);
+        assert_eq!(at(2, 8).as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
+        assert_eq!(at(3, 0), at(2, 6));
+        assert_eq!(at(2, 5).as_deref(), Some("44454c4c-4200-1035-8052-b4c04f4a3232"));
+        assert_eq!(uuid(Version { major: 3, minor: 0 }, [0xff; 16]), None);
+    }
+
+    #[test]
+    fn sizes_of_modules_follow_all_three_encodings() {
+        let size = |word: u16, extended: u32| {
+            let data = structure(
+                17,
+                1,
+                &body(0x28, &[(0x0c, &word.to_le_bytes()), (0x1c, &extended.to_le_bytes())]),
+                &[],
+            );
+            dimm_size(Table::parse(None, &data).first(17).unwrap())
+        };
+        assert_eq!(size(0, 0), Some(0));
+        assert_eq!(size(0xffff, 0), None);
+        assert_eq!(size(0x4000, 0), Some(16 << 30));
+        assert_eq!(size(0x8200, 0), Some(512 << 10));
+        assert_eq!(size(0x7fff, 65536), Some(64 << 30));
+    }
+
+    #[test]
+    fn an_empty_slot_is_listed_as_empty() {
+        let data = structure(
+            17,
+            1,
+            &body(
+                0x54,
+                &[(0x10, &[1]), (0x11, &[2]), (0x12, &[0x1a]), (0x17, &[3]), (0x18, &[3])],
+            ),
+            &["DIMM_B2", "NODE 1", "NO DIMM"],
+        );
+        let dimms = dimms(&Table::parse(None, &data));
+        assert_eq!(
+            dimms,
+            [Dimm {
+                locator: Some("DIMM_B2".into()),
+                bank: Some("NODE 1".into()),
+                ..Dimm::default()
+            }]
+        );
+    }
+
+    #[test]
+    fn wide_core_counts_and_empty_sockets() {
+        let mut data = structure(
+            4,
+            1,
+            &body(
+                0x30,
+                &[
+                    (0x04, &[1]),
+                    (0x05, &[3]),
+                    (0x10, &[2]),
+                    (0x18, &[0x41]),
+                    (0x23, &[0xff]),
+                    (0x25, &[0xff]),
+                    (0x2a, &384u16.to_le_bytes()),
+                    (0x2e, &768u16.to_le_bytes()),
+                ],
+            ),
+            &["P0", "A Processor"],
+        );
+        data.extend(structure(
+            4,
+            2,
+            &body(0x30, &[(0x04, &[1]), (0x05, &[3]), (0x14, &[1, 1])]),
+            &["P1"],
+        ));
+        let packages = cpu_packages(&Table::parse(None, &data));
+        assert_eq!(packages[0].cores, Some(384));
+        assert_eq!(packages[0].threads, Some(768));
+        assert_eq!(packages[0].model.as_deref(), Some("A Processor"));
+        assert!(!packages[1].populated);
+        assert_eq!(packages[1].max_speed_mhz, None);
+    }
+
+    #[test]
+    fn the_interface_of_the_controller() {
+        let data = structure(
+            38,
+            1,
+            &body(0x12, &[(0x04, &[1]), (0x08, &0xca3u64.to_le_bytes())]),
+            &[],
+        );
+        assert_eq!(
+            ipmi_interface(&Table::parse(None, &data)).as_deref(),
+            Some("KCS at I/O port 0xca2")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_structure_gives_facts_or_none(
+            kind in prop_oneof![Just(0u8), Just(1), Just(2), Just(3), Just(4), Just(16), Just(17), Just(38)],
+            body in proptest::collection::vec(any::<u8>(), 0..120),
+            strings in proptest::collection::vec("\\PC{1,6}", 0..4),
+        ) {
+            let names: Vec<&str> = strings.iter().map(String::as_str).collect();
+            let data = structure(kind, 7, &body, &names);
+            let table = Table::parse(None, &data);
+            let _ = (bios(&table), system(&table), cpu_packages(&table), memory_arrays(&table), ipmi_interface(&table));
+            prop_assert!(dimms(&table).len() <= 1);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Whose machine it is, and its firmware: from the SMBIOS table, else from what the kernel republishes of it, else from
+//! a device tree.
+
+use super::root::{ReadError, Root};
+use super::smbios::{self, RawTable, types};
+use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Gap, Part, PartStatus, System};
+
+const DMI_ID: &str = "/sys/class/dmi/id";
+const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
+const EFI: &str = "/sys/firmware/efi";
+
+/// Vendor, product, serial, UUID, board, chassis.
+pub fn system(root: &Root) -> Part<System> {
+    let (why, status) = match smbios::load(root) {
+        Ok(raw) => {
+            let table = raw.table();
+            let gaps = table_gaps(&raw);
+            if let Some(system) = types::system(&table) {
+                return Part::ok(smbios::SOURCE, system).with_gaps(gaps);
+            }
+            (
+                "the SMBIOS table has no system structure".to_owned(),
+                PartStatus::Failed,
+            )
+        }
+        Err(error) => (error.to_string(), error.status()),
+    };
+    if let Some(part) = from_dmi_id(root, &why, status) {
+        return part;
+    }
+    if let Some(model) = root.value(format!("{DEVICE_TREE}/model")) {
+        let system = System {
+            product: Some(model),
+            serial: root.value(format!("{DEVICE_TREE}/serial-number")),
+            ..System::default()
+        };
+        return Part::ok(DEVICE_TREE, system);
+    }
+    Part::missing(status, smbios::SOURCE, why)
+}
+
+/// The kernel shows the same strings one by one; without root, all but serials and UUID.
+fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System>> {
+    if !root.exists(DMI_ID) {
+        return None;
+    }
+    let mut gaps = vec![Gap {
+        item: "smbios_table".to_owned(),
+        status,
+        reason: why.to_owned(),
+    }];
+    let mut get = |name: &str| match root.attribute(format!("{DMI_ID}/{name}")) {
+        Ok(value) => value,
+        Err(ReadError::Absent { .. }) => None,
+        Err(error) => {
+            gaps.push(Gap {
+                item: name.to_owned(),
+                status: error.status(),
+                reason: error.to_string(),
+            });
+            None
+        }
+    };
+    let system = System {
+        vendor: get("sys_vendor"),
+        product: get("product_name"),
+        version: get("product_version"),
+        serial: get("product_serial"),
+        uuid: get("product_uuid").map(|uuid| uuid.to_ascii_lowercase()),
+        sku: get("product_sku"),
+        family: get("product_family"),
+        board: Some(Board {
+            vendor: get("board_vendor"),
+            product: get("board_name"),
+            version: get("board_version"),
+            serial: get("board_serial"),
+            asset_tag: get("board_asset_tag"),
+            location: None,
+        }),
+        chassis: Some(Chassis {
+            vendor: get("chassis_vendor"),
+            kind: get("chassis_type")
+                .and_then(|kind| kind.parse().ok())
+                .and_then(types::chassis_kind),
+            version: get("chassis_version"),
+            serial: get("chassis_serial"),
+            asset_tag: get("chassis_asset_tag"),
+            sku: None,
+            height_units: None,
+        }),
+    };
+    Some(Part::ok(DMI_ID, system).with_gaps(gaps))
+}
+
+/// BIOS vendor, version, date, and how the kernel was started.
+pub fn bios(root: &Root) -> Part<Bios> {
+    let mode = if root.exists(EFI) {
+        FirmwareMode::Uefi
+    } else if root.exists(DEVICE_TREE) {
+        FirmwareMode::DeviceTree
+    } else {
+        FirmwareMode::Bios
+    };
+    let mut bios = Bios {
+        vendor: None,
+        version: None,
+        date: None,
+        release: None,
+        embedded_controller_release: None,
+        mode,
+        uefi_bits: root.number(format!("{EFI}/fw_platform_size")),
+        smbios_version: None,
+    };
+    let (why, status) = match smbios::load(root) {
+        Ok(raw) => {
+            let table = raw.table();
+            if raw.version.is_some() {
+                bios.smbios_version = Some(format!("{}.{}", table.version.major, table.version.minor));
+            }
+            if let Some(facts) = types::bios(&table) {
+                bios.vendor = facts.vendor;
+                bios.version = facts.version;
+                bios.date = facts.date;
+                bios.release = facts.release;
+                bios.embedded_controller_release = facts.embedded_controller_release;
+                return Part::ok(format!("{}, {EFI}", smbios::SOURCE), bios).with_gaps(table_gaps(&raw));
+            }
+            ("the SMBIOS table has no BIOS structure".to_owned(), PartStatus::Failed)
+        }
+        Err(error) => (error.to_string(), error.status()),
+    };
+    if root.exists(DMI_ID) {
+        let get = |name: &str| root.value(format!("{DMI_ID}/{name}"));
+        bios.vendor = get("bios_vendor");
+        bios.version = get("bios_version");
+        bios.date = get("bios_date");
+        bios.release = get("bios_release");
+        bios.embedded_controller_release = get("ec_firmware_release");
+        let gap = Gap {
+            item: "smbios_table".to_owned(),
+            status,
+            reason: why,
+        };
+        return Part::ok(format!("{DMI_ID}, {EFI}"), bios).with_gaps(vec![gap]);
+    }
+    if mode == FirmwareMode::Bios {
+        // No table and no UEFI: a virtual machine that was started without firmware says just as much.
+        return Part::missing(status, smbios::SOURCE, why);
+    }
+    Part::ok(if mode == FirmwareMode::Uefi { EFI } else { DEVICE_TREE }, bios)
+}
+
+/// A table that ends early is worth a remark beside what it still gave.
+fn table_gaps(raw: &RawTable) -> Vec<Gap> {
+    let torn = raw.table().broken.map(|reason| Gap {
+        item: "smbios_table".to_owned(),
+        status: PartStatus::Failed,
+        reason,
+    });
+    torn.into_iter().collect()
+}

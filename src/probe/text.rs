@@ -1,0 +1,381 @@
+//! The inventory for a person at an 80-column console.
+
+use crate::model::inventory::{
+    Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Gap, Inventory, Memory, Nic, Part, PartStatus, System,
+};
+
+const WIDTH: usize = 80;
+/// Column where the text begins.
+const INDENT: usize = 10;
+
+/// Renders everything that a person looks for first. Lines are at most 80 columns wide.
+pub fn render(inventory: &Inventory) -> String {
+    let mut page = Page::default();
+    page.part("System", &inventory.system, system_lines);
+    page.part("BIOS", &inventory.bios, |page, bios| {
+        let mode = match bios.mode {
+            FirmwareMode::Bios => "booted by BIOS",
+            FirmwareMode::Uefi => "booted by UEFI",
+            FirmwareMode::DeviceTree => "booted with a device tree",
+        };
+        let name = words([bios.vendor.clone(), bios.version.clone()]);
+        let dated = bios.date.as_ref().map(|date| format!("of {date}"));
+        page.item(&list([some(words([some(name), dated])), Some(mode.to_owned())]));
+    });
+    page.part("CPU", &inventory.cpus, cpu_lines);
+    page.part("Memory", &inventory.memory, memory_lines);
+    page.part("Disks", &inventory.disks, |page, disks| {
+        if disks.is_empty() {
+            page.item("none found");
+        }
+        for disk in disks {
+            page.item(&disk_line(disk));
+        }
+    });
+    page.part("Network", &inventory.nics, |page, nics| {
+        if nics.is_empty() {
+            page.item("no port with hardware behind it");
+        }
+        for nic in nics {
+            page.item(&nic_line(nic));
+        }
+    });
+    page.part("BMC", &inventory.bmc, bmc_lines);
+    page.part("Run", &inventory.run, |page, run| {
+        page.item(&list([
+            Some(format!("recon {}", run.recon_version)),
+            run.kernel_release.as_ref().map(|release| format!("kernel {release}")),
+            Some(run.started_at.clone()),
+            Some(format!("took {:.1} s", run.duration_ms as f64 / 1000.0)),
+        ]));
+        if let Some(line) = &run.kernel_command_line {
+            page.item(line);
+        }
+    });
+    page.out
+}
+
+fn system_lines(page: &mut Page, system: &System) {
+    let name = words([system.vendor.clone(), system.product.clone(), system.version.clone()]);
+    page.item(if name.is_empty() { "unnamed" } else { &name });
+    page.item(&list([
+        labelled("serial", &system.serial),
+        labelled("uuid", &system.uuid),
+        labelled("SKU", &system.sku),
+    ]));
+    if let Some(board) = &system.board {
+        let name = words([board.vendor.clone(), board.product.clone(), board.version.clone()]);
+        let serial = labelled("serial", &board.serial);
+        let location = labelled("at", &board.location);
+        page.item(&prefixed("board", list([some(name), serial, location])));
+    }
+    if let Some(chassis) = &system.chassis {
+        let units = chassis.height_units.map(|units| format!("{units} U"));
+        page.item(&prefixed(
+            "chassis",
+            list([
+                chassis.kind.clone(),
+                units,
+                labelled("serial", &chassis.serial),
+                labelled("asset tag", &chassis.asset_tag),
+            ]),
+        ));
+    }
+}
+
+fn cpu_lines(page: &mut Page, cpus: &Cpus) {
+    page.item(&list([
+        cpus.model.clone().or_else(|| cpus.vendor.clone()),
+        cpus.arch.clone(),
+        labelled("microcode", &cpus.microcode),
+    ]));
+    page.item(&list([
+        cpus.sockets.map(|n| plural(n, "socket")),
+        cpus.cores.map(|n| plural(n, "core")),
+        cpus.threads.map(|n| plural(n, "thread")),
+    ]));
+    for package in cpus.packages.iter().filter(|package| !package.populated) {
+        let socket = package.socket.clone().unwrap_or_else(|| "a socket".to_owned());
+        page.item(&format!("{socket}: empty"));
+    }
+}
+
+fn memory_lines(page: &mut Page, memory: &Memory) {
+    let slots = memory.slots.map(|slots| {
+        let populated = memory.slots_populated.unwrap_or(0);
+        format!("{populated} of {} filled", plural(slots, "slot"))
+    });
+    let correction = memory.error_correction.as_ref().map(|kind| match kind.as_str() {
+        "none" => "no error correction".to_owned(),
+        kind => kind.to_owned(),
+    });
+    page.item(&list([
+        memory.total_bytes.map(|bytes| format!("{} usable", binary_size(bytes))),
+        slots,
+        correction,
+    ]));
+    for dimm in &memory.dimms {
+        page.item(&dimm_line(dimm));
+    }
+}
+
+fn dimm_line(dimm: &Dimm) -> String {
+    let place = words([dimm.locator.clone(), dimm.bank.as_ref().map(|bank| format!("({bank})"))]);
+    let place = if place.is_empty() { "slot".to_owned() } else { place };
+    if !dimm.populated {
+        return format!("{place}: empty");
+    }
+    let size = dimm.size_bytes.map_or_else(|| "unknown size".to_owned(), binary_size);
+    let speed = match (dimm.speed_mtps, dimm.configured_speed_mtps) {
+        (Some(rated), Some(runs)) if rated != runs => Some(format!("{rated} MT/s, runs at {runs}")),
+        (Some(speed), _) | (None, Some(speed)) => Some(format!("{speed} MT/s")),
+        (None, None) => None,
+    };
+    let maker = words([dimm.manufacturer.clone(), dimm.part_number.clone()]);
+    format!(
+        "{place}: {}",
+        list([
+            Some(words([Some(size), dimm.memory_type.clone()])),
+            speed,
+            some(maker),
+            labelled("serial", &dimm.serial)
+        ])
+    )
+}
+
+fn disk_line(disk: &Disk) -> String {
+    let kind = match (disk.kind, disk.rotational) {
+        (DiskKind::Optical, _) => Some("optical drive".to_owned()),
+        (DiskKind::Disk, Some(true)) => Some("rotating".to_owned()),
+        (DiskKind::Disk, _) => None,
+    };
+    let model = words([disk.vendor.clone().filter(|vendor| vendor != "ATA"), disk.model.clone()]);
+    let mark = |on: bool, text: &str| on.then(|| text.to_owned());
+    format!(
+        "{}: {}",
+        disk.name,
+        list([
+            disk.size_bytes.map(decimal_size),
+            disk.transport.clone(),
+            kind,
+            some(model),
+            labelled("serial", &disk.serial),
+            labelled("firmware", &disk.firmware),
+            mark(disk.boot_medium, "BOOT MEDIUM"),
+            mark(disk.read_only == Some(true), "read-only"),
+        ])
+    )
+}
+
+fn nic_line(nic: &Nic) -> String {
+    let link = match (nic.carrier, nic.speed_mbps) {
+        (Some(true), Some(speed)) => format!("link {speed} Mb/s"),
+        (Some(true), None) => "link".to_owned(),
+        (Some(false), _) => "no link".to_owned(),
+        (None, _) => "port down".to_owned(),
+    };
+    let mac = nic.permanent_mac.or(nic.mac).map(|mac| mac.to_string());
+    let current = nic
+        .mac
+        .filter(|mac| nic.permanent_mac.is_some_and(|burnt_in| burnt_in != *mac));
+    format!(
+        "{}: {}",
+        nic.name,
+        list([
+            mac,
+            current.map(|mac| format!("uses {mac}")),
+            Some(link),
+            nic.driver.clone(),
+            labelled("firmware", &nic.firmware),
+            nic.pci_address.clone(),
+        ])
+    )
+}
+
+fn bmc_lines(page: &mut Page, bmc: &Bmc) {
+    page.item(&list([
+        Some(bmc.device.clone()),
+        labelled("firmware", &bmc.firmware),
+        labelled("IPMI", &bmc.ipmi_version),
+        bmc.manufacturer_id.map(|id| format!("maker {id}")),
+        bmc.product_id.map(|id| format!("product {id}")),
+    ]));
+    for lan in &bmc.lan {
+        let address = match lan.ipv4 {
+            Some(address) => address.to_string(),
+            None => "no address".to_owned(),
+        };
+        page.item(&format!(
+            "channel {}: {}",
+            lan.channel,
+            list([
+                Some(address),
+                lan.mac.map(|mac| mac.to_string()),
+                lan.address_source.clone(),
+                lan.gateway.map(|gateway| format!("gateway {gateway}")),
+                lan.vlan.map(|vlan| format!("VLAN {vlan}")),
+            ])
+        ));
+    }
+}
+
+/// Sizes of disks are sold in powers of ten.
+fn decimal_size(bytes: u64) -> String {
+    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// Sizes of memory come in powers of two.
+fn binary_size(bytes: u64) -> String {
+    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+fn scaled(bytes: u64, step: f64, units: &[&str]) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    let digits = usize::from(value < 100.0 && (value - value.round()).abs() >= 0.05);
+    format!("{value:.digits$} {}", units.get(unit).unwrap_or(&"B"))
+}
+
+fn plural(number: u32, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn labelled(label: &str, value: &Option<String>) -> Option<String> {
+    value.as_ref().map(|value| format!("{label} {value}"))
+}
+
+fn prefixed(label: &str, text: String) -> String {
+    if text.is_empty() {
+        text
+    } else {
+        format!("{label}: {text}")
+    }
+}
+
+fn words(parts: impl IntoIterator<Item = Option<String>>) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(" ")
+}
+
+fn list(parts: impl IntoIterator<Item = Option<String>>) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+#[derive(Default)]
+struct Page {
+    out: String,
+    /// Stands before the next item, then is gone.
+    label: &'static str,
+}
+
+impl Page {
+    fn part<T>(&mut self, label: &'static str, part: &Part<T>, lines: impl FnOnce(&mut Page, &T)) {
+        self.label = label;
+        match &part.value {
+            Some(value) => lines(self, value),
+            None => {
+                let reason = part.reason.as_deref().unwrap_or("no reason given");
+                let status = part.status.as_str().replace('_', " ");
+                self.item(&format!("{}: {reason}", status.to_uppercase()));
+            }
+        }
+        if part.value.is_some()
+            && let Some(reason) = &part.reason
+        {
+            self.item(&format!("note: {reason}"));
+        }
+        for Gap { item, status, reason } in &part.gaps {
+            let status = match status {
+                PartStatus::Ok => "ok".to_owned(),
+                other => other.as_str().replace('_', " "),
+            };
+            self.item(&format!("! {item} {status}: {reason}"));
+        }
+        self.label = "";
+    }
+
+    /// One thing, wrapped at spaces; its further lines stand two columns deeper.
+    fn item(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let label = std::mem::take(&mut self.label);
+        let mut line = format!("{label:<INDENT$}");
+        let mut used = INDENT;
+        let mut fresh = true;
+        for word in text.split(' ') {
+            let mut word = word;
+            loop {
+                let length = word.chars().count();
+                let gap = usize::from(!fresh);
+                if used + gap + length <= WIDTH {
+                    if gap == 1 {
+                        line.push(' ');
+                    }
+                    line.push_str(word);
+                    used += gap + length;
+                    fresh = false;
+                    break;
+                }
+                if fresh {
+                    // A word longer than a line is cut where the line ends.
+                    let cut = word.char_indices().nth(WIDTH - used).map_or(word.len(), |(at, _)| at);
+                    let (head, tail) = word.split_at(cut);
+                    line.push_str(head);
+                    word = tail;
+                }
+                self.end_line(&line);
+                line = " ".repeat(INDENT + 2);
+                used = INDENT + 2;
+                fresh = true;
+            }
+        }
+        self.end_line(&line);
+    }
+
+    fn end_line(&mut self, line: &str) {
+        self.out.push_str(line.trim_end());
+        self.out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        assert_eq!(decimal_size(0), "0 B");
+        assert_eq!(decimal_size(480_103_981_056), "480 GB");
+        assert_eq!(decimal_size(8_001_563_222_016), "8 TB");
+        assert_eq!(decimal_size(1_920_383_410_176), "1.9 TB");
+        assert_eq!(binary_size(16 << 30), "16 GiB");
+        assert_eq!(binary_size(67_235_033_088), "62.6 GiB");
+        assert_eq!(binary_size(u64::MAX), "16 EiB");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_console(text in "[a-zé ]{0,300}", long in "[a-z]{0,200}") {
+            let mut page = Page { label: "Network", ..Page::default() };
+            page.item(&text);
+            page.item(&long);
+            for line in page.out.lines() {
+                prop_assert!(line.chars().count() <= WIDTH, "{line:?}");
+            }
+            let kept: usize = page.out.replace("Network", "").chars().filter(|c| !c.is_whitespace()).count();
+            let given = format!("{text}{long}").chars().filter(|c| !c.is_whitespace()).count();
+            prop_assert_eq!(kept, given);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Work that may hang, even in an uninterruptible call, and must not take the rest with it.
+//!
+//! Each piece runs in a thread of its own. One that misses its deadline is left behind: it holds its own clones of
+//! what it reads, and its answer, should it ever come, finds nobody listening.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How a piece of work ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<T> {
+    Done {
+        value: T,
+        millis: u64,
+    },
+    TimedOut {
+        millis: u64,
+    },
+    /// It panicked, or its thread could not be started; the text says which.
+    Died {
+        reason: String,
+    },
+}
+
+/// Work that was started.
+#[derive(Debug)]
+pub struct Pending<T> {
+    answer: mpsc::Receiver<Result<(T, Duration), String>>,
+    started: Instant,
+}
+
+/// Starts `work` in a thread called `name`.
+pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+    let started = Instant::now();
+    let (sender, answer) = mpsc::channel();
+    let failed = sender.clone();
+    let body = move || {
+        let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            format!("a fault in the probe itself: {}", text.unwrap_or_default())
+        });
+        // Nobody listens after the deadline; that is the point.
+        let _ = sender.send(result.map(|value| (value, started.elapsed())));
+    };
+    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+        let _ = failed.send(Err(format!("starting a thread: {error}")));
+    }
+    Pending { answer, started }
+}
+
+impl<T> Pending<T> {
+    /// Waits until `deadline` at most.
+    pub fn wait(self, deadline: Instant) -> Outcome<T> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.answer.recv_timeout(left) {
+            Ok(Ok((value, took))) => Outcome::Done {
+                value,
+                millis: millis(took),
+            },
+            Ok(Err(reason)) => Outcome::Died { reason },
+            Err(mpsc::RecvTimeoutError::Timeout) => Outcome::TimedOut {
+                millis: millis(self.started.elapsed()),
+            },
+            Err(mpsc::RecvTimeoutError::Disconnected) => Outcome::Died {
+                reason: "the probe ended without an answer".to_owned(),
+            },
+        }
+    }
+}
+
+/// Does the same work for every item at once, each within `limit`; the answers come in the order of the items.
+pub fn each<I, T>(
+    name: &str,
+    items: Vec<I>,
+    limit: Duration,
+    work: impl Fn(I) -> T + Send + Sync + 'static,
+) -> Vec<Outcome<T>>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+{
+    let work = Arc::new(work);
+    let deadline = Instant::now() + limit;
+    let pending: Vec<Pending<T>> = items
+        .into_iter()
+        .map(|item| {
+            let work = Arc::clone(&work);
+            spawn(name, move || work(item))
+        })
+        .collect();
+    pending.into_iter().map(|pending| pending.wait(deadline)).collect()
+}
+
+/// Whole milliseconds, for the record.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_hangs_does_not_hold_the_others() {
+        let started = Instant::now();
+        let outcomes = each("test", vec![1u32, 2, 3], Duration::from_millis(200), |item| {
+            if item == 2 {
+                thread::sleep(Duration::from_secs(3600));
+            }
+            item * 10
+        });
+        assert!(matches!(outcomes[0], Outcome::Done { value: 10, .. }));
+        assert!(matches!(outcomes[1], Outcome::TimedOut { .. }));
+        assert!(matches!(outcomes[2], Outcome::Done { value: 30, .. }));
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_panic_is_an_answer() {
+        let pending: Pending<()> = spawn("test", || panic!("as it happens"));
+        let outcome = pending.wait(Instant::now() + Duration::from_secs(10));
+        assert_eq!(
+            outcome,
+            Outcome::Died {
+                reason: "a fault in the probe itself: as it happens".to_owned()
+            }
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! Getting a port of a peer onto the network: carrier, then the address its boot loader held or one by DHCP.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use dhcproto::v4::MessageType;
+
+use crate::model::MacAddr;
+use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::sys::console::say;
+use crate::sys::netif::{self, Link, Netlink};
+use crate::sys::packet::DhcpTap;
+
+use super::retry;
+
+/// An address of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+}
+
+/// How often sysfs is looked at for a port or its carrier.
+const POLL: Duration = Duration::from_millis(100);
+/// How often a wait is mentioned on the console.
+const MENTION: Duration = Duration::from_secs(10);
+/// A DHCP server has this long to answer one packet.
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// Waits for the port with this MAC, or for any wired port if none is named, to exist and to have carrier; brings it up.
+/// Waits for ever and says for what: a driver may still load, a switch port may still block, a cable may be plugged in.
+pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) -> Link {
+    let mut waited = Duration::ZERO;
+    loop {
+        let links = netif::wired_links(sys).unwrap_or_default();
+        let candidates: Vec<&Link> = links.iter().filter(|link| mac.is_none_or(|mac| link.mac == mac)).collect();
+        if let Some(link) = candidates.iter().find(|link| link.carrier) {
+            return (*link).clone();
+        }
+        for link in &candidates {
+            if let Err(error) = netlink.up(link.index).await {
+                tracing::debug!(link = link.name, %error, "bringing a link up");
+            }
+        }
+        tokio::time::sleep(POLL).await;
+        waited += POLL;
+        if waited.as_millis().is_multiple_of(MENTION.as_millis()) {
+            let names: Vec<&str> = candidates.iter().map(|link| link.name.as_str()).collect();
+            match (names.is_empty(), mac) {
+                (true, Some(mac)) => say(&format!("waiting for the port {mac}: no driver has brought it up yet")),
+                (true, None) => say("waiting for a wired network port: no driver has brought one up yet"),
+                (false, _) => say(&format!("waiting for carrier on {}: check cable and switch", names.join(", "))),
+            }
+        }
+    }
+}
+
+/// Gets an address by DHCP, for ever, saying what it waits for.
+pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
+    let tap = DhcpTap::open(link.index)?;
+    let mut tries = 0;
+    loop {
+        let xid = rand::random();
+        if let Some(offer) = ask(&tap, Ask::Discover, link.mac, xid, MessageType::Offer).await? {
+            let request = Ask::Request { server: offer.server, address: offer.held.address };
+            if let Some(ack) = ask(&tap, request, link.mac, xid, MessageType::Ack).await? {
+                return Ok(ack.held);
+            }
+        }
+        say(&format!("waiting for a DHCP server on {}", link.name));
+        tokio::time::sleep(retry::wait(tries, rand::random())).await;
+        tries = tries.saturating_add(1);
+    }
+}
+
+struct Answer {
+    server: Ipv4Addr,
+    held: Held,
+}
+
+async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType) -> io::Result<Option<Answer>> {
+    tap.broadcast(&packet(ask, mac, xid)).await?;
+    let deadline = tokio::time::Instant::now() + ANSWER;
+    let mut buffer = Vec::new();
+    loop {
+        match tokio::time::timeout_at(deadline, tap.receive(&mut buffer)).await {
+            Err(_) => return Ok(None),
+            Ok(received) => received?,
+        };
+        let Some(Heard::Server { server, kind, xid: theirs, yours, netmask, .. }) = heard(&buffer) else { continue };
+        if theirs != xid {
+            continue;
+        }
+        if kind == MessageType::Nak {
+            return Ok(None);
+        }
+        if kind == want && !yours.is_unspecified() {
+            let prefix = netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8);
+            return Ok(Some(Answer { server, held: Held { address: yours, prefix } }));
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The master: storage, services, links, and an end that loses nothing.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::load;
+use crate::model::api::{LinkStatus, Status};
+use crate::service::http::route::TARBALL;
+use crate::service::http::site::{Loaders, Site};
+use crate::service::ladder::Ladder;
+use crate::service::{dhcp4::leases::LeaseTable, http};
+use crate::store::archive;
+use crate::store::leases::{DiskLeases, LeaseStore};
+use crate::store::nodes::{Limits, NodeStore};
+use crate::sys::console::say;
+use crate::sys::medium::{self, Medium};
+use crate::sys::{clock, systemd};
+
+use super::links::{self, Choice, Ended};
+use super::storage::Storage;
+
+/// What a master is told.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    pub links: Choice,
+    /// Data folder instead of the stick's partition.
+    pub data: Option<PathBuf>,
+    /// Medium given by hand: a folder laid out like the image, or the image itself.
+    pub medium: Option<PathBuf>,
+    pub loaders: Vec<PathBuf>,
+    pub http_port: u16,
+}
+
+/// After an upload, others are waited for this long before the tarball is made anew.
+const ARCHIVE_PAUSE: Duration = Duration::from_millis(500);
+const LEASES_FILE: &str = "leases.jsonl";
+const LEASES_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until `stop`, or until this machine should be a peer of another master.
+pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ended> {
+    let medium = find_medium(&orders);
+    let mut problems = Vec::new();
+    let medium = match medium {
+        Ok(medium) => Some(medium),
+        Err(error) => {
+            problems.push(format!("no boot medium: {error:#}; machines cannot be booted from here"));
+            None
+        }
+    };
+    super::peer::protect_disks(medium.as_ref().and_then(|medium| medium.disk.clone()));
+    let (data, found) = (orders.data.clone(), medium.clone());
+    let opening = tokio::task::spawn_blocking(move || match data {
+        Some(folder) => Storage::folder(folder),
+        None => Storage::of_medium(found.as_ref()),
+    });
+    let storage = opening.await?.context("opening the data folder")?;
+    for notice in &storage.notices {
+        say(notice);
+    }
+    if let Some(problem) = &storage.problem {
+        say(problem);
+    }
+    let master = Master::open(orders, medium, storage, problems).await?;
+    let ended = master.serve(&stop).await;
+    let closed = master.close().await;
+    let ended = ended?;
+    closed?;
+    Ok(ended)
+}
+
+fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
+    match &orders.medium {
+        Some(path) => medium::at(path).with_context(|| format!("looking for kernel and initrd under {}", path.display())),
+        None => medium::of_live_system().context("looking for the boot medium"),
+    }
+}
+
+struct Master {
+    orders: Orders,
+    storage: Arc<Storage>,
+    site: Arc<Site>,
+    uploads: NodeStore,
+    status: Arc<Mutex<Vec<LinkStatus>>>,
+    leases: Arc<Mutex<Vec<Arc<Mutex<LeaseTable>>>>>,
+    leases_changed: Arc<Notify>,
+    builder: Arc<Mutex<archive::Builder>>,
+}
+
+impl Master {
+    async fn open(
+        orders: Orders,
+        medium: Option<Medium>,
+        storage: Storage,
+        mut problems: Vec<String>,
+    ) -> anyhow::Result<Self> {
+        let loaded = load::settings(&storage.folder.join("recon.toml"));
+        problems.extend(loaded.problem);
+        for problem in &problems {
+            say(problem);
+        }
+        let settings = Arc::new(loaded.settings);
+        let limits = Limits::default();
+        let folder = storage.folder.clone();
+        let uploads = tokio::task::spawn_blocking(move || NodeStore::open(&folder, limits))
+            .await?
+            .with_context(|| format!("opening the uploads in {}", storage.folder.display()))?;
+        for problem in uploads.problems() {
+            say(&problem);
+        }
+        let ladder = Arc::new(Mutex::new(Ladder::default()));
+        {
+            let mut ladder = ladder.lock().expect("no holder panics");
+            for node in uploads.list_checked() {
+                ladder.stored(&node.id, None, node.sha256.clone(), node.summary(), 0.0);
+            }
+        }
+        let loaders = Loaders::find(&orders.loaders);
+        for name in loaders.missing() {
+            tracing::debug!(name, "no such network boot program on this system");
+        }
+        let status = Arc::new(Mutex::new(Vec::new()));
+        let storage = Arc::new(storage);
+        let site = Arc::new(Site {
+            kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
+            initrd: medium.as_ref().map(|medium| medium.initrd.clone()),
+            image: medium.as_ref().and_then(|medium| medium.image.clone()),
+            loaders,
+            data: storage.folder.clone(),
+            uploads: uploads.clone(),
+            durable: storage.durable,
+            uploads_changed: Arc::new(Notify::new()),
+            settings: Arc::clone(&settings),
+            ladder: Arc::clone(&ladder),
+            status: status_of(&storage, &settings, problems, &status, &ladder),
+        });
+        Ok(Master {
+            orders,
+            storage,
+            site,
+            uploads,
+            status,
+            leases: Arc::default(),
+            leases_changed: Arc::new(Notify::new()),
+            builder: Arc::new(Mutex::new(archive::Builder::new(limits.upload))),
+        })
+    }
+
+    async fn serve(&self, stop: &CancellationToken) -> anyhow::Result<Ended> {
+        let local = (Ipv4Addr::LOCALHOST, self.orders.http_port);
+        let listener = TcpListener::bind(local)
+            .await
+            .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
+        let lease_file = DiskLeases::new(&self.storage.folder.join(LEASES_FILE));
+        let remembered = lease_file.load().unwrap_or_else(|error| {
+            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "starting without the leases of earlier runs");
+            Vec::new()
+        });
+        // A stick pulled in an earlier run may hold uploads that its tarball lacks.
+        self.site.uploads_changed.notify_one();
+        let inner = stop.child_token();
+        let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        let (site, token) = (Arc::clone(&self.site), inner.clone());
+        tasks.spawn(async move { http::server::run(listener, site, token).await.context("the local HTTP service") });
+        tasks.spawn(keep_tarball(self.tarball(), inner.clone()));
+        tasks.spawn(keep_leases(lease_file, Arc::clone(&self.leases), Arc::clone(&self.leases_changed), inner.clone()));
+        let shared = links::Shared {
+            site: Arc::clone(&self.site),
+            settings: Arc::clone(&self.site.settings),
+            http_port: self.orders.http_port,
+            remembered,
+            status: Arc::clone(&self.status),
+            leases: Arc::clone(&self.leases),
+            leases_changed: Arc::clone(&self.leases_changed),
+        };
+        systemd::notify("READY=1\nSTATUS=asking each link who serves it");
+        let ended = tokio::select! {
+            ended = links::run(shared, self.orders.links.clone(), inner.clone()) => ended,
+            Some(task) = tasks.join_next() => match task {
+                Ok(Ok(())) if stop.is_cancelled() => Ok(Ended::Stopped),
+                Ok(Ok(())) => Err(anyhow::anyhow!("a task of the master ended by itself")),
+                Ok(Err(error)) => Err(error),
+                Err(error) => Err(error.into()),
+            },
+        };
+        inner.cancel();
+        while tasks.join_next().await.is_some() {}
+        ended
+    }
+
+    fn tarball(&self) -> Tarball {
+        Tarball {
+            uploads: self.uploads.clone(),
+            builder: Arc::clone(&self.builder),
+            out: self.storage.folder.join(TARBALL),
+            changed: Arc::clone(&self.site.uploads_changed),
+        }
+    }
+
+    /// Tarball current, everything written out, partition clean.
+    async fn close(self) -> anyhow::Result<()> {
+        systemd::notify("STOPPING=1");
+        let tarball = self.tarball();
+        let Master { storage, site, uploads, builder, .. } = self;
+        let work = tokio::task::spawn_blocking(move || {
+            let built = tarball.build();
+            // Every holder of an open file on the partition has to be gone before it can be unmounted.
+            drop((site, uploads, builder, tarball));
+            let closed = match Arc::try_unwrap(storage) {
+                Ok(storage) => storage.close().context("closing the data partition"),
+                Err(_) => Err(anyhow::anyhow!("the data partition is still in use")),
+            };
+            built.and(closed)
+        });
+        work.await??;
+        say("everything is written; the stick may be pulled once the machine is off");
+        Ok(())
+    }
+}
+
+fn status_of(
+    storage: &Arc<Storage>,
+    settings: &Arc<crate::config::Settings>,
+    problems: Vec<String>,
+    links: &Arc<Mutex<Vec<LinkStatus>>>,
+    ladder: &Arc<Mutex<Ladder>>,
+) -> Box<dyn Fn() -> Status + Send + Sync> {
+    let (storage, settings) = (Arc::downgrade(storage), Arc::clone(settings));
+    let (links, ladder) = (Arc::clone(links), Arc::clone(ladder));
+    Box::new(move || {
+        let (nodes_seen, nodes_stored) = ladder.lock().expect("no holder panics").counts();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            site: settings.site.clone(),
+            uptime_seconds: clock::run_seconds() as u64,
+            storage: storage.upgrade().map(|storage| storage.status()).unwrap_or_default(),
+            settings_problems: problems.clone(),
+            links: links.lock().expect("no holder panics").clone(),
+            nodes_seen,
+            nodes_stored,
+            rss_bytes: crate::sys::process::rss_bytes(),
+        }
+    })
+}
+
+/// The one tarball with everything in it.
+struct Tarball {
+    uploads: NodeStore,
+    builder: Arc<Mutex<archive::Builder>>,
+    out: PathBuf,
+    changed: Arc<Notify>,
+}
+
+impl Tarball {
+    /// Makes it anew. Blocks.
+    fn build(&self) -> anyhow::Result<()> {
+        let nodes = self.uploads.list();
+        let mut builder = self.builder.lock().expect("no holder panics");
+        let built = builder.rebuild(&nodes, &self.out).with_context(|| format!("writing {}", self.out.display()))?;
+        for (id, reason) in &built.left_out {
+            tracing::warn!(node = %id, reason, "left out of the tarball");
+        }
+        tracing::debug!(nodes = built.nodes, bytes = built.size_bytes, reused = built.reused, "tarball written");
+        Ok(())
+    }
+}
+
+/// Keeps the tarball current. A failure is said and tried again with the next upload: uploads themselves are safe.
+async fn keep_tarball(tarball: Tarball, stop: CancellationToken) -> anyhow::Result<()> {
+    let tarball = Arc::new(tarball);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tarball.changed.notified() => {}
+        }
+        tokio::time::sleep(ARCHIVE_PAUSE).await;
+        let work = Arc::clone(&tarball);
+        match tokio::task::spawn_blocking(move || work.build()).await? {
+            Ok(()) => {}
+            Err(error) => say(&format!("the tarball is not current: {error:#}")),
+        }
+    }
+}
+
+async fn keep_leases(
+    file: DiskLeases,
+    tables: Arc<Mutex<Vec<Arc<Mutex<LeaseTable>>>>>,
+    changed: Arc<Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let file = Arc::new(file);
+    loop {
+        let last = tokio::select! {
+            () = stop.cancelled() => true,
+            () = changed.notified() => false,
+        };
+        if !last {
+            tokio::time::sleep(LEASES_PAUSE).await;
+        }
+        let leases: Vec<_> = {
+            let tables = tables.lock().expect("no holder panics");
+            let all = tables.iter().flat_map(|table| {
+                table.lock().expect("no holder panics").iter().cloned().collect::<Vec<_>>()
+            });
+            all.collect()
+        };
+        let file = Arc::clone(&file);
+        let saved = tokio::task::spawn_blocking(move || file.save(&leases)).await?;
+        if let Err(error) = saved {
+            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "leases are not remembered");
+        }
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+/// Where the master's own status is asked for on this machine.
+pub fn local_api(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+}

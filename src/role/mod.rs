@@ -1,0 +1,10 @@
+//! Who this machine is in a run. The only layer that sees both the services and the operating system.
+
+pub mod address;
+pub mod elect;
+pub mod links;
+pub mod master;
+pub mod peer;
+pub mod post;
+pub mod retry;
+pub mod storage;

@@ -1,0 +1,293 @@
+//! A peer's whole job: protect the disks, inventory, the site's workload, upload until acknowledged, end by policy.
+
+use std::io::Write;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::config::PowerOff;
+use crate::model::api::{Policy, StageReport};
+use crate::model::inventory::Inventory;
+use crate::model::{MacAddr, NodeId, Stage};
+use crate::probe;
+use crate::service::http::client::{Bounds, exchange};
+use crate::service::http::upload::digest_header;
+use crate::sys::console::say;
+use crate::sys::netif::Netlink;
+use crate::sys::{block, ipmi, power};
+
+use super::address::{self, Held};
+use super::{post, retry};
+
+/// What a peer is told.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    pub master: SocketAddrV4,
+    pub network: Network,
+    /// Policy from the kernel command line; without one the master is asked.
+    pub poweroff: Option<PowerOff>,
+    pub token: Option<String>,
+}
+
+/// How the peer reaches the network.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// Somebody else configured it.
+    Ready,
+    /// Bring up the port with this MAC (any port with carrier if none is named), with the address the boot loader held,
+    /// else by DHCP.
+    BringUp { mac: Option<MacAddr>, held: Option<Held> },
+}
+
+const QUICK: Bounds = Bounds { time: Duration::from_secs(10), answer_bytes: 1 << 20 };
+const UPLOAD: Bounds = Bounds { time: Duration::from_secs(300), answer_bytes: 1 << 20 };
+const MAX_POST_TGZ: usize = 256 << 20;
+const FETCH_POST: Bounds = Bounds { time: Duration::from_secs(600), answer_bytes: MAX_POST_TGZ };
+const POST_FOLDER: &str = "/run/recon/post";
+/// A machine that still runs this long after its BMC took the power-off command was not switched off.
+const POWER_DOWN: Duration = Duration::from_secs(30);
+
+/// Does the whole job. Returns when the machine is to stay up; otherwise the power goes off under it.
+pub async fn run(orders: Orders) -> anyhow::Result<()> {
+    protect_disks(None);
+    let collecting = tokio::task::spawn_blocking(collect);
+    if let Network::BringUp { mac, held } = &orders.network {
+        bring_up(*mac, *held).await?;
+    }
+    let (inventory, raw) = collecting.await.context("collecting the inventory")?;
+    let (uuid, macs) = inventory.node_id_facts();
+    let boot_mac = match &orders.network {
+        Network::BringUp { mac: Some(mac), .. } => Some(*mac),
+        _ => macs.first().copied(),
+    };
+    let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
+        .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
+    let peer = Peer { orders, id, macs, uuid };
+    say(&format!("node {}: {}", peer.id, inventory.summary()));
+    for (part, status, reason) in inventory.troubles() {
+        say(&format!("inventory of {part} {}: {reason}", status.as_str()));
+    }
+    peer.report(Stage::Agent, None, None).await;
+    let results = peer.workload().await;
+    let upload = pack(&inventory, &raw, results.as_ref()).context("packing the upload")?;
+    peer.report(Stage::Collected, None, None).await;
+    let durable = peer.upload(upload).await;
+    peer.end(durable).await;
+    Ok(())
+}
+
+/// Sets every internal disk read-only, except the one this system runs from.
+pub fn protect_disks(medium: Option<PathBuf>) {
+    let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == medium.as_deref());
+    match block::guard(&[], &exempt) {
+        Ok(results) => {
+            let (safe, open): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.is_safe());
+            tracing::info!(disks = safe.len(), "internal disks are read-only");
+            for result in open {
+                say(&format!("disk {} could not be set read-only: {:?}", result.device, result.outcome));
+            }
+        }
+        Err(error) => say(&format!("the disks could not be listed to set them read-only: {error}")),
+    }
+}
+
+fn collect() -> (Inventory, Vec<(String, Vec<u8>)>) {
+    let root = probe::Root::live();
+    let options = probe::Options::new(jiff::Timestamp::now().to_string());
+    let inventory = probe::collect(&root, Some(Arc::new(probe::ThisMachine)), &options);
+    (inventory, probe::raw_captures(&root))
+}
+
+async fn bring_up(mac: Option<MacAddr>, held: Option<Held>) -> anyhow::Result<()> {
+    let netlink = Netlink::open().context("opening netlink")?;
+    let link = address::usable_link(&netlink, Path::new("/sys"), mac).await;
+    let held = match held {
+        Some(held) => held,
+        None => address::by_dhcp(&link).await.with_context(|| format!("asking for an address on {}", link.name))?,
+    };
+    netlink
+        .add_address(link.index, held.address, held.prefix)
+        .await
+        .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
+    say(&format!("{} is {}/{}", link.name, held.address, held.prefix));
+    Ok(())
+}
+
+/// The upload: `inventory.json`, `raw/…`, `post/…` in one tar.gz.
+fn pack(inventory: &Inventory, raw: &[(String, Vec<u8>)], results: Option<&post::Results>) -> anyhow::Result<Bytes> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut tar = tar::Builder::new(gzip);
+    let mut add = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).with_context(|| format!("adding {name}"))
+    };
+    add("inventory.json", &serde_json::to_vec_pretty(inventory)?)?;
+    for (name, bytes) in raw {
+        add(&format!("raw/{name}"), bytes)?;
+    }
+    if let Some(results) = results {
+        add("post/status.json", &serde_json::to_vec_pretty(&results.status)?)?;
+        add("post/output.txt", &results.output)?;
+        for (name, bytes) in &results.files {
+            add(&format!("post/result/{name}"), bytes)?;
+        }
+    }
+    let mut gzip = tar.into_inner()?;
+    gzip.flush()?;
+    Ok(gzip.finish()?.into())
+}
+
+struct Peer {
+    orders: Orders,
+    id: NodeId,
+    macs: Vec<MacAddr>,
+    uuid: Option<String>,
+}
+
+impl Peer {
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        self.orders.token.iter().map(|token| ("authorization", format!("Bearer {token}"))).collect()
+    }
+
+    /// Tells the master how far this machine is. One try: the next report or the upload tells it as well.
+    async fn report(&self, stage: Stage, message: Option<String>, failure: Option<String>) {
+        let report = StageReport { stage, macs: self.macs.clone(), message, failure };
+        let Ok(body) = serde_json::to_vec(&report) else { return };
+        let target = format!("/api/v1/nodes/{}/stage", self.id);
+        let sent = exchange(self.orders.master, Method::POST, &target, &self.headers(), body.into(), QUICK).await;
+        match sent {
+            Ok((status, _)) if status.is_success() => {}
+            Ok((status, _)) => tracing::warn!(%status, %stage, "the master did not take a stage report"),
+            Err(error) => tracing::warn!(%error, %stage, "reporting a stage"),
+        }
+    }
+
+    /// Fetches and runs `post.tgz` where the master has one.
+    async fn workload(&self) -> Option<post::Results> {
+        let mut tries = 0;
+        let archive = loop {
+            let got =
+                exchange(self.orders.master, Method::GET, "/post.tgz", &self.headers(), Bytes::new(), FETCH_POST).await;
+            match got {
+                Ok((StatusCode::NOT_FOUND, _)) => return None,
+                Ok((StatusCode::OK, body)) => break body.to_vec(),
+                Ok((status, _)) => {
+                    say(&format!("post.tgz: the master answered {status}; going on without it"));
+                    return None;
+                }
+                Err(error) => {
+                    let wait = retry::wait(tries, rand::random());
+                    say(&format!("waiting for the master: {error}; next try in {} s", wait.as_secs().max(1)));
+                    tokio::time::sleep(wait).await;
+                    tries += 1;
+                }
+            }
+        };
+        say(&format!("running post.sh of the site ({} bytes packed)", archive.len()));
+        let environment = [("RECON_NODE", self.id.to_string()), ("RECON_MASTER", format!("http://{}", self.orders.master))];
+        let results = post::run(archive, Path::new(POST_FOLDER), &environment, post::Bounds::default()).await;
+        match &results.status {
+            status if status.succeeded => say("post.sh succeeded"),
+            status => say(&format!(
+                "post.sh failed: exit code {:?}{}; recorded, going on",
+                status.exit_code,
+                status.problems.iter().map(|problem| format!("; {problem}")).collect::<String>()
+            )),
+        }
+        Some(results)
+    }
+
+    /// Uploads until the master acknowledges; answers whether it is durable there.
+    async fn upload(&self, upload: Bytes) -> bool {
+        let digest: [u8; 32] = Sha256::digest(&upload).into();
+        let mut headers = self.headers();
+        headers.push(("content-digest", digest_header(&digest)));
+        headers.push(("content-type", "application/gzip".to_owned()));
+        let target = format!("/api/v1/nodes/{}/upload", self.id);
+        let mut tries = 0;
+        loop {
+            let sent = exchange(self.orders.master, Method::PUT, &target, &headers, upload.clone(), UPLOAD).await;
+            let problem = match sent {
+                Ok((StatusCode::CREATED, body)) => {
+                    let stored: Option<crate::model::api::Stored> = serde_json::from_slice(&body).ok();
+                    return stored.is_some_and(|stored| stored.durable);
+                }
+                Ok((status, body)) => {
+                    let reason = String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned();
+                    format!("the master answered {status}: {reason}")
+                }
+                Err(error) => error.to_string(),
+            };
+            let wait = retry::wait(tries, rand::random());
+            say(&format!("waiting to store the inventory: {problem}; next try in {} s", wait.as_secs().max(1)));
+            tokio::time::sleep(wait).await;
+            tries = tries.saturating_add(1);
+        }
+    }
+
+    /// Policy by the kernel command line, else as the master says, else stay up: the careful end.
+    async fn policy(&self) -> PowerOff {
+        if let Some(policy) = self.orders.poweroff {
+            return policy;
+        }
+        let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
+        let target = format!("/api/v1/policy?mac={mac}&uuid={}", self.uuid.as_deref().unwrap_or(""));
+        let asked = exchange(self.orders.master, Method::GET, &target, &self.headers(), Bytes::new(), QUICK).await;
+        asked
+            .ok()
+            .and_then(|(_, body)| serde_json::from_slice::<Policy>(&body).ok())
+            .and_then(|policy| policy.poweroff.parse().ok())
+            .unwrap_or(PowerOff::Never)
+    }
+
+    async fn end(&self, durable: bool) {
+        let stored = if durable { "stored" } else { "stored in the master's memory only" };
+        match self.policy().await {
+            PowerOff::Never => {
+                say(&format!("{stored}; this machine stays up"));
+                self.report(Stage::Collected, Some(format!("{stored}, stays up")), None).await;
+            }
+            PowerOff::Acpi => {
+                say(&format!("{stored}; powering off"));
+                self.report(Stage::Off, Some("powering off by ACPI".to_owned()), None).await;
+                if let Err(error) = power::off().await {
+                    self.stays(&format!("{stored}, power-off failed: {error}: power off by hand")).await;
+                }
+            }
+            PowerOff::Ipmi => self.end_by_ipmi(stored).await,
+        }
+    }
+
+    async fn end_by_ipmi(&self, stored: &str) {
+        let opened = tokio::task::spawn_blocking(ipmi::Bmc::open).await;
+        let mut bmc = match opened {
+            Ok(Ok(bmc)) => bmc,
+            Ok(Err(ipmi::BmcError::NoDevice)) => {
+                return self.stays(&format!("{stored}, no BMC: power off by hand")).await;
+            }
+            Ok(Err(error)) => return self.stays(&format!("{stored}, BMC: {error}: power off by hand")).await,
+            Err(error) => return self.stays(&format!("{stored}, BMC: {error}: power off by hand")).await,
+        };
+        say(&format!("{stored}; powering off by IPMI"));
+        self.report(Stage::Off, Some("powering off by IPMI".to_owned()), None).await;
+        let asked = tokio::task::spawn_blocking(move || bmc.power_off()).await;
+        if let Ok(Err(error)) = asked {
+            return self.stays(&format!("{stored}, BMC refused to power off: {error}: power off by hand")).await;
+        }
+        tokio::time::sleep(POWER_DOWN).await;
+        self.stays(&format!("{stored}, the BMC took the power-off but the machine still runs: power off by hand")).await;
+    }
+
+    async fn stays(&self, sentence: &str) {
+        say(sentence);
+        self.report(Stage::Collected, Some(sentence.to_owned()), None).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! Datagram to message. Pure, and the only way by which bytes from the wire reach dhcproto.
+//!
+//! dhcproto 0.15 panics on some malformed options (a wrong length in RFC 6926 options, a prefix above 32 in option 121)
+//! and drops every option behind one that it cannot read. So the options are walked here first: the ones this program
+//! uses go on if their length is right, all others are left out.
+
+use dhcproto::v4::Message;
+use dhcproto::{Decodable, Decoder};
+
+/// Fixed part of a message up to the options: RFC 2131 §2 header and the magic cookie.
+const HEADER_BYTES: usize = 240;
+const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Nothing on an Ethernet without jumbo frames is longer; a datagram is cut to this before it gets here.
+pub const MAX_DATAGRAM: usize = 1500;
+
+/// Why a datagram is not a DHCPv4 message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("shorter than a DHCP header")]
+    Short,
+    #[error("no DHCP magic cookie")]
+    Cookie,
+    #[error("hardware address is not Ethernet's")]
+    Hardware,
+    #[error("header does not parse")]
+    Header,
+}
+
+/// Lengths an option may have for us to read it; `None`: we do not read it.
+fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
+    match code {
+        // Addresses: mask, requested address, server identifier.
+        1 | 50 | 54 => Some(4..=4),
+        // Lease time.
+        51 => Some(4..=4),
+        53 => Some(1..=1),
+        // Parameter request list, vendor class, client identifier.
+        55 | 60 | 61 => Some(1..=255),
+        // Maximum message size.
+        57 => Some(2..=2),
+        // User class, and iPXE's encapsulated options.
+        77 | 175 => Some(0..=255),
+        // Architectures: the first two bytes are the preferred one.
+        93 => Some(2..=255),
+        // Machine identifier: a type and 16 bytes; other lengths are a known firmware fault and are left out.
+        97 => Some(17..=17),
+        _ => None,
+    }
+}
+
+/// Reads one datagram.
+pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
+    let header = datagram.get(..HEADER_BYTES).ok_or(Malformed::Short)?;
+    if header[236..] != MAGIC_COOKIE {
+        return Err(Malformed::Cookie);
+    }
+    if header[1] != 1 || header[2] != 6 {
+        return Err(Malformed::Hardware);
+    }
+    let mut clean = header.to_vec();
+    let mut rest = &datagram[HEADER_BYTES..];
+    while let [code, tail @ ..] = rest {
+        match *code {
+            0 => rest = tail,
+            255 => break,
+            code => {
+                let Some((&length, tail)) = tail.split_first() else {
+                    break;
+                };
+                let Some(value) = tail.get(..usize::from(length)) else {
+                    break;
+                };
+                rest = &tail[usize::from(length)..];
+                if lengths(code).is_some_and(|lengths| lengths.contains(&value.len())) {
+                    let value = if code == 93 { &value[..2] } else { value };
+                    clean.extend([code, value.len() as u8]);
+                    clean.extend(value);
+                }
+            }
+        }
+    }
+    clean.push(255);
+    Message::decode(&mut Decoder::new(&clean)).map_err(|_| Malformed::Header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+    use proptest::prelude::*;
+
+    fn datagram(options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[..3].copy_from_slice(&[1, 1, 6]);
+        bytes[28..34].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        bytes[236..240].copy_from_slice(&MAGIC_COOKIE);
+        bytes.extend(options);
+        bytes
+    }
+
+    #[test]
+    fn a_bad_option_costs_only_itself() {
+        // Options 154 (RFC 6926) and 121 as they make dhcproto panic, a cut 97, then the ones that matter.
+        let options = [154, 1, 0, 121, 1, 200, 97, 3, 0, 1, 2, 53, 1, 1, 93, 4, 0, 7, 0, 9, 255];
+        let message = decode(&datagram(&options)).unwrap();
+        assert_eq!(message.opts().msg_type(), Some(MessageType::Discover));
+        assert_eq!(
+            message.opts().get(OptionCode::ClientSystemArchitecture),
+            Some(&DhcpOption::ClientSystemArchitecture(7u16.into()))
+        );
+        assert!(message.opts().get(OptionCode::ClientMachineIdentifier).is_none());
+    }
+
+    #[test]
+    fn what_is_not_dhcp_is_named() {
+        assert_eq!(decode(&[1; 100]), Err(Malformed::Short));
+        assert_eq!(decode(&[1; 300]), Err(Malformed::Cookie));
+        let mut infiniband = datagram(&[53, 1, 1]);
+        infiniband[1] = 32;
+        assert_eq!(decode(&infiniband), Err(Malformed::Hardware));
+        assert!(
+            decode(&datagram(&[53, 9, 1])).unwrap().opts().is_empty(),
+            "an option that ends behind the packet"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_options_are_read_or_left(options in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let message = decode(&datagram(&options)).unwrap();
+            prop_assert!(message.opts().len() <= 16);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = decode(&bytes).is_ok();
+        }
+    }
+}

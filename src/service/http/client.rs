@@ -1,0 +1,68 @@
+//! The peer's side: one request on one connection, with every wait and size bounded.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A connection that is not there after this long will not come.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Bounds of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// From the request's first byte to the answer's last.
+    pub time: Duration,
+    pub answer_bytes: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("no connection to {0}: {1}")]
+    Connect(SocketAddrV4, String),
+    #[error("{0} did not answer in {1} s")]
+    TimedOut(SocketAddrV4, u64),
+    #[error("{0} broke off: {1}")]
+    Broke(SocketAddrV4, String),
+}
+
+/// Sends one request and collects the answer, whatever its status.
+pub async fn exchange(
+    master: SocketAddrV4,
+    method: Method,
+    target: &str,
+    headers: &[(&'static str, String)],
+    body: Bytes,
+    bounds: Bounds,
+) -> Result<(StatusCode, Bytes), ClientError> {
+    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(master));
+    let stream = match connecting.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(ClientError::Connect(master, error.to_string())),
+        Err(_) => return Err(ClientError::Connect(master, format!("nothing within {} s", CONNECT.as_secs()))),
+    };
+    let talk = async {
+        let broke = |error: &dyn std::fmt::Display| ClientError::Broke(master, error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broke(&e))?;
+        let driver = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(target).header(header::HOST, master.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::new(body)).map_err(|e| broke(&e))?;
+        let answer = sender.send_request(request).await.map_err(|e| broke(&e))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), bounds.answer_bytes).collect().await.map_err(|e| broke(&e))?;
+        driver.abort();
+        Ok((status, body.to_bytes()))
+    };
+    match tokio::time::timeout(bounds.time, talk).await {
+        Ok(done) => done,
+        Err(_) => Err(ClientError::TimedOut(master, bounds.time.as_secs())),
+    }
+}

@@ -1,0 +1,192 @@
+//! Request line to route. Pure; the one table of what this master answers.
+
+use crate::model::{MacAddr, NodeId};
+use crate::service::bootfiles;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    Index,
+    /// `/boot.ipxe`, with what the client said of itself.
+    BootScript(Who),
+    Menu(Who),
+    Kernel,
+    Initrd,
+    Image,
+    /// A network boot program, for UEFI HTTP Boot and for people.
+    Loader(&'static str),
+    Post,
+    /// Every stored inventory in one file.
+    Tarball,
+    /// A file or folder of the data partition, as a relative path of plain names.
+    Data(Vec<String>),
+    Status,
+    Nodes,
+    Policy(Who),
+    Stage(NodeId),
+    Upload(NodeId),
+}
+
+/// What a client said of itself in the query.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Who {
+    pub mac: Option<MacAddr>,
+    pub uuid: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoute {
+    NotFound,
+    /// The path exists; these are its methods.
+    Method(&'static str),
+    /// The node id in the path is none.
+    BadNodeId,
+}
+
+/// Name of the tarball, at the top of the data partition and under `/export`.
+pub const TARBALL: &str = "recon-inventory.tar.gz";
+
+/// Folders of the data partition that are served.
+pub const DATA_FOLDERS: [&str; 4] = ["nodes", "isos", "install", "export"];
+
+/// Finds the route of a request. `target` is the request target: a path with an optional query.
+pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let names = segments(path).ok_or(NoRoute::NotFound)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = match names.as_slice() {
+        [] => Route::Index,
+        ["boot.ipxe"] => Route::BootScript(who(query)),
+        ["menu.ipxe"] => Route::Menu(who(query)),
+        ["boot", "x86_64", "kernel"] => Route::Kernel,
+        ["boot", "x86_64", "initrd"] => Route::Initrd,
+        ["image.iso"] => Route::Image,
+        ["loaders", name] => Route::Loader(bootfiles::loader_named(name).ok_or(NoRoute::NotFound)?.0),
+        ["post.tgz"] => Route::Post,
+        ["export", TARBALL] => Route::Tarball,
+        ["api", "v1", "status"] => Route::Status,
+        ["api", "v1", "nodes"] => Route::Nodes,
+        ["api", "v1", "policy"] => Route::Policy(who(query)),
+        ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
+        ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
+        [folder, ..] if DATA_FOLDERS.contains(folder) => Route::Data(names.iter().map(|s| (*s).to_owned()).collect()),
+        _ => return Err(NoRoute::NotFound),
+    };
+    match method {
+        "GET" | "HEAD" => Ok(found),
+        _ => Err(NoRoute::Method("GET, HEAD")),
+    }
+}
+
+fn only(allowed: &'static str, method: &str, route: Route) -> Result<Route, NoRoute> {
+    if method == allowed { Ok(route) } else { Err(NoRoute::Method(allowed)) }
+}
+
+fn node(text: &str) -> Result<NodeId, NoRoute> {
+    text.parse().map_err(|_| NoRoute::BadNodeId)
+}
+
+/// Plain names of a path, decoded. `None` for whatever could leave its folder: `.`, `..`, separators and control
+/// characters after decoding, or escapes that are none.
+fn segments(path: &str) -> Option<Vec<String>> {
+    path.split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| {
+            let name = percent_decode(segment)?;
+            let plain = !matches!(name.as_str(), "." | "..") && !name.contains(['/', '\\']);
+            (plain && !name.chars().any(char::is_control)).then_some(name)
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'%' {
+            let hex = std::str::from_utf8(tail.get(..2)?).ok().filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
+fn who(query: &str) -> Who {
+    let mut who = Who::default();
+    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        match key {
+            "mac" => who.mac = percent_decode(value).and_then(|text| text.parse().ok()).or(who.mac),
+            "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
+            _ => {}
+        }
+    }
+    who
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_promised_path_has_its_route() {
+        let id: NodeId = "mac-525400123456".parse().unwrap();
+        let cases = [
+            ("GET", "/", Route::Index),
+            ("GET", "/boot/x86_64/kernel", Route::Kernel),
+            ("HEAD", "/boot/x86_64/initrd", Route::Initrd),
+            ("GET", "/image.iso", Route::Image),
+            ("GET", "/post.tgz", Route::Post),
+            ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
+            ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
+            ("GET", "/api/v1/status", Route::Status),
+            ("GET", "/api/v1/nodes", Route::Nodes),
+            ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
+            ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
+            ("GET", "/nodes/", Route::Data(vec!["nodes".into()])),
+            ("GET", "/isos/my%20disk.iso", Route::Data(vec!["isos".into(), "my disk.iso".into()])),
+        ];
+        for (method, target, want) in cases {
+            assert_eq!(route(method, target), Ok(want), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_client_says_who_it_is() {
+        let target = "/boot.ipxe?mac=52-54-00-12-34-56&uuid=4c4c4544-0042-3510-8052-b4c04f4a3232&x=y";
+        let Ok(Route::BootScript(who)) = route("GET", target) else { panic!("no script") };
+        assert_eq!(who.mac, Some("52:54:00:12:34:56".parse().unwrap()));
+        assert_eq!(who.uuid.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
+        assert_eq!(route("GET", "/boot.ipxe?mac=&uuid=%zz"), Ok(Route::BootScript(Who::default())));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_apart() {
+        assert_eq!(route("GET", "/nothing"), Err(NoRoute::NotFound));
+        assert_eq!(route("DELETE", "/nodes/x"), Err(NoRoute::Method("GET, HEAD")));
+        assert_eq!(route("GET", "/api/v1/nodes/mac-525400123456/upload"), Err(NoRoute::Method("PUT")));
+        assert_eq!(route("PUT", "/api/v1/nodes/..%2f..%2fetc/upload"), Err(NoRoute::NotFound));
+        assert_eq!(route("PUT", "/api/v1/nodes/fred/upload"), Err(NoRoute::BadNodeId));
+    }
+
+    #[test]
+    fn no_path_climbs() {
+        for target in ["/nodes/../recon.toml", "/nodes/%2e%2e/recon.toml", "/nodes/..%2frecon.toml", "/nodes/a%00b", "/nodes/%5c..", "/nodes/%4"] {
+            assert_eq!(route("GET", target), Err(NoRoute::NotFound), "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_data_path_stays_inside(target in "/nodes/[a-z./%0-9\\\\]{0,30}") {
+            if let Ok(Route::Data(names)) = route("GET", &target) {
+                prop_assert!(names.iter().all(|name| name != ".." && name != "." && !name.contains('/')));
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The loop on a bound listener.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::api::StageReport;
+use crate::model::{NodeId, Stage};
+use crate::service::ipxe;
+use crate::sys::clock;
+
+use super::files::{self, Body};
+use super::route::{NoRoute, Route, TARBALL, Who, route};
+use super::site::Site;
+use super::upload;
+
+/// Clients at once on one listener; further ones wait in the kernel's queue and are not refused.
+const MAX_CONNECTIONS: usize = 2048;
+/// A client has this long to send its request line and headers.
+const HEADER_LIMIT: Duration = Duration::from_secs(15);
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Largest body of a stage report.
+const MAX_REPORT_BYTES: usize = 64 * 1024;
+/// Pause after a failed accept (out of descriptors, say), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`; connections end with it.
+pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Ok((stream, from, place)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (site, stop) = (Arc::clone(&site), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                ended = connection(stream, from, site) => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%from, %error, "HTTP connection");
+                    }
+                }
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, from) = listener.accept().await?;
+    Ok((stream, from, place))
+}
+
+async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Result<(), hyper::Error> {
+    let local = stream.local_addr().ok();
+    stream.set_nodelay(true).ok();
+    let service = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(answer(site, from, local, request).await) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+async fn answer(
+    site: Arc<Site>,
+    from: SocketAddr,
+    local: Option<SocketAddr>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let client = match from.ip() {
+        IpAddr::V4(ip) => ip,
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
+    };
+    let master = match local {
+        Some(SocketAddr::V4(address)) => address,
+        _ => SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80),
+    };
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let found = route(request.method().as_str(), target);
+    tracing::debug!(%from, method = %request.method(), target, "HTTP request");
+    match found {
+        Ok(route) => serve(&site, client, master, route, request).await,
+        Err(NoRoute::NotFound) => files::line(StatusCode::NOT_FOUND, "not here"),
+        Err(NoRoute::BadNodeId) => {
+            files::line(StatusCode::BAD_REQUEST, "a node id is a lower-case UUID or mac- and twelve hex digits")
+        }
+        Err(NoRoute::Method(allowed)) => {
+            let mut response = files::line(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+            response
+        }
+    }
+}
+
+async fn serve(
+    site: &Arc<Site>,
+    client: Ipv4Addr,
+    master: SocketAddrV4,
+    route: Route,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let head = request.method() == hyper::Method::HEAD;
+    let headers = request.headers();
+    match route {
+        Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
+        Route::BootScript(who) => {
+            let script = match who.mac {
+                Some(_) => ipxe::boot(&boot_of(site, master, &who)),
+                None => ipxe::entry(master),
+            };
+            site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
+            files::whole(StatusCode::OK, "text/plain; charset=utf-8", script)
+        }
+        Route::Menu(who) => {
+            files::whole(StatusCode::OK, "text/plain; charset=utf-8", ipxe::menu(&boot_of(site, master, &who)))
+        }
+        Route::Kernel => {
+            if !head {
+                site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
+            }
+            optional(site, client, headers, site.kernel.as_deref().map(|path| (path, None)), head).await
+        }
+        Route::Initrd => {
+            optional(site, client, headers, site.initrd.as_deref().map(|path| (path, None)), head).await
+        }
+        Route::Image => {
+            let image = site.image.as_ref().map(|(path, length)| (path.as_path(), Some(*length)));
+            optional(site, client, headers, image, head).await
+        }
+        Route::Loader(name) => {
+            site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
+            optional(site, client, headers, site.loaders.path(name).map(|path| (path, None)), head).await
+        }
+        Route::Post => files::file(site, client, headers, &site.data.join("post.tgz"), None, head).await,
+        Route::Tarball => files::file(site, client, headers, &site.data.join(TARBALL), None, head).await,
+        Route::Data(names) => files::data(site, client, headers, &names, head).await,
+        Route::Status => json(StatusCode::OK, &(site.status)()),
+        Route::Nodes => json(StatusCode::OK, &site.ladder().table()),
+        Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
+        Route::Stage(id) => stage(site, client, id, request).await,
+        Route::Upload(id) => take(site, client, id, request).await,
+    }
+}
+
+async fn optional(
+    site: &Arc<Site>,
+    client: Ipv4Addr,
+    headers: &hyper::HeaderMap,
+    source: Option<(&std::path::Path, Option<u64>)>,
+    head: bool,
+) -> Response<Body> {
+    match source {
+        Some((path, length)) => files::file(site, client, headers, path, length, head).await,
+        None => files::line(StatusCode::NOT_FOUND, "this master's boot medium does not hold it"),
+    }
+}
+
+fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
+    let policy = site.settings.policy(who.mac.as_slice(), who.uuid.as_deref());
+    crate::model::api::Policy {
+        post_action: policy.post_action.as_str().to_owned(),
+        poweroff: policy.poweroff.as_str().to_owned(),
+    }
+}
+
+fn boot_of<'a>(site: &'a Site, master: SocketAddrV4, who: &Who) -> ipxe::Boot<'a> {
+    ipxe::Boot {
+        master,
+        mac: who.mac,
+        policy: site.settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
+        kernel_arguments: &site.settings.kernel_arguments,
+    }
+}
+
+async fn stage(site: &Site, client: Ipv4Addr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
+    let body = Limited::new(request.into_body(), MAX_REPORT_BYTES).collect();
+    let bytes = match tokio::time::timeout(HEADER_LIMIT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return files::line(StatusCode::PAYLOAD_TOO_LARGE, "a stage report has at most 64 KiB"),
+        Err(_) => return files::line(StatusCode::REQUEST_TIMEOUT, "the report did not arrive"),
+    };
+    let report: StageReport = match serde_json::from_slice(&bytes) {
+        Ok(report) => report,
+        Err(error) => return files::line(StatusCode::BAD_REQUEST, &format!("not a stage report: {error}")),
+    };
+    // Only the master knows that something is stored.
+    if report.stage == Stage::Stored {
+        return files::line(StatusCode::BAD_REQUEST, "stored is the master's word");
+    }
+    let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
+    tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
+    site.ladder().report(&id, client, &report, clock::run_seconds());
+    files::line(StatusCode::OK, "noted")
+}
+
+async fn take(site: &Arc<Site>, client: Ipv4Addr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
+    match upload::receive(site, id.clone(), request).await {
+        Ok(stored) => {
+            tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
+            let uploads = site.uploads.clone();
+            let node = id.clone();
+            let summary = tokio::task::spawn_blocking(move || {
+                uploads.list_checked().into_iter().find(|stored| stored.id == node)?.summary()
+            });
+            let summary = summary.await.ok().flatten();
+            site.ladder().stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
+            site.uploads_changed.notify_one();
+            json(StatusCode::CREATED, &stored)
+        }
+        Err((status, reason)) => {
+            tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
+            files::line(status, &reason)
+        }
+    }
+}
+
+fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+    match serde_json::to_vec_pretty(value) {
+        Ok(bytes) => files::whole(status, "application/json", bytes),
+        Err(error) => files::line(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+const INDEX: &str = "<!doctype html><title>recon</title><h1>recon master</h1><ul>\
+<li><a href=\"/nodes/\">nodes</a>: every stored inventory\
+<li><a href=\"/export/recon-inventory.tar.gz\">recon-inventory.tar.gz</a>: all of them in one file\
+<li><a href=\"/api/v1/nodes\">api/v1/nodes</a>: how far each machine came\
+<li><a href=\"/api/v1/status\">api/v1/status</a>: links, storage, settings\
+<li><a href=\"/isos/\">isos</a> <a href=\"/install/\">install</a> <a href=\"/export/\">export</a>: folders of the data partition\
+</ul>\n";

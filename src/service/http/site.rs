@@ -1,0 +1,73 @@
+//! What the HTTP and TFTP services hand out, and where they note what happened.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::config::Settings;
+use crate::model::api::Status;
+use crate::service::bootfiles::LOADERS;
+use crate::service::ladder::Ladder;
+use crate::store::nodes::NodeStore;
+
+/// Everything the services of one master share.
+pub struct Site {
+    /// Kernel and initrd of the boot medium; without a medium nothing boots, and 404 says so.
+    pub kernel: Option<PathBuf>,
+    pub initrd: Option<PathBuf>,
+    /// File or device that starts with the image, and the image's length in bytes.
+    pub image: Option<(PathBuf, u64)>,
+    pub loaders: Loaders,
+    /// Root of the data partition, or the folder in memory that stands in for it.
+    pub data: PathBuf,
+    pub uploads: NodeStore,
+    /// False when `data` is memory.
+    pub durable: bool,
+    /// Told whenever the tarball is out of date.
+    pub uploads_changed: Arc<tokio::sync::Notify>,
+    pub settings: Arc<Settings>,
+    pub ladder: Arc<Mutex<Ladder>>,
+    /// Makes the body of `/api/v1/status`.
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
+}
+
+impl Site {
+    pub fn ladder(&self) -> MutexGuard<'_, Ladder> {
+        self.ladder.lock().expect("no holder panics")
+    }
+
+    /// Notes bytes of a body that went to `client`.
+    pub fn sent(&self, client: Ipv4Addr, bytes: u64) {
+        self.ladder().sent(client, bytes);
+    }
+}
+
+/// Network boot programs found on this system, by the name clients ask for.
+#[derive(Debug, Clone, Default)]
+pub struct Loaders {
+    found: HashMap<&'static str, PathBuf>,
+}
+
+impl Loaders {
+    /// Looks through `folders` in order; the first file that fits a name is taken.
+    pub fn find(folders: &[PathBuf]) -> Self {
+        let mut found = HashMap::new();
+        for (name, files) in LOADERS {
+            let mut candidates = folders.iter().flat_map(|folder| files.iter().map(|file| folder.join(file)));
+            if let Some(path) = candidates.find(|path| path.is_file()) {
+                found.insert(name, path);
+            }
+        }
+        Loaders { found }
+    }
+
+    pub fn path(&self, name: &str) -> Option<&Path> {
+        self.found.get(name).map(PathBuf::as_path)
+    }
+
+    /// Names that no folder had.
+    pub fn missing(&self) -> Vec<&'static str> {
+        LOADERS.iter().map(|(name, _)| *name).filter(|name| !self.found.contains_key(name)).collect()
+    }
+}

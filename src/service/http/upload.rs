@@ -1,0 +1,123 @@
+//! `PUT /api/v1/nodes/<id>/upload`: bytes in, an acknowledgement out only when they are durable.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Bytes, Incoming as RequestBody};
+use hyper::{HeaderMap, Request, StatusCode, header};
+use tokio::sync::mpsc;
+
+use crate::model::NodeId;
+use crate::model::api::Stored;
+use crate::store::nodes::{NodeStore, StoreError};
+
+use super::site::Site;
+
+/// A peer that sends nothing for this long has gone; it will try again.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Why an upload was not taken: a status and a line for the peer's console.
+pub type Refusal = (StatusCode, String);
+
+/// Takes one upload.
+pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> Result<Stored, Refusal> {
+    let length = request.body().size_hint().exact().or_else(|| content_length(request.headers()));
+    let length = length.ok_or((StatusCode::LENGTH_REQUIRED, "the upload needs a Content-Length".to_owned()))?;
+    let digest = content_digest(request.headers())
+        .ok_or((StatusCode::BAD_REQUEST, "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned()))?;
+    let (sender, receiver) = mpsc::channel::<Bytes>(16);
+    let (store, node) = (site.uploads.clone(), id.clone());
+    let writing = tokio::task::spawn_blocking(move || write(&store, &node, length, digest, receiver));
+    let mut body = request.into_body();
+    let mut complete = true;
+    loop {
+        match tokio::time::timeout(STALL, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                // The writer stops taking once it has an error, which it returns below.
+                if let Ok(data) = frame.into_data()
+                    && sender.send(data).await.is_err()
+                {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => {
+                complete = false;
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let written = writing.await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    match written {
+        Ok((sha256, size_bytes)) => Ok(Stored { id, sha256, size_bytes, durable: site.durable }),
+        Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
+        Err(error) => Err((status_of(&error), error.to_string())),
+    }
+}
+
+fn write(
+    store: &NodeStore,
+    id: &NodeId,
+    length: u64,
+    digest: [u8; 32],
+    mut receiver: mpsc::Receiver<Bytes>,
+) -> Result<(String, u64), StoreError> {
+    let mut incoming = store.begin(id, length, digest)?;
+    while let Some(data) = receiver.blocking_recv() {
+        incoming.write(&data)?;
+    }
+    let stored = incoming.commit()?;
+    Ok((stored.sha256, stored.size_bytes))
+}
+
+fn status_of(error: &StoreError) -> StatusCode {
+    match error {
+        StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        StoreError::LengthMismatch { .. } | StoreError::DigestMismatch { .. } | StoreError::NotAnUpload { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        StoreError::NoSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The SHA-256 member of `Content-Digest` (RFC 9530 §2, a structured-field dictionary of byte sequences).
+fn content_digest(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let text = headers.get("content-digest")?.to_str().ok()?;
+    text.split(',').find_map(|member| {
+        let encoded = member.trim().strip_prefix("sha-256=:")?.strip_suffix(':')?;
+        STANDARD.decode(encoded).ok()?.try_into().ok()
+    })
+}
+
+/// The header a peer sends.
+pub fn digest_header(sha256: &[u8; 32]) -> String {
+    format!("sha-256=:{}:", STANDARD.encode(sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_read_as_it_is_written() {
+        let digest = [7u8; 32];
+        let mut headers = HeaderMap::new();
+        assert_eq!(content_digest(&headers), None);
+        headers.insert("content-digest", digest_header(&digest).parse().unwrap());
+        assert_eq!(content_digest(&headers), Some(digest));
+        headers.insert("content-digest", format!("md5=:AAAA:, {}", digest_header(&digest)).parse().unwrap());
+        assert_eq!(content_digest(&headers), Some(digest));
+        for bad in ["sha-256=:AAAA:", "sha-256=AAAA", "sha-512=:AAAA:"] {
+            headers.insert("content-digest", bad.parse().unwrap());
+            assert_eq!(content_digest(&headers), None, "{bad}");
+        }
+    }
+}

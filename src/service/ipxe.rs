@@ -1,0 +1,215 @@
+//! iPXE scripts as text. Pure; every script is golden-tested.
+
+use std::net::SocketAddrV4;
+
+use crate::config::{NodePolicy, PostAction};
+use crate::model::MacAddr;
+
+/// What a boot script is made of.
+#[derive(Debug, Clone)]
+pub struct Boot<'a> {
+    /// Where the client reaches this master.
+    pub master: SocketAddrV4,
+    /// Port the client boots from, as it told us; iPXE fills it in where it did not.
+    pub mac: Option<MacAddr>,
+    pub policy: NodePolicy,
+    /// More words for the kernel command line, from `recon.toml`.
+    pub kernel_arguments: &'a str,
+}
+
+/// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
+pub const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
+
+/// Script for a client that did not say who it is: it asks again with its MAC and UUID.
+pub fn entry(master: SocketAddrV4) -> String {
+    format!(
+        "#!ipxe\n\
+         :retry\n\
+         chain --replace http://{master}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}} || goto failed\n\
+         :failed\n\
+         echo recon: the boot script did not come from http://{master}; trying again in 5 seconds\n\
+         sleep 5\n\
+         goto retry\n"
+    )
+}
+
+/// Script that boots one client by its policy.
+pub fn boot(boot: &Boot) -> String {
+    let master = boot.master;
+    let mut line = kernel_line(boot);
+    if !boot.kernel_arguments.is_empty() {
+        line.push(' ');
+        line.push_str(boot.kernel_arguments);
+    }
+    format!(
+        "#!ipxe\n\
+         :retry\n\
+         echo recon: {action} from http://{master}\n\
+         imgfree\n\
+         kernel http://{master}/boot/x86_64/kernel {line} || goto failed\n\
+         initrd --name initrd http://{master}/boot/x86_64/initrd || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         echo recon: kernel or initrd did not come from http://{master}; trying again in 5 seconds\n\
+         sleep 5\n\
+         goto retry\n",
+        action = boot.policy.post_action.as_str(),
+    )
+}
+
+/// The kernel command line of a peer.
+pub fn kernel_line(boot: &Boot) -> String {
+    let master = boot.master;
+    let bootif = match boot.mac {
+        Some(mac) => mac.dashed(),
+        None => "${netX/mac:hexhyp}".to_owned(),
+    };
+    let shared = format!(
+        "initrd=initrd pxeaddr={pxeaddr} BOOTIF=01-{bootif} postaction={action} recon.poweroff={poweroff}",
+        pxeaddr = if master.port() == 80 {
+            master.ip().to_string()
+        } else {
+            master.to_string()
+        },
+        action = boot.policy.post_action.as_str(),
+        poweroff = boot.policy.poweroff.as_str(),
+    );
+    match boot.policy.post_action {
+        // The address iPXE holds is used on, so that no second DHCP exchange costs time.
+        PostAction::Inventory => {
+            format!("{shared} recon.address=${{netX/ip}}/${{netX/netmask}} {CONSOLES}")
+        }
+        PostAction::Liveboot => format!(
+            "{shared} root=live:http://{master}/image.iso rd.live.image rd.live.ram=1 rd.live.overlay.overlayfs=1 \
+             rd.neednet=1 ip=dhcp {CONSOLES}"
+        ),
+    }
+}
+
+/// Menu for a person at the console of a client.
+pub fn menu(boot: &Boot) -> String {
+    let master = boot.master;
+    let with = |post_action: PostAction| {
+        let policy = NodePolicy {
+            post_action,
+            poweroff: post_action.default_poweroff(),
+        };
+        kernel_line(&Boot { policy, ..boot.clone() })
+    };
+    format!(
+        "#!ipxe\n\
+         :menu\n\
+         menu recon at http://{master}\n\
+         item inventory  Inventory, upload, power off\n\
+         item liveboot   Live system in memory\n\
+         item disk       Boot the next device\n\
+         item shell      iPXE shell\n\
+         choose --default inventory --timeout 30000 what || goto menu\n\
+         goto ${{what}}\n\
+         :inventory\n\
+         kernel http://{master}/boot/x86_64/kernel {inventory} || goto failed\n\
+         goto start\n\
+         :liveboot\n\
+         kernel http://{master}/boot/x86_64/kernel {liveboot} || goto failed\n\
+         goto start\n\
+         :start\n\
+         initrd --name initrd http://{master}/boot/x86_64/initrd || goto failed\n\
+         boot || goto failed\n\
+         :disk\n\
+         exit 0\n\
+         :shell\n\
+         shell\n\
+         goto menu\n\
+         :failed\n\
+         echo recon: kernel or initrd did not come from http://{master}\n\
+         sleep 5\n\
+         goto menu\n",
+        inventory = with(PostAction::Inventory),
+        liveboot = with(PostAction::Liveboot),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PowerOff;
+
+    fn client(post_action: PostAction) -> Boot<'static> {
+        Boot {
+            master: "192.168.219.1:80".parse().unwrap(),
+            mac: Some("52:54:00:12:34:56".parse().unwrap()),
+            policy: NodePolicy {
+                post_action,
+                poweroff: PowerOff::Ipmi,
+            },
+            kernel_arguments: "",
+        }
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read the diff before committing it.
+    fn golden(name: &str, text: &str) {
+        let path = format!("{}/tests/golden/ipxe/{name}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).expect(&path), text, "{path}");
+    }
+
+    #[test]
+    fn scripts_are_the_reviewed_ones() {
+        golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap()));
+        golden("inventory.ipxe", &boot(&client(PostAction::Inventory)));
+        golden(
+            "liveboot.ipxe",
+            &boot(&Boot {
+                kernel_arguments: "nomodeset",
+                ..client(PostAction::Liveboot)
+            }),
+        );
+        golden("menu.ipxe", &menu(&client(PostAction::Inventory)));
+    }
+
+    #[test]
+    fn every_label_that_is_jumped_to_exists() {
+        let scripts = [
+            entry("10.0.0.1:8080".parse().unwrap()),
+            boot(&client(PostAction::Inventory)),
+            menu(&client(PostAction::Inventory)),
+        ];
+        for script in scripts {
+            assert!(script.starts_with("#!ipxe\n"));
+            let mut targets: Vec<&str> = script
+                .split("goto ")
+                .skip(1)
+                .filter_map(|rest| rest.split_whitespace().next())
+                .collect();
+            targets.extend(
+                script
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("item ")?.split_whitespace().next()),
+            );
+            for target in targets.into_iter().filter(|target| !target.starts_with('$')) {
+                assert!(
+                    script.lines().any(|line| line == format!(":{target}")),
+                    "{target} in\n{script}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_line_is_read_back_as_it_was_meant() {
+        let line = kernel_line(&client(PostAction::Inventory));
+        let line = line
+            .replace("${netX/ip}", "192.168.219.60")
+            .replace("${netX/netmask}", "255.255.255.0");
+        let read = crate::config::cmdline::parse(&line);
+        assert_eq!(read.master, Some("192.168.219.1:80".parse().unwrap()));
+        assert_eq!(read.boot_mac, client(PostAction::Inventory).mac);
+        assert_eq!(read.address, Some(("192.168.219.60".parse().unwrap(), 24)));
+        assert_eq!(read.post_action, Some(PostAction::Inventory));
+        assert_eq!(read.poweroff, Some(PowerOff::Ipmi));
+        assert_eq!(read.problems, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,350 @@
+//! How far every machine came. Pure: events in, a table out; time is seconds since the master started.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use crate::model::api::{NodeStatus, StageReport, StageTime};
+use crate::model::{MacAddr, NodeId, Stage};
+
+/// More machines than one broadcast domain holds; further ones are served but not listed.
+const MAX_NODES: usize = 16_384;
+/// What a peer says of itself is kept up to this many characters.
+const MAX_MESSAGE_CHARS: usize = 500;
+
+/// Every machine heard in this run.
+#[derive(Debug, Default)]
+pub struct Ladder {
+    nodes: Vec<Node>,
+    by_mac: HashMap<MacAddr, usize>,
+    by_address: HashMap<Ipv4Addr, usize>,
+    by_id: HashMap<NodeId, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    id: Option<NodeId>,
+    macs: BTreeSet<MacAddr>,
+    address: Option<Ipv4Addr>,
+    /// First time on each rung of the present climb.
+    reached: [Option<f64>; Stage::ALL.len()],
+    message: Option<String>,
+    failure: Option<String>,
+    bytes_sent: u64,
+    stored_sha256: Option<String>,
+    summary: Option<String>,
+}
+
+impl Node {
+    fn reach(&mut self, stage: Stage, now: f64) {
+        self.reached[stage as usize].get_or_insert(now);
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::ALL
+            .into_iter()
+            .rev()
+            .find(|stage| self.reached[*stage as usize].is_some())
+            .unwrap_or(Stage::Seen)
+    }
+}
+
+impl Ladder {
+    /// A DHCP packet of the machine was heard. `firmware` marks one of its boot ROM: after an agent ran, that is the
+    /// start of a new climb.
+    pub fn heard(&mut self, mac: MacAddr, firmware: bool, now: f64) {
+        let Some(node) = self.by_mac(mac) else { return };
+        if firmware && node.stage() >= Stage::Agent {
+            node.reached = Default::default();
+            node.message = None;
+            node.failure = None;
+            node.bytes_sent = 0;
+        }
+        node.reach(Stage::Seen, now);
+    }
+
+    /// The machine took an address.
+    pub fn addressed(&mut self, mac: MacAddr, address: Ipv4Addr, now: f64) {
+        let Some(node) = self.by_mac(mac) else { return };
+        node.reach(Stage::Addressed, now);
+        node.address = Some(address);
+        if let Some(index) = self.by_mac.get(&mac) {
+            self.by_address.insert(address, *index);
+        }
+    }
+
+    /// The machine has fetched something that puts it on `stage`.
+    pub fn fetched(&mut self, address: Ipv4Addr, stage: Stage, now: f64) {
+        if let Some(node) = self.at(address) {
+            node.reach(stage, now);
+        }
+    }
+
+    /// Bytes of bodies went to the machine.
+    pub fn sent(&mut self, address: Ipv4Addr, bytes: u64) {
+        if let Some(node) = self.at(address) {
+            node.bytes_sent += bytes;
+        }
+    }
+
+    /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
+    pub fn report(&mut self, id: &NodeId, from: Ipv4Addr, report: &StageReport, now: f64) {
+        let Some(index) = self.join(id, from, &report.macs) else {
+            return;
+        };
+        let node = &mut self.nodes[index];
+        node.reach(report.stage, now);
+        if report.stage < Stage::Off {
+            // It speaks again after it asked for its power to be cut: it was not.
+            node.reached[Stage::Off as usize] = None;
+        }
+        if let Some(message) = &report.message {
+            node.message = Some(message.chars().take(MAX_MESSAGE_CHARS).collect());
+        }
+        node.failure = report
+            .failure
+            .as_ref()
+            .map(|text| text.chars().take(MAX_MESSAGE_CHARS).collect());
+    }
+
+    /// The machine's upload is acknowledged, in this run or an earlier one.
+    pub fn stored(&mut self, id: &NodeId, from: Option<Ipv4Addr>, sha256: String, summary: Option<String>, now: f64) {
+        let Some(index) = self.join(id, from.unwrap_or(Ipv4Addr::UNSPECIFIED), &[]) else {
+            return;
+        };
+        let node = &mut self.nodes[index];
+        if from.is_some() {
+            node.reach(Stage::Stored, now);
+        }
+        node.stored_sha256 = Some(sha256);
+        node.summary = summary;
+    }
+
+    /// The table, in the order in which machines were first heard.
+    pub fn table(&self) -> Vec<NodeStatus> {
+        self.nodes.iter().filter_map(status).collect()
+    }
+
+    /// Machines by number: heard at all, stored.
+    pub fn counts(&self) -> (usize, usize) {
+        let alive = self
+            .nodes
+            .iter()
+            .filter(|node| node.id.is_some() || !node.macs.is_empty());
+        let (mut seen, mut stored) = (0, 0);
+        for node in alive {
+            seen += 1;
+            stored += usize::from(node.stored_sha256.is_some());
+        }
+        (seen, stored)
+    }
+
+    fn by_mac(&mut self, mac: MacAddr) -> Option<&mut Node> {
+        let index = match self.by_mac.get(&mac) {
+            Some(index) => *index,
+            None => {
+                let index = self.add()?;
+                self.by_mac.insert(mac, index);
+                self.nodes[index].macs.insert(mac);
+                index
+            }
+        };
+        self.nodes.get_mut(index)
+    }
+
+    fn at(&mut self, address: Ipv4Addr) -> Option<&mut Node> {
+        let index = *self.by_address.get(&address)?;
+        self.nodes.get_mut(index)
+    }
+
+    fn add(&mut self) -> Option<usize> {
+        if self.nodes.len() >= MAX_NODES {
+            return None;
+        }
+        self.nodes.push(Node::default());
+        Some(self.nodes.len() - 1)
+    }
+
+    /// Row of a machine that names itself: the one it had, the row of its address, of a port, or a new one.
+    fn join(&mut self, id: &NodeId, from: Ipv4Addr, macs: &[MacAddr]) -> Option<usize> {
+        let known = self.by_id.get(id).copied();
+        let by_address = self.by_address.get(&from).copied().filter(|index| {
+            // An address can pass from one machine to another.
+            self.nodes[*index].id.as_ref().is_none_or(|other| other == id)
+        });
+        let by_port = macs.iter().find_map(|mac| self.by_mac.get(mac).copied());
+        let index = match known.or(by_address).or(by_port) {
+            Some(index) => index,
+            None => self.add()?,
+        };
+        let mut others: Vec<usize> = macs.iter().filter_map(|mac| self.by_mac.get(mac).copied()).collect();
+        others.extend(by_address);
+        for other in others {
+            self.merge(other, index, id);
+        }
+        for mac in macs {
+            self.by_mac.insert(*mac, index);
+            self.nodes[index].macs.insert(*mac);
+        }
+        self.nodes[index].id = Some(id.clone());
+        self.by_id.insert(id.clone(), index);
+        Some(index)
+    }
+
+    /// Moves what row `from` knows into row `to`; a row that names another machine stays.
+    fn merge(&mut self, from: usize, to: usize, id: &NodeId) {
+        if from == to || self.nodes[from].id.as_ref().is_some_and(|other| other != id) {
+            return;
+        }
+        let old = std::mem::take(&mut self.nodes[from]);
+        for mac in &old.macs {
+            self.by_mac.insert(*mac, to);
+        }
+        if let Some(address) = old.address {
+            self.by_address.insert(address, to);
+        }
+        let node = &mut self.nodes[to];
+        node.macs.extend(old.macs);
+        node.address = node.address.or(old.address);
+        node.bytes_sent += old.bytes_sent;
+        for (mine, theirs) in node.reached.iter_mut().zip(old.reached) {
+            *mine = match (*mine, theirs) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+    }
+}
+
+fn status(node: &Node) -> Option<NodeStatus> {
+    let id = node
+        .id
+        .clone()
+        .or_else(|| node.macs.first().map(|mac| NodeId::from_mac(*mac)))?;
+    let stages = Stage::ALL
+        .into_iter()
+        .filter_map(|stage| node.reached[stage as usize].map(|at_seconds| StageTime { stage, at_seconds }))
+        .collect();
+    Some(NodeStatus {
+        id,
+        macs: node.macs.iter().copied().collect(),
+        address: node.address,
+        stage: node.stage(),
+        stages,
+        message: node.message.clone(),
+        failure: node.failure.clone(),
+        bytes_sent: node.bytes_sent,
+        stored_sha256: node.stored_sha256.clone(),
+        summary: node.summary.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 60);
+
+    fn mac(last: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, last])
+    }
+
+    fn id(last: u8) -> NodeId {
+        format!("00000000-0000-0000-0000-0000000000{last:02x}").parse().unwrap()
+    }
+
+    fn at(stage: Stage, macs: &[MacAddr]) -> StageReport {
+        StageReport {
+            stage,
+            macs: macs.to_vec(),
+            message: None,
+            failure: None,
+        }
+    }
+
+    fn climb(ladder: &mut Ladder) {
+        ladder.heard(mac(1), true, 1.0);
+        ladder.addressed(mac(1), ADDRESS, 2.0);
+        ladder.fetched(ADDRESS, Stage::Loader, 3.0);
+        ladder.fetched(ADDRESS, Stage::Kernel, 4.0);
+        ladder.sent(ADDRESS, 70_000_000);
+    }
+
+    #[test]
+    fn one_machine_is_one_row_from_rom_to_off() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        assert_eq!(ladder.table()[0].id.as_str(), "mac-020000000001");
+        // A second port of the same machine was heard on its own before the agent named both.
+        ladder.heard(mac(2), false, 4.5);
+        assert_eq!(ladder.counts(), (2, 0));
+        ladder.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 5.0);
+        ladder.stored(&id(9), Some(ADDRESS), "ab".into(), Some("QEMU".into()), 6.0);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Off, &[]), 7.0);
+        let table = ladder.table();
+        assert_eq!(table.len(), 1);
+        assert_eq!(table[0].id, id(9));
+        assert_eq!(table[0].macs, [mac(1), mac(2)]);
+        assert_eq!(table[0].stage, Stage::Off);
+        assert_eq!(table[0].bytes_sent, 70_000_000);
+        let times: Vec<f64> = table[0].stages.iter().map(|time| time.at_seconds).collect();
+        assert_eq!(times, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        assert_eq!(ladder.counts(), (1, 1));
+    }
+
+    #[test]
+    fn a_machine_that_boots_again_climbs_again_and_stays_stored() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
+        ladder.stored(&id(9), Some(ADDRESS), "ab".into(), None, 6.0);
+        ladder.heard(mac(1), false, 50.0);
+        assert_eq!(
+            ladder.table()[0].stage,
+            Stage::Stored,
+            "its system asked for an address, that is no new boot"
+        );
+        ladder.heard(mac(1), true, 60.0);
+        let row = &ladder.table()[0];
+        assert_eq!((row.stage, row.bytes_sent), (Stage::Seen, 0));
+        assert_eq!(row.stored_sha256.as_deref(), Some("ab"));
+    }
+
+    #[test]
+    fn a_machine_that_speaks_after_its_power_off_is_not_off() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Off, &[mac(1)]), 5.0);
+        assert_eq!(ladder.table()[0].stage, Stage::Off);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Collected, &[]), 40.0);
+        assert_eq!(ladder.table()[0].stage, Stage::Collected);
+    }
+
+    #[test]
+    fn an_address_that_changed_hands_does_not_join_two_machines() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        ladder.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
+        ladder.addressed(mac(7), ADDRESS, 100.0);
+        ladder.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(7)]), 101.0);
+        let ids: Vec<NodeId> = ladder.table().into_iter().map(|row| row.id).collect();
+        assert_eq!(ids, [id(1), id(2)]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_stored_is_listed_without_a_climb() {
+        let mut ladder = Ladder::default();
+        ladder.stored(&id(3), None, "cd".into(), Some("Dell".into()), 0.0);
+        assert_eq!(ladder.counts(), (1, 1));
+        assert!(ladder.table()[0].stages.is_empty());
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut ladder = Ladder::default();
+        for n in 0..MAX_NODES as u32 + 10 {
+            let [a, b, c, d] = n.to_be_bytes();
+            ladder.heard(MacAddr([2, 0, a, b, c, d]), true, 0.0);
+        }
+        assert_eq!(ladder.counts().0, MAX_NODES);
+    }
+}

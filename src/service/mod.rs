@@ -1,0 +1,9 @@
+//! One folder or file a protocol. Decisions are pure; the servers run on sockets they are given.
+
+pub mod bootfiles;
+pub mod dhcp4;
+pub mod dns;
+pub mod http;
+pub mod ipxe;
+pub mod ladder;
+pub mod tftp;

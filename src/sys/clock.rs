@@ -1,0 +1,18 @@
+//! Wall clock and run clock, read here and handed on as numbers.
+
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Seconds since the epoch; 0 where the clock stands before it, as a dead RTC may.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+/// Seconds since this process first asked.
+pub fn run_seconds() -> f64 {
+    START.elapsed().as_secs_f64()
+}

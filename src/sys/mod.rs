@@ -1,0 +1,18 @@
+//! The edge: everything that asks or changes the running system. Decides nothing. The only home of `unsafe`.
+
+pub mod block;
+pub mod clock;
+pub mod cmd;
+pub mod console;
+pub mod datapart;
+pub mod ethtool;
+pub mod ipmi;
+pub mod medium;
+pub mod mount;
+pub mod netif;
+pub mod packet;
+pub mod power;
+pub mod process;
+pub mod systemd;
+pub mod terminal;
+pub mod udp;

@@ -1,0 +1,156 @@
+//! Network interfaces: which there are, up and down, addresses.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+use rtnetlink::{Handle, LinkUnspec};
+
+use crate::model::MacAddr;
+
+/// An Ethernet interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    pub index: u32,
+    pub mac: MacAddr,
+    /// The kernel sees a partner; always false while the interface is down.
+    pub carrier: bool,
+}
+
+/// ARPHRD_ETHER of include/uapi/linux/if_arp.h.
+const ETHERNET: &str = "1";
+/// Drivers of network functions that a BMC offers to its own host over USB: no cable, no peers.
+const HOST_ONLY_DRIVERS: [&str; 5] = ["cdc_ether", "cdc_eem", "cdc_ncm", "cdc_subset", "rndis_host"];
+
+/// Wired Ethernet ports with hardware behind them, in the kernel's order. A port that vanishes while it is looked at is
+/// left out.
+pub fn wired_links(sys: &Path) -> io::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for entry in std::fs::read_dir(sys.join("class/net"))? {
+        let path = entry?.path();
+        let driver = std::fs::read_link(path.join("device/driver")).ok();
+        let host_only = driver
+            .as_deref()
+            .and_then(Path::file_name)
+            .is_some_and(|name| HOST_ONLY_DRIVERS.iter().any(|driver| name == *driver));
+        let wireless = path.join("wireless").exists() || path.join("phy80211").exists();
+        if path.join("device").exists() && !host_only && !wireless {
+            links.extend(read_link(&path));
+        }
+    }
+    links.sort_by_key(|link| link.index);
+    Ok(links)
+}
+
+/// One interface by name, whatever it is.
+pub fn link_named(sys: &Path, name: &str) -> Option<Link> {
+    read_link(&sys.join("class/net").join(name))
+}
+
+fn read_link(path: &Path) -> Option<Link> {
+    let text = |file: &str| {
+        std::fs::read_to_string(path.join(file))
+            .ok()
+            .map(|text| text.trim().to_owned())
+    };
+    if text("type")? != ETHERNET {
+        return None;
+    }
+    Some(Link {
+        name: path.file_name()?.to_str()?.to_owned(),
+        index: text("ifindex")?.parse().ok()?,
+        mac: text("address")?.parse().ok()?,
+        carrier: text("carrier").as_deref() == Some("1"),
+    })
+}
+
+/// Changes interfaces through rtnetlink.
+#[derive(Clone)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens the socket; its driver runs on the present runtime until the handle is gone.
+    pub fn open() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    pub async fn up(&self, index: u32) -> io::Result<()> {
+        self.handle
+            .link()
+            .set(LinkUnspec::new_with_index(index).up().build())
+            .execute()
+            .await
+            .map_err(netlink)
+    }
+
+    /// Adds an address; one that is already there is left as it is.
+    pub async fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        self.handle
+            .address()
+            .add(index, IpAddr::V4(address), prefix)
+            .replace()
+            .execute()
+            .await
+            .map_err(netlink)
+    }
+
+    /// Removes an address; one that is not there is no error.
+    pub async fn remove_address(&self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        let mut found = self
+            .handle
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .set_address_filter(IpAddr::V4(address))
+            .execute();
+        while let Some(message) = found.try_next().await.map_err(netlink)? {
+            self.handle.address().del(message).execute().await.map_err(netlink)?;
+        }
+        Ok(())
+    }
+}
+
+fn netlink(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(sys: &Path, name: &str, index: u32, driver: &str, kind: &str, carrier: &str) {
+        let dir = sys.join("class/net").join(name);
+        std::fs::create_dir_all(dir.join("device")).unwrap();
+        std::os::unix::fs::symlink(format!("../../bus/drivers/{driver}"), dir.join("device/driver")).unwrap();
+        for (file, text) in [("type", kind), ("ifindex", &index.to_string()), ("carrier", carrier)] {
+            std::fs::write(dir.join(file), format!("{text}\n")).unwrap();
+        }
+        std::fs::write(dir.join("address"), format!("52:54:00:00:00:{index:02x}\n")).unwrap();
+    }
+
+    #[test]
+    fn only_cabled_ethernet_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = dir.path();
+        port(sys, "eno1", 3, "ixgbe", "1", "1");
+        port(sys, "eno0", 2, "ixgbe", "1", "0");
+        port(sys, "usb0", 4, "cdc_ether", "1", "1");
+        port(sys, "ib0", 5, "mlx5_core", "32", "1");
+        port(sys, "wlan0", 6, "iwlwifi", "1", "1");
+        std::fs::create_dir(sys.join("class/net/wlan0/wireless")).unwrap();
+        std::fs::create_dir(sys.join("class/net/lo")).unwrap();
+        let links = wired_links(sys).unwrap();
+        let seen: Vec<(&str, bool)> = links.iter().map(|link| (link.name.as_str(), link.carrier)).collect();
+        assert_eq!(seen, [("eno0", false), ("eno1", true)]);
+        assert_eq!(link_named(sys, "ib0"), None);
+    }
+}

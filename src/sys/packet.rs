@@ -1,0 +1,124 @@
+//! A window on the DHCP traffic of a link, usable before the link has an address.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+use crate::model::MacAddr;
+
+/// A packet socket (packet(7)) that sees IPv4 packets to UDP ports 67 and 68 on one link, and nothing else: the filter
+/// runs in the kernel, so that gigabytes of HTTP beside it cost nothing.
+#[derive(Debug)]
+pub struct DhcpTap {
+    socket: AsyncFd<Socket>,
+    index: u32,
+}
+
+const ETH_P_IP: u16 = libc::ETH_P_IP as u16;
+
+/// Accepts unfragmented UDP to port 67 or 68. Offsets count from the IPv4 header (SOCK_DGRAM strips the link header).
+fn dhcp_filter() -> [SockFilter; 10] {
+    use libc::{BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET};
+    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    [
+        op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 9),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 7, 17),
+        op(BPF_LD | BPF_H | BPF_ABS, 0, 0, 6),
+        op(BPF_JMP | BPF_JSET | BPF_K, 5, 0, 0x1fff),
+        op(BPF_LDX | BPF_B | BPF_MSH, 0, 0, 0),
+        op(BPF_LD | BPF_H | BPF_IND, 0, 0, 2),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 67),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 68),
+        op(BPF_RET | BPF_K, 0, 0, 0xffff),
+        op(BPF_RET | BPF_K, 0, 0, 0),
+    ]
+}
+
+impl DhcpTap {
+    /// Opens the window on interface `index`. Needs CAP_NET_RAW.
+    pub fn open(index: u32) -> io::Result<Self> {
+        // Protocol 0 receives nothing until bind, so no packet slips in before the filter.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
+        socket.attach_filter(&dhcp_filter())?;
+        socket.bind(&link_address(index, [0; 6]))?;
+        socket.set_nonblocking(true)?;
+        // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
+        let socket = unsafe { AsyncFd::register(socket)? };
+        Ok(DhcpTap { socket, index })
+    }
+
+    /// Next packet from the wire, IPv4 header first, with its sender's hardware address. Packets this machine sends
+    /// are skipped. Cancel-safe.
+    pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let mut bytes = [const { MaybeUninit::<u8>::uninit() }; 2048];
+            let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(&mut bytes)) else {
+                continue;
+            };
+            let (length, from) = received?;
+            let Some(from) = link_layer(&from) else { continue };
+            if from.sll_pkttype == libc::PACKET_OUTGOING {
+                continue;
+            }
+            buffer.clear();
+            // SAFETY: the kernel wrote `length` bytes.
+            buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
+            let mut mac = [0; 6];
+            mac.copy_from_slice(&from.sll_addr[..6]);
+            return Ok(MacAddr(mac));
+        }
+    }
+
+    /// Sends an IPv4 packet to everybody on the link.
+    pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+        let everybody = link_address(self.index, [0xff; 6]);
+        loop {
+            let mut ready = self.socket.writable().await?;
+            if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(packet, &everybody)) {
+                return sent.map(|_| ());
+            }
+        }
+    }
+}
+
+impl AsRawFd for DhcpTap {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+fn link_address(index: u32, mac: [u8; 6]) -> SockAddr {
+    let mut sll_addr = [0; 8];
+    sll_addr[..6].copy_from_slice(&mac);
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: ETH_P_IP.to_be(),
+        sll_ifindex: index as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr,
+    };
+    // SAFETY: `storage` has room for any address family; a whole sockaddr_ll is written and its length set.
+    let made = unsafe {
+        SockAddr::try_init(|storage, length| {
+            storage.cast::<libc::sockaddr_ll>().write(address);
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    };
+    made.map(|((), address)| address).expect("the closure always succeeds")
+}
+
+fn link_layer(address: &SockAddr) -> Option<libc::sockaddr_ll> {
+    let whole = address.len() as usize >= size_of::<libc::sockaddr_ll>() - 2;
+    if address.family() != libc::AF_PACKET as u16 || !whole {
+        return None;
+    }
+    // SAFETY: the family says it is a sockaddr_ll, and the storage behind `as_ptr` is larger than one.
+    Some(unsafe { address.as_ptr().cast::<libc::sockaddr_ll>().read_unaligned() })
+}

@@ -1,0 +1,90 @@
+"""What did the stick bring home, and is it whole?
+
+`recon collect` is asked, as the user would; its tarball is then judged here without trusting it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any, Dict, Set
+
+from .errors import LabError
+
+_MEMBER_LIMIT = 64 << 20
+_MEMBERS = 100_000
+
+
+class Harvest:
+    """Content of an inventory tarball whose sums were all checked."""
+
+    def __init__(self, files: Dict[str, bytes], printed: str, tarball: Path) -> None:
+        self.files = files
+        self.printed = printed
+        self.tarball = tarball
+
+    @property
+    def nodes(self) -> Set[str]:
+        """Ids of the nodes whose inventory is there."""
+        return {n.split("/")[1] for n in self.files if n.startswith("nodes/") and n.endswith("/inventory.json")}
+
+    def inventory(self, node: str) -> Any:
+        return json.loads(self.file(node, "inventory.json"))
+
+    def file(self, node: str, name: str) -> bytes:
+        try:
+            return self.files[f"nodes/{node}/{name}"]
+        except KeyError as error:
+            raise LabError(f"{self.tarball}: no nodes/{node}/{name}") from error
+
+    def under(self, node: str, folder: str) -> Dict[str, bytes]:
+        head = f"nodes/{node}/{folder}/"
+        return {name[len(head) :]: data for name, data in self.files.items() if name.startswith(head)}
+
+
+def collect(recon: Path, source: Path, tarball: Path) -> Harvest:
+    """Runs `recon collect` on a stick's file and reads what it made."""
+    done = subprocess.run(
+        [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, timeout=300, check=False,
+    )
+    printed = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()[-600:]
+        raise LabError(f"recon collect {source}: exit {done.returncode}: {said}")
+    return read(tarball, printed)
+
+
+def read(tarball: Path, printed: str = "") -> Harvest:
+    """Reads a tarball and checks every file against SHA256SUMS, in both directions."""
+    files: Dict[str, bytes] = {}
+    try:
+        with tarfile.open(tarball, "r:gz") as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                if member.size > _MEMBER_LIMIT or len(files) >= _MEMBERS:
+                    raise LabError(f"{tarball}: {member.name}: more than an inventory holds")
+                reader = archive.extractfile(member)
+                assert reader is not None
+                name = member.name[2:] if member.name.startswith("./") else member.name
+                files[name] = reader.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise LabError(f"{tarball}: not a whole tar.gz: {error}") from error
+    sums = files.get("SHA256SUMS")
+    if sums is None:
+        raise LabError(f"{tarball}: no SHA256SUMS")
+    listed = {}
+    for line in sums.decode().splitlines():
+        digest, _, name = line.partition(" ")
+        listed[name.lstrip(" *")] = digest
+    for name, data in files.items():
+        if name != "SHA256SUMS" and listed.get(name) != hashlib.sha256(data).hexdigest():
+            raise LabError(f"{tarball}: {name} is not what SHA256SUMS says")
+    missing = sorted(set(listed) - set(files))
+    if missing:
+        raise LabError(f"{tarball}: listed but absent: {', '.join(missing[:5])}")
+    return Harvest(files, printed, tarball)

@@ -1,0 +1,28 @@
+"""Which NVRAM variables does the firmware change by itself?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+from . import nvram
+from .nodes import KINDS, identity
+from .peer import spec_of
+from .report import Report
+from .season import season
+
+
+def run(folder: Path, accel: str, report: Report, boots: int = 3) -> List[str]:
+    """Boots firmware alone again and again; returns changes that FIRMWARE_ONLY does not cover."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = spec_of(KINDS["uefi"]._replace(disks=()), identity(0xF0, "control"), folder)
+    known = season([spec], folder, accel, 120.0)[spec.name]
+    report.line(f"first boot: the firmware made {len(known)} variables")
+    surprises: List[str] = []
+    for boot in range(2, boots + 2):
+        now = season([spec], folder, accel, 120.0)[spec.name]
+        for change in nvram.differences(known, now, ignore=frozenset()):
+            report.line(f"boot {boot}: {change}")
+        surprises += nvram.differences(known, now)
+        known = now
+    return surprises

@@ -1,0 +1,98 @@
+"""Which peers run at the same time, and what became of each?"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Optional
+
+from . import api as ladder
+from . import waiting
+from .errors import LabError
+from .master import Master
+from .peer import Peer
+from .watch import Watch
+
+
+class Crowd:
+    """Peers of one master, started in order, never more at once than the host's cores bear."""
+
+    def __init__(self, master: Master, peers: List[Peer], at_once: int) -> None:
+        self.master = master
+        self.watch = Watch(master, peers)
+        self._at_once = at_once
+        self._queue = list(peers)
+        self._peers: Dict[str, Peer] = {peer.name: peer for peer in peers}
+        self._done: Dict[str, bool] = {}
+
+    def __getitem__(self, name: str) -> Peer:
+        return self._peers[name]
+
+    @property
+    def peers(self) -> List[Peer]:
+        return list(self._peers.values())
+
+    def done(self, name: str) -> None:
+        """Says that a peer that stays on needs no more watching: the next one may start."""
+        self._done[name] = True
+
+    def pump(self) -> None:
+        """Starts the next peers while there is room."""
+        busy = [
+            p for p in self._peers.values() if p not in self._queue and p.name not in self._done and p.machine.running
+        ]
+        while self._queue and len(busy) < self._at_once:
+            peer = self._queue.pop(0)
+            peer.start()
+            busy.append(peer)
+
+    def wait(self, name: str, what: str, look: Callable[[Peer], Optional[bool]], seconds: float) -> None:
+        """Waits for something about one peer while the others go on. The clock of a queued peer does not run yet."""
+        peer = self._peers[name]
+        while peer in self._queue:
+            self._step(lambda: None if peer in self._queue else True, self.master.lab.seconds(600.0), f"a place for {name}")
+        self._step(lambda: look(peer), self.master.lab.seconds(seconds), f"{name} {what}")
+
+    def _step(self, look: Callable[[], Optional[bool]], seconds: float, what: str) -> None:
+        def ask() -> Optional[bool]:
+            self.master.must_run()
+            self.pump()
+            self.watch.poll()
+            return look()
+
+        waiting.until(ask, seconds, what)
+
+    def wait_stored(self, name: str, seconds: float = 240.0) -> None:
+        """Waits until the master says that a peer's upload is durable."""
+
+        def look(peer: Peer) -> Optional[bool]:
+            entry = self.watch.entries.get(name)
+            if ladder.reached(entry, "stored"):
+                return True
+            if not peer.machine.running:
+                raise LabError(f"{name} ended before its upload was stored:\n{peer.machine.console.tail()}")
+            return None
+
+        try:
+            self.wait(name, "stored", look, seconds)
+        except LabError as error:
+            entry = self.watch.entries.get(name)
+            at = "never seen by the master" if entry is None else f"at {entry.get('stage')}"
+            tail = self._peers[name].machine.console.tail() if self._peers[name].machine.started_at else ""
+            raise LabError(f"{error}; {at}; its last words:\n{tail}") from error
+
+    def wait_off(self, name: str, seconds: float = 60.0) -> None:
+        """Waits until a peer cut its own power, as its policy says."""
+        peer = self._peers[name]
+
+        def look(_: Peer) -> Optional[bool]:
+            return True if not peer.machine.running else None
+
+        try:
+            self.wait(name, "off", look, seconds)
+        except LabError as error:
+            raise LabError(f"{error}, though its policy says off; last words:\n{peer.machine.console.tail()}") from error
+        peer.must_be_off(10.0)
+
+    def end_all(self) -> None:
+        """Cuts the power of all that still run."""
+        for peer in self._peers.values():
+            peer.machine.kill()

@@ -1,0 +1,270 @@
+"""How is one guest described, started, watched and ended?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import List, Optional
+
+from . import firmware
+from .console import Console
+from .errors import LabError
+from .namespace import Namespace
+from .qmp import Event, Qmp, event_time
+
+BRIDGE = "lab0"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk of a guest. `bus` is virtio, sata, nvme or usb."""
+
+    path: Path
+    bus: str
+    serial: str
+    boot_index: Optional[int] = None
+    # "unsafe" skips host flushes (peers only read); the stick keeps the host's page cache semantics.
+    cache: str = "writeback"
+
+
+@dataclass(frozen=True)
+class Port:
+    """One network port of a guest, and the bridge its cable goes to."""
+
+    mac: str
+    model: str = "virtio-net-pci"
+    boot_index: Optional[int] = None
+    bridge: str = BRIDGE
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A guest as a person would order it."""
+
+    name: str
+    uuid: str
+    serial: str
+    firmware: str = "uefi"  # or "bios"
+    cpus: int = 2
+    memory_mib: int = 1024
+    bmc: bool = True
+    ports: List[Port] = field(default_factory=list)
+    disks: List[Disk] = field(default_factory=list)
+
+
+class Machine:
+    """A guest under QEMU. Ends with its block; its serial log and NVRAM stay in the work folder."""
+
+    def __init__(
+        self, spec: Spec, namespace: Namespace, folder: Path, accel: str = "tcg,thread=multi", purpose: str = "serial",
+    ) -> None:
+        self.spec = spec
+        self.folder = folder
+        self._namespace = namespace
+        self._accel = accel
+        self._purpose = purpose
+        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._qmp: Optional[Qmp] = None
+        self._console: Optional[Console] = None
+        self._taps: List[str] = []
+        self._boots = 0
+        self._changed = threading.Condition()
+        self.started_at = 0.0  # monotonic
+        self.started_wall = 0.0
+        self.shutdown: Optional[Event] = None
+        self.nvram = folder / f"{spec.name}.nvram.fd"
+        # Bytes on the wire of the first port during the last boot, known once the guest is off.
+        self.guest_sent = 0
+        self.guest_received = 0
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def prepare_nvram(self) -> None:
+        """Gives a UEFI guest a variable store of its own, once; later boots find what earlier ones wrote."""
+        if self.spec.firmware == "uefi" and not self.nvram.exists():
+            shutil.copyfile(firmware.uefi().variables, self.nvram)
+            self.nvram.chmod(0o600)
+
+    def start(self) -> None:
+        """Presses the power button: QEMU runs when this returns, the firmware has just begun."""
+        if self._process is not None:
+            raise LabError(f"{self.spec.name} already runs")
+        self.prepare_nvram()
+        self._taps = [self._namespace.add_tap(port.bridge) for port in self.spec.ports]
+        ours, theirs = socket.socketpair()
+        self._boots += 1
+        errors = self.folder / f"{self.spec.name}.qemu.log"
+        self.shutdown = None
+        self.started_at, self.started_wall = time.monotonic(), time.time()
+        with theirs, errors.open("ab") as log:
+            self._process = self._namespace.popen(
+                self._command(theirs.fileno()), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=log, pass_fds=[theirs.fileno()],
+            )
+        assert self._process.stdout is not None
+        boot = "" if self._boots == 1 else f".{self._boots}"
+        serial = self.folder / f"{self.spec.name}.{self._purpose}{boot}.log"
+        self._console = Console(self._process.stdout, serial, self.spec.name, self.started_at)
+        self._qmp = Qmp(ours, self.spec.name)
+        self._qmp.on_event = self._on_event
+        try:
+            self._qmp.start()
+        except LabError as error:
+            said = errors.read_text(errors="replace").strip()[-600:]
+            raise LabError(f"{self.spec.name}: QEMU did not start: {said or error}") from error
+
+    def _on_event(self, event: Event) -> None:
+        if event["event"] == "SHUTDOWN":
+            with self._changed:
+                self.shutdown = event
+                self._changed.notify_all()
+
+    def _command(self, control: int) -> List[str]:
+        spec = self.spec
+        argv = [
+            "qemu-system-x86_64", "-name", spec.name, "-machine", "q35", "-accel", self._accel, "-cpu", "max",
+            "-smp", str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
+            "-uuid", spec.uuid,
+            "-smbios", f"type=1,manufacturer=Recon Lab,product=Virtual Server,serial={spec.serial},uuid={spec.uuid}",
+            "-chardev", "stdio,id=serial0,signal=off", "-serial", "chardev:serial0",
+            "-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control",
+            "-object", "rng-random,filename=/dev/urandom,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
+        ]
+        if spec.firmware == "uefi":
+            code = firmware.uefi().code
+            argv += [
+                "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
+                "-drive", f"if=pflash,unit=1,format=raw,file={self.nvram}",
+            ]
+        for number, (port, tap) in enumerate(zip(spec.ports, self._taps)):
+            device = f"{port.model},netdev=net{number},mac={port.mac}"
+            if port.boot_index is not None:
+                device += f",bootindex={port.boot_index}"
+            if spec.firmware == "uefi":
+                # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do;
+                # with it, iPXE would answer instead.
+                device += ",romfile="
+            argv += ["-netdev", f"tap,id=net{number},ifname={tap},script=no,downscript=no", "-device", device]
+        if spec.bmc:
+            argv += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0,ioport=0xca2"]
+        for number, disk in enumerate(spec.disks):
+            argv += _disk_arguments(number, disk)
+        return argv
+
+    @property
+    def console(self) -> Console:
+        if self._console is None:
+            raise LabError(f"{self.spec.name} was never started")
+        return self._console
+
+    @property
+    def qmp(self) -> Qmp:
+        if self._qmp is None:
+            raise LabError(f"{self.spec.name} was never started")
+        return self._qmp
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise LabError(f"{self.spec.name} does not run")
+        return self._process.pid
+
+    def press_power_button(self) -> None:
+        self.qmp.command("system_powerdown")
+
+    def type(self, text: str) -> None:
+        """Types on the serial line."""
+        if self._process is None or self._process.stdin is None:
+            raise LabError(f"{self.spec.name} does not run")
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
+    def wait_off(self, deadline: float) -> bool:
+        """Waits until the guest is off and QEMU gone; False at the deadline."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return False
+        self._release()
+        return True
+
+    @property
+    def off_reason(self) -> Optional[str]:
+        """`guest-shutdown` when the guest cut its own power, by ACPI or through the BMC; None while it is on."""
+        return None if self.shutdown is None else str(self.shutdown["data"].get("reason"))
+
+    @property
+    def off_after(self) -> Optional[float]:
+        """Seconds from power-on to power-off."""
+        return None if self.shutdown is None else event_time(self.shutdown) - self.started_wall
+
+    def kill(self) -> None:
+        """Cuts the power: the process is killed, nothing is written any more."""
+        if self._process is not None and self._process.poll() is None:
+            try:
+                os.kill(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait(10)
+        self._release()
+
+    def _release(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if self._console is not None:
+            self._console.join(3.0)
+        if self._qmp is not None:
+            self._qmp.wait_closed(3.0)
+            self._qmp.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+        for number, tap in enumerate(self._taps):
+            received, sent = self._namespace.counters(tap)
+            if number == 0:
+                self.guest_sent, self.guest_received = received, sent
+            self._namespace.delete_link(tap)
+        self._taps = []
+
+
+def _disk_arguments(number: int, disk: Disk) -> List[str]:
+    drive = f"drive{number}"
+    argv = [
+        "-drive",
+        f"if=none,id={drive},file={disk.path},format=raw,cache={disk.cache},discard=unmap,detect-zeroes=off",
+    ]
+    boot = "" if disk.boot_index is None else f",bootindex={disk.boot_index}"
+    if disk.bus == "virtio":
+        device = f"virtio-blk-pci,drive={drive},serial={disk.serial}{boot}"
+    elif disk.bus == "sata":
+        # q35 has an AHCI controller with six ports of its own.
+        device = f"ide-hd,bus=ide.{number % 6},drive={drive},serial={disk.serial}{boot}"
+    elif disk.bus == "nvme":
+        device = f"nvme,drive={drive},serial={disk.serial}{boot}"
+    elif disk.bus == "usb":
+        argv += ["-device", f"qemu-xhci,id=xhci{number}"]
+        device = f"usb-storage,bus=xhci{number}.0,drive={drive},serial={disk.serial},removable=on{boot}"
+    else:
+        raise LabError(f"unknown disk bus {disk.bus!r}")
+    return argv + ["-device", device]

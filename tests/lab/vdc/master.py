@@ -1,0 +1,109 @@
+"""How is the master booted from its stick, asked, and stopped?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from . import disks, waiting
+from .api import Api, ApiError
+from .errors import LabError
+from .lab import Lab
+from .machine import BRIDGE, Disk, Machine, Port, Spec
+from .nodes import identity
+
+_DISKS = (("sata", "ext4"), ("virtio", "lvm"))
+
+
+class Master:
+    """The machine with the stick. It has disks of its own, which it must leave alone like everybody's."""
+
+    def __init__(
+        self, lab: Lab, stick: Path, name: str = "master", number: int = 1, firmware: str = "uefi",
+        bridges: Optional[List[str]] = None,
+    ) -> None:
+        who = identity(number, name)
+        self.lab = lab
+        self.stick = stick
+        self.who = who
+        self.api = Api(lab.namespace)
+        own = [
+            Disk(lab.folder / f"{name}.disk{at}.raw", bus, f"{who.serial}D{at}", cache="unsafe")
+            for at, (bus, _) in enumerate(_DISKS)
+        ]
+        # A second port has the same address with another last-but-one group.
+        ports = [
+            Port(who.mac.replace("52:54:00:1a:b0", f"52:54:00:1a:b{at}"), bridge=bridge)
+            for at, bridge in enumerate(bridges or [BRIDGE])
+        ]
+        self.spec = Spec(
+            name=name, uuid=who.uuid, serial=who.serial, firmware=firmware, cpus=2, memory_mib=2048, ports=ports,
+            disks=[*own, Disk(stick, "usb", "LABSTICK", boot_index=0)],
+        )
+        self.machine = Machine(self.spec, lab.namespace, lab.folder, lab.options.accel)
+        self._own = own
+        self._before: Dict[Path, str] = {}
+        self.ready_after: Optional[float] = None
+
+    def __enter__(self) -> "Master":
+        for number, (disk, (_, content)) in enumerate(zip(self._own, _DISKS)):
+            if not disk.path.exists():
+                disks.make(content, disk.path, seed=1000 + number)
+            self._before[disk.path] = disks.sha256(disk.path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.machine.kill()
+
+    def boot(self, seconds: float = 240.0, mode: str = "serve") -> Dict[str, Any]:
+        """Powers on and waits until one link is in the mode that is asked for; returns the status."""
+        self.machine.start()
+        self.lab.report.line(f"{self.spec.name}: power on from the stick ({self.spec.firmware})")
+        last: List[str] = ["its API did not answer yet"]
+
+        def look() -> Optional[Dict[str, Any]]:
+            self.must_run()
+            try:
+                status = self.api.status(timeout=1.0)
+            except ApiError as error:
+                last[0] = str(error)
+                return None
+            modes = [str(link.get("mode")) for link in status.get("links", [])]
+            last[0] = f"links are {', '.join(modes) or 'none'}"
+            return status if mode in modes and "probing" not in modes else None
+
+        try:
+            status = waiting.until(look, self.lab.seconds(seconds), f"{self.spec.name} ready")
+        except LabError as error:
+            raise LabError(f"{error}; {last[0]}; its last words:\n{self.machine.console.tail()}") from error
+        self.ready_after = time.monotonic() - self.machine.started_at
+        self.lab.report.line(f"{self.spec.name}: ready, {self.ready_after:.1f} s after power on")
+        return status
+
+    def must_run(self) -> None:
+        """A master that ended by itself fails the run at once instead of at a deadline."""
+        if not self.machine.running:
+            raise LabError(f"{self.spec.name} ended; its last words:\n{self.machine.console.tail()}")
+
+    def shut_down(self, seconds: float = 90.0) -> float:
+        """Presses the power button and waits for the end; returns how long that took."""
+        begun = time.monotonic()
+        self.machine.press_power_button()
+        if not self.machine.wait_off(begun + self.lab.seconds(seconds)):
+            raise LabError(f"{self.spec.name} ignores its power button; its last words:\n{self.machine.console.tail()}")
+        took = time.monotonic() - begun
+        self.lab.report.line(f"{self.spec.name}: off by its power button in {took:.1f} s")
+        return took
+
+    def cut_power(self) -> None:
+        """Kills the guest's process: nothing is flushed, nothing is unmounted."""
+        self.machine.kill()
+        self.lab.report.line(f"{self.spec.name}: power cut")
+
+    def harm(self) -> List[str]:
+        return [f"{self.spec.name}: {p.name} changed" for p, d in self._before.items() if disks.sha256(p) != d]
+
+    def remove_disks(self) -> None:
+        for disk in self._own:
+            disk.path.unlink(missing_ok=True)

@@ -1,0 +1,196 @@
+"""How do guests and helpers reach each other, and nobody else?
+
+A run owns one network namespace. Its name carries the process id and start time of the harness, so a later run
+recognises the namespace of a harness that was killed, without pid files, and ends exactly the processes inside it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import IO, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
+
+from . import tools
+from .errors import LabError, Timeout
+
+PREFIX = "recon-lab-"
+_RUN = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+_T = TypeVar("_T")
+_Stream = Union[None, int, IO[bytes]]
+
+
+def start_ticks(pid: int) -> Optional[int]:
+    """Start time of a process in clock ticks since boot: with the pid it names a process for good."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is the program's name and may hold spaces and parentheses; count from the last one.
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def _pids_in(name: str) -> List[int]:
+    text = tools.run(["ip", "netns", "pids", name])
+    return [int(word) for word in text.split() if int(word) != os.getpid()]
+
+
+def _end_all(name: str, grace: float) -> None:
+    """Ends every process inside the namespace: first politely, after the grace period for good."""
+    for sig, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+        for pid in _pids_in(name):
+            try:
+                os.kill(pid, sig)
+            except ProcessLookupError:
+                pass
+        deadline = time.monotonic() + wait
+        while time.monotonic() < deadline:
+            if not [p for p in _pids_in(name) if not _is_zombie(p)]:
+                return
+            time.sleep(0.05)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    return stat[stat.rindex(b")") + 2 :].split()[0] == b"Z"
+
+
+def remove_stale() -> List[str]:
+    """Removes what killed harnesses left behind; returns the names removed."""
+    removed = []
+    for entry in sorted(_RUN.glob(PREFIX + "*")) if _RUN.is_dir() else []:
+        words = entry.name[len(PREFIX) :].split("-")
+        if len(words) < 2 or not (words[0].isdigit() and words[1].isdigit()):
+            continue
+        if start_ticks(int(words[0])) == int(words[1]):
+            continue  # its harness lives
+        _end_all(entry.name, grace=0.5)
+        tools.run(["ip", "netns", "del", entry.name])
+        removed.append(entry.name)
+    return removed
+
+
+class Namespace:
+    """A network namespace with one bridge; gone, with all processes inside, when the block ends."""
+
+    def __init__(self, label: str = "0") -> None:
+        self.name = f"{PREFIX}{os.getpid()}-{start_ticks(os.getpid())}-{label}"
+        self._taps = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Namespace":
+        tools.run(["ip", "netns", "add", self.name])
+        try:
+            self.ip("link", "set", "lo", "up")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if (_RUN / self.name).exists():
+            _end_all(self.name, grace=2.0)
+            tools.run(["ip", "netns", "del", self.name])
+
+    def ip(self, *args: str) -> str:
+        """Runs `ip` inside."""
+        return tools.run(["ip", "-n", self.name, *args])
+
+    def add_bridge(self, name: str) -> None:
+        """A bridge that forwards at once: a forwarding delay would eat the first DISCOVERs."""
+        self.ip("link", "add", name, "type", "bridge", "forward_delay", "0", "stp_state", "0", "mcast_snooping", "0")
+        # No IPv6 chatter from the host's own end: captures and probes shall see guests only.
+        self.popen(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"]).wait(10)
+        self.ip("link", "set", name, "up")
+
+    def add_tap(self, bridge: str) -> str:
+        """A tap on the bridge, for one guest port."""
+        with self._lock:
+            name = f"tap{self._taps}"
+            self._taps += 1
+        self.ip("tuntap", "add", name, "mode", "tap")
+        self.popen(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"]).wait(10)
+        self.ip("link", "set", name, "master", bridge, "up")
+        return name
+
+    def delete_link(self, name: str) -> None:
+        self.ip("link", "del", name)
+
+    def counters(self, link: str) -> Tuple[int, int]:
+        """(received, sent) bytes of a link as the host sees them: for a tap, received is what the guest sent."""
+        fields = self.ip("-s", "link", "show", link).split("RX:")[1]
+        rows = fields.splitlines()
+        return int(rows[1].split()[0]), int(rows[3].split()[0])
+
+    def argv(self, argv: Sequence[str]) -> List[str]:
+        """The command line that runs a program inside. `ip netns exec` becomes the program, so the pid stays."""
+        program = argv[0] if "/" in argv[0] else tools.path_of(argv[0])
+        return [tools.path_of("ip"), "netns", "exec", self.name, program, *argv[1:]]
+
+    def popen(
+        self, argv: Sequence[str], stdin: _Stream = subprocess.DEVNULL, stdout: _Stream = subprocess.DEVNULL,
+        stderr: _Stream = subprocess.DEVNULL, pass_fds: Sequence[int] = (), env: Optional[Dict[str, str]] = None,
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a program inside, in a session of its own so that Ctrl-C reaches the harness only."""
+        return subprocess.Popen(
+            self.argv(argv), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=tuple(pass_fds),
+            start_new_session=True, env=env,
+        )
+
+    def run(self, argv: Sequence[str], timeout: float = 30.0) -> "subprocess.CompletedProcess[bytes]":
+        """Runs a program inside to its end; the caller judges the exit code."""
+        try:
+            return subprocess.run(
+                self.argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                timeout=timeout, check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise Timeout(f"{' '.join(argv)}: not done after {timeout:.0f} s") from late
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Calls a function with this namespace as its network, in a thread that ends afterwards.
+
+        `setns` moves only the calling thread, and a socket stays in the namespace it was made in: so the
+        harness makes sockets here and uses them from anywhere. (`os.setns` needs Python 3.12, hence ctypes.)
+        """
+        result: List[_T] = []
+        failure: List[BaseException] = []
+
+        def inside() -> None:
+            try:
+                handle = os.open(_RUN / self.name, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    libc = ctypes.CDLL(None, use_errno=True)
+                    if libc.setns(handle, _CLONE_NEWNET) != 0:
+                        code = ctypes.get_errno()
+                        raise OSError(code, os.strerror(code), self.name)
+                finally:
+                    os.close(handle)
+                result.append(function())
+            except BaseException as error:  # handed to the caller below
+                failure.append(error)
+
+        thread = threading.Thread(target=inside, name="netns", daemon=True)
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0]
+        if not result:
+            raise LabError(f"nothing came back from namespace {self.name}")
+        return result[0]
+
+    def connect(self, address: str, port: int, timeout: float) -> socket.socket:
+        """A TCP connection made inside."""
+        return self.call(lambda: socket.create_connection((address, port), timeout))

@@ -1,0 +1,42 @@
+"""Which machines stand in the virtual data center?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Tuple
+
+
+class Kind(NamedTuple):
+    """A type of peer: its firmware, port, disks, and how it boots."""
+
+    firmware: str
+    nic: str
+    disks: Tuple[Tuple[str, str], ...]  # (bus, content)
+    memory_mib: int = 1024
+    liveboot: bool = False
+    bmc: bool = True
+
+
+# Buses, contents and ports differ on purpose, so that one round meets every driver and every temptation.
+KINDS = {
+    "uefi": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"), ("nvme", "lvm"))),
+    "bios": Kind("bios", "e1000", (("sata", "raid"), ("sata", "random"))),
+    # The live image is loaded into memory and unpacked beside it.
+    "liveboot": Kind("uefi", "virtio-net-pci", (("nvme", "ext4"), ("virtio", "raid")), memory_mib=3072, liveboot=True),
+    "nobmc": Kind("uefi", "virtio-net-pci", (("sata", "lvm"),), bmc=False),
+}
+
+
+class Identity(NamedTuple):
+    """What tells one machine from another."""
+
+    name: str
+    mac: str
+    uuid: str
+    serial: str
+
+
+def identity(number: int, name: str) -> Identity:
+    """The same number is the same machine in every run: logs and captures can be compared."""
+    return Identity(
+        name, f"52:54:00:1a:b0:{number:02x}", f"1ab00000-0000-4000-8000-{number:012x}", f"LAB{number:04d}"
+    )

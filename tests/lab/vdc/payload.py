@@ -1,0 +1,37 @@
+"""What does the operator put on the stick before going to the data center?"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Dict, List
+
+_POST_SH = """#!/bin/sh
+# A site's own work on each peer: says something, leaves a result, and fails where the laboratory wants it to fail.
+serial=$(cat /sys/class/dmi/id/product_serial)
+echo "post script runs on $serial"
+mkdir -p "${RECON_RESULT:-result}"
+echo "answer of $serial" > "${RECON_RESULT:-result}/answer.txt"
+case "$serial" in
+FAILING) echo "this one fails on purpose" >&2; exit 3 ;;
+esac
+"""
+
+
+def post_tgz(failing: List[str]) -> bytes:
+    """A post.tgz whose script fails with exit code 3 on the machines with these serial numbers."""
+    text = _POST_SH.replace("FAILING", "|".join(failing) or "-").encode()
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("post.sh")
+        entry.size, entry.mode = len(text), 0o755
+        archive.addfile(entry, io.BytesIO(text))
+    return target.getvalue()
+
+
+def recon_toml(site: str, nodes: Dict[str, Dict[str, str]]) -> bytes:
+    """Settings with one [[node]] for each MAC."""
+    lines = [f'site = "{site}"', ""]
+    for mac, values in sorted(nodes.items()):
+        lines += ["[[node]]", f'mac = "{mac}"', *(f'{key} = "{value}"' for key, value in sorted(values.items())), ""]
+    return "\n".join(lines).encode()

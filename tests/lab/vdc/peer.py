@@ -1,0 +1,92 @@
+"""What is one peer asked to do, and did it leave itself unharmed?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from . import disks, nvram
+from .api import Api
+from .errors import LabError
+from .lab import Lab
+from .machine import Disk, Machine, Port, Spec
+from .nodes import KINDS, Identity, Kind
+
+
+def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2) -> Spec:
+    """The guest of a kind of peer. It boots from the network first, as the operator would set it."""
+    return Spec(
+        name=who.name, uuid=who.uuid, serial=who.serial, firmware=kind.firmware, cpus=cpus, memory_mib=kind.memory_mib,
+        bmc=kind.bmc, ports=[Port(who.mac, kind.nic, boot_index=0)],
+        disks=[
+            # The peer's disks are only read; host flushes would only cost time.
+            Disk(folder / f"{who.name}.disk{number}.raw", bus, f"{who.serial}D{number}", cache="unsafe")
+            for number, (bus, _) in enumerate(kind.disks)
+        ],
+    )
+
+
+class Peer:
+    """One peer: its guest, its disks and what is expected of it."""
+
+    def __init__(self, lab: Lab, kind: str, who: Identity) -> None:
+        self.kind = KINDS[kind]
+        self.who = who
+        self.lab = lab
+        self.spec = spec_of(self.kind, who, lab.folder)
+        self.machine = Machine(self.spec, lab.namespace, lab.folder, lab.options.accel)
+        self._before: Dict[Path, str] = {}
+        self.variables: Optional[Dict[nvram.Key, nvram.Variable]] = None
+        self.stored_at: Optional[float] = None  # wall clock, when the harness first read it
+
+    @property
+    def name(self) -> str:
+        return self.who.name
+
+    def prepare(self) -> None:
+        """Makes the disks and takes their hashes; keeps NVRAM as it is."""
+        for number, (disk, (_, content)) in enumerate(zip(self.spec.disks, self.kind.disks)):
+            if not disk.path.exists():
+                disks.make(content, disk.path, seed=int(self.who.uuid[-4:], 16) * 16 + number)
+            self._before[disk.path] = disks.sha256(disk.path)
+        if self.spec.firmware == "uefi" and self.machine.nvram.exists():
+            self.variables = nvram.read(self.machine.nvram)
+
+    def start(self) -> None:
+        if not self._before:
+            self.prepare()
+        self.machine.start()
+        self.lab.report.line(f"{self.name}: power on ({self.spec.firmware}, {self.kind.nic})")
+
+    def entry(self, api: Api) -> Optional[Dict[str, Any]]:
+        """What the master says of it."""
+        return api.node(self.who.uuid, self.who.mac)
+
+    def harm(self) -> List[str]:
+        """Everything about its disks and NVRAM that is not as before. The guest must be off."""
+        if self.machine.running:
+            raise LabError(f"{self.name} still runs")
+        said = [
+            f"{self.name}: {path.name} changed" for path, digest in self._before.items() if disks.sha256(path) != digest
+        ]
+        if self.variables is not None:
+            changed = nvram.differences(self.variables, nvram.read(self.machine.nvram))
+            said += [f"{self.name}: NVRAM: {change}" for change in changed]
+        return said
+
+    def must_be_off(self, seconds: float) -> None:
+        """Waits until the guest cut its own power."""
+        if not self.machine.wait_off(time.monotonic() + seconds):
+            raise LabError(
+                f"{self.name} is still on {seconds:.0f} s after its upload was stored; its last words:\n"
+                + self.machine.console.tail()
+            )
+        if self.machine.off_reason != "guest-shutdown":
+            raise LabError(f"{self.name} ended by {self.machine.off_reason}, not by switching itself off")
+        after = self.machine.off_after
+        self.lab.report.line(f"{self.name}: off, {after or 0.0:.1f} s after power on")
+
+    def remove_disks(self) -> None:
+        for disk in self.spec.disks:
+            disk.path.unlink(missing_ok=True)

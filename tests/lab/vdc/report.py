@@ -1,0 +1,55 @@
+"""How does a run talk to the person who watches it?"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import List, Sequence
+
+
+class Report:
+    """Lines with the time since the run began; safe to call from any thread."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+        self.verbose = verbose
+
+    def line(self, text: str) -> None:
+        with self._lock:
+            print(f"[{time.monotonic() - self._start:7.1f}] {text}", flush=True)
+
+    def detail(self, text: str) -> None:
+        """Only for those who asked for more."""
+        if self.verbose:
+            self.line(text)
+
+    def plain(self, text: str = "") -> None:
+        """A line without a time: results, tables."""
+        with self._lock:
+            print(text, flush=True)
+
+    def error(self, text: str) -> None:
+        with self._lock:
+            print(text, file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """Columns as wide as they need to be; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines: List[str] = []
+    for row in rows:
+        lines.append(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    return "\n".join(lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The same as a Markdown table."""
+    head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest])
+
+
+def size(count: float) -> str:
+    """Bytes for people, in decimal units as network figures are given."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

@@ -1,0 +1,145 @@
+"""Does a stick that nobody prepared survive what happens to power?
+
+The stick is fresh, the master a BIOS machine: it makes the data partition, takes two uploads and loses its power while
+a third peer is on its way; it boots again, and that peer finishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from typing import Any, Dict, List, Optional, Sequence, Set
+
+from . import collect, gpt, stick
+from .crowd import Crowd
+from .errors import LabError
+from .lab import Lab
+from .master import Master
+from .nodes import KINDS, identity
+from .peer import Peer, spec_of
+from .season import season
+from .suite import Scenario, expect
+
+_NUMBERS = {"early-1": 0x20, "early-2": 0x21, "late": 0x22}
+_KINDS = {"early-1": "uefi", "early-2": "bios", "late": "uefi"}
+_KERNEL_RUNS = re.compile(r"Linux version ")
+
+
+class Outage:
+    """A fresh stick, its master, and peers that meet a power cut."""
+
+    def __init__(self, lab: Lab, _: Sequence[str]) -> None:
+        self.lab = lab
+        self._stack = contextlib.ExitStack()
+        self.first_status: Dict[str, Any] = {}
+        self.acknowledged: Set[str] = set()
+        self._seasoned = False
+
+    def __enter__(self) -> "Outage":
+        try:
+            self._set_up()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _set_up(self) -> None:
+        lab = self.lab
+        who = {name: identity(number, name) for name, number in _NUMBERS.items()}
+        season([spec_of(KINDS[_KINDS[n]], w, lab.folder) for n, w in who.items()], lab.folder, lab.options.accel, lab.seconds(90))
+        self.stick = stick.make(lab.options.iso, lab.folder / "outage-stick.raw")
+        self.master = self._stack.enter_context(Master(lab, self.stick, name="outage-master", number=2, firmware="bios"))
+        self.first_status = self.master.boot()
+        peers = {name: Peer(lab, _KINDS[name], w) for name, w in who.items()}
+        self.early = Crowd(self.master, [peers["early-1"], peers["early-2"]], at_once=2)
+        self.late = Crowd(self.master, [peers["late"]], at_once=1)
+        self._stack.callback(self.late.end_all)
+        self._stack.callback(self.early.end_all)
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def peers(self) -> List[Peer]:
+        return self.early.peers + self.late.peers
+
+    def collect_copy(self, name: str) -> collect.Harvest:
+        """Collects from a copy: what `recon collect` does must not be what the next boot finds."""
+        copy = self.lab.folder / f"{name}.raw"
+        shutil.copyfile(self.stick, copy)
+        try:
+            return collect.collect(self.lab.options.recon, copy, self.lab.folder / f"{name}.tar.gz")
+        finally:
+            copy.unlink()
+
+
+def fresh_stick(outage: Outage) -> None:
+    storage = outage.first_status["storage"]
+    expect(storage["durable"], f"uploads are not durable: {storage.get('problem')}")
+    part = gpt.find(outage.stick, stick.LABEL)
+    expect(part is not None, f"no {stick.LABEL} on the stick: {gpt.partitions(outage.stick)}")
+    assert part is not None
+    expect(part.kind == gpt.BASIC_DATA, f"type of {stick.LABEL} is {part.kind}")
+    expect(part.size > 500 << 20, f"{stick.LABEL} takes only {part.size >> 20} MiB of the free GiB")
+
+
+def power_cut(outage: Outage) -> None:
+    for peer in outage.early.peers:
+        outage.early.wait_stored(peer.name)
+    for peer in outage.early.peers:
+        outage.early.wait_off(peer.name)
+    outage.late.pump()
+    late = outage.late["late"]
+
+    def kernel_runs(_: Peer) -> Optional[bool]:
+        if not late.machine.running:
+            raise LabError(f"{late.name} ended early:\n{late.machine.console.tail()}")
+        return True if late.machine.console.find(_KERNEL_RUNS) else None
+
+    outage.late.wait("late", "runs its kernel", kernel_runs, 120.0)
+    outage.master.cut_power()
+    outage.acknowledged = {peer.who.uuid for peer in outage.early.peers}
+    harvest = outage.collect_copy("after-power-cut")
+    expect(
+        harvest.nodes == outage.acknowledged,
+        f"acknowledged: {sorted(outage.acknowledged)}; on the stick: {sorted(harvest.nodes)}",
+    )
+
+
+def waiting_peer(outage: Outage) -> None:
+    if outage.master.machine.running:
+        raise LabError("the master was not cut off before: power-cut has to run first")
+    expect(outage.late["late"].machine.running, "no peer is waiting for the master")
+    outage.master.boot()
+    outage.late.wait_stored("late", 300.0)
+    outage.late.wait_off("late")
+
+
+def second_boot(outage: Outage) -> None:
+    outage.master.shut_down()
+    harvest = outage.collect_copy("after-second-boot")
+    wanted = {peer.who.uuid for peer in outage.peers}
+    expect(harvest.nodes == wanted, f"wanted {sorted(wanted)}; on the stick: {sorted(harvest.nodes)}")
+    names = [p.name for p in gpt.partitions(outage.stick)]
+    expect(names.count(stick.LABEL) == 1, f"partitions after two boots: {names}")
+
+
+def unharmed(outage: Outage) -> None:
+    outage.master.machine.kill()
+    outage.late.end_all()
+    outage.early.end_all()
+    said = outage.master.harm()
+    for peer in outage.peers:
+        said += peer.harm()
+    expect(not said, "; ".join(said))
+
+
+_ALL = ("early", "late")
+SCENARIOS: List[Scenario[Outage]] = [
+    Scenario("fresh-stick", "first boot (BIOS) makes RECON-DATA in the free space", fresh_stick),
+    Scenario("power-cut", "master killed after two acknowledged uploads: exactly those, whole", power_cut, _ALL),
+    Scenario("waiting-peer", "master boots again: the peer that waited finishes", waiting_peer, _ALL),
+    Scenario("second-boot", "second boot keeps the data of the first", second_boot, _ALL),
+    Scenario("outage-unharmed", "disks and NVRAM are as before, also across the outage", unharmed, _ALL),
+]

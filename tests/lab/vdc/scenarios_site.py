@@ -1,0 +1,262 @@
+"""Does a prepared stick serve a whole site: every firmware, every policy, beside a foreign DHCP server?
+
+One master serves all of it: its first port is on the peers' wire, its second on a wire where another DHCP server lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from . import collect, dhcp, foreign, gpt, payload, stick, tools, waiting
+from .capture import Capture
+from .crowd import Crowd
+from .errors import LabError
+from .lab import Lab
+from .machine import BRIDGE
+from .master import Master
+from .nodes import KINDS, identity
+from .peer import Peer, spec_of
+from .season import season
+from .suite import Scenario, expect
+
+OTHER = "lab1"
+_NUMBERS = {"uefi": 0x10, "bios": 0x11, "liveboot": 0x12, "nobmc": 0x13}
+_FAILING = "bios"
+BY_HAND = re.compile(r"stored, no BMC: power off by hand")
+_DISCOVER = Path(__file__).resolve().parents[2] / "fixtures" / "packets" / "ovmf-efi-discover.bin"
+
+
+class Site:
+    """A master on a prepared stick, the foreign server, and the peers that the chosen scenarios need."""
+
+    def __init__(self, lab: Lab, kinds: Sequence[str]) -> None:
+        self.lab = lab
+        self._kinds = list(kinds)
+        self._stack = contextlib.ExitStack()
+        self.status: Dict[str, Any] = {}
+        self.harvest: Optional[collect.Harvest] = None
+
+    def __enter__(self) -> "Site":
+        try:
+            self._set_up()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _set_up(self) -> None:
+        lab = self.lab
+        machines = {kind: identity(_NUMBERS[kind], kind) for kind in self._kinds}
+        seasoned = [spec_of(KINDS[kind], who, lab.folder) for kind, who in machines.items()]
+        lab.report.detail("firmware alone boots once, for the NVRAM comparison")
+        season(seasoned, lab.folder, lab.options.accel, lab.seconds(90))
+        nodes = {identity(_NUMBERS["liveboot"], "").mac: {"post-action": "liveboot", "poweroff": "acpi"}}
+        self.stick = stick.make(lab.options.iso, lab.folder / "site-stick.raw")
+        stick.add_data_partition(self.stick, {
+            "recon.toml": payload.recon_toml("Virtual Site", nodes),
+            "post.tgz": payload.post_tgz([identity(_NUMBERS[_FAILING], "").serial]),
+        })
+        self._image_hash = image_hash(self.stick)
+        lab.namespace.add_bridge(OTHER)
+        self._stack.enter_context(foreign.ForeignServer(lab.namespace, OTHER, lab.folder))
+        self.other_wire = self._stack.enter_context(Capture(lab.namespace, OTHER, lab.folder / "other-wire.pcap"))
+        self.master = self._stack.enter_context(Master(lab, self.stick, bridges=[BRIDGE, OTHER]))
+        self.status = self.master.boot()
+        self.crowd = Crowd(self.master, [Peer(lab, kind, who) for kind, who in machines.items()], at_once=2)
+        self._stack.callback(self.crowd.end_all)
+        self.crowd.pump()
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def node(self, kind: str) -> str:
+        return self.crowd[kind].who.uuid
+
+    def brought_home(self) -> collect.Harvest:
+        """The stick's content after a clean end of the master; ends it once."""
+        if self.harvest is None:
+            if self.master.machine.running:
+                self.master.shut_down()
+            self.harvest = collect.collect(
+                self.lab.options.recon, self.stick, self.lab.folder / "site-inventory.tar.gz"
+            )
+        return self.harvest
+
+    @property
+    def image_unchanged(self) -> bool:
+        return image_hash(self.stick) == self._image_hash
+
+
+def image_hash(path: Path) -> str:
+    """Hash of the boot image's own partitions on a stick: everything but partition tables and the data partition."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for part in sorted(gpt.partitions(path), key=lambda p: p.first):
+            if part.name == stick.LABEL:
+                continue
+            file.seek(part.offset)
+            left = part.size
+            while left > 0:
+                block = file.read(min(left, 1 << 22))
+                if not block:
+                    break
+                left -= len(block)
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _inventory_knows(site: Site, kind: str) -> None:
+    """The inventory names the machine and every disk, whatever its exact form."""
+    peer = site.crowd[kind]
+    text = json.dumps(site.brought_home().inventory(peer.who.uuid))
+    for word in (peer.who.serial, peer.who.mac, *(disk.serial for disk in peer.spec.disks)):
+        expect(word in text, f"inventory of {kind} does not mention {word}")
+
+
+def _stored_and_off(site: Site, kind: str, seconds: float = 240.0) -> None:
+    site.crowd.wait_stored(kind, seconds)
+    site.crowd.wait_off(kind)
+
+
+def uefi_peer(site: Site) -> None:
+    _stored_and_off(site, "uefi")
+
+
+def bios_peer(site: Site) -> None:
+    _stored_and_off(site, "bios")
+
+
+def liveboot_peer(site: Site) -> None:
+    _stored_and_off(site, "liveboot", 420.0)
+    entry = site.crowd.watch.entries["liveboot"]
+    sent, image = int(entry["bytes_sent"]), site.lab.options.iso.stat().st_size
+    expect(sent >= image, f"liveboot fetched {sent} bytes, less than the image of {image}")
+
+
+def nobmc_peer(site: Site) -> None:
+    site.crowd.wait_stored("nobmc")
+    machine = site.crowd["nobmc"].machine
+
+    def look(_: Peer) -> Optional[bool]:
+        expect(machine.running, f"a peer without BMC switched itself off ({machine.off_reason})")
+        return True if machine.console.find(BY_HAND) else None
+
+    try:
+        site.crowd.wait("nobmc", "says that a person has to cut the power", look, 60.0)
+    except LabError as error:
+        raise LabError(f"{error}; its last words:\n{machine.console.tail()}") from error
+    state = machine.qmp.command("query-status")
+    expect(state.get("running"), f"the guest is {state.get('status')}")
+    site.crowd.done("nobmc")
+    machine.kill()
+
+
+def foreign_dhcp(site: Site) -> None:
+    link = next((x for x in site.status["links"] if x["mac"] == site.master.spec.ports[1].mac), None)
+    expect(link is not None, f"the API does not list the port on the other wire: {site.status['links']}")
+    assert link is not None
+    expect(link["mode"] == "silent", f"mode of that link is {link['mode']}: {link['reason']}")
+    expect(
+        any(server["address"] == foreign.ADDRESS for server in link["foreign"]),
+        f"the API does not name {foreign.ADDRESS}: {link['foreign']}",
+    )
+    shown = site.master.machine.console.find(re.compile(re.escape(foreign.ADDRESS)))
+    expect(shown is not None, f"the master's screen does not name {foreign.ADDRESS}")
+    _ask_for_boot(site)
+    own = site.master.spec.ports[1].mac
+    for datagram in site.other_wire.datagrams():
+        spoke = datagram.source_mac == own and datagram.source_port in (67, 4011)
+        expect(not spoke, f"the master answered a DHCP client on that link ({len(datagram.payload)} bytes)")
+
+
+def _ask_for_boot(site: Site) -> None:
+    """A network boot client asks on the other wire until the foreign server answers it."""
+    asked = bytearray(_DISCOVER.read_bytes())
+    asked[4:8] = b"\x77\x01\x02\x03"
+    asked[28:34] = bytes.fromhex("5254001ab0f0")
+
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, OTHER.encode() + b"\0")
+        made.bind(("0.0.0.0", 68))
+        return made
+
+    with contextlib.closing(site.lab.namespace.call(make)) as client:
+        last_sent = [0.0]
+
+        def look() -> Optional[bool]:
+            if time.monotonic() - last_sent[0] > 1.0:
+                client.sendto(bytes(asked), ("255.255.255.255", 67))
+                last_sent[0] = time.monotonic()
+            for datagram in site.other_wire.datagrams():
+                if datagram.source_port == 67 and datagram.source == foreign.ADDRESS:
+                    if dhcp.parse(datagram.payload).xid == 0x77010203:
+                        return True
+            return None
+
+        waiting.until(look, site.lab.seconds(15), "the foreign server's own offer on the wire")
+        # The client goes on asking, as firmware does; a master that only hesitated would answer one of these.
+        for _ in range(3):
+            client.sendto(bytes(asked), ("255.255.255.255", 67))
+            count = len(site.other_wire.datagrams())
+            waiting.until(
+                lambda: True if len(site.other_wire.datagrams()) >= count + 1 else None, site.lab.seconds(10), "an answer"
+            )
+
+
+def collected(site: Site) -> None:
+    harvest = site.brought_home()
+    wanted = {peer.who.uuid for peer in site.crowd.peers if peer.stored_at is not None}
+    expect(harvest.nodes == wanted, f"stored: {sorted(wanted)}; on the stick: {sorted(harvest.nodes)}")
+    for peer in site.crowd.peers:
+        _inventory_knows(site, peer.name)
+        expect(peer.who.serial in harvest.printed, f"the table does not show {peer.who.serial}:\n{harvest.printed}")
+    copy = stick.extract_data_partition(site.stick, site.lab.folder / "site-data.img")
+    tools.run(["fsck.exfat", "-n", str(copy)])
+    copy.unlink()
+    expect(site.image_unchanged, "the boot image on the stick was written to")
+
+
+def post_script(site: Site) -> None:
+    for kind in ("uefi", _FAILING):
+        peer = site.crowd[kind]
+        output = site.brought_home().file(peer.who.uuid, "post/output.txt").decode("utf-8", "replace")
+        expect(f"post script runs on {peer.who.serial}" in output, f"{kind}: output.txt holds {output[:200]!r}")
+        files = site.brought_home().under(peer.who.uuid, "post")
+        answers = [data for name, data in files.items() if name.endswith("answer.txt")]
+        expect(answers == [f"answer of {peer.who.serial}\n".encode()], f"{kind}: result files are {sorted(files)}")
+        status = json.loads(files["status.json"])
+        code = 3 if kind == _FAILING else 0
+        expect(code in status.values(), f"{kind}: status.json does not say exit code {code}: {status}")
+
+
+def unharmed(site: Site) -> None:
+    site.brought_home()
+    site.crowd.end_all()
+    said: List[str] = site.master.harm()
+    for peer in site.crowd.peers:
+        if peer.spec.firmware == "uefi":
+            expect(peer.variables is not None, f"{peer.name}: NVRAM was not read before")
+        said += peer.harm()
+    expect(not said, "; ".join(said))
+
+
+SCENARIOS: List[Scenario[Site]] = [
+    Scenario("uefi-peer", "UEFI peer is inventoried in its initrd, stored, off", uefi_peer, ["uefi"]),
+    Scenario("bios-peer", "BIOS peer likewise", bios_peer, ["bios"]),
+    Scenario("nobmc-peer", "peer without BMC is stored, says so and stays up", nobmc_peer, ["nobmc"]),
+    Scenario("foreign-dhcp", "beside a foreign DHCP server the master hands out nothing", foreign_dhcp),
+    Scenario("liveboot-peer", "peer with postaction=liveboot loads the image, is stored, off", liveboot_peer, ["liveboot"]),
+    Scenario("collect", "after the power button the stick is clean and has every node", collected, ["uefi", "bios"]),
+    Scenario("post-script", "post.tgz runs; output, result and failure are in the tarball", post_script, ["uefi", "bios"]),
+    Scenario("unharmed", "disks and NVRAM of master and peers are as before", unharmed, ["uefi", "bios"]),
+]

@@ -1,0 +1,71 @@
+"""How are scenarios chosen, run and counted?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Generic, List, Optional, Sequence, TypeVar
+
+from .errors import LabError
+from .report import Report
+
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Scenario(Generic[S]):
+    """One expectation. `needs` names the peers it is about, so that --only starts no others."""
+
+    name: str
+    about: str
+    check: Callable[[S], None]
+    needs: Sequence[str] = ()
+    long: bool = False
+
+
+@dataclass
+class Results:
+    """Counts, and the lines a person or CI reads."""
+
+    report: Report
+    logs: Path
+    passed: int = 0
+    failed: int = 0
+    failures: List[str] = field(default_factory=list)
+
+    def run(self, scenario: "Scenario[S]", stage: S) -> None:
+        begun = time.monotonic()
+        try:
+            scenario.check(stage)
+        except (LabError, AssertionError, OSError, KeyError, ValueError, TypeError) as error:
+            self.fail(scenario.name, str(error) or type(error).__name__)
+        else:
+            self.passed += 1
+            self.report.plain(f"ok {scenario.name} {time.monotonic() - begun:.1f}s")
+
+    def fail(self, name: str, why: str) -> None:
+        self.failed += 1
+        self.failures.append(name)
+        self.report.plain(f"FAILED {name}: {why} (see logs in {self.logs})")
+
+    def close(self) -> int:
+        """The closing line, which CI reads, and the exit code."""
+        self.report.plain(f"{self.passed} passed, {self.failed} failed")
+        return 0 if self.failed == 0 and self.passed > 0 else 1
+
+
+def expect(condition: object, why: str) -> None:
+    """Fails the scenario that calls it; works under `python -O` too."""
+    if not condition:
+        raise LabError(why)
+
+
+def chosen(
+    scenarios: "Sequence[Scenario[S]]", only: Optional[Sequence[str]], long: bool,
+) -> "List[Scenario[S]]":
+    """The scenarios a run is to make, in their order."""
+    if only:
+        return [s for s in scenarios if s.name in only]
+    return [s for s in scenarios if long or not s.long]

@@ -1,0 +1,76 @@
+"""Which programs does the host need, and are they there?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Sequence
+
+from .errors import LabError, MissingTool
+
+# Program -> where it comes from, in words that help on Debian and on openSUSE.
+PACKAGES: Dict[str, str] = {
+    "qemu-system-x86_64": "Debian qemu-system-x86, openSUSE qemu-x86",
+    "qemu-img": "qemu-utils / qemu-tools",
+    "ip": "iproute2",
+    "tcpdump": "tcpdump",
+    "dnsmasq": "dnsmasq-base / dnsmasq",
+    "sgdisk": "gdisk / gptfdisk",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.exfat": "exfatprogs",
+    "fsck.exfat": "exfatprogs",
+    "xorriso": "xorriso",
+    "dhclient": "isc-dhcp-client / dhcp-client",
+    "udhcpc": "udhcpc / busybox",
+    "tftp": "tftp-hpa / tftp",
+    "curl": "curl",
+    "dig": "dnsutils / bind-utils",
+}
+
+# Non-interactive shells of some distributions leave the sbin folders out.
+_EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def find(program: str) -> Optional[str]:
+    """Full path of a program, or None."""
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":" + _EXTRA_PATH)
+
+
+def path_of(program: str) -> str:
+    """Full path of a program that the run cannot do without."""
+    found = find(program)
+    if found is None:
+        raise MissingTool(f"missing tool: {program} (package {PACKAGES.get(program, program)})")
+    return found
+
+
+def require(programs: Iterable[str]) -> None:
+    """Names every missing program at once, so that a person installs them in one go."""
+    missing = [p for p in programs if find(p) is None]
+    if missing:
+        names = ", ".join(f"{p} (package {PACKAGES.get(p, p)})" for p in missing)
+        raise MissingTool(f"missing tool: {names}")
+
+
+def require_root() -> None:
+    """Network namespaces and taps need it; saying so beats a permission error from `ip`."""
+    if os.geteuid() != 0:
+        raise LabError("the laboratory makes a network namespace and taps: run it as root")
+
+
+def run(argv: Sequence[str], timeout: float = 120.0, cwd: Optional[Path] = None) -> str:
+    """Runs a helper to its end and returns what it printed; a failure carries the end of what it said."""
+    command: List[str] = [path_of(argv[0]), *argv[1:]]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            timeout=timeout, cwd=cwd, check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise LabError(f"{' '.join(argv)}: not done after {timeout:.0f} s") from late
+    text = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(argv)}: exit {done.returncode}: {text.strip()[-800:]}")
+    return text

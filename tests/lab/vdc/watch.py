@@ -1,0 +1,50 @@
+"""How far did each peer come, and when?"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Set, Tuple
+
+from . import api as ladder
+from .api import ApiError
+from .master import Master
+from .peer import Peer
+
+
+class Watch:
+    """Asks the master about its peers and prints each new stage once."""
+
+    def __init__(self, master: Master, peers: List[Peer]) -> None:
+        self.master = master
+        self.peers = peers
+        self._told: Set[Tuple[str, str]] = set()
+        self.entries: Dict[str, Dict[str, Any]] = {}
+
+    def poll(self) -> bool:
+        """Reads all entries once; False when the master does not answer."""
+        try:
+            nodes = self.master.api.nodes()
+        except ApiError:
+            return False
+        for peer in self.peers:
+            mine = [n for n in nodes if n.get("id") == peer.who.uuid] or [
+                n for n in nodes if peer.who.mac in n.get("macs", [])
+            ]
+            if mine:
+                self._take(peer, mine[0])
+        return True
+
+    def _take(self, peer: Peer, entry: Dict[str, Any]) -> None:
+        self.entries[peer.name] = entry
+        for stage, at in sorted(ladder.stage_seconds(entry).items(), key=lambda item: ladder.rank(item[0])):
+            self._tell(peer, stage, f"{stage} (master's clock {at:.1f} s)")
+        for word in ("message", "failure"):
+            if entry.get(word):
+                self._tell(peer, f"{word}: {entry[word]}", f"{word}: {entry[word]}")
+        if peer.stored_at is None and ladder.reached(entry, "stored"):
+            peer.stored_at = time.time()
+
+    def _tell(self, peer: Peer, key: str, text: str) -> None:
+        if (peer.name, key) not in self._told:
+            self._told.add((peer.name, key))
+            self.master.lab.report.line(f"{peer.name}: {text}")

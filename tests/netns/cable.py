@@ -1,0 +1,137 @@
+"""Where do master and clients of ring 2 stand: two namespaces, one cable, a medium, loaders, a data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import rawclient  # noqa: F401  (its import makes `vdc` reachable)
+from vdc import tools, waiting
+from vdc.api import Api, ApiError
+from vdc.errors import LabError
+from vdc.namespace import Namespace
+
+SERVER = "192.168.219.1"
+SERVER_LINK, CLIENT_LINK = "veth0", "veth1"
+CLIENT_MAC = "52:54:00:2b:00:01"
+TOOLS = ("ip", "dhclient", "udhcpc", "tftp", "curl", "dig", "xorriso")
+# Sizes of the real files, so that transfers take as many packets.
+_LOADERS = {"undionly.kpxe": 108847, "snponly.efi": 284672, "ipxe.efi": 997376}
+
+
+class Site:
+    """The cable and everything on it; gone when the block ends."""
+
+    def __init__(self, recon: Path, folder: Path) -> None:
+        self.recon = recon
+        self.folder = folder
+        self.data = folder / "data"
+        self.loaders = folder / "loaders"
+        self.medium = folder / "medium"
+        self.iso = folder / "medium.iso"
+        self._stack = contextlib.ExitStack()
+        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._starts = 0
+        self.address = ""  # what dhclient got and the client port then has
+
+    def __enter__(self) -> "Site":
+        try:
+            self._files()
+            self.server = self._stack.enter_context(Namespace("server"))
+            self.client = self._stack.enter_context(Namespace("client"))
+            self.server.ip("link", "add", SERVER_LINK, "type", "veth", "peer", "name", CLIENT_LINK, "netns", self.client.name)
+            self.client.ip("link", "set", CLIENT_LINK, "address", CLIENT_MAC)
+            self.client.ip("link", "set", CLIENT_LINK, "up")
+            self.server.ip("link", "set", SERVER_LINK, "up")
+            self.api = Api(self.client, SERVER)
+            self.inside = Api(self.server, SERVER)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._stack.close()
+
+    def _files(self) -> None:
+        """A folder laid out like the live image, an image made of it, and loaders."""
+        for path in (self.data, self.loaders, self.medium / "boot/x86_64/loader", self.medium / "LiveOS"):
+            path.mkdir(parents=True, exist_ok=True)
+        (self.medium / "boot/x86_64/loader/linux").write_bytes(os.urandom(1 << 20))
+        (self.medium / "boot/x86_64/loader/initrd").write_bytes(os.urandom(3 << 20))
+        (self.medium / "LiveOS/squashfs.img").write_bytes(os.urandom(5 << 20))
+        for name, size in _LOADERS.items():
+            (self.loaders / name).write_bytes(os.urandom(size))
+        tools.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium)])
+
+    def start(self, medium: Path) -> Dict[str, Any]:
+        """Starts the master and waits until its API serves the link."""
+        self._starts += 1
+        self.log = self.folder / f"master.{self._starts}.log"
+        with self.log.open("wb") as log:
+            self._process = self.server.popen(
+                [str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24", "--data", str(self.data),
+                 "--medium", str(medium), "--loaders", str(self.loaders)],
+                stdout=log, stderr=log,
+            )
+        process = self._process
+
+        def look() -> Optional[Dict[str, Any]]:
+            if process.poll() is not None:
+                raise LabError(f"recon master ended with {process.returncode}:\n{self.said()}")
+            with contextlib.suppress(ApiError):
+                status = self.inside.status(timeout=1.0)
+                if any(link.get("mode") == "serve" for link in status.get("links", [])):
+                    return status
+            return None
+
+        try:
+            return waiting.until(look, 20.0, "recon master serves", every=0.1)
+        except LabError as error:
+            raise LabError(f"{error}:\n{self.said()}") from error
+
+    def said(self) -> str:
+        """The end of the master's log."""
+        return self.log.read_text(errors="replace")[-1500:]
+
+    def stop(self, seconds: float = 15.0) -> "tuple[int, float]":
+        """SIGTERM; returns exit code and how long the end took."""
+        process = self._process
+        if process is None:
+            raise LabError("the master does not run")
+        begun = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired as late:
+            raise LabError(f"recon master still runs {seconds:.0f} s after SIGTERM:\n{self.said()}") from late
+        self._process = None
+        return code, time.monotonic() - begun
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+    def curl(self, *args: str, timeout: float = 30.0) -> "subprocess.CompletedProcess[bytes]":
+        return self.client.run(["curl", "-sS", "--max-time", "25", *args], timeout)
+
+    def url(self, path: str) -> str:
+        return f"http://{SERVER}{path}"
+
+    def dig(self, *args: str) -> str:
+        done = self.client.run(["dig", "+time=2", "+tries=2", f"@{SERVER}", *args])
+        if done.returncode != 0:
+            raise LabError(f"dig {' '.join(args)}: {done.stdout.decode()[-300:]}")
+        return done.stdout.decode()
+
+    def files_of(self, node: str) -> List[str]:
+        folder = self.data / "nodes" / node
+        return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []

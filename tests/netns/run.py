@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Ring 2: real clients against `recon master`, in two network namespaces joined by a cable.
+
+Needs root. Ends with the line `N passed, N failed`. Nothing is left behind but logs in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import List, Optional
+
+import rawclient  # noqa: F401  (its import makes `vdc` reachable)
+from cable import TOOLS, Site
+from checks import CHECKS
+from vdc import namespace, tools
+from vdc.errors import LabError
+from vdc.lab import Interrupted, stop_on_signals
+from vdc.report import Report
+from vdc.suite import Results
+
+
+def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
+    tools.require_root()
+    tools.require(TOOLS)
+    if not os.access(recon, os.X_OK):
+        raise LabError(f"--recon {recon}: not an executable file")
+    namespace.remove_stale()
+    results = Results(report, folder)
+    with Site(recon, folder) as site:
+        for check in CHECKS:
+            if only and check.name not in only and check.name not in ("starts", "dhclient"):
+                continue
+            results.run(check, site)
+            if results.failures == ["starts"]:
+                report.plain("the master does not start: the other checks cannot run")
+                results.failed += len(CHECKS) - 1
+                break
+    return results.close()
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recon", type=Path, required=True, help="the binary")
+    parser.add_argument("--workdir", type=Path, help="logs (default: a temporary folder, kept after a failure)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
+    args = parser.parse_args(argv)
+    report = Report()
+    folder = args.workdir.resolve() if args.workdir else Path(tempfile.mkdtemp(prefix="recon-netns-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    code = 2
+    try:
+        with stop_on_signals():
+            code = _run(args.recon.resolve(), folder, report, args.only)
+    except LabError as error:
+        report.error(f"tests/netns/run.py: {error}")
+    except Interrupted as signal:
+        report.error(f"tests/netns/run.py: stopped by {signal}")
+        code = 130
+    if code == 0 and args.workdir is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
