@@ -134,6 +134,7 @@ make_venv() {
 
 # The binary is built with the Rust toolchain that the person has; distributions' own are too old to install one here.
 need_rust() {
-    [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH
+    local home=${HOME:-/root}/.cargo/bin
+    command -v cargo >/dev/null || [ ! -x "$home/cargo" ] || PATH=$home:$PATH
     need cargo "Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$TOP/Cargo.toml") or newer builds the recon binary"
 }

@@ -94,7 +94,10 @@ clean_recipe() {
 
 run_target() {
     local recipe=$1 target=$2
-    local dir=$TOP/builds/$recipe
+    local dir=$TOP/builds/$recipe word
+    for word in "${EXTRA[@]}"; do
+        case $word in -h | --help) exec python3 "$TOP/tests/lab/run.py" "$target" --help ;; esac
+    done
     mkdir -p "$dir"
     exec 9>"$TOP/builds/$recipe.lock"
     flock --nonblock 9 || die "another run is working on $recipe"
