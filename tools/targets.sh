@@ -26,6 +26,11 @@ from_iso() {
     chmod 644 "$1"
 }
 
+# The boot menu's place on the medium: GRUB's folder is named after the distribution's habit.
+menu_path() {
+    xorriso -indev "$ISO" -find /boot -name grub.cfg 2>/dev/null | tr -d "'" | grep -m 1 '^/boot/grub2\?/grub.cfg$'
+}
+
 make_http() {
     local dir=$TOP/builds/$1/http
     mkdir -p "$dir"
@@ -49,7 +54,7 @@ sleep 10
 chain ${cwuri}
 EOF
     # The rest of the kernel line is the one of the stick.
-    from_iso "$dir/grub.cfg" /boot/grub2/grub.cfg
+    from_iso "$dir/grub.cfg" "$(menu_path)"
     sed -i "s#@CMDLINE@#$(kernel_options "$dir/grub.cfg")#" "$dir/boot.ipxe"
     rm "$dir/grub.cfg"
 }
@@ -75,13 +80,14 @@ make_virtual() {
 }
 
 make_disk() {
-    local image=$TOP/builds/$1/recon-$1-install.iso work=$TOP/builds/$1/disk
+    local image=$TOP/builds/$1/recon-$1-install.iso work=$TOP/builds/$1/disk menu
     rm -rf "$work" "$image"
     mkdir -p "$work"
-    from_iso "$work/grub.cfg" /boot/grub2/grub.cfg
+    menu=$(menu_path)
+    from_iso "$work/grub.cfg" "$menu"
     sed -i 's/^set default=.*/set default=install/' "$work/grub.cfg"
     grep -q '^set default=install$' "$work/grub.cfg" || die "the boot menu has no default entry to change"
-    xorriso -indev "$ISO" -outdev "$image.new" -boot_image any replay -map "$work/grub.cfg" /boot/grub2/grub.cfg
+    xorriso -indev "$ISO" -outdev "$image.new" -boot_image any replay -map "$work/grub.cfg" "$menu"
     mv "$image.new" "$image"
     rm -rf "$work"
 }
