@@ -70,6 +70,10 @@ check_programs() {
     while IFS=$'\t' read -r program needed debian suse; do
         case $program in '#'* | '') continue ;; esac
         [ "$column" = debian ] && package=$debian || package=$suse
+        if ! grep -xF -- "$program" <<<"$used" >/dev/null; then
+            echo "error: kiwi/programs.tsv names $program, which nothing starts"
+            bad=1
+        fi
         if [ -z "$needed" ] || [ -z "$package" ]; then
             echo "error: kiwi/programs.tsv: the line of $program is not whole"
             bad=1

@@ -8,12 +8,12 @@ packages_for() {
     apt/build) echo gcc rsync squashfs-tools xorriso grub-common grub2-common grub-pc-bin grub-efi-amd64-bin isolinux \
         mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl ca-certificates kmod fdisk ;;
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
-        bind9-dnsutils tcpdump exfatprogs mtools xorriso python3 procps util-linux ;;
+        bind9-dnsutils tcpdump exfatprogs e2fsprogs gdisk mtools xorriso python3 procps util-linux ;;
     zypper/check) echo python3 libxml2-tools ShellCheck ;;
     zypper/build) echo gcc rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
         qemu-tools xz zstd curl ca-certificates kmod util-linux ;;
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
-        bind-utils tcpdump exfatprogs mtools xorriso python3 procps util-linux ;;
+        bind-utils tcpdump exfatprogs e2fsprogs gptfdisk mtools xorriso python3 procps util-linux ;;
     esac
 }
 
@@ -134,6 +134,7 @@ make_venv() {
 
 # The binary is built with the Rust toolchain that the person has; distributions' own are too old to install one here.
 need_rust() {
-    [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH
+    local home=${HOME:-/root}/.cargo/bin
+    command -v cargo >/dev/null || [ ! -x "$home/cargo" ] || PATH=$home:$PATH
     need cargo "Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$TOP/Cargo.toml") or newer builds the recon binary"
 }

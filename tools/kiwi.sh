@@ -82,8 +82,8 @@ create_iso() {
     mkdir -p "$dir/image"
     install -m 755 "$RECON" "$dir/root/usr/bin/recon"
     touch --date "@$STAGE_TIME" "$dir/root/usr/bin/recon"
-    # KIWI takes over description and scripts into the tree when it prepares it, but not this file.
-    cp "$dir/stage/grub.cfg.template" "$dir/root/image/"
+    # KIWI takes over description and scripts into the tree when it prepares it, but not these.
+    cp "$dir/stage/grub.cfg.template" "$dir/stage/exclude_files.yaml" "$dir/root/image/"
     # Loader images of an earlier run look for that run's ISO: they must not be taken for prebuilt ones.
     rm -f "$dir"/root/usr/{lib,share}/grub*/*/{core,eltorito}.img
     rm -rf "$dir/root/boot/efi/EFI"

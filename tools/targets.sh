@@ -26,6 +26,11 @@ from_iso() {
     chmod 644 "$1"
 }
 
+# The boot menu's place on the medium: GRUB's folder is named after the distribution's habit.
+menu_path() {
+    xorriso -indev "$ISO" -find /boot -name grub.cfg 2>/dev/null | tr -d "'" | grep -m 1 '^/boot/grub2\?/grub.cfg$'
+}
+
 make_http() {
     local dir=$TOP/builds/$1/http
     mkdir -p "$dir"
@@ -39,7 +44,7 @@ make_http() {
 # Boots the recon live image from the folder that this script came from. Nothing in here needs editing.
 echo recon: booting from ${cwuri}
 imgfree
-kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.live.ram=1 rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
+kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
 initrd initrd || goto failed
 boot || goto failed
 
@@ -49,7 +54,7 @@ sleep 10
 chain ${cwuri}
 EOF
     # The rest of the kernel line is the one of the stick.
-    from_iso "$dir/grub.cfg" /boot/grub2/grub.cfg
+    from_iso "$dir/grub.cfg" "$(menu_path)"
     sed -i "s#@CMDLINE@#$(kernel_options "$dir/grub.cfg")#" "$dir/boot.ipxe"
     rm "$dir/grub.cfg"
 }
@@ -75,13 +80,14 @@ make_virtual() {
 }
 
 make_disk() {
-    local image=$TOP/builds/$1/recon-$1-install.iso work=$TOP/builds/$1/disk
+    local image=$TOP/builds/$1/recon-$1-install.iso work=$TOP/builds/$1/disk menu
     rm -rf "$work" "$image"
     mkdir -p "$work"
-    from_iso "$work/grub.cfg" /boot/grub2/grub.cfg
+    menu=$(menu_path)
+    from_iso "$work/grub.cfg" "$menu"
     sed -i 's/^set default=.*/set default=install/' "$work/grub.cfg"
     grep -q '^set default=install$' "$work/grub.cfg" || die "the boot menu has no default entry to change"
-    xorriso -indev "$ISO" -outdev "$image.new" -boot_image any replay -map "$work/grub.cfg" /boot/grub2/grub.cfg
+    xorriso -indev "$ISO" -outdev "$image.new" -boot_image any replay -map "$work/grub.cfg" "$menu"
     mv "$image.new" "$image"
     rm -rf "$work"
 }
@@ -94,7 +100,10 @@ clean_recipe() {
 
 run_target() {
     local recipe=$1 target=$2
-    local dir=$TOP/builds/$recipe
+    local dir=$TOP/builds/$recipe word
+    for word in "${EXTRA[@]}"; do
+        case $word in -h | --help) exec python3 "$TOP/tests/lab/run.py" "$target" --help ;; esac
+    done
     mkdir -p "$dir"
     exec 9>"$TOP/builds/$recipe.lock"
     flock --nonblock 9 || die "another run is working on $recipe"

@@ -27,7 +27,8 @@ for unit in \
     ln -sfn /dev/null "/etc/systemd/system/$unit"
 done
 mkdir -p /etc/systemd/system-generators
-for generator in systemd-gpt-auto-generator systemd-hibernate-resume-generator; do
+for generator in systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-ssh-generator systemd-tpm2-generator \
+    systemd-system-update-generator systemd-rc-local-generator systemd-sysv-generator; do
     ln -sf /dev/null "/etc/systemd/system-generators/$generator"
 done
 
@@ -45,6 +46,11 @@ for modules in /lib/modules/*/; do
         rm -rf "${modules:?}kernel/$part"
     done
     depmod "$version"
+done
+
+# dracut 106 calls a function in this hook before it is loaded; the complaint would be the first line on every screen.
+for hook in /usr/lib/dracut/modules.d/*livenet/parse-livenet.sh; do
+    sed -i '/^get_url_handler$/d' "$hook"
 done
 
 # Firmware: what is for graphics, sound, radio, television and switch ASICs goes; NICs and storage controllers stay.

@@ -30,9 +30,12 @@ install() {
     # shellcheck disable=SC2154
     inst_simple /usr/lib/systemd/system/recon-peer.service "$systemdsystemunitdir/recon-peer.service"
 
-    # Generators that would look for a root, a swap or a hibernation image on the disks of the machine.
+    # Generators that would look for a root, a swap or a hibernation image on the disks of the machine, and some that only
+    # cost time here.
     local name
-    for name in systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-bless-boot-generator; do
+    for name in systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-bless-boot-generator \
+        systemd-ssh-generator systemd-tpm2-generator systemd-cryptsetup-generator systemd-veritysetup-generator \
+        systemd-integritysetup-generator systemd-system-update-generator systemd-factory-reset-generator; do
         # shellcheck disable=SC2154
         rm -f "$initdir/usr/lib/systemd/system-generators/$name"
     done
