@@ -58,6 +58,28 @@ pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Pa
     Part::ok(BLOCK, disks).with_gaps(gaps)
 }
 
+/// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
+const MEDIUM_MOUNTS: [&str; 2] = ["/run/initramfs/live", "/run/initramfs/isoscan"];
+
+/// Devices the running system was started from, for [`disks`], from the text of `/proc/self/mountinfo` (proc(5)).
+pub fn boot_medium(mountinfo: &str) -> BTreeSet<String> {
+    let mut devices = BTreeSet::new();
+    for line in mountinfo.lines() {
+        // … (5) mount point … optional fields … "-" type source options
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
+        let place = before.split(' ').nth(4);
+        if let (Some(place), Some(source)) = (place, after.split(' ').nth(1))
+            && MEDIUM_MOUNTS.contains(&place)
+            && source.starts_with("/dev/")
+        {
+            devices.insert(source.to_owned());
+        }
+    }
+    devices
+}
+
 fn is_optical(name: &str) -> bool {
     name.strip_prefix("sr")
         .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
@@ -292,6 +314,16 @@ mod tests {
             transport(&root, "nvme0n1", Path::new(""), Path::new(""), None).as_deref(),
             Some("nvme")
         );
+    }
+
+    #[test]
+    fn the_boot_medium_is_found_among_the_mounts() {
+        let text = "22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n\
+                    30 1 8:17 / /run/initramfs/live ro,relatime shared:1 - iso9660 /dev/sdb1 ro\n\
+                    31 1 0:30 / /run/initramfs/live rw - tmpfs tmpfs rw\n\
+                    32 1 8:1 / / rw - ext4 /dev/sda1 rw\nshort - \n";
+        assert_eq!(boot_medium(text), BTreeSet::from(["/dev/sdb1".to_owned()]));
+        assert!(boot_medium("").is_empty());
     }
 
     #[test]

@@ -184,9 +184,15 @@ fn kernel_name(device: &str) -> String {
     let real = fs::canonicalize(path).ok().filter(|_| path.is_absolute());
     let path: PathBuf = real.unwrap_or_else(|| path.to_path_buf());
     match path.strip_prefix("/dev") {
-        Ok(name) => name.to_string_lossy().into_owned(),
+        // `/dev/cciss/c0d0` is called `cciss!c0d0` in sysfs.
+        Ok(name) => name.to_string_lossy().replace('/', "!"),
         Err(_) => device.to_owned(),
     }
+}
+
+/// The device node of a kernel name.
+fn node(dev: &Path, name: &str) -> PathBuf {
+    dev.join(name.replace('!', "/"))
 }
 
 fn guard_in(
@@ -204,7 +210,7 @@ fn guard_in(
                 return Err(GuardOutcome::Skipped(reason));
             }
             let (answer, verdict) = mpsc::channel();
-            let (node, exempt) = (dev.join(name), Arc::clone(exempt));
+            let (node, exempt) = (node(dev, name), Arc::clone(exempt));
             let work = move || {
                 let exempt = exempt(&node);
                 // A late verdict finds nobody listening; then the device is already being set by the one who waited.
@@ -239,7 +245,7 @@ fn guard_in(
                     // No verdict: it hangs, or the judge died. Unknown means protect.
                     Err(_) => {
                         drop(verdict);
-                        set_unread(dev.join(name), set)
+                        set_unread(node(dev, name), set)
                     }
                 },
             };
@@ -411,6 +417,8 @@ mod tests {
     fn a_node_path_becomes_a_kernel_name() {
         assert_eq!(kernel_name("sda"), "sda");
         assert_eq!(kernel_name("/dev/no-such-disk"), "no-such-disk");
+        assert_eq!(kernel_name("/dev/cciss/c9d9"), "cciss!c9d9");
+        assert_eq!(node(Path::new("/dev"), "cciss!c9d9"), Path::new("/dev/cciss/c9d9"));
     }
 
     #[test]
