@@ -76,6 +76,35 @@ fn fixture() -> Root {
     Root::at(machines().join("qemu-q35-bios/tree"))
 }
 
+proptest::proptest! {
+    /// A real table with some bytes wrong, which reaches further into the parsers than random bytes do.
+    #[test]
+    fn a_damaged_table_gives_facts_or_none(
+        damage in proptest::collection::vec((0usize..4096, proptest::prelude::any::<u8>()), 1..12),
+        cut in 0usize..4096,
+    ) {
+        let mut raw = smbios::load(&Root::at(machines().join("server-2s/tree"))).unwrap();
+        let length = raw.bytes.len();
+        for (at, byte) in damage {
+            raw.bytes[at % length] = byte;
+        }
+        raw.bytes.truncate(length - cut % length);
+        let table = raw.table();
+        let dimms = smbios::types::dimms(&table);
+        proptest::prop_assert!(dimms.len() <= table.structures.len());
+        let system = smbios::types::system(&table).unwrap_or_default();
+        for text in [&system.vendor, &system.serial, &system.uuid].into_iter().flatten() {
+            proptest::prop_assert!(!text.chars().any(char::is_control));
+        }
+        let _ = (
+            smbios::types::bios(&table),
+            smbios::types::cpu_packages(&table),
+            smbios::types::memory_arrays(&table),
+            smbios::types::ipmi_interface(&table),
+        );
+    }
+}
+
 /// A machine whose live sources hang, one for all the questions named.
 struct Stuck {
     on: &'static [&'static str],

@@ -2,8 +2,10 @@
 //!
 //! Read-only here is the kernel's own flag (`BLKROSET`), set on the whole disk. From Linux 5.11 on, partitions follow
 //! their disk, so nothing on the machine can write to it by accident: no mount, no journal replay, no swap. It does not
-//! reach the device and is gone after a reboot.
+//! reach the device and is gone after a reboot. From 5.12 on, the driver's own flag is kept apart from ours, so that
+//! looking at the disk again does not clear it.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -150,6 +152,17 @@ pub struct GuardResult {
     /// Kernel name.
     pub device: String,
     pub outcome: GuardOutcome,
+}
+
+impl fmt::Display for GuardResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            GuardOutcome::ReadOnly => write!(f, "{}: read-only", self.device),
+            GuardOutcome::Exempt => write!(f, "{}: left writable, it is our own medium", self.device),
+            GuardOutcome::Skipped(reason) => write!(f, "{}: left alone, {reason}", self.device),
+            GuardOutcome::Failed(reason) => write!(f, "{}: STILL WRITABLE, {reason}", self.device),
+        }
+    }
 }
 
 impl GuardResult {
@@ -411,6 +424,11 @@ mod tests {
         set.sort();
         assert_eq!(set, [Path::new("/nodes/nvme0n1"), Path::new("/nodes/sda")]);
         assert!(!results[1].is_safe());
+        assert_eq!(results[0].to_string(), "nvme0n1: read-only");
+        assert_eq!(
+            results[1].to_string(),
+            "sda: STILL WRITABLE, setting it read-only: refused"
+        );
     }
 
     #[test]
