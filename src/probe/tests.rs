@@ -227,6 +227,19 @@ fn an_empty_tree_gives_reasons_and_no_panic() {
     );
 }
 
+/// Whatever runs these tests has processors, memory and a kernel.
+#[test]
+fn the_machine_we_run_on_is_read() {
+    let inventory = collect(&Root::live(), Some(Arc::new(ThisMachine)), &options());
+    let cpus = inventory.cpus.value.unwrap();
+    assert!(cpus.threads.unwrap() >= 1 && cpus.cores.unwrap() <= cpus.threads.unwrap());
+    assert_eq!(cpus.arch.as_deref(), Some(std::env::consts::ARCH));
+    assert!(inventory.memory.value.unwrap().total_bytes.unwrap() > 1 << 20);
+    let run = inventory.run.value.unwrap();
+    assert!(run.kernel_release.is_some() && run.kernel_command_line.is_some());
+    assert!(run.duration_ms < 60_000);
+}
+
 #[test]
 fn a_captured_machine_names_its_node() {
     let inventory = collect(&fixture(), None, &options());
@@ -235,6 +248,13 @@ fn a_captured_machine_names_its_node() {
     assert_eq!(uuid.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
     let macs: Vec<String> = macs.iter().map(MacAddr::to_string).collect();
     assert_eq!(macs, ["52:54:00:aa:00:02", "52:54:00:aa:00:01", "52:54:00:aa:00:03"]);
+    assert_eq!(
+        inventory.boot_mac(),
+        "52:54:00:aa:00:02".parse().ok(),
+        "no BOOTIF: the first"
+    );
+    let server = collect(&Root::at(machines().join("server-2s/tree")), None, &options());
+    assert_eq!(server.boot_mac(), "b4:96:91:00:00:01".parse().ok());
     let boot: Vec<String> = inventory
         .disks
         .value

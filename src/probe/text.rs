@@ -200,6 +200,7 @@ fn nic_line(nic: &Nic) -> String {
         list([
             mac,
             current.map(|mac| format!("uses {mac}")),
+            nic.boot_port.then(|| "BOOT PORT".to_owned()),
             Some(link),
             nic.driver.clone(),
             labelled("firmware", &nic.firmware),
