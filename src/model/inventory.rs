@@ -343,6 +343,8 @@ pub struct Nic {
     /// `full` or `half`.
     pub duplex: Option<String>,
     pub mtu: Option<u32>,
+    /// True for the port the machine was netbooted through, as `BOOTIF=` of the kernel line tells.
+    pub boot_port: bool,
 }
 
 /// The management controller, asked over the local interface.
@@ -455,6 +457,15 @@ impl Inventory {
             .filter(|mac| !mac.is_unusable() && seen.insert(*mac))
             .collect();
         (uuid, macs)
+    }
+
+    /// The port that names a node without a usable UUID: the one it was netbooted through, else the first.
+    pub fn boot_mac(&self) -> Option<MacAddr> {
+        let nics = self.nics.value.as_ref()?;
+        let booted = nics.iter().find(|nic| nic.boot_port);
+        booted
+            .and_then(|nic| nic.permanent_mac.or(nic.mac))
+            .or_else(|| self.node_id_facts().1.first().copied())
     }
 
     /// Parts that are neither learnt nor plainly absent, with status and reason: what a person should be told.

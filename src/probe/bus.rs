@@ -54,7 +54,7 @@ pub fn ancestor_with(root: &Root, place: &Path, file: &str) -> Option<PathBuf> {
     place
         .ancestors()
         .take_while(|path| path.starts_with("sys/devices") && *path != Path::new("sys/devices"))
-        .find(|path| root.exists(path.join(file)))
+        .find(|path| root.value(path.join(file)).is_some())
         .map(Path::to_path_buf)
 }
 

@@ -4,7 +4,7 @@
 //! read, and a device that hangs must not hide its neighbours.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::model::inventory::{Disk, DiskKind, Gap, Part, PartStatus};
 use crate::sys::block::is_never_a_disk;
 
 const BLOCK: &str = "/sys/block";
+/// What the kernel says of a drive without a disc (drivers/scsi/sr.c: 1fffffh sectors).
+const EMPTY_OPTICAL_BYTES: u64 = 0x1f_ffff * 512;
 
 /// Disks of the machine. `boot_medium` names the devices this system runs from (`sdb`, `/dev/sdb1`).
 pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Part<Vec<Disk>> {
@@ -54,6 +56,28 @@ pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Pa
         }
     }
     Part::ok(BLOCK, disks).with_gaps(gaps)
+}
+
+/// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
+const MEDIUM_MOUNTS: [&str; 2] = ["/run/initramfs/live", "/run/initramfs/isoscan"];
+
+/// Devices the running system was started from, for [`disks`], from the text of `/proc/self/mountinfo` (proc(5)).
+pub fn boot_medium(mountinfo: &str) -> BTreeSet<String> {
+    let mut devices = BTreeSet::new();
+    for line in mountinfo.lines() {
+        // … (5) mount point … optional fields … "-" type source options
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
+        let place = before.split(' ').nth(4);
+        if let (Some(place), Some(source)) = (place, after.split(' ').nth(1))
+            && MEDIUM_MOUNTS.contains(&place)
+            && source.starts_with("/dev/")
+        {
+            devices.insert(source.to_owned());
+        }
+    }
+    devices
 }
 
 fn is_optical(name: &str) -> bool {
@@ -118,9 +142,13 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<G
     disk.rotational = root.flag(at("queue/rotational"));
     disk.read_only = root.flag(at("ro"));
     disk.removable = root.flag(at("removable"));
+    if disk.kind == DiskKind::Optical && disk.size_bytes == Some(EMPTY_OPTICAL_BYTES) {
+        disk.size_bytes = None;
+    }
     disk.hctl = hctl(&place);
-    disk.pci_address = bus::pci_address(&place);
-    disk.numa_node = bus::numa_node(root, &place);
+    let hardware = nvme_controller(root, &entry, name).unwrap_or_else(|| place.clone());
+    disk.pci_address = bus::pci_address(&hardware);
+    disk.numa_node = bus::numa_node(root, &hardware);
     disk.boot_medium = boot_medium.iter().any(|medium| {
         let medium = medium.strip_prefix("/dev/").unwrap_or(medium);
         medium == name || (medium.starts_with(name) && !medium.contains("..") && root.exists(at(medium)))
@@ -159,7 +187,7 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<G
         disk.model = disk.model.or_else(|| usb_value("product"));
         disk.vendor = disk.vendor.or_else(|| usb_value("manufacturer"));
     }
-    disk.transport = transport(root, name, &place, disk.vendor.as_deref());
+    disk.transport = transport(root, name, &place, &hardware, disk.vendor.as_deref());
     (disk, gaps)
 }
 
@@ -201,8 +229,22 @@ fn hctl(place: &Path) -> Option<String> {
     bus::names(place).rev().find(is_address).map(str::to_owned)
 }
 
+/// With native multipath, the disk hangs below a virtual subsystem; the first of its controllers tells the hardware.
+fn nvme_controller(root: &Root, entry: &str, name: &str) -> Option<PathBuf> {
+    if !name.starts_with("nvme") {
+        return None;
+    }
+    let device = format!("{entry}/device");
+    let is_controller = |name: &String| {
+        name.strip_prefix("nvme")
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let controller = root.list(&device).ok()?.into_iter().find(is_controller)?;
+    root.resolve(format!("{device}/{controller}")).ok()
+}
+
 /// How the disk is attached, from the chain of devices above it.
-fn transport(root: &Root, name: &str, place: &Path, vendor: Option<&str>) -> Option<String> {
+fn transport(root: &Root, name: &str, place: &Path, hardware: &Path, vendor: Option<&str>) -> Option<String> {
     let above = |prefix: &str| {
         bus::names(place).any(|part| {
             part.strip_prefix(prefix)
@@ -210,13 +252,14 @@ fn transport(root: &Root, name: &str, place: &Path, vendor: Option<&str>) -> Opt
         })
     };
     let transport = if name.starts_with("nvme") {
-        // Told by the controller; the disk of a multipath subsystem has none of its own.
-        return Some(
-            match root.value(format!("{BLOCK}/{name}/device/transport")).as_deref() {
-                None | Some("pcie") => "nvme".to_owned(),
-                Some(fabric) => format!("nvme-{fabric}"),
-            },
-        );
+        // Told by the controller, which is where `nvme_controller` led, or one folder up.
+        let told = [hardware, hardware.parent().unwrap_or(hardware)]
+            .iter()
+            .find_map(|folder| root.value(folder.join("transport")));
+        return Some(match told.as_deref() {
+            None | Some("pcie") => "nvme".to_owned(),
+            Some(fabric) => format!("nvme-{fabric}"),
+        });
     } else if above("usb") {
         "usb"
     } else if above("ata") {
@@ -255,16 +298,32 @@ mod tests {
             "sys/devices/pci0000:00/0000:03:00.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:0:0/block/sda",
         );
         assert_eq!(hctl(sas).as_deref(), Some("0:0:0:0"));
-        assert_eq!(transport(&root, "sda", sas, Some("SEAGATE")).as_deref(), Some("sas"));
-        assert_eq!(transport(&root, "sda", sas, Some("ATA")).as_deref(), Some("sata"));
-        let usb = Path::new("sys/devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb");
-        assert_eq!(transport(&root, "sdb", usb, None).as_deref(), Some("usb"));
-        let raid = Path::new("sys/devices/pci0000:00/0000:02:00.0/host0/target0:2:0/0:2:0:0/block/sda");
-        assert_eq!(transport(&root, "sda", raid, Some("DELL")).as_deref(), Some("scsi"));
         assert_eq!(
-            transport(&root, "nvme0n1", Path::new(""), None).as_deref(),
+            transport(&root, "sda", sas, sas, Some("SEAGATE")).as_deref(),
+            Some("sas")
+        );
+        assert_eq!(transport(&root, "sda", sas, sas, Some("ATA")).as_deref(), Some("sata"));
+        let usb = Path::new("sys/devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb");
+        assert_eq!(transport(&root, "sdb", usb, usb, None).as_deref(), Some("usb"));
+        let raid = Path::new("sys/devices/pci0000:00/0000:02:00.0/host0/target0:2:0/0:2:0:0/block/sda");
+        assert_eq!(
+            transport(&root, "sda", raid, raid, Some("DELL")).as_deref(),
+            Some("scsi")
+        );
+        assert_eq!(
+            transport(&root, "nvme0n1", Path::new(""), Path::new(""), None).as_deref(),
             Some("nvme")
         );
+    }
+
+    #[test]
+    fn the_boot_medium_is_found_among_the_mounts() {
+        let text = "22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n\
+                    30 1 8:17 / /run/initramfs/live ro,relatime shared:1 - iso9660 /dev/sdb1 ro\n\
+                    31 1 0:30 / /run/initramfs/live rw - tmpfs tmpfs rw\n\
+                    32 1 8:1 / / rw - ext4 /dev/sda1 rw\nshort - \n";
+        assert_eq!(boot_medium(text), BTreeSet::from(["/dev/sdb1".to_owned()]));
+        assert!(boot_medium("").is_empty());
     }
 
     #[test]

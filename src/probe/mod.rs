@@ -6,6 +6,7 @@
 
 pub mod bmc;
 pub mod bus;
+pub mod capture;
 pub mod cpu;
 pub mod disk;
 pub mod live;

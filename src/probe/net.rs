@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::bus;
 use super::live::LiveSources;
 use super::root::{Root, clean};
+use super::run;
 use super::timebox::{self, Outcome, Pending};
 use crate::model::MacAddr;
 use crate::model::inventory::{Gap, Nic, Part, PartStatus};
@@ -60,6 +61,8 @@ pub fn nics(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
         })
         .collect();
 
+    let command_line = root.text("/proc/cmdline", run::CMDLINE_LIMIT).unwrap_or_default();
+    let boot_mac = bootif(&command_line);
     let (mut nics, mut gaps) = (Vec::new(), Vec::new());
     for (name, steps) in names.iter().zip(started) {
         let mut note = |item: &str, status, reason: String| {
@@ -89,6 +92,7 @@ pub fn nics(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
             Some(Err(reason)) => note("ethtool", PartStatus::Failed, reason),
             None => {}
         }
+        nic.boot_port = boot_mac.is_some() && (nic.permanent_mac == boot_mac || nic.mac == boot_mac);
         nics.push(nic);
     }
     let source = if live.is_some() {
@@ -97,6 +101,12 @@ pub fn nics(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
         NET
     };
     Part::ok(source, nics).with_gaps(gaps)
+}
+
+/// The address in `BOOTIF=01-aa-bb-cc-dd-ee-ff`, which the boot loader puts there.
+fn bootif(command_line: &str) -> Option<MacAddr> {
+    let mut words = command_line.split_whitespace().rev();
+    words.find_map(|word| word.strip_prefix("BOOTIF="))?.parse().ok()
 }
 
 fn settle<T>(outcome: Outcome<T>, item: &str, note: &mut impl FnMut(&str, PartStatus, String)) -> Option<T> {
@@ -130,6 +140,7 @@ fn nameless(name: &str) -> Nic {
         speed_mbps: None,
         duplex: None,
         mtu: None,
+        boot_port: false,
     }
 }
 
@@ -184,5 +195,19 @@ fn ask(live: &dyn LiveSources, name: &str) -> Result<Asked, String> {
             permanent_mac: permanent_mac.unwrap_or_default().filter(|mac| !mac.is_unusable()),
             driver: driver.unwrap_or_default(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_port_is_on_the_kernel_line() {
+        let mac = bootif("quiet BOOTIF=01-52-54-00-aa-00-01 ro");
+        assert_eq!(mac, Some(MacAddr([0x52, 0x54, 0, 0xaa, 0, 1])));
+        for line in ["", "BOOTIF=", "BOOTIF=eth0", "XBOOTIF=01-52-54-00-aa-00-01"] {
+            assert_eq!(bootif(line), None, "{line:?}");
+        }
     }
 }

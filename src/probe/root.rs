@@ -125,6 +125,21 @@ impl Root {
         }
     }
 
+    /// An entry of a listed folder, so that the captured folder lists the same, even if nothing below is read.
+    fn note_entry(&self, path: &Path, entry: &fs::DirEntry) {
+        let Some(record) = &self.0.record else { return };
+        let what = match entry.file_type() {
+            Ok(kind) if kind.is_symlink() => fs::read_link(entry.path()).ok().map(Recorded::Link),
+            Ok(kind) if kind.is_dir() => Some(Recorded::Folder),
+            // A file's name without its content would be a false file.
+            _ => None,
+        };
+        if let Some(what) = what {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.entry(path.to_owned()).or_insert(what);
+        }
+    }
+
     /// The path without links, relative to the root. `..` stops at the root, as in a chroot.
     pub fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
@@ -228,7 +243,9 @@ impl Root {
             if names.len() == LIST_LIMIT {
                 break;
             }
-            if let Ok(name) = entry.map_err(|error| failed(&error))?.file_name().into_string() {
+            let entry = entry.map_err(|error| failed(&error))?;
+            if let Ok(name) = entry.file_name().into_string() {
+                self.note_entry(&real.join(&name), &entry);
                 names.push(name);
             }
         }

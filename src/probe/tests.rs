@@ -1,1 +1,426 @@
+//! The whole collection: captured machines against their golden files, and machines that hang.
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::*;
+use crate::model::MacAddr;
+use crate::model::inventory::Part;
+use crate::sys::ethtool::DriverInfo;
+use crate::sys::ipmi::{AskBmc, BmcError, ChassisStatus, DeviceId, LanConfig};
+use live::Totals;
+
+fn machines() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/machines")
+}
+
+/// Without what differs from run to run.
+fn timeless(mut inventory: Inventory) -> Inventory {
+    inventory.run.millis = 0;
+    inventory.system.millis = 0;
+    inventory.bios.millis = 0;
+    inventory.cpus.millis = 0;
+    inventory.memory.millis = 0;
+    inventory.disks.millis = 0;
+    inventory.nics.millis = 0;
+    inventory.bmc.millis = 0;
+    if let Some(run) = &mut inventory.run.value {
+        run.duration_ms = 0;
+        run.recon_version = "golden".to_owned();
+    }
+    inventory
+}
+
+fn options() -> Options {
+    let mut options = Options::new("2026-11-21T20:00:00Z");
+    // Generous: the test machine may be busy, and nothing here hangs on purpose.
+    options.limit = Duration::from_secs(60);
+    options.boot_medium.insert("/dev/sdd".to_owned());
+    options
+}
+
+/// Every folder with a `tree` gives its `expected.json` and `expected.txt`. `RECON_BLESS=1 cargo test` rewrites them;
+/// the difference then belongs into the review.
+#[test]
+fn captured_machines_give_their_golden_files() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(machines()).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.join("tree").is_dir() {
+            continue;
+        }
+        seen += 1;
+        let inventory = timeless(collect(&Root::at(folder.join("tree")), None, &options()));
+        let json = serde_json::to_string_pretty(&inventory).unwrap() + "\n";
+        let page = text::render(&inventory);
+        for line in page.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for (file, now) in [("expected.json", &json), ("expected.txt", &page)] {
+            let path = folder.join(file);
+            if std::env::var_os("RECON_BLESS").is_some() {
+                std::fs::write(&path, now).unwrap();
+            }
+            let golden = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(golden == *now, "{} differs; this is now:\n{now}", path.display());
+        }
+        let again: Inventory = serde_json::from_str(&json).unwrap();
+        assert_eq!(again, inventory);
+    }
+    assert!(seen >= 2, "the fixtures are gone");
+}
+
+fn fixture() -> Root {
+    Root::at(machines().join("qemu-q35-bios/tree"))
+}
+
+proptest::proptest! {
+    /// A real table with some bytes wrong, which reaches further into the parsers than random bytes do.
+    #[test]
+    fn a_damaged_table_gives_facts_or_none(
+        damage in proptest::collection::vec((0usize..4096, proptest::prelude::any::<u8>()), 1..12),
+        cut in 0usize..4096,
+    ) {
+        let mut raw = smbios::load(&Root::at(machines().join("server-2s/tree"))).unwrap();
+        let length = raw.bytes.len();
+        for (at, byte) in damage {
+            raw.bytes[at % length] = byte;
+        }
+        raw.bytes.truncate(length - cut % length);
+        let table = raw.table();
+        let dimms = smbios::types::dimms(&table);
+        proptest::prop_assert!(dimms.len() <= table.structures.len());
+        let system = smbios::types::system(&table).unwrap_or_default();
+        for text in [&system.vendor, &system.serial, &system.uuid].into_iter().flatten() {
+            proptest::prop_assert!(!text.chars().any(char::is_control));
+        }
+        let _ = (
+            smbios::types::bios(&table),
+            smbios::types::cpu_packages(&table),
+            smbios::types::memory_arrays(&table),
+            smbios::types::ipmi_interface(&table),
+        );
+    }
+}
+
+/// A machine whose live sources hang, one for all the questions named.
+struct Stuck {
+    on: &'static [&'static str],
+    hung: AtomicUsize,
+}
+
+impl Stuck {
+    fn maybe(&self, question: &str) {
+        if self.on.contains(&question) {
+            self.hung.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(Duration::from_secs(3600));
+        }
+    }
+}
+
+impl LiveSources for Stuck {
+    fn permanent_mac(&self, interface: &str) -> io::Result<Option<MacAddr>> {
+        self.maybe(interface);
+        Ok(Some(MacAddr([0x52, 0x54, 0, 0xbb, 0, 1])))
+    }
+
+    fn driver_info(&self, _: &str) -> io::Result<DriverInfo> {
+        Ok(DriverInfo {
+            firmware: "7.7".to_owned(),
+            ..DriverInfo::default()
+        })
+    }
+
+    fn totals(&self) -> Result<Totals, String> {
+        self.maybe("totals");
+        Ok(Totals::default())
+    }
+
+    fn bmc(&self) -> Result<Box<dyn AskBmc>, BmcError> {
+        self.maybe("bmc");
+        Err(BmcError::NoDevice)
+    }
+}
+
+#[test]
+fn what_hangs_is_reported_and_the_rest_is_whole() {
+    let live = Arc::new(Stuck {
+        on: &["bmc", "totals", "eth1"],
+        hung: AtomicUsize::new(0),
+    });
+    let mut options = options();
+    options.limit = Duration::from_secs(4);
+    let started = Instant::now();
+    let inventory = collect(&fixture(), Some(live.clone()), &options);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    // Two of them by the two parts that ask for totals.
+    assert_eq!(live.hung.load(Ordering::Relaxed), 4);
+
+    assert_eq!(inventory.bmc.status, PartStatus::TimedOut);
+    assert!(inventory.bmc.reason.unwrap().starts_with("no answer within"));
+    assert!(inventory.bmc.millis >= 3900);
+
+    let nics = inventory.nics.value.unwrap();
+    assert_eq!(nics.len(), 3);
+    assert_eq!(nics[0].firmware.as_deref(), Some("7.7"));
+    assert_eq!(nics[1].driver.as_deref(), Some("e1000e"), "known without ethtool");
+    assert_eq!(nics[1].speed_mbps, Some(1000));
+    assert_eq!(nics[1].firmware, None);
+    assert_eq!(inventory.nics.gaps.len(), 1);
+    assert_eq!(inventory.nics.gaps[0].item, "eth1.ethtool");
+    assert_eq!(inventory.nics.gaps[0].status, PartStatus::TimedOut);
+
+    for gaps in [&inventory.cpus.gaps, &inventory.memory.gaps] {
+        assert_eq!(gaps.iter().map(|gap| &*gap.item).collect::<Vec<_>>(), ["sysinfo"]);
+    }
+    assert_eq!(inventory.cpus.value.unwrap().cores, Some(4));
+    assert_eq!(inventory.memory.value.unwrap().dimms.len(), 1);
+    assert_eq!(inventory.disks.value.unwrap().len(), 7);
+    assert_eq!(inventory.system.status, PartStatus::Ok);
+    assert_eq!(inventory.run.status, PartStatus::Ok);
+}
+
+#[test]
+fn a_probe_that_panics_is_reported() {
+    struct Broken;
+    impl LiveSources for Broken {
+        fn permanent_mac(&self, _: &str) -> io::Result<Option<MacAddr>> {
+            Err(io::Error::other("no"))
+        }
+        fn driver_info(&self, _: &str) -> io::Result<DriverInfo> {
+            Err(io::Error::other("no"))
+        }
+        fn totals(&self) -> Result<Totals, String> {
+            Err("no".to_owned())
+        }
+        fn bmc(&self) -> Result<Box<dyn AskBmc>, BmcError> {
+            panic!("as it happens")
+        }
+    }
+    let inventory = collect(&fixture(), Some(Arc::new(Broken)), &options());
+    assert_eq!(inventory.bmc.status, PartStatus::Failed);
+    assert!(inventory.bmc.reason.unwrap().contains("as it happens"));
+    // The address that the kernel marks as permanent needs no ioctl.
+    assert_eq!(
+        inventory.nics.value.unwrap()[1].permanent_mac,
+        "52:54:00:aa:00:01".parse().ok()
+    );
+}
+
+#[test]
+fn an_empty_tree_gives_reasons_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let inventory = collect(&Root::at(dir.path()), None, &options());
+    assert_eq!(inventory.system.status, PartStatus::Absent);
+    assert_eq!(inventory.disks.status, PartStatus::Absent);
+    assert_eq!(inventory.bmc.status, PartStatus::Unsupported);
+    assert_eq!(inventory.cpus.status, PartStatus::Failed);
+    assert_eq!(inventory.summary(), "unknown machine");
+    assert_eq!(inventory.node_id_facts(), (None, Vec::new()));
+    assert!(raw_captures(&Root::at(dir.path())).is_empty());
+    let page = text::render(&inventory);
+    assert!(
+        page.contains("System    ABSENT: /sys/firmware/dmi/tables/DMI: not there"),
+        "{page}"
+    );
+}
+
+/// Whatever runs these tests has processors, memory and a kernel.
+#[test]
+fn the_machine_we_run_on_is_read() {
+    let inventory = collect(&Root::live(), Some(Arc::new(ThisMachine)), &options());
+    let cpus = inventory.cpus.value.unwrap();
+    assert!(cpus.threads.unwrap() >= 1 && cpus.cores.unwrap() <= cpus.threads.unwrap());
+    assert_eq!(cpus.arch.as_deref(), Some(std::env::consts::ARCH));
+    assert!(inventory.memory.value.unwrap().total_bytes.unwrap() > 1 << 20);
+    let run = inventory.run.value.unwrap();
+    assert!(run.kernel_release.is_some() && run.kernel_command_line.is_some());
+    assert!(run.duration_ms < 60_000);
+}
+
+#[test]
+fn a_captured_machine_names_its_node() {
+    let inventory = collect(&fixture(), None, &options());
+    assert_eq!(inventory.summary(), "Example Corp Rack Server 100 EX-100-0001");
+    let (uuid, macs) = inventory.node_id_facts();
+    assert_eq!(uuid.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
+    let macs: Vec<String> = macs.iter().map(MacAddr::to_string).collect();
+    assert_eq!(macs, ["52:54:00:aa:00:02", "52:54:00:aa:00:01", "52:54:00:aa:00:03"]);
+    assert_eq!(
+        inventory.boot_mac(),
+        "52:54:00:aa:00:02".parse().ok(),
+        "no BOOTIF: the first"
+    );
+    let server = collect(&Root::at(machines().join("server-2s/tree")), None, &options());
+    assert_eq!(server.boot_mac(), "b4:96:91:00:00:01".parse().ok());
+    let boot: Vec<String> = inventory
+        .disks
+        .value
+        .unwrap()
+        .into_iter()
+        .filter(|disk| disk.boot_medium)
+        .map(|disk| disk.name)
+        .collect();
+    assert_eq!(boot, ["sdd"]);
+    let captures = raw_captures(&fixture());
+    let names: Vec<&str> = captures.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "smbios/DMI",
+            "smbios/smbios_entry_point",
+            "cmdline.txt",
+            "pci.txt",
+            "meminfo.txt",
+            "cpuinfo.txt"
+        ]
+    );
+    let pci = String::from_utf8(captures[3].1.clone()).unwrap();
+    assert!(pci.contains("0000:00:07.0 class 020000 id 8086:10d3"), "{pci}");
+}
+
+/// A controller that answers from a script.
+struct Scripted {
+    media: Result<&'static [u8], ()>,
+    lan: fn(u8) -> Result<LanConfig, BmcError>,
+    asked: Vec<u8>,
+}
+
+impl AskBmc for Scripted {
+    fn device(&self) -> String {
+        "/dev/ipmi0".to_owned()
+    }
+    fn device_id(&mut self) -> Result<DeviceId, BmcError> {
+        Ok(DeviceId {
+            device_id: 0x20,
+            device_revision: 1,
+            firmware_major: 2,
+            firmware_minor: 5,
+            firmware_aux: Some([1, 2, 3, 4]),
+            ipmi_major: 2,
+            ipmi_minor: 0,
+            manufacturer_id: 674,
+            product_id: 256,
+            available: true,
+        })
+    }
+    fn chassis_status(&mut self) -> Result<ChassisStatus, BmcError> {
+        Err(BmcError::InvalidCommand)
+    }
+    fn channel_medium(&mut self, channel: u8) -> Result<u8, BmcError> {
+        match self.media {
+            Ok(media) => Ok(media.get(usize::from(channel)).copied().unwrap_or(0)),
+            Err(()) => Err(BmcError::InvalidCommand),
+        }
+    }
+    fn lan(&mut self, channel: u8) -> Result<LanConfig, BmcError> {
+        self.asked.push(channel);
+        (self.lan)(channel)
+    }
+}
+
+struct WithBmc(std::sync::Mutex<Option<Scripted>>);
+
+impl LiveSources for WithBmc {
+    fn permanent_mac(&self, _: &str) -> io::Result<Option<MacAddr>> {
+        Ok(None)
+    }
+    fn driver_info(&self, _: &str) -> io::Result<DriverInfo> {
+        Ok(DriverInfo::default())
+    }
+    fn totals(&self) -> Result<Totals, String> {
+        Ok(Totals::default())
+    }
+    fn bmc(&self) -> Result<Box<dyn AskBmc>, BmcError> {
+        match self.0.lock().unwrap().take() {
+            Some(scripted) => Ok(Box::new(scripted)),
+            None => Err(BmcError::NoDevice),
+        }
+    }
+}
+
+fn ask_scripted(
+    media: Result<&'static [u8], ()>,
+    lan: fn(u8) -> Result<LanConfig, BmcError>,
+) -> Part<crate::model::inventory::Bmc> {
+    let scripted = Scripted {
+        media,
+        lan,
+        asked: Vec::new(),
+    };
+    let live = WithBmc(std::sync::Mutex::new(Some(scripted)));
+    bmc::bmc(&fixture(), Some(&live), Duration::from_secs(60))
+}
+
+#[test]
+fn every_lan_channel_is_asked_and_no_other() {
+    let part = ask_scripted(Ok(&[1, 4, 5, 4, 12, 0, 0, 0, 6]), |channel| match channel {
+        3 => Err(BmcError::Refused("CommandSpecific(128)".to_owned())),
+        channel => Ok(LanConfig {
+            ipv4: Some([10, 0, 0, channel].into()),
+            source: Some(2),
+            gateway: Some([0, 0, 0, 0].into()),
+            ..LanConfig::default()
+        }),
+    });
+    let facts = part.value.unwrap();
+    assert_eq!(facts.firmware.as_deref(), Some("2.05"));
+    assert_eq!(facts.firmware_aux.as_deref(), Some("01020304"));
+    assert_eq!(facts.smbios_interface.as_deref(), Some("KCS at I/O port 0xca2"));
+    let lan: Vec<_> = facts
+        .lan
+        .iter()
+        .map(|lan| (lan.channel, lan.ipv4, lan.gateway))
+        .collect();
+    assert_eq!(
+        lan,
+        [
+            (1, Some([10, 0, 0, 1].into()), None),
+            (8, Some([10, 0, 0, 8].into()), None)
+        ]
+    );
+    assert_eq!(facts.lan[0].address_source.as_deref(), Some("dhcp"));
+    let gaps: Vec<_> = part.gaps.iter().map(|gap| (&*gap.item, gap.status)).collect();
+    assert_eq!(
+        gaps,
+        [
+            ("chassis_power_on", PartStatus::Unsupported),
+            ("lan.3", PartStatus::Failed)
+        ]
+    );
+}
+
+#[test]
+fn a_controller_without_lan_commands_says_so_once() {
+    let part = ask_scripted(Err(()), |_| Err(BmcError::InvalidCommand));
+    assert_eq!(part.status, PartStatus::Ok);
+    let gap = part.gaps.last().unwrap();
+    assert_eq!((&*gap.item, gap.status), ("lan", PartStatus::Unsupported));
+    assert_eq!(part.gaps.len(), 2);
+}
+
+#[test]
+fn a_controller_that_falls_silent_is_asked_no_further() {
+    let part = ask_scripted(Err(()), |channel| match channel {
+        1 => Ok(LanConfig::default()),
+        2 => Err(BmcError::Refused("ParameterOutOfRange".to_owned())),
+        _ => Err(BmcError::TimedOut(Duration::from_secs(3))),
+    });
+    assert_eq!(part.value.unwrap().lan.len(), 1);
+    let gap = part.gaps.last().unwrap();
+    assert_eq!((&*gap.item, gap.status), ("lan.3", PartStatus::TimedOut));
+}
+
+#[test]
+fn firmware_that_lists_a_controller_without_a_driver_is_quoted() {
+    let live = WithBmc(std::sync::Mutex::new(None));
+    let part = bmc::bmc(&fixture(), Some(&live), Duration::from_secs(60));
+    assert_eq!(part.status, PartStatus::Absent);
+    assert!(
+        part.reason
+            .unwrap()
+            .ends_with("the firmware lists one, KCS at I/O port 0xca2")
+    );
+}

@@ -2,6 +2,7 @@
 
 use crate::model::inventory::{
     Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Gap, Inventory, Memory, Nic, Part, PartStatus, System,
+    is_placeholder,
 };
 
 const WIDTH: usize = 80;
@@ -114,17 +115,22 @@ fn memory_lines(page: &mut Page, memory: &Memory) {
         slots,
         correction,
     ]));
-    for dimm in &memory.dimms {
+    let (filled, empty): (Vec<&Dimm>, Vec<&Dimm>) = memory.dimms.iter().partition(|dimm| dimm.populated);
+    for dimm in filled {
         page.item(&dimm_line(dimm));
     }
+    page.item(&prefixed(
+        "empty",
+        list(empty.into_iter().map(|dimm| Some(dimm_place(dimm)))),
+    ));
+}
+
+fn dimm_place(dimm: &Dimm) -> String {
+    let bank = dimm.bank.as_ref().map(|bank| format!("({bank})"));
+    some(words([dimm.locator.clone(), bank])).unwrap_or_else(|| "slot".to_owned())
 }
 
 fn dimm_line(dimm: &Dimm) -> String {
-    let place = words([dimm.locator.clone(), dimm.bank.as_ref().map(|bank| format!("({bank})"))]);
-    let place = if place.is_empty() { "slot".to_owned() } else { place };
-    if !dimm.populated {
-        return format!("{place}: empty");
-    }
     let size = dimm.size_bytes.map_or_else(|| "unknown size".to_owned(), binary_size);
     let speed = match (dimm.speed_mtps, dimm.configured_speed_mtps) {
         (Some(rated), Some(runs)) if rated != runs => Some(format!("{rated} MT/s, runs at {runs}")),
@@ -133,7 +139,8 @@ fn dimm_line(dimm: &Dimm) -> String {
     };
     let maker = words([dimm.manufacturer.clone(), dimm.part_number.clone()]);
     format!(
-        "{place}: {}",
+        "{}: {}",
+        dimm_place(dimm),
         list([
             Some(words([Some(size), dimm.memory_type.clone()])),
             speed,
@@ -146,10 +153,19 @@ fn dimm_line(dimm: &Dimm) -> String {
 fn disk_line(disk: &Disk) -> String {
     let kind = match (disk.kind, disk.rotational) {
         (DiskKind::Optical, _) => Some("optical drive".to_owned()),
-        (DiskKind::Disk, Some(true)) => Some("rotating".to_owned()),
+        // Only these tell the truth; virtual disks, sticks and RAID volumes are called rotating for want of knowledge.
+        (DiskKind::Disk, Some(true)) if matches!(disk.transport.as_deref(), Some("sata" | "sas" | "fc")) => {
+            Some("rotating".to_owned())
+        }
         (DiskKind::Disk, _) => None,
     };
-    let model = words([disk.vendor.clone().filter(|vendor| vendor != "ATA"), disk.model.clone()]);
+    // `ATA` is the protocol, and many models begin with their vendor.
+    let is_said =
+        |vendor: &String| vendor == "ATA" || disk.model.as_ref().is_some_and(|model| model.starts_with(vendor));
+    let model = words([
+        disk.vendor.clone().filter(|vendor| !is_said(vendor)),
+        disk.model.clone(),
+    ]);
     let mark = |on: bool, text: &str| on.then(|| text.to_owned());
     format!(
         "{}: {}",
@@ -184,6 +200,7 @@ fn nic_line(nic: &Nic) -> String {
         list([
             mac,
             current.map(|mac| format!("uses {mac}")),
+            nic.boot_port.then(|| "BOOT PORT".to_owned()),
             Some(link),
             nic.driver.clone(),
             labelled("firmware", &nic.firmware),
@@ -248,8 +265,10 @@ fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Leaves out what firmware never filled in; the document has it as it stands.
 fn labelled(label: &str, value: &Option<String>) -> Option<String> {
-    value.as_ref().map(|value| format!("{label} {value}"))
+    let told = value.as_ref().filter(|value| !is_placeholder(value));
+    told.map(|value| format!("{label} {value}"))
 }
 
 fn prefixed(label: &str, text: String) -> String {

@@ -2,8 +2,10 @@
 //!
 //! Read-only here is the kernel's own flag (`BLKROSET`), set on the whole disk. From Linux 5.11 on, partitions follow
 //! their disk, so nothing on the machine can write to it by accident: no mount, no journal replay, no swap. It does not
-//! reach the device and is gone after a reboot.
+//! reach the device and is gone after a reboot. From 5.12 on, the driver's own flag is kept apart from ours, so that
+//! looking at the disk again does not clear it.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -172,6 +174,17 @@ pub struct GuardResult {
     pub outcome: GuardOutcome,
 }
 
+impl fmt::Display for GuardResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            GuardOutcome::ReadOnly => write!(f, "{}: read-only", self.device),
+            GuardOutcome::Exempt => write!(f, "{}: left writable, it is our own medium", self.device),
+            GuardOutcome::Skipped(reason) => write!(f, "{}: left alone, {reason}", self.device),
+            GuardOutcome::Failed(reason) => write!(f, "{}: STILL WRITABLE, {reason}", self.device),
+        }
+    }
+}
+
 impl GuardResult {
     /// False when the device is still writable although it should not be.
     pub fn is_safe(&self) -> bool {
@@ -204,9 +217,15 @@ fn kernel_name(device: &str) -> String {
     let real = fs::canonicalize(path).ok().filter(|_| path.is_absolute());
     let path: PathBuf = real.unwrap_or_else(|| path.to_path_buf());
     match path.strip_prefix("/dev") {
-        Ok(name) => name.to_string_lossy().into_owned(),
+        // `/dev/cciss/c0d0` is called `cciss!c0d0` in sysfs.
+        Ok(name) => name.to_string_lossy().replace('/', "!"),
         Err(_) => device.to_owned(),
     }
+}
+
+/// The device node of a kernel name.
+fn node(dev: &Path, name: &str) -> PathBuf {
+    dev.join(name.replace('!', "/"))
 }
 
 fn guard_in(
@@ -224,7 +243,7 @@ fn guard_in(
                 return Err(GuardOutcome::Skipped(reason));
             }
             let (answer, verdict) = mpsc::channel();
-            let (node, exempt) = (dev.join(name), Arc::clone(exempt));
+            let (node, exempt) = (node(dev, name), Arc::clone(exempt));
             let work = move || {
                 let exempt = exempt(&node);
                 // A late verdict finds nobody listening; then the device is already being set by the one who waited.
@@ -259,7 +278,7 @@ fn guard_in(
                     // No verdict: it hangs, or the judge died. Unknown means protect.
                     Err(_) => {
                         drop(verdict);
-                        set_unread(dev.join(name), set)
+                        set_unread(node(dev, name), set)
                     }
                 },
             };
@@ -425,12 +444,19 @@ mod tests {
         set.sort();
         assert_eq!(set, [Path::new("/nodes/nvme0n1"), Path::new("/nodes/sda")]);
         assert!(!results[1].is_safe());
+        assert_eq!(results[0].to_string(), "nvme0n1: read-only");
+        assert_eq!(
+            results[1].to_string(),
+            "sda: STILL WRITABLE, setting it read-only: refused"
+        );
     }
 
     #[test]
     fn a_node_path_becomes_a_kernel_name() {
         assert_eq!(kernel_name("sda"), "sda");
         assert_eq!(kernel_name("/dev/no-such-disk"), "no-such-disk");
+        assert_eq!(kernel_name("/dev/cciss/c9d9"), "cciss!c9d9");
+        assert_eq!(node(Path::new("/dev"), "cciss!c9d9"), Path::new("/dev/cciss/c9d9"));
     }
 
     #[test]

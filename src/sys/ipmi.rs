@@ -135,17 +135,20 @@ impl Bmc {
         let (jobs, todo) = mpsc::channel::<Job>();
         let (opened, is_open) = mpsc::channel();
         let node = path.to_owned();
-        let worker = move || match File::new(&node, limit) {
-            Ok(file) => {
-                let mut ipmi = Ipmi::new(file);
-                // Nobody waits any more if opening took too long; then there will be no jobs either.
-                let _ = opened.send(Ok(()));
-                for job in todo {
-                    job(&mut ipmi);
+        let worker = move || {
+            hold_signals();
+            match File::new(&node, limit) {
+                Ok(file) => {
+                    let mut ipmi = Ipmi::new(file);
+                    // Nobody waits any more if opening took too long; then there will be no jobs either.
+                    let _ = opened.send(Ok(()));
+                    for job in todo {
+                        job(&mut ipmi);
+                    }
                 }
-            }
-            Err(error) => {
-                let _ = opened.send(Err(error));
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
             }
         };
         thread::Builder::new()
@@ -241,6 +244,17 @@ impl AskBmc for Bmc {
         config.gateway = ipv4(&ask(LanConfigParameter::DefaultGatewayAddress)?);
         config.vlan = vlan(&ask(LanConfigParameter::Other(20))?);
         Ok(config)
+    }
+}
+
+/// Keeps signals away from the calling thread: a child that ends elsewhere in the process would interrupt the wait for
+/// an answer, and ipmi-rs takes that for a failed command.
+fn hold_signals() {
+    // SAFETY: all-zero is a valid sigset_t, sigfillset initialises it, and the mask is that of this thread alone.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
     }
 }
 
