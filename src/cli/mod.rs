@@ -5,7 +5,7 @@ pub mod console;
 pub mod screen;
 pub mod write_disk;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
