@@ -73,7 +73,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     let (uuid, macs) = inventory.node_id_facts();
     let boot_mac = match &orders.network {
         Network::BringUp { mac: Some(mac), .. } => Some(*mac),
-        _ => macs.first().copied(),
+        _ => inventory.boot_mac(),
     };
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
@@ -111,7 +111,9 @@ pub fn protect_disks(medium: Option<PathBuf>) {
 
 fn collect() -> (Inventory, Vec<(String, Vec<u8>)>) {
     let root = probe::Root::live();
-    let options = probe::Options::new(jiff::Timestamp::now().to_string());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let boot_medium = probe::disk::boot_medium(&mounts);
+    let options = probe::Options { boot_medium, ..probe::Options::new(jiff::Timestamp::now().to_string()) };
     let inventory = probe::collect(&root, Some(Arc::new(probe::ThisMachine)), &options);
     (inventory, probe::raw_captures(&root))
 }
