@@ -45,6 +45,9 @@ for modules in /lib/modules/*/; do
         drivers/net/ethernet/marvell/prestera drivers/net/dsa net/{wireless,mac80211,bluetooth,nfc,ieee802154,mac802154,can,ax25}; do
         rm -rf "${modules:?}kernel/$part"
     done
+    # Keyboards of servers and remote consoles are plain ones; game pads and tablets stay out.
+    find "${modules}kernel/drivers/hid" -name '*.ko' ! -path '*/usbhid/*' ! -name hid.ko ! -name 'hid-generic.ko' ! -name 'hid-hyperv.ko' \
+        ! -name 'hid-logitech*' ! -name 'hid-microsoft.ko' ! -name 'hid-lenovo.ko' ! -name 'hid-apple.ko' ! -name 'hid-cherry.ko' -delete
     depmod "$version"
 done
 
