@@ -147,6 +147,21 @@ fn an_upload_that_went_bad_is_left_out() {
 }
 
 #[test]
+fn an_upload_that_goes_bad_later_is_left_out_later() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 3);
+    let nodes = store.list();
+    let out = dir.path().join(FILE_NAME);
+    let mut builder = new();
+    build(&mut builder, &nodes, &out);
+    std::fs::write(&nodes[1].path, b"gone").unwrap();
+    assert_eq!(build(&mut builder, &nodes, &out).0.nodes, 3, "the tarball still has it");
+    std::fs::remove_file(&out).unwrap();
+    let (built, _) = build(&mut builder, &nodes, &out);
+    assert_eq!((built.nodes, built.left_out.len()), (2, 1));
+}
+
+#[test]
 fn a_tarball_without_nodes_is_a_tarball() {
     let dir = scratch();
     let (built, _) = build(&mut new(), &[], &dir.path().join(FILE_NAME));
