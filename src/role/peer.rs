@@ -113,7 +113,10 @@ fn collect() -> (Inventory, Vec<(String, Vec<u8>)>) {
     let root = probe::Root::live();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let boot_medium = probe::disk::boot_medium(&mounts);
-    let options = probe::Options { boot_medium, ..probe::Options::new(jiff::Timestamp::now().to_string()) };
+    let options = probe::Options {
+        boot_medium,
+        ..probe::Options::new(jiff::Timestamp::now().to_string())
+    };
     let inventory = probe::collect(&root, Some(Arc::new(probe::ThisMachine)), &options);
     (inventory, probe::raw_captures(&root))
 }

@@ -129,8 +129,17 @@ fn a_request_to_another_server_is_left_alone() {
     for name in ["ovmf-efi-request.bin", "ipxe-bios-request.bin", "dhclient-request.bin"] {
         // Captured with a server that had our address; another one is put in its place.
         let mut request = packet(name);
-        assert_eq!(answer(&mut table(), &request).opts().msg_type(), Some(MessageType::Ack), "{name} as captured");
-        request.opts_mut().insert(DhcpOption::ServerIdentifier([192, 168, 219, 2].into()));
-        assert!(matches!(decide(&params(), &mut table(), &request, 1000), Decision::Silence(_)), "{name}");
+        assert_eq!(
+            answer(&mut table(), &request).opts().msg_type(),
+            Some(MessageType::Ack),
+            "{name} as captured"
+        );
+        request
+            .opts_mut()
+            .insert(DhcpOption::ServerIdentifier([192, 168, 219, 2].into()));
+        assert!(
+            matches!(decide(&params(), &mut table(), &request, 1000), Decision::Silence(_)),
+            "{name}"
+        );
     }
 }
