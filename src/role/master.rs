@@ -57,7 +57,7 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
             None
         }
     };
-    super::peer::protect_disks(medium.as_ref().and_then(|medium| medium.disk.clone()));
+    super::peer::protect_disks();
     let (data, found) = (orders.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || match data {
         Some(folder) => Storage::folder(folder),
