@@ -47,6 +47,7 @@ class Harvest:
 
 def collect(recon: Path, source: Path, tarball: Path) -> Harvest:
     """Runs `recon collect` on a stick's file and reads what it made."""
+    tarball.unlink(missing_ok=True)  # it rightly refuses to overwrite
     done = subprocess.run(
         [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, timeout=300, check=False,
