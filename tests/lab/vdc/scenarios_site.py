@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -27,6 +28,7 @@ from .season import season_peers
 from .suite import Scenario, expect
 
 OTHER = "lab1"
+_XID = 0x77010203
 # In the order of starting.
 _NUMBERS = {"uefi": 0x10, "bios": 0x11, "nobmc": 0x13, "liveboot": 0x12}
 _FAILING = "bios"
@@ -181,7 +183,7 @@ def foreign_dhcp(site: Site) -> None:
 def _ask_for_boot(site: Site) -> None:
     """A network boot client asks on the other wire until the foreign server answers it."""
     asked = bytearray(_DISCOVER.read_bytes())
-    asked[4:8] = b"\x77\x01\x02\x03"
+    asked[4:8] = struct.pack(">I", _XID)
     asked[28:34] = bytes.fromhex("5254001ab0f0")
 
     def make() -> socket.socket:
@@ -192,27 +194,22 @@ def _ask_for_boot(site: Site) -> None:
         made.bind(("0.0.0.0", 68))
         return made
 
+    def offers() -> int:
+        heard = [d for d in site.other_wire.datagrams() if d.source_port == 67 and d.source == foreign.ADDRESS]
+        return sum(1 for d in heard if dhcp.parse(d.payload).xid == _XID)
+
     with contextlib.closing(site.lab.namespace.call(make)) as client:
-        last_sent = [0.0]
+        # The client goes on asking, as firmware does; a master that only hesitated would answer a later question.
+        for wanted in range(1, 5):
+            last_sent = [0.0]
 
-        def look() -> Optional[bool]:
-            if time.monotonic() - last_sent[0] > 1.0:
-                client.sendto(bytes(asked), ("255.255.255.255", 67))
-                last_sent[0] = time.monotonic()
-            for datagram in site.other_wire.datagrams():
-                if datagram.source_port == 67 and datagram.source == foreign.ADDRESS:
-                    if dhcp.parse(datagram.payload).xid == 0x77010203:
-                        return True
-            return None
+            def look() -> Optional[bool]:
+                if time.monotonic() - last_sent[0] > 1.0:
+                    client.sendto(bytes(asked), ("255.255.255.255", 67))
+                    last_sent[0] = time.monotonic()
+                return True if offers() >= wanted else None
 
-        waiting.until(look, site.lab.seconds(15), "the foreign server's own offer on the wire")
-        # The client goes on asking, as firmware does; a master that only hesitated would answer one of these.
-        for _ in range(3):
-            client.sendto(bytes(asked), ("255.255.255.255", 67))
-            count = len(site.other_wire.datagrams())
-            waiting.until(
-                lambda: True if len(site.other_wire.datagrams()) >= count + 1 else None, site.lab.seconds(10), "an answer"
-            )
+            waiting.until(look, site.lab.seconds(15), f"offer {wanted} of the foreign server on the wire")
 
 
 def collected(site: Site) -> None:

@@ -27,6 +27,8 @@ def season(specs: List[Spec], folder: Path, accel: str, seconds: float) -> Dict[
     """Boots the firmware of each UEFI guest once; returns each guest's variables."""
     waiting = [spec for spec in specs if spec.firmware == "uefi"]
     found: Dict[str, Dict[nvram.Key, nvram.Variable]] = {}
+    if not waiting:
+        return found
     with Namespace("control") as wire:
         wire.add_bridge(BRIDGE)
         with ForeignServer(wire, BRIDGE, folder, boot_file="no-such-loader"):
