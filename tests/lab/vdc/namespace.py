@@ -72,7 +72,8 @@ def remove_stale() -> List[str]:
         words = entry.name[len(PREFIX) :].split("-")
         if len(words) < 2 or not (words[0].isdigit() and words[1].isdigit()):
             continue
-        if start_ticks(int(words[0])) == int(words[1]):
+        pid = int(words[0])
+        if start_ticks(pid) == int(words[1]) and not _is_zombie(pid):
             continue  # its harness lives
         _end_all(entry.name, grace=0.5)
         tools.run(["ip", "netns", "del", entry.name])
