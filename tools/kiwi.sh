@@ -57,13 +57,18 @@ leap_repos() {
     done
 }
 
-# forget_tree DIR: removes a root tree, and never what an interrupted build left mounted inside it.
-forget_tree() {
+# free_tree DIR: unmounts what an interrupted build left mounted inside a root tree.
+free_tree() {
     local mounted
     [ -e "$1" ] || return 0
     while read -r mounted; do
         umount --lazy "$mounted"
     done < <(awk -v top="$(realpath "$1")/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | sort -r)
+}
+
+# forget_tree DIR: removes a root tree, and never what is mounted inside it.
+forget_tree() {
+    free_tree "$1"
     rm -rf --one-file-system "$1"
 }
 
@@ -99,6 +104,10 @@ build_iso() {
     local recipe=$1 dir=$TOP/builds/$1 root_key iso_key repos_text
     local -a repos=()
     ISO=$dir/recon-$recipe.iso
+    # Also after Ctrl-C, KIWI's bind mounts of /dev and /proc must not stay.
+    # shellcheck disable=SC2064 # the folder of now
+    trap "free_tree '$dir/root'" EXIT
+    free_tree "$dir/root"
     # A word of this shell, so that a refusal ends the run with its own message.
     repos_text=$(repo_args "$recipe") || exit 1
     mapfile -t repos <<<"$repos_text"

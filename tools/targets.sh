@@ -38,20 +38,23 @@ make_http() {
     from_iso "$dir/initrd" /boot/x86_64/loader/initrd
     ln -f "$ISO" "$dir/recon.iso" || cp "$ISO" "$dir/recon.iso"
     # Every name is relative to the script itself, wherever it is served from. Only the kernel line needs a whole URL: cwuri is
-    # the one of this script, and whoever fetches the ISO resolves the dots in it as every HTTP client does.
+    # the one of this script, and whoever fetches the ISO resolves the dots in it as every HTTP client does. iPXE from before
+    # 2021 does not know cwuri; there the script must be the boot file that DHCP named.
     cat >"$dir/boot.ipxe" <<'EOF'
 #!ipxe
 # Boots the recon live image from the folder that this script came from. Nothing in here needs editing.
-echo recon: booting from ${cwuri}
+set here ${cwuri}
+isset ${here} || set here ${filename}
+echo recon: booting from ${here}
 imgfree
-kernel kernel initrd=initrd root=live:${cwuri}/../recon.iso rd.live.image rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
+kernel kernel initrd=initrd root=live:${here}/../recon.iso rd.live.image rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
 initrd initrd || goto failed
 boot || goto failed
 
 :failed
-echo recon: could not boot from ${cwuri}, trying again in 10 seconds
+echo recon: could not boot from ${here}, trying again in 10 seconds
 sleep 10
-chain ${cwuri}
+chain ${here}
 EOF
     # The rest of the kernel line is the one of the stick.
     from_iso "$dir/grub.cfg" "$(menu_path)"
