@@ -62,7 +62,8 @@ impl Storage {
         }
     }
 
-    fn memory(why: String) -> std::io::Result<Self> {
+    /// Memory in place of the partition, and why.
+    pub fn memory(why: String) -> std::io::Result<Self> {
         std::fs::create_dir_all(FOLDER)?;
         let problem = format!(
             "{why}. Uploads are kept in memory only: fetch http://recon/export/recon-inventory.tar.gz before power-off"
