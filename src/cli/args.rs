@@ -165,9 +165,9 @@ pub struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub struct ConsoleArgs {
-    /// The master to ask
-    #[arg(long, value_name = "URL", default_value = "127.0.0.1")]
-    pub master: String,
+    /// The master to ask [default: the one this machine is a peer of, else itself]
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
     /// Terminal to use [default: standard input and output]
     #[arg(long, value_name = "DEVICE")]
     pub tty: Option<PathBuf>,

@@ -2,14 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::cmdline;
+use crate::config::{cmdline, load};
 use crate::sys::terminal;
 
 use super::screen::{self, Size};
@@ -20,8 +21,19 @@ const REFRESH: Duration = Duration::from_secs(2);
 const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Runs until the terminal goes away.
-pub fn run(master: String, tty: Option<PathBuf>) -> anyhow::Result<()> {
-    let master = cmdline::parse_master(&master).map_err(anyhow::Error::msg)?;
+pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
+    let given = master
+        .map(|text| cmdline::parse_master(&text))
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
+    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
+    let master = given
+        .or(peer_of)
+        .unwrap_or(SocketAddrV4::new(Ipv4Addr::LOCALHOST, super::HTTP_PORT));
+    let title = match peer_of {
+        Some(master) => format!("This machine is a peer of {master}; the master says:\n"),
+        None => String::new(),
+    };
     let (mut input, mut output) = open(tty.as_ref())?;
     let mut shown = String::new();
     loop {
@@ -37,7 +49,7 @@ pub fn run(master: String, tty: Option<PathBuf>) -> anyhow::Result<()> {
         let mut text = String::new();
         let asked = super::in_runtime(async {
             let (status, nodes) = super::ask(master).await?;
-            text = screen::render(&status, &nodes, room);
+            text = title.clone() + &screen::render(&status, &nodes, room);
             Ok(())
         });
         if let Err(error) = asked {

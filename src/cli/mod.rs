@@ -172,7 +172,16 @@ fn inventory(args: &args::InventoryArgs) -> anyhow::Result<()> {
         probe::Root::at(&args.root)
     };
     let sources = live.then(|| Arc::new(probe::ThisMachine) as Arc<dyn probe::LiveSources>);
-    let options = probe::Options::new(jiff::Timestamp::now().to_string());
+    let mounts = if live {
+        std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let boot_medium = probe::disk::boot_medium(&mounts);
+    let options = probe::Options {
+        boot_medium,
+        ..probe::Options::new(jiff::Timestamp::now().to_string())
+    };
     let inventory = probe::collect(&root, sources, &options);
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&inventory).context("writing JSON")? + "\n",

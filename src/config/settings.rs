@@ -7,6 +7,9 @@ use crate::model::MacAddr;
 
 use super::{PostAction, PowerOff, wire};
 
+/// The file as it is put on a new stick: every setting at its default, behind a `#`.
+pub const EXAMPLE: &str = include_str!("recon.toml");
+
 /// Checked settings of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -354,6 +357,29 @@ mod tests {
         assert_eq!(subnet.server, Ipv4Addr::new(192, 168, 221, 1));
         assert!(subnet.contains(subnet.lease_first) && subnet.contains(subnet.lease_last));
         assert_eq!(Settings::default().subnet(u32::MAX), None);
+    }
+
+    #[test]
+    fn the_example_changes_nothing_and_every_line_of_it_works() {
+        assert_eq!(Settings::parse(EXAMPLE), Ok(Settings::default()));
+        let setting =
+            |line: &&str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let lines: Vec<&str> = EXAMPLE
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .filter(setting)
+            .collect();
+        let settings = Settings::parse(&lines.join("\n")).unwrap();
+        assert_eq!(settings.site.as_deref(), Some("Hall 2"));
+        assert_eq!(
+            settings.network,
+            Settings::default().network,
+            "the example shows the defaults"
+        );
+        assert_eq!(settings.peers, Settings::default().peers);
+        let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
+        assert_eq!(node.post_action, PostAction::Liveboot);
+        assert_eq!(lines.len(), 13, "{lines:#?}");
     }
 
     #[test]

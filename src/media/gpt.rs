@@ -240,25 +240,29 @@ impl Table {
         (self.entries.len() as u64).div_ceil(self.sector_size)
     }
 
+    /// This header with another place and other entries, filling a sector.
+    fn header_at(&self, lba: u64, alternate: u64, entries_lba: u64, last_usable: u64, entries: &[u8]) -> Vec<u8> {
+        let mut header = self.header.clone();
+        header[24..32].copy_from_slice(&lba.to_le_bytes());
+        header[32..40].copy_from_slice(&alternate.to_le_bytes());
+        header[48..56].copy_from_slice(&last_usable.to_le_bytes());
+        header[72..80].copy_from_slice(&entries_lba.to_le_bytes());
+        header[88..92].copy_from_slice(&crc(entries).to_le_bytes());
+        let sum = crc_of_header(&header);
+        header[16..20].copy_from_slice(&sum.to_le_bytes());
+        header.resize(usize::try_from(self.sector_size).unwrap_or(512), 0);
+        header
+    }
+
     /// Both copies of this table with new entries, laid out for a disk of `sectors`. The backup comes first: until the
     /// first copy is whole again, it is what a reader falls back to.
     fn writes(&self, sectors: u64, primary_entries_lba: u64, entries: &[u8]) -> Vec<Write> {
         let backup_lba = sectors - 1;
         let backup_entries_lba = backup_lba - self.entry_sectors();
-        let header = |lba: u64, alternate: u64, entries_lba: u64| {
-            let mut header = self.header.clone();
-            header[24..32].copy_from_slice(&lba.to_le_bytes());
-            header[32..40].copy_from_slice(&alternate.to_le_bytes());
-            header[48..56].copy_from_slice(&(backup_entries_lba - 1).to_le_bytes());
-            header[72..80].copy_from_slice(&entries_lba.to_le_bytes());
-            header[88..92].copy_from_slice(&crc(entries).to_le_bytes());
-            let sum = crc_of_header(&header);
-            header[16..20].copy_from_slice(&sum.to_le_bytes());
-            header.resize(usize::try_from(self.sector_size).unwrap_or(512), 0);
-            Write {
-                offset: lba * self.sector_size,
-                bytes: header,
-            }
+        let last_usable = backup_entries_lba - 1;
+        let header = |lba: u64, alternate: u64, entries_lba: u64| Write {
+            offset: lba * self.sector_size,
+            bytes: self.header_at(lba, alternate, entries_lba, last_usable, entries),
         };
         let array = |lba: u64| Write {
             offset: lba * self.sector_size,
@@ -306,6 +310,59 @@ pub fn iso_bytes(disk: &impl ReadAt) -> u64 {
         Ok(()) if descriptor.starts_with(b"\x01CD001") => u64::from(le::u32(&descriptor, 80)) * 2048,
         _ => 0,
     }
+}
+
+/// The image as it was before the data partition was added to its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    pub bytes: u64,
+    /// What to put over the bytes on the medium to get the image that was written to it.
+    pub patches: Vec<Write>,
+}
+
+/// Finds the image on a medium: its length, and its own table. The image's backup table is still there, behind its last
+/// partition, and has everything that `plan` changed at the start. `None` if there is no such backup, or if the table
+/// was not made for an image but for the whole medium.
+pub fn find_image(disk: &impl ReadAt, disk_bytes: u64) -> Option<Image> {
+    let table = Table::read(disk, disk_bytes).ok()?;
+    let size = table.sector_size;
+    let end = table
+        .partitions()
+        .filter(|p| p.name != DATA_NAME)
+        .map(|p| p.last_lba)
+        .max()?;
+    // Right behind the last partition come the backup's entries and its header; xorriso rounds the end up a little.
+    let first = end.checked_add(1 + table.entry_sectors())?;
+    let last = first.checked_add(MIB / size)?.min((disk_bytes / size).checked_sub(1)?);
+    let backup = (first..last).find_map(|lba| {
+        Table::read_at(disk, disk_bytes, size, lba)
+            .ok()
+            .filter(|backup| backup.alternate_lba == 1)
+    })?;
+    let same = backup.header.len() == table.header.len() && backup.entries.len() == table.entries.len();
+    if !same || backup.data(disk_bytes).is_some() {
+        return None;
+    }
+    let header = backup.header_at(
+        1,
+        backup.lba,
+        table.entries_lba,
+        le::u64(&backup.header, 48),
+        &backup.entries,
+    );
+    Some(Image {
+        bytes: (backup.lba + 1) * size,
+        patches: vec![
+            Write {
+                offset: table.entries_lba * size,
+                bytes: backup.entries.clone(),
+            },
+            Write {
+                offset: size,
+                bytes: header,
+            },
+        ],
+    })
 }
 
 /// Bytes to put at an offset.

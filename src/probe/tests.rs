@@ -151,16 +151,17 @@ fn what_hangs_is_reported_and_the_rest_is_whole() {
         hung: AtomicUsize::new(0),
     });
     let mut options = options();
-    options.limit = Duration::from_secs(4);
+    // Long enough for the healthy ones on a busy machine, short enough to wait for the others.
+    options.limit = Duration::from_secs(6);
     let started = Instant::now();
     let inventory = collect(&fixture(), Some(live.clone()), &options);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
     // Two of them by the two parts that ask for totals.
     assert_eq!(live.hung.load(Ordering::Relaxed), 4);
 
     assert_eq!(inventory.bmc.status, PartStatus::TimedOut);
     assert!(inventory.bmc.reason.unwrap().starts_with("no answer within"));
-    assert!(inventory.bmc.millis >= 3900);
+    assert!(inventory.bmc.millis >= 5900);
 
     let nics = inventory.nics.value.unwrap();
     assert_eq!(nics.len(), 3);

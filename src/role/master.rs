@@ -57,25 +57,44 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
             None
         }
     };
-    super::peer::protect_disks(medium.as_ref().and_then(|medium| medium.disk.clone()));
+    super::peer::protect_disks();
     let (data, found) = (orders.data.clone(), medium.clone());
-    let opening = tokio::task::spawn_blocking(move || match data {
-        Some(folder) => Storage::folder(folder),
-        None => Storage::of_medium(found.as_ref()),
-    });
-    let storage = opening.await?.context("opening the data folder")?;
-    for notice in &storage.notices {
+    let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
+    let (storage, uploads) = opening.await?.context("opening the data folder")?;
+    for notice in storage.notices.iter().chain(&storage.problem) {
         say(notice);
     }
-    if let Some(problem) = &storage.problem {
-        say(problem);
-    }
-    let master = Master::open(orders, medium, storage, problems).await?;
+    let master = Master::open(orders, medium, storage, uploads, problems);
     let ended = master.serve(&stop).await;
     let closed = master.close().await;
     let ended = ended?;
     closed?;
     Ok(ended)
+}
+
+/// The data folder and the uploads in it. A partition whose uploads cannot be opened counts as broken: memory takes its place.
+fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Result<(Storage, NodeStore)> {
+    let open = |storage: &Storage| NodeStore::open(&storage.folder, Limits::default());
+    if let Some(folder) = given {
+        let storage = Storage::folder(folder)?;
+        let uploads = open(&storage)?;
+        return Ok((storage, uploads));
+    }
+    let storage = Storage::of_medium(medium)?;
+    match open(&storage) {
+        Ok(uploads) => Ok((storage, uploads)),
+        Err(error) if storage.durable => {
+            let why = format!(
+                "the uploads on the stick cannot be opened: {:#}",
+                anyhow::Error::new(error)
+            );
+            storage.close().context("closing the data partition")?;
+            let storage = Storage::memory(why)?;
+            let uploads = open(&storage)?;
+            Ok((storage, uploads))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
@@ -99,23 +118,19 @@ struct Master {
 }
 
 impl Master {
-    async fn open(
+    fn open(
         orders: Orders,
         medium: Option<Medium>,
         storage: Storage,
+        uploads: NodeStore,
         mut problems: Vec<String>,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let loaded = load::settings(&storage.folder.join("recon.toml"));
         problems.extend(loaded.problem);
         for problem in &problems {
             say(problem);
         }
         let settings = Arc::new(loaded.settings);
-        let limits = Limits::default();
-        let folder = storage.folder.clone();
-        let uploads = tokio::task::spawn_blocking(move || NodeStore::open(&folder, limits))
-            .await?
-            .with_context(|| format!("opening the uploads in {}", storage.folder.display()))?;
         for problem in uploads.problems() {
             say(&problem);
         }
@@ -145,7 +160,7 @@ impl Master {
             ladder: Arc::clone(&ladder),
             status: status_of(&storage, &settings, problems, &status, &ladder),
         });
-        Ok(Master {
+        Master {
             orders,
             storage,
             site,
@@ -153,8 +168,8 @@ impl Master {
             status,
             leases: Arc::default(),
             leases_changed: Arc::new(Notify::new()),
-            builder: Arc::new(Mutex::new(archive::Builder::new(limits.upload))),
-        })
+            builder: Arc::new(Mutex::new(archive::Builder::new(Limits::default().upload))),
+        }
     }
 
     async fn serve(&self, stop: &CancellationToken) -> anyhow::Result<Ended> {

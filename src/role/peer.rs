@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddrV4;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::service::http::client::{Bounds, exchange};
 use crate::service::http::upload::digest_header;
 use crate::sys::console::say;
 use crate::sys::netif::Netlink;
-use crate::sys::{block, ipmi, power};
+use crate::sys::{block, cmd, ipmi, medium, power};
 
 use super::address::{self, Held};
 use super::{post, retry};
@@ -58,14 +58,21 @@ const FETCH_POST: Bounds = Bounds {
     time: Duration::from_secs(600),
     answer_bytes: MAX_POST_TGZ,
 };
+/// Longest wait for drivers; a device that takes longer is missed rather than waited for.
+const SETTLE: Duration = Duration::from_secs(30);
 const POST_FOLDER: &str = "/run/recon/post";
 /// A machine that still runs this long after its BMC took the power-off command was not switched off.
 const POWER_DOWN: Duration = Duration::from_secs(30);
 
 /// Does the whole job. Returns when the machine is to stay up; otherwise the power goes off under it.
 pub async fn run(orders: Orders) -> anyhow::Result<()> {
-    protect_disks(None);
-    let collecting = tokio::task::spawn_blocking(collect);
+    protect_disks();
+    let collecting = tokio::task::spawn_blocking(|| {
+        settle();
+        // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
+        protect_disks();
+        collect()
+    });
     if let Network::BringUp { mac, held } = &orders.network {
         bring_up(*mac, *held).await?;
     }
@@ -73,7 +80,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     let (uuid, macs) = inventory.node_id_facts();
     let boot_mac = match &orders.network {
         Network::BringUp { mac: Some(mac), .. } => Some(*mac),
-        _ => macs.first().copied(),
+        _ => inventory.boot_mac(),
     };
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
@@ -92,26 +99,37 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
 }
 
 /// Sets every internal disk read-only, except the one this system runs from.
-pub fn protect_disks(medium: Option<PathBuf>) {
+pub fn protect_disks() {
+    let medium = medium::of_live_system().ok().and_then(|medium| medium.disk);
     let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == medium.as_deref());
     match block::guard(&[], &exempt) {
         Ok(results) => {
-            let (safe, open): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.is_safe());
-            tracing::info!(disks = safe.len(), "internal disks are read-only");
-            for result in open {
-                say(&format!(
-                    "disk {} could not be set read-only: {:?}",
-                    result.device, result.outcome
-                ));
+            for result in results.iter().filter(|result| !result.is_safe()) {
+                say(&format!("disk {result}"));
             }
+            tracing::info!(disks = results.len(), "internal disks are read-only");
         }
         Err(error) => say(&format!("the disks could not be listed to set them read-only: {error}")),
     }
 }
 
+/// Waits until the drivers of everything that was found are loaded, for a while: an inventory taken before them would miss
+/// disks and ports that are there.
+fn settle() {
+    let limit = format!("--timeout={}", SETTLE.as_secs());
+    if let Err(error) = cmd::run("udevadm", &["settle", &limit], SETTLE + Duration::from_secs(5)) {
+        tracing::warn!(%error, "waiting for device events");
+    }
+}
+
 fn collect() -> (Inventory, Vec<(String, Vec<u8>)>) {
     let root = probe::Root::live();
-    let options = probe::Options::new(jiff::Timestamp::now().to_string());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let boot_medium = probe::disk::boot_medium(&mounts);
+    let options = probe::Options {
+        boot_medium,
+        ..probe::Options::new(jiff::Timestamp::now().to_string())
+    };
     let inventory = probe::collect(&root, Some(Arc::new(probe::ThisMachine)), &options);
     (inventory, probe::raw_captures(&root))
 }

@@ -1,7 +1,10 @@
 //! Where a master keeps what it is given: the data partition of its stick, else memory, said loudly.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::config::settings::EXAMPLE;
 use crate::model::api::StorageStatus;
 use crate::sys::datapart::{self, DataPartition};
 use crate::sys::medium::Medium;
@@ -41,18 +44,26 @@ impl Storage {
             return Self::memory("the system did not boot from a disk or stick that it could write to".to_owned());
         };
         match datapart::ensure(disk, Path::new(FOLDER), rand::random()) {
-            Ok(partition) => Ok(Storage {
-                folder: PathBuf::from(FOLDER),
-                durable: true,
-                notices: partition.notes.clone(),
-                partition: Some(partition),
-                problem: None,
-            }),
+            Ok(partition) => {
+                let mut notices = partition.notes.clone();
+                if let Err(error) = furnish(Path::new(FOLDER)) {
+                    notices.push(format!("the stick's folders could not be made: {error}"));
+                }
+                let folder = PathBuf::from(FOLDER);
+                Ok(Storage {
+                    folder,
+                    durable: true,
+                    notices,
+                    partition: Some(partition),
+                    problem: None,
+                })
+            }
             Err(problem) => Self::memory(problem.to_string()),
         }
     }
 
-    fn memory(why: String) -> std::io::Result<Self> {
+    /// Memory in place of the partition, and why.
+    pub fn memory(why: String) -> std::io::Result<Self> {
         std::fs::create_dir_all(FOLDER)?;
         let problem = format!(
             "{why}. Uploads are kept in memory only: fetch http://recon/export/recon-inventory.tar.gz before power-off"
@@ -86,6 +97,26 @@ impl Storage {
         match self.partition {
             Some(partition) => partition.close(),
             None => mount::sync_filesystem(&self.folder),
+        }
+    }
+}
+
+/// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
+fn furnish(folder: &Path) -> std::io::Result<()> {
+    for name in ["isos", "install", "export"] {
+        std::fs::create_dir_all(folder.join(name))?;
+    }
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(folder.join("recon.toml"))
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(mut file) => {
+            // Notepad of old Windows shows one long line otherwise.
+            file.write_all(EXAMPLE.replace('\n', "\r\n").as_bytes())?;
+            file.sync_all()
         }
     }
 }

@@ -20,6 +20,11 @@ pub struct Boot<'a> {
 /// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
 pub const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
 
+/// Words that keep the system from assembling, resuming, swapping to or writing anything it finds in the machine, and that
+/// restart it half a minute after a kernel panic. The stick's own boot menu has the same (kiwi/common/live.xml).
+pub const HARMLESS: &str = "quiet loglevel=4 panic=30 raid=noautodetect noresume rd.md=0 rd.lvm=0 rd.luks=0 rd.dm=0 \
+                            systemd.gpt_auto=0 systemd.swap=0 efi_pstore.pstore_disable=1";
+
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
 pub fn entry(master: SocketAddrV4) -> String {
     format!(
@@ -77,11 +82,11 @@ pub fn kernel_line(boot: &Boot) -> String {
     match boot.policy.post_action {
         // The address iPXE holds is used on, so that no second DHCP exchange costs time.
         PostAction::Inventory => {
-            format!("{shared} recon.address=${{netX/ip}}/${{netX/netmask}} {CONSOLES}")
+            format!("{shared} recon.address=${{netX/ip}}/${{netX/netmask}} {CONSOLES} {HARMLESS}")
         }
         PostAction::Liveboot => format!(
             "{shared} root=live:http://{master}/image.iso rd.live.image rd.live.ram=1 rd.live.overlay.overlayfs=1 \
-             rd.neednet=1 ip=dhcp {CONSOLES}"
+             rd.neednet=1 ip=dhcp {CONSOLES} {HARMLESS}"
         ),
     }
 }

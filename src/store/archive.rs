@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -28,6 +29,42 @@ pub const SUMS_NAME: &str = "SHA256SUMS";
 
 /// The fastest level: the tarball is rebuilt on a server that has better things to do, and written to a slow stick.
 const LEVEL: u32 = 1;
+
+/// Uploads up to this length are packed in memory, several at once; larger ones are streamed one by one.
+const SMALL_BYTES: u64 = 512 * 1024;
+
+/// Threads that pack: a master has many cores and little else to do with them, but memory is bounded by their number.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(8)
+}
+
+/// `work` on every item, on some threads, with the results in the order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { return done };
+            done.push((index, work(item)));
+        }
+    };
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers().min(items.len()))
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok())
+            .collect();
+        let mut results = run();
+        for other in others {
+            match other.join() {
+                Ok(done) => results.extend(done),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    });
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
 
 /// A whole upload that goes into the tarball.
 pub trait Upload: Sync {
@@ -138,15 +175,27 @@ impl Builder {
     /// Writes the tarball of `uploads` to `out`: temporary name beside it, fsync, rename, sync of the folder. The same
     /// uploads give the same bytes, whatever their order. An error leaves the tarball that was there before.
     pub fn rebuild<U: Upload>(&mut self, uploads: &[U], out: &Path) -> Result<Built, ArchiveError> {
+        let result = self.attempt(uploads, out);
+        if matches!(&result, Err(error) if !matches!(error, ArchiveError::NoSpace { .. })) && !self.sums.is_empty() {
+            // The old tarball, or an upload that was well when it was summed, may be what cannot be read.
+            self.places.clear();
+            self.sums.clear();
+            return self.attempt(uploads, out);
+        }
+        result
+    }
+
+    fn attempt<U: Upload>(&mut self, uploads: &[U], out: &Path) -> Result<Built, ArchiveError> {
         let folder = match out.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
         let mut left_out = Vec::new();
         let mut nodes: BTreeMap<&NodeId, (&U, Sums)> = BTreeMap::new();
-        for upload in uploads {
-            match self.sums_of(upload) {
+        for (upload, sums) in uploads.iter().zip(in_parallel(uploads, |upload| self.sums_of(upload))) {
+            match sums {
                 Ok(sums) => {
+                    self.sums.insert((upload.id().clone(), upload.name()), sums.clone());
                     nodes.insert(upload.id(), (upload, sums));
                 }
                 Err(reason) => left_out.push((upload.id().clone(), reason)),
@@ -169,13 +218,7 @@ impl Builder {
         let mut temporary = out.as_os_str().to_owned();
         temporary.push(".part");
         let temporary = PathBuf::from(temporary);
-        let mut result = self.write(&nodes, out, &temporary, needed);
-        if result.is_err() && !self.places.is_empty() {
-            // The old tarball may be what cannot be read, so build once more without it.
-            self.places.clear();
-            result = self.write(&nodes, out, &temporary, needed);
-        }
-        match result {
+        match self.write(&nodes, out, &temporary, needed) {
             Ok(Draft {
                 places,
                 files,
@@ -238,11 +281,16 @@ impl Builder {
         pad(&mut member, sums_length).map_err(failed)?;
         member.finish().map_err(failed)?;
 
-        for (id, (upload, sums)) in nodes {
+        let all: Vec<(Key, &U, usize)> = nodes
+            .iter()
+            .map(|(id, (upload, sums))| (((*id).clone(), upload.name()), *upload, sums.files))
+            .collect();
+        // Members made ahead, at most a window of small ones at a time.
+        let mut ahead: HashMap<Key, Vec<u8>> = HashMap::new();
+        for (index, (key, upload, node_files)) in all.iter().enumerate() {
             writer.flush().map_err(failed)?;
             let offset = writer.get_mut().begin_member();
-            let key = ((*id).clone(), upload.name());
-            let old = self.places.get(&key).copied();
+            let old = self.places.get(key).copied();
             let copied = match (old, previous.as_mut()) {
                 (Some(place), Some(previous)) => copy_member(previous, place, &mut writer).map_err(failed)?,
                 _ => false,
@@ -250,15 +298,32 @@ impl Builder {
             if copied {
                 reused += 1;
             } else {
-                self.node(*upload, &mut writer).map_err(failed)?;
+                if !ahead.contains_key(key) && upload.size_bytes() <= SMALL_BYTES {
+                    let wanted = |(key, upload, _): &&(Key, &U, usize)| {
+                        upload.size_bytes() <= SMALL_BYTES && !self.places.contains_key(key)
+                    };
+                    let window: Vec<&(Key, &U, usize)> =
+                        all[index..].iter().filter(wanted).take(2 * workers()).collect();
+                    let made = in_parallel(&window, |(_, upload, _)| {
+                        let mut member = Vec::new();
+                        self.node(*upload, &mut member).map(|()| member)
+                    });
+                    for ((key, _, _), member) in window.into_iter().zip(made) {
+                        ahead.insert(key.clone(), member.map_err(failed)?);
+                    }
+                }
+                match ahead.remove(key) {
+                    Some(member) => writer.write_all(&member).map_err(failed)?,
+                    None => self.node(*upload, &mut writer).map_err(failed)?,
+                }
             }
             writer.flush().map_err(failed)?;
             let (length, crc) = (writer.get_ref().length - offset, writer.get_ref().crc.sum());
             if copied && old.is_none_or(|place| place.crc != crc || place.length != length) {
                 return Err(failed(io::ErrorKind::InvalidData.into()));
             }
-            places.insert(key, Place { offset, length, crc });
-            files += sums.files;
+            places.insert(key.clone(), Place { offset, length, crc });
+            files += node_files;
         }
 
         let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
@@ -285,7 +350,7 @@ impl Builder {
     }
 
     /// Reads an upload once: checks its digest, and sums its files.
-    fn sums_of<U: Upload>(&mut self, upload: &U) -> Result<Sums, String> {
+    fn sums_of<U: Upload>(&self, upload: &U) -> Result<Sums, String> {
         let name = upload.name();
         let key = (upload.id().clone(), name);
         if let Some(sums) = self.sums.get(&key) {
@@ -320,12 +385,10 @@ impl Builder {
             &Sha256::digest(proof.as_bytes()).into(),
             &format!("{prefix}/upload.sha256"),
         );
-        let sums = Sums {
+        Ok(Sums {
             lines: lines.into(),
             files: files + 1,
-        };
-        self.sums.insert(key, sums.clone());
-        Ok(sums)
+        })
     }
 
     /// Writes the member of one node. Its files were summed from the same bytes before.

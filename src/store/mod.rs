@@ -84,6 +84,14 @@ pub fn digest_of(mut reader: impl Read) -> io::Result<(Sha, u64)> {
     }
 }
 
+/// A scratch folder in memory: tests that sync thousands of times should not wait for the disk of a busy machine.
+#[cfg(test)]
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -418,7 +418,7 @@ mod tests {
             Path::new("/nodes"),
             &names,
             &exempt,
-            Duration::from_millis(300),
+            Duration::from_secs(3),
             |path| {
                 SET.lock().unwrap().push(path.to_path_buf());
                 if path.ends_with("sda") {

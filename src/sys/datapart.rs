@@ -608,3 +608,6 @@ fn sentence(text: &str) -> String {
         .unwrap_or_default();
     format!("{first}{}.", characters.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,10 @@
-//! Integration tests of the library and the binary.
+//! Integration tests of the library and the binary, in one program.
+
+// clippy.toml allows this in unit tests; it does not see that helpers here are test code too.
+#![allow(clippy::unwrap_used)]
+
+mod help;
+mod layering;
+mod lifecycle;
+mod packets;
+mod units;

@@ -19,7 +19,7 @@ from vdc.namespace import Namespace
 SERVER = "192.168.219.1"
 SERVER_LINK, CLIENT_LINK = "veth0", "veth1"
 CLIENT_MAC = "52:54:00:2b:00:01"
-TOOLS = ("ip", "dhclient", "udhcpc", "tftp", "curl", "dig", "xorriso")
+TOOLS = ("ip", "setpriv", "dhclient", "udhcpc", "tftp", "curl", "dig", "xorriso")
 # Sizes of the real files, so that transfers take as many packets.
 _LOADERS = {"undionly.kpxe": 108847, "snponly.efi": 284672, "ipxe.efi": 997376}
 
@@ -75,8 +75,9 @@ class Site:
         self._starts += 1
         self.log = self.folder / f"master.{self._starts}.log"
         with self.log.open("wb") as log:
+            # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
             self._process = self.server.popen(
-                [str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24", "--data", str(self.data),
+                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24", "--data", str(self.data),
                  "--medium", str(medium), "--loaders", str(self.loaders)],
                 stdout=log, stderr=log,
             )

@@ -46,12 +46,15 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, required=True, help="the binary")
-    parser.add_argument("--workdir", type=Path, help="logs (default: a temporary folder, kept after a failure)")
+    parser.add_argument("--workdir", type=Path, help="logs go to netns/ in it (default: a temporary folder, kept after a failure)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
     args = parser.parse_args(argv)
     report = Report()
-    folder = args.workdir.resolve() if args.workdir else Path(tempfile.mkdtemp(prefix="recon-netns-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = args.workdir.resolve() / "netns" if args.workdir else Path(tempfile.mkdtemp(prefix="recon-netns-"))
+    if args.workdir:
+        # What an earlier run left would be taken for this one's.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     code = 2
     try:
         with stop_on_signals():

@@ -101,6 +101,31 @@ fn a_partition_is_added_behind_a_real_image() {
 }
 
 #[test]
+fn the_image_can_be_taken_off_the_stick_as_it_was() {
+    for name in ["kiwi.iso.gz", "apple.iso.gz"] {
+        let image = fixture(name);
+        let size = 200 * MIB;
+        let file = stick(&image, size);
+        let disk = file.as_file();
+        for with_data in [false, true] {
+            if with_data {
+                add(disk, size);
+            }
+            let found = find_image(disk, size).unwrap();
+            assert_eq!(found.bytes, image.len() as u64, "{name}");
+            let mut bytes = vec![0; image.len()];
+            FileExt::read_exact_at(disk, &mut bytes, 0).unwrap();
+            for patch in &found.patches {
+                let at = usize::try_from(patch.offset).unwrap();
+                bytes[at..at + patch.bytes.len()].copy_from_slice(&patch.bytes);
+            }
+            assert!(bytes == image, "{name}");
+        }
+    }
+    assert_eq!(find_image(&vec![0; 1 << 20], 1 << 20), None);
+}
+
+#[test]
 fn a_stick_that_is_too_small_is_named_with_its_numbers() {
     let image = fixture("kiwi.iso.gz");
     let size = 40 * MIB;

@@ -20,6 +20,7 @@ use crate::model::api::StageReport;
 use crate::model::{NodeId, Stage};
 use crate::service::ipxe;
 use crate::sys::clock;
+use crate::sys::console::say;
 
 use super::files::{self, Asked, Body};
 use super::route::{NoRoute, Route, TARBALL, Who, route};
@@ -235,7 +236,12 @@ async fn take(site: &Arc<Site>, client: Ipv4Addr, id: NodeId, request: Request<I
             json(StatusCode::CREATED, &stored)
         }
         Err((status, reason)) => {
-            tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
+            // The peer is at fault, or the stick is: only the latter is for the person at the master.
+            if status.is_server_error() {
+                say(&format!("node {id}: its inventory cannot be stored: {reason}"));
+            } else {
+                tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
+            }
             files::line(status, &reason)
         }
     }

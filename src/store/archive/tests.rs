@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::model::MacAddr;
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
+use crate::store::scratch;
 use crate::store::upload::samples;
 
 fn node(number: usize) -> NodeId {
@@ -47,7 +48,7 @@ fn new() -> Builder {
 
 #[test]
 fn coreutils_and_tar_agree() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = store_of(dir.path(), 3);
     let long = format!("post/result/{}/{}", "d".repeat(90), "f".repeat(90));
     let odd = samples::tar_gz(&[
@@ -88,7 +89,7 @@ fn coreutils_and_tar_agree() {
 
 #[test]
 fn the_same_uploads_give_the_same_bytes_in_any_order() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = store_of(dir.path(), 5);
     let out = dir.path().join(FILE_NAME);
     let mut nodes = store.list();
@@ -102,7 +103,7 @@ fn the_same_uploads_give_the_same_bytes_in_any_order() {
 
 #[test]
 fn a_rebuild_copies_what_did_not_change() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = store_of(dir.path(), 6);
     let out = dir.path().join(FILE_NAME);
     let mut builder = new();
@@ -116,7 +117,7 @@ fn a_rebuild_copies_what_did_not_change() {
 
 #[test]
 fn an_old_tarball_that_went_bad_is_not_copied_from() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = store_of(dir.path(), 4);
     let out = dir.path().join(FILE_NAME);
     let mut builder = new();
@@ -133,7 +134,7 @@ fn an_old_tarball_that_went_bad_is_not_copied_from() {
 
 #[test]
 fn an_upload_that_went_bad_is_left_out() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = store_of(dir.path(), 3);
     let nodes = store.list();
     let mut bytes = std::fs::read(&nodes[1].path).unwrap();
@@ -146,15 +147,30 @@ fn an_upload_that_went_bad_is_left_out() {
 }
 
 #[test]
+fn an_upload_that_goes_bad_later_is_left_out_later() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 3);
+    let nodes = store.list();
+    let out = dir.path().join(FILE_NAME);
+    let mut builder = new();
+    build(&mut builder, &nodes, &out);
+    std::fs::write(&nodes[1].path, b"gone").unwrap();
+    assert_eq!(build(&mut builder, &nodes, &out).0.nodes, 3, "the tarball still has it");
+    std::fs::remove_file(&out).unwrap();
+    let (built, _) = build(&mut builder, &nodes, &out);
+    assert_eq!((built.nodes, built.left_out.len()), (2, 1));
+}
+
+#[test]
 fn a_tarball_without_nodes_is_a_tarball() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (built, _) = build(&mut new(), &[], &dir.path().join(FILE_NAME));
     assert_eq!((built.nodes, built.files), (0, 0));
 }
 
 #[test]
 fn reading_back_notices_every_change() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = store_of(dir.path(), 2);
     let (_, bytes) = build(&mut new(), &store.list(), &dir.path().join(FILE_NAME));
     for cut in (0..bytes.len()).step_by(31) {
@@ -205,7 +221,7 @@ fn large_upload(number: usize) -> Vec<u8> {
 #[test]
 #[ignore = "a measurement"]
 fn a_thousand_nodes_take_seconds() {
-    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let dir = scratch();
     let store = NodeStore::open(dir.path(), Limits::default()).unwrap();
     let mut total = 0;
     for number in 0..1000 {

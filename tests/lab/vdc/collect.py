@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any, Dict, Set
 
@@ -16,6 +19,7 @@ from .errors import LabError
 
 _MEMBER_LIMIT = 64 << 20
 _MEMBERS = 100_000
+_TARBALL_LIMIT = 1 << 30
 
 
 class Harvest:
@@ -47,6 +51,7 @@ class Harvest:
 
 def collect(recon: Path, source: Path, tarball: Path) -> Harvest:
     """Runs `recon collect` on a stick's file and reads what it made."""
+    tarball.unlink(missing_ok=True)  # it rightly refuses to overwrite
     done = subprocess.run(
         [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, timeout=300, check=False,
@@ -62,7 +67,10 @@ def read(tarball: Path, printed: str = "") -> Harvest:
     """Reads a tarball and checks every file against SHA256SUMS, in both directions."""
     files: Dict[str, bytes] = {}
     try:
-        with tarfile.open(tarball, "r:gz") as archive:
+        # tarfile stops at the end mark and would not miss the checksum behind it.
+        with gzip.open(tarball) as packed:
+            plain = packed.read(_TARBALL_LIMIT)
+        with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
             for member in archive:
                 if not member.isfile():
                     continue
@@ -72,7 +80,7 @@ def read(tarball: Path, printed: str = "") -> Harvest:
                 assert reader is not None
                 name = member.name[2:] if member.name.startswith("./") else member.name
                 files[name] = reader.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise LabError(f"{tarball}: not a whole tar.gz: {error}") from error
     sums = files.get("SHA256SUMS")
     if sums is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, List, NamedTuple, Optional, Pattern
 
 # Colour, cursor and charset sequences: firmware paints its screen on the serial line too.
-_ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?=]*[A-Za-z@`]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Za-z0-9]|[=>78cDEHM])")
+_ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?=!$ ]*[A-Za-z@`]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Za-z0-9]|[=>78cDEHM])")
 _LINE_LIMIT = 4096
 _KEPT_LINES = 20000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import List, Sequence
 
 from . import api as ladder
@@ -77,7 +78,8 @@ def _keep_up(lab: Lab, keep: bool) -> None:
     if keep:
         lab.report.line(f"the lab stays up: `ip netns exec {lab.namespace.name} curl http://192.168.219.1/api/v1/nodes`")
         lab.report.line("press Enter here to shut the master down and collect, Ctrl-C to drop everything")
-        input()
+        with contextlib.suppress(EOFError):  # nobody at the keyboard: go on
+            input()
 
 
 def _summary(lab: Lab, master: Master, crowd: Crowd, harvest: collect.Harvest) -> None:

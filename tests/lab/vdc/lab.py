@@ -71,6 +71,13 @@ def check_host(options: Options) -> None:
             raise LabError(f"{name} {path}: no such file")
 
 
+def _clear(folder: Path) -> None:
+    """Removes an earlier run's files: its disks and NVRAM would be taken for this one's. Other files stay."""
+    for pattern in ("*.raw", "*.nvram.fd", "*.log", "*.pcap", "*.tar.gz"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 class Lab:
     """The wire of a run: one namespace, one bridge, one capture. Gone when the block ends."""
 
@@ -86,6 +93,7 @@ class Lab:
             for name in namespace.remove_stale():
                 self.report.line(f"removed {name}, left by a run that was killed")
             self.folder.mkdir(parents=True, exist_ok=True)
+            _clear(self.folder)
             self.namespace = self._stack.enter_context(Namespace(self._label))
             self.namespace.add_bridge(BRIDGE)
             self.namespace.ip("addr", "add", HARNESS_ADDRESS, "dev", BRIDGE)

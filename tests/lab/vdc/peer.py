@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 from . import disks, nvram
-from .api import Api
 from .errors import LabError
 from .lab import Lab
 from .machine import Disk, Machine, Port, Spec
@@ -44,24 +43,20 @@ class Peer:
     def name(self) -> str:
         return self.who.name
 
-    def prepare(self) -> None:
-        """Makes the disks and takes their hashes; keeps NVRAM as it is."""
+    def make_disks(self) -> None:
+        """Makes the disks and takes their hashes."""
         for number, (disk, (_, content)) in enumerate(zip(self.spec.disks, self.kind.disks)):
             if not disk.path.exists():
                 disks.make(content, disk.path, seed=int(self.who.uuid[-4:], 16) * 16 + number)
-            self._before[disk.path] = disks.sha256(disk.path)
-        if self.spec.firmware == "uefi" and self.machine.nvram.exists():
-            self.variables = nvram.read(self.machine.nvram)
+            self._before.setdefault(disk.path, disks.sha256(disk.path))
 
     def start(self) -> None:
-        if not self._before:
-            self.prepare()
+        """Power on. NVRAM that the firmware has already filled is what it will be compared with."""
+        self.make_disks()
+        if self.spec.firmware == "uefi" and self.variables is None and self.machine.nvram.exists():
+            self.variables = nvram.read(self.machine.nvram)
         self.machine.start()
         self.lab.report.line(f"{self.name}: power on ({self.spec.firmware}, {self.kind.nic})")
-
-    def entry(self, api: Api) -> Optional[Dict[str, Any]]:
-        """What the master says of it."""
-        return api.node(self.who.uuid, self.who.mac)
 
     def harm(self) -> List[str]:
         """Everything about its disks and NVRAM that is not as before. The guest must be off."""

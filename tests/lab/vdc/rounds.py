@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -55,8 +54,6 @@ def run(
         folder = options.workdir / group.name
         here = replace(options, workdir=folder)
         before = results.failed
-        # Disks and NVRAM of an earlier round would be taken for this round's.
-        shutil.rmtree(folder, ignore_errors=True)
         try:
             with Lab(here, report, label=group.name) as lab, group.open(lab, needs) as stage:
                 for scenario in wanted:

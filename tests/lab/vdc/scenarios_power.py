@@ -16,9 +16,9 @@ from .crowd import Crowd
 from .errors import LabError
 from .lab import Lab
 from .master import Master
-from .nodes import KINDS, identity
-from .peer import Peer, spec_of
-from .season import season
+from .nodes import identity
+from .peer import Peer
+from .season import season_peers
 from .suite import Scenario, expect
 
 _NUMBERS = {"early-1": 0x20, "early-2": 0x21, "late": 0x22}
@@ -34,7 +34,6 @@ class Outage:
         self._stack = contextlib.ExitStack()
         self.first_status: Dict[str, Any] = {}
         self.acknowledged: Set[str] = set()
-        self._seasoned = False
 
     def __enter__(self) -> "Outage":
         try:
@@ -46,12 +45,11 @@ class Outage:
 
     def _set_up(self) -> None:
         lab = self.lab
-        who = {name: identity(number, name) for name, number in _NUMBERS.items()}
-        season([spec_of(KINDS[_KINDS[n]], w, lab.folder) for n, w in who.items()], lab.folder, lab.options.accel, lab.seconds(90))
+        peers = {name: Peer(lab, _KINDS[name], identity(number, name)) for name, number in _NUMBERS.items()}
+        season_peers(list(peers.values()), lab.folder, lab.options.accel, lab.seconds(90))
         self.stick = stick.make(lab.options.iso, lab.folder / "outage-stick.raw")
         self.master = self._stack.enter_context(Master(lab, self.stick, name="outage-master", number=2, firmware="bios"))
         self.first_status = self.master.boot()
-        peers = {name: Peer(lab, _KINDS[name], w) for name, w in who.items()}
         self.early = Crowd(self.master, [peers["early-1"], peers["early-2"]], at_once=2)
         self.late = Crowd(self.master, [peers["late"]], at_once=1)
         self._stack.callback(self.late.end_all)

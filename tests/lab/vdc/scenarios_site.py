@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -21,13 +22,15 @@ from .errors import LabError
 from .lab import Lab
 from .machine import BRIDGE
 from .master import Master
-from .nodes import KINDS, identity
-from .peer import Peer, spec_of
-from .season import season
+from .nodes import identity
+from .peer import Peer
+from .season import season_peers
 from .suite import Scenario, expect
 
 OTHER = "lab1"
-_NUMBERS = {"uefi": 0x10, "bios": 0x11, "liveboot": 0x12, "nobmc": 0x13}
+_XID = 0x77010203
+# In the order of starting.
+_NUMBERS = {"uefi": 0x10, "bios": 0x11, "nobmc": 0x13, "liveboot": 0x12}
 _FAILING = "bios"
 BY_HAND = re.compile(r"stored, no BMC: power off by hand")
 _DISCOVER = Path(__file__).resolve().parents[2] / "fixtures" / "packets" / "ovmf-efi-discover.bin"
@@ -38,7 +41,7 @@ class Site:
 
     def __init__(self, lab: Lab, kinds: Sequence[str]) -> None:
         self.lab = lab
-        self._kinds = list(kinds)
+        self._kinds = sorted(kinds, key=list(_NUMBERS).index)
         self._stack = contextlib.ExitStack()
         self.status: Dict[str, Any] = {}
         self.harvest: Optional[collect.Harvest] = None
@@ -53,10 +56,9 @@ class Site:
 
     def _set_up(self) -> None:
         lab = self.lab
-        machines = {kind: identity(_NUMBERS[kind], kind) for kind in self._kinds}
-        seasoned = [spec_of(KINDS[kind], who, lab.folder) for kind, who in machines.items()]
-        lab.report.detail("firmware alone boots once, for the NVRAM comparison")
-        season(seasoned, lab.folder, lab.options.accel, lab.seconds(90))
+        peers = [Peer(lab, kind, identity(_NUMBERS[kind], kind)) for kind in self._kinds]
+        lab.report.line("the peers' firmware boots once by itself, for the NVRAM comparison")
+        season_peers(peers, lab.folder, lab.options.accel, lab.seconds(90))
         nodes = {identity(_NUMBERS["liveboot"], "").mac: {"post-action": "liveboot", "poweroff": "acpi"}}
         self.stick = stick.make(lab.options.iso, lab.folder / "site-stick.raw")
         stick.add_data_partition(self.stick, {
@@ -69,7 +71,7 @@ class Site:
         self.other_wire = self._stack.enter_context(Capture(lab.namespace, OTHER, lab.folder / "other-wire.pcap"))
         self.master = self._stack.enter_context(Master(lab, self.stick, bridges=[BRIDGE, OTHER]))
         self.status = self.master.boot()
-        self.crowd = Crowd(self.master, [Peer(lab, kind, who) for kind, who in machines.items()], at_once=2)
+        self.crowd = Crowd(self.master, peers, at_once=2)
         self._stack.callback(self.crowd.end_all)
         self.crowd.pump()
 
@@ -120,24 +122,26 @@ def _inventory_knows(site: Site, kind: str) -> None:
         expect(word in text, f"inventory of {kind} does not mention {word}")
 
 
-def _stored_and_off(site: Site, kind: str, seconds: float = 240.0) -> None:
+def _stored_and_off(site: Site, kind: str, seconds: float = 240.0) -> Optional[float]:
     site.crowd.wait_stored(kind, seconds)
     site.crowd.wait_off(kind)
+    return site.crowd[kind].machine.off_after
 
 
-def uefi_peer(site: Site) -> None:
-    _stored_and_off(site, "uefi")
+def uefi_peer(site: Site) -> Optional[float]:
+    return _stored_and_off(site, "uefi")
 
 
-def bios_peer(site: Site) -> None:
-    _stored_and_off(site, "bios")
+def bios_peer(site: Site) -> Optional[float]:
+    return _stored_and_off(site, "bios")
 
 
-def liveboot_peer(site: Site) -> None:
-    _stored_and_off(site, "liveboot", 420.0)
+def liveboot_peer(site: Site) -> Optional[float]:
+    took = _stored_and_off(site, "liveboot", 420.0)
     entry = site.crowd.watch.entries["liveboot"]
     sent, image = int(entry["bytes_sent"]), site.lab.options.iso.stat().st_size
     expect(sent >= image, f"liveboot fetched {sent} bytes, less than the image of {image}")
+    return took
 
 
 def nobmc_peer(site: Site) -> None:
@@ -179,7 +183,7 @@ def foreign_dhcp(site: Site) -> None:
 def _ask_for_boot(site: Site) -> None:
     """A network boot client asks on the other wire until the foreign server answers it."""
     asked = bytearray(_DISCOVER.read_bytes())
-    asked[4:8] = b"\x77\x01\x02\x03"
+    asked[4:8] = struct.pack(">I", _XID)
     asked[28:34] = bytes.fromhex("5254001ab0f0")
 
     def make() -> socket.socket:
@@ -190,27 +194,22 @@ def _ask_for_boot(site: Site) -> None:
         made.bind(("0.0.0.0", 68))
         return made
 
+    def offers() -> int:
+        heard = [d for d in site.other_wire.datagrams() if d.source_port == 67 and d.source == foreign.ADDRESS]
+        return sum(1 for d in heard if dhcp.parse(d.payload).xid == _XID)
+
     with contextlib.closing(site.lab.namespace.call(make)) as client:
-        last_sent = [0.0]
+        # The client goes on asking, as firmware does; a master that only hesitated would answer a later question.
+        for wanted in range(1, 5):
+            last_sent = [0.0]
 
-        def look() -> Optional[bool]:
-            if time.monotonic() - last_sent[0] > 1.0:
-                client.sendto(bytes(asked), ("255.255.255.255", 67))
-                last_sent[0] = time.monotonic()
-            for datagram in site.other_wire.datagrams():
-                if datagram.source_port == 67 and datagram.source == foreign.ADDRESS:
-                    if dhcp.parse(datagram.payload).xid == 0x77010203:
-                        return True
-            return None
+            def look() -> Optional[bool]:
+                if time.monotonic() - last_sent[0] > 1.0:
+                    client.sendto(bytes(asked), ("255.255.255.255", 67))
+                    last_sent[0] = time.monotonic()
+                return True if offers() >= wanted else None
 
-        waiting.until(look, site.lab.seconds(15), "the foreign server's own offer on the wire")
-        # The client goes on asking, as firmware does; a master that only hesitated would answer one of these.
-        for _ in range(3):
-            client.sendto(bytes(asked), ("255.255.255.255", 67))
-            count = len(site.other_wire.datagrams())
-            waiting.until(
-                lambda: True if len(site.other_wire.datagrams()) >= count + 1 else None, site.lab.seconds(10), "an answer"
-            )
+            waiting.until(look, site.lab.seconds(15), f"offer {wanted} of the foreign server on the wire")
 
 
 def collected(site: Site) -> None:

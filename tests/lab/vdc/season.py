@@ -16,6 +16,7 @@ from .errors import Timeout
 from .foreign import ForeignServer
 from .machine import BRIDGE, Machine, Spec
 from .namespace import Namespace
+from .peer import Peer
 
 # What the firmware says when the boot file was not there: by then it has tried the network, and written what it writes.
 _GAVE_UP = re.compile(r"PXE-E[0-9]+")
@@ -26,6 +27,8 @@ def season(specs: List[Spec], folder: Path, accel: str, seconds: float) -> Dict[
     """Boots the firmware of each UEFI guest once; returns each guest's variables."""
     waiting = [spec for spec in specs if spec.firmware == "uefi"]
     found: Dict[str, Dict[nvram.Key, nvram.Variable]] = {}
+    if not waiting:
+        return found
     with Namespace("control") as wire:
         wire.add_bridge(BRIDGE)
         with ForeignServer(wire, BRIDGE, folder, boot_file="no-such-loader"):
@@ -33,6 +36,13 @@ def season(specs: List[Spec], folder: Path, accel: str, seconds: float) -> Dict[
                 batch, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
                 found.update(_boot(batch, wire, folder, accel, seconds))
     return found
+
+
+def season_peers(peers: List[Peer], folder: Path, accel: str, seconds: float) -> None:
+    """The same for peers, with the disks they will have."""
+    for peer in peers:
+        peer.make_disks()
+    season([peer.spec for peer in peers], folder, accel, seconds)
 
 
 def _boot(

@@ -16,11 +16,14 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Scenario(Generic[S]):
-    """One expectation. `needs` names the peers it is about, so that --only starts no others."""
+    """One expectation. `needs` names the peers it is about, so that --only starts no others.
+
+    A check that watched something which began earlier returns how long that took.
+    """
 
     name: str
     about: str
-    check: Callable[[S], None]
+    check: Callable[[S], Optional[float]]
     needs: Sequence[str] = ()
     long: bool = False
 
@@ -38,12 +41,12 @@ class Results:
     def run(self, scenario: "Scenario[S]", stage: S) -> None:
         begun = time.monotonic()
         try:
-            scenario.check(stage)
+            took = scenario.check(stage)
         except (LabError, AssertionError, OSError, KeyError, ValueError, TypeError) as error:
             self.fail(scenario.name, str(error) or type(error).__name__)
         else:
             self.passed += 1
-            self.report.plain(f"ok {scenario.name} {time.monotonic() - begun:.1f}s")
+            self.report.plain(f"ok {scenario.name} {time.monotonic() - begun if took is None else took:.1f}s")
 
     def fail(self, name: str, why: str) -> None:
         self.failed += 1

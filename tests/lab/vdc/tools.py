@@ -25,6 +25,7 @@ PACKAGES: Dict[str, str] = {
     "dhclient": "isc-dhcp-client / dhcp-client",
     "udhcpc": "udhcpc / busybox",
     "tftp": "tftp-hpa / tftp",
+    "setpriv": "util-linux",
     "curl": "curl",
     "dig": "dnsutils / bind-utils",
 }

@@ -1,0 +1,138 @@
+//! Services on free ports: they serve, stop when told, and leave no socket behind.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use recon::config::Settings;
+use recon::model::NodeId;
+use recon::model::api::{NodeStatus, Status, Stored};
+use recon::service::http::client::{Bounds, exchange};
+use recon::service::http::server;
+use recon::service::http::site::{Loaders, Site};
+use recon::service::http::upload::digest_header;
+use recon::service::ladder::Ladder;
+use recon::store::nodes::{Limits, NodeStore};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(20),
+    answer_bytes: 1 << 20,
+};
+
+fn site(folder: &std::path::Path) -> Arc<Site> {
+    let status = || Status {
+        version: "test".into(),
+        site: None,
+        uptime_seconds: 0,
+        storage: Default::default(),
+        settings_problems: vec![],
+        links: vec![],
+        nodes_seen: 0,
+        nodes_stored: 0,
+        rss_bytes: None,
+    };
+    Arc::new(Site {
+        kernel: None,
+        initrd: None,
+        image: None,
+        loaders: Loaders::default(),
+        data: folder.to_owned(),
+        uploads: NodeStore::open(
+            folder,
+            Limits {
+                reserve_bytes: 0,
+                ..Limits::default()
+            },
+        )
+        .unwrap(),
+        durable: true,
+        uploads_changed: Arc::default(),
+        settings: Arc::new(Settings::default()),
+        ladder: Arc::new(Mutex::new(Ladder::default())),
+        status: Box::new(status),
+    })
+}
+
+fn upload() -> Bytes {
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let text = br#"{"schema_version":1}"#;
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    tar.append_data(&mut header, "inventory.json", &text[..]).unwrap();
+    tar.into_inner().unwrap().finish().unwrap().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_acknowledged_listed_and_survives_and_the_port_is_free_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+        panic!("not IPv4")
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server::run(listener, site(folder.path()), stop.clone()));
+
+    let id: NodeId = "mac-020000000001".parse().unwrap();
+    let target = format!("/api/v1/nodes/{id}/upload");
+    let body = upload();
+    let digest: [u8; 32] = Sha256::digest(&body).into();
+    let put = async |headers: &[(&'static str, String)], body: Bytes| {
+        exchange(address, Method::PUT, &target, headers, body, BOUNDS)
+            .await
+            .unwrap()
+    };
+    let (status, _) = put(&[], body.clone()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "no digest");
+    let (status, _) = put(&[("content-digest", digest_header(&[0; 32]))], body.clone()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "another digest");
+    let (status, answer) = put(&[("content-digest", digest_header(&digest))], body.clone()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let stored: Stored = serde_json::from_slice(&answer).unwrap();
+    assert!(stored.durable && stored.size_bytes == body.len() as u64);
+
+    let (_, nodes) = exchange(address, Method::GET, "/api/v1/nodes", &[], Bytes::new(), BOUNDS)
+        .await
+        .unwrap();
+    let nodes: Vec<NodeStatus> = serde_json::from_slice(&nodes).unwrap();
+    assert_eq!(nodes[0].stored_sha256.as_deref(), Some(stored.sha256.as_str()));
+
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    TcpListener::bind(address).await.expect("the port is free again");
+    let again = NodeStore::open(folder.path(), Limits::default()).unwrap();
+    assert_eq!(again.list()[0].sha256, stored.sha256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_master_says_that_something_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+        panic!("not IPv4")
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server::run(listener, site(folder.path()), stop.clone()));
+    let target = "/api/v1/nodes/mac-020000000001/stage";
+    for (body, want) in [
+        (r#"{"stage":"agent","macs":["02:00:00:00:00:01"]}"#, StatusCode::OK),
+        (r#"{"stage":"stored"}"#, StatusCode::BAD_REQUEST),
+        (r#"{"stage":"flying"}"#, StatusCode::BAD_REQUEST),
+        ("not json", StatusCode::BAD_REQUEST),
+    ] {
+        let (status, _) = exchange(address, Method::POST, target, &[], body.into(), BOUNDS)
+            .await
+            .unwrap();
+        assert_eq!(status, want, "{body}");
+    }
+    let huge = Bytes::from(vec![b' '; 200 * 1024]);
+    let (status, _) = exchange(address, Method::POST, target, &[], huge, BOUNDS)
+        .await
+        .unwrap();
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
