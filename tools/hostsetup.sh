@@ -70,13 +70,17 @@ install_with_apt() {
     apt_install "$@" && return 0
     apt-get update
     apt_install "$@" && return 0
-    # A package of the backports suite that is already here (qemu-utils, say) may hold its relatives back: then that suite
-    # joins in, from the very source this host uses.
+    # A package of the backports suite that is already here (qemu-utils, say) holds its relatives back: whatever is refused on
+    # its own comes from that suite too, from the very source this host uses.
+    local name codename
+    local -a refused=()
+    for name in "$@"; do
+        apt_install "$name" || refused+=("$name")
+    done
     add_backports
     apt-get update
-    local codename
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    apt_install --target-release "$codename-backports" "$@"
+    apt_install --target-release "$codename-backports" "${refused[@]}"
 }
 
 apt_install() {
