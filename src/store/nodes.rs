@@ -174,7 +174,8 @@ struct Inner {
     nodes: BTreeMap<NodeId, Vec<Record>>,
     /// Announced lengths of the uploads under way.
     reserved_bytes: u64,
-    unchecked: usize,
+    /// Uploads found at start that are still to be hashed, the next one last.
+    to_check: Vec<(NodeId, Record)>,
     next_temporary: u64,
     problems: Vec<String>,
 }
@@ -219,7 +220,10 @@ impl NodeStore {
         }
         let mut inner = Inner::default();
         scan(&folder, &limits, medium.as_ref(), &mut inner)?;
-        inner.unchecked = inner.nodes.values().map(Vec::len).sum();
+        let found = inner.nodes.iter().rev();
+        inner.to_check = found
+            .flat_map(|(id, records)| records.iter().map(|record| (id.clone(), record.clone())))
+            .collect();
         let store = NodeStore(Arc::new(Shared {
             folder,
             limits,
@@ -309,7 +313,7 @@ impl NodeStore {
     /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.
     pub fn list(&self) -> Vec<StoredNode> {
         let mut inner = self.0.lock();
-        while inner.unchecked > 0 {
+        while !inner.to_check.is_empty() {
             inner = self.0.checked.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         self.0.whole_of(&inner)
@@ -322,7 +326,7 @@ impl NodeStore {
 
     /// How many uploads found at start are still to be hashed.
     pub fn unchecked(&self) -> usize {
-        self.0.lock().unchecked
+        self.0.lock().to_check.len()
     }
 
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
@@ -368,17 +372,10 @@ impl Shared {
     }
 
     fn next_unchecked(&self) -> Option<(NodeId, Record)> {
-        let inner = self.lock();
-        if inner.unchecked == 0 {
-            return None;
-        }
-        inner.nodes.iter().find_map(|(id, records)| {
-            let record = records.iter().find(|record| record.state == State::Unchecked)?;
-            Some((id.clone(), record.clone()))
-        })
+        self.lock().to_check.last().cloned()
     }
 
-    /// Hashes one upload that was found at start; false when none is left.
+    /// Hashes one upload that was found at start; false when none is left. One caller at a time.
     fn check_one(&self) -> bool {
         let Some((id, record)) = self.next_unchecked() else {
             return false;
@@ -390,12 +387,10 @@ impl Shared {
             Err(error) => Some(format!("{} cannot be read ({error}), left out", path.display())),
         };
         let mut inner = self.lock();
-        if let Some(found) = inner.record(&id, record.name)
-            && found.state == State::Unchecked
-        {
+        if let Some(found) = inner.record(&id, record.name) {
             found.state = if problem.is_none() { State::Whole } else { State::Torn };
-            inner.unchecked = inner.unchecked.saturating_sub(1);
         }
+        inner.to_check.pop();
         if let Some(problem) = problem {
             report(&mut inner, problem);
         }

@@ -462,11 +462,34 @@ fn known_partition(disk: &Path, wanted: u32) -> Option<KnownPartition> {
         }
         // sysfs counts in units of 512 bytes whatever the sector size.
         Some(KnownPartition {
-            name: entry.file_name().into_string().ok()?,
+            name: node_name(&folder)?,
             offset: number(&folder.join("start"))?.checked_mul(512)?,
             length: number(&folder.join("size"))?.checked_mul(512)?,
         })
     })
+}
+
+/// Name below `/dev` of a device in sysfs, which writes `!` where the name has a slash.
+fn node_name(device: &Path) -> Option<String> {
+    Some(device.file_name()?.to_str()?.replace('!', "/"))
+}
+
+/// The whole disk that the file system at `mount_point` lies on, for instance `/dev/sda` for `/run/initramfs/live`.
+/// `None` if nothing is mounted there, or not from a block device.
+pub fn disk_below(mount_point: &Path) -> Option<PathBuf> {
+    let mounts = mount::mounted().ok()?;
+    let mounted = mounts.iter().rev().find(|mounted| mounted.target == mount_point)?;
+    let device = Path::new("/sys/dev/block")
+        .join(&mounted.device_number)
+        .canonicalize()
+        .ok()?;
+    let disk = if device.join("partition").exists() {
+        device.parent()?
+    } else {
+        &device
+    };
+    let node = Path::new("/dev").join(node_name(disk)?);
+    node.exists().then_some(node)
 }
 
 fn sys_folder(metadata: &fs::Metadata) -> PathBuf {

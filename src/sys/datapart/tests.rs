@@ -62,6 +62,16 @@ fn problems_are_sentences_for_the_screen() {
     assert_eq!(reason(protected.path()).0, Reason::ReadOnly);
 }
 
+#[test]
+fn the_disk_below_a_mount_is_found() {
+    // Containers have a root that is no block device, so only the shape of the answer is certain.
+    if let Some(disk) = disk_below(Path::new("/")) {
+        assert!(disk.starts_with("/dev") && !sys_folder(&fs::metadata(&disk).unwrap()).join("partition").exists());
+    }
+    assert_eq!(disk_below(Path::new("/proc")), None);
+    assert_eq!(disk_below(Path::new("/nothing")), None);
+}
+
 /// A loop device with partitions, which is what a USB stick looks like. Goes away with the value.
 struct Disk(PathBuf);
 
