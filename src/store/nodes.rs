@@ -434,7 +434,7 @@ impl Shared {
             }
         }
         let copy = self.folder.join(id.as_str()).join("inventory.json");
-        if let Err(error) = medium::replace(self.medium.as_ref(), &copy, inventory) {
+        if let Err(error) = medium::replace_lazily(self.medium.as_ref(), &copy, inventory) {
             tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
         }
     }
@@ -591,9 +591,10 @@ impl Incoming {
             .sync_file(&file)
             .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
 
-        let name = {
+        let (name, first) = {
             let mut inner = shared.lock();
             let records = inner.nodes.entry(self.id.clone()).or_default();
+            let first = !records.iter().any(|record| record.state == State::Whole);
             let seq = records
                 .iter()
                 .map(|record| record.name.seq)
@@ -609,9 +610,9 @@ impl Incoming {
                 size: self.declared_len,
                 state: State::Pending,
             });
-            name
+            (name, first)
         };
-        let result = self.make_durable(&file, name);
+        let result = self.make_durable(&file, name, first);
         drop(file);
         let mut inner = shared.lock();
         match result {
@@ -677,7 +678,7 @@ impl Incoming {
         }))
     }
 
-    fn make_durable(&mut self, file: &File, name: UploadName) -> Result<(), StoreError> {
+    fn make_durable(&mut self, file: &File, name: UploadName, first: bool) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let target = shared.path_of(&self.id, name);
         let medium = shared.medium.as_ref();
@@ -689,8 +690,10 @@ impl Incoming {
         let synced = (|| {
             medium.sync_file(file)?;
             medium.sync_folder(&self.folder)?;
-            // The folder of a new node is itself a new name.
-            medium.sync_folder(&shared.folder)?;
+            if first {
+                // The folder of a new node is itself a new name.
+                medium.sync_folder(&shared.folder)?;
+            }
             medium.sync_all(&shared.folder)
         })();
         match synced {
