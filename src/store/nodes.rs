@@ -515,6 +515,17 @@ fn scan_node(folder: &Path, medium: &dyn Medium) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
+/// Highest place in the row that a file of the folder has.
+fn highest_seq(folder: &Path) -> io::Result<u64> {
+    let mut highest = 0;
+    for entry in fs::read_dir(folder)? {
+        if let Some(name) = entry?.file_name().to_str().and_then(UploadName::parse) {
+            highest = highest.max(name.seq);
+        }
+    }
+    Ok(highest)
+}
+
 /// An upload under way. Dropping it removes what was written.
 pub struct Incoming {
     shared: Arc<Shared>,
@@ -591,16 +602,14 @@ impl Incoming {
             .sync_file(&file)
             .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
 
+        // From the medium as well as from memory: a folder that did not read at start may read now.
+        let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
         let (name, first) = {
             let mut inner = shared.lock();
             let records = inner.nodes.entry(self.id.clone()).or_default();
             let first = !records.iter().any(|record| record.state == State::Whole);
-            let seq = records
-                .iter()
-                .map(|record| record.name.seq)
-                .max()
-                .unwrap_or(0)
-                .saturating_add(1);
+            let known = records.iter().map(|record| record.name.seq).max().unwrap_or(0);
+            let seq = known.max(highest).saturating_add(1);
             let name = UploadName {
                 seq,
                 sha256: self.sha256,
