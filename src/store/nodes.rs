@@ -174,7 +174,8 @@ struct Inner {
     nodes: BTreeMap<NodeId, Vec<Record>>,
     /// Announced lengths of the uploads under way.
     reserved_bytes: u64,
-    unchecked: usize,
+    /// Uploads found at start that are still to be hashed, the next one last.
+    to_check: Vec<(NodeId, Record)>,
     next_temporary: u64,
     problems: Vec<String>,
 }
@@ -219,7 +220,10 @@ impl NodeStore {
         }
         let mut inner = Inner::default();
         scan(&folder, &limits, medium.as_ref(), &mut inner)?;
-        inner.unchecked = inner.nodes.values().map(Vec::len).sum();
+        let found = inner.nodes.iter().rev();
+        inner.to_check = found
+            .flat_map(|(id, records)| records.iter().map(|record| (id.clone(), record.clone())))
+            .collect();
         let store = NodeStore(Arc::new(Shared {
             folder,
             limits,
@@ -309,7 +313,7 @@ impl NodeStore {
     /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.
     pub fn list(&self) -> Vec<StoredNode> {
         let mut inner = self.0.lock();
-        while inner.unchecked > 0 {
+        while !inner.to_check.is_empty() {
             inner = self.0.checked.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         self.0.whole_of(&inner)
@@ -322,7 +326,7 @@ impl NodeStore {
 
     /// How many uploads found at start are still to be hashed.
     pub fn unchecked(&self) -> usize {
-        self.0.lock().unchecked
+        self.0.lock().to_check.len()
     }
 
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
@@ -368,17 +372,10 @@ impl Shared {
     }
 
     fn next_unchecked(&self) -> Option<(NodeId, Record)> {
-        let inner = self.lock();
-        if inner.unchecked == 0 {
-            return None;
-        }
-        inner.nodes.iter().find_map(|(id, records)| {
-            let record = records.iter().find(|record| record.state == State::Unchecked)?;
-            Some((id.clone(), record.clone()))
-        })
+        self.lock().to_check.last().cloned()
     }
 
-    /// Hashes one upload that was found at start; false when none is left.
+    /// Hashes one upload that was found at start; false when none is left. One caller at a time.
     fn check_one(&self) -> bool {
         let Some((id, record)) = self.next_unchecked() else {
             return false;
@@ -390,12 +387,10 @@ impl Shared {
             Err(error) => Some(format!("{} cannot be read ({error}), left out", path.display())),
         };
         let mut inner = self.lock();
-        if let Some(found) = inner.record(&id, record.name)
-            && found.state == State::Unchecked
-        {
+        if let Some(found) = inner.record(&id, record.name) {
             found.state = if problem.is_none() { State::Whole } else { State::Torn };
-            inner.unchecked = inner.unchecked.saturating_sub(1);
         }
+        inner.to_check.pop();
         if let Some(problem) = problem {
             report(&mut inner, problem);
         }
@@ -439,7 +434,7 @@ impl Shared {
             }
         }
         let copy = self.folder.join(id.as_str()).join("inventory.json");
-        if let Err(error) = medium::replace(self.medium.as_ref(), &copy, inventory) {
+        if let Err(error) = medium::replace_lazily(self.medium.as_ref(), &copy, inventory) {
             tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
         }
     }
@@ -520,6 +515,17 @@ fn scan_node(folder: &Path, medium: &dyn Medium) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
+/// Highest place in the row that a file of the folder has.
+fn highest_seq(folder: &Path) -> io::Result<u64> {
+    let mut highest = 0;
+    for entry in fs::read_dir(folder)? {
+        if let Some(name) = entry?.file_name().to_str().and_then(UploadName::parse) {
+            highest = highest.max(name.seq);
+        }
+    }
+    Ok(highest)
+}
+
 /// An upload under way. Dropping it removes what was written.
 pub struct Incoming {
     shared: Arc<Shared>,
@@ -596,15 +602,14 @@ impl Incoming {
             .sync_file(&file)
             .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
 
-        let name = {
+        // From the medium as well as from memory: a folder that did not read at start may read now.
+        let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
+        let (name, first) = {
             let mut inner = shared.lock();
             let records = inner.nodes.entry(self.id.clone()).or_default();
-            let seq = records
-                .iter()
-                .map(|record| record.name.seq)
-                .max()
-                .unwrap_or(0)
-                .saturating_add(1);
+            let first = !records.iter().any(|record| record.state == State::Whole);
+            let known = records.iter().map(|record| record.name.seq).max().unwrap_or(0);
+            let seq = known.max(highest).saturating_add(1);
             let name = UploadName {
                 seq,
                 sha256: self.sha256,
@@ -614,9 +619,9 @@ impl Incoming {
                 size: self.declared_len,
                 state: State::Pending,
             });
-            name
+            (name, first)
         };
-        let result = self.make_durable(&file, name);
+        let result = self.make_durable(&file, name, first);
         drop(file);
         let mut inner = shared.lock();
         match result {
@@ -682,7 +687,7 @@ impl Incoming {
         }))
     }
 
-    fn make_durable(&mut self, file: &File, name: UploadName) -> Result<(), StoreError> {
+    fn make_durable(&mut self, file: &File, name: UploadName, first: bool) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let target = shared.path_of(&self.id, name);
         let medium = shared.medium.as_ref();
@@ -694,8 +699,10 @@ impl Incoming {
         let synced = (|| {
             medium.sync_file(file)?;
             medium.sync_folder(&self.folder)?;
-            // The folder of a new node is itself a new name.
-            medium.sync_folder(&shared.folder)?;
+            if first {
+                // The folder of a new node is itself a new name.
+                medium.sync_folder(&shared.folder)?;
+            }
             medium.sync_all(&shared.folder)
         })();
         match synced {
