@@ -39,4 +39,7 @@ install() {
         # shellcheck disable=SC2154
         rm -f "$initdir/usr/lib/systemd/system-generators/$name"
     done
+
+    # A tenth of the initrd for one family of cards, which fall back to the firmware in their own flash; the full image has it.
+    rm -rf "$initdir/usr/lib/firmware/netronome" "$initdir/lib/firmware/netronome"
 }
