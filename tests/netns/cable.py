@@ -68,7 +68,9 @@ class Site:
         (self.medium / "LiveOS/squashfs.img").write_bytes(os.urandom(5 << 20))
         for name, size in _LOADERS.items():
             (self.loaders / name).write_bytes(os.urandom(size))
-        tools.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium)])
+        tools.run([
+            "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium),
+        ])
 
     def start(self, medium: Path) -> Dict[str, Any]:
         """Starts the master and waits until its API serves the link."""
