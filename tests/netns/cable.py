@@ -79,8 +79,8 @@ class Site:
         with self.log.open("wb") as log:
             # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
             self._process = self.server.popen(
-                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24", "--data", str(self.data),
-                 "--medium", str(medium), "--loaders", str(self.loaders)],
+                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24",
+                 "--data", str(self.data), "--medium", str(medium), "--loaders", str(self.loaders)],
                 stdout=log, stderr=log,
             )
         process = self._process
