@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::exfat::{Entry, ExFat, ExFatError};
@@ -18,6 +18,7 @@ use crate::model::NodeId;
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
+use crate::sys::mount;
 
 /// Node folders read.
 const MAX_NODES: usize = 20_000;
@@ -194,6 +195,10 @@ pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, Co
         return finish(found, source, out);
     }
     let disk = File::open(source).map_err(|error| read_error(source, error))?;
+    if metadata.file_type().is_block_device() {
+        // Only matters where a partition of it is in use, and is no loss where it fails.
+        let _ = mount::forget_cached(&disk);
+    }
     let length = (&disk)
         .seek(SeekFrom::End(0))
         .map_err(|error| read_error(source, error))?;

@@ -1,7 +1,9 @@
 //! Reads exFAT volumes, and never writes. Made for a stick that was pulled while it was written to.
 //!
-//! Of the crates, `exfat` 0.1.0 and `exfat-fs` 0.1.3 are first releases that panic or allocate on what the medium
-//! claims. Everything here is bounded, a broken entry costs that entry only, and nothing is trusted because it reads:
+//! Of the crates, `exfat` 0.1.0 checks no checksum and panics when a seek fails; `exfat-fs` 0.1.3 does not check the
+//! sums of entries and gives a folder up at its first bad one.
+//!
+//! Everything here is bounded, a broken entry costs that entry only, and nothing is trusted because it reads:
 //! what is inside a file is proven by the digest in its name. From Microsoft's "exFAT file system specification";
 //! section numbers are of that text.
 

@@ -3,8 +3,9 @@
 //! xorriso writes the table for the image, not for the stick: the backup header stands at the end of the image, the
 //! entry array may lie anywhere below the first partition (sector 20 where there is an Apple map as well), it has 176 or
 //! 248 entries, and the first partition may begin inside the area other tools reserve. So entries are kept as raw bytes
-//! and only the fields that have to change are changed. The crate `gptman` was looked at: it moves the entry array to
-//! sector 2, refuses such a first partition, and allocates whatever count a header claims.
+//! and only the fields that have to change are changed. The crate `gptman` was looked at: it takes an entry array
+//! elsewhere for the backup's, refuses a partition in front of the usable sectors, and allocates whatever count a header
+//! claims.
 
 use std::fs::File;
 use std::io;

@@ -84,6 +84,15 @@ pub fn is_no_space(error: &io::Error) -> bool {
 /// Replaces `path` with `bytes` in a way that leaves either the old or the new content after a failure of the program:
 /// temporary name, fsync, rename, fsync of the folder. The temporary file is removed on error.
 pub fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(medium, path, bytes, true)
+}
+
+/// As `replace`, without waiting for the medium: for copies that nobody needs after a power cut.
+pub fn replace_lazily(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(medium, path, bytes, false)
+}
+
+fn replace_with(medium: &dyn Medium, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".part");
@@ -95,7 +104,9 @@ pub fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()>
     let written = (|| {
         let mut file = medium.create(&temporary)?;
         medium.write(&mut file, bytes)?;
-        medium.sync_file(&file)?;
+        if sync {
+            medium.sync_file(&file)?;
+        }
         drop(file);
         medium.rename(&temporary, path)
     })();
@@ -104,7 +115,7 @@ pub fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()>
         let _ = medium.remove_file(&temporary);
     }
     written?;
-    medium.sync_folder(folder)
+    if sync { medium.sync_folder(folder) } else { Ok(()) }
 }
 
 /// A medium that fails when told to, and that loses what was not synced when its power is cut.

@@ -5,6 +5,8 @@
 //! the one that was acknowledged. Nothing else is authoritative: `inventory.json` beside it is a convenience copy, and
 //! what is known about a folder is read from its file names at start.
 
+mod incoming;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +21,8 @@ use super::medium::{self, Disk, Medium};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::NodeId;
+
+pub use incoming::Incoming;
 
 /// Bounds of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +178,8 @@ struct Inner {
     nodes: BTreeMap<NodeId, Vec<Record>>,
     /// Announced lengths of the uploads under way.
     reserved_bytes: u64,
-    unchecked: usize,
+    /// Uploads found at start that are still to be hashed, the next one last.
+    to_check: Vec<(NodeId, Record)>,
     next_temporary: u64,
     problems: Vec<String>,
 }
@@ -219,7 +224,10 @@ impl NodeStore {
         }
         let mut inner = Inner::default();
         scan(&folder, &limits, medium.as_ref(), &mut inner)?;
-        inner.unchecked = inner.nodes.values().map(Vec::len).sum();
+        let found = inner.nodes.iter().rev();
+        inner.to_check = found
+            .flat_map(|(id, records)| records.iter().map(|record| (id.clone(), record.clone())))
+            .collect();
         let store = NodeStore(Arc::new(Shared {
             folder,
             limits,
@@ -309,7 +317,7 @@ impl NodeStore {
     /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.
     pub fn list(&self) -> Vec<StoredNode> {
         let mut inner = self.0.lock();
-        while inner.unchecked > 0 {
+        while !inner.to_check.is_empty() {
             inner = self.0.checked.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         self.0.whole_of(&inner)
@@ -322,7 +330,7 @@ impl NodeStore {
 
     /// How many uploads found at start are still to be hashed.
     pub fn unchecked(&self) -> usize {
-        self.0.lock().unchecked
+        self.0.lock().to_check.len()
     }
 
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
@@ -368,17 +376,10 @@ impl Shared {
     }
 
     fn next_unchecked(&self) -> Option<(NodeId, Record)> {
-        let inner = self.lock();
-        if inner.unchecked == 0 {
-            return None;
-        }
-        inner.nodes.iter().find_map(|(id, records)| {
-            let record = records.iter().find(|record| record.state == State::Unchecked)?;
-            Some((id.clone(), record.clone()))
-        })
+        self.lock().to_check.last().cloned()
     }
 
-    /// Hashes one upload that was found at start; false when none is left.
+    /// Hashes one upload that was found at start; false when none is left. One caller at a time.
     fn check_one(&self) -> bool {
         let Some((id, record)) = self.next_unchecked() else {
             return false;
@@ -390,12 +391,10 @@ impl Shared {
             Err(error) => Some(format!("{} cannot be read ({error}), left out", path.display())),
         };
         let mut inner = self.lock();
-        if let Some(found) = inner.record(&id, record.name)
-            && found.state == State::Unchecked
-        {
+        if let Some(found) = inner.record(&id, record.name) {
             found.state = if problem.is_none() { State::Whole } else { State::Torn };
-            inner.unchecked = inner.unchecked.saturating_sub(1);
         }
+        inner.to_check.pop();
         if let Some(problem) = problem {
             report(&mut inner, problem);
         }
@@ -439,7 +438,7 @@ impl Shared {
             }
         }
         let copy = self.folder.join(id.as_str()).join("inventory.json");
-        if let Err(error) = medium::replace(self.medium.as_ref(), &copy, inventory) {
+        if let Err(error) = medium::replace_lazily(self.medium.as_ref(), &copy, inventory) {
             tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
         }
     }
@@ -518,216 +517,6 @@ fn scan_node(folder: &Path, medium: &dyn Medium) -> io::Result<Vec<Record>> {
         }
     }
     Ok(records)
-}
-
-/// An upload under way. Dropping it removes what was written.
-pub struct Incoming {
-    shared: Arc<Shared>,
-    id: NodeId,
-    declared_len: u64,
-    sha256: Sha,
-    folder: PathBuf,
-    path: PathBuf,
-    file: Option<File>,
-    hasher: Sha256,
-    received: u64,
-    failed: bool,
-    renamed: bool,
-}
-
-impl Incoming {
-    /// Takes the next bytes. After an error the upload can only be dropped.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let received = self.received.saturating_add(bytes.len() as u64);
-        if self.failed || received > self.declared_len {
-            self.failed = true;
-            return Err(StoreError::LengthMismatch {
-                declared: self.declared_len,
-                received,
-            });
-        }
-        let Some(file) = self.file.as_mut() else {
-            return Err(StoreError::LengthMismatch {
-                declared: self.declared_len,
-                received,
-            });
-        };
-        if let Err(error) = self.shared.medium.write(file, bytes) {
-            self.failed = true;
-            return Err(self.shared.full_or("writing", &self.path, error, self.declared_len));
-        }
-        self.hasher.update(bytes);
-        self.received = received;
-        Ok(())
-    }
-
-    /// Checks the upload and makes it durable. `Ok` is the acknowledgement: the bytes are on the medium under their
-    /// final name. On any error nothing of it stays, and what was stored before is as it was.
-    pub fn commit(mut self) -> Result<Stored, StoreError> {
-        if self.failed || self.received != self.declared_len {
-            return Err(StoreError::LengthMismatch {
-                declared: self.declared_len,
-                received: self.received,
-            });
-        }
-        let received: Sha = std::mem::take(&mut self.hasher).finalize().into();
-        if received != self.sha256 {
-            return Err(StoreError::DigestMismatch {
-                declared: hex(&self.sha256),
-                received: hex(&received),
-            });
-        }
-        let shared = Arc::clone(&self.shared);
-        let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
-        let inventory =
-            upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
-
-        if let Some(stored) = self.stored_before()? {
-            shared.tidy(&self.id, &inventory);
-            return Ok(stored);
-        }
-        // Content first, so that the final name never stands on the medium before what it promises.
-        let file = self
-            .file
-            .take()
-            .ok_or_else(|| io_error("syncing", &self.path)(io::ErrorKind::NotFound.into()))?;
-        shared
-            .medium
-            .sync_file(&file)
-            .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
-
-        let name = {
-            let mut inner = shared.lock();
-            let records = inner.nodes.entry(self.id.clone()).or_default();
-            let seq = records
-                .iter()
-                .map(|record| record.name.seq)
-                .max()
-                .unwrap_or(0)
-                .saturating_add(1);
-            let name = UploadName {
-                seq,
-                sha256: self.sha256,
-            };
-            records.push(Record {
-                name,
-                size: self.declared_len,
-                state: State::Pending,
-            });
-            name
-        };
-        let result = self.make_durable(&file, name);
-        drop(file);
-        let mut inner = shared.lock();
-        match result {
-            Ok(()) => {
-                if let Some(record) = inner.record(&self.id, name) {
-                    record.state = State::Whole;
-                }
-            }
-            Err(error) => {
-                // Not acknowledged, so it must not count later. After a failed sync the kernel may still show good
-                // bytes that the medium does not have.
-                if let Some(records) = inner.nodes.get_mut(&self.id) {
-                    records.retain(|record| record.name != name);
-                }
-                drop(inner);
-                return Err(error);
-            }
-        }
-        drop(inner);
-        shared.tidy(&self.id, &inventory);
-        Ok(Stored {
-            id: self.id.clone(),
-            seq: name.seq,
-            sha256: hex(&self.sha256),
-            size_bytes: self.declared_len,
-            already: false,
-        })
-    }
-
-    /// The newest upload of this node, if it is this very one and is certainly on the medium.
-    fn stored_before(&self) -> Result<Option<Stored>, StoreError> {
-        let shared = &self.shared;
-        let newest = {
-            let inner = shared.lock();
-            let records = inner.nodes.get(&self.id);
-            let newest = records.and_then(|records| records.iter().max_by_key(|record| record.name));
-            match newest {
-                Some(record) if record.state == State::Whole && record.name.sha256 == self.sha256 => record.clone(),
-                _ => return Ok(None),
-            }
-        };
-        let path = shared.path_of(&self.id, newest.name);
-        // The copy may have gone bad since it was checked; then the new one is stored beside it.
-        let Ok(file) = File::open(&path) else { return Ok(None) };
-        if !matches!(digest_of(&file), Ok((digest, _)) if digest == self.sha256) {
-            return Ok(None);
-        }
-        shared.medium.sync_file(&file).map_err(io_error("syncing", &path))?;
-        shared
-            .medium
-            .sync_folder(&self.folder)
-            .map_err(io_error("syncing", &self.folder))?;
-        shared
-            .medium
-            .sync_all(&shared.folder)
-            .map_err(io_error("syncing", &shared.folder))?;
-        Ok(Some(Stored {
-            id: self.id.clone(),
-            seq: newest.name.seq,
-            sha256: hex(&self.sha256),
-            size_bytes: newest.size,
-            already: true,
-        }))
-    }
-
-    fn make_durable(&mut self, file: &File, name: UploadName) -> Result<(), StoreError> {
-        let shared = Arc::clone(&self.shared);
-        let target = shared.path_of(&self.id, name);
-        let medium = shared.medium.as_ref();
-        medium
-            .rename(&self.path, &target)
-            .map_err(|e| shared.full_or("naming", &target, e, self.declared_len))?;
-        self.path = target;
-        self.renamed = true;
-        let synced = (|| {
-            medium.sync_file(file)?;
-            medium.sync_folder(&self.folder)?;
-            // The folder of a new node is itself a new name.
-            medium.sync_folder(&shared.folder)?;
-            medium.sync_all(&shared.folder)
-        })();
-        match synced {
-            Ok(()) => {
-                // From here on the file is not ours to remove.
-                self.path.clear();
-                Ok(())
-            }
-            Err(error) => Err(shared.full_or("syncing", &self.path, error, self.declared_len)),
-        }
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        drop(self.file.take());
-        if !self.path.as_os_str().is_empty() {
-            if let Err(error) = self.shared.medium.remove_file(&self.path) {
-                tracing::warn!(file = %self.path.display(), %error, "removing an unfinished upload");
-            } else if self.renamed {
-                // A name that was never acknowledged should not come back after a power cut.
-                let _ = self.shared.medium.sync_folder(&self.folder);
-            }
-        }
-        let mut inner = self.shared.lock();
-        inner.reserved_bytes = inner.reserved_bytes.saturating_sub(self.declared_len);
-        if inner.nodes.get(&self.id).is_none_or(Vec::is_empty) {
-            inner.nodes.remove(&self.id);
-            // Fails when another upload of the node is under way, and then it must stay.
-            let _ = self.shared.medium.remove_folder(&self.folder);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -112,10 +112,7 @@ pub fn ensure(disk: &Path, mount_point: &Path, guid: [u8; 16]) -> Result<DataPar
     }
     let prepared = prepare(disk, guid)?;
     let Prepared {
-        device,
-        created,
-        mut notes,
-        ..
+        device, created, notes, ..
     } = prepared;
     fs::create_dir_all(mount_point).map_err(|e| {
         problem(
@@ -131,9 +128,6 @@ pub fn ensure(disk: &Path, mount_point: &Path, guid: [u8; 16]) -> Result<DataPar
             Reason::ReadOnly,
             format!("{} can only be mounted read-only.", device.path().display()),
         ));
-    }
-    if let Device::Loop(_) = device {
-        notes.push("The kernel keeps the whole stick to itself; a loop device is used.".into());
     }
     Ok(DataPartition {
         device: device.path().to_owned(),
@@ -182,6 +176,9 @@ pub fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> {
     let (place, created) = medium.place(guid)?;
     let device = medium.device(&place)?;
     let mut notes = Vec::new();
+    if let (Device::Loop(_), false) = (&device, medium.is_file) {
+        notes.push("The kernel keeps the whole stick to itself; a loop device is used.".to_owned());
+    }
 
     let content = inspect(device.path(), &place)?;
     let make = !place.finished
@@ -357,6 +354,8 @@ impl Medium {
         let zeros = vec![0u8; WIPE_BYTES.min(usize::try_from(place.length).unwrap_or(WIPE_BYTES))];
         disk.write_all_at(&zeros, place.offset)
             .and_then(|()| disk.sync_all())
+            // The partition's own node is written to next, and these zeros must not be what is read later.
+            .and_then(|()| mount::forget_cached(&disk))
             .map_err(|e| self.write_problem(&e))
     }
 
@@ -392,6 +391,9 @@ impl Medium {
             }
         }
         let disk = self.writer()?;
+        // The loop device reads through the whole disk's cache, which knows nothing of what an earlier run may have
+        // written through the partition's own node.
+        mount::forget_cached(&disk).map_err(|error| self.write_problem(&error))?;
         LoopDevice::over(&disk, &self.path, place.offset, place.length, place.sector_size)
             .map(Device::Loop)
             .map_err(|error| {
@@ -462,11 +464,34 @@ fn known_partition(disk: &Path, wanted: u32) -> Option<KnownPartition> {
         }
         // sysfs counts in units of 512 bytes whatever the sector size.
         Some(KnownPartition {
-            name: entry.file_name().into_string().ok()?,
+            name: node_name(&folder)?,
             offset: number(&folder.join("start"))?.checked_mul(512)?,
             length: number(&folder.join("size"))?.checked_mul(512)?,
         })
     })
+}
+
+/// Name below `/dev` of a device in sysfs, which writes `!` where the name has a slash.
+fn node_name(device: &Path) -> Option<String> {
+    Some(device.file_name()?.to_str()?.replace('!', "/"))
+}
+
+/// The whole disk that the file system at `mount_point` lies on, for instance `/dev/sda` for `/run/initramfs/live`.
+/// `None` if nothing is mounted there, or not from a block device.
+pub fn disk_below(mount_point: &Path) -> Option<PathBuf> {
+    let mounts = mount::mounted().ok()?;
+    let mounted = mounts.iter().rev().find(|mounted| mounted.target == mount_point)?;
+    let device = Path::new("/sys/dev/block")
+        .join(&mounted.device_number)
+        .canonicalize()
+        .ok()?;
+    let disk = if device.join("partition").exists() {
+        device.parent()?
+    } else {
+        &device
+    };
+    let node = Path::new("/dev").join(node_name(disk)?);
+    node.exists().then_some(node)
 }
 
 fn sys_folder(metadata: &fs::Metadata) -> PathBuf {

@@ -54,6 +54,16 @@ pub fn sync_filesystem(path: &Path) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
+/// Lets the kernel forget what it keeps in memory of a device, so that reading shows the medium. A disk and its partitions
+/// have caches that do not know of each other: what was read of the one before the other was written to is old.
+pub fn forget_cached(device: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call.
+    match unsafe { libc::posix_fadvise(device.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 /// Mounts the exFAT volume on `device` at `target`: no programs, no device files, read-only after the first error, so
 /// that a failing stick stops taking uploads instead of losing them.
 pub fn mount_exfat(device: &Path, target: &Path) -> io::Result<()> {

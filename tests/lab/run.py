@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--workdir", type=Path, help="logs, captures, stick, tarball (default: builds/lab/<command>-<time>)")
     shared.add_argument("--accel", default="tcg,thread=multi", help="QEMU accelerator (default: %(default)s)")
     shared.add_argument("--patience", type=float, default=1.0, help="multiplies every deadline, for slow machines")
-    shared.add_argument("--verbose", action="store_true", help="say more")
     product = argparse.ArgumentParser(add_help=False, parents=[shared])
+    product.add_argument("--verbose", action="store_true", help="show every guest's serial line as it comes")
     product.add_argument("--iso", type=Path, help="the live image")
     product.add_argument("--recon", type=Path, help="the binary, for `recon collect`")
     product.add_argument("--keep", action="store_true", help="demo: keep the lab up; test: keep disks and sticks")
@@ -62,7 +62,7 @@ def _options(args: argparse.Namespace) -> Options:
     if args.iso is None or args.recon is None:
         raise LabError("--iso IMAGE and --recon BINARY are needed")
     patience = args.patience * (_BUSY_PATIENCE if getattr(args, "busy", False) else 1.0)
-    options = Options(args.iso.resolve(), args.recon.resolve(), _workdir(args), args.accel, patience, args.keep)
+    options = Options(args.iso.resolve(), args.recon.resolve(), _workdir(args), args.accel, patience, args.keep, args.verbose)
     check_host(options)
     if not os.access(options.recon, os.X_OK):
         raise LabError(f"--recon {options.recon}: not executable")
@@ -129,7 +129,7 @@ def _control(args: argparse.Namespace, report: Report) -> int:
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = _parser().parse_args(argv)
-    report = Report(args.verbose)
+    report = Report()
     command = {"demo": _demo, "test": _test, "measure": _measure, "nvram-control": _control}[args.command]
     try:
         with stop_on_signals():

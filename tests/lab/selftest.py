@@ -104,7 +104,7 @@ class Sticks(InFolder):
         tools.run(["fsck.exfat", "-n", str(image)])
         damaged = image.read_bytes().replace(b"\x85\x02", b"\x85\x03", 1)
         image.write_bytes(damaged)
-        done = subprocess.run([tools.path_of("fsck.exfat"), "-n", str(image)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run([tools.path_of("fsck.exfat"), "-n", str(image)], capture_output=True, check=False)
         self.assertNotEqual(done.returncode, 0)
 
 
@@ -128,7 +128,8 @@ class Nvram(InFolder):
         at = struct.unpack("<H", blob[48:50])[0] + 28
         for state, name, data in variables:
             text = (name + "\0").encode("utf-16-le")
-            body = struct.pack("<HBBIQ16sIII16s", 0x55AA, state, 0, 7, 0, bytes(16), 0, len(text), len(data), bytes(16)) + text + data
+            head = (0x55AA, state, 0, 7, 0, bytes(16), 0, len(text), len(data), bytes(16))
+            body = struct.pack("<HBBIQ16sIII16s", *head) + text + data
             blob[at : at + len(body)] = body
             at = (at + len(body) + 3) & ~3
         path = self.folder / f"store{len(list(self.folder.iterdir()))}"

@@ -68,7 +68,9 @@ class Site:
         (self.medium / "LiveOS/squashfs.img").write_bytes(os.urandom(5 << 20))
         for name, size in _LOADERS.items():
             (self.loaders / name).write_bytes(os.urandom(size))
-        tools.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium)])
+        tools.run([
+            "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium),
+        ])
 
     def start(self, medium: Path) -> Dict[str, Any]:
         """Starts the master and waits until its API serves the link."""
@@ -77,8 +79,8 @@ class Site:
         with self.log.open("wb") as log:
             # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
             self._process = self.server.popen(
-                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24", "--data", str(self.data),
-                 "--medium", str(medium), "--loaders", str(self.loaders)],
+                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24",
+                 "--data", str(self.data), "--medium", str(medium), "--loaders", str(self.loaders)],
                 stdout=log, stderr=log,
             )
         process = self._process

@@ -73,7 +73,8 @@ def udhcpc_pxe(site: Site) -> None:
     env = dict(line.split("=", 1) for line in seen.read_text().splitlines() if "=" in line)
     expect(env.get("ip") == site.address, f"dhclient had {site.address}, udhcpc from the same port got {env.get('ip')}")
     expect(env.get("siaddr") == SERVER, f"next server is {env.get('siaddr')}")
-    expect("snponly.efi" in (env.get("boot_file", "") + env.get("bootfile", "")), f"boot file in {sorted(env)}: {env.get('boot_file')}")
+    named = env.get("boot_file", "") + env.get("bootfile", "")
+    expect("snponly.efi" in named, f"boot file is {named!r}")
 
 
 def replayed_ovmf(site: Site) -> None:
@@ -239,7 +240,8 @@ def _put(site: Site, body: bytes, *headers: str, node: str = NODE) -> Tuple[str,
     for header in headers:
         words += ["-H", header]
     done = site.curl(
-        "-T", str(file), "-H", "Expect:", "-o", str(answer), "-w", "%{http_code}", *words, site.url(f"/api/v1/nodes/{node}/upload")
+        "-T", str(file), "-H", "Expect:", "-o", str(answer), "-w", "%{http_code}", *words,
+        site.url(f"/api/v1/nodes/{node}/upload"),
     )
     return done.stdout.decode(), answer.read_bytes() if answer.exists() else b""
 

@@ -46,7 +46,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, required=True, help="the binary")
-    parser.add_argument("--workdir", type=Path, help="logs go to netns/ in it (default: a temporary folder, kept after a failure)")
+    parser.add_argument("--workdir", type=Path, help="logs go to netns/ in it (default: a temporary one, kept after a failure)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
     args = parser.parse_args(argv)
     report = Report()

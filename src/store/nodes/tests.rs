@@ -211,6 +211,25 @@ fn leftovers_go_and_torn_uploads_are_named() {
 }
 
 #[test]
+fn a_new_upload_comes_behind_everything_on_the_medium() {
+    let dir = scratch();
+    let store = open(dir.path());
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    // Nothing the store knows of: its folder did not read at start.
+    let unknown = samples::upload("SN7");
+    let path = store.list()[0].path.with_file_name(
+        UploadName {
+            seq: 7,
+            sha256: sha(&unknown),
+        }
+        .to_string(),
+    );
+    fs::write(path, unknown).unwrap();
+    assert_eq!(put(&store, &node(1), &samples::upload("SN8")).unwrap().seq, 8);
+    assert_eq!(open(dir.path()).list()[0].seq, 8);
+}
+
+#[test]
 fn a_large_store_is_checked_in_the_background() {
     let dir = scratch();
     let store = open(dir.path());

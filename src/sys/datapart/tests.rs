@@ -62,6 +62,16 @@ fn problems_are_sentences_for_the_screen() {
     assert_eq!(reason(protected.path()).0, Reason::ReadOnly);
 }
 
+#[test]
+fn the_disk_below_a_mount_is_found() {
+    // Containers have a root that is no block device, so only the shape of the answer is certain.
+    if let Some(disk) = disk_below(Path::new("/")) {
+        assert!(disk.starts_with("/dev") && !sys_folder(&fs::metadata(&disk).unwrap()).join("partition").exists());
+    }
+    assert_eq!(disk_below(Path::new("/proc")), None);
+    assert_eq!(disk_below(Path::new("/nothing")), None);
+}
+
 /// A loop device with partitions, which is what a USB stick looks like. Goes away with the value.
 struct Disk(PathBuf);
 
@@ -224,4 +234,132 @@ fn a_stick_with_a_new_image_keeps_its_inventories() {
     let mut after = vec![0; 1 << 20];
     FileExt::read_exact_at(file.as_file(), &mut after, place.offset).unwrap();
     assert!(before == after);
+}
+
+fn upload(store: &crate::store::nodes::NodeStore, serial: &str, last: u8) {
+    use sha2::{Digest, Sha256};
+    let bytes = crate::store::upload::samples::upload(serial);
+    let id = crate::model::NodeId::from_mac(crate::model::MacAddr([2, 0, 0, 0, 0, last]));
+    let mut incoming = store
+        .begin(&id, bytes.len() as u64, Sha256::digest(&bytes).into())
+        .unwrap();
+    incoming.write(&bytes).unwrap();
+    incoming.commit().unwrap();
+}
+
+/// A master's life on a stick: first boot, uploads, a restart of the service, a clean stop, a second boot.
+fn life(disk: &Path, mount_point: &Path, rounds: u8) -> DataPartition {
+    use crate::store::archive::{Builder, FILE_NAME};
+    use crate::store::nodes::{Limits, NodeStore};
+    let partition = ensure(disk, mount_point, GUID).unwrap();
+    let store = NodeStore::open(mount_point, Limits::default()).unwrap();
+    let before = store.list().len();
+    let mut builder = Builder::new(Limits::default().upload);
+    for last in 0..rounds {
+        upload(&store, &format!("{before}-{last}"), last);
+        builder.rebuild(&store.list(), &mount_point.join(FILE_NAME)).unwrap();
+    }
+    assert_eq!(store.list().len(), before.max(usize::from(rounds)));
+    partition
+}
+
+fn collected(disk: &Path) -> crate::media::collect::Report {
+    let out = tempfile::tempdir().unwrap();
+    crate::media::collect::collect(disk, &out.path().join("a.tar.gz"), Default::default()).unwrap()
+}
+
+/// The live system on the stick: the ISO is mounted from `device`, a partition of `disk` or all of it.
+fn on_a_running_stick(disk: &Path, device: &Path) -> DataPartition {
+    let live = tempfile::tempdir().unwrap();
+    let args = [
+        Path::new("-t"),
+        Path::new("iso9660"),
+        Path::new("-o"),
+        Path::new("ro"),
+        device,
+        live.path(),
+    ];
+    cmd::run("mount", &args, Duration::from_secs(10)).unwrap();
+    assert_eq!(disk_below(live.path()).unwrap(), disk);
+    let target = tempfile::tempdir().unwrap();
+
+    let first = life(disk, target.path(), 5);
+    // The service is started again without having stopped.
+    let again = life(disk, target.path(), 8);
+    assert!(
+        !again.created && again.notes.len() == 1 && again.device == first.device,
+        "{again:?}"
+    );
+    let reader = File::open(target.path().join("nodes")).unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        drop(reader);
+    });
+    again.close().unwrap();
+    assert_eq!(
+        mount::mounted()
+            .unwrap()
+            .iter()
+            .filter(|m| m.target == target.path())
+            .count(),
+        0
+    );
+    let second = life(disk, target.path(), 3);
+    assert!(
+        !second.created && second.notes.iter().all(|note| note.contains("loop device")),
+        "{second:?}"
+    );
+    second.close().unwrap();
+    cmd::run("umount", &[live.path()], Duration::from_secs(10)).unwrap();
+    let report = collected(disk);
+    assert!(
+        report.is_complete() && report.warnings.is_empty() && report.rows.len() == 8,
+        "{report}"
+    );
+    first
+}
+
+#[test]
+#[ignore = "needs root, loop devices, and a kernel with exFAT and ISO 9660"]
+fn a_master_lives_on_a_stick_mounted_by_partition_or_whole() {
+    for by_partition in [true, false] {
+        let file = stick(200 * MIB);
+        let disk = Disk::over(file.path(), &["-P"]);
+        let raw = File::open(&disk.0).unwrap();
+        let device = if by_partition {
+            // Kernels without GPT support do not know it yet; where they do, this says EBUSY.
+            let _ = ioctl::add_partition(&raw, 1, 64 * 512, 992 * 512);
+            PathBuf::from(format!("{}p1", disk.0.display()))
+        } else {
+            disk.0.clone()
+        };
+        let first = on_a_running_stick(&disk.0, &device);
+        assert!(first.created);
+        assert_eq!(first.notes.is_empty(), by_partition, "{first:?}");
+        for number in [1, 3] {
+            let _ = ioctl::remove_partition(&raw, number);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, loop devices, and a kernel with exFAT"]
+fn a_stick_that_was_pulled_is_checked_and_used_again() {
+    let file = stick(200 * MIB);
+    let disk = Disk::over(file.path(), &[]);
+    let target = tempfile::tempdir().unwrap();
+    let first = life(&disk.0, target.path(), 12);
+    // What is on the medium now, with the volume still mounted.
+    let pulled = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(file.path(), pulled.path()).unwrap();
+    let report = collected(pulled.path());
+    assert!(report.is_complete() && report.rows.len() == 12, "{report}");
+    first.close().unwrap();
+
+    let second = life(pulled.path(), target.path(), 3);
+    assert!(!second.created, "{second:?}");
+    assert_eq!(second.notes.len(), 2, "{second:?}");
+    second.close().unwrap();
+    let report = collected(pulled.path());
+    assert!(report.is_complete() && report.rows.len() == 12, "{report}");
 }

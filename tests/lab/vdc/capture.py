@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import subprocess
-import time
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
 
@@ -132,12 +131,3 @@ class Capture:
     def datagrams(self) -> List[Datagram]:
         """What was captured so far."""
         return list(datagrams(self.path)) if self.path.exists() else []
-
-
-def wait_written(path: Path, deadline: float) -> bool:
-    """True once the capture file has its header."""
-    while time.monotonic() < deadline:
-        if path.exists() and path.stat().st_size >= 24:
-            return True
-        time.sleep(0.05)
-    return False

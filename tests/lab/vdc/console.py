@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import IO, List, NamedTuple, Optional, Pattern
+from typing import IO, Callable, List, NamedTuple, Optional, Pattern
 
 # Colour, cursor and charset sequences: firmware paints its screen on the serial line too.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?=!$ ]*[A-Za-z@`]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Za-z0-9]|[=>78cDEHM])")
@@ -24,8 +24,11 @@ class Line(NamedTuple):
 class Console:
     """Reads a guest's serial line into a log with a time on each line; callers wait for words in it."""
 
-    def __init__(self, stream: IO[bytes], log: Path, name: str, start: float) -> None:
+    def __init__(
+        self, stream: IO[bytes], log: Path, name: str, start: float, echo: Optional[Callable[[str], None]] = None,
+    ) -> None:
         self._stream = stream
+        self._echo = echo
         self._log = log
         self._start = start
         self._lines: List[Line] = []
@@ -70,6 +73,8 @@ class Console:
         if text and len(self._lines) < _KEPT_LINES:
             self._lines.append(Line(self._partial_at, text))
             log.write(f"[{self._partial_at:8.2f}] {text}\n".encode())
+            if self._echo is not None:
+                self._echo(text)
 
     def lines(self) -> List[Line]:
         """All lines so far; a line still being written counts, since prompts never end theirs."""

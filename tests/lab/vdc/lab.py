@@ -13,7 +13,7 @@ from typing import Iterator, Optional
 from . import firmware, namespace, tools
 from .capture import Capture
 from .errors import LabError
-from .machine import BRIDGE
+from .machine import BRIDGE, Machine, Spec
 from .namespace import Namespace
 from .report import Report
 
@@ -33,6 +33,8 @@ class Options:
     # Deadlines are for a quiet machine with two cores; a busy one gets a multiple.
     patience: float = 1.0
     keep: bool = False
+    # Show serial lines as they come.
+    verbose: bool = False
 
 
 class Interrupted(BaseException):
@@ -107,6 +109,15 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def machine(self, spec: Spec) -> Machine:
+        """A guest on this wire."""
+
+        def echo(text: str) -> None:
+            self.report.line(f"{spec.name}| {text}")
+
+        options = self.options
+        return Machine(spec, self.namespace, self.folder, options.accel, echo=echo if options.verbose else None)
 
     def seconds(self, base: float) -> float:
         """A deadline's length on this machine."""

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from . import firmware
 from .console import Console
@@ -64,12 +64,14 @@ class Machine:
 
     def __init__(
         self, spec: Spec, namespace: Namespace, folder: Path, accel: str = "tcg,thread=multi", purpose: str = "serial",
+        echo: Optional[Callable[[str], None]] = None,
     ) -> None:
         self.spec = spec
         self.folder = folder
         self._namespace = namespace
         self._accel = accel
         self._purpose = purpose
+        self._echo = echo
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._qmp: Optional[Qmp] = None
         self._console: Optional[Console] = None
@@ -80,8 +82,7 @@ class Machine:
         self.started_wall = 0.0
         self.shutdown: Optional[Event] = None
         self.nvram = folder / f"{spec.name}.nvram.fd"
-        # Bytes on the wire of the first port during the last boot, known once the guest is off.
-        self.guest_sent = 0
+        # Bytes that the wire brought to the first port during the last boot, known once the guest is off.
         self.guest_received = 0
 
     def __enter__(self) -> "Machine":
@@ -115,7 +116,7 @@ class Machine:
         assert self._process.stdout is not None
         boot = "" if self._boots == 1 else f".{self._boots}"
         serial = self.folder / f"{self.spec.name}.{self._purpose}{boot}.log"
-        self._console = Console(self._process.stdout, serial, self.spec.name, self.started_at)
+        self._console = Console(self._process.stdout, serial, self.spec.name, self.started_at, self._echo)
         self._qmp = Qmp(ours, self.spec.name)
         self._qmp.on_event = self._on_event
         try:
@@ -178,21 +179,8 @@ class Machine:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise LabError(f"{self.spec.name} does not run")
-        return self._process.pid
-
     def press_power_button(self) -> None:
         self.qmp.command("system_powerdown")
-
-    def type(self, text: str) -> None:
-        """Types on the serial line."""
-        if self._process is None or self._process.stdin is None:
-            raise LabError(f"{self.spec.name} does not run")
-        self._process.stdin.write(text.encode())
-        self._process.stdin.flush()
 
     def wait_off(self, deadline: float) -> bool:
         """Waits until the guest is off and QEMU gone; False at the deadline."""
@@ -241,9 +229,8 @@ class Machine:
                 except OSError:
                     pass
         for number, tap in enumerate(self._taps):
-            received, sent = self._namespace.counters(tap)
             if number == 0:
-                self.guest_sent, self.guest_received = received, sent
+                self.guest_received = self._namespace.counters(tap)[1]
             self._namespace.delete_link(tap)
         self._taps = []
 

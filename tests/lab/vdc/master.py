@@ -10,7 +10,7 @@ from . import disks, waiting
 from .api import Api, ApiError
 from .errors import LabError
 from .lab import Lab
-from .machine import BRIDGE, Disk, Machine, Port, Spec
+from .machine import BRIDGE, Disk, Port, Spec
 from .nodes import identity
 
 _DISKS = (("sata", "ext4"), ("virtio", "lvm"))
@@ -41,7 +41,7 @@ class Master:
             name=name, uuid=who.uuid, serial=who.serial, firmware=firmware, cpus=2, memory_mib=2048, ports=ports,
             disks=[*own, Disk(stick, "usb", "LABSTICK", boot_index=0)],
         )
-        self.machine = Machine(self.spec, lab.namespace, lab.folder, lab.options.accel)
+        self.machine = lab.machine(self.spec)
         self._own = own
         self._before: Dict[Path, str] = {}
         self.ready_after: Optional[float] = None

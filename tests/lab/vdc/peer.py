@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 from . import disks, nvram
 from .errors import LabError
 from .lab import Lab
-from .machine import Disk, Machine, Port, Spec
+from .machine import Disk, Port, Spec
 from .nodes import KINDS, Identity, Kind
 
 
@@ -34,7 +34,7 @@ class Peer:
         self.who = who
         self.lab = lab
         self.spec = spec_of(self.kind, who, lab.folder)
-        self.machine = Machine(self.spec, lab.namespace, lab.folder, lab.options.accel)
+        self.machine = lab.machine(self.spec)
         self._before: Dict[Path, str] = {}
         self.variables: Optional[Dict[nvram.Key, nvram.Variable]] = None
         self.stored_at: Optional[float] = None  # wall clock, when the harness first read it

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Optional
 
 from .errors import LabError, Timeout
 
@@ -20,7 +20,6 @@ class Qmp:
         self._socket = connection
         self._name = name
         self._changed = threading.Condition()
-        self._events: List[Event] = []
         self._replies: Dict[int, Dict[str, Any]] = {}
         self._closed = False
         self._next = 0
@@ -44,9 +43,7 @@ class Qmp:
 
     def _take(self, message: Dict[str, Any]) -> None:
         with self._changed:
-            if "event" in message:
-                self._events.append(message)
-            elif "id" in message:
+            if "id" in message:
                 self._replies[int(message["id"])] = message
             self._changed.notify_all()
         if "event" in message and self.on_event is not None:
@@ -73,11 +70,6 @@ class Qmp:
         if "error" in reply:
             raise LabError(f"{self._name}: {execute}: {reply['error'].get('desc')}")
         return reply.get("return")
-
-    def events(self, kind: str) -> List[Event]:
-        """The events of one kind heard so far."""
-        with self._changed:
-            return [e for e in self._events if e["event"] == kind]
 
     def wait_closed(self, timeout: float) -> bool:
         """True once QEMU closed the socket, which it does when it ends."""

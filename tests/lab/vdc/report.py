@@ -11,19 +11,13 @@ from typing import List, Sequence
 class Report:
     """Lines with the time since the run began; safe to call from any thread."""
 
-    def __init__(self, verbose: bool = False) -> None:
+    def __init__(self) -> None:
         self._start = time.monotonic()
         self._lock = threading.Lock()
-        self.verbose = verbose
 
     def line(self, text: str) -> None:
         with self._lock:
             print(f"[{time.monotonic() - self._start:7.1f}] {text}", flush=True)
-
-    def detail(self, text: str) -> None:
-        """Only for those who asked for more."""
-        if self.verbose:
-            self.line(text)
 
     def plain(self, text: str = "") -> None:
         """A line without a time: results, tables."""

@@ -6,6 +6,7 @@ One master serves all of it: its first port is on the peers' wire, its second on
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -199,17 +200,18 @@ def _ask_for_boot(site: Site) -> None:
         return sum(1 for d in heard if dhcp.parse(d.payload).xid == _XID)
 
     with contextlib.closing(site.lab.namespace.call(make)) as client:
+        asked_at = [0.0]
+
+        def look(wanted: int) -> Optional[bool]:
+            if time.monotonic() - asked_at[0] > 1.0:
+                client.sendto(bytes(asked), ("255.255.255.255", 67))
+                asked_at[0] = time.monotonic()
+            return True if offers() >= wanted else None
+
         # The client goes on asking, as firmware does; a master that only hesitated would answer a later question.
-        for wanted in range(1, 5):
-            last_sent = [0.0]
-
-            def look() -> Optional[bool]:
-                if time.monotonic() - last_sent[0] > 1.0:
-                    client.sendto(bytes(asked), ("255.255.255.255", 67))
-                    last_sent[0] = time.monotonic()
-                return True if offers() >= wanted else None
-
-            waiting.until(look, site.lab.seconds(15), f"offer {wanted} of the foreign server on the wire")
+        for count in range(1, 5):
+            what = f"offer {count} of the foreign server on the wire"
+            waiting.until(functools.partial(look, count), site.lab.seconds(15), what)
 
 
 def collected(site: Site) -> None:

@@ -1,0 +1,234 @@
+//! An upload on its way in, up to its acknowledgement.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{Record, Shared, State, StoreError, Stored, from_upload, io_error};
+use crate::model::NodeId;
+use crate::store::{Sha, UploadName, digest_of, hex, upload};
+
+/// Highest place in the row that a file of the folder has.
+fn highest_seq(folder: &Path) -> io::Result<u64> {
+    let mut highest = 0;
+    for entry in fs::read_dir(folder)? {
+        if let Some(name) = entry?.file_name().to_str().and_then(UploadName::parse) {
+            highest = highest.max(name.seq);
+        }
+    }
+    Ok(highest)
+}
+
+/// An upload under way. Dropping it removes what was written.
+pub struct Incoming {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: NodeId,
+    pub(super) declared_len: u64,
+    pub(super) sha256: Sha,
+    pub(super) folder: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) file: Option<File>,
+    pub(super) hasher: Sha256,
+    pub(super) received: u64,
+    pub(super) failed: bool,
+    pub(super) renamed: bool,
+}
+
+impl Incoming {
+    /// Takes the next bytes. After an error the upload can only be dropped.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let received = self.received.saturating_add(bytes.len() as u64);
+        if self.failed || received > self.declared_len {
+            self.failed = true;
+            return Err(StoreError::LengthMismatch {
+                declared: self.declared_len,
+                received,
+            });
+        }
+        let Some(file) = self.file.as_mut() else {
+            return Err(StoreError::LengthMismatch {
+                declared: self.declared_len,
+                received,
+            });
+        };
+        if let Err(error) = self.shared.medium.write(file, bytes) {
+            self.failed = true;
+            return Err(self.shared.full_or("writing", &self.path, error, self.declared_len));
+        }
+        self.hasher.update(bytes);
+        self.received = received;
+        Ok(())
+    }
+
+    /// Checks the upload and makes it durable. `Ok` is the acknowledgement: the bytes are on the medium under their
+    /// final name. On any error nothing of it stays, and what was stored before is as it was.
+    pub fn commit(mut self) -> Result<Stored, StoreError> {
+        if self.failed || self.received != self.declared_len {
+            return Err(StoreError::LengthMismatch {
+                declared: self.declared_len,
+                received: self.received,
+            });
+        }
+        let received: Sha = std::mem::take(&mut self.hasher).finalize().into();
+        if received != self.sha256 {
+            return Err(StoreError::DigestMismatch {
+                declared: hex(&self.sha256),
+                received: hex(&received),
+            });
+        }
+        let shared = Arc::clone(&self.shared);
+        let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
+        let inventory =
+            upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
+
+        if let Some(stored) = self.stored_before()? {
+            shared.tidy(&self.id, &inventory);
+            return Ok(stored);
+        }
+        // Content first, so that the final name never stands on the medium before what it promises.
+        let file = self
+            .file
+            .take()
+            .ok_or_else(|| io_error("syncing", &self.path)(io::ErrorKind::NotFound.into()))?;
+        shared
+            .medium
+            .sync_file(&file)
+            .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
+
+        // From the medium as well as from memory: a folder that did not read at start may read now.
+        let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
+        let (name, first) = {
+            let mut inner = shared.lock();
+            let records = inner.nodes.entry(self.id.clone()).or_default();
+            let first = !records.iter().any(|record| record.state == State::Whole);
+            let known = records.iter().map(|record| record.name.seq).max().unwrap_or(0);
+            let seq = known.max(highest).saturating_add(1);
+            let name = UploadName {
+                seq,
+                sha256: self.sha256,
+            };
+            records.push(Record {
+                name,
+                size: self.declared_len,
+                state: State::Pending,
+            });
+            (name, first)
+        };
+        let result = self.make_durable(&file, name, first);
+        drop(file);
+        let mut inner = shared.lock();
+        match result {
+            Ok(()) => {
+                if let Some(record) = inner.record(&self.id, name) {
+                    record.state = State::Whole;
+                }
+            }
+            Err(error) => {
+                // Not acknowledged, so it must not count later. After a failed sync the kernel may still show good
+                // bytes that the medium does not have.
+                if let Some(records) = inner.nodes.get_mut(&self.id) {
+                    records.retain(|record| record.name != name);
+                }
+                drop(inner);
+                return Err(error);
+            }
+        }
+        drop(inner);
+        shared.tidy(&self.id, &inventory);
+        Ok(Stored {
+            id: self.id.clone(),
+            seq: name.seq,
+            sha256: hex(&self.sha256),
+            size_bytes: self.declared_len,
+            already: false,
+        })
+    }
+
+    /// The newest upload of this node, if it is this very one and is certainly on the medium.
+    fn stored_before(&self) -> Result<Option<Stored>, StoreError> {
+        let shared = &self.shared;
+        let newest = {
+            let inner = shared.lock();
+            let records = inner.nodes.get(&self.id);
+            let newest = records.and_then(|records| records.iter().max_by_key(|record| record.name));
+            match newest {
+                Some(record) if record.state == State::Whole && record.name.sha256 == self.sha256 => record.clone(),
+                _ => return Ok(None),
+            }
+        };
+        let path = shared.path_of(&self.id, newest.name);
+        // The copy may have gone bad since it was checked; then the new one is stored beside it.
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        if !matches!(digest_of(&file), Ok((digest, _)) if digest == self.sha256) {
+            return Ok(None);
+        }
+        shared.medium.sync_file(&file).map_err(io_error("syncing", &path))?;
+        shared
+            .medium
+            .sync_folder(&self.folder)
+            .map_err(io_error("syncing", &self.folder))?;
+        shared
+            .medium
+            .sync_all(&shared.folder)
+            .map_err(io_error("syncing", &shared.folder))?;
+        Ok(Some(Stored {
+            id: self.id.clone(),
+            seq: newest.name.seq,
+            sha256: hex(&self.sha256),
+            size_bytes: newest.size,
+            already: true,
+        }))
+    }
+
+    fn make_durable(&mut self, file: &File, name: UploadName, first: bool) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let target = shared.path_of(&self.id, name);
+        let medium = shared.medium.as_ref();
+        medium
+            .rename(&self.path, &target)
+            .map_err(|e| shared.full_or("naming", &target, e, self.declared_len))?;
+        self.path = target;
+        self.renamed = true;
+        let synced = (|| {
+            medium.sync_file(file)?;
+            medium.sync_folder(&self.folder)?;
+            if first {
+                // The folder of a new node is itself a new name.
+                medium.sync_folder(&shared.folder)?;
+            }
+            medium.sync_all(&shared.folder)
+        })();
+        match synced {
+            Ok(()) => {
+                // From here on the file is not ours to remove.
+                self.path.clear();
+                Ok(())
+            }
+            Err(error) => Err(shared.full_or("syncing", &self.path, error, self.declared_len)),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        if !self.path.as_os_str().is_empty() {
+            if let Err(error) = self.shared.medium.remove_file(&self.path) {
+                tracing::warn!(file = %self.path.display(), %error, "removing an unfinished upload");
+            } else if self.renamed {
+                // A name that was never acknowledged should not come back after a power cut.
+                let _ = self.shared.medium.sync_folder(&self.folder);
+            }
+        }
+        let mut inner = self.shared.lock();
+        inner.reserved_bytes = inner.reserved_bytes.saturating_sub(self.declared_len);
+        if inner.nodes.get(&self.id).is_none_or(Vec::is_empty) {
+            inner.nodes.remove(&self.id);
+            // Fails when another upload of the node is under way, and then it must stay.
+            let _ = self.shared.medium.remove_folder(&self.folder);
+        }
+    }
+}
