@@ -49,7 +49,7 @@ for modules in /lib/modules/*/; do
         rm -rf "${modules:?}kernel/$part"
     done
     # Keyboards of servers and remote consoles are plain ones; game pads and tablets stay out.
-    find "${modules}kernel/drivers/hid" -name '*.ko' ! -path '*/usbhid/*' ! -name hid.ko ! -name 'hid-generic.ko' ! -name 'hid-hyperv.ko' \
+    [ ! -d "${modules}kernel/drivers/hid" ] || find "${modules}kernel/drivers/hid" -name '*.ko' ! -path '*/usbhid/*' ! -name hid.ko ! -name 'hid-generic.ko' ! -name 'hid-hyperv.ko' \
         ! -name 'hid-logitech*' ! -name 'hid-microsoft.ko' ! -name 'hid-lenovo.ko' ! -name 'hid-apple.ko' ! -name 'hid-cherry.ko' -delete
     depmod "$version"
 done

@@ -17,6 +17,10 @@ installkernel() {
     hostonly='' instmods ipmi_msghandler ipmi_devintf ipmi_si ipmi_ssif exfat loop squashfs isofs overlay \
         nvme usb-storage uas virtio_pci virtio_blk virtio_scsi virtio_net
     hostonly='' instmods '=drivers/net/ethernet' '=drivers/scsi' '=drivers/nvme/host'
+
+    # A tenth of the initrd for one family of cards, which fall back to the firmware in their own flash; the full image has it.
+    # shellcheck disable=SC2154 # comes from dracut
+    rm -rf "$initdir/usr/lib/firmware/netronome" "$initdir/lib/firmware/netronome"
 }
 
 install() {
@@ -39,7 +43,4 @@ install() {
         # shellcheck disable=SC2154
         rm -f "$initdir/usr/lib/systemd/system-generators/$name"
     done
-
-    # A tenth of the initrd for one family of cards, which fall back to the firmware in their own flash; the full image has it.
-    rm -rf "$initdir/usr/lib/firmware/netronome" "$initdir/lib/firmware/netronome"
 }
