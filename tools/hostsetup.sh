@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the build host must have, and how it is installed. Costs a fraction of a second when nothing is missing.
 
-# packages_for GROUP: names for apt or zypper hosts. Groups: check, build, lab.
+# packages_for GROUP: names for apt or zypper hosts. Groups: check, build, lab, and the family of the recipe (debian, suse).
 packages_for() {
     case $PACKAGER/$1 in
     apt/check) echo python3 python3-venv libxml2-utils shellcheck ;;
@@ -9,6 +9,10 @@ packages_for() {
         mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl ca-certificates kmod fdisk ;;
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
         bind9-dnsutils tcpdump exfatprogs e2fsprogs gdisk mtools xorriso python3 procps util-linux ;;
+    # Images of the other family need its package manager here.
+    apt/suse) echo zypper rpm ;;
+    zypper/debian) echo apt dpkg ;;
+    apt/debian | zypper/suse) ;;
     zypper/check) echo python3 libxml2-tools ShellCheck ;;
     zypper/build) echo gcc rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
         qemu-tools xz zstd curl ca-certificates kmod util-linux ;;
@@ -70,13 +74,17 @@ install_with_apt() {
     apt_install "$@" && return 0
     apt-get update
     apt_install "$@" && return 0
-    # A package of the backports suite that is already here (qemu-utils, say) may hold its relatives back: then that suite
-    # joins in, from the very source this host uses.
+    # A package of the backports suite that is already here (qemu-utils, say) holds its relatives back: whatever is refused on
+    # its own comes from that suite too, from the very source this host uses.
+    local name codename
+    local -a refused=()
+    for name in "$@"; do
+        apt_install "$name" || refused+=("$name")
+    done
     add_backports
     apt-get update
-    local codename
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    apt_install --target-release "$codename-backports" "$@"
+    apt_install --target-release "$codename-backports" "${refused[@]}"
 }
 
 apt_install() {

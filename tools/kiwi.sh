@@ -4,12 +4,20 @@
 #   iso.key   the above and the binary                           -> changed: the binary is replaced, initrd and ISO are made anew
 
 # repo_args RECIPE: KIWI's repository options, one word a line. Sources come from --mirror or from the host's own settings.
+# Which suites a source offers is asked once and kept, so that a build without changes needs no network.
 repo_args() {
-    case $1 in
-    debian-*) debian_repos ;;
-    suse-leap-*) leap_repos "${1#suse-leap-}" ;;
-    *) die "no rule for the package source of recipe $1" ;;
-    esac
+    local kept=$TOP/builds/$1/repos question own answer
+    own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    question="$MIRROR $(apt_source_uri "$own") $(apt_source_uri "$own-security")"
+    if [ "$(head -n 1 "$kept" 2>/dev/null)" != "$question" ]; then
+        case $1 in
+        debian-*) answer=$(debian_repos) || exit 1 ;;
+        suse-leap-*) answer=$(leap_repos "${1#suse-leap-}") || exit 1 ;;
+        *) die "no rule for the package source of recipe $1" ;;
+        esac
+        printf '%s\n' "$question" "$answer" >"$kept"
+    fi
+    tail -n +2 "$kept"
 }
 
 debian_repos() {

@@ -123,13 +123,13 @@ run_target() {
         return 0
         ;;
     test)
-        host_setup check build lab
+        host_setup check build lab "${recipe%%-*}"
         need_rust
         run_tests "$recipe"
         return 0
         ;;
-    demo) host_setup build lab ;;
-    *) host_setup build ;;
+    demo) host_setup build lab "${recipe%%-*}" ;;
+    *) host_setup build "${recipe%%-*}" ;;
     esac
     need_rust
     [ "$(id -u)" -eq 0 ] || die "KIWI makes a root tree with its owners and device mounts: run this as root"

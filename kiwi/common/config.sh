@@ -3,6 +3,9 @@
 # It only removes and disables; everything that is added is a package or a file of the overlay.
 set -euo pipefail
 
+# Set by post_bootstrap.sh for the time of the package installation.
+rm -f /etc/dracut.conf.d/00-build.conf
+
 # Nobody logs in with a password, and no identity is baked into the image.
 usermod --password '*' root
 rm -f /etc/ssh/ssh_host_* /root/.ssh/authorized_keys /var/lib/dbus/machine-id /var/lib/systemd/random-seed
