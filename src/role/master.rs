@@ -1,6 +1,6 @@
 //! The master: storage, services, links, and an end that loses nothing.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -366,9 +366,4 @@ async fn keep_leases(
             return Ok(());
         }
     }
-}
-
-/// Where the master's own status is asked for on this machine.
-pub fn local_api(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }

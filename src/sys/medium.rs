@@ -1,11 +1,12 @@
 //! The medium this system booted from: where its kernel, initrd and image are.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::media::gpt;
 use crate::media::iso9660;
-use crate::model::slice::Slice;
+use crate::model::slice::{Patch, Slice};
 
 /// Kernel, initrd and image, as they lie on the boot medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,11 +62,7 @@ fn in_folder(folder: &Path) -> io::Result<Medium> {
                 )
             })?
             .len();
-        Ok::<_, io::Error>(Slice {
-            path,
-            offset: 0,
-            length,
-        })
+        Ok::<_, io::Error>(plain(path, 0, length))
     };
     Ok(Medium {
         kernel: file(KERNEL)?,
@@ -80,11 +77,7 @@ fn in_image(path: &Path) -> io::Result<Medium> {
     let file = |name: &str| {
         let [a, b, c] = LOADER_DIR;
         let extent = iso9660::find(&image, &[a, b, c, name])?;
-        Ok::<_, io::Error>(Slice {
-            path: path.to_owned(),
-            offset: extent.offset,
-            length: extent.length,
-        })
+        Ok::<_, io::Error>(plain(path.to_owned(), extent.offset, extent.length))
     };
     Ok(Medium {
         kernel: file(KERNEL)?,
@@ -94,13 +87,36 @@ fn in_image(path: &Path) -> io::Result<Medium> {
     })
 }
 
+fn plain(path: PathBuf, offset: u64, length: u64) -> Slice {
+    Slice {
+        path,
+        offset,
+        length,
+        patches: Vec::new(),
+    }
+}
+
+/// The image at the start of a file or device, as it was before a data partition was added to its table.
 fn whole_image(path: &Path) -> io::Result<Slice> {
-    let length = iso9660::image_length(&File::open(path)?)?;
-    Ok(Slice {
+    let mut file = File::open(path)?;
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let whole = |length, patches| Slice {
         path: path.to_owned(),
         offset: 0,
         length,
-    })
+        patches,
+    };
+    match gpt::find_image(&file, bytes) {
+        Some(image) => {
+            let patches = image.patches.into_iter().map(|write| Patch {
+                offset: write.offset,
+                bytes: write.bytes,
+            });
+            Ok(whole(image.bytes, patches.collect()))
+        }
+        // No table of its own, as in a plain ISO file: the file system is the image.
+        None => Ok(whole(iso9660::image_length(&file)?, Vec::new())),
+    }
 }
 
 /// Source of a mount point in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); the last mount wins.

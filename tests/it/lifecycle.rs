@@ -1,5 +1,6 @@
 //! Services on free ports: they serve, stop when told, and leave no socket behind.
 
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use recon::service::ladder::Ladder;
 use recon::store::nodes::{Limits, NodeStore};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const BOUNDS: Bounds = Bounds {
@@ -57,6 +59,17 @@ fn site(folder: &std::path::Path) -> Arc<Site> {
     })
 }
 
+/// The HTTP service on a free port: its address, how to stop it, and its end.
+async fn start(folder: &std::path::Path) -> (SocketAddrV4, CancellationToken, JoinHandle<std::io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+        panic!("not IPv4")
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server::run(listener, site(folder), stop.clone()));
+    (address, stop, running)
+}
+
 fn upload() -> Bytes {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     let text = br#"{"schema_version":1}"#;
@@ -69,12 +82,7 @@ fn upload() -> Bytes {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_acknowledged_listed_and_survives_and_the_port_is_free_again() {
     let folder = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-        panic!("not IPv4")
-    };
-    let stop = CancellationToken::new();
-    let running = tokio::spawn(server::run(listener, site(folder.path()), stop.clone()));
+    let (address, stop, running) = start(folder.path()).await;
 
     let id: NodeId = "mac-020000000001".parse().unwrap();
     let target = format!("/api/v1/nodes/{id}/upload");
@@ -110,12 +118,7 @@ async fn an_upload_is_acknowledged_listed_and_survives_and_the_port_is_free_agai
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_master_says_that_something_is_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-        panic!("not IPv4")
-    };
-    let stop = CancellationToken::new();
-    let running = tokio::spawn(server::run(listener, site(folder.path()), stop.clone()));
+    let (address, stop, running) = start(folder.path()).await;
     let target = "/api/v1/nodes/mac-020000000001/stage";
     for (body, want) in [
         (r#"{"stage":"agent","macs":["02:00:00:00:00:01"]}"#, StatusCode::OK),

@@ -63,7 +63,15 @@ pub async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
         }
     };
     match opened.await {
-        Ok((file, length)) => stream(asked, file, 0, length).await,
+        Ok((file, length)) => {
+            let slice = Slice {
+                path: path.to_owned(),
+                offset: 0,
+                length,
+                patches: Vec::new(),
+            };
+            stream(asked, file, slice).await
+        }
         Err(error) => unreadable(path, &error),
     }
 }
@@ -74,7 +82,7 @@ pub async fn slice(asked: Asked<'_>, slice: Option<&Slice>) -> Response<Body> {
         return line(StatusCode::NOT_FOUND, "this master's boot medium does not hold it");
     };
     match tokio::fs::File::open(&slice.path).await {
-        Ok(file) => stream(asked, file, slice.offset, slice.length).await,
+        Ok(file) => stream(asked, file, slice.clone()).await,
         Err(error) => unreadable(&slice.path, &error),
     }
 }
@@ -90,8 +98,9 @@ fn unreadable(path: &Path, error: &io::Error) -> Response<Body> {
     )
 }
 
-/// `length` bytes from `offset`, cut further by the request's range.
-async fn stream(asked: Asked<'_>, mut file: tokio::fs::File, offset: u64, length: u64) -> Response<Body> {
+/// A slice of an open file, cut further by the request's range.
+async fn stream(asked: Asked<'_>, mut file: tokio::fs::File, slice: Slice) -> Response<Body> {
+    let length = slice.length;
     let wanted = asked.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, start, end) = match part(wanted, length) {
         Part::Whole => (StatusCode::OK, 0, length),
@@ -102,7 +111,7 @@ async fn stream(asked: Asked<'_>, mut file: tokio::fs::File, offset: u64, length
             return response;
         }
     };
-    let position = offset.saturating_add(start);
+    let position = slice.offset.saturating_add(start);
     if position > 0
         && let Err(error) = file.seek(io::SeekFrom::Start(position)).await
     {
@@ -117,7 +126,14 @@ async fn stream(asked: Asked<'_>, mut file: tokio::fs::File, offset: u64, length
     } else {
         let (site, client) = (Arc::clone(asked.site), asked.client);
         let chunks = ReaderStream::with_capacity(file.take(end - start), CHUNK_BYTES);
-        let frames = chunks.map_ok(move |chunk| {
+        let mut at = start;
+        let frames = chunks.map_ok(move |mut chunk| {
+            if slice.touches(at, chunk.len()) {
+                let mut patched = chunk.to_vec();
+                slice.overlay(at, &mut patched);
+                chunk = patched.into();
+            }
+            at += chunk.len() as u64;
             site.sent(client, chunk.len() as u64);
             Frame::data(chunk)
         });

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-from . import collect, disks, stick
+from . import collect, disks, stick, waiting
 from .crowd import Crowd
 from .lab import Lab
 from .master import Master
@@ -45,12 +45,17 @@ def full_stick(site: FullStick) -> None:
     expect(storage.get("problem"), "the API does not say why uploads live in memory")
     site.crowd.wait_stored("guest")
     site.crowd.wait_off("guest")
-    status, _, body = site.master.api.request("GET", "/export/recon-inventory.tar.gz", timeout=30.0)
-    expect(status == 200, f"the tarball is not offered over HTTP: status {status}")
     tarball = site.lab.folder / "full-stick.tar.gz"
-    tarball.write_bytes(body)
-    harvest = collect.read(tarball)
-    expect(harvest.nodes == {site.crowd["guest"].who.uuid}, f"over HTTP came {sorted(harvest.nodes)}")
+
+    def current() -> Optional[bool]:
+        # The master gathers uploads for a moment before it makes the tarball anew.
+        status, _, body = site.master.api.request("GET", "/export/recon-inventory.tar.gz", timeout=30.0)
+        if status != 200:
+            return None
+        tarball.write_bytes(body)
+        return True if collect.read(tarball).nodes == {site.crowd["guest"].who.uuid} else None
+
+    waiting.until(current, site.lab.seconds(15), "the tarball over HTTP holds the node")
     site.master.shut_down()
     expect(disks.sha256(site.stick) == site.before, "a stick without room was written to")
 
