@@ -157,7 +157,8 @@ fn write(image: &Slice, name: &str, output: &mut File) -> anyhow::Result<()> {
                     .ok();
             }
         };
-        install::write(&source, image.length, &disk, disk_bytes, &drop_cache, &mut progress).context("installing")
+        install::write(&source, image.length, &disk, disk_bytes, &drop_cache, &mut progress).context("installing")?;
+        install::start_live_system(&disk).context("choosing the default of the boot menu")
     })();
     // Whatever happened, the guard stands again.
     let guarded = block::set_read_only(&device, true).context("setting the disk read-only again");

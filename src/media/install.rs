@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use sha2::{Digest, Sha256};
 
 use super::gpt::{self, Table};
+use super::iso9660;
 
 /// Held back until the rest is on the disk and reads back right: boot code and partition table are in there.
 const HEAD_BYTES: u64 = 1 << 20;
@@ -81,6 +82,41 @@ pub fn write(
     }
     progress(total, total);
     Ok(())
+}
+
+/// Where KIWI puts the boot menu in the image.
+const BOOT_MENU: [&str; 3] = ["boot", "grub2", "grub.cfg"];
+const MAX_MENU_BYTES: u64 = 64 << 10;
+
+/// Makes a written disk start the live system. An install medium's menu starts this program instead, and so would its copy.
+/// A disk whose menu does so already, or is another one, stays as it is.
+pub fn start_live_system(disk: &File) -> io::Result<()> {
+    let menu = match iso9660::find(disk, &BOOT_MENU) {
+        Ok(menu) if menu.length <= MAX_MENU_BYTES => menu,
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut text = vec![0; menu.length as usize];
+    disk.read_exact_at(&mut text, menu.offset)?;
+    if live_by_default(&mut text) {
+        disk.write_all_at(&text, menu.offset)?;
+        disk.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Changes the default entry of a boot menu, in place because a file of an ISO image cannot grow. True if it was another.
+fn live_by_default(menu: &mut [u8]) -> bool {
+    const INSTALL: &[u8] = b"\nset default=install\n";
+    const LIVE: &[u8] = b"\nset default=run    \n";
+    match menu.windows(INSTALL.len()).position(|window| window == INSTALL) {
+        Some(at) => {
+            menu[at..at + LIVE.len()].copy_from_slice(LIVE);
+            true
+        }
+        None => false,
+    }
 }
 
 /// Hands over `from..to` in chunks and answers their SHA-256.
@@ -161,6 +197,19 @@ mod tests {
             let room = gpt::plan(&table, disk_bytes, image_bytes, None, [8; 16]);
             assert!(room.is_ok(), "the copy has room for a data partition of its own");
         }
+    }
+
+    #[test]
+    fn the_copy_of_an_install_medium_starts_the_live_system() {
+        let mut menu = b"search x\nset default=install\nset timeout=2\n".to_vec();
+        assert!(live_by_default(&mut menu));
+        assert_eq!(menu, b"search x\nset default=run    \nset timeout=2\n");
+        assert!(!live_by_default(&mut menu), "once is enough");
+        let template = include_str!("../../kiwi/common/grub.cfg.template");
+        assert!(
+            template.contains("--id run ") && template.contains("--id install "),
+            "the entries are named so"
+        );
     }
 
     #[test]

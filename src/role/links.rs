@@ -45,6 +45,9 @@ pub enum Choice {
     Given(Vec<(String, Option<Subnet>)>),
 }
 
+/// Leases of every link that was served in this run, by the server's address on it. A link that comes back finds its own.
+pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
+
 /// What the links share.
 pub struct Shared {
     pub site: Arc<Site>,
@@ -53,7 +56,7 @@ pub struct Shared {
     /// Leases known at start.
     pub remembered: Vec<Lease>,
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
-    pub leases: Arc<Mutex<Vec<Arc<Mutex<LeaseTable>>>>>,
+    pub leases: LeaseTables,
     pub leases_changed: Arc<Notify>,
 }
 
@@ -430,17 +433,21 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| bind("HTTP", shared.http_port))?;
 
-    let remembered = shared.remembered.iter().cloned();
-    let leases = Arc::new(Mutex::new(LeaseTable::new(
-        subnet.lease_first,
-        subnet.lease_last,
-        remembered,
-    )));
-    shared
-        .leases
-        .lock()
-        .expect("no holder panics")
-        .push(Arc::clone(&leases));
+    let leases = Arc::clone(
+        shared
+            .leases
+            .lock()
+            .expect("no holder panics")
+            .entry(address)
+            .or_insert_with(|| {
+                let remembered = shared.remembered.iter().cloned();
+                Arc::new(Mutex::new(LeaseTable::new(
+                    subnet.lease_first,
+                    subnet.lease_last,
+                    remembered,
+                )))
+            }),
+    );
     let dhcp = dhcp4::server::Server {
         socket: dhcp_socket,
         params: Params {

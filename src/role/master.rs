@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::load;
 use crate::model::api::{LinkStatus, Status};
+use crate::service::http;
 use crate::service::http::route::TARBALL;
 use crate::service::http::site::{Loaders, Site};
 use crate::service::ladder::Ladder;
-use crate::service::{dhcp4::leases::LeaseTable, http};
 use crate::store::archive;
 use crate::store::leases::{DiskLeases, LeaseStore};
 use crate::store::nodes::{Limits, NodeStore};
@@ -24,7 +24,7 @@ use crate::sys::console::say;
 use crate::sys::medium::{self, Medium};
 use crate::sys::{clock, systemd};
 
-use super::links::{self, Choice, Ended};
+use super::links::{self, Choice, Ended, LeaseTables};
 use super::storage::Storage;
 
 /// What a master is told.
@@ -112,7 +112,7 @@ struct Master {
     site: Arc<Site>,
     uploads: NodeStore,
     status: Arc<Mutex<Vec<LinkStatus>>>,
-    leases: Arc<Mutex<Vec<Arc<Mutex<LeaseTable>>>>>,
+    leases: LeaseTables,
     leases_changed: Arc<Notify>,
     builder: Arc<Mutex<archive::Builder>>,
 }
@@ -332,7 +332,7 @@ async fn keep_tarball(tarball: Tarball, stop: CancellationToken) -> anyhow::Resu
 
 async fn keep_leases(
     file: DiskLeases,
-    tables: Arc<Mutex<Vec<Arc<Mutex<LeaseTable>>>>>,
+    tables: LeaseTables,
     changed: Arc<Notify>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -347,7 +347,7 @@ async fn keep_leases(
         }
         let leases: Vec<_> = {
             let tables = tables.lock().expect("no holder panics");
-            let all = tables.iter().flat_map(|table| {
+            let all = tables.values().flat_map(|table| {
                 table
                     .lock()
                     .expect("no holder panics")
