@@ -109,7 +109,7 @@ check_units() {
     # systemd's own verifier needs what the units refer to: a root tree that holds these very units.
     if command -v systemd-analyze >/dev/null && same_units "$root"; then
         systemd-analyze verify --man=no --generators=no --root="$root" \
-            recon.service recon-peer.service recon-ssh.service recon-ssh.path recon-console@tty1.service recon-write-disk@tty1.service
+            recon.service recon-peer.service recon-ssh.service recon-console@tty1.service recon-write-disk@tty1.service
     fi
 }
 

@@ -71,7 +71,7 @@ free_tree() {
     [ -e "$1" ] || return 0
     while read -r mounted; do
         umount --lazy "$mounted"
-    done < <(awk -v top="$(realpath "$1")/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | sort -r)
+    done < <(awk -v top="$(realpath "$1")" '$2 == top || index($2, top "/") == 1 { print $2 }' /proc/self/mounts | sort -r)
 }
 
 # forget_tree DIR: removes a root tree, and never what is mounted inside it.

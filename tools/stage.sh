@@ -21,7 +21,7 @@ make_stage() {
     cp -a "$TOP/overlay/." "$dir/root/"
     # The table in there is for people who read the sources.
     rm -f "$dir/root/README.md" "$dir/README.md"
-    cp "$TOP"/services/*.service "$TOP"/services/*.path "$dir/root/usr/lib/systemd/system/"
+    cp "$TOP"/services/*.service "$dir/root/usr/lib/systemd/system/"
     cp "$RECON" "$dir/root/usr/bin/recon"
     # Git keeps no modes but the executable bit; the umask of whoever checked out must not reach the image.
     chown -R 0:0 "$dir"

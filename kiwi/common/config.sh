@@ -13,7 +13,7 @@ rm -f /etc/ssh/ssh_host_* /root/.ssh/authorized_keys /var/lib/dbus/machine-id /v
 printf 'recon\n' >/etc/hostname
 
 # Units of ours that start by themselves; the consoles come in through getty.target.
-systemctl enable recon.service recon-ssh.path
+systemctl enable recon.service recon-ssh.service
 systemctl set-default multi-user.target
 
 # Nothing else may listen, write to firmware variables, touch links, or look for file systems to mount.
