@@ -23,8 +23,9 @@ from .suite import Scenario, expect
 
 _NUMBERS = {"early-1": 0x20, "early-2": 0x21, "late": 0x22}
 _KINDS = {"early-1": "uefi", "early-2": "bios", "late": "uefi"}
-# The peer kernel is quiet; what iPXE says last comes seconds before the agent.
-_KERNEL_RUNS = re.compile(r"/boot/x86_64/initrd\.\.\..*ok")
+# iPXE has fetched everything (its console is the serial line under UEFI), or what comes after that is heard already:
+# a quiet kernel says nothing itself.
+_ON_ITS_WAY = re.compile(r"/initrd\b.*\bok$|Linux version |peer of ")
 
 
 class Outage:
@@ -91,12 +92,12 @@ def power_cut(outage: Outage) -> None:
     outage.late.pump()
     late = outage.late["late"]
 
-    def kernel_runs(_: Peer) -> Optional[bool]:
+    def on_its_way(_: Peer) -> Optional[bool]:
         if not late.machine.running:
             raise LabError(f"{late.name} ended early:\n{late.machine.console.tail()}")
-        return True if late.machine.console.find(_KERNEL_RUNS) else None
+        return True if late.machine.console.find(_ON_ITS_WAY) else None
 
-    outage.late.wait("late", "runs its kernel", kernel_runs, 120.0)
+    outage.late.wait("late", "has kernel and initrd", on_its_way, 120.0)
     outage.master.cut_power()
     outage.acknowledged = {peer.who.uuid for peer in outage.early.peers}
     harvest = outage.collect_copy("after-power-cut")
