@@ -194,7 +194,14 @@ fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
     let options = crate::media::collect::Options { force: args.force };
     let report = crate::media::collect::collect(&args.source, &args.output, options)
         .with_context(|| format!("collecting from {}", args.source.display()))?;
-    print(&format!("{report}\n"))
+    print(&format!("{report}\n"))?;
+    if !report.is_complete() {
+        bail!(
+            "not everything on {} was whole: the table says what",
+            args.source.display()
+        );
+    }
+    Ok(())
 }
 
 /// For udev, which waits: one line for each device that is still writable, and failure if there is one.
