@@ -15,6 +15,7 @@ PACKAGES: Dict[str, str] = {
     "qemu-system-x86_64": "Debian qemu-system-x86, openSUSE qemu-x86",
     "qemu-img": "qemu-utils / qemu-tools",
     "ip": "iproute2",
+    "sysctl": "procps",
     "tcpdump": "tcpdump",
     "dnsmasq": "dnsmasq-base / dnsmasq",
     "sgdisk": "gdisk / gptfdisk",
