@@ -84,8 +84,9 @@ pub fn kernel_line(boot: &Boot) -> String {
         PostAction::Inventory => {
             format!("{shared} recon.address=${{netX/ip}}/${{netX/netmask}} {CONSOLES} {HARMLESS}")
         }
+        // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
         PostAction::Liveboot => format!(
-            "{shared} root=live:http://{master}/image.iso rd.live.image rd.live.ram=1 rd.live.overlay.overlayfs=1 \
+            "{shared} root=live:http://{master}/image.iso rd.live.image rd.live.overlay.overlayfs=1 \
              rd.neednet=1 ip=dhcp {CONSOLES} {HARMLESS}"
         ),
     }
