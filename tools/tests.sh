@@ -24,7 +24,8 @@ run_tests() {
 
     build_iso "$recipe"
     say "ring 3: virtual data center"
-    python3 "$TOP/tests/lab/run.py" test --iso "$ISO" --recon "$RECON" --workdir "$TOP/builds/$recipe/lab" "${EXTRA[@]}" 2>&1 |
+    step "ring 3: tests of its own judges" python3 "$TOP/tests/lab/selftest.py"
+    python3 "$TOP/tests/lab/run.py" test --iso "$ISO" --recon "$RECON" --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}" 2>&1 |
         tee -a "$STEP_LOG"
     say "all rings passed"
 }

@@ -33,6 +33,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Peer(args) => {
             let orders = peer::Orders {
                 master: cmdline::parse_master(&args.master).map_err(anyhow::Error::msg)?,
+                protect_disks: false,
                 network: peer::Network::Ready,
                 poweroff: args.poweroff,
                 token: None,
@@ -93,6 +94,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
             "the kernel command line names no master (pxeaddr= or recon.master=), so there is nothing to do in the initrd"
         );
     }
+    peer::protect_disks();
     let orders = master::Orders {
         links: Choice::Elect,
         data: None,
@@ -110,6 +112,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
             };
             let orders = peer::Orders {
                 master,
+                protect_disks: true,
                 network,
                 poweroff: line.poweroff,
                 token: line.token,
@@ -128,6 +131,7 @@ async fn peer_of(line: KernelLine, master: std::net::SocketAddrV4) -> anyhow::Re
     };
     peer::run(peer::Orders {
         master,
+        protect_disks: true,
         network,
         poweroff: line.poweroff,
         token: line.token,

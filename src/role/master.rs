@@ -57,7 +57,6 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
             None
         }
     };
-    super::peer::protect_disks();
     let (data, found) = (orders.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;

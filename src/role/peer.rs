@@ -29,6 +29,9 @@ use super::{post, retry};
 #[derive(Debug, Clone)]
 pub struct Orders {
     pub master: SocketAddrV4,
+    /// Set internal disks read-only first. Only a system that runs from our own medium may: one that runs from its disk
+    /// would lose it.
+    pub protect_disks: bool,
     pub network: Network,
     /// Policy from the kernel command line; without one the master is asked.
     pub poweroff: Option<PowerOff>,
@@ -66,11 +69,16 @@ const POWER_DOWN: Duration = Duration::from_secs(30);
 
 /// Does the whole job. Returns when the machine is to stay up; otherwise the power goes off under it.
 pub async fn run(orders: Orders) -> anyhow::Result<()> {
-    protect_disks();
-    let collecting = tokio::task::spawn_blocking(|| {
-        settle();
-        // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
+    let protect = orders.protect_disks;
+    if protect {
         protect_disks();
+    }
+    let collecting = tokio::task::spawn_blocking(move || {
+        settle();
+        if protect {
+            // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
+            protect_disks();
+        }
         collect()
     });
     if let Network::BringUp { mac, held } = &orders.network {
