@@ -32,9 +32,12 @@ pub enum Command {
     Run(RunArgs),
     /// Serve given links at once, without asking who serves them
     ///
-    /// For laboratories and for people who know the network. Stops on SIGTERM.
+    /// For laboratories and for people who know the network. Leaves this machine's
+    /// disks as they are. Stops on SIGTERM.
     Master(MasterArgs),
     /// Inventory this machine for a master, upload, end by policy
+    ///
+    /// Leaves this machine's disks and links as they are.
     Peer(PeerArgs),
     /// Print what this machine is made of
     Inventory(InventoryArgs),
