@@ -143,15 +143,12 @@ fn walk(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     const DISK_BYTES: u64 = 512 << 20;
 
     /// A stick that was a master before: KIWI's image with a data partition behind it.
     fn stick() -> (File, u64) {
-        let packed = File::open("tests/fixtures/media/kiwi.iso.gz").unwrap();
-        let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
+        let bytes = crate::media::fixture("kiwi.iso.gz");
         let stick = tempfile::tempfile().unwrap();
         stick.write_all_at(&bytes, 0).unwrap();
         stick.set_len(DISK_BYTES).unwrap();

@@ -110,3 +110,13 @@ pub(crate) mod le {
         field(bytes, at)
     }
 }
+
+/// A file of tests/fixtures/media, unpacked.
+#[cfg(test)]
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/media/{name}", env!("CARGO_MANIFEST_DIR"));
+    let mut bytes = Vec::new();
+    let packed = File::open(&path).expect(&path);
+    io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).expect(&path);
+    bytes
+}

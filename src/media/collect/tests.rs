@@ -4,17 +4,9 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::media::fixture;
 use crate::media::gpt::Table;
 use crate::store::scratch;
-
-fn fixture(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/fixtures/media/{name}", env!("CARGO_MANIFEST_DIR"));
-    let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(File::open(path).unwrap())
-        .read_to_end(&mut bytes)
-        .unwrap();
-    bytes
-}
 
 /// A stick as it comes home: image, table, and the data volume of the fixture.
 fn stick(folder: &Path) -> PathBuf {

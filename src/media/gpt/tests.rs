@@ -1,20 +1,11 @@
-use std::io::Read;
 use std::process::Command;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::media::fixture;
 
 const MIB: u64 = 1 << 20;
-
-fn fixture(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/fixtures/media/{name}", env!("CARGO_MANIFEST_DIR"));
-    let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(File::open(path).unwrap())
-        .read_to_end(&mut bytes)
-        .unwrap();
-    bytes
-}
 
 /// An image written to a stick of `size` bytes, as a sparse file.
 fn stick(image: &[u8], size: u64) -> tempfile::NamedTempFile {

@@ -1,19 +1,10 @@
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::media::fixture;
 
 const MIB: u64 = 1 << 20;
 const GUID: [u8; 16] = [7; 16];
-
-fn fixture(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/fixtures/media/{name}", env!("CARGO_MANIFEST_DIR"));
-    let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(File::open(path).unwrap())
-        .read_to_end(&mut bytes)
-        .unwrap();
-    bytes
-}
 
 fn stick(size: u64) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
