@@ -354,8 +354,9 @@ def collects(site: Site) -> None:
     whole = next(p for p in folder.iterdir() if p.name.endswith(".tar.gz"))
     torn = folder / ("000002-" + "ab" * 32 + ".tar.gz")
     torn.write_bytes(whole.read_bytes()[:100])
-    again = collect.collect(site.recon, site.data, site.folder / "collected-again.tar.gz")
+    again = collect.collect(site.recon, site.data, site.folder / "collected-again.tar.gz", damaged=True)
     torn.unlink()
+    expect(torn.name in again.printed, f"the torn upload is not named:\n{again.printed}")
     expect(again.nodes == {NODE}, f"beside a torn upload were collected {sorted(again.nodes)}")
     expect(again.file(NODE, "inventory.json") == harvest.file(NODE, "inventory.json"), "another upload was taken")
 

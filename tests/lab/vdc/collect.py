@@ -49,15 +49,15 @@ class Harvest:
         return {name[len(head) :]: data for name, data in self.files.items() if name.startswith(head)}
 
 
-def collect(recon: Path, source: Path, tarball: Path) -> Harvest:
-    """Runs `recon collect` on a stick's file and reads what it made."""
+def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> Harvest:
+    """Runs `recon collect` on a stick's file and reads what it made. It has to fail where something came home damaged."""
     tarball.unlink(missing_ok=True)  # it rightly refuses to overwrite
     done = subprocess.run(
         [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, timeout=300, check=False,
     )
     printed = done.stdout.decode("utf-8", "replace")
-    if done.returncode != 0:
+    if done.returncode != (1 if damaged else 0):
         said = done.stderr.decode("utf-8", "replace").strip()[-600:]
         raise LabError(f"recon collect {source}: exit {done.returncode}: {said}")
     return read(tarball, printed)
