@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 
 use flate2::Crc;
 
+use super::iso9660;
 use super::{ReadAt, le};
 
 /// Name of the data partition in the table, and label of its volume.
@@ -306,11 +307,7 @@ pub fn find_former_data(disk: &impl ReadAt, disk_bytes: u64) -> Option<Place> {
 
 /// Length of the ISO 9660 image at the start of the disk, as its volume descriptor has it; 0 without one.
 pub fn iso_bytes(disk: &impl ReadAt) -> u64 {
-    let mut descriptor = [0u8; 2048];
-    match disk.read_exact_at(&mut descriptor, 16 * 2048) {
-        Ok(()) if descriptor.starts_with(b"\x01CD001") => u64::from(le::u32(&descriptor, 80)) * 2048,
-        _ => 0,
-    }
+    iso9660::image_length(disk).unwrap_or(0)
 }
 
 /// The image as it was before the data partition was added to its table.

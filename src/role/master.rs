@@ -19,7 +19,7 @@ use crate::service::http::site::{Loaders, Site};
 use crate::service::ladder::Ladder;
 use crate::store::archive;
 use crate::store::leases::{DiskLeases, LeaseStore};
-use crate::store::nodes::{Limits, NodeStore};
+use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::console::say;
 use crate::sys::medium::{self, Medium};
 use crate::sys::{clock, systemd};
@@ -134,12 +134,7 @@ impl Master {
             say(&problem);
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
-        {
-            let mut ladder = ladder.lock().expect("no holder panics");
-            for node in uploads.list_checked() {
-                ladder.stored(&node.id, None, node.sha256.clone(), node.summary(), 0.0);
-            }
-        }
+        note_stored(&ladder, &uploads.list_checked());
         let loaders = Loaders::find(&orders.loaders);
         for name in loaders.missing() {
             tracing::debug!(name, "no such network boot program on this system");
@@ -181,6 +176,11 @@ impl Master {
             tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "starting without the leases of earlier runs");
             Vec::new()
         });
+        // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
+        if self.uploads.unchecked() > 0 {
+            let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
+            tokio::task::spawn_blocking(move || note_stored(&ladder, &uploads.list()));
+        }
         // A stick pulled in an earlier run may hold uploads that its tarball lacks.
         self.site.uploads_changed.notify_one();
         let inner = stop.child_token();
@@ -255,6 +255,18 @@ impl Master {
         work.await??;
         say("everything is written; the stick may be pulled once the machine is off");
         Ok(())
+    }
+}
+
+/// Lists what earlier runs stored. Reads every upload, so the ladder is not held meanwhile; what this run stored since
+/// is newer and stays.
+fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode]) {
+    for node in stored {
+        let summary = node.summary();
+        let mut ladder = ladder.lock().expect("no holder panics");
+        if !ladder.is_stored(&node.id) {
+            ladder.stored(&node.id, None, node.sha256.clone(), summary, 0.0);
+        }
     }
 }
 

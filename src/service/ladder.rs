@@ -119,6 +119,13 @@ impl Ladder {
         node.summary = summary;
     }
 
+    /// An upload of the machine is known.
+    pub fn is_stored(&self, id: &NodeId) -> bool {
+        self.by_id
+            .get(id)
+            .is_some_and(|index| self.nodes[*index].stored_sha256.is_some())
+    }
+
     /// The table, in the order in which machines were first heard.
     pub fn table(&self) -> Vec<NodeStatus> {
         self.nodes.iter().filter_map(status).collect()
@@ -336,6 +343,7 @@ mod tests {
         ladder.stored(&id(3), None, "cd".into(), Some("Dell".into()), 0.0);
         assert_eq!(ladder.counts(), (1, 1));
         assert!(ladder.table()[0].stages.is_empty());
+        assert!(ladder.is_stored(&id(3)) && !ladder.is_stored(&id(4)));
     }
 
     #[test]
