@@ -66,6 +66,13 @@ def _restart(site: Site, settings: str = "", network: str = f"{SERVER}/24") -> N
     site.start(site.medium, network)
 
 
+def _serve_all(site: Site) -> None:
+    text = "[network]\nserve_all = true\n"
+    settings = site.data / "recon.toml"
+    if not settings.exists() or settings.read_text() != text:
+        _restart(site, text)
+
+
 def dhcp_starts(site: Site) -> None:
     site.start(site.medium)
 
@@ -263,7 +270,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def everybody_is_served(site: Site) -> None:
     """With serve_all, udhcpc gets an address, renews it by unicast, and gives it back."""
-    _restart(site, "[network]\nserve_all = true\n")
+    _serve_all(site)
     with _machine(site, "udhcpc", _mac(50)) as own:
         script, seen = _script(site, "udhcpc-serve-all")
         process = own.popen(["udhcpc", "-i", "eth0", "-f", "-R", "-t", "8", "-T", "1", "-s", str(script)])
@@ -290,6 +297,7 @@ def _addresses(own: Namespace) -> List[str]:
 
 def isc_dhclient(site: Site) -> None:
     """dhclient: DISCOVER to ACK, then INIT-REBOOT with its lease file, then RELEASE."""
+    _serve_all(site)
     leases, config = site.folder / "isc.leases", site.folder / "isc.conf"
     config.write_text("# nothing\n")
     argv = ["dhclient", "-4", "-v", "-sf", "/bin/true", "-cf", str(config), "-lf", str(leases), "-pf", str(site.folder / "isc.pid")]
@@ -307,6 +315,7 @@ def isc_dhclient(site: Site) -> None:
 
 def dhcpcd(site: Site) -> None:
     """dhcpcd, which names itself by a DUID (RFC 4361) and wants option 61 back (RFC 6842)."""
+    _serve_all(site)
     with _machine(site, "dhcpcd", _mac(53)) as own:
         config = site.folder / "dhcpcd.conf"
         config.write_text("duid\nnoipv6\nnohook resolv.conf, hostname, timesyncd, ntp.conf\noption rapid_commit\n")
@@ -322,6 +331,7 @@ def dhcpcd(site: Site) -> None:
 
 def networkd(site: Site) -> None:
     """systemd-networkd, as it asks on a live system."""
+    _serve_all(site)
     if not Path(_NETWORKD).exists():
         raise LabError("missing tool: systemd-networkd (package systemd / systemd-network)")
     unit = site.folder / "lan.network"
