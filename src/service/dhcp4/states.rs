@@ -10,6 +10,9 @@ use super::leases::LeaseTable;
 use super::logic::{Params, nak, reply};
 use super::quirks::{self, Done, Facts};
 
+#[cfg(test)]
+mod tests;
+
 /// What to do with a request. Changes of leases wait in the table ([`LeaseTable::take_changes`]); a reply must not leave
 /// before they are durable.
 #[derive(Debug)]
