@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use super::logic::Params;
 use super::patience::Patience;
 use super::quirks::{self, Done, Facts};
 use super::states::{Decision, EXHAUSTED, Reply, decide};
-use super::wire;
+use super::{layout, wire};
 
 /// What one link's DHCPv4 server works with.
 pub struct Server {
@@ -249,7 +249,11 @@ impl Desk {
                     unheeded,
                     ..Facts::new(request, &reply.client)
                 };
-                let lean: Vec<Done> = quirks::done(&facts).filter(|done| *done == Done::LeanOffer).collect();
+                let done: Vec<Done> = quirks::done(&facts).collect();
+                if done.contains(&Done::Broadcast) {
+                    reply.broadcast();
+                }
+                let lean: Vec<Done> = done.into_iter().filter(|done| *done == Done::LeanOffer).collect();
                 if !lean.is_empty() && unheeded == quirks::PATIENCE {
                     say(&format!(
                         "{}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
@@ -367,7 +371,19 @@ impl Desk {
             tracing::warn!(mac = %client.mac, ?arch, reason, "no boot program for this machine");
         }
         tracing::debug!(mac = %client.mac, ?kind, client = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
-        if let Err(error) = self.server.socket.send_to(&reply.bytes(), reply.to).await {
+        let bytes = reply.bytes();
+        if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {
+            let packet = layout::packet(self.server.params.subnet.server, reply.to, &bytes);
+            match arp.tap.send_ip(mac, &packet).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%mac, %error, "sending to a machine without an address; all are told"),
+            }
+        }
+        let to = match reply.alone {
+            Some(_) => SocketAddrV4::new(Ipv4Addr::BROADCAST, reply.to.port()),
+            None => reply.to,
+        };
+        if let Err(error) = self.server.socket.send_to(&bytes, to).await {
             tracing::warn!(mac = %client.mac, to = %reply.to, %error, "sending a DHCP reply");
         }
     }

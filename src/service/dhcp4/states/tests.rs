@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use dhcproto::v4::Flags;
 use proptest::prelude::*;
 
 use super::*;
@@ -31,7 +32,7 @@ fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 219, last)
 }
 
-/// What a client says, by the fields that tell its state.
+/// What a client says, by the fields that tell its state. It asks for broadcasts, as one that hears nothing else does.
 #[derive(Debug, Clone)]
 struct Said {
     who: u8,
@@ -87,6 +88,7 @@ impl Said {
         let mut message = Message::default();
         message
             .set_chaddr(&mac(self.who).0)
+            .set_flags(Flags::default().set_broadcast())
             .set_ciaddr(self.own.unwrap_or(Ipv4Addr::UNSPECIFIED))
             .set_giaddr(self.relay.unwrap_or(Ipv4Addr::UNSPECIFIED));
         let options = message.opts_mut();
@@ -137,6 +139,34 @@ fn selecting_takes_what_was_offered_and_nothing_else() {
     let right = answer(&mut leases, &Said::by(1, Request).to(SERVER).wish(offered), 0).unwrap();
     assert_eq!(right, (Ack, offered, ALL.to_owned()));
     assert_eq!(leases.take_changes().len(), 1, "and that must be durable first");
+}
+
+#[test]
+fn who_can_hear_it_gets_its_answer_alone() {
+    let mut leases = table();
+    let reply = |leases: &mut LeaseTable, said: &Said| {
+        let mut message = said.message();
+        message.set_flags(Flags::default());
+        match decide(&params(), leases, &message, 0) {
+            Decision::Reply(reply) => *reply,
+            other => panic!("{other:?}"),
+        }
+    };
+    let offer = reply(&mut leases, &Said::by(1, Discover));
+    let offered = offer.message.yiaddr();
+    assert_eq!((offer.to, offer.alone), (SocketAddrV4::new(offered, 68), Some(mac(1))));
+    let mut again = offer;
+    again.broadcast();
+    assert_eq!((again.to.to_string().as_str(), again.alone), (ALL, None));
+    let ack = reply(&mut leases, &Said::by(1, Request).to(SERVER).wish(offered));
+    assert_eq!((ack.to, ack.alone), (SocketAddrV4::new(offered, 68), Some(mac(1))));
+    for said in [
+        Said::by(1, Request).wish(Ipv4Addr::new(10, 0, 0, 1)),
+        Said::by(1, Request).with(offered),
+        Said::by(1, Discover).through(RELAY),
+    ] {
+        assert_eq!(reply(&mut leases, &said).alone, None, "{said:?}");
+    }
 }
 
 #[test]
@@ -349,7 +379,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// Whatever clients say and whenever the power goes: an address that was acknowledged to one machine is not
     /// acknowledged to another before its time is over, unless the machine gave it up.
