@@ -18,6 +18,8 @@ pub struct DhcpTap {
 }
 
 const ETH_P_IP: u16 = libc::ETH_P_IP as u16;
+/// include/uapi/linux/if_packet.h
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 const ETH_P_ARP: u16 = libc::ETH_P_ARP as u16;
 
 /// Accepts unfragmented UDP to port 67 or 68. Offsets count from the IPv4 header (SOCK_DGRAM strips the link header).
@@ -98,6 +100,18 @@ impl ArpTap {
 }
 
 fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    let yes: libc::c_int = 1;
+    // What this machine sends is of no interest. Kernels before 4.20 refuse; `receive` skips it there.
+    // SAFETY: the descriptor is open, and the option's value is an int that outlives the call.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            PACKET_IGNORE_OUTGOING,
+            (&raw const yes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
     socket.set_nonblocking(true)?;
     // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)

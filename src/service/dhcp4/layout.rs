@@ -20,6 +20,8 @@ const MIN_MAX_DATAGRAM: usize = 576;
 const IP_UDP_BYTES: usize = 28;
 /// An Ethernet frame's worth; a client may say that it takes more.
 const MAX_DATAGRAM: usize = 1500;
+const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+const CHADDR: std::ops::Range<usize> = 28..44;
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 
@@ -113,14 +115,28 @@ pub fn packet(server: Ipv4Addr, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// RFC 2131 §2, by hand: dhcproto encodes a whole message only, and this is done for every packet.
 fn header(reply: &Message) -> Vec<u8> {
-    let mut bare = reply.clone();
-    bare.opts_mut().clear();
-    let mut bytes = Vec::with_capacity(MIN_MESSAGE);
-    bare.encode(&mut Encoder::new(&mut bytes))
-        .expect("a Vec takes everything, and the header's names are cut to their fields");
-    bytes.truncate(HEADER_BYTES);
+    let mut bytes = Vec::with_capacity(MAX_DATAGRAM);
+    bytes.extend([reply.opcode().into(), reply.htype().into(), reply.hlen(), reply.hops()]);
+    bytes.extend(reply.xid().to_be_bytes());
+    bytes.extend(reply.secs().to_be_bytes());
+    bytes.extend(u16::from(reply.flags()).to_be_bytes());
+    for address in [reply.ciaddr(), reply.yiaddr(), reply.siaddr(), reply.giaddr()] {
+        bytes.extend(address.octets());
+    }
+    bytes.resize(HEADER_BYTES - MAGIC_COOKIE.len(), 0);
+    put(&mut bytes[CHADDR], reply.chaddr());
+    put(&mut bytes[SNAME], reply.sname().unwrap_or_default());
+    put(&mut bytes[FILE], reply.fname().unwrap_or_default());
+    bytes.extend(MAGIC_COOKIE);
     bytes
+}
+
+/// What does not fit is cut; the makers of names see to it that nothing is.
+fn put(field: &mut [u8], value: &[u8]) {
+    let length = value.len().min(field.len());
+    field[..length].copy_from_slice(&value[..length]);
 }
 
 /// Message type and server first, which clients look for; then what the client asked for, in its order; then the rest.
@@ -194,6 +210,25 @@ mod tests {
             at += 2 + usize::from(bytes[at + 1]);
         }
         codes
+    }
+
+    #[test]
+    fn the_header_is_the_one_dhcproto_writes() {
+        let mut reply = offer();
+        reply
+            .set_xid(0x0102_0304)
+            .set_secs(5)
+            .set_hops(3)
+            .set_flags(dhcproto::v4::Flags::default().set_broadcast())
+            .set_ciaddr(Ipv4Addr::new(10, 0, 0, 2))
+            .set_yiaddr(Ipv4Addr::new(10, 0, 0, 3))
+            .set_siaddr(Ipv4Addr::new(10, 0, 0, 4))
+            .set_giaddr(Ipv4Addr::new(10, 0, 0, 5))
+            .set_sname_str("server")
+            .set_fname_str("file");
+        let mut whole = Vec::new();
+        reply.encode(&mut Encoder::new(&mut whole)).unwrap();
+        assert_eq!(header(&reply), whole[..HEADER_BYTES]);
     }
 
     #[test]

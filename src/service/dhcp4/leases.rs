@@ -124,6 +124,13 @@ impl LeaseTable {
         Some(held.lease.address)
     }
 
+    /// True if the address is promised to the machine now, by a lease or an offer: a reply that waited must not leave once
+    /// this is over.
+    pub fn promises(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+        let held = self.by_mac.get(&mac);
+        held.is_some_and(|held| held.lease.address == address && held.lease.expires_unix > now_unix)
+    }
+
     /// True if the machine has a lease, however old, or a reservation: it was let in before.
     pub fn knows(&self, mac: MacAddr) -> bool {
         self.get(mac).is_some() || self.reserved.contains_key(&mac)
@@ -353,11 +360,7 @@ impl LeaseTable {
     /// True if the address has to be asked for before the machine is offered it: nobody knows that it is silent, and the
     /// machine does not already use it.
     pub fn must_ask(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
-        let has = self
-            .by_mac
-            .get(&mac)
-            .is_some_and(|held| held.lease.address == address && held.lease.expires_unix > now_unix);
-        self.asking && !has && !self.is_silent(address.into(), now_unix)
+        self.asking && !self.promises(mac, address, now_unix) && !self.is_silent(address.into(), now_unix)
     }
 
     fn is_silent(&self, address: u32, now_unix: u64) -> bool {

@@ -271,7 +271,7 @@ impl Desk {
     /// Everything up to `number` is on the medium.
     async fn written(&mut self, number: u64) {
         while let Some(waiting) = self.unwritten.pop_front_if(|waiting| waiting.number <= number) {
-            self.send(waiting.reply).await;
+            self.send_if_true(waiting.reply).await;
         }
         if self.unwritten.is_empty() && std::mem::take(&mut self.stalled) {
             say("the stick writes again: leases are remembered");
@@ -284,7 +284,7 @@ impl Desk {
             .unanswered
             .pop_front_if(|waiting| now - waiting.since >= asking::ANSWER_SECONDS)
         {
-            self.send(waiting.reply).await;
+            self.send_if_true(waiting.reply).await;
         }
         if self.server.arp.is_some() {
             let first = self.server.params.subnet.lease_first;
@@ -302,7 +302,20 @@ impl Desk {
                      same, but a restart of the master may not know their addresses"
                 ));
             }
-            self.send(waiting.reply).await;
+            self.send_if_true(waiting.reply).await;
+        }
+    }
+
+    /// Sends a reply that waited, unless its machine gave the address up meanwhile and another may have it.
+    async fn send_if_true(&self, reply: Reply) {
+        let (mac, address) = (reply.client.mac, reply.message.yiaddr());
+        let promised = {
+            let leases = self.server.leases.lock().expect("no holder panics");
+            leases.promises(mac, address, clock::unix_seconds())
+        };
+        match promised || address.is_unspecified() {
+            true => self.send(reply).await,
+            false => tracing::debug!(%mac, %address, "given up before the reply left"),
         }
     }
 
