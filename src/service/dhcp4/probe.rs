@@ -34,9 +34,6 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     let Some(TransportSlice::Udp(udp)) = sliced.transport else {
         return None;
     };
-    if !wire::by_server_or_class(udp.payload(), PROBE_CLASS) {
-        return None;
-    }
     let message = wire::decode(udp.payload()).ok()?;
     let class = match message.opts().get(OptionCode::ClassIdentifier) {
         Some(DhcpOption::ClassIdentifier(class)) => class.as_slice(),

@@ -80,13 +80,6 @@ fn walk(mut rest: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) {
     }
 }
 
-/// False for a datagram that speaks neither for a server nor of `class`: a cheap look, for one who listens to everything
-/// that clients of a busy link say.
-pub fn by_server_or_class(datagram: &[u8], class: &[u8]) -> bool {
-    const REPLY: u8 = 2;
-    datagram.first() == Some(&REPLY) || datagram.windows(class.len()).any(|window| window == class)
-}
-
 /// Reads one datagram.
 pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     let header = datagram.get(..HEADER_BYTES).ok_or(Malformed::Short)?;
@@ -155,14 +148,6 @@ mod tests {
             Some(&DhcpOption::ClientSystemArchitecture(7u16.into()))
         );
         assert!(message.opts().get(OptionCode::ClientMachineIdentifier).is_none());
-    }
-
-    #[test]
-    fn a_cheap_look_misses_no_server_and_no_class() {
-        assert!(by_server_or_class(&[2], b"class"));
-        assert!(by_server_or_class(&datagram(b"\x3c\x05class\xff"), b"class"));
-        assert!(!by_server_or_class(&datagram(b"\x3c\x05other\xff"), b"class"));
-        assert!(!by_server_or_class(&[], b"class"));
     }
 
     #[test]
