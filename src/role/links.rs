@@ -19,7 +19,7 @@ use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::lease::Lease;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
-use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Heard, announcement, heard, packet};
 use crate::service::http::site::Site;
 use crate::service::{dhcp4, dns, http, tftp};
 use crate::sys::console::say;
@@ -28,6 +28,8 @@ use crate::sys::packet::DhcpTap;
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
+use super::own_address::OwnAddress;
+use super::proxying::{self, Proxying};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -41,6 +43,8 @@ const RETRY_SECONDS: f64 = 5.0;
 pub enum Choice {
     /// Every wired link, each by its own election.
     Elect,
+    /// These, each by its own election; another master is stood by for, not followed.
+    ElectAmong(Vec<(String, Option<Subnet>)>),
     /// These, at once and without asking who serves.
     Given(Vec<(String, Option<Subnet>)>),
 }
@@ -79,28 +83,64 @@ struct Watched {
     place: Option<u32>,
     subnet: Option<Subnet>,
     service: Option<Service>,
+    /// Address on somebody else's network, while this link proxies.
+    own: Option<OwnAddress>,
+    proxying: Option<Proxying>,
     /// Services could not start; when to try again.
     retry_at: Option<f64>,
     problem: Option<String>,
+    /// The mode on screen, since when, and how often it changed.
+    shown: (LinkMode, f64, u32),
 }
 
+/// Tasks that end together.
+#[derive(Default)]
+pub struct Tasks {
+    pub stop: CancellationToken,
+    pub set: JoinSet<anyhow::Result<()>>,
+}
+
+impl Tasks {
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        while self.set.join_next().await.is_some() {}
+    }
+
+    /// A task that ended by itself is an error of the whole.
+    fn check(&mut self, link: &str) -> anyhow::Result<()> {
+        match self.set.try_join_next() {
+            None => Ok(()),
+            Some(Ok(Ok(()))) => bail!("a service on {link} ended by itself"),
+            Some(Ok(Err(error))) => Err(error.context(format!("serving {link}"))),
+            Some(Err(error)) => Err(anyhow::Error::new(error).context(format!("serving {link}"))),
+        }
+    }
+}
+
+/// A link that is served, or was and whose leases run out.
 struct Service {
-    stop: CancellationToken,
-    tasks: JoinSet<anyhow::Result<()>>,
+    tasks: Tasks,
+    /// The part that gives leases; `None` while those that are held run out.
+    dhcp: Option<Tasks>,
     address: Ipv4Addr,
+    prefix: u8,
 }
 
 /// Runs until `stop`, or until this machine should be a peer.
 pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> anyhow::Result<Ended> {
     let netlink = Netlink::open().context("opening netlink")?;
     let (sender, receiver) = mpsc::channel(HEARD_QUEUE);
-    let given = match choice {
-        Choice::Elect => None,
-        Choice::Given(links) => Some(links),
+    let (given, elect, follow) = match choice {
+        Choice::Elect => (None, true, true),
+        Choice::ElectAmong(links) => (Some(links), true, false),
+        Choice::Given(links) => (Some(links), false, false),
     };
     let mut keeper = Keeper {
         shared,
         given,
+        elect,
+        follow,
+        machine: None,
         netlink,
         sender,
         links: BTreeMap::new(),
@@ -114,7 +154,14 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
 
 struct Keeper {
     shared: Shared,
+    /// The only links that are looked at.
     given: Option<Vec<(String, Option<Subnet>)>>,
+    /// Links are served as their elections say.
+    elect: bool,
+    /// This machine becomes the peer of another master.
+    follow: bool,
+    /// This machine's number in elections: the lowest MAC of its links when they were first seen.
+    machine: Option<MacAddr>,
     netlink: Netlink,
     sender: mpsc::Sender<(u32, MacAddr, Heard)>,
     /// By interface index.
@@ -154,6 +201,7 @@ impl Keeper {
                 .filter_map(|(name, _)| netif::link_named(sys, name))
                 .collect(),
         };
+        self.machine = self.machine.or(present.iter().map(|link| link.mac).min());
         let indices: HashSet<u32> = present.iter().map(|link| link.index).collect();
         let gone: Vec<u32> = self
             .links
@@ -164,7 +212,7 @@ impl Keeper {
         for index in gone {
             if let Some(mut watched) = self.links.remove(&index) {
                 say(&format!("{}: the port is gone", watched.link.name));
-                stop_service(&self.netlink, &mut watched).await;
+                stop_all(&self.netlink, &mut watched).await;
             }
         }
         for link in present {
@@ -178,8 +226,8 @@ impl Keeper {
             let carrier = link.carrier;
             watched.link = link;
             let now = clock::run_seconds();
-            // A given link is served without an election, with or without carrier.
-            if self.given.is_none() {
+            // A given link is served with or without carrier.
+            if self.elect {
                 let mut actions = watched.election.on(Event::Carrier(carrier), now);
                 actions.extend(watched.election.on(Event::Tick, now));
                 self.act(index, actions).await;
@@ -212,7 +260,8 @@ impl Keeper {
                 () = listen_on(index, listen, sender) => {}
             }
         });
-        let election = Election::new(link.mac);
+        let rule = self.shared.settings.link_rule(&link.name, link.mac);
+        let election = Election::new(self.machine.unwrap_or(link.mac), rule);
         let subnet = self
             .given
             .iter()
@@ -226,14 +275,17 @@ impl Keeper {
             place: None,
             subnet,
             service: None,
+            own: None,
+            proxying: None,
             retry_at: None,
             problem: None,
+            shown: (LinkMode::Down, clock::run_seconds(), 0),
         };
         self.links.insert(watched.link.index, watched);
     }
 
     async fn heard(&mut self, index: u32, from: MacAddr, what: Heard) {
-        if self.given.is_some() {
+        if !self.elect {
             return;
         }
         let now = clock::run_seconds();
@@ -246,12 +298,18 @@ impl Keeper {
                 before: other.link.index < index,
             },
             None => match what {
-                Heard::Server { server, recon, .. } => Event::Server(ForeignServer {
-                    address: server,
-                    mac: from,
-                    recon,
-                }),
-                Heard::Probe { mac } => Event::Rival(mac),
+                Heard::Server(spoken) => Event::Server {
+                    server: ForeignServer {
+                        address: spoken.server,
+                        mac: from,
+                        recon: spoken.recon,
+                        boots: spoken.boots && !spoken.recon,
+                    },
+                    machine: spoken.machine.unwrap_or(from),
+                },
+                Heard::Probe { machine } => Event::Rival(machine),
+                Heard::Chosen { server } if self.links.values().any(|link| link.has(server)) => return,
+                Heard::Chosen { server } => Event::Chosen(server),
             },
         };
         let Some(watched) = self.links.get_mut(&index) else {
@@ -265,19 +323,26 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return;
         };
+        let machine = self.machine.unwrap_or(watched.link.mac);
         for action in actions {
             match action {
                 Action::Probe => {
-                    let probe = packet(Ask::WhoServes, watched.link.mac, rand::random());
-                    if let Err(error) = watched.tap.broadcast(&probe).await {
-                        tracing::debug!(link = watched.link.name, %error, "sending a DHCP probe");
-                    }
+                    watched
+                        .send(packet(Ask::WhoServes(machine), watched.link.mac, rand::random()))
+                        .await
                 }
+                Action::AskBoot => {
+                    watched
+                        .send(packet(Ask::WhoBoots, watched.link.mac, rand::random()))
+                        .await
+                }
+                Action::Announce => watched.announce(machine).await,
                 Action::Changed => {
                     watched.problem = None;
                     watched.retry_at = None;
-                    if watched.election.mode() != LinkMode::Serve {
-                        stop_service(&self.netlink, watched).await;
+                    let mode = watched.election.mode();
+                    stop_for(&self.netlink, watched, mode).await;
+                    if mode != LinkMode::Serve {
                         say(&format!("{}: {}", watched.link.name, watched.election.reason()));
                     }
                 }
@@ -290,47 +355,40 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        if let Some(service) = &mut watched.service
-            && let Some(ended) = service.tasks.try_join_next()
-        {
-            let name = &watched.link.name;
-            match ended {
-                Ok(Ok(())) => bail!("a service on {name} ended by itself"),
-                Ok(Err(error)) => return Err(error.context(format!("serving {name}"))),
-                Err(error) => return Err(anyhow::Error::new(error).context(format!("serving {name}"))),
-            }
+        watched.check()?;
+        let mode = if self.elect {
+            watched.election.mode()
+        } else {
+            LinkMode::Serve
+        };
+        if mode != LinkMode::Serve {
+            self.run_out(index).await;
         }
-        let wanted = self.given.is_some() || watched.election.mode() == LinkMode::Serve;
-        let waiting = watched.retry_at.is_some_and(|at| now < at);
-        if !wanted || waiting || watched.service.is_some() {
-            return Ok(());
-        }
-        if watched.subnet.is_none() {
-            let place = *watched.place.get_or_insert_with(|| {
-                self.places += 1;
-                self.places - 1
-            });
-            watched.subnet = self.shared.settings.subnet(place);
-        }
-        let Some(subnet) = watched.subnet else {
-            watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
-            watched.retry_at = Some(f64::INFINITY);
+        let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
-            Ok(service) => {
+        if watched.retry_at.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        let started = match mode {
+            LinkMode::Serve if watched.service.as_ref().is_none_or(|service| service.dhcp.is_none()) => {
+                self.serve(index).await
+            }
+            LinkMode::Proxy => self.proxy(index).await,
+            _ => Ok(false),
+        };
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(());
+        };
+        match started {
+            Ok(false) => {}
+            Ok(true) => {
                 watched.problem = None;
-                watched.service = Some(service);
-                say(&format!(
-                    "{}: serving {}/{}",
-                    watched.link.name, subnet.server, subnet.prefix
-                ));
+                if self.elect {
+                    watched.announce(self.machine.unwrap_or(watched.link.mac)).await;
+                }
             }
             Err(error) => {
-                self.netlink
-                    .remove_address(watched.link.index, subnet.server)
-                    .await
-                    .ok();
                 let problem = format!("{error:#}");
                 if watched.problem.as_ref() != Some(&problem) {
                     say(&format!("{}: cannot serve: {problem}; trying again", watched.link.name));
@@ -342,11 +400,99 @@ impl Keeper {
         Ok(())
     }
 
+    /// Addresses and boot files. True once it serves.
+    async fn serve(&mut self, index: u32) -> anyhow::Result<bool> {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        if watched.subnet.is_none() {
+            let place = *watched.place.get_or_insert_with(|| {
+                self.places += 1;
+                self.places - 1
+            });
+            watched.subnet = self.shared.settings.subnet(place);
+        }
+        let Some(subnet) = watched.subnet else {
+            watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
+            watched.retry_at = Some(f64::INFINITY);
+            return Ok(false);
+        };
+        match &mut watched.service {
+            // It served before, and the services that its peers use go on.
+            Some(service) => {
+                let socket = dhcp_socket(&watched.link, subnet)?;
+                service.dhcp = Some(start_dhcp(&self.shared, socket, subnet));
+            }
+            None => match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
+                Ok(service) => watched.service = Some(service),
+                Err(error) => {
+                    let index = watched.link.index;
+                    self.netlink.remove_address(index, subnet.server).await.ok();
+                    return Err(error);
+                }
+            },
+        }
+        say(&format!(
+            "{}: serving {}/{}",
+            watched.link.name, subnet.server, subnet.prefix
+        ));
+        Ok(true)
+    }
+
+    /// Boot files at an address of somebody else's network. True when it starts to.
+    async fn proxy(&mut self, index: u32) -> anyhow::Result<bool> {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        let but = watched.service.as_ref().map(|service| service.address);
+        if watched.own.is_none() {
+            watched.own = Some(OwnAddress::of(&watched.link, &self.netlink, but).await);
+        }
+        let own = watched.own.as_ref().and_then(OwnAddress::now);
+        if watched.proxying.as_ref().map(|proxying| proxying.own) == own {
+            return Ok(false);
+        }
+        if let Some(proxying) = watched.proxying.take() {
+            proxying::stop(&self.netlink, &watched.link, proxying).await;
+        }
+        let Some(own) = own else { return Ok(false) };
+        watched.proxying = Some(proxying::start(&self.shared, &self.netlink, &watched.link, own).await?);
+        say(&format!(
+            "{}: boot files from {}, addresses from the other server",
+            watched.link.name, own.held.address
+        ));
+        Ok(true)
+    }
+
+    /// Ends what serves the leases of a link that is no longer served, once nobody holds one.
+    async fn run_out(&mut self, index: u32) {
+        let held = self.leases_held(index);
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
+        let over = watched.service.as_ref().is_some_and(|service| service.dhcp.is_none());
+        if over && held == 0 {
+            stop_service(&self.netlink, watched).await;
+        }
+    }
+
+    /// Machines that hold a lease of ours on the link.
+    fn leases_held(&self, index: u32) -> usize {
+        let service = self.links.get(&index).and_then(|watched| watched.service.as_ref());
+        let tables = self.shared.leases.lock().expect("no holder panics");
+        let Some(table) = service.and_then(|service| tables.get(&service.address)) else {
+            return 0;
+        };
+        let now = clock::unix_seconds();
+        let table = table.lock().expect("no holder panics");
+        table.iter().filter(|lease| lease.expires_unix > now).count()
+    }
+
     fn should_yield(&self) -> Option<Ended> {
         let mut candidate = None;
-        for watched in self.links.values() {
+        for watched in self.links.values().filter(|_| self.follow) {
             match watched.election.mode() {
-                LinkMode::Serve | LinkMode::Probing => return None,
+                LinkMode::Serve | LinkMode::Proxy | LinkMode::Probing => return None,
                 LinkMode::Yield => {
                     let master = watched.election.master();
                     candidate = candidate.or(master.map(|master| (master, watched.link.mac)));
@@ -360,42 +506,119 @@ impl Keeper {
         })
     }
 
-    fn publish(&self) {
-        let rows = self.links.values().map(|watched| self.row(watched)).collect();
+    fn publish(&mut self) {
+        let now = clock::run_seconds();
+        let elect = self.elect;
+        for watched in self.links.values_mut() {
+            let mode = watched.mode(elect);
+            if watched.shown.0 != mode {
+                watched.shown = (mode, now, watched.shown.2.saturating_add(1));
+            }
+        }
+        let rows = self.links.keys().filter_map(|index| self.row(*index, now)).collect();
         *self.shared.status.lock().expect("no holder panics") = rows;
     }
 
-    fn row(&self, watched: &Watched) -> LinkStatus {
-        let serving = watched.service.is_some();
-        let mode = match watched.election.mode() {
-            _ if self.given.is_some() && serving => LinkMode::Serve,
-            // Decided, and its sockets are not there yet.
-            LinkMode::Serve if !serving => LinkMode::Probing,
-            mode => mode,
+    fn row(&self, index: u32, now: f64) -> Option<LinkStatus> {
+        let watched = self.links.get(&index)?;
+        let reason = match &watched.problem {
+            Some(problem) => problem.clone(),
+            None if !self.elect => "told to serve".to_owned(),
+            None => watched.reason(),
         };
-        let reason = match (&watched.problem, &self.given) {
-            (Some(problem), _) => problem.clone(),
-            (None, Some(_)) => "told to serve".to_owned(),
-            (None, None) => watched.election.reason(),
+        let (mode, since, changes) = watched.shown;
+        let with_prefix = |address: Ipv4Addr, prefix: u8| format!("{address}/{prefix}");
+        let served = watched
+            .service
+            .as_ref()
+            .map(|service| with_prefix(service.address, service.prefix));
+        let proxied = watched
+            .proxying
+            .as_ref()
+            .map(|proxying| with_prefix(proxying.own.held.address, proxying.own.held.prefix));
+        let (address, old_address) = match mode {
+            LinkMode::Serve => (served, None),
+            _ => (proxied, served),
         };
-        let address = watched
-            .subnet
-            .filter(|_| serving)
-            .map(|subnet| format!("{}/{}", subnet.server, subnet.prefix));
-        LinkStatus {
+        Some(LinkStatus {
             name: watched.link.name.clone(),
             mac: watched.link.mac,
             mode,
             reason,
             address,
-            foreign: watched.election.foreign().to_vec(),
-        }
+            old_address,
+            leases_held: self.leases_held(index),
+            mode_seconds: (now - since).max(0.0) as u64,
+            mode_changes: changes,
+            foreign: watched.election.foreign().cloned().collect(),
+        })
     }
 
     async fn close(&mut self) {
         self.listeners.cancel();
         for watched in self.links.values_mut() {
-            stop_service(&self.netlink, watched).await;
+            stop_all(&self.netlink, watched).await;
+        }
+    }
+}
+
+impl Watched {
+    fn mode(&self, elect: bool) -> LinkMode {
+        let serving = self.service.as_ref().is_some_and(|service| service.dhcp.is_some());
+        match self.election.mode() {
+            _ if !elect && serving => LinkMode::Serve,
+            // Decided, and its sockets are not there yet.
+            LinkMode::Serve if !serving => LinkMode::Probing,
+            mode => mode,
+        }
+    }
+
+    fn reason(&self) -> String {
+        let mut reason = self.election.reason();
+        if self.election.mode() == LinkMode::Proxy && self.proxying.is_none() {
+            reason.push_str("; waiting for an address from it");
+        }
+        reason
+    }
+
+    /// True for an address of this machine on the link.
+    fn has(&self, address: Ipv4Addr) -> bool {
+        let proxying = self.proxying.as_ref().map(|proxying| proxying.own.held.address);
+        let service = self.service.as_ref().map(|service| service.address);
+        proxying == Some(address) || service == Some(address)
+    }
+
+    async fn send(&self, packet: Vec<u8>) {
+        if let Err(error) = self.tap.broadcast(&packet).await {
+            tracing::debug!(link = self.link.name, %error, "sending a DHCP question");
+        }
+    }
+
+    /// Says who serves here, once it does.
+    async fn announce(&self, machine: MacAddr) {
+        let service = self.service.as_ref().filter(|service| service.dhcp.is_some());
+        let address = match self.election.mode() {
+            LinkMode::Serve => service.map(|service| service.address),
+            LinkMode::Proxy => self.proxying.as_ref().map(|proxying| proxying.own.held.address),
+            _ => None,
+        };
+        if let Some(address) = address {
+            self.send(announcement(machine, self.link.mac, address, rand::random()))
+                .await;
+        }
+    }
+
+    fn check(&mut self) -> anyhow::Result<()> {
+        let name = &self.link.name;
+        if let Some(service) = &mut self.service {
+            service.tasks.check(name)?;
+            if let Some(dhcp) = &mut service.dhcp {
+                dhcp.check(name)?;
+            }
+        }
+        match &mut self.proxying {
+            Some(proxying) => proxying.tasks.check(name),
+            None => Ok(()),
         }
     }
 }
@@ -423,7 +646,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| format!("setting {address}/{} on {}", subnet.prefix, link.name))?;
     let bind = |what: &'static str, port: u16| format!("binding {what} to {address} port {port}");
-    let dhcp_socket = udp::on_interface(&link.name, 67).with_context(|| bind("DHCP", 67))?;
+    let dhcp_socket = dhcp_socket(link, subnet)?;
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let dns_udp = UdpSocket::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
     let dns_tcp = TcpListener::bind((address, 53))
@@ -433,33 +656,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| bind("HTTP", shared.http_port))?;
 
-    let leases = Arc::clone(
-        shared
-            .leases
-            .lock()
-            .expect("no holder panics")
-            .entry(address)
-            .or_insert_with(|| {
-                let remembered = shared.remembered.iter().cloned();
-                Arc::new(Mutex::new(LeaseTable::new(
-                    subnet.lease_first,
-                    subnet.lease_last,
-                    remembered,
-                )))
-            }),
-    );
-    let dhcp = dhcp4::server::Server {
-        socket: dhcp_socket,
-        params: Params {
-            subnet,
-            lease_seconds: shared.settings.network.lease_seconds,
-            domain: dns::DOMAIN.to_owned(),
-            http_port: shared.http_port,
-        },
-        leases: Arc::clone(&leases),
-        ladder: Arc::clone(&shared.site.ladder),
-        leases_changed: Arc::clone(&shared.leases_changed),
-    };
+    let leases = table_of(shared, subnet);
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
         let nodes = leases
@@ -473,29 +670,107 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         }
     };
 
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let (site, token) = (&shared.site, &stop);
-    tasks.spawn(named("DHCP", dhcp.run(token.clone())));
-    tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
-    tasks.spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
-    tasks.spawn(named(
+    let mut tasks = Tasks::default();
+    let (site, token) = (&shared.site, tasks.stop.clone());
+    tasks
+        .set
+        .spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
+    tasks
+        .set
+        .spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
+    tasks.set.spawn(named(
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),
     ));
-    Ok(Service { stop, tasks, address })
+    Ok(Service {
+        tasks,
+        dhcp: Some(start_dhcp(shared, dhcp_socket, subnet)),
+        address,
+        prefix: subnet.prefix,
+    })
 }
 
-async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
+fn dhcp_socket(link: &Link, subnet: Subnet) -> anyhow::Result<UdpSocket> {
+    udp::on_interface(&link.name, 67).with_context(|| format!("binding DHCP to {} port 67", subnet.server))
+}
+
+/// The leases of a subnet, as they are known in this run or from an earlier one.
+fn table_of(shared: &Shared, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
+    let address = subnet.server;
+    Arc::clone(
+        shared
+            .leases
+            .lock()
+            .expect("no holder panics")
+            .entry(address)
+            .or_insert_with(|| {
+                let remembered = shared.remembered.iter().cloned();
+                Arc::new(Mutex::new(LeaseTable::new(
+                    subnet.lease_first,
+                    subnet.lease_last,
+                    remembered,
+                )))
+            }),
+    )
+}
+
+/// The part of a link's services that gives leases.
+fn start_dhcp(shared: &Shared, socket: UdpSocket, subnet: Subnet) -> Tasks {
+    let leases = table_of(shared, subnet);
+    let dhcp = dhcp4::server::Server {
+        socket,
+        params: Params {
+            subnet,
+            lease_seconds: shared.settings.network.lease_seconds,
+            domain: dns::DOMAIN.to_owned(),
+            http_port: shared.http_port,
+        },
+        leases,
+        ladder: Arc::clone(&shared.site.ladder),
+        leases_changed: Arc::clone(&shared.leases_changed),
+    };
+    let mut tasks = Tasks::default();
+    let token = tasks.stop.clone();
+    tasks.set.spawn(named("DHCP", dhcp.run(token)));
+    tasks
+}
+
+pub async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
     task.await.with_context(|| format!("the {name} service"))
 }
 
+/// Ends what must not run in this mode. Machines that hold leases of ours go on with the rest, until those run out; only
+/// where another recon master has the same addresses, or nobody is there, that ends at once.
+async fn stop_for(netlink: &Netlink, watched: &mut Watched, mode: LinkMode) {
+    if mode != LinkMode::Proxy {
+        watched.own = None;
+        if let Some(proxying) = watched.proxying.take() {
+            proxying::stop(netlink, &watched.link, proxying).await;
+        }
+    }
+    match mode {
+        LinkMode::Serve => {}
+        LinkMode::Down | LinkMode::Yield => stop_service(netlink, watched).await,
+        LinkMode::Probing | LinkMode::Proxy | LinkMode::Silent => {
+            if let Some(dhcp) = watched.service.as_mut().and_then(|service| service.dhcp.take()) {
+                dhcp.end().await;
+            }
+        }
+    }
+}
+
+async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
+    stop_for(netlink, watched, LinkMode::Down).await;
+}
+
 async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
-    let Some(mut service) = watched.service.take() else {
+    let Some(service) = watched.service.take() else {
         return;
     };
-    service.stop.cancel();
-    while service.tasks.join_next().await.is_some() {}
+    if let Some(dhcp) = service.dhcp {
+        dhcp.end().await;
+    }
+    service.tasks.end().await;
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
         tracing::debug!(link = watched.link.name, %error, "removing the address");
     }

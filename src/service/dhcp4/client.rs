@@ -46,14 +46,14 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
         Some(DhcpOption::ClassIdentifier(bytes)) => bytes.as_slice(),
         _ => b"",
     };
-    let kind = if is_ipxe(request) {
+    let kind = if super::probe::machine_of(class, PROBE_CLASS).is_some() || super::probe::asks_boot(request) {
+        Kind::Probe
+    } else if is_ipxe(request) {
         Kind::Ipxe
     } else if class.starts_with(b"PXEClient") {
         Kind::Pxe(arch(request, class))
     } else if class.starts_with(b"HTTPClient") {
         Kind::HttpBoot(arch(request, class))
-    } else if class == PROBE_CLASS {
-        Kind::Probe
     } else if class == AGENT_CLASS {
         Kind::Agent
     } else {
