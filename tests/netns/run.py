@@ -16,21 +16,33 @@ from typing import List, Optional
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
+import checks_modes
 from checks import CHECKS
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
 from vdc.report import Report
 from vdc.suite import Results
+from wires import Lan
 
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(TOOLS)
+    tools.require(tuple(sorted({*TOOLS, *checks_modes.TOOLS})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
+    modes = [check for check in checks_modes.CHECKS if not only or check.name in only]
+    if not modes or len(modes) != len(only):
+        _site(recon, folder, report, only, results)
+    for check in modes:
+        with Lan(recon, folder / check.name) as lan:
+            results.run(check, lan)
+    return results.close()
+
+
+def _site(recon: Path, folder: Path, report: Report, only: List[str], results: Results) -> None:
     with Site(recon, folder) as site:
         for check in CHECKS:
             if only and check.name not in only and check.name not in ("starts", "dhclient"):
@@ -40,7 +52,6 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
                 report.plain("the master does not start: the other checks cannot run")
                 results.failed += len(CHECKS) - 1
                 break
-    return results.close()
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -4,7 +4,7 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS};
+use super::{AGENT_CLASS, PROBE_CLASS, probe};
 
 /// Kind of program behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,8 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
         Some(DhcpOption::ClassIdentifier(bytes)) => bytes.as_slice(),
         _ => b"",
     };
-    let kind = if super::probe::machine_of(class, PROBE_CLASS).is_some() || super::probe::asks_boot(request) {
+    let asks = class == PROBE_CLASS || probe::machine_of(class, PROBE_CLASS).is_some() || probe::asks_boot(request);
+    let kind = if asks {
         Kind::Probe
     } else if is_ipxe(request) {
         Kind::Ipxe
