@@ -292,9 +292,11 @@ proptest! {
                 Event::Server { server, .. } if !server.recon && up => heard = now,
                 _ => {}
             }
-            election.on(event, now);
             // Who follows a master, or the port beside, leaves foreign servers to it, and asks anew when that one is gone.
-            if election.mode() == LinkMode::Yield || election.reason().contains("same network") {
+            let beside = |election: &Election| election.mode() == LinkMode::Yield || election.reason().contains("same network");
+            let before = beside(&election);
+            election.on(event, now);
+            if before || beside(&election) {
                 left = now;
             }
             let long = if left >= heard { VERDICT_SECONDS } else { QUIET_SECONDS };
