@@ -675,9 +675,11 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     tasks
         .set
         .spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
-    tasks
-        .set
-        .spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
+    let master = SocketAddrV4::new(address, shared.http_port);
+    tasks.set.spawn(named(
+        "TFTP",
+        tftp::run(tftp_socket, master, Arc::clone(site), token.clone()),
+    ));
     tasks.set.spawn(named(
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),

@@ -53,9 +53,10 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
     tasks.set.spawn(named("proxyDHCP", server.run(token.clone())));
-    tasks
-        .set
-        .spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
+    tasks.set.spawn(named(
+        "TFTP",
+        tftp::run(tftp_socket, http_address, Arc::clone(site), token.clone()),
+    ));
     tasks
         .set
         .spawn(named("HTTP", http::server::run(http_listener, Arc::clone(site), token)));

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 
-use crate::service::bootfiles;
+use crate::service::{bootfiles, ipxe};
 
 use super::client::{Client, Kind, identify};
 
@@ -115,10 +115,8 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
     };
     let (class, file) = match client.kind {
         Kind::Ipxe => {
-            let uuid = client.uuid.as_ref().map(|uuid| format!("&uuid={uuid}"));
-            let uuid = uuid.unwrap_or_default();
-            let file = format!("{base}/boot.ipxe?mac={}{uuid}", client.mac.dashed());
-            ("PXEClient", file)
+            let master = SocketAddrV4::new(server, params.http_port);
+            ("PXEClient", ipxe::script_url(master, Some(client.mac)))
         }
         Kind::Pxe(arch) => ("PXEClient", bootfiles::loader_for(arch).ok()?.to_owned()),
         Kind::HttpBoot(arch) => {
@@ -227,6 +225,8 @@ mod tests {
         std::str::from_utf8(message.fname().unwrap_or_default()).unwrap()
     }
 
+    const SCRIPT: &str =
+        "http://10.0.0.9/boot.ipxe?mac=02-00-00-00-00-07&uuid=${uuid}&arch=${buildarch}&serial=${serial:uristring}";
     const X64: &str = "PXEClient:Arch:00007:UNDI:003000";
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
             ),
             (
                 vec![class(X64), DhcpOption::UserClass(b"iPXE".to_vec())],
-                "http://10.0.0.9/boot.ipxe?mac=02-00-00-00-00-07",
+                SCRIPT,
                 "PXEClient",
             ),
             (
@@ -253,7 +253,7 @@ mod tests {
                     class(X64),
                     DhcpOption::Unknown(dhcproto::v4::UnknownOption::new(OptionCode::Unknown(175), vec![1])),
                 ],
-                "http://10.0.0.9/boot.ipxe?mac=02-00-00-00-00-07",
+                SCRIPT,
                 "PXEClient",
             ),
         ];
