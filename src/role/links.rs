@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
@@ -19,7 +18,7 @@ use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::lease::Lease;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
-use crate::service::dhcp4::probe::{Ask, Heard, announcement, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
 use crate::service::http::site::Site;
 use crate::service::{dhcp4, dns, http, tftp};
 use crate::sys::console::say;
@@ -29,7 +28,8 @@ use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
 use super::own_address::OwnAddress;
-use super::proxying::{self, Proxying};
+use super::proxying;
+use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -73,57 +73,6 @@ pub enum Ended {
         master: SocketAddrV4,
         mac: MacAddr,
     },
-}
-
-struct Watched {
-    link: Link,
-    election: Election,
-    tap: Arc<DhcpTap>,
-    /// Place among the served links, which gives the subnet; kept once given.
-    place: Option<u32>,
-    subnet: Option<Subnet>,
-    service: Option<Service>,
-    /// Address on somebody else's network, while this link proxies.
-    own: Option<OwnAddress>,
-    proxying: Option<Proxying>,
-    /// Services could not start; when to try again.
-    retry_at: Option<f64>,
-    problem: Option<String>,
-    /// The mode on screen, since when, and how often it changed.
-    shown: (LinkMode, f64, u32),
-}
-
-/// Tasks that end together.
-#[derive(Default)]
-pub struct Tasks {
-    pub stop: CancellationToken,
-    pub set: JoinSet<anyhow::Result<()>>,
-}
-
-impl Tasks {
-    pub async fn end(mut self) {
-        self.stop.cancel();
-        while self.set.join_next().await.is_some() {}
-    }
-
-    /// A task that ended by itself is an error of the whole.
-    fn check(&mut self, link: &str) -> anyhow::Result<()> {
-        match self.set.try_join_next() {
-            None => Ok(()),
-            Some(Ok(Ok(()))) => bail!("a service on {link} ended by itself"),
-            Some(Ok(Err(error))) => Err(error.context(format!("serving {link}"))),
-            Some(Err(error)) => Err(anyhow::Error::new(error).context(format!("serving {link}"))),
-        }
-    }
-}
-
-/// A link that is served, or was and whose leases run out.
-struct Service {
-    tasks: Tasks,
-    /// The part that gives leases; `None` while those that are held run out.
-    dhcp: Option<Tasks>,
-    address: Ipv4Addr,
-    prefix: u8,
 }
 
 /// Runs until `stop`, or until this machine should be a peer.
@@ -562,67 +511,6 @@ impl Keeper {
     }
 }
 
-impl Watched {
-    fn mode(&self, elect: bool) -> LinkMode {
-        let serving = self.service.as_ref().is_some_and(|service| service.dhcp.is_some());
-        match self.election.mode() {
-            _ if !elect && serving => LinkMode::Serve,
-            // Decided, and its sockets are not there yet.
-            LinkMode::Serve if !serving => LinkMode::Probing,
-            mode => mode,
-        }
-    }
-
-    fn reason(&self) -> String {
-        let mut reason = self.election.reason();
-        if self.election.mode() == LinkMode::Proxy && self.proxying.is_none() {
-            reason.push_str("; waiting for an address from it");
-        }
-        reason
-    }
-
-    /// True for an address of this machine on the link.
-    fn has(&self, address: Ipv4Addr) -> bool {
-        let proxying = self.proxying.as_ref().map(|proxying| proxying.own.held.address);
-        let service = self.service.as_ref().map(|service| service.address);
-        proxying == Some(address) || service == Some(address)
-    }
-
-    async fn send(&self, packet: Vec<u8>) {
-        if let Err(error) = self.tap.broadcast(&packet).await {
-            tracing::debug!(link = self.link.name, %error, "sending a DHCP question");
-        }
-    }
-
-    /// Says who serves here, once it does.
-    async fn announce(&self, machine: MacAddr) {
-        let service = self.service.as_ref().filter(|service| service.dhcp.is_some());
-        let address = match self.election.mode() {
-            LinkMode::Serve => service.map(|service| service.address),
-            LinkMode::Proxy => self.proxying.as_ref().map(|proxying| proxying.own.held.address),
-            _ => None,
-        };
-        if let Some(address) = address {
-            self.send(announcement(machine, self.link.mac, address, rand::random()))
-                .await;
-        }
-    }
-
-    fn check(&mut self) -> anyhow::Result<()> {
-        let name = &self.link.name;
-        if let Some(service) = &mut self.service {
-            service.tasks.check(name)?;
-            if let Some(dhcp) = &mut service.dhcp {
-                dhcp.check(name)?;
-            }
-        }
-        match &mut self.proxying {
-            Some(proxying) => proxying.tasks.check(name),
-            None => Ok(()),
-        }
-    }
-}
-
 async fn listen_on(index: u32, tap: Arc<DhcpTap>, sender: mpsc::Sender<(u32, MacAddr, Heard)>) {
     let mut buffer = Vec::new();
     loop {
@@ -735,47 +623,6 @@ fn start_dhcp(shared: &Shared, socket: UdpSocket, subnet: Subnet) -> Tasks {
     let token = tasks.stop.clone();
     tasks.set.spawn(named("DHCP", dhcp.run(token)));
     tasks
-}
-
-pub async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
-    task.await.with_context(|| format!("the {name} service"))
-}
-
-/// Ends what must not run in this mode. Machines that hold leases of ours go on with the rest, until those run out; only
-/// where another recon master has the same addresses, or nobody is there, that ends at once.
-async fn stop_for(netlink: &Netlink, watched: &mut Watched, mode: LinkMode) {
-    if mode != LinkMode::Proxy {
-        watched.own = None;
-        if let Some(proxying) = watched.proxying.take() {
-            proxying::stop(netlink, &watched.link, proxying).await;
-        }
-    }
-    match mode {
-        LinkMode::Serve => {}
-        LinkMode::Down | LinkMode::Yield => stop_service(netlink, watched).await,
-        LinkMode::Probing | LinkMode::Proxy | LinkMode::Silent => {
-            if let Some(dhcp) = watched.service.as_mut().and_then(|service| service.dhcp.take()) {
-                dhcp.end().await;
-            }
-        }
-    }
-}
-
-async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
-    stop_for(netlink, watched, LinkMode::Down).await;
-}
-
-async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
-    let Some(service) = watched.service.take() else {
-        return;
-    };
-    if let Some(dhcp) = service.dhcp {
-        dhcp.end().await;
-    }
-    service.tasks.end().await;
-    if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
-        tracing::debug!(link = watched.link.name, %error, "removing the address");
-    }
 }
 
 /// Folders in which distributions keep network boot programs.

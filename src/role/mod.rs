@@ -11,3 +11,4 @@ pub mod proxying;
 pub mod retry;
 pub mod standby;
 pub mod storage;
+pub mod watched;

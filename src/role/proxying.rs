@@ -12,8 +12,9 @@ use crate::service::{http, tftp};
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::udp;
 
-use super::links::{Shared, Tasks, named};
+use super::links::Shared;
 use super::own_address::Own;
+use super::watched::{Tasks, named};
 
 /// Ports of PXE 2.1 §2.2.3.
 const DHCP: u16 = 67;
