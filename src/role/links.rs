@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
@@ -28,6 +27,9 @@ use crate::sys::packet::{ArpTap, DhcpTap};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
+use super::own_address::OwnAddress;
+use super::proxying;
+use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -41,6 +43,8 @@ const RETRY_SECONDS: f64 = 5.0;
 pub enum Choice {
     /// Every wired link, each by its own election.
     Elect,
+    /// These, each by its own election; another master is stood by for, not followed.
+    ElectAmong(Vec<(String, Option<Subnet>)>),
     /// These, at once and without asking who serves.
     Given(Vec<(String, Option<Subnet>)>),
 }
@@ -71,36 +75,21 @@ pub enum Ended {
     },
 }
 
-struct Watched {
-    link: Link,
-    election: Election,
-    tap: Arc<DhcpTap>,
-    /// Place among the served links, which gives the subnet; kept once given.
-    place: Option<u32>,
-    subnet: Option<Subnet>,
-    service: Option<Service>,
-    /// Services could not start; when to try again.
-    retry_at: Option<f64>,
-    problem: Option<String>,
-}
-
-struct Service {
-    stop: CancellationToken,
-    tasks: JoinSet<anyhow::Result<()>>,
-    address: Ipv4Addr,
-}
-
 /// Runs until `stop`, or until this machine should be a peer.
 pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> anyhow::Result<Ended> {
     let netlink = Netlink::open().context("opening netlink")?;
     let (sender, receiver) = mpsc::channel(HEARD_QUEUE);
-    let given = match choice {
-        Choice::Elect => None,
-        Choice::Given(links) => Some(links),
+    let (given, elect, follow) = match choice {
+        Choice::Elect => (None, true, true),
+        Choice::ElectAmong(links) => (Some(links), true, false),
+        Choice::Given(links) => (Some(links), false, false),
     };
     let mut keeper = Keeper {
         shared,
         given,
+        elect,
+        follow,
+        machine: None,
         netlink,
         sender,
         links: BTreeMap::new(),
@@ -114,7 +103,14 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
 
 struct Keeper {
     shared: Shared,
+    /// The only links that are looked at.
     given: Option<Vec<(String, Option<Subnet>)>>,
+    /// Links are served as their elections say.
+    elect: bool,
+    /// This machine becomes the peer of another master.
+    follow: bool,
+    /// This machine's number in elections: the lowest MAC of its links when they were first seen.
+    machine: Option<MacAddr>,
     netlink: Netlink,
     sender: mpsc::Sender<(u32, MacAddr, Heard)>,
     /// By interface index.
@@ -154,6 +150,7 @@ impl Keeper {
                 .filter_map(|(name, _)| netif::link_named(sys, name))
                 .collect(),
         };
+        self.machine = self.machine.or(present.iter().map(|link| link.mac).min());
         let indices: HashSet<u32> = present.iter().map(|link| link.index).collect();
         let gone: Vec<u32> = self
             .links
@@ -164,7 +161,7 @@ impl Keeper {
         for index in gone {
             if let Some(mut watched) = self.links.remove(&index) {
                 say(&format!("{}: the port is gone", watched.link.name));
-                stop_service(&self.netlink, &mut watched).await;
+                stop_all(&self.netlink, &mut watched).await;
             }
         }
         for link in present {
@@ -178,8 +175,8 @@ impl Keeper {
             let carrier = link.carrier;
             watched.link = link;
             let now = clock::run_seconds();
-            // A given link is served without an election, with or without carrier.
-            if self.given.is_none() {
+            // A given link is served with or without carrier.
+            if self.elect {
                 let mut actions = watched.election.on(Event::Carrier(carrier), now);
                 actions.extend(watched.election.on(Event::Tick, now));
                 self.act(index, actions).await;
@@ -212,7 +209,8 @@ impl Keeper {
                 () = listen_on(index, listen, sender) => {}
             }
         });
-        let election = Election::new(link.mac);
+        let rule = self.shared.settings.link_rule(&link.name, link.mac);
+        let election = Election::new(self.machine.unwrap_or(link.mac), rule);
         let subnet = self
             .given
             .iter()
@@ -226,14 +224,17 @@ impl Keeper {
             place: None,
             subnet,
             service: None,
+            own: None,
+            proxying: None,
             retry_at: None,
             problem: None,
+            shown: (LinkMode::Down, clock::run_seconds(), 0),
         };
         self.links.insert(watched.link.index, watched);
     }
 
     async fn heard(&mut self, index: u32, from: MacAddr, what: Heard) {
-        if self.given.is_some() {
+        if !self.elect {
             return;
         }
         let now = clock::run_seconds();
@@ -246,12 +247,18 @@ impl Keeper {
                 before: other.link.index < index,
             },
             None => match what {
-                Heard::Server { server, recon, .. } => Event::Server(ForeignServer {
-                    address: server,
-                    mac: from,
-                    recon,
-                }),
-                Heard::Probe { mac } => Event::Rival(mac),
+                Heard::Server(spoken) => Event::Server {
+                    server: ForeignServer {
+                        address: spoken.server,
+                        mac: from,
+                        recon: spoken.recon,
+                        boots: spoken.boots && !spoken.recon,
+                    },
+                    machine: spoken.machine.unwrap_or(from),
+                },
+                Heard::Probe { machine } => Event::Rival(machine),
+                Heard::Chosen { server } if self.links.values().any(|link| link.has(server)) => return,
+                Heard::Chosen { server } => Event::Chosen(server),
             },
         };
         let Some(watched) = self.links.get_mut(&index) else {
@@ -265,19 +272,26 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return;
         };
+        let machine = self.machine.unwrap_or(watched.link.mac);
         for action in actions {
             match action {
                 Action::Probe => {
-                    let probe = packet(Ask::WhoServes, watched.link.mac, rand::random());
-                    if let Err(error) = watched.tap.broadcast(&probe).await {
-                        tracing::debug!(link = watched.link.name, %error, "sending a DHCP probe");
-                    }
+                    watched
+                        .send(packet(Ask::WhoServes(machine), watched.link.mac, rand::random()))
+                        .await
                 }
+                Action::AskBoot => {
+                    watched
+                        .send(packet(Ask::WhoBoots, watched.link.mac, rand::random()))
+                        .await
+                }
+                Action::Announce => watched.announce(machine).await,
                 Action::Changed => {
                     watched.problem = None;
                     watched.retry_at = None;
-                    if watched.election.mode() != LinkMode::Serve {
-                        stop_service(&self.netlink, watched).await;
+                    let mode = watched.election.mode();
+                    stop_for(&self.netlink, watched, mode).await;
+                    if mode != LinkMode::Serve {
                         say(&format!("{}: {}", watched.link.name, watched.election.reason()));
                     }
                 }
@@ -290,47 +304,40 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        if let Some(service) = &mut watched.service
-            && let Some(ended) = service.tasks.try_join_next()
-        {
-            let name = &watched.link.name;
-            match ended {
-                Ok(Ok(())) => bail!("a service on {name} ended by itself"),
-                Ok(Err(error)) => return Err(error.context(format!("serving {name}"))),
-                Err(error) => return Err(anyhow::Error::new(error).context(format!("serving {name}"))),
-            }
+        watched.check()?;
+        let mode = if self.elect {
+            watched.election.mode()
+        } else {
+            LinkMode::Serve
+        };
+        if mode != LinkMode::Serve {
+            self.run_out(index).await;
         }
-        let wanted = self.given.is_some() || watched.election.mode() == LinkMode::Serve;
-        let waiting = watched.retry_at.is_some_and(|at| now < at);
-        if !wanted || waiting || watched.service.is_some() {
-            return Ok(());
-        }
-        if watched.subnet.is_none() {
-            let place = *watched.place.get_or_insert_with(|| {
-                self.places += 1;
-                self.places - 1
-            });
-            watched.subnet = self.shared.settings.subnet(place);
-        }
-        let Some(subnet) = watched.subnet else {
-            watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
-            watched.retry_at = Some(f64::INFINITY);
+        let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
-            Ok(service) => {
+        if watched.retry_at.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        let started = match mode {
+            LinkMode::Serve if watched.service.as_ref().is_none_or(|service| service.dhcp.is_none()) => {
+                self.serve(index).await
+            }
+            LinkMode::Proxy => self.proxy(index).await,
+            _ => Ok(false),
+        };
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(());
+        };
+        match started {
+            Ok(false) => {}
+            Ok(true) => {
                 watched.problem = None;
-                watched.service = Some(service);
-                say(&format!(
-                    "{}: serving {}/{}",
-                    watched.link.name, subnet.server, subnet.prefix
-                ));
+                if self.elect {
+                    watched.announce(self.machine.unwrap_or(watched.link.mac)).await;
+                }
             }
             Err(error) => {
-                self.netlink
-                    .remove_address(watched.link.index, subnet.server)
-                    .await
-                    .ok();
                 let problem = format!("{error:#}");
                 if watched.problem.as_ref() != Some(&problem) {
                     say(&format!("{}: cannot serve: {problem}; trying again", watched.link.name));
@@ -342,11 +349,99 @@ impl Keeper {
         Ok(())
     }
 
+    /// Addresses and boot files. True once it serves.
+    async fn serve(&mut self, index: u32) -> anyhow::Result<bool> {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        if watched.subnet.is_none() {
+            let place = *watched.place.get_or_insert_with(|| {
+                self.places += 1;
+                self.places - 1
+            });
+            watched.subnet = self.shared.settings.subnet(place);
+        }
+        let Some(subnet) = watched.subnet else {
+            watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
+            watched.retry_at = Some(f64::INFINITY);
+            return Ok(false);
+        };
+        match &mut watched.service {
+            // It served before, and the services that its peers use go on.
+            Some(service) => {
+                let socket = dhcp_socket(&watched.link, subnet)?;
+                service.dhcp = Some(start_dhcp(&self.shared, &watched.link, socket, subnet));
+            }
+            None => match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
+                Ok(service) => watched.service = Some(service),
+                Err(error) => {
+                    let index = watched.link.index;
+                    self.netlink.remove_address(index, subnet.server).await.ok();
+                    return Err(error);
+                }
+            },
+        }
+        say(&format!(
+            "{}: serving {}/{}",
+            watched.link.name, subnet.server, subnet.prefix
+        ));
+        Ok(true)
+    }
+
+    /// Boot files at an address of somebody else's network. True when it starts to.
+    async fn proxy(&mut self, index: u32) -> anyhow::Result<bool> {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        let but = watched.service.as_ref().map(|service| service.address);
+        if watched.own.is_none() {
+            watched.own = Some(OwnAddress::of(&watched.link, &self.netlink, but).await);
+        }
+        let own = watched.own.as_ref().and_then(OwnAddress::now);
+        if watched.proxying.as_ref().map(|proxying| proxying.own) == own {
+            return Ok(false);
+        }
+        if let Some(proxying) = watched.proxying.take() {
+            proxying::stop(&self.netlink, &watched.link, proxying).await;
+        }
+        let Some(own) = own else { return Ok(false) };
+        watched.proxying = Some(proxying::start(&self.shared, &self.netlink, &watched.link, own).await?);
+        say(&format!(
+            "{}: boot files from {}, addresses from the other server",
+            watched.link.name, own.held.address
+        ));
+        Ok(true)
+    }
+
+    /// Ends what serves the leases of a link that is no longer served, once nobody holds one.
+    async fn run_out(&mut self, index: u32) {
+        let held = self.leases_held(index);
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
+        let over = watched.service.as_ref().is_some_and(|service| service.dhcp.is_none());
+        if over && held == 0 {
+            stop_service(&self.netlink, watched).await;
+        }
+    }
+
+    /// Machines that hold a lease of ours on the link.
+    fn leases_held(&self, index: u32) -> usize {
+        let service = self.links.get(&index).and_then(|watched| watched.service.as_ref());
+        let tables = self.shared.leases.lock().expect("no holder panics");
+        let Some(table) = service.and_then(|service| tables.get(&service.address)) else {
+            return 0;
+        };
+        let now = clock::unix_seconds();
+        let table = table.lock().expect("no holder panics");
+        table.iter().filter(|lease| lease.expires_unix > now).count()
+    }
+
     fn should_yield(&self) -> Option<Ended> {
         let mut candidate = None;
-        for watched in self.links.values() {
+        for watched in self.links.values().filter(|_| self.follow) {
             match watched.election.mode() {
-                LinkMode::Serve | LinkMode::Probing => return None,
+                LinkMode::Serve | LinkMode::Proxy | LinkMode::Probing => return None,
                 LinkMode::Yield => {
                     let master = watched.election.master();
                     candidate = candidate.or(master.map(|master| (master, watched.link.mac)));
@@ -360,42 +455,58 @@ impl Keeper {
         })
     }
 
-    fn publish(&self) {
-        let rows = self.links.values().map(|watched| self.row(watched)).collect();
+    fn publish(&mut self) {
+        let now = clock::run_seconds();
+        let elect = self.elect;
+        for watched in self.links.values_mut() {
+            let mode = watched.mode(elect);
+            if watched.shown.0 != mode {
+                watched.shown = (mode, now, watched.shown.2.saturating_add(1));
+            }
+        }
+        let rows = self.links.keys().filter_map(|index| self.row(*index, now)).collect();
         *self.shared.status.lock().expect("no holder panics") = rows;
     }
 
-    fn row(&self, watched: &Watched) -> LinkStatus {
-        let serving = watched.service.is_some();
-        let mode = match watched.election.mode() {
-            _ if self.given.is_some() && serving => LinkMode::Serve,
-            // Decided, and its sockets are not there yet.
-            LinkMode::Serve if !serving => LinkMode::Probing,
-            mode => mode,
+    fn row(&self, index: u32, now: f64) -> Option<LinkStatus> {
+        let watched = self.links.get(&index)?;
+        let reason = match &watched.problem {
+            Some(problem) => problem.clone(),
+            None if !self.elect => "told to serve".to_owned(),
+            None => watched.reason(),
         };
-        let reason = match (&watched.problem, &self.given) {
-            (Some(problem), _) => problem.clone(),
-            (None, Some(_)) => "told to serve".to_owned(),
-            (None, None) => watched.election.reason(),
+        let (mode, since, changes) = watched.shown;
+        let with_prefix = |address: Ipv4Addr, prefix: u8| format!("{address}/{prefix}");
+        let served = watched
+            .service
+            .as_ref()
+            .map(|service| with_prefix(service.address, service.prefix));
+        let proxied = watched
+            .proxying
+            .as_ref()
+            .map(|proxying| with_prefix(proxying.own.held.address, proxying.own.held.prefix));
+        let (address, old_address) = match mode {
+            LinkMode::Serve => (served, None),
+            _ => (proxied, served),
         };
-        let address = watched
-            .subnet
-            .filter(|_| serving)
-            .map(|subnet| format!("{}/{}", subnet.server, subnet.prefix));
-        LinkStatus {
+        Some(LinkStatus {
             name: watched.link.name.clone(),
             mac: watched.link.mac,
             mode,
             reason,
             address,
-            foreign: watched.election.foreign().to_vec(),
-        }
+            old_address,
+            leases_held: self.leases_held(index),
+            mode_seconds: (now - since).max(0.0) as u64,
+            mode_changes: changes,
+            foreign: watched.election.foreign().cloned().collect(),
+        })
     }
 
     async fn close(&mut self) {
         self.listeners.cancel();
         for watched in self.links.values_mut() {
-            stop_service(&self.netlink, watched).await;
+            stop_all(&self.netlink, watched).await;
         }
     }
 }
@@ -423,7 +534,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| format!("setting {address}/{} on {}", subnet.prefix, link.name))?;
     let bind = |what: &'static str, port: u16| format!("binding {what} to {address} port {port}");
-    let dhcp_socket = udp::on_interface(&link.name, 67).with_context(|| bind("DHCP", 67))?;
+    let dhcp_socket = dhcp_socket(link, subnet)?;
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let dns_udp = UdpSocket::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
     let dns_tcp = TcpListener::bind((address, 53))
@@ -433,33 +544,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| bind("HTTP", shared.http_port))?;
 
-    let leases = Arc::clone(
-        shared
-            .leases
-            .lock()
-            .expect("no holder panics")
-            .entry(address)
-            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
-    );
-    let dhcp = dhcp4::server::Server {
-        socket: dhcp_socket,
-        params: Params {
-            subnet,
-            lease_seconds: shared.settings.network.lease_seconds,
-            domain: dns::DOMAIN.to_owned(),
-            http_port: shared.http_port,
-        },
-        leases: Arc::clone(&leases),
-        ladder: Arc::clone(&shared.site.ladder),
-        journal: Arc::clone(&shared.journal),
-        arp: ArpTap::open(link.index)
-            .inspect_err(
-                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
-            )
-            .ok()
-            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
-        serve_all: shared.settings.network.serve_all,
-    };
+    let leases = table_of(shared, subnet);
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
         let nodes = leases
@@ -473,21 +558,26 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         }
     };
 
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let (site, token) = (&shared.site, &stop);
-    tasks.spawn(named("DHCP", dhcp.run(token.clone())));
-    tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
+    let mut tasks = Tasks::default();
+    let (site, token) = (&shared.site, tasks.stop.clone());
+    tasks
+        .set
+        .spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
     let master = SocketAddrV4::new(address, shared.http_port);
-    tasks.spawn(named(
+    tasks.set.spawn(named(
         "TFTP",
         tftp::run(tftp_socket, master, Arc::clone(site), token.clone()),
     ));
-    tasks.spawn(named(
+    tasks.set.spawn(named(
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),
     ));
-    Ok(Service { stop, tasks, address })
+    Ok(Service {
+        tasks,
+        dhcp: Some(start_dhcp(shared, link, dhcp_socket, subnet)),
+        address,
+        prefix: subnet.prefix,
+    })
 }
 
 /// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
@@ -499,19 +589,49 @@ fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     table
 }
 
-async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
-    task.await.with_context(|| format!("the {name} service"))
+fn dhcp_socket(link: &Link, subnet: Subnet) -> anyhow::Result<UdpSocket> {
+    udp::on_interface(&link.name, 67).with_context(|| format!("binding DHCP to {} port 67", subnet.server))
 }
 
-async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
-    let Some(mut service) = watched.service.take() else {
-        return;
+/// The leases of a subnet, as they are known in this run or from an earlier one.
+fn table_of(shared: &Shared, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
+    let address = subnet.server;
+    Arc::clone(
+        shared
+            .leases
+            .lock()
+            .expect("no holder panics")
+            .entry(address)
+            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
+    )
+}
+
+/// The part of a link's services that gives leases.
+fn start_dhcp(shared: &Shared, link: &Link, socket: UdpSocket, subnet: Subnet) -> Tasks {
+    let leases = table_of(shared, subnet);
+    let dhcp = dhcp4::server::Server {
+        socket,
+        params: Params {
+            subnet,
+            lease_seconds: shared.settings.network.lease_seconds,
+            domain: dns::DOMAIN.to_owned(),
+            http_port: shared.http_port,
+        },
+        leases,
+        ladder: Arc::clone(&shared.site.ladder),
+        journal: Arc::clone(&shared.journal),
+        arp: ArpTap::open(link.index)
+            .inspect_err(
+                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
+            )
+            .ok()
+            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
+        serve_all: shared.settings.network.serve_all,
     };
-    service.stop.cancel();
-    while service.tasks.join_next().await.is_some() {}
-    if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
-        tracing::debug!(link = watched.link.name, %error, "removing the address");
-    }
+    let mut tasks = Tasks::default();
+    let token = tasks.stop.clone();
+    tasks.set.spawn(named("DHCP", dhcp.run(token)));
+    tasks
 }
 
 /// Folders in which distributions keep network boot programs.

@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("demo", parents=[product], help="one round to watch")
     one.add_argument("--firmware", default="uefi,bios,liveboot", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc")
+    one.add_argument(
+        "--scenario", choices=sorted(rounds.STORIES), help="instead: two sticks on one network, or a foreign DHCP server that is there, comes and goes"
+    )
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")
     two.add_argument("--only", action="append", metavar="NAME", help="this scenario (again for more)")
@@ -76,7 +79,19 @@ def _workdir(args: argparse.Namespace) -> Path:
     return _ROOT / "builds" / "lab" / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def _story(args: argparse.Namespace, report: Report) -> int:
+    options = _options(args)
+    results = Results(report, options.workdir)
+    for name in rounds.story(args.scenario):
+        about = next(s.about for group in rounds.GROUPS for s in group.scenarios if s.name == name)
+        report.plain(f"  {name}: {about}")
+    rounds.run(options, report, rounds.story(args.scenario), False, results)
+    return results.close()
+
+
 def _demo(args: argparse.Namespace, report: Report) -> int:
+    if args.scenario is not None:
+        return _story(args, report)
     kinds = [kind for kind in args.firmware.split(",") if kind]
     count = len(kinds) if args.peers is None else args.peers
     if not kinds or not 1 <= count <= 32:

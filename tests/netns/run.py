@@ -16,37 +16,48 @@ from typing import List, Optional
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
+import checks_modes
 from checks import CHECKS
 import checks_dhcp
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
 from vdc.report import Report
-from vdc.suite import Results
+from vdc.suite import Results, Scenario
+from wires import Lan
 
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require((*TOOLS, *checks_dhcp.TOOLS))
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_modes.TOOLS})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
+    modes = [check for check in checks_modes.CHECKS if not only or check.name in only]
     for suite, place in ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp")):
-        # The first check of each starts the master; `dhclient` gives the client the address that others use.
-        first = suite[0].name
-        if only and not any(check.name in only for check in suite):
-            continue
-        with Site(recon, place) as site:
-            for check in suite:
-                if only and check.name not in only and check.name not in (first, "dhclient"):
-                    continue
-                results.run(check, site)
-                if first in results.failures:
-                    report.plain("the master does not start: the other checks cannot run")
-                    results.failed += len(suite) - 1
-                    break
+        if not only or any(check.name in only for check in suite):
+            _site(recon, place, suite, report, only, results)
+    for check in modes:
+        with Lan(recon, folder / check.name) as lan:
+            results.run(check, lan)
     return results.close()
+
+
+def _site(
+    recon: Path, folder: Path, suite: "List[Scenario[Site]]", report: Report, only: List[str], results: Results,
+) -> None:
+    """One suite on one cable. Its first check starts the master; `dhclient` gives the client the address that others use."""
+    first = suite[0].name
+    with Site(recon, folder) as site:
+        for check in suite:
+            if only and check.name not in only and check.name not in (first, "dhclient"):
+                continue
+            results.run(check, site)
+            if first in results.failures:
+                report.plain("the master does not start: the other checks cannot run")
+                results.failed += len(suite) - 1
+                break
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -129,7 +129,7 @@ pub fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
 pub const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 
 /// Options a boot cannot do without.
-const NEEDED: [OptionCode; 8] = [
+const NEEDED: [OptionCode; 9] = [
     OptionCode::MessageType,
     OptionCode::ServerIdentifier,
     OptionCode::AddressLeaseTime,
@@ -138,6 +138,8 @@ const NEEDED: [OptionCode; 8] = [
     OptionCode::ClientMachineIdentifier,
     OptionCode::ClientIdentifier,
     super::wire::RELAY_AGENT,
+    // By which other masters know us.
+    OptionCode::Unknown(super::MARK_CODE),
 ];
 
 /// Changes a reply as the table says.

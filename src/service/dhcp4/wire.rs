@@ -45,10 +45,12 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
         55 | 60 | 61 => Some(1..=255),
         // Maximum message size.
         57 => Some(2..=2),
-        // User class, and iPXE's encapsulated options.
-        77 | 175 => Some(0..=255),
+        // PXE's encapsulated options, boot file name, user class, iPXE's encapsulated options.
+        43 | 67 | 77 | 175 => Some(0..=255),
         // Relay agent information: one or more suboptions of two bytes and more, in as many options as they need.
         82 => Some(2..=MAX_DATAGRAM),
+        // The mark of a recon server.
+        224 => Some(5..=5),
         // Architectures: the first two bytes are the preferred one.
         93 => Some(2..=255),
         // Machine identifier: a type and 16 bytes; other lengths are a known firmware fault and are left out.
@@ -217,7 +219,7 @@ mod tests {
         #[test]
         fn any_options_are_read_or_left(options in proptest::collection::vec(any::<u8>(), 0..400)) {
             let message = decode(&datagram(&options)).unwrap();
-            prop_assert!(message.opts().len() <= 17);
+            prop_assert!(message.opts().len() <= 20);
         }
 
         #[test]
