@@ -73,7 +73,7 @@ def second_stick_yields(lan: Lan) -> None:
     yielded = two.becomes("yield", 3.0)
     took = time.monotonic() - begun
     expect(took <= 3.0, f"the verdict took {took:.1f} s")
-    print(f"     the second stick yields {took:.2f} s after its service began")
+    print(f"     the second stick yields {took:.2f} s after it was started")
     expect(_OURS in yielded["reason"], f"reason: {yielded['reason']}")
     _stays([one, two], 12.0, ["one"])
     client = lan.client(1)
@@ -118,7 +118,7 @@ def proxy_beside_foreign(lan: Lan) -> None:
         stick = lan.stick("stick", 1)
         client = lan.client(1)
         begun = stick.start()
-        link = stick.becomes("proxy", _VERDICT, address=False)
+        stick.becomes("proxy", _VERDICT)
         expect(time.monotonic() - begun <= _VERDICT, "the verdict took too long")
         link = stick.becomes("proxy", 10.0, address=True)
         ours = str(link["address"]).split("/")[0]
