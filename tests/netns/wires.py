@@ -36,7 +36,6 @@ class Stick:
             lan.plug(self.place, link, mac, bridge)
         self.api = Api(self.place, "127.0.0.1")
         self._process: Optional["subprocess.Popen[bytes]"] = None
-        self.started = 0.0
         self._runs = 0
 
     def settings(self, text: str) -> None:
@@ -44,8 +43,9 @@ class Stick:
         (self.folder / "data" / "recon.toml").write_text(text)
 
     def start(self) -> float:
-        """Starts it; returns when its API answered, which is when its service begins."""
+        """Starts it and waits until its API answers; returns when its process was started."""
         self._runs += 1
+        begun = time.monotonic()
         (self.folder / "data").mkdir(exist_ok=True)
         links = [word for link in self.links for word in ("--link", link)]
         with (self.folder / f"log.{self._runs}").open("wb") as log:
@@ -56,8 +56,7 @@ class Stick:
                 stdout=log, stderr=log,
             )
         waiting.until(self.status, 20.0, f"{self.name} answers", every=0.05)
-        self.started = time.monotonic()
-        return self.started
+        return begun
 
     def status(self) -> Optional[Json]:
         if self._process is None or self._process.poll() is not None:
