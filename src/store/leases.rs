@@ -63,7 +63,7 @@ impl Journal {
         Self::on(folder, durable, name, Arc::new(Disk))
     }
 
-    fn on(folder: &Path, durable: bool, name: u64, medium: Arc<dyn Medium>) -> (Self, Book) {
+    pub(crate) fn on(folder: &Path, durable: bool, name: u64, medium: Arc<dyn Medium>) -> (Self, Book) {
         let (book, number) = load(folder);
         let mut writer = Writer {
             folder: folder.to_owned(),

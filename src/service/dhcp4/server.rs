@@ -28,6 +28,9 @@ use super::quirks::{self, Done, Facts};
 use super::states::{Decision, EXHAUSTED, Reply, decide};
 use super::{layout, wire};
 
+#[cfg(test)]
+mod tests;
+
 /// What one link's DHCPv4 server works with.
 pub struct Server {
     /// Bound to port 67 of one interface, broadcasts allowed.
@@ -99,17 +102,7 @@ impl Server {
         if self.arp.is_some() {
             self.leases.lock().expect("no holder panics").ask_first();
         }
-        let mut desk = Desk {
-            door: Door::new(self.serve_all, clock::run_seconds()),
-            server: self,
-            patience: Patience::default(),
-            ahead: Ahead::default(),
-            unwritten: VecDeque::new(),
-            unanswered: VecDeque::new(),
-            exhausted: false,
-            stalled: false,
-            in_use_said: 0,
-        };
+        let mut desk = Desk::new(self);
         let mut tick = tokio::time::interval(Duration::from_secs_f64(asking::TICK_SECONDS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut buffer = [0; wire::MAX_DATAGRAM];
@@ -154,6 +147,20 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
 }
 
 impl Desk {
+    fn new(server: Server) -> Self {
+        Desk {
+            door: Door::new(server.serve_all, clock::run_seconds()),
+            server,
+            patience: Patience::default(),
+            ahead: Ahead::default(),
+            unwritten: VecDeque::new(),
+            unanswered: VecDeque::new(),
+            exhausted: false,
+            stalled: false,
+            in_use_said: 0,
+        }
+    }
+
     /// Reads what the socket holds, up to a bound.
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..MAX_AT_ONCE {

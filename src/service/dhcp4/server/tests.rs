@@ -1,0 +1,194 @@
+use std::fs::File;
+use std::path::Path;
+use std::sync::Condvar;
+
+use dhcproto::v4::DhcpOption;
+
+use super::*;
+use crate::store::medium::{Disk, Medium};
+
+/// A medium whose syncs wait until it is told to go on.
+#[derive(Default)]
+struct Slow {
+    held: Mutex<bool>,
+    go: Condvar,
+}
+
+impl Slow {
+    fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.go.notify_all();
+    }
+}
+
+impl Medium for Slow {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        Disk.create(path)
+    }
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        Disk.write(file, bytes)
+    }
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        let held = self.held.lock().unwrap();
+        drop(self.go.wait_while(held, |held| *held).unwrap());
+        Disk.sync_file(file)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        Disk.remove_file(path)
+    }
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.make_folder(path)
+    }
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.remove_folder(path)
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_folder(path)
+    }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_all(path)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        Disk.free_bytes(path)
+    }
+}
+
+async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
+    let subnet = crate::config::Settings::default().subnet(0).unwrap();
+    let (journal, _) = Journal::on(folder, true, 1, medium);
+    Desk::new(Server {
+        socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        params: Params {
+            subnet,
+            lease_seconds: 3600,
+            domain: "recon.internal".to_owned(),
+            http_port: 80,
+        },
+        leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
+        ladder: Arc::default(),
+        journal: Arc::new(journal),
+        arp: None,
+        serve_all: false,
+    })
+}
+
+fn request(who: u8, kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
+    let mut message = Message::default();
+    message.set_chaddr(&[2, 0, 0, 0, 0, who]);
+    let class = DhcpOption::ClassIdentifier(b"PXEClient:Arch:00007:UNDI:003000".to_vec());
+    for option in [DhcpOption::MessageType(kind), class].into_iter().chain(options) {
+        message.opts_mut().insert(option);
+    }
+    message
+}
+
+fn wish(address: Ipv4Addr) -> [DhcpOption; 2] {
+    let server = crate::config::Settings::default().subnet(0).unwrap().server;
+    [
+        DhcpOption::RequestedIpAddress(address),
+        DhcpOption::ServerIdentifier(server),
+    ]
+}
+
+#[tokio::test]
+async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Arc::new(Slow::default());
+    let mut desk = desk(folder.path(), Arc::clone(&medium)).await;
+    let mut written = desk.server.journal.written();
+    medium.hold(true);
+    let mut numbers = Vec::new();
+    for who in 1..=3 {
+        desk.request(request(who, MessageType::Discover, [])).await;
+        assert_eq!(desk.unwritten.len(), numbers.len(), "the offer has left");
+        let offered = desk
+            .server
+            .leases
+            .lock()
+            .unwrap()
+            .offered(MacAddr([2, 0, 0, 0, 0, who]))
+            .unwrap();
+        desk.request(request(who, MessageType::Request, wish(offered))).await;
+        numbers.push(desk.unwritten.back().expect("the acknowledgement waits").number);
+        desk.written(*written.borrow_and_update()).await;
+        assert_eq!(desk.unwritten.len(), numbers.len(), "nothing is on the medium yet");
+    }
+    medium.hold(false);
+    let last = *numbers.last().unwrap();
+    let number = *written.wait_for(|number| *number >= last).await.unwrap();
+    desk.written(number).await;
+    assert!(desk.unwritten.is_empty());
+    let path = folder.path().join("leases-1.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!(text.matches("\"bound\"").count(), 3, "{text}");
+}
+
+#[tokio::test]
+async fn an_offer_moves_away_from_an_address_that_somebody_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path(), Arc::default()).await;
+    desk.server.leases.lock().unwrap().ask_first();
+    desk.request(request(1, MessageType::Discover, [])).await;
+    let waiting = |desk: &Desk| {
+        desk.unanswered
+            .iter()
+            .map(|waiting| waiting.address)
+            .collect::<Vec<_>>()
+    };
+    let [first] = waiting(&desk)[..] else {
+        panic!("the offer does not wait for the link");
+    };
+    // Its own answer, from an earlier stage of its boot, is no conflict; a stranger's is.
+    desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 1]), first)).await;
+    assert_eq!(waiting(&desk), [first]);
+    desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 9]), first)).await;
+    let [second] = waiting(&desk)[..] else {
+        panic!("the offer is gone");
+    };
+    assert_ne!(first, second);
+    assert_eq!(
+        desk.server
+            .leases
+            .lock()
+            .unwrap()
+            .counts(clock::unix_seconds())
+            .set_aside,
+        1
+    );
+    // It gives up moving at some point.
+    for _ in 0..10 {
+        for address in waiting(&desk) {
+            desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 9]), address)).await;
+        }
+    }
+    assert!(desk.unanswered.is_empty());
+}
+
+#[tokio::test]
+async fn strangers_and_loops_stop_at_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path(), Arc::default()).await;
+    let mut stranger = request(1, MessageType::Discover, []);
+    stranger.opts_mut().remove(dhcproto::v4::OptionCode::ClassIdentifier);
+    desk.request(stranger).await;
+    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 0);
+    let mut answer = request(2, MessageType::Offer, []);
+    answer.set_opcode(Opcode::BootReply);
+    desk.request(answer).await;
+    assert_eq!(
+        desk.server.leases.lock().unwrap().iter().count(),
+        0,
+        "a server's word is no question"
+    );
+    for _ in 0..500 {
+        desk.request(request(3, MessageType::Discover, [])).await;
+    }
+    assert!(
+        desk.patience
+            .discover(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_seconds())
+            < 100
+    );
+}
