@@ -218,6 +218,9 @@ mod tests {
     #[test]
     fn a_stuck_client_does_not_hold_its_place() {
         let mut gate = full();
+        for id in [1, 2] {
+            gate.sent(id, 9);
+        }
         gate.look(10.0);
         gate.sent(1, 80);
         gate.sent(2, 4);
@@ -233,6 +236,9 @@ mod tests {
     #[test]
     fn equally_slow_clients_keep_their_places_and_nobody_loses_one_for_nothing() {
         let mut gate = full();
+        for id in [1, 2] {
+            gate.sent(id, 9);
+        }
         gate.look(10.0);
         gate.sent(1, 5);
         gate.sent(2, 4);

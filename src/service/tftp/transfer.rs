@@ -128,6 +128,7 @@ impl Transfer {
             self.progress(now);
             self.base += u64::from(distance) + 1;
             if self.base > self.last {
+                self.ahead = 0;
                 return Step::Done;
             }
             return self.send(now);
@@ -135,7 +136,11 @@ impl Transfer {
         // The client repeats itself. With one block on its way that must change nothing, or every packet would soon be sent
         // twice (RFC 1123 §4.2.3.1); with a window it means that the first packet of it was lost (RFC 7440 §4).
         let repeat = self.round_trip.unwrap_or(MIN_REPEAT).max(MIN_REPEAT) * 2;
-        if distance == u16::MAX && self.agreed.window > 1 && now.saturating_sub(self.sent_at) >= repeat {
+        if distance == u16::MAX
+            && self.base <= self.last
+            && self.agreed.window > 1
+            && now.saturating_sub(self.sent_at) >= repeat
+        {
             self.resends += 1;
             let step = self.send(now);
             self.once = false;
@@ -146,6 +151,9 @@ impl Transfer {
 
     /// The clock moved.
     pub fn late(&mut self, now: Duration) -> Step {
+        if self.base > self.last {
+            return Step::Done;
+        }
         if now < self.deadline() {
             return Step::Wait;
         }
@@ -350,6 +358,9 @@ mod tests {
                         Step::GiveUp => prop_assert!(have == transfer.last, "given up with {have} of {}", transfer.last),
                     }
                     done |= step == Step::GiveUp;
+                }
+                if done {
+                    break;
                 }
                 sends += 1;
                 prop_assert!(sends < 60_000, "no end in sight");
