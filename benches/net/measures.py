@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from servers import CLIENT_LINK, SERVER, Server, Site
 from vdc.errors import LabError
@@ -39,20 +39,16 @@ def tftp(site: Site, tool: Path, server: Server, block: int, window: int, client
     return load.bytes / load.seconds / 1e6
 
 
-def http_path(server: Server, name: str) -> str:
-    return f"/export/{name}"
-
-
 def http(site: Site, tool: Path, server: Server, clients: int, times: int) -> Tuple[float, float]:
     """MB/s, and server CPU seconds per GB."""
-    load = _netload(site, tool, server, "http", f"{SERVER}:80", http_path(server, "big"), clients, times)
+    load = _netload(site, tool, server, "http", f"{SERVER}:80", "/export/big", clients, times)
     return load.bytes / load.seconds / 1e6, load.cpu / (load.bytes / 1e9)
 
 
 def small(site: Site, server: Server, seconds: int) -> float:
     """Requests per second of 64 connections for a 4 KiB file."""
     done = site.client.run(
-        ["wrk", "-t2", "-c64", f"-d{seconds}s", f"http://{SERVER}{http_path(server, 'small')}"], timeout=seconds + 30
+        ["wrk", "-t2", "-c64", f"-d{seconds}s", f"http://{SERVER}/export/small"], timeout=seconds + 30
     )
     text = done.stdout.decode()
     found = re.search(r"Requests/sec:\s*([0-9.]+)", text)
@@ -64,7 +60,7 @@ def small(site: Site, server: Server, seconds: int) -> float:
 def memory(site: Site, tool: Path, server: Server, clients: int) -> float:
     """Resident MB while so many clients download the big file."""
     process = site.client.popen(
-        [str(tool), "hold", f"{SERVER}:80", http_path(server, "big"), str(clients), "6"], stdout=subprocess.PIPE
+        [str(tool), "hold", f"{SERVER}:80", "/export/big", str(clients), "6"], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     line = process.stdout.readline().decode()
@@ -116,15 +112,10 @@ def dhcp(site: Site, seconds: int, rates: List[int]) -> Dhcp:
 
 
 def _p99(text: str) -> Optional[float]:
-    """From the time stamps that perfdhcp prints: sent and received, for every packet."""
+    """Milliseconds, from the time stamps that perfdhcp prints for every answer, in seconds since its start."""
     waits: List[float] = []
-    for first, second in re.findall(r"^\s*(\S.*?)\s{2,}|\t(\S.*)$", text, re.M):
-        del first, second
-    for line in text.splitlines():
-        stamps = re.findall(r"(\d+):(\d+):(\d+\.\d+)", line)
-        if len(stamps) == 2:
-            sent, received = (int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in stamps)
-            waits.append((received - sent) * 1000)
+    for sent, received in re.findall(r"^sent / received: ([0-9.]+) / ([0-9.]+)$", text, re.M):
+        waits.append((float(received) - float(sent)) * 1000)
     if len(waits) < 100:
         return None
     return statistics.quantiles(waits, n=100)[98]
@@ -133,5 +124,3 @@ def _p99(text: str) -> Optional[float]:
 def median(values: List[float]) -> float:
     return statistics.median(values)
 
-
-Results = Dict[str, Dict[str, float]]

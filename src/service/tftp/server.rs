@@ -35,7 +35,24 @@ const MAX_SEGMENT: usize = 1500 - 48;
 
 /// Serves on a bound socket until `stop`. The socket must be bound to the address clients ask, because replies leave
 /// from it.
+///
+/// All transfers share one thread of their own. A transfer is a packet there and a packet back, a thousand times: on a
+/// runtime of several threads every packet wakes a second one to look for work, which costs more than the work.
 pub async fn run(socket: std::net::UdpSocket, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ends the thread as well if nobody waits for this function any more.
+    let (stop, (sender, ended)) = (stop.child_token(), tokio::sync::oneshot::channel());
+    let _guard = stop.clone().drop_guard();
+    std::thread::Builder::new().name("tftp".to_owned()).spawn(move || {
+        let result = runtime.block_on(serve_all(socket, site, stop));
+        // The sockets of transfers close with the runtime; only then has the service ended.
+        drop(runtime);
+        sender.send(result).ok();
+    })?;
+    ended.await.map_err(io::Error::other)?
+}
+
+async fn serve_all(socket: std::net::UdpSocket, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let mut server = Server {
         local: socket.local_addr()?,
