@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 23] = [
+const PURE: [&str; 31] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -32,10 +32,17 @@ const PURE: [&str; 23] = [
     "src/role/elect.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
+    "src/service/dhcp4/asking.rs",
     "src/service/dhcp4/client.rs",
+    "src/service/dhcp4/door.rs",
+    "src/service/dhcp4/layout.rs",
     "src/service/dhcp4/leases.rs",
+    "src/service/dhcp4/leases/gaps.rs",
     "src/service/dhcp4/logic.rs",
+    "src/service/dhcp4/patience.rs",
     "src/service/dhcp4/probe.rs",
+    "src/service/dhcp4/quirks.rs",
+    "src/service/dhcp4/states.rs",
     "src/service/dhcp4/wire.rs",
     "src/service/dns/logic.rs",
     "src/service/http/admission.rs",
@@ -47,6 +54,7 @@ const PURE: [&str; 23] = [
     "src/service/metrics.rs",
     "src/service/tftp/packet.rs",
     "src/service/tftp/transfer.rs",
+    "src/store/leases/book.rs",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
