@@ -43,7 +43,8 @@ fn main() -> Done<()> {
             })
         }
         ["http", server, path, clients, times] => {
-            let (server, path, times): (SocketAddr, _, _) = (server.parse().saying(server)?, (*path).to_owned(), number(times)?);
+            let (server, path, times): (SocketAddr, _, _) =
+                (server.parse().saying(server)?, (*path).to_owned(), number(times)?);
             crowd(number(clients)?, move || {
                 let mut bytes = 0;
                 for _ in 0..times {
@@ -52,7 +53,9 @@ fn main() -> Done<()> {
                 Ok(bytes)
             })
         }
-        ["hold", server, path, clients, seconds] => hold(server.parse().saying(server)?, path, number(clients)?, number(seconds)?),
+        ["hold", server, path, clients, seconds] => {
+            hold(server.parse().saying(server)?, path, number(clients)?, number(seconds)?)
+        }
         _ => Err("netload tftp|http|hold …: see the top of benches/net/load.rs".to_owned()),
     }
 }
@@ -87,7 +90,9 @@ fn crowd(clients: usize, work: impl Fn() -> Done<u64> + Send + Sync + 'static) -
 /// One file, by the book; acknowledges at the end of a window, and repeats itself after half a second of silence.
 fn tftp(server: SocketAddr, name: &str, block: usize, window: usize) -> Done<u64> {
     let socket = UdpSocket::bind("0.0.0.0:0").saying("a socket")?;
-    socket.set_read_timeout(Some(Duration::from_millis(500))).saying("a time-out")?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .saying("a time-out")?;
     let mut request = format!("\0\x01{name}\0octet\0");
     if block != 512 {
         request.push_str(&format!("blksize\0{block}\0"));
@@ -167,8 +172,15 @@ fn request(server: SocketAddr, path: &str) -> Done<(TcpStream, u64, u64)> {
             if !text.contains(" 200 ") {
                 return Err(format!("HTTP: {}", text.lines().next().unwrap_or_default()));
             }
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).ok_or("no length")?;
-            return Ok((stream, length.trim().parse().saying(length)?, (head.len() - end - 4) as u64));
+            let length = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .ok_or("no length")?;
+            return Ok((
+                stream,
+                length.trim().parse().saying(length)?,
+                (head.len() - end - 4) as u64,
+            ));
         }
     }
 }

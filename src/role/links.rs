@@ -478,7 +478,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     let mut tasks = JoinSet::new();
     let (site, token) = (&shared.site, &stop);
     tasks.spawn(named("DHCP", dhcp.run(token.clone())));
-    tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone())));
+    tasks.spawn(named(
+        "DNS",
+        dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone()),
+    ));
     let master = SocketAddrV4::new(address, shared.http_port);
     tasks.spawn(named(
         "TFTP",
