@@ -18,6 +18,7 @@ import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
 from checks import CHECKS
 import checks_dhcp
+import checks_http
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -27,12 +28,13 @@ from vdc.suite import Results
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require((*TOOLS, *checks_dhcp.TOOLS))
+    tools.require((*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    for suite, place in ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp")):
+    suites = ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"), (checks_http.CHECKS, folder / "http"))
+    for suite, place in suites:
         # The first check of each starts the master; `dhclient` gives the client the address that others use.
         first = suite[0].name
         if only and not any(check.name in only for check in suite):
