@@ -557,6 +557,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         },
         leases: Arc::clone(&leases),
         ladder: Arc::clone(&shared.site.ladder),
+        metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: ArpTap::open(link.index)
             .inspect_err(
@@ -585,9 +586,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     giving.set.spawn(named("DHCP", dhcp.run(stop_giving)));
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
-    tasks
-        .set
-        .spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
+    tasks.set.spawn(named(
+        "DNS",
+        dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone()),
+    ));
     let master = SocketAddrV4::new(address, shared.http_port);
     tasks.set.spawn(named(
         "TFTP",

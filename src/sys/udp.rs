@@ -20,6 +20,26 @@ pub fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
+/// Has the kernel cut every longer datagram of this socket into datagrams of `bytes` (udp(7), `UDP_SEGMENT`); 0 ends it.
+pub fn cut_into(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+    let value = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: the option takes an int, which lives until the call returns; its size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Bytes of datagrams that may wait in the kernel: a data center that is switched on at once, or one port that floods
 /// while others ask.
 const RECEIVE_BYTES: usize = 8 << 20;

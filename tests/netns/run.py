@@ -19,6 +19,7 @@ from cable import TOOLS, Site
 import checks_modes
 from checks import CHECKS
 import checks_dhcp
+import checks_http
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -29,13 +30,14 @@ from wires import Lan
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_modes.TOOLS})))
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
     modes = [check for check in checks_modes.CHECKS if not only or check.name in only]
-    for suite, place in ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp")):
+    suites = ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"), (checks_http.CHECKS, folder / "http"))
+    for suite, place in suites:
         if not only or any(check.name in only for check in suite):
             _site(recon, place, suite, report, only, results)
     for check in modes:

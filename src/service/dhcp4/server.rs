@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::MacAddr;
 use crate::service::ladder::Ladder;
+use crate::service::metrics::{self, Metrics};
 use crate::store::leases::Journal;
 use crate::sys::clock;
 use crate::sys::console::say;
@@ -38,6 +39,7 @@ pub struct Server {
     pub params: Params,
     pub leases: Arc<Mutex<LeaseTable>>,
     pub ladder: Arc<Mutex<Ladder>>,
+    pub metrics: Arc<Metrics>,
     /// Where leases become durable.
     pub journal: Arc<Journal>,
     /// Asks the link before an address is offered; `None`: nobody is asked.
@@ -173,7 +175,10 @@ impl Desk {
             };
             match wire::decode(&buffer[..length]) {
                 Ok(request) => self.request(request).await,
-                Err(reason) => tracing::debug!(%from, %reason, "DHCP packet dropped"),
+                Err(reason) => {
+                    self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Malformed);
+                    tracing::debug!(%from, %reason, "DHCP packet dropped");
+                }
             }
         }
         Ok(())
@@ -190,7 +195,13 @@ impl Desk {
             }
         };
         let known = self.server.leases.lock().expect("no holder panics").knows(client.mac);
-        match self.door.judge(&client, known, now) {
+        let verdict = self.door.judge(&client, known, now);
+        match verdict {
+            Verdict::Answer => {}
+            Verdict::NotOurs => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs),
+            _ => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany),
+        }
+        match verdict {
             Verdict::Answer => self.decide(request, 0, now).await,
             Verdict::NotOurs => tracing::debug!(mac = %client.mac, "does not boot from the network: not answered"),
             Verdict::TooOften { first: true } => say(&format!(
@@ -218,6 +229,7 @@ impl Desk {
                 return;
             }
             Decision::Exhausted(client) => {
+                self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
                 if !std::mem::replace(&mut self.exhausted, true) {
                     say(&format!("no address for {}: {EXHAUSTED}", client.mac));
                 }
@@ -377,6 +389,19 @@ impl Desk {
     async fn send(&self, reply: Reply) {
         let kind = reply.message.opts().msg_type();
         let client: &Client = &reply.client;
+        let said = match kind {
+            Some(MessageType::Offer) => Some(metrics::Said::Offer),
+            Some(MessageType::Ack) => Some(metrics::Said::Ack),
+            Some(MessageType::Nak) => Some(metrics::Said::Nak),
+            _ => None,
+        };
+        if let (Some(said), true) = (said, client.kind != Kind::Probe) {
+            let arch = match client.kind {
+                Kind::Pxe(arch) | Kind::HttpBoot(arch) => Some(arch),
+                _ => None,
+            };
+            self.server.metrics.dhcp4_said(said, metrics::Mode::Serve, arch);
+        }
         if client.kind != Kind::Probe {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut ladder = self.server.ladder.lock().expect("no holder panics");

@@ -31,6 +31,8 @@ PACKAGES: Dict[str, str] = {
     "unshare": "util-linux",
     "tftp": "tftp-hpa / tftp",
     "setpriv": "util-linux",
+    "atftp": "atftp",
+    "wrk": "wrk",
     "curl": "curl",
     "dig": "dnsutils / bind-utils",
 }

@@ -69,6 +69,7 @@ async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
         ladder: Arc::default(),
+        metrics: Arc::default(),
         journal: Arc::new(journal),
         arp: None,
         serve_all: false,
