@@ -95,7 +95,10 @@ impl Place {
         let Some(turn) = &mut self.waiting else {
             return true;
         };
-        if tokio::time::timeout(Duration::from_secs_f64(LOOK_SECONDS), turn).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs_f64(LOOK_SECONDS), turn)
+            .await
+            .is_err()
+        {
             // Who waits looks after those that hold it up.
             self.gate.look();
             return false;
