@@ -15,6 +15,8 @@ pub const EXAMPLE: &str = include_str!("recon.toml");
 pub struct Settings {
     pub site: Option<String>,
     pub network: NetworkSettings,
+    /// Answer every DHCP client, not only those that boot from the network.
+    pub serve_all: bool,
     pub peers: NodePolicy,
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
@@ -123,6 +125,7 @@ impl Default for Settings {
                 lease_last: hosts.end - 1,
                 lease_seconds: DEFAULT_LEASE_SECONDS,
             },
+            serve_all: false,
             peers: NodePolicy {
                 post_action,
                 poweroff: post_action.default_poweroff(),
@@ -156,6 +159,7 @@ impl Settings {
         let wire::File {
             site,
             network,
+            dhcp: wire::Dhcp { serve_all },
             peers,
             node,
         } = file;
@@ -192,6 +196,7 @@ impl Settings {
         Ok(Settings {
             site,
             network: check_network(network)?,
+            serve_all,
             peers: policy,
             kernel_arguments,
             nodes,
@@ -379,7 +384,8 @@ mod tests {
         assert_eq!(settings.peers, Settings::default().peers);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 13, "{lines:#?}");
+        assert!(!settings.serve_all);
+        assert_eq!(lines.len(), 15, "{lines:#?}");
     }
 
     #[test]

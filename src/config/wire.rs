@@ -13,6 +13,8 @@ pub struct File {
     #[serde(default)]
     pub network: Network,
     #[serde(default)]
+    pub dhcp: Dhcp,
+    #[serde(default)]
     pub peers: Peers,
     /// Exceptions for single machines.
     #[serde(default)]
@@ -28,6 +30,14 @@ pub struct Network {
     pub lease_range: Option<[String; 2]>,
     /// Length of a lease in seconds.
     pub lease_seconds: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Dhcp {
+    /// Answer every client, not only those that boot from the network.
+    #[serde(default)]
+    pub serve_all: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

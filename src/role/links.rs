@@ -1,7 +1,7 @@
 //! Every wired link of a master: watched for ever, served where its election says so.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
-use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
+use crate::model::api::{ForeignServer, Ipv6Status, LinkMode, LinkStatus};
 use crate::model::lease::Lease;
+use crate::model::ula::Prefix64;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
@@ -28,6 +29,7 @@ use crate::sys::packet::DhcpTap;
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
+use super::links6::{self, Shared6};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -58,6 +60,7 @@ pub struct Shared {
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
     pub leases: LeaseTables,
     pub leases_changed: Arc<Notify>,
+    pub ipv6: Arc<Shared6>,
 }
 
 /// Why the links ended.
@@ -66,7 +69,7 @@ pub enum Ended {
     Stopped,
     /// Another recon master serves and this machine serves nothing: become its peer, over this port.
     Yield {
-        master: SocketAddrV4,
+        master: SocketAddr,
         mac: MacAddr,
     },
 }
@@ -77,6 +80,8 @@ struct Watched {
     tap: Arc<DhcpTap>,
     /// Place among the served links, which gives the subnet; kept once given.
     place: Option<u32>,
+    /// The same for the IPv6 prefix, which a link with a given subnet has as well.
+    place6: Option<u32>,
     subnet: Option<Subnet>,
     service: Option<Service>,
     /// Services could not start; when to try again.
@@ -88,6 +93,7 @@ struct Service {
     stop: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
     address: Ipv4Addr,
+    ipv6: Option<(Prefix64, Arc<Mutex<Ipv6Status>>)>,
 }
 
 /// Runs until `stop`, or until this machine should be a peer.
@@ -105,6 +111,7 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
         sender,
         links: BTreeMap::new(),
         places: 0,
+        places6: 0,
         listeners: CancellationToken::new(),
     };
     let ended = keeper.keep(receiver, stop).await;
@@ -120,6 +127,7 @@ struct Keeper {
     /// By interface index.
     links: BTreeMap<u32, Watched>,
     places: u32,
+    places6: u32,
     listeners: CancellationToken,
 }
 
@@ -224,6 +232,7 @@ impl Keeper {
             election,
             tap,
             place: None,
+            place6: None,
             subnet,
             service: None,
             retry_at: None,
@@ -317,7 +326,12 @@ impl Keeper {
             watched.retry_at = Some(f64::INFINITY);
             return Ok(());
         };
-        match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
+        let place6 = *watched.place6.get_or_insert_with(|| {
+            self.places6 += 1;
+            self.places6 - 1
+        });
+        let prefix6 = self.shared.ipv6.prefix(place6);
+        match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
             Ok(service) => {
                 watched.problem = None;
                 watched.service = Some(service);
@@ -355,7 +369,7 @@ impl Keeper {
             }
         }
         candidate.map(|(master, mac)| Ended::Yield {
-            master: SocketAddrV4::new(master, self.shared.http_port),
+            master: SocketAddr::from((master, self.shared.http_port)),
             mac,
         })
     }
@@ -389,6 +403,10 @@ impl Keeper {
             reason,
             address,
             foreign: watched.election.foreign().to_vec(),
+            ipv6: watched.service.as_ref().and_then(|service| {
+                let (_, status) = service.ipv6.as_ref()?;
+                Some(status.lock().expect("no holder panics").clone())
+            }),
         }
     }
 
@@ -416,7 +434,13 @@ async fn listen_on(index: u32, tap: Arc<DhcpTap>, sender: mpsc::Sender<(u32, Mac
 }
 
 /// Sets the address, binds every socket, and only then starts to serve.
-async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: Subnet) -> anyhow::Result<Service> {
+async fn start_service(
+    shared: &Shared,
+    netlink: &Netlink,
+    link: &Link,
+    subnet: Subnet,
+    prefix6: Option<Prefix64>,
+) -> anyhow::Result<Service> {
     let address = subnet.server;
     netlink
         .add_address(link.index, address, subnet.prefix)
@@ -460,16 +484,17 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         ladder: Arc::clone(&shared.site.ladder),
         leases_changed: Arc::clone(&shared.leases_changed),
     };
+    let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
-        let nodes = leases
-            .iter()
-            .map(|lease| (lease.address, dns::logic::node_label(lease.address)))
-            .collect();
+        let v4 = leases.iter().map(|lease| (lease.mac, lease.address));
+        let leases6 = leases6.as_ref().map(|table| table.lock().expect("no holder panics"));
+        let v6 = leases6.iter().flat_map(|table| table.iter());
         dns::logic::Names {
             server: address,
             prefix: subnet.prefix,
-            nodes,
+            prefix6,
+            nodes: dns::logic::node_names(v4, v6.map(|lease| (lease.mac, lease.address))),
         }
     };
 
@@ -477,16 +502,31 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     let mut tasks = JoinSet::new();
     let (site, token) = (&shared.site, &stop);
     tasks.spawn(named("DHCP", dhcp.run(token.clone())));
-    tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
+    tasks.spawn(named(
+        "DNS",
+        dns::server::run(dns_udp, dns_tcp, names.clone(), token.clone()),
+    ));
     tasks.spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
     tasks.spawn(named(
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),
     ));
-    Ok(Service { stop, tasks, address })
+    let ipv6 = match prefix6 {
+        Some(prefix) => {
+            let status = links6::start(shared, netlink, link, prefix, names, &mut tasks, &stop).await;
+            Some((prefix, status))
+        }
+        None => None,
+    };
+    Ok(Service {
+        stop,
+        tasks,
+        address,
+        ipv6,
+    })
 }
 
-async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
+pub(super) async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
     task.await.with_context(|| format!("the {name} service"))
 }
 
@@ -498,6 +538,11 @@ async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
     while service.tasks.join_next().await.is_some() {}
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
         tracing::debug!(link = watched.link.name, %error, "removing the address");
+    }
+    if let Some((prefix, _)) = service.ipv6
+        && let Err(error) = netlink.remove_address(watched.link.index, prefix.server()).await
+    {
+        tracing::debug!(link = watched.link.name, %error, "removing the IPv6 address");
     }
 }
 

@@ -25,6 +25,7 @@ use crate::sys::medium::{self, Medium};
 use crate::sys::{clock, systemd};
 
 use super::links::{self, Choice, Ended, LeaseTables};
+use super::links6::Shared6;
 use super::storage::Storage;
 
 /// What a master is told.
@@ -42,6 +43,7 @@ pub struct Orders {
 /// After an upload, others are waited for this long before the tarball is made anew.
 const ARCHIVE_PAUSE: Duration = Duration::from_millis(500);
 const LEASES_FILE: &str = "leases.jsonl";
+const LEASES6_FILE: &str = "leases6.jsonl";
 const LEASES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `stop`, or until this machine should be a peer of another master.
@@ -198,7 +200,15 @@ impl Master {
             Arc::clone(&self.leases_changed),
             inner.clone(),
         ));
+        let ipv6 = Shared6::open(
+            self.storage.folder.join(LEASES6_FILE),
+            clock::unix_seconds(),
+            rand::random(),
+        );
+        let ipv6 = Arc::new(ipv6);
+        tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
         let shared = links::Shared {
+            ipv6,
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
             http_port: self.orders.http_port,

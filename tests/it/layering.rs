@@ -23,12 +23,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 16] = [
+const PURE: [&str; 26] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
     "src/media/exfat.rs",
     "src/media/iso9660.rs",
+    "src/model/lease.rs",
+    "src/model/ula.rs",
     "src/role/elect.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
@@ -37,9 +39,17 @@ const PURE: [&str; 16] = [
     "src/service/dhcp4/logic.rs",
     "src/service/dhcp4/probe.rs",
     "src/service/dhcp4/wire.rs",
+    "src/service/dhcp6/client.rs",
+    "src/service/dhcp6/leases.rs",
+    "src/service/dhcp6/logic.rs",
+    "src/service/dhcp6/probe.rs",
+    "src/service/dhcp6/wire.rs",
     "src/service/dns/logic.rs",
     "src/service/ipxe.rs",
     "src/service/ladder.rs",
+    "src/service/ra/schedule.rs",
+    "src/service/ra/watch.rs",
+    "src/service/ra/wire.rs",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -1,6 +1,6 @@
 //! Services on free ports: they serve, stop when told, and leave no socket behind.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn site(folder: &std::path::Path) -> Arc<Site> {
 }
 
 /// The HTTP service on a free port: its address, how to stop it, and its end.
-async fn start(folder: &std::path::Path) -> (SocketAddrV4, CancellationToken, JoinHandle<std::io::Result<()>>) {
+async fn start(folder: &std::path::Path) -> (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
         panic!("not IPv4")

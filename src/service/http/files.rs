@@ -1,7 +1,7 @@
 //! Files and folders as bodies, with bounded memory whatever their size.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub fn line(status: StatusCode, text: &str) -> Response<Body> {
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub site: &'a Arc<Site>,
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     pub headers: &'a HeaderMap,
     /// Headers only.
     pub head: bool,

@@ -1,7 +1,7 @@
 //! What the HTTP and TFTP services hand out, and where they note what happened.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -38,7 +38,7 @@ impl Site {
     }
 
     /// Notes bytes of a body that went to `client`.
-    pub fn sent(&self, client: Ipv4Addr, bytes: u64) {
+    pub fn sent(&self, client: IpAddr, bytes: u64) {
         self.ladder().sent(client, bytes);
     }
 }
