@@ -1,6 +1,6 @@
 //! Services on free ports: they serve, stop when told, and leave no socket behind.
 
-use std::net::{SocketAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
