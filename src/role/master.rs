@@ -218,14 +218,18 @@ impl Master {
             leases_changed: Arc::clone(&self.leases_changed),
         };
         systemd::notify("READY=1\nSTATUS=asking each link who serves it");
-        let ended = tokio::select! {
-            ended = links::run(shared, self.orders.links.clone(), inner.clone()) => ended,
-            Some(task) = tasks.join_next() => match task {
-                Ok(Ok(())) if stop.is_cancelled() => Ok(Ended::Stopped),
-                Ok(Ok(())) => Err(anyhow::anyhow!("a task of the master ended by itself")),
-                Ok(Err(error)) => Err(error),
-                Err(error) => Err(error.into()),
-            },
+        let mut links = std::pin::pin!(links::run(shared, self.orders.links.clone(), inner.clone()));
+        let ended = loop {
+            tokio::select! {
+                ended = &mut links => break ended,
+                Some(task) = tasks.join_next() => match task {
+                    // The links take their addresses and advertisements back before they end.
+                    Ok(Ok(())) if stop.is_cancelled() => {}
+                    Ok(Ok(())) => break Err(anyhow::anyhow!("a task of the master ended by itself")),
+                    Ok(Err(error)) => break Err(error),
+                    Err(error) => break Err(error.into()),
+                },
+            }
         };
         inner.cancel();
         while tasks.join_next().await.is_some() {}

@@ -17,6 +17,7 @@ from typing import List, Optional
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
 from checks import CHECKS
+from checks_ipv6 import CHECKS_IPV6, TOOLS_IPV6
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -26,20 +27,25 @@ from vdc.suite import Results
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(TOOLS)
+    tools.require(TOOLS + TOOLS_IPV6)
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    with Site(recon, folder) as site:
-        for check in CHECKS:
-            if only and check.name not in only and check.name not in ("starts", "dhclient"):
-                continue
-            results.run(check, site)
-            if results.failures == ["starts"]:
-                report.plain("the master does not start: the other checks cannot run")
-                results.failed += len(CHECKS) - 1
-                break
+    for name, checks, first in (("ipv4", CHECKS, ("starts", "dhclient")), ("ipv6", CHECKS_IPV6, ("ipv6-starts", "ipv6-dhclient-pxe"))):
+        if only and not any(check.name in only for check in checks):
+            continue
+        own = folder / name
+        own.mkdir(parents=True, exist_ok=True)
+        with Site(recon, own) as site:
+            for check in checks:
+                if only and check.name not in only and check.name not in first:
+                    continue
+                results.run(check, site)
+                if first[0] in results.failures:
+                    report.plain("the master does not start: the other checks cannot run")
+                    results.failed += len(checks) - 1
+                    break
     return results.close()
 
 
