@@ -13,8 +13,6 @@ pub struct File {
     #[serde(default)]
     pub network: Network,
     #[serde(default)]
-    pub dhcp: Dhcp,
-    #[serde(default)]
     pub peers: Peers,
     /// Exceptions for single machines.
     #[serde(default)]
@@ -30,14 +28,9 @@ pub struct Network {
     pub lease_range: Option<[String; 2]>,
     /// Length of a lease in seconds.
     pub lease_seconds: Option<u32>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Dhcp {
-    /// Answer every client, not only those that boot from the network.
-    #[serde(default)]
-    pub serve_all: bool,
+    /// Addresses also for machines that do not boot from the network.
+    #[serde(alias = "serve_all")]
+    pub serve_all: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -54,6 +47,8 @@ pub struct Peers {
 pub struct Node {
     pub mac: Option<String>,
     pub uuid: Option<String>,
+    /// Address kept for the machine with this `mac`.
+    pub address: Option<String>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
 }

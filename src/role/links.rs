@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,16 +16,16 @@ use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, Ipv6Status, LinkMode, LinkStatus};
-use crate::model::lease::Lease;
 use crate::model::ula::Prefix64;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
 use crate::service::http::site::Site;
 use crate::service::{dhcp4, dns, http, tftp};
+use crate::store::leases::{Book, Journal};
 use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
-use crate::sys::packet::DhcpTap;
+use crate::sys::packet::{ArpTap, DhcpTap};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
@@ -55,11 +55,11 @@ pub struct Shared {
     pub site: Arc<Site>,
     pub settings: Arc<Settings>,
     pub http_port: u16,
-    /// Leases known at start.
-    pub remembered: Vec<Lease>,
+    /// Leases and addresses in use by strangers, as known at start.
+    pub remembered: Book,
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
     pub leases: LeaseTables,
-    pub leases_changed: Arc<Notify>,
+    pub journal: Arc<Journal>,
     pub ipv6: Arc<Shared6>,
 }
 
@@ -463,14 +463,7 @@ async fn start_service(
             .lock()
             .expect("no holder panics")
             .entry(address)
-            .or_insert_with(|| {
-                let remembered = shared.remembered.iter().cloned();
-                Arc::new(Mutex::new(LeaseTable::new(
-                    subnet.lease_first,
-                    subnet.lease_last,
-                    remembered,
-                )))
-            }),
+            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
     );
     let dhcp = dhcp4::server::Server {
         socket: dhcp_socket,
@@ -482,7 +475,14 @@ async fn start_service(
         },
         leases: Arc::clone(&leases),
         ladder: Arc::clone(&shared.site.ladder),
-        leases_changed: Arc::clone(&shared.leases_changed),
+        journal: Arc::clone(&shared.journal),
+        arp: ArpTap::open(link.index)
+            .inspect_err(
+                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
+            )
+            .ok()
+            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
+        serve_all: shared.settings.network.serve_all,
     };
     let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
     let names = move || {
@@ -524,6 +524,15 @@ async fn start_service(
         address,
         ipv6,
     })
+}
+
+/// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
+fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
+    let remembered = shared.remembered.leases().cloned();
+    let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
+    table.reserve(shared.settings.reservations(subnet));
+    table.rest(shared.remembered.resting());
+    table
 }
 
 pub(super) async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {

@@ -223,7 +223,7 @@ fn spawn<F>(
             lease_seconds,
             domain: dns::DOMAIN.to_owned(),
             http_port: shared.http_port,
-            serve_all: shared.settings.serve_all,
+            serve_all: shared.settings.network.serve_all,
         },
         leases: shared.ipv6.table(prefix),
         ladder: Arc::clone(&site.ladder),

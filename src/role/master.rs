@@ -18,7 +18,7 @@ use crate::service::http::route::TARBALL;
 use crate::service::http::site::{Loaders, Site};
 use crate::service::ladder::Ladder;
 use crate::store::archive;
-use crate::store::leases::{DiskLeases, LeaseStore};
+use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::console::say;
 use crate::sys::medium::{self, Medium};
@@ -42,9 +42,7 @@ pub struct Orders {
 
 /// After an upload, others are waited for this long before the tarball is made anew.
 const ARCHIVE_PAUSE: Duration = Duration::from_millis(500);
-const LEASES_FILE: &str = "leases.jsonl";
 const LEASES6_FILE: &str = "leases6.jsonl";
-const LEASES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `stop`, or until this machine should be a peer of another master.
 pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ended> {
@@ -114,7 +112,8 @@ struct Master {
     uploads: NodeStore,
     status: Arc<Mutex<Vec<LinkStatus>>>,
     leases: LeaseTables,
-    leases_changed: Arc<Notify>,
+    journal: Arc<Journal>,
+    remembered: Book,
     builder: Arc<Mutex<archive::Builder>>,
 }
 
@@ -142,6 +141,7 @@ impl Master {
             tracing::debug!(name, "no such network boot program on this system");
         }
         let status = Arc::new(Mutex::new(Vec::new()));
+        let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
         let storage = Arc::new(storage);
         let site = Arc::new(Site {
             kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
@@ -163,7 +163,8 @@ impl Master {
             uploads,
             status,
             leases: Arc::default(),
-            leases_changed: Arc::new(Notify::new()),
+            journal: Arc::new(journal),
+            remembered,
             builder: Arc::new(Mutex::new(archive::Builder::new(Limits::default().upload))),
         }
     }
@@ -173,11 +174,6 @@ impl Master {
         let listener = TcpListener::bind(local)
             .await
             .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
-        let lease_file = DiskLeases::new(&self.storage.folder.join(LEASES_FILE));
-        let remembered = lease_file.load().unwrap_or_else(|error| {
-            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "starting without the leases of earlier runs");
-            Vec::new()
-        });
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.uploads.unchecked() > 0 {
             let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
@@ -194,12 +190,6 @@ impl Master {
                 .context("the local HTTP service")
         });
         tasks.spawn(keep_tarball(self.tarball(), inner.clone()));
-        tasks.spawn(keep_leases(
-            lease_file,
-            Arc::clone(&self.leases),
-            Arc::clone(&self.leases_changed),
-            inner.clone(),
-        ));
         let ipv6 = Shared6::open(
             self.storage.folder.join(LEASES6_FILE),
             clock::unix_seconds(),
@@ -212,10 +202,10 @@ impl Master {
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
             http_port: self.orders.http_port,
-            remembered,
+            remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),
             leases: Arc::clone(&self.leases),
-            leases_changed: Arc::clone(&self.leases_changed),
+            journal: Arc::clone(&self.journal),
         };
         systemd::notify("READY=1\nSTATUS=asking each link who serves it");
         let mut links = std::pin::pin!(links::run(shared, self.orders.links.clone(), inner.clone()));
@@ -254,9 +244,11 @@ impl Master {
             site,
             uploads,
             builder,
+            journal,
             ..
         } = self;
         let work = tokio::task::spawn_blocking(move || {
+            journal.close();
             let built = tarball.build();
             // Every holder of an open file on the partition has to be gone before it can be unmounted.
             drop((site, uploads, builder, tarball));
@@ -351,44 +343,6 @@ async fn keep_tarball(tarball: Tarball, stop: CancellationToken) -> anyhow::Resu
         match tokio::task::spawn_blocking(move || work.build()).await? {
             Ok(()) => {}
             Err(error) => say(&format!("the tarball is not current: {error:#}")),
-        }
-    }
-}
-
-async fn keep_leases(
-    file: DiskLeases,
-    tables: LeaseTables,
-    changed: Arc<Notify>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let file = Arc::new(file);
-    loop {
-        let last = tokio::select! {
-            () = stop.cancelled() => true,
-            () = changed.notified() => false,
-        };
-        if !last {
-            tokio::time::sleep(LEASES_PAUSE).await;
-        }
-        let leases: Vec<_> = {
-            let tables = tables.lock().expect("no holder panics");
-            let all = tables.values().flat_map(|table| {
-                table
-                    .lock()
-                    .expect("no holder panics")
-                    .iter()
-                    .cloned()
-                    .collect::<Vec<_>>()
-            });
-            all.collect()
-        };
-        let file = Arc::clone(&file);
-        let saved = tokio::task::spawn_blocking(move || file.save(&leases)).await?;
-        if let Err(error) = saved {
-            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "leases are not remembered");
-        }
-        if last {
-            return Ok(());
         }
     }
 }

@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 26] = [
+const PURE: [&str; 34] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -34,10 +34,17 @@ const PURE: [&str; 26] = [
     "src/role/elect.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
+    "src/service/dhcp4/asking.rs",
     "src/service/dhcp4/client.rs",
+    "src/service/dhcp4/door.rs",
+    "src/service/dhcp4/layout.rs",
     "src/service/dhcp4/leases.rs",
+    "src/service/dhcp4/leases/gaps.rs",
     "src/service/dhcp4/logic.rs",
+    "src/service/dhcp4/patience.rs",
     "src/service/dhcp4/probe.rs",
+    "src/service/dhcp4/quirks.rs",
+    "src/service/dhcp4/states.rs",
     "src/service/dhcp4/wire.rs",
     "src/service/dhcp6/client.rs",
     "src/service/dhcp6/leases.rs",
@@ -50,6 +57,7 @@ const PURE: [&str; 26] = [
     "src/service/ra/schedule.rs",
     "src/service/ra/watch.rs",
     "src/service/ra/wire.rs",
+    "src/store/leases/book.rs",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -62,9 +62,7 @@ fn site(folder: &std::path::Path) -> Arc<Site> {
 /// The HTTP service on a free port: its address, how to stop it, and its end.
 async fn start(folder: &std::path::Path) -> (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-        panic!("not IPv4")
-    };
+    let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(server::run(listener, site(folder), stop.clone()));
     (address, stop, running)

@@ -69,7 +69,7 @@ pub fn decide(
         return Decision::Silence(reason.to_owned());
     }
     if client.kind == Kind::Other && !netbooted && !params.serve_all {
-        return Decision::Silence("does not boot from the network, and dhcp.serve-all is not set".to_owned());
+        return Decision::Silence("does not boot from the network, and network.serve-all is not set".to_owned());
     }
     let mut work = Work {
         params,
