@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::load;
 use crate::model::api::{LinkStatus, Status};
+use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
 use crate::service::http::route::TARBALL;
-use crate::service::http::site::{Loaders, Site};
+use crate::service::http::site::{Loaders, Site, Web};
 use crate::service::ladder::Ladder;
 use crate::store::archive;
 use crate::store::leases::{Book, Journal};
@@ -142,6 +143,7 @@ impl Master {
         }
         let status = Arc::new(Mutex::new(Vec::new()));
         let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
+        let leases = LeaseTables::default();
         let storage = Arc::new(storage);
         let site = Arc::new(Site {
             kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
@@ -155,6 +157,9 @@ impl Master {
             settings: Arc::clone(&settings),
             ladder: Arc::clone(&ladder),
             status: status_of(&storage, &settings, problems, &status, &ladder),
+            leases: leases_of(&leases),
+            metrics: Arc::default(),
+            web: Web::default(),
         });
         Master {
             orders,
@@ -162,7 +167,7 @@ impl Master {
             site,
             uploads,
             status,
-            leases: Arc::default(),
+            leases,
             journal: Arc::new(journal),
             remembered,
             builder: Arc::new(Mutex::new(archive::Builder::new(Limits::default().upload))),
@@ -274,6 +279,19 @@ fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode]) {
             ladder.stored(&node.id, None, node.sha256.clone(), summary, 0.0);
         }
     }
+}
+
+fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
+    let tables = Arc::clone(tables);
+    Box::new(move || {
+        let now = clock::unix_seconds();
+        let tables = tables.lock().expect("no holder panics");
+        let running = |table: &Arc<Mutex<LeaseTable>>| {
+            let table = table.lock().expect("no holder panics");
+            table.iter().filter(|lease| lease.expires_unix > now).count()
+        };
+        tables.values().map(running).sum::<usize>() as u64
+    })
 }
 
 fn status_of(

@@ -7,5 +7,7 @@ pub mod dns;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;
+pub mod metrics;
+pub mod names;
 pub mod ra;
 pub mod tftp;

@@ -21,6 +21,8 @@ pub enum Route {
     /// A file or folder of the data partition, as a relative path of plain names.
     Data(Vec<String>),
     Status,
+    /// Counters in Prometheus text.
+    Metrics,
     Nodes,
     Policy(Who),
     Stage(NodeId),
@@ -62,6 +64,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot", "x86_64", "initrd"] => Route::Initrd,
         ["image.iso"] => Route::Image,
         ["loaders", name] => Route::Loader(bootfiles::loader_named(name).ok_or(NoRoute::NotFound)?.0),
+        ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
         ["api", "v1", "status"] => Route::Status,
@@ -151,6 +154,7 @@ mod tests {
             ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
             ("GET", "/api/v1/status", Route::Status),
+            ("GET", "/metrics", Route::Metrics),
             ("GET", "/api/v1/nodes", Route::Nodes),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
