@@ -234,13 +234,12 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     metrics.tftp_ended(ended);
     metrics.tftp_bytes.add(sent);
     metrics.tftp_resends.add(sender.transfer.resends());
-    if let IpAddr::V4(client) = client.ip() {
-        let mut ladder = shelf.site.ladder();
-        if ended == Tftp::Done {
-            ladder.fetched(client, Stage::Loader, clock::run_seconds());
-        }
-        ladder.sent(client, sent);
+    let client = client.ip().to_canonical();
+    let mut ladder = shelf.site.ladder();
+    if ended == Tftp::Done {
+        ladder.fetched(client, Stage::Loader, clock::run_seconds());
     }
+    ladder.sent(client, sent);
 }
 
 struct Sender<'a> {
