@@ -130,6 +130,15 @@ class Namespace:
         self.ip("link", "set", name, "master", bridge, "up")
         return name
 
+    def drop_ipv4(self, link: str) -> None:
+        """Lets neither IPv4 nor ARP through a link, whoever sends it."""
+        tools.run(["tc", "-n", self.name, "qdisc", "add", "dev", link, "clsact"])
+        for way in ("ingress", "egress"):
+            for protocol in ("ip", "arp"):
+                tools.run([
+                    "tc", "-n", self.name, "filter", "add", "dev", link, way, "protocol", protocol, "matchall", "action", "drop",
+                ])
+
     def delete_link(self, name: str) -> None:
         self.ip("link", "del", name)
 
