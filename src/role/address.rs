@@ -127,6 +127,9 @@ pub async fn by_dhcp6(link: &Link) -> io::Result<Held> {
 /// One question and its answer. A question that cannot leave, as while the kernel still checks the link-local address,
 /// counts as unanswered.
 async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::Heard> {
+    if !udp::source_towards(ALL_DHCP_SERVERS, link.index).is_ok_and(|source| source.is_unicast_link_local()) {
+        return None;
+    }
     let servers = SocketAddrV6::new(ALL_DHCP_SERVERS, 547, 0, link.index);
     socket
         .send_to(&probe6::packet(&ask, link.mac, xid), servers)

@@ -19,6 +19,17 @@ pub fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
+/// Address from which this machine would send to a group of one link now. No packet leaves.
+pub fn source_towards(group: Ipv6Addr, index: u32) -> io::Result<Ipv6Addr> {
+    let socket = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    // The port means nothing: connecting only looks up the route.
+    socket.connect(SocketAddrV6::new(group, 9, 0, index))?;
+    match socket.local_addr()? {
+        std::net::SocketAddr::V6(address) => Ok(*address.ip()),
+        std::net::SocketAddr::V4(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
+}
+
 /// An IPv6 socket that hears and speaks on one interface only, with the given multicast groups joined. What it sends to
 /// a group is not heard by this machine.
 pub fn on_interface_v6(interface: &str, index: u32, port: u16, groups: &[Ipv6Addr]) -> io::Result<UdpSocket> {

@@ -8,5 +8,7 @@ mod http;
 mod layering;
 mod lifecycle;
 mod packets;
+mod packets6;
+mod packets6;
 mod tftp;
 mod units;

@@ -204,7 +204,7 @@ fn place(holder: &Holder) -> u64 {
 
 /// Bytes of a DUID's hex text; `None` if it is none.
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let fits = text.len() % 2 == 0 && (2..=2 * MAX_DUID).contains(&text.len()) && text.is_ascii();
+    let fits = text.len().is_multiple_of(2) && (2..=2 * MAX_DUID).contains(&text.len()) && text.is_ascii();
     if !fits {
         return None;
     }

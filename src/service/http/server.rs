@@ -171,7 +171,7 @@ async fn serve(
         Route::Image => files::slice(asked, site.image.as_ref()).await,
         Route::Loader(name) => {
             site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
-            match names::boot_file(site, name, master.into()) {
+            match names::boot_file(site, name, master) {
                 Some((_, BootFile::File(path))) => files::file(asked, &path).await,
                 Some((_, BootFile::Made(bytes))) => files::whole(StatusCode::OK, "application/octet-stream", bytes),
                 None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),

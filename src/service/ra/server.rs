@@ -18,6 +18,7 @@ use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::sys::clock;
 use crate::sys::console::say;
 use crate::sys::icmp6::RouterSocket;
+use crate::sys::udp;
 
 use super::schedule::{Schedule, Send};
 use super::watch::{State, Watch};
@@ -171,8 +172,12 @@ impl Advertiser {
         status.foreign = watch.foreign().to_vec();
     }
 
-    /// Asks for routers and DHCPv6 servers. False if nothing could leave, as while the link-local address is being checked.
+    /// Asks for routers and DHCPv6 servers. False if nothing could leave. As long as the kernel still checks the
+    /// link-local address it would send from another one, to which no server may answer.
     async fn ask(&self) -> bool {
+        if !udp::source_towards(ALL_DHCP_SERVERS, self.index).is_ok_and(|source| source.is_unicast_link_local()) {
+            return false;
+        }
         let dhcp = SocketAddrV6::new(ALL_DHCP_SERVERS, DHCP_SERVER_PORT, 0, self.index);
         let question = probe::packet(&Ask::WhoServes, self.mac, rand::random());
         let sent = async {
