@@ -9,6 +9,5 @@ mod layering;
 mod lifecycle;
 mod packets;
 mod packets6;
-mod packets6;
 mod tftp;
 mod units;
