@@ -489,12 +489,12 @@ async fn start_service(
         let leases = leases.lock().expect("no holder panics");
         let v4 = leases.iter().map(|lease| (lease.mac, lease.address));
         let leases6 = leases6.as_ref().map(|table| table.lock().expect("no holder panics"));
-        let v6 = leases6.iter().flat_map(|table| table.iter());
+        let v6 = leases6.iter().flat_map(|table| table.addresses());
         dns::logic::Names {
             server: address,
             prefix: subnet.prefix,
             prefix6,
-            nodes: dns::logic::node_names(v4, v6.map(|lease| (lease.mac, lease.address))),
+            nodes: dns::logic::node_names(v4, v6),
         }
     };
 

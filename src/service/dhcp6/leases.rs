@@ -83,6 +83,11 @@ impl LeaseTable6 {
         self.by_holder.is_empty()
     }
 
+    /// Every address with the port that has it.
+    pub fn addresses(&self) -> impl Iterator<Item = (Option<MacAddr>, Ipv6Addr)> + '_ {
+        self.by_holder.values().map(|bound| (bound.mac, bound.address))
+    }
+
     /// Every lease, as it is written to the stick.
     pub fn iter(&self) -> impl Iterator<Item = Lease6> + '_ {
         self.by_holder.iter().map(|(holder, bound)| Lease6 {
