@@ -33,6 +33,9 @@ pub struct Network {
     pub mode: Option<LinkRule>,
     /// Links, by name or MAC, on which nothing is sent.
     pub silent: Option<Vec<String>>,
+    /// Addresses also for machines that do not boot from the network.
+    #[serde(alias = "serve_all")]
+    pub serve_all: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -49,6 +52,8 @@ pub struct Peers {
 pub struct Node {
     pub mac: Option<String>,
     pub uuid: Option<String>,
+    /// Address kept for the machine with this `mac`.
+    pub address: Option<String>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
 }

@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
-use crate::model::lease::Lease;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
 use crate::service::http::site::Site;
 use crate::service::{dhcp4, dns, http, tftp};
+use crate::store::leases::{Book, Journal};
 use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
-use crate::sys::packet::DhcpTap;
+use crate::sys::packet::{ArpTap, DhcpTap};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
@@ -57,11 +57,11 @@ pub struct Shared {
     pub site: Arc<Site>,
     pub settings: Arc<Settings>,
     pub http_port: u16,
-    /// Leases known at start.
-    pub remembered: Vec<Lease>,
+    /// Leases and addresses in use by strangers, as known at start.
+    pub remembered: Book,
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
     pub leases: LeaseTables,
-    pub leases_changed: Arc<Notify>,
+    pub journal: Arc<Journal>,
 }
 
 /// Why the links ended.
@@ -370,7 +370,7 @@ impl Keeper {
             // It served before, and the services that its peers use go on.
             Some(service) => {
                 let socket = dhcp_socket(&watched.link, subnet)?;
-                service.dhcp = Some(start_dhcp(&self.shared, socket, subnet));
+                service.dhcp = Some(start_dhcp(&self.shared, &watched.link, socket, subnet));
             }
             None => match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
                 Ok(service) => watched.service = Some(service),
@@ -560,9 +560,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
 
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
-    tasks
-        .set
-        .spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
+    tasks.set.spawn(named(
+        "DNS",
+        dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone()),
+    ));
     let master = SocketAddrV4::new(address, shared.http_port);
     tasks.set.spawn(named(
         "TFTP",
@@ -574,7 +575,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     ));
     Ok(Service {
         tasks,
-        dhcp: Some(start_dhcp(shared, dhcp_socket, subnet)),
+        dhcp: Some(start_dhcp(shared, link, dhcp_socket, subnet)),
         address,
         prefix: subnet.prefix,
     })
@@ -582,6 +583,15 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
 
 fn dhcp_socket(link: &Link, subnet: Subnet) -> anyhow::Result<UdpSocket> {
     udp::on_interface(&link.name, 67).with_context(|| format!("binding DHCP to {} port 67", subnet.server))
+}
+
+/// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
+fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
+    let remembered = shared.remembered.leases().cloned();
+    let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
+    table.reserve(shared.settings.reservations(subnet));
+    table.rest(shared.remembered.resting());
+    table
 }
 
 /// The leases of a subnet, as they are known in this run or from an earlier one.
@@ -593,19 +603,12 @@ fn table_of(shared: &Shared, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
             .lock()
             .expect("no holder panics")
             .entry(address)
-            .or_insert_with(|| {
-                let remembered = shared.remembered.iter().cloned();
-                Arc::new(Mutex::new(LeaseTable::new(
-                    subnet.lease_first,
-                    subnet.lease_last,
-                    remembered,
-                )))
-            }),
+            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
     )
 }
 
 /// The part of a link's services that gives leases.
-fn start_dhcp(shared: &Shared, socket: UdpSocket, subnet: Subnet) -> Tasks {
+fn start_dhcp(shared: &Shared, link: &Link, socket: UdpSocket, subnet: Subnet) -> Tasks {
     let leases = table_of(shared, subnet);
     let dhcp = dhcp4::server::Server {
         socket,
@@ -617,7 +620,15 @@ fn start_dhcp(shared: &Shared, socket: UdpSocket, subnet: Subnet) -> Tasks {
         },
         leases,
         ladder: Arc::clone(&shared.site.ladder),
-        leases_changed: Arc::clone(&shared.leases_changed),
+        metrics: Arc::clone(&shared.site.metrics),
+        journal: Arc::clone(&shared.journal),
+        arp: ArpTap::open(link.index)
+            .inspect_err(
+                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
+            )
+            .ok()
+            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
+        serve_all: shared.settings.network.serve_all,
     };
     let mut tasks = Tasks::default();
     let token = tasks.stop.clone();

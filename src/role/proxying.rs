@@ -45,6 +45,7 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
             http_port: shared.http_port,
         },
         ladder: Arc::clone(&shared.site.ladder),
+        metrics: Arc::clone(&shared.site.metrics),
     };
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let http_address = SocketAddrV4::new(address, shared.http_port);

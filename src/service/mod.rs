@@ -6,4 +6,6 @@ pub mod dns;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;
+pub mod metrics;
+pub mod names;
 pub mod tftp;

@@ -18,6 +18,7 @@ import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
 import checks_modes
 from checks import CHECKS
+import checks_dhcp
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -28,30 +29,30 @@ from wires import Lan
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(tuple(sorted({*TOOLS, *checks_modes.TOOLS})))
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_modes.TOOLS})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    modes = [check for check in checks_modes.CHECKS if not only or check.name in only]
-    if not modes or len(modes) != len(only):
-        _site(recon, folder, report, only, results)
-    for check in modes:
-        with Lan(recon, folder / check.name) as lan:
-            results.run(check, lan)
+    for suite, place in ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp")):
+        # The first check of each starts the master; `dhclient` gives the client the address that others use.
+        first = suite[0].name
+        if only and not any(check.name in only for check in suite):
+            continue
+        with Site(recon, place) as site:
+            for check in suite:
+                if only and check.name not in only and check.name not in (first, "dhclient"):
+                    continue
+                results.run(check, site)
+                if first in results.failures:
+                    report.plain("the master does not start: the other checks cannot run")
+                    results.failed += len(suite) - 1
+                    break
+    for modes in checks_modes.CHECKS:
+        if not only or modes.name in only:
+            with Lan(recon, folder / modes.name) as lan:
+                results.run(modes, lan)
     return results.close()
-
-
-def _site(recon: Path, folder: Path, report: Report, only: List[str], results: Results) -> None:
-    with Site(recon, folder) as site:
-        for check in CHECKS:
-            if only and check.name not in only and check.name not in ("starts", "dhclient"):
-                continue
-            results.run(check, site)
-            if results.failures == ["starts"]:
-                report.plain("the master does not start: the other checks cannot run")
-                results.failed += len(CHECKS) - 1
-                break
 
 
 def main(argv: Optional[List[str]] = None) -> int:

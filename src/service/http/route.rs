@@ -23,6 +23,8 @@ pub enum Route {
     /// A file or folder of the data partition, as a relative path of plain names.
     Data(Vec<String>),
     Status,
+    /// Counters in Prometheus text.
+    Metrics,
     Nodes,
     Policy(Who),
     Stage(NodeId),
@@ -65,6 +67,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["image.iso"] => Route::Image,
         ["loaders", bootfiles::AUTOEXEC] => Route::Autoexec,
         ["loaders", name] => Route::Loader(bootfiles::loader_named(name).ok_or(NoRoute::NotFound)?.0),
+        ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
         ["api", "v1", "status"] => Route::Status,
@@ -155,6 +158,7 @@ mod tests {
             ("GET", "/loaders/autoexec.ipxe", Route::Autoexec),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
             ("GET", "/api/v1/status", Route::Status),
+            ("GET", "/metrics", Route::Metrics),
             ("GET", "/api/v1/nodes", Route::Nodes),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
