@@ -66,7 +66,8 @@ pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) ->
 /// A lease of somebody's DHCP server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leased {
-    pub held: Held,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
     pub server: Ipv4Addr,
     /// Seconds; `None` where the server named none.
     pub seconds: Option<u32>,
@@ -78,7 +79,10 @@ pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
     let mut tries = 0;
     loop {
         if let Some(leased) = exchange(&tap, link.mac).await? {
-            return Ok(leased.held);
+            return Ok(Held {
+                address: leased.address,
+                prefix: leased.prefix,
+            });
         }
         say(&format!("waiting for a DHCP server on {}", link.name));
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
@@ -94,7 +98,7 @@ pub async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>>
     };
     let request = Ask::Request {
         server: offer.server,
-        address: offer.held.address,
+        address: offer.address,
     };
     Ok(ask(tap, request, mac, xid, MessageType::Ack).await?.given())
 }
@@ -140,13 +144,9 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
             return Ok(Answer::Refused);
         }
         if spoken.kind == want && !spoken.yours.is_unspecified() {
-            let prefix = spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8);
-            let held = Held {
-                address: spoken.yours,
-                prefix,
-            };
             return Ok(Answer::Given(Leased {
-                held,
+                address: spoken.yours,
+                prefix: spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8),
                 server: spoken.server,
                 seconds: spoken.lease_seconds,
             }));

@@ -320,7 +320,7 @@ impl Keeper {
             return Ok(());
         }
         let started = match mode {
-            LinkMode::Serve if watched.service.as_ref().is_none_or(|service| service.dhcp.is_none()) => {
+            LinkMode::Serve if watched.service.as_ref().is_none_or(|service| service.giving.is_none()) => {
                 self.serve(index).await
             }
             LinkMode::Proxy => self.proxy(index).await,
@@ -366,20 +366,15 @@ impl Keeper {
             watched.retry_at = Some(f64::INFINITY);
             return Ok(false);
         };
-        match &mut watched.service {
-            // It served before, and the services that its peers use go on.
-            Some(service) => {
-                let socket = dhcp_socket(&watched.link, subnet)?;
-                service.dhcp = Some(start_dhcp(&self.shared, &watched.link, socket, subnet));
+        // It served before, and part of that still runs for the machines that hold leases.
+        stop_service(&self.netlink, watched).await;
+        match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
+            Ok(service) => watched.service = Some(service),
+            Err(error) => {
+                let index = watched.link.index;
+                self.netlink.remove_address(index, subnet.server).await.ok();
+                return Err(error);
             }
-            None => match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
-                Ok(service) => watched.service = Some(service),
-                Err(error) => {
-                    let index = watched.link.index;
-                    self.netlink.remove_address(index, subnet.server).await.ok();
-                    return Err(error);
-                }
-            },
         }
         say(&format!(
             "{}: serving {}/{}",
@@ -408,7 +403,7 @@ impl Keeper {
         watched.proxying = Some(proxying::start(&self.shared, &self.netlink, &watched.link, own).await?);
         say(&format!(
             "{}: boot files from {}, addresses from the other server",
-            watched.link.name, own.held.address
+            watched.link.name, own.address
         ));
         Ok(true)
     }
@@ -419,7 +414,7 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return;
         };
-        let over = watched.service.as_ref().is_some_and(|service| service.dhcp.is_none());
+        let over = watched.service.as_ref().is_some_and(|service| service.giving.is_none());
         if over && held == 0 {
             stop_service(&self.netlink, watched).await;
         }
@@ -484,7 +479,7 @@ impl Keeper {
         let proxied = watched
             .proxying
             .as_ref()
-            .map(|proxying| with_prefix(proxying.own.held.address, proxying.own.held.prefix));
+            .map(|proxying| with_prefix(proxying.own.address, proxying.own.prefix));
         let (address, old_address) = match mode {
             LinkMode::Serve => (served, None),
             _ => (proxied, served),
@@ -534,7 +529,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| format!("setting {address}/{} on {}", subnet.prefix, link.name))?;
     let bind = |what: &'static str, port: u16| format!("binding {what} to {address} port {port}");
-    let dhcp_socket = dhcp_socket(link, subnet)?;
+    let dhcp_socket = udp::on_interface(&link.name, 67).with_context(|| bind("DHCP", 67))?;
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let dns_udp = UdpSocket::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
     let dns_tcp = TcpListener::bind((address, 53))
@@ -544,7 +539,34 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         .await
         .with_context(|| bind("HTTP", shared.http_port))?;
 
-    let leases = table_of(shared, subnet);
+    let leases = Arc::clone(
+        shared
+            .leases
+            .lock()
+            .expect("no holder panics")
+            .entry(address)
+            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
+    );
+    let dhcp = dhcp4::server::Server {
+        socket: dhcp_socket,
+        params: Params {
+            subnet,
+            lease_seconds: shared.settings.network.lease_seconds,
+            domain: dns::DOMAIN.to_owned(),
+            http_port: shared.http_port,
+        },
+        leases: Arc::clone(&leases),
+        ladder: Arc::clone(&shared.site.ladder),
+        metrics: Arc::clone(&shared.site.metrics),
+        journal: Arc::clone(&shared.journal),
+        arp: ArpTap::open(link.index)
+            .inspect_err(
+                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
+            )
+            .ok()
+            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
+        serve_all: shared.settings.network.serve_all,
+    };
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
         let nodes = leases
@@ -558,6 +580,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         }
     };
 
+    // What gives leases ends before the rest does.
+    let mut giving = Tasks::default();
+    let stop_giving = giving.stop.clone();
+    giving.set.spawn(named("DHCP", dhcp.run(stop_giving)));
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
     tasks.set.spawn(named(
@@ -575,14 +601,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     ));
     Ok(Service {
         tasks,
-        dhcp: Some(start_dhcp(shared, link, dhcp_socket, subnet)),
+        giving: Some(giving),
         address,
         prefix: subnet.prefix,
     })
-}
-
-fn dhcp_socket(link: &Link, subnet: Subnet) -> anyhow::Result<UdpSocket> {
-    udp::on_interface(&link.name, 67).with_context(|| format!("binding DHCP to {} port 67", subnet.server))
 }
 
 /// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
@@ -592,48 +614,6 @@ fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     table.reserve(shared.settings.reservations(subnet));
     table.rest(shared.remembered.resting());
     table
-}
-
-/// The leases of a subnet, as they are known in this run or from an earlier one.
-fn table_of(shared: &Shared, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
-    let address = subnet.server;
-    Arc::clone(
-        shared
-            .leases
-            .lock()
-            .expect("no holder panics")
-            .entry(address)
-            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
-    )
-}
-
-/// The part of a link's services that gives leases.
-fn start_dhcp(shared: &Shared, link: &Link, socket: UdpSocket, subnet: Subnet) -> Tasks {
-    let leases = table_of(shared, subnet);
-    let dhcp = dhcp4::server::Server {
-        socket,
-        params: Params {
-            subnet,
-            lease_seconds: shared.settings.network.lease_seconds,
-            domain: dns::DOMAIN.to_owned(),
-            http_port: shared.http_port,
-        },
-        leases,
-        ladder: Arc::clone(&shared.site.ladder),
-        metrics: Arc::clone(&shared.site.metrics),
-        journal: Arc::clone(&shared.journal),
-        arp: ArpTap::open(link.index)
-            .inspect_err(
-                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
-            )
-            .ok()
-            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
-        serve_all: shared.settings.network.serve_all,
-    };
-    let mut tasks = Tasks::default();
-    let token = tasks.stop.clone();
-    tasks.set.spawn(named("DHCP", dhcp.run(token)));
-    tasks
 }
 
 /// Folders in which distributions keep network boot programs.

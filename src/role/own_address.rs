@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
-use super::address::{self, Answer, Held, Leased};
+use super::address::{self, Answer, Leased};
 
 /// Pause after an exchange that brought nothing.
 const RETRY: Duration = Duration::from_secs(5);
@@ -28,7 +28,8 @@ pub struct OwnAddress {
 /// An address and whether it was leased, and so goes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Own {
-    pub held: Held,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
     pub leased: bool,
 }
 
@@ -39,8 +40,11 @@ impl OwnAddress {
         let present = netlink.addresses(link.index).await.unwrap_or_default();
         let fixed = present.into_iter().find(|(address, _)| Some(*address) != but);
         if let Some((address, prefix)) = fixed {
-            let held = Held { address, prefix };
-            let (_, now) = watch::channel(Some(Own { held, leased: false }));
+            let (_, now) = watch::channel(Some(Own {
+                address,
+                prefix,
+                leased: false,
+            }));
             return OwnAddress { now, task: None };
         }
         let (sender, now) = watch::channel(None);
@@ -76,14 +80,18 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     let Some(mut leased) = address::exchange(&tap, link.mac).await? else {
         return Ok(());
     };
-    let held = leased.held;
-    now.send_replace(Some(Own { held, leased: true }));
+    let Leased { address, prefix, .. } = leased;
+    now.send_replace(Some(Own {
+        address,
+        prefix,
+        leased: true,
+    }));
     let mut granted = tokio::time::Instant::now();
     loop {
         tokio::time::sleep(pause(&leased, granted.elapsed())).await;
         let end = Duration::from_secs(leased.seconds.map_or(u64::from(u32::MAX), u64::from));
-        match address::renew(&tap, link.mac, held.address).await? {
-            Answer::Given(longer) if longer.held.address == held.address => {
+        match address::renew(&tap, link.mac, address).await? {
+            Answer::Given(longer) if longer.address == address => {
                 (leased, granted) = (longer, tokio::time::Instant::now());
             }
             Answer::Given(_) | Answer::Refused => return Ok(()),
@@ -107,10 +115,8 @@ mod tests {
     #[test]
     fn a_lease_is_renewed_at_half_of_what_is_left() {
         let leased = |seconds| Leased {
-            held: Held {
-                address: Ipv4Addr::new(10, 0, 0, 9),
-                prefix: 24,
-            },
+            address: Ipv4Addr::new(10, 0, 0, 9),
+            prefix: 24,
             server: Ipv4Addr::new(10, 0, 0, 1),
             seconds,
         };

@@ -28,12 +28,12 @@ pub struct Proxying {
 
 /// Sets the address if it is a lease, binds every socket, and only then starts to serve.
 pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) -> anyhow::Result<Proxying> {
-    let address = own.held.address;
+    let address = own.address;
     if own.leased {
         netlink
-            .add_address(link.index, address, own.held.prefix)
+            .add_address(link.index, address, own.prefix)
             .await
-            .with_context(|| format!("setting {address}/{} on {}", own.held.prefix, link.name))?;
+            .with_context(|| format!("setting {address}/{} on {}", own.prefix, link.name))?;
     }
     let bind = |what: &'static str, port: u16| format!("binding {what} to {address} port {port}");
     let on_link = |port| udp::on_interface(&link.name, port).with_context(|| bind("proxyDHCP", port));
@@ -69,7 +69,7 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
 pub async fn stop(netlink: &Netlink, link: &Link, proxying: Proxying) {
     proxying.tasks.end().await;
     if proxying.own.leased
-        && let Err(error) = netlink.remove_address(link.index, proxying.own.held.address).await
+        && let Err(error) = netlink.remove_address(link.index, proxying.own.address).await
     {
         tracing::debug!(link = link.name, %error, "removing the address");
     }

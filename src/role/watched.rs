@@ -65,14 +65,14 @@ impl Tasks {
 pub struct Service {
     pub tasks: Tasks,
     /// The part that gives leases; `None` while those that are held run out.
-    pub dhcp: Option<Tasks>,
+    pub giving: Option<Tasks>,
     pub address: Ipv4Addr,
     pub prefix: u8,
 }
 
 impl Watched {
     pub fn mode(&self, elect: bool) -> LinkMode {
-        let serving = self.service.as_ref().is_some_and(|service| service.dhcp.is_some());
+        let serving = self.service.as_ref().is_some_and(|service| service.giving.is_some());
         match self.election.mode() {
             _ if !elect && serving => LinkMode::Serve,
             // Decided, and its sockets are not there yet.
@@ -91,7 +91,7 @@ impl Watched {
 
     /// True for an address of this machine on the link.
     pub fn has(&self, address: Ipv4Addr) -> bool {
-        let proxying = self.proxying.as_ref().map(|proxying| proxying.own.held.address);
+        let proxying = self.proxying.as_ref().map(|proxying| proxying.own.address);
         let service = self.service.as_ref().map(|service| service.address);
         proxying == Some(address) || service == Some(address)
     }
@@ -104,10 +104,10 @@ impl Watched {
 
     /// Says who serves here, once it does.
     pub async fn announce(&self, machine: MacAddr) {
-        let service = self.service.as_ref().filter(|service| service.dhcp.is_some());
+        let service = self.service.as_ref().filter(|service| service.giving.is_some());
         let address = match self.election.mode() {
             LinkMode::Serve => service.map(|service| service.address),
-            LinkMode::Proxy => self.proxying.as_ref().map(|proxying| proxying.own.held.address),
+            LinkMode::Proxy => self.proxying.as_ref().map(|proxying| proxying.own.address),
             _ => None,
         };
         if let Some(address) = address {
@@ -120,8 +120,8 @@ impl Watched {
         let name = &self.link.name;
         if let Some(service) = &mut self.service {
             service.tasks.check(name)?;
-            if let Some(dhcp) = &mut service.dhcp {
-                dhcp.check(name)?;
+            if let Some(giving) = &mut service.giving {
+                giving.check(name)?;
             }
         }
         match &mut self.proxying {
@@ -149,8 +149,8 @@ pub async fn stop_for(netlink: &Netlink, watched: &mut Watched, mode: LinkMode) 
         LinkMode::Serve => {}
         LinkMode::Down | LinkMode::Yield => stop_service(netlink, watched).await,
         LinkMode::Probing | LinkMode::Proxy | LinkMode::Silent => {
-            if let Some(dhcp) = watched.service.as_mut().and_then(|service| service.dhcp.take()) {
-                dhcp.end().await;
+            if let Some(giving) = watched.service.as_mut().and_then(|service| service.giving.take()) {
+                giving.end().await;
             }
         }
     }
@@ -164,8 +164,8 @@ pub async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
     let Some(service) = watched.service.take() else {
         return;
     };
-    if let Some(dhcp) = service.dhcp {
-        dhcp.end().await;
+    if let Some(giving) = service.giving {
+        giving.end().await;
     }
     service.tasks.end().await;
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
