@@ -27,13 +27,25 @@ pub enum Command {
     ///
     /// The unit of the image starts this. pxeaddr= or recon.master= on the
     /// kernel command line make a peer. Otherwise every wired link is asked who
-    /// serves it: silence makes this machine the master there, a foreign DHCP
-    /// server keeps it silent, another recon master makes it that one's peer.
+    /// serves it, as `recon master --elect` does; where another recon master
+    /// serves, this machine becomes its peer, and takes over when it is gone.
     Run(RunArgs),
-    /// Serve given links at once, without asking who serves them
+    /// Serve given links, at once or each as it does no harm there
     ///
-    /// For laboratories and for people who know the network. Leaves this machine's
-    /// disks as they are. Stops on SIGTERM.
+    /// Without --elect the links are served at once and nobody is asked: for
+    /// laboratories and for people who know the network. With --elect each link is
+    /// in one of four modes, decided within 10 seconds and watched for ever:
+    ///
+    ///   serve   alone there: addresses and boot files
+    ///   proxy   another DHCP server is there: boot files to machines that boot from
+    ///           the network (proxyDHCP, ports 67 and 4011), never an address; this
+    ///           machine takes an address from that server
+    ///   yield   another recon master is there: stands by until it is gone
+    ///   silent  another server boots machines there, or recon.toml says so
+    ///
+    /// `recon status` shows each link's mode and why. Leaves this machine's disks as
+    /// they are. Stops on SIGTERM.
+    #[command(verbatim_doc_comment)]
     Master(MasterArgs),
     /// Inventory this machine for a master, upload, end by policy
     ///
@@ -70,6 +82,9 @@ pub struct MasterArgs {
     /// Link to serve, with its address: eth1 or eth1=192.168.219.1/24
     #[arg(long, required = true, value_name = "LINK")]
     pub link: Vec<LinkArg>,
+    /// Ask who serves each link first, and go on asking
+    #[arg(long)]
+    pub elect: bool,
     /// Folder for uploads and settings [default: the stick's data partition]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

@@ -12,11 +12,12 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{KernelLine, cmdline, load};
+use crate::model::MacAddr;
 use crate::model::api::{NodeStatus, Status};
 use crate::probe;
 use crate::role::address::Held;
 use crate::role::links::{self, Choice, Ended};
-use crate::role::{master, peer};
+use crate::role::{master, peer, standby};
 use crate::sys::console::say;
 use crate::sys::{block, systemd};
 
@@ -102,23 +103,35 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         loaders: links::loader_folders(),
         http_port: HTTP_PORT,
     };
-    match master::run(orders, stop.clone()).await? {
-        Ended::Stopped => Ok(()),
-        Ended::Yield { master, mac } => {
-            say(&format!("recon master {master} is here already: becoming its peer"));
-            let network = peer::Network::BringUp {
-                mac: Some(mac),
-                held: None,
-            };
-            let orders = peer::Orders {
-                master,
-                protect_disks: true,
-                network,
-                poweroff: line.poweroff,
-                token: line.token,
-            };
-            until(stop, peer::run(orders)).await
+    loop {
+        match master::run(orders.clone(), stop.clone()).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Yield { master, mac } => {
+                say(&format!("recon master {master} is here already: becoming its peer"));
+                tokio::select! {
+                    done = until(stop.clone(), peer::run(peer_beside(&line, master, mac))) => return done,
+                    () = standby::until_gone(mac) => {}
+                }
+                say(&format!("recon master {master} is gone: asking anew who serves"));
+                if let Err(error) = standby::forget_addresses(mac).await {
+                    tracing::warn!(%mac, %error, "removing the addresses of a peer");
+                }
+            }
         }
+    }
+}
+
+/// A machine with a stick of its own, as the peer of the master that was there first.
+fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) -> peer::Orders {
+    peer::Orders {
+        master,
+        protect_disks: true,
+        network: peer::Network::BringUp {
+            mac: Some(mac),
+            held: None,
+        },
+        poweroff: line.poweroff,
+        token: line.token.clone(),
     }
 }
 
@@ -157,8 +170,13 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
     } else {
         args.loaders
     };
+    let given = args.link.into_iter().map(|link| (link.name, link.subnet)).collect();
     let orders = master::Orders {
-        links: Choice::Given(args.link.into_iter().map(|link| (link.name, link.subnet)).collect()),
+        links: if args.elect {
+            Choice::ElectAmong(given)
+        } else {
+            Choice::Given(given)
+        },
         data: args.data,
         medium: args.medium,
         loaders,

@@ -68,6 +68,12 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
                 .unwrap_or_default();
             lines.push(format!("{} IPv6 {mode}{address}: {}", link.name, ipv6.reason));
         }
+        if let Some(old) = &link.old_address {
+            lines.push(format!(
+                "{}: {} machines still use leases of {old}, which run out",
+                link.name, link.leases_held
+            ));
+        }
     }
     if status.links.is_empty() {
         lines.push("no wired network port was found yet".to_owned());
@@ -191,10 +197,15 @@ mod tests {
                 mode: LinkMode::Silent,
                 reason: "another DHCP server is here: 10.0.0.1".into(),
                 address: None,
+                old_address: Some("192.168.219.1/24".into()),
+                leases_held: 3,
+                mode_seconds: 7,
+                mode_changes: 2,
                 foreign: vec![ForeignServer {
                     address: [10, 0, 0, 1].into(),
                     mac,
                     recon: false,
+                    boots: true,
                 }],
             }],
             nodes_seen: 2,
@@ -230,6 +241,7 @@ mod tests {
             "write-protected",
             "line 3",
             "10.0.0.1",
+            "3 machines still use leases of 192.168.219.1/24",
             "525400000003",
             "67 MB",
         ] {

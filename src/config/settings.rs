@@ -19,7 +19,28 @@ pub struct Settings {
     pub peers: NodePolicy,
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
+    links: LinkRules,
     nodes: Vec<NodeRule>,
+}
+
+/// What may be done on a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkRule {
+    /// Whatever does no harm there.
+    #[default]
+    Auto,
+    /// Never addresses; boot files also where another server boots machines.
+    Proxy,
+    /// Nothing.
+    Silent,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct LinkRules {
+    all: LinkRule,
+    /// Interface names and MACs in lower case.
+    silent: Vec<String>,
 }
 
 /// Addresses of the first link. Offsets within the subnet carry over to the next links.
@@ -133,6 +154,7 @@ impl Default for Settings {
                 poweroff: post_action.default_poweroff(),
             },
             kernel_arguments: String::new(),
+            links: LinkRules::default(),
             nodes: Vec::new(),
         }
     }
@@ -197,6 +219,7 @@ impl Settings {
         }
         Ok(Settings {
             site,
+            links: check_links(&network)?,
             network: check_network(network)?,
             peers: policy,
             kernel_arguments,
@@ -215,6 +238,16 @@ impl Settings {
             lease_first: shift(network.lease_first)?,
             lease_last: shift(network.lease_last)?,
         })
+    }
+
+    /// What may be done on the link with this name and MAC.
+    pub fn link_rule(&self, name: &str, mac: MacAddr) -> LinkRule {
+        let mac = mac.to_string();
+        if self.links.silent.iter().any(|link| *link == name || *link == mac) {
+            LinkRule::Silent
+        } else {
+            self.links.all
+        }
     }
 
     /// Addresses of a link that are kept for one port each. One that no host of the subnet can have belongs to another
@@ -283,6 +316,31 @@ fn check_node((index, node): (usize, wire::Node)) -> Result<NodeRule, String> {
     })
 }
 
+/// More links than a machine has are a mistake.
+const MAX_SILENT: usize = 64;
+
+fn check_links(network: &wire::Network) -> Result<LinkRules, String> {
+    let silent = network.silent.clone().unwrap_or_default();
+    if silent.len() > MAX_SILENT {
+        return Err(format!(
+            "network.silent: {} entries; at most {MAX_SILENT} are read",
+            silent.len()
+        ));
+    }
+    let read = |text: String| match text.trim().parse::<MacAddr>() {
+        Ok(mac) => Ok(mac.to_string()),
+        // IFNAMSIZ, with its closing zero byte.
+        Err(_) if (1..=15).contains(&text.len()) && !text.contains(['/', ':', ' ']) => Ok(text),
+        Err(_) => Err(format!(
+            "network.silent: {text:?} is neither an interface name nor a MAC"
+        )),
+    };
+    Ok(LinkRules {
+        all: network.mode.unwrap_or_default(),
+        silent: silent.into_iter().map(read).collect::<Result<_, _>>()?,
+    })
+}
+
 /// Each address for one port, each port with one address.
 fn check_reservations(nodes: &[NodeRule]) -> Result<(), String> {
     let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
@@ -305,6 +363,9 @@ fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
         subnet,
         lease_range,
         lease_seconds,
+        // Read by `check_links`.
+        mode: _,
+        silent: _,
         serve_all,
     } = network;
     let defaults = Settings::default().network;
@@ -425,7 +486,10 @@ mod tests {
         assert_eq!(settings.peers, Settings::default().peers);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 15, "{lines:#?}");
+        assert_eq!(lines.len(), 17, "{lines:#?}");
+        let mac = "52:54:00:12:34:56".parse().unwrap();
+        assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
+        assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);
     }
 
     #[test]
@@ -517,6 +581,8 @@ mod tests {
                 "already",
             ),
             ("[peers]\nkernel-arguments = \"a ${b}\"", "kernel-arguments", "$"),
+            ("[network]\nmode = \"loud\"", "line 2", "proxy"),
+            ("[network]\nsilent = [\"eno 1\"]", "network.silent", "MAC"),
         ];
         for (text, place, reason) in cases {
             let error = Settings::parse(text).unwrap_err();

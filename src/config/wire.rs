@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::settings::LinkRule;
 use super::{PostAction, PowerOff};
 
 /// The whole file. Every key is optional.
@@ -28,6 +29,10 @@ pub struct Network {
     pub lease_range: Option<[String; 2]>,
     /// Length of a lease in seconds.
     pub lease_seconds: Option<u32>,
+    /// What may be done on links.
+    pub mode: Option<LinkRule>,
+    /// Links, by name or MAC, on which nothing is sent.
+    pub silent: Option<Vec<String>>,
     /// Addresses also for machines that do not boot from the network.
     #[serde(alias = "serve_all")]
     pub serve_all: Option<bool>,

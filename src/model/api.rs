@@ -47,7 +47,9 @@ pub enum LinkMode {
     Probing,
     /// Alone: hands out addresses and boot files.
     Serve,
-    /// Another DHCP server is there: hands out nothing.
+    /// Another DHCP server is there: hands out boot files, never an address.
+    Proxy,
+    /// Told so, or somebody else boots machines there: hands out nothing.
     Silent,
     /// Another recon master is there.
     Yield,
@@ -60,8 +62,20 @@ pub struct LinkStatus {
     pub mode: LinkMode,
     /// Plain sentence: why this mode.
     pub reason: String,
-    /// Our address on it while serving, with the prefix length.
+    /// Our address on it while serving or proxying, with the prefix length.
     pub address: Option<String>,
+    /// Our address of the time when this link was served, while leases of that time run out.
+    #[serde(default)]
+    pub old_address: Option<String>,
+    /// Machines that hold a lease of ours on it.
+    #[serde(default)]
+    pub leases_held: usize,
+    /// Seconds since the mode last changed.
+    #[serde(default)]
+    pub mode_seconds: u64,
+    /// How often the mode changed in this run.
+    #[serde(default)]
+    pub mode_changes: u32,
     /// Foreign servers heard on it.
     pub foreign: Vec<ForeignServer>,
     /// IPv6 on it while serving.
@@ -103,6 +117,9 @@ pub struct ForeignServer {
     pub mac: MacAddr,
     /// It said that it is a recon master.
     pub recon: bool,
+    /// It answers network boot firmware with something to boot.
+    #[serde(default)]
+    pub boots: bool,
 }
 
 /// One entry of `GET /api/v1/nodes`.

@@ -70,20 +70,26 @@ pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) ->
     }
 }
 
+/// A lease of somebody's DHCP server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leased {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub server: Ipv4Addr,
+    /// Seconds; `None` where the server named none.
+    pub seconds: Option<u32>,
+}
+
 /// Gets an address by DHCP, for ever, saying what it waits for.
 pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
     let tap = DhcpTap::open(link.index)?;
     let mut tries = 0;
     loop {
-        let xid = rand::random();
-        if let Some(offer) = ask(&tap, Ask::Discover, link.mac, xid, MessageType::Offer).await? {
-            let request = Ask::Request {
-                server: offer.server,
-                address: offer.address,
-            };
-            if let Some(ack) = ask(&tap, request, link.mac, xid, MessageType::Ack).await? {
-                return Ok(ack.held);
-            }
+        if let Some(leased) = exchange(&tap, link.mac).await? {
+            return Ok(Held {
+                address: IpAddr::V4(leased.address),
+                prefix: leased.prefix,
+            });
         }
         say(&format!("waiting for a DHCP server on {}", link.name));
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
@@ -151,47 +157,65 @@ async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -
     }
 }
 
-struct Answer {
-    server: Ipv4Addr,
-    address: Ipv4Addr,
-    held: Held,
+/// One whole exchange: DISCOVER, OFFER, REQUEST, ACK. `None`: a packet was not answered.
+pub async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
+    let xid = rand::random();
+    let Some(offer) = ask(tap, Ask::Discover, mac, xid, MessageType::Offer).await?.given() else {
+        return Ok(None);
+    };
+    let request = Ask::Request {
+        server: offer.server,
+        address: offer.address,
+    };
+    Ok(ask(tap, request, mac, xid, MessageType::Ack).await?.given())
 }
 
-async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType) -> io::Result<Option<Answer>> {
+/// What became of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Given(Leased),
+    Refused,
+    Nothing,
+}
+
+impl Answer {
+    fn given(self) -> Option<Leased> {
+        match self {
+            Answer::Given(leased) => Some(leased),
+            Answer::Refused | Answer::Nothing => None,
+        }
+    }
+}
+
+/// Asks for more time with an address that is held.
+pub async fn renew(tap: &DhcpTap, mac: MacAddr, address: Ipv4Addr) -> io::Result<Answer> {
+    ask(tap, Ask::Renew { address }, mac, rand::random(), MessageType::Ack).await
+}
+
+async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType) -> io::Result<Answer> {
     tap.broadcast(&packet(ask, mac, xid)).await?;
     let deadline = tokio::time::Instant::now() + ANSWER;
     let mut buffer = Vec::new();
     loop {
         match tokio::time::timeout_at(deadline, tap.receive(&mut buffer)).await {
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Answer::Nothing),
             Ok(received) => received?,
         };
-        let Some(Heard::Server {
-            server,
-            kind,
-            xid: theirs,
-            yours,
-            netmask,
-            ..
-        }) = heard(&buffer)
-        else {
+        let Some(Heard::Server(spoken)) = heard(&buffer) else {
             continue;
         };
-        if theirs != xid {
+        if spoken.xid != xid {
             continue;
         }
-        if kind == MessageType::Nak {
-            return Ok(None);
+        if spoken.kind == MessageType::Nak {
+            return Ok(Answer::Refused);
         }
-        if kind == want && !yours.is_unspecified() {
-            let prefix = netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8);
-            return Ok(Some(Answer {
-                server,
-                address: yours,
-                held: Held {
-                    address: IpAddr::V4(yours),
-                    prefix,
-                },
+        if spoken.kind == want && !spoken.yours.is_unspecified() {
+            return Ok(Answer::Given(Leased {
+                address: spoken.yours,
+                prefix: spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8),
+                server: spoken.server,
+                seconds: spoken.lease_seconds,
             }));
         }
     }

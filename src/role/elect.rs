@@ -1,22 +1,37 @@
-//! What to do on one link: serve, stay silent, or yield. A pure state machine; time is seconds of a monotonic clock.
+//! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is seconds of a monotonic clock.
 //!
-//! A link is asked who serves it, then decided within [`VERDICT_SECONDS`] of carrier, and watched for ever after:
-//! a foreign DHCP server that shows up ends our service there, and a quiet link is asked anew. Of two recon machines that
-//! ask at once the lower MAC wins; one that serves already wins over one that asks, because it answers.
+//! A link is asked who serves it, decided within [`VERDICT_SECONDS`] of carrier, and watched for ever after:
+//!
+//! - nobody answers → serve: addresses and boot files;
+//! - a foreign DHCP server, at any time → proxy: boot files only. It is asked as network boot firmware asks, too: where it
+//!   answers that, the boot service there is somebody else's, and the link stays silent;
+//! - another recon machine → one of the two, see [`Event::Rival`].
+//!
+//! Of two recon machines that ask at once the lower number wins; one that decided already wins over one that asks; of two
+//! that both decided, because their networks grew together, the lower number stays. The number is one for the whole
+//! machine (its lowest MAC), so that one of two sticks wins on every link they share.
 
 use std::net::Ipv4Addr;
 
+use crate::config::settings::LinkRule;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
+
+mod words;
 
 /// Something that happened to the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Carrier(bool),
-    /// A DHCP server that is not ours spoke.
-    Server(ForeignServer),
-    /// Another recon machine asks who serves.
+    /// A server that is not ours spoke. `machine` is its number if it said that it is a recon master.
+    Server {
+        server: ForeignServer,
+        machine: MacAddr,
+    },
+    /// Another recon machine asks who serves; its number.
     Rival(MacAddr),
+    /// A client told everybody which server it takes.
+    Chosen(Ipv4Addr),
     /// A packet of another port of this machine came in: both hang on one network. Its name, and whether it comes
     /// before this port in the kernel's order.
     Twin {
@@ -32,32 +47,61 @@ pub enum Event {
 pub enum Action {
     /// Ask who serves.
     Probe,
+    /// Ask who answers network boot firmware.
+    AskBoot,
+    /// Say that this machine serves or proxies here, once it does.
+    Announce,
     /// The mode changed; start or stop services accordingly.
     Changed,
 }
 
-/// A silent link is decided after this many seconds. Servers that ping an address before they offer it take 1 s (ISC)
-/// to 3 s (dnsmasq); the last question leaves them 2 s more.
+/// A quiet link is decided after this many seconds. Servers that ping an address before they offer it take 1 s (ISC)
+/// to 3 s (dnsmasq); the last question leaves them 1 s more.
 pub const VERDICT_SECONDS: f64 = 6.0;
-/// When the questions go out, in seconds after carrier.
-const PROBE_SECONDS: [f64; 4] = [0.0, 1.0, 2.0, 4.0];
-/// A decided link is asked again this often.
-const WATCH_SECONDS: f64 = 10.0;
-/// A foreign server that says nothing for this long is gone: six questions unanswered.
-const QUIET_SECONDS: f64 = 60.0;
-/// A rival that announced itself has this long to serve.
+/// When the questions go out, in seconds after carrier: often enough that a network that loses every third packet is
+/// rarely taken for a quiet one.
+const PROBE_SECONDS: [f64; 7] = [0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0];
+/// When the question of network boot firmware goes out.
+const ASK_BOOT_SECONDS: f64 = 2.5;
+/// A decided link is asked again this often: with the 3 s of a server that pings first, one that appears is known within 10 s.
+pub const WATCH_SECONDS: f64 = 4.0;
+/// Every so many watch questions one is asked as network boot firmware asks.
+const BOOT_EVERY: u32 = 3;
+/// A foreign server is asked for its boot service this long before the link is decided. It checked its address already.
+const BOOT_WAIT_SECONDS: f64 = 2.0;
+/// A foreign server that says nothing for this long is gone: fifteen questions unanswered.
+pub const QUIET_SECONDS: f64 = 60.0;
+/// The same of a recon master, which answers at once: five questions unanswered, and seven more before anybody serves.
+pub const MASTER_QUIET_SECONDS: f64 = 20.0;
+/// A rival that announced itself has this long to serve, from its last word.
 const RIVAL_SECONDS: f64 = 15.0;
+/// Shortest time between two answers to rivals, so that two machines cannot keep each other talking.
+const ANSWER_SECONDS: f64 = 0.3;
 /// Servers kept by name; more on one link are counted by nobody.
 const MAX_FOREIGN: usize = 8;
 
 /// The state of one link.
 #[derive(Debug)]
 pub struct Election {
-    mac: MacAddr,
+    /// This machine's number.
+    machine: MacAddr,
+    rule: LinkRule,
     state: State,
-    foreign: Vec<ForeignServer>,
+    foreign: Vec<Known>,
     /// When the last question went out.
     probed: f64,
+    /// Watch questions since the last one that firmware would ask.
+    watched: u32,
+    /// When a rival was last answered.
+    answered: f64,
+}
+
+/// A server that spoke on this link.
+#[derive(Debug, Clone)]
+struct Known {
+    server: ForeignServer,
+    heard: f64,
+    booted: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -66,11 +110,17 @@ enum State {
     Probing {
         since: f64,
         sent: usize,
+        asked_boot: bool,
     },
     Serve,
-    Silent {
+    /// Somebody else hands out addresses, or boot files, or recon.toml forbids to do so.
+    Foreign {
+        since: f64,
         heard: f64,
+        verdict: Option<Verdict>,
     },
+    /// Told so: nothing is sent, not even a question.
+    Told,
     Twin {
         name: String,
         heard: f64,
@@ -82,22 +132,36 @@ enum State {
     },
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Proxy,
+    Silent,
+}
+
 impl Election {
-    pub fn new(mac: MacAddr) -> Self {
+    /// `machine`: a number no other machine has, the same on every link of this one.
+    pub fn new(machine: MacAddr, rule: LinkRule) -> Self {
         Election {
-            mac,
+            machine,
+            rule,
             state: State::Down,
             foreign: Vec::new(),
             probed: 0.0,
+            watched: 0,
+            answered: f64::NEG_INFINITY,
         }
     }
 
     pub fn mode(&self) -> LinkMode {
         match self.state {
             State::Down => LinkMode::Down,
-            State::Probing { .. } => LinkMode::Probing,
+            State::Probing { .. } | State::Foreign { verdict: None, .. } => LinkMode::Probing,
             State::Serve => LinkMode::Serve,
-            State::Silent { .. } | State::Twin { .. } => LinkMode::Silent,
+            State::Foreign {
+                verdict: Some(Verdict::Proxy),
+                ..
+            } => LinkMode::Proxy,
+            State::Foreign { .. } | State::Told | State::Twin { .. } => LinkMode::Silent,
             State::Yield { .. } => LinkMode::Yield,
         }
     }
@@ -110,33 +174,8 @@ impl Election {
         }
     }
 
-    pub fn foreign(&self) -> &[ForeignServer] {
-        &self.foreign
-    }
-
-    /// Plain sentence: why this mode.
-    pub fn reason(&self) -> String {
-        match &self.state {
-            State::Down => "no carrier: plug in a cable or check the switch port".to_owned(),
-            State::Probing { .. } => "asking who serves this network".to_owned(),
-            State::Serve => "no other DHCP server answered: this machine serves".to_owned(),
-            State::Silent { .. } => {
-                let names: Vec<String> = self
-                    .foreign
-                    .iter()
-                    .map(|server| format!("{} ({})", server.address, server.mac))
-                    .collect();
-                format!(
-                    "another DHCP server is here: {}; nothing is handed out",
-                    names.join(", ")
-                )
-            }
-            State::Twin { name, .. } => format!("on the same network as {name}, which speaks for both"),
-            State::Yield {
-                master: Some(master), ..
-            } => format!("recon master {master} serves this network"),
-            State::Yield { rival, .. } => format!("recon machine {rival} is about to serve this network"),
-        }
+    pub fn foreign(&self) -> impl Iterator<Item = &ForeignServer> {
+        self.foreign.iter().map(|known| &known.server)
     }
 
     /// Takes one event; the actions are to be done in order.
@@ -144,93 +183,241 @@ impl Election {
         let before = self.state.clone();
         let mut actions = Vec::new();
         match event {
+            Event::Carrier(true) if before == State::Down && self.rule == LinkRule::Silent => self.state = State::Told,
             Event::Carrier(true) if before == State::Down => self.ask_anew(now),
             Event::Carrier(true) => {}
             Event::Carrier(false) => {
                 self.state = State::Down;
                 self.foreign.clear();
             }
-            Event::Server(server) => self.server(server, now),
-            Event::Rival(rival) => {
-                if matches!(self.state, State::Probing { .. }) && rival < self.mac {
-                    self.state = State::Yield {
-                        rival,
-                        master: None,
-                        until: now + RIVAL_SECONDS,
-                    };
-                }
-            }
+            Event::Server { server, machine } => self.server(server, machine, now, &mut actions),
+            Event::Rival(rival) => self.rival(rival, now, &mut actions),
+            Event::Chosen(server) => self.chosen(server, now, &mut actions),
             Event::Twin { name, before: true } => match &mut self.state {
-                State::Probing { .. } | State::Serve => self.state = State::Twin { name, heard: now },
+                State::Probing { .. } | State::Serve | State::Foreign { .. } => {
+                    self.state = State::Twin { name, heard: now };
+                }
                 State::Twin { heard, .. } => *heard = now,
-                _ => {}
+                State::Down | State::Told | State::Yield { .. } => {}
             },
-            Event::Twin { before: false, .. } => {}
-            Event::Tick => {}
+            Event::Twin { before: false, .. } | Event::Tick => {}
         }
-        if self.due(now) {
-            self.probed = now;
-            actions.push(Action::Probe);
-        }
+        self.clock(now, &mut actions);
         if changes_mode(&before, &self.state) {
             actions.push(Action::Changed);
+            if self.decided() {
+                actions.push(Action::Announce);
+            }
         }
         actions
     }
 
-    fn server(&mut self, server: ForeignServer, now: f64) {
+    /// True while this machine speaks for the link.
+    fn decided(&self) -> bool {
+        matches!(self.mode(), LinkMode::Serve | LinkMode::Proxy)
+    }
+
+    fn server(&mut self, server: ForeignServer, machine: MacAddr, now: f64, actions: &mut Vec<Action>) {
         if self.state == State::Down {
             return;
         }
-        let (address, mac, recon) = (server.address, server.mac, server.recon);
-        // One MAC that speaks from several addresses, or the other way round, is several lines on screen.
-        if !self.foreign.contains(&server) && self.foreign.len() < MAX_FOREIGN {
-            self.foreign.push(server);
+        let (address, recon) = (server.address, server.recon);
+        self.note(server, now);
+        if recon {
+            return self.master_spoke(address, machine, now, actions);
         }
-        self.state = match &self.state {
-            // Foreign servers outweigh recon masters: silence does no harm.
-            _ if !recon => State::Silent { heard: now },
-            State::Silent { heard } => State::Silent { heard: *heard },
-            // Two networks that each had a master grew together.
-            State::Serve if self.mac < mac => State::Serve,
-            _ => State::Yield {
-                rival: mac,
-                master: Some(address),
-                until: now + QUIET_SECONDS,
-            },
-        };
+        match &mut self.state {
+            State::Foreign { heard, .. } => *heard = now,
+            State::Probing { .. } | State::Serve => {
+                self.state = State::Foreign {
+                    since: now,
+                    heard: now,
+                    verdict: None,
+                };
+                actions.push(Action::AskBoot);
+                (self.probed, self.watched) = (now, 0);
+            }
+            // The recon master there, the port beside, or nobody deals with it.
+            State::Yield { .. } | State::Twin { .. } | State::Told | State::Down => {}
+        }
     }
 
-    /// Moves the clocks; true when a question is due.
-    fn due(&mut self, now: f64) -> bool {
+    fn note(&mut self, server: ForeignServer, now: f64) {
+        let booted = if server.boots { now } else { f64::NEG_INFINITY };
+        let same = |known: &&mut Known| {
+            (known.server.address, known.server.mac, known.server.recon) == (server.address, server.mac, server.recon)
+        };
+        let room = self.foreign.len() < MAX_FOREIGN;
+        match self.foreign.iter_mut().find(same) {
+            Some(known) => {
+                known.heard = now;
+                known.booted = known.booted.max(booted);
+                known.server.boots |= server.boots;
+            }
+            // One MAC that speaks from several addresses, or the other way round, is several lines on screen.
+            None if room => self.foreign.push(Known {
+                server,
+                heard: now,
+                booted,
+            }),
+            None => {}
+        }
+    }
+
+    /// A recon master serves or proxies here.
+    fn master_spoke(&mut self, address: Ipv4Addr, machine: MacAddr, now: f64, actions: &mut Vec<Action>) {
+        let stays = match &self.state {
+            State::Down | State::Told | State::Twin { .. } => return,
+            _ if self.decided() => self.machine < machine,
+            // One master is enough to yield to: a second one on this network will yield to it as well.
+            State::Yield {
+                rival, master: Some(_), ..
+            } => *rival < machine,
+            _ => false,
+        };
+        if !stays {
+            self.state = State::Yield {
+                rival: machine,
+                master: Some(address),
+                until: now + MASTER_QUIET_SECONDS,
+            };
+        } else if self.decided() {
+            // Two networks that each had a master grew together; it has to hear of this one.
+            self.answer(Action::Announce, now, actions);
+        }
+    }
+
+    fn rival(&mut self, rival: MacAddr, now: f64, actions: &mut Vec<Action>) {
+        let wait = State::Yield {
+            rival,
+            master: None,
+            until: now + RIVAL_SECONDS,
+        };
+        match &self.state {
+            State::Probing { .. } | State::Foreign { verdict: None, .. } => {
+                if rival < self.machine {
+                    self.state = wait;
+                } else {
+                    // It may have missed the questions so far; hearing one, it yields.
+                    self.answer(Action::Probe, now, actions);
+                }
+            }
+            State::Yield {
+                rival: known,
+                master: None,
+                ..
+            } if rival <= *known => self.state = wait,
+            _ if self.decided() => self.answer(Action::Announce, now, actions),
+            _ => {}
+        }
+    }
+
+    /// A server that answers known machines only is heard of by what those say to it.
+    fn chosen(&mut self, server: Ipv4Addr, now: f64, actions: &mut Vec<Action>) {
+        let known = self
+            .foreign
+            .iter_mut()
+            .find(|known| known.server.address == server && !known.server.recon);
+        match (&mut self.state, known) {
+            (State::Foreign { heard, .. }, Some(known)) => (*heard, known.heard) = (now, now),
+            (State::Serve | State::Foreign { .. }, None) => self.answer(Action::Probe, now, actions),
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, action: Action, now: f64, actions: &mut Vec<Action>) {
+        if now - self.answered >= ANSWER_SECONDS {
+            self.answered = now;
+            actions.push(action);
+        }
+    }
+
+    /// Moves the clocks, and asks what is due.
+    fn clock(&mut self, now: f64, actions: &mut Vec<Action>) {
+        for known in &mut self.foreign {
+            known.server.boots &= now - known.booted < QUIET_SECONDS;
+        }
+        let boots = self.foreign().any(|server| server.boots && !server.recon) && self.rule != LinkRule::Proxy;
         match &mut self.state {
-            State::Down => false,
-            State::Probing { since, sent } => {
+            State::Down | State::Told => return,
+            State::Probing {
+                since,
+                sent,
+                asked_boot,
+            } => {
                 let elapsed = now - *since;
                 if elapsed >= VERDICT_SECONDS {
-                    self.state = State::Serve;
-                    return false;
+                    self.state = match self.rule {
+                        LinkRule::Auto => State::Serve,
+                        LinkRule::Proxy | LinkRule::Silent => State::Foreign {
+                            since: now,
+                            heard: now,
+                            verdict: Some(Verdict::Silent),
+                        },
+                    };
+                    return;
                 }
-                let due = PROBE_SECONDS.get(*sent).is_some_and(|at| elapsed >= *at);
-                *sent += usize::from(due);
-                due
+                if PROBE_SECONDS.get(*sent).is_some_and(|at| elapsed >= *at) {
+                    *sent += 1;
+                    self.probed = now;
+                    actions.push(Action::Probe);
+                }
+                if elapsed >= ASK_BOOT_SECONDS && !*asked_boot {
+                    *asked_boot = true;
+                    actions.push(Action::AskBoot);
+                }
+                return;
             }
-            State::Silent { heard } | State::Twin { heard, .. } if now - *heard >= QUIET_SECONDS => {
-                self.ask_anew(now);
-                self.due(now)
+            State::Foreign { since, heard, verdict } => {
+                let foreign = self.foreign.iter().any(|known| !known.server.recon);
+                if now - *heard >= QUIET_SECONDS {
+                    if self.rule == LinkRule::Auto {
+                        return self.restart(now, actions);
+                    }
+                    self.foreign.clear();
+                    (*heard, *verdict) = (now, Some(Verdict::Silent));
+                } else if foreign {
+                    *verdict = match *verdict {
+                        _ if boots => Some(Verdict::Silent),
+                        None if now - *since < BOOT_WAIT_SECONDS => None,
+                        _ => Some(Verdict::Proxy),
+                    };
+                }
             }
-            State::Yield { until, .. } if now >= *until => {
-                self.ask_anew(now);
-                self.due(now)
+            State::Twin { heard, .. } if now - *heard >= MASTER_QUIET_SECONDS => return self.restart(now, actions),
+            State::Yield { until, .. } if now >= *until => return self.restart(now, actions),
+            // The port beside speaks for this one.
+            State::Twin { .. } => return,
+            State::Serve | State::Yield { .. } => {}
+        }
+        let every = match &self.state {
+            State::Yield { master: None, .. } | State::Foreign { verdict: None, .. } => 1.0,
+            _ => WATCH_SECONDS,
+        };
+        if now - self.probed >= every {
+            self.probed = now;
+            self.watched += 1;
+            actions.push(Action::Probe);
+            let undecided = matches!(self.state, State::Foreign { verdict: None, .. });
+            if undecided || (!matches!(self.state, State::Yield { .. }) && self.watched >= BOOT_EVERY) {
+                self.watched = 0;
+                actions.push(Action::AskBoot);
             }
-            State::Yield { master: None, .. } => now - self.probed >= 1.0,
-            _ => now - self.probed >= WATCH_SECONDS,
         }
     }
 
     fn ask_anew(&mut self, now: f64) {
         self.foreign.clear();
-        self.state = State::Probing { since: now, sent: 0 };
+        self.state = State::Probing {
+            since: now,
+            sent: 0,
+            asked_boot: false,
+        };
+    }
+
+    fn restart(&mut self, now: f64, actions: &mut Vec<Action>) {
+        self.ask_anew(now);
+        self.clock(now, actions);
     }
 }
 
@@ -238,192 +425,12 @@ impl Election {
 fn changes_mode(before: &State, after: &State) -> bool {
     match (before, after) {
         (State::Yield { master: a, .. }, State::Yield { master: b, .. }) => a != b,
+        (State::Foreign { verdict: a, .. }, State::Foreign { verdict: b, .. }) => a != b,
         _ => std::mem::discriminant(before) != std::mem::discriminant(after),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
-    const LOWER: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-    const HIGHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
-
-    fn foreign(mac: MacAddr, recon: bool) -> Event {
-        Event::Server(ForeignServer {
-            address: Ipv4Addr::new(10, 0, 0, 1),
-            mac,
-            recon,
-        })
-    }
-
-    /// Runs the clock in quarter seconds; answers when each question went out.
-    fn run(election: &mut Election, from: f64, to: f64) -> Vec<f64> {
-        let mut probes = Vec::new();
-        let mut now = from;
-        while now < to {
-            if election.on(Event::Tick, now).contains(&Action::Probe) {
-                probes.push(now);
-            }
-            now += 0.25;
-        }
-        probes
-    }
-
-    fn serving() -> Election {
-        let mut election = Election::new(US);
-        election.on(Event::Carrier(true), 0.0);
-        run(&mut election, 0.25, 8.0);
-        assert_eq!(election.mode(), LinkMode::Serve);
-        election
-    }
-
-    #[test]
-    fn a_quiet_link_is_served_within_ten_seconds() {
-        let mut election = Election::new(US);
-        assert_eq!(election.on(Event::Tick, 0.0), []);
-        assert_eq!(
-            election.on(Event::Carrier(true), 100.0),
-            [Action::Probe, Action::Changed]
-        );
-        assert_eq!(run(&mut election, 100.25, 106.0), [101.0, 102.0, 104.0]);
-        assert_eq!(election.mode(), LinkMode::Probing);
-        assert_eq!(election.on(Event::Tick, 106.0), [Action::Changed]);
-        assert_eq!(election.mode(), LinkMode::Serve);
-    }
-
-    #[test]
-    fn a_foreign_server_silences_us_at_any_time_and_is_named() {
-        let mut election = Election::new(US);
-        election.on(Event::Carrier(true), 0.0);
-        assert_eq!(election.on(foreign(HIGHER, false), 3.0), [Action::Changed]);
-        assert_eq!(election.mode(), LinkMode::Silent);
-        assert!(election.reason().contains("10.0.0.1") && election.reason().contains(&HIGHER.to_string()));
-        let mut election = serving();
-        assert!(election.on(foreign(HIGHER, false), 9.0).contains(&Action::Changed));
-        assert_eq!(election.mode(), LinkMode::Silent);
-    }
-
-    #[test]
-    fn a_server_that_left_is_forgotten_after_a_quiet_minute() {
-        let mut election = serving();
-        election.on(foreign(HIGHER, false), 9.0);
-        let probes = run(&mut election, 9.0, 9.0 + QUIET_SECONDS);
-        assert!(probes.len() >= 5, "it is asked for: {probes:?}");
-        assert_eq!(election.mode(), LinkMode::Silent);
-        run(&mut election, 69.0, 76.0);
-        assert_eq!(election.mode(), LinkMode::Serve);
-        assert!(election.foreign().is_empty());
-    }
-
-    #[test]
-    fn of_two_that_ask_the_lower_mac_serves() {
-        let mut election = Election::new(US);
-        election.on(Event::Carrier(true), 0.0);
-        election.on(Event::Rival(HIGHER), 1.0);
-        assert_eq!(election.mode(), LinkMode::Probing);
-        assert!(election.on(Event::Rival(LOWER), 1.5).contains(&Action::Changed));
-        assert_eq!((election.mode(), election.master()), (LinkMode::Yield, None));
-        assert!(election.on(foreign(LOWER, true), 5.0).contains(&Action::Changed));
-        assert_eq!(election.master(), Some(Ipv4Addr::new(10, 0, 0, 1)));
-    }
-
-    #[test]
-    fn a_rival_that_never_serves_is_not_waited_for() {
-        let mut election = Election::new(US);
-        election.on(Event::Carrier(true), 0.0);
-        election.on(Event::Rival(LOWER), 1.0);
-        run(&mut election, 1.25, 1.0 + RIVAL_SECONDS + VERDICT_SECONDS + 1.0);
-        assert_eq!(election.mode(), LinkMode::Serve);
-    }
-
-    #[test]
-    fn of_two_that_serve_the_lower_mac_stays() {
-        let mut election = serving();
-        election.on(foreign(HIGHER, true), 9.0);
-        assert_eq!(election.mode(), LinkMode::Serve);
-        election.on(foreign(LOWER, true), 9.0);
-        assert_eq!(election.mode(), LinkMode::Yield);
-    }
-
-    #[test]
-    fn who_serves_does_not_yield_to_one_that_asks() {
-        let mut election = serving();
-        election.on(Event::Rival(LOWER), 9.0);
-        assert_eq!(election.mode(), LinkMode::Serve);
-    }
-
-    #[test]
-    fn two_ports_on_one_network_serve_once() {
-        let mut election = serving();
-        election.on(
-            Event::Twin {
-                name: "eno2".into(),
-                before: false,
-            },
-            9.0,
-        );
-        assert_eq!(election.mode(), LinkMode::Serve);
-        election.on(
-            Event::Twin {
-                name: "eno1".into(),
-                before: true,
-            },
-            9.0,
-        );
-        assert_eq!(election.mode(), LinkMode::Silent);
-        assert!(election.reason().contains("eno1"));
-    }
-
-    #[test]
-    fn a_pulled_cable_starts_over() {
-        let mut election = serving();
-        assert_eq!(election.on(Event::Carrier(false), 9.0), [Action::Changed]);
-        assert_eq!(election.mode(), LinkMode::Down);
-        assert_eq!(
-            election.on(Event::Carrier(true), 20.0),
-            [Action::Probe, Action::Changed]
-        );
-    }
-
-    fn any_event() -> impl Strategy<Value = Event> {
-        let mac = prop_oneof![Just(LOWER), Just(HIGHER)];
-        prop_oneof![
-            any::<bool>().prop_map(Event::Carrier),
-            (mac.clone(), any::<bool>()).prop_map(|(mac, recon)| foreign(mac, recon)),
-            mac.prop_map(Event::Rival),
-            any::<bool>().prop_map(|before| Event::Twin {
-                name: "eno1".into(),
-                before
-            }),
-            Just(Event::Tick),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn nobody_serves_within_a_minute_of_hearing_a_foreign_server(
-            events in proptest::collection::vec((any_event(), 0.0f64..5.0), 1..80)
-        ) {
-            let mut election = Election::new(US);
-            let (mut now, mut heard, mut up) = (0.0, f64::NEG_INFINITY, false);
-            for (event, later) in events {
-                now += later;
-                match &event {
-                    Event::Carrier(state) => {
-                        // A new carrier is a new network: what was heard on the old one does not count.
-                        if !state || !up { heard = f64::NEG_INFINITY; }
-                        up = *state;
-                    }
-                    Event::Server(server) if !server.recon && up => heard = now,
-                    _ => {}
-                }
-                election.on(event, now);
-                prop_assert!(election.mode() != LinkMode::Serve || now - heard >= QUIET_SECONDS);
-                prop_assert!(up || election.mode() == LinkMode::Down);
-            }
-        }
-    }
-}
+mod sim;
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
-use crate::model::api::{ForeignServer, Ipv6Status, LinkMode, LinkStatus};
+use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
@@ -30,6 +29,9 @@ use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
 use super::links6::{self, Shared6};
+use super::own_address::OwnAddress;
+use super::proxying;
+use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -43,6 +45,8 @@ const RETRY_SECONDS: f64 = 5.0;
 pub enum Choice {
     /// Every wired link, each by its own election.
     Elect,
+    /// These, each by its own election; another master is stood by for, not followed.
+    ElectAmong(Vec<(String, Option<Subnet>)>),
     /// These, at once and without asking who serves.
     Given(Vec<(String, Option<Subnet>)>),
 }
@@ -74,39 +78,21 @@ pub enum Ended {
     },
 }
 
-struct Watched {
-    link: Link,
-    election: Election,
-    tap: Arc<DhcpTap>,
-    /// Place among the served links, which gives the subnet; kept once given.
-    place: Option<u32>,
-    /// The same for the IPv6 prefix, which a link with a given subnet has as well.
-    place6: Option<u32>,
-    subnet: Option<Subnet>,
-    service: Option<Service>,
-    /// Services could not start; when to try again.
-    retry_at: Option<f64>,
-    problem: Option<String>,
-}
-
-struct Service {
-    stop: CancellationToken,
-    tasks: JoinSet<anyhow::Result<()>>,
-    address: Ipv4Addr,
-    ipv6: Option<(Prefix64, Arc<Mutex<Ipv6Status>>)>,
-}
-
 /// Runs until `stop`, or until this machine should be a peer.
 pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> anyhow::Result<Ended> {
     let netlink = Netlink::open().context("opening netlink")?;
     let (sender, receiver) = mpsc::channel(HEARD_QUEUE);
-    let given = match choice {
-        Choice::Elect => None,
-        Choice::Given(links) => Some(links),
+    let (given, elect, follow) = match choice {
+        Choice::Elect => (None, true, true),
+        Choice::ElectAmong(links) => (Some(links), true, false),
+        Choice::Given(links) => (Some(links), false, false),
     };
     let mut keeper = Keeper {
         shared,
         given,
+        elect,
+        follow,
+        machine: None,
         netlink,
         sender,
         links: BTreeMap::new(),
@@ -121,7 +107,14 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
 
 struct Keeper {
     shared: Shared,
+    /// The only links that are looked at.
     given: Option<Vec<(String, Option<Subnet>)>>,
+    /// Links are served as their elections say.
+    elect: bool,
+    /// This machine becomes the peer of another master.
+    follow: bool,
+    /// This machine's number in elections: the lowest MAC of its links when they were first seen.
+    machine: Option<MacAddr>,
     netlink: Netlink,
     sender: mpsc::Sender<(u32, MacAddr, Heard)>,
     /// By interface index.
@@ -162,6 +155,7 @@ impl Keeper {
                 .filter_map(|(name, _)| netif::link_named(sys, name))
                 .collect(),
         };
+        self.machine = self.machine.or(present.iter().map(|link| link.mac).min());
         let indices: HashSet<u32> = present.iter().map(|link| link.index).collect();
         let gone: Vec<u32> = self
             .links
@@ -172,7 +166,7 @@ impl Keeper {
         for index in gone {
             if let Some(mut watched) = self.links.remove(&index) {
                 say(&format!("{}: the port is gone", watched.link.name));
-                stop_service(&self.netlink, &mut watched).await;
+                stop_all(&self.netlink, &mut watched).await;
             }
         }
         for link in present {
@@ -186,8 +180,8 @@ impl Keeper {
             let carrier = link.carrier;
             watched.link = link;
             let now = clock::run_seconds();
-            // A given link is served without an election, with or without carrier.
-            if self.given.is_none() {
+            // A given link is served with or without carrier.
+            if self.elect {
                 let mut actions = watched.election.on(Event::Carrier(carrier), now);
                 actions.extend(watched.election.on(Event::Tick, now));
                 self.act(index, actions).await;
@@ -220,7 +214,8 @@ impl Keeper {
                 () = listen_on(index, listen, sender) => {}
             }
         });
-        let election = Election::new(link.mac);
+        let rule = self.shared.settings.link_rule(&link.name, link.mac);
+        let election = Election::new(self.machine.unwrap_or(link.mac), rule);
         let subnet = self
             .given
             .iter()
@@ -235,14 +230,17 @@ impl Keeper {
             place6: None,
             subnet,
             service: None,
+            own: None,
+            proxying: None,
             retry_at: None,
             problem: None,
+            shown: (LinkMode::Down, clock::run_seconds(), 0),
         };
         self.links.insert(watched.link.index, watched);
     }
 
     async fn heard(&mut self, index: u32, from: MacAddr, what: Heard) {
-        if self.given.is_some() {
+        if !self.elect {
             return;
         }
         let now = clock::run_seconds();
@@ -255,12 +253,18 @@ impl Keeper {
                 before: other.link.index < index,
             },
             None => match what {
-                Heard::Server { server, recon, .. } => Event::Server(ForeignServer {
-                    address: server,
-                    mac: from,
-                    recon,
-                }),
-                Heard::Probe { mac } => Event::Rival(mac),
+                Heard::Server(spoken) => Event::Server {
+                    server: ForeignServer {
+                        address: spoken.server,
+                        mac: from,
+                        recon: spoken.recon,
+                        boots: spoken.boots && !spoken.recon,
+                    },
+                    machine: spoken.machine.unwrap_or(from),
+                },
+                Heard::Probe { machine } => Event::Rival(machine),
+                Heard::Chosen { server } if self.links.values().any(|link| link.has(server)) => return,
+                Heard::Chosen { server } => Event::Chosen(server),
             },
         };
         let Some(watched) = self.links.get_mut(&index) else {
@@ -274,19 +278,26 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return;
         };
+        let machine = self.machine.unwrap_or(watched.link.mac);
         for action in actions {
             match action {
                 Action::Probe => {
-                    let probe = packet(Ask::WhoServes, watched.link.mac, rand::random());
-                    if let Err(error) = watched.tap.broadcast(&probe).await {
-                        tracing::debug!(link = watched.link.name, %error, "sending a DHCP probe");
-                    }
+                    watched
+                        .send(packet(Ask::WhoServes(machine), watched.link.mac, rand::random()))
+                        .await
                 }
+                Action::AskBoot => {
+                    watched
+                        .send(packet(Ask::WhoBoots, watched.link.mac, rand::random()))
+                        .await
+                }
+                Action::Announce => watched.announce(machine).await,
                 Action::Changed => {
                     watched.problem = None;
                     watched.retry_at = None;
-                    if watched.election.mode() != LinkMode::Serve {
-                        stop_service(&self.netlink, watched).await;
+                    let mode = watched.election.mode();
+                    stop_for(&self.netlink, watched, mode).await;
+                    if mode != LinkMode::Serve {
                         say(&format!("{}: {}", watched.link.name, watched.election.reason()));
                     }
                 }
@@ -299,52 +310,40 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        if let Some(service) = &mut watched.service
-            && let Some(ended) = service.tasks.try_join_next()
-        {
-            let name = &watched.link.name;
-            match ended {
-                Ok(Ok(())) => bail!("a service on {name} ended by itself"),
-                Ok(Err(error)) => return Err(error.context(format!("serving {name}"))),
-                Err(error) => return Err(anyhow::Error::new(error).context(format!("serving {name}"))),
-            }
+        watched.check()?;
+        let mode = if self.elect {
+            watched.election.mode()
+        } else {
+            LinkMode::Serve
+        };
+        if mode != LinkMode::Serve {
+            self.run_out(index).await;
         }
-        let wanted = self.given.is_some() || watched.election.mode() == LinkMode::Serve;
-        let waiting = watched.retry_at.is_some_and(|at| now < at);
-        if !wanted || waiting || watched.service.is_some() {
-            return Ok(());
-        }
-        if watched.subnet.is_none() {
-            let place = *watched.place.get_or_insert_with(|| {
-                self.places += 1;
-                self.places - 1
-            });
-            watched.subnet = self.shared.settings.subnet(place);
-        }
-        let Some(subnet) = watched.subnet else {
-            watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
-            watched.retry_at = Some(f64::INFINITY);
+        let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        let place6 = *watched.place6.get_or_insert_with(|| {
-            self.places6 += 1;
-            self.places6 - 1
-        });
-        let prefix6 = self.shared.ipv6.prefix(place6);
-        match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
-            Ok(service) => {
+        if watched.retry_at.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        let started = match mode {
+            LinkMode::Serve if watched.service.as_ref().is_none_or(|service| service.giving.is_none()) => {
+                self.serve(index).await
+            }
+            LinkMode::Proxy => self.proxy(index).await,
+            _ => Ok(false),
+        };
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(());
+        };
+        match started {
+            Ok(false) => {}
+            Ok(true) => {
                 watched.problem = None;
-                watched.service = Some(service);
-                say(&format!(
-                    "{}: serving {}/{}",
-                    watched.link.name, subnet.server, subnet.prefix
-                ));
+                if self.elect {
+                    watched.announce(self.machine.unwrap_or(watched.link.mac)).await;
+                }
             }
             Err(error) => {
-                self.netlink
-                    .remove_address(watched.link.index, subnet.server)
-                    .await
-                    .ok();
                 let problem = format!("{error:#}");
                 if watched.problem.as_ref() != Some(&problem) {
                     say(&format!("{}: cannot serve: {problem}; trying again", watched.link.name));
@@ -356,11 +355,105 @@ impl Keeper {
         Ok(())
     }
 
+    /// Addresses and boot files. True once it serves.
+    async fn serve(&mut self, index: u32) -> anyhow::Result<bool> {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        if watched.subnet.is_none() {
+            let place = *watched.place.get_or_insert_with(|| {
+                self.places += 1;
+                self.places - 1
+            });
+            watched.subnet = self.shared.settings.subnet(place);
+        }
+        let Some(subnet) = watched.subnet else {
+            watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
+            watched.retry_at = Some(f64::INFINITY);
+            return Ok(false);
+        };
+        // It served before, and part of that still runs for the machines that hold leases.
+        stop_service(&self.netlink, watched).await;
+        let place6 = *watched.place6.get_or_insert_with(|| {
+            self.places6 += 1;
+            self.places6 - 1
+        });
+        let prefix6 = self.shared.ipv6.prefix(place6);
+        match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
+            Ok(service) => watched.service = Some(service),
+            Err(error) => {
+                let index = watched.link.index;
+                self.netlink.remove_address(index, subnet.server).await.ok();
+                return Err(error);
+            }
+        }
+        say(&format!(
+            "{}: serving {}/{}",
+            watched.link.name, subnet.server, subnet.prefix
+        ));
+        Ok(true)
+    }
+
+    /// Boot files at an address of somebody else's network. True when it starts to.
+    async fn proxy(&mut self, index: u32) -> anyhow::Result<bool> {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        let but = watched.service.as_ref().map(|service| service.address);
+        if watched.own.is_none() {
+            watched.own = Some(OwnAddress::of(&watched.link, &self.netlink, but).await);
+        }
+        let own = watched.own.as_ref().and_then(OwnAddress::now);
+        if watched.proxying.as_ref().map(|proxying| proxying.own) == own {
+            return Ok(false);
+        }
+        if let Some(proxying) = watched.proxying.take() {
+            proxying::stop(&self.netlink, &watched.link, proxying).await;
+        }
+        let Some(own) = own else { return Ok(false) };
+        watched.proxying = Some(proxying::start(&self.shared, &self.netlink, &watched.link, own).await?);
+        say(&format!(
+            "{}: boot files from {}, addresses from the other server",
+            watched.link.name, own.address
+        ));
+        Ok(true)
+    }
+
+    /// Ends what serves the leases of a link that is no longer served, once nobody holds one.
+    async fn run_out(&mut self, index: u32) {
+        let held = self.leases_held(index);
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
+        let over = watched.service.as_ref().is_some_and(|service| service.giving.is_none());
+        if over && held == 0 {
+            stop_service(&self.netlink, watched).await;
+        }
+    }
+
+    /// Machines that hold a lease of ours on the link.
+    fn leases_held(&self, index: u32) -> usize {
+        let service = self.links.get(&index).and_then(|watched| watched.service.as_ref());
+        let tables = self.shared.leases.lock().expect("no holder panics");
+        let Some(table) = service.and_then(|service| tables.get(&service.address)) else {
+            return 0;
+        };
+        let now = clock::unix_seconds();
+        let table = table.lock().expect("no holder panics");
+        let v4 = table.iter().filter(|lease| lease.expires_unix > now).count();
+        let v6 = service.and_then(|service| service.ipv6.as_ref()).map(|(prefix, _)| {
+            let table = self.shared.ipv6.table(*prefix);
+            table.lock().expect("no holder panics").held(now)
+        });
+        // A machine may hold one of each.
+        v4.max(v6.unwrap_or(0))
+    }
+
     fn should_yield(&self) -> Option<Ended> {
         let mut candidate = None;
-        for watched in self.links.values() {
+        for watched in self.links.values().filter(|_| self.follow) {
             match watched.election.mode() {
-                LinkMode::Serve | LinkMode::Probing => return None,
+                LinkMode::Serve | LinkMode::Proxy | LinkMode::Probing => return None,
                 LinkMode::Yield => {
                     let master = watched.election.master();
                     candidate = candidate.or(master.map(|master| (master, watched.link.mac)));
@@ -374,46 +467,59 @@ impl Keeper {
         })
     }
 
-    fn publish(&self) {
-        let rows = self.links.values().map(|watched| self.row(watched)).collect();
+    fn publish(&mut self) {
+        let now = clock::run_seconds();
+        let elect = self.elect;
+        for watched in self.links.values_mut() {
+            let mode = watched.mode(elect);
+            if watched.shown.0 != mode {
+                watched.shown = (mode, now, watched.shown.2.saturating_add(1));
+            }
+        }
+        let rows = self.links.keys().filter_map(|index| self.row(*index, now)).collect();
         *self.shared.status.lock().expect("no holder panics") = rows;
     }
 
-    fn row(&self, watched: &Watched) -> LinkStatus {
-        let serving = watched.service.is_some();
-        let mode = match watched.election.mode() {
-            _ if self.given.is_some() && serving => LinkMode::Serve,
-            // Decided, and its sockets are not there yet.
-            LinkMode::Serve if !serving => LinkMode::Probing,
-            mode => mode,
+    fn row(&self, index: u32, now: f64) -> Option<LinkStatus> {
+        let watched = self.links.get(&index)?;
+        let reason = match &watched.problem {
+            Some(problem) => problem.clone(),
+            None if !self.elect => "told to serve".to_owned(),
+            None => watched.reason(),
         };
-        let reason = match (&watched.problem, &self.given) {
-            (Some(problem), _) => problem.clone(),
-            (None, Some(_)) => "told to serve".to_owned(),
-            (None, None) => watched.election.reason(),
+        let (mode, since, changes) = watched.shown;
+        let with_prefix = |address: Ipv4Addr, prefix: u8| format!("{address}/{prefix}");
+        let served = watched
+            .service
+            .as_ref()
+            .map(|service| with_prefix(service.address, service.prefix));
+        let proxied = watched
+            .proxying
+            .as_ref()
+            .map(|proxying| with_prefix(proxying.own.address, proxying.own.prefix));
+        let (address, old_address) = match mode {
+            LinkMode::Serve => (served, None),
+            _ => (proxied, served),
         };
-        let address = watched
-            .subnet
-            .filter(|_| serving)
-            .map(|subnet| format!("{}/{}", subnet.server, subnet.prefix));
-        LinkStatus {
+        Some(LinkStatus {
             name: watched.link.name.clone(),
             mac: watched.link.mac,
             mode,
             reason,
             address,
-            foreign: watched.election.foreign().to_vec(),
-            ipv6: watched.service.as_ref().and_then(|service| {
-                let (_, status) = service.ipv6.as_ref()?;
-                Some(status.lock().expect("no holder panics").clone())
-            }),
-        }
+            old_address,
+            leases_held: self.leases_held(index),
+            mode_seconds: (now - since).max(0.0) as u64,
+            mode_changes: changes,
+            foreign: watched.election.foreign().cloned().collect(),
+            ipv6: watched.ipv6(),
+        })
     }
 
     async fn close(&mut self) {
         self.listeners.cancel();
         for watched in self.links.values_mut() {
-            stop_service(&self.netlink, watched).await;
+            stop_all(&self.netlink, watched).await;
         }
     }
 }
@@ -475,6 +581,7 @@ async fn start_service(
         },
         leases: Arc::clone(&leases),
         ladder: Arc::clone(&shared.site.ladder),
+        metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: ArpTap::open(link.index)
             .inspect_err(
@@ -498,30 +605,38 @@ async fn start_service(
         }
     };
 
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let (site, token) = (&shared.site, &stop);
-    tasks.spawn(named("DHCP", dhcp.run(token.clone())));
-    tasks.spawn(named(
+    // What gives leases ends before the rest does.
+    let mut giving = Tasks::default();
+    let stop_giving = giving.stop.clone();
+    giving.set.spawn(named("DHCP", dhcp.run(stop_giving)));
+    let mut tasks = Tasks::default();
+    let (site, token) = (&shared.site, tasks.stop.clone());
+    let metrics = Arc::clone(&site.metrics);
+    tasks.set.spawn(named(
         "DNS",
-        dns::server::run(dns_udp, dns_tcp, names.clone(), token.clone()),
+        dns::server::run(dns_udp, dns_tcp, names.clone(), metrics, token.clone()),
     ));
-    tasks.spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
-    tasks.spawn(named(
+    let master = SocketAddr::from((address, shared.http_port));
+    tasks.set.spawn(named(
+        "TFTP",
+        tftp::run(tftp_socket, master, Arc::clone(site), token.clone()),
+    ));
+    tasks.set.spawn(named(
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),
     ));
     let ipv6 = match prefix6 {
         Some(prefix) => {
-            let status = links6::start(shared, netlink, link, prefix, names, &mut tasks, &stop).await;
+            let status = links6::start(shared, netlink, link, prefix, names, &mut giving, &mut tasks).await;
             Some((prefix, status))
         }
         None => None,
     };
     Ok(Service {
-        stop,
         tasks,
+        giving: Some(giving),
         address,
+        prefix: subnet.prefix,
         ipv6,
     })
 }
@@ -533,26 +648,6 @@ fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     table.reserve(shared.settings.reservations(subnet));
     table.rest(shared.remembered.resting());
     table
-}
-
-pub(super) async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
-    task.await.with_context(|| format!("the {name} service"))
-}
-
-async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
-    let Some(mut service) = watched.service.take() else {
-        return;
-    };
-    service.stop.cancel();
-    while service.tasks.join_next().await.is_some() {}
-    if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
-        tracing::debug!(link = watched.link.name, %error, "removing the address");
-    }
-    if let Some((prefix, _)) = service.ipv6
-        && let Err(error) = netlink.remove_address(watched.link.index, prefix.server()).await
-    {
-        tracing::debug!(link = watched.link.name, %error, "removing the IPv6 address");
-    }
 }
 
 /// Folders in which distributions keep network boot programs.

@@ -2,7 +2,7 @@
 //! IPv4 alone, and says why.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket as StdUdpSocket;
+use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::api::Ipv6Status;
@@ -26,7 +25,8 @@ use crate::sys::icmp6::RouterSocket;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::udp;
 
-use super::links::{Shared, named};
+use super::links::Shared;
+use super::watched::{Tasks, named};
 
 /// Changes that follow within this time are written together.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ fn prefix_of_run(remembered: &[Lease6], now_unix: u64, random: u64) -> Ula {
         .unwrap_or_else(|| Ula::drawn(random))
 }
 
-/// Takes IPv6 up on a link: address, sockets, services into `tasks`. Answers with the status that the services keep, also
+/// Takes IPv6 up on a link: address, sockets, services into `tasks`, what gives leases into `giving`. Answers with the status that the services keep, also
 /// where there is no IPv6.
 pub async fn start<F>(
     shared: &Shared,
@@ -126,8 +126,8 @@ pub async fn start<F>(
     link: &Link,
     prefix: Prefix64,
     names: F,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-    stop: &CancellationToken,
+    giving: &mut Tasks,
+    tasks: &mut Tasks,
 ) -> Arc<Mutex<Ipv6Status>>
 where
     F: Fn() -> dns::logic::Names + Send + Sync + 'static,
@@ -136,7 +136,7 @@ where
     match bind(shared, netlink, link, prefix).await {
         Ok(sockets) => {
             status.lock().expect("no holder panics").address = Some(format!("{}/{LINK_PREFIX}", prefix.server()));
-            spawn(shared, link, prefix, names, tasks, stop, sockets, Arc::clone(&status));
+            spawn(shared, link, prefix, names, giving, tasks, sockets, Arc::clone(&status));
         }
         Err(error) => {
             let reason = format!("{error:#}");
@@ -194,8 +194,8 @@ fn spawn<F>(
     link: &Link,
     prefix: Prefix64,
     names: F,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-    stop: &CancellationToken,
+    giving: &mut Tasks,
+    tasks: &mut Tasks,
     sockets: Sockets,
     status: Arc<Mutex<Ipv6Status>>,
 ) where
@@ -230,14 +230,19 @@ fn spawn<F>(
         leases_changed: Arc::clone(&shared.ipv6.changed),
         may_speak: listening,
     };
-    tasks.spawn(named("router advertisement", advertiser.run(stop.clone())));
-    tasks.spawn(named("DHCPv6", server.run(stop.clone())));
-    let dns = dns::server::run(sockets.dns_udp, sockets.dns_tcp, names, stop.clone());
-    tasks.spawn(named("DNS over IPv6", dns));
-    let tftp = tftp::run(sockets.tftp, Arc::clone(site), stop.clone());
-    tasks.spawn(named("TFTP over IPv6", tftp));
+    let stop = giving.stop.clone();
+    let advertising = named("router advertisement", advertiser.run(stop.clone()));
+    giving.set.spawn(advertising);
+    giving.set.spawn(named("DHCPv6", server.run(stop)));
+    let stop = &tasks.stop;
+    let metrics = Arc::clone(&site.metrics);
+    let dns = dns::server::run(sockets.dns_udp, sockets.dns_tcp, names, metrics, stop.clone());
+    let master = SocketAddr::from((prefix.server(), shared.http_port));
+    let tftp = tftp::run(sockets.tftp, master, Arc::clone(site), stop.clone());
     let http = http::server::run(sockets.http, Arc::clone(site), stop.clone());
-    tasks.spawn(named("HTTP over IPv6", http));
+    tasks.set.spawn(named("DNS over IPv6", dns));
+    tasks.set.spawn(named("TFTP over IPv6", tftp));
+    tasks.set.spawn(named("HTTP over IPv6", http));
 }
 
 #[cfg(test)]

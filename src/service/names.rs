@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use hyper::body::Bytes;
 
-use crate::service::bootfiles;
 use crate::service::http::site::Site;
+use crate::service::{bootfiles, ipxe};
 
 /// A boot file: on this system, or made for this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +16,14 @@ pub enum BootFile {
 }
 
 /// Looks `name` up, as a client wrote it: leading slashes mean nothing, and what is not in the table does not exist, so no
-/// path can leave it. `master` is the address the client asked, for files that name it. Returns the name in the table too.
+/// path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
 pub fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
-    // Every file of today is the same whoever asks and wherever.
-    let _ = master;
+    if bootfiles::is_autoexec(name) {
+        // The script asks by IPv4 DHCP only; without it iPXE asks in both families by itself.
+        let SocketAddr::V4(master) = master else { return None };
+        let script = ipxe::autoexec(master);
+        return Some((bootfiles::AUTOEXEC, BootFile::Made(script.into())));
+    }
     let (known, _) = bootfiles::loader_named(name)?;
     let path = site.loaders.path(known)?;
     Some((known, BootFile::File(path.to_owned())))

@@ -17,7 +17,7 @@ use crate::model::lease::LeaseChange;
 use crate::sys::clock;
 use crate::sys::console::say;
 
-mod book;
+pub mod book;
 #[cfg(test)]
 mod tests;
 

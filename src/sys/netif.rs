@@ -1,11 +1,11 @@
 //! Network interfaces: which there are, up and down, addresses.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::{Handle, LinkUnspec};
 
 use crate::model::MacAddr;
@@ -100,6 +100,20 @@ impl Netlink {
             request.message_mut().header.flags = flags;
         }
         request.execute().await.map_err(netlink)
+    }
+
+    /// IPv4 addresses of an interface, with their prefix lengths, without those of link scope (169.254.0.0/16).
+    pub async fn addresses(&self, index: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
+        let mut found = self.handle.address().get().set_link_index_filter(index).execute();
+        let mut out = Vec::new();
+        while let Some(message) = found.try_next().await.map_err(netlink)? {
+            let prefix = message.header.prefix_len;
+            out.extend(message.attributes.iter().filter_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) if !address.is_link_local() => Some((*address, prefix)),
+                _ => None,
+            }));
+        }
+        Ok(out)
     }
 
     /// Removes an address; one that is not there is no error.

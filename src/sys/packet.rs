@@ -59,7 +59,7 @@ impl DhcpTap {
 
     /// Sends an IPv4 packet to everybody on the link.
     pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
-        broadcast(&self.socket, &link_address(self.index, ETH_P_IP, [0xff; 6]), packet).await
+        send(&self.socket, &link_address(self.index, ETH_P_IP, [0xff; 6]), packet).await
     }
 }
 
@@ -88,7 +88,12 @@ impl ArpTap {
 
     /// Sends an ARP packet to everybody on the link.
     pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
-        broadcast(&self.socket, &link_address(self.index, ETH_P_ARP, [0xff; 6]), packet).await
+        send(&self.socket, &link_address(self.index, ETH_P_ARP, [0xff; 6]), packet).await
+    }
+
+    /// Sends an IPv4 packet to a machine that cannot answer ARP yet.
+    pub async fn send_ip(&self, to: MacAddr, packet: &[u8]) -> io::Result<()> {
+        send(&self.socket, &link_address(self.index, ETH_P_IP, to.0), packet).await
     }
 }
 
@@ -119,10 +124,10 @@ async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<M
     }
 }
 
-async fn broadcast(socket: &AsyncFd<Socket>, everybody: &SockAddr, packet: &[u8]) -> io::Result<()> {
+async fn send(socket: &AsyncFd<Socket>, to: &SockAddr, packet: &[u8]) -> io::Result<()> {
     loop {
         let mut ready = socket.writable().await?;
-        if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(packet, everybody)) {
+        if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(packet, to)) {
             return sent.map(|_| ());
         }
     }

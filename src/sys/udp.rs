@@ -14,6 +14,7 @@ pub fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
     socket.set_reuse_address(true)?;
     socket.set_broadcast(true)?;
     socket.bind_device(Some(interface.as_bytes()))?;
+    make_room(&socket);
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
     UdpSocket::from_std(socket.into())
@@ -64,5 +65,28 @@ pub fn cut_into(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Bytes of datagrams that may wait in the kernel: a data center that is switched on at once, or one port that floods
+/// while others ask.
+const RECEIVE_BYTES: usize = 8 << 20;
+
+/// Asks for a larger receive buffer, beyond the system's limit where we may (CAP_NET_ADMIN). A smaller one costs clients a
+/// second try, so a refusal is no error.
+fn make_room(socket: &Socket) {
+    let bytes = RECEIVE_BYTES as libc::c_int;
+    // SAFETY: the descriptor is open, and the option's value is an int that outlives the call.
+    let forced = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if forced != 0 {
+        socket.set_recv_buffer_size(RECEIVE_BYTES).ok();
     }
 }

@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 41] = [
+const PURE: [&str; 43] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -32,6 +32,7 @@ const PURE: [&str; 41] = [
     "src/model/lease.rs",
     "src/model/ula.rs",
     "src/role/elect.rs",
+    "src/role/elect/words.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
     "src/service/dhcp4/asking.rs",
@@ -43,6 +44,7 @@ const PURE: [&str; 41] = [
     "src/service/dhcp4/logic.rs",
     "src/service/dhcp4/patience.rs",
     "src/service/dhcp4/probe.rs",
+    "src/service/dhcp4/proxy.rs",
     "src/service/dhcp4/quirks.rs",
     "src/service/dhcp4/states.rs",
     "src/service/dhcp4/wire.rs",
@@ -58,13 +60,13 @@ const PURE: [&str; 41] = [
     "src/service/http/route.rs",
     "src/service/ipxe.rs",
     "src/service/ladder.rs",
+    "src/service/metrics.rs",
     "src/service/ra/schedule.rs",
     "src/service/ra/watch.rs",
     "src/service/ra/wire.rs",
-    "src/store/leases/book.rs",
-    "src/service/metrics.rs",
     "src/service/tftp/packet.rs",
     "src/service/tftp/transfer.rs",
+    "src/store/leases/book.rs",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {

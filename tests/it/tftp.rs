@@ -29,7 +29,12 @@ async fn start() -> (
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(tftp::run(socket, Arc::clone(&site), stop.clone()));
+    let running = tokio::spawn(tftp::run(
+        socket,
+        "127.0.0.1:80".parse().unwrap(),
+        Arc::clone(&site),
+        stop.clone(),
+    ));
     (address, site, stop, running)
 }
 

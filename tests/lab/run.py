@@ -44,8 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("demo", parents=[product], help="one round to watch")
-    one.add_argument("--firmware", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6 (default: uefi,bios,liveboot)")
-    one.add_argument("--scenario", choices=sorted(demo.SCENARIOS), help="one thing to see: " + demo.about_scenarios())
+    one.add_argument("--firmware", default="uefi,bios,liveboot", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6")
+    one.add_argument(
+        "--scenario", choices=sorted(rounds.STORIES),
+        help="instead: two sticks on one network, a foreign DHCP server that is there, comes and goes, or a machine without IPv4",
+    )
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")
     two.add_argument("--only", action="append", metavar="NAME", help="this scenario (again for more)")
@@ -77,9 +80,20 @@ def _workdir(args: argparse.Namespace) -> Path:
     return _ROOT / "builds" / "lab" / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def _story(args: argparse.Namespace, report: Report) -> int:
+    options = _options(args)
+    results = Results(report, options.workdir)
+    for name in rounds.story(args.scenario):
+        about = next(s.about for group in rounds.GROUPS for s in group.scenarios if s.name == name)
+        report.plain(f"  {name}: {about}")
+    rounds.run(options, report, rounds.story(args.scenario), False, results)
+    return results.close()
+
+
 def _demo(args: argparse.Namespace, report: Report) -> int:
-    named = args.firmware or demo.SCENARIOS.get(args.scenario or "", ("", "uefi,bios,liveboot"))[1]
-    kinds = [kind for kind in named.split(",") if kind]
+    if args.scenario is not None:
+        return _story(args, report)
+    kinds = [kind for kind in args.firmware.split(",") if kind]
     count = len(kinds) if args.peers is None else args.peers
     if not kinds or not 1 <= count <= 32:
         raise LabError("--peers must be from 1 to 32, --firmware must name at least one kind")

@@ -16,36 +16,44 @@ from typing import List, Optional
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
+import checks_modes
 from checks import CHECKS
-from checks_ipv6 import CHECKS_IPV6, TOOLS_IPV6
+import checks_dhcp
+import checks_ipv6
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
 from vdc.report import Report
 from vdc.suite import Results
+from wires import Lan
 
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(TOOLS + TOOLS_IPV6)
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    for name, checks, first in (("ipv4", CHECKS, ("starts", "dhclient")), ("ipv6", CHECKS_IPV6, ("ipv6-starts", "ipv6-dhclient-pxe"))):
-        if only and not any(check.name in only for check in checks):
+    suites = ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"))
+    for suite, place in suites:
+        # The first check of each starts the master; these give the client the address that others use.
+        first = suite[0].name
+        if only and not any(check.name in only for check in suite):
             continue
-        own = folder / name
-        own.mkdir(parents=True, exist_ok=True)
-        with Site(recon, own) as site:
-            for check in checks:
-                if only and check.name not in only and check.name not in first:
+        with Site(recon, place) as site:
+            for check in suite:
+                if only and check.name not in only and check.name not in (first, "dhclient", "ipv6-dhclient-pxe"):
                     continue
                 results.run(check, site)
-                if first[0] in results.failures:
+                if first in results.failures:
                     report.plain("the master does not start: the other checks cannot run")
-                    results.failed += len(checks) - 1
+                    results.failed += len(suite) - 1
                     break
+    for modes in checks_modes.CHECKS:
+        if not only or modes.name in only:
+            with Lan(recon, folder / modes.name) as lan:
+                results.run(modes, lan)
     return results.close()
 
 

@@ -4,7 +4,7 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS};
+use super::{AGENT_CLASS, PROBE_CLASS, probe};
 
 /// Kind of program behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +46,15 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
         Some(DhcpOption::ClassIdentifier(bytes)) => bytes.as_slice(),
         _ => b"",
     };
-    let kind = if is_ipxe(request) {
+    let asks = class == PROBE_CLASS || probe::machine_of(class, PROBE_CLASS).is_some() || probe::asks_boot(request);
+    let kind = if asks {
+        Kind::Probe
+    } else if is_ipxe(request) {
         Kind::Ipxe
     } else if class.starts_with(b"PXEClient") {
         Kind::Pxe(arch(request, class))
     } else if class.starts_with(b"HTTPClient") {
         Kind::HttpBoot(arch(request, class))
-    } else if class == PROBE_CLASS {
-        Kind::Probe
     } else if class == AGENT_CLASS {
         Kind::Agent
     } else {

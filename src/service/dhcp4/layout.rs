@@ -2,8 +2,11 @@
 //!
 //! RFC 2131 §4.1 (sizes, overload), RFC 2132 §9.8 (order), RFC 3046 §2.2 (relay information last), RFC 3396 (long options).
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Encodable, Encoder};
+use etherparse::PacketBuilder;
 
 use super::wire;
 
@@ -98,6 +101,16 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
     let length = bytes.len().max(MIN_MESSAGE);
     bytes.resize(length + length % 2, 0);
     bytes
+}
+
+/// A server's datagram as a packet, IPv4 header first, for a client that has no address yet.
+pub fn packet(server: Ipv4Addr, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(server.octets(), to.ip().octets(), 64).udp(67, to.port());
+    let mut packet = Vec::with_capacity(builder.size(payload.len()));
+    builder
+        .write(&mut packet, payload)
+        .expect("a Vec takes everything and a datagram is far below 64 KiB");
+    packet
 }
 
 fn header(reply: &Message) -> Vec<u8> {

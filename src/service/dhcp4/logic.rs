@@ -35,6 +35,7 @@ fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
         .set_chaddr(request.chaddr());
     message.opts_mut().insert(DhcpOption::MessageType(kind));
     message.opts_mut().insert(DhcpOption::ServerIdentifier(server));
+    message.opts_mut().insert(super::mark());
     // RFC 6842: the client identifier comes back, so that clients that share a MAC tell their replies apart.
     if let Some(id) = request.opts().get(OptionCode::ClientIdentifier) {
         message.opts_mut().insert(id.clone());

@@ -10,14 +10,27 @@ pub mod leases;
 pub mod logic;
 pub mod patience;
 pub mod probe;
+pub mod proxy;
+pub mod proxy_server;
 pub mod quirks;
 pub mod server;
 pub mod states;
 pub mod wire;
 
-/// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server.
+/// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex
+/// digits) follow. Option 77 of the one by which it asks as network boot firmware does.
 pub const PROBE_CLASS: &[u8] = b"recon:probe";
-/// Option 60 of a recon master's answer to such a probe.
+/// Option 60 of a recon master's answer to such a probe; in the words by which it announces itself, its number follows.
 pub const MASTER_CLASS: &[u8] = b"recon:master";
 /// Option 60 of a recon peer that asks for an address from its own system.
 pub const AGENT_CLASS: &[u8] = b"recon:agent";
+
+/// Site-specific option (RFC 3942) in every reply of a recon server, so that another one takes it for what it is.
+pub const MARK_CODE: u8 = 224;
+pub const MARK: &[u8] = b"recon";
+
+/// The mark as an option.
+pub fn mark() -> dhcproto::v4::DhcpOption {
+    let code = dhcproto::v4::OptionCode::Unknown(MARK_CODE);
+    dhcproto::v4::DhcpOption::Unknown(dhcproto::v4::UnknownOption::new(code, MARK.to_vec()))
+}

@@ -1,4 +1,5 @@
-//! The client side: a DISCOVER that asks who serves a link, and what packets heard there mean. Pure.
+//! The client side: DISCOVERs that ask who serves a link, an address for this machine, and what packets heard there
+//! mean. Pure.
 
 use std::net::Ipv4Addr;
 
@@ -14,18 +15,29 @@ use super::{AGENT_CLASS, MASTER_CLASS, PROBE_CLASS, wire};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// A server speaks: an OFFER, ACK or NAK.
-    Server {
-        server: Ipv4Addr,
-        /// It said that it is a recon master.
-        recon: bool,
-        kind: MessageType,
-        /// Transaction and address it speaks of, for the client among us that asked.
-        xid: u32,
-        yours: Ipv4Addr,
-        netmask: Option<Ipv4Addr>,
-    },
-    /// Another recon machine looks for servers.
-    Probe { mac: MacAddr },
+    Server(Spoken),
+    /// Another recon machine, by its number, looks for servers.
+    Probe { machine: MacAddr },
+    /// A client tells everybody which server it takes (RFC 2131 §3.1 step 3).
+    Chosen { server: Ipv4Addr },
+}
+
+/// What a server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    pub server: Ipv4Addr,
+    /// It said that it is a recon master.
+    pub recon: bool,
+    /// Its number, where it announced itself.
+    pub machine: Option<MacAddr>,
+    /// It names something to boot, or speaks as a PXE server.
+    pub boots: bool,
+    pub kind: MessageType,
+    /// Transaction and address it speaks of, for the client among us that asked.
+    pub xid: u32,
+    pub yours: Ipv4Addr,
+    pub netmask: Option<Ipv4Addr>,
+    pub lease_seconds: Option<u32>,
 }
 
 /// Reads a packet that starts with its IPv4 header; `None` where it is nothing of the above.
@@ -35,80 +47,175 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
         return None;
     };
     let message = wire::decode(udp.payload()).ok()?;
-    let class = match message.opts().get(OptionCode::ClassIdentifier) {
-        Some(DhcpOption::ClassIdentifier(class)) => class.as_slice(),
-        _ => b"",
-    };
+    let class = class_of(&message);
     let kind = message.opts().msg_type()?;
+    let server = match message.opts().get(OptionCode::ServerIdentifier) {
+        Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
+        _ => None,
+    };
     match (message.opcode(), kind) {
         (Opcode::BootReply, MessageType::Offer | MessageType::Ack | MessageType::Nak) => {
-            let server = match message.opts().get(OptionCode::ServerIdentifier) {
-                Some(DhcpOption::ServerIdentifier(server)) => *server,
-                _ => return None,
-            };
             let netmask = match message.opts().get(OptionCode::SubnetMask) {
                 Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
                 _ => None,
             };
-            let recon = class == MASTER_CLASS;
-            Some(Heard::Server {
-                server,
-                recon,
+            let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
+                Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
+                _ => None,
+            };
+            Some(Heard::Server(Spoken {
+                server: server?,
+                recon: class.starts_with(MASTER_CLASS) || is_marked(&message),
+                machine: machine_of(class, MASTER_CLASS),
+                boots: boots(&message, class),
                 kind,
                 xid: message.xid(),
                 yours: message.yiaddr(),
                 netmask,
-            })
+                lease_seconds,
+            }))
         }
-        (Opcode::BootRequest, MessageType::Discover) if class == PROBE_CLASS => {
-            let mac = MacAddr(message.chaddr().try_into().ok()?);
-            Some(Heard::Probe { mac })
+        (Opcode::BootRequest, MessageType::Discover) => {
+            let machine = machine_of(class, PROBE_CLASS)?;
+            Some(Heard::Probe { machine })
         }
+        (Opcode::BootRequest, MessageType::Request) => Some(Heard::Chosen { server: server? }),
         _ => None,
     }
+}
+
+fn class_of(message: &Message) -> &[u8] {
+    match message.opts().get(OptionCode::ClassIdentifier) {
+        Some(DhcpOption::ClassIdentifier(class)) => class,
+        _ => b"",
+    }
+}
+
+fn is_marked(message: &Message) -> bool {
+    let mark = message.opts().get(OptionCode::Unknown(super::MARK_CODE));
+    matches!(mark, Some(DhcpOption::Unknown(option)) if option.data() == super::MARK)
+}
+
+fn boots(message: &Message, class: &[u8]) -> bool {
+    let named = match message.opts().get(OptionCode::BootfileName) {
+        Some(DhcpOption::BootfileName(name)) => name.iter().any(|byte| *byte != 0),
+        _ => false,
+    };
+    let in_header = message
+        .fname()
+        .is_some_and(|name| name.first().is_some_and(|byte| *byte != 0));
+    named || in_header || class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient")
+}
+
+/// The number behind a class of ours: `recon:probe:` and 12 hex digits. Without a number it is a word of nobody.
+pub fn machine_of(class: &[u8], word: &[u8]) -> Option<MacAddr> {
+    let digits = class.strip_prefix(word)?.strip_prefix(b":")?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 12)?;
+    digits.parse().ok()
+}
+
+/// True for the question of [`Ask::WhoBoots`].
+pub fn asks_boot(message: &Message) -> bool {
+    matches!(message.opts().get(OptionCode::UserClass), Some(DhcpOption::UserClass(class)) if class == PROBE_CLASS)
+}
+
+fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {
+    let digits: String = machine.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    [word, b":", digits.as_bytes()].concat()
 }
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// Who serves here? The offer is not taken.
-    WhoServes,
+    /// Who serves here? The offer is not taken. With the number of this machine.
+    WhoServes(MacAddr),
+    /// Who answers network boot firmware here? Asked as UEFI on x86-64 asks.
+    WhoBoots,
     /// An address.
     Discover,
     /// This address of this server.
     Request { server: Ipv4Addr, address: Ipv4Addr },
+    /// The address this machine has, for longer, of whoever can say so (RFC 2131 §4.3.2, REBINDING).
+    Renew { address: Ipv4Addr },
 }
 
-/// The packet, IPv4 header first, from a machine without an address.
+/// RFC 4578 §2.1: x86-64 UEFI.
+const ARCH_X64: u16 = 7;
+const FIRMWARE_CLASS: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
+
+/// The packet, IPv4 header first, from a machine without an address or from the one it has.
 pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
     let mut message = Message::default();
     message
         .set_xid(xid)
         .set_chaddr(&mac.0)
         .set_flags(Flags::default().set_broadcast());
+    let mut source = Ipv4Addr::UNSPECIFIED;
     let options = message.opts_mut();
     let (kind, class) = match ask {
-        Ask::WhoServes => (MessageType::Discover, PROBE_CLASS),
-        Ask::Discover => (MessageType::Discover, AGENT_CLASS),
+        Ask::WhoServes(machine) => (MessageType::Discover, numbered(PROBE_CLASS, machine)),
+        Ask::WhoBoots => {
+            options.insert(DhcpOption::UserClass(PROBE_CLASS.to_vec()));
+            options.insert(DhcpOption::ClientSystemArchitecture(ARCH_X64.into()));
+            // RFC 4578 §2.2: UNDI 3.16.
+            options.insert(DhcpOption::ClientNetworkInterface(1, 3, 16));
+            // RFC 4578 §2.3: a server that knows machines by it knows none by this one.
+            let id = [&[0; 11][..], &mac.0].concat();
+            options.insert(DhcpOption::ClientMachineIdentifier(id));
+            (MessageType::Discover, FIRMWARE_CLASS.to_vec())
+        }
+        Ask::Discover => (MessageType::Discover, AGENT_CLASS.to_vec()),
         Ask::Request { server, address } => {
             options.insert(DhcpOption::ServerIdentifier(server));
             options.insert(DhcpOption::RequestedIpAddress(address));
-            (MessageType::Request, AGENT_CLASS)
+            (MessageType::Request, AGENT_CLASS.to_vec())
+        }
+        Ask::Renew { address } => {
+            source = address;
+            (MessageType::Request, AGENT_CLASS.to_vec())
         }
     };
     options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ClassIdentifier(class.to_vec()));
-    options.insert(DhcpOption::ParameterRequestList(vec![
+    options.insert(DhcpOption::ClassIdentifier(class));
+    let mut wanted = vec![
         OptionCode::SubnetMask,
         OptionCode::Router,
         OptionCode::DomainNameServer,
         OptionCode::ClassIdentifier,
-    ]));
-    let payload = encode(&message);
-    let builder = PacketBuilder::ipv4([0; 4], [255; 4], 64).udp(68, 67);
+    ];
+    if ask == Ask::WhoBoots {
+        wanted.extend([
+            OptionCode::TFTPServerName,
+            OptionCode::BootfileName,
+            OptionCode::VendorExtensions,
+        ]);
+    }
+    options.insert(DhcpOption::ParameterRequestList(wanted));
+    message.set_ciaddr(source);
+    broadcast(source, (68, 67), &encode(&message))
+}
+
+/// What a master says of itself: an OFFER to nobody, with its number. No client takes it, because it names a transaction and a
+/// machine that are none of theirs.
+pub fn announcement(machine: MacAddr, mac: MacAddr, server: Ipv4Addr, xid: u32) -> Vec<u8> {
+    let mut message = Message::default();
+    message
+        .set_opcode(Opcode::BootReply)
+        .set_xid(xid)
+        .set_chaddr(&mac.0)
+        .set_flags(Flags::default().set_broadcast());
+    let options = message.opts_mut();
+    options.insert(DhcpOption::MessageType(MessageType::Offer));
+    options.insert(DhcpOption::ServerIdentifier(server));
+    options.insert(DhcpOption::ClassIdentifier(numbered(MASTER_CLASS, machine)));
+    broadcast(server, (67, 68), &encode(&message))
+}
+
+fn broadcast(source: Ipv4Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(source.octets(), [255; 4], 64).udp(ports.0, ports.1);
     let mut packet = Vec::with_capacity(builder.size(payload.len()));
     builder
-        .write(&mut packet, &payload)
+        .write(&mut packet, payload)
         .expect("a Vec takes everything and the payload is far below 64 KiB");
     packet
 }
@@ -132,15 +239,52 @@ mod tests {
     use proptest::prelude::*;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
+    const MACHINE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
     #[test]
     fn a_probe_is_known_again_on_the_other_side() {
-        assert_eq!(heard(&packet(Ask::WhoServes, MAC, 9)), Some(Heard::Probe { mac: MAC }));
-        assert_eq!(heard(&packet(Ask::Discover, MAC, 9)), None);
+        assert_eq!(
+            heard(&packet(Ask::WhoServes(MACHINE), MAC, 9)),
+            Some(Heard::Probe { machine: MACHINE })
+        );
+        for quiet in [Ask::Discover, Ask::WhoBoots] {
+            assert_eq!(heard(&packet(quiet, MAC, 9)), None, "{quiet:?}");
+        }
+        let message = |ask| wire::decode(&packet(ask, MAC, 9)[28..]).unwrap();
+        assert!(asks_boot(&message(Ask::WhoBoots)) && !asks_boot(&message(Ask::Discover)));
+        for ask in [Ask::WhoServes(MACHINE), Ask::WhoBoots] {
+            let client = super::super::client::identify(&message(ask)).unwrap();
+            assert_eq!(client.kind, super::super::client::Kind::Probe, "{ask:?}");
+        }
     }
 
     #[test]
-    fn a_server_is_heard_with_all_it_says() {
+    fn an_announcement_names_its_master() {
+        let server = Ipv4Addr::new(192, 168, 219, 1);
+        let Some(Heard::Server(spoken)) = heard(&announcement(MACHINE, MAC, server, 9)) else {
+            panic!("not heard");
+        };
+        assert_eq!(
+            (spoken.server, spoken.recon, spoken.machine),
+            (server, true, Some(MACHINE))
+        );
+        assert!(!spoken.boots && spoken.yours.is_unspecified());
+    }
+
+    #[test]
+    fn what_clients_choose_is_heard() {
+        let server = Ipv4Addr::new(10, 0, 0, 1);
+        let address = Ipv4Addr::new(10, 0, 0, 7);
+        assert_eq!(
+            heard(&packet(Ask::Request { server, address }, MAC, 9)),
+            Some(Heard::Chosen { server })
+        );
+        let renew = packet(Ask::Renew { address }, MAC, 9);
+        assert_eq!(heard(&renew), None, "it names no server");
+        assert_eq!(renew[12..16], address.octets(), "it comes from the address it is about");
+    }
+
+    fn offer(options: impl IntoIterator<Item = DhcpOption>) -> Spoken {
         let mut offer = Message::default();
         offer
             .set_opcode(Opcode::BootReply)
@@ -151,25 +295,38 @@ mod tests {
         offer
             .opts_mut()
             .insert(DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 1)));
-        offer
-            .opts_mut()
-            .insert(DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)));
-        let mut bytes = Vec::new();
-        PacketBuilder::ipv4([10, 0, 0, 1], [255; 4], 64)
-            .udp(67, 68)
-            .write(&mut bytes, &encode(&offer))
-            .unwrap();
-        assert_eq!(
-            heard(&bytes),
-            Some(Heard::Server {
-                server: Ipv4Addr::new(10, 0, 0, 1),
-                recon: false,
-                kind: MessageType::Offer,
-                xid: 77,
-                yours: Ipv4Addr::new(10, 0, 0, 9),
-                netmask: Some(Ipv4Addr::new(255, 0, 0, 0)),
-            })
-        );
+        for option in options {
+            offer.opts_mut().insert(option);
+        }
+        let bytes = broadcast(Ipv4Addr::new(10, 0, 0, 1), (67, 68), &encode(&offer));
+        match heard(&bytes) {
+            Some(Heard::Server(spoken)) => spoken,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_is_heard_with_all_it_says() {
+        let options = [
+            DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)),
+            DhcpOption::AddressLeaseTime(600),
+        ];
+        let wanted = Spoken {
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            recon: false,
+            machine: None,
+            boots: false,
+            kind: MessageType::Offer,
+            xid: 77,
+            yours: Ipv4Addr::new(10, 0, 0, 9),
+            netmask: Some(Ipv4Addr::new(255, 0, 0, 0)),
+            lease_seconds: Some(600),
+        };
+        assert_eq!(offer(options), wanted);
+        assert!(offer([DhcpOption::BootfileName(b"pxelinux.0".to_vec())]).boots);
+        assert!(offer([DhcpOption::ClassIdentifier(b"PXEClient".to_vec())]).boots);
+        assert!(!offer([DhcpOption::ClassIdentifier(b"MSFT 5.0".to_vec())]).boots);
+        assert!(offer([super::super::mark()]).recon, "also in what it says to firmware");
     }
 
     proptest! {
@@ -179,8 +336,14 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_probe_does_no_harm(at in 0usize..300, value in any::<u8>()) {
-            let mut bytes = packet(Ask::WhoServes, MAC, 9);
+        fn a_damaged_packet_does_no_harm(which in 0usize..4, at in 0usize..328, value: u8) {
+            let address = Ipv4Addr::new(10, 0, 0, 7);
+            let mut bytes = match which {
+                0 => packet(Ask::WhoServes(MACHINE), MAC, 9),
+                1 => packet(Ask::WhoBoots, MAC, 9),
+                2 => announcement(MACHINE, MAC, address, 9),
+                _ => packet(Ask::Request { server: address, address }, MAC, 9),
+            };
             bytes[at] = value;
             let _ = heard(&bytes);
         }

@@ -50,8 +50,10 @@ pub enum Done {
     NoMenu,
     /// Server name, server address and boot file stand in the header too, and options never take that place.
     HeaderToo,
-    /// The reply goes by broadcast.
+    /// The reply does not go to the address that the request names.
     IgnoreItsAddress,
+    /// The reply goes to everybody.
+    Broadcast,
     /// The request means the address it was offered.
     TakeTheOffer,
     /// The next offer holds what a boot needs and nothing else.
@@ -70,7 +72,7 @@ pub const PATIENCE: u32 = 3;
 
 /// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
 /// [`super::layout`] pads every reply.
-pub const TABLE: [Row; 6] = [
+pub const TABLE: [Row; 7] = [
     Row {
         seen: "Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length",
         recognised: |facts| facts.firmware() && facts.client.uuid.is_none(),
@@ -103,6 +105,11 @@ pub const TABLE: [Row; 6] = [
                 && facts.request.ciaddr().is_unspecified()
         },
         done: Done::TakeTheOffer,
+    },
+    Row {
+        seen: "ROMs that set no broadcast flag and yet hear nothing that is sent to them alone",
+        recognised: |facts| facts.is(MessageType::Discover) && facts.unheeded > 0,
+        done: Done::Broadcast,
     },
     Row {
         seen: "firmware that repeats DISCOVER and heeds no offer: some stumble over options they did not ask for",
@@ -154,7 +161,7 @@ pub fn mend(reply: &mut Message, done: &[Done]) {
             }
             Done::LeanOffer => reply.opts_mut().retain(|code, _| NEEDED.contains(code)),
             // These decide where and whether, not what.
-            Done::IgnoreItsAddress | Done::TakeTheOffer => {}
+            Done::IgnoreItsAddress | Done::TakeTheOffer | Done::Broadcast => {}
         }
     }
 }
@@ -280,7 +287,18 @@ mod tests {
         assert!(!applies(&request, Done::IgnoreItsAddress, 0));
         request.set_ciaddr(Ipv4Addr::new(10, 9, 9, 9));
         assert!(applies(&request, Done::IgnoreItsAddress, 0));
+        let to = answer(&mut table(), &request).to;
+        assert!(params().subnet.contains(*to.ip()), "{to}");
+        request.set_flags(dhcproto::v4::Flags::default().set_broadcast());
         assert_eq!(answer(&mut table(), &request).to, "255.255.255.255:68".parse().unwrap());
+    }
+
+    #[test]
+    fn who_does_not_hear_is_told_before_everybody() {
+        let request = message(MessageType::Discover, []);
+        assert!(!applies(&request, Done::Broadcast, 0));
+        assert!(applies(&request, Done::Broadcast, 1));
+        assert!(!applies(&message(MessageType::Request, []), Done::Broadcast, 1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::MacAddr;
 use crate::service::ladder::Ladder;
+use crate::service::metrics::{self, Metrics};
 use crate::store::leases::Journal;
 use crate::sys::clock;
 use crate::sys::console::say;
@@ -26,7 +27,7 @@ use super::logic::Params;
 use super::patience::Patience;
 use super::quirks::{self, Done, Facts};
 use super::states::{Decision, EXHAUSTED, Reply, decide};
-use super::wire;
+use super::{layout, wire};
 
 /// What one link's DHCPv4 server works with.
 pub struct Server {
@@ -35,6 +36,7 @@ pub struct Server {
     pub params: Params,
     pub leases: Arc<Mutex<LeaseTable>>,
     pub ladder: Arc<Mutex<Ladder>>,
+    pub metrics: Arc<Metrics>,
     /// Where leases become durable.
     pub journal: Arc<Journal>,
     /// Asks the link before an address is offered; `None`: nobody is asked.
@@ -166,7 +168,10 @@ impl Desk {
             };
             match wire::decode(&buffer[..length]) {
                 Ok(request) => self.request(request).await,
-                Err(reason) => tracing::debug!(%from, %reason, "DHCP packet dropped"),
+                Err(reason) => {
+                    self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Malformed);
+                    tracing::debug!(%from, %reason, "DHCP packet dropped");
+                }
             }
         }
         Ok(())
@@ -183,7 +188,13 @@ impl Desk {
             }
         };
         let known = self.server.leases.lock().expect("no holder panics").knows(client.mac);
-        match self.door.judge(&client, known, now) {
+        let verdict = self.door.judge(&client, known, now);
+        match verdict {
+            Verdict::Answer => {}
+            Verdict::NotOurs => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs),
+            _ => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany),
+        }
+        match verdict {
             Verdict::Answer => self.decide(request, 0, now).await,
             Verdict::NotOurs => tracing::debug!(mac = %client.mac, "does not boot from the network: not answered"),
             Verdict::TooOften { first: true } => say(&format!(
@@ -211,6 +222,7 @@ impl Desk {
                 return;
             }
             Decision::Exhausted(client) => {
+                self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
                 if !std::mem::replace(&mut self.exhausted, true) {
                     say(&format!("no address for {}: {EXHAUSTED}", client.mac));
                 }
@@ -249,7 +261,11 @@ impl Desk {
                     unheeded,
                     ..Facts::new(request, &reply.client)
                 };
-                let lean: Vec<Done> = quirks::done(&facts).filter(|done| *done == Done::LeanOffer).collect();
+                let done: Vec<Done> = quirks::done(&facts).collect();
+                if done.contains(&Done::Broadcast) {
+                    reply.broadcast();
+                }
+                let lean: Vec<Done> = done.into_iter().filter(|done| *done == Done::LeanOffer).collect();
                 if !lean.is_empty() && unheeded == quirks::PATIENCE {
                     say(&format!(
                         "{}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
@@ -353,6 +369,19 @@ impl Desk {
     async fn send(&self, reply: Reply) {
         let kind = reply.message.opts().msg_type();
         let client: &Client = &reply.client;
+        let said = match kind {
+            Some(MessageType::Offer) => Some(metrics::Said::Offer),
+            Some(MessageType::Ack) => Some(metrics::Said::Ack),
+            Some(MessageType::Nak) => Some(metrics::Said::Nak),
+            _ => None,
+        };
+        if let (Some(said), true) = (said, client.kind != Kind::Probe) {
+            let arch = match client.kind {
+                Kind::Pxe(arch) | Kind::HttpBoot(arch) => Some(arch),
+                _ => None,
+            };
+            self.server.metrics.dhcp4_said(said, metrics::Mode::Serve, arch);
+        }
         if client.kind != Kind::Probe {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut ladder = self.server.ladder.lock().expect("no holder panics");
@@ -370,7 +399,19 @@ impl Desk {
             tracing::warn!(mac = %client.mac, ?arch, reason, "no boot program for this machine");
         }
         tracing::debug!(mac = %client.mac, ?kind, client = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
-        if let Err(error) = self.server.socket.send_to(&reply.bytes(), reply.to).await {
+        let bytes = reply.bytes();
+        if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {
+            let packet = layout::packet(self.server.params.subnet.server, reply.to, &bytes);
+            match arp.tap.send_ip(mac, &packet).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%mac, %error, "sending to a machine without an address; all are told"),
+            }
+        }
+        let to = match reply.alone {
+            Some(_) => SocketAddrV4::new(Ipv4Addr::BROADCAST, reply.to.port()),
+            None => reply.to,
+        };
+        if let Err(error) = self.server.socket.send_to(&bytes, to).await {
             tracing::warn!(mac = %client.mac, to = %reply.to, %error, "sending a DHCP reply");
         }
     }

@@ -4,11 +4,16 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 
+use crate::model::MacAddr;
+
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
 use super::leases::LeaseTable;
 use super::logic::{Params, nak, reply};
 use super::quirks::{self, Done, Facts};
+
+#[cfg(test)]
+mod tests;
 
 /// What to do with a request. Changes of leases wait in the table ([`LeaseTable::take_changes`]); a reply must not leave
 /// before they are durable.
@@ -26,6 +31,9 @@ pub struct Reply {
     pub message: Message,
     pub form: Form,
     pub to: SocketAddrV4,
+    /// The client has no address yet and hears its own all the same: `to` is at this hardware address, of which no ARP
+    /// table knows.
+    pub alone: Option<MacAddr>,
     pub client: Client,
     /// An address nobody has asked the link for: to be done before this offer leaves.
     pub ask: Option<Ipv4Addr>,
@@ -35,6 +43,13 @@ impl Reply {
     /// The reply as it leaves.
     pub fn bytes(&self) -> Vec<u8> {
         layout::encode(&self.message, &self.form)
+    }
+
+    /// Makes a reply to one for all to hear, if it is not on its way through a relay or to an address in use.
+    pub fn broadcast(&mut self) {
+        if self.alone.take().is_some() {
+            self.to = everybody();
+        }
     }
 }
 
@@ -195,13 +210,14 @@ fn refuse(params: &Params, request: &Message, client: Client, wanted: Ipv4Addr) 
     // A client on the wrong network does not hear what is sent to its address (RFC 2131 §4.1).
     let relay = request.giaddr();
     let to = match relay.is_unspecified() {
-        true => broadcast(),
+        true => everybody(),
         false => SocketAddrV4::new(relay, SERVER_PORT),
     };
     Decision::Reply(Box::new(Reply {
         message: nak(params, request),
         form: Form::of(request),
         to,
+        alone: None,
         client,
         ask: None,
     }))
@@ -221,29 +237,34 @@ fn requested_address(request: &Message) -> Option<Ipv4Addr> {
     }
 }
 
-/// RFC 2131 §4.1: to the relay it came through, else to the address the client already uses, else by broadcast, which a
-/// client without an address hears.
+/// RFC 2131 §4.1: to the relay it came through, else to the address the client already uses, else to the one it gets,
+/// unless it says that it cannot hear that yet.
 fn send(mut message: Message, request: &Message, client: Client, ask: Option<Ipv4Addr>) -> Decision {
     let relay = request.giaddr();
     let facts = Facts::new(request, &client);
     let done: Vec<Done> = quirks::done(&facts).collect();
-    let to = if !relay.is_unspecified() {
-        SocketAddrV4::new(relay, SERVER_PORT)
-    } else if request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress) {
-        broadcast()
+    let nowhere = request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress);
+    let deaf = request.flags().broadcast() || message.yiaddr().is_unspecified() || client.kind == Kind::Probe;
+    let (to, alone) = if !relay.is_unspecified() {
+        (SocketAddrV4::new(relay, SERVER_PORT), None)
+    } else if !nowhere {
+        (SocketAddrV4::new(request.ciaddr(), CLIENT_PORT), None)
+    } else if deaf {
+        (everybody(), None)
     } else {
-        SocketAddrV4::new(request.ciaddr(), CLIENT_PORT)
+        (SocketAddrV4::new(message.yiaddr(), CLIENT_PORT), Some(client.mac))
     };
     quirks::mend(&mut message, &done);
     Decision::Reply(Box::new(Reply {
         message,
         form: Form::of(request),
         to,
+        alone,
         client,
         ask,
     }))
 }
 
-fn broadcast() -> SocketAddrV4 {
+fn everybody() -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
 }

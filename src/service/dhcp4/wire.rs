@@ -45,8 +45,10 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
         55 | 60 | 61 => Some(1..=255),
         // Maximum message size.
         57 => Some(2..=2),
-        // User class, and iPXE's encapsulated options.
-        77 | 175 => Some(0..=255),
+        // PXE's encapsulated options, boot file name, user class, iPXE's encapsulated options.
+        43 | 67 | 77 | 175 => Some(0..=255),
+        // The mark of a recon server.
+        224 => Some(5..=5),
         // Relay agent information: one or more suboptions of two bytes and more, in as many options as they need.
         82 => Some(2..=MAX_DATAGRAM),
         // Architectures: the first two bytes are the preferred one.

@@ -75,6 +75,12 @@ impl LeaseTable6 {
         self.by_holder.get(holder).map(|bound| bound.address)
     }
 
+    /// Leases that still run.
+    pub fn held(&self, now_unix: u64) -> usize {
+        let running = |bound: &&Bound| bound.expires_unix > now_unix;
+        self.by_holder.values().filter(running).count()
+    }
+
     pub fn len(&self) -> usize {
         self.by_holder.len()
     }

@@ -10,6 +10,8 @@ pub enum Route {
     /// `/boot.ipxe`, with what the client said of itself.
     BootScript(Who),
     Menu(Who),
+    /// What iPXE looks for beside a loader that came over HTTP.
+    Autoexec,
     Kernel,
     Initrd,
     Image,
@@ -63,6 +65,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot", "x86_64", "kernel"] => Route::Kernel,
         ["boot", "x86_64", "initrd"] => Route::Initrd,
         ["image.iso"] => Route::Image,
+        ["loaders", bootfiles::AUTOEXEC] => Route::Autoexec,
         ["loaders", name] => Route::Loader(bootfiles::loader_named(name).ok_or(NoRoute::NotFound)?.0),
         ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
@@ -152,6 +155,7 @@ mod tests {
             ("GET", "/image.iso", Route::Image),
             ("GET", "/post.tgz", Route::Post),
             ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
+            ("GET", "/loaders/autoexec.ipxe", Route::Autoexec),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
             ("GET", "/api/v1/status", Route::Status),
             ("GET", "/metrics", Route::Metrics),

@@ -161,6 +161,10 @@ async fn serve(
             "text/plain; charset=utf-8",
             ipxe::menu(&boot_of(site, master, client, &who)),
         ),
+        Route::Autoexec => match master {
+            SocketAddr::V4(master) => files::whole(StatusCode::OK, "text/plain; charset=utf-8", ipxe::autoexec(master)),
+            SocketAddr::V6(_) => files::line(StatusCode::NOT_FOUND, "not over IPv6"),
+        },
         Route::Kernel => {
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());

@@ -34,14 +34,42 @@ const FIRST_LOOK: Duration = Duration::from_millis(200);
 const MAX_SEGMENT: usize = 1500 - 48;
 
 /// Serves on a bound socket until `stop`. The socket must be bound to the address clients ask, because replies leave
-/// from it.
-pub async fn run(socket: std::net::UdpSocket, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
+/// from it. `master` is where the link's clients reach HTTP.
+///
+/// All transfers share one thread of their own. A transfer is a packet there and a packet back, a thousand times: on a
+/// runtime of several threads every packet wakes a second one to look for work, which costs more than the work.
+pub async fn run(
+    socket: std::net::UdpSocket,
+    master: SocketAddr,
+    site: Arc<Site>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ends the thread as well if nobody waits for this function any more.
+    let (stop, (sender, ended)) = (stop.child_token(), tokio::sync::oneshot::channel());
+    let _guard = stop.clone().drop_guard();
+    std::thread::Builder::new().name("tftp".to_owned()).spawn(move || {
+        let result = runtime.block_on(serve_all(socket, master, site, stop));
+        // The sockets of transfers close with the runtime; only then has the service ended.
+        drop(runtime);
+        sender.send(result).ok();
+    })?;
+    ended.await.map_err(io::Error::other)?
+}
+
+async fn serve_all(
+    socket: std::net::UdpSocket,
+    master: SocketAddr,
+    site: Arc<Site>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let mut server = Server {
         local: socket.local_addr()?,
         socket: UdpSocket::from_std(socket)?,
         shelf: Arc::new(Shelf {
             site,
+            master,
             held: tokio::sync::Mutex::default(),
         }),
         running: HashMap::new(),
@@ -142,6 +170,7 @@ fn run_millis() -> u64 {
 /// The files that are being fetched, each in memory once.
 struct Shelf {
     site: Arc<Site>,
+    master: SocketAddr,
     held: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
 }
 
@@ -162,8 +191,8 @@ impl Content {
 
 impl Shelf {
     /// `None` where there is no such file.
-    async fn take(&self, name: &str, master: SocketAddr) -> io::Result<Option<(&'static str, Content)>> {
-        let (name, path) = match names::boot_file(&self.site, name, master) {
+    async fn take(&self, name: &str) -> io::Result<Option<(&'static str, Content)>> {
+        let (name, path) = match names::boot_file(&self.site, name, self.master) {
             None => return Ok(None),
             Some((name, BootFile::Made(bytes))) => return Ok(Some((name, Content::Made(bytes)))),
             Some((name, BootFile::File(path))) => (name, path),
@@ -211,7 +240,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
             return;
         }
     };
-    let (name, content) = match shelf.take(&read.name, local).await {
+    let (name, content) = match shelf.take(&read.name).await {
         Ok(Some(found)) => found,
         Ok(None) => {
             tracing::info!(%client, path = read.name, "TFTP: no such file");
@@ -236,7 +265,8 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     metrics.tftp_resends.add(sender.transfer.resends());
     let client = client.ip().to_canonical();
     let mut ladder = shelf.site.ladder();
-    if ended == Tftp::Done {
+    // A script is asked for by a loader that runs already.
+    if ended == Tftp::Done && matches!(content, Content::Held(_)) {
         ladder.fetched(client, Stage::Loader, clock::run_seconds());
     }
     ladder.sent(client, sent);

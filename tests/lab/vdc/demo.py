@@ -18,16 +18,6 @@ from .scenarios_site import BY_HAND
 _SHOWN = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored")
 
 
-# Word for --scenario → what it shows, and the kinds of peers that show it.
-SCENARIOS = {
-    "ipv6": ("a UEFI machine boots, reports and uploads over a cable without IPv4", "ipv6"),
-}
-
-
-def about_scenarios() -> str:
-    return "; ".join(f"{name}: {about}" for name, (about, _) in sorted(SCENARIOS.items()))
-
-
 def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool) -> List[str]:
     """Boots a master and its peers, brings the inventory home; returns what was not as it should be."""
     unknown = [kind for kind in firmware if kind not in KINDS]

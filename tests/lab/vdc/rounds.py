@@ -8,9 +8,9 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from . import scenarios_ipv6, scenarios_memory, scenarios_power, scenarios_site, scenarios_storm
+from . import scenarios_ipv6, scenarios_memory, scenarios_modes, scenarios_power, scenarios_site, scenarios_storm
 from .errors import LabError
 from .lab import Lab, Options
 from .namespace import Namespace
@@ -33,7 +33,22 @@ GROUPS: List[Group] = [
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
     Group("full", scenarios_memory.FullStick, scenarios_memory.SCENARIOS),
     Group("storm", scenarios_storm.Storm, scenarios_storm.SCENARIOS),
+    Group("foreign", scenarios_modes.Beside, scenarios_modes.BESIDE, ordered=True),
+    Group("comes", scenarios_modes.ComesAndGoes, scenarios_modes.COMES, ordered=True),
+    Group("sticks", scenarios_modes.TwoSticks, scenarios_modes.STICKS, ordered=True),
 ]
+
+# What `demo --scenario` shows: the groups of one story.
+STORIES: Dict[str, Sequence[str]] = {
+    "two-sticks": ("sticks",),
+    "foreign-dhcp": ("foreign", "comes"),
+    "ipv6": ("ipv6",),
+}
+
+
+def story(name: str) -> List[str]:
+    """The scenarios of a story."""
+    return [scenario.name for group in GROUPS if group.name in STORIES[name] for scenario in group.scenarios]
 
 
 def names() -> List[str]:

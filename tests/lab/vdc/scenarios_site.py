@@ -167,7 +167,7 @@ def foreign_dhcp(site: Site) -> None:
     link = next((x for x in site.status["links"] if x["mac"] == site.master.spec.ports[1].mac), None)
     expect(link is not None, f"the API does not list the port on the other wire: {site.status['links']}")
     assert link is not None
-    expect(link["mode"] == "silent", f"mode of that link is {link['mode']}: {link['reason']}")
+    expect(link["mode"] == "proxy", f"mode of that link is {link['mode']}: {link['reason']}")
     expect(
         any(server["address"] == foreign.ADDRESS for server in link["foreign"]),
         f"the API does not name {foreign.ADDRESS}: {link['foreign']}",
@@ -176,9 +176,10 @@ def foreign_dhcp(site: Site) -> None:
     expect(shown is not None, f"the master's screen does not name {foreign.ADDRESS}")
     _ask_for_boot(site)
     own = site.master.spec.ports[1].mac
-    for datagram in site.other_wire.datagrams():
-        spoke = datagram.source_mac == own and datagram.source_port in (67, 4011)
-        expect(not spoke, f"the master answered a DHCP client on that link ({len(datagram.payload)} bytes)")
+    spoken = [d for d in site.other_wire.datagrams() if d.source_mac == own and d.source_port in (67, 4011)]
+    for packet in (dhcp.parse(datagram.payload) for datagram in spoken):
+        expect(packet.your_address == "0.0.0.0", f"the master gave {packet.mac} the address {packet.your_address} on that link")
+    expect(any(d.source_port == 67 and dhcp.parse(d.payload).xid == _XID for d in spoken), "no boot file was offered on that link")
 
 
 def _ask_for_boot(site: Site) -> None:
@@ -255,7 +256,7 @@ SCENARIOS: List[Scenario[Site]] = [
     Scenario("uefi-peer", "UEFI peer is inventoried in its initrd, stored, off", uefi_peer, ["uefi"]),
     Scenario("bios-peer", "BIOS peer likewise", bios_peer, ["bios"]),
     Scenario("nobmc-peer", "peer without BMC is stored, says so and stays up", nobmc_peer, ["nobmc"]),
-    Scenario("foreign-dhcp", "beside a foreign DHCP server the master hands out nothing", foreign_dhcp),
+    Scenario("foreign-dhcp", "beside a foreign DHCP server the master hands out boot files and no address", foreign_dhcp),
     Scenario("liveboot-peer", "peer with postaction=liveboot loads the image, is stored, off", liveboot_peer, ["liveboot"]),
     Scenario("collect", "after the power button the stick is clean and has every node", collected, ["uefi", "bios"]),
     Scenario("post-script", "post.tgz runs; output, result and failure are in the tarball", post_script, ["uefi", "bios"]),

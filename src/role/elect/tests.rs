@@ -1,0 +1,307 @@
+use super::*;
+use proptest::prelude::*;
+
+const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
+const LOWER: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const HIGHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+
+fn spoke(machine: MacAddr, recon: bool, boots: bool) -> Event {
+    Event::Server {
+        server: ForeignServer {
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            mac: machine,
+            recon,
+            boots,
+        },
+        machine,
+    }
+}
+
+fn foreign() -> Event {
+    spoke(HIGHER, false, false)
+}
+
+fn master(machine: MacAddr) -> Event {
+    spoke(machine, true, false)
+}
+
+fn fresh() -> Election {
+    Election::new(US, LinkRule::Auto)
+}
+
+/// Runs the clock in quarter seconds; answers when each question went out.
+fn run(election: &mut Election, from: f64, to: f64) -> Vec<f64> {
+    let mut probes = Vec::new();
+    let mut now = from;
+    while now < to {
+        if election.on(Event::Tick, now).contains(&Action::Probe) {
+            probes.push(now);
+        }
+        now += 0.25;
+    }
+    probes
+}
+
+fn serving() -> Election {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    run(&mut election, 0.25, 7.0);
+    assert_eq!(election.mode(), LinkMode::Serve);
+    election
+}
+
+#[test]
+fn a_quiet_link_is_served_within_ten_seconds() {
+    let mut election = fresh();
+    assert_eq!(election.on(Event::Tick, 0.0), []);
+    assert_eq!(
+        election.on(Event::Carrier(true), 100.0),
+        [Action::Probe, Action::Changed]
+    );
+    assert_eq!(
+        run(&mut election, 100.25, 106.0),
+        [100.5, 101.0, 102.0, 103.0, 104.0, 105.0]
+    );
+    assert_eq!(election.mode(), LinkMode::Probing);
+    assert_eq!(election.on(Event::Tick, 106.0), [Action::Changed, Action::Announce]);
+    assert_eq!(election.mode(), LinkMode::Serve);
+}
+
+#[test]
+fn a_foreign_server_makes_a_proxy_at_any_time_and_is_named() {
+    let mut early = fresh();
+    early.on(Event::Carrier(true), 0.0);
+    let mut late = serving();
+    for (election, at) in [(&mut early, 3.0), (&mut late, 100.0)] {
+        assert!(election.on(foreign(), at).contains(&Action::Changed));
+        assert_eq!(
+            election.mode(),
+            LinkMode::Probing,
+            "nothing is handed out from the first word on"
+        );
+        run(election, at, at + BOOT_WAIT_SECONDS + 0.5);
+        assert_eq!(election.mode(), LinkMode::Proxy);
+        let reason = election.reason();
+        assert!(
+            reason.contains("10.0.0.1") && reason.contains(&HIGHER.to_string()),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_foreign_boot_service_makes_it_silent_and_its_end_a_proxy() {
+    let mut election = serving();
+    election.on(foreign(), 10.0);
+    election.on(spoke(HIGHER, false, true), 10.5);
+    assert_eq!(election.mode(), LinkMode::Silent);
+    assert!(election.reason().contains("boots machines"), "{}", election.reason());
+    for second in 0..70 {
+        election.on(foreign(), 11.0 + f64::from(second));
+    }
+    assert_eq!(election.mode(), LinkMode::Proxy, "it boots nobody any more");
+    election.on(spoke(LOWER, false, true), 90.0);
+    assert_eq!(election.mode(), LinkMode::Silent);
+}
+
+#[test]
+fn who_is_told_to_be_silent_says_nothing_ever() {
+    let mut election = Election::new(US, LinkRule::Silent);
+    assert_eq!(election.on(Event::Carrier(true), 0.0), [Action::Changed]);
+    for event in [foreign(), master(LOWER), Event::Rival(HIGHER), Event::Rival(LOWER)] {
+        assert_eq!(election.on(event, 1.0), []);
+    }
+    assert_eq!(run(&mut election, 2.0, 200.0), [0.0; 0]);
+    assert_eq!(election.mode(), LinkMode::Silent);
+    assert!(election.reason().contains("recon.toml"));
+}
+
+#[test]
+fn who_is_told_to_proxy_never_serves_and_minds_no_other_boot_service() {
+    let mut election = Election::new(US, LinkRule::Proxy);
+    election.on(Event::Carrier(true), 0.0);
+    run(&mut election, 0.25, 200.0);
+    assert_eq!(election.mode(), LinkMode::Silent);
+    assert!(election.reason().contains("no DHCP server"), "{}", election.reason());
+    election.on(spoke(HIGHER, false, true), 200.0);
+    run(&mut election, 200.0, 203.0);
+    assert_eq!(election.mode(), LinkMode::Proxy);
+}
+
+#[test]
+fn a_server_that_left_is_forgotten_after_a_quiet_minute() {
+    let mut election = serving();
+    election.on(foreign(), 9.0);
+    let probes = run(&mut election, 9.0, 9.0 + QUIET_SECONDS);
+    assert!(probes.len() >= 14, "it is asked for: {probes:?}");
+    assert_eq!(election.mode(), LinkMode::Proxy);
+    run(&mut election, 69.0, 76.0);
+    assert_eq!(election.mode(), LinkMode::Serve);
+    assert_eq!(election.foreign().count(), 0);
+}
+
+#[test]
+fn clients_that_take_another_server_keep_its_memory_and_raise_suspicion() {
+    let theirs = Ipv4Addr::new(10, 0, 0, 1);
+    let mut election = serving();
+    assert_eq!(election.on(Event::Chosen(theirs), 8.0), [Action::Probe]);
+    assert_eq!(
+        election.mode(),
+        LinkMode::Serve,
+        "a client's word alone does not end service"
+    );
+    election.on(foreign(), 9.0);
+    for at in 10..120 {
+        election.on(Event::Chosen(theirs), f64::from(at));
+    }
+    assert_eq!(election.mode(), LinkMode::Proxy);
+}
+
+#[test]
+fn of_two_that_ask_the_lower_number_serves() {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    assert_eq!(
+        election.on(Event::Rival(HIGHER), 1.1),
+        [Action::Probe, Action::Probe],
+        "it is to hear us"
+    );
+    assert_eq!(election.mode(), LinkMode::Probing);
+    assert!(election.on(Event::Rival(LOWER), 1.5).contains(&Action::Changed));
+    assert_eq!((election.mode(), election.master()), (LinkMode::Yield, None));
+    assert!(election.on(master(LOWER), 5.0).contains(&Action::Changed));
+    assert_eq!(election.master(), Some(Ipv4Addr::new(10, 0, 0, 1)));
+}
+
+#[test]
+fn a_rival_that_never_serves_is_not_waited_for() {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    election.on(Event::Rival(LOWER), 1.0);
+    run(&mut election, 1.25, 1.0 + RIVAL_SECONDS + VERDICT_SECONDS + 1.0);
+    assert_eq!(election.mode(), LinkMode::Serve);
+}
+
+#[test]
+fn a_master_that_is_gone_is_followed() {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    election.on(master(HIGHER), 0.1);
+    assert_eq!(election.mode(), LinkMode::Yield);
+    run(&mut election, 0.25, MASTER_QUIET_SECONDS + VERDICT_SECONDS + 1.0);
+    assert_eq!(election.mode(), LinkMode::Serve);
+}
+
+#[test]
+fn of_two_that_serve_the_lower_number_stays_and_says_so() {
+    let mut election = serving();
+    assert_eq!(election.on(master(HIGHER), 8.0), [Action::Announce]);
+    assert_eq!(election.mode(), LinkMode::Serve);
+    election.on(master(LOWER), 9.0);
+    assert_eq!(election.mode(), LinkMode::Yield);
+}
+
+#[test]
+fn who_serves_does_not_yield_to_one_that_asks() {
+    let mut election = serving();
+    assert_eq!(election.on(Event::Rival(LOWER), 8.0), [Action::Announce]);
+    assert_eq!(election.mode(), LinkMode::Serve);
+}
+
+#[test]
+fn of_two_masters_one_is_followed_without_a_change_at_every_word() {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    election.on(master(LOWER), 0.1);
+    for at in 1..50 {
+        let at = f64::from(at);
+        assert!(!election.on(master(HIGHER), at).contains(&Action::Changed));
+        assert!(!election.on(master(LOWER), at + 0.5).contains(&Action::Changed));
+    }
+}
+
+#[test]
+fn two_ports_on_one_network_serve_once() {
+    let twin = |name: &str, before| Event::Twin {
+        name: name.into(),
+        before,
+    };
+    let mut election = serving();
+    election.on(twin("eno2", false), 9.0);
+    assert_eq!(election.mode(), LinkMode::Serve);
+    election.on(twin("eno1", true), 9.0);
+    assert_eq!(election.mode(), LinkMode::Silent);
+    assert!(election.reason().contains("eno1"));
+    assert_eq!(
+        run(&mut election, 9.0, 9.0 + MASTER_QUIET_SECONDS),
+        [0.0; 0],
+        "one voice a network"
+    );
+    let mut proxy = serving();
+    proxy.on(foreign(), 9.0);
+    run(&mut proxy, 9.0, 12.0);
+    proxy.on(twin("eno1", true), 12.0);
+    assert_eq!(proxy.mode(), LinkMode::Silent);
+}
+
+#[test]
+fn a_pulled_cable_starts_over() {
+    let mut election = serving();
+    assert_eq!(election.on(Event::Carrier(false), 9.0), [Action::Changed]);
+    assert_eq!(election.mode(), LinkMode::Down);
+    assert_eq!(
+        election.on(Event::Carrier(true), 20.0),
+        [Action::Probe, Action::Changed]
+    );
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let machine = prop_oneof![Just(LOWER), Just(HIGHER)];
+    prop_oneof![
+        any::<bool>().prop_map(Event::Carrier),
+        (machine.clone(), any::<bool>(), any::<bool>()).prop_map(|(machine, recon, boots)| spoke(
+            machine,
+            recon,
+            boots && !recon
+        )),
+        machine.prop_map(Event::Rival),
+        any::<bool>().prop_map(|before| Event::Twin {
+            name: "eno1".into(),
+            before
+        }),
+        Just(Event::Chosen(Ipv4Addr::new(10, 0, 0, 1))),
+        Just(Event::Tick),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nobody_serves_soon_after_hearing_a_foreign_server(
+        events in proptest::collection::vec((any_event(), 0.0f64..5.0), 1..80)
+    ) {
+        let mut election = fresh();
+        let (mut now, mut heard, mut up, mut left) = (0.0, f64::NEG_INFINITY, false, f64::NEG_INFINITY);
+        for (event, later) in events {
+            now += later;
+            match &event {
+                Event::Carrier(state) => {
+                    // A new carrier is a new network: what was heard on the old one does not count.
+                    if !state || !up { heard = f64::NEG_INFINITY; }
+                    up = *state;
+                }
+                Event::Server { server, .. } if !server.recon && up => heard = now,
+                _ => {}
+            }
+            // Who follows a master, or the port beside, leaves foreign servers to it, and asks anew when that one is gone.
+            let beside = |election: &Election| election.mode() == LinkMode::Yield || election.reason().contains("same network");
+            let before = beside(&election);
+            election.on(event, now);
+            if before || beside(&election) {
+                left = now;
+            }
+            let long = if left >= heard { VERDICT_SECONDS } else { QUIET_SECONDS };
+            prop_assert!(election.mode() != LinkMode::Serve || now - heard.max(left) >= long);
+            prop_assert!(up || election.mode() == LinkMode::Down);
+        }
+    }
+}

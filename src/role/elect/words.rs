@@ -1,0 +1,47 @@
+//! Why a link is in its mode, as a person reads it on the screen. Pure.
+
+use crate::model::api::ForeignServer;
+
+use super::{Election, State, Verdict};
+
+impl Election {
+    /// Plain sentence: why this mode.
+    pub fn reason(&self) -> String {
+        let names = |which: fn(&ForeignServer) -> bool| {
+            let named = self.foreign().filter(|server| !server.recon && which(server));
+            let list: Vec<String> = named.map(|s| format!("{} ({})", s.address, s.mac)).collect();
+            list.join(", ")
+        };
+        match &self.state {
+            State::Down => "no carrier: plug in a cable or check the switch port".to_owned(),
+            State::Probing { .. } => "asking who serves this network".to_owned(),
+            State::Serve => "no other DHCP server answered: this machine serves".to_owned(),
+            State::Foreign { verdict: None, .. } => {
+                format!(
+                    "another DHCP server is here: {}; asking whether it boots machines",
+                    names(|_| true)
+                )
+            }
+            State::Foreign {
+                verdict: Some(Verdict::Proxy),
+                ..
+            } => format!(
+                "another DHCP server is here: {}; boot files only, no addresses from here",
+                names(|_| true)
+            ),
+            State::Foreign { .. } if self.foreign().any(|server| server.boots && !server.recon) => format!(
+                "another server boots machines here: {}; nothing is handed out (mode = \"proxy\" in recon.toml changes that)",
+                names(|server| server.boots)
+            ),
+            State::Foreign { .. } => {
+                "recon.toml says mode = \"proxy\" and no DHCP server is here: nothing is handed out".to_owned()
+            }
+            State::Told => "recon.toml says so: nothing is sent".to_owned(),
+            State::Twin { name, .. } => format!("on the same network as {name}, which speaks for both"),
+            State::Yield {
+                master: Some(master), ..
+            } => format!("recon master {master} serves this network"),
+            State::Yield { rival, .. } => format!("recon machine {rival} is about to serve this network"),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Boot files beside somebody else's DHCP server: PXE 2.1 §2.2.3 (proxyDHCP on port 67, boot server on port 4011). Pure.
+//!
+//! Only clients that say that they boot from the network hear anything, and nobody ever hears of an address.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
+
+use crate::service::{bootfiles, ipxe};
+
+use super::client::{Client, Kind, identify};
+
+/// The port a request came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// 67: everybody's DISCOVERs and REQUESTs.
+    Dhcp,
+    /// 4011: requests to this machine, from clients that have their address.
+    BootServer,
+}
+
+/// What the decision needs to know of the link.
+#[derive(Debug, Clone, Copy)]
+pub struct Params {
+    /// Address of this machine there.
+    pub server: Ipv4Addr,
+    pub http_port: u16,
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Decision {
+    Reply(Box<Reply>),
+    /// A client that boots takes this address of the other server; nothing is sent.
+    Takes(Client, Ipv4Addr),
+    /// Nothing is sent; why.
+    Silence(&'static str),
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    pub message: Message,
+    pub to: SocketAddrV4,
+    pub client: Client,
+}
+
+const CLIENT_PORT: u16 = 68;
+/// PXE 2.1 table 2-1, inside option 43: PXE_DISCOVERY_CONTROL, and bit 3 of it: take the boot file of this answer, ask no boot
+/// server and show no menu.
+const DISCOVERY_CONTROL: u8 = 6;
+const TAKE_BOOT_FILE: u8 = 8;
+/// The same: PXE_BOOT_ITEM, four bytes that a boot server repeats.
+const BOOT_ITEM: u8 = 71;
+
+/// Decides on one request. `from` is its sender.
+pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port) -> Decision {
+    if request.opcode() != Opcode::BootRequest {
+        return Decision::Silence("not a request");
+    }
+    if !request.giaddr().is_unspecified() {
+        return Decision::Silence("came through a relay, whose network this machine cannot tell from its own");
+    }
+    let client = match identify(request) {
+        Ok(client) => client,
+        Err(reason) => return Decision::Silence(reason),
+    };
+    if !matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) {
+        return Decision::Silence("not a client that boots from the network");
+    }
+    let kind = match (port, request.opts().msg_type()) {
+        (Port::Dhcp, Some(MessageType::Discover)) => MessageType::Offer,
+        (Port::Dhcp, Some(MessageType::Request)) => {
+            return match taken(request) {
+                Some(address) => Decision::Takes(client, address),
+                None => Decision::Silence("names no address"),
+            };
+        }
+        (Port::BootServer, Some(MessageType::Request | MessageType::Inform)) => MessageType::Ack,
+        _ => return Decision::Silence("a message of the address exchange"),
+    };
+    match reply(params, request, &client, kind) {
+        Some(message) => Decision::Reply(Box::new(Reply {
+            message,
+            to: destination(port, from),
+            client,
+        })),
+        None => Decision::Silence("no boot program is known for this architecture"),
+    }
+}
+
+fn taken(request: &Message) -> Option<Ipv4Addr> {
+    if !request.ciaddr().is_unspecified() {
+        return Some(request.ciaddr());
+    }
+    match request.opts().get(OptionCode::RequestedIpAddress) {
+        Some(DhcpOption::RequestedIpAddress(address)) if !address.is_unspecified() => Some(*address),
+        _ => None,
+    }
+}
+
+/// A client that was offered no address by us can be reached by broadcast only; on port 4011 it has one and says so.
+fn destination(port: Port, from: SocketAddrV4) -> SocketAddrV4 {
+    if port == Port::BootServer && !from.ip().is_unspecified() {
+        from
+    } else {
+        SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
+    }
+}
+
+fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType) -> Option<Message> {
+    let server = params.server;
+    let base = match params.http_port {
+        80 => format!("http://{server}"),
+        port => format!("http://{server}:{port}"),
+    };
+    let (class, file) = match client.kind {
+        Kind::Ipxe => {
+            let master = SocketAddrV4::new(server, params.http_port);
+            ("PXEClient", ipxe::script_url(master, Some(client.mac)))
+        }
+        Kind::Pxe(arch) => ("PXEClient", bootfiles::loader_for(arch).ok()?.to_owned()),
+        Kind::HttpBoot(arch) => {
+            let loader = bootfiles::loader_for(arch).ok()?;
+            ("HTTPClient", format!("{base}/loaders/{loader}"))
+        }
+        Kind::Probe | Kind::Agent | Kind::Other => return None,
+    };
+    let mut message = Message::default();
+    message
+        .set_opcode(Opcode::BootReply)
+        .set_htype(request.htype())
+        .set_xid(request.xid())
+        .set_flags(match kind {
+            MessageType::Offer => Flags::default().set_broadcast(),
+            _ => request.flags(),
+        })
+        .set_ciaddr(request.ciaddr())
+        .set_siaddr(server)
+        .set_chaddr(request.chaddr())
+        .set_fname_str(&file);
+    let options = message.opts_mut();
+    options.insert(DhcpOption::MessageType(kind));
+    options.insert(DhcpOption::ServerIdentifier(server));
+    options.insert(super::mark());
+    options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
+    // Firmware reads one of the two places or the other.
+    options.insert(DhcpOption::BootfileName(file.into_bytes()));
+    if class == "PXEClient" {
+        options.insert(DhcpOption::VendorExtensions(vendor(request)));
+        options.insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
+    }
+    // RFC 4578 §2.3 and RFC 6842: what names the machine comes back as it came.
+    for code in [OptionCode::ClientMachineIdentifier, OptionCode::ClientIdentifier] {
+        if let Some(id) = request.opts().get(code) {
+            options.insert(id.clone());
+        }
+    }
+    Some(message)
+}
+
+fn vendor(request: &Message) -> Vec<u8> {
+    let mut out = vec![DISCOVERY_CONTROL, 1, TAKE_BOOT_FILE];
+    if let Some(DhcpOption::VendorExtensions(asked)) = request.opts().get(OptionCode::VendorExtensions)
+        && let Some(item) = boot_item(asked)
+    {
+        out.extend([BOOT_ITEM, 4]);
+        out.extend(item);
+    }
+    out.push(255);
+    out
+}
+
+/// Boot server type and layer of a request on port 4011.
+fn boot_item(mut options: &[u8]) -> Option<[u8; 4]> {
+    loop {
+        match options {
+            [0, rest @ ..] => options = rest,
+            [] | [_] | [255, ..] => return None,
+            [code, length, rest @ ..] => {
+                let value = rest.get(..usize::from(*length))?;
+                if *code == BOOT_ITEM {
+                    return value.try_into().ok();
+                }
+                options = &rest[value.len()..];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::dhcp4::{AGENT_CLASS, probe, wire};
+    use proptest::prelude::*;
+
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const PARAMS: Params = Params {
+        server: SERVER,
+        http_port: 80,
+    };
+    const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+
+    fn class(text: &str) -> DhcpOption {
+        DhcpOption::ClassIdentifier(text.as_bytes().to_vec())
+    }
+
+    fn request(kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
+        let mut message = Message::default();
+        message.set_chaddr(&[2, 0, 0, 0, 0, 7]).set_xid(0x1234_5678);
+        message.opts_mut().insert(DhcpOption::MessageType(kind));
+        for option in options {
+            message.opts_mut().insert(option);
+        }
+        message
+    }
+
+    fn answer(request: &Message, from: SocketAddrV4, port: Port) -> Reply {
+        match decide(&PARAMS, request, from, port) {
+            Decision::Reply(reply) => *reply,
+            other => panic!("no reply: {other:?}"),
+        }
+    }
+
+    fn file(message: &Message) -> &str {
+        std::str::from_utf8(message.fname().unwrap_or_default()).unwrap()
+    }
+
+    const SCRIPT: &str =
+        "http://10.0.0.9/boot.ipxe?mac=02-00-00-00-00-07&uuid=${uuid}&arch=${buildarch}&serial=${serial:uristring}";
+    const X64: &str = "PXEClient:Arch:00007:UNDI:003000";
+
+    #[test]
+    fn each_stage_is_told_the_next_and_never_an_address() {
+        let cases: [(Vec<DhcpOption>, &str, &str); 5] = [
+            (
+                vec![class("PXEClient:Arch:00000:UNDI:002001")],
+                "undionly.kpxe",
+                "PXEClient",
+            ),
+            (vec![class(X64)], "snponly.efi", "PXEClient"),
+            (
+                vec![class("HTTPClient:Arch:00016:UNDI:003000")],
+                "http://10.0.0.9/loaders/snponly.efi",
+                "HTTPClient",
+            ),
+            (
+                vec![class(X64), DhcpOption::UserClass(b"iPXE".to_vec())],
+                SCRIPT,
+                "PXEClient",
+            ),
+            (
+                vec![
+                    class(X64),
+                    DhcpOption::Unknown(dhcproto::v4::UnknownOption::new(OptionCode::Unknown(175), vec![1])),
+                ],
+                SCRIPT,
+                "PXEClient",
+            ),
+        ];
+        for (options, wanted, as_class) in cases {
+            let reply = answer(&request(MessageType::Discover, options), NOBODY, Port::Dhcp);
+            let message = reply.message;
+            assert_eq!(file(&message), wanted);
+            assert_eq!(message.opts().msg_type(), Some(MessageType::Offer));
+            assert_eq!((message.yiaddr(), message.siaddr()), (Ipv4Addr::UNSPECIFIED, SERVER));
+            assert_eq!(
+                message.opts().get(OptionCode::ClassIdentifier),
+                Some(&class(as_class)),
+                "{wanted}"
+            );
+            assert_eq!(reply.to, "255.255.255.255:68".parse().unwrap());
+            for code in [
+                OptionCode::SubnetMask,
+                OptionCode::AddressLeaseTime,
+                OptionCode::Router,
+                OptionCode::DomainNameServer,
+            ] {
+                assert!(message.opts().get(code).is_none(), "{code:?}");
+            }
+            let bytes = probe::encode(&message);
+            assert!((300..=576).contains(&bytes.len()), "{} bytes", bytes.len());
+            assert_eq!(wire::decode(&bytes).unwrap().siaddr(), SERVER);
+        }
+    }
+
+    #[test]
+    fn clients_that_do_not_boot_hear_nothing() {
+        let agent = DhcpOption::ClassIdentifier(AGENT_CLASS.to_vec());
+        for options in [vec![], vec![class("MSFT 5.0")], vec![class("udhcp 1.36")], vec![agent]] {
+            for kind in [MessageType::Discover, MessageType::Request, MessageType::Inform] {
+                for port in [Port::Dhcp, Port::BootServer] {
+                    let decision = decide(&PARAMS, &request(kind, options.clone()), NOBODY, port);
+                    assert!(matches!(decision, Decision::Silence(_)), "{kind:?} {options:?}");
+                }
+            }
+        }
+        let who_boots = probe::packet(probe::Ask::WhoBoots, crate::model::MacAddr([2, 0, 0, 0, 0, 7]), 9);
+        let question = wire::decode(&who_boots[28..]).unwrap();
+        assert!(matches!(
+            decide(&PARAMS, &question, NOBODY, Port::Dhcp),
+            Decision::Silence(_)
+        ));
+    }
+
+    #[test]
+    fn the_address_exchange_is_the_other_servers_and_only_watched() {
+        let wish = Ipv4Addr::new(10, 0, 0, 77);
+        let chosen = [
+            class(X64),
+            DhcpOption::RequestedIpAddress(wish),
+            DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 1)),
+        ];
+        let decision = decide(&PARAMS, &request(MessageType::Request, chosen), NOBODY, Port::Dhcp);
+        assert!(
+            matches!(&decision, Decision::Takes(_, address) if *address == wish),
+            "{decision:?}"
+        );
+        for kind in [MessageType::Release, MessageType::Decline, MessageType::Inform] {
+            assert!(matches!(
+                decide(&PARAMS, &request(kind, [class(X64)]), NOBODY, Port::Dhcp),
+                Decision::Silence(_)
+            ));
+        }
+    }
+
+    #[test]
+    fn the_boot_server_answers_where_it_was_asked_from() {
+        let from: SocketAddrV4 = "10.0.0.77:4011".parse().unwrap();
+        let mut asked = request(
+            MessageType::Request,
+            [
+                class("PXEClient:Arch:00000:UNDI:002001"),
+                DhcpOption::VendorExtensions(vec![0, 9, 1, 7, 71, 4, 0, 1, 0, 0, 255]),
+            ],
+        );
+        asked.set_ciaddr(*from.ip());
+        let reply = answer(&asked, from, Port::BootServer);
+        assert_eq!(reply.to, from);
+        assert_eq!(reply.message.opts().msg_type(), Some(MessageType::Ack));
+        assert_eq!(file(&reply.message), "undionly.kpxe");
+        assert_eq!(
+            reply.message.opts().get(OptionCode::VendorExtensions),
+            Some(&DhcpOption::VendorExtensions(vec![6, 1, 8, 71, 4, 0, 1, 0, 0, 255]))
+        );
+        let discover = request(MessageType::Discover, [class(X64)]);
+        assert!(matches!(
+            decide(&PARAMS, &discover, from, Port::BootServer),
+            Decision::Silence(_)
+        ));
+    }
+
+    #[test]
+    fn what_cannot_be_booted_is_offered_nothing() {
+        let x86 = request(MessageType::Discover, [class("PXEClient:Arch:00006:UNDI:003000")]);
+        assert!(matches!(
+            decide(&PARAMS, &x86, NOBODY, Port::Dhcp),
+            Decision::Silence(_)
+        ));
+        let mut relayed = request(MessageType::Discover, [class(X64)]);
+        relayed.set_giaddr(Ipv4Addr::new(10, 9, 0, 1));
+        assert!(matches!(
+            decide(&PARAMS, &relayed, NOBODY, Port::Dhcp),
+            Decision::Silence(_)
+        ));
+    }
+
+    proptest! {
+        /// Whatever comes in: no panic, no address, nothing to a client without a PXE class.
+        #[test]
+        fn no_packet_makes_it_give_an_address(
+            noise in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..9, boots: bool, four_thousand_eleven: bool
+        ) {
+            let mut bytes = probe::encode(&request(MessageType::Discover, []));
+            bytes.truncate(240);
+            bytes.extend([53, 1, kind]);
+            if boots {
+                bytes.extend([60, 9]);
+                bytes.extend(b"PXEClient");
+            }
+            bytes.extend(&noise);
+            bytes.resize(bytes.len().max(300), 0);
+            let Ok(message) = wire::decode(&bytes) else { return Ok(()) };
+            let port = if four_thousand_eleven { Port::BootServer } else { Port::Dhcp };
+            if let Decision::Reply(reply) = decide(&PARAMS, &message, NOBODY, port) {
+                prop_assert!(reply.message.yiaddr().is_unspecified());
+                prop_assert!(reply.message.opts().get(OptionCode::AddressLeaseTime).is_none());
+                let netboot = matches!(reply.client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe);
+                prop_assert!(netboot);
+            }
+        }
+
+        #[test]
+        fn any_vendor_options_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = boot_item(&bytes);
+        }
+    }
+}

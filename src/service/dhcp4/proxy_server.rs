@@ -1,0 +1,100 @@
+//! The loops on the two sockets of a proxy. Decisions come from [`super::proxy`].
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use crate::service::ladder::Ladder;
+use crate::service::metrics::{self, Metrics};
+use crate::sys::clock;
+
+use super::client::{Client, Kind};
+use super::door::{Door, Verdict};
+use super::proxy::{Decision, Params, Port, Reply, decide};
+use super::{probe, wire};
+
+/// What one link's proxy works with.
+pub struct Server {
+    /// Bound to port 67 of one interface, broadcasts allowed.
+    pub dhcp: UdpSocket,
+    /// The same on port 4011.
+    pub boot_server: UdpSocket,
+    pub params: Params,
+    pub ladder: Arc<Mutex<Ladder>>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Server {
+    /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
+    /// costs that reply only, because the client asks again.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        // Who may be answered at all is decided with the answer; the door's rates hold here as well.
+        let mut door = Door::new(true, clock::run_seconds());
+        let (mut one, mut two) = ([0; wire::MAX_DATAGRAM], [0; wire::MAX_DATAGRAM]);
+        loop {
+            let (port, received) = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                received = self.dhcp.recv_from(&mut one) => (Port::Dhcp, received),
+                received = self.boot_server.recv_from(&mut two) => (Port::BootServer, received),
+            };
+            let (length, from) = match received {
+                Ok((length, SocketAddr::V4(from))) => (length, from),
+                Ok(_) => continue,
+                // A link that goes down and comes back reports it on the socket; the socket stays good.
+                Err(error) if error.kind() == io::ErrorKind::NetworkDown => continue,
+                Err(error) => return Err(error),
+            };
+            let buffer = if port == Port::Dhcp { &one } else { &two };
+            self.take(&mut door, &buffer[..length], from, port).await;
+        }
+    }
+
+    async fn take(&self, door: &mut Door, datagram: &[u8], from: SocketAddrV4, port: Port) {
+        let request = match wire::decode(datagram) {
+            Ok(request) => request,
+            Err(reason) => return tracing::debug!(%from, %reason, "DHCP packet dropped"),
+        };
+        match decide(&self.params, &request, from, port) {
+            Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
+            Decision::Takes(client, address) => {
+                self.heard(&client);
+                let mut ladder = self.ladder.lock().expect("no holder panics");
+                ladder.addressed(client.mac, address, clock::run_seconds());
+            }
+            Decision::Reply(reply) => match door.judge(&reply.client, true, clock::run_seconds()) {
+                Verdict::Answer => self.send(*reply, port).await,
+                verdict => tracing::debug!(mac = %reply.client.mac, ?verdict, "DHCP request not answered"),
+            },
+        }
+    }
+
+    fn heard(&self, client: &Client) {
+        let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
+        let mut ladder = self.ladder.lock().expect("no holder panics");
+        ladder.heard(client.mac, firmware, clock::run_seconds());
+    }
+
+    async fn send(&self, reply: Reply, port: Port) {
+        if port == Port::Dhcp {
+            self.heard(&reply.client);
+        }
+        let socket = match port {
+            Port::Dhcp => &self.dhcp,
+            Port::BootServer => &self.boot_server,
+        };
+        let (said, arch) = match (port, reply.client.kind) {
+            (Port::Dhcp, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Offer, Some(arch)),
+            (Port::BootServer, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Ack, Some(arch)),
+            (Port::Dhcp, _) => (metrics::Said::Offer, None),
+            (Port::BootServer, _) => (metrics::Said::Ack, None),
+        };
+        self.metrics.dhcp4_said(said, metrics::Mode::Proxy, arch);
+        tracing::debug!(mac = %reply.client.mac, client = ?reply.client.kind, to = %reply.to, "proxyDHCP reply");
+        if let Err(error) = socket.send_to(&probe::encode(&reply.message), reply.to).await {
+            tracing::warn!(mac = %reply.client.mac, to = %reply.to, %error, "sending a proxyDHCP reply");
+        }
+    }
+}

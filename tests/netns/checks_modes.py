@@ -1,0 +1,285 @@
+"""Does a master do no harm on the wire: beside foreign DHCP servers, other masters, and clients that do not boot?
+
+One function an expectation; each has wires of its own. The master runs its whole election, as the image does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from typing import List, Optional
+
+from rawclient import RawClient, altered, fixture
+from vdc import dhcp, foreign, waiting
+from vdc.capture import udp
+from vdc.namespace import Namespace
+from vdc.suite import Scenario, expect
+from wires import FIRST, SECOND, Lan, Stick, client_mac, frames, raw
+
+TOOLS = ("ip", "setpriv", "udhcpc", "dhclient", "curl", "tcpdump", "dnsmasq", "sysctl")
+_VERDICT = 10.0
+_OURS = "192.168.219.1"
+
+
+def _masters(sticks: List[Stick], at: int = 0) -> List[str]:
+    return [stick.name for stick in sticks if stick.mode(at) in ("serve", "proxy")]
+
+
+def _stays(sticks: List[Stick], seconds: float, masters: List[str]) -> None:
+    """The same ones speak for the wire all the time."""
+    changes = [stick.link()["mode_changes"] for stick in sticks]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        now = _masters(sticks)
+        expect(now == masters, f"masters were {masters}, are {now}")
+        time.sleep(0.2)
+    expect(changes == [stick.link()["mode_changes"] for stick in sticks], "a mode changed and changed back")
+
+
+def _lease(place: Namespace, lan: Lan, name: str, boots: bool = False) -> Optional[str]:
+    """An address for dhclient: one of no special kind, or one that says that it boots from the network."""
+    leases, config = lan.folder / f"{name}.leases", lan.folder / f"{name}.conf"
+    leases.unlink(missing_ok=True)
+    config.write_text('send vendor-class-identifier "PXEClient:Arch:00000:UNDI:002001";\n' if boots else "timeout 20;\n")
+    place.run(
+        ["dhclient", "-4", "-1", "-sf", "/bin/true", "-cf", str(config), "-lf", str(leases), "-pf",
+         str(lan.folder / f"{name}.pid"), "eth0"], timeout=75,
+    )
+    found = re.findall(r"fixed-address ([0-9.]+);", leases.read_text()) if leases.exists() else []
+    return str(found[-1]) if found else None
+
+
+def _discover(place: Namespace, mac: str, name: str, seconds: float = 4.0) -> List[dhcp.Packet]:
+    """Every OFFER that a captured client's DISCOVER brings."""
+    with RawClient(place, "eth0") as port:
+        return port.answers(altered(fixture(name), mac), mac, seconds, enough=8)
+
+
+def _of_server(offers: List[dhcp.Packet], server: str) -> dhcp.Packet:
+    found = [offer for offer in offers if offer.server == server]
+    expect(found, f"no offer of {server} among those of {[offer.server for offer in offers]}")
+    return found[0]
+
+
+def second_stick_yields(lan: Lan) -> None:
+    """A second master says within 3 s of its start that it yields, and takes over when the first one's power is cut."""
+    one, two = lan.stick("one", 9), lan.stick("two", 1)
+    one.start()
+    link = one.becomes("serve", _VERDICT, address=True)
+    expect(str(link["address"]).startswith(_OURS), f"address is {link['address']}")
+    begun = two.start()
+    yielded = two.becomes("yield", 3.0)
+    took = time.monotonic() - begun
+    expect(took <= 3.0, f"the verdict took {took:.1f} s")
+    print(f"     the second stick yields {took:.2f} s after its service began")
+    expect(_OURS in yielded["reason"], f"reason: {yielded['reason']}")
+    _stays([one, two], 12.0, ["one"])
+    client = lan.client(1)
+    with lan.capture() as wire:
+        expect(_lease(client, lan, "client", boots=True) is not None, "no address beside two masters")
+        senders = {d.source_mac for d in wire.datagrams() if d.source_port == 67 and dhcp.parse(d.payload).your_address != "0.0.0.0"}
+    expect(senders == {one.macs[0]}, f"addresses come from {senders}")
+    one.kill()
+    two.becomes("serve", 40.0, address=True)
+
+
+def sticks_together(lan: Lan) -> None:
+    """Two sticks started at once, with two links each: one of them has both wires, and nothing changes any more."""
+    sticks = [lan.stick("one", 9, (FIRST, SECOND)), lan.stick("two", 1, (FIRST, SECOND))]
+    for stick in sticks:
+        stick.start()
+    for at in (0, 1):
+        waiting.until(
+            lambda at=at: True if all(s.mode(at) in ("serve", "yield") for s in sticks) else None,  # type: ignore[misc]
+            15.0, "both decide",
+        )
+        expect(len(_masters(sticks, at)) == 1, f"link {at}: {_masters(sticks, at)} serve")
+    expect(_masters(sticks, 0) == _masters(sticks, 1), "each stick has one wire")
+    _stays(sticks, 12.0, _masters(sticks))
+
+
+def split_heals(lan: Lan) -> None:
+    """Two networks with a master each grow together: within 15 s one of them serves, and only one."""
+    near, far = lan.stick("near", 9, (FIRST,)), lan.stick("far", 1, (SECOND,))
+    for stick in (near, far):
+        stick.start()
+    for stick in (near, far):
+        stick.becomes("serve", _VERDICT, address=True)
+    lan.join()
+    waiting.until(lambda: True if len(_masters([near, far])) == 1 else None, 15.0, "one of two masters yields")
+    _stays([near, far], 12.0, ["far"])
+
+
+def proxy_beside_foreign(lan: Lan) -> None:
+    """A foreign server from the start: boot files for firmware and iPXE, never an address; peers reach us."""
+    with lan.foreign():
+        stick = lan.stick("stick", 1)
+        client = lan.client(1)
+        begun = stick.start()
+        link = stick.becomes("proxy", _VERDICT, address=False)
+        expect(time.monotonic() - begun <= _VERDICT, "the verdict took too long")
+        link = stick.becomes("proxy", 10.0, address=True)
+        ours = str(link["address"]).split("/")[0]
+        expect(ours.startswith("10.77.0."), f"our address there is {ours}")
+        expect(
+            any(s["address"] == foreign.ADDRESS and re.fullmatch("([0-9a-f]{2}:){5}[0-9a-f]{2}", s["mac"]) for s in link["foreign"]),
+            f"the API names {link['foreign']}",
+        )
+        expect(foreign.ADDRESS in link["reason"], f"reason: {link['reason']}")
+        for name, wanted in (
+            ("ovmf-efi-discover.bin", "snponly.efi"), ("ipxe-efi-discover.bin", f"http://{ours}/boot.ipxe"),
+            ("ipxe-bios-discover.bin", f"http://{ours}/boot.ipxe"),
+        ):
+            offers = _discover(client, client_mac(2), name)
+            theirs, mine = _of_server(offers, foreign.ADDRESS), _of_server(offers, ours)
+            expect(theirs.your_address.startswith("10.77.0."), f"the foreign server offers {theirs.your_address}")
+            expect(mine.your_address == "0.0.0.0" and 51 not in mine.options, f"{name}: we offer {mine.your_address}")
+            expect(mine.boot_file.startswith(wanted), f"{name}: boot file is {mine.boot_file!r}")
+            expect(mine.vendor_class == "PXEClient" and 43 in mine.options, f"{name}: class {mine.vendor_class!r}")
+        _boot_server(client, ours)
+        address = _lease(client, lan, "client")
+        expect(address is not None and address.startswith("10.77.0."), f"the client got {address}")
+        client.ip("addr", "add", f"{address}/24", "dev", "eth0")
+        script = client.run(["curl", "-sS", "-f", "--max-time", "5", f"http://{ours}/boot.ipxe?mac={client_mac(1).replace(':', '-')}"])
+        expect(f"pxeaddr={ours}".encode() in script.stdout, f"the boot script: {script.stdout[:300]!r} {script.stderr!r}")
+        loader = client.run(["curl", "-sS", "--max-time", "10", f"tftp://{ours}/snponly.efi"])
+        expect(loader.stdout == (lan.loaders / "snponly.efi").read_bytes(), f"the loader by TFTP: {loader.stderr!r}")
+
+
+def _boot_server(client: Namespace, ours: str) -> None:
+    """Port 4011 answers a client that has an address, there."""
+    address = "10.77.0.99"
+    client.ip("addr", "add", f"{address}/24", "dev", "eth0")
+    asked = dhcp.build(3, client_mac(1), 0x4011, {60: b"PXEClient:Arch:00000:UNDI:002001", 93: b"\0\0"}, address, broadcast=False)
+    plain = dhcp.build(3, client_mac(1), 0x4012, {60: b"MSFT 5.0"}, address, broadcast=False)
+
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind((address, 4011))
+        made.settimeout(3.0)
+        return made
+
+    with contextlib.closing(client.call(make)) as port:
+        port.sendto(plain, (ours, 4011))
+        port.sendto(asked, (ours, 4011))
+        answer = dhcp.parse(port.recv(2048))
+    expect(answer.xid == 0x4011 and answer.kind == "ack", f"port 4011 answers {answer}")
+    expect(answer.boot_file == "undionly.kpxe", f"port 4011 names {answer.boot_file!r}")
+    client.ip("addr", "del", f"{address}/24", "dev", "eth0")
+
+
+def plain_client_hears_nothing(lan: Lan) -> None:
+    """Beside a foreign server a client without PXE options never gets one packet from us, by capture."""
+    with lan.foreign():
+        stick = lan.stick("stick", 1)
+        stick.start()
+        stick.becomes("proxy", 20.0, address=True)
+        client = lan.client(3)
+        with lan.capture("plain") as wire:
+            with RawClient(client, "eth0") as port:
+                for name in ("dhclient-discover.bin", "dhclient-request.bin", "udhcpc-discover.bin"):
+                    port.send(altered(fixture(name), client_mac(3)), client_mac(3))
+            address = _lease(client, lan, "plain")
+            expect(address is not None and address.startswith("10.77.0."), f"the client got {address}")
+            client.run(["udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "3", "-s", "/bin/true"], timeout=30)
+            # One watch question of the master and whatever a mistaken answer would need.
+            time.sleep(5.0)
+            found = frames(wire)
+        theirs = [frame for frame in found if frame.data[6:12] == raw(client_mac(3))]
+        expect(len(theirs) >= 4, f"the capture holds {len(theirs)} packets of the client")
+        ours = [frame for frame in found if frame.data[6:12] == raw(stick.macs[0])]
+        expect(ours, "the capture holds none of our questions")
+        for frame in ours:
+            datagram = udp(frame)
+            expect(frame.data[:6] != raw(client_mac(3)), "a frame to the client's MAC")
+            about = datagram is not None and datagram.destination_port in (67, 68) and dhcp.parse(datagram.payload)
+            if about:
+                expect(about.mac == stick.macs[0], f"a {about.kind} about {about.mac}")
+
+
+def foreign_appears(lan: Lan) -> None:
+    """A foreign server that appears ends our leases within 10 s; peers go on; when it goes we serve again."""
+    stick = lan.stick("stick", 1)
+    client = lan.client(4)
+    stick.start()
+    stick.becomes("serve", _VERDICT, address=True)
+    address = _lease(client, lan, "before", boots=True)
+    expect(address is not None and address.startswith("192.168.219."), f"the client got {address}")
+    client.ip("addr", "add", f"{address}/24", "dev", "eth0")
+    with lan.foreign():
+        begun = time.monotonic()
+        stick.becomes("proxy", _VERDICT)
+        took = time.monotonic() - begun
+        expect(took <= 10.0, f"it took {took:.1f} s")
+        print(f"     proxy {took:.1f} s after the foreign server began")
+        link = stick.becomes("proxy", 10.0, address=True)
+        expect(str(link["old_address"]).startswith(_OURS) and link["leases_held"] == 1, f"the old leases: {link}")
+        expect(any(s["address"] == foreign.ADDRESS for s in link["foreign"]), f"foreign: {link['foreign']}")
+        for name in ("dhclient-discover.bin", "ovmf-efi-discover.bin"):
+            offers = _discover(client, client_mac(5), name)
+            given = {offer.server for offer in offers if offer.your_address != "0.0.0.0"}
+            expect(given == {foreign.ADDRESS}, f"addresses are offered by {given}")
+        renewal = dhcp.build(3, client_mac(4), 0x4444, {}, str(address))
+        with RawClient(client, "eth0") as port:
+            said = port.answers(renewal, client_mac(4), 1.5)
+        expect(not [packet for packet in said if packet.server == _OURS], "a lease of ours is made longer")
+        done = client.run(["curl", "-sS", "-f", "--max-time", "5", f"http://{_OURS}/api/v1/status"])
+        expect(done.returncode == 0, f"a peer of before does not reach us any more: {done.stderr!r}")
+        screen = stick.place.run([str(lan.recon), "status"]).stdout.decode()
+        expect(foreign.ADDRESS in screen and "which run out" in screen, f"the screen:\n{screen}")
+    # Fifteen questions unanswered, and the verdict of a quiet link.
+    stick.becomes("serve", 85.0, address=True)
+    expect(_lease(client, lan, "after", boots=True) == address, "the client lost its address over all that")
+
+
+def foreign_boot_service(lan: Lan) -> None:
+    """Where the foreign server boots machines, the link is silent, unless recon.toml says proxy."""
+    with lan.foreign("their-own.efi"):
+        stick = lan.stick("stick", 1)
+        client = lan.client(6)
+        stick.start()
+        link = stick.becomes("silent", _VERDICT)
+        expect("boots machines" in link["reason"] and foreign.ADDRESS in link["reason"], f"reason: {link['reason']}")
+        offers = _discover(client, client_mac(6), "ovmf-efi-discover.bin", 2.0)
+        expect({offer.server for offer in offers} == {foreign.ADDRESS}, f"offers: {offers}")
+        stick.kill()
+        stick.settings('[network]\nmode = "proxy"\n')
+        stick.start()
+        stick.becomes("proxy", 20.0, address=True)
+
+
+def told_silent(lan: Lan) -> None:
+    """A link that recon.toml names is silent: not one packet leaves it, whoever asks."""
+    stick = lan.stick("stick", 1, (FIRST, SECOND))
+    stick.settings('[network]\nsilent = ["eth0"]\n')
+    client = lan.client(7)
+    with lan.capture("silent") as wire:
+        stick.start()
+        expect("recon.toml" in stick.becomes("silent", 5.0)["reason"], "the reason does not name recon.toml")
+        stick.becomes("serve", _VERDICT, at=1)
+        expect(_discover(client, client_mac(7), "ovmf-efi-discover.bin", 2.0) == [], "an answer on a silent link")
+        sent = [frame for frame in frames(wire) if frame.data[6:12] == raw(stick.macs[0])]
+    expect(sent == [], f"{len(sent)} packets left a silent link")
+
+
+def two_beside_foreign(lan: Lan) -> None:
+    """Two sticks beside a foreign server: one proxies, the other yields to it."""
+    with lan.foreign():
+        sticks = [lan.stick("one", 9), lan.stick("two", 1)]
+        for stick in sticks:
+            stick.start()
+        waiting.until(
+            lambda: True if sorted(stick.mode() for stick in sticks) == ["proxy", "yield"] else None, 20.0, "one proxies",
+        )
+        _stays(sticks, 8.0, _masters(sticks))
+
+
+CHECKS: List[Scenario[Lan]] = [
+    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
+    for check in (
+        second_stick_yields, sticks_together, split_heals, proxy_beside_foreign, plain_client_hears_nothing, foreign_appears,
+        foreign_boot_service, told_silent, two_beside_foreign,
+    )
+]
