@@ -66,7 +66,8 @@ class Peer:
             f"{self.name}: {path.name} changed" for path, digest in self._before.items() if disks.sha256(path) != digest
         ]
         if self.variables is not None:
-            changed = nvram.differences(self.variables, nvram.read(self.machine.nvram))
+            own = nvram.FIRMWARE_ONLY | (nvram.ip6_config(self.who.mac) if self.spec.ipv6_only else frozenset())
+            changed = nvram.differences(self.variables, nvram.read(self.machine.nvram), ignore=own)
             said += [f"{self.name}: NVRAM: {change}" for change in changed]
         return said
 
