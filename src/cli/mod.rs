@@ -122,7 +122,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
 }
 
 /// A machine with a stick of its own, as the peer of the master that was there first.
-fn peer_beside(line: &KernelLine, master: std::net::SocketAddrV4, mac: MacAddr) -> peer::Orders {
+fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) -> peer::Orders {
     peer::Orders {
         master,
         protect_disks: true,
@@ -135,7 +135,7 @@ fn peer_beside(line: &KernelLine, master: std::net::SocketAddrV4, mac: MacAddr) 
     }
 }
 
-async fn peer_of(line: KernelLine, master: std::net::SocketAddrV4) -> anyhow::Result<()> {
+async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Result<()> {
     say(&format!("peer of {master}"));
     let held = line.address.map(|(address, prefix)| Held { address, prefix });
     let network = peer::Network::BringUp {
@@ -254,7 +254,7 @@ fn status(master: &str) -> anyhow::Result<()> {
 }
 
 /// Asks a master for everything a screen shows.
-async fn ask(master: std::net::SocketAddrV4) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
+async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
     use crate::service::http::client::{Bounds, exchange};
     let bounds = Bounds {
         time: std::time::Duration::from_secs(5),

@@ -1,7 +1,7 @@
 //! Every wired link of a master: watched for ever, served where its election says so.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
+use crate::model::ula::Prefix64;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
@@ -27,6 +28,7 @@ use crate::sys::packet::{ArpTap, DhcpTap};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
+use super::links6::{self, Shared6};
 use super::own_address::OwnAddress;
 use super::proxying;
 use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
@@ -62,6 +64,7 @@ pub struct Shared {
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
     pub leases: LeaseTables,
     pub journal: Arc<Journal>,
+    pub ipv6: Arc<Shared6>,
 }
 
 /// Why the links ended.
@@ -70,7 +73,7 @@ pub enum Ended {
     Stopped,
     /// Another recon master serves and this machine serves nothing: become its peer, over this port.
     Yield {
-        master: SocketAddrV4,
+        master: SocketAddr,
         mac: MacAddr,
     },
 }
@@ -94,6 +97,7 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
         sender,
         links: BTreeMap::new(),
         places: 0,
+        places6: 0,
         listeners: CancellationToken::new(),
     };
     let ended = keeper.keep(receiver, stop).await;
@@ -116,6 +120,7 @@ struct Keeper {
     /// By interface index.
     links: BTreeMap<u32, Watched>,
     places: u32,
+    places6: u32,
     listeners: CancellationToken,
 }
 
@@ -222,6 +227,7 @@ impl Keeper {
             election,
             tap,
             place: None,
+            place6: None,
             subnet,
             service: None,
             own: None,
@@ -368,7 +374,12 @@ impl Keeper {
         };
         // It served before, and part of that still runs for the machines that hold leases.
         stop_service(&self.netlink, watched).await;
-        match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
+        let place6 = *watched.place6.get_or_insert_with(|| {
+            self.places6 += 1;
+            self.places6 - 1
+        });
+        let prefix6 = self.shared.ipv6.prefix(place6);
+        match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
             Ok(service) => watched.service = Some(service),
             Err(error) => {
                 let index = watched.link.index;
@@ -429,7 +440,13 @@ impl Keeper {
         };
         let now = clock::unix_seconds();
         let table = table.lock().expect("no holder panics");
-        table.iter().filter(|lease| lease.expires_unix > now).count()
+        let v4 = table.iter().filter(|lease| lease.expires_unix > now).count();
+        let v6 = service.and_then(|service| service.ipv6.as_ref()).map(|(prefix, _)| {
+            let table = self.shared.ipv6.table(*prefix);
+            table.lock().expect("no holder panics").held(now)
+        });
+        // A machine may hold one of each.
+        v4.max(v6.unwrap_or(0))
     }
 
     fn should_yield(&self) -> Option<Ended> {
@@ -445,7 +462,7 @@ impl Keeper {
             }
         }
         candidate.map(|(master, mac)| Ended::Yield {
-            master: SocketAddrV4::new(master, self.shared.http_port),
+            master: SocketAddr::from((master, self.shared.http_port)),
             mac,
         })
     }
@@ -495,6 +512,7 @@ impl Keeper {
             mode_seconds: (now - since).max(0.0) as u64,
             mode_changes: changes,
             foreign: watched.election.foreign().cloned().collect(),
+            ipv6: watched.ipv6(),
         })
     }
 
@@ -522,7 +540,13 @@ async fn listen_on(index: u32, tap: Arc<DhcpTap>, sender: mpsc::Sender<(u32, Mac
 }
 
 /// Sets the address, binds every socket, and only then starts to serve.
-async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: Subnet) -> anyhow::Result<Service> {
+async fn start_service(
+    shared: &Shared,
+    netlink: &Netlink,
+    link: &Link,
+    subnet: Subnet,
+    prefix6: Option<Prefix64>,
+) -> anyhow::Result<Service> {
     let address = subnet.server;
     netlink
         .add_address(link.index, address, subnet.prefix)
@@ -567,16 +591,17 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
             .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
         serve_all: shared.settings.network.serve_all,
     };
+    let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
-        let nodes = leases
-            .iter()
-            .map(|lease| (lease.address, dns::logic::node_label(lease.address)))
-            .collect();
+        let v4 = leases.iter().map(|lease| (lease.mac, lease.address));
+        let leases6 = leases6.as_ref().map(|table| table.lock().expect("no holder panics"));
+        let v6 = leases6.iter().flat_map(|table| table.addresses());
         dns::logic::Names {
             server: address,
             prefix: subnet.prefix,
-            nodes,
+            prefix6,
+            nodes: dns::logic::node_names(v4, v6),
         }
     };
 
@@ -586,11 +611,12 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     giving.set.spawn(named("DHCP", dhcp.run(stop_giving)));
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
+    let metrics = Arc::clone(&site.metrics);
     tasks.set.spawn(named(
         "DNS",
-        dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone()),
+        dns::server::run(dns_udp, dns_tcp, names.clone(), metrics, token.clone()),
     ));
-    let master = SocketAddrV4::new(address, shared.http_port);
+    let master = SocketAddr::from((address, shared.http_port));
     tasks.set.spawn(named(
         "TFTP",
         tftp::run(tftp_socket, master, Arc::clone(site), token.clone()),
@@ -599,11 +625,19 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),
     ));
+    let ipv6 = match prefix6 {
+        Some(prefix) => {
+            let status = links6::start(shared, netlink, link, prefix, names, &mut giving, &mut tasks).await;
+            Some((prefix, status))
+        }
+        None => None,
+    };
     Ok(Service {
         tasks,
         giving: Some(giving),
         address,
         prefix: subnet.prefix,
+        ipv6,
     })
 }
 

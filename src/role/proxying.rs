@@ -1,6 +1,6 @@
 //! The services of a link that proxies: boot files at an address that somebody else's DHCP server gave this machine.
 
-use std::net::{SocketAddrV4, UdpSocket as StdUdpSocket};
+use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -45,9 +45,10 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
             http_port: shared.http_port,
         },
         ladder: Arc::clone(&shared.site.ladder),
+        metrics: Arc::clone(&shared.site.metrics),
     };
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
-    let http_address = SocketAddrV4::new(address, shared.http_port);
+    let http_address = SocketAddr::from((address, shared.http_port));
     let http_listener = TcpListener::bind(http_address)
         .await
         .with_context(|| bind("HTTP", shared.http_port))?;

@@ -1,7 +1,7 @@
 //! One link of a master: what was decided for it, what runs there, and how that ends.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
-use crate::model::api::LinkMode;
+use crate::model::api::{Ipv6Status, LinkMode};
+use crate::model::ula::Prefix64;
 use crate::service::dhcp4::probe::announcement;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
@@ -25,6 +26,8 @@ pub struct Watched {
     pub tap: Arc<DhcpTap>,
     /// Place among the served links, which gives the subnet; kept once given.
     pub place: Option<u32>,
+    /// The same for the IPv6 prefix, which a link with a given subnet has as well.
+    pub place6: Option<u32>,
     pub subnet: Option<Subnet>,
     pub service: Option<Service>,
     /// Address on somebody else's network, while this link proxies.
@@ -68,6 +71,7 @@ pub struct Service {
     pub giving: Option<Tasks>,
     pub address: Ipv4Addr,
     pub prefix: u8,
+    pub ipv6: Option<(Prefix64, Arc<Mutex<Ipv6Status>>)>,
 }
 
 impl Watched {
@@ -87,6 +91,13 @@ impl Watched {
             reason.push_str("; waiting for an address from it");
         }
         reason
+    }
+
+    /// What is done in IPv6, while the link is served.
+    pub fn ipv6(&self) -> Option<Ipv6Status> {
+        let service = self.service.as_ref().filter(|service| service.giving.is_some())?;
+        let (_, status) = service.ipv6.as_ref()?;
+        Some(status.lock().expect("no holder panics").clone())
     }
 
     /// True for an address of this machine on the link.
@@ -170,5 +181,10 @@ pub async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
     service.tasks.end().await;
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
         tracing::debug!(link = watched.link.name, %error, "removing the address");
+    }
+    if let Some((prefix, _)) = service.ipv6
+        && let Err(error) = netlink.remove_address(watched.link.index, prefix.server()).await
+    {
+        tracing::debug!(link = watched.link.name, %error, "removing the IPv6 address");
     }
 }

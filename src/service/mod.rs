@@ -2,10 +2,12 @@
 
 pub mod bootfiles;
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod dns;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;
 pub mod metrics;
 pub mod names;
+pub mod ra;
 pub mod tftp;

@@ -1,6 +1,5 @@
 //! What is fuzzed: every place where bytes from the wire are read, and what is done with them at once.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::mem::discriminant;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -8,14 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use recon::config::Settings;
+use recon::model::MacAddr;
+use recon::model::ula::Ula;
 use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::logic::Params;
 use recon::service::dhcp4::states::{Decision, decide};
 use recon::service::dhcp4::{asking, layout, probe, wire};
+use recon::service::dhcp6;
 use recon::service::dns;
 use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
 use recon::service::ladder::Ladder;
+use recon::service::ra;
 use recon::service::tftp::packet::{self, Heard};
 use recon::service::tftp::transfer::{Agreed, Step, Transfer};
 use recon::store::nodes::{Limits, NodeStore};
@@ -92,13 +95,72 @@ fn probes_and_address_claims() {
 }
 
 #[test]
+fn dhcp6() {
+    let params = dhcp6::logic::Params {
+        prefix: Ula::drawn(1).link(0),
+        server_id: dhcp6::logic::duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
+        lease_seconds: 600,
+        domain: "recon.internal".to_owned(),
+        http_port: 80,
+        serve_all: false,
+    };
+    let mut leases = dhcp6::leases::LeaseTable6::new(params.prefix, []);
+    let mut now = 1_700_000_000;
+    let words: &[&[u8]] = &[
+        b"\0\x01\0\x0a\0\x03\0\x01\x02\0\0\0\0\x09",
+        b"\0\x02\0\x0a\0\x03\0\x01\x02\0\0\0\0\x01",
+        b"\0\x03\0\x0c\0\0\0\x01\0\0\0\0\0\0\0\0",
+        b"\0\x05\0\x18",
+        b"\0\x0e\0\0",
+        b"\0\x3d\0\x02\0\x07",
+        b"\0\x3d\0\x02\0\x10",
+        b"\0\x0f\0\x06\0\x04iPXE",
+        b"\0\x0d\0\x02\0\x02",
+    ];
+    fuzz("dhcp6", words, |input| {
+        now += 1;
+        let heard = dhcp6::probe::heard(input).is_some();
+        let message = match dhcp6::wire::decode(input) {
+            Ok(message) => message,
+            Err(reason) => return kind(discriminant(&reason)),
+        };
+        let client = dhcp6::client::identify(&message, "fe80::5054:ff:fe12:3456".parse().unwrap());
+        match dhcp6::logic::decide(&params, &mut leases, &client, false, &message, now) {
+            dhcp6::logic::Decision::Reply(reply) => {
+                let bytes = dhcp6::wire::encode(&reply.message);
+                assert_eq!(bytes[1..4], input[1..4], "another transaction");
+                let again = dhcp6::wire::decode(&bytes).expect("our own replies are read");
+                assert!(!heard, "an answer is answered");
+                kind((
+                    u8::from(again.msg_type()),
+                    again.opts().iter().count(),
+                    reply.lease_changed,
+                ))
+            }
+            dhcp6::logic::Decision::Silence(reason) => kind((reason, heard, message.opts().iter().count() / 4)),
+        }
+    });
+}
+
+#[test]
+fn router_messages() {
+    let words: &[&[u8]] = &[b"\x85\0", b"\x86\0", b"\x01\x01", b"\x03\x04\x40", b"\x05\0"];
+    fuzz("ra", words, |input| {
+        let heard = ra::wire::heard(input, "fe80::1".parse().unwrap());
+        kind((heard.map(|heard| discriminant(&heard)), input.len() / 16))
+    });
+}
+
+#[test]
 fn dns() {
     let server = Ipv4Addr::new(192, 168, 219, 1);
     let node = Ipv4Addr::new(192, 168, 219, 60);
+    let (mac, prefix6) = (MacAddr([2, 0, 0, 0, 0, 7]), Ula::drawn(1).link(0));
     let names = dns::logic::Names {
         server,
         prefix: 24,
-        nodes: HashMap::from([(node, dns::logic::node_label(node))]),
+        prefix6: Some(prefix6),
+        nodes: dns::logic::node_names([(mac, node)], [(Some(mac), prefix6.host(1 << 32))]),
     };
     fuzz(
         "dns",
@@ -106,6 +168,7 @@ fn dns() {
             b"\x05recon\0",
             b"\x04bang\0",
             b"\x07in-addr\x04arpa\0",
+            b"\x01d\x01f\x03ip6\x04arpa\0",
             b"\xc0\x0c",
             b"\0\x0c\0\x01",
             b"\0\0\x29",

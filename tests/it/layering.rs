@@ -23,12 +23,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 33] = [
+const PURE: [&str; 43] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
     "src/media/exfat.rs",
     "src/media/iso9660.rs",
+    "src/model/lease.rs",
+    "src/model/ula.rs",
     "src/role/elect.rs",
     "src/role/elect/words.rs",
     "src/role/retry.rs",
@@ -46,6 +48,11 @@ const PURE: [&str; 33] = [
     "src/service/dhcp4/quirks.rs",
     "src/service/dhcp4/states.rs",
     "src/service/dhcp4/wire.rs",
+    "src/service/dhcp6/client.rs",
+    "src/service/dhcp6/leases.rs",
+    "src/service/dhcp6/logic.rs",
+    "src/service/dhcp6/probe.rs",
+    "src/service/dhcp6/wire.rs",
     "src/service/dns/logic.rs",
     "src/service/http/admission.rs",
     "src/service/http/condition.rs",
@@ -54,6 +61,9 @@ const PURE: [&str; 33] = [
     "src/service/ipxe.rs",
     "src/service/ladder.rs",
     "src/service/metrics.rs",
+    "src/service/ra/schedule.rs",
+    "src/service/ra/watch.rs",
+    "src/service/ra/wire.rs",
     "src/service/tftp/packet.rs",
     "src/service/tftp/transfer.rs",
     "src/store/leases/book.rs",

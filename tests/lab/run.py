@@ -44,9 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("demo", parents=[product], help="one round to watch")
-    one.add_argument("--firmware", default="uefi,bios,liveboot", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc")
+    one.add_argument("--firmware", default="uefi,bios,liveboot", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6")
     one.add_argument(
-        "--scenario", choices=sorted(rounds.STORIES), help="instead: two sticks on one network, or a foreign DHCP server that is there, comes and goes"
+        "--scenario", choices=sorted(rounds.STORIES),
+        help="instead: two sticks on one network, a foreign DHCP server that is there, comes and goes, or a machine without IPv4",
     )
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")

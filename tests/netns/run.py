@@ -20,6 +20,7 @@ import checks_modes
 from checks import CHECKS
 import checks_dhcp
 import checks_http
+import checks_ipv6
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -30,13 +31,16 @@ from wires import Lan
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS})))
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
     modes = [check for check in checks_modes.CHECKS if not only or check.name in only]
-    suites = ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"), (checks_http.CHECKS, folder / "http"))
+    suites = (
+        (CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"),
+        (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
+    )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):
             _site(recon, place, suite, report, only, results)
@@ -53,7 +57,7 @@ def _site(
     first = suite[0].name
     with Site(recon, folder) as site:
         for check in suite:
-            if only and check.name not in only and check.name not in (first, "dhclient"):
+            if only and check.name not in only and check.name not in (first, "dhclient", "ipv6-dhclient-pxe"):
                 continue
             results.run(check, site)
             if first in results.failures:

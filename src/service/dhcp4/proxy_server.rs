@@ -8,9 +8,11 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::ladder::Ladder;
+use crate::service::metrics::{self, Metrics};
 use crate::sys::clock;
 
 use super::client::{Client, Kind};
+use super::door::{Door, Verdict};
 use super::proxy::{Decision, Params, Port, Reply, decide};
 use super::{probe, wire};
 
@@ -22,12 +24,15 @@ pub struct Server {
     pub boot_server: UdpSocket,
     pub params: Params,
     pub ladder: Arc<Mutex<Ladder>>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Server {
     /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        // Who may be answered at all is decided with the answer; the door's rates hold here as well.
+        let mut door = Door::new(true, clock::run_seconds());
         let (mut one, mut two) = ([0; wire::MAX_DATAGRAM], [0; wire::MAX_DATAGRAM]);
         loop {
             let (port, received) = tokio::select! {
@@ -43,11 +48,11 @@ impl Server {
                 Err(error) => return Err(error),
             };
             let buffer = if port == Port::Dhcp { &one } else { &two };
-            self.take(&buffer[..length], from, port).await;
+            self.take(&mut door, &buffer[..length], from, port).await;
         }
     }
 
-    async fn take(&self, datagram: &[u8], from: SocketAddrV4, port: Port) {
+    async fn take(&self, door: &mut Door, datagram: &[u8], from: SocketAddrV4, port: Port) {
         let request = match wire::decode(datagram) {
             Ok(request) => request,
             Err(reason) => return tracing::debug!(%from, %reason, "DHCP packet dropped"),
@@ -59,7 +64,10 @@ impl Server {
                 let mut ladder = self.ladder.lock().expect("no holder panics");
                 ladder.addressed(client.mac, address, clock::run_seconds());
             }
-            Decision::Reply(reply) => self.send(*reply, port).await,
+            Decision::Reply(reply) => match door.judge(&reply.client, true, clock::run_seconds()) {
+                Verdict::Answer => self.send(*reply, port).await,
+                verdict => tracing::debug!(mac = %reply.client.mac, ?verdict, "DHCP request not answered"),
+            },
         }
     }
 
@@ -77,6 +85,13 @@ impl Server {
             Port::Dhcp => &self.dhcp,
             Port::BootServer => &self.boot_server,
         };
+        let (said, arch) = match (port, reply.client.kind) {
+            (Port::Dhcp, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Offer, Some(arch)),
+            (Port::BootServer, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Ack, Some(arch)),
+            (Port::Dhcp, _) => (metrics::Said::Offer, None),
+            (Port::BootServer, _) => (metrics::Said::Ack, None),
+        };
+        self.metrics.dhcp4_said(said, metrics::Mode::Proxy, arch);
         tracing::debug!(mac = %reply.client.mac, client = ?reply.client.kind, to = %reply.to, "proxyDHCP reply");
         if let Err(error) = socket.send_to(&probe::encode(&reply.message), reply.to).await {
             tracing::warn!(mac = %reply.client.mac, to = %reply.to, %error, "sending a proxyDHCP reply");

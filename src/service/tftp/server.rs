@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -38,7 +38,7 @@ const MAX_SEGMENT: usize = 1500 - 48;
 /// from it. `master` is where the link's clients reach HTTP.
 pub async fn run(
     socket: std::net::UdpSocket,
-    master: SocketAddrV4,
+    master: SocketAddr,
     site: Arc<Site>,
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -149,7 +149,7 @@ fn run_millis() -> u64 {
 /// The files that are being fetched, each in memory once.
 struct Shelf {
     site: Arc<Site>,
-    master: SocketAddrV4,
+    master: SocketAddr,
     held: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
 }
 
@@ -242,14 +242,13 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     metrics.tftp_ended(ended);
     metrics.tftp_bytes.add(sent);
     metrics.tftp_resends.add(sender.transfer.resends());
-    if let IpAddr::V4(client) = client.ip() {
-        let mut ladder = shelf.site.ladder();
-        // A script is asked for by a loader that runs already.
-        if ended == Tftp::Done && matches!(content, Content::Held(_)) {
-            ladder.fetched(client, Stage::Loader, clock::run_seconds());
-        }
-        ladder.sent(client, sent);
+    let client = client.ip().to_canonical();
+    let mut ladder = shelf.site.ladder();
+    // A script is asked for by a loader that runs already.
+    if ended == Tftp::Done && matches!(content, Content::Held(_)) {
+        ladder.fetched(client, Stage::Loader, clock::run_seconds());
     }
+    ladder.sent(client, sent);
 }
 
 struct Sender<'a> {

@@ -14,6 +14,7 @@ class Kind(NamedTuple):
     memory_mib: int = 1024
     liveboot: bool = False
     bmc: bool = True
+    ipv6_only: bool = False
 
 
 # Buses, contents and ports differ on purpose, so that one round meets every driver and every temptation.
@@ -22,6 +23,7 @@ KINDS = {
     "bios": Kind("bios", "e1000", (("sata", "raid"), ("sata", "random"))),
     # The live image is loaded into memory and unpacked beside it.
     "liveboot": Kind("uefi", "virtio-net-pci", (("nvme", "ext4"), ("virtio", "raid")), memory_mib=3072, liveboot=True),
+    "ipv6": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), ipv6_only=True),
     "nobmc": Kind("uefi", "virtio-net-pci", (("sata", "lvm"),), bmc=False),
 }
 

@@ -34,6 +34,11 @@ FIRMWARE_ONLY: FrozenSet[Key] = frozenset({
 })
 
 
+def ip6_config(mac: str) -> FrozenSet[Key]:
+    """Where the firmware's IPv6 keeps a port's settings (EDK2, Ip6ConfigDxe); its PXE client writes them when it takes an address."""
+    return frozenset({("937fe521-95ae-4d1a-8929-48bcd90ad31a", mac.replace(":", "").upper())})
+
+
 class Variable(NamedTuple):
     name: str
     vendor: str

@@ -17,7 +17,7 @@ def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2) -> Spec:
     """The guest of a kind of peer. It boots from the network first, as the operator would set it."""
     return Spec(
         name=who.name, uuid=who.uuid, serial=who.serial, firmware=kind.firmware, cpus=cpus, memory_mib=kind.memory_mib,
-        bmc=kind.bmc, ports=[Port(who.mac, kind.nic, boot_index=0)],
+        bmc=kind.bmc, ipv6_only=kind.ipv6_only, ports=[Port(who.mac, kind.nic, boot_index=0)],
         disks=[
             # The peer's disks are only read; host flushes would only cost time.
             Disk(folder / f"{who.name}.disk{number}.raw", bus, f"{who.serial}D{number}", cache="unsafe")
@@ -66,7 +66,8 @@ class Peer:
             f"{self.name}: {path.name} changed" for path, digest in self._before.items() if disks.sha256(path) != digest
         ]
         if self.variables is not None:
-            changed = nvram.differences(self.variables, nvram.read(self.machine.nvram))
+            own = nvram.FIRMWARE_ONLY | (nvram.ip6_config(self.who.mac) if self.spec.ipv6_only else frozenset())
+            changed = nvram.differences(self.variables, nvram.read(self.machine.nvram), ignore=own)
             said += [f"{self.name}: NVRAM: {change}" for change in changed]
         return said
 

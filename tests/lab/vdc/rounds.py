@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from . import scenarios_memory, scenarios_modes, scenarios_power, scenarios_site, scenarios_storm
+from . import scenarios_ipv6, scenarios_memory, scenarios_modes, scenarios_power, scenarios_site, scenarios_storm
 from .errors import LabError
 from .lab import Lab, Options
 from .namespace import Namespace
@@ -29,6 +29,7 @@ class Group(NamedTuple):
 
 GROUPS: List[Group] = [
     Group("site", scenarios_site.Site, scenarios_site.SCENARIOS),
+    Group("ipv6", scenarios_ipv6.Ipv6Site, scenarios_ipv6.SCENARIOS, ordered=True),
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
     Group("full", scenarios_memory.FullStick, scenarios_memory.SCENARIOS),
     Group("storm", scenarios_storm.Storm, scenarios_storm.SCENARIOS),
@@ -41,6 +42,7 @@ GROUPS: List[Group] = [
 STORIES: Dict[str, Sequence[str]] = {
     "two-sticks": ("sticks",),
     "foreign-dhcp": ("foreign", "comes"),
+    "ipv6": ("ipv6",),
 }
 
 
