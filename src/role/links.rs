@@ -17,6 +17,7 @@ use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::lease::Lease;
+use crate::service::bootfiles::Chooser;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
@@ -455,6 +456,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
             lease_seconds: shared.settings.network.lease_seconds,
             domain: dns::DOMAIN.to_owned(),
             http_port: shared.http_port,
+            loaders: chooser(&shared.site),
         },
         leases: Arc::clone(&leases),
         ladder: Arc::clone(&shared.site.ladder),
@@ -490,6 +492,19 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     Ok(Service { stop, tasks, address })
 }
 
+/// Chooses boot programs by what the ladder knows of a machine, and tells the person at the master what went wrong.
+fn chooser(site: &Arc<Site>) -> Chooser {
+    let site = Arc::clone(site);
+    Chooser::new(move |mac, arch| {
+        let held = |name: &str| site.loaders.path(name).is_some();
+        let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
+        if let Some(news) = &pick.news {
+            say(&format!("machine {mac}: {news}"));
+        }
+        pick.loader
+    })
+}
+
 async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
     task.await.with_context(|| format!("the {name} service"))
 }
@@ -507,8 +522,18 @@ async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
 
 /// Folders in which distributions keep network boot programs.
 pub fn loader_folders() -> Vec<PathBuf> {
-    ["/usr/lib/ipxe", "/usr/share/ipxe", "/boot/ipxe"]
-        .iter()
-        .map(PathBuf::from)
-        .collect()
+    [
+        "/usr/lib/ipxe",
+        "/usr/share/ipxe",
+        "/boot/ipxe",
+        // Signed shim and GRUB: Debian, openSUSE.
+        "/usr/lib/shim",
+        "/usr/lib/grub/x86_64-efi-signed",
+        "/usr/share/efi/x86_64",
+        // The memory test.
+        "/boot",
+    ]
+    .iter()
+    .map(PathBuf::from)
+    .collect()
 }

@@ -4,6 +4,9 @@ use std::net::SocketAddrV4;
 
 use crate::config::{NodePolicy, PostAction};
 use crate::model::MacAddr;
+use crate::service::bootfiles::Made;
+
+use super::grub;
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
@@ -15,6 +18,11 @@ pub struct Boot<'a> {
     pub policy: NodePolicy,
     /// More words for the kernel command line, from `recon.toml`.
     pub kernel_arguments: &'a str,
+    /// Processor for which the boot program is built, as it told us.
+    pub arch: Option<String>,
+    /// A memory test is at hand for this kind of firmware.
+    pub memtest_efi: bool,
+    pub memtest_bios: bool,
 }
 
 /// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
@@ -36,7 +44,7 @@ pub fn script_url(master: SocketAddrV4, mac: Option<MacAddr>) -> String {
 }
 
 /// The master's address as a person and a client write it: port 80 goes without saying.
-fn base(master: SocketAddrV4) -> String {
+pub fn base(master: SocketAddrV4) -> String {
     match master.port() {
         80 => format!("http://{}", master.ip()),
         _ => format!("http://{master}"),
@@ -122,39 +130,145 @@ pub fn entry(master: SocketAddrV4) -> String {
     )
 }
 
-/// Script that boots one client by its policy.
+/// A file that is made for the link.
+pub fn made(made: Made, master: SocketAddrV4) -> String {
+    match made {
+        Made::Autoexec => autoexec(master),
+        Made::GrubConfig => grub::config(master),
+    }
+}
+
+/// Why a machine with this processor (as iPXE names it) finds no kernel here. A BIOS machine's iPXE is built for `i386`
+/// whatever its processor is.
+pub fn no_kernel_for(arch: &str) -> Option<String> {
+    match arch {
+        "x86_64" | "i386" => None,
+        other => Some(format!(
+            "its processor is {other}, and this stick holds a system for x86_64 only"
+        )),
+    }
+}
+
+/// Script that boots one client by its policy. It tries for ever, with a pause: whoever asked for it has a way to this master,
+/// and the master may be on its way back.
 pub fn boot(boot: &Boot) -> String {
-    let master = boot.master;
-    let mut line = kernel_line(boot);
-    if !boot.kernel_arguments.is_empty() {
-        line.push(' ');
-        line.push_str(boot.kernel_arguments);
+    let base = base(boot.master);
+    if let Some(trouble) = boot.arch.as_deref().and_then(no_kernel_for) {
+        return format!(
+            "#!ipxe\n\
+             echo recon: this machine cannot be booted: {trouble}; going back to the firmware in 30 seconds\n\
+             sleep 30\n\
+             exit 1\n"
+        );
     }
     format!(
         "#!ipxe\n\
          :retry\n\
-         echo recon: {action} from http://{master}\n\
+         echo recon: {action} from {base}\n\
          imgfree\n\
-         kernel http://{master}/boot/x86_64/kernel {line} || goto failed\n\
-         initrd --name initrd http://{master}/boot/x86_64/initrd || goto failed\n\
-         boot || goto failed\n\
-         :failed\n\
-         echo recon: kernel or initrd did not come from http://{master}; trying again in 5 seconds\n\
+         kernel {base}/boot/x86_64/kernel {line} || goto no_kernel\n\
+         initrd --name initrd {base}/boot/x86_64/initrd || goto no_initrd\n\
+         boot ||\n\
+         echo recon: the kernel of {base} did not start\n\
+         goto again\n\
+         :no_kernel\n\
+         echo recon: the kernel did not come from {base}\n\
+         goto again\n\
+         :no_initrd\n\
+         echo recon: the initrd did not come from {base}\n\
+         :again\n\
+         echo recon: trying again in 5 seconds\n\
          sleep 5\n\
          goto retry\n",
         action = boot.policy.post_action.as_str(),
+        line = kernel_line(boot),
     )
+}
+
+/// Says what is wrong with a script that must not leave: a placeholder nobody filled in, a setting that iPXE does not know, a
+/// character that is none.
+pub fn complete(script: &str) -> Result<(), String> {
+    for (number, line) in script.lines().enumerate() {
+        let flaw = |what: &str| Err(format!("line {}: {what}: {line}", number + 1));
+        if line.chars().any(|c| !(' '..='~').contains(&c)) {
+            return flaw("a character that a console may not have");
+        }
+        if line.contains("{{") || line.contains("}}") || placeholder(line) {
+            return flaw("a placeholder that nobody filled in");
+        }
+        if line.matches("${").count() > known_settings(line) {
+            return flaw("a setting that iPXE does not have");
+        }
+    }
+    match script.is_empty() {
+        true => Err("it is empty".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// `@NAME@` and `<NAME>`, as templates write them.
+fn placeholder(line: &str) -> bool {
+    let named = |open: char, close: char| {
+        line.match_indices(open).any(|(at, _)| {
+            line[at + 1..].split_once(close).is_some_and(|(name, _)| {
+                !name.is_empty()
+                    && name
+                        .chars()
+                        .all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit())
+            })
+        })
+    };
+    named('@', '@') || named('<', '>')
+}
+
+/// How many `${…}` of a line are settings that iPXE fills in by itself or that our scripts set.
+fn known_settings(line: &str) -> usize {
+    const OURS: [&str; 15] = [
+        "${netX/mac:hexhyp}",
+        "${netX/ip}",
+        "${netX/netmask}",
+        "${uuid}",
+        "${buildarch}",
+        "${serial:uristring}",
+        "${platform}",
+        "${net0/mac}",
+        "${net${port}/mac}",
+        "${net${port}/ip}",
+        "${port}",
+        "${wait}",
+        "${waits}",
+        "${tries}",
+        "${what}",
+    ];
+    // `${port}` stands inside others as well and is counted there, so each of those counts once more by itself.
+    OURS.iter().map(|setting| line.matches(setting).count()).sum()
 }
 
 /// The kernel command line of a peer.
 pub fn kernel_line(boot: &Boot) -> String {
+    match boot.policy.post_action {
+        // The address iPXE holds is used on, so that no second DHCP exchange costs time.
+        PostAction::Inventory => format!(
+            "initrd=initrd {}",
+            line(boot, " recon.address=${netX/ip}/${netX/netmask}")
+        ),
+        PostAction::Liveboot => format!("initrd=initrd {}", line(boot, "")),
+    }
+}
+
+/// The same for a boot program that cannot say which address it holds, and that hands the initrd over by itself.
+pub fn kernel_line_of_grub(boot: &Boot) -> String {
+    line(boot, "")
+}
+
+fn line(boot: &Boot, address: &str) -> String {
     let master = boot.master;
     let bootif = match boot.mac {
         Some(mac) => mac.dashed(),
         None => "${netX/mac:hexhyp}".to_owned(),
     };
     let shared = format!(
-        "initrd=initrd pxeaddr={pxeaddr} BOOTIF=01-{bootif} postaction={action} recon.poweroff={poweroff}",
+        "pxeaddr={pxeaddr} BOOTIF=01-{bootif} postaction={action} recon.poweroff={poweroff}",
         pxeaddr = if master.port() == 80 {
             master.ip().to_string()
         } else {
@@ -163,22 +277,24 @@ pub fn kernel_line(boot: &Boot) -> String {
         action = boot.policy.post_action.as_str(),
         poweroff = boot.policy.poweroff.as_str(),
     );
-    match boot.policy.post_action {
-        // The address iPXE holds is used on, so that no second DHCP exchange costs time.
-        PostAction::Inventory => {
-            format!("{shared} recon.address=${{netX/ip}}/${{netX/netmask}} {CONSOLES} {HARMLESS}")
-        }
+    let way = match boot.policy.post_action {
+        PostAction::Inventory => address.to_owned(),
         // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
         PostAction::Liveboot => format!(
-            "{shared} root=live:http://{master}/image.iso rd.live.image rd.live.overlay.overlayfs=1 \
-             rd.neednet=1 ip=dhcp {CONSOLES} {HARMLESS}"
+            " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip=dhcp",
+            base(master)
         ),
-    }
+    };
+    let more = match boot.kernel_arguments {
+        "" => String::new(),
+        words => format!(" {words}"),
+    };
+    format!("{shared}{way} {CONSOLES} {HARMLESS}{more}")
 }
 
-/// Menu for a person at the console of a client.
+/// Menu for a person at the console of a client. Nobody there: the inventory, after half a minute.
 pub fn menu(boot: &Boot) -> String {
-    let master = boot.master;
+    let base = base(boot.master);
     let with = |post_action: PostAction| {
         let policy = NodePolicy {
             post_action,
@@ -186,32 +302,48 @@ pub fn menu(boot: &Boot) -> String {
         };
         kernel_line(&Boot { policy, ..boot.clone() })
     };
+    let item = |on: bool, test: &str| match on {
+        true => format!("{test} item memtest    Memory test ||\n"),
+        false => String::new(),
+    };
+    let memtest = [
+        item(boot.memtest_efi, "iseq ${platform} efi &&"),
+        item(boot.memtest_bios, "iseq ${platform} pcbios &&"),
+    ]
+    .concat();
     format!(
         "#!ipxe\n\
          :menu\n\
-         menu recon at http://{master}\n\
+         imgfree\n\
+         menu recon at {base}\n\
          item inventory  Inventory, upload, power off\n\
          item liveboot   Live system in memory\n\
          item disk       Boot the next device\n\
+         {memtest}\
          item shell      iPXE shell\n\
          choose --default inventory --timeout 30000 what || goto menu\n\
          goto ${{what}}\n\
          :inventory\n\
-         kernel http://{master}/boot/x86_64/kernel {inventory} || goto failed\n\
+         kernel {base}/boot/x86_64/kernel {inventory} || goto failed\n\
          goto start\n\
          :liveboot\n\
-         kernel http://{master}/boot/x86_64/kernel {liveboot} || goto failed\n\
+         kernel {base}/boot/x86_64/kernel {liveboot} || goto failed\n\
          goto start\n\
          :start\n\
-         initrd --name initrd http://{master}/boot/x86_64/initrd || goto failed\n\
+         initrd --name initrd {base}/boot/x86_64/initrd || goto failed\n\
          boot || goto failed\n\
          :disk\n\
          exit 0\n\
+         :memtest\n\
+         iseq ${{platform}} efi && chain {base}/loaders/memtest.efi ||\n\
+         iseq ${{platform}} pcbios && kernel {base}/loaders/memtest.bin && boot ||\n\
+         goto menu\n\
          :shell\n\
+         echo recon: exit leaves the shell\n\
          shell\n\
          goto menu\n\
          :failed\n\
-         echo recon: kernel or initrd did not come from http://{master}\n\
+         echo recon: kernel or initrd did not come from {base}; back to the menu in 5 seconds\n\
          sleep 5\n\
          goto menu\n",
         inventory = with(PostAction::Inventory),
@@ -233,6 +365,9 @@ mod tests {
                 poweroff: PowerOff::Ipmi,
             },
             kernel_arguments: "",
+            arch: Some("x86_64".to_owned()),
+            memtest_efi: false,
+            memtest_bios: false,
         }
     }
 
@@ -259,11 +394,82 @@ mod tests {
             }),
         );
         golden("menu.ipxe", &menu(&client(PostAction::Inventory)));
+        golden(
+            "menu-memtest.ipxe",
+            &menu(&Boot {
+                memtest_efi: true,
+                memtest_bios: true,
+                ..client(PostAction::Inventory)
+            }),
+        );
+        golden(
+            "arm64.ipxe",
+            &boot(&Boot {
+                arch: Some("arm64".to_owned()),
+                ..client(PostAction::Inventory)
+            }),
+        );
+        golden("grub.cfg", &made(Made::GrubConfig, "192.168.219.1:80".parse().unwrap()));
+        golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
+        golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
+    }
+
+    #[test]
+    fn only_complete_scripts_leave() {
+        let master = "10.0.0.1:8080".parse().unwrap();
+        for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+            let client = Boot {
+                mac: None,
+                memtest_efi: true,
+                kernel_arguments: "dyndbg={x} a=<b>",
+                ..client(post_action)
+            };
+            for script in [
+                boot(&client),
+                menu(&client),
+                grub::boot(&Boot {
+                    mac: self::client(post_action).mac,
+                    ..client
+                }),
+            ] {
+                assert_eq!(complete(&script), Ok(()));
+            }
+        }
+        for script in [entry(master), autoexec(master), grub::config(master)] {
+            assert_eq!(complete(&script), Ok(()));
+        }
+        for (script, flaw) in [
+            ("#!ipxe\nkernel http://{{ master }}/kernel\n", "placeholder"),
+            ("#!ipxe\nkernel http://@MASTER@/kernel\n", "placeholder"),
+            ("#!ipxe\nkernel http://<MASTER_IP>/kernel\n", "placeholder"),
+            ("#!ipxe\nkernel http://${master}/kernel\n", "setting"),
+            ("#!ipxe\nkernel http://${netX/ip}/${kernel\n", "setting"),
+            ("#!ipxe\necho caf\u{e9}\n", "character"),
+            ("#!ipxe\necho \u{1b}[2J\n", "character"),
+            ("", "empty"),
+        ] {
+            let said = complete(script).expect_err(script);
+            assert!(said.contains(flaw), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_script_url_fits_the_header_of_a_dhcp_packet() {
+        let master = "255.255.255.255:65535".parse().unwrap();
+        let url = script_url(master, Some(MacAddr([255; 6])));
+        assert!(url.len() <= 127, "{} characters: {url}", url.len());
+        assert_eq!(complete(&url), Ok(()));
     }
 
     #[test]
     fn every_label_that_is_jumped_to_exists() {
+        let with_memtest = Boot {
+            memtest_efi: true,
+            memtest_bios: true,
+            ..client(PostAction::Liveboot)
+        };
         let scripts = [
+            menu(&with_memtest),
             entry("10.0.0.1:8080".parse().unwrap()),
             autoexec("10.0.0.1:8080".parse().unwrap()),
             boot(&client(PostAction::Inventory)),
@@ -279,7 +485,7 @@ mod tests {
             targets.extend(
                 script
                     .lines()
-                    .filter_map(|line| line.strip_prefix("item ")?.split_whitespace().next()),
+                    .filter_map(|line| line.split_once("item ")?.1.split_whitespace().next()),
             );
             for target in targets.into_iter().filter(|target| !target.starts_with('$')) {
                 assert!(

@@ -1,8 +1,10 @@
 //! One folder or file a protocol. Decisions are pure; the servers run on sockets they are given.
 
 pub mod bootfiles;
+pub mod climb;
 pub mod dhcp4;
 pub mod dns;
+pub mod grub;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;

@@ -11,7 +11,6 @@ use async_tftp::server::{Handler, TftpServerBuilder};
 use futures_lite::io::{Cursor, Sink};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Stage;
 use crate::service::http::site::Site;
 use crate::service::{bootfiles, ipxe};
 use crate::sys::clock;
@@ -53,10 +52,10 @@ impl Handler for Loaders {
         client: &SocketAddr,
         path: &Path,
     ) -> Result<(Self::Reader, Option<u64>), packet::Error> {
-        if path.to_str().is_some_and(bootfiles::is_autoexec) {
-            let script = ipxe::autoexec(self.master).into_bytes();
+        if let Some(made) = path.to_str().and_then(bootfiles::made) {
+            let script = ipxe::made(made, self.master).into_bytes();
             let length = script.len() as u64;
-            tracing::debug!(%client, "TFTP read of the start script");
+            tracing::debug!(%client, ?made, "TFTP read");
             return Ok((Cursor::new(script), Some(length)));
         }
         let wanted = path.to_str().and_then(bootfiles::loader_named);
@@ -70,7 +69,7 @@ impl Handler for Loaders {
         })?;
         if let IpAddr::V4(client) = client.ip() {
             let mut ladder = self.site.ladder();
-            ladder.fetched(client, Stage::Loader, clock::run_seconds());
+            ladder.loader_sent(client, name, clock::run_seconds());
             ladder.sent(client, bytes.len() as u64);
         }
         tracing::debug!(%client, name, "TFTP read");

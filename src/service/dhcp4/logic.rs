@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
 use crate::config::settings::Subnet;
-use crate::service::bootfiles;
+use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
 use super::client::{Client, Kind, identify};
@@ -19,6 +19,8 @@ pub struct Params {
     /// Zone of the node names.
     pub domain: String,
     pub http_port: u16,
+    /// Which boot program a machine gets.
+    pub loaders: bootfiles::Chooser,
 }
 
 /// What to do with a request.
@@ -217,12 +219,8 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     }
     match client.kind {
         Kind::Ipxe => {
-            let uuid = client
-                .uuid
-                .as_ref()
-                .map(|uuid| format!("&uuid={uuid}"))
-                .unwrap_or_default();
-            set_boot_file(message, &format!("{base}/boot.ipxe?mac={}{uuid}", client.mac.dashed()));
+            let master = SocketAddrV4::new(server, params.http_port);
+            set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
             let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
             message.opts_mut().insert(DhcpOption::Unknown(options));
         }
@@ -233,7 +231,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
             message
                 .opts_mut()
                 .insert(DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec()));
-            if let Ok(loader) = bootfiles::loader_for(arch) {
+            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 message
                     .opts_mut()
                     .insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
@@ -244,7 +242,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
             message
                 .opts_mut()
                 .insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
-            if let Ok(loader) = bootfiles::loader_for(arch) {
+            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 set_boot_file(message, &format!("{base}/loaders/{loader}"));
             }
         }
@@ -281,6 +279,7 @@ mod tests {
             lease_seconds: 3600,
             domain: "recon.internal".to_owned(),
             http_port: 80,
+            loaders: Default::default(),
         }
     }
 
@@ -385,7 +384,7 @@ mod tests {
             ),
             (
                 vec![class("PXEClient:Arch:00007"), DhcpOption::UserClass(b"iPXE".to_vec())],
-                "http://192.168.219.1/boot.ipxe?mac=02-00-00-00-00-07",
+                "http://192.168.219.1/boot.ipxe?mac=02-00-00-00-00-07&uuid=${uuid}&arch=${buildarch}&serial=${serial:uristring}",
             ),
             (vec![], ""),
         ];

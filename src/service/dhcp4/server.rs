@@ -71,11 +71,6 @@ impl Server {
                 ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }
         }
-        if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind
-            && let Err(reason) = crate::service::bootfiles::loader_for(arch)
-        {
-            tracing::warn!(mac = %client.mac, ?arch, reason, "no boot program for this machine");
-        }
         if reply.lease_changed {
             self.leases_changed.notify_one();
         }

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::api::StageReport;
 use crate::model::{NodeId, Stage};
-use crate::service::ipxe;
+use crate::service::ladder::Said;
+use crate::service::{bootfiles, grub, ipxe};
 use crate::sys::clock;
 use crate::sys::console::say;
 
@@ -140,19 +141,18 @@ async fn serve(
     match route {
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => {
-            let script = match who.mac {
+            site.ladder().script(client, &said(&who), clock::run_seconds());
+            script(match who.mac {
                 Some(_) => ipxe::boot(&boot_of(site, master, &who)),
                 None => ipxe::entry(master),
-            };
-            site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
-            files::whole(StatusCode::OK, "text/plain; charset=utf-8", script)
+            })
         }
-        Route::Menu(who) => files::whole(
-            StatusCode::OK,
-            "text/plain; charset=utf-8",
-            ipxe::menu(&boot_of(site, master, &who)),
-        ),
-        Route::Autoexec => files::whole(StatusCode::OK, "text/plain; charset=utf-8", ipxe::autoexec(master)),
+        Route::GrubScript(who) => {
+            site.ladder().script(client, &said(&who), clock::run_seconds());
+            script(grub::boot(&boot_of(site, master, &who)))
+        }
+        Route::Menu(who) => script(ipxe::menu(&boot_of(site, master, &who))),
+        Route::Made(made) => script(ipxe::made(made, master)),
         Route::Kernel => {
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
@@ -162,7 +162,9 @@ async fn serve(
         Route::Initrd => files::slice(asked, site.initrd.as_ref()).await,
         Route::Image => files::slice(asked, site.image.as_ref()).await,
         Route::Loader(name) => {
-            site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
+            if !head {
+                site.ladder().loader_sent(client, name, clock::run_seconds());
+            }
             match site.loaders.path(name) {
                 Some(path) => files::file(asked, path).await,
                 None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
@@ -187,12 +189,40 @@ fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
     }
 }
 
+/// A boot script; one that is not complete never leaves, because it would boot a machine into something nobody meant.
+fn script(text: String) -> Response<Body> {
+    match ipxe::complete(&text) {
+        Ok(()) => files::whole(StatusCode::OK, "text/plain; charset=utf-8", text),
+        Err(flaw) => {
+            say(&format!(
+                "a boot script was not sent, because it is not complete: {flaw}"
+            ));
+            files::line(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("the script is not complete: {flaw}"),
+            )
+        }
+    }
+}
+
+fn said(who: &Who) -> Said {
+    Said {
+        mac: who.mac,
+        arch: who.arch.clone(),
+        serial: who.serial.clone(),
+        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
+    }
+}
+
 fn boot_of<'a>(site: &'a Site, master: SocketAddrV4, who: &Who) -> ipxe::Boot<'a> {
     ipxe::Boot {
         master,
         mac: who.mac,
         policy: site.settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &site.settings.kernel_arguments,
+        arch: who.arch.clone(),
+        memtest_efi: site.loaders.path(bootfiles::MEMTEST_EFI).is_some(),
+        memtest_bios: site.loaders.path(bootfiles::MEMTEST_BIOS).is_some(),
     }
 }
 
