@@ -19,12 +19,14 @@ pub const LOADERS: [(&str, &[&str]); 10] = [
         &["snponly-arm64.efi", "arm64-efi/snponly.efi", "snp-arm64.efi"],
     ),
     ("ipxe-arm64.efi", &["ipxe-arm64.efi", "arm64-efi/ipxe.efi"]),
-    ("shimx64.efi", &["shimx64.efi.signed", "shimx64.efi", "shim.efi"]),
+    (SIGNED, &["shimx64.efi.signed", "shimx64.efi", "shim.efi"]),
     (GRUB, &["grubnetx64.efi.signed", "grubnetx64.efi", "grub.efi"]),
     (MEMTEST_EFI, &["memtest86+x64.efi", "memtest.efi"]),
     (MEMTEST_BIOS, &["memtest86+x64.bin", "memtest.bin"]),
 ];
 
+/// Carries a signature that Secure Boot knows.
+pub const SIGNED: &str = "shimx64.efi";
 /// What shim loads.
 const GRUB: &str = "grubx64.efi";
 /// The memory test of the boot menu, for each kind of firmware.
@@ -35,7 +37,7 @@ pub const MEMTEST_BIOS: &str = "memtest.bin";
 pub fn rungs(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::Bios => &["undionly.kpxe", "ipxe.pxe"],
-        Arch::UefiX64 | Arch::HttpX64 => &["snponly.efi", "ipxe.efi", "shimx64.efi"],
+        Arch::UefiX64 | Arch::HttpX64 => &["snponly.efi", "ipxe.efi", SIGNED],
         Arch::UefiArm64 | Arch::HttpArm64 => &["snponly-arm64.efi", "ipxe-arm64.efi"],
         Arch::UefiX86 | Arch::Other(_) => &[],
     }

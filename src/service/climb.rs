@@ -2,7 +2,8 @@
 //! started.
 //!
 //! A firmware that asks for an address again after a program went to it whole, and that never got to the next stage, could
-//! not run that program: a network card whose driver hangs, Secure Boot that refuses it. It gets the next one.
+//! not run that program: a network card whose driver hangs, Secure Boot that refuses it. It gets the next one; and where the
+//! program gave no sign of life at all, a signed one, because that is what Secure Boot looks like from here.
 
 use crate::model::Arch;
 use crate::service::bootfiles;
@@ -17,6 +18,8 @@ pub struct Climb {
     current: Option<&'static str>,
     /// Went out whole at this second, and nothing came of it yet.
     pending: Option<f64>,
+    /// What went out last gave a sign of life.
+    alive: bool,
     /// The last one that went out.
     last: Option<&'static str>,
     /// Those that did not start, in the order in which they were tried.
@@ -57,7 +60,12 @@ impl Climb {
         let news = match place {
             Some(place) if gone => {
                 self.pending = None;
-                let (old, new) = (rungs[place], rungs[(place + 1) % rungs.len()]);
+                let old = rungs[place];
+                let signed = rungs.iter().copied().find(|name| *name == bootfiles::SIGNED);
+                let new = match signed {
+                    Some(signed) if !self.alive && !self.failed.contains(&signed) && old != signed => signed,
+                    _ => rungs[(place + 1) % rungs.len()],
+                };
                 if !self.failed.contains(&old) {
                     self.failed.push(old);
                 }
@@ -85,8 +93,14 @@ impl Climb {
     pub fn sent(&mut self, name: &str, now: f64) {
         if let Some(name) = bootfiles::rung_named(name) {
             self.pending = Some(now);
+            self.alive = false;
             self.last = Some(name);
         }
+    }
+
+    /// The boot program runs: it asked for a file of its own. That is not yet a way to the next stage.
+    pub fn runs(&mut self) {
+        self.alive = true;
     }
 
     /// The machine reached the next stage: what went out last works on it, and it gets that from now on.
@@ -132,6 +146,7 @@ mod tests {
         let mut climb = Climb::default();
         assert_eq!(loader(&mut climb, Arch::UefiX64, 0.0), "snponly.efi");
         climb.sent("snponly.efi", 1.0);
+        climb.runs();
         let pick = climb.choose(Arch::UefiX64, any, 20.0);
         assert_eq!(pick.loader, Ok("ipxe.efi"));
         assert_eq!(
@@ -147,10 +162,24 @@ mod tests {
             }
         );
         climb.sent("ipxe.efi", 21.0);
+        climb.runs();
         assert_eq!(loader(&mut climb, Arch::UefiX64, 60.0), "shimx64.efi");
         climb.sent("shimx64.efi", 61.0);
         assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "snponly.efi");
         assert_eq!(climb.failed(), ["snponly.efi", "ipxe.efi", "shimx64.efi"]);
+    }
+
+    #[test]
+    fn a_program_that_gave_no_sign_of_life_is_followed_by_a_signed_one() {
+        let mut climb = Climb::default();
+        loader(&mut climb, Arch::HttpX64, 0.0);
+        climb.sent("snponly.efi", 1.0);
+        assert_eq!(loader(&mut climb, Arch::HttpX64, 20.0), "shimx64.efi");
+        // That was not it either: now all in turn.
+        climb.sent("shimx64.efi", 21.0);
+        assert_eq!(loader(&mut climb, Arch::HttpX64, 40.0), "snponly.efi");
+        climb.sent("snponly.efi", 41.0);
+        assert_eq!(loader(&mut climb, Arch::HttpX64, 60.0), "ipxe.efi");
     }
 
     #[test]
@@ -173,7 +202,7 @@ mod tests {
         loader(&mut climb, Arch::UefiX64, 0.0);
         climb.sent("snponly.efi", 1.0);
         assert_eq!(loader(&mut climb, Arch::UefiX64, 1.3), "snponly.efi");
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 3.0), "ipxe.efi");
+        assert_eq!(loader(&mut climb, Arch::UefiX64, 3.0), "shimx64.efi");
         climb.started();
         assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "snponly.efi");
         assert!(climb.failed().is_empty());
@@ -229,6 +258,7 @@ mod tests {
                     1 => {
                         prop_assert!(bootfiles::rungs(Arch::Bios).contains(&climb.choose(Arch::Bios, any, now).loader.unwrap()));
                     }
+                    2 if now % 2.0 < 1.0 => climb.runs(),
                     2 => climb.sent(climb.current().unwrap_or("ipxe.efi"), now),
                     _ => climb.started(),
                 }

@@ -129,6 +129,13 @@ impl Ladder {
         }
     }
 
+    /// The machine's boot program asked for a file of its own.
+    pub fn loader_runs(&mut self, address: Ipv4Addr) {
+        if let Some(node) = self.at(address) {
+            node.climb.runs();
+        }
+    }
+
     /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
     /// this is the first that is heard of it.
     pub fn script(&mut self, address: Ipv4Addr, said: &Said, now: f64) {
@@ -439,6 +446,7 @@ mod tests {
         );
         ladder.addressed(mac(1), ADDRESS, 2.0);
         ladder.loader_sent(ADDRESS, "snponly.efi", 3.0);
+        ladder.loader_runs(ADDRESS);
         let pick = ladder.loader(mac(1), Arch::UefiX64, held, 60.0);
         assert_eq!(pick.loader, Ok("ipxe.efi"));
         let row = &ladder.table()[0];

@@ -56,6 +56,9 @@ impl Handler for Loaders {
             let script = ipxe::made(made, self.master).into_bytes();
             let length = script.len() as u64;
             tracing::debug!(%client, ?made, "TFTP read");
+            if let IpAddr::V4(client) = client.ip() {
+                self.site.ladder().loader_runs(client);
+            }
             return Ok((Cursor::new(script), Some(length)));
         }
         let wanted = path.to_str().and_then(bootfiles::loader_named);

@@ -83,6 +83,8 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // GRUB finds a header only as RFC 9110 writes it.
+        .title_case_headers(true)
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
@@ -152,7 +154,10 @@ async fn serve(
             script(grub::boot(&boot_of(site, master, &who)))
         }
         Route::Menu(who) => script(ipxe::menu(&boot_of(site, master, &who))),
-        Route::Made(made) => script(ipxe::made(made, master)),
+        Route::Made(made) => {
+            site.ladder().loader_runs(client);
+            script(ipxe::made(made, master))
+        }
         Route::Kernel => {
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
