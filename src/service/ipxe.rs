@@ -6,7 +6,9 @@ use crate::config::{NodePolicy, PostAction};
 use crate::model::MacAddr;
 use crate::service::bootfiles::Made;
 
-use super::grub;
+#[cfg(test)]
+use super::script::complete;
+use super::{grub, start};
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
@@ -51,70 +53,6 @@ pub fn base(master: SocketAddrV4) -> String {
     }
 }
 
-/// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
-/// holds, where there is one, and so saves iPXE's banner, its own DHCP and its wait for IPv6 routers: 6 seconds.
-///
-/// Without a lease, or where the lease leads nowhere, every port is opened at once, so that their links come up side by side, and
-/// asked in turn: once in a hurry, then patiently, for switches that keep a port shut for half a minute (spanning tree,
-/// LACP). iPXE's own waits are 15 s for a link and 15 s for an address, longer while it hears that the switch blocks the port;
-/// six of them are 90 s. Then the firmware gets its machine back: the script ends whatever happens.
-pub fn autoexec(master: SocketAddrV4) -> String {
-    format!(
-        "#!ipxe\n\
-         isset ${{net0/mac}} || goto none\n\
-         set port:int32 0\n\
-         :look\n\
-         isset ${{net${{port}}/mac}} || goto ask\n\
-         isset ${{net${{port}}/ip}} && goto held ||\n\
-         inc port\n\
-         goto look\n\
-         :held\n\
-         iflinkwait --timeout 15000 net${{port}} || goto ask\n\
-         set tries:int32 0\n\
-         :fetch\n\
-         chain --replace {script} ||\n\
-         inc tries\n\
-         iseq ${{tries}} 2 && goto ask ||\n\
-         echo recon: the boot script did not come from {base} at the address ${{net${{port}}/ip}}; trying again\n\
-         sleep 2\n\
-         goto fetch\n\
-         :ask\n\
-         ifclose\n\
-         ifopen ||\n\
-         set wait:int32 4000\n\
-         set waits:int32 0\n\
-         :round\n\
-         set port:int32 0\n\
-         :next\n\
-         isset ${{net${{port}}/mac}} || goto patient\n\
-         iflinkwait --timeout ${{wait}} net${{port}} || goto waited\n\
-         ifconf --configurator dhcp net${{port}} || goto waited\n\
-         chain --replace {script} ||\n\
-         echo recon: net${{port}} has ${{net${{port}}/ip}}, but the boot script did not come from {base}\n\
-         :waited\n\
-         iseq ${{wait}} 4000 && goto other ||\n\
-         inc waits\n\
-         iseq ${{waits}} 6 && goto lost ||\n\
-         :other\n\
-         inc port\n\
-         goto next\n\
-         :patient\n\
-         echo recon: no port has an answer from {base} yet; waiting for links and switches\n\
-         set wait:int32 15000\n\
-         goto round\n\
-         :none\n\
-         echo recon: iPXE has no driver for a network port of this machine; going back to the firmware in 10 seconds\n\
-         sleep 10\n\
-         exit 1\n\
-         :lost\n\
-         echo recon: no port reaches {base}: check cable and switch port; going back to the firmware in 10 seconds\n\
-         sleep 10\n\
-         exit 1\n",
-        base = base(master),
-        script = script_url(master, None),
-    )
-}
-
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
 pub fn entry(master: SocketAddrV4) -> String {
     format!(
@@ -133,7 +71,7 @@ pub fn entry(master: SocketAddrV4) -> String {
 /// A file that is made for the link.
 pub fn made(made: Made, master: SocketAddrV4) -> String {
     match made {
-        Made::Autoexec => autoexec(master),
+        Made::Autoexec => start::autoexec(master),
         Made::GrubConfig => grub::config(master),
     }
 }
@@ -183,65 +121,6 @@ pub fn boot(boot: &Boot) -> String {
         action = boot.policy.post_action.as_str(),
         line = kernel_line(boot),
     )
-}
-
-/// Says what is wrong with a script that must not leave: a placeholder nobody filled in, a setting that iPXE does not know, a
-/// character that is none.
-pub fn complete(script: &str) -> Result<(), String> {
-    for (number, line) in script.lines().enumerate() {
-        let flaw = |what: &str| Err(format!("line {}: {what}: {line}", number + 1));
-        if line.chars().any(|c| !(' '..='~').contains(&c)) {
-            return flaw("a character that a console may not have");
-        }
-        if line.contains("{{") || line.contains("}}") || placeholder(line) {
-            return flaw("a placeholder that nobody filled in");
-        }
-        if line.matches("${").count() > known_settings(line) {
-            return flaw("a setting that iPXE does not have");
-        }
-    }
-    match script.is_empty() {
-        true => Err("it is empty".to_owned()),
-        false => Ok(()),
-    }
-}
-
-/// `@NAME@` and `<NAME>`, as templates write them.
-fn placeholder(line: &str) -> bool {
-    let named = |open: char, close: char| {
-        line.match_indices(open).any(|(at, _)| {
-            line[at + 1..].split_once(close).is_some_and(|(name, _)| {
-                !name.is_empty()
-                    && name
-                        .chars()
-                        .all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit())
-            })
-        })
-    };
-    named('@', '@') || named('<', '>')
-}
-
-/// How many `${…}` of a line are settings that iPXE fills in by itself or that our scripts set.
-fn known_settings(line: &str) -> usize {
-    const OURS: [&str; 15] = [
-        "${netX/mac:hexhyp}",
-        "${netX/ip}",
-        "${netX/netmask}",
-        "${uuid}",
-        "${buildarch}",
-        "${serial:uristring}",
-        "${platform}",
-        "${net0/mac}",
-        "${net${port}/mac}",
-        "${net${port}/ip}",
-        "${port}",
-        "${wait}",
-        "${waits}",
-        "${tries}",
-        "${what}",
-    ];
-    // `${port}` stands inside others as well and is counted there, so each of those counts once more by itself.
-    OURS.iter().map(|setting| line.matches(setting).count()).sum()
 }
 
 /// The kernel command line of a peer.
@@ -384,7 +263,7 @@ mod tests {
     #[test]
     fn scripts_are_the_reviewed_ones() {
         golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap()));
-        golden("autoexec.ipxe", &autoexec("192.168.219.1:80".parse().unwrap()));
+        golden("autoexec.ipxe", &start::autoexec("192.168.219.1:80".parse().unwrap()));
         golden("inventory.ipxe", &boot(&client(PostAction::Inventory)));
         golden(
             "liveboot.ipxe",
@@ -435,21 +314,8 @@ mod tests {
                 assert_eq!(complete(&script), Ok(()));
             }
         }
-        for script in [entry(master), autoexec(master), grub::config(master)] {
+        for script in [entry(master), start::autoexec(master), grub::config(master)] {
             assert_eq!(complete(&script), Ok(()));
-        }
-        for (script, flaw) in [
-            ("#!ipxe\nkernel http://{{ master }}/kernel\n", "placeholder"),
-            ("#!ipxe\nkernel http://@MASTER@/kernel\n", "placeholder"),
-            ("#!ipxe\nkernel http://<MASTER_IP>/kernel\n", "placeholder"),
-            ("#!ipxe\nkernel http://${master}/kernel\n", "setting"),
-            ("#!ipxe\nkernel http://${netX/ip}/${kernel\n", "setting"),
-            ("#!ipxe\necho caf\u{e9}\n", "character"),
-            ("#!ipxe\necho \u{1b}[2J\n", "character"),
-            ("", "empty"),
-        ] {
-            let said = complete(script).expect_err(script);
-            assert!(said.contains(flaw), "{said}");
         }
     }
 
@@ -471,7 +337,7 @@ mod tests {
         let scripts = [
             menu(&with_memtest),
             entry("10.0.0.1:8080".parse().unwrap()),
-            autoexec("10.0.0.1:8080".parse().unwrap()),
+            start::autoexec("10.0.0.1:8080".parse().unwrap()),
             boot(&client(PostAction::Inventory)),
             menu(&client(PostAction::Inventory)),
         ];

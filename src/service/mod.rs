@@ -8,4 +8,6 @@ pub mod grub;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;
+pub mod script;
+pub mod start;
 pub mod tftp;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::api::StageReport;
 use crate::model::{NodeId, Stage};
 use crate::service::ladder::Said;
-use crate::service::{bootfiles, grub, ipxe};
+use crate::service::{bootfiles, grub, ipxe, script};
 use crate::sys::clock;
 use crate::sys::console::say;
 
@@ -144,19 +144,19 @@ async fn serve(
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
-            script(match who.mac {
+            boot_script(match who.mac {
                 Some(_) => ipxe::boot(&boot_of(site, master, &who)),
                 None => ipxe::entry(master),
             })
         }
         Route::GrubScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
-            script(grub::boot(&boot_of(site, master, &who)))
+            boot_script(grub::boot(&boot_of(site, master, &who)))
         }
-        Route::Menu(who) => script(ipxe::menu(&boot_of(site, master, &who))),
+        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, master, &who))),
         Route::Made(made) => {
             site.ladder().loader_runs(client);
-            script(ipxe::made(made, master))
+            boot_script(ipxe::made(made, master))
         }
         Route::Kernel => {
             if !head {
@@ -195,8 +195,8 @@ fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
 }
 
 /// A boot script; one that is not complete never leaves, because it would boot a machine into something nobody meant.
-fn script(text: String) -> Response<Body> {
-    match ipxe::complete(&text) {
+fn boot_script(text: String) -> Response<Body> {
+    match script::complete(&text) {
         Ok(()) => files::whole(StatusCode::OK, "text/plain; charset=utf-8", text),
         Err(flaw) => {
             say(&format!(

@@ -62,7 +62,7 @@ def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str =
 def _follow(crowd: Crowd, peer: Peer) -> List[str]:
     """Waits for one peer's end, whatever its policy makes of it."""
     try:
-        crowd.wait_stored(peer.name, 2400.0 if peer.spec.ports[0].bridge != BRIDGE else 480.0 if peer.kind.liveboot or peer.kind.secure else 240.0)
+        crowd.wait_stored(peer.name, 1500.0 if peer.spec.ports[0].bridge != BRIDGE else 480.0 if peer.kind.liveboot or peer.kind.secure else 240.0)
         if peer.kind.bmc:
             crowd.wait_off(peer.name)
         else:

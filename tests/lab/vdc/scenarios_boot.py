@@ -22,7 +22,7 @@ ROUGH = "rough"
 # In the order of starting.
 _NUMBERS = {"http": 0x30, "secure": 0x31, "lossy": 0x32}
 _KINDS = {"http": "http", "secure": "secure", "lossy": "uefi"}
-# 10 % of round trips and 100 ms; TCP through that carries a few dozen kilobytes a second.
+# 10 % of round trips and 100 ms; TCP through that carries some hundred kilobytes a second.
 FAULTS = rough.Faults(loss=0.05, delay_ms=50.0, duplicate=0.01, reorder=0.05, seed=20)
 
 
@@ -89,7 +89,7 @@ def secure_boot(ways: Ways) -> Optional[float]:
 
 
 def lossy(ways: Ways) -> Optional[float]:
-    return _stored_and_off(ways, "lossy", 2400.0)
+    return _stored_and_off(ways, "lossy", 1500.0)
 
 
 SCENARIOS: List[Scenario[Ways]] = [

@@ -27,5 +27,5 @@ def _lossy(lab: Lab, keep: bool) -> List[str]:
 
 SCENES: Dict[str, Scene] = {
     "http-boot": Scene("a machine that boots from HTTP only, and one with Secure Boot", _http_boot),
-    "lossy": Scene("a peer behind a cable with loss, delay, copies and disorder (half an hour)", _lossy),
+    "lossy": Scene("a peer behind a cable with loss, delay, copies and disorder (some minutes)", _lossy),
 }
