@@ -1,5 +1,6 @@
 //! `recon.toml` checked: every invariant the services rely on holds here. No I/O.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
@@ -30,6 +31,8 @@ pub struct NetworkSettings {
     lease_last: u32,
     /// Seconds.
     pub lease_seconds: u32,
+    /// Addresses also for machines that do not boot from the network.
+    pub serve_all: bool,
 }
 
 /// Addresses of one link.
@@ -96,6 +99,7 @@ pub struct NodePolicy {
 struct NodeRule {
     mac: Option<MacAddr>,
     uuid: Option<String>,
+    address: Option<Ipv4Addr>,
     post_action: Option<PostAction>,
     poweroff: Option<PowerOff>,
 }
@@ -122,6 +126,7 @@ impl Default for Settings {
                 lease_first: base + DEFAULT_FIRST_OFFSET,
                 lease_last: hosts.end - 1,
                 lease_seconds: DEFAULT_LEASE_SECONDS,
+                serve_all: false,
             },
             peers: NodePolicy {
                 post_action,
@@ -180,6 +185,7 @@ impl Settings {
             .enumerate()
             .map(check_node)
             .collect::<Result<Vec<_>, _>>()?;
+        check_reservations(&nodes)?;
         let kernel_arguments = kernel_arguments.unwrap_or_default();
         if kernel_arguments.chars().any(|c| c.is_control() || c == '$') {
             return Err("peers.kernel-arguments: control characters and $ would break the boot script".to_owned());
@@ -211,6 +217,14 @@ impl Settings {
         })
     }
 
+    /// Addresses of a link that are kept for one port each. One that no host of the subnet can have belongs to another
+    /// link.
+    pub fn reservations(&self, subnet: Subnet) -> impl Iterator<Item = (MacAddr, Ipv4Addr)> {
+        let hosts = usable_hosts(u32::from(subnet.server) & mask_bits(subnet.prefix), subnet.prefix);
+        let kept = self.nodes.iter().filter_map(|node| Some((node.mac?, node.address?)));
+        kept.filter(move |(_, address)| hosts.contains(&u32::from(*address)) && *address != subnet.server)
+    }
+
     /// Policy for a machine, by any of its MACs or its SMBIOS UUID. The first rule that matches decides.
     pub fn policy(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
         let uuid = uuid.map(str::to_ascii_lowercase);
@@ -238,6 +252,7 @@ fn check_node((index, node): (usize, wire::Node)) -> Result<NodeRule, String> {
     let wire::Node {
         mac,
         uuid,
+        address,
         post_action,
         poweroff,
     } = node;
@@ -248,12 +263,41 @@ fn check_node((index, node): (usize, wire::Node)) -> Result<NodeRule, String> {
         .map(|text| text.parse::<MacAddr>())
         .transpose()
         .map_err(|error| format!("{place}: {error}"))?;
+    let address = address
+        .map(|text| {
+            let parsed = text.trim().parse::<Ipv4Addr>();
+            parsed.map_err(|_| format!("{place}: {text:?} is not an IPv4 address"))
+        })
+        .transpose()?;
+    if address.is_some() && mac.is_none() {
+        return Err(format!(
+            "{place}: an address is kept by mac; a machine has no uuid yet when it asks for one"
+        ));
+    }
     Ok(NodeRule {
         mac,
+        address,
         uuid: uuid.map(|text| text.trim().to_ascii_lowercase()),
         post_action,
         poweroff,
     })
+}
+
+/// Each address for one port, each port with one address.
+fn check_reservations(nodes: &[NodeRule]) -> Result<(), String> {
+    let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
+    for (index, node) in nodes.iter().enumerate() {
+        if let (Some(mac), Some(address)) = (node.mac, node.address) {
+            let place = format!("[[node]] number {}", index + 1);
+            if !addresses.insert(address) {
+                return Err(format!("{place}: {address} is kept for another machine already"));
+            }
+            if !macs.insert(mac) {
+                return Err(format!("{place}: {mac} has an address already"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
@@ -261,6 +305,7 @@ fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
         subnet,
         lease_range,
         lease_seconds,
+        serve_all,
     } = network;
     let defaults = Settings::default().network;
     let lease_seconds = lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS);
@@ -309,6 +354,7 @@ fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
         lease_first,
         lease_last,
         lease_seconds,
+        serve_all: serve_all.unwrap_or(false),
     })
 }
 
@@ -379,7 +425,7 @@ mod tests {
         assert_eq!(settings.peers, Settings::default().peers);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 13, "{lines:#?}");
+        assert_eq!(lines.len(), 15, "{lines:#?}");
     }
 
     #[test]
@@ -450,6 +496,26 @@ mod tests {
             ("[network]\nlease-seconds = 5", "network.lease-seconds", "120"),
             ("[[node]]\npoweroff = \"never\"", "[[node]] number 1", "mac or uuid"),
             ("[[node]]\nmac = \"zz\"", "[[node]] number 1", "MAC"),
+            (
+                "[[node]]\nuuid = \"x\"\naddress = \"10.0.0.9\"",
+                "[[node]] number 1",
+                "by mac",
+            ),
+            (
+                "[[node]]\nmac = \"525400000001\"\naddress = \"10.0.0\"",
+                "[[node]] number 1",
+                "IPv4",
+            ),
+            (
+                "[[node]]\nmac = \"525400000001\"\naddress = \"10.0.0.9\"\n[[node]]\nmac = \"525400000002\"\naddress = \"10.0.0.9\"",
+                "[[node]] number 2",
+                "another machine",
+            ),
+            (
+                "[[node]]\nmac = \"525400000001\"\naddress = \"10.0.0.9\"\n[[node]]\nmac = \"525400000001\"\naddress = \"10.0.0.8\"",
+                "[[node]] number 2",
+                "already",
+            ),
             ("[peers]\nkernel-arguments = \"a ${b}\"", "kernel-arguments", "$"),
         ];
         for (text, place, reason) in cases {
@@ -459,6 +525,27 @@ mod tests {
                 "{text:?} gave {error:?}"
             );
         }
+    }
+
+    #[test]
+    fn reservations_belong_to_the_link_whose_subnet_they_are_in() {
+        let settings = Settings::parse(
+            "[network]\nserve_all = true\n[[node]]\nmac = \"52:54:00:00:00:01\"\naddress = \"192.168.219.7\"\n\
+             [[node]]\nmac = \"52:54:00:00:00:02\"\naddress = \"192.168.220.7\"\n\
+             [[node]]\nmac = \"52:54:00:00:00:03\"\naddress = \"192.168.219.1\"\n",
+        )
+        .unwrap();
+        assert!(settings.network.serve_all, "with either spelling");
+        let kept = |index| -> Vec<String> {
+            let kept = settings.reservations(settings.subnet(index).unwrap());
+            kept.map(|(mac, address)| format!("{mac} {address}")).collect()
+        };
+        assert_eq!(
+            kept(0),
+            ["52:54:00:00:00:01 192.168.219.7"],
+            "and never our own address"
+        );
+        assert_eq!(kept(1), ["52:54:00:00:00:02 192.168.220.7"]);
     }
 
     #[test]

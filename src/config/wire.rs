@@ -28,6 +28,9 @@ pub struct Network {
     pub lease_range: Option<[String; 2]>,
     /// Length of a lease in seconds.
     pub lease_seconds: Option<u32>,
+    /// Addresses also for machines that do not boot from the network.
+    #[serde(alias = "serve_all")]
+    pub serve_all: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -44,6 +47,8 @@ pub struct Peers {
 pub struct Node {
     pub mac: Option<String>,
     pub uuid: Option<String>,
+    /// Address kept for the machine with this `mac`.
+    pub address: Option<String>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
 }

@@ -15,3 +15,15 @@ pub struct Lease {
     /// Seconds since 1970. A master without a clock may restart earlier than this.
     pub expires_unix: u64,
 }
+
+/// What happened to an address, in a way that a restart should remember. Later changes win over earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseChange {
+    /// The machine has the address, and nobody else.
+    Bound(Lease),
+    /// The machine gave back what it had.
+    Released { mac: MacAddr },
+    /// Somebody else uses the address; it rests until this time, in seconds since 1970.
+    SetAside { address: Ipv4Addr, until_unix: u64 },
+}

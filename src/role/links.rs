@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,16 +16,16 @@ use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
-use crate::model::lease::Lease;
 use crate::service::bootfiles::Chooser;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
 use crate::service::http::site::Site;
 use crate::service::{dhcp4, dns, http, tftp};
+use crate::store::leases::{Book, Journal};
 use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
-use crate::sys::packet::DhcpTap;
+use crate::sys::packet::{ArpTap, DhcpTap};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
@@ -54,11 +54,11 @@ pub struct Shared {
     pub site: Arc<Site>,
     pub settings: Arc<Settings>,
     pub http_port: u16,
-    /// Leases known at start.
-    pub remembered: Vec<Lease>,
+    /// Leases and addresses in use by strangers, as known at start.
+    pub remembered: Book,
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
     pub leases: LeaseTables,
-    pub leases_changed: Arc<Notify>,
+    pub journal: Arc<Journal>,
 }
 
 /// Why the links ended.
@@ -440,14 +440,7 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
             .lock()
             .expect("no holder panics")
             .entry(address)
-            .or_insert_with(|| {
-                let remembered = shared.remembered.iter().cloned();
-                Arc::new(Mutex::new(LeaseTable::new(
-                    subnet.lease_first,
-                    subnet.lease_last,
-                    remembered,
-                )))
-            }),
+            .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
     );
     let dhcp = dhcp4::server::Server {
         socket: dhcp_socket,
@@ -460,7 +453,15 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         },
         leases: Arc::clone(&leases),
         ladder: Arc::clone(&shared.site.ladder),
-        leases_changed: Arc::clone(&shared.leases_changed),
+        metrics: Arc::clone(&shared.site.metrics),
+        journal: Arc::clone(&shared.journal),
+        arp: ArpTap::open(link.index)
+            .inspect_err(
+                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
+            )
+            .ok()
+            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
+        serve_all: shared.settings.network.serve_all,
     };
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
@@ -479,7 +480,10 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     let mut tasks = JoinSet::new();
     let (site, token) = (&shared.site, &stop);
     tasks.spawn(named("DHCP", dhcp.run(token.clone())));
-    tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
+    tasks.spawn(named(
+        "DNS",
+        dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone()),
+    ));
     let master = SocketAddrV4::new(address, shared.http_port);
     tasks.spawn(named(
         "TFTP",
@@ -503,6 +507,15 @@ fn chooser(site: &Arc<Site>) -> Chooser {
         }
         pick.loader
     })
+}
+
+/// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
+fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
+    let remembered = shared.remembered.leases().cloned();
+    let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
+    table.reserve(shared.settings.reservations(subnet));
+    table.rest(shared.remembered.resting());
+    table
 }
 
 async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {

@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::load;
 use crate::model::api::{LinkStatus, Status};
+use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
 use crate::service::http::route::TARBALL;
-use crate::service::http::site::{Loaders, Site};
+use crate::service::http::site::{Loaders, Site, Web};
 use crate::service::ladder::Ladder;
 use crate::store::archive;
-use crate::store::leases::{DiskLeases, LeaseStore};
+use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::console::say;
 use crate::sys::medium::{self, Medium};
@@ -41,8 +42,6 @@ pub struct Orders {
 
 /// After an upload, others are waited for this long before the tarball is made anew.
 const ARCHIVE_PAUSE: Duration = Duration::from_millis(500);
-const LEASES_FILE: &str = "leases.jsonl";
-const LEASES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `stop`, or until this machine should be a peer of another master.
 pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ended> {
@@ -112,7 +111,8 @@ struct Master {
     uploads: NodeStore,
     status: Arc<Mutex<Vec<LinkStatus>>>,
     leases: LeaseTables,
-    leases_changed: Arc<Notify>,
+    journal: Arc<Journal>,
+    remembered: Book,
     builder: Arc<Mutex<archive::Builder>>,
 }
 
@@ -140,6 +140,8 @@ impl Master {
             tracing::debug!(name, "no such network boot program on this system");
         }
         let status = Arc::new(Mutex::new(Vec::new()));
+        let leases = LeaseTables::default();
+        let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
         let storage = Arc::new(storage);
         let site = Arc::new(Site {
             kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
@@ -153,6 +155,9 @@ impl Master {
             settings: Arc::clone(&settings),
             ladder: Arc::clone(&ladder),
             status: status_of(&storage, &settings, problems, &status, &ladder),
+            leases: leases_of(&leases),
+            metrics: Arc::default(),
+            web: Web::default(),
         });
         Master {
             orders,
@@ -160,8 +165,9 @@ impl Master {
             site,
             uploads,
             status,
-            leases: Arc::default(),
-            leases_changed: Arc::new(Notify::new()),
+            leases,
+            journal: Arc::new(journal),
+            remembered,
             builder: Arc::new(Mutex::new(archive::Builder::new(Limits::default().upload))),
         }
     }
@@ -171,11 +177,6 @@ impl Master {
         let listener = TcpListener::bind(local)
             .await
             .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
-        let lease_file = DiskLeases::new(&self.storage.folder.join(LEASES_FILE));
-        let remembered = lease_file.load().unwrap_or_else(|error| {
-            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "starting without the leases of earlier runs");
-            Vec::new()
-        });
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.uploads.unchecked() > 0 {
             let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
@@ -192,20 +193,14 @@ impl Master {
                 .context("the local HTTP service")
         });
         tasks.spawn(keep_tarball(self.tarball(), inner.clone()));
-        tasks.spawn(keep_leases(
-            lease_file,
-            Arc::clone(&self.leases),
-            Arc::clone(&self.leases_changed),
-            inner.clone(),
-        ));
         let shared = links::Shared {
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
             http_port: self.orders.http_port,
-            remembered,
+            remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),
             leases: Arc::clone(&self.leases),
-            leases_changed: Arc::clone(&self.leases_changed),
+            journal: Arc::clone(&self.journal),
         };
         systemd::notify("READY=1\nSTATUS=asking each link who serves it");
         let ended = tokio::select! {
@@ -240,9 +235,11 @@ impl Master {
             site,
             uploads,
             builder,
+            journal,
             ..
         } = self;
         let work = tokio::task::spawn_blocking(move || {
+            journal.close();
             let built = tarball.build();
             // Every holder of an open file on the partition has to be gone before it can be unmounted.
             drop((site, uploads, builder, tarball));
@@ -268,6 +265,19 @@ fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode]) {
             ladder.stored(&node.id, None, node.sha256.clone(), summary, 0.0);
         }
     }
+}
+
+fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
+    let tables = Arc::clone(tables);
+    Box::new(move || {
+        let now = clock::unix_seconds();
+        let tables = tables.lock().expect("no holder panics");
+        let running = |table: &Arc<Mutex<LeaseTable>>| {
+            let table = table.lock().expect("no holder panics");
+            table.iter().filter(|lease| lease.expires_unix > now).count()
+        };
+        tables.values().map(running).sum::<usize>() as u64
+    })
 }
 
 fn status_of(
@@ -337,44 +347,6 @@ async fn keep_tarball(tarball: Tarball, stop: CancellationToken) -> anyhow::Resu
         match tokio::task::spawn_blocking(move || work.build()).await? {
             Ok(()) => {}
             Err(error) => say(&format!("the tarball is not current: {error:#}")),
-        }
-    }
-}
-
-async fn keep_leases(
-    file: DiskLeases,
-    tables: LeaseTables,
-    changed: Arc<Notify>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let file = Arc::new(file);
-    loop {
-        let last = tokio::select! {
-            () = stop.cancelled() => true,
-            () = changed.notified() => false,
-        };
-        if !last {
-            tokio::time::sleep(LEASES_PAUSE).await;
-        }
-        let leases: Vec<_> = {
-            let tables = tables.lock().expect("no holder panics");
-            let all = tables.values().flat_map(|table| {
-                table
-                    .lock()
-                    .expect("no holder panics")
-                    .iter()
-                    .cloned()
-                    .collect::<Vec<_>>()
-            });
-            all.collect()
-        };
-        let file = Arc::clone(&file);
-        let saved = tokio::task::spawn_blocking(move || file.save(&leases)).await?;
-        if let Err(error) = saved {
-            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "leases are not remembered");
-        }
-        if last {
-            return Ok(());
         }
     }
 }

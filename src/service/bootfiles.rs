@@ -79,6 +79,16 @@ pub enum Made {
     GrubConfig,
 }
 
+impl Made {
+    /// The name it goes by in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Made::Autoexec => "autoexec.ipxe",
+            Made::GrubConfig => "grub.cfg",
+        }
+    }
+}
+
 /// The made file of this name, for every way in which clients write it. Debian's GRUB for the network looks in `/grub`, others
 /// beside themselves.
 pub fn made(path: &str) -> Option<Made> {

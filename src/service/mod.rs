@@ -8,6 +8,8 @@ pub mod grub;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;
+pub mod metrics;
+pub mod names;
 pub mod script;
 pub mod start;
 pub mod tftp;

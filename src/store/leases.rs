@@ -1,179 +1,301 @@
-//! DHCPv4 leases that survive a restart of the master. Which lease to give is decided elsewhere.
+//! DHCPv4 leases that survive a restart of the master and a power cut. Which lease to give is decided elsewhere.
+//!
+//! One thread writes for all links. While it waits for the medium, changes gather; one sync then covers all of them. A
+//! change gets a number when it is handed over, and [`Journal::written`] tells up to which number everything is on the
+//! medium: a reply that rests on a change waits for that.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 
-use super::medium::{self, Disk, Medium};
-use crate::model::lease::Lease;
+use tokio::sync::watch;
 
-/// Largest lease file read; a /16 full of leases is below it.
-const MAX_BYTES: u64 = 16 << 20;
+use super::medium::{Disk, Medium};
+use crate::model::lease::LeaseChange;
+use crate::sys::clock;
+use crate::sys::console::say;
 
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    #[error("reading the leases in {}", path.display())]
-    Load {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("writing the leases to {}", path.display())]
-    Save {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Where leases are kept. `save` replaces all of them.
-pub trait LeaseStore: Send + Sync {
-    fn load(&self) -> Result<Vec<Lease>, LeaseError>;
-    fn save(&self, leases: &[Lease]) -> Result<(), LeaseError>;
-}
-
-/// A file with one JSON object a line.
-pub struct DiskLeases {
-    path: PathBuf,
-    medium: Arc<dyn Medium>,
-}
-
-impl DiskLeases {
-    /// Keeps leases in the file `path`, whose folder must exist.
-    pub fn new(path: &Path) -> Self {
-        DiskLeases::on(path, Arc::new(Disk))
-    }
-
-    pub fn on(path: &Path, medium: Arc<dyn Medium>) -> Self {
-        DiskLeases {
-            path: path.to_owned(),
-            medium,
-        }
-    }
-}
-
-impl LeaseStore for DiskLeases {
-    /// No file means no leases. A line that does not parse is left out with a warning: a lost lease costs one client a
-    /// new address, a master that does not start costs the data center.
-    fn load(&self) -> Result<Vec<Lease>, LeaseError> {
-        let error = |source| LeaseError::Load {
-            path: self.path.clone(),
-            source,
-        };
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(error(source)),
-        };
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(error)?;
-        let (leases, bad) = parse(&bytes);
-        if bad > 0 {
-            tracing::warn!(file = %self.path.display(), lines = bad, "lines of the lease file do not parse, left out");
-        }
-        Ok(leases)
-    }
-
-    fn save(&self, leases: &[Lease]) -> Result<(), LeaseError> {
-        let error = |source| LeaseError::Save {
-            path: self.path.clone(),
-            source,
-        };
-        let mut bytes = Vec::new();
-        for lease in leases {
-            serde_json::to_writer(&mut bytes, lease).map_err(|e| error(e.into()))?;
-            bytes.push(b'\n');
-        }
-        medium::replace(self.medium.as_ref(), &self.path, &bytes).map_err(error)
-    }
-}
-
-/// The leases of a file's text, and how many lines were no lease.
-fn parse(bytes: &[u8]) -> (Vec<Lease>, usize) {
-    let mut bad = 0;
-    let leases = bytes
-        .split(|&b| b == b'\n')
-        .filter(|line| !line.is_empty())
-        .filter_map(|line| serde_json::from_slice(line).inspect_err(|_| bad += 1).ok())
-        .collect();
-    (leases, bad)
-}
-
-/// Leases of a master that has no place to keep them.
-#[derive(Default)]
-pub struct MemoryLeases(Mutex<Vec<Lease>>);
-
-impl LeaseStore for MemoryLeases {
-    fn load(&self) -> Result<Vec<Lease>, LeaseError> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    fn save(&self, leases: &[Lease]) -> Result<(), LeaseError> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = leases.to_vec();
-        Ok(())
-    }
-}
-
+pub mod book;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+mod tests;
 
-    fn lease(last: u8) -> Lease {
-        Lease {
-            mac: crate::model::MacAddr([0x52, 0x54, 0, 0, 0, last]),
-            address: std::net::Ipv4Addr::new(192, 168, 219, last),
-            expires_unix: 1_800_000_000,
+pub use book::Book;
+
+/// Largest journal read; a /16 full of leases is below it.
+const MAX_BYTES: u64 = 64 << 20;
+/// A journal that grew by this much since it was begun is begun anew, if most of it is history.
+const COMPACT_BYTES: u64 = 8 << 20;
+/// Bytes a line has on average; errs on the large side.
+const LINE_BYTES: u64 = 160;
+/// Pause before a medium that failed is tried again, in seconds.
+const RETRY_SECONDS: f64 = 30.0;
+/// `leases-<number>.jsonl`; the highest whole one counts. A new file under a new name, because a rename over a file is
+/// not atomic on FAT and exFAT.
+const PREFIX: &str = "leases-";
+const SUFFIX: &str = ".jsonl";
+
+/// Hands changes to the writing thread.
+pub struct Journal {
+    queue: Arc<Queue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+    written: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    changes: Vec<LeaseChange>,
+    last: u64,
+    stop: bool,
+}
+
+impl Journal {
+    /// Reads what `folder` remembers and begins a new journal there. A folder that cannot be written to is said and
+    /// costs the memory across restarts, nothing else. `durable`: wait for the medium at all; false where the folder is
+    /// memory itself. `name`: a number drawn by the caller that no earlier journal had. Blocks.
+    pub fn open(folder: &Path, durable: bool, name: u64) -> (Self, Book) {
+        Self::on(folder, durable, name, Arc::new(Disk))
+    }
+
+    fn on(folder: &Path, durable: bool, name: u64, medium: Arc<dyn Medium>) -> (Self, Book) {
+        let (book, number) = load(folder);
+        let mut writer = Writer {
+            folder: folder.to_owned(),
+            durable,
+            medium,
+            name,
+            number,
+            book: book.clone(),
+            file: None,
+            grown: 0,
+            failing: false,
+            retry_at: 0.0,
+        };
+        writer.begin(clock::run_seconds());
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            wake: Condvar::new(),
+            written: watch::Sender::new(0),
+        });
+        let work = Arc::clone(&queue);
+        let thread = std::thread::Builder::new()
+            .name("leases".to_owned())
+            .spawn(move || work.serve(writer))
+            .inspect_err(|error| say(&format!("leases are not remembered: no thread: {error}")))
+            .ok();
+        if thread.is_none() {
+            // Nobody will write: nobody shall wait.
+            queue.written.send_replace(u64::MAX);
+        }
+        let journal = Journal {
+            queue,
+            thread: Mutex::new(thread),
+        };
+        (journal, book)
+    }
+
+    /// Hands over changes; the number by which [`Self::written`] tells that they are on the medium. Does not block.
+    pub fn append(&self, changes: Vec<LeaseChange>) -> u64 {
+        let mut waiting = self.queue.waiting.lock().expect("no holder panics");
+        waiting.changes.extend(changes);
+        waiting.last += 1;
+        let last = waiting.last;
+        drop(waiting);
+        self.queue.wake.notify_one();
+        last
+    }
+
+    /// Up to which number all changes are on the medium, or will never be because it fails, which was said.
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.queue.written.subscribe()
+    }
+
+    /// Writes what waits and closes the file. Blocks.
+    pub fn close(&self) {
+        self.queue.waiting.lock().expect("no holder panics").stop = true;
+        self.queue.wake.notify_one();
+        let thread = self.thread.lock().expect("no holder panics").take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            say("the last leases were not written");
         }
     }
+}
 
-    #[test]
-    fn leases_are_there_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("leases.jsonl");
-        assert_eq!(DiskLeases::new(&path).load().unwrap(), []);
-        for count in [3, 200, 1] {
-            let leases: Vec<Lease> = (0..count).map(lease).collect();
-            DiskLeases::new(&path).save(&leases).unwrap();
-            assert_eq!(DiskLeases::new(&path).load().unwrap(), leases);
-        }
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no temporary file is left"
-        );
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.close();
     }
+}
 
-    #[test]
-    fn memory_keeps_them_too() {
-        let leases = MemoryLeases::default();
-        leases.save(&[lease(7)]).unwrap();
-        assert_eq!(leases.load().unwrap(), [lease(7)]);
-    }
-
-    #[test]
-    fn a_folder_that_went_away_is_an_error_with_the_path() {
-        let store = DiskLeases::new(Path::new("/nothing/leases"));
-        assert!(store.save(&[]).unwrap_err().to_string().contains("/nothing/leases"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
-            let _ = parse(&bytes);
-        }
-
-        #[test]
-        fn a_cut_file_gives_a_prefix(cut in any::<proptest::sample::Index>()) {
-            let leases: Vec<Lease> = (0..5).map(lease).collect();
-            let mut bytes = Vec::new();
-            for lease in &leases {
-                serde_json::to_writer(&mut bytes, lease).unwrap();
-                bytes.push(b'\n');
+impl Queue {
+    fn serve(&self, mut writer: Writer) {
+        loop {
+            let (changes, last, stop) = {
+                let mut waiting = self.waiting.lock().expect("no holder panics");
+                while waiting.changes.is_empty() && waiting.last == *self.written.borrow() && !waiting.stop {
+                    waiting = self.wake.wait(waiting).expect("no holder panics");
+                }
+                (std::mem::take(&mut waiting.changes), waiting.last, waiting.stop)
+            };
+            writer.write(&changes, clock::run_seconds());
+            self.written.send_replace(last);
+            if stop {
+                return;
             }
-            let (read, bad) = parse(&bytes[..cut.index(bytes.len() + 1)]);
-            prop_assert!(leases.starts_with(&read) && bad <= 1);
         }
     }
+}
+
+/// The file and what is in it.
+struct Writer {
+    folder: PathBuf,
+    durable: bool,
+    medium: Arc<dyn Medium>,
+    name: u64,
+    /// Of the present file, and of the last one on the medium before there is one.
+    number: u64,
+    book: Book,
+    file: Option<File>,
+    /// Bytes appended since it was begun.
+    grown: u64,
+    failing: bool,
+    retry_at: f64,
+}
+
+impl Writer {
+    fn write(&mut self, changes: &[LeaseChange], now: f64) {
+        for change in changes {
+            self.book.apply(change);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let Some(file) = &mut self.file else {
+            if now >= self.retry_at {
+                self.begin(now);
+            }
+            return;
+        };
+        let mut bytes = Vec::new();
+        book::append(&journal_name(self.name), changes, &mut bytes);
+        let written = self.medium.write(file, &bytes).and_then(|()| match self.durable {
+            true => self.medium.sync_file(file),
+            false => Ok(()),
+        });
+        self.grown += bytes.len() as u64;
+        match written {
+            // What reached the file of these changes is unknown, so it is not added to any more.
+            Err(error) => self.failed(&error, now),
+            Ok(()) if self.grown > COMPACT_BYTES.max(4 * LINE_BYTES * self.book.len() as u64) => self.begin(now),
+            Ok(()) => {}
+        }
+    }
+
+    /// Begins a new file with all that is known, and removes the old one once that is on the medium.
+    fn begin(&mut self, now: f64) {
+        let old = self.number;
+        self.number = old.saturating_add(1);
+        self.name = self.name.wrapping_add(1);
+        match self.make() {
+            Ok(file) => {
+                self.file = Some(file);
+                self.grown = 0;
+                if std::mem::take(&mut self.failing) {
+                    say("leases are remembered again");
+                }
+                self.remove_others();
+            }
+            Err(error) => {
+                // A part of a file helps nobody, and one every half minute fills the folder.
+                let _ = self.medium.remove_file(&self.folder.join(file_name(self.number)));
+                self.failed(&error, now);
+            }
+        }
+    }
+
+    fn make(&self) -> io::Result<File> {
+        let path = self.folder.join(file_name(self.number));
+        let mut file = self.medium.create(&path)?;
+        let bytes = book::begin(&journal_name(self.name), self.number, &self.book);
+        self.medium.write(&mut file, &bytes)?;
+        if self.durable {
+            self.medium.sync_file(&file)?;
+            self.medium.sync_folder(&self.folder)?;
+            self.medium.sync_all(&self.folder)?;
+        }
+        Ok(file)
+    }
+
+    fn remove_others(&self) {
+        for (number, path) in journals(&self.folder) {
+            if number != self.number
+                && let Err(error) = self.medium.remove_file(&path)
+            {
+                tracing::warn!(file = %path.display(), %error, "removing an old lease journal");
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error, now: f64) {
+        self.file = None;
+        self.retry_at = now + RETRY_SECONDS;
+        if !std::mem::replace(&mut self.failing, true) {
+            say(&format!(
+                "LEASES: they cannot be written to {}: {error}. Machines are served all the same, but a restart of the \
+                 master will not know their addresses",
+                self.folder.display()
+            ));
+        }
+    }
+}
+
+fn file_name(number: u64) -> String {
+    format!("{PREFIX}{number}{SUFFIX}")
+}
+
+fn journal_name(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+/// Journals of a folder, the newest first. An unreadable folder has none.
+fn journals(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let number = name.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+            Some((number.parse().ok()?, entry.path()))
+        })
+        .collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found
+}
+
+/// The newest journal that was finished, and the highest number in use.
+fn load(folder: &Path) -> (Book, u64) {
+    let found = journals(folder);
+    let highest = found.first().map_or(0, |(number, _)| *number);
+    for (number, path) in &found {
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            tracing::warn!(file = %path.display(), %error, "reading the leases of an earlier run");
+            continue;
+        }
+        if let Some((book, bad)) = book::read(&bytes, *number) {
+            if bad > 0 {
+                tracing::warn!(file = %path.display(), lines = bad, "lines of the lease journal do not count");
+            }
+            return (book, highest);
+        }
+    }
+    (Book::default(), highest)
 }

@@ -6,6 +6,7 @@ pub mod cmd;
 pub mod console;
 pub mod datapart;
 pub mod ethtool;
+pub mod file;
 pub mod ipmi;
 pub mod medium;
 pub mod mount;

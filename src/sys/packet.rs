@@ -1,4 +1,4 @@
-//! A window on the DHCP traffic of a link, usable before the link has an address.
+//! Windows on the DHCP and the ARP traffic of a link, usable before the link has an address.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,6 +18,7 @@ pub struct DhcpTap {
 }
 
 const ETH_P_IP: u16 = libc::ETH_P_IP as u16;
+const ETH_P_ARP: u16 = libc::ETH_P_ARP as u16;
 
 /// Accepts unfragmented UDP to port 67 or 68. Offsets count from the IPv4 header (SOCK_DGRAM strips the link header).
 fn dhcp_filter() -> [SockFilter; 10] {
@@ -43,44 +44,91 @@ impl DhcpTap {
         // Protocol 0 receives nothing until bind, so no packet slips in before the filter.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
         socket.attach_filter(&dhcp_filter())?;
-        socket.bind(&link_address(index, [0; 6]))?;
-        socket.set_nonblocking(true)?;
-        // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
-        let socket = unsafe { AsyncFd::register(socket)? };
-        Ok(DhcpTap { socket, index })
+        socket.bind(&link_address(index, ETH_P_IP, [0; 6]))?;
+        Ok(DhcpTap {
+            socket: register(socket)?,
+            index,
+        })
     }
 
     /// Next packet from the wire, IPv4 header first, with its sender's hardware address. Packets this machine sends
     /// are skipped. Cancel-safe.
     pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            let mut bytes = [const { MaybeUninit::<u8>::uninit() }; 2048];
-            let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(&mut bytes)) else {
-                continue;
-            };
-            let (length, from) = received?;
-            let Some(from) = link_layer(&from) else { continue };
-            if from.sll_pkttype == libc::PACKET_OUTGOING {
-                continue;
-            }
-            buffer.clear();
-            // SAFETY: the kernel wrote `length` bytes.
-            buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
-            let mut mac = [0; 6];
-            mac.copy_from_slice(&from.sll_addr[..6]);
-            return Ok(MacAddr(mac));
-        }
+        receive(&self.socket, buffer).await
     }
 
     /// Sends an IPv4 packet to everybody on the link.
     pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
-        let everybody = link_address(self.index, [0xff; 6]);
-        loop {
-            let mut ready = self.socket.writable().await?;
-            if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(packet, &everybody)) {
-                return sent.map(|_| ());
-            }
+        send(&self.socket, &link_address(self.index, ETH_P_IP, [0xff; 6]), packet).await
+    }
+}
+
+/// A packet socket that sees and sends ARP on one link. Packets start with the ARP header.
+#[derive(Debug)]
+pub struct ArpTap {
+    socket: AsyncFd<Socket>,
+    index: u32,
+}
+
+impl ArpTap {
+    /// Opens it on interface `index`. Needs CAP_NET_RAW.
+    pub fn open(index: u32) -> io::Result<Self> {
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
+        socket.bind(&link_address(index, ETH_P_ARP, [0; 6]))?;
+        Ok(ArpTap {
+            socket: register(socket)?,
+            index,
+        })
+    }
+
+    /// Next ARP packet of another machine. Cancel-safe.
+    pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
+        receive(&self.socket, buffer).await
+    }
+
+    /// Sends an ARP packet to everybody on the link.
+    pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+        send(&self.socket, &link_address(self.index, ETH_P_ARP, [0xff; 6]), packet).await
+    }
+
+    /// Sends an IPv4 packet to a machine that cannot answer ARP yet.
+    pub async fn send_ip(&self, to: MacAddr, packet: &[u8]) -> io::Result<()> {
+        send(&self.socket, &link_address(self.index, ETH_P_IP, to.0), packet).await
+    }
+}
+
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    socket.set_nonblocking(true)?;
+    // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
+    loop {
+        let mut ready = socket.readable().await?;
+        let mut bytes = [const { MaybeUninit::<u8>::uninit() }; 2048];
+        let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(&mut bytes)) else {
+            continue;
+        };
+        let (length, from) = received?;
+        let Some(from) = link_layer(&from) else { continue };
+        if from.sll_pkttype == libc::PACKET_OUTGOING {
+            continue;
+        }
+        buffer.clear();
+        // SAFETY: the kernel wrote `length` bytes.
+        buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
+        let mut mac = [0; 6];
+        mac.copy_from_slice(&from.sll_addr[..6]);
+        return Ok(MacAddr(mac));
+    }
+}
+
+async fn send(socket: &AsyncFd<Socket>, to: &SockAddr, packet: &[u8]) -> io::Result<()> {
+    loop {
+        let mut ready = socket.writable().await?;
+        if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(packet, to)) {
+            return sent.map(|_| ());
         }
     }
 }
@@ -91,12 +139,12 @@ impl AsRawFd for DhcpTap {
     }
 }
 
-fn link_address(index: u32, mac: [u8; 6]) -> SockAddr {
+fn link_address(index: u32, protocol: u16, mac: [u8; 6]) -> SockAddr {
     let mut sll_addr = [0; 8];
     sll_addr[..6].copy_from_slice(&mac);
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: ETH_P_IP.to_be(),
+        sll_protocol: protocol.to_be(),
         sll_ifindex: index as i32,
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -11,7 +11,7 @@ use recon::model::NodeId;
 use recon::model::api::{NodeStatus, Status, Stored};
 use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::server;
-use recon::service::http::site::{Loaders, Site};
+use recon::service::http::site::{Loaders, Site, Web};
 use recon::service::http::upload::digest_header;
 use recon::service::ladder::Ladder;
 use recon::store::nodes::{Limits, NodeStore};
@@ -25,7 +25,7 @@ const BOUNDS: Bounds = Bounds {
     answer_bytes: 1 << 20,
 };
 
-fn site(folder: &std::path::Path) -> Arc<Site> {
+pub fn site(folder: &std::path::Path) -> Arc<Site> {
     let status = || Status {
         version: "test".into(),
         site: None,
@@ -56,17 +56,26 @@ fn site(folder: &std::path::Path) -> Arc<Site> {
         settings: Arc::new(Settings::default()),
         ladder: Arc::new(Mutex::new(Ladder::default())),
         status: Box::new(status),
+        leases: Box::new(|| 0),
+        metrics: Arc::default(),
+        web: Web::default(),
     })
 }
 
 /// The HTTP service on a free port: its address, how to stop it, and its end.
-async fn start(folder: &std::path::Path) -> (SocketAddrV4, CancellationToken, JoinHandle<std::io::Result<()>>) {
+async fn start(folder: &std::path::Path) -> Started {
+    serve(site(folder)).await
+}
+
+pub type Started = (SocketAddrV4, CancellationToken, JoinHandle<std::io::Result<()>>);
+
+pub async fn serve(site: Arc<Site>) -> Started {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
         panic!("not IPv4")
     };
     let stop = CancellationToken::new();
-    let running = tokio::spawn(server::run(listener, site(folder), stop.clone()));
+    let running = tokio::spawn(server::run(listener, site, stop.clone()));
     (address, stop, running)
 }
 

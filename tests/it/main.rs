@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod help;
+mod http;
 mod layering;
 mod lifecycle;
 mod packets;
+mod tftp;
 mod units;

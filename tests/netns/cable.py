@@ -72,14 +72,15 @@ class Site:
             "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium),
         ])
 
-    def start(self, medium: Path) -> Dict[str, Any]:
-        """Starts the master and waits until its API serves the link."""
+    def start(self, medium: Path, network: str = f"{SERVER}/24") -> Dict[str, Any]:
+        """Starts the master and waits until its API serves the link. `network`: its address on it, with the prefix length."""
+        self.inside = Api(self.server, network.split("/")[0])
         self._starts += 1
         self.log = self.folder / f"master.{self._starts}.log"
         with self.log.open("wb") as log:
             # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
             self._process = self.server.popen(
-                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/24",
+                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={network}",
                  "--data", str(self.data), "--medium", str(medium), "--loaders", str(self.loaders)],
                 stdout=log, stderr=log,
             )

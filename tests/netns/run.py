@@ -17,6 +17,8 @@ from typing import List, Optional
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
 from checks import CHECKS
+import checks_dhcp
+import checks_http
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -26,20 +28,26 @@ from vdc.suite import Results
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(TOOLS)
+    tools.require((*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    with Site(recon, folder) as site:
-        for check in CHECKS:
-            if only and check.name not in only and check.name not in ("starts", "dhclient"):
-                continue
-            results.run(check, site)
-            if results.failures == ["starts"]:
-                report.plain("the master does not start: the other checks cannot run")
-                results.failed += len(CHECKS) - 1
-                break
+    suites = ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"), (checks_http.CHECKS, folder / "http"))
+    for suite, place in suites:
+        # The first check of each starts the master; `dhclient` gives the client the address that others use.
+        first = suite[0].name
+        if only and not any(check.name in only for check in suite):
+            continue
+        with Site(recon, place) as site:
+            for check in suite:
+                if only and check.name not in only and check.name not in (first, "dhclient"):
+                    continue
+                results.run(check, site)
+                if first in results.failures:
+                    report.plain("the master does not start: the other checks cannot run")
+                    results.failed += len(suite) - 1
+                    break
     return results.close()
 
 

@@ -1,210 +1,397 @@
 //! Who has which address on one link. Pure: time comes in as seconds since the epoch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 use crate::model::MacAddr;
-use crate::model::lease::Lease;
+use crate::model::lease::{Lease, LeaseChange};
+
+mod gaps;
+#[cfg(test)]
+mod tests;
+
+use gaps::Gaps;
 
 /// Leases of one link.
 #[derive(Debug, Clone)]
 pub struct LeaseTable {
     first: u32,
     last: u32,
-    by_mac: HashMap<MacAddr, Lease>,
+    by_mac: HashMap<MacAddr, Held>,
     by_address: HashMap<u32, Holder>,
+    /// Every end of a lease, an offer or a rest, with its address: which address is free again first.
+    ends: BTreeSet<(u64, u32)>,
+    /// Addresses of the pool that nobody has or had.
+    free: Gaps,
+    reserved: HashMap<MacAddr, u32>,
+    reserved_for: HashMap<u32, MacAddr>,
+    /// Free addresses that were asked for on the link and where nobody spoke up, with the end of that knowledge.
+    silent: BTreeMap<u32, u64>,
+    /// Somebody asks on the link before addresses are offered.
+    asking: bool,
+    /// What a restart should remember and has not been taken by the journal.
+    changes: Vec<LeaseChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    lease: Lease,
+    /// Promised in an OFFER; the machine has not asked for it.
+    offer: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Machine(MacAddr),
-    /// Somebody declined it: another machine uses it. Free again at this time.
-    SetAside(u64),
+    /// Another machine uses it. Free again at this time, and for that machine at once.
+    SetAside(u64, Option<MacAddr>),
 }
 
-/// How long a declined address stays unused, in seconds.
-const SET_ASIDE_SECONDS: u64 = 600;
+/// How the addresses of a pool are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub size: u64,
+    pub leased: u64,
+    pub offered: u64,
+    pub set_aside: u64,
+}
+
+/// How long an address in use by a stranger stays unused, in seconds.
+pub const SET_ASIDE_SECONDS: u64 = 600;
 
 impl LeaseTable {
     /// A table over the addresses `first..=last`. Remembered leases outside of them are forgotten.
     pub fn new(first: Ipv4Addr, last: Ipv4Addr, remembered: impl IntoIterator<Item = Lease>) -> Self {
+        let (first, last) = (u32::from(first), u32::from(last));
         let mut table = LeaseTable {
-            first: first.into(),
-            last: last.into(),
+            first,
+            last,
             by_mac: HashMap::new(),
             by_address: HashMap::new(),
+            ends: BTreeSet::new(),
+            free: Gaps::whole(first, last),
+            reserved: HashMap::new(),
+            reserved_for: HashMap::new(),
+            silent: BTreeMap::new(),
+            asking: false,
+            changes: Vec::new(),
         };
         for lease in remembered {
-            let free = !table.by_address.contains_key(&u32::from(lease.address));
-            if table.in_pool(lease.address) && free && !table.by_mac.contains_key(&lease.mac) {
-                table.put(lease);
+            let known =
+                table.by_address.contains_key(&u32::from(lease.address)) || table.by_mac.contains_key(&lease.mac);
+            if table.in_pool(lease.address) && !known {
+                table.put(Held { lease, offer: false });
             }
         }
         table
+    }
+
+    /// Keeps addresses, in the pool or beside it, for one machine each. Of two entries for a machine or an address the
+    /// first counts. A stranger that holds one keeps it until its lease ends.
+    pub fn reserve(&mut self, reservations: impl IntoIterator<Item = (MacAddr, Ipv4Addr)>) {
+        for (mac, address) in reservations {
+            let number = u32::from(address);
+            if !self.reserved.contains_key(&mac) && !self.reserved_for.contains_key(&number) {
+                self.reserved.insert(mac, number);
+                self.reserved_for.insert(number, mac);
+                self.free.take(number);
+                self.silent.remove(&number);
+            }
+        }
+    }
+
+    /// Takes over rests of an earlier run: address and end.
+    pub fn rest(&mut self, resting: impl IntoIterator<Item = (Ipv4Addr, u64)>) {
+        for (address, until) in resting {
+            if self.in_pool(address) && !self.by_address.contains_key(&u32::from(address)) {
+                self.put_aside(address.into(), until, None);
+            }
+        }
     }
 
     pub fn in_pool(&self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address.into())
     }
 
+    /// What the machine has: a lease, also one that ran out and that nobody took since. Offers do not count.
     pub fn get(&self, mac: MacAddr) -> Option<&Lease> {
-        self.by_mac.get(&mac)
+        self.by_mac.get(&mac).filter(|held| !held.offer).map(|held| &held.lease)
     }
 
+    /// What the machine was offered and has not asked for.
+    pub fn offered(&self, mac: MacAddr) -> Option<Ipv4Addr> {
+        let held = self.by_mac.get(&mac).filter(|held| held.offer)?;
+        Some(held.lease.address)
+    }
+
+    /// True if the machine has a lease, however old, or a reservation: it was let in before.
+    pub fn knows(&self, mac: MacAddr) -> bool {
+        self.get(mac).is_some() || self.reserved.contains_key(&mac)
+    }
+
+    /// Leases and offers, also those that ran out.
     pub fn iter(&self) -> impl Iterator<Item = &Lease> {
-        self.by_mac.values()
+        self.by_mac.values().map(|held| &held.lease)
     }
 
-    /// Address to offer: the one it has, else a wish that is free, else a free one near a place that follows from the
-    /// MAC, so that a machine tends to get the same one in every run. `None`: the pool is exhausted.
-    pub fn choose(&self, mac: MacAddr, wish: Option<Ipv4Addr>, now_unix: u64) -> Option<Ipv4Addr> {
-        if let Some(lease) = self.by_mac.get(&mac) {
-            return Some(lease.address);
+    pub fn counts(&self, now_unix: u64) -> Counts {
+        let mut counts = Counts {
+            size: u64::from(self.last - self.first) + 1,
+            ..Counts::default()
+        };
+        for held in self.by_mac.values().filter(|held| held.lease.expires_unix > now_unix) {
+            match held.offer {
+                true => counts.offered += 1,
+                false => counts.leased += 1,
+            }
         }
-        if let Some(wish) = wish
-            && self.in_pool(wish)
-            && self.is_free(wish.into(), mac, now_unix)
-        {
+        let resting = |holder: &&Holder| matches!(holder, Holder::SetAside(until, _) if *until > now_unix);
+        counts.set_aside = self.by_address.values().filter(resting).count() as u64;
+        counts
+    }
+
+    /// Address to offer: the one reserved for it, the one it has, a wish that is free, a free one near a place that
+    /// follows from the MAC, so that a machine tends to get the same one in every run, and at last the one that is
+    /// longest out of use. `None`: the pool is exhausted.
+    pub fn choose(&self, mac: MacAddr, wish: Option<Ipv4Addr>, now_unix: u64) -> Option<Ipv4Addr> {
+        let free = |address: &u32| self.is_free(*address, mac, now_unix);
+        if let Some(reserved) = self.reserved.get(&mac).filter(|address| free(address)) {
+            return Some((*reserved).into());
+        }
+        if let Some(held) = self.by_mac.get(&mac) {
+            return Some(held.lease.address);
+        }
+        if let Some(wish) = wish.filter(|wish| self.in_pool(*wish) && free(&u32::from(*wish))) {
             return Some(wish);
         }
-        let size = u64::from(self.last - self.first) + 1;
-        let start = mac.0.iter().fold(0u64, |hash, byte| {
-            (hash.wrapping_mul(31)).wrapping_add(u64::from(*byte))
-        });
-        (0..size)
-            .map(|step| self.first + ((start + step) % size) as u32)
-            .find(|address| self.is_free(*address, mac, now_unix))
+        let place = self.place(mac);
+        let silent = |address: &u32| self.is_silent(*address, now_unix);
+        if silent(&place) && free(&place) {
+            return Some(place.into());
+        }
+        let near = self.silent.range(place..).chain(self.silent.range(..place));
+        if let Some((address, _)) = near
+            .take(SILENT_STEPS)
+            .find(|(address, _)| silent(address) && free(address))
+        {
+            return Some((*address).into());
+        }
+        if let Some(address) = self.free.from(place).next() {
+            return Some(address.into());
+        }
+        let over = self.ends.iter().take_while(|(end, _)| *end <= now_unix);
+        over.map(|(_, address)| *address)
+            .find(|address| (self.first..=self.last).contains(address) && free(address))
             .map(Ipv4Addr::from)
+    }
+
+    fn place(&self, mac: MacAddr) -> u32 {
+        let size = u64::from(self.last - self.first) + 1;
+        let hash = mac
+            .0
+            .iter()
+            .fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        self.first + (hash % size) as u32
     }
 
     /// True if `mac` may have `address` now.
     pub fn may_have(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+        let reserved = self.reserved.get(&mac) == Some(&u32::from(address));
         match self.by_mac.get(&mac) {
-            Some(lease) => lease.address == address,
-            None => self.in_pool(address) && self.is_free(address.into(), mac, now_unix),
+            Some(held) if held.lease.address == address => true,
+            // Its reservation, which came after its lease.
+            Some(_) => reserved && self.is_free(address.into(), mac, now_unix),
+            None => (self.in_pool(address) || reserved) && self.is_free(address.into(), mac, now_unix),
         }
     }
 
     fn is_free(&self, address: u32, mac: MacAddr, now_unix: u64) -> bool {
+        if self.reserved_for.get(&address).is_some_and(|owner| *owner != mac) {
+            return false;
+        }
         match self.by_address.get(&address) {
             None => true,
-            Some(Holder::SetAside(until)) => *until <= now_unix,
+            Some(Holder::SetAside(until, user)) => *until <= now_unix || *user == Some(mac),
             Some(Holder::Machine(holder)) => {
                 *holder == mac
                     || self
                         .by_mac
                         .get(holder)
-                        .is_none_or(|lease| lease.expires_unix <= now_unix)
+                        .is_none_or(|held| held.lease.expires_unix <= now_unix)
             }
+        }
+    }
+
+    /// Holds an address for a machine until it asks for it. A lease that still runs stays as it is.
+    pub fn offer(&mut self, mac: MacAddr, address: Ipv4Addr, until_unix: u64, now_unix: u64) {
+        let running = |held: &Held| !held.offer && held.lease.expires_unix > now_unix && held.lease.address == address;
+        if !self.by_mac.get(&mac).is_some_and(running) {
+            self.give(mac, address, until_unix, true);
         }
     }
 
     /// Gives the address to the machine until `expires_unix`. The caller has asked [`Self::may_have`].
     pub fn bind(&mut self, mac: MacAddr, address: Ipv4Addr, expires_unix: u64) {
-        self.release(mac);
-        if let Some(Holder::Machine(expired)) = self.by_address.get(&u32::from(address)).copied() {
-            self.by_mac.remove(&expired);
-        }
-        self.put(Lease {
+        self.give(mac, address, expires_unix, false);
+        self.changes.push(LeaseChange::Bound(Lease {
             mac,
             address,
             expires_unix,
-        });
+        }));
     }
 
-    pub fn release(&mut self, mac: MacAddr) {
-        if let Some(lease) = self.by_mac.remove(&mac) {
-            self.by_address.remove(&lease.address.into());
+    fn give(&mut self, mac: MacAddr, address: Ipv4Addr, expires_unix: u64, offer: bool) {
+        self.remove(mac);
+        match self.by_address.get(&u32::from(address)).copied() {
+            Some(Holder::Machine(expired)) => self.remove(expired),
+            Some(Holder::SetAside(until, _)) => {
+                self.ends.remove(&(until, address.into()));
+            }
+            None => {}
+        }
+        let lease = Lease {
+            mac,
+            address,
+            expires_unix,
+        };
+        self.put(Held { lease, offer });
+    }
+
+    /// The machine took another server's offer: ours is free again. A lease it has stays until it runs out.
+    pub fn drop_offer(&mut self, mac: MacAddr) {
+        if self.offered(mac).is_some() {
+            self.remove(mac);
         }
     }
 
-    /// Takes an address out of use for a while, because a client found it in use.
-    pub fn set_aside(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) {
-        if self.by_mac.get(&mac).is_some_and(|lease| lease.address == address) {
-            self.release(mac);
-            self.by_address
-                .insert(address.into(), Holder::SetAside(now_unix + SET_ASIDE_SECONDS));
+    /// The machine gives its address back (RFC 2131 §4.3.4). It stays the one it is offered next, while nobody takes it.
+    pub fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+        let Some(held) = self.by_mac.get(&mac).filter(|held| held.lease.address == address) else {
+            return false;
+        };
+        if held.lease.expires_unix > now_unix && !held.offer {
+            self.give(mac, address, now_unix, false);
+            self.changes.push(LeaseChange::Released { mac });
         }
+        true
     }
 
-    fn put(&mut self, lease: Lease) {
-        self.by_address.insert(lease.address.into(), Holder::Machine(lease.mac));
-        self.by_mac.insert(lease.mac, lease);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn mac(last: u8) -> MacAddr {
-        MacAddr([2, 0, 0, 0, 0, last])
+    /// Takes an address out of use for a while, because its holder found it in use (RFC 2131 §4.3.3). Only the holder
+    /// can say that. True if it was.
+    pub fn declined(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+        let held = self.by_mac.get(&mac).is_some_and(|held| held.lease.address == address);
+        if held {
+            self.set_aside(address, None, now_unix);
+        }
+        held
     }
 
-    fn table(size: u8) -> LeaseTable {
-        LeaseTable::new(Ipv4Addr::new(10, 0, 0, 10), Ipv4Addr::new(10, 0, 0, 9 + size), [])
+    /// Takes an address out of use for a while, because `user` answered for it. A lease that runs is left alone: its own
+    /// machine finds out (RFC 5227 §2.4).
+    pub fn in_use(&mut self, address: Ipv4Addr, user: MacAddr, now_unix: u64) -> bool {
+        let leased = match self.by_address.get(&u32::from(address)) {
+            Some(Holder::Machine(mac)) => self.get(*mac).is_some_and(|lease| lease.expires_unix > now_unix),
+            _ => false,
+        };
+        if leased || !(self.in_pool(address) || self.reserved_for.contains_key(&u32::from(address))) {
+            return false;
+        }
+        self.set_aside(address, Some(user), now_unix);
+        true
     }
 
-    #[test]
-    fn a_machine_keeps_its_address() {
-        let mut table = table(10);
-        let first = table.choose(mac(1), None, 0).unwrap();
-        table.bind(mac(1), first, 100);
-        assert_eq!(table.choose(mac(1), Some(Ipv4Addr::new(10, 0, 0, 12)), 50), Some(first));
-        assert_eq!(
-            table.choose(mac(1), None, 500),
-            Some(first),
-            "also after it ran out, while nobody took it"
-        );
+    fn set_aside(&mut self, address: Ipv4Addr, user: Option<MacAddr>, now_unix: u64) {
+        match self.by_address.get(&u32::from(address)).copied() {
+            Some(Holder::Machine(mac)) => self.remove(mac),
+            Some(Holder::SetAside(until, _)) => {
+                self.ends.remove(&(until, address.into()));
+            }
+            None => {}
+        }
+        let until_unix = now_unix.saturating_add(SET_ASIDE_SECONDS);
+        self.put_aside(address.into(), until_unix, user);
+        self.changes.push(LeaseChange::SetAside { address, until_unix });
     }
 
-    #[test]
-    fn an_exhausted_pool_says_so_and_expired_addresses_return() {
-        let mut table = table(1);
-        let only = table.choose(mac(1), None, 0).unwrap();
-        table.bind(mac(1), only, 100);
-        assert_eq!(table.choose(mac(2), None, 99), None);
-        assert_eq!(table.choose(mac(2), None, 100), Some(only));
-        table.bind(mac(2), only, 200);
-        assert!(table.get(mac(1)).is_none());
+    fn put_aside(&mut self, address: u32, until: u64, user: Option<MacAddr>) {
+        self.free.take(address);
+        self.silent.remove(&address);
+        self.by_address.insert(address, Holder::SetAside(until, user));
+        self.ends.insert((until, address));
     }
 
-    #[test]
-    fn a_declined_address_rests() {
-        let mut table = table(1);
-        let only = table.choose(mac(1), None, 0).unwrap();
-        table.bind(mac(1), only, 100);
-        table.set_aside(mac(2), only, 0);
-        assert!(table.get(mac(1)).is_some(), "only its holder can decline it");
-        table.set_aside(mac(1), only, 0);
-        assert_eq!(table.choose(mac(2), None, SET_ASIDE_SECONDS - 1), None);
-        assert_eq!(table.choose(mac(2), None, SET_ASIDE_SECONDS), Some(only));
+    fn put(&mut self, held: Held) {
+        let address = u32::from(held.lease.address);
+        self.free.take(address);
+        self.silent.remove(&address);
+        self.ends.insert((held.lease.expires_unix, address));
+        self.by_address.insert(address, Holder::Machine(held.lease.mac));
+        self.by_mac.insert(held.lease.mac, held);
     }
 
-    proptest! {
-        #[test]
-        fn no_address_is_given_twice(steps in proptest::collection::vec((0u8..12, 0u8..4, 0u64..50), 0..200)) {
-            let mut table = table(6);
-            let mut now = 0;
-            for (who, what, later) in steps {
-                now += later;
-                match what {
-                    0 | 1 => if let Some(address) = table.choose(mac(who), None, now) {
-                        prop_assert!(table.may_have(mac(who), address, now));
-                        table.bind(mac(who), address, now + 60);
-                    },
-                    2 => table.release(mac(who)),
-                    _ => if let Some(lease) = table.get(mac(who)).cloned() {
-                        table.set_aside(mac(who), lease.address, now);
-                    },
-                }
-                let mut held: Vec<_> = table.iter().map(|lease| lease.address).collect();
-                held.sort();
-                let count = held.len();
-                held.dedup();
-                prop_assert_eq!(count, held.len());
+    fn remove(&mut self, mac: MacAddr) {
+        if let Some(held) = self.by_mac.remove(&mac) {
+            let address = u32::from(held.lease.address);
+            self.by_address.remove(&address);
+            self.ends.remove(&(held.lease.expires_unix, address));
+            if self.in_pool(held.lease.address) && !self.reserved_for.contains_key(&address) {
+                self.free.give(address);
             }
         }
     }
+
+    /// Takes what a restart should remember, in the order in which it happened.
+    pub fn take_changes(&mut self) -> Vec<LeaseChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// From now on addresses are asked for on the link before they are offered.
+    pub fn ask_first(&mut self) {
+        self.asking = true;
+    }
+
+    /// True if the address has to be asked for before the machine is offered it: nobody knows that it is silent, and the
+    /// machine does not already use it.
+    pub fn must_ask(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+        let has = self
+            .by_mac
+            .get(&mac)
+            .is_some_and(|held| held.lease.address == address && held.lease.expires_unix > now_unix);
+        self.asking && !has && !self.is_silent(address.into(), now_unix)
+    }
+
+    fn is_silent(&self, address: u32, now_unix: u64) -> bool {
+        self.silent.get(&address).is_some_and(|until| *until > now_unix)
+    }
+
+    /// Nobody spoke up for the address.
+    pub fn heard_nothing(&mut self, address: Ipv4Addr, until_unix: u64) {
+        let number = u32::from(address);
+        if self.in_pool(address) && !self.by_address.contains_key(&number) && !self.reserved_for.contains_key(&number) {
+            self.silent.insert(number, until_unix);
+        }
+    }
+
+    /// Forgets old knowledge; how many addresses are still known to be silent.
+    pub fn count_silent(&mut self, now_unix: u64) -> usize {
+        self.silent.retain(|_, until| *until > now_unix);
+        self.silent.len()
+    }
+
+    /// Up to `count` free addresses, upwards from `from`, that nobody has asked for lately.
+    pub fn unasked(&self, from: Ipv4Addr, count: usize, now_unix: u64) -> Vec<Ipv4Addr> {
+        let steps = self
+            .free
+            .from(from.into())
+            .take(count.saturating_mul(2).saturating_add(SILENT_STEPS));
+        steps
+            .filter(|address| !self.is_silent(*address, now_unix))
+            .take(count)
+            .map(Ipv4Addr::from)
+            .collect()
+    }
 }
+
+/// Known addresses that are looked through for one that is free. They are free when they are noted and leave the set
+/// when they are taken, so the first one nearly always is it.
+const SILENT_STEPS: usize = 64;

@@ -1,4 +1,4 @@
-//! Request in, reply and destination out (RFC 2131 §4.3). No socket, no clock.
+//! What a reply says. Whether there is one is decided in [`super::states`]. No socket, no clock.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -8,8 +8,8 @@ use crate::config::settings::Subnet;
 use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
-use super::client::{Client, Kind, identify};
-use super::leases::LeaseTable;
+use super::client::{Client, Kind};
+pub use super::states::{Decision, Reply, decide};
 
 /// What the decision needs to know of the link.
 #[derive(Debug, Clone)]
@@ -23,142 +23,8 @@ pub struct Params {
     pub loaders: bootfiles::Chooser,
 }
 
-/// What to do with a request.
-#[derive(Debug)]
-pub enum Decision {
-    Reply(Box<Reply>),
-    /// Nothing is sent; why.
-    Silence(String),
-}
-
-#[derive(Debug)]
-pub struct Reply {
-    pub message: Message,
-    pub to: SocketAddrV4,
-    pub client: Client,
-    /// The lease table changed in a way that must be durable before the reply leaves.
-    pub lease_changed: bool,
-}
-
-/// How long an offered address is held for the client that has not asked for it yet, in seconds.
-const OFFER_SECONDS: u64 = 60;
-const CLIENT_PORT: u16 = 68;
-/// RFC 4578 §2.4.1 and PXE 2.1 table 2-1: option 43, PXE_DISCOVERY_CONTROL (6) bit 3: take the boot file as given, ask no boot server.
-const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 /// iPXE encapsulated option 176 `no-pxedhcp` = 1: do not wait for a proxyDHCP offer.
 const IPXE_NO_PXEDHCP: &[u8] = &[176, 1, 1];
-
-/// Decides on one request.
-pub fn decide(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: u64) -> Decision {
-    if request.opcode() != Opcode::BootRequest {
-        return Decision::Silence("not a request".to_owned());
-    }
-    if !request.giaddr().is_unspecified() {
-        return Decision::Silence(format!(
-            "came through relay {}, whose subnet is not ours",
-            request.giaddr()
-        ));
-    }
-    let client = match identify(request) {
-        Ok(client) => client,
-        Err(reason) => return Decision::Silence(reason.to_owned()),
-    };
-    match request.opts().msg_type() {
-        Some(MessageType::Discover) => discover(params, leases, request, client, now_unix),
-        Some(MessageType::Request) => on_request(params, leases, request, client, now_unix),
-        Some(MessageType::Decline) => {
-            if let Some(address) = requested_address(request) {
-                leases.set_aside(client.mac, address, now_unix);
-            }
-            Decision::Silence("address declined: another machine uses it".to_owned())
-        }
-        Some(MessageType::Release) => {
-            leases.release(client.mac);
-            Decision::Silence("address released".to_owned())
-        }
-        Some(MessageType::Inform) => {
-            let message = reply(params, request, &client, MessageType::Ack, Ipv4Addr::UNSPECIFIED);
-            send(message, request, client, false)
-        }
-        other => Decision::Silence(format!("message type {other:?} asks nothing of a server")),
-    }
-}
-
-fn discover(params: &Params, leases: &mut LeaseTable, request: &Message, client: Client, now_unix: u64) -> Decision {
-    let Some(address) = leases.choose(client.mac, requested_address(request), now_unix) else {
-        return Decision::Silence(
-            "every address of the pool is leased: widen network.lease-range in recon.toml or wait for leases to end"
-                .to_owned(),
-        );
-    };
-    // A lease that still runs stays as it is; a new promise is short until the client asks for it.
-    if leases
-        .get(client.mac)
-        .is_none_or(|lease| lease.expires_unix <= now_unix)
-    {
-        leases.bind(client.mac, address, now_unix + OFFER_SECONDS);
-    }
-    let message = reply(params, request, &client, MessageType::Offer, address);
-    send(message, request, client, false)
-}
-
-fn on_request(params: &Params, leases: &mut LeaseTable, request: &Message, client: Client, now_unix: u64) -> Decision {
-    let server = match request.opts().get(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
-        _ => None,
-    };
-    if server.is_some_and(|server| server != params.subnet.server) {
-        // RFC 2131 §3.1 (4): it took another server's offer, ours is free again.
-        leases.release(client.mac);
-        return Decision::Silence(format!("took the offer of {}", server.unwrap_or(Ipv4Addr::UNSPECIFIED)));
-    }
-    let wanted = if request.ciaddr().is_unspecified() {
-        requested_address(request)
-    } else {
-        Some(request.ciaddr())
-    };
-    let Some(wanted) = wanted else {
-        return Decision::Silence("names no address".to_owned());
-    };
-    if !leases.may_have(client.mac, wanted, now_unix) {
-        let message = nak(params, request);
-        return Decision::Reply(Box::new(Reply {
-            message,
-            to: broadcast(),
-            client,
-            lease_changed: false,
-        }));
-    }
-    leases.bind(client.mac, wanted, now_unix + u64::from(params.lease_seconds));
-    let message = reply(params, request, &client, MessageType::Ack, wanted);
-    send(message, request, client, true)
-}
-
-fn requested_address(request: &Message) -> Option<Ipv4Addr> {
-    match request.opts().get(OptionCode::RequestedIpAddress) {
-        Some(DhcpOption::RequestedIpAddress(address)) => Some(*address),
-        _ => None,
-    }
-}
-
-/// RFC 2131 §4.1: to the address the client already uses, else by broadcast, which a client without an address hears.
-fn send(message: Message, request: &Message, client: Client, lease_changed: bool) -> Decision {
-    let to = if request.ciaddr().is_unspecified() {
-        broadcast()
-    } else {
-        SocketAddrV4::new(request.ciaddr(), CLIENT_PORT)
-    };
-    Decision::Reply(Box::new(Reply {
-        message,
-        to,
-        client,
-        lease_changed,
-    }))
-}
-
-fn broadcast() -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
-}
 
 fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
     let mut message = Message::default();
@@ -178,19 +44,26 @@ fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
     message
 }
 
-fn nak(params: &Params, request: &Message) -> Message {
+pub(super) fn nak(params: &Params, request: &Message) -> Message {
     let mut message = header(request, MessageType::Nak, params.subnet.server);
     message.set_flags(Flags::default().set_broadcast());
     message
 }
 
-fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType, address: Ipv4Addr) -> Message {
+pub(super) fn reply(
+    params: &Params,
+    request: &Message,
+    client: &Client,
+    kind: MessageType,
+    address: Ipv4Addr,
+) -> Message {
     let server = params.subnet.server;
     let mut message = header(request, kind, server);
-    message
-        .set_yiaddr(address)
-        .set_siaddr(server)
-        .set_ciaddr(request.ciaddr());
+    message.set_yiaddr(address).set_siaddr(server);
+    // RFC 2131 table 3: zero in an OFFER.
+    if kind == MessageType::Ack {
+        message.set_ciaddr(request.ciaddr());
+    }
     let options = message.opts_mut();
     if !address.is_unspecified() {
         let lease = params.lease_seconds;
@@ -228,9 +101,6 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
             message
                 .opts_mut()
                 .insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-            message
-                .opts_mut()
-                .insert(DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec()));
             if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 message
                     .opts_mut()
@@ -256,9 +126,11 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
 }
 
 /// In both places, because some firmware reads only the header field and some only option 67. The header field holds
-/// 127 characters; every name made here is far shorter.
+/// 127 characters; a longer name is in the option alone.
 fn set_boot_file(message: &mut Message, file: &str) {
-    message.set_fname_str(file);
+    if file.len() < 128 {
+        message.set_fname_str(file);
+    }
     message
         .opts_mut()
         .insert(DhcpOption::BootfileName(file.as_bytes().to_vec()));
@@ -266,6 +138,8 @@ fn set_boot_file(message: &mut Message, file: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::leases::LeaseTable;
+    use super::super::quirks::PXE_SKIP_DISCOVERY;
     use super::*;
     use crate::model::MacAddr;
     use proptest::prelude::*;
@@ -301,7 +175,7 @@ mod tests {
     fn answer(leases: &mut LeaseTable, request: &Message, now: u64) -> Message {
         match decide(&params(), leases, request, now) {
             Decision::Reply(reply) => reply.message,
-            Decision::Silence(reason) => panic!("no reply: {reason}"),
+            other => panic!("no reply: {other:?}"),
         }
     }
 
@@ -359,9 +233,8 @@ mod tests {
             Decision::Reply(reply) => {
                 assert_eq!(reply.to, "192.168.219.99:68".parse().unwrap());
                 assert_eq!(reply.message.opts().msg_type(), Some(MessageType::Ack));
-                assert!(reply.lease_changed);
             }
-            Decision::Silence(reason) => panic!("{reason}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -433,8 +306,8 @@ mod tests {
         let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_first, []);
         leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
         match decide(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
-            Decision::Silence(reason) => assert!(reason.contains("lease-range"), "{reason}"),
-            Decision::Reply(_) => panic!("an address from an empty pool"),
+            Decision::Exhausted(_) => assert!(super::super::states::EXHAUSTED.contains("lease-range")),
+            other => panic!("from an empty pool: {other:?}"),
         }
     }
 

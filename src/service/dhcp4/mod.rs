@@ -1,10 +1,18 @@
-//! DHCPv4 (RFC 2131, 2132, 4578). [`logic`] decides, [`leases`] remembers, [`server`] owns the loop.
+//! DHCPv4 (RFC 2131, 2132, 3046, 3396, 4578, 5227, 6842). [`door`] says who is answered, [`states`] decides, [`logic`] words
+//! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
+//! before an address is offered, [`server`] owns the loop.
 
+pub mod asking;
 pub mod client;
+pub mod door;
+pub mod layout;
 pub mod leases;
 pub mod logic;
+pub mod patience;
 pub mod probe;
+pub mod quirks;
 pub mod server;
+pub mod states;
 pub mod wire;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server.

@@ -1,19 +1,33 @@
-//! The loop on a bound socket. Decisions come from [`super::logic`].
+//! The loop on a bound socket. Decisions come from [`super::door`], [`super::states`], [`super::quirks`] and
+//! [`super::asking`]; here replies wait for what they rest on: the medium that holds the lease, the silence of the link.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use dhcproto::v4::MessageType;
+use dhcproto::v4::{Message, MessageType, Opcode};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::MacAddr;
 use crate::service::ladder::Ladder;
+use crate::service::metrics::{self, Metrics};
+use crate::store::leases::Journal;
 use crate::sys::clock;
+use crate::sys::console::say;
+use crate::sys::packet::ArpTap;
 
-use super::client::Kind;
+use super::asking::{self, Ahead};
+use super::client::{Client, Kind, identify};
+use super::door::{Door, Verdict};
 use super::leases::LeaseTable;
-use super::logic::{Decision, Params, decide};
-use super::{probe, wire};
+use super::logic::Params;
+use super::patience::Patience;
+use super::quirks::{self, Done, Facts};
+use super::states::{Decision, EXHAUSTED, Reply, decide};
+use super::{layout, wire};
 
 /// What one link's DHCPv4 server works with.
 pub struct Server {
@@ -22,60 +36,374 @@ pub struct Server {
     pub params: Params,
     pub leases: Arc<Mutex<LeaseTable>>,
     pub ladder: Arc<Mutex<Ladder>>,
-    /// Told whenever leases changed that a restart should remember.
-    pub leases_changed: Arc<tokio::sync::Notify>,
+    pub metrics: Arc<Metrics>,
+    /// Where leases become durable.
+    pub journal: Arc<Journal>,
+    /// Asks the link before an address is offered; `None`: nobody is asked.
+    pub arp: Option<Arp>,
+    /// Answers also who does not boot from the network.
+    pub serve_all: bool,
+}
+
+/// The link, and our hardware address on it.
+pub struct Arp {
+    pub tap: ArpTap,
+    pub mac: MacAddr,
+}
+
+/// Replies that wait, for the medium and for the link each. While as many wait, no request is read: the kernel's buffer
+/// fills and drops, and clients ask again.
+const MAX_WAITING: usize = 4096;
+/// Datagrams read before the other events get their turn.
+const MAX_AT_ONCE: usize = 64;
+/// A medium that takes longer than this is broken for our purposes: better an address that a restart forgets than none.
+const STALL_SECONDS: f64 = 10.0;
+/// An offer is moved this often to another address because somebody uses it; then the client has to ask again.
+const MAX_MOVES: u8 = 4;
+/// Lines a run says about addresses in use; more are in the log only.
+const MAX_IN_USE_SAID: u8 = 20;
+/// The link's answer to a receive error is asked again after this.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A reply that rests on a change of leases.
+struct Unwritten {
+    number: u64,
+    since: f64,
+    reply: Reply,
+}
+
+/// An offer whose address was asked for on the link.
+struct Unanswered {
+    address: Ipv4Addr,
+    since: f64,
+    reply: Reply,
+    request: Message,
+    moves: u8,
+}
+
+struct Desk {
+    server: Server,
+    door: Door,
+    patience: Patience,
+    ahead: Ahead,
+    unwritten: VecDeque<Unwritten>,
+    unanswered: VecDeque<Unanswered>,
+    exhausted: bool,
+    stalled: bool,
+    in_use_said: u8,
 }
 
 impl Server {
     /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let mut written = self.journal.written();
+        if self.arp.is_some() {
+            self.leases.lock().expect("no holder panics").ask_first();
+        }
+        let mut desk = Desk {
+            door: Door::new(self.serve_all, clock::run_seconds()),
+            server: self,
+            patience: Patience::default(),
+            ahead: Ahead::default(),
+            unwritten: VecDeque::new(),
+            unanswered: VecDeque::new(),
+            exhausted: false,
+            stalled: false,
+            in_use_said: 0,
+        };
+        let mut tick = tokio::time::interval(Duration::from_secs_f64(asking::TICK_SECONDS));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut buffer = [0; wire::MAX_DATAGRAM];
+        let mut arp = Vec::new();
         loop {
-            let received = tokio::select! {
+            let room = desk.unwritten.len().max(desk.unanswered.len()) < MAX_WAITING;
+            tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                received = self.socket.recv_from(&mut buffer) => received,
-            };
-            let (length, from) = match received {
+                ready = desk.server.socket.readable(), if room => {
+                    ready?;
+                    desk.read(&mut buffer).await?;
+                }
+                changed = written.changed() => match changed {
+                    Ok(()) => {
+                        let number = *written.borrow_and_update();
+                        desk.written(number).await;
+                    }
+                    // The journal's thread is gone, which it said.
+                    Err(_) => {
+                        desk.written(u64::MAX).await;
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                heard = hear(desk.server.arp.as_ref(), &mut arp) => match heard {
+                    Ok(()) => desk.claimed(&arp).await,
+                    Err(error) => {
+                        tracing::debug!(%error, "receiving ARP");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                _ = tick.tick() => desk.tick().await,
+            }
+        }
+    }
+}
+
+async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
+    match arp {
+        Some(arp) => arp.tap.receive(buffer).await.map(drop),
+        None => std::future::pending().await,
+    }
+}
+
+impl Desk {
+    /// Reads what the socket holds, up to a bound.
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        for _ in 0..MAX_AT_ONCE {
+            let (length, from) = match self.server.socket.try_recv_from(buffer) {
                 Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // A link that goes down and comes back reports it on the socket; the socket stays good.
                 Err(error) if error.kind() == io::ErrorKind::NetworkDown => continue,
                 Err(error) => return Err(error),
             };
-            let request = match wire::decode(&buffer[..length]) {
-                Ok(request) => request,
+            match wire::decode(&buffer[..length]) {
+                Ok(request) => self.request(request).await,
                 Err(reason) => {
+                    self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Malformed);
                     tracing::debug!(%from, %reason, "DHCP packet dropped");
-                    continue;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    async fn request(&mut self, request: Message) {
+        let now = clock::run_seconds();
+        let client = match identify(&request) {
+            Ok(client) if request.opcode() == Opcode::BootRequest => client,
+            Ok(_) => return,
+            Err(reason) => {
+                tracing::debug!(reason, "DHCP request not answered");
+                return;
+            }
+        };
+        let known = self.server.leases.lock().expect("no holder panics").knows(client.mac);
+        let verdict = self.door.judge(&client, known, now);
+        match verdict {
+            Verdict::Answer => {}
+            Verdict::NotOurs => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs),
+            _ => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany),
+        }
+        match verdict {
+            Verdict::Answer => self.decide(request, 0, now).await,
+            Verdict::NotOurs => tracing::debug!(mac = %client.mac, "does not boot from the network: not answered"),
+            Verdict::TooOften { first: true } => say(&format!(
+                "{}: asks for an address in a loop; from now on it is answered now and then",
+                client.mac
+            )),
+            Verdict::TooMany { first: true } => {
+                say("more DHCP requests come than are answered; machines wait longer for their addresses");
+            }
+            Verdict::TooOften { first: false } | Verdict::TooMany { first: false } => {}
+        }
+    }
+
+    async fn decide(&mut self, request: Message, moves: u8, now: f64) {
+        let (decision, changes) = {
+            let mut leases = self.server.leases.lock().expect("no holder panics");
+            let decision = decide(&self.server.params, &mut leases, &request, clock::unix_seconds());
+            (decision, leases.take_changes())
+        };
+        let number = (!changes.is_empty()).then(|| self.server.journal.append(changes));
+        let mut reply = match decision {
+            Decision::Reply(reply) => *reply,
+            Decision::Silence(reason) => {
+                tracing::debug!(mac = ?request.chaddr(), reason, "DHCP request not answered");
+                return;
+            }
+            Decision::Exhausted(client) => {
+                self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
+                if !std::mem::replace(&mut self.exhausted, true) {
+                    say(&format!("no address for {}: {EXHAUSTED}", client.mac));
+                }
+                return;
+            }
+        };
+        self.heed(&request, &mut reply, now);
+        match (reply.ask, number) {
+            (Some(address), _) => {
+                self.ask(&[address]).await;
+                self.unanswered.push_back(Unanswered {
+                    address,
+                    since: now,
+                    reply,
+                    request,
+                    moves,
+                });
+            }
+            (None, Some(number)) => self.unwritten.push_back(Unwritten {
+                number,
+                since: now,
+                reply,
+            }),
+            (None, None) => self.send(reply).await,
+        }
+    }
+
+    /// Firmware that heeds no offer gets another kind of offer, and a person is told.
+    fn heed(&mut self, request: &Message, reply: &mut Reply, now: f64) {
+        match request.opts().msg_type() {
+            Some(MessageType::Discover) if reply.client.kind != Kind::Probe => {
+                self.exhausted = false;
+                self.ahead.wanted(now);
+                let unheeded = self.patience.discover(reply.client.mac, now);
+                let facts = Facts {
+                    unheeded,
+                    ..Facts::new(request, &reply.client)
+                };
+                let done: Vec<Done> = quirks::done(&facts).collect();
+                if done.contains(&Done::Broadcast) {
+                    reply.broadcast();
+                }
+                let lean: Vec<Done> = done.into_iter().filter(|done| *done == Done::LeanOffer).collect();
+                if !lean.is_empty() && unheeded == quirks::PATIENCE {
+                    say(&format!(
+                        "{}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
+                         look for a second DHCP server or a filter in the switch, or change between BIOS and UEFI boot",
+                        reply.client.mac
+                    ));
+                }
+                quirks::mend(&mut reply.message, &lean);
+            }
+            Some(MessageType::Request) => self.patience.request(reply.client.mac),
+            _ => {}
+        }
+    }
+
+    /// Everything up to `number` is on the medium.
+    async fn written(&mut self, number: u64) {
+        while let Some(waiting) = self.unwritten.pop_front_if(|waiting| waiting.number <= number) {
+            self.send(waiting.reply).await;
+        }
+        if self.unwritten.is_empty() && std::mem::take(&mut self.stalled) {
+            say("the stick writes again: leases are remembered");
+        }
+    }
+
+    async fn tick(&mut self) {
+        let (now, now_unix) = (clock::run_seconds(), clock::unix_seconds());
+        while let Some(waiting) = self
+            .unanswered
+            .pop_front_if(|waiting| now - waiting.since >= asking::ANSWER_SECONDS)
+        {
+            self.send(waiting.reply).await;
+        }
+        if self.server.arp.is_some() {
+            let first = self.server.params.subnet.lease_first;
+            let addresses = {
+                let mut leases = self.server.leases.lock().expect("no holder panics");
+                self.ahead.next(&mut leases, first, now, now_unix)
             };
-            let decision = {
-                let mut leases = self.leases.lock().expect("no holder panics");
-                decide(&self.params, &mut leases, &request, clock::unix_seconds())
-            };
-            match decision {
-                Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request not answered"),
-                Decision::Reply(reply) => self.send(*reply).await,
+            self.ask(&addresses).await;
+        }
+        let late = |waiting: &mut Unwritten| now - waiting.since > STALL_SECONDS;
+        while let Some(waiting) = self.unwritten.pop_front_if(late) {
+            if !std::mem::replace(&mut self.stalled, true) {
+                say(&format!(
+                    "LEASES: the stick has not written them for {STALL_SECONDS:.0} seconds. Machines are served all the \
+                     same, but a restart of the master may not know their addresses"
+                ));
+            }
+            self.send(waiting.reply).await;
+        }
+    }
+
+    async fn ask(&self, addresses: &[Ipv4Addr]) {
+        let Some(arp) = &self.server.arp else { return };
+        for address in addresses {
+            if let Err(error) = arp.tap.broadcast(&asking::probe(arp.mac, *address)).await {
+                tracing::debug!(%address, %error, "asking for an address");
             }
         }
     }
 
-    async fn send(&self, reply: super::logic::Reply) {
+    /// An ARP packet of another machine: does it have an address that is about to be offered?
+    async fn claimed(&mut self, packet: &[u8]) {
+        let Some((mac, address)) = asking::claim(packet) else {
+            return;
+        };
+        let asked = self.ahead.heard(address);
+        let moved: Vec<Unanswered> = {
+            let taken = |waiting: &Unanswered| waiting.address == address && waiting.reply.client.mac != mac;
+            let (moved, stay) = std::mem::take(&mut self.unanswered).into_iter().partition(taken);
+            self.unanswered = stay;
+            Vec::from(moved as VecDeque<Unanswered>)
+        };
+        if !asked && moved.is_empty() {
+            return;
+        }
+        let (set_aside, changes) = {
+            let mut leases = self.server.leases.lock().expect("no holder panics");
+            (
+                leases.in_use(address, mac, clock::unix_seconds()),
+                leases.take_changes(),
+            )
+        };
+        if set_aside {
+            self.server.journal.append(changes);
+            self.in_use_said = self.in_use_said.saturating_add(1);
+            let line = format!("{address} is used by {mac}, which has no lease from here: set aside for 10 minutes");
+            match self.in_use_said <= MAX_IN_USE_SAID {
+                true => say(&line),
+                false => tracing::debug!("{line}"),
+            }
+        }
+        for waiting in moved {
+            if waiting.moves < MAX_MOVES {
+                self.decide(waiting.request, waiting.moves + 1, clock::run_seconds())
+                    .await;
+            }
+        }
+    }
+
+    async fn send(&self, reply: Reply) {
         let kind = reply.message.opts().msg_type();
-        let client = &reply.client;
+        let client: &Client = &reply.client;
+        let said = match kind {
+            Some(MessageType::Offer) => Some(metrics::Said::Offer),
+            Some(MessageType::Ack) => Some(metrics::Said::Ack),
+            Some(MessageType::Nak) => Some(metrics::Said::Nak),
+            _ => None,
+        };
+        if let (Some(said), true) = (said, client.kind != Kind::Probe) {
+            let arch = match client.kind {
+                Kind::Pxe(arch) | Kind::HttpBoot(arch) => Some(arch),
+                _ => None,
+            };
+            self.server.metrics.dhcp4_said(said, metrics::Mode::Serve, arch);
+        }
         if client.kind != Kind::Probe {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
-            let mut ladder = self.ladder.lock().expect("no holder panics");
+            let mut ladder = self.server.ladder.lock().expect("no holder panics");
             ladder.heard(client.mac, firmware, clock::run_seconds());
             if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
                 ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }
         }
-        if reply.lease_changed {
-            self.leases_changed.notify_one();
-        }
         tracing::debug!(mac = %client.mac, ?kind, client = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
-        if let Err(error) = self.socket.send_to(&probe::encode(&reply.message), reply.to).await {
+        let bytes = reply.bytes();
+        if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {
+            let packet = layout::packet(self.server.params.subnet.server, reply.to, &bytes);
+            match arp.tap.send_ip(mac, &packet).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%mac, %error, "sending to a machine without an address; all are told"),
+            }
+        }
+        let to = match reply.alone {
+            Some(_) => SocketAddrV4::new(Ipv4Addr::BROADCAST, reply.to.port()),
+            None => reply.to,
+        };
+        if let Err(error) = self.server.socket.send_to(&bytes, to).await {
             tracing::warn!(mac = %client.mac, to = %reply.to, %error, "sending a DHCP reply");
         }
     }

@@ -4,14 +4,21 @@
 //! and drops every option behind one that it cannot read. So the options are walked here first: the ones this program
 //! uses go on if their length is right, all others are left out.
 
-use dhcproto::v4::Message;
+use std::collections::BTreeMap;
+
+use dhcproto::v4::{DhcpOption, Message, OptionCode, UnknownOption};
 use dhcproto::{Decodable, Decoder};
 
 /// Fixed part of a message up to the options: RFC 2131 §2 header and the magic cookie.
 const HEADER_BYTES: usize = 240;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Header fields that hold options where option 52 says so (RFC 2132 §9.3).
+const SNAME: std::ops::Range<usize> = 44..108;
+const FILE: std::ops::Range<usize> = 108..236;
 /// Nothing on an Ethernet without jumbo frames is longer; a datagram is cut to this before it gets here.
 pub const MAX_DATAGRAM: usize = 1500;
+/// Relay agent information (RFC 3046). Kept as it came: it goes back as it came.
+pub const RELAY_AGENT: OptionCode = OptionCode::Unknown(82);
 
 /// Why a datagram is not a DHCPv4 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +47,36 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
         57 => Some(2..=2),
         // User class, and iPXE's encapsulated options.
         77 | 175 => Some(0..=255),
+        // Relay agent information: one or more suboptions of two bytes and more, in as many options as they need.
+        82 => Some(2..=MAX_DATAGRAM),
         // Architectures: the first two bytes are the preferred one.
         93 => Some(2..=255),
         // Machine identifier: a type and 16 bytes; other lengths are a known firmware fault and are left out.
         97 => Some(17..=17),
         _ => None,
+    }
+}
+
+/// Adds the options of one field. An option that occurs again continues the earlier one (RFC 3396 §5). What is cut off is
+/// left out: firmware sends fields without an end mark, and of odd lengths.
+fn walk(mut rest: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) {
+    while let [code, tail @ ..] = rest {
+        match *code {
+            0 => rest = tail,
+            255 => return,
+            code => {
+                let Some((&length, tail)) = tail.split_first() else {
+                    return;
+                };
+                let Some(value) = tail.get(..usize::from(length)) else {
+                    return;
+                };
+                rest = &tail[usize::from(length)..];
+                if lengths(code).is_some() || code == 52 {
+                    options.entry(code).or_default().extend(value);
+                }
+            }
+        }
     }
 }
 
@@ -58,35 +90,42 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
         return Err(Malformed::Hardware);
     }
     let mut clean = header.to_vec();
-    let mut rest = &datagram[HEADER_BYTES..];
-    while let [code, tail @ ..] = rest {
-        match *code {
-            0 => rest = tail,
-            255 => break,
-            code => {
-                let Some((&length, tail)) = tail.split_first() else {
-                    break;
-                };
-                let Some(value) = tail.get(..usize::from(length)) else {
-                    break;
-                };
-                rest = &tail[usize::from(length)..];
-                if lengths(code).is_some_and(|lengths| lengths.contains(&value.len())) {
-                    let value = if code == 93 { &value[..2] } else { value };
-                    clean.extend([code, value.len() as u8]);
-                    clean.extend(value);
-                }
-            }
+    let mut options = BTreeMap::new();
+    walk(&datagram[HEADER_BYTES..], &mut options);
+    // Option overload; the order file, sname is RFC 3396 §5's.
+    let overload = match options.remove(&52).as_deref() {
+        Some([what @ 1..=3]) => *what,
+        _ => 0,
+    };
+    for (bit, field) in [(1, FILE), (2, SNAME)] {
+        if overload & bit != 0 {
+            walk(&header[field.clone()], &mut options);
+            // Nobody shall take options for a name.
+            clean[field].fill(0);
+        }
+    }
+    let relay = options.remove(&82).filter(|value| value.len() >= 2);
+    for (code, value) in options {
+        if lengths(code).is_some_and(|lengths| lengths.contains(&value.len())) {
+            let value = if code == 93 { &value[..2] } else { &value };
+            clean.extend([code, value.len() as u8]);
+            clean.extend(value);
         }
     }
     clean.push(255);
-    Message::decode(&mut Decoder::new(&clean)).map_err(|_| Malformed::Header)
+    let mut message = Message::decode(&mut Decoder::new(&clean)).map_err(|_| Malformed::Header)?;
+    if let Some(relay) = relay {
+        message
+            .opts_mut()
+            .insert(DhcpOption::Unknown(UnknownOption::new(RELAY_AGENT, relay)));
+    }
+    Ok(message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+    use dhcproto::v4::MessageType;
     use proptest::prelude::*;
 
     fn datagram(options: &[u8]) -> Vec<u8> {
@@ -124,11 +163,73 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_value_in_pieces_is_put_together_and_options_hide_in_header_fields() {
+        // RFC 3396: two halves of option 60; the class is continued in the file field, the user class is in sname.
+        let mut bytes = datagram(&[
+            52, 1, 3, 53, 1, 1, 60, 3, b'P', b'X', b'E', 60, 3, b'C', b'l', b'i', 255,
+        ]);
+        bytes[108..115].copy_from_slice(&[60, 3, b'e', b'n', b't', 255, 9]);
+        bytes[44..51].copy_from_slice(&[77, 4, b'i', b'P', b'X', b'E', 255]);
+        let message = decode(&bytes).unwrap();
+        assert_eq!(
+            message.opts().get(OptionCode::ClassIdentifier),
+            Some(&DhcpOption::ClassIdentifier(b"PXEClient".to_vec()))
+        );
+        assert_eq!(
+            message.opts().get(OptionCode::UserClass),
+            Some(&DhcpOption::UserClass(b"iPXE".to_vec()))
+        );
+        assert!(message.fname().is_none_or(|name| name.iter().all(|byte| *byte == 0)));
+    }
+
+    #[test]
+    fn what_the_relay_said_is_kept_as_it_is() {
+        let said: Vec<u8> = (0..=255).cycle().take(300).map(|byte: u16| byte as u8).collect();
+        let mut options = vec![53, 1, 1, 82, 255];
+        options.extend(&said[..255]);
+        options.extend([82, 45]);
+        options.extend(&said[255..]);
+        let message = decode(&datagram(&options)).unwrap();
+        let kept = DhcpOption::Unknown(UnknownOption::new(RELAY_AGENT, said));
+        assert_eq!(message.opts().get(RELAY_AGENT), Some(&kept));
+    }
+
+    #[test]
+    fn packets_of_odd_length_and_without_an_end_are_read_as_far_as_they_go() {
+        for (options, kind) in [
+            (&[53, 1, 1][..], Some(MessageType::Discover)),
+            (&[53, 1, 1, 60][..], Some(MessageType::Discover)),
+            (&[53, 1, 1, 60, 9, b'P'][..], Some(MessageType::Discover)),
+            (&[0, 0, 0, 53, 1, 3][..], Some(MessageType::Request)),
+            (&[53][..], None),
+            (&[][..], None),
+        ] {
+            assert_eq!(
+                decode(&datagram(options)).unwrap().opts().msg_type(),
+                kind,
+                "{options:?}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn any_options_are_read_or_left(options in proptest::collection::vec(any::<u8>(), 0..400)) {
             let message = decode(&datagram(&options)).unwrap();
-            prop_assert!(message.opts().len() <= 16);
+            prop_assert!(message.opts().len() <= 17);
+        }
+
+        #[test]
+        fn header_fields_full_of_anything_do_no_harm(
+            overload in any::<u8>(),
+            fields in proptest::collection::vec(any::<u8>(), 192),
+            options in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let mut bytes = datagram(&[52, 1, overload]);
+            bytes[44..236].copy_from_slice(&fields);
+            bytes.extend(options);
+            prop_assert!(decode(&bytes).is_ok());
         }
 
         #[test]

@@ -1,39 +1,51 @@
-//! Files and folders as bodies, with bounded memory whatever their size.
+//! Files and folders as answers: what is asked, what of it, under which conditions.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::body::{Bytes, Frame};
-use hyper::header::{self, HeaderValue};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
+use sha2::{Digest, Sha256};
 
 use crate::model::slice::Slice;
+use crate::sys;
 
-use super::range::{Part, part};
+use super::admission;
+use super::body::{Piece, Sending};
+use super::condition::{Conditions, Validator, Verdict, judge};
+use super::range::{self, Part, part};
 use super::site::Site;
+use super::wire::Holes;
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
-/// Memory a download holds at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bodies up to this size that are in the page cache are copied: one system call instead of two.
+const COPIED_BYTES: u64 = 64 * 1024;
 /// A listing shows this many entries and says when there are more.
 const MAX_LISTED: usize = 5_000;
+/// Bytes at either end of a device's slice that make its tag. An image carries the time it was made within the first.
+const TAGGED_BYTES: u64 = 64 * 1024;
+const FILE_KIND: &str = "application/octet-stream";
+const UNREADABLE: &str = "the file cannot be read; the master's log says why";
 
 /// A small body made here.
 pub fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(text.into()).map_err(|never| match never {}).boxed();
-    let mut response = Response::new(body);
+    let mut response = Response::new(full(text));
     *response.status_mut() = status;
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).map_err(|never| match never {}).boxed()
 }
 
 /// One plain line for people.
@@ -49,29 +61,48 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// Headers only.
     pub head: bool,
+    /// Of the connection that the answer leaves by.
+    pub holes: &'a Arc<Holes>,
 }
 
-/// A file as the request's range wants it.
-pub async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
-    let opened = async {
-        let file = tokio::fs::File::open(path).await?;
-        let metadata = file.metadata().await?;
-        if metadata.is_file() {
-            Ok((file, metadata.len()))
-        } else {
-            Err(io::ErrorKind::NotFound.into())
+impl Asked<'_> {
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            if_match: self.header(header::IF_MATCH),
+            if_unmodified_since: self.header(header::IF_UNMODIFIED_SINCE),
+            if_none_match: self.header(header::IF_NONE_MATCH),
+            if_modified_since: self.header(header::IF_MODIFIED_SINCE),
+            if_range: self.header(header::IF_RANGE),
         }
-    };
-    match opened.await {
-        Ok((file, length)) => {
+    }
+}
+
+/// A file of this system.
+pub async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
+    let name = path.to_owned();
+    match blocking(move || File::open(name)).await {
+        Ok(file) => opened(asked, path, file).await,
+        Err(error) => unreadable(path, &error),
+    }
+}
+
+async fn opened(asked: Asked<'_>, path: &Path, file: File) -> Response<Body> {
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => {
             let slice = Slice {
                 path: path.to_owned(),
                 offset: 0,
-                length,
+                length: metadata.len(),
                 patches: Vec::new(),
             };
-            stream(asked, file, slice).await
+            let validator = dated(&metadata, &slice);
+            send(asked, file, slice, validator).await
         }
+        Ok(_) => unreadable(path, &io::ErrorKind::NotFound.into()),
         Err(error) => unreadable(path, &error),
     }
 }
@@ -81,10 +112,27 @@ pub async fn slice(asked: Asked<'_>, slice: Option<&Slice>) -> Response<Body> {
     let Some(slice) = slice else {
         return line(StatusCode::NOT_FOUND, "this master's boot medium does not hold it");
     };
-    match tokio::fs::File::open(&slice.path).await {
-        Ok(file) => stream(asked, file, slice.clone()).await,
+    let (wanted, site) = (slice.clone(), Arc::clone(asked.site));
+    let opening = blocking(move || {
+        let file = File::open(&wanted.path)?;
+        let metadata = file.metadata()?;
+        let validator = if metadata.is_file() {
+            dated(&metadata, &wanted)
+        } else {
+            // A device has no date of its own, and its tag should be the same after the next boot.
+            let tag = || tagged(&file, &wanted);
+            Validator::new(site.web.tag(&wanted, tag)?, None)
+        };
+        Ok((file, validator))
+    });
+    match opening.await {
+        Ok((file, validator)) => send(asked, file, slice.clone(), validator).await,
         Err(error) => unreadable(&slice.path, &error),
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Response<Body> {
@@ -92,92 +140,193 @@ fn unreadable(path: &Path, error: &io::Error) -> Response<Body> {
         return line(StatusCode::NOT_FOUND, "not here");
     }
     tracing::warn!(path = %path.display(), %error, "reading a file for HTTP");
-    line(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "the file cannot be read; the master's log says why",
-    )
+    line(StatusCode::INTERNAL_SERVER_ERROR, UNREADABLE)
 }
 
-/// A slice of an open file, cut further by the request's range.
-async fn stream(asked: Asked<'_>, mut file: tokio::fs::File, slice: Slice) -> Response<Body> {
+/// Tag and date of a part of a regular file. Files are replaced by renaming, never written in place, so the inode tells
+/// apart what the clock does not.
+fn dated(metadata: &Metadata, slice: &Slice) -> Validator {
+    let changed = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    let mut etag = format!("\"{changed:x}-{:x}-{:x}", metadata.ino(), slice.length);
+    if slice.offset > 0 {
+        etag.push_str(&format!("-{:x}", slice.offset));
+    }
+    etag.push('"');
+    Validator::new(etag, metadata.modified().ok())
+}
+
+/// Tag of a part of a device, from its content.
+fn tagged(file: &File, slice: &Slice) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(slice.length.to_be_bytes());
+    let size = slice.length.min(TAGGED_BYTES);
+    for start in [0, slice.length - size] {
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, slice.offset + start)?;
+        slice.overlay(start, &mut bytes);
+        hash.update(&bytes);
+    }
+    let digest = hash.finalize();
+    let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("\"{hex}\""))
+}
+
+/// A slice of an open file, cut further by the request's conditions and ranges.
+async fn send(asked: Asked<'_>, file: File, slice: Slice, validator: Validator) -> Response<Body> {
     let length = slice.length;
-    let wanted = asked.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let (status, start, end) = match part(wanted, length) {
-        Part::Whole => (StatusCode::OK, 0, length),
-        Part::Slice { start, end } => (StatusCode::PARTIAL_CONTENT, start, end),
-        Part::Unsatisfiable => {
-            let mut response = line(StatusCode::RANGE_NOT_SATISFIABLE, "the range lies behind the end");
-            set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+    let ranges = match judge(asked.conditions(), &validator) {
+        Verdict::Send { ranges } => ranges,
+        Verdict::NotModified => {
+            let mut response = Response::new(full(Bytes::new()));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            validate(&mut response, &validator);
+            return response;
+        }
+        Verdict::Failed => {
+            let mut response = line(StatusCode::PRECONDITION_FAILED, "the file is not the one you mean");
+            validate(&mut response, &validator);
             return response;
         }
     };
-    let position = slice.offset.saturating_add(start);
-    if position > 0
-        && let Err(error) = file.seek(io::SeekFrom::Start(position)).await
-    {
-        tracing::warn!(%error, "seeking for HTTP");
-        return line(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the file cannot be read; the master's log says why",
-        );
-    }
-    let body = if asked.head {
-        Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
-    } else {
-        let (site, client) = (Arc::clone(asked.site), asked.client);
-        let chunks = ReaderStream::with_capacity(file.take(end - start), CHUNK_BYTES);
-        let mut at = start;
-        let frames = chunks.map_ok(move |mut chunk| {
-            if slice.touches(at, chunk.len()) {
-                let mut patched = chunk.to_vec();
-                slice.overlay(at, &mut patched);
-                chunk = patched.into();
+    let wanted = asked.header(header::RANGE).filter(|_| ranges);
+    let mut response = match part(wanted, length) {
+        Part::Whole => run(asked, file, slice, 0..length).await,
+        Part::Slices(slices) => match slices.as_slice() {
+            [one] => {
+                let mut response = run(asked, file, slice, one.clone()).await;
+                if response.status() == StatusCode::OK {
+                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                    set(&mut response, header::CONTENT_RANGE, &range::content_range(one, length));
+                }
+                response
             }
-            at += chunk.len() as u64;
-            site.sent(client, chunk.len() as u64);
-            Frame::data(chunk)
-        });
-        BodyExt::boxed(StreamBody::new(frames))
+            _ => several(asked, file, slice, &slices),
+        },
+        Part::Unsatisfiable => {
+            let mut response = line(StatusCode::RANGE_NOT_SATISFIABLE, "the range lies behind the end");
+            set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+            response
+        }
     };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    set(&mut response, header::CONTENT_LENGTH, &(end - start).to_string());
-    set(&mut response, header::CONTENT_TYPE, "application/octet-stream");
-    set(&mut response, header::ACCEPT_RANGES, "bytes");
-    if status == StatusCode::PARTIAL_CONTENT {
-        set(
-            &mut response,
-            header::CONTENT_RANGE,
-            &format!("bytes {start}-{}/{length}", end - 1),
-        );
+    if response.status().is_success() {
+        set(&mut response, header::ACCEPT_RANGES, "bytes");
+        validate(&mut response, &validator);
     }
     response
 }
 
-fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+/// One run of bytes, status 200.
+async fn run(asked: Asked<'_>, file: File, slice: Slice, run: std::ops::Range<u64>) -> Response<Body> {
+    let length = run.end - run.start;
+    if !asked.head && length <= COPIED_BYTES && !slice.touches(run.start, length as usize) {
+        let mut bytes = vec![0; length as usize];
+        if length == 0 || sys::file::read_resident(&file, slice.offset + run.start, &mut bytes) {
+            asked.site.sent(asked.client, length);
+            return described(full(bytes), length, FILE_KIND);
+        }
+    }
+    sending(asked, file, slice, vec![Piece::Run(run)], length, FILE_KIND)
+}
+
+/// Several runs, as `multipart/byteranges`.
+fn several(asked: Asked<'_>, file: File, slice: Slice, slices: &[std::ops::Range<u64>]) -> Response<Body> {
+    // The boundary only has to be absent from the heads of the parts: every part says its length.
+    let boundary = format!("recon-{:016x}", rand::random::<u64>());
+    let mut length = 0;
+    let mut pieces = Vec::new();
+    for one in slices {
+        let head = range::part_head(&boundary, FILE_KIND, one, slice.length);
+        length += head.len() as u64 + (one.end - one.start);
+        pieces.extend([Piece::Text(head.into()), Piece::Run(one.clone())]);
+    }
+    let end = range::part_end(&boundary);
+    length += end.len() as u64;
+    pieces.push(Piece::Text(end.into()));
+    let kind = format!("multipart/byteranges; boundary={boundary}");
+    let mut response = sending(asked, file, slice, pieces, length, &kind);
+    if response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    response
+}
+
+/// Status 200 with pieces as its body, or 503 where too many big ones wait.
+fn sending(asked: Asked<'_>, file: File, slice: Slice, pieces: Vec<Piece>, length: u64, kind: &str) -> Response<Body> {
+    if asked.head {
+        return described(full(Bytes::new()), length, kind);
+    }
+    let mut place = None;
+    if length > admission::SMALL_BYTES {
+        match asked.site.web.gate.enter() {
+            Ok(entered) => place = Some(entered),
+            Err(seconds) => {
+                asked.site.metrics.http_busy.one();
+                let mut response = line(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many machines load at once; ask again",
+                );
+                set(&mut response, header::RETRY_AFTER, &seconds.to_string());
+                return response;
+            }
+        }
+    }
+    let sending = Sending {
+        file: Arc::new(file),
+        slice,
+        pieces: pieces.into(),
+        holes: Arc::clone(asked.holes),
+        place,
+        site: Arc::clone(asked.site),
+        client: asked.client,
+    };
+    described(sending.body(), length, kind)
+}
+
+fn described(body: Body, length: u64, kind: &str) -> Response<Body> {
+    let mut response = Response::new(body);
+    set(&mut response, header::CONTENT_LENGTH, &length.to_string());
+    set(&mut response, header::CONTENT_TYPE, kind);
+    response
+}
+
+fn validate(response: &mut Response<Body>, validator: &Validator) {
+    set(response, header::ETAG, &validator.etag);
+    if let Some(modified) = validator.modified {
+        set(response, header::LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+    }
+}
+
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
 /// A file or folder of the data partition. `names` are plain names, so the path cannot climb; links that lead out are
-/// refused after resolving.
+/// refused by the kernel.
 pub async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
+    let path: PathBuf = names.iter().collect();
     let site = asked.site;
-    let wanted = site.data.join(names.iter().collect::<PathBuf>());
-    let root = tokio::fs::canonicalize(&site.data).await;
-    let path = tokio::fs::canonicalize(&wanted).await;
-    match (root, path) {
-        (Ok(root), Ok(path)) if path.starts_with(&root) => {
-            if path.is_dir() {
-                listing(&path, names).await
-            } else {
-                file(asked, &path).await
-            }
+    // What the kernel knows by heart is opened at once; for the rest another thread waits.
+    let cached = site
+        .web
+        .folder(&site.data)
+        .and_then(|folder| sys::file::open_beneath(folder, &path, true));
+    let file = match cached {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        Err(_) => {
+            let (site, path) = (Arc::clone(site), path.clone());
+            blocking(move || sys::file::open_beneath(site.web.folder(&site.data)?, &path, false)).await
         }
+    };
+    let whole_path = site.data.join(&path);
+    match file {
+        Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_dir()) => listing(&whole_path, names).await,
+        Ok(file) => opened(asked, &whole_path, file).await,
         // The folders are promised; that nobody made one yet is no error.
-        _ if names.len() == 1 => whole(StatusCode::OK, "text/html; charset=utf-8", page(names, &[], 0)),
-        _ => line(StatusCode::NOT_FOUND, "not here"),
+        Err(_) if names.len() == 1 => whole(StatusCode::OK, "text/html; charset=utf-8", page(names, &[], 0)),
+        Err(_) => line(StatusCode::NOT_FOUND, "not here"),
     }
 }
 

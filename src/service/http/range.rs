@@ -1,55 +1,101 @@
 //! Byte ranges (RFC 9110 §14). Pure.
 
+use std::ops::Range;
+
+/// Ranges one request may name. More are answered with the whole body, as §14.2 allows: nobody needs them, and many small
+/// ranges are a known way to wear a server out.
+pub const MAX_RANGES: usize = 16;
+
 /// What part of a body to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// All of it, status 200.
     Whole,
-    /// `start..end`, status 206.
-    Slice { start: u64, end: u64 },
+    /// Status 206: one range as it is, several as `multipart/byteranges`. Never empty; each lies within the body and holds
+    /// at least a byte.
+    Slices(Vec<Range<u64>>),
     /// Status 416.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header against a body of `length` bytes. What this server does not do (other units, several ranges)
-/// and what does not parse is answered with the whole body, as RFC 9110 §14.2 allows.
+/// Reads a `Range` header against a body of `length` bytes. Other units and what does not parse are answered with the
+/// whole body, and so are ranges that together ask for more than the whole (§14.2, §17.15).
 pub fn part(header: Option<&str>, length: u64) -> Part {
-    let Some(spec) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else {
+    let Some(spec) = header.and_then(|text| {
+        let (unit, spec) = text.trim().split_once('=')?;
+        unit.eq_ignore_ascii_case("bytes").then_some(spec)
+    }) else {
         return Part::Whole;
     };
-    let Some((first, last)) = spec.trim().split_once('-') else {
-        return Part::Whole;
-    };
-    let number = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| text.parse::<u64>().ok())
-            .flatten()
-    };
-    match (first.is_empty(), last.is_empty()) {
-        (true, true) => Part::Whole,
-        (true, false) => match number(last) {
-            Some(0) => Part::Unsatisfiable,
-            Some(_) if length == 0 => Part::Unsatisfiable,
-            Some(count) => Part::Slice {
-                start: length.saturating_sub(count),
-                end: length,
-            },
-            None => Part::Whole,
-        },
-        (false, open) => {
-            let last = if open { Some(u64::MAX) } else { number(last) };
-            match (number(first), last) {
-                (Some(start), Some(last)) if last < start => Part::Whole,
-                (Some(start), Some(_)) if start >= length => Part::Unsatisfiable,
-                (Some(start), Some(last)) => Part::Slice {
-                    start,
-                    end: last.saturating_add(1).min(length),
-                },
-                _ => Part::Whole,
-            }
+    let mut slices = Vec::new();
+    let mut named = 0;
+    // Empty list members are allowed and mean nothing (§5.6.1.2).
+    for member in spec.split(',').map(str::trim).filter(|member| !member.is_empty()) {
+        named += 1;
+        if named > MAX_RANGES {
+            return Part::Whole;
+        }
+        match one(member, length) {
+            Some(Some(slice)) => slices.push(slice),
+            Some(None) => {}
+            None => return Part::Whole,
         }
     }
+    let asked = slices
+        .iter()
+        .map(|slice| u128::from(slice.end - slice.start))
+        .sum::<u128>();
+    match (named, slices.is_empty()) {
+        (0, _) => Part::Whole,
+        (_, true) => Part::Unsatisfiable,
+        _ if slices.len() > 1 && asked > u128::from(length) => Part::Whole,
+        _ => Part::Slices(slices),
+    }
+}
+
+/// One range: `None` if it does not parse, `Some(None)` if no byte of the body lies in it.
+fn one(member: &str, length: u64) -> Option<Option<Range<u64>>> {
+    let (first, last) = member.split_once('-')?;
+    match (first.is_empty(), last.is_empty()) {
+        (true, true) => None,
+        (true, false) => {
+            let count = number(last)?;
+            Some((count > 0 && length > 0).then(|| length.saturating_sub(count)..length))
+        }
+        (false, open) => {
+            let start = number(first)?;
+            let last = if open { u64::MAX } else { number(last)? };
+            if last < start {
+                return None;
+            }
+            Some((start < length).then(|| start..last.saturating_add(1).min(length)))
+        }
+    }
+}
+
+/// Digits and nothing else; more than fit mean "as far as it goes".
+fn number(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(u64::MAX))
+}
+
+/// The head of one part of a `multipart/byteranges` body (§14.6).
+pub fn part_head(boundary: &str, kind: &str, slice: &Range<u64>, length: u64) -> String {
+    format!(
+        "\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {}\r\n\r\n",
+        content_range(slice, length)
+    )
+}
+
+/// The end of such a body.
+pub fn part_end(boundary: &str) -> String {
+    format!("\r\n--{boundary}--\r\n")
+}
+
+pub fn content_range(slice: &Range<u64>, length: u64) -> String {
+    format!("bytes {}-{}/{length}", slice.start, slice.end.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -59,33 +105,50 @@ mod tests {
 
     #[test]
     fn ranges_as_clients_send_them() {
-        let slice = |start, end| Part::Slice { start, end };
+        let slices = |list: &[(u64, u64)]| Part::Slices(list.iter().map(|(start, end)| *start..*end).collect());
+        let many = format!("bytes={}", vec!["0-0"; MAX_RANGES + 1].join(","));
         let cases = [
             (None, Part::Whole),
-            (Some("bytes=0-0"), slice(0, 1)),
-            (Some("bytes=0-499"), slice(0, 100)),
-            (Some("bytes=10-"), slice(10, 100)),
-            (Some("bytes=-10"), slice(90, 100)),
-            (Some("bytes=-500"), slice(0, 100)),
+            (Some("bytes=0-0"), slices(&[(0, 1)])),
+            (Some("Bytes=0-499"), slices(&[(0, 100)])),
+            (Some("bytes=10-"), slices(&[(10, 100)])),
+            (Some("bytes=-10"), slices(&[(90, 100)])),
+            (Some("bytes=-500"), slices(&[(0, 100)])),
+            (Some("bytes=99999999999999999999-"), Part::Unsatisfiable),
+            (Some("bytes=0-99999999999999999999"), slices(&[(0, 100)])),
             (Some("bytes=100-"), Part::Unsatisfiable),
             (Some("bytes=-0"), Part::Unsatisfiable),
             (Some("bytes=5-2"), Part::Whole),
-            (Some("bytes=0-1,5-6"), Part::Whole),
+            (Some("bytes=0-1,5-6"), slices(&[(0, 2), (5, 7)])),
+            (Some("bytes=5-6, 0-1 ,,-1"), slices(&[(5, 7), (0, 2), (99, 100)])),
+            (Some("bytes=0-1,100-"), slices(&[(0, 2)])),
+            (Some("bytes=200-,100-"), Part::Unsatisfiable),
+            (Some("bytes=0-1,x"), Part::Whole),
+            (Some("bytes=0-,0-,0-"), Part::Whole),
+            (Some(many.as_str()), Part::Whole),
             (Some("lines=0-1"), Part::Whole),
+            (Some("bytes="), Part::Whole),
             (Some("bytes=-"), Part::Whole),
             (Some("bytes=+1-2"), Part::Whole),
+            (Some("bytes=1 -2"), Part::Whole),
         ];
         for (header, want) in cases {
             assert_eq!(part(header, 100), want, "{header:?}");
         }
         assert_eq!(part(Some("bytes=0-"), 0), Part::Unsatisfiable);
+        assert_eq!(part(Some("bytes=-5"), 0), Part::Unsatisfiable);
     }
 
     proptest! {
         #[test]
-        fn a_slice_lies_within_the_body(header in "bytes=[0-9,-]{0,30}", length in any::<u64>()) {
-            if let Part::Slice { start, end } = part(Some(&header), length) {
-                prop_assert!(start < end && end <= length);
+        fn slices_lie_within_the_body(header in "bytes=[0-9, -]{0,60}", length in any::<u64>()) {
+            if let Part::Slices(slices) = part(Some(&header), length) {
+                prop_assert!(!slices.is_empty() && slices.len() <= MAX_RANGES);
+                let sum: u128 = slices.iter().map(|slice| u128::from(slice.end - slice.start)).sum();
+                prop_assert!(slices.len() == 1 || sum <= u128::from(length));
+                for slice in slices {
+                    prop_assert!(slice.start < slice.end && slice.end <= length);
+                }
             }
         }
     }

@@ -25,6 +25,8 @@ pub enum Route {
     /// A file or folder of the data partition, as a relative path of plain names.
     Data(Vec<String>),
     Status,
+    /// Counters in Prometheus text.
+    Metrics,
     Nodes,
     Policy(Who),
     Stage(NodeId),
@@ -77,6 +79,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
             None => Route::Loader(bootfiles::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?.0),
         },
         ["grub", "grub.cfg"] => Route::Made(Made::GrubConfig),
+        ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
         ["api", "v1", "status"] => Route::Status,
@@ -179,6 +182,7 @@ mod tests {
             ("GET", "/grub/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
             ("GET", "/api/v1/status", Route::Status),
+            ("GET", "/metrics", Route::Metrics),
             ("GET", "/api/v1/nodes", Route::Nodes),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),

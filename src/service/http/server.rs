@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::model::api::StageReport;
 use crate::model::{NodeId, Stage};
 use crate::service::ladder::Said;
+use crate::service::metrics::Now;
+use crate::service::names::{self, BootFile};
 use crate::service::{bootfiles, grub, ipxe, script};
 use crate::sys::clock;
 use crate::sys::console::say;
@@ -27,10 +29,11 @@ use super::files::{self, Asked, Body};
 use super::route::{NoRoute, Route, TARBALL, Who, route};
 use super::site::Site;
 use super::upload;
+use super::wire::{Holes, Patience, Wire};
 
 /// Clients at once on one listener; further ones wait in the kernel's queue and are not refused.
 const MAX_CONNECTIONS: usize = 2048;
-/// A client has this long to send its request line and headers.
+/// A client has this long to send its request line and headers, and an open connection may stand idle for as long.
 const HEADER_LIMIT: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Largest body of a stage report.
@@ -54,8 +57,9 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                ended = connection(stream, from, site) => {
+                ended = connection(stream, from, Arc::clone(&site)) => {
                     if let Err(error) = ended {
+                        site.metrics.http_broken.one();
                         tracing::debug!(%from, %error, "HTTP connection");
                     }
                 }
@@ -77,9 +81,17 @@ async fn accept(
 async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Result<(), hyper::Error> {
     let local = stream.local_addr().ok();
     stream.set_nodelay(true).ok();
+    let metrics = Arc::clone(&site.metrics);
+    let _open = metrics.http_connections.hold();
+    let holes = Arc::new(Holes::default());
+    let wire = Wire::new(stream, Arc::clone(&holes), Patience::default());
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(answer(site, from, local, request).await) }
+        let (site, holes) = (Arc::clone(&site), Arc::clone(&holes));
+        async move {
+            let response = answer(&site, &holes, from, local, request).await;
+            site.metrics.http_answered(response.status().as_u16());
+            Ok::<_, Infallible>(response)
+        }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -87,12 +99,13 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
         .title_case_headers(true)
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(wire, service)
         .await
 }
 
 async fn answer(
-    site: Arc<Site>,
+    site: &Arc<Site>,
+    holes: &Arc<Holes>,
     from: SocketAddr,
     local: Option<SocketAddr>,
     request: Request<Incoming>,
@@ -109,7 +122,7 @@ async fn answer(
     let found = route(request.method().as_str(), target);
     tracing::debug!(%from, method = %request.method(), target, "HTTP request");
     match found {
-        Ok(route) => serve(&site, client, master, route, request).await,
+        Ok(route) => serve(site, holes, client, master, route, request).await,
         Err(NoRoute::NotFound) => files::line(StatusCode::NOT_FOUND, "not here"),
         Err(NoRoute::BadNodeId) => files::line(
             StatusCode::BAD_REQUEST,
@@ -127,6 +140,7 @@ async fn answer(
 
 async fn serve(
     site: &Arc<Site>,
+    holes: &Arc<Holes>,
     client: Ipv4Addr,
     master: SocketAddrV4,
     route: Route,
@@ -139,6 +153,7 @@ async fn serve(
         client,
         headers,
         head,
+        holes,
     };
     match route {
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
@@ -170,8 +185,9 @@ async fn serve(
             if !head {
                 site.ladder().loader_sent(client, name, clock::run_seconds());
             }
-            match site.loaders.path(name) {
-                Some(path) => files::file(asked, path).await,
+            match names::boot_file(site, name, master) {
+                Some((_, BootFile::File(path))) => files::file(asked, &path).await,
+                Some((_, BootFile::Made(bytes))) => files::whole(StatusCode::OK, "application/octet-stream", bytes),
                 None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
             }
         }
@@ -179,11 +195,35 @@ async fn serve(
         Route::Tarball => files::file(asked, &site.data.join(TARBALL)).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
+        Route::Metrics => files::whole(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            metrics_text(site),
+        ),
         Route::Nodes => json(StatusCode::OK, &site.ladder().table()),
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Stage(id) => stage(site, client, id, request).await,
         Route::Upload(id) => take(site, client, id, request).await,
     }
+}
+
+fn metrics_text(site: &Site) -> String {
+    let mut nodes: Vec<_> = Stage::ALL.into_iter().map(|stage| (stage, 0)).collect();
+    for node in site.ladder().table() {
+        if let Some((_, count)) = nodes.iter_mut().find(|(stage, _)| *stage == node.stage) {
+            *count += 1;
+        }
+    }
+    let (running, waiting) = site.web.gate.counts();
+    site.metrics.text(&Now {
+        leases: (site.leases)(),
+        nodes,
+        nodes_stored: site.ladder().counts().1 as u64,
+        big_running: running as u64,
+        big_waiting: waiting as u64,
+        uptime_seconds: clock::run_seconds() as u64,
+        resident_bytes: crate::sys::process::rss_bytes().unwrap_or(0),
+    })
 }
 
 fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
@@ -268,10 +308,12 @@ async fn take(site: &Arc<Site>, client: Ipv4Addr, id: NodeId, request: Request<I
             let summary = summary.await.ok().flatten();
             site.ladder()
                 .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
+            site.metrics.uploads_stored.one();
             site.uploads_changed.notify_one();
             json(StatusCode::CREATED, &stored)
         }
         Err((status, reason)) => {
+            site.metrics.uploads_refused.one();
             // The peer is at fault, or the stick is: only the latter is for the person at the master.
             if status.is_server_error() {
                 say(&format!("node {id}: its inventory cannot be stored: {reason}"));
@@ -295,5 +337,6 @@ const INDEX: &str = "<!doctype html><title>recon</title><h1>recon master</h1><ul
 <li><a href=\"/export/recon-inventory.tar.gz\">recon-inventory.tar.gz</a>: all of them in one file\
 <li><a href=\"/api/v1/nodes\">api/v1/nodes</a>: how far each machine came\
 <li><a href=\"/api/v1/status\">api/v1/status</a>: links, storage, settings\
+<li><a href=\"/metrics\">metrics</a>: counters for Prometheus\
 <li><a href=\"/isos/\">isos</a> <a href=\"/install/\">install</a> <a href=\"/export/\">export</a>: folders of the data partition\
 </ul>\n";

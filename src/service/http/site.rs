@@ -1,16 +1,21 @@
 //! What the HTTP and TFTP services hand out, and where they note what happened.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::config::Settings;
 use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::bootfiles::LOADERS;
 use crate::service::ladder::Ladder;
+use crate::service::metrics::Metrics;
 use crate::store::nodes::NodeStore;
+
+use super::gate::Gate;
 
 /// Everything the services of one master share.
 pub struct Site {
@@ -30,6 +35,41 @@ pub struct Site {
     pub ladder: Arc<Mutex<Ladder>>,
     /// Makes the body of `/api/v1/status`.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// Counts the leases that run, for `/metrics`.
+    pub leases: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub metrics: Arc<Metrics>,
+    pub web: Web,
+}
+
+/// What the HTTP service keeps from one request to the next.
+#[derive(Debug, Default)]
+pub struct Web {
+    pub gate: Arc<Gate>,
+    folder: OnceLock<File>,
+    tags: Mutex<HashMap<(PathBuf, u64), String>>,
+}
+
+impl Web {
+    /// The data folder, opened once.
+    pub fn folder(&self, path: &Path) -> io::Result<&File> {
+        if let Some(folder) = self.folder.get() {
+            return Ok(folder);
+        }
+        let folder = File::open(path)?;
+        Ok(self.folder.get_or_init(|| folder))
+    }
+
+    /// The tag of a part of a device, made once: the medium does not change under a running system.
+    pub fn tag(&self, slice: &Slice, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+        let key = (slice.path.clone(), slice.offset);
+        let mut tags = self.tags.lock().expect("no holder panics");
+        if let Some(tag) = tags.get(&key) {
+            return Ok(tag.clone());
+        }
+        let tag = make()?;
+        tags.insert(key, tag.clone());
+        Ok(tag)
+    }
 }
 
 impl Site {
@@ -37,8 +77,9 @@ impl Site {
         self.ladder.lock().expect("no holder panics")
     }
 
-    /// Notes bytes of a body that went to `client`.
+    /// Notes bytes of a file that went over HTTP to `client`.
     pub fn sent(&self, client: Ipv4Addr, bytes: u64) {
+        self.metrics.http_bytes.add(bytes);
         self.ladder().sent(client, bytes);
     }
 }

@@ -1,0 +1,229 @@
+//! Which addresses to ask the link for before they are offered, and what answers mean (RFC 5227 §2.1.1). Pure: time
+//! comes in as seconds.
+//!
+//! Some free addresses are asked for ahead of time, more while machines come; so an offer hardly ever waits. One that
+//! has to wait does so for [`ANSWER_SECONDS`]: hosts answer ARP within milliseconds, and one that does not is found by
+//! the client's own probe and its DECLINE.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use crate::model::MacAddr;
+
+use super::leases::LeaseTable;
+
+/// How long an answer is waited for.
+pub const ANSWER_SECONDS: f64 = 0.15;
+/// How often [`Ahead::next`] wants to be asked.
+pub const TICK_SECONDS: f64 = 0.05;
+/// How long silence counts.
+pub const SILENT_SECONDS: u64 = 60;
+/// Addresses known to be free when the service starts, and while machines come.
+const STOCK: usize = 256;
+/// Addresses asked for in one tick: enough for thousands of machines a second, little enough for any switch.
+const A_TICK: usize = 256;
+const A_TICK_AT_START: usize = 16;
+/// Without a new machine for this long, nothing is asked ahead any more.
+const IDLE_SECONDS: f64 = 20.0;
+
+const ARP_BYTES: usize = 28;
+/// Ethernet, IPv4, 6 and 4 bytes (RFC 826).
+const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
+
+/// The ARP packet that asks whether somebody has an address, without claiming it: RFC 5227's probe.
+pub fn probe(own: MacAddr, address: Ipv4Addr) -> [u8; ARP_BYTES] {
+    let mut packet = [0; ARP_BYTES];
+    packet[..6].copy_from_slice(&ARP_HEAD);
+    packet[7] = 1;
+    packet[8..14].copy_from_slice(&own.0);
+    packet[24..].copy_from_slice(&address.octets());
+    packet
+}
+
+/// Who says by an ARP packet that it has or is about to take an address. The packet may be padded.
+pub fn claim(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
+    let packet = packet.get(..ARP_BYTES)?;
+    let operation = u16::from_be_bytes([packet[6], packet[7]]);
+    if packet[..6] != ARP_HEAD || !(1..=2).contains(&operation) {
+        return None;
+    }
+    let mac = MacAddr(packet[8..14].try_into().ok()?);
+    let sender: [u8; 4] = packet[14..18].try_into().ok()?;
+    let target: [u8; 4] = packet[24..28].try_into().ok()?;
+    let address = match (sender, operation) {
+        // A probe: it wants the address.
+        ([0, 0, 0, 0], 1) => Ipv4Addr::from(target),
+        ([0, 0, 0, 0], _) => return None,
+        (sender, _) => Ipv4Addr::from(sender),
+    };
+    Some((mac, address)).filter(|(mac, address)| !mac.is_unusable() && !address.is_unspecified())
+}
+
+/// Asks ahead of time.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// Asked for, and when.
+    asked: HashMap<Ipv4Addr, f64>,
+    started: bool,
+    /// The last new machine.
+    wanted_at: Option<f64>,
+    /// New machines since the last tick.
+    wanted: usize,
+}
+
+impl Ahead {
+    /// A machine took an address from the stock, or had to wait for one.
+    pub fn wanted(&mut self, now: f64) {
+        self.wanted_at = Some(now);
+        self.wanted += 1;
+    }
+
+    /// Notes who kept silent, and says which addresses to ask for now.
+    pub fn next(&mut self, leases: &mut LeaseTable, first: Ipv4Addr, now: f64, now_unix: u64) -> Vec<Ipv4Addr> {
+        let over: Vec<Ipv4Addr> = self
+            .asked
+            .iter()
+            .filter(|(_, at)| now - **at >= ANSWER_SECONDS)
+            .map(|(address, _)| *address)
+            .collect();
+        for address in over {
+            self.asked.remove(&address);
+            leases.heard_nothing(address, now_unix + SILENT_SECONDS);
+        }
+        let known = leases.count_silent(now_unix);
+        let busy = self.wanted_at.is_some_and(|at| now - at < IDLE_SECONDS);
+        let wanted = std::mem::take(&mut self.wanted);
+        let count = match (busy, self.started) {
+            (true, _) => (2 * wanted + 32).min(A_TICK),
+            (false, false) => A_TICK_AT_START,
+            (false, true) => 0,
+        };
+        let room = (STOCK + 8 * wanted).saturating_sub(known + self.asked.len());
+        if room == 0 {
+            self.started = true;
+        }
+        let candidates = leases.unasked(first, count.min(room) + self.asked.len(), now_unix);
+        let new: Vec<Ipv4Addr> = candidates
+            .into_iter()
+            .filter(|address| !self.asked.contains_key(address))
+            .take(count.min(room))
+            .collect();
+        if new.is_empty() && self.asked.is_empty() {
+            // A small pool is known as a whole.
+            self.started = true;
+        }
+        self.asked.extend(new.iter().map(|address| (*address, now)));
+        new
+    }
+
+    /// Somebody has the address. True if it was asked for.
+    pub fn heard(&mut self, address: Ipv4Addr) -> bool {
+        self.asked.remove(&address).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+
+    fn table(last: Ipv4Addr) -> LeaseTable {
+        let mut table = LeaseTable::new(FIRST, last, []);
+        table.ask_first();
+        table
+    }
+
+    fn reply(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
+        let mut packet = probe(mac, OWN_ADDRESS).to_vec();
+        packet[7] = 2;
+        packet[14..18].copy_from_slice(&address.octets());
+        packet.resize(46, 0);
+        packet
+    }
+
+    const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+    #[test]
+    fn a_probe_claims_nothing_and_asks_for_the_address() {
+        // RFC 5227 §2.1.1: sender address zero.
+        let packet = probe(OWN, FIRST);
+        assert_eq!(packet[14..18], [0; 4]);
+        assert_eq!(
+            claim(&packet),
+            Some((OWN, FIRST)),
+            "which tells others that somebody wants it"
+        );
+        let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+        assert_eq!(claim(&reply(stranger, FIRST)), Some((stranger, FIRST)));
+    }
+
+    #[test]
+    fn a_small_pool_is_known_before_anybody_comes_and_then_it_is_quiet() {
+        let mut leases = table(Ipv4Addr::new(10, 0, 0, 40));
+        let mut ahead = Ahead::default();
+        let mut asked = Vec::new();
+        for tick in 0..40 {
+            let now = f64::from(tick) * TICK_SECONDS;
+            let new = ahead.next(&mut leases, FIRST, now, 0);
+            assert!(new.len() <= A_TICK_AT_START);
+            for address in &new {
+                if *address == Ipv4Addr::new(10, 0, 0, 12) {
+                    assert!(ahead.heard(*address));
+                    assert!(leases.in_use(*address, OWN, 0));
+                }
+            }
+            asked.extend(new);
+        }
+        assert_eq!(asked.len(), 31, "each once");
+        assert_eq!(leases.count_silent(0), 30);
+        assert_eq!(leases.count_silent(SILENT_SECONDS), 0);
+        assert!(
+            ahead.next(&mut leases, FIRST, 100.0, 100).is_empty(),
+            "no machine, no question"
+        );
+        ahead.wanted(100.0);
+        assert!(!ahead.next(&mut leases, FIRST, 100.0, 100).is_empty());
+    }
+
+    #[test]
+    fn a_large_pool_is_asked_for_piece_by_piece_as_fast_as_machines_come() {
+        let mut leases = table(Ipv4Addr::new(10, 0, 255, 250));
+        let mut ahead = Ahead::default();
+        let (mut machine, mut waited) = (0u32, 0);
+        for tick in 0..400u32 {
+            let now = f64::from(tick) * TICK_SECONDS;
+            let new = ahead.next(&mut leases, FIRST, now, 0);
+            assert!(new.len() <= A_TICK);
+            // After two seconds 2000 machines a second come.
+            for _ in 0..if tick >= 40 { 100 } else { 0 } {
+                machine += 1;
+                let [a, b, c, d] = machine.to_be_bytes();
+                let mac = MacAddr([2, 9, a, b, c, d]);
+                let address = leases.choose(mac, None, 0).unwrap();
+                waited += u32::from(leases.must_ask(mac, address, 0));
+                leases.bind(mac, address, 1000);
+                ahead.wanted(now);
+            }
+        }
+        assert!(waited < machine / 20, "{waited} of {machine} offers had to wait");
+    }
+
+    proptest! {
+        #[test]
+        fn any_packet_is_a_claim_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = claim(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_claim_does_no_harm(at in 0usize..28, value in any::<u8>()) {
+            let mut packet = probe(OWN, FIRST);
+            packet[at] = value;
+            if let Some((mac, address)) = claim(&packet) {
+                prop_assert!(!mac.is_unusable() && !address.is_unspecified());
+            }
+        }
+    }
+}

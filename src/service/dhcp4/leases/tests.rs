@@ -1,0 +1,219 @@
+use super::*;
+use proptest::prelude::*;
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+fn table(size: u8) -> LeaseTable {
+    LeaseTable::new(address(10), address(9 + size), [])
+}
+
+#[test]
+fn a_machine_keeps_its_address() {
+    let mut table = table(10);
+    let first = table.choose(mac(1), None, 0).unwrap();
+    table.bind(mac(1), first, 100);
+    assert_eq!(table.choose(mac(1), Some(address(12)), 50), Some(first));
+    assert_eq!(
+        table.choose(mac(1), None, 500),
+        Some(first),
+        "also after it ran out, while nobody took it"
+    );
+}
+
+#[test]
+fn an_exhausted_pool_says_so_and_expired_addresses_return() {
+    let mut table = table(1);
+    let only = table.choose(mac(1), None, 0).unwrap();
+    table.bind(mac(1), only, 100);
+    assert_eq!(table.choose(mac(2), None, 99), None);
+    assert_eq!(table.choose(mac(2), None, 100), Some(only));
+    table.bind(mac(2), only, 200);
+    assert!(table.get(mac(1)).is_none());
+}
+
+#[test]
+fn of_several_old_addresses_the_oldest_is_given_first() {
+    let mut table = table(3);
+    for (who, end) in [(1, 300), (2, 100), (3, 200)] {
+        let address = table.choose(mac(who), None, 0).unwrap();
+        table.bind(mac(who), address, end);
+    }
+    let oldest = table.get(mac(2)).unwrap().address;
+    assert_eq!(table.choose(mac(9), None, 1000), Some(oldest));
+}
+
+#[test]
+fn a_declined_address_rests() {
+    let mut table = table(1);
+    let only = table.choose(mac(1), None, 0).unwrap();
+    table.bind(mac(1), only, 100);
+    assert!(!table.declined(mac(2), only, 0), "only its holder can decline it");
+    assert!(table.get(mac(1)).is_some());
+    assert!(table.declined(mac(1), only, 0));
+    assert_eq!(table.choose(mac(2), None, SET_ASIDE_SECONDS - 1), None);
+    assert_eq!(table.choose(mac(2), None, SET_ASIDE_SECONDS), Some(only));
+}
+
+#[test]
+fn a_released_address_goes_to_others_but_its_machine_comes_first() {
+    let mut table = table(1);
+    table.bind(mac(1), address(10), 100);
+    assert!(!table.release(mac(1), address(11), 5), "not what it has");
+    assert!(!table.release(mac(2), address(10), 5), "not its own");
+    assert_eq!(table.choose(mac(2), None, 5), None);
+    assert!(table.release(mac(1), address(10), 5));
+    assert_eq!(table.choose(mac(1), None, 6), Some(address(10)));
+    assert_eq!(table.choose(mac(2), None, 6), Some(address(10)));
+}
+
+#[test]
+fn an_offer_ends_by_itself_and_costs_no_lease() {
+    let mut table = table(1);
+    table.offer(mac(1), address(10), 60, 0);
+    assert_eq!(table.choose(mac(2), None, 59), None);
+    assert_eq!(table.choose(mac(2), None, 60), Some(address(10)));
+    assert!(table.take_changes().is_empty(), "a restart need not know offers");
+    table.bind(mac(1), address(10), 100);
+    table.offer(mac(1), address(10), 60, 1);
+    assert_eq!(table.get(mac(1)).unwrap().expires_unix, 100, "a running lease stays");
+    table.drop_offer(mac(1));
+    assert!(table.get(mac(1)).is_some(), "and is no offer");
+}
+
+#[test]
+fn a_reserved_address_is_for_its_machine_only() {
+    let mut table = table(2);
+    table.reserve([(mac(1), address(10)), (mac(2), address(200)), (mac(3), address(10))]);
+    assert_eq!(table.choose(mac(1), Some(address(11)), 0), Some(address(10)));
+    assert_eq!(table.choose(mac(2), None, 0), Some(address(200)), "beside the pool");
+    assert_eq!(table.choose(mac(9), Some(address(10)), 0), Some(address(11)));
+    table.bind(mac(9), address(11), 100);
+    assert_eq!(
+        table.choose(mac(8), None, 0),
+        None,
+        "the reserved one is not free for others"
+    );
+    assert!(!table.may_have(mac(9), address(10), 0));
+    assert!(table.may_have(mac(1), address(10), 0));
+    assert_eq!(
+        table.choose(mac(3), None, 200),
+        Some(address(11)),
+        "the second entry for an address does not count"
+    );
+}
+
+#[test]
+fn a_reservation_made_later_waits_for_the_holder_and_then_wins() {
+    let remembered = [(1, 10), (2, 11)].map(|(who, at)| Lease {
+        mac: mac(who),
+        address: address(at),
+        expires_unix: 100,
+    });
+    let mut table = LeaseTable::new(address(10), address(12), remembered);
+    table.reserve([(mac(1), address(11))]);
+    assert_eq!(table.choose(mac(1), None, 50), Some(address(10)));
+    assert_eq!(table.choose(mac(1), None, 100), Some(address(11)));
+    table.offer(mac(1), address(11), 160, 100);
+    assert_eq!(
+        table.choose(mac(5), Some(address(10)), 100),
+        Some(address(10)),
+        "its old one is free"
+    );
+}
+
+#[test]
+fn addresses_are_asked_for_until_they_are_known_to_be_silent() {
+    let mut table = table(3);
+    assert!(!table.must_ask(mac(1), address(10), 0), "nobody asks here");
+    table.ask_first();
+    assert!(table.must_ask(mac(1), address(10), 0));
+    table.heard_nothing(address(11), 50);
+    assert_eq!(
+        table.choose(mac(1), None, 0),
+        Some(address(11)),
+        "the known one comes first"
+    );
+    assert!(!table.must_ask(mac(1), address(11), 0));
+    assert!(table.must_ask(mac(1), address(11), 50), "knowledge grows old");
+    assert_eq!(table.unasked(address(10), 9, 0), [address(10), address(12)]);
+    table.bind(mac(1), address(11), 100);
+    assert_eq!(table.count_silent(0), 0, "what is leased is no candidate");
+    assert!(!table.must_ask(mac(1), address(11), 60), "it uses that itself");
+    assert!(
+        table.must_ask(mac(1), address(11), 100),
+        "it may have left, and another may have come"
+    );
+}
+
+#[test]
+fn a_stranger_on_an_address_takes_it_out_of_use_unless_it_is_leased() {
+    let mut table = table(2);
+    table.bind(mac(1), address(10), 100);
+    assert!(!table.in_use(address(10), mac(7), 0));
+    assert!(table.in_use(address(11), mac(7), 0));
+    assert!(!table.in_use(address(99), mac(7), 0), "none of ours");
+    assert_eq!(table.choose(mac(2), None, 0), None);
+    assert!(
+        table.may_have(mac(7), address(11), 0),
+        "the one that uses it may keep it"
+    );
+    assert_eq!(
+        table.counts(0),
+        Counts {
+            size: 2,
+            leased: 1,
+            offered: 0,
+            set_aside: 1
+        }
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_address_is_given_twice(steps in proptest::collection::vec((0u8..12, 0u8..7, 0u64..50), 0..200)) {
+        let mut table = table(6);
+        table.reserve([(mac(3), address(12)), (mac(4), address(99))]);
+        let mut now = 0;
+        for (who, what, later) in steps {
+            now += later;
+            match what {
+                0 | 1 => if let Some(address) = table.choose(mac(who), None, now) {
+                    prop_assert!(table.may_have(mac(who), address, now));
+                    table.bind(mac(who), address, now + 60);
+                },
+                2 => if let Some(address) = table.choose(mac(who), Some(address(10 + who % 6)), now) {
+                    table.offer(mac(who), address, now + 20, now);
+                },
+                3 => if let Some(lease) = table.get(mac(who)).cloned() {
+                    table.release(mac(who), lease.address, now);
+                },
+                4 => { table.in_use(address(10 + who % 6), mac(7), now); },
+                5 => table.heard_nothing(address(10 + who % 6), now + 30),
+                _ => if let Some(lease) = table.get(mac(who)).cloned() {
+                    table.declined(mac(who), lease.address, now);
+                },
+            }
+            let mut held: Vec<_> = table.iter().map(|lease| lease.address).collect();
+            held.sort();
+            let count = held.len();
+            held.dedup();
+            prop_assert_eq!(count, held.len());
+            // The indexes agree with each other.
+            prop_assert_eq!(table.ends.len(), table.by_address.len());
+            for number in table.first..=table.last {
+                let free = table.free.from(number).next() == Some(number);
+                let spoken_for = table.by_address.contains_key(&number) || table.reserved_for.contains_key(&number);
+                prop_assert_eq!(free, !spoken_for, "{}", Ipv4Addr::from(number));
+            }
+            for number in table.silent.keys() {
+                prop_assert!(!table.by_address.contains_key(number));
+            }
+        }
+    }
+}

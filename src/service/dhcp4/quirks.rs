@@ -1,0 +1,342 @@
+//! What firmware gets wrong or takes for granted, and what is done about it. Pure: one table, a test a row.
+
+use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
+
+use super::client::{Client, Kind};
+
+/// What is known of a request when it is judged.
+pub struct Facts<'a> {
+    pub request: &'a Message,
+    pub client: &'a Client,
+    /// DISCOVERs of this machine that were answered since it last asked for an address, this one not counted.
+    pub unheeded: u32,
+}
+
+impl<'a> Facts<'a> {
+    pub fn new(request: &'a Message, client: &'a Client) -> Self {
+        Facts {
+            request,
+            client,
+            unheeded: 0,
+        }
+    }
+
+    fn firmware(&self) -> bool {
+        matches!(self.client.kind, Kind::Pxe(_) | Kind::HttpBoot(_))
+    }
+
+    fn is(&self, kind: MessageType) -> bool {
+        self.request.opts().msg_type() == Some(kind)
+    }
+
+    fn has(&self, code: OptionCode) -> bool {
+        self.request.opts().get(code).is_some()
+    }
+
+    fn asks_for(&self, code: OptionCode) -> bool {
+        match self.request.opts().get(OptionCode::ParameterRequestList) {
+            Some(DhcpOption::ParameterRequestList(codes)) => codes.contains(&code),
+            _ => false,
+        }
+    }
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Nothing is echoed, and the machine goes by its MAC.
+    NameByMac,
+    /// Option 43 says: take the boot file as given, no menu, no search for a boot server.
+    NoMenu,
+    /// Server name, server address and boot file stand in the header too, and options never take that place.
+    HeaderToo,
+    /// The reply does not go to the address that the request names.
+    IgnoreItsAddress,
+    /// The reply goes to everybody.
+    Broadcast,
+    /// The request means the address it was offered.
+    TakeTheOffer,
+    /// The next offer holds what a boot needs and nothing else.
+    LeanOffer,
+}
+
+pub struct Row {
+    /// Who does it, as far as is known.
+    pub seen: &'static str,
+    pub recognised: fn(&Facts) -> bool,
+    pub done: Done,
+}
+
+/// Answered DISCOVERs after which a machine gets a lean offer.
+pub const PATIENCE: u32 = 3;
+
+/// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
+/// [`super::layout`] pads every reply.
+pub const TABLE: [Row; 7] = [
+    Row {
+        seen: "Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length",
+        recognised: |facts| facts.firmware() && facts.client.uuid.is_none(),
+        done: Done::NameByMac,
+    },
+    Row {
+        seen: "PXE 2.1 firmware: shows a menu or looks for a boot server unless it is told not to",
+        recognised: |facts| matches!(facts.client.kind, Kind::Pxe(_)),
+        done: Done::NoMenu,
+    },
+    Row {
+        seen: "BIOS ROMs that read the header alone: they do not ask for options 66 and 67",
+        recognised: |facts| {
+            facts.firmware()
+                && !(facts.asks_for(OptionCode::TFTPServerName) && facts.asks_for(OptionCode::BootfileName))
+        },
+        done: Done::HeaderToo,
+    },
+    Row {
+        seen: "ROMs that keep an address of an earlier stage in the DISCOVER; they do not listen to it",
+        recognised: |facts| facts.is(MessageType::Discover) && !facts.request.ciaddr().is_unspecified(),
+        done: Done::IgnoreItsAddress,
+    },
+    Row {
+        seen: "ROMs that ask for an offer without saying which address it was",
+        recognised: |facts| {
+            facts.is(MessageType::Request)
+                && facts.has(OptionCode::ServerIdentifier)
+                && !facts.has(OptionCode::RequestedIpAddress)
+                && facts.request.ciaddr().is_unspecified()
+        },
+        done: Done::TakeTheOffer,
+    },
+    Row {
+        seen: "ROMs that set no broadcast flag and yet hear nothing that is sent to them alone",
+        recognised: |facts| facts.is(MessageType::Discover) && facts.unheeded > 0,
+        done: Done::Broadcast,
+    },
+    Row {
+        seen: "firmware that repeats DISCOVER and heeds no offer: some stumble over options they did not ask for",
+        recognised: |facts| {
+            facts.is(MessageType::Discover) && facts.firmware() && facts.unheeded >= PATIENCE && facts.unheeded % 2 == 1
+        },
+        done: Done::LeanOffer,
+    },
+];
+
+/// What applies to a request.
+pub fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
+    TABLE.iter().filter(|row| (row.recognised)(facts)).map(|row| row.done)
+}
+
+/// RFC 4578 §2.4.1 and PXE 2.1 table 2-1: option 43, PXE_DISCOVERY_CONTROL (6) bit 3: take the boot file as given, ask no boot server.
+pub const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
+
+/// Options a boot cannot do without.
+const NEEDED: [OptionCode; 8] = [
+    OptionCode::MessageType,
+    OptionCode::ServerIdentifier,
+    OptionCode::AddressLeaseTime,
+    OptionCode::SubnetMask,
+    OptionCode::ClassIdentifier,
+    OptionCode::ClientMachineIdentifier,
+    OptionCode::ClientIdentifier,
+    super::wire::RELAY_AGENT,
+];
+
+/// Changes a reply as the table says.
+pub fn mend(reply: &mut Message, done: &[Done]) {
+    for done in done {
+        match done {
+            Done::NameByMac => {
+                reply.opts_mut().remove(OptionCode::ClientMachineIdentifier);
+            }
+            Done::NoMenu => {
+                let skip = DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec());
+                reply.opts_mut().insert(skip);
+            }
+            Done::HeaderToo => {
+                let named = match reply.opts().get(OptionCode::TFTPServerName) {
+                    // The field holds 63 characters and their end.
+                    Some(DhcpOption::TFTPServerName(name)) if name.len() < 64 => name.clone(),
+                    _ => continue,
+                };
+                reply.set_sname(&named);
+            }
+            Done::LeanOffer => reply.opts_mut().retain(|code, _| NEEDED.contains(code)),
+            // These decide where and whether, not what.
+            Done::IgnoreItsAddress | Done::TakeTheOffer | Done::Broadcast => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::leases::LeaseTable;
+    use super::super::logic::Params;
+    use super::super::states::{Decision, Reply, decide};
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const PXE: &[u8] = b"PXEClient:Arch:00000:UNDI:002001";
+
+    fn message(kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
+        let mut message = Message::default();
+        message.set_chaddr(&[2, 0, 0, 0, 0, 7]);
+        message.opts_mut().insert(DhcpOption::MessageType(kind));
+        message.opts_mut().insert(DhcpOption::ClassIdentifier(PXE.to_vec()));
+        for option in options {
+            message.opts_mut().insert(option);
+        }
+        message
+    }
+
+    fn table() -> LeaseTable {
+        let subnet = params().subnet;
+        LeaseTable::new(subnet.lease_first, subnet.lease_last, [])
+    }
+
+    fn params() -> Params {
+        Params {
+            subnet: crate::config::Settings::default().subnet(0).unwrap(),
+            lease_seconds: 3600,
+            domain: "recon.internal".to_owned(),
+            http_port: 80,
+            loaders: Default::default(),
+        }
+    }
+
+    fn answer(leases: &mut LeaseTable, request: &Message) -> Reply {
+        match decide(&params(), leases, request, 0) {
+            Decision::Reply(reply) => *reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn applies(request: &Message, done: Done, unheeded: u32) -> bool {
+        let client = super::super::client::identify(request).unwrap();
+        let facts = Facts {
+            request,
+            client: &client,
+            unheeded,
+        };
+        super::done(&facts).any(|found| found == done)
+    }
+
+    #[test]
+    fn without_a_machine_identifier_the_mac_is_the_name() {
+        let none = message(MessageType::Discover, []);
+        assert!(applies(&none, Done::NameByMac, 0));
+        let offer = answer(&mut table(), &none);
+        assert!(offer.message.opts().get(OptionCode::ClientMachineIdentifier).is_none());
+        assert!(offer.client.uuid.is_none());
+        let whole = message(
+            MessageType::Discover,
+            [DhcpOption::ClientMachineIdentifier(vec![0; 17])],
+        );
+        assert!(!applies(&whole, Done::NameByMac, 0));
+        assert!(
+            answer(&mut table(), &whole)
+                .message
+                .opts()
+                .get(OptionCode::ClientMachineIdentifier)
+                .is_some()
+        );
+        // A type that is not a UUID's is no name, and its echo would confirm rubbish.
+        let strange = message(
+            MessageType::Discover,
+            [DhcpOption::ClientMachineIdentifier(vec![9; 17])],
+        );
+        assert!(
+            answer(&mut table(), &strange)
+                .message
+                .opts()
+                .get(OptionCode::ClientMachineIdentifier)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn pxe_firmware_shows_no_menu() {
+        let request = message(MessageType::Discover, []);
+        assert!(applies(&request, Done::NoMenu, 0));
+        assert_eq!(
+            answer(&mut table(), &request)
+                .message
+                .opts()
+                .get(OptionCode::VendorExtensions),
+            Some(&DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec()))
+        );
+        let mut http = request.clone();
+        http.opts_mut()
+            .insert(DhcpOption::ClassIdentifier(b"HTTPClient:Arch:00016".to_vec()));
+        assert!(!applies(&http, Done::NoMenu, 0));
+    }
+
+    #[test]
+    fn who_reads_the_header_alone_finds_server_and_file_there() {
+        let request = message(MessageType::Discover, []);
+        assert!(applies(&request, Done::HeaderToo, 0));
+        let reply = answer(&mut table(), &request);
+        let bytes = reply.bytes();
+        assert_eq!(&bytes[20..24], &[192, 168, 219, 1], "next server");
+        assert_eq!(&bytes[44..58], b"192.168.219.1\0", "server name");
+        assert_eq!(&bytes[108..122], b"undionly.kpxe\0", "file");
+        let asked = DhcpOption::ParameterRequestList(vec![OptionCode::TFTPServerName, OptionCode::BootfileName]);
+        assert!(!applies(&message(MessageType::Discover, [asked]), Done::HeaderToo, 0));
+    }
+
+    #[test]
+    fn an_address_in_a_discover_is_not_answered_to() {
+        let mut request = message(MessageType::Discover, []);
+        assert!(!applies(&request, Done::IgnoreItsAddress, 0));
+        request.set_ciaddr(Ipv4Addr::new(10, 9, 9, 9));
+        assert!(applies(&request, Done::IgnoreItsAddress, 0));
+        let to = answer(&mut table(), &request).to;
+        assert!(params().subnet.contains(*to.ip()), "{to}");
+        request.set_flags(dhcproto::v4::Flags::default().set_broadcast());
+        assert_eq!(answer(&mut table(), &request).to, "255.255.255.255:68".parse().unwrap());
+    }
+
+    #[test]
+    fn who_does_not_hear_is_told_before_everybody() {
+        let request = message(MessageType::Discover, []);
+        assert!(!applies(&request, Done::Broadcast, 0));
+        assert!(applies(&request, Done::Broadcast, 1));
+        assert!(!applies(&message(MessageType::Request, []), Done::Broadcast, 1));
+    }
+
+    #[test]
+    fn a_request_without_an_address_means_the_one_offered() {
+        let mut leases = table();
+        let offer = answer(&mut leases, &message(MessageType::Discover, []));
+        let server = DhcpOption::ServerIdentifier(params().subnet.server);
+        let request = message(MessageType::Request, [server]);
+        assert!(applies(&request, Done::TakeTheOffer, 0));
+        let ack = answer(&mut leases, &request);
+        assert_eq!(ack.message.opts().msg_type(), Some(MessageType::Ack));
+        assert_eq!(ack.message.yiaddr(), offer.message.yiaddr());
+        assert!(
+            matches!(decide(&params(), &mut table(), &request, 0), Decision::Silence(_)),
+            "without an offer"
+        );
+    }
+
+    #[test]
+    fn who_heeds_no_offer_gets_a_lean_one_in_turns() {
+        let request = message(MessageType::Discover, []);
+        let lean: Vec<u32> = (0..8)
+            .filter(|times| applies(&request, Done::LeanOffer, *times))
+            .collect();
+        assert_eq!(lean, [3, 5, 7]);
+        let mut offer = answer(&mut table(), &request).message;
+        mend(&mut offer, &[Done::LeanOffer]);
+        assert!(offer.opts().get(OptionCode::VendorExtensions).is_none());
+        assert!(offer.opts().get(OptionCode::DomainName).is_none());
+        assert!(
+            offer.opts().get(OptionCode::ClassIdentifier).is_some(),
+            "it would not be PXE's"
+        );
+        assert_eq!(
+            offer.fname(),
+            Some(&b"undionly.kpxe"[..]),
+            "the header still says what to boot"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Bodies of files: pieces in order, each sent by the kernel from the page cache, whatever their size.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Bytes, Frame};
+
+use crate::model::slice::Slice;
+use crate::sys;
+
+use super::files::Body;
+use super::gate::Place;
+use super::site::Site;
+use super::wire::{Holes, MAX_HOLE};
+
+/// Bytes read at a time where they have to pass through this program.
+const COPIED_BYTES: u64 = 256 * 1024;
+
+/// A piece of a body.
+pub enum Piece {
+    Text(Bytes),
+    /// Of the slice, counted from its start.
+    Run(Range<u64>),
+}
+
+/// A body that is being sent.
+pub struct Sending {
+    pub file: Arc<File>,
+    pub slice: Slice,
+    pub pieces: VecDeque<Piece>,
+    pub holes: Arc<Holes>,
+    /// Kept until the last byte is handed over.
+    pub place: Option<Place>,
+    pub site: Arc<Site>,
+    pub client: Ipv4Addr,
+}
+
+impl Sending {
+    pub fn body(self) -> Body {
+        let frames = stream::try_unfold(self, |mut sending| async move {
+            let frame = sending.next().await.inspect_err(|error| {
+                tracing::warn!(path = %sending.slice.path.display(), %error, "reading a file for HTTP");
+            })?;
+            Ok::<_, io::Error>(frame.map(|frame| (Frame::data(frame), sending)))
+        });
+        BodyExt::boxed(StreamBody::new(frames))
+    }
+
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if let Some(place) = &mut self.place {
+            place.admitted().await;
+        }
+        loop {
+            let run = match self.pieces.front_mut() {
+                None => return Ok(None),
+                Some(Piece::Run(run)) if !run.is_empty() => run,
+                Some(Piece::Run(_)) => {
+                    self.pieces.pop_front();
+                    continue;
+                }
+                Some(Piece::Text(text)) => {
+                    let text = std::mem::take(text);
+                    self.pieces.pop_front();
+                    return Ok(Some(text));
+                }
+            };
+            let start = run.start;
+            let mut length = (run.end - start).min(MAX_HOLE as u64);
+            let patched = self.slice.touches(start, length as usize);
+            if patched {
+                length = length.min(COPIED_BYTES);
+            }
+            run.start += length;
+            let bytes = if patched {
+                self.copied(start, length).await?
+            } else {
+                self.stand_in(start, length).await?
+            };
+            self.site.sent(self.client, length);
+            if let Some(place) = &self.place {
+                place.sent(length);
+            }
+            return Ok(Some(bytes));
+        }
+    }
+
+    /// Bytes that are not on the medium as they are sent.
+    async fn copied(&self, start: u64, length: u64) -> io::Result<Bytes> {
+        let (file, slice) = (Arc::clone(&self.file), self.slice.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, slice.offset + start)?;
+            slice.overlay(start, &mut bytes);
+            Ok(Bytes::from(bytes))
+        });
+        reading.await.map_err(io::Error::other)?
+    }
+
+    /// A stand-in for bytes that are in the page cache by then, so that sending them does not keep a thread of the runtime
+    /// waiting for the medium.
+    async fn stand_in(&self, start: u64, length: u64) -> io::Result<Bytes> {
+        let offset = self.slice.offset + start;
+        let here = |at| sys::file::is_resident(&self.file, at);
+        if !(here(offset) && here(offset + length / 2) && here(offset + length - 1)) {
+            let file = Arc::clone(&self.file);
+            let reading = tokio::task::spawn_blocking(move || sys::file::make_resident(&file, offset, length));
+            reading.await.map_err(io::Error::other)??;
+        }
+        Ok(self.holes.make(&self.file, offset, length as usize))
+    }
+}

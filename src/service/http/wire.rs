@@ -1,0 +1,287 @@
+//! A connection that sends files without copying them, and that lets go of clients that take nothing.
+//!
+//! hyper frames the answers; where a body is a file, its frames are stand-ins: slices of one static region, whose bytes
+//! nobody ever reads. This end of the connection knows them by their address and has the kernel send the same number of
+//! bytes of the file instead (sendfile(2)). The order of stand-ins on the wire is the order in which they were made, since
+//! a connection sends one body at a time.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::sys;
+
+/// Largest stand-in.
+pub const MAX_HOLE: usize = 1 << 20;
+static HOLE: [u8; MAX_HOLE] = [0; MAX_HOLE];
+
+fn is_hole(slice: &[u8]) -> bool {
+    HOLE.as_ptr_range().contains(&slice.as_ptr())
+}
+
+/// When a client counts as gone: it took fewer than `bytes` within `time` while something was ready for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    pub time: Duration,
+    pub bytes: u64,
+}
+
+impl Default for Patience {
+    /// A tenth of the slowest modem's pace. A boot loader that stands still for longer has been switched off.
+    fn default() -> Self {
+        Patience {
+            time: Duration::from_secs(30),
+            bytes: 16 * 1024,
+        }
+    }
+}
+
+struct Extent {
+    file: Arc<File>,
+    offset: u64,
+    length: usize,
+}
+
+/// What stands behind the stand-ins that a connection has not sent yet.
+#[derive(Default)]
+pub struct Holes {
+    extents: Mutex<VecDeque<Extent>>,
+}
+
+impl Holes {
+    /// A stand-in for up to [`MAX_HOLE`] bytes of `file` from `offset`. It has to become the next frame of the body that
+    /// this connection is sending.
+    pub fn make(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
+        let length = length.min(MAX_HOLE);
+        let extent = Extent {
+            file: Arc::clone(file),
+            offset,
+            length,
+        };
+        self.extents.lock().expect("no holder panics").push_back(extent);
+        Bytes::from_static(&HOLE[..length])
+    }
+}
+
+pub struct Wire {
+    stream: TokioIo<TcpStream>,
+    holes: Arc<Holes>,
+    patience: Patience,
+    /// Runs while the client takes nothing.
+    waiting: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+    /// Bytes taken since `waiting` was set.
+    taken: u64,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream, holes: Arc<Holes>, patience: Patience) -> Self {
+        Wire {
+            stream: TokioIo::new(stream),
+            holes,
+            patience,
+            waiting: None,
+            is_waiting: false,
+            taken: 0,
+        }
+    }
+
+    fn send_file(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let stream = self.stream.inner();
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            let mut extents = self.holes.extents.lock().expect("no holder panics");
+            let Some(extent) = extents.front_mut() else {
+                return Poll::Ready(Err(io::Error::other("a stand-in without a file")));
+            };
+            let count = wanted.min(extent.length);
+            match stream.try_io(Interest::WRITABLE, || {
+                sys::file::send(stream, &extent.file, extent.offset, count)
+            }) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(sent) => {
+                    extent.offset += sent as u64;
+                    extent.length -= sent;
+                    if extent.length == 0 {
+                        extents.pop_front();
+                    }
+                    return Poll::Ready(Ok(sent));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
+        let slices = &slices[first..];
+        match slices.first() {
+            Some(slice) if is_hole(slice) => self.send_file(cx, slice.len()),
+            _ => {
+                let plain = slices.iter().take_while(|slice| !is_hole(slice)).count();
+                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..plain])
+            }
+        }
+    }
+
+    /// Notes what a write came to; fails once the client has taken too little for too long.
+    fn watch(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &sent {
+            Poll::Ready(Ok(bytes)) => {
+                self.taken += *bytes as u64;
+                if self.taken >= self.patience.bytes {
+                    self.is_waiting = false;
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let deadline = Instant::now() + self.patience.time;
+                let waiting = self
+                    .waiting
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                if !self.is_waiting {
+                    waiting.as_mut().reset(deadline);
+                    self.is_waiting = true;
+                    self.taken = 0;
+                }
+                if waiting.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        sent
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = self.send(cx, &[IoSlice::new(bytes)]);
+        self.watch(cx, sent)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // Also what keeps hyper from copying stand-ins into a buffer of its own.
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = self.send(cx, slices);
+        self.watch(cx, sent)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has written all it holds: a stand-in that is still here was lost, and what follows would
+        // be sent in its place.
+        if !self.holes.extents.lock().expect("no holder panics").is_empty() {
+            return Poll::Ready(Err(io::Error::other("a stand-in was not sent")));
+        }
+        // All is written: what follows is another answer, with patience of its own.
+        self.is_waiting = false;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, client) = tokio::join!(listener.accept(), client);
+        (accepted.unwrap().0, client.unwrap())
+    }
+
+    async fn write_all(wire: &mut Wire, mut parts: Vec<Bytes>) -> io::Result<()> {
+        while !parts.is_empty() {
+            let sent = poll_fn(|cx| {
+                let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+                Pin::new(&mut *wire).poll_write_vectored(cx, &slices)
+            });
+            let mut sent = sent.await?;
+            while let Some(first) = parts.first_mut() {
+                let taken = sent.min(first.len());
+                let _ = first.split_to(taken);
+                sent -= taken;
+                if !first.is_empty() {
+                    break;
+                }
+                parts.remove(0);
+            }
+        }
+        poll_fn(|cx| Pin::new(&mut *wire).poll_flush(cx)).await
+    }
+
+    #[tokio::test]
+    async fn text_and_file_arrive_in_order() {
+        let (server, mut client) = pair().await;
+        let mut file = tempfile::tempfile().unwrap();
+        let content: Vec<u8> = (0..300_000u32).map(|n| n as u8 | 1).collect();
+        std::io::Write::write_all(&mut file, &content).unwrap();
+        let (file, holes) = (Arc::new(file), Arc::new(Holes::default()));
+        let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
+        let sending = tokio::spawn(async move {
+            let parts = vec![
+                Bytes::from_static(b"head"),
+                holes.make(&file, 10, 200_000),
+                Bytes::new(),
+                holes.make(&file, 5, 1),
+                Bytes::from_static(b"tail"),
+            ];
+            write_all(&mut wire, parts).await.unwrap();
+        });
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        sending.await.unwrap();
+        let want = [b"head", &content[10..200_010], &content[5..6], b"tail"].concat();
+        assert!(got == want, "{} of {} bytes, or others", got.len(), want.len());
+    }
+
+    #[tokio::test]
+    async fn a_lost_stand_in_breaks_the_connection() {
+        let (server, _client) = pair().await;
+        let (file, holes) = (Arc::new(tempfile::tempfile().unwrap()), Arc::new(Holes::default()));
+        let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
+        holes.make(&file, 0, 1);
+        write_all(&mut wire, vec![Bytes::from_static(b"x")]).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_let_go() {
+        let (server, _client) = pair().await;
+        let mut wire = Wire::new(server, Arc::default(), Patience::default());
+        let much = Bytes::from(vec![1; 64 << 20]);
+        let error = write_all(&mut wire, vec![much]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

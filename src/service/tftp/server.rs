@@ -1,0 +1,397 @@
+//! The loop on the well-known port, and a socket for every transfer.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use tokio::net::UdpSocket;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::service::http::site::Site;
+use crate::service::metrics::Tftp;
+use crate::service::names::{self, BootFile};
+use crate::sys::{clock, udp};
+
+use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
+use super::transfer::{Agreed, Step, Transfer};
+
+/// Transfers at once; further clients hear nothing yet and ask again, as firmware does.
+const MAX_TRANSFERS: usize = 512;
+/// A loader larger than this is none; it is held in memory, once, while anybody fetches it.
+const MAX_LOADER_BYTES: u64 = 16 << 20;
+/// The same request from the same port this long after the client last spoke in its transfer is a new start.
+const STARTED_OVER: Duration = Duration::from_secs(2);
+/// When the clock of a transfer is looked at first; early, because waits become short once the way is known.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
+/// Packets with more than this behind the IP header may not fit the link, and then the kernel cannot cut a window.
+const MAX_SEGMENT: usize = 1500 - 48;
+
+/// Serves on a bound socket until `stop`. The socket must be bound to the address clients ask, because replies leave
+/// from it. `master` is where the link's clients reach HTTP.
+///
+/// All transfers share one thread of their own. A transfer is a packet there and a packet back, a thousand times: on a
+/// runtime of several threads every packet wakes a second one to look for work, which costs more than the work.
+pub async fn run(
+    socket: std::net::UdpSocket,
+    master: SocketAddrV4,
+    site: Arc<Site>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ends the thread as well if nobody waits for this function any more.
+    let (stop, (sender, ended)) = (stop.child_token(), tokio::sync::oneshot::channel());
+    let _guard = stop.clone().drop_guard();
+    std::thread::Builder::new().name("tftp".to_owned()).spawn(move || {
+        let result = runtime.block_on(serve_all(socket, master, site, stop));
+        // The sockets of transfers close with the runtime; only then has the service ended.
+        drop(runtime);
+        sender.send(result).ok();
+    })?;
+    ended.await.map_err(io::Error::other)?
+}
+
+async fn serve_all(
+    socket: std::net::UdpSocket,
+    master: SocketAddrV4,
+    site: Arc<Site>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let mut server = Server {
+        local: socket.local_addr()?,
+        socket: UdpSocket::from_std(socket)?,
+        shelf: Arc::new(Shelf {
+            site,
+            master,
+            held: tokio::sync::Mutex::default(),
+        }),
+        running: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    let mut buffer = [0; packet::MAX_REQUEST + 1];
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            received = server.socket.recv_from(&mut buffer) => match received {
+                Ok((length, client)) => server.asked(&buffer[..length], client).await,
+                // Linux reports a reply that nobody took, and a link that went down, as an error of the next receive.
+                Err(error) => tracing::debug!(%error, "TFTP socket"),
+            },
+            Some(ended) = server.tasks.join_next_with_id() => {
+                let id = match &ended {
+                    Ok((id, ())) => *id,
+                    Err(error) => error.id(),
+                };
+                server.running.retain(|_, running| running.task.id() != id);
+            }
+        }
+    }
+}
+
+struct Server {
+    local: SocketAddr,
+    socket: UdpSocket,
+    shelf: Arc<Shelf>,
+    running: HashMap<SocketAddr, Running>,
+    tasks: JoinSet<()>,
+}
+
+struct Running {
+    request: Vec<u8>,
+    /// Milliseconds of the run when the client last spoke; 0 before it did.
+    heard: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl Server {
+    async fn asked(&mut self, request: &[u8], client: SocketAddr) {
+        let read = match packet::request(request) {
+            Ok(read) => read,
+            Err(Refusal::Ignore) => return,
+            Err(Refusal::Say(code, why)) => {
+                tracing::info!(%client, why, "TFTP request refused");
+                self.shelf.site.metrics.tftp_ended(Tftp::Refused);
+                // From another port than 69, as any answer; a lost one is asked for again.
+                if let Ok(socket) = open(self.local.ip(), client).await {
+                    socket.send(&packet::error(code, why)).await.ok();
+                }
+                return;
+            }
+        };
+        if let Some(running) = self.running.get(&client) {
+            let heard = running.heard.load(Ordering::Relaxed);
+            let silent = run_millis().saturating_sub(heard);
+            if is_repeat(
+                &running.request,
+                request,
+                (heard > 0).then(|| Duration::from_millis(silent)),
+            ) {
+                return;
+            }
+            running.task.abort();
+        } else if self.running.len() >= MAX_TRANSFERS {
+            tracing::debug!(%client, "TFTP: too many transfers");
+            return;
+        }
+        let heard = Arc::new(AtomicU64::new(0));
+        let task = self.tasks.spawn(serve(
+            Arc::clone(&self.shelf),
+            self.local,
+            client,
+            read,
+            Arc::clone(&heard),
+        ));
+        let running = Running {
+            request: request.to_vec(),
+            heard,
+            task,
+        };
+        self.running.insert(client, running);
+    }
+}
+
+/// True if a request is the running one come again, by the network or by the client's timer, and false if the client
+/// started over. `silent` is how long the client has said nothing in the transfer; `None` if it never did.
+fn is_repeat(running: &[u8], request: &[u8], silent: Option<Duration>) -> bool {
+    running == request && silent.is_none_or(|silent| silent < STARTED_OVER)
+}
+
+fn run_millis() -> u64 {
+    (clock::run_seconds() * 1000.0) as u64 + 1
+}
+
+/// The files that are being fetched, each in memory once.
+struct Shelf {
+    site: Arc<Site>,
+    master: SocketAddrV4,
+    held: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
+}
+
+#[derive(Clone)]
+enum Content {
+    Held(Arc<Vec<u8>>),
+    Made(Bytes),
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Held(bytes) => bytes,
+            Content::Made(bytes) => bytes,
+        }
+    }
+}
+
+impl Shelf {
+    /// `None` where there is no such file.
+    async fn take(&self, name: &str) -> io::Result<Option<(&'static str, Content)>> {
+        let (name, path) = match names::boot_file(&self.site, name, self.master) {
+            None => return Ok(None),
+            Some((name, BootFile::Made(bytes))) => return Ok(Some((name, Content::Made(bytes)))),
+            Some((name, BootFile::File(path))) => (name, path),
+        };
+        // Held while a file is read, so that a crowd reads it once.
+        let mut held = self.held.lock().await;
+        if let Some(bytes) = held.get(name).and_then(Weak::upgrade) {
+            return Ok(Some((name, Content::Held(bytes))));
+        }
+        let reading = tokio::task::spawn_blocking(move || {
+            use std::io::Read;
+            let mut bytes = Vec::new();
+            let file = std::fs::File::open(path)?;
+            file.take(MAX_LOADER_BYTES + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_LOADER_BYTES {
+                return Err(io::Error::other("too large for a loader"));
+            }
+            Ok(Arc::new(bytes))
+        });
+        let bytes = reading.await.map_err(io::Error::other)??;
+        held.insert(name, Arc::downgrade(&bytes));
+        Ok(Some((name, Content::Held(bytes))))
+    }
+}
+
+/// A socket of its own for a transfer: the port is the transfer's id (RFC 1350 §4), and what others send to it is none of
+/// our business.
+async fn open(local: IpAddr, client: SocketAddr) -> io::Result<UdpSocket> {
+    let mut own = SocketAddr::new(local, 0);
+    if let (SocketAddr::V6(own), SocketAddr::V6(client)) = (&mut own, client) {
+        own.set_scope_id(client.scope_id());
+    }
+    let socket = UdpSocket::bind(own).await?;
+    socket.connect(client).await?;
+    Ok(socket)
+}
+
+async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: Read, heard: Arc<AtomicU64>) {
+    let metrics = Arc::clone(&shelf.site.metrics);
+    let _held = metrics.tftp_running.hold();
+    let socket = match open(local.ip(), client).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%client, %error, "opening a socket for TFTP");
+            return;
+        }
+    };
+    let (name, content) = match shelf.take(&read.name).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            tracing::info!(%client, path = read.name, "TFTP: no such file");
+            metrics.tftp_ended(Tftp::Refused);
+            socket.send(&packet::error(Code::NotFound, "no such file")).await.ok();
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%client, name = read.name, %error, "reading a loader");
+            metrics.tftp_ended(Tftp::Refused);
+            let said = packet::error(Code::NotDefined, "the file cannot be read");
+            socket.send(&said).await.ok();
+            return;
+        }
+    };
+    let mut sender = Sender::new(socket, content.bytes(), &read, &heard);
+    let ended = sender.run().await;
+    let sent = (sender.transfer.blocks_acked() * sender.agreed.block_size as u64).min(content.bytes().len() as u64);
+    tracing::debug!(%client, name, ?ended, sent, resends = sender.transfer.resends(), "TFTP transfer");
+    metrics.tftp_ended(ended);
+    metrics.tftp_bytes.add(sent);
+    metrics.tftp_resends.add(sender.transfer.resends());
+    if let IpAddr::V4(client) = client.ip() {
+        let mut ladder = shelf.site.ladder();
+        // A script is asked for by a loader that runs already.
+        match content {
+            Content::Held(_) if ended == Tftp::Done => ladder.loader_sent(client, name, clock::run_seconds()),
+            Content::Held(_) => {}
+            Content::Made(_) => ladder.loader_runs(client),
+        }
+        ladder.sent(client, sent);
+    }
+}
+
+struct Sender<'a> {
+    socket: UdpSocket,
+    content: &'a [u8],
+    agreed: Agreed,
+    oack: Vec<u8>,
+    transfer: Transfer,
+    first: Step,
+    begun: Instant,
+    heard: &'a AtomicU64,
+    /// The window on its way, packet behind packet.
+    window: Vec<u8>,
+    /// The kernel cuts a window into packets (udp(7), `UDP_SEGMENT`).
+    segments: bool,
+}
+
+impl<'a> Sender<'a> {
+    fn new(socket: UdpSocket, content: &'a [u8], read: &Read, heard: &'a AtomicU64) -> Self {
+        let agreed = Agreed::on(read.options);
+        let length = content.len() as u64;
+        let (transfer, first) = Transfer::begin(agreed, length, Duration::ZERO);
+        let packet = agreed.block_size + DATA_HEAD;
+        let segments = agreed.window > 1 && packet <= MAX_SEGMENT && udp::cut_into(&socket, packet).is_ok();
+        Sender {
+            oack: packet::oack(read.options, agreed.block_size, agreed.window, length),
+            window: Vec::with_capacity(packet * usize::from(agreed.window)),
+            socket,
+            content,
+            agreed,
+            transfer,
+            first,
+            begun: Instant::now(),
+            heard,
+            segments,
+        }
+    }
+
+    async fn run(&mut self) -> Tftp {
+        let mut buffer = [0; 64];
+        let timer = tokio::time::sleep_until(self.begun + FIRST_LOOK);
+        tokio::pin!(timer);
+        let mut step = self.first;
+        loop {
+            match step {
+                Step::SendOack => self.send(&[], true).await,
+                Step::Send { first, count } => self.send_window(first, count).await,
+                Step::Wait => {}
+                Step::Done => return Tftp::Done,
+                Step::GiveUp => return Tftp::TimedOut,
+            }
+            step = tokio::select! {
+                biased;
+                received = self.socket.recv(&mut buffer) => {
+                    let now = self.begun.elapsed();
+                    match received.map(|length| packet::heard(&buffer[..length])) {
+                        Ok(Heard::Ack(number)) => {
+                            self.heard.store(run_millis(), Ordering::Relaxed);
+                            self.transfer.acked(number, now)
+                        }
+                        Ok(Heard::Error(_)) => return Tftp::Aborted,
+                        // A closed port says so for every packet; the transfer ends by its clock.
+                        Ok(Heard::Other) | Err(_) => Step::Wait,
+                    }
+                }
+                () = &mut timer => {
+                    let step = self.transfer.late(self.begun.elapsed());
+                    // Set anew here only, not with every packet: it may ring too early, and then nothing is late.
+                    let next = self.transfer.deadline().max(self.begun.elapsed() + Duration::from_millis(1));
+                    timer.as_mut().reset(self.begun + next);
+                    step
+                }
+            };
+        }
+    }
+
+    async fn send_window(&mut self, first: u64, count: u16) {
+        let size = self.agreed.block_size;
+        self.window.clear();
+        for block in first..first + u64::from(count) {
+            let start = (block - 1) as usize * size;
+            let data = self.content.get(start..).unwrap_or_default();
+            self.window.extend(packet::data_head(block as u16));
+            self.window.extend(&data[..data.len().min(size)]);
+        }
+        let window = std::mem::take(&mut self.window);
+        self.send(&window, false).await;
+        self.window = window;
+    }
+
+    /// Sends the OACK or a window. What the network does not take is lost, as on any way further.
+    async fn send(&mut self, window: &[u8], oack: bool) {
+        if oack {
+            self.socket.send(&self.oack).await.ok();
+            return;
+        }
+        let packet = self.agreed.block_size + DATA_HEAD;
+        if self.segments {
+            if self.socket.send(window).await.is_ok() {
+                return;
+            }
+            self.segments = false;
+            udp::cut_into(&self.socket, 0).ok();
+        }
+        for packet in window.chunks(packet) {
+            self.socket.send(packet).await.ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_request_is_told_from_a_new_start() {
+        let ms = Duration::from_millis;
+        assert!(is_repeat(b"a", b"a", None));
+        assert!(is_repeat(b"a", b"a", Some(ms(100))));
+        assert!(!is_repeat(b"a", b"a", Some(ms(5000))));
+        assert!(!is_repeat(b"a", b"b", None));
+    }
+}

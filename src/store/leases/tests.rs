@@ -1,0 +1,172 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::model::MacAddr;
+use crate::model::lease::Lease;
+use crate::store::medium::faults::{Fault, Faulty};
+
+fn bound(last: u8) -> LeaseChange {
+    LeaseChange::Bound(lease(last))
+}
+
+fn lease(last: u8) -> Lease {
+    Lease {
+        mac: MacAddr([0x52, 0x54, 0, 0, 0, last]),
+        address: Ipv4Addr::new(192, 168, 219, last),
+        expires_unix: 1_800_000_000,
+    }
+}
+
+fn wait(journal: &Journal, ticket: u64) {
+    let mut written = journal.written();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { written.wait_for(|number| *number >= ticket).await.unwrap() });
+}
+
+fn leases(book: &Book) -> Vec<Lease> {
+    book.leases().cloned().collect()
+}
+
+#[test]
+fn what_was_told_to_be_written_is_there_without_a_clean_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, book) = Journal::open(folder.path(), true, 1);
+    assert!(book.is_empty());
+    for last in 1..=3 {
+        wait(&journal, journal.append(vec![bound(last)]));
+    }
+    // A copy is what a power cut would leave.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let (_, after) = Journal::open(copy.path(), true, 2);
+    assert_eq!(leases(&after), [lease(1), lease(2), lease(3)]);
+}
+
+#[test]
+fn every_start_begins_a_new_file_and_leaves_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for run in 0..4u8 {
+        let (journal, book) = Journal::open(folder.path(), run % 2 == 0, run.into());
+        assert_eq!(book.leases().count(), usize::from(run));
+        journal.append(vec![bound(run + 1)]);
+        journal.close();
+        assert_eq!(journals(folder.path()).len(), 1);
+    }
+}
+
+#[test]
+fn many_changes_share_few_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Arc::new(Faulty::new(Fault::None));
+    let (journal, _) = Journal::on(folder.path(), true, 1, Arc::clone(&medium) as Arc<dyn Medium>);
+    let before = medium.steps();
+    {
+        // As if the medium were slow: everything arrives while nothing is taken.
+        let mut waiting = journal.queue.waiting.lock().unwrap();
+        for last in 0..200 {
+            waiting.changes.push(bound(last));
+            waiting.last += 1;
+        }
+    }
+    wait(&journal, journal.append(vec![bound(200)]));
+    let steps = medium.steps() - before;
+    assert!(
+        steps <= 4,
+        "{steps} steps for 201 changes: write and sync once or twice"
+    );
+}
+
+#[test]
+fn a_medium_that_fails_does_not_stop_anything_and_is_used_again_when_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    // Steps of opening: create, write, three syncs. The first append's sync fails.
+    let medium = Arc::new(Faulty::new(Fault::Fail {
+        step: 6,
+        errno: libc::EIO,
+    }));
+    let (book, number) = load(folder.path());
+    let mut writer = Writer {
+        folder: folder.path().to_owned(),
+        durable: true,
+        medium,
+        name: 1,
+        number,
+        book,
+        file: None,
+        grown: 0,
+        failing: false,
+        retry_at: 0.0,
+    };
+    writer.begin(0.0);
+    assert!(writer.file.is_some());
+    writer.write(&[bound(1)], 1.0);
+    assert!(writer.failing && writer.file.is_none());
+    writer.write(&[bound(2)], 2.0);
+    assert!(writer.failing, "not tried at once");
+    writer.write(&[bound(3)], 1.0 + RETRY_SECONDS);
+    assert!(!writer.failing);
+    assert_eq!(leases(&load(folder.path()).0), [lease(1), lease(2), lease(3)]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_serves_from_memory() {
+    let (journal, book) = Journal::open(Path::new("/nothing/leases"), true, 1);
+    assert!(book.is_empty());
+    wait(&journal, journal.append(vec![bound(1)]));
+}
+
+#[test]
+fn the_power_may_go_while_a_new_journal_is_begun() {
+    for step in 0..8 {
+        for luck in 0..40usize {
+            let folder = tempfile::tempdir().unwrap();
+            let (first, _) = Journal::open(folder.path(), true, 1);
+            first.append(vec![bound(1), bound(2)]);
+            first.close();
+            let medium = Arc::new(Faulty::new(Fault::Cut { step }));
+            let (second, _) = Journal::on(folder.path(), true, 2, Arc::clone(&medium) as Arc<dyn Medium>);
+            second.close();
+            let mut dice = luck;
+            medium.lose(|sides| {
+                dice = dice.wrapping_mul(7).wrapping_add(3) % 1009;
+                dice % sides
+            });
+            let (book, _) = load(folder.path());
+            assert_eq!(leases(&book), [lease(1), lease(2)], "step {step}, luck {luck}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_history_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = {
+        let (book, highest) = load(folder.path());
+        let mut writer = Writer {
+            folder: folder.path().to_owned(),
+            durable: false,
+            medium: Arc::new(Disk),
+            name: 9,
+            number: highest,
+            book,
+            file: None,
+            grown: 0,
+            failing: false,
+            retry_at: 0.0,
+        };
+        writer.begin(0.0);
+        let many: Vec<LeaseChange> = (0..1000).map(|at| bound((at % 50) as u8)).collect();
+        for _ in 0..(COMPACT_BYTES / 100 / 1000 + 2) {
+            writer.write(&many, 0.0);
+        }
+        assert!(writer.grown < COMPACT_BYTES);
+        writer.number
+    };
+    assert!(number >= 2, "{number}");
+    let length = std::fs::metadata(folder.path().join(file_name(number))).unwrap().len();
+    assert!(length < COMPACT_BYTES, "{length}");
+    assert_eq!(load(folder.path()).0.leases().count(), 50);
+}

@@ -1,0 +1,110 @@
+//! Files as the network services read them: opened without a way out of their folder, read without waiting for the medium,
+//! sent by the kernel without a copy of ours.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::ReadWriteFlags;
+
+/// Opening flags: never wait (a FIFO would), never take a terminal.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
+/// Opens `path` below `folder` for reading; a link that leads out of it is refused (openat2(2), `RESOLVE_BENEATH`).
+/// With `cached`, only if the kernel knows every name on the way, so that the call cannot wait for the medium.
+///
+/// # Errors
+/// `WouldBlock` where `cached` was asked and the medium would have to be read; `CrossesDevices` for a path that leads out.
+pub fn open_beneath(folder: &File, path: &Path, cached: bool) -> io::Result<File> {
+    let resolve = if cached {
+        ResolveFlags::BENEATH | ResolveFlags::CACHED
+    } else {
+        ResolveFlags::BENEATH
+    };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    Ok(rustix::fs::openat2(folder, path, READ, Mode::empty(), resolve)?.into())
+}
+
+/// True if the byte at `offset` can be read without waiting for the medium (preadv2(2), `RWF_NOWAIT`). File systems that
+/// cannot tell, ISO 9660 among them, give false.
+pub fn is_resident(file: &File, offset: u64) -> bool {
+    let mut byte = [0];
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    rustix::io::preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == 1)
+}
+
+/// Reads `buffer.len()` bytes at `offset` if that needs no waiting.
+pub fn read_resident(file: &File, offset: u64, buffer: &mut [u8]) -> bool {
+    let wanted = buffer.len();
+    let mut buffers = [IoSliceMut::new(buffer)];
+    rustix::io::preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == wanted)
+}
+
+/// Brings `length` bytes at `offset` into the page cache. Blocks.
+///
+/// # Errors
+/// What reading gives; `UnexpectedEof` where the file has become shorter.
+pub fn make_resident(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    let (mut at, end) = (offset, offset.saturating_add(length));
+    while at < end {
+        let wanted = (end - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..wanted], at)?;
+        at += wanted as u64;
+    }
+    Ok(())
+}
+
+/// Moves up to `count` bytes of `file` from `offset` into a socket (sendfile(2)).
+///
+/// # Errors
+/// `WouldBlock` where the socket takes none now.
+pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+    let mut position = offset;
+    Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_link_leads_out() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::write(folder.path().join("in/file"), "mine").unwrap();
+        symlink(outside.path(), folder.path().join("out")).unwrap();
+        symlink("in/file", folder.path().join("within")).unwrap();
+        let root = File::open(folder.path()).unwrap();
+        for good in ["in/file", "within", "", "in"] {
+            open_beneath(&root, Path::new(good), false).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        for bad in ["out/secret", "../secret", "/etc/passwd", "in/../../x"] {
+            open_beneath(&root, Path::new(bad), false).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_no_success() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        let file = File::open(&path).unwrap();
+        make_resident(&file, 10, 99_990).unwrap();
+        let error = make_resident(&file, 10, 99_991).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

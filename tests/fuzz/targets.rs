@@ -1,0 +1,260 @@
+//! What is fuzzed: every place where bytes from the wire are read, and what is done with them at once.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::mem::discriminant;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use recon::config::Settings;
+use recon::service::dhcp4::leases::LeaseTable;
+use recon::service::dhcp4::logic::Params;
+use recon::service::dhcp4::states::{Decision, decide};
+use recon::service::dhcp4::{asking, layout, probe, wire};
+use recon::service::dns;
+use recon::service::http::server;
+use recon::service::http::site::{Loaders, Site, Web};
+use recon::service::ladder::Ladder;
+use recon::service::tftp::packet::{self, Heard};
+use recon::service::tftp::transfer::{Agreed, Step, Transfer};
+use recon::store::nodes::{Limits, NodeStore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{fuzz, kind};
+
+#[test]
+fn dhcp4() {
+    let settings = Settings::default();
+    let subnet = settings.subnet(0).unwrap();
+    let params = Params {
+        subnet,
+        lease_seconds: 600,
+        domain: "recon".to_owned(),
+        http_port: 80,
+        loaders: Default::default(),
+    };
+    let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_last, []);
+    let mut now = 1_700_000_000;
+    let words: &[&[u8]] = &[
+        b"\x35\x01\x01",
+        b"\x35\x01\x03",
+        b"\x35\x01\x04",
+        b"\x35\x01\x07",
+        b"\x34\x01\x03",
+        b"\x5d\x02\0\x10",
+        b"\x3d\x07\x01",
+        b"\xff",
+        b"HTTPClient",
+        b"iPXE",
+        b"\x52\x04\x01\x02ab",
+    ];
+    fuzz("dhcp4", words, |input| {
+        now += 1;
+        let message = match wire::decode(input) {
+            Ok(message) => message,
+            Err(reason) => return kind(discriminant(&reason)),
+        };
+        let form = layout::Form::of(&message);
+        match decide(&params, &mut leases, &message, now) {
+            Decision::Reply(reply) => {
+                let bytes = layout::encode(&reply.message, &form);
+                assert!((300..=1500).contains(&bytes.len()), "a reply of {} bytes", bytes.len());
+                assert_eq!(bytes[4..8], input[4..8], "another transaction");
+                let again = wire::decode(&bytes).expect("our own replies are read");
+                kind((
+                    again.opts().msg_type().map(u8::from),
+                    again.opts().iter().count(),
+                    reply.to.port(),
+                    message.opts().iter().count(),
+                ))
+            }
+            Decision::Silence(reason) => kind((
+                reason.split(' ').take(4).collect::<String>(),
+                message.opts().iter().count() / 4,
+            )),
+            Decision::Exhausted(_) => kind("exhausted"),
+        }
+    });
+}
+
+#[test]
+fn probes_and_address_claims() {
+    fuzz(
+        "probe",
+        &[b"recon:probe", b"recon:master", b"\x36\x04", b"\x45\0"],
+        |input| {
+            let claimed = asking::claim(input).is_some();
+            let what = probe::heard(input).map(|heard| discriminant(&heard));
+            let again = input.len() / 64;
+            kind((claimed, what, again))
+        },
+    );
+}
+
+#[test]
+fn dns() {
+    let server = Ipv4Addr::new(192, 168, 219, 1);
+    let node = Ipv4Addr::new(192, 168, 219, 60);
+    let names = dns::logic::Names {
+        server,
+        prefix: 24,
+        nodes: HashMap::from([(node, dns::logic::node_label(node))]),
+    };
+    fuzz(
+        "dns",
+        &[
+            b"\x05recon\0",
+            b"\x04bang\0",
+            b"\x07in-addr\x04arpa\0",
+            b"\xc0\x0c",
+            b"\0\x0c\0\x01",
+            b"\0\0\x29",
+        ],
+        |input| {
+            let Some(reply) = dns::logic::answer(&names, input) else {
+                return kind(("silent", input.len().min(12)));
+            };
+            assert!((12..=65_535).contains(&reply.len()));
+            assert_eq!(reply[..2], input[..2], "another question's number");
+            assert!(
+                reply[2] & 0x80 != 0,
+                "not marked as a reply: two servers would talk for ever"
+            );
+            kind((reply[2], reply[3], reply[7], reply.len() / 16))
+        },
+    );
+}
+
+#[test]
+fn tftp() {
+    fuzz(
+        "tftp",
+        &[
+            b"blksize\x008192\0",
+            b"windowsize\x0064\0",
+            b"tsize\x000\0",
+            b"timeout\x001\0",
+            b"octet\0",
+            b"\0\x04",
+        ],
+        |input| {
+            let heard = packet::heard(input);
+            let read = match packet::request(input) {
+                Ok(read) => read,
+                Err(refusal) => return kind((discriminant(&heard), format!("{refusal:?}"))),
+            };
+            // The rest of the input is what the client says next.
+            let agreed = Agreed::on(read.options);
+            let length = u64::from(input.last().copied().unwrap_or(0)) * 700;
+            let blocks = length / agreed.block_size as u64 + 1;
+            let mut now = Duration::ZERO;
+            let (mut transfer, mut step) = Transfer::begin(agreed, length, now);
+            for said in input.chunks(2) {
+                if let Step::Send { first, count } = step {
+                    assert!(
+                        first >= 1 && count >= 1 && first + u64::from(count) - 1 <= blocks,
+                        "{first}+{count} of {blocks}"
+                    );
+                    assert!(usize::from(count) * agreed.block_size <= 64 * 1024);
+                }
+                now += Duration::from_millis(u64::from(said[0]) * 8);
+                step = match said {
+                    [_, number] => transfer.acked(u16::from(*number) % 40, now),
+                    _ => transfer.late(now),
+                };
+                assert!(transfer.blocks_acked() <= blocks);
+            }
+            let ack = matches!(heard, Heard::Ack(_));
+            kind((
+                ack,
+                agreed.oack,
+                agreed.window,
+                read.options.block_size.is_some(),
+                read.options.timeout.is_some(),
+                discriminant(&step),
+            ))
+        },
+    );
+}
+
+/// The whole service on a socket: whatever is sent, it answers or closes, and serves the next one.
+#[test]
+fn http() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    std::fs::write(folder.path().join("isos/a"), vec![7; 5000]).unwrap();
+    let limits = Limits {
+        reserve_bytes: 0,
+        ..Limits::default()
+    };
+    let site = Arc::new(Site {
+        kernel: None,
+        initrd: None,
+        image: None,
+        loaders: Loaders::default(),
+        data: folder.path().to_owned(),
+        uploads: NodeStore::open(folder.path(), limits).unwrap(),
+        durable: false,
+        uploads_changed: Arc::default(),
+        settings: Arc::new(Settings::default()),
+        ladder: Arc::new(Mutex::new(Ladder::default())),
+        status: Box::new(|| unreachable!("no request of the corpus asks for it")),
+        leases: Box::new(|| 0),
+        metrics: Arc::default(),
+        web: Web::default(),
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    runtime.spawn(server::run(listener, site, stop.clone()));
+    let words: &[&[u8]] = &[
+        b"\r\n",
+        b"Range: bytes=",
+        b"0-1,2-3",
+        b"HTTP/1.1\r\n",
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"%2e%2e%2f",
+        b"If-None-Match: *\r\n",
+        b"HEAD ",
+        b"GET ",
+    ];
+    fuzz("http", words, |input| {
+        // One made of chance would find the one route that this site cannot serve.
+        if input.windows(6).any(|window| window.eq_ignore_ascii_case(b"status")) {
+            return 0;
+        }
+        let answer = talk(address, input);
+        let status = answer.get(..12).unwrap_or_default().to_vec();
+        assert!(
+            status.is_empty() || status.starts_with(b"HTTP/1."),
+            "{:?}",
+            String::from_utf8_lossy(&status)
+        );
+        let lines = answer
+            .split(|byte| *byte == b'\n')
+            .take_while(|line| line.len() > 1)
+            .count();
+        kind((status, lines))
+    });
+    assert!(
+        talk(address, b"GET /isos/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with(b"HTTP/1.1 200")
+    );
+    stop.cancel();
+}
+
+fn talk(address: SocketAddr, input: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // The other end may close before it has read everything.
+    let sent = stream.write_all(input).and_then(|()| stream.shutdown(Shutdown::Write));
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            panic!("neither an answer nor an end, sent: {sent:?}")
+        }
+        _ => answer,
+    }
+}

@@ -1,0 +1,287 @@
+//! What HTTP clients get: bytes, ranges, conditions, and no more time than is due.
+
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use recon::model::slice::{Patch, Slice};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::lifecycle::{serve, site};
+
+/// Status, headers in lower case, body.
+struct Answer {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// One request on an open connection.
+async fn ask(stream: &mut TcpStream, method: &str, target: &str, headers: &[&str]) -> Answer {
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\n");
+    headers
+        .iter()
+        .for_each(|header| request.push_str(&format!("{header}\r\n")));
+    stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: HashMap<_, _> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    let length = headers
+        .get("content-length")
+        .map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
+    stream.read_exact(&mut body).await.unwrap();
+    Answer { status, headers, body }
+}
+
+async fn get(address: SocketAddrV4, target: &str, headers: &[&str]) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    ask(&mut stream, "GET", target, headers).await
+}
+
+fn content(length: usize) -> Vec<u8> {
+    (0..length).map(|n| (n / 251 + n * 7) as u8).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_size_arrive_whole_on_one_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    let sizes = [0, 1, 65_536, 65_537, 1 << 20, (1 << 20) + 1, 9_000_001];
+    for size in sizes {
+        std::fs::write(folder.path().join(format!("isos/{size}")), content(size)).unwrap();
+    }
+    let site = site(folder.path());
+    let metrics = Arc::clone(&site.metrics);
+    let (address, stop, running) = serve(site).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for size in sizes.into_iter().chain(sizes.into_iter().rev()) {
+        let head = ask(&mut stream, "HEAD", &format!("/isos/{size}"), &[]).await;
+        assert_eq!(head.header("content-length"), size.to_string());
+        let answer = ask(&mut stream, "GET", &format!("/isos/{size}"), &[]).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body == content(size), "{size} bytes differ");
+    }
+    assert_eq!(metrics.http_bytes.get(), sizes.iter().sum::<usize>() as u64 * 2);
+    let text = get(address, "/metrics", &[]).await;
+    assert!(text.header("content-type").starts_with("text/plain; version=0.0.4"));
+    let text = String::from_utf8(text.body).unwrap();
+    assert!(text.contains("recon_http_responses_total{code=\"2xx\"} 28\n"), "{text}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patched_image_is_sent_as_it_should_be_in_any_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = folder.path().join("medium");
+    let mut want = content(6_000_000);
+    std::fs::write(&medium, &want).unwrap();
+    let patch = Patch {
+        offset: 1_048_570,
+        bytes: vec![0xAA; 20],
+    };
+    want[1_048_570 + 100..1_048_590 + 100].fill(0xAA);
+    let want = want[100..5_500_100].to_vec();
+    let mut site = site(folder.path());
+    Arc::get_mut(&mut site).unwrap().image = Some(Slice {
+        path: medium,
+        offset: 100,
+        length: want.len() as u64,
+        patches: vec![patch],
+    });
+    let (address, stop, running) = serve(site).await;
+    let whole = get(address, "/image.iso", &[]).await;
+    assert!(whole.body == want, "the whole differs");
+    for (range, start, end) in [
+        ("0-9", 0, 10),
+        ("1048571-1048572", 1_048_571, 1_048_573),
+        ("1000000-3999999", 1_000_000, 4_000_000),
+    ] {
+        let part = get(address, "/image.iso", &[&format!("Range: bytes={range}")]).await;
+        assert_eq!(
+            (part.status, part.header("content-range")),
+            (206, format!("bytes {range}/5500000").as_str())
+        );
+        assert!(part.body == want[start..end], "{range} differs");
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_ranges_come_as_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    let whole = content(100_000);
+    std::fs::write(folder.path().join("isos/a"), &whole).unwrap();
+    let (address, stop, running) = serve(site(folder.path())).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let answer = ask(&mut stream, "GET", "/isos/a", &["Range: bytes=90000-,0-9,-1"]).await;
+    assert_eq!(answer.status, 206);
+    let boundary = answer
+        .header("content-type")
+        .strip_prefix("multipart/byteranges; boundary=")
+        .unwrap();
+    let mut rest = answer.body.as_slice();
+    for (range, bytes) in [
+        ("90000-99999", &whole[90_000..]),
+        ("0-9", &whole[..10]),
+        ("99999-99999", &whole[99_999..]),
+    ] {
+        let head = format!(
+            "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {range}/100000\r\n\r\n"
+        );
+        rest = rest.strip_prefix(head.as_bytes()).expect("the head of a part");
+        rest = rest.strip_prefix(bytes).expect("its bytes");
+    }
+    assert_eq!(rest, format!("\r\n--{boundary}--\r\n").as_bytes());
+    // The connection is good for more.
+    let head = ask(&mut stream, "HEAD", "/isos/a", &["Range: bytes=0-1,5-6"]).await;
+    assert_eq!(head.status, 206);
+    let beyond = ask(&mut stream, "GET", "/isos/a", &["Range: bytes=100000-,200000-"]).await;
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, "bytes */100000"));
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    let path = folder.path().join("isos/a");
+    std::fs::write(&path, content(1000)).unwrap();
+    let (address, stop, running) = serve(site(folder.path())).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let first = ask(&mut stream, "GET", "/isos/a", &[]).await;
+    let (etag, date) = (
+        first.header("etag").to_owned(),
+        first.header("last-modified").to_owned(),
+    );
+    assert!(etag.starts_with('"') && date.ends_with(" GMT"), "{etag} {date}");
+    for (headers, status, length) in [
+        (vec![format!("If-None-Match: {etag}")], 304, 0),
+        (vec![format!("If-Modified-Since: {date}")], 304, 0),
+        (vec![format!("If-Match: {etag}")], 200, 1000),
+        (
+            vec![format!("If-Range: {etag}"), "Range: bytes=0-9".to_owned()],
+            206,
+            10,
+        ),
+        (
+            vec![format!("If-Range: {date}"), "Range: bytes=0-9".to_owned()],
+            206,
+            10,
+        ),
+        (
+            vec!["If-Range: \"other\"".to_owned(), "Range: bytes=0-9".to_owned()],
+            200,
+            1000,
+        ),
+    ] {
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        let answer = ask(&mut stream, "GET", "/isos/a", &headers).await;
+        assert_eq!((answer.status, answer.body.len()), (status, length), "{headers:?}");
+        assert_eq!(answer.header("etag"), etag, "{headers:?}");
+    }
+    let failed = ask(&mut stream, "GET", "/isos/a", &["If-Match: \"other\""]).await;
+    assert_eq!(failed.status, 412);
+    // Replaced as the store replaces files: another state, another tag, within the same second.
+    std::fs::write(folder.path().join("new"), content(1000)).unwrap();
+    std::fs::rename(folder.path().join("new"), &path).unwrap();
+    let answer = ask(&mut stream, "GET", "/isos/a", &[&format!("If-None-Match: {etag}")]).await;
+    assert_eq!(answer.status, 200);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_gets_everything_a_few_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    let want = content(5 << 20);
+    std::fs::write(folder.path().join("isos/a"), &want).unwrap();
+    let site = site(folder.path());
+    let gate = Arc::clone(&site.web.gate);
+    let (address, stop, running) = serve(site).await;
+    // These hold every place: they read the head and nothing else, so that the queue is seen.
+    let mut holders = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /isos/a HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200 OK", "the head comes at once");
+        holders.push(stream);
+    }
+    let (running_now, waiting) = gate.counts();
+    assert!(
+        running_now <= 16 && running_now + waiting <= 40,
+        "{running_now} run, {waiting} wait"
+    );
+    // A small request does not wait for any of them.
+    let small = get(address, "/isos/a", &["Range: bytes=0-9"]).await;
+    assert_eq!(small.body, want[..10]);
+    let readers = holders.into_iter().map(|mut stream| {
+        tokio::spawn(async move {
+            let mut rest = Vec::new();
+            let mut buffer = vec![0; 1 << 16];
+            while rest.len() < (5 << 20) {
+                let read = stream.read(&mut buffer).await.unwrap();
+                assert!(read > 0, "broke off after {}", rest.len());
+                rest.extend_from_slice(&buffer[..read]);
+            }
+            rest
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        let got = reader.await.unwrap();
+        assert!(got.ends_with(&want[want.len() - 100_000..]));
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(gate.counts(), (0, 0));
+}
+
+/// The clock of this test runs ahead whenever nobody has work.
+#[tokio::test(start_paused = true)]
+async fn who_sends_no_request_and_who_takes_no_bytes_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    std::fs::write(folder.path().join("isos/a"), content(64 << 20)).unwrap();
+    let site = site(folder.path());
+    let metrics = Arc::clone(&site.metrics);
+    let (address, stop, running) = serve(site).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET /isos/a HT").await.unwrap();
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.ok();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /isos/a HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    while metrics.http_broken.get() < 2 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    assert_eq!(metrics.http_connections.get(), 0);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -1,0 +1,212 @@
+//! What TFTP clients get, over real sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recon::service::http::site::{Loaders, Site};
+use recon::service::tftp;
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::site;
+
+fn content() -> Vec<u8> {
+    (0..300_000u32).map(|n| (n / 509 + n * 3) as u8).collect()
+}
+
+async fn start() -> (
+    SocketAddr,
+    Arc<Site>,
+    CancellationToken,
+    JoinHandle<std::io::Result<()>>,
+) {
+    let folder = tempfile::tempdir().unwrap().keep();
+    std::fs::write(folder.join("ipxe.efi"), content()).unwrap();
+    let mut site = site(&folder);
+    Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(std::slice::from_ref(&folder));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(tftp::run(
+        socket,
+        "127.0.0.1:80".parse().unwrap(),
+        Arc::clone(&site),
+        stop.clone(),
+    ));
+    (address, site, stop, running)
+}
+
+async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    let within = Duration::from_secs(20);
+    Some(
+        tokio::time::timeout(within, socket.recv_from(buffer))
+            .await
+            .ok()?
+            .unwrap(),
+    )
+}
+
+/// Fetches by the book; `lose` names packets, by their count, that this client drops.
+async fn fetch(server: SocketAddr, options: &str, block: usize, window: u64, lose: &[usize]) -> (Vec<u8>, Vec<u8>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let request = format!("\0\x01ipxe.efi\0octet\0{options}");
+    socket.send_to(request.as_bytes(), server).await.unwrap();
+    let mut buffer = vec![0; 70_000];
+    let (mut file, mut oack, mut have, mut in_window, mut count) = (Vec::new(), Vec::new(), 0u64, 0, 0);
+    loop {
+        let (length, from) = receive(&socket, &mut buffer).await.expect("the server goes on");
+        assert_ne!(from, server, "a transfer has its own port");
+        assert_eq!(from.ip(), server.ip());
+        count += 1;
+        if lose.contains(&count) {
+            continue;
+        }
+        let acknowledge = async |number: u64| {
+            socket
+                .send_to(&[0, 4, (number >> 8) as u8, number as u8], from)
+                .await
+                .unwrap();
+        };
+        let data = &buffer[4..length];
+        match (buffer[1], u16::from_be_bytes([buffer[2], buffer[3]])) {
+            (6, _) => {
+                oack = buffer[2..length].to_vec();
+                acknowledge(0).await;
+            }
+            (3, number) if number == (have + 1) as u16 => {
+                have += 1;
+                in_window += 1;
+                file.extend_from_slice(data);
+                if data.len() < block || in_window == window {
+                    in_window = 0;
+                    acknowledge(have).await;
+                }
+                if data.len() < block {
+                    return (file, oack);
+                }
+            }
+            (3, _) => {
+                in_window = 0;
+                acknowledge(have).await;
+            }
+            (5, code) => panic!("error {code}: {:?}", String::from_utf8_lossy(data)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_arrives_with_every_option() {
+    let (server, site, stop, running) = start().await;
+    for (options, block, window, answer) in [
+        ("", 512, 1, ""),
+        ("blksize\x001468\0", 1468, 1, "blksize\x001468\0"),
+        (
+            "tsize\x000\0blksize\x008192\0",
+            8192,
+            1,
+            "blksize\x008192\0tsize\x00300000\0",
+        ),
+        ("windowsize\x0016\0", 512, 16, "windowsize\x0016\0"),
+        (
+            "blksize\x001468\0windowsize\x0016\0timeout\x002\0",
+            1468,
+            16,
+            "blksize\x001468\0timeout\x002\0windowsize\x0016\0",
+        ),
+        (
+            "blksize\x0060000\0windowsize\x0016\0",
+            60000,
+            1,
+            "blksize\x0060000\0windowsize\x001\0",
+        ),
+    ] {
+        let (file, oack) = fetch(server, options, block, window, &[]).await;
+        assert!(file == content(), "{options:?}: {} bytes", file.len());
+        assert_eq!(oack, answer.as_bytes(), "{options:?}");
+    }
+    let text = site.metrics.text(&Default::default());
+    // The last acknowledgement may still be on its way.
+    assert!(
+        text.contains("recon_tftp_transfers_total{result=\"refused\"} 0\n"),
+        "{text}"
+    );
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_packets_are_sent_again() {
+    let (server, site, stop, running) = start().await;
+    let lose = [1, 2, 5, 6, 7, 40, 41, 100];
+    let (file, _) = fetch(server, "blksize\x001468\0", 1468, 1, &lose[1..5]).await;
+    assert!(file == content());
+    let (file, _) = fetch(server, "blksize\x001468\0windowsize\x0016\0", 1468, 16, &lose).await;
+    assert!(file == content());
+    while site.metrics.tftp_running.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(site.metrics.tftp_resends.get() >= 4);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_and_fifty_six_at_once() {
+    let (server, site, stop, running) = start().await;
+    let crowd: Vec<_> = (0..256)
+        .map(|_| {
+            tokio::spawn(async move {
+                fetch(server, "blksize\x001468\0windowsize\x004\0", 1468, 4, &[])
+                    .await
+                    .0
+            })
+        })
+        .collect();
+    for one in crowd {
+        assert!(one.await.unwrap() == content());
+    }
+    assert_eq!(
+        site.metrics.tftp_resends.get(),
+        0,
+        "nothing was lost, so nothing is sent twice"
+    );
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firmware_that_asks_for_the_size_first_is_served_from_the_same_port() {
+    let (server, _, stop, running) = start().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut buffer = [0; 1024];
+    socket
+        .send_to(b"\0\x01ipxe.efi\0octet\0tsize\x000\0", server)
+        .await
+        .unwrap();
+    let (length, first) = receive(&socket, &mut buffer).await.unwrap();
+    assert_eq!(&buffer[..length], b"\0\x06tsize\x00300000\0");
+    // Without a word to the first transfer, whose OACK may come again: firmware does that.
+    socket.send_to(b"\0\x01ipxe.efi\0octet\0", server).await.unwrap();
+    loop {
+        let (length, second) = receive(&socket, &mut buffer).await.unwrap();
+        if second != first {
+            assert_eq!((length, &buffer[..4]), (516, &[0, 3, 0, 1][..]));
+            break;
+        }
+    }
+    for (request, code) in [
+        (&b"\0\x01../ipxe.efi\0octet\0"[..], 1),
+        (b"\0\x02ipxe.efi\0octet\0", 2),
+        (b"\0\x01ipxe.efi\0netascii\0", 4),
+    ] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(request, server).await.unwrap();
+        receive(&socket, &mut buffer).await.unwrap();
+        assert_eq!(&buffer[..4], &[0, 5, 0, code]);
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -1,0 +1,243 @@
+"""What do HTTP and TFTP clients get, one at a time, in a crowd and over a bad line? One function an expectation, in the order they run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import select
+import socket
+import subprocess
+import threading
+import time
+from typing import Dict, List, Optional, Tuple
+
+from cable import CLIENT_LINK, SERVER, Site
+from vdc.suite import Scenario, expect
+
+TOOLS = ("atftp", "wrk")
+_BIG = "/isos/big.iso"
+_BIG_BYTES = 48 << 20
+_DIALLER = "192.168.219.250"
+
+
+def http_starts(site: Site) -> None:
+    (site.data / "isos").mkdir(exist_ok=True)
+    (site.data / "isos/big.iso").write_bytes(os.urandom(1 << 20) * (_BIG_BYTES >> 20))
+    (site.data / "isos/small").write_bytes(os.urandom(4096))
+    status = site.start(site.iso)
+    expect(status["links"][0]["mode"] == "serve", f"link is {status['links'][0]}")
+    site.client.ip("addr", "add", f"{_DIALLER}/24", "dev", CLIENT_LINK)
+
+
+def _head(site: Site, *args: str) -> Tuple[int, Dict[str, str]]:
+    """Status and headers, names in lower case, of a request whose body nobody keeps."""
+    done = site.curl("-D", "-", "-o", "/dev/null", *args)
+    lines = done.stdout.decode().splitlines()
+    expect(bool(lines), f"curl {' '.join(args)}: {done.stderr.decode()}")
+    fields = (line.split(": ", 1) for line in lines[1:] if ": " in line)
+    return int(lines[0].split()[1]), {name.lower(): value for name, value in fields}
+
+
+def curl_conditions(site: Site) -> None:
+    for path in (_BIG, "/isos/small", "/boot/x86_64/initrd", "/image.iso", "/loaders/ipxe.efi"):
+        status, first = _head(site, site.url(path))
+        expect(status == 200 and first.get("etag", "").startswith('"'), f"{path}: {status} {first}")
+        expect(first.get("last-modified", "").endswith("GMT"), f"{path}: {first}")
+        again, _ = _head(site, "-H", f"If-None-Match: {first['etag']}", site.url(path))
+        since, _ = _head(site, "-H", f"If-Modified-Since: {first['last-modified']}", site.url(path))
+        failed, _ = _head(site, "-H", 'If-Match: "another"', site.url(path))
+        expect((again, since, failed) == (304, 304, 412), f"{path}: {again}, {since}, {failed}")
+        status, head = _head(site, "-I", site.url(path))
+        same = ("content-length", "etag", "accept-ranges")
+        expect(status == 200 and [head.get(n) for n in same] == [first.get(n) for n in same], f"HEAD {path}: {head}")
+    tag = site.folder / "etag"
+    for want in (b"200", b"304"):
+        done = site.curl("--etag-save", str(tag), "--etag-compare", str(tag), "-o", "/dev/null", "-w", "%{http_code}", site.url(_BIG))
+        expect(done.stdout == want, f"curl --etag-compare gives {done.stdout!r}")
+
+
+def curl_ranges(site: Site) -> None:
+    whole = (site.data / "isos/big.iso").read_bytes()
+    target = site.folder / "resumed"
+    target.write_bytes(whole[:12_345_678])
+    done = site.curl("-f", "-C", "-", "-o", str(target), site.url(_BIG))
+    expect(done.returncode == 0 and target.read_bytes() == whole, f"curl -C -: {done.stderr.decode()}")
+    parts = site.curl("-f", "-r", "0-9,20000000-24999999,-7", site.url(_BIG)).stdout
+    for start, end in ((0, 10), (20_000_000, 25_000_000), (len(whole) - 7, len(whole))):
+        head = f"Content-Range: bytes {start}-{end - 1}/{len(whole)}\r\n\r\n".encode()
+        expect(head + whole[start:end] in parts, f"the part {start}-{end} is not there")
+
+
+def head_everywhere(site: Site) -> None:
+    for path in ("/", "/boot.ipxe", "/menu.ipxe", "/metrics", "/api/v1/status", "/api/v1/nodes", "/isos/", _BIG, "/image.iso"):
+        code, head = _head(site, "-I", site.url(path))
+        _, got = _head(site, site.url(path))
+        expect(code == 200 and "content-length" in head, f"HEAD {path}: {code} {head}")
+        expect(head.get("content-type") == got.get("content-type"), f"HEAD {path}: {head}, GET: {got}")
+
+
+def keep_alive(site: Site) -> None:
+    urls = [word for path in ("/isos/small", _BIG, "/metrics", _BIG) for word in ("-o", "/dev/null", site.url(path))]
+    done = site.curl("-w", "%{num_connects} ", *urls)
+    expect(done.stdout.split() == [b"1", b"0", b"0", b"0"], f"new connections for each request: {done.stdout!r}")
+
+
+def _start(site: Site, *args: str) -> "subprocess.Popen[bytes]":
+    return site.client.popen(["curl", "-sS", "--max-time", "60", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def crowd(site: Site) -> None:
+    """Forty machines load a big file: all get it, small requests do not wait, memory stays small."""
+    want = hashlib.sha256((site.data / "isos/big.iso").read_bytes()).hexdigest()
+    loads = [_start(site, "-f", "-o", str(site.folder / f"crowd-{n}"), site.url(_BIG)) for n in range(40)]
+    begun = time.monotonic()
+    small = site.curl("-f", site.url("/isos/small"))
+    took = time.monotonic() - begun
+    expect(small.stdout == (site.data / "isos/small").read_bytes() and took < 5, f"a small request took {took:.1f} s")
+    for number, load in enumerate(loads):
+        _, said = load.communicate(timeout=90)
+        expect(load.returncode == 0, f"machine {number}: {said.decode()}")
+        got = site.folder / f"crowd-{number}"
+        expect(hashlib.sha256(got.read_bytes()).hexdigest() == want, f"machine {number} got other bytes")
+        got.unlink()
+    rss = site.api.status()["rss_bytes"]
+    expect(rss < 64 << 20, f"the master has {rss >> 20} MiB after the crowd")
+
+
+def slow_clients(site: Site) -> None:
+    """Forty clients that take next to nothing do not keep another from loading."""
+    slow = [_start(site, "--limit-rate", "20k", "-o", "/dev/null", site.url(_BIG)) for _ in range(40)]
+    try:
+        time.sleep(1)
+        done = site.curl("-f", "-o", "/dev/null", "-w", "%{time_total}", site.url(_BIG))
+        expect(done.returncode == 0, f"beside slow clients: {done.stderr.decode()}")
+        expect(float(done.stdout) < 24, f"beside slow clients a load takes {done.stdout.decode()} s")
+    finally:
+        for one in slow:
+            one.kill()
+            one.wait()
+
+
+def wrk_small_files(site: Site) -> None:
+    done = site.client.run(["wrk", "-t2", "-c64", "-d2s", site.url("/isos/small")], timeout=40)
+    text = done.stdout.decode()
+    expect("Requests/sec" in text and "Non-2xx" not in text and "Socket errors" not in text, text)
+
+
+def bad_requests(site: Site) -> None:
+    for request, codes in (
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", (b"431", b"400")),
+        (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (b"414", b"431", b"400")),
+        (b"NONSENSE\r\n\r\n", (b"400",)),
+        (b"DELETE /isos/small HTTP/1.1\r\nHost: x\r\n\r\n", (b"405",)),
+    ):
+        with site.client.connect(SERVER, 80, 5.0) as connection:
+            connection.sendall(request)
+            answer = connection.recv(4096)
+        expect(answer[9:12] in codes, f"{request[:30]!r} gives {answer[:60]!r}")
+
+
+def _atftp(site: Site, name: str, server: str, options: List[str], port: Optional[int] = None) -> bytes:
+    target = site.folder / "atftp-got"
+    target.unlink(missing_ok=True)
+    words = [word for option in options for word in ("--option", option)]
+    done = site.client.run(["atftp", *words, "-g", "-r", name, "-l", str(target), server, *([str(port)] if port else [])], timeout=90)
+    said = (done.stdout + done.stderr).decode("utf-8", "replace")
+    expect(target.exists(), f"atftp {options}: {said}")
+    return target.read_bytes()
+
+
+def atftp_options(site: Site) -> None:
+    want = (site.loaders / "ipxe.efi").read_bytes()
+    for options in ([], ["blksize 1468"], ["blksize 1428", "tsize 0", "timeout 3"], ["windowsize 16"], ["blksize 1468", "windowsize 64"]):
+        expect(_atftp(site, "ipxe.efi", SERVER, options) == want, f"atftp {options}: other bytes")
+
+
+class _BadLine:
+    """A relay for one TFTP transfer that loses, repeats and reorders packets both ways."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)
+        self.front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.front.bind(("127.0.0.1", 0))
+        self.back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._ended = threading.Event()
+        self.lost = 0
+        self._thread = threading.Thread(target=self._carry, daemon=True)
+        self._thread.start()
+
+    def _carry(self) -> None:
+        client, server = ("", 0), (SERVER, 69)
+        held: List[Tuple[socket.socket, bytes, Tuple[str, int]]] = []
+        while not self._ended.is_set():
+            ready, _, _ = select.select([self.front, self.back], [], [], 0.05)
+            for port in ready:
+                packet, sender = port.recvfrom(70_000)
+                if port is self.front:
+                    client, way = sender, (self.back, packet, server)
+                else:
+                    server, way = sender, (self.front, packet, client)
+                die = self._dice.random()
+                if die < 0.05:
+                    self.lost += 1
+                elif die < 0.10:
+                    held.append(way)
+                    continue
+                else:
+                    for _ in range(2 if die < 0.15 else 1):
+                        way[0].sendto(way[1], way[2])
+            for way in held:
+                way[0].sendto(way[1], way[2])
+            held.clear()
+
+    def close(self) -> int:
+        self._ended.set()
+        self._thread.join()
+        self.front.close()
+        self.back.close()
+        return self.lost
+
+
+def tftp_over_a_bad_line(site: Site) -> None:
+    """One packet in twenty is lost, one late, one comes twice."""
+    want = (site.loaders / "undionly.kpxe").read_bytes()
+    for seed, options in enumerate((["blksize 1468", "timeout 1"], ["blksize 1468", "windowsize 8", "timeout 1"])):
+        line = site.client.call(lambda: _BadLine(seed))  # noqa: B023 (called at once)
+        try:
+            got = _atftp(site, "undionly.kpxe", "127.0.0.1", options, line.front.getsockname()[1])
+        finally:
+            lost = line.close()
+        expect(got == want, f"atftp {options}: other bytes over a bad line")
+        expect(lost > 0, "the line lost nothing: the check shows nothing")
+
+
+def metrics(site: Site) -> None:
+    text = site.curl("-f", site.url("/metrics")).stdout.decode()
+    values = {name: float(value) for name, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) ([0-9.]+)$", text, re.M)}
+    for name, least in (
+        ('recon_tftp_transfers_total{result="done"}', 7), ("recon_tftp_bytes_total", 5_000_000), ("recon_tftp_resends_total", 1),
+        ('recon_http_responses_total{code="2xx"}', 100), ('recon_http_responses_total{code="3xx"}', 10),
+        ('recon_http_responses_total{code="4xx"}', 5), ("recon_http_bytes_total", 40 * _BIG_BYTES), ("recon_uptime_seconds", 1),
+    ):
+        expect(values.get(name, -1) >= least, f"{name} is {values.get(name)}, not {least} or more")
+    expect(values["recon_tftp_running"] == 0 and values["recon_http_big_running"] == 0, "transfers still run")
+
+
+def http_stops(site: Site) -> None:
+    """With downloads open, the end is not held up."""
+    holder = _start(site, "--limit-rate", "20k", "-o", "/dev/null", site.url(_BIG))
+    time.sleep(0.5)
+    code, took = site.stop()
+    holder.wait(20)
+    expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.said()}")
+
+
+CHECKS: List[Scenario[Site]] = [
+    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
+    for check in (
+        http_starts, curl_conditions, curl_ranges, head_everywhere, keep_alive, bad_requests, atftp_options, tftp_over_a_bad_line,
+        crowd, slow_clients, wrk_small_files, metrics, http_stops,
+    )
+]
