@@ -539,7 +539,8 @@ pub fn loader_folders() -> Vec<PathBuf> {
         "/usr/lib/ipxe",
         "/usr/share/ipxe",
         "/boot/ipxe",
-        // Signed shim and GRUB: Debian, openSUSE.
+        // Signed shim and GRUB: in our image, and where Debian and openSUSE have them.
+        "/usr/lib/recon/loaders",
         "/usr/lib/shim",
         "/usr/lib/grub/x86_64-efi-signed",
         "/usr/share/efi/x86_64",
