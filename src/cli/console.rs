@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +29,7 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
     let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
     let master = given
         .or(peer_of)
-        .unwrap_or(SocketAddrV4::new(Ipv4Addr::LOCALHOST, super::HTTP_PORT));
+        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT)));
     let title = match peer_of {
         Some(master) => format!("This machine is a peer of {master}; the master says:\n"),
         None => String::new(),

@@ -122,7 +122,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
     }
 }
 
-async fn peer_of(line: KernelLine, master: std::net::SocketAddrV4) -> anyhow::Result<()> {
+async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Result<()> {
     say(&format!("peer of {master}"));
     let held = line.address.map(|(address, prefix)| Held { address, prefix });
     let network = peer::Network::BringUp {
@@ -236,7 +236,7 @@ fn status(master: &str) -> anyhow::Result<()> {
 }
 
 /// Asks a master for everything a screen shows.
-async fn ask(master: std::net::SocketAddrV4) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
+async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
     use crate::service::http::client::{Bounds, exchange};
     let bounds = Bounds {
         time: std::time::Duration::from_secs(5),

@@ -59,6 +59,15 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
             .unwrap_or_default();
         let mode = format!("{:?}", link.mode).to_lowercase();
         lines.push(format!("{} {} {mode}{address}: {}", link.name, link.mac, link.reason));
+        if let Some(ipv6) = &link.ipv6 {
+            let mode = if ipv6.serving { "serve" } else { "silent" };
+            let address = ipv6
+                .address
+                .as_ref()
+                .map(|address| format!(" {address}"))
+                .unwrap_or_default();
+            lines.push(format!("{} IPv6 {mode}{address}: {}", link.name, ipv6.reason));
+        }
     }
     if status.links.is_empty() {
         lines.push("no wired network port was found yet".to_owned());
@@ -176,6 +185,7 @@ mod tests {
             },
             settings_problems: vec!["recon.toml: line 3: unknown field".into()],
             links: vec![LinkStatus {
+                ipv6: None,
                 name: "eno1".into(),
                 mac,
                 mode: LinkMode::Silent,

@@ -1,6 +1,6 @@
 //! The kernel command line, as text. No I/O.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::model::MacAddr;
 
@@ -9,12 +9,13 @@ use super::{PostAction, PowerOff};
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct KernelLine {
-    /// HTTP endpoint of the master: `pxeaddr=<ip>` or `recon.master=<ip>[:port]`, with or without `http://`.
-    pub master: Option<SocketAddrV4>,
+    /// HTTP endpoint of the master: `pxeaddr=<ip>` or `recon.master=<ip>[:port]`, with or without `http://`; an IPv6
+    /// address in brackets, or bare where no port follows.
+    pub master: Option<SocketAddr>,
     /// Port the machine booted from: `BOOTIF=01-<mac>`.
     pub boot_mac: Option<MacAddr>,
-    /// Address and prefix length the boot loader already holds: `recon.address=<ip>/<prefix or netmask>`.
-    pub address: Option<(Ipv4Addr, u8)>,
+    /// Address and prefix length the boot loader already holds: `recon.address=<ip>/<prefix or IPv4 netmask>`.
+    pub address: Option<(IpAddr, u8)>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
     /// Opaque word the master gave this boot, sent back with every request.
@@ -64,22 +65,28 @@ fn keep<T>(parsed: Result<T, String>, slot: &mut Option<T>) -> Option<String> {
     }
 }
 
-/// Reads `192.0.2.1`, `192.0.2.1:8080` or `http://192.0.2.1[:port][/]`.
-pub fn parse_master(text: &str) -> Result<SocketAddrV4, String> {
+/// Reads `192.0.2.1`, `192.0.2.1:8080` or `http://192.0.2.1[:port][/]`, and the same with `[fd00::1]` or a bare `fd00::1`.
+pub fn parse_master(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix("http://").unwrap_or(text);
     let bare = bare.strip_suffix('/').unwrap_or(bare);
-    bare.parse::<SocketAddrV4>()
-        .or_else(|_| bare.parse::<Ipv4Addr>().map(|ip| SocketAddrV4::new(ip, HTTP_PORT)))
-        .map_err(|_| format!("{text:?} is not an IPv4 address with an optional port"))
+    let address = bare
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(bare);
+    bare.parse::<SocketAddr>()
+        .or_else(|_| address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, HTTP_PORT)))
+        .map_err(|_| format!("{text:?} is not an IP address with an optional port"))
 }
 
-fn parse_address(text: &str) -> Result<(Ipv4Addr, u8), String> {
-    let error = || format!("{text:?} is not address/prefix such as 192.0.2.5/24");
+fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
+    let error = || format!("{text:?} is not address/prefix such as 192.0.2.5/24 or fd00::5/64");
     let (ip, mask) = text.split_once('/').ok_or_else(error)?;
-    let ip: Ipv4Addr = ip.parse().map_err(|_| error())?;
+    let ip: IpAddr = ip.parse().map_err(|_| error())?;
+    let longest = if ip.is_ipv4() { 32 } else { 128 };
     let prefix = match mask.parse::<u8>() {
-        Ok(prefix) if prefix <= 32 => prefix,
+        Ok(prefix) if prefix <= longest => prefix,
         Ok(_) => return Err(error()),
+        Err(_) if ip.is_ipv6() => return Err(error()),
         // iPXE has the mask as an address.
         Err(_) => {
             let bits = u32::from(mask.parse::<Ipv4Addr>().map_err(|_| error())?);
@@ -146,6 +153,35 @@ mod tests {
     fn reads_masters_as_people_write_them() {
         for text in ["10.0.0.1", "10.0.0.1:80", "http://10.0.0.1", "http://10.0.0.1:80/"] {
             assert_eq!(parse_master(text), Ok("10.0.0.1:80".parse().unwrap()), "{text}");
+        }
+        for text in [
+            "fd00::1",
+            "[fd00::1]",
+            "[fd00::1]:80",
+            "http://[fd00::1]",
+            "http://[fd00::1]:80/",
+        ] {
+            assert_eq!(parse_master(text), Ok("[fd00::1]:80".parse().unwrap()), "{text}");
+        }
+        for text in [
+            "[fd00::1",
+            "fd00::1]",
+            "[10.0.0.1]:80",
+            "fd00::1:",
+            "[fd00::1]:99999",
+            "http://",
+        ] {
+            assert!(parse_master(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_what_a_boot_script_writes_on_ipv6() {
+        let line = parse("pxeaddr=[fd12::1]:8080 recon.address=fd12::1:0:7/64");
+        assert_eq!(line.master, Some("[fd12::1]:8080".parse().unwrap()));
+        assert_eq!(line.address, Some(("fd12::1:0:7".parse().unwrap(), 64)));
+        for odd in ["fd12::1/129", "fd12::1/ffff::", "fd12::1"] {
+            assert_eq!(parse(&format!("recon.address={odd}")).problems.len(), 1, "{odd}");
         }
     }
 

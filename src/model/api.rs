@@ -1,6 +1,6 @@
 //! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,36 @@ pub struct LinkStatus {
     pub address: Option<String>,
     /// Foreign servers heard on it.
     pub foreign: Vec<ForeignServer>,
+    /// IPv6 on it while serving.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Status>,
+}
+
+/// What the master does in IPv6 on a link that it serves.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ipv6Status {
+    /// Advertises itself and hands out addresses; false while another router or DHCPv6 server is there.
+    pub serving: bool,
+    /// Plain sentence: why.
+    pub reason: String,
+    /// Our address, with the prefix length.
+    pub address: Option<String>,
+    /// Routers and DHCPv6 servers that are not us.
+    pub foreign: Vec<Foreign6>,
+}
+
+/// An IPv6 router or DHCPv6 server that is not us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign6 {
+    /// Link-local address.
+    pub address: Ipv6Addr,
+    pub mac: Option<MacAddr>,
+    /// It advertised itself as a router.
+    pub router: bool,
+    /// It answered as a DHCPv6 server.
+    pub dhcp: bool,
+    /// It said that it is a recon master.
+    pub recon: bool,
 }
 
 /// A DHCP server that is not us.
@@ -81,7 +111,8 @@ pub struct NodeStatus {
     /// Known once the agent spoke; before that the node is its MAC.
     pub id: NodeId,
     pub macs: Vec<MacAddr>,
-    pub address: Option<Ipv4Addr>,
+    /// The one it used last.
+    pub address: Option<IpAddr>,
     /// Highest rung reached in this run.
     pub stage: Stage,
     /// When each rung was first reached, in seconds since the master started.

@@ -1,6 +1,6 @@
 //! An address promised to a machine.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,21 @@ pub struct Lease {
     pub mac: MacAddr,
     pub address: Ipv4Addr,
     /// Seconds since 1970. A master without a clock may restart earlier than this.
+    pub expires_unix: u64,
+}
+
+/// An IPv6 address promised to a client. Keyed as RFC 8415 does it, by DUID and identity association.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease6 {
+    /// Client DUID (RFC 8415 §11) in hex.
+    pub duid: String,
+    /// Identity association of the client.
+    pub iaid: u32,
+    pub address: Ipv6Addr,
+    /// Port it asks from, where that is known.
+    #[serde(default)]
+    pub mac: Option<MacAddr>,
+    /// Seconds since 1970.
     pub expires_unix: u64,
 }
 

@@ -7,6 +7,7 @@ pub mod lease;
 pub mod mac;
 pub mod node;
 pub mod slice;
+pub mod ula;
 
 pub use arch::Arch;
 pub use mac::MacAddr;

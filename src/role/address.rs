@@ -1,24 +1,31 @@
-//! Getting a port of a peer onto the network: carrier, then the address its boot loader held or one by DHCP.
+//! Getting a port of a peer onto the network: carrier, then the address its boot loader held or one by DHCP or DHCPv6.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::time::Duration;
 
 use dhcproto::v4::MessageType;
+use dhcproto::v6;
+use tokio::net::UdpSocket;
 
 use crate::model::MacAddr;
+use crate::model::ula::LINK_PREFIX;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::service::dhcp6::probe as probe6;
+use crate::service::dhcp6::wire::MAX_DATAGRAM;
+use crate::service::ra::server::ALL_DHCP_SERVERS;
 use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::DhcpTap;
+use crate::sys::udp;
 
 use super::retry;
 
 /// An address of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub prefix: u8,
 }
 
@@ -72,7 +79,7 @@ pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
         if let Some(offer) = ask(&tap, Ask::Discover, link.mac, xid, MessageType::Offer).await? {
             let request = Ask::Request {
                 server: offer.server,
-                address: offer.held.address,
+                address: offer.address,
             };
             if let Some(ack) = ask(&tap, request, link.mac, xid, MessageType::Ack).await? {
                 return Ok(ack.held);
@@ -84,8 +91,69 @@ pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
     }
 }
 
+/// Gets an IPv6 address by DHCPv6, for ever, saying what it waits for.
+pub async fn by_dhcp6(link: &Link) -> io::Result<Held> {
+    let socket = udp::on_interface_v6(&link.name, link.index, 546, &[])?;
+    let mut tries = 0;
+    loop {
+        let xid = rand::random();
+        let mut heard = ask6(&socket, link, probe6::Ask::Solicit, xid).await;
+        if let Some(probe6::Heard {
+            kind: v6::MessageType::Advertise,
+            server,
+            address: Some(address),
+            ..
+        }) = heard
+        {
+            heard = ask6(&socket, link, probe6::Ask::Request { server, address }, xid).await;
+        }
+        if let Some(probe6::Heard {
+            kind: v6::MessageType::Reply,
+            address: Some(address),
+            ..
+        }) = heard
+        {
+            return Ok(Held {
+                address: IpAddr::V6(address),
+                prefix: LINK_PREFIX,
+            });
+        }
+        say(&format!("waiting for a DHCPv6 server on {}", link.name));
+        tokio::time::sleep(retry::wait(tries, rand::random())).await;
+        tries = tries.saturating_add(1);
+    }
+}
+
+/// One question and its answer. A question that cannot leave, as while the kernel still checks the link-local address,
+/// counts as unanswered.
+async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::Heard> {
+    if !udp::source_towards(ALL_DHCP_SERVERS, link.index).is_ok_and(|source| source.is_unicast_link_local()) {
+        return None;
+    }
+    let servers = SocketAddrV6::new(ALL_DHCP_SERVERS, 547, 0, link.index);
+    socket
+        .send_to(&probe6::packet(&ask, link.mac, xid), servers)
+        .await
+        .ok()?;
+    let deadline = tokio::time::Instant::now() + ANSWER;
+    let mut buffer = [0; MAX_DATAGRAM];
+    loop {
+        let received = tokio::time::timeout_at(deadline, socket.recv_from(&mut buffer))
+            .await
+            .ok()?;
+        let Ok((length, SocketAddr::V6(_))) = received else {
+            continue;
+        };
+        match probe6::heard(&buffer[..length]) {
+            Some(heard) if heard.xid == xid => return Some(heard),
+            _ => {}
+        }
+    }
+}
+
 struct Answer {
     server: Ipv4Addr,
+    address: Ipv4Addr,
     held: Held,
 }
 
@@ -119,7 +187,11 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
             let prefix = netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8);
             return Ok(Some(Answer {
                 server,
-                held: Held { address: yours, prefix },
+                address: yours,
+                held: Held {
+                    address: IpAddr::V4(yours),
+                    prefix,
+                },
             }));
         }
     }

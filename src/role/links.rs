@@ -1,7 +1,7 @@
 //! Every wired link of a master: watched for ever, served where its election says so.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
-use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
+use crate::model::api::{ForeignServer, Ipv6Status, LinkMode, LinkStatus};
+use crate::model::ula::Prefix64;
 use crate::service::bootfiles::Chooser;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
@@ -29,6 +30,7 @@ use crate::sys::packet::{ArpTap, DhcpTap};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
+use super::links6::{self, Shared6};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -59,6 +61,7 @@ pub struct Shared {
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
     pub leases: LeaseTables,
     pub journal: Arc<Journal>,
+    pub ipv6: Arc<Shared6>,
 }
 
 /// Why the links ended.
@@ -67,7 +70,7 @@ pub enum Ended {
     Stopped,
     /// Another recon master serves and this machine serves nothing: become its peer, over this port.
     Yield {
-        master: SocketAddrV4,
+        master: SocketAddr,
         mac: MacAddr,
     },
 }
@@ -78,6 +81,8 @@ struct Watched {
     tap: Arc<DhcpTap>,
     /// Place among the served links, which gives the subnet; kept once given.
     place: Option<u32>,
+    /// The same for the IPv6 prefix, which a link with a given subnet has as well.
+    place6: Option<u32>,
     subnet: Option<Subnet>,
     service: Option<Service>,
     /// Services could not start; when to try again.
@@ -89,6 +94,7 @@ struct Service {
     stop: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
     address: Ipv4Addr,
+    ipv6: Option<(Prefix64, Arc<Mutex<Ipv6Status>>)>,
 }
 
 /// Runs until `stop`, or until this machine should be a peer.
@@ -106,6 +112,7 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
         sender,
         links: BTreeMap::new(),
         places: 0,
+        places6: 0,
         listeners: CancellationToken::new(),
     };
     let ended = keeper.keep(receiver, stop).await;
@@ -121,6 +128,7 @@ struct Keeper {
     /// By interface index.
     links: BTreeMap<u32, Watched>,
     places: u32,
+    places6: u32,
     listeners: CancellationToken,
 }
 
@@ -225,6 +233,7 @@ impl Keeper {
             election,
             tap,
             place: None,
+            place6: None,
             subnet,
             service: None,
             retry_at: None,
@@ -318,7 +327,12 @@ impl Keeper {
             watched.retry_at = Some(f64::INFINITY);
             return Ok(());
         };
-        match start_service(&self.shared, &self.netlink, &watched.link, subnet).await {
+        let place6 = *watched.place6.get_or_insert_with(|| {
+            self.places6 += 1;
+            self.places6 - 1
+        });
+        let prefix6 = self.shared.ipv6.prefix(place6);
+        match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
             Ok(service) => {
                 watched.problem = None;
                 watched.service = Some(service);
@@ -356,7 +370,7 @@ impl Keeper {
             }
         }
         candidate.map(|(master, mac)| Ended::Yield {
-            master: SocketAddrV4::new(master, self.shared.http_port),
+            master: SocketAddr::from((master, self.shared.http_port)),
             mac,
         })
     }
@@ -390,6 +404,10 @@ impl Keeper {
             reason,
             address,
             foreign: watched.election.foreign().to_vec(),
+            ipv6: watched.service.as_ref().and_then(|service| {
+                let (_, status) = service.ipv6.as_ref()?;
+                Some(status.lock().expect("no holder panics").clone())
+            }),
         }
     }
 
@@ -417,7 +435,13 @@ async fn listen_on(index: u32, tap: Arc<DhcpTap>, sender: mpsc::Sender<(u32, Mac
 }
 
 /// Sets the address, binds every socket, and only then starts to serve.
-async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: Subnet) -> anyhow::Result<Service> {
+async fn start_service(
+    shared: &Shared,
+    netlink: &Netlink,
+    link: &Link,
+    subnet: Subnet,
+    prefix6: Option<Prefix64>,
+) -> anyhow::Result<Service> {
     let address = subnet.server;
     netlink
         .add_address(link.index, address, subnet.prefix)
@@ -463,16 +487,17 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
             .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
         serve_all: shared.settings.network.serve_all,
     };
+    let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
     let names = move || {
         let leases = leases.lock().expect("no holder panics");
-        let nodes = leases
-            .iter()
-            .map(|lease| (lease.address, dns::logic::node_label(lease.address)))
-            .collect();
+        let v4 = leases.iter().map(|lease| (lease.mac, lease.address));
+        let leases6 = leases6.as_ref().map(|table| table.lock().expect("no holder panics"));
+        let v6 = leases6.iter().flat_map(|table| table.addresses());
         dns::logic::Names {
             server: address,
             prefix: subnet.prefix,
-            nodes,
+            prefix6,
+            nodes: dns::logic::node_names(v4, v6),
         }
     };
 
@@ -482,9 +507,15 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     tasks.spawn(named("DHCP", dhcp.run(token.clone())));
     tasks.spawn(named(
         "DNS",
-        dns::server::run(dns_udp, dns_tcp, names, Arc::clone(&site.metrics), token.clone()),
+        dns::server::run(
+            dns_udp,
+            dns_tcp,
+            names.clone(),
+            Arc::clone(&site.metrics),
+            token.clone(),
+        ),
     ));
-    let master = SocketAddrV4::new(address, shared.http_port);
+    let master = SocketAddr::from((address, shared.http_port));
     tasks.spawn(named(
         "TFTP",
         tftp::run(tftp_socket, master, Arc::clone(site), token.clone()),
@@ -493,7 +524,19 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),
     ));
-    Ok(Service { stop, tasks, address })
+    let ipv6 = match prefix6 {
+        Some(prefix) => {
+            let status = links6::start(shared, netlink, link, prefix, names, &mut tasks, &stop).await;
+            Some((prefix, status))
+        }
+        None => None,
+    };
+    Ok(Service {
+        stop,
+        tasks,
+        address,
+        ipv6,
+    })
 }
 
 /// Chooses boot programs by what the ladder knows of a machine, and tells the person at the master what went wrong.
@@ -518,7 +561,7 @@ fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     table
 }
 
-async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
+pub(super) async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
     task.await.with_context(|| format!("the {name} service"))
 }
 
@@ -530,6 +573,11 @@ async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
     while service.tasks.join_next().await.is_some() {}
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
         tracing::debug!(link = watched.link.name, %error, "removing the address");
+    }
+    if let Some((prefix, _)) = service.ipv6
+        && let Err(error) = netlink.remove_address(watched.link.index, prefix.server()).await
+    {
+        tracing::debug!(link = watched.link.name, %error, "removing the IPv6 address");
     }
 }
 

@@ -26,6 +26,7 @@ use crate::sys::medium::{self, Medium};
 use crate::sys::{clock, systemd};
 
 use super::links::{self, Choice, Ended, LeaseTables};
+use super::links6::Shared6;
 use super::storage::Storage;
 
 /// What a master is told.
@@ -42,6 +43,7 @@ pub struct Orders {
 
 /// After an upload, others are waited for this long before the tarball is made anew.
 const ARCHIVE_PAUSE: Duration = Duration::from_millis(500);
+const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master.
 pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ended> {
@@ -193,7 +195,15 @@ impl Master {
                 .context("the local HTTP service")
         });
         tasks.spawn(keep_tarball(self.tarball(), inner.clone()));
+        let ipv6 = Shared6::open(
+            self.storage.folder.join(LEASES6_FILE),
+            clock::unix_seconds(),
+            rand::random(),
+        );
+        let ipv6 = Arc::new(ipv6);
+        tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
         let shared = links::Shared {
+            ipv6,
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
             http_port: self.orders.http_port,
@@ -203,14 +213,18 @@ impl Master {
             journal: Arc::clone(&self.journal),
         };
         systemd::notify("READY=1\nSTATUS=asking each link who serves it");
-        let ended = tokio::select! {
-            ended = links::run(shared, self.orders.links.clone(), inner.clone()) => ended,
-            Some(task) = tasks.join_next() => match task {
-                Ok(Ok(())) if stop.is_cancelled() => Ok(Ended::Stopped),
-                Ok(Ok(())) => Err(anyhow::anyhow!("a task of the master ended by itself")),
-                Ok(Err(error)) => Err(error),
-                Err(error) => Err(error.into()),
-            },
+        let mut links = std::pin::pin!(links::run(shared, self.orders.links.clone(), inner.clone()));
+        let ended = loop {
+            tokio::select! {
+                ended = &mut links => break ended,
+                Some(task) = tasks.join_next() => match task {
+                    // The links take their addresses and advertisements back before they end.
+                    Ok(Ok(())) if stop.is_cancelled() => {}
+                    Ok(Ok(())) => break Err(anyhow::anyhow!("a task of the master ended by itself")),
+                    Ok(Err(error)) => break Err(error),
+                    Err(error) => break Err(error.into()),
+                },
+            }
         };
         inner.cancel();
         while tasks.join_next().await.is_some() {}

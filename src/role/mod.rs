@@ -3,6 +3,7 @@
 pub mod address;
 pub mod elect;
 pub mod links;
+pub mod links6;
 pub mod master;
 pub mod peer;
 pub mod post;

@@ -1,7 +1,7 @@
 //! A peer's whole job: protect the disks, inventory, the site's workload, upload until acknowledged, end by policy.
 
 use std::io::Write;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use super::{post, retry};
 /// What a peer is told.
 #[derive(Debug, Clone)]
 pub struct Orders {
-    pub master: SocketAddrV4,
+    pub master: SocketAddr,
     /// Set internal disks read-only first. Only a system that runs from our own medium may: one that runs from its disk
     /// would lose it.
     pub protect_disks: bool,
@@ -82,7 +82,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
         collect()
     });
     if let Network::BringUp { mac, held } = &orders.network {
-        bring_up(*mac, *held).await?;
+        bring_up(*mac, *held, orders.master.is_ipv6()).await?;
     }
     let (inventory, raw) = collecting.await.context("collecting the inventory")?;
     let (uuid, macs) = inventory.node_id_facts();
@@ -142,14 +142,15 @@ fn collect() -> (Inventory, Vec<(String, Vec<u8>)>) {
     (inventory, probe::raw_captures(&root))
 }
 
-async fn bring_up(mac: Option<MacAddr>, held: Option<Held>) -> anyhow::Result<()> {
+/// `v6`: the master is reached over IPv6; an address of the other family is no use then.
+async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<()> {
     let netlink = Netlink::open().context("opening netlink")?;
     let link = address::usable_link(&netlink, Path::new("/sys"), mac).await;
-    let held = match held {
+    let asking = || format!("asking for an address on {}", link.name);
+    let held = match held.filter(|held| held.address.is_ipv6() == v6) {
         Some(held) => held,
-        None => address::by_dhcp(&link)
-            .await
-            .with_context(|| format!("asking for an address on {}", link.name))?,
+        None if v6 => address::by_dhcp6(&link).await.with_context(asking)?,
+        None => address::by_dhcp(&link).await.with_context(asking)?,
     };
     netlink
         .add_address(link.index, held.address, held.prefix)

@@ -1,13 +1,13 @@
 //! GRUB scripts as text, for machines on which no iPXE starts: with Secure Boot, shim and GRUB carry the distribution's
 //! signature, and so does the kernel. Pure; every script is golden-tested.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::ipxe::{self, Boot};
 
 /// What GRUB looks for when it starts. It fetches the machine's own script, and after a failure looks on for a minute and a half,
 /// while a switch may still keep the port shut.
-pub fn config(master: SocketAddrV4) -> String {
+pub fn config(master: SocketAddr) -> String {
     format!(
         "echo \"recon: asking {base} what to boot\"\n\
          for try in 1 2 3 4 5 6 7 8 9; do\n\
@@ -43,7 +43,7 @@ pub fn boot(boot: &Boot) -> String {
 }
 
 /// A host as GRUB writes it in a device's name.
-fn server(master: SocketAddrV4) -> String {
+fn server(master: SocketAddr) -> String {
     match master.port() {
         80 => master.ip().to_string(),
         _ => master.to_string(),

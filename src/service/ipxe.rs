@@ -1,9 +1,10 @@
 //! iPXE scripts as text. Pure; every script is golden-tested.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{NodePolicy, PostAction};
 use crate::model::MacAddr;
+use crate::model::ula::LINK_PREFIX;
 use crate::service::bootfiles::Made;
 
 #[cfg(test)]
@@ -14,7 +15,9 @@ use super::{grub, start};
 #[derive(Debug, Clone)]
 pub struct Boot<'a> {
     /// Where the client reaches this master.
-    pub master: SocketAddrV4,
+    pub master: SocketAddr,
+    /// Address the client asks from.
+    pub client: IpAddr,
     /// Port the client boots from, as it told us; iPXE fills it in where it did not.
     pub mac: Option<MacAddr>,
     pub policy: NodePolicy,
@@ -37,7 +40,7 @@ pub const HARMLESS: &str = "quiet loglevel=4 panic=30 raid=noautodetect noresume
 
 /// Where a client's own boot script is: it says by its settings who it is, and iPXE fills them in. `netX` is the port that
 /// iPXE opened last. With a `mac` of twelve digits it is at most 127 characters long, the room of a DHCP header's file name.
-pub fn script_url(master: SocketAddrV4, mac: Option<MacAddr>) -> String {
+pub fn script_url(master: SocketAddr, mac: Option<MacAddr>) -> String {
     let mac = mac.map_or_else(|| "${netX/mac:hexhyp}".to_owned(), |mac| mac.dashed());
     format!(
         "{}/boot.ipxe?mac={mac}&uuid=${{uuid}}&arch=${{buildarch}}&serial=${{serial:uristring}}",
@@ -46,15 +49,16 @@ pub fn script_url(master: SocketAddrV4, mac: Option<MacAddr>) -> String {
 }
 
 /// The master's address as a person and a client write it: port 80 goes without saying.
-pub fn base(master: SocketAddrV4) -> String {
-    match master.port() {
-        80 => format!("http://{}", master.ip()),
+pub fn base(master: SocketAddr) -> String {
+    match master {
+        SocketAddr::V4(_) if master.port() == 80 => format!("http://{}", master.ip()),
+        SocketAddr::V6(_) if master.port() == 80 => format!("http://[{}]", master.ip()),
         _ => format!("http://{master}"),
     }
 }
 
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
-pub fn entry(master: SocketAddrV4) -> String {
+pub fn entry(master: SocketAddr) -> String {
     format!(
         "#!ipxe\n\
          :retry\n\
@@ -69,7 +73,7 @@ pub fn entry(master: SocketAddrV4) -> String {
 }
 
 /// A file that is made for the link.
-pub fn made(made: Made, master: SocketAddrV4) -> String {
+pub fn made(made: Made, master: SocketAddr) -> String {
     match made {
         Made::Autoexec => start::autoexec(master),
         Made::GrubConfig => grub::config(master),
@@ -127,10 +131,14 @@ pub fn boot(boot: &Boot) -> String {
 pub fn kernel_line(boot: &Boot) -> String {
     match boot.policy.post_action {
         // The address iPXE holds is used on, so that no second DHCP exchange costs time.
-        PostAction::Inventory => format!(
-            "initrd=initrd {}",
-            line(boot, " recon.address=${netX/ip}/${netX/netmask}")
-        ),
+        PostAction::Inventory => {
+            let address = match boot.client {
+                IpAddr::V4(_) => "${netX/ip}/${netX/netmask}".to_owned(),
+                // Of several IPv6 addresses iPXE has no name for the one that it asked from.
+                IpAddr::V6(client) => format!("{client}/{LINK_PREFIX}"),
+            };
+            format!("initrd=initrd {}", line(boot, &format!(" recon.address={address}")))
+        }
         PostAction::Liveboot => format!("initrd=initrd {}", line(boot, "")),
     }
 }
@@ -160,8 +168,9 @@ fn line(boot: &Boot, address: &str) -> String {
         PostAction::Inventory => address.to_owned(),
         // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
         PostAction::Liveboot => format!(
-            " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip=dhcp",
-            base(master)
+            " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip={dhcp}",
+            base(master),
+            dhcp = if master.is_ipv6() { "dhcp6" } else { "dhcp" },
         ),
     };
     let more = match boot.kernel_arguments {
@@ -238,6 +247,7 @@ mod tests {
     fn client(post_action: PostAction) -> Boot<'static> {
         Boot {
             master: "192.168.219.1:80".parse().unwrap(),
+            client: "192.168.219.60".parse().unwrap(),
             mac: Some("52:54:00:12:34:56".parse().unwrap()),
             policy: NodePolicy {
                 post_action,
@@ -375,5 +385,31 @@ mod tests {
         assert_eq!(read.post_action, Some(PostAction::Inventory));
         assert_eq!(read.poweroff, Some(PowerOff::Ipmi));
         assert_eq!(read.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_client_on_ipv6_stays_there() {
+        let boot = Boot {
+            master: "[fd12::1]:80".parse().unwrap(),
+            client: "fd12::1:0:7".parse().unwrap(),
+            ..client(PostAction::Inventory)
+        };
+        golden("inventory-ipv6.ipxe", &super::boot(&boot));
+        let read = crate::config::cmdline::parse(&kernel_line(&boot));
+        assert_eq!(read.master, Some("[fd12::1]:80".parse().unwrap()));
+        assert_eq!(read.address, Some(("fd12::1:0:7".parse().unwrap(), 64)));
+        assert_eq!(read.problems, Vec::<String>::new());
+        let live = Boot {
+            policy: NodePolicy {
+                post_action: PostAction::Liveboot,
+                ..boot.policy
+            },
+            ..boot
+        };
+        let line = kernel_line(&live);
+        assert!(
+            line.contains("root=live:http://[fd12::1]/image.iso") && line.contains(" ip=dhcp6 "),
+            "{line}"
+        );
     }
 }

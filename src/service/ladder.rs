@@ -1,7 +1,7 @@
 //! How far every machine came. Pure: events in, a table out; time is seconds since the master started.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::model::api::{NodeStatus, StageReport, StageTime};
 use crate::model::{Arch, MacAddr, NodeId, Stage};
@@ -30,7 +30,7 @@ pub struct Said {
 pub struct Ladder {
     nodes: Vec<Node>,
     by_mac: HashMap<MacAddr, usize>,
-    by_address: HashMap<Ipv4Addr, usize>,
+    by_address: HashMap<IpAddr, usize>,
     by_id: HashMap<NodeId, usize>,
 }
 
@@ -38,7 +38,9 @@ pub struct Ladder {
 struct Node {
     id: Option<NodeId>,
     macs: BTreeSet<MacAddr>,
-    address: Option<Ipv4Addr>,
+    address: Option<IpAddr>,
+    /// A boot ROM or iPXE of it was heard in this run.
+    netboots: bool,
     /// First time on each rung of the present climb.
     reached: [Option<f64>; Stage::ALL.len()],
     message: Option<String>,
@@ -78,11 +80,25 @@ impl Ladder {
             node.failure = None;
             node.bytes_sent = 0;
         }
+        node.netboots |= firmware;
         node.reach(Stage::Seen, now);
     }
 
+    /// The port boots from the network, whatever it runs now.
+    pub fn netboots(&mut self, mac: MacAddr) {
+        if let Some(node) = self.by_mac(mac) {
+            node.netboots = true;
+        }
+    }
+
+    /// True for a port of a machine that booted from the network in this run.
+    pub fn netbooted(&self, mac: MacAddr) -> bool {
+        self.by_mac.get(&mac).is_some_and(|index| self.nodes[*index].netboots)
+    }
+
     /// The machine took an address.
-    pub fn addressed(&mut self, mac: MacAddr, address: Ipv4Addr, now: f64) {
+    pub fn addressed(&mut self, mac: MacAddr, address: impl Into<IpAddr>, now: f64) {
+        let address = address.into();
         let Some(node) = self.by_mac(mac) else { return };
         node.reach(Stage::Addressed, now);
         node.address = Some(address);
@@ -92,8 +108,8 @@ impl Ladder {
     }
 
     /// The machine has fetched something that puts it on `stage`.
-    pub fn fetched(&mut self, address: Ipv4Addr, stage: Stage, now: f64) {
-        if let Some(node) = self.at(address) {
+    pub fn fetched(&mut self, address: impl Into<IpAddr>, stage: Stage, now: f64) {
+        if let Some(node) = self.at(address.into()) {
             node.reach(stage, now);
             if stage >= Stage::Kernel {
                 node.climb.started();
@@ -122,7 +138,7 @@ impl Ladder {
     }
 
     /// A network boot program went to the machine whole.
-    pub fn loader_sent(&mut self, address: Ipv4Addr, name: &str, now: f64) {
+    pub fn loader_sent(&mut self, address: IpAddr, name: &str, now: f64) {
         if let Some(node) = self.at(address) {
             node.reach(Stage::Loader, now);
             node.climb.sent(name, now);
@@ -130,7 +146,7 @@ impl Ladder {
     }
 
     /// The machine's boot program asked for a file of its own.
-    pub fn loader_runs(&mut self, address: Ipv4Addr) {
+    pub fn loader_runs(&mut self, address: IpAddr) {
         if let Some(node) = self.at(address) {
             node.climb.runs();
         }
@@ -138,7 +154,7 @@ impl Ladder {
 
     /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
     /// this is the first that is heard of it.
-    pub fn script(&mut self, address: Ipv4Addr, said: &Said, now: f64) {
+    pub fn script(&mut self, address: IpAddr, said: &Said, now: f64) {
         if let Some(mac) = said.mac
             && let Some(node) = self.by_mac(mac)
         {
@@ -160,15 +176,15 @@ impl Ladder {
     }
 
     /// Bytes of bodies went to the machine.
-    pub fn sent(&mut self, address: Ipv4Addr, bytes: u64) {
-        if let Some(node) = self.at(address) {
+    pub fn sent(&mut self, address: impl Into<IpAddr>, bytes: u64) {
+        if let Some(node) = self.at(address.into()) {
             node.bytes_sent += bytes;
         }
     }
 
     /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
-    pub fn report(&mut self, id: &NodeId, from: Ipv4Addr, report: &StageReport, now: f64) {
-        let Some(index) = self.join(id, from, &report.macs) else {
+    pub fn report(&mut self, id: &NodeId, from: impl Into<IpAddr>, report: &StageReport, now: f64) {
+        let Some(index) = self.join(id, Some(from.into()), &report.macs) else {
             return;
         };
         let node = &mut self.nodes[index];
@@ -187,8 +203,8 @@ impl Ladder {
     }
 
     /// The machine's upload is acknowledged, in this run or an earlier one.
-    pub fn stored(&mut self, id: &NodeId, from: Option<Ipv4Addr>, sha256: String, summary: Option<String>, now: f64) {
-        let Some(index) = self.join(id, from.unwrap_or(Ipv4Addr::UNSPECIFIED), &[]) else {
+    pub fn stored(&mut self, id: &NodeId, from: Option<IpAddr>, sha256: String, summary: Option<String>, now: f64) {
+        let Some(index) = self.join(id, from, &[]) else {
             return;
         };
         let node = &mut self.nodes[index];
@@ -238,7 +254,7 @@ impl Ladder {
         self.nodes.get_mut(index)
     }
 
-    fn at(&mut self, address: Ipv4Addr) -> Option<&mut Node> {
+    fn at(&mut self, address: IpAddr) -> Option<&mut Node> {
         let index = *self.by_address.get(&address)?;
         self.nodes.get_mut(index)
     }
@@ -252,12 +268,14 @@ impl Ladder {
     }
 
     /// Row of a machine that names itself: the one it had, the row of its address, of a port, or a new one.
-    fn join(&mut self, id: &NodeId, from: Ipv4Addr, macs: &[MacAddr]) -> Option<usize> {
+    fn join(&mut self, id: &NodeId, from: Option<IpAddr>, macs: &[MacAddr]) -> Option<usize> {
         let known = self.by_id.get(id).copied();
-        let by_address = self.by_address.get(&from).copied().filter(|index| {
-            // An address can pass from one machine to another.
-            self.nodes[*index].id.as_ref().is_none_or(|other| other == id)
-        });
+        let by_address = from
+            .and_then(|from| self.by_address.get(&from).copied())
+            .filter(|index| {
+                // An address can pass from one machine to another.
+                self.nodes[*index].id.as_ref().is_none_or(|other| other == id)
+            });
         let by_port = macs.iter().find_map(|mac| self.by_mac.get(mac).copied());
         let index = match known.or(by_address).or(by_port) {
             Some(index) => index,
@@ -286,8 +304,9 @@ impl Ladder {
         for mac in &old.macs {
             self.by_mac.insert(*mac, to);
         }
-        if let Some(address) = old.address {
-            self.by_address.insert(address, to);
+        // It may have one address of each family.
+        for index in self.by_address.values_mut().filter(|index| **index == from) {
+            *index = to;
         }
         let node = &mut self.nodes[to];
         node.macs.extend(old.macs);
@@ -297,6 +316,7 @@ impl Ladder {
         node.firmware = node.firmware.or(old.firmware);
         node.boot_arch = node.boot_arch.take().or(old.boot_arch);
         node.serial = node.serial.take().or(old.serial);
+        node.netboots |= old.netboots;
         for (mine, theirs) in node.reached.iter_mut().zip(old.reached) {
             *mine = match (*mine, theirs) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -338,7 +358,8 @@ fn status(node: &Node) -> Option<NodeStatus> {
 mod tests {
     use super::*;
 
-    const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 60);
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 219, 60));
+    const ADDRESS_6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x60));
 
     fn mac(last: u8) -> MacAddr {
         MacAddr([2, 0, 0, 0, 0, last])
@@ -385,6 +406,24 @@ mod tests {
         let times: Vec<f64> = table[0].stages.iter().map(|time| time.at_seconds).collect();
         assert_eq!(times, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
         assert_eq!(ladder.counts(), (1, 1));
+        assert!(
+            ladder.netbooted(mac(2)) && !ladder.netbooted(mac(3)),
+            "the machine did, over its other port"
+        );
+    }
+
+    #[test]
+    fn both_addresses_of_a_machine_lead_to_its_row() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        ladder.heard(mac(2), true, 1.0);
+        ladder.addressed(mac(2), ADDRESS_6, 2.0);
+        ladder.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 5.0);
+        ladder.sent(ADDRESS_6, 5);
+        ladder.stored(&id(9), Some(ADDRESS_6), "ab".into(), None, 6.0);
+        let table = ladder.table();
+        assert_eq!(table.len(), 1);
+        assert_eq!((table[0].stage, table[0].bytes_sent), (Stage::Stored, 70_000_005));
     }
 
     #[test]
@@ -485,7 +524,7 @@ mod tests {
     #[test]
     fn a_machine_with_an_address_of_another_server_is_known_by_its_script() {
         let mut ladder = Ladder::default();
-        let elsewhere = Ipv4Addr::new(10, 0, 0, 9);
+        let elsewhere = IpAddr::from([10, 0, 0, 9]);
         ladder.heard(mac(1), true, 1.0);
         let said = Said {
             mac: Some(mac(1)),

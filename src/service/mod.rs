@@ -3,6 +3,7 @@
 pub mod bootfiles;
 pub mod climb;
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod dns;
 pub mod grub;
 pub mod http;
@@ -10,6 +11,7 @@ pub mod ipxe;
 pub mod ladder;
 pub mod metrics;
 pub mod names;
+pub mod ra;
 pub mod script;
 pub mod start;
 pub mod tftp;

@@ -1,6 +1,6 @@
 //! Which boot file does a name mean? The one table behind TFTP and behind `/loaders/` of HTTP.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use hyper::body::Bytes;
@@ -17,7 +17,7 @@ pub enum BootFile {
 
 /// Looks `name` up, as a client wrote it: leading slashes mean nothing, and what is not in the table does not exist, so no
 /// path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
-pub fn boot_file(site: &Site, name: &str, master: SocketAddrV4) -> Option<(&'static str, BootFile)> {
+pub fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
     if let Some(made) = bootfiles::made(name) {
         return Some((made.name(), BootFile::Made(ipxe::made(made, master).into())));
     }

@@ -1,17 +1,19 @@
 //! The script by which iPXE for UEFI starts, before it knows anything but its master. Pure; golden-tested in [`super::ipxe`].
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::ipxe::{base, script_url};
 
 /// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
 /// holds, where there is one, and so saves iPXE's banner, its own DHCP and its wait for IPv6 routers: 6 seconds.
 ///
+/// In IPv6 no lease of the firmware is known to it, and it asks as below.
+///
 /// Without a lease, or where the lease leads nowhere, every port is opened at once, so that their links come up side by side, and
 /// asked in turn: once in a hurry, then patiently, for switches that keep a port shut for half a minute (spanning tree,
 /// LACP). iPXE's own waits are 15 s for a link and 15 s for an address, longer while it hears that the switch blocks the port;
 /// six of them are 90 s. Then the firmware gets its machine back: the script ends whatever happens.
-pub fn autoexec(master: SocketAddrV4) -> String {
+pub fn autoexec(master: SocketAddr) -> String {
     format!(
         "#!ipxe\n\
          isset ${{net0/mac}} || goto none\n\
@@ -41,7 +43,7 @@ pub fn autoexec(master: SocketAddrV4) -> String {
          :next\n\
          isset ${{net${{port}}/mac}} || goto patient\n\
          iflinkwait --timeout ${{wait}} net${{port}} || goto waited\n\
-         ifconf --configurator dhcp net${{port}} || goto waited\n\
+         ifconf --configurator {configurator} net${{port}} || goto waited\n\
          chain --replace {script} ||\n\
          echo recon: net${{port}} has ${{net${{port}}/ip}}, but the boot script did not come from {base}\n\
          :waited\n\
@@ -64,6 +66,7 @@ pub fn autoexec(master: SocketAddrV4) -> String {
          sleep 10\n\
          exit 1\n",
         base = base(master),
+        configurator = if master.is_ipv6() { "ipv6" } else { "dhcp" },
         script = script_url(master, None),
     )
 }

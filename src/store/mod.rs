@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod leases;
+pub mod leases6;
 pub mod medium;
 pub mod nodes;
 pub mod upload;

@@ -7,6 +7,7 @@ pub mod console;
 pub mod datapart;
 pub mod ethtool;
 pub mod file;
+pub mod icmp6;
 pub mod ipmi;
 pub mod medium;
 pub mod mount;

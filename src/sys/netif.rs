@@ -1,10 +1,11 @@
 //! Network interfaces: which there are, up and down, addresses.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::{Handle, LinkUnspec};
 
 use crate::model::MacAddr;
@@ -89,25 +90,26 @@ impl Netlink {
             .map_err(netlink)
     }
 
-    /// Adds an address; one that is already there is left as it is.
-    pub async fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        self.handle
-            .address()
-            .add(index, IpAddr::V4(address), prefix)
-            .replace()
-            .execute()
-            .await
-            .map_err(netlink)
+    /// Adds an address; one that is already there is left as it is. An IPv6 address is usable at once: duplicate address
+    /// detection is left out, for addresses that were drawn by lot or were in use on this port before.
+    pub async fn add_address(&self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> io::Result<()> {
+        let address = address.into();
+        let mut request = self.handle.address().add(index, address, prefix).replace();
+        if address.is_ipv6() {
+            let flags = AddressHeaderFlags::Nodad;
+            request.message_mut().header.flags = flags;
+        }
+        request.execute().await.map_err(netlink)
     }
 
     /// Removes an address; one that is not there is no error.
-    pub async fn remove_address(&self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+    pub async fn remove_address(&self, index: u32, address: impl Into<IpAddr>) -> io::Result<()> {
         let mut found = self
             .handle
             .address()
             .get()
             .set_link_index_filter(index)
-            .set_address_filter(IpAddr::V4(address))
+            .set_address_filter(address.into())
             .execute();
         while let Some(message) = found.try_next().await.map_err(netlink)? {
             self.handle.address().del(message).execute().await.map_err(netlink)?;

@@ -1,7 +1,7 @@
 //! UDP sockets bound to one interface.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,6 +17,34 @@ pub fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
     make_room(&socket);
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Address from which this machine would send to a group of one link now. No packet leaves.
+pub fn source_towards(group: Ipv6Addr, index: u32) -> io::Result<Ipv6Addr> {
+    let socket = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    // The port means nothing: connecting only looks up the route.
+    socket.connect(SocketAddrV6::new(group, 9, 0, index))?;
+    match socket.local_addr()? {
+        std::net::SocketAddr::V6(address) => Ok(*address.ip()),
+        std::net::SocketAddr::V4(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
+}
+
+/// An IPv6 socket that hears and speaks on one interface only, with the given multicast groups joined. What it sends to
+/// a group is not heard by this machine.
+pub fn on_interface_v6(interface: &str, index: u32, port: u16, groups: &[Ipv6Addr]) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_only_v6(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_multicast_if_v6(index)?;
+    socket.set_multicast_loop_v6(false)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())?;
+    for group in groups {
+        socket.join_multicast_v6(group, index)?;
+    }
     UdpSocket::from_std(socket.into())
 }
 

@@ -1,6 +1,5 @@
 //! What is fuzzed: every place where bytes from the wire are read, and what is done with them at once.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::mem::discriminant;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -99,7 +98,8 @@ fn dns() {
     let names = dns::logic::Names {
         server,
         prefix: 24,
-        nodes: HashMap::from([(node, dns::logic::node_label(node))]),
+        prefix6: None,
+        nodes: vec![(node.into(), dns::logic::node_label(node))],
     };
     fuzz(
         "dns",

@@ -50,7 +50,7 @@ fn wrong_words_fail_and_say_why() {
     for (words, why) in [
         (&["master"][..], "--link"),
         (&["master", "--link", "eth0=1.2.3.4"][..], "address/prefix"),
-        (&["peer", "--master", "bang"][..], "IPv4"),
+        (&["peer", "--master", "bang"][..], "is not an IP address"),
         (&["dance"][..], "dance"),
         (
             &["collect", "/nonexistent", "-o", "/nonexistent/x.tar.gz"][..],

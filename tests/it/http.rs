@@ -1,7 +1,7 @@
 //! What HTTP clients get: bytes, ranges, conditions, and no more time than is due.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use recon::model::slice::{Patch, Slice};
@@ -49,7 +49,7 @@ async fn ask(stream: &mut TcpStream, method: &str, target: &str, headers: &[&str
     Answer { status, headers, body }
 }
 
-async fn get(address: SocketAddrV4, target: &str, headers: &[&str]) -> Answer {
+async fn get(address: SocketAddr, target: &str, headers: &[&str]) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     ask(&mut stream, "GET", target, headers).await
 }

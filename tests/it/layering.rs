@@ -23,12 +23,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 35] = [
+const PURE: [&str; 45] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
     "src/media/exfat.rs",
     "src/media/iso9660.rs",
+    "src/model/lease.rs",
+    "src/model/ula.rs",
     "src/role/elect.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
@@ -45,6 +47,11 @@ const PURE: [&str; 35] = [
     "src/service/dhcp4/quirks.rs",
     "src/service/dhcp4/states.rs",
     "src/service/dhcp4/wire.rs",
+    "src/service/dhcp6/client.rs",
+    "src/service/dhcp6/leases.rs",
+    "src/service/dhcp6/logic.rs",
+    "src/service/dhcp6/probe.rs",
+    "src/service/dhcp6/wire.rs",
     "src/service/dns/logic.rs",
     "src/service/grub.rs",
     "src/service/http/admission.rs",
@@ -54,6 +61,9 @@ const PURE: [&str; 35] = [
     "src/service/ipxe.rs",
     "src/service/ladder.rs",
     "src/service/metrics.rs",
+    "src/service/ra/schedule.rs",
+    "src/service/ra/watch.rs",
+    "src/service/ra/wire.rs",
     "src/service/script.rs",
     "src/service/start.rs",
     "src/service/tftp/packet.rs",

@@ -1,6 +1,6 @@
 //! Services on free ports: they serve, stop when told, and leave no socket behind.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,13 +67,11 @@ async fn start(folder: &std::path::Path) -> Started {
     serve(site(folder)).await
 }
 
-pub type Started = (SocketAddrV4, CancellationToken, JoinHandle<std::io::Result<()>>);
+pub type Started = (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>);
 
 pub async fn serve(site: Arc<Site>) -> Started {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-        panic!("not IPv4")
-    };
+    let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(server::run(listener, site, stop.clone()));
     (address, stop, running)

@@ -8,5 +8,6 @@ mod http;
 mod layering;
 mod lifecycle;
 mod packets;
+mod packets6;
 mod tftp;
 mod units;

@@ -8,12 +8,13 @@ each is and where it came from. A fixture that is there is kept unless --replace
 from __future__ import annotations
 
 import argparse
+import struct
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from vdc import dhcp
-from vdc.capture import datagrams
+from vdc.capture import Datagram, datagrams, read_pcap, udp6
 from vdc.errors import LabError
 
 _PACKETS = Path(__file__).resolve().parent.parent / "fixtures" / "packets"
@@ -53,6 +54,40 @@ def describe(name: str, packet: dhcp.Packet, size: int, source: str) -> str:
     return " ".join(words)
 
 
+_KINDS6 = {1: "solicit", 3: "request"}
+
+
+def options6(payload: bytes) -> Dict[int, bytes]:
+    """Options of a DHCPv6 message, the first of each code."""
+    found: Dict[int, bytes] = {}
+    at = 4
+    while at + 4 <= len(payload):
+        code, length = struct.unpack(">HH", payload[at : at + 4])
+        found.setdefault(code, payload[at + 4 : at + 4 + length])
+        at += 4 + length
+    return found
+
+
+def name_of6(payload: bytes) -> Optional[str]:
+    """File name of a DHCPv6 client's message; None for what is not worth a fixture."""
+    kind, options = _KINDS6.get(payload[0]), options6(payload)
+    if kind is None or b"recon:" in options.get(16, b""):
+        return None
+    if 61 not in options:
+        return f"plain-{kind}6.bin"
+    firmware = _FIRMWARE.get(int.from_bytes(options[61][:2], "big"), "unknown")
+    return f"{'ipxe' if b'iPXE' in options.get(15, b'') else 'ovmf'}-{firmware}-{kind}6.bin"
+
+
+def messages6(path: Path) -> Iterator[Tuple[str, Datagram]]:
+    for frame in read_pcap(path):
+        found = udp6(frame)
+        if found is not None and found.destination_port == 547 and len(found.payload) >= 4:
+            name = name_of6(found.payload)
+            if name is not None:
+                yield name, found
+
+
 def main(argv: List[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("capture", type=Path, help="pcap file of a laboratory run")
@@ -82,6 +117,14 @@ def main(argv: List[str]) -> int:
         taken.add(name)
         target.write_bytes(datagram.payload)
         lines[name] = describe(name, packet, len(datagram.payload), options.source)
+        print(lines[name])
+    for name, datagram in messages6(options.capture):
+        target = options.into / name
+        if name in taken or (target.exists() and not options.replace):
+            continue
+        taken.add(name)
+        target.write_bytes(datagram.payload)
+        lines[name] = f"{name}: DHCPv6, {len(datagram.payload)} bytes, from {datagram.source}; {options.source}"
         print(lines[name])
     index.write_text("".join(lines[key] + "\n" for key in sorted(lines)))
     return 0

@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("demo", parents=[product], help="one round to watch")
-    one.add_argument("--firmware", default="uefi,bios,liveboot", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, http, secure")
+    one.add_argument("--firmware", default="uefi,bios,liveboot",
+                     help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6, http, secure")
     one.add_argument("--scenario", choices=sorted(scenes.SCENES), help="a special round: " + "; ".join(
         f"{name}: {scene.about}" for name, scene in sorted(scenes.SCENES.items())))
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")

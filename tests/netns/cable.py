@@ -38,6 +38,7 @@ class Site:
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._starts = 0
         self.address = ""  # what dhclient got and the client port then has
+        self.address6 = ""  # the same in IPv6
 
     def __enter__(self) -> "Site":
         try:

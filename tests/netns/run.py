@@ -19,6 +19,7 @@ from cable import TOOLS, Site
 from checks import CHECKS
 import checks_dhcp
 import checks_http
+from checks_ipv6 import CHECKS_IPV6, TOOLS_IPV6
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -28,20 +29,24 @@ from vdc.suite import Results
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require((*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS))
+    tools.require((*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *TOOLS_IPV6))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    suites = ((CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"), (checks_http.CHECKS, folder / "http"))
+    suites = (
+        (CHECKS, folder / "ipv4"), (CHECKS_IPV6, folder / "ipv6"), (checks_dhcp.CHECKS, folder / "dhcp"),
+        (checks_http.CHECKS, folder / "http"),
+    )
     for suite, place in suites:
-        # The first check of each starts the master; `dhclient` gives the client the address that others use.
+        # The first check of each starts the master; these give the client the address that others use.
         first = suite[0].name
         if only and not any(check.name in only for check in suite):
             continue
+        place.mkdir(parents=True, exist_ok=True)
         with Site(recon, place) as site:
             for check in suite:
-                if only and check.name not in only and check.name not in (first, "dhclient"):
+                if only and check.name not in only and check.name not in (first, "dhclient", "ipv6-dhclient-pxe"):
                     continue
                 results.run(check, site)
                 if first in results.failures:

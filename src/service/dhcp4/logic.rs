@@ -1,6 +1,6 @@
 //! What a reply says. Whether there is one is decided in [`super::states`]. No socket, no clock.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
@@ -92,7 +92,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     }
     match client.kind {
         Kind::Ipxe => {
-            let master = SocketAddrV4::new(server, params.http_port);
+            let master = SocketAddr::from((server, params.http_port));
             set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
             let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
             message.opts_mut().insert(DhcpOption::Unknown(options));

@@ -386,6 +386,9 @@ impl Desk {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut ladder = self.server.ladder.lock().expect("no holder panics");
             ladder.heard(client.mac, firmware, clock::run_seconds());
+            if client.kind == Kind::Ipxe {
+                ladder.netboots(client.mac);
+            }
             if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
                 ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }

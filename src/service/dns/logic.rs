@@ -1,16 +1,20 @@
 //! Query bytes in, answer bytes out. Pure.
 
-use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use crate::model::MacAddr;
+use crate::model::ula::Prefix64;
 
 use super::DOMAIN;
 
 /// Largest answer over UDP without EDNS (RFC 1035 §4.2.1). Nothing here needs more.
 pub const MAX_UDP_BYTES: usize = 512;
+/// Records of one answer, so that it stays within [`MAX_UDP_BYTES`]; a machine has an address for each boot stage.
+const MAX_ANSWERS: usize = 8;
 /// Seconds; short, because a machine may come back under another address.
 const TTL: u32 = 60;
 
@@ -23,14 +27,44 @@ pub struct Names {
     /// Address of the master on the link that asks.
     pub server: Ipv4Addr,
     pub prefix: u8,
+    /// The link's IPv6 prefix, where IPv6 is served.
+    pub prefix6: Option<Prefix64>,
     /// Every leased address with the host's label.
-    pub nodes: HashMap<Ipv4Addr, String>,
+    pub nodes: Vec<(IpAddr, String)>,
 }
 
 /// Label of a leased address: `node-192-168-219-60`.
 pub fn node_label(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("node-{a}-{b}-{c}-{d}")
+}
+
+/// Names for the leases of a link, so that a machine has one name for its addresses of both families: that of its IPv4
+/// address, `node-525400123456` by its port without one, else by the end of its IPv6 address, `node-1-c0ff-ee`.
+pub fn node_names(
+    v4: impl IntoIterator<Item = (MacAddr, Ipv4Addr)>,
+    v6: impl IntoIterator<Item = (Option<MacAddr>, Ipv6Addr)>,
+) -> Vec<(IpAddr, String)> {
+    let mut by_mac = std::collections::HashMap::new();
+    let mut nodes = Vec::new();
+    for (mac, address) in v4 {
+        by_mac.insert(mac, address);
+        nodes.push((IpAddr::V4(address), node_label(address)));
+    }
+    for (mac, address) in v6 {
+        let label = match mac {
+            Some(mac) => match by_mac.get(&mac) {
+                Some(v4) => node_label(*v4),
+                None => format!("node-{}", mac.dashed().replace('-', "")),
+            },
+            None => {
+                let [.., f, g, h] = address.segments();
+                format!("node-{f:x}-{g:x}-{h:x}")
+            }
+        };
+        nodes.push((IpAddr::V6(address), label));
+    }
+    nodes
 }
 
 /// Answers one query; `None` where RFC 1035 has nothing to send back (not a query, or not even a header).
@@ -76,7 +110,7 @@ fn respond(names: &Names, question: &Query, reply: &mut Message) -> ResponseCode
         let Ok(target) = Name::from_ascii(format!("{label}.{DOMAIN}.")) else {
             return ResponseCode::ServFail;
         };
-        return give(question, reply, RecordType::PTR, RData::PTR(PTR(target)));
+        return give(question, reply, [(RecordType::PTR, RData::PTR(PTR(target)))]);
     }
     // A client without a search domain asks for the bare label.
     let label = match name.strip_suffix(DOMAIN) {
@@ -91,20 +125,32 @@ fn respond(names: &Names, question: &Query, reply: &mut Message) -> ResponseCode
         return ResponseCode::Refused;
     };
     reply.metadata.authoritative = true;
-    match address_of(names, label) {
-        Some(address) => give(question, reply, RecordType::A, RData::A(A(address))),
-        None => no_such_name(reply),
+    let addresses = addresses_of(names, label);
+    if addresses.is_empty() {
+        return no_such_name(reply);
     }
+    let records = addresses.into_iter().map(|address| match address {
+        IpAddr::V4(address) => (RecordType::A, RData::A(A(address))),
+        IpAddr::V6(address) => (RecordType::AAAA, RData::AAAA(AAAA(address))),
+    });
+    give(question, reply, records)
 }
 
-/// The record if its type was asked for, else an empty answer: the name exists without that type.
-fn give(question: &Query, reply: &mut Message, kind: RecordType, data: RData) -> ResponseCode {
-    if question.query_type() == kind || question.query_type() == RecordType::ANY {
+/// The records whose type was asked for, else an empty answer: the name exists without that type.
+fn give(question: &Query, reply: &mut Message, records: impl IntoIterator<Item = (RecordType, RData)>) -> ResponseCode {
+    let asked = question.query_type();
+    let matching = records
+        .into_iter()
+        .filter(|(kind, _)| *kind == asked || asked == RecordType::ANY);
+    let mut count = 0;
+    for (_, data) in matching.take(MAX_ANSWERS) {
         reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
-        ResponseCode::NoError
-    } else {
-        no_data(reply)
+        count += 1;
     }
+    if count == 0 {
+        return no_data(reply);
+    }
+    ResponseCode::NoError
 }
 
 fn no_data(reply: &mut Message) -> ResponseCode {
@@ -128,30 +174,60 @@ fn add_soa(reply: &mut Message) {
     }
 }
 
-fn address_of(names: &Names, label: &str) -> Option<Ipv4Addr> {
+fn addresses_of(names: &Names, label: &str) -> Vec<IpAddr> {
     if OWN_NAMES.contains(&label) {
-        return Some(names.server);
+        return own_addresses(names).collect();
     }
-    names
-        .nodes
-        .iter()
-        .find(|(_, known)| known.as_str() == label)
-        .map(|(address, _)| *address)
+    let matching = names.nodes.iter().filter(|(_, known)| known.as_str() == label);
+    matching.map(|(address, _)| *address).collect()
 }
 
-fn label_of(names: &Names, address: Ipv4Addr) -> Option<&str> {
-    if address == names.server {
+fn own_addresses(names: &Names) -> impl Iterator<Item = IpAddr> {
+    let v6 = names.prefix6.map(|prefix| IpAddr::V6(prefix.server()));
+    std::iter::once(IpAddr::V4(names.server)).chain(v6)
+}
+
+fn label_of(names: &Names, address: IpAddr) -> Option<&str> {
+    if own_addresses(names).any(|own| own == address) {
         return Some("recon");
     }
-    names.nodes.get(&address).map(String::as_str)
+    let known = names.nodes.iter().find(|(known, _)| *known == address);
+    known.map(|(_, label)| label.as_str())
 }
 
-fn same_subnet(names: &Names, address: Ipv4Addr) -> bool {
-    let shift = 32 - u32::from(names.prefix);
-    u32::from(address).checked_shr(shift) == u32::from(names.server).checked_shr(shift)
+fn same_subnet(names: &Names, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let shift = 32 - u32::from(names.prefix);
+            u32::from(address).checked_shr(shift) == u32::from(names.server).checked_shr(shift)
+        }
+        IpAddr::V6(address) => names.prefix6.is_some_and(|prefix| prefix.contains(address)),
+    }
 }
 
-fn reverse_address(name: &str) -> Option<Ipv4Addr> {
+/// The address whose name is asked for (RFC 1035 §3.5, RFC 3596 §2.5).
+fn reverse_address(name: &str) -> Option<IpAddr> {
+    reverse_v4(name)
+        .map(IpAddr::V4)
+        .or_else(|| reverse_v6(name).map(IpAddr::V6))
+}
+
+fn reverse_v6(name: &str) -> Option<Ipv6Addr> {
+    let mut bits = 0u128;
+    let mut count = 0;
+    for part in name.strip_suffix(".ip6.arpa")?.split('.') {
+        let [digit] = part.as_bytes() else { return None };
+        let nibble = char::from(*digit).to_digit(16)?;
+        if count == 32 {
+            return None;
+        }
+        bits |= u128::from(nibble) << (4 * count);
+        count += 1;
+    }
+    (count == 32).then_some(Ipv6Addr::from(bits))
+}
+
+fn reverse_v4(name: &str) -> Option<Ipv4Addr> {
     let octets: Vec<u8> = name
         .strip_suffix(".in-addr.arpa")?
         .split('.')
@@ -167,14 +243,28 @@ mod tests {
     use proptest::prelude::*;
 
     const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 60);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
+    const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
     fn names() -> Names {
-        let nodes = HashMap::from([(NODE, node_label(NODE))]);
+        let nodes = node_names(
+            [(MAC, NODE)],
+            [(Some(MAC), node6(7)), (None, node6(8)), (Some(OTHER), node6(9))],
+        );
         Names {
             server: Ipv4Addr::new(192, 168, 219, 1),
             prefix: 24,
+            prefix6: Some(prefix6()),
             nodes,
         }
+    }
+
+    fn prefix6() -> Prefix64 {
+        crate::model::ula::Ula::drawn(0x12_3456_789a).link(0)
+    }
+
+    fn node6(last: u64) -> Ipv6Addr {
+        prefix6().host((1 << 32) | last)
     }
 
     fn ask(name: &str, kind: RecordType) -> Message {
@@ -230,11 +320,55 @@ mod tests {
                 "{name}"
             );
         }
-        let reply = ask("recon.", RecordType::AAAA);
+        let reply = ask("recon.", RecordType::MX);
         assert_eq!(
             (reply.metadata.response_code, reply.answers.len()),
             (ResponseCode::NoError, 0)
         );
+    }
+
+    #[test]
+    fn both_families_lead_to_one_name_and_back() {
+        let zone = "recon.internal.";
+        for name in ["recon.", "master.recon.internal.", "BANG."] {
+            assert_eq!(data(&ask(name, RecordType::AAAA)), ["fd12:3456:789a::1"], "{name}");
+            assert_eq!(data(&ask(name, RecordType::ANY)).len(), 2, "{name}");
+        }
+        for (label, address) in [
+            ("node-192-168-219-60", node6(7)),
+            ("node-1-0-8", node6(8)),
+            ("node-020000000009", node6(9)),
+        ] {
+            let name = format!("{label}.{zone}");
+            assert_eq!(data(&ask(&name, RecordType::AAAA)), [address.to_string()], "{name}");
+            let reverse: String = address
+                .octets()
+                .iter()
+                .rev()
+                .map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4))
+                .collect();
+            assert_eq!(data(&ask(&format!("{reverse}ip6.arpa."), RecordType::PTR)), [name]);
+        }
+        assert_eq!(ask("node-1-0-8.recon.internal.", RecordType::A).answers.len(), 0);
+    }
+
+    #[test]
+    fn reverse_names_beyond_our_prefix_are_refused() {
+        let ours = "a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa.";
+        let free = format!("{}0.0.0.0.{ours}", "9.".repeat(16));
+        assert_eq!(
+            ask(&free, RecordType::PTR).metadata.response_code,
+            ResponseCode::NXDomain
+        );
+        let elsewhere = format!("{}1.0.0.0.{ours}", "9.".repeat(16));
+        let long = format!("{}ip6.arpa.", "1.".repeat(33));
+        for name in [elsewhere.as_str(), ours, "x.ip6.arpa.", &long] {
+            assert_eq!(
+                ask(name, RecordType::PTR).metadata.response_code,
+                ResponseCode::Refused,
+                "{name}"
+            );
+        }
     }
 
     #[test]

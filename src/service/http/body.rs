@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Sending {
     /// Kept until the last byte is handed over.
     pub place: Option<Place>,
     pub site: Arc<Site>,
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
 }
 
 impl Sending {

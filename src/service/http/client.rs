@@ -1,6 +1,6 @@
 //! The peer's side: one request on one connection, with every wait and size bounded.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -23,16 +23,16 @@ pub struct Bounds {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("no connection to {0}: {1}")]
-    Connect(SocketAddrV4, String),
+    Connect(SocketAddr, String),
     #[error("{0} did not answer in {1} s")]
-    TimedOut(SocketAddrV4, u64),
+    TimedOut(SocketAddr, u64),
     #[error("{0} broke off: {1}")]
-    Broke(SocketAddrV4, String),
+    Broke(SocketAddr, String),
 }
 
 /// Sends one request and collects the answer, whatever its status.
 pub async fn exchange(
-    master: SocketAddrV4,
+    master: SocketAddr,
     method: Method,
     target: &str,
     headers: &[(&'static str, String)],

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub fn line(status: StatusCode, text: &str) -> Response<Body> {
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub site: &'a Arc<Site>,
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     pub headers: &'a HeaderMap,
     /// Headers only.
     pub head: bool,

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,14 +110,8 @@ async fn answer(
     local: Option<SocketAddr>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let client = match from.ip() {
-        IpAddr::V4(ip) => ip,
-        IpAddr::V6(ip) => ip.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
-    };
-    let master = match local {
-        Some(SocketAddr::V4(address)) => address,
-        _ => SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80),
-    };
+    let client = from.ip().to_canonical();
+    let master = local.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let found = route(request.method().as_str(), target);
     tracing::debug!(%from, method = %request.method(), target, "HTTP request");
@@ -141,8 +135,8 @@ async fn answer(
 async fn serve(
     site: &Arc<Site>,
     holes: &Arc<Holes>,
-    client: Ipv4Addr,
-    master: SocketAddrV4,
+    client: IpAddr,
+    master: SocketAddr,
     route: Route,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -160,15 +154,15 @@ async fn serve(
         Route::BootScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
             boot_script(match who.mac {
-                Some(_) => ipxe::boot(&boot_of(site, master, &who)),
+                Some(_) => ipxe::boot(&boot_of(site, master, client, &who)),
                 None => ipxe::entry(master),
             })
         }
         Route::GrubScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
-            boot_script(grub::boot(&boot_of(site, master, &who)))
+            boot_script(grub::boot(&boot_of(site, master, client, &who)))
         }
-        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, master, &who))),
+        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, master, client, &who))),
         Route::Made(made) => {
             site.ladder().loader_runs(client);
             boot_script(ipxe::made(made, master))
@@ -259,9 +253,10 @@ fn said(who: &Who) -> Said {
     }
 }
 
-fn boot_of<'a>(site: &'a Site, master: SocketAddrV4, who: &Who) -> ipxe::Boot<'a> {
+fn boot_of<'a>(site: &'a Site, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
     ipxe::Boot {
         master,
+        client,
         mac: who.mac,
         policy: site.settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &site.settings.kernel_arguments,
@@ -271,7 +266,7 @@ fn boot_of<'a>(site: &'a Site, master: SocketAddrV4, who: &Who) -> ipxe::Boot<'a
     }
 }
 
-async fn stage(site: &Site, client: Ipv4Addr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
+async fn stage(site: &Site, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
     let body = Limited::new(request.into_body(), MAX_REPORT_BYTES).collect();
     let bytes = match tokio::time::timeout(HEADER_LIMIT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -292,7 +287,7 @@ async fn stage(site: &Site, client: Ipv4Addr, id: NodeId, request: Request<Incom
     files::line(StatusCode::OK, "noted")
 }
 
-async fn take(site: &Arc<Site>, client: Ipv4Addr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
+async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
     match upload::receive(site, id.clone(), request).await {
         Ok(stored) => {
             tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");

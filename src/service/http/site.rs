@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -78,7 +78,7 @@ impl Site {
     }
 
     /// Notes bytes of a file that went over HTTP to `client`.
-    pub fn sent(&self, client: Ipv4Addr, bytes: u64) {
+    pub fn sent(&self, client: IpAddr, bytes: u64) {
         self.metrics.http_bytes.add(bytes);
         self.ladder().sent(client, bytes);
     }

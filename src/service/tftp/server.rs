@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -39,7 +39,7 @@ const MAX_SEGMENT: usize = 1500 - 48;
 /// runtime of several threads every packet wakes a second one to look for work, which costs more than the work.
 pub async fn run(
     socket: std::net::UdpSocket,
-    master: SocketAddrV4,
+    master: SocketAddr,
     site: Arc<Site>,
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -58,7 +58,7 @@ pub async fn run(
 
 async fn serve_all(
     socket: std::net::UdpSocket,
-    master: SocketAddrV4,
+    master: SocketAddr,
     site: Arc<Site>,
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -169,7 +169,7 @@ fn run_millis() -> u64 {
 /// The files that are being fetched, each in memory once.
 struct Shelf {
     site: Arc<Site>,
-    master: SocketAddrV4,
+    master: SocketAddr,
     held: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
 }
 
@@ -262,16 +262,15 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     metrics.tftp_ended(ended);
     metrics.tftp_bytes.add(sent);
     metrics.tftp_resends.add(sender.transfer.resends());
-    if let IpAddr::V4(client) = client.ip() {
-        let mut ladder = shelf.site.ladder();
-        // A script is asked for by a loader that runs already.
-        match content {
-            Content::Held(_) if ended == Tftp::Done => ladder.loader_sent(client, name, clock::run_seconds()),
-            Content::Held(_) => {}
-            Content::Made(_) => ladder.loader_runs(client),
-        }
-        ladder.sent(client, sent);
+    let client = client.ip().to_canonical();
+    let mut ladder = shelf.site.ladder();
+    // A script is asked for by a loader that runs already.
+    match content {
+        Content::Held(_) if ended == Tftp::Done => ladder.loader_sent(client, name, clock::run_seconds()),
+        Content::Held(_) => {}
+        Content::Made(_) => ladder.loader_runs(client),
     }
+    ladder.sent(client, sent);
 }
 
 struct Sender<'a> {

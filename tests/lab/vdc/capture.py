@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import struct
@@ -80,6 +81,20 @@ def udp(frame: Frame) -> Optional[Datagram]:
     )
 
 
+def udp6(frame: Frame) -> Optional[Datagram]:
+    """The UDP datagram in an Ethernet/IPv6 frame without extension headers, or None."""
+    data = frame.data
+    if len(data) < 62 or data[12:14] != b"\x86\xdd" or data[20] != 17:
+        return None
+    source_port, destination_port, length, _ = struct.unpack(">HHHH", data[54:62])
+    if length < 8 or len(data) < 54 + length:
+        return None
+    return Datagram(
+        frame.at, ":".join(f"{b:02x}" for b in data[6:12]), str(ipaddress.IPv6Address(data[22:38])), source_port,
+        str(ipaddress.IPv6Address(data[38:54])), destination_port, data[62 : 54 + length],
+    )
+
+
 def datagrams(path: Path) -> Iterator[Datagram]:
     for frame in read_pcap(path):
         found = udp(frame)
@@ -91,7 +106,10 @@ class Capture:
     """tcpdump on one link, for as long as the block lasts. Keeps name and address protocols, not the bulk of downloads."""
 
     # DHCP, DNS, TFTP requests, ARP: what judges and fixtures need. Bulk data would only fill the work folder.
-    FILTER = "udp port 67 or udp port 68 or udp port 69 or udp port 53 or udp port 4011 or arp"
+    FILTER = (
+        "udp port 67 or udp port 68 or udp port 69 or udp port 53 or udp port 4011 or arp"
+        " or udp port 546 or udp port 547 or icmp6"
+    )
     _LIMIT_PACKETS = "200000"
 
     def __init__(self, namespace: Namespace, link: str, path: Path) -> None:
@@ -127,6 +145,10 @@ class Capture:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait(5)
         process.stderr.close()
+
+    def frames(self) -> List[Frame]:
+        """Every frame captured so far."""
+        return list(read_pcap(self.path)) if self.path.exists() else []
 
     def datagrams(self) -> List[Datagram]:
         """What was captured so far."""

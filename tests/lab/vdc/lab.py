@@ -19,7 +19,7 @@ from .report import Report
 
 # The harness's own foot on the wire: below every lease range, so that the master never hands it out.
 HARNESS_ADDRESS = "192.168.219.2/24"
-_NEEDED = ("qemu-system-x86_64", "ip", "sysctl", "tcpdump", "dnsmasq", "sgdisk", "mkfs.ext4", "mkfs.exfat", "fsck.exfat", "cp")
+_NEEDED = ("qemu-system-x86_64", "ip", "tc", "sysctl", "tcpdump", "dnsmasq", "sgdisk", "mkfs.ext4", "mkfs.exfat", "fsck.exfat", "cp")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Spec:
     secure: bool = False
     # Settings of the firmware, name=value.
     settings: Sequence[str] = ()
+    # Firmware told to leave IPv4 alone, and a cable that carries none.
+    ipv6_only: bool = False
     ports: List[Port] = field(default_factory=list)
     disks: List[Disk] = field(default_factory=list)
 
@@ -106,6 +108,9 @@ class Machine:
             raise LabError(f"{self.spec.name} already runs")
         self.prepare_nvram()
         self._taps = [self._namespace.add_tap(port.bridge) for port in self.spec.ports]
+        if self.spec.ipv6_only:
+            for tap in self._taps:
+                self._namespace.drop_ipv4(tap)
         ours, theirs = socket.socketpair()
         self._boots += 1
         errors = self.folder / f"{self.spec.name}.qemu.log"
@@ -157,6 +162,8 @@ class Machine:
                 "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.nvram}",
             ]
+        if spec.ipv6_only:
+            argv += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
         for number, (port, tap) in enumerate(zip(spec.ports, self._taps)):
             device = f"{port.model},netdev=net{number},mac={port.mac}"
             if port.boot_index is not None:

@@ -23,6 +23,8 @@ from .errors import LabError, Timeout
 PREFIX = "recon-lab-"
 _RUN = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
+# A packet filter of one instruction for tc-bpf(8): return TC_ACT_SHOT.
+_DROP = "1,6 0 0 2"
 _T = TypeVar("_T")
 _Stream = Union[None, int, IO[bytes]]
 
@@ -129,6 +131,15 @@ class Namespace:
         self.popen(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"]).wait(10)
         self.ip("link", "set", name, "master", bridge, "up")
         return name
+
+    def drop_ipv4(self, link: str) -> None:
+        """Lets neither IPv4 nor ARP through a link, whoever sends it."""
+        tools.run(["tc", "-n", self.name, "qdisc", "add", "dev", link, "clsact"])
+        for way in ("ingress", "egress"):
+            for protocol in ("ip", "arp"):
+                tools.run([
+                    "tc", "-n", self.name, "filter", "add", "dev", link, way, "protocol", protocol, "bpf", "direct-action", "bytecode", _DROP,
+                ])
 
     def delete_link(self, name: str) -> None:
         self.ip("link", "del", name)

@@ -18,6 +18,7 @@ class Kind(NamedTuple):
     secure: bool = False
     # Settings of the firmware (QEMU fw_cfg), as name=value.
     settings: Tuple[str, ...] = ()
+    ipv6_only: bool = False
 
 
 _NO_PXE_6 = "opt/org.tianocore/IPv6PXESupport=no"
@@ -33,6 +34,7 @@ KINDS = {
     "http": Kind("uefi", "virtio-net-pci", (("nvme", "lvm"),), settings=(_NO_PXE_4, _NO_PXE_6)),
     # Without PXE over IPv6 it does not wait for that between its two attempts, PXE and HTTP Boot.
     "secure": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"),), secure=True, settings=(_NO_PXE_6,)),
+    "ipv6": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), ipv6_only=True),
     "nobmc": Kind("uefi", "virtio-net-pci", (("sata", "lvm"),), bmc=False),
 }
 

@@ -17,7 +17,7 @@ def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2, bridge: str 
     """The guest of a kind of peer. It boots from the network first, as the operator would set it."""
     return Spec(
         name=who.name, uuid=who.uuid, serial=who.serial, firmware=kind.firmware, cpus=cpus, memory_mib=kind.memory_mib,
-        bmc=kind.bmc, secure=kind.secure, settings=kind.settings,
+        bmc=kind.bmc, ipv6_only=kind.ipv6_only, secure=kind.secure, settings=kind.settings,
         ports=[Port(who.mac, kind.nic, boot_index=0, bridge=bridge)],
         disks=[
             # The peer's disks are only read; host flushes would only cost time.

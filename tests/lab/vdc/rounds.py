@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
-from . import scenarios_boot, scenarios_memory, scenarios_power, scenarios_site, scenarios_storm
+from . import scenarios_boot, scenarios_ipv6, scenarios_memory, scenarios_power, scenarios_site, scenarios_storm
 from .errors import LabError
 from .lab import Lab, Options
 from .namespace import Namespace
@@ -29,6 +29,7 @@ class Group(NamedTuple):
 
 GROUPS: List[Group] = [
     Group("site", scenarios_site.Site, scenarios_site.SCENARIOS),
+    Group("ipv6", scenarios_ipv6.Ipv6Site, scenarios_ipv6.SCENARIOS, ordered=True),
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
     Group("full", scenarios_memory.FullStick, scenarios_memory.SCENARIOS),
     Group("ways", scenarios_boot.Ways, scenarios_boot.SCENARIOS),

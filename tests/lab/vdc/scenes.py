@@ -25,7 +25,12 @@ def _lossy(lab: Lab, keep: bool) -> List[str]:
         return demo.run(lab, ["uefi"], 1, keep, bridge=scenarios_boot.ROUGH)
 
 
+def _ipv6(lab: Lab, keep: bool) -> List[str]:
+    return demo.run(lab, ["ipv6"], 1, keep)
+
+
 SCENES: Dict[str, Scene] = {
     "http-boot": Scene("a machine that boots from HTTP only, and one with Secure Boot", _http_boot),
+    "ipv6": Scene("a UEFI machine boots, reports and uploads over a cable without IPv4", _ipv6),
     "lossy": Scene("a peer behind a cable with loss, delay, copies and disorder (some minutes)", _lossy),
 }

@@ -1,0 +1,172 @@
+//! The client side: a SOLICIT that asks who serves a link or for an address, and what answers mean. Pure.
+
+use std::net::Ipv6Addr;
+
+use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType, ORO, OptionCode};
+
+use crate::model::MacAddr;
+
+use super::client::class_entries;
+use super::logic::duid_of;
+use super::{AGENT_CLASS, ENTERPRISE, MASTER_CLASS, PROBE_CLASS, wire};
+
+/// A server that spoke: an ADVERTISE or a REPLY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub kind: MessageType,
+    pub xid: [u8; 3],
+    /// Its DUID.
+    pub server: Vec<u8>,
+    /// It said that it is a recon master.
+    pub recon: bool,
+    /// Address it gives or promises.
+    pub address: Option<Ipv6Addr>,
+}
+
+/// Reads a datagram to a client's port; `None` where it is no server's answer.
+pub fn heard(datagram: &[u8]) -> Option<Heard> {
+    let message = wire::decode(datagram).ok()?;
+    if !matches!(message.msg_type(), MessageType::Advertise | MessageType::Reply) {
+        return None;
+    }
+    let Some(DhcpOption::ServerId(server)) = message.opts().get(OptionCode::ServerId) else {
+        return None;
+    };
+    let address = match message.opts().get(OptionCode::IANA) {
+        Some(DhcpOption::IANA(ia)) => ia.opts.iter().find_map(|option| match option {
+            DhcpOption::IAAddr(address) if address.valid_life > 0 => Some(address.addr),
+            _ => None,
+        }),
+        _ => None,
+    };
+    Some(Heard {
+        kind: message.msg_type(),
+        xid: message.xid(),
+        server: server.clone(),
+        recon: class_entries(&message, OptionCode::VendorClass)
+            .iter()
+            .any(|class| class == MASTER_CLASS),
+        address,
+    })
+}
+
+/// What to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Who serves here? The promise is not taken.
+    WhoServes,
+    /// An address, at once where the server can (RFC 8415 §21.14).
+    Solicit,
+    /// This address of this server.
+    Request { server: Vec<u8>, address: Ipv6Addr },
+}
+
+/// The datagram.
+pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
+    let kind = match ask {
+        Ask::WhoServes | Ask::Solicit => MessageType::Solicit,
+        Ask::Request { .. } => MessageType::Request,
+    };
+    let mut message = Message::new_with_id(kind, xid);
+    let options = message.opts_mut();
+    options.insert(DhcpOption::ClientId(duid_of(mac)));
+    options.insert(DhcpOption::ElapsedTime(0));
+    options.insert(DhcpOption::ORO(ORO {
+        opts: vec![OptionCode::DomainNameServers, OptionCode::VendorClass],
+    }));
+    let class = match ask {
+        Ask::WhoServes => PROBE_CLASS,
+        Ask::Solicit => {
+            options.insert(DhcpOption::RapidCommit);
+            AGENT_CLASS
+        }
+        Ask::Request { server, .. } => {
+            options.insert(DhcpOption::ServerId(server.clone()));
+            AGENT_CLASS
+        }
+    };
+    options.insert(wire::vendor_class(ENTERPRISE, class));
+    let mut wishes = DhcpOptions::new();
+    if let Ask::Request { address, .. } = ask {
+        wishes.insert(DhcpOption::IAAddr(dhcproto::v6::IAAddr {
+            addr: *address,
+            preferred_life: 0,
+            valid_life: 0,
+            opts: DhcpOptions::new(),
+        }));
+    }
+    let [.., c, d, e, f] = mac.0;
+    options.insert(DhcpOption::IANA(IANA {
+        id: u32::from_be_bytes([c, d, e, f]),
+        t1: 0,
+        t2: 0,
+        opts: wishes,
+    }));
+    wire::encode(&message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::{Kind, identify};
+    use super::super::leases::LeaseTable6;
+    use super::super::logic::{Decision, Params, decide};
+    use super::*;
+    use crate::model::ula::Ula;
+    use proptest::prelude::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
+    const XID: [u8; 3] = [1, 2, 3];
+
+    fn answered(ask: &Ask) -> Option<Heard> {
+        let params = Params {
+            prefix: Ula::drawn(1).link(0),
+            server_id: duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
+            lease_seconds: 600,
+            domain: "recon.internal".to_owned(),
+            http_port: 80,
+            serve_all: false,
+        };
+        let request = wire::decode(&packet(ask, MAC, XID)).unwrap();
+        let client = identify(&request, "fe80::5".parse().unwrap());
+        let mut leases = LeaseTable6::new(params.prefix, []);
+        match decide(&params, &mut leases, &client, false, &request, 0) {
+            Decision::Reply(reply) => heard(&wire::encode(&reply.message)),
+            Decision::Silence(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_recon_master_is_known_by_its_answer() {
+        let heard = answered(&Ask::WhoServes).unwrap();
+        assert_eq!(
+            (heard.kind, heard.xid, heard.recon),
+            (MessageType::Advertise, XID, true)
+        );
+        let solicit = wire::decode(&packet(&Ask::WhoServes, MAC, XID)).unwrap();
+        assert_eq!(identify(&solicit, "fe80::5".parse().unwrap()).kind, Kind::Probe);
+        assert_eq!(
+            super::heard(&packet(&Ask::WhoServes, MAC, XID)),
+            None,
+            "a question is no answer"
+        );
+    }
+
+    #[test]
+    fn a_peer_gets_its_address() {
+        let at_once = answered(&Ask::Solicit).unwrap();
+        assert_eq!(at_once.kind, MessageType::Reply);
+        let address = at_once.address.unwrap();
+        let asked = answered(&Ask::Request {
+            server: at_once.server,
+            address,
+        });
+        assert_eq!(asked.unwrap().address, Some(address));
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_understood_or_left(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = heard(&bytes);
+        }
+    }
+}

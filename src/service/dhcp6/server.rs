@@ -1,0 +1,138 @@
+//! The loop on a bound socket. Decisions come from [`super::logic`].
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::service::ladder::Ladder;
+use crate::sys::clock;
+
+use super::client::{Client, Kind, identify};
+use super::leases::{LeaseTable6, MAX_LEASES};
+use super::logic::{Decision, Params, Reply, decide};
+use super::wire;
+
+/// What one link's DHCPv6 server works with.
+pub struct Server {
+    /// Bound to port 547 of one interface, in the group of all servers.
+    pub socket: UdpSocket,
+    pub params: Params,
+    pub leases: Arc<Mutex<LeaseTable6>>,
+    pub ladder: Arc<Mutex<Ladder>>,
+    /// Told whenever leases changed that a restart should remember.
+    pub leases_changed: Arc<tokio::sync::Notify>,
+    /// True while we may speak on this link.
+    pub may_speak: watch::Receiver<bool>,
+}
+
+/// DUIDs that booted from the network in this run. The ports that did are on the ladder.
+type Netbooted = HashSet<Vec<u8>>;
+
+impl Server {
+    /// Serves until `stop`. A message that cannot be answered is dropped with its reason at debug level; a failed send
+    /// costs that reply only, because the client asks again.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let mut buffer = [0; wire::MAX_DATAGRAM];
+        let mut netbooted = Netbooted::new();
+        loop {
+            let received = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                received = self.socket.recv_from(&mut buffer) => received,
+            };
+            let (length, from) = match received {
+                Ok(received) => received,
+                // A link that goes down and comes back reports it on the socket, as it does a reply that nobody took;
+                // the socket stays good.
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let SocketAddr::V6(from) = from else { continue };
+            if !*self.may_speak.borrow() {
+                continue;
+            }
+            self.answer(&buffer[..length], from, &mut netbooted).await;
+        }
+    }
+
+    async fn answer(&self, datagram: &[u8], from: SocketAddrV6, netbooted: &mut Netbooted) {
+        if !from.ip().is_unicast_link_local() {
+            tracing::debug!(%from, "DHCPv6 message dropped: not from this link");
+            return;
+        }
+        let request = match wire::decode(datagram) {
+            Ok(request) => request,
+            Err(reason) => {
+                tracing::debug!(%from, %reason, "DHCPv6 message dropped");
+                return;
+            }
+        };
+        let client = identify(&request, *from.ip());
+        let known = self.knows(&client, netbooted);
+        let decision = {
+            let mut leases = self.leases.lock().expect("no holder panics");
+            decide(
+                &self.params,
+                &mut leases,
+                &client,
+                known,
+                &request,
+                clock::unix_seconds(),
+            )
+        };
+        match decision {
+            Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCPv6 message not answered"),
+            Decision::Reply(reply) => self.send(*reply, &client, from).await,
+        }
+    }
+
+    /// True if the port or the DUID booted from the network in this run; notes it of one that does so now.
+    fn knows(&self, client: &Client, netbooted: &mut Netbooted) -> bool {
+        if matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) && netbooted.len() < MAX_LEASES {
+            netbooted.insert(client.duid.clone());
+        }
+        let ladder = self.ladder.lock().expect("no holder panics");
+        netbooted.contains(&client.duid) || client.mac.is_some_and(|mac| ladder.netbooted(mac))
+    }
+
+    async fn send(&self, reply: Reply, client: &Client, to: SocketAddrV6) {
+        if let Some(mac) = client.mac
+            && client.kind != Kind::Probe
+        {
+            let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
+            let mut ladder = self.ladder.lock().expect("no holder panics");
+            ladder.heard(mac, firmware, clock::run_seconds());
+            if client.kind == Kind::Ipxe {
+                ladder.netboots(mac);
+            }
+            if let Some(address) = reply.given {
+                ladder.addressed(mac, address, clock::run_seconds());
+            }
+        }
+        if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind
+            && let Err(reason) = crate::service::bootfiles::loader_for(arch)
+        {
+            tracing::warn!(from = %to, ?arch, reason, "no boot program for this machine");
+        }
+        if reply.lease_changed {
+            self.leases_changed.notify_one();
+        }
+        tracing::debug!(%to, kind = ?reply.message.msg_type(), client = ?client.kind, given = ?reply.given, "DHCPv6 reply");
+        if let Err(error) = self.socket.send_to(&wire::encode(&reply.message), to).await {
+            tracing::warn!(%to, %error, "sending a DHCPv6 reply");
+        }
+    }
+}
+
+/// Errors of a socket that stays good.
+pub fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind as E;
+    matches!(
+        error.kind(),
+        E::NetworkDown | E::NetworkUnreachable | E::HostUnreachable | E::ConnectionRefused | E::AddrNotAvailable
+    )
+}

@@ -1,0 +1,204 @@
+//! ICMPv6 messages of routers and hosts, without the IPv6 header and with a checksum that the kernel fills in. Pure.
+
+use std::net::Ipv6Addr;
+
+use crate::model::MacAddr;
+use crate::model::ula::{LINK_PREFIX, Prefix64};
+
+/// RFC 4861 §4.1, §4.2.
+pub const ROUTER_SOLICITATION: u8 = 133;
+pub const ROUTER_ADVERTISEMENT: u8 = 134;
+
+/// Managed and other configuration: addresses and everything else come by DHCPv6.
+const MANAGED_AND_OTHER: u8 = 0xc0;
+/// Prefix information flags (RFC 4861 §4.6.2): on-link, and no address made of it by the host itself.
+const ON_LINK: u8 = 0x80;
+/// Hop limit that hosts start with.
+const HOP_LIMIT: u8 = 64;
+
+/// What is advertised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advertised {
+    pub mac: MacAddr,
+    pub prefix: Prefix64,
+    /// Seconds the prefix stays on this link; 0 takes it back.
+    pub seconds: u32,
+}
+
+/// A router advertisement. The router lifetime is 0: we are nobody's way to anywhere.
+pub fn advertisement(advertised: &Advertised) -> Vec<u8> {
+    let Advertised { mac, prefix, seconds } = advertised;
+    let flags = if *seconds > 0 { MANAGED_AND_OTHER } else { 0 };
+    // Type, code, checksum; hop limit, flags, router lifetime; reachable time and retransmission timer unspecified.
+    let mut bytes = vec![
+        ROUTER_ADVERTISEMENT,
+        0,
+        0,
+        0,
+        HOP_LIMIT,
+        flags,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    bytes.extend(link_layer(*mac));
+    bytes.extend([3, 4, LINK_PREFIX, ON_LINK]);
+    bytes.extend(seconds.to_be_bytes());
+    bytes.extend(seconds.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(prefix.network().octets());
+    // RFC 8106 §5.1: the DNS server, for hosts that read it nowhere else.
+    bytes.extend([25, 3, 0, 0]);
+    bytes.extend(seconds.to_be_bytes());
+    bytes.extend(prefix.server().octets());
+    bytes
+}
+
+/// A router solicitation: who routes here?
+pub fn solicitation(mac: MacAddr) -> Vec<u8> {
+    let mut bytes = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    bytes.extend(link_layer(mac));
+    bytes
+}
+
+/// Source link-layer address (RFC 4861 §4.6.1).
+fn link_layer(mac: MacAddr) -> [u8; 8] {
+    let [a, b, c, d, e, f] = mac.0;
+    [1, 1, a, b, c, d, e, f]
+}
+
+/// Something heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// A host asks for routers.
+    Solicitation,
+    /// A router speaks.
+    Advertisement {
+        mac: Option<MacAddr>,
+        /// Seconds for which it wants to be a default router.
+        lifetime: u16,
+    },
+}
+
+/// Reads a message whose hop limit and checksum were checked (RFC 4861 §6.1); `None` where it is neither or is malformed.
+pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
+    let [kind, 0, ..] = message else { return None };
+    match *kind {
+        ROUTER_SOLICITATION => {
+            let source = source(message.get(8..)?)?;
+            // §6.1.1: who has no address cannot have a link-layer address to be remembered under it.
+            (source.is_none() || !from.is_unspecified()).then_some(Heard::Solicitation)
+        }
+        ROUTER_ADVERTISEMENT => {
+            let mac = source(message.get(16..)?)?;
+            let lifetime = u16::from_be_bytes([message[6], message[7]]);
+            from.is_unicast_link_local()
+                .then_some(Heard::Advertisement { mac, lifetime })
+        }
+        _ => None,
+    }
+}
+
+/// Walks the options for the source's address. `None`: one has no length or ends behind the message.
+fn source(mut options: &[u8]) -> Option<Option<MacAddr>> {
+    let mut found = None;
+    while let [kind, units, ..] = options {
+        let length = usize::from(*units) * 8;
+        if length == 0 {
+            return None;
+        }
+        let option = options.get(..length)?;
+        if *kind == 1
+            && let Ok(mac) = option[2..8].try_into()
+        {
+            found = Some(MacAddr(mac));
+        }
+        options = &options[length..];
+    }
+    options.is_empty().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ula::Ula;
+    use proptest::prelude::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
+
+    fn router() -> Ipv6Addr {
+        "fe80::1".parse().unwrap()
+    }
+
+    #[test]
+    fn hosts_are_sent_to_dhcpv6_and_nowhere_else() {
+        let bytes = advertisement(&Advertised {
+            mac: MAC,
+            prefix: Ula::drawn(0x12_3456_789a).link(0),
+            seconds: 3600,
+        });
+        assert_eq!(bytes[5], 0xc0, "managed and other");
+        assert_eq!(bytes[6..8], [0, 0], "no default router");
+        assert_eq!(bytes[24..28], [3, 4, 64, 0x80], "a prefix on the link, not autonomous");
+        assert_eq!(bytes[40..46], [0xfd, 0x12, 0x34, 0x56, 0x78, 0x9a]);
+        assert_eq!(
+            heard(&bytes, router()),
+            Some(Heard::Advertisement {
+                mac: Some(MAC),
+                lifetime: 0
+            })
+        );
+    }
+
+    #[test]
+    fn the_last_word_takes_everything_back() {
+        let prefix = Ula::drawn(1).link(0);
+        let bytes = advertisement(&Advertised {
+            mac: MAC,
+            prefix,
+            seconds: 0,
+        });
+        assert_eq!(bytes[5], 0);
+        assert_eq!(bytes[28..36], [0; 8], "valid and preferred lifetime");
+    }
+
+    #[test]
+    fn what_the_rfc_calls_invalid_is_not_heard() {
+        let solicitation = solicitation(MAC);
+        assert_eq!(heard(&solicitation, router()), Some(Heard::Solicitation));
+        assert_eq!(heard(&solicitation, Ipv6Addr::UNSPECIFIED), None);
+        assert_eq!(
+            heard(&solicitation[..8], Ipv6Addr::UNSPECIFIED),
+            Some(Heard::Solicitation)
+        );
+        for cut in 9..16 {
+            assert_eq!(heard(&solicitation[..cut], router()), None, "{cut} bytes");
+        }
+        let advertisement = advertisement(&Advertised {
+            mac: MAC,
+            prefix: Ula::drawn(1).link(0),
+            seconds: 1,
+        });
+        assert_eq!(heard(&advertisement, "2001:db8::1".parse().unwrap()), None);
+        let mut endless = advertisement.clone();
+        endless[17] = 0;
+        assert_eq!(heard(&endless, router()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_heard_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 132u8..136) {
+            let _ = heard(&bytes, router());
+            let mut bytes = bytes;
+            bytes.splice(..0, [kind, 0]);
+            let _ = heard(&bytes, router());
+        }
+    }
+}

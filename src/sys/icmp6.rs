@@ -1,0 +1,86 @@
+//! A window on the router discovery of a link (RFC 4861).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv6Addr, SocketAddrV6};
+
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+/// A raw ICMPv6 socket that hears router solicitations and advertisements on one link, and nothing else. The kernel
+/// checks and makes the checksums; hop limits are 255 both ways, so that nothing passes a router.
+#[derive(Debug)]
+pub struct RouterSocket {
+    socket: AsyncFd<Socket>,
+    index: u32,
+}
+
+/// All routers of the link (RFC 4291 §2.7.1).
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// Largest message read; router discovery fits into one Ethernet frame.
+const MAX_MESSAGE: usize = 1500;
+
+/// Accepts types 133 and 134 with code 0 that came with hop limit 255. The socket counts from the ICMPv6 header; the IPv6
+/// header is reached through SKF_NET_OFF.
+fn router_filter() -> [SockFilter; 9] {
+    use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, SKF_NET_OFF};
+    const HOP_LIMIT_AT: i32 = 7;
+    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    [
+        op(BPF_LD | BPF_B | BPF_ABS, 0, 0, (SKF_NET_OFF + HOP_LIMIT_AT) as u32),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 255),
+        op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 1),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 0),
+        op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 0),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 133),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 134),
+        op(BPF_RET | BPF_K, 0, 0, 0xffff),
+        op(BPF_RET | BPF_K, 0, 0, 0),
+    ]
+}
+
+impl RouterSocket {
+    /// Opens the window on an interface. Needs CAP_NET_RAW.
+    pub fn open(interface: &str, index: u32) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+        socket.attach_filter(&router_filter())?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        socket.set_multicast_if_v6(index)?;
+        socket.set_multicast_loop_v6(false)?;
+        socket.set_multicast_hops_v6(255)?;
+        socket.set_unicast_hops_v6(255)?;
+        socket.join_multicast_v6(&ALL_ROUTERS, index)?;
+        socket.set_nonblocking(true)?;
+        // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
+        let socket = unsafe { AsyncFd::register(socket)? };
+        Ok(RouterSocket { socket, index })
+    }
+
+    /// Next message, ICMPv6 header first, with its sender. Cancel-safe.
+    pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Ipv6Addr> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let mut bytes = [const { MaybeUninit::<u8>::uninit() }; MAX_MESSAGE];
+            let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(&mut bytes)) else {
+                continue;
+            };
+            let (length, from) = received?;
+            let Some(from) = from.as_socket_ipv6() else { continue };
+            buffer.clear();
+            // SAFETY: the kernel wrote `length` bytes.
+            buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
+            return Ok(*from.ip());
+        }
+    }
+
+    /// Sends a message to a link-local or multicast address of this link.
+    pub async fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
+        let to = SocketAddrV6::new(to, 0, 0, self.index).into();
+        loop {
+            let mut ready = self.socket.writable().await?;
+            if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(message, &to)) {
+                return sent.map(|_| ());
+            }
+        }
+    }
+}
