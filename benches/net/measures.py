@@ -32,11 +32,11 @@ def _netload(site: Site, tool: Path, server: Server, *words: object, timeout: fl
     return Load(said["bytes"], said["seconds"], cpu)
 
 
-def tftp(site: Site, tool: Path, server: Server, block: int, window: int, clients: int) -> float:
-    """MB/s. A client fetches the 1 MiB file again and again, so that a run takes some time."""
+def tftp(site: Site, tool: Path, server: Server, block: int, window: int, clients: int) -> Tuple[float, float]:
+    """MB/s, and server CPU seconds per GB. A client fetches the 1 MiB file again and again, so that a run takes some time."""
     times = 2 if clients > 1 else 20
     load = _netload(site, tool, server, "tftp", f"{SERVER}:69", "ipxe.efi", block, window, clients, times)
-    return load.bytes / load.seconds / 1e6
+    return load.bytes / load.seconds / 1e6, load.cpu / (load.bytes / 1e9)
 
 
 def http(site: Site, tool: Path, server: Server, clients: int, times: int) -> Tuple[float, float]:

@@ -51,15 +51,14 @@ class Bench:
 
     def tftp(self, name: str) -> None:
         with self.site.start(name, "tftp") as server:
-            for block in (512, 1468):
-                for clients in (1, 64):
-                    value = measures.tftp(self.site, self.load, server, block, 1, clients)
-                    self.note(f"TFTP 1 MiB, {block} B blocks, {clients} client{'s' * (clients > 1)}", name, value, "MB/s")
-            for clients in (1, 64):
+            for block, window, clients in ((512, 1, 1), (512, 1, 64), (1468, 1, 1), (1468, 1, 64), (1468, 16, 1), (1468, 16, 64)):
+                rate, cpu = measures.tftp(self.site, self.load, server, block, window, clients)
                 # A server that does not know the option answers without it, and the client goes block by block.
-                value = measures.tftp(self.site, self.load, server, 1468, 16, clients)
-                row = f"TFTP 1 MiB, 1468 B blocks, window of 16 asked, {clients} client{'s' * (clients > 1)}"
-                self.note(row, name, value, "MB/s")
+                row = f"TFTP 1 MiB, {block} B blocks, {'window of 16 asked, ' * (window > 1)}{clients} client{'s' * (clients > 1)}"
+                self.note(row, name, rate, "MB/s")
+                # tftpd-hpa's time is that of children whose end nobody waits for, so nobody can read it.
+                if clients > 1 and name != "tftpd-hpa":
+                    self.note(f"{row}, server CPU", name, cpu, "s/GB", more=False)
 
     def http(self, name: str) -> None:
         with self.site.start(name, "http") as server:

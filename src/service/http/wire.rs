@@ -22,8 +22,8 @@ use tokio::time::{Instant, Sleep};
 
 use crate::sys;
 
-/// Largest stand-in.
-pub const MAX_HOLE: usize = 1 << 20;
+/// Largest stand-in: about what a socket takes at once. The region costs address space only, since nobody touches it.
+pub const MAX_HOLE: usize = 2 << 20;
 static HOLE: [u8; MAX_HOLE] = [0; MAX_HOLE];
 
 fn is_hole(slice: &[u8]) -> bool {

@@ -20,6 +20,7 @@ use crate::sys::{clock, udp};
 
 use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
 use super::transfer::{Agreed, Step, Transfer};
+use super::workers::Workers;
 
 /// Transfers at once; further clients hear nothing yet and ask again, as firmware does.
 const MAX_TRANSFERS: usize = 512;
@@ -34,29 +35,7 @@ const MAX_SEGMENT: usize = 1500 - 48;
 
 /// Serves on a bound socket until `stop`. The socket must be bound to the address clients ask, because replies leave
 /// from it. `master` is where the link's clients reach HTTP.
-///
-/// All transfers share one thread of their own. A transfer is a packet there and a packet back, a thousand times: on a
-/// runtime of several threads every packet wakes a second one to look for work, which costs more than the work.
 pub async fn run(
-    socket: std::net::UdpSocket,
-    master: SocketAddr,
-    site: Arc<Site>,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Ends the thread as well if nobody waits for this function any more.
-    let (stop, (sender, ended)) = (stop.child_token(), tokio::sync::oneshot::channel());
-    let _guard = stop.clone().drop_guard();
-    std::thread::Builder::new().name("tftp".to_owned()).spawn(move || {
-        let result = runtime.block_on(serve_all(socket, master, site, stop));
-        // The sockets of transfers close with the runtime; only then has the service ended.
-        drop(runtime);
-        sender.send(result).ok();
-    })?;
-    ended.await.map_err(io::Error::other)?
-}
-
-async fn serve_all(
     socket: std::net::UdpSocket,
     master: SocketAddr,
     site: Arc<Site>,
@@ -73,11 +52,12 @@ async fn serve_all(
         }),
         running: HashMap::new(),
         tasks: JoinSet::new(),
+        workers: Workers::start()?,
     };
     let mut buffer = [0; packet::MAX_REQUEST + 1];
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => break,
             received = server.socket.recv_from(&mut buffer) => match received {
                 Ok((length, client)) => server.asked(&buffer[..length], client).await,
                 // Linux reports a reply that nobody took, and a link that went down, as an error of the next receive.
@@ -92,6 +72,9 @@ async fn serve_all(
             }
         }
     }
+    server.tasks.abort_all();
+    server.workers.end().await;
+    Ok(())
 }
 
 struct Server {
@@ -100,6 +83,7 @@ struct Server {
     shelf: Arc<Shelf>,
     running: HashMap<SocketAddr, Running>,
     tasks: JoinSet<()>,
+    workers: Workers,
 }
 
 struct Running {
@@ -140,13 +124,8 @@ impl Server {
             return;
         }
         let heard = Arc::new(AtomicU64::new(0));
-        let task = self.tasks.spawn(serve(
-            Arc::clone(&self.shelf),
-            self.local,
-            client,
-            read,
-            Arc::clone(&heard),
-        ));
+        let transfer = serve(Arc::clone(&self.shelf), self.local, client, read, Arc::clone(&heard));
+        let task = self.tasks.spawn_on(transfer, self.workers.next());
         let running = Running {
             request: request.to_vec(),
             heard,
