@@ -23,6 +23,10 @@ use super::wire::{Holes, MAX_HOLE};
 /// Bytes read at a time where they have to pass through this program.
 const COPIED_BYTES: u64 = 256 * 1024;
 
+/// What a body that waits for its turn sends every few seconds: GRUB gives up after some twenty seconds without a byte, UEFI
+/// after five.
+const TRICKLE_BYTES: u64 = 16 * 1024;
+
 /// A piece of a body.
 pub enum Piece {
     Text(Bytes),
@@ -54,9 +58,11 @@ impl Sending {
     }
 
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if let Some(place) = &mut self.place {
-            place.admitted().await;
-        }
+        let runs = match &mut self.place {
+            Some(place) => place.is_admitted().await,
+            None => true,
+        };
+        let most = if runs { MAX_HOLE as u64 } else { TRICKLE_BYTES };
         loop {
             let run = match self.pieces.front_mut() {
                 None => return Ok(None),
@@ -72,7 +78,7 @@ impl Sending {
                 }
             };
             let start = run.start;
-            let mut length = (run.end - start).min(MAX_HOLE as u64);
+            let mut length = (run.end - start).min(most);
             let patched = self.slice.touches(start, length as usize);
             if patched {
                 length = length.min(COPIED_BYTES);

@@ -90,16 +90,18 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns once this transfer may run.
-    pub async fn admitted(&mut self) {
-        let every = Duration::from_secs_f64(LOOK_SECONDS);
-        while let Some(turn) = &mut self.waiting {
-            match tokio::time::timeout(every, turn).await {
-                Ok(_) => self.waiting = None,
-                // Who waits looks after those that hold it up.
-                Err(_) => self.gate.look(),
-            }
+    /// Waits for this transfer's turn, a few seconds at most; true once it may run.
+    pub async fn is_admitted(&mut self) -> bool {
+        let Some(turn) = &mut self.waiting else {
+            return true;
+        };
+        if tokio::time::timeout(Duration::from_secs_f64(LOOK_SECONDS), turn).await.is_err() {
+            // Who waits looks after those that hold it up.
+            self.gate.look();
+            return false;
         }
+        self.waiting = None;
+        true
     }
 
     pub fn sent(&self, bytes: u64) {
@@ -121,7 +123,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_waits_starts_when_another_ends() {
         let limits = Limits {
             running: 1,
@@ -130,12 +132,13 @@ mod tests {
         };
         let gate = Arc::new(Gate::new(limits));
         let mut first = gate.enter().unwrap();
-        first.admitted().await;
+        assert!(first.is_admitted().await);
         let mut second = gate.enter().unwrap();
         gate.enter().expect_err("the queue is full");
         assert_eq!(gate.counts(), (1, 1));
+        assert!(!second.is_admitted().await, "the first still runs");
         let turn = tokio::spawn(async move {
-            second.admitted().await;
+            while !second.is_admitted().await {}
             second
         });
         drop(first);
