@@ -73,6 +73,19 @@ for tree in /lib/firmware /usr/lib/firmware; do
     find "$tree" -xtype l -delete
 done
 
+# Signed boot programs for machines with Secure Boot. Their own folders stay out of the image, being large and needed for the ISO only.
+mkdir -p /usr/lib/recon/loaders
+first_of() {
+    local target=$1 file
+    shift
+    for file in "$@"; do
+        [ ! -f "$file" ] || { cp "$file" "/usr/lib/recon/loaders/$target"; return 0; }
+    done
+    echo "no $target: machines with Secure Boot will not boot from the network" >&2
+}
+first_of shimx64.efi /usr/lib/shim/shimx64.efi.signed /usr/share/efi/x86_64/shim.efi
+first_of grubnetx64.efi /usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed /usr/share/efi/x86_64/grub.efi
+
 # Files that only the package build left behind.
 rm -rf /var/cache/apt/archives /var/lib/apt/lists /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale
 # KIWI looks for change logs there.

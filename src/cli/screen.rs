@@ -226,6 +226,11 @@ mod tests {
             bytes_sent: 67_000_000,
             stored_sha256: stored.then(|| "ab".into()),
             summary: Some("QEMU Standard PC a-serial-number-that-is-rather-long".into()),
+            loader: None,
+            failed_loaders: vec![],
+            firmware: None,
+            boot_arch: None,
+            serial: None,
         }
     }
 

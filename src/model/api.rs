@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MacAddr, NodeId, Stage};
+use super::{Arch, MacAddr, NodeId, Stage};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,6 +144,21 @@ pub struct NodeStatus {
     pub stored_sha256: Option<String>,
     /// One line for a table: vendor, product, serial.
     pub summary: Option<String>,
+    /// Network boot program it gets in this run.
+    #[serde(default)]
+    pub loader: Option<String>,
+    /// Network boot programs that went to it and did not start.
+    #[serde(default)]
+    pub failed_loaders: Vec<String>,
+    /// Kind of firmware, as its DHCP requests named it (option 93).
+    #[serde(default)]
+    pub firmware: Option<Arch>,
+    /// Processor for which its boot program is built, as iPXE names it: `x86_64`, `i386`, `arm64`.
+    #[serde(default)]
+    pub boot_arch: Option<String>,
+    /// Serial number by its boot program, before the inventory has it.
+    #[serde(default)]
+    pub serial: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

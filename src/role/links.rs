@@ -16,6 +16,7 @@ use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
+use crate::service::bootfiles::Chooser;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
@@ -578,6 +579,7 @@ async fn start_service(
             lease_seconds: shared.settings.network.lease_seconds,
             domain: dns::DOMAIN.to_owned(),
             http_port: shared.http_port,
+            loaders: chooser(&shared.site),
         },
         leases: Arc::clone(&leases),
         ladder: Arc::clone(&shared.site.ladder),
@@ -641,6 +643,19 @@ async fn start_service(
     })
 }
 
+/// Chooses boot programs by what the ladder knows of a machine, and tells the person at the master what went wrong.
+fn chooser(site: &Arc<Site>) -> Chooser {
+    let site = Arc::clone(site);
+    Chooser::new(move |mac, arch| {
+        let held = |name: &str| site.loaders.path(name).is_some();
+        let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
+        if let Some(news) = &pick.news {
+            say(&format!("machine {mac}: {news}"));
+        }
+        pick.loader
+    })
+}
+
 /// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
 fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     let remembered = shared.remembered.leases().cloned();
@@ -652,8 +667,19 @@ fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
 
 /// Folders in which distributions keep network boot programs.
 pub fn loader_folders() -> Vec<PathBuf> {
-    ["/usr/lib/ipxe", "/usr/share/ipxe", "/boot/ipxe"]
-        .iter()
-        .map(PathBuf::from)
-        .collect()
+    [
+        "/usr/lib/ipxe",
+        "/usr/share/ipxe",
+        "/boot/ipxe",
+        // Signed shim and GRUB: in our image, and where Debian and openSUSE have them.
+        "/usr/lib/recon/loaders",
+        "/usr/lib/shim",
+        "/usr/lib/grub/x86_64-efi-signed",
+        "/usr/share/efi/x86_64",
+        // The memory test.
+        "/boot",
+    ]
+    .iter()
+    .map(PathBuf::from)
+    .collect()
 }

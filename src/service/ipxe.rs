@@ -1,10 +1,15 @@
 //! iPXE scripts as text. Pure; every script is golden-tested.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{NodePolicy, PostAction};
 use crate::model::MacAddr;
 use crate::model::ula::LINK_PREFIX;
+use crate::service::bootfiles::Made;
+
+#[cfg(test)]
+use super::script::complete;
+use super::{grub, start};
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
@@ -18,6 +23,11 @@ pub struct Boot<'a> {
     pub policy: NodePolicy,
     /// More words for the kernel command line, from `recon.toml`.
     pub kernel_arguments: &'a str,
+    /// Processor for which the boot program is built, as it told us.
+    pub arch: Option<String>,
+    /// A memory test is at hand for this kind of firmware.
+    pub memtest_efi: bool,
+    pub memtest_bios: bool,
 }
 
 /// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
@@ -39,76 +49,12 @@ pub fn script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String
 }
 
 /// The master's address as a person and a client write it: port 80 goes without saying.
-fn base(master: SocketAddr) -> String {
-    match (master, master.port()) {
-        (SocketAddr::V4(v4), 80) => format!("http://{}", v4.ip()),
-        (SocketAddr::V6(v6), 80) => format!("http://[{}]", v6.ip()),
+pub fn base(master: SocketAddr) -> String {
+    match master {
+        SocketAddr::V4(_) if master.port() == 80 => format!("http://{}", master.ip()),
+        SocketAddr::V6(_) if master.port() == 80 => format!("http://[{}]", master.ip()),
         _ => format!("http://{master}"),
     }
-}
-
-/// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
-/// holds, where there is one, and so saves iPXE's banner, its own DHCP and its wait for IPv6 routers: 6 seconds.
-///
-/// Without a lease, or where the lease leads nowhere, every port is opened at once, so that their links come up side by side, and
-/// asked in turn: once in a hurry, then patiently, for switches that keep a port shut for half a minute (spanning tree,
-/// LACP). iPXE's own waits are 15 s for a link and 15 s for an address, longer while it hears that the switch blocks the port;
-/// six of them are 90 s. Then the firmware gets its machine back: the script ends whatever happens.
-pub fn autoexec(master: SocketAddrV4) -> String {
-    format!(
-        "#!ipxe\n\
-         isset ${{net0/mac}} || goto none\n\
-         set port:int32 0\n\
-         :look\n\
-         isset ${{net${{port}}/mac}} || goto ask\n\
-         isset ${{net${{port}}/ip}} && goto held ||\n\
-         inc port\n\
-         goto look\n\
-         :held\n\
-         iflinkwait --timeout 15000 net${{port}} || goto ask\n\
-         set tries:int32 0\n\
-         :fetch\n\
-         chain --replace {script} ||\n\
-         inc tries\n\
-         iseq ${{tries}} 2 && goto ask ||\n\
-         echo recon: the boot script did not come from {base} at the address ${{net${{port}}/ip}}; trying again\n\
-         sleep 2\n\
-         goto fetch\n\
-         :ask\n\
-         ifclose\n\
-         ifopen ||\n\
-         set wait:int32 4000\n\
-         set waits:int32 0\n\
-         :round\n\
-         set port:int32 0\n\
-         :next\n\
-         isset ${{net${{port}}/mac}} || goto patient\n\
-         iflinkwait --timeout ${{wait}} net${{port}} || goto waited\n\
-         ifconf --configurator dhcp net${{port}} || goto waited\n\
-         chain --replace {script} ||\n\
-         echo recon: net${{port}} has ${{net${{port}}/ip}}, but the boot script did not come from {base}\n\
-         :waited\n\
-         iseq ${{wait}} 4000 && goto other ||\n\
-         inc waits\n\
-         iseq ${{waits}} 6 && goto lost ||\n\
-         :other\n\
-         inc port\n\
-         goto next\n\
-         :patient\n\
-         echo recon: no port has an answer from {base} yet; waiting for links and switches\n\
-         set wait:int32 15000\n\
-         goto round\n\
-         :none\n\
-         echo recon: iPXE has no driver for a network port of this machine; going back to the firmware in 10 seconds\n\
-         sleep 10\n\
-         exit 1\n\
-         :lost\n\
-         echo recon: no port reaches {base}: check cable and switch port; going back to the firmware in 10 seconds\n\
-         sleep 10\n\
-         exit 1\n",
-        base = base(master.into()),
-        script = script_url(master, None),
-    )
 }
 
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
@@ -126,47 +72,63 @@ pub fn entry(master: SocketAddr) -> String {
     )
 }
 
-/// Script that boots one client by its policy.
+/// A file that is made for the link.
+pub fn made(made: Made, master: SocketAddr) -> String {
+    match made {
+        Made::Autoexec => start::autoexec(master),
+        Made::GrubConfig => grub::config(master),
+    }
+}
+
+/// Why a machine with this processor (as iPXE names it) finds no kernel here. A BIOS machine's iPXE is built for `i386`
+/// whatever its processor is.
+pub fn no_kernel_for(arch: &str) -> Option<String> {
+    match arch {
+        "x86_64" | "i386" => None,
+        other => Some(format!(
+            "its processor is {other}, and this stick holds a system for x86_64 only"
+        )),
+    }
+}
+
+/// Script that boots one client by its policy. It tries for ever, with a pause: whoever asked for it has a way to this master,
+/// and the master may be on its way back.
 pub fn boot(boot: &Boot) -> String {
-    let master = boot.master;
-    let mut line = kernel_line(boot);
-    if !boot.kernel_arguments.is_empty() {
-        line.push(' ');
-        line.push_str(boot.kernel_arguments);
+    let base = base(boot.master);
+    if let Some(trouble) = boot.arch.as_deref().and_then(no_kernel_for) {
+        return format!(
+            "#!ipxe\n\
+             echo recon: this machine cannot be booted: {trouble}; going back to the firmware in 30 seconds\n\
+             sleep 30\n\
+             exit 1\n"
+        );
     }
     format!(
         "#!ipxe\n\
          :retry\n\
-         echo recon: {action} from http://{master}\n\
+         echo recon: {action} from {base}\n\
          imgfree\n\
-         kernel http://{master}/boot/x86_64/kernel {line} || goto failed\n\
-         initrd --name initrd http://{master}/boot/x86_64/initrd || goto failed\n\
-         boot || goto failed\n\
-         :failed\n\
-         echo recon: kernel or initrd did not come from http://{master}; trying again in 5 seconds\n\
+         kernel {base}/boot/x86_64/kernel {line} || goto no_kernel\n\
+         initrd --name initrd {base}/boot/x86_64/initrd || goto no_initrd\n\
+         boot ||\n\
+         echo recon: the kernel of {base} did not start\n\
+         goto again\n\
+         :no_kernel\n\
+         echo recon: the kernel did not come from {base}\n\
+         goto again\n\
+         :no_initrd\n\
+         echo recon: the initrd did not come from {base}\n\
+         :again\n\
+         echo recon: trying again in 5 seconds\n\
          sleep 5\n\
          goto retry\n",
         action = boot.policy.post_action.as_str(),
+        line = kernel_line(boot),
     )
 }
 
 /// The kernel command line of a peer.
 pub fn kernel_line(boot: &Boot) -> String {
-    let master = boot.master;
-    let bootif = match boot.mac {
-        Some(mac) => mac.dashed(),
-        None => "${netX/mac:hexhyp}".to_owned(),
-    };
-    let shared = format!(
-        "initrd=initrd pxeaddr={pxeaddr} BOOTIF=01-{bootif} postaction={action} recon.poweroff={poweroff}",
-        pxeaddr = if master.port() == 80 {
-            master.ip().to_string()
-        } else {
-            master.to_string()
-        },
-        action = boot.policy.post_action.as_str(),
-        poweroff = boot.policy.poweroff.as_str(),
-    );
     match boot.policy.post_action {
         // The address iPXE holds is used on, so that no second DHCP exchange costs time.
         PostAction::Inventory => {
@@ -175,20 +137,52 @@ pub fn kernel_line(boot: &Boot) -> String {
                 // Of several IPv6 addresses iPXE has no name for the one that it asked from.
                 IpAddr::V6(client) => format!("{client}/{LINK_PREFIX}"),
             };
-            format!("{shared} recon.address={address} {CONSOLES} {HARMLESS}")
+            format!("initrd=initrd {}", line(boot, &format!(" recon.address={address}")))
         }
-        // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
-        PostAction::Liveboot => format!(
-            "{shared} root=live:http://{master}/image.iso rd.live.image rd.live.overlay.overlayfs=1 \
-             rd.neednet=1 ip={dhcp} {CONSOLES} {HARMLESS}",
-            dhcp = if master.is_ipv6() { "dhcp6" } else { "dhcp" },
-        ),
+        PostAction::Liveboot => format!("initrd=initrd {}", line(boot, "")),
     }
 }
 
-/// Menu for a person at the console of a client.
-pub fn menu(boot: &Boot) -> String {
+/// The same for a boot program that cannot say which address it holds, and that hands the initrd over by itself.
+pub fn kernel_line_of_grub(boot: &Boot) -> String {
+    line(boot, "")
+}
+
+fn line(boot: &Boot, address: &str) -> String {
     let master = boot.master;
+    let bootif = match boot.mac {
+        Some(mac) => mac.dashed(),
+        None => "${netX/mac:hexhyp}".to_owned(),
+    };
+    let shared = format!(
+        "pxeaddr={pxeaddr} BOOTIF=01-{bootif} postaction={action} recon.poweroff={poweroff}",
+        pxeaddr = if master.port() == 80 {
+            master.ip().to_string()
+        } else {
+            master.to_string()
+        },
+        action = boot.policy.post_action.as_str(),
+        poweroff = boot.policy.poweroff.as_str(),
+    );
+    let way = match boot.policy.post_action {
+        PostAction::Inventory => address.to_owned(),
+        // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
+        PostAction::Liveboot => format!(
+            " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip={dhcp}",
+            base(master),
+            dhcp = if master.is_ipv6() { "dhcp6" } else { "dhcp" },
+        ),
+    };
+    let more = match boot.kernel_arguments {
+        "" => String::new(),
+        words => format!(" {words}"),
+    };
+    format!("{shared}{way} {CONSOLES} {HARMLESS}{more}")
+}
+
+/// Menu for a person at the console of a client. Nobody there: the inventory, after half a minute.
+pub fn menu(boot: &Boot) -> String {
+    let base = base(boot.master);
     let with = |post_action: PostAction| {
         let policy = NodePolicy {
             post_action,
@@ -196,32 +190,48 @@ pub fn menu(boot: &Boot) -> String {
         };
         kernel_line(&Boot { policy, ..boot.clone() })
     };
+    let item = |on: bool, test: &str| match on {
+        true => format!("{test} item memtest    Memory test ||\n"),
+        false => String::new(),
+    };
+    let memtest = [
+        item(boot.memtest_efi, "iseq ${platform} efi &&"),
+        item(boot.memtest_bios, "iseq ${platform} pcbios &&"),
+    ]
+    .concat();
     format!(
         "#!ipxe\n\
          :menu\n\
-         menu recon at http://{master}\n\
+         imgfree\n\
+         menu recon at {base}\n\
          item inventory  Inventory, upload, power off\n\
          item liveboot   Live system in memory\n\
          item disk       Boot the next device\n\
+         {memtest}\
          item shell      iPXE shell\n\
          choose --default inventory --timeout 30000 what || goto menu\n\
          goto ${{what}}\n\
          :inventory\n\
-         kernel http://{master}/boot/x86_64/kernel {inventory} || goto failed\n\
+         kernel {base}/boot/x86_64/kernel {inventory} || goto failed\n\
          goto start\n\
          :liveboot\n\
-         kernel http://{master}/boot/x86_64/kernel {liveboot} || goto failed\n\
+         kernel {base}/boot/x86_64/kernel {liveboot} || goto failed\n\
          goto start\n\
          :start\n\
-         initrd --name initrd http://{master}/boot/x86_64/initrd || goto failed\n\
+         initrd --name initrd {base}/boot/x86_64/initrd || goto failed\n\
          boot || goto failed\n\
          :disk\n\
          exit 0\n\
+         :memtest\n\
+         iseq ${{platform}} efi && chain {base}/loaders/memtest.efi ||\n\
+         iseq ${{platform}} pcbios && kernel {base}/loaders/memtest.bin && boot ||\n\
+         goto menu\n\
          :shell\n\
+         echo recon: exit leaves the shell\n\
          shell\n\
          goto menu\n\
          :failed\n\
-         echo recon: kernel or initrd did not come from http://{master}\n\
+         echo recon: kernel or initrd did not come from {base}; back to the menu in 5 seconds\n\
          sleep 5\n\
          goto menu\n",
         inventory = with(PostAction::Inventory),
@@ -244,6 +254,9 @@ mod tests {
                 poweroff: PowerOff::Ipmi,
             },
             kernel_arguments: "",
+            arch: Some("x86_64".to_owned()),
+            memtest_efi: false,
+            memtest_bios: false,
         }
     }
 
@@ -260,7 +273,7 @@ mod tests {
     #[test]
     fn scripts_are_the_reviewed_ones() {
         golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap()));
-        golden("autoexec.ipxe", &autoexec("192.168.219.1:80".parse().unwrap()));
+        golden("autoexec.ipxe", &start::autoexec("192.168.219.1:80".parse().unwrap()));
         golden("inventory.ipxe", &boot(&client(PostAction::Inventory)));
         golden(
             "liveboot.ipxe",
@@ -270,13 +283,71 @@ mod tests {
             }),
         );
         golden("menu.ipxe", &menu(&client(PostAction::Inventory)));
+        golden(
+            "menu-memtest.ipxe",
+            &menu(&Boot {
+                memtest_efi: true,
+                memtest_bios: true,
+                ..client(PostAction::Inventory)
+            }),
+        );
+        golden(
+            "arm64.ipxe",
+            &boot(&Boot {
+                arch: Some("arm64".to_owned()),
+                ..client(PostAction::Inventory)
+            }),
+        );
+        golden("grub.cfg", &made(Made::GrubConfig, "192.168.219.1:80".parse().unwrap()));
+        golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
+        golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
+    }
+
+    #[test]
+    fn only_complete_scripts_leave() {
+        let master = "10.0.0.1:8080".parse().unwrap();
+        for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+            let client = Boot {
+                mac: None,
+                memtest_efi: true,
+                kernel_arguments: "dyndbg={x} a=<b>",
+                ..client(post_action)
+            };
+            for script in [
+                boot(&client),
+                menu(&client),
+                grub::boot(&Boot {
+                    mac: self::client(post_action).mac,
+                    ..client
+                }),
+            ] {
+                assert_eq!(complete(&script), Ok(()));
+            }
+        }
+        for script in [entry(master), start::autoexec(master), grub::config(master)] {
+            assert_eq!(complete(&script), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_script_url_fits_the_header_of_a_dhcp_packet() {
+        let master: SocketAddr = "255.255.255.255:65535".parse().unwrap();
+        let url = script_url(master, Some(MacAddr([255; 6])));
+        assert!(url.len() <= 127, "{} characters: {url}", url.len());
+        assert_eq!(complete(&url), Ok(()));
     }
 
     #[test]
     fn every_label_that_is_jumped_to_exists() {
+        let with_memtest = Boot {
+            memtest_efi: true,
+            memtest_bios: true,
+            ..client(PostAction::Liveboot)
+        };
         let scripts = [
+            menu(&with_memtest),
             entry("10.0.0.1:8080".parse().unwrap()),
-            autoexec("10.0.0.1:8080".parse().unwrap()),
+            start::autoexec("10.0.0.1:8080".parse().unwrap()),
             boot(&client(PostAction::Inventory)),
             menu(&client(PostAction::Inventory)),
         ];
@@ -290,7 +361,7 @@ mod tests {
             targets.extend(
                 script
                     .lines()
-                    .filter_map(|line| line.strip_prefix("item ")?.split_whitespace().next()),
+                    .filter_map(|line| line.split_once("item ")?.1.split_whitespace().next()),
             );
             for target in targets.into_iter().filter(|target| !target.starts_with('$')) {
                 assert!(
@@ -337,7 +408,7 @@ mod tests {
         };
         let line = kernel_line(&live);
         assert!(
-            line.contains("root=live:http://[fd12::1]:80/image.iso") && line.contains(" ip=dhcp6 "),
+            line.contains("root=live:http://[fd12::1]/image.iso") && line.contains(" ip=dhcp6 "),
             "{line}"
         );
     }

@@ -4,12 +4,26 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::model::api::{NodeStatus, StageReport, StageTime};
-use crate::model::{MacAddr, NodeId, Stage};
+use crate::model::{Arch, MacAddr, NodeId, Stage};
+use crate::service::climb::{Climb, Pick};
 
 /// More machines than one broadcast domain holds; further ones are served but not listed.
 const MAX_NODES: usize = 16_384;
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
+
+/// Names that a boot program gives are kept up to this many characters.
+const MAX_SAID_CHARS: usize = 64;
+
+/// What a boot program says of its machine when it asks for a script.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    pub mac: Option<MacAddr>,
+    pub arch: Option<String>,
+    pub serial: Option<String>,
+    /// Why the script that it gets will not boot it.
+    pub trouble: Option<String>,
+}
 
 /// Every machine heard in this run.
 #[derive(Debug, Default)]
@@ -34,6 +48,11 @@ struct Node {
     bytes_sent: u64,
     stored_sha256: Option<String>,
     summary: Option<String>,
+    /// How network boot programs fared on it.
+    climb: Climb,
+    firmware: Option<Arch>,
+    boot_arch: Option<String>,
+    serial: Option<String>,
 }
 
 impl Node {
@@ -92,6 +111,67 @@ impl Ladder {
     pub fn fetched(&mut self, address: impl Into<IpAddr>, stage: Stage, now: f64) {
         if let Some(node) = self.at(address.into()) {
             node.reach(stage, now);
+            if stage >= Stage::Kernel {
+                node.climb.started();
+            }
+        }
+    }
+
+    /// Firmware of a port asks what to boot; `held` says which programs are at hand. News in the answer are told the first
+    /// time only, and stand in the machine's row until it is further.
+    pub fn loader(&mut self, mac: MacAddr, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> Pick {
+        let Some(node) = self.by_mac(mac) else {
+            return Climb::default().choose(arch, held, now);
+        };
+        node.firmware = Some(arch);
+        let mut pick = node.climb.choose(arch, held, now);
+        if let Err(reason) = pick.loader
+            && node.failure.as_deref() != Some(reason)
+        {
+            node.failure = Some(reason.to_owned());
+            pick.news = Some(reason.to_owned());
+        }
+        if let (Ok(_), Some(news)) = (&pick.loader, &pick.news) {
+            node.message = Some(news.clone());
+        }
+        pick
+    }
+
+    /// A network boot program went to the machine whole.
+    pub fn loader_sent(&mut self, address: IpAddr, name: &str, now: f64) {
+        if let Some(node) = self.at(address) {
+            node.reach(Stage::Loader, now);
+            node.climb.sent(name, now);
+        }
+    }
+
+    /// The machine's boot program asked for a file of its own.
+    pub fn loader_runs(&mut self, address: IpAddr) {
+        if let Some(node) = self.at(address) {
+            node.climb.runs();
+        }
+    }
+
+    /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
+    /// this is the first that is heard of it.
+    pub fn script(&mut self, address: IpAddr, said: &Said, now: f64) {
+        if let Some(mac) = said.mac
+            && let Some(node) = self.by_mac(mac)
+        {
+            node.address = Some(address);
+            if let Some(index) = self.by_mac.get(&mac) {
+                self.by_address.insert(address, *index);
+            }
+        }
+        let Some(node) = self.at(address) else { return };
+        node.reach(Stage::Loader, now);
+        node.climb.started();
+        let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(MAX_SAID_CHARS).collect());
+        node.boot_arch = short(&said.arch).or(node.boot_arch.take());
+        node.serial = short(&said.serial).or(node.serial.take());
+        node.failure = said.trouble.clone();
+        if node.climb.current().is_some() {
+            node.message = None;
         }
     }
 
@@ -232,6 +312,10 @@ impl Ladder {
         node.macs.extend(old.macs);
         node.address = node.address.or(old.address);
         node.bytes_sent += old.bytes_sent;
+        node.climb.join(old.climb);
+        node.firmware = node.firmware.or(old.firmware);
+        node.boot_arch = node.boot_arch.take().or(old.boot_arch);
+        node.serial = node.serial.take().or(old.serial);
         node.netboots |= old.netboots;
         for (mine, theirs) in node.reached.iter_mut().zip(old.reached) {
             *mine = match (*mine, theirs) {
@@ -262,6 +346,11 @@ fn status(node: &Node) -> Option<NodeStatus> {
         bytes_sent: node.bytes_sent,
         stored_sha256: node.stored_sha256.clone(),
         summary: node.summary.clone(),
+        loader: node.climb.current().map(str::to_owned),
+        failed_loaders: node.climb.failed().iter().map(|name| (*name).to_owned()).collect(),
+        firmware: node.firmware,
+        boot_arch: node.boot_arch.clone(),
+        serial: node.serial.clone(),
     })
 }
 
@@ -383,6 +472,68 @@ mod tests {
         assert_eq!(ladder.counts(), (1, 1));
         assert!(ladder.table()[0].stages.is_empty());
         assert!(ladder.is_stored(&id(3)) && !ladder.is_stored(&id(4)));
+    }
+
+    #[test]
+    fn a_machine_whose_loader_hangs_gets_another_and_its_row_says_so() {
+        let mut ladder = Ladder::default();
+        let held = |_: &str| true;
+        ladder.heard(mac(1), true, 1.0);
+        assert_eq!(
+            ladder.loader(mac(1), Arch::UefiX64, held, 1.0).loader,
+            Ok("snponly.efi")
+        );
+        ladder.addressed(mac(1), ADDRESS, 2.0);
+        ladder.loader_sent(ADDRESS, "snponly.efi", 3.0);
+        ladder.loader_runs(ADDRESS);
+        let pick = ladder.loader(mac(1), Arch::UefiX64, held, 60.0);
+        assert_eq!(pick.loader, Ok("ipxe.efi"));
+        let row = &ladder.table()[0];
+        assert_eq!((row.stage, row.loader.as_deref()), (Stage::Loader, Some("ipxe.efi")));
+        assert_eq!(row.failed_loaders, ["snponly.efi"]);
+        assert!(row.message.as_ref().unwrap().contains("did not start"));
+        ladder.loader_sent(ADDRESS, "ipxe.efi", 61.0);
+        let said = Said {
+            mac: Some(mac(1)),
+            arch: Some("x86_64".into()),
+            serial: Some("S".repeat(500)),
+            trouble: None,
+        };
+        ladder.script(ADDRESS, &said, 62.0);
+        assert_eq!(ladder.loader(mac(1), Arch::UefiX64, held, 99.0).loader, Ok("ipxe.efi"));
+        let row = &ladder.table()[0];
+        assert_eq!(
+            (row.message.as_deref(), row.boot_arch.as_deref()),
+            (None, Some("x86_64"))
+        );
+        assert_eq!(row.serial.as_ref().map(String::len), Some(MAX_SAID_CHARS));
+    }
+
+    #[test]
+    fn firmware_that_cannot_be_served_is_news_once() {
+        let mut ladder = Ladder::default();
+        ladder.heard(mac(1), true, 1.0);
+        let first = ladder.loader(mac(1), Arch::UefiX86, |_| true, 1.0);
+        assert!(first.loader.is_err() && first.news.unwrap().contains("32-bit"));
+        assert_eq!(ladder.loader(mac(1), Arch::UefiX86, |_| true, 5.0).news, None);
+        let row = &ladder.table()[0];
+        assert!(row.failure.as_ref().unwrap().contains("32-bit"));
+        assert_eq!(row.firmware, Some(Arch::UefiX86));
+    }
+
+    #[test]
+    fn a_machine_with_an_address_of_another_server_is_known_by_its_script() {
+        let mut ladder = Ladder::default();
+        let elsewhere = IpAddr::from([10, 0, 0, 9]);
+        ladder.heard(mac(1), true, 1.0);
+        let said = Said {
+            mac: Some(mac(1)),
+            ..Said::default()
+        };
+        ladder.script(elsewhere, &said, 2.0);
+        ladder.fetched(elsewhere, Stage::Kernel, 3.0);
+        let row = &ladder.table()[0];
+        assert_eq!((row.stage, row.address), (Stage::Kernel, Some(elsewhere)));
     }
 
     #[test]

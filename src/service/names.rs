@@ -18,11 +18,8 @@ pub enum BootFile {
 /// Looks `name` up, as a client wrote it: leading slashes mean nothing, and what is not in the table does not exist, so no
 /// path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
 pub fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
-    if bootfiles::is_autoexec(name) {
-        // The script asks by IPv4 DHCP only; without it iPXE asks in both families by itself.
-        let SocketAddr::V4(master) = master else { return None };
-        let script = ipxe::autoexec(master);
-        return Some((bootfiles::AUTOEXEC, BootFile::Made(script.into())));
+    if let Some(made) = bootfiles::made(name) {
+        return Some((made.name(), BootFile::Made(ipxe::made(made, master).into())));
     }
     let (known, _) = bootfiles::loader_named(name)?;
     let path = site.loaders.path(known)?;

@@ -35,6 +35,7 @@ fn dhcp4() {
         lease_seconds: 600,
         domain: "recon".to_owned(),
         http_port: 80,
+        loaders: Default::default(),
     };
     let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_last, []);
     let mut now = 1_700_000_000;

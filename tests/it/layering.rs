@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 43] = [
+const PURE: [&str; 47] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -35,6 +35,7 @@ const PURE: [&str; 43] = [
     "src/role/elect/words.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
+    "src/service/climb.rs",
     "src/service/dhcp4/asking.rs",
     "src/service/dhcp4/client.rs",
     "src/service/dhcp4/door.rs",
@@ -54,6 +55,7 @@ const PURE: [&str; 43] = [
     "src/service/dhcp6/probe.rs",
     "src/service/dhcp6/wire.rs",
     "src/service/dns/logic.rs",
+    "src/service/grub.rs",
     "src/service/http/admission.rs",
     "src/service/http/condition.rs",
     "src/service/http/range.rs",
@@ -64,6 +66,8 @@ const PURE: [&str; 43] = [
     "src/service/ra/schedule.rs",
     "src/service/ra/watch.rs",
     "src/service/ra/wire.rs",
+    "src/service/script.rs",
+    "src/service/start.rs",
     "src/service/tftp/packet.rs",
     "src/service/tftp/transfer.rs",
     "src/store/leases/book.rs",

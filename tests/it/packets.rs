@@ -25,6 +25,7 @@ fn params() -> Params {
         lease_seconds: 3600,
         domain: "recon.internal".into(),
         http_port: 80,
+        loaders: Default::default(),
     }
 }
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import List, Optional
 
-from vdc import control, demo, measure, rounds
+from vdc import control, demo, measure, rounds, scenes
 from vdc.errors import LabError
 from vdc.lab import Interrupted, Lab, Options, check_host, stop_on_signals
 from vdc.report import Report
@@ -44,11 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("demo", parents=[product], help="one round to watch")
-    one.add_argument("--firmware", default="uefi,bios,liveboot", help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6")
-    one.add_argument(
-        "--scenario", choices=sorted(rounds.STORIES),
-        help="instead: two sticks on one network, a foreign DHCP server that is there, comes and goes, or a machine without IPv4",
-    )
+    one.add_argument("--firmware", default="uefi,bios,liveboot",
+                     help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6, http, secure")
+    one.add_argument("--scenario", choices=sorted({**scenes.SCENES, **rounds.STORIES}), help="a special round: " + "; ".join(
+        f"{name}: {about}" for name, about in sorted({
+            **{name: scene.about for name, scene in scenes.SCENES.items()},
+            "two-sticks": "two sticks on one network", "ipv6": "a machine without IPv4",
+            "foreign-dhcp": "a foreign DHCP server that is there, comes and goes",
+        }.items())))
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")
     two.add_argument("--only", action="append", metavar="NAME", help="this scenario (again for more)")
@@ -91,18 +94,26 @@ def _story(args: argparse.Namespace, report: Report) -> int:
 
 
 def _demo(args: argparse.Namespace, report: Report) -> int:
-    if args.scenario is not None:
+    if args.scenario in rounds.STORIES:
         return _story(args, report)
+    if args.scenario:
+        with Lab(_options(args), report) as lab:
+            wrong = scenes.SCENES[args.scenario].run(lab, args.keep)
+        return _verdict(report, wrong, "every peer stored and ended as its policy says, all disks as before")
     kinds = [kind for kind in args.firmware.split(",") if kind]
     count = len(kinds) if args.peers is None else args.peers
     if not kinds or not 1 <= count <= 32:
         raise LabError("--peers must be from 1 to 32, --firmware must name at least one kind")
     with Lab(_options(args), report) as lab:
         wrong = demo.run(lab, kinds, count, args.keep)
+    return _verdict(report, wrong, f"all {count} peers stored and ended as their policy says, all disks as before")
+
+
+def _verdict(report: Report, wrong: List[str], good: str) -> int:
     for text in wrong:
         report.plain(f"NOT AS IT SHOULD BE: {text}")
     if not wrong:
-        report.plain(f"\nall {count} peers stored and ended as their policy says, all disks as before")
+        report.plain(f"\n{good}")
     return 1 if wrong else 0
 
 

@@ -9,8 +9,9 @@ import json
 import re
 import socket
 import tarfile
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
+import checks_boot
 from rawclient import RawClient, altered, fixture
 from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
 from vdc import api, collect, waiting
@@ -377,12 +378,16 @@ def starts_again(site: Site) -> None:
     expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
+def _scenarios(*checks: Callable[[Site], None]) -> List[Scenario[Site]]:
+    return [Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in checks]
+
+
 CHECKS: List[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
+    *_scenarios(
         starts, dhclient, dhclient_pxe, udhcpc_pxe, replayed_ovmf, replayed_bios, other_servers_request, rubbish, tftp_get,
         tftp_blksize, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,
-        upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, export_over_http, stops,
-        collects, starts_again,
-    )
+        upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, export_over_http,
+    ),
+    *checks_boot.CHECKS,
+    *_scenarios(stops, collects, starts_again),
 ]

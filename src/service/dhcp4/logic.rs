@@ -1,11 +1,11 @@
 //! What a reply says. Whether there is one is decided in [`super::states`]. No socket, no clock.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
 use crate::config::settings::Subnet;
-use crate::service::bootfiles;
+use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
 use super::client::{Client, Kind};
@@ -19,6 +19,8 @@ pub struct Params {
     /// Zone of the node names.
     pub domain: String,
     pub http_port: u16,
+    /// Which boot program a machine gets.
+    pub loaders: bootfiles::Chooser,
 }
 
 /// iPXE encapsulated option 176 `no-pxedhcp` = 1: do not wait for a proxyDHCP offer.
@@ -91,12 +93,8 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     }
     match client.kind {
         Kind::Ipxe => {
-            let uuid = client
-                .uuid
-                .as_ref()
-                .map(|uuid| format!("&uuid={uuid}"))
-                .unwrap_or_default();
-            set_boot_file(message, &format!("{base}/boot.ipxe?mac={}{uuid}", client.mac.dashed()));
+            let master = SocketAddr::from((server, params.http_port));
+            set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
             let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
             message.opts_mut().insert(DhcpOption::Unknown(options));
         }
@@ -104,7 +102,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
             message
                 .opts_mut()
                 .insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-            if let Ok(loader) = bootfiles::loader_for(arch) {
+            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 message
                     .opts_mut()
                     .insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
@@ -115,7 +113,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
             message
                 .opts_mut()
                 .insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
-            if let Ok(loader) = bootfiles::loader_for(arch) {
+            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 set_boot_file(message, &format!("{base}/loaders/{loader}"));
             }
         }
@@ -156,6 +154,7 @@ mod tests {
             lease_seconds: 3600,
             domain: "recon.internal".to_owned(),
             http_port: 80,
+            loaders: Default::default(),
         }
     }
 
@@ -259,7 +258,7 @@ mod tests {
             ),
             (
                 vec![class("PXEClient:Arch:00007"), DhcpOption::UserClass(b"iPXE".to_vec())],
-                "http://192.168.219.1/boot.ipxe?mac=02-00-00-00-00-07",
+                "http://192.168.219.1/boot.ipxe?mac=02-00-00-00-00-07&uuid=${uuid}&arch=${buildarch}&serial=${serial:uristring}",
             ),
             (vec![], ""),
         ];

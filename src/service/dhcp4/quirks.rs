@@ -200,6 +200,7 @@ mod tests {
             lease_seconds: 3600,
             domain: "recon.internal".to_owned(),
             http_port: 80,
+            loaders: Default::default(),
         }
     }
 

@@ -413,11 +413,6 @@ impl Desk {
                 ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }
         }
-        if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind
-            && let Err(reason) = crate::service::bootfiles::loader_for(arch)
-        {
-            tracing::warn!(mac = %client.mac, ?arch, reason, "no boot program for this machine");
-        }
         tracing::debug!(mac = %client.mac, ?kind, client = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
         let bytes = reply.bytes();
         if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {

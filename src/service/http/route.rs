@@ -1,7 +1,7 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
 use crate::model::{MacAddr, NodeId};
-use crate::service::bootfiles;
+use crate::service::bootfiles::{self, Made};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,8 +10,10 @@ pub enum Route {
     /// `/boot.ipxe`, with what the client said of itself.
     BootScript(Who),
     Menu(Who),
-    /// What iPXE looks for beside a loader that came over HTTP.
-    Autoexec,
+    /// `/boot.grub`: what GRUB gets of the same.
+    GrubScript(Who),
+    /// What iPXE or GRUB looks for beside itself when it came over HTTP.
+    Made(Made),
     Kernel,
     Initrd,
     Image,
@@ -36,7 +38,13 @@ pub enum Route {
 pub struct Who {
     pub mac: Option<MacAddr>,
     pub uuid: Option<String>,
+    /// Processor for which the boot program is built, as iPXE names it.
+    pub arch: Option<String>,
+    pub serial: Option<String>,
 }
+
+/// A name longer than this is none that a boot program gives.
+const MAX_NAME_CHARS: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
@@ -65,8 +73,12 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot", "x86_64", "kernel"] => Route::Kernel,
         ["boot", "x86_64", "initrd"] => Route::Initrd,
         ["image.iso"] => Route::Image,
-        ["loaders", bootfiles::AUTOEXEC] => Route::Autoexec,
-        ["loaders", name] => Route::Loader(bootfiles::loader_named(name).ok_or(NoRoute::NotFound)?.0),
+        ["boot.grub"] => Route::GrubScript(who(query)),
+        ["loaders", rest @ ..] => match bootfiles::made(&rest.join("/")) {
+            Some(made) => Route::Made(made),
+            None => Route::Loader(bootfiles::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?.0),
+        },
+        ["grub", "grub.cfg"] => Route::Made(Made::GrubConfig),
         ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
@@ -127,12 +139,22 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A value that is shown to people: not empty, not long, nothing that moves a cursor.
+fn name(value: &str) -> Option<String> {
+    let text = percent_decode(value)?;
+    let text = text.trim();
+    let plain = !text.is_empty() && text.chars().count() <= MAX_NAME_CHARS && !text.chars().any(char::is_control);
+    plain.then(|| text.to_owned())
+}
+
 /// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
 fn who(query: &str) -> Who {
     let mut who = Who::default();
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "mac" => who.mac = percent_decode(value).and_then(|text| text.parse().ok()).or(who.mac),
+            "arch" => who.arch = name(value).or(who.arch),
+            "serial" => who.serial = name(value).or(who.serial),
             "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
             _ => {}
         }
@@ -155,7 +177,9 @@ mod tests {
             ("GET", "/image.iso", Route::Image),
             ("GET", "/post.tgz", Route::Post),
             ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
-            ("GET", "/loaders/autoexec.ipxe", Route::Autoexec),
+            ("GET", "/loaders/autoexec.ipxe", Route::Made(Made::Autoexec)),
+            ("GET", "/loaders/grub/grub.cfg", Route::Made(Made::GrubConfig)),
+            ("GET", "/grub/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
             ("GET", "/api/v1/status", Route::Status),
             ("GET", "/metrics", Route::Metrics),
@@ -182,6 +206,19 @@ mod tests {
         };
         assert_eq!(who.mac, Some("52:54:00:12:34:56".parse().unwrap()));
         assert_eq!(who.uuid.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
+        let Ok(Route::GrubScript(who)) = route("GET", "/boot.grub?mac=52:54:00:12:34:56&arch=x86_64&serial=AB%2012%0a")
+        else {
+            panic!("no script")
+        };
+        assert_eq!(who.mac, Some("52:54:00:12:34:56".parse().unwrap()));
+        assert_eq!(
+            (who.arch.as_deref(), who.serial.as_deref()),
+            (Some("x86_64"), Some("AB 12"))
+        );
+        let Ok(Route::BootScript(who)) = route("GET", "/boot.ipxe?arch=&serial=a%1bb") else {
+            panic!("no script")
+        };
+        assert_eq!(who, Who::default());
         assert_eq!(
             route("GET", "/boot.ipxe?mac=&uuid=%zz"),
             Ok(Route::BootScript(Who::default()))

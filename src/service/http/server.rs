@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::api::StageReport;
 use crate::model::{NodeId, Stage};
-use crate::service::ipxe;
+use crate::service::ladder::Said;
 use crate::service::metrics::Now;
 use crate::service::names::{self, BootFile};
+use crate::service::{bootfiles, grub, ipxe, script};
 use crate::sys::clock;
 use crate::sys::console::say;
 
@@ -94,6 +95,8 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // GRUB finds a header only as RFC 9110 writes it.
+        .title_case_headers(true)
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(wire, service)
@@ -149,22 +152,21 @@ async fn serve(
     match route {
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => {
-            let script = match who.mac {
+            site.ladder().script(client, &said(&who), clock::run_seconds());
+            boot_script(match who.mac {
                 Some(_) => ipxe::boot(&boot_of(site, master, client, &who)),
                 None => ipxe::entry(master),
-            };
-            site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
-            files::whole(StatusCode::OK, "text/plain; charset=utf-8", script)
+            })
         }
-        Route::Menu(who) => files::whole(
-            StatusCode::OK,
-            "text/plain; charset=utf-8",
-            ipxe::menu(&boot_of(site, master, client, &who)),
-        ),
-        Route::Autoexec => match master {
-            SocketAddr::V4(master) => files::whole(StatusCode::OK, "text/plain; charset=utf-8", ipxe::autoexec(master)),
-            SocketAddr::V6(_) => files::line(StatusCode::NOT_FOUND, "not over IPv6"),
-        },
+        Route::GrubScript(who) => {
+            site.ladder().script(client, &said(&who), clock::run_seconds());
+            boot_script(grub::boot(&boot_of(site, master, client, &who)))
+        }
+        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, master, client, &who))),
+        Route::Made(made) => {
+            site.ladder().loader_runs(client);
+            boot_script(ipxe::made(made, master))
+        }
         Route::Kernel => {
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
@@ -174,7 +176,9 @@ async fn serve(
         Route::Initrd => files::slice(asked, site.initrd.as_ref()).await,
         Route::Image => files::slice(asked, site.image.as_ref()).await,
         Route::Loader(name) => {
-            site.ladder().fetched(client, Stage::Loader, clock::run_seconds());
+            if !head {
+                site.ladder().loader_sent(client, name, clock::run_seconds());
+            }
             match names::boot_file(site, name, master) {
                 Some((_, BootFile::File(path))) => files::file(asked, &path).await,
                 Some((_, BootFile::Made(bytes))) => files::whole(StatusCode::OK, "application/octet-stream", bytes),
@@ -224,6 +228,31 @@ fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
     }
 }
 
+/// A boot script; one that is not complete never leaves, because it would boot a machine into something nobody meant.
+fn boot_script(text: String) -> Response<Body> {
+    match script::complete(&text) {
+        Ok(()) => files::whole(StatusCode::OK, "text/plain; charset=utf-8", text),
+        Err(flaw) => {
+            say(&format!(
+                "a boot script was not sent, because it is not complete: {flaw}"
+            ));
+            files::line(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("the script is not complete: {flaw}"),
+            )
+        }
+    }
+}
+
+fn said(who: &Who) -> Said {
+    Said {
+        mac: who.mac,
+        arch: who.arch.clone(),
+        serial: who.serial.clone(),
+        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
+    }
+}
+
 fn boot_of<'a>(site: &'a Site, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
     ipxe::Boot {
         master,
@@ -231,6 +260,9 @@ fn boot_of<'a>(site: &'a Site, master: SocketAddr, client: IpAddr, who: &Who) ->
         mac: who.mac,
         policy: site.settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &site.settings.kernel_arguments,
+        arch: who.arch.clone(),
+        memtest_efi: site.loaders.path(bootfiles::MEMTEST_EFI).is_some(),
+        memtest_bios: site.loaders.path(bootfiles::MEMTEST_BIOS).is_some(),
     }
 }
 

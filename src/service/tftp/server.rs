@@ -13,7 +13,6 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Stage;
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
 use crate::service::names::{self, BootFile};
@@ -245,8 +244,10 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     let client = client.ip().to_canonical();
     let mut ladder = shelf.site.ladder();
     // A script is asked for by a loader that runs already.
-    if ended == Tftp::Done && matches!(content, Content::Held(_)) {
-        ladder.fetched(client, Stage::Loader, clock::run_seconds());
+    match content {
+        Content::Held(_) if ended == Tftp::Done => ladder.loader_sent(client, name, clock::run_seconds()),
+        Content::Held(_) => {}
+        Content::Made(_) => ladder.loader_runs(client),
     }
     ladder.sent(client, sent);
 }

@@ -10,6 +10,7 @@ from . import collect, payload, report, stick
 from .crowd import Crowd
 from .errors import LabError
 from .lab import Lab
+from .machine import BRIDGE
 from .master import Master
 from .nodes import KINDS, identity
 from .peer import Peer
@@ -18,13 +19,13 @@ from .scenarios_site import BY_HAND
 _SHOWN = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored")
 
 
-def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool) -> List[str]:
+def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str = BRIDGE) -> List[str]:
     """Boots a master and its peers, brings the inventory home; returns what was not as it should be."""
     unknown = [kind for kind in firmware if kind not in KINDS]
     if unknown:
         raise LabError(f"no such kind of peer: {', '.join(unknown)}; there are {', '.join(sorted(KINDS))}")
     kinds = [firmware[at % len(firmware)] for at in range(count)]
-    peers = [Peer(lab, kind, identity(0x10 + at, f"{kind}-{at + 1}")) for at, kind in enumerate(kinds)]
+    peers = [Peer(lab, kind, identity(0x10 + at, f"{kind}-{at + 1}"), bridge=bridge) for at, kind in enumerate(kinds)]
     medium = stick.make(lab.options.iso, lab.folder / "stick.raw")
     special = {p.who.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers if p.kind.liveboot}
     if special:
@@ -61,7 +62,7 @@ def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool) -> List[str]:
 def _follow(crowd: Crowd, peer: Peer) -> List[str]:
     """Waits for one peer's end, whatever its policy makes of it."""
     try:
-        crowd.wait_stored(peer.name, 420.0 if peer.kind.liveboot else 240.0)
+        crowd.wait_stored(peer.name, 1500.0 if peer.spec.ports[0].bridge != BRIDGE else 480.0 if peer.kind.liveboot or peer.kind.secure else 240.0)
         if peer.kind.bmc:
             crowd.wait_off(peer.name)
         else:

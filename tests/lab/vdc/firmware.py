@@ -16,15 +16,22 @@ _UEFI: Sequence[Tuple[str, str]] = (
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
 )
 
+# The same with Microsoft's keys enrolled and Secure Boot on.
+_SECURE: Sequence[Tuple[str, str]] = (
+    ("/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+    ("/usr/share/qemu/ovmf-x86_64-smm-ms-code.bin", "/usr/share/qemu/ovmf-x86_64-smm-ms-vars.bin"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),
+)
+
 
 class Uefi(NamedTuple):
     code: Path
     variables: Path
 
 
-def uefi() -> Uefi:
-    """The UEFI firmware of this host."""
-    for code, variables in _UEFI:
+def uefi(secure: bool = False) -> Uefi:
+    """The UEFI firmware of this host, plain or with Secure Boot on."""
+    for code, variables in _SECURE if secure else _UEFI:
         if Path(code).is_file() and Path(variables).is_file():
             return Uefi(Path(code), Path(variables))
     raise MissingTool("missing firmware: OVMF (package ovmf on Debian, qemu-ovmf-x86_64 on openSUSE)")

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 from . import firmware
 from .console import Console
@@ -55,6 +55,9 @@ class Spec:
     cpus: int = 2
     memory_mib: int = 1024
     bmc: bool = True
+    secure: bool = False
+    # Settings of the firmware, name=value.
+    settings: Sequence[str] = ()
     # Firmware told to leave IPv4 alone, and a cable that carries none.
     ipv6_only: bool = False
     ports: List[Port] = field(default_factory=list)
@@ -96,7 +99,7 @@ class Machine:
     def prepare_nvram(self) -> None:
         """Gives a UEFI guest a variable store of its own, once; later boots find what earlier ones wrote."""
         if self.spec.firmware == "uefi" and not self.nvram.exists():
-            shutil.copyfile(firmware.uefi().variables, self.nvram)
+            shutil.copyfile(firmware.uefi(self.spec.secure).variables, self.nvram)
             self.nvram.chmod(0o600)
 
     def start(self) -> None:
@@ -139,7 +142,7 @@ class Machine:
     def _command(self, control: int) -> List[str]:
         spec = self.spec
         argv = [
-            "qemu-system-x86_64", "-name", spec.name, "-machine", "q35", "-accel", self._accel, "-cpu", "max",
+            "qemu-system-x86_64", "-name", spec.name, "-machine", "q35,smm=on" if spec.secure else "q35", "-accel", self._accel, "-cpu", "max",
             "-smp", str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
             "-uuid", spec.uuid,
             "-smbios", f"type=1,manufacturer=Recon Lab,product=Virtual Server,serial={spec.serial},uuid={spec.uuid}",
@@ -148,7 +151,13 @@ class Machine:
             "-object", "rng-random,filename=/dev/urandom,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
         ]
         if spec.firmware == "uefi":
-            code = firmware.uefi().code
+            code = firmware.uefi(spec.secure).code
+            if spec.secure:
+                # Only System Management Mode may write the variables, as the firmware wants it.
+                argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+            for setting in spec.settings:
+                name, value = setting.split("=", 1)
+                argv += ["-fw_cfg", f"name={name},string={value}"]
             argv += [
                 "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.nvram}",

@@ -14,8 +14,15 @@ class Kind(NamedTuple):
     memory_mib: int = 1024
     liveboot: bool = False
     bmc: bool = True
+    # OVMF with Microsoft's keys enrolled, as servers are delivered.
+    secure: bool = False
+    # Settings of the firmware (QEMU fw_cfg), as name=value.
+    settings: Tuple[str, ...] = ()
     ipv6_only: bool = False
 
+
+_NO_PXE_6 = "opt/org.tianocore/IPv6PXESupport=no"
+_NO_PXE_4 = "opt/org.tianocore/IPv4PXESupport=no"
 
 # Buses, contents and ports differ on purpose, so that one round meets every driver and every temptation.
 KINDS = {
@@ -23,6 +30,10 @@ KINDS = {
     "bios": Kind("bios", "e1000", (("sata", "raid"), ("sata", "random"))),
     # The live image is loaded into memory and unpacked beside it.
     "liveboot": Kind("uefi", "virtio-net-pci", (("nvme", "ext4"), ("virtio", "raid")), memory_mib=3072, liveboot=True),
+    # PXE is switched off in its firmware: what is left is HTTP Boot.
+    "http": Kind("uefi", "virtio-net-pci", (("nvme", "lvm"),), settings=(_NO_PXE_4, _NO_PXE_6)),
+    # Without PXE over IPv6 it does not wait for that between its two attempts, PXE and HTTP Boot.
+    "secure": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"),), secure=True, settings=(_NO_PXE_6,)),
     "ipv6": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), ipv6_only=True),
     "nobmc": Kind("uefi", "virtio-net-pci", (("sata", "lvm"),), bmc=False),
 }

@@ -9,15 +9,16 @@ from typing import Dict, List, Optional
 from . import disks, nvram
 from .errors import LabError
 from .lab import Lab
-from .machine import Disk, Port, Spec
+from .machine import BRIDGE, Disk, Port, Spec
 from .nodes import KINDS, Identity, Kind
 
 
-def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2) -> Spec:
+def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2, bridge: str = BRIDGE) -> Spec:
     """The guest of a kind of peer. It boots from the network first, as the operator would set it."""
     return Spec(
         name=who.name, uuid=who.uuid, serial=who.serial, firmware=kind.firmware, cpus=cpus, memory_mib=kind.memory_mib,
-        bmc=kind.bmc, ipv6_only=kind.ipv6_only, ports=[Port(who.mac, kind.nic, boot_index=0)],
+        bmc=kind.bmc, ipv6_only=kind.ipv6_only, secure=kind.secure, settings=kind.settings,
+        ports=[Port(who.mac, kind.nic, boot_index=0, bridge=bridge)],
         disks=[
             # The peer's disks are only read; host flushes would only cost time.
             Disk(folder / f"{who.name}.disk{number}.raw", bus, f"{who.serial}D{number}", cache="unsafe")
@@ -29,11 +30,11 @@ def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2) -> Spec:
 class Peer:
     """One peer: its guest, its disks and what is expected of it."""
 
-    def __init__(self, lab: Lab, kind: str, who: Identity) -> None:
+    def __init__(self, lab: Lab, kind: str, who: Identity, bridge: str = BRIDGE) -> None:
         self.kind = KINDS[kind]
         self.who = who
         self.lab = lab
-        self.spec = spec_of(self.kind, who, lab.folder)
+        self.spec = spec_of(self.kind, who, lab.folder, bridge=bridge)
         self.machine = lab.machine(self.spec)
         self._before: Dict[Path, str] = {}
         self.variables: Optional[Dict[nvram.Key, nvram.Variable]] = None

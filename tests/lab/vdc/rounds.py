@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from . import scenarios_ipv6, scenarios_memory, scenarios_modes, scenarios_power, scenarios_site, scenarios_storm
+from . import (
+    scenarios_boot, scenarios_ipv6, scenarios_memory, scenarios_modes, scenarios_power, scenarios_site, scenarios_storm,
+)
 from .errors import LabError
 from .lab import Lab, Options
 from .namespace import Namespace
@@ -32,6 +34,7 @@ GROUPS: List[Group] = [
     Group("ipv6", scenarios_ipv6.Ipv6Site, scenarios_ipv6.SCENARIOS, ordered=True),
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
     Group("full", scenarios_memory.FullStick, scenarios_memory.SCENARIOS),
+    Group("ways", scenarios_boot.Ways, scenarios_boot.SCENARIOS),
     Group("storm", scenarios_storm.Storm, scenarios_storm.SCENARIOS),
     Group("foreign", scenarios_modes.Beside, scenarios_modes.BESIDE, ordered=True),
     Group("comes", scenarios_modes.ComesAndGoes, scenarios_modes.COMES, ordered=True),

@@ -66,6 +66,7 @@ async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
             lease_seconds: 3600,
             domain: "recon.internal".to_owned(),
             http_port: 80,
+            loaders: Default::default(),
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
         ladder: Arc::default(),

@@ -16,6 +16,7 @@ fn params() -> Params {
         lease_seconds: 3600,
         domain: "recon.internal".to_owned(),
         http_port: 80,
+        loaders: Default::default(),
     }
 }
 

@@ -1,0 +1,51 @@
+//! GRUB scripts as text, for machines on which no iPXE starts: with Secure Boot, shim and GRUB carry the distribution's
+//! signature, and so does the kernel. Pure; every script is golden-tested.
+
+use std::net::SocketAddr;
+
+use super::ipxe::{self, Boot};
+
+/// What GRUB looks for when it starts. It fetches the machine's own script, and after a failure looks on for a minute and a half,
+/// while a switch may still keep the port shut.
+pub fn config(master: SocketAddr) -> String {
+    format!(
+        "echo \"recon: asking {base} what to boot\"\n\
+         for try in 1 2 3 4 5 6 7 8 9; do\n\
+         configfile (http,{server})/boot.grub?mac=$net_default_mac\n\
+         echo \"recon: the boot script did not come from {base}; trying again in 10 seconds\"\n\
+         sleep 10\n\
+         done\n\
+         echo \"recon: no way to {base}; going back to the firmware\"\n\
+         exit\n",
+        base = ipxe::base(master),
+        server = server(master),
+    )
+}
+
+/// Script that boots one machine by its policy. GRUB knows no netmask, so the initrd asks for its address itself.
+pub fn boot(boot: &Boot) -> String {
+    let server = server(boot.master);
+    format!(
+        "echo \"recon: {action} from {base}\"\n\
+         for try in 1 2 3; do\n\
+         if linux (http,{server})/boot/x86_64/kernel {line}; then\n\
+         if initrd (http,{server})/boot/x86_64/initrd; then\n\
+         boot\n\
+         fi\n\
+         fi\n\
+         echo \"recon: kernel or initrd did not come from {base}; trying again in 5 seconds\"\n\
+         sleep 5\n\
+         done\n",
+        action = boot.policy.post_action.as_str(),
+        base = ipxe::base(boot.master),
+        line = ipxe::kernel_line_of_grub(boot),
+    )
+}
+
+/// A host as GRUB writes it in a device's name.
+fn server(master: SocketAddr) -> String {
+    match master.port() {
+        80 => master.ip().to_string(),
+        _ => master.to_string(),
+    }
+}

@@ -1,0 +1,136 @@
+"""Does every firmware get its way in, and a machine that comes back the next one? Real packets of firmware, real TFTP and HTTP clients."""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional
+
+from cable import CLIENT_LINK, SERVER, Site
+from rawclient import RawClient, altered, fixture
+from vdc import waiting
+from vdc.dhcp import Packet
+from vdc.suite import Scenario, expect
+
+# Ports of their own: what one check does to a machine's ladder is nothing to the next.
+_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 6))
+_PLACEHOLDER = re.compile(r"@[A-Z_]+@|\{\{|\}\}|<[A-Z_]+>")
+
+
+def _firmware(arch: int, name: str, mac: str) -> bytes:
+    """OVMF's DISCOVER as firmware of another kind would send it."""
+    text = f"{name}:Arch:{arch:05d}:UNDI:003001".encode()
+    return altered(fixture("ovmf-efi-discover.bin"), mac, {93: arch.to_bytes(2, "big"), 60: text})
+
+
+def _offer(site: Site, arch: int, name: str = "PXEClient", mac: str = _ARCHS) -> Packet:
+    with RawClient(site.client, CLIENT_LINK) as port:
+        return port.ask(_firmware(arch, name, mac), mac)
+
+
+def architectures(site: Site) -> None:
+    """Each kind of firmware is offered its boot program, HTTP Boot a whole URL and its own class in return."""
+    wanted = {0: "undionly.kpxe", 7: "snponly.efi", 9: "snponly.efi"}
+    for at, (arch, loader) in enumerate(wanted.items()):
+        offer = _offer(site, arch, mac=f"52:54:00:2b:03:{at:02x}")
+        expect(offer.boot_file == loader, f"architecture {arch} is offered {offer.boot_file!r}")
+        expect(offer.options.get(60) == b"PXEClient", f"architecture {arch}: option 60 is {offer.options.get(60)!r}")
+        expect(offer.options.get(66) == SERVER.encode(), f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
+    for at, (arch, loader) in enumerate({16: "snponly.efi", 19: "arm64.efi"}.items()):
+        offer = _offer(site, arch, "HTTPClient", mac=f"52:54:00:2b:04:{at:02x}")
+        named = (offer.options.get(67) or b"").decode()
+        expect(
+            named.startswith(f"http://{SERVER}/loaders/") and named.endswith(loader), f"architecture {arch}: URL is {named!r}",
+        )
+        expect(offer.options.get(60) == b"HTTPClient", f"architecture {arch}: option 60 is {offer.options.get(60)!r}")
+
+
+def unsupported_firmware(site: Site) -> None:
+    """32-bit UEFI gets no boot file, and the master says why, once and in the table."""
+    for _ in range(2):
+        offer = _offer(site, 6, mac=_X86)
+        expect(not offer.boot_file and 67 not in offer.options, f"32-bit UEFI is offered {offer.boot_file!r}")
+    lines = [line for line in site.log.read_text(errors="replace").splitlines() if _X86 in line and "32-bit" in line]
+    expect(len(lines) == 1, f"the master says {len(lines)} times that 32-bit UEFI is not supported: {lines}")
+    row = site.api.node("", _X86) or {}
+    expect("32-bit" in str(row.get("failure")), f"the table says {row}")
+
+
+def ipxe_says_who_it_is(site: Site) -> None:
+    """The URL for iPXE fits the packet's header, and iPXE fills in what it knows of its machine."""
+    with RawClient(site.client, CLIENT_LINK) as port:
+        offer = port.ask(altered(fixture("ipxe-efi-discover.bin"), _IPXE), _IPXE)
+    url = f"http://{SERVER}/boot.ipxe?mac={_IPXE.replace(':', '-')}"
+    expect(offer.boot_file.startswith(url), f"iPXE is sent to {offer.boot_file!r}")
+    for word in ("uuid=${uuid}", "arch=${buildarch}", "serial=${serial:uristring}"):
+        expect(word in offer.boot_file, f"{word} is not in {offer.boot_file!r}")
+
+
+def start_script(site: Site) -> None:
+    """iPXE for UEFI finds its start script where it came from, with this link's address in it."""
+    target = site.folder / "autoexec.ipxe"
+    done = site.client.run(["tftp", "-m", "binary", SERVER, "-c", "get", "autoexec.ipxe", str(target)])
+    expect(target.exists(), f"tftp get autoexec.ipxe: {done.stdout!r} {done.stderr!r}")
+    text = target.read_text()
+    expect(text.startswith("#!ipxe\n") and f"chain --replace http://{SERVER}/boot.ipxe?" in text, text[:500])
+    over_http = site.curl("-f", site.url("/loaders/autoexec.ipxe"))
+    expect(over_http.stdout.decode() == text, f"over HTTP comes another script: {over_http.stdout[:300]!r}")
+    config = site.curl("-f", site.url("/loaders/grub/grub.cfg"))
+    expect(f"(http,{SERVER})/boot.grub".encode() in config.stdout, f"GRUB is told {config.stdout[:300]!r}")
+
+
+def scripts_are_complete(site: Site) -> None:
+    """No script leaves with a placeholder, and what iPXE says of its machine is in the table."""
+    mac = _SCRIPT.replace(":", "-")
+    query = f"mac={mac}&uuid=4c4c4544-0042-3510-8052-b4c04f4a3233&arch=x86_64&serial=AB%2012"
+    for path in ("boot.ipxe", "menu.ipxe", "boot.grub"):
+        text = site.curl("-f", site.url(f"/{path}?{query}")).stdout.decode()
+        expect(f"http://{SERVER}/" in text or f"(http,{SERVER})" in text, f"{path}: {text[:200]!r}")
+        expect(not _PLACEHOLDER.search(text), f"{path} has a placeholder:\n{text}")
+        expect(text.isascii(), f"{path} is not plain ASCII")
+    row = site.api.node("", _SCRIPT) or {}
+    expect((row.get("boot_arch"), row.get("serial")) == ("x86_64", "AB 12"), f"the table says {row}")
+    refused = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&arch=arm64")).stdout.decode()
+    expect("arm64" in refused and "kernel http" not in refused, f"an arm64 machine is told:\n{refused}")
+    row = site.api.node("", _SCRIPT) or {}
+    expect("arm64" in str(row.get("failure")), f"the table says {row}")
+
+
+def ladder(site: Site) -> None:
+    """Firmware that comes back after it fetched a boot program gets the next one; what then starts is remembered."""
+    address: List[str] = []
+
+    def come_back() -> str:
+        with RawClient(site.client, CLIENT_LINK) as port:
+            ack = port.take_address(fixture("ovmf-efi-discover.bin"), fixture("ovmf-efi-request.bin"), _LADDER)
+        address[:] = [ack.your_address]
+        return ack.boot_file
+
+    def as_machine(*argv: str) -> None:
+        """Asks from the machine's own address, as its firmware would."""
+        site.client.ip("addr", "add", f"{address[0]}/24", "dev", CLIENT_LINK)
+        try:
+            done = site.curl("--interface", address[0], "-f", "-o", "/dev/null", *argv)
+            expect(done.returncode == 0, f"{argv}: {done.stderr!r}")
+        finally:
+            site.client.ip("addr", "del", f"{address[0]}/24", "dev", CLIENT_LINK)
+
+    def wait_for(loader: str) -> Optional[str]:
+        # An answer within the second after the fetch counts as a late copy of the question, so a machine asks again.
+        return waiting.until(lambda: loader if come_back() == loader else None, 10.0, f"{loader} is offered", every=0.3)
+
+    expect(come_back() == "snponly.efi", "the first boot program is another")
+    as_machine(f"tftp://{SERVER}/snponly.efi")
+    as_machine(f"tftp://{SERVER}/autoexec.ipxe")
+    wait_for("ipxe.efi")
+    row = site.api.node("", _LADDER) or {}
+    expect((row.get("loader"), row.get("failed_loaders")) == ("ipxe.efi", ["snponly.efi"]), f"the table says {row}")
+    expect("snponly.efi did not start" in site.log.read_text(errors="replace"), "the master does not say so")
+    as_machine(f"tftp://{SERVER}/ipxe.efi")
+    as_machine(site.url(f"/boot.ipxe?mac={_LADDER.replace(':', '-')}"))
+    expect(come_back() == "ipxe.efi", "what started is not remembered")
+
+
+CHECKS: List[Scenario[Site]] = [
+    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
+    for check in (architectures, unsupported_firmware, ipxe_says_who_it_is, start_script, scripts_are_complete, ladder)
+]
