@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::live::LiveSources;
 use super::root::Root;
 use super::smbios::{self, types};
-use crate::model::inventory::{Bmc, BmcLan, Gap, Part, PartStatus};
+use super::timebox::Publish;
+use crate::model::inventory::{Bmc, BmcLan, Item, Part, PartStatus};
 use crate::sys::ipmi::{AskBmc, BmcError, LanConfig};
 
 /// Channels 0 and 12 to 15 have fixed other uses (IPMI 2.0, table 6-1).
@@ -14,7 +15,7 @@ const MEDIUM_LAN: u8 = 4;
 const MEDIUM_OTHER_LAN: u8 = 6;
 
 /// The controller behind the local interface; no question is put after `limit`.
-pub fn bmc(root: &Root, live: Option<&dyn LiveSources>, limit: Duration) -> Part<Bmc> {
+pub fn bmc(root: &Root, live: Option<&dyn LiveSources>, limit: Duration, _publish: &Publish<Part<Bmc>>) -> Part<Bmc> {
     let started = Instant::now();
     let told = smbios::load(root)
         .ok()
@@ -76,24 +77,24 @@ pub fn bmc(root: &Root, live: Option<&dyn LiveSources>, limit: Duration) -> Part
         Err(error) => {
             gaps.push(gap("chassis_power_on", &error));
             if error.is_fatal() {
-                return Part::ok(source, bmc).with_gaps(gaps);
+                return Part::ok(source, bmc).with_items(gaps);
             }
         }
     }
     lan(port.as_mut(), started + limit, &mut bmc.lan, &mut gaps);
-    Part::ok(source, bmc).with_gaps(gaps)
+    Part::ok(source, bmc).with_items(gaps)
 }
 
 /// All LAN channels. A controller that does not know the command at all is asked once.
-fn lan(port: &mut dyn AskBmc, deadline: Instant, found: &mut Vec<BmcLan>, gaps: &mut Vec<Gap>) {
+fn lan(port: &mut dyn AskBmc, deadline: Instant, found: &mut Vec<BmcLan>, gaps: &mut Vec<Item>) {
     let mut media_known = true;
     for channel in CHANNELS {
         if Instant::now() >= deadline {
-            gaps.push(Gap {
-                item: format!("lan.{channel}"),
-                status: PartStatus::TimedOut,
-                reason: "the controller answers too slowly to ask the remaining channels".to_owned(),
-            });
+            gaps.push(Item::gap(
+                format!("lan.{channel}"),
+                PartStatus::TimedOut,
+                "the controller answers too slowly to ask the remaining channels".to_owned(),
+            ));
             return;
         }
         if media_known {
@@ -156,10 +157,6 @@ fn status(error: &BmcError) -> PartStatus {
     }
 }
 
-fn gap(item: &str, error: &BmcError) -> Gap {
-    Gap {
-        item: item.to_owned(),
-        status: status(error),
-        reason: error.to_string(),
-    }
+fn gap(item: &str, error: &BmcError) -> Item {
+    Item::gap(item.to_owned(), status(error), error.to_string())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::live::{self, LiveSources};
 use super::root::{Root, clean};
 use super::smbios::{self, types};
-use crate::model::inventory::{Cpus, Gap, Part, PartStatus};
+use crate::model::inventory::{Cpus, Item, Part, PartStatus};
 
 const CPUINFO: &str = "/proc/cpuinfo";
 /// About 1.6 KiB a thread; the largest machines of today have 1500.
@@ -145,11 +145,7 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
             parse_cpuinfo(&text)
         }
         Err(error) => {
-            gaps.push(Gap {
-                item: "cpuinfo".to_owned(),
-                status: error.status(),
-                reason: error.to_string(),
-            });
+            gaps.push(Item::gap("cpuinfo".to_owned(), error.status(), error.to_string()));
             CpuInfo::default()
         }
     };
@@ -164,7 +160,7 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
         sources.push(smbios::SOURCE);
     }
     if sources.is_empty() {
-        return Part::missing(PartStatus::Failed, CPUINFO, "no source on processors can be read").with_gaps(gaps);
+        return Part::missing(PartStatus::Failed, CPUINFO, "no source on processors can be read").with_items(gaps);
     }
     let known_threads = (info.threads > 0).then_some(info.threads);
     let mut cpus = Cpus {
@@ -206,14 +202,10 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
             compare("threads", cpus.threads, Some(totals.threads), "sysinfo");
             compare("cores", cpus.cores, totals.cores, "sysinfo");
         }
-        Some(Err(reason)) => gaps.push(Gap {
-            item: "sysinfo".to_owned(),
-            status: PartStatus::Failed,
-            reason,
-        }),
+        Some(Err(reason)) => gaps.push(Item::gap("sysinfo".to_owned(), PartStatus::Failed, reason)),
         None => {}
     }
-    let mut part = Part::ok(sources.join(", "), cpus).with_gaps(gaps);
+    let mut part = Part::ok(sources.join(", "), cpus).with_items(gaps);
     part.reason = (!remarks.is_empty()).then(|| format!("sources disagree: {}", remarks.join("; ")));
     part
 }

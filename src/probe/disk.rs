@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bus;
+use super::live::LiveSources;
 use super::root::{ReadError, Root};
 use super::scsi;
-use super::timebox::{self, Outcome};
-use crate::model::inventory::{Disk, DiskKind, Gap, Part, PartStatus};
+use super::timebox::{self, Outcome, Publish};
+use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
 use crate::sys::block::is_never_a_disk;
 
 const BLOCK: &str = "/sys/block";
@@ -20,7 +21,13 @@ const BLOCK: &str = "/sys/block";
 const EMPTY_OPTICAL_BYTES: u64 = 0x1f_ffff * 512;
 
 /// Disks of the machine. `boot_medium` names the devices this system runs from (`sdb`, `/dev/sdb1`).
-pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Part<Vec<Disk>> {
+pub fn disks(
+    root: &Root,
+    _live: Option<Arc<dyn LiveSources>>,
+    boot_medium: &BTreeSet<String>,
+    limit: Duration,
+    _publish: &Publish<Part<Vec<Disk>>>,
+) -> Part<Vec<Disk>> {
     let names = match root.list(BLOCK) {
         Ok(names) => names,
         // Kernels without block devices have no such folder either.
@@ -55,7 +62,7 @@ pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Pa
             }
         }
     }
-    Part::ok(BLOCK, disks).with_gaps(gaps)
+    Part::ok(BLOCK, disks).with_items(gaps)
 }
 
 /// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
@@ -92,12 +99,8 @@ fn is_listed(root: &Root, name: &str) -> bool {
         && root.flag(format!("{entry}/hidden")) != Some(true)
 }
 
-fn gap(item: &str, status: PartStatus, reason: String) -> Gap {
-    Gap {
-        item: item.to_owned(),
-        status,
-        reason,
-    }
+fn gap(item: &str, status: PartStatus, reason: String) -> Item {
+    Item::gap(item.to_owned(), status, reason)
 }
 
 fn nameless(name: &str) -> Disk {
@@ -127,7 +130,7 @@ fn nameless(name: &str) -> Disk {
     }
 }
 
-fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<Gap>) {
+fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<Item>) {
     let entry = format!("{BLOCK}/{name}");
     let at = |file: &str| format!("{entry}/{file}");
     let mut gaps = Vec::new();
@@ -343,7 +346,9 @@ mod tests {
         let root = Root::at(dir.path());
         let marked = |medium: &str| {
             let medium = BTreeSet::from([medium.to_owned()]);
-            let disks = disks(&root, &medium, Duration::from_secs(5)).value.unwrap();
+            let disks = disks(&root, None, &medium, Duration::from_secs(5), &Publish::nowhere())
+                .value
+                .unwrap();
             assert_eq!(disks[0].size_bytes, Some(1 << 20));
             disks.iter().map(|disk| disk.boot_medium).collect::<Vec<_>>()
         };

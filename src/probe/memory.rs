@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::live::{self, LiveSources};
 use super::root::Root;
 use super::smbios::{self, types};
-use crate::model::inventory::{Gap, Memory, MemoryTotal, Part, PartStatus};
+use crate::model::inventory::{Item, Memory, MemoryTotal, Part, PartStatus};
 
 const MEMINFO: &str = "/proc/meminfo";
 pub const MEMINFO_LIMIT: u64 = 256 * 1024;
@@ -73,7 +73,7 @@ pub fn memory(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration)
     }
 
     if memory.totals.is_empty() {
-        return Part::missing(PartStatus::Failed, MEMINFO, "no source on memory can be read").with_gaps(gaps);
+        return Part::missing(PartStatus::Failed, MEMINFO, "no source on memory can be read").with_items(gaps);
     }
     if !memory.dimms.is_empty() {
         let count = |number: usize| u32::try_from(number).ok();
@@ -82,7 +82,7 @@ pub fn memory(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration)
     }
     memory.total_bytes = total;
     let sources: Vec<&str> = memory.totals.iter().map(|total| total.source.as_str()).collect();
-    Part::ok(sources.join(", "), memory).with_gaps(gaps)
+    Part::ok(sources.join(", "), memory).with_items(gaps)
 }
 
 /// Hot-pluggable blocks times their size: what the kernel was given, holes included.
@@ -97,12 +97,8 @@ fn memory_blocks(root: &Root) -> Option<u64> {
     (count < MAX_BLOCKS).then_some(size.checked_mul(count as u64)?)
 }
 
-fn gap(item: &str, status: PartStatus, reason: String) -> Gap {
-    Gap {
-        item: item.to_owned(),
-        status,
-        reason,
-    }
+fn gap(item: &str, status: PartStatus, reason: String) -> Item {
+    Item::gap(item.to_owned(), status, reason)
 }
 
 #[cfg(test)]

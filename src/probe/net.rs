@@ -13,7 +13,7 @@ use super::root::{Root, clean};
 use super::run;
 use super::timebox::{self, Outcome, Pending};
 use crate::model::MacAddr;
-use crate::model::inventory::{Gap, Nic, Part, PartStatus};
+use crate::model::inventory::{Item, Nic, Part, PartStatus};
 use crate::sys::ethtool::DriverInfo;
 
 const NET: &str = "/sys/class/net";
@@ -66,11 +66,7 @@ pub fn nics(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
     let (mut nics, mut gaps) = (Vec::new(), Vec::new());
     for (name, steps) in names.iter().zip(started) {
         let mut note = |item: &str, status, reason: String| {
-            gaps.push(Gap {
-                item: format!("{name}.{item}"),
-                status,
-                reason,
-            });
+            gaps.push(Item::gap(format!("{name}.{item}"), status, reason));
         };
         let mut nic = settle(steps.base.wait(deadline), "base", &mut note).unwrap_or_else(|| nameless(name));
         if let Some(link) = settle(steps.link.wait(deadline), "link", &mut note) {
@@ -100,7 +96,7 @@ pub fn nics(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
     } else {
         NET
     };
-    Part::ok(source, nics).with_gaps(gaps)
+    Part::ok(source, nics).with_items(gaps)
 }
 
 /// The address in `BOOTIF=01-aa-bb-cc-dd-ee-ff`, which the boot loader puts there.

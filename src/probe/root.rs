@@ -14,6 +14,10 @@ use crate::model::inventory::PartStatus;
 
 /// Bound of one small attribute. A sysfs attribute is at most one page, and pages have up to 64 KiB.
 const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
+/// Bound of one kept answer of the running machine.
+const ANSWER_LIMIT: u64 = 1024 * 1024;
+/// Where a capture keeps them.
+const ANSWERS: &str = ".recon";
 /// Bound of a folder listing.
 const LIST_LIMIT: usize = 8192;
 /// Links followed for one path, as in the kernel.
@@ -108,6 +112,31 @@ impl Root {
     /// True for the running machine itself, where live sources may be asked as well.
     pub fn is_live(&self) -> bool {
         self.0.path == Path::new("/")
+    }
+
+    /// A question to the running machine that no file answers: an ioctl, an IPMI command, a program. The raw answer is
+    /// kept in a capture as `.recon/<name>`, and with a captured tree it comes from there; `question` is then not asked.
+    pub fn ask(&self, name: &str, question: impl FnOnce() -> io::Result<Vec<u8>>) -> Result<Vec<u8>, ReadError> {
+        let path = Path::new(ANSWERS).join(name);
+        if !self.is_live() {
+            return match self.bytes(&path, ANSWER_LIMIT) {
+                Err(ReadError::Absent { path }) => Err(ReadError::Unsupported {
+                    path,
+                    detail: "only the running machine can tell".to_owned(),
+                }),
+                other => other,
+            };
+        }
+        match question() {
+            Ok(answer) => {
+                if let Some(record) = &self.0.record {
+                    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+                    record.insert(path, Recorded::File(answer.clone()));
+                }
+                Ok(answer)
+            }
+            Err(error) => Err(ReadError::from_io(Path::new(name), &error)),
+        }
     }
 
     /// What was read so far, by path without the leading slash. Empty unless recording.

@@ -3,7 +3,7 @@
 
 use super::root::{ReadError, Root};
 use super::smbios::{self, RawTable, types};
-use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Gap, Part, PartStatus, System};
+use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System};
 
 const DMI_ID: &str = "/sys/class/dmi/id";
 const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
@@ -16,7 +16,7 @@ pub fn system(root: &Root) -> Part<System> {
             let table = raw.table();
             let gaps = table_gaps(&raw);
             if let Some(system) = types::system(&table) {
-                return Part::ok(smbios::SOURCE, system).with_gaps(gaps);
+                return Part::ok(smbios::SOURCE, system).with_items(gaps);
             }
             (
                 "the SMBIOS table has no system structure".to_owned(),
@@ -44,20 +44,12 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
     if !root.exists(DMI_ID) {
         return None;
     }
-    let mut gaps = vec![Gap {
-        item: "smbios_table".to_owned(),
-        status,
-        reason: why.to_owned(),
-    }];
+    let mut gaps = vec![Item::gap("smbios_table".to_owned(), status, why.to_owned())];
     let mut get = |name: &str| match root.attribute(format!("{DMI_ID}/{name}")) {
         Ok(value) => value,
         Err(ReadError::Absent { .. }) => None,
         Err(error) => {
-            gaps.push(Gap {
-                item: name.to_owned(),
-                status: error.status(),
-                reason: error.to_string(),
-            });
+            gaps.push(Item::gap(name.to_owned(), error.status(), error.to_string()));
             None
         }
     };
@@ -89,7 +81,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
             height_units: None,
         }),
     };
-    Some(Part::ok(DMI_ID, system).with_gaps(gaps))
+    Some(Part::ok(DMI_ID, system).with_items(gaps))
 }
 
 /// BIOS vendor, version, date, and how the kernel was started.
@@ -123,7 +115,7 @@ pub fn bios(root: &Root) -> Part<Bios> {
                 bios.date = facts.date;
                 bios.release = facts.release;
                 bios.embedded_controller_release = facts.embedded_controller_release;
-                return Part::ok(format!("{}, {EFI}", smbios::SOURCE), bios).with_gaps(table_gaps(&raw));
+                return Part::ok(format!("{}, {EFI}", smbios::SOURCE), bios).with_items(table_gaps(&raw));
             }
             ("the SMBIOS table has no BIOS structure".to_owned(), PartStatus::Failed)
         }
@@ -136,12 +128,8 @@ pub fn bios(root: &Root) -> Part<Bios> {
         bios.date = get("bios_date");
         bios.release = get("bios_release");
         bios.embedded_controller_release = get("ec_firmware_release");
-        let gap = Gap {
-            item: "smbios_table".to_owned(),
-            status,
-            reason: why,
-        };
-        return Part::ok(format!("{DMI_ID}, {EFI}"), bios).with_gaps(vec![gap]);
+        let gap = Item::gap("smbios_table".to_owned(), status, why);
+        return Part::ok(format!("{DMI_ID}, {EFI}"), bios).with_items(vec![gap]);
     }
     if mode == FirmwareMode::Bios {
         // No table and no UEFI: a virtual machine that was started without firmware says just as much.
@@ -151,11 +139,10 @@ pub fn bios(root: &Root) -> Part<Bios> {
 }
 
 /// A table that ends early is worth a remark beside what it still gave.
-fn table_gaps(raw: &RawTable) -> Vec<Gap> {
-    let torn = raw.table().broken.map(|reason| Gap {
-        item: "smbios_table".to_owned(),
-        status: PartStatus::Failed,
-        reason,
-    });
+fn table_gaps(raw: &RawTable) -> Vec<Item> {
+    let torn = raw
+        .table()
+        .broken
+        .map(|reason| Item::gap("smbios_table".to_owned(), PartStatus::Failed, reason));
     torn.into_iter().collect()
 }

@@ -1,8 +1,13 @@
 //! The inventory for a person at an 80-column console.
 
+mod cabling;
+mod health;
+mod pci;
+mod security;
+mod storage;
+
 use crate::model::inventory::{
-    Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Gap, Inventory, Memory, Nic, Part, PartStatus, System,
-    is_placeholder,
+    Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Inventory, Memory, Nic, Part, System, is_placeholder,
 };
 
 const WIDTH: usize = 80;
@@ -33,6 +38,7 @@ pub fn render(inventory: &Inventory) -> String {
             page.item(&disk_line(disk));
         }
     });
+    page.part("RAID/HBA", &inventory.storage_controllers, storage::controllers);
     page.part("Network", &inventory.nics, |page, nics| {
         if nics.is_empty() {
             page.item("no port with hardware behind it");
@@ -41,7 +47,13 @@ pub fn render(inventory: &Inventory) -> String {
             page.item(&nic_line(nic));
         }
     });
+    page.part("Cables", &inventory.cabling, cabling::lines);
+    page.part("PCI", &inventory.pci, pci::functions);
+    page.part("USB", &inventory.usb, pci::usb);
+    page.part("GPU", &inventory.gpus, pci::gpus);
+    page.part("Security", &inventory.security, security::lines);
     page.part("BMC", &inventory.bmc, bmc_lines);
+    page.part("Health", &inventory.health, health::lines);
     page.part("Run", &inventory.run, |page, run| {
         page.item(&list([
             Some(format!("recon {}", run.recon_version)),
@@ -312,12 +324,10 @@ impl Page {
         {
             self.item(&format!("note: {reason}"));
         }
-        for Gap { item, status, reason } in &part.gaps {
-            let status = match status {
-                PartStatus::Ok => "ok".to_owned(),
-                other => other.as_str().replace('_', " "),
-            };
-            self.item(&format!("! {item} {status}: {reason}"));
+        for item in part.items.iter().filter(|item| item.is_gap()) {
+            let status = item.status.as_str().replace('_', " ");
+            let reason = item.reason.as_deref().unwrap_or("no reason given");
+            self.item(&format!("! {} {status}: {reason}", item.item));
         }
         self.label = "";
     }
