@@ -13,10 +13,14 @@ pub mod cpu;
 pub mod disk;
 pub mod gpu;
 pub mod health;
+mod link_modes;
 pub mod live;
+pub mod lldp;
 pub mod memory;
 pub mod net;
+mod optics;
 pub mod pci;
+pub mod ports;
 mod raw;
 pub mod root;
 mod run;
@@ -60,6 +64,8 @@ pub struct Options {
     pub slow_limit: Duration,
     /// How long to listen for neighbours on the cables; zero leaves that out.
     pub cable_wait: Duration,
+    /// What [`ports::ready_all`] did before; the default where it was not called.
+    pub ports: ports::Readied,
     /// Names of the parts to collect; `None` is all.
     pub only: Option<BTreeSet<String>>,
     /// Devices this system runs from, as `sdb`, `sdb1` or `/dev/sdb1`.
@@ -76,6 +82,7 @@ impl Options {
             limit: QUICK_LIMIT,
             slow_limit: SLOW_LIMIT,
             cable_wait: CABLE_WAIT,
+            ports: ports::Readied::default(),
             only: None,
             boot_medium: BTreeSet::new(),
             started_at: started_at.into(),
@@ -132,6 +139,8 @@ impl Collection {
         let slow = options.slow_limit * 4 / 5;
         let medium = options.boot_medium.clone();
         let cable_wait = options.cable_wait;
+        let readied = options.ports.clone();
+        let brought_up = options.ports.brought_up.clone();
         let (version, at) = (options.recon_version.clone(), options.started_at.clone());
         Collection {
             started,
@@ -140,8 +149,8 @@ impl Collection {
             // Listening begins when the ports are up, which takes a moment.
             cable_deadline: started + options.cable_wait + options.limit,
             // Cables first: neighbours speak once in 30 s, so every moment of listening counts.
-            cabling: part.start("cabling", cabling::SOURCE, move |root, live, _| {
-                cabling::cabling(&root, live, cable_wait)
+            cabling: part.start("cabling", cabling::SOURCE, move |root, live, publish| {
+                cabling::cabling(&root, live, cable_wait, &readied, &publish)
             }),
             bmc: part.start("bmc", crate::sys::ipmi::DEVICE, move |root, live, publish| {
                 bmc::bmc(&root, live.as_deref(), slow, &publish)
@@ -161,7 +170,7 @@ impl Collection {
                 controllers::storage_controllers(&root, live, slow)
             }),
             nics: part.start("nics", "/sys/class/net", move |root, live, _| {
-                net::nics(&root, live, quick)
+                net::nics(&root, live, quick, &brought_up)
             }),
             pci: part.start("pci", pci::SOURCE, move |root, live, _| {
                 pci::functions(&root, live, quick)
