@@ -89,16 +89,11 @@ pub fn ports(root: &Root) -> Vec<Found> {
 /// Puts each port to the interface on the same function; an InfiniBand port without an interface gets an entry of its
 /// own. Devices that exist in software only have no function and are left out.
 pub fn attach(nics: &mut Vec<Nic>, found: Vec<Found>) {
-    for Found {
-        port,
-        pci_address: Some(address),
-        pci_id,
-        numa_node,
-        driver,
-    } in found
-        .into_iter()
-        .filter_map(|found| found.pci_address.is_some().then_some(found))
-    {
+    for found in found {
+        let Found {
+            port, pci_id, driver, ..
+        } = found;
+        let Some(address) = found.pci_address else { continue };
         let mut same = nics
             .iter_mut()
             .filter(|nic| nic.pci_address.as_ref() == Some(&address) && nic.rdma.is_none());
@@ -117,7 +112,7 @@ pub fn attach(nics: &mut Vec<Nic>, found: Vec<Found>) {
             model: pci_id.and_then(|(vendor, device)| bus::pci_model(vendor, device)),
             pci_id: pci_id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
             pci_address: Some(address),
-            numa_node,
+            numa_node: found.numa_node,
             carrier: Some(port.physical_state.as_deref() == Some("LinkUp")),
             speed_mbps: port
                 .rate_mbps
