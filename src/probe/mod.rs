@@ -173,8 +173,8 @@ impl Collection {
             nics: part.start("nics", "/sys/class/net", move |root, live, _| {
                 net::nics(&root, live, quick, &brought_up)
             }),
-            pci: part.start("pci", pci::SOURCE, move |root, live, publish| {
-                pci::functions(&root, live, quick, &publish)
+            pci: part.start("pci", pci::SOURCE, move |root, _, publish| {
+                pci::functions(&root, quick, &publish)
             }),
             usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root)),
             gpus: part.start("gpus", gpu::SOURCE, move |root, live, _| gpu::gpus(&root, live, quick)),

@@ -7,12 +7,10 @@
 mod link;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pci_ids::FromId;
 
-use super::live::LiveSources;
 use super::root::{ReadError, Root};
 use super::timebox::{self, Outcome, Publish};
 use super::{bus, vpd};
@@ -29,12 +27,7 @@ const VPD_LIMIT: Duration = Duration::from_secs(3);
 const VPD_CLASSES: [&str; 4] = ["01", "02", "03", "12"];
 
 /// All functions.
-pub fn functions(
-    root: &Root,
-    _live: Option<Arc<dyn LiveSources>>,
-    limit: Duration,
-    publish: &Publish<Part<Vec<PciFunction>>>,
-) -> Part<Vec<PciFunction>> {
+pub fn functions(root: &Root, limit: Duration, publish: &Publish<Part<Vec<PciFunction>>>) -> Part<Vec<PciFunction>> {
     let begun = Instant::now();
     let addresses = match root.list(SOURCE) {
         Ok(addresses) => addresses,
