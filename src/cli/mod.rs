@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod console;
+mod inventory;
 pub mod screen;
 pub mod write_disk;
 
@@ -13,14 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{KernelLine, cmdline, load};
 use crate::model::api::{NodeStatus, Status};
-use crate::probe;
 use crate::role::address::Held;
 use crate::role::links::{self, Choice, Ended};
 use crate::role::{master, peer};
 use crate::sys::console::say;
 use crate::sys::{block, systemd};
 
-use args::{Command, Format};
+use args::Command;
 
 const HTTP_PORT: u16 = 80;
 
@@ -40,7 +40,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
             };
             in_runtime(peer::run(orders))
         }
-        Command::Inventory(args) => inventory(&args),
+        Command::Inventory(args) => inventory::run(&args),
         Command::Collect(args) => collect(&args),
         Command::Guard(args) => guard(&args.devices),
         Command::Status(args) => status(&args.master),
@@ -166,32 +166,6 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
     };
     let stop = stop_signal()?;
     master::run(orders, stop).await.map(|_| ())
-}
-
-fn inventory(args: &args::InventoryArgs) -> anyhow::Result<()> {
-    let live = args.root == Path::new("/");
-    let root = if live {
-        probe::Root::live()
-    } else {
-        probe::Root::at(&args.root)
-    };
-    let sources = live.then(|| Arc::new(probe::ThisMachine) as Arc<dyn probe::LiveSources>);
-    let mounts = if live {
-        std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
-    } else {
-        String::new()
-    };
-    let boot_medium = probe::disk::boot_medium(&mounts);
-    let options = probe::Options {
-        boot_medium,
-        ..probe::Options::new(jiff::Timestamp::now().to_string())
-    };
-    let inventory = probe::collect(&root, sources, &options);
-    let text = match args.format {
-        Format::Json => serde_json::to_string_pretty(&inventory).context("writing JSON")? + "\n",
-        Format::Text => probe::text::render(&inventory),
-    };
-    print(&text)
 }
 
 fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ mod health;
 mod pci;
 mod security;
 mod storage;
+pub mod tree;
 
 use crate::model::inventory::{
     Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Inventory, Memory, Nic, Part, System, is_placeholder,
