@@ -124,6 +124,9 @@ pub struct PeerArgs {
     /// How to end once stored [default: as the master says]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub poweroff: Option<PowerOff>,
+    /// Seconds to listen for the switches (LLDP, CDP) before the last upload
+    #[arg(long, value_name = "SECONDS", default_value_t = 35, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub cable_wait: u64,
 }
 
 #[derive(Debug, Args)]

@@ -8,12 +8,14 @@ pub mod write_disk;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{KernelLine, cmdline, load};
 use crate::model::api::{NodeStatus, Status};
+use crate::probe;
 use crate::role::address::Held;
 use crate::role::links::{self, Choice, Ended};
 use crate::role::{master, peer};
@@ -37,6 +39,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
                 network: peer::Network::Ready,
                 poweroff: args.poweroff,
                 token: None,
+                cable_wait: Duration::from_secs(args.cable_wait),
             };
             in_runtime(peer::run(orders))
         }
@@ -116,6 +119,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
                 network,
                 poweroff: line.poweroff,
                 token: line.token,
+                cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
             };
             until(stop, peer::run(orders)).await
         }
@@ -135,6 +139,7 @@ async fn peer_of(line: KernelLine, master: std::net::SocketAddrV4) -> anyhow::Re
         network,
         poweroff: line.poweroff,
         token: line.token,
+        cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
     })
     .await
 }
@@ -213,7 +218,7 @@ fn status(master: &str) -> anyhow::Result<()> {
 async fn ask(master: std::net::SocketAddrV4) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
     use crate::service::http::client::{Bounds, exchange};
     let bounds = Bounds {
-        time: std::time::Duration::from_secs(5),
+        time: Duration::from_secs(5),
         answer_bytes: 64 << 20,
     };
     let get = async |target: &str| {
