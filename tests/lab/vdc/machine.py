@@ -57,6 +57,8 @@ class Spec:
     bmc: bool = True
     ports: List[Port] = field(default_factory=list)
     disks: List[Disk] = field(default_factory=list)
+    # More of the guest's hardware, in QEMU's words.
+    extra: List[str] = field(default_factory=list)
 
 
 class Machine:
@@ -161,7 +163,7 @@ class Machine:
             argv += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0,ioport=0xca2"]
         for number, disk in enumerate(spec.disks):
             argv += _disk_arguments(number, disk)
-        return argv
+        return argv + spec.extra
 
     @property
     def console(self) -> Console:
