@@ -53,6 +53,8 @@ class Spec:
     serial: str
     firmware: str = "uefi"  # or "bios"
     cpus: int = 2
+    # Sockets and cores in QEMU's words, where the bare number is not enough.
+    topology: str = ""
     memory_mib: int = 1024
     bmc: bool = True
     ports: List[Port] = field(default_factory=list)
@@ -137,7 +139,7 @@ class Machine:
         spec = self.spec
         argv = [
             "qemu-system-x86_64", "-name", spec.name, "-machine", "q35", "-accel", self._accel, "-cpu", "max",
-            "-smp", str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
+            "-smp", spec.topology or str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
             "-uuid", spec.uuid,
             "-smbios", f"type=1,manufacturer=Recon Lab,product=Virtual Server,serial={spec.serial},uuid={spec.uuid}",
             "-chardev", "stdio,id=serial0,signal=off", "-serial", "chardev:serial0",
