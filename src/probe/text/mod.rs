@@ -6,6 +6,7 @@ mod network;
 mod pci;
 mod security;
 mod storage;
+pub mod tree;
 
 use crate::model::inventory::{
     Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Inventory, Memory, Part, System, is_placeholder,
