@@ -57,15 +57,6 @@ pub fn hex16(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// Maker and model in one line, by the PCI ID database.
-pub fn pci_model(vendor: u16, device: u16) -> Option<String> {
-    let (vendor, device) = pci_names(vendor, device);
-    match (vendor, device) {
-        (Some(vendor), Some(device)) => Some(format!("{vendor} {device}")),
-        (vendor, device) => vendor.or(device).map(str::to_owned),
-    }
-}
-
 /// Names of vendor and device by the PCI ID database.
 pub fn pci_names(vendor: u16, device: u16) -> (Option<&'static str>, Option<&'static str>) {
     let known = pci_ids::Vendor::from_id(vendor);

@@ -47,7 +47,11 @@ pub fn cabling(
         return captured(root);
     }
     if live.is_none() || wait.is_zero() {
-        return Part::missing(PartStatus::Unsupported, SOURCE, "not listened for");
+        return Part::missing(
+            PartStatus::Unsupported,
+            SOURCE,
+            "nobody listened: no time was given for it",
+        );
     }
     let ports = match netif::wired_links(Path::new("/sys")) {
         Ok(links) => links.into_iter().map(|link| CablePort {

@@ -11,6 +11,8 @@ use super::timebox::{self, Outcome, Pending};
 use crate::model::inventory::{Item, PartStatus};
 use crate::sys::{ethtool, netif, ports};
 
+/// How long all ports together may take; most drivers are done in a moment.
+pub const LIMIT: Duration = Duration::from_secs(5);
 const SOURCE: &str = "rtnetlink";
 const FLAGS_SOURCE: &str = "ethtool ioctl";
 /// IFF_UP of include/uapi/linux/if.h.

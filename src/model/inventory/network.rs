@@ -24,7 +24,9 @@ pub struct Nic {
     pub pci_address: Option<String>,
     /// `vendor:device` in hex.
     pub pci_id: Option<String>,
-    /// Maker and model by the PCI ID database.
+    /// Maker by the PCI ID database.
+    pub vendor: Option<String>,
+    /// Model by the PCI ID database.
     pub model: Option<String>,
     pub numa_node: Option<u32>,
     pub operstate: Option<String>,
@@ -154,6 +156,7 @@ pub struct RdmaPort {
     pub rate_mbps: Option<u32>,
     /// The kernel's words: `100 Gb/sec (4X EDR)`.
     pub rate: Option<String>,
+    /// Unknown until a subnet manager gave one.
     pub lid: Option<u16>,
     /// LID of the subnet manager.
     pub subnet_manager_lid: Option<u16>,

@@ -69,8 +69,8 @@ pub fn ports(root: &Root) -> Vec<Found> {
                     physical_state: root.value(at_port("phys_state")).map(words_of),
                     rate_mbps: rate.as_deref().and_then(mbps),
                     rate,
-                    lid: root.value(at_port("lid")).and_then(hex).filter(|lid| *lid != 0),
-                    subnet_manager_lid: root.value(at_port("sm_lid")).and_then(hex).filter(|lid| *lid != 0),
+                    lid: root.value(at_port("lid")).and_then(hex).filter(is_lid),
+                    subnet_manager_lid: root.value(at_port("sm_lid")).and_then(hex).filter(is_lid),
                     firmware: root.value(at("fw_ver")),
                     board_id: root.value(at("board_id")),
                     hca_type: root.value(at("hca_type")),
@@ -104,12 +104,14 @@ pub fn attach(nics: &mut Vec<Nic>, found: Vec<Found>) {
         if port.link_layer.as_deref() != Some("InfiniBand") {
             continue;
         }
+        let (vendor, model) = pci_id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
         nics.push(Nic {
             name: format!("{}/{}", port.device, port.port),
             kind: "infiniband".to_owned(),
             driver,
             firmware: port.firmware.clone(),
-            model: pci_id.and_then(|(vendor, device)| bus::pci_model(vendor, device)),
+            vendor: vendor.map(str::to_owned),
+            model: model.map(str::to_owned),
             pci_id: pci_id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
             pci_address: Some(address),
             numa_node: found.numa_node,
@@ -121,6 +123,11 @@ pub fn attach(nics: &mut Vec<Nic>, found: Vec<Found>) {
             ..Nic::default()
         });
     }
+}
+
+/// 0 is none, and 65535 stands for any.
+fn is_lid(lid: &u16) -> bool {
+    !matches!(*lid, 0 | u16::MAX)
 }
 
 /// `4: ACTIVE` → `ACTIVE`.

@@ -93,6 +93,7 @@ pub fn base(port: &Port) -> Answer {
     let place = port.root.resolve(port.at("device")).unwrap_or_default();
     let mac: Option<MacAddr> = port.value("address").and_then(|text| text.parse().ok());
     let id = bus::pci_function(&place).and_then(|function| bus::pci_id(&port.root, &function));
+    let (vendor, model) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
     let facts = Nic {
         kind: match port.number::<u32>("type") {
             Some(1) => "ethernet".to_owned(),
@@ -105,7 +106,8 @@ pub fn base(port: &Port) -> Answer {
         permanent_mac: mac.filter(|_| port.value("addr_assign_type").as_deref() == Some("0")),
         driver: port.driver(),
         pci_address: bus::pci_address(&place),
-        model: id.and_then(|(vendor, device)| bus::pci_model(vendor, device)),
+        vendor: vendor.map(str::to_owned),
+        model: model.map(str::to_owned),
         pci_id: id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
         numa_node: bus::numa_node(&port.root, &place),
         operstate: port.value("operstate"),

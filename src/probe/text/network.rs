@@ -3,6 +3,9 @@
 use super::{Page, labelled, list, plural, some, words};
 use crate::model::inventory::{Nic, Optics, RdmaPort};
 
+/// A link goes away a few times while a machine starts and its driver is set up; this often is a bad cable.
+const MANY_LOSSES: u32 = 10;
+
 pub(super) fn lines(page: &mut Page, nics: &Vec<Nic>) {
     if nics.is_empty() {
         page.item("no port with hardware behind it");
@@ -97,7 +100,8 @@ fn optics_line(optics: &Optics) -> String {
 fn rdma_line(rdma: &RdmaPort) -> String {
     let layer = rdma.link_layer.clone().unwrap_or_else(|| "RDMA".to_owned());
     let layer = if layer == "Ethernet" { "RoCE".to_owned() } else { layer };
-    let troubles: u64 = ["symbol_error", "link_downed", "link_error_recovery"]
+    let runs = rdma.physical_state.as_deref() == Some("LinkUp");
+    let troubles: u64 = ["symbol_error", "link_error_recovery"]
         .iter()
         .filter_map(|name| rdma.counters.get(*name))
         .fold(0, |sum, count| sum.saturating_add(*count));
@@ -107,7 +111,7 @@ fn rdma_line(rdma: &RdmaPort) -> String {
         list([
             rdma.state.clone(),
             rdma.physical_state.clone(),
-            rdma.rate.clone(),
+            rdma.rate.clone().filter(|_| runs),
             rdma.lid.map(|lid| format!("LID {lid}")),
             labelled("port GUID", &rdma.port_guid),
             (troubles > 0).then(|| format!("{troubles} LINK ERRORS")),
@@ -128,7 +132,7 @@ fn errors_line(nic: &Nic) -> Option<String> {
     ]
     .iter()
     .filter_map(|name| Some(format!("{} {}", count(name)?, name.replace('_', " "))));
-    let lost = nic.carrier_down_count.filter(|count| *count > 2);
+    let lost = nic.carrier_down_count.filter(|count| *count >= MANY_LOSSES);
     let text = list(
         told.map(Some)
             .chain([lost.map(|count| format!("link lost {}", times(count)))]),

@@ -104,13 +104,23 @@ pub(super) fn usb(page: &mut Page, devices: &Vec<UsbDevice>) {
 
 pub(super) fn gpus(page: &mut Page, gpus: &Vec<Gpu>) {
     for gpu in gpus {
+        let name = match (&gpu.vendor, &gpu.name) {
+            // Some drivers put the maker into the name.
+            (Some(vendor), Some(name)) if vendor.split(' ').next() == name.split(' ').next() => name.clone(),
+            (vendor, name) => words([vendor.clone(), name.clone()]),
+        };
+        let name = if name.is_empty() {
+            "unknown display adapter".to_owned()
+        } else {
+            name
+        };
         let hint = gpu.memory_source.as_deref() == Some("bar");
         let memory = gpu.memory_bytes.map(binary_size);
         page.item(&format!(
             "{}: {}",
             gpu.pci_address,
             list([
-                some(words([gpu.vendor.clone(), gpu.name.clone()])),
+                some(name),
                 memory.map(|size| if hint { format!("window of {size}") } else { size }),
                 gpu.driver.clone(),
                 labelled("serial", &gpu.serial),
