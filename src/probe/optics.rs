@@ -21,6 +21,11 @@ pub fn parse(answer: &[u8]) -> Option<Optics> {
     }
 }
 
+/// True for an answer that shows only part of what the module can tell.
+pub fn has_more_pages(answer: &[u8]) -> bool {
+    matches!(answer.get(4), Some(0x18 | 0x19 | 0x1b | 0x1e..=0x20))
+}
+
 /// SFF-8472: address A0h at 0, address A2h at 256.
 fn sfp(bytes: &[u8]) -> Option<Optics> {
     let id = Memory(bytes.get(..128)?);

@@ -88,9 +88,12 @@ impl Ear {
     }
 }
 
+/// What one ear heard: its number in the list that was waited for, and its frames.
+pub type Spoken = (usize, io::Result<Vec<Vec<u8>>>);
+
 /// Waits until something comes in on any ear, at most `limit`. Returns the number of the ear with its frames; an ear
 /// whose port went away or down tells an error.
-pub fn wait(ears: &[&Ear], limit: Duration) -> io::Result<Vec<(usize, io::Result<Vec<Vec<u8>>>)>> {
+pub fn wait(ears: &[&Ear], limit: Duration) -> io::Result<Vec<Spoken>> {
     let mut polled: Vec<libc::pollfd> = ears
         .iter()
         .map(|ear| libc::pollfd {

@@ -6,6 +6,7 @@ pub mod cmd;
 pub mod console;
 pub mod datapart;
 pub mod ethtool;
+pub mod ethtool_netlink;
 pub mod ipmi;
 pub mod lldp_socket;
 pub mod medium;

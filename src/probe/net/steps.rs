@@ -11,7 +11,7 @@ use super::super::{link_modes, optics as module, ports};
 use super::NET;
 use crate::model::MacAddr;
 use crate::model::inventory::{Nic, PartStatus, UpperLink};
-use crate::sys::ethtool;
+use crate::sys::{ethtool, ethtool_netlink};
 
 /// What an answer does to the port's entry.
 pub type Patch = Box<dyn FnOnce(&mut Nic) + Send>;
@@ -158,7 +158,7 @@ fn upper(port: &Port, name: String) -> UpperLink {
     }
 }
 
-/// From `eth0.100  VID: 100	 REORDER_HDR: 1  dev->priv_flags: 1021`.
+/// From a line like `eth0.100  VID: 100 REORDER_HDR: 1  dev->priv_flags: 1021`.
 fn vlan_id(text: &str) -> Option<u16> {
     let mut words = text.split_whitespace();
     words.find(|word| *word == "VID:")?;
@@ -275,17 +275,34 @@ pub fn firmware_lldp(port: &Port) -> Answer {
     Ok(Some(Box::new(move |nic| nic.firmware_lldp_agent = runs)))
 }
 
+/// By the ioctl, which most drivers know; by pages where it knows nothing or the module has more pages than it can give.
+fn module_memory(name: &str) -> std::io::Result<Vec<u8>> {
+    let flat = ethtool::module_eeprom(name);
+    match &flat {
+        Ok(answer) if !module::has_more_pages(answer) => return flat,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return flat,
+        _ => {}
+    }
+    match ethtool_netlink::module_pages(name) {
+        Ok(memory) => Ok([&module::BY_PAGE.to_le_bytes()[..], &memory].concat()),
+        Err(_) => flat,
+    }
+}
+
 /// The module in the port. Ports without a cage, and cages without a module, have none.
 pub fn optics(port: &Port) -> Answer {
     if port.root.exists(port.at("device/physfn")) {
         return Ok(None);
     }
-    let answer = match port.ask("module-eeprom", ethtool::module_eeprom) {
+    let answer = match port.ask("module-eeprom", module_memory) {
         None => return Ok(None),
         Some(Ok(answer)) => answer,
         Some(Err(error)) => {
             return Err(match error.status() {
-                PartStatus::Denied => (PartStatus::Denied, error.to_string()),
+                PartStatus::Denied => (
+                    PartStatus::Denied,
+                    "reading modules needs root (CAP_NET_ADMIN)".to_owned(),
+                ),
                 // Drivers have many words for an empty cage.
                 _ => (PartStatus::Absent, format!("no module answers: {error}")),
             });

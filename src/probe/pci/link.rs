@@ -48,7 +48,7 @@ fn leads_down(place: &Path) -> bool {
     let above = place.parent().map_or(0, |parent| {
         bus::names(parent).filter(|name| bus::is_pci_address(name)).count()
     });
-    above % 2 == 0
+    above.is_multiple_of(2)
 }
 
 /// Below what both ends can do.

@@ -16,7 +16,7 @@ pub(super) fn lines(page: &mut Page, cabling: &Cabling) {
             page.item(&format!("{}: {} damaged frames", port.port, port.damaged_frames));
         }
     }
-    let waited = cabling.listened_ms.map(|ms| format!("in {} s", ms.div_ceil(1000)));
+    let waited = cabling.listened_ms.map(|ms| format!("in {} s", (ms + 500) / 1000));
     if !silent.is_empty() {
         let said = words([Some("no LLDP or CDP heard".to_owned()), waited]);
         page.item(&format!("{said}: {}", silent.join(" ")));
