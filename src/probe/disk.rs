@@ -13,7 +13,7 @@ use super::live::LiveSources;
 use super::root::{ReadError, Root};
 use super::scsi;
 use super::storage::content::{self, Content};
-use super::storage::{by_path, drive};
+use super::storage::{by_path, drive, why};
 use super::timebox::{self, Outcome, Pending, Publish};
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, Part, PartStatus, Partition};
 use crate::sys::block::is_never_a_disk;
@@ -138,7 +138,7 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
                 let item = format!("{name}.content");
                 part.items.push(match outcome {
                     Ok(()) => Item::ok(item, content::SOURCE, millis),
-                    Err(error) => Item::gap(item, error.status(), error.to_string()).from(content::SOURCE, millis),
+                    Err(error) => Item::gap(item, error.status(), why(&error)).from(content::SOURCE, millis),
                 });
                 return true;
             }

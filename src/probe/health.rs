@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::live::LiveSources;
 use super::root::{ReadError, Root};
+use super::storage::why;
 use super::timebox::{self, Outcome, Pending};
 use super::{bus, cpu_kernel, edac, kmsg};
 use crate::model::inventory::{
@@ -255,7 +256,7 @@ fn kernel_log(root: &Root) -> Found<crate::model::inventory::KernelLog> {
     let answer = root.ask("kmsg", || crate::sys::kmsg::records(kmsg::WORST, LOG_BYTES));
     answer
         .map(|bytes| kmsg::parse(&String::from_utf8_lossy(&bytes)))
-        .map_err(told)
+        .map_err(|error| (error.status(), why(&error)))
 }
 
 fn taint(root: &Root) -> Found<Taint> {

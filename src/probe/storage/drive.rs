@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ata_smart, nvme, scsi_log, smartctl};
+use super::{ata_smart, nvme, scsi_log, smartctl, why};
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, PartStatus, Smart};
 use crate::probe::root::{ReadError, Root};
 use crate::probe::timebox::millis;
@@ -59,7 +59,7 @@ fn timed<T>(
 }
 
 fn told(error: ReadError) -> (PartStatus, String) {
-    (error.status(), error.to_string())
+    (error.status(), why(&error))
 }
 
 fn garbled(what: &str) -> (PartStatus, String) {

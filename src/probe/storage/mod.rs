@@ -13,3 +13,16 @@ pub mod partitions;
 pub mod scsi_log;
 pub mod signatures;
 pub mod smartctl;
+
+use super::root::ReadError;
+
+/// Why a question has no answer, for a person. The name of the question, which the error carries as a path, means
+/// nothing to one.
+pub fn why(error: &ReadError) -> String {
+    match error {
+        ReadError::Absent { .. } => "not there".to_owned(),
+        ReadError::Denied { .. } => "needs root".to_owned(),
+        ReadError::Unsupported { detail, .. } | ReadError::Failed { detail, .. } => detail.clone(),
+        ReadError::TooLarge { .. } => error.to_string(),
+    }
+}

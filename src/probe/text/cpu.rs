@@ -1,6 +1,6 @@
 //! Processors for people.
 
-use super::{Page, binary_size, labelled, list, plural, some};
+use super::{Page, binary_size, labelled, list, plural, some, words};
 use crate::model::inventory::{CpuCache, Cpus};
 
 pub(super) fn lines(page: &mut Page, cpus: &Cpus) {
@@ -22,8 +22,9 @@ pub(super) fn lines(page: &mut Page, cpus: &Cpus) {
         cpus.virtualization.extension.clone(),
     ]));
     if cpus.virtualization.guest == Some(true) {
-        let under = cpus.virtualization.hypervisor.as_deref().unwrap_or("a hypervisor");
-        page.item(&format!("a virtual machine under {under}"));
+        let under = cpus.virtualization.hypervisor.as_ref();
+        let under = under.map(|name| format!("under {name}"));
+        page.item(&words([Some("a virtual machine".to_owned()), under]));
     }
     page.item(&list(cpus.caches.iter().map(|cache| Some(cache_text(cache)))));
     if let Some(clock) = &cpus.frequency {
