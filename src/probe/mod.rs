@@ -22,8 +22,10 @@ pub mod net;
 mod numa;
 pub mod pci;
 mod raw;
+pub mod redact;
 pub mod root;
 mod run;
+pub mod schema;
 pub mod scsi;
 pub mod security;
 pub mod smbios;
@@ -208,6 +210,58 @@ impl Collection {
         self.cabling.settle(self.cable_deadline);
     }
 
+    /// True when nothing is under way any more.
+    pub fn is_settled(&self) -> bool {
+        let Collection {
+            started: _,
+            quick_deadline: _,
+            slow_deadline: _,
+            cable_deadline: _,
+            run,
+            system,
+            bios,
+            cpus,
+            memory,
+            disks,
+            storage_controllers,
+            nics,
+            cabling,
+            pci,
+            usb,
+            gpus,
+            security,
+            bmc,
+            health,
+        } = self;
+        let quick = [
+            run.is_done(),
+            system.is_done(),
+            bios.is_done(),
+            cpus.is_done(),
+            memory.is_done(),
+        ];
+        let buses = [
+            nics.is_done(),
+            pci.is_done(),
+            usb.is_done(),
+            gpus.is_done(),
+            security.is_done(),
+            health.is_done(),
+        ];
+        let slow = [
+            disks.is_done(),
+            storage_controllers.is_done(),
+            cabling.is_done(),
+            bmc.is_done(),
+        ];
+        quick.into_iter().chain(buses).chain(slow).all(|done| done)
+    }
+
+    /// True while neighbours may still speak.
+    pub fn awaits_cables(&self) -> bool {
+        !self.cabling.is_done()
+    }
+
     /// What is known now. Parts that are not done yet are `timed_out`, with what they handed out so far as their value.
     pub fn inventory(&mut self) -> Inventory {
         let millis = timebox::millis(self.started.elapsed());
@@ -273,6 +327,10 @@ enum Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
+    fn is_done(&self) -> bool {
+        matches!(self, Slot::Done(_))
+    }
+
     /// Waits until `deadline` at most; afterwards the part is what it was then.
     fn settle(&mut self, deadline: Instant) {
         if let Slot::Pending {

@@ -7,6 +7,7 @@ mod memory;
 mod pci;
 mod security;
 mod storage;
+pub mod tree;
 
 use crate::model::inventory::{Bmc, FirmwareMode, Inventory, Item, Nic, Part, System, is_placeholder};
 
