@@ -11,8 +11,10 @@ pub mod capture;
 pub mod controllers;
 pub mod cpu;
 pub mod disk;
+pub mod efi;
 pub mod gpu;
 pub mod health;
+pub mod ipmi;
 pub mod live;
 pub mod memory;
 pub mod net;
@@ -26,6 +28,7 @@ pub mod smbios;
 pub mod system;
 pub mod text;
 pub mod timebox;
+pub mod tpm;
 pub mod usb;
 
 #[cfg(test)]

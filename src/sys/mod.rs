@@ -15,4 +15,5 @@ pub mod power;
 pub mod process;
 pub mod systemd;
 pub mod terminal;
+pub mod tpm;
 pub mod udp;

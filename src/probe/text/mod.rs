@@ -1,13 +1,15 @@
 //! The inventory for a person at an 80-column console.
 
+mod bmc;
 mod cabling;
 mod health;
 mod pci;
 mod security;
 mod storage;
+mod system;
 
 use crate::model::inventory::{
-    Bmc, Cpus, Dimm, Disk, DiskKind, FirmwareMode, Inventory, Memory, Nic, Part, System, is_placeholder,
+    Cpus, Dimm, Disk, DiskKind, Inventory, Memory, Nic, Part, is_placeholder,
 };
 
 const WIDTH: usize = 80;
@@ -17,17 +19,8 @@ const INDENT: usize = 10;
 /// Renders everything that a person looks for first. Lines are at most 80 columns wide.
 pub fn render(inventory: &Inventory) -> String {
     let mut page = Page::default();
-    page.part("System", &inventory.system, system_lines);
-    page.part("BIOS", &inventory.bios, |page, bios| {
-        let mode = match bios.mode {
-            FirmwareMode::Bios => "booted by BIOS",
-            FirmwareMode::Uefi => "booted by UEFI",
-            FirmwareMode::DeviceTree => "booted with a device tree",
-        };
-        let name = words([bios.vendor.clone(), bios.version.clone()]);
-        let dated = bios.date.as_ref().map(|date| format!("of {date}"));
-        page.item(&list([some(words([some(name), dated])), Some(mode.to_owned())]));
-    });
+    page.part("System", &inventory.system, system::lines);
+    page.part("BIOS", &inventory.bios, system::bios);
     page.part("CPU", &inventory.cpus, cpu_lines);
     page.part("Memory", &inventory.memory, memory_lines);
     page.part("Disks", &inventory.disks, |page, disks| {
@@ -52,7 +45,7 @@ pub fn render(inventory: &Inventory) -> String {
     page.part("USB", &inventory.usb, pci::usb);
     page.part("GPU", &inventory.gpus, pci::gpus);
     page.part("Security", &inventory.security, security::lines);
-    page.part("BMC", &inventory.bmc, bmc_lines);
+    page.part("BMC", &inventory.bmc, bmc::lines);
     page.part("Health", &inventory.health, health::lines);
     page.part("Run", &inventory.run, |page, run| {
         page.item(&list([
@@ -66,34 +59,6 @@ pub fn render(inventory: &Inventory) -> String {
         }
     });
     page.out
-}
-
-fn system_lines(page: &mut Page, system: &System) {
-    let name = words([system.vendor.clone(), system.product.clone(), system.version.clone()]);
-    page.item(if name.is_empty() { "unnamed" } else { &name });
-    page.item(&list([
-        labelled("serial", &system.serial),
-        labelled("uuid", &system.uuid),
-        labelled("SKU", &system.sku),
-    ]));
-    if let Some(board) = &system.board {
-        let name = words([board.vendor.clone(), board.product.clone(), board.version.clone()]);
-        let serial = labelled("serial", &board.serial);
-        let location = labelled("at", &board.location);
-        page.item(&prefixed("board", list([some(name), serial, location])));
-    }
-    if let Some(chassis) = &system.chassis {
-        let units = chassis.height_units.map(|units| format!("{units} U"));
-        page.item(&prefixed(
-            "chassis",
-            list([
-                chassis.kind.clone(),
-                units,
-                labelled("serial", &chassis.serial),
-                labelled("asset tag", &chassis.asset_tag),
-            ]),
-        ));
-    }
 }
 
 fn cpu_lines(page: &mut Page, cpus: &Cpus) {
@@ -219,33 +184,6 @@ fn nic_line(nic: &Nic) -> String {
             nic.pci_address.clone(),
         ])
     )
-}
-
-fn bmc_lines(page: &mut Page, bmc: &Bmc) {
-    page.item(&list([
-        Some(bmc.device.clone()),
-        labelled("firmware", &bmc.firmware),
-        labelled("IPMI", &bmc.ipmi_version),
-        bmc.manufacturer_id.map(|id| format!("maker {id}")),
-        bmc.product_id.map(|id| format!("product {id}")),
-    ]));
-    for lan in &bmc.lan {
-        let address = match lan.ipv4 {
-            Some(address) => address.to_string(),
-            None => "no address".to_owned(),
-        };
-        page.item(&format!(
-            "channel {}: {}",
-            lan.channel,
-            list([
-                Some(address),
-                lan.mac.map(|mac| mac.to_string()),
-                lan.address_source.clone(),
-                lan.gateway.map(|gateway| format!("gateway {gateway}")),
-                lan.vlan.map(|vlan| format!("VLAN {vlan}")),
-            ])
-        ));
-    }
 }
 
 /// Sizes of disks are sold in powers of ten.
