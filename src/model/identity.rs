@@ -3,9 +3,9 @@
 //! The name itself is decided by [`NodeId::from_facts`]: the UUID, else the boot port. This tells a person how far to
 //! trust it, and why.
 
+use super::MacAddr;
 use super::inventory::{Identity, is_placeholder};
 use super::node::{NodeId, is_placeholder_uuid};
-use super::MacAddr;
 
 /// What there is to go by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -84,12 +84,19 @@ fn ask_all(
         network(&mut link, number, &mut bmc, &mut notes);
     }
     publish.so_far(now(&bmc, &notes));
-    bmc.dcmi = notes.ask_optional(&mut link, "dcmi", "ipmi get dcmi capabilities, power reading, asset tag", dcmi::dcmi);
+    bmc.dcmi = notes.ask_optional(
+        &mut link,
+        "dcmi",
+        "ipmi get dcmi capabilities, power reading, asset tag",
+        dcmi::dcmi,
+    );
 
     // What is left is shared: sensors may not use up the time of the log.
     let left = end.saturating_duration_since(Instant::now());
     link.set_deadline(end.checked_sub(left / LOG_SHARE).unwrap_or(end));
-    let repository = notes.ask(&mut link, "sdr", "ipmi get sdr", sdr::read).unwrap_or_default();
+    let repository = notes
+        .ask(&mut link, "sdr", "ipmi get sdr", sdr::read)
+        .unwrap_or_default();
     units(&mut link, &repository, &mut bmc, &mut notes);
     publish.so_far(now(&bmc, &notes));
     readings(&mut link, &repository, &mut bmc, &mut notes);
@@ -118,7 +125,9 @@ fn ask_all(
 
 /// A dozen questions about the controller and its machine.
 fn quick(link: &mut Link<'_>, bmc: &mut Bmc, notes: &mut Notes) {
-    notes.ask(link, "chassis", "ipmi get chassis status", |link| chassis::status(link, bmc));
+    notes.ask(link, "chassis", "ipmi get chassis status", |link| {
+        chassis::status(link, bmc)
+    });
     bmc.self_test = notes.ask_optional(link, "self_test", "ipmi get self test results", device::self_test);
     bmc.device_guid = notes.ask_optional(link, "device_guid", "ipmi get device guid", device::device_guid);
     bmc.system_guid = notes.ask_optional(link, "system_guid", "ipmi get system guid", device::system_guid);

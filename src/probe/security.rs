@@ -92,7 +92,10 @@ mod tests {
 
     #[test]
     fn the_lockdown_that_holds_is_in_brackets() {
-        assert_eq!(lockdown("none [integrity] confidentiality").as_deref(), Some("integrity"));
+        assert_eq!(
+            lockdown("none [integrity] confidentiality").as_deref(),
+            Some("integrity")
+        );
         assert_eq!(lockdown("[none] integrity").as_deref(), Some("none"));
         for text in ["", "none", "[", "[]", "]["] {
             assert_eq!(lockdown(text), None, "{text:?}");
@@ -107,8 +110,14 @@ mod tests {
             let item = part.items.iter().find(|item| item.item == "secure_boot").unwrap();
             (part.value.unwrap().mode, item.status)
         };
-        assert_eq!(status(&Root::at(dir.path())), (Some(FirmwareMode::Bios), PartStatus::Absent));
+        assert_eq!(
+            status(&Root::at(dir.path())),
+            (Some(FirmwareMode::Bios), PartStatus::Absent)
+        );
         std::fs::create_dir_all(dir.path().join("sys/firmware/efi/efivars")).unwrap();
-        assert_eq!(status(&Root::at(dir.path())), (Some(FirmwareMode::Uefi), PartStatus::Unsupported));
+        assert_eq!(
+            status(&Root::at(dir.path())),
+            (Some(FirmwareMode::Uefi), PartStatus::Unsupported)
+        );
     }
 }

@@ -16,7 +16,11 @@ impl Tpm {
     pub fn open(name: &str) -> io::Result<Tpm> {
         let number = name.strip_prefix("tpm").unwrap_or(name);
         let path = format!("/dev/tpmrm{number}");
-        OpenOptions::new().read(true).write(true).open(Path::new(&path)).map(Tpm)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(Path::new(&path))
+            .map(Tpm)
     }
 
     /// One command and its answer, both with their heads.

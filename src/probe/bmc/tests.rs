@@ -41,9 +41,7 @@ fn ask(answer: impl FnMut(u8, u8, &[u8]) -> Result<Vec<u8>, BmcError> + Send + '
 
 /// What a small but well controller answers; LAN channels 1 and 8.
 fn answers(netfn: u8, cmd: u8, data: &[u8]) -> Vec<u8> {
-    let device = [
-        0, 0x20, 0x81, 0x02, 0x05, 0x02, 0xbf, 0xa2, 0x02, 0, 0, 1, 1, 2, 3, 4,
-    ];
+    let device = [0, 0x20, 0x81, 0x02, 0x05, 0x02, 0xbf, 0xa2, 0x02, 0, 0, 1, 1, 2, 3, 4];
     match (netfn, cmd) {
         (0x06, 0x01) => device.to_vec(),
         (0x00, 0x01) => vec![0, 0x21, 0x10, 0x40],
@@ -77,9 +75,17 @@ fn every_lan_channel_is_asked_and_no_other() {
     assert_eq!(facts.manufacturer.as_deref(), Some("Dell"));
     assert_eq!(facts.smbios_interface.as_deref(), Some("KCS at I/O port 0xca2"));
     assert_eq!(facts.chassis_power_on, Some(true));
-    let channels: Vec<_> = facts.channels.iter().map(|channel| (channel.channel, &*channel.medium)).collect();
+    let channels: Vec<_> = facts
+        .channels
+        .iter()
+        .map(|channel| (channel.channel, &*channel.medium))
+        .collect();
     assert_eq!(channels, [(0, "ipmb"), (1, "lan"), (8, "lan")]);
-    let lan: Vec<_> = facts.lan.iter().map(|lan| (lan.channel, lan.ipv4, lan.address_source.as_deref())).collect();
+    let lan: Vec<_> = facts
+        .lan
+        .iter()
+        .map(|lan| (lan.channel, lan.ipv4, lan.address_source.as_deref()))
+        .collect();
     assert_eq!(lan, [(1, Some([10, 0, 0, 1].into()), Some("dhcp"))]);
     let gap = part.items.iter().find(|item| item.item == "lan.8").unwrap();
     assert_eq!(gap.status, PartStatus::Failed);
@@ -151,7 +157,10 @@ fn a_controller_without_lan_commands_says_so_once() {
         .collect();
     assert_eq!(
         gaps,
-        [("channels", PartStatus::Unsupported), ("lan.1", PartStatus::Unsupported)]
+        [
+            ("channels", PartStatus::Unsupported),
+            ("lan.1", PartStatus::Unsupported)
+        ]
     );
 }
 
@@ -177,7 +186,10 @@ fn a_controller_that_falls_silent_keeps_what_it_told_and_is_asked_no_further() {
         Ok(answers(netfn, cmd, data))
     });
     assert_eq!(part.status, PartStatus::TimedOut);
-    assert_eq!(part.reason.as_deref(), Some("incomplete: the controller stopped answering"));
+    assert_eq!(
+        part.reason.as_deref(),
+        Some("incomplete: the controller stopped answering")
+    );
     assert_eq!(part.value.unwrap().lan.len(), 1);
     let gap = part.items.iter().find(|item| item.item == "lan.8").unwrap();
     assert_eq!(gap.status, PartStatus::TimedOut);

@@ -88,7 +88,10 @@ fn node(kind: u8, sub: u8, data: &[u8]) -> (String, Kind) {
 fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
     Some(match (kind, sub) {
         // Hardware (10.3.2).
-        (1, 1) => (format!("Pci({:#X},{:#X})", data.get(1)?, data.first()?).replace("0X", "0x"), Kind::Other),
+        (1, 1) => (
+            format!("Pci({:#X},{:#X})", data.get(1)?, data.first()?).replace("0X", "0x"),
+            Kind::Other,
+        ),
         (1, 4) => (format!("VenHw({})", guid(data.get(..16)?)), Kind::Other),
         (1, 5) => (format!("Ctrl({:#x})", dword(data, 0)?), Kind::Other),
         // ACPI (10.3.3).
@@ -106,24 +109,53 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
         (3, 11) => (mac(data)?, Kind::Network),
         (3, 12 | 13) => (ip(sub == 13, data)?, Kind::Network),
         (3, 15) => (
-            format!("UsbClass({:#x},{:#x},{:#x})", word(data, 0)?, word(data, 2)?, data.get(4)?),
+            format!(
+                "UsbClass({:#x},{:#x},{:#x})",
+                word(data, 0)?,
+                word(data, 2)?,
+                data.get(4)?
+            ),
             Kind::Usb,
         ),
-        (3, 16) => (format!("UsbWwid({:#x},{:#x},{:#x})", word(data, 2)?, word(data, 4)?, word(data, 0)?), Kind::Usb),
+        (3, 16) => (
+            format!(
+                "UsbWwid({:#x},{:#x},{:#x})",
+                word(data, 2)?,
+                word(data, 4)?,
+                word(data, 0)?
+            ),
+            Kind::Usb,
+        ),
         (3, 17) => (format!("Unit({:#x})", data.first()?), Kind::Other),
         (3, 18) => (
-            format!("Sata({:#x},{:#x},{:#x})", word(data, 0)?, word(data, 2)?, word(data, 4)?),
+            format!(
+                "Sata({:#x},{:#x},{:#x})",
+                word(data, 0)?,
+                word(data, 2)?,
+                word(data, 4)?
+            ),
             Kind::Disk,
         ),
         (3, 20) => (format!("Vlan({})", word(data, 0)?), Kind::Network),
         (3, 21) => (format!("FibreEx({})", hex(data.get(4..12)?)), Kind::Disk),
-        (3, 22) => (format!("SasEx({})", hex(data.get(4..12).or(data.get(..8))?)), Kind::Disk),
+        (3, 22) => (
+            format!("SasEx({})", hex(data.get(4..12).or(data.get(..8))?)),
+            Kind::Disk,
+        ),
         (3, 23) => {
             // The identifier is kept with its last byte first.
-            let eui: Vec<String> = data.get(4..12)?.iter().rev().map(|byte| format!("{byte:02X}")).collect();
+            let eui: Vec<String> = data
+                .get(4..12)?
+                .iter()
+                .rev()
+                .map(|byte| format!("{byte:02X}"))
+                .collect();
             (format!("NVMe({:#x},{})", dword(data, 0)?, eui.join("-")), Kind::Disk)
         }
-        (3, 24) => (format!("Uri({})", clean(&String::from_utf8_lossy(data)).unwrap_or_default()), Kind::Http),
+        (3, 24) => (
+            format!("Uri({})", clean(&String::from_utf8_lossy(data)).unwrap_or_default()),
+            Kind::Http,
+        ),
         (3, 26) => (format!("SD({:#x})", data.first()?), Kind::Disk),
         (3, 29) => (format!("eMMC({:#x})", data.first()?), Kind::Disk),
         (3, 31) => ("Dns()".to_owned(), Kind::Network),

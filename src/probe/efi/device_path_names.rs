@@ -101,5 +101,8 @@ pub fn bbs(kind: u16, text: &[u8]) -> String {
         other => format!("{other:#x}"),
     };
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-    format!("BBS({name},{})", clean(&String::from_utf8_lossy(text)).unwrap_or_default())
+    format!(
+        "BBS({name},{})",
+        clean(&String::from_utf8_lossy(text)).unwrap_or_default()
+    )
 }

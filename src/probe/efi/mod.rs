@@ -39,13 +39,19 @@ pub fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
 /// A list of 16-bit numbers, as entries are named: four upper-case hex digits.
 fn numbers(data: &[u8]) -> Vec<String> {
     let pairs = data.chunks_exact(2).take(MAX_ENTRIES);
-    pairs.map(|pair| format!("{:04X}", u16::from_le_bytes([pair[0], pair[1]]))).collect()
+    pairs
+        .map(|pair| format!("{:04X}", u16::from_le_bytes([pair[0], pair[1]])))
+        .collect()
 }
 
 /// The boot manager's variables (UEFI 2.10, 3.3).
 pub fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
     let names = root.list(EFIVARS)?;
-    let one = |name: &str| variable(root, name).ok().and_then(|data| numbers(&data).into_iter().next());
+    let one = |name: &str| {
+        variable(root, name)
+            .ok()
+            .and_then(|data| numbers(&data).into_iter().next())
+    };
     let order = match variable(root, "BootOrder") {
         Ok(data) => numbers(&data),
         Err(ReadError::Absent { .. }) => Vec::new(),
@@ -106,8 +112,15 @@ mod tests {
         assert_eq!(flag(&root, "AuditMode").unwrap(), None);
         let boot = boot(&root).unwrap();
         assert_eq!(boot.order, ["0002", "000A", "0009"]);
-        assert_eq!((boot.current.as_deref(), boot.next, boot.timeout_s), (Some("000A"), None, Some(3)));
-        let told: Vec<_> = boot.entries.iter().filter_map(|entry| entry.description.as_deref()).collect();
+        assert_eq!(
+            (boot.current.as_deref(), boot.next, boot.timeout_s),
+            (Some("000A"), None, Some(3))
+        );
+        let told: Vec<_> = boot
+            .entries
+            .iter()
+            .filter_map(|entry| entry.description.as_deref())
+            .collect();
         assert_eq!(told, ["Disk", "Net", "Setup"]);
     }
 }

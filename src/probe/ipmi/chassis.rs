@@ -33,7 +33,10 @@ fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
     faults.extend(named(*misc, &["intrusion", "", "drive fault", "cooling fault"]));
     bmc.chassis = Some(ChassisState {
         faults,
-        last_power_events: named(*last, &["ac failed", "power overload", "interlock", "power fault", "command"]),
+        last_power_events: named(
+            *last,
+            &["ac failed", "power overload", "interlock", "power fault", "command"],
+        ),
         identify: match (misc >> 6 & 1, misc >> 4 & 3) {
             (0, _) => None,
             (_, 0) => Some("off".to_owned()),

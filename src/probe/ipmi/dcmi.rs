@@ -76,7 +76,9 @@ mod tests {
                 let tag = b"RACK-7/UNIT-12 row B";
                 Ok(match cmd {
                     1 => vec![0, GROUP_ID, 1, 5, 2, 0],
-                    2 => vec![0, GROUP_ID, 0xd2, 0, 0x90, 0, 0x5e, 1, 0xc8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40],
+                    2 => vec![
+                        0, GROUP_ID, 0xd2, 0, 0x90, 0, 0x5e, 1, 0xc8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40,
+                    ],
                     _ => {
                         let from = usize::from(data[1]);
                         let piece = &tag[from..(from + 16).min(tag.len())];
@@ -89,7 +91,12 @@ mod tests {
         .unwrap();
         assert_eq!(dcmi.version.as_deref(), Some("1.5"));
         assert_eq!(
-            [dcmi.power_watts, dcmi.power_min_watts, dcmi.power_max_watts, dcmi.power_average_watts],
+            [
+                dcmi.power_watts,
+                dcmi.power_min_watts,
+                dcmi.power_max_watts,
+                dcmi.power_average_watts
+            ],
             [Some(210), Some(144), Some(350), Some(200)]
         );
         assert_eq!(dcmi.asset_tag.as_deref(), Some("RACK-7/UNIT-12 row B"));

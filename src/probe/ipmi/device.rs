@@ -52,7 +52,21 @@ pub fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
 }
 
 fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
-    let [id, revision, major, minor, ipmi, functions, m0, m1, m2, p0, p1, rest @ ..] = data else {
+    let [
+        id,
+        revision,
+        major,
+        minor,
+        ipmi,
+        functions,
+        m0,
+        m1,
+        m2,
+        p0,
+        p1,
+        rest @ ..,
+    ] = data
+    else {
         return None;
     };
     bmc.device_id = Some(*id);
@@ -151,7 +165,10 @@ mod tests {
     #[test]
     fn a_failed_self_test_says_what_failed() {
         assert_eq!(self_test_text(0x55, 0), "passed");
-        assert_eq!(self_test_text(0x57, 0x88), "failed: SDR repository empty, SEL not accessible");
+        assert_eq!(
+            self_test_text(0x57, 0x88),
+            "failed: SDR repository empty, SEL not accessible"
+        );
     }
 
     proptest! {

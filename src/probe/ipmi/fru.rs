@@ -77,7 +77,11 @@ mod tests {
         bytes
     }
 
-    fn serve(bytes: Vec<u8>, unit: usize, most: u8) -> impl FnMut(u8, u8, &[u8]) -> Result<Vec<u8>, crate::sys::ipmi::BmcError> {
+    fn serve(
+        bytes: Vec<u8>,
+        unit: usize,
+        most: u8,
+    ) -> impl FnMut(u8, u8, &[u8]) -> Result<Vec<u8>, crate::sys::ipmi::BmcError> {
         move |_, cmd, data| {
             if cmd == 0x10 {
                 let size = (bytes.len() / unit) as u16;
@@ -115,7 +119,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(fru.board.unwrap().serial.as_deref(), Some("S-1"));
-        assert!(fru.damage.iter().any(|text| text.starts_with("ends at byte")), "{:?}", fru.damage);
+        assert!(
+            fru.damage.iter().any(|text| text.starts_with("ends at byte")),
+            "{:?}",
+            fru.damage
+        );
     }
 
     proptest! {

@@ -45,10 +45,7 @@ pub fn extent(bytes: &[u8]) -> usize {
 
 /// All areas of one unit (8 and on).
 pub fn parse(id: u8, bytes: &[u8]) -> Fru {
-    let mut fru = Fru {
-        id,
-        ..Fru::default()
-    };
+    let mut fru = Fru { id, ..Fru::default() };
     let Some(header) = bytes.get(..8) else {
         fru.damage.push("shorter than a header".to_owned());
         return fru;
@@ -199,7 +196,7 @@ pub fn field_text(kind: u8, data: &[u8], english: bool) -> Option<String> {
         1 => bcd_plus(data),
         2 => six_bit(data),
         // Other languages are UTF-16, least significant byte first.
-        _ if !english && data.len() % 2 == 0 => {
+        _ if !english && data.len().is_multiple_of(2) => {
             let units = data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
             char::decode_utf16(units)
                 .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
@@ -313,7 +310,12 @@ pub mod testing {
     /// One record of the multi-record area.
     pub fn record(kind: u8, last: bool, data: &[u8]) -> Vec<u8> {
         let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-        let mut bytes = vec![kind, 2 | u8::from(last) << 7, data.len() as u8, 0u8.wrapping_sub(sum(data))];
+        let mut bytes = vec![
+            kind,
+            2 | u8::from(last) << 7,
+            data.len() as u8,
+            0u8.wrapping_sub(sum(data)),
+        ];
         bytes.push(0u8.wrapping_sub(sum(&bytes)));
         bytes.extend(data);
         bytes
@@ -362,10 +364,16 @@ mod tests {
         assert_eq!(board.fru_file_id.as_deref(), Some("IPMI"));
         assert_eq!(board.extra, ["rev A"]);
         let product = fru.product.unwrap();
-        assert_eq!((product.product.as_deref(), product.part_number), (Some("DS-2200"), None));
+        assert_eq!(
+            (product.product.as_deref(), product.part_number),
+            (Some("DS-2200"), None)
+        );
         assert_eq!(fru.multirecords[0].kind, "power supply");
         assert_eq!(fru.multirecords[0].capacity_watts, Some(1200));
-        assert_eq!((&*fru.multirecords[1].kind, &*fru.multirecords[1].data), ("oem 0xc0", "010203"));
+        assert_eq!(
+            (&*fru.multirecords[1].kind, &*fru.multirecords[1].data),
+            ("oem 0xc0", "010203")
+        );
     }
 
     #[test]
@@ -388,7 +396,10 @@ mod tests {
         bytes[8 + 4] ^= 0xff;
         bytes[last] ^= 1;
         let fru = parse(0, &bytes);
-        assert_eq!(fru.damage, ["chassis area: wrong checksum", "multi-record 1: wrong checksum"]);
+        assert_eq!(
+            fru.damage,
+            ["chassis area: wrong checksum", "multi-record 1: wrong checksum"]
+        );
         assert_eq!(fru.board.unwrap().serial.as_deref(), Some("BRD-7"));
         assert_eq!(parse(0, &[0xff; 64]).damage, ["blank"]);
         assert_eq!(parse(0, &[]).damage, ["shorter than a header"]);
@@ -406,9 +417,7 @@ mod tests {
         fn any_bytes_give_a_unit(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), honest in any::<bool>()) {
             if honest && bytes.len() >= 8 {
                 bytes[0] = 1;
-                for at in 2..6 {
-                    bytes[at] %= 70;
-                }
+                bytes[2..6].iter_mut().for_each(|offset| *offset %= 70);
             }
             let fru = parse(3, &bytes);
             prop_assert!(fru.multirecords.len() <= MAX_RECORDS);

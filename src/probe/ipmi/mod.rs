@@ -319,7 +319,11 @@ pub mod testing {
     ) -> T {
         let root = Root::at("/nonexistent");
         let port: Box<dyn AskBmc> = Box::new(Scripted(Box::new(answer)));
-        with(&mut Link::new(&root, Some(port), Instant::now() + Duration::from_secs(60)))
+        with(&mut Link::new(
+            &root,
+            Some(port),
+            Instant::now() + Duration::from_secs(60),
+        ))
     }
 }
 

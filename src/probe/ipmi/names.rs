@@ -156,7 +156,9 @@ const UNITS: [&str; 92] = [
 /// The unit out of the three bytes of a record (43.1, bytes 21 to 23): `RPM`, `% of Watts`, `packets/second`.
 pub fn unit(units_1: u8, base: u8, modifier: u8) -> Option<String> {
     let named = |number: u8| {
-        let name = UNITS.get(usize::from(number).checked_sub(1)?).filter(|name| !name.is_empty())?;
+        let name = UNITS
+            .get(usize::from(number).checked_sub(1)?)
+            .filter(|name| !name.is_empty())?;
         Some((*name).to_owned())
     };
     let mut unit = named(base);
@@ -444,7 +446,13 @@ fn specific(kind: u8) -> &'static [&'static str] {
             "bus fatal error",
             "bus degraded",
         ],
-        0x14 => &["power button pressed", "sleep button pressed", "reset button pressed", "latch open", "service requested"],
+        0x14 => &[
+            "power button pressed",
+            "sleep button pressed",
+            "reset button pressed",
+            "latch open",
+            "service requested",
+        ],
         0x19 => &["soft power control failure", "thermal trip"],
         0x1b => &["connected", "configuration error"],
         0x1d => &[
@@ -514,8 +522,23 @@ fn specific(kind: u8) -> &'static [&'static str] {
             "",
             "unknown",
         ],
-        0x23 => &["timer expired", "hard reset", "power down", "power cycle", "", "", "", "", "timer interrupt"],
-        0x24 => &["page generated", "lan alert generated", "event trap generated", "snmp trap generated"],
+        0x23 => &[
+            "timer expired",
+            "hard reset",
+            "power down",
+            "power cycle",
+            "",
+            "",
+            "",
+            "",
+            "timer interrupt",
+        ],
+        0x24 => &[
+            "page generated",
+            "lan alert generated",
+            "event trap generated",
+            "snmp trap generated",
+        ],
         0x25 => &["entity present", "entity absent", "entity disabled"],
         0x27 => &["lan heartbeat lost", "lan heartbeat"],
         0x28 => &[
@@ -527,7 +550,12 @@ fn specific(kind: u8) -> &'static [&'static str] {
             "fru failure",
         ],
         0x29 => &["battery low", "battery failed", "presence detected"],
-        0x2a => &["session activated", "session deactivated", "invalid user name or password", "invalid password disable"],
+        0x2a => &[
+            "session activated",
+            "session deactivated",
+            "invalid user name or password",
+            "invalid password disable",
+        ],
         0x2b => &[
             "hardware change detected",
             "firmware or software change detected",
@@ -554,7 +582,11 @@ fn specific(kind: u8) -> &'static [&'static str] {
 
 /// What an offset of an event means: generic by its type, or by the kind of sensor for type 6Fh.
 pub fn event(event_type: u8, sensor_kind: u8, offset: u8) -> String {
-    let names = if event_type == 0x6f { specific(sensor_kind) } else { generic(event_type) };
+    let names = if event_type == 0x6f {
+        specific(sensor_kind)
+    } else {
+        generic(event_type)
+    };
     match names.get(usize::from(offset)).filter(|name| !name.is_empty()) {
         Some(name) => (*name).to_owned(),
         None => format!("state {offset}"),

@@ -107,7 +107,11 @@ fn apply(record: &SensorRecord, factors: Option<Factors>, answer: &[u8], sensor:
         sensor.value = convert(&factors, *raw);
     }
     let held = u16::from_le_bytes([byte(0), byte(1)]) & 0x7fff;
-    let possible = if record.state_mask == 0 { 0x7fff } else { record.state_mask };
+    let possible = if record.state_mask == 0 {
+        0x7fff
+    } else {
+        record.state_mask
+    };
     sensor.states = (0..15u8)
         .filter(|offset| held & possible & (1 << offset) != 0)
         .map(|offset| names::event(record.event_type, record.kind, offset))
@@ -133,7 +137,11 @@ fn status(comparisons: u8) -> &'static str {
 pub fn convert(factors: &Factors, raw: u8) -> Option<f64> {
     let x = match factors.format {
         0 => f64::from(raw),
-        1 => f64::from(if raw & 0x80 != 0 { (raw as i8).saturating_add(1) } else { raw as i8 }),
+        1 => f64::from(if raw & 0x80 != 0 {
+            (raw as i8).saturating_add(1)
+        } else {
+            raw as i8
+        }),
         2 => f64::from(raw as i8),
         _ => return None,
     };
@@ -225,7 +233,10 @@ mod tests {
         .unwrap();
         assert_eq!(sensor.value, Some(97.0));
         assert_eq!(sensor.status.as_deref(), Some("upper critical"));
-        assert_eq!((sensor.upper_non_critical, sensor.upper_critical), (Some(85.0), Some(95.0)));
+        assert_eq!(
+            (sensor.upper_non_critical, sensor.upper_critical),
+            (Some(85.0), Some(95.0))
+        );
     }
 
     #[test]
@@ -234,10 +245,17 @@ mod tests {
             state_mask: 0x000f,
             ..record(0x6f, 0x08)
         };
-        let answered = |answer: &'static [u8]| linked(move |_, _, _| Ok(answer.to_vec()), |link| read(link, &supply)).unwrap();
-        assert_eq!(answered(&[0, 0, 0xc0, 0x09, 0x80]).states, ["presence detected", "input lost"]);
+        let answered =
+            |answer: &'static [u8]| linked(move |_, _, _| Ok(answer.to_vec()), |link| read(link, &supply)).unwrap();
+        assert_eq!(
+            answered(&[0, 0, 0xc0, 0x09, 0x80]).states,
+            ["presence detected", "input lost"]
+        );
         assert_eq!(answered(&[0, 0, 0xe0, 0]).unavailable.as_deref(), Some("no reading"));
-        assert_eq!(answered(&[0, 0, 0x80, 0]).unavailable.as_deref(), Some("scanning is off"));
+        assert_eq!(
+            answered(&[0, 0, 0x80, 0]).unavailable.as_deref(),
+            Some("scanning is off")
+        );
         assert_eq!(answered(&[0xcb]).unavailable.as_deref(), Some("not present"));
         let foreign = SensorRecord {
             owner: 0x2c,

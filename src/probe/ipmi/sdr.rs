@@ -205,7 +205,13 @@ mod tests {
             full(&[(7, 1), (12, 1), (13, 1), (24, 1)], "Inlet Temp"),
             record(0x02, 32, 31, &[(7, 2), (12, 8), (13, 0x6f)], "PS1 Status"),
             record(0x12, 16, 15, &[(5, 0x20)], "BMC"),
-            record(0x11, 16, 15, &[(5, 0x20), (6, 1), (7, 0x80), (12, 10), (13, 1)], "PS1 FRU"),
+            record(
+                0x11,
+                16,
+                15,
+                &[(5, 0x20), (6, 1), (7, 0x80), (12, 10), (13, 1)],
+                "PS1 FRU",
+            ),
         ];
         for (id, record) in records.iter_mut().enumerate() {
             record[0] = id as u8 + 1;
@@ -254,7 +260,11 @@ mod tests {
     fn the_whole_repository_is_read() {
         for (most, lose) in [(255, 0), (16, 0), (8, 0), (255, 6)] {
             let found = linked(serve(repository(), most, lose), read).unwrap();
-            assert_eq!((found.told, found.read, found.complete), (Some(4), 4, true), "{most} {lose}");
+            assert_eq!(
+                (found.told, found.read, found.complete),
+                (Some(4), 4, true),
+                "{most} {lose}"
+            );
             let names: Vec<&str> = found.sensors.iter().map(|sensor| sensor.name.as_str()).collect();
             assert_eq!(names, ["Inlet Temp", "PS1 Status"]);
             assert_eq!(found.frus[0].name.as_deref(), Some("PS1 FRU"));

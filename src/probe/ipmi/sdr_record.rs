@@ -1,7 +1,7 @@
 //! One sensor data record → what it describes (IPMI 2.0, chapter 43).
 
-use super::names;
 use super::fru_area::field_text;
+use super::names;
 
 /// Bus address of the management controller itself.
 pub const BMC_ADDRESS: u8 = 0x20;
@@ -273,13 +273,21 @@ mod tests {
             ],
             "CPU1 Temp",
         );
-        let Some(Record::Sensors(sensors)) = parse(&bytes) else { panic!() };
+        let Some(Record::Sensors(sensors)) = parse(&bytes) else {
+            panic!()
+        };
         let sensor = &sensors[0];
-        assert_eq!((sensor.name.as_str(), sensor.number, sensor.lun), ("CPU1 Temp", 0x31, 0));
+        assert_eq!(
+            (sensor.name.as_str(), sensor.number, sensor.lun),
+            ("CPU1 Temp", 0x31, 0)
+        );
         assert_eq!(sensor.entity.as_deref(), Some("processor 1"));
         assert_eq!(sensor.unit.as_deref(), Some("degrees C"));
         let factors = sensor.factors.unwrap();
-        assert_eq!((factors.m, factors.b, factors.b_exponent, factors.r_exponent), (-3, 300, 1, -2));
+        assert_eq!(
+            (factors.m, factors.b, factors.b_exponent, factors.r_exponent),
+            (-3, 300, 1, -2)
+        );
         assert_eq!(factors.format, 2);
         assert_eq!(sensor.thresholds, [Some(5), None, None, None, Some(95), None]);
         assert_eq!(length(&bytes), Some(bytes.len()));
@@ -291,23 +299,55 @@ mod tests {
             0x02,
             32,
             31,
-            &[(7, 0x80), (8, 10), (9, 1), (12, 8), (13, 0x6f), (20, 0xc0), (23, 0x03), (24, 1)],
+            &[
+                (7, 0x80),
+                (8, 10),
+                (9, 1),
+                (12, 8),
+                (13, 0x6f),
+                (20, 0xc0),
+                (23, 0x03),
+                (24, 1),
+            ],
             "PSU",
         );
-        let Some(Record::Sensors(sensors)) = parse(&bytes) else { panic!() };
-        let told: Vec<_> = sensors.iter().map(|sensor| (sensor.name.as_str(), sensor.number)).collect();
+        let Some(Record::Sensors(sensors)) = parse(&bytes) else {
+            panic!()
+        };
+        let told: Vec<_> = sensors
+            .iter()
+            .map(|sensor| (sensor.name.as_str(), sensor.number))
+            .collect();
         assert_eq!(told, [("PSU1", 0x80), ("PSU2", 0x81), ("PSU3", 0x82)]);
-        assert!(sensors.iter().all(|sensor| sensor.factors.is_none() && !sensor.event_only));
-        let letters = record(0x03, 17, 16, &[(7, 1), (10, 8), (11, 0x6f), (12, 0x12), (13, 0)], "DIMM ");
-        let Some(Record::Sensors(sensors)) = parse(&letters) else { panic!() };
-        assert_eq!(sensors[1].name, "DIMM B");
+        assert!(
+            sensors
+                .iter()
+                .all(|sensor| sensor.factors.is_none() && !sensor.event_only)
+        );
+        let letters = record(
+            0x03,
+            17,
+            16,
+            &[(7, 1), (10, 8), (11, 0x6f), (12, 0x12), (13, 0)],
+            "DIMM",
+        );
+        let Some(Record::Sensors(sensors)) = parse(&letters) else {
+            panic!()
+        };
+        assert_eq!(sensors[1].name, "DIMMB");
         assert!(sensors[1].event_only);
     }
 
     #[test]
     fn units_behind_other_buses_are_told_apart() {
         let fru = |access: u8, address: u8| {
-            let bytes = record(0x11, 16, 15, &[(5, address), (6, 3), (7, access), (12, 10), (13, 1)], "PSU1 FRU");
+            let bytes = record(
+                0x11,
+                16,
+                15,
+                &[(5, address), (6, 3), (7, access), (12, 10), (13, 1)],
+                "PSU1 FRU",
+            );
             match parse(&bytes) {
                 Some(Record::FruDevice(device)) => device,
                 other => panic!("{other:?}"),

@@ -127,7 +127,15 @@ mod tests {
             Ok(match cmd {
                 0x40 => {
                     let count = (ids.len() as u16).to_le_bytes();
-                    [&[0, 0x51][..], &count, &[0, 0x10], &[0, 0, 0, 0x60], &[0xff; 4], &[0x82]].concat()
+                    [
+                        &[0, 0x51][..],
+                        &count,
+                        &[0, 0x10],
+                        &[0, 0, 0, 0x60],
+                        &[0xff; 4],
+                        &[0x82],
+                    ]
+                    .concat()
                 }
                 0x48 => vec![0, 0, 0, 0, 0x61],
                 _ => {

@@ -147,9 +147,11 @@ fn detail(bytes: &[u8; 16], event_type: u8, record: Option<&SensorRecord>) -> Op
         (0x0f, 0) if in_second == 3 => Some(named(&FIRMWARE_ERRORS, second)),
         (0x0f, 1 | 2) if in_second == 3 => Some(named(&FIRMWARE_PROGRESS, second)),
         // Bus, device and function of a critical interrupt (0 in the top bit: on this segment).
-        (0x13, 4 | 5 | 7 | 8 | 10) if in_second == 2 && in_third == 2 => {
-            Some(format!("bus {second:#04x}, device {}, function {}", third >> 3, third & 7))
-        }
+        (0x13, 4 | 5 | 7 | 8 | 10) if in_second == 2 && in_third == 2 => Some(format!(
+            "bus {second:#04x}, device {}, function {}",
+            third >> 3,
+            third & 7
+        )),
         _ => None,
     }
 }
@@ -194,24 +196,39 @@ mod tests {
 
     #[test]
     fn memory_errors_name_the_module_and_old_times_are_no_dates() {
-        let told = entry(&bytes("01000210000000330004 0c 87 6f a1ff05".replace(' ', "").as_str()), &[]);
+        let told = entry(
+            &bytes("01000210000000330004 0c 87 6f a1ff05".replace(' ', "").as_str()),
+            &[],
+        );
         assert_eq!((told.at, told.after_start_s), (None, Some(16)));
         assert_eq!(told.sensor_kind.as_deref(), Some("memory"));
         assert_eq!(told.event.as_deref(), Some("uncorrectable ECC, module 5"));
         assert_eq!(told.sensor, None);
-        let progress = entry(&bytes("020002000000603300 04 0f 00 6f c213ff".replace(' ', "").as_str()), &[]);
+        let progress = entry(
+            &bytes("020002000000603300 04 0f 00 6f c213ff".replace(' ', "").as_str()),
+            &[],
+        );
         assert_eq!(
             progress.event.as_deref(),
             Some("firmware progress, starting the operating system")
         );
-        let gone = entry(&bytes("0300020000006020000408 c8 ef 03ffff".replace(' ', "").as_str()), &[]);
-        assert_eq!((gone.event.as_deref(), gone.asserted), (Some("input lost"), Some(false)));
+        let gone = entry(
+            &bytes("0300020000006020000408 c8 ef 03ffff".replace(' ', "").as_str()),
+            &[],
+        );
+        assert_eq!(
+            (gone.event.as_deref(), gone.asserted),
+            (Some("input lost"), Some(false))
+        );
     }
 
     #[test]
     fn a_makers_own_entries_keep_their_bytes() {
         let told = entry(&bytes("0400dd00000060a20200010203040506"), &[]);
-        assert_eq!((&*told.kind, told.event.as_deref()), ("oem timestamped", Some("Dell: 010203040506")));
+        assert_eq!(
+            (&*told.kind, told.event.as_deref()),
+            ("oem timestamped", Some("Dell: 010203040506"))
+        );
         let told = entry(&bytes("0500e0aabbccddeeff00112233445566"), &[]);
         assert_eq!((&*told.kind, told.at), ("oem", None));
         assert_eq!(told.raw, "0500e0aabbccddeeff00112233445566");

@@ -9,7 +9,10 @@ const KIND: &str = "power supply";
 pub fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSupply> {
     let mut supplies: Vec<BmcPowerSupply> = Vec::new();
     // Only state sensors tell of presence and faults; redundancy is of all supplies together, and has another kind.
-    for sensor in sensors.iter().filter(|sensor| sensor.kind == KIND && sensor.status.is_none()) {
+    for sensor in sensors
+        .iter()
+        .filter(|sensor| sensor.kind == KIND && sensor.status.is_none())
+    {
         let name = match &sensor.entity {
             Some(entity) if entity.starts_with(KIND) => entity.clone(),
             _ => sensor.name.clone(),
@@ -112,7 +115,14 @@ mod tests {
         let supplies = power_supplies(&sensors, &[Fru::default(), fru]);
         let told: Vec<_> = supplies
             .iter()
-            .map(|supply| (supply.name.as_str(), supply.present, supply.faults.join(","), supply.capacity_watts))
+            .map(|supply| {
+                (
+                    supply.name.as_str(),
+                    supply.present,
+                    supply.faults.join(","),
+                    supply.capacity_watts,
+                )
+            })
             .collect();
         assert_eq!(
             told,

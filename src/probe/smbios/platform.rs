@@ -51,7 +51,11 @@ fn bus_address(s: &Structure<'_>, at: usize) -> Option<String> {
     if (bus, function) == (0xff, 0xff) || (segment, bus, function) == (0, 0, 0) {
         return None;
     }
-    Some(format!("{segment:04x}:{bus:02x}:{:02x}.{}", function >> 3, function & 7))
+    Some(format!(
+        "{segment:04x}:{bus:02x}:{:02x}.{}",
+        function >> 3,
+        function & 7
+    ))
 }
 
 /// 7.42 Onboard Devices Extended Information; where there are none, 7.11 On Board Devices, which has no addresses.
@@ -209,11 +213,7 @@ pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
 
 /// 7.43 Management Controller Host Interface; a structure with several protocols gives an entry for each.
 pub fn host_interfaces(table: &Table<'_>) -> Vec<HostInterface> {
-    table
-        .of_kind(42)
-        .flat_map(host_interface)
-        .take(MAX_OF_KIND)
-        .collect()
+    table.of_kind(42).flat_map(host_interface).take(MAX_OF_KIND).collect()
 }
 
 fn host_interface(s: &Structure<'_>) -> Vec<HostInterface> {
@@ -307,7 +307,9 @@ fn redfish(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
         }
         _ => None,
     };
-    interface.service_uuid = s.bytes(at).and_then(|bytes| uuid(Version { major: 3, minor: 0 }, bytes));
+    interface.service_uuid = s
+        .bytes(at)
+        .and_then(|bytes| uuid(Version { major: 3, minor: 0 }, bytes));
     interface.host_address_source = source(at + 16);
     interface.host_ip = address(at + 17, at + 18);
     interface.host_netmask = address(at + 17, at + 34);

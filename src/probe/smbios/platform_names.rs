@@ -210,7 +210,13 @@ mod tests {
             assert_eq!(slot_kind(kind).as_deref(), Some(name), "{kind:#x}");
         }
         for kind in 0..=255 {
-            let _ = (slot_kind(kind), slot_width(kind), onboard_kind(kind), port_kind(kind), associativity(kind));
+            let _ = (
+                slot_kind(kind),
+                slot_width(kind),
+                onboard_kind(kind),
+                port_kind(kind),
+                associativity(kind),
+            );
             let _ = (board_kind(kind), chassis_state(kind), wake_up(kind));
         }
     }

@@ -23,7 +23,11 @@ pub(super) fn lines(page: &mut Page, bmc: &Bmc) {
         labelled("IPMI", &bmc.ipmi_version),
         (bmc.updating == Some(true)).then(|| "UPDATING".to_owned()),
     ]));
-    if let Some(result) = bmc.self_test.as_ref().filter(|result| !matches!(result.as_str(), "passed" | "not implemented")) {
+    if let Some(result) = bmc
+        .self_test
+        .as_ref()
+        .filter(|result| !matches!(result.as_str(), "passed" | "not implemented"))
+    {
         page.item(&format!("! self test {result}"));
     }
     for lan in &bmc.lan {
@@ -78,8 +82,15 @@ fn lan_lines(page: &mut Page, lan: &BmcLan) {
             some(list(six.map(|ip| Some(format!("{}/{}", ip.address, ip.prefix_length))))),
         ])
     ));
-    if lan.cipher_suites.iter().any(|suite| suite.id == 0 && suite.oem.is_none()) {
-        page.item(&format!("! channel {} offers cipher suite 0: no password is needed", lan.channel));
+    if lan
+        .cipher_suites
+        .iter()
+        .any(|suite| suite.id == 0 && suite.oem.is_none())
+    {
+        page.item(&format!(
+            "! channel {} offers cipher suite 0: no password is needed",
+            lan.channel
+        ));
     }
 }
 
@@ -96,15 +107,23 @@ fn users(page: &mut Page, bmc: &Bmc) {
 }
 
 fn chassis(page: &mut Page, bmc: &Bmc) {
-    let faults = bmc.chassis.as_ref().map(|chassis| chassis.faults.join(", ")).unwrap_or_default();
-    let power = bmc.chassis_power_on.map(|on| if on { "power on" } else { "power off" }.to_owned());
+    let faults = bmc
+        .chassis
+        .as_ref()
+        .map(|chassis| chassis.faults.join(", "))
+        .unwrap_or_default();
+    let power = bmc
+        .chassis_power_on
+        .map(|on| if on { "power on" } else { "power off" }.to_owned());
     let draw = bmc.dcmi.as_ref().and_then(|dcmi| dcmi.power_watts);
     page.item(&list([
         power,
         draw.map(|watts| format!("draws {watts} W")),
         labelled("after mains return:", &bmc.power_restore_policy),
         labelled("started by", &bmc.restart_cause),
-        bmc.dcmi.as_ref().and_then(|dcmi| labelled("asset tag", &dcmi.asset_tag)),
+        bmc.dcmi
+            .as_ref()
+            .and_then(|dcmi| labelled("asset tag", &dcmi.asset_tag)),
         (!faults.is_empty()).then(|| format!("FAULT: {faults}")),
     ]));
 }
@@ -130,9 +149,16 @@ fn supply_text(supply: &BmcPowerSupply) -> String {
 
 fn fru_text(fru: &Fru) -> String {
     let name = fru.name.clone().or_else(|| fru.entity.clone());
-    let name = name.unwrap_or_else(|| if fru.id == 0 { "board".to_owned() } else { format!("unit {}", fru.id) });
+    let name = name.unwrap_or_else(|| {
+        if fru.id == 0 {
+            "board".to_owned()
+        } else {
+            format!("unit {}", fru.id)
+        }
+    });
     let (board, product) = (fru.board.as_ref(), fru.product.as_ref());
-    let first = |a: Option<&Option<String>>, b: Option<&Option<String>>| a.cloned().flatten().or_else(|| b.cloned().flatten());
+    let first =
+        |a: Option<&Option<String>>, b: Option<&Option<String>>| a.cloned().flatten().or_else(|| b.cloned().flatten());
     let maker = first(product.map(|p| &p.manufacturer), board.map(|b| &b.manufacturer));
     let what = first(product.map(|p| &p.product), board.map(|b| &b.product));
     let part = first(product.map(|p| &p.part_number), board.map(|b| &b.part_number));
@@ -154,15 +180,24 @@ fn sensor_lines(page: &mut Page, sensors: &Sensors) {
         status || sensor.states.iter().any(|state| is_trouble(&sensor.kind, state))
     };
     let wrong: Vec<&Sensor> = sensors.sensors.iter().filter(is_wrong).collect();
-    let read = sensors.sensors.iter().filter(|sensor| sensor.unavailable.is_none()).count();
+    let read = sensors
+        .sensors
+        .iter()
+        .filter(|sensor| sensor.unavailable.is_none())
+        .count();
     let trouble = if wrong.is_empty() {
         "none beyond its limits".to_owned()
     } else {
         format!("{} to look at", wrong.len())
     };
-    page.item(&format!("{}, {read} read, {trouble}", counted(sensors.sensors.len(), "sensor")));
+    page.item(&format!(
+        "{}, {read} read, {trouble}",
+        counted(sensors.sensors.len(), "sensor")
+    ));
     for sensor in wrong.iter().take(MAX_WRONG) {
-        let value = sensor.value.map(|value| words([Some(value.to_string()), sensor.unit.clone()]));
+        let value = sensor
+            .value
+            .map(|value| words([Some(value.to_string()), sensor.unit.clone()]));
         let status = sensor.status.clone().filter(|status| status != "ok");
         page.item(&format!(
             "! {}: {}",
@@ -224,7 +259,11 @@ fn entry_text(entry: &SelEntry) -> String {
         Some(seconds) => format!("{seconds} s after start"),
         None => "no time".to_owned(),
     });
-    let what = entry.sensor.clone().or_else(|| entry.sensor_kind.clone()).unwrap_or_else(|| entry.kind.clone());
+    let what = entry
+        .sensor
+        .clone()
+        .or_else(|| entry.sensor_kind.clone())
+        .unwrap_or_else(|| entry.kind.clone());
     let gone = (entry.asserted == Some(false)).then(|| "(gone)".to_owned());
     words([Some(format!("{at} {what}:")), entry.event.clone(), gone])
 }

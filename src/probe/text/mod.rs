@@ -8,9 +8,7 @@ mod security;
 mod storage;
 mod system;
 
-use crate::model::inventory::{
-    Cpus, Dimm, Disk, DiskKind, Inventory, Memory, Nic, Part, is_placeholder,
-};
+use crate::model::inventory::{Cpus, Dimm, Disk, DiskKind, Inventory, Memory, Nic, Part, is_placeholder};
 
 const WIDTH: usize = 80;
 /// Column where the text begins.

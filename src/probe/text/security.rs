@@ -54,7 +54,10 @@ pub(super) fn lines(page: &mut Page, security: &Security) {
 
 fn tpm_text(tpm: &Tpm) -> String {
     let name = words([tpm.vendor.clone(), tpm.model.clone()]);
-    let readable = tpm.ek_certificates.iter().filter(|certificate| certificate.der_base64.is_some());
+    let readable = tpm
+        .ek_certificates
+        .iter()
+        .filter(|certificate| certificate.der_base64.is_some());
     let keys: Vec<String> = readable.filter_map(|certificate| certificate.key.clone()).collect();
     let mark = |on: Option<bool>, text: &str| (on == Some(true)).then(|| text.to_owned());
     format!(

@@ -28,7 +28,9 @@ pub(super) fn lines(page: &mut Page, system: &System) {
     if let Some(chassis) = &system.chassis {
         let units = chassis.height_units.map(|units| format!("{units} U"));
         let state = |label: &str, state: &Option<String>| {
-            let wrong = state.as_ref().filter(|state| !matches!(state.as_str(), "safe" | "other"))?;
+            let wrong = state
+                .as_ref()
+                .filter(|state| !matches!(state.as_str(), "safe" | "other"))?;
             Some(format!("{label} {}", wrong.to_uppercase()))
         };
         page.item(&prefixed(
@@ -46,8 +48,14 @@ pub(super) fn lines(page: &mut Page, system: &System) {
     }
     let told = system.slots.iter().filter(|slot| slot.in_use.is_some());
     let (used, free): (Vec<&SystemSlot>, Vec<&SystemSlot>) = told.partition(|slot| slot.in_use == Some(true));
-    page.item(&prefixed("slots in use", list(used.into_iter().map(|slot| Some(slot_text(slot))))));
-    page.item(&prefixed("slots free", list(free.into_iter().map(|slot| Some(slot_text(slot))))));
+    page.item(&prefixed(
+        "slots in use",
+        list(used.into_iter().map(|slot| Some(slot_text(slot)))),
+    ));
+    page.item(&prefixed(
+        "slots free",
+        list(free.into_iter().map(|slot| Some(slot_text(slot)))),
+    ));
     for supply in &system.power_supplies {
         page.item(&supply_text(supply));
     }
@@ -72,7 +80,10 @@ fn supply_text(supply: &PowerSupply) -> String {
     if !supply.present {
         return format!("{name}: empty");
     }
-    let wrong = supply.status.as_ref().filter(|status| matches!(status.as_str(), "non-critical" | "critical"));
+    let wrong = supply
+        .status
+        .as_ref()
+        .filter(|status| matches!(status.as_str(), "non-critical" | "critical"));
     format!(
         "{name}: {}",
         list([

@@ -77,11 +77,15 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Result<u16, TpmError> {
-        Ok(u16::from_be_bytes(self.take(2)?.try_into().map_err(|_| TpmError::Torn)?))
+        Ok(u16::from_be_bytes(
+            self.take(2)?.try_into().map_err(|_| TpmError::Torn)?,
+        ))
     }
 
     fn u32(&mut self) -> Result<u32, TpmError> {
-        Ok(u32::from_be_bytes(self.take(4)?.try_into().map_err(|_| TpmError::Torn)?))
+        Ok(u32::from_be_bytes(
+            self.take(4)?.try_into().map_err(|_| TpmError::Torn)?,
+        ))
     }
 }
 
@@ -226,14 +230,24 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let body = [&[0][..], &6u32.to_be_bytes(), &2u32.to_be_bytes(), &0x105u32.to_be_bytes(), b"IBM\0"].concat();
+        let body = [
+            &[0][..],
+            &6u32.to_be_bytes(),
+            &2u32.to_be_bytes(),
+            &0x105u32.to_be_bytes(),
+            b"IBM\0",
+        ]
+        .concat();
         let two = [&body[..], &0x10bu32.to_be_bytes(), &0x2019_1023u32.to_be_bytes()].concat();
         assert_eq!(
             properties(&answer(NO_SESSIONS, 0, &two)),
             Ok(vec![(0x105, 0x4942_4d00), (0x10b, 0x2019_1023)])
         );
         assert_eq!(properties(&answer(NO_SESSIONS, 0, &body)), Err(TpmError::Torn));
-        assert_eq!(properties(&answer(NO_SESSIONS, 0x101, &[])), Err(TpmError::Refused(0x101)));
+        assert_eq!(
+            properties(&answer(NO_SESSIONS, 0x101, &[])),
+            Err(TpmError::Refused(0x101))
+        );
         let banks = [
             &[0][..],
             &5u32.to_be_bytes(),
@@ -243,7 +257,10 @@ mod tests {
             &[0, 0x0c, 3, 0xff, 0, 0],
         ]
         .concat();
-        assert_eq!(pcr_banks(&answer(NO_SESSIONS, 0, &banks)).unwrap(), ["sha256", "sha384"]);
+        assert_eq!(
+            pcr_banks(&answer(NO_SESSIONS, 0, &banks)).unwrap(),
+            ["sha256", "sha384"]
+        );
         let public = [
             &[0, 14][..],
             &0x01c0_0002u32.to_be_bytes(),
@@ -262,7 +279,11 @@ mod tests {
         assert_eq!(read_auth(7, WRITTEN | AUTH_READ | NO_DICTIONARY_ATTACK), Some(7));
         assert_eq!(read_auth(7, WRITTEN | AUTH_READ), None);
         assert_eq!(read_auth(7, WRITTEN | AUTH_READ | OWNER_READ), Some(OWNER));
-        assert_eq!(read_auth(7, AUTH_READ | OWNER_READ | NO_DICTIONARY_ATTACK), None, "never written");
+        assert_eq!(
+            read_auth(7, AUTH_READ | OWNER_READ | NO_DICTIONARY_ATTACK),
+            None,
+            "never written"
+        );
     }
 
     #[test]

@@ -162,7 +162,8 @@ impl Chip<'_> {
             *open = Some(chip);
             Ok(answer)
         };
-        self.root.ask(&format!("tpm/{}/{code}-{parameters}", self.name), question)
+        self.root
+            .ask(&format!("tpm/{}/{code}-{parameters}", self.name), question)
     }
 }
 
@@ -218,7 +219,9 @@ fn by_commands(root: &Root, tpm: &mut Tpm, items: &mut Vec<Item>) {
         return;
     }
     let banks = |chip: &mut Chip<'_>| -> Result<Vec<String>, Failure> {
-        Ok(command::pcr_banks(&chip.ask(&command::get_capability(CAP_PCRS, 0, 1))?)?)
+        Ok(command::pcr_banks(
+            &chip.ask(&command::get_capability(CAP_PCRS, 0, 1))?,
+        )?)
     };
     facts.pcr_banks = banks(&mut chip).unwrap_or_default();
     let started = Instant::now();
@@ -242,7 +245,12 @@ fn by_commands(root: &Root, tpm: &mut Tpm, items: &mut Vec<Item>) {
 /// Part 2, table 22 (TPM_PT): maker, model, firmware, revision, and who took it into use.
 fn fixed_properties(chip: &mut Chip<'_>, tpm: &mut Tpm) -> Result<(), Failure> {
     let fixed = command::properties(&chip.ask(&command::get_capability(CAP_PROPERTIES, FIXED, 16))?)?;
-    let get = |number: u32| fixed.iter().find(|(property, _)| *property == FIXED + number).map(|(_, value)| *value);
+    let get = |number: u32| {
+        fixed
+            .iter()
+            .find(|(property, _)| *property == FIXED + number)
+            .map(|(_, value)| *value)
+    };
     // The family is text, "2.0".
     tpm.version = get(0).and_then(|family| letters(&[family]));
     tpm.revision = get(2).map(|revision| format!("{}.{:02}", revision / 100, revision % 100));

@@ -56,7 +56,10 @@ fn a_lan_with_both_families() {
             ("fd00::2".to_owned(), 64, "slaac", "pending")
         ]
     );
-    assert_eq!(lan.ipv6_routers, [Ipv6Addr::from(address(9)), Ipv6Addr::from(address(10))]);
+    assert_eq!(
+        lan.ipv6_routers,
+        [Ipv6Addr::from(address(9)), Ipv6Addr::from(address(10))]
+    );
 }
 
 #[test]
@@ -81,7 +84,10 @@ fn channels_say_what_they_are() {
     )
     .unwrap();
     assert!(is_lan);
-    assert_eq!((&*channel.medium, &*channel.protocol, &*channel.sessions), ("lan", "ipmb", "multi"));
+    assert_eq!(
+        (&*channel.medium, &*channel.protocol, &*channel.sessions),
+        ("lan", "ipmb", "multi")
+    );
     assert_eq!(channel.active_sessions, 2);
     assert_eq!(channel.access.as_deref(), Some("always"));
     assert_eq!(channel.privilege_limit.as_deref(), Some("administrator"));
@@ -91,8 +97,8 @@ fn channels_say_what_they_are() {
 fn cipher_suites_come_in_pieces() {
     // Suites 0, 1, 3 and 17 of table 22-20, and a maker's own.
     let records = [
-        0xc0, 0, 0x00, 0x40, 0x80, 0xc0, 1, 0x01, 0x40, 0x80, 0xc0, 3, 0x01, 0x41, 0x81, 0xc0, 17, 0x03, 0x44, 0x81, 0xc1, 0x80,
-        0xf2, 0x1b, 0, 0x01, 0x7e,
+        0xc0, 0, 0x00, 0x40, 0x80, 0xc0, 1, 0x01, 0x40, 0x80, 0xc0, 3, 0x01, 0x41, 0x81, 0xc0, 17, 0x03, 0x44, 0x81,
+        0xc1, 0x80, 0xf2, 0x1b, 0, 0x01, 0x7e,
     ];
     let suites = linked(
         move |_, _, data| {

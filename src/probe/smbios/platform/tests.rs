@@ -30,23 +30,35 @@ fn slots_tell_what_is_in_them() {
     data.extend(structure(
         9,
         2,
-        &body(0x11, &[(0x04, &[1, 0xb5, 0x0b, 5, 3]), (0x0d, &[0xff, 0xff, 0xff, 0xff])]),
+        &body(
+            0x11,
+            &[(0x04, &[1, 0xb5, 0x0b, 5, 3]), (0x0d, &[0xff, 0xff, 0xff, 0xff])],
+        ),
         &["PCIe Slot 2"],
     ));
     let slots = slots(&Table::parse(None, &data));
     assert_eq!(slots[0].name.as_deref(), Some("PCIe Slot 1"));
     assert_eq!(slots[0].kind.as_deref(), Some("PCI Express 4 x16"));
-    assert_eq!((slots[0].width.as_deref(), slots[0].physical_width.as_deref()), (Some("x16"), Some("x8")));
+    assert_eq!(
+        (slots[0].width.as_deref(), slots[0].physical_width.as_deref()),
+        (Some("x16"), Some("x8"))
+    );
     assert_eq!(slots[0].in_use, Some(true));
     assert_eq!(slots[0].bus_address.as_deref(), Some("0001:3b:03.1"));
-    assert_eq!((slots[1].in_use, slots[1].unavailable, &slots[1].bus_address), (Some(false), true, &None));
+    assert_eq!(
+        (slots[1].in_use, slots[1].unavailable, &slots[1].bus_address),
+        (Some(false), true, &None)
+    );
 }
 
 #[test]
 fn devices_on_the_board_in_both_forms() {
     let old = structure(10, 1, &[0x85, 1, 0x03, 2], &["LAN", "Video"]);
     let devices = onboard_devices(&Table::parse(None, &old));
-    assert_eq!((devices[0].kind.as_deref(), devices[0].enabled), (Some("ethernet"), true));
+    assert_eq!(
+        (devices[0].kind.as_deref(), devices[0].enabled),
+        (Some("ethernet"), true)
+    );
     assert_eq!((devices[1].name.as_deref(), devices[1].enabled), (Some("Video"), false));
     let new = structure(41, 2, &body(0x0b, &[(0x04, &[1, 0x85, 2, 0, 0, 4, 1])]), &["NIC 2"]);
     let devices = onboard_devices(&Table::parse(None, &[new, old].concat()));
@@ -73,7 +85,12 @@ fn caches_belong_to_sockets() {
             &["L3"],
         )
     };
-    let cpu = structure(4, 9, &body(0x30, &[(0x04, &[1]), (0x1e, &7u16.to_le_bytes())]), &["CPU2"]);
+    let cpu = structure(
+        4,
+        9,
+        &body(0x30, &[(0x04, &[1]), (0x1e, &7u16.to_le_bytes())]),
+        &["CPU2"],
+    );
     let data = [cache(7, 0xffff, 0x8000_0400), cache(8, 0x8010, 0), cpu].concat();
     let caches = caches(&Table::parse(None, &data));
     assert_eq!(caches[0].socket.as_deref(), Some("CPU2"));
@@ -121,7 +138,9 @@ fn supplies_say_whether_they_are_plugged_in() {
 #[test]
 fn redfish_is_found_through_the_host_interface() {
     let mut record = vec![0u8; 91];
-    record[..16].copy_from_slice(&[0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 8, 9, 10, 11, 12, 13, 14, 15]);
+    record[..16].copy_from_slice(&[
+        0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 8, 9, 10, 11, 12, 13, 14, 15,
+    ]);
     record[16..18].copy_from_slice(&[3, 1]);
     record[18..22].copy_from_slice(&[169, 254, 95, 120]);
     record[34..38].copy_from_slice(&[255, 255, 0, 0]);
@@ -153,7 +172,10 @@ fn redfish_is_found_through_the_host_interface() {
     assert_eq!(interface.service_netmask.as_deref(), Some("255.255.0.0"));
     assert_eq!((interface.service_port, interface.service_vlan), (Some(443), Some(77)));
     assert_eq!(interface.service_hostname.as_deref(), Some("bmc-1"));
-    assert_eq!(interface.service_uuid.as_deref(), Some("00112233-4455-6677-0809-0a0b0c0d0e0f"));
+    assert_eq!(
+        interface.service_uuid.as_deref(),
+        Some("00112233-4455-6677-0809-0a0b0c0d0e0f")
+    );
 }
 
 #[test]
@@ -170,9 +192,15 @@ fn strings_boot_status_and_tpm() {
     let table = Table::parse(None, &data);
     assert_eq!(strings(&table, 11), ["Dell System", "5[0000]"]);
     assert_eq!(strings(&table, 12).len(), 1);
-    assert_eq!(boot_status(&table).as_deref(), Some("firmware detected a hardware failure"));
+    assert_eq!(
+        boot_status(&table).as_deref(),
+        Some("firmware detected a hardware failure")
+    );
     let tpm = tpm(&table).unwrap();
-    assert_eq!((tpm.vendor.as_deref(), tpm.version.as_deref()), (Some("INTC"), Some("2.0")));
+    assert_eq!(
+        (tpm.vendor.as_deref(), tpm.version.as_deref()),
+        (Some("INTC"), Some("2.0"))
+    );
     assert_eq!(tpm.firmware.as_deref(), Some("513.15"));
     assert_eq!(tpm.description.as_deref(), Some("INTEL"));
 }
