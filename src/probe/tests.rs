@@ -42,6 +42,7 @@ fn options() -> Options {
     // Generous: the test machine may be busy, and nothing here hangs on purpose.
     options.limit = Duration::from_secs(60);
     options.slow_limit = Duration::from_secs(60);
+    options.bmc_limit = Duration::from_secs(60);
     options.cable_wait = Duration::ZERO;
     options.boot_medium.insert("/dev/sdd".to_owned());
     options
@@ -159,6 +160,7 @@ fn what_hangs_is_reported_and_the_rest_is_whole() {
     // Long enough for the healthy ones on a busy machine, short enough to wait for the others.
     options.limit = Duration::from_secs(6);
     options.slow_limit = Duration::from_secs(6);
+    options.bmc_limit = Duration::from_secs(6);
     let started = Instant::now();
     let inventory = collect(&fixture(), Some(live.clone()), &options);
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());

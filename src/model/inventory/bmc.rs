@@ -139,7 +139,7 @@ pub struct BmcLan {
     pub gateway_mac: Option<MacAddr>,
     /// Set when the channel is on a tagged VLAN.
     pub vlan: Option<u16>,
-    /// Community string of traps is not read. `true` where the controller answers ARP by itself.
+    /// `true` where the controller answers ARP by itself.
     pub answers_arp: Option<bool>,
     /// `ipv4`, `ipv6`, `both`; `null` where the controller knows no IPv6 parameters.
     pub addressing: Option<String>,
