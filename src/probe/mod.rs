@@ -13,8 +13,10 @@ pub mod cpu;
 mod cpu_kernel;
 pub mod disk;
 mod edac;
+pub mod efi;
 pub mod gpu;
 pub mod health;
+pub mod ipmi;
 mod kmsg;
 mod link_modes;
 pub mod live;
@@ -37,6 +39,7 @@ pub mod storage;
 pub mod system;
 pub mod text;
 pub mod timebox;
+pub mod tpm;
 pub mod usb;
 mod vpd;
 
@@ -60,6 +63,9 @@ use timebox::{Outcome, Pending, Publish};
 pub const QUICK_LIMIT: Duration = Duration::from_secs(10);
 /// How long the parts may take that wait for others: the management controller, disks that test themselves.
 pub const SLOW_LIMIT: Duration = Duration::from_secs(20);
+/// How long a management controller that does answer may take to tell its sensors and its log, hundreds of questions of
+/// some 10 ms each. One that misses an answer is given up at once and costs a few seconds.
+pub const BMC_LIMIT: Duration = Duration::from_secs(40);
 /// How long to listen for neighbours: LLDP senders repeat themselves every 30 s (IEEE 802.1AB).
 pub const CABLE_WAIT: Duration = Duration::from_secs(35);
 
@@ -70,6 +76,8 @@ pub struct Options {
     pub limit: Duration,
     /// Time box of the parts that wait for others.
     pub slow_limit: Duration,
+    /// Time box of the management controller.
+    pub bmc_limit: Duration,
     /// How long to listen for neighbours on the cables; zero leaves that out.
     pub cable_wait: Duration,
     /// What [`ports::ready_all`] did before; the default where it was not called.
@@ -89,6 +97,7 @@ impl Options {
         Options {
             limit: QUICK_LIMIT,
             slow_limit: SLOW_LIMIT,
+            bmc_limit: BMC_LIMIT,
             cable_wait: CABLE_WAIT,
             ports: ports::Readied::default(),
             only: None,
@@ -115,6 +124,7 @@ pub struct Collection {
     started: Instant,
     quick_deadline: Instant,
     slow_deadline: Instant,
+    bmc_deadline: Instant,
     cable_deadline: Instant,
     run: Slot<Run>,
     system: Slot<System>,
@@ -145,6 +155,7 @@ impl Collection {
         // Boxes inside a part end before the part's own, so that the part can still tell what it has.
         let quick = options.limit * 4 / 5;
         let slow = options.slow_limit * 4 / 5;
+        let bmc_limit = options.bmc_limit * 4 / 5;
         let medium = options.boot_medium.clone();
         let cable_wait = options.cable_wait;
         let readied = options.ports.clone();
@@ -154,6 +165,7 @@ impl Collection {
             started,
             quick_deadline: started + options.limit,
             slow_deadline: started + options.slow_limit,
+            bmc_deadline: started + options.bmc_limit,
             // Listening begins when the ports are up, which takes a moment.
             cable_deadline: started + options.cable_wait + options.limit,
             // Cables first: neighbours speak once in 30 s, so every moment of listening counts.
@@ -161,7 +173,7 @@ impl Collection {
                 cabling::cabling(&root, live, cable_wait, &readied, &publish)
             }),
             bmc: part.start("bmc", crate::sys::ipmi::DEVICE, move |root, live, publish| {
-                bmc::bmc(&root, live.as_deref(), slow, &publish)
+                bmc::bmc(&root, live.as_deref(), bmc_limit, &publish)
             }),
             disks: part.start("disks", "/sys/block", move |root, live, publish| {
                 disk::disks(&root, live, &medium, slow, &publish)
@@ -214,7 +226,7 @@ impl Collection {
     /// Waits for every part.
     pub fn settle_slow(&mut self) {
         self.settle_quick();
-        self.bmc.settle(self.slow_deadline);
+        self.bmc.settle(self.bmc_deadline);
         self.disks.settle(self.slow_deadline);
         self.storage_controllers.settle(self.slow_deadline);
         self.cabling.settle(self.cable_deadline);
@@ -226,6 +238,7 @@ impl Collection {
             started: _,
             quick_deadline: _,
             slow_deadline: _,
+            bmc_deadline: _,
             cable_deadline: _,
             run,
             system,

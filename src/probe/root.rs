@@ -16,6 +16,8 @@ use crate::model::inventory::PartStatus;
 const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
 /// Bound of one kept answer of the running machine.
 const ANSWER_LIMIT: u64 = 1024 * 1024;
+/// Bound of what probes keep for the raw captures.
+const KEPT_LIMIT: usize = 2 * 1024 * 1024;
 /// Where a capture keeps them.
 pub const ANSWERS: &str = ".recon";
 /// Bound of a folder listing.
@@ -85,6 +87,8 @@ pub struct Root(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     record: Option<Mutex<BTreeMap<PathBuf, Recorded>>>,
+    /// Raw bytes that a probe assembled from many answers, by name.
+    kept: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Root {
@@ -98,6 +102,7 @@ impl Root {
         Root(Arc::new(Inner {
             path: path.into(),
             record: None,
+            kept: Mutex::default(),
         }))
     }
 
@@ -106,6 +111,7 @@ impl Root {
         Root(Arc::new(Inner {
             path: path.into(),
             record: Some(Mutex::new(BTreeMap::new())),
+            kept: Mutex::default(),
         }))
     }
 
@@ -137,6 +143,22 @@ impl Root {
             }
             Err(error) => Err(ReadError::from_io(Path::new(name), &error)),
         }
+    }
+
+    /// Keeps what a probe put together from many answers and took apart, for the raw captures; a second call with the
+    /// same name replaces the first. Together they stay within [`KEPT_LIMIT`]; what goes beyond is not kept.
+    pub fn keep(&self, name: &str, bytes: &[u8]) {
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(name);
+        let used: usize = kept.values().map(Vec::len).sum();
+        if !bytes.is_empty() && used.saturating_add(bytes.len()) <= KEPT_LIMIT {
+            kept.insert(name.to_owned(), bytes.to_vec());
+        }
+    }
+
+    /// What probes kept, by name.
+    pub fn kept(&self) -> BTreeMap<String, Vec<u8>> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was read so far, by path without the leading slash. Empty unless recording.
@@ -419,6 +441,16 @@ mod tests {
             recorded[Path::new("sys/devices/x/serial")],
             Recorded::File(b"S1\n".to_vec())
         );
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound() {
+        let root = Root::at("/nonexistent");
+        root.keep("a", &[1, 2, 3]);
+        root.keep("a", &[4]);
+        root.keep("big", &vec![0; KEPT_LIMIT]);
+        root.keep("none", &[]);
+        assert_eq!(root.kept().into_iter().collect::<Vec<_>>(), [("a".to_owned(), vec![4])]);
     }
 
     #[test]

@@ -23,4 +23,5 @@ pub mod process;
 pub mod sgio;
 pub mod systemd;
 pub mod terminal;
+pub mod tpm;
 pub mod udp;

@@ -5,6 +5,7 @@
 //! fail one by one. [`SCHEMA_VERSION`] rises when a field changes its meaning or goes away, not when one is added.
 
 mod bmc;
+mod bmc_records;
 mod cabling;
 mod controllers;
 mod cpu;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MacAddr;
 pub use bmc::*;
+pub use bmc_records::*;
 pub use cabling::*;
 pub use controllers::*;
 pub use cpu::*;

@@ -1,5 +1,6 @@
 //! The inventory for a person at an 80-column console.
 
+mod bmc;
 mod cabling;
 mod cpu;
 mod health;
@@ -8,9 +9,10 @@ mod network;
 mod pci;
 mod security;
 mod storage;
+mod system;
 pub mod tree;
 
-use crate::model::inventory::{Bmc, FirmwareMode, Inventory, Item, Part, System, is_placeholder};
+use crate::model::inventory::{Inventory, Item, Part, is_placeholder};
 
 const WIDTH: usize = 80;
 /// Column where the text begins.
@@ -19,17 +21,8 @@ const INDENT: usize = 10;
 /// Renders everything that a person looks for first. Lines are at most 80 columns wide.
 pub fn render(inventory: &Inventory) -> String {
     let mut page = Page::default();
-    page.part("System", &inventory.system, system_lines);
-    page.part("BIOS", &inventory.bios, |page, bios| {
-        let mode = match bios.mode {
-            FirmwareMode::Bios => "booted by BIOS",
-            FirmwareMode::Uefi => "booted by UEFI",
-            FirmwareMode::DeviceTree => "booted with a device tree",
-        };
-        let name = words([bios.vendor.clone(), bios.version.clone()]);
-        let dated = bios.date.as_ref().map(|date| format!("of {date}"));
-        page.item(&list([some(words([some(name), dated])), Some(mode.to_owned())]));
-    });
+    page.part("System", &inventory.system, system::lines);
+    page.part("BIOS", &inventory.bios, system::bios);
     page.part("CPU", &inventory.cpus, cpu::lines);
     page.part("Memory", &inventory.memory, memory::lines);
     page.part("Disks", &inventory.disks, storage::disks);
@@ -40,7 +33,7 @@ pub fn render(inventory: &Inventory) -> String {
     page.part("USB", &inventory.usb, pci::usb);
     page.part("GPU", &inventory.gpus, pci::gpus);
     page.part("Security", &inventory.security, security::lines);
-    page.part("BMC", &inventory.bmc, bmc_lines);
+    page.part("BMC", &inventory.bmc, bmc::lines);
     page.part("Health", &inventory.health, health::lines);
     page.part("Run", &inventory.run, |page, run| {
         page.item(&list([
@@ -54,61 +47,6 @@ pub fn render(inventory: &Inventory) -> String {
         }
     });
     page.out
-}
-
-fn system_lines(page: &mut Page, system: &System) {
-    let name = words([system.vendor.clone(), system.product.clone(), system.version.clone()]);
-    page.item(if name.is_empty() { "unnamed" } else { &name });
-    page.item(&list([
-        labelled("serial", &system.serial),
-        labelled("uuid", &system.uuid),
-        labelled("SKU", &system.sku),
-    ]));
-    if let Some(board) = &system.board {
-        let name = words([board.vendor.clone(), board.product.clone(), board.version.clone()]);
-        let serial = labelled("serial", &board.serial);
-        let location = labelled("at", &board.location);
-        page.item(&prefixed("board", list([some(name), serial, location])));
-    }
-    if let Some(chassis) = &system.chassis {
-        let units = chassis.height_units.map(|units| format!("{units} U"));
-        page.item(&prefixed(
-            "chassis",
-            list([
-                chassis.kind.clone(),
-                units,
-                labelled("serial", &chassis.serial),
-                labelled("asset tag", &chassis.asset_tag),
-            ]),
-        ));
-    }
-}
-
-fn bmc_lines(page: &mut Page, bmc: &Bmc) {
-    page.item(&list([
-        Some(bmc.device.clone()),
-        labelled("firmware", &bmc.firmware),
-        labelled("IPMI", &bmc.ipmi_version),
-        bmc.manufacturer_id.map(|id| format!("maker {id}")),
-        bmc.product_id.map(|id| format!("product {id}")),
-    ]));
-    for lan in &bmc.lan {
-        let address = match lan.ipv4 {
-            Some(address) => address.to_string(),
-            None => "no address".to_owned(),
-        };
-        page.item(&format!(
-            "channel {}: {}",
-            lan.channel,
-            list([
-                Some(address),
-                lan.mac.map(|mac| mac.to_string()),
-                lan.address_source.clone(),
-                lan.gateway.map(|gateway| format!("gateway {gateway}")),
-                lan.vlan.map(|vlan| format!("VLAN {vlan}")),
-            ])
-        ));
-    }
 }
 
 /// Sizes of disks are sold in powers of ten.
