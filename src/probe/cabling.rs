@@ -53,8 +53,10 @@ pub fn cabling(
             "nobody listened: no time was given for it",
         );
     }
+    // No cable ends in a virtual function; what its switch hears, the physical one hears.
+    let is_physical = |link: &netif::Link| !root.exists(format!("{NET}/{}/device/physfn", link.name));
     let ports = match netif::wired_links(Path::new("/sys")) {
-        Ok(links) => links.into_iter().map(|link| CablePort {
+        Ok(links) => links.into_iter().filter(is_physical).map(|link| CablePort {
             port: link.name,
             mac: Some(link.mac),
             ..CablePort::default()
