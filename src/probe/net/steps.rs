@@ -96,6 +96,8 @@ pub fn base(port: &Port) -> Answer {
     let (vendor, model) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
     let facts = Nic {
         kind: match port.number::<u32>("type") {
+            // To the kernel these are Ethernet.
+            Some(1) if port.root.exists(port.at("phy80211")) => "wifi".to_owned(),
             Some(1) => "ethernet".to_owned(),
             Some(32) => "infiniband".to_owned(),
             Some(other) => format!("arphrd-{other}"),
