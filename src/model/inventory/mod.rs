@@ -6,12 +6,14 @@
 
 mod bmc;
 mod cabling;
+mod controllers;
 mod cpu;
 mod health;
 mod memory;
 mod network;
 mod pci;
 mod security;
+mod smart;
 mod storage;
 mod system;
 
@@ -23,12 +25,14 @@ use serde::{Deserialize, Serialize};
 use super::MacAddr;
 pub use bmc::*;
 pub use cabling::*;
+pub use controllers::*;
 pub use cpu::*;
 pub use health::*;
 pub use memory::*;
 pub use network::*;
 pub use pci::*;
 pub use security::*;
+pub use smart::*;
 pub use storage::*;
 pub use system::*;
 
