@@ -4,7 +4,6 @@
 //! CDP every 60 s), so this is the longest wait of all; it ends as soon as every cable has an answer. What was heard
 //! so far is handed out after each new neighbour.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,9 @@ use super::lldp::pcap::{self, Record};
 use super::lldp::{self, Frame};
 use super::ports::Readied;
 use super::root::{ReadError, Root};
-use super::timebox::{Publish, millis};
+use super::timebox::{self, Outcome, Pending, Publish, millis};
 use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus};
 use crate::sys::lldp_socket::{self, Ear};
-use crate::sys::netif;
 
 /// Named when nothing else is known.
 pub const SOURCE: &str = "LLDP, CDP";
@@ -50,20 +48,47 @@ pub fn cabling(
         return Part::missing(
             PartStatus::Unsupported,
             SOURCE,
-            "nobody listened: no time was given for it",
+            "not listened for: no time was given for it",
         );
     }
-    let ports = match netif::wired_links(Path::new("/sys")) {
-        Ok(links) => links.into_iter().map(|link| CablePort {
-            port: link.name,
-            mac: Some(link.mac),
-            ..CablePort::default()
-        }),
-        Err(error) => return Part::missing(PartStatus::Failed, NET, error.to_string()),
+    let ports = match root.list(NET) {
+        Ok(names) => names
+            .into_iter()
+            .filter(|name| is_wired(root, name))
+            .map(|port| CablePort {
+                mac: root
+                    .value(format!("{NET}/{port}/address"))
+                    .and_then(|text| text.parse().ok()),
+                port,
+                ..CablePort::default()
+            }),
+        Err(error) => return Part::missing(error.status(), NET, error.to_string()),
     };
     let mut part = listen(root, ports.take(MAX_PORTS).collect(), wait, publish);
     part.items.extend(readied.items.iter().cloned());
     part
+}
+
+/// Ethernet with hardware behind it, as `sys::netif` has it, found without the kernel's network configuration lock: a
+/// driver that hangs with the lock in its hands must not make us deaf. No cable ends in a virtual function.
+fn is_wired(root: &Root, name: &str) -> bool {
+    let there = |file: &str| root.exists(format!("{NET}/{name}/{file}"));
+    let driver = root
+        .link_name(format!("{NET}/{name}/device/driver"))
+        .unwrap_or_default();
+    let to_the_bmc = driver.starts_with("cdc_") || driver == "rndis_host";
+    let ethernet = root.value(format!("{NET}/{name}/type")).as_deref() == Some("1");
+    ethernet && there("device") && !there("device/physfn") && !there("wireless") && !there("phy80211") && !to_the_bmc
+}
+
+/// Carriers of ports, in a thread of its own: newer kernels take that lock to tell.
+fn look(root: &Root, heard: &[Heard]) -> Pending<Vec<Option<bool>>> {
+    let names: Vec<String> = heard.iter().map(|port| port.facts.port.clone()).collect();
+    let root = root.clone();
+    timebox::spawn("probe-carrier", move || {
+        let carrier = |name: &String| root.flag(format!("{NET}/{name}/carrier"));
+        names.iter().map(carrier).collect()
+    })
 }
 
 /// What was heard on one port.
@@ -174,13 +199,30 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
             )),
         }
     }
+    let mut looking = look(root, &heard);
+    let mut looked = false;
     let end = loop {
-        let after = begun.elapsed();
-        for port in &mut heard {
-            port.facts.carrier = root.flag(format!("{NET}/{}/carrier", port.facts.port));
+        // The first look is waited for, within reason; later ones come when they come.
+        let patience = if looked { Duration::ZERO } else { LOOK.min(wait) };
+        match looking.wait(Instant::now() + patience) {
+            Outcome::Done { value: carriers, .. } => {
+                for (port, carrier) in heard.iter_mut().zip(carriers) {
+                    port.facts.carrier = carrier;
+                }
+                looked = true;
+                looking = look(root, &heard);
+            }
+            Outcome::TimedOut { .. } => {}
+            Outcome::Died { .. } => looking = look(root, &heard),
         }
+        let after = begun.elapsed();
         let listened = ears.iter().filter_map(|(at, _)| heard.get(*at));
-        if let Some(end) = ended(listened.map(|port| &port.facts), after, wait) {
+        let end = match looked {
+            true => ended(listened.map(|port| &port.facts), after, wait),
+            // Nobody knows whom to wait for.
+            false => (after >= wait).then_some(ListenEnd::TimeOver),
+        };
+        if let Some(end) = end {
             break end;
         }
         let polled: Vec<&Ear> = ears.iter().map(|(_, ear)| ear).collect();

@@ -69,6 +69,9 @@ pub const BMC_LIMIT: Duration = Duration::from_secs(40);
 /// How long to listen for neighbours: LLDP senders repeat themselves every 30 s (IEEE 802.1AB).
 pub const CABLE_WAIT: Duration = Duration::from_secs(35);
 
+/// How long ports with a late carrier may take to tell their speed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// What collecting is told.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -121,6 +124,8 @@ pub fn collect(root: &Root, live: Option<Arc<dyn LiveSources>>, options: &Option
 
 /// A collection under way: every part runs in a thread of its own from the start.
 pub struct Collection {
+    root: Root,
+    live: Option<Arc<dyn LiveSources>>,
     started: Instant,
     quick_deadline: Instant,
     slow_deadline: Instant,
@@ -162,6 +167,8 @@ impl Collection {
         let brought_up = options.ports.brought_up.clone();
         let (version, at) = (options.recon_version.clone(), options.started_at.clone());
         Collection {
+            root: root.clone(),
+            live: live.clone(),
             started,
             quick_deadline: started + options.limit,
             slow_deadline: started + options.slow_limit,
@@ -230,11 +237,16 @@ impl Collection {
         self.disks.settle(self.slow_deadline);
         self.storage_controllers.settle(self.slow_deadline);
         self.cabling.settle(self.cable_deadline);
+        if let Slot::Done(Part { value: Some(nics), .. }) = &mut self.nics {
+            net::look_again(&self.root, self.live.as_ref(), nics, LOOK_AGAIN);
+        }
     }
 
     /// True when nothing is under way any more.
     pub fn is_settled(&self) -> bool {
         let Collection {
+            root: _,
+            live: _,
             started: _,
             quick_deadline: _,
             slow_deadline: _,

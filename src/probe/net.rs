@@ -142,6 +142,36 @@ impl Step {
     }
 }
 
+/// Looks again at ports that were switched on by us and had no carrier yet, when some time has passed.
+pub fn look_again(root: &Root, live: Option<&Arc<dyn LiveSources>>, nics: &mut [Nic], limit: Duration) {
+    let deadline = Instant::now() + limit;
+    let late = nics
+        .iter_mut()
+        .filter(|nic| nic.brought_up && nic.carrier != Some(true));
+    let asked: Vec<(&mut Nic, Pending<[Answer; 2]>)> = late
+        .map(|nic| {
+            let port = Port {
+                root: root.clone(),
+                live: live.cloned(),
+                name: nic.name.clone(),
+                brought_up: false,
+            };
+            let answers = timebox::spawn("probe-nic", move || [steps::link(&port), steps::link_modes(&port)]);
+            (nic, answers)
+        })
+        .collect();
+    for (nic, answers) in asked {
+        // What is not answered stays as it was, and the pieces already tell why.
+        if let Outcome::Done { value, .. } = answers.wait(deadline) {
+            value
+                .into_iter()
+                .filter_map(Result::ok)
+                .flatten()
+                .for_each(|patch| patch(nic));
+        }
+    }
+}
+
 /// Without root every port refuses the same question: said once.
 fn once_denied(items: Vec<Item>) -> Vec<Item> {
     let optics = |item: &Item| item.status == PartStatus::Denied && item.item.ends_with(".optics");
@@ -169,6 +199,39 @@ fn bootif(command_line: &str) -> Option<MacAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_carrier_is_seen_when_ports_are_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = dir.path().join("sys/class/net/eth1");
+        std::fs::create_dir_all(port.join("device")).unwrap();
+        std::fs::write(port.join("carrier"), "0\n").unwrap();
+        let root = Root::at(dir.path());
+        let ours = BTreeSet::from(["eth1".to_owned()]);
+        let mut nics = nics(&root, None, Duration::from_secs(60), &ours).value.unwrap();
+        assert_eq!((nics[0].brought_up, nics[0].carrier), (true, Some(false)));
+        std::fs::write(port.join("carrier"), "1\n").unwrap();
+        std::fs::write(port.join("speed"), "10000\n").unwrap();
+        look_again(&root, None, &mut nics, Duration::from_secs(60));
+        assert_eq!((nics[0].carrier, nics[0].speed_mbps), (Some(true), Some(10_000)));
+        // One that had its link before is left alone.
+        std::fs::write(port.join("speed"), "1000\n").unwrap();
+        look_again(&root, None, &mut nics, Duration::from_secs(60));
+        assert_eq!(nics[0].speed_mbps, Some(10_000));
+    }
+
+    #[test]
+    fn one_refusal_for_all_ports_is_one_line() {
+        let denied = |item: &str| Item::gap(item, PartStatus::Denied, "no");
+        let items = once_denied(vec![
+            denied("eth0.optics"),
+            denied("eth1.optics"),
+            denied("eth1.ethtool"),
+        ]);
+        let names: Vec<&str> = items.iter().map(|item| item.item.as_str()).collect();
+        assert_eq!(names, ["eth1.ethtool", "optics"]);
+        assert_eq!(once_denied(vec![denied("eth0.optics")])[0].item, "eth0.optics");
+    }
 
     #[test]
     fn the_boot_port_is_on_the_kernel_line() {

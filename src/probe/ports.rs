@@ -28,7 +28,7 @@ pub struct Readied {
 }
 
 /// Switches on every wired Ethernet port with hardware behind it, and off the LLDP agents in their firmware. Ports
-/// without hardware, wireless ones, and those a BMC offers to its own host are left alone. Needs CAP_NET_ADMIN. Blocks
+/// without hardware, wireless ones, virtual functions, and those a BMC offers to its own host are left alone. Needs CAP_NET_ADMIN. Blocks
 /// for at most `limit`; what is not done by then is reported as timed out, and may still happen.
 pub fn ready_all(limit: Duration) -> Readied {
     let deadline = Instant::now() + limit;
@@ -51,8 +51,10 @@ pub fn ready_all(limit: Duration) -> Readied {
     };
     // A port of its own thread: one driver that hangs then costs no other port, as far as the kernel's lock allows.
     type Work = Pending<std::io::Result<bool>>;
+    let is_physical = |link: &netif::Link| !Path::new(&format!("/sys/class/net/{}/device/physfn", link.name)).exists();
     let started: Vec<(String, Work, Work)> = links
         .into_iter()
+        .filter(is_physical)
         .map(|link| {
             let (name, index) = (link.name.clone(), link.index);
             let up = timebox::spawn("port-up", move || switch_on(&name, index));

@@ -54,15 +54,17 @@ fn device(root: &Root, name: &str, interfaces: &[String]) -> UsbDevice {
         .filter_map(|interface| root.link_name(format!("{SOURCE}/{interface}/driver")))
         .collect();
     dedup(&mut drivers);
+    let root_hub = name.starts_with("usb");
     UsbDevice {
         path: name.to_owned(),
-        root_hub: name.starts_with("usb"),
+        root_hub,
         id: id.map(|(vendor, product)| format!("{vendor:04x}:{product:04x}")),
         vendor_name: vendor.map(|vendor| vendor.name().to_owned()),
         product_name: model.map(|model| model.name().to_owned()),
         manufacturer: value("manufacturer"),
         product: value("product"),
-        serial: value("serial"),
+        // Of a root hub it is the address of its controller.
+        serial: value("serial").filter(|_| !root_hub),
         speed_mbps: value("speed")
             .and_then(|speed| speed.parse().ok())
             .filter(|speed: &f64| speed.is_finite()),

@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 29] = [
+const PURE: [&str; 47] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -38,10 +38,28 @@ const PURE: [&str; 29] = [
     "src/probe/ipmi/sdr_record.rs",
     "src/probe/ipmi/sel_text.rs",
     "src/probe/ipmi/supplies.rs",
+    "src/probe/kmsg.rs",
+    "src/probe/link_modes.rs",
+    "src/probe/lldp/cdp.rs",
+    "src/probe/lldp/lldp.rs",
+    "src/probe/lldp/mod.rs",
+    "src/probe/lldp/pcap.rs",
+    "src/probe/optics.rs",
+    "src/probe/scsi.rs",
     "src/probe/smbios/platform.rs",
     "src/probe/smbios/platform_names.rs",
     "src/probe/smbios/types.rs",
+    "src/probe/storage/ata_smart.rs",
+    "src/probe/storage/filesystems.rs",
+    "src/probe/storage/members.rs",
+    "src/probe/storage/nvme.rs",
+    "src/probe/storage/partition_types.rs",
+    "src/probe/storage/partitions.rs",
+    "src/probe/storage/scsi_log.rs",
+    "src/probe/storage/signatures.rs",
+    "src/probe/storage/smartctl.rs",
     "src/probe/tpm/command.rs",
+    "src/probe/vpd.rs",
     "src/role/elect.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",

@@ -191,7 +191,17 @@ def without_rights(rack: Rack) -> None:
     expect(part["status"] == "denied", f"cabling is {part['status']}: {part['reason']}")
 
 
-_ALL: Tuple[Callable[[Rack], None], ...] = (both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
+def switches_on(rack: Rack) -> None:
+    """A port that is down is up after recon switched it on."""
+    rack.machine.ip("link", "set", "port2", "down")
+    argv = ["env", "RECON_TEST_PORT=port2", str(rack.binary), "--ignored", "--exact", "sys::ports::tests::a_port_is_switched_on"]
+    done = rack.machine.run(argv)
+    expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
+    flags = rack.machine.ip("-o", "link", "show", "port2").split("<")[1].split(">")[0].split(",")
+    expect("UP" in flags, f"port2 has {flags}")
+
+
+_ALL: Tuple[Callable[[Rack], None], ...] = (switches_on, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
 CHECKS: List[Scenario[Rack]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in _ALL
 ]

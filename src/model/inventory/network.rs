@@ -12,7 +12,7 @@ use crate::model::MacAddr;
 pub struct Nic {
     /// Name of the network interface; `mlx5_0/1` for an InfiniBand port that has none.
     pub name: String,
-    /// `ethernet`, `infiniband`, or `arphrd-N`.
+    /// `ethernet`, `wifi`, `infiniband`, or `arphrd-N`.
     pub kind: String,
     /// Address in use.
     pub mac: Option<MacAddr>,

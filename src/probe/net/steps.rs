@@ -18,9 +18,9 @@ pub type Patch = Box<dyn FnOnce(&mut Nic) + Send>;
 /// `Ok(None)` where there was nothing to ask.
 pub type Answer = Result<Option<Patch>, (PartStatus, String)>;
 
-/// How long a port that was just switched on may take to its carrier. Listening on the cables waits longer and looks
-/// again; here the speed is at stake.
-const CARRIER_WAIT: Duration = Duration::from_secs(4);
+/// How long a port that was just switched on is waited for; some take seconds to their carrier, and are looked at again
+/// once the cables were listened to.
+const CARRIER_WAIT: Duration = Duration::from_secs(2);
 const CARRIER_LOOK: Duration = Duration::from_millis(50);
 /// Interfaces on top of one port; a hypervisor has thousands of VLANs.
 const MAX_UPPERS: usize = 64;
@@ -96,6 +96,8 @@ pub fn base(port: &Port) -> Answer {
     let (vendor, model) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
     let facts = Nic {
         kind: match port.number::<u32>("type") {
+            // To the kernel these are Ethernet.
+            Some(1) if port.root.exists(port.at("phy80211")) => "wifi".to_owned(),
             Some(1) => "ethernet".to_owned(),
             Some(32) => "infiniband".to_owned(),
             Some(other) => format!("arphrd-{other}"),
@@ -110,12 +112,8 @@ pub fn base(port: &Port) -> Answer {
         model: model.map(str::to_owned),
         pci_id: id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
         numa_node: bus::numa_node(&port.root, &place),
-        operstate: port.value("operstate"),
         admin_up: port.value("flags").and_then(|flags| ports::is_up(&flags)),
         mtu: port.number("mtu"),
-        carrier_changes: port.number("carrier_changes"),
-        carrier_up_count: port.number("carrier_up_count"),
-        carrier_down_count: port.number("carrier_down_count"),
         master: port.root.link_name(port.at("master")).map(|name| upper(port, name)),
         uppers: uppers(port),
         vfs_total: port.number("device/sriov_totalvfs"),
@@ -176,6 +174,8 @@ pub fn link(port: &Port) -> Answer {
         }
     }
     let carrier = carrier();
+    let (operstate, changes) = (port.value("operstate"), port.number("carrier_changes"));
+    let (ups, downs) = (port.number("carrier_up_count"), port.number("carrier_down_count"));
     // -1 and 0 stand for unknown.
     let speed = port
         .number::<u32>("speed")
@@ -183,6 +183,10 @@ pub fn link(port: &Port) -> Answer {
     let duplex = port.value("duplex").filter(|duplex| duplex != "unknown");
     Ok(Some(Box::new(move |nic| {
         nic.carrier = carrier;
+        nic.operstate = operstate;
+        nic.carrier_changes = changes;
+        nic.carrier_up_count = ups;
+        nic.carrier_down_count = downs;
         nic.speed_mbps = speed;
         nic.duplex = duplex;
     })))

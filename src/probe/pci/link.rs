@@ -42,11 +42,13 @@ pub fn link(root: &Root, address: &str) -> Option<PciLink> {
     Some(link)
 }
 
-/// Root ports hang on no function, and below them levels alternate: upstream port of a switch, downstream port, and so
-/// on. So a bridge under an even number of functions leads down.
+/// Root ports hang on their host bridge (`pci0000:3a`, or the one that a storage controller makes for the disks behind
+/// it), and below them levels alternate: upstream port of a switch, downstream port, and so on. So a bridge under an
+/// even number of functions leads down.
 fn leads_down(place: &Path) -> bool {
     let above = place.parent().map_or(0, |parent| {
-        bus::names(parent).filter(|name| bus::is_pci_address(name)).count()
+        let below_host_bridge = bus::names(parent).rev().take_while(|name| !name.starts_with("pci"));
+        below_host_bridge.filter(|name| bus::is_pci_address(name)).count()
     });
     above.is_multiple_of(2)
 }
@@ -127,5 +129,7 @@ mod tests {
         let upstream = format!("{root_port}/0000:3b:00.0");
         assert!(!leads_down(Path::new(&upstream)));
         assert!(leads_down(Path::new(&format!("{upstream}/0000:3c:04.0"))));
+        let behind_storage_controller = "sys/devices/pci0000:64/0000:64:00.5/pci10000:00/10000:00:02.0";
+        assert!(leads_down(Path::new(behind_storage_controller)));
     }
 }
