@@ -224,6 +224,37 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
+    fn a_disk_that_hangs_costs_its_own_answers_only() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let work = move || {
+            // Until the test is over.
+            let _ = held.recv();
+            drive::Answers::default()
+        };
+        let hung = Question::Drive(timebox::spawn("test", work));
+        let answered = Question::Content(timebox::spawn("test", || {
+            let content = Content {
+                partitions: vec![Default::default()],
+                ..Content::default()
+            };
+            (content, Ok(()))
+        }));
+        let mut part = Part::ok("test", vec![nameless("sda"), nameless("sdb")]);
+        let later = Instant::now() + Duration::from_secs(30);
+        assert!(settle(&mut part, 1, &answered, later, false));
+        let now = Instant::now();
+        assert!(!settle(&mut part, 0, &hung, now, false), "there is time left");
+        assert!(settle(&mut part, 0, &hung, now, true));
+        let told: Vec<_> = part.items.iter().map(|item| (&*item.item, item.status)).collect();
+        assert_eq!(
+            told,
+            [("sdb.content", PartStatus::Ok), ("sda.smart", PartStatus::TimedOut)]
+        );
+        assert_eq!(part.value.unwrap()[1].partitions.len(), 1);
+        drop(release);
+    }
+
+    #[test]
     fn the_boot_medium_is_found_among_the_mounts() {
         let text = "22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n\
                     30 1 8:17 / /run/initramfs/live ro,relatime shared:1 - iso9660 /dev/sdb1 ro\n\
