@@ -150,6 +150,11 @@ pub struct InventoryArgs {
     /// Seconds to listen for the switches (LLDP, CDP) on ports that are up
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub cable_wait: u64,
+    /// Switch on ports that are down, and off what keeps LLDP from us in the firmware of some (needs root)
+    ///
+    /// Ports stay on afterwards. A machine that was booted from a recon master does this by itself.
+    #[arg(long)]
+    pub ports_up: bool,
     /// Print the JSON Schema of the inventory and stop
     #[arg(long, exclusive = true)]
     pub schema: bool,

@@ -40,6 +40,10 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
         boot_medium: probe::disk::boot_medium(&mounts),
         cable_wait: Duration::from_secs(args.cable_wait),
         only: only(&args.only)?,
+        ports: match args.ports_up && live {
+            true => probe::ports::ready_all(probe::ports::LIMIT),
+            false => probe::ports::Readied::default(),
+        },
         ..probe::Options::new(jiff::Timestamp::now().to_string())
     };
     if args.cable_wait > 0 {

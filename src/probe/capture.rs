@@ -12,16 +12,24 @@ use super::run::without_secrets;
 /// Answers of IPMI's Get LAN Configuration Parameters (NetFn Transport 0Ch, command 02h).
 const LAN_ANSWERS: &[u8] = b".recon/ipmi/0c-02";
 
+/// Frames of switches, where addresses are bare bytes as well.
+const FRAMES: &[u8] = b".recon/cabling/";
+
 /// Writes what a recording root has read as a tar: files with their content, links, and folders. Unpacked, it is a tree
 /// for `Root::at`, which gives the same inventory without the live sources.
 ///
-/// With a redaction, the names it knows are hidden in contents, paths and links. The BMC's LAN answers, where addresses are
-/// bare bytes, are then left out.
+/// With a redaction, the names it knows are hidden in contents, paths and links. The BMC's LAN answers and
+/// the frames of switches, where addresses are bare bytes, are then left out.
 pub fn write_tar(root: &Root, redaction: Option<&Redaction>, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     for (path, what) in root.recorded() {
-        if path.as_os_str().is_empty() || (redaction.is_some() && path.as_os_str().as_bytes().starts_with(LAN_ANSWERS))
-        {
+        let hidden = [LAN_ANSWERS, FRAMES];
+        let is_hidden = || {
+            hidden
+                .iter()
+                .any(|start| path.as_os_str().as_bytes().starts_with(start))
+        };
+        if path.as_os_str().is_empty() || (redaction.is_some() && is_hidden()) {
             continue;
         }
         let path = hide(redaction, &path);

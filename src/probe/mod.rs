@@ -16,11 +16,15 @@ mod edac;
 pub mod gpu;
 pub mod health;
 mod kmsg;
+mod link_modes;
 pub mod live;
+pub mod lldp;
 pub mod memory;
 pub mod net;
 mod numa;
+mod optics;
 pub mod pci;
+pub mod ports;
 mod raw;
 pub mod redact;
 pub mod root;
@@ -34,6 +38,7 @@ pub mod system;
 pub mod text;
 pub mod timebox;
 pub mod usb;
+mod vpd;
 
 #[cfg(test)]
 mod tests;
@@ -67,6 +72,8 @@ pub struct Options {
     pub slow_limit: Duration,
     /// How long to listen for neighbours on the cables; zero leaves that out.
     pub cable_wait: Duration,
+    /// What [`ports::ready_all`] did before; the default where it was not called.
+    pub ports: ports::Readied,
     /// Names of the parts to collect; `None` is all.
     pub only: Option<BTreeSet<String>>,
     /// Devices this system runs from, as `sdb`, `sdb1` or `/dev/sdb1`.
@@ -83,6 +90,7 @@ impl Options {
             limit: QUICK_LIMIT,
             slow_limit: SLOW_LIMIT,
             cable_wait: CABLE_WAIT,
+            ports: ports::Readied::default(),
             only: None,
             boot_medium: BTreeSet::new(),
             started_at: started_at.into(),
@@ -139,6 +147,8 @@ impl Collection {
         let slow = options.slow_limit * 4 / 5;
         let medium = options.boot_medium.clone();
         let cable_wait = options.cable_wait;
+        let readied = options.ports.clone();
+        let brought_up = options.ports.brought_up.clone();
         let (version, at) = (options.recon_version.clone(), options.started_at.clone());
         Collection {
             started,
@@ -147,8 +157,8 @@ impl Collection {
             // Listening begins when the ports are up, which takes a moment.
             cable_deadline: started + options.cable_wait + options.limit,
             // Cables first: neighbours speak once in 30 s, so every moment of listening counts.
-            cabling: part.start("cabling", cabling::SOURCE, move |root, live, _| {
-                cabling::cabling(&root, live, cable_wait)
+            cabling: part.start("cabling", cabling::SOURCE, move |root, live, publish| {
+                cabling::cabling(&root, live, cable_wait, &readied, &publish)
             }),
             bmc: part.start("bmc", crate::sys::ipmi::DEVICE, move |root, live, publish| {
                 bmc::bmc(&root, live.as_deref(), slow, &publish)
@@ -168,10 +178,10 @@ impl Collection {
                 controllers::storage_controllers(&root, live, slow)
             }),
             nics: part.start("nics", "/sys/class/net", move |root, live, _| {
-                net::nics(&root, live, quick)
+                net::nics(&root, live, quick, &brought_up)
             }),
-            pci: part.start("pci", pci::SOURCE, move |root, live, _| {
-                pci::functions(&root, live, quick)
+            pci: part.start("pci", pci::SOURCE, move |root, _, publish| {
+                pci::functions(&root, quick, &publish)
             }),
             usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root)),
             gpus: part.start("gpus", gpu::SOURCE, move |root, live, _| gpu::gpus(&root, live, quick)),

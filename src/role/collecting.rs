@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::sync::oneshot;
 
 use crate::model::inventory::Inventory;
+use crate::probe::ports::Readied;
 use crate::probe::{self, Collection};
 
 /// What one upload carries of the probes.
@@ -29,17 +30,20 @@ pub struct Collecting {
     last: oneshot::Receiver<Take>,
 }
 
-/// Starts collecting. `before` runs first, in the same thread: what has to be waited for before hardware is looked at.
-pub fn start(cable_wait: Duration, before: impl FnOnce() + Send + 'static) -> Collecting {
+/// Starts collecting. `before` runs first, in the same thread: what has to be waited for before hardware is looked at. It
+/// tells what it did to the ports.
+pub fn start(cable_wait: Duration, before: impl FnOnce() -> Readied + Send + 'static) -> Collecting {
     let (to_first, first) = oneshot::channel();
     let (to_last, last) = oneshot::channel();
     // Not awaited: a probe that hangs in the kernel holds this thread, not the peer.
     tokio::task::spawn_blocking(move || {
-        before();
-        let root = probe::Root::live();
+        let ports = before();
+        // Recording, because what devices answer goes into the raw captures.
+        let root = probe::Root::recording("/");
         let options = probe::Options {
             boot_medium: boot_medium(),
             cable_wait,
+            ports,
             ..probe::Options::new(jiff::Timestamp::now().to_string())
         };
         let mut collection = Collection::start(&root, Some(Arc::new(probe::ThisMachine)), &options);

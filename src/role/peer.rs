@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::config::PowerOff;
 use crate::model::api::{Policy, StageReport};
 use crate::model::{MacAddr, NodeId, Stage};
+use crate::probe::ports;
 use crate::service::http::client::{Bounds, exchange};
 use crate::service::http::upload::digest_header;
 use crate::sys::console::say;
@@ -79,6 +80,11 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
         if protect {
             // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
             protect_disks();
+        }
+        // Ports are switched on and their firmware silenced where the machine is ours for the time being.
+        match protect {
+            true => ports::ready_all(ports::LIMIT),
+            false => ports::Readied::default(),
         }
     });
     if let Network::BringUp { mac, held } = &orders.network {

@@ -99,7 +99,7 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
         ));
         let first = log.errors.len().saturating_sub(SHOWN_LINES);
         for line in log.errors.iter().skip(first) {
-            page.deeper(&format!("{:.1} s {}", line.uptime_ms as f64 / 1000.0, line.text));
+            page.detail(&format!("{:.1} s {}", line.uptime_ms as f64 / 1000.0, line.text));
         }
     }
 }

@@ -4,12 +4,13 @@ mod cabling;
 mod cpu;
 mod health;
 mod memory;
+mod network;
 mod pci;
 mod security;
 mod storage;
 pub mod tree;
 
-use crate::model::inventory::{Bmc, FirmwareMode, Inventory, Item, Nic, Part, System, is_placeholder};
+use crate::model::inventory::{Bmc, FirmwareMode, Inventory, Item, Part, System, is_placeholder};
 
 const WIDTH: usize = 80;
 /// Column where the text begins.
@@ -33,14 +34,7 @@ pub fn render(inventory: &Inventory) -> String {
     page.part("Memory", &inventory.memory, memory::lines);
     page.part("Disks", &inventory.disks, storage::disks);
     page.part("RAID/HBA", &inventory.storage_controllers, storage::controllers);
-    page.part("Network", &inventory.nics, |page, nics| {
-        if nics.is_empty() {
-            page.item("no port with hardware behind it");
-        }
-        for nic in nics {
-            page.item(&nic_line(nic));
-        }
-    });
+    page.part("Network", &inventory.nics, network::lines);
     page.part("Cables", &inventory.cabling, cabling::lines);
     page.part("PCI", &inventory.pci, pci::functions);
     page.part("USB", &inventory.usb, pci::usb);
@@ -88,32 +82,6 @@ fn system_lines(page: &mut Page, system: &System) {
             ]),
         ));
     }
-}
-
-fn nic_line(nic: &Nic) -> String {
-    let link = match (nic.carrier, nic.speed_mbps) {
-        (Some(true), Some(speed)) => format!("link {speed} Mb/s"),
-        (Some(true), None) => "link".to_owned(),
-        (Some(false), _) => "no link".to_owned(),
-        (None, _) => "port down".to_owned(),
-    };
-    let mac = nic.permanent_mac.or(nic.mac).map(|mac| mac.to_string());
-    let current = nic
-        .mac
-        .filter(|mac| nic.permanent_mac.is_some_and(|burnt_in| burnt_in != *mac));
-    format!(
-        "{}: {}",
-        nic.name,
-        list([
-            mac,
-            current.map(|mac| format!("uses {mac}")),
-            nic.boot_port.then(|| "BOOT PORT".to_owned()),
-            Some(link),
-            nic.driver.clone(),
-            labelled("firmware", &nic.firmware),
-            nic.pci_address.clone(),
-        ])
-    )
 }
 
 fn bmc_lines(page: &mut Page, bmc: &Bmc) {
@@ -266,21 +234,25 @@ impl Page {
 
     /// One thing, wrapped at spaces; its further lines stand two columns deeper.
     fn item(&mut self, text: &str) {
-        self.wrapped(text, 0);
+        let label = if text.is_empty() {
+            ""
+        } else {
+            std::mem::take(&mut self.label)
+        };
+        self.wrapped(text, format!("{label:<INDENT$}"));
     }
 
-    /// More on the thing before, two columns deeper.
-    fn deeper(&mut self, text: &str) {
-        self.wrapped(text, 2);
+    /// More about the item above, two columns deeper.
+    fn detail(&mut self, text: &str) {
+        self.wrapped(text, " ".repeat(INDENT + 2));
     }
 
-    fn wrapped(&mut self, text: &str, deeper: usize) {
+    fn wrapped(&mut self, text: &str, mut line: String) {
         if text.is_empty() {
             return;
         }
-        let label = std::mem::take(&mut self.label);
-        let mut used = INDENT + deeper;
-        let mut line = format!("{label:<used$}");
+        let mut used = line.chars().count();
+        let further = used + 2;
         let mut fresh = true;
         for word in text.split(' ') {
             let mut word = word;
@@ -304,7 +276,7 @@ impl Page {
                     word = tail;
                 }
                 self.end_line(&line);
-                used = INDENT + deeper + 2;
+                used = further;
                 line = " ".repeat(used);
                 fresh = true;
             }
@@ -359,7 +331,7 @@ mod tests {
         fn no_line_is_wider_than_the_console(text in "[a-zé ]{0,300}", long in "[a-z]{0,200}") {
             let mut page = Page { label: "Network", ..Page::default() };
             page.item(&text);
-            page.deeper(&long);
+            page.detail(&long);
             for line in page.out.lines() {
                 prop_assert!(line.chars().count() <= WIDTH, "{line:?}");
             }

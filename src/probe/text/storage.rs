@@ -14,8 +14,8 @@ pub(super) fn disks(page: &mut Page, disks: &Vec<Disk>) {
     }
     for disk in disks {
         page.item(&disk_line(disk));
-        page.deeper(&prefixed("trouble", troubles(disk)));
-        page.deeper(&prefixed("holds", contents(disk)));
+        page.detail(&prefixed("trouble", troubles(disk)));
+        page.detail(&prefixed("holds", contents(disk)));
     }
 }
 
@@ -59,7 +59,7 @@ fn disk_line(disk: &Disk) -> String {
 /// What an engineer asks first of a disk that is well.
 fn age(smart: &Smart) -> Option<String> {
     some(list([
-        smart.temperature_celsius.map(|celsius| format!("{celsius} C")),
+        smart.temperature_celsius.map(|celsius| format!("{celsius} °C")),
         smart.power_on_hours.map(|hours| format!("{hours} h")),
         smart.percentage_used.map(|percent| format!("{percent}% worn")),
     ]))
