@@ -17,7 +17,7 @@ const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
 /// Bound of one kept answer of the running machine.
 const ANSWER_LIMIT: u64 = 1024 * 1024;
 /// Where a capture keeps them.
-pub(super) const ANSWERS: &str = ".recon";
+pub const ANSWERS: &str = ".recon";
 /// Bound of a folder listing.
 const LIST_LIMIT: usize = 8192;
 /// Links followed for one path, as in the kernel.

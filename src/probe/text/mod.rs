@@ -239,20 +239,20 @@ impl Page {
         } else {
             std::mem::take(&mut self.label)
         };
-        self.wrapped(text, format!("{label:<INDENT$}"));
+        self.wrapped(text, format!("{label:<INDENT$}"), INDENT + 2);
     }
 
     /// More about the item above, two columns deeper.
     fn detail(&mut self, text: &str) {
-        self.wrapped(text, " ".repeat(INDENT + 2));
+        self.wrapped(text, " ".repeat(INDENT + 2), INDENT + 4);
     }
 
-    fn wrapped(&mut self, text: &str, mut line: String) {
+    /// `line` is how the first line begins; the further ones begin in column `next`.
+    fn wrapped(&mut self, text: &str, mut line: String, next: usize) {
         if text.is_empty() {
             return;
         }
         let mut used = line.chars().count();
-        let further = used + 2;
         let mut fresh = true;
         for word in text.split(' ') {
             let mut word = word;
@@ -276,7 +276,7 @@ impl Page {
                     word = tail;
                 }
                 self.end_line(&line);
-                used = further;
+                used = next;
                 line = " ".repeat(used);
                 fresh = true;
             }
