@@ -52,8 +52,9 @@ pub struct Disk {
     /// Bay of the enclosure it sits in, where the enclosure tells.
     #[serde(default)]
     pub bay: Option<u32>,
-    /// Name under `/dev/disk/by-path`: the same as long as the disk stays in its place.
+    /// Name under `/dev/disk/by-path`: the same as long as the disk stays in its place. Names targets of a network.
     #[serde(default)]
+    #[schemars(extend("x-sensitive" = true))]
     pub by_path: Option<String>,
     /// Address of the PCI function it hangs on.
     pub pci_address: Option<String>,

@@ -154,9 +154,9 @@ mod tests {
         first[446 + 12..446 + 16].copy_from_slice(&2040u32.to_le_bytes());
         first[510..].copy_from_slice(&[0x55, 0xaa]);
         fs::write(answers.join("0-512"), &first).unwrap();
-        let mut head = vec![0u8; 8192];
+        let mut head = vec![0u8; 4352];
         head[..4].copy_from_slice(b"XFSB");
-        fs::write(answers.join("4096-8192"), &head).unwrap();
+        fs::write(answers.join("4096-4352"), &head).unwrap();
         let root = Root::at(dir.path());
         let known = vec![Partition {
             name: Some("sda1".into()),

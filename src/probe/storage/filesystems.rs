@@ -206,8 +206,8 @@ pub fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
         .map(|(_, kind)| (kind, page))
     };
     let in_head = |page: usize| mark(page, head.get(page - 10..page)?);
-    let (kind, page) = in_head(4096).or_else(|| in_head(8192)).or_else(|| {
-        [16 * 1024usize, 64 * 1024]
+    let (kind, page) = in_head(4096).or_else(|| {
+        [8 * 1024usize, 16 * 1024, 64 * 1024]
             .into_iter()
             .find_map(|page| mark(page, &read(page as u64 - 10, 10)?))
     })?;

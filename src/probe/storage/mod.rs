@@ -5,6 +5,7 @@ pub mod by_path;
 pub mod bytes;
 pub mod content;
 pub mod drive;
+pub mod facts;
 pub mod filesystems;
 pub mod members;
 pub mod nvme;

@@ -10,8 +10,9 @@ use crate::model::inventory::Signature;
 /// More things in one place than anything real has.
 const MAX_SIGNATURES: usize = 16;
 
-/// Bytes at the beginning that nearly every format puts its mark into.
-const HEAD_BYTES: usize = 8192;
+/// Bytes at the beginning that nearly every format puts its mark into: a page, and a superblock behind it. No more than
+/// that is read at once, because a capture keeps it, and behind it come people's data.
+const HEAD_BYTES: usize = 4096 + 256;
 
 /// What a device of `size` bytes holds. Several answers are possible: what an older use left behind is still there.
 pub fn signatures(size: u64, read: &mut Read<'_>) -> Vec<Signature> {

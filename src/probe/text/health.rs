@@ -19,7 +19,7 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
     if let Some(checks) = &health.machine_checks {
         let counts = [
             (checks.exceptions, "exceptions"),
-            (checks.threshold_interrupts, "over the limit of corrected errors"),
+            (checks.threshold_interrupts, "interrupts for corrected errors"),
             (checks.deferred_interrupts, "deferred errors"),
         ];
         let told = counts.map(|(number, what)| count(number.unwrap_or(0), what));
@@ -41,7 +41,7 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
                 count(one.corrected, "corrected"),
                 count(one.nonfatal, "nonfatal"),
                 count(one.fatal, "FATAL"),
-                some(one.kinds.join(" ")).map(|kinds| format!("({kinds})")),
+                some(one.kinds.join(" ")),
             ],
         );
     }
@@ -49,8 +49,8 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
         found(
             "THROTTLED for heat",
             vec![
-                count(throttling.core_events, "times a core"),
-                count(throttling.package_events, "times a package"),
+                count(throttling.core_events, "times by core"),
+                count(throttling.package_events, "times by package"),
             ],
         );
     }

@@ -59,7 +59,7 @@ fn disk_line(disk: &Disk) -> String {
 /// What an engineer asks first of a disk that is well.
 fn age(smart: &Smart) -> Option<String> {
     some(list([
-        smart.temperature_celsius.map(|celsius| format!("{celsius} C")),
+        smart.temperature_celsius.map(|celsius| format!("{celsius} °C")),
         smart.power_on_hours.map(|hours| format!("{hours} h")),
         smart.percentage_used.map(|percent| format!("{percent}% worn")),
     ]))
