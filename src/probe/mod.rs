@@ -15,13 +15,19 @@ pub mod efi;
 pub mod gpu;
 pub mod health;
 pub mod ipmi;
+mod link_modes;
 pub mod live;
+pub mod lldp;
 pub mod memory;
 pub mod net;
+mod optics;
 pub mod pci;
+pub mod ports;
 mod raw;
+pub mod redact;
 pub mod root;
 mod run;
+pub mod schema;
 pub mod scsi;
 pub mod security;
 pub mod smbios;
@@ -30,6 +36,7 @@ pub mod text;
 pub mod timebox;
 pub mod tpm;
 pub mod usb;
+mod vpd;
 
 #[cfg(test)]
 mod tests;
@@ -68,6 +75,8 @@ pub struct Options {
     pub bmc_limit: Duration,
     /// How long to listen for neighbours on the cables; zero leaves that out.
     pub cable_wait: Duration,
+    /// What [`ports::ready_all`] did before; the default where it was not called.
+    pub ports: ports::Readied,
     /// Names of the parts to collect; `None` is all.
     pub only: Option<BTreeSet<String>>,
     /// Devices this system runs from, as `sdb`, `sdb1` or `/dev/sdb1`.
@@ -85,6 +94,7 @@ impl Options {
             slow_limit: SLOW_LIMIT,
             bmc_limit: BMC_LIMIT,
             cable_wait: CABLE_WAIT,
+            ports: ports::Readied::default(),
             only: None,
             boot_medium: BTreeSet::new(),
             started_at: started_at.into(),
@@ -143,6 +153,8 @@ impl Collection {
         let bmc_limit = options.bmc_limit * 4 / 5;
         let medium = options.boot_medium.clone();
         let cable_wait = options.cable_wait;
+        let readied = options.ports.clone();
+        let brought_up = options.ports.brought_up.clone();
         let (version, at) = (options.recon_version.clone(), options.started_at.clone());
         Collection {
             started,
@@ -152,8 +164,8 @@ impl Collection {
             // Listening begins when the ports are up, which takes a moment.
             cable_deadline: started + options.cable_wait + options.limit,
             // Cables first: neighbours speak once in 30 s, so every moment of listening counts.
-            cabling: part.start("cabling", cabling::SOURCE, move |root, live, _| {
-                cabling::cabling(&root, live, cable_wait)
+            cabling: part.start("cabling", cabling::SOURCE, move |root, live, publish| {
+                cabling::cabling(&root, live, cable_wait, &readied, &publish)
             }),
             bmc: part.start("bmc", crate::sys::ipmi::DEVICE, move |root, live, publish| {
                 bmc::bmc(&root, live.as_deref(), bmc_limit, &publish)
@@ -173,10 +185,10 @@ impl Collection {
                 controllers::storage_controllers(&root, live, slow)
             }),
             nics: part.start("nics", "/sys/class/net", move |root, live, _| {
-                net::nics(&root, live, quick)
+                net::nics(&root, live, quick, &brought_up)
             }),
-            pci: part.start("pci", pci::SOURCE, move |root, live, _| {
-                pci::functions(&root, live, quick)
+            pci: part.start("pci", pci::SOURCE, move |root, _, publish| {
+                pci::functions(&root, quick, &publish)
             }),
             usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root)),
             gpus: part.start("gpus", gpu::SOURCE, move |root, live, _| gpu::gpus(&root, live, quick)),
@@ -213,6 +225,59 @@ impl Collection {
         self.disks.settle(self.slow_deadline);
         self.storage_controllers.settle(self.slow_deadline);
         self.cabling.settle(self.cable_deadline);
+    }
+
+    /// True when nothing is under way any more.
+    pub fn is_settled(&self) -> bool {
+        let Collection {
+            started: _,
+            quick_deadline: _,
+            slow_deadline: _,
+            bmc_deadline: _,
+            cable_deadline: _,
+            run,
+            system,
+            bios,
+            cpus,
+            memory,
+            disks,
+            storage_controllers,
+            nics,
+            cabling,
+            pci,
+            usb,
+            gpus,
+            security,
+            bmc,
+            health,
+        } = self;
+        let quick = [
+            run.is_done(),
+            system.is_done(),
+            bios.is_done(),
+            cpus.is_done(),
+            memory.is_done(),
+        ];
+        let buses = [
+            nics.is_done(),
+            pci.is_done(),
+            usb.is_done(),
+            gpus.is_done(),
+            security.is_done(),
+            health.is_done(),
+        ];
+        let slow = [
+            disks.is_done(),
+            storage_controllers.is_done(),
+            cabling.is_done(),
+            bmc.is_done(),
+        ];
+        quick.into_iter().chain(buses).chain(slow).all(|done| done)
+    }
+
+    /// True while neighbours may still speak.
+    pub fn awaits_cables(&self) -> bool {
+        !self.cabling.is_done()
     }
 
     /// What is known now. Parts that are not done yet are `timed_out`, with what they handed out so far as their value.
@@ -280,6 +345,10 @@ enum Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
+    fn is_done(&self) -> bool {
+        matches!(self, Slot::Done(_))
+    }
+
     /// Waits until `deadline` at most; afterwards the part is what it was then.
     fn settle(&mut self, deadline: Instant) {
         if let Slot::Pending {

@@ -478,7 +478,11 @@ async fn start_service(shared: &Shared, netlink: &Netlink, link: &Link, subnet: 
     let (site, token) = (&shared.site, &stop);
     tasks.spawn(named("DHCP", dhcp.run(token.clone())));
     tasks.spawn(named("DNS", dns::server::run(dns_udp, dns_tcp, names, token.clone())));
-    tasks.spawn(named("TFTP", tftp::run(tftp_socket, Arc::clone(site), token.clone())));
+    let master = SocketAddrV4::new(address, shared.http_port);
+    tasks.spawn(named(
+        "TFTP",
+        tftp::run(tftp_socket, master, Arc::clone(site), token.clone()),
+    ));
     tasks.spawn(named(
         "HTTP",
         http::server::run(http_listener, Arc::clone(site), token.clone()),

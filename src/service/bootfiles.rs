@@ -9,7 +9,7 @@ pub const LOADERS: [(&str, &[&str]); 6] = [
     ("undionly.kpxe", &["undionly.kpxe"]),
     ("ipxe.pxe", &["ipxe.pxe"]),
     ("snponly.efi", &["snponly.efi", "snponly-x86_64.efi"]),
-    ("ipxe.efi", &["ipxe.efi", "ipxe-x86_64.efi"]),
+    ("ipxe.efi", &["ipxe.efi", "ipxe-amd64.efi", "ipxe-x86_64.efi"]),
     (
         "snponly-arm64.efi",
         &["snponly-arm64.efi", "arm64-efi/snponly.efi", "snp-arm64.efi"],
@@ -35,6 +35,14 @@ pub fn loader_for(arch: Arch) -> Result<&'static str, &'static str> {
 pub fn loader_named(path: &str) -> Option<&'static (&'static str, &'static [&'static str])> {
     let name = path.trim_start_matches(['/', '\\']);
     LOADERS.iter().find(|(known, _)| *known == name)
+}
+
+/// Script that iPXE for UEFI asks for beside itself when it starts, over the protocol by which it came. It is made for the link.
+pub const AUTOEXEC: &str = "autoexec.ipxe";
+
+/// True for every way in which clients write the name of that script.
+pub fn is_autoexec(path: &str) -> bool {
+    path.trim_start_matches(['/', '\\']) == AUTOEXEC
 }
 
 #[cfg(test)]

@@ -25,16 +25,100 @@ pub const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
 pub const HARMLESS: &str = "quiet loglevel=4 panic=30 raid=noautodetect noresume rd.md=0 rd.lvm=0 rd.luks=0 rd.dm=0 \
                             systemd.gpt_auto=0 systemd.swap=0 efi_pstore.pstore_disable=1";
 
+/// Where a client's own boot script is: it says by its settings who it is, and iPXE fills them in. `netX` is the port that
+/// iPXE opened last. With a `mac` of twelve digits it is at most 127 characters long, the room of a DHCP header's file name.
+pub fn script_url(master: SocketAddrV4, mac: Option<MacAddr>) -> String {
+    let mac = mac.map_or_else(|| "${netX/mac:hexhyp}".to_owned(), |mac| mac.dashed());
+    format!(
+        "{}/boot.ipxe?mac={mac}&uuid=${{uuid}}&arch=${{buildarch}}&serial=${{serial:uristring}}",
+        base(master)
+    )
+}
+
+/// The master's address as a person and a client write it: port 80 goes without saying.
+fn base(master: SocketAddrV4) -> String {
+    match master.port() {
+        80 => format!("http://{}", master.ip()),
+        _ => format!("http://{master}"),
+    }
+}
+
+/// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
+/// holds, where there is one, and so saves iPXE's banner, its own DHCP and its wait for IPv6 routers: 6 seconds.
+///
+/// Without a lease, or where the lease leads nowhere, every port is opened at once, so that their links come up side by side, and
+/// asked in turn: once in a hurry, then patiently, for switches that keep a port shut for half a minute (spanning tree,
+/// LACP). iPXE's own waits are 15 s for a link and 15 s for an address, longer while it hears that the switch blocks the port;
+/// six of them are 90 s. Then the firmware gets its machine back: the script ends whatever happens.
+pub fn autoexec(master: SocketAddrV4) -> String {
+    format!(
+        "#!ipxe\n\
+         isset ${{net0/mac}} || goto none\n\
+         set port:int32 0\n\
+         :look\n\
+         isset ${{net${{port}}/mac}} || goto ask\n\
+         isset ${{net${{port}}/ip}} && goto held ||\n\
+         inc port\n\
+         goto look\n\
+         :held\n\
+         iflinkwait --timeout 15000 net${{port}} || goto ask\n\
+         set tries:int32 0\n\
+         :fetch\n\
+         chain --replace {script} ||\n\
+         inc tries\n\
+         iseq ${{tries}} 2 && goto ask ||\n\
+         echo recon: the boot script did not come from {base} at the address ${{net${{port}}/ip}}; trying again\n\
+         sleep 2\n\
+         goto fetch\n\
+         :ask\n\
+         ifclose\n\
+         ifopen ||\n\
+         set wait:int32 4000\n\
+         set waits:int32 0\n\
+         :round\n\
+         set port:int32 0\n\
+         :next\n\
+         isset ${{net${{port}}/mac}} || goto patient\n\
+         iflinkwait --timeout ${{wait}} net${{port}} || goto waited\n\
+         ifconf --configurator dhcp net${{port}} || goto waited\n\
+         chain --replace {script} ||\n\
+         echo recon: net${{port}} has ${{net${{port}}/ip}}, but the boot script did not come from {base}\n\
+         :waited\n\
+         iseq ${{wait}} 4000 && goto other ||\n\
+         inc waits\n\
+         iseq ${{waits}} 6 && goto lost ||\n\
+         :other\n\
+         inc port\n\
+         goto next\n\
+         :patient\n\
+         echo recon: no port has an answer from {base} yet; waiting for links and switches\n\
+         set wait:int32 15000\n\
+         goto round\n\
+         :none\n\
+         echo recon: iPXE has no driver for a network port of this machine; going back to the firmware in 10 seconds\n\
+         sleep 10\n\
+         exit 1\n\
+         :lost\n\
+         echo recon: no port reaches {base}: check cable and switch port; going back to the firmware in 10 seconds\n\
+         sleep 10\n\
+         exit 1\n",
+        base = base(master),
+        script = script_url(master, None),
+    )
+}
+
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
 pub fn entry(master: SocketAddrV4) -> String {
     format!(
         "#!ipxe\n\
          :retry\n\
-         chain --replace http://{master}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}} || goto failed\n\
+         chain --replace {script} || goto failed\n\
          :failed\n\
-         echo recon: the boot script did not come from http://{master}; trying again in 5 seconds\n\
+         echo recon: the boot script did not come from {base}; trying again in 5 seconds\n\
          sleep 5\n\
-         goto retry\n"
+         goto retry\n",
+        base = base(master),
+        script = script_url(master, None),
     )
 }
 
@@ -165,6 +249,7 @@ mod tests {
     #[test]
     fn scripts_are_the_reviewed_ones() {
         golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap()));
+        golden("autoexec.ipxe", &autoexec("192.168.219.1:80".parse().unwrap()));
         golden("inventory.ipxe", &boot(&client(PostAction::Inventory)));
         golden(
             "liveboot.ipxe",
@@ -180,6 +265,7 @@ mod tests {
     fn every_label_that_is_jumped_to_exists() {
         let scripts = [
             entry("10.0.0.1:8080".parse().unwrap()),
+            autoexec("10.0.0.1:8080".parse().unwrap()),
             boot(&client(PostAction::Inventory)),
             menu(&client(PostAction::Inventory)),
         ];

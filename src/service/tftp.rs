@@ -1,7 +1,7 @@
 //! TFTP (RFC 1350, 2347-2349, 7440) for the loaders, read only, through async-tftp.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use futures_lite::io::{Cursor, Sink};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Stage;
-use crate::service::bootfiles;
 use crate::service::http::site::Site;
+use crate::service::{bootfiles, ipxe};
 use crate::sys::clock;
 
 /// A loader larger than this is none; it is held in memory while it is sent.
@@ -23,9 +23,9 @@ const RESEND_AFTER: Duration = Duration::from_secs(1);
 const MAX_RESENDS: u32 = 10;
 
 /// Serves on a bound socket until `stop`. The socket must be bound to the address clients ask, because replies leave
-/// from it.
-pub async fn run(socket: UdpSocket, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
-    let server = TftpServerBuilder::with_handler(Loaders { site })
+/// from it. `master` is where the link's clients reach HTTP.
+pub async fn run(socket: UdpSocket, master: SocketAddrV4, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
+    let server = TftpServerBuilder::with_handler(Loaders { master, site })
         .std_socket(socket)
         .map_err(io::Error::other)?
         .timeout(RESEND_AFTER)
@@ -40,6 +40,7 @@ pub async fn run(socket: UdpSocket, site: Arc<Site>, stop: CancellationToken) ->
 }
 
 struct Loaders {
+    master: SocketAddrV4,
     site: Arc<Site>,
 }
 
@@ -52,6 +53,12 @@ impl Handler for Loaders {
         client: &SocketAddr,
         path: &Path,
     ) -> Result<(Self::Reader, Option<u64>), packet::Error> {
+        if path.to_str().is_some_and(bootfiles::is_autoexec) {
+            let script = ipxe::autoexec(self.master).into_bytes();
+            let length = script.len() as u64;
+            tracing::debug!(%client, "TFTP read of the start script");
+            return Ok((Cursor::new(script), Some(length)));
+        }
         let wanted = path.to_str().and_then(bootfiles::loader_named);
         let Some((name, file)) = wanted.and_then(|(name, _)| Some((name, self.site.loaders.path(name)?))) else {
             tracing::info!(%client, path = %path.display(), "TFTP: no such file");

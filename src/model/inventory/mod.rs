@@ -252,6 +252,25 @@ pub fn is_placeholder(text: &str) -> bool {
 }
 
 impl Inventory {
+    /// Names of the parts, in the document's order.
+    pub const PARTS: [&'static str; 15] = [
+        "run",
+        "system",
+        "bios",
+        "cpus",
+        "memory",
+        "disks",
+        "storage_controllers",
+        "nics",
+        "cabling",
+        "pci",
+        "usb",
+        "gpus",
+        "security",
+        "bmc",
+        "health",
+    ];
+
     /// One line for a table: vendor, product, serial, leaving out what firmware never filled in.
     pub fn summary(&self) -> String {
         let Some(system) = &self.system.value else {
@@ -310,22 +329,39 @@ impl Inventory {
                 items: &part.items,
             }
         }
+        let [
+            run,
+            system,
+            bios,
+            cpus,
+            memory,
+            disks,
+            controllers,
+            nics,
+            cabling,
+            pci,
+            usb,
+            gpus,
+            security,
+            bmc,
+            health,
+        ] = Self::PARTS;
         [
-            info("run", &self.run),
-            info("system", &self.system),
-            info("bios", &self.bios),
-            info("cpus", &self.cpus),
-            info("memory", &self.memory),
-            info("disks", &self.disks),
-            info("storage_controllers", &self.storage_controllers),
-            info("nics", &self.nics),
-            info("cabling", &self.cabling),
-            info("pci", &self.pci),
-            info("usb", &self.usb),
-            info("gpus", &self.gpus),
-            info("security", &self.security),
-            info("bmc", &self.bmc),
-            info("health", &self.health),
+            info(run, &self.run),
+            info(system, &self.system),
+            info(bios, &self.bios),
+            info(cpus, &self.cpus),
+            info(memory, &self.memory),
+            info(disks, &self.disks),
+            info(controllers, &self.storage_controllers),
+            info(nics, &self.nics),
+            info(cabling, &self.cabling),
+            info(pci, &self.pci),
+            info(usb, &self.usb),
+            info(gpus, &self.gpus),
+            info(security, &self.security),
+            info(bmc, &self.bmc),
+            info(health, &self.health),
         ]
     }
 

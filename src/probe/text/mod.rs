@@ -3,12 +3,14 @@
 mod bmc;
 mod cabling;
 mod health;
+mod network;
 mod pci;
 mod security;
 mod storage;
 mod system;
+pub mod tree;
 
-use crate::model::inventory::{Cpus, Dimm, Disk, DiskKind, Inventory, Memory, Nic, Part, is_placeholder};
+use crate::model::inventory::{Cpus, Dimm, Disk, DiskKind, Inventory, Memory, Part, is_placeholder};
 
 const WIDTH: usize = 80;
 /// Column where the text begins.
@@ -30,14 +32,7 @@ pub fn render(inventory: &Inventory) -> String {
         }
     });
     page.part("RAID/HBA", &inventory.storage_controllers, storage::controllers);
-    page.part("Network", &inventory.nics, |page, nics| {
-        if nics.is_empty() {
-            page.item("no port with hardware behind it");
-        }
-        for nic in nics {
-            page.item(&nic_line(nic));
-        }
-    });
+    page.part("Network", &inventory.nics, network::lines);
     page.part("Cables", &inventory.cabling, cabling::lines);
     page.part("PCI", &inventory.pci, pci::functions);
     page.part("USB", &inventory.usb, pci::usb);
@@ -158,32 +153,6 @@ fn disk_line(disk: &Disk) -> String {
     )
 }
 
-fn nic_line(nic: &Nic) -> String {
-    let link = match (nic.carrier, nic.speed_mbps) {
-        (Some(true), Some(speed)) => format!("link {speed} Mb/s"),
-        (Some(true), None) => "link".to_owned(),
-        (Some(false), _) => "no link".to_owned(),
-        (None, _) => "port down".to_owned(),
-    };
-    let mac = nic.permanent_mac.or(nic.mac).map(|mac| mac.to_string());
-    let current = nic
-        .mac
-        .filter(|mac| nic.permanent_mac.is_some_and(|burnt_in| burnt_in != *mac));
-    format!(
-        "{}: {}",
-        nic.name,
-        list([
-            mac,
-            current.map(|mac| format!("uses {mac}")),
-            nic.boot_port.then(|| "BOOT PORT".to_owned()),
-            Some(link),
-            nic.driver.clone(),
-            labelled("firmware", &nic.firmware),
-            nic.pci_address.clone(),
-        ])
-    )
-}
-
 /// Sizes of disks are sold in powers of ten.
 fn decimal_size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
@@ -270,12 +239,24 @@ impl Page {
 
     /// One thing, wrapped at spaces; its further lines stand two columns deeper.
     fn item(&mut self, text: &str) {
+        let label = if text.is_empty() {
+            ""
+        } else {
+            std::mem::take(&mut self.label)
+        };
+        self.wrapped(text, format!("{label:<INDENT$}"));
+    }
+
+    /// More about the item above, two columns deeper.
+    fn detail(&mut self, text: &str) {
+        self.wrapped(text, " ".repeat(INDENT + 2));
+    }
+
+    fn wrapped(&mut self, text: &str, mut line: String) {
         if text.is_empty() {
             return;
         }
-        let label = std::mem::take(&mut self.label);
-        let mut line = format!("{label:<INDENT$}");
-        let mut used = INDENT;
+        let mut used = line.chars().count();
         let mut fresh = true;
         for word in text.split(' ') {
             let mut word = word;

@@ -10,6 +10,8 @@ pub enum Route {
     /// `/boot.ipxe`, with what the client said of itself.
     BootScript(Who),
     Menu(Who),
+    /// What iPXE looks for beside a loader that came over HTTP.
+    Autoexec,
     Kernel,
     Initrd,
     Image,
@@ -61,6 +63,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot", "x86_64", "kernel"] => Route::Kernel,
         ["boot", "x86_64", "initrd"] => Route::Initrd,
         ["image.iso"] => Route::Image,
+        ["loaders", bootfiles::AUTOEXEC] => Route::Autoexec,
         ["loaders", name] => Route::Loader(bootfiles::loader_named(name).ok_or(NoRoute::NotFound)?.0),
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
@@ -149,6 +152,7 @@ mod tests {
             ("GET", "/image.iso", Route::Image),
             ("GET", "/post.tgz", Route::Post),
             ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
+            ("GET", "/loaders/autoexec.ipxe", Route::Autoexec),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
             ("GET", "/api/v1/status", Route::Status),
             ("GET", "/api/v1/nodes", Route::Nodes),

@@ -152,6 +152,7 @@ async fn serve(
             "text/plain; charset=utf-8",
             ipxe::menu(&boot_of(site, master, &who)),
         ),
+        Route::Autoexec => files::whole(StatusCode::OK, "text/plain; charset=utf-8", ipxe::autoexec(master)),
         Route::Kernel => {
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
-from . import scenarios_memory, scenarios_power, scenarios_site, scenarios_storm
+from . import scenarios_hardware, scenarios_memory, scenarios_power, scenarios_site, scenarios_storm
 from .errors import LabError
 from .lab import Lab, Options
 from .namespace import Namespace
@@ -31,6 +31,7 @@ GROUPS: List[Group] = [
     Group("site", scenarios_site.Site, scenarios_site.SCENARIOS),
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
     Group("full", scenarios_memory.FullStick, scenarios_memory.SCENARIOS),
+    Group("hardware", scenarios_hardware.Museum, scenarios_hardware.SCENARIOS),
     Group("storm", scenarios_storm.Storm, scenarios_storm.SCENARIOS),
 ]
 
