@@ -3,31 +3,39 @@
 //! Each disk is read in a time box of its own: the serial of a virtio disk, for one, is asked of the device on every
 //! read, and a device that hangs must not hide its neighbours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bus;
 use super::live::LiveSources;
 use super::root::{ReadError, Root};
 use super::scsi;
-use super::timebox::{self, Outcome, Publish};
-use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
+use super::storage::content::{self, Content};
+use super::storage::{by_path, drive, why};
+use super::timebox::{self, Outcome, Pending, Publish};
+use crate::model::inventory::{Disk, DiskKind, Item, Nvme, Part, PartStatus, Partition};
 use crate::sys::block::is_never_a_disk;
 
 const BLOCK: &str = "/sys/block";
 /// What the kernel says of a drive without a disc (drivers/scsi/sr.c: 1fffffh sectors).
 const EMPTY_OPTICAL_BYTES: u64 = 0x1f_ffff * 512;
 
+/// After this long, what the disks have told is handed out, whether or not all have.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Disks of the machine. `boot_medium` names the devices this system runs from (`sdb`, `/dev/sdb1`).
+///
+/// First what the kernel knows, which is handed out at once; then each disk is read and asked, each for itself.
 pub fn disks(
     root: &Root,
     _live: Option<Arc<dyn LiveSources>>,
     boot_medium: &BTreeSet<String>,
     limit: Duration,
-    _publish: &Publish<Part<Vec<Disk>>>,
+    publish: &Publish<Part<Vec<Disk>>>,
 ) -> Part<Vec<Disk>> {
+    let deadline = Instant::now() + limit;
     let names = match root.list(BLOCK) {
         Ok(names) => names,
         // Kernels without block devices have no such folder either.
@@ -35,21 +43,24 @@ pub fn disks(
     };
     let names: Vec<String> = names.into_iter().filter(|name| is_listed(root, name)).collect();
     let (tree, medium) = (root.clone(), Arc::new(boot_medium.clone()));
+    let links = Arc::new(by_path::links(root));
     let outcomes = timebox::each("probe-disk", names.clone(), limit, move |name| {
-        disk(&tree, &name, &medium)
+        disk(&tree, &name, &medium, &links)
     });
-    let (mut disks, mut gaps) = (Vec::new(), Vec::new());
+    let (mut disks, mut items) = (Vec::new(), Vec::new());
+    let mut answering = Vec::new();
     for (name, outcome) in names.into_iter().zip(outcomes) {
         match outcome {
             Outcome::Done {
                 value: (disk, found), ..
             } => {
+                answering.push(disks.len());
                 disks.push(disk);
-                gaps.extend(found);
+                items.extend(found);
             }
             // It exists, and that alone is worth telling.
             Outcome::TimedOut { millis } => {
-                gaps.push(gap(
+                items.push(gap(
                     &name,
                     PartStatus::TimedOut,
                     format!("no answer within {millis} ms"),
@@ -57,12 +68,105 @@ pub fn disks(
                 disks.push(nameless(&name));
             }
             Outcome::Died { reason } => {
-                gaps.push(gap(&name, PartStatus::Failed, reason));
+                items.push(gap(&name, PartStatus::Failed, reason));
                 disks.push(nameless(&name));
             }
         }
     }
-    Part::ok(BLOCK, disks).with_items(gaps)
+    let mut part = Part::ok(BLOCK, disks).with_items(items);
+    publish.so_far(part.clone());
+    ask_all(root, &mut part, &answering, deadline, publish);
+    part
+}
+
+/// What one disk is asked for beyond what the kernel knows.
+enum Question {
+    Content(Pending<(Content, Result<(), ReadError>)>),
+    Drive(Pending<drive::Answers>),
+}
+
+/// Reads and asks every disk at once, each in time boxes of its own; those that answer are not held up by others.
+fn ask_all(
+    root: &Root,
+    part: &mut Part<Vec<Disk>>,
+    answering: &[usize],
+    deadline: Instant,
+    publish: &Publish<Part<Vec<Disk>>>,
+) {
+    let disks = part.value.as_deref().unwrap_or_default();
+    let mut open: Vec<(usize, Question)> = Vec::new();
+    for index in answering {
+        let Some(disk) = disks.get(*index).cloned() else {
+            continue;
+        };
+        let tree = root.clone();
+        if let Some(size) = disk.size_bytes.filter(|size| *size > 0) {
+            let (name, sector) = (disk.name.clone(), disk.logical_sector_bytes.unwrap_or(512));
+            let (tree, known) = (tree.clone(), disk.partitions.clone());
+            let work = move || content::content(&tree, &name, size, sector, known);
+            open.push((*index, Question::Content(timebox::spawn("probe-disk-content", work))));
+        }
+        let work = move || drive::ask(&tree, &disk);
+        open.push((*index, Question::Drive(timebox::spawn("probe-disk-drive", work))));
+    }
+    let first = deadline.min(Instant::now() + FIRST_ANSWERS);
+    for until in [first, deadline] {
+        let is_last = until == deadline;
+        open.retain_mut(|(index, question)| !settle(part, *index, question, until, is_last));
+        if open.is_empty() {
+            return;
+        }
+        publish.so_far(part.clone());
+    }
+}
+
+/// Takes an answer into the part. False for a question that may still be answered.
+fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: Instant, is_last: bool) -> bool {
+    let Some(disk) = part.value.as_mut().and_then(|disks| disks.get_mut(index)) else {
+        return true;
+    };
+    let name = disk.name.clone();
+    let (what, failed) = match question {
+        Question::Content(pending) => match pending.wait(until) {
+            Outcome::Done {
+                value: (found, outcome),
+                millis,
+            } => {
+                disk.partition_table = found.table;
+                disk.partitions = found.partitions;
+                disk.signatures = found.signatures;
+                let item = format!("{name}.content");
+                part.items.push(match outcome {
+                    Ok(()) => Item::ok(item, content::SOURCE, millis),
+                    Err(error) => Item::gap(item, error.status(), why(&error)).from(content::SOURCE, millis),
+                });
+                return true;
+            }
+            Outcome::TimedOut { millis } => ("content", Err(millis)),
+            Outcome::Died { reason } => ("content", Ok(reason)),
+        },
+        Question::Drive(pending) => match pending.wait(until) {
+            Outcome::Done { value: answers, .. } => {
+                disk.nvme = answers.nvme.or(disk.nvme.take());
+                disk.smart = answers.smart;
+                part.items.extend(answers.items);
+                return true;
+            }
+            Outcome::TimedOut { millis } => ("smart", Err(millis)),
+            Outcome::Died { reason } => ("smart", Ok(reason)),
+        },
+    };
+    let item = format!("{name}.{what}");
+    match failed {
+        Ok(reason) => part.items.push(Item::gap(item, PartStatus::Failed, reason)),
+        Err(millis) if is_last => {
+            let reason = format!("no answer within {millis} ms");
+            part.items
+                .push(Item::gap(item, PartStatus::TimedOut, reason).from("", millis));
+        }
+        Err(_) => return false,
+    }
+    true
 }
 
 /// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
@@ -111,26 +215,16 @@ fn nameless(name: &str) -> Disk {
         } else {
             DiskKind::Disk
         },
-        size_bytes: None,
-        logical_sector_bytes: None,
-        physical_sector_bytes: None,
-        vendor: None,
-        model: None,
-        serial: None,
-        wwn: None,
-        firmware: None,
-        transport: None,
-        hctl: None,
-        pci_address: None,
-        numa_node: None,
-        rotational: None,
-        read_only: None,
-        removable: None,
-        boot_medium: false,
+        ..Disk::default()
     }
 }
 
-fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<Item>) {
+fn disk(
+    root: &Root,
+    name: &str,
+    boot_medium: &BTreeSet<String>,
+    links: &BTreeMap<String, String>,
+) -> (Disk, Vec<Item>) {
     let entry = format!("{BLOCK}/{name}");
     let at = |file: &str| format!("{entry}/{file}");
     let mut gaps = Vec::new();
@@ -145,6 +239,13 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<I
     disk.rotational = root.flag(at("queue/rotational"));
     disk.read_only = root.flag(at("ro"));
     disk.removable = root.flag(at("removable"));
+    disk.zoned = root.value(at("queue/zoned"));
+    disk.write_cache = root.value(at("queue/write_cache"));
+    disk.scheduler = root.value(at("queue/scheduler")).and_then(|text| chosen(&text));
+    disk.discard = root.number::<u64>(at("queue/discard_max_bytes")).map(|bytes| bytes > 0);
+    disk.holders = root.list(at("holders")).unwrap_or_default();
+    disk.holders.retain(|name| !name.starts_with('.'));
+    disk.partitions = kernel_partitions(root, &entry, name);
     if disk.kind == DiskKind::Optical && disk.size_bytes == Some(EMPTY_OPTICAL_BYTES) {
         disk.size_bytes = None;
     }
@@ -152,6 +253,8 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<I
     let hardware = nvme_controller(root, &entry, name).unwrap_or_else(|| place.clone());
     disk.pci_address = bus::pci_address(&hardware);
     disk.numa_node = bus::numa_node(root, &hardware);
+    let link = links.get(name).cloned();
+    disk.by_path = link.or_else(|| by_path::compose(root, name, &place, &hardware));
     disk.boot_medium = boot_medium.iter().any(|medium| {
         let medium = medium.strip_prefix("/dev/").unwrap_or(medium);
         medium == name || (medium.starts_with(name) && !medium.contains("..") && root.exists(at(medium)))
@@ -170,6 +273,7 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<I
         disk.serial = get("serial", "device/serial");
         disk.firmware = get("firmware", "device/firmware_rev");
         disk.wwn = get("wwn", "wwid").and_then(|name| scheme_name(&name));
+        disk.nvme = Some(nvme_facts(root, &entry, &hardware));
     } else if name.starts_with("mmcblk") {
         disk.model = get("model", "device/name");
         disk.serial = get("serial", "device/serial");
@@ -179,6 +283,10 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<I
         disk.model = get("model", "device/model");
         disk.firmware = get("firmware", "device/rev");
         disk.wwn = get("wwn", "device/wwid").and_then(|name| scheme_name(&name));
+        disk.state = root.value(at("device/state"));
+        disk.raid_level = root.value(at("device/raid_level")).filter(|level| level != "N/A");
+        disk.bay = bay(root, &place);
+        disk.link_speed = sata_speed(root, &place);
         scsi_pages(root, &entry, &mut disk);
     } else {
         // virtio; others have no such file.
@@ -191,7 +299,131 @@ fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<I
         disk.vendor = disk.vendor.or_else(|| usb_value("manufacturer"));
     }
     disk.transport = transport(root, name, &place, &hardware, disk.vendor.as_deref());
+    disk.virtual_media = disk.transport.as_deref() == Some("usb") && is_virtual_media(&disk);
     (disk, gaps)
+}
+
+/// `bfq` of `none [bfq] kyber`.
+fn chosen(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    rest.split_once(']').map(|(name, _)| name.to_owned())
+}
+
+/// Words that management controllers put into the names of the drives they play: Dell iDRAC, HPE iLO, AMI (Supermicro,
+/// ASRock, …), Lenovo XCC, OpenBMC and others.
+const VIRTUAL_MEDIA: [&str; 11] = [
+    "virtual media",
+    "virtual cd",
+    "virtual dvd",
+    "virtual floppy",
+    "virtual hdisk",
+    "virtual disk",
+    "vmedia",
+    "idrac",
+    "lcdrive",
+    "ilo ",
+    "openbmc",
+];
+
+fn is_virtual_media(disk: &Disk) -> bool {
+    let name = format!(
+        "{} {} ",
+        disk.vendor.as_deref().unwrap_or_default(),
+        disk.model.as_deref().unwrap_or_default()
+    )
+    .to_lowercase();
+    VIRTUAL_MEDIA.iter().any(|word| name.contains(word)) || name.starts_with("ami ") && name.contains("virtual")
+}
+
+/// Partitions as the kernel has them.
+fn kernel_partitions(root: &Root, entry: &str, name: &str) -> Vec<Partition> {
+    let children = root.list(entry).unwrap_or_default();
+    let mut partitions = Vec::new();
+    for child in children.into_iter().filter(|child| child.starts_with(name)).take(256) {
+        let at = |file: &str| format!("{entry}/{child}/{file}");
+        // Both count in 512 bytes.
+        let bytes = |file: &str| root.number::<u64>(at(file))?.checked_mul(512);
+        let (Some(number), Some(start), Some(size)) = (root.number(at("partition")), bytes("start"), bytes("size"))
+        else {
+            continue;
+        };
+        let mut holders = root.list(at("holders")).unwrap_or_default();
+        holders.retain(|name| !name.starts_with('.'));
+        partitions.push(Partition {
+            number,
+            start_bytes: start,
+            size_bytes: size,
+            read_only: root.flag(at("ro")),
+            holders,
+            name: Some(child),
+            ..Partition::default()
+        });
+    }
+    partitions.sort_by_key(|partition| partition.number);
+    partitions
+}
+
+/// What the kernel keeps of an NVMe controller and namespace.
+fn nvme_facts(root: &Root, entry: &str, hardware: &Path) -> Nvme {
+    let is_controller = |name: &str| {
+        name.strip_prefix("nvme")
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    // Without multipath the namespace sits right in its controller.
+    let folder = hardware
+        .ancestors()
+        .find(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(is_controller)
+        })
+        .unwrap_or(hardware);
+    let controller = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    let of_controller = |file: &str| root.value(folder.join(file));
+    let of_namespace = |file: &str| root.value(format!("{entry}/{file}"));
+    let hex = |text: String| {
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        digits.chars().any(|digit| digit != '0').then(|| digits.to_lowercase())
+    };
+    let paths = root.list(format!("{entry}/device")).unwrap_or_default();
+    let paths = paths.into_iter().filter(|name| is_controller(name));
+    Nvme {
+        other_paths: paths.filter(|name| Some(name) != controller.as_ref()).collect(),
+        controller: controller.unwrap_or_default(),
+        state: of_controller("state"),
+        subsystem_nqn: of_controller("subsysnqn"),
+        controller_id: of_controller("cntlid").and_then(|text| text.parse().ok()),
+        namespace: of_namespace("nsid").and_then(|text| text.parse().ok()),
+        eui64: of_namespace("eui").and_then(hex),
+        nguid: of_namespace("nguid").and_then(hex),
+        uuid: of_namespace("uuid").filter(|text| text.chars().any(|c| !matches!(c, '0' | '-'))),
+        ..Nvme::default()
+    }
+}
+
+/// The bay that the enclosure of a SAS end device names.
+fn bay(root: &Root, place: &Path) -> Option<u32> {
+    let device = place.ancestors().find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("end_device-"))
+    })?;
+    let class = device.join("sas_device").join(device.file_name()?);
+    root.number(class.join("bay_identifier"))
+}
+
+/// `6.0 Gbps` of the disk's own SATA link.
+fn sata_speed(root: &Root, place: &Path) -> Option<String> {
+    let is_port = |name: &str| {
+        name.strip_prefix("ata")
+            .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let port = place
+        .ancestors()
+        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_port))?;
+    let number = port.file_name()?.to_str()?.strip_prefix("ata")?;
+    let link = format!("link{number}");
+    let speed = root.value(port.join(&link).join("ata_link").join(&link).join("sata_spd"))?;
+    speed.starts_with(|c: char| c.is_ascii_digit()).then_some(speed)
 }
 
 fn scsi_pages(root: &Root, entry: &str, disk: &mut Disk) {
@@ -203,6 +435,7 @@ fn scsi_pages(root: &Root, entry: &str, disk: &mut Disk) {
     if let Some(wwn) = page("83").and_then(|page| scsi::wwn(&page)) {
         disk.wwn = Some(wwn);
     }
+    disk.rotation_rpm = page("b1").and_then(|page| scsi::rotation_rpm(&page));
     if let Some(ata) = page("89").and_then(|page| scsi::ata_identity(&page)) {
         disk.model = ata.model.or(disk.model.take());
         disk.serial = ata.serial.or(disk.serial.take());

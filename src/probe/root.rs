@@ -19,7 +19,7 @@ const ANSWER_LIMIT: u64 = 1024 * 1024;
 /// Bound of what probes keep for the raw captures.
 const KEPT_LIMIT: usize = 2 * 1024 * 1024;
 /// Where a capture keeps them.
-pub(super) const ANSWERS: &str = ".recon";
+pub const ANSWERS: &str = ".recon";
 /// Bound of a folder listing.
 const LIST_LIMIT: usize = 8192;
 /// Links followed for one path, as in the kernel.

@@ -7,12 +7,14 @@
 mod bmc;
 mod bmc_records;
 mod cabling;
+mod controllers;
 mod cpu;
 mod health;
 mod memory;
 mod network;
 mod pci;
 mod security;
+mod smart;
 mod storage;
 mod system;
 
@@ -25,12 +27,14 @@ use super::MacAddr;
 pub use bmc::*;
 pub use bmc_records::*;
 pub use cabling::*;
+pub use controllers::*;
 pub use cpu::*;
 pub use health::*;
 pub use memory::*;
 pub use network::*;
 pub use pci::*;
 pub use security::*;
+pub use smart::*;
 pub use storage::*;
 pub use system::*;
 

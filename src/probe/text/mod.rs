@@ -2,7 +2,9 @@
 
 mod bmc;
 mod cabling;
+mod cpu;
 mod health;
+mod memory;
 mod network;
 mod pci;
 mod security;
@@ -10,7 +12,7 @@ mod storage;
 mod system;
 pub mod tree;
 
-use crate::model::inventory::{Cpus, Dimm, Disk, DiskKind, Inventory, Memory, Part, is_placeholder};
+use crate::model::inventory::{Inventory, Item, Part, is_placeholder};
 
 const WIDTH: usize = 80;
 /// Column where the text begins.
@@ -21,16 +23,9 @@ pub fn render(inventory: &Inventory) -> String {
     let mut page = Page::default();
     page.part("System", &inventory.system, system::lines);
     page.part("BIOS", &inventory.bios, system::bios);
-    page.part("CPU", &inventory.cpus, cpu_lines);
-    page.part("Memory", &inventory.memory, memory_lines);
-    page.part("Disks", &inventory.disks, |page, disks| {
-        if disks.is_empty() {
-            page.item("none found");
-        }
-        for disk in disks {
-            page.item(&disk_line(disk));
-        }
-    });
+    page.part("CPU", &inventory.cpus, cpu::lines);
+    page.part("Memory", &inventory.memory, memory::lines);
+    page.part("Disks", &inventory.disks, storage::disks);
     page.part("RAID/HBA", &inventory.storage_controllers, storage::controllers);
     page.part("Network", &inventory.nics, network::lines);
     page.part("Cables", &inventory.cabling, cabling::lines);
@@ -52,105 +47,6 @@ pub fn render(inventory: &Inventory) -> String {
         }
     });
     page.out
-}
-
-fn cpu_lines(page: &mut Page, cpus: &Cpus) {
-    page.item(&list([
-        cpus.model.clone().or_else(|| cpus.vendor.clone()),
-        cpus.arch.clone(),
-        labelled("microcode", &cpus.microcode),
-    ]));
-    page.item(&list([
-        cpus.sockets.map(|n| plural(n, "socket")),
-        cpus.cores.map(|n| plural(n, "core")),
-        cpus.threads.map(|n| plural(n, "thread")),
-    ]));
-    for package in cpus.packages.iter().filter(|package| !package.populated) {
-        let socket = package.socket.clone().unwrap_or_else(|| "a socket".to_owned());
-        page.item(&format!("{socket}: empty"));
-    }
-}
-
-fn memory_lines(page: &mut Page, memory: &Memory) {
-    let slots = memory.slots.map(|slots| {
-        let populated = memory.slots_populated.unwrap_or(0);
-        format!("{populated} of {} filled", plural(slots, "slot"))
-    });
-    let correction = memory.error_correction.as_ref().map(|kind| match kind.as_str() {
-        "none" => "no error correction".to_owned(),
-        kind => kind.to_owned(),
-    });
-    page.item(&list([
-        memory.total_bytes.map(|bytes| format!("{} usable", binary_size(bytes))),
-        slots,
-        correction,
-    ]));
-    let (filled, empty): (Vec<&Dimm>, Vec<&Dimm>) = memory.dimms.iter().partition(|dimm| dimm.populated);
-    for dimm in filled {
-        page.item(&dimm_line(dimm));
-    }
-    page.item(&prefixed(
-        "empty",
-        list(empty.into_iter().map(|dimm| Some(dimm_place(dimm)))),
-    ));
-}
-
-fn dimm_place(dimm: &Dimm) -> String {
-    let bank = dimm.bank.as_ref().map(|bank| format!("({bank})"));
-    some(words([dimm.locator.clone(), bank])).unwrap_or_else(|| "slot".to_owned())
-}
-
-fn dimm_line(dimm: &Dimm) -> String {
-    let size = dimm.size_bytes.map_or_else(|| "unknown size".to_owned(), binary_size);
-    let speed = match (dimm.speed_mtps, dimm.configured_speed_mtps) {
-        (Some(rated), Some(runs)) if rated != runs => Some(format!("{rated} MT/s, runs at {runs}")),
-        (Some(speed), _) | (None, Some(speed)) => Some(format!("{speed} MT/s")),
-        (None, None) => None,
-    };
-    let maker = words([dimm.manufacturer.clone(), dimm.part_number.clone()]);
-    format!(
-        "{}: {}",
-        dimm_place(dimm),
-        list([
-            Some(words([Some(size), dimm.memory_type.clone()])),
-            speed,
-            some(maker),
-            labelled("serial", &dimm.serial)
-        ])
-    )
-}
-
-fn disk_line(disk: &Disk) -> String {
-    let kind = match (disk.kind, disk.rotational) {
-        (DiskKind::Optical, _) => Some("optical drive".to_owned()),
-        // Only these tell the truth; virtual disks, sticks and RAID volumes are called rotating for want of knowledge.
-        (DiskKind::Disk, Some(true)) if matches!(disk.transport.as_deref(), Some("sata" | "sas" | "fc")) => {
-            Some("rotating".to_owned())
-        }
-        (DiskKind::Disk, _) => None,
-    };
-    // `ATA` is the protocol, and many models begin with their vendor.
-    let is_said =
-        |vendor: &String| vendor == "ATA" || disk.model.as_ref().is_some_and(|model| model.starts_with(vendor));
-    let model = words([
-        disk.vendor.clone().filter(|vendor| !is_said(vendor)),
-        disk.model.clone(),
-    ]);
-    let mark = |on: bool, text: &str| on.then(|| text.to_owned());
-    format!(
-        "{}: {}",
-        disk.name,
-        list([
-            disk.size_bytes.map(decimal_size),
-            disk.transport.clone(),
-            kind,
-            some(model),
-            labelled("serial", &disk.serial),
-            labelled("firmware", &disk.firmware),
-            mark(disk.boot_medium, "BOOT MEDIUM"),
-            mark(disk.read_only == Some(true), "read-only"),
-        ])
-    )
 }
 
 /// Sizes of disks are sold in powers of ten.
@@ -206,6 +102,45 @@ fn list(parts: impl IntoIterator<Item = Option<String>>) -> String {
     parts.join(", ")
 }
 
+/// What is missing, a line each; the same piece of many devices for the same reason is one line.
+fn folded(items: &[Item]) -> Vec<String> {
+    // The reason often names the device itself.
+    fn split(item: &Item) -> (&str, &str, String) {
+        let (device, piece) = item.item.rsplit_once('.').unwrap_or(("", &item.item));
+        let reason = item.reason.as_deref().unwrap_or("no reason given");
+        let common = if device.is_empty() {
+            reason.to_owned()
+        } else {
+            reason.replace(&format!("/{device}/"), "/*/")
+        };
+        (device, piece, common)
+    }
+    let mut groups: Vec<(&Item, Vec<&str>)> = Vec::new();
+    for item in items.iter().filter(|item| item.is_gap()) {
+        let (device, piece, reason) = split(item);
+        let same = |(first, _): &&mut (&Item, Vec<&str>)| {
+            let (other, other_piece, other_reason) = split(first);
+            first.status == item.status
+                && !device.is_empty()
+                && !other.is_empty()
+                && (piece, &reason) == (other_piece, &other_reason)
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, devices)) => devices.push(device),
+            None => groups.push((item, vec![device])),
+        }
+    }
+    let told = |(item, devices): (&Item, Vec<&str>)| {
+        let status = item.status.as_str().replace('_', " ");
+        let (_, piece, reason) = split(item);
+        match devices.as_slice() {
+            [_] => format!("{} {status}: {}", item.item, item.reason.as_deref().unwrap_or(&reason)),
+            many => format!("{piece} {status}: {reason} ({})", many.join(", ")),
+        }
+    };
+    groups.into_iter().map(told).collect()
+}
+
 #[derive(Default)]
 struct Page {
     out: String,
@@ -229,10 +164,8 @@ impl Page {
         {
             self.item(&format!("note: {reason}"));
         }
-        for item in part.items.iter().filter(|item| item.is_gap()) {
-            let status = item.status.as_str().replace('_', " ");
-            let reason = item.reason.as_deref().unwrap_or("no reason given");
-            self.item(&format!("! {} {status}: {reason}", item.item));
+        for gap in folded(&part.items) {
+            self.item(&format!("! {gap}"));
         }
         self.label = "";
     }
@@ -244,15 +177,16 @@ impl Page {
         } else {
             std::mem::take(&mut self.label)
         };
-        self.wrapped(text, format!("{label:<INDENT$}"));
+        self.wrapped(text, format!("{label:<INDENT$}"), INDENT + 2);
     }
 
     /// More about the item above, two columns deeper.
     fn detail(&mut self, text: &str) {
-        self.wrapped(text, " ".repeat(INDENT + 2));
+        self.wrapped(text, " ".repeat(INDENT + 2), INDENT + 4);
     }
 
-    fn wrapped(&mut self, text: &str, mut line: String) {
+    /// `line` is how the first line begins; the further ones begin in column `next`.
+    fn wrapped(&mut self, text: &str, mut line: String, next: usize) {
         if text.is_empty() {
             return;
         }
@@ -280,8 +214,8 @@ impl Page {
                     word = tail;
                 }
                 self.end_line(&line);
-                line = " ".repeat(INDENT + 2);
-                used = INDENT + 2;
+                used = next;
+                line = " ".repeat(used);
                 fresh = true;
             }
         }
@@ -310,12 +244,32 @@ mod tests {
         assert_eq!(binary_size(u64::MAX), "16 EiB");
     }
 
+    #[test]
+    fn the_same_gap_of_many_devices_is_one_line() {
+        let gap = |item: &str, reason: &str| Item::gap(item, crate::model::inventory::PartStatus::Denied, reason);
+        let items = [
+            gap("sda.smart", "block/sda/0-512: no"),
+            gap("numa", "no"),
+            gap("sdb.smart", "block/sdb/0-512: no"),
+            gap("sdb.content", "no"),
+            Item::ok("sdc.smart", "x", 0),
+        ];
+        assert_eq!(
+            folded(&items),
+            [
+                "smart denied: block/*/0-512: no (sda, sdb)",
+                "numa denied: no",
+                "sdb.content denied: no"
+            ]
+        );
+    }
+
     proptest! {
         #[test]
         fn no_line_is_wider_than_the_console(text in "[a-zé ]{0,300}", long in "[a-z]{0,200}") {
             let mut page = Page { label: "Network", ..Page::default() };
             page.item(&text);
-            page.item(&long);
+            page.detail(&long);
             for line in page.out.lines() {
                 prop_assert!(line.chars().count() <= WIDTH, "{line:?}");
             }
