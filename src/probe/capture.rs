@@ -15,15 +15,22 @@ const LAN_ANSWERS: &[u8] = b".recon/ipmi/0c-02";
 /// Frames of switches, where addresses are bare bytes as well.
 const FRAMES: &[u8] = b".recon/cabling/";
 
+/// GUIDs as bare bytes, field replaceable units cut into pieces, boot entries in UTF-16 with addresses in their paths, and
+/// certificates of a TPM.
+const GUIDS: [&[u8]; 2] = [b".recon/ipmi/06-37", b".recon/ipmi/06-08"];
+const UNITS: &[u8] = b".recon/ipmi/0a-11-";
+const BOOT_ENTRIES: &[u8] = b"sys/firmware/efi/efivars/Boot";
+const TPM: &[u8] = b".recon/tpm/";
+
 /// Writes what a recording root has read as a tar: files with their content, links, and folders. Unpacked, it is a tree
 /// for `Root::at`, which gives the same inventory without the live sources.
 ///
-/// With a redaction, the names it knows are hidden in contents, paths and links. The BMC's LAN answers and
-/// the frames of switches, where addresses are bare bytes, are then left out.
+/// With a redaction, the names it knows are hidden in contents, paths and links. What holds names
+/// in a form that cannot be searched (bare bytes, UTF-16, pieces) is then left out.
 pub fn write_tar(root: &Root, redaction: Option<&Redaction>, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     for (path, what) in root.recorded() {
-        let hidden = [LAN_ANSWERS, FRAMES];
+        let hidden = [LAN_ANSWERS, FRAMES, GUIDS[0], GUIDS[1], UNITS, BOOT_ENTRIES, TPM];
         let is_hidden = || {
             hidden
                 .iter()

@@ -68,24 +68,18 @@ pub fn raw_captures(root: &Root) -> Vec<(String, Vec<u8>)> {
             }
         }
     }
-    // What the management controller told comes in hundreds of small answers; its probe puts them together.
-    for (name, bytes) in root.kept() {
-        if bytes.len() <= left {
-            left -= bytes.len();
-            captures.push((name, bytes));
-        }
-    }
     captures
 }
+
+/// What the management controller's stores were read in, hundreds of small answers; the whole of each store is kept beside.
+const PIECES: [&str; 3] = ["ipmi/0a-11-", "ipmi/0a-23-", "ipmi/0a-43-"];
 
 /// What a recording root was told by devices: answers to ioctls and programs, frames of switches, Vital Product Data.
 fn recorded(root: &Root) -> Vec<(String, Vec<u8>)> {
     let name = |path: &Path| -> Option<String> {
         if let Ok(answer) = path.strip_prefix(ANSWERS) {
-            if answer.starts_with("ipmi") {
-                return None;
-            }
-            return Some(answer.to_str()?.to_owned());
+            let answer = answer.to_str()?;
+            return (!PIECES.iter().any(|piece| answer.starts_with(piece))).then(|| answer.to_owned());
         }
         let card = path.parent()?.file_name()?.to_str()?;
         let is_vpd = path.file_name()? == "vpd" && bus::is_pci_address(card);
@@ -95,7 +89,10 @@ fn recorded(root: &Root) -> Vec<(String, Vec<u8>)> {
         Recorded::File(bytes) => Some((name(&path)?, bytes)),
         Recorded::Link(_) | Recorded::Folder => None,
     };
-    root.recorded().into_iter().filter_map(file).collect()
+    root.kept()
+        .into_iter()
+        .chain(root.recorded().into_iter().filter_map(file))
+        .collect()
 }
 
 /// One line a PCI function: address, class, vendor:device, subsystem, driver.

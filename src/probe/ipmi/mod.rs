@@ -7,6 +7,7 @@
 pub mod chassis;
 pub mod dcmi;
 pub mod device;
+pub mod events;
 pub mod fru;
 pub mod fru_area;
 pub mod lan;

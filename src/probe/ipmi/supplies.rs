@@ -19,9 +19,6 @@ pub fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSupply> {
         };
         let at = position(&mut supplies, &name);
         let supply = &mut supplies[at];
-        if sensor.unavailable.as_deref() == Some("not present") {
-            supply.present.get_or_insert(false);
-        }
         if sensor.states.iter().any(|state| state == "presence detected") {
             supply.present = Some(true);
         } else if sensor.unavailable.is_none() && sensor.states.is_empty() {
@@ -39,6 +36,8 @@ pub fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSupply> {
         };
         let at = position(&mut supplies, entity);
         let supply = &mut supplies[at];
+        // It answers, so it is there, unless its sensor says otherwise.
+        supply.present.get_or_insert(true);
         supply.capacity_watts = fru.multirecords.iter().find_map(|record| record.capacity_watts);
         if let Some(product) = &fru.product {
             supply.manufacturer = product.manufacturer.clone();
@@ -129,7 +128,7 @@ mod tests {
             [
                 ("power supply 1", Some(true), String::new(), None),
                 ("power supply 2", Some(true), "input lost".to_owned(), Some(1100)),
-                ("power supply 3", Some(false), String::new(), None),
+                ("power supply 3", None, String::new(), None),
             ]
         );
         assert_eq!(supplies[1].serial.as_deref(), Some("PS-2"));

@@ -11,14 +11,15 @@ const LOG_LINES: usize = 5;
 const MAX_WRONG: usize = 12;
 
 pub(super) fn lines(page: &mut Page, bmc: &Bmc) {
-    let maker = bmc
-        .manufacturer
-        .clone()
-        .or_else(|| bmc.manufacturer_id.map(|id| format!("maker {id}")));
+    let maker = bmc.manufacturer.clone().or_else(|| {
+        bmc.manufacturer_id
+            .filter(|id| *id != 0)
+            .map(|id| format!("maker {id}"))
+    });
     page.item(&list([
         Some(bmc.device.clone()),
         maker,
-        bmc.product_id.map(|id| format!("product {id}")),
+        bmc.product_id.filter(|id| *id != 0).map(|id| format!("product {id}")),
         labelled("firmware", &bmc.firmware),
         labelled("IPMI", &bmc.ipmi_version),
         (bmc.updating == Some(true)).then(|| "UPDATING".to_owned()),

@@ -107,7 +107,10 @@ pub(super) fn bios(page: &mut Page, bios: &Bios) {
     page.item(&list([
         some(words([some(name), dated])),
         Some(mode.to_owned()),
-        bios.rom_size_bytes.map(|bytes| format!("{} flash", binary_size(bytes))),
+        // Virtual machines call the smallest block their size.
+        bios.rom_size_bytes
+            .filter(|bytes| *bytes >= 1 << 20)
+            .map(|bytes| format!("{} flash", binary_size(bytes))),
         (bios.virtual_machine == Some(true)).then(|| "virtual machine".to_owned()),
     ]));
 }
