@@ -71,8 +71,9 @@ pub fn raw_captures(root: &Root) -> Vec<(String, Vec<u8>)> {
     captures
 }
 
-/// What the management controller's stores were read in, hundreds of small answers; the whole of each store is kept beside.
-const PIECES: [&str; 3] = ["ipmi/0a-11-", "ipmi/0a-23-", "ipmi/0a-43-"];
+/// Answers that stay out of an upload: what the management controller's stores were read in, hundreds of pieces (the whole of
+/// each store is kept beside), and what stands on the disks, which is the site's and not the machine's.
+const PIECES: [&str; 4] = ["ipmi/0a-11-", "ipmi/0a-23-", "ipmi/0a-43-", "block/"];
 
 /// What a recording root was told by devices: answers to ioctls and programs, frames of switches, Vital Product Data.
 fn recorded(root: &Root) -> Vec<(String, Vec<u8>)> {

@@ -74,8 +74,9 @@ pub fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
         piece: PIECE,
         lost: 0,
     };
-    let mut id = 0;
+    let (mut id, mut walked) = (0, 0);
     loop {
+        walked += 1;
         let (next, record) = match reader.record(link, id) {
             Ok(found) => found,
             Err(refusal) => {
@@ -100,8 +101,8 @@ pub fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
             repository.complete = repository.trouble.is_none();
             break;
         }
-        // A list that leads back to its start would never end.
-        if next == 0 || next == id || repository.read as usize >= MAX_RECORDS || raw.len() >= MAX_BYTES {
+        // A list that leads back into itself would never end, whether its records can be read or not.
+        if next == 0 || next == id || walked >= MAX_RECORDS || raw.len() >= MAX_BYTES {
             break;
         }
         id = next;
