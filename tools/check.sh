@@ -79,14 +79,14 @@ check_programs() {
             bad=1
         fi
         case $package in
-        =*) ;;
+        =* | -) ;;
         *) grep -xF -- "$package" "$packages" >/dev/null || {
             echo "error: $program needs the package $package, which is not in the list of $recipe"
             bad=1
         } ;;
         esac
         # Where the image has been built, the program must be in it.
-        if [ -d "$TOP/builds/$recipe/root/usr/bin" ] &&
+        if [ "$package" != - ] && [ -d "$TOP/builds/$recipe/root/usr/bin" ] &&
             ! [ -e "$TOP/builds/$recipe/root/usr/bin/$program" ] && ! [ -e "$TOP/builds/$recipe/root/usr/sbin/$program" ]; then
             echo "error: the root tree in builds/$recipe/root has no $program"
             bad=1

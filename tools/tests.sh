@@ -21,6 +21,7 @@ run_tests() {
     step "building the recon binary" build_binary
     say "ring 2: network namespaces"
     python3 "$TOP/tests/netns/run.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
+    python3 "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
 
     build_iso "$recipe"
     say "ring 3: virtual data center"

@@ -139,6 +139,9 @@ pub struct PeerArgs {
     /// How to end once stored [default: as the master says]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub poweroff: Option<PowerOff>,
+    /// Seconds to listen for the switches (LLDP, CDP) before the last upload
+    #[arg(long, value_name = "SECONDS", default_value_t = 35, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub cable_wait: u64,
 }
 
 #[derive(Debug, Args)]
@@ -148,12 +151,36 @@ pub struct InventoryArgs {
     pub root: PathBuf,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Only these parts, by their names in the JSON: --only disks,nics
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Hide serial numbers, addresses and other names, the same one the same way
+    #[arg(long)]
+    pub redact: bool,
+    /// Write what was read to a tar as well, for a bug report
+    ///
+    /// Unpacked, it works with --root. With --redact, names in it are hidden too.
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+    /// Seconds to listen for the switches (LLDP, CDP) on ports that are up
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub cable_wait: u64,
+    /// Switch on ports that are down, and off what keeps LLDP from us in the firmware of some (needs root)
+    ///
+    /// Ports stay on afterwards. A machine that was booted from a recon master does this by itself.
+    #[arg(long)]
+    pub ports_up: bool,
+    /// Print the JSON Schema of the inventory and stop
+    #[arg(long, exclusive = true)]
+    pub schema: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
     Json,
+    /// Every field that has a value, as a tree
+    Tree,
 }
 
 #[derive(Debug, Args)]

@@ -2,11 +2,13 @@
 
 pub mod args;
 pub mod console;
+mod inventory;
 pub mod screen;
 pub mod write_disk;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use crate::role::{master, peer, standby};
 use crate::sys::console::say;
 use crate::sys::{block, systemd};
 
-use args::{Command, Format};
+use args::Command;
 
 const HTTP_PORT: u16 = 80;
 
@@ -38,10 +40,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
                 network: peer::Network::Ready,
                 poweroff: args.poweroff,
                 token: None,
+                cable_wait: Duration::from_secs(args.cable_wait),
             };
             in_runtime(peer::run(orders))
         }
-        Command::Inventory(args) => inventory(&args),
+        Command::Inventory(args) => inventory::run(&args),
         Command::Collect(args) => collect(&args),
         Command::Guard(args) => guard(&args.devices),
         Command::Status(args) => status(&args.master),
@@ -132,6 +135,7 @@ fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) ->
         },
         poweroff: line.poweroff,
         token: line.token.clone(),
+        cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
     }
 }
 
@@ -148,6 +152,7 @@ async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Resu
         network,
         poweroff: line.poweroff,
         token: line.token,
+        cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
     })
     .await
 }
@@ -184,32 +189,6 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
     };
     let stop = stop_signal()?;
     master::run(orders, stop).await.map(|_| ())
-}
-
-fn inventory(args: &args::InventoryArgs) -> anyhow::Result<()> {
-    let live = args.root == Path::new("/");
-    let root = if live {
-        probe::Root::live()
-    } else {
-        probe::Root::at(&args.root)
-    };
-    let sources = live.then(|| Arc::new(probe::ThisMachine) as Arc<dyn probe::LiveSources>);
-    let mounts = if live {
-        std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
-    } else {
-        String::new()
-    };
-    let boot_medium = probe::disk::boot_medium(&mounts);
-    let options = probe::Options {
-        boot_medium,
-        ..probe::Options::new(jiff::Timestamp::now().to_string())
-    };
-    let inventory = probe::collect(&root, sources, &options);
-    let text = match args.format {
-        Format::Json => serde_json::to_string_pretty(&inventory).context("writing JSON")? + "\n",
-        Format::Text => probe::text::render(&inventory),
-    };
-    print(&text)
 }
 
 fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
@@ -257,7 +236,7 @@ fn status(master: &str) -> anyhow::Result<()> {
 async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
     use crate::service::http::client::{Bounds, exchange};
     let bounds = Bounds {
-        time: std::time::Duration::from_secs(5),
+        time: Duration::from_secs(5),
         answer_bytes: 64 << 20,
     };
     let get = async |target: &str| {

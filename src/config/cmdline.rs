@@ -1,6 +1,7 @@
 //! The kernel command line, as text. No I/O.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::model::MacAddr;
 
@@ -20,6 +21,8 @@ pub struct KernelLine {
     pub poweroff: Option<PowerOff>,
     /// Opaque word the master gave this boot, sent back with every request.
     pub token: Option<String>,
+    /// `recon.cable_wait=<seconds>`: how long to listen for the switches, at most 600; 0 leaves it out.
+    pub cable_wait: Option<Duration>,
     /// `recon.install`: show the menu that writes this image to a disk.
     pub install: bool,
     /// Sentences about what was ignored: unknown `recon.*` keys and values that do not parse.
@@ -39,6 +42,7 @@ pub fn parse(line: &str) -> KernelLine {
             "postaction" => keep(value.parse(), &mut out.post_action),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
             "recon.address" => keep(parse_address(value), &mut out.address),
+            "recon.cable_wait" => keep(parse_cable_wait(value), &mut out.cable_wait),
             "recon.token" => keep(parse_token(value), &mut out.token),
             "recon.install" => {
                 out.install = true;
@@ -97,6 +101,13 @@ fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
         }
     };
     Ok((ip, prefix))
+}
+
+fn parse_cable_wait(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) if seconds <= 600 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is not a number of seconds up to 600")),
+    }
 }
 
 fn parse_token(text: &str) -> Result<String, String> {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An EUI-48 address. Prints as lower-case hex with colons; reads colons, dashes, bare hex,
 /// and the `01-` prefix (ARP hardware type Ethernet) that boot loaders put into `BOOTIF=`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("pattern" = "^([0-9a-f]{2}:){5}[0-9a-f]{2}$", "x-sensitive" = true))]
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {

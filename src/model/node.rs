@@ -15,20 +15,37 @@ use super::MacAddr;
 #[serde(try_from = "String", into = "String")]
 pub struct NodeId(String);
 
-/// UUIDs that firmware ships unset; machines that carry one are named by MAC instead.
-const PLACEHOLDER_UUIDS: [&str; 4] = [
-    "00000000-0000-0000-0000-000000000000",
-    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+/// UUIDs that firmware ships where nobody gave the board one; machines that carry one are named by MAC instead. Those of
+/// AMI's reference code in both byte orders, of Dell boards without a service tag, and numbers typed by hand.
+const PLACEHOLDER_UUIDS: [&str; 9] = [
     "03000200-0400-0500-0006-000700080009",
     "00020003-0004-0005-0006-000700080009",
+    "4c4c4544-0000-2010-8020-80c04f202020",
+    "4c4c4544-0020-2010-8020-a0c04f202020",
+    "12345678-1234-1234-1234-123456789012",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+    "12345678-1234-5678-9012-345678901234",
+    "01234567-8910-1112-1314-151617181920",
+    "deadbeef-dead-beef-dead-beefdeadbeef",
 ];
+
+/// True for a UUID that other machines carry as well: a known default, one made of at most two different bytes (all zero,
+/// all FFh, zeros and a one), or one that counts upwards. `uuid` is in canonical lower case.
+pub fn is_placeholder_uuid(uuid: &str) -> bool {
+    let digits: String = uuid.chars().filter(|c| *c != '-').collect();
+    let byte = |at: usize| u8::from_str_radix(digits.get(at * 2..at * 2 + 2)?, 16).ok();
+    let bytes: Vec<u8> = (0..16).filter_map(byte).collect();
+    let different: std::collections::BTreeSet<u8> = bytes.iter().copied().collect();
+    let counts = bytes.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
+    PLACEHOLDER_UUIDS.contains(&uuid) || (bytes.len() == 16 && (different.len() <= 2 || counts))
+}
 
 impl NodeId {
     /// Names a node by its system UUID where that is a real one, else by the MAC of its boot port.
     pub fn from_facts(system_uuid: Option<&str>, boot_mac: Option<MacAddr>) -> Option<Self> {
         if let Some(uuid) = system_uuid {
             let uuid = uuid.trim().to_ascii_lowercase();
-            if !PLACEHOLDER_UUIDS.contains(&uuid.as_str())
+            if !is_placeholder_uuid(&uuid)
                 && let Ok(id) = uuid.parse::<NodeId>()
             {
                 return Some(id);
@@ -156,12 +173,29 @@ mod tests {
         );
     }
 
+    /// Names folders on sticks already in use: these must stay what they were.
+    #[test]
+    fn odd_uuids_that_name_one_machine_stay() {
+        for uuid in [
+            "00000000-0000-0000-0000-ac1f6b123456",
+            "03d40274-0435-05dc-8506-010700080009",
+            "4c4c4544-0042-3510-8052-b4c04f4a3232",
+            "00112233-4455-6677-8899-aabbccddeeff",
+        ] {
+            let id = NodeId::from_facts(Some(uuid), None);
+            assert_eq!(id.map(String::from).as_deref(), Some(uuid));
+        }
+    }
+
     #[test]
     fn a_placeholder_uuid_gives_way_to_the_mac() {
         let mac = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         for uuid in [
             None,
             Some("03000200-0400-0500-0006-000700080009"),
+            Some("00010203-0405-0607-0809-0A0B0C0D0E0F"),
+            Some("FEFEFEFE-FEFE-FEFE-FEFE-FEFEFEFEFEFE"),
+            Some("00000000-0000-0000-0000-000000000001"),
             Some("Not Settable"),
             Some(""),
         ] {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use pci_ids::FromId;
+
 use super::root::Root;
 
 /// Components of a path as text.
@@ -42,6 +44,24 @@ pub fn pci_function(place: &Path) -> Option<PathBuf> {
                 .is_some_and(is_pci_address)
         })
         .map(Path::to_path_buf)
+}
+
+/// Vendor and device of a PCI function, by its folder.
+pub fn pci_id(root: &Root, function: &Path) -> Option<(u16, u16)> {
+    let id = |file: &str| hex16(&root.value(function.join(file))?);
+    Some((id("vendor")?, id("device")?))
+}
+
+/// `0x8086`.
+pub fn hex16(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// Names of vendor and device by the PCI ID database.
+pub fn pci_names(vendor: u16, device: u16) -> (Option<&'static str>, Option<&'static str>) {
+    let known = pci_ids::Vendor::from_id(vendor);
+    let model = known.and_then(|vendor| vendor.devices().find(|known| known.id() == device));
+    (known.map(|vendor| vendor.name()), model.map(|model| model.name()))
 }
 
 /// NUMA node of the nearest PCI function; the kernel says -1 where there is no such thing.

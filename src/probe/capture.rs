@@ -1,19 +1,45 @@
 //! A capture of what the probes read on one machine: the tree that makes a fixture of a bug report.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
+use super::redact::Redaction;
 use super::root::{Recorded, Root};
 use super::run::without_secrets;
 
+/// Answers of IPMI's Get LAN Configuration Parameters (NetFn Transport 0Ch, command 02h).
+const LAN_ANSWERS: &[u8] = b".recon/ipmi/0c-02";
+
+/// Frames of switches, where addresses are bare bytes as well.
+const FRAMES: &[u8] = b".recon/cabling/";
+
+/// GUIDs as bare bytes, field replaceable units cut into pieces, boot entries in UTF-16 with addresses in their paths, and
+/// certificates of a TPM.
+const GUIDS: [&[u8]; 2] = [b".recon/ipmi/06-37", b".recon/ipmi/06-08"];
+const UNITS: &[u8] = b".recon/ipmi/0a-11-";
+const BOOT_ENTRIES: &[u8] = b"sys/firmware/efi/efivars/Boot";
+const TPM: &[u8] = b".recon/tpm/";
+
 /// Writes what a recording root has read as a tar: files with their content, links, and folders. Unpacked, it is a tree
 /// for `Root::at`, which gives the same inventory without the live sources.
-pub fn write_tar(root: &Root, out: impl Write) -> io::Result<()> {
+///
+/// With a redaction, the names it knows are hidden in contents, paths and links. What holds names
+/// in a form that cannot be searched (bare bytes, UTF-16, pieces) is then left out.
+pub fn write_tar(root: &Root, redaction: Option<&Redaction>, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     for (path, what) in root.recorded() {
-        if path.as_os_str().is_empty() {
+        let hidden = [LAN_ANSWERS, FRAMES, GUIDS[0], GUIDS[1], UNITS, BOOT_ENTRIES, TPM];
+        let is_hidden = || {
+            hidden
+                .iter()
+                .any(|start| path.as_os_str().as_bytes().starts_with(start))
+        };
+        if path.as_os_str().is_empty() || (redaction.is_some() && is_hidden()) {
             continue;
         }
+        let path = hide(redaction, &path);
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
         header.set_size(0);
@@ -24,12 +50,16 @@ pub fn write_tar(root: &Root, out: impl Write) -> io::Result<()> {
                 } else {
                     content
                 };
+                let content = match redaction {
+                    Some(redaction) => redaction.bytes(&content),
+                    None => content,
+                };
                 header.set_size(content.len() as u64);
                 archive.append_data(&mut header, &path, content.as_slice())?;
             }
             Recorded::Link(target) => {
                 header.set_entry_type(tar::EntryType::Symlink);
-                archive.append_link(&mut header, &path, &target)?;
+                archive.append_link(&mut header, &path, hide(redaction, &target))?;
             }
             Recorded::Folder => {
                 header.set_entry_type(tar::EntryType::Directory);
@@ -39,6 +69,13 @@ pub fn write_tar(root: &Root, out: impl Write) -> io::Result<()> {
         }
     }
     archive.finish()
+}
+
+fn hide(redaction: Option<&Redaction>, path: &Path) -> PathBuf {
+    match redaction {
+        Some(redaction) => PathBuf::from(OsString::from_vec(redaction.bytes(path.as_os_str().as_bytes()))),
+        None => path.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -60,7 +97,7 @@ mod tests {
         root.value("proc/cmdline").unwrap();
         root.list("sys").unwrap();
         let mut tar = Vec::new();
-        write_tar(&root, &mut tar).unwrap();
+        write_tar(&root, None, &mut tar).unwrap();
 
         let copy = tempfile::tempdir().unwrap();
         tar::Archive::new(tar.as_slice()).unpack(copy.path()).unwrap();

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cpu_kernel;
 use super::live::{self, LiveSources};
 use super::root::{Root, clean};
 use super::smbios::{self, types};
-use crate::model::inventory::{Cpus, Gap, Part, PartStatus};
+use crate::model::inventory::{Cpus, Item, Part, PartStatus};
 
 const CPUINFO: &str = "/proc/cpuinfo";
 /// About 1.6 KiB a thread; the largest machines of today have 1500.
 pub const CPUINFO_LIMIT: u64 = 8 * 1024 * 1024;
 const TOPOLOGY: &str = "/sys/devices/system/cpu";
+/// Two are a fault already.
+const MAX_REVISIONS: usize = 16;
 
 /// What the text of `/proc/cpuinfo` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct CpuInfo {
     pub model_number: Option<u32>,
     pub stepping: Option<u32>,
     pub microcode: Option<String>,
+    /// Each revision in use, in the order they come.
+    pub microcode_revisions: Vec<String>,
     pub flags: Vec<String>,
     pub threads: u32,
     /// Counted from `physical id` and `core id`, which only x86 has.
@@ -64,7 +69,12 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
             "cpu family" => info.family_number = info.family_number.or_else(number),
             "model" => info.model_number = info.model_number.or_else(number),
             "stepping" => info.stepping = info.stepping.or_else(number),
-            "microcode" => keep(&mut info.microcode, value),
+            "microcode" => {
+                keep(&mut info.microcode, value);
+                let revision = clean(value).filter(|revision| !info.microcode_revisions.contains(revision));
+                info.microcode_revisions
+                    .extend(revision.filter(|_| info.microcode_revisions.len() < MAX_REVISIONS));
+            }
             "flags" | "Features" if info.flags.is_empty() => {
                 info.flags = value.split_whitespace().take(1024).filter_map(clean).collect();
             }
@@ -112,13 +122,7 @@ fn implementer(code: &str) -> Option<String> {
 /// Sockets, cores and threads that are online, from the sets of siblings the kernel lists.
 fn topology(root: &Root) -> Option<(u32, u32, u32)> {
     let (mut sockets, mut cores, mut threads) = (BTreeSet::new(), BTreeSet::new(), 0u32);
-    for name in root.list(TOPOLOGY).ok()? {
-        let is_cpu = name
-            .strip_prefix("cpu")
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        if !is_cpu {
-            continue;
-        }
+    for name in cpu_kernel::numbered(root) {
         // The newer name first; what is offline has no siblings.
         let siblings = |new: &str, old: &str| {
             let path = |file: &str| format!("{TOPOLOGY}/{name}/topology/{file}");
@@ -145,11 +149,7 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
             parse_cpuinfo(&text)
         }
         Err(error) => {
-            gaps.push(Gap {
-                item: "cpuinfo".to_owned(),
-                status: error.status(),
-                reason: error.to_string(),
-            });
+            gaps.push(Item::gap("cpuinfo".to_owned(), error.status(), error.to_string()));
             CpuInfo::default()
         }
     };
@@ -164,7 +164,7 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
         sources.push(smbios::SOURCE);
     }
     if sources.is_empty() {
-        return Part::missing(PartStatus::Failed, CPUINFO, "no source on processors can be read").with_gaps(gaps);
+        return Part::missing(PartStatus::Failed, CPUINFO, "no source on processors can be read").with_items(gaps);
     }
     let known_threads = (info.threads > 0).then_some(info.threads);
     let mut cpus = Cpus {
@@ -180,9 +180,16 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
         model_number: info.model_number,
         stepping: info.stepping,
         microcode: info.microcode,
+        microcode_revisions: info.microcode_revisions,
         sockets: topology.map(|t| t.0).or(info.sockets),
         cores: topology.map(|t| t.1).or(info.cores),
         threads: topology.map(|t| t.2).or(known_threads),
+        offline_threads: root.value(format!("{TOPOLOGY}/offline")),
+        caches: cpu_kernel::caches(root, &mut gaps),
+        frequency: cpu_kernel::frequency(root, &mut gaps),
+        smt: cpu_kernel::smt(root, &mut gaps),
+        vulnerabilities: cpu_kernel::vulnerabilities(root, &mut gaps),
+        virtualization: cpu_kernel::virtualization(root, &info.flags),
         flags: info.flags,
         packages,
     };
@@ -206,14 +213,13 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
             compare("threads", cpus.threads, Some(totals.threads), "sysinfo");
             compare("cores", cpus.cores, totals.cores, "sysinfo");
         }
-        Some(Err(reason)) => gaps.push(Gap {
-            item: "sysinfo".to_owned(),
-            status: PartStatus::Failed,
-            reason,
-        }),
+        Some(Err(reason)) => gaps.push(Item::gap("sysinfo".to_owned(), PartStatus::Failed, reason)),
         None => {}
     }
-    let mut part = Part::ok(sources.join(", "), cpus).with_gaps(gaps);
+    if cpus.microcode_revisions.len() > 1 {
+        remarks.push(format!("microcode: {}", cpus.microcode_revisions.join(" and ")));
+    }
+    let mut part = Part::ok(sources.join(", "), cpus).with_items(gaps);
     part.reason = (!remarks.is_empty()).then(|| format!("sources disagree: {}", remarks.join("; ")));
     part
 }

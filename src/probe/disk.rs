@@ -4,23 +4,34 @@
 //! read, and a device that hangs must not hide its neighbours.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::bus;
+use super::live::LiveSources;
 use super::root::{ReadError, Root};
-use super::scsi;
-use super::timebox::{self, Outcome};
-use crate::model::inventory::{Disk, DiskKind, Gap, Part, PartStatus};
+use super::storage::content::{self, Content};
+use super::storage::{by_path, drive, facts, why};
+use super::timebox::{self, Outcome, Pending, Publish};
+use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
 use crate::sys::block::is_never_a_disk;
 
-const BLOCK: &str = "/sys/block";
-/// What the kernel says of a drive without a disc (drivers/scsi/sr.c: 1fffffh sectors).
-const EMPTY_OPTICAL_BYTES: u64 = 0x1f_ffff * 512;
+/// A folder for every block device.
+pub const BLOCK: &str = "/sys/block";
+
+/// After this long, what the disks have told is handed out, whether or not all have.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Disks of the machine. `boot_medium` names the devices this system runs from (`sdb`, `/dev/sdb1`).
-pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Part<Vec<Disk>> {
+///
+/// First what the kernel knows, which is handed out at once; then each disk is read and asked, each for itself.
+pub fn disks(
+    root: &Root,
+    _live: Option<Arc<dyn LiveSources>>,
+    boot_medium: &BTreeSet<String>,
+    limit: Duration,
+    publish: &Publish<Part<Vec<Disk>>>,
+) -> Part<Vec<Disk>> {
+    let deadline = Instant::now() + limit;
     let names = match root.list(BLOCK) {
         Ok(names) => names,
         // Kernels without block devices have no such folder either.
@@ -28,21 +39,24 @@ pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Pa
     };
     let names: Vec<String> = names.into_iter().filter(|name| is_listed(root, name)).collect();
     let (tree, medium) = (root.clone(), Arc::new(boot_medium.clone()));
+    let links = Arc::new(by_path::links(root));
     let outcomes = timebox::each("probe-disk", names.clone(), limit, move |name| {
-        disk(&tree, &name, &medium)
+        facts::disk(&tree, &name, &medium, &links)
     });
-    let (mut disks, mut gaps) = (Vec::new(), Vec::new());
+    let (mut disks, mut items) = (Vec::new(), Vec::new());
+    let mut answering = Vec::new();
     for (name, outcome) in names.into_iter().zip(outcomes) {
         match outcome {
             Outcome::Done {
                 value: (disk, found), ..
             } => {
+                answering.push(disks.len());
                 disks.push(disk);
-                gaps.extend(found);
+                items.extend(found);
             }
             // It exists, and that alone is worth telling.
             Outcome::TimedOut { millis } => {
-                gaps.push(gap(
+                items.push(gap(
                     &name,
                     PartStatus::TimedOut,
                     format!("no answer within {millis} ms"),
@@ -50,12 +64,105 @@ pub fn disks(root: &Root, boot_medium: &BTreeSet<String>, limit: Duration) -> Pa
                 disks.push(nameless(&name));
             }
             Outcome::Died { reason } => {
-                gaps.push(gap(&name, PartStatus::Failed, reason));
+                items.push(gap(&name, PartStatus::Failed, reason));
                 disks.push(nameless(&name));
             }
         }
     }
-    Part::ok(BLOCK, disks).with_gaps(gaps)
+    let mut part = Part::ok(BLOCK, disks).with_items(items);
+    publish.so_far(part.clone());
+    ask_all(root, &mut part, &answering, deadline, publish);
+    part
+}
+
+/// What one disk is asked for beyond what the kernel knows.
+enum Question {
+    Content(Pending<(Content, Result<(), ReadError>)>),
+    Drive(Pending<drive::Answers>),
+}
+
+/// Reads and asks every disk at once, each in time boxes of its own; those that answer are not held up by others.
+fn ask_all(
+    root: &Root,
+    part: &mut Part<Vec<Disk>>,
+    answering: &[usize],
+    deadline: Instant,
+    publish: &Publish<Part<Vec<Disk>>>,
+) {
+    let disks = part.value.as_deref().unwrap_or_default();
+    let mut open: Vec<(usize, Question)> = Vec::new();
+    for index in answering {
+        let Some(disk) = disks.get(*index).cloned() else {
+            continue;
+        };
+        let tree = root.clone();
+        if let Some(size) = disk.size_bytes.filter(|size| *size > 0) {
+            let (name, sector) = (disk.name.clone(), disk.logical_sector_bytes.unwrap_or(512));
+            let (tree, known) = (tree.clone(), disk.partitions.clone());
+            let work = move || content::content(&tree, &name, size, sector, known);
+            open.push((*index, Question::Content(timebox::spawn("probe-disk-content", work))));
+        }
+        let work = move || drive::ask(&tree, &disk);
+        open.push((*index, Question::Drive(timebox::spawn("probe-disk-drive", work))));
+    }
+    let first = deadline.min(Instant::now() + FIRST_ANSWERS);
+    for until in [first, deadline] {
+        let is_last = until == deadline;
+        open.retain_mut(|(index, question)| !settle(part, *index, question, until, is_last));
+        if open.is_empty() {
+            return;
+        }
+        publish.so_far(part.clone());
+    }
+}
+
+/// Takes an answer into the part. False for a question that may still be answered.
+fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: Instant, is_last: bool) -> bool {
+    let Some(disk) = part.value.as_mut().and_then(|disks| disks.get_mut(index)) else {
+        return true;
+    };
+    let name = disk.name.clone();
+    let (what, failed) = match question {
+        Question::Content(pending) => match pending.wait(until) {
+            Outcome::Done {
+                value: (found, outcome),
+                millis,
+            } => {
+                disk.partition_table = found.table;
+                disk.partitions = found.partitions;
+                disk.signatures = found.signatures;
+                let item = format!("{name}.content");
+                part.items.push(match outcome {
+                    Ok(()) => Item::ok(item, content::SOURCE, millis),
+                    Err(error) => Item::gap(item, error.status(), why(&error)).from(content::SOURCE, millis),
+                });
+                return true;
+            }
+            Outcome::TimedOut { millis } => ("content", Err(millis)),
+            Outcome::Died { reason } => ("content", Ok(reason)),
+        },
+        Question::Drive(pending) => match pending.wait(until) {
+            Outcome::Done { value: answers, .. } => {
+                disk.nvme = answers.nvme.or(disk.nvme.take());
+                disk.smart = answers.smart;
+                part.items.extend(answers.items);
+                return true;
+            }
+            Outcome::TimedOut { millis } => ("smart", Err(millis)),
+            Outcome::Died { reason } => ("smart", Ok(reason)),
+        },
+    };
+    let item = format!("{name}.{what}");
+    match failed {
+        Ok(reason) => part.items.push(Item::gap(item, PartStatus::Failed, reason)),
+        Err(millis) if is_last => {
+            let reason = format!("no answer within {millis} ms");
+            part.items
+                .push(Item::gap(item, PartStatus::TimedOut, reason).from("", millis));
+        }
+        Err(_) => return false,
+    }
+    true
 }
 
 /// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
@@ -92,15 +199,13 @@ fn is_listed(root: &Root, name: &str) -> bool {
         && root.flag(format!("{entry}/hidden")) != Some(true)
 }
 
-fn gap(item: &str, status: PartStatus, reason: String) -> Gap {
-    Gap {
-        item: item.to_owned(),
-        status,
-        reason,
-    }
+/// A piece that is missing.
+pub fn gap(item: &str, status: PartStatus, reason: String) -> Item {
+    Item::gap(item.to_owned(), status, reason)
 }
 
-fn nameless(name: &str) -> Disk {
+/// A disk of which only the name is known.
+pub fn nameless(name: &str) -> Disk {
     Disk {
         name: name.to_owned(),
         kind: if is_optical(name) {
@@ -108,181 +213,8 @@ fn nameless(name: &str) -> Disk {
         } else {
             DiskKind::Disk
         },
-        size_bytes: None,
-        logical_sector_bytes: None,
-        physical_sector_bytes: None,
-        vendor: None,
-        model: None,
-        serial: None,
-        wwn: None,
-        firmware: None,
-        transport: None,
-        hctl: None,
-        pci_address: None,
-        numa_node: None,
-        rotational: None,
-        read_only: None,
-        removable: None,
-        boot_medium: false,
+        ..Disk::default()
     }
-}
-
-fn disk(root: &Root, name: &str, boot_medium: &BTreeSet<String>) -> (Disk, Vec<Gap>) {
-    let entry = format!("{BLOCK}/{name}");
-    let at = |file: &str| format!("{entry}/{file}");
-    let mut gaps = Vec::new();
-    let place = root.resolve(&entry).unwrap_or_default();
-    let mut disk = nameless(name);
-    // The kernel counts in 512 bytes whatever the sector size.
-    disk.size_bytes = root
-        .number::<u64>(at("size"))
-        .and_then(|sectors| sectors.checked_mul(512));
-    disk.logical_sector_bytes = root.number(at("queue/logical_block_size"));
-    disk.physical_sector_bytes = root.number(at("queue/physical_block_size"));
-    disk.rotational = root.flag(at("queue/rotational"));
-    disk.read_only = root.flag(at("ro"));
-    disk.removable = root.flag(at("removable"));
-    if disk.kind == DiskKind::Optical && disk.size_bytes == Some(EMPTY_OPTICAL_BYTES) {
-        disk.size_bytes = None;
-    }
-    disk.hctl = hctl(&place);
-    let hardware = nvme_controller(root, &entry, name).unwrap_or_else(|| place.clone());
-    disk.pci_address = bus::pci_address(&hardware);
-    disk.numa_node = bus::numa_node(root, &hardware);
-    disk.boot_medium = boot_medium.iter().any(|medium| {
-        let medium = medium.strip_prefix("/dev/").unwrap_or(medium);
-        medium == name || (medium.starts_with(name) && !medium.contains("..") && root.exists(at(medium)))
-    });
-
-    let mut get = |item: &str, file: &str| match root.attribute(at(file)) {
-        Ok(value) => value,
-        Err(ReadError::Absent { .. } | ReadError::Unsupported { .. }) => None,
-        Err(error) => {
-            gaps.push(gap(&format!("{name}.{item}"), error.status(), error.to_string()));
-            None
-        }
-    };
-    if name.starts_with("nvme") {
-        disk.model = get("model", "device/model");
-        disk.serial = get("serial", "device/serial");
-        disk.firmware = get("firmware", "device/firmware_rev");
-        disk.wwn = get("wwn", "wwid").and_then(|name| scheme_name(&name));
-    } else if name.starts_with("mmcblk") {
-        disk.model = get("model", "device/name");
-        disk.serial = get("serial", "device/serial");
-        disk.firmware = get("firmware", "device/fwrev");
-    } else if disk.hctl.is_some() {
-        disk.vendor = get("vendor", "device/vendor");
-        disk.model = get("model", "device/model");
-        disk.firmware = get("firmware", "device/rev");
-        disk.wwn = get("wwn", "device/wwid").and_then(|name| scheme_name(&name));
-        scsi_pages(root, &entry, &mut disk);
-    } else {
-        // virtio; others have no such file.
-        disk.serial = get("serial", "serial");
-    }
-    if let Some(usb) = bus::ancestor_with(root, &place, "idVendor") {
-        let usb_value = |file: &str| root.value(Path::new("/").join(&usb).join(file));
-        disk.serial = disk.serial.or_else(|| usb_value("serial"));
-        disk.model = disk.model.or_else(|| usb_value("product"));
-        disk.vendor = disk.vendor.or_else(|| usb_value("manufacturer"));
-    }
-    disk.transport = transport(root, name, &place, &hardware, disk.vendor.as_deref());
-    (disk, gaps)
-}
-
-fn scsi_pages(root: &Root, entry: &str, disk: &mut Disk) {
-    let page = |number: &str| {
-        root.bytes(format!("{entry}/device/vpd_pg{number}"), scsi::PAGE_LIMIT)
-            .ok()
-    };
-    disk.serial = page("80").and_then(|page| scsi::unit_serial(&page));
-    if let Some(wwn) = page("83").and_then(|page| scsi::wwn(&page)) {
-        disk.wwn = Some(wwn);
-    }
-    if let Some(ata) = page("89").and_then(|page| scsi::ata_identity(&page)) {
-        disk.model = ata.model.or(disk.model.take());
-        disk.serial = ata.serial.or(disk.serial.take());
-        disk.firmware = ata.firmware.or(disk.firmware.take());
-        disk.wwn = disk.wwn.take().or(ata.wwn);
-    }
-}
-
-/// Names with a registered scheme; `t10.` names are model and serial once more, not a world wide name.
-fn scheme_name(text: &str) -> Option<String> {
-    let text = text.to_ascii_lowercase();
-    let known = ["naa.", "eui.", "nvme.", "uuid."]
-        .iter()
-        .any(|scheme| text.starts_with(scheme));
-    known.then_some(text)
-}
-
-/// `0:0:1:0` from `…/host0/target0:0:1/0:0:1:0/block/sdb`.
-fn hctl(place: &Path) -> Option<String> {
-    let is_address = |name: &&str| {
-        let mut fields = 0;
-        name.split(':').all(|field| {
-            fields += 1;
-            !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit())
-        }) && fields == 4
-    };
-    bus::names(place).rev().find(is_address).map(str::to_owned)
-}
-
-/// With native multipath, the disk hangs below a virtual subsystem; the first of its controllers tells the hardware.
-fn nvme_controller(root: &Root, entry: &str, name: &str) -> Option<PathBuf> {
-    if !name.starts_with("nvme") {
-        return None;
-    }
-    let device = format!("{entry}/device");
-    let is_controller = |name: &String| {
-        name.strip_prefix("nvme")
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let controller = root.list(&device).ok()?.into_iter().find(is_controller)?;
-    root.resolve(format!("{device}/{controller}")).ok()
-}
-
-/// How the disk is attached, from the chain of devices above it.
-fn transport(root: &Root, name: &str, place: &Path, hardware: &Path, vendor: Option<&str>) -> Option<String> {
-    let above = |prefix: &str| {
-        bus::names(place).any(|part| {
-            part.strip_prefix(prefix)
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        })
-    };
-    let transport = if name.starts_with("nvme") {
-        // Told by the controller, which is where `nvme_controller` led, or one folder up.
-        let told = [hardware, hardware.parent().unwrap_or(hardware)]
-            .iter()
-            .find_map(|folder| root.value(folder.join("transport")));
-        return Some(match told.as_deref() {
-            None | Some("pcie") => "nvme".to_owned(),
-            Some(fabric) => format!("nvme-{fabric}"),
-        });
-    } else if above("usb") {
-        "usb"
-    } else if above("ata") {
-        "sata"
-    } else if above("end_device-") {
-        // A SATA disk behind a SAS controller is announced with this vendor (SAT-3 8.2).
-        if vendor == Some("ATA") { "sata" } else { "sas" }
-    } else if above("session") {
-        "iscsi"
-    } else if above("rport-") {
-        "fc"
-    } else if name.starts_with("mmcblk") {
-        "mmc"
-    } else if name.starts_with("vd") && above("virtio") {
-        "virtio"
-    } else if name.starts_with("xvd") {
-        "xen"
-    } else if hctl(place).is_some() {
-        "scsi"
-    } else {
-        return None;
-    };
-    Some(transport.to_owned())
 }
 
 #[cfg(test)]
@@ -292,28 +224,34 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn places_tell_address_and_transport() {
-        let root = Root::at("/nonexistent");
-        let sas = Path::new(
-            "sys/devices/pci0000:00/0000:03:00.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:0:0/block/sda",
-        );
-        assert_eq!(hctl(sas).as_deref(), Some("0:0:0:0"));
+    fn a_disk_that_hangs_costs_its_own_answers_only() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let work = move || {
+            // Until the test is over.
+            let _ = held.recv();
+            drive::Answers::default()
+        };
+        let hung = Question::Drive(timebox::spawn("test", work));
+        let answered = Question::Content(timebox::spawn("test", || {
+            let content = Content {
+                partitions: vec![Default::default()],
+                ..Content::default()
+            };
+            (content, Ok(()))
+        }));
+        let mut part = Part::ok("test", vec![nameless("sda"), nameless("sdb")]);
+        let later = Instant::now() + Duration::from_secs(30);
+        assert!(settle(&mut part, 1, &answered, later, false));
+        let now = Instant::now();
+        assert!(!settle(&mut part, 0, &hung, now, false), "there is time left");
+        assert!(settle(&mut part, 0, &hung, now, true));
+        let told: Vec<_> = part.items.iter().map(|item| (&*item.item, item.status)).collect();
         assert_eq!(
-            transport(&root, "sda", sas, sas, Some("SEAGATE")).as_deref(),
-            Some("sas")
+            told,
+            [("sdb.content", PartStatus::Ok), ("sda.smart", PartStatus::TimedOut)]
         );
-        assert_eq!(transport(&root, "sda", sas, sas, Some("ATA")).as_deref(), Some("sata"));
-        let usb = Path::new("sys/devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb");
-        assert_eq!(transport(&root, "sdb", usb, usb, None).as_deref(), Some("usb"));
-        let raid = Path::new("sys/devices/pci0000:00/0000:02:00.0/host0/target0:2:0/0:2:0:0/block/sda");
-        assert_eq!(
-            transport(&root, "sda", raid, raid, Some("DELL")).as_deref(),
-            Some("scsi")
-        );
-        assert_eq!(
-            transport(&root, "nvme0n1", Path::new(""), Path::new(""), None).as_deref(),
-            Some("nvme")
-        );
+        assert_eq!(part.value.unwrap()[1].partitions.len(), 1);
+        drop(release);
     }
 
     #[test]
@@ -343,7 +281,9 @@ mod tests {
         let root = Root::at(dir.path());
         let marked = |medium: &str| {
             let medium = BTreeSet::from([medium.to_owned()]);
-            let disks = disks(&root, &medium, Duration::from_secs(5)).value.unwrap();
+            let disks = disks(&root, None, &medium, Duration::from_secs(5), &Publish::nowhere())
+                .value
+                .unwrap();
             assert_eq!(disks[0].size_bytes, Some(1 << 20));
             disks.iter().map(|disk| disk.boot_medium).collect::<Vec<_>>()
         };

@@ -6,20 +6,42 @@
 
 pub mod bmc;
 pub mod bus;
+pub mod cabling;
 pub mod capture;
+pub mod controllers;
 pub mod cpu;
+mod cpu_kernel;
 pub mod disk;
+mod edac;
+pub mod efi;
+pub mod gpu;
+pub mod health;
+pub mod ipmi;
+mod kmsg;
+mod link_modes;
 pub mod live;
+pub mod lldp;
 pub mod memory;
 pub mod net;
+mod numa;
+mod optics;
+pub mod pci;
+pub mod ports;
 mod raw;
+pub mod redact;
 pub mod root;
 mod run;
+pub mod schema;
 pub mod scsi;
+pub mod security;
 pub mod smbios;
+pub mod storage;
 pub mod system;
 pub mod text;
 pub mod timebox;
+pub mod tpm;
+pub mod usb;
+mod vpd;
 
 #[cfg(test)]
 mod tests;
@@ -28,20 +50,43 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::inventory::{Inventory, Part, PartStatus, SCHEMA_VERSION};
+use crate::model::inventory::{
+    Bios, Bmc, Cabling, Cpus, Disk, Gpu, Health, Inventory, Memory, Nic, Part, PartStatus, PciFunction, Run,
+    SCHEMA_VERSION, Security, StorageController, System, UsbDevice,
+};
 pub use live::{LiveSources, ThisMachine};
 pub use raw::raw_captures;
 pub use root::Root;
-use timebox::{Outcome, Pending};
+use timebox::{Outcome, Pending, Publish};
 
-/// How long collecting may take.
-pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long the quick parts may take.
+pub const QUICK_LIMIT: Duration = Duration::from_secs(10);
+/// How long the parts may take that wait for others: the management controller, disks that test themselves.
+pub const SLOW_LIMIT: Duration = Duration::from_secs(20);
+/// How long a management controller that does answer may take to tell its sensors and its log, hundreds of questions of
+/// some 10 ms each. One that misses an answer is given up at once and costs a few seconds.
+pub const BMC_LIMIT: Duration = Duration::from_secs(40);
+/// How long to listen for neighbours: LLDP senders repeat themselves every 30 s (IEEE 802.1AB).
+pub const CABLE_WAIT: Duration = Duration::from_secs(35);
+
+/// How long ports with a late carrier may take to tell their speed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What collecting is told.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Time box of the whole; parts run side by side.
+    /// Time box of the quick parts; all parts run side by side.
     pub limit: Duration,
+    /// Time box of the parts that wait for others.
+    pub slow_limit: Duration,
+    /// Time box of the management controller.
+    pub bmc_limit: Duration,
+    /// How long to listen for neighbours on the cables; zero leaves that out.
+    pub cable_wait: Duration,
+    /// What [`ports::ready_all`] did before; the default where it was not called.
+    pub ports: ports::Readied,
+    /// Names of the parts to collect; `None` is all.
+    pub only: Option<BTreeSet<String>>,
     /// Devices this system runs from, as `sdb`, `sdb1` or `/dev/sdb1`.
     pub boot_medium: BTreeSet<String>,
     /// RFC 3339; the clock is the caller's.
@@ -53,7 +98,12 @@ impl Options {
     /// Defaults, with this binary's version.
     pub fn new(started_at: impl Into<String>) -> Options {
         Options {
-            limit: LIMIT,
+            limit: QUICK_LIMIT,
+            slow_limit: SLOW_LIMIT,
+            bmc_limit: BMC_LIMIT,
+            cable_wait: CABLE_WAIT,
+            ports: ports::Readied::default(),
+            only: None,
             boot_medium: BTreeSet::new(),
             started_at: started_at.into(),
             recon_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -61,92 +111,322 @@ impl Options {
     }
 }
 
-/// Collects everything. Returns within the time box and a little, whatever hangs. Blocks: async callers put it on a
+/// Collects everything. Returns within the time boxes and a little, whatever hangs. Blocks: async callers put it on a
 /// blocking thread.
 ///
 /// `live` is for the running machine only; with a captured tree it stays `None`, and what only the machine itself can
 /// answer is reported as unsupported.
 pub fn collect(root: &Root, live: Option<Arc<dyn LiveSources>>, options: &Options) -> Inventory {
-    let started = Instant::now();
-    let deadline = started + options.limit;
-    // Boxes inside a part end before the part's own, so that the part can still tell what it has.
-    let inner = options.limit * 4 / 5;
+    let mut collection = Collection::start(root, live, options);
+    collection.settle_slow();
+    collection.inventory()
+}
 
-    let part = Starter { root, live: &live };
-    let system = part.start("system", smbios::SOURCE, |root, _| system::system(&root));
-    let bios = part.start("bios", smbios::SOURCE, |root, _| system::bios(&root));
-    let cpus = part.start("cpus", "/proc/cpuinfo", move |root, live| {
-        cpu::cpus(&root, live.as_ref(), inner)
-    });
-    let memory = part.start("memory", "/proc/meminfo", move |root, live| {
-        memory::memory(&root, live.as_ref(), inner)
-    });
-    let medium = options.boot_medium.clone();
-    let disks = part.start("disks", "/sys/block", move |root, _| disk::disks(&root, &medium, inner));
-    let nics = part.start("nics", "/sys/class/net", move |root, live| {
-        net::nics(&root, live, inner)
-    });
-    let bmc = part.start("bmc", crate::sys::ipmi::DEVICE, move |root, live| {
-        bmc::bmc(&root, live.as_deref(), inner)
-    });
-    let (version, at) = (options.recon_version.clone(), options.started_at.clone());
-    let run = part.start("run", "/proc", move |root, _| run::run(&root, &version, &at));
+/// A collection under way: every part runs in a thread of its own from the start.
+pub struct Collection {
+    root: Root,
+    live: Option<Arc<dyn LiveSources>>,
+    started: Instant,
+    quick_deadline: Instant,
+    slow_deadline: Instant,
+    bmc_deadline: Instant,
+    cable_deadline: Instant,
+    run: Slot<Run>,
+    system: Slot<System>,
+    bios: Slot<Bios>,
+    cpus: Slot<Cpus>,
+    memory: Slot<Memory>,
+    disks: Slot<Vec<Disk>>,
+    storage_controllers: Slot<Vec<StorageController>>,
+    nics: Slot<Vec<Nic>>,
+    cabling: Slot<Cabling>,
+    pci: Slot<Vec<PciFunction>>,
+    usb: Slot<Vec<UsbDevice>>,
+    gpus: Slot<Vec<Gpu>>,
+    security: Slot<Security>,
+    bmc: Slot<Bmc>,
+    health: Slot<Health>,
+}
 
-    let mut inventory = Inventory {
-        schema_version: SCHEMA_VERSION,
-        run: finish(run, deadline),
-        system: finish(system, deadline),
-        bios: finish(bios, deadline),
-        cpus: finish(cpus, deadline),
-        memory: finish(memory, deadline),
-        disks: finish(disks, deadline),
-        nics: finish(nics, deadline),
-        bmc: finish(bmc, deadline),
-    };
-    if let Some(run) = &mut inventory.run.value {
-        run.duration_ms = timebox::millis(started.elapsed());
+impl Collection {
+    /// Starts every part and returns at once.
+    pub fn start(root: &Root, live: Option<Arc<dyn LiveSources>>, options: &Options) -> Collection {
+        let started = Instant::now();
+        let part = Starter {
+            root,
+            live: &live,
+            options,
+        };
+        // Boxes inside a part end before the part's own, so that the part can still tell what it has.
+        let quick = options.limit * 4 / 5;
+        let slow = options.slow_limit * 4 / 5;
+        let bmc_limit = options.bmc_limit * 4 / 5;
+        let medium = options.boot_medium.clone();
+        let cable_wait = options.cable_wait;
+        let readied = options.ports.clone();
+        let brought_up = options.ports.brought_up.clone();
+        let (version, at) = (options.recon_version.clone(), options.started_at.clone());
+        Collection {
+            root: root.clone(),
+            live: live.clone(),
+            started,
+            quick_deadline: started + options.limit,
+            slow_deadline: started + options.slow_limit,
+            bmc_deadline: started + options.bmc_limit,
+            // Listening begins when the ports are up, which takes a moment.
+            cable_deadline: started + options.cable_wait + options.limit,
+            // Cables first: neighbours speak once in 30 s, so every moment of listening counts.
+            cabling: part.start("cabling", cabling::SOURCE, move |root, live, publish| {
+                cabling::cabling(&root, live, cable_wait, &readied, &publish)
+            }),
+            bmc: part.start("bmc", crate::sys::ipmi::DEVICE, move |root, live, publish| {
+                bmc::bmc(&root, live.as_deref(), bmc_limit, &publish)
+            }),
+            disks: part.start("disks", "/sys/block", move |root, live, publish| {
+                disk::disks(&root, live, &medium, slow, &publish)
+            }),
+            system: part.start("system", smbios::SOURCE, |root, _, _| system::system(&root)),
+            bios: part.start("bios", smbios::SOURCE, |root, _, _| system::bios(&root)),
+            cpus: part.start("cpus", "/proc/cpuinfo", move |root, live, _| {
+                cpu::cpus(&root, live.as_ref(), quick)
+            }),
+            memory: part.start("memory", "/proc/meminfo", move |root, live, _| {
+                memory::memory(&root, live.as_ref(), quick)
+            }),
+            storage_controllers: part.start("storage_controllers", controllers::SOURCE, move |root, live, _| {
+                controllers::storage_controllers(&root, live, slow)
+            }),
+            nics: part.start("nics", "/sys/class/net", move |root, live, _| {
+                net::nics(&root, live, quick, &brought_up)
+            }),
+            pci: part.start("pci", pci::SOURCE, move |root, _, publish| {
+                pci::functions(&root, quick, &publish)
+            }),
+            usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root)),
+            gpus: part.start("gpus", gpu::SOURCE, move |root, live, _| gpu::gpus(&root, live, quick)),
+            security: part.start("security", security::SOURCE, move |root, live, _| {
+                security::security(&root, live, quick)
+            }),
+            health: part.start("health", health::SOURCE, move |root, live, _| {
+                health::health(&root, live, quick)
+            }),
+            run: part.start("run", "/proc", move |root, _, _| run::run(&root, &version, &at)),
+        }
     }
-    inventory
+
+    /// Waits for the quick parts. What the slow ones handed out by then is in [`Self::inventory`] too.
+    pub fn settle_quick(&mut self) {
+        let deadline = self.quick_deadline;
+        self.system.settle(deadline);
+        self.bios.settle(deadline);
+        self.cpus.settle(deadline);
+        self.memory.settle(deadline);
+        self.nics.settle(deadline);
+        self.pci.settle(deadline);
+        self.usb.settle(deadline);
+        self.gpus.settle(deadline);
+        self.security.settle(deadline);
+        self.health.settle(deadline);
+        self.run.settle(deadline);
+    }
+
+    /// Waits for every part.
+    pub fn settle_slow(&mut self) {
+        self.settle_quick();
+        self.bmc.settle(self.bmc_deadline);
+        self.disks.settle(self.slow_deadline);
+        self.storage_controllers.settle(self.slow_deadline);
+        self.cabling.settle(self.cable_deadline);
+        if let Slot::Done(Part { value: Some(nics), .. }) = &mut self.nics {
+            net::look_again(&self.root, self.live.as_ref(), nics, LOOK_AGAIN);
+        }
+    }
+
+    /// True when nothing is under way any more.
+    pub fn is_settled(&self) -> bool {
+        let Collection {
+            root: _,
+            live: _,
+            started: _,
+            quick_deadline: _,
+            slow_deadline: _,
+            bmc_deadline: _,
+            cable_deadline: _,
+            run,
+            system,
+            bios,
+            cpus,
+            memory,
+            disks,
+            storage_controllers,
+            nics,
+            cabling,
+            pci,
+            usb,
+            gpus,
+            security,
+            bmc,
+            health,
+        } = self;
+        let quick = [
+            run.is_done(),
+            system.is_done(),
+            bios.is_done(),
+            cpus.is_done(),
+            memory.is_done(),
+        ];
+        let buses = [
+            nics.is_done(),
+            pci.is_done(),
+            usb.is_done(),
+            gpus.is_done(),
+            security.is_done(),
+            health.is_done(),
+        ];
+        let slow = [
+            disks.is_done(),
+            storage_controllers.is_done(),
+            cabling.is_done(),
+            bmc.is_done(),
+        ];
+        quick.into_iter().chain(buses).chain(slow).all(|done| done)
+    }
+
+    /// True while neighbours may still speak.
+    pub fn awaits_cables(&self) -> bool {
+        !self.cabling.is_done()
+    }
+
+    /// What is known now. Parts that are not done yet are `timed_out`, with what they handed out so far as their value.
+    pub fn inventory(&mut self) -> Inventory {
+        let millis = timebox::millis(self.started.elapsed());
+        let mut inventory = Inventory {
+            schema_version: SCHEMA_VERSION,
+            run: self.run.part(),
+            system: self.system.part(),
+            bios: self.bios.part(),
+            cpus: self.cpus.part(),
+            memory: self.memory.part(),
+            disks: self.disks.part(),
+            storage_controllers: self.storage_controllers.part(),
+            nics: self.nics.part(),
+            cabling: self.cabling.part(),
+            pci: self.pci.part(),
+            usb: self.usb.part(),
+            gpus: self.gpus.part(),
+            security: self.security.part(),
+            bmc: self.bmc.part(),
+            health: self.health.part(),
+        };
+        if let Some(run) = &mut inventory.run.value {
+            run.duration_ms = millis;
+        }
+        inventory
+    }
 }
 
 struct Starter<'a> {
     root: &'a Root,
     live: &'a Option<Arc<dyn LiveSources>>,
-}
-
-struct Started<T> {
-    pending: Pending<Part<T>>,
-    /// What is named as the source if the probe never says itself.
-    source: &'static str,
+    options: &'a Options,
 }
 
 impl Starter<'_> {
-    fn start<T: Send + 'static>(
+    fn start<T: Clone + Send + 'static>(
         &self,
-        name: &str,
+        name: &'static str,
         source: &'static str,
-        probe: impl FnOnce(Root, Option<Arc<dyn LiveSources>>) -> Part<T> + Send + 'static,
-    ) -> Started<T> {
+        probe: impl FnOnce(Root, Option<Arc<dyn LiveSources>>, Publish<Part<T>>) -> Part<T> + Send + 'static,
+    ) -> Slot<T> {
+        if self.options.only.as_ref().is_some_and(|only| !only.contains(name)) {
+            return Slot::Done(Part::missing(PartStatus::Unsupported, source, "not asked for"));
+        }
         let (root, live) = (self.root.clone(), self.live.clone());
-        Started {
-            pending: timebox::spawn(&format!("probe-{name}"), move || probe(root, live)),
+        Slot::Pending {
+            pending: timebox::spawn_publishing(&format!("probe-{name}"), move |publish| probe(root, live, publish)),
             source,
+            latest: None,
         }
     }
 }
 
-fn finish<T>(started: Started<T>, deadline: Instant) -> Part<T> {
-    match started.pending.wait(deadline) {
+/// One part on its way.
+enum Slot<T> {
+    Pending {
+        pending: Pending<Part<T>>,
+        /// What is named as the source if the probe never says itself.
+        source: &'static str,
+        latest: Option<Part<T>>,
+    },
+    Done(Part<T>),
+}
+
+impl<T: Clone> Slot<T> {
+    fn is_done(&self) -> bool {
+        matches!(self, Slot::Done(_))
+    }
+
+    /// Waits until `deadline` at most; afterwards the part is what it was then.
+    fn settle(&mut self, deadline: Instant) {
+        if let Slot::Pending {
+            pending,
+            source,
+            latest,
+        } = self
+        {
+            let outcome = pending.wait(deadline);
+            let latest = pending.latest().or_else(|| latest.take());
+            *self = Slot::Done(finished(outcome, latest, source));
+        }
+    }
+
+    /// The part as it is now.
+    fn part(&mut self) -> Part<T> {
+        let (pending, source, latest) = match self {
+            Slot::Done(part) => return part.clone(),
+            Slot::Pending {
+                pending,
+                source,
+                latest,
+            } => (pending, source, latest),
+        };
+        let outcome = pending.poll();
+        *latest = pending.latest().or_else(|| latest.take());
+        let Some(outcome) = outcome else {
+            let millis = timebox::millis(pending.elapsed());
+            let reason = "still being collected".to_owned();
+            return unfinished(latest.clone(), source, PartStatus::TimedOut, millis, reason);
+        };
+        let part = finished(outcome, latest.take(), source);
+        *self = Slot::Done(part.clone());
+        part
+    }
+}
+
+fn finished<T>(outcome: Outcome<Part<T>>, latest: Option<Part<T>>, source: &str) -> Part<T> {
+    match outcome {
         Outcome::Done { mut value, millis } => {
             value.millis = millis;
             value
         }
         Outcome::TimedOut { millis } => {
             let reason = format!("no answer within {millis} ms");
-            let mut part = Part::missing(PartStatus::TimedOut, started.source, reason);
-            part.millis = millis;
+            unfinished(latest, source, PartStatus::TimedOut, millis, reason)
+        }
+        Outcome::Died { reason } => unfinished(latest, source, PartStatus::Failed, 0, reason),
+    }
+}
+
+/// A part that did not get to its end: what it handed out, or nothing.
+fn unfinished<T>(latest: Option<Part<T>>, source: &str, status: PartStatus, millis: u64, reason: String) -> Part<T> {
+    let mut part = match latest {
+        Some(mut part) => {
+            part.reason = Some(format!("incomplete: {reason}"));
+            part.status = status;
             part
         }
-        Outcome::Died { reason } => Part::missing(PartStatus::Failed, started.source, reason),
-    }
+        None => Part::missing(status, source, reason),
+    };
+    part.millis = millis;
+    part
 }

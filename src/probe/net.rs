@@ -1,106 +1,193 @@
-//! Network ports with hardware behind them, from `/sys/class/net` and ethtool.
+//! Network ports with hardware behind them, from `/sys/class/net`, `/sys/class/infiniband` and ethtool.
 //!
-//! A port is asked in three steps, each in a time box of its own. The first needs nothing from the driver. Speed and
+//! A port is asked in several steps, each in a time box of its own. The first needs nothing from the driver. Speed and
 //! duplex go through the kernel's one network configuration lock, and ethtool through the driver's firmware: when one
 //! driver hangs there, the ports are still listed with name, address, driver and place.
 
+mod rdma;
+mod steps;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bus;
 use super::live::LiveSources;
-use super::root::{Root, clean};
+use super::root::Root;
 use super::run;
 use super::timebox::{self, Outcome, Pending};
 use crate::model::MacAddr;
-use crate::model::inventory::{Gap, Nic, Part, PartStatus};
-use crate::sys::ethtool::DriverInfo;
+use crate::model::inventory::{Item, Nic, Part, PartStatus};
+use steps::{Answer, Port};
 
 const NET: &str = "/sys/class/net";
+const ETHTOOL: &str = "ethtool ioctl";
+/// Ports looked at; a machine with more has virtual functions by the hundred.
+const MAX_PORTS: usize = 512;
 
-#[derive(Debug, Default)]
-struct Link {
-    carrier: Option<bool>,
-    speed_mbps: Option<u32>,
-    duplex: Option<String>,
+/// A question to one port, under way.
+struct Step {
+    item: &'static str,
+    source: &'static str,
+    /// Worth a line of its own when it was answered, because the source is another than the part's.
+    told: bool,
+    answer: Pending<Answer>,
 }
 
-#[derive(Debug, Default)]
-struct Asked {
-    permanent_mac: Option<MacAddr>,
-    driver: DriverInfo,
-}
-
-/// Ports of the machine.
-pub fn nics(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Vec<Nic>> {
+/// Ports of the machine. `brought_up` are those that were down before this run.
+pub fn nics(
+    root: &Root,
+    live: Option<Arc<dyn LiveSources>>,
+    limit: Duration,
+    brought_up: &BTreeSet<String>,
+) -> Part<Vec<Nic>> {
     let names = match root.list(NET) {
         Ok(names) => names,
         Err(error) => return Part::missing(error.status(), NET, error.to_string()),
     };
     let is_port = |name: &String| root.exists(format!("{NET}/{name}/device"));
-    let names: Vec<String> = names.into_iter().filter(is_port).collect();
+    let names: Vec<String> = names.into_iter().filter(is_port).take(MAX_PORTS).collect();
     let deadline = Instant::now() + limit;
-
-    struct Steps {
-        base: Pending<Nic>,
-        link: Pending<Link>,
-        asked: Option<Pending<Result<Asked, String>>>,
-    }
-    let started: Vec<Steps> = names
+    let tree = root.clone();
+    let rdma = timebox::spawn("probe-rdma", move || rdma::ports(&tree));
+    let started: Vec<Vec<Step>> = names
         .iter()
         .map(|name| {
-            let (tree, port) = (root.clone(), name.clone());
-            let base = timebox::spawn("probe-nic", move || base_facts(&tree, &port));
-            let (tree, port) = (root.clone(), name.clone());
-            let link = timebox::spawn("probe-nic-link", move || link_facts(&tree, &port));
-            let asked = live.clone().map(|live| {
-                let port = name.clone();
-                timebox::spawn("probe-nic-ethtool", move || ask(live.as_ref(), &port))
-            });
-            Steps { base, link, asked }
+            start(Port {
+                root: root.clone(),
+                live: live.clone(),
+                name: name.clone(),
+                brought_up: brought_up.contains(name),
+            })
         })
         .collect();
 
     let command_line = root.text("/proc/cmdline", run::CMDLINE_LIMIT).unwrap_or_default();
     let boot_mac = bootif(&command_line);
-    let (mut nics, mut gaps) = (Vec::new(), Vec::new());
+    let (mut nics, mut items) = (Vec::new(), Vec::new());
     for (name, steps) in names.iter().zip(started) {
-        let mut note = |item: &str, status, reason: String| {
-            gaps.push(Gap {
-                item: format!("{name}.{item}"),
-                status,
-                reason,
-            });
+        let mut nic = Nic {
+            name: name.clone(),
+            kind: "unknown".to_owned(),
+            brought_up: brought_up.contains(name),
+            ..Nic::default()
         };
-        let mut nic = settle(steps.base.wait(deadline), "base", &mut note).unwrap_or_else(|| nameless(name));
-        if let Some(link) = settle(steps.link.wait(deadline), "link", &mut note) {
-            nic.carrier = link.carrier;
-            nic.speed_mbps = link.speed_mbps;
-            nic.duplex = link.duplex;
-        }
-        match steps
-            .asked
-            .and_then(|asked| settle(asked.wait(deadline), "ethtool", &mut note))
-        {
-            Some(Ok(asked)) => {
-                nic.permanent_mac = asked.permanent_mac.or(nic.permanent_mac);
-                nic.driver = nic.driver.or_else(|| clean(&asked.driver.driver));
-                nic.driver_version = clean(&asked.driver.version);
-                // What drivers write who have none.
-                nic.firmware = clean(&asked.driver.firmware).filter(|text| !matches!(&**text, "N/A" | "n/a"));
-            }
-            Some(Err(reason)) => note("ethtool", PartStatus::Failed, reason),
-            None => {}
+        for step in steps {
+            items.extend(step.settle(deadline, &mut nic));
         }
         nic.boot_port = boot_mac.is_some() && (nic.permanent_mac == boot_mac || nic.mac == boot_mac);
         nics.push(nic);
     }
-    let source = if live.is_some() {
-        "/sys/class/net, ethtool ioctl"
-    } else {
-        NET
+    match rdma.wait(deadline) {
+        Outcome::Done { value, .. } => rdma::attach(&mut nics, value),
+        Outcome::TimedOut { millis } => {
+            let reason = format!("no answer within {millis} ms");
+            items.push(Item::gap("rdma", PartStatus::TimedOut, reason).from(rdma::SOURCE, millis));
+        }
+        Outcome::Died { reason } => items.push(Item::gap("rdma", PartStatus::Failed, reason).from(rdma::SOURCE, 0)),
+    }
+    let source = match (live.is_some(), root.exists(rdma::SOURCE)) {
+        (true, true) => "/sys/class/net, /sys/class/infiniband, ethtool ioctl",
+        (true, false) => "/sys/class/net, ethtool ioctl",
+        (false, true) => "/sys/class/net, /sys/class/infiniband",
+        (false, false) => NET,
     };
-    Part::ok(source, nics).with_gaps(gaps)
+    Part::ok(source, nics).with_items(once_denied(items))
+}
+
+fn start(port: Port) -> Vec<Step> {
+    let port = Arc::new(port);
+    let step = |item: &'static str, source: &'static str, told: bool, ask: fn(&Port) -> Answer| {
+        let port = Arc::clone(&port);
+        Step {
+            item,
+            source,
+            told,
+            answer: timebox::spawn("probe-nic", move || ask(&port)),
+        }
+    };
+    vec![
+        step("base", NET, false, steps::base),
+        step("link", NET, false, steps::link),
+        step("counters", NET, false, steps::counters),
+        step("link_modes", ETHTOOL, false, steps::link_modes),
+        step("ethtool", ETHTOOL, false, steps::driver),
+        step("fw_lldp", ETHTOOL, false, steps::firmware_lldp),
+        step("optics", "ethtool ioctl, module EEPROM", true, steps::optics),
+    ]
+}
+
+impl Step {
+    /// Puts the answer into the port. Gives the piece worth a line, if any.
+    fn settle(self, deadline: Instant, nic: &mut Nic) -> Option<Item> {
+        let item = format!("{}.{}", nic.name, self.item);
+        match self.answer.wait(deadline) {
+            Outcome::Done {
+                value: Ok(Some(patch)),
+                millis,
+            } => {
+                patch(nic);
+                self.told.then(|| Item::ok(item, self.source, millis))
+            }
+            Outcome::Done { value: Ok(None), .. } => None,
+            Outcome::Done {
+                value: Err((status, reason)),
+                millis,
+            } => Some(Item::gap(item, status, reason).from(self.source, millis)),
+            Outcome::TimedOut { millis } => {
+                let reason = format!("no answer within {millis} ms");
+                Some(Item::gap(item, PartStatus::TimedOut, reason).from(self.source, millis))
+            }
+            Outcome::Died { reason } => Some(Item::gap(item, PartStatus::Failed, reason).from(self.source, 0)),
+        }
+    }
+}
+
+/// Looks again at ports that were switched on by us and had no carrier yet, when some time has passed.
+pub fn look_again(root: &Root, live: Option<&Arc<dyn LiveSources>>, nics: &mut [Nic], limit: Duration) {
+    let deadline = Instant::now() + limit;
+    let late = nics
+        .iter_mut()
+        .filter(|nic| nic.brought_up && nic.carrier != Some(true));
+    let asked: Vec<(&mut Nic, Pending<[Answer; 2]>)> = late
+        .map(|nic| {
+            let port = Port {
+                root: root.clone(),
+                live: live.cloned(),
+                name: nic.name.clone(),
+                brought_up: false,
+            };
+            let answers = timebox::spawn("probe-nic", move || [steps::link(&port), steps::link_modes(&port)]);
+            (nic, answers)
+        })
+        .collect();
+    for (nic, answers) in asked {
+        // What is not answered stays as it was, and the pieces already tell why.
+        if let Outcome::Done { value, .. } = answers.wait(deadline) {
+            value
+                .into_iter()
+                .filter_map(Result::ok)
+                .flatten()
+                .for_each(|patch| patch(nic));
+        }
+    }
+}
+
+/// Without root every port refuses the same question: said once.
+fn once_denied(items: Vec<Item>) -> Vec<Item> {
+    let optics = |item: &Item| item.status == PartStatus::Denied && item.item.ends_with(".optics");
+    let mut denied = items.iter().filter(|item| optics(item));
+    let (first, more) = (denied.next().cloned(), denied.next().is_some());
+    match first {
+        Some(first) if more => {
+            let kept = items.into_iter().filter(|item| !optics(item));
+            let once = Item {
+                item: "optics".to_owned(),
+                ..first
+            };
+            kept.chain([once]).collect()
+        }
+        _ => items,
+    }
 }
 
 /// The address in `BOOTIF=01-aa-bb-cc-dd-ee-ff`, which the boot loader puts there.
@@ -109,98 +196,42 @@ fn bootif(command_line: &str) -> Option<MacAddr> {
     words.find_map(|word| word.strip_prefix("BOOTIF="))?.parse().ok()
 }
 
-fn settle<T>(outcome: Outcome<T>, item: &str, note: &mut impl FnMut(&str, PartStatus, String)) -> Option<T> {
-    match outcome {
-        Outcome::Done { value, .. } => Some(value),
-        Outcome::TimedOut { millis } => {
-            note(item, PartStatus::TimedOut, format!("no answer within {millis} ms"));
-            None
-        }
-        Outcome::Died { reason } => {
-            note(item, PartStatus::Failed, reason);
-            None
-        }
-    }
-}
-
-fn nameless(name: &str) -> Nic {
-    Nic {
-        name: name.to_owned(),
-        kind: "unknown".to_owned(),
-        mac: None,
-        permanent_mac: None,
-        driver: None,
-        driver_version: None,
-        firmware: None,
-        pci_address: None,
-        pci_id: None,
-        numa_node: None,
-        operstate: None,
-        carrier: None,
-        speed_mbps: None,
-        duplex: None,
-        mtu: None,
-        boot_port: false,
-    }
-}
-
-fn base_facts(root: &Root, name: &str) -> Nic {
-    let at = |file: &str| format!("{NET}/{name}/{file}");
-    let place = root.resolve(at("device")).unwrap_or_default();
-    let mac = root.value(at("address")).and_then(|text| text.parse().ok());
-    let pci = bus::pci_function(&place);
-    let pci_id = pci.as_ref().and_then(|function| {
-        let id = |file: &str| root.value(function.join(file))?.strip_prefix("0x").map(str::to_owned);
-        Some(format!("{}:{}", id("vendor")?, id("device")?))
-    });
-    Nic {
-        kind: match root.number::<u32>(at("type")) {
-            Some(1) => "ethernet".to_owned(),
-            Some(32) => "infiniband".to_owned(),
-            Some(other) => format!("arphrd-{other}"),
-            None => "unknown".to_owned(),
-        },
-        mac,
-        // NET_ADDR_PERM: the kernel itself says that the address in use is the burnt-in one.
-        permanent_mac: mac.filter(|_| root.value(at("addr_assign_type")).as_deref() == Some("0")),
-        driver: root.link_name(at("device/driver")),
-        pci_address: bus::pci_address(&place),
-        pci_id,
-        numa_node: bus::numa_node(root, &place),
-        operstate: root.value(at("operstate")),
-        mtu: root.number(at("mtu")),
-        ..nameless(name)
-    }
-}
-
-/// Unknown while the port is down, and then no fault: the kernel refuses to answer.
-fn link_facts(root: &Root, name: &str) -> Link {
-    let at = |file: &str| format!("{NET}/{name}/{file}");
-    Link {
-        carrier: root.flag(at("carrier")),
-        // -1 and 0 stand for unknown.
-        speed_mbps: root
-            .number::<u32>(at("speed"))
-            .filter(|speed| *speed != 0 && *speed != u32::MAX),
-        duplex: root.value(at("duplex")).filter(|duplex| duplex != "unknown"),
-    }
-}
-
-fn ask(live: &dyn LiveSources, name: &str) -> Result<Asked, String> {
-    let permanent_mac = live.permanent_mac(name);
-    let driver = live.driver_info(name);
-    match (permanent_mac, driver) {
-        (Err(error), Err(_)) => Err(error.to_string()),
-        (permanent_mac, driver) => Ok(Asked {
-            permanent_mac: permanent_mac.unwrap_or_default().filter(|mac| !mac.is_unusable()),
-            driver: driver.unwrap_or_default(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_carrier_is_seen_when_ports_are_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = dir.path().join("sys/class/net/eth1");
+        std::fs::create_dir_all(port.join("device")).unwrap();
+        std::fs::write(port.join("carrier"), "0\n").unwrap();
+        let root = Root::at(dir.path());
+        let ours = BTreeSet::from(["eth1".to_owned()]);
+        let mut nics = nics(&root, None, Duration::from_secs(60), &ours).value.unwrap();
+        assert_eq!((nics[0].brought_up, nics[0].carrier), (true, Some(false)));
+        std::fs::write(port.join("carrier"), "1\n").unwrap();
+        std::fs::write(port.join("speed"), "10000\n").unwrap();
+        look_again(&root, None, &mut nics, Duration::from_secs(60));
+        assert_eq!((nics[0].carrier, nics[0].speed_mbps), (Some(true), Some(10_000)));
+        // One that had its link before is left alone.
+        std::fs::write(port.join("speed"), "1000\n").unwrap();
+        look_again(&root, None, &mut nics, Duration::from_secs(60));
+        assert_eq!(nics[0].speed_mbps, Some(10_000));
+    }
+
+    #[test]
+    fn one_refusal_for_all_ports_is_one_line() {
+        let denied = |item: &str| Item::gap(item, PartStatus::Denied, "no");
+        let items = once_denied(vec![
+            denied("eth0.optics"),
+            denied("eth1.optics"),
+            denied("eth1.ethtool"),
+        ]);
+        let names: Vec<&str> = items.iter().map(|item| item.item.as_str()).collect();
+        assert_eq!(names, ["eth1.ethtool", "optics"]);
+        assert_eq!(once_denied(vec![denied("eth0.optics")])[0].item, "eth0.optics");
+    }
 
     #[test]
     fn the_boot_port_is_on_the_kernel_line() {

@@ -14,6 +14,12 @@ use crate::model::inventory::PartStatus;
 
 /// Bound of one small attribute. A sysfs attribute is at most one page, and pages have up to 64 KiB.
 const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
+/// Bound of one kept answer of the running machine.
+const ANSWER_LIMIT: u64 = 1024 * 1024;
+/// Bound of what probes keep for the raw captures.
+const KEPT_LIMIT: usize = 2 * 1024 * 1024;
+/// Where a capture keeps them.
+pub const ANSWERS: &str = ".recon";
 /// Bound of a folder listing.
 const LIST_LIMIT: usize = 8192;
 /// Links followed for one path, as in the kernel.
@@ -81,6 +87,8 @@ pub struct Root(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     record: Option<Mutex<BTreeMap<PathBuf, Recorded>>>,
+    /// Raw bytes that a probe assembled from many answers, by name.
+    kept: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Root {
@@ -94,6 +102,7 @@ impl Root {
         Root(Arc::new(Inner {
             path: path.into(),
             record: None,
+            kept: Mutex::default(),
         }))
     }
 
@@ -102,12 +111,54 @@ impl Root {
         Root(Arc::new(Inner {
             path: path.into(),
             record: Some(Mutex::new(BTreeMap::new())),
+            kept: Mutex::default(),
         }))
     }
 
     /// True for the running machine itself, where live sources may be asked as well.
     pub fn is_live(&self) -> bool {
         self.0.path == Path::new("/")
+    }
+
+    /// A question to the running machine that no file answers: an ioctl, an IPMI command, a program. The raw answer is
+    /// kept in a capture as `.recon/<name>`, and with a captured tree it comes from there; `question` is then not asked.
+    pub fn ask(&self, name: &str, question: impl FnOnce() -> io::Result<Vec<u8>>) -> Result<Vec<u8>, ReadError> {
+        let path = Path::new(ANSWERS).join(name);
+        if !self.is_live() {
+            return match self.bytes(&path, ANSWER_LIMIT) {
+                Err(ReadError::Absent { path }) => Err(ReadError::Unsupported {
+                    path,
+                    detail: "only the running machine can tell".to_owned(),
+                }),
+                other => other,
+            };
+        }
+        match question() {
+            Ok(answer) => {
+                if let Some(record) = &self.0.record {
+                    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+                    record.insert(path, Recorded::File(answer.clone()));
+                }
+                Ok(answer)
+            }
+            Err(error) => Err(ReadError::from_io(Path::new(name), &error)),
+        }
+    }
+
+    /// Keeps what a probe put together from many answers and took apart, for the raw captures; a second call with the
+    /// same name replaces the first. Together they stay within [`KEPT_LIMIT`]; what goes beyond is not kept.
+    pub fn keep(&self, name: &str, bytes: &[u8]) {
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(name);
+        let used: usize = kept.values().map(Vec::len).sum();
+        if !bytes.is_empty() && used.saturating_add(bytes.len()) <= KEPT_LIMIT {
+            kept.insert(name.to_owned(), bytes.to_vec());
+        }
+    }
+
+    /// What probes kept, by name.
+    pub fn kept(&self) -> BTreeMap<String, Vec<u8>> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was read so far, by path without the leading slash. Empty unless recording.
@@ -390,6 +441,16 @@ mod tests {
             recorded[Path::new("sys/devices/x/serial")],
             Recorded::File(b"S1\n".to_vec())
         );
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound() {
+        let root = Root::at("/nonexistent");
+        root.keep("a", &[1, 2, 3]);
+        root.keep("a", &[4]);
+        root.keep("big", &vec![0; KEPT_LIMIT]);
+        root.keep("none", &[]);
+        assert_eq!(root.kept().into_iter().collect::<Vec<_>>(), [("a".to_owned(), vec![4])]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The run itself: which kernel, started how.
 
 use super::root::Root;
-use crate::model::inventory::{Gap, Part, Run};
+use crate::model::inventory::{Item, Part, Run};
 
 const CMDLINE: &str = "/proc/cmdline";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -14,11 +14,7 @@ pub fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Run> {
     let mut get = |item: &str, path: &str| match root.text(path, CMDLINE_LIMIT) {
         Ok(text) => Some(text),
         Err(error) => {
-            gaps.push(Gap {
-                item: item.to_owned(),
-                status: error.status(),
-                reason: error.to_string(),
-            });
+            gaps.push(Item::gap(item.to_owned(), error.status(), error.to_string()));
             None
         }
     };
@@ -29,7 +25,7 @@ pub fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Run> {
         kernel_release: get("kernel_release", RELEASE).and_then(|text| super::root::clean(&text)),
         kernel_command_line: get("kernel_command_line", CMDLINE).map(|text| without_secrets(text.trim())),
     };
-    Part::ok(format!("{RELEASE}, {CMDLINE}"), run).with_gaps(gaps)
+    Part::ok(format!("{RELEASE}, {CMDLINE}"), run).with_items(gaps)
 }
 
 /// The command line with the value of `recon.token=` blotted out: an inventory is passed around, a token is not.

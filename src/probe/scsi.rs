@@ -68,6 +68,16 @@ pub fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
     })
 }
 
+/// Page B1h, block device characteristics (SBC-3 6.6.2): rotations a minute, where it turns and tells.
+pub fn rotation_rpm(page: &[u8]) -> Option<u32> {
+    let [high, low, ..] = payload(page, 0xb1)? else {
+        return None;
+    };
+    // 0 is not told, 1 does not turn; 401h and above are rates.
+    let rate = u16::from_be_bytes([*high, *low]);
+    (0x401..=0xfffe).contains(&rate).then(|| u32::from(rate))
+}
+
 /// The bytes behind the header, if this is the page asked for and it is all there.
 fn payload(page: &[u8], code: u8) -> Option<&[u8]> {
     let [_, found, high, low, rest @ ..] = page else {
@@ -120,16 +130,23 @@ mod tests {
         assert_eq!(identity.wwn.as_deref(), Some("naa.5002530840010203"));
     }
 
+    #[test]
+    fn only_what_turns_has_a_rate() {
+        assert_eq!(rotation_rpm(&[0, 0xb1, 0, 4, 0x1c, 0x20, 0, 2]), Some(7200));
+        assert_eq!(rotation_rpm(&[0, 0xb1, 0, 4, 0, 1, 0, 3]), None);
+        assert_eq!(rotation_rpm(&[0, 0xb1, 0, 0]), None);
+    }
+
     proptest! {
         #[test]
-        fn any_page_is_read_or_refused(page in proptest::collection::vec(any::<u8>(), 0..700), code in 0x80u8..0x8a) {
+        fn any_page_is_read_or_refused(page in proptest::collection::vec(any::<u8>(), 0..700), code in 0x80u8..0xb2) {
             let mut page = page;
             if page.len() > 4 {
                 page[1] = code;
                 let length = (page.len() - 4) as u16;
                 page[2..4].copy_from_slice(&length.to_be_bytes());
             }
-            let _ = (unit_serial(&page), wwn(&page), ata_identity(&page));
+            let _ = (unit_serial(&page), wwn(&page), ata_identity(&page), rotation_rpm(&page));
         }
     }
 }

@@ -3,20 +3,74 @@
 
 use super::root::{ReadError, Root};
 use super::smbios::{self, RawTable, types};
-use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Gap, Part, PartStatus, System};
+use crate::model::MacAddr;
+use crate::model::identity::{IdentityFacts, identity};
+use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System};
 
 const DMI_ID: &str = "/sys/class/dmi/id";
 const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
 const EFI: &str = "/sys/firmware/efi";
 
-/// Vendor, product, serial, UUID, board, chassis.
+const NET: &str = "/sys/class/net";
+/// Ports looked at for their addresses.
+const MAX_PORTS: usize = 256;
+
+/// Vendor, product, serial, UUID, board, chassis, slots, and how far all that names the machine.
 pub fn system(root: &Root) -> Part<System> {
+    let mut part = named(root);
+    if let Some(system) = &mut part.value {
+        let serial = |board: Option<&Option<String>>| board.cloned().flatten();
+        let ports = burnt_in(root);
+        system.identity = Some(identity(&IdentityFacts {
+            uuid: system.uuid.clone(),
+            system_serial: system.serial.clone(),
+            board_serial: serial(system.board.as_ref().map(|board| &board.serial)),
+            chassis_serial: serial(system.chassis.as_ref().map(|chassis| &chassis.serial)),
+            boot_mac: boot_port(root).or_else(|| ports.first().copied()),
+            macs: ports,
+        }));
+    }
+    part
+}
+
+/// Burnt-in addresses of the ports with hardware behind them, in order of their names.
+fn burnt_in(root: &Root) -> Vec<MacAddr> {
+    let port = |name: String| {
+        let at = format!("{NET}/{name}");
+        // 0: neither made up nor set by somebody.
+        let own = root.exists(format!("{at}/device")) && root.number::<u8>(format!("{at}/addr_assign_type")) == Some(0);
+        let mac: MacAddr = root.value(format!("{at}/address")).filter(|_| own)?.parse().ok()?;
+        (!mac.is_unusable()).then_some(mac)
+    };
+    let names = root.list(NET).unwrap_or_default();
+    names.into_iter().take(MAX_PORTS).filter_map(port).collect()
+}
+
+/// The port that the boot loader came over.
+fn boot_port(root: &Root) -> Option<MacAddr> {
+    let line = root.text("/proc/cmdline", super::run::CMDLINE_LIMIT).ok()?;
+    let word = line.split_whitespace().find_map(|word| word.strip_prefix("BOOTIF="))?;
+    word.parse().ok()
+}
+
+/// How the firmware started the kernel.
+pub fn firmware_mode(root: &Root) -> FirmwareMode {
+    if root.exists(EFI) {
+        FirmwareMode::Uefi
+    } else if root.exists(DEVICE_TREE) {
+        FirmwareMode::DeviceTree
+    } else {
+        FirmwareMode::Bios
+    }
+}
+
+fn named(root: &Root) -> Part<System> {
     let (why, status) = match smbios::load(root) {
         Ok(raw) => {
             let table = raw.table();
             let gaps = table_gaps(&raw);
             if let Some(system) = types::system(&table) {
-                return Part::ok(smbios::SOURCE, system).with_gaps(gaps);
+                return Part::ok(smbios::SOURCE, system).with_items(gaps);
             }
             (
                 "the SMBIOS table has no system structure".to_owned(),
@@ -44,20 +98,12 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
     if !root.exists(DMI_ID) {
         return None;
     }
-    let mut gaps = vec![Gap {
-        item: "smbios_table".to_owned(),
-        status,
-        reason: why.to_owned(),
-    }];
+    let mut gaps = vec![Item::gap("smbios_table".to_owned(), status, why.to_owned())];
     let mut get = |name: &str| match root.attribute(format!("{DMI_ID}/{name}")) {
         Ok(value) => value,
         Err(ReadError::Absent { .. }) => None,
         Err(error) => {
-            gaps.push(Gap {
-                item: name.to_owned(),
-                status: error.status(),
-                reason: error.to_string(),
-            });
+            gaps.push(Item::gap(name.to_owned(), error.status(), error.to_string()));
             None
         }
     };
@@ -75,7 +121,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
             version: get("board_version"),
             serial: get("board_serial"),
             asset_tag: get("board_asset_tag"),
-            location: None,
+            ..Board::default()
         }),
         chassis: Some(Chassis {
             vendor: get("chassis_vendor"),
@@ -85,22 +131,16 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
             version: get("chassis_version"),
             serial: get("chassis_serial"),
             asset_tag: get("chassis_asset_tag"),
-            sku: None,
-            height_units: None,
+            ..Chassis::default()
         }),
+        ..System::default()
     };
-    Some(Part::ok(DMI_ID, system).with_gaps(gaps))
+    Some(Part::ok(DMI_ID, system).with_items(gaps))
 }
 
 /// BIOS vendor, version, date, and how the kernel was started.
 pub fn bios(root: &Root) -> Part<Bios> {
-    let mode = if root.exists(EFI) {
-        FirmwareMode::Uefi
-    } else if root.exists(DEVICE_TREE) {
-        FirmwareMode::DeviceTree
-    } else {
-        FirmwareMode::Bios
-    };
+    let mode = firmware_mode(root);
     let mut bios = Bios {
         vendor: None,
         version: None,
@@ -110,6 +150,9 @@ pub fn bios(root: &Root) -> Part<Bios> {
         mode,
         uefi_bits: root.number(format!("{EFI}/fw_platform_size")),
         smbios_version: None,
+        rom_size_bytes: None,
+        virtual_machine: None,
+        uefi_capable: None,
     };
     let (why, status) = match smbios::load(root) {
         Ok(raw) => {
@@ -123,7 +166,10 @@ pub fn bios(root: &Root) -> Part<Bios> {
                 bios.date = facts.date;
                 bios.release = facts.release;
                 bios.embedded_controller_release = facts.embedded_controller_release;
-                return Part::ok(format!("{}, {EFI}", smbios::SOURCE), bios).with_gaps(table_gaps(&raw));
+                bios.rom_size_bytes = facts.rom_size_bytes;
+                bios.virtual_machine = facts.virtual_machine;
+                bios.uefi_capable = facts.uefi_capable;
+                return Part::ok(format!("{}, {EFI}", smbios::SOURCE), bios).with_items(table_gaps(&raw));
             }
             ("the SMBIOS table has no BIOS structure".to_owned(), PartStatus::Failed)
         }
@@ -136,12 +182,8 @@ pub fn bios(root: &Root) -> Part<Bios> {
         bios.date = get("bios_date");
         bios.release = get("bios_release");
         bios.embedded_controller_release = get("ec_firmware_release");
-        let gap = Gap {
-            item: "smbios_table".to_owned(),
-            status,
-            reason: why,
-        };
-        return Part::ok(format!("{DMI_ID}, {EFI}"), bios).with_gaps(vec![gap]);
+        let gap = Item::gap("smbios_table".to_owned(), status, why);
+        return Part::ok(format!("{DMI_ID}, {EFI}"), bios).with_items(vec![gap]);
     }
     if mode == FirmwareMode::Bios {
         // No table and no UEFI: a virtual machine that was started without firmware says just as much.
@@ -151,11 +193,10 @@ pub fn bios(root: &Root) -> Part<Bios> {
 }
 
 /// A table that ends early is worth a remark beside what it still gave.
-fn table_gaps(raw: &RawTable) -> Vec<Gap> {
-    let torn = raw.table().broken.map(|reason| Gap {
-        item: "smbios_table".to_owned(),
-        status: PartStatus::Failed,
-        reason,
-    });
+fn table_gaps(raw: &RawTable) -> Vec<Item> {
+    let torn = raw
+        .table()
+        .broken
+        .map(|reason| Item::gap("smbios_table".to_owned(), PartStatus::Failed, reason));
     torn.into_iter().collect()
 }

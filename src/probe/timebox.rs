@@ -4,7 +4,7 @@
 //! what it reads, and its answer, should it ever come, finds nobody listening.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,16 +28,44 @@ pub enum Outcome<T> {
 #[derive(Debug)]
 pub struct Pending<T> {
     answer: mpsc::Receiver<Result<(T, Duration), String>>,
+    /// What the work handed out before it was done.
+    latest: Arc<Mutex<Option<T>>>,
     started: Instant,
+}
+
+/// Lets work hand out what it knows so far; should the rest hang, that much is not lost.
+#[derive(Debug)]
+pub struct Publish<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Publish<T> {
+    /// For callers that only want the end result.
+    pub fn nowhere() -> Self {
+        Publish(Arc::new(Mutex::new(None)))
+    }
+
+    /// Replaces what was handed out before.
+    pub fn so_far(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
 }
 
 /// Starts `work` in a thread called `name`.
 pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+    spawn_publishing(name, |_| work())
+}
+
+/// Starts `work`, which may hand out what it knows so far, in a thread called `name`.
+pub fn spawn_publishing<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce(Publish<T>) -> T + Send + 'static,
+) -> Pending<T> {
     let started = Instant::now();
+    let latest = Arc::new(Mutex::new(None));
+    let publish = Publish(Arc::clone(&latest));
     let (sender, answer) = mpsc::channel();
     let failed = sender.clone();
     let body = move || {
-        let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(|| work(publish))).map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             format!("a fault in the probe itself: {}", text.unwrap_or_default())
@@ -48,12 +76,34 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
     if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
         let _ = failed.send(Err(format!("starting a thread: {error}")));
     }
-    Pending { answer, started }
+    Pending {
+        answer,
+        latest,
+        started,
+    }
 }
 
 impl<T> Pending<T> {
+    /// What the work handed out last, if anything. Taken, not copied.
+    pub fn latest(&self) -> Option<T> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Since the work was started.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The answer, if it is there already. It is given once.
+    pub fn poll(&self) -> Option<Outcome<T>> {
+        match self.wait(Instant::now()) {
+            Outcome::TimedOut { .. } => None,
+            outcome => Some(outcome),
+        }
+    }
+
     /// Waits until `deadline` at most.
-    pub fn wait(self, deadline: Instant) -> Outcome<T> {
+    pub fn wait(&self, deadline: Instant) -> Outcome<T> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.answer.recv_timeout(left) {
             Ok(Ok((value, took))) => Outcome::Done {

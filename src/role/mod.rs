@@ -1,6 +1,7 @@
 //! Who this machine is in a run. The only layer that sees both the services and the operating system.
 
 pub mod address;
+pub mod collecting;
 pub mod elect;
 pub mod links;
 pub mod links6;

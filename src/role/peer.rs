@@ -13,9 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::PowerOff;
 use crate::model::api::{Policy, StageReport};
-use crate::model::inventory::Inventory;
 use crate::model::{MacAddr, NodeId, Stage};
-use crate::probe;
+use crate::probe::ports;
 use crate::service::http::client::{Bounds, exchange};
 use crate::service::http::upload::digest_header;
 use crate::sys::console::say;
@@ -23,6 +22,7 @@ use crate::sys::netif::Netlink;
 use crate::sys::{block, cmd, ipmi, medium, power};
 
 use super::address::{self, Held};
+use super::collecting::{self, Take};
 use super::{post, retry};
 
 /// What a peer is told.
@@ -36,6 +36,8 @@ pub struct Orders {
     /// Policy from the kernel command line; without one the master is asked.
     pub poweroff: Option<PowerOff>,
     pub token: Option<String>,
+    /// How long to listen for the switches before the last upload.
+    pub cable_wait: Duration,
 }
 
 /// How the peer reaches the network.
@@ -73,35 +75,58 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     if protect {
         protect_disks();
     }
-    let collecting = tokio::task::spawn_blocking(move || {
+    let mut collecting = collecting::start(orders.cable_wait, move || {
         settle();
         if protect {
             // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
             protect_disks();
         }
-        collect()
+        // Ports are switched on and their firmware silenced where the machine is ours for the time being.
+        match protect {
+            true => ports::ready_all(ports::LIMIT),
+            false => ports::Readied::default(),
+        }
     });
     if let Network::BringUp { mac, held } = &orders.network {
         bring_up(*mac, *held, orders.master.is_ipv6()).await?;
     }
-    let (inventory, raw) = collecting.await.context("collecting the inventory")?;
-    let (uuid, macs) = inventory.node_id_facts();
+    let first = collecting.first().await?;
+    let (uuid, macs) = first.inventory.node_id_facts();
     let boot_mac = match &orders.network {
         Network::BringUp { mac: Some(mac), .. } => Some(*mac),
-        _ => inventory.boot_mac(),
+        _ => first.inventory.boot_mac(),
     };
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
     let peer = Peer { orders, id, macs, uuid };
-    say(&format!("node {}: {}", peer.id, inventory.summary()));
-    for (part, status, reason) in inventory.troubles() {
+    say(&format!("node {}: {}", peer.id, first.inventory.summary()));
+    peer.report(Stage::Agent, None, None).await;
+    peer.report(Stage::Collected, None, None).await;
+    // What is known goes out at once: whatever happens to this machine from here on, that much is safe.
+    let mut durable = peer.upload(pack(&first, None).context("packing the upload")?).await;
+    if !first.complete {
+        let waits = match first.awaits_cables {
+            true => format!(
+                "listening for its switches, up to {} s",
+                peer.orders.cable_wait.as_secs()
+            ),
+            false => "asking slow devices".to_owned(),
+        };
+        say(&format!("stored what is quick; {waits}"));
+    }
+    let results = peer.workload().await;
+    let (last, again) = match first.complete {
+        true => (first, results.is_some()),
+        false => (collecting.last().await?, true),
+    };
+    for (part, status, reason) in last.inventory.troubles() {
         say(&format!("inventory of {part} {}: {reason}", status.as_str()));
     }
-    peer.report(Stage::Agent, None, None).await;
-    let results = peer.workload().await;
-    let upload = pack(&inventory, &raw, results.as_ref()).context("packing the upload")?;
-    peer.report(Stage::Collected, None, None).await;
-    let durable = peer.upload(upload).await;
+    if again {
+        durable = peer
+            .upload(pack(&last, results.as_ref()).context("packing the upload")?)
+            .await;
+    }
     peer.end(durable).await;
     Ok(())
 }
@@ -130,18 +155,6 @@ fn settle() {
     }
 }
 
-fn collect() -> (Inventory, Vec<(String, Vec<u8>)>) {
-    let root = probe::Root::live();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let boot_medium = probe::disk::boot_medium(&mounts);
-    let options = probe::Options {
-        boot_medium,
-        ..probe::Options::new(jiff::Timestamp::now().to_string())
-    };
-    let inventory = probe::collect(&root, Some(Arc::new(probe::ThisMachine)), &options);
-    (inventory, probe::raw_captures(&root))
-}
-
 /// `v6`: the master is reached over IPv6; an address of the other family is no use then.
 async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<()> {
     let netlink = Netlink::open().context("opening netlink")?;
@@ -161,7 +174,7 @@ async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow:
 }
 
 /// The upload: `inventory.json`, `raw/…`, `post/…` in one tar.gz.
-fn pack(inventory: &Inventory, raw: &[(String, Vec<u8>)], results: Option<&post::Results>) -> anyhow::Result<Bytes> {
+fn pack(take: &Take, results: Option<&post::Results>) -> anyhow::Result<Bytes> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     let mut tar = tar::Builder::new(gzip);
     let mut add = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {
@@ -171,8 +184,8 @@ fn pack(inventory: &Inventory, raw: &[(String, Vec<u8>)], results: Option<&post:
         tar.append_data(&mut header, name, bytes)
             .with_context(|| format!("adding {name}"))
     };
-    add("inventory.json", &serde_json::to_vec_pretty(inventory)?)?;
-    for (name, bytes) in raw {
+    add("inventory.json", &serde_json::to_vec_pretty(&take.inventory)?)?;
+    for (name, bytes) in &take.raw {
         add(&format!("raw/{name}"), bytes)?;
     }
     if let Some(results) = results {

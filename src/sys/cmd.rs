@@ -14,7 +14,7 @@ const TAIL_BYTES: usize = 8 * 1024;
 /// Where programs are looked for. Fixed, because a unit's PATH may lack the sbin folders.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What a program said. Each stream holds at most the last 8 KiB.
+/// What a program said. Each stream holds at most the last 8 KiB, or what the caller wanted kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// Exit code; a program ended by a signal is an error instead.
@@ -72,6 +72,17 @@ pub fn run_codes<S: AsRef<OsStr>>(
     limit: Duration,
     accepted: &[i32],
 ) -> Result<Output, CmdError> {
+    run_keeping(program, args, limit, accepted, TAIL_BYTES)
+}
+
+/// As [`run_codes`], keeping the last `keep` bytes of each stream: for programs whose output is the answer.
+pub fn run_keeping<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    limit: Duration,
+    accepted: &[i32],
+    keep: usize,
+) -> Result<Output, CmdError> {
     let path = find(program).ok_or_else(|| CmdError::Missing {
         program: program.to_owned(),
     })?;
@@ -89,8 +100,8 @@ pub fn run_codes<S: AsRef<OsStr>>(
             program: program.to_owned(),
             source,
         })?;
-    let stdout = tail_of(child.stdout.take());
-    let stderr = tail_of(child.stderr.take());
+    let stdout = tail_of(child.stdout.take(), keep);
+    let stderr = tail_of(child.stderr.take(), keep);
 
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(2);
@@ -124,8 +135,8 @@ pub fn run_codes<S: AsRef<OsStr>>(
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-    let stdout = take_tail(&stdout);
-    let stderr = take_tail(&stderr);
+    let stdout = take_tail(&stdout, keep);
+    let stderr = take_tail(&stderr, keep);
     let tail = || {
         if stderr.trim().is_empty() {
             stdout.clone()
@@ -183,7 +194,7 @@ fn command_line<S: AsRef<OsStr>>(program: &str, args: &[S]) -> String {
 }
 
 /// Reads a stream to its end on a thread of its own, so that a talkative program never blocks on a full pipe.
-fn tail_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+fn tail_of(stream: Option<impl Read + Send + 'static>, keep: usize) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     if let Some(mut stream) = stream {
         std::thread::spawn(move || {
@@ -194,8 +205,8 @@ fn tail_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>
                     break;
                 }
                 tail.extend_from_slice(&buffer[..count]);
-                if tail.len() > 2 * TAIL_BYTES {
-                    tail.drain(..tail.len() - TAIL_BYTES);
+                if tail.len() > 2 * keep {
+                    tail.drain(..tail.len() - keep);
                 }
             }
             // The receiver may have given up on us; then nobody wants the text.
@@ -205,10 +216,10 @@ fn tail_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>
     receiver
 }
 
-fn take_tail(receiver: &mpsc::Receiver<Vec<u8>>) -> String {
+fn take_tail(receiver: &mpsc::Receiver<Vec<u8>>, keep: usize) -> String {
     // A stream stays open when something outlives the program; its text is then not worth more waiting.
     let bytes = receiver.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    let start = bytes.len().saturating_sub(TAIL_BYTES);
+    let start = bytes.len().saturating_sub(keep);
     String::from_utf8_lossy(&bytes[start..]).into_owned()
 }
 

@@ -6,7 +6,28 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use crate::model::MacAddr;
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GPERMADDR: u32 = 0x20;
+const ETHTOOL_GPFLAGS: u32 = 0x27;
+const ETHTOOL_SPFLAGS: u32 = 0x28;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GMODULEINFO: u32 = 0x42;
+const ETHTOOL_GMODULEEEPROM: u32 = 0x43;
+const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
+/// The string set of private flags, `ETH_SS_PRIV_FLAGS`.
+const PRIVATE_FLAGS: u32 = 2;
+/// Length of one string, `ETH_GSTRING_LEN`.
+const STRING: usize = 32;
+/// A port has at most as many private flags as the word has bits.
+const MAX_FLAGS: usize = 32;
+/// Words of one link mode bitmap that we have room for; kernels of 2026 use four.
+const MAX_MODE_WORDS: usize = 32;
+/// `struct ethtool_link_settings` without the bitmaps.
+const LINK_SETTINGS: usize = 48;
+/// Largest module memory any standard gives through this call.
+const MAX_MODULE: usize = 640;
+/// The part of it that every module has.
+const FIRST_PAGES: usize = 256;
 /// `MAX_ADDR_LEN` of the kernel: InfiniBand addresses have 20 bytes, nothing has more than 32.
 const MAX_ADDR_LEN: usize = 32;
 
@@ -72,16 +93,170 @@ pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
     };
     // SAFETY: DrvInfo is laid out like `struct ethtool_drvinfo`, which has a fixed size.
     unsafe { ethtool(interface, &mut request)? };
-    let text = |field: &[u8; 32]| {
-        let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
-        String::from_utf8_lossy(&field[..end]).trim().to_owned()
-    };
     Ok(DriverInfo {
         driver: text(&request.driver),
         version: text(&request.version),
         firmware: text(&request.fw_version),
         bus_info: text(&request.bus_info),
     })
+}
+
+/// Speed, duplex, negotiation and link modes: `struct ethtool_link_settings` with its three bitmaps (supported,
+/// advertised, partner), as the kernel gives it.
+pub fn link_settings(interface: &str) -> io::Result<Vec<u8>> {
+    #[repr(C)]
+    struct LinkSettings {
+        cmd: u32,
+        speed: u32,
+        bytes: [u8; LINK_SETTINGS - 8],
+        masks: [u32; 3 * MAX_MODE_WORDS],
+    }
+    /// Place of `link_mode_masks_nwords` in `bytes`.
+    const WORDS: usize = 7;
+    let mut request = LinkSettings {
+        cmd: ETHTOOL_GLINKSETTINGS,
+        speed: 0,
+        bytes: [0; LINK_SETTINGS - 8],
+        masks: [0; 3 * MAX_MODE_WORDS],
+    };
+    // Asked with 0 words, the kernel answers with the negative of how many it has.
+    // SAFETY: LinkSettings is laid out like `struct ethtool_link_settings`; with 0 words no bitmap is written.
+    unsafe { ethtool(interface, &mut request)? };
+    let words = usize::from((request.bytes[WORDS] as i8).unsigned_abs());
+    if words == 0 || words > MAX_MODE_WORDS {
+        return Err(io::Error::other(format!("link modes of {words} words")));
+    }
+    request.cmd = ETHTOOL_GLINKSETTINGS;
+    request.bytes[WORDS] = words as u8;
+    // SAFETY: as above, and there is room for three bitmaps of the announced size.
+    unsafe { ethtool(interface, &mut request)? };
+    let mut answer = Vec::with_capacity(LINK_SETTINGS + 12 * words);
+    answer.extend(request.cmd.to_ne_bytes());
+    answer.extend(request.speed.to_ne_bytes());
+    answer.extend(request.bytes);
+    answer.extend(request.masks[..3 * words].iter().flat_map(|word| word.to_ne_bytes()));
+    Ok(answer)
+}
+
+/// Memory of the pluggable module: the standard's number (`ETH_MODULE_SFF_…`) in four bytes, little-endian, then the
+/// bytes.
+pub fn module_eeprom(interface: &str) -> io::Result<Vec<u8>> {
+    #[repr(C)]
+    struct ModuleInfo {
+        cmd: u32,
+        kind: u32,
+        length: u32,
+        reserved: [u32; 8],
+    }
+    #[repr(C)]
+    struct Eeprom {
+        cmd: u32,
+        magic: u32,
+        offset: u32,
+        length: u32,
+        data: [u8; MAX_MODULE],
+    }
+    let mut info = ModuleInfo {
+        cmd: ETHTOOL_GMODULEINFO,
+        kind: 0,
+        length: 0,
+        reserved: [0; 8],
+    };
+    // SAFETY: ModuleInfo is laid out like `struct ethtool_modinfo`, which has a fixed size.
+    unsafe { ethtool(interface, &mut info)? };
+    let length = (info.length as usize).min(MAX_MODULE);
+    if length == 0 {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the module has no memory"));
+    }
+    let mut eeprom = Eeprom {
+        cmd: ETHTOOL_GMODULEEEPROM,
+        magic: 0,
+        offset: 0,
+        length: length as u32,
+        data: [0; MAX_MODULE],
+    };
+    // SAFETY: Eeprom is laid out like `struct ethtool_eeprom` with room for the announced length.
+    let mut asked = unsafe { ethtool(interface, &mut eeprom) };
+    if asked.is_err() && length > FIRST_PAGES {
+        // Some drivers announce pages that the module does not have.
+        eeprom.cmd = ETHTOOL_GMODULEEEPROM;
+        eeprom.length = FIRST_PAGES as u32;
+        // SAFETY: as above; the announced length is smaller now.
+        asked = unsafe { ethtool(interface, &mut eeprom) };
+    }
+    asked?;
+    let length = (eeprom.length as usize).min(MAX_MODULE);
+    let mut answer = info.kind.to_le_bytes().to_vec();
+    answer.extend(&eeprom.data[..length]);
+    Ok(answer)
+}
+
+/// Switches that only this driver has, with their names; bit N of the word is the flag of the Nth name.
+pub fn private_flags(interface: &str) -> io::Result<(Vec<String>, u32)> {
+    #[repr(C)]
+    struct SetInfo {
+        cmd: u32,
+        reserved: u32,
+        mask: u64,
+        length: u32,
+    }
+    #[repr(C)]
+    struct Strings {
+        cmd: u32,
+        set: u32,
+        length: u32,
+        data: [[u8; STRING]; 4 * MAX_FLAGS],
+    }
+    let mut info = SetInfo {
+        cmd: ETHTOOL_GSSET_INFO,
+        reserved: 0,
+        mask: 1 << PRIVATE_FLAGS,
+        length: 0,
+    };
+    // SAFETY: SetInfo is laid out like `struct ethtool_sset_info` with room for the one set that is asked for.
+    unsafe { ethtool(interface, &mut info)? };
+    let length = if info.mask == 0 { 0 } else { info.length as usize };
+    if length == 0 || length > MAX_FLAGS {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "no private flags"));
+    }
+    let mut strings = Strings {
+        cmd: ETHTOOL_GSTRINGS,
+        set: PRIVATE_FLAGS,
+        length: length as u32,
+        data: [[0; STRING]; 4 * MAX_FLAGS],
+    };
+    // SAFETY: Strings is laid out like `struct ethtool_gstrings`; the driver writes as many strings as it announced
+    // above, and there is room for more than any word of flags can name.
+    unsafe { ethtool(interface, &mut strings)? };
+    let mut value = Value {
+        cmd: ETHTOOL_GPFLAGS,
+        data: 0,
+    };
+    // SAFETY: Value is laid out like `struct ethtool_value`.
+    unsafe { ethtool(interface, &mut value)? };
+    Ok((strings.data[..length].iter().map(text).collect(), value.data))
+}
+
+/// Sets all private flags at once.
+pub fn set_private_flags(interface: &str, flags: u32) -> io::Result<()> {
+    let mut value = Value {
+        cmd: ETHTOOL_SPFLAGS,
+        data: flags,
+    };
+    // SAFETY: Value is laid out like `struct ethtool_value`.
+    unsafe { ethtool(interface, &mut value) }
+}
+
+/// `struct ethtool_value` of `linux/ethtool.h`.
+#[repr(C)]
+struct Value {
+    cmd: u32,
+    data: u32,
+}
+
+fn text(field: &[u8; 32]) -> String {
+    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..end]).trim().to_owned()
 }
 
 /// Runs one ethtool command on a port.

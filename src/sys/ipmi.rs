@@ -1,21 +1,18 @@
 //! The management controller over the local interface, `/dev/ipmi0`.
 //!
-//! Everything here only asks, except [`Bmc::power_off`]. Calls into the driver run in a thread that owns the device,
+//! One way in: [`AskBmc::ask`], a request and its raw answer. What is asked is decided elsewhere; the only command of
+//! this file that changes anything is [`Bmc::power_off`]. Calls into the driver run in a thread that owns the device,
 //! because some of them cannot be interrupted; every answer is waited for within a time box, and after a missed one
 //! the thread is left behind and the handle is dead.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ipmi_rs::connection::{Channel, CompletionErrorCode, IpmiCommand, Message, NetFn, NotEnoughData};
-use ipmi_rs::transport::{GetLanConfigParameters, LanConfigParameter};
-use ipmi_rs::{File, Ipmi, IpmiError};
-
-use crate::model::MacAddr;
+use ipmi_rs::File;
+use ipmi_rs::connection::{IpmiConnection, LogicalUnit, Message, Request, RequestTargetAddress};
 
 /// Where the first controller shows up. Others (`ipmi1`, …) belong to parts of a machine, not to the machine.
 pub const DEVICE: &str = "/dev/ipmi0";
@@ -41,8 +38,6 @@ pub enum BmcError {
     /// Any other completion code, such as 80h for a LAN parameter that is not there.
     #[error("the controller refused: {0}")]
     Refused(String),
-    #[error("the answer is too short")]
-    ShortAnswer,
     #[error("talking to the controller: {0}")]
     Transport(io::Error),
     #[error("an earlier command never came back")]
@@ -63,57 +58,46 @@ impl BmcError {
     }
 }
 
-/// Get Device ID (IPMI 2.0, 20.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceId {
-    pub device_id: u8,
-    pub device_revision: u8,
-    pub firmware_major: u8,
-    pub firmware_minor: u8,
-    pub firmware_aux: Option<[u8; 4]>,
-    pub ipmi_major: u8,
-    pub ipmi_minor: u8,
-    pub manufacturer_id: u32,
-    pub product_id: u16,
-    /// False while it updates its firmware or starts up.
-    pub available: bool,
+/// What a completion code means to somebody who waits for data; 0 is success (IPMI 2.0, table 5-2).
+pub fn completion(code: u8) -> Result<(), BmcError> {
+    let text = match code {
+        0x00 => return Ok(()),
+        0xc1 | 0xc2 => return Err(BmcError::InvalidCommand),
+        0x80..=0xbe => "specific to the command",
+        0xc0 => "node busy",
+        0xc3 => "no answer inside the controller in time",
+        0xc4 => "out of space",
+        0xc5 => "reservation lost",
+        0xc6..=0xc8 => "wrong length of the request",
+        0xc9 => "parameter out of range",
+        0xca => "cannot return that many bytes",
+        0xcb => "no such sensor, data or record",
+        0xcc => "invalid data field",
+        0xcd => "not for this sensor or record type",
+        0xce => "no response could be given",
+        0xcf => "duplicated request",
+        0xd0..=0xd3 => "being updated or initialised",
+        0xd4 => "insufficient privilege or firewall",
+        0xd5 | 0xd6 => "not supported in the present state",
+        0xff => "unspecified error",
+        _ => "unnamed error",
+    };
+    Err(BmcError::Refused(format!("{text} (completion code {code:02x}h)")))
 }
 
-/// Get Chassis Status (IPMI 2.0, 28.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChassisStatus {
-    pub power_on: bool,
-    /// 0 stays off, 1 as before, 2 always on, 3 unknown.
-    pub restore_policy: u8,
-    /// Overload, interlock, power fault, control fault.
-    pub power_fault: bool,
-}
-
-/// LAN settings of one channel; what the controller does not tell is `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LanConfig {
-    pub mac: Option<MacAddr>,
-    pub ipv4: Option<Ipv4Addr>,
-    /// Low nibble of the address source parameter: 1 static, 2 DHCP, 3 BIOS, 4 other.
-    pub source: Option<u8>,
-    pub netmask: Option<Ipv4Addr>,
-    pub gateway: Option<Ipv4Addr>,
-    pub vlan: Option<u16>,
-}
-
-/// Questions about the management controller. The trait is there so that tests can bring one of their own.
+/// Questions to the management controller. The trait is there so that tests can bring one of their own.
 pub trait AskBmc: Send {
     /// Device node, for the record.
     fn device(&self) -> String;
-    fn device_id(&mut self) -> Result<DeviceId, BmcError>;
-    fn chassis_status(&mut self) -> Result<ChassisStatus, BmcError>;
-    /// Medium type of a channel (IPMI 2.0, table 6-3): 4 and 6 are LANs.
-    fn channel_medium(&mut self, channel: u8) -> Result<u8, BmcError>;
-    /// LAN settings of a channel. Fails when the channel has no IPv4 address parameter.
-    fn lan(&mut self, channel: u8) -> Result<LanConfig, BmcError>;
+    /// One request to logical unit `lun` (0 to 3); `netfn` is the even number of the request. The answer is the
+    /// completion code and the data after it. A refusal is an answer; an error means that none came.
+    fn ask(&mut self, lun: u8, netfn: u8, cmd: u8, data: &[u8]) -> Result<Vec<u8>, BmcError>;
 }
 
-type Job = Box<dyn FnOnce(&mut Ipmi<File>) + Send>;
+/// Chassis Control (IPMI 2.0, 28.3): network function, command, and the action "power down".
+const POWER_DOWN: [u8; 3] = [0x00, 0x02, 0x00];
+
+type Job = Box<dyn FnOnce(&mut File) + Send>;
 
 /// An open management controller.
 pub struct Bmc {
@@ -138,12 +122,11 @@ impl Bmc {
         let worker = move || {
             hold_signals();
             match File::new(&node, limit) {
-                Ok(file) => {
-                    let mut ipmi = Ipmi::new(file);
+                Ok(mut file) => {
                     // Nobody waits any more if opening took too long; then there will be no jobs either.
                     let _ = opened.send(Ok(()));
                     for job in todo {
-                        job(&mut ipmi);
+                        job(&mut file);
                     }
                 }
                 Err(error) => {
@@ -174,36 +157,37 @@ impl Bmc {
     /// Chassis Control, power down (IPMI 2.0, 28.3): the supply goes off at once, without asking the system. The only
     /// command here that changes anything. The machine may be off before the answer arrives.
     pub fn power_off(&mut self) -> Result<(), BmcError> {
-        self.ask(Raw::new(NetFn::Chassis, 0x02, &[0x00])).map(|_| ())
+        let [netfn, cmd, action] = POWER_DOWN;
+        let answer = self.ask(0, netfn, cmd, &[action])?;
+        completion(answer.first().copied().unwrap_or(0xff))
     }
 
-    /// One command, in the worker thread, within the limit.
-    fn ask(&mut self, command: Raw) -> Result<Vec<u8>, BmcError> {
+    /// One request, in the worker thread, within the limit.
+    fn exchange(&mut self, mut request: Request) -> Result<Vec<u8>, BmcError> {
         let jobs = self.jobs.as_ref().ok_or(BmcError::Dead)?;
         let (answer, answered) = mpsc::channel();
-        let job = Box::new(move |ipmi: &mut Ipmi<File>| {
-            let _ = answer.send(ipmi.send_recv(command));
+        let job = Box::new(move |file: &mut File| {
+            let _ = answer.send(file.send_recv(&mut request));
         });
         jobs.send(job).map_err(|_| BmcError::Dead)?;
         let limit = self.limit;
         let result = match answered.recv_timeout(limit + GRACE) {
-            Ok(result) => result.map_err(|error| translate(error, limit)),
+            Ok(Ok(response)) => {
+                let mut bytes = vec![response.cc()];
+                bytes.extend(response.data());
+                Ok(bytes)
+            }
+            // ipmi-rs reports its poll running out as EAGAIN.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(BmcError::TimedOut(limit)),
+            Ok(Err(error)) => Err(BmcError::Transport(error)),
             Err(mpsc::RecvTimeoutError::Timeout) => Err(BmcError::TimedOut(limit)),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(BmcError::Dead),
         };
         // A late answer would be taken for the answer to the next command, so the connection ends with a missed one.
-        if result.as_ref().is_err_and(BmcError::is_fatal) {
+        if result.is_err() {
             self.jobs = None;
         }
         result
-    }
-
-    fn lan_parameter(&mut self, channel: u8, parameter: LanConfigParameter) -> Result<Vec<u8>, BmcError> {
-        let channel = Channel::new(channel).ok_or_else(|| BmcError::Refused(format!("no channel {channel}")))?;
-        let message = Message::from(GetLanConfigParameters::new(channel, parameter));
-        let data = self.ask(Raw(message))?;
-        // The first byte is the revision of the parameter.
-        data.get(1..).map(<[u8]>::to_vec).ok_or(BmcError::ShortAnswer)
     }
 }
 
@@ -212,38 +196,9 @@ impl AskBmc for Bmc {
         self.path.display().to_string()
     }
 
-    fn device_id(&mut self) -> Result<DeviceId, BmcError> {
-        parse_device_id(&self.ask(Raw::new(NetFn::App, 0x01, &[]))?).ok_or(BmcError::ShortAnswer)
-    }
-
-    fn chassis_status(&mut self) -> Result<ChassisStatus, BmcError> {
-        parse_chassis_status(&self.ask(Raw::new(NetFn::Chassis, 0x01, &[]))?).ok_or(BmcError::ShortAnswer)
-    }
-
-    fn channel_medium(&mut self, channel: u8) -> Result<u8, BmcError> {
-        let data = self.ask(Raw::new(NetFn::App, 0x42, &[channel & 0x0f]))?;
-        data.get(1).map(|medium| medium & 0x7f).ok_or(BmcError::ShortAnswer)
-    }
-
-    fn lan(&mut self, channel: u8) -> Result<LanConfig, BmcError> {
-        let address = self.lan_parameter(channel, LanConfigParameter::IpAddress)?;
-        let mut config = LanConfig {
-            ipv4: Some(ipv4(&address).ok_or(BmcError::ShortAnswer)?),
-            ..LanConfig::default()
-        };
-        // The rest is worth having but no reason to lose the address; only silence ends the questions.
-        let mut ask = |parameter| match self.lan_parameter(channel, parameter) {
-            Err(error) if error.is_fatal() => Err(error),
-            other => Ok(other.unwrap_or_default()),
-        };
-        config.mac = mac(&ask(LanConfigParameter::MacAddress)?);
-        config.source = ask(LanConfigParameter::IpAddressSource)?
-            .first()
-            .map(|byte| byte & 0x0f);
-        config.netmask = ipv4(&ask(LanConfigParameter::SubnetMask)?);
-        config.gateway = ipv4(&ask(LanConfigParameter::DefaultGatewayAddress)?);
-        config.vlan = vlan(&ask(LanConfigParameter::Other(20))?);
-        Ok(config)
+    fn ask(&mut self, lun: u8, netfn: u8, cmd: u8, data: &[u8]) -> Result<Vec<u8>, BmcError> {
+        let target = RequestTargetAddress::Bmc(LogicalUnit::from_low_bits(lun));
+        self.exchange(Request::new(Message::new_raw(netfn, cmd, data.to_vec()), target))
     }
 }
 
@@ -258,95 +213,9 @@ fn hold_signals() {
     }
 }
 
-/// Any command; the answer is its data without the completion code. Serves for Chassis Control and Chassis Status,
-/// which ipmi-rs does not have, and lets one path through the worker thread serve all.
-struct Raw(Message);
-
-impl Raw {
-    fn new(netfn: NetFn, cmd: u8, data: &[u8]) -> Raw {
-        Raw(Message::new_request(netfn, cmd, data.to_vec()))
-    }
-}
-
-impl From<Raw> for Message {
-    fn from(raw: Raw) -> Message {
-        raw.0
-    }
-}
-
-impl IpmiCommand for Raw {
-    type Output = Vec<u8>;
-    type Error = NotEnoughData;
-
-    fn parse_success_response(data: &[u8]) -> Result<Vec<u8>, NotEnoughData> {
-        Ok(data.to_vec())
-    }
-}
-
-fn translate(error: IpmiError<io::Error, NotEnoughData>, limit: Duration) -> BmcError {
-    match error {
-        IpmiError::Failed { completion_code, .. } => match completion_code {
-            CompletionErrorCode::InvalidCommand | CompletionErrorCode::InvalidCommandForLun => BmcError::InvalidCommand,
-            // The driver's own verdict on a controller that stays silent.
-            CompletionErrorCode::ProcessingTimeout => BmcError::TimedOut(limit),
-            other => BmcError::Refused(format!("{other:?}")),
-        },
-        // ipmi-rs reports its poll running out as EAGAIN.
-        IpmiError::Connection(error) if error.kind() == io::ErrorKind::WouldBlock => BmcError::TimedOut(limit),
-        IpmiError::Connection(error) => BmcError::Transport(error),
-        IpmiError::Command { .. } => BmcError::ShortAnswer,
-        IpmiError::UnexpectedResponse { .. } | IpmiError::NetFnIsResponse(_) => {
-            BmcError::Transport(io::Error::other("an answer to another command"))
-        }
-    }
-}
-
-fn parse_device_id(data: &[u8]) -> Option<DeviceId> {
-    let id = ipmi_rs::app::DeviceId::from_data(data)?;
-    Some(DeviceId {
-        device_id: id.device_id,
-        device_revision: id.device_revision,
-        firmware_major: id.major_fw_revision,
-        firmware_minor: id.minor_fw_revision,
-        firmware_aux: id.aux_revision,
-        ipmi_major: id.major_version,
-        ipmi_minor: id.minor_version,
-        // 20 bits; the rest of the third byte is reserved.
-        manufacturer_id: id.manufacturer_id & 0x000f_ffff,
-        product_id: id.product_id,
-        available: id.device_available,
-    })
-}
-
-fn parse_chassis_status(data: &[u8]) -> Option<ChassisStatus> {
-    let state = *data.first()?;
-    Some(ChassisStatus {
-        power_on: state & 0x01 != 0,
-        restore_policy: (state >> 5) & 0x03,
-        power_fault: state & 0x1e != 0,
-    })
-}
-
-fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
-    let bytes: [u8; 4] = data.get(..4)?.try_into().ok()?;
-    Some(Ipv4Addr::from(bytes))
-}
-
-fn mac(data: &[u8]) -> Option<MacAddr> {
-    let bytes: [u8; 6] = data.get(..6)?.try_into().ok()?;
-    Some(MacAddr(bytes)).filter(|mac| !mac.is_unusable())
-}
-
-/// Parameter 20: 12 bits of VLAN id, the top bit says whether it is in use.
-fn vlan(data: &[u8]) -> Option<u16> {
-    let word = u16::from_le_bytes(data.get(..2)?.try_into().ok()?);
-    (word & 0x8000 != 0).then_some(word & 0x0fff)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn a_machine_without_a_controller_says_so() {
@@ -361,61 +230,28 @@ mod tests {
     fn what_is_no_controller_fails_in_time() {
         // Opens, but answers no ioctl.
         let mut bmc = Bmc::open_at(Path::new("/dev/null"), Duration::from_secs(5)).unwrap();
-        let error = bmc.device_id().unwrap_err();
+        let error = bmc.ask(0, 0x06, 0x01, &[]).unwrap_err();
         assert!(matches!(error, BmcError::Transport(_)), "{error}");
-        assert!(matches!(bmc.chassis_status().unwrap_err(), BmcError::Dead));
+        assert!(matches!(bmc.power_off().unwrap_err(), BmcError::Dead));
     }
 
     #[test]
     fn power_off_is_chassis_control_zero() {
-        let message = Message::from(Raw::new(NetFn::Chassis, 0x02, &[0x00]));
-        assert_eq!(
-            (message.netfn_raw(), message.cmd(), message.data()),
-            (0x00, 0x02, &[0u8][..])
-        );
+        assert_eq!(POWER_DOWN, [0x00, 0x02, 0x00]);
     }
 
     #[test]
     fn completion_codes_become_what_callers_distinguish() {
-        let failed = |completion_code| IpmiError::Failed {
-            netfn: NetFn::Transport,
-            cmd: 2,
-            completion_code,
-            data: Vec::new(),
-        };
-        let limit = Duration::from_secs(1);
-        let unknown = translate(failed(CompletionErrorCode::InvalidCommand), limit);
+        assert!(completion(0).is_ok());
+        let unknown = completion(0xc1).unwrap_err();
         assert!(matches!(unknown, BmcError::InvalidCommand) && !unknown.is_fatal());
-        let parameter = translate(failed(CompletionErrorCode::CommandSpecific(0x80)), limit);
-        assert!(matches!(parameter, BmcError::Refused(_)) && !parameter.is_fatal());
-        let silent = translate(failed(CompletionErrorCode::ProcessingTimeout), limit);
-        assert!(matches!(silent, BmcError::TimedOut(_)) && silent.is_fatal());
-    }
-
-    #[test]
-    fn answers_are_read_as_the_specification_lays_them_out() {
-        // Get Device ID of a Dell iDRAC: revision 1, firmware 2.65, IPMI 2.0, manufacturer 674.
-        let data = [
-            0x20, 0x81, 0x02, 0x65, 0x02, 0xdf, 0xa2, 0x02, 0x00, 0x00, 0x01, 0x00, 0x0f, 0x41, 0x41,
-        ];
-        let id = parse_device_id(&data).unwrap();
-        assert_eq!((id.firmware_major, id.firmware_minor), (2, 65));
-        assert_eq!((id.ipmi_major, id.ipmi_minor), (2, 0));
-        assert_eq!((id.manufacturer_id, id.product_id), (674, 256));
-        assert_eq!(id.firmware_aux, Some([0x00, 0x0f, 0x41, 0x41]));
-
-        let status = parse_chassis_status(&[0x21, 0x10, 0x40]).unwrap();
-        assert!(status.power_on && !status.power_fault);
-        assert_eq!(status.restore_policy, 1);
-        assert_eq!(vlan(&[0x64, 0x80]), Some(100));
-        assert_eq!(vlan(&[0x64, 0x00]), None);
-        assert_eq!(mac(&[0, 0, 0, 0, 0, 0]), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_answer_is_read_or_refused(data in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = (parse_device_id(&data), parse_chassis_status(&data), ipv4(&data), mac(&data), vlan(&data));
+        for code in 0x80..=0xff {
+            let error = completion(code).unwrap_err();
+            assert!(!error.is_fatal(), "a refusal is an answer: {code:#x}");
         }
+        assert_eq!(
+            completion(0x80).unwrap_err().to_string(),
+            "the controller refused: specific to the command (completion code 80h)"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The SMBIOS types we read, as facts of the model. Offsets are those of DSP0134; each comment names the table there.
 
-use super::{Table, Version};
+use super::{Structure, Table, Version, platform, platform_names as names};
 use crate::model::inventory::{Board, Chassis, CpuPackage, Dimm, System};
 
 /// Type 0 without the boot mode, which is not in the table.
@@ -11,6 +11,9 @@ pub struct BiosFacts {
     pub date: Option<String>,
     pub release: Option<String>,
     pub embedded_controller_release: Option<String>,
+    pub rom_size_bytes: Option<u64>,
+    pub virtual_machine: Option<bool>,
+    pub uefi_capable: Option<bool>,
 }
 
 /// Memory arrays, type 16, summed up over those that hold system memory.
@@ -19,6 +22,9 @@ pub struct ArrayFacts {
     pub error_correction: Option<String>,
     pub max_capacity_bytes: Option<u64>,
 }
+
+/// Boards and enclosures that are told; a table may list a whole blade centre.
+const MAX_BOARDS: usize = 64;
 
 /// 7.1 BIOS Information.
 pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
@@ -34,12 +40,25 @@ pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
         date: s.string(0x08),
         release: release(0x14),
         embedded_controller_release: release(0x16),
+        rom_size_bytes: match s.byte(0x09) {
+            // The extended size: its unit in the top two bits.
+            Some(0xff) => s.word(0x18).map(|size| {
+                let unit = if size >> 14 == 1 { 30 } else { 20 };
+                u64::from(size & 0x3fff) << unit
+            }),
+            size => size.map(|blocks| (u64::from(blocks) + 1) << 16),
+        },
+        // Second byte of the extended characteristics (7.1.2.2).
+        virtual_machine: s.byte(0x13).map(|bits| bits & 0x10 != 0),
+        uefi_capable: s.byte(0x13).map(|bits| bits & 0x08 != 0),
     })
 }
 
 /// 7.2 System Information, 7.3 Baseboard, 7.4 Chassis.
 pub fn system(table: &Table<'_>) -> Option<System> {
     let s = table.first(1)?;
+    let mut boards = boards(table).into_iter();
+    let mut enclosures = table.of_kind(3).take(MAX_BOARDS).map(chassis);
     Some(System {
         vendor: s.string(0x04),
         product: s.string(0x05),
@@ -48,30 +67,48 @@ pub fn system(table: &Table<'_>) -> Option<System> {
         uuid: s.bytes(0x08).and_then(|bytes| uuid(table.version, bytes)),
         sku: s.string(0x19),
         family: s.string(0x1a),
-        board: board(table),
-        chassis: chassis(table),
+        wake_up: s.byte(0x18).and_then(names::wake_up),
+        identity: None,
+        board: boards.next(),
+        other_boards: boards.collect(),
+        chassis: enclosures.next(),
+        other_chassis: enclosures.collect(),
+        slots: platform::slots(table),
+        onboard_devices: platform::onboard_devices(table),
+        ports: platform::ports(table),
+        caches: platform::caches(table),
+        power_supplies: platform::power_supplies(table),
+        oem_strings: platform::strings(table, 11),
+        configuration_options: platform::strings(table, 12),
+        boot_status: platform::boot_status(table),
     })
 }
 
-/// The main board where several are listed: feature bit 0 marks a hosting board, the first one wins otherwise.
-fn board(table: &Table<'_>) -> Option<Board> {
-    let hosting = |s: &&super::Structure<'_>| s.byte(0x09).is_some_and(|flags| flags & 1 == 1);
-    let s = table.of_kind(2).find(hosting).or_else(|| table.first(2))?;
-    Some(Board {
+/// All boards, the main one first: feature bit 0 marks a hosting board, the first one wins otherwise.
+fn boards(table: &Table<'_>) -> Vec<Board> {
+    let mut found: Vec<&Structure<'_>> = table.of_kind(2).take(MAX_BOARDS).collect();
+    let hosting = |s: &&Structure<'_>| s.byte(0x09).is_some_and(|flags| flags & 1 == 1);
+    if let Some(main) = found.iter().position(hosting)
+        && let Some(first) = found.get_mut(..=main)
+    {
+        first.rotate_right(1);
+    }
+    let board = |s: &Structure<'_>| Board {
         vendor: s.string(0x04),
         product: s.string(0x05),
         version: s.string(0x06),
         serial: s.string(0x07),
         asset_tag: s.string(0x08),
         location: s.string(0x0a),
-    })
+        kind: s.byte(0x0d).and_then(names::board_kind),
+    };
+    found.into_iter().map(board).collect()
 }
 
-fn chassis(table: &Table<'_>) -> Option<Chassis> {
-    let s = table.first(3)?;
+fn chassis(s: &Structure<'_>) -> Chassis {
     // The SKU string number follows the contained elements, whose count and size are in the structure.
     let elements = usize::from(s.byte(0x13).unwrap_or(0)) * usize::from(s.byte(0x14).unwrap_or(0));
-    Some(Chassis {
+    Chassis {
         vendor: s.string(0x04),
         // Bit 7 tells of a lock.
         kind: s.byte(0x05).and_then(|kind| chassis_kind(kind & 0x7f)),
@@ -80,11 +117,15 @@ fn chassis(table: &Table<'_>) -> Option<Chassis> {
         asset_tag: s.string(0x08),
         sku: s.byte(0x14).and_then(|_| s.string(0x15 + elements)),
         height_units: s.byte(0x11).filter(|units| *units != 0),
-    })
+        power_cords: s.byte(0x12).filter(|cords| *cords != 0),
+        boot_up_state: s.byte(0x09).and_then(names::chassis_state),
+        power_supply_state: s.byte(0x0a).and_then(names::chassis_state),
+        thermal_state: s.byte(0x0b).and_then(names::chassis_state),
+    }
 }
 
 /// 7.2.1: from 2.6 on the first three fields are little-endian; the kernel prints them the same way.
-fn uuid(version: Version, bytes: [u8; 16]) -> Option<String> {
+pub fn uuid(version: Version, bytes: [u8; 16]) -> Option<String> {
     // All zero: not set. All FFh: could be set, but was not.
     if bytes == [0; 16] || bytes == [0xff; 16] {
         return None;

@@ -16,6 +16,7 @@ from .errors import LabError
 from .machine import BRIDGE, Machine, Spec
 from .namespace import Namespace
 from .report import Report
+from .switch import Switch
 
 # The harness's own foot on the wire: below every lease range, so that the master never hands it out.
 HARNESS_ADDRESS = "192.168.219.2/24"
@@ -102,6 +103,7 @@ class Lab:
             self.capture = self._stack.enter_context(
                 Capture(self.namespace, BRIDGE, self.folder / "wire.pcap")
             )
+            self._stack.enter_context(Switch(self.namespace))
         except BaseException:
             self._stack.close()
             raise

@@ -53,6 +53,8 @@ class Spec:
     serial: str
     firmware: str = "uefi"  # or "bios"
     cpus: int = 2
+    # Sockets and cores in QEMU's words, where the bare number is not enough.
+    topology: str = ""
     memory_mib: int = 1024
     bmc: bool = True
     secure: bool = False
@@ -62,6 +64,8 @@ class Spec:
     ipv6_only: bool = False
     ports: List[Port] = field(default_factory=list)
     disks: List[Disk] = field(default_factory=list)
+    # More of the guest's hardware, in QEMU's words.
+    extra: List[str] = field(default_factory=list)
 
 
 class Machine:
@@ -143,7 +147,7 @@ class Machine:
         spec = self.spec
         argv = [
             "qemu-system-x86_64", "-name", spec.name, "-machine", "q35,smm=on" if spec.secure else "q35", "-accel", self._accel, "-cpu", "max",
-            "-smp", str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
+            "-smp", spec.topology or str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
             "-uuid", spec.uuid,
             "-smbios", f"type=1,manufacturer=Recon Lab,product=Virtual Server,serial={spec.serial},uuid={spec.uuid}",
             "-chardev", "stdio,id=serial0,signal=off", "-serial", "chardev:serial0",
@@ -177,7 +181,7 @@ class Machine:
             argv += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0,ioport=0xca2"]
         for number, disk in enumerate(spec.disks):
             argv += _disk_arguments(number, disk)
-        return argv
+        return argv + spec.extra
 
     @property
     def console(self) -> Console:

@@ -89,6 +89,7 @@ class Namespace:
     def __init__(self, label: str = "0") -> None:
         self.name = f"{PREFIX}{os.getpid()}-{start_ticks(os.getpid())}-{label}"
         self._taps = 0
+        self._bridge_of: Dict[str, str] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Namespace":
@@ -130,6 +131,8 @@ class Namespace:
         self.ip("tuntap", "add", name, "mode", "tap")
         self.popen(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"]).wait(10)
         self.ip("link", "set", name, "master", bridge, "up")
+        with self._lock:
+            self._bridge_of[name] = bridge
         return name
 
     def drop_ipv4(self, link: str) -> None:
@@ -141,7 +144,14 @@ class Namespace:
                     "tc", "-n", self.name, "filter", "add", "dev", link, way, "protocol", protocol, "bpf", "direct-action", "bytecode", _DROP,
                 ])
 
+    def taps(self) -> Dict[str, str]:
+        """Taps that exist, each with its bridge."""
+        with self._lock:
+            return dict(self._bridge_of)
+
     def delete_link(self, name: str) -> None:
+        with self._lock:
+            self._bridge_of.pop(name, None)
         self.ip("link", "del", name)
 
     def counters(self, link: str) -> Tuple[int, int]:

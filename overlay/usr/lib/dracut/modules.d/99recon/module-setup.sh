@@ -16,6 +16,8 @@ installkernel() {
     # Talking to the BMC, reading the medium, and the drivers that no hardware probe of the build host would name.
     hostonly='' instmods ipmi_msghandler ipmi_devintf ipmi_si ipmi_ssif exfat loop squashfs isofs overlay \
         nvme usb-storage uas virtio_pci virtio_blk virtio_scsi virtio_net
+    # What the inventory reads: UEFI variables (systemd mounts them where the module is there) and TPMs.
+    hostonly='' instmods efivarfs '=drivers/char/tpm'
     hostonly='' instmods '=drivers/net/ethernet' '=drivers/scsi' '=drivers/nvme/host'
 
     # A tenth of the initrd for one family of cards, which fall back to the firmware in their own flash; the full image has it.

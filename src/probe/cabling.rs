@@ -1,0 +1,405 @@
+//! Cable map of the machine, by LLDP and CDP.
+//!
+//! All ports are listened to at once, from one thread. Switches repeat themselves every 30 s (IEEE 802.1AB table 9-1;
+//! CDP every 60 s), so this is the longest wait of all; it ends as soon as every cable has an answer. What was heard
+//! so far is handed out after each new neighbour.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::live::LiveSources;
+use super::lldp::pcap::{self, Record};
+use super::lldp::{self, Frame};
+use super::ports::Readied;
+use super::root::{ReadError, Root};
+use super::timebox::{self, Outcome, Pending, Publish, millis};
+use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus};
+use crate::sys::lldp_socket::{self, Ear};
+
+/// Named when nothing else is known.
+pub const SOURCE: &str = "LLDP, CDP";
+const LISTENING: &str = "LLDP and CDP by packet(7)";
+const NET: &str = "/sys/class/net";
+/// A port may take this long from being switched on to its carrier (10GBASE-T negotiates for seconds); until then one
+/// without a carrier is still waited for.
+const CARRIER_GRACE: Duration = Duration::from_secs(8);
+/// How often carriers are looked at while nothing comes in.
+const LOOK: Duration = Duration::from_millis(500);
+/// Neighbours of one port. Behind a hub there may be many; then the first ones are kept.
+const MAX_NEIGHBOURS: usize = 32;
+/// Frames of one port that are kept as they came.
+const MAX_KEPT: usize = 64;
+/// Ports listened to; a machine with more has virtual functions by the hundred, which no cable ends in.
+const MAX_PORTS: usize = 128;
+
+/// Cable map of the machine. Listens for `wait` at most; zero leaves listening out. A captured tree gives what was
+/// heard when it was made.
+pub fn cabling(
+    root: &Root,
+    live: Option<Arc<dyn LiveSources>>,
+    wait: Duration,
+    readied: &Readied,
+    publish: &Publish<Part<Cabling>>,
+) -> Part<Cabling> {
+    if !root.is_live() {
+        return captured(root);
+    }
+    if live.is_none() || wait.is_zero() {
+        return Part::missing(
+            PartStatus::Unsupported,
+            SOURCE,
+            "not listened for: no time was given for it",
+        );
+    }
+    let ports = match root.list(NET) {
+        Ok(names) => names
+            .into_iter()
+            .filter(|name| is_wired(root, name))
+            .map(|port| CablePort {
+                mac: root
+                    .value(format!("{NET}/{port}/address"))
+                    .and_then(|text| text.parse().ok()),
+                port,
+                ..CablePort::default()
+            }),
+        Err(error) => return Part::missing(error.status(), NET, error.to_string()),
+    };
+    let mut part = listen(root, ports.take(MAX_PORTS).collect(), wait, publish);
+    part.items.extend(readied.items.iter().cloned());
+    part
+}
+
+/// Ethernet with hardware behind it, as `sys::netif` has it, found without the kernel's network configuration lock: a
+/// driver that hangs with the lock in its hands must not make us deaf. No cable ends in a virtual function.
+fn is_wired(root: &Root, name: &str) -> bool {
+    let there = |file: &str| root.exists(format!("{NET}/{name}/{file}"));
+    let driver = root
+        .link_name(format!("{NET}/{name}/device/driver"))
+        .unwrap_or_default();
+    let to_the_bmc = driver.starts_with("cdc_") || driver == "rndis_host";
+    let ethernet = root.value(format!("{NET}/{name}/type")).as_deref() == Some("1");
+    ethernet && there("device") && !there("device/physfn") && !there("wireless") && !there("phy80211") && !to_the_bmc
+}
+
+/// Carriers of ports, in a thread of its own: newer kernels take that lock to tell.
+fn look(root: &Root, heard: &[Heard]) -> Pending<Vec<Option<bool>>> {
+    let names: Vec<String> = heard.iter().map(|port| port.facts.port.clone()).collect();
+    let root = root.clone();
+    timebox::spawn("probe-carrier", move || {
+        let carrier = |name: &String| root.flag(format!("{NET}/{name}/carrier"));
+        names.iter().map(carrier).collect()
+    })
+}
+
+/// What was heard on one port.
+struct Heard {
+    facts: CablePort,
+    kept: Vec<Record>,
+}
+
+impl Heard {
+    fn new(facts: CablePort) -> Heard {
+        Heard {
+            facts,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Takes a frame in. True where it brought a neighbour that was not known.
+    fn take(&mut self, frame: Vec<u8>, after: Duration) -> bool {
+        let parsed = lldp::parse(&frame);
+        if parsed == Frame::Foreign {
+            return false;
+        }
+        if self.kept.len() < MAX_KEPT {
+            let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+            self.kept.push(Record { micros, frame });
+        }
+        match parsed {
+            Frame::Damaged => {
+                self.facts.damaged_frames = self.facts.damaged_frames.saturating_add(1);
+                false
+            }
+            Frame::Neighbour(mut told) => {
+                told.heard_after_ms = millis(after);
+                let known = self.facts.neighbours.iter_mut();
+                if let Some(known) = known.into_iter().find(|known| same(known, &told)) {
+                    *known = *told;
+                    return false;
+                }
+                let room = self.facts.neighbours.len() < MAX_NEIGHBOURS;
+                if room {
+                    self.facts.neighbours.push(*told);
+                }
+                room
+            }
+            Frame::Goodbye | Frame::Foreign => false,
+        }
+    }
+}
+
+/// True for two frames of one sender: 802.1AB names it by chassis and port.
+fn same(one: &Neighbour, other: &Neighbour) -> bool {
+    (&one.protocol, &one.chassis_id, &one.port_id) == (&other.protocol, &other.chassis_id, &other.port_id)
+}
+
+/// Whether there is anything left to wait for.
+fn ended<'a>(ports: impl Iterator<Item = &'a CablePort>, after: Duration, wait: Duration) -> Option<ListenEnd> {
+    let (mut cabled, mut silent, mut dark) = (false, false, false);
+    for port in ports {
+        match port.carrier {
+            Some(true) => {
+                cabled = true;
+                silent |= port.neighbours.is_empty();
+            }
+            Some(false) => dark = true,
+            // Down: nothing will come.
+            None => {}
+        }
+    }
+    let may_come = dark && after < CARRIER_GRACE.min(wait);
+    if !(silent || may_come) {
+        return Some(if cabled {
+            ListenEnd::AllHeard
+        } else {
+            ListenEnd::NoCarrier
+        });
+    }
+    (after >= wait).then_some(ListenEnd::TimeOver)
+}
+
+/// Listens on ports of the running machine, named by `port`; the rest of each is filled in. Public for tests, which have
+/// no ports with hardware behind them.
+pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publish<Part<Cabling>>) -> Part<Cabling> {
+    let begun = Instant::now();
+    let mut heard: Vec<Heard> = ports.into_iter().map(Heard::new).collect();
+    let mut gaps = Vec::new();
+    let mut ears: Vec<(usize, Ear)> = Vec::new();
+    for (at, port) in heard.iter().enumerate() {
+        let name = &port.facts.port;
+        match root.number(format!("{NET}/{name}/ifindex")).map(Ear::open) {
+            Some(Ok(ear)) => ears.push((at, ear)),
+            Some(Err(error)) => {
+                // EPERM is what an ordinary user gets, for every port alike.
+                let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+                if denied {
+                    let reason = "listening on the cables needs root (CAP_NET_RAW)";
+                    return Part::missing(PartStatus::Denied, LISTENING, reason);
+                }
+                gaps.push(Item::gap(
+                    format!("{name}.listen"),
+                    PartStatus::Failed,
+                    error.to_string(),
+                ));
+            }
+            None => gaps.push(Item::gap(
+                format!("{name}.listen"),
+                PartStatus::Absent,
+                "the port went away",
+            )),
+        }
+    }
+    let mut looking = look(root, &heard);
+    let mut looked = false;
+    let end = loop {
+        // The first look is waited for, within reason; later ones come when they come.
+        let patience = if looked { Duration::ZERO } else { LOOK.min(wait) };
+        match looking.wait(Instant::now() + patience) {
+            Outcome::Done { value: carriers, .. } => {
+                for (port, carrier) in heard.iter_mut().zip(carriers) {
+                    port.facts.carrier = carrier;
+                }
+                looked = true;
+                looking = look(root, &heard);
+            }
+            Outcome::TimedOut { .. } => {}
+            Outcome::Died { .. } => looking = look(root, &heard),
+        }
+        let after = begun.elapsed();
+        let listened = ears.iter().filter_map(|(at, _)| heard.get(*at));
+        let end = match looked {
+            true => ended(listened.map(|port| &port.facts), after, wait),
+            // Nobody knows whom to wait for.
+            false => (after >= wait).then_some(ListenEnd::TimeOver),
+        };
+        if let Some(end) = end {
+            break end;
+        }
+        let polled: Vec<&Ear> = ears.iter().map(|(_, ear)| ear).collect();
+        let spoken = match lldp_socket::wait(&polled, LOOK.min(wait.saturating_sub(after))) {
+            Ok(spoken) => spoken,
+            Err(error) => {
+                gaps.push(Item::gap("listen", PartStatus::Failed, error.to_string()));
+                break ListenEnd::TimeOver;
+            }
+        };
+        let (mut news, mut deaf) = (false, Vec::new());
+        for (which, frames) in spoken {
+            let Some(port) = ears.get(which).and_then(|(at, _)| heard.get_mut(*at)) else {
+                continue;
+            };
+            match frames {
+                Ok(frames) => {
+                    for frame in frames {
+                        news |= port.take(frame, begun.elapsed());
+                    }
+                }
+                // The port went down for a moment, as some do when their carrier comes; the socket works on.
+                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+                Err(error) => {
+                    deaf.push(which);
+                    let item = format!("{}.listen", port.facts.port);
+                    gaps.push(Item::gap(item, PartStatus::Failed, error.to_string()));
+                }
+            }
+        }
+        for which in deaf.into_iter().rev() {
+            ears.remove(which);
+        }
+        if news {
+            publish.so_far(told(&heard, &gaps, None, begun.elapsed()));
+        }
+    };
+    for port in &heard {
+        // Kept with a capture, and for the raw files of an upload.
+        let _ = root.ask(&kept_name(&port.facts.port), || Ok(pcap::write(&port.kept)));
+    }
+    told(&heard, &gaps, Some(end), begun.elapsed())
+}
+
+fn kept_name(port: &str) -> String {
+    format!("cabling/{port}.pcap")
+}
+
+fn told(heard: &[Heard], gaps: &[Item], ended: Option<ListenEnd>, after: Duration) -> Part<Cabling> {
+    let cabling = Cabling {
+        listened_ms: Some(millis(after)),
+        ended,
+        ports: heard.iter().map(|port| port.facts.clone()).collect(),
+    };
+    Part::ok(LISTENING, cabling).with_items(gaps.to_vec())
+}
+
+/// What was heard when the capture was made.
+fn captured(root: &Root) -> Part<Cabling> {
+    let names = match root.list(NET) {
+        Ok(names) => names,
+        Err(error) => return Part::missing(error.status(), NET, error.to_string()),
+    };
+    let mut gaps = Vec::new();
+    let mut ports = Vec::new();
+    for name in names {
+        let file = match root.ask(&kept_name(&name), || Ok(Vec::new())) {
+            Ok(file) => file,
+            Err(ReadError::Unsupported { .. }) => continue,
+            Err(error) => {
+                gaps.push(Item::gap(name, error.status(), error.to_string()));
+                continue;
+            }
+        };
+        let mut port = Heard::new(CablePort {
+            mac: root
+                .value(format!("{NET}/{name}/address"))
+                .and_then(|text| text.parse().ok()),
+            carrier: root.flag(format!("{NET}/{name}/carrier")),
+            port: name.clone(),
+            ..CablePort::default()
+        });
+        match pcap::read(&file) {
+            Some(records) => {
+                for record in records {
+                    port.take(record.frame, Duration::from_micros(record.micros));
+                }
+                ports.push(port.facts);
+            }
+            None => gaps.push(Item::gap(name, PartStatus::Failed, "not a capture file")),
+        }
+    }
+    if ports.is_empty() && gaps.is_empty() {
+        let reason = "the capture holds no frames";
+        return Part::missing(PartStatus::Unsupported, SOURCE, reason);
+    }
+    let cabling = Cabling {
+        ports,
+        ..Cabling::default()
+    };
+    Part::ok("captured LLDP and CDP frames", cabling).with_items(gaps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(carrier: Option<bool>, neighbours: usize) -> CablePort {
+        CablePort {
+            carrier,
+            neighbours: vec![Neighbour::default(); neighbours],
+            ..CablePort::default()
+        }
+    }
+
+    #[test]
+    fn listening_ends_when_nobody_is_left_to_be_heard() {
+        let wait = Duration::from_secs(35);
+        let now = |ports: &[CablePort], seconds| ended(ports.iter(), Duration::from_secs(seconds), wait);
+        let (heard, silent) = (port(Some(true), 1), port(Some(true), 0));
+        let (dark, down) = (port(Some(false), 0), port(None, 0));
+        assert_eq!(now(&[heard.clone(), down.clone()], 1), Some(ListenEnd::AllHeard));
+        assert_eq!(now(&[heard.clone(), silent.clone()], 34), None);
+        assert_eq!(now(&[heard.clone(), silent.clone()], 35), Some(ListenEnd::TimeOver));
+        // A port without a carrier may still get one.
+        assert_eq!(now(&[heard.clone(), dark.clone()], 7), None);
+        assert_eq!(now(&[heard, dark.clone()], 8), Some(ListenEnd::AllHeard));
+        assert_eq!(now(std::slice::from_ref(&dark), 7), None);
+        assert_eq!(now(&[dark.clone(), down.clone()], 8), Some(ListenEnd::NoCarrier));
+        assert_eq!(now(&[dark, silent], 9), None);
+        assert_eq!(now(&[down], 0), Some(ListenEnd::NoCarrier));
+        assert_eq!(now(&[], 0), Some(ListenEnd::NoCarrier));
+    }
+
+    fn lldp_frame(port: u8) -> Vec<u8> {
+        let mut frame = vec![0x01, 0x80, 0xc2, 0, 0, 0x0e, 2, 0, 0, 0, 0, port, 0x88, 0xcc];
+        frame.extend([0x02, 0x02, 0x07, b'x', 0x04, 0x02, 0x07, port, 0x06, 0x02, 0, 120, 0, 0]);
+        frame
+    }
+
+    #[test]
+    fn a_neighbour_is_known_by_chassis_and_port() {
+        let mut heard = Heard::new(CablePort::default());
+        assert!(heard.take(lldp_frame(b'1'), Duration::from_secs(1)));
+        assert!(!heard.take(lldp_frame(b'1'), Duration::from_secs(31)), "said again");
+        assert!(heard.take(lldp_frame(b'2'), Duration::from_secs(32)));
+        assert!(
+            !heard.take(vec![0; 60], Duration::from_secs(33)),
+            "neither LLDP nor CDP"
+        );
+        assert!(!heard.take(lldp_frame(b'3')[..16].to_vec(), Duration::from_secs(34)));
+        let times: Vec<u64> = heard.facts.neighbours.iter().map(|told| told.heard_after_ms).collect();
+        assert_eq!(times, [31_000, 32_000]);
+        assert_eq!(heard.facts.damaged_frames, 1);
+        assert_eq!(heard.kept.len(), 4);
+        for number in 0..=255 {
+            heard.take(lldp_frame(number), Duration::from_secs(35));
+        }
+        assert_eq!(
+            (heard.facts.neighbours.len(), heard.kept.len()),
+            (MAX_NEIGHBOURS, MAX_KEPT)
+        );
+    }
+
+    /// Run in a network namespace by tests/netns/checks_cabling.py, which sends the frames: ports by
+    /// `RECON_TEST_PORTS=a,b`, the seconds to listen by `RECON_TEST_WAIT`; prints the part as JSON.
+    #[test]
+    #[ignore = "needs ports on which somebody speaks"]
+    fn neighbours_on_real_sockets() {
+        let setting = |name: &str| std::env::var(name).unwrap();
+        let names = setting("RECON_TEST_PORTS");
+        let ports = names.split(',').map(|name| CablePort {
+            port: name.to_owned(),
+            ..CablePort::default()
+        });
+        let wait = Duration::from_secs(setting("RECON_TEST_WAIT").parse().unwrap());
+        let part = listen(&Root::live(), ports.collect(), wait, &Publish::nowhere());
+        println!("{}", serde_json::to_string(&part).unwrap());
+    }
+}

@@ -1,0 +1,145 @@
+//! The machine around the controller: power state, what switched it on, the watchdog.
+
+use super::{APP, CHASSIS, Link, Refusal, dword, word};
+use crate::model::inventory::{Bmc, ChassisState, Watchdog};
+
+/// Names of the bits that are set, from bit 0 on; an empty name is skipped.
+fn named(bits: u8, names: &[&str]) -> Vec<String> {
+    let set = |(bit, name): (usize, &&str)| (bits >> bit & 1 == 1 && !name.is_empty()).then(|| (*name).to_owned());
+    names.iter().take(8).enumerate().filter_map(set).collect()
+}
+
+/// Get Chassis Status (28.2) into the document.
+pub fn status(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+    let data = link.send(CHASSIS, 0x01, &[])?;
+    read_status(&data, bmc).ok_or(Refusal::Short)
+}
+
+fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
+    let [power, last, misc, rest @ ..] = data else {
+        return None;
+    };
+    bmc.chassis_power_on = Some(power & 1 == 1);
+    bmc.power_restore_policy = match power >> 5 & 3 {
+        0 => Some("always off".to_owned()),
+        1 => Some("previous".to_owned()),
+        2 => Some("always on".to_owned()),
+        _ => None,
+    };
+    let mut faults = named(
+        *power,
+        &["", "power overload", "interlock", "power fault", "power control fault"],
+    );
+    faults.extend(named(*misc, &["intrusion", "", "drive fault", "cooling fault"]));
+    bmc.chassis = Some(ChassisState {
+        faults,
+        last_power_events: named(
+            *last,
+            &["ac failed", "power overload", "interlock", "power fault", "command"],
+        ),
+        identify: match (misc >> 6 & 1, misc >> 4 & 3) {
+            (0, _) => None,
+            (_, 0) => Some("off".to_owned()),
+            (_, 1) => Some("timed".to_owned()),
+            (_, 2) => Some("on".to_owned()),
+            _ => None,
+        },
+        disabled_buttons: rest
+            .first()
+            .map(|buttons| named(*buttons, &["power", "reset", "diagnostic interrupt", "standby"]))
+            .unwrap_or_default(),
+    });
+    Some(())
+}
+
+/// Get System Restart Cause (28.11).
+pub fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
+    let data = link.send(CHASSIS, 0x07, &[])?;
+    let cause = match data.first().ok_or(Refusal::Short)? & 0x0f {
+        0 => "unknown",
+        1 => "chassis control command",
+        2 => "reset button",
+        3 => "power button",
+        4 => "watchdog",
+        5 => "oem",
+        6 => "mains returned, always on",
+        7 => "mains returned, as before",
+        8 => "reset by event filter",
+        9 => "power cycle by event filter",
+        10 => "soft reset",
+        11 => "clock alarm",
+        _ => "reserved",
+    };
+    Ok(cause.to_owned())
+}
+
+/// Get POH Counter (28.14), in whole hours.
+pub fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
+    let data = link.send(CHASSIS, 0x0f, &[])?;
+    let minutes = data.first().copied().ok_or(Refusal::Short)?;
+    let count = dword(&data, 1).ok_or(Refusal::Short)?;
+    Ok(u32::try_from(u64::from(count) * u64::from(minutes) / 60).unwrap_or(u32::MAX))
+}
+
+/// Get Watchdog Timer (27.7).
+pub fn watchdog(link: &mut Link<'_>) -> Result<Watchdog, Refusal> {
+    read_watchdog(&link.send(APP, 0x25, &[])?).ok_or(Refusal::Short)
+}
+
+fn read_watchdog(data: &[u8]) -> Option<Watchdog> {
+    let (timer, action) = (*data.first()?, *data.get(1)?);
+    // Counted in tenths of a second.
+    let period = |at: usize| word(data, at).map(|tenths| u32::from(tenths) * 100);
+    let name = |number: u8, names: [&str; 6]| {
+        let name = names.get(usize::from(number)).filter(|name| !name.is_empty())?;
+        Some((*name).to_owned())
+    };
+    Some(Watchdog {
+        running: timer & 0x40 != 0,
+        timer_use: name(timer & 7, ["", "bios frb2", "bios post", "os load", "sms/os", "oem"]),
+        action: name(action & 7, ["none", "hard reset", "power down", "power cycle", "", ""]),
+        initial_ms: period(4),
+        present_ms: period(6),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::linked;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_chassis_tells_what_is_wrong() {
+        let mut bmc = Bmc::default();
+        // On, power fault, previous; last event ac failed and command; intrusion and cooling fault, identify on;
+        // the power button is off.
+        read_status(&[0x29, 0x11, 0x69, 0x01], &mut bmc).unwrap();
+        assert_eq!(bmc.chassis_power_on, Some(true));
+        assert_eq!(bmc.power_restore_policy.as_deref(), Some("previous"));
+        let chassis = bmc.chassis.unwrap();
+        assert_eq!(chassis.faults, ["power fault", "intrusion", "cooling fault"]);
+        assert_eq!(chassis.last_power_events, ["ac failed", "command"]);
+        assert_eq!(chassis.identify.as_deref(), Some("on"));
+        assert_eq!(chassis.disabled_buttons, ["power"]);
+    }
+
+    #[test]
+    fn hours_and_watchdog() {
+        let hours = linked(|_, _, _| Ok(vec![0, 60, 0x10, 0x27, 0, 0]), power_on_hours);
+        assert_eq!(hours, Ok(10_000));
+        let dog = read_watchdog(&[0x44, 0x01, 0, 0, 0xb0, 0x04, 0x58, 0x02]).unwrap();
+        assert!(dog.running);
+        assert_eq!(dog.timer_use.as_deref(), Some("sms/os"));
+        assert_eq!(dog.action.as_deref(), Some("hard reset"));
+        assert_eq!((dog.initial_ms, dog.present_ms), (Some(120_000), Some(60_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(data in proptest::collection::vec(any::<u8>(), 0..12)) {
+            prop_assert_eq!(read_status(&data, &mut Bmc::default()).is_some(), data.len() >= 3);
+            prop_assert_eq!(read_watchdog(&data).is_some(), data.len() >= 2);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Reads field replaceable units out of the controller.
+
+use super::fru_area::{extent, parse};
+use super::{Link, Refusal, STORAGE, word};
+use crate::model::inventory::Fru;
+
+/// Bytes of one unit that are read. Everything known fits into 2 KiB; some controllers call 64 KiB their size.
+const MAX_BYTES: usize = 8 * 1024;
+/// Units looked at.
+pub const MAX_UNITS: usize = 64;
+/// Bytes asked for at once. Interfaces carry at least 32; a controller that cannot gets asked for less.
+const PIECE: usize = 32;
+const SMALLEST_PIECE: usize = 8;
+
+/// Get FRU Inventory Area Info and Read FRU Data (34.1, 34.2) for one unit of the controller itself.
+pub fn read(link: &mut Link<'_>, id: u8) -> Result<Fru, Refusal> {
+    let info = link.send(STORAGE, 0x10, &[id])?;
+    let size = word(&info, 0).ok_or(Refusal::Short)?;
+    // Some memories are addressed by words.
+    let by_words = info.get(2).is_some_and(|flags| flags & 1 == 1);
+    let size_bytes = u32::from(size) * if by_words { 2 } else { 1 };
+    let limit = usize::try_from(size_bytes).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+    let mut bytes = Vec::new();
+    let mut piece = PIECE;
+    let mut short = None;
+    loop {
+        let want = extent(&bytes).min(limit);
+        if bytes.len() >= want {
+            break;
+        }
+        let count = (want - bytes.len()).min(piece);
+        match read_piece(link, id, bytes.len(), count, by_words) {
+            Ok(more) => bytes.extend(more),
+            // Too many bytes at once, in the words of several makers.
+            Err(Refusal::Code(0xc6..=0xca | 0xff)) if piece > SMALLEST_PIECE => piece /= 2,
+            Err(refusal) if bytes.len() < 8 || refusal.is_final() => return Err(refusal),
+            Err(refusal) => {
+                short = Some(format!("ends at byte {}: {refusal}", bytes.len()));
+                break;
+            }
+        }
+    }
+    link.root().keep(&format!("ipmi/fru-{id}.bin"), &bytes);
+    let mut fru = parse(id, &bytes);
+    fru.size_bytes = size_bytes;
+    fru.damage.extend(short);
+    Ok(fru)
+}
+
+/// Always at least one byte.
+fn read_piece(link: &mut Link<'_>, id: u8, at: usize, count: usize, by_words: bool) -> Result<Vec<u8>, Refusal> {
+    let unit = if by_words { 2 } else { 1 };
+    let offset = u16::try_from(at / unit).map_err(|_| Refusal::Short)?;
+    let units = u8::try_from(count.div_ceil(unit)).map_err(|_| Refusal::Short)?;
+    let [low, high] = offset.to_le_bytes();
+    let answer = link.send(STORAGE, 0x11, &[id, low, high, units])?;
+    let (told, data) = answer.split_first().ok_or(Refusal::Short)?;
+    let got = data.len().min(usize::from(*told) * unit).min(usize::from(units) * unit);
+    match data.get(..got - got % unit) {
+        Some(data) if !data.is_empty() => Ok(data.to_vec()),
+        _ => Err(Refusal::Short),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fru_area::testing::{area, text, unit};
+    use super::super::testing::linked;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> Vec<u8> {
+        let board = area(&[&[25, 0, 0, 0][..], &text("Example Inc."), &text("BOARD"), &text("S-1")].concat());
+        let product = area(&[&[25][..], &text("Example Inc."), &text(&"x".repeat(60))].concat());
+        let mut bytes = unit(&[], &board, &product, &[]);
+        bytes.resize(256, 0xff);
+        bytes
+    }
+
+    fn serve(
+        bytes: Vec<u8>,
+        unit: usize,
+        most: u8,
+    ) -> impl FnMut(u8, u8, &[u8]) -> Result<Vec<u8>, crate::sys::ipmi::BmcError> {
+        move |_, cmd, data| {
+            if cmd == 0x10 {
+                let size = (bytes.len() / unit) as u16;
+                return Ok([&[0][..], &size.to_le_bytes(), &[u8::from(unit == 2)]].concat());
+            }
+            if data[3] > most {
+                return Ok(vec![0xca]);
+            }
+            let from = usize::from(u16::from_le_bytes([data[1], data[2]])) * unit;
+            let piece = &bytes[from..from + usize::from(data[3]) * unit];
+            Ok([&[0, data[3]], piece].concat())
+        }
+    }
+
+    #[test]
+    fn a_unit_is_read_in_pieces_and_no_further_than_its_areas() {
+        for (unit, most) in [(1, 255), (1, 16), (1, 8), (2, 255)] {
+            let fru = linked(serve(example(), unit, most), |link| read(link, 0)).unwrap();
+            assert_eq!(fru.damage, Vec::<String>::new(), "{unit} {most}");
+            assert_eq!(fru.size_bytes, 256);
+            assert_eq!(fru.board.unwrap().serial.as_deref(), Some("S-1"));
+            assert_eq!(fru.product.unwrap().product, Some("x".repeat(60)));
+        }
+    }
+
+    #[test]
+    fn a_controller_that_gives_up_half_way_leaves_the_first_half() {
+        let mut inner = serve(example(), 1, 255);
+        let fru = linked(
+            move |netfn, cmd, data| match (cmd, data.get(1)) {
+                (0x11, Some(64..)) => Ok(vec![0xcb]),
+                _ => inner(netfn, cmd, data),
+            },
+            |link| read(link, 0),
+        )
+        .unwrap();
+        assert_eq!(fru.board.unwrap().serial.as_deref(), Some("S-1"));
+        assert!(
+            fru.damage.iter().any(|text| text.starts_with("ends at byte")),
+            "{:?}",
+            fru.damage
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_is_read_within_bounds(answer in proptest::collection::vec(any::<u8>(), 1..40)) {
+            let answer = [vec![0], answer].concat();
+            let mut asked = 0;
+            let _ = linked(
+                move |_, _, _| {
+                    asked += 1;
+                    assert!(asked <= MAX_BYTES + 8);
+                    Ok(answer.clone())
+                },
+                |link| read(link, 1),
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Channels, and the settings of those with a LAN behind them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::users::privilege;
+use super::{APP, Link, Refusal, TRANSPORT, word};
+use crate::model::MacAddr;
+use crate::model::inventory::{BmcChannel, BmcIpv6, BmcLan, CipherSuite};
+
+/// Channels 0 to 11 and 15 exist; 12 and 13 are reserved, 14 is whichever the question came over (table 6-1).
+pub const CHANNELS: [u8; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15];
+/// IPv6 addresses asked for on one channel, of each kind.
+const MAX_IPV6: u8 = 16;
+/// Pieces of the list of cipher suites, 16 bytes each (22.15).
+const MAX_PIECES: u8 = 64;
+/// Media of the channels that have LAN settings (table 6-3).
+const MEDIUM_LAN: u8 = 4;
+const MEDIUM_OTHER_LAN: u8 = 6;
+
+/// Get Channel Info (22.24), with the medium as a number, and Get Channel Access (22.23).
+pub fn channel(link: &mut Link<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
+    let data = link.send(APP, 0x42, &[number])?;
+    let (mut channel, is_lan) = channel_info(number, &data).ok_or(Refusal::Short)?;
+    // Only channels with sessions have an access mode; 80h asks for what holds now, not for what was stored.
+    if channel.sessions != "session-less" {
+        match link.send(APP, 0x41, &[number, 0x80]) {
+            Ok(data) => channel_access(&data, &mut channel),
+            Err(refusal) if refusal.is_final() => return Err(refusal),
+            Err(_) => {}
+        }
+    }
+    Ok((channel, is_lan))
+}
+
+fn channel_info(number: u8, data: &[u8]) -> Option<(BmcChannel, bool)> {
+    let [_, medium, protocol, session, ..] = data else {
+        return None;
+    };
+    let medium = medium & 0x7f;
+    let medium_name = match medium {
+        0x01 => "ipmb".to_owned(),
+        0x02 | 0x03 => "icmb".to_owned(),
+        MEDIUM_LAN => "lan".to_owned(),
+        0x05 => "serial".to_owned(),
+        MEDIUM_OTHER_LAN => "other lan".to_owned(),
+        0x07 => "pci smbus".to_owned(),
+        0x08 | 0x09 => "smbus".to_owned(),
+        0x0a | 0x0b => "usb".to_owned(),
+        0x0c => "system interface".to_owned(),
+        0x60..=0x7f => format!("oem {medium:#04x}"),
+        other => format!("{other:#04x}"),
+    };
+    let protocol = match protocol & 0x1f {
+        0x01 => "ipmb".to_owned(),
+        0x02 => "icmb".to_owned(),
+        0x04 => "smbus".to_owned(),
+        0x05 => "kcs".to_owned(),
+        0x06 => "smic".to_owned(),
+        0x07 | 0x08 => "bt".to_owned(),
+        0x09 => "terminal mode".to_owned(),
+        other => format!("{other:#04x}"),
+    };
+    let sessions = match session >> 6 {
+        0 => "session-less",
+        1 => "single",
+        2 => "multi",
+        _ => "session-based",
+    };
+    let channel = BmcChannel {
+        channel: number,
+        medium: medium_name,
+        protocol,
+        sessions: sessions.to_owned(),
+        active_sessions: session & 0x3f,
+        access: None,
+        privilege_limit: None,
+    };
+    Some((channel, matches!(medium, MEDIUM_LAN | MEDIUM_OTHER_LAN)))
+}
+
+fn channel_access(data: &[u8], channel: &mut BmcChannel) {
+    let [mode, limit, ..] = data else { return };
+    let mode = match mode & 0x07 {
+        0 => "disabled",
+        1 => "pre-boot",
+        2 => "always",
+        3 => "shared",
+        _ => return,
+    };
+    channel.access = Some(mode.to_owned());
+    channel.privilege_limit = Some(privilege(limit & 0x0f)).filter(|_| limit & 0x0f != 0);
+}
+
+/// Get LAN Configuration Parameters (23.2): one parameter, without its revision byte.
+fn parameter(link: &mut Link<'_>, channel: u8, number: u8, set: u8) -> Result<Vec<u8>, Refusal> {
+    let data = link.send(TRANSPORT, 0x02, &[channel, number, set, 0])?;
+    data.get(1..).map(<[u8]>::to_vec).ok_or(Refusal::Short)
+}
+
+/// All LAN settings of one channel (table 23-4). Fails where the IPv4 address cannot be had; the other parameters are
+/// worth having but no reason to lose that one.
+pub fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
+    let address = parameter(link, channel, 3, 0)?;
+    let mut lan = BmcLan {
+        channel,
+        ipv4: Some(ipv4(&address).ok_or(Refusal::Short)?).filter(|address| !address.is_unspecified()),
+        ..BmcLan::default()
+    };
+    let mut ask = |number, set| match parameter(link, channel, number, set) {
+        Err(refusal) if refusal.is_final() => Err(refusal),
+        other => Ok(other.unwrap_or_default()),
+    };
+    lan.address_source = ask(4, 0)?.first().map(|source| {
+        let source = match source & 0x0f {
+            1 => "static",
+            2 => "dhcp",
+            3 => "bios",
+            4 => "other",
+            _ => "unspecified",
+        };
+        source.to_owned()
+    });
+    lan.mac = mac(&ask(5, 0)?);
+    lan.netmask = ipv4(&ask(6, 0)?).filter(|mask| !mask.is_unspecified());
+    lan.answers_arp = ask(10, 0)?.first().map(|control| control & 0x02 != 0);
+    lan.gateway = ipv4(&ask(12, 0)?).filter(|gateway| !gateway.is_unspecified());
+    lan.gateway_mac = mac(&ask(13, 0)?);
+    lan.vlan = vlan(&ask(20, 0)?);
+    // 50: what of IPv6 there is at all; a controller without it refuses.
+    if ask(50, 0)?.is_empty() {
+        return Ok(lan);
+    }
+    lan.addressing = match ask(51, 0)?.first() {
+        Some(0) => Some("ipv4".to_owned()),
+        Some(1) => Some("ipv6".to_owned()),
+        Some(2) => Some("both".to_owned()),
+        _ => None,
+    };
+    let counts = ask(55, 0)?;
+    for (number, count) in [(56, counts.first()), (59, counts.get(1))] {
+        for set in 0..count.copied().unwrap_or(0).min(MAX_IPV6) {
+            lan.ipv6.extend(ipv6_address(number == 56, &ask(number, set)?));
+        }
+    }
+    // 65 and 69 are set by hand, 74 were learnt.
+    for number in [65, 69] {
+        lan.ipv6_routers.extend(ipv6(&ask(number, 0)?));
+    }
+    let learnt = ask(73, 0)?.first().copied().unwrap_or(0);
+    for set in 0..learnt.min(MAX_IPV6) {
+        lan.ipv6_routers.extend(ask(74, set)?.get(1..).and_then(ipv6));
+    }
+    lan.ipv6_routers.retain(|router| !router.is_unspecified());
+    Ok(lan)
+}
+
+/// Parameters 56 and 59: set selector, source, address, length of its prefix, state. Unset slots give nothing.
+fn ipv6_address(is_static: bool, data: &[u8]) -> Option<BmcIpv6> {
+    let address = ipv6(data.get(2..)?)?;
+    let source = match (is_static, data.get(1)? & 0x0f) {
+        (true, _) => "static".to_owned(),
+        (false, 1) => "slaac".to_owned(),
+        (false, 2) => "dhcpv6".to_owned(),
+        (false, other) => format!("source {other}"),
+    };
+    let state = match data.get(19)? {
+        0 => "active".to_owned(),
+        1 => "disabled".to_owned(),
+        2 => "pending".to_owned(),
+        3 => "failed".to_owned(),
+        4 => "deprecated".to_owned(),
+        5 => "invalid".to_owned(),
+        other => format!("state {other}"),
+    };
+    (!address.is_unspecified()).then_some(BmcIpv6 {
+        address,
+        prefix_length: *data.get(18)?,
+        source,
+        state,
+    })
+}
+
+/// Get Channel Cipher Suites (22.15), for IPMI sessions.
+pub fn cipher_suites(link: &mut Link<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
+    let mut records = Vec::new();
+    for piece in 0..MAX_PIECES {
+        let answer = match link.send(APP, 0x54, &[channel, 0x00, 0x80 | piece]) {
+            Ok(answer) => answer,
+            // A list of exactly whole pieces ends with a refusal on some controllers.
+            Err(Refusal::Code(_)) if piece > 0 => break,
+            Err(refusal) => return Err(refusal),
+        };
+        let data = answer.get(1..).ok_or(Refusal::Short)?;
+        records.extend(data.iter().take(16));
+        if data.len() < 16 {
+            break;
+        }
+    }
+    Ok(read_suites(&records))
+}
+
+fn read_suites(records: &[u8]) -> Vec<CipherSuite> {
+    let mut suites = Vec::new();
+    let mut bytes = records.iter().copied().peekable();
+    // Whatever stands before the first record is none.
+    while let Some(start) = bytes.next() {
+        if !matches!(start, 0xc0 | 0xc1) {
+            continue;
+        }
+        let Some(id) = bytes.next() else { break };
+        let mut suite = CipherSuite {
+            id,
+            oem: None,
+            authentication: None,
+            integrity: None,
+            confidentiality: None,
+        };
+        if start == 0xc1 {
+            let mut number = [0; 4];
+            for byte in number.iter_mut().take(3) {
+                *byte = bytes.next().unwrap_or(0);
+            }
+            suite.oem = Some(u32::from_le_bytes(number));
+        }
+        while let Some(algorithm) = bytes.next_if(|byte| *byte < 0xc0) {
+            let (field, names): (_, &[&str]) = match algorithm >> 6 {
+                0 => (
+                    &mut suite.authentication,
+                    &["none", "HMAC-SHA1", "HMAC-MD5", "HMAC-SHA256"],
+                ),
+                1 => (
+                    &mut suite.integrity,
+                    &["none", "HMAC-SHA1-96", "HMAC-MD5-128", "MD5-128", "HMAC-SHA256-128"],
+                ),
+                _ => (
+                    &mut suite.confidentiality,
+                    &["none", "AES-CBC-128", "xRC4-128", "xRC4-40"],
+                ),
+            };
+            let number = algorithm & 0x3f;
+            let name = names.get(usize::from(number)).map(|name| (*name).to_owned());
+            // The first one listed is the one it prefers.
+            field.get_or_insert(name.unwrap_or_else(|| format!("{number:#04x}")));
+        }
+        suites.push(suite);
+    }
+    suites
+}
+
+fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
+    let bytes: [u8; 4] = data.get(..4)?.try_into().ok()?;
+    Some(Ipv4Addr::from(bytes))
+}
+
+fn ipv6(data: &[u8]) -> Option<Ipv6Addr> {
+    let bytes: [u8; 16] = data.get(..16)?.try_into().ok()?;
+    Some(Ipv6Addr::from(bytes))
+}
+
+fn mac(data: &[u8]) -> Option<MacAddr> {
+    let bytes: [u8; 6] = data.get(..6)?.try_into().ok()?;
+    Some(MacAddr(bytes)).filter(|mac| !mac.is_unusable())
+}
+
+/// Parameter 20: 12 bits of VLAN id, the top bit says whether it is in use.
+fn vlan(data: &[u8]) -> Option<u16> {
+    let vlan = word(data, 0)?;
+    (vlan & 0x8000 != 0).then_some(vlan & 0x0fff)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! One entry of the event log → what happened (IPMI 2.0, chapters 29.7 and 32). Pure.
+
+use super::reading::convert;
+use super::sdr_record::{BMC_ADDRESS, SensorRecord};
+use super::{dword, hex, names};
+use crate::model::inventory::SelEntry;
+
+/// Times below are seconds since the controller started, from before its clock was set (37.1).
+const FIRST_CLOCK: u32 = 0x2000_0000;
+
+/// Codes of "system firmware error" and "system firmware progress" (table 42-3, sensor kind 0Fh).
+const FIRMWARE_ERRORS: [&str; 14] = [
+    "unspecified",
+    "no memory installed",
+    "no usable memory",
+    "hard disk failure",
+    "system board failure",
+    "diskette failure",
+    "hard disk controller failure",
+    "keyboard failure",
+    "boot medium not found",
+    "video controller failure",
+    "no video device",
+    "firmware corruption",
+    "cpu voltage mismatch",
+    "cpu speed mismatch",
+];
+const FIRMWARE_PROGRESS: [&str; 26] = [
+    "unspecified",
+    "memory",
+    "hard disks",
+    "secondary processors",
+    "user authentication",
+    "setup entered",
+    "usb resources",
+    "pci resources",
+    "option roms",
+    "video",
+    "cache",
+    "smbus",
+    "keyboard controller",
+    "management controller",
+    "docking",
+    "docking enabled",
+    "docking ejected",
+    "docking disabled",
+    "os wake-up",
+    "starting the operating system",
+    "baseboard",
+    "",
+    "floppy",
+    "keyboard test",
+    "pointing device test",
+    "primary processor",
+];
+
+/// Seconds since 1970 as RFC 3339; nothing for "not set" and for times before the clock was set.
+pub fn timestamp(seconds: u32) -> Option<String> {
+    if seconds == u32::MAX || seconds <= FIRST_CLOCK {
+        return None;
+    }
+    let at = jiff::Timestamp::from_second(i64::from(seconds)).ok()?;
+    Some(at.to_string())
+}
+
+/// One entry of 16 bytes.
+pub fn entry(bytes: &[u8; 16], sensors: &[SensorRecord]) -> SelEntry {
+    let kind = bytes[2];
+    let mut entry = SelEntry {
+        id: u16::from_le_bytes([bytes[0], bytes[1]]),
+        raw: hex(bytes),
+        ..SelEntry::default()
+    };
+    if kind < 0xe0
+        && let Some(seconds) = dword(bytes, 3)
+    {
+        entry.at = timestamp(seconds);
+        entry.after_start_s = (seconds <= FIRST_CLOCK).then_some(seconds);
+    }
+    match kind {
+        0x02 => event(bytes, sensors, &mut entry),
+        0xc0..=0xdf => {
+            "oem timestamped".clone_into(&mut entry.kind);
+            let maker = u32::from_le_bytes([bytes[7], bytes[8], bytes[9], 0]) & 0x000f_ffff;
+            let name = super::device::manufacturer(maker).unwrap_or_else(|| format!("maker {maker}"));
+            entry.event = Some(format!("{name}: {}", hex(&bytes[10..])));
+        }
+        0xe0.. => {
+            "oem".clone_into(&mut entry.kind);
+            entry.event = Some(hex(&bytes[3..]));
+        }
+        other => entry.kind = format!("type {other:#04x}"),
+    }
+    entry
+}
+
+/// 32.1: generator in bytes 7 and 8, sensor in 10 and 11, direction and type in 12, data in 13 to 15.
+fn event(bytes: &[u8; 16], sensors: &[SensorRecord], entry: &mut SelEntry) {
+    "event".clone_into(&mut entry.kind);
+    let (generator, lun) = (bytes[7], bytes[8] & 3);
+    let (sensor_kind, number) = (bytes[10], bytes[11]);
+    let (event_type, offset) = (bytes[12] & 0x7f, bytes[13] & 0x0f);
+    let is = |sensor: &&SensorRecord| sensor.number == number && sensor.kind == sensor_kind;
+    let record = sensors
+        .iter()
+        .filter(is)
+        .find(|sensor| sensor.owner == generator && sensor.lun == lun)
+        // Firmware logs for sensors of the controller under a name of its own.
+        .or_else(|| sensors.iter().filter(is).find(|sensor| sensor.owner == BMC_ADDRESS));
+    entry.sensor = record.map(|record| record.name.clone());
+    entry.sensor_number = Some(number);
+    entry.sensor_kind = Some(names::sensor_kind(sensor_kind));
+    entry.asserted = Some(bytes[12] & 0x80 == 0);
+    let mut text = names::event(event_type, sensor_kind, offset);
+    if let Some(detail) = detail(bytes, event_type, record) {
+        text = format!("{text}, {detail}");
+    }
+    entry.event = Some(text);
+}
+
+/// What the second and third byte of data say, where their meaning is fixed (29.7).
+fn detail(bytes: &[u8; 16], event_type: u8, record: Option<&SensorRecord>) -> Option<String> {
+    let [first, second, third] = [bytes[13], bytes[14], bytes[15]];
+    // What the bytes hold: 1 the reading and its threshold, 2 a maker's own code, 3 an extension of the event.
+    let (in_second, in_third) = (first >> 6, first >> 4 & 3);
+    if event_type == 0x01 {
+        let factors = record?.factors.as_ref()?;
+        let number = |raw: u8| convert(factors, raw).map(|value| value.to_string());
+        let reading = number(second).filter(|_| in_second == 1)?;
+        let unit = record?.unit.as_deref().unwrap_or_default();
+        let text = match number(third).filter(|_| in_third == 1) {
+            Some(limit) => format!("reading {reading} {unit}, threshold {limit}"),
+            None => format!("reading {reading} {unit}"),
+        };
+        return Some(text.trim_end().to_owned());
+    }
+    if event_type != 0x6f {
+        return None;
+    }
+    let named = |names: &[&str], code: u8| {
+        let name = names.get(usize::from(code)).filter(|name| !name.is_empty());
+        name.map_or_else(|| format!("code {code:#04x}"), |name| (*name).to_owned())
+    };
+    match (bytes[10], first & 0x0f) {
+        // Which module, where the third byte says so (table 42-3, 0Ch).
+        (0x0c, _) if in_third == 3 || in_third == 2 => Some(format!("module {third}")),
+        (0x0f, 0) if in_second == 3 => Some(named(&FIRMWARE_ERRORS, second)),
+        (0x0f, 1 | 2) if in_second == 3 => Some(named(&FIRMWARE_PROGRESS, second)),
+        // Bus, device and function of a critical interrupt (0 in the top bit: on this segment).
+        (0x13, 4 | 5 | 7 | 8 | 10) if in_second == 2 && in_third == 2 => Some(format!(
+            "bus {second:#04x}, device {}, function {}",
+            third >> 3,
+            third & 7
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sdr_record::Factors;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(text: &str) -> [u8; 16] {
+        let byte = |at: usize| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap();
+        std::array::from_fn(byte)
+    }
+
+    #[test]
+    fn a_threshold_event_tells_reading_and_limit_in_the_sensors_unit() {
+        let sensor = SensorRecord {
+            name: "Inlet Temp".to_owned(),
+            number: 0x04,
+            owner: 0x20,
+            kind: 1,
+            unit: Some("degrees C".to_owned()),
+            factors: Some(Factors {
+                m: 1,
+                ..Factors::default()
+            }),
+            ..SensorRecord::default()
+        };
+        // 0x5f000000 is 2020-07-04; upper critical going high, reading 47, threshold 45.
+        let raw = bytes("0a0002000000 5f 2000 04 01 04 01 59 2f 2d".replace(' ', "").as_str());
+        let told = entry(&raw, &[sensor]);
+        assert_eq!(told.id, 10);
+        assert_eq!(told.at.as_deref(), Some("2020-07-04T04:05:20Z"));
+        assert_eq!(told.sensor.as_deref(), Some("Inlet Temp"));
+        assert_eq!(
+            told.event.as_deref(),
+            Some("upper critical going high, reading 47 degrees C, threshold 45")
+        );
+        assert_eq!(told.asserted, Some(true));
+    }
+
+    #[test]
+    fn memory_errors_name_the_module_and_old_times_are_no_dates() {
+        let told = entry(
+            &bytes("01000210000000330004 0c 87 6f a1ff05".replace(' ', "").as_str()),
+            &[],
+        );
+        assert_eq!((told.at, told.after_start_s), (None, Some(16)));
+        assert_eq!(told.sensor_kind.as_deref(), Some("memory"));
+        assert_eq!(told.event.as_deref(), Some("uncorrectable ECC, module 5"));
+        assert_eq!(told.sensor, None);
+        let progress = entry(
+            &bytes("020002000000603300 04 0f 00 6f c213ff".replace(' ', "").as_str()),
+            &[],
+        );
+        assert_eq!(
+            progress.event.as_deref(),
+            Some("firmware progress, starting the operating system")
+        );
+        let gone = entry(
+            &bytes("0300020000006020000408 c8 ef 03ffff".replace(' ', "").as_str()),
+            &[],
+        );
+        assert_eq!(
+            (gone.event.as_deref(), gone.asserted),
+            (Some("input lost"), Some(false))
+        );
+    }
+
+    #[test]
+    fn a_makers_own_entries_keep_their_bytes() {
+        let told = entry(&bytes("0400dd00000060a20200010203040506"), &[]);
+        assert_eq!(
+            (&*told.kind, told.event.as_deref()),
+            ("oem timestamped", Some("Dell: 010203040506"))
+        );
+        let told = entry(&bytes("0500e0aabbccddeeff00112233445566"), &[]);
+        assert_eq!((&*told.kind, told.at), ("oem", None));
+        assert_eq!(told.raw, "0500e0aabbccddeeff00112233445566");
+        assert_eq!(entry(&[0; 16], &[]).kind, "type 0x00");
+    }
+
+    proptest! {
+        #[test]
+        fn any_entry_has_its_bytes(bytes: [u8; 16], number: u8, kind: u8) {
+            let sensor = SensorRecord { number, kind, factors: Some(Factors::of(&bytes)), ..SensorRecord::default() };
+            let told = entry(&bytes, &[sensor]);
+            prop_assert_eq!(told.raw.len(), 32);
+            prop_assert!(!told.kind.is_empty());
+        }
+    }
+}

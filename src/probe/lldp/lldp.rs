@@ -1,0 +1,193 @@
+//! LLDP data units (IEEE 802.1AB-2016 clause 8), with the organizationally specific TLVs of 802.1Q annex D and
+//! 802.3 clause 79.
+
+use super::{MAX_ENTRIES, address, be16, be32, colons, mac, named_bits, text, text_or_hex};
+use crate::model::inventory::{NamedVlan, Neighbour};
+
+/// 802.1AB table 8-4, by bit.
+const CAPABILITIES: [&str; 11] = [
+    "other",
+    "repeater",
+    "bridge",
+    "wlan access point",
+    "router",
+    "telephone",
+    "docsis",
+    "station",
+    "c-vlan",
+    "s-vlan",
+    "two-port relay",
+];
+const OUI_802_1: [u8; 3] = [0x00, 0x80, 0xc2];
+const OUI_802_3: [u8; 3] = [0x00, 0x12, 0x0f];
+
+/// Reads a data unit. `None` unless it begins with chassis ID, port ID and time to live, as 8.2 demands.
+pub fn parse(mut rest: &[u8]) -> Option<Neighbour> {
+    let mut told = Neighbour {
+        protocol: "lldp".to_owned(),
+        ..Neighbour::default()
+    };
+    let mut count = 0;
+    while let Some(head) = be16(rest, 0) {
+        // Seven bits of type, nine of length.
+        let (kind, length) = (head >> 9, usize::from(head & 0x1ff));
+        let Some(value) = rest.get(2..2 + length) else {
+            // The frame was cut. What came whole is still worth having.
+            break;
+        };
+        rest = rest.get(2 + length..).unwrap_or_default();
+        if count < 3 && kind != count + 1 {
+            return None;
+        }
+        count += 1;
+        match kind {
+            0 => break,
+            1 => (told.chassis_id, told.chassis_id_kind) = named(value, chassis_kind)?,
+            2 => (told.port_id, told.port_id_kind) = named(value, port_kind)?,
+            3 => told.ttl_s = Some(be16(value, 0)?),
+            4 => told.port_description = text(value),
+            5 => told.system_name = text(value),
+            6 => told.system_description = text(value),
+            7 => {
+                let bits = |at| named_bits(be16(value, at).unwrap_or(0).into(), &CAPABILITIES);
+                (told.capabilities, told.capabilities_enabled) = (bits(0), bits(2));
+            }
+            8 if told.management_addresses.len() < MAX_ENTRIES => {
+                told.management_addresses.extend(management_address(value));
+            }
+            127 => organization(&mut told, value),
+            _ => {}
+        }
+    }
+    (count >= 3).then_some(told)
+}
+
+/// What an ID's number means: its name, and how its bytes are read.
+type Kind = (&'static str, fn(&[u8]) -> Option<String>);
+
+fn named(value: &[u8], kinds: fn(u8) -> Kind) -> Option<(Option<String>, Option<String>)> {
+    let (kind, id) = value.split_first()?;
+    let (name, read) = kinds(*kind);
+    // An ID is 1 to 255 bytes; one that does not hold what its kind promises is shown as it is.
+    let id = read(id).or_else(|| text_or_hex(id))?;
+    Some((Some(id), Some(name.to_owned())))
+}
+
+/// 802.1AB table 8-2.
+fn chassis_kind(kind: u8) -> Kind {
+    match kind {
+        1 => ("chassis component", text_or_hex),
+        2 => ("interface alias", text_or_hex),
+        3 => ("port component", text_or_hex),
+        4 => ("mac", |id| mac(id).map(|mac| mac.to_string())),
+        5 => ("network address", network_address),
+        6 => ("interface name", text_or_hex),
+        7 => ("local", text_or_hex),
+        _ => ("reserved", text_or_hex),
+    }
+}
+
+/// 802.1AB table 8-3.
+fn port_kind(kind: u8) -> Kind {
+    match kind {
+        1 => ("interface alias", text_or_hex),
+        2 => ("port component", text_or_hex),
+        3 => ("mac", |id| mac(id).map(|mac| mac.to_string())),
+        4 => ("network address", network_address),
+        5 => ("interface name", text_or_hex),
+        6 => ("agent circuit id", |id| Some(colons(id)).filter(|hex| !hex.is_empty())),
+        7 => ("local", text_or_hex),
+        _ => ("reserved", text_or_hex),
+    }
+}
+
+/// The family in one byte, then the address.
+fn network_address(id: &[u8]) -> Option<String> {
+    let (family, id) = id.split_first()?;
+    address(*family, id)
+}
+
+/// 8.5.9: length, family and address; interface number and object identifier follow, which nobody needs.
+fn management_address(value: &[u8]) -> Option<String> {
+    let length = usize::from(*value.first()?);
+    network_address(value.get(1..1 + length)?)
+}
+
+fn organization(told: &mut Neighbour, value: &[u8]) {
+    let (Some(oui), Some(subtype), Some(value)) = (value.get(..3), value.get(3), value.get(4..)) else {
+        return;
+    };
+    let vlan = |at| be16(value, at).filter(|id| (1..=4094).contains(id));
+    match (oui, subtype) {
+        // 0 says that the port has none.
+        (oui, 1) if oui == OUI_802_1 => told.port_vlan = vlan(0),
+        (oui, 3) if oui == OUI_802_1 && told.vlans.len() < MAX_ENTRIES => {
+            let length = value.get(2).map_or(0, |length| usize::from(*length));
+            if let Some(id) = vlan(0) {
+                let name = value.get(3..3 + length).and_then(text);
+                told.vlans.push(NamedVlan { id, name });
+            }
+        }
+        // Link aggregation began in 802.3 and moved to 802.1; the layout stayed.
+        (oui, 7) if oui == OUI_802_1 => aggregation(told, value),
+        (oui, 3) if oui == OUI_802_3 => aggregation(told, value),
+        (oui, 1) if oui == OUI_802_3 => {
+            if let (Some(flags), Some(mau)) = (value.first(), be16(value, 3)) {
+                told.autoneg_supported = Some(flags & 1 != 0);
+                told.autoneg_enabled = Some(flags & 2 != 0);
+                // 0 is "other or unknown".
+                told.mau_type = (mau != 0).then_some(mau);
+                told.mau_name = mau_name(mau).map(str::to_owned);
+            }
+        }
+        (oui, 4) if oui == OUI_802_3 => told.max_frame_bytes = be16(value, 0).map(u32::from),
+        _ => {}
+    }
+}
+
+fn aggregation(told: &mut Neighbour, value: &[u8]) {
+    if let (Some(status), Some(id)) = (value.first(), be32(value, 1)) {
+        let aggregated = status & 2 != 0;
+        told.aggregation_capable = Some(status & 1 != 0);
+        told.aggregated = Some(aggregated);
+        told.aggregation_id = Some(id).filter(|id| aggregated && *id != 0);
+    }
+}
+
+/// dot3MauType of the IANA-MAU-MIB (RFC 4836), those that servers meet.
+fn mau_name(mau: u16) -> Option<&'static str> {
+    Some(match mau {
+        15 => "100BASE-TX half duplex",
+        16 => "100BASE-TX full duplex",
+        21 => "1000BASE-X half duplex",
+        22 => "1000BASE-X full duplex",
+        23 => "1000BASE-LX half duplex",
+        24 => "1000BASE-LX full duplex",
+        25 => "1000BASE-SX half duplex",
+        26 => "1000BASE-SX full duplex",
+        29 => "1000BASE-T half duplex",
+        30 => "1000BASE-T full duplex",
+        31 => "10GBASE-X",
+        32 => "10GBASE-LX4",
+        33 => "10GBASE-R",
+        34 => "10GBASE-ER",
+        35 => "10GBASE-LR",
+        36 => "10GBASE-SR",
+        41 => "10GBASE-CX4",
+        54 => "10GBASE-T",
+        55 => "10GBASE-LRM",
+        56 => "1000BASE-KX",
+        57 => "10GBASE-KX4",
+        58 => "10GBASE-KR",
+        70 => "40GBASE-KR4",
+        71 => "40GBASE-CR4",
+        72 => "40GBASE-SR4",
+        73 => "40GBASE-FR",
+        74 => "40GBASE-LR4",
+        75 => "100GBASE-CR10",
+        76 => "100GBASE-SR10",
+        77 => "100GBASE-LR4",
+        78 => "100GBASE-ER4",
+        _ => return None,
+    })
+}

@@ -1,0 +1,123 @@
+//! Firmware and security: boot mode, Secure Boot, boot entries, TPM, kernel lockdown. Reads only.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::efi;
+use super::live::LiveSources;
+use super::root::{ReadError, Root};
+use super::smbios::{self, platform};
+use super::timebox::millis;
+use super::{system, tpm};
+use crate::model::inventory::{FirmwareMode, Item, Part, PartStatus, Security};
+
+/// Named when nothing else is known.
+pub const SOURCE: &str = "/sys/firmware/efi/efivars";
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+const NO_EFI: &str = "not booted by UEFI";
+
+/// Firmware and security.
+pub fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Security> {
+    let mut items = Vec::new();
+    let mode = system::firmware_mode(root);
+    let mut security = Security {
+        mode: Some(mode),
+        ..Security::default()
+    };
+    if mode == FirmwareMode::Uefi {
+        variables(root, &mut security, &mut items);
+    } else {
+        for name in ["secure_boot", "boot"] {
+            items.push(Item::gap(name, PartStatus::Absent, NO_EFI).from(SOURCE, 0));
+        }
+    }
+    if let Ok(raw) = smbios::load(root) {
+        security.smbios_tpm = platform::tpm(&raw.table());
+    }
+    match root.attribute(LOCKDOWN) {
+        Ok(text) => security.lockdown = text.as_deref().and_then(lockdown),
+        Err(ReadError::Absent { .. }) => {
+            let text = "securityfs is not mounted, or the kernel has no lockdown";
+            items.push(Item::gap("lockdown", PartStatus::Unsupported, text).from(LOCKDOWN, 0));
+        }
+        Err(error) => items.push(Item::gap("lockdown", error.status(), error.to_string()).from(LOCKDOWN, 0)),
+    }
+    security.tpms = tpm::tpms(root, limit, &mut items);
+    Part::ok(format!("{SOURCE}, /sys/class/tpm, {LOCKDOWN}"), security).with_items(items)
+}
+
+fn variables(root: &Root, security: &mut Security, items: &mut Vec<Item>) {
+    let started = Instant::now();
+    let mut gap = |name: &str, error: &ReadError| {
+        items.push(Item::gap(name, error.status(), error.to_string()).from(SOURCE, millis(started.elapsed())));
+    };
+    // The folder is there without the mount, and then empty.
+    if !root.list(SOURCE).is_ok_and(|names| !names.is_empty()) {
+        let reason = "efivarfs is not mounted";
+        for name in ["secure_boot", "boot"] {
+            items.push(Item::gap(name, PartStatus::Unsupported, reason).from(SOURCE, 0));
+        }
+        return;
+    }
+    for (name, field) in [
+        ("SecureBoot", &mut security.secure_boot),
+        ("SetupMode", &mut security.setup_mode),
+        ("AuditMode", &mut security.audit_mode),
+        ("DeployedMode", &mut security.deployed_mode),
+    ] {
+        match efi::flag(root, name) {
+            Ok(value) => *field = value,
+            Err(error) => gap(name, &error),
+        }
+    }
+    match efi::boot(root) {
+        Ok(boot) => {
+            security.boot = Some(boot);
+            items.push(Item::ok("boot", SOURCE, millis(started.elapsed())));
+        }
+        Err(error) => gap("boot", &error),
+    }
+}
+
+/// `none [integrity] confidentiality`: the one in brackets holds.
+fn lockdown(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    let (held, _) = rest.split_once(']')?;
+    Some(held.trim().to_owned()).filter(|held| !held.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lockdown_that_holds_is_in_brackets() {
+        assert_eq!(
+            lockdown("none [integrity] confidentiality").as_deref(),
+            Some("integrity")
+        );
+        assert_eq!(lockdown("[none] integrity").as_deref(), Some("none"));
+        for text in ["", "none", "[", "[]", "]["] {
+            assert_eq!(lockdown(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn firmware_that_shows_no_variables_is_told_from_bios() {
+        let dir = tempfile::tempdir().unwrap();
+        let status = |root: &Root| {
+            let part = security(root, None, Duration::from_secs(60));
+            let item = part.items.iter().find(|item| item.item == "secure_boot").unwrap();
+            (part.value.unwrap().mode, item.status)
+        };
+        assert_eq!(
+            status(&Root::at(dir.path())),
+            (Some(FirmwareMode::Bios), PartStatus::Absent)
+        );
+        std::fs::create_dir_all(dir.path().join("sys/firmware/efi/efivars")).unwrap();
+        assert_eq!(
+            status(&Root::at(dir.path())),
+            (Some(FirmwareMode::Uefi), PartStatus::Unsupported)
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! SMBIOS types beyond processors and memory: slots, connectors, caches, supplies, host interfaces, TPM. Offsets are
+//! those of DSP0134; each comment names the clause there.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::platform_names as names;
+use super::types::uuid;
+use super::{Structure, Table, Version};
+use crate::model::MacAddr;
+use crate::model::inventory::{
+    CacheFacts, HostInterface, OnboardDevice, PortConnector, PowerSupply, SmbiosTpm, SystemSlot,
+};
+use crate::probe::root::clean;
+
+/// Structures of one kind that are told; real tables have at most some dozens.
+const MAX_OF_KIND: usize = 256;
+
+/// 7.10 System Slots.
+pub fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
+    let slot = |s: &Structure<'_>| {
+        let usage = s.byte(0x07);
+        // The peers of a bifurcated slot, five bytes each, push the fields of 3.4 back.
+        let peers = usize::from(s.byte(0x12).unwrap_or(0)) * 5;
+        SystemSlot {
+            name: s.string(0x04),
+            kind: s.byte(0x05).and_then(names::slot_kind),
+            width: s.byte(0x06).and_then(names::slot_width),
+            length: match s.byte(0x08) {
+                Some(3) => Some("short".to_owned()),
+                Some(4) => Some("long".to_owned()),
+                Some(5) => Some("2.5-inch drive".to_owned()),
+                Some(6) => Some("3.5-inch drive".to_owned()),
+                _ => None,
+            },
+            in_use: match usage {
+                Some(3 | 5) => Some(false),
+                Some(4) => Some(true),
+                _ => None,
+            },
+            unavailable: usage == Some(5),
+            bus_address: bus_address(s, 0x0d),
+            physical_width: s.byte(0x14 + peers).and_then(names::slot_width),
+        }
+    };
+    table.of_kind(9).take(MAX_OF_KIND).map(slot).collect()
+}
+
+/// Segment, bus, device and function as one PCI address; all ones (and, from careless firmware, all zero) mean none.
+fn bus_address(s: &Structure<'_>, at: usize) -> Option<String> {
+    let (segment, bus, function) = (s.word(at)?, s.byte(at + 2)?, s.byte(at + 3)?);
+    if (bus, function) == (0xff, 0xff) || (segment, bus, function) == (0, 0, 0) {
+        return None;
+    }
+    Some(format!(
+        "{segment:04x}:{bus:02x}:{:02x}.{}",
+        function >> 3,
+        function & 7
+    ))
+}
+
+/// 7.42 Onboard Devices Extended Information; where there are none, 7.11 On Board Devices, which has no addresses.
+pub fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
+    let extended = |s: &Structure<'_>| OnboardDevice {
+        name: s.string(0x04),
+        kind: s.byte(0x05).and_then(names::onboard_kind),
+        instance: s.byte(0x06),
+        enabled: s.byte(0x05).is_some_and(|kind| kind & 0x80 != 0),
+        bus_address: bus_address(s, 0x07),
+    };
+    let devices: Vec<OnboardDevice> = table.of_kind(41).take(MAX_OF_KIND).map(extended).collect();
+    if !devices.is_empty() {
+        return devices;
+    }
+    let pairs = |s: &Structure<'_>| {
+        let mut found = Vec::new();
+        let mut at = 4;
+        while let Some(kind) = s.byte(at).filter(|_| s.byte(at + 1).is_some()) {
+            found.push(OnboardDevice {
+                name: s.string(at + 1),
+                kind: names::onboard_kind(kind),
+                instance: None,
+                enabled: kind & 0x80 != 0,
+                bus_address: None,
+            });
+            at += 2;
+        }
+        found
+    };
+    table.of_kind(10).flat_map(pairs).take(MAX_OF_KIND).collect()
+}
+
+/// 7.9 Port Connector Information.
+pub fn ports(table: &Table<'_>) -> Vec<PortConnector> {
+    let port = |s: &Structure<'_>| PortConnector {
+        internal: s.string(0x04),
+        external: s.string(0x06),
+        kind: s.byte(0x08).and_then(names::port_kind),
+    };
+    table.of_kind(8).take(MAX_OF_KIND).map(port).collect()
+}
+
+/// 7.8 Cache Information, with the socket whose processor names it.
+pub fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
+    let owner = |handle: u16| {
+        let names_it = |cpu: &&Structure<'_>| [0x1a, 0x1c, 0x1e].iter().any(|at| cpu.word(*at) == Some(handle));
+        table.of_kind(4).find(names_it).and_then(|cpu| cpu.string(0x04))
+    };
+    let cache = |s: &Structure<'_>| {
+        let config = s.word(0x05)?;
+        // In KiB or, with the top bit, in units of 64 KiB; all ones send us to the wider field of 3.1.
+        let size_kib = match s.word(0x09)? {
+            0xffff => {
+                let wide = s.dword(0x17)?;
+                u64::from(wide & 0x7fff_ffff) * if wide >> 31 == 1 { 64 } else { 1 }
+            }
+            narrow => u64::from(narrow & 0x7fff) * if narrow >> 15 == 1 { 64 } else { 1 },
+        };
+        Some(CacheFacts {
+            socket: owner(s.handle),
+            name: s.string(0x04),
+            level: (config & 7) as u8 + 1,
+            size_bytes: Some(size_kib * 1024).filter(|bytes| *bytes != 0),
+            kind: match s.byte(0x11) {
+                Some(3) => Some("instruction".to_owned()),
+                Some(4) => Some("data".to_owned()),
+                Some(5) => Some("unified".to_owned()),
+                _ => None,
+            },
+            associativity: s.byte(0x12).and_then(names::associativity),
+            error_correction: match s.byte(0x10) {
+                Some(3) => Some("none".to_owned()),
+                Some(4) => Some("parity".to_owned()),
+                Some(5) => Some("single-bit ECC".to_owned()),
+                Some(6) => Some("multi-bit ECC".to_owned()),
+                _ => None,
+            },
+            enabled: config & 0x80 != 0,
+        })
+    };
+    table.of_kind(7).take(MAX_OF_KIND).filter_map(cache).collect()
+}
+
+/// 7.40 System Power Supply.
+pub fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
+    let supply = |s: &Structure<'_>| {
+        let flags = s.word(0x0e).unwrap_or(0);
+        PowerSupply {
+            location: s.string(0x05),
+            name: s.string(0x06),
+            manufacturer: s.string(0x07),
+            serial: s.string(0x08),
+            asset_tag: s.string(0x09),
+            model: s.string(0x0a),
+            revision: s.string(0x0b),
+            // 8000h: unknown.
+            max_capacity_watts: s.word(0x0c).filter(|watts| !matches!(watts, 0 | 0x8000)),
+            hot_swappable: flags & 1 != 0,
+            present: flags & 2 != 0,
+            plugged: flags & 2 != 0 && flags & 4 == 0,
+            status: match flags >> 7 & 7 {
+                1 => Some("other".to_owned()),
+                3 => Some("ok".to_owned()),
+                4 => Some("non-critical".to_owned()),
+                5 => Some("critical".to_owned()),
+                _ => None,
+            },
+        }
+    };
+    table.of_kind(39).take(MAX_OF_KIND).map(supply).collect()
+}
+
+/// 7.12 OEM Strings and 7.13 System Configuration Options, by type.
+pub fn strings(table: &Table<'_>, kind: u8) -> Vec<String> {
+    let texts = table.of_kind(kind).flat_map(|s| s.strings());
+    let told = texts.filter_map(|text| clean(&String::from_utf8_lossy(text)));
+    told.take(MAX_OF_KIND).collect()
+}
+
+/// 7.33 System Boot Information.
+pub fn boot_status(table: &Table<'_>) -> Option<String> {
+    let status = table.first(32)?.byte(0x0a)?;
+    Some(match status {
+        0 => "no errors".to_owned(),
+        1 => "no bootable media".to_owned(),
+        2 => "the operating system failed to load".to_owned(),
+        3 => "firmware detected a hardware failure".to_owned(),
+        4 => "the operating system detected a hardware failure".to_owned(),
+        5 => "start requested by a user".to_owned(),
+        6 => "security violation".to_owned(),
+        7 => "previously requested image".to_owned(),
+        8 => "watchdog expired".to_owned(),
+        other => format!("status {other}"),
+    })
+}
+
+/// 7.44 TPM Device.
+pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
+    let s = table.first(43)?;
+    let vendor: [u8; 4] = s.bytes(0x04)?;
+    let (major, minor) = (s.byte(0x08)?, s.byte(0x09)?);
+    let firmware = s.dword(0x0a)?;
+    Some(SmbiosTpm {
+        vendor: clean(&String::from_utf8_lossy(&vendor)),
+        version: Some(format!("{major}.{minor}")),
+        // Of a TPM 1.2, only its third and fourth byte count.
+        firmware: Some(match major {
+            1 => format!("{}.{}", firmware >> 16 & 0xff, firmware >> 24),
+            _ => format!("{}.{}", firmware >> 16, firmware & 0xffff),
+        }),
+        description: s.string(0x12),
+    })
+}
+
+/// 7.43 Management Controller Host Interface; a structure with several protocols gives an entry for each.
+pub fn host_interfaces(table: &Table<'_>) -> Vec<HostInterface> {
+    table.of_kind(42).flat_map(host_interface).take(MAX_OF_KIND).collect()
+}
+
+fn host_interface(s: &Structure<'_>) -> Vec<HostInterface> {
+    let Some(kind) = s.byte(0x04) else {
+        return Vec::new();
+    };
+    let length = usize::from(s.byte(0x05).unwrap_or(0));
+    let mut base = HostInterface {
+        kind: match kind {
+            0x02 => "kcs".to_owned(),
+            0x03..=0x08 => "serial".to_owned(),
+            0x00..=0x3f => format!("mctp {kind:#04x}"),
+            0x40 => "network".to_owned(),
+            0xf0 => "oem".to_owned(),
+            other => format!("{other:#04x}"),
+        },
+        ..HostInterface::default()
+    };
+    if kind == 0x40 {
+        network_device(s, 0x06, &mut base);
+    }
+    let records = usize::from(s.byte(0x06 + length).unwrap_or(0));
+    let mut at = 0x07 + length;
+    let mut found = Vec::new();
+    for _ in 0..records {
+        let (Some(protocol), Some(size)) = (s.byte(at), s.byte(at + 1)) else {
+            break;
+        };
+        let mut interface = base.clone();
+        interface.protocol = Some(match protocol {
+            2 => "ipmi".to_owned(),
+            3 => "mctp".to_owned(),
+            4 => "redfish over ip".to_owned(),
+            0xf0 => "oem".to_owned(),
+            other => format!("{other:#04x}"),
+        });
+        if protocol == 4 {
+            redfish(s, at + 2, &mut interface);
+        }
+        found.push(interface);
+        at += 2 + usize::from(size);
+    }
+    if found.is_empty() {
+        found.push(base);
+    }
+    found
+}
+
+/// DSP0270 1.3, 8.3: what carries the network. The first byte is the kind of device.
+fn network_device(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
+    let Some(kind) = s.byte(at) else { return };
+    let (name, ids, mac) = match kind {
+        2 => ("usb", at + 1, None),
+        3 => ("pci", at + 1, None),
+        4 => ("usb v2", at + 2, Some(at + 7)),
+        5 => ("pci v2", at + 2, Some(at + 10)),
+        _ => {
+            interface.device = Some(format!("{kind:#04x}"));
+            return;
+        }
+    };
+    interface.device = Some(name.to_owned());
+    if let (Some(vendor), Some(product)) = (s.word(ids), s.word(ids + 2)) {
+        interface.device_ids = Some(format!("{vendor:04x}:{product:04x}"));
+    }
+    let bytes = mac.and_then(|mac| s.bytes::<6>(mac));
+    interface.mac = bytes.map(MacAddr).filter(|mac| !mac.is_unusable());
+}
+
+/// DSP0270 1.3, 8.5: Redfish over IP.
+fn redfish(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
+    let source = |at: usize| {
+        let name = match s.byte(at)? {
+            1 => "static",
+            2 => "dhcp",
+            3 => "autoconf",
+            4 => "host selected",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    };
+    // The format stands before both address and mask; all zero is "not told".
+    let address = |format: usize, at: usize| match s.byte(format)? {
+        1 => {
+            let address = Ipv4Addr::from(s.bytes::<4>(at)?);
+            (!address.is_unspecified()).then(|| address.to_string())
+        }
+        2 => {
+            let address = Ipv6Addr::from(s.bytes::<16>(at)?);
+            (!address.is_unspecified()).then(|| address.to_string())
+        }
+        _ => None,
+    };
+    interface.service_uuid = s
+        .bytes(at)
+        .and_then(|bytes| uuid(Version { major: 3, minor: 0 }, bytes));
+    interface.host_address_source = source(at + 16);
+    interface.host_ip = address(at + 17, at + 18);
+    interface.host_netmask = address(at + 17, at + 34);
+    interface.service_address_source = source(at + 50);
+    interface.service_ip = address(at + 51, at + 52);
+    interface.service_netmask = address(at + 51, at + 68);
+    interface.service_port = s.word(at + 84).filter(|port| *port != 0);
+    interface.service_vlan = s.dword(at + 86).filter(|vlan| !matches!(vlan, 0 | 0xffff_ffff));
+    let length = usize::from(s.byte(at + 90).unwrap_or(0));
+    let name: Vec<u8> = (0..length).map_while(|n| s.byte(at + 91 + n)).collect();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    interface.service_hostname = clean(&String::from_utf8_lossy(name));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! The inventory for a person at an 80-column console.
+
+mod bmc;
+mod cabling;
+mod cpu;
+mod health;
+mod memory;
+mod network;
+mod pci;
+mod security;
+mod storage;
+mod system;
+pub mod tree;
+
+use crate::model::inventory::{Inventory, Item, Part, is_placeholder};
+
+const WIDTH: usize = 80;
+/// Column where the text begins.
+const INDENT: usize = 10;
+
+/// Renders everything that a person looks for first. Lines are at most 80 columns wide.
+pub fn render(inventory: &Inventory) -> String {
+    let mut page = Page::default();
+    page.part("System", &inventory.system, system::lines);
+    page.part("BIOS", &inventory.bios, system::bios);
+    page.part("CPU", &inventory.cpus, cpu::lines);
+    page.part("Memory", &inventory.memory, memory::lines);
+    page.part("Disks", &inventory.disks, storage::disks);
+    page.part("RAID/HBA", &inventory.storage_controllers, storage::controllers);
+    page.part("Network", &inventory.nics, network::lines);
+    page.part("Cables", &inventory.cabling, cabling::lines);
+    page.part("PCI", &inventory.pci, pci::functions);
+    page.part("USB", &inventory.usb, pci::usb);
+    page.part("GPU", &inventory.gpus, pci::gpus);
+    page.part("Security", &inventory.security, security::lines);
+    page.part("BMC", &inventory.bmc, bmc::lines);
+    page.part("Health", &inventory.health, health::lines);
+    page.part("Run", &inventory.run, |page, run| {
+        page.item(&list([
+            Some(format!("recon {}", run.recon_version)),
+            run.kernel_release.as_ref().map(|release| format!("kernel {release}")),
+            Some(run.started_at.clone()),
+            Some(format!("took {:.1} s", run.duration_ms as f64 / 1000.0)),
+        ]));
+        if let Some(line) = &run.kernel_command_line {
+            page.item(line);
+        }
+    });
+    page.out
+}
+
+/// Sizes of disks are sold in powers of ten.
+fn decimal_size(bytes: u64) -> String {
+    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// Sizes of memory come in powers of two.
+fn binary_size(bytes: u64) -> String {
+    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+fn scaled(bytes: u64, step: f64, units: &[&str]) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    let digits = usize::from(value < 100.0 && (value - value.round()).abs() >= 0.05);
+    format!("{value:.digits$} {}", units.get(unit).unwrap_or(&"B"))
+}
+
+fn plural(number: u32, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Leaves out what firmware never filled in; the document has it as it stands.
+fn labelled(label: &str, value: &Option<String>) -> Option<String> {
+    let told = value.as_ref().filter(|value| !is_placeholder(value));
+    told.map(|value| format!("{label} {value}"))
+}
+
+fn prefixed(label: &str, text: String) -> String {
+    if text.is_empty() {
+        text
+    } else {
+        format!("{label}: {text}")
+    }
+}
+
+fn words(parts: impl IntoIterator<Item = Option<String>>) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(" ")
+}
+
+fn list(parts: impl IntoIterator<Item = Option<String>>) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+/// What is missing, a line each; the same piece of many devices for the same reason is one line.
+fn folded(items: &[Item]) -> Vec<String> {
+    // The reason often names the device itself.
+    fn split(item: &Item) -> (&str, &str, String) {
+        let (device, piece) = item.item.rsplit_once('.').unwrap_or(("", &item.item));
+        let reason = item.reason.as_deref().unwrap_or("no reason given");
+        let common = if device.is_empty() {
+            reason.to_owned()
+        } else {
+            reason.replace(&format!("/{device}/"), "/*/")
+        };
+        (device, piece, common)
+    }
+    let mut groups: Vec<(&Item, Vec<&str>)> = Vec::new();
+    for item in items.iter().filter(|item| item.is_gap()) {
+        let (device, piece, reason) = split(item);
+        let same = |(first, _): &&mut (&Item, Vec<&str>)| {
+            let (other, other_piece, other_reason) = split(first);
+            first.status == item.status
+                && !device.is_empty()
+                && !other.is_empty()
+                && (piece, &reason) == (other_piece, &other_reason)
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, devices)) => devices.push(device),
+            None => groups.push((item, vec![device])),
+        }
+    }
+    let told = |(item, devices): (&Item, Vec<&str>)| {
+        let status = item.status.as_str().replace('_', " ");
+        let (_, piece, reason) = split(item);
+        match devices.as_slice() {
+            [_] => format!("{} {status}: {}", item.item, item.reason.as_deref().unwrap_or(&reason)),
+            many => format!("{piece} {status}: {reason} ({})", many.join(", ")),
+        }
+    };
+    groups.into_iter().map(told).collect()
+}
+
+#[derive(Default)]
+struct Page {
+    out: String,
+    /// Stands before the next item, then is gone.
+    label: &'static str,
+}
+
+impl Page {
+    fn part<T>(&mut self, label: &'static str, part: &Part<T>, lines: impl FnOnce(&mut Page, &T)) {
+        self.label = label;
+        match &part.value {
+            Some(value) => lines(self, value),
+            None => {
+                let reason = part.reason.as_deref().unwrap_or("no reason given");
+                let status = part.status.as_str().replace('_', " ");
+                self.item(&format!("{}: {reason}", status.to_uppercase()));
+            }
+        }
+        if part.value.is_some()
+            && let Some(reason) = &part.reason
+        {
+            self.item(&format!("note: {reason}"));
+        }
+        for gap in folded(&part.items) {
+            self.item(&format!("! {gap}"));
+        }
+        self.label = "";
+    }
+
+    /// One thing, wrapped at spaces; its further lines stand two columns deeper.
+    fn item(&mut self, text: &str) {
+        let label = if text.is_empty() {
+            ""
+        } else {
+            std::mem::take(&mut self.label)
+        };
+        self.wrapped(text, format!("{label:<INDENT$}"), INDENT + 2);
+    }
+
+    /// More about the item above, two columns deeper.
+    fn detail(&mut self, text: &str) {
+        self.wrapped(text, " ".repeat(INDENT + 2), INDENT + 4);
+    }
+
+    /// `line` is how the first line begins; the further ones begin in column `next`.
+    fn wrapped(&mut self, text: &str, mut line: String, next: usize) {
+        if text.is_empty() {
+            return;
+        }
+        let mut used = line.chars().count();
+        let mut fresh = true;
+        for word in text.split(' ') {
+            let mut word = word;
+            loop {
+                let length = word.chars().count();
+                let gap = usize::from(!fresh);
+                if used + gap + length <= WIDTH {
+                    if gap == 1 {
+                        line.push(' ');
+                    }
+                    line.push_str(word);
+                    used += gap + length;
+                    fresh = false;
+                    break;
+                }
+                if fresh {
+                    // A word longer than a line is cut where the line ends.
+                    let cut = word.char_indices().nth(WIDTH - used).map_or(word.len(), |(at, _)| at);
+                    let (head, tail) = word.split_at(cut);
+                    line.push_str(head);
+                    word = tail;
+                }
+                self.end_line(&line);
+                used = next;
+                line = " ".repeat(used);
+                fresh = true;
+            }
+        }
+        self.end_line(&line);
+    }
+
+    fn end_line(&mut self, line: &str) {
+        self.out.push_str(line.trim_end());
+        self.out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        assert_eq!(decimal_size(0), "0 B");
+        assert_eq!(decimal_size(480_103_981_056), "480 GB");
+        assert_eq!(decimal_size(8_001_563_222_016), "8 TB");
+        assert_eq!(decimal_size(1_920_383_410_176), "1.9 TB");
+        assert_eq!(binary_size(16 << 30), "16 GiB");
+        assert_eq!(binary_size(67_235_033_088), "62.6 GiB");
+        assert_eq!(binary_size(u64::MAX), "16 EiB");
+    }
+
+    #[test]
+    fn the_same_gap_of_many_devices_is_one_line() {
+        let gap = |item: &str, reason: &str| Item::gap(item, crate::model::inventory::PartStatus::Denied, reason);
+        let items = [
+            gap("sda.smart", "block/sda/0-512: no"),
+            gap("numa", "no"),
+            gap("sdb.smart", "block/sdb/0-512: no"),
+            gap("sdb.content", "no"),
+            Item::ok("sdc.smart", "x", 0),
+        ];
+        assert_eq!(
+            folded(&items),
+            [
+                "smart denied: block/*/0-512: no (sda, sdb)",
+                "numa denied: no",
+                "sdb.content denied: no"
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_console(text in "[a-zé ]{0,300}", long in "[a-z]{0,200}") {
+            let mut page = Page { label: "Network", ..Page::default() };
+            page.item(&text);
+            page.detail(&long);
+            for line in page.out.lines() {
+                prop_assert!(line.chars().count() <= WIDTH, "{line:?}");
+            }
+            let kept: usize = page.out.replace("Network", "").chars().filter(|c| !c.is_whitespace()).count();
+            let given = format!("{text}{long}").chars().filter(|c| !c.is_whitespace()).count();
+            prop_assert_eq!(kept, given);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The inventory in two takes: what is quick goes out at once, what waits for others follows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+
+use crate::model::inventory::Inventory;
+use crate::probe::ports::Readied;
+use crate::probe::{self, Collection};
+
+/// What one upload carries of the probes.
+#[derive(Debug)]
+pub struct Take {
+    pub inventory: Inventory,
+    /// Raw captures, by their name under `raw/`.
+    pub raw: Vec<(String, Vec<u8>)>,
+    /// Nothing is under way any more: there is no later take.
+    pub complete: bool,
+    /// Neighbours may still speak.
+    pub awaits_cables: bool,
+}
+
+/// A collection on its way in a thread of its own.
+#[derive(Debug)]
+pub struct Collecting {
+    first: oneshot::Receiver<Take>,
+    last: oneshot::Receiver<Take>,
+}
+
+/// Starts collecting. `before` runs first, in the same thread: what has to be waited for before hardware is looked at. It
+/// tells what it did to the ports.
+pub fn start(cable_wait: Duration, before: impl FnOnce() -> Readied + Send + 'static) -> Collecting {
+    let (to_first, first) = oneshot::channel();
+    let (to_last, last) = oneshot::channel();
+    // Not awaited: a probe that hangs in the kernel holds this thread, not the peer.
+    tokio::task::spawn_blocking(move || {
+        let ports = before();
+        // Recording, because what devices answer goes into the raw captures.
+        let root = probe::Root::recording("/");
+        let options = probe::Options {
+            boot_medium: boot_medium(),
+            cable_wait,
+            ports,
+            ..probe::Options::new(jiff::Timestamp::now().to_string())
+        };
+        let mut collection = Collection::start(&root, Some(Arc::new(probe::ThisMachine)), &options);
+        collection.settle_quick();
+        let first = take(&mut collection, &root);
+        let complete = first.complete;
+        // A receiver that is gone means that the peer was told to stop.
+        if to_first.send(first).is_ok() && !complete {
+            collection.settle_slow();
+            let _ = to_last.send(take(&mut collection, &root));
+        }
+    });
+    Collecting { first, last }
+}
+
+impl Collecting {
+    /// What is quick, with what the slow parts have by then.
+    pub async fn first(&mut self) -> anyhow::Result<Take> {
+        (&mut self.first).await.context("collecting the inventory")
+    }
+
+    /// Everything.
+    pub async fn last(self) -> anyhow::Result<Take> {
+        self.last.await.context("collecting the rest of the inventory")
+    }
+}
+
+fn take(collection: &mut Collection, root: &probe::Root) -> Take {
+    let inventory = collection.inventory();
+    Take {
+        inventory,
+        raw: probe::raw_captures(root),
+        complete: collection.is_settled(),
+        awaits_cables: collection.awaits_cables(),
+    }
+}
+
+fn boot_medium() -> BTreeSet<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    probe::disk::boot_medium(&mounts)
+}

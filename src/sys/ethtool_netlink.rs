@@ -1,0 +1,200 @@
+//! The one question of ethtool's netlink interface that its ioctl cannot ask: a page of a module's memory. Drivers of
+//! modules with many pages (CMIS) answer no other way.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// `NETLINK_GENERIC` of include/uapi/linux/netlink.h, and what belongs to it.
+const GENERIC: i32 = 16;
+const REQUEST: u16 = 1;
+const ERROR: u16 = 2;
+const HEADER: usize = 16;
+const GENERIC_HEADER: usize = 4;
+/// The family that names all others, its question and its attributes (include/uapi/linux/genetlink.h).
+const CONTROL: u16 = 0x10;
+const GET_FAMILY: u8 = 3;
+const FAMILY_ID: u16 = 1;
+const FAMILY_NAME: u16 = 2;
+/// `ETHTOOL_MSG_MODULE_EEPROM_GET` and its attributes (include/uapi/linux/ethtool_netlink.h).
+const EEPROM_GET: u8 = 31;
+const EEPROM_HEADER: u16 = 1;
+const EEPROM_OFFSET: u16 = 2;
+const EEPROM_LENGTH: u16 = 3;
+const EEPROM_PAGE: u16 = 4;
+const EEPROM_BANK: u16 = 5;
+const EEPROM_ADDRESS: u16 = 6;
+const EEPROM_DATA: u16 = 7;
+const HEADER_NAME: u16 = 2;
+const NESTED: u16 = 0x8000;
+/// Half a page table: what one question can get.
+const HALF: usize = 128;
+/// I²C addresses of SFF-8472; all other modules have the first one only.
+const A0: u8 = 0x50;
+const A2: u8 = 0x51;
+/// How long the kernel may take to answer; modules are slow.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Memory of the module, put together from its pages: for CMIS (unless its memory is flat) the lower half and pages 00h,
+/// 01h, 02h and 11h; for an SFP address A0h and the lower half of A2h; else the lower half and page 00h.
+pub fn module_pages(interface: &str) -> io::Result<Vec<u8>> {
+    let mut port = Port::open(interface)?;
+    let mut memory = port.read(A0, 0, 0)?;
+    memory.extend(port.read(A0, 0, HALF)?);
+    match memory.first() {
+        Some(0x18 | 0x19 | 0x1b | 0x1e..=0x20) if memory.get(2).is_some_and(|flags| flags & 0x80 == 0) => {
+            for page in [0x01, 0x02, 0x11] {
+                memory.extend(port.read(A0, page, HALF)?);
+            }
+        }
+        // The diagnostic monitoring type says whether there is an A2h.
+        Some(0x03) if memory.get(92).is_some_and(|kind| kind & 0x40 != 0) => memory.extend(port.read(A2, 0, 0)?),
+        _ => {}
+    }
+    Ok(memory)
+}
+
+struct Port<'a> {
+    socket: Socket,
+    family: u16,
+    interface: &'a str,
+}
+
+impl Port<'_> {
+    fn open(interface: &str) -> io::Result<Port<'_>> {
+        let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(GENERIC)))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let answer = ask(&socket, CONTROL, GET_FAMILY, &attribute(FAMILY_NAME, b"ethtool\0"))?;
+        let family = find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
+        let family = family.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no ethtool netlink"))?;
+        Ok(Port {
+            socket,
+            family,
+            interface,
+        })
+    }
+
+    /// 128 bytes of a page, from `offset` on.
+    fn read(&mut self, address: u8, page: u8, offset: usize) -> io::Result<Vec<u8>> {
+        let mut name = self.interface.as_bytes().to_vec();
+        name.push(0);
+        let attributes = [
+            attribute(EEPROM_HEADER | NESTED, &attribute(HEADER_NAME, &name)),
+            attribute(EEPROM_OFFSET, &(offset as u32).to_ne_bytes()),
+            attribute(EEPROM_LENGTH, &(HALF as u32).to_ne_bytes()),
+            attribute(EEPROM_PAGE, &[page]),
+            attribute(EEPROM_BANK, &[0]),
+            attribute(EEPROM_ADDRESS, &[address]),
+        ]
+        .concat();
+        let answer = ask(&self.socket, self.family, EEPROM_GET, &attributes)?;
+        match find(&answer, EEPROM_DATA) {
+            Some(data) if data.len() == HALF => Ok(data.to_vec()),
+            _ => Err(io::Error::other("the answer has no whole page")),
+        }
+    }
+}
+
+/// One attribute: length, kind, value, padded to four bytes.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut out = (value.len() as u16 + 4).to_ne_bytes().to_vec();
+    out.extend(kind.to_ne_bytes());
+    out.extend(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
+/// Asks, and gives the attributes of the answer.
+fn ask(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
+    let length = (HEADER + GENERIC_HEADER + attributes.len()) as u32;
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(family.to_ne_bytes());
+    message.extend(REQUEST.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend([command, 1, 0, 0]);
+    message.extend(attributes);
+    // Without an address it goes to the kernel.
+    socket.send(&message)?;
+    let mut answer = vec![0; 8192];
+    let mut reader = socket;
+    let received = reader.read(&mut answer)?;
+    answer.truncate(received);
+    attributes_of(&answer, family)
+}
+
+/// The attributes behind both headers; an error where the kernel told one.
+fn attributes_of(answer: &[u8], family: u16) -> io::Result<Vec<u8>> {
+    let cut = || io::Error::other("a netlink answer is cut");
+    let kind = answer
+        .get(4..6)
+        .and_then(|kind| kind.try_into().ok())
+        .map(u16::from_ne_bytes);
+    match kind.ok_or_else(cut)? {
+        ERROR => {
+            let code = answer.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
+            let code = i32::from_ne_bytes(code.ok_or_else(cut)?);
+            Err(io::Error::from_raw_os_error(code.saturating_neg()))
+        }
+        kind if kind == family => Ok(answer.get(HEADER + GENERIC_HEADER..).ok_or_else(cut)?.to_vec()),
+        _ => Err(io::Error::other("a netlink answer to another question")),
+    }
+}
+
+fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
+        let value = attributes.get(4..length)?;
+        // The upper two bits are flags.
+        if kind & 0x3fff == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn attributes_are_found_again() {
+        let all = [
+            attribute(1, b"abc"),
+            attribute(7 | NESTED, &[9; 128]),
+            attribute(2, &[]),
+        ]
+        .concat();
+        assert_eq!(find(&all, 1), Some(&b"abc"[..]));
+        assert_eq!(find(&all, 7), Some(&[9; 128][..]));
+        assert_eq!(find(&all, 2), Some(&[][..]));
+        assert_eq!(find(&all, 3), None);
+    }
+
+    #[test]
+    fn errors_of_the_kernel_are_told() {
+        let mut answer = vec![0; HEADER];
+        answer[4..6].copy_from_slice(&ERROR.to_ne_bytes());
+        answer.extend((-libc::EOPNOTSUPP).to_ne_bytes());
+        let error = attributes_of(&answer, CONTROL).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+        assert!(attributes_of(&answer[..5], CONTROL).is_err());
+    }
+
+    /// The kernel understands the question: it refuses it for want of a module or of rights, not as malformed.
+    #[test]
+    fn the_loopback_has_no_module() {
+        let code = module_pages("lo").unwrap_err().raw_os_error();
+        assert!(matches!(code, Some(libc::EOPNOTSUPP | libc::EPERM)), "{code:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), wanted in 0u16..9) {
+            let _ = attributes_of(&bytes, CONTROL);
+            let _ = find(&bytes, wanted);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+"""Is what a peer says of itself what it was given, and what other tools see in the same machine?
+
+One guest with one of everything (`museum`), inventoried in its initrd. The site's own workload runs lshw, dmidecode, lspci,
+ethtool, ipmitool and hwinfo beside `recon inventory` there, and times them; its results come home with the upload.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from typing import Any, Dict, List, Sequence, Tuple
+
+from . import bmc, collect, disks, museum, payload, stick, switch, toolbox
+from .crowd import Crowd
+from .errors import LabError
+from .lab import Lab
+from .master import Master
+from .nodes import KINDS, Identity, identity
+from .peer import Peer
+from .suite import Scenario, expect
+
+_TOOLS = ("lshw", "hwinfo", "dmidecode", "lspci", "ethtool", "ipmitool")
+_NAME = "museum"
+_ROUNDS = 3
+# What lshw looks at too; sensors, cables and self tests are counted apart.
+_COMPARED = "system,bios,cpus,memory,disks,storage_controllers,nics,pci,usb,gpus,security"
+_SCRIPT = f"""#!/bin/sh
+B=$(cd "$(dirname "$0")" && pwd)
+R=$RECON_RESULT
+PATH=$B/bin:$PATH
+now() {{ read -r up _ < /proc/uptime; echo "${{up%.*}}${{up#*.}}"; }}
+timed() {{
+    name=$1; shift
+    begun=$(now)
+    "$@" > "$R/$name" 2> "$R/$name.err"
+    code=$?
+    echo "$name $(( ($(now) - begun) * 10 )) $code" >> "$R/times.txt"
+}}
+i=0
+while [ $i -lt {_ROUNDS} ]; do
+    timed lshw.json lshw -json
+    timed recon.json recon inventory --format json --only {_COMPARED}
+    timed hwinfo.txt hwinfo --all
+    i=$((i + 1))
+done
+timed dmidecode.txt dmidecode
+timed lspci.txt lspci -i "$B/share/pci.ids" -Dvmmnnk
+for port in /sys/class/net/*; do
+    port=${{port##*/}}
+    [ "$port" = lo ] && continue
+    timed "ethtool.$port.txt" sh -c "ethtool -P $port; ethtool -i $port; ethtool $port"
+done
+timed fru.txt ipmitool fru
+timed sdr.txt ipmitool sdr elist
+timed sel.txt ipmitool sel info
+timed lan.txt ipmitool lan print 1
+timed users.txt ipmitool user list 1
+timed mc.txt ipmitool mc info
+exit 0
+"""
+
+
+class Museum:
+    """A master, a switch, and the guest with one of everything, stored and off."""
+
+    def __init__(self, lab: Lab, _: Sequence[str]) -> None:
+        self.lab = lab
+        self._stack = contextlib.ExitStack()
+        self.document: Dict[str, Any] = {}
+        self.files: Dict[str, bytes] = {}
+
+    def __enter__(self) -> "Museum":
+        try:
+            self._set_up()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _set_up(self) -> None:
+        lab = self.lab
+        lab.namespace.add_bridge(museum.SECOND_WIRE)
+        medium = stick.make(lab.options.iso, lab.folder / "museum-stick.raw")
+        stick.add_data_partition(medium, {
+            "recon.toml": payload.recon_toml("Museum", {}),
+            "post.tgz": toolbox.pack(_TOOLS, _SCRIPT),
+        })
+        controller = self._stack.enter_context(bmc.Bmc(lab.namespace, lab.folder))
+        tpm = self._stack.enter_context(museum.Tpm(lab))
+        who = identity(0x09, _NAME)
+        self.who = who
+        peer = Exhibit(lab, who, controller, tpm)
+        master = self._stack.enter_context(Master(lab, medium))
+        master.boot()
+        crowd = Crowd(master, [peer], at_once=1)
+        self._stack.callback(crowd.end_all)
+        crowd.wait_stored(_NAME, 300.0)
+        crowd.wait_off(_NAME, 240.0)
+        master.shut_down()
+        harvest = collect.collect(lab.options.recon, medium, lab.folder / "museum-inventory.tar.gz")
+        self.document = harvest.inventory(who.uuid)
+        found = harvest.under(who.uuid, "post")
+        self.files = {name.rsplit("/", 1)[-1]: data for name, data in found.items()}
+        (lab.folder / "museum.json").write_text(json.dumps(self.document, indent=1))
+        for name, data in self.files.items():
+            (lab.folder / f"tool.{name}").write_bytes(data)
+
+    def text(self, name: str) -> str:
+        if name not in self.files:
+            raise LabError(f"the workload left no {name}; it left {sorted(self.files)}")
+        return self.files[name].decode("utf-8", "replace")
+
+    def part(self, name: str) -> Any:
+        part = self.document[name]
+        expect(part["status"] == "ok", f"{name} is {part['status']}: {part['reason']}")
+        return part["value"]
+
+
+class Exhibit(Peer):
+    """The guest as a peer of the harness."""
+
+    def __init__(self, lab: Lab, who: Identity, controller: bmc.Bmc, tpm: museum.Tpm) -> None:
+        super().__init__(lab, "uefi", who)
+        self.kind = KINDS["uefi"]._replace(disks=(("nvme", "ext4"), ("sata", "lvm"), ("virtio", "raid"), ("usb", "random")))
+        self.spec = museum.spec_of(who, lab.folder, controller, tpm)
+        self.machine = lab.machine(self.spec)
+
+
+Check = Tuple[str, Any, Any]
+
+
+def _differences(checks: Sequence[Check]) -> List[str]:
+    return [f"{what}: given {given!r}, told {told!r}" for what, told, given in checks if told != given]
+
+
+def given(stage: Museum) -> None:
+    """Item by item: what the machine was given."""
+    system, bios, memory = stage.part("system"), stage.part("bios"), stage.part("memory")
+    cpus, nics, found = stage.part("cpus"), stage.part("nics"), stage.part("disks")
+    controller = stage.part("bmc")
+    security = stage.part("security")
+    dimms = [dimm for dimm in memory["dimms"] if dimm["populated"]]
+    by_serial = {disk["serial"]: disk for disk in found}
+    by_mac = {nic["permanent_mac"] or nic["mac"]: nic for nic in nics}
+    checks: List[Check] = [
+        ("serial", system["serial"], stage.who.serial),
+        ("uuid", system["uuid"], stage.who.uuid),
+        ("board serial", system["board"]["serial"], museum.BOARD_SERIAL),
+        ("chassis serial", system["chassis"]["serial"], museum.CHASSIS_SERIAL),
+        ("chassis asset tag", system["chassis"]["asset_tag"], museum.CHASSIS_ASSET),
+        ("OEM strings", system["oem_strings"], [museum.OEM_STRING]),
+        ("mode", bios["mode"], "uefi"),
+        ("sockets, cores, threads", (cpus["sockets"], cpus["cores"], cpus["threads"]), (2, 4, 4)),
+        ("modules", [dimm["size_bytes"] >> 30 for dimm in dimms], [16, 16, 2]),
+        ("module serials", {dimm["serial"] for dimm in dimms}, {museum.DIMM_SERIAL}),
+        ("module parts", {dimm["part_number"] for dimm in dimms}, {museum.DIMM_PART}),
+        ("module makers", {dimm["manufacturer"] for dimm in dimms}, {museum.DIMM_MAKER}),
+        ("module speeds", {dimm["speed_mtps"] for dimm in dimms}, {museum.DIMM_SPEED}),
+        ("NUMA distances", [node["distances"] for node in memory["numa_nodes"]],
+         [[10, museum.DISTANCE], [museum.DISTANCE, 10]]),
+        ("disk serials", set(by_serial), {f"{stage.who.serial}D{at}" for at in range(4)}),
+        ("transports", [by_serial[f"{stage.who.serial}D{at}"]["transport"] for at in range(4)],
+         ["nvme", "sata", "virtio", "usb"]),
+        ("sizes", {disk["size_bytes"] for disk in found}, {disks.SIZE}),
+        ("read-only", {disk["read_only"] for disk in found}, {True}),
+        ("MACs", set(by_mac), {stage.who.mac, museum.SECOND_MAC}),
+        ("drivers", [by_mac[mac]["driver"] for mac in (stage.who.mac, museum.SECOND_MAC)], ["virtio_net", "igb"]),
+        ("boot port", [nic["boot_port"] for nic in nics if nic["mac"] == stage.who.mac], [True]),
+        ("both ports up", {nic["carrier"] for nic in nics}, {True}),
+        ("TPM version", [tpm["version"] for tpm in security["tpms"]], ["2.0"]),
+        ("Secure Boot", security["secure_boot"], False),
+        ("BMC address", [lan["ipv4"] for lan in controller["lan"]], [bmc.ADDRESS]),
+        ("BMC MAC", [lan["mac"] for lan in controller["lan"]], [bmc.MAC]),
+        ("BMC users", {user["name"] for user in controller["users"] if user["name"]}, set(bmc.USERS.values())),
+        ("SEL entries", controller["sel"]["entries_total"], bmc.EVENTS),
+    ]
+    board = controller["frus"][0].get("board") or {}
+    checks += [
+        ("FRU board serial", board.get("serial"), bmc.BOARD_SERIAL),
+        ("FRU board name", board.get("product"), bmc.BOARD_NAME),
+    ]
+    readings = {sensor["name"]: sensor["value"] for sensor in controller["sensors"]["sensors"]}
+    checks += [(f"sensor {name}", readings.get(name), float(value)) for _, name, value in bmc.SENSORS]
+    wrong = _differences(checks)
+    expect(not wrong, "; ".join(wrong))
+
+
+def cable_map(stage: Museum) -> None:
+    """Each port is at its own switch port, by the protocol spoken on its wire."""
+    ports = {port["mac"]: port["neighbours"] for port in stage.part("cabling")["ports"]}
+    for mac, protocol in ((stage.who.mac, "lldp"), (museum.SECOND_MAC, "cdp")):
+        heard = ports.get(mac, [])
+        expect(len(heard) == 1, f"{mac} heard {heard}")
+        neighbour = heard[0]
+        wrong = _differences([
+            ("protocol", neighbour["protocol"], protocol),
+            ("system", neighbour["system_name"], switch.SYSTEM),
+            ("VLAN", neighbour["port_vlan"], switch.VLAN),
+            ("management", neighbour["management_addresses"], [switch.MANAGEMENT]),
+        ])
+        expect(not wrong, f"{mac}: {'; '.join(wrong)}")
+        expect(re.fullmatch(r"tap\d+", neighbour["port_id"] or ""), f"{mac}: port {neighbour['port_id']!r}")
+    first, second = (ports[mac][0]["port_id"] for mac in (stage.who.mac, museum.SECOND_MAC))
+    expect(first != second, f"both cables end in {first}")
+
+
+def _lshw(node: Any) -> List[Dict[str, Any]]:
+    """Every node of lshw's tree."""
+    if isinstance(node, list):
+        return [found for child in node for found in _lshw(child)]
+    return [node, *(found for child in node.get("children", []) for found in _lshw(child))]
+
+
+def agreement(stage: Museum) -> None:
+    """Ours against five tools in the same guest."""
+    nodes = _lshw(json.loads(stage.text("lshw.json")))
+    dmi = stage.text("dmidecode.txt")
+    found, nics, functions = stage.part("disks"), stage.part("nics"), stage.part("pci")
+    by_class = functools.partial(lambda kind: [node for node in nodes if node.get("class") == kind])
+    # lshw knows no serial of a USB disk behind UAS/BOT without SG_IO, and shows virtio's and NVMe's; so one way round only.
+    serials = {node.get("serial") for node in by_class("disk")} - {None}
+    ours = {disk["serial"] for disk in found}
+    lspci = {
+        (slot, f"{vendor}:{device}")
+        for slot, vendor, device in re.findall(
+            r"^Slot:\s+(\S+)\n(?:.*\n)*?Vendor:.*\[([0-9a-f]{4})\]\nDevice:.*\[([0-9a-f]{4})\]", stage.text("lspci.txt"), re.M
+        )
+    }
+    checks: List[Check] = [
+        ("lshw: serials of disks it knows and we do not", serials - ours, set()),
+        ("lshw: MACs", {node["serial"] for node in by_class("network") if "serial" in node}, {nic["mac"] for nic in nics}),
+        ("dmidecode: UUID", re.findall(r"UUID: (\S+)", dmi)[:1], [stage.part("system")["uuid"]]),
+        ("dmidecode: DIMM serials", len(re.findall(rf"Serial Number: {museum.DIMM_SERIAL}", dmi)),
+         len([dimm for dimm in stage.part("memory")["dimms"] if dimm["populated"]])),
+        ("lspci: functions", lspci, {(f["address"], f["id"]) for f in functions}),
+    ]
+    for nic in nics:
+        said = stage.text(f"ethtool.{nic['name']}.txt")
+        driver = re.search(r"^driver: (\S+)", said, re.M)
+        permanent = re.search(r"Permanent address: (\S+)", said)
+        checks += [
+            (f"ethtool: driver of {nic['name']}", driver and driver[1], nic["driver"]),
+            (f"ethtool: permanent address of {nic['name']}", permanent and permanent[1], nic["permanent_mac"] or nic["mac"]),
+        ]
+    controller = stage.part("bmc")
+    sensors = [sensor["name"] for sensor in controller["sensors"]["sensors"]]
+    lan = controller["lan"][0]
+    sel = re.search(r"^Entries\s*:\s*(\d+)", stage.text("sel.txt"), re.M)
+    checks += [
+        ("ipmitool: sensors", [line.split("|")[0].strip() for line in stage.text("sdr.txt").splitlines() if "|" in line],
+         sensors),
+        ("ipmitool: board serial", bmc.BOARD_SERIAL in stage.text("fru.txt"), True),
+        ("ipmitool: SEL entries", sel and int(sel[1]), controller["sel"]["entries_total"]),
+        ("ipmitool: address", re.findall(r"^IP Address\s+: (\S+)", stage.text("lan.txt"), re.M), [lan["ipv4"]]),
+        ("ipmitool: MAC", re.findall(r"^MAC Address\s+: (\S+)", stage.text("lan.txt"), re.M), [lan["mac"]]),
+    ]
+    wrong = _differences(checks)
+    expect(not wrong, "; ".join(wrong))
+
+
+def _filled(value: Any) -> int:
+    """Values that say something, in a document."""
+    if isinstance(value, dict):
+        return sum(_filled(v) for k, v in value.items() if k not in ("millis", "status", "source", "items"))
+    if isinstance(value, list):
+        return sum(map(_filled, value))
+    return 0 if value in (None, "", False) else 1
+
+
+def beside_others(stage: Museum) -> None:
+    """Time and content beside lshw and hwinfo, in the same guest, in turns. The table is left in `figures.md`."""
+    times: Dict[str, List[int]] = {}
+    for line in stage.text("times.txt").splitlines():
+        name, millis, code = line.split()
+        expect(code == "0" or name.startswith(("sdr", "lan")), f"{name} ended with {code}: {stage.text(name + '.err')[:200]}")
+        times.setdefault(name, []).append(int(millis))
+    best = {name: min(values) for name, values in times.items()}
+    ours, lshw, hwinfo = best["recon.json"], best["lshw.json"], best["hwinfo.txt"]
+    counts = {"recon": _filled(json.loads(stage.text("recon.json"))), "lshw": _filled(json.loads(stage.text("lshw.json")))}
+    rows = [
+        "| In the same guest, best of three | recon | lshw | hwinfo --all |", "|---|---|---|---|",
+        f"| milliseconds | {ours} | {lshw} | {hwinfo} |",
+        f"| against recon | 1 | {lshw / max(ours, 10):.1f} | {hwinfo / max(ours, 10):.1f} |",
+        f"| values that say something | {counts['recon']} | {counts['lshw']} | text |",
+    ]
+    (stage.lab.folder / "figures.md").write_text("\n".join(rows) + "\n")
+    for row in rows:
+        stage.lab.report.plain(row)
+    expect(counts["recon"] > counts["lshw"], f"fewer values than lshw: {counts}")
+
+
+SCENARIOS: List[Scenario[Museum]] = [
+    Scenario("hardware-given", "every item is what the machine was given", given),
+    Scenario("cable-map", "LLDP and CDP on two ports become the right cable map", cable_map),
+    Scenario("hardware-tools", "lshw, dmidecode, lspci, ethtool and ipmitool agree in the same machine", agreement),
+    Scenario("hardware-beside", "more values than lshw; times beside lshw and hwinfo", beside_others),
+]

@@ -1,0 +1,59 @@
+"""How do tools that the live image does not have get into a guest?
+
+As the site's own workload: a post.tgz with the host's programs, each with the libraries and the loader it needs, so that
+they run whatever the guest's own libraries are.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import Iterable, List, Set
+
+from . import tools
+from .errors import LabError
+
+_LIBRARY = re.compile(r"(/\S+)\s+\(0x")
+# Files the programs look things up in.
+_DATA = ("/usr/share/misc/pci.ids", "/usr/share/misc/usb.ids", "/usr/share/misc/enterprise-numbers.txt")
+
+
+def libraries(program: str) -> List[Path]:
+    """Everything a dynamic program is linked with, its loader included."""
+    text = tools.run(["ldd", program])
+    found = [Path(path) for path in _LIBRARY.findall(text)]
+    if not found:
+        raise LabError(f"{program}: ldd names no libraries")
+    return found
+
+
+def pack(programs: Iterable[str], script: str) -> bytes:
+    """A post.tgz: `post.sh`, and for each program a wrapper `bin/<name>`."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz", compresslevel=6) as archive:
+        _add(archive, "post.sh", script.encode(), 0o755)
+        packed: Set[str] = set()
+        for name in programs:
+            program = tools.path_of(name)
+            loader = ""
+            for library in libraries(program):
+                if library.name.startswith("ld-linux"):
+                    loader = library.name
+                if library.name not in packed:
+                    packed.add(library.name)
+                    _add(archive, f"lib/{library.name}", library.resolve().read_bytes(), 0o755)
+            _add(archive, f"exe/{name}", Path(program).resolve().read_bytes(), 0o755)
+            wrapper = f'#!/bin/sh\nB=${{0%/bin/*}}\nexec "$B/lib/{loader}" --library-path "$B/lib" "$B/exe/{name}" "$@"\n'
+            _add(archive, f"bin/{name}", wrapper.encode(), 0o755)
+        for data in map(Path, _DATA):
+            if data.exists():
+                _add(archive, f"share/{data.name}", data.resolve().read_bytes(), 0o644)
+    return target.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), mode
+    archive.addfile(entry, io.BytesIO(data))

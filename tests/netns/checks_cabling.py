@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Does recon hear what switches say, on real sockets?
+
+Two network namespaces joined by cables: one is the machine that listens, the other plays the switches. The ports of a namespace
+have no hardware behind them, which is what `recon inventory` looks for, so the listening is done by an ignored unit test of
+the library. Needs root. Ends with the line `N passed, N failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import rawclient  # noqa: F401  (its import makes `vdc` reachable)
+from vdc import namespace, tools
+from vdc.errors import LabError
+from vdc.lab import Interrupted, stop_on_signals
+from vdc.namespace import Namespace
+from vdc.report import Report
+from vdc.suite import Results, Scenario, expect
+from vdc.switch import MANAGEMENT, SYSTEM, VLAN, cdp, lldp
+
+_TOP = Path(__file__).resolve().parents[2]
+_TEST = "probe::cabling::tests::neighbours_on_real_sockets"
+_CABLES = 3
+# A switch speaks every 30 s; this one more often, so that the checks are done soon.
+_PAUSE = 0.2
+
+
+class Rack:
+    """The machine with its ports `port0` to `port2`, at the other end of each the switch port `sw0` to `sw2`."""
+
+    def __init__(self, binary: Path) -> None:
+        self.binary = binary
+
+    def __enter__(self) -> "Rack":
+        self.machine = Namespace("machine").__enter__()
+        try:
+            self.switches = Namespace("switches").__enter__()
+            try:
+                for n in range(_CABLES):
+                    self.machine.ip("link", "add", f"port{n}", "type", "veth", "peer", "name", f"sw{n}", "netns", self.switches.name)
+                    self.switches.ip("link", "set", f"sw{n}", "up")
+                    self.machine.ip("link", "set", f"port{n}", "up")
+            except BaseException:
+                self.switches.close()
+                raise
+        except BaseException:
+            self.machine.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.switches.close()
+        self.machine.close()
+
+    def mouth(self, place: Namespace, link: str) -> socket.socket:
+        """A port that sends whole frames."""
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            made.bind((link, 0))
+            return made
+
+        return place.call(make)
+
+    def listen(
+        self, ports: Sequence[str], seconds: int, frames: Sequence[Tuple[Namespace, str, bytes]],
+    ) -> Tuple[Dict[str, Any], float]:
+        """What recon tells of the ports while each frame is sent again and again, and how long it took."""
+        mouths = [(self.mouth(place, link), frame) for place, link, frame in frames]
+        begun = time.monotonic()
+        process = self.machine.popen(
+            ["env", f"RECON_TEST_PORTS={','.join(ports)}", f"RECON_TEST_WAIT={seconds}", str(self.binary), "--ignored",
+             "--exact", _TEST, "--nocapture"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        try:
+            while process.poll() is None:
+                expect(time.monotonic() < begun + seconds + 20, "recon listens beyond its time")
+                for mouth, frame in mouths:
+                    mouth.send(frame)
+                try:
+                    process.wait(_PAUSE)
+                except subprocess.TimeoutExpired:
+                    continue
+            took = time.monotonic() - begun
+            said = process.stdout.read().decode() if process.stdout else ""
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)
+            for mouth, _ in mouths:
+                mouth.close()
+        found = [line[line.index("{"):] for line in said.splitlines() if '{"status"' in line]
+        expect(len(found) == 1, f"the test said:\n{said[-2000:]}")
+        # The harness writes the test's name in front of the line, and its result behind it.
+        return json.JSONDecoder().raw_decode(found[0])[0], took
+
+
+def _ports(part: Dict[str, Any]) -> Dict[str, Any]:
+    expect(part["status"] == "ok", f"cabling is {part['status']}: {part['reason']}")
+    return {port["port"]: port for port in part["value"]["ports"]}
+
+
+def both_protocols(rack: Rack) -> None:
+    """Two cables, one switch with LLDP and one with CDP: each port has its own neighbour, and nobody waits for more."""
+    part, took = rack.listen(["port0", "port1"], 30, [
+        (rack.switches, "sw0", lldp("Ethernet1/7")), (rack.switches, "sw1", cdp("GigabitEthernet1/0/8")),
+    ])
+    ports = _ports(part)
+    for name, protocol, theirs in (("port0", "lldp", "Ethernet1/7"), ("port1", "cdp", "GigabitEthernet1/0/8")):
+        expect(len(ports[name]["neighbours"]) == 1, f"{name} heard {ports[name]['neighbours']}")
+        told = ports[name]["neighbours"][0]
+        seen = (told["protocol"], told["system_name"], told["port_id"], told["port_vlan"], told["management_addresses"])
+        expect(seen == (protocol, SYSTEM, theirs, VLAN, [MANAGEMENT]), f"{name} told {seen}")
+        expect(ports[name]["carrier"] is True, f"{name} has carrier {ports[name]['carrier']}")
+    expect(part["value"]["ended"] == "all_heard", f"ended: {part['value']['ended']}")
+    expect(took < 15, f"took {took:.1f} s although both had spoken")
+
+
+def every_group_and_tag(rack: Rack) -> None:
+    """LLDP to each of its three group addresses, and with a priority tag, is heard; so are two switches on one cable."""
+    plain = lldp("a")
+    frames = [bytes.fromhex("0180c2000003") + lldp("b")[6:], bytes.fromhex("0180c2000000") + lldp("c")[6:]]
+    tagged = lldp("d")
+    frames += [plain, tagged[:12] + b"\x81\x00\xe0\x00" + tagged[12:]]
+    # The silent port keeps it listening until the time is over.
+    part, _ = rack.listen(["port0", "port1"], 4, [(rack.switches, "sw0", frame) for frame in frames])
+    heard = {told["port_id"] for told in _ports(part)["port0"]["neighbours"]}
+    expect(heard == {"a", "b", "c", "d"}, f"heard {sorted(heard)}")
+
+
+def silence(rack: Rack) -> None:
+    """A port on which nobody speaks costs the time given and no more; what we send and what is damaged is no neighbour."""
+    damaged = lldp("x")[:20]
+    part, took = rack.listen(["port0", "port1"], 3, [
+        (rack.machine, "port0", lldp("own")), (rack.switches, "sw0", b"\xff" * 6 + bytes(6) + b"\x08\x00" + bytes(60)),
+        (rack.switches, "sw1", damaged),
+    ])
+    ports = _ports(part)
+    expect(not ports["port0"]["neighbours"] and not ports["port1"]["neighbours"], f"heard {ports}")
+    expect(ports["port1"]["damaged_frames"] > 0, "damaged frames are not counted")
+    expect(part["value"]["ended"] == "time_over", f"ended: {part['value']['ended']}")
+    expect(3.0 <= took < 8.0, f"took {took:.1f} s")
+
+
+def late_carrier(rack: Rack) -> None:
+    """A port that gets its carrier while others are heard already is waited for."""
+    rack.switches.ip("link", "set", "sw2", "down")
+    spoken: List[float] = []
+
+    def plug() -> None:
+        time.sleep(2.0)
+        rack.switches.ip("link", "set", "sw2", "up")
+        spoken.append(time.monotonic())
+
+    helper = threading.Thread(target=plug)
+    helper.start()
+    try:
+        part, _ = rack.listen(["port0", "port2"], 6, [(rack.switches, "sw0", lldp("a"))])
+    except OSError:
+        raise LabError("the port that was down took no frame") from None
+    finally:
+        helper.join(10)
+    ports = _ports(part)
+    expect(ports["port2"]["carrier"] is True, "the late carrier was not seen")
+    expect(part["value"]["ended"] == "time_over" and spoken, f"ended: {part['value']['ended']}")
+
+
+def without_rights(rack: Rack) -> None:
+    """Without CAP_NET_RAW the part says that it was denied."""
+    plain = rack.binary
+    wrapper = Path(tempfile.mkdtemp(prefix="recon-cabling-")) / "unprivileged"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --bounding-set -net_raw --inh-caps -net_raw {plain} "$@"\n')
+    wrapper.chmod(0o755)
+    rack.binary = wrapper
+    try:
+        part, _ = rack.listen(["port0"], 3, [])
+    finally:
+        rack.binary = plain
+        wrapper.unlink()
+        wrapper.parent.rmdir()
+    expect(part["status"] == "denied", f"cabling is {part['status']}: {part['reason']}")
+
+
+def switches_on(rack: Rack) -> None:
+    """A port that is down is up after recon switched it on."""
+    rack.machine.ip("link", "set", "port2", "down")
+    argv = ["env", "RECON_TEST_PORT=port2", str(rack.binary), "--ignored", "--exact", "sys::ports::tests::a_port_is_switched_on"]
+    done = rack.machine.run(argv)
+    expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
+    flags = rack.machine.ip("-o", "link", "show", "port2").split("<")[1].split(">")[0].split(",")
+    expect("UP" in flags, f"port2 has {flags}")
+
+
+_ALL: Tuple[Callable[[Rack], None], ...] = (switches_on, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
+CHECKS: List[Scenario[Rack]] = [
+    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in _ALL
+]
+
+
+def _test_binary() -> Path:
+    """The library's unit tests, built where needed."""
+    built = subprocess.run(
+        ["cargo", "test", "--locked", "--lib", "--no-run", "--message-format=json"], cwd=_TOP, stdout=subprocess.PIPE, check=True,
+    )
+    for line in built.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message.get("profile", {}).get("test"):
+            return Path(message["executable"])
+    raise LabError("cargo names no test binary")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
+    args = parser.parse_args(argv)
+    report = Report()
+    try:
+        with stop_on_signals():
+            tools.require_root()
+            tools.require(("ip", "setpriv", "cargo"))
+            namespace.remove_stale()
+            results = Results(report, Path(tempfile.gettempdir()))
+            with Rack(_test_binary()) as rack:
+                for check in CHECKS:
+                    if not args.only or check.name in args.only:
+                        results.run(check, rack)
+            return results.close()
+    except LabError as error:
+        report.error(f"{Path(__file__).name}: {error}")
+    except Interrupted as stopped:
+        report.error(f"{Path(__file__).name}: stopped by {stopped}")
+        return 130
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
