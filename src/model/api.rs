@@ -197,4 +197,7 @@ pub struct Policy {
     pub post_action: String,
     /// `never`, `ipmi` or `acpi`.
     pub poweroff: String,
+    /// The master's clock as it answers, milliseconds since 1970.
+    #[serde(default)]
+    pub now_ms: Option<i64>,
 }

@@ -23,6 +23,21 @@ pub struct Take {
     pub awaits_cables: bool,
 }
 
+impl Take {
+    /// Fills in what only the peer's talk with its master tells.
+    pub fn set_clock_offset(&mut self, offset_ms: Option<i64>) {
+        let clock = self
+            .inventory
+            .health
+            .value
+            .as_mut()
+            .and_then(|health| health.clock.as_mut());
+        if let Some(clock) = clock {
+            clock.master_clock_offset_ms = offset_ms;
+        }
+    }
+}
+
 /// A collection on its way in a thread of its own.
 #[derive(Debug)]
 pub struct Collecting {

@@ -19,7 +19,7 @@ use crate::service::http::client::{Bounds, exchange};
 use crate::service::http::upload::digest_header;
 use crate::sys::console::say;
 use crate::sys::netif::Netlink;
-use crate::sys::{block, cmd, ipmi, medium, power};
+use crate::sys::{block, clock, cmd, ipmi, medium, power};
 
 use super::address::{self, Held};
 use super::collecting::{self, Take};
@@ -90,7 +90,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     if let Network::BringUp { mac, held } = &orders.network {
         bring_up(*mac, *held, orders.master.is_ipv6()).await?;
     }
-    let first = collecting.first().await?;
+    let mut first = collecting.first().await?;
     let (uuid, macs) = first.inventory.node_id_facts();
     let boot_mac = match &orders.network {
         Network::BringUp { mac: Some(mac), .. } => Some(*mac),
@@ -102,6 +102,8 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     say(&format!("node {}: {}", peer.id, first.inventory.summary()));
     peer.report(Stage::Agent, None, None).await;
     peer.report(Stage::Collected, None, None).await;
+    let clock_offset = peer.clock_offset().await;
+    first.set_clock_offset(clock_offset);
     // What is known goes out at once: whatever happens to this machine from here on, that much is safe.
     let mut durable = peer.upload(pack(&first, None).context("packing the upload")?).await;
     if !first.complete {
@@ -115,10 +117,11 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
         say(&format!("stored what is quick; {waits}"));
     }
     let results = peer.workload().await;
-    let (last, again) = match first.complete {
+    let (mut last, again) = match first.complete {
         true => (first, results.is_some()),
         false => (collecting.last().await?, true),
     };
+    last.set_clock_offset(clock_offset);
     for (part, status, reason) in last.inventory.troubles() {
         say(&format!("inventory of {part} {}: {reason}", status.as_str()));
     }
@@ -198,6 +201,11 @@ fn pack(take: &Take, results: Option<&post::Results>) -> anyhow::Result<Bytes> {
     let mut gzip = tar.into_inner()?;
     gzip.flush()?;
     Ok(gzip.finish()?.into())
+}
+
+/// Our clock minus the master's, which it told about halfway between our question and its answer.
+fn offset(sent_ms: i64, received_ms: i64, master_ms: i64) -> i64 {
+    (sent_ms / 2 + received_ms / 2).saturating_sub(master_ms)
 }
 
 struct Peer {
@@ -338,6 +346,14 @@ impl Peer {
         if let Some(policy) = self.orders.poweroff {
             return policy;
         }
+        let asked = self.ask_policy().await;
+        asked
+            .and_then(|policy| policy.poweroff.parse().ok())
+            .unwrap_or(PowerOff::Never)
+    }
+
+    /// One try.
+    async fn ask_policy(&self) -> Option<Policy> {
         let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
         let target = format!("/api/v1/policy?mac={mac}&uuid={}", self.uuid.as_deref().unwrap_or(""));
         let asked = exchange(
@@ -349,11 +365,14 @@ impl Peer {
             QUICK,
         )
         .await;
-        asked
-            .ok()
-            .and_then(|(_, body)| serde_json::from_slice::<Policy>(&body).ok())
-            .and_then(|policy| policy.poweroff.parse().ok())
-            .unwrap_or(PowerOff::Never)
+        asked.ok().and_then(|(_, body)| serde_json::from_slice(&body).ok())
+    }
+
+    /// This machine's clock minus the master's, in milliseconds; `None` where the master does not answer.
+    async fn clock_offset(&self) -> Option<i64> {
+        let sent = clock::unix_millis();
+        let master = self.ask_policy().await?.now_ms?;
+        Some(offset(sent, clock::unix_millis(), master))
     }
 
     async fn end(&self, durable: bool) {

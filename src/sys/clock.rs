@@ -12,6 +12,15 @@ pub fn unix_seconds() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
+/// Milliseconds since 1970 by the system clock; negative before.
+pub fn unix_millis() -> i64 {
+    let clamped = |millis: u128| i64::try_from(millis).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => clamped(since.as_millis()),
+        Err(before) => -clamped(before.duration().as_millis()),
+    }
+}
+
 /// Seconds since this process first asked.
 pub fn run_seconds() -> f64 {
     START.elapsed().as_secs_f64()

@@ -225,6 +225,7 @@ fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
     crate::model::api::Policy {
         post_action: policy.post_action.as_str().to_owned(),
         poweroff: policy.poweroff.as_str().to_owned(),
+        now_ms: Some(clock::unix_millis()),
     }
 }
 
