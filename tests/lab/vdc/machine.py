@@ -52,6 +52,8 @@ class Spec:
     uuid: str
     serial: str
     firmware: str = "uefi"  # or "bios"
+    # QEMU's machine type; an old one where what a new one builds is not wanted.
+    machine: str = "q35"
     cpus: int = 2
     # Sockets and cores in QEMU's words, where the bare number is not enough.
     topology: str = ""
@@ -146,7 +148,7 @@ class Machine:
     def _command(self, control: int) -> List[str]:
         spec = self.spec
         argv = [
-            "qemu-system-x86_64", "-name", spec.name, "-machine", "q35,smm=on" if spec.secure else "q35", "-accel", self._accel, "-cpu", "max",
+            "qemu-system-x86_64", "-name", spec.name, "-machine", spec.machine + (",smm=on" if spec.secure else ""), "-accel", self._accel, "-cpu", "max",
             "-smp", spec.topology or str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none", "-vga", "std",
             "-uuid", spec.uuid,
             "-smbios", f"type=1,manufacturer=Recon Lab,product=Virtual Server,serial={spec.serial},uuid={spec.uuid}",

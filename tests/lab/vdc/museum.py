@@ -20,7 +20,8 @@ SECOND_MAC = "52:54:00:1a:b9:09"
 CHASSIS_SERIAL, CHASSIS_ASSET, BOARD_SERIAL = "CHAS0009", "RACK7-U12", "BOARD0009"
 OEM_STRING = "recon lab oem string"
 DIMM_SERIAL, DIMM_PART, DIMM_MAKER, DIMM_SPEED = "DIMM0009", "RM-16G-3200", "Recon Memory", 3200
-# Firmware tables hold one module per 16 GiB: more memory than that makes several. Guests touch little of it.
+# In QEMU's older machine types a memory module has at most 16 GiB: more memory than that makes several. Guests touch little of it.
+MACHINE = "pc-q35-7.2"
 NODE_GIB = 17
 MEMORY_GIB = 2 * NODE_GIB
 DISTANCE = 21
@@ -46,7 +47,7 @@ def spec_of(who: Identity, folder: Path, bmc: Bmc, tpm: "Tpm") -> Spec:
         ]
     extra += ["-numa", f"dist,src=0,dst=1,val={DISTANCE}", *bmc.arguments(), *tpm.arguments()]
     return Spec(
-        name=who.name, uuid=who.uuid, serial=who.serial, topology="4,sockets=2,cores=2,threads=1",
+        name=who.name, uuid=who.uuid, serial=who.serial, machine=MACHINE, topology="4,sockets=2,cores=2,threads=1",
         memory_mib=MEMORY_GIB * 1024, bmc=False, disks=disks, extra=extra,
         ports=[Port(who.mac, "virtio-net-pci", boot_index=0), Port(SECOND_MAC, "igb", bridge=SECOND_WIRE)],
     )
