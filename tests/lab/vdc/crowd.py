@@ -34,6 +34,13 @@ class Crowd:
         """Says that a peer that stays on needs no more watching: the next one may start."""
         self._done[name] = True
 
+    def add(self, peer: Peer) -> None:
+        """One more peer, last in the queue."""
+        self._peers[peer.name] = peer
+        self._queue.append(peer)
+        if peer not in self.watch.peers:
+            self.watch.peers.append(peer)
+
     def pump(self) -> None:
         """Starts the next peers while there is room."""
         busy = [

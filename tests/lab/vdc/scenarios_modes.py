@@ -147,7 +147,7 @@ class Beside(Wire):
 
 class ComesAndGoes(Wire):
     def __init__(self, lab: Lab, _: Sequence[str]) -> None:
-        super().__init__(lab, False, [("before", "uefi", 0x52), ("meanwhile", "uefi", 0x53), ("after", "bios", 0x54)])
+        super().__init__(lab, False, [("before", "uefi", 0x52), ("meanwhile", "uefi", 0x53)])
 
 
 def proxied_uefi(wire: Wire) -> None:
@@ -183,6 +183,8 @@ def foreign_comes(wire: Wire) -> Optional[float]:
 def foreign_goes(wire: Wire) -> Optional[float]:
     wire.take_foreign()
     took = wire.becomes("serve", 100.0)
+    # Not before: firmware that asks while nobody gives addresses goes on to its next device.
+    wire.crowd.add(Peer(wire.lab, "bios", identity(0x54, "after")))
     wire.stored("after")
     return took
 
