@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hyper::body::Bytes;
@@ -65,6 +65,11 @@ const FETCH_POST: Bounds = Bounds {
 };
 /// Longest wait for drivers; a device that takes longer is missed rather than waited for.
 const SETTLE: Duration = Duration::from_secs(30);
+/// Longest wait for a USB disk that the kernel has not looked at yet (its own delay is one second).
+const USB_SETTLE: Duration = Duration::from_secs(4);
+const USB_STORAGE: &str = "/sys/bus/usb/drivers/usb-storage";
+/// More devices than anybody plugs in.
+const MAX_USB: usize = 256;
 const POST_FOLDER: &str = "/run/recon/post";
 /// A machine that still runs this long after its BMC took the power-off command was not switched off.
 const POWER_DOWN: Duration = Duration::from_secs(30);
@@ -156,6 +161,31 @@ fn settle() {
     if let Err(error) = cmd::run("udevadm", &["settle", &limit], SETTLE + Duration::from_secs(5)) {
         tracing::warn!(%error, "waiting for device events");
     }
+    // The kernel gives USB storage a second before it looks for disks there, and no event says that one is still to come.
+    let deadline = Instant::now() + USB_SETTLE;
+    while usb_disk_to_come(Path::new(USB_STORAGE)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// True while a device of the usb-storage driver has no SCSI target yet.
+fn usb_disk_to_come(driver: &Path) -> bool {
+    let children = |folder: &Path, prefix: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_USB);
+        let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        named.map(|entry| entry.path()).collect()
+    };
+    // Interfaces are named like `2-1:1.0`; the driver's own attributes have no colon.
+    let interfaces = children(driver, "").into_iter();
+    interfaces
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().contains(':'))
+        })
+        .any(|interface| {
+            let hosts = children(&interface, "host");
+            !hosts.iter().any(|host| !children(host, "target").is_empty())
+        })
 }
 
 /// `v6`: the master is reached over IPv6; an address of the other family is no use then.
@@ -431,5 +461,32 @@ impl Peer {
     async fn stays(&self, sentence: &str) {
         say(sentence);
         self.report(Stage::Collected, Some(sentence.to_owned()), None).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usb_disk_is_to_come_until_it_has_a_target() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(
+            !usb_disk_to_come(&dir.path().join("none")),
+            "no driver, nothing to wait for"
+        );
+        std::fs::write(dir.path().join("new_id"), "").unwrap();
+        assert!(!usb_disk_to_come(dir.path()));
+        let host = dir.path().join("2-1:1.0/host6");
+        std::fs::create_dir_all(&host).unwrap();
+        assert!(usb_disk_to_come(dir.path()));
+        std::fs::create_dir(host.join("target6:0:0")).unwrap();
+        assert!(!usb_disk_to_come(dir.path()));
+    }
+
+    #[test]
+    fn the_masters_clock_is_compared_halfway() {
+        assert_eq!(offset(1_000, 1_200, 1_100), 0);
+        assert_eq!(offset(5_000, 5_400, 200), 5_000);
     }
 }

@@ -295,8 +295,8 @@ def beside_others(stage: Museum) -> None:
 
 
 SCENARIOS: List[Scenario[Museum]] = [
-    Scenario("hardware-given", "every item is what the machine was given", given),
+    Scenario("hardware-given", "every item is what the machine was given", given, long=True),
     Scenario("cable-map", "LLDP and CDP on two ports become the right cable map", cable_map),
-    Scenario("hardware-tools", "lshw, dmidecode, lspci, ethtool and ipmitool agree in the same machine", agreement),
+    Scenario("hardware-tools", "lshw, dmidecode, lspci, ethtool and ipmitool agree in the same machine", agreement, long=True),
     Scenario("hardware-beside", "more values than lshw; times beside lshw and hwinfo", beside_others),
 ]
