@@ -8,7 +8,7 @@ packages_for() {
     apt/build) echo gcc rsync squashfs-tools xorriso grub-common grub2-common grub-pc-bin grub-efi-amd64-bin isolinux \
         mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl ca-certificates kmod fdisk ;;
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
-        bind9-dnsutils ndisc6 tcpdump swtpm swtpm-tools openipmi lshw hwinfo dmidecode pciutils ethtool ipmitool \
+        bind9-dnsutils ndisc6 tcpdump swtpm swtpm-tools openipmi lshw pci.ids usb.ids hwinfo dmidecode pciutils ethtool ipmitool \
         dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso python3 procps util-linux ;;
     # Images of the other family need its package manager here.
     apt/suse) echo zypper rpm ;;
@@ -18,7 +18,7 @@ packages_for() {
     zypper/build) echo gcc rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
         qemu-tools xz zstd curl ca-certificates kmod util-linux ;;
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
-        bind-utils ndisc6 tcpdump swtpm OpenIPMI lshw hwinfo dmidecode pciutils ethtool ipmitool \
+        bind-utils ndisc6 tcpdump swtpm OpenIPMI lshw hwdata hwinfo dmidecode pciutils ethtool ipmitool \
         dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso python3 procps util-linux ;;
     esac
 }

@@ -11,9 +11,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::inventory::PartStatus;
+use crate::sys::file;
 
 /// Bound of one small attribute. A sysfs attribute is at most one page, and pages have up to 64 KiB.
 const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
+/// Room for most attributes, so that one read and the one that finds the end suffice.
+const SMALL: usize = 256;
 /// Bound of one kept answer of the running machine.
 const ANSWER_LIMIT: u64 = 1024 * 1024;
 /// Bound of what probes keep for the raw captures.
@@ -191,9 +194,31 @@ impl Root {
         }
     }
 
+    /// The kernel may walk paths itself: there is nothing beyond the root, and no link to remember. It needs one call where
+    /// a walk in steps needs one for each name, and a machine has thousands of attributes.
+    fn walks_by_kernel(&self) -> bool {
+        self.is_live() && self.0.record.is_none()
+    }
+
+    /// Where a path is opened. Relative to the root, it is what a recording keeps it by.
+    fn place(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        if self.walks_by_kernel() {
+            return Ok(parts(path).into_iter().rev().collect());
+        }
+        self.resolve(path)
+    }
+
     /// The path without links, relative to the root. `..` stops at the root, as in a chroot.
     pub fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
+        if self.walks_by_kernel() {
+            let place = self.0.path.join(self.place(path)?);
+            match file::real_path(&place) {
+                Ok(Some(real)) => return Ok(parts(&real).into_iter().rev().collect()),
+                Ok(None) => {}
+                Err(error) => return Err(ReadError::from_io(path, &error)),
+            }
+        }
         let mut todo: Vec<PathBuf> = parts(path);
         let mut done = PathBuf::new();
         let mut links = 0;
@@ -229,7 +254,7 @@ impl Root {
     /// The whole content of a file of at most `limit` bytes.
     pub fn bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
-        let real = self.resolve(path)?;
+        let real = self.place(path)?;
         let full = self.0.path.join(&real);
         let failed = |error: &io::Error| ReadError::from_io(path, error);
         // Opening a pipe would wait for a writer; devices are no business of a probe.
@@ -240,7 +265,7 @@ impl Root {
             });
         }
         let file = File::open(&full).map_err(|error| failed(&error))?;
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(SMALL);
         file.take(limit.saturating_add(1))
             .read_to_end(&mut content)
             .map_err(|error| failed(&error))?;
@@ -287,7 +312,7 @@ impl Root {
     /// Names in a folder, in natural order (`sd2` before `sd10`).
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
         let path = path.as_ref();
-        let real = self.resolve(path)?;
+        let real = self.place(path)?;
         let failed = |error: &io::Error| ReadError::from_io(path, error);
         let mut names = Vec::new();
         for entry in fs::read_dir(self.0.path.join(&real)).map_err(|error| failed(&error))? {
@@ -307,6 +332,11 @@ impl Root {
 
     /// True when there is something at the path.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        if self.walks_by_kernel() {
+            return self
+                .place(path.as_ref())
+                .is_ok_and(|place| self.0.path.join(place).exists());
+        }
         let Ok(real) = self.resolve(path) else { return false };
         if self.0.path.join(&real).is_dir() {
             self.note(&real, || Recorded::Folder);
@@ -423,6 +453,27 @@ mod tests {
             .unwrap();
         assert!(status.success());
         assert!(matches!(root.bytes("pipe", 99), Err(ReadError::Failed { .. })));
+    }
+
+    #[test]
+    fn the_running_machine_reads_the_same_by_the_kernel_and_in_steps() {
+        let (by_kernel, in_steps) = (Root::live(), Root::recording("/"));
+        for path in [
+            "proc/self/status",
+            "sys/class/net/lo",
+            "/sys/class/net/lo/../lo/mtu",
+            "sys/no",
+            "etc/passwd/x",
+        ] {
+            assert_eq!(by_kernel.exists(path), in_steps.exists(path), "{path}");
+            // What names this process differs between its threads, and nothing else does.
+            if !path.contains("self") {
+                assert_eq!(by_kernel.resolve(path), in_steps.resolve(path), "{path}");
+                assert_eq!(by_kernel.attribute(path), in_steps.attribute(path), "{path}");
+                assert_eq!(by_kernel.list(path), in_steps.list(path), "{path}");
+            }
+        }
+        assert_eq!(by_kernel.link_name("sys/class/net/lo").as_deref(), Some("lo"));
     }
 
     #[test]

@@ -644,7 +644,7 @@ async fn start_service(
 }
 
 /// Chooses boot programs by what the ladder knows of a machine, and tells the person at the master what went wrong.
-fn chooser(site: &Arc<Site>) -> Chooser {
+pub fn chooser(site: &Arc<Site>) -> Chooser {
     let site = Arc::clone(site);
     Chooser::new(move |mac, arch| {
         let held = |name: &str| site.loaders.path(name).is_some();

@@ -25,7 +25,7 @@ use crate::sys::icmp6::RouterSocket;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::udp;
 
-use super::links::Shared;
+use super::links::{Shared, chooser};
 use super::watched::{Tasks, named};
 
 /// Changes that follow within this time are written together.
@@ -214,6 +214,7 @@ fn spawn<F>(
         seconds: lease_seconds,
         may_speak,
         status,
+        metrics: Arc::clone(&site.metrics),
     };
     let server = dhcp6::server::Server {
         socket: sockets.dhcp,
@@ -224,9 +225,11 @@ fn spawn<F>(
             domain: dns::DOMAIN.to_owned(),
             http_port: shared.http_port,
             serve_all: shared.settings.network.serve_all,
+            loaders: chooser(site),
         },
         leases: shared.ipv6.table(prefix),
         ladder: Arc::clone(&site.ladder),
+        metrics: Arc::clone(&site.metrics),
         leases_changed: Arc::clone(&shared.ipv6.changed),
         may_speak: listening,
     };

@@ -12,7 +12,7 @@ use crate::service::{http, tftp};
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::udp;
 
-use super::links::Shared;
+use super::links::{Shared, chooser};
 use super::own_address::Own;
 use super::watched::{Tasks, named};
 
@@ -43,6 +43,7 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
         params: Params {
             server: address,
             http_port: shared.http_port,
+            loaders: chooser(&shared.site),
         },
         ladder: Arc::clone(&shared.site.ladder),
         metrics: Arc::clone(&shared.site.metrics),

@@ -110,11 +110,11 @@ impl Chooser {
         Chooser(Some(Arc::new(choose)))
     }
 
-    /// Name of the loader in the table, or why there is none.
-    pub fn loader(&self, mac: MacAddr, arch: Arch) -> Result<&'static str, &'static str> {
-        match &self.0 {
-            Some(choose) => choose(mac, arch),
-            None => loader_for(arch),
+    /// Name of the loader in the table, or why there is none. A machine whose port is not known gets the first.
+    pub fn loader(&self, mac: impl Into<Option<MacAddr>>, arch: Arch) -> Result<&'static str, &'static str> {
+        match (&self.0, mac.into()) {
+            (Some(choose), Some(mac)) => choose(mac, arch),
+            _ => loader_for(arch),
         }
     }
 }
@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(Chooser::default().loader(mac, Arch::UefiX64), Ok("snponly.efi"));
         let second = Chooser::new(|_, arch| rungs(arch).get(1).copied().ok_or("none"));
         assert_eq!(second.loader(mac, Arch::UefiX64), Ok("ipxe.efi"));
+        assert_eq!(second.loader(None, Arch::UefiX64), Ok("snponly.efi"));
     }
 
     #[test]

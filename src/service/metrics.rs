@@ -66,7 +66,7 @@ pub enum Said {
     Nak,
 }
 
-/// Why a DHCP packet got no answer.
+/// Why a DHCP packet got no answer, of either family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
     /// It could not be read.
@@ -129,6 +129,7 @@ fn arch_index(arch: Option<Arch>) -> usize {
 pub struct Metrics {
     dhcp4: [[[Counter; ARCHES.len()]; MODES.len()]; SAID.len()],
     dhcp4_unanswered: [Counter; UNANSWERED.len()],
+    dhcp6_unanswered: [Counter; UNANSWERED.len()],
     /// Replies over IPv6, whatever their kind.
     pub dhcp6_replies: Counter,
     pub router_advertisements: Counter,
@@ -156,6 +157,10 @@ impl Metrics {
 
     pub fn dhcp4_unanswered(&self, why: Unanswered) {
         self.dhcp4_unanswered[why as usize].one();
+    }
+
+    pub fn dhcp6_unanswered(&self, why: Unanswered) {
+        self.dhcp6_unanswered[why as usize].one();
     }
 
     /// `rcode` as in the reply's header, 0 to 15.
@@ -243,6 +248,12 @@ impl Metrics {
             "counter",
             "DHCPv6 replies.",
             self.dhcp6_replies.get(),
+        );
+        text.labelled(
+            ("recon_dhcp6_unanswered_total", "DHCPv6 messages without an answer."),
+            "reason",
+            &UNANSWERED,
+            &self.dhcp6_unanswered,
         );
         text.single(
             "recon_router_advertisements_total",

@@ -12,6 +12,7 @@ pub mod ladder;
 pub mod metrics;
 pub mod names;
 pub mod ra;
+pub mod rates;
 pub mod script;
 pub mod start;
 pub mod tftp;

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::ReadWriteFlags;
@@ -33,6 +34,19 @@ pub fn open_beneath(folder: &File, path: &Path, cached: bool) -> io::Result<File
         path
     };
     Ok(rustix::fs::openat2(folder, path, READ, Mode::empty(), resolve)?.into())
+}
+
+/// The path without links, as the kernel walks it. Nothing is opened for reading, so no device wakes up. `None` where the
+/// kernel cannot name it: without /proc, or for what was removed meanwhile.
+///
+/// # Errors
+/// What walking the path gives.
+pub fn real_path(path: &Path) -> io::Result<Option<PathBuf>> {
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let Ok(real) = std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd())) else {
+        return Ok(None);
+    };
+    Ok((real.is_absolute() && !real.as_os_str().as_bytes().ends_with(b" (deleted)")).then_some(real))
 }
 
 /// True if the byte at `offset` can be read without waiting for the medium (preadv2(2), `RWF_NOWAIT`). File systems that
@@ -78,6 +92,17 @@ pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Re
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_kernel_names_where_links_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(top.join("a")).unwrap();
+        std::os::unix::fs::symlink("a", top.join("b")).unwrap();
+        assert_eq!(real_path(&top.join("b/../b")).unwrap(), Some(top.join("a")));
+        let error = real_path(&top.join("c")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn no_link_leads_out() {

@@ -104,6 +104,7 @@ fn dhcp6() {
         domain: "recon.internal".to_owned(),
         http_port: 80,
         serve_all: false,
+        loaders: Default::default(),
     };
     let mut leases = dhcp6::leases::LeaseTable6::new(params.prefix, []);
     let mut now = 1_700_000_000;

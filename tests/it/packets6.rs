@@ -26,6 +26,7 @@ fn params() -> Params {
         domain: "recon.internal".to_owned(),
         http_port: 80,
         serve_all: false,
+        loaders: Default::default(),
     }
 }
 

@@ -4,9 +4,10 @@
 //! that boot from the network, to recon's own, and to a port that did so before, because the system it booted asks
 //! again without saying what it is. And no client, however often it asks, may starve the others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::model::MacAddr;
+use crate::service::rates::{GENERATION, Rate, Rates};
 
 use super::client::{Client, Kind};
 
@@ -26,54 +27,13 @@ pub enum Verdict {
     },
 }
 
-/// Packets that one port may send at once, and how many more a second. Firmware, iPXE and an initrd together send some
-/// ten packets in a boot, and repeat them seconds apart.
-const MAC_BURST: f64 = 30.0;
-const MAC_RATE: f64 = 2.0;
-/// The same for all ports of a link. More than a data center that is switched on at once sends, and less than a
-/// processor core can answer.
-const ALL_BURST: f64 = 10_000.0;
-const ALL_RATE: f64 = 20_000.0;
-/// Ports remembered; twice as many are, for a while.
-const GENERATION: usize = 16_384;
-
-/// A bucket of tokens.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    at: f64,
-    said: bool,
-}
-
-impl Bucket {
-    fn full(burst: f64, now: f64) -> Self {
-        Bucket {
-            tokens: burst,
-            at: now,
-            said: false,
-        }
-    }
-
-    /// Takes a token if there is one. A clock that stands still or goes back fills nothing.
-    fn take(&mut self, burst: f64, rate: f64, now: f64) -> bool {
-        self.tokens = burst.min(self.tokens + (now - self.at).max(0.0) * rate);
-        self.at = self.at.max(now);
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
-    }
-}
-
 /// The door of one link.
 #[derive(Debug)]
 pub struct Door {
     serve_all: bool,
     /// Ports that booted from the network, in two generations: when the young one is full, the old one is forgotten.
     guests: [HashSet<MacAddr>; 2],
-    buckets: [HashMap<MacAddr, Bucket>; 2],
-    all: Bucket,
+    rates: Rates<MacAddr>,
 }
 
 impl Door {
@@ -82,8 +42,7 @@ impl Door {
         Door {
             serve_all,
             guests: Default::default(),
-            buckets: Default::default(),
-            all: Bucket::full(ALL_BURST, now),
+            rates: Rates::new(now),
         }
     }
 
@@ -92,16 +51,11 @@ impl Door {
         if !self.lets_in(client, known) {
             return Verdict::NotOurs;
         }
-        let bucket = self.bucket(client.mac, now);
-        if !bucket.take(MAC_BURST, MAC_RATE, now) {
-            let first = !std::mem::replace(&mut bucket.said, true);
-            return Verdict::TooOften { first };
+        match self.rates.count(client.mac, now) {
+            Rate::Within => Verdict::Answer,
+            Rate::TooOften { first } => Verdict::TooOften { first },
+            Rate::TooMany { first } => Verdict::TooMany { first },
         }
-        if !self.all.take(ALL_BURST, ALL_RATE, now) {
-            let first = !std::mem::replace(&mut self.all.said, true);
-            return Verdict::TooMany { first };
-        }
-        Verdict::Answer
     }
 
     fn lets_in(&mut self, client: &Client, known: bool) -> bool {
@@ -121,19 +75,6 @@ impl Door {
             self.guests[0].clear();
         }
         self.guests[0].insert(mac);
-    }
-
-    fn bucket(&mut self, mac: MacAddr, now: f64) -> &mut Bucket {
-        if !self.buckets[0].contains_key(&mac) {
-            if self.buckets[0].len() >= GENERATION {
-                self.buckets.swap(0, 1);
-                self.buckets[0].clear();
-            }
-            // One that looped in the last generation still loops.
-            let bucket = self.buckets[1].get(&mac).copied();
-            self.buckets[0].insert(mac, bucket.unwrap_or(Bucket::full(MAC_BURST, now)));
-        }
-        self.buckets[0].entry(mac).or_insert(Bucket::full(MAC_BURST, now))
     }
 }
 
@@ -187,24 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_slowed_said_once_and_costs_nobody_else() {
+    fn a_loop_is_told_from_a_flood() {
         let mut door = Door::new(false, 0.0);
         let looping = client(1, Kind::Ipxe);
-        let verdicts: Vec<Verdict> = (0..1000)
-            .map(|at| door.judge(&looping, true, f64::from(at) / 1000.0))
-            .collect();
-        let answered = verdicts.iter().filter(|verdict| **verdict == Verdict::Answer).count();
-        assert!((30..=33).contains(&answered), "{answered}");
-        let said = verdicts
-            .iter()
-            .filter(|verdict| **verdict == Verdict::TooOften { first: true });
-        assert_eq!(said.count(), 1);
-        assert_eq!(door.judge(&client(2, Kind::Ipxe), false, 1.0), Verdict::Answer);
-        assert_eq!(
-            door.judge(&looping, true, 3.0),
-            Verdict::Answer,
-            "it may ask again after a while"
-        );
+        let verdicts: Vec<Verdict> = (0..40).map(|_| door.judge(&looping, true, 0.0)).collect();
+        assert!(verdicts.contains(&Verdict::TooOften { first: true }));
+        assert_eq!(door.judge(&client(2, Kind::Ipxe), false, 0.0), Verdict::Answer);
     }
 
     #[test]
@@ -214,26 +143,16 @@ mod tests {
             door.judge(&client(at, Kind::Other), false, 0.0);
         }
         assert_eq!(door.judge(&client(1, Kind::Ipxe), false, 0.0), Verdict::Answer);
-        assert!(door.buckets.iter().all(|buckets| buckets.len() <= 1));
+        assert_eq!(door.rates.len(), 1);
     }
 
     #[test]
     fn a_flood_of_ports_is_bounded_in_number_and_memory() {
         let mut door = Door::new(false, 0.0);
-        let mut verdicts = Vec::new();
-        for at in 0..60_000u32 {
-            verdicts.push(door.judge(&client(at, Kind::Ipxe), false, f64::from(at) / 60_000.0));
-        }
-        let answered = verdicts.iter().filter(|verdict| **verdict == Verdict::Answer).count();
-        assert!((29_000..=30_001).contains(&answered), "{answered} of 60000 in a second");
-        assert_eq!(
-            verdicts
-                .iter()
-                .filter(|v| **v == Verdict::TooMany { first: true })
-                .count(),
-            1
-        );
-        assert!(door.buckets.iter().map(HashMap::len).sum::<usize>() <= 2 * GENERATION);
+        let verdicts: Vec<Verdict> = (0..60_000)
+            .map(|at| door.judge(&client(at, Kind::Ipxe), false, 0.0))
+            .collect();
+        assert!(verdicts.contains(&Verdict::TooMany { first: true }));
         assert!(door.guests.iter().map(HashSet::len).sum::<usize>() <= 2 * GENERATION);
     }
 }

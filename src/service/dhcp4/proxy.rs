@@ -20,11 +20,12 @@ pub enum Port {
 }
 
 /// What the decision needs to know of the link.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Params {
     /// Address of this machine there.
     pub server: Ipv4Addr,
     pub http_port: u16,
+    pub loaders: bootfiles::Chooser,
 }
 
 /// What to do with a request.
@@ -118,9 +119,9 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
             let master = SocketAddrV4::new(server, params.http_port);
             ("PXEClient", ipxe::script_url(master, Some(client.mac)))
         }
-        Kind::Pxe(arch) => ("PXEClient", bootfiles::loader_for(arch).ok()?.to_owned()),
+        Kind::Pxe(arch) => ("PXEClient", params.loaders.loader(client.mac, arch).ok()?.to_owned()),
         Kind::HttpBoot(arch) => {
-            let loader = bootfiles::loader_for(arch).ok()?;
+            let loader = params.loaders.loader(client.mac, arch).ok()?;
             ("HTTPClient", format!("{base}/loaders/{loader}"))
         }
         Kind::Probe | Kind::Agent | Kind::Other => return None,
@@ -194,10 +195,13 @@ mod tests {
     use proptest::prelude::*;
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
-    const PARAMS: Params = Params {
-        server: SERVER,
-        http_port: 80,
-    };
+    fn params() -> Params {
+        Params {
+            server: SERVER,
+            http_port: 80,
+            loaders: Default::default(),
+        }
+    }
     const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
 
     fn class(text: &str) -> DhcpOption {
@@ -215,7 +219,7 @@ mod tests {
     }
 
     fn answer(request: &Message, from: SocketAddrV4, port: Port) -> Reply {
-        match decide(&PARAMS, request, from, port) {
+        match decide(&params(), request, from, port) {
             Decision::Reply(reply) => *reply,
             other => panic!("no reply: {other:?}"),
         }
@@ -289,7 +293,7 @@ mod tests {
         for options in [vec![], vec![class("MSFT 5.0")], vec![class("udhcp 1.36")], vec![agent]] {
             for kind in [MessageType::Discover, MessageType::Request, MessageType::Inform] {
                 for port in [Port::Dhcp, Port::BootServer] {
-                    let decision = decide(&PARAMS, &request(kind, options.clone()), NOBODY, port);
+                    let decision = decide(&params(), &request(kind, options.clone()), NOBODY, port);
                     assert!(matches!(decision, Decision::Silence(_)), "{kind:?} {options:?}");
                 }
             }
@@ -297,7 +301,7 @@ mod tests {
         let who_boots = probe::packet(probe::Ask::WhoBoots, crate::model::MacAddr([2, 0, 0, 0, 0, 7]), 9);
         let question = wire::decode(&who_boots[28..]).unwrap();
         assert!(matches!(
-            decide(&PARAMS, &question, NOBODY, Port::Dhcp),
+            decide(&params(), &question, NOBODY, Port::Dhcp),
             Decision::Silence(_)
         ));
     }
@@ -310,14 +314,14 @@ mod tests {
             DhcpOption::RequestedIpAddress(wish),
             DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 1)),
         ];
-        let decision = decide(&PARAMS, &request(MessageType::Request, chosen), NOBODY, Port::Dhcp);
+        let decision = decide(&params(), &request(MessageType::Request, chosen), NOBODY, Port::Dhcp);
         assert!(
             matches!(&decision, Decision::Takes(_, address) if *address == wish),
             "{decision:?}"
         );
         for kind in [MessageType::Release, MessageType::Decline, MessageType::Inform] {
             assert!(matches!(
-                decide(&PARAMS, &request(kind, [class(X64)]), NOBODY, Port::Dhcp),
+                decide(&params(), &request(kind, [class(X64)]), NOBODY, Port::Dhcp),
                 Decision::Silence(_)
             ));
         }
@@ -344,7 +348,7 @@ mod tests {
         );
         let discover = request(MessageType::Discover, [class(X64)]);
         assert!(matches!(
-            decide(&PARAMS, &discover, from, Port::BootServer),
+            decide(&params(), &discover, from, Port::BootServer),
             Decision::Silence(_)
         ));
     }
@@ -353,13 +357,13 @@ mod tests {
     fn what_cannot_be_booted_is_offered_nothing() {
         let x86 = request(MessageType::Discover, [class("PXEClient:Arch:00006:UNDI:003000")]);
         assert!(matches!(
-            decide(&PARAMS, &x86, NOBODY, Port::Dhcp),
+            decide(&params(), &x86, NOBODY, Port::Dhcp),
             Decision::Silence(_)
         ));
         let mut relayed = request(MessageType::Discover, [class(X64)]);
         relayed.set_giaddr(Ipv4Addr::new(10, 9, 0, 1));
         assert!(matches!(
-            decide(&PARAMS, &relayed, NOBODY, Port::Dhcp),
+            decide(&params(), &relayed, NOBODY, Port::Dhcp),
             Decision::Silence(_)
         ));
     }
@@ -381,7 +385,7 @@ mod tests {
             bytes.resize(bytes.len().max(300), 0);
             let Ok(message) = wire::decode(&bytes) else { return Ok(()) };
             let port = if four_thousand_eleven { Port::BootServer } else { Port::Dhcp };
-            if let Decision::Reply(reply) = decide(&PARAMS, &message, NOBODY, port) {
+            if let Decision::Reply(reply) = decide(&params(), &message, NOBODY, port) {
                 prop_assert!(reply.message.yiaddr().is_unspecified());
                 prop_assert!(reply.message.opts().get(OptionCode::AddressLeaseTime).is_none());
                 let netboot = matches!(reply.client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe);

@@ -8,7 +8,7 @@ use dhcproto::v6::{
 };
 
 use crate::model::ula::Prefix64;
-use crate::service::bootfiles;
+use crate::service::bootfiles::Chooser;
 
 use super::client::{Client, Kind};
 use super::leases::{Holder, LeaseTable6};
@@ -26,6 +26,8 @@ pub struct Params {
     pub http_port: u16,
     /// Answer every client, not only those that boot from the network.
     pub serve_all: bool,
+    /// What firmware is given to boot, by what is known of its machine.
+    pub loaders: Chooser,
 }
 
 /// What to do with a message.
@@ -330,13 +332,13 @@ fn boot(params: &Params, client: &Client, options: &mut DhcpOptions) {
         Kind::Ipxe => options.insert(wire::boot_file(&format!("{base}/boot.ipxe"))),
         // Firmware takes an answer with class PXEClient for one that asks it to find a boot server first.
         Kind::Pxe(arch) => {
-            if let Ok(loader) = bootfiles::loader_for(arch) {
+            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 options.insert(wire::boot_file(&format!("tftp://[{server}]/{loader}")));
             }
         }
         Kind::HttpBoot(arch) => {
             options.insert(wire::vendor_class(ENTERPRISE, b"HTTPClient"));
-            if let Ok(loader) = bootfiles::loader_for(arch) {
+            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
                 options.insert(wire::boot_file(&format!("{base}/loaders/{loader}")));
             }
         }

@@ -125,6 +125,7 @@ mod tests {
             domain: "recon.internal".to_owned(),
             http_port: 80,
             serve_all: false,
+            loaders: Default::default(),
         };
         let request = wire::decode(&packet(ask, MAC, XID)).unwrap();
         let client = identify(&request, "fe80::5".parse().unwrap());

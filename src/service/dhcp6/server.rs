@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::ladder::Ladder;
+use crate::service::metrics::{Metrics, Unanswered};
+use crate::service::rates::{Rate, Rates};
 use crate::sys::clock;
+use crate::sys::console::say;
 
 use super::client::{Client, Kind, identify};
 use super::leases::{LeaseTable6, MAX_LEASES};
@@ -24,21 +27,30 @@ pub struct Server {
     pub params: Params,
     pub leases: Arc<Mutex<LeaseTable6>>,
     pub ladder: Arc<Mutex<Ladder>>,
+    pub metrics: Arc<Metrics>,
     /// Told whenever leases changed that a restart should remember.
     pub leases_changed: Arc<tokio::sync::Notify>,
     /// True while we may speak on this link.
     pub may_speak: watch::Receiver<bool>,
 }
 
-/// DUIDs that booted from the network in this run. The ports that did are on the ladder.
-type Netbooted = HashSet<Vec<u8>>;
+/// What is known of the clients of one link.
+struct Guests {
+    /// DUIDs that booted from the network in this run. The ports that did are on the ladder.
+    netbooted: HashSet<Vec<u8>>,
+    /// By link-local address.
+    rates: Rates<Ipv6Addr>,
+}
 
 impl Server {
     /// Serves until `stop`. A message that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let mut buffer = [0; wire::MAX_DATAGRAM];
-        let mut netbooted = Netbooted::new();
+        let mut guests = Guests {
+            netbooted: HashSet::new(),
+            rates: Rates::new(clock::run_seconds()),
+        };
         loop {
             let received = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -55,11 +67,11 @@ impl Server {
             if !*self.may_speak.borrow() {
                 continue;
             }
-            self.answer(&buffer[..length], from, &mut netbooted).await;
+            self.answer(&buffer[..length], from, &mut guests).await;
         }
     }
 
-    async fn answer(&self, datagram: &[u8], from: SocketAddrV6, netbooted: &mut Netbooted) {
+    async fn answer(&self, datagram: &[u8], from: SocketAddrV6, guests: &mut Guests) {
         if !from.ip().is_unicast_link_local() {
             tracing::debug!(%from, "DHCPv6 message dropped: not from this link");
             return;
@@ -67,12 +79,16 @@ impl Server {
         let request = match wire::decode(datagram) {
             Ok(request) => request,
             Err(reason) => {
+                self.metrics.dhcp6_unanswered(Unanswered::Malformed);
                 tracing::debug!(%from, %reason, "DHCPv6 message dropped");
                 return;
             }
         };
+        if !self.within_rates(&mut guests.rates, *from.ip()) {
+            return;
+        }
         let client = identify(&request, *from.ip());
-        let known = self.knows(&client, netbooted);
+        let known = self.knows(&client, &mut guests.netbooted);
         let decision = {
             let mut leases = self.leases.lock().expect("no holder panics");
             decide(
@@ -85,13 +101,32 @@ impl Server {
             )
         };
         match decision {
-            Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCPv6 message not answered"),
+            Decision::Silence(reason) => {
+                self.metrics.dhcp6_unanswered(Unanswered::NotOurs);
+                tracing::debug!(%from, reason, "DHCPv6 message not answered");
+            }
             Decision::Reply(reply) => self.send(*reply, &client, from).await,
         }
     }
 
+    fn within_rates(&self, rates: &mut Rates<Ipv6Addr>, sender: Ipv6Addr) -> bool {
+        let rate = rates.count(sender, clock::run_seconds());
+        match rate {
+            Rate::Within => return true,
+            Rate::TooOften { first: true } => say(&format!(
+                "{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then"
+            )),
+            Rate::TooMany { first: true } => {
+                say("more DHCPv6 requests come than are answered; machines wait longer for their addresses");
+            }
+            Rate::TooOften { first: false } | Rate::TooMany { first: false } => {}
+        }
+        self.metrics.dhcp6_unanswered(Unanswered::TooMany);
+        false
+    }
+
     /// True if the port or the DUID booted from the network in this run; notes it of one that does so now.
-    fn knows(&self, client: &Client, netbooted: &mut Netbooted) -> bool {
+    fn knows(&self, client: &Client, netbooted: &mut HashSet<Vec<u8>>) -> bool {
         if matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) && netbooted.len() < MAX_LEASES {
             netbooted.insert(client.duid.clone());
         }
@@ -114,7 +149,8 @@ impl Server {
             }
         }
         if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind
-            && let Err(reason) = crate::service::bootfiles::loader_for(arch)
+            && client.mac.is_none()
+            && let Err(reason) = self.params.loaders.loader(None, arch)
         {
             tracing::warn!(from = %to, ?arch, reason, "no boot program for this machine");
         }
@@ -122,8 +158,10 @@ impl Server {
             self.leases_changed.notify_one();
         }
         tracing::debug!(%to, kind = ?reply.message.msg_type(), client = ?client.kind, given = ?reply.given, "DHCPv6 reply");
-        if let Err(error) = self.socket.send_to(&wire::encode(&reply.message), to).await {
-            tracing::warn!(%to, %error, "sending a DHCPv6 reply");
+        match self.socket.send_to(&wire::encode(&reply.message), to).await {
+            Ok(_) if client.kind == Kind::Probe => {}
+            Ok(_) => self.metrics.dhcp6_replies.one(),
+            Err(error) => tracing::warn!(%to, %error, "sending a DHCPv6 reply"),
         }
     }
 }

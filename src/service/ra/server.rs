@@ -15,6 +15,7 @@ use crate::model::ula::{Prefix64, mac_of};
 use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
+use crate::service::metrics::Metrics;
 use crate::sys::clock;
 use crate::sys::console::say;
 use crate::sys::icmp6::RouterSocket;
@@ -46,6 +47,7 @@ pub struct Advertiser {
     /// Tells the DHCPv6 server whether it may speak.
     pub may_speak: Sender<bool>,
     pub status: Arc<Mutex<Ipv6Status>>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Advertiser {
@@ -199,8 +201,9 @@ impl Advertiser {
             prefix: self.prefix,
             seconds,
         });
-        if let Err(error) = self.router.send(&message, to).await {
-            tracing::debug!(link = self.link, %to, %error, "sending a router advertisement");
+        match self.router.send(&message, to).await {
+            Ok(_) => self.metrics.router_advertisements.one(),
+            Err(error) => tracing::debug!(link = self.link, %to, %error, "sending a router advertisement"),
         }
     }
 }

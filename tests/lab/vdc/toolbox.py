@@ -17,7 +17,10 @@ from .errors import LabError
 
 _LIBRARY = re.compile(r"(/\S+)\s+\(0x")
 # Files the programs look things up in.
-_DATA = ("/usr/share/misc/pci.ids", "/usr/share/misc/usb.ids", "/usr/share/misc/enterprise-numbers.txt")
+_DATA = (
+    "/usr/share/misc/pci.ids", "/usr/share/misc/usb.ids", "/usr/share/misc/enterprise-numbers.txt",
+    "/usr/share/hwdata/pci.ids", "/usr/share/hwdata/usb.ids",
+)
 
 
 def libraries(program: str) -> List[Path]:

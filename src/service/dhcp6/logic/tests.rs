@@ -15,6 +15,7 @@ fn params() -> Params {
         domain: "recon.internal".to_owned(),
         http_port: 80,
         serve_all: false,
+        loaders: Default::default(),
     }
 }
 
