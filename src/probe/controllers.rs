@@ -13,7 +13,7 @@ use pci_ids::FromId;
 use super::bus;
 use super::live::LiveSources;
 use super::root::{ANSWERS, Root};
-use super::timebox::{self, Outcome, Pending};
+use super::timebox::{self, Pending, Publish};
 use crate::model::inventory::{Item, Part, PartStatus, StorageController, StorageHost, ToolOutput};
 use crate::sys::cmd;
 
@@ -41,13 +41,22 @@ pub fn storage_controllers(
     root: &Root,
     _live: Option<Arc<dyn LiveSources>>,
     limit: Duration,
+    publish: &Publish<Part<Vec<StorageController>>>,
 ) -> Part<Vec<StorageController>> {
     let deadline = Instant::now() + limit;
     let mut controllers = pci_functions(root);
     let has_functions = root.list(SOURCE);
-    add_hosts(root, &mut controllers);
-    add_nvme(root, &mut controllers);
+    let so_far = |controllers: &[StorageController]| {
+        publish.so_far(Part::ok(SOURCE, controllers.to_vec()));
+    };
+    so_far(&controllers);
+    // What the kernel holds in memory comes before what drivers ask their firmware for.
     add_disks(root, &mut controllers);
+    so_far(&controllers);
+    add_nvme(root, &mut controllers);
+    so_far(&controllers);
+    add_hosts(root, &mut controllers);
+    so_far(&controllers);
     let mut items = Vec::new();
     if let (Err(error), true) = (has_functions, controllers.is_empty()) {
         return Part::missing(error.status(), SOURCE, error.to_string());
@@ -301,11 +310,8 @@ fn run_tools(
         pending,
     } in running
     {
-        match pending.wait(deadline) {
-            Outcome::Done {
-                value: Some(output),
-                millis,
-            } => {
+        match pending.wait(deadline).or_gap(program, command.clone()) {
+            Ok((Some(output), millis)) => {
                 let kept = output.get(..TOOL_BYTES).unwrap_or(&output);
                 if let Some(controller) = controllers.get_mut(index) {
                     controller.tool = Some(ToolOutput {
@@ -316,16 +322,10 @@ fn run_tools(
                 }
                 items.push(Item::ok(program, command, millis));
             }
-            Outcome::Done { value: None, millis } => {
+            Ok((None, millis)) => {
                 items.push(Item::gap(program, PartStatus::Failed, "the program failed").from(command, millis));
             }
-            Outcome::TimedOut { millis } => {
-                let reason = format!("no answer within {millis} ms");
-                items.push(Item::gap(program, PartStatus::TimedOut, reason).from(command, millis));
-            }
-            Outcome::Died { reason } => {
-                items.push(Item::gap(program, PartStatus::Failed, reason).from(command, 0));
-            }
+            Err(gap) => items.push(gap),
         }
     }
     // Without it, volumes and the disks behind them stay unknown.

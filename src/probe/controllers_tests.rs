@@ -23,7 +23,12 @@ impl Tree {
         self
     }
     fn controllers(&self) -> Part<Vec<StorageController>> {
-        storage_controllers(&Root::at(self.0.path()), None, Duration::from_secs(30))
+        storage_controllers(
+            &Root::at(self.0.path()),
+            None,
+            Duration::from_secs(30),
+            &Publish::nowhere(),
+        )
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cpu_kernel;
 use super::live::{self, LiveSources};
 use super::root::{Root, clean};
 use super::smbios::{self, types};
+use super::timebox::{self, Publish};
 use crate::model::inventory::{Cpus, Item, Part, PartStatus};
 
 const CPUINFO: &str = "/proc/cpuinfo";
@@ -140,16 +141,26 @@ fn topology(root: &Root) -> Option<(u32, u32, u32)> {
 }
 
 /// Processors of the machine.
-pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Part<Cpus> {
+pub fn cpus(
+    root: &Root,
+    live: Option<&Arc<dyn LiveSources>>,
+    limit: Duration,
+    publish: &Publish<Part<Cpus>>,
+) -> Part<Cpus> {
+    let deadline = Instant::now() + limit / 2;
+    let tree = root.clone();
+    // On kernels that measure the clock for it, this one asks every processor.
+    let cpuinfo = timebox::spawn("probe-cpuinfo", move || tree.text(CPUINFO, CPUINFO_LIMIT));
+    let table = smbios::start(root);
     let mut sources: Vec<&str> = Vec::new();
     let mut gaps = Vec::new();
-    let info = match root.text(CPUINFO, CPUINFO_LIMIT) {
-        Ok(text) => {
+    let info = match cpuinfo.wait(deadline).read_or_gap("cpuinfo", CPUINFO) {
+        Ok((text, _)) => {
             sources.push(CPUINFO);
             parse_cpuinfo(&text)
         }
-        Err(error) => {
-            gaps.push(Item::gap("cpuinfo".to_owned(), error.status(), error.to_string()));
+        Err(gap) => {
+            gaps.push(gap);
             CpuInfo::default()
         }
     };
@@ -157,9 +168,13 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
     if topology.is_some() {
         sources.push(TOPOLOGY);
     }
-    let packages = smbios::load(root)
-        .map(|raw| types::cpu_packages(&raw.table()))
-        .unwrap_or_default();
+    let packages = match table.wait(deadline).or_gap("packages", smbios::SOURCE) {
+        Ok((raw, _)) => raw.map(|raw| types::cpu_packages(&raw.table())).unwrap_or_default(),
+        Err(gap) => {
+            gaps.push(gap);
+            Vec::new()
+        }
+    };
     if !packages.is_empty() {
         sources.push(smbios::SOURCE);
     }
@@ -184,19 +199,21 @@ pub fn cpus(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -
         sockets: topology.map(|t| t.0).or(info.sockets),
         cores: topology.map(|t| t.1).or(info.cores),
         threads: topology.map(|t| t.2).or(known_threads),
-        offline_threads: root.value(format!("{TOPOLOGY}/offline")),
-        caches: cpu_kernel::caches(root, &mut gaps),
-        frequency: cpu_kernel::frequency(root, &mut gaps),
-        smt: cpu_kernel::smt(root, &mut gaps),
-        vulnerabilities: cpu_kernel::vulnerabilities(root, &mut gaps),
         virtualization: cpu_kernel::virtualization(root, &info.flags),
         flags: info.flags,
         packages,
+        ..Cpus::default()
     };
     // Without topology, as in a bare capture, the sockets that firmware calls populated are the best there is.
     if cpus.sockets.is_none() && !cpus.packages.is_empty() {
         cpus.sockets = u32::try_from(cpus.packages.iter().filter(|package| package.populated).count()).ok();
     }
+    publish.so_far(Part::ok(sources.join(", "), cpus.clone()).with_items(gaps.clone()));
+    cpus.offline_threads = root.value(format!("{TOPOLOGY}/offline"));
+    cpus.caches = cpu_kernel::caches(root, &mut gaps);
+    cpus.frequency = cpu_kernel::frequency(root, &mut gaps);
+    cpus.smt = cpu_kernel::smt(root, &mut gaps);
+    cpus.vulnerabilities = cpu_kernel::vulnerabilities(root, &mut gaps);
     let mut remarks = Vec::new();
     let mut compare = |what: &str, ours: Option<u32>, theirs: Option<u32>, who: &str| {
         if let (Some(ours), Some(theirs)) = (ours, theirs)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::live::LiveSources;
-use super::root::{ReadError, Root, clean};
-use super::timebox::{self, Outcome};
+use super::root::{Root, clean};
+use super::timebox;
 use super::{bus, pci};
 use crate::model::inventory::{Gpu, Item, Part, PartStatus};
 use crate::sys::cmd;
@@ -50,12 +50,9 @@ pub fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
         let asked = timebox::spawn("probe-nvidia-smi", move || {
             tree.ask("nvidia-smi/query-gpu.csv", nvidia_smi)
         });
-        let gap = |status, reason, millis| Item::gap("nvidia-smi", status, reason).from(SMI_SOURCE, millis);
-        match asked.wait(Instant::now() + limit.min(SMI_LIMIT)) {
-            Outcome::Done {
-                value: Ok(answer),
-                millis,
-            } => {
+        let outcome = asked.wait(Instant::now() + limit.min(SMI_LIMIT));
+        match outcome.read_or_gap("nvidia-smi", SMI_SOURCE) {
+            Ok((answer, millis)) => {
                 let rows = smi_rows(&String::from_utf8_lossy(&answer));
                 for gpu in &mut gpus {
                     if let Some(row) = rows.get(&gpu.pci_address) {
@@ -64,22 +61,9 @@ pub fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
                 }
                 items.push(Item::ok("nvidia-smi", SMI_SOURCE, millis));
             }
-            Outcome::Done {
-                value: Err(ReadError::Unsupported { .. }),
-                ..
-            } if !root.is_live() => {}
-            Outcome::Done {
-                value: Err(error),
-                millis,
-            } => items.push(gap(error.status(), error.to_string(), millis)),
-            Outcome::TimedOut { millis } => {
-                items.push(gap(
-                    PartStatus::TimedOut,
-                    format!("no answer within {millis} ms"),
-                    millis,
-                ));
-            }
-            Outcome::Died { reason } => items.push(gap(PartStatus::Failed, reason, 0)),
+            // The capture was made where the program is not.
+            Err(gap) if gap.status == PartStatus::Unsupported && !root.is_live() => {}
+            Err(gap) => items.push(gap),
         }
     }
     Part::ok("/sys/bus/pci/devices, /proc/driver/nvidia", gpus).with_items(items)

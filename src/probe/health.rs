@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::live::LiveSources;
 use super::root::{ReadError, Root};
 use super::storage::why;
-use super::timebox::{self, Outcome, Pending};
+use super::timebox::{self, Pending};
 use super::{bus, cpu_kernel, edac, kmsg};
 use crate::model::inventory::{
     BootError, Clock, Health, Item, MachineChecks, MemoryErrors, PackageThrottling, Part, PartStatus, PcieErrorCount,
@@ -85,13 +85,12 @@ fn settle<T>(
     item: &str,
     source: &str,
 ) -> Option<T> {
-    let (found, took) = match pending.wait(deadline) {
-        Outcome::Done { value, millis } => (value, millis),
-        Outcome::TimedOut { millis } => {
-            let reason = format!("no answer within {millis} ms");
-            (Err((PartStatus::TimedOut, reason)), millis)
+    let (found, took) = match pending.wait(deadline).or_gap(item, source) {
+        Ok(answer) => answer,
+        Err(gap) => {
+            items.push(gap);
+            return None;
         }
-        Outcome::Died { reason } => (Err((PartStatus::Failed, reason)), 0),
     };
     match found {
         Ok(value) => {

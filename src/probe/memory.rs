@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::live::{self, LiveSources};
 use super::root::Root;
 use super::smbios::{self, types};
-use super::timebox::millis;
+use super::timebox::{self, Publish, millis};
 use super::{edac, numa};
 use crate::model::inventory::{Dimm, Item, Memory, MemoryDisagreement, MemoryTotal, Part, PartStatus};
 
@@ -25,48 +25,44 @@ pub fn mem_total(text: &str) -> Option<u64> {
 }
 
 /// Memory of the machine.
-pub fn memory(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Part<Memory> {
+pub fn memory(
+    root: &Root,
+    live: Option<&Arc<dyn LiveSources>>,
+    limit: Duration,
+    publish: &Publish<Part<Memory>>,
+) -> Part<Memory> {
+    let deadline = Instant::now() + limit / 2;
+    let tree = root.clone();
+    let meminfo = timebox::spawn("probe-meminfo", move || tree.text(MEMINFO, MEMINFO_LIMIT));
+    let table = smbios::start(root);
     let mut gaps = Vec::new();
     let mut memory = Memory::default();
-    let mut add = |source: &str, bytes: Option<u64>| {
-        if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
-            memory.totals.push(MemoryTotal {
-                source: source.to_owned(),
-                bytes,
-            });
-        }
-    };
-    let total = match root.text(MEMINFO, MEMINFO_LIMIT) {
-        Ok(text) => mem_total(&text),
-        Err(error) => {
-            gaps.push(gap("total_bytes", error.status(), error.to_string()));
+    let total = match meminfo.wait(deadline).read_or_gap("total_bytes", MEMINFO) {
+        Ok((text, _)) => mem_total(&text),
+        Err(gap) => {
+            gaps.push(gap);
             None
         }
     };
-    add(MEMINFO, total);
-    match smbios::load(root) {
-        Ok(raw) => {
+    add(&mut memory, MEMINFO, total);
+    match table.wait(deadline).read_or_gap("dimms", smbios::SOURCE) {
+        Ok((raw, _)) => {
             let table = raw.table();
             memory.dimms = types::dimms(&table);
             let array = types::memory_arrays(&table);
             memory.error_correction = array.error_correction;
             memory.max_capacity_bytes = array.max_capacity_bytes;
-            add(
-                smbios::SOURCE,
-                Some(
-                    memory
-                        .dimms
-                        .iter()
-                        .filter_map(|dimm| dimm.size_bytes)
-                        .fold(0, u64::saturating_add),
-                ),
-            );
+            let sizes = memory.dimms.iter().filter_map(|dimm| dimm.size_bytes);
+            let sum = sizes.fold(0, u64::saturating_add);
+            add(&mut memory, smbios::SOURCE, Some(sum));
             if let Some(reason) = table.broken {
                 gaps.push(gap("dimms", PartStatus::Failed, reason));
             }
         }
-        Err(error) => gaps.push(gap("dimms", error.status(), error.to_string())),
+        Err(gap) => gaps.push(gap),
     }
+    publish.so_far(summed_up(memory.clone(), total, gaps.clone()));
+    let mut add = |source: &str, bytes: Option<u64>| add(&mut memory, source, bytes);
     add(BLOCKS, memory_blocks(root));
     match live::totals(live, limit) {
         Some(Ok(totals)) => add("sysinfo", Some(totals.memory_bytes)),
@@ -75,7 +71,21 @@ pub fn memory(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration)
     }
 
     kernel_view(root, &mut memory, &mut gaps);
-    if memory.totals.is_empty() {
+    summed_up(memory, total, gaps)
+}
+
+fn add(memory: &mut Memory, source: &str, bytes: Option<u64>) {
+    if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
+        memory.totals.push(MemoryTotal {
+            source: source.to_owned(),
+            bytes,
+        });
+    }
+}
+
+/// The part, with what follows from its pieces. `total` is the kernel's, in bytes.
+fn summed_up(mut memory: Memory, total: Option<u64>, gaps: Vec<Item>) -> Part<Memory> {
+    if memory.totals.is_empty() && memory.numa_nodes.is_empty() {
         return Part::missing(PartStatus::Failed, MEMINFO, "no source on memory can be read").with_items(gaps);
     }
     if !memory.dimms.is_empty() {
@@ -85,7 +95,10 @@ pub fn memory(root: &Root, live: Option<&Arc<dyn LiveSources>>, limit: Duration)
     }
     memory.total_bytes = total;
     memory.disagreement = total.and_then(|total| disagreement(&memory.dimms, total));
-    let sources: Vec<&str> = memory.totals.iter().map(|total| total.source.as_str()).collect();
+    let mut sources: Vec<&str> = memory.totals.iter().map(|total| total.source.as_str()).collect();
+    if sources.is_empty() {
+        sources.push(numa::SOURCE);
+    }
     Part::ok(sources.join(", "), memory).with_items(gaps)
 }
 

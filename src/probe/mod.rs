@@ -44,6 +44,8 @@ pub mod usb;
 mod vpd;
 
 #[cfg(test)]
+mod hang_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -187,22 +189,24 @@ impl Collection {
             }),
             system: part.start("system", smbios::SOURCE, |root, _, _| system::system(&root)),
             bios: part.start("bios", smbios::SOURCE, |root, _, _| system::bios(&root)),
-            cpus: part.start("cpus", "/proc/cpuinfo", move |root, live, _| {
-                cpu::cpus(&root, live.as_ref(), quick)
+            cpus: part.start("cpus", "/proc/cpuinfo", move |root, live, publish| {
+                cpu::cpus(&root, live.as_ref(), quick, &publish)
             }),
-            memory: part.start("memory", "/proc/meminfo", move |root, live, _| {
-                memory::memory(&root, live.as_ref(), quick)
+            memory: part.start("memory", "/proc/meminfo", move |root, live, publish| {
+                memory::memory(&root, live.as_ref(), quick, &publish)
             }),
-            storage_controllers: part.start("storage_controllers", controllers::SOURCE, move |root, live, _| {
-                controllers::storage_controllers(&root, live, slow)
-            }),
+            storage_controllers: part.start(
+                "storage_controllers",
+                controllers::SOURCE,
+                move |root, live, publish| controllers::storage_controllers(&root, live, slow, &publish),
+            ),
             nics: part.start("nics", "/sys/class/net", move |root, live, _| {
                 net::nics(&root, live, quick, &brought_up)
             }),
             pci: part.start("pci", pci::SOURCE, move |root, _, publish| {
                 pci::functions(&root, quick, &publish)
             }),
-            usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root)),
+            usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root, quick)),
             gpus: part.start("gpus", gpu::SOURCE, move |root, live, _| gpu::gpus(&root, live, quick)),
             security: part.start("security", security::SOURCE, move |root, live, _| {
                 security::security(&root, live, quick)

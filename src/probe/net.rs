@@ -77,13 +77,9 @@ pub fn nics(
         nic.boot_port = boot_mac.is_some() && (nic.permanent_mac == boot_mac || nic.mac == boot_mac);
         nics.push(nic);
     }
-    match rdma.wait(deadline) {
-        Outcome::Done { value, .. } => rdma::attach(&mut nics, value),
-        Outcome::TimedOut { millis } => {
-            let reason = format!("no answer within {millis} ms");
-            items.push(Item::gap("rdma", PartStatus::TimedOut, reason).from(rdma::SOURCE, millis));
-        }
-        Outcome::Died { reason } => items.push(Item::gap("rdma", PartStatus::Failed, reason).from(rdma::SOURCE, 0)),
+    match rdma.wait(deadline).or_gap("rdma", rdma::SOURCE) {
+        Ok((ports, _)) => rdma::attach(&mut nics, ports),
+        Err(gap) => items.push(gap),
     }
     let source = match (live.is_some(), root.exists(rdma::SOURCE)) {
         (true, true) => "/sys/class/net, /sys/class/infiniband, ethtool ioctl",
@@ -120,24 +116,14 @@ impl Step {
     /// Puts the answer into the port. Gives the piece worth a line, if any.
     fn settle(self, deadline: Instant, nic: &mut Nic) -> Option<Item> {
         let item = format!("{}.{}", nic.name, self.item);
-        match self.answer.wait(deadline) {
-            Outcome::Done {
-                value: Ok(Some(patch)),
-                millis,
-            } => {
+        match self.answer.wait(deadline).or_gap(&item, self.source) {
+            Ok((Ok(Some(patch)), millis)) => {
                 patch(nic);
                 self.told.then(|| Item::ok(item, self.source, millis))
             }
-            Outcome::Done { value: Ok(None), .. } => None,
-            Outcome::Done {
-                value: Err((status, reason)),
-                millis,
-            } => Some(Item::gap(item, status, reason).from(self.source, millis)),
-            Outcome::TimedOut { millis } => {
-                let reason = format!("no answer within {millis} ms");
-                Some(Item::gap(item, PartStatus::TimedOut, reason).from(self.source, millis))
-            }
-            Outcome::Died { reason } => Some(Item::gap(item, PartStatus::Failed, reason).from(self.source, 0)),
+            Ok((Ok(None), _)) => None,
+            Ok((Err((status, reason)), millis)) => Some(Item::gap(item, status, reason).from(self.source, millis)),
+            Err(gap) => Some(gap),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pci_ids::FromId;
 
 use super::root::{ReadError, Root};
-use super::timebox::{self, Outcome, Publish};
+use super::timebox::{self, Publish};
 use super::{bus, vpd};
 use crate::model::inventory::{Item, Part, PartStatus, PciAer, PciFunction, PciLink, Vpd};
 
@@ -162,13 +162,9 @@ fn device_facts(root: &Root, functions: &mut [PciFunction], limit: Duration, ite
     let mut learnt = BTreeMap::new();
     let mut counted = false;
     for (name, outcome) in names.into_iter().zip(outcomes) {
-        match outcome {
-            Outcome::Done { value, .. } => learnt.extend(value),
-            Outcome::TimedOut { millis } => {
-                let reason = format!("link and error counts: no answer within {millis} ms");
-                items.push(Item::gap(name, PartStatus::TimedOut, reason).from(SOURCE, millis));
-            }
-            Outcome::Died { reason } => items.push(Item::gap(name, PartStatus::Failed, reason).from(SOURCE, 0)),
+        match outcome.or_gap(format!("{name}.link"), SOURCE) {
+            Ok((facts, _)) => learnt.extend(facts),
+            Err(gap) => items.push(gap),
         }
     }
     for function in functions {
@@ -257,42 +253,23 @@ fn card_facts(root: &Root, functions: &mut [PciFunction], limit: Duration, items
     for (address, outcome) in addresses.into_iter().zip(outcomes) {
         let item = format!("{address}.vpd");
         let source = format!("{SOURCE}/{address}/vpd");
-        let gap = |status, reason: String, millis| Item::gap(item.clone(), status, reason).from(source.clone(), millis);
-        match outcome {
-            Outcome::Done {
-                value: Ok(Some(vpd)),
-                millis,
-            } => {
+        match outcome.read_or_gap(item.clone(), source.clone()) {
+            Ok((Some(vpd), millis)) => {
                 items.push(Item::ok(item, source, millis));
                 if let Some(function) = functions.iter_mut().find(|function| function.address == address) {
                     function.vpd = Some(vpd);
                 }
             }
-            Outcome::Done {
-                value: Ok(None) | Err(ReadError::Absent { .. }),
-                ..
-            } => {}
+            Ok((None, _)) => {}
+            Err(gap) if gap.status == PartStatus::Absent => {}
             // All of them or none: said once.
-            Outcome::Done {
-                value: Err(error @ ReadError::Denied { .. }),
-                millis,
-            } => {
-                denied.get_or_insert_with(|| {
-                    Item::gap("vpd", PartStatus::Denied, error.to_string()).from(source, millis)
+            Err(gap) if gap.status == PartStatus::Denied => {
+                denied.get_or_insert(Item {
+                    item: "vpd".to_owned(),
+                    ..gap
                 });
             }
-            Outcome::Done {
-                value: Err(error),
-                millis,
-            } => items.push(gap(error.status(), error.to_string(), millis)),
-            Outcome::TimedOut { millis } => {
-                items.push(gap(
-                    PartStatus::TimedOut,
-                    format!("no answer within {millis} ms"),
-                    millis,
-                ));
-            }
-            Outcome::Died { reason } => items.push(gap(PartStatus::Failed, reason, 0)),
+            Err(gap) => items.push(gap),
         }
     }
     items.extend(denied);

@@ -92,6 +92,9 @@ struct Inner {
     record: Option<Mutex<BTreeMap<PathBuf, Recorded>>>,
     /// Raw bytes that a probe assembled from many answers, by name.
     kept: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Files that never answer, for tests of time boxes.
+    #[cfg(test)]
+    stuck: Vec<PathBuf>,
 }
 
 impl Root {
@@ -106,6 +109,8 @@ impl Root {
             path: path.into(),
             record: None,
             kept: Mutex::default(),
+            #[cfg(test)]
+            stuck: Vec::new(),
         }))
     }
 
@@ -115,6 +120,19 @@ impl Root {
             path: path.into(),
             record: Some(Mutex::new(BTreeMap::new())),
             kept: Mutex::default(),
+            #[cfg(test)]
+            stuck: Vec::new(),
+        }))
+    }
+
+    /// A captured tree in which reading these files, named without links, never ends.
+    #[cfg(test)]
+    pub fn stuck(path: impl Into<PathBuf>, stuck: Vec<PathBuf>) -> Root {
+        Root(Arc::new(Inner {
+            path: path.into(),
+            record: None,
+            kept: Mutex::default(),
+            stuck,
         }))
     }
 
@@ -257,6 +275,10 @@ impl Root {
         let real = self.place(path)?;
         let full = self.0.path.join(&real);
         let failed = |error: &io::Error| ReadError::from_io(path, error);
+        #[cfg(test)]
+        while self.0.stuck.contains(&real) {
+            std::thread::park();
+        }
         // Opening a pipe would wait for a writer; devices are no business of a probe.
         if !fs::metadata(&full).map_err(|error| failed(&error))?.is_file() {
             return Err(ReadError::Failed {

@@ -7,7 +7,7 @@ use super::efi;
 use super::live::LiveSources;
 use super::root::{ReadError, Root};
 use super::smbios::{self, platform};
-use super::timebox::millis;
+use super::timebox::{self, millis};
 use super::{system, tpm};
 use crate::model::inventory::{FirmwareMode, Item, Part, PartStatus, Security};
 
@@ -18,35 +18,62 @@ const NO_EFI: &str = "not booted by UEFI";
 
 /// Firmware and security.
 pub fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Security> {
-    let mut items = Vec::new();
+    let deadline = Instant::now() + limit;
     let mode = system::firmware_mode(root);
-    let mut security = Security {
-        mode: Some(mode),
-        ..Security::default()
+    // Reading a variable runs the firmware's own code, which must not take the TPM's answers with it.
+    let tree = root.clone();
+    let firmware = timebox::spawn("probe-efi-variables", move || variables(&tree, mode));
+    let table = smbios::start(root);
+    let mut later = Vec::new();
+    let smbios_tpm = match table.wait(deadline).or_gap("smbios_tpm", smbios::SOURCE) {
+        Ok((raw, _)) => raw.ok().and_then(|raw| platform::tpm(&raw.table())),
+        Err(gap) => {
+            later.push(gap);
+            None
+        }
     };
+    let held = match root.attribute(LOCKDOWN) {
+        Ok(text) => text.as_deref().and_then(lockdown),
+        Err(ReadError::Absent { .. }) => {
+            let text = "securityfs is not mounted, or the kernel has no lockdown";
+            later.push(Item::gap("lockdown", PartStatus::Unsupported, text).from(LOCKDOWN, 0));
+            None
+        }
+        Err(error) => {
+            later.push(Item::gap("lockdown", error.status(), error.to_string()).from(LOCKDOWN, 0));
+            None
+        }
+    };
+    let tpms = tpm::tpms(root, limit, &mut later);
+    let (told, mut items) = match firmware.wait(deadline).or_gap("boot", SOURCE) {
+        Ok((told, _)) => told,
+        Err(gap) => (Security::default(), vec![gap]),
+    };
+    items.append(&mut later);
+    let security = Security {
+        mode: Some(mode),
+        smbios_tpm,
+        lockdown: held,
+        tpms,
+        ..told
+    };
+    Part::ok(format!("{SOURCE}, /sys/class/tpm, {LOCKDOWN}"), security).with_items(items)
+}
+
+/// What firmware's variables tell.
+fn variables(root: &Root, mode: FirmwareMode) -> (Security, Vec<Item>) {
+    let (mut security, mut items) = (Security::default(), Vec::new());
     if mode == FirmwareMode::Uefi {
-        variables(root, &mut security, &mut items);
+        read_variables(root, &mut security, &mut items);
     } else {
         for name in ["secure_boot", "boot"] {
             items.push(Item::gap(name, PartStatus::Absent, NO_EFI).from(SOURCE, 0));
         }
     }
-    if let Ok(raw) = smbios::load(root) {
-        security.smbios_tpm = platform::tpm(&raw.table());
-    }
-    match root.attribute(LOCKDOWN) {
-        Ok(text) => security.lockdown = text.as_deref().and_then(lockdown),
-        Err(ReadError::Absent { .. }) => {
-            let text = "securityfs is not mounted, or the kernel has no lockdown";
-            items.push(Item::gap("lockdown", PartStatus::Unsupported, text).from(LOCKDOWN, 0));
-        }
-        Err(error) => items.push(Item::gap("lockdown", error.status(), error.to_string()).from(LOCKDOWN, 0)),
-    }
-    security.tpms = tpm::tpms(root, limit, &mut items);
-    Part::ok(format!("{SOURCE}, /sys/class/tpm, {LOCKDOWN}"), security).with_items(items)
+    (security, items)
 }
 
-fn variables(root: &Root, security: &mut Security, items: &mut Vec<Item>) {
+fn read_variables(root: &Root, security: &mut Security, items: &mut Vec<Item>) {
     let started = Instant::now();
     let mut gap = |name: &str, error: &ReadError| {
         items.push(Item::gap(name, error.status(), error.to_string()).from(SOURCE, millis(started.elapsed())));

@@ -11,12 +11,12 @@ use crate::sys::ethtool::DriverInfo;
 use crate::sys::ipmi::{AskBmc, BmcError};
 use live::Totals;
 
-fn machines() -> PathBuf {
+pub fn machines() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/machines")
 }
 
 /// Without what differs from run to run.
-fn timeless(inventory: &Inventory) -> serde_json::Value {
+pub fn timeless(inventory: &Inventory) -> serde_json::Value {
     fn still(value: &mut serde_json::Value) {
         match value {
             serde_json::Value::Object(map) => {
@@ -37,7 +37,7 @@ fn timeless(inventory: &Inventory) -> serde_json::Value {
     value
 }
 
-fn options() -> Options {
+pub fn options() -> Options {
     let mut options = Options::new("2026-11-21T20:00:00Z");
     // Generous: the test machine may be busy, and nothing here hangs on purpose.
     options.limit = Duration::from_secs(60);

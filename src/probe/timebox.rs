@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::root::ReadError;
+use crate::model::inventory::{Item, PartStatus};
+
 /// How a piece of work ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<T> {
@@ -22,6 +25,34 @@ pub enum Outcome<T> {
     Died {
         reason: String,
     },
+}
+
+impl<T> Outcome<T> {
+    /// The value and the milliseconds it took, or the item that says why there is none.
+    pub fn or_gap(self, item: impl Into<String>, source: impl Into<String>) -> Result<(T, u64), Item> {
+        match self {
+            Outcome::Done { value, millis } => Ok((value, millis)),
+            Outcome::TimedOut { millis } => {
+                let reason = format!("no answer within {millis} ms");
+                Err(Item::gap(item, PartStatus::TimedOut, reason).from(source, millis))
+            }
+            Outcome::Died { reason } => Err(Item::gap(item, PartStatus::Failed, reason).from(source, 0)),
+        }
+    }
+}
+
+impl<T> Outcome<Result<T, ReadError>> {
+    /// The same for work that reads.
+    pub fn read_or_gap(
+        self,
+        item: impl Into<String> + Clone,
+        source: impl Into<String> + Clone,
+    ) -> Result<(T, u64), Item> {
+        match self.or_gap(item.clone(), source.clone())? {
+            (Ok(value), millis) => Ok((value, millis)),
+            (Err(error), millis) => Err(Item::gap(item, error.status(), error.to_string()).from(source, millis)),
+        }
+    }
 }
 
 /// Work that was started.

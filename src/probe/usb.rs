@@ -1,9 +1,13 @@
 //! USB devices, from `/sys/bus/usb/devices`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use usb_ids::FromId;
 
 use super::bus;
 use super::root::Root;
+use super::timebox;
 use crate::model::inventory::{Part, UsbDevice};
 
 /// Named when nothing else is known.
@@ -13,19 +17,36 @@ const MAX_DEVICES: usize = 1024;
 /// Interfaces of one device.
 const MAX_INTERFACES: usize = 32;
 
-/// All devices, hubs among them.
-pub fn devices(root: &Root) -> Part<Vec<UsbDevice>> {
+/// All devices, hubs among them, each in a time box of its own: strings are kept by the kernel, but a hub that dies takes the
+/// lock of its ports with it.
+pub fn devices(root: &Root, limit: Duration) -> Part<Vec<UsbDevice>> {
     let names = match root.list(SOURCE) {
         Ok(names) => names,
         Err(error) => return Part::missing(error.status(), SOURCE, error.to_string()),
     };
     // `1-1.4:1.0` is an interface of the device `1-1.4`.
     let (interfaces, devices): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.contains(':'));
-    let devices = devices
-        .iter()
-        .take(MAX_DEVICES)
-        .map(|name| device(root, name, &interfaces));
-    Part::ok(SOURCE, devices.collect())
+    let names: Vec<String> = devices.into_iter().take(MAX_DEVICES).collect();
+    let (tree, interfaces) = (root.clone(), Arc::new(interfaces));
+    let outcomes = timebox::each("probe-usb", names.clone(), limit, move |name| {
+        device(&tree, &name, &interfaces)
+    });
+    let (mut devices, mut items) = (Vec::new(), Vec::new());
+    for (name, outcome) in names.into_iter().zip(outcomes) {
+        match outcome.or_gap(&name, SOURCE) {
+            Ok((device, _)) => devices.push(device),
+            Err(gap) => {
+                items.push(gap);
+                // It exists, and that alone is worth telling.
+                devices.push(UsbDevice {
+                    root_hub: name.starts_with("usb"),
+                    path: name,
+                    ..UsbDevice::default()
+                });
+            }
+        }
+    }
+    Part::ok(SOURCE, devices).with_items(items)
 }
 
 fn device(root: &Root, name: &str, interfaces: &[String]) -> UsbDevice {

@@ -8,6 +8,7 @@ pub mod platform_names;
 pub mod types;
 
 use super::root::{ReadError, Root, clean};
+use super::timebox::{self, Pending};
 
 /// Where the kernel publishes the table as firmware left it.
 pub const SOURCE: &str = "/sys/firmware/dmi/tables/DMI";
@@ -31,6 +32,12 @@ impl RawTable {
     pub fn table(&self) -> Table<'_> {
         Table::parse(self.version, &self.bytes)
     }
+}
+
+/// [`load`] in a thread of its own, for parts that have more to tell than the table.
+pub fn start(root: &Root) -> Pending<Result<RawTable, ReadError>> {
+    let root = root.clone();
+    timebox::spawn("probe-smbios", move || load(&root))
 }
 
 /// Reads table and entry point. The table without its entry point is still worth reading.

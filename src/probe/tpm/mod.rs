@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::ipmi::hex;
 use super::root::{ReadError, Root, clean};
-use super::timebox::{self, Outcome, millis};
+use super::timebox::{self, millis};
 use crate::model::inventory::{EkCertificate, Item, PartStatus, Tpm};
 use crate::sys;
 use command::{CAP_HANDLES, CAP_PCRS, CAP_PROPERTIES, FIXED, TpmError, VARIABLE};
@@ -68,18 +68,18 @@ pub fn tpms(root: &Root, limit: Duration, items: &mut Vec<Item>) -> Vec<Tpm> {
     });
     let mut found = Vec::new();
     for (name, outcome) in names.iter().zip(outcomes) {
-        match outcome {
-            Outcome::Done { value: (tpm, told), .. } => {
+        match outcome.or_gap(name, format!("/dev/{name}")) {
+            Ok(((tpm, told), _)) => {
                 found.push(tpm);
                 items.extend(told);
             }
-            // A chip that hangs in a command still has what sysfs says.
-            Outcome::TimedOut { millis } => {
-                found.push(by_sysfs(root, name, items));
-                let text = format!("no answer within {millis} ms");
-                items.push(Item::gap(name, PartStatus::TimedOut, text).from(format!("/dev/{name}"), millis));
+            Err(gap) => {
+                // A chip that hangs in a command still has what sysfs says.
+                if gap.status == PartStatus::TimedOut {
+                    found.push(by_sysfs(root, name, items));
+                }
+                items.push(gap);
             }
-            Outcome::Died { reason } => items.push(Item::gap(name, PartStatus::Failed, reason)),
         }
     }
     found
