@@ -5,7 +5,7 @@
 //! netload http ADDRESS:PORT PATH CLIENTS TIMES
 //! netload hold ADDRESS:PORT PATH CLIENTS SECONDS
 //! ```
-//! Prints one line of JSON: `bytes`, `seconds`, and what failed.
+//! Prints one line of JSON: `bytes`, `seconds`, the mean of the seconds until a client had its own, and what failed.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -69,20 +69,22 @@ fn crowd(clients: usize, work: impl Fn() -> Done<u64> + Send + Sync + 'static) -
             let (work, bytes) = (Arc::clone(&work), Arc::clone(&bytes));
             std::thread::spawn(move || {
                 bytes.fetch_add(work()?, Ordering::Relaxed);
-                Done::Ok(())
+                Done::Ok(begun.elapsed().as_secs_f64())
             })
         })
         .collect();
-    let mut failure = String::new();
+    let (mut failure, mut waits) = (String::new(), 0.0);
     for thread in threads {
-        if let Err(error) = thread.join().map_err(|_| "a client panicked".to_owned())? {
-            failure = error;
+        match thread.join().map_err(|_| "a client panicked".to_owned())? {
+            Ok(wait) => waits += wait,
+            Err(error) => failure = error,
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{{\"bytes\": {}, \"seconds\": {seconds}, \"failure\": {failure:?}}}",
-        bytes.load(Ordering::Relaxed)
+        "{{\"bytes\": {}, \"seconds\": {seconds}, \"mean_seconds\": {}, \"failure\": {failure:?}}}",
+        bytes.load(Ordering::Relaxed),
+        waits / clients.max(1) as f64
     );
     Ok(())
 }

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional
 
 from servers import CLIENT_LINK, SERVER, Server, Site
 from vdc.errors import LabError
@@ -17,7 +17,19 @@ from vdc.errors import LabError
 class Load(NamedTuple):
     bytes: int
     seconds: float
+    # Until a client had its own, on average.
+    mean_seconds: float
     cpu: float
+
+    @property
+    def rate(self) -> float:
+        """MB/s of all clients together."""
+        return self.bytes / self.seconds / 1e6
+
+    @property
+    def cpu_per_gb(self) -> float:
+        """Seconds of the server's processors for a GB."""
+        return self.cpu / (self.bytes / 1e9)
 
 
 def _netload(site: Site, tool: Path, server: Server, *words: object, timeout: float = 300.0) -> Load:
@@ -29,20 +41,18 @@ def _netload(site: Site, tool: Path, server: Server, *words: object, timeout: fl
     said = json.loads(done.stdout.decode().splitlines()[-1])
     if said["failure"]:
         raise LabError(f"netload {' '.join(map(str, words))} at {server.name}: {said['failure']}")
-    return Load(said["bytes"], said["seconds"], cpu)
+    return Load(said["bytes"], said["seconds"], said["mean_seconds"], cpu)
 
 
-def tftp(site: Site, tool: Path, server: Server, block: int, window: int, clients: int) -> Tuple[float, float]:
-    """MB/s, and server CPU seconds per GB. A client fetches the 1 MiB file again and again, so that a run takes some time."""
+def tftp(site: Site, tool: Path, server: Server, block: int, window: int, clients: int) -> Load:
+    """A client fetches the 1 MiB file again and again, so that a run takes some time."""
     times = 2 if clients > 1 else 20
-    load = _netload(site, tool, server, "tftp", f"{SERVER}:69", "ipxe.efi", block, window, clients, times)
-    return load.bytes / load.seconds / 1e6, load.cpu / (load.bytes / 1e9)
+    return _netload(site, tool, server, "tftp", f"{SERVER}:69", "ipxe.efi", block, window, clients, times)
 
 
-def http(site: Site, tool: Path, server: Server, clients: int, times: int) -> Tuple[float, float]:
-    """MB/s, and server CPU seconds per GB."""
-    load = _netload(site, tool, server, "http", f"{SERVER}:80", "/export/big", clients, times)
-    return load.bytes / load.seconds / 1e6, load.cpu / (load.bytes / 1e9)
+def http(site: Site, tool: Path, server: Server, clients: int, times: int) -> Load:
+    """Each client fetches the big file as often."""
+    return _netload(site, tool, server, "http", f"{SERVER}:80", "/export/big", clients, times)
 
 
 def small(site: Site, server: Server, seconds: int) -> float:

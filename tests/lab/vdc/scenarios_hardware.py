@@ -48,7 +48,8 @@ i=0
 while [ $i -lt {_ROUNDS} ]; do
     timed lshw.json lshw -json
     timed recon.json recon inventory --format json --only {_COMPARED}
-    timed hwinfo.txt hwinfo --all
+    # Ten seconds a time, all the same.
+    [ $i -lt 2 ] && timed hwinfo.txt hwinfo --all
     i=$((i + 1))
 done
 timed dmidecode.txt dmidecode
@@ -290,7 +291,7 @@ def beside_others(stage: Museum) -> None:
     ours, lshw, hwinfo = best["recon.json"], best["lshw.json"], best["hwinfo.txt"]
     counts = {"recon": _filled(json.loads(stage.text("recon.json"))), "lshw": _filled(json.loads(stage.text("lshw.json")))}
     rows = [
-        "| In the same guest, best of five | recon | lshw | hwinfo --all |", "|---|---|---|---|",
+        "| In the same guest, best of five (hwinfo of two) | recon | lshw | hwinfo --all |", "|---|---|---|---|",
         f"| milliseconds | {ours} | {lshw} | {hwinfo} |",
         f"| against recon | 1 | {lshw / max(ours, 10):.1f} | {hwinfo / max(ours, 10):.1f} |",
         f"| values that say something | {counts['recon']} | {counts['lshw']} | text |",
@@ -301,16 +302,24 @@ def beside_others(stage: Museum) -> None:
     expect(counts["recon"] > counts["lshw"], f"fewer values than lshw: {counts}")
 
 
+def _told(part: Dict[str, Any]) -> Any:
+    return part["status"], part["value"]
+
+
 def captured(stage: Museum) -> None:
     """What a capture gives on another machine: nothing of the guest is asked again, and nothing of this host gets in."""
     there = json.loads(stage.text("capture.json"))
+    # The one total that a system call tells, and no file.
+    totals = there["memory"]["value"]["totals"]
+    there["memory"]["value"]["totals"] = [total for total in totals if total["source"] != "sysinfo"]
     with tempfile.TemporaryDirectory(dir=stage.lab.folder) as folder:
         with tarfile.open(fileobj=io.BytesIO(stage.files["capture.tar"])) as archive:
             archive.extractall(folder, filter="data")
         here = json.loads(tools.run([str(stage.lab.options.recon), "inventory", "--root", folder, "--format", "json"]))
     differ = [
         name for name, part in there.items()
-        if isinstance(part, dict) and "status" in part and (part["status"], part["value"]) != (here[name]["status"], here[name]["value"])
+        # When and for how long it ran is another matter here.
+        if name not in ("schema_version", "run") and _told(part) != _told(here[name])
     ]
     expect(not differ, f"parts that read otherwise from the capture: {', '.join(differ)}")
 
