@@ -61,6 +61,8 @@ class Crowd:
     def _step(self, look: Callable[[], Optional[bool]], seconds: float, what: str) -> None:
         def ask() -> Optional[bool]:
             self.master.must_run()
+            for peer in self._peers.values():
+                self.master.lab.revive(peer.machine)
             self.pump()
             self.watch.poll()
             return look()

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Set
 
 from . import firmware, namespace, tools
 from .capture import Capture
@@ -89,6 +89,7 @@ class Lab:
         self.report = report
         self.folder = options.workdir
         self._label = label
+        self._revived: Set[str] = set()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Lab":
@@ -111,6 +112,14 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def revive(self, machine: Machine) -> None:
+        """Powers a guest off and on that its emulator has put to sleep, once; the report says so."""
+        if machine.lost_its_timer and machine.spec.name not in self._revived:
+            self._revived.add(machine.spec.name)
+            machine.kill()
+            machine.start()
+            self.report.line(f"{machine.spec.name}: QEMU lost a timer interrupt, the guest sleeps: powered off and on again")
 
     def machine(self, spec: Spec) -> Machine:
         """A guest on this wire."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -68,6 +69,9 @@ class Spec:
     disks: List[Disk] = field(default_factory=list)
     # More of the guest's hardware, in QEMU's words.
     extra: List[str] = field(default_factory=list)
+
+
+_LOST_TIMER = re.compile(r"rcu_preempt kthread timer wakeup didn't happen")
 
 
 class Machine:
@@ -200,6 +204,12 @@ class Machine:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def lost_its_timer(self) -> bool:
+        """True if the guest's kernel says that a processor sleeps for ever: QEMU's emulation now and then loses an interrupt of
+        its timer (seen with QEMU 10.0, and known elsewhere). Nothing in the guest can mend that."""
+        return self.running and self._console is not None and self._console.find(_LOST_TIMER) is not None
 
     def press_power_button(self) -> None:
         self.qmp.command("system_powerdown")

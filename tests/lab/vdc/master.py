@@ -63,6 +63,7 @@ class Master:
         last: List[str] = ["its API did not answer yet"]
 
         def look() -> Optional[Dict[str, Any]]:
+            self.lab.revive(self.machine)
             self.must_run()
             try:
                 status = self.api.status(timeout=1.0)
