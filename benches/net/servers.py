@@ -171,6 +171,8 @@ class Site:
 
     def start(self, name: str, role: str) -> Server:
         """`role` is dhcp, tftp or http; recon does all of them at once, as it always does."""
+        # recon takes the link's address with it when it ends.
+        self.server.ip("addr", "replace", f"{SERVER}/{PREFIX}", "dev", SERVER_LINK)
         argv = getattr(self, "_" + name.replace("-", "_"))(role)
         ready = {
             "http": lambda: answers_tcp(self.client, 80),
