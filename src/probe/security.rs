@@ -25,13 +25,6 @@ pub fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duratio
     let firmware = timebox::spawn("probe-efi-variables", move || variables(&tree, mode));
     let table = smbios::start(root);
     let mut later = Vec::new();
-    let smbios_tpm = match table.wait(deadline).or_gap("smbios_tpm", smbios::SOURCE) {
-        Ok((raw, _)) => raw.ok().and_then(|raw| platform::tpm(&raw.table())),
-        Err(gap) => {
-            later.push(gap);
-            None
-        }
-    };
     let held = match root.attribute(LOCKDOWN) {
         Ok(text) => text.as_deref().and_then(lockdown),
         Err(ReadError::Absent { .. }) => {
@@ -45,6 +38,14 @@ pub fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duratio
         }
     };
     let tpms = tpm::tpms(root, limit, &mut later);
+    // All three were under way together, so that one which hangs takes no time from the others.
+    let smbios_tpm = match table.wait(deadline).or_gap("smbios_tpm", smbios::SOURCE) {
+        Ok((raw, _)) => raw.ok().and_then(|raw| platform::tpm(&raw.table())),
+        Err(gap) => {
+            later.push(gap);
+            None
+        }
+    };
     let (told, mut items) = match firmware.wait(deadline).or_gap("boot", SOURCE) {
         Ok((told, _)) => told,
         Err(gap) => (Security::default(), vec![gap]),
