@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Settings;
 use crate::config::settings::Subnet;
@@ -21,11 +21,12 @@ use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
 use crate::service::http::site::Site;
+use crate::service::workers::Worker;
 use crate::service::{dhcp4, dns, http, tftp};
 use crate::store::leases::{Book, Journal};
 use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
-use crate::sys::packet::{ArpTap, DhcpTap};
+use crate::sys::packet::{ArpTap, DhcpListener};
 use crate::sys::{clock, udp};
 
 use super::elect::{Action, Election, Event};
@@ -36,6 +37,10 @@ use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_se
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// A floor of clients that take the same server says nothing new for this long.
+const SAME_CHOICE_SECONDS: f64 = 0.2;
+/// Pause after which packets heard on a link are read together.
+const HANDFUL: Duration = Duration::from_millis(2);
 /// Packets heard and not yet judged; more are dropped, as a busy link repeats itself.
 const HEARD_QUEUE: usize = 256;
 /// Pause before services that could not start are tried again.
@@ -99,7 +104,6 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
         links: BTreeMap::new(),
         places: 0,
         places6: 0,
-        listeners: CancellationToken::new(),
     };
     let ended = keeper.keep(receiver, stop).await;
     keeper.close().await;
@@ -122,7 +126,6 @@ struct Keeper {
     links: BTreeMap<u32, Watched>,
     places: u32,
     places6: u32,
-    listeners: CancellationToken,
 }
 
 impl Keeper {
@@ -137,7 +140,10 @@ impl Keeper {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
                 _ = tick.tick() => self.look().await?,
-                Some((index, from, what)) = receiver.recv() => self.heard(index, from, what).await,
+                Some((index, from, what)) = receiver.recv() => match self.event(index, from, what) {
+                    Some(event) => self.heard(index, event).await,
+                    None => continue,
+                },
             }
             self.publish();
             if let Some(ended) = self.should_yield() {
@@ -196,25 +202,13 @@ impl Keeper {
         if let Err(error) = self.netlink.up(link.index).await {
             tracing::warn!(link = link.name, %error, "bringing a link up");
         }
-        let tap = match DhcpTap::open(link.index) {
-            Ok(tap) => Arc::new(tap),
+        let (listener, listening) = match listen(&link, self.sender.clone()) {
+            Ok(listens) => listens,
             Err(error) => {
                 tracing::warn!(link = link.name, %error, "opening a packet socket; trying again");
                 return;
             }
         };
-        let (index, listen, sender, end) = (
-            link.index,
-            Arc::clone(&tap),
-            self.sender.clone(),
-            self.listeners.clone(),
-        );
-        tokio::spawn(async move {
-            tokio::select! {
-                () = end.cancelled() => {}
-                () = listen_on(index, listen, sender) => {}
-            }
-        });
         let rule = self.shared.settings.link_rule(&link.name, link.mac);
         let election = Election::new(self.machine.unwrap_or(link.mac), rule);
         let subnet = self
@@ -226,7 +220,8 @@ impl Keeper {
         let watched = Watched {
             link,
             election,
-            tap,
+            listener,
+            listening,
             place: None,
             place6: None,
             subnet,
@@ -240,21 +235,20 @@ impl Keeper {
         self.links.insert(watched.link.index, watched);
     }
 
-    async fn heard(&mut self, index: u32, from: MacAddr, what: Heard) {
+    /// What something heard means for the election of the link; `None`: nothing.
+    fn event(&self, index: u32, from: MacAddr, what: Heard) -> Option<Event> {
         if !self.elect {
-            return;
+            return None;
         }
-        let now = clock::run_seconds();
-        let own = self.links.values().find(|other| other.link.mac == from);
-        let event = match own {
+        match self.links.values().find(|other| other.link.mac == from) {
             // Its own packets, back from a switch, mean nothing.
-            Some(other) if other.link.index == index => return,
-            Some(other) => Event::Twin {
+            Some(other) if other.link.index == index => None,
+            Some(other) => Some(Event::Twin {
                 name: other.link.name.clone(),
                 before: other.link.index < index,
-            },
+            }),
             None => match what {
-                Heard::Server(spoken) => Event::Server {
+                Heard::Server(spoken) => Some(Event::Server {
                     server: ForeignServer {
                         address: spoken.server,
                         mac: from,
@@ -262,16 +256,19 @@ impl Keeper {
                         boots: spoken.boots && !spoken.recon,
                     },
                     machine: spoken.machine.unwrap_or(from),
-                },
-                Heard::Probe { machine } => Event::Rival(machine),
-                Heard::Chosen { server } if self.links.values().any(|link| link.has(server)) => return,
-                Heard::Chosen { server } => Event::Chosen(server),
+                }),
+                Heard::Probe { machine } => Some(Event::Rival(machine)),
+                Heard::Chosen { server } if self.links.values().any(|link| link.has(server)) => None,
+                Heard::Chosen { server } => Some(Event::Chosen(server)),
             },
-        };
+        }
+    }
+
+    async fn heard(&mut self, index: u32, event: Event) {
         let Some(watched) = self.links.get_mut(&index) else {
             return;
         };
-        let actions = watched.election.on(event, now);
+        let actions = watched.election.on(event, clock::run_seconds());
         self.act(index, actions).await;
     }
 
@@ -283,16 +280,12 @@ impl Keeper {
         for action in actions {
             match action {
                 Action::Probe => {
-                    watched
-                        .send(packet(Ask::WhoServes(machine), watched.link.mac, rand::random()))
-                        .await
+                    watched.send(packet(Ask::WhoServes(machine), watched.link.mac, rand::random()));
                 }
                 Action::AskBoot => {
-                    watched
-                        .send(packet(Ask::WhoBoots, watched.link.mac, rand::random()))
-                        .await
+                    watched.send(packet(Ask::WhoBoots, watched.link.mac, rand::random()));
                 }
-                Action::Announce => watched.announce(machine).await,
+                Action::Announce => watched.announce(machine),
                 Action::Changed => {
                     watched.problem = None;
                     watched.retry_at = None;
@@ -341,7 +334,7 @@ impl Keeper {
             Ok(true) => {
                 watched.problem = None;
                 if self.elect {
-                    watched.announce(self.machine.unwrap_or(watched.link.mac)).await;
+                    watched.announce(self.machine.unwrap_or(watched.link.mac));
                 }
             }
             Err(error) => {
@@ -441,7 +434,7 @@ impl Keeper {
         };
         let now = clock::unix_seconds();
         let table = table.lock().expect("no holder panics");
-        let v4 = table.iter().filter(|lease| lease.expires_unix > now).count();
+        let v4 = table.held(now);
         let v6 = service.and_then(|service| service.ipv6.as_ref()).map(|(prefix, _)| {
             let table = self.shared.ipv6.table(*prefix);
             table.lock().expect("no holder panics").held(now)
@@ -518,26 +511,53 @@ impl Keeper {
     }
 
     async fn close(&mut self) {
-        self.listeners.cancel();
         for watched in self.links.values_mut() {
             stop_all(&self.netlink, watched).await;
         }
     }
 }
 
-async fn listen_on(index: u32, tap: Arc<DhcpTap>, sender: mpsc::Sender<(u32, MacAddr, Heard)>) {
+/// Listens on a link, in a thread that ends with the guard.
+fn listen(link: &Link, sender: mpsc::Sender<(u32, MacAddr, Heard)>) -> std::io::Result<(Arc<DhcpListener>, DropGuard)> {
+    let listener = Arc::new(DhcpListener::open(link.index, TICK)?);
+    let stop = CancellationToken::new();
+    let (index, listens, stopped) = (link.index, Arc::clone(&listener), stop.clone());
+    std::thread::Builder::new()
+        .name(format!("dhcp-{}", link.name))
+        .spawn(move || listen_on(index, &listens, &sender, &stopped))?;
+    Ok((listener, stop.drop_guard()))
+}
+
+/// A floor of clients sends thousands of packets a second: they are read in handfuls, not one by one.
+fn listen_on(
+    index: u32,
+    listener: &DhcpListener,
+    sender: &mpsc::Sender<(u32, MacAddr, Heard)>,
+    stop: &CancellationToken,
+) {
     let mut buffer = Vec::new();
-    loop {
-        match tap.receive(&mut buffer).await {
-            Ok(from) => {
-                if let Some(what) = heard(&buffer) {
-                    sender.try_send((index, from, what)).ok();
-                }
+    let mut chosen: Option<(Ipv4Addr, f64)> = None;
+    while !stop.is_cancelled() {
+        let mut next = listener.receive(&mut buffer);
+        while let Ok(Some(from)) = next {
+            if let Some(what) = heard(&buffer).filter(|what| is_news(what, &mut chosen, clock::run_seconds())) {
+                sender.try_send((index, from, what)).ok();
             }
-            // A link that went down reports it once; a port that is gone reports it for ever.
-            Err(_) => tokio::time::sleep(TICK).await,
+            next = listener.try_receive(&mut buffer);
         }
+        // A link that went down reports it once; a port that is gone reports it for ever.
+        std::thread::sleep(if next.is_ok() { HANDFUL } else { TICK });
     }
+}
+
+/// False for a client that takes the server that another one took just before. `chosen`: that server, and when.
+fn is_news(what: &Heard, chosen: &mut Option<(Ipv4Addr, f64)>, now: f64) -> bool {
+    let Heard::Chosen { server } = what else { return true };
+    let same = chosen.is_some_and(|(last, at)| last == *server && now - at < SAME_CHOICE_SECONDS);
+    if !same {
+        *chosen = Some((*server, now));
+    }
+    !same
 }
 
 /// Sets the address, binds every socket, and only then starts to serve.
@@ -554,7 +574,16 @@ async fn start_service(
         .await
         .with_context(|| format!("setting {address}/{} on {}", subnet.prefix, link.name))?;
     let bind = |what: &'static str, port: u16| format!("binding {what} to {address} port {port}");
-    let dhcp_socket = udp::on_interface(&link.name, 67).with_context(|| bind("DHCP", 67))?;
+    // A thread of its own: nothing that goes to other machines makes an address wait.
+    let dhcp_thread = Worker::start("dhcp4").context("starting a thread")?;
+    let (dhcp_socket, arp) = {
+        let _entered = dhcp_thread.handle().enter();
+        let socket = udp::on_interface(&link.name, 67).with_context(|| bind("DHCP", 67))?;
+        let arp = ArpTap::open(link.index).inspect_err(
+            |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
+        );
+        (socket, arp.ok())
+    };
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let dns_udp = UdpSocket::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
     let dns_tcp = TcpListener::bind((address, 53))
@@ -585,12 +614,7 @@ async fn start_service(
         ladder: Arc::clone(&shared.site.ladder),
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
-        arp: ArpTap::open(link.index)
-            .inspect_err(
-                |error| tracing::warn!(link = link.name, %error, "addresses are offered without asking for them"),
-            )
-            .ok()
-            .map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
+        arp: arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
         serve_all: shared.settings.network.serve_all,
     };
     let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
@@ -610,7 +634,13 @@ async fn start_service(
     // What gives leases ends before the rest does.
     let mut giving = Tasks::default();
     let stop_giving = giving.stop.clone();
-    giving.set.spawn(named("DHCP", dhcp.run(stop_giving)));
+    let served = dhcp.run(stop_giving);
+    let handle = dhcp_thread.handle().clone();
+    let dhcp = async move {
+        let _thread = dhcp_thread;
+        served.await
+    };
+    giving.set.spawn_on(named("DHCP", dhcp), &handle);
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
     let metrics = Arc::clone(&site.metrics);

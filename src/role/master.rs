@@ -18,6 +18,7 @@ use crate::service::http;
 use crate::service::http::route::TARBALL;
 use crate::service::http::site::{Loaders, Site, Web};
 use crate::service::ladder::Ladder;
+use crate::service::workers::Workers;
 use crate::store::archive;
 use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
@@ -64,7 +65,8 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
     for notice in storage.notices.iter().chain(&storage.problem) {
         say(notice);
     }
-    let master = Master::open(orders, medium, storage, uploads, problems);
+    let workers = Workers::start().context("starting threads")?;
+    let master = Master::open(orders, medium, storage, uploads, workers, problems);
     let ended = master.serve(&stop).await;
     let closed = master.close().await;
     let ended = ended?;
@@ -124,6 +126,7 @@ impl Master {
         medium: Option<Medium>,
         storage: Storage,
         uploads: NodeStore,
+        workers: Workers,
         mut problems: Vec<String>,
     ) -> Self {
         let loaded = load::settings(&storage.folder.join("recon.toml"));
@@ -160,6 +163,7 @@ impl Master {
             leases: leases_of(&leases),
             metrics: Arc::default(),
             web: Web::default(),
+            workers,
         });
         Master {
             orders,
@@ -286,10 +290,7 @@ fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
     Box::new(move || {
         let now = clock::unix_seconds();
         let tables = tables.lock().expect("no holder panics");
-        let running = |table: &Arc<Mutex<LeaseTable>>| {
-            let table = table.lock().expect("no holder panics");
-            table.iter().filter(|lease| lease.expires_unix > now).count()
-        };
+        let running = |table: &Arc<Mutex<LeaseTable>>| table.lock().expect("no holder panics").held(now);
         tables.values().map(running).sum::<usize>() as u64
     })
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
@@ -13,7 +13,7 @@ use crate::model::api::{Ipv6Status, LinkMode};
 use crate::model::ula::Prefix64;
 use crate::service::dhcp4::probe::announcement;
 use crate::sys::netif::{Link, Netlink};
-use crate::sys::packet::DhcpTap;
+use crate::sys::packet::DhcpListener;
 
 use super::elect::Election;
 use super::own_address::OwnAddress;
@@ -23,7 +23,9 @@ use super::proxying::{self, Proxying};
 pub struct Watched {
     pub link: Link,
     pub election: Election,
-    pub tap: Arc<DhcpTap>,
+    pub listener: Arc<DhcpListener>,
+    /// Ends the thread that listens.
+    pub listening: DropGuard,
     /// Place among the served links, which gives the subnet; kept once given.
     pub place: Option<u32>,
     /// The same for the IPv6 prefix, which a link with a given subnet has as well.
@@ -107,14 +109,14 @@ impl Watched {
         proxying == Some(address) || service == Some(address)
     }
 
-    pub async fn send(&self, packet: Vec<u8>) {
-        if let Err(error) = self.tap.broadcast(&packet).await {
+    pub fn send(&self, packet: Vec<u8>) {
+        if let Err(error) = self.listener.broadcast(&packet) {
             tracing::debug!(link = self.link.name, %error, "sending a DHCP question");
         }
     }
 
     /// Says who serves here, once it does.
-    pub async fn announce(&self, machine: MacAddr) {
+    pub fn announce(&self, machine: MacAddr) {
         let service = self.service.as_ref().filter(|service| service.giving.is_some());
         let address = match self.election.mode() {
             LinkMode::Serve => service.map(|service| service.address),
@@ -122,8 +124,7 @@ impl Watched {
             _ => None,
         };
         if let Some(address) = address {
-            self.send(announcement(machine, self.link.mac, address, rand::random()))
-                .await;
+            self.send(announcement(machine, self.link.mac, address, rand::random()));
         }
     }
 

@@ -16,3 +16,4 @@ pub mod rates;
 pub mod script;
 pub mod start;
 pub mod tftp;
+pub mod workers;

@@ -25,8 +25,20 @@ const ONE_RATE: f64 = 2.0;
 /// processor core can answer.
 const ALL_BURST: f64 = 10_000.0;
 const ALL_RATE: f64 = 20_000.0;
+/// Of these, requests that begin something leave the rest to those that go on: where more is asked than is answered, those
+/// who began get to the end, instead of everybody half way.
+const BEGINNING: f64 = ALL_BURST / 2.0;
 /// Senders remembered; twice as many are, for a while.
 pub(super) const GENERATION: usize = 16_384;
+
+/// Where in its exchange a sender is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It looks for a server.
+    Begins,
+    /// It was answered before.
+    GoesOn,
+}
 
 /// A bucket of tokens.
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +57,11 @@ impl Bucket {
         }
     }
 
-    /// Takes a token if there is one. A clock that stands still or goes back fills nothing.
-    fn take(&mut self, burst: f64, rate: f64, now: f64) -> bool {
+    /// Takes a token if there are more than `left`. A clock that stands still or goes back fills nothing.
+    fn take(&mut self, burst: f64, rate: f64, left: f64, now: f64) -> bool {
         self.tokens = burst.min(self.tokens + (now - self.at).max(0.0) * rate);
         self.at = self.at.max(now);
-        let enough = self.tokens >= 1.0;
+        let enough = self.tokens >= left + 1.0;
         if enough {
             self.tokens -= 1.0;
         }
@@ -79,12 +91,16 @@ impl<K: Hash + Eq + Copy> Rates<K> {
     }
 
     /// Counts a request.
-    pub fn count(&mut self, sender: K, now: f64) -> Rate {
+    pub fn count(&mut self, sender: K, turn: Turn, now: f64) -> Rate {
         let bucket = self.bucket(sender, now);
-        if !bucket.take(ONE_BURST, ONE_RATE, now) {
+        if !bucket.take(ONE_BURST, ONE_RATE, 0.0, now) {
             return Rate::TooOften { first: bucket.first() };
         }
-        if !self.all.take(ALL_BURST, ALL_RATE, now) {
+        let left = match turn {
+            Turn::Begins => BEGINNING,
+            Turn::GoesOn => 0.0,
+        };
+        if !self.all.take(ALL_BURST, ALL_RATE, left, now) {
             return Rate::TooMany {
                 first: self.all.first(),
             };
@@ -124,20 +140,26 @@ mod tests {
     #[test]
     fn a_loop_is_slowed_said_once_and_costs_nobody_else() {
         let mut rates = Rates::new(0.0);
-        let counted: Vec<Rate> = (0..1000).map(|at| rates.count(1, f64::from(at) / 1000.0)).collect();
+        let counted: Vec<Rate> = (0..1000)
+            .map(|at| rates.count(1, Turn::GoesOn, f64::from(at) / 1000.0))
+            .collect();
         let within = counted.iter().filter(|rate| **rate == Rate::Within).count();
         assert!((30..=33).contains(&within), "{within}");
         let said = counted.iter().filter(|rate| **rate == Rate::TooOften { first: true });
         assert_eq!(said.count(), 1);
-        assert_eq!(rates.count(2, 1.0), Rate::Within);
-        assert_eq!(rates.count(1, 3.0), Rate::Within, "it may ask again after a while");
+        assert_eq!(rates.count(2, Turn::GoesOn, 1.0), Rate::Within);
+        assert_eq!(
+            rates.count(1, Turn::GoesOn, 3.0),
+            Rate::Within,
+            "it may ask again after a while"
+        );
     }
 
     #[test]
     fn a_flood_of_senders_is_bounded_in_number_and_memory() {
         let mut rates = Rates::new(0.0);
         let counted: Vec<Rate> = (0..60_000u32)
-            .map(|at| rates.count(at, f64::from(at) / 60_000.0))
+            .map(|at| rates.count(at, Turn::GoesOn, f64::from(at) / 60_000.0))
             .collect();
         let within = counted.iter().filter(|rate| **rate == Rate::Within).count();
         assert!((29_000..=30_001).contains(&within), "{within} of 60000 in a second");
@@ -147,14 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn in_a_flood_those_who_began_get_to_the_end() {
+        let mut rates = Rates::new(0.0);
+        let (mut begun, mut ended) = (0, 0);
+        // In every millisecond 30 begin, which with their second request is three times what is answered.
+        for at in 0..3000u32 {
+            let now = f64::from(at) / 1000.0;
+            for one in 0..30 {
+                let sender = at * 30 + one;
+                if rates.count(sender, Turn::Begins, now) == Rate::Within {
+                    begun += 1;
+                    ended += u32::from(rates.count(sender, Turn::GoesOn, now) == Rate::Within);
+                }
+            }
+        }
+        assert_eq!(begun, ended);
+        assert!((30_000..=35_000).contains(&ended), "{ended} in three seconds");
+    }
+
+    #[test]
     fn one_that_loops_does_so_after_a_crowd_went_by() {
         let mut rates = Rates::new(0.0);
         for _ in 0..40 {
-            rates.count(0, 0.0);
+            rates.count(0, Turn::GoesOn, 0.0);
         }
         for at in 1..=GENERATION as u32 {
-            rates.count(at, 0.0);
+            rates.count(at, Turn::GoesOn, 0.0);
         }
-        assert_eq!(rates.count(0, 0.0), Rate::TooOften { first: false });
+        assert_eq!(rates.count(0, Turn::GoesOn, 0.0), Rate::TooOften { first: false });
     }
 }

@@ -7,8 +7,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -29,6 +30,9 @@ const MAX_BYTES: u64 = 64 << 20;
 const COMPACT_BYTES: u64 = 8 << 20;
 /// Bytes a line has on average; errs on the large side.
 const LINE_BYTES: u64 = 160;
+/// Syncs begin this far apart at least. Memory that pretends to be a disk would sync for every change, at more cost than the
+/// change itself; on a stick a sync takes longer anyway.
+const GATHER: Duration = Duration::from_millis(1);
 /// Pause before a medium that failed is tried again, in seconds.
 const RETRY_SECONDS: f64 = 30.0;
 /// `leases-<number>.jsonl`; the highest whole one counts. A new file under a new name, because a rename over a file is
@@ -136,15 +140,28 @@ impl Drop for Journal {
 }
 
 impl Queue {
+    /// Waits until there is something to write, or the end.
+    fn wait(&self) -> MutexGuard<'_, Waiting> {
+        let waiting = self.waiting.lock().expect("no holder panics");
+        let idle = |waiting: &mut Waiting| {
+            waiting.changes.is_empty() && waiting.last == *self.written.borrow() && !waiting.stop
+        };
+        self.wake.wait_while(waiting, idle).expect("no holder panics")
+    }
+
     fn serve(&self, mut writer: Writer) {
+        let mut begun: Option<Instant> = None;
         loop {
+            drop(self.wait());
+            // Where one change follows another, those of a moment share a sync.
+            if let Some(rest) = begun.and_then(|begun| GATHER.checked_sub(begun.elapsed())) {
+                std::thread::sleep(rest);
+            }
             let (changes, last, stop) = {
-                let mut waiting = self.waiting.lock().expect("no holder panics");
-                while waiting.changes.is_empty() && waiting.last == *self.written.borrow() && !waiting.stop {
-                    waiting = self.wake.wait(waiting).expect("no holder panics");
-                }
+                let mut waiting = self.wait();
                 (std::mem::take(&mut waiting.changes), waiting.last, waiting.stop)
             };
+            begun = Some(Instant::now());
             writer.write(&changes, clock::run_seconds());
             self.written.send_replace(last);
             if stop {

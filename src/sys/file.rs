@@ -88,6 +88,11 @@ pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Re
     Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?)
 }
 
+/// Has the kernel keep what does not fill a packet until more follows, or send it (tcp(7), `TCP_CORK`).
+pub fn cork(socket: impl AsFd, corked: bool) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_cork(socket, corked)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -43,12 +44,8 @@ fn dhcp_filter() -> [SockFilter; 10] {
 impl DhcpTap {
     /// Opens the window on interface `index`. Needs CAP_NET_RAW.
     pub fn open(index: u32) -> io::Result<Self> {
-        // Protocol 0 receives nothing until bind, so no packet slips in before the filter.
-        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
-        socket.attach_filter(&dhcp_filter())?;
-        socket.bind(&link_address(index, ETH_P_IP, [0; 6]))?;
         Ok(DhcpTap {
-            socket: register(socket)?,
+            socket: register(dhcp_socket(index)?)?,
             index,
         })
     }
@@ -65,6 +62,52 @@ impl DhcpTap {
     }
 }
 
+/// The same window for a thread of its own, and for sending. A socket that an event loop watches wakes it for every packet; one
+/// that is read now and then costs next to nothing while a floor of machines boots.
+#[derive(Debug)]
+pub struct DhcpListener {
+    socket: Socket,
+    index: u32,
+}
+
+impl DhcpListener {
+    /// Opens the window on interface `index`. [`Self::receive`] waits for `patience` at most. Needs CAP_NET_RAW.
+    pub fn open(index: u32, patience: Duration) -> io::Result<Self> {
+        let socket = dhcp_socket(index)?;
+        socket.set_read_timeout(Some(patience))?;
+        Ok(DhcpListener { socket, index })
+    }
+
+    /// Next packet from the wire, as [`DhcpTap::receive`] has it; `None` after a while without one. Blocks.
+    pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<MacAddr>> {
+        self.next(buffer, 0)
+    }
+
+    /// Next packet that is there; `None` without one.
+    pub fn try_receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<MacAddr>> {
+        self.next(buffer, libc::MSG_DONTWAIT)
+    }
+
+    fn next(&self, buffer: &mut Vec<u8>, flags: libc::c_int) -> io::Result<Option<MacAddr>> {
+        loop {
+            match take(&self.socket, buffer, flags) {
+                Ok(Some(from)) => return Ok(Some(from)),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends an IPv4 packet to everybody on the link. Does not block.
+    pub fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+        let everybody = link_address(self.index, ETH_P_IP, [0xff; 6]);
+        let sent = self.socket.send_to_with_flags(packet, &everybody, libc::MSG_DONTWAIT);
+        sent.map(|_| ())
+    }
+}
+
 /// A packet socket that sees and sends ARP on one link. Packets start with the ARP header.
 #[derive(Debug)]
 pub struct ArpTap {
@@ -77,6 +120,7 @@ impl ArpTap {
     pub fn open(index: u32) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
         socket.bind(&link_address(index, ETH_P_ARP, [0; 6]))?;
+        ignore_outgoing(&socket);
         Ok(ArpTap {
             socket: register(socket)?,
             index,
@@ -99,9 +143,18 @@ impl ArpTap {
     }
 }
 
-fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+fn dhcp_socket(index: u32) -> io::Result<Socket> {
+    // Protocol 0 receives nothing until bind, so no packet slips in before the filter.
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
+    socket.attach_filter(&dhcp_filter())?;
+    socket.bind(&link_address(index, ETH_P_IP, [0; 6]))?;
+    ignore_outgoing(&socket);
+    Ok(socket)
+}
+
+/// What this machine sends is of no interest. Kernels before 4.20 refuse; [`take`] skips it there.
+fn ignore_outgoing(socket: &Socket) {
     let yes: libc::c_int = 1;
-    // What this machine sends is of no interest. Kernels before 4.20 refuse; `receive` skips it there.
     // SAFETY: the descriptor is open, and the option's value is an int that outlives the call.
     unsafe {
         libc::setsockopt(
@@ -112,6 +165,9 @@ fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
+}
+
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     socket.set_nonblocking(true)?;
     // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
@@ -120,22 +176,27 @@ fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
 async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
     loop {
         let mut ready = socket.readable().await?;
-        let mut bytes = [const { MaybeUninit::<u8>::uninit() }; 2048];
-        let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(&mut bytes)) else {
-            continue;
-        };
-        let (length, from) = received?;
-        let Some(from) = link_layer(&from) else { continue };
-        if from.sll_pkttype == libc::PACKET_OUTGOING {
-            continue;
+        if let Ok(taken) = ready.try_io(|socket| take(socket.get_ref(), buffer, 0))
+            && let Some(from) = taken?
+        {
+            return Ok(from);
         }
-        buffer.clear();
-        // SAFETY: the kernel wrote `length` bytes.
-        buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
-        let mut mac = [0; 6];
-        mac.copy_from_slice(&from.sll_addr[..6]);
-        return Ok(MacAddr(mac));
     }
+}
+
+/// Takes one packet from the socket; `None` for one that this machine sent.
+fn take(socket: &Socket, buffer: &mut Vec<u8>, flags: libc::c_int) -> io::Result<Option<MacAddr>> {
+    let mut bytes = [const { MaybeUninit::<u8>::uninit() }; 2048];
+    let (length, from) = socket.recv_from_with_flags(&mut bytes, flags)?;
+    let Some(from) = link_layer(&from).filter(|from| from.sll_pkttype != libc::PACKET_OUTGOING) else {
+        return Ok(None);
+    };
+    buffer.clear();
+    // SAFETY: the kernel wrote `length` bytes.
+    buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&from.sll_addr[..6]);
+    Ok(Some(MacAddr(mac)))
 }
 
 async fn send(socket: &AsyncFd<Socket>, to: &SockAddr, packet: &[u8]) -> io::Result<()> {

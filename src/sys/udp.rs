@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
 /// A socket that hears and speaks broadcasts on one interface only, so that several links are served side by side.
@@ -48,8 +50,16 @@ pub fn on_interface_v6(interface: &str, index: u32, port: u16, groups: &[Ipv6Add
     UdpSocket::from_std(socket.into())
 }
 
+/// A socket whose packets the event loop looks for, and nothing else. Where it also looks for room to send, as it does for any
+/// socket of tokio's, it wakes a second time for every packet, when the other end takes it.
+pub fn watched_for_packets(socket: std::net::UdpSocket) -> io::Result<AsyncFd<std::net::UdpSocket>> {
+    socket.set_nonblocking(true)?;
+    // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
+}
+
 /// Has the kernel cut every longer datagram of this socket into datagrams of `bytes` (udp(7), `UDP_SEGMENT`); 0 ends it.
-pub fn cut_into(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+pub fn cut_into(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
     let value = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: the option takes an int, which lives until the call returns; its size is given.
     let result = unsafe {

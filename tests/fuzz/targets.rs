@@ -21,6 +21,7 @@ use recon::service::ladder::Ladder;
 use recon::service::ra;
 use recon::service::tftp::packet::{self, Heard};
 use recon::service::tftp::transfer::{Agreed, Step, Transfer};
+use recon::service::workers::Workers;
 use recon::store::nodes::{Limits, NodeStore};
 use tokio_util::sync::CancellationToken;
 
@@ -267,6 +268,7 @@ fn http() {
         leases: Box::new(|| 0),
         metrics: Arc::default(),
         web: Web::default(),
+        workers: Workers::start().unwrap(),
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

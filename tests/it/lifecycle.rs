@@ -14,6 +14,7 @@ use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
 use recon::service::http::upload::digest_header;
 use recon::service::ladder::Ladder;
+use recon::service::workers::Workers;
 use recon::store::nodes::{Limits, NodeStore};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -59,6 +60,7 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         leases: Box::new(|| 0),
         metrics: Arc::default(),
         web: Web::default(),
+        workers: Workers::start().unwrap(),
     })
 }
 
@@ -143,6 +145,30 @@ async fn only_the_master_says_that_something_is_stored() {
         .await
         .unwrap();
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_said_all_is_answered_all_the_same() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("isos")).unwrap();
+    let content: Vec<u8> = (0..3_000_000u32).map(|at| at as u8).collect();
+    std::fs::write(folder.path().join("isos/a"), &content).unwrap();
+    let (address, stop, running) = start(folder.path()).await;
+    for range in ["bytes=0-99", "bytes=0-"] {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /isos/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nRange: {range}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 206"), "{range}");
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let length = if range == "bytes=0-" { content.len() } else { 100 };
+        assert!(answer[head..] == content[..length], "{range}");
+    }
     stop.cancel();
     running.await.unwrap().unwrap();
 }

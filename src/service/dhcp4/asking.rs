@@ -20,8 +20,9 @@ pub const TICK_SECONDS: f64 = 0.05;
 pub const SILENT_SECONDS: u64 = 60;
 /// Addresses known to be free when the service starts, and while machines come.
 const STOCK: usize = 256;
-/// Addresses asked for in one tick: enough for thousands of machines a second, little enough for any switch.
-const A_TICK: usize = 256;
+/// Addresses asked for in one tick, at most two for every new machine: no more broadcasts than the machines themselves make,
+/// and enough for all that a processor core can answer.
+const A_TICK: usize = 1024;
 const A_TICK_AT_START: usize = 16;
 /// Without a new machine for this long, nothing is asked ahead any more.
 const IDLE_SECONDS: f64 = 20.0;

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use crate::model::MacAddr;
-use crate::service::rates::{GENERATION, Rate, Rates};
+use crate::service::rates::{GENERATION, Rate, Rates, Turn};
 
 use super::client::{Client, Kind};
 
@@ -47,11 +47,11 @@ impl Door {
     }
 
     /// Judges a request. `known`: the port has a lease or a reservation.
-    pub fn judge(&mut self, client: &Client, known: bool, now: f64) -> Verdict {
+    pub fn judge(&mut self, client: &Client, turn: Turn, known: bool, now: f64) -> Verdict {
         if !self.lets_in(client, known) {
             return Verdict::NotOurs;
         }
-        match self.rates.count(client.mac, now) {
+        match self.rates.count(client.mac, turn, now) {
             Rate::Within => Verdict::Answer,
             Rate::TooOften { first } => Verdict::TooOften { first },
             Rate::TooMany { first } => Verdict::TooMany { first },
@@ -102,16 +102,23 @@ mod tests {
             Kind::Agent,
             Kind::Probe,
         ] {
-            assert_eq!(door.judge(&client(1, kind), false, 0.0), Verdict::Answer, "{kind:?}");
+            assert_eq!(
+                door.judge(&client(1, kind), Turn::Begins, false, 0.0),
+                Verdict::Answer,
+                "{kind:?}"
+            );
         }
-        assert_eq!(door.judge(&client(2, Kind::Other), false, 0.0), Verdict::NotOurs);
         assert_eq!(
-            door.judge(&client(2, Kind::Other), true, 0.0),
+            door.judge(&client(2, Kind::Other), Turn::Begins, false, 0.0),
+            Verdict::NotOurs
+        );
+        assert_eq!(
+            door.judge(&client(2, Kind::Other), Turn::Begins, true, 0.0),
             Verdict::Answer,
             "it has a lease"
         );
         assert_eq!(
-            Door::new(true, 0.0).judge(&client(2, Kind::Other), false, 0.0),
+            Door::new(true, 0.0).judge(&client(2, Kind::Other), Turn::Begins, false, 0.0),
             Verdict::Answer,
             "serve-all"
         );
@@ -120,29 +127,41 @@ mod tests {
     #[test]
     fn what_the_machine_boots_gets_in_by_its_port() {
         let mut door = Door::new(false, 0.0);
-        door.judge(&client(7, Kind::Pxe(Arch::UefiX64)), false, 0.0);
-        assert_eq!(door.judge(&client(7, Kind::Other), false, 60.0), Verdict::Answer);
+        door.judge(&client(7, Kind::Pxe(Arch::UefiX64)), Turn::Begins, false, 0.0);
+        assert_eq!(
+            door.judge(&client(7, Kind::Other), Turn::Begins, false, 60.0),
+            Verdict::Answer
+        );
         // Asking who serves here is not booting.
-        door.judge(&client(8, Kind::Probe), false, 0.0);
-        assert_eq!(door.judge(&client(8, Kind::Other), false, 60.0), Verdict::NotOurs);
+        door.judge(&client(8, Kind::Probe), Turn::Begins, false, 0.0);
+        assert_eq!(
+            door.judge(&client(8, Kind::Other), Turn::Begins, false, 60.0),
+            Verdict::NotOurs
+        );
     }
 
     #[test]
     fn a_loop_is_told_from_a_flood() {
         let mut door = Door::new(false, 0.0);
         let looping = client(1, Kind::Ipxe);
-        let verdicts: Vec<Verdict> = (0..40).map(|_| door.judge(&looping, true, 0.0)).collect();
+        let verdicts: Vec<Verdict> = (0..40).map(|_| door.judge(&looping, Turn::Begins, true, 0.0)).collect();
         assert!(verdicts.contains(&Verdict::TooOften { first: true }));
-        assert_eq!(door.judge(&client(2, Kind::Ipxe), false, 0.0), Verdict::Answer);
+        assert_eq!(
+            door.judge(&client(2, Kind::Ipxe), Turn::Begins, false, 0.0),
+            Verdict::Answer
+        );
     }
 
     #[test]
     fn strangers_cost_no_tokens() {
         let mut door = Door::new(false, 0.0);
         for at in 0..20_000 {
-            door.judge(&client(at, Kind::Other), false, 0.0);
+            door.judge(&client(at, Kind::Other), Turn::Begins, false, 0.0);
         }
-        assert_eq!(door.judge(&client(1, Kind::Ipxe), false, 0.0), Verdict::Answer);
+        assert_eq!(
+            door.judge(&client(1, Kind::Ipxe), Turn::Begins, false, 0.0),
+            Verdict::Answer
+        );
         assert_eq!(door.rates.len(), 1);
     }
 
@@ -150,7 +169,7 @@ mod tests {
     fn a_flood_of_ports_is_bounded_in_number_and_memory() {
         let mut door = Door::new(false, 0.0);
         let verdicts: Vec<Verdict> = (0..60_000)
-            .map(|at| door.judge(&client(at, Kind::Ipxe), false, 0.0))
+            .map(|at| door.judge(&client(at, Kind::Ipxe), Turn::Begins, false, 0.0))
             .collect();
         assert!(verdicts.contains(&Verdict::TooMany { first: true }));
         assert!(door.guests.iter().map(HashSet::len).sum::<usize>() <= 2 * GENERATION);

@@ -3,6 +3,7 @@
 //! RFC 2131 §4.1 (sizes, overload), RFC 2132 §9.8 (order), RFC 3046 §2.2 (relay information last), RFC 3396 (long options).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Encodable, Encoder};
@@ -20,10 +21,13 @@ const MIN_MAX_DATAGRAM: usize = 576;
 const IP_UDP_BYTES: usize = 28;
 /// An Ethernet frame's worth; a client may say that it takes more.
 const MAX_DATAGRAM: usize = 1500;
+/// Options of most replies, and how many those are: what is reserved for them.
+const USUAL_BYTES: usize = 360;
+const USUAL_OPTIONS: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
-const CHADDR: std::ops::Range<usize> = 28..44;
-const SNAME: std::ops::Range<usize> = 44..108;
-const FILE: std::ops::Range<usize> = 108..236;
+const CHADDR: Range<usize> = 28..44;
+const SNAME: Range<usize> = 44..108;
+const FILE: Range<usize> = 108..236;
 
 /// What a request says about the form of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,9 +68,10 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
     let relay = form.relay.as_deref().map(|value| pieces(82, value)).unwrap_or_default();
     // End mark, and the overload option that may have to say where the rest is.
     let room = form.room.saturating_sub(HEADER_BYTES + 1 + 3 + relay.len());
-    let mut main = Vec::new();
+    let options = Options::of(reply, &form.order);
+    let mut main = Vec::<u8>::with_capacity(options.bytes.len());
     let mut left = Vec::new();
-    for option in ordered(reply, &form.order) {
+    for option in options.order.iter().map(|range| &options.bytes[range.clone()]) {
         if main.len() + option.len() <= room {
             main.extend(option);
         } else {
@@ -83,7 +88,7 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
         left.retain(|option| {
             let fits = inside.len() + option.len() < field.len();
             if fits {
-                inside.extend(option);
+                inside.extend(*option);
             }
             !fits
         });
@@ -117,7 +122,7 @@ pub fn packet(server: Ipv4Addr, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
 
 /// RFC 2131 §2, by hand: dhcproto encodes a whole message only, and this is done for every packet.
 fn header(reply: &Message) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(MAX_DATAGRAM);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + USUAL_BYTES);
     bytes.extend([reply.opcode().into(), reply.htype().into(), reply.hlen(), reply.hops()]);
     bytes.extend(reply.xid().to_be_bytes());
     bytes.extend(reply.secs().to_be_bytes());
@@ -139,29 +144,39 @@ fn put(field: &mut [u8], value: &[u8]) {
     field[..length].copy_from_slice(&value[..length]);
 }
 
-/// Message type and server first, which clients look for; then what the client asked for, in its order; then the rest.
-fn ordered(reply: &Message, order: &[u8]) -> Vec<Vec<u8>> {
-    let mut options: Vec<(u8, Vec<u8>)> = reply
-        .opts()
-        .iter()
-        .filter(|(code, _)| **code != wire::RELAY_AGENT)
-        .filter_map(|(code, option)| {
-            let mut bytes = Vec::new();
-            option.encode(&mut Encoder::new(&mut bytes)).ok()?;
-            Some(((*code).into(), bytes))
-        })
-        .collect();
-    let place = |code: u8| match code {
-        53 => 0,
-        54 => 1,
-        51 => 2,
-        // RFC 6842: it has to come back.
-        61 => 3,
-        code => 4 + order.iter().position(|asked| *asked == code).unwrap_or(256),
-    };
-    // Stable: what was not asked for stays in the order of its numbers.
-    options.sort_by_key(|(code, _)| place(*code));
-    options.into_iter().map(|(_, bytes)| bytes).collect()
+/// The options as bytes, one behind another.
+#[derive(Default)]
+struct Options {
+    bytes: Vec<u8>,
+    /// Where each lies, in the order in which they leave: message type and server first, which clients look for; then what
+    /// the client asked for, in its order; then the rest.
+    order: Vec<Range<usize>>,
+}
+
+impl Options {
+    fn of(reply: &Message, asked: &[u8]) -> Self {
+        let place = |code: u8| match code {
+            53 => 0,
+            54 => 1,
+            51 => 2,
+            // RFC 6842: it has to come back.
+            61 => 3,
+            code => 4 + asked.iter().position(|asked| *asked == code).unwrap_or(256),
+        };
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        let mut encoder = Encoder::new(&mut bytes);
+        let mut found = Vec::with_capacity(USUAL_OPTIONS);
+        for (code, option) in reply.opts().iter().filter(|(code, _)| **code != wire::RELAY_AGENT) {
+            let start = encoder.len_filled();
+            if option.encode(&mut encoder).is_ok() {
+                found.push((place((*code).into()), start..encoder.len_filled()));
+            }
+        }
+        // Stable: what was not asked for stays in the order of its numbers.
+        found.sort_by_key(|(place, _)| *place);
+        let order = found.into_iter().map(|(_, range)| range).collect();
+        Options { bytes, order }
+    }
 }
 
 /// One option, in as many pieces as its length needs.

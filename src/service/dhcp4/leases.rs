@@ -1,5 +1,6 @@
 //! Who has which address on one link. Pure: time comes in as seconds since the epoch.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
@@ -21,6 +22,8 @@ pub struct LeaseTable {
     by_address: HashMap<u32, Holder>,
     /// Every end of a lease, an offer or a rest, with its address: which address is free again first.
     ends: BTreeSet<(u64, u32)>,
+    /// How many leases and offers end in each second.
+    ending: BTreeMap<u64, usize>,
     /// Addresses of the pool that nobody has or had.
     free: Gaps,
     reserved: HashMap<MacAddr, u32>,
@@ -69,6 +72,7 @@ impl LeaseTable {
             by_mac: HashMap::new(),
             by_address: HashMap::new(),
             ends: BTreeSet::new(),
+            ending: BTreeMap::new(),
             free: Gaps::whole(first, last),
             reserved: HashMap::new(),
             reserved_for: HashMap::new(),
@@ -139,6 +143,14 @@ impl LeaseTable {
     /// Leases and offers, also those that ran out.
     pub fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.by_mac.values().map(|held| &held.lease)
+    }
+
+    /// Leases and offers that run. Cheap, however many there are: a table on a screen is drawn several times a second.
+    pub fn held(&self, now_unix: u64) -> usize {
+        self.ending
+            .range(now_unix.saturating_add(1)..)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     pub fn counts(&self, now_unix: u64) -> Counts {
@@ -332,6 +344,7 @@ impl LeaseTable {
         self.free.take(address);
         self.silent.remove(&address);
         self.ends.insert((held.lease.expires_unix, address));
+        *self.ending.entry(held.lease.expires_unix).or_default() += 1;
         self.by_address.insert(address, Holder::Machine(held.lease.mac));
         self.by_mac.insert(held.lease.mac, held);
     }
@@ -341,6 +354,12 @@ impl LeaseTable {
             let address = u32::from(held.lease.address);
             self.by_address.remove(&address);
             self.ends.remove(&(held.lease.expires_unix, address));
+            if let Entry::Occupied(mut count) = self.ending.entry(held.lease.expires_unix) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
             if self.in_pool(held.lease.address) && !self.reserved_for.contains_key(&address) {
                 self.free.give(address);
             }

@@ -46,6 +46,14 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     let Some(TransportSlice::Udp(udp)) = sliced.transport else {
         return None;
     };
+    // A floor of clients asks at once, and next to nothing of it matters here: it is not read.
+    if let Some(seen) = wire::glance(udp.payload()) {
+        match MessageType::from(seen.kind) {
+            MessageType::Discover if seen.class.starts_with(PROBE_CLASS) => {}
+            MessageType::Request => return seen.server.map(|server| Heard::Chosen { server }),
+            _ => return None,
+        }
+    }
     let message = wire::decode(udp.payload()).ok()?;
     let class = class_of(&message);
     let kind = message.opts().msg_type()?;

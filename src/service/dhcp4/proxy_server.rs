@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::service::ladder::Ladder;
 use crate::service::metrics::{self, Metrics};
+use crate::service::rates::Turn;
 use crate::sys::clock;
 
 use super::client::{Client, Kind};
@@ -57,6 +58,10 @@ impl Server {
             Ok(request) => request,
             Err(reason) => return tracing::debug!(%from, %reason, "DHCP packet dropped"),
         };
+        let turn = match port {
+            Port::Dhcp => Turn::Begins,
+            Port::BootServer => Turn::GoesOn,
+        };
         match decide(&self.params, &request, from, port) {
             Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
             Decision::Takes(client, address) => {
@@ -64,7 +69,7 @@ impl Server {
                 let mut ladder = self.ladder.lock().expect("no holder panics");
                 ladder.addressed(client.mac, address, clock::run_seconds());
             }
-            Decision::Reply(reply) => match door.judge(&reply.client, true, clock::run_seconds()) {
+            Decision::Reply(reply) => match door.judge(&reply.client, turn, true, clock::run_seconds()) {
                 Verdict::Answer => self.send(*reply, port).await,
                 verdict => tracing::debug!(mac = %reply.client.mac, ?verdict, "DHCP request not answered"),
             },

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::MacAddr;
 use crate::service::ladder::Ladder;
 use crate::service::metrics::{self, Metrics};
+use crate::service::rates::Turn;
 use crate::store::leases::Journal;
 use crate::sys::clock;
 use crate::sys::console::say;
@@ -59,12 +60,18 @@ pub struct Arp {
 const MAX_WAITING: usize = 4096;
 /// Datagrams read before the other events get their turn.
 const MAX_AT_ONCE: usize = 64;
+/// Of the machines that look for a server, so many are answered before the others get their turn, ...
+const BEGIN_AT_ONCE: usize = 16;
+/// ... and so many wait; beyond that the oldest are dropped, which have asked again by then.
+const MAX_BEGINNING: usize = 4096;
 /// A medium that takes longer than this is broken for our purposes: better an address that a restart forgets than none.
 const STALL_SECONDS: f64 = 10.0;
 /// An offer is moved this often to another address because somebody uses it; then the client has to ask again.
 const MAX_MOVES: u8 = 4;
 /// Lines a run says about addresses in use; more are in the log only.
 const MAX_IN_USE_SAID: u8 = 20;
+/// How exactly [`asking::ANSWER_SECONDS`] is kept.
+const SILENCE_TICK: Duration = Duration::from_millis(10);
 /// The link's answer to a receive error is asked again after this.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -89,6 +96,8 @@ struct Desk {
     door: Door,
     patience: Patience,
     ahead: Ahead,
+    /// DISCOVERs not looked at yet.
+    beginning: VecDeque<Vec<u8>>,
     unwritten: VecDeque<Unwritten>,
     unanswered: VecDeque<Unanswered>,
     exhausted: bool,
@@ -107,6 +116,8 @@ impl Server {
         let mut desk = Desk::new(self);
         let mut tick = tokio::time::interval(Duration::from_secs_f64(asking::TICK_SECONDS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut silence = tokio::time::interval(SILENCE_TICK);
+        silence.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut buffer = [0; wire::MAX_DATAGRAM];
         let mut arp = Vec::new();
         loop {
@@ -116,7 +127,9 @@ impl Server {
                 ready = desk.server.socket.readable(), if room => {
                     ready?;
                     desk.read(&mut buffer).await?;
+                    desk.begin().await;
                 }
+                () = tokio::task::yield_now(), if room && !desk.beginning.is_empty() => desk.begin().await,
                 changed = written.changed() => match changed {
                     Ok(()) => {
                         let number = *written.borrow_and_update();
@@ -136,6 +149,7 @@ impl Server {
                     }
                 },
                 _ = tick.tick() => desk.tick().await,
+                _ = silence.tick(), if !desk.unanswered.is_empty() => desk.silence().await,
             }
         }
     }
@@ -155,6 +169,7 @@ impl Desk {
             server,
             patience: Patience::default(),
             ahead: Ahead::default(),
+            beginning: VecDeque::new(),
             unwritten: VecDeque::new(),
             unanswered: VecDeque::new(),
             exhausted: false,
@@ -163,25 +178,50 @@ impl Desk {
         }
     }
 
-    /// Reads what the socket holds, up to a bound.
+    /// Reads what the socket holds, up to a bound. Machines that go on are answered at once, before those that begin: where
+    /// more come than can be answered, those who began get to the end.
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..MAX_AT_ONCE {
-            let (length, from) = match self.server.socket.try_recv_from(buffer) {
+            let length = match self.server.socket.try_recv(buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // A link that goes down and comes back reports it on the socket; the socket stays good.
                 Err(error) if error.kind() == io::ErrorKind::NetworkDown => continue,
                 Err(error) => return Err(error),
             };
-            match wire::decode(&buffer[..length]) {
-                Ok(request) => self.request(request).await,
-                Err(reason) => {
-                    self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Malformed);
-                    tracing::debug!(%from, %reason, "DHCP packet dropped");
+            let datagram = &buffer[..length];
+            match wire::glance(datagram).map(|seen| seen.kind.into()) {
+                Some(MessageType::Discover) => {
+                    if self.beginning.len() >= MAX_BEGINNING {
+                        self.beginning.pop_front();
+                        self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
+                    }
+                    self.beginning.push_back(datagram.to_vec());
                 }
+                _ => self.datagram(datagram).await,
             }
         }
         Ok(())
+    }
+
+    /// Answers some of the machines that look for a server.
+    async fn begin(&mut self) {
+        for _ in 0..BEGIN_AT_ONCE {
+            let Some(datagram) = self.beginning.pop_front() else {
+                return;
+            };
+            self.datagram(&datagram).await;
+        }
+    }
+
+    async fn datagram(&mut self, datagram: &[u8]) {
+        match wire::decode(datagram) {
+            Ok(request) => self.request(request).await,
+            Err(reason) => {
+                self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Malformed);
+                tracing::debug!(%reason, "DHCP packet dropped");
+            }
+        }
     }
 
     async fn request(&mut self, request: Message) {
@@ -195,7 +235,11 @@ impl Desk {
             }
         };
         let known = self.server.leases.lock().expect("no holder panics").knows(client.mac);
-        let verdict = self.door.judge(&client, known, now);
+        let turn = match request.opts().msg_type() {
+            Some(MessageType::Discover) => Turn::Begins,
+            _ => Turn::GoesOn,
+        };
+        let verdict = self.door.judge(&client, turn, known, now);
         match verdict {
             Verdict::Answer => {}
             Verdict::NotOurs => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs),
@@ -297,14 +341,17 @@ impl Desk {
         }
     }
 
-    async fn tick(&mut self) {
-        let (now, now_unix) = (clock::run_seconds(), clock::unix_seconds());
-        while let Some(waiting) = self
-            .unanswered
-            .pop_front_if(|waiting| now - waiting.since >= asking::ANSWER_SECONDS)
-        {
+    /// Sends the offers for whose addresses nobody has spoken up.
+    async fn silence(&mut self) {
+        let now = clock::run_seconds();
+        let over = |waiting: &mut Unanswered| now - waiting.since >= asking::ANSWER_SECONDS;
+        while let Some(waiting) = self.unanswered.pop_front_if(over) {
             self.send_if_true(waiting.reply).await;
         }
+    }
+
+    async fn tick(&mut self) {
+        let (now, now_unix) = (clock::run_seconds(), clock::unix_seconds());
         if self.server.arp.is_some() {
             let first = self.server.params.subnet.lease_first;
             let addresses = {

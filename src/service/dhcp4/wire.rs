@@ -4,15 +4,20 @@
 //! and drops every option behind one that it cannot read. So the options are walked here first: the ones this program
 //! uses go on if their length is right, all others are left out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::Ipv4Addr;
 
-use dhcproto::v4::{DhcpOption, Message, OptionCode, UnknownOption};
+use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Decodable, Decoder};
 
 /// Fixed part of a message up to the options: RFC 2131 §2 header and the magic cookie.
 const HEADER_BYTES: usize = 240;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// Header fields that hold options where option 52 says so (RFC 2132 §9.3).
+/// Says that header fields hold options (RFC 2132 §9.3).
+const OVERLOAD: u8 = 52;
+/// Those fields.
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 /// Nothing on an Ethernet without jumbo frames is longer; a datagram is cut to this before it gets here.
@@ -59,27 +64,69 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
     }
 }
 
-/// Adds the options of one field. An option that occurs again continues the earlier one (RFC 3396 §5). What is cut off is
-/// left out: firmware sends fields without an end mark, and of odd lengths.
-fn walk(mut rest: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) {
-    while let [code, tail @ ..] = rest {
-        match *code {
-            0 => rest = tail,
-            255 => return,
-            code => {
-                let Some((&length, tail)) = tail.split_first() else {
-                    return;
-                };
-                let Some(value) = tail.get(..usize::from(length)) else {
-                    return;
-                };
-                rest = &tail[usize::from(length)..];
-                if lengths(code).is_some() || code == 52 {
-                    options.entry(code).or_default().extend(value);
+/// The options of one field, code and value. What is cut off is left out: firmware sends fields without an end mark, and of
+/// odd lengths.
+fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        loop {
+            let (&code, tail) = rest.split_first()?;
+            match code {
+                0 => rest = tail,
+                255 => return None,
+                code => {
+                    let (&length, tail) = tail.split_first()?;
+                    let value = tail.get(..usize::from(length))?;
+                    rest = &tail[value.len()..];
+                    return Some((code, value));
                 }
             }
         }
+    })
+}
+
+/// Adds the options of one field. An option that occurs again continues the earlier one (RFC 3396 §5).
+fn walk<'a>(field: &'a [u8], options: &mut BTreeMap<u8, Cow<'a, [u8]>>) {
+    for (code, value) in fields(field) {
+        if lengths(code).is_some() || code == OVERLOAD {
+            match options.entry(code) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Cow::Borrowed(value));
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().to_mut().extend(value),
+            }
+        }
     }
+}
+
+/// What a client's packet is about, seen without reading all of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Glance<'a> {
+    /// Message type (option 53).
+    pub kind: u8,
+    /// Vendor class (option 60).
+    pub class: &'a [u8],
+    /// Server identifier (option 54).
+    pub server: Option<Ipv4Addr>,
+}
+
+/// Looks at a client's packet; `None` where it has to be decoded: it is a server's, or in several pieces.
+pub fn glance(datagram: &[u8]) -> Option<Glance<'_>> {
+    if *datagram.first()? != u8::from(Opcode::BootRequest) {
+        return None;
+    }
+    let mut seen = Glance::default();
+    for (code, value) in fields(datagram.get(HEADER_BYTES..)?) {
+        match code {
+            53 if seen.kind == 0 && value.len() == 1 => seen.kind = value[0],
+            54 if seen.server.is_none() && value.len() == 4 => {
+                seen.server = Some(Ipv4Addr::new(value[0], value[1], value[2], value[3]));
+            }
+            60 if seen.class.is_empty() => seen.class = value,
+            OVERLOAD | 53 | 54 | 60 => return None,
+            _ => {}
+        }
+    }
+    Some(seen)
 }
 
 /// Reads one datagram.
@@ -91,11 +138,12 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     if header[1] != 1 || header[2] != 6 {
         return Err(Malformed::Hardware);
     }
-    let mut clean = header.to_vec();
+    let mut clean = Vec::with_capacity(datagram.len() + 1);
+    clean.extend(header);
     let mut options = BTreeMap::new();
     walk(&datagram[HEADER_BYTES..], &mut options);
     // Option overload; the order file, sname is RFC 3396 §5's.
-    let overload = match options.remove(&52).as_deref() {
+    let overload = match options.remove(&OVERLOAD).as_deref() {
         Some([what @ 1..=3]) => *what,
         _ => 0,
     };
@@ -109,7 +157,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     let relay = options.remove(&82).filter(|value| value.len() >= 2);
     for (code, value) in options {
         if lengths(code).is_some_and(|lengths| lengths.contains(&value.len())) {
-            let value = if code == 93 { &value[..2] } else { &value };
+            let value = if code == 93 { &value[..2] } else { &value[..] };
             clean.extend([code, value.len() as u8]);
             clean.extend(value);
         }
@@ -119,7 +167,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     if let Some(relay) = relay {
         message
             .opts_mut()
-            .insert(DhcpOption::Unknown(UnknownOption::new(RELAY_AGENT, relay)));
+            .insert(DhcpOption::Unknown(UnknownOption::new(RELAY_AGENT, relay.into_owned())));
     }
     Ok(message)
 }
@@ -215,7 +263,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_glance_says_what_the_whole_says_or_nothing() {
+        let request = datagram(&[53, 1, 3, 0, 54, 4, 10, 0, 0, 1, 60, 3, b'a', b'b', b'c', 255, 53, 1, 9]);
+        let seen = glance(&request).unwrap();
+        assert_eq!((seen.kind, seen.class), (3, b"abc".as_slice()));
+        assert_eq!(seen.server, Some([10, 0, 0, 1].into()));
+        assert_eq!(glance(&datagram(&[255])), Some(Glance::default()));
+        // Options elsewhere, an option in two pieces, a server's packet, a part of one.
+        assert_eq!(glance(&datagram(&[53, 1, 3, 52, 1, 1])), None);
+        assert_eq!(glance(&datagram(&[60, 1, b'a', 60, 1, b'b'])), None);
+        let mut reply = datagram(&[53, 1, 5]);
+        reply[0] = 2;
+        assert_eq!(glance(&reply), None);
+        assert_eq!(glance(&request[..200]), None);
+        assert_eq!(glance(&[]), None);
+    }
+
     proptest! {
+        #[test]
+        fn a_glance_agrees_with_the_whole(options in proptest::collection::vec(0..70u8, 0..60)) {
+            let bytes = datagram(&options);
+            if let (Some(seen), Ok(message)) = (glance(&bytes), decode(&bytes)) {
+                let kind = message.opts().msg_type().map(u8::from);
+                prop_assert_eq!(kind.unwrap_or_default(), seen.kind);
+                let class = match message.opts().get(OptionCode::ClassIdentifier) {
+                    Some(DhcpOption::ClassIdentifier(class)) => class.as_slice(),
+                    _ => &[],
+                };
+                prop_assert_eq!(class, seen.class);
+            }
+        }
+
         #[test]
         fn any_options_are_read_or_left(options in proptest::collection::vec(any::<u8>(), 0..400)) {
             let message = decode(&datagram(&options)).unwrap();

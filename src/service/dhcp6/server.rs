@@ -5,13 +5,14 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex};
 
+use dhcproto::v6::MessageType;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::ladder::Ladder;
 use crate::service::metrics::{Metrics, Unanswered};
-use crate::service::rates::{Rate, Rates};
+use crate::service::rates::{Rate, Rates, Turn};
 use crate::sys::clock;
 use crate::sys::console::say;
 
@@ -84,7 +85,11 @@ impl Server {
                 return;
             }
         };
-        if !self.within_rates(&mut guests.rates, *from.ip()) {
+        let turn = match request.msg_type() {
+            MessageType::Solicit => Turn::Begins,
+            _ => Turn::GoesOn,
+        };
+        if !self.within_rates(&mut guests.rates, turn, *from.ip()) {
             return;
         }
         let client = identify(&request, *from.ip());
@@ -109,8 +114,8 @@ impl Server {
         }
     }
 
-    fn within_rates(&self, rates: &mut Rates<Ipv6Addr>, sender: Ipv6Addr) -> bool {
-        let rate = rates.count(sender, clock::run_seconds());
+    fn within_rates(&self, rates: &mut Rates<Ipv6Addr>, turn: Turn, sender: Ipv6Addr) -> bool {
+        let rate = rates.count(sender, turn, clock::run_seconds());
         match rate {
             Rate::Within => return true,
             Rate::TooOften { first: true } => say(&format!(

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::model::api::StageReport;
 use crate::model::{NodeId, Stage};
@@ -38,44 +39,64 @@ const HEADER_LIMIT: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Largest body of a stage report.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
+/// At the end connections are waited for this long.
+const END_LIMIT: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (out of descriptors, say), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`; connections end with it.
+/// Serves until `stop`; connections end with it, and as a rule have ended when this returns.
 pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => break,
             accepted = accept(&listener, &places) => accepted,
         };
         let Ok((stream, from, place)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (site, stop) = (Arc::clone(&site), stop.clone());
-        tokio::spawn(async move {
+        let (worker, site, stop) = (site.workers.place(), Arc::clone(&site), stop.clone());
+        let handle = worker.handle().clone();
+        let served = async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                ended = connection(stream, from, Arc::clone(&site)) => {
-                    if let Err(error) = ended {
-                        site.metrics.http_broken.one();
-                        tracing::debug!(%from, %error, "HTTP connection");
-                    }
-                }
+                () = converse(stream, from, site) => {}
             }
-            drop(place);
-        });
+            drop((place, worker));
+        };
+        connections.spawn_on(served, &handle);
+    }
+    connections.close();
+    // One that waits for a broken medium must not keep the rest from ending.
+    tokio::time::timeout(END_LIMIT, connections.wait()).await.ok();
+    Ok(())
+}
+
+/// Serves a client until it or an error ends that. `stream` belongs to no runtime yet.
+async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%from, %error, "HTTP connection");
+            return;
+        }
+    };
+    if let Err(error) = connection(stream, from, Arc::clone(&site)).await {
+        site.metrics.http_broken.one();
+        tracing::debug!(%from, %error, "HTTP connection");
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(std::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, from) = listener.accept().await?;
-    Ok((stream, from, place))
+    // Each worker has its own event loop.
+    Ok((stream.into_std()?, from, place))
 }
 
 async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Result<(), hyper::Error> {
@@ -97,6 +118,8 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
         .timer(TokioTimer::new())
         // GRUB finds a header only as RFC 9110 writes it.
         .title_case_headers(true)
+        // A client that has sent all it will send still waits for the answer (RFC 9112 §9.6).
+        .half_close(true)
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(wire, service)

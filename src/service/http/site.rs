@@ -13,6 +13,7 @@ use crate::model::slice::Slice;
 use crate::service::bootfiles::LOADERS;
 use crate::service::ladder::Ladder;
 use crate::service::metrics::Metrics;
+use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
 use super::gate::Gate;
@@ -39,6 +40,7 @@ pub struct Site {
     pub leases: Box<dyn Fn() -> u64 + Send + Sync>,
     pub metrics: Arc<Metrics>,
     pub web: Web,
+    pub workers: Workers,
 }
 
 /// What the HTTP service keeps from one request to the next.

@@ -83,6 +83,8 @@ pub struct Wire {
     is_waiting: bool,
     /// Bytes taken since `waiting` was set.
     taken: u64,
+    /// The kernel keeps what does not fill a packet until more follows.
+    corked: bool,
 }
 
 impl Wire {
@@ -94,6 +96,16 @@ impl Wire {
             waiting: None,
             is_waiting: false,
             taken: 0,
+            corked: false,
+        }
+    }
+
+    /// Between the pieces of a file no packet is left half full; at the end what is left leaves at once.
+    fn cork(&mut self, corked: bool) {
+        if self.corked != corked {
+            // Where the kernel refuses, packets are not as full as they could be.
+            sys::file::cork(self.stream.inner(), corked).ok();
+            self.corked = corked;
         }
     }
 
@@ -128,6 +140,9 @@ impl Wire {
     fn send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
         let slices = &slices[first..];
+        if slices.iter().any(|slice| is_hole(slice)) {
+            self.cork(true);
+        }
         match slices.first() {
             Some(slice) if is_hole(slice) => self.send_file(cx, slice.len()),
             _ => {
@@ -200,6 +215,7 @@ impl Write for Wire {
         }
         // All is written: what follows is another answer, with patience of its own.
         self.is_waiting = false;
+        self.cork(false);
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

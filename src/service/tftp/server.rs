@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
 use crate::service::names::{self, BootFile};
-use crate::sys::{clock, udp};
+use crate::sys::clock;
 
+use super::line::Line;
 use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
 use super::transfer::{Agreed, Step, Transfer};
-use super::workers::Workers;
 
 /// Transfers at once; further clients hear nothing yet and ask again, as firmware does.
 const MAX_TRANSFERS: usize = 512;
@@ -52,7 +52,6 @@ pub async fn run(
         }),
         running: HashMap::new(),
         tasks: JoinSet::new(),
-        workers: Workers::start()?,
     };
     let mut buffer = [0; packet::MAX_REQUEST + 1];
     loop {
@@ -72,8 +71,8 @@ pub async fn run(
             }
         }
     }
-    server.tasks.abort_all();
-    server.workers.end().await;
+    // Returns when their sockets are closed.
+    server.tasks.shutdown().await;
     Ok(())
 }
 
@@ -83,7 +82,6 @@ struct Server {
     shelf: Arc<Shelf>,
     running: HashMap<SocketAddr, Running>,
     tasks: JoinSet<()>,
-    workers: Workers,
 }
 
 struct Running {
@@ -102,8 +100,8 @@ impl Server {
                 tracing::info!(%client, why, "TFTP request refused");
                 self.shelf.site.metrics.tftp_ended(Tftp::Refused);
                 // From another port than 69, as any answer; a lost one is asked for again.
-                if let Ok(socket) = open(self.local.ip(), client).await {
-                    socket.send(&packet::error(code, why)).await.ok();
+                if let Ok(line) = Line::open(self.local.ip(), client) {
+                    line.send(&packet::error(code, why)).ok();
                 }
                 return;
             }
@@ -125,7 +123,13 @@ impl Server {
         }
         let heard = Arc::new(AtomicU64::new(0));
         let transfer = serve(Arc::clone(&self.shelf), self.local, client, read, Arc::clone(&heard));
-        let task = self.tasks.spawn_on(transfer, self.workers.next());
+        let place = self.shelf.site.workers.place();
+        let worker = place.handle().clone();
+        let transfer = async move {
+            let _place = place;
+            transfer.await;
+        };
+        let task = self.tasks.spawn_on(transfer, &worker);
         let running = Running {
             request: request.to_vec(),
             heard,
@@ -196,23 +200,11 @@ impl Shelf {
     }
 }
 
-/// A socket of its own for a transfer: the port is the transfer's id (RFC 1350 §4), and what others send to it is none of
-/// our business.
-async fn open(local: IpAddr, client: SocketAddr) -> io::Result<UdpSocket> {
-    let mut own = SocketAddr::new(local, 0);
-    if let (SocketAddr::V6(own), SocketAddr::V6(client)) = (&mut own, client) {
-        own.set_scope_id(client.scope_id());
-    }
-    let socket = UdpSocket::bind(own).await?;
-    socket.connect(client).await?;
-    Ok(socket)
-}
-
 async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: Read, heard: Arc<AtomicU64>) {
     let metrics = Arc::clone(&shelf.site.metrics);
     let _held = metrics.tftp_running.hold();
-    let socket = match open(local.ip(), client).await {
-        Ok(socket) => socket,
+    let line = match Line::open(local.ip(), client) {
+        Ok(line) => line,
         Err(error) => {
             tracing::warn!(%client, %error, "opening a socket for TFTP");
             return;
@@ -223,18 +215,18 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
         Ok(None) => {
             tracing::info!(%client, path = read.name, "TFTP: no such file");
             metrics.tftp_ended(Tftp::Refused);
-            socket.send(&packet::error(Code::NotFound, "no such file")).await.ok();
+            line.send(&packet::error(Code::NotFound, "no such file")).ok();
             return;
         }
         Err(error) => {
             tracing::warn!(%client, name = read.name, %error, "reading a loader");
             metrics.tftp_ended(Tftp::Refused);
             let said = packet::error(Code::NotDefined, "the file cannot be read");
-            socket.send(&said).await.ok();
+            line.send(&said).ok();
             return;
         }
     };
-    let mut sender = Sender::new(socket, content.bytes(), &read, &heard);
+    let mut sender = Sender::new(line, content.bytes(), &read, &heard);
     let ended = sender.run().await;
     let sent = (sender.transfer.blocks_acked() * sender.agreed.block_size as u64).min(content.bytes().len() as u64);
     tracing::debug!(%client, name, ?ended, sent, resends = sender.transfer.resends(), "TFTP transfer");
@@ -253,7 +245,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
 }
 
 struct Sender<'a> {
-    socket: UdpSocket,
+    line: Line,
     content: &'a [u8],
     agreed: Agreed,
     oack: Vec<u8>,
@@ -268,16 +260,16 @@ struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    fn new(socket: UdpSocket, content: &'a [u8], read: &Read, heard: &'a AtomicU64) -> Self {
+    fn new(line: Line, content: &'a [u8], read: &Read, heard: &'a AtomicU64) -> Self {
         let agreed = Agreed::on(read.options);
         let length = content.len() as u64;
         let (transfer, first) = Transfer::begin(agreed, length, Duration::ZERO);
         let packet = agreed.block_size + DATA_HEAD;
-        let segments = agreed.window > 1 && packet <= MAX_SEGMENT && udp::cut_into(&socket, packet).is_ok();
+        let segments = agreed.window > 1 && packet <= MAX_SEGMENT && line.cut_into(packet).is_ok();
         Sender {
             oack: packet::oack(read.options, agreed.block_size, agreed.window, length),
             window: Vec::with_capacity(packet * usize::from(agreed.window)),
-            socket,
+            line,
             content,
             agreed,
             transfer,
@@ -295,20 +287,24 @@ impl<'a> Sender<'a> {
         let mut step = self.first;
         loop {
             match step {
-                Step::SendOack => self.send(&[], true).await,
-                Step::Send { first, count } => self.send_window(first, count).await,
+                Step::SendOack => self.send(&[], true),
+                Step::Send { first, count } => self.send_window(first, count),
                 Step::Wait => {}
                 Step::Done => return Tftp::Done,
                 Step::GiveUp => return Tftp::TimedOut,
             }
             step = tokio::select! {
                 biased;
-                received = self.socket.recv(&mut buffer) => {
+                received = self.line.receive(&mut buffer) => {
                     let now = self.begun.elapsed();
                     match received.map(|length| packet::heard(&buffer[..length])) {
                         Ok(Heard::Ack(number)) => {
                             self.heard.store(run_millis(), Ordering::Relaxed);
-                            self.transfer.acked(number, now)
+                            let step = self.transfer.acked(number, now);
+                            if matches!(step, Step::Send { .. }) {
+                                self.line.heard_all();
+                            }
+                            step
                         }
                         Ok(Heard::Error(_)) => return Tftp::Aborted,
                         // A closed port says so for every packet; the transfer ends by its clock.
@@ -326,7 +322,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn send_window(&mut self, first: u64, count: u16) {
+    fn send_window(&mut self, first: u64, count: u16) {
         let size = self.agreed.block_size;
         self.window.clear();
         for block in first..first + u64::from(count) {
@@ -336,26 +332,26 @@ impl<'a> Sender<'a> {
             self.window.extend(&data[..data.len().min(size)]);
         }
         let window = std::mem::take(&mut self.window);
-        self.send(&window, false).await;
+        self.send(&window, false);
         self.window = window;
     }
 
     /// Sends the OACK or a window. What the network does not take is lost, as on any way further.
-    async fn send(&mut self, window: &[u8], oack: bool) {
+    fn send(&mut self, window: &[u8], oack: bool) {
         if oack {
-            self.socket.send(&self.oack).await.ok();
+            self.line.send(&self.oack).ok();
             return;
         }
         let packet = self.agreed.block_size + DATA_HEAD;
         if self.segments {
-            if self.socket.send(window).await.is_ok() {
+            if self.line.send(window).is_ok() {
                 return;
             }
             self.segments = false;
-            udp::cut_into(&self.socket, 0).ok();
+            self.line.cut_into(0).ok();
         }
         for packet in window.chunks(packet) {
-            self.socket.send(packet).await.ok();
+            self.line.send(packet).ok();
         }
     }
 }

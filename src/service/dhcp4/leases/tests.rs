@@ -205,6 +205,8 @@ proptest! {
             held.dedup();
             prop_assert_eq!(count, held.len());
             // The indexes agree with each other.
+            let counts = table.counts(now);
+            prop_assert_eq!(table.held(now) as u64, counts.leased + counts.offered);
             prop_assert_eq!(table.ends.len(), table.by_address.len());
             for number in table.first..=table.last {
                 let free = table.free.from(number).next() == Some(number);

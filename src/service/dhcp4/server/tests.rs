@@ -194,3 +194,40 @@ async fn strangers_and_loops_stop_at_the_door() {
             < 100
     );
 }
+
+#[tokio::test]
+async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Arc::new(Slow::default());
+    let mut desk = desk(folder.path(), Arc::clone(&medium)).await;
+    desk.request(request(1, MessageType::Discover, [])).await;
+    let first = MacAddr([2, 0, 0, 0, 0, 1]);
+    let offered = desk.server.leases.lock().unwrap().offered(first).unwrap();
+    medium.hold(true);
+    let crowd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = desk.server.socket.local_addr().unwrap();
+    let mut packets: Vec<Message> = (2..42).map(|who| request(who, MessageType::Discover, [])).collect();
+    packets.push(request(1, MessageType::Request, wish(offered)));
+    for packet in &packets {
+        crowd.send_to(&super::super::probe::encode(packet), server).unwrap();
+    }
+    desk.server.socket.readable().await.unwrap();
+    let mut buffer = [0; wire::MAX_DATAGRAM];
+    desk.read(&mut buffer).await.unwrap();
+    assert_eq!(desk.unwritten.len(), 1, "the last one to ask is acknowledged");
+    assert_eq!(desk.beginning.len(), 40);
+    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1);
+    desk.begin().await;
+    assert_eq!(desk.beginning.len(), 40 - BEGIN_AT_ONCE);
+    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1 + BEGIN_AT_ONCE);
+
+    desk.beginning = vec![Vec::new(); MAX_BEGINNING].into();
+    crowd
+        .send_to(&super::super::probe::encode(&packets[0]), server)
+        .unwrap();
+    desk.server.socket.readable().await.unwrap();
+    desk.read(&mut buffer).await.unwrap();
+    assert_eq!(desk.beginning.len(), MAX_BEGINNING);
+    assert!(!desk.beginning.back().unwrap().is_empty(), "the newest has a place");
+    medium.hold(false);
+}

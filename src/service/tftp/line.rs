@@ -1,0 +1,83 @@
+//! The socket of one transfer.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::sys::udp;
+
+/// A socket of its own for a transfer: the port is the transfer's id (RFC 1350 §4), and what others send to it is none of
+/// our business.
+pub struct Line {
+    socket: AsyncFd<UdpSocket>,
+}
+
+impl Line {
+    pub fn open(local: IpAddr, client: SocketAddr) -> io::Result<Self> {
+        let mut own = SocketAddr::new(local, 0);
+        if let (SocketAddr::V6(own), SocketAddr::V6(client)) = (&mut own, client) {
+            own.set_scope_id(client.scope_id());
+        }
+        let socket = UdpSocket::bind(own)?;
+        socket.connect(client)?;
+        Ok(Line {
+            socket: udp::watched_for_packets(socket)?,
+        })
+    }
+
+    /// Next packet of the client. Cancel-safe.
+    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            if let Ok(received) = ready.try_io(|socket| socket.get_ref().recv(buffer)) {
+                return received;
+            }
+        }
+    }
+
+    /// Has the event loop wait for the answer to what is sent next. Without this it first finds out that there is none yet,
+    /// at the cost of a system call for every packet. A packet that is there all the same, because the client repeated
+    /// itself, is read with that answer.
+    pub fn heard_all(&self) {
+        let nothing = |_: &UdpSocket| Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        self.socket.try_io(Interest::READABLE, nothing).ok();
+    }
+
+    /// Sends at once. A packet for which there is no room is lost, as on any way further.
+    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+        self.socket.get_ref().send(packet).map(drop)
+    }
+
+    /// As [`udp::cut_into`].
+    pub fn cut_into(&self, bytes: usize) -> io::Result<()> {
+        udp::cut_into(self.socket.get_ref(), bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_was_left_unread_comes_with_the_next_packet() {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let here = client.local_addr().unwrap();
+        let line = Line::open(here.ip(), here).unwrap();
+        let there = line.socket.get_ref().local_addr().unwrap();
+        let mut buffer = [0; 8];
+        for packet in [b"1", b"1"] {
+            client.send_to(packet, there).unwrap();
+        }
+        assert_eq!(line.receive(&mut buffer).await.unwrap(), 1);
+        line.heard_all();
+        let wait = Duration::from_millis(50);
+        let early = tokio::time::timeout(wait, line.receive(&mut buffer)).await;
+        assert!(early.is_err(), "the second one was not asked for");
+        client.send_to(b"22", there).unwrap();
+        assert_eq!(line.receive(&mut buffer).await.unwrap(), 1);
+        assert_eq!(line.receive(&mut buffer).await.unwrap(), 2);
+    }
+}
