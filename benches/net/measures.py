@@ -86,6 +86,8 @@ def memory(site: Site, tool: Path, server: Server, clients: int) -> float:
 class Dhcp(NamedTuple):
     rate: float
     p99_ms: Optional[float]
+    # Of the server's processors, at half that rate.
+    cpu_us: float
 
 
 # A network boot client, since recon may answer no others; the peers answer all.
@@ -109,16 +111,18 @@ def _completed(text: str, seconds: int) -> float:
     return int(found.group(1)) / seconds
 
 
-def dhcp(site: Site, seconds: int, rates: List[int]) -> Dhcp:
-    """The most exchanges per second that are completed, and the 99th percentile of one answer at half that rate."""
+def dhcp(site: Site, server: Server, seconds: int, rates: List[int]) -> Dhcp:
+    """The most exchanges per second that are completed; the 99th percentile of one answer and the cost at half that rate."""
     best = 0.0
     for rate in rates:
         done = _completed(_perfdhcp(site, rate, seconds, 40000, []), seconds)
         best = max(best, done)
         if done < 0.8 * rate:
             break
+    before = server.cpu_seconds()
     text = _perfdhcp(site, max(1, int(best / 2)), seconds, 40000, ["-x", "t"])
-    return Dhcp(best, _p99(text))
+    cpu = server.cpu_seconds() - before
+    return Dhcp(best, _p99(text), cpu / max(1.0, _completed(text, 1)) * 1e6)
 
 
 def _p99(text: str) -> Optional[float]:

@@ -77,11 +77,12 @@ class Bench:
             self.note("resident memory at 1000 downloads", name, value, "MB", more=False)
 
     def dhcp(self, name: str) -> None:
-        rates = [500, 1000, 2000, 4000, 8000, 16000, 32000]
-        with self.site.start(name, "dhcp"):
-            found = measures.dhcp(self.site, 3 if self.quick else 5, rates)
+        rates = [500, 1000, 2000, 4000, 6000, 8000, 10000, 12000, 16000, 32000]
+        with self.site.start(name, "dhcp") as server:
+            found = measures.dhcp(self.site, server, 3 if self.quick else 5, rates)
         self.note("DHCP four-way exchanges", name, found.rate, "1/s")
         self.note("DHCP 99th percentile of an answer at half that rate", name, found.p99_ms, "ms", more=False)
+        self.note("DHCP server CPU of an exchange at half that rate", name, found.cpu_us, "us", more=False)
 
     def table(self) -> List[str]:
         lines = ["| | recon | beside it | ratio |", "|---|---|---|---|"]
