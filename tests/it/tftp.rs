@@ -210,3 +210,22 @@ async fn firmware_that_asks_for_the_size_first_is_served_from_the_same_port() {
     stop.cancel();
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_a_block_and_leaves_at_once_is_not_sent_more_for_long() {
+    let (server, site, stop, running) = start().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(b"\0\x01ipxe.efi\0octet\0", server).await.unwrap();
+    let mut buffer = [0; 600];
+    let (_, from) = receive(&socket, &mut buffer).await.unwrap();
+    socket.send_to(&[0, 4, 0, 1], from).await.unwrap();
+    socket.send_to(b"\0\x05\0\0enough\0", from).await.unwrap();
+    // Far less than the half minute after which a silent client counts as gone.
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    while site.metrics.tftp_running.get() > 0 {
+        assert!(tokio::time::Instant::now() < end, "the transfer goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -145,7 +145,6 @@ fn put(field: &mut [u8], value: &[u8]) {
 }
 
 /// The options as bytes, one behind another.
-#[derive(Default)]
 struct Options {
     bytes: Vec<u8>,
     /// Where each lies, in the order in which they leave: message type and server first, which clients look for; then what

@@ -293,28 +293,30 @@ impl<'a> Sender<'a> {
                 Step::Done => return Tftp::Done,
                 Step::GiveUp => return Tftp::TimedOut,
             }
-            step = tokio::select! {
+            let heard = tokio::select! {
                 biased;
-                received = self.line.receive(&mut buffer) => {
-                    let now = self.begun.elapsed();
-                    match received.map(|length| packet::heard(&buffer[..length])) {
-                        Ok(Heard::Ack(number)) => {
-                            self.heard.store(run_millis(), Ordering::Relaxed);
-                            let step = self.transfer.acked(number, now);
-                            if matches!(step, Step::Send { .. }) {
-                                self.line.heard_all();
-                            }
-                            step
-                        }
-                        Ok(Heard::Error(_)) => return Tftp::Aborted,
-                        // A closed port says so for every packet; the transfer ends by its clock.
-                        Ok(Heard::Other) | Err(_) => Step::Wait,
+                heard = self.line.receive(&mut buffer) => Some(heard),
+                () = &mut timer => self.line.try_receive(&mut buffer),
+            };
+            step = match heard.map(|heard| heard.map(|length| packet::heard(&buffer[..length]))) {
+                Some(Ok(Heard::Ack(number))) => {
+                    self.heard.store(run_millis(), Ordering::Relaxed);
+                    let step = self.transfer.acked(number, self.begun.elapsed());
+                    if matches!(step, Step::Send { .. }) {
+                        self.line.heard_all();
                     }
+                    step
                 }
-                () = &mut timer => {
+                Some(Ok(Heard::Error(_))) => return Tftp::Aborted,
+                // A closed port says so for every packet; the transfer ends by its clock.
+                Some(Ok(Heard::Other) | Err(_)) => Step::Wait,
+                None => {
                     let step = self.transfer.late(self.begun.elapsed());
                     // Set anew here only, not with every packet: it may ring too early, and then nothing is late.
-                    let next = self.transfer.deadline().max(self.begun.elapsed() + Duration::from_millis(1));
+                    let next = self
+                        .transfer
+                        .deadline()
+                        .max(self.begun.elapsed() + Duration::from_millis(1));
                     timer.as_mut().reset(self.begun + next);
                     step
                 }
