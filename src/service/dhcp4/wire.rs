@@ -117,7 +117,7 @@ pub fn glance(datagram: &[u8]) -> Option<Glance<'_>> {
     let mut seen = Glance::default();
     for (code, value) in fields(datagram.get(HEADER_BYTES..)?) {
         match code {
-            53 if seen.kind == 0 && value.len() == 1 => seen.kind = value[0],
+            53 if seen.kind == 0 && matches!(value, [1..=255]) => seen.kind = value[0],
             54 if seen.server.is_none() && value.len() == 4 => {
                 seen.server = Some(Ipv4Addr::new(value[0], value[1], value[2], value[3]));
             }
@@ -273,6 +273,7 @@ mod tests {
         // Options elsewhere, an option in two pieces, a server's packet, a part of one.
         assert_eq!(glance(&datagram(&[53, 1, 3, 52, 1, 1])), None);
         assert_eq!(glance(&datagram(&[60, 1, b'a', 60, 1, b'b'])), None);
+        assert_eq!(glance(&datagram(&[53, 1, 0, 53, 1, 3])), None);
         let mut reply = datagram(&[53, 1, 5]);
         reply[0] = 2;
         assert_eq!(glance(&reply), None);
