@@ -1,6 +1,21 @@
 # shellcheck shell=bash
 # What can be checked of a recipe without building it.
 
+# prepare_check RECIPE: what the checks need here; with --mirror also what asks a mirror.
+prepare_check() {
+    host_setup first check
+    choose_python
+    kiwi_venv
+    [ -n "$MIRROR" ] || return 0
+    case $1 in
+    suse-*)
+        need_source "$1"
+        host_setup suse suse-keys
+        ;;
+    *) need_source "$1" ;;
+    esac
+}
+
 shell_files() {
     printf '%s\n' "$TOP/make-recipe-target" "$TOP/.ci/run" "$TOP"/tools/*.sh "$TOP"/kiwi/common/*.sh
     grep -rlE '^#!.*[ /](ba)?sh$' "$TOP/overlay" "$TOP/kiwi" "$TOP/tests" 2>/dev/null | LC_ALL=C sort
@@ -22,6 +37,7 @@ check_recipe() {
     step "$recipe: a package for every program" check_programs "$recipe" "$stage/packages"
     step "$recipe: units" check_units "$recipe" "$stage"
     step "$recipe: no mirror, key or password in the sources of the image" check_secrets "$recipe"
+    [ -z "$MIRROR" ] || check_mirror "$recipe" "$stage/packages"
     rm -rf "$stage"
     say "$recipe: check passed"
 }
@@ -131,4 +147,44 @@ check_secrets() {
     if find "$TOP/overlay" -name 'authorized_keys' -o -name 'ssh_host_*' -o -name 'machine-id' | grep .; then
         die "a file that must not be in an image"
     fi
+}
+
+# check_mirror RECIPE PACKAGES: the mirror has every package of the recipe, and they can be installed together.
+check_mirror() {
+    local recipe=$1 packages=$2
+    case $recipe in
+    suse-*)
+        know_keys "$recipe"
+        verify_indexes "$recipe"
+        step "$recipe: zypper finds every package of the image, and what they need" with_index "$recipe" dry_run "$recipe" @INDEX@ "$packages"
+        step "$recipe: zypper finds every package that set-up asks for on openSUSE" check_host_names "$recipe"
+        ;;
+    *) say "$recipe: the mirror offers it; --mirror of check asks for single packages only where the recipe is one of openSUSE" ;;
+    esac
+}
+
+# check_host_names RECIPE: what hostsetup.sh asks zypper for, on the release that the recipe is made of.
+check_host_names() {
+    local names=$TOP/builds/$1/host-packages group
+    for group in first check build lab suse suse-keys; do
+        PACKAGER=zypper SUSE_VERSION=${1##*-} packages_for "$group"
+    done | tr ' ' '\n' | sed '/^$/d' | LC_ALL=C sort --unique >"$names"
+    with_index "$1" dry_run "$1" @INDEX@ "$names"
+}
+
+# dry_run RECIPE INDEX NAMES-FILE: zypper would install all of these into an empty system. It names what it does not find.
+dry_run() {
+    local recipe=$1 index=$2 names=$3 root=$TOP/builds/$1/dry-run alias status=0
+    local -a zypper=(zypper --root "$root" --non-interactive --no-gpg-checks) packages=()
+    rm -rf "$root"
+    mkdir -p "$root"
+    # Verified before, and served from here: zypper's own check would want the keys in the database of an empty system.
+    while read -r alias _; do
+        "${zypper[@]}" --quiet addrepo --refresh "$index/$alias" "$alias"
+    done < <(suse_paths "$recipe")
+    mapfile -t packages <"$names"
+    "${zypper[@]}" install --dry-run --no-recommends --auto-agree-with-licenses -- "${packages[@]}" || status=$?
+    rm -rf "$root"
+    [ "$status" -eq 0 ] || echo "error: zypper cannot install them all from $(suse_top); the lines above name what it did not find"
+    return "$status"
 }

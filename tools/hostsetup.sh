@@ -1,26 +1,75 @@
 # shellcheck shell=bash
 # What the build host must have, and how it is installed. Costs a fraction of a second when nothing is missing.
 
-# packages_for GROUP: names for apt or zypper hosts. Groups: check, build, lab, and the family of the recipe (debian, suse).
+# packages_for GROUP: names for apt or zypper hosts. Groups: first (what is needed to ask a mirror and verify its index), check,
+# build, lab, and the family of the recipe (debian, suse).
 packages_for() {
     case $PACKAGER/$1 in
-    apt/check) echo python3 python3-venv libxml2-utils shellcheck ;;
-    apt/build) echo gcc rsync squashfs-tools xorriso grub-common grub2-common grub-pc-bin grub-efi-amd64-bin isolinux \
-        mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl ca-certificates kmod fdisk ;;
+    apt/first) echo python3 python3-venv ca-certificates gpgv ;;
+    apt/check) echo libxml2-utils shellcheck ;;
+    # libc6-dev has the static C library; without recommendations gcc does not bring it.
+    apt/build) echo gcc libc6-dev binutils rsync squashfs-tools xorriso grub-common grub2-common grub-pc-bin grub-efi-amd64-bin isolinux \
+        mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl kmod fdisk ;;
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
         bind9-dnsutils ndisc6 tcpdump swtpm swtpm-tools openipmi lshw pci.ids usb.ids hwinfo dmidecode pciutils ethtool ipmitool \
-        dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso python3 procps util-linux ;;
+        dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso debootstrap procps util-linux ;;
     # Images of the other family need its package manager here.
     apt/suse) echo zypper rpm ;;
+    # The keys of openSUSE and SUSE, packaged from Debian 13 on.
+    apt/suse-keys) echo distribution-gpg-keys ;;
     zypper/debian) echo apt dpkg ;;
-    apt/debian | zypper/suse) ;;
-    zypper/check) echo python3 libxml2-tools ShellCheck ;;
-    zypper/build) echo gcc rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
-        qemu-tools xz zstd curl ca-certificates kmod util-linux ;;
+    apt/debian | zypper/suse | zypper/suse-keys) ;;
+    # The python3 of openSUSE Leap 15 is 3.6 for ever; KIWI wants 3.11.
+    zypper/first) echo "$(newer_python)" ca-certificates ca-certificates-mozilla gpg2 openSUSE-build-key ;;
+    zypper/check) echo libxml2-tools ShellCheck ;;
+    zypper/build) echo gcc glibc-devel-static binutils rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
+        qemu-tools xz zstd curl kmod util-linux "$(newer_gconv)" ;;
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
         bind-utils ndisc6 tcpdump swtpm OpenIPMI lshw hwdata hwinfo dmidecode pciutils ethtool ipmitool \
-        dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso python3 procps util-linux ;;
+        dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso debootstrap procps util-linux ;;
     esac
+}
+
+# The package that brings a Python new enough for KIWI on this openSUSE, or on SUSE_VERSION.
+newer_python() {
+    case ${SUSE_VERSION:-$(. /etc/os-release && echo "${VERSION_ID:-}")} in
+    15.*) echo python311 ;;
+    *) echo python3 ;;
+    esac
+}
+
+# From Leap 16 on, the character sets that mtools needs for FAT labels are a package of their own.
+newer_gconv() {
+    case ${SUSE_VERSION:-$(. /etc/os-release && echo "${VERSION_ID:-}")} in
+    15.*) ;;
+    *) echo glibc-gconv-modules-extra ;;
+    esac
+}
+
+# any_python: some Python 3 of this host, for what every one can do; nothing where there is none.
+any_python() {
+    command -v python3 || command -v python3.11 || command -v python3.13 || command -v python3.12 || true
+}
+
+# choose_python: sets PYTHON to the newest that KIWI and the laboratory are known to run with: 3.11 to 3.13, else python3 if it
+# is newer still. One that cannot make virtual environments is none: Debian splits that off.
+choose_python() {
+    local name
+    for name in python3.13 python3.12 python3.11 python3; do
+        if "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            PYTHON=$name
+            return 0
+        fi
+    done
+    die "KIWI and the laboratory need Python 3.11 or newer with venv and pip, and this host has $(python_versions): install $(packages_for first | cut -d' ' -f1-2)"
+}
+
+python_versions() {
+    local name said=''
+    for name in python3 python3.11 python3.12 python3.13; do
+        command -v "$name" >/dev/null && said+="${said:+, }$name = $("$name" -c 'import platform; print(platform.python_version())' 2>/dev/null || echo 'one that does not start')"
+    done
+    echo "${said:-no python3}"
 }
 
 find_packager() {
@@ -60,14 +109,37 @@ host_setup() {
     missing=$(missing_packages "${wanted[@]}")
     if [ -n "$missing" ]; then
         [ "$(id -u)" -eq 0 ] || die "not root, and these packages are missing: $missing"
+        need_own_source
         # shellcheck disable=SC2086 # a list of names
         step "installing on this host: ${missing% }" "install_with_$PACKAGER" $missing
     fi
-    kiwi_venv
+}
+
+# A mirror of this host that is gone or cannot be reached is said before apt tries every package with every time-out it has.
+need_own_source() {
+    local codename uri
+    [ "$PACKAGER" = apt ] && [ -n "$(any_python)" ] || return 0
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    uri=$(apt_source_uri "$codename")
+    [ -z "$uri" ] || base_offers "$uri" "$codename" ||
+        die "the package source of this machine ($uri) has no $codename any more (dists/$codename/InRelease is not there): mend its apt settings"
 }
 
 install_with_zypper() {
-    zypper --non-interactive install --no-recommends "$@"
+    local name
+    local -a refused=()
+    zypper --non-interactive install --no-recommends "$@" && return 0
+    # One name that this release does not have must not cost all the others. Programs of the laboratory are asked for again,
+    # by name, by the ring of tests that wants them.
+    for name in "$@"; do
+        zypper --non-interactive install --no-recommends "$name" || refused+=("$name")
+    done
+    for name in "${refused[@]}"; do
+        tr ' ' '\n' <<<"$(packages_for lab)" | grep -qxF -- "$name" && continue
+        echo "error: zypper cannot install these packages: ${refused[*]}"
+        return 1
+    done
+    echo "zypper cannot install ${refused[*]}: tests that need them will say so"
 }
 
 install_with_apt() {
@@ -130,14 +202,15 @@ apt_source_uri() {
 kiwi_venv() {
     local want
     KIWI=$TOP/builds/venv/bin/kiwi-ng
-    want=$(sha256sum <"$TOP/tools/kiwi-requirements.txt")
-    [ -x "$KIWI" ] && [ "$(cat "$TOP/builds/venv/requirements.sum" 2>/dev/null)" = "$want" ] && return 0
+    # The venv is bound to the Python it was made with.
+    want=$({ cat "$TOP/tools/kiwi-requirements.txt"; "$PYTHON" -VV; } | sha256sum)
+    "$TOP/builds/venv/bin/python" -c '' 2>/dev/null && [ -x "$KIWI" ] && [ "$(cat "$TOP/builds/venv/requirements.sum" 2>/dev/null)" = "$want" ] && return 0
     step "installing KIWI $(sed -n 's/^kiwi==//p' "$TOP/tools/kiwi-requirements.txt") into builds/venv" make_venv "$want"
 }
 
 make_venv() {
     rm -rf "$TOP/builds/venv"
-    python3 -m venv "$TOP/builds/venv"
+    "$PYTHON" -m venv "$TOP/builds/venv"
     "$TOP/builds/venv/bin/pip" install --quiet --disable-pip-version-check -r "$TOP/tools/kiwi-requirements.txt"
     printf '%s\n' "$1" >"$TOP/builds/venv/requirements.sum"
 }

@@ -105,7 +105,7 @@ run_target() {
     local recipe=$1 target=$2
     local dir=$TOP/builds/$recipe word
     for word in "${EXTRA[@]}"; do
-        case $word in -h | --help) exec python3 "$TOP/tests/lab/run.py" "$target" --help ;; esac
+        case $word in -h | --help) choose_python; exec "$PYTHON" "$TOP/tests/lab/run.py" "$target" --help ;; esac
     done
     mkdir -p "$dir"
     exec 9>"$TOP/builds/$recipe.lock"
@@ -116,23 +116,39 @@ run_target() {
         return 0
     fi
     log_to "$dir/$target.log"
-    case $target in
-    check)
-        host_setup check
+    find_packager
+    use_host_proxy
+    if [ "$target" = check ]; then
+        prepare_check "$recipe"
         check_recipe "$recipe"
         return 0
+    fi
+    # What is refused is refused before anything is installed or compiled.
+    need_root
+    need_clock
+    need_room "$target" "$recipe"
+    need_rust
+    need_source "$recipe"
+    host_setup first
+    choose_python
+    case $recipe in
+    suse-*)
+        host_setup suse
+        need_ndb
+        host_setup suse-keys
         ;;
-    test)
-        host_setup check build lab "${recipe%%-*}"
-        need_rust
-        run_tests "$recipe"
-        return 0
-        ;;
+    esac
+    need_source "$recipe"
+    case $target in
+    test) host_setup check build lab "${recipe%%-*}" ;;
     demo) host_setup build lab "${recipe%%-*}" ;;
     *) host_setup build "${recipe%%-*}" ;;
     esac
-    need_rust
-    [ "$(id -u)" -eq 0 ] || die "KIWI makes a root tree with its owners and device mounts: run this as root"
+    kiwi_venv
+    if [ "$target" = test ]; then
+        run_tests "$recipe"
+        return 0
+    fi
     build_iso "$recipe"
     case $target in
     target) ;;
@@ -150,7 +166,7 @@ run_target() {
         ;;
     demo)
         say "virtual data center:"
-        python3 "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${EXTRA[@]}"
+        "$PYTHON" "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${EXTRA[@]}"
         ;;
     esac
 }

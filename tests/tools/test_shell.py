@@ -1,0 +1,187 @@
+"""The build's shell parts, called as the build calls them: where packages come from, how far a step is, what grew, what is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi", "sizes", "targets", "check", "tests")
+
+
+def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `script` with all parts sourced, as make-recipe-target does."""
+    sourced = "\n".join(f'. "$TOP/tools/{part}.sh"' for part in PARTS)
+    head = f'set -euo pipefail\nTOP={TOP}\nMIRROR="" KEYS="" EXTRA=()\none_line() {{ tr "\\n" " " | sed "s/ $//"; }}\n{sourced}\n'
+    return subprocess.run(["bash", "-c", head + script], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, **environment}, check=False)
+
+
+def said(script: str, **environment: str) -> str:
+    done = shell(script, **environment)
+    if done.returncode != 0:
+        raise AssertionError(f"status {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+class Sources(unittest.TestCase):
+    def top(self, **files: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (Path(folder) / f"{name}.repo").write_text(text)
+            return said(f"ZYPPER_SOURCES={folder}; suse_top").strip()
+
+    def test_the_top_of_a_mirror_is_found_in_every_kind_of_zypper_source(self) -> None:
+        mirror = "http://mirror.example/opensuse"
+        for line in (
+            "baseurl={}/distribution/leap/$releasever/repo/oss/",
+            "baseurl = {}/distribution/leap/15.4/repo/oss",
+            "baseurl={}/update/leap/15.6/sle/",
+            "baseurl={}/tumbleweed/repo/oss",
+            "baseurl={}/tumbleweed/repo/oss/",
+            "baseurl={}/update/tumbleweed",
+            "baseurl={}/update/tumbleweed/",
+            "baseurl={}/debug/distribution/leap/$releasever/repo/oss/",
+            "baseurl={}/source/tumbleweed/repo/oss/",
+            "baseurl={}/distribution/leap/16.0/repo/oss/$basearch",
+        ):
+            self.assertEqual(self.top(one=f"[x]\nenabled=1\n{line.format(mirror)}\n"), mirror, line)
+
+    def test_a_source_that_only_zypper_understands_is_passed_over(self) -> None:
+        other = "http://other.example/x"
+        self.assertEqual(self.top(a="baseurl=http://$host/distribution/leap/15.4/repo/oss\n", b=f"baseurl={other}/tumbleweed/repo/oss\n"), other)
+        self.assertEqual(self.top(a="baseurl=http://packman.example/suse\n"), "")
+        self.assertEqual(self.top(), "")
+
+    def test_every_recipe_of_opensuse_has_its_repositories(self) -> None:
+        recipes = sorted(path.parent.name for path in (TOP / "kiwi").glob("suse-*/appliance.kiwi"))
+        self.assertIn("suse-leap-15.4", recipes)
+        for recipe in recipes:
+            lines = said(f"MIRROR=http://m/top/; suse_sources {recipe}").splitlines()
+            self.assertTrue(lines, recipe)
+            for line in lines:
+                alias, url = line.split("=", 1)
+                self.assertTrue(url.startswith("http://m/top/") and "//" not in url[7:], line)
+                self.assertRegex(alias, r"^[a-z0-9.-]+$")
+        self.assertIn("leap-15.4-update-sle=http://m/top/update/leap/15.4/sle", said("MIRROR=http://m/top; suse_sources suse-leap-15.4"))
+
+    def test_every_recipe_has_an_end_of_life(self) -> None:
+        for path in (TOP / "kiwi").glob("*/appliance.kiwi"):
+            recipe = path.parent.name
+            lines = [line for line in (TOP / "kiwi" / "releases.tsv").read_text().splitlines() if line.split("\t")[0] == recipe]
+            self.assertEqual(len(lines), 1, recipe)
+            self.assertRegex(lines[0].split("\t")[1], r"^(\d{4}-\d\d-\d\d|-)$")
+
+    def test_a_release_that_ended_says_so_and_a_living_one_does_not(self) -> None:
+        self.assertIn("out of maintenance since 2023-12-07", said("suse_ended suse-leap-15.4"))
+        self.assertEqual(said("suse_ended suse-tumbleweed"), "")
+
+    def test_without_any_source_the_refusal_says_what_to_give(self) -> None:
+        done = shell("ZYPPER_SOURCES=/nonexistent; need_source suse-leap-15.4")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--mirror URL", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+
+class Python(unittest.TestCase):
+    """Which Python is taken, with stand-ins that answer for theirs."""
+
+    def choose(self, **versions: str) -> "subprocess.CompletedProcess[str]":
+        with tempfile.TemporaryDirectory() as folder:
+            for name, answer in versions.items():
+                path = Path(folder) / name.replace("_", ".")
+                new = tuple(int(part) for part in answer.split(".")) >= (3, 11)
+                path.write_text(f"#!/bin/sh\ncase $2 in *platform*) echo '{answer}' ;; *) {'exit 0' if new else 'exit 1'} ;; esac\n")
+                path.chmod(0o755)
+            for tool in ("dirname", "cut", "sed", "mktemp", "rm"):
+                found = subprocess.run(["which", tool], capture_output=True, text=True, check=True).stdout.strip()
+                (Path(folder) / tool).symlink_to(found)
+            return shell(f"PATH={folder}; PACKAGER=zypper; SUSE_VERSION=15.4; choose_python; echo $PYTHON")
+
+    def test_the_newest_that_is_known_goes_first(self) -> None:
+        self.assertEqual(self.choose(python3="3.6.15", python3_11="3.11.9", python3_12="3.12.1").stdout, "python3.12\n")
+        self.assertEqual(self.choose(python3="3.6.15", python3_11="3.11.9").stdout, "python3.11\n")
+        self.assertEqual(self.choose(python3="3.14.0").stdout, "python3\n")
+
+    def test_an_old_one_is_refused_with_its_version_and_the_package(self) -> None:
+        done = self.choose(python3="3.6.15")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("python3 = 3.6.15", done.stderr)
+        self.assertIn("python311", done.stderr)
+
+
+class Progress(unittest.TestCase):
+    def far(self, *lines: str) -> str:
+        return said(f'STEP_LOG=/dev/stdin; awk -v crates=300 -f "$TOP/tools/progress.awk" <<"EOF"\n' + "\n".join(lines) + "\nEOF").strip()
+
+    def test_what_tools_print_becomes_a_few_words(self) -> None:
+        info = "[ INFO    ]: 12:00:01 | "
+        debug = "[ DEBUG   ]: 12:00:01 | system: "
+        for lines, expected in (
+            ([], ""),
+            (["nothing to see"], ""),
+            ([f"{debug}Retrieving: bash-5.1-1.x86_64 (oss) (12/341),   1.2 MiB"], "packages fetched: 12 of 341"),
+            ([f"{debug}Retrieving package less-530-1.6.x86_64 (1/9), 100 KiB"], "packages fetched: 1 of 9"),
+            ([f"{debug}( 12/341) Installing: bash-5.1-1.x86_64 [....done]"], "packages installed: 12 of 341"),
+            (["0 upgraded, 3 newly installed, 0 to remove", "Get:1 http://m trixie/main amd64 a amd64 1 [1 kB]"], "packages fetched: 1 of 3"),
+            ([f"{debug}0 upgraded, 3 newly installed", f"{debug}Unpacking a (1) ...", f"{debug}Setting up a (1) ..."], "packages set up: 1 of 3"),
+            (["   Compiling libc v0.2", "   Compiling tokio v1"], "crates compiled: 2 of at most 300"),
+            ([f"{info}Creating live ISO boot image"], "Creating live ISO boot image"),
+            ([f"{info}Creating root", f"{info}--> Type: rpm-md"], "Creating root"),
+            (["xorriso : UPDATE :  45.30% done, estimate finish"], "ISO written: 45.30%"),
+            (["dracut[I]: *** Creating image file '/initrd' ***"], "initrd: Creating image file '/initrd'"),
+        ):
+            self.assertEqual(self.far(*lines), expected, lines)
+
+    def test_a_step_without_a_terminal_speaks_once_a_minute_and_ends_with_its_time(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            # A minute is shortened, the rest is as it runs.
+            out = said(f'eval "$(declare -f tick | sed s/every=60/every=2/)"; log_to {folder}/log; '
+                       'slow() { echo "( 3/7) Installing: x"; sleep 5; }; step "a step" slow')
+        lines = out.splitlines()
+        self.assertTrue(2 <= len(lines) <= 4, out)
+        self.assertRegex(lines[0], r"… a step: \d s so far, packages installed: 3 of 7$")
+        self.assertRegex(lines[-1], r"^\[ +\d+ s\] a step \(5 s\)$")
+
+    def test_a_step_that_fails_ends_the_run_with_its_last_words(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            done = shell(f'log_to {folder}/log; bad() {{ echo "error: no such thing"; false; echo never; }}; step "a step" bad; echo after')
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("error: no such thing", done.stderr)
+        self.assertNotIn("never", done.stderr)
+        self.assertNotIn("after", done.stdout)
+
+
+class Sizes(unittest.TestCase):
+    def test_what_grew_most_comes_first(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            old, new = Path(folder) / "old", Path(folder) / "new"
+            old.write_text("ISO\t200000000\ninitrd\t48000000\nrecon\t20000000\nroot tree etc\t500000\n")
+            new.write_text("ISO\t201000000\ninitrd\t48050000\nrecon\t18000000\nroot tree opt\t300000\n")
+            self.assertEqual(said(f"growth {old} {new}").strip(), "ISO +1.0 MB, root tree opt +0.3 MB, root tree etc gone, recon -2.0 MB")
+            self.assertEqual(said(f"growth {folder}/none {new}"), "")
+
+
+class Refusals(unittest.TestCase):
+    def test_a_clock_from_before_the_image(self) -> None:
+        done = shell("date() { if [ $# -eq 1 ]; then echo 1000; else command date \"$@\"; fi; }; need_clock")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("set the right time", done.stderr)
+
+    def test_a_disk_without_room(self) -> None:
+        done = shell("df() { printf 'Avail\\n123\\n'; }; need_room target debian-13")
+        self.assertIn("123 MiB free", done.stderr)
+        self.assertIn("make room", done.stderr)
+
+    def test_an_rpm_that_cannot_write_the_database_of_opensuse(self) -> None:
+        done = shell('rpm() { case $1 in --version) echo "RPM version 4.18.0" ;; esac; }; need_ndb')
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("RPM version 4.18.0 of this host cannot write the database format of openSUSE", done.stderr)
+        self.assertIn("Debian 13", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,67 @@
+# shellcheck shell=bash
+# What would end a build later is found out in the first seconds, and said in one sentence with what to do.
+
+# The binary's debug and release objects, a root tree, an image and two virtual disks; measured, and a third more.
+ROOM_GIB_FIRST=8
+ROOM_GIB_AGAIN=3
+ROOM_GIB_TESTS=20
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "KIWI makes a root tree with its owners and device mounts: run this as root (sudo $0 …)"
+}
+
+# Time stamps of the image are later than this; a clock that stands before has lost its battery.
+need_clock() {
+    [ "$(date +%s)" -ge "$STAGE_TIME" ] ||
+        die "the clock of this machine says $(date -u +'%Y-%m-%d %H:%M UTC'): set the right time (date --set …), because signatures and certificates are judged by it"
+}
+
+# need_room TARGET RECIPE: enough room for what this target makes, more where nothing was built before.
+need_room() {
+    local wanted=$ROOM_GIB_FIRST have
+    [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_AGAIN
+    [ "$1" != test ] || wanted=$ROOM_GIB_TESTS
+    [ "$1" != test ] || [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_FIRST
+    have=$(df --output=avail --block-size=1M "$TOP/builds" | tail -n 1)
+    [ "$have" -ge $((wanted * 1024)) ] ||
+        die "the file system of $TOP/builds has $have MiB free, and this wants $((wanted * 1024)): make room there, or check out on another disk"
+}
+
+# full_disk: a sentence if the file system that a build writes to has run full; nothing else.
+full_disk() {
+    local place free
+    for place in "$TOP/builds" "$TOP/target" /var/tmp /var/cache; do
+        [ -d "$place" ] || continue
+        free=$(df --output=avail --block-size=1M "$place" 2>/dev/null | tail -n 1)
+        [ "${free:-1000}" -ge 20 ] || {
+            printf 'the file system of %s is full (%s MiB free): make room there and start again\n' "$place" "$free"
+            return 0
+        }
+    done
+}
+
+# ask_mirror URL: 0 if the file is there, 1 if not; where there is no answer at all, the run ends with the reason.
+ask_mirror() {
+    local proxy said status=0
+    proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | sed -n 's/^Acquire::http::Proxy "\(.*\)";$/\1/p') || true
+    said=$("${PYTHON:-python3}" "$TOP/tools/mirror.py" offers "$1" ${proxy:+--proxy "$proxy"} 2>&1) || status=$?
+    case $status in
+    0) return 0 ;;
+    1) return 1 ;;
+    *) die "$said" ;;
+    esac
+}
+
+# use_host_proxy: what YaST's file says of a proxy holds for the tools started here too, as zypper itself holds it; a proxy of the
+# environment goes before. Loopback is never asked through one.
+use_host_proxy() {
+    local PROXY_ENABLED='' HTTP_PROXY='' HTTPS_PROXY='' NO_PROXY=''
+    # shellcheck source=/dev/null
+    [ ! -r /etc/sysconfig/proxy ] || . /etc/sysconfig/proxy
+    if [ "$PROXY_ENABLED" = yes ]; then
+        [ -z "$HTTP_PROXY" ] || export http_proxy=${http_proxy:-$HTTP_PROXY}
+        [ -z "$HTTPS_PROXY" ] || export https_proxy=${https_proxy:-$HTTPS_PROXY}
+    fi
+    export no_proxy=${no_proxy:-${NO_PROXY// /}}
+    no_proxy=${no_proxy:+$no_proxy,}127.0.0.1,localhost
+}
