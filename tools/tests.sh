@@ -7,26 +7,52 @@ cargo_checks() {
     cargo clippy --all-targets --locked -- -D warnings
 }
 
+# What takes too long for every day; `test --long` runs it too.
+long_names() {
+    echo suse
+    "$PYTHON" "$TOP/tests/lab/run.py" test --list | sed -n 's/^\([^ ]*\) .*(with --long)$/\1/p'
+}
+
+# wants_long: one of the options for the tests is --long.
+wants_long() {
+    local word
+    for word in "${EXTRA[@]}"; do
+        [ "$word" != --long ] || return 0
+    done
+    return 1
+}
+
+tool_tests() {
+    "$PYTHON" -m unittest discover --start-directory "$TOP/tests/tools"
+    "$PYTHON" "$TOP/tools/ages_test.py"
+}
+
 run_tests() {
     local recipe=$1 other
     cd "$TOP" || exit
     step "ring 1: formatting and lints" cargo_checks
+    step "ring 1: tests of the build tools" tool_tests
     say "ring 1: cargo test"
     cargo test --locked 2>&1 | tee -a "$STEP_LOG"
     while read -r other; do
         check_recipe "$other"
     done < <(recipes)
 
-    [ "$(id -u)" -eq 0 ] || die "rings 2 and 3 make network namespaces and an image: run this as root"
     step "building the recon binary" build_binary
     say "ring 2: network namespaces"
-    python3 "$TOP/tests/netns/run.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
-    python3 "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
+    "$PYTHON" "$TOP/tests/netns/run.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
+    "$PYTHON" "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
 
     build_iso "$recipe"
     say "ring 3: virtual data center"
-    step "ring 3: tests of its own judges" python3 "$TOP/tests/lab/selftest.py"
-    python3 "$TOP/tests/lab/run.py" test --iso "$ISO" --recon "$RECON" --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}" 2>&1 |
+    step "ring 3: tests of its own judges" "$PYTHON" "$TOP/tests/lab/selftest.py"
+    "$PYTHON" "$TOP/tests/lab/run.py" test --iso "$ISO" --recon "$RECON" --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}" 2>&1 |
         tee -a "$STEP_LOG"
-    say "all rings passed"
+    if wants_long; then
+        say "openSUSE: the whole way from a mirror to stored inventories, with stand-ins made here"
+        "$PYTHON" "$TOP/tests/suse/run.py" --workdir "$TOP/builds/suse-stand-in" 2>&1 | tee -a "$STEP_LOG"
+        say "all rings passed, nothing was left out"
+    else
+        say "all rings passed; left out, and run by './make-recipe-target $recipe test --long': $(long_names | one_line)"
+    fi
 }

@@ -54,6 +54,22 @@ for modules in /lib/modules/*/; do
     depmod "$version"
 done
 
+# SUSE's kmod refuses the modules of kernel-default-extra and -optional unless this says otherwise, and keeps away the driver of
+# BMCs that offer their LAN over USB as RNDIS. Only where such files exist: other kmods do not know the word.
+for file in /lib/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /etc/modprobe.d/*.conf; do
+    sed -i --follow-symlinks -e 's/^allow_unsupported_modules .*/allow_unsupported_modules 1/' -e '/^blacklist rndis_host$/d' "$file"
+done
+
+# What brings up the network of the initrd for a live boot. dracut takes wicked as soon as some package brings it, and livenet does
+# not work with that; only a module that is named goes before dracut's own choice. Debian's is network-legacy by itself.
+case $(. /etc/os-release && echo "$ID-${VERSION_ID:-}") in
+opensuse-leap-15.*) network='network-legacy' ;;
+opensuse-leap-16.*) network='network-manager' ;;
+opensuse-tumbleweed*) network='systemd-networkd' ;;
+*) network='' ;;
+esac
+[ -z "$network" ] || printf 'add_dracutmodules+=" %s "\n' "$network" >/etc/dracut.conf.d/91-recon-network.conf
+
 # dracut 106 calls a function in this hook before it is loaded; the complaint would be the first line on every screen.
 for hook in /usr/lib/dracut/modules.d/*livenet/parse-livenet.sh; do
     sed -i '/^get_url_handler$/d' "$hook"
