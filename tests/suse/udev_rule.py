@@ -26,7 +26,8 @@ PLACE_RULES = f'SUBSYSTEM=="block", ENV{{DEVTYPE}}=="disk", ENV{{ID_PATH}}="{PLA
 COMPLAINT = re.compile(
     r"invalid|unknown|unexpected|ignor|fail(ed)? to|has no effect|no matching label|dropping|duplicate|conflicting|assuming"
     r"|must be specified|may break|may not be available|reordering|replacing attribute|too long|not allowed|no such",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 
 
 class Wrong(Exception):
@@ -40,8 +41,16 @@ class Unfit(Exception):
 def run(*words, check=True):
     """Output and errors of a program, as one text. Raises Unfit where it is missing or, with `check`, fails."""
     try:
-        done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                              universal_newlines=True, errors="replace", timeout=120, check=False)
+        done = subprocess.run(
+            [str(word) for word in words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            universal_newlines=True,
+            errors="replace",
+            timeout=120,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise Unfit(f"{words[0]} is not installed") from error
     if check and done.returncode != 0:
@@ -57,8 +66,23 @@ def make_medium(folder):
     efi = folder / "efi.img"
     efi.write_bytes(bytes(1 << 20))
     image = folder / "medium.iso"
-    run("xorriso", "-as", "mkisofs", "-V", "RECON", "-o", image, "-partition_offset", "16",
-        "-appended_part_as_gpt", "-append_partition", "2", "0xef", efi, content)
+    run(
+        "xorriso",
+        "-as",
+        "mkisofs",
+        "-V",
+        "RECON",
+        "-o",
+        image,
+        "-partition_offset",
+        "16",
+        "-appended_part_as_gpt",
+        "-append_partition",
+        "2",
+        "0xef",
+        efi,
+        content,
+    )
     # Room behind the image, where the stick has its data partition.
     with open(image, "r+b") as file:
         file.truncate(image.stat().st_size + (4 << 20))
@@ -135,7 +159,11 @@ def record(root, properties):
     """Writes down the properties as udevd does, for the partitions to take from the disk. Newer udevadm tests leave that out."""
     file = root / f"run/udev/data/b{properties['MAJOR']}:{properties['MINOR']}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("I:1\n" + "".join(f"E:{name}={value}\n" for name, value in sorted(properties.items()) if name.startswith("ID_")) + "V:1\n")
+    file.write_text(
+        "I:1\n"
+        + "".join(f"E:{name}={value}\n" for name, value in sorted(properties.items()) if name.startswith("ID_"))
+        + "V:1\n"
+    )
 
 
 def complaints(text, names):
@@ -168,7 +196,9 @@ def check(root, device):
     if claims(disk):
         raise Wrong(f"the whole disk has {' '.join(sorted(claims(disk)))}: only partition 1 may")
     if claims(part) != claims(before_part):
-        raise Wrong(f"partition 1 has {' '.join(sorted(claims(part))) or 'no link'}, must have {' '.join(sorted(claims(before_part)))}")
+        raise Wrong(
+            f"partition 1 has {' '.join(sorted(claims(part))) or 'no link'}, must have {' '.join(sorted(claims(before_part)))}"
+        )
     lost = (before - claims(before) - disk) | (before_part - part)
     if lost or f"by-path/{PLACE}" not in disk or f"by-path/{PLACE}-part1" not in part:
         raise Wrong(f"links that are not by label or UUID are lost: {' '.join(sorted(lost)) or 'by-path'}")
@@ -180,8 +210,14 @@ def verify(root, names):
     version = int(re.match(r"\d+", udevadm(root, "--version")).group())
     if version < 254:
         return version, "this udevadm has no verify"
-    done = subprocess.run(["chroot", str(root), "udevadm", "verify", *(f"/run/udev/rules.d/{name}" for name in names)],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["chroot", str(root), "udevadm", "verify", *(f"/run/udev/rules.d/{name}" for name in names)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        timeout=60,
+        check=False,
+    )
     if done.returncode != 0:
         raise Wrong(f"udevadm verify: {done.stdout.strip()}")
     return version, "udevadm verify passed"
@@ -192,8 +228,11 @@ def main():
         print(__doc__, file=sys.stderr)
         return 2
     if os.environ.get("RECON_UDEV_RULE_NAMESPACE") != "1":
-        return subprocess.run(["unshare", "--mount", "--propagation", "private", sys.executable, __file__, sys.argv[1]],
-                              env={**os.environ, "RECON_UDEV_RULE_NAMESPACE": "1"}, check=False).returncode
+        return subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", sys.executable, __file__, sys.argv[1]],
+            env={**os.environ, "RECON_UDEV_RULE_NAMESPACE": "1"},
+            check=False,
+        ).returncode
     root = Path(sys.argv[1]).resolve()
     try:
         if not any((root / place).exists() for place in ("bin/udevadm", "usr/bin/udevadm", "sbin/udevadm")):
