@@ -28,7 +28,7 @@ installkernel() {
 install() {
     inst_simple /usr/bin/recon
     inst_simple /usr/lib/udev/rules.d/01-recon-guard.rules
-    inst_simple /usr/lib/udev/rules.d/61-recon-medium.rules
+    inst_simple /usr/lib/udev/rules.d/59-recon-medium.rules
     inst_simple /etc/modprobe.d/recon.conf
     inst_simple /etc/modules-load.d/recon.conf
     # shellcheck disable=SC2154 # both come from dracut
