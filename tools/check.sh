@@ -35,6 +35,7 @@ check_recipe() {
     step "$recipe: staging" make_check_stage "$recipe" "$stage"
     step "$recipe: KIWI's schema and parser" describe_stage "$recipe" "$stage"
     step "$recipe: a package for every program" check_programs "$recipe" "$stage/packages"
+    step "$recipe: nothing younger than the oldest system" "$PYTHON" "$TOP/tools/ages.py" --top "$TOP"
     step "$recipe: units" check_units "$recipe" "$stage"
     step "$recipe: no mirror, key or password in the sources of the image" check_secrets "$recipe"
     [ -z "$MIRROR" ] || check_mirror "$recipe" "$stage/packages"
