@@ -219,5 +219,5 @@ make_venv() {
 need_rust() {
     local home=${HOME:-/root}/.cargo/bin
     command -v cargo >/dev/null || [ ! -x "$home/cargo" ] || PATH=$home:$PATH
-    need cargo "Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$TOP/Cargo.toml") or newer builds the recon binary"
+    need cargo "Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$TOP/Cargo.toml") or newer builds the recon binary: install it with rustup"
 }

@@ -56,7 +56,11 @@ def why(host: str, error: BaseException, proxies: Dict[str, str]) -> str:
     reason = getattr(error, "reason", error)
     via = sorted(set(proxies.values()))
     how = "through the proxy %s" % ", ".join(via) if via else "directly"
-    proxy_hint = ("look whether that proxy is right (http_proxy, https_proxy)" if via else
+    if via:
+        # Whatever happened on the way, happened between here and the proxy.
+        host = "the proxy %s" % ", ".join(via)
+        how = "for the mirror"
+    proxy_hint = ("look whether that proxy is right (http_proxy, https_proxy, apt's Acquire::http::Proxy)" if via else
                   "if this network needs a proxy, set http_proxy and https_proxy and start again")
     if isinstance(reason, ssl.SSLError):
         return ("the certificate of %s is not accepted (%s): is this machine's clock right, are its ca-certificates current?"

@@ -22,7 +22,7 @@ need_room() {
     [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_AGAIN
     [ "$1" != test ] || wanted=$ROOM_GIB_TESTS
     [ "$1" != test ] || [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_FIRST
-    have=$(df --output=avail --block-size=1M "$TOP/builds" | tail -n 1)
+    have=$(df --output=avail --block-size=1M "$TOP/builds" | tail -n 1 | tr -d ' ')
     [ "$have" -ge $((wanted * 1024)) ] ||
         die "the file system of $TOP/builds has $have MiB free, and this wants $((wanted * 1024)): make room there, or check out on another disk"
 }
@@ -32,7 +32,7 @@ full_disk() {
     local place free
     for place in "$TOP/builds" "$TOP/target" /var/tmp /var/cache; do
         [ -d "$place" ] || continue
-        free=$(df --output=avail --block-size=1M "$place" 2>/dev/null | tail -n 1)
+        free=$(df --output=avail --block-size=1M "$place" 2>/dev/null | tail -n 1 | tr -d ' ')
         [ "${free:-1000}" -ge 20 ] || {
             printf 'the file system of %s is full (%s MiB free): make room there and start again\n' "$place" "$free"
             return 0

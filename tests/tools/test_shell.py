@@ -176,6 +176,12 @@ class Refusals(unittest.TestCase):
         self.assertIn("123 MiB free", done.stderr)
         self.assertIn("make room", done.stderr)
 
+    def test_a_disk_that_ran_full_while_a_step_was_running(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            done = shell(f"df() {{ printf 'Avail\\n  3\\n'; }}; log_to {folder}/log; bad() {{ echo 'No space left on device'; false; }}; step 'a step' bad")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"the file system of \S+ is full \(3 MiB free\): make room there and start again\n$")
+
     def test_an_rpm_that_cannot_write_the_database_of_opensuse(self) -> None:
         done = shell('rpm() { case $1 in --version) echo "RPM version 4.18.0" ;; esac; }; need_ndb')
         self.assertEqual(done.returncode, 1)

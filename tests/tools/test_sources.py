@@ -243,7 +243,7 @@ class Asking(Base):
 
     def test_a_proxy_is_named(self) -> None:
         error = urllib.error.URLError(ConnectionRefusedError())
-        self.assertIn("through the proxy http://proxy:1", mirror.why("host", error, {"http": "http://proxy:1"}))
+        self.assertIn("the proxy http://proxy:1 refuses the connection", mirror.why("host", error, {"http": "http://proxy:1"}))
 
     def test_words_that_are_no_address(self) -> None:
         for word in ("mirror.example/opensuse", "/srv/mirror", ""):
