@@ -39,12 +39,14 @@ make_http() {
     ln -f "$ISO" "$dir/recon.iso" || cp "$ISO" "$dir/recon.iso"
     # Every name is relative to the script itself, wherever it is served from. Only the kernel line needs a whole URL: cwuri is
     # the one of this script, and whoever fetches the ISO resolves the dots in it as every HTTP client does. iPXE from before
-    # 2021 does not know cwuri; there the script must be the boot file that DHCP named.
+    # March 2024 (Debian 12's, openSUSE Leap 15.4's) does not know cwuri; there the script must be the boot file that DHCP
+    # named, with its whole URL. tests/it/old_ipxe.rs runs this script as both would.
     cat >"$dir/boot.ipxe" <<'EOF'
 #!ipxe
 # Boots the recon live image from the folder that this script came from. Nothing in here needs editing.
 set here ${cwuri}
 isset ${here} || set here ${filename}
+isset ${here} || goto unknown
 echo recon: booting from ${here}
 imgfree
 kernel kernel initrd=initrd root=live:${here}/../recon.iso rd.live.image rd.neednet=1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} @CMDLINE@ || goto failed
@@ -55,6 +57,11 @@ boot || goto failed
 echo recon: could not boot from ${here}, trying again in 10 seconds
 sleep 10
 chain ${here}
+
+:unknown
+echo recon: this iPXE, older than March 2024, does not know where its script came from: have DHCP name the whole URL of boot.ipxe
+sleep 30
+exit 1
 EOF
     # The rest of the kernel line is the one of the stick.
     from_iso "$dir/grub.cfg" "$(menu_path)"

@@ -16,7 +16,7 @@ use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
-use crate::service::bootfiles::Chooser;
+use crate::service::bootfiles::{self, Chooser};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
@@ -677,7 +677,11 @@ async fn start_service(
 pub fn chooser(site: &Arc<Site>) -> Chooser {
     let site = Arc::clone(site);
     Chooser::new(move |mac, arch| {
-        let held = |name: &str| site.loaders.path(name).is_some();
+        let held = |name: &str| site.loaders.can_boot(name);
+        // Of a machine without a port nothing is remembered (a DHCPv6 client whose DUID and address hold none).
+        let Some(mac) = mac else {
+            return bootfiles::first_held(arch, held);
+        };
         let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
             say(&format!("machine {mac}: {news}"));

@@ -39,7 +39,7 @@ impl Climb {
     /// Firmware of this kind asks for an address, `held` being the programs at hand. Asking again changes nothing until
     /// another program went out.
     pub fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> Pick {
-        let loader = match bootfiles::loader_for(arch) {
+        let first = match bootfiles::first_held(arch, &held) {
             Ok(first) => first,
             Err(reason) => {
                 return Pick {
@@ -79,17 +79,17 @@ impl Climb {
             None => {
                 // Another kind of firmware than before, or the first question of all.
                 self.pending = None;
-                self.current = Some(rungs.first().copied().unwrap_or(loader));
+                self.current = Some(first);
                 None
             }
         };
         Pick {
-            loader: Ok(self.current.unwrap_or(loader)),
+            loader: Ok(self.current.unwrap_or(first)),
             news,
         }
     }
 
-    /// A boot program went to the machine whole.
+    /// A boot program went to the machine whole. `name` may be written as a client does.
     pub fn sent(&mut self, name: &str, now: f64) {
         if let Some(name) = bootfiles::rung_named(name) {
             self.pending = Some(now);
@@ -221,6 +221,26 @@ mod tests {
         let mut climb = Climb::default();
         let only = |name: &str| name == "ipxe-arm64.efi";
         assert_eq!(climb.choose(Arch::UefiArm64, only, 0.0).loader, Ok("ipxe-arm64.efi"));
+        // A machine for which nothing is here is told of nothing, each time, and has no program then.
+        for now in [5.0, 60.0] {
+            let pick = climb.choose(Arch::UefiX64, only, now);
+            assert!(pick.loader.unwrap_err().contains("on this system"));
+            assert_eq!(pick.news, None);
+        }
+        assert_eq!(climb.choose(Arch::UefiArm64, only, 90.0).loader, Ok("ipxe-arm64.efi"));
+    }
+
+    #[test]
+    fn a_program_counts_by_whatever_name_the_firmware_wrote() {
+        let mut climb = Climb::default();
+        loader(&mut climb, Arch::UefiX64, 0.0);
+        climb.sent("\\SNPONLY.EFI", 1.0);
+        assert_eq!(loader(&mut climb, Arch::UefiX64, 9.0), "shimx64.efi");
+        climb.sent("SHIMX64.EFI", 10.0);
+        climb.sent("grub.efi", 11.0);
+        climb.started();
+        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "shimx64.efi");
+        assert_eq!(climb.failed(), ["snponly.efi"]);
     }
 
     #[test]

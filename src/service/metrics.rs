@@ -86,14 +86,16 @@ pub enum Tftp {
     /// The client gave up; firmware does so on purpose after it learnt a file's size.
     Aborted,
     TimedOut,
-    /// No such file, a write, or a request that could not be read.
+    /// A write, a request that could not be read, or a file that could not.
     Refused,
+    /// No such file; shim and GRUB look for many in vain.
+    NotFound,
 }
 
 const MODES: [&str; 2] = ["serve", "proxy"];
 const SAID: [&str; 3] = ["offer", "ack", "nak"];
 const UNANSWERED: [&str; 4] = ["malformed", "not_ours", "too_many", "exhausted"];
-const TFTP: [&str; 4] = ["done", "aborted", "timed_out", "refused"];
+const TFTP: [&str; 5] = ["done", "aborted", "timed_out", "refused", "not_found"];
 const ARCHES: [&str; 8] = [
     "none",
     "bios",

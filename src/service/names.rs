@@ -15,13 +15,13 @@ pub enum BootFile {
     Made(Bytes),
 }
 
-/// Looks `name` up, as a client wrote it: leading slashes mean nothing, and what is not in the table does not exist, so no
-/// path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
+/// Looks `name` up, as a client wrote it: case and kind of slash mean nothing, and what is not in the table does not exist, so
+/// no path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
 pub fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
     if let Some(made) = bootfiles::made(name) {
         return Some((made.name(), BootFile::Made(ipxe::made(made, master).into())));
     }
-    let (known, _) = bootfiles::loader_named(name)?;
+    let known = bootfiles::loader_named(name)?;
     let path = site.loaders.path(known)?;
     Some((known, BootFile::File(path.to_owned())))
 }

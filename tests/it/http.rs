@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use recon::model::slice::{Patch, Slice};
+use recon::model::{Arch, MacAddr};
+use recon::service::bootfiles;
+use recon::service::http::site::Loaders;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -82,6 +85,75 @@ async fn files_of_every_size_arrive_whole_on_one_connection() {
     assert!(text.header("content-type").starts_with("text/plain; version=0.0.4"));
     let text = String::from_utf8(text.body).unwrap();
     assert!(text.contains("recon_http_responses_total{code=\"2xx\"} 28\n"), "{text}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_it_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["shim.efi", "grub.efi", "ipxe-x86_64.efi"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    let mut site = site(folder.path());
+    Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(&[folder.path().to_owned()]);
+    let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), std::net::IpAddr::from([127, 0, 0, 1]));
+    let ask = |now: f64| {
+        let held = |name: &str| site.loaders.can_boot(name);
+        site.ladder().loader(mac, Arch::HttpX64, held, now).loader
+    };
+    site.ladder().heard(mac, true, 0.0);
+    site.ladder().addressed(mac, here, 0.0);
+    assert_eq!(ask(0.0), Ok("ipxe.efi"), "no snponly.efi is here");
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    for target in [
+        "grub.efi",
+        "/grub.efi",
+        "GRUB.EFI",
+        "\\grubx64.efi",
+        "EFI/BOOT/GRUBX64.EFI",
+    ] {
+        let answer = get(address, &format!("/loaders/{target}"), &[]).await;
+        assert_eq!(
+            (answer.status, answer.body.as_slice()),
+            (200, &b"grub.efi"[..]),
+            "{target}"
+        );
+    }
+    for target in [
+        "/loaders/grub.cfg",
+        "/loaders/GRUB.CFG",
+        "/boot/grub2/grub.cfg",
+        "/grub/grub.cfg",
+        "/grub.cfg",
+    ] {
+        let answer = get(address, target, &[]).await;
+        assert!(
+            answer.status == 200 && answer.body.ends_with(b"exit\n"),
+            "{target}: {}",
+            answer.status
+        );
+    }
+    for target in [
+        "revocations.efi",
+        "mmx64.efi",
+        "shim_certificate_0.efi",
+        "grub.cfg-01-02-00-00-00-00-09",
+        "snponly.efi",
+    ] {
+        let answer = get(address, &format!("/loaders/{target}"), &[]).await;
+        assert_eq!(answer.status, 404, "{target}");
+        assert!(
+            bootfiles::looked_for_in_vain(target) || target == "snponly.efi",
+            "{target}"
+        );
+    }
+    // None of these was a boot program that went out, so none failed to start.
+    assert_eq!(ask(1000.0), Ok("ipxe.efi"));
+    assert_eq!(site.ladder().table()[0].failed_loaders, Vec::<String>::new());
+    assert_eq!(get(address, "/loaders/IPXE.EFI", &[]).await.status, 200);
+    assert_eq!(ask(2000.0), Ok("shimx64.efi"));
+    assert_eq!(site.ladder().table()[0].failed_loaders, ["ipxe.efi"]);
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -7,6 +7,7 @@ mod help;
 mod http;
 mod layering;
 mod lifecycle;
+mod old_ipxe;
 mod packets;
 mod packets6;
 mod tftp;

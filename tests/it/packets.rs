@@ -10,7 +10,7 @@ use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::logic::{Decision, Params, decide};
 use recon::service::dhcp4::wire;
 
-fn packet(name: &str) -> Message {
+pub fn packet(name: &str) -> Message {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/packets")
         .join(name);

@@ -1,14 +1,19 @@
 //! Captured DHCPv6 messages of real firmware (tests/fixtures/packets/INDEX) meet the decisions.
 
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
-use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode};
+use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::Arch;
 use recon::model::ula::Ula;
+use recon::role::links::chooser;
 use recon::service::dhcp6::client::{Kind, identify};
 use recon::service::dhcp6::leases::LeaseTable6;
 use recon::service::dhcp6::logic::{Decision, Params, decide, duid_of};
 use recon::service::dhcp6::wire;
+use recon::service::http::site::Loaders;
+
+use crate::lifecycle::site;
 
 const FROM: &str = "fe80::5054:ff:fe66:6601";
 
@@ -119,4 +124,60 @@ fn firmware_that_asks_plainly_is_answered_once_it_is_known() {
     let advertise = answer(&mut leases, &packet("plain-solicit6.bin"), true).unwrap();
     assert_eq!(boot_file(&advertise), "");
     assert!(address(&advertise).is_some());
+}
+
+/// OVMF's question by a DUID-UUID (RFC 6355), as many servers' firmware sends, from an address that holds no MAC either. On a
+/// system with openSUSE Leap 15.4's files: no `snponly.efi`, nothing for ARM, shim without its GRUB.
+#[test]
+fn a_client_without_a_mac_is_told_of_what_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["undionly.kpxe", "ipxe-x86_64.efi", "shim.efi"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    let mut site = site(folder.path());
+    Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(&[folder.path().to_owned()]);
+    let params = Params {
+        loaders: chooser(&site),
+        ..params()
+    };
+    for (arch, url) in [
+        (0, "tftp://[fd12:3456:789a::1]/undionly.kpxe"),
+        (7, "tftp://[fd12:3456:789a::1]/ipxe.efi"),
+        (16, "http://[fd12:3456:789a::1]/loaders/ipxe.efi"),
+        (11, ""),
+        (19, ""),
+    ] {
+        let mut request = packet("ovmf-efi-solicit6.bin");
+        request.opts_mut().remove(OptionCode::ClientId);
+        request.opts_mut().remove(OptionCode::VendorClass);
+        request.opts_mut().remove(OptionCode::ClientArchType);
+        let duid = [&[0, 4][..], &[0x42; 16]].concat();
+        request.opts_mut().insert(DhcpOption::ClientId(duid));
+        request.opts_mut().insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::ClientArchType,
+            u16::to_be_bytes(arch).to_vec(),
+        )));
+        let request = wire::decode(&wire::encode(&request)).unwrap();
+        let client = identify(&request, "fe80::1".parse().unwrap());
+        assert_eq!(client.mac, None);
+        let mut leases = LeaseTable6::new(params.prefix, []);
+        let Decision::Reply(reply) = decide(&params, &mut leases, &client, false, &request, 1000) else {
+            panic!("{arch}: no reply")
+        };
+        assert_eq!(boot_file(&reply.message), url, "{arch}");
+        // Who has a port is told the same, and a lack is said in a sentence both times.
+        let with = chooser(&site).loader(
+            recon::model::MacAddr([2, 0, 0, 0, 0, arch as u8]),
+            Arch::from_option93(arch),
+        );
+        let without = params.loaders.loader(None, Arch::from_option93(arch));
+        assert_eq!(with, without, "{arch}");
+        assert_eq!(without.is_err(), url.is_empty(), "{arch}");
+        if let Err(reason) = without {
+            assert!(reason.contains("ARM") && reason.contains("on this system"), "{reason}");
+        }
+    }
+    let rows = site.ladder().table();
+    let arm = rows.iter().find(|row| row.firmware == Some(Arch::UefiArm64)).unwrap();
+    assert!(arm.failure.as_ref().unwrap().contains("ARM"), "{:?}", arm.failure);
 }

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::site;
 
+const GRUB: &[u8] = b"grub with the distribution's signature";
+
 fn content() -> Vec<u8> {
     (0..300_000u32).map(|n| (n / 509 + n * 3) as u8).collect()
 }
@@ -24,6 +26,9 @@ async fn start() -> (
 ) {
     let folder = tempfile::tempdir().unwrap().keep();
     std::fs::write(folder.join("ipxe.efi"), content()).unwrap();
+    // As openSUSE ships them.
+    std::fs::write(folder.join("shim.efi"), b"shim").unwrap();
+    std::fs::write(folder.join("grub.efi"), GRUB).unwrap();
     let mut site = site(&folder);
     Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(std::slice::from_ref(&folder));
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -207,6 +212,87 @@ async fn firmware_that_asks_for_the_size_first_is_served_from_the_same_port() {
         receive(&socket, &mut buffer).await.unwrap();
         assert_eq!(&buffer[..4], &[0, 5, 0, code]);
     }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// The first packet of an answer: what it says, behind the operation code.
+async fn first(server: SocketAddr, path: &str) -> (u8, Vec<u8>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let request = format!("\0\x01{path}\0octet\0");
+    socket.send_to(request.as_bytes(), server).await.unwrap();
+    let mut buffer = [0; 1024];
+    let (length, from) = receive(&socket, &mut buffer).await.unwrap();
+    if buffer[1] == 3 {
+        socket.send_to(&[0, 4, 0, 1], from).await.unwrap();
+    }
+    (buffer[1], buffer[2..length].to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
+    let (server, site, stop, running) = start().await;
+    let mac = recon::model::MacAddr([2, 0, 0, 0, 0, 9]);
+    let here = std::net::IpAddr::from([127, 0, 0, 1]);
+    site.ladder().heard(mac, true, 1.0);
+    site.ladder().addressed(mac, here, 1.0);
+    for path in [
+        "grub.efi",
+        "/grub.efi",
+        "GRUB.EFI",
+        "\\GRUBX64.EFI",
+        "/EFI/BOOT/grubx64.efi",
+        "grubx64.efi",
+    ] {
+        assert_eq!(first(server, path).await, (3, [&[0, 1], GRUB].concat()), "{path}");
+    }
+    for path in ["grub.cfg", "GRUB.CFG", "/boot/grub2/grub.cfg", "grub/grub.cfg"] {
+        let (kind, data) = first(server, path).await;
+        assert!(
+            kind == 3 && data.ends_with(b"exit\n"),
+            "{path}: {kind} {}",
+            String::from_utf8_lossy(&data)
+        );
+    }
+    // What shim and GRUB look for first and do without: RFC 1350 error 1, and nothing in the machine's row.
+    let before = site.ladder().table();
+    for path in [
+        "revocations.efi",
+        "shim_certificate_0.efi",
+        "mmx64.efi",
+        "MokManager.efi",
+        "grub.cfg-01-02-00-00-00-00-09",
+        "grub.cfg-7F000001",
+    ] {
+        assert_eq!(
+            first(server, path).await,
+            (5, b"\0\x01no such file\0".to_vec()),
+            "{path}"
+        );
+    }
+    let after = site.ladder().table();
+    assert_eq!(
+        (&after[0].message, &after[0].failure),
+        (&before[0].message, &before[0].failure)
+    );
+    let text = site.metrics.text(&Default::default());
+    assert!(
+        text.contains("recon_tftp_transfers_total{result=\"not_found\"} 6\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("recon_tftp_transfers_total{result=\"refused\"} 0\n"),
+        "{text}"
+    );
+    // The program itself counts by its own name, however it was written.
+    assert_eq!(first(server, "SHIMX64.EFI").await.1, b"\0\x01shim");
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    while site.metrics.tftp_running.get() > 0 {
+        assert!(tokio::time::Instant::now() < end, "the transfer goes on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    site.ladder().script(here, &Default::default(), 3.0);
+    assert_eq!(site.ladder().table()[0].loader.as_deref(), Some("shimx64.efi"));
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -22,6 +22,8 @@ CLIENT_MAC = "52:54:00:2b:00:01"
 TOOLS = ("ip", "setpriv", "dhclient", "udhcpc", "tftp", "curl", "dig", "xorriso")
 # Sizes of the real files, so that transfers take as many packets.
 _LOADERS = {"undionly.kpxe": 108847, "snponly.efi": 284672, "ipxe.efi": 997376}
+# By the names of openSUSE's packages.
+_LOADERS.update({"snp-arm64.efi": 250880, "shim.efi": 934680, "grub.efi": 2300928})
 
 
 class Site:

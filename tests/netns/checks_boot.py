@@ -78,6 +78,33 @@ def start_script(site: Site) -> None:
     expect(f"(http,{SERVER})/boot.grub".encode() in config.stdout, f"GRUB is told {config.stdout[:300]!r}")
 
 
+def names_as_firmware_writes_them(site: Site) -> None:
+    """Shim finds GRUB by its own name for it, in any case; what it does without is not found, and no line says so."""
+    grub = (site.loaders / "grub.efi").read_bytes()
+    for at, name in enumerate(("grub.efi", "GRUB.EFI", "\\GRUBX64.EFI", "/EFI/BOOT/grubx64.efi")):
+        target = site.folder / f"grub.{at}"
+        # The client takes the name as it is, backslashes and all.
+        done = site.client.run(["tftp", "-m", "binary", SERVER, "-c", "get", name, str(target)])
+        expect(target.exists() and target.read_bytes() == grub, f"tftp get {name}: {done.stdout!r} {done.stderr!r}")
+    for name in ("grub.efi", "/GRUBX64.EFI", "EFI/BOOT/grub.efi"):
+        done = site.curl("-f", "--path-as-is", site.url(f"/loaders/{name}"))
+        expect(done.stdout == grub, f"/loaders/{name}: {len(done.stdout)} bytes {done.stderr!r}")
+    before = len(site.log.read_text(errors="replace"))
+    for name in ("revocations.efi", "shim_certificate_0.efi", "mmx64.efi", "grub.cfg-01-52-54-00-2b-00-01", "grub.cfg-C0A8DB3C"):
+        target = site.folder / "vain"
+        done = site.client.run(["tftp", "-m", "binary", SERVER, "-c", "get", name, str(target)])
+        said = (done.stdout + done.stderr).decode(errors="replace")
+        expect("code 1" in said or "not found" in said.lower() or "no such file" in said.lower(), f"tftp get {name}: {said}")
+        expect(not target.exists() or not target.stat().st_size, f"tftp get {name} brought a file")
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", site.url(f"/loaders/{name}")).stdout.decode()
+        expect(status == "404", f"/loaders/{name}: {status}")
+    lines = site.log.read_text(errors="replace")[before:]
+    expect("revocations" not in lines and "grub.cfg-" not in lines and "mmx64" not in lines, f"the master says:\n{lines}")
+    config = site.folder / "GRUB.CFG"
+    done = site.client.run(["tftp", "-m", "binary", SERVER, "-c", "get", "GRUB.CFG", str(config)])
+    expect(config.exists() and b"/boot.grub" in config.read_bytes(), f"tftp get GRUB.CFG: {done.stdout!r} {done.stderr!r}")
+
+
 def scripts_are_complete(site: Site) -> None:
     """No script leaves with a placeholder, and what iPXE says of its machine is in the table."""
     mac = _SCRIPT.replace(":", "-")
@@ -132,5 +159,8 @@ def ladder(site: Site) -> None:
 
 CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (architectures, unsupported_firmware, ipxe_says_who_it_is, start_script, scripts_are_complete, ladder)
+    for check in (
+        architectures, unsupported_firmware, ipxe_says_who_it_is, start_script, names_as_firmware_writes_them, scripts_are_complete,
+        ladder,
+    )
 ]

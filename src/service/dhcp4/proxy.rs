@@ -80,12 +80,12 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
         _ => return Decision::Silence("a message of the address exchange"),
     };
     match reply(params, request, &client, kind) {
-        Some(message) => Decision::Reply(Box::new(Reply {
+        Ok(message) => Decision::Reply(Box::new(Reply {
             message,
             to: destination(port, from),
             client,
         })),
-        None => Decision::Silence("no boot program is known for this architecture"),
+        Err(reason) => Decision::Silence(reason),
     }
 }
 
@@ -108,7 +108,8 @@ fn destination(port: Port, from: SocketAddrV4) -> SocketAddrV4 {
     }
 }
 
-fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType) -> Option<Message> {
+/// The answer, or why there is none.
+fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType) -> Result<Message, &'static str> {
     let server = params.server;
     let base = match params.http_port {
         80 => format!("http://{server}"),
@@ -119,12 +120,12 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
             let master = SocketAddrV4::new(server, params.http_port);
             ("PXEClient", ipxe::script_url(master, Some(client.mac)))
         }
-        Kind::Pxe(arch) => ("PXEClient", params.loaders.loader(client.mac, arch).ok()?.to_owned()),
+        Kind::Pxe(arch) => ("PXEClient", params.loaders.loader(client.mac, arch)?.to_owned()),
         Kind::HttpBoot(arch) => {
-            let loader = params.loaders.loader(client.mac, arch).ok()?;
+            let loader = params.loaders.loader(client.mac, arch)?;
             ("HTTPClient", format!("{base}/loaders/{loader}"))
         }
-        Kind::Probe | Kind::Agent | Kind::Other => return None,
+        Kind::Probe | Kind::Agent | Kind::Other => return Err("not a client that boots from the network"),
     };
     let mut message = Message::default();
     message
@@ -156,7 +157,7 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
             options.insert(id.clone());
         }
     }
-    Some(message)
+    Ok(message)
 }
 
 fn vendor(request: &Message) -> Vec<u8> {
@@ -358,7 +359,16 @@ mod tests {
         let x86 = request(MessageType::Discover, [class("PXEClient:Arch:00006:UNDI:003000")]);
         assert!(matches!(
             decide(&params(), &x86, NOBODY, Port::Dhcp),
-            Decision::Silence(_)
+            Decision::Silence(why) if why.contains("32-bit")
+        ));
+        let nothing = Params {
+            loaders: bootfiles::Chooser::new(|_, arch| bootfiles::first_held(arch, |_| false)),
+            ..params()
+        };
+        let bios = request(MessageType::Discover, [class("PXEClient:Arch:00000:UNDI:002001")]);
+        assert!(matches!(
+            decide(&nothing, &bios, NOBODY, Port::Dhcp),
+            Decision::Silence(why) if why.contains("on this system")
         ));
         let mut relayed = request(MessageType::Discover, [class(X64)]);
         relayed.set_giaddr(Ipv4Addr::new(10, 9, 0, 1));

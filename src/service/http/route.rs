@@ -76,9 +76,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot.grub"] => Route::GrubScript(who(query)),
         ["loaders", rest @ ..] => match bootfiles::made(&rest.join("/")) {
             Some(made) => Route::Made(made),
-            None => Route::Loader(bootfiles::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?.0),
+            None => Route::Loader(bootfiles::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?),
         },
-        ["grub", "grub.cfg"] => Route::Made(Made::GrubConfig),
         ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
@@ -88,7 +87,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
         [folder, ..] if DATA_FOLDERS.contains(folder) => Route::Data(names.iter().map(|s| (*s).to_owned()).collect()),
-        _ => return Err(NoRoute::NotFound),
+        // A folder that is built into GRUB begins at the server's root.
+        _ => Route::Made(bootfiles::made(&names.join("/")).ok_or(NoRoute::NotFound)?),
     };
     match method {
         "GET" | "HEAD" => Ok(found),
@@ -109,9 +109,9 @@ fn node(text: &str) -> Result<NodeId, NoRoute> {
 }
 
 /// Plain names of a path, decoded. `None` for whatever could leave its folder: `.`, `..`, separators and control
-/// characters after decoding, or escapes that are none.
+/// characters after decoding, or escapes that are none. Firmware separates by backslashes too.
 fn segments(path: &str) -> Option<Vec<String>> {
-    path.split('/')
+    path.split(['/', '\\'])
         .filter(|segment| !segment.is_empty())
         .map(|segment| {
             let name = percent_decode(segment)?;
@@ -181,6 +181,15 @@ mod tests {
             ("GET", "/loaders/grub/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/grub/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/loaders/snponly.efi", Route::Loader("snponly.efi")),
+            // Shim asks beside itself, with one slash more than it needs; openSUSE's by a name of its own.
+            ("GET", "/loaders//grub.efi", Route::Loader("grubx64.efi")),
+            ("GET", "/loaders\\GRUBX64.EFI", Route::Loader("grubx64.efi")),
+            ("GET", "/loaders/EFI/BOOT/grubx64.efi", Route::Loader("grubx64.efi")),
+            ("HEAD", "/loaders/SHIMX64.EFI", Route::Loader("shimx64.efi")),
+            ("GET", "/loaders/grub.cfg", Route::Made(Made::GrubConfig)),
+            ("GET", "/loaders/Autoexec.ipxe", Route::Made(Made::Autoexec)),
+            ("GET", "/boot/grub2/grub.cfg", Route::Made(Made::GrubConfig)),
+            ("GET", "/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/api/v1/status", Route::Status),
             ("GET", "/metrics", Route::Metrics),
             ("GET", "/api/v1/nodes", Route::Nodes),
@@ -228,6 +237,18 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_apart() {
         assert_eq!(route("GET", "/nothing"), Err(NoRoute::NotFound));
+        for name in [
+            "revocations.efi",
+            "mmx64.efi",
+            "grub.cfg-01-52-54-00-12-34-56",
+            "shim.efi",
+        ] {
+            assert_eq!(
+                route("GET", &format!("/loaders/{name}")),
+                Err(NoRoute::NotFound),
+                "{name}"
+            );
+        }
         assert_eq!(route("DELETE", "/nodes/x"), Err(NoRoute::Method("GET, HEAD")));
         assert_eq!(
             route("GET", "/api/v1/nodes/mac-525400123456/upload"),
@@ -248,6 +269,9 @@ mod tests {
             "/nodes/..%2frecon.toml",
             "/nodes/a%00b",
             "/nodes/%5c..",
+            "/nodes\\..\\recon.toml",
+            "\\..\\recon.toml",
+            "/loaders/..\\undionly.kpxe",
             "/nodes/%4",
         ] {
             assert_eq!(route("GET", target), Err(NoRoute::NotFound), "{target}");

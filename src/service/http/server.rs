@@ -198,16 +198,17 @@ async fn serve(
         }
         Route::Initrd => files::slice(asked, site.initrd.as_ref()).await,
         Route::Image => files::slice(asked, site.image.as_ref()).await,
-        Route::Loader(name) => {
-            if !head {
-                site.ladder().loader_sent(client, name, clock::run_seconds());
+        Route::Loader(name) => match names::boot_file(site, name, master) {
+            Some((_, BootFile::File(path))) => {
+                if !head {
+                    site.ladder().loader_sent(client, name, clock::run_seconds());
+                }
+                files::file(asked, &path).await
             }
-            match names::boot_file(site, name, master) {
-                Some((_, BootFile::File(path))) => files::file(asked, &path).await,
-                Some((_, BootFile::Made(bytes))) => files::whole(StatusCode::OK, "application/octet-stream", bytes),
-                None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
-            }
-        }
+            Some((_, BootFile::Made(bytes))) => files::whole(StatusCode::OK, "application/octet-stream", bytes),
+            // What is not here went to nobody, so it is no program that did not start.
+            None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
+        },
         Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
         Route::Tarball => files::file(asked, &site.data.join(TARBALL)).await,
         Route::Data(names) => files::data(asked, &names).await,

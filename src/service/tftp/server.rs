@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::service::bootfiles;
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
 use crate::service::names::{self, BootFile};
@@ -213,8 +214,11 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     let (name, content) = match shelf.take(&read.name).await {
         Ok(Some(found)) => found,
         Ok(None) => {
-            tracing::info!(%client, path = read.name, "TFTP: no such file");
-            metrics.tftp_ended(Tftp::Refused);
+            match bootfiles::looked_for_in_vain(&read.name) {
+                true => tracing::debug!(%client, path = read.name, "TFTP: no such file, and none is needed"),
+                false => tracing::info!(%client, path = read.name, "TFTP: no such file"),
+            }
+            metrics.tftp_ended(Tftp::NotFound);
             line.send(&packet::error(Code::NotFound, "no such file")).ok();
             return;
         }
