@@ -178,7 +178,10 @@ dry_run() {
     local recipe=$1 index=$2 names=$3 root=$TOP/builds/$1/dry-run alias status=0
     local -a zypper=(zypper --root "$root" --non-interactive --no-gpg-checks) packages=()
     rm -rf "$root"
-    mkdir -p "$root"
+    mkdir -p "$root/root"
+    # Nothing is installed, so this host's own database format will do, also where it is not openSUSE's.
+    export HOME=$root/root XDG_CONFIG_HOME=$root/root/.config
+    rpm --root "$root" --initdb
     # Verified before, and served from here: zypper's own check would want the keys in the database of an empty system.
     while read -r alias _; do
         "${zypper[@]}" --quiet addrepo --refresh "$index/$alias" "$alias"

@@ -15,8 +15,8 @@ packages_for() {
         dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso debootstrap procps util-linux ;;
     # Images of the other family need its package manager here.
     apt/suse) echo zypper rpm ;;
-    # The keys of openSUSE and SUSE, packaged from Debian 13 on.
-    apt/suse-keys) echo distribution-gpg-keys ;;
+    # The keys of openSUSE and SUSE, packaged from Debian 13 on. Where --keys names others, or no such package is known, nothing.
+    apt/suse-keys) [ -n "$KEYS" ] || ! apt-cache show distribution-gpg-keys >/dev/null 2>&1 || echo distribution-gpg-keys ;;
     zypper/debian) echo apt dpkg ;;
     apt/debian | zypper/suse | zypper/suse-keys) ;;
     # The python3 of openSUSE Leap 15 is 3.6 for ever; KIWI wants 3.11.
