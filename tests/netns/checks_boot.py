@@ -34,10 +34,13 @@ def architectures(site: Site) -> None:
         offer = _offer(site, arch, mac=f"52:54:00:2b:03:{at:02x}")
         expect(offer.boot_file == loader, f"architecture {arch} is offered {offer.boot_file!r}")
         expect(offer.options.get(60) == b"PXEClient", f"architecture {arch}: option 60 is {offer.options.get(60)!r}")
-        expect(offer.options.get(66) == SERVER.encode(), f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
+        # For firmware that reads both as C strings.
+        expect(offer.options.get(66) == SERVER.encode() + b"\0", f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
+        expect(offer.options.get(67) == loader.encode() + b"\0", f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
     for at, (arch, loader) in enumerate({16: "snponly.efi", 19: "arm64.efi"}.items()):
         offer = _offer(site, arch, "HTTPClient", mac=f"52:54:00:2b:04:{at:02x}")
-        named = (offer.options.get(67) or b"").decode()
+        named, end, behind = (offer.options.get(67) or b"").decode().partition("\0")
+        expect(bool(end) and not behind, f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
         expect(
             named.startswith(f"http://{SERVER}/loaders/") and named.endswith(loader), f"architecture {arch}: URL is {named!r}",
         )

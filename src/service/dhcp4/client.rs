@@ -4,7 +4,7 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS, probe};
+use super::{AGENT_CLASS, PROBE_CLASS, probe, wire};
 
 /// Kind of program behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
         return Err("hardware address is all zero or a group address");
     }
     let class = match request.opts().get(OptionCode::ClassIdentifier) {
-        Some(DhcpOption::ClassIdentifier(bytes)) => bytes.as_slice(),
+        Some(DhcpOption::ClassIdentifier(bytes)) => wire::text(bytes),
         _ => b"",
     };
     let asks = class == PROBE_CLASS || probe::machine_of(class, PROBE_CLASS).is_some() || probe::asks_boot(request);
@@ -69,7 +69,7 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
 
 fn is_ipxe(request: &Message) -> bool {
     let class = match request.opts().get(OptionCode::UserClass) {
-        Some(DhcpOption::UserClass(bytes)) => bytes.as_slice(),
+        Some(DhcpOption::UserClass(bytes)) => wire::text(bytes),
         _ => b"",
     };
     // RFC 3004 puts a length byte in front; iPXE does not.

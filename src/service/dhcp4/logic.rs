@@ -182,7 +182,10 @@ mod tests {
 
     fn file(message: &Message) -> String {
         match message.opts().get(OptionCode::BootfileName) {
-            Some(DhcpOption::BootfileName(bytes)) => String::from_utf8(bytes.clone()).unwrap(),
+            // Firmware's ends with a zero byte (quirks::Done::EndText).
+            Some(DhcpOption::BootfileName(bytes)) => {
+                String::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes).to_vec()).unwrap()
+            }
             _ => String::new(),
         }
     }

@@ -66,6 +66,12 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
     }
 }
 
+/// A text without the zeros that some senders put behind it: "receivers must be prepared" for them (RFC 2132 §2).
+pub fn text(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &value[..end]
+}
+
 /// The options of one field, code and value. What is cut off is left out: firmware sends fields without an end mark, and of
 /// odd lengths.
 fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
@@ -319,6 +325,25 @@ mod tests {
         let mut bytes = datagram(&[option(52, &[1]).repeat(2), all.concat()].concat());
         bytes[FILE.start..][..all.concat().len()].copy_from_slice(&all.concat());
         assert_eq!(decode(&bytes).unwrap(), once, "once more in the file field");
+    }
+
+    #[test]
+    fn zeros_behind_a_text_are_none_of_it() {
+        for (value, wanted) in [
+            (&b"iPXE\0\0"[..], &b"iPXE"[..]),
+            (b"a\0b", b"a\0b"),
+            (b"\0\0", b""),
+            (b"", b""),
+        ] {
+            assert_eq!(text(value), wanted);
+        }
+        for (options, kind) in [
+            (option(77, b"iPXE\0"), super::super::client::Kind::Ipxe),
+            (option(60, b"recon:agent\0"), super::super::client::Kind::Agent),
+        ] {
+            let message = decode(&datagram(&options)).unwrap();
+            assert_eq!(super::super::client::identify(&message).unwrap().kind, kind);
+        }
     }
 
     #[test]

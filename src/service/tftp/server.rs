@@ -97,7 +97,9 @@ impl Server {
             Ok(read) => read,
             Err(Refusal::Ignore) => return,
             Err(Refusal::Say(code, why)) => {
-                tracing::info!(%client, why, "TFTP request refused");
+                // Behind the two bytes of the opcode.
+                let asked = packet::shown(request.get(2..).unwrap_or_default());
+                tracing::info!(%client, asked, why, "TFTP request refused");
                 self.shelf.site.metrics.tftp_ended(Tftp::Refused);
                 // From another port than 69, as any answer; a lost one is asked for again.
                 if let Ok(line) = Line::open(self.local.ip(), client) {
@@ -210,16 +212,22 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
             return;
         }
     };
-    let (name, content) = match shelf.take(&read.name).await {
+    let found = match (shelf.take(&read.name).await, &read.shorter) {
+        (Ok(None), Some(shorter)) => shelf.take(shorter).await,
+        (found, _) => found,
+    };
+    let (name, content) = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
-            tracing::info!(%client, path = read.name, "TFTP: no such file");
+            let asked = packet::shown(read.name.as_bytes());
+            tracing::info!(%client, asked, "TFTP: no such file");
             metrics.tftp_ended(Tftp::Refused);
             line.send(&packet::error(Code::NotFound, "no such file")).ok();
             return;
         }
         Err(error) => {
-            tracing::warn!(%client, name = read.name, %error, "reading a loader");
+            let asked = packet::shown(read.name.as_bytes());
+            tracing::warn!(%client, asked, %error, "reading a loader");
             metrics.tftp_ended(Tftp::Refused);
             let said = packet::error(Code::NotDefined, "the file cannot be read");
             line.send(&said).ok();
