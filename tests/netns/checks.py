@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 import checks_boot
 from rawclient import RawClient, altered, fixture
-from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
+from cable import CLIENT_LINK, CLIENT_MAC, SERVER, SERVER_LINK, Site
 from vdc import api, collect, waiting
 from vdc.suite import Scenario, expect
 
@@ -147,6 +147,23 @@ def tftp_blksize(site: Site) -> None:
         done = site.curl("--tftp-blksize", size, "-o", str(target), f"tftp://{SERVER}/undionly.kpxe")
         expect(done.returncode == 0, f"blksize {size}: {done.stderr.decode()}")
         expect(target.read_bytes() == (site.loaders / "undionly.kpxe").read_bytes(), f"blksize {size}: file differs")
+
+
+def tftp_fits_the_link(site: Site) -> None:
+    """What is agreed fits one packet of the link, whatever is asked: network stacks of firmware put no fragments together."""
+    request = b"\0\1undionly.kpxe\0octet\0blksize\0%d\0"
+    try:
+        for mtu in (1400, 1280, 1500):
+            site.server.ip("link", "set", SERVER_LINK, "mtu", str(mtu))
+            for asked in (65464, 1468, 512):
+                with site.client.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as port:
+                    port.settimeout(5)
+                    port.sendto(request % asked, (SERVER, 69))
+                    said, peer = port.recvfrom(2000)
+                    port.sendto(b"\0\5\0\0enough\0", peer)
+                expect(said == b"\0\6blksize\0%d\0" % min(asked, mtu - 32), f"MTU {mtu}, {asked} bytes asked: {said!r}")
+    finally:
+        site.server.ip("link", "set", SERVER_LINK, "mtu", "1500")
 
 
 def tftp_refuses(site: Site) -> None:
@@ -385,7 +402,7 @@ def _scenarios(*checks: Callable[[Site], None]) -> List[Scenario[Site]]:
 CHECKS: List[Scenario[Site]] = [
     *_scenarios(
         starts, dhclient, dhclient_pxe, udhcpc_pxe, replayed_ovmf, replayed_bios, other_servers_request, rubbish, tftp_get,
-        tftp_blksize, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,
+        tftp_blksize, tftp_fits_the_link, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,
         upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, export_over_http,
     ),
     *checks_boot.CHECKS,
