@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import List, Optional
 
 from cable import CLIENT_LINK, SERVER, Site
 from rawclient import RawClient, altered, fixture
-from vdc import waiting
+from vdc import dhcp, waiting
 from vdc.dhcp import Packet
 from vdc.suite import Scenario, expect
 
 # Ports of their own: what one check does to a machine's ladder is nothing to the next.
-_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 6))
+_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 7))
 _PLACEHOLDER = re.compile(r"@[A-Z_]+@|\{\{|\}\}|<[A-Z_]+>")
 
 
@@ -98,6 +99,22 @@ def scripts_are_complete(site: Site) -> None:
     expect("arm64" in str(row.get("failure")), f"the table says {row}")
 
 
+def impatient_firmware(site: Site) -> None:
+    """Firmware that heeds no offer: none of the offers sends it to a boot server, and who asks on port 4011 is answered all the same."""
+    with RawClient(site.client, CLIENT_LINK) as port:
+        for number in range(8):
+            offer = port.ask(_firmware(7, "PXEClient", _IMPATIENT), _IMPATIENT)
+            # PXE 2.1 table 2-1: discovery control, take the boot file of this offer.
+            expect(offer.options.get(43, b"")[:3] == b"\x06\x01\x08", f"offer {number + 1}: option 43 is {offer.options.get(43)!r}")
+            expect(offer.boot_file == "snponly.efi", f"offer {number + 1} names {offer.boot_file!r}")
+    ask = dhcp.build(3, _IMPATIENT, 0x4011, {60: b"PXEClient:Arch:00007:UNDI:003001", 93: b"\0\7"}, site.address, broadcast=False)
+    with site.client.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as own:
+        own.settimeout(5.0)
+        own.sendto(ask, (SERVER, 4011))
+        answer = dhcp.parse(own.recv(2048))
+    expect((answer.kind, answer.boot_file) == ("ack", "snponly.efi"), f"port 4011 answers {answer}")
+
+
 def ladder(site: Site) -> None:
     """Firmware that comes back after it fetched a boot program gets the next one; what then starts is remembered."""
     address: List[str] = []
@@ -135,5 +152,5 @@ def ladder(site: Site) -> None:
 
 CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (architectures, unsupported_firmware, ipxe_says_who_it_is, start_script, scripts_are_complete, ladder)
+    for check in (architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, start_script, scripts_are_complete, ladder)
 ]

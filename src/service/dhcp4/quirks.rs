@@ -137,12 +137,14 @@ pub fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
 pub const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 
 /// Options a boot cannot do without.
-const NEEDED: [OptionCode; 9] = [
+const NEEDED: [OptionCode; 10] = [
     OptionCode::MessageType,
     OptionCode::ServerIdentifier,
     OptionCode::AddressLeaseTime,
     OptionCode::SubnetMask,
     OptionCode::ClassIdentifier,
+    // An offer of class `PXEClient` that does not say "ask no boot server" sends the client to one.
+    OptionCode::VendorExtensions,
     OptionCode::ClientMachineIdentifier,
     OptionCode::ClientIdentifier,
     super::wire::RELAY_AGENT,
@@ -392,8 +394,13 @@ mod tests {
         assert_eq!(lean, [3, 5, 7]);
         let mut offer = answer(&mut table(), &request).message;
         mend(&mut offer, &[Done::LeanOffer]);
-        assert!(offer.opts().get(OptionCode::VendorExtensions).is_none());
         assert!(offer.opts().get(OptionCode::DomainName).is_none());
+        assert!(offer.opts().get(OptionCode::BootfileName).is_none());
+        assert_eq!(
+            offer.opts().get(OptionCode::VendorExtensions),
+            Some(&DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec())),
+            "or it would look for a boot server on port 4011"
+        );
         assert!(
             offer.opts().get(OptionCode::ClassIdentifier).is_some(),
             "it would not be PXE's"
