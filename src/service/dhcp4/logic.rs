@@ -128,7 +128,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
 
 /// In both places, because some firmware reads only the header field and some only option 67. The header field holds
 /// 127 characters; a longer name is in the option alone.
-fn set_boot_file(message: &mut Message, file: &str) {
+pub(super) fn set_boot_file(message: &mut Message, file: &str) {
     if file.len() < 128 {
         message.set_fname_str(file);
     }

@@ -16,7 +16,7 @@ use crate::sys::clock;
 use super::client::{Client, Kind};
 use super::door::{Door, Verdict};
 use super::proxy::{Decision, Params, Port, Reply, decide};
-use super::{probe, wire};
+use super::wire;
 
 /// What one link's proxy works with.
 pub struct Server {
@@ -110,7 +110,7 @@ impl Server {
         };
         self.metrics.dhcp4_said(said, mode, arch);
         tracing::debug!(mac = %reply.client.mac, client = ?reply.client.kind, to = %reply.to, "proxyDHCP reply");
-        if let Err(error) = socket.send_to(&probe::encode(&reply.message), reply.to).await {
+        if let Err(error) = socket.send_to(&reply.bytes(), reply.to).await {
             tracing::warn!(mac = %reply.client.mac, to = %reply.to, %error, "sending a proxyDHCP reply");
         }
     }

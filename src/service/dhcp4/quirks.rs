@@ -159,6 +159,8 @@ pub fn mend(reply: &mut Message, done: &[Done]) {
             Done::NameByMac => {
                 reply.opts_mut().remove(OptionCode::ClientMachineIdentifier);
             }
+            // A boot server's answer says it already, and more.
+            Done::NoMenu if reply.opts().get(OptionCode::VendorExtensions).is_some() => {}
             Done::NoMenu => {
                 let skip = DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec());
                 reply.opts_mut().insert(skip);
