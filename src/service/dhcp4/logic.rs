@@ -8,7 +8,7 @@ use crate::config::settings::Subnet;
 use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
-use super::client::{Client, Kind};
+use super::client::{Client, Features, Kind};
 pub use super::states::{Decision, Reply, decide};
 
 /// What the decision needs to know of the link.
@@ -95,8 +95,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
         Kind::Ipxe => {
             let master = SocketAddr::from((server, params.http_port));
             set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
-            let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
-            message.opts_mut().insert(DhcpOption::Unknown(options));
+            no_pxedhcp(message);
         }
         Kind::Pxe(arch) => {
             message
@@ -106,7 +105,10 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
                 message
                     .opts_mut()
                     .insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
-                set_boot_file(message, loader);
+                set_boot_file(message, &place_of(loader, &base, request));
+            }
+            if request.opts().get(OptionCode::Unknown(175)).is_some() {
+                no_pxedhcp(message);
             }
         }
         Kind::HttpBoot(arch) => {
@@ -123,6 +125,23 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
                 .insert(DhcpOption::ClassIdentifier(MASTER_CLASS.to_vec()));
         }
         Kind::Other => {}
+    }
+}
+
+fn no_pxedhcp(message: &mut Message) {
+    let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
+    message.opts_mut().insert(DhcpOption::Unknown(options));
+}
+
+/// Where a boot program is for PXE firmware: its name, which is fetched by TFTP; from `base` for an iPXE that can only do HTTP.
+pub(super) fn place_of(loader: &str, base: &str, request: &Message) -> String {
+    match Features::of(request) {
+        Some(Features {
+            http: true,
+            tftp: false,
+            ..
+        }) => format!("{base}/loaders/{loader}"),
+        _ => loader.to_owned(),
     }
 }
 
@@ -292,6 +311,48 @@ mod tests {
         let ipxe = [DhcpOption::UserClass(b"iPXE".to_vec())];
         let offer = answer(&mut table(), &request(MessageType::Discover, ipxe), 0);
         assert!(offer.opts().get(OptionCode::Unknown(175)).is_some());
+    }
+
+    #[test]
+    fn an_ipxe_without_http_or_a_way_to_start_a_kernel_gets_ours() {
+        let rom = |arch: u16, features: &[u8]| {
+            let said = features.iter().flat_map(|code| [*code, 1, 1]).collect();
+            let options = [
+                DhcpOption::ClassIdentifier(format!("PXEClient:Arch:{arch:05}:UNDI:002001").into_bytes()),
+                DhcpOption::UserClass(b"iPXE".to_vec()),
+                DhcpOption::ClientSystemArchitecture(arch.into()),
+                DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(175), said)),
+            ];
+            let mut leases = table();
+            let offer = answer(&mut leases, &request(MessageType::Discover, options.clone()), 0);
+            let wish = [
+                DhcpOption::RequestedIpAddress(offer.yiaddr()),
+                DhcpOption::ServerIdentifier(SERVER),
+            ];
+            let ack = answer(
+                &mut leases,
+                &request(MessageType::Request, options.into_iter().chain(wish)),
+                0,
+            );
+            assert_eq!(file(&ack), file(&offer));
+            assert!(
+                ack.opts().get(OptionCode::Unknown(175)).is_some(),
+                "no wait for a proxy"
+            );
+            assert_eq!(ack.siaddr(), SERVER);
+            file(&ack)
+        };
+        assert!(rom(0, &[0x13, 0x15, 0x18]).starts_with("http://192.168.219.1/boot.ipxe?"));
+        assert!(rom(7, &[0x13, 0x15, 0x24]).starts_with("http://192.168.219.1/boot.ipxe?"));
+        assert_eq!(rom(0, &[0x15, 0x18]), "undionly.kpxe");
+        assert_eq!(rom(0, &[0x13, 0x15]), "undionly.kpxe");
+        assert_eq!(rom(7, &[0x15, 0x24]), "snponly.efi");
+        assert_eq!(rom(11, &[0x15, 0x24]), "snponly-arm64.efi");
+        assert_eq!(
+            rom(0, &[0x13]),
+            "http://192.168.219.1/loaders/undionly.kpxe",
+            "without TFTP, by what it can"
+        );
     }
 
     #[test]

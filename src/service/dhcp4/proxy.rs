@@ -11,7 +11,7 @@ use crate::service::{bootfiles, ipxe};
 
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
-use super::logic::set_boot_file;
+use super::logic::{place_of, set_boot_file};
 use super::quirks::{self, Done, Facts};
 
 /// The port a request came to.
@@ -132,7 +132,10 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
             let master = SocketAddrV4::new(server, params.http_port);
             ("PXEClient", ipxe::script_url(master, Some(client.mac)))
         }
-        Kind::Pxe(arch) => ("PXEClient", params.loaders.loader(client.mac, arch).ok()?.to_owned()),
+        Kind::Pxe(arch) => {
+            let loader = params.loaders.loader(client.mac, arch).ok()?;
+            ("PXEClient", place_of(loader, &base, request))
+        }
         Kind::HttpBoot(arch) => {
             let loader = params.loaders.loader(client.mac, arch).ok()?;
             ("HTTPClient", format!("{base}/loaders/{loader}"))
@@ -249,7 +252,14 @@ mod tests {
 
     #[test]
     fn each_stage_is_told_the_next_and_never_an_address() {
-        let cases: [(Vec<DhcpOption>, &str, &str); 5] = [
+        let features = |bytes: &[u8]| DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(175), bytes.to_vec()));
+        let cases: [(Vec<DhcpOption>, &str, &str); 6] = [
+            // A ROM's iPXE without HTTP.
+            (
+                vec![class(X64), features(&[0x15, 1, 1, 0x24, 1, 1])],
+                "snponly.efi",
+                "PXEClient",
+            ),
             (
                 vec![class("PXEClient:Arch:00000:UNDI:002001")],
                 "undionly.kpxe",

@@ -74,7 +74,7 @@ pub fn text(value: &[u8]) -> &[u8] {
 
 /// The options of one field, code and value. What is cut off is left out: firmware sends fields without an end mark, and of
 /// odd lengths.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         loop {
             let (&code, tail) = rest.split_first()?;
