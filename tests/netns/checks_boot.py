@@ -99,6 +99,15 @@ def scripts_are_complete(site: Site) -> None:
     expect("arm64" in str(row.get("failure")), f"the table says {row}")
 
 
+def ports_without_an_ethernet_address(site: Site) -> None:
+    """Who fills in no Ethernet address (InfiniBand: 8 or 20 bytes, or nothing at all) gets a script that boots, not one that asks again."""
+    infiniband = "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2"
+    for mac in ("", infiniband, infiniband[-23:], "rubbish"):
+        text = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&uuid=&arch=x86_64&serial=")).stdout.decode()
+        expect("\nkernel " in text and "chain" not in text, f"mac={mac}: {text[:500]}")
+        expect("BOOTIF" not in text and "recon.address" not in text, f"mac={mac}: {text[:500]}")
+
+
 def impatient_firmware(site: Site) -> None:
     """Firmware that heeds no offer: none of the offers sends it to a boot server, and who asks on port 4011 is answered all the same."""
     with RawClient(site.client, CLIENT_LINK) as port:
@@ -152,5 +161,8 @@ def ladder(site: Site) -> None:
 
 CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, start_script, scripts_are_complete, ladder)
+    for check in (
+        architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
+        scripts_are_complete, ladder,
+    )
 ]
