@@ -335,8 +335,20 @@ def dns_leased_node(site: Site) -> None:
 
 def dns_unknown(site: Site) -> None:
     zone = site.dig("+short", "-x", site.address).strip().split(".", 1)[1]
-    for name in ("nobody", f"nobody.{zone}"):
-        expect("NXDOMAIN" in site.dig(name, "A"), f"{name}: {site.dig(name, 'A')}")
+    expect("NXDOMAIN" in site.dig(f"nobody.{zone}", "A"), f"nobody: {site.dig(f'nobody.{zone}', 'A')}")
+    # What may be a top-level domain is none of ours to deny (RFC 8020), and there are names of ours below some.
+    for name in ("nobody", "com", "internal", "arpa"):
+        expect("status: REFUSED" in site.dig(name, "NS"), f"{name}: {site.dig(name, 'NS')}")
+
+
+def dns_zone(site: Site) -> None:
+    """The top of the zone has its SOA and its server, forward and reverse, and nobody gets a copy of it."""
+    zone = site.dig("+short", "-x", site.address).strip().split(".", 1)[1]
+    reverse = ".".join(reversed(SERVER.split(".")[:3])) + ".in-addr.arpa"
+    for top in (zone, reverse):
+        expect(site.dig("+short", top, "SOA").startswith(f"recon.{zone} "), f"{top}: {site.dig(top, 'SOA')}")
+        expect(site.dig("+short", top, "NS").strip() == f"recon.{zone}", f"{top}: {site.dig(top, 'NS')}")
+    expect("Transfer failed" in site.dig(zone, "AXFR"), f"AXFR: {site.dig(zone, 'AXFR')}")
 
 
 def export_over_http(site: Site) -> None:
@@ -403,7 +415,7 @@ CHECKS: List[Scenario[Site]] = [
     *_scenarios(
         starts, dhclient, dhclient_pxe, udhcpc_pxe, replayed_ovmf, replayed_bios, other_servers_request, rubbish, tftp_get,
         tftp_blksize, tftp_fits_the_link, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,
-        upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, export_over_http,
+        upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, dns_zone, export_over_http,
     ),
     *checks_boot.CHECKS,
     *_scenarios(stops, collects, starts_again),
