@@ -371,9 +371,26 @@ mod tests {
         let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_first, []);
         leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
         match decide(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
-            Decision::Exhausted(_) => assert!(super::super::states::EXHAUSTED.contains("lease-range")),
+            Decision::Exhausted(_) => {
+                let said = super::super::states::exhausted(leases.counts(0));
+                assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
+            }
             other => panic!("from an empty pool: {other:?}"),
         }
+    }
+
+    #[test]
+    fn nobody_hears_that_all_is_leased_while_it_is_not() {
+        let said = super::super::states::exhausted(super::super::leases::Counts {
+            size: 10,
+            leased: 3,
+            offered: 1,
+            set_aside: 4,
+        });
+        assert!(
+            !said.contains("every") && said.contains("3 are leased") && said.contains("4 rest"),
+            "{said}"
+        );
     }
 
     #[test]
