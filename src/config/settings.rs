@@ -54,6 +54,8 @@ pub struct NetworkSettings {
     pub lease_seconds: u32,
     /// Addresses also for machines that do not boot from the network.
     pub serve_all: bool,
+    /// Bytes; the link's MTU is a bound of its own.
+    pub tftp_block_size: u16,
 }
 
 /// Addresses of one link.
@@ -131,6 +133,8 @@ const DEFAULT_PREFIX: u8 = 24;
 const DEFAULT_FIRST_OFFSET: u32 = 20;
 const DEFAULT_LEASE_SECONDS: u32 = 3600;
 const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 120..=604_800;
+/// RFC 2348; below 512 the setting would miss all who ask for no size (RFC 1350).
+const TFTP_BLOCK_SIZE: std::ops::RangeInclusive<u16> = 512..=65464;
 /// More rules than a site has machines are a mistake, and are looked through for every boot script.
 const MAX_NODE_RULES: usize = 10_000;
 
@@ -148,6 +152,7 @@ impl Default for Settings {
                 lease_last: hosts.end - 1,
                 lease_seconds: DEFAULT_LEASE_SECONDS,
                 serve_all: false,
+                tftp_block_size: *TFTP_BLOCK_SIZE.end(),
             },
             peers: NodePolicy {
                 post_action,
@@ -364,6 +369,7 @@ fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
         lease_range,
         lease_seconds,
         serve_all,
+        tftp_block_size,
         // Read by `check_links`.
         mode: _,
         silent: _,
@@ -375,6 +381,14 @@ fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
             "network.lease-seconds: {lease_seconds} is not between {} and {}",
             LEASE_SECONDS.start(),
             LEASE_SECONDS.end()
+        ));
+    }
+    let tftp_block_size = tftp_block_size.unwrap_or(*TFTP_BLOCK_SIZE.end());
+    if !TFTP_BLOCK_SIZE.contains(&tftp_block_size) {
+        return Err(format!(
+            "network.tftp-block-size: {tftp_block_size} is not between {} and {}",
+            TFTP_BLOCK_SIZE.start(),
+            TFTP_BLOCK_SIZE.end()
         ));
     }
     let (base, prefix) = match &subnet {
@@ -416,6 +430,7 @@ fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
         lease_last,
         lease_seconds,
         serve_all: serve_all.unwrap_or(false),
+        tftp_block_size,
     })
 }
 
@@ -486,7 +501,7 @@ mod tests {
         assert_eq!(settings.peers, Settings::default().peers);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 17, "{lines:#?}");
+        assert_eq!(lines.len(), 18, "{lines:#?}");
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
         assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);
@@ -501,6 +516,7 @@ mod tests {
             subnet = "10.20.0.0/22"
             lease-range = ["10.20.1.0", "10.20.3.200"]
             lease-seconds = 600
+            tftp-block-size = 1024
             [peers]
             post-action = "inventory"
             poweroff = "acpi"
@@ -517,6 +533,7 @@ mod tests {
         let subnet = settings.subnet(0).unwrap();
         assert_eq!((subnet.server, subnet.prefix), (Ipv4Addr::new(10, 20, 0, 1), 22));
         assert_eq!(subnet.lease_first, Ipv4Addr::new(10, 20, 1, 0));
+        assert_eq!(settings.network.tftp_block_size, 1024);
         let live = settings.policy(&["52:54:00:00:00:03".parse().unwrap()], None);
         assert_eq!(
             live,
@@ -558,6 +575,7 @@ mod tests {
                 "above",
             ),
             ("[network]\nlease-seconds = 5", "network.lease-seconds", "120"),
+            ("[network]\ntftp-block-size = 500", "network.tftp-block-size", "512"),
             ("[[node]]\npoweroff = \"never\"", "[[node]] number 1", "mac or uuid"),
             ("[[node]]\nmac = \"zz\"", "[[node]] number 1", "MAC"),
             (

@@ -32,6 +32,8 @@ pub struct Network {
     /// Addresses also for machines that do not boot from the network.
     #[serde(alias = "serve_all")]
     pub serve_all: Option<bool>,
+    /// Largest block of TFTP in bytes, for paths that take less than the link.
+    pub tftp_block_size: Option<u16>,
     /// What may be done on links.
     pub mode: Option<LinkRule>,
     /// Links, by name or MAC, on which nothing is sent.

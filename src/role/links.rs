@@ -32,7 +32,7 @@ use crate::sys::{clock, udp};
 use super::elect::{Action, Election, Event};
 use super::links6::{self, Shared6};
 use super::own_address::OwnAddress;
-use super::proxying;
+use super::proxying::{self, BOOT_SERVER};
 use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
 
 /// How often links and clocks are looked at.
@@ -584,6 +584,9 @@ async fn start_service(
         );
         (socket, arp.ok())
     };
+    // Firmware that takes the boot file of an offer as it is told asks nobody there, and that is nearly all.
+    let boot_server = udp::on_interface(&link.name, BOOT_SERVER)
+        .inspect_err(|error| tracing::warn!(link = link.name, %error, "nobody answers on port {BOOT_SERVER}"));
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
     let dns_udp = UdpSocket::bind((address, 53)).await.with_context(|| bind("DNS", 53))?;
     let dns_tcp = TcpListener::bind((address, 53))
@@ -641,6 +644,20 @@ async fn start_service(
         served.await
     };
     giving.set.spawn_on(named("DHCP", dhcp), &handle);
+    if let Ok(boot_server) = boot_server {
+        let server = dhcp4::proxy_server::Server {
+            dhcp: None,
+            boot_server,
+            params: dhcp4::proxy::Params {
+                server: address,
+                http_port: shared.http_port,
+                loaders: chooser(&shared.site),
+            },
+            ladder: Arc::clone(&shared.site.ladder),
+            metrics: Arc::clone(&shared.site.metrics),
+        };
+        giving.set.spawn(named("boot server", server.run(giving.stop.clone())));
+    }
     let mut tasks = Tasks::default();
     let (site, token) = (&shared.site, tasks.stop.clone());
     let metrics = Arc::clone(&site.metrics);

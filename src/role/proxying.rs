@@ -18,7 +18,7 @@ use super::watched::{Tasks, named};
 
 /// Ports of PXE 2.1 §2.2.3.
 const DHCP: u16 = 67;
-const BOOT_SERVER: u16 = 4011;
+pub const BOOT_SERVER: u16 = 4011;
 
 /// A link that proxies.
 pub struct Proxying {
@@ -38,7 +38,7 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
     let bind = |what: &'static str, port: u16| format!("binding {what} to {address} port {port}");
     let on_link = |port| udp::on_interface(&link.name, port).with_context(|| bind("proxyDHCP", port));
     let server = Server {
-        dhcp: on_link(DHCP)?,
+        dhcp: Some(on_link(DHCP)?),
         boot_server: on_link(BOOT_SERVER)?,
         params: Params {
             server: address,

@@ -18,8 +18,10 @@ pub struct Boot<'a> {
     pub master: SocketAddr,
     /// Address the client asks from.
     pub client: IpAddr,
-    /// Port the client boots from, as it told us; iPXE fills it in where it did not.
+    /// Port the client boots from, as it told us.
     pub mac: Option<MacAddr>,
+    /// It did not say; iPXE fills it in. Otherwise a port without an Ethernet address stays unnamed, and the system finds one.
+    pub fills_in: bool,
     pub policy: NodePolicy,
     /// More words for the kernel command line, from `recon.toml`.
     pub kernel_arguments: &'a str,
@@ -130,6 +132,8 @@ pub fn boot(boot: &Boot) -> String {
 /// The kernel command line of a peer.
 pub fn kernel_line(boot: &Boot) -> String {
     match boot.policy.post_action {
+        // Nobody could say whose address it is.
+        PostAction::Inventory if boot.port().is_none() => format!("initrd=initrd {}", line(boot, "")),
         // The address iPXE holds is used on, so that no second DHCP exchange costs time.
         PostAction::Inventory => {
             let address = match boot.client {
@@ -145,17 +149,27 @@ pub fn kernel_line(boot: &Boot) -> String {
 
 /// The same for a boot program that cannot say which address it holds, and that hands the initrd over by itself.
 pub fn kernel_line_of_grub(boot: &Boot) -> String {
-    line(boot, "")
+    let boot = Boot {
+        fills_in: false,
+        ..boot.clone()
+    };
+    line(&boot, "")
+}
+
+impl Boot<'_> {
+    /// The port's address in a script, or what iPXE puts there.
+    fn port(&self) -> Option<String> {
+        let filled_in = || self.fills_in.then(|| "${netX/mac:hexhyp}".to_owned());
+        self.mac.map(|mac| mac.dashed()).or_else(filled_in)
+    }
 }
 
 fn line(boot: &Boot, address: &str) -> String {
     let master = boot.master;
-    let bootif = match boot.mac {
-        Some(mac) => mac.dashed(),
-        None => "${netX/mac:hexhyp}".to_owned(),
-    };
+    // 01 is Ethernet's hardware type (RFC 826).
+    let bootif = boot.port().map(|port| format!(" BOOTIF=01-{port}")).unwrap_or_default();
     let shared = format!(
-        "pxeaddr={pxeaddr} BOOTIF=01-{bootif} postaction={action} recon.poweroff={poweroff}",
+        "pxeaddr={pxeaddr}{bootif} postaction={action} recon.poweroff={poweroff}",
         pxeaddr = if master.port() == 80 {
             master.ip().to_string()
         } else {
@@ -249,6 +263,7 @@ mod tests {
             master: "192.168.219.1:80".parse().unwrap(),
             client: "192.168.219.60".parse().unwrap(),
             mac: Some("52:54:00:12:34:56".parse().unwrap()),
+            fills_in: false,
             policy: NodePolicy {
                 post_action,
                 poweroff: PowerOff::Ipmi,
@@ -385,6 +400,33 @@ mod tests {
         assert_eq!(read.post_action, Some(PostAction::Inventory));
         assert_eq!(read.poweroff, Some(PowerOff::Ipmi));
         assert_eq!(read.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_port_without_an_ethernet_address_stays_unnamed() {
+        for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+            let unnamed = Boot {
+                mac: None,
+                ..client(post_action)
+            };
+            for script in [boot(&unnamed), menu(&unnamed), grub::boot(&unnamed)] {
+                assert_eq!(complete(&script), Ok(()));
+                assert!(!script.contains("BOOTIF") && !script.contains("netX"), "{script}");
+                assert!(
+                    !script.contains("boot.ipxe"),
+                    "it goes on, and not in a circle: {script}"
+                );
+                let line = script.lines().find(|line| line.contains("pxeaddr=")).unwrap();
+                assert_eq!(crate::config::cmdline::parse(line).problems, Vec::<String>::new());
+            }
+            // A menu for who did not say.
+            let unsaid = Boot {
+                fills_in: true,
+                ..unnamed
+            };
+            assert!(menu(&unsaid).contains(" BOOTIF=01-${netX/mac:hexhyp} "));
+            assert!(!grub::boot(&unsaid).contains("netX"), "which means nothing to GRUB");
+        }
     }
 
     #[test]

@@ -78,6 +78,32 @@ pub fn cut_into(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
     }
 }
 
+/// What the way to the other end of a connected socket takes, in bytes with the IP header: the link's MTU, or less where the kernel
+/// was told so by a router on the way (ip(7), `IP_MTU`; ipv6(7), `IPV6_MTU`).
+pub fn path_mtu(socket: &std::net::UdpSocket) -> io::Result<usize> {
+    let (level, option) = match socket.local_addr()? {
+        std::net::SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
+        std::net::SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    };
+    let mut bytes: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is an int, which lives until the call returns; its size is given.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw mut bytes).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        usize::try_from(bytes).map_err(io::Error::other)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Bytes of datagrams that may wait in the kernel: a data center that is switched on at once, or one port that floods
 /// while others ask.
 const RECEIVE_BYTES: usize = 8 << 20;

@@ -210,7 +210,8 @@ fn tftp() {
                 Err(refusal) => return kind((discriminant(&heard), format!("{refusal:?}"))),
             };
             // The rest of the input is what the client says next.
-            let agreed = Agreed::on(read.options);
+            let most = usize::from(input[0]) * 16;
+            let agreed = Agreed::on(read.options, most);
             let length = u64::from(input.last().copied().unwrap_or(0)) * 700;
             let blocks = length / agreed.block_size as u64 + 1;
             let mut now = Duration::ZERO;

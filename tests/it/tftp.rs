@@ -143,6 +143,31 @@ async fn a_file_arrives_with_every_option() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_firmware_reads_behind_a_name_in_dhcp_does_no_harm() {
+    let (server, _, stop, running) = start().await;
+    let mut buffer = [0; 1024];
+    for (name, opcode) in [
+        (&b"ipxe.efi\xff"[..], 3),
+        (b"/ipxe.efi\xff\xff", 3),
+        (b"ipxe.efi\x03", 3),
+        // The code and the length of option 97.
+        (b"ipxe.efia\x11", 3),
+        (b"ipxe.efia", 5),
+        (b"ipxe\xe9.efi", 5),
+        (b"\xff", 5),
+    ] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let request = [b"\0\x01", name, b"\0octet\0"].concat();
+        socket.send_to(&request, server).await.unwrap();
+        let (_, from) = receive(&socket, &mut buffer).await.unwrap();
+        assert_eq!(buffer[1], opcode, "{}", name.escape_ascii());
+        socket.send_to(b"\0\x05\0\0enough\0", from).await.unwrap();
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_packets_are_sent_again() {
     let (server, site, stop, running) = start().await;
     let lose = [1, 2, 5, 6, 7, 40, 41, 100];

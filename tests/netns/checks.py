@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 import checks_boot
 from rawclient import RawClient, altered, fixture
-from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
+from cable import CLIENT_LINK, CLIENT_MAC, SERVER, SERVER_LINK, Site
 from vdc import api, collect, waiting
 from vdc.suite import Scenario, expect
 
@@ -147,6 +147,23 @@ def tftp_blksize(site: Site) -> None:
         done = site.curl("--tftp-blksize", size, "-o", str(target), f"tftp://{SERVER}/undionly.kpxe")
         expect(done.returncode == 0, f"blksize {size}: {done.stderr.decode()}")
         expect(target.read_bytes() == (site.loaders / "undionly.kpxe").read_bytes(), f"blksize {size}: file differs")
+
+
+def tftp_fits_the_link(site: Site) -> None:
+    """What is agreed fits one packet of the link, whatever is asked: network stacks of firmware put no fragments together."""
+    request = b"\0\1undionly.kpxe\0octet\0blksize\0%d\0"
+    try:
+        for mtu in (1400, 1280, 1500):
+            site.server.ip("link", "set", SERVER_LINK, "mtu", str(mtu))
+            for asked in (65464, 1468, 512):
+                with site.client.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as port:
+                    port.settimeout(5)
+                    port.sendto(request % asked, (SERVER, 69))
+                    said, peer = port.recvfrom(2000)
+                    port.sendto(b"\0\5\0\0enough\0", peer)
+                expect(said == b"\0\6blksize\0%d\0" % min(asked, mtu - 32), f"MTU {mtu}, {asked} bytes asked: {said!r}")
+    finally:
+        site.server.ip("link", "set", SERVER_LINK, "mtu", "1500")
 
 
 def tftp_refuses(site: Site) -> None:
@@ -318,8 +335,20 @@ def dns_leased_node(site: Site) -> None:
 
 def dns_unknown(site: Site) -> None:
     zone = site.dig("+short", "-x", site.address).strip().split(".", 1)[1]
-    for name in ("nobody", f"nobody.{zone}"):
-        expect("NXDOMAIN" in site.dig(name, "A"), f"{name}: {site.dig(name, 'A')}")
+    expect("NXDOMAIN" in site.dig(f"nobody.{zone}", "A"), f"nobody: {site.dig(f'nobody.{zone}', 'A')}")
+    # What may be a top-level domain is none of ours to deny (RFC 8020), and there are names of ours below some.
+    for name in ("nobody", "com", "internal", "arpa"):
+        expect("status: REFUSED" in site.dig(name, "NS"), f"{name}: {site.dig(name, 'NS')}")
+
+
+def dns_zone(site: Site) -> None:
+    """The top of the zone has its SOA and its server, forward and reverse, and nobody gets a copy of it."""
+    zone = site.dig("+short", "-x", site.address).strip().split(".", 1)[1]
+    reverse = ".".join(reversed(SERVER.split(".")[:3])) + ".in-addr.arpa"
+    for top in (zone, reverse):
+        expect(site.dig("+short", top, "SOA").startswith(f"recon.{zone} "), f"{top}: {site.dig(top, 'SOA')}")
+        expect(site.dig("+short", top, "NS").strip() == f"recon.{zone}", f"{top}: {site.dig(top, 'NS')}")
+    expect("Transfer failed" in site.dig(zone, "AXFR"), f"AXFR: {site.dig(zone, 'AXFR')}")
 
 
 def export_over_http(site: Site) -> None:
@@ -385,8 +414,8 @@ def _scenarios(*checks: Callable[[Site], None]) -> List[Scenario[Site]]:
 CHECKS: List[Scenario[Site]] = [
     *_scenarios(
         starts, dhclient, dhclient_pxe, udhcpc_pxe, replayed_ovmf, replayed_bios, other_servers_request, rubbish, tftp_get,
-        tftp_blksize, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,
-        upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, export_over_http,
+        tftp_blksize, tftp_fits_the_link, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,
+        upload_refused, torn_upload, upload, listings, dns_own_names, dns_leased_node, dns_unknown, dns_zone, export_over_http,
     ),
     *checks_boot.CHECKS,
     *_scenarios(stops, collects, starts_again),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import List, Optional
 
 from cable import CLIENT_LINK, SERVER, Site
 from rawclient import RawClient, altered, fixture
-from vdc import waiting
+from vdc import dhcp, waiting
 from vdc.dhcp import Packet
 from vdc.suite import Scenario, expect
 
 # Ports of their own: what one check does to a machine's ladder is nothing to the next.
-_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 6))
+_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 7))
 _PLACEHOLDER = re.compile(r"@[A-Z_]+@|\{\{|\}\}|<[A-Z_]+>")
 
 
@@ -34,10 +35,13 @@ def architectures(site: Site) -> None:
         offer = _offer(site, arch, mac=f"52:54:00:2b:03:{at:02x}")
         expect(offer.boot_file == loader, f"architecture {arch} is offered {offer.boot_file!r}")
         expect(offer.options.get(60) == b"PXEClient", f"architecture {arch}: option 60 is {offer.options.get(60)!r}")
-        expect(offer.options.get(66) == SERVER.encode(), f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
+        # For firmware that reads both as C strings.
+        expect(offer.options.get(66) == SERVER.encode() + b"\0", f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
+        expect(offer.options.get(67) == loader.encode() + b"\0", f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
     for at, (arch, loader) in enumerate({16: "snponly.efi", 19: "arm64.efi"}.items()):
         offer = _offer(site, arch, "HTTPClient", mac=f"52:54:00:2b:04:{at:02x}")
-        named = (offer.options.get(67) or b"").decode()
+        named, end, behind = (offer.options.get(67) or b"").decode().partition("\0")
+        expect(bool(end) and not behind, f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
         expect(
             named.startswith(f"http://{SERVER}/loaders/") and named.endswith(loader), f"architecture {arch}: URL is {named!r}",
         )
@@ -122,6 +126,31 @@ def scripts_are_complete(site: Site) -> None:
     expect("arm64" in str(row.get("failure")), f"the table says {row}")
 
 
+def ports_without_an_ethernet_address(site: Site) -> None:
+    """Who fills in no Ethernet address (InfiniBand: 8 or 20 bytes, or nothing at all) gets a script that boots, not one that asks again."""
+    infiniband = "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2"
+    for mac in ("", infiniband, infiniband[-23:], "rubbish"):
+        text = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&uuid=&arch=x86_64&serial=")).stdout.decode()
+        expect("\nkernel " in text and "chain" not in text, f"mac={mac}: {text[:500]}")
+        expect("BOOTIF" not in text and "recon.address" not in text, f"mac={mac}: {text[:500]}")
+
+
+def impatient_firmware(site: Site) -> None:
+    """Firmware that heeds no offer: none of the offers sends it to a boot server, and who asks on port 4011 is answered all the same."""
+    with RawClient(site.client, CLIENT_LINK) as port:
+        for number in range(8):
+            offer = port.ask(_firmware(7, "PXEClient", _IMPATIENT), _IMPATIENT)
+            # PXE 2.1 table 2-1: discovery control, take the boot file of this offer.
+            expect(offer.options.get(43, b"")[:3] == b"\x06\x01\x08", f"offer {number + 1}: option 43 is {offer.options.get(43)!r}")
+            expect(offer.boot_file == "snponly.efi", f"offer {number + 1} names {offer.boot_file!r}")
+    ask = dhcp.build(3, _IMPATIENT, 0x4011, {60: b"PXEClient:Arch:00007:UNDI:003001", 93: b"\0\7"}, site.address, broadcast=False)
+    with site.client.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as own:
+        own.settimeout(5.0)
+        own.sendto(ask, (SERVER, 4011))
+        answer = dhcp.parse(own.recv(2048))
+    expect((answer.kind, answer.boot_file) == ("ack", "snponly.efi"), f"port 4011 answers {answer}")
+
+
 def ladder(site: Site) -> None:
     """Firmware that comes back after it fetched a boot program gets the next one; what then starts is remembered."""
     address: List[str] = []
@@ -160,7 +189,7 @@ def ladder(site: Site) -> None:
 CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
-        architectures, unsupported_firmware, ipxe_says_who_it_is, start_script, names_as_firmware_writes_them, scripts_are_complete,
-        ladder,
+        architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
+        names_as_firmware_writes_them, scripts_are_complete, ladder,
     )
 ]

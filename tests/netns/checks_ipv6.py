@@ -181,6 +181,13 @@ def ipv6_files(site: Site) -> None:
     url = kernel.split()[1]
     done = site.curl("-f", url)
     expect(done.stdout == (site.medium / "boot/x86_64/loader/linux").read_bytes(), f"{url} differs")
+    with site.client.call(lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as port:
+        port.settimeout(5)
+        port.sendto(b"\0\1snponly.efi\0octet\0blksize\x001468\0", (server, 69))
+        said, peer = port.recvfrom(2000)
+        port.sendto(b"\0\5\0\0enough\0", peer)
+    # A link of 1500 bytes less the headers of IPv6, UDP and TFTP.
+    expect(said == b"\0\6blksize\x001448\0", f"1468 bytes asked over IPv6: {said!r}")
 
 
 def ipv6_upload(site: Site) -> None:

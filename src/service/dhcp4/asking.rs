@@ -117,6 +117,11 @@ impl Ahead {
         new
     }
 
+    /// True for an address that was asked for lately.
+    pub fn asks(&self, address: Ipv4Addr) -> bool {
+        self.asked.contains_key(&address)
+    }
+
     /// Somebody has the address. True if it was asked for.
     pub fn heard(&mut self, address: Ipv4Addr) -> bool {
         self.asked.remove(&address).is_some()

@@ -4,12 +4,12 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS, probe};
+use super::{AGENT_CLASS, PROBE_CLASS, probe, wire};
 
 /// Kind of program behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// PXE firmware (option 60 `PXEClient`, RFC 4578).
+    /// PXE firmware (option 60 `PXEClient`, RFC 4578), or an iPXE that is no more to us than that: see [`Features`].
     Pxe(Arch),
     /// UEFI HTTP Boot (option 60 `HTTPClient`).
     HttpBoot(Arch),
@@ -32,6 +32,57 @@ pub struct Client {
     pub uuid: Option<String>,
 }
 
+/// What an iPXE can do, as it says itself in option 175. One in a network card's ROM is often built without HTTP; the one that
+/// it then gets from us has all of this, and so is told apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    pub http: bool,
+    pub tftp: bool,
+    bzimage: bool,
+    efi: bool,
+}
+
+/// iPXE's src/include/ipxe/features.h: codes of features within option 175, each with a version, ...
+const FEATURES: std::ops::RangeInclusive<u8> = 0x10..=0x7f;
+/// ... and those that matter here: HTTP, TFTP, a kernel as BIOS starts it, a kernel as UEFI starts it.
+const HTTP: u8 = 0x13;
+const TFTP: u8 = 0x15;
+const BZIMAGE: u8 = 0x18;
+const EFI: u8 = 0x24;
+
+impl Features {
+    /// `None` from who names none: nothing is known of it.
+    pub fn of(request: &Message) -> Option<Self> {
+        let Some(DhcpOption::Unknown(said)) = request.opts().get(OptionCode::Unknown(175)) else {
+            return None;
+        };
+        let mut found = None;
+        for (code, version) in wire::fields(said.data()) {
+            let has = version.iter().any(|byte| *byte != 0);
+            if FEATURES.contains(&code) && has {
+                let features: &mut Features = found.get_or_insert_default();
+                match code {
+                    HTTP => features.http = true,
+                    TFTP => features.tftp = true,
+                    BZIMAGE => features.bzimage = true,
+                    EFI => features.efi = true,
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+
+    /// It can fetch its boot script and start the kernel that this names.
+    fn boots(self, arch: Arch) -> bool {
+        let starts = match arch {
+            Arch::Bios => self.bzimage,
+            _ => self.efi,
+        };
+        self.http && starts
+    }
+}
+
 /// Reads the sender, or says why the packet cannot be answered.
 pub fn identify(request: &Message) -> Result<Client, &'static str> {
     let chaddr: [u8; 6] = request
@@ -43,14 +94,18 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
         return Err("hardware address is all zero or a group address");
     }
     let class = match request.opts().get(OptionCode::ClassIdentifier) {
-        Some(DhcpOption::ClassIdentifier(bytes)) => bytes.as_slice(),
+        Some(DhcpOption::ClassIdentifier(bytes)) => wire::text(bytes),
         _ => b"",
     };
     let asks = class == PROBE_CLASS || probe::machine_of(class, PROBE_CLASS).is_some() || probe::asks_boot(request);
     let kind = if asks {
         Kind::Probe
     } else if is_ipxe(request) {
-        Kind::Ipxe
+        let arch = arch(request, class);
+        match Features::of(request).is_none_or(|features| features.boots(arch)) {
+            true => Kind::Ipxe,
+            false => Kind::Pxe(arch),
+        }
     } else if class.starts_with(b"PXEClient") {
         Kind::Pxe(arch(request, class))
     } else if class.starts_with(b"HTTPClient") {
@@ -69,7 +124,7 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
 
 fn is_ipxe(request: &Message) -> bool {
     let class = match request.opts().get(OptionCode::UserClass) {
-        Some(DhcpOption::UserClass(bytes)) => bytes.as_slice(),
+        Some(DhcpOption::UserClass(bytes)) => wire::text(bytes),
         _ => b"",
     };
     // RFC 3004 puts a length byte in front; iPXE does not.
@@ -106,4 +161,95 @@ fn uuid(request: &Message) -> Option<String> {
         hex(&[8, 9]),
         hex(&[10, 11, 12, 13, 14, 15])
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dhcproto::v4::UnknownOption;
+    use proptest::prelude::*;
+
+    fn message(arch: u16, said: Option<&[u8]>) -> Message {
+        let mut message = Message::default();
+        message.set_chaddr(&[2, 0, 0, 0, 0, 7]);
+        let options = message.opts_mut();
+        options.insert(DhcpOption::UserClass(b"iPXE".to_vec()));
+        options.insert(DhcpOption::ClassIdentifier(b"PXEClient:Arch:00000".to_vec()));
+        options.insert(DhcpOption::ClientSystemArchitecture(arch.into()));
+        if let Some(said) = said {
+            let option = UnknownOption::new(OptionCode::Unknown(175), said.to_vec());
+            options.insert(DhcpOption::Unknown(option));
+        }
+        message
+    }
+
+    fn kind(arch: u16, said: Option<&[u8]>) -> Kind {
+        identify(&message(arch, said)).unwrap().kind
+    }
+
+    /// Bus, version, and these features, each in its first version.
+    fn said(features: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0];
+        bytes.extend(features.iter().flat_map(|code| [*code, 1, 1]));
+        bytes
+    }
+
+    #[test]
+    fn an_ipxe_that_cannot_go_on_by_itself_is_firmware() {
+        // All as the captured builds say it; what is no feature of the firmware at hand does not matter.
+        let bios = [0x17, 0x22, 0x13, 0x11, 0x27, 0x19, 0x29, 0x10, 0x21, 0x15, 0x18, 0x12];
+        let uefi = [0x26, 0x17, 0x27, 0x24, 0x13, 0x14, 0x11, 0x29, 0x15, 0x12];
+        assert_eq!(kind(0, Some(&said(&bios))), Kind::Ipxe);
+        for arch in [7, 9, 11] {
+            assert_eq!(kind(arch, Some(&said(&uefi))), Kind::Ipxe, "{arch}");
+        }
+        let without = |all: &[u8], code: u8| said(&all.iter().copied().filter(|one| *one != code).collect::<Vec<u8>>());
+        for code in [HTTP, BZIMAGE] {
+            assert_eq!(kind(0, Some(&without(&bios, code))), Kind::Pxe(Arch::Bios), "{code:#x}");
+        }
+        for code in [HTTP, EFI] {
+            assert_eq!(
+                kind(7, Some(&without(&uefi, code))),
+                Kind::Pxe(Arch::UefiX64),
+                "{code:#x}"
+            );
+            assert_eq!(
+                kind(11, Some(&without(&uefi, code))),
+                Kind::Pxe(Arch::UefiArm64),
+                "{code:#x}"
+            );
+        }
+        assert_eq!(kind(0, Some(&without(&bios, 0x17))), Kind::Ipxe, "nobody needs DNS");
+        let https = [&uefi[..], &[0x14]].concat();
+        assert_eq!(
+            kind(7, Some(&without(&https, HTTP))),
+            Kind::Pxe(Arch::UefiX64),
+            "HTTPS is another"
+        );
+    }
+
+    #[test]
+    fn an_ipxe_that_names_no_features_is_trusted() {
+        for nothing in [
+            None,
+            Some(&b""[..]),
+            Some(&[1]),
+            Some(&[0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0]),
+            Some(&[0x13, 9, 1]),
+        ] {
+            assert_eq!(kind(0, nothing), Kind::Ipxe, "{nothing:?}");
+        }
+        assert_eq!(
+            kind(0, Some(&[0x15, 1, 1, 0x13, 1, 0, 0x18, 0])),
+            Kind::Pxe(Arch::Bios),
+            "version 0 is none"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_features_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Features::of(&message(0, Some(&bytes)));
+        }
+    }
 }

@@ -70,10 +70,16 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
     let room = form.room.saturating_sub(HEADER_BYTES + 1 + 3 + relay.len());
     let options = Options::of(reply, &form.order);
     let mut main = Vec::<u8>::with_capacity(options.bytes.len());
+    // Message type and server stand before all else, also before the option that says where the rest is: there are readers that
+    // look for them there.
+    let mut head = 0;
     let mut left = Vec::new();
     for option in options.order.iter().map(|range| &options.bytes[range.clone()]) {
         if main.len() + option.len() <= room {
             main.extend(option);
+            if matches!(option[0], 53 | 54) {
+                head = main.len();
+            }
         } else {
             left.push(option);
         }
@@ -98,10 +104,11 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
             overload |= bit;
         }
     }
+    bytes.extend(&main[..head]);
     if overload != 0 {
         bytes.extend([52, 1, overload]);
     }
-    bytes.extend(main);
+    bytes.extend(&main[head..]);
     bytes.extend(relay);
     bytes.push(255);
     // The least length, and no odd ones.
@@ -302,8 +309,9 @@ mod tests {
         let bytes = encode(&large, &form);
         assert!(bytes.len() <= 548);
         let overload = codes(&bytes);
-        assert_eq!(overload.first(), Some(&52), "{overload:?}");
-        assert_eq!(bytes[242], 1, "the file field alone had room for it");
+        assert_eq!(overload[..3], [53, 54, 52], "{overload:?}");
+        let at = HEADER_BYTES + 3 + 6;
+        assert_eq!(bytes[at..at + 3], [52, 1, 1], "the file field alone had room for it");
         let back = wire::decode(&bytes).unwrap();
         assert!(back.opts().get(OptionCode::ClientIdentifier).is_some());
         assert_eq!(
@@ -314,7 +322,10 @@ mod tests {
         large.set_fname_str("snponly.efi");
         let bytes = encode(&large, &form);
         assert_eq!(&bytes[FILE.start..FILE.start + 11], b"snponly.efi");
-        assert_eq!(bytes[242] & 1, 0, "the file field keeps the file");
+        assert!(
+            bytes[at] != 52 || bytes[at + 2] & 1 == 0,
+            "the file field keeps the file"
+        );
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct LeaseTable {
     by_address: HashMap<u32, Holder>,
     /// Every end of a lease, an offer or a rest, with its address: which address is free again first.
     ends: BTreeSet<(u64, u32)>,
+    /// Of those, the rests.
+    rests: BTreeSet<(u64, u32)>,
     /// How many leases and offers end in each second.
     ending: BTreeMap<u64, usize>,
     /// Addresses of the pool that nobody has or had.
@@ -72,6 +74,7 @@ impl LeaseTable {
             by_mac: HashMap::new(),
             by_address: HashMap::new(),
             ends: BTreeSet::new(),
+            rests: BTreeSet::new(),
             ending: BTreeMap::new(),
             free: Gaps::whole(first, last),
             reserved: HashMap::new(),
@@ -170,8 +173,8 @@ impl LeaseTable {
     }
 
     /// Address to offer: the one reserved for it, the one it has, a wish that is free, a free one near a place that
-    /// follows from the MAC, so that a machine tends to get the same one in every run, and at last the one that is
-    /// longest out of use. `None`: the pool is exhausted.
+    /// follows from the MAC, so that a machine tends to get the same one in every run, then the one that is
+    /// longest out of use, and at last the one that rests longest: whoever had it may have left. `None`: the pool is exhausted.
     pub fn choose(&self, mac: MacAddr, wish: Option<Ipv4Addr>, now_unix: u64) -> Option<Ipv4Addr> {
         let free = |address: &u32| self.is_free(*address, mac, now_unix);
         if let Some(reserved) = self.reserved.get(&mac).filter(|address| free(address)) {
@@ -199,8 +202,15 @@ impl LeaseTable {
             return Some(address.into());
         }
         let over = self.ends.iter().take_while(|(end, _)| *end <= now_unix);
+        let rests = self.rests.iter().map(|(_, address)| *address);
+        let for_others = |address: &u32| self.reserved_for.get(address).is_some_and(|owner| *owner != mac);
         over.map(|(_, address)| *address)
             .find(|address| (self.first..=self.last).contains(address) && free(address))
+            .or_else(|| {
+                rests
+                    .filter(|address| (self.first..=self.last).contains(address))
+                    .find(|address| !for_others(address))
+            })
             .map(Ipv4Addr::from)
     }
 
@@ -263,9 +273,7 @@ impl LeaseTable {
         self.remove(mac);
         match self.by_address.get(&u32::from(address)).copied() {
             Some(Holder::Machine(expired)) => self.remove(expired),
-            Some(Holder::SetAside(until, _)) => {
-                self.ends.remove(&(until, address.into()));
-            }
+            Some(Holder::SetAside(until, _)) => self.end_rest(until, address.into()),
             None => {}
         }
         let lease = Lease {
@@ -322,9 +330,7 @@ impl LeaseTable {
     fn set_aside(&mut self, address: Ipv4Addr, user: Option<MacAddr>, now_unix: u64) {
         match self.by_address.get(&u32::from(address)).copied() {
             Some(Holder::Machine(mac)) => self.remove(mac),
-            Some(Holder::SetAside(until, _)) => {
-                self.ends.remove(&(until, address.into()));
-            }
+            Some(Holder::SetAside(until, _)) => self.end_rest(until, address.into()),
             None => {}
         }
         let until_unix = now_unix.saturating_add(SET_ASIDE_SECONDS);
@@ -337,6 +343,31 @@ impl LeaseTable {
         self.silent.remove(&address);
         self.by_address.insert(address, Holder::SetAside(until, user));
         self.ends.insert((until, address));
+        self.rests.insert((until, address));
+    }
+
+    fn end_rest(&mut self, until: u64, address: u32) {
+        self.ends.remove(&(until, address));
+        self.rests.remove(&(until, address));
+    }
+
+    /// The answers of `user` do not count: what rests because of them is free again.
+    pub fn disbelieve(&mut self, user: MacAddr, now_unix: u64) {
+        let of_user = |(address, holder): (&u32, &Holder)| match holder {
+            Holder::SetAside(until, Some(mac)) if *mac == user => Some((*until, *address)),
+            _ => None,
+        };
+        let rests: Vec<(u64, u32)> = self.by_address.iter().filter_map(of_user).collect();
+        for (until, number) in rests {
+            self.end_rest(until, number);
+            self.by_address.remove(&number);
+            let address = Ipv4Addr::from(number);
+            if self.in_pool(address) && !self.reserved_for.contains_key(&number) {
+                self.free.give(number);
+            }
+            let until_unix = now_unix;
+            self.changes.push(LeaseChange::SetAside { address, until_unix });
+        }
     }
 
     fn put(&mut self, held: Held) {

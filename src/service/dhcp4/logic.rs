@@ -8,7 +8,7 @@ use crate::config::settings::Subnet;
 use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
-use super::client::{Client, Kind};
+use super::client::{Client, Features, Kind};
 pub use super::states::{Decision, Reply, decide};
 
 /// What the decision needs to know of the link.
@@ -95,8 +95,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
         Kind::Ipxe => {
             let master = SocketAddr::from((server, params.http_port));
             set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
-            let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
-            message.opts_mut().insert(DhcpOption::Unknown(options));
+            no_pxedhcp(message);
         }
         Kind::Pxe(arch) => {
             message
@@ -106,7 +105,10 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
                 message
                     .opts_mut()
                     .insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
-                set_boot_file(message, loader);
+                set_boot_file(message, &place_of(loader, &base, request));
+            }
+            if request.opts().get(OptionCode::Unknown(175)).is_some() {
+                no_pxedhcp(message);
             }
         }
         Kind::HttpBoot(arch) => {
@@ -126,9 +128,26 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     }
 }
 
+fn no_pxedhcp(message: &mut Message) {
+    let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
+    message.opts_mut().insert(DhcpOption::Unknown(options));
+}
+
+/// Where a boot program is for PXE firmware: its name, which is fetched by TFTP; from `base` for an iPXE that can only do HTTP.
+pub(super) fn place_of(loader: &str, base: &str, request: &Message) -> String {
+    match Features::of(request) {
+        Some(Features {
+            http: true,
+            tftp: false,
+            ..
+        }) => format!("{base}/loaders/{loader}"),
+        _ => loader.to_owned(),
+    }
+}
+
 /// In both places, because some firmware reads only the header field and some only option 67. The header field holds
 /// 127 characters; a longer name is in the option alone.
-fn set_boot_file(message: &mut Message, file: &str) {
+pub(super) fn set_boot_file(message: &mut Message, file: &str) {
     if file.len() < 128 {
         message.set_fname_str(file);
     }
@@ -182,7 +201,10 @@ mod tests {
 
     fn file(message: &Message) -> String {
         match message.opts().get(OptionCode::BootfileName) {
-            Some(DhcpOption::BootfileName(bytes)) => String::from_utf8(bytes.clone()).unwrap(),
+            // Firmware's ends with a zero byte (quirks::Done::EndText).
+            Some(DhcpOption::BootfileName(bytes)) => {
+                String::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes).to_vec()).unwrap()
+            }
             _ => String::new(),
         }
     }
@@ -292,6 +314,48 @@ mod tests {
     }
 
     #[test]
+    fn an_ipxe_without_http_or_a_way_to_start_a_kernel_gets_ours() {
+        let rom = |arch: u16, features: &[u8]| {
+            let said = features.iter().flat_map(|code| [*code, 1, 1]).collect();
+            let options = [
+                DhcpOption::ClassIdentifier(format!("PXEClient:Arch:{arch:05}:UNDI:002001").into_bytes()),
+                DhcpOption::UserClass(b"iPXE".to_vec()),
+                DhcpOption::ClientSystemArchitecture(arch.into()),
+                DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(175), said)),
+            ];
+            let mut leases = table();
+            let offer = answer(&mut leases, &request(MessageType::Discover, options.clone()), 0);
+            let wish = [
+                DhcpOption::RequestedIpAddress(offer.yiaddr()),
+                DhcpOption::ServerIdentifier(SERVER),
+            ];
+            let ack = answer(
+                &mut leases,
+                &request(MessageType::Request, options.into_iter().chain(wish)),
+                0,
+            );
+            assert_eq!(file(&ack), file(&offer));
+            assert!(
+                ack.opts().get(OptionCode::Unknown(175)).is_some(),
+                "no wait for a proxy"
+            );
+            assert_eq!(ack.siaddr(), SERVER);
+            file(&ack)
+        };
+        assert!(rom(0, &[0x13, 0x15, 0x18]).starts_with("http://192.168.219.1/boot.ipxe?"));
+        assert!(rom(7, &[0x13, 0x15, 0x24]).starts_with("http://192.168.219.1/boot.ipxe?"));
+        assert_eq!(rom(0, &[0x15, 0x18]), "undionly.kpxe");
+        assert_eq!(rom(0, &[0x13, 0x15]), "undionly.kpxe");
+        assert_eq!(rom(7, &[0x15, 0x24]), "snponly.efi");
+        assert_eq!(rom(11, &[0x15, 0x24]), "snponly-arm64.efi");
+        assert_eq!(
+            rom(0, &[0x13]),
+            "http://192.168.219.1/loaders/undionly.kpxe",
+            "without TFTP, by what it can"
+        );
+    }
+
+    #[test]
     fn a_probe_learns_that_this_is_a_recon_master() {
         let probe = [DhcpOption::ClassIdentifier(super::super::PROBE_CLASS.to_vec())];
         let offer = answer(&mut table(), &request(MessageType::Discover, probe), 0);
@@ -307,9 +371,26 @@ mod tests {
         let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_first, []);
         leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
         match decide(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
-            Decision::Exhausted(_) => assert!(super::super::states::EXHAUSTED.contains("lease-range")),
+            Decision::Exhausted(_) => {
+                let said = super::super::states::exhausted(leases.counts(0));
+                assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
+            }
             other => panic!("from an empty pool: {other:?}"),
         }
+    }
+
+    #[test]
+    fn nobody_hears_that_all_is_leased_while_it_is_not() {
+        let said = super::super::states::exhausted(super::super::leases::Counts {
+            size: 10,
+            leased: 3,
+            offered: 1,
+            set_aside: 4,
+        });
+        assert!(
+            !said.contains("every") && said.contains("3 are leased") && said.contains("4 rest"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! DHCPv4 (RFC 2131, 2132, 3046, 3396, 4578, 5227, 6842). [`door`] says who is answered, [`states`] decides, [`logic`] words
 //! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
-//! before an address is offered, [`server`] owns the loop.
+//! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
 
 pub mod asking;
+pub mod claims;
 pub mod client;
 pub mod door;
 pub mod layout;

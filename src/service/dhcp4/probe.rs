@@ -94,7 +94,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
 
 fn class_of(message: &Message) -> &[u8] {
     match message.opts().get(OptionCode::ClassIdentifier) {
-        Some(DhcpOption::ClassIdentifier(class)) => class,
+        Some(DhcpOption::ClassIdentifier(class)) => wire::text(class),
         _ => b"",
     }
 }
@@ -124,7 +124,7 @@ pub fn machine_of(class: &[u8], word: &[u8]) -> Option<MacAddr> {
 
 /// True for the question of [`Ask::WhoBoots`].
 pub fn asks_boot(message: &Message) -> bool {
-    matches!(message.opts().get(OptionCode::UserClass), Some(DhcpOption::UserClass(class)) if class == PROBE_CLASS)
+    matches!(message.opts().get(OptionCode::UserClass), Some(DhcpOption::UserClass(class)) if wire::text(class) == PROBE_CLASS)
 }
 
 fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Boot files beside somebody else's DHCP server: PXE 2.1 §2.2.3 (proxyDHCP on port 67, boot server on port 4011). Pure.
 //!
-//! Only clients that say that they boot from the network hear anything, and nobody ever hears of an address.
+//! Only clients that say that they boot from the network hear anything, and nobody ever hears of an address. What is said has the
+//! form of a server's replies: [`super::quirks`] mends it, [`super::layout`] lays it out.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -9,6 +10,9 @@ use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use crate::service::{bootfiles, ipxe};
 
 use super::client::{Client, Kind, identify};
+use super::layout::{self, Form};
+use super::logic::{place_of, set_boot_file};
+use super::quirks::{self, Done, Facts};
 
 /// The port a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +45,16 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Reply {
     pub message: Message,
+    pub form: Form,
     pub to: SocketAddrV4,
     pub client: Client,
+}
+
+impl Reply {
+    /// The reply as it leaves.
+    pub fn bytes(&self) -> Vec<u8> {
+        layout::encode(&self.message, &self.form)
+    }
 }
 
 const CLIENT_PORT: u16 = 68;
@@ -82,6 +94,7 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
     match reply(params, request, &client, kind) {
         Ok(message) => Decision::Reply(Box::new(Reply {
             message,
+            form: Form::of(request),
             to: destination(port, from),
             client,
         })),
@@ -120,7 +133,10 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
             let master = SocketAddrV4::new(server, params.http_port);
             ("PXEClient", ipxe::script_url(master, Some(client.mac)))
         }
-        Kind::Pxe(arch) => ("PXEClient", params.loaders.loader(client.mac, arch)?.to_owned()),
+        Kind::Pxe(arch) => {
+            let loader = params.loaders.loader(client.mac, arch)?;
+            ("PXEClient", place_of(loader, &base, request))
+        }
         Kind::HttpBoot(arch) => {
             let loader = params.loaders.loader(client.mac, arch)?;
             ("HTTPClient", format!("{base}/loaders/{loader}"))
@@ -138,15 +154,13 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
         })
         .set_ciaddr(request.ciaddr())
         .set_siaddr(server)
-        .set_chaddr(request.chaddr())
-        .set_fname_str(&file);
+        .set_chaddr(request.chaddr());
+    set_boot_file(&mut message, &file);
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(kind));
     options.insert(DhcpOption::ServerIdentifier(server));
     options.insert(super::mark());
     options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
-    // Firmware reads one of the two places or the other.
-    options.insert(DhcpOption::BootfileName(file.into_bytes()));
     if class == "PXEClient" {
         options.insert(DhcpOption::VendorExtensions(vendor(request)));
         options.insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
@@ -157,6 +171,8 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
             options.insert(id.clone());
         }
     }
+    let done: Vec<Done> = quirks::done(&Facts::new(request, client)).collect();
+    quirks::mend(&mut message, &done);
     Ok(message)
 }
 
@@ -193,6 +209,7 @@ fn boot_item(mut options: &[u8]) -> Option<[u8; 4]> {
 mod tests {
     use super::*;
     use crate::service::dhcp4::{AGENT_CLASS, probe, wire};
+    use dhcproto::v4::UnknownOption;
     use proptest::prelude::*;
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -236,7 +253,14 @@ mod tests {
 
     #[test]
     fn each_stage_is_told_the_next_and_never_an_address() {
-        let cases: [(Vec<DhcpOption>, &str, &str); 5] = [
+        let features = |bytes: &[u8]| DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(175), bytes.to_vec()));
+        let cases: [(Vec<DhcpOption>, &str, &str); 6] = [
+            // A ROM's iPXE without HTTP.
+            (
+                vec![class(X64), features(&[0x15, 1, 1, 0x24, 1, 1])],
+                "snponly.efi",
+                "PXEClient",
+            ),
             (
                 vec![class("PXEClient:Arch:00000:UNDI:002001")],
                 "undionly.kpxe",
@@ -256,7 +280,7 @@ mod tests {
             (
                 vec![
                     class(X64),
-                    DhcpOption::Unknown(dhcproto::v4::UnknownOption::new(OptionCode::Unknown(175), vec![1])),
+                    DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(175), vec![1])),
                 ],
                 SCRIPT,
                 "PXEClient",
@@ -264,8 +288,8 @@ mod tests {
         ];
         for (options, wanted, as_class) in cases {
             let reply = answer(&request(MessageType::Discover, options), NOBODY, Port::Dhcp);
-            let message = reply.message;
-            assert_eq!(file(&message), wanted);
+            let message = &reply.message;
+            assert_eq!(file(message), wanted);
             assert_eq!(message.opts().msg_type(), Some(MessageType::Offer));
             assert_eq!((message.yiaddr(), message.siaddr()), (Ipv4Addr::UNSPECIFIED, SERVER));
             assert_eq!(
@@ -282,10 +306,60 @@ mod tests {
             ] {
                 assert!(message.opts().get(code).is_none(), "{code:?}");
             }
-            let bytes = probe::encode(&message);
-            assert!((300..=576).contains(&bytes.len()), "{} bytes", bytes.len());
+            let bytes = reply.bytes();
+            assert!((300..=548).contains(&bytes.len()), "{} bytes", bytes.len());
             assert_eq!(wire::decode(&bytes).unwrap().siaddr(), SERVER);
         }
+    }
+
+    /// Codes in the order they stand.
+    fn codes(bytes: &[u8]) -> Vec<u8> {
+        let (mut at, mut codes) = (240, Vec::new());
+        while bytes[at] != 255 {
+            codes.push(bytes[at]);
+            at += 2 + usize::from(bytes[at + 1]);
+        }
+        codes
+    }
+
+    #[test]
+    fn a_reply_has_the_form_of_a_servers() {
+        let said = DhcpOption::Unknown(UnknownOption::new(wire::RELAY_AGENT, b"\x01\x04eth7".to_vec()));
+        let asked =
+            |codes: &[u8]| DhcpOption::ParameterRequestList(codes.iter().map(|code| OptionCode::from(*code)).collect());
+        let id = DhcpOption::ClientMachineIdentifier(vec![0; 17]);
+        let ask = |kind, codes: &[u8], port| {
+            let request = request(kind, [class(X64), asked(codes), id.clone(), said.clone()]);
+            answer(&request, NOBODY, port).bytes()
+        };
+        let both = ask(MessageType::Discover, &[1, 67, 66, 43, 60], Port::Dhcp);
+        // Message type and server first, what a switch put in last and as it came (RFC 3046 §2.2), the rest as it was asked.
+        assert_eq!(codes(&both), [53, 54, 67, 66, 43, 60, 97, 224, 82]);
+        let back = wire::decode(&both).unwrap();
+        assert_eq!(back.opts().get(wire::RELAY_AGENT), Some(&said));
+        assert_eq!(both[44], 0, "no server name in the header");
+        let neither = ask(MessageType::Discover, &[1, 3, 43, 54], Port::Dhcp);
+        assert_eq!(
+            &neither[44..53],
+            b"10.0.0.9\0",
+            "who asks for neither 66 nor 67 reads the header"
+        );
+        assert_eq!(&neither[108..120], b"snponly.efi\0");
+        let boot_server = ask(MessageType::Request, &[1, 3, 43, 54], Port::BootServer);
+        assert_eq!(
+            (&boot_server[44..53], codes(&boot_server)),
+            (&b"10.0.0.9\0"[..], codes(&neither))
+        );
+        // Names end where a reader of C strings ends them, and an identifier that is none is not confirmed.
+        let text = |name: &[u8]| both.windows(name.len()).any(|part| part == name);
+        assert!(text(b"\x43\x0csnponly.efi\0") && text(b"\x42\x0910.0.0.9\0"));
+        let strange = DhcpOption::ClientMachineIdentifier(vec![9; 17]);
+        let reply = answer(
+            &request(MessageType::Discover, [class(X64), strange]),
+            NOBODY,
+            Port::Dhcp,
+        );
+        assert!(!codes(&reply.bytes()).contains(&97));
     }
 
     #[test]

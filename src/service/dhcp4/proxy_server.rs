@@ -1,4 +1,5 @@
-//! The loops on the two sockets of a proxy. Decisions come from [`super::proxy`].
+//! The loops on the two sockets of a proxy. Decisions come from [`super::proxy`]. The one on port 4011 runs beside the server too: an
+//! offer of class `PXEClient` makes some firmware ask there, whatever else the offer says.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -15,17 +16,24 @@ use crate::sys::clock;
 use super::client::{Client, Kind};
 use super::door::{Door, Verdict};
 use super::proxy::{Decision, Params, Port, Reply, decide};
-use super::{probe, wire};
+use super::wire;
 
 /// What one link's proxy works with.
 pub struct Server {
-    /// Bound to port 67 of one interface, broadcasts allowed.
-    pub dhcp: UdpSocket,
+    /// Bound to port 67 of one interface, broadcasts allowed. `None` beside a server of our own, which has that port.
+    pub dhcp: Option<UdpSocket>,
     /// The same on port 4011.
     pub boot_server: UdpSocket,
     pub params: Params,
     pub ladder: Arc<Mutex<Ladder>>,
     pub metrics: Arc<Metrics>,
+}
+
+async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    match socket {
+        Some(socket) => socket.recv_from(buffer).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Server {
@@ -38,7 +46,7 @@ impl Server {
         loop {
             let (port, received) = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                received = self.dhcp.recv_from(&mut one) => (Port::Dhcp, received),
+                received = receive(self.dhcp.as_ref(), &mut one) => (Port::Dhcp, received),
                 received = self.boot_server.recv_from(&mut two) => (Port::BootServer, received),
             };
             let (length, from) = match received {
@@ -86,9 +94,13 @@ impl Server {
         if port == Port::Dhcp {
             self.heard(&reply.client);
         }
-        let socket = match port {
-            Port::Dhcp => &self.dhcp,
-            Port::BootServer => &self.boot_server,
+        let socket = match (port, &self.dhcp) {
+            (Port::Dhcp, Some(dhcp)) => dhcp,
+            _ => &self.boot_server,
+        };
+        let mode = match self.dhcp {
+            Some(_) => metrics::Mode::Proxy,
+            None => metrics::Mode::Serve,
         };
         let (said, arch) = match (port, reply.client.kind) {
             (Port::Dhcp, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Offer, Some(arch)),
@@ -96,9 +108,9 @@ impl Server {
             (Port::Dhcp, _) => (metrics::Said::Offer, None),
             (Port::BootServer, _) => (metrics::Said::Ack, None),
         };
-        self.metrics.dhcp4_said(said, metrics::Mode::Proxy, arch);
+        self.metrics.dhcp4_said(said, mode, arch);
         tracing::debug!(mac = %reply.client.mac, client = ?reply.client.kind, to = %reply.to, "proxyDHCP reply");
-        if let Err(error) = socket.send_to(&probe::encode(&reply.message), reply.to).await {
+        if let Err(error) = socket.send_to(&reply.bytes(), reply.to).await {
             tracing::warn!(mac = %reply.client.mac, to = %reply.to, %error, "sending a proxyDHCP reply");
         }
     }

@@ -58,6 +58,8 @@ pub enum Done {
     TakeTheOffer,
     /// The next offer holds what a boot needs and nothing else.
     LeanOffer,
+    /// Options 66 and 67 end with a zero byte.
+    EndText,
 }
 
 pub struct Row {
@@ -72,7 +74,7 @@ pub const PATIENCE: u32 = 3;
 
 /// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
 /// [`super::layout`] pads every reply.
-pub const TABLE: [Row; 7] = [
+pub const TABLE: [Row; 8] = [
     Row {
         seen: "Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length",
         recognised: |facts| facts.firmware() && facts.client.uuid.is_none(),
@@ -118,6 +120,12 @@ pub const TABLE: [Row; 7] = [
         },
         done: Done::LeanOffer,
     },
+    Row {
+        seen: "firmware that reads options 66 and 67 as C strings: up to a zero, so that the code of the option behind, or the \
+               end mark, becomes a part of the file name. RFC 2132 §2 has every receiver take a zero at the end",
+        recognised: |facts| facts.firmware(),
+        done: Done::EndText,
+    },
 ];
 
 /// What applies to a request.
@@ -129,12 +137,14 @@ pub fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
 pub const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 
 /// Options a boot cannot do without.
-const NEEDED: [OptionCode; 9] = [
+const NEEDED: [OptionCode; 10] = [
     OptionCode::MessageType,
     OptionCode::ServerIdentifier,
     OptionCode::AddressLeaseTime,
     OptionCode::SubnetMask,
     OptionCode::ClassIdentifier,
+    // An offer of class `PXEClient` that does not say "ask no boot server" sends the client to one.
+    OptionCode::VendorExtensions,
     OptionCode::ClientMachineIdentifier,
     OptionCode::ClientIdentifier,
     super::wire::RELAY_AGENT,
@@ -149,6 +159,8 @@ pub fn mend(reply: &mut Message, done: &[Done]) {
             Done::NameByMac => {
                 reply.opts_mut().remove(OptionCode::ClientMachineIdentifier);
             }
+            // A boot server's answer says it already, and more.
+            Done::NoMenu if reply.opts().get(OptionCode::VendorExtensions).is_some() => {}
             Done::NoMenu => {
                 let skip = DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec());
                 reply.opts_mut().insert(skip);
@@ -162,9 +174,25 @@ pub fn mend(reply: &mut Message, done: &[Done]) {
                 reply.set_sname(&named);
             }
             Done::LeanOffer => reply.opts_mut().retain(|code, _| NEEDED.contains(code)),
+            Done::EndText => {
+                for code in [OptionCode::TFTPServerName, OptionCode::BootfileName] {
+                    if let Some(DhcpOption::TFTPServerName(text) | DhcpOption::BootfileName(text)) =
+                        reply.opts_mut().get_mut(code)
+                    {
+                        end_text(text);
+                    }
+                }
+            }
             // These decide where and whether, not what.
             Done::IgnoreItsAddress | Done::TakeTheOffer | Done::Broadcast => {}
         }
+    }
+}
+
+/// Puts a zero behind a text that has none, where one option still holds both.
+fn end_text(text: &mut Vec<u8>) {
+    if text.last() != Some(&0) && text.len() < 255 {
+        text.push(0);
     }
 }
 
@@ -284,6 +312,45 @@ mod tests {
         assert!(!applies(&message(MessageType::Discover, [asked]), Done::HeaderToo, 0));
     }
 
+    /// What a reader of C strings takes from an option of a packet: all up to a zero, whatever it belongs to.
+    fn up_to_zero(bytes: &[u8], code: u8) -> Vec<u8> {
+        let mut at = 240;
+        while bytes[at] != code {
+            at += 2 + usize::from(bytes[at + 1]);
+        }
+        bytes[at + 2..].split(|byte| *byte == 0).next().unwrap().to_vec()
+    }
+
+    #[test]
+    fn names_end_where_a_reader_of_c_strings_ends_them() {
+        for order in [[66, 67, 97], [97, 66, 67], [67, 97, 66]] {
+            let asked = DhcpOption::ParameterRequestList(order.map(OptionCode::from).to_vec());
+            let id = DhcpOption::ClientMachineIdentifier(vec![0; 17]);
+            let request = message(MessageType::Discover, [asked, id]);
+            assert!(applies(&request, Done::EndText, 0));
+            let bytes = answer(&mut table(), &request).bytes();
+            assert_eq!(up_to_zero(&bytes, 67), b"undionly.kpxe", "{order:?}");
+            assert_eq!(up_to_zero(&bytes, 66), b"192.168.219.1", "{order:?}");
+            assert_eq!(
+                up_to_zero(&bytes, 60)[..9],
+                *b"PXEClient",
+                "which is compared by its length"
+            );
+        }
+        let mut http = message(MessageType::Discover, []);
+        let class = DhcpOption::ClassIdentifier(b"HTTPClient:Arch:00016:UNDI:003016".to_vec());
+        http.opts_mut().insert(class);
+        let bytes = answer(&mut table(), &http).bytes();
+        assert_eq!(up_to_zero(&bytes, 67), b"http://192.168.219.1/loaders/snponly.efi");
+        // iPXE takes an option for what it is.
+        let mut ipxe = message(MessageType::Discover, []);
+        ipxe.opts_mut().insert(DhcpOption::UserClass(b"iPXE".to_vec()));
+        assert!(!applies(&ipxe, Done::EndText, 0));
+        let mut full = vec![b'x'; 255];
+        end_text(&mut full);
+        assert_eq!(full.len(), 255, "a longer one would be two options");
+    }
+
     #[test]
     fn an_address_in_a_discover_is_not_answered_to() {
         let mut request = message(MessageType::Discover, []);
@@ -329,8 +396,13 @@ mod tests {
         assert_eq!(lean, [3, 5, 7]);
         let mut offer = answer(&mut table(), &request).message;
         mend(&mut offer, &[Done::LeanOffer]);
-        assert!(offer.opts().get(OptionCode::VendorExtensions).is_none());
         assert!(offer.opts().get(OptionCode::DomainName).is_none());
+        assert!(offer.opts().get(OptionCode::BootfileName).is_none());
+        assert_eq!(
+            offer.opts().get(OptionCode::VendorExtensions),
+            Some(&DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec())),
+            "or it would look for a boot server on port 4011"
+        );
         assert!(
             offer.opts().get(OptionCode::ClassIdentifier).is_some(),
             "it would not be PXE's"

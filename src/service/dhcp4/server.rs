@@ -21,13 +21,14 @@ use crate::sys::console::say;
 use crate::sys::packet::ArpTap;
 
 use super::asking::{self, Ahead};
+use super::claims::{Claims, Worth};
 use super::client::{Client, Kind, identify};
 use super::door::{Door, Verdict};
 use super::leases::LeaseTable;
 use super::logic::Params;
 use super::patience::Patience;
 use super::quirks::{self, Done, Facts};
-use super::states::{Decision, EXHAUSTED, Reply, decide};
+use super::states::{Decision, Reply, decide, exhausted};
 use super::{layout, wire};
 
 #[cfg(test)]
@@ -96,11 +97,16 @@ struct Desk {
     door: Door,
     patience: Patience,
     ahead: Ahead,
+    claims: Claims,
+    /// Addresses in use by strangers that nobody was told of yet, each of the pool at most once. A moment later it is known whether it is one stranger for all.
+    in_use: Vec<(Ipv4Addr, MacAddr)>,
     /// DISCOVERs not looked at yet.
     beginning: VecDeque<Vec<u8>>,
     unwritten: VecDeque<Unwritten>,
     unanswered: VecDeque<Unanswered>,
     exhausted: bool,
+    /// It was said that whatever is offered is in use.
+    taken_said: bool,
     stalled: bool,
     in_use_said: u8,
 }
@@ -164,15 +170,19 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
 
 impl Desk {
     fn new(server: Server) -> Self {
+        let size = server.leases.lock().expect("no holder panics").counts(0).size;
         Desk {
             door: Door::new(server.serve_all, clock::run_seconds()),
             server,
+            claims: Claims::new(size),
+            in_use: Vec::new(),
             patience: Patience::default(),
             ahead: Ahead::default(),
             beginning: VecDeque::new(),
             unwritten: VecDeque::new(),
             unanswered: VecDeque::new(),
             exhausted: false,
+            taken_said: false,
             stalled: false,
             in_use_said: 0,
         }
@@ -275,7 +285,11 @@ impl Desk {
             Decision::Exhausted(client) => {
                 self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
                 if !std::mem::replace(&mut self.exhausted, true) {
-                    say(&format!("no address for {}: {EXHAUSTED}", client.mac));
+                    let counts = {
+                        let leases = self.server.leases.lock().expect("no holder panics");
+                        leases.counts(clock::unix_seconds())
+                    };
+                    say(&format!("no address for {}: {}", client.mac, exhausted(counts)));
                 }
                 return;
             }
@@ -352,6 +366,7 @@ impl Desk {
 
     async fn tick(&mut self) {
         let (now, now_unix) = (clock::run_seconds(), clock::unix_seconds());
+        self.say_in_use();
         if self.server.arp.is_some() {
             let first = self.server.params.subnet.lease_first;
             let addresses = {
@@ -399,16 +414,19 @@ impl Desk {
         let Some((mac, address)) = asking::claim(packet) else {
             return;
         };
-        let asked = self.ahead.heard(address);
-        let moved: Vec<Unanswered> = {
-            let taken = |waiting: &Unanswered| waiting.address == address && waiting.reply.client.mac != mac;
-            let (moved, stay) = std::mem::take(&mut self.unanswered).into_iter().partition(taken);
-            self.unanswered = stay;
-            Vec::from(moved as VecDeque<Unanswered>)
-        };
-        if !asked && moved.is_empty() {
+        let taken = |waiting: &Unanswered| waiting.address == address && waiting.reply.client.mac != mac;
+        if !self.ahead.asks(address) && !self.unanswered.iter().any(taken) {
             return;
         }
+        match self.claims.heard(mac, address, clock::run_seconds()) {
+            Worth::Address => {}
+            Worth::Nothing { first: true } => return self.disbelieve(mac).await,
+            Worth::Nothing { first: false } => return,
+        }
+        self.ahead.heard(address);
+        let (moved, stay) = std::mem::take(&mut self.unanswered).into_iter().partition(taken);
+        self.unanswered = stay;
+        let moved: VecDeque<Unanswered> = moved;
         let (set_aside, changes) = {
             let mut leases = self.server.leases.lock().expect("no holder panics");
             (
@@ -418,17 +436,48 @@ impl Desk {
         };
         if set_aside {
             self.server.journal.append(changes);
-            self.in_use_said = self.in_use_said.saturating_add(1);
-            let line = format!("{address} is used by {mac}, which has no lease from here: set aside for 10 minutes");
-            match self.in_use_said <= MAX_IN_USE_SAID {
-                true => say(&line),
-                false => tracing::debug!("{line}"),
-            }
+            self.in_use.push((address, mac));
         }
         for waiting in moved {
             if waiting.moves < MAX_MOVES {
                 self.decide(waiting.request, waiting.moves + 1, clock::run_seconds())
                     .await;
+            } else if !std::mem::replace(&mut self.taken_said, true) {
+                say(&format!(
+                    "no address for {}: each of {} that were to be offered is used by somebody, the last by {mac}. Look who uses \
+                     addresses of network.lease-range, or move it in recon.toml",
+                    waiting.reply.client.mac,
+                    u32::from(MAX_MOVES) + 1
+                ));
+            }
+        }
+    }
+
+    /// One hardware address claims whatever is asked for.
+    async fn disbelieve(&mut self, mac: MacAddr) {
+        let changes = {
+            let mut leases = self.server.leases.lock().expect("no holder panics");
+            leases.disbelieve(mac, clock::unix_seconds());
+            leases.take_changes()
+        };
+        self.server.journal.append(changes);
+        say(&format!(
+            "{mac} answers for addresses that nobody has (proxy ARP): its answers do not count. Where it is a router or a switch, turn \
+             proxy ARP off on its port to this network: machines that check their address themselves may refuse it"
+        ));
+    }
+
+    /// Says who uses addresses of the pool.
+    fn say_in_use(&mut self) {
+        for (address, mac) in std::mem::take(&mut self.in_use) {
+            if self.claims.is_proxy(mac) {
+                continue;
+            }
+            self.in_use_said = self.in_use_said.saturating_add(1);
+            let line = format!("{address} is used by {mac}, which has no lease from here: set aside for 10 minutes");
+            match self.in_use_said <= MAX_IN_USE_SAID {
+                true => say(&line),
+                false => tracing::debug!("{line}"),
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::model::MacAddr;
 
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
-use super::leases::LeaseTable;
+use super::leases::{Counts, LeaseTable};
 use super::logic::{Params, nak, reply};
 use super::quirks::{self, Done, Facts};
 
@@ -56,6 +56,18 @@ impl Reply {
 /// What a person does about an empty pool.
 pub const EXHAUSTED: &str =
     "every address of the pool is leased: widen network.lease-range in recon.toml or wait for leases to end";
+
+/// Why there is no address, in a sentence that holds.
+pub fn exhausted(counts: Counts) -> String {
+    match counts.leased + counts.offered >= counts.size {
+        true => EXHAUSTED.to_owned(),
+        false => format!(
+            "of {} addresses of the pool {} are leased, {} are promised, {} rest because somebody uses them, and the others are kept for \
+             single machines: widen network.lease-range in recon.toml",
+            counts.size, counts.leased, counts.offered, counts.set_aside
+        ),
+    }
+}
 
 /// How long an offered address is held for the client that has not asked for it yet, in seconds.
 const OFFER_SECONDS: u64 = 60;

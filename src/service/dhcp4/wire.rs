@@ -22,6 +22,8 @@ const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 /// Nothing on an Ethernet without jumbo frames is longer; a datagram is cut to this before it gets here.
 pub const MAX_DATAGRAM: usize = 1500;
+/// What one piece of an option holds (RFC 2132 §2).
+const LONGEST: usize = 255;
 /// Relay agent information (RFC 3046). Kept as it came: it goes back as it came.
 pub const RELAY_AGENT: OptionCode = OptionCode::Unknown(82);
 
@@ -45,28 +47,34 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
         1 | 50 | 54 => Some(4..=4),
         // Lease time.
         51 => Some(4..=4),
-        53 => Some(1..=1),
-        // Parameter request list, vendor class, client identifier.
-        55 | 60 | 61 => Some(1..=255),
+        53 | OVERLOAD => Some(1..=1),
+        // Parameter request list, vendor class, client identifier. These and the next may be longer, in pieces.
+        55 | 60 | 61 => Some(1..=MAX_DATAGRAM),
         // Maximum message size.
         57 => Some(2..=2),
         // PXE's encapsulated options, boot file name, user class, iPXE's encapsulated options.
-        43 | 67 | 77 | 175 => Some(0..=255),
+        43 | 67 | 77 | 175 => Some(0..=MAX_DATAGRAM),
         // Relay agent information: one or more suboptions of two bytes and more, in as many options as they need.
         82 => Some(2..=MAX_DATAGRAM),
         // The mark of a recon server.
         224 => Some(5..=5),
         // Architectures: the first two bytes are the preferred one.
-        93 => Some(2..=255),
+        93 => Some(2..=MAX_DATAGRAM),
         // Machine identifier: a type and 16 bytes; other lengths are a known firmware fault and are left out.
         97 => Some(17..=17),
         _ => None,
     }
 }
 
+/// A text without the zeros that some senders put behind it: "receivers must be prepared" for them (RFC 2132 §2).
+pub fn text(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &value[..end]
+}
+
 /// The options of one field, code and value. What is cut off is left out: firmware sends fields without an end mark, and of
 /// odd lengths.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         loop {
             let (&code, tail) = rest.split_first()?;
@@ -84,16 +92,58 @@ fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Adds the options of one field. An option that occurs again continues the earlier one (RFC 3396 §5).
-fn walk<'a>(field: &'a [u8], options: &mut BTreeMap<u8, Cow<'a, [u8]>>) {
-    for (code, value) in fields(field) {
-        if lengths(code).is_some() || code == OVERLOAD {
-            match options.entry(code) {
-                Entry::Vacant(entry) => {
-                    entry.insert(Cow::Borrowed(value));
+/// An option as it stands in a packet: all its pieces, one behind another.
+struct Pieces<'a> {
+    /// The first one that is not empty.
+    first: &'a [u8],
+    whole: Cow<'a, [u8]>,
+    /// Every piece says what the first one says.
+    copies: bool,
+}
+
+impl<'a> Pieces<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        // An empty piece adds nothing, in front as little as behind.
+        if self.first.is_empty() {
+            (self.first, self.whole) = (value, Cow::Borrowed(value));
+        } else if !value.is_empty() {
+            self.copies &= value == self.first;
+            self.whole.to_mut().extend(value);
+        }
+    }
+
+    /// What the option says. RFC 3396 §5 puts pieces together; RFC 2131 §4.1 has an option stand once otherwise, and there are
+    /// clients that list theirs twice. So a value that is there again and again counts once; only pieces of 255 bytes may be equal
+    /// by chance, as parts of a longer value. And of several values of a fixed length the first counts.
+    fn value(self, code: u8) -> Cow<'a, [u8]> {
+        let fixed = lengths(code).filter(|lengths| lengths.start() == lengths.end());
+        match fixed.map(|lengths| *lengths.start()) {
+            Some(length) if self.whole.len() > length && self.whole.len().is_multiple_of(length) => match self.whole {
+                Cow::Borrowed(whole) => Cow::Borrowed(&whole[..length]),
+                Cow::Owned(mut whole) => {
+                    whole.truncate(length);
+                    Cow::Owned(whole)
                 }
-                Entry::Occupied(mut entry) => entry.get_mut().to_mut().extend(value),
+            },
+            // A relay's words go back as they came.
+            None if self.copies && self.first.len() < LONGEST && code != 82 => Cow::Borrowed(self.first),
+            _ => self.whole,
+        }
+    }
+}
+
+/// Adds the options of one field.
+fn walk<'a>(field: &'a [u8], options: &mut BTreeMap<u8, Pieces<'a>>) {
+    for (code, value) in fields(field).filter(|(code, _)| lengths(*code).is_some()) {
+        match options.entry(code) {
+            Entry::Vacant(entry) => {
+                entry.insert(Pieces {
+                    first: value,
+                    whole: Cow::Borrowed(value),
+                    copies: true,
+                });
             }
+            Entry::Occupied(mut entry) => entry.get_mut().add(value),
         }
     }
 }
@@ -143,7 +193,8 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     let mut options = BTreeMap::new();
     walk(&datagram[HEADER_BYTES..], &mut options);
     // Option overload; the order file, sname is RFC 3396 §5's.
-    let overload = match options.remove(&OVERLOAD).as_deref() {
+    let overload = options.remove(&OVERLOAD).map(|pieces| pieces.value(OVERLOAD));
+    let overload = match overload.as_deref() {
         Some([what @ 1..=3]) => *what,
         _ => 0,
     };
@@ -154,20 +205,32 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
             clean[field].fill(0);
         }
     }
-    let relay = options.remove(&82).filter(|value| value.len() >= 2);
-    for (code, value) in options {
-        if lengths(code).is_some_and(|lengths| lengths.contains(&value.len())) {
-            let value = if code == 93 { &value[..2] } else { &value[..] };
-            clean.extend([code, value.len() as u8]);
-            clean.extend(value);
+    let (mut relay, mut id) = (None, None);
+    for (code, pieces) in options {
+        let value = pieces.value(code);
+        if !lengths(code).is_some_and(|lengths| lengths.contains(&value.len())) {
+            continue;
+        }
+        match code {
+            82 => relay = Some(value.into_owned()),
+            61 if value.len() > LONGEST => id = Some(value.into_owned()),
+            code => {
+                // What is said behind a long option's first 255 bytes is nothing that this program asks for.
+                let length = value.len().min(if code == 93 { 2 } else { LONGEST });
+                clean.extend([code, length as u8]);
+                clean.extend(&value[..length]);
+            }
         }
     }
     clean.push(255);
     let mut message = Message::decode(&mut Decoder::new(&clean)).map_err(|_| Malformed::Header)?;
+    let options = message.opts_mut();
+    // These go back as they came (RFC 3046 §2.2, RFC 6842), however long.
     if let Some(relay) = relay {
-        message
-            .opts_mut()
-            .insert(DhcpOption::Unknown(UnknownOption::new(RELAY_AGENT, relay.into_owned())));
+        options.insert(DhcpOption::Unknown(UnknownOption::new(RELAY_AGENT, relay)));
+    }
+    if let Some(id) = id {
+        options.insert(DhcpOption::ClientIdentifier(id));
     }
     Ok(message)
 }
@@ -231,6 +294,115 @@ mod tests {
             Some(&DhcpOption::UserClass(b"iPXE".to_vec()))
         );
         assert!(message.fname().is_none_or(|name| name.iter().all(|byte| *byte == 0)));
+    }
+
+    fn option(code: u8, value: &[u8]) -> Vec<u8> {
+        [&[code, value.len() as u8], value].concat()
+    }
+
+    #[test]
+    fn an_option_that_is_there_twice_counts_once() {
+        let all = [
+            option(53, &[3]),
+            option(50, &[10, 0, 0, 7]),
+            option(54, &[10, 0, 0, 1]),
+            option(57, &[5, 192]),
+            option(55, &[1, 3, 67]),
+            option(60, b"recon:agent"),
+            option(61, &[1, 2, 0, 0, 0, 0, 9]),
+            option(77, b"iPXE"),
+            option(93, &[0, 7]),
+            option(97, &[0; 17]),
+            option(175, &[0x13, 1, 1]),
+        ];
+        let once = decode(&datagram(&all.concat())).unwrap();
+        assert_eq!(once.opts().len(), all.len());
+        let twice = [all.concat(), all.concat()].concat();
+        assert_eq!(decode(&datagram(&twice)).unwrap(), once, "the whole list again");
+        let each: Vec<u8> = all.iter().flat_map(|option| option.repeat(3)).collect();
+        assert_eq!(decode(&datagram(&each)).unwrap(), once, "each three times");
+        // And through option overload, that itself is there twice.
+        let mut bytes = datagram(&[option(52, &[1]).repeat(2), all.concat()].concat());
+        bytes[FILE.start..][..all.concat().len()].copy_from_slice(&all.concat());
+        assert_eq!(decode(&bytes).unwrap(), once, "once more in the file field");
+    }
+
+    #[test]
+    fn zeros_behind_a_text_are_none_of_it() {
+        for (value, wanted) in [
+            (&b"iPXE\0\0"[..], &b"iPXE"[..]),
+            (b"a\0b", b"a\0b"),
+            (b"\0\0", b""),
+            (b"", b""),
+        ] {
+            assert_eq!(text(value), wanted);
+        }
+        for (options, kind) in [
+            (option(77, b"iPXE\0"), super::super::client::Kind::Ipxe),
+            (option(60, b"recon:agent\0"), super::super::client::Kind::Agent),
+        ] {
+            let message = decode(&datagram(&options)).unwrap();
+            assert_eq!(super::super::client::identify(&message).unwrap().kind, kind);
+        }
+    }
+
+    #[test]
+    fn of_several_values_of_a_fixed_length_the_first_counts() {
+        let several = [
+            option(53, &[]),
+            option(53, &[1]),
+            option(53, &[3]),
+            option(50, &[10, 0, 0, 7]),
+            option(50, &[10, 0, 0, 8]),
+            // Two in one piece; and one that is no multiple, which is none.
+            option(54, &[10, 0, 0, 1, 10, 0, 0, 2]),
+            option(51, &[0, 0, 1]),
+            option(51, &[0, 0]),
+        ];
+        let message = decode(&datagram(&several.concat())).unwrap();
+        assert_eq!(message.opts().msg_type(), Some(MessageType::Discover));
+        assert_eq!(
+            message.opts().get(OptionCode::RequestedIpAddress),
+            Some(&DhcpOption::RequestedIpAddress([10, 0, 0, 7].into()))
+        );
+        assert_eq!(
+            message.opts().get(OptionCode::ServerIdentifier),
+            Some(&DhcpOption::ServerIdentifier([10, 0, 0, 1].into()))
+        );
+        assert!(message.opts().get(OptionCode::AddressLeaseTime).is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_does_not_hide_what_is_in_front() {
+        let class = [&b"PXEClient:Arch:00007:UNDI:003016"[..], &[b'x'; 240]].concat();
+        let id: Vec<u8> = (0..300u16).map(|at| at as u8).collect();
+        let pieces =
+            |code, value: &[u8]| -> Vec<u8> { value.chunks(255).flat_map(|piece| option(code, piece)).collect() };
+        let long = [
+            option(60, &class[..32]),
+            option(60, &class[32..]),
+            pieces(61, &id),
+            pieces(55, &[67; 300]),
+            // Two pieces that are the same and parts of one value.
+            pieces(43, &[7; 510]),
+            option(53, &[1]),
+        ];
+        let message = decode(&datagram(&long.concat())).unwrap();
+        assert_eq!(message.opts().msg_type(), Some(MessageType::Discover));
+        assert_eq!(
+            message.opts().get(OptionCode::ClassIdentifier),
+            Some(&DhcpOption::ClassIdentifier(class[..255].to_vec()))
+        );
+        assert_eq!(
+            message.opts().get(OptionCode::ClientIdentifier),
+            Some(&DhcpOption::ClientIdentifier(id)),
+            "it goes back whole (RFC 6842)"
+        );
+        assert!(message.opts().get(OptionCode::ParameterRequestList).is_some());
+        assert_eq!(
+            message.opts().get(OptionCode::VendorExtensions),
+            Some(&DhcpOption::VendorExtensions(vec![7; 255]))
+        );
     }
 
     #[test]

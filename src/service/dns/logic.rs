@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::model::MacAddr;
-use crate::model::ula::Prefix64;
+use crate::model::ula::{LINK_PREFIX, Prefix64};
 
 use super::DOMAIN;
 
@@ -94,50 +94,136 @@ pub fn answer(names: &Names, query: &[u8]) -> Option<Vec<u8>> {
     reply.to_vec().ok()
 }
 
+/// What a name is to us.
+enum Place {
+    /// The top of a zone of ours, `recon.internal` or a reverse one.
+    Apex,
+    /// A name of a zone of ours that has no records, and below which there may be some: a part of an address.
+    Between,
+    /// One label below the top of the forward zone, or alone.
+    Host(String),
+    Address(IpAddr),
+    /// A name of the forward zone that cannot be.
+    Nowhere,
+    /// Not ours to judge. Names above ours are there, or ours would not be (RFC 8020): whoever denies them makes resolvers that ask
+    /// label by label (RFC 9156) deny ours as well.
+    Elsewhere,
+}
+
 fn respond(names: &Names, question: &Query, reply: &mut Message) -> ResponseCode {
     if !matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) {
         return ResponseCode::Refused;
     }
-    let name = question.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
-    if let Some(address) = reverse_address(&name) {
-        if !same_subnet(names, address) {
-            return ResponseCode::Refused;
-        }
-        reply.metadata.authoritative = true;
-        let Some(label) = label_of(names, address) else {
-            return no_such_name(reply);
-        };
-        let Ok(target) = Name::from_ascii(format!("{label}.{DOMAIN}.")) else {
-            return ResponseCode::ServFail;
-        };
-        return give(question, reply, [(RecordType::PTR, RData::PTR(PTR(target)))]);
-    }
-    // A client without a search domain asks for the bare label.
-    let label = match name.strip_suffix(DOMAIN) {
-        Some("") => {
-            reply.metadata.authoritative = true;
-            return no_data(reply);
-        }
-        Some(rest) => rest.strip_suffix('.').filter(|label| !label.is_empty()),
-        None => Some(name.as_str()).filter(|name| !name.is_empty() && !name.contains('.')),
-    };
-    let Some(label) = label else {
+    // RFC 5936 §2.2.1; nobody keeps a copy of these zones.
+    if matches!(question.query_type(), RecordType::AXFR | RecordType::IXFR) {
         return ResponseCode::Refused;
-    };
-    reply.metadata.authoritative = true;
-    let addresses = addresses_of(names, label);
-    if addresses.is_empty() {
-        return no_such_name(reply);
     }
-    let records = addresses.into_iter().map(|address| match address {
+    let Ok(apex) = Name::from_ascii(format!("{DOMAIN}.")) else {
+        return ResponseCode::ServFail;
+    };
+    let (zone, place) = place_of(names, question.name());
+    let zone = zone.unwrap_or_else(|| apex.clone());
+    reply.metadata.authoritative = !matches!(place, Place::Elsewhere);
+    match place {
+        Place::Elsewhere => ResponseCode::Refused,
+        Place::Nowhere => deny(reply, &zone, ResponseCode::NXDomain),
+        Place::Between => deny(reply, &zone, ResponseCode::NoError),
+        Place::Apex => {
+            let Ok(server) = Name::from_ascii(format!("recon.{DOMAIN}.")) else {
+                return ResponseCode::ServFail;
+            };
+            let (soa, ns) = (soa(&apex, &server), RData::NS(NS(server.clone())));
+            let code = give(question, reply, &zone, [(RecordType::SOA, soa), (RecordType::NS, ns)]);
+            if matches!(question.query_type(), RecordType::NS | RecordType::ANY) {
+                // Where the server is that was just named.
+                for (_, data) in own_addresses(names).map(record) {
+                    reply.add_additional(Record::from_rdata(server.clone(), TTL, data));
+                }
+            }
+            code
+        }
+        Place::Host(label) => match addresses_of(names, &label) {
+            addresses if addresses.is_empty() => deny(reply, &zone, ResponseCode::NXDomain),
+            addresses => give(question, reply, &zone, addresses.into_iter().map(record)),
+        },
+        Place::Address(address) => match label_of(names, address) {
+            None => deny(reply, &zone, ResponseCode::NXDomain),
+            Some(label) => match Name::from_ascii(format!("{label}.{DOMAIN}.")) {
+                Ok(target) => give(question, reply, &zone, [(RecordType::PTR, RData::PTR(PTR(target)))]),
+                Err(_) => ResponseCode::ServFail,
+            },
+        },
+    }
+}
+
+/// What a name is to us, and the top of its zone where that is not the forward one's.
+fn place_of(names: &Names, name: &Name) -> (Option<Name>, Place) {
+    let labels: Vec<Vec<u8>> = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
+    let labels: Vec<&[u8]> = labels.iter().map(Vec::as_slice).collect();
+    match labels.as_slice() {
+        [parts @ .., b"in-addr", b"arpa"] => return reverse(names, name, reverse_v4(parts)),
+        [parts @ .., b"ip6", b"arpa"] => return reverse(names, name, reverse_v6(parts)),
+        _ => {}
+    }
+    let text = |label: &[u8]| String::from_utf8_lossy(label).into_owned();
+    let zone: Vec<&[u8]> = DOMAIN.split('.').map(str::as_bytes).collect();
+    let place = match (labels.strip_suffix(zone.as_slice()), labels.as_slice()) {
+        (Some([]), _) => Place::Apex,
+        (Some([label]), _) => Place::Host(text(label)),
+        (Some(_), _) => Place::Nowhere,
+        // A client without a search domain asks for the bare label.
+        (None, [label]) => match text(label) {
+            label if addresses_of(names, &label).is_empty() && may_be_top_level(&label) => Place::Elsewhere,
+            label => Place::Host(label),
+        },
+        (None, _) => Place::Elsewhere,
+    };
+    (None, place)
+}
+
+/// A top-level domain is alphabetic (RFC 1123 §2.1), or of an alphabet that is not ASCII (RFC 5890 §2.3.2.1).
+fn may_be_top_level(label: &str) -> bool {
+    label.starts_with("xn--") || label.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// `part`: the bits of the address that the name has, and how many those are.
+fn reverse(names: &Names, name: &Name, part: Option<(IpAddr, u32)>) -> (Option<Name>, Place) {
+    let Some((address, bits)) = part else {
+        return (None, Place::Elsewhere);
+    };
+    // Zones end between labels: a subnet of 22 bits is four zones of 24.
+    let (apex, label_bits, whole) = match address {
+        IpAddr::V4(_) => (u32::from(names.prefix).next_multiple_of(8), 8, 32),
+        IpAddr::V6(_) => (u32::from(LINK_PREFIX), 4, 128),
+    };
+    // The first address below the name; all the others are as near.
+    if bits < apex || !same_subnet(names, address) {
+        return (None, Place::Elsewhere);
+    }
+    let zone = name.trim_to((apex / label_bits) as usize + 2);
+    let place = match bits {
+        // Of a subnet within the last label there is no zone, only names.
+        bits if bits == whole => Place::Address(address),
+        bits if bits == apex => Place::Apex,
+        _ => Place::Between,
+    };
+    (Some(zone), place)
+}
+
+fn record(address: IpAddr) -> (RecordType, RData) {
+    match address {
         IpAddr::V4(address) => (RecordType::A, RData::A(A(address))),
         IpAddr::V6(address) => (RecordType::AAAA, RData::AAAA(AAAA(address))),
-    });
-    give(question, reply, records)
+    }
 }
 
 /// The records whose type was asked for, else an empty answer: the name exists without that type.
-fn give(question: &Query, reply: &mut Message, records: impl IntoIterator<Item = (RecordType, RData)>) -> ResponseCode {
+fn give(
+    question: &Query,
+    reply: &mut Message,
+    zone: &Name,
+    records: impl IntoIterator<Item = (RecordType, RData)>,
+) -> ResponseCode {
     let asked = question.query_type();
     let matching = records
         .into_iter()
@@ -148,30 +234,25 @@ fn give(question: &Query, reply: &mut Message, records: impl IntoIterator<Item =
         count += 1;
     }
     if count == 0 {
-        return no_data(reply);
+        return deny(reply, zone, ResponseCode::NoError);
     }
     ResponseCode::NoError
 }
 
-fn no_data(reply: &mut Message) -> ResponseCode {
-    add_soa(reply);
-    ResponseCode::NoError
-}
-
-fn no_such_name(reply: &mut Message) -> ResponseCode {
-    add_soa(reply);
-    ResponseCode::NXDomain
-}
-
-/// RFC 2308 §3: a negative answer carries the SOA, so that resolvers know how long to believe it.
-fn add_soa(reply: &mut Message) {
-    let zone = Name::from_ascii(format!("{DOMAIN}."));
-    let server = Name::from_ascii(format!("recon.{DOMAIN}."));
-    let person = Name::from_ascii(format!("nobody.{DOMAIN}."));
-    if let (Ok(zone), Ok(server), Ok(person)) = (zone, server, person) {
-        let soa = SOA::new(server, person, 1, 3600, 600, 86_400, 5);
-        reply.add_authority(Record::from_rdata(zone, TTL, RData::SOA(soa)));
+/// RFC 2308 §3: a negative answer carries the zone's SOA, so that resolvers know how long to believe it.
+fn deny(reply: &mut Message, zone: &Name, code: ResponseCode) -> ResponseCode {
+    if let (Ok(apex), Ok(server)) = (
+        Name::from_ascii(format!("{DOMAIN}.")),
+        Name::from_ascii(format!("recon.{DOMAIN}.")),
+    ) {
+        reply.add_authority(Record::from_rdata(zone.clone(), TTL, soa(&apex, &server)));
     }
+    code
+}
+
+fn soa(apex: &Name, server: &Name) -> RData {
+    let person = apex.prepend_label("nobody").unwrap_or_else(|_| apex.clone());
+    RData::SOA(SOA::new(server.clone(), person, 1, 3600, 600, 86_400, 5))
 }
 
 fn addresses_of(names: &Names, label: &str) -> Vec<IpAddr> {
@@ -205,36 +286,24 @@ fn same_subnet(names: &Names, address: IpAddr) -> bool {
     }
 }
 
-/// The address whose name is asked for (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reverse_address(name: &str) -> Option<IpAddr> {
-    reverse_v4(name)
-        .map(IpAddr::V4)
-        .or_else(|| reverse_v6(name).map(IpAddr::V6))
-}
-
-fn reverse_v6(name: &str) -> Option<Ipv6Addr> {
-    let mut bits = 0u128;
-    let mut count = 0;
-    for part in name.strip_suffix(".ip6.arpa")?.split('.') {
-        let [digit] = part.as_bytes() else { return None };
-        let nibble = char::from(*digit).to_digit(16)?;
-        if count == 32 {
-            return None;
-        }
-        bits |= u128::from(nibble) << (4 * count);
-        count += 1;
+/// What a name below `in-addr.arpa` says of an address (RFC 1035 §3.5): its first bits, and how many. `None` for what is none.
+fn reverse_v4(parts: &[&[u8]]) -> Option<(IpAddr, u32)> {
+    let mut octets = [0; 4];
+    for (octet, part) in octets.iter_mut().zip(parts.iter().rev()) {
+        *octet = std::str::from_utf8(part).ok()?.parse().ok()?;
     }
-    (count == 32).then_some(Ipv6Addr::from(bits))
+    (parts.len() <= 4).then_some((IpAddr::V4(octets.into()), 8 * parts.len() as u32))
 }
 
-fn reverse_v4(name: &str) -> Option<Ipv4Addr> {
-    let octets: Vec<u8> = name
-        .strip_suffix(".in-addr.arpa")?
-        .split('.')
-        .map(|part| part.parse().ok())
-        .collect::<Option<_>>()?;
-    let [d, c, b, a] = octets.try_into().ok()?;
-    Some(Ipv4Addr::new(a, b, c, d))
+/// The same below `ip6.arpa` (RFC 3596 §2.5).
+fn reverse_v6(parts: &[&[u8]]) -> Option<(IpAddr, u32)> {
+    let mut bits = 0u128;
+    for (at, part) in parts.iter().rev().enumerate() {
+        let [digit] = part else { return None };
+        let nibble = char::from(*digit).to_digit(16)?;
+        bits |= u128::from(nibble).checked_shl(124u32.checked_sub(4 * at as u32)?)?;
+    }
+    Some((IpAddr::V6(bits.into()), 4 * parts.len() as u32))
 }
 
 #[cfg(test)]
@@ -308,12 +377,18 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_said_to_and_what_is_not_ours_is_refused() {
-        for name in ["nobody.recon.internal.", "nobody.", "61.219.168.192.in-addr.arpa."] {
+        for name in [
+            "nobody.recon.internal.",
+            "recon.recon.recon.internal.",
+            // No top-level domain is called so.
+            "node-192-168-219-61.",
+            "61.219.168.192.in-addr.arpa.",
+        ] {
             let reply = ask(name, RecordType::A);
             assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain, "{name}");
             assert_eq!(reply.authorities.len(), 1, "{name}");
         }
-        for name in ["example.com.", "1.0.0.10.in-addr.arpa.", "."] {
+        for name in ["example.com.", "1.0.0.10.in-addr.arpa.", ".", "nobody.", "localhost."] {
             assert_eq!(
                 ask(name, RecordType::A).metadata.response_code,
                 ResponseCode::Refused,
@@ -325,6 +400,118 @@ mod tests {
             (reply.metadata.response_code, reply.answers.len()),
             (ResponseCode::NoError, 0)
         );
+    }
+
+    #[test]
+    fn the_top_of_every_zone_has_its_soa_and_its_server() {
+        let v6: String = reversed(prefix6().server()).chars().skip(32).collect();
+        for zone in ["recon.internal.", "Recon.INTERNAL.", "219.168.192.in-addr.arpa.", &v6] {
+            let soa = ask(zone, RecordType::SOA);
+            assert_eq!(soa.metadata.response_code, ResponseCode::NoError, "{zone}");
+            assert!(soa.metadata.authoritative, "{zone}");
+            assert_eq!(
+                data(&soa),
+                ["recon.recon.internal. nobody.recon.internal. 1 3600 600 86400 5"],
+                "{zone}"
+            );
+            let ns = ask(zone, RecordType::NS);
+            assert_eq!(data(&ns), ["recon.recon.internal."], "{zone}");
+            assert_eq!(ns.additionals.len(), 2, "{zone}: its addresses");
+            assert_eq!(data(&ask(zone, RecordType::ANY)).len(), 2, "{zone}");
+            let nothing = ask(zone, RecordType::A);
+            assert_eq!(
+                (nothing.metadata.response_code, nothing.answers.len()),
+                (ResponseCode::NoError, 0)
+            );
+            assert_eq!(
+                nothing.authorities[0].name.to_ascii().to_lowercase(),
+                zone.to_lowercase()
+            );
+            for copy in [RecordType::AXFR, RecordType::IXFR] {
+                assert_eq!(ask(zone, copy).metadata.response_code, ResponseCode::Refused, "{zone}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_above_or_between_our_names_is_never_denied() {
+        for kind in [
+            RecordType::A,
+            RecordType::NS,
+            RecordType::SOA,
+            RecordType::DS,
+            RecordType::AAAA,
+        ] {
+            for above in [
+                ".",
+                "internal.",
+                "arpa.",
+                "com.",
+                "xn--p1ai.",
+                "in-addr.arpa.",
+                "192.in-addr.arpa.",
+                "168.192.in-addr.arpa.",
+                "ip6.arpa.",
+                "d.f.ip6.arpa.",
+            ] {
+                let reply = ask(above, kind);
+                assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "{above} {kind}");
+                assert!(!reply.metadata.authoritative, "{above} {kind}");
+            }
+            // Part of an address of ours.
+            let node: String = reversed(node6(7)).chars().skip(10).collect();
+            let reply = ask(&node, kind);
+            assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{node} {kind}");
+            assert_eq!((reply.answers.len(), reply.authorities.len()), (0, 1));
+            // A whole name without that type.
+            let reply = ask("recon.recon.internal.", RecordType::NS);
+            assert_eq!(
+                (reply.metadata.response_code, reply.answers.len()),
+                (ResponseCode::NoError, 0)
+            );
+        }
+        // A dot within a label does not make two of it.
+        let escaped = ask("x\\.recon.internal.", RecordType::A);
+        assert_eq!(escaped.metadata.response_code, ResponseCode::Refused);
+    }
+
+    #[test]
+    fn reverse_zones_end_between_labels() {
+        let code = |prefix, name: &str, kind| {
+            let names = Names { prefix, ..names() };
+            let mut query = Message::query();
+            query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+            let reply = Message::from_vec(&answer(&names, &query.to_vec().unwrap()).unwrap()).unwrap();
+            (reply.metadata.response_code, reply.answers.len())
+        };
+        let (yes, nothing) = ((ResponseCode::NoError, 1), (ResponseCode::NoError, 0));
+        let (refused, denied) = ((ResponseCode::Refused, 0), (ResponseCode::NXDomain, 0));
+        for (prefix, name, wanted) in [
+            (16, "168.192.in-addr.arpa.", yes),
+            (16, "219.168.192.in-addr.arpa.", nothing),
+            (16, "7.219.168.192.in-addr.arpa.", denied),
+            (16, "192.in-addr.arpa.", refused),
+            (22, "219.168.192.in-addr.arpa.", yes),
+            (22, "216.168.192.in-addr.arpa.", yes),
+            (22, "215.168.192.in-addr.arpa.", refused),
+            (22, "168.192.in-addr.arpa.", refused),
+            (25, "219.168.192.in-addr.arpa.", refused),
+            (25, "7.219.168.192.in-addr.arpa.", denied),
+            (25, "200.219.168.192.in-addr.arpa.", refused),
+            (24, "x.219.168.192.in-addr.arpa.", refused),
+            (24, "1.60.219.168.192.in-addr.arpa.", refused),
+        ] {
+            assert_eq!(code(prefix, name, RecordType::SOA), wanted, "/{prefix} {name}");
+        }
+    }
+
+    /// The name of an address below `ip6.arpa`.
+    fn reversed(address: Ipv6Addr) -> String {
+        let nibbles = address.octets().into_iter().rev();
+        let digits: String = nibbles
+            .map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4))
+            .collect();
+        format!("{digits}ip6.arpa.")
     }
 
     #[test]
@@ -341,13 +528,7 @@ mod tests {
         ] {
             let name = format!("{label}.{zone}");
             assert_eq!(data(&ask(&name, RecordType::AAAA)), [address.to_string()], "{name}");
-            let reverse: String = address
-                .octets()
-                .iter()
-                .rev()
-                .map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4))
-                .collect();
-            assert_eq!(data(&ask(&format!("{reverse}ip6.arpa."), RecordType::PTR)), [name]);
+            assert_eq!(data(&ask(&reversed(address), RecordType::PTR)), [name]);
         }
         assert_eq!(ask("node-1-0-8.recon.internal.", RecordType::A).answers.len(), 0);
     }

@@ -37,6 +37,8 @@ pub enum Route {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Who {
     pub mac: Option<MacAddr>,
+    /// It filled `mac` in, also where that is no Ethernet address: InfiniBand's are 8 or 20 bytes long, and a loader may have none.
+    pub said_mac: bool,
     pub uuid: Option<String>,
     /// Processor for which the boot program is built, as iPXE names it.
     pub arch: Option<String>,
@@ -152,7 +154,10 @@ fn who(query: &str) -> Who {
     let mut who = Who::default();
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
-            "mac" => who.mac = percent_decode(value).and_then(|text| text.parse().ok()).or(who.mac),
+            "mac" => {
+                who.mac = percent_decode(value).and_then(|text| text.parse().ok()).or(who.mac);
+                who.said_mac = true;
+            }
             "arch" => who.arch = name(value).or(who.arch),
             "serial" => who.serial = name(value).or(who.serial),
             "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
@@ -228,10 +233,22 @@ mod tests {
             panic!("no script")
         };
         assert_eq!(who, Who::default());
-        assert_eq!(
-            route("GET", "/boot.ipxe?mac=&uuid=%zz"),
-            Ok(Route::BootScript(Who::default()))
-        );
+        for odd in [
+            "",
+            "%zz",
+            "ec-0d-9a-03-00-9c-81-e2",
+            "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2",
+        ] {
+            let said = Who {
+                said_mac: true,
+                ..Who::default()
+            };
+            assert_eq!(
+                route("GET", &format!("/boot.ipxe?mac={odd}&uuid=%zz")),
+                Ok(Route::BootScript(said)),
+                "{odd}"
+            );
+        }
     }
 
     #[test]

@@ -176,9 +176,9 @@ async fn serve(
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
-            boot_script(match who.mac {
-                Some(_) => ipxe::boot(&boot_of(site, master, client, &who)),
-                None => ipxe::entry(master),
+            boot_script(match who.said_mac {
+                true => ipxe::boot(&boot_of(site, master, client, &who)),
+                false => ipxe::entry(master),
             })
         }
         Route::GrubScript(who) => {
@@ -283,6 +283,7 @@ fn boot_of<'a>(site: &'a Site, master: SocketAddr, client: IpAddr, who: &Who) ->
         master,
         client,
         mac: who.mac,
+        fills_in: !who.said_mac,
         policy: site.settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &site.settings.kernel_arguments,
         arch: who.arch.clone(),

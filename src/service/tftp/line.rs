@@ -8,6 +8,13 @@ use tokio::io::unix::AsyncFd;
 
 use crate::sys::udp;
 
+/// IEEE 802.3 clause 3: the longest payload of a frame, in bytes.
+const ETHERNET_MTU: usize = 1500;
+/// Headers without options (RFC 791 §3.1, RFC 8200 §3, RFC 768), in bytes.
+const IPV4_HEAD: usize = 20;
+const IPV6_HEAD: usize = 40;
+const UDP_HEAD: usize = 8;
+
 /// A socket of its own for a transfer: the port is the transfer's id (RFC 1350 §4), and what others send to it is none of
 /// our business.
 pub struct Line {
@@ -57,6 +64,18 @@ impl Line {
         self.socket.get_ref().send(packet).map(drop)
     }
 
+    /// Bytes behind the UDP header that reach the client in one packet, so that IP has nothing to cut: boot programs are fetched
+    /// by stacks that put no fragments together. An Ethernet's where the system does not know.
+    pub fn room(&self) -> usize {
+        let socket = self.socket.get_ref();
+        let mtu = udp::path_mtu(socket).unwrap_or(ETHERNET_MTU);
+        let head = match socket.local_addr() {
+            Ok(SocketAddr::V6(_)) => IPV6_HEAD,
+            _ => IPV4_HEAD,
+        };
+        mtu.saturating_sub(head + UDP_HEAD)
+    }
+
     /// As [`udp::cut_into`].
     pub fn cut_into(&self, bytes: usize) -> io::Result<()> {
         udp::cut_into(self.socket.get_ref(), bytes)
@@ -67,6 +86,22 @@ impl Line {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_room_is_the_links_without_the_headers() {
+        let mtu = std::fs::read_to_string("/sys/class/net/lo/mtu").unwrap();
+        let mtu: usize = mtu.trim().parse().unwrap();
+        // An IPv4 packet is at most 65535 bytes long (RFC 791 §3.1).
+        for (address, headers, longest) in [("127.0.0.1:0", 28, 65535), ("[::1]:0", 48, 65575)] {
+            // A machine without IPv6 has nothing to ask.
+            let Ok(client) = UdpSocket::bind(address) else {
+                continue;
+            };
+            let here = client.local_addr().unwrap();
+            let line = Line::open(here.ip(), here).unwrap();
+            assert_eq!(line.room() + headers, mtu.min(longest), "{address}");
+        }
+    }
 
     #[tokio::test]
     async fn what_was_left_unread_comes_with_the_next_packet() {

@@ -5,11 +5,15 @@ pub const MAX_REQUEST: usize = 1024;
 /// Bytes in front of the data of a DATA packet.
 pub const DATA_HEAD: usize = 4;
 const MAX_NAME: usize = 255;
+/// Of what a client asked for, so many bytes are shown in the log.
+const MAX_SHOWN: usize = 80;
 
 /// A read request, as far as this server follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     pub name: String,
+    /// What the client may have meant instead, if there is no such file: see [`name_in`].
+    pub shorter: Option<String>,
     pub options: Options,
 }
 
@@ -67,9 +71,9 @@ pub fn request(packet: &[u8]) -> Result<Read, Refusal> {
         left = left.checked_sub(1)?;
         words.next()
     };
-    let name = word().and_then(|name| std::str::from_utf8(name).ok());
-    let name = name
-        .filter(|name| !name.is_empty() && name.len() <= MAX_NAME)
+    let (name, shorter) = word()
+        .map(name_in)
+        .filter(|(name, _)| !name.is_empty() && name.len() <= MAX_NAME)
         .ok_or(malformed)?;
     let mode = word().ok_or(malformed)?;
     if !mode.eq_ignore_ascii_case(b"octet") {
@@ -92,10 +96,34 @@ pub fn request(packet: &[u8]) -> Result<Read, Refusal> {
             options.window = within(1, 65535).map(|blocks| blocks as u16);
         }
     }
+    // Bytes that are no text name no file here, and are told so.
+    let text = |name| String::from_utf8_lossy(name).into_owned();
     Ok(Read {
-        name: name.to_owned(),
+        name: text(name),
+        shorter: shorter.map(text),
         options,
     })
+}
+
+/// The name in a request. Firmware that reads option 67 of DHCP as a C string asks for what lies behind the name as well: the
+/// end mark (0xFF), or the code and the length of the next option. A length is a control character more often than not, and
+/// no file's name here has one, nor 0xFF. A code may be a letter: then the name without it is the second of the two.
+fn name_in(word: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let junk = |byte: &u8| *byte == 0xff || byte.is_ascii_control();
+    let Some(end) = word.iter().position(junk) else {
+        return (word, None);
+    };
+    let shorter = word[..end].split_last().filter(|_| word[end] != 0xff);
+    (&word[..end], shorter.map(|(_, name)| name))
+}
+
+/// What a client sent, for the log: printable, and not long.
+pub fn shown(bytes: &[u8]) -> String {
+    let shown = bytes[..bytes.len().min(MAX_SHOWN)].escape_ascii();
+    match bytes.len() > MAX_SHOWN {
+        true => format!("{shown}… ({} bytes)", bytes.len()),
+        false => shown.to_string(),
+    }
 }
 
 /// What a client says during a transfer.
@@ -218,9 +246,46 @@ mod tests {
             b"x\0netascii\0",
             b"x\0mail\0",
             b"\xff\0octet\0",
+            b"\x07x\0octet\0",
         ] {
             assert!(matches!(asks(bad), Err(Refusal::Say(Code::Illegal, _))), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_lies_behind_a_name_in_dhcp_is_none_of_it() {
+        for behind in [
+            &b"\xff"[..],
+            b"\xff\xff",
+            b"\x03",
+            b"\r\n",
+            b"\x7f",
+            b"\x11\x04",
+            b"\xffa\x11",
+        ] {
+            let read = asks(&[b"snponly.efi", behind, b"\0octet\0"].concat()).unwrap();
+            assert_eq!(read.name, "snponly.efi", "{behind:?}");
+        }
+        // Option 97 of 17 bytes.
+        let read = asks(b"snponly.efia\x11\0octet\0").unwrap();
+        assert_eq!(
+            (read.name.as_str(), read.shorter.as_deref()),
+            ("snponly.efia", Some("snponly.efi"))
+        );
+        for plain in [&b"snponly.efi\0octet\0"[..], b"snponly.efi\xff\0octet\0"] {
+            assert_eq!(asks(plain).unwrap().shorter, None, "{plain:?}");
+        }
+        // Other bytes are a part of the name, of which there is no file.
+        assert_eq!(asks(b"/a b\xe9.efi\0octet\0").unwrap().name, "/a b\u{fffd}.efi");
+        assert_eq!(asks("größe\0octet\0".as_bytes()).unwrap().name, "größe");
+    }
+
+    #[test]
+    fn what_was_asked_is_shown_without_harm() {
+        assert_eq!(shown(b"ipxe.efi"), "ipxe.efi");
+        assert_eq!(shown(b"a\xff\x1b[2J\n\"\0octet"), "a\\xff\\x1b[2J\\n\\\"\\x00octet");
+        let long = shown(&[b'x'; 1000]);
+        assert_eq!(long, format!("{}… (1000 bytes)", "x".repeat(80)));
     }
 
     #[test]

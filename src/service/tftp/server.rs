@@ -31,8 +31,6 @@ const MAX_LOADER_BYTES: u64 = 16 << 20;
 const STARTED_OVER: Duration = Duration::from_secs(2);
 /// When the clock of a transfer is looked at first; early, because waits become short once the way is known.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
-/// Packets with more than this behind the IP header may not fit the link, and then the kernel cannot cut a window.
-const MAX_SEGMENT: usize = 1500 - 48;
 
 /// Serves on a bound socket until `stop`. The socket must be bound to the address clients ask, because replies leave
 /// from it. `master` is where the link's clients reach HTTP.
@@ -98,7 +96,9 @@ impl Server {
             Ok(read) => read,
             Err(Refusal::Ignore) => return,
             Err(Refusal::Say(code, why)) => {
-                tracing::info!(%client, why, "TFTP request refused");
+                // Behind the two bytes of the opcode.
+                let asked = packet::shown(request.get(2..).unwrap_or_default());
+                tracing::info!(%client, asked, why, "TFTP request refused");
                 self.shelf.site.metrics.tftp_ended(Tftp::Refused);
                 // From another port than 69, as any answer; a lost one is asked for again.
                 if let Ok(line) = Line::open(self.local.ip(), client) {
@@ -211,26 +211,33 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
             return;
         }
     };
-    let (name, content) = match shelf.take(&read.name).await {
+    let found = match (shelf.take(&read.name).await, &read.shorter) {
+        (Ok(None), Some(shorter)) => shelf.take(shorter).await,
+        (found, _) => found,
+    };
+    let (name, content) = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
+            let asked = packet::shown(read.name.as_bytes());
             match bootfiles::looked_for_in_vain(&read.name) {
-                true => tracing::debug!(%client, path = read.name, "TFTP: no such file, and none is needed"),
-                false => tracing::info!(%client, path = read.name, "TFTP: no such file"),
+                true => tracing::debug!(%client, asked, "TFTP: no such file, and none is needed"),
+                false => tracing::info!(%client, asked, "TFTP: no such file"),
             }
             metrics.tftp_ended(Tftp::NotFound);
             line.send(&packet::error(Code::NotFound, "no such file")).ok();
             return;
         }
         Err(error) => {
-            tracing::warn!(%client, name = read.name, %error, "reading a loader");
+            let asked = packet::shown(read.name.as_bytes());
+            tracing::warn!(%client, asked, %error, "reading a loader");
             metrics.tftp_ended(Tftp::Refused);
             let said = packet::error(Code::NotDefined, "the file cannot be read");
             line.send(&said).ok();
             return;
         }
     };
-    let mut sender = Sender::new(line, content.bytes(), &read, &heard);
+    let most = usize::from(shelf.site.settings.network.tftp_block_size);
+    let mut sender = Sender::new(line, content.bytes(), &read, most, &heard);
     let ended = sender.run().await;
     let sent = (sender.transfer.blocks_acked() * sender.agreed.block_size as u64).min(content.bytes().len() as u64);
     tracing::debug!(%client, name, ?ended, sent, resends = sender.transfer.resends(), "TFTP transfer");
@@ -264,12 +271,15 @@ struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    fn new(line: Line, content: &'a [u8], read: &Read, heard: &'a AtomicU64) -> Self {
-        let agreed = Agreed::on(read.options);
+    /// `most`: the largest block, whatever the link takes.
+    fn new(line: Line, content: &'a [u8], read: &Read, most: usize, heard: &'a AtomicU64) -> Self {
+        let room = line.room();
+        let agreed = Agreed::on(read.options, room.saturating_sub(DATA_HEAD).min(most));
         let length = content.len() as u64;
         let (transfer, first) = Transfer::begin(agreed, length, Duration::ZERO);
         let packet = agreed.block_size + DATA_HEAD;
-        let segments = agreed.window > 1 && packet <= MAX_SEGMENT && line.cut_into(packet).is_ok();
+        // The kernel cuts a window only into what the link takes.
+        let segments = agreed.window > 1 && packet <= room && line.cut_into(packet).is_ok();
         Sender {
             oack: packet::oack(read.options, agreed.block_size, agreed.window, length),
             window: Vec::with_capacity(packet * usize::from(agreed.window)),

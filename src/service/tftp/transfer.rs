@@ -7,6 +7,8 @@ use super::packet::Options;
 
 /// Without an option, as RFC 1350 has it.
 const BLOCK_SIZE: usize = 512;
+/// RFC 2348: the smallest there is.
+const MIN_BLOCK_SIZE: usize = 8;
 /// Blocks sent ahead, whatever a client asks; more gains nothing on a link that a loader is fetched over.
 const MAX_WINDOW: usize = 64;
 /// Bytes sent ahead.
@@ -33,8 +35,12 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    pub fn on(options: Options) -> Self {
-        let block_size = options.block_size.map_or(BLOCK_SIZE, usize::from);
+    /// `most`: bytes of a block that reach the client in one piece. A server may answer with less than was asked (RFC 2348).
+    pub fn on(options: Options, most: usize) -> Self {
+        let most = most.max(MIN_BLOCK_SIZE);
+        let block_size = options
+            .block_size
+            .map_or(BLOCK_SIZE, |asked| usize::from(asked).min(most));
         let most = (MAX_WINDOW_BYTES / block_size).clamp(1, MAX_WINDOW) as u16;
         Agreed {
             block_size,
@@ -271,11 +277,12 @@ mod tests {
     #[test]
     fn what_is_sent_ahead_is_bounded() {
         let ask = |block_size, window| {
-            Agreed::on(Options {
+            let asked = Options {
                 block_size,
                 window,
                 ..Options::default()
-            })
+            };
+            Agreed::on(asked, usize::MAX)
         };
         assert_eq!(ask(Some(1468), Some(16)).window, 16);
         assert_eq!(ask(None, Some(65535)).window, 64);
@@ -285,6 +292,28 @@ mod tests {
             let agreed = ask(Some(block_size), Some(window));
             assert!(agreed.block_size * usize::from(agreed.window) <= MAX_WINDOW_BYTES);
         }
+    }
+
+    #[test]
+    fn a_block_is_what_was_asked_or_what_reaches_the_client() {
+        let agreed = |block_size, most| {
+            let asked = Options {
+                block_size,
+                window: Some(64),
+                ..Options::default()
+            };
+            let agreed = Agreed::on(asked, most);
+            (agreed.block_size, agreed.window)
+        };
+        assert_eq!(agreed(Some(65464), 1368), (1368, 47));
+        assert_eq!(agreed(Some(1468), 1468), (1468, 44));
+        assert_eq!(agreed(Some(512), 1468), (512, 64));
+        assert_eq!(agreed(Some(1468), 0), (8, 64), "never less than there may be");
+        assert_eq!(
+            agreed(None, 100),
+            (512, 64),
+            "who asks for nothing gets what RFC 1350 promises"
+        );
     }
 
     /// A network that loses, repeats and reorders, by the dice it is given.

@@ -49,15 +49,22 @@ fn of_several_old_addresses_the_oldest_is_given_first() {
 }
 
 #[test]
-fn a_declined_address_rests() {
+fn a_declined_address_rests_while_there_are_others() {
     let mut table = table(1);
     let only = table.choose(mac(1), None, 0).unwrap();
     table.bind(mac(1), only, 100);
     assert!(!table.declined(mac(2), only, 0), "only its holder can decline it");
     assert!(table.get(mac(1)).is_some());
     assert!(table.declined(mac(1), only, 0));
-    assert_eq!(table.choose(mac(2), None, SET_ASIDE_SECONDS - 1), None);
-    assert_eq!(table.choose(mac(2), None, SET_ASIDE_SECONDS), Some(only));
+    assert!(!table.may_have(mac(2), only, SET_ASIDE_SECONDS - 1));
+    assert!(table.may_have(mac(2), only, SET_ASIDE_SECONDS));
+    assert_eq!(
+        table.choose(mac(2), None, 1),
+        Some(only),
+        "there is nothing else, and what used it may have left"
+    );
+    table.offer(mac(2), only, 61, 1);
+    assert!(table.may_have(mac(2), only, 2));
 }
 
 #[test]
@@ -158,7 +165,12 @@ fn a_stranger_on_an_address_takes_it_out_of_use_unless_it_is_leased() {
     assert!(!table.in_use(address(10), mac(7), 0));
     assert!(table.in_use(address(11), mac(7), 0));
     assert!(!table.in_use(address(99), mac(7), 0), "none of ours");
-    assert_eq!(table.choose(mac(2), None, 0), None);
+    assert_eq!(
+        table.choose(mac(2), None, 0),
+        Some(address(11)),
+        "nothing else is left; it will be asked for again"
+    );
+    assert!(!table.may_have(mac(2), address(11), 0), "but not without an offer");
     assert!(
         table.may_have(mac(7), address(11), 0),
         "the one that uses it may keep it"
@@ -174,9 +186,56 @@ fn a_stranger_on_an_address_takes_it_out_of_use_unless_it_is_leased() {
     );
 }
 
+#[test]
+fn what_rests_is_used_again_the_oldest_first_when_nothing_else_is_left() {
+    let mut table = table(4);
+    table.reserve([(mac(3), address(12))]);
+    for (last, now) in [(12, 10), (11, 20), (13, 30)] {
+        assert!(table.in_use(address(last), mac(7), now));
+    }
+    assert_eq!(table.choose(mac(1), None, 40), Some(address(10)));
+    table.offer(mac(1), address(10), 100, 40);
+    assert_eq!(table.choose(mac(2), None, 40), Some(address(11)), "12 is another's");
+    table.offer(mac(2), address(11), 100, 40);
+    assert_eq!(table.choose(mac(4), None, 40), Some(address(13)));
+    // Somebody is still there: it is the next one's turn.
+    assert!(table.in_use(address(11), mac(7), 50));
+    assert!(table.in_use(address(13), mac(7), 51));
+    assert_eq!(table.choose(mac(4), None, 52), Some(address(11)));
+    for (who, last) in [(4, 11), (5, 13)] {
+        table.bind(mac(who), address(last), 1000);
+    }
+    assert_eq!(
+        table.choose(mac(6), None, 52),
+        None,
+        "all are leased, offered or reserved"
+    );
+}
+
+#[test]
+fn what_rests_for_a_liars_word_is_free_again() {
+    let mut table = table(4);
+    table.reserve([(mac(3), address(12))]);
+    for last in [11, 12, 13] {
+        assert!(table.in_use(address(last), mac(if last == 13 { 8 } else { 7 }), 10));
+    }
+    table.take_changes();
+    table.disbelieve(mac(7), 20);
+    assert_eq!(table.counts(20).set_aside, 1, "the other's word counts");
+    assert!(table.may_have(mac(1), address(11), 20) && table.may_have(mac(3), address(12), 20));
+    assert!(!table.may_have(mac(1), address(12), 20) && !table.may_have(mac(1), address(13), 20));
+    let mut changes = table.take_changes();
+    changes.sort_by_key(|change| format!("{change:?}"));
+    let free = |last| LeaseChange::SetAside {
+        address: address(last),
+        until_unix: 20,
+    };
+    assert_eq!(changes, [free(11), free(12)], "a restart knows it too");
+}
+
 proptest! {
     #[test]
-    fn no_address_is_given_twice(steps in proptest::collection::vec((0u8..12, 0u8..7, 0u64..50), 0..200)) {
+    fn no_address_is_given_twice(steps in proptest::collection::vec((0u8..12, 0u8..8, 0u64..50), 0..200)) {
         let mut table = table(6);
         table.reserve([(mac(3), address(12)), (mac(4), address(99))]);
         let mut now = 0;
@@ -184,6 +243,7 @@ proptest! {
             now += later;
             match what {
                 0 | 1 => if let Some(address) = table.choose(mac(who), None, now) {
+                    table.offer(mac(who), address, now + 20, now);
                     prop_assert!(table.may_have(mac(who), address, now));
                     table.bind(mac(who), address, now + 60);
                 },
@@ -195,6 +255,7 @@ proptest! {
                 },
                 4 => { table.in_use(address(10 + who % 6), mac(7), now); },
                 5 => table.heard_nothing(address(10 + who % 6), now + 30),
+                6 => table.disbelieve(mac(7), now),
                 _ => if let Some(lease) = table.get(mac(who)).cloned() {
                     table.declined(mac(who), lease.address, now);
                 },
@@ -208,6 +269,8 @@ proptest! {
             let counts = table.counts(now);
             prop_assert_eq!(table.held(now) as u64, counts.leased + counts.offered);
             prop_assert_eq!(table.ends.len(), table.by_address.len());
+            let resting = table.by_address.values().filter(|holder| matches!(holder, Holder::SetAside(..)));
+            prop_assert_eq!(table.rests.len(), resting.count());
             for number in table.first..=table.last {
                 let free = table.free.from(number).next() == Some(number);
                 let spoken_for = table.by_address.contains_key(&number) || table.reserved_for.contains_key(&number);

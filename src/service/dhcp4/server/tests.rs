@@ -170,6 +170,43 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
 }
 
 #[tokio::test]
+async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path(), Arc::default()).await;
+    desk.server.leases.lock().unwrap().ask_first();
+    let proxy = MacAddr([2, 0xaa, 0, 0, 0, 1]);
+    let (size, first) = {
+        let leases = desk.server.leases.lock().unwrap();
+        (leases.counts(0).size, desk.server.params.subnet.lease_first)
+    };
+    // It answers every question at once, for as long as questions are asked.
+    for at in 0..200 {
+        let now = f64::from(at) * asking::TICK_SECONDS;
+        let asked = {
+            let mut leases = desk.server.leases.lock().unwrap();
+            desk.ahead.next(&mut leases, first, now, clock::unix_seconds())
+        };
+        for address in asked {
+            desk.claimed(&asking::probe(proxy, address)).await;
+        }
+    }
+    assert!(desk.claims.is_proxy(proxy));
+    let counts = desk.server.leases.lock().unwrap().counts(clock::unix_seconds());
+    assert_eq!((counts.size, counts.set_aside), (size, 0));
+    desk.say_in_use();
+    assert_eq!(desk.in_use_said, 0, "no word about single addresses");
+    // An offer that has to wait is not moved by it; a host that really has the address still counts.
+    let waiting = |desk: &Desk| desk.unanswered.front().map(|waiting| waiting.address);
+    desk.server.leases.lock().unwrap().count_silent(u64::MAX);
+    desk.request(request(1, MessageType::Discover, [])).await;
+    let address = waiting(&desk).expect("the offer waits for the link");
+    desk.claimed(&asking::probe(proxy, address)).await;
+    assert_eq!(waiting(&desk), Some(address));
+    desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 9]), address)).await;
+    assert!(waiting(&desk).is_some_and(|moved| moved != address));
+}
+
+#[tokio::test]
 async fn strangers_and_loops_stop_at_the_door() {
     let folder = tempfile::tempdir().unwrap();
     let mut desk = desk(folder.path(), Arc::default()).await;
