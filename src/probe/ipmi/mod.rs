@@ -7,6 +7,7 @@
 pub mod chassis;
 pub mod dcmi;
 pub mod device;
+pub mod event_data;
 pub mod events;
 pub mod fru;
 pub mod fru_area;
