@@ -12,8 +12,6 @@ const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
 const EFI: &str = "/sys/firmware/efi";
 
 const NET: &str = "/sys/class/net";
-/// Ports looked at for their addresses.
-const MAX_PORTS: usize = 256;
 
 /// Vendor, product, serial, UUID, board, chassis, slots, and how far all that names the machine.
 pub fn system(root: &Root) -> Part<System> {
@@ -43,7 +41,7 @@ fn burnt_in(root: &Root) -> Vec<MacAddr> {
         (!mac.is_unusable()).then_some(mac)
     };
     let names = root.list(NET).unwrap_or_default();
-    names.into_iter().take(MAX_PORTS).filter_map(port).collect()
+    names.into_iter().filter_map(port).collect()
 }
 
 /// The port that the boot loader came over.

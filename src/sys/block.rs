@@ -22,7 +22,7 @@ pub const MEDIUM_VOLUME_ID: &str = "RECON";
 /// and is set read-only unread.
 pub const GUARD_LIMIT: Duration = Duration::from_secs(15);
 /// More block devices than any machine has; what is beyond is reported, not set.
-const MAX_DEVICES: usize = 4096;
+const MAX_DEVICES: usize = 64 * 1024;
 
 const BLKROSET: libc::c_ulong = 0x125d;
 const BLKROGET: libc::c_ulong = 0x125e;

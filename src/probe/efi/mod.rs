@@ -14,7 +14,7 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Bound of one variable. Those read here have some hundred bytes.
 const VARIABLE_LIMIT: u64 = 64 * 1024;
 /// Boot entries told; the numbers have 16 bits, real machines have a few dozen.
-const MAX_ENTRIES: usize = 256;
+const MAX_ENTRIES: usize = 4096;
 
 /// The data of a variable; its first four bytes in efivarfs are its attributes.
 pub fn variable(root: &Root, name: &str) -> Result<Vec<u8>, ReadError> {
@@ -38,8 +38,7 @@ pub fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
 
 /// A list of 16-bit numbers, as entries are named: four upper-case hex digits.
 fn numbers(data: &[u8]) -> Vec<String> {
-    let pairs = data.chunks_exact(2).take(MAX_ENTRIES);
-    pairs
+    data.chunks_exact(2)
         .map(|pair| format!("{:04X}", u16::from_le_bytes([pair[0], pair[1]])))
         .collect()
 }
@@ -67,7 +66,7 @@ pub fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
     let mut others: Vec<String> = names.iter().filter_map(number).collect();
     others.sort();
     listed.extend(others.into_iter().filter(|number| !order.contains(number)));
-    listed.truncate(MAX_ENTRIES);
+    let listed = root.first("boot.entries.count", listed, MAX_ENTRIES);
     let entry = |number: String| {
         let data = variable(root, &format!("Boot{number}")).ok()?;
         load_option::parse(&number, &data)

@@ -7,7 +7,7 @@ use crate::model::inventory::Fru;
 /// Bytes of one unit that are read. Everything known fits into 2 KiB; some controllers call 64 KiB their size.
 const MAX_BYTES: usize = 8 * 1024;
 /// Units looked at.
-pub const MAX_UNITS: usize = 64;
+pub const MAX_UNITS: usize = 256;
 /// Bytes asked for at once. Interfaces carry at least 32; a controller that cannot gets asked for less.
 const PIECE: usize = 32;
 const SMALLEST_PIECE: usize = 8;

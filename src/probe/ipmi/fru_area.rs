@@ -10,8 +10,8 @@ use crate::probe::root::clean;
 use crate::probe::smbios::types::chassis_kind;
 
 /// Fields of one area, and records of one unit; real ones have a dozen.
-const MAX_FIELDS: usize = 64;
-const MAX_RECORDS: usize = 64;
+const MAX_FIELDS: usize = 2048;
+const MAX_RECORDS: usize = 256;
 /// Ends a list of fields (13).
 const END_OF_FIELDS: u8 = 0xc1;
 /// English, for which text is Latin 1 (15). 25 is English as well; 0 is "English" by default.

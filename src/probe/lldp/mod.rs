@@ -21,8 +21,8 @@ const CDP_GROUP: [u8; 6] = [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcc];
 const CDP_SNAP: [u8; 8] = [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x0c, 0x20, 0x00];
 /// Tags of IEEE 802.1Q and 802.1ad.
 const VLAN_TAGS: [u16; 2] = [0x8100, 0x88a8];
-/// More than any neighbour has of anything that comes in numbers.
-const MAX_ENTRIES: usize = 64;
+/// Of anything that comes in numbers: more than fit into the largest frame that a port takes.
+const MAX_ENTRIES: usize = 4096;
 
 /// What a frame is.
 #[derive(Debug, Clone, PartialEq)]

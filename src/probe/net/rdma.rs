@@ -7,10 +7,8 @@ use super::super::root::Root;
 use crate::model::inventory::{Nic, RdmaPort};
 
 pub const SOURCE: &str = "/sys/class/infiniband";
-/// More than any machine has.
-const MAX_DEVICES: usize = 128;
-/// Ports of one device.
-const MAX_PORTS: u32 = 16;
+/// Devices; every virtual function is one.
+const MAX_DEVICES: usize = 8192;
 /// Counters that tell of trouble (Documentation/ABI/stable/sysfs-class-infiniband).
 const COUNTERS: [&str; 11] = [
     "VL15_dropped",
@@ -38,14 +36,14 @@ pub struct Found {
 /// All ports of all devices.
 pub fn ports(root: &Root) -> Vec<Found> {
     let mut found = Vec::new();
-    for device in root.list(SOURCE).unwrap_or_default().into_iter().take(MAX_DEVICES) {
+    let devices = root.first("rdma.count", root.list(SOURCE).unwrap_or_default(), MAX_DEVICES);
+    for device in devices {
         let at = |file: &str| format!("{SOURCE}/{device}/{file}");
         let place = root.resolve(at("device")).unwrap_or_default();
-        for number in 1..=MAX_PORTS {
+        // Numbers have a byte on the wire.
+        let numbers = root.list(at("ports")).unwrap_or_default();
+        for number in numbers.iter().filter_map(|name| name.parse::<u8>().ok()) {
             let at_port = |file: &str| at(&format!("ports/{number}/{file}"));
-            if !root.exists(at_port("state")) {
-                break;
-            }
             let link_layer = root.value(at_port("link_layer"));
             let gid = root
                 .value(at_port("gids/0"))
@@ -59,7 +57,7 @@ pub fn ports(root: &Root) -> Vec<Found> {
             found.push(Found {
                 port: RdmaPort {
                     device: device.clone(),
-                    port: number,
+                    port: number.into(),
                     node_guid: root.value(at("node_guid")),
                     system_image_guid: root.value(at("sys_image_guid")),
                     port_guid: gid.as_deref().filter(|_| is_infiniband).and_then(lower_half),

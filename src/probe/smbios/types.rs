@@ -23,9 +23,6 @@ pub struct ArrayFacts {
     pub max_capacity_bytes: Option<u64>,
 }
 
-/// Boards and enclosures that are told; a table may list a whole blade centre.
-const MAX_BOARDS: usize = 64;
-
 /// 7.1 BIOS Information.
 pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
     let s = table.first(0)?;
@@ -58,7 +55,7 @@ pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
 pub fn system(table: &Table<'_>) -> Option<System> {
     let s = table.first(1)?;
     let mut boards = boards(table).into_iter();
-    let mut enclosures = table.of_kind(3).take(MAX_BOARDS).map(chassis);
+    let mut enclosures = table.of_kind(3).map(chassis);
     Some(System {
         vendor: s.string(0x04),
         product: s.string(0x05),
@@ -86,7 +83,7 @@ pub fn system(table: &Table<'_>) -> Option<System> {
 
 /// All boards, the main one first: feature bit 0 marks a hosting board, the first one wins otherwise.
 fn boards(table: &Table<'_>) -> Vec<Board> {
-    let mut found: Vec<&Structure<'_>> = table.of_kind(2).take(MAX_BOARDS).collect();
+    let mut found: Vec<&Structure<'_>> = table.of_kind(2).collect();
     let hosting = |s: &&Structure<'_>| s.byte(0x09).is_some_and(|flags| flags & 1 == 1);
     if let Some(main) = found.iter().position(hosting)
         && let Some(first) = found.get_mut(..=main)

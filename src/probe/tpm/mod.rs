@@ -21,7 +21,7 @@ const MEASUREMENTS: &str = "binary_bios_measurements";
 const SECURITY: &str = "/sys/kernel/security";
 const EVENT_LOG_LIMIT: u64 = 1024 * 1024;
 /// More than any machine has.
-const MAX_TPMS: usize = 4;
+const MAX_TPMS: usize = 64;
 /// Bytes of one certificate that are told, and bytes read at once.
 const CERTIFICATE_LIMIT: u16 = 4096;
 const PIECE: u16 = 512;
@@ -52,8 +52,8 @@ pub fn tpms(root: &Root, limit: Duration, items: &mut Vec<Item>) -> Vec<Tpm> {
     let names: Vec<String> = names
         .into_iter()
         .filter(|name| name.strip_prefix("tpm").is_some_and(|n| n.parse::<u8>().is_ok()))
-        .take(MAX_TPMS)
         .collect();
+    let names = root.first("tpm.count", names, MAX_TPMS);
     if names.is_empty() {
         items.push(Item::gap("tpm", PartStatus::Absent, "no TPM with a driver").from(CLASS, 0));
     }
