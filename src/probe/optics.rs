@@ -3,7 +3,7 @@
 //! Three layouts: SFF-8472 (SFP), SFF-8636 (QSFP), CMIS (QSFP-DD, OSFP and newer); codes by SFF-8024. Which one it is
 //! stands in the first byte.
 
-use super::root::clean;
+use super::root::burnt;
 use crate::model::inventory::{Optics, OpticsLane};
 
 /// The number before the bytes that says: read page by page, pages 00h, 01h, 02h and 11h behind the lower half. Not one
@@ -263,9 +263,7 @@ impl Memory<'_> {
 
     fn text(&self, at: usize, length: usize) -> Option<String> {
         let field = self.0.get(at..at + length)?;
-        // Unprogrammed memory is all ones.
-        let told = field.iter().any(|byte| *byte != 0xff);
-        clean(&String::from_utf8_lossy(field)).filter(|_| told)
+        burnt(field)
     }
 
     fn oui(&self, at: usize) -> Option<String> {

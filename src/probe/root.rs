@@ -3,6 +3,7 @@
 //! Symbolic links are followed inside the tree only, so a captured tree from anywhere cannot make us read files of the
 //! machine we run on. Every read has a bound. A recording root remembers what was read, which is how captures are made.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -356,7 +357,10 @@ impl Root {
 
     /// A one-line attribute, cleaned and whole; `None` where it is empty. It may be a list of thousands of numbers.
     pub fn attribute(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        self.text(path, ATTRIBUTE_LIMIT).map(|text| line(&text))
+        let bytes = self.bytes(path, ATTRIBUTE_LIMIT)?;
+        // What a device never had written into it reads as ones.
+        let unprogrammed = !bytes.is_empty() && bytes.trim_ascii().iter().all(|byte| *byte == 0xff);
+        Ok(line(&decoded(&bytes)).filter(|_| !unprogrammed))
     }
 
     /// A one-line attribute, or nothing where it cannot be had. For values whose absence is ordinary.
@@ -444,6 +448,23 @@ fn parts(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Text as devices and firmware store it: UTF-8, or else Latin-1, in which every byte is a character.
+pub fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
+    }
+}
+
+/// The text of an identity that a maker burns in: a serial number, a part number, a name. Memory that was never written
+/// reads as FFh (an erased EEPROM) or 00h throughout, and is no text.
+pub fn burnt(bytes: &[u8]) -> Option<String> {
+    let unprogrammed = |byte: &u8| matches!(byte, 0xff | 0 | b' ');
+    // Also behind a text that is shorter than its room.
+    let end = bytes.iter().rposition(|byte| !unprogrammed(byte))?;
+    clean(&decoded(bytes.get(..=end)?))
+}
+
 /// Makes text of the machine fit for a document and a console: control characters become spaces (a serial number must
 /// not move the cursor of the person who reads it), runs of spaces become one, and the ends are trimmed. Nothing left
 /// means nothing told. As long as what it is made of.
@@ -519,6 +540,21 @@ mod tests {
         assert_eq!(root.link_name("sys/device").as_deref(), Some("x"));
         assert!(matches!(root.attribute("sys/outside"), Err(ReadError::Absent { .. })));
         assert!(matches!(root.attribute("sys/loop"), Err(ReadError::Failed { .. })));
+    }
+
+    #[test]
+    fn memory_that_was_never_written_is_no_text() {
+        assert_eq!(burnt(&[0xff; 8]), None);
+        assert_eq!(burnt(&[0; 8]), None);
+        assert_eq!(burnt(b"        "), None);
+        assert_eq!(burnt(b"S1\xff\xff\0").as_deref(), Some("S1"));
+        assert_eq!(burnt(b"Soci\xe9t\xe9").as_deref(), Some("Société"));
+        assert_eq!(burnt("Société".as_bytes()).as_deref(), Some("Société"));
+        let (dir, root) = tree();
+        fs::write(dir.path().join("serial"), b"\xff\xff\xff\xff\n").unwrap();
+        fs::write(dir.path().join("vendor"), b"Soci\xe9t\xe9\n").unwrap();
+        assert_eq!(root.value("serial"), None);
+        assert_eq!(root.value("vendor").as_deref(), Some("Société"));
     }
 
     #[test]

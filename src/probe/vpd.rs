@@ -1,10 +1,12 @@
 //! Vital Product Data of PCI cards (PCI Local Bus Specification 3.0, appendix I) → [`Vpd`]. Pure.
 
-use super::root::clean;
+use super::root::burnt;
 use crate::model::inventory::Vpd;
 
 /// What a function can have: an address of 15 bits.
 pub const LIMIT: u64 = 32 * 1024;
+/// Bytes of a field; a resource of the maker's own that is longer ends with an ellipsis.
+const HEX_BYTES: usize = 255;
 /// Large resources, by their whole first byte.
 const IDENTIFIER: u8 = 0x82;
 const READ_ONLY: u8 = 0x90;
@@ -83,11 +85,17 @@ fn fields(vpd: &mut Vpd, all: &[u8], begin: usize, end: usize) {
 /// Text, or hex for what is none: makers put numbers in the fields of their own.
 fn text(data: &[u8]) -> Option<String> {
     let data = data.strip_suffix(b"\0").unwrap_or(data);
-    let printable = |byte: &u8| (0x20..0x7f).contains(byte) || *byte == 0;
-    if data.iter().all(printable) {
-        return clean(&String::from_utf8_lossy(data));
+    // A registered sign in Latin-1 is text as well, one among others.
+    let ascii = |byte: &u8| (0x20..0x7f).contains(byte) || *byte == 0;
+    let foreign = data.iter().filter(|byte| !ascii(byte)).count();
+    if foreign * 4 <= data.len() && !data.iter().any(|byte| matches!(byte, 1..0x20 | 0x7f..0xa0 | 0xff)) {
+        return burnt(data);
     }
-    Some(data.iter().take(64).map(|byte| format!("{byte:02x}")).collect())
+    if data.iter().all(|byte| *byte == 0xff) {
+        return None;
+    }
+    let hex = data.iter().take(HEX_BYTES).map(|byte| format!("{byte:02x}"));
+    Some(hex.chain((data.len() > HEX_BYTES).then(|| "…".to_owned())).collect())
 }
 
 #[cfg(test)]
@@ -160,6 +168,18 @@ mod tests {
         // Cut within the fields.
         let vpd = parse(&card()[..40]).unwrap();
         assert_eq!((vpd.part_number.as_deref(), vpd.serial), (Some("EX-25G2S"), None));
+    }
+
+    #[test]
+    fn text_may_be_latin_1_and_unwritten_fields_are_none() {
+        assert_eq!(
+            text(b"Intel\xae Ethernet X710").as_deref(),
+            Some("Intel® Ethernet X710")
+        );
+        assert_eq!(text(&[0xff; 12]), None);
+        assert_eq!(text(&[0xfe, 0x01]).as_deref(), Some("fe01"));
+        let long = text(&[1; 300]).unwrap();
+        assert!(long.ends_with("01…") && long.len() == 513);
     }
 
     proptest! {

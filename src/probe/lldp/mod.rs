@@ -9,7 +9,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::root::clean;
+use super::root::{clean, decoded};
 use crate::model::MacAddr;
 use crate::model::inventory::Neighbour;
 
@@ -83,19 +83,20 @@ fn mac(bytes: &[u8]) -> Option<MacAddr> {
 
 /// Text of the wire, fit for a document.
 fn text(bytes: &[u8]) -> Option<String> {
-    clean(&String::from_utf8_lossy(bytes))
+    clean(&decoded(bytes))
 }
 
-/// Text where it is text, else hex with colons.
+/// Text where it is text and says something, else hex with colons. Nothing for no bytes.
 fn text_or_hex(bytes: &[u8]) -> Option<String> {
-    match std::str::from_utf8(bytes) {
-        Ok(words) if !words.trim_end_matches('\0').chars().any(char::is_control) => clean(words),
-        _ => Some(colons(bytes)).filter(|hex| !hex.is_empty()),
-    }
+    let words = std::str::from_utf8(bytes).ok();
+    words
+        .filter(|words| !words.trim_end_matches('\0').chars().any(char::is_control))
+        .and_then(clean)
+        .or_else(|| Some(colons(bytes)).filter(|hex| !hex.is_empty()))
 }
 
 fn colons(bytes: &[u8]) -> String {
-    let hex: Vec<String> = bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     hex.join(":")
 }
 

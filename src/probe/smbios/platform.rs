@@ -10,7 +10,7 @@ use crate::model::MacAddr;
 use crate::model::inventory::{
     CacheFacts, HostInterface, OnboardDevice, PortConnector, PowerSupply, SmbiosTpm, SystemSlot,
 };
-use crate::probe::root::clean;
+use crate::probe::root::{burnt, clean, decoded};
 
 /// 7.10 System Slots.
 pub fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
@@ -169,7 +169,7 @@ pub fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
 /// 7.12 OEM Strings and 7.13 System Configuration Options, by type.
 pub fn strings(table: &Table<'_>, kind: u8) -> Vec<String> {
     let texts = table.of_kind(kind).flat_map(|s| s.strings());
-    let told = texts.filter_map(|text| clean(&String::from_utf8_lossy(text)));
+    let told = texts.filter_map(|text| clean(&decoded(text)));
     told.collect()
 }
 
@@ -197,7 +197,7 @@ pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
     let (major, minor) = (s.byte(0x08)?, s.byte(0x09)?);
     let firmware = s.dword(0x0a)?;
     Some(SmbiosTpm {
-        vendor: clean(&String::from_utf8_lossy(&vendor)),
+        vendor: burnt(&vendor),
         version: Some(format!("{major}.{minor}")),
         // Of a TPM 1.2, only its third and fourth byte count.
         firmware: Some(match major {
@@ -318,7 +318,7 @@ fn redfish(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
     let length = usize::from(s.byte(at + 90).unwrap_or(0));
     let name: Vec<u8> = (0..length).map_while(|n| s.byte(at + 91 + n)).collect();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    interface.service_hostname = clean(&String::from_utf8_lossy(name));
+    interface.service_hostname = clean(&decoded(name));
 }
 
 #[cfg(test)]

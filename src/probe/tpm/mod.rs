@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::ipmi::hex;
-use super::root::{ReadError, Root, clean};
+use super::root::{ReadError, Root, burnt};
 use super::timebox::{self, millis};
 use crate::model::inventory::{EkCertificate, Item, PartStatus, Tpm};
 use crate::sys;
@@ -137,7 +137,7 @@ fn by_sysfs(root: &Root, name: &str, items: &mut Vec<Item>) -> Tpm {
 fn letters(numbers: &[u32]) -> Option<String> {
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
     let bytes: Vec<u8> = bytes.into_iter().filter(|byte| *byte != 0).collect();
-    clean(&String::from_utf8_lossy(&bytes))
+    burnt(&bytes)
 }
 
 /// A TPM 2.0, live or captured.
