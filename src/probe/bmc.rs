@@ -212,7 +212,8 @@ fn units(link: &mut Link<'_>, repository: &sdr::Repository, bmc: &mut Bmc, notes
         let started = Instant::now();
         let device = repository.frus.iter().find(|device| device.is_local && device.id == id);
         let name = format!("fru.{id}");
-        match fru::read(link, id) {
+        let content = device.map(|device| device.content).unwrap_or_default();
+        match fru::read(link, id, content) {
             Ok(mut unit) => {
                 unit.name = device.and_then(|device| device.name.clone());
                 unit.entity = device.and_then(|device| device.entity.clone());

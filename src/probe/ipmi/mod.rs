@@ -18,6 +18,7 @@ pub mod sdr;
 pub mod sdr_record;
 pub mod sel;
 pub mod sel_text;
+pub mod spd;
 pub mod supplies;
 pub mod users;
 
