@@ -13,7 +13,7 @@ use super::lldp::{self, Frame};
 use super::ports::Readied;
 use super::root::{ReadError, Root};
 use super::timebox::{self, Outcome, Pending, Publish, millis};
-use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus};
+use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_host_only};
 use crate::sys::lldp_socket::{self, Ear};
 
 /// Named when nothing else is known.
@@ -76,7 +76,7 @@ fn is_wired(root: &Root, name: &str) -> bool {
     let driver = root
         .link_name(format!("{NET}/{name}/device/driver"))
         .unwrap_or_default();
-    let to_the_bmc = driver.starts_with("cdc_") || driver == "rndis_host";
+    let to_the_bmc = is_host_only(&driver);
     let ethernet = root.value(format!("{NET}/{name}/type")).as_deref() == Some("1");
     ethernet && there("device") && !there("device/physfn") && !there("wireless") && !there("phy80211") && !to_the_bmc
 }
