@@ -39,6 +39,16 @@ pub fn is_never_a_disk(name: &str) -> bool {
     })
 }
 
+/// True for what the kernel shows beside an eMMC or UFS disk although it is a part of it: boot areas, general purpose areas
+/// and the replay-protected block (`mmcblk0boot0`, `mmcblk0gp1`, `mmcblk0rpmb`). To be protected like a disk, not counted.
+pub fn is_area_of_disk(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("mmcblk") else {
+        return false;
+    };
+    let area = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    area.len() < rest.len() && ["boot", "gp", "rpmb"].iter().any(|kind| area.starts_with(kind))
+}
+
 /// Whole disks with a device behind them, by kernel name. `sys` is `/sys`, or a captured one.
 pub fn whole_disks(sys: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
