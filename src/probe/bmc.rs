@@ -112,6 +112,11 @@ fn ask_all(
         sel::read(link, &repository.sensors)
     });
     if let Some((log, trouble)) = log {
+        let (all, told) = (usize::from(log.entries_total), log.entries.len());
+        if all > sel::MAX_ENTRIES && told >= sel::MAX_ENTRIES {
+            let reason = format!("{all} entries, of which the newest {told} are here");
+            notes.items.push(Item::gap("sel.entries", PartStatus::Failed, reason));
+        }
         bmc.sel = Some(log);
         incomplete(&mut notes, "sel.entries", trouble.as_ref());
     }
@@ -207,7 +212,8 @@ fn units(link: &mut Link<'_>, repository: &sdr::Repository, bmc: &mut Bmc, notes
         let started = Instant::now();
         let device = repository.frus.iter().find(|device| device.is_local && device.id == id);
         let name = format!("fru.{id}");
-        match fru::read(link, id) {
+        let content = device.map(|device| device.content).unwrap_or_default();
+        match fru::read(link, id, content) {
             Ok(mut unit) => {
                 unit.name = device.and_then(|device| device.name.clone());
                 unit.entity = device.and_then(|device| device.entity.clone());
@@ -233,6 +239,10 @@ fn readings(link: &mut Link<'_>, repository: &sdr::Repository, bmc: &mut Bmc, no
     incomplete(notes, "sdr.records", repository.trouble.as_ref());
     if repository.read == 0 {
         return;
+    }
+    if !repository.complete && repository.trouble.is_none() {
+        let reason = format!("the list does not end: {} records are here", repository.read);
+        notes.items.push(Item::gap("sdr.records", PartStatus::Failed, reason));
     }
     let started = Instant::now();
     let mut sensors = Sensors {

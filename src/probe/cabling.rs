@@ -13,7 +13,7 @@ use super::lldp::{self, Frame};
 use super::ports::Readied;
 use super::root::{ReadError, Root};
 use super::timebox::{self, Outcome, Pending, Publish, millis};
-use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus};
+use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_host_only};
 use crate::sys::lldp_socket::{self, Ear};
 
 /// Named when nothing else is known.
@@ -26,11 +26,11 @@ const CARRIER_GRACE: Duration = Duration::from_secs(8);
 /// How often carriers are looked at while nothing comes in.
 const LOOK: Duration = Duration::from_millis(500);
 /// Neighbours of one port. Behind a hub there may be many; then the first ones are kept.
-const MAX_NEIGHBOURS: usize = 32;
+const MAX_NEIGHBOURS: usize = 128;
 /// Frames of one port that are kept as they came.
-const MAX_KEPT: usize = 64;
-/// Ports listened to; a machine with more has virtual functions by the hundred, which no cable ends in.
-const MAX_PORTS: usize = 128;
+const MAX_KEPT: usize = 256;
+/// Ports listened to; virtual functions are none.
+const MAX_PORTS: usize = 1024;
 
 /// Cable map of the machine. Listens for `wait` at most; zero leaves listening out. A captured tree gives what was
 /// heard when it was made.
@@ -64,7 +64,7 @@ pub fn cabling(
             }),
         Err(error) => return Part::missing(error.status(), NET, error.to_string()),
     };
-    let mut part = listen(root, ports.take(MAX_PORTS).collect(), wait, publish);
+    let mut part = listen(root, root.first("count", ports.collect(), MAX_PORTS), wait, publish);
     part.items.extend(readied.items.iter().cloned());
     part
 }
@@ -76,7 +76,7 @@ fn is_wired(root: &Root, name: &str) -> bool {
     let driver = root
         .link_name(format!("{NET}/{name}/device/driver"))
         .unwrap_or_default();
-    let to_the_bmc = driver.starts_with("cdc_") || driver == "rndis_host";
+    let to_the_bmc = is_host_only(&driver);
     let ethernet = root.value(format!("{NET}/{name}/type")).as_deref() == Some("1");
     ethernet && there("device") && !there("device/physfn") && !there("wireless") && !there("phy80211") && !to_the_bmc
 }
@@ -95,6 +95,8 @@ fn look(root: &Root, heard: &[Heard]) -> Pending<Vec<Option<bool>>> {
 struct Heard {
     facts: CablePort,
     kept: Vec<Record>,
+    /// Frames of neighbours that there was no room for.
+    left_out: usize,
 }
 
 impl Heard {
@@ -102,6 +104,15 @@ impl Heard {
         Heard {
             facts,
             kept: Vec::new(),
+            left_out: 0,
+        }
+    }
+
+    /// Has the part say that there were more neighbours.
+    fn say_what_is_left_out(&self, root: &Root) {
+        if self.left_out > 0 {
+            let all = format!("more than {MAX_NEIGHBOURS} neighbours");
+            root.leave_out(&format!("{}.neighbours.count", self.facts.port), &all, MAX_NEIGHBOURS);
         }
     }
 
@@ -130,6 +141,8 @@ impl Heard {
                 let room = self.facts.neighbours.len() < MAX_NEIGHBOURS;
                 if room {
                     self.facts.neighbours.push(*told);
+                } else {
+                    self.left_out = self.left_out.saturating_add(1);
                 }
                 room
             }
@@ -263,6 +276,7 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
     for port in &heard {
         // Kept with a capture, and for the raw files of an upload.
         let _ = root.ask(&kept_name(&port.facts.port), || Ok(pcap::write(&port.kept)));
+        port.say_what_is_left_out(root);
     }
     told(&heard, &gaps, Some(end), begun.elapsed())
 }
@@ -310,6 +324,7 @@ fn captured(root: &Root) -> Part<Cabling> {
                 for record in records {
                     port.take(record.frame, Duration::from_micros(record.micros));
                 }
+                port.say_what_is_left_out(root);
                 ports.push(port.facts);
             }
             None => gaps.push(Item::gap(name, PartStatus::Failed, "not a capture file")),

@@ -23,7 +23,7 @@ const HOSTS: &str = "/sys/class/scsi_host";
 const FC_HOSTS: &str = "/sys/class/fc_host";
 const BLOCK: &str = "/sys/block";
 /// More of either than any machine has.
-const MAX_CONTROLLERS: usize = 512;
+const MAX_CONTROLLERS: usize = 16 * 1024;
 /// Output of a program beyond this is cut.
 const TOOL_BYTES: usize = 64 * 1024;
 
@@ -150,7 +150,7 @@ const OPTION_ROM: [&str; 4] = [
 const SERIAL: [&str; 4] = ["board_tracer", "serial_number", "serialnum", "serial_num"];
 
 fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
-    for name in root.list(HOSTS).unwrap_or_default().into_iter().take(MAX_CONTROLLERS) {
+    for name in root.first("hosts.count", root.list(HOSTS).unwrap_or_default(), MAX_CONTROLLERS) {
         let place = root.resolve(format!("{HOSTS}/{name}")).unwrap_or_default();
         let address = bus::pci_address(&place);
         let at = |file: &str| format!("{HOSTS}/{name}/{file}");
@@ -213,7 +213,7 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
 
 fn add_nvme(root: &Root, controllers: &mut [StorageController]) {
     const NVME: &str = "/sys/class/nvme";
-    for name in root.list(NVME).unwrap_or_default().into_iter().take(MAX_CONTROLLERS) {
+    for name in root.first("nvme.count", root.list(NVME).unwrap_or_default(), MAX_CONTROLLERS) {
         let address = bus::pci_address(&root.resolve(format!("{NVME}/{name}")).unwrap_or_default());
         let Some(controller) = controllers
             .iter_mut()

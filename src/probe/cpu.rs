@@ -12,11 +12,11 @@ use super::timebox::{self, Publish};
 use crate::model::inventory::{Cpus, Item, Part, PartStatus};
 
 const CPUINFO: &str = "/proc/cpuinfo";
-/// About 1.6 KiB a thread; the largest machines of today have 1500.
-pub const CPUINFO_LIMIT: u64 = 8 * 1024 * 1024;
+/// About 2 KiB a thread; the kernel's bound is 8192 threads.
+pub const CPUINFO_LIMIT: u64 = 32 * 1024 * 1024;
 const TOPOLOGY: &str = "/sys/devices/system/cpu";
-/// Two are a fault already.
-const MAX_REVISIONS: usize = 16;
+/// Two are a fault already; a machine has no more than it has sockets.
+const MAX_REVISIONS: usize = 256;
 
 /// What the text of `/proc/cpuinfo` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
                     .extend(revision.filter(|_| info.microcode_revisions.len() < MAX_REVISIONS));
             }
             "flags" | "Features" if info.flags.is_empty() => {
-                info.flags = value.split_whitespace().take(1024).filter_map(clean).collect();
+                info.flags = value.split_whitespace().take(4096).filter_map(clean).collect();
             }
             "CPU implementer" if info.vendor.is_none() => info.vendor = implementer(value),
             "CPU architecture" if value == "8" => info.arch = Some("aarch64".to_owned()),

@@ -152,10 +152,13 @@ pub fn smt(root: &Root, items: &mut Vec<Item>) -> Option<Smt> {
 pub fn vulnerabilities(root: &Root, items: &mut Vec<Item>) -> Vec<CpuVulnerability> {
     let begun = Instant::now();
     let folder = format!("{CPU}/vulnerabilities");
-    let names = root.list(&folder).unwrap_or_default();
+    let names = root.first(
+        "vulnerabilities.count",
+        root.list(&folder).unwrap_or_default(),
+        MAX_VULNERABILITIES,
+    );
     let found: Vec<CpuVulnerability> = names
         .into_iter()
-        .take(MAX_VULNERABILITIES)
         .filter_map(|name| {
             let state = root.value(format!("{folder}/{name}"))?;
             let vulnerable = is_vulnerable(&state);
@@ -214,6 +217,19 @@ mod tests {
         }
         let root = Root::at(dir.path());
         (dir, root)
+    }
+
+    #[test]
+    fn a_cache_is_shared_by_all_who_share_it_however_they_are_numbered() {
+        let shared: Vec<String> = (0..512).map(|thread| (thread * 16).to_string()).collect();
+        let shared = shared.join(",");
+        let (dir, root) = tree(&[
+            ("cpu0/cache/index0/shared_cpu_list", &shared),
+            ("cpu0/cache/index0/level", "3"),
+            ("cpu0/cache/index0/type", "Unified"),
+        ]);
+        assert_eq!(caches(&root, &mut Vec::new())[0].shared_by_threads, 512);
+        drop(dir);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::storage::content::{self, Content};
 use super::storage::{by_path, drive, facts, why};
 use super::timebox::{self, Outcome, Pending, Publish};
 use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
-use crate::sys::block::is_never_a_disk;
+use crate::sys::block::{is_area_of_disk, is_never_a_disk};
 
 /// A folder for every block device.
 pub const BLOCK: &str = "/sys/block";
@@ -43,15 +43,15 @@ pub fn disks(
     let outcomes = timebox::each("probe-disk", names.clone(), limit, move |name| {
         facts::disk(&tree, &name, &medium, &links)
     });
-    let (mut disks, mut items) = (Vec::new(), Vec::new());
-    let mut answering = Vec::new();
+    let mut items = Vec::new();
+    // With whether it answers.
+    let mut disks: Vec<(Disk, bool)> = Vec::new();
     for (name, outcome) in names.into_iter().zip(outcomes) {
         match outcome {
             Outcome::Done {
                 value: (disk, found), ..
             } => {
-                answering.push(disks.len());
-                disks.push(disk);
+                disks.push((disk, true));
                 items.extend(found);
             }
             // It exists, and that alone is worth telling.
@@ -61,18 +61,53 @@ pub fn disks(
                     PartStatus::TimedOut,
                     format!("no answer within {millis} ms"),
                 ));
-                disks.push(nameless(&name));
+                disks.push((nameless(&name), false));
             }
             Outcome::Died { reason } => {
                 items.push(gap(&name, PartStatus::Failed, reason));
-                disks.push(nameless(&name));
+                disks.push((nameless(&name), false));
             }
         }
     }
+    let disks = by_unit(disks);
+    let answering: Vec<usize> = disks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, (_, answers))| answers.then_some(index))
+        .collect();
+    let disks = disks.into_iter().map(|(disk, _)| disk).collect();
     let mut part = Part::ok(BLOCK, disks).with_items(items);
     publish.so_far(part.clone());
     ask_all(root, &mut part, &answering, deadline, publish);
     part
+}
+
+/// One entry a disk, however many ways lead to it: a disk with two ports behind two adapters is two devices to the kernel. They
+/// are one where the world wide name of the logical unit, serial number, model and size are the same. Two actuators of one
+/// disk have the serial number in common and a name each; USB bridges make names up.
+fn by_unit(disks: Vec<(Disk, bool)>) -> Vec<(Disk, bool)> {
+    let mut units: Vec<(Disk, bool)> = Vec::new();
+    for (disk, answers) in disks {
+        let is_same = |(other, other_answers): &&mut (Disk, bool)| {
+            answers
+                && *other_answers
+                && disk.hctl.is_some()
+                && other.hctl.is_some()
+                && disk.transport.as_deref() != Some("usb")
+                && disk.wwn.is_some()
+                && disk.serial.is_some()
+                && (&disk.wwn, &disk.serial, &disk.model, disk.size_bytes)
+                    == (&other.wwn, &other.serial, &other.model, other.size_bytes)
+        };
+        match units.iter_mut().find(is_same) {
+            Some((first, _)) => {
+                first.boot_medium |= disk.boot_medium;
+                first.other_paths.push(disk.name);
+            }
+            None => units.push((disk, answers)),
+        }
+    }
+    units
 }
 
 /// What one disk is asked for beyond what the kernel knows.
@@ -145,6 +180,9 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
             Outcome::Done { value: answers, .. } => {
                 disk.nvme = answers.nvme.or(disk.nvme.take());
                 disk.smart = answers.smart;
+                if let Some(own) = answers.own_names {
+                    take_names(disk, own);
+                }
                 part.items.extend(answers.items);
                 return true;
             }
@@ -163,6 +201,24 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
         Err(_) => return false,
     }
     true
+}
+
+/// What a disk is called by itself. Behind USB the kernel has the names of the bridge; elsewhere only gaps are filled.
+fn take_names(disk: &mut Disk, own: drive::OwnNames) {
+    if disk.transport.as_deref() == Some("usb") && own.model.is_some() {
+        // The bridge's maker, and numbers that are the bridge's, would be wrong beside the disk's name.
+        disk.vendor = None;
+        disk.model = own.model;
+        disk.serial = own.serial;
+        disk.firmware = own.firmware;
+        disk.wwn = own.wwn;
+        return;
+    }
+    let fill = |field: &mut Option<String>, own| *field = field.take().or(own);
+    fill(&mut disk.model, own.model);
+    fill(&mut disk.serial, own.serial);
+    fill(&mut disk.firmware, own.firmware);
+    fill(&mut disk.wwn, own.wwn);
 }
 
 /// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
@@ -194,7 +250,7 @@ fn is_optical(name: &str) -> bool {
 
 fn is_listed(root: &Root, name: &str) -> bool {
     let entry = format!("{BLOCK}/{name}");
-    (is_optical(name) || !is_never_a_disk(name))
+    (is_optical(name) || !is_never_a_disk(name) && !is_area_of_disk(name))
         && root.exists(format!("{entry}/device"))
         && root.flag(format!("{entry}/hidden")) != Some(true)
 }
@@ -252,6 +308,103 @@ mod tests {
         );
         assert_eq!(part.value.unwrap()[1].partitions.len(), 1);
         drop(release);
+    }
+
+    #[test]
+    fn a_disk_behind_usb_goes_by_its_own_name() {
+        let own = || drive::OwnNames {
+            model: Some("Example NVMe 2TB".to_owned()),
+            serial: Some("SNX1".to_owned()),
+            firmware: None,
+            wwn: None,
+        };
+        let bridge = |transport: &str| Disk {
+            transport: Some(transport.to_owned()),
+            vendor: Some("Tech".to_owned()),
+            model: Some("USB Bridge".to_owned()),
+            firmware: Some("0001".to_owned()),
+            ..nameless("sda")
+        };
+        let mut disk = bridge("usb");
+        take_names(&mut disk, own());
+        assert_eq!(
+            (disk.model.as_deref(), disk.serial.as_deref()),
+            (Some("Example NVMe 2TB"), Some("SNX1"))
+        );
+        assert_eq!((disk.vendor, disk.firmware), (None, None));
+        let mut disk = bridge("sata");
+        take_names(&mut disk, own());
+        assert_eq!(
+            (disk.model.as_deref(), disk.serial.as_deref()),
+            (Some("USB Bridge"), Some("SNX1"))
+        );
+        let mut disk = bridge("usb");
+        take_names(&mut disk, drive::OwnNames::default());
+        assert_eq!(disk.vendor.as_deref(), Some("Tech"));
+    }
+
+    #[test]
+    fn a_disk_with_two_ways_to_it_is_one() {
+        let disk = |name: &str, wwn: &str, serial: &str, transport: &str| Disk {
+            wwn: Some(wwn.to_owned()),
+            serial: Some(serial.to_owned()),
+            size_bytes: Some(1 << 40),
+            transport: Some(transport.to_owned()),
+            hctl: Some(format!("0:0:{name}:0")),
+            ..nameless(name)
+        };
+        let told = |disks: Vec<Disk>| -> Vec<(String, Vec<String>)> {
+            let disks = disks.into_iter().map(|disk| (disk, true)).collect();
+            let units = by_unit(disks).into_iter();
+            units.map(|(disk, _)| (disk.name, disk.other_paths)).collect()
+        };
+        let two = ("naa.5000c50000000001", "naa.5000c50000000005");
+        let ways = told(vec![
+            disk("sda", two.0, "S1", "sas"),
+            disk("sdb", two.1, "S2", "sas"),
+            Disk {
+                boot_medium: true,
+                ..disk("sdc", two.0, "S1", "sas")
+            },
+            disk("sdd", two.1, "S2", "sas"),
+        ]);
+        let own = |name: &str| vec![name.to_owned()];
+        assert_eq!(ways, [("sda".to_owned(), own("sdc")), ("sdb".to_owned(), own("sdd"))]);
+        // Two actuators of one disk; two bridges with one made-up name; two cheap disks with one name.
+        for (one, other) in [
+            (disk("sda", two.0, "S1", "sas"), disk("sdb", two.1, "S1", "sas")),
+            (disk("sda", two.0, "S1", "usb"), disk("sdb", two.0, "S1", "usb")),
+            (disk("sda", two.0, "S1", "sata"), disk("sdb", two.0, "S2", "sata")),
+        ] {
+            assert_eq!(told(vec![one, other]).len(), 2);
+        }
+    }
+
+    #[test]
+    fn areas_of_an_emmc_are_no_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "mmcblk0",
+            "mmcblk0boot0",
+            "mmcblk0boot1",
+            "mmcblk0gp3",
+            "mmcblk1rpmb",
+            "sda",
+        ] {
+            fs::create_dir_all(dir.path().join(format!("sys/block/{name}/device"))).unwrap();
+        }
+        let root = Root::at(dir.path());
+        let found = disks(
+            &root,
+            None,
+            &BTreeSet::new(),
+            Duration::from_secs(60),
+            &Publish::nowhere(),
+        );
+        let names: BTreeSet<String> = found.value.unwrap().into_iter().map(|disk| disk.name).collect();
+        assert_eq!(names, BTreeSet::from(["mmcblk0".to_owned(), "sda".to_owned()]));
+        // They stay protected like disks.
+        assert!(!is_never_a_disk("mmcblk0boot0"));
     }
 
     #[test]

@@ -6,19 +6,15 @@ use crate::model::inventory::{Dimm, EccController, EccModule};
 
 pub const SOURCE: &str = "/sys/devices/system/edac/mc";
 /// Far above what machines have.
-const MAX_CONTROLLERS: usize = 256;
-const MAX_MODULES: usize = 256;
+const MAX_CONTROLLERS: usize = 1024;
+const MAX_MODULES: usize = 1024;
 
 /// Controllers by number. An error or an empty list means that no driver counts here.
 pub fn controllers(root: &Root, dimms: &[Dimm]) -> Result<Vec<EccController>, ReadError> {
     let names = root.list(SOURCE)?;
-    let is_controller = |name: &&String| has_number(name, "mc");
-    Ok(names
-        .iter()
-        .filter(is_controller)
-        .take(MAX_CONTROLLERS)
-        .map(|name| controller(root, name, dimms))
-        .collect())
+    let names = names.into_iter().filter(|name| has_number(name, "mc")).collect();
+    let names: Vec<String> = root.first("ecc.count", names, MAX_CONTROLLERS);
+    Ok(names.iter().map(|name| controller(root, name, dimms)).collect())
 }
 
 fn has_number(name: &str, prefix: &str) -> bool {
@@ -30,9 +26,10 @@ fn controller(root: &Root, name: &str, dimms: &[Dimm]) -> EccController {
     let at = |file: &str| format!("{SOURCE}/{name}/{file}");
     let folders = root.list(format!("{SOURCE}/{name}")).unwrap_or_default();
     let modules = folders
-        .iter()
+        .into_iter()
         .filter(|name| has_number(name, "dimm") || has_number(name, "rank"))
-        .take(MAX_MODULES);
+        .collect();
+    let modules: Vec<String> = root.first(&format!("ecc.{name}.count"), modules, MAX_MODULES);
     EccController {
         name: name.to_owned(),
         model: root.value(at("mc_name")),
@@ -43,6 +40,7 @@ fn controller(root: &Root, name: &str, dimms: &[Dimm]) -> EccController {
         uncorrected_errors_unplaced: root.number(at("ue_noinfo_count")),
         counting_seconds: root.number(at("seconds_since_reset")),
         modules: modules
+            .iter()
             .map(|module| self::module(root, &at(module), module, dimms))
             .collect(),
     }

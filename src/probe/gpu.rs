@@ -17,15 +17,15 @@ use crate::sys::cmd;
 pub const SOURCE: &str = pci::SOURCE;
 const SMI_SOURCE: &str = "nvidia-smi --query-gpu";
 /// VGA, 3D and other display controllers, processing accelerators.
-const CLASSES: [&str; 4] = ["0x0300", "0x0302", "0x0380", "0x1200"];
+const CLASSES: [&str; 5] = ["0x0300", "0x0301", "0x0302", "0x0380", "0x1200"];
 const NVIDIA: &str = "10de";
 /// The first call loads the driver's state of every GPU, which takes seconds without the persistence daemon.
 const SMI_LIMIT: Duration = Duration::from_secs(15);
 /// In the order of the columns that [`smi_row`] reads.
 const SMI_FIELDS: &str = "pci.bus_id,name,uuid,serial,vbios_version,driver_version,memory.total,temperature.gpu,\
                           power.limit,ecc.errors.uncorrected.volatile.total";
-/// More than any machine has.
-const MAX_GPUS: usize = 64;
+/// GPUs that are told; the virtual functions of a shared one are GPUs as well.
+const MAX_GPUS: usize = 4096;
 
 /// All of them.
 pub fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Vec<Gpu>> {
@@ -37,7 +37,8 @@ pub fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) ->
         let class = root.value(format!("{SOURCE}/{address}/class")).unwrap_or_default();
         CLASSES.iter().any(|prefix| class.starts_with(prefix))
     };
-    let addresses: Vec<String> = addresses.into_iter().filter(is_gpu).take(MAX_GPUS).collect();
+    let addresses: Vec<String> = addresses.into_iter().filter(is_gpu).collect();
+    let addresses = root.first("count", addresses, MAX_GPUS);
     if addresses.is_empty() {
         return Part::missing(PartStatus::Absent, SOURCE, "no display or accelerator function");
     }

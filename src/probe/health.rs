@@ -32,7 +32,7 @@ const BERT: &str = "/sys/firmware/acpi/tables/data/BERT";
 /// Bytes of log lines that are kept; two hundred lines of the kernel's longest fit.
 const LOG_BYTES: usize = 512 * 1024;
 /// Functions with errors that are listed one by one.
-const MAX_FUNCTIONS: usize = 256;
+const MAX_FUNCTIONS: usize = 4096;
 /// Records of crashes that are named.
 const MAX_CRASHES: usize = 256;
 
@@ -180,7 +180,7 @@ fn pcie_errors(root: &Root) -> Found<PcieErrors> {
             errors.corrected = errors.corrected.saturating_add(corrected);
             errors.nonfatal = errors.nonfatal.saturating_add(nonfatal);
             errors.fatal = errors.fatal.saturating_add(fatal);
-            if corrected + nonfatal + fatal > 0 && errors.with_errors.len() < MAX_FUNCTIONS {
+            if corrected + nonfatal + fatal > 0 {
                 errors.with_errors.push(PcieErrorCount {
                     pci_address: address,
                     corrected,
@@ -192,6 +192,7 @@ fn pcie_errors(root: &Root) -> Found<PcieErrors> {
             continue;
         };
     }
+    errors.with_errors = root.first("pcie_errors.with_errors.count", errors.with_errors, MAX_FUNCTIONS);
     if errors.functions == 0 {
         return absent("no PCI function counts errors (AER) here");
     }
@@ -255,9 +256,14 @@ fn throttled(root: &Root) -> Found<Throttling> {
 
 fn kernel_log(root: &Root) -> Found<crate::model::inventory::KernelLog> {
     let answer = root.ask("kmsg", || crate::sys::kmsg::records(kmsg::WORST, LOG_BYTES));
-    answer
+    let log = answer
         .map(|bytes| kmsg::parse(&String::from_utf8_lossy(&bytes)))
-        .map_err(|error| (error.status(), why(&error)))
+        .map_err(|error| (error.status(), why(&error)))?;
+    if log.error_lines > log.errors.len() as u64 {
+        let all = format!("{} lines of level error and above", log.error_lines);
+        root.leave_out("kernel_log.errors.count", &all, log.errors.len());
+    }
+    Ok(log)
 }
 
 fn taint(root: &Root) -> Found<Taint> {
@@ -333,7 +339,7 @@ fn clock(root: &Root) -> Found<Clock> {
 fn crash_records(root: &Root) -> Found<Vec<String>> {
     let mut names = root.list(PSTORE).map_err(told)?;
     names.retain(|name| !name.starts_with('.'));
-    names.truncate(MAX_CRASHES);
+    let names = root.first("crash_records.count", names, MAX_CRASHES);
     Ok(names.iter().filter_map(|name| super::root::clean(name)).collect())
 }
 

@@ -13,8 +13,6 @@ use crate::model::inventory::{Dimm, Item, Memory, MemoryDisagreement, MemoryTota
 const MEMINFO: &str = "/proc/meminfo";
 pub const MEMINFO_LIMIT: u64 = 256 * 1024;
 const BLOCKS: &str = "/sys/devices/system/memory";
-/// The listing is cut off there, and a count of a cut listing would be wrong.
-const MAX_BLOCKS: usize = 8000;
 
 /// `MemTotal` in bytes. The file says kB and means KiB.
 pub fn mem_total(text: &str) -> Option<u64> {
@@ -137,20 +135,25 @@ fn kernel_view(root: &Root, memory: &mut Memory, items: &mut Vec<Item>) {
 /// graphics reserve, a crash kernel. So a difference counts from three quarters of the smallest module on, since a
 /// module that is there but not used is the fault to find; and from 2.5 percent and half a GiB, for machines with many
 /// small modules. More than is plugged in is never by design, but firmware rounds: one percent is let pass.
+///
+/// Of a module that keeps its content only the part counts that is set up as memory. Where there is such a part, the other
+/// modules may be a cache before it (Optane in memory mode), so that the kernel may have less by all of them.
 pub fn disagreement(dimms: &[Dimm], kernel: u64) -> Option<MemoryDisagreement> {
-    // Modules of persistent memory are not the kernel's to give out.
-    let is_memory = |dimm: &&Dimm| {
-        let kind = dimm.memory_type.as_deref().unwrap_or_default().to_lowercase();
-        dimm.populated && !kind.contains("non-volatile")
-    };
-    let modules: Vec<&Dimm> = dimms.iter().filter(is_memory).collect();
+    let populated = || dimms.iter().filter(|dimm| dimm.populated);
+    let (persistent, modules): (Vec<&Dimm>, Vec<&Dimm>) = populated().partition(|dimm| is_persistent(dimm));
+    let as_memory = persistent.iter().filter_map(|dimm| dimm.volatile_bytes);
+    let as_memory = as_memory.fold(0, u64::saturating_add);
     let sizes = || modules.iter().filter_map(|dimm| dimm.size_bytes);
-    let sum = sizes().fold(0, u64::saturating_add);
+    let sum = sizes().fold(as_memory, u64::saturating_add);
     let smallest = sizes().min()?;
     let unknown = modules.iter().any(|dimm| dimm.size_bytes.is_none());
     let (tolerance, finding) = if kernel <= sum {
+        let least = if as_memory > 0 { as_memory } else { sum };
         let tolerance = (smallest / 4 * 3).max(sum / 40).max(512 << 20);
-        (tolerance, "the kernel uses much less memory than is plugged in")
+        (
+            tolerance.saturating_add(sum.saturating_sub(least)),
+            "the kernel uses much less memory than is plugged in",
+        )
     } else {
         (sum / 100, "the kernel has more memory than the modules add up to")
     };
@@ -163,6 +166,18 @@ pub fn disagreement(dimms: &[Dimm], kernel: u64) -> Option<MemoryDisagreement> {
     })
 }
 
+/// True for modules that keep their content without power. Some firmware calls them by the memory they are made of (`DDR4`);
+/// then only the technology tells, or the size of what they keep.
+fn is_persistent(dimm: &Dimm) -> bool {
+    let says = |text: &Option<String>, words: &[&str]| {
+        let text = text.as_deref().unwrap_or_default().to_lowercase();
+        words.iter().any(|word| text.contains(word))
+    };
+    says(&dimm.memory_type, &["non-volatile"])
+        || says(&dimm.technology, &["nvdimm", "optane"])
+        || dimm.non_volatile_bytes.is_some_and(|bytes| bytes > 0)
+}
+
 /// Hot-pluggable blocks times their size: what the kernel was given, holes included.
 fn memory_blocks(root: &Root) -> Option<u64> {
     let size = u64::from_str_radix(&root.value(format!("{BLOCKS}/block_size_bytes"))?, 16).ok()?;
@@ -172,7 +187,7 @@ fn memory_blocks(root: &Root) -> Option<u64> {
             .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     };
     let count = names.iter().filter(is_block).count();
-    (count < MAX_BLOCKS).then_some(size.checked_mul(count as u64)?)
+    size.checked_mul(count as u64)
 }
 
 fn gap(item: &str, status: PartStatus, reason: String) -> Item {
@@ -234,6 +249,40 @@ mod tests {
         untold[3].size_bytes = None;
         assert_eq!(disagreement(&untold, gib(62.6)), None);
         assert_eq!(disagreement(&[], gib(62.6)), None);
+    }
+
+    #[test]
+    fn persistent_memory_is_not_missing() {
+        let gib = |count: u64| count << 30;
+        let persistent = |technology: &str, volatile: u64, kept: u64| Dimm {
+            populated: true,
+            size_bytes: Some(gib(volatile + kept)),
+            memory_type: Some("DDR4".to_owned()),
+            technology: Some(technology.to_owned()),
+            volatile_bytes: Some(gib(volatile)),
+            non_volatile_bytes: Some(gib(kept)),
+            ..Dimm::default()
+        };
+        for technology in ["NVDIMM-N", "Intel Optane persistent memory"] {
+            let mut dimms = modules(8, 64);
+            dimms.extend([persistent(technology, 0, 16), persistent(technology, 0, 16)]);
+            assert_eq!(disagreement(&dimms, gib(503)), None);
+            // A module of memory that is not used is still found.
+            assert!(disagreement(&dimms, gib(440)).is_some());
+        }
+        // Half set up as memory, with the other modules before it as a cache, and without.
+        let mut dimms = modules(4, 16);
+        dimms.extend(vec![persistent("Intel Optane persistent memory", 128, 128); 4]);
+        assert_eq!(disagreement(&dimms, gib(505)), None);
+        assert_eq!(disagreement(&dimms, gib(570)), None);
+        assert!(disagreement(&dimms, gib(470)).is_some());
+        assert!(disagreement(&dimms, gib(640)).is_some());
+        // All of it kept: what the firmware calls it says nothing.
+        let mut untold = persistent("DRAM", 0, 16);
+        untold.technology = None;
+        let mut dimms = modules(8, 64);
+        dimms.extend(vec![untold; 2]);
+        assert_eq!(disagreement(&dimms, gib(503)), None);
     }
 
     proptest! {

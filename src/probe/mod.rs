@@ -345,9 +345,14 @@ impl Starter<'_> {
         if self.options.only.as_ref().is_some_and(|only| !only.contains(name)) {
             return Slot::Done(Part::missing(PartStatus::Unsupported, source, "not asked for"));
         }
-        let (root, live) = (self.root.clone(), self.live.clone());
+        let (root, live) = (self.root.for_part(), self.live.clone());
+        let work = move |publish| {
+            let mut part = probe(root.clone(), live, publish);
+            part.items.extend(root.left_out());
+            part
+        };
         Slot::Pending {
-            pending: timebox::spawn_publishing(&format!("probe-{name}"), move |publish| probe(root, live, publish)),
+            pending: timebox::spawn_publishing(&format!("probe-{name}"), work),
             source,
             latest: None,
         }

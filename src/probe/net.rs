@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use super::live::LiveSources;
 use super::root::Root;
 use super::run;
-use super::timebox::{self, Outcome, Pending};
+use super::timebox::{self, Outcome, Pending, Pool};
 use crate::model::MacAddr;
 use crate::model::inventory::{Item, Nic, Part, PartStatus};
 use steps::{Answer, Port};
 
 const NET: &str = "/sys/class/net";
 const ETHTOOL: &str = "ethtool ioctl";
-/// Ports looked at; a machine with more has virtual functions by the hundred.
-const MAX_PORTS: usize = 512;
+/// Ports that are told. Machines with virtual functions have thousands; those are left out first.
+const MAX_PORTS: usize = 8192;
 
 /// A question to one port, under way.
 struct Step {
@@ -44,20 +44,21 @@ pub fn nics(
         Ok(names) => names,
         Err(error) => return Part::missing(error.status(), NET, error.to_string()),
     };
-    let is_port = |name: &String| root.exists(format!("{NET}/{name}/device"));
-    let names: Vec<String> = names.into_iter().filter(is_port).take(MAX_PORTS).collect();
+    let names = told(root, names, MAX_PORTS);
     let deadline = Instant::now() + limit;
     let tree = root.clone();
     let rdma = timebox::spawn("probe-rdma", move || rdma::ports(&tree));
+    let pool = Pool::new("probe-nic");
     let started: Vec<Vec<Step>> = names
         .iter()
         .map(|name| {
-            start(Port {
+            let port = Port {
                 root: root.clone(),
                 live: live.clone(),
                 name: name.clone(),
                 brought_up: brought_up.contains(name),
-            })
+            };
+            start(port, &pool)
         })
         .collect();
 
@@ -90,7 +91,33 @@ pub fn nics(
     Part::ok(source, nics).with_items(once_denied(items))
 }
 
-fn start(port: Port) -> Vec<Step> {
+/// The ports that are told, in their order. Where there are too many, virtual functions stand back: a cable ends in the others.
+fn told(root: &Root, names: Vec<String>, max: usize) -> Vec<String> {
+    let is_port = |name: &String| root.exists(format!("{NET}/{name}/device"));
+    let is_virtual = |name: &String| root.exists(format!("{NET}/{name}/device/physfn"));
+    let ports: Vec<(bool, String)> = names
+        .into_iter()
+        .filter(is_port)
+        .map(|name| (is_virtual(&name), name))
+        .collect();
+    let own = ports.iter().filter(|(is_virtual, _)| !is_virtual).count();
+    let (mut own_left, mut virtual_left) = (max, max.saturating_sub(own));
+    let all = ports.len();
+    let kept: Vec<String> = ports
+        .into_iter()
+        .filter_map(|(is_virtual, name)| {
+            let left = if is_virtual { &mut virtual_left } else { &mut own_left };
+            *left = left.checked_sub(1)?;
+            Some(name)
+        })
+        .collect();
+    if kept.len() < all {
+        root.leave_out("count", &format!("{all} ports"), kept.len());
+    }
+    kept
+}
+
+fn start(port: Port, pool: &Pool) -> Vec<Step> {
     let port = Arc::new(port);
     let step = |item: &'static str, source: &'static str, told: bool, ask: fn(&Port) -> Answer| {
         let port = Arc::clone(&port);
@@ -98,7 +125,7 @@ fn start(port: Port) -> Vec<Step> {
             item,
             source,
             told,
-            answer: timebox::spawn("probe-nic", move || ask(&port)),
+            answer: pool.spawn(move || ask(&port)),
         }
     };
     vec![
@@ -204,6 +231,38 @@ mod tests {
         std::fs::write(port.join("speed"), "1000\n").unwrap();
         look_again(&root, None, &mut nics, Duration::from_secs(60));
         assert_eq!(nics[0].speed_mbps, Some(10_000));
+    }
+
+    #[test]
+    fn virtual_functions_stand_back_where_ports_are_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut names = Vec::new();
+        for card in 1..=3 {
+            for function in ["", "v0", "v1", "v2"] {
+                let name = format!("ens{card}f0{function}");
+                let device = dir.path().join("sys/class/net").join(&name).join("device");
+                std::fs::create_dir_all(if function.is_empty() {
+                    device
+                } else {
+                    device.join("physfn")
+                })
+                .unwrap();
+                names.push(name);
+            }
+        }
+        names.push("lo".to_owned());
+        let root = Root::at(dir.path());
+        let kept = told(&root, names.clone(), 5);
+        assert_eq!(kept, ["ens1f0", "ens1f0v0", "ens1f0v1", "ens2f0", "ens3f0"]);
+        let items = root.left_out();
+        assert_eq!(
+            (&*items[0].item, items[0].reason.as_deref()),
+            ("count", Some("12 ports, of which 5 are here"))
+        );
+        assert_eq!(told(&root.for_part(), names.clone(), 2), ["ens1f0", "ens2f0"]);
+        let root = root.for_part();
+        assert_eq!(told(&root, names, MAX_PORTS).len(), 12);
+        assert!(root.left_out().is_empty());
     }
 
     #[test]

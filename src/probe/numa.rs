@@ -12,7 +12,8 @@ const MAX_NODES: usize = 1024;
 pub fn nodes(root: &Root) -> Result<Vec<NumaNode>, ReadError> {
     let names = root.list(SOURCE)?;
     let numbers = names.iter().filter_map(|name| name.strip_prefix("node")?.parse().ok());
-    Ok(numbers.take(MAX_NODES).map(|number| node(root, number)).collect())
+    let numbers = root.first("numa.count", numbers.collect(), MAX_NODES);
+    Ok(numbers.into_iter().map(|number| node(root, number)).collect())
 }
 
 fn node(root: &Root, number: u32) -> NumaNode {
@@ -44,8 +45,7 @@ fn mem_total(text: &str) -> Option<u64> {
 }
 
 fn distances(text: &str) -> Vec<u32> {
-    let numbers = text.split_whitespace().map_while(|word| word.parse().ok());
-    numbers.take(MAX_NODES).collect()
+    text.split_whitespace().map_while(|word| word.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -72,6 +72,23 @@ mod tests {
         // A node of memory only.
         assert_eq!((found[1].threads, &*found[1].cpus), (0, ""));
         assert_eq!(found[1].distances, [10, 21]);
+    }
+
+    /// Threads numbered in turns over 16 sockets, 1024 nodes: the kernel's own bounds.
+    #[test]
+    fn the_largest_machine_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("sys/devices/system/node/node0");
+        fs::create_dir_all(&folder).unwrap();
+        let list = |count: u32, step: u32| {
+            let numbers: Vec<String> = (0..count).map(|number| (number * step).to_string()).collect();
+            numbers
+        };
+        fs::write(folder.join("cpulist"), list(512, 16).join(",") + "\n").unwrap();
+        fs::write(folder.join("distance"), list(1024, 1).join(" ") + "\n").unwrap();
+        let node = nodes(&Root::at(dir.path())).unwrap().remove(0);
+        assert_eq!((node.threads, node.distances.len()), (512, 1024));
+        assert!(node.cpus.ends_with(",8176"), "{}", node.cpus);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! Three layouts: SFF-8472 (SFP), SFF-8636 (QSFP), CMIS (QSFP-DD, OSFP and newer); codes by SFF-8024. Which one it is
 //! stands in the first byte.
 
-use super::root::clean;
+use super::root::burnt;
 use crate::model::inventory::{Optics, OpticsLane};
 
 /// The number before the bytes that says: read page by page, pages 00h, 01h, 02h and 11h behind the lower half. Not one
@@ -77,6 +77,7 @@ fn sfp(bytes: &[u8]) -> Option<Optics> {
 /// Values at 96 to 105 of A2h. Externally calibrated modules give raw numbers, and at 56 to 91 what to make of them.
 fn sfp_monitors(optics: &mut Optics, a2: &Memory, external: bool) {
     let raw = |at| a2.be16(at).map(f64::from);
+    let measured = |at| a2.monitor(at);
     // Slope as 8.8 fixed point, then a signed offset.
     let calibrated = |value: f64, slope: usize| -> Option<f64> {
         if !external {
@@ -84,16 +85,16 @@ fn sfp_monitors(optics: &mut Optics, a2: &Memory, external: bool) {
         }
         Some(value * raw(slope)? / 256.0 + f64::from(a2.signed(slope + 2)?))
     };
-    let temperature = a2.signed(96).map(f64::from);
-    optics.temperature_celsius = temperature
+    optics.temperature_celsius = a2
+        .raw_temperature(96)
         .and_then(|t| calibrated(t, 84))
         .map(|t| rounded(t / 256.0, 2));
-    optics.supply_volts = raw(98)
+    optics.supply_volts = measured(98)
         .and_then(|v| calibrated(v, 88))
         .map(|v| rounded(v / 10_000.0, 3));
-    let bias = raw(100).and_then(|bias| calibrated(bias, 76));
-    let tx = raw(102).and_then(|power| calibrated(power, 80));
-    let rx = raw(104).and_then(|power| {
+    let bias = measured(100).and_then(|bias| calibrated(bias, 76));
+    let tx = measured(102).and_then(|power| calibrated(power, 80));
+    let rx = measured(104).and_then(|power| {
         if !external {
             return Some(power);
         }
@@ -106,6 +107,7 @@ fn sfp_monitors(optics: &mut Optics, a2: &Memory, external: bool) {
         (0..5).try_fold(0.0, |sum, n| Some(sum * power + term(n)?))
     });
     optics.lanes.push(lane(1, rx, tx, bias));
+    blank_if_unmeasured(optics);
 }
 
 /// SFF-8636: lower half at 0, page 00h at 128.
@@ -128,8 +130,8 @@ fn qsfp(bytes: &[u8]) -> Option<Optics> {
         // Steps of 0.05 nm; of copper, the same bytes tell the attenuation.
         wavelength_nm: Some(rounded(f64::from(all.be16(186)?) / 20.0, 2)).filter(|nm| *nm > 0.0 && !copper),
         cable_length_m: Some(length).filter(|metres| *metres > 0.0),
-        temperature_celsius: all.signed(22).map(|t| rounded(f64::from(t) / 256.0, 2)),
-        supply_volts: all.be16(26).map(|v| rounded(f64::from(v) / 10_000.0, 3)),
+        temperature_celsius: all.raw_temperature(22).map(|t| rounded(t / 256.0, 2)),
+        supply_volts: all.monitor(26).map(|v| rounded(v / 10_000.0, 3)),
         ..Optics::default()
     };
     let codes = [
@@ -148,7 +150,7 @@ fn qsfp(bytes: &[u8]) -> Option<Optics> {
     }
     blank_if_unmeasured(&mut optics);
     if !copper {
-        let value = |base: usize, n: usize| all.be16(base + n * 2).map(f64::from);
+        let value = |base: usize, n: usize| all.monitor(base + n * 2);
         // Bit 2 of the diagnostic monitoring type: the transmitter's power is measured.
         let measures_tx = all.0[220] & 0x04 != 0;
         let lanes = (0..4).map(|n| {
@@ -156,6 +158,9 @@ fn qsfp(bytes: &[u8]) -> Option<Optics> {
             lane(n as u8 + 1, value(34, n), tx, value(42, n))
         });
         optics.lanes = lanes.collect();
+        if optics.lanes.iter().all(is_untold) {
+            optics.lanes.clear();
+        }
     }
     Some(optics)
 }
@@ -184,13 +189,13 @@ fn cmis(bytes: &[u8], by_page: bool) -> Option<Optics> {
             .map(|steps| rounded(f64::from(steps) / 20.0, 2))
             .filter(|nm| *nm > 0.0 && !copper),
         cable_length_m: Some(rounded(f64::from(all.0[202] & 0x3f) * scale, 1)).filter(|metres| *metres > 0.0),
-        temperature_celsius: all.signed(14).map(|t| rounded(f64::from(t) / 256.0, 2)),
-        supply_volts: all.be16(16).map(|v| rounded(f64::from(v) / 10_000.0, 3)),
+        temperature_celsius: all.raw_temperature(14).map(|t| rounded(t / 256.0, 2)),
+        supply_volts: all.monitor(16).map(|v| rounded(v / 10_000.0, 3)),
         ..Optics::default()
     };
     blank_if_unmeasured(&mut optics);
     if let (Some(advertised), Some(lanes), false) = (advertised, lanes, copper) {
-        let value = |base: usize, n: usize| lanes.be16(base - 128 + n * 2).map(f64::from);
+        let value = |base: usize, n: usize| lanes.monitor(base - 128 + n * 2);
         // Which monitors there are, and by how much the bias is scaled: 01h, byte 160.
         let monitors = advertised.0[160 - 128];
         let factor = f64::from(1u32 << ((monitors >> 3) & 3));
@@ -215,9 +220,15 @@ fn is_dark(lane: &OpticsLane) -> bool {
         .all(|value| value.unwrap_or(0.0) == 0.0)
 }
 
-/// A module without monitors leaves its places zero; no module runs at 0 V.
+/// Lanes of which nothing is measured.
+fn is_untold(lane: &OpticsLane) -> bool {
+    let values = [lane.rx_power_uw, lane.tx_power_uw, lane.tx_bias_ma];
+    values.iter().all(Option::is_none)
+}
+
+/// A module without monitors leaves its places zero or all ones; no module runs at 0 V.
 fn blank_if_unmeasured(optics: &mut Optics) {
-    if optics.supply_volts == Some(0.0) {
+    if optics.supply_volts.is_none_or(|volts| volts == 0.0) {
         optics.supply_volts = None;
         optics.temperature_celsius = optics.temperature_celsius.filter(|t| *t != 0.0);
     }
@@ -246,7 +257,8 @@ fn dbm(microwatts: f64) -> Option<f64> {
 
 fn rounded(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
+    // Adding zero turns the zero below zero into the plain one.
+    (value * scale).round() / scale + 0.0
 }
 
 /// Bytes by their numbers in the standards.
@@ -257,15 +269,26 @@ impl Memory<'_> {
         Some(u16::from_be_bytes(self.0.get(at..at + 2)?.try_into().ok()?))
     }
 
+    /// A monitor's number. All ones is one that does not measure.
+    fn monitor(&self, at: usize) -> Option<f64> {
+        self.be16(at).filter(|raw| *raw != 0xffff).map(f64::from)
+    }
+
+    /// A temperature in degrees: 1/256 each, signed. All ones and the lowest number, which no module survives, are ones
+    /// that are not measured.
+    fn raw_temperature(&self, at: usize) -> Option<f64> {
+        self.signed(at)
+            .filter(|raw| !matches!(*raw, -1 | i16::MIN))
+            .map(f64::from)
+    }
+
     fn signed(&self, at: usize) -> Option<i16> {
         Some(i16::from_be_bytes(self.0.get(at..at + 2)?.try_into().ok()?))
     }
 
     fn text(&self, at: usize, length: usize) -> Option<String> {
         let field = self.0.get(at..at + length)?;
-        // Unprogrammed memory is all ones.
-        let told = field.iter().any(|byte| *byte != 0xff);
-        clean(&String::from_utf8_lossy(field)).filter(|_| told)
+        burnt(field)
     }
 
     fn oui(&self, at: usize) -> Option<String> {

@@ -19,8 +19,8 @@ use crate::model::inventory::{Item, Part, PartStatus, PciAer, PciFunction, PciLi
 /// Named when nothing else is known.
 pub const SOURCE: &str = "/sys/bus/pci/devices";
 const SLOTS: &str = "/sys/bus/pci/slots";
-/// More functions than any machine has; virtual functions of some cards come close.
-const MAX_FUNCTIONS: usize = 4096;
+/// Functions that are told; virtual ones are counted among them.
+pub const MAX_FUNCTIONS: usize = 32 * 1024;
 /// How long the Vital Product Data of one card may take.
 const VPD_LIMIT: Duration = Duration::from_secs(3);
 /// Base classes worth asking: storage, network, display, processing accelerators.
@@ -35,16 +35,9 @@ pub fn functions(root: &Root, limit: Duration, publish: &Publish<Part<Vec<PciFun
     };
     let slots = slots(root);
     let known: Vec<String> = addresses.into_iter().filter(|name| bus::is_pci_address(name)).collect();
-    let mut functions: Vec<PciFunction> = known
-        .iter()
-        .take(MAX_FUNCTIONS)
-        .map(|address| base(root, address, &slots))
-        .collect();
+    let known = root.first("count", known, MAX_FUNCTIONS);
+    let mut functions: Vec<PciFunction> = known.iter().map(|address| base(root, address, &slots)).collect();
     let mut items = Vec::new();
-    if known.len() > MAX_FUNCTIONS {
-        let reason = format!("{} functions, of which {MAX_FUNCTIONS} are here", known.len());
-        items.push(Item::gap("count", PartStatus::Failed, reason));
-    }
     publish.so_far(Part::ok(SOURCE, functions.clone()).with_items(items.clone()));
 
     let left = |share: u32| (limit * share / 4).saturating_sub(begun.elapsed());
@@ -58,7 +51,7 @@ pub fn functions(root: &Root, limit: Duration, publish: &Publish<Part<Vec<PciFun
 fn slots(root: &Root) -> BTreeMap<String, String> {
     let names = root.list(SLOTS).unwrap_or_default();
     let place = |name: String| Some((root.value(format!("{SLOTS}/{name}/address"))?, name));
-    names.into_iter().take(1024).filter_map(place).collect()
+    names.into_iter().filter_map(place).collect()
 }
 
 /// What the kernel remembers from when it found the function.

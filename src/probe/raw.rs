@@ -9,8 +9,6 @@ use super::{bus, cpu, memory, run, smbios};
 
 /// Bound of all captures of one node together.
 pub const TOTAL_LIMIT: usize = 4 * 1024 * 1024;
-/// More functions than any machine has.
-const MAX_PCI: usize = 4096;
 /// All captures together may take this long.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -100,7 +98,12 @@ fn recorded(root: &Root) -> Vec<(String, Vec<u8>)> {
 fn pci_listing(root: &Root) -> String {
     const DEVICES: &str = "/sys/bus/pci/devices";
     let mut listing = String::new();
-    for address in root.list(DEVICES).unwrap_or_default().into_iter().take(MAX_PCI) {
+    for address in root
+        .list(DEVICES)
+        .unwrap_or_default()
+        .into_iter()
+        .take(super::pci::MAX_FUNCTIONS)
+    {
         let id = |file: &str| {
             let value = root.value(format!("{DEVICES}/{address}/{file}")).unwrap_or_default();
             value.strip_prefix("0x").unwrap_or("?").to_owned()

@@ -3,6 +3,7 @@
 //! Symbolic links are followed inside the tree only, so a captured tree from anywhere cannot make us read files of the
 //! machine we run on. Every read has a bound. A recording root remembers what was read, which is how captures are made.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,21 +11,26 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::inventory::PartStatus;
+use crate::model::inventory::{Item, PartStatus};
 use crate::sys::file;
 
 /// Bound of one small attribute. A sysfs attribute is at most one page, and pages have up to 64 KiB.
 const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
 /// Room for most attributes, so that one read and the one that finds the end suffice.
 const SMALL: usize = 256;
-/// Bound of one kept answer of the running machine.
-const ANSWER_LIMIT: u64 = 1024 * 1024;
+/// Bound of one kept answer of the running machine. The longest is udev's names of thousands of disks and partitions.
+const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 /// Bound of what probes keep for the raw captures.
 const KEPT_LIMIT: usize = 2 * 1024 * 1024;
 /// Where a capture keeps them.
 pub const ANSWERS: &str = ".recon";
-/// Bound of a folder listing.
-const LIST_LIMIT: usize = 8192;
+/// Bound of a folder listing; the rest is left out, and that is said. The kernel's own bounds are far below: 8192 processors,
+/// 65536 PCI functions of one segment, and as many blocks of memory.
+const LIST_LIMIT: usize = 128 * 1024;
+/// Bound of a text that somebody outside made up. One that is longer ends with an ellipsis.
+const TEXT_LIMIT: usize = 512;
+/// Lists of one part that are said to be cut; there are not that many lists.
+const LEFT_OUT_LIMIT: usize = 1024;
 /// Links followed for one path, as in the kernel.
 const LINK_LIMIT: usize = 40;
 
@@ -84,7 +90,11 @@ pub enum Recorded {
 
 /// A tree to read from. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Root(Arc<Inner>);
+pub struct Root {
+    inner: Arc<Inner>,
+    /// Lists that were cut while reading, by what they list.
+    left_out: Arc<Mutex<BTreeMap<String, String>>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -105,40 +115,78 @@ impl Root {
 
     /// A captured tree.
     pub fn at(path: impl Into<PathBuf>) -> Root {
-        Root(Arc::new(Inner {
+        Root::over(Inner {
             path: path.into(),
             record: None,
             kept: Mutex::default(),
             #[cfg(test)]
             stuck: Vec::new(),
-        }))
+        })
     }
 
     /// A tree that remembers what is read from it.
     pub fn recording(path: impl Into<PathBuf>) -> Root {
-        Root(Arc::new(Inner {
+        Root::over(Inner {
             path: path.into(),
             record: Some(Mutex::new(BTreeMap::new())),
             kept: Mutex::default(),
             #[cfg(test)]
             stuck: Vec::new(),
-        }))
+        })
     }
 
     /// A captured tree in which reading these files, named without links, never ends.
     #[cfg(test)]
     pub fn stuck(path: impl Into<PathBuf>, stuck: Vec<PathBuf>) -> Root {
-        Root(Arc::new(Inner {
+        Root::over(Inner {
             path: path.into(),
             record: None,
             kept: Mutex::default(),
             stuck,
-        }))
+        })
+    }
+
+    fn over(inner: Inner) -> Root {
+        Root {
+            inner: Arc::new(inner),
+            left_out: Arc::default(),
+        }
+    }
+
+    /// The same tree for one part of the inventory, which is told what was left out of it and of no other part.
+    pub fn for_part(&self) -> Root {
+        Root {
+            inner: Arc::clone(&self.inner),
+            left_out: Arc::default(),
+        }
+    }
+
+    /// The first `max` of what was found. That there is more is said among the part's items, as `<what>`.
+    pub fn first<T>(&self, what: &str, mut found: Vec<T>, max: usize) -> Vec<T> {
+        if found.len() > max {
+            self.leave_out(what, &found.len().to_string(), max);
+            found.truncate(max);
+        }
+        found
+    }
+
+    /// Has the part say that of `all` things only `told` are in it.
+    pub fn leave_out(&self, what: &str, all: &str, told: usize) {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = if left_out.len() < LEFT_OUT_LIMIT { what } else { "more" };
+        left_out.insert(name.to_owned(), format!("{all}, of which {told} are here"));
+    }
+
+    /// What was left out, an item a list.
+    pub fn left_out(&self) -> Vec<Item> {
+        let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let item = |(what, reason): (&String, &String)| Item::gap(what, PartStatus::Failed, reason);
+        left_out.iter().map(item).collect()
     }
 
     /// True for the running machine itself, where live sources may be asked as well.
     pub fn is_live(&self) -> bool {
-        self.0.path == Path::new("/")
+        self.inner.path == Path::new("/")
     }
 
     /// A question to the running machine that no file answers: an ioctl, an IPMI command, a program. The raw answer is
@@ -156,7 +204,7 @@ impl Root {
         }
         match question() {
             Ok(answer) => {
-                if let Some(record) = &self.0.record {
+                if let Some(record) = &self.inner.record {
                     let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
                     record.insert(path, Recorded::File(answer.clone()));
                 }
@@ -169,7 +217,7 @@ impl Root {
     /// Keeps what a probe put together from many answers and took apart, for the raw captures; a second call with the
     /// same name replaces the first. Together they stay within [`KEPT_LIMIT`]; what goes beyond is not kept.
     pub fn keep(&self, name: &str, bytes: &[u8]) {
-        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(name);
         let used: usize = kept.values().map(Vec::len).sum();
         if !bytes.is_empty() && used.saturating_add(bytes.len()) <= KEPT_LIMIT {
@@ -179,19 +227,19 @@ impl Root {
 
     /// What probes kept, by name.
     pub fn kept(&self) -> BTreeMap<String, Vec<u8>> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was read so far, by path without the leading slash. Empty unless recording.
     pub fn recorded(&self) -> BTreeMap<PathBuf, Recorded> {
-        match &self.0.record {
+        match &self.inner.record {
             Some(record) => record.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             None => BTreeMap::new(),
         }
     }
 
     fn note(&self, path: &Path, what: impl FnOnce() -> Recorded) {
-        if let Some(record) = &self.0.record {
+        if let Some(record) = &self.inner.record {
             let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
             record.insert(path.to_owned(), what());
         }
@@ -199,7 +247,7 @@ impl Root {
 
     /// An entry of a listed folder, so that the captured folder lists the same, even if nothing below is read.
     fn note_entry(&self, path: &Path, entry: &fs::DirEntry) {
-        let Some(record) = &self.0.record else { return };
+        let Some(record) = &self.inner.record else { return };
         let what = match entry.file_type() {
             Ok(kind) if kind.is_symlink() => fs::read_link(entry.path()).ok().map(Recorded::Link),
             Ok(kind) if kind.is_dir() => Some(Recorded::Folder),
@@ -215,7 +263,7 @@ impl Root {
     /// The kernel may walk paths itself: there is nothing beyond the root, and no link to remember. It needs one call where
     /// a walk in steps needs one for each name, and a machine has thousands of attributes.
     fn walks_by_kernel(&self) -> bool {
-        self.is_live() && self.0.record.is_none()
+        self.is_live() && self.inner.record.is_none()
     }
 
     /// Where a path is opened. Relative to the root, it is what a recording keeps it by.
@@ -230,7 +278,7 @@ impl Root {
     pub fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
         if self.walks_by_kernel() {
-            let place = self.0.path.join(self.place(path)?);
+            let place = self.inner.path.join(self.place(path)?);
             match file::real_path(&place) {
                 Ok(Some(real)) => return Ok(parts(&real).into_iter().rev().collect()),
                 Ok(None) => {}
@@ -246,7 +294,7 @@ impl Root {
                 continue;
             }
             done.push(&part);
-            let here = self.0.path.join(&done);
+            let here = self.inner.path.join(&done);
             let kind = fs::symlink_metadata(&here).map_err(|error| ReadError::from_io(path, &error))?;
             if !kind.is_symlink() {
                 continue;
@@ -273,10 +321,10 @@ impl Root {
     pub fn bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
         let real = self.place(path)?;
-        let full = self.0.path.join(&real);
+        let full = self.inner.path.join(&real);
         let failed = |error: &io::Error| ReadError::from_io(path, error);
         #[cfg(test)]
-        while self.0.stuck.contains(&real) {
+        while self.inner.stuck.contains(&real) {
             std::thread::park();
         }
         // Opening a pipe would wait for a writer; devices are no business of a probe.
@@ -307,9 +355,12 @@ impl Root {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// A one-line attribute, cleaned; `None` where it is empty.
+    /// A one-line attribute, cleaned and whole; `None` where it is empty. It may be a list of thousands of numbers.
     pub fn attribute(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        self.text(path, ATTRIBUTE_LIMIT).map(|text| clean(&text))
+        let bytes = self.bytes(path, ATTRIBUTE_LIMIT)?;
+        // What a device never had written into it reads as ones.
+        let unprogrammed = !bytes.is_empty() && bytes.trim_ascii().iter().all(|byte| *byte == 0xff);
+        Ok(line(&decoded(&bytes)).filter(|_| !unprogrammed))
     }
 
     /// A one-line attribute, or nothing where it cannot be had. For values whose absence is ordinary.
@@ -333,12 +384,16 @@ impl Root {
 
     /// Names in a folder, in natural order (`sd2` before `sd10`).
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
-        let path = path.as_ref();
+        self.list_up_to(path.as_ref(), LIST_LIMIT)
+    }
+
+    fn list_up_to(&self, path: &Path, limit: usize) -> Result<Vec<String>, ReadError> {
         let real = self.place(path)?;
         let failed = |error: &io::Error| ReadError::from_io(path, error);
         let mut names = Vec::new();
-        for entry in fs::read_dir(self.0.path.join(&real)).map_err(|error| failed(&error))? {
-            if names.len() == LIST_LIMIT {
+        for entry in fs::read_dir(self.inner.path.join(&real)).map_err(|error| failed(&error))? {
+            if names.len() == limit {
+                self.leave_out(&shown(path), &format!("more than {limit} entries"), limit);
                 break;
             }
             let entry = entry.map_err(|error| failed(&error))?;
@@ -357,10 +412,10 @@ impl Root {
         if self.walks_by_kernel() {
             return self
                 .place(path.as_ref())
-                .is_ok_and(|place| self.0.path.join(place).exists());
+                .is_ok_and(|place| self.inner.path.join(place).exists());
         }
         let Ok(real) = self.resolve(path) else { return false };
-        if self.0.path.join(&real).is_dir() {
+        if self.inner.path.join(&real).is_dir() {
             self.note(&real, || Recorded::Folder);
         }
         true
@@ -369,7 +424,7 @@ impl Root {
     /// Last name of what a link leads to: `driver` → `ixgbe`.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Option<String> {
         let real = self.resolve(path).ok()?;
-        if self.0.path.join(&real).is_dir() {
+        if self.inner.path.join(&real).is_dir() {
             self.note(&real, || Recorded::Folder);
         }
         Some(real.file_name()?.to_string_lossy().into_owned())
@@ -393,22 +448,47 @@ fn parts(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Text as devices and firmware store it: UTF-8, or else Latin-1, in which every byte is a character.
+pub fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
+    }
+}
+
+/// The text of an identity that a maker burns in: a serial number, a part number, a name. Memory that was never written
+/// reads as FFh (an erased EEPROM) or 00h throughout, and is no text.
+pub fn burnt(bytes: &[u8]) -> Option<String> {
+    let unprogrammed = |byte: &u8| matches!(byte, 0xff | 0 | b' ');
+    // Also behind a text that is shorter than its room.
+    let end = bytes.iter().rposition(|byte| !unprogrammed(byte))?;
+    clean(&decoded(bytes.get(..=end)?))
+}
+
 /// Makes text of the machine fit for a document and a console: control characters become spaces (a serial number must
-/// not move the cursor of the person who reads it), runs of spaces become one, the ends are trimmed, and the length is
-/// bounded. Nothing left means nothing told.
-pub fn clean(text: &str) -> Option<String> {
+/// not move the cursor of the person who reads it), runs of spaces become one, and the ends are trimmed. Nothing left
+/// means nothing told. As long as what it is made of.
+pub fn line(text: &str) -> Option<String> {
     let mut cleaned = String::new();
     let words = text.split(|c: char| c.is_control() || c.is_whitespace());
     for word in words.filter(|word| !word.is_empty()) {
         if !cleaned.is_empty() {
             cleaned.push(' ');
         }
-        cleaned.extend(word.chars().take(512));
-        if cleaned.len() > 512 {
-            break;
-        }
+        cleaned.push_str(word);
     }
     (!cleaned.is_empty()).then_some(cleaned)
+}
+
+/// [`line()`] for text that somebody outside made up: after [`TEXT_LIMIT`] characters it ends with an ellipsis. Not for
+/// lists and numbers, which are wrong when they are cut.
+pub fn clean(text: &str) -> Option<String> {
+    let mut cleaned = line(text)?;
+    if let Some((end, _)) = cleaned.char_indices().nth(TEXT_LIMIT) {
+        cleaned.truncate(end);
+        cleaned.push('…');
+    }
+    Some(cleaned)
 }
 
 /// Sorts digits by value and, as the kernel counts, `sdz` before `sdaa`.
@@ -460,6 +540,60 @@ mod tests {
         assert_eq!(root.link_name("sys/device").as_deref(), Some("x"));
         assert!(matches!(root.attribute("sys/outside"), Err(ReadError::Absent { .. })));
         assert!(matches!(root.attribute("sys/loop"), Err(ReadError::Failed { .. })));
+    }
+
+    #[test]
+    fn memory_that_was_never_written_is_no_text() {
+        assert_eq!(burnt(&[0xff; 8]), None);
+        assert_eq!(burnt(&[0; 8]), None);
+        assert_eq!(burnt(b"        "), None);
+        assert_eq!(burnt(b"S1\xff\xff\0").as_deref(), Some("S1"));
+        assert_eq!(burnt(b"Soci\xe9t\xe9").as_deref(), Some("Société"));
+        assert_eq!(burnt("Société".as_bytes()).as_deref(), Some("Société"));
+        let (dir, root) = tree();
+        fs::write(dir.path().join("serial"), b"\xff\xff\xff\xff\n").unwrap();
+        fs::write(dir.path().join("vendor"), b"Soci\xe9t\xe9\n").unwrap();
+        assert_eq!(root.value("serial"), None);
+        assert_eq!(root.value("vendor").as_deref(), Some("Société"));
+    }
+
+    #[test]
+    fn a_list_of_numbers_is_whole() {
+        let (dir, root) = tree();
+        let list: Vec<String> = (0..4096).map(|thread| (thread * 2).to_string()).collect();
+        let list = list.join(",");
+        fs::write(dir.path().join("cpulist"), list.clone() + "\n").unwrap();
+        assert!(list.len() > 16 * 1024);
+        assert_eq!(root.value("cpulist"), Some(list));
+    }
+
+    #[test]
+    fn what_is_left_out_is_said_in_its_own_part() {
+        let (dir, root) = tree();
+        for number in 0..5 {
+            fs::create_dir_all(dir.path().join(format!("many/{number}"))).unwrap();
+        }
+        let (one, other) = (root.for_part(), root.for_part());
+        assert_eq!(one.clone().list_up_to(Path::new("many"), 5).unwrap().len(), 5);
+        assert!(one.left_out().is_empty());
+        assert_eq!(one.clone().list_up_to(Path::new("/many"), 4).unwrap().len(), 4);
+        assert_eq!(one.first("count", vec![1, 2, 3], 2), [1, 2]);
+        let said: Vec<(String, Option<String>)> = one
+            .left_out()
+            .into_iter()
+            .map(|item| (item.item, item.reason))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (
+                    "/many".to_owned(),
+                    Some("more than 4 entries, of which 4 are here".to_owned())
+                ),
+                ("count".to_owned(), Some("3, of which 2 are here".to_owned())),
+            ]
+        );
+        assert!(other.left_out().is_empty());
     }
 
     #[test]
@@ -544,6 +678,8 @@ mod tests {
         assert_eq!(clean(" A\u{1b}[2J  B\0\n").as_deref(), Some("A [2J B"));
         assert_eq!(clean(" \t\n\0"), None);
         assert!(clean(&"x".repeat(10_000)).unwrap().len() <= 600);
+        assert_eq!(clean(&"é".repeat(512)), Some("é".repeat(512)));
+        assert_eq!(clean(&"é".repeat(513)), Some("é".repeat(512) + "…"));
     }
 
     proptest! {

@@ -1,14 +1,14 @@
 //! SCSI vital product data pages as the kernel caches them in sysfs (`device/vpd_pg80`, `vpd_pg83`, `vpd_pg89`).
 //! Layouts: SPC-4 7.8 and, for the ATA page, SAT-3 12.4 with the IDENTIFY DEVICE words of ACS-3 7.12.7.
 
-use super::root::clean;
+use super::root::burnt;
 
 /// One page is at most 64 KiB; the longest real ones have under 1 KiB.
 pub const PAGE_LIMIT: u64 = 64 * 1024;
 
 /// Page 80h: the unit serial number.
 pub fn unit_serial(page: &[u8]) -> Option<String> {
-    clean(&String::from_utf8_lossy(payload(page, 0x80)?))
+    burnt(payload(page, 0x80)?)
 }
 
 /// Page 83h: the best name of the logical unit, as `naa.…`, `eui.…` or `uuid.…` in lower-case hex.
@@ -56,7 +56,7 @@ pub fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
     // Text has its bytes swapped within each word.
     let text = |from, to| {
         let bytes: Vec<u8> = words(from, to).chunks_exact(2).flat_map(|w| [w[1], w[0]]).collect();
-        clean(&String::from_utf8_lossy(&bytes))
+        burnt(&bytes)
     };
     let name: Vec<u8> = words(108, 111).chunks_exact(2).flat_map(|w| [w[1], w[0]]).collect();
     Some(AtaIdentity {

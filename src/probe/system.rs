@@ -5,15 +5,13 @@ use super::root::{ReadError, Root};
 use super::smbios::{self, RawTable, types};
 use crate::model::MacAddr;
 use crate::model::identity::{IdentityFacts, identity};
-use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System};
+use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System, is_host_only};
 
 const DMI_ID: &str = "/sys/class/dmi/id";
 const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
 const EFI: &str = "/sys/firmware/efi";
 
 const NET: &str = "/sys/class/net";
-/// Ports looked at for their addresses.
-const MAX_PORTS: usize = 256;
 
 /// Vendor, product, serial, UUID, board, chassis, slots, and how far all that names the machine.
 pub fn system(root: &Root) -> Part<System> {
@@ -37,13 +35,18 @@ pub fn system(root: &Root) -> Part<System> {
 fn burnt_in(root: &Root) -> Vec<MacAddr> {
     let port = |name: String| {
         let at = format!("{NET}/{name}");
+        let driver = root.link_name(format!("{at}/device/driver")).unwrap_or_default();
+        // The BMC's own end of a cable in the machine, and functions whose address whoever runs the machine chooses.
+        if is_host_only(&driver) || root.exists(format!("{at}/device/physfn")) {
+            return None;
+        }
         // 0: neither made up nor set by somebody.
         let own = root.exists(format!("{at}/device")) && root.number::<u8>(format!("{at}/addr_assign_type")) == Some(0);
         let mac: MacAddr = root.value(format!("{at}/address")).filter(|_| own)?.parse().ok()?;
         (!mac.is_unusable()).then_some(mac)
     };
     let names = root.list(NET).unwrap_or_default();
-    names.into_iter().take(MAX_PORTS).filter_map(port).collect()
+    names.into_iter().filter_map(port).collect()
 }
 
 /// The port that the boot loader came over.
@@ -199,4 +202,33 @@ fn table_gaps(raw: &RawTable) -> Vec<Item> {
         .broken
         .map(|reason| Item::gap("smbios_table".to_owned(), PartStatus::Failed, reason));
     torn.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_machine_without_uuid_is_named_by_a_port_that_a_cable_may_end_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = |name: &str, address: &str, driver: &str, is_virtual: bool| {
+            let folder = dir.path().join(NET.trim_start_matches('/')).join(name);
+            fs::create_dir_all(folder.join("device")).unwrap();
+            fs::write(folder.join("address"), address).unwrap();
+            fs::write(folder.join("addr_assign_type"), "0").unwrap();
+            let drivers = dir.path().join("sys/drivers").join(driver);
+            fs::create_dir_all(&drivers).unwrap();
+            symlink(format!("/sys/drivers/{driver}"), folder.join("device/driver")).unwrap();
+            if is_virtual {
+                fs::create_dir_all(folder.join("device/physfn")).unwrap();
+            }
+        };
+        port("enp0s20f0u12c2", "b0:3a:f2:b6:05:9f", "cdc_ether", false);
+        port("enp2s0f0v0", "b0:3a:f2:00:00:07", "iavf", true);
+        port("ens1f0", "b4:96:91:00:00:01", "ice", false);
+        port("usb0", "b0:3a:f2:b6:05:a0", "rndis_host", false);
+        assert_eq!(burnt_in(&Root::at(dir.path())), [MacAddr([0xb4, 0x96, 0x91, 0, 0, 1])]);
+    }
 }

@@ -290,3 +290,26 @@ fn a_captured_machine_names_its_node() {
     let pci = String::from_utf8(captures[3].1.clone()).unwrap();
     assert!(pci.contains("0000:00:07.0 class 020000 id 8086:10d3"), "{pci}");
 }
+
+/// More than is told of one kind: the part says so among its items.
+#[test]
+fn a_part_says_what_is_left_out_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("sys/devices/system/cpu/vulnerabilities");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+    std::fs::write(dir.path().join("proc/cpuinfo"), "processor : 0\n").unwrap();
+    for number in 0..300 {
+        std::fs::write(folder.join(format!("weakness{number}")), "Vulnerable\n").unwrap();
+    }
+    let inventory = collect(&Root::at(dir.path()), None, &options());
+    let part = inventory.cpus;
+    assert_eq!(part.value.unwrap().vulnerabilities.len(), 256);
+    let said = part
+        .items
+        .iter()
+        .find(|item| item.item == "vulnerabilities.count")
+        .unwrap();
+    assert_eq!(said.reason.as_deref(), Some("300, of which 256 are here"));
+    assert!(!inventory.nics.items.iter().any(|item| item.item.ends_with("count")));
+}

@@ -3,6 +3,7 @@
 //! Each piece runs in a thread of its own. One that misses its deadline is left behind: it holds its own clones of
 //! what it reads, and its answer, should it ever come, finds nobody listening.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -55,6 +56,10 @@ impl<T> Outcome<Result<T, ReadError>> {
     }
 }
 
+/// Threads of one [`Pool`]. Work on few devices has a thread for each; thousands of virtual functions or disks share these.
+/// Devices that hang hold a thread each, and only when as many hang as there are threads do others wait in vain.
+const POOL_THREADS: usize = 512;
+
 /// Work that was started.
 #[derive(Debug)]
 pub struct Pending<T> {
@@ -90,12 +95,25 @@ pub fn spawn_publishing<T: Send + 'static>(
     name: &str,
     work: impl FnOnce(Publish<T>) -> T + Send + 'static,
 ) -> Pending<T> {
-    let started = Instant::now();
+    let (pending, body, failed) = prepare(work);
+    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+        failed(format!("starting a thread: {error}"));
+    }
+    pending
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Work ready to be run in some thread, the promise of its answer, and how to break the promise.
+fn prepare<T: Send + 'static>(
+    work: impl FnOnce(Publish<T>) -> T + Send + 'static,
+) -> (Pending<T>, Job, impl FnOnce(String)) {
     let latest = Arc::new(Mutex::new(None));
     let publish = Publish(Arc::clone(&latest));
     let (sender, answer) = mpsc::channel();
-    let failed = sender.clone();
-    let body = move || {
+    let broken = sender.clone();
+    let body = Box::new(move || {
+        let started = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| work(publish))).map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -103,14 +121,88 @@ pub fn spawn_publishing<T: Send + 'static>(
         });
         // Nobody listens after the deadline; that is the point.
         let _ = sender.send(result.map(|value| (value, started.elapsed())));
-    };
-    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
-        let _ = failed.send(Err(format!("starting a thread: {error}")));
-    }
-    Pending {
+    });
+    let pending = Pending {
         answer,
         latest,
-        started,
+        started: Instant::now(),
+    };
+    let fail = move |reason| {
+        let _ = broken.send(Err(reason));
+    };
+    (pending, body, fail)
+}
+
+/// Runs pieces of work side by side in at most [`POOL_THREADS`] threads, in the order they were handed in. The threads end
+/// when there is nothing left to do.
+#[derive(Debug)]
+pub struct Pool {
+    name: String,
+    threads: usize,
+    shared: Arc<Mutex<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    running: usize,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} waiting, {} threads", self.jobs.len(), self.running)
+    }
+}
+
+impl Pool {
+    /// Its threads are called `name`.
+    pub fn new(name: &str) -> Pool {
+        Pool::with_threads(name, POOL_THREADS)
+    }
+
+    fn with_threads(name: &str, threads: usize) -> Pool {
+        Pool {
+            name: name.to_owned(),
+            threads,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Hands in a piece of work. Its time in the answer begins when a thread takes it up.
+    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+        let (pending, body, _) = prepare(|_| work());
+        let needs_thread = {
+            let mut queue = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.jobs.push_back(body);
+            let room = queue.running < self.threads;
+            queue.running += usize::from(room);
+            room
+        };
+        let shared = Arc::clone(&self.shared);
+        let body = move || {
+            loop {
+                let job = {
+                    let mut queue = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    match queue.jobs.pop_front() {
+                        Some(job) => job,
+                        None => {
+                            queue.running -= 1;
+                            return;
+                        }
+                    }
+                };
+                job();
+            }
+        };
+        if needs_thread && thread::Builder::new().name(self.name.clone()).spawn(body).is_err() {
+            let mut queue = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.running -= 1;
+            // With no thread at all nobody would ever answer; who waits is told by the channels that close.
+            if queue.running == 0 {
+                queue.jobs.clear();
+            }
+        }
+        pending
     }
 }
 
@@ -152,7 +244,8 @@ impl<T> Pending<T> {
     }
 }
 
-/// Does the same work for every item at once, each within `limit`; the answers come in the order of the items.
+/// Does the same work for every item side by side in a [`Pool`], each within `limit`; the answers come in the order of the
+/// items.
 pub fn each<I, T>(
     name: &str,
     items: Vec<I>,
@@ -165,11 +258,12 @@ where
 {
     let work = Arc::new(work);
     let deadline = Instant::now() + limit;
+    let pool = Pool::new(name);
     let pending: Vec<Pending<T>> = items
         .into_iter()
         .map(|item| {
             let work = Arc::clone(&work);
-            spawn(name, move || work(item))
+            pool.spawn(move || work(item))
         })
         .collect();
     pending.into_iter().map(|pending| pending.wait(deadline)).collect()
@@ -197,6 +291,44 @@ mod tests {
         assert!(matches!(outcomes[1], Outcome::TimedOut { .. }));
         assert!(matches!(outcomes[2], Outcome::Done { value: 30, .. }));
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_pool_answers_everything_with_few_threads() {
+        let pool = Pool::with_threads("test", 3);
+        let at_once = Arc::new(Mutex::new((0, 0)));
+        let pending: Vec<Pending<u32>> = (0..200)
+            .map(|number| {
+                let at_once = Arc::clone(&at_once);
+                pool.spawn(move || {
+                    {
+                        let mut seen = at_once.lock().unwrap();
+                        seen.0 += 1;
+                        seen.1 = seen.1.max(seen.0);
+                    }
+                    thread::sleep(Duration::from_micros(200));
+                    at_once.lock().unwrap().0 -= 1;
+                    assert_ne!(number, 7, "one dies, and its thread goes on");
+                    number
+                })
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for (number, pending) in pending.iter().enumerate() {
+            match pending.wait(deadline) {
+                Outcome::Done { value, .. } => assert_eq!(value as usize, number),
+                outcome => assert!(
+                    number == 7 && matches!(outcome, Outcome::Died { .. }),
+                    "{number}: {outcome:?}"
+                ),
+            }
+        }
+        assert!(at_once.lock().unwrap().1 <= 3);
+        // Threads that ended are started again.
+        assert!(matches!(
+            pool.spawn(|| 1).wait(deadline),
+            Outcome::Done { value: 1, .. }
+        ));
     }
 
     #[test]

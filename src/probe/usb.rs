@@ -13,9 +13,7 @@ use crate::model::inventory::{Part, UsbDevice};
 /// Named when nothing else is known.
 pub const SOURCE: &str = "/sys/bus/usb/devices";
 /// 127 fit on a bus.
-const MAX_DEVICES: usize = 1024;
-/// Interfaces of one device.
-const MAX_INTERFACES: usize = 32;
+const MAX_DEVICES: usize = 8192;
 
 /// All devices, hubs among them, each in a time box of its own: strings are kept by the kernel, but a hub that dies takes the
 /// lock of its ports with it.
@@ -26,7 +24,7 @@ pub fn devices(root: &Root, limit: Duration) -> Part<Vec<UsbDevice>> {
     };
     // `1-1.4:1.0` is an interface of the device `1-1.4`.
     let (interfaces, devices): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.contains(':'));
-    let names: Vec<String> = devices.into_iter().take(MAX_DEVICES).collect();
+    let names = root.first("count", devices, MAX_DEVICES);
     let (tree, interfaces) = (root.clone(), Arc::new(interfaces));
     let outcomes = timebox::each("probe-usb", names.clone(), limit, move |name| {
         device(&tree, &name, &interfaces)
@@ -58,7 +56,6 @@ fn device(root: &Root, name: &str, interfaces: &[String]) -> UsbDevice {
     let own: Vec<&String> = interfaces
         .iter()
         .filter(|interface| interface.split(':').next() == Some(name))
-        .take(MAX_INTERFACES)
         .collect();
     let place = root.resolve(format!("{SOURCE}/{name}")).unwrap_or_default();
     // Class 0: each interface has a class of its own. 0xef: the same, with descriptors that tie them together.

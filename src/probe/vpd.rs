@@ -1,18 +1,18 @@
 //! Vital Product Data of PCI cards (PCI Local Bus Specification 3.0, appendix I) → [`Vpd`]. Pure.
 
-use super::root::clean;
+use super::root::burnt;
 use crate::model::inventory::Vpd;
 
 /// What a function can have: an address of 15 bits.
 pub const LIMIT: u64 = 32 * 1024;
+/// Bytes of a field; a resource of the maker's own that is longer ends with an ellipsis.
+const HEX_BYTES: usize = 255;
 /// Large resources, by their whole first byte.
 const IDENTIFIER: u8 = 0x82;
 const READ_ONLY: u8 = 0x90;
 const READ_WRITE: u8 = 0x91;
 /// The small resource that ends the list, without its length bits.
 const END: u8 = 0x78;
-/// More than any card has.
-const MAX_FIELDS: usize = 128;
 
 /// Reads a list of resources; `None` where it does not begin like one.
 pub fn parse(bytes: &[u8]) -> Option<Vpd> {
@@ -72,12 +72,12 @@ fn fields(vpd: &mut Vpd, all: &[u8], begin: usize, end: usize) {
             }
             // What is left to write to.
             "RW" => {}
-            _ if vpd.fields.len() < MAX_FIELDS => {
+            // Names have two characters, so there are not many.
+            _ => {
                 if let Some(value) = text(data) {
                     vpd.fields.insert(keyword, value);
                 }
             }
-            _ => {}
         }
     }
 }
@@ -85,11 +85,17 @@ fn fields(vpd: &mut Vpd, all: &[u8], begin: usize, end: usize) {
 /// Text, or hex for what is none: makers put numbers in the fields of their own.
 fn text(data: &[u8]) -> Option<String> {
     let data = data.strip_suffix(b"\0").unwrap_or(data);
-    let printable = |byte: &u8| (0x20..0x7f).contains(byte) || *byte == 0;
-    if data.iter().all(printable) {
-        return clean(&String::from_utf8_lossy(data));
+    // A registered sign in Latin-1 is text as well, one among others.
+    let ascii = |byte: &u8| (0x20..0x7f).contains(byte) || *byte == 0;
+    let foreign = data.iter().filter(|byte| !ascii(byte)).count();
+    if foreign * 4 <= data.len() && !data.iter().any(|byte| matches!(byte, 1..0x20 | 0x7f..0xa0 | 0xff)) {
+        return burnt(data);
     }
-    Some(data.iter().take(64).map(|byte| format!("{byte:02x}")).collect())
+    if data.iter().all(|byte| *byte == 0xff) {
+        return None;
+    }
+    let hex = data.iter().take(HEX_BYTES).map(|byte| format!("{byte:02x}"));
+    Some(hex.chain((data.len() > HEX_BYTES).then(|| "…".to_owned())).collect())
 }
 
 #[cfg(test)]
@@ -164,6 +170,18 @@ mod tests {
         assert_eq!((vpd.part_number.as_deref(), vpd.serial), (Some("EX-25G2S"), None));
     }
 
+    #[test]
+    fn text_may_be_latin_1_and_unwritten_fields_are_none() {
+        assert_eq!(
+            text(b"Intel\xae Ethernet X710").as_deref(),
+            Some("Intel® Ethernet X710")
+        );
+        assert_eq!(text(&[0xff; 12]), None);
+        assert_eq!(text(&[0xfe, 0x01]).as_deref(), Some("fe01"));
+        let long = text(&[1; 300]).unwrap();
+        assert!(long.ends_with("01…") && long.len() == 513);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_not(
@@ -177,7 +195,6 @@ mod tests {
                 damaged[at % length] = byte;
             }
             if let Some(vpd) = parse(&damaged) {
-                prop_assert!(vpd.fields.len() <= MAX_FIELDS);
                 for text in vpd.fields.values().chain(&vpd.serial) {
                     prop_assert!(!text.chars().any(char::is_control) && text.len() <= 1200);
                 }

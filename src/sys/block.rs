@@ -22,7 +22,7 @@ pub const MEDIUM_VOLUME_ID: &str = "RECON";
 /// and is set read-only unread.
 pub const GUARD_LIMIT: Duration = Duration::from_secs(15);
 /// More block devices than any machine has; what is beyond is reported, not set.
-const MAX_DEVICES: usize = 4096;
+const MAX_DEVICES: usize = 64 * 1024;
 
 const BLKROSET: libc::c_ulong = 0x125d;
 const BLKROGET: libc::c_ulong = 0x125e;
@@ -37,6 +37,16 @@ pub fn is_never_a_disk(name: &str) -> bool {
         name.strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == '_'))
     })
+}
+
+/// True for what the kernel shows beside an eMMC or UFS disk although it is a part of it: boot areas, general purpose areas
+/// and the replay-protected block (`mmcblk0boot0`, `mmcblk0gp1`, `mmcblk0rpmb`). To be protected like a disk, not counted.
+pub fn is_area_of_disk(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("mmcblk") else {
+        return false;
+    };
+    let area = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    area.len() < rest.len() && ["boot", "gp", "rpmb"].iter().any(|kind| area.starts_with(kind))
 }
 
 /// Whole disks with a device behind them, by kernel name. `sys` is `/sys`, or a captured one.

@@ -9,6 +9,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::{Handle, LinkUnspec};
 
 use crate::model::MacAddr;
+use crate::model::inventory::is_host_only;
 
 /// An Ethernet interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,6 @@ pub struct Link {
 
 /// ARPHRD_ETHER of include/uapi/linux/if_arp.h.
 const ETHERNET: &str = "1";
-/// Drivers of network functions that a BMC offers to its own host over USB: no cable, no peers.
-const HOST_ONLY_DRIVERS: [&str; 5] = ["cdc_ether", "cdc_eem", "cdc_ncm", "cdc_subset", "rndis_host"];
 
 /// Wired Ethernet ports with hardware behind them, in the kernel's order. A port that vanishes while it is looked at is
 /// left out.
@@ -35,7 +34,8 @@ pub fn wired_links(sys: &Path) -> io::Result<Vec<Link>> {
         let host_only = driver
             .as_deref()
             .and_then(Path::file_name)
-            .is_some_and(|name| HOST_ONLY_DRIVERS.iter().any(|driver| name == *driver));
+            .and_then(|name| name.to_str())
+            .is_some_and(is_host_only);
         let wireless = path.join("wireless").exists() || path.join("phy80211").exists();
         if path.join("device").exists() && !host_only && !wireless {
             links.extend(read_link(&path));

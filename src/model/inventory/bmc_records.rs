@@ -16,6 +16,9 @@ pub struct Fru {
     pub board: Option<FruBoard>,
     pub product: Option<FruProduct>,
     pub multirecords: Vec<FruMultirecord>,
+    /// What a memory module says of itself, where the unit is its description (SPD) and no inventory of areas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<FruMemory>,
     /// What is wrong with its bytes, such as a checksum. Fields of a damaged area are given as they are.
     pub damage: Vec<String>,
 }
@@ -30,6 +33,22 @@ pub struct FruChassis {
     pub serial: Option<String>,
     #[schemars(extend("x-sensitive" = true))]
     pub extra: Vec<String>,
+}
+
+/// A memory module's description of itself (JEDEC serial presence detect).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FruMemory {
+    /// `DDR4` and so on.
+    pub memory_type: String,
+    pub size_bytes: Option<u64>,
+    /// By its JEDEC code; the code itself where the maker is not known.
+    pub manufacturer: Option<String>,
+    pub part_number: Option<String>,
+    /// Four bytes in hex.
+    #[schemars(extend("x-sensitive" = true))]
+    pub serial: Option<String>,
+    /// ISO 8601, such as `2017-W02`.
+    pub made_in_week: Option<String>,
 }
 
 /// Board info area.

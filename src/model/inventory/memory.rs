@@ -66,6 +66,18 @@ pub struct Dimm {
     pub size_bytes: Option<u64>,
     /// `DDR4`, `DDR5`, …
     pub memory_type: Option<String>,
+    /// What tells more than the type: `DRAM`, `NVDIMM-N`, `Intel Optane persistent memory`, …
+    #[serde(default)]
+    pub technology: Option<String>,
+    /// Version of the module's own firmware, of modules that have one.
+    #[serde(default)]
+    pub firmware: Option<String>,
+    /// How much of it is memory like any other, as it is set up now.
+    #[serde(default)]
+    pub volatile_bytes: Option<u64>,
+    /// How much of it keeps its content without power, and is not given out by the kernel as memory.
+    #[serde(default)]
+    pub non_volatile_bytes: Option<u64>,
     /// `DIMM`, `SODIMM`, …
     pub form_factor: Option<String>,
     /// Rated, in mega-transfers a second.

@@ -296,8 +296,8 @@ impl Inventory {
         words.join(" ")
     }
 
-    /// What names a node: the system UUID as firmware gives it, and the burnt-in address of every port, in order of
-    /// the port names and without repeats. `NodeId::from_facts` decides what is worth a name.
+    /// What names a node: the system UUID as firmware gives it, and the burnt-in address of every port that a cable may end
+    /// in, in order of the port names and without repeats. `NodeId::from_facts` decides what is worth a name.
     pub fn node_id_facts(&self) -> (Option<String>, Vec<MacAddr>) {
         let uuid = self.system.value.as_ref().and_then(|system| system.uuid.clone());
         let mut seen = BTreeSet::new();
@@ -306,6 +306,7 @@ impl Inventory {
             .value
             .iter()
             .flatten()
+            .filter(|nic| nic.is_own_port())
             .filter_map(|nic| nic.permanent_mac.filter(|mac| !mac.is_unusable()).or(nic.mac))
             .filter(|mac| !mac.is_unusable() && seen.insert(*mac))
             .collect();
@@ -403,6 +404,32 @@ mod tests {
             bmc: none(),
             health: none(),
         }
+    }
+
+    #[test]
+    fn the_bmcs_usb_function_names_no_node() {
+        let nic = |name: &str, driver: &str, last: u8| Nic {
+            name: name.to_owned(),
+            driver: Some(driver.to_owned()),
+            permanent_mac: Some(MacAddr([0xb4, 0x96, 0x91, 0, 0, last])),
+            ..Nic::default()
+        };
+        let virtual_function = Nic {
+            physical_function: Some("0000:18:00.0".to_owned()),
+            ..nic("enp24s0f0v0", "iavf", 3)
+        };
+        let mut inventory = empty();
+        let nics = vec![
+            nic("enp0s20f0u12c2", "cdc_ether", 1),
+            virtual_function,
+            nic("ens1f0", "ice", 2),
+        ];
+        inventory.nics = Part::ok("test", nics);
+        assert_eq!(inventory.boot_mac(), Some(MacAddr([0xb4, 0x96, 0x91, 0, 0, 2])));
+        assert_eq!(inventory.node_id_facts().1.len(), 1);
+        // With nothing else there is no name: the address is the same on the next machine.
+        inventory.nics = Part::ok("test", vec![nic("usb0", "rndis_host", 1)]);
+        assert_eq!(inventory.boot_mac(), None);
     }
 
     #[test]

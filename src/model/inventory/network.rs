@@ -74,6 +74,22 @@ pub struct Nic {
     pub boot_port: bool,
 }
 
+/// Drivers of network functions that a BMC offers to its own host over USB: no cable, no peers. Its address there is the same
+/// on many machines, and names none.
+pub fn is_host_only(driver: &str) -> bool {
+    matches!(
+        driver,
+        "cdc_ether" | "cdc_eem" | "cdc_ncm" | "cdc_subset" | "rndis_host"
+    )
+}
+
+impl Nic {
+    /// True where a cable may end and an address is burnt in: neither the BMC's USB function nor a virtual function.
+    pub fn is_own_port(&self) -> bool {
+        self.physical_function.is_none() && !self.driver.as_deref().is_some_and(is_host_only)
+    }
+}
+
 /// An interface on top of a port.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UpperLink {

@@ -58,7 +58,8 @@ pub struct PciLink {
     pub upstream_max_speed_gtps: Option<f64>,
     /// Lanes the bridge at the other end can use.
     pub upstream_max_width: Option<u32>,
-    /// Slower, or with fewer lanes, than both ends can do. A slow link may only be saving power, as GPUs do at rest.
+    /// Slower, or with fewer lanes, than both ends can do. Of GPUs, accelerators and what the kernel put to sleep only the
+    /// lanes count: they lower their speed while nothing is to be done.
     pub degraded: bool,
 }
 

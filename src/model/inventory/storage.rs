@@ -52,6 +52,9 @@ pub struct Disk {
     /// Bay of the enclosure it sits in, where the enclosure tells.
     #[serde(default)]
     pub bay: Option<u32>,
+    /// Kernel names of the same disk by other ways, such as through its second port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_paths: Vec<String>,
     /// Name under `/dev/disk/by-path`: the same as long as the disk stays in its place. Names targets of a network.
     #[serde(default)]
     #[schemars(extend("x-sensitive" = true))]

@@ -4,6 +4,8 @@ pub mod device_path;
 pub mod device_path_names;
 pub mod load_option;
 
+use std::collections::BTreeMap;
+
 use super::root::{ReadError, Root};
 use crate::model::inventory::EfiBoot;
 
@@ -14,11 +16,16 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Bound of one variable. Those read here have some hundred bytes.
 const VARIABLE_LIMIT: u64 = 64 * 1024;
 /// Boot entries told; the numbers have 16 bits, real machines have a few dozen.
-const MAX_ENTRIES: usize = 256;
+const MAX_ENTRIES: usize = 4096;
 
 /// The data of a variable; its first four bytes in efivarfs are its attributes.
 pub fn variable(root: &Root, name: &str) -> Result<Vec<u8>, ReadError> {
-    let bytes = root.bytes(format!("{EFIVARS}/{name}-{GLOBAL}"), VARIABLE_LIMIT)?;
+    data(root, &format!("{name}-{GLOBAL}"))
+}
+
+/// The same by the name of its file.
+fn data(root: &Root, file: &str) -> Result<Vec<u8>, ReadError> {
+    let bytes = root.bytes(format!("{EFIVARS}/{file}"), VARIABLE_LIMIT)?;
     Ok(bytes.get(4..).unwrap_or_default().to_vec())
 }
 
@@ -38,8 +45,7 @@ pub fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
 
 /// A list of 16-bit numbers, as entries are named: four upper-case hex digits.
 fn numbers(data: &[u8]) -> Vec<String> {
-    let pairs = data.chunks_exact(2).take(MAX_ENTRIES);
-    pairs
+    data.chunks_exact(2)
         .map(|pair| format!("{:04X}", u16::from_le_bytes([pair[0], pair[1]])))
         .collect()
 }
@@ -59,17 +65,23 @@ pub fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
     };
     let mut listed: Vec<String> = order.clone();
     let suffix = format!("-{GLOBAL}");
-    let number = |name: &String| {
-        let number = name.strip_prefix("Boot")?.strip_suffix(&suffix)?;
-        let is_number = number.len() == 4 && number.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
-        is_number.then(|| number.to_owned())
-    };
-    let mut others: Vec<String> = names.iter().filter_map(number).collect();
-    others.sort();
-    listed.extend(others.into_iter().filter(|number| !order.contains(number)));
-    listed.truncate(MAX_ENTRIES);
+    // Numbers are upper-case hex (3.1.1); some firmware and tools write lower case, and mean the same entry.
+    let mut files: BTreeMap<String, &String> = BTreeMap::new();
+    for name in &names {
+        let number = name.strip_prefix("Boot").and_then(|rest| rest.strip_suffix(&suffix));
+        let is_number = |number: &&str| number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(number) = number.filter(is_number) {
+            let upper = number.to_ascii_uppercase();
+            // Where there are both, the one by the letter of the specification counts.
+            if number == upper || !files.contains_key(&upper) {
+                files.insert(upper, name);
+            }
+        }
+    }
+    listed.extend(files.keys().filter(|number| !order.contains(number)).cloned());
+    let listed = root.first("boot.entries.count", listed, MAX_ENTRIES);
     let entry = |number: String| {
-        let data = variable(root, &format!("Boot{number}")).ok()?;
+        let data = data(root, files.get(&number)?).ok()?;
         load_option::parse(&number, &data)
     };
     Ok(EfiBoot {
@@ -87,6 +99,47 @@ pub fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
 mod tests {
     use super::load_option::testing::option;
     use super::*;
+
+    #[test]
+    fn entries_in_lower_case_are_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("sys/firmware/efi/efivars");
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, data: &[u8]| {
+            let bytes = [&[7, 0, 0, 0], data].concat();
+            std::fs::write(folder.join(format!("{name}-{GLOBAL}")), bytes).unwrap();
+        };
+        write("BootOrder", &[4, 0, 0x1f, 0, 0x0a, 0]);
+        write("BootCurrent", &[0x0a, 0]);
+        for (number, name) in [
+            ("0004", "Disk"),
+            ("001f", "Net"),
+            ("000a", "Stick"),
+            ("00Bc", "Shell"),
+            ("00BD", "Right"),
+            ("00bd", "Wrong"),
+        ] {
+            write(&format!("Boot{number}"), &option(1, name, &[]));
+        }
+        write("BootOptionSupport", &[0, 0, 0, 0]);
+        let boot = boot(&Root::at(dir.path())).unwrap();
+        let told: Vec<(&str, &str)> = boot
+            .entries
+            .iter()
+            .map(|entry| (&*entry.number, entry.description.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("0004", "Disk"),
+                ("001F", "Net"),
+                ("000A", "Stick"),
+                ("00BC", "Shell"),
+                ("00BD", "Right")
+            ]
+        );
+        assert_eq!(boot.current.as_deref(), Some("000A"));
+    }
 
     #[test]
     fn entries_come_in_the_order_they_are_tried() {

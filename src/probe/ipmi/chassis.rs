@@ -55,7 +55,13 @@ fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
 /// Get System Restart Cause (28.11).
 pub fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
     let data = link.send(CHASSIS, 0x07, &[])?;
-    let cause = match data.first().ok_or(Refusal::Short)? & 0x0f {
+    let cause = data.first().ok_or(Refusal::Short)? & 0x0f;
+    Ok(restart_cause_text(cause).to_owned())
+}
+
+/// What restarted the machine (table 28-11).
+pub fn restart_cause_text(cause: u8) -> &'static str {
+    match cause {
         0 => "unknown",
         1 => "chassis control command",
         2 => "reset button",
@@ -69,8 +75,7 @@ pub fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
         10 => "soft reset",
         11 => "clock alarm",
         _ => "reserved",
-    };
-    Ok(cause.to_owned())
+    }
 }
 
 /// Get POH Counter (28.14), in whole hours.

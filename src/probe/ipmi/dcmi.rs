@@ -3,7 +3,7 @@
 
 use super::{GROUP, Link, Refusal, word};
 use crate::model::inventory::Dcmi;
-use crate::probe::root::clean;
+use crate::probe::root::burnt;
 
 /// Marks every DCMI message (DCMI 1.5, 6.1).
 const GROUP_ID: u8 = 0xdc;
@@ -60,7 +60,7 @@ fn asset_tag(link: &mut Link<'_>) -> Result<Option<String>, Refusal> {
             break;
         }
     }
-    Ok(clean(&String::from_utf8_lossy(&tag)))
+    Ok(burnt(&tag))
 }
 
 #[cfg(test)]

@@ -3,35 +3,8 @@
 use super::{APP, Link, Refusal, hex};
 use crate::model::inventory::Bmc;
 
-/// Makers of servers by IANA enterprise number.
-const MAKERS: [(u32, &str); 26] = [
-    (2, "IBM"),
-    (11, "Hewlett-Packard"),
-    (42, "Oracle"),
-    (119, "NEC"),
-    (116, "Hitachi"),
-    (343, "Intel"),
-    (373, "Tatung"),
-    (674, "Dell"),
-    (2011, "Huawei"),
-    (3704, "Microsoft"),
-    (4769, "IBM"),
-    (5703, "NVIDIA"),
-    (5771, "Cisco"),
-    (6653, "Tyan"),
-    (7154, "IPMI Forum"),
-    (7244, "Quanta"),
-    (10368, "Fujitsu"),
-    (10876, "Supermicro"),
-    (15000, "Gigabyte"),
-    (19046, "Lenovo"),
-    (20301, "Lenovo"),
-    (20974, "AMI"),
-    (37945, "Inspur"),
-    (40092, "Wiwynn"),
-    (47196, "Hewlett Packard Enterprise"),
-    (49769, "ASRock Rack"),
-];
+/// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
+const MAKERS: &str = include_str!("makers.tsv");
 
 /// The functions of the additional device support byte, from bit 0 on.
 const FUNCTIONS: [&str; 8] = [
@@ -86,9 +59,19 @@ fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
     Some(())
 }
 
+/// Lines of [`MAKERS`].
+fn makers() -> impl Iterator<Item = (u32, &'static str, &'static str)> {
+    let lines = MAKERS.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let (number, names) = line.split_once('\t')?;
+        let (name, registered) = names.split_once('\t')?;
+        Some((number.parse().ok()?, name, registered))
+    })
+}
+
 /// Name of a maker.
 pub fn manufacturer(id: u32) -> Option<String> {
-    let maker = MAKERS.iter().find(|(number, _)| *number == id)?;
+    let maker = makers().find(|(number, ..)| *number == id)?;
     Some(maker.1.to_owned())
 }
 
@@ -160,6 +143,59 @@ mod tests {
         assert_eq!(bmc.functions.len(), 7);
         assert!(!bmc.functions.contains(&"bridge".to_owned()));
         assert_eq!(read_device_id(&data[..10], &mut bmc), None);
+    }
+
+    #[test]
+    fn every_line_of_the_makers_is_read_and_they_are_in_order() {
+        let lines = MAKERS.lines().filter(|line| !line.starts_with('#')).count();
+        let numbers: Vec<u32> = makers().map(|(number, ..)| number).collect();
+        assert_eq!(numbers.len(), lines);
+        assert!(numbers.is_sorted_by(|one, next| one < next));
+        // 20 bits is what a controller can tell.
+        assert!(numbers.iter().all(|number| *number < 1 << 20));
+    }
+
+    #[test]
+    fn makers_are_those_of_the_registry() {
+        for (number, name) in [
+            (343, "Intel"),
+            (674, "Dell"),
+            (2623, "ASUS"),
+            (3704, "AMD"),
+            (10876, "Supermicro"),
+            (11183, "MiTAC"),
+            (15000, "Kontron"),
+            (15370, "Gigabyte"),
+            (20301, "IBM"),
+            (20569, "Inventec"),
+            (25506, "H3C"),
+            (49622, "ASRock Rack"),
+            (49769, "YADRO"),
+            (49871, "OpenBMC"),
+            (52538, "Ampere"),
+            (58132, "xFusion"),
+        ] {
+            assert_eq!(manufacturer(number).as_deref(), Some(name), "{number}");
+        }
+        assert_eq!(manufacturer(0), None);
+    }
+
+    /// Our lines against the whole registry: `cargo test -- --ignored registry`, with the file of Debian's package
+    /// ipmitool, or with `RECON_ENTERPRISE_NUMBERS` naming another copy of it.
+    #[test]
+    #[ignore = "needs the registry of enterprise numbers, as Debian's package ipmitool has it"]
+    fn the_registry_says_the_same() {
+        let path = std::env::var("RECON_ENTERPRISE_NUMBERS");
+        let path = path.unwrap_or_else(|_| "/usr/share/misc/enterprise-numbers.txt".to_owned());
+        let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let registered = |number: u32| {
+            let at = lines.iter().position(|line| *line == number.to_string())?;
+            lines.get(at + 1).map(|line| line.trim())
+        };
+        for (number, _, ours) in makers() {
+            assert_eq!(registered(number), Some(ours), "{number}");
+        }
     }
 
     #[test]

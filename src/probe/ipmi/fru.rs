@@ -1,19 +1,22 @@
 //! Reads field replaceable units out of the controller.
 
-use super::fru_area::{extent, parse};
-use super::{Link, Refusal, STORAGE, word};
+use super::fru_area::{HEADER, extent, has_header, parse};
+use super::sdr_record::FruContent;
+use super::{Link, Refusal, STORAGE, spd, word};
 use crate::model::inventory::Fru;
 
 /// Bytes of one unit that are read. Everything known fits into 2 KiB; some controllers call 64 KiB their size.
 const MAX_BYTES: usize = 8 * 1024;
-/// Units looked at.
-pub const MAX_UNITS: usize = 64;
+/// The longest description of a memory module, that of DDR5.
+const MEMORY_ID_BYTES: usize = 1024;
+/// Units looked at: their numbers have a byte.
+pub const MAX_UNITS: usize = 256;
 /// Bytes asked for at once. Interfaces carry at least 32; a controller that cannot gets asked for less.
 const PIECE: usize = 32;
 const SMALLEST_PIECE: usize = 8;
 
 /// Get FRU Inventory Area Info and Read FRU Data (34.1, 34.2) for one unit of the controller itself.
-pub fn read(link: &mut Link<'_>, id: u8) -> Result<Fru, Refusal> {
+pub fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<Fru, Refusal> {
     let info = link.send(STORAGE, 0x10, &[id])?;
     let size = word(&info, 0).ok_or(Refusal::Short)?;
     // Some memories are addressed by words.
@@ -24,7 +27,10 @@ pub fn read(link: &mut Link<'_>, id: u8) -> Result<Fru, Refusal> {
     let mut piece = PIECE;
     let mut short = None;
     loop {
-        let want = extent(&bytes).min(limit);
+        // Its first bytes tell how long an inventory is, and whether it is one: some makers list it as what it is not.
+        let is_inventory = bytes.len() < HEADER || content == FruContent::Inventory || has_header(&bytes);
+        let want = if is_inventory { extent(&bytes) } else { MEMORY_ID_BYTES };
+        let want = want.min(limit);
         if bytes.len() >= want {
             break;
         }
@@ -41,10 +47,23 @@ pub fn read(link: &mut Link<'_>, id: u8) -> Result<Fru, Refusal> {
         }
     }
     link.root().keep(&format!("ipmi/fru-{id}.bin"), &bytes);
-    let mut fru = parse(id, &bytes);
+    let mut fru = match content {
+        FruContent::MemoryId if !has_header(&bytes) => memory(id, &bytes),
+        FruContent::Processor if !has_header(&bytes) => Fru { id, ..Fru::default() },
+        _ => parse(id, &bytes),
+    };
     fru.size_bytes = size_bytes;
     fru.damage.extend(short);
     Ok(fru)
+}
+
+fn memory(id: u8, bytes: &[u8]) -> Fru {
+    let mut fru = Fru { id, ..Fru::default() };
+    match spd::parse(bytes) {
+        Ok(memory) => fru.memory = Some(memory),
+        Err(damage) => fru.damage.push(damage),
+    }
+    fru
 }
 
 /// Always at least one byte.
@@ -99,7 +118,10 @@ mod tests {
     #[test]
     fn a_unit_is_read_in_pieces_and_no_further_than_its_areas() {
         for (unit, most) in [(1, 255), (1, 16), (1, 8), (2, 255)] {
-            let fru = linked(serve(example(), unit, most), |link| read(link, 0)).unwrap();
+            let fru = linked(serve(example(), unit, most), |link| {
+                read(link, 0, FruContent::Inventory)
+            })
+            .unwrap();
             assert_eq!(fru.damage, Vec::<String>::new(), "{unit} {most}");
             assert_eq!(fru.size_bytes, 256);
             assert_eq!(fru.board.unwrap().serial.as_deref(), Some("S-1"));
@@ -115,7 +137,7 @@ mod tests {
                 (0x11, Some(64..)) => Ok(vec![0xcb]),
                 _ => inner(netfn, cmd, data),
             },
-            |link| read(link, 0),
+            |link| read(link, 0, FruContent::Inventory),
         )
         .unwrap();
         assert_eq!(fru.board.unwrap().serial.as_deref(), Some("S-1"));
@@ -123,6 +145,44 @@ mod tests {
             fru.damage.iter().any(|text| text.starts_with("ends at byte")),
             "{:?}",
             fru.damage
+        );
+    }
+
+    #[test]
+    fn a_module_listed_as_such_is_read_by_its_own_layout() {
+        let serve = |data: Vec<u8>, content| {
+            let size = (data.len() as u16).to_le_bytes();
+            linked(
+                move |_, cmd, asked| {
+                    if cmd == 0x10 {
+                        return Ok(vec![0, size[0], size[1], 0]);
+                    }
+                    let at = usize::from(u16::from_le_bytes([asked[1], asked[2]]));
+                    let piece = &data[at..(at + usize::from(asked[3])).min(data.len())];
+                    Ok([&[0, piece.len() as u8][..], piece].concat())
+                },
+                move |link| read(link, 0x6e, content),
+            )
+            .unwrap()
+        };
+        let told = serve(spd::testing::ddr4(), FruContent::MemoryId);
+        let memory = told.memory.unwrap();
+        assert_eq!(
+            (memory.size_bytes, memory.manufacturer.as_deref()),
+            (Some(16 << 30), Some("Micron"))
+        );
+        assert_eq!(memory.serial.as_deref(), Some("15660001"));
+        assert_eq!((told.damage, told.size_bytes), (Vec::<String>::new(), 512));
+        // A maker who lists an inventory as a module's own.
+        let told = serve(example(), FruContent::MemoryId);
+        assert_eq!(told.board.unwrap().serial.as_deref(), Some("S-1"));
+        assert_eq!(told.memory, None);
+        assert_eq!(serve(vec![0xff; 256], FruContent::MemoryId).damage, ["blank"]);
+        // A processor's own ROM has another layout, which is no damage.
+        assert!(serve(vec![7; 128], FruContent::Processor).damage.is_empty());
+        assert_eq!(
+            serve(spd::testing::ddr4(), FruContent::Inventory).damage,
+            ["no header of version 1"]
         );
     }
 
@@ -137,7 +197,7 @@ mod tests {
                     assert!(asked <= MAX_BYTES + 8);
                     Ok(answer.clone())
                 },
-                |link| read(link, 1),
+                |link| read(link, 1, FruContent::Inventory),
             );
         }
     }

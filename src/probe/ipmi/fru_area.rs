@@ -10,8 +10,10 @@ use crate::probe::root::clean;
 use crate::probe::smbios::types::chassis_kind;
 
 /// Fields of one area, and records of one unit; real ones have a dozen.
-const MAX_FIELDS: usize = 64;
-const MAX_RECORDS: usize = 64;
+const MAX_FIELDS: usize = 2048;
+const MAX_RECORDS: usize = 256;
+/// Bytes of the common header (8).
+pub const HEADER: usize = 8;
 /// Ends a list of fields (13).
 const END_OF_FIELDS: u8 = 0xc1;
 /// English, for which text is Latin 1 (15). 25 is English as well; 0 is "English" by default.
@@ -41,6 +43,12 @@ pub fn extent(bytes: &[u8]) -> usize {
         }
     }
     end
+}
+
+/// True for bytes that begin with the header of an inventory.
+pub fn has_header(bytes: &[u8]) -> bool {
+    let header = bytes.get(..HEADER);
+    header.is_some_and(|header| header[0] & 0x0f == 1 && sum(header) == 0)
 }
 
 /// All areas of one unit (8 and on).
@@ -188,15 +196,17 @@ impl<'a> Fields<'a> {
 
 /// One field as text (13); `None` where it is empty.
 pub fn field_text(kind: u8, data: &[u8], english: bool) -> Option<String> {
-    if data.is_empty() {
+    // Memory that was never written is no text, whatever its kind.
+    if data.iter().all(|byte| *byte == 0xff) {
         return None;
     }
     let text = match kind & 3 {
         0 => hex(data),
         1 => bcd_plus(data),
         2 => six_bit(data),
-        // Other languages are UTF-16, least significant byte first.
-        _ if !english && data.len().is_multiple_of(2) => {
+        // Other languages are UTF-16, least significant byte first. Text that is ASCII to the last byte was written by
+        // somebody who got the language wrong.
+        _ if !english && data.len().is_multiple_of(2) && !data.iter().all(|byte| (0x20..0x7f).contains(byte)) => {
             let units = data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
             char::decode_utf16(units)
                 .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
@@ -410,6 +420,14 @@ mod tests {
         assert_eq!(field_text(3, &[0x2d, 0x4e, 0x87, 0x65], false).as_deref(), Some("中文"));
         assert_eq!(field_text(0, &[0x0a, 0xff], true).as_deref(), Some("0aff"));
         assert_eq!(field_text(3, &[], true), None);
+    }
+
+    #[test]
+    fn unwritten_fields_and_ascii_under_a_wrong_language_are_seen() {
+        assert_eq!(field_text(3, &[0xff; 8], true), None);
+        assert_eq!(field_text(0, &[0xff; 8], true), None);
+        assert_eq!(field_text(3, b"SN000001", false).as_deref(), Some("SN000001"));
+        assert_eq!(field_text(3, b"S\0N\0", false).as_deref(), Some("SN"));
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 pub mod chassis;
 pub mod dcmi;
 pub mod device;
+pub mod event_data;
 pub mod events;
 pub mod fru;
 pub mod fru_area;
@@ -17,6 +18,7 @@ pub mod sdr;
 pub mod sdr_record;
 pub mod sel;
 pub mod sel_text;
+pub mod spd;
 pub mod supplies;
 pub mod users;
 

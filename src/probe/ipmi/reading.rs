@@ -162,7 +162,8 @@ pub fn convert(factors: &Factors, raw: u8) -> Option<f64> {
         11 => y.cbrt(),
         _ => return None,
     };
-    let rounded = (value * 1e6).round() / 1e6;
+    // Adding zero turns the zero below zero into the plain one.
+    let rounded = (value * 1e6).round() / 1e6 + 0.0;
     // A plain zero, whichever side it was rounded from.
     rounded.is_finite().then_some(rounded + 0.0)
 }

@@ -3,8 +3,9 @@
 use super::sdr_record::{FruDevice, Record, SensorRecord, length, parse};
 use super::{Link, Refusal, SENSOR, STORAGE, word};
 
-/// Records of one repository, and bytes of all together. Large servers have a few hundred.
-const MAX_RECORDS: usize = 1024;
+/// Records of one repository, and bytes of all together. Large servers have a few hundred. A walk that ends here is not
+/// `complete`.
+const MAX_RECORDS: usize = 4096;
 const MAX_BYTES: usize = 256 * 1024;
 /// The first five bytes of a record tell how long it is.
 const HEADER: u8 = 5;

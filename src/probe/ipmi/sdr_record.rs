@@ -55,6 +55,18 @@ pub struct Factors {
     pub r_exponent: i8,
 }
 
+/// What the bytes of a unit are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FruContent {
+    /// Areas of the FRU specification.
+    #[default]
+    Inventory,
+    /// A memory module's SPD.
+    MemoryId,
+    /// A processor's own information ROM, which has a layout of its maker.
+    Processor,
+}
+
 /// A field replaceable unit (43.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FruDevice {
@@ -63,6 +75,8 @@ pub struct FruDevice {
     pub entity: Option<String>,
     /// Behind the controller's own commands; the others hang on buses that are not ours to talk on.
     pub is_local: bool,
+    /// How its bytes are to be read.
+    pub content: FruContent,
 }
 
 /// Takes one record apart. `None` where it is too short for its type.
@@ -202,7 +216,17 @@ fn fru_device(record: &[u8]) -> Option<FruDevice> {
         entity: names::entity(*record.get(12)?, *record.get(13)?),
         // Bit 7: logical, behind commands; bits 4:3 its logical unit.
         is_local: address == BMC_ADDRESS && access & 0x80 != 0 && access >> 3 & 3 == 0,
+        content: fru_content(*record.get(10)?, *record.get(11)?),
     })
+}
+
+/// By device type and its modifier (table 43-12): EEPROMs and what is behind FRU commands say what they hold.
+fn fru_content(kind: u8, modifier: u8) -> FruContent {
+    match (kind, modifier) {
+        (0x08..=0x10, 1) => FruContent::MemoryId,
+        (0x08..=0x10, 3) => FruContent::Processor,
+        _ => FruContent::Inventory,
+    }
 }
 
 /// The id string whose type and length stand at an offset (43.15).

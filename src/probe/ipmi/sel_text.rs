@@ -1,58 +1,12 @@
 //! One entry of the event log → what happened (IPMI 2.0, chapters 29.7 and 32). Pure.
 
-use super::reading::convert;
+use super::event_data::EventData;
 use super::sdr_record::{BMC_ADDRESS, SensorRecord};
 use super::{dword, hex, names};
 use crate::model::inventory::SelEntry;
 
 /// Times below are seconds since the controller started, from before its clock was set (37.1).
 const FIRST_CLOCK: u32 = 0x2000_0000;
-
-/// Codes of "system firmware error" and "system firmware progress" (table 42-3, sensor kind 0Fh).
-const FIRMWARE_ERRORS: [&str; 14] = [
-    "unspecified",
-    "no memory installed",
-    "no usable memory",
-    "hard disk failure",
-    "system board failure",
-    "diskette failure",
-    "hard disk controller failure",
-    "keyboard failure",
-    "boot medium not found",
-    "video controller failure",
-    "no video device",
-    "firmware corruption",
-    "cpu voltage mismatch",
-    "cpu speed mismatch",
-];
-const FIRMWARE_PROGRESS: [&str; 26] = [
-    "unspecified",
-    "memory",
-    "hard disks",
-    "secondary processors",
-    "user authentication",
-    "setup entered",
-    "usb resources",
-    "pci resources",
-    "option roms",
-    "video",
-    "cache",
-    "smbus",
-    "keyboard controller",
-    "management controller",
-    "docking",
-    "docking enabled",
-    "docking ejected",
-    "docking disabled",
-    "os wake-up",
-    "starting the operating system",
-    "baseboard",
-    "",
-    "floppy",
-    "keyboard test",
-    "pointing device test",
-    "primary processor",
-];
 
 /// Seconds since 1970 as RFC 3339; nothing for "not set" and for times before the clock was set.
 pub fn timestamp(seconds: u32) -> Option<String> {
@@ -99,7 +53,11 @@ fn event(bytes: &[u8; 16], sensors: &[SensorRecord], entry: &mut SelEntry) {
     "event".clone_into(&mut entry.kind);
     let (generator, lun) = (bytes[7], bytes[8] & 3);
     let (sensor_kind, number) = (bytes[10], bytes[11]);
-    let (event_type, offset) = (bytes[12] & 0x7f, bytes[13] & 0x0f);
+    let data = EventData {
+        event_type: bytes[12] & 0x7f,
+        sensor_kind,
+        bytes: [bytes[13], bytes[14], bytes[15]],
+    };
     let is = |sensor: &&SensorRecord| sensor.number == number && sensor.kind == sensor_kind;
     let record = sensors
         .iter()
@@ -111,49 +69,11 @@ fn event(bytes: &[u8; 16], sensors: &[SensorRecord], entry: &mut SelEntry) {
     entry.sensor_number = Some(number);
     entry.sensor_kind = Some(names::sensor_kind(sensor_kind));
     entry.asserted = Some(bytes[12] & 0x80 == 0);
-    let mut text = names::event(event_type, sensor_kind, offset);
-    if let Some(detail) = detail(bytes, event_type, record) {
+    let mut text = names::event(data.event_type, sensor_kind, data.offset());
+    if let Some(detail) = data.detail(record) {
         text = format!("{text}, {detail}");
     }
     entry.event = Some(text);
-}
-
-/// What the second and third byte of data say, where their meaning is fixed (29.7).
-fn detail(bytes: &[u8; 16], event_type: u8, record: Option<&SensorRecord>) -> Option<String> {
-    let [first, second, third] = [bytes[13], bytes[14], bytes[15]];
-    // What the bytes hold: 1 the reading and its threshold, 2 a maker's own code, 3 an extension of the event.
-    let (in_second, in_third) = (first >> 6, first >> 4 & 3);
-    if event_type == 0x01 {
-        let factors = record?.factors.as_ref()?;
-        let number = |raw: u8| convert(factors, raw).map(|value| value.to_string());
-        let reading = number(second).filter(|_| in_second == 1)?;
-        let unit = record?.unit.as_deref().unwrap_or_default();
-        let text = match number(third).filter(|_| in_third == 1) {
-            Some(limit) => format!("reading {reading} {unit}, threshold {limit}"),
-            None => format!("reading {reading} {unit}"),
-        };
-        return Some(text.trim_end().to_owned());
-    }
-    if event_type != 0x6f {
-        return None;
-    }
-    let named = |names: &[&str], code: u8| {
-        let name = names.get(usize::from(code)).filter(|name| !name.is_empty());
-        name.map_or_else(|| format!("code {code:#04x}"), |name| (*name).to_owned())
-    };
-    match (bytes[10], first & 0x0f) {
-        // Which module, where the third byte says so (table 42-3, 0Ch).
-        (0x0c, _) if in_third == 3 || in_third == 2 => Some(format!("module {third}")),
-        (0x0f, 0) if in_second == 3 => Some(named(&FIRMWARE_ERRORS, second)),
-        (0x0f, 1 | 2) if in_second == 3 => Some(named(&FIRMWARE_PROGRESS, second)),
-        // Bus, device and function of a critical interrupt (0 in the top bit: on this segment).
-        (0x13, 4 | 5 | 7 | 8 | 10) if in_second == 2 && in_third == 2 => Some(format!(
-            "bus {second:#04x}, device {}, function {}",
-            third >> 3,
-            third & 7
-        )),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -195,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_errors_name_the_module_and_old_times_are_no_dates() {
+    fn extensions_are_told_and_old_times_are_no_dates() {
         let told = entry(
-            &bytes("01000210000000330004 0c 87 6f a1ff05".replace(' ', "").as_str()),
+            &bytes("01000210000000330004 0c 87 6f b1ff05".replace(' ', "").as_str()),
             &[],
         );
         assert_eq!((told.at, told.after_start_s), (None, Some(16)));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{APP, Link, Refusal};
 use crate::model::inventory::BmcUser;
-use crate::probe::root::clean;
+use crate::probe::root::{clean, decoded};
 
 /// The specification has room for 63 (22.27).
 const MAX_USERS: u8 = 63;
@@ -54,7 +54,7 @@ fn user_name(link: &mut Link<'_>, id: u8) -> Result<Option<String>, Refusal> {
     match link.send(APP, 0x46, &[id]) {
         Ok(data) => {
             let name = data.split(|byte| *byte == 0).next().unwrap_or_default();
-            Ok(clean(&String::from_utf8_lossy(name)))
+            Ok(clean(&decoded(name)))
         }
         Err(refusal) if refusal.is_final() => Err(refusal),
         Err(_) => Ok(None),

@@ -16,7 +16,7 @@ const CAPABILITIES: [&str; 9] = [
     "remotely managed",
 ];
 
-/// Reads a packet from its version on. `None` unless it names its sender and the port.
+/// Reads a packet from its version on. `None` unless it has its sender and the port, empty or not.
 ///
 /// The checksum is not looked at: old senders compute it wrongly for odd lengths, and the Ethernet frame has its own.
 pub fn parse(packet: &[u8]) -> Option<Neighbour> {
@@ -62,7 +62,7 @@ pub fn parse(packet: &[u8]) -> Option<Neighbour> {
     }
     // What most senders put into the device ID is the name.
     told.system_name = told.system_name.or_else(|| told.chassis_id.clone());
-    (told.chassis_id.is_some() && told.port_id.is_some()).then_some(told)
+    (told.chassis_id_kind.is_some() && told.port_id_kind.is_some()).then_some(told)
 }
 
 /// A count, then protocol type, protocol length, protocol, address length, address of each.

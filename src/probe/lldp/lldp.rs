@@ -36,14 +36,19 @@ pub fn parse(mut rest: &[u8]) -> Option<Neighbour> {
             break;
         };
         rest = rest.get(2 + length..).unwrap_or_default();
-        if count < 3 && kind != count + 1 {
+        // The first three in their order, and none of them again (9.2.7.7.2): of two port IDs nobody knows which one is true.
+        if count < 3 && kind != count + 1 || count >= 3 && (1..=3).contains(&kind) {
             return None;
         }
         count += 1;
         match kind {
             0 => break,
-            1 => (told.chassis_id, told.chassis_id_kind) = named(value, chassis_kind)?,
-            2 => (told.port_id, told.port_id_kind) = named(value, port_kind)?,
+            1 => {
+                (told.chassis_id, told.chassis_id_kind) = named(value, chassis_kind);
+                // A sender without a name is none.
+                told.chassis_id.as_ref()?;
+            }
+            2 => (told.port_id, told.port_id_kind) = named(value, port_kind),
             3 => told.ttl_s = Some(be16(value, 0)?),
             4 => told.port_description = text(value),
             5 => told.system_name = text(value),
@@ -65,12 +70,14 @@ pub fn parse(mut rest: &[u8]) -> Option<Neighbour> {
 /// What an ID's number means: its name, and how its bytes are read.
 type Kind = (&'static str, fn(&[u8]) -> Option<String>);
 
-fn named(value: &[u8], kinds: fn(u8) -> Kind) -> Option<(Option<String>, Option<String>)> {
-    let (kind, id) = value.split_first()?;
+/// An ID and its kind. An ID is 1 to 255 bytes of any value; one that does not hold what its kind promises is shown as it
+/// is, and one that is empty costs us nothing else of the frame.
+fn named(value: &[u8], kinds: fn(u8) -> Kind) -> (Option<String>, Option<String>) {
+    let Some((kind, id)) = value.split_first() else {
+        return (None, None);
+    };
     let (name, read) = kinds(*kind);
-    // An ID is 1 to 255 bytes; one that does not hold what its kind promises is shown as it is.
-    let id = read(id).or_else(|| text_or_hex(id))?;
-    Some((Some(id), Some(name.to_owned())))
+    (read(id).or_else(|| text_or_hex(id)), Some(name.to_owned()))
 }
 
 /// 802.1AB table 8-2.

@@ -9,7 +9,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::root::clean;
+use super::root::{clean, decoded};
 use crate::model::MacAddr;
 use crate::model::inventory::Neighbour;
 
@@ -21,8 +21,8 @@ const CDP_GROUP: [u8; 6] = [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcc];
 const CDP_SNAP: [u8; 8] = [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x0c, 0x20, 0x00];
 /// Tags of IEEE 802.1Q and 802.1ad.
 const VLAN_TAGS: [u16; 2] = [0x8100, 0x88a8];
-/// More than any neighbour has of anything that comes in numbers.
-const MAX_ENTRIES: usize = 64;
+/// Of anything that comes in numbers: more than fit into the largest frame that a port takes.
+const MAX_ENTRIES: usize = 4096;
 
 /// What a frame is.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,19 +83,20 @@ fn mac(bytes: &[u8]) -> Option<MacAddr> {
 
 /// Text of the wire, fit for a document.
 fn text(bytes: &[u8]) -> Option<String> {
-    clean(&String::from_utf8_lossy(bytes))
+    clean(&decoded(bytes))
 }
 
-/// Text where it is text, else hex with colons.
+/// Text where it is text and says something, else hex with colons. Nothing for no bytes.
 fn text_or_hex(bytes: &[u8]) -> Option<String> {
-    match std::str::from_utf8(bytes) {
-        Ok(words) if !words.trim_end_matches('\0').chars().any(char::is_control) => clean(words),
-        _ => Some(colons(bytes)).filter(|hex| !hex.is_empty()),
-    }
+    let words = std::str::from_utf8(bytes).ok();
+    words
+        .filter(|words| !words.trim_end_matches('\0').chars().any(char::is_control))
+        .and_then(clean)
+        .or_else(|| Some(colons(bytes)).filter(|hex| !hex.is_empty()))
 }
 
 fn colons(bytes: &[u8]) -> String {
-    let hex: Vec<String> = bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     hex.join(":")
 }
 

@@ -227,3 +227,66 @@ proptest! {
         }
     }
 }
+
+/// A frame with these mandatory TLVs and a system name.
+fn with_ids(chassis: &[u8], port: &[u8], more: &[u8]) -> Vec<u8> {
+    let tlvs = [
+        tlv(1, chassis),
+        tlv(2, port),
+        tlv(3, &[0, 120]),
+        tlv(5, b"sw1"),
+        more.to_vec(),
+        tlv(0, &[]),
+    ];
+    ethernet(NEAREST_BRIDGE, LLDP, &tlvs.concat())
+}
+
+#[test]
+fn an_id_of_any_bytes_leaves_the_neighbour_known() {
+    let chassis = [4, 0x2c, 0xb0, 0x5d, 0, 0, 1];
+    let id = |port: &[u8]| {
+        let told = heard(&with_ids(&chassis, port, &[]));
+        assert_eq!(told.system_name.as_deref(), Some("sw1"));
+        (told.port_id, told.port_id_kind)
+    };
+    let some = |id: &str, kind: &str| (Some(id.to_owned()), Some(kind.to_owned()));
+    assert_eq!(id(b"\x07\0\0\0\0"), some("00:00:00:00", "local"));
+    assert_eq!(id(b"\x05   "), some("20:20:20", "interface name"));
+    assert_eq!(id(b"\x05"), (None, Some("interface name".to_owned())));
+    assert_eq!(id(b""), (None, None));
+    assert_eq!(id(b"\x03\xff\xff"), some("ff:ff", "mac"));
+    assert_eq!(id(b"\x05\x1b[2J"), some("1b:5b:32:4a", "interface name"));
+    assert_eq!(id(&[&[7][..], &[0xee; 255]].concat()).0.unwrap().len(), 255 * 3 - 1);
+    let told = heard(&with_ids(b"\x07\0\0", b"\x05eth0\0", &[]));
+    assert_eq!(
+        (told.chassis_id.as_deref(), told.port_id.as_deref()),
+        (Some("00:00"), Some("eth0"))
+    );
+}
+
+#[test]
+fn a_mandatory_tlv_that_comes_again_discards_the_frame() {
+    let chassis = [4, 0x2c, 0xb0, 0x5d, 0, 0, 1];
+    for again in [tlv(1, &chassis), tlv(2, b"\x05Gi9/9/9"), tlv(3, &[0, 120])] {
+        assert_eq!(parse(&with_ids(&chassis, b"\x05Gi1/0/1", &again)), Frame::Damaged);
+    }
+    // Behind the end is padding.
+    let mut padded = with_ids(&chassis, b"\x05Gi1/0/1", &[]);
+    padded.extend(tlv(2, b"\x05Gi9/9/9"));
+    assert_eq!(heard(&padded).port_id.as_deref(), Some("Gi1/0/1"));
+}
+
+#[test]
+fn names_that_are_no_utf_8_are_latin_1() {
+    let frame = with_ids(&[4, 0, 0, 0, 0, 0, 1], b"\x05Gi1/0/1", &tlv(4, b"caf\xe9"));
+    assert_eq!(heard(&frame).port_description.as_deref(), Some("café"));
+}
+
+#[test]
+fn a_cdp_port_of_blanks_leaves_the_neighbour_known() {
+    let field =
+        |kind: u16, value: &[u8]| [&kind.to_be_bytes()[..], &(value.len() as u16 + 4).to_be_bytes(), value].concat();
+    let packet = |port: &[u8]| [vec![2, 180, 0, 0], field(1, b"sw1"), field(3, port)].concat();
+    assert_eq!(cdp::parse(&packet(b"  ")).unwrap().port_id.as_deref(), Some("20:20"));
+    assert_eq!(cdp::parse(&packet(b"")).unwrap().port_id, None);
+}

@@ -22,8 +22,8 @@ pub type Answer = Result<Option<Patch>, (PartStatus, String)>;
 /// once the cables were listened to.
 const CARRIER_WAIT: Duration = Duration::from_secs(2);
 const CARRIER_LOOK: Duration = Duration::from_millis(50);
-/// Interfaces on top of one port; a hypervisor has thousands of VLANs.
-const MAX_UPPERS: usize = 64;
+/// Interfaces on top of one port; there are 4094 VLANs.
+const MAX_UPPERS: usize = 4096;
 /// Counters that tell of trouble, by the kernel's `statistics` files.
 const COUNTERS: [&str; 16] = [
     "collisions",
@@ -134,11 +134,11 @@ pub fn base(port: &Port) -> Answer {
 /// Links called `upper_<name>` lead to them.
 fn uppers(port: &Port) -> Vec<UpperLink> {
     let names = port.root.list(port.at("")).unwrap_or_default();
-    let uppers = names.iter().filter_map(|name| name.strip_prefix("upper_"));
-    uppers
-        .take(MAX_UPPERS)
-        .map(|name| upper(port, name.to_owned()))
-        .collect()
+    let uppers = names.iter().filter_map(|name| name.strip_prefix("upper_")).collect();
+    let uppers: Vec<&str> = port
+        .root
+        .first(&format!("{}.uppers.count", port.name), uppers, MAX_UPPERS);
+    uppers.into_iter().map(|name| upper(port, name.to_owned())).collect()
 }
 
 fn upper(port: &Port, name: String) -> UpperLink {

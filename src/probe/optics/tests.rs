@@ -186,6 +186,43 @@ fn a_cmis_module_tells_by_pages() {
 }
 
 #[test]
+fn what_is_not_measured_is_not_told() {
+    // All ones in the places of monitors: SFF-8472, SFF-8636 and CMIS.
+    let mut memory = sfp_memory();
+    memory[256 + 96..256 + 106].fill(0xff);
+    let optics = parse(&answer(2, &memory)).unwrap();
+    assert_eq!((optics.temperature_celsius, optics.supply_volts), (None, None));
+    assert!(optics.lanes.iter().all(is_untold));
+    let mut qsfp = vec![0u8; 256];
+    qsfp[0] = 0x11;
+    qsfp[128] = 0x11;
+    qsfp[220] = 0x04;
+    for unmeasured in [0xffff_u16, 0x8000] {
+        put(&mut qsfp, 22, &unmeasured.to_be_bytes());
+        qsfp[26..28].fill(0xff);
+        qsfp[34..58].fill(0xff);
+        let optics = parse(&answer(4, &qsfp)).unwrap();
+        assert_eq!(optics.standard, "SFF-8636");
+        assert_eq!((optics.temperature_celsius, optics.supply_volts), (None, None));
+        assert!(optics.lanes.is_empty());
+    }
+    // Just below zero is cold, and a zero has no sign.
+    put(&mut qsfp, 22, &(-128i16).to_be_bytes());
+    put(&mut qsfp, 26, &33_000u16.to_be_bytes());
+    let optics = parse(&answer(4, &qsfp)).unwrap();
+    assert_eq!(
+        (optics.temperature_celsius, optics.supply_volts),
+        (Some(-0.5), Some(3.3))
+    );
+    assert!(rounded(-0.001, 2).is_sign_positive());
+    let mut cmis = cmis_memory();
+    put(&mut cmis, 14, &[0x80, 0]);
+    cmis[16..18].fill(0xff);
+    let optics = parse(&answer(0x1e, &cmis)).unwrap();
+    assert_eq!((optics.temperature_celsius, optics.supply_volts), (None, None));
+}
+
+#[test]
 fn unknown_and_cut_memories_are_none() {
     assert_eq!(parse(&[]), None);
     assert_eq!(parse(&answer(2, &[0xff; 512])), None);

@@ -7,7 +7,7 @@ pub mod platform;
 pub mod platform_names;
 pub mod types;
 
-use super::root::{ReadError, Root, clean};
+use super::root::{ReadError, Root, burnt};
 use super::timebox::{self, Pending};
 
 /// Where the kernel publishes the table as firmware left it.
@@ -121,7 +121,7 @@ impl<'a> Structure<'a> {
     pub fn string(&self, offset: usize) -> Option<String> {
         let number = usize::from(self.byte(offset)?);
         let text = self.strings().nth(number.checked_sub(1)?)?;
-        clean(&String::from_utf8_lossy(text))
+        burnt(text)
     }
 
     /// All strings, in order.

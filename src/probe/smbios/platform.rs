@@ -10,10 +10,7 @@ use crate::model::MacAddr;
 use crate::model::inventory::{
     CacheFacts, HostInterface, OnboardDevice, PortConnector, PowerSupply, SmbiosTpm, SystemSlot,
 };
-use crate::probe::root::clean;
-
-/// Structures of one kind that are told; real tables have at most some dozens.
-const MAX_OF_KIND: usize = 256;
+use crate::probe::root::{burnt, clean, decoded};
 
 /// 7.10 System Slots.
 pub fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
@@ -42,7 +39,7 @@ pub fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
             physical_width: s.byte(0x14 + peers).and_then(names::slot_width),
         }
     };
-    table.of_kind(9).take(MAX_OF_KIND).map(slot).collect()
+    table.of_kind(9).map(slot).collect()
 }
 
 /// Segment, bus, device and function as one PCI address; all ones (and, from careless firmware, all zero) mean none.
@@ -67,7 +64,7 @@ pub fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
         enabled: s.byte(0x05).is_some_and(|kind| kind & 0x80 != 0),
         bus_address: bus_address(s, 0x07),
     };
-    let devices: Vec<OnboardDevice> = table.of_kind(41).take(MAX_OF_KIND).map(extended).collect();
+    let devices: Vec<OnboardDevice> = table.of_kind(41).map(extended).collect();
     if !devices.is_empty() {
         return devices;
     }
@@ -86,7 +83,7 @@ pub fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
         }
         found
     };
-    table.of_kind(10).flat_map(pairs).take(MAX_OF_KIND).collect()
+    table.of_kind(10).flat_map(pairs).collect()
 }
 
 /// 7.9 Port Connector Information.
@@ -96,7 +93,7 @@ pub fn ports(table: &Table<'_>) -> Vec<PortConnector> {
         external: s.string(0x06),
         kind: s.byte(0x08).and_then(names::port_kind),
     };
-    table.of_kind(8).take(MAX_OF_KIND).map(port).collect()
+    table.of_kind(8).map(port).collect()
 }
 
 /// 7.8 Cache Information, with the socket whose processor names it.
@@ -137,7 +134,7 @@ pub fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
             enabled: config & 0x80 != 0,
         })
     };
-    table.of_kind(7).take(MAX_OF_KIND).filter_map(cache).collect()
+    table.of_kind(7).filter_map(cache).collect()
 }
 
 /// 7.40 System Power Supply.
@@ -166,14 +163,14 @@ pub fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
             },
         }
     };
-    table.of_kind(39).take(MAX_OF_KIND).map(supply).collect()
+    table.of_kind(39).map(supply).collect()
 }
 
 /// 7.12 OEM Strings and 7.13 System Configuration Options, by type.
 pub fn strings(table: &Table<'_>, kind: u8) -> Vec<String> {
     let texts = table.of_kind(kind).flat_map(|s| s.strings());
-    let told = texts.filter_map(|text| clean(&String::from_utf8_lossy(text)));
-    told.take(MAX_OF_KIND).collect()
+    let told = texts.filter_map(|text| clean(&decoded(text)));
+    told.collect()
 }
 
 /// 7.33 System Boot Information.
@@ -200,7 +197,7 @@ pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
     let (major, minor) = (s.byte(0x08)?, s.byte(0x09)?);
     let firmware = s.dword(0x0a)?;
     Some(SmbiosTpm {
-        vendor: clean(&String::from_utf8_lossy(&vendor)),
+        vendor: burnt(&vendor),
         version: Some(format!("{major}.{minor}")),
         // Of a TPM 1.2, only its third and fourth byte count.
         firmware: Some(match major {
@@ -213,7 +210,7 @@ pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
 
 /// 7.43 Management Controller Host Interface; a structure with several protocols gives an entry for each.
 pub fn host_interfaces(table: &Table<'_>) -> Vec<HostInterface> {
-    table.of_kind(42).flat_map(host_interface).take(MAX_OF_KIND).collect()
+    table.of_kind(42).flat_map(host_interface).collect()
 }
 
 fn host_interface(s: &Structure<'_>) -> Vec<HostInterface> {
@@ -321,7 +318,7 @@ fn redfish(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
     let length = usize::from(s.byte(at + 90).unwrap_or(0));
     let name: Vec<u8> = (0..length).map_while(|n| s.byte(at + 91 + n)).collect();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    interface.service_hostname = clean(&String::from_utf8_lossy(name));
+    interface.service_hostname = clean(&decoded(name));
 }
 
 #[cfg(test)]

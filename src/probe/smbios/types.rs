@@ -23,9 +23,6 @@ pub struct ArrayFacts {
     pub max_capacity_bytes: Option<u64>,
 }
 
-/// Boards and enclosures that are told; a table may list a whole blade centre.
-const MAX_BOARDS: usize = 64;
-
 /// 7.1 BIOS Information.
 pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
     let s = table.first(0)?;
@@ -58,7 +55,7 @@ pub fn bios(table: &Table<'_>) -> Option<BiosFacts> {
 pub fn system(table: &Table<'_>) -> Option<System> {
     let s = table.first(1)?;
     let mut boards = boards(table).into_iter();
-    let mut enclosures = table.of_kind(3).take(MAX_BOARDS).map(chassis);
+    let mut enclosures = table.of_kind(3).map(chassis);
     Some(System {
         vendor: s.string(0x04),
         product: s.string(0x05),
@@ -86,7 +83,7 @@ pub fn system(table: &Table<'_>) -> Option<System> {
 
 /// All boards, the main one first: feature bit 0 marks a hosting board, the first one wins otherwise.
 fn boards(table: &Table<'_>) -> Vec<Board> {
-    let mut found: Vec<&Structure<'_>> = table.of_kind(2).take(MAX_BOARDS).collect();
+    let mut found: Vec<&Structure<'_>> = table.of_kind(2).collect();
     let hosting = |s: &&Structure<'_>| s.byte(0x09).is_some_and(|flags| flags & 1 == 1);
     if let Some(main) = found.iter().position(hosting)
         && let Some(first) = found.get_mut(..=main)
@@ -205,12 +202,20 @@ pub fn memory_arrays(table: &Table<'_>) -> ArrayFacts {
     facts
 }
 
-/// 7.18 Memory Device, empty slots included. Slots of arrays that are not system memory (flash, cache) are left out.
+/// Memory types (7.18.2) that firmware is kept in, or caches: SRAM, and from ROM to EPROM. Some boards list their flash chip
+/// among the modules.
+fn is_no_module(s: &Structure<'_>) -> bool {
+    let persistent = matches!(s.byte(0x28), Some(0x04..=0x07));
+    matches!(s.byte(0x12), Some(0x06 | 0x08..=0x0c)) && !persistent
+}
+
+/// 7.18 Memory Device, empty slots included. What is no system memory (flash, cache) is left out, by its array or its type.
 pub fn dimms(table: &Table<'_>) -> Vec<Dimm> {
     let array_use = |handle: u16| table.of_kind(16).find(|s| s.handle == handle)?.byte(0x05);
     table
         .of_kind(17)
         .filter(|s| s.word(0x04).and_then(array_use).is_none_or(|used_as| used_as == 3))
+        .filter(|s| !is_no_module(s))
         .map(|s| {
             let size_bytes = dimm_size(s);
             // Unknown size means a module that does not say; zero means an empty slot.
@@ -222,6 +227,12 @@ pub fn dimms(table: &Table<'_>) -> Vec<Dimm> {
                 Some(0xffff) => s.dword(wide).map(|mtps| mtps & 0x7fff_ffff),
                 narrow => narrow.map(u32::from),
             };
+            // All ones: not known. A module without either portion is firmware that fills in neither.
+            let fills_in = s.qword(0x34) != Some(0) || s.qword(0x3c) != Some(0);
+            let bytes = |offset: usize| {
+                s.qword(offset)
+                    .filter(|bytes| populated && fills_in && *bytes != u64::MAX)
+            };
             let known_speed = |speed: Option<u32>| speed.filter(|mtps| populated && *mtps != 0);
             Dimm {
                 locator: s.string(0x10),
@@ -229,6 +240,10 @@ pub fn dimms(table: &Table<'_>) -> Vec<Dimm> {
                 populated,
                 size_bytes: size_bytes.filter(|_| populated),
                 memory_type: s.byte(0x12).filter(|_| populated).and_then(memory_type),
+                technology: s.byte(0x28).filter(|_| populated).and_then(technology),
+                firmware: text(0x2b),
+                volatile_bytes: bytes(0x3c),
+                non_volatile_bytes: bytes(0x34),
                 form_factor: s.byte(0x0e).and_then(form_factor),
                 speed_mtps: known_speed(speed(0x15, 0x54)),
                 configured_speed_mtps: known_speed(speed(0x20, 0x58)),
@@ -291,20 +306,27 @@ pub fn chassis_kind(kind: u8) -> Option<String> {
         9 => "laptop",
         10 => "notebook",
         11 => "hand held",
+        12 => "docking station",
         13 => "all in one",
         14 => "sub notebook",
+        15 => "space-saving",
         16 => "lunch box",
         17 => "main server chassis",
         18 => "expansion chassis",
         19 => "sub chassis",
+        20 => "bus expansion chassis",
+        21 => "peripheral chassis",
         22 => "RAID chassis",
         23 => "rack mount chassis",
         24 => "sealed-case PC",
         25 => "multi-system chassis",
+        26 => "CompactPCI",
+        27 => "AdvancedTCA",
         28 => "blade",
         29 => "blade enclosure",
         30 => "tablet",
         31 => "convertible",
+        32 => "detachable",
         33 => "IoT gateway",
         34 => "embedded PC",
         35 => "mini PC",
@@ -320,13 +342,25 @@ fn memory_type(kind: u8) -> Option<String> {
     let name = match kind {
         0x01 => "other",
         0x03 => "DRAM",
+        0x04 => "EDRAM",
+        0x05 => "VRAM",
+        0x06 => "SRAM",
         0x07 => "RAM",
+        0x08 => "ROM",
         0x09 => "flash",
+        0x0a => "EEPROM",
+        0x0b => "FEPROM",
+        0x0c => "EPROM",
+        0x0d => "CDRAM",
+        0x0e => "3DRAM",
         0x0f => "SDRAM",
+        0x10 => "SGRAM",
+        0x11 => "RDRAM",
         0x12 => "DDR",
         0x13 => "DDR2",
         0x14 => "DDR2 FB-DIMM",
         0x18 => "DDR3",
+        0x19 => "FBD2",
         0x1a => "DDR4",
         0x1b => "LPDDR",
         0x1c => "LPDDR2",
@@ -338,8 +372,26 @@ fn memory_type(kind: u8) -> Option<String> {
         0x22 => "DDR5",
         0x23 => "LPDDR5",
         0x24 => "HBM3",
+        0x25 => "MRDIMM",
+        0x26 => "LPDDR6",
         0x00 | 0x02 => return None,
         other => return Some(format!("type {other:#04x}")),
+    };
+    Some(name.to_owned())
+}
+
+/// 7.18.6.
+fn technology(kind: u8) -> Option<String> {
+    let name = match kind {
+        0x01 => "other",
+        0x03 => "DRAM",
+        0x04 => "NVDIMM-N",
+        0x05 => "NVDIMM-F",
+        0x06 => "NVDIMM-P",
+        0x07 => "Intel Optane persistent memory",
+        0x08 => "MRDIMM",
+        0x00 | 0x02 => return None,
+        other => return Some(format!("technology {other:#04x}")),
     };
     Some(name.to_owned())
 }
@@ -349,12 +401,22 @@ fn form_factor(kind: u8) -> Option<String> {
     let name = match kind {
         0x01 => "other",
         0x03 => "SIMM",
+        0x04 => "SIP",
+        0x05 => "chip",
+        0x06 => "DIP",
+        0x07 => "ZIP",
+        0x08 => "proprietary card",
         0x09 => "DIMM",
+        0x0a => "TSOP",
         0x0b => "row of chips",
+        0x0c => "RIMM",
         0x0d => "SODIMM",
+        0x0e => "SRIMM",
         0x0f => "FB-DIMM",
         0x10 => "die",
         0x11 => "CAMM",
+        0x12 => "CUDIMM",
+        0x13 => "CSODIMM",
         0x00 | 0x02 => return None,
         other => return Some(format!("type {other:#04x}")),
     };
@@ -386,6 +448,73 @@ mod tests {
         assert_eq!(at(3, 0), at(2, 6));
         assert_eq!(at(2, 5).as_deref(), Some("44454c4c-4200-1035-8052-b4c04f4a3232"));
         assert_eq!(uuid(Version { major: 3, minor: 0 }, [0xff; 16]), None);
+    }
+
+    #[test]
+    fn only_modules_are_modules() {
+        let device = |handle, kind: u8, technology: u8, array: u16| {
+            let size = &[0x00u8, 0x40];
+            let fields: [(usize, &[u8]); 4] = [
+                (0x04, &array.to_le_bytes()),
+                (0x0c, size),
+                (0x12, &[kind]),
+                (0x28, &[technology]),
+            ];
+            structure(17, handle, &body(0x54, &fields), &["x"])
+        };
+        let array = structure(16, 1, &body(0x17, &[(0x05, &[3])]), &[]);
+        let flash = structure(16, 2, &body(0x17, &[(0x05, &[5])]), &[]);
+        let data = [
+            array,
+            flash,
+            device(10, 0x1a, 3, 1),
+            // Flash, ROM and SRAM beside the modules, and in no array; flash in its own.
+            device(11, 0x09, 0, 1),
+            device(12, 0x08, 0, 1),
+            device(13, 0x06, 0, 1),
+            device(14, 0x09, 0, 0xfffe),
+            device(15, 0x1a, 3, 2),
+            // The plain RAM of virtual machines, and a module made of flash.
+            device(16, 0x07, 0, 1),
+            device(17, 0x09, 5, 1),
+        ]
+        .concat();
+        let told = dimms(&Table::parse(None, &data));
+        let kinds: Vec<&str> = told.iter().filter_map(|dimm| dimm.memory_type.as_deref()).collect();
+        assert_eq!(kinds, ["DDR4", "RAM", "flash"]);
+        assert_eq!(told[2].technology.as_deref(), Some("NVDIMM-F"));
+    }
+
+    #[test]
+    fn a_module_tells_what_it_keeps() {
+        let at = |length: usize| {
+            let fields: [(usize, &[u8]); 6] = [
+                (0x0c, &[0x00, 0x40]),
+                (0x12, &[0x1a]),
+                (0x28, &[4]),
+                (0x2b, &[1]),
+                (0x34, &(16u64 << 30).to_le_bytes()),
+                (0x3c, &u64::MAX.to_le_bytes()),
+            ];
+            let mut whole = body(0x54, &fields);
+            whole.truncate(length - 4);
+            let data = structure(17, 1, &whole, &["2.1"]);
+            dimms(&Table::parse(None, &data)).remove(0)
+        };
+        let told = at(0x54);
+        assert_eq!(told.technology.as_deref(), Some("NVDIMM-N"));
+        assert_eq!((told.non_volatile_bytes, told.volatile_bytes), (Some(16 << 30), None));
+        assert_eq!(told.firmware.as_deref(), Some("2.1"));
+        // Firmware that fills in neither portion.
+        let zeros = structure(17, 1, &body(0x54, &[(0x0c, &[0x00, 0x40]), (0x12, &[0x1a])]), &[]);
+        let plain = dimms(&Table::parse(None, &zeros)).remove(0);
+        assert_eq!((plain.volatile_bytes, plain.non_volatile_bytes), (None, None));
+        // Tables before 3.2 end before that.
+        let old = at(0x28);
+        assert_eq!(
+            (old.technology, old.non_volatile_bytes, old.firmware),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -36,12 +36,14 @@ pub fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
         let foretells = le16(entry, 1)? & 1 != 0;
         if let Some(limit @ 1..=253) = attribute.threshold
             && foretells
-            && attribute.value <= limit
         {
             let what = attribute.name.clone().unwrap_or_else(|| format!("attribute {id}"));
-            smart
-                .warnings
-                .push(format!("{what}: {} at or below {limit}", attribute.value));
+            let (value, worst) = (attribute.value, attribute.worst);
+            if value <= limit {
+                smart.warnings.push(format!("{what}: {value} at or below {limit}"));
+            } else if (1..=limit).contains(&worst) {
+                smart.warnings.push(format!("{what}: was {worst}, at or below {limit}"));
+            }
         }
         take_meaning(&mut smart, id, raw);
         smart.attributes.push(attribute);

@@ -12,13 +12,17 @@ use crate::probe::root::Root;
 
 const LINKS: &str = "/dev/disk/by-path";
 /// More links than any machine has disks and partitions.
-const MAX_LINKS: usize = 16384;
+const MAX_LINKS: usize = 128 * 1024;
 
 /// udev's names by kernel name. Empty where udev does not run.
 pub fn links(root: &Root) -> BTreeMap<String, String> {
     let answer = root.ask("by-path", || {
         let mut text = String::new();
-        for entry in fs::read_dir(LINKS)?.take(MAX_LINKS) {
+        for (count, entry) in fs::read_dir(LINKS)?.enumerate() {
+            if count == MAX_LINKS {
+                root.leave_out(LINKS, &format!("more than {MAX_LINKS} links"), MAX_LINKS);
+                break;
+            }
             let entry = entry?;
             let target = fs::read_link(entry.path())?;
             if let (Some(name), Some(target)) = (entry.file_name().to_str(), target.file_name()) {

@@ -1,6 +1,6 @@
 //! Numbers and names out of on-disk structures; `None` where the bytes end before.
 
-use crate::probe::root::clean;
+use crate::probe::root::{clean, decoded};
 
 pub fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -43,7 +43,7 @@ pub fn is(bytes: &[u8], at: usize, what: &[u8]) -> bool {
 pub fn text(bytes: &[u8], at: usize, length: usize) -> Option<String> {
     let field = bytes.get(at..at.checked_add(length)?)?;
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(length);
-    clean(&String::from_utf8_lossy(field.get(..end)?))
+    clean(&decoded(field.get(..end)?))
 }
 
 /// UTF-16 in little endian up to the first NUL or the end of its field, cleaned.

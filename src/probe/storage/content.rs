@@ -8,7 +8,7 @@ use crate::sys::blockread::BlockReader;
 /// How it is read, for the record.
 pub const SOURCE: &str = "first and last sectors";
 /// The kernel's own bound, and more than any table that is meant.
-const MAX_PARTITIONS: usize = 256;
+const MAX_PARTITIONS: usize = 1024;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +43,11 @@ pub fn content(
         }
         None => Vec::new(),
     };
-    content.partitions = merge(known, listed);
+    content.partitions = root.first(
+        &format!("{name}.partitions.count"),
+        merge(known, listed),
+        MAX_PARTITIONS,
+    );
     // A device that cannot be read at all is not tried again for every format.
     if device.error.is_some() && !device.any {
         return (content, device.outcome());
@@ -89,7 +93,6 @@ fn merge(known: Vec<Partition>, listed: Vec<Partition>) -> Vec<Partition> {
         }
     }
     merged.sort_by_key(|partition| partition.number);
-    merged.truncate(MAX_PARTITIONS);
     merged
 }
 

@@ -25,7 +25,18 @@ const LOG_BYTES: u16 = 512;
 pub struct Answers {
     pub nvme: Option<Nvme>,
     pub smart: Option<Smart>,
+    /// What the disk calls itself, where a program asked it.
+    pub own_names: Option<OwnNames>,
     pub items: Vec<Item>,
+}
+
+/// What a disk calls itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnNames {
+    pub model: Option<String>,
+    pub serial: Option<String>,
+    pub firmware: Option<String>,
+    pub wwn: Option<String>,
 }
 
 /// Asks one disk. May block for as long as the disk likes.
@@ -96,6 +107,7 @@ fn ask_nvme(root: &Root, name: &str, mut facts: Nvme) -> Answers {
     Answers {
         nvme: Some(facts),
         smart,
+        own_names: None,
         items,
     }
 }
@@ -136,7 +148,9 @@ fn ask_smart(root: &Root, disk: &Disk) -> Answers {
             .map(|output| output.stdout.into_bytes())
             .map_err(std::io::Error::other)
     });
-    if let Some(smart) = by_program.ok().as_deref().and_then(smartctl::smart) {
+    let by_program = by_program.ok();
+    answers.own_names = by_program.as_deref().and_then(smartctl::names);
+    if let Some(smart) = by_program.as_deref().and_then(smartctl::smart) {
         answers.items.push(Item::ok(item, "smartctl --all --json", 0));
         answers.smart = Some(smart);
         return answers;

@@ -134,7 +134,7 @@ fn is_virtual_media(disk: &Disk) -> bool {
 fn kernel_partitions(root: &Root, entry: &str, name: &str) -> Vec<Partition> {
     let children = root.list(entry).unwrap_or_default();
     let mut partitions = Vec::new();
-    for child in children.into_iter().filter(|child| child.starts_with(name)).take(256) {
+    for child in children.into_iter().filter(|child| child.starts_with(name)) {
         let at = |file: &str| format!("{entry}/{child}/{file}");
         // Both count in 512 bytes.
         let bytes = |file: &str| root.number::<u64>(at(file))?.checked_mul(512);

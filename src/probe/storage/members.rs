@@ -4,7 +4,7 @@ use super::bytes::{be16, be32, be64, hex, is, le16, le32, le64, text, uuid};
 use super::partitions::Read;
 use super::signatures::magic32;
 use crate::model::inventory::{Signature, SignatureUse};
-use crate::probe::root::clean;
+use crate::probe::root::{clean, decoded};
 
 fn member(kind: &str) -> Signature {
     Signature {
@@ -82,7 +82,7 @@ fn lvm_group(head: &[u8], areas: usize, read: &mut Read<'_>) -> Option<(Option<S
     }
     let start = le64(&header, 40).filter(|start| *start != 0)?;
     let description = read(area.checked_add(start)?, 512)?;
-    let description = String::from_utf8_lossy(&description);
+    let description = decoded(&description);
     let (name, rest) = description.split_once('{')?;
     let id = rest.split_once("id = \"").and_then(|(_, rest)| rest.split_once('"'));
     Some((clean(name), id.and_then(|(id, _)| clean(id))))

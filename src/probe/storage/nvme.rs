@@ -5,7 +5,9 @@ use super::bytes::{hex, le16, le32, le64, le128, take, text};
 use crate::model::inventory::{LbaFormat, Nvme, Smart};
 
 /// One data unit of the SMART log: a thousand blocks of 512 bytes.
-const DATA_UNIT_BYTES: u128 = 512_000;
+pub const DATA_UNIT_BYTES: u128 = 512_000;
+/// What a disk says that runs out of spare blocks.
+pub const SPARE_WARNING: &str = "spare blocks are below the threshold";
 
 /// Fills in what the controller tells; nothing of a structure that is too short.
 pub fn controller(nvme: &mut Nvme, bytes: &[u8]) -> Option<()> {
@@ -60,28 +62,29 @@ fn lba_format(bytes: &[u8], at: usize) -> Option<LbaFormat> {
     })
 }
 
-/// The SMART / Health Information log page.
-pub fn smart(bytes: &[u8]) -> Option<Smart> {
-    let bytes = bytes.get(..512)?;
-    let warning = *bytes.first()?;
-    let count = |at: usize| le128(bytes, at).and_then(|number| u64::try_from(number).ok());
-    let data = |at: usize| u64::try_from(le128(bytes, at)?.checked_mul(DATA_UNIT_BYTES)?).ok();
-    let warnings = [
-        "spare blocks are below the threshold",
+/// The critical warnings whose bits are set (figure 207 of the base specification 2.0).
+pub fn warnings(bits: u8) -> Vec<String> {
+    let texts = [
+        SPARE_WARNING,
         "temperature is out of bounds",
         "reliability is degraded",
         "set itself read-only",
         "the backup of its volatile memory has failed",
         "its persistent memory region is read-only or unreliable",
     ];
+    let set = texts.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0);
+    set.map(|(_, text)| (*text).to_owned()).collect()
+}
+
+/// The SMART / Health Information log page.
+pub fn smart(bytes: &[u8]) -> Option<Smart> {
+    let bytes = bytes.get(..512)?;
+    let warning = *bytes.first()?;
+    let count = |at: usize| le128(bytes, at).and_then(|number| u64::try_from(number).ok());
+    let data = |at: usize| u64::try_from(le128(bytes, at)?.checked_mul(DATA_UNIT_BYTES)?).ok();
     Some(Smart {
         passed: Some(warning == 0),
-        warnings: warnings
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| warning & (1 << bit) != 0)
-            .map(|(_, text)| (*text).to_owned())
-            .collect(),
+        warnings: warnings(warning),
         temperature_celsius: le16(bytes, 1).and_then(celsius),
         available_spare_percent: bytes.get(3).copied(),
         available_spare_threshold_percent: bytes.get(4).copied(),

@@ -10,12 +10,10 @@ use crate::model::inventory::{Partition, PartitionTable};
 /// Gives bytes of the device at an offset, or nothing where they cannot be read.
 pub type Read<'a> = dyn FnMut(u64, usize) -> Option<Vec<u8>> + 'a;
 
-/// The kernel's own bound for GPT.
-const MAX_PARTITIONS: usize = 256;
-/// Logical partitions followed in an extended one.
-const MAX_LOGICAL: u32 = 60;
-/// Real tables have 128 entries of 128 bytes.
-const MAX_TABLE_BYTES: usize = 64 * 1024;
+/// Logical partitions followed in an extended one, as many as the kernel takes. What is behind them is not looked at.
+const MAX_LOGICAL: u32 = 256;
+/// Real tables have 128 entries of 128 bytes. A longer one counts as damaged.
+const MAX_TABLE_BYTES: usize = 256 * 1024;
 
 /// A table and what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,9 +108,6 @@ fn gpt(primary: Option<Header>, backup: Option<Header>, sector: u64, read: &mut 
     };
     let mut partitions = Vec::new();
     for (index, entry) in entries.chunks_exact(header.entry_size.max(128)).enumerate() {
-        if partitions.len() == MAX_PARTITIONS {
-            break;
-        }
         partitions.extend(gpt_entry(index, entry, sector));
     }
     Some(Table {

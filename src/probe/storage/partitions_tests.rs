@@ -184,7 +184,7 @@ proptest! {
         for (at, byte) in damage.into_iter().chain(head) {
             disk[at] = byte;
         }
-        let bounded = |found: Option<Table>| found.is_none_or(|found| found.partitions.len() <= MAX_PARTITIONS);
+        let bounded = |found: Option<Table>| found.is_none_or(|found| found.partitions.len() <= MAX_TABLE_BYTES / 128);
         prop_assert!(bounded(of(&disk)));
         let found = table(size, sector, &mut |offset, length| {
             let start = (offset % disk.len() as u64) as usize;

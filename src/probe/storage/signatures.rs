@@ -7,9 +7,6 @@ use super::partitions::Read;
 use super::{filesystems, members};
 use crate::model::inventory::Signature;
 
-/// More things in one place than anything real has.
-const MAX_SIGNATURES: usize = 16;
-
 /// Bytes at the beginning that nearly every format puts its mark into: a page, and a superblock behind it. No more than
 /// that is read at once, because a capture keeps it, and behind it come people's data.
 const HEAD_BYTES: usize = 4096 + 256;
@@ -37,7 +34,6 @@ pub fn signatures(size: u64, read: &mut Read<'_>) -> Vec<Signature> {
     found.extend(filesystems::squashfs(&head));
     found.extend(filesystems::f2fs_or_erofs(&head));
     found.extend(filesystems::iso9660(read));
-    found.truncate(MAX_SIGNATURES);
     found
 }
 

@@ -395,7 +395,7 @@ proptest! {
             let start = (offset % 70_000) as usize;
             Some(noise[start..70_000.min(start.saturating_add(length))].to_vec())
         });
-        prop_assert!(found.len() <= MAX_SIGNATURES);
+        prop_assert!(found.len() <= 32);
         for text in found.iter().flat_map(|found| [&found.label, &found.uuid, &found.detail]).flatten() {
             prop_assert!(text.len() < 2048 && !text.chars().any(char::is_control), "{text:?}");
         }

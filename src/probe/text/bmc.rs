@@ -1,7 +1,7 @@
 //! The management controller for people: where it is, who may log in, and what is wrong.
 
 use super::system::counted;
-use super::{Page, labelled, list, prefixed, some, words};
+use super::{Page, binary_size, labelled, list, prefixed, some, words};
 use crate::model::inventory::{Bmc, BmcLan, BmcPowerSupply, Fru, Sel, SelEntry, Sensor, Sensors};
 use crate::probe::ipmi::names::is_well;
 
@@ -164,9 +164,15 @@ fn fru_text(fru: &Fru) -> String {
     let what = first(product.map(|p| &p.product), board.map(|b| &b.product));
     let part = first(product.map(|p| &p.part_number), board.map(|b| &b.part_number));
     let serial = first(product.map(|p| &p.serial), board.map(|b| &b.serial));
+    let memory = fru.memory.as_ref();
+    let size = memory.and_then(|memory| memory.size_bytes).map(binary_size);
+    let memory_text = memory.map(|memory| words([size, Some(memory.memory_type.clone()), memory.manufacturer.clone()]));
+    let part = part.or_else(|| memory.and_then(|memory| memory.part_number.clone()));
+    let serial = serial.or_else(|| memory.and_then(|memory| memory.serial.clone()));
     let damage = (!fru.damage.is_empty()).then(|| format!("DAMAGED: {}", fru.damage.join(", ")));
     let text = list([
         some(words([maker, what])),
+        memory_text.and_then(some),
         labelled("part", &part),
         labelled("serial", &serial),
         labelled("asset tag", &product.and_then(|p| p.asset_tag.clone())),

@@ -92,12 +92,17 @@ fn dimm_line(dimm: &Dimm) -> String {
         (Some(speed), _) | (None, Some(speed)) => Some(format!("{speed} MT/s")),
         (None, None) => None,
     };
+    // Plain memory needs no word for it.
+    let technology = dimm
+        .technology
+        .clone()
+        .filter(|name| !matches!(&**name, "DRAM" | "other"));
     let maker = words([dimm.manufacturer.clone(), dimm.part_number.clone()]);
     format!(
         "{}: {}",
         dimm_place(dimm),
         list([
-            Some(words([Some(size), dimm.memory_type.clone()])),
+            Some(words([Some(size), dimm.memory_type.clone(), technology])),
             speed,
             some(maker),
             labelled("serial", &dimm.serial)

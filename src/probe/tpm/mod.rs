@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::ipmi::hex;
-use super::root::{ReadError, Root, clean};
+use super::root::{ReadError, Root, burnt};
 use super::timebox::{self, millis};
 use crate::model::inventory::{EkCertificate, Item, PartStatus, Tpm};
 use crate::sys;
@@ -21,7 +21,7 @@ const MEASUREMENTS: &str = "binary_bios_measurements";
 const SECURITY: &str = "/sys/kernel/security";
 const EVENT_LOG_LIMIT: u64 = 1024 * 1024;
 /// More than any machine has.
-const MAX_TPMS: usize = 4;
+const MAX_TPMS: usize = 64;
 /// Bytes of one certificate that are told, and bytes read at once.
 const CERTIFICATE_LIMIT: u16 = 4096;
 const PIECE: u16 = 512;
@@ -52,8 +52,8 @@ pub fn tpms(root: &Root, limit: Duration, items: &mut Vec<Item>) -> Vec<Tpm> {
     let names: Vec<String> = names
         .into_iter()
         .filter(|name| name.strip_prefix("tpm").is_some_and(|n| n.parse::<u8>().is_ok()))
-        .take(MAX_TPMS)
         .collect();
+    let names = root.first("tpm.count", names, MAX_TPMS);
     if names.is_empty() {
         items.push(Item::gap("tpm", PartStatus::Absent, "no TPM with a driver").from(CLASS, 0));
     }
@@ -137,7 +137,7 @@ fn by_sysfs(root: &Root, name: &str, items: &mut Vec<Item>) -> Tpm {
 fn letters(numbers: &[u32]) -> Option<String> {
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
     let bytes: Vec<u8> = bytes.into_iter().filter(|byte| *byte != 0).collect();
-    clean(&String::from_utf8_lossy(&bytes))
+    burnt(&bytes)
 }
 
 /// A TPM 2.0, live or captured.
