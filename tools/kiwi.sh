@@ -83,7 +83,7 @@ build_iso() {
     esac
     step "building the recon binary" build_binary
     step "staging description, overlay, units and binary" make_stage "$recipe" "$dir/stage"
-    root_key=$({ stage_key "$dir/stage"; sha256sum <"$TOP/tools/kiwi-requirements.txt"; printf '%s\n' "${repos[@]}"; } | sha256sum)
+    root_key=$({ stage_key "$dir/stage"; sha256sum <"$TOP/tools/kiwi-requirements.txt"; source_question "$recipe"; printf '%s\n' "${repos[@]}"; } | sha256sum)
     iso_key=$({ echo "$root_key"; sha256sum <"$RECON"; } | sha256sum)
     if [ -s "$ISO" ] && [ "$(cat "$dir/iso.key" 2>/dev/null)" = "$iso_key" ]; then
         say "nothing changed: $ISO stands"

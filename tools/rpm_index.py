@@ -244,6 +244,9 @@ def _handler(folder: str, table: Dict[str, str]) -> type:
 
         def do_GET(self) -> None:
             kind, where = answer(self.path, table)
+            if kind == "none":
+                self.send_error(404)
+                return
             if kind == "go":
                 self.send_response(302)
                 self.send_header("Location", where)
@@ -251,9 +254,7 @@ def _handler(folder: str, table: Dict[str, str]) -> type:
                 self.end_headers()
                 return
             try:
-                with open(os.path.join(folder, where) if kind == "index" else where or os.devnull, "rb") as file:
-                    if kind == "none":
-                        raise FileNotFoundError
+                with open(os.path.join(folder, where) if kind == "index" else where, "rb") as file:
                     size = os.fstat(file.fileno()).st_size
                     self.send_response(200)
                     self.send_header("Content-Length", str(size))

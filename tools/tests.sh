@@ -52,7 +52,8 @@ run_tests() {
     say "ring 1: cargo test"
     cargo test --locked 2>&1 | tee -a "$STEP_LOG"
     while read -r other; do
-        check_recipe "$other"
+        # A mirror that was named is the one of the recipe that is built.
+        MIRROR='' check_recipe "$other"
     done < <(recipes)
 
     step "ring 2: sticks on loop devices" stick_tests
