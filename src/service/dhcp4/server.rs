@@ -48,6 +48,8 @@ pub struct Server {
     pub arp: Option<Arp>,
     /// Answers also who does not boot from the network.
     pub serve_all: bool,
+    /// Who else uses the server's address, as heard last.
+    pub rival: Arc<Mutex<Option<MacAddr>>>,
 }
 
 /// The link, and our hardware address on it.
@@ -414,6 +416,12 @@ impl Desk {
         let Some((mac, address)) = asking::claim(packet) else {
             return;
         };
+        if address == self.server.params.subnet.server {
+            if asking::uses(packet).is_some() {
+                *self.server.rival.lock().expect("no holder panics") = Some(mac);
+            }
+            return;
+        }
         let taken = |waiting: &Unanswered| waiting.address == address && waiting.reply.client.mac != mac;
         if !self.ahead.asks(address) && !self.unanswered.iter().any(taken) {
             return;
