@@ -379,11 +379,16 @@ impl Keeper {
             watched.retry_at = Some(f64::INFINITY);
             return Ok(false);
         };
+        let place6 = *watched.place6.get_or_insert_with(|| {
+            self.places6 += 1;
+            self.places6 - 1
+        });
+        let address6 = self.shared.ipv6.prefix(place6).map(Prefix64::server);
         let candidates = self.shared.settings.own_addresses(subnet);
-        let (link, name) = (watched.link.index, &watched.link.name);
+        let (link, name) = (&watched.link, &watched.link.name);
         let subnet = match watched
             .own_place
-            .search(candidates, watched.subnet_given, link, watched.link.mac, own)
+            .search(candidates, watched.subnet_given, link, own, address6)
             .await
         {
             Search::Asking => return Ok(false),
@@ -411,16 +416,20 @@ impl Keeper {
                 return Ok(false);
             }
         };
+        if let Some((address, user)) = watched.own_place.taken6.take() {
+            say(&format!(
+                "{name}: {address} is used by {user} already; this master takes another network in IPv6"
+            ));
+            watched.place6 = Some(self.places6);
+            self.places6 += 1;
+        }
+        let place6 = watched.place6.unwrap_or(place6);
         self.move_leases(index, subnet.server);
         let Some(watched) = self.links.get_mut(&index) else {
             return Ok(false);
         };
         // It served before, and part of that still runs for the machines that hold leases.
         stop_service(&self.netlink, watched).await;
-        let place6 = *watched.place6.get_or_insert_with(|| {
-            self.places6 += 1;
-            self.places6 - 1
-        });
         let prefix6 = self.shared.ipv6.prefix(place6);
         match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
             Ok(service) => watched.service = Some(service),

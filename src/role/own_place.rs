@@ -1,7 +1,7 @@
 //! Which address a master takes on a link that it serves: one that nobody has (RFC 5227 §2.1). On a network whose hosts have theirs by
 //! hand, the first of the subnet is often the gateway's.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -9,6 +9,9 @@ use tokio::task::JoinHandle;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::service::dhcp4::asking;
+use crate::service::ra::wire;
+use crate::sys::icmp6::RouterSocket;
+use crate::sys::netif::Link;
 use crate::sys::packet::ArpTap;
 
 /// How often the link is asked, and how long each answer is waited for. RFC 5227 waits for seconds, for hosts that sleep and bridges that
@@ -29,17 +32,26 @@ const GONE_SECONDS: f64 = 60.0;
 #[derive(Debug)]
 pub struct Question {
     address: Ipv4Addr,
-    task: JoinHandle<Option<MacAddr>>,
+    task: JoinHandle<Found>,
 }
+
+/// Who has the address in IPv4, and who has the one in IPv6.
+type Found = (Option<MacAddr>, Option<(Ipv6Addr, String)>);
 
 impl Question {
     /// Asks. `own`: hardware addresses of this machine, whose other ports may hang on the same network.
-    fn ask(index: u32, mac: MacAddr, own: Vec<MacAddr>, address: Ipv4Addr) -> Self {
+    fn ask(link: &Link, own: Vec<MacAddr>, address: Ipv4Addr, address6: Option<Ipv6Addr>) -> Self {
+        let link = link.clone();
         let task = tokio::spawn(async move {
-            who_has(index, mac, &own, address).await.unwrap_or_else(|error| {
+            let (four, six) = tokio::join!(
+                who_has(link.index, link.mac, &own, address),
+                found6(&link, &own, address6)
+            );
+            let four = four.unwrap_or_else(|error| {
                 tracing::debug!(%address, %error, "asking for our own address");
                 None
-            })
+            });
+            (four, six)
         });
         Question { address, task }
     }
@@ -52,7 +64,7 @@ impl Drop for Question {
 }
 
 /// Who uses the address, or is about to.
-async fn who_has(index: u32, mac: MacAddr, own: &[MacAddr], address: Ipv4Addr) -> std::io::Result<Option<MacAddr>> {
+pub async fn who_has(index: u32, mac: MacAddr, own: &[MacAddr], address: Ipv4Addr) -> std::io::Result<Option<MacAddr>> {
     let tap = ArpTap::open(index)?;
     let mut packet = Vec::new();
     for _ in 0..PROBES {
@@ -69,10 +81,45 @@ async fn who_has(index: u32, mac: MacAddr, own: &[MacAddr], address: Ipv4Addr) -
     Ok(None)
 }
 
+/// The same in IPv6 (RFC 4862 §5.4), asked from the link-local address. Who has it: a hardware address, else the one it answers from.
+async fn who_has6(link: &Link, own: &[MacAddr], address: Ipv6Addr) -> std::io::Result<Option<String>> {
+    let socket = RouterSocket::of_neighbours(&link.name, link.index)?;
+    let (question, group) = wire::who_has(link.mac, address);
+    let mut message = Vec::new();
+    for _ in 0..PROBES {
+        socket.send(&question, group).await?;
+        let deadline = tokio::time::Instant::now() + ANSWER;
+        while let Ok(from) = tokio::time::timeout_at(deadline, socket.receive(&mut message)).await {
+            let from = from?;
+            match wire::has(&message) {
+                Some((target, user)) if target == address && !user.is_some_and(|user| own.contains(&user)) => {
+                    return Ok(Some(user.map_or_else(|| from.to_string(), |user| user.to_string())));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn found6(link: &Link, own: &[MacAddr], address: Option<Ipv6Addr>) -> Option<(Ipv6Addr, String)> {
+    let address = address?;
+    match who_has6(link, own, address).await {
+        Ok(user) => user.map(|user| (address, user)),
+        // Without IPv6, or while the kernel still checks the address to ask from.
+        Err(error) => {
+            tracing::debug!(%address, %error, "asking for our own address");
+            None
+        }
+    }
+}
+
 /// The search for an address on one link, and who was found on the way.
 #[derive(Debug, Default)]
 pub struct Place {
     taken: Vec<(Ipv4Addr, MacAddr)>,
+    /// The address in IPv6 that somebody has, and who. Whoever looks for another one takes it.
+    pub taken6: Option<(Ipv6Addr, String)>,
     /// Claims every address, so that its word about ours counts for nothing.
     proxy: Option<MacAddr>,
     question: Option<Question>,
@@ -100,9 +147,9 @@ impl Place {
         &mut self,
         candidates: impl IntoIterator<Item = Subnet>,
         given: bool,
-        index: u32,
-        mac: MacAddr,
+        link: &Link,
         own: Vec<MacAddr>,
+        address6: Option<Ipv6Addr>,
     ) -> Search {
         let candidates: Vec<Subnet> = candidates.into_iter().take(MAX_TRIES).collect();
         let (Some(first), Some(subnet)) = (candidates.first().copied(), next(&candidates, &self.taken)) else {
@@ -113,7 +160,7 @@ impl Place {
         }
         let question = match self.question.take() {
             Some(question) if question.address == subnet.server => question,
-            _ => Question::ask(index, mac, own, subnet.server),
+            _ => Question::ask(link, own, subnet.server, address6),
         };
         if !question.task.is_finished() {
             self.question = Some(question);
@@ -121,7 +168,9 @@ impl Place {
         }
         let mut question = question;
         // A question that was lost is one without an answer.
-        match (&mut question.task).await.ok().flatten() {
+        let (user, user6) = (&mut question.task).await.unwrap_or_default();
+        self.taken6 = user6;
+        match user {
             None if given && subnet != first => Search::Nowhere,
             None => Search::Free(subnet, None),
             Some(user) => {
@@ -206,6 +255,15 @@ mod tests {
     const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
+    fn nowhere() -> Link {
+        Link {
+            name: "no-such-link".to_owned(),
+            index: u32::MAX,
+            mac: A,
+            carrier: true,
+        }
+    }
+
     fn at(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(192, 168, 219, last)
     }
@@ -260,7 +318,11 @@ mod tests {
         let subnet = settings.subnet(0).unwrap();
         let mut place = Place::default();
         // There is no such link: nobody can be asked, and nobody is in the way.
-        let mut search = async || place.search([subnet], true, u32::MAX, A, vec![A]).await;
+        let mut search = async || {
+            place
+                .search([subnet], true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
+                .await
+        };
         assert_eq!(search().await, Search::Asking);
         let found = loop {
             match search().await {
@@ -271,20 +333,27 @@ mod tests {
         assert_eq!(found, Search::Free(subnet, None));
         place.leave(subnet.server, B);
         assert_eq!(
-            place.search([subnet], true, u32::MAX, A, vec![A]).await,
+            place
+                .search([subnet], true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
+                .await,
             Search::Nowhere
         );
         // The given address has a host, and the next one has none: no proxy.
         let candidates = || settings.own_addresses(subnet);
         let found = loop {
-            match place.search(candidates(), true, u32::MAX, A, vec![A]).await {
+            match place
+                .search(candidates(), true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
+                .await
+            {
                 Search::Asking => tokio::time::sleep(Duration::from_millis(5)).await,
                 found => break found,
             }
         };
         assert_eq!(found, Search::Nowhere);
         place.proxy = Some(B);
-        let found = place.search(candidates(), true, u32::MAX, A, vec![A]).await;
+        let found = place
+            .search(candidates(), true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
+            .await;
         assert_eq!(found, Search::Free(subnet, None));
         assert_eq!(place.contest(B, 0.0), Contest::Known, "nor does its word count later");
     }

@@ -172,11 +172,10 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
 
 impl Desk {
     fn new(server: Server) -> Self {
-        let size = server.leases.lock().expect("no holder panics").counts(0).size;
         Desk {
             door: Door::new(server.serve_all, clock::run_seconds()),
             server,
-            claims: Claims::new(size),
+            claims: Claims::default(),
             in_use: Vec::new(),
             patience: Patience::default(),
             ahead: Ahead::default(),
@@ -426,7 +425,11 @@ impl Desk {
         if !self.ahead.asks(address) && !self.unanswered.iter().any(taken) {
             return;
         }
-        match self.claims.heard(mac, address, clock::run_seconds()) {
+        let left = {
+            let leases = self.server.leases.lock().expect("no holder panics");
+            leases.size().saturating_sub(leases.held(clock::unix_seconds()) as u64)
+        };
+        match self.claims.heard(mac, address, left, clock::run_seconds()) {
             Worth::Address => {}
             Worth::Nothing { first: true } => return self.disbelieve(mac).await,
             Worth::Nothing { first: false } => return,
