@@ -253,6 +253,29 @@ impl Settings {
         kept.filter(move |(_, address)| hosts.contains(&u32::from(*address)) && *address != subnet.server)
     }
 
+    /// The subnet as it is with each address that could be the server's, the best first: its own; then those that nobody is given; at last
+    /// those of the pool, from its end, which then ends before it.
+    pub fn own_addresses(&self, subnet: Subnet) -> impl Iterator<Item = Subnet> {
+        let pool = u32::from(subnet.lease_first)..=u32::from(subnet.lease_last);
+        let hosts = usable_hosts(u32::from(subnet.server) & mask_bits(subnet.prefix), subnet.prefix);
+        let kept: HashSet<u32> = self.reservations(subnet).map(|(_, address)| address.into()).collect();
+        let inside = (pool.start() + 1..=*pool.end()).rev().map(move |address| Subnet {
+            server: address.into(),
+            lease_last: (address - 1).into(),
+            ..subnet
+        });
+        let beside = hosts
+            .filter(move |address| !pool.contains(address))
+            .map(move |address| Subnet {
+                server: address.into(),
+                ..subnet
+            });
+        let others = beside
+            .chain(inside)
+            .filter(move |other| other.server != subnet.server && !kept.contains(&u32::from(other.server)));
+        std::iter::once(subnet).chain(others)
+    }
+
     /// What may be done on the link with this name and MAC.
     pub fn link_rule(&self, name: &str, mac: MacAddr) -> LinkRule {
         let mac = mac.to_string();
@@ -630,6 +653,33 @@ mod tests {
             "and never our own address"
         );
         assert_eq!(kept(1), ["52:54:00:00:00:02 192.168.220.7"]);
+    }
+
+    #[test]
+    fn another_address_for_the_server_is_nobodys() {
+        let settings = Settings::parse("[[node]]\nmac = \"52:54:00:00:00:01\"\naddress = \"192.168.219.3\"\n").unwrap();
+        let subnet = settings.subnet(0).unwrap();
+        let others: Vec<Subnet> = settings.own_addresses(subnet).collect();
+        let last = |at: usize| (others[at].server.octets()[3], others[at].lease_last.octets()[3]);
+        assert_eq!(
+            [last(0), last(1), last(2)],
+            [(1, 254), (2, 254), (4, 254)],
+            "3 is kept for a machine"
+        );
+        assert_eq!([last(17), last(18), last(19)], [(19, 254), (254, 253), (253, 252)]);
+        for other in &others {
+            assert!(
+                !(other.lease_first..=other.lease_last).contains(&other.server),
+                "{other:?}"
+            );
+            assert!(other.lease_first <= other.lease_last && other.contains(other.server));
+        }
+        let small = Settings::parse("[network]\nsubnet = \"10.0.0.0/29\"").unwrap();
+        let servers: Vec<u8> = small
+            .own_addresses(small.subnet(0).unwrap())
+            .map(|subnet| subnet.server.octets()[3])
+            .collect();
+        assert_eq!(servers, [1, 6, 5, 4, 3]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::sys::{clock, udp};
 use super::elect::{Action, Election, Event};
 use super::links6::{self, Shared6};
 use super::own_address::OwnAddress;
+use super::own_place::{Contest, Place, Search};
 use super::proxying::{self, BOOT_SERVER};
 use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
 
@@ -43,6 +44,8 @@ const SAME_CHOICE_SECONDS: f64 = 0.2;
 const HANDFUL: Duration = Duration::from_millis(2);
 /// Packets heard and not yet judged; more are dropped, as a busy link repeats itself.
 const HEARD_QUEUE: usize = 256;
+/// Pause before addresses that somebody had are tried again.
+const TAKEN_SECONDS: f64 = 30.0;
 /// Pause before services that could not start are tried again.
 const RETRY_SECONDS: f64 = 5.0;
 
@@ -225,6 +228,9 @@ impl Keeper {
             place: None,
             place6: None,
             subnet,
+            subnet_given: subnet.is_some(),
+            own_place: Place::default(),
+            served: None,
             service: None,
             own: None,
             proxying: None,
@@ -287,6 +293,7 @@ impl Keeper {
                 }
                 Action::Announce => watched.announce(machine),
                 Action::Changed => {
+                    watched.own_place.forget();
                     watched.problem = None;
                     watched.retry_at = None;
                     let mode = watched.election.mode();
@@ -305,6 +312,10 @@ impl Keeper {
             return Ok(());
         };
         watched.check()?;
+        self.contest(index, now).await;
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(());
+        };
         let mode = if self.elect {
             watched.election.mode()
         } else {
@@ -351,6 +362,8 @@ impl Keeper {
 
     /// Addresses and boot files. True once it serves.
     async fn serve(&mut self, index: u32) -> anyhow::Result<bool> {
+        // A port of this machine on the same network may answer for another one's address.
+        let own: Vec<MacAddr> = self.links.values().map(|watched| watched.link.mac).collect();
         let Some(watched) = self.links.get_mut(&index) else {
             return Ok(false);
         };
@@ -366,12 +379,57 @@ impl Keeper {
             watched.retry_at = Some(f64::INFINITY);
             return Ok(false);
         };
-        // It served before, and part of that still runs for the machines that hold leases.
-        stop_service(&self.netlink, watched).await;
         let place6 = *watched.place6.get_or_insert_with(|| {
             self.places6 += 1;
             self.places6 - 1
         });
+        let address6 = self.shared.ipv6.prefix(place6).map(Prefix64::server);
+        let candidates = self.shared.settings.own_addresses(subnet);
+        let (link, name) = (&watched.link, &watched.link.name);
+        let subnet = match watched
+            .own_place
+            .search(candidates, watched.subnet_given, link, own, address6)
+            .await
+        {
+            Search::Asking => return Ok(false),
+            Search::Taken(address, user) => {
+                say(&format!(
+                    "{name}: {address} is used by {user} already; this master does not take it"
+                ));
+                return Ok(false);
+            }
+            Search::Free(subnet, None) => subnet,
+            Search::Free(subnet, Some(proxy)) => {
+                say(&format!(
+                    "{name}: {proxy} answers for every address (proxy ARP): its answers do not count"
+                ));
+                subnet
+            }
+            Search::Nowhere => {
+                let problem = watched.own_place.note(clock::run_seconds()).unwrap_or_default();
+                say(&format!(
+                    "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network"
+                ));
+                watched.own_place.forget();
+                watched.problem = Some(format!("not served, no address is free for this master: {problem}"));
+                watched.retry_at = Some(clock::run_seconds() + TAKEN_SECONDS);
+                return Ok(false);
+            }
+        };
+        if let Some((address, user)) = watched.own_place.taken6.take() {
+            say(&format!(
+                "{name}: {address} is used by {user} already; this master takes another network in IPv6"
+            ));
+            watched.place6 = Some(self.places6);
+            self.places6 += 1;
+        }
+        let place6 = watched.place6.unwrap_or(place6);
+        self.move_leases(index, subnet.server);
+        let Some(watched) = self.links.get_mut(&index) else {
+            return Ok(false);
+        };
+        // It served before, and part of that still runs for the machines that hold leases.
+        stop_service(&self.netlink, watched).await;
         let prefix6 = self.shared.ipv6.prefix(place6);
         match start_service(&self.shared, &self.netlink, &watched.link, subnet, prefix6).await {
             Ok(service) => watched.service = Some(service),
@@ -386,6 +444,51 @@ impl Keeper {
             watched.link.name, subnet.server, subnet.prefix
         ));
         Ok(true)
+    }
+
+    /// Leases of a link stay with it when its master takes another address.
+    fn move_leases(&mut self, index: u32, server: Ipv4Addr) {
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
+        let before = watched.served.replace(server).filter(|before| *before != server);
+        let mut tables = self.shared.leases.lock().expect("no holder panics");
+        if let Some(table) = before.and_then(|before| tables.remove(&before)) {
+            table
+                .lock()
+                .expect("no holder panics")
+                .reserve([(watched.link.mac, server)]);
+            tables.insert(server, table);
+        }
+    }
+
+    /// Another machine that goes on using our address gets it: it may be everybody's gateway.
+    async fn contest(&mut self, index: u32, now: f64) {
+        let own: Vec<MacAddr> = self.links.values().map(|watched| watched.link.mac).collect();
+        let Some(watched) = self.links.get_mut(&index) else {
+            return;
+        };
+        let Some(service) = watched.service.as_ref().filter(|service| service.giving.is_some()) else {
+            return;
+        };
+        let (address, heard) = (service.address, service.rival.lock().expect("no holder panics").take());
+        let Some(user) = heard.filter(|user| !own.contains(user)) else {
+            return;
+        };
+        let name = watched.link.name.clone();
+        match watched.own_place.contest(user, now) {
+            Contest::Known => {}
+            Contest::New => say(&format!(
+                "{name}: {user} uses {address} as well, which is this master's address"
+            )),
+            Contest::Leave => {
+                say(&format!(
+                    "{name}: {user} goes on using {address}; this master leaves it"
+                ));
+                watched.own_place.leave(address, user);
+                stop_service(&self.netlink, watched).await;
+            }
+        }
     }
 
     /// Boot files at an address of somebody else's network. True when it starts to.
@@ -480,6 +583,10 @@ impl Keeper {
             Some(problem) => problem.clone(),
             None if !self.elect => "told to serve".to_owned(),
             None => watched.reason(),
+        };
+        let reason = match watched.own_place.note(now) {
+            Some(note) if watched.problem.is_none() => format!("{reason}; {note}"),
+            _ => reason,
         };
         let (mode, since, changes) = watched.shown;
         let with_prefix = |address: Ipv4Addr, prefix: u8| format!("{address}/{prefix}");
@@ -604,6 +711,7 @@ async fn start_service(
             .entry(address)
             .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
     );
+    let rival = Arc::default();
     let dhcp = dhcp4::server::Server {
         socket: dhcp_socket,
         params: Params {
@@ -619,6 +727,7 @@ async fn start_service(
         journal: Arc::clone(&shared.journal),
         arp: arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
         serve_all: shared.settings.network.serve_all,
+        rival: Arc::clone(&rival),
     };
     let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
     let names = move || {
@@ -687,6 +796,7 @@ async fn start_service(
         address,
         prefix: subnet.prefix,
         ipv6,
+        rival,
     })
 }
 

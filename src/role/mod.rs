@@ -7,6 +7,7 @@ pub mod links;
 pub mod links6;
 pub mod master;
 pub mod own_address;
+pub mod own_place;
 pub mod peer;
 pub mod post;
 pub mod proxying;

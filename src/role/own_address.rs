@@ -8,13 +8,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::service::dhcp4::probe::{Ask, packet};
+use crate::sys::console::say;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use super::address::{self, Answer, Leased};
+use super::own_place;
 
 /// Pause after an exchange that brought nothing.
 const RETRY: Duration = Duration::from_secs(5);
+/// The same after an address that somebody has.
+const DECLINED: Duration = Duration::from_secs(10);
 /// A lease is asked to be longer at least this often, and at most every so often: a lease of a few seconds would
 /// keep the wire busy.
 const RENEW_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
@@ -80,7 +85,24 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     let Some(mut leased) = address::exchange(&tap, link.mac).await? else {
         return Ok(());
     };
-    let Leased { address, prefix, .. } = leased;
+    let Leased {
+        address,
+        prefix,
+        server,
+        ..
+    } = leased;
+    // RFC 2131 §4.4.1: a server may not know who has what.
+    if let Ok(Some(user)) = own_place::who_has(link.index, link.mac, &[link.mac], address).await {
+        say(&format!(
+            "{}: {server} gives this master {address}, which is used by {user} already; it is declined",
+            link.name
+        ));
+        let decline = packet(Ask::Decline { server, address }, link.mac, rand::random());
+        tap.broadcast(&decline).await?;
+        // As a client has to wait (RFC 2131 §3.1 step 5), so that the two of them do not talk for ever.
+        tokio::time::sleep(DECLINED).await;
+        return Ok(());
+    }
     now.send_replace(Some(Own {
         address,
         prefix,

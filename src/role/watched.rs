@@ -17,6 +17,7 @@ use crate::sys::packet::DhcpListener;
 
 use super::elect::Election;
 use super::own_address::OwnAddress;
+use super::own_place::Place;
 use super::proxying::{self, Proxying};
 
 /// A link and everything that runs for it.
@@ -31,6 +32,12 @@ pub struct Watched {
     /// The same for the IPv6 prefix, which a link with a given subnet has as well.
     pub place6: Option<u32>,
     pub subnet: Option<Subnet>,
+    /// A person named our address there; no other is taken.
+    pub subnet_given: bool,
+    /// Which address of it is ours.
+    pub own_place: Place,
+    /// The address that was served last, under which the leases are kept.
+    pub served: Option<Ipv4Addr>,
     pub service: Option<Service>,
     /// Address on somebody else's network, while this link proxies.
     pub own: Option<OwnAddress>,
@@ -74,6 +81,8 @@ pub struct Service {
     pub address: Ipv4Addr,
     pub prefix: u8,
     pub ipv6: Option<(Prefix64, Arc<Mutex<Ipv6Status>>)>,
+    /// Who else was heard with our address.
+    pub rival: Arc<Mutex<Option<MacAddr>>>,
 }
 
 impl Watched {

@@ -1,4 +1,4 @@
-//! A window on the router discovery of a link (RFC 4861).
+//! Windows on the router discovery of a link and on its neighbour advertisements (RFC 4861).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,9 +20,14 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Largest message read; router discovery fits into one Ethernet frame.
 const MAX_MESSAGE: usize = 1500;
 
-/// Accepts types 133 and 134 with code 0 that came with hop limit 255. The socket counts from the ICMPv6 header; the IPv6
+/// Router solicitation and advertisement, ...
+const ROUTERS: [u32; 2] = [133, 134];
+/// ... and neighbour advertisement.
+const NEIGHBOURS: [u32; 2] = [136, 136];
+
+/// Accepts two types with code 0 that came with hop limit 255. The socket counts from the ICMPv6 header; the IPv6
 /// header is reached through SKF_NET_OFF.
-fn router_filter() -> [SockFilter; 9] {
+fn filter(types: [u32; 2]) -> [SockFilter; 9] {
     use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, SKF_NET_OFF};
     const HOP_LIMIT_AT: i32 = 7;
     let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
@@ -32,8 +37,8 @@ fn router_filter() -> [SockFilter; 9] {
         op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 1),
         op(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 0),
         op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 0),
-        op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 133),
-        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 134),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, types[0]),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, types[1]),
         op(BPF_RET | BPF_K, 0, 0, 0xffff),
         op(BPF_RET | BPF_K, 0, 0, 0),
     ]
@@ -42,14 +47,24 @@ fn router_filter() -> [SockFilter; 9] {
 impl RouterSocket {
     /// Opens the window on an interface. Needs CAP_NET_RAW.
     pub fn open(interface: &str, index: u32) -> io::Result<Self> {
+        let opened = Self::hearing(ROUTERS, interface, index)?;
+        opened.socket.get_ref().join_multicast_v6(&ALL_ROUTERS, index)?;
+        Ok(opened)
+    }
+
+    /// The same for neighbour advertisements instead.
+    pub fn of_neighbours(interface: &str, index: u32) -> io::Result<Self> {
+        Self::hearing(NEIGHBOURS, interface, index)
+    }
+
+    fn hearing(types: [u32; 2], interface: &str, index: u32) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
-        socket.attach_filter(&router_filter())?;
+        socket.attach_filter(&filter(types))?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.set_multicast_if_v6(index)?;
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_hops_v6(255)?;
         socket.set_unicast_hops_v6(255)?;
-        socket.join_multicast_v6(&ALL_ROUTERS, index)?;
         socket.set_nonblocking(true)?;
         // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
         let socket = unsafe { AsyncFd::register(socket)? };

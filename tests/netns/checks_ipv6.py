@@ -244,6 +244,25 @@ def ipv6_restart(site: Site) -> None:
     expect(text is not None and f"iaaddr {site.address6} " in text, f"not {site.address6} in {text}")
 
 
+def ipv6_own_address_in_use(site: Site) -> None:
+    """Who has the address that the master would take in IPv6 keeps it, and is named; the master takes another network."""
+    before = _server(site)
+    site.stop()
+    site.client.ip("-6", "addr", "add", f"{before}/128", "dev", CLIENT_LINK, "nodad")
+    try:
+        site.start(site.iso)
+        _serving(site, True, 12.0)
+        expect(_server(site) != before, f"the master took {before}, which another machine has")
+        said = site.log.read_text(errors="replace")
+        expect(f"{before} is used by {CLIENT_MAC}" in said, f"nothing on the console:\n{site.said()}")
+        site.stop()
+    finally:
+        site.client.ip("-6", "addr", "del", f"{before}/128", "dev", CLIENT_LINK)
+    site.start(site.iso)
+    _serving(site, True, 12.0)
+    expect(_server(site) == before, f"{before} became {_server(site)}")
+
+
 def ipv6_foreign(site: Site) -> None:
     """Another router that comes up silences the master in IPv6 within 10 s, is named, and stays the only one that answers."""
     site.client.ip("-6", "addr", "add", f"{_ROUTER}/64", "dev", CLIENT_LINK, "nodad")
@@ -286,6 +305,6 @@ CHECKS_IPV6: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,
-        ipv6_upload, ipv6_rubbish, ipv6_restart, ipv6_foreign, ipv6_without,
+        ipv6_upload, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
     )
 ]

@@ -60,6 +60,12 @@ pub fn claim(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
     Some((mac, address)).filter(|(mac, address)| !mac.is_unusable() && !address.is_unspecified())
 }
 
+/// Who uses which address as its own, by an ARP packet. A probe uses none.
+pub fn uses(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
+    let sender = packet.get(14..18)?;
+    claim(packet).filter(|(_, address)| sender == address.octets())
+}
+
 /// Asks ahead of time.
 #[derive(Debug, Default)]
 pub struct Ahead {
@@ -162,7 +168,9 @@ mod tests {
             Some((OWN, FIRST)),
             "which tells others that somebody wants it"
         );
+        assert_eq!(uses(&packet), None);
         let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+        assert_eq!(uses(&reply(stranger, FIRST)), Some((stranger, FIRST)));
         assert_eq!(claim(&reply(stranger, FIRST)), Some((stranger, FIRST)));
     }
 

@@ -24,10 +24,8 @@ const MEMORY_SECONDS: f64 = super::leases::SET_ASIDE_SECONDS as f64;
 const MAX_CLAIMANTS: usize = 1024;
 
 /// Everybody who claimed addresses of one pool.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Claims {
-    /// Addresses of one hardware address that make it a proxy.
-    many: usize,
     claimants: HashMap<MacAddr, Claimant>,
 }
 
@@ -40,16 +38,8 @@ struct Claimant {
 }
 
 impl Claims {
-    /// For a pool of `size` addresses.
-    pub fn new(size: u64) -> Self {
-        Claims {
-            many: many(size),
-            claimants: HashMap::new(),
-        }
-    }
-
-    /// `mac` claims an address that was asked for.
-    pub fn heard(&mut self, mac: MacAddr, address: Ipv4Addr, now: f64) -> Worth {
+    /// `mac` claims an address that was asked for; `left` addresses of the pool have no lease and could be claimed.
+    pub fn heard(&mut self, mac: MacAddr, address: Ipv4Addr, left: u64, now: f64) -> Worth {
         if self.claimants.len() >= MAX_CLAIMANTS && !self.claimants.contains_key(&mac) {
             self.claimants.clear();
         }
@@ -62,7 +52,7 @@ impl Claims {
             return Worth::Nothing { first: false };
         }
         claimant.addresses.insert(address);
-        if claimant.addresses.len() < self.many {
+        if claimant.addresses.len() < many(left) {
             return Worth::Address;
         }
         claimant.addresses = HashSet::new();
@@ -76,10 +66,10 @@ impl Claims {
     }
 }
 
-/// Eight addresses are more than a host has on one network; in a small pool, half of it, and never a single one.
-fn many(size: u64) -> usize {
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    (size / 2).clamp(4, 8).min(size).max(2)
+/// Eight addresses are more than a host has on one network; where few are left, half of them, and never a single one.
+fn many(left: u64) -> usize {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    (left / 2).clamp(4, 8).min(left).max(2)
 }
 
 #[cfg(test)]
@@ -97,36 +87,50 @@ mod tests {
 
     #[test]
     fn one_that_claims_everything_is_no_host() {
-        let mut claims = Claims::new(235);
+        let mut claims = Claims::default();
         for last in 1..8 {
-            assert_eq!(claims.heard(mac(9), address(last), 0.0), Worth::Address, "{last}");
+            assert_eq!(claims.heard(mac(9), address(last), 235, 0.0), Worth::Address, "{last}");
             // The same address again is no other one, and other hosts have theirs.
-            assert_eq!(claims.heard(mac(9), address(last), 0.0), Worth::Address);
-            assert_eq!(claims.heard(mac(last), address(last), 0.0), Worth::Address);
+            assert_eq!(claims.heard(mac(9), address(last), 235, 0.0), Worth::Address);
+            assert_eq!(claims.heard(mac(last), address(last), 235, 0.0), Worth::Address);
         }
         assert!(!claims.is_proxy(mac(9)));
-        assert_eq!(claims.heard(mac(9), address(8), 1.0), Worth::Nothing { first: true });
-        assert_eq!(claims.heard(mac(9), address(1), 2.0), Worth::Nothing { first: false });
+        assert_eq!(
+            claims.heard(mac(9), address(8), 235, 1.0),
+            Worth::Nothing { first: true }
+        );
+        assert_eq!(
+            claims.heard(mac(9), address(1), 235, 2.0),
+            Worth::Nothing { first: false }
+        );
         assert!(claims.is_proxy(mac(9)) && !claims.is_proxy(mac(8)));
         let later = 2.0 + MEMORY_SECONDS;
         assert_eq!(
-            claims.heard(mac(9), address(2), later),
+            claims.heard(mac(9), address(2), 235, later),
             Worth::Nothing { first: false },
             "it goes on"
         );
         assert_eq!(
-            claims.heard(mac(9), address(2), later + MEMORY_SECONDS + 1.0),
+            claims.heard(mac(9), address(2), 235, later + MEMORY_SECONDS + 1.0),
             Worth::Address
         );
     }
 
     #[test]
     fn a_host_that_moves_about_is_no_proxy() {
-        let mut claims = Claims::new(235);
+        let mut claims = Claims::default();
         for last in 1..100 {
             let now = f64::from(last) * (MEMORY_SECONDS + 1.0);
-            assert_eq!(claims.heard(mac(9), address(last), now), Worth::Address);
+            assert_eq!(claims.heard(mac(9), address(last), 235, now), Worth::Address);
         }
+    }
+
+    #[test]
+    fn one_that_claims_all_that_is_left_is_no_host() {
+        let mut claims = Claims::default();
+        assert_eq!(claims.heard(mac(9), address(1), 3, 0.0), Worth::Address);
+        assert_eq!(claims.heard(mac(9), address(2), 3, 0.0), Worth::Address);
+        assert_eq!(claims.heard(mac(9), address(3), 3, 0.0), Worth::Nothing { first: true });
     }
 
     #[test]
@@ -139,9 +143,9 @@ mod tests {
     proptest! {
         #[test]
         fn memory_is_bounded(claims in proptest::collection::vec((any::<[u8; 6]>(), any::<u32>(), 0f64..2000.0), 0..3000)) {
-            let mut all = Claims::new(1 << 16);
+            let mut all = Claims::default();
             for (mac, address, now) in claims {
-                all.heard(MacAddr(mac), address.into(), now);
+                all.heard(MacAddr(mac), address.into(), 1 << 16, now);
                 prop_assert!(all.claimants.len() <= MAX_CLAIMANTS);
                 prop_assert!(all.claimants.values().all(|claimant| claimant.addresses.len() < 8));
             }

@@ -156,9 +156,14 @@ impl LeaseTable {
             .sum()
     }
 
+    /// Addresses of the pool.
+    pub fn size(&self) -> u64 {
+        u64::from(self.last - self.first) + 1
+    }
+
     pub fn counts(&self, now_unix: u64) -> Counts {
         let mut counts = Counts {
-            size: u64::from(self.last - self.first) + 1,
+            size: self.size(),
             ..Counts::default()
         };
         for held in self.by_mac.values().filter(|held| held.lease.expires_unix > now_unix) {
@@ -215,7 +220,7 @@ impl LeaseTable {
     }
 
     fn place(&self, mac: MacAddr) -> u32 {
-        let size = u64::from(self.last - self.first) + 1;
+        let size = self.size();
         let hash = mac
             .0
             .iter()

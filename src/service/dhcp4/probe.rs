@@ -143,6 +143,8 @@ pub enum Ask {
     Discover,
     /// This address of this server.
     Request { server: Ipv4Addr, address: Ipv4Addr },
+    /// Not this address: somebody has it (RFC 2131 §3.1 step 5).
+    Decline { server: Ipv4Addr, address: Ipv4Addr },
     /// The address this machine has, for longer, of whoever can say so (RFC 2131 §4.3.2, REBINDING).
     Renew { address: Ipv4Addr },
 }
@@ -178,6 +180,11 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
             options.insert(DhcpOption::RequestedIpAddress(address));
             (MessageType::Request, AGENT_CLASS.to_vec())
         }
+        Ask::Decline { server, address } => {
+            options.insert(DhcpOption::ServerIdentifier(server));
+            options.insert(DhcpOption::RequestedIpAddress(address));
+            (MessageType::Decline, AGENT_CLASS.to_vec())
+        }
         Ask::Renew { address } => {
             source = address;
             (MessageType::Request, AGENT_CLASS.to_vec())
@@ -198,7 +205,10 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
             OptionCode::VendorExtensions,
         ]);
     }
-    options.insert(DhcpOption::ParameterRequestList(wanted));
+    // RFC 2131 table 5: it wants nothing.
+    if !matches!(ask, Ask::Decline { .. }) {
+        options.insert(DhcpOption::ParameterRequestList(wanted));
+    }
     message.set_ciaddr(source);
     broadcast(source, (68, 67), &encode(&message))
 }
@@ -287,6 +297,11 @@ mod tests {
             heard(&packet(Ask::Request { server, address }, MAC, 9)),
             Some(Heard::Chosen { server })
         );
+        let decline = packet(Ask::Decline { server, address }, MAC, 9);
+        assert_eq!(heard(&decline), None);
+        let decline = wire::decode(&decline[28..]).unwrap();
+        assert_eq!(decline.opts().msg_type(), Some(MessageType::Decline));
+        assert!(decline.opts().get(OptionCode::ParameterRequestList).is_none());
         let renew = packet(Ask::Renew { address }, MAC, 9);
         assert_eq!(heard(&renew), None, "it names no server");
         assert_eq!(renew[12..16], address.octets(), "it comes from the address it is about");

@@ -48,6 +48,8 @@ pub struct Server {
     pub arp: Option<Arp>,
     /// Answers also who does not boot from the network.
     pub serve_all: bool,
+    /// Who else uses the server's address, as heard last.
+    pub rival: Arc<Mutex<Option<MacAddr>>>,
 }
 
 /// The link, and our hardware address on it.
@@ -170,11 +172,10 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
 
 impl Desk {
     fn new(server: Server) -> Self {
-        let size = server.leases.lock().expect("no holder panics").counts(0).size;
         Desk {
             door: Door::new(server.serve_all, clock::run_seconds()),
             server,
-            claims: Claims::new(size),
+            claims: Claims::default(),
             in_use: Vec::new(),
             patience: Patience::default(),
             ahead: Ahead::default(),
@@ -414,11 +415,21 @@ impl Desk {
         let Some((mac, address)) = asking::claim(packet) else {
             return;
         };
+        if address == self.server.params.subnet.server {
+            if asking::uses(packet).is_some() {
+                *self.server.rival.lock().expect("no holder panics") = Some(mac);
+            }
+            return;
+        }
         let taken = |waiting: &Unanswered| waiting.address == address && waiting.reply.client.mac != mac;
         if !self.ahead.asks(address) && !self.unanswered.iter().any(taken) {
             return;
         }
-        match self.claims.heard(mac, address, clock::run_seconds()) {
+        let left = {
+            let leases = self.server.leases.lock().expect("no holder panics");
+            leases.size().saturating_sub(leases.held(clock::unix_seconds()) as u64)
+        };
+        match self.claims.heard(mac, address, left, clock::run_seconds()) {
             Worth::Address => {}
             Worth::Nothing { first: true } => return self.disbelieve(mac).await,
             Worth::Nothing { first: false } => return,

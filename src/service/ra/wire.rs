@@ -68,6 +68,31 @@ pub fn solicitation(mac: MacAddr) -> Vec<u8> {
     bytes
 }
 
+/// RFC 4861 §4.3 and §4.4.
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Target link-layer address (RFC 4861 §4.6.1).
+const TARGET_LINK_LAYER: u8 = 2;
+
+/// A neighbour solicitation: who has this address? And the group of those who may (RFC 4291 §2.7.1).
+pub fn who_has(mac: MacAddr, target: Ipv6Addr) -> (Vec<u8>, Ipv6Addr) {
+    let mut bytes = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    bytes.extend(target.octets());
+    bytes.extend(link_layer(mac));
+    let [.., low, last] = target.segments();
+    (bytes, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (low & 0xff), last))
+}
+
+/// A neighbour advertisement whose hop limit and checksum were checked: the address, and the hardware address that has it, if it says
+/// so. `None` where it is none or is malformed (RFC 4861 §7.1.2).
+pub fn has(message: &[u8]) -> Option<(Ipv6Addr, Option<MacAddr>)> {
+    let [NEIGHBOUR_ADVERTISEMENT, 0, ..] = message else {
+        return None;
+    };
+    let target: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+    Some((target.into(), link_layer_of(TARGET_LINK_LAYER, &message[24..])?))
+}
+
 /// Source link-layer address (RFC 4861 §4.6.1).
 fn link_layer(mac: MacAddr) -> [u8; 8] {
     let [a, b, c, d, e, f] = mac.0;
@@ -107,7 +132,11 @@ pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
 }
 
 /// Walks the options for the source's address. `None`: one has no length or ends behind the message.
-fn source(mut options: &[u8]) -> Option<Option<MacAddr>> {
+fn source(options: &[u8]) -> Option<Option<MacAddr>> {
+    link_layer_of(1, options)
+}
+
+fn link_layer_of(wanted: u8, mut options: &[u8]) -> Option<Option<MacAddr>> {
     let mut found = None;
     while let [kind, units, ..] = options {
         let length = usize::from(*units) * 8;
@@ -115,7 +144,7 @@ fn source(mut options: &[u8]) -> Option<Option<MacAddr>> {
             return None;
         }
         let option = options.get(..length)?;
-        if *kind == 1
+        if *kind == wanted
             && let Ok(mac) = option[2..8].try_into()
         {
             found = Some(MacAddr(mac));
@@ -190,6 +219,29 @@ mod tests {
         let mut endless = advertisement.clone();
         endless[17] = 0;
         assert_eq!(heard(&endless, router()), None);
+    }
+
+    #[test]
+    fn a_neighbour_is_asked_and_heard() {
+        let target: Ipv6Addr = "fd12:3456:789a::1:2345".parse().unwrap();
+        let (question, group) = who_has(MAC, target);
+        assert_eq!(group, "ff02::1:ff01:2345".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(
+            (question.len(), question[0], &question[8..24]),
+            (32, 135, &target.octets()[..])
+        );
+        assert_eq!(has(&question), None);
+        let mut answer = question;
+        answer[0] = NEIGHBOUR_ADVERTISEMENT;
+        assert_eq!(has(&answer), Some((target, None)), "that is a source's address");
+        answer[24] = TARGET_LINK_LAYER;
+        assert_eq!(has(&answer), Some((target, Some(MAC))));
+        assert_eq!(has(&answer[..24]), Some((target, None)));
+        answer[25] = 0;
+        assert_eq!(has(&answer), None, "an option without a length");
+        for length in 0..24 {
+            assert_eq!(has(&answer[..length]), None);
+        }
     }
 
     proptest! {

@@ -73,6 +73,7 @@ async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
         metrics: Arc::default(),
         journal: Arc::new(journal),
         arp: None,
+        rival: Arc::default(),
         serve_all: false,
     })
 }
@@ -167,6 +168,25 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
         }
     }
     assert!(desk.unanswered.is_empty());
+}
+
+#[tokio::test]
+async fn another_machine_with_the_servers_address_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path(), Arc::default()).await;
+    let server = desk.server.params.subnet.server;
+    let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+    let probe = asking::probe(stranger, server);
+    desk.claimed(&probe).await;
+    assert_eq!(
+        *desk.server.rival.lock().unwrap(),
+        None,
+        "it asks, and hears that we have it"
+    );
+    let mut announcement = probe;
+    announcement[14..18].copy_from_slice(&server.octets());
+    desk.claimed(&announcement).await;
+    assert_eq!(*desk.server.rival.lock().unwrap(), Some(stranger));
 }
 
 #[tokio::test]
