@@ -75,7 +75,7 @@ fn terminal(tty: Option<&Path>) -> anyhow::Result<(File, File)> {
     Ok((open("/dev/stdin", false)?, open("/dev/stdout", true)?))
 }
 
-/// Disks that can be written: not the one this system runs from, and not optical.
+/// Disks that can be written: not the one this system runs from, not optical, and not a drive without a block device.
 fn candidates(own: Option<&Path>) -> Vec<Disk> {
     let boot_medium: BTreeSet<String> = own.iter().map(|path| path.display().to_string()).collect();
     let options = probe::Options {
@@ -87,6 +87,7 @@ fn candidates(own: Option<&Path>) -> Vec<Disk> {
     disks
         .into_iter()
         .filter(|disk| disk.kind == DiskKind::Disk && !disk.boot_medium)
+        .filter(|disk| disk.nvme.as_ref().is_none_or(|nvme| nvme.controller != disk.name))
         .collect()
 }
 

@@ -9,7 +9,7 @@ use super::live::{self, LiveSources};
 use super::root::{Root, clean};
 use super::smbios::{self, types};
 use super::timebox::{self, Publish};
-use crate::model::inventory::{Cpus, Item, Part, PartStatus};
+use crate::model::inventory::{CpuKind, Cpus, Item, Part, PartStatus};
 
 const CPUINFO: &str = "/proc/cpuinfo";
 /// About 2 KiB a thread; the kernel's bound is 8192 threads.
@@ -36,6 +36,67 @@ pub struct CpuInfo {
     pub cores: Option<u32>,
     /// `x86_64`, `i686` or `aarch64`, as the keys give it away.
     pub arch: Option<String>,
+    /// Kinds of cores, in the order they come.
+    pub kinds: Vec<CpuKind>,
+}
+
+/// Kinds told; a machine mixes two or three.
+const MAX_KINDS: usize = 64;
+/// Names of Arm cores. The file names its source.
+const ARM_CORES: &str = include_str!("arm_cores.tsv");
+
+/// What the lines of one processor say of its core: MIDR_EL1 taken apart, or POWER's name and revision.
+#[derive(Default)]
+struct Core {
+    implementer: Option<String>,
+    part: Option<String>,
+    variant: Option<u32>,
+    revision: Option<String>,
+    name: Option<String>,
+}
+
+impl Core {
+    fn kind(&self) -> Option<(String, Option<String>)> {
+        if let Some(name) = &self.name {
+            // `2.2 (pvr 004e 1202)`
+            let revision = self.revision.as_deref().and_then(|text| text.split(' ').next());
+            return Some((name.clone(), revision.map(str::to_owned)));
+        }
+        let (implementer, part) = (self.implementer.as_deref()?, self.part.as_deref()?);
+        let stepping = self.variant.zip(self.revision.as_deref());
+        let stepping = stepping.map(|(variant, revision)| format!("r{variant}p{revision}"));
+        let name = arm_core(implementer, part).map_or_else(|| format!("part {part}"), str::to_owned);
+        Some((name, stepping))
+    }
+}
+
+fn arm_core(implementer: &str, part: &str) -> Option<&'static str> {
+    let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let wanted = (number(implementer)?, number(part)?);
+    let lines = ARM_CORES.lines().filter(|line| !line.starts_with('#'));
+    let mut cores = lines.filter_map(|line| {
+        let mut fields = line.split('\t');
+        Some(((number(fields.next()?)?, number(fields.next()?)?), fields.next()?))
+    });
+    cores.find(|(core, _)| *core == wanted).map(|(_, name)| name)
+}
+
+/// Counts one processor by what its lines said.
+fn count_core(kinds: &mut Vec<CpuKind>, core: &Core) {
+    let Some((model, stepping)) = core.kind() else { return };
+    let room = kinds.len() < MAX_KINDS;
+    match kinds
+        .iter_mut()
+        .find(|kind| (&kind.model, &kind.stepping) == (&model, &stepping))
+    {
+        Some(kind) => kind.threads = kind.threads.saturating_add(1),
+        None if room => kinds.push(CpuKind {
+            model,
+            stepping,
+            threads: 1,
+        }),
+        None => {}
+    }
 }
 
 /// Reads the text of `/proc/cpuinfo`, whatever the architecture.
@@ -43,6 +104,7 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
     let mut info = CpuInfo::default();
     let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
     let mut socket = None;
+    let mut core = Core::default();
     for line in text.lines() {
         let Some((key, value)) = line.split_once(':') else {
             continue;
@@ -54,6 +116,7 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
             "processor" if number().is_some() => {
                 info.threads = info.threads.saturating_add(1);
                 socket = None;
+                count_core(&mut info.kinds, &std::mem::take(&mut core));
             }
             "physical id" => {
                 socket = number();
@@ -79,11 +142,27 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
             "flags" | "Features" if info.flags.is_empty() => {
                 info.flags = value.split_whitespace().take(4096).filter_map(clean).collect();
             }
-            "CPU implementer" if info.vendor.is_none() => info.vendor = implementer(value),
+            "CPU implementer" => {
+                core.implementer = clean(value);
+                info.vendor = info.vendor.take().or_else(|| implementer(value));
+            }
+            "CPU part" => core.part = clean(value),
+            "CPU variant" => {
+                core.variant = value
+                    .strip_prefix("0x")
+                    .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            }
+            "CPU revision" | "revision" => core.revision = clean(value),
+            // POWER: `POWER9, altivec supported`.
+            "cpu" if value.starts_with("POWER") => {
+                core.name = value.split(',').next().and_then(clean);
+                keep(&mut info.vendor, "IBM");
+            }
             "CPU architecture" if value == "8" => info.arch = Some("aarch64".to_owned()),
             _ => {}
         }
     }
+    count_core(&mut info.kinds, &core);
     if info.flags.iter().any(|flag| flag == "lm") {
         info.arch = Some("x86_64".to_owned());
     } else if info.family_number.is_some() {
@@ -140,6 +219,17 @@ fn topology(root: &Root) -> Option<(u32, u32, u32)> {
     (threads > 0).then_some((count(&sockets)?, count(&cores)?, threads))
 }
 
+/// `Cortex-X925, Cortex-A725`
+fn kind_names(kinds: &[CpuKind]) -> Option<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for kind in kinds {
+        if !names.contains(&kind.model.as_str()) {
+            names.push(&kind.model);
+        }
+    }
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 /// Processors of the machine.
 pub fn cpus(
     root: &Root,
@@ -190,7 +280,9 @@ pub fn cpus(
         vendor: info.vendor,
         model: info
             .model
-            .or_else(|| packages.iter().find_map(|package| package.model.clone())),
+            .or_else(|| packages.iter().find_map(|package| package.model.clone()))
+            .or_else(|| kind_names(&info.kinds)),
+        kinds: info.kinds,
         family_number: info.family_number,
         model_number: info.model_number,
         stepping: info.stepping,
@@ -204,9 +296,13 @@ pub fn cpus(
         packages,
         ..Cpus::default()
     };
-    // Without topology, as in a bare capture, the sockets that firmware calls populated are the best there is.
-    if cpus.sockets.is_none() && !cpus.packages.is_empty() {
-        cpus.sockets = u32::try_from(cpus.packages.iter().filter(|package| package.populated).count()).ok();
+    // Without topology, as in a bare capture, the sockets that firmware calls populated are the best there is. And without
+    // `physical id`, which x86 has, the kernel's packages may be clusters or nodes within a socket.
+    let populated = cpus.packages.iter().filter(|package| package.populated).count();
+    let populated = u32::try_from(populated).ok().filter(|count| *count > 0);
+    let by_kernel = cpus.sockets;
+    if cpus.sockets.is_none() || info.sockets.is_none() {
+        cpus.sockets = populated.or(cpus.sockets);
     }
     publish.so_far(Part::ok(sources.join(", "), cpus.clone()).with_items(gaps.clone()));
     cpus.offline_threads = root.value(format!("{TOPOLOGY}/offline"));
@@ -224,6 +320,8 @@ pub fn cpus(
     };
     compare("threads", cpus.threads, known_threads, CPUINFO);
     compare("sockets", cpus.sockets, info.sockets, CPUINFO);
+    compare("sockets", cpus.sockets, by_kernel, TOPOLOGY);
+    compare("sockets", cpus.sockets, populated, smbios::SOURCE);
     match live::totals(live, limit) {
         Some(Ok(totals)) => {
             sources.push("sysinfo");
@@ -245,6 +343,116 @@ pub fn cpus(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn arm(cores: &[(&str, &str, &str, &str)]) -> String {
+        let core = |(number, (implementer, part, variant, revision)): (usize, &(&str, &str, &str, &str))| {
+            format!(
+                "processor\t: {number}\nFeatures\t: fp asimd\nCPU implementer\t: {implementer}\nCPU architecture: 8\n\
+                 CPU variant\t: {variant}\nCPU part\t: {part}\nCPU revision\t: {revision}\n\n"
+            )
+        };
+        cores.iter().enumerate().map(core).collect()
+    }
+
+    #[test]
+    fn kinds_of_arm_cores_have_names_and_steppings() {
+        let (big, small) = (("0x41", "0xd85", "0x0", "1"), ("0x41", "0xd87", "0x0", "1"));
+        let info = parse_cpuinfo(&arm(&[small, small, big, ("0x41", "0xfff", "0x2", "0")]));
+        let told: Vec<(&str, Option<&str>, u32)> = info
+            .kinds
+            .iter()
+            .map(|kind| (&*kind.model, kind.stepping.as_deref(), kind.threads))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("Cortex-A725", Some("r0p1"), 2),
+                ("Cortex-X925", Some("r0p1"), 1),
+                ("part 0xfff", Some("r2p0"), 1),
+            ]
+        );
+        assert_eq!(
+            kind_names(&info.kinds[..2]).as_deref(),
+            Some("Cortex-A725, Cortex-X925")
+        );
+        assert_eq!(arm_core("0x46", "0x001"), Some("A64FX"));
+        let lines = ARM_CORES.lines().filter(|line| !line.starts_with('#'));
+        assert!(lines.clone().all(|line| {
+            let mut fields = line.split('\t');
+            arm_core(fields.next().unwrap(), fields.next().unwrap()) == fields.next()
+        }));
+        let x86 = "processor : 0\nvendor_id : GenuineIntel\nrevision : 1\n";
+        assert!(parse_cpuinfo(x86).kinds.is_empty());
+    }
+
+    #[test]
+    fn a_power_machine_tells_its_processor() {
+        let one = "processor\t: 0\ncpu\t\t: POWER9, altivec supported\nrevision\t: 2.2 (pvr 004e 1202)\n\n";
+        let info = parse_cpuinfo(&(one.to_owned() + &one.replace(": 0", ": 1") + "model\t\t: 8335-GTH\n"));
+        assert_eq!(info.vendor.as_deref(), Some("IBM"));
+        assert_eq!(info.kinds.len(), 1);
+        assert_eq!(
+            (&*info.kinds[0].model, info.kinds[0].stepping.as_deref()),
+            ("POWER9", Some("2.2"))
+        );
+        assert_eq!(info.kinds[0].threads, 2);
+    }
+
+    /// Four clusters of two that the kernel calls packages, and firmware's one socket.
+    #[test]
+    fn clusters_are_no_sockets() {
+        use std::fs;
+        let told = |text: &str, sockets: usize| {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |path: &str, bytes: &[u8]| {
+                let path = dir.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            };
+            write("proc/cpuinfo", text.as_bytes());
+            for thread in 0..8 {
+                let cluster = thread / 2 * 2;
+                let at = |file: &str| format!("sys/devices/system/cpu/cpu{thread}/topology/{file}");
+                write(&at("core_cpus_list"), thread.to_string().as_bytes());
+                write(
+                    &at("package_cpus_list"),
+                    format!("{cluster}-{}", cluster + 1).as_bytes(),
+                );
+            }
+            let socket = |number: usize| {
+                let mut body = vec![0u8; 0x2c];
+                (body[1], body[0x14]) = (3, 0x41);
+                smbios::testing::structure(4, number as u16, &body, &["CPU"])
+            };
+            let table: Vec<u8> = (0..sockets).flat_map(socket).collect();
+            if sockets > 0 {
+                write("sys/firmware/dmi/tables/DMI", &table);
+            }
+            let limit = Duration::from_secs(60);
+            let part = cpus(&Root::at(dir.path()), None, limit, &Publish::nowhere());
+            (part.value.unwrap().sockets, part.reason.unwrap_or_default())
+        };
+        let text = arm(&[("0x46", "0x001", "0x1", "0"); 8]);
+        let (sockets, remark) = told(&text, 1);
+        assert_eq!(sockets, Some(1));
+        assert!(
+            remark.contains("sockets: 1, but 4 by /sys/devices/system/cpu"),
+            "{remark}"
+        );
+        assert_eq!(told(&text, 4), (Some(4), String::new()));
+        assert_eq!(told(&text, 0), (Some(4), String::new()));
+        // x86 says which package a thread is in; firmware that says otherwise is remarked.
+        let mut x86 = String::new();
+        for thread in 0..8 {
+            x86 += &format!(
+                "processor : {thread}\nphysical id : {}\ncore id : {thread}\n\n",
+                thread / 2
+            );
+        }
+        let (sockets, remark) = told(&x86, 1);
+        assert_eq!(sockets, Some(4));
+        assert!(remark.contains("sockets: 4, but 1 by"), "{remark}");
+    }
 
     #[test]
     fn two_sockets_with_threads() {

@@ -35,7 +35,10 @@ pub fn disks(
     let names = match root.list(BLOCK) {
         Ok(names) => names,
         // Kernels without block devices have no such folder either.
-        Err(error) => return Part::missing(error.status(), BLOCK, error.to_string()),
+        Err(error) if facts::drives_without_namespace(root, &[]).is_empty() => {
+            return Part::missing(error.status(), BLOCK, error.to_string());
+        }
+        Err(_) => Vec::new(),
     };
     let names: Vec<String> = names.into_iter().filter(|name| is_listed(root, name)).collect();
     let (tree, medium) = (root.clone(), Arc::new(boot_medium.clone()));
@@ -69,6 +72,9 @@ pub fn disks(
             }
         }
     }
+    let known: Vec<Disk> = disks.iter().map(|(disk, _)| disk.clone()).collect();
+    let bare = facts::drives_without_namespace(root, &known);
+    disks.extend(bare.into_iter().map(|drive| (drive, true)));
     let disks = by_unit(disks);
     let answering: Vec<usize> = disks
         .iter()
@@ -308,6 +314,66 @@ mod tests {
         );
         assert_eq!(part.value.unwrap()[1].partitions.len(), 1);
         drop(release);
+    }
+
+    #[test]
+    fn a_drive_without_namespace_is_a_drive() {
+        let dir = tempfile::tempdir().unwrap();
+        let class = dir.path().join("sys/class/nvme");
+        fs::create_dir_all(&class).unwrap();
+        let controller = |name: &str, bus: &str, serial: &str, transport: &str, namespace: Option<&str>| {
+            let place = format!("sys/devices/pci0000:{bus}/0000:{bus}:00.0/nvme/{name}");
+            let folder = dir.path().join(&place);
+            fs::create_dir_all(&folder).unwrap();
+            for (file, text) in [
+                ("model", "EX"),
+                ("serial", serial),
+                ("transport", transport),
+                ("state", "live"),
+            ] {
+                fs::write(folder.join(file), text).unwrap();
+            }
+            if let Some(namespace) = namespace {
+                fs::create_dir_all(folder.join(namespace)).unwrap();
+            }
+            symlink(format!("/{place}"), class.join(name)).unwrap();
+        };
+        controller("nvme0", "64", "S0", "pcie", None);
+        controller("nvme1", "65", "S1", "pcie", Some("nvme1n1"));
+        controller("nvme2", "66", "S2", "pcie", Some("nvme2c2n1"));
+        controller("nvme3", "67", "S3", "tcp", None);
+        let answers = dir.path().join(".recon/nvme/nvme0");
+        fs::create_dir_all(&answers).unwrap();
+        let mut identify = vec![0u8; 4096];
+        identify[280..288].copy_from_slice(&(3840u64 << 30).to_le_bytes());
+        identify[296..304].copy_from_slice(&(3840u64 << 30).to_le_bytes());
+        fs::write(answers.join("identify-controller"), identify).unwrap();
+        let mut log = vec![0u8; 512];
+        log[5] = 12;
+        fs::write(answers.join("smart-log"), log).unwrap();
+        // With and without a folder of block devices.
+        for _ in 0..2 {
+            let root = Root::at(dir.path());
+            let part = disks(
+                &root,
+                None,
+                &BTreeSet::new(),
+                Duration::from_secs(60),
+                &Publish::nowhere(),
+            );
+            let told = part.value.unwrap();
+            assert_eq!(told.len(), 1);
+            assert_eq!((&*told[0].name, told[0].serial.as_deref()), ("nvme0", Some("S0")));
+            assert_eq!((told[0].transport.as_deref(), told[0].size_bytes), (Some("nvme"), None));
+            let nvme = told[0].nvme.as_ref().unwrap();
+            assert_eq!(
+                (nvme.total_bytes, nvme.unallocated_bytes),
+                (Some(3840 << 30), Some(3840 << 30))
+            );
+            assert_eq!((nvme.namespace, nvme.state.as_deref()), (None, Some("live")));
+            assert_eq!(told[0].smart.as_ref().unwrap().percentage_used, Some(12));
+            fs::create_dir_all(dir.path().join("sys/block")).unwrap();
+        }
     }
 
     #[test]

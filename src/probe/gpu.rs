@@ -108,10 +108,8 @@ fn base(root: &Root, address: &str) -> Gpu {
     if let Some(bytes) = root.number(at("mem_info_vram_total")) {
         gpu.memory_bytes = Some(bytes);
         gpu.memory_source = Some("amdgpu".to_owned());
-    } else if let Some(bytes) = root.text(at("resource"), 8192).ok().as_deref().and_then(largest_window) {
-        gpu.memory_bytes = Some(bytes);
-        gpu.memory_source = Some("bar".to_owned());
     }
+    gpu.window_bytes = root.text(at("resource"), 8192).ok().as_deref().and_then(largest_window);
     let shown = format!("/proc/driver/nvidia/gpus/{address}/information");
     if let Ok(text) = root.text(shown, 8192) {
         let field = |key: &str| {

@@ -88,7 +88,10 @@ fn named(root: &Root) -> Part<System> {
     if let Some(model) = root.value(format!("{DEVICE_TREE}/model")) {
         let system = System {
             product: Some(model),
-            serial: root.value(format!("{DEVICE_TREE}/serial-number")),
+            // POWER has the second.
+            serial: ["serial-number", "system-id"]
+                .iter()
+                .find_map(|file| root.value(format!("{DEVICE_TREE}/{file}"))),
             ..System::default()
         };
         return Part::ok(DEVICE_TREE, system);

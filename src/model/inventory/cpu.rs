@@ -23,7 +23,11 @@ pub struct Cpus {
     /// Every microcode revision in use; more than one is a fault of firmware.
     #[serde(default)]
     pub microcode_revisions: Vec<String>,
-    /// Sockets with a processor the kernel uses.
+    /// Kinds of cores, where the processor tells them by number (arm64, POWER); a machine may mix them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<CpuKind>,
+    /// Sockets with a processor the kernel uses. Outside x86 what SMBIOS says counts, where it says something: the kernel's
+    /// packages may be clusters there.
     pub sockets: Option<u32>,
     /// Cores the kernel uses, all sockets together.
     pub cores: Option<u32>,
@@ -51,6 +55,17 @@ pub struct Cpus {
     pub virtualization: Virtualization,
     /// SMBIOS type 4, empty sockets included.
     pub packages: Vec<CpuPackage>,
+}
+
+/// Cores that are alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CpuKind {
+    /// `Neoverse-N1`, `POWER9`; the number where it has no name.
+    pub model: String,
+    /// `r3p1`, `2.2`.
+    pub stepping: Option<String>,
+    /// Threads on such cores.
+    pub threads: u32,
 }
 
 /// Caches that are alike.

@@ -137,9 +137,12 @@ pub struct Gpu {
     pub driver_version: Option<String>,
     pub numa_node: Option<u32>,
     pub memory_bytes: Option<u64>,
-    /// Where the size comes from: `amdgpu`, `nvidia-smi`, or `bar` for the largest window into its memory, which is only a
-    /// hint: the memory may be larger, and on some larger windows smaller.
+    /// Where the size comes from: `amdgpu` or `nvidia-smi`.
     pub memory_source: Option<String>,
+    /// Largest window into its memory (BAR). No size of the memory: that may be larger, and behind a window that was rounded up
+    /// smaller.
+    #[serde(default)]
+    pub window_bytes: Option<u64>,
     #[schemars(extend("x-sensitive" = true))]
     pub uuid: Option<String>,
     #[schemars(extend("x-sensitive" = true))]

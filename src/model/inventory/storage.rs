@@ -20,11 +20,11 @@ pub enum DiskKind {
 /// uses a disk or a partition, it is named under `holders`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Disk {
-    /// Kernel name, such as `nvme0n1`.
+    /// Kernel name, such as `nvme0n1`. Of an NVMe drive without a namespace, which has no block device, that of its controller.
     pub name: String,
     /// Disk or optical drive.
     pub kind: DiskKind,
-    /// Size; `null` for an empty drive.
+    /// Size; `null` for an empty drive and for one without a namespace.
     pub size_bytes: Option<u64>,
     /// What the disk is addressed in.
     pub logical_sector_bytes: Option<u32>,

@@ -137,7 +137,7 @@ impl<'a> Structure<'a> {
 pub struct Table<'a> {
     pub version: Version,
     pub structures: Vec<Structure<'a>>,
-    /// Where and why the walk ended before the end-of-table structure.
+    /// What is wrong with the table: where and why the walk ended before the end-of-table structure, or what it had to skip.
     pub broken: Option<String>,
 }
 
@@ -164,6 +164,16 @@ impl<'a> Table<'a> {
                         break;
                     }
                     rest = after;
+                }
+                // Pairs of zeros that belong to no structure, as some firmware writes them; what comes behind is read.
+                None if rest.starts_with(&[0, 0]) => {
+                    let zeros = rest.chunks_exact(2).take_while(|pair| *pair == [0, 0]).count() * 2;
+                    rest = rest.get(zeros..).unwrap_or_default();
+                    let remark = format!(
+                        "{zeros} zero bytes at {offset} of {} belong to no structure",
+                        data.len()
+                    );
+                    table.broken.get_or_insert(remark);
                 }
                 None => {
                     table.broken = Some(format!("the structure at byte {offset} of {} is torn", data.len()));
@@ -279,6 +289,33 @@ mod tests {
         assert_eq!(system.byte(8), None);
         assert_eq!(system.word(7), None);
         assert_eq!(system.qword(usize::MAX), None);
+    }
+
+    #[test]
+    fn zeros_between_structures_are_skipped_and_remarked() {
+        let modules = |zeros: usize| {
+            [
+                structure(17, 1, &[0; 80], &["A1"]),
+                vec![0; zeros],
+                structure(0, 2, &[1, 2, 3], &["Example BIOS"]),
+                structure(17, 3, &[0; 80], &["A2"]),
+                structure(127, 4, &[], &[]),
+            ]
+            .concat()
+        };
+        for zeros in [2, 4] {
+            let data = modules(zeros);
+            let table = Table::parse(None, &data);
+            assert_eq!((table.of_kind(17).count(), table.of_kind(0).count()), (2, 1), "{zeros}");
+            let remark = table.broken.unwrap();
+            assert!(remark.starts_with(&format!("{zeros} zero bytes at ")), "{remark}");
+        }
+        assert_eq!(Table::parse(None, &modules(0)).broken, None);
+        // Nothing but zeros behind the last structure.
+        let padded = [structure(17, 1, &[0; 80], &["A1"]), vec![0; 64]].concat();
+        let table = Table::parse(None, &padded);
+        assert_eq!(table.structures.len(), 1);
+        assert!(table.broken.is_some());
     }
 
     #[test]

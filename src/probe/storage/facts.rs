@@ -98,6 +98,56 @@ pub fn disk(
     (disk, gaps)
 }
 
+/// True for `nvme0`, not for a namespace (`nvme0n1`) or a path to one (`nvme0c0n1`).
+fn is_nvme_controller(name: &str) -> bool {
+    name.strip_prefix("nvme")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// NVMe drives without a namespace, new or after the last was deleted: no block device, and a drive all the same. `known` are
+/// the disks that have one.
+pub fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk> {
+    const CLASS: &str = "/sys/class/nvme";
+    let told: Vec<&Nvme> = known.iter().filter_map(|disk| disk.nvme.as_ref()).collect();
+    let bare = |name: String| {
+        let folder = root.resolve(format!("{CLASS}/{name}")).ok()?;
+        let value = |file: &str| root.value(folder.join(file));
+        let pci_address = bus::pci_address(&folder)?;
+        // Controllers over a network come and go with what they lead to.
+        if value("transport").is_some_and(|transport| transport != "pcie") {
+            return None;
+        }
+        let children = root.list(&folder).unwrap_or_default();
+        let nqn = value("subsysnqn");
+        let is_told = told.iter().any(|nvme| {
+            nvme.controller == name || nvme.other_paths.contains(&name) || nqn.is_some() && nvme.subsystem_nqn == nqn
+        });
+        if is_told || children.iter().any(|child| is_namespace(child)) {
+            return None;
+        }
+        Some(Disk {
+            model: value("model"),
+            serial: value("serial"),
+            firmware: value("firmware_rev"),
+            transport: Some("nvme".to_owned()),
+            numa_node: bus::numa_node(root, &folder),
+            pci_address: Some(pci_address),
+            nvme: Some(nvme_facts(root, "", &folder)),
+            ..nameless(&name)
+        })
+    };
+    let names = root.list(CLASS).unwrap_or_default();
+    names
+        .into_iter()
+        .filter(|name| is_nvme_controller(name))
+        .filter_map(bare)
+        .collect()
+}
+
+fn is_namespace(name: &str) -> bool {
+    name.starts_with("nvme") && !is_nvme_controller(name)
+}
+
 /// `bfq` of `none [bfq] kyber`.
 fn chosen(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
@@ -160,28 +210,27 @@ fn kernel_partitions(root: &Root, entry: &str, name: &str) -> Vec<Partition> {
 
 /// What the kernel keeps of an NVMe controller and namespace.
 fn nvme_facts(root: &Root, entry: &str, hardware: &Path) -> Nvme {
-    let is_controller = |name: &str| {
-        name.strip_prefix("nvme")
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    };
     // Without multipath the namespace sits right in its controller.
     let folder = hardware
         .ancestors()
         .find(|path| {
             path.file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(is_controller)
+                .is_some_and(is_nvme_controller)
         })
         .unwrap_or(hardware);
     let controller = folder.file_name().map(|name| name.to_string_lossy().into_owned());
     let of_controller = |file: &str| root.value(folder.join(file));
-    let of_namespace = |file: &str| root.value(format!("{entry}/{file}"));
+    let of_namespace = |file: &str| root.value(format!("{entry}/{file}")).filter(|_| !entry.is_empty());
     let hex = |text: String| {
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
         digits.chars().any(|digit| digit != '0').then(|| digits.to_lowercase())
     };
-    let paths = root.list(format!("{entry}/device")).unwrap_or_default();
-    let paths = paths.into_iter().filter(|name| is_controller(name));
+    let paths = match entry {
+        "" => Vec::new(),
+        entry => root.list(format!("{entry}/device")).unwrap_or_default(),
+    };
+    let paths = paths.into_iter().filter(|name| is_nvme_controller(name));
     Nvme {
         other_paths: paths.filter(|name| Some(name) != controller.as_ref()).collect(),
         controller: controller.unwrap_or_default(),
@@ -266,11 +315,8 @@ fn nvme_controller(root: &Root, entry: &str, name: &str) -> Option<PathBuf> {
         return None;
     }
     let device = format!("{entry}/device");
-    let is_controller = |name: &String| {
-        name.strip_prefix("nvme")
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let controller = root.list(&device).ok()?.into_iter().find(is_controller)?;
+    let mut names = root.list(&device).ok()?.into_iter();
+    let controller = names.find(|name| is_nvme_controller(name))?;
     root.resolve(format!("{device}/{controller}")).ok()
 }
 

@@ -114,14 +114,16 @@ pub(super) fn gpus(page: &mut Page, gpus: &Vec<Gpu>) {
         } else {
             name
         };
-        let hint = gpu.memory_source.as_deref() == Some("bar");
-        let memory = gpu.memory_bytes.map(binary_size);
+        let window = gpu
+            .window_bytes
+            .map(|bytes| format!("window of {}", binary_size(bytes)));
+        let memory = gpu.memory_bytes.map(binary_size).or(window);
         page.item(&format!(
             "{}: {}",
             gpu.pci_address,
             list([
                 some(name),
-                memory.map(|size| if hint { format!("window of {size}") } else { size }),
+                memory,
                 gpu.driver.clone(),
                 labelled("serial", &gpu.serial),
                 gpu.temperature_celsius.map(|celsius| format!("{celsius:.0} °C")),

@@ -41,6 +41,7 @@ fn disk_line(disk: &Disk) -> String {
         disk.name,
         list([
             disk.size_bytes.map(decimal_size),
+            without_namespace(disk),
             disk.transport.clone(),
             kind,
             disk.raid_level.clone(),
@@ -48,12 +49,22 @@ fn disk_line(disk: &Disk) -> String {
             labelled("serial", &disk.serial),
             labelled("firmware", &disk.firmware),
             disk.bay.map(|bay| format!("bay {bay}")),
+            (!disk.other_paths.is_empty()).then(|| format!("also {}", disk.other_paths.join(" and "))),
             mark(disk.boot_medium, "BOOT MEDIUM"),
             mark(disk.virtual_media, "virtual media"),
             mark(disk.read_only == Some(true), "read-only"),
             disk.smart.as_ref().and_then(age),
         ])
     )
+}
+
+/// An NVMe drive that cannot be used until somebody makes a namespace.
+fn without_namespace(disk: &Disk) -> Option<String> {
+    let nvme = disk.nvme.as_ref().filter(|nvme| nvme.controller == disk.name)?;
+    let total = nvme
+        .total_bytes
+        .map(|bytes| format!(" ({} in all)", decimal_size(bytes)));
+    Some(format!("NO NAMESPACE{}", total.unwrap_or_default()))
 }
 
 /// What an engineer asks first of a disk that is well.
