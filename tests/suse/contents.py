@@ -18,6 +18,8 @@ from table import Package
 from vdc.errors import LabError
 
 USERLAND = "debian-userland"
+# Where the interpreter of the openSUSE host lies that the name of its package leads to; it is not the package's.
+REAL_PYTHON = "/usr/lib/standin-python/python3.13"
 # Not in an openSUSE system, or not in any package.
 _DROPPED_PACKAGES = ("apt", "dash", "debian-archive-keyring", "dpkg", "libapt-pkg6.0")
 _DROPPED_TREES = (
@@ -305,6 +307,7 @@ def _ipxe(contents: Contents, donor: Path) -> None:
 def _release(contents: Contents) -> None:
     contents.write("openSUSE-release", "usr/lib/os-release", _OS_RELEASE)
     contents.link("openSUSE-release", "etc/os-release", "../usr/lib/os-release")
+    contents.link("python311", "usr/bin/python3.11", REAL_PYTHON)
 
 
 # Trixie's package manager lives here, with every library it needs: the donor's rpm is too old for an ndb database.

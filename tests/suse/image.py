@@ -33,7 +33,7 @@ class Image:
         """What the image's own lsinitrd says of the initrd on the medium."""
         target = self.root / "tmp/initrd"
         target.write_bytes((self.iso / "boot/x86_64/loader/initrd").read_bytes())
-        return Place(self.root).run(["lsinitrd", *words, "/tmp/initrd"] if not words else ["lsinitrd", "/tmp/initrd", *words])
+        return Place(self.root).run(["lsinitrd", *words, "/tmp/initrd"])
 
 
 def unpack(host: BuildHost) -> Image:
@@ -87,9 +87,9 @@ def check_modules(image: Image) -> None:
     listed = image.initrd()
     inside = [line.split()[-1] for line in listed.splitlines() if line.endswith("10-unsupported-modules.conf")]
     expect(inside, "the initrd has no 10-unsupported-modules.conf")
-    for file in inside:
-        text = image.initrd("-f", file)
-        expect(re.search(rf"^{_WORD} 1$", text, re.MULTILINE) and f"\n{_WORD} 0" not in f"\n{text}", f"initrd, {file}: {text.strip()[-200:]}")
+    for name in inside:
+        text = image.initrd("-f", name)
+        expect(re.search(rf"^{_WORD} 1$", text, re.MULTILINE) and f"\n{_WORD} 0" not in f"\n{text}", f"initrd, {name}: {text.strip()[-200:]}")
     for module in ("bna", "tulip"):
         expect(list((image.root / "lib/modules").rglob(f"{module}.ko*")), f"the image has no {module}.ko, which an extra kernel package brings")
         expect(f"/{module}.ko" in listed, f"the initrd has no {module}.ko, which an extra kernel package brings")

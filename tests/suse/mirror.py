@@ -107,7 +107,7 @@ class Mirror:
         handler.send_header("Content-Length", str(len(body or b"")))
         handler.send_header("Content-Type", "application/octet-stream")
         if body is not None:
-            handler.send_header("Last-Modified", handler.date_time_string(int(file.stat().st_mtime)))  # type: ignore[attr-defined]
+            handler.send_header("Last-Modified", handler.date_time_string(int(file.stat().st_mtime)))
         sent = len(body or b"") if with_body else 0
         try:
             handler.end_headers()

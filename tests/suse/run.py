@@ -12,6 +12,7 @@ also after Ctrl-C or SIGTERM; logs and the ISO stay in the work folder.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -47,6 +48,12 @@ def _run(args: argparse.Namespace, report: Report) -> int:
     workdir = args.workdir.resolve()
     stage = Stage(workdir, args.tree.resolve(), report, fresh=not args.only)
     results = Results(report, stage.logs)
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise LabError(f"another run works in {workdir}") from error
     stage.prepare()
     with Mirror(stage.top) as stage.mirror:
         report.line(f"mirror at {stage.mirror.url}")

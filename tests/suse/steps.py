@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
-from typing import List, Set
+from typing import Callable, List, Set
 
 import image
 import sign
@@ -128,10 +129,11 @@ def _contents(stage: Stage) -> None:
     """Loaders, rpm's database, unsupported drivers, what stays out, the network of the initrd, the medium rule."""
     held = stage.image()
     wrong: "List[str]" = []
-    for check in (
-        lambda: image.check_loaders(held, stage.contents), lambda: image.check_database(held, sorted(_recipe_packages(stage.tree))),
-        lambda: image.check_modules(held), lambda: image.check_left_out(held), lambda: image.check_initrd(held),
-    ):
+    checks: "List[Callable[[], None]]" = [
+        partial(image.check_loaders, held, stage.contents), partial(image.check_database, held, sorted(_recipe_packages(stage.tree))),
+        partial(image.check_modules, held), partial(image.check_left_out, held), partial(image.check_initrd, held),
+    ]
+    for check in checks:
         try:
             check()
         except LabError as error:

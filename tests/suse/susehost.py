@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Set
 
+from contents import REAL_PYTHON
 from place import Bind, Place, adopt_settings, copy_tree, remove_tree
 from sign import Keys
 from table import KEYS, REPOSITORIES
@@ -19,8 +20,6 @@ from vdc.errors import LabError
 
 CHECKOUT = "/root/recon"
 GROUPS = ("first", "check", "build", "lab", "suse", "suse-keys")
-# Where the interpreter lies that the names in /usr/bin lead to.
-REAL_PYTHON = "/usr/lib/standin-python/python3.13"
 # What an installed Leap has before anybody asks for more: names of the table, taken down in rpm's database without their files.
 _INSTALLED = (
     "debian-userland filesystem bash coreutils util-linux grep sed gawk gzip findutils kmod procps iproute2 systemd systemd-sysvinit udev "
@@ -40,7 +39,7 @@ import sys
 
 Info = collections.namedtuple("version_info", "major minor micro releaselevel serial")
 sys.version_info = Info(3, 6, 15, "final", 0)
-sys.version = "3.6.15 (default)"
+sys.version = "3.6.15 (default, Sep 23 2021, 15:41:43) [GCC]"
 sys.modules["venv"] = None
 sys.modules["ensurepip"] = None
 """
@@ -66,6 +65,9 @@ def make(root: Path, maker: Path, mirror: str, top: Path, keys: Keys) -> None:
     place.write("/etc/os-release", 'NAME="openSUSE Leap"\nID="opensuse-leap"\nID_LIKE="suse opensuse"\nVERSION_ID="15.4"\nPRETTY_NAME="openSUSE Leap 15.4"\n')
     with (root / "usr/lib/rpm/macros").open("a") as macros:
         macros.write("\n%_dbpath /usr/lib/sysimage/rpm\n%_db_backend ndb\n")
+    remove_tree(root / "var/lib/rpm")
+    (root / "var/lib/rpm").symlink_to("../../usr/lib/sysimage/rpm")
+    (root / "usr/lib/sysimage/rpm").mkdir(parents=True)
     for name, path in REPOSITORIES.items():
         place.write(
             f"/etc/zypp/repos.d/repo-{name}.repo",
