@@ -27,7 +27,7 @@ _DROPPED_TREES = (
     "usr/share/locale", "usr/share/man", "var/cache", "var/lib/apt", "var/lib/dpkg", "var/log", "var/tmp",
 )
 _DROPPED_FILES = (
-    "bin/sh", "usr/bin/sh", "etc/os-release", "usr/lib/os-release", "etc/debian_version", "etc/resolv.conf", "etc/hosts", "etc/pip.conf",
+    "bin/sh", "usr/bin/sh", "etc/os-release", "usr/lib/os-release", "etc/debian_version", "etc/issue", "etc/issue.net", "etc/resolv.conf", "etc/hosts", "etc/pip.conf",
     "etc/recon-test-certificates.crt", "etc/hostname", "etc/machine-id", "vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old",
 )
 # Modules that no server of the laboratory has and config.sh would take out.
@@ -44,6 +44,8 @@ _GRUB_MODULES = (
     "efifwsetup efinet read tpm linux btrfs ext2 xfs jfs reiserfs tftp http luks gcry_rijndael gcry_sha1 gcry_sha256 mdraid09 mdraid1x lvm "
     "serial"
 ).split()
+# Folders of /lib that SUSE has below /usr.
+_IN_USR = ("systemd", "udev")
 _SUSE_TOOLS = ("bin", "sbin", "usr/bin", "usr/sbin")
 _OS_RELEASE = """NAME="openSUSE Leap"
 VERSION="15.4"
@@ -100,6 +102,7 @@ def lay_out(rows: "Sequence[Package]", donor: Path, maker: Path, top: Path) -> C
     _ipxe(contents, donor)
     _release(contents)
     _package_manager(contents, maker)
+    _move_to_usr(contents)
     return contents
 
 
@@ -193,6 +196,30 @@ def _filesystem(contents: Contents, donor: Path) -> None:
             contents.accounts += [f"{word}({line.split(':')[0]})" for line in (donor / "etc" / name).read_text().splitlines()]
     (contents.of("bash") / "bin").mkdir(parents=True, exist_ok=True)
     (contents.of("bash") / ("usr/bin" if (donor / "bin").is_symlink() else "bin") / "sh").symlink_to("bash")
+
+
+def _move_to_usr(contents: Contents) -> None:
+    """SUSE keeps /lib beside /usr/lib for the kernel's sake and has systemd and udev in /usr/lib all the same. Debian's look for their
+    own files below /lib: links lead them on."""
+    linked = False
+    for package in sorted(path for path in contents.top.iterdir() if path.is_dir() and not (path / "lib").is_symlink()):
+        for name in _IN_USR:
+            source, target = package / "lib" / name, package / "usr/lib" / name
+            if not source.is_dir():
+                continue
+            linked = True
+            for folder, _, files in os.walk(source):
+                inside = target / os.path.relpath(folder, source)
+                inside.mkdir(parents=True, exist_ok=True)
+                for file in files + [link for link in os.listdir(folder) if os.path.islink(f"{folder}/{link}") and link not in files]:
+                    if (inside / file).is_symlink() or (inside / file).exists():
+                        raise LabError(f"{package.name}: lib/{name} and usr/lib/{name} both have {file}")
+                    os.rename(f"{folder}/{file}", inside / file)
+            shutil.rmtree(source)
+    for name in _IN_USR:
+        if linked:
+            contents.link("filesystem", f"lib/{name}", f"../usr/lib/{name}")
+            (contents.of("filesystem") / "usr/lib" / name).mkdir(parents=True, exist_ok=True)
 
 
 def _kernel(contents: Contents, donor: Path) -> None:

@@ -115,7 +115,9 @@ def _third(stage: Stage) -> None:
 
 def _nothing(stage: Stage) -> None:
     """The same command again takes seconds."""
-    stage.need_iso()
+    if not stage.outcomes:
+        # A step on its own: an earlier run had its mirror at another port.
+        _built(stage, "build-before", dated=False)
     before = stage.host().iso.stat().st_mtime_ns
     mark = len(stage.mirror.requests)
     outcome = stage.build("nothing-changed", dated=False, timeout=300)
