@@ -63,7 +63,10 @@ def _run(args: argparse.Namespace, report: Report) -> int:
         finally:
             if not args.keep and not args.only:
                 stage.clean()
-    report.plain(closing_words(stage))
+    if args.only or results.failed:
+        report.plain("This was not a whole run, or not all went well: it proves no more than its single steps.")
+    else:
+        report.plain(closing_words(stage))
     return results.close()
 
 

@@ -125,7 +125,9 @@ class Stage:
     def need_iso(self) -> BuildHost:
         host = self.host()
         if not host.iso.exists():
-            if self.build("first-build", dated=True).code != 0:
+            # One that failed in this run fails again, for minutes.
+            first = self.outcomes.get("first-build") or self.build("first-build", dated=True)
+            if first.code != 0 or not host.iso.exists():
                 raise LabError(f"there is no ISO: the build failed (see {self.logs}/first-build.log)")
         return host
 
