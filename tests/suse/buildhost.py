@@ -109,14 +109,14 @@ class BuildHost:
         # The binary is linked here, with the compiler and the C library that the tool installs on this machine.
         (self.checkout / "src/main.rs").touch()
 
-    def build(self, mirror: str, timeout: float, name: str) -> Outcome:
+    def make_target(self, mirror: str, timeout: float, name: str, target: str = "target", recipe: str = RECIPE) -> Outcome:
         """What the person types; the keys are those that sign the mirror's index."""
         begun = time.monotonic()
-        command = ["nice", "./make-recipe-target", RECIPE, "target", "--mirror", mirror, "--keys", KEYS]
+        command = ["nice", "./make-recipe-target", recipe, target, "--mirror", mirror, "--keys", KEYS]
         log = self._logs / f"{name}.log"
         log.unlink(missing_ok=True)
         code, text = self._place.call(["bash", "-c", f'cd {CHECKOUT} && exec "$@"', "build", *command], timeout, log)
-        whole = self.results / "target.log"
+        whole = self.checkout / "builds" / recipe / f"{target}.log"
         if whole.exists():
             shutil.copyfile(whole, self._logs / f"{name}.target.log")
         return Outcome(code, text, time.monotonic() - begun)

@@ -27,8 +27,9 @@ _DROPPED_TREES = (
     "usr/share/locale", "usr/share/man", "var/cache", "var/lib/apt", "var/lib/dpkg", "var/log", "var/tmp",
 )
 _DROPPED_FILES = (
-    "bin/sh", "usr/bin/sh", "etc/os-release", "usr/lib/os-release", "etc/debian_version", "etc/issue", "etc/issue.net", "etc/resolv.conf", "etc/hosts", "etc/pip.conf",
-    "etc/recon-test-certificates.crt", "etc/hostname", "etc/machine-id", "vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old",
+    "bin/sh", "usr/bin/sh", "etc/os-release", "usr/lib/os-release", "etc/debian_version", "etc/issue", "etc/issue.net", "etc/resolv.conf",
+    "etc/hosts", "etc/pip.conf", "etc/recon-test-certificates.crt", "etc/hostname", "etc/machine-id", "vmlinuz", "vmlinuz.old", "initrd.img",
+    "initrd.img.old",
 )
 # Modules that no server of the laboratory has and config.sh would take out.
 _DROPPED_MODULES = ("sound", "drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/wireless", "drivers/infiniband", "drivers/iio")
@@ -47,7 +48,7 @@ _GRUB_MODULES = (
 # Folders of /lib that SUSE has below /usr.
 _IN_USR = ("systemd", "udev")
 _SUSE_TOOLS = ("bin", "sbin", "usr/bin", "usr/sbin")
-_OS_RELEASE = """NAME="openSUSE Leap"
+OS_RELEASE = """NAME="openSUSE Leap"
 VERSION="15.4"
 ID="opensuse-leap"
 ID_LIKE="suse opensuse"
@@ -332,7 +333,7 @@ def _ipxe(contents: Contents, donor: Path) -> None:
 
 
 def _release(contents: Contents) -> None:
-    contents.write("openSUSE-release", "usr/lib/os-release", _OS_RELEASE)
+    contents.write("openSUSE-release", "usr/lib/os-release", OS_RELEASE)
     contents.link("openSUSE-release", "etc/os-release", "../usr/lib/os-release")
     contents.link("python311", "usr/bin/python3.11", REAL_PYTHON)
 

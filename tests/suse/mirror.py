@@ -135,7 +135,8 @@ class Mirror:
 
 def packages(requests: "List[Request]") -> "List[str]":
     """Names of the packages that were fetched."""
-    return [request.path.rsplit("/", 1)[-1] for request in requests if request.method == "GET" and request.status == 200 and request.path.endswith(".rpm")]
+    got = [request.path for request in requests if request.method == "GET" and request.status == 200]
+    return [path.rsplit("/", 1)[-1] for path in got if path.endswith(".rpm")]
 
 
 def folders(requests: "List[Request]") -> "Dict[str, int]":

@@ -91,7 +91,8 @@ def check_packages(top: Path, keys: Keys, maker: Path, trusted: "Sequence[str]")
     """What rpm itself says of every package when it trusts those keys: file name → digests and signatures in order."""
     place = Place(maker, (Bind(top, "/mirror"), Bind(keys.folder, "/keys")))
     script = (
-        'set -e; db=$(mktemp -d); count=$1; shift; while [ "$count" -gt 0 ]; do rpmkeys --dbpath "$db" --import "/keys/$1.asc"; shift; count=$((count-1)); done; '
+        'set -e; db=$(mktemp -d); count=$1; shift; '
+        'while [ "$count" -gt 0 ]; do rpmkeys --dbpath "$db" --import "/keys/$1.asc"; shift; count=$((count-1)); done; '
         'rpmkeys --dbpath "$db" --checksig "$@" || true; rm -rf "$db"'
     )
     packages = sorted(str(file.relative_to(top)) for path in REPOSITORIES.values() for file in (top / path / "x86_64").glob("*.rpm"))

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 import contents
 import rpms
 import sign
-from buildhost import BuildHost, Outcome
+from buildhost import RECIPE, BuildHost, Outcome
 from image import Image, unpack
 from mirror import Mirror
 from place import remove_tree
@@ -108,12 +108,12 @@ class Stage:
             self._host = host
         return self._host
 
-    def build(self, name: str, dated: bool, timeout: float = BUILD_SECONDS) -> Outcome:
+    def build(self, name: str, dated: bool, timeout: float = BUILD_SECONDS, target: str = "target", recipe: str = RECIPE) -> Outcome:
         """Runs the person's command and keeps how it went."""
         host = self.host()
         host.trust(self.trusted(dated))
         mark = len(self.mirror.requests)
-        outcome = host.build(self.mirror.url, timeout, name)
+        outcome = host.make_target(self.mirror.url, timeout, name, target, recipe)
         self.outcomes[name] = outcome
         fetched = [request for request in self.mirror.since(mark) if request.path.endswith(".rpm") and request.status == 200]
         self.report.line(f"{name}: exit {outcome.code} after {outcome.seconds:.0f} s, {len(fetched)} packages fetched")

@@ -188,7 +188,16 @@ def _altered_package(stage: Stage) -> None:
     expect(outcome.code != 0, "the build went on")
     whole = stage.logs / "altered-package.target.log"
     said = outcome.text + (whole.read_text(errors="replace") if whole.exists() else "")
-    expect(re.search(r"nano[^\n]*(corrupt|checksum|digest)|(corrupt|checksum|digest)[^\n]*nano", said, re.IGNORECASE), f"not for the package's sake: {outcome.tail()}")
+    reason = re.search(r"nano[^\n]*(corrupt|checksum|digest)|(corrupt|checksum|digest)[^\n]*nano", said, re.IGNORECASE)
+    expect(reason, f"not for the package's sake: {outcome.tail()}")
+
+
+def _check(stage: Stage) -> None:
+    """The target `check` asks the mirror for every package, for this release and for its neighbour of the same layout."""
+    for recipe in (RECIPE, "suse-leap-15.6"):
+        outcome = stage.build(f"check-{recipe}", dated=True, target="check", recipe=recipe)
+        expect(outcome.code == 0, f"{recipe}: exit {outcome.code}: {outcome.tail()}")
+        expect("zypper finds every package of the image" in outcome.text, f"{recipe}: zypper was not asked: {outcome.tail()}")
 
 
 def _suse_host(stage: Stage) -> None:
@@ -263,6 +272,7 @@ STEPS: "List[Scenario[Stage]]" = [
     Scenario("missing-mirror", "a mirror without the release", _missing),
     Scenario("stalling-mirror", "a mirror that takes the connection and is silent", _stalling),
     Scenario("altered-package-ends-build", "a package that is not what the index says", _altered_package),
+    Scenario("check-asks-mirror", "the target `check` with a mirror, also for Leap 15.6", _check),
     Scenario("suse-host-setup", "what the tool installs on an openSUSE host", _suse_host),
     Scenario("lab-uefi-and-bios", "master, UEFI peer and BIOS peer from the ISO", _lab),
     Scenario("nothing-left", "no mounts, loop devices or processes", _left),

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Set
 
-from contents import REAL_PYTHON
+from contents import OS_RELEASE, REAL_PYTHON
 from place import Bind, Place, adopt_settings, copy_tree, remove_tree
 from sign import Keys
 from table import KEYS, REPOSITORIES
@@ -62,7 +62,7 @@ def make(root: Path, maker: Path, mirror: str, top: Path, keys: Keys) -> None:
         for file in (root / "usr/bin").glob(pattern):
             file.unlink()
     (root / "etc/os-release").unlink()
-    place.write("/etc/os-release", 'NAME="openSUSE Leap"\nID="opensuse-leap"\nID_LIKE="suse opensuse"\nVERSION_ID="15.4"\nPRETTY_NAME="openSUSE Leap 15.4"\n')
+    place.write("/etc/os-release", OS_RELEASE)
     with (root / "usr/lib/rpm/macros").open("a") as macros:
         macros.write("\n%_dbpath /usr/lib/sysimage/rpm\n%_db_backend ndb\n")
     remove_tree(root / "var/lib/rpm")
@@ -107,7 +107,8 @@ def names(tree: Path) -> "Set[str]":
     """Every package that the tool asks zypper for on Leap 15.4."""
     script = shell(tree, "PACKAGER=zypper; SUSE_VERSION=15.4; for group in %s; do packages_for $group; done" % " ".join(GROUPS))
     done = subprocess.run(
-        ["bash", "-c", script.replace(f"TOP={CHECKOUT}", f"TOP={tree}")], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
+        ["bash", "-c", script.replace(f"TOP={CHECKOUT}", f"TOP={tree}")], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=30, check=False,
     )
     found = set(done.stdout.split())
     if not found:
