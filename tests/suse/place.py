@@ -1,0 +1,166 @@
+"""How does a command run inside a root tree, with nothing left behind?
+
+Each command has mount and process namespaces of its own. The kernel removes the mounts and ends the processes with the first
+process of the namespace, and that one is ended with the harness: also by SIGKILL nothing stays.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from vdc import tools  # noqa: E402
+from vdc.errors import LabError, Timeout  # noqa: E402
+
+TOOLS = ("setpriv", "unshare", "mount", "chroot", "env", "cp", "bash")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where a root tree keeps this machine's certificates: a package of the root that makes its own list does not undo it.
+_CERTIFICATES = "/etc/recon-test-certificates.crt"
+# Words of this machine's settings that name certificates, and those that are passed on as they are.
+_CERTIFICATE_WORDS = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CARGO_HTTP_CAINFO")
+_PASSED_WORDS = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
+# `$1` root, `$2` number of binds, then source, target and options of each, then the command.
+_ENTER = r"""
+set -e
+root=$1 count=$2; shift 2
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+while [ "$count" -gt 0 ]; do
+    mkdir -p "$root$2"
+    mount --bind "$1" "$root$2"
+    [ "$3" = rw ] || mount -o "remount,bind,$3" "$root$2"
+    count=$((count - 1)); shift 3
+done
+exec chroot "$root" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A folder of this machine that a command in a root sees."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+    def words(self) -> List[str]:
+        return [str(self.source), self.target, "rw" if self.writable else "ro"]
+
+
+@dataclass
+class Place:
+    """A root tree in which commands run."""
+
+    root: Path
+    binds: Tuple[Bind, ...] = ()
+    words: Dict[str, str] = field(default_factory=dict)
+
+    def argv(self, argv: Sequence[str], words: Optional[Mapping[str, str]] = None) -> List[str]:
+        environment = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", **self._settings(), **self.words, **(words or {})}
+        binds = [word for bind in self.binds for word in bind.words()]
+        return [
+            tools.path_of("setpriv"), "--pdeathsig", "KILL", tools.path_of("unshare"), "--mount", "--pid", "--fork", "--kill-child=KILL",
+            "--propagation", "private", "bash", "-c", _ENTER, "place", str(self.root), str(len(self.binds)), *binds,
+            "env", "-i", *(f"{name}={value}" for name, value in sorted(environment.items())), *argv,
+        ]
+
+    def call(
+        self, argv: Sequence[str], timeout: float, log: Optional[Path] = None, words: Optional[Mapping[str, str]] = None,
+    ) -> "Tuple[int, str]":
+        """Runs a command to its end; (exit code, what it printed). With a log the text goes there as it comes, too."""
+        process = subprocess.Popen(
+            self.argv(argv, words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+        try:
+            text, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as late:
+            raise Timeout(f"{' '.join(argv)}: not done after {timeout:.0f} s") from late
+        finally:
+            end(process)
+        printed = text.decode("utf-8", "replace")
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a") as out:
+                out.write(f"$ {' '.join(argv)}\n{printed}\n")
+        return process.returncode, printed
+
+    def run(
+        self, argv: Sequence[str], timeout: float = 120.0, log: Optional[Path] = None, words: Optional[Mapping[str, str]] = None,
+    ) -> str:
+        """The same, and a failure is an error that carries the end of what was said."""
+        code, text = self.call(argv, timeout, log, words)
+        if code != 0:
+            raise LabError(f"{' '.join(argv)[:300]}: exit {code}: {text.strip()[-1500:]}" + (f" (see {log})" if log else ""))
+        return text
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """A file inside, with its folders."""
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+
+    def _settings(self) -> Dict[str, str]:
+        kept = {name: os.environ[name] for name in _PASSED_WORDS if name in os.environ}
+        if (self.root / _CERTIFICATES.lstrip("/")).exists():
+            kept.update({name: _CERTIFICATES for name in _CERTIFICATE_WORDS})
+        return kept
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a command of a place, with all that it started."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def adopt_settings(root: Path) -> None:
+    """Gives a root tree this machine's way to the outside: name servers, certificates, what apt and pip are told."""
+    for name in ("resolv.conf", "pip.conf", "hosts"):
+        file = Path("/etc") / name
+        if file.exists():
+            (root / "etc" / name).unlink(missing_ok=True)
+            shutil.copyfile(file, root / "etc" / name)
+    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
+    if bundle.exists():
+        shutil.copyfile(bundle, root / _CERTIFICATES.lstrip("/"))
+        certificates = root / "etc/ssl/certs"
+        certificates.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle, certificates / "ca-certificates.crt")
+    for file in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt")):
+        target = root / "usr/local/share/ca-certificates"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target / file.name)
+    for file in sorted(Path("/etc/apt/apt.conf.d").glob("*")):
+        text = file.read_text(errors="replace")
+        # How to reach the source, not what to do with packages afterwards.
+        if "Acquire::" in text and "DPkg::" not in text and (root / "etc/apt/apt.conf.d").is_dir():
+            (root / "etc/apt/apt.conf.d" / file.name).write_text(text)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A copy with owners, links and times; cheap where the file system shares blocks."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tools.run(["cp", "-a", "--reflink=auto", "--one-file-system", str(source), str(target)], timeout=600)
+
+
+def remove_tree(tree: Path) -> None:
+    """Removes a root tree, and never what is mounted inside it."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    inside = [place for place in mounted if place == str(tree) or place.startswith(f"{tree}/")]
+    if inside:
+        raise LabError(f"{tree} holds mounts of another run: {', '.join(inside[:5])}")
+    if tree.is_symlink() or tree.exists():
+        tools.run(["rm", "-rf", "--one-file-system", str(tree)], timeout=600)
