@@ -26,7 +26,7 @@ wants_long() {
 EXFAT_TESTS='a_master_lives_on_a_stick_mounted_by_partition_or_whole a_stick_that_was_pulled_is_checked_and_used_again'
 
 has_exfat() {
-    modprobe --quiet exfat 2>/dev/null || true
+    modprobe exfat 2>/dev/null || true
     grep -qw exfat /proc/filesystems
 }
 
