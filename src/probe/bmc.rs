@@ -13,7 +13,7 @@ use super::live::LiveSources;
 use super::root::Root;
 use super::smbios::{self, platform, types};
 use super::timebox::{Publish, millis};
-use crate::model::inventory::{Bmc, Item, Part, PartStatus, Sensors};
+use crate::model::inventory::{Bmc, Item, Part, PartStatus, Sel, Sensors};
 use crate::sys::ipmi::{AskBmc, BmcError, DEVICE};
 
 /// The log is worth a share of the time even where a controller is slow to tell its sensors.
@@ -112,11 +112,7 @@ fn ask_all(
         sel::read(link, &repository.sensors)
     });
     if let Some((log, trouble)) = log {
-        let (all, told) = (usize::from(log.entries_total), log.entries.len());
-        if all > sel::MAX_ENTRIES && told >= sel::MAX_ENTRIES {
-            let reason = format!("{all} entries, of which the newest {told} are here");
-            notes.items.push(Item::gap("sel.entries", PartStatus::Failed, reason));
-        }
+        notes.items.extend(older_entries(&log));
         bmc.sel = Some(log);
         incomplete(&mut notes, "sel.entries", trouble.as_ref());
     }
@@ -275,6 +271,13 @@ fn readings(link: &mut Link<'_>, repository: &sdr::Repository, bmc: &mut Bmc, no
         None => Item::ok("sensors", source, took),
     });
     bmc.sensors = Some(sensors);
+}
+
+/// Tells of the entries that are left out because only the newest are read.
+fn older_entries(log: &Sel) -> Option<Item> {
+    let (all, told) = (usize::from(log.entries_total), log.entries.len());
+    let reason = format!("{all} entries, of which the newest {told} are here");
+    (all > told && told >= sel::MAX_ENTRIES).then(|| Item::gap("sel.entries", PartStatus::Failed, reason))
 }
 
 /// Tells that a list has holes or ends early.

@@ -277,6 +277,15 @@ mod tests {
         assert_eq!(disagreement(&dimms, gib(570)), None);
         assert!(disagreement(&dimms, gib(470)).is_some());
         assert!(disagreement(&dimms, gib(640)).is_some());
+        // The technology alone, without sizes.
+        let bare = Dimm {
+            volatile_bytes: None,
+            non_volatile_bytes: None,
+            ..persistent("NVDIMM-N", 0, 16)
+        };
+        let mut dimms = modules(8, 64);
+        dimms.extend(vec![bare; 2]);
+        assert_eq!(disagreement(&dimms, gib(503)), None);
         // All of it kept: what the firmware calls it says nothing.
         let mut untold = persistent("DRAM", 0, 16);
         untold.technology = None;

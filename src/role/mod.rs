@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod collecting;
+mod document;
 pub mod elect;
 pub mod links;
 pub mod links6;

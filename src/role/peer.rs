@@ -17,13 +17,14 @@ use crate::model::{MacAddr, NodeId, Stage};
 use crate::probe::ports;
 use crate::service::http::client::{Bounds, exchange};
 use crate::service::http::upload::digest_header;
+use crate::store::upload::UploadLimits;
 use crate::sys::console::say;
 use crate::sys::netif::Netlink;
 use crate::sys::{block, clock, cmd, ipmi, medium, power};
 
 use super::address::{self, Held};
 use super::collecting::{self, Take};
-use super::{post, retry};
+use super::{document, post, retry};
 
 /// What a peer is told.
 #[derive(Debug, Clone)]
@@ -217,7 +218,8 @@ fn pack(take: &Take, results: Option<&post::Results>) -> anyhow::Result<Bytes> {
         tar.append_data(&mut header, name, bytes)
             .with_context(|| format!("adding {name}"))
     };
-    add("inventory.json", &serde_json::to_vec_pretty(&take.inventory)?)?;
+    let limit = usize::try_from(UploadLimits::default().inventory_bytes).unwrap_or(usize::MAX);
+    add("inventory.json", &document::document(&take.inventory, limit)?)?;
     for (name, bytes) in &take.raw {
         add(&format!("raw/{name}"), bytes)?;
     }

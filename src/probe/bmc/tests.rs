@@ -212,3 +212,20 @@ fn a_captured_tree_without_answers_has_no_controller_to_ask() {
     let part = bmc(&fixture(), None, Duration::from_secs(60), &Publish::nowhere());
     assert_eq!(part.status, PartStatus::Unsupported);
 }
+
+#[test]
+fn entries_that_are_not_told_are_said_to_be_there() {
+    let log = |all, told| Sel {
+        entries_total: all,
+        entries: vec![Default::default(); told],
+        ..Sel::default()
+    };
+    let said = older_entries(&log(3000, sel::MAX_ENTRIES)).unwrap();
+    assert_eq!(
+        said.reason.as_deref(),
+        Some("3000 entries, of which the newest 512 are here")
+    );
+    assert_eq!(older_entries(&log(512, sel::MAX_ENTRIES)), None);
+    // One that fell silent tells why by itself.
+    assert_eq!(older_entries(&log(3000, 7)), None);
+}

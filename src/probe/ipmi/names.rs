@@ -190,7 +190,7 @@ pub fn unit(units_1: u8, base: u8, modifier: u8) -> Option<String> {
 }
 
 /// Entities (table 43-13), by number.
-const ENTITIES: [(u8, &str); 58] = [
+const ENTITIES: [(u8, &str); 64] = [
     (1, "other"),
     (2, "unknown"),
     (3, "processor"),
@@ -233,7 +233,7 @@ const ENTITIES: [(u8, &str); 58] = [
     (40, "battery"),
     (41, "processing blade"),
     (42, "connectivity switch"),
-    (43, "memory module"),
+    (43, "processor and memory module"),
     (44, "i/o module"),
     (45, "processor and i/o module"),
     (46, "management controller firmware"),
@@ -248,7 +248,14 @@ const ENTITIES: [(u8, &str); 58] = [
     (64, "air inlet"),
     (65, "processor"),
     (66, "baseboard"),
-    (160, "chassis"),
+    // Boards of AdvancedTCA (PICMG 3.0).
+    (160, "front board"),
+    (192, "rear transition module"),
+    (193, "advanced mezzanine card"),
+    (240, "shelf manager"),
+    (241, "filtration unit"),
+    (242, "shelf fru information"),
+    (243, "alarm panel"),
 ];
 
 /// `processor 1`; the instance counts within the machine, or within one controller from 60h on.
@@ -289,6 +296,9 @@ mod tests {
         assert_eq!(entity(10, 2).as_deref(), Some("power supply 2"));
         assert_eq!(entity(10, 0x61).as_deref(), Some("power supply 1"));
         assert_eq!(entity(29, 0x80).as_deref(), Some("fan"));
+        assert_eq!(entity(43, 1).as_deref(), Some("processor and memory module 1"));
+        assert_eq!(entity(160, 0x60).as_deref(), Some("front board 0"));
+        assert!(ENTITIES.is_sorted_by(|(one, _), (next, _)| one < next));
         assert_eq!(event(0x6f, 0x08, 3), "input lost");
         assert_eq!(event(0x6f, 0x0c, 1), "uncorrectable ECC");
         assert_eq!(event(0x6f, 0x23, 8), "timer interrupt");

@@ -1,0 +1,69 @@
+//! The inventory as the master takes it: never larger than its bound, past which it would refuse the whole upload.
+
+use crate::model::inventory::{Inventory, Item, Part, PartStatus};
+
+/// The document in at most `limit` bytes where that can be had: for people, else without blanks, else without virtual functions,
+/// of which a machine has thousands; that they are left out is said.
+pub fn document(inventory: &Inventory, limit: usize) -> serde_json::Result<Vec<u8>> {
+    let pretty = serde_json::to_vec_pretty(inventory)?;
+    if pretty.len() <= limit {
+        return Ok(pretty);
+    }
+    let dense = serde_json::to_vec(inventory)?;
+    if dense.len() <= limit {
+        return Ok(dense);
+    }
+    let mut smaller = inventory.clone();
+    keep(&mut smaller.nics, |nic| nic.physical_function.is_none());
+    keep(&mut smaller.pci, |function| function.physical_function.is_none());
+    serde_json::to_vec(&smaller)
+}
+
+fn keep<T>(part: &mut Part<Vec<T>>, wanted: impl Fn(&T) -> bool) {
+    let Some(list) = &mut part.value else { return };
+    let all = list.len();
+    list.retain(wanted);
+    if list.len() < all {
+        let reason = format!("{all}, of which {} are here: without virtual functions", list.len());
+        part.items.push(Item::gap("count", PartStatus::Failed, reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::inventory::{Nic, PciFunction};
+    use crate::probe::{Options, Root, collect};
+
+    #[test]
+    fn a_document_that_is_too_large_is_told_in_fewer_bytes_and_says_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inventory = collect(&Root::at(dir.path()), None, &Options::new(""));
+        let function = |number: usize| (number > 0).then(|| "0000:18:00.0".to_owned());
+        let nic = |number: usize| Nic {
+            name: format!("eth{number}"),
+            physical_function: function(number),
+            ..Nic::default()
+        };
+        let pci = |number: usize| PciFunction {
+            address: format!("0000:18:{number:02x}.0"),
+            physical_function: function(number),
+            ..PciFunction::default()
+        };
+        inventory.nics = Part::ok("test", (0..200).map(nic).collect());
+        inventory.pci = Part::ok("test", (0..200).map(pci).collect());
+        let whole = document(&inventory, usize::MAX).unwrap();
+        assert_eq!(whole, serde_json::to_vec_pretty(&inventory).unwrap());
+        let dense = document(&inventory, whole.len() - 1).unwrap();
+        assert_eq!(serde_json::from_slice::<Inventory>(&dense).unwrap(), inventory);
+        let limit = dense.len() / 2;
+        let small = document(&inventory, limit).unwrap();
+        assert!(small.len() <= limit);
+        let told: Inventory = serde_json::from_slice(&small).unwrap();
+        assert_eq!((told.nics.value.unwrap().len(), told.pci.value.unwrap().len()), (1, 1));
+        assert_eq!(
+            told.nics.items[0].reason.as_deref(),
+            Some("200, of which 1 are here: without virtual functions")
+        );
+    }
+}
