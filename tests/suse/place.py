@@ -11,9 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import IO, Dict, List, Mapping, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
@@ -77,22 +78,20 @@ class Place:
     def call(
         self, argv: Sequence[str], timeout: float, log: Optional[Path] = None, words: Optional[Mapping[str, str]] = None,
     ) -> "Tuple[int, str]":
-        """Runs a command to its end; (exit code, what it printed). With a log the text goes there as it comes, too."""
-        process = subprocess.Popen(
-            self.argv(argv, words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )
-        try:
-            text, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as late:
-            raise Timeout(f"{' '.join(argv)}: not done after {timeout:.0f} s") from late
-        finally:
-            end(process)
-        printed = text.decode("utf-8", "replace")
-        if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as out:
-                out.write(f"$ {' '.join(argv)}\n{printed}\n")
-        return process.returncode, printed
+        """Runs a command to its end; (exit code, what it printed). With a log the text goes there as it comes."""
+        with tempfile.TemporaryFile() if log is None else _opened(log, argv) as out:
+            begin = out.tell()
+            process = subprocess.Popen(
+                self.argv(argv, words), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired as late:
+                raise Timeout(f"{' '.join(argv)[:300]}: not done after {timeout:.0f} s") from late
+            finally:
+                end(process)
+            out.seek(begin)
+            return process.returncode, out.read().decode("utf-8", "replace")
 
     def run(
         self, argv: Sequence[str], timeout: float = 120.0, log: Optional[Path] = None, words: Optional[Mapping[str, str]] = None,
@@ -122,8 +121,14 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-    if process.stdout is not None:
-        process.stdout.close()
+
+
+def _opened(log: Path, argv: "Sequence[str]") -> "IO[bytes]":
+    log.parent.mkdir(parents=True, exist_ok=True)
+    out = log.open("a+b")
+    out.write(f"$ {' '.join(argv)}\n".encode())
+    out.flush()
+    return out
 
 
 def adopt_settings(root: Path) -> None:

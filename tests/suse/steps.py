@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -20,7 +19,7 @@ from mirror import ALTERED_INDEX, ALTERED_PACKAGE, MISSING, STALLING, STRANGERS_
 from place import end
 from stage import Stage
 from table import KEYS, REPOSITORIES
-from vdc.errors import LabError
+from vdc.errors import LabError, Timeout
 from vdc.suite import Scenario, expect
 
 # Files of the overlay that a person may well change; neither is read by the build itself.
@@ -29,6 +28,8 @@ _EDITED_TOO = "overlay/etc/modules-load.d/recon.conf"
 _MARK = "# a change of the test\n"
 # Words that the tool uses for its expensive steps: a refusal must come before them.
 _KIWI_BEGAN = "preparing the root tree"
+# The whole round in the laboratory takes two minutes on a quiet machine with two cores.
+_LAB_SECONDS = 3600.0
 _NOTHING = "nothing changed"
 
 
@@ -217,27 +218,30 @@ def _lab(stage: Stage) -> None:
     """The ISO boots a master from a stick; one UEFI and one BIOS peer come over the network, store and turn off."""
     host = stage.need_iso()
     folder = stage.workdir / "lab"
-    process = subprocess.Popen(
-        [
-            "nice", sys.executable, str(stage.tree / "tests/lab/run.py"), "demo", "--firmware", "uefi,bios", "--iso", str(host.iso),
-            "--recon", str(host.recon), "--workdir", str(folder), "--patience", "2",
-        ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=3600)
-    except BaseException:
-        # It has a namespace and guests of its own, which it takes down itself.
-        os.kill(process.pid, signal.SIGTERM)
+    log = stage.logs / "lab.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                "nice", sys.executable, str(stage.tree / "tests/lab/run.py"), "demo", "--firmware", "uefi,bios", "--iso", str(host.iso),
+                "--recon", str(host.recon), "--workdir", str(folder), "--patience", "2",
+            ],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )
         try:
-            process.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            pass
-        raise
-    finally:
-        end(process)
-    text = said.decode("utf-8", "replace")
-    (stage.logs / "lab.log").write_text(text)
+            process.wait(_LAB_SECONDS)
+        except BaseException as stop:
+            # It has a namespace and guests of its own, which it takes down itself.
+            process.terminate()
+            try:
+                process.wait(120)
+            except subprocess.TimeoutExpired:
+                pass
+            if isinstance(stop, subprocess.TimeoutExpired):
+                raise Timeout(f"the laboratory was not done after {_LAB_SECONDS:.0f} s (see {log})") from stop
+            raise
+        finally:
+            end(process)
+    text = log.read_text(errors="replace")
     expect(process.returncode == 0, f"exit {process.returncode}: {text.strip()[-1500:]}")
 
 
