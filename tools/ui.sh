@@ -96,6 +96,8 @@ show_failure() {
     printf '%s\n' "$part" | tail -n 12 | cut -c1-300
     printf -- '--- full log: %s\n' "$STEP_LOG"
     full_disk
+    ! grep -q 'Signatures public key is not available' <<<"$part" ||
+        echo "a package is signed with a key that is not among those this build trusts: add it to the file of --keys"
 }
 
 # need PROGRAM WHAT-FOR: a missing tool fails with its name.

@@ -182,6 +182,11 @@ class Refusals(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"the file system of \S+ is full \(3 MiB free\): make room there and start again\n$")
 
+    def test_a_package_of_an_unknown_signer(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            done = shell(f"log_to {folder}/log; bad() {{ echo 'x.rpm: Signature verification failed [4-Signatures public key is not available]'; false; }}; step 'a step' bad")
+        self.assertIn("add it to the file of --keys", done.stderr)
+
     def test_an_rpm_that_cannot_write_the_database_of_opensuse(self) -> None:
         done = shell('rpm() { case $1 in --version) echo "RPM version 4.18.0" ;; esac; }; need_ndb')
         self.assertEqual(done.returncode, 1)
