@@ -3,17 +3,13 @@
 
 # prepare_check RECIPE: what the checks need here; with --mirror also what asks a mirror.
 prepare_check() {
+    [ -z "$MIRROR" ] || need_source "$1"
     host_setup first check
     choose_python
-    kiwi_venv
-    [ -n "$MIRROR" ] || return 0
-    case $1 in
-    suse-*)
-        need_source "$1"
-        host_setup suse suse-keys
-        ;;
-    *) need_source "$1" ;;
+    case $MIRROR/$1 in
+    ?*/suse-*) host_setup suse suse-keys ;;
     esac
+    kiwi_venv
 }
 
 shell_files() {
@@ -40,7 +36,12 @@ check_recipe() {
     step "$recipe: no mirror, key or password in the sources of the image" check_secrets "$recipe"
     [ -z "$MIRROR" ] || check_mirror "$recipe" "$stage/packages"
     rm -rf "$stage"
-    say "$recipe: check passed"
+    if [ -n "$MIRROR" ]; then
+        say "$recipe: check passed"
+        case $recipe in suse-*) ndb_problem ;; esac
+    else
+        say "$recipe: check passed; no package source was asked (check --mirror URL does)"
+    fi
 }
 
 # The stage as it would be built, with a stand-in where no binary has been built yet.
@@ -104,7 +105,7 @@ check_programs() {
         esac
         # Where the image has been built, the program must be in it.
         if [ "$package" != - ] && [ -d "$TOP/builds/$recipe/root/usr/bin" ] &&
-            ! [ -e "$TOP/builds/$recipe/root/usr/bin/$program" ] && ! [ -e "$TOP/builds/$recipe/root/usr/sbin/$program" ]; then
+            [ -z "$(find "$TOP/builds/$recipe/root"/{usr/bin,usr/sbin,bin,sbin}/ -maxdepth 1 -name "$program" 2>/dev/null)" ]; then
             echo "error: the root tree in builds/$recipe/root has no $program"
             bad=1
         fi
@@ -175,7 +176,7 @@ check_host_names() {
 
 # dry_run RECIPE INDEX NAMES-FILE: zypper would install all of these into an empty system. It names what it does not find.
 dry_run() {
-    local recipe=$1 index=$2 names=$3 root=$TOP/builds/$1/dry-run alias status=0
+    local recipe=$1 index=$2 names=$3 root=$TOP/builds/$1/dry-run alias missing status=0
     local -a zypper=(zypper --root "$root" --non-interactive --no-gpg-checks) packages=()
     rm -rf "$root"
     mkdir -p "$root/root"
@@ -187,8 +188,11 @@ dry_run() {
         "${zypper[@]}" --quiet addrepo --refresh "$index/$alias" "$alias"
     done < <(suse_paths "$recipe")
     mapfile -t packages <"$names"
-    "${zypper[@]}" install --dry-run --no-recommends --auto-agree-with-licenses -- "${packages[@]}" || status=$?
+    "${zypper[@]}" install --dry-run --no-recommends --auto-agree-with-licenses -- "${packages[@]}" 2>&1 | tee "$root.said" || status=$?
     rm -rf "$root"
-    [ "$status" -eq 0 ] || echo "error: zypper cannot install them all from $(suse_top); the lines above name what it did not find"
-    return "$status"
+    [ "$status" -ne 0 ] || return 0
+    # Last, where a person looks: the names alone, then where they were looked for.
+    missing=$(sed -n "s/^No provider of '\(.*\)' found\.$/\1/p" "$root.said" | LC_ALL=C sort --unique | one_line)
+    echo "error: zypper cannot install these ${#packages[@]} packages from $(suse_top)${missing:+; it does not find: $missing}"
+    return 1
 }

@@ -208,11 +208,20 @@ kiwi_venv() {
     step "installing KIWI $(sed -n 's/^kiwi==//p' "$TOP/tools/kiwi-requirements.txt") into builds/venv" make_venv "$want"
 }
 
+# A venv that was good is not lost because the new one cannot be had now.
 make_venv() {
+    rm -rf "$TOP/builds/venv.old"
+    [ ! -d "$TOP/builds/venv" ] || mv "$TOP/builds/venv" "$TOP/builds/venv.old"
+    if "$PYTHON" -m venv "$TOP/builds/venv" && "$TOP/builds/venv/bin/pip" install --quiet --disable-pip-version-check \
+        --retries 1 --timeout 10 -r "$TOP/tools/kiwi-requirements.txt"; then
+        printf '%s\n' "$1" >"$TOP/builds/venv/requirements.sum"
+        rm -rf "$TOP/builds/venv.old"
+        return 0
+    fi
     rm -rf "$TOP/builds/venv"
-    "$PYTHON" -m venv "$TOP/builds/venv"
-    "$TOP/builds/venv/bin/pip" install --quiet --disable-pip-version-check -r "$TOP/tools/kiwi-requirements.txt"
-    printf '%s\n' "$1" >"$TOP/builds/venv/requirements.sum"
+    [ ! -d "$TOP/builds/venv.old" ] || mv "$TOP/builds/venv.old" "$TOP/builds/venv"
+    echo "error: KIWI could not be installed from the Python package index: is it reachable from here? If this network needs a proxy, set https_proxy; for a mirror of the index, set PIP_INDEX_URL"
+    return 1
 }
 
 # The binary is built with the Rust toolchain that the person has; distributions' own are too old to install one here.

@@ -2,6 +2,7 @@
 """What does a package mirror answer, and if it does not, what should the person do about it?
 
   mirror.py offers URL [--proxy URL]    exit 0: the file is there; 1: it is not; 2: no answer, and standard error says what to do
+  mirror.py show URL [--proxy URL]      the same, with the file on standard output
 
 Only small files are asked for (signed indexes), with a bound on their size and on the time they may take. Runs with every
 Python from 3.6 on, because it is used before anything was installed.
@@ -62,6 +63,8 @@ def why(host: str, error: BaseException, proxies: Dict[str, str]) -> str:
         how = "for the mirror"
     proxy_hint = ("look whether that proxy is right (http_proxy, https_proxy, apt's Acquire::http::Proxy)" if via else
                   "if this network needs a proxy, set http_proxy and https_proxy and start again")
+    if isinstance(reason, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(reason):
+        return "%s does not speak TLS on that port: http:// in place of https://?" % host
     if isinstance(reason, ssl.SSLError):
         return ("the certificate of %s is not accepted (%s): is this machine's clock right, are its ca-certificates current?"
                 % (host, getattr(reason, "verify_message", "") or reason.reason or reason))
@@ -95,11 +98,11 @@ def _read(response: "http.client.HTTPResponse", deadline: float, clock: Callable
 def fetch(url: str, proxy: Optional[str] = None) -> Tuple[bytes, Optional[str]]:
     """The file at `url` and the server's Date header.
 
-    Raises Absent (404, 403, 410: the server has no such file for us) or NoAnswer with a sentence.
+    Raises Absent (404, 410: the server has no such file) or NoAnswer with a sentence.
     """
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https", "ftp", "file"):
-        raise NoAnswer("%s is no address of a mirror: it begins with http://, https:// or file:///" % url)
+    if parts.scheme not in ("http", "https", "file") or (parts.scheme != "file" and not parts.hostname):
+        raise NoAnswer("%s is no address of a mirror: those begin with http://HOST/, https://HOST/ or file:///" % url)
     handlers = [urllib.request.ProxyHandler({"http": proxy, "https": proxy})] if proxy else []
     proxies = {parts.scheme: proxy} if proxy else {
         k: v for k, v in urllib.request.getproxies().items() if k == parts.scheme and not urllib.request.proxy_bypass(parts.hostname or "")}
@@ -110,8 +113,10 @@ def fetch(url: str, proxy: Optional[str] = None) -> Tuple[bytes, Optional[str]]:
         with opener.open(request, timeout=SECONDS_TO_WAIT) as response:
             return _read(response, begin + SECONDS_IN_ALL, time.monotonic), response.headers.get("Date")
     except urllib.error.HTTPError as error:
-        if error.code in (403, 404, 410):
+        if error.code in (404, 410):
             raise Absent("%s: %d %s" % (url, error.code, error.reason))
+        if error.code in (401, 403):
+            raise NoAnswer("%s answers %d %s: this machine may not read that mirror; look at its access rules" % (url, error.code, error.reason))
         hint = "the proxy wants a name and a password: http_proxy=http://NAME:PASSWORD@PROXY" if error.code == 407 else "try again later or name another mirror"
         raise NoAnswer("%s answers %d %s: %s" % (url, error.code, error.reason, hint))
     except NoAnswer:
@@ -126,12 +131,12 @@ def fetch(url: str, proxy: Optional[str] = None) -> Tuple[bytes, Optional[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["offers"])
+    parser.add_argument("command", choices=["offers", "show"])
     parser.add_argument("url")
     parser.add_argument("--proxy")
     args = parser.parse_args()
     try:
-        _, date = fetch(args.url, args.proxy)
+        data, date = fetch(args.url, args.proxy)
     except Absent as absent:
         print(absent, file=sys.stderr)
         return 1
@@ -142,6 +147,8 @@ def main() -> int:
     if skew:
         print(skew, file=sys.stderr)
         return 2
+    if args.command == "show":
+        sys.stdout.buffer.write(data)
     return 0
 
 

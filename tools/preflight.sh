@@ -40,16 +40,35 @@ full_disk() {
     done
 }
 
+# need_mirror_word: --mirror is the address of a folder that can be asked; what people type instead is told apart.
+need_mirror_word() {
+    case $MIRROR in
+    http://?* | https://?* | file:///*) ;;
+    /*) refuse "--mirror $MIRROR is no address; for a folder of this machine write file://$MIRROR" ;;
+    ftp://* | *://*) refuse "--mirror $MIRROR is no address that can be used: those begin with http://HOST/, https://HOST/ or file:///" ;;
+    *) refuse "--mirror $MIRROR is no address; did you mean http://$MIRROR ?" ;;
+    esac
+    case $MIRROR in
+    *://*@*) refuse "a name and password in --mirror is not supported: a mirror that this machine may read without" ;;
+    esac
+}
+
 # ask_mirror URL: 0 if the file is there, 1 if not; where there is no answer at all, the run ends with the reason.
 ask_mirror() {
-    local proxy said status=0
-    proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | sed -n 's/^Acquire::http::Proxy "\(.*\)";$/\1/p') || true
-    said=$("${PYTHON:-python3}" "$TOP/tools/mirror.py" offers "$1" ${proxy:+--proxy "$proxy"} 2>&1) || status=$?
+    local said status=0
+    said=$(mirror_tool offers "$1" 2>&1) || status=$?
     case $status in
     0) return 0 ;;
     1) return 1 ;;
     *) die "$said" ;;
     esac
+}
+
+# mirror_tool COMMAND URL: asks as apt would, through its proxy if it has one.
+mirror_tool() {
+    local proxy
+    proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | sed -n 's/^Acquire::http::Proxy "\(.*\)";$/\1/p') || true
+    "${PYTHON:-$(any_python)}" "$TOP/tools/mirror.py" "$1" "$2" ${proxy:+--proxy "$proxy"}
 }
 
 # use_host_proxy: what YaST's file says of a proxy holds for the tools started here too, as zypper itself holds it; a proxy of the

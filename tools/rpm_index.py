@@ -151,7 +151,11 @@ def _fetch(url: str) -> Tuple[bytes, Optional[str]]:
     try:
         return mirror.fetch(url)
     except mirror.Absent as absent:
-        raise Refused("the mirror has no such file: %s" % printable(str(absent)))
+        hint = {
+            ".asc": ". The index is not signed there, or its signature was not mirrored: take another mirror",
+            ".key": ". This host has no keys of openSUSE and the mirror offers none: name them with --keys FILE",
+        }.get(url[-4:], "")
+        raise Refused("the mirror has no such file: %s%s" % (printable(str(absent)), hint))
     except mirror.NoAnswer as silence:
         raise Refused(printable(str(silence)))
 
@@ -194,6 +198,8 @@ def _verified(url: str, scratch: str, keyring: str) -> Tuple[Dict[str, bytes], S
             raise Refused(skew)
         with open(os.path.join(scratch, name), "wb") as file:
             file.write(fetched[name])
+    if b"<repomd" not in fetched["repomd.xml"][:4096]:
+        raise Refused("%s/repodata/repomd.xml is no package index but something else, perhaps a page to log in at: is this a mirror?" % printable(url))
     index, signature = (os.path.join(scratch, name) for name in _INDEX)
     return fetched, gpgv(keyring, signature, index)
 

@@ -13,6 +13,16 @@ rpm_home() {
     printf '%s\n' "$RPM_MACROS" | tee "$1/.rpmmacros" >"$1/.config/rpm/macros"
 }
 
+# ndb_problem: a sentence if it is known already that this host cannot build images of openSUSE; nothing where it can, or where
+# rpm is still to be installed.
+ndb_problem() {
+    if command -v rpm >/dev/null; then
+        (need_ndb) 2>&1 | sed 's/^make-recipe-target: //' || true
+    elif [ "$(. /etc/os-release && echo "$ID")" = debian ] && [ "$(. /etc/os-release && echo "${VERSION_ID:-99}")" -lt 13 ]; then
+        echo "the rpm of Debian before 13 cannot write the database format of openSUSE (ndb): build images of openSUSE on Debian 13 or newer, or on openSUSE"
+    fi
+}
+
 # need_ndb: this host's rpm can write openSUSE's database format. It says "invalid" and takes another one where it cannot.
 need_ndb() {
     local scratch
@@ -64,15 +74,18 @@ VERIFIED=''
 # verify_indexes RECIPE: leaves the verified indexes in builds/RECIPE/index and says who signed them. An index that does not
 # verify ends the run.
 verify_indexes() {
-    local recipe=$1 dir=$TOP/builds/$1 said line
+    local recipe=$1 dir=$TOP/builds/$1 said line first=''
     local -a keys=() sources=()
     [ "$VERIFIED" != "$recipe" ] || return 0
     mapfile -t sources < <(suse_sources "$recipe" | sed 's/^/--source=/')
     mapfile -t keys <"$dir/keys"
     rm -rf "$dir/index"
-    said=$("$PYTHON" "$TOP/tools/rpm_index.py" verify --out "$dir/index" --keys "${keys[@]}" "${sources[@]}" 2>&1) || die "$said"
+    # Keys that came from a mirror vouch for no more than that it is the same mirror still.
+    case ${keys[0]} in "$TOP/builds/keys/"*) first=yes ;; esac
+    said=$("$PYTHON" "$TOP/tools/rpm_index.py" verify --out "$dir/index" --keys "${keys[@]}" "${sources[@]}" 2>&1) ||
+        die "$said${first:+. The keys in ${keys[0]} came from the mirror that was asked first: remove that file if that was a wrong one}"
     while read -r line; do
-        say "$line"
+        say "$line${first:+; the key came from a mirror, compare it with what openSUSE publishes}"
     done <<<"$said"
     VERIFIED=$recipe
 }

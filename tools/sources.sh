@@ -38,12 +38,21 @@ need_source() {
         need_debian_source
         ;;
     suse-*)
-        [ -n "$(suse_top)" ] ||
-            die "this machine's settings name no openSUSE package source, and none was given: --mirror URL, the address of the folder that holds distribution/ and update/ on a mirror of openSUSE"
+        [ -n "$(suse_top)" ] || die "$(no_suse_source "$1")"
         # Without Python nothing can be asked yet; what this host lacks is installed next, and then it is asked.
         [ -z "$(any_python)" ] || need_suse_indexes "$1"
         ;;
     esac
+}
+
+# no_suse_source RECIPE: what is missing where neither this host nor an option names a mirror.
+no_suse_source() {
+    echo "this machine's settings name no openSUSE package source, and none was given: --mirror URL, the address of the folder that holds $(suse_folders "$1") on a mirror of openSUSE"
+}
+
+# suse_folders RECIPE: what lies below the top of a mirror, in words.
+suse_folders() {
+    suse_paths "$1" | sed 's#^[^ ]* \([^/]*\)/.*#\1/#' | LC_ALL=C sort --unique | paste -sd, | sed 's/,/ and /'
 }
 
 need_debian_source() {
@@ -53,12 +62,28 @@ need_debian_source() {
     [ -n "$base" ] || base=$(apt_source_uri "$own")
     [ -n "$base" ] ||
         die "this machine's apt settings name no source of Debian packages, and none was given: --mirror URL, the address of the folder that holds dists/ and pool/"
-    [ -z "$(any_python)" ] || base_offers "$base" trixie ||
+    [ -n "$(any_python)" ] || return 0
+    base_offers "$base" trixie ||
         die "$base offers no Debian trixie (dists/trixie/InRelease is not there): give a mirror that does with --mirror URL"
+    debian_index_signed "$base" trixie ||
+        die "$base/dists/trixie/InRelease is not signed with a key of $DEBIAN_KEYRING: take another mirror"
+}
+
+DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# debian_index_signed URI SUITE: gpgv says so, as apt will when the image is made. Where it cannot be asked yet, apt alone does.
+debian_index_signed() {
+    local scratch status=0
+    command -v gpgv >/dev/null && [ -r "$DEBIAN_KEYRING" ] || return 0
+    scratch=$(mktemp)
+    mirror_tool show "$1/dists/$2/InRelease" >"$scratch" || die "$1/dists/$2/InRelease was there a moment ago and is not now: try again"
+    gpgv --quiet --keyring "$DEBIAN_KEYRING" "$scratch" >/dev/null 2>&1 || status=1
+    rm -f "$scratch"
+    return "$status"
 }
 
 debian_repos() {
-    local suite=trixie keyring=/usr/share/keyrings/debian-archive-keyring.gpg components='main non-free-firmware' own base security
+    local suite=trixie keyring=$DEBIAN_KEYRING components='main non-free-firmware' own base security
     own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     base=${MIRROR%/}
     security=${MIRROR:+${MIRROR%/}-security}
@@ -134,7 +159,7 @@ need_suse_indexes() {
 
 # suse_moved RECIPE: what to do where a mirror does not have this release.
 suse_moved() {
-    echo "Is $(suse_top) the folder that holds distribution/ and update/?$(suse_ended "$1")"
+    echo "Is $(suse_top) the folder that holds $(suse_folders "$1")?$(suse_ended "$1")"
 }
 
 suse_repos() {

@@ -118,9 +118,9 @@ run_target() {
     check | clean) ;;
     *) need_root ;;
     esac
-    mkdir -p "$dir"
+    mkdir -p "$dir" 2>/dev/null || die "$dir cannot be made by $(id -un): run this as root, or in a checkout of your own"
     exec 9>"$TOP/builds/$recipe.lock"
-    flock --nonblock 9 || die "another run is working on $recipe"
+    flock --nonblock 9 || die "another run is working on $recipe: wait for it, or stop it"
     if [ "$target" = clean ]; then
         log_to /dev/null
         step "removing builds/$recipe" clean_recipe "$recipe"
@@ -138,6 +138,13 @@ run_target() {
     need_clock
     need_room "$target" "$recipe"
     need_rust
+    case $recipe in
+    suse-*)
+        word=$(ndb_problem)
+        [ -z "$word" ] || [ -n "$(suse_top)" ] || die "$(no_suse_source "$recipe"). Besides, $word"
+        [ -z "$word" ] || die "$word"
+        ;;
+    esac
     need_source "$recipe"
     host_setup first
     choose_python

@@ -61,12 +61,12 @@ step() {
 # tick TEXT BEGIN FROM: says from time to time that the step which began at second BEGIN is alive, and how far the log since byte
 # FROM shows it to be. Ends with the run: an asynchronous shell does not hear Ctrl-C.
 tick() {
-    local text=$1 begin=$2 from=$3 every=60 next width far
+    local text=$1 begin=$2 from=$3 first=20 every=60 next width far
     if [ -t 1 ]; then
-        every=2
+        first=2 every=2
         width=$(tput cols 2>/dev/null || echo 80)
     fi
-    next=$((SECONDS + every))
+    next=$((SECONDS + first))
     while kill -0 $$ 2>/dev/null; do
         sleep 1
         [ "$SECONDS" -ge "$next" ] || continue

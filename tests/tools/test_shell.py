@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
 PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi", "sizes", "targets", "check", "tests")
 
 
@@ -86,6 +87,41 @@ class Sources(unittest.TestCase):
         self.assertEqual(done.stderr.count("\n"), 1)
 
 
+class Words(unittest.TestCase):
+    """What people type, and what they are told. Exit status 2, as for every request that cannot be understood."""
+
+    def told(self, *words: str) -> str:
+        done = subprocess.run([str(TOP / "make-recipe-target"), *words], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        return done.stderr
+
+    def test_what_is_no_mirror(self) -> None:
+        for word, wanted in (
+            ("/srv/mirror", "write file:///srv/mirror"),
+            ("mirror.example/opensuse", "did you mean http://mirror.example/opensuse"),
+            ("ftp://mirror.example/", "no address that can be used"),
+            ("http://", "no address that can be used"),
+            ("http://me:secret@mirror.example/", "not supported"),
+            ("", "no address"),
+        ):
+            self.assertIn(wanted, self.told("suse-leap-15.4", "check", "--mirror", word), word)
+            self.assertIn(wanted, self.told("suse-leap-15.4", "check", f"--mirror={word}"), word)
+
+    def test_keys_that_are_not_there_or_have_no_mirror(self) -> None:
+        self.assertIn("no such file", self.told("suse-leap-15.4", "check", "--keys", "/nonexistent"))
+        self.assertIn("goes with --mirror", self.told("suse-leap-15.4", "check", "--keys", str(FIXTURES / "index.pub.asc")))
+
+    def test_words_in_the_wrong_order(self) -> None:
+        self.assertIn("the recipe comes first", self.told("check", "suse-leap-15.4"))
+        self.assertIn("there are: debian-13", self.told("suse"))
+
+    def test_folders_of_a_mirror_are_named_as_they_are(self) -> None:
+        self.assertEqual(said("suse_folders suse-leap-15.4").strip(), "distribution/ and update/")
+        self.assertEqual(said("suse_folders suse-tumbleweed").strip(), "tumbleweed/ and update/")
+        self.assertEqual(said("suse_folders suse-leap-16.0").strip(), "distribution/")
+
+
 class Python(unittest.TestCase):
     """Which Python is taken, with stand-ins that answer for theirs."""
 
@@ -139,7 +175,7 @@ class Progress(unittest.TestCase):
     def test_a_step_without_a_terminal_speaks_once_a_minute_and_ends_with_its_time(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             # A minute is shortened, the rest is as it runs.
-            out = said(f'eval "$(declare -f tick | sed s/every=60/every=2/)"; log_to {folder}/log; '
+            out = said(f'eval "$(declare -f tick | sed s/first=20/first=2/)"; log_to {folder}/log; '
                        'slow() { echo "( 3/7) Installing: x"; sleep 5; }; step "a step" slow')
         lines = out.splitlines()
         self.assertTrue(2 <= len(lines) <= 4, out)
@@ -181,6 +217,12 @@ class Refusals(unittest.TestCase):
             done = shell(f"df() {{ printf 'Avail\\n  3\\n'; }}; log_to {folder}/log; bad() {{ echo 'No space left on device'; false; }}; step 'a step' bad")
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"the file system of \S+ is full \(3 MiB free\): make room there and start again\n$")
+
+    def test_what_is_known_of_a_host_is_told_without_ending_the_run(self) -> None:
+        old = 'rpm() { case $1 in --version) echo "RPM version 4.18.0" ;; esac; }; '
+        self.assertRegex(said(f"{old} word=$(ndb_problem); echo \"so: $word\""), "^so: RPM version 4.18.0 of this host cannot")
+        new = 'rpm() { mkdir -p "$2/usr/lib/sysimage/rpm"; echo x >"$2/usr/lib/sysimage/rpm/Packages.db"; }; '
+        self.assertEqual(said(f"{new} word=$(ndb_problem); echo \"so: $word\""), "so: \n")
 
     def test_a_package_of_an_unknown_signer(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -111,6 +111,12 @@ class Index(Base):
         with Mirror(top) as server, self.assertRaisesRegex(rpm_index.Refused, "no signature that gpgv can read"):
             self.verify(server.url, "index.pub.asc")
 
+    def test_a_page_to_log_in_at_is_no_index(self) -> None:
+        top = self.repository()
+        (top / "oss" / "repodata" / "repomd.xml").write_text("<html>please log in</html>")
+        with Mirror(top) as server, self.assertRaisesRegex(rpm_index.Refused, "no package index but something else"):
+            self.verify(server.url, "index.pub.asc")
+
     def test_a_missing_signature_ends_it(self) -> None:
         top = self.repository()
         (top / "oss" / "repodata" / "repomd.xml.asc").unlink()
