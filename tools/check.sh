@@ -103,8 +103,8 @@ check_programs() {
             bad=1
         } ;;
         esac
-        # Where the image has been built, the program must be in it.
-        if [ "$package" != - ] && [ -d "$TOP/builds/$recipe/root/usr/bin" ] &&
+        # Where the image has been built, the program must be in it. A tree without its key is half of one.
+        if [ "$package" != - ] && [ -s "$TOP/builds/$recipe/root.key" ] &&
             [ -z "$(find "$TOP/builds/$recipe/root"/{usr/bin,usr/sbin,bin,sbin}/ -maxdepth 1 -name "$program" 2>/dev/null)" ]; then
             echo "error: the root tree in builds/$recipe/root has no $program"
             bad=1
