@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -129,8 +130,10 @@ class Python(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             for name, answer in versions.items():
                 path = Path(folder) / name.replace("_", ".")
-                new = tuple(int(part) for part in answer.split(".")) >= (3, 11)
-                path.write_text(f"#!/bin/sh\ncase $2 in *platform*) echo '{answer}' ;; *) {'exit 0' if new else 'exit 1'} ;; esac\n")
+                # A real Python that only takes itself for another version.
+                version = tuple(int(part) for part in answer.split("."))
+                lie = f"import sys, platform; sys.version_info = {version}; platform.python_version = lambda: '{answer}'"
+                path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{lie}; $2"\n')
                 path.chmod(0o755)
             for tool in ("dirname", "cut", "sed", "mktemp", "rm"):
                 found = subprocess.run(["which", tool], capture_output=True, text=True, check=True).stdout.strip()
@@ -176,11 +179,11 @@ class Progress(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             # A minute is shortened, the rest is as it runs.
             out = said(f'eval "$(declare -f tick | sed s/first=20/first=2/)"; log_to {folder}/log; '
-                       'slow() { echo "( 3/7) Installing: x"; sleep 5; }; step "a step" slow')
+                       'slow() { echo "( 3/7) Installing: x"; sleep 8; }; step "a step" slow')
         lines = out.splitlines()
-        self.assertTrue(2 <= len(lines) <= 4, out)
-        self.assertRegex(lines[0], r"… a step: \d s so far, packages installed: 3 of 7$")
-        self.assertRegex(lines[-1], r"^\[ +\d+ s\] a step \(5 s\)$")
+        self.assertTrue(2 <= len(lines) <= 5, out)
+        self.assertRegex(lines[0], r"… a step: \d+ s so far, packages installed: 3 of 7$")
+        self.assertRegex(lines[-1], r"^\[ +\d+ s\] a step \(\d+ s\)$")
 
     def test_a_step_that_fails_ends_the_run_with_its_last_words(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
