@@ -150,19 +150,34 @@ install_with_apt() {
     apt_install "$@" && return 0
     # A package of the backports suite that is already here (qemu-utils, say) holds its relatives back: whatever is refused on
     # its own comes from that suite too, from the very source this host uses.
-    local name codename
+    local name
     local -a refused=()
     for name in "$@"; do
         apt_install "$name" || refused+=("$name")
     done
+    from_backports "${refused[@]}"
+}
+
+# Never at the price of a package that is here: what collides with one is refused, and then taken from where that one came.
+apt_install() {
+    apt-get install --yes --no-install-recommends --no-remove "$@"
+}
+
+# from_backports NAME…
+from_backports() {
+    local codename
     add_backports
     apt-get update
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    apt_install --target-release "$codename-backports" "${refused[@]}"
+    apt_install --target-release "$codename-backports" "$@"
 }
 
-apt_install() {
-    apt-get install --yes --no-install-recommends "$@"
+# The laboratory's guests have a NIC model that QEMU has from 8.0 on; Debian 12 has that in its backports only.
+new_qemu() {
+    if [ "$PACKAGER" != apt ] || qemu-system-x86_64 -device help 2>/dev/null | grep '^name "igb"' >/dev/null; then
+        return 0
+    fi
+    step "taking QEMU 8 or newer from Debian's backports" from_backports qemu-system-x86 qemu-utils
 }
 
 add_backports() {

@@ -157,8 +157,14 @@ run_target() {
     esac
     need_source "$recipe"
     case $target in
-    test) host_setup check build lab "${recipe%%-*}" ;;
-    demo) host_setup build lab "${recipe%%-*}" ;;
+    test)
+        host_setup check build lab "${recipe%%-*}"
+        new_qemu
+        ;;
+    demo)
+        host_setup build lab "${recipe%%-*}"
+        new_qemu
+        ;;
     *) host_setup build "${recipe%%-*}" ;;
     esac
     kiwi_venv
