@@ -66,8 +66,9 @@ impl Form {
 pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
     let mut bytes = header(reply);
     let relay = form.relay.as_deref().map(|value| pieces(82, value)).unwrap_or_default();
-    // End mark, and the overload option that may have to say where the rest is.
-    let room = form.room.saturating_sub(HEADER_BYTES + 1 + 3 + relay.len());
+    // End mark, and the overload option that may have to say where the rest is. An odd byte of room is none: the message is padded
+    // to an even length in the end.
+    let room = (form.room & !1).saturating_sub(HEADER_BYTES + 1 + 3 + relay.len());
     let options = Options::of(reply, &form.order);
     let mut main = Vec::<u8>::with_capacity(options.bytes.len());
     // Message type and server stand before all else, also before the option that says where the rest is: there are readers that
@@ -337,6 +338,20 @@ mod tests {
                 .insert(DhcpOption::ClassIdentifier(vec![b'x'; length]));
             let bytes = encode(&message, &Form::of(&request(vec![])));
             assert!(bytes.len() >= MIN_MESSAGE && bytes.len().is_multiple_of(2));
+        }
+    }
+
+    #[test]
+    fn an_odd_size_is_kept_too() {
+        for size in [577, 693, 701] {
+            for length in 1..=255 {
+                let mut reply = offer();
+                reply.opts_mut().insert(DhcpOption::ClientIdentifier(vec![1; 254]));
+                reply.opts_mut().insert(DhcpOption::VendorExtensions(vec![2; length]));
+                reply.set_fname_str("a-file-that-keeps-its-field");
+                let bytes = encode(&reply, &Form::of(&request(vec![DhcpOption::MaxMessageSize(size)])));
+                assert!(bytes.len() <= usize::from(size) - 28, "{size} {length}: {}", bytes.len());
+            }
         }
     }
 
