@@ -350,7 +350,11 @@ mod tests {
                 reply.opts_mut().insert(DhcpOption::VendorExtensions(vec![2; length]));
                 reply.set_fname_str("a-file-that-keeps-its-field");
                 let bytes = encode(&reply, &Form::of(&request(vec![DhcpOption::MaxMessageSize(size)])));
-                assert!(bytes.len() <= usize::from(size) - 28, "{size} {length}: {}", bytes.len());
+                assert!(
+                    bytes.len() <= usize::from(size) - 28,
+                    "{size} {length}: {}",
+                    bytes.len()
+                );
             }
         }
     }
