@@ -92,7 +92,10 @@ build_iso() {
     if [ "$(cat "$dir/root.key" 2>/dev/null)" = "$root_key" ] && [ -d "$dir/root/usr" ]; then
         say "only the binary changed: the root tree of the last build is used again"
     else
-        case $recipe in suse-*) verify_indexes "$recipe" ;; esac
+        case $recipe in
+        suse-*) verify_indexes "$recipe" ;;
+        debian-*) need_debian_index ;;
+        esac
         step "preparing the root tree from packages (KIWI)" prepare_root "$recipe" "${repos[@]}"
         echo "$root_key" >"$dir/root.key"
     fi

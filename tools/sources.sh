@@ -35,7 +35,10 @@ source_question() {
 need_source() {
     case $1 in
     debian-*)
-        need_debian_source
+        [ -n "$(debian_base)" ] ||
+            die "this machine's apt settings name no source of Debian packages, and none was given: --mirror URL, the address of the folder that holds dists/ and pool/"
+        # A source that answered before is asked again when packages are fetched from it: a build without changes needs no network.
+        [ -z "$(any_python)" ] || [ "$(head -n 1 "$TOP/builds/$1/repos" 2>/dev/null)" = "$(source_question "$1")" ] || need_debian_index
         ;;
     suse-*)
         [ -n "$(suse_top)" ] || die "$(no_suse_source "$1")"
@@ -55,14 +58,19 @@ suse_folders() {
     suse_paths "$1" | sed 's#^[^ ]* \([^/]*\)/.*#\1/#' | LC_ALL=C sort --unique | paste -sd, | sed 's/,/ and /'
 }
 
-need_debian_source() {
-    local own base
-    own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    base=${MIRROR%/}
-    [ -n "$base" ] || base=$(apt_source_uri "$own")
-    [ -n "$base" ] ||
-        die "this machine's apt settings name no source of Debian packages, and none was given: --mirror URL, the address of the folder that holds dists/ and pool/"
-    [ -n "$(any_python)" ] || return 0
+# debian_base: where Debian's packages come from; empty where nothing says so.
+debian_base() {
+    if [ -n "$MIRROR" ]; then
+        echo "${MIRROR%/}"
+    else
+        apt_source_uri "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")"
+    fi
+}
+
+# need_debian_index: that source answers with a signed index, or the run ends with what to do.
+need_debian_index() {
+    local base
+    base=$(debian_base)
     base_offers "$base" trixie ||
         die "$base offers no Debian trixie (dists/trixie/InRelease is not there): give a mirror that does with --mirror URL"
     debian_index_signed "$base" trixie ||
