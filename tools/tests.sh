@@ -39,6 +39,12 @@ stick_tests() {
     cargo test --locked --lib -- --ignored --test-threads=1 "${skip[@]}" sys::datapart
 }
 
+# Looks for inputs that nobody tried yet; prints the seed. What fails is written to the corpus, with its name.
+fuzz_search() {
+    cd "$TOP" || return
+    RECON_FUZZ_SECONDS=3 cargo test --locked --test fuzz -- --nocapture
+}
+
 tool_tests() {
     "$PYTHON" -m unittest discover --start-directory "$TOP/tests/tools"
     "$PYTHON" "$TOP/tools/ages_test.py"
@@ -51,6 +57,8 @@ run_tests() {
     step "ring 1: tests of the build tools" tool_tests
     say "ring 1: cargo test"
     cargo test --locked 2>&1 | tee -a "$STEP_LOG"
+    say "ring 1: fuzzing with new inputs, 3 s each"
+    fuzz_search 2>&1 | tee -a "$STEP_LOG" | grep -E ': seed|: [0-9]+ inputs|^test |panicked'
     while read -r other; do
         # A mirror that was named is the one of the recipe that is built.
         MIRROR='' check_recipe "$other"

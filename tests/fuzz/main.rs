@@ -1,9 +1,11 @@
-//! Whatever comes off the wire, nothing here panics, hangs or answers nonsense: changed packets, round and round, for a bounded
-//! time. `RECON_FUZZ_SECONDS=3600 cargo test --test fuzz dhcp4` goes on for an hour.
+//! Whatever comes off the wire, nothing here panics, hangs or answers nonsense.
 //!
-//! Starts from `tests/fuzz/corpus/TARGET`. An input that makes a target behave in a way not seen before joins the pool, so that
-//! changes build on each other; with `RECON_FUZZ_KEEP=1` it is written to the corpus. An input that fails is written there always, so
-//! that it is tried first from then on.
+//! `cargo test` tries the corpus, `tests/fuzz/corpus/TARGET`, and what grows out of it with one seed: the same inputs at every run.
+//! `RECON_FUZZ_SECONDS=3600 cargo test --test fuzz dhcp4 -- --nocapture` looks for new ones for an hour, with a seed that it prints
+//! (`RECON_FUZZ_SEED` sets it).
+//!
+//! An input that makes a target behave in a way not seen before joins the pool, so that changes build on each other; with
+//! `RECON_FUZZ_KEEP=1` it is written to the corpus. An input that fails is written there always, so that it is tried first from then on.
 
 // clippy.toml allows this in unit tests; it does not see that helpers here are test code too.
 #![allow(clippy::unwrap_used)]
@@ -20,8 +22,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
-/// Seconds for each target where nobody says otherwise: less than a minute for all.
-const SECONDS: u64 = 6;
+/// Inputs that a run tries beside the corpus where nobody names a time, with [`SEED`].
+const INPUTS: u64 = 60_000;
+/// The same of a target that takes a connection for each.
+const SLOW_INPUTS: u64 = 4_000;
+/// Of the runs that try the same inputs every time. Any number would do.
+const SEED: u64 = 1;
 /// Inputs of a pool; later ones replace earlier ones by chance.
 const MAX_POOL: usize = 4096;
 /// Larger than any datagram or head that is read.
@@ -44,10 +50,42 @@ fn keep(target: &str, kind: &str, input: &[u8]) -> PathBuf {
     path
 }
 
+/// How long a target is tried.
+enum Until {
+    /// That many inputs.
+    Inputs(u64),
+    Time(Instant),
+}
+
+impl Until {
+    fn is_over(&self, tried: u64) -> bool {
+        match self {
+            Until::Inputs(most) => tried >= *most,
+            Until::Time(end) => Instant::now() >= *end,
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no whole number")),
+    )
+}
+
 /// `run` returns what kind of behaviour an input caused; it panics where something is wrong.
-fn fuzz(target: &str, words: &[&[u8]], mut run: impl FnMut(&[u8]) -> u64) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = number("RECON_FUZZ_SEED").unwrap_or_else(rand::random);
+fn fuzz(target: &str, words: &[&[u8]], run: impl FnMut(&[u8]) -> u64) {
+    fuzz_for(INPUTS, target, words, run);
+}
+
+fn fuzz_for(inputs: u64, target: &str, words: &[&[u8]], mut run: impl FnMut(&[u8]) -> u64) {
+    let seconds = number("RECON_FUZZ_SECONDS");
+    let seed = number("RECON_FUZZ_SEED").unwrap_or_else(|| seconds.map_or(SEED, |_| rand::random()));
+    println!("{target}: seed {seed}");
+    let until = seconds.map_or(Until::Inputs(inputs), |seconds| {
+        Until::Time(Instant::now() + Duration::from_secs(seconds))
+    });
     let keeps = std::env::var_os("RECON_FUZZ_KEEP").is_some();
     let mut dice = StdRng::seed_from_u64(seed);
     let mut files: Vec<_> = std::fs::read_dir(folder(target))
@@ -68,8 +106,7 @@ fn fuzz(target: &str, words: &[&[u8]], mut run: impl FnMut(&[u8]) -> u64) {
     for input in &pool {
         seen.insert(attempt(input));
     }
-    let end = Instant::now() + Duration::from_secs(number("RECON_FUZZ_SECONDS").unwrap_or(SECONDS));
-    while Instant::now() < end {
+    while !until.is_over(tried) {
         let mut input = pool[dice.random_range(0..pool.len())].clone();
         let other = &pool[dice.random_range(0..pool.len())];
         change::change(&mut input, other, words, &mut dice);
@@ -87,10 +124,7 @@ fn fuzz(target: &str, words: &[&[u8]], mut run: impl FnMut(&[u8]) -> u64) {
             }
         }
     }
-    println!(
-        "{target}: {tried} inputs, {} kinds of behaviour, seed {seed}",
-        seen.len()
-    );
+    println!("{target}: {tried} inputs, {} kinds of behaviour", seen.len());
     assert!(tried > 100, "{target}: {tried} inputs only");
     assert!(
         seen.len() > 3,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use recon::config::Settings;
 use recon::model::MacAddr;
 use recon::model::ula::Ula;
+use recon::probe::{lldp, smbios};
 use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::logic::Params;
 use recon::service::dhcp4::states::{Decision, decide};
@@ -25,7 +26,7 @@ use recon::service::workers::Workers;
 use recon::store::nodes::{Limits, NodeStore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{fuzz, kind};
+use crate::{SLOW_INPUTS, fuzz, fuzz_for, kind};
 
 #[test]
 fn dhcp4() {
@@ -244,6 +245,82 @@ fn tftp() {
     );
 }
 
+#[test]
+fn neighbours() {
+    let words: &[&[u8]] = &[
+        b"\x01\x80\xc2\0\0\x0e",
+        b"\x01\0\x0c\xcc\xcc\xcc",
+        b"\x88\xcc",
+        b"\xfe\x06\0\x12\x0f\x01",
+        b"\x02\x07\x04",
+        b"\0\0",
+        b"\x81\0\0\x01",
+    ];
+    fuzz("lldp", words, |input| {
+        let frame = lldp::parse(input);
+        if let lldp::Frame::Neighbour(neighbour) = &frame {
+            let text = serde_json::to_string(neighbour).unwrap();
+            assert!(text.len() < 64 * 1024, "{} bytes of a frame", text.len());
+            return kind(text.matches("null").count());
+        }
+        kind(discriminant(&frame))
+    });
+}
+
+#[test]
+fn smbios_tables() {
+    fuzz("smbios", &[b"\x11\x5c", b"\x04\x30", b"\0\0", b"\x7f\x04"], |input| {
+        let version = match input.first().map(|byte| byte % 4) {
+            Some(0) => None,
+            Some(minor) => Some(smbios::Version { major: 3, minor }),
+            None => None,
+        };
+        let table = smbios::Table::parse(version, input);
+        let dimms = smbios::types::dimms(&table);
+        let packages = smbios::types::cpu_packages(&table).len();
+        smbios::types::system(&table);
+        smbios::types::memory_arrays(&table);
+        // Four bytes are the least that a structure takes.
+        assert!(table.structures.len() <= input.len() / 4 + 1);
+        kind((table.structures.len(), table.broken.is_some(), dimms.len(), packages))
+    });
+}
+
+/// A person's file. It may be refused, with a sentence of a bounded length that names no more than it has to.
+#[test]
+fn settings_files() {
+    fuzz(
+        "settings",
+        &[
+            b"poweroff = ",
+            b"\"never\"",
+            b"[[node]]\n",
+            b"silent",
+            b"= [",
+            b"]",
+            b"\n",
+            b"\"",
+        ],
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            match Settings::parse(&text) {
+                Ok(settings) => {
+                    let subnets = (0..300).filter(|index| settings.subnet(*index).is_some()).count();
+                    kind((true, subnets))
+                }
+                Err(error) => kind((
+                    false,
+                    error
+                        .split(' ')
+                        .filter(|word| word.len() > 3)
+                        .take(4)
+                        .collect::<String>(),
+                )),
+            }
+        },
+    );
+}
+
 /// The whole service on a socket: whatever is sent, it answers or closes, and serves the next one.
 #[test]
 fn http() {
@@ -288,7 +365,7 @@ fn http() {
         b"HEAD ",
         b"GET ",
     ];
-    fuzz("http", words, |input| {
+    fuzz_for(SLOW_INPUTS, "http", words, |input| {
         // One made of chance would find the one route that this site cannot serve.
         if input.windows(6).any(|window| window.eq_ignore_ascii_case(b"status")) {
             return 0;

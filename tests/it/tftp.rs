@@ -105,6 +105,7 @@ async fn fetch(server: SocketAddr, options: &str, block: usize, window: u64, los
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_arrives_with_every_option() {
     let (server, site, stop, running) = start().await;
+    let mut files = 0;
     for (options, block, window, answer) in [
         ("", 512, 1, ""),
         ("blksize\x001468\0", 1468, 1, "blksize\x001468\0"),
@@ -131,13 +132,22 @@ async fn a_file_arrives_with_every_option() {
         let (file, oack) = fetch(server, options, block, window, &[]).await;
         assert!(file == content(), "{options:?}: {} bytes", file.len());
         assert_eq!(oack, answer.as_bytes(), "{options:?}");
+        files += 1;
+    }
+    while site.metrics.tftp_running.get() > 0 {
+        tokio::task::yield_now().await;
     }
     let text = site.metrics.text(&Default::default());
-    // The last acknowledgement may still be on its way.
-    assert!(
-        text.contains("recon_tftp_transfers_total{result=\"refused\"} 0\n"),
-        "{text}"
-    );
+    for (result, count) in [
+        ("done", files),
+        ("aborted", 0),
+        ("timed_out", 0),
+        ("refused", 0),
+        ("not_found", 0),
+    ] {
+        let line = format!("recon_tftp_transfers_total{{result=\"{result}\"}} {count}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
     stop.cancel();
     running.await.unwrap().unwrap();
 }

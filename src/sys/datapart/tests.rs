@@ -54,11 +54,8 @@ fn problems_are_sentences_for_the_screen() {
 }
 
 #[test]
-fn the_disk_below_a_mount_is_found() {
-    // Containers have a root that is no block device, so only the shape of the answer is certain.
-    if let Some(disk) = disk_below(Path::new("/")) {
-        assert!(disk.starts_with("/dev") && !sys_folder(&fs::metadata(&disk).unwrap()).join("partition").exists());
-    }
+fn no_disk_is_below_what_is_not_on_one() {
+    // A mounted disk takes root: the ignored tests of a running stick have one.
     assert_eq!(disk_below(Path::new("/proc")), None);
     assert_eq!(disk_below(Path::new("/nothing")), None);
 }
