@@ -16,8 +16,9 @@ const LATE_COPY_SECONDS: f64 = 1.0;
 pub struct Climb {
     /// The program the machine gets; none before it asked.
     current: Option<&'static str>,
-    /// Went out whole at this second, and nothing came of it yet.
-    pending: Option<f64>,
+    /// Went out whole at this second, and nothing came of it yet. Not always the current one: firmware that was told of a
+    /// program before, over IPv6 for instance, fetches that one once more.
+    pending: Option<(&'static str, f64)>,
     /// What went out last gave a sign of life.
     alive: bool,
     /// The last one that went out.
@@ -53,29 +54,15 @@ impl Climb {
             .copied()
             .filter(|name| held(name))
             .collect();
-        let place = self
-            .current
-            .and_then(|name| rungs.iter().position(|rung| *rung == name));
-        let gone = self.pending.is_some_and(|at| now - at >= LATE_COPY_SECONDS);
-        let news = match place {
-            Some(place) if gone => {
+        let gone = self.pending.filter(|(_, at)| now - at >= LATE_COPY_SECONDS);
+        let news = match self.current.filter(|name| rungs.contains(name)) {
+            Some(current) => gone.and_then(|(old, _)| {
                 self.pending = None;
-                let old = rungs[place];
-                let signed = rungs.iter().copied().find(|name| *name == bootfiles::SIGNED);
-                let new = match signed {
-                    Some(signed) if !self.alive && !self.failed.contains(&signed) && old != signed => signed,
-                    _ => rungs[(place + 1) % rungs.len()],
-                };
                 if !self.failed.contains(&old) {
                     self.failed.push(old);
                 }
-                self.current = Some(new);
-                Some(match old == new {
-                    true => format!("{old} did not start, and there is no other boot program for it here"),
-                    false => format!("{old} did not start; it gets {new} now"),
-                })
-            }
-            Some(_) => None,
+                (old == current).then(|| self.next(old, &rungs))
+            }),
             None => {
                 // Another kind of firmware than before, or the first question of all.
                 self.pending = None;
@@ -89,10 +76,25 @@ impl Climb {
         }
     }
 
+    /// Makes the one after `old`, which did not start, the current one, and says so.
+    fn next(&mut self, old: &'static str, rungs: &[&'static str]) -> String {
+        let signed = rungs.iter().copied().find(|name| *name == bootfiles::SIGNED);
+        let place = rungs.iter().position(|rung| *rung == old).unwrap_or(0);
+        let new = match signed {
+            Some(signed) if !self.alive && !self.failed.contains(&signed) && old != signed => signed,
+            _ => rungs[(place + 1) % rungs.len()],
+        };
+        self.current = Some(new);
+        match old == new {
+            true => format!("{old} did not start, and there is no other boot program for it here"),
+            false => format!("{old} did not start; it gets {new} now"),
+        }
+    }
+
     /// A boot program went to the machine whole. `name` may be written as a client does.
     pub fn sent(&mut self, name: &str, now: f64) {
         if let Some(name) = bootfiles::rung_named(name) {
-            self.pending = Some(now);
+            self.pending = Some((name, now));
             self.alive = false;
             self.last = Some(name);
         }
@@ -180,6 +182,23 @@ mod tests {
         assert_eq!(loader(&mut climb, Arch::HttpX64, 40.0), "snponly.efi");
         climb.sent("snponly.efi", 41.0);
         assert_eq!(loader(&mut climb, Arch::HttpX64, 60.0), "ipxe.efi");
+    }
+
+    #[test]
+    fn an_older_answer_is_not_held_against_the_program_of_the_newer_one() {
+        let mut climb = Climb::default();
+        loader(&mut climb, Arch::UefiX64, 0.0);
+        climb.sent("snponly.efi", 1.0);
+        assert_eq!(loader(&mut climb, Arch::UefiX64, 5.0), "shimx64.efi");
+        // Its IPv6 was told of snponly.efi before, fetches that too, and asks again.
+        climb.sent("snponly.efi", 6.0);
+        let pick = climb.choose(Arch::UefiX64, any, 11.0);
+        assert_eq!((pick.loader, pick.news), (Ok("shimx64.efi"), None));
+        assert_eq!(climb.failed(), ["snponly.efi"]);
+        climb.sent("shimx64.efi", 15.0);
+        climb.started();
+        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "shimx64.efi");
+        assert_eq!(climb.failed(), ["snponly.efi"]);
     }
 
     #[test]
