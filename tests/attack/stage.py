@@ -1,0 +1,184 @@
+"""A master under attack, the honest peer beside the attacker, and what has to come home in the end."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import sys
+import tarfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "netns"))
+
+from cable import CLIENT_LINK, SERVER, Site  # noqa: E402
+from vdc import collect  # noqa: E402
+from vdc.errors import LabError  # noqa: E402
+from vdc.namespace import Namespace  # noqa: E402
+from vdc.suite import expect  # noqa: E402
+
+HONEST, HOSTILE = "192.168.219.200", "192.168.219.201"
+# Of the master beside what it has when nothing goes on; the kinds below wanted 140 MB to 2.8 GB of one that is not careful.
+MEMORY_MIB = 96
+
+
+def digest(body: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def tar_gz(members: Sequence[Tuple[str, bytes]]) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz", compresslevel=1) as archive:
+        for name, data in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return target.getvalue()
+
+
+def uuid(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-{hashlib.sha256(b'%d' % number).hexdigest()[:12]}"
+
+
+@dataclass
+class Stage(contextlib.AbstractContextManager["Stage"]):
+    """A master on a cable with two addresses at its other end. `data` may be a mount of `faultfs.py`."""
+
+    site: Site
+    data: Optional[Path] = None
+    stored: Dict[str, str] = field(default_factory=dict)  # node → serial number of what was acknowledged last
+    tried: int = 0
+    survived: int = 0
+    _number: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> "Stage":
+        self.site.__enter__()
+        for address in (HONEST, HOSTILE):
+            self.site.client.ip("addr", "add", f"{address}/24", "dev", CLIENT_LINK)
+        if self.data is not None:
+            self.site.data = self.data
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.site.__exit__(*error)
+
+    @property
+    def net(self) -> Namespace:
+        return self.site.client
+
+    def start(self) -> None:
+        self.site.start(self.site.iso)
+
+    def next_number(self) -> int:
+        with self._lock:
+            self._number += 1
+            return self._number
+
+    def inventory(self, number: int, serial: str) -> Dict[str, Any]:
+        """What the master reads of a machine; all else is its own business."""
+        mac = f"52:54:00:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
+        return {
+            "schema_version": 2,
+            "system": {
+                "status": "ok",
+                "value": {
+                    "vendor": "Example", "product": "Attacked", "serial": serial, "uuid": uuid(number),
+                    "identity": {"chosen": uuid(number), "score": 100, "facts": []},
+                },
+            },
+            "net": {"status": "ok", "value": [{"name": "eth0", "permanent_mac": mac, "mac": mac}]},
+        }
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", headers: Optional[Dict[str, str]] = None,
+        source: str = HONEST, timeout: float = 20.0,
+    ) -> Tuple[int, bytes]:
+        """One HTTP request on a connection of its own. (0, why) where there is no answer."""
+        def connect() -> http.client.HTTPConnection:
+            made = http.client.HTTPConnection(SERVER, 80, timeout=timeout, source_address=(source, 0))
+            made.connect()
+            return made
+
+        try:
+            connection = self.net.call(connect)
+        except OSError as error:
+            return 0, str(error).encode()
+        try:
+            connection.request(method, path, body, {"Content-Length": str(len(body)), **(headers or {})})
+            answer = connection.getresponse()
+            return answer.status, answer.read(1 << 20)
+        except (OSError, http.client.HTTPException) as error:
+            return 0, repr(error).encode()
+        finally:
+            connection.close()
+
+    def put(self, node: str, body: bytes, source: str = HONEST, timeout: float = 20.0, **headers: str) -> Tuple[int, bytes]:
+        given = {"Content-Digest": digest(body), **{name.replace("_", "-"): value for name, value in headers.items()}}
+        return self.ask("PUT", f"/api/v1/nodes/{node}/upload", body, given, source, timeout)
+
+    def honest_upload(self, timeout: float = 20.0) -> Tuple[int, bytes]:
+        """A machine that nobody saw before stores its inventory. Who gets a 201 is remembered."""
+        number = self.next_number()
+        serial = f"SN{number}"
+        body = tar_gz([("inventory.json", json.dumps(self.inventory(number, serial)).encode()), ("post/x", b"x" * 3000)])
+        code, said = self.put(uuid(number), body, timeout=timeout)
+        if code == 201:
+            with self._lock:
+                self.stored[json.loads(said)["id"]] = serial
+        return code, said
+
+    def serves(self) -> None:
+        """The honest peer beside it is served as if nothing were going on."""
+        code, said = self.honest_upload()
+        expect(code == 201, f"an honest upload gets {code} {said[:200]!r}:\n{self.site.said()}")
+        code, said = self.ask("GET", "/loaders/ipxe.efi")
+        if code == 404:
+            code, said = self.ask("GET", "/ipxe.efi")
+        expect(code == 200, f"an honest download gets {code}")
+
+    def attack(self, name: str, ok: bool, what: str = "") -> None:
+        """Counts one try. `ok`: the master did with it what it should."""
+        self.tried += 1
+        if not ok:
+            raise LabError(f"{name}: {what}")
+        self.survived += 1
+
+    def memory_kib(self) -> int:
+        """Resident memory of the master at its highest, in KiB."""
+        process = self.site._process
+        assert process is not None
+        text = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        return int(next(line for line in text.splitlines() if line.startswith("VmHWM:")).split()[1])
+
+    @contextlib.contextmanager
+    def bounded_memory(self, what: str) -> Iterator[None]:
+        """Within the block the master takes no more than `MEMORY_MIB` beyond what it had."""
+        process = self.site._process
+        assert process is not None
+        # Resets the high-water mark; proc(5).
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
+        before = self.memory_kib()
+        yield
+        more = (self.memory_kib() - before) // 1024
+        expect(more <= MEMORY_MIB, f"{what}: the master took {more} MiB more")
+
+    def all_there(self, where: Optional[Path] = None, known: Optional[Dict[str, str]] = None, damaged: bool = False) -> None:
+        """Every acknowledged inventory is brought home by `recon collect`, whole."""
+        known = dict(self.stored if known is None else known)
+        harvest = collect.collect(self.site.recon, where or self.site.data, self.site.folder / "home.tar.gz", damaged)
+        lost = sorted(set(known) - harvest.nodes)
+        expect(not lost, f"{len(lost)} of {len(known)} acknowledged inventories are gone, {lost[:3]} among them")
+        for node, serial in known.items():
+            found = harvest.inventory(node)["system"]["value"]["serial"]
+            expect(found == serial, f"{node} came home with the serial number {found}, {serial} was acknowledged")
+
+
+def tail(stage: Stage, lines: int = 3) -> List[str]:
+    return stage.site.said().splitlines()[-lines:]
