@@ -12,7 +12,8 @@ packages_for() {
         mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl kmod fdisk ;;
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
         bind9-dnsutils ndisc6 tcpdump swtpm swtpm-tools openipmi lshw pci.ids usb.ids hwinfo dmidecode pciutils ethtool ipmitool \
-        dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso debootstrap procps util-linux ;;
+        dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso debootstrap procps util-linux \
+        python3-fusepy ;;
     # Images of the other family need its package manager here.
     apt/suse) echo zypper rpm ;;
     # The keys of openSUSE and SUSE, packaged from Debian 13 on. Where --keys names others, or no such package is known, nothing.
@@ -26,7 +27,8 @@ packages_for() {
         qemu-tools xz zstd curl kmod util-linux "$(newer_gconv)" ;;
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
         bind-utils ndisc6 tcpdump swtpm OpenIPMI lshw hwdata hwinfo dmidecode pciutils ethtool ipmitool \
-        dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso debootstrap procps util-linux ;;
+        dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso debootstrap procps util-linux \
+        python3-fusepy ;;
     esac
 }
 

@@ -52,6 +52,8 @@ tool_tests() {
 
 run_tests() {
     local recipe=$1 other
+    local -a attack=()
+    ! wants_long || attack=(--long)
     cd "$TOP" || exit
     step "ring 1: formatting and lints" cargo_checks
     step "ring 1: tests of the build tools" tool_tests
@@ -69,6 +71,8 @@ run_tests() {
     say "ring 2: network namespaces"
     "$PYTHON" "$TOP/tests/netns/run.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
     "$PYTHON" "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
+    say "ring 2: a hostile client, file system faults, kills, power cuts"
+    "$PYTHON" "$TOP/tests/attack/run.py" --recon "$RECON" "${attack[@]}" 2>&1 | tee -a "$STEP_LOG"
 
     build_iso "$recipe"
     say "ring 3: virtual data center"

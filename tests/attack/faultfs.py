@@ -24,7 +24,10 @@ try:
 except ImportError:
     # The distribution's module, where this Python is another one than the distribution's.
     sys.path.append("/usr/lib/python3/dist-packages")
-    import fusepy as fuse  # type: ignore[no-redef]
+    try:
+        import fusepy as fuse  # type: ignore[no-redef]
+    except ImportError:
+        sys.exit("the Python module fusepy is missing: install python3-fusepy")
 
 
 class FaultFs(fuse.Operations):  # type: ignore[misc]
