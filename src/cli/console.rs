@@ -12,6 +12,8 @@ use anyhow::Context;
 
 use crate::config::{cmdline, load};
 use crate::model::shown::Shown;
+use crate::role::remedy;
+use crate::sys::medium;
 use crate::sys::terminal::{self, Terminal};
 
 use super::screen::{self, Size};
@@ -21,14 +23,9 @@ const REFRESH: Duration = Duration::from_secs(2);
 
 /// Runs until the terminal goes away.
 pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
-    let given = master
-        .map(|text| cmdline::parse_master(&text))
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
-    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
-    let master = given
-        .or(peer_of)
-        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT)));
+    let given = master.is_some();
+    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master.filter(|_| !given);
+    let master = whom(master.as_deref(), peer_of)?;
     let title = match peer_of {
         Some(master) => format!("This machine is a peer of {master}; the master says:\n"),
         None => String::new(),
@@ -54,7 +51,7 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
             Ok(())
         });
         if let Err(error) = asked {
-            text = Shown::error(&format!("recon is not ready: {error:#}"));
+            text = Shown::error(&remedy::no_answer(master, peer_of.is_some(), &format!("{error:#}")));
         }
         // The clock in the first line alone is no reason to send a screen down a serial line.
         if body(&text) != body(&shown) {
@@ -73,6 +70,16 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
     }
 }
 
+/// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.
+pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
+    let given = given
+        .map(cmdline::parse_master)
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT));
+    Ok(given.or(peer_of).unwrap_or(here))
+}
+
 fn body(text: &str) -> &str {
     text.split_once('\n').map_or(text, |(_, rest)| rest)
 }
@@ -85,8 +92,13 @@ pub(super) fn open(tty: Option<&Path>) -> anyhow::Result<(File, Terminal)> {
 
 /// A root shell; leaving it comes back to the screen. There is no password: who stands here can pull the stick as well.
 fn shell(input: &File, output: &mut Terminal) -> anyhow::Result<()> {
-    let hint = "\nA root shell; exit comes back. Internal disks are read-only.\n";
-    output.write(&Shown::lines(hint)).ok();
+    // Elsewhere than on our image nobody set them so.
+    let disks = match Path::new(medium::LIVE_MOUNT).exists() {
+        true => " Internal disks are read-only.",
+        false => "",
+    };
+    let hint = format!("\nA shell of this machine; exit comes back.{disks}\n");
+    output.write(&Shown::lines(&hint)).ok();
     let started = Command::new("bash")
         .arg("-l")
         .stdin(input.try_clone()?)
@@ -97,4 +109,18 @@ fn shell(input: &File, output: &mut Terminal) -> anyhow::Result<()> {
         output.write(&Shown::lines(&format!("\nno shell: {error}\n"))).ok();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_asks_its_master_unless_told_otherwise() {
+        let peer_of = Some("192.168.219.1:80".parse().unwrap());
+        assert_eq!(whom(None, peer_of).unwrap().to_string(), "192.168.219.1:80");
+        assert_eq!(whom(Some("10.0.0.1"), peer_of).unwrap().to_string(), "10.0.0.1:80");
+        assert_eq!(whom(None, None).unwrap().to_string(), "127.0.0.1:80");
+        assert!(whom(Some("bang"), peer_of).is_err());
+    }
 }

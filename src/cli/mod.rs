@@ -49,7 +49,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Inventory(args) => inventory::run(&args),
         Command::Collect(args) => collect(&args),
         Command::Guard(args) => guard(&args.devices),
-        Command::Status(args) => status(&args.master),
+        Command::Status(args) => status(args.master.as_deref()),
         Command::Console(args) => console::run(args.master, args.tty),
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args.file),
@@ -223,8 +223,9 @@ fn guard(devices: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn status(master: &str) -> anyhow::Result<()> {
-    let address = cmdline::parse_master(master).map_err(anyhow::Error::msg)?;
+fn status(master: Option<&str>) -> anyhow::Result<()> {
+    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
+    let address = console::whom(master, peer_of)?;
     let mut text = Shown::default();
     in_runtime(async {
         let (status, nodes) = ask(address).await?;

@@ -149,7 +149,8 @@ fn fit(lines: Vec<String>, size: Size) -> Shown {
     if shown.len() > size.rows {
         let missing = shown.len() - size.rows + 1;
         shown.truncate(size.rows.saturating_sub(1));
-        shown.push(format!("… {missing} more lines: recon status"));
+        // Only the console has so little room, and its shell has both programs.
+        shown.push(format!("… {missing} more lines: `recon status | less` in the shell"));
     }
     Shown::lines(&(shown.join("\n") + "\n"))
 }

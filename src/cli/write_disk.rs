@@ -65,11 +65,12 @@ pub fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
 fn source(args: &WriteDiskArgs) -> anyhow::Result<(Slice, Option<PathBuf>)> {
     let found = match &args.image {
         Some(path) => medium::at(path).with_context(|| format!("looking for an image in {}", path.display()))?,
-        None => medium::of_live_system().context("looking for the boot medium; name an image with --image")?,
+        None => medium::of_live_system()
+            .context("looking for the boot medium; elsewhere than on recon's own image, name an image with --image")?,
     };
-    let image = found
-        .image
-        .context("the boot medium holds no whole image; name one with --image")?;
+    let image = found.image.context(
+        "the boot medium holds no whole image: write the image to a stick as it is, not its files, and boot from that",
+    )?;
     Ok((image, found.disk))
 }
 

@@ -57,6 +57,8 @@ pub enum CollectError {
     NothingWhole(Box<Report>),
     #[error("{} exists; choose another name or use --force", path.display())]
     Exists { path: PathBuf },
+    #[error("{} is there and is no file; choose another name", path.display())]
+    NoFile { path: PathBuf },
     #[error("{} is on the source, which is never written to; choose another place", path.display())]
     OnSource { path: PathBuf },
     #[error("writing {}", path.display())]
@@ -233,7 +235,10 @@ fn check_out(source: &Path, out: &Path, options: Options) -> Result<(), CollectE
         if same {
             return Err(on_source());
         }
-        if !options.force || !existing.is_file() {
+        if !existing.is_file() {
+            return Err(CollectError::NoFile { path: out.to_owned() });
+        }
+        if !options.force {
             return Err(CollectError::Exists { path: out.to_owned() });
         }
     }
