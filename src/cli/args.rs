@@ -203,9 +203,9 @@ pub struct GuardArgs {
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The master to ask
-    #[arg(long, value_name = "URL", default_value = "127.0.0.1")]
-    pub master: String,
+    /// The master to ask [default: the one this machine is a peer of, else itself]
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
 }
 
 #[derive(Debug, Args)]

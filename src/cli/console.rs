@@ -1,7 +1,7 @@
 //! `recon console`: the status on a terminal, drawn anew as it changes; Enter opens a shell.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -11,55 +11,52 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{cmdline, load};
-use crate::sys::terminal;
+use crate::model::shown::Shown;
+use crate::role::remedy;
+use crate::sys::medium;
+use crate::sys::terminal::{self, Terminal};
 
 use super::screen::{self, Size};
 
 /// How often the master is asked.
 const REFRESH: Duration = Duration::from_secs(2);
-/// Clears the screen and goes to its top (ECMA-48 ED and CUP).
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Runs until the terminal goes away.
 pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
-    let given = master
-        .map(|text| cmdline::parse_master(&text))
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
-    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
-    let master = given
-        .or(peer_of)
-        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT)));
+    let given = master.is_some();
+    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master.filter(|_| !given);
+    let master = whom(master.as_deref(), peer_of)?;
     let title = match peer_of {
         Some(master) => format!("This machine is a peer of {master}; the master says:\n"),
         None => String::new(),
     };
-    let (mut input, mut output) = open(tty.as_ref())?;
-    let mut shown = String::new();
+    let (mut input, mut output) = open(tty.as_deref())?;
+    let mut shown = Shown::default();
     loop {
-        let size = terminal::size(output.as_raw_fd()).map_or(Size { columns: 80, rows: 24 }, |(columns, rows)| Size {
-            columns: usize::from(columns).max(20),
-            rows: usize::from(rows).max(6),
-        });
+        let size = output
+            .size()
+            .map_or(Size { columns: 80, rows: 24 }, |(columns, rows)| Size {
+                columns: usize::from(columns).max(20),
+                rows: usize::from(rows).max(6),
+            });
         // Two rows stay for the hint and the cursor.
         let room = Size {
             columns: size.columns - 1,
             rows: size.rows - 2,
         };
-        let mut text = String::new();
+        let mut text = Shown::default();
         let asked = super::in_runtime(async {
             let (status, nodes) = super::ask(master).await?;
-            text = title.clone() + &screen::render(&status, &nodes, room);
+            text = Shown::lines(&format!("{title}{}", screen::render(&status, &nodes, room)));
             Ok(())
         });
         if let Err(error) = asked {
-            text = format!("recon is not ready: {error:#}\n");
+            text = Shown::error(&remedy::no_answer(master, peer_of.is_some(), &format!("{error:#}")));
         }
         // The clock in the first line alone is no reason to send a screen down a serial line.
         if body(&text) != body(&shown) {
-            let drawn = format!("{CLEAR}{}Enter opens a shell.\r\n", text.replace('\n', "\r\n"));
-            output.write_all(drawn.as_bytes()).context("writing to the terminal")?;
-            output.flush().ok();
+            let drawn = Shown::lines(&format!("{text}Enter opens a shell.\n"));
+            output.redraw(&drawn).context("writing to the terminal")?;
             shown = text;
         }
         if terminal::readable(input.as_raw_fd(), REFRESH) {
@@ -67,48 +64,63 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
             if input.read(&mut byte).context("reading from the terminal")? == 0 {
                 return Ok(());
             }
-            shell(&input, &output)?;
-            shown.clear();
+            shell(&input, &mut output)?;
+            shown = Shown::default();
         }
     }
+}
+
+/// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.
+pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
+    let given = given
+        .map(cmdline::parse_master)
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT));
+    Ok(given.or(peer_of).unwrap_or(here))
 }
 
 fn body(text: &str) -> &str {
     text.split_once('\n').map_or(text, |(_, rest)| rest)
 }
 
-fn open(tty: Option<&PathBuf>) -> anyhow::Result<(File, File)> {
-    let path = match tty {
-        Some(path) => path.clone(),
-        None => PathBuf::from("/dev/stdin"),
-    };
-    let input = OpenOptions::new()
-        .read(true)
-        .open(&path)
-        .with_context(|| format!("opening {}", path.display()))?;
-    let path = tty.cloned().unwrap_or_else(|| PathBuf::from("/dev/stdout"));
-    let output = OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("opening {}", path.display()))?;
-    Ok((input, output))
+/// What is read and what is written: a device, or standard input and output.
+pub(super) fn open(tty: Option<&Path>) -> anyhow::Result<(File, Terminal)> {
+    Terminal::open(tty)
+        .map_err(|(path, error)| anyhow::Error::new(error).context(format!("opening {}", path.display())))
 }
 
 /// A root shell; leaving it comes back to the screen. There is no password: who stands here can pull the stick as well.
-fn shell(input: &File, output: &File) -> anyhow::Result<()> {
-    (&*output)
-        .write_all(b"\r\nA root shell; exit comes back. Internal disks are read-only.\r\n")
-        .ok();
+fn shell(input: &File, output: &mut Terminal) -> anyhow::Result<()> {
+    // Elsewhere than on our image nobody set them so.
+    let disks = match Path::new(medium::LIVE_MOUNT).exists() {
+        true => " Internal disks are read-only.",
+        false => "",
+    };
+    let hint = format!("\nA shell of this machine; exit comes back.{disks}\n");
+    output.write(&Shown::lines(&hint)).ok();
     let started = Command::new("bash")
         .arg("-l")
         .stdin(input.try_clone()?)
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
+        .stdout(output.lend()?)
+        .stderr(output.lend()?)
         .status();
     if let Err(error) = started {
-        (&*output)
-            .write_all(format!("\r\nno shell: {error}\r\n").as_bytes())
-            .ok();
+        output.write(&Shown::lines(&format!("\nno shell: {error}\n"))).ok();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_asks_its_master_unless_told_otherwise() {
+        let peer_of = Some("192.168.219.1:80".parse().unwrap());
+        assert_eq!(whom(None, peer_of).unwrap().to_string(), "192.168.219.1:80");
+        assert_eq!(whom(Some("10.0.0.1"), peer_of).unwrap().to_string(), "10.0.0.1:80");
+        assert_eq!(whom(None, None).unwrap().to_string(), "127.0.0.1:80");
+        assert!(whom(Some("bang"), peer_of).is_err());
+    }
 }

@@ -12,12 +12,13 @@ use anyhow::{Context, bail};
 use super::args::{Format, InventoryArgs};
 use super::print;
 use crate::model::inventory::Inventory;
+use crate::model::shown::Shown;
 use crate::probe::redact::Redaction;
 use crate::probe::{self, capture, schema};
 
 pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     if args.schema {
-        return print(&(serde_json::to_string_pretty(&schema::schema())? + "\n"));
+        return print(&Shown::json(&schema::schema())?);
     }
     let live = args.root == Path::new("/");
     if !args.root.is_dir() {
@@ -63,7 +64,7 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
             .with_context(|| format!("writing the capture to {}", path.display()))?;
     }
     print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&document).context("writing JSON")? + "\n",
+        Format::Json => Shown::json(&document).context("writing JSON")?,
         Format::Tree => probe::text::tree::render(&document),
         Format::Text => {
             let shown: Inventory = serde_json::from_value(document).context("reading the redacted inventory")?;

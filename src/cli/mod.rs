@@ -3,6 +3,7 @@
 pub mod args;
 pub mod console;
 mod inventory;
+pub mod log;
 pub mod screen;
 pub mod write_disk;
 
@@ -16,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{KernelLine, cmdline, load};
 use crate::model::MacAddr;
 use crate::model::api::{NodeStatus, Status};
+use crate::model::shown::Shown;
 use crate::probe;
 use crate::role::address::Held;
 use crate::role::links::{self, Choice, Ended};
 use crate::role::{master, peer, standby};
 use crate::sys::console::say;
-use crate::sys::{block, systemd};
+use crate::sys::{block, systemd, terminal};
 
 use args::Command;
 
@@ -47,7 +49,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Inventory(args) => inventory::run(&args),
         Command::Collect(args) => collect(&args),
         Command::Guard(args) => guard(&args.devices),
-        Command::Status(args) => status(&args.master),
+        Command::Status(args) => status(args.master.as_deref()),
         Command::Console(args) => console::run(args.master, args.tty),
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args.file),
@@ -195,7 +197,7 @@ fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
     let options = crate::media::collect::Options { force: args.force };
     let report = crate::media::collect::collect(&args.source, &args.output, options)
         .with_context(|| format!("collecting from {}", args.source.display()))?;
-    print(&format!("{report}\n"))?;
+    print(&Shown::lines(&format!("{report}\n")))?;
     if !report.is_complete() {
         bail!(
             "not everything on {} was whole: the table says what",
@@ -221,9 +223,10 @@ fn guard(devices: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn status(master: &str) -> anyhow::Result<()> {
-    let address = cmdline::parse_master(master).map_err(anyhow::Error::msg)?;
-    let mut text = String::new();
+fn status(master: Option<&str>) -> anyhow::Result<()> {
+    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
+    let address = console::whom(master, peer_of)?;
+    let mut text = Shown::default();
     in_runtime(async {
         let (status, nodes) = ask(address).await?;
         text = screen::render(&status, &nodes, screen::Size::default());
@@ -262,15 +265,14 @@ async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeSt
 fn settings(file: &Path) -> anyhow::Result<()> {
     let loaded = load::settings(file);
     match loaded.problem {
-        None => print(&format!("{:#?}\n", loaded.settings)),
+        None => print(&Shown::lines(&format!("{:#?}\n", loaded.settings))),
         Some(problem) => bail!(problem),
     }
 }
 
 /// Writes to standard output; a reader that went away is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
+fn print(text: &Shown) -> anyhow::Result<()> {
+    match terminal::stdout(text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing to standard output"),
     }

@@ -1,6 +1,7 @@
 //! The status screen as text. Pure.
 
 use crate::model::api::{NodeStatus, Status};
+use crate::model::shown::{self, Shown};
 use crate::model::{NodeId, Stage};
 
 /// Room on the terminal, in characters.
@@ -21,7 +22,7 @@ impl Default for Size {
 }
 
 /// Everything a person at the master needs to know, most urgent first, within the room there is.
-pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
+pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
     let mut lines = Vec::new();
     let site = status
         .site
@@ -138,16 +139,20 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// Cuts what does not fit, and says how many lines are missing.
-fn fit(lines: Vec<String>, size: Size) -> String {
-    let wrapped: Vec<String> = lines.iter().flat_map(|line| wrap(line, size.columns)).collect();
+/// Cuts what does not fit, and says how many lines are missing. Each line is one, whatever the words in it hold.
+fn fit(lines: Vec<String>, size: Size) -> Shown {
+    let wrapped: Vec<String> = lines
+        .iter()
+        .flat_map(|line| wrap(&shown::line(line), size.columns))
+        .collect();
     let mut shown: Vec<String> = wrapped;
     if shown.len() > size.rows {
         let missing = shown.len() - size.rows + 1;
         shown.truncate(size.rows.saturating_sub(1));
-        shown.push(format!("… {missing} more lines: recon status"));
+        // Only the console has so little room, and its shell has both programs.
+        shown.push(format!("… {missing} more lines: `recon status | less` in the shell"));
     }
-    shown.join("\n") + "\n"
+    Shown::lines(&(shown.join("\n") + "\n"))
 }
 
 /// Breaks a line between words; what follows is indented, so that a row stays one row to the eye.

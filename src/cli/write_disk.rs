@@ -1,24 +1,27 @@
 //! `recon write-disk`: a menu of disks; the person chooses one and names it again before anything is written.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use crate::media::install;
 use crate::model::inventory::{Disk, DiskKind};
+use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
 use crate::probe;
+use crate::sys::terminal::Terminal;
 use crate::sys::{block, medium};
 
 use super::args::WriteDiskArgs;
+use super::console;
 
 /// Asks, writes, verifies; comes back to the menu after each disk.
 pub fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
     let (image, own_disk) = source(args)?;
-    let (input, mut output) = terminal(args.tty.as_deref())?;
+    let (input, mut output) = console::open(args.tty.as_deref())?;
     let mut lines = BufReader::new(input).lines();
     let mut read = move || lines.next().transpose().context("reading from the terminal");
     loop {
@@ -50,7 +53,11 @@ pub fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
                 &mut output,
                 &format!("\n{} holds the image and boots. Every byte was read back.\n", disk.name),
             )?,
-            Err(error) => say(&mut output, &format!("\n{}: {error:#}\n", disk.name))?,
+            Err(error) => {
+                say(&mut output, "\n")?;
+                let text = Shown::error(&format!("{}: {error:#}", disk.name));
+                output.write(&text).context("writing to the terminal")?;
+            }
         }
     }
 }
@@ -58,21 +65,13 @@ pub fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
 fn source(args: &WriteDiskArgs) -> anyhow::Result<(Slice, Option<PathBuf>)> {
     let found = match &args.image {
         Some(path) => medium::at(path).with_context(|| format!("looking for an image in {}", path.display()))?,
-        None => medium::of_live_system().context("looking for the boot medium; name an image with --image")?,
+        None => medium::of_live_system()
+            .context("looking for the boot medium; elsewhere than on recon's own image, name an image with --image")?,
     };
-    let image = found
-        .image
-        .context("the boot medium holds no whole image; name one with --image")?;
+    let image = found.image.context(
+        "the boot medium holds no whole image: write the image to a stick as it is, not its files, and boot from that",
+    )?;
     Ok((image, found.disk))
-}
-
-fn terminal(tty: Option<&Path>) -> anyhow::Result<(File, File)> {
-    let open = |standard: &str, write: bool| {
-        let path = tty.unwrap_or(Path::new(standard));
-        let opened = OpenOptions::new().read(!write).write(write).open(path);
-        opened.with_context(|| format!("opening {}", path.display()))
-    };
-    Ok((open("/dev/stdin", false)?, open("/dev/stdout", true)?))
 }
 
 /// Disks that can be written: not the one this system runs from, not optical, and not a drive without a block device.
@@ -134,10 +133,11 @@ fn describe(disk: &Disk) -> String {
         disk.serial.as_ref().map(|serial| format!("serial {serial}")),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
-    format!("{}: {}", disk.name, words.join(", "))
+    // A line break in what a disk calls itself makes no row of the menu.
+    shown::line(&format!("{}: {}", disk.name, words.join(", "))).into_owned()
 }
 
-fn write(image: &Slice, name: &str, output: &mut File) -> anyhow::Result<()> {
+fn write(image: &Slice, name: &str, output: &mut Terminal) -> anyhow::Result<()> {
     let device = Path::new("/dev").join(name);
     let source = File::open(&image.path).with_context(|| format!("opening {}", image.path.display()))?;
     if image.offset != 0 {
@@ -153,9 +153,8 @@ fn write(image: &Slice, name: &str, output: &mut File) -> anyhow::Result<()> {
             let percent = done * 100 / of.max(1);
             if percent != shown {
                 shown = percent;
-                output
-                    .write_all(format!("\rwriting and reading back: {percent} %").as_bytes())
-                    .ok();
+                let text = format!("writing and reading back: {percent} %");
+                output.overwrite(&Shown::line(&text)).ok();
             }
         };
         install::write(&source, image.length, &disk, disk_bytes, &drop_cache, &mut progress).context("installing")?;
@@ -166,10 +165,8 @@ fn write(image: &Slice, name: &str, output: &mut File) -> anyhow::Result<()> {
     written.and(guarded)
 }
 
-fn say(output: &mut File, text: &str) -> anyhow::Result<()> {
-    output
-        .write_all(text.replace('\n', "\r\n").as_bytes())
-        .context("writing to the terminal")
+fn say(output: &mut Terminal, text: &str) -> anyhow::Result<()> {
+    output.write(&Shown::lines(text)).context("writing to the terminal")
 }
 
 #[cfg(test)]
@@ -211,5 +208,10 @@ mod tests {
             text.contains("sda: 480 GB, INTEL SSDSC2KB48, serial BTYF1234") && text.contains("254 MB"),
             "{text}"
         );
+        let mut evil = disks();
+        evil[0].model = Some(shown::EVIL.into());
+        let odd = menu(&evil, 254_000_000);
+        shown::assert_harmless(&odd);
+        assert_eq!(odd.lines().count(), text.lines().count(), "{odd}");
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::exfat::{Entry, ExFat, ExFatError};
 use super::gpt::{self, GptError};
 use super::{ReadAt, Window};
-use crate::model::NodeId;
+use crate::model::{NodeId, shown};
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
@@ -57,6 +57,8 @@ pub enum CollectError {
     NothingWhole(Box<Report>),
     #[error("{} exists; choose another name or use --force", path.display())]
     Exists { path: PathBuf },
+    #[error("{} is there and is no file; choose another name", path.display())]
+    NoFile { path: PathBuf },
     #[error("{} is on the source, which is never written to; choose another place", path.display())]
     OnSource { path: PathBuf },
     #[error("writing {}", path.display())]
@@ -136,7 +138,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = |row: &Row| row.machine.clone().unwrap_or_else(|| "-".into());
+        let machine = |row: &Row| shown::line(row.machine.as_deref().unwrap_or("-")).into_owned();
         let widest = self
             .rows
             .iter()
@@ -165,7 +167,7 @@ impl fmt::Display for Report {
             )?;
         }
         for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
+            writeln!(f, "warning: {}", shown::line(warning))?;
         }
         let total = self.rows.len();
         let taken = self.taken();
@@ -176,7 +178,7 @@ impl fmt::Display for Report {
                 "{taken} of {total} {nodes} whole, {} files checked, {} bytes in {}\nsha256 {}",
                 self.files,
                 self.out_bytes,
-                self.out.display(),
+                shown::line(&self.out.to_string_lossy()),
                 self.out_sha256
             )
         } else {
@@ -233,7 +235,10 @@ fn check_out(source: &Path, out: &Path, options: Options) -> Result<(), CollectE
         if same {
             return Err(on_source());
         }
-        if !options.force || !existing.is_file() {
+        if !existing.is_file() {
+            return Err(CollectError::NoFile { path: out.to_owned() });
+        }
+        if !options.force {
             return Err(CollectError::Exists { path: out.to_owned() });
         }
     }

@@ -7,6 +7,7 @@ pub mod inventory;
 pub mod lease;
 pub mod mac;
 pub mod node;
+pub mod shown;
 pub mod slice;
 pub mod ula;
 

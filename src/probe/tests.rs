@@ -66,7 +66,7 @@ fn captured_machines_give_their_golden_files() {
         for line in page.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
-        for (file, now) in [("expected.json", &json), ("expected.txt", &page)] {
+        for (file, now) in [("expected.json", &*json), ("expected.txt", &*page)] {
             let path = folder.join(file);
             if std::env::var_os("RECON_BLESS").is_some() {
                 std::fs::write(&path, now).unwrap();

@@ -1,22 +1,25 @@
 //! The inventory as the master takes it: never larger than its bound, past which it would refuse the whole upload.
 
 use crate::model::inventory::{Inventory, Item, Part, PartStatus};
+use crate::model::shown::json_text;
 
 /// The document in at most `limit` bytes where that can be had: for people, else without blanks, else without virtual functions,
-/// of which a machine has thousands; that they are left out is said.
+/// of which a machine has thousands; that they are left out is said. People read it with whatever shows text, so what a terminal
+/// would obey stands as an escape in it.
 pub fn document(inventory: &Inventory, limit: usize) -> serde_json::Result<Vec<u8>> {
-    let pretty = serde_json::to_vec_pretty(inventory)?;
+    let written = |text: String| json_text(&text).into_owned().into_bytes();
+    let pretty = written(serde_json::to_string_pretty(inventory)?);
     if pretty.len() <= limit {
         return Ok(pretty);
     }
-    let dense = serde_json::to_vec(inventory)?;
+    let dense = written(serde_json::to_string(inventory)?);
     if dense.len() <= limit {
         return Ok(dense);
     }
     let mut smaller = inventory.clone();
     keep(&mut smaller.nics, |nic| nic.physical_function.is_none());
     keep(&mut smaller.pci, |function| function.physical_function.is_none());
-    serde_json::to_vec(&smaller)
+    Ok(written(serde_json::to_string(&smaller)?))
 }
 
 fn keep<T>(part: &mut Part<Vec<T>>, wanted: impl Fn(&T) -> bool) {

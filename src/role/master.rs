@@ -28,6 +28,7 @@ use crate::sys::{clock, systemd};
 
 use super::links::{self, Choice, Ended, LeaseTables};
 use super::links6::Shared6;
+use super::remedy;
 use super::storage::Storage;
 
 /// What a master is told.
@@ -62,8 +63,11 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
     let (data, found) = (orders.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;
-    for notice in storage.notices.iter().chain(&storage.problem) {
+    for notice in &storage.notices {
         say(notice);
+    }
+    if let Some(why) = &storage.problem {
+        say(&remedy::in_memory(why, 0, &[], orders.http_port));
     }
     let workers = Workers::start().context("starting threads")?;
     let master = Master::open(orders, medium, storage, uploads, workers, problems);
@@ -87,7 +91,7 @@ fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Resu
         Ok(uploads) => Ok((storage, uploads)),
         Err(error) if storage.durable => {
             let why = format!(
-                "the uploads on the stick cannot be opened: {:#}",
+                "The uploads on the stick cannot be opened: {:#}.",
                 anyhow::Error::new(error)
             );
             storage.close().context("closing the data partition")?;
@@ -159,7 +163,7 @@ impl Master {
             uploads_changed: Arc::new(Notify::new()),
             settings: Arc::clone(&settings),
             ladder: Arc::clone(&ladder),
-            status: status_of(&storage, &settings, problems, &status, &ladder),
+            status: status_of(&storage, &settings, problems, &status, &ladder, orders.http_port),
             leases: leases_of(&leases),
             metrics: Arc::default(),
             web: Web::default(),
@@ -301,18 +305,21 @@ fn status_of(
     problems: Vec<String>,
     links: &Arc<Mutex<Vec<LinkStatus>>>,
     ladder: &Arc<Mutex<Ladder>>,
+    port: u16,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
     let (storage, settings) = (Arc::downgrade(storage), Arc::clone(settings));
     let (links, ladder) = (Arc::clone(links), Arc::clone(ladder));
     Box::new(move || {
         let (nodes_seen, nodes_stored) = ladder.lock().expect("no holder panics").counts();
+        let links = links.lock().expect("no holder panics").clone();
+        let storage = storage.upgrade();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             site: settings.site.clone(),
             uptime_seconds: clock::run_seconds() as u64,
-            storage: storage.upgrade().map(|storage| storage.status()).unwrap_or_default(),
+            storage: storage.map_or_else(Default::default, |storage| storage.status(&links, nodes_stored, port)),
             settings_problems: problems.clone(),
-            links: links.lock().expect("no holder panics").clone(),
+            links,
             nodes_seen,
             nodes_stored,
             rss_bytes: crate::sys::process::rss_bytes(),

@@ -12,6 +12,7 @@ pub mod own_place;
 pub mod peer;
 pub mod post;
 pub mod proxying;
+pub mod remedy;
 pub mod retry;
 pub mod standby;
 pub mod storage;

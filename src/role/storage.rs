@@ -5,10 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::config::settings::EXAMPLE;
-use crate::model::api::StorageStatus;
+use crate::model::api::{LinkStatus, StorageStatus};
 use crate::sys::datapart::{self, DataPartition};
 use crate::sys::medium::Medium;
 use crate::sys::mount;
+
+use super::remedy;
 
 /// Where the data partition is mounted; without one, the folder itself holds the data in memory.
 const FOLDER: &str = "/run/recon/data";
@@ -19,7 +21,7 @@ pub struct Storage {
     pub folder: PathBuf,
     pub durable: bool,
     partition: Option<DataPartition>,
-    /// What is wrong and what to do, for screen and API.
+    /// Why the data lives in memory, a sentence; what to do then is for `remedy` to say.
     pub problem: Option<String>,
     /// Not wrong, but worth telling once: partition made, file system repaired.
     pub notices: Vec<String>,
@@ -41,7 +43,9 @@ impl Storage {
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
     pub fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
-            return Self::memory("the system did not boot from a disk or stick that it could write to".to_owned());
+            let why = "The system did not boot from a stick that it could write to, or was copied to memory first. To keep inventories, \
+                       boot from the stick as it is.";
+            return Self::memory(why.to_owned());
         };
         match datapart::ensure(disk, Path::new(FOLDER), rand::random()) {
             Ok(partition) => {
@@ -62,31 +66,31 @@ impl Storage {
         }
     }
 
-    /// Memory in place of the partition, and why.
+    /// Memory in place of the partition, and why, as a sentence.
     pub fn memory(why: String) -> std::io::Result<Self> {
         std::fs::create_dir_all(FOLDER)?;
-        let problem = format!(
-            "{why}. Uploads are kept in memory only: fetch http://recon/export/recon-inventory.tar.gz before power-off"
-        );
         let folder = PathBuf::from(FOLDER);
         Ok(Storage {
             folder,
             durable: false,
             partition: None,
-            problem: Some(problem),
+            problem: Some(why),
             notices: Vec::new(),
         })
     }
 
-    pub fn status(&self) -> StorageStatus {
+    /// `links` and `stored`, the number of machines whose upload is here, decide what a person can do where uploads live in
+    /// memory; `port` is HTTP's.
+    pub fn status(&self, links: &[LinkStatus], stored: usize, port: u16) -> StorageStatus {
         let space = mount::space(&self.folder).ok();
+        let problem = self.problem.as_ref();
         StorageStatus {
             durable: self.durable,
             device: self
                 .partition
                 .as_ref()
                 .map(|partition| partition.device.display().to_string()),
-            problem: self.problem.clone(),
+            problem: problem.map(|why| remedy::in_memory(why, stored, links, port)),
             free_bytes: space.as_ref().map_or(0, |space| space.free_bytes),
             total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
         }

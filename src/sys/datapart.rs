@@ -59,21 +59,54 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// A problem with what helps as a rule.
 fn problem(reason: Reason, text: impl Into<String>) -> Problem {
     let remedy = match reason {
         Reason::TooSmall => "Use a larger stick.",
         Reason::ReadOnly => "Move the stick's write-protect switch, or use another stick.",
         Reason::Damaged => {
-            "Keep the stick: `recon collect` on a laptop takes every whole inventory off it. Then write the image to it anew."
+            "Keep the stick: `recon collect /dev/sdX -o inventory.tar.gz` on a Linux laptop, sdX being the stick there, takes every \
+             whole inventory off it. Then write the image to it anew."
         }
         Reason::NoMedium => "Boot from a USB stick to keep inventories.",
-        Reason::MkfsFailed | Reason::NotUsable => "Try another USB port or another stick.",
+        Reason::MkfsFailed => "Try another USB port or another stick.",
+        Reason::NotUsable => "Boot again; if it stays so, try another stick.",
     };
+    remedied(reason, text, remedy)
+}
+
+fn remedied(reason: Reason, text: impl Into<String>, remedy: &str) -> Problem {
     Problem {
         reason,
         text: text.into(),
         remedy: remedy.to_owned(),
     }
+}
+
+/// The kernel's name of an optical drive, also of one that a BMC plays.
+fn is_optical(device: &Path) -> bool {
+    let name = device.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix("sr")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Nothing that is wrong with a CD otherwise (its sectors, its room) is of use to a person.
+fn optical(device: &Path) -> Problem {
+    let text = format!(
+        "{} is a CD, perhaps a virtual one, and cannot be written.",
+        device.display()
+    );
+    remedied(Reason::ReadOnly, text, "Boot from a USB stick to keep inventories.")
+}
+
+/// Something else uses the device.
+fn mounted_elsewhere(device: &Path, target: &Path) -> Problem {
+    let text = format!("{} is mounted at {} already.", device.display(), target.display());
+    remedied(
+        Reason::NotUsable,
+        text,
+        "Unmount it there, and start recon again (`systemctl restart recon`).",
+    )
 }
 
 /// The mounted data partition.
@@ -243,6 +276,9 @@ impl Medium {
         if !is_file && !metadata.file_type().is_block_device() {
             return Err(problem(Reason::NoMedium, format!("{shown} is no disk.")));
         }
+        if !is_file && is_optical(path) {
+            return Err(optical(path));
+        }
         let bytes = (&disk).seek(SeekFrom::End(0)).map_err(unknown)?;
         if bytes == 0 {
             return Err(problem(Reason::NoMedium, format!("{shown} has no medium in it.")));
@@ -275,7 +311,8 @@ impl Medium {
                 "{shown} has sectors of {block} bytes, the image on it was made for {} bytes.",
                 table.sector_size
             );
-            return Err(problem(Reason::NotUsable, text));
+            let remedy = format!("Use a stick with sectors of {} bytes.", table.sector_size);
+            return Err(remedied(Reason::NotUsable, text, &remedy));
         }
         Ok(medium)
     }
@@ -382,8 +419,7 @@ impl Medium {
                     Ok(_) => return Ok(Device::Partition(path)),
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                         if let Some(target) = mounted_at(&path) {
-                            let text = format!("{} is mounted at {} already.", path.display(), target.display());
-                            return Err(problem(Reason::NotUsable, text));
+                            return Err(mounted_elsewhere(&path, &target));
                         }
                     }
                     Err(error) => return Err(self.write_problem(&error)),
@@ -546,7 +582,11 @@ fn check(device: &Path) -> Result<Option<String>, Problem> {
 fn mount_problem(device: &Path, error: &io::Error) -> Problem {
     let device = device.display();
     match error.raw_os_error() {
-        Some(libc::ENODEV) => problem(Reason::NotUsable, "This kernel has no exFAT driver."),
+        Some(libc::ENODEV) => remedied(
+            Reason::NotUsable,
+            "This kernel has no exFAT driver.",
+            "Boot recon's own image, which has one.",
+        ),
         Some(libc::EROFS) => problem(Reason::ReadOnly, format!("{device} is write-protected.")),
         Some(libc::EINVAL | libc::EIO) => problem(
             Reason::Damaged,
@@ -587,8 +627,7 @@ fn mounted_before(disk: &Path, mount_point: &Path) -> Result<Option<DataPartitio
     };
     let device = PathBuf::from(&found.source);
     if !belongs_to(&found.device_number, disk) {
-        let text = format!("{} is mounted at {} already.", device.display(), mount_point.display());
-        return Err(problem(Reason::NotUsable, text));
+        return Err(mounted_elsewhere(&device, mount_point));
     }
     if found.read_only {
         // The kernel turned it read-only after an error; check it and mount it again.

@@ -8,7 +8,7 @@
 //! `RECON_FUZZ_KEEP=1` it is written to the corpus. An input that fails is written there always, so that it is tried first from then on.
 
 // clippy.toml allows this in unit tests; it does not see that helpers here are test code too.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod change;
 mod targets;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Attribute, File, ImplItem, Item, Stmt};
@@ -29,7 +29,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 80] = [
+const PURE: [&str; 82] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -37,6 +37,7 @@ const PURE: [&str; 80] = [
     "src/media/iso9660.rs",
     "src/model/identity.rs",
     "src/model/lease.rs",
+    "src/model/shown.rs",
     "src/model/ula.rs",
     "src/probe/efi/device_path.rs",
     "src/probe/efi/device_path_names.rs",
@@ -71,6 +72,7 @@ const PURE: [&str; 80] = [
     "src/probe/vpd.rs",
     "src/role/elect.rs",
     "src/role/elect/words.rs",
+    "src/role/remedy.rs",
     "src/role/retry.rs",
     "src/service/bootfiles.rs",
     "src/service/climb.rs",
@@ -112,7 +114,7 @@ const PURE: [&str; 80] = [
     "src/store/leases/book.rs",
 ];
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -231,8 +233,25 @@ fn modules() -> Vec<Module> {
     out
 }
 
+/// What is compiled of every file, with its texts, and without comments and tests: its path below `src`, and itself.
+pub fn programs() -> Vec<(String, String)> {
+    modules()
+        .into_iter()
+        .map(|module| {
+            let name = module.file.strip_prefix("src").unwrap().to_str().unwrap().to_owned();
+            let mut code = String::new();
+            flat_with(module.tokens, &mut code, &|literal| literal.to_string());
+            (name, code)
+        })
+        .collect()
+}
+
 /// The program without texts: names with a blank between two of them, everything else without.
 fn flat(tokens: TokenStream, out: &mut String) {
+    flat_with(tokens, out, &|_| " \"\" ".to_owned());
+}
+
+fn flat_with(tokens: TokenStream, out: &mut String, literal: &dyn Fn(&Literal) -> String) {
     for token in tokens {
         match token {
             TokenTree::Group(group) => {
@@ -243,7 +262,7 @@ fn flat(tokens: TokenStream, out: &mut String) {
                     Delimiter::None => ("", ""),
                 };
                 out.push_str(open);
-                flat(group.stream(), out);
+                flat_with(group.stream(), out, literal);
                 out.push_str(close);
             }
             TokenTree::Ident(ident) => {
@@ -253,7 +272,7 @@ fn flat(tokens: TokenStream, out: &mut String) {
                 out.push_str(&ident.to_string());
             }
             TokenTree::Punct(punct) => out.push(punct.as_char()),
-            TokenTree::Literal(_) => out.push_str(" \"\" "),
+            TokenTree::Literal(value) => out.push_str(&literal(&value)),
         }
     }
 }

@@ -10,6 +10,7 @@ mod lifecycle;
 mod old_ipxe;
 mod packets;
 mod packets6;
+mod shown;
 mod tftp;
 mod units;
 mod witnesses;

@@ -13,13 +13,14 @@ mod system;
 pub mod tree;
 
 use crate::model::inventory::{Inventory, Item, Part, is_placeholder};
+use crate::model::shown::{self, Shown};
 
 const WIDTH: usize = 80;
 /// Column where the text begins.
 const INDENT: usize = 10;
 
 /// Renders everything that a person looks for first. Lines are at most 80 columns wide.
-pub fn render(inventory: &Inventory) -> String {
+pub fn render(inventory: &Inventory) -> Shown {
     let mut page = Page::default();
     page.part("System", &inventory.system, system::lines);
     page.part("BIOS", &inventory.bios, system::bios);
@@ -46,7 +47,7 @@ pub fn render(inventory: &Inventory) -> String {
             page.item(line);
         }
     });
-    page.out
+    Shown::lines(&page.out)
 }
 
 /// Sizes of disks are sold in powers of ten.
@@ -192,7 +193,8 @@ impl Page {
         }
         let mut used = line.chars().count();
         let mut fresh = true;
-        for word in text.split(' ') {
+        // A line break in a value makes no row of its own.
+        for word in shown::line(text).split(' ') {
             let mut word = word;
             loop {
                 let length = word.chars().count();

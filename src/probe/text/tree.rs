@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
+use crate::model::shown::{self, Shown};
+
 /// Renders a document. Fields without a value are left out; lines are as long as their values.
-pub fn render(document: &Value) -> String {
+pub fn render(document: &Value) -> Shown {
     let mut out = String::new();
     children(document, "", &mut out);
-    out
+    Shown::lines(&out)
 }
 
 fn children(value: &Value, indent: &str, out: &mut String) {
@@ -32,11 +34,11 @@ fn children(value: &Value, indent: &str, out: &mut String) {
         };
         out.push_str(indent);
         out.push_str(branch);
-        out.push_str(&key);
+        out.push_str(&shown::line(&key));
         match plain(value) {
             Some(text) => {
                 out.push_str(": ");
-                out.push_str(&text);
+                out.push_str(&shown::line(&text));
                 out.push('\n');
             }
             None => {
@@ -93,7 +95,7 @@ mod tests {
             "nothing": [],
         });
         assert_eq!(
-            render(&document),
+            &*render(&document),
             "├─ disks\n│  └─ value\n│     ├─ [0] sda\n│     │  ├─ name: sda\n│     │  └─ read_only: yes\n\
              │     └─ [1]\n│        └─ size_bytes: 7\n└─ flags: fpu vme\n"
         );

@@ -30,11 +30,11 @@ impl Election {
                 names(|_| true)
             ),
             State::Foreign { .. } if self.foreign().any(|server| server.boots && !server.recon) => format!(
-                "another server boots machines here: {}; nothing is handed out (mode = \"proxy\" in recon.toml changes that)",
+                "another server boots machines here: {}; nothing is handed out (network.mode = \"proxy\" in recon.toml changes that at the next start)",
                 names(|server| server.boots)
             ),
             State::Foreign { .. } => {
-                "recon.toml says mode = \"proxy\" and no DHCP server is here: nothing is handed out".to_owned()
+                "recon.toml says network.mode = \"proxy\" and no DHCP server is here: nothing is handed out".to_owned()
             }
             State::Told => "recon.toml says so: nothing is sent".to_owned(),
             State::Twin { name, .. } => format!("on the same network as {name}, which speaks for both"),

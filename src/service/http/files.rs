@@ -13,6 +13,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
+use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
 use crate::sys;
 
@@ -48,9 +49,9 @@ fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
 }
 
-/// One plain line for people.
+/// One plain line for people, whatever words are in it.
 pub fn line(status: StatusCode, text: &str) -> Response<Body> {
-    whole(status, "text/plain; charset=utf-8", format!("{text}\n"))
+    whole(status, "text/plain; charset=utf-8", Shown::line(text).into_string())
 }
 
 /// Who asks, and how.
@@ -394,7 +395,8 @@ fn page(names: &[String], entries: &[Entry], more: usize) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
+    shown::line(text)
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
@@ -426,5 +428,17 @@ mod tests {
         assert!(!text.contains("<script>"));
         assert!(text.contains("%3Cscript%3E%22%26.iso") && text.contains("&lt;script&gt;&quot;&amp;.iso"));
         assert!(text.contains("and 3 more"));
+        let evil = [Entry {
+            name: shown::EVIL.into(),
+            folder: true,
+            bytes: 0,
+        }];
+        let text = page(&["isos".into(), shown::EVIL.into()], &evil, 0);
+        shown::assert_harmless(&text);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(
+            text.contains("%E2%80%AE"),
+            "the link is to the file that is there: {text}"
+        );
     }
 }

@@ -149,6 +149,12 @@ fn name(value: &str) -> Option<String> {
     plain.then(|| text.to_owned())
 }
 
+/// One word, as iPXE names a processor. It is written into the client's boot script.
+fn is_word(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
 /// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
 fn who(query: &str) -> Who {
     let mut who = Who::default();
@@ -158,7 +164,7 @@ fn who(query: &str) -> Who {
                 who.mac = percent_decode(value).and_then(|text| text.parse().ok()).or(who.mac);
                 who.said_mac = true;
             }
-            "arch" => who.arch = name(value).or(who.arch),
+            "arch" => who.arch = name(value).filter(|arch| is_word(arch)).or(who.arch),
             "serial" => who.serial = name(value).or(who.serial),
             "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
             _ => {}
@@ -229,10 +235,18 @@ mod tests {
             (who.arch.as_deref(), who.serial.as_deref()),
             (Some("x86_64"), Some("AB 12"))
         );
-        let Ok(Route::BootScript(who)) = route("GET", "/boot.ipxe?arch=&serial=a%1bb") else {
-            panic!("no script")
-        };
-        assert_eq!(who, Who::default());
+        for query in [
+            "arch=&serial=a%1bb",
+            "arch=x%22;reboot",
+            "arch=arm64%20%26%26%20poweroff",
+            "arch=%24{net0/mac}",
+            "arch=%e2%80%ae",
+        ] {
+            let Ok(Route::BootScript(who)) = route("GET", &format!("/boot.ipxe?{query}")) else {
+                panic!("no script")
+            };
+            assert_eq!(who, Who::default(), "{query}");
+        }
         for odd in [
             "",
             "%zz",

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::api::StageReport;
+use crate::model::shown::Shown;
 use crate::model::{NodeId, Stage};
 use crate::service::ladder::Said;
 use crate::service::metrics::Now;
@@ -347,8 +348,8 @@ async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Inc
 }
 
 fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response<Body> {
-    match serde_json::to_vec_pretty(value) {
-        Ok(bytes) => files::whole(status, "application/json", bytes),
+    match Shown::json(value) {
+        Ok(text) => files::whole(status, "application/json", text.into_string()),
         Err(error) => files::line(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }

@@ -351,3 +351,16 @@ fn a_stick_that_was_pulled_is_checked_and_used_again() {
     let report = collected(pulled.path());
     assert!(report.is_complete() && report.rows.len() == 12, "{report}");
 }
+
+#[test]
+fn a_cd_is_called_one_and_no_stick() {
+    assert!(is_optical(Path::new("/dev/sr0")) && is_optical(Path::new("/dev/sr12")));
+    for other in ["/dev/sda", "/dev/sr", "/dev/srx", "/tmp/sr0.iso"] {
+        assert!(!is_optical(Path::new(other)), "{other}");
+    }
+    let text = optical(Path::new("/dev/sr0")).to_string();
+    assert!(
+        text.contains("USB stick") && !text.contains("larger") && !text.contains("switch"),
+        "{text}"
+    );
+}
