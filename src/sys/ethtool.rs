@@ -9,7 +9,6 @@ const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GPERMADDR: u32 = 0x20;
 const ETHTOOL_GPFLAGS: u32 = 0x27;
-const ETHTOOL_SPFLAGS: u32 = 0x28;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GMODULEINFO: u32 = 0x42;
 const ETHTOOL_GMODULEEEPROM: u32 = 0x43;
@@ -235,16 +234,6 @@ pub fn private_flags(interface: &str) -> io::Result<(Vec<String>, u32)> {
     // SAFETY: Value is laid out like `struct ethtool_value`.
     unsafe { ethtool(interface, &mut value)? };
     Ok((strings.data[..length].iter().map(text).collect(), value.data))
-}
-
-/// Sets all private flags at once.
-pub fn set_private_flags(interface: &str, flags: u32) -> io::Result<()> {
-    let mut value = Value {
-        cmd: ETHTOOL_SPFLAGS,
-        data: flags,
-    };
-    // SAFETY: Value is laid out like `struct ethtool_value`.
-    unsafe { ethtool(interface, &mut value) }
 }
 
 /// `struct ethtool_value` of `linux/ethtool.h`.
