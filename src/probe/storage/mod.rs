@@ -11,6 +11,8 @@ pub mod members;
 pub mod nvme;
 pub mod partition_types;
 pub mod partitions;
+pub mod raid;
+pub mod raid_ask;
 pub mod scsi_log;
 pub mod signatures;
 pub mod smartctl;
