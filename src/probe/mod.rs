@@ -30,6 +30,7 @@ pub mod pci;
 pub mod ports;
 mod raw;
 pub mod redact;
+mod rights;
 pub mod root;
 mod run;
 pub mod schema;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::rights;
 use super::timebox::{self, Outcome, Pending};
 use crate::model::inventory::{Item, PartStatus};
 use crate::sys::{netif, ports};
@@ -43,7 +44,7 @@ pub fn ready_all(limit: Duration) -> Readied {
             value: Err(error),
             millis,
         } => {
-            let gap = Item::gap("ports", status(&error), error.to_string());
+            let gap = Item::gap("ports", status(&error), why(&error));
             readied.items.push(gap.from("/sys/class/net", millis));
             return readied;
         }
@@ -177,13 +178,20 @@ fn status(error: &std::io::Error) -> PartStatus {
     }
 }
 
+fn why(error: &std::io::Error) -> String {
+    match status(error) {
+        PartStatus::Denied => rights::refusal(),
+        _ => error.to_string(),
+    }
+}
+
 fn gap_of<T>(item: &str, source: &str, outcome: &Outcome<std::io::Result<T>>) -> Option<Item> {
     Some(match outcome {
         Outcome::Done { value: Ok(_), .. } => return None,
         Outcome::Done {
             value: Err(error),
             millis,
-        } => Item::gap(item, status(error), error.to_string()).from(source, *millis),
+        } => Item::gap(item, status(error), why(error)).from(source, *millis),
         Outcome::TimedOut { millis } => {
             let reason = format!("no answer within {millis} ms");
             Item::gap(item, PartStatus::TimedOut, reason).from(source, *millis)

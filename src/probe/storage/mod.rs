@@ -24,7 +24,7 @@ use super::root::ReadError;
 pub fn why(error: &ReadError) -> String {
     match error {
         ReadError::Absent { .. } => "not there".to_owned(),
-        ReadError::Denied { .. } => "needs root".to_owned(),
+        ReadError::Denied { cause, .. } => cause.clone(),
         ReadError::Unsupported { detail, .. } | ReadError::Failed { detail, .. } => detail.clone(),
         ReadError::TooLarge { .. } => error.to_string(),
     }
