@@ -165,9 +165,10 @@ pub struct InventoryArgs {
     /// Seconds to listen for the switches (LLDP, CDP) on ports that are up
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub cable_wait: u64,
-    /// Switch on ports that are down, and off what keeps LLDP from us in the firmware of some (needs root)
+    /// Switch on ports that are down while the inventory is taken (needs root)
     ///
-    /// Ports stay on afterwards. A machine that was booted from a recon master does this by itself.
+    /// They are switched off again at the end, unless something uses them by then. A machine that was booted from a recon
+    /// master does this by itself, and leaves them on.
     #[arg(long)]
     pub ports_up: bool,
     /// Print the JSON Schema of the inventory and stop

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,6 +13,7 @@ use super::args::{Format, InventoryArgs};
 use super::print;
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
+use crate::probe::ports::{Readied, SwitchedOn};
 use crate::probe::redact::Redaction;
 use crate::probe::{self, capture, schema};
 
@@ -37,20 +38,24 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     } else {
         String::new()
     };
+    let only = only(&args.only)?;
+    let back = PortsBack::default();
+    let ports = match args.ports_up && live {
+        true => ready_ports(&back.0)?,
+        false => Readied::default(),
+    };
     let options = probe::Options {
         boot_medium: probe::disk::boot_medium(&mounts),
         cable_wait: Duration::from_secs(args.cable_wait),
-        only: only(&args.only)?,
-        ports: match args.ports_up && live {
-            true => probe::ports::ready_all(probe::ports::LIMIT),
-            false => probe::ports::Readied::default(),
-        },
+        only,
+        ports,
         ..probe::Options::new(jiff::Timestamp::now().to_string())
     };
     if args.cable_wait > 0 {
         tracing::info!("listening for switches up to {} s", args.cable_wait);
     }
     let inventory = probe::collect(&root, sources, &options);
+    drop(back);
     let mut document = serde_json::to_value(&inventory).context("writing JSON")?;
     let redaction = args.redact.then(|| {
         let key: [u8; 32] = rand::random();
@@ -71,6 +76,48 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
             probe::text::render(&shown)
         }
     })
+}
+
+/// Ports that go back to what they were when this goes, however the function ends.
+#[derive(Default)]
+struct PortsBack(Arc<Mutex<SwitchedOn>>);
+
+impl Drop for PortsBack {
+    fn drop(&mut self) {
+        locked(&self.0).switch_off();
+    }
+}
+
+fn locked(switched_on: &Mutex<SwitchedOn>) -> MutexGuard<'_, SwitchedOn> {
+    switched_on.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Switches ports on. Whoever ends the program early (SIGINT, SIGTERM) waits for them to be switched off again.
+fn ready_ports(switched_on: &Arc<Mutex<SwitchedOn>>) -> anyhow::Result<Readied> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    // Held until it is known which ports were switched on.
+    let mut held = locked(switched_on);
+    let shared = Arc::clone(switched_on);
+    std::thread::Builder::new()
+        .name("ports-back".to_owned())
+        .spawn(move || {
+            let number = runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => SignalKind::interrupt(),
+                    _ = terminate.recv() => SignalKind::terminate(),
+                }
+            });
+            locked(&shared).switch_off();
+            std::process::exit(128 + number.as_raw_value());
+        })?;
+    let readied = probe::ports::ready_all(probe::ports::LIMIT);
+    *held = SwitchedOn::by(&readied);
+    Ok(readied)
 }
 
 fn only(names: &[String]) -> anyhow::Result<Option<BTreeSet<String>>> {

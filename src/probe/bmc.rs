@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ipmi::{Link, Notes, Refusal, chassis, dcmi, device, fru, lan, reading, sdr, sel, supplies, users};
 use super::live::LiveSources;
+use super::rights;
 use super::root::Root;
 use super::smbios::{self, platform, types};
 use super::timebox::{Publish, millis};
@@ -38,6 +39,9 @@ pub fn bmc(root: &Root, live: Option<&dyn LiveSources>, limit: Duration, publish
             let mut reason = error.to_string();
             if let (BmcError::NoDevice, Some(told)) = (&error, &bmc.smbios_interface) {
                 reason = format!("{reason}; the firmware lists one, {told}");
+            }
+            if status(&error) == PartStatus::Denied {
+                reason = format!("opening the controller: {}", rights::refusal());
             }
             let mut part = Part::missing(status(&error), DEVICE, reason);
             // The way to Redfish is known from the table alone.

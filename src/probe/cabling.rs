@@ -11,6 +11,7 @@ use super::live::LiveSources;
 use super::lldp::pcap::{self, Record};
 use super::lldp::{self, Frame};
 use super::ports::Readied;
+use super::rights;
 use super::root::{ReadError, Root};
 use super::timebox::{self, Outcome, Pending, Publish, millis};
 use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_host_only};
@@ -196,7 +197,7 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
                 // EPERM is what an ordinary user gets, for every port alike.
                 let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
                 if denied {
-                    let reason = "listening on the cables needs root (CAP_NET_RAW)";
+                    let reason = format!("listening on the cables (CAP_NET_RAW): {}", rights::refusal());
                     return Part::missing(PartStatus::Denied, LISTENING, reason);
                 }
                 gaps.push(Item::gap(

@@ -13,6 +13,7 @@ use pci_ids::FromId;
 use super::bus;
 use super::live::LiveSources;
 use super::root::{ANSWERS, Root};
+use super::storage::raid_ask;
 use super::timebox::{self, Pending, Publish};
 use crate::model::inventory::{Item, Part, PartStatus, StorageController, StorageHost, ToolOutput};
 use crate::sys::cmd;
@@ -61,7 +62,38 @@ pub fn storage_controllers(
     if let (Err(error), true) = (has_functions, controllers.is_empty()) {
         return Part::missing(error.status(), SOURCE, error.to_string());
     }
+    // Beside the makers' programs, which take their time as well.
+    let mut behind = controllers.clone();
+    let tree = root.clone();
+    let by_smartctl = timebox::spawn("probe-raid-disks", move || {
+        let mut items = Vec::new();
+        raid_ask::physical_disks(&tree, &mut behind, &mut items, deadline);
+        (behind, items)
+    });
     run_tools(root, &mut controllers, &mut items, limit, deadline);
+    // A moment more than its own time, for it to tell what it has.
+    let mut by_disk = Vec::new();
+    match by_smartctl
+        .wait(deadline + limit / 8)
+        .or_gap("physical_disks", "smartctl")
+    {
+        Ok(((behind, told), _)) => {
+            for (controller, with) in controllers.iter_mut().zip(behind) {
+                controller.physical_disks = with.physical_disks;
+            }
+            by_disk = told;
+        }
+        Err(gap) => by_disk.push(gap),
+    }
+    without_tool(&controllers, &mut items);
+    // Where the maker's program told, smartctl is not missed.
+    let told = |item: &Item| {
+        let address = item.item.strip_suffix(".physical_disks");
+        let mut same = controllers.iter().filter(|one| one.pci_address.as_deref() == address);
+        item.status == PartStatus::Unsupported && same.any(|one| one.tool.is_some())
+    };
+    by_disk.retain(|item| !told(item));
+    items.extend(by_disk);
     Part::ok(format!("{SOURCE}, {HOSTS}"), controllers).with_items(items)
 }
 
@@ -328,7 +360,10 @@ fn run_tools(
             Err(gap) => items.push(gap),
         }
     }
-    // Without it, volumes and the disks behind them stay unknown.
+}
+
+/// Without the maker's program, volumes stay unknown, and what smartctl did not find behind them.
+fn without_tool(controllers: &[StorageController], items: &mut Vec<Item>) {
     for (driver, hint) in [
         ("megaraid_sas", "storcli64 or perccli64"),
         ("smartpqi", "ssacli"),
@@ -339,7 +374,15 @@ fn run_tools(
             .iter()
             .any(|one| one.driver.as_deref() == Some(driver) && one.tool.is_some());
         if !asked && let Some(address) = controllers.iter().find(alone).and_then(|one| one.pci_address.clone()) {
-            let reason = format!("volumes and the disks behind it are told by {hint}, which is not on this system");
+            let found = controllers
+                .iter()
+                .any(|one| one.driver.as_deref() == Some(driver) && !one.physical_disks.is_empty());
+            let what = if found {
+                "volumes"
+            } else {
+                "volumes and the disks behind it"
+            };
+            let reason = format!("{what} are told by {hint}, which is not on this system");
             items.push(Item::gap(format!("{address}.raid"), PartStatus::Unsupported, reason));
         }
     }

@@ -17,6 +17,7 @@ pub mod efi;
 pub mod gpu;
 pub mod health;
 pub mod ipmi;
+mod joined;
 mod kmsg;
 mod link_modes;
 pub mod live;
@@ -29,6 +30,7 @@ pub mod pci;
 pub mod ports;
 mod raw;
 pub mod redact;
+mod rights;
 pub mod root;
 mod run;
 pub mod schema;
@@ -325,6 +327,7 @@ impl Collection {
         if let Some(run) = &mut inventory.run.value {
             run.duration_ms = millis;
         }
+        joined::join(&mut inventory);
         inventory
     }
 }

@@ -1,20 +1,25 @@
-//! Ports made ready to be looked at: switched on, and with no firmware that keeps LLDP to itself.
+//! Ports made ready to be looked at: switched on.
 //!
 //! The one thing around the probes that changes the machine. A peer that runs from our own medium asks for it; on
-//! somebody's own machine it happens only on request.
+//! somebody's own machine it happens only on request, and [`SwitchedOn`] takes it back.
+//!
+//! An agent for LLDP in a port's firmware, which swallows what the switch says, is left as it is: the cards keep that
+//! setting in their own memory, beyond power cycles, and changing it resets the function. Linux has it as
+//! `fw-lldp-agent` of ice ("persistent across reboots", commit 31eafa403b99 and Documentation/networking/device_drivers/
+//! ethernet/intel/ice.rst) and `disable-fw-lldp` of i40e ("persistent across reboots/reloads", commit 64e1dcbb581d).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::rights;
 use super::timebox::{self, Outcome, Pending};
 use crate::model::inventory::{Item, PartStatus};
-use crate::sys::{ethtool, netif, ports};
+use crate::sys::{netif, ports};
 
 /// How long all ports together may take; most drivers are done in a moment.
 pub const LIMIT: Duration = Duration::from_secs(5);
 const SOURCE: &str = "rtnetlink";
-const FLAGS_SOURCE: &str = "ethtool ioctl";
 /// IFF_UP of include/uapi/linux/if.h.
 const IFF_UP: u32 = 1;
 
@@ -23,12 +28,11 @@ const IFF_UP: u32 = 1;
 pub struct Readied {
     /// Ports that were down and are up now.
     pub brought_up: BTreeSet<String>,
-    /// What was done or failed, as pieces of the cabling part: `eth0.up`, `eth0.fw_lldp`.
+    /// What was done or failed, as pieces of the cabling part: `eth0.up`.
     pub items: Vec<Item>,
 }
 
-/// Switches on every wired Ethernet port with hardware behind it, and off the LLDP agents in their firmware. Ports
-/// without hardware, wireless ones, virtual functions, and those a BMC offers to its own host are left alone. Needs CAP_NET_ADMIN. Blocks
+/// Switches on every wired Ethernet port with hardware behind it. Ports without hardware, wireless ones, virtual functions, and those a BMC offers to its own host are left alone. Needs CAP_NET_ADMIN. Blocks
 /// for at most `limit`; what is not done by then is reported as timed out, and may still happen.
 pub fn ready_all(limit: Duration) -> Readied {
     let deadline = Instant::now() + limit;
@@ -40,7 +44,7 @@ pub fn ready_all(limit: Duration) -> Readied {
             value: Err(error),
             millis,
         } => {
-            let gap = Item::gap("ports", status(&error), error.to_string());
+            let gap = Item::gap("ports", status(&error), why(&error));
             readied.items.push(gap.from("/sys/class/net", millis));
             return readied;
         }
@@ -50,20 +54,17 @@ pub fn ready_all(limit: Duration) -> Readied {
         }
     };
     // A port of its own thread: one driver that hangs then costs no other port, as far as the kernel's lock allows.
-    type Work = Pending<std::io::Result<bool>>;
     let is_physical = |link: &netif::Link| !Path::new(&format!("/sys/class/net/{}/device/physfn", link.name)).exists();
-    let started: Vec<(String, Work, Work)> = links
+    let started: Vec<(String, Pending<std::io::Result<bool>>)> = links
         .into_iter()
         .filter(is_physical)
         .map(|link| {
             let (name, index) = (link.name.clone(), link.index);
             let up = timebox::spawn("port-up", move || switch_on(&name, index));
-            let name = link.name.clone();
-            let agent = timebox::spawn("port-fw-lldp", move || silence(&name));
-            (link.name, up, agent)
+            (link.name, up)
         })
         .collect();
-    for (name, up, agent) in started {
+    for (name, up) in started {
         let item = format!("{name}.up");
         match up.wait(deadline) {
             Outcome::Done { value: Ok(false), .. } => {}
@@ -72,24 +73,46 @@ pub fn ready_all(limit: Duration) -> Readied {
                 millis,
             } => {
                 readied.items.push(Item::ok(item, SOURCE, millis));
-                readied.brought_up.insert(name.clone());
+                readied.brought_up.insert(name);
             }
             outcome => readied.items.extend(gap_of(&item, SOURCE, &outcome)),
         }
-        let item = format!("{name}.fw_lldp");
-        match agent.wait(deadline) {
-            Outcome::Done { value: Ok(false), .. } => {}
-            Outcome::Done {
-                value: Ok(true),
-                millis,
-            } => readied.items.push(Item {
-                reason: Some("the LLDP agent in the port's firmware was switched off".to_owned()),
-                ..Item::ok(item, FLAGS_SOURCE, millis)
-            }),
-            outcome => readied.items.extend(gap_of(&item, FLAGS_SOURCE, &outcome)),
-        }
     }
     readied
+}
+
+/// Ports that were switched on for a look and are switched off again when this goes, a panic included. What ends the
+/// process at once (SIGKILL) leaves them on until the next start of the machine.
+#[derive(Debug, Default)]
+pub struct SwitchedOn {
+    names: BTreeSet<String>,
+}
+
+impl SwitchedOn {
+    /// Takes charge of what [`ready_all`] switched on.
+    pub fn by(readied: &Readied) -> SwitchedOn {
+        SwitchedOn {
+            names: readied.brought_up.clone(),
+        }
+    }
+
+    /// Switches them off now; those that somebody uses by now, by an address or as part of another device, stay on.
+    /// Blocks for at most [`LIMIT`].
+    pub fn switch_off(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        let switch_off = |name: String| timebox::spawn("port-down", move || switch_off(&name));
+        let started: Vec<_> = std::mem::take(&mut self.names).into_iter().map(switch_off).collect();
+        for pending in started {
+            // One that does not answer is no worse off than before.
+            let _ = pending.wait(deadline);
+        }
+    }
+}
+
+impl Drop for SwitchedOn {
+    fn drop(&mut self) {
+        self.switch_off();
+    }
 }
 
 /// True where the port was down.
@@ -101,18 +124,14 @@ fn switch_on(name: &str, index: u32) -> std::io::Result<bool> {
     ports::up(index).map(|()| true)
 }
 
-/// True where there was an agent to switch off.
-fn silence(name: &str) -> std::io::Result<bool> {
-    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver")).unwrap_or_default();
-    let driver = driver.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if agent_flag(driver).is_none() {
-        return Ok(false);
+fn switch_off(name: &str) -> std::io::Result<()> {
+    let place = format!("/sys/class/net/{name}");
+    let index = std::fs::read_to_string(format!("{place}/ifindex"))?;
+    let index = index.trim().parse().map_err(std::io::Error::other)?;
+    if Path::new(&place).join("master").exists() {
+        return Ok(());
     }
-    let (names, flags) = ethtool::private_flags(name)?;
-    match without_agent(driver, &names, flags) {
-        Some(quiet) => ethtool::set_private_flags(name, quiet).map(|()| true),
-        None => Ok(false),
-    }
+    ports::down_if_unused(index)
 }
 
 /// Private flag of the driver that rules the LLDP agent of its firmware, and whether it means "on".
@@ -130,17 +149,19 @@ pub fn agent_runs(driver: &str, flags: &BTreeMap<String, bool>) -> Option<bool> 
     flags.get(name).map(|set| *set == means_on)
 }
 
+/// What a person is told of a running agent: that it is left alone, and how to change that by hand.
+pub fn agent_hint(driver: &str) -> Option<String> {
+    let (name, means_on) = agent_flag(driver)?;
+    let off = if means_on { "off" } else { "on" };
+    Some(format!(
+        "the card's firmware keeps LLDP to itself and is left so; `ethtool --set-priv-flags PORT {name} {off}` changes \
+         it for good, beyond power cycles"
+    ))
+}
+
 /// True for drivers whose ports are worth asking.
 pub fn has_agent_flag(driver: &str) -> bool {
     agent_flag(driver).is_some()
-}
-
-/// The flags with the agent off, where it is on.
-fn without_agent(driver: &str, names: &[String], flags: u32) -> Option<u32> {
-    let (name, means_on) = agent_flag(driver)?;
-    let bit = 1u32.checked_shl(u32::try_from(names.iter().position(|known| known == name)?).ok()?)?;
-    let runs = (flags & bit != 0) == means_on;
-    runs.then_some(flags ^ bit)
 }
 
 /// Of the text of a `flags` attribute: hex with `0x`.
@@ -157,13 +178,20 @@ fn status(error: &std::io::Error) -> PartStatus {
     }
 }
 
+fn why(error: &std::io::Error) -> String {
+    match status(error) {
+        PartStatus::Denied => rights::refusal(),
+        _ => error.to_string(),
+    }
+}
+
 fn gap_of<T>(item: &str, source: &str, outcome: &Outcome<std::io::Result<T>>) -> Option<Item> {
     Some(match outcome {
         Outcome::Done { value: Ok(_), .. } => return None,
         Outcome::Done {
             value: Err(error),
             millis,
-        } => Item::gap(item, status(error), error.to_string()).from(source, *millis),
+        } => Item::gap(item, status(error), why(error)).from(source, *millis),
         Outcome::TimedOut { millis } => {
             let reason = format!("no answer within {millis} ms");
             Item::gap(item, PartStatus::TimedOut, reason).from(source, *millis)
@@ -176,23 +204,6 @@ fn gap_of<T>(item: &str, source: &str, outcome: &Outcome<std::io::Result<T>>) ->
 mod tests {
     use super::*;
 
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    #[test]
-    fn only_a_running_agent_is_switched_off() {
-        let i40e = names(&["MFP", "link-down-on-close", "disable-fw-lldp"]);
-        assert_eq!(without_agent("i40e", &i40e, 0b001), Some(0b101));
-        assert_eq!(without_agent("i40e", &i40e, 0b101), None);
-        let ice = names(&["link-down-on-close", "fw-lldp-agent"]);
-        assert_eq!(without_agent("ice", &ice, 0b11), Some(0b01));
-        assert_eq!(without_agent("ice", &ice, 0b01), None);
-        // A driver too old for the flag, and one that never had it.
-        assert_eq!(without_agent("ice", &i40e, 0), None);
-        assert_eq!(without_agent("ixgbe", &ice, 0b11), None);
-    }
-
     #[test]
     fn an_agent_is_seen_in_the_flags() {
         let flags = |name: &str, on| BTreeMap::from([(name.to_owned(), on)]);
@@ -201,6 +212,22 @@ mod tests {
         assert_eq!(agent_runs("ice", &flags("fw-lldp-agent", true)), Some(true));
         assert_eq!(agent_runs("ice", &flags("other", true)), None);
         assert_eq!(agent_runs("tg3", &flags("fw-lldp-agent", true)), None);
+    }
+
+    /// Run in a network namespace by tests/netns/checks_cabling.py, with the names of ports that are up.
+    #[test]
+    #[ignore = "switches ports off"]
+    fn ports_go_back_even_after_a_panic() {
+        let names = std::env::var("RECON_TEST_PORTS").unwrap();
+        let readied = Readied {
+            brought_up: names.split(',').map(str::to_owned).collect(),
+            items: Vec::new(),
+        };
+        let taken = std::panic::catch_unwind(|| {
+            let _back = SwitchedOn::by(&readied);
+            panic!("something else went wrong");
+        });
+        assert!(taken.is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::rights;
 use crate::model::inventory::{Item, PartStatus};
 use crate::sys::file;
 
@@ -39,8 +40,8 @@ const LINK_LIMIT: usize = 40;
 pub enum ReadError {
     #[error("{path}: not there")]
     Absent { path: String },
-    #[error("{path}: permission denied")]
-    Denied { path: String },
+    #[error("{path}: {cause}")]
+    Denied { path: String, cause: String },
     /// The kernel knows the file, but the device does not answer it: a speed without a carrier, for one.
     #[error("{path}: not supported: {detail}")]
     Unsupported { path: String, detail: String },
@@ -51,12 +52,19 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn from_io(path: &Path, error: &io::Error) -> Self {
+    /// `live` tells an error of the running machine from one of a captured tree.
+    fn from_io(path: &Path, error: &io::Error, live: bool) -> Self {
         let path = shown(path);
         match (error.kind(), error.raw_os_error()) {
             (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _)
             | (_, Some(libc::ENODEV | libc::ENXIO | libc::ENODATA)) => ReadError::Absent { path },
-            (io::ErrorKind::PermissionDenied, _) => ReadError::Denied { path },
+            (io::ErrorKind::PermissionDenied, _) => ReadError::Denied {
+                path,
+                cause: match live {
+                    true => rights::refusal(),
+                    false => "may not be read here".to_owned(),
+                },
+            },
             (io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported, _) => ReadError::Unsupported {
                 path,
                 detail: error.to_string(),
@@ -210,7 +218,7 @@ impl Root {
                 }
                 Ok(answer)
             }
-            Err(error) => Err(ReadError::from_io(Path::new(name), &error)),
+            Err(error) => Err(ReadError::from_io(Path::new(name), &error, true)),
         }
     }
 
@@ -236,6 +244,10 @@ impl Root {
             Some(record) => record.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             None => BTreeMap::new(),
         }
+    }
+
+    fn failure(&self, path: &Path, error: &io::Error) -> ReadError {
+        ReadError::from_io(path, error, self.is_live())
     }
 
     fn note(&self, path: &Path, what: impl FnOnce() -> Recorded) {
@@ -282,7 +294,7 @@ impl Root {
             match file::real_path(&place) {
                 Ok(Some(real)) => return Ok(parts(&real).into_iter().rev().collect()),
                 Ok(None) => {}
-                Err(error) => return Err(ReadError::from_io(path, &error)),
+                Err(error) => return Err(self.failure(path, &error)),
             }
         }
         let mut todo: Vec<PathBuf> = parts(path);
@@ -295,7 +307,7 @@ impl Root {
             }
             done.push(&part);
             let here = self.inner.path.join(&done);
-            let kind = fs::symlink_metadata(&here).map_err(|error| ReadError::from_io(path, &error))?;
+            let kind = fs::symlink_metadata(&here).map_err(|error| self.failure(path, &error))?;
             if !kind.is_symlink() {
                 continue;
             }
@@ -306,7 +318,7 @@ impl Root {
                     detail: "too many links".to_owned(),
                 });
             }
-            let target = fs::read_link(&here).map_err(|error| ReadError::from_io(path, &error))?;
+            let target = fs::read_link(&here).map_err(|error| self.failure(path, &error))?;
             self.note(&done, || Recorded::Link(target.clone()));
             done.pop();
             if target.is_absolute() {
@@ -322,7 +334,7 @@ impl Root {
         let path = path.as_ref();
         let real = self.place(path)?;
         let full = self.inner.path.join(&real);
-        let failed = |error: &io::Error| ReadError::from_io(path, error);
+        let failed = |error: &io::Error| self.failure(path, error);
         #[cfg(test)]
         while self.inner.stuck.contains(&real) {
             std::thread::park();
@@ -389,7 +401,7 @@ impl Root {
 
     fn list_up_to(&self, path: &Path, limit: usize) -> Result<Vec<String>, ReadError> {
         let real = self.place(path)?;
-        let failed = |error: &io::Error| ReadError::from_io(path, error);
+        let failed = |error: &io::Error| self.failure(path, error);
         let mut names = Vec::new();
         for entry in fs::read_dir(self.inner.path.join(&real)).map_err(|error| failed(&error))? {
             if names.len() == limit {

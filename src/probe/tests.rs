@@ -78,6 +78,13 @@ fn captured_machines_give_their_golden_files() {
     assert!(seen >= 2, "the fixtures are gone");
 }
 
+/// A machine of which nothing is known.
+pub fn nothing_known() -> Inventory {
+    let mut options = options();
+    options.only = Some(std::collections::BTreeSet::new());
+    collect(&Root::at("/nonexistent"), None, &options)
+}
+
 fn fixture() -> Root {
     Root::at(machines().join("qemu-q35-bios/tree"))
 }

@@ -87,7 +87,8 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
             // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
             protect_disks();
         }
-        // Ports are switched on and their firmware silenced where the machine is ours for the time being.
+        // Ports are switched on where the machine is ours for the time being, and stay on: its power goes off, or a person
+        // uses them.
         match protect {
             true => ports::ready_all(ports::LIMIT),
             false => ports::Readied::default(),

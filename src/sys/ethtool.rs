@@ -9,11 +9,21 @@ const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GPERMADDR: u32 = 0x20;
 const ETHTOOL_GPFLAGS: u32 = 0x27;
-const ETHTOOL_SPFLAGS: u32 = 0x28;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GMODULEINFO: u32 = 0x42;
 const ETHTOOL_GMODULEEEPROM: u32 = 0x43;
 const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
+/// Commands that may be sent. All of them get; none sets.
+const QUESTIONS: [u32; 8] = [
+    ETHTOOL_GDRVINFO,
+    ETHTOOL_GSTRINGS,
+    ETHTOOL_GPERMADDR,
+    ETHTOOL_GPFLAGS,
+    ETHTOOL_GSSET_INFO,
+    ETHTOOL_GMODULEINFO,
+    ETHTOOL_GMODULEEEPROM,
+    ETHTOOL_GLINKSETTINGS,
+];
 /// The string set of private flags, `ETH_SS_PRIV_FLAGS`.
 const PRIVATE_FLAGS: u32 = 2;
 /// Length of one string, `ETH_GSTRING_LEN`.
@@ -237,16 +247,6 @@ pub fn private_flags(interface: &str) -> io::Result<(Vec<String>, u32)> {
     Ok((strings.data[..length].iter().map(text).collect(), value.data))
 }
 
-/// Sets all private flags at once.
-pub fn set_private_flags(interface: &str, flags: u32) -> io::Result<()> {
-    let mut value = Value {
-        cmd: ETHTOOL_SPFLAGS,
-        data: flags,
-    };
-    // SAFETY: Value is laid out like `struct ethtool_value`.
-    unsafe { ethtool(interface, &mut value) }
-}
-
 /// `struct ethtool_value` of `linux/ethtool.h`.
 #[repr(C)]
 struct Value {
@@ -264,6 +264,11 @@ fn text(field: &[u8; 32]) -> String {
 /// # Safety
 /// `T` must have the layout that the command in its first field expects, with room for what the kernel writes.
 unsafe fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
+    // SAFETY: every request begins with its command, a u32, as the layout that the caller vouches for has it.
+    let command = unsafe { (request as *const T).cast::<u32>().read() };
+    if !QUESTIONS.contains(&command) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
+    }
     // SAFETY: all-zero is a valid ifreq.
     let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
     let name = interface.as_bytes();
@@ -293,6 +298,17 @@ unsafe fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Numbers of linux/ethtool.h.
+    #[test]
+    fn nothing_but_questions_is_sent() {
+        assert_eq!(QUESTIONS, [0x03, 0x1b, 0x20, 0x27, 0x37, 0x42, 0x43, 0x4c]);
+        // ETHTOOL_SPFLAGS.
+        let mut set = Value { cmd: 0x28, data: 0 };
+        // SAFETY: Value is laid out like `struct ethtool_value`.
+        let refused = unsafe { ethtool("lo", &mut set) }.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
 
     #[test]
     fn refuses_names_that_do_not_fit() {

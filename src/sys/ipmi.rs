@@ -97,6 +97,42 @@ pub trait AskBmc: Send {
 /// Chassis Control (IPMI 2.0, 28.3): network function, command, and the action "power down".
 const POWER_DOWN: [u8; 3] = [0x00, 0x02, 0x00];
 
+/// Network function and command of everything that may be sent besides: questions of IPMI 2.0 (appendix G has the numbers)
+/// and of DCMI.
+const QUESTIONS: [(u8, u8); 31] = [
+    (0x00, 0x01),
+    (0x00, 0x07),
+    (0x00, 0x0f),
+    (0x04, 0x20),
+    (0x04, 0x21),
+    (0x04, 0x22),
+    (0x04, 0x23),
+    (0x04, 0x2d),
+    (0x06, 0x01),
+    (0x06, 0x04),
+    (0x06, 0x08),
+    (0x06, 0x25),
+    (0x06, 0x37),
+    (0x06, 0x41),
+    (0x06, 0x42),
+    (0x06, 0x44),
+    (0x06, 0x46),
+    (0x06, 0x54),
+    (0x0a, 0x10),
+    (0x0a, 0x11),
+    (0x0a, 0x20),
+    (0x0a, 0x22),
+    (0x0a, 0x23),
+    (0x0a, 0x40),
+    (0x0a, 0x42),
+    (0x0a, 0x43),
+    (0x0a, 0x48),
+    (0x0c, 0x02),
+    (0x2c, 0x01),
+    (0x2c, 0x02),
+    (0x2c, 0x06),
+];
+
 type Job = Box<dyn FnOnce(&mut File) + Send>;
 
 /// An open management controller.
@@ -158,7 +194,8 @@ impl Bmc {
     /// command here that changes anything. The machine may be off before the answer arrives.
     pub fn power_off(&mut self) -> Result<(), BmcError> {
         let [netfn, cmd, action] = POWER_DOWN;
-        let answer = self.ask(0, netfn, cmd, &[action])?;
+        let target = RequestTargetAddress::Bmc(LogicalUnit::from_low_bits(0));
+        let answer = self.exchange(Request::new(Message::new_raw(netfn, cmd, vec![action]), target))?;
         completion(answer.first().copied().unwrap_or(0xff))
     }
 
@@ -197,6 +234,9 @@ impl AskBmc for Bmc {
     }
 
     fn ask(&mut self, lun: u8, netfn: u8, cmd: u8, data: &[u8]) -> Result<Vec<u8>, BmcError> {
+        if !QUESTIONS.contains(&(netfn, cmd)) {
+            return Err(BmcError::Refused(format!("{netfn:02x}h {cmd:02x}h is not a question")));
+        }
         let target = RequestTargetAddress::Bmc(LogicalUnit::from_low_bits(lun));
         self.exchange(Request::new(Message::new_raw(netfn, cmd, data.to_vec()), target))
     }
@@ -233,6 +273,19 @@ mod tests {
         let error = bmc.ask(0, 0x06, 0x01, &[]).unwrap_err();
         assert!(matches!(error, BmcError::Transport(_)), "{error}");
         assert!(matches!(bmc.power_off().unwrap_err(), BmcError::Dead));
+    }
+
+    #[test]
+    fn nothing_but_questions_is_sent() {
+        let mut bmc = Bmc::open_at(Path::new("/dev/null"), Duration::from_secs(5)).unwrap();
+        // Chassis Control, Set User Access, Clear SEL, Set LAN Configuration Parameters, Reset Watchdog Timer.
+        for (netfn, cmd) in [(0x00, 0x02), (0x06, 0x43), (0x0a, 0x47), (0x0c, 0x01), (0x06, 0x22)] {
+            let refused = bmc.ask(0, netfn, cmd, &[]).unwrap_err();
+            assert!(
+                matches!(refused, BmcError::Refused(_)),
+                "{netfn:#x} {cmd:#x}: {refused}"
+            );
+        }
     }
 
     #[test]

@@ -90,6 +90,15 @@ impl Netlink {
             .map_err(netlink)
     }
 
+    pub async fn down(&self, index: u32) -> io::Result<()> {
+        self.handle
+            .link()
+            .set(LinkUnspec::new_with_index(index).down().build())
+            .execute()
+            .await
+            .map_err(netlink)
+    }
+
     /// Adds an address; one that is already there is left as it is. An IPv6 address is usable at once: duplicate address
     /// detection is left out, for addresses that were drawn by lot or were in use on this port before.
     pub async fn add_address(&self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> io::Result<()> {

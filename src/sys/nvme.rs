@@ -64,7 +64,15 @@ pub fn smart_log(controller: &str) -> io::Result<Vec<u8>> {
     )
 }
 
+/// True for the commands of this file: nothing else leaves it.
+fn only_asks(opcode: u8) -> bool {
+    matches!(opcode, IDENTIFY | GET_LOG_PAGE)
+}
+
 fn admin(controller: &str, opcode: u8, namespace: u32, cdw10: u32, length: usize) -> io::Result<Vec<u8>> {
+    if !only_asks(opcode) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
+    }
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -101,6 +109,15 @@ mod tests {
     fn the_command_has_the_size_the_kernel_expects() {
         assert_eq!(std::mem::size_of::<Command>(), 0x48);
         assert_eq!((NVME_IOCTL_ADMIN_CMD >> 16) & 0x3fff, 0x48);
+    }
+
+    #[test]
+    fn nothing_but_questions_is_sent() {
+        let allowed: Vec<u8> = (0..=255u8).filter(|opcode| only_asks(*opcode)).collect();
+        assert_eq!(allowed, [0x02, 0x06]);
+        // Format NVM.
+        let refused = admin("nvme-none", 0x80, 1, 0, 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Switching ports on, for callers outside an async runtime.
+//! Switching ports on and off, for callers outside an async runtime.
 
 use std::io;
 
@@ -9,6 +9,18 @@ use super::netif::Netlink;
 pub fn up(index: u32) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Netlink::open()?.up(index).await })
+}
+
+/// Switches interface `index` off, unless an IPv4 address was given to it meanwhile. Blocks as [`up`] does.
+pub fn down_if_unused(index: u32) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let netlink = Netlink::open()?;
+        if netlink.addresses(index).await?.is_empty() {
+            netlink.down(index).await?;
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -27,5 +39,6 @@ mod tests {
     #[test]
     fn a_port_that_is_not_there_is_an_error() {
         assert!(up(0x7fff_fff0).is_err());
+        assert!(down_if_unused(0x7fff_fff0).is_err());
     }
 }

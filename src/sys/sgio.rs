@@ -100,6 +100,18 @@ pub fn log_page(disk: &str, page: u8, length: u16) -> io::Result<Vec<u8>> {
     }
 }
 
+/// True for the commands of this file: nothing else leaves it. ATA PASS-THROUGH with CHECK POWER MODE, and with the three
+/// SMART features that read; LOG SENSE that does not save what the device counted (the SP bit is 0).
+fn only_asks(cdb: &[u8]) -> bool {
+    match cdb {
+        [0x85, _, _, _, features, _, _, _, _, _, _, _, _, _, command, _] => {
+            matches!((command, features), (0xe5, 0) | (0xb0, 0xd0 | 0xd1 | 0xda))
+        }
+        [0x4d, flags, ..] => flags & 1 == 0,
+        _ => false,
+    }
+}
+
 struct Answer {
     data: Vec<u8>,
     /// Empty unless the device answered with CHECK CONDITION.
@@ -123,6 +135,9 @@ fn refused(sense: &[u8]) -> io::Error {
 }
 
 fn send(disk: &str, cdb: &[u8], length: usize) -> io::Result<Answer> {
+    if !only_asks(cdb) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
+    }
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -201,6 +216,30 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::Other);
         assert_eq!(error.to_string(), "refused with sense key 0x3, code 0x11");
         assert_eq!(refused(&[]).to_string(), "refused with sense key 0x0, code 0x0");
+    }
+
+    #[test]
+    fn nothing_but_questions_is_sent() {
+        let ata = |features: u8, command: u8| {
+            let mut cdb = [0u8; 16];
+            (cdb[0], cdb[4], cdb[14]) = (0x85, features, command);
+            only_asks(&cdb)
+        };
+        // Every command and every feature of SMART (ACS-3, 7 and 7.48): test start, attribute autosave, log write, enable,
+        // disable and the like are not among those that pass.
+        let allowed: Vec<(u8, u8)> = (0..=255u8)
+            .flat_map(|command| (0..=255u8).map(move |features| (features, command)))
+            .filter(|(features, command)| ata(*features, *command))
+            .collect();
+        assert_eq!(allowed, [(0xd0, 0xb0), (0xd1, 0xb0), (0xda, 0xb0), (0, 0xe5)]);
+        // Of the commands of SCSI, LOG SENSE alone.
+        let allowed: Vec<u8> = (0..=255u8)
+            .filter(|code| only_asks(&[*code, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+            .collect();
+        assert_eq!(allowed, [0x4d]);
+        assert!(!only_asks(&[0x4d, 1, 0, 0, 0, 0, 0, 0, 0, 0]), "would save parameters");
+        let refused = send("null", &[0x1b, 0, 0, 0, 0, 0], 0).err().map(|error| error.kind());
+        assert_eq!(refused, Some(io::ErrorKind::InvalidInput));
     }
 
     #[test]

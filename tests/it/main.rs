@@ -3,6 +3,7 @@
 // clippy.toml allows this in unit tests; it does not see that helpers here are test code too.
 #![allow(clippy::unwrap_used)]
 
+mod changes;
 mod help;
 mod http;
 mod layering;

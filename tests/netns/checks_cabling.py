@@ -201,7 +201,27 @@ def switches_on(rack: Rack) -> None:
     expect("UP" in flags, f"port2 has {flags}")
 
 
-_ALL: Tuple[Callable[[Rack], None], ...] = (switches_on, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
+def switches_back(rack: Rack) -> None:
+    """Ports switched on for a look are off again afterwards, also after a panic; one that got an address stays on."""
+    def is_up(port: str) -> bool:
+        return "UP" in rack.machine.ip("-o", "link", "show", port).split("<")[1].split(">")[0].split(",")
+
+    for port in ("port1", "port2"):
+        rack.machine.ip("link", "set", port, "up")
+    rack.machine.ip("address", "add", "192.0.2.1/24", "dev", "port1")
+    try:
+        argv = ["env", "RECON_TEST_PORTS=port1,port2", str(rack.binary), "--ignored", "--exact",
+                "probe::ports::tests::ports_go_back_even_after_a_panic"]
+        done = rack.machine.run(argv)
+        expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
+        expect(is_up("port1"), "port1, which has an address, was switched off")
+        expect(not is_up("port2"), "port2 was left on")
+    finally:
+        rack.machine.ip("address", "del", "192.0.2.1/24", "dev", "port1")
+        rack.machine.ip("link", "set", "port2", "up")
+
+
+_ALL: Tuple[Callable[[Rack], None], ...] = (switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
 CHECKS: List[Scenario[Rack]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in _ALL
 ]

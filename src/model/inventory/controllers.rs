@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Smart;
+
 /// A storage controller: a PCI function of that class, or a SCSI host without one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StorageController {
@@ -39,6 +41,10 @@ pub struct StorageController {
     pub nvme_controllers: Vec<String>,
     /// Disks behind it, by kernel name.
     pub disks: Vec<String>,
+    /// Disks as smartctl reaches them through the controller, those of its volumes included. The kernel sees only some of
+    /// them, or none.
+    #[serde(default)]
+    pub physical_disks: Vec<PhysicalDisk>,
     /// What the maker's own program says of it, if that program is on the image.
     pub tool: Option<ToolOutput>,
 }
@@ -59,6 +65,41 @@ pub struct StorageHost {
     pub port_state: Option<String>,
     /// Speed of a Fibre Channel port: `32 Gbit`.
     pub port_speed: Option<String>,
+}
+
+/// One disk behind a controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PhysicalDisk {
+    /// How smartctl addresses it, for its option `-d`: `megaraid,5`, `cciss,0`.
+    pub address: String,
+    /// What the address counts from: `/dev/bus/0`, `/dev/sg2`.
+    pub device: String,
+    /// Entry of `disks` that is the same disk, where the controller passes it through.
+    pub kernel_name: Option<String>,
+    /// `ata`, `scsi` or `nvme`.
+    pub protocol: Option<String>,
+    /// Model, with the maker where it tells both.
+    pub model: Option<String>,
+    /// Serial number.
+    #[schemars(extend("x-sensitive" = true))]
+    pub serial: Option<String>,
+    /// World wide name, `naa.…`.
+    #[schemars(extend("x-sensitive" = true))]
+    pub wwn: Option<String>,
+    /// Firmware revision.
+    pub firmware: Option<String>,
+    /// Size.
+    pub size_bytes: Option<u64>,
+    /// What the disk is addressed in.
+    pub logical_sector_bytes: Option<u32>,
+    /// What the disk writes at once.
+    pub physical_sector_bytes: Option<u32>,
+    /// Rotation speed; 0 for flash.
+    pub rotation_rpm: Option<u32>,
+    /// `2.5 inches`, `M.2`.
+    pub form_factor: Option<String>,
+    /// What the disk tells of its health.
+    pub smart: Option<Smart>,
 }
 
 /// Output of a maker's program, as it is.

@@ -64,7 +64,7 @@ pub struct LbaFormat {
 }
 
 /// What a disk tells of its health. What it does not count is `null`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Smart {
     /// The disk's own verdict; false means it expects to fail.
     pub passed: Option<bool>,

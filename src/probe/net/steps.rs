@@ -302,11 +302,8 @@ pub fn optics(port: &Port) -> Answer {
         None => return Ok(None),
         Some(Ok(answer)) => answer,
         Some(Err(error)) => {
-            return Err(match error.status() {
-                PartStatus::Denied => (
-                    PartStatus::Denied,
-                    "reading modules needs root (CAP_NET_ADMIN)".to_owned(),
-                ),
+            return Err(match &error {
+                ReadError::Denied { cause, .. } => (PartStatus::Denied, format!("reading modules: {cause}")),
                 // Drivers have many words for an empty cage.
                 _ => (PartStatus::Absent, format!("no module answers: {error}")),
             });

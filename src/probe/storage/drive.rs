@@ -12,7 +12,8 @@ use crate::sys::nvme as admin;
 use crate::sys::sgio::{self, AtaQuestion};
 
 const NVME_SOURCE: &str = "NVME_IOCTL_ADMIN_CMD";
-const SMARTCTL: &str = "smartctl";
+/// The program of smartmontools.
+pub const SMARTCTL: &str = "smartctl";
 /// A disk in trouble takes its time; the box around this one is larger.
 const SMARTCTL_LIMIT: Duration = Duration::from_secs(12);
 /// A disk with full logs fills 100 KiB.
@@ -115,6 +116,16 @@ fn ask_nvme(root: &Root, name: &str, mut facts: Nvme) -> Answers {
 /// Makers under whose name a hypervisor or a management controller presents a disk.
 const VIRTUAL_VENDORS: [&str; 5] = ["QEMU", "VMware", "Msft", "VBOX", "Virtual"];
 
+/// What smartctl prints, within `limit` and [`SMARTCTL_LIMIT`]. Its exit status is a set of bits, most of which tell of the disk
+/// and not of the program (smartctl(8), EXIT STATUS), and stands in its JSON as well.
+pub fn smartctl(arguments: &[&str], limit: Duration) -> std::io::Result<Vec<u8>> {
+    let any_code: Vec<i32> = (0..256).collect();
+    let limit = limit.min(SMARTCTL_LIMIT);
+    cmd::run_keeping(SMARTCTL, arguments, limit, &any_code, SMARTCTL_BYTES)
+        .map(|output| output.stdout.into_bytes())
+        .map_err(std::io::Error::other)
+}
+
 fn ask_smart(root: &Root, disk: &Disk) -> Answers {
     let mut answers = Answers::default();
     let name = &disk.name;
@@ -142,11 +153,7 @@ fn ask_smart(root: &Root, disk: &Disk) -> Answers {
     let by_program = root.ask(&format!("smart/{name}/smartctl"), || {
         let device = format!("/dev/{name}");
         let arguments = ["--json=c", "--nocheck=standby", "--all", &device];
-        // Its exit code is a set of bits, most of which tell of the disk and not of the program.
-        let any_code: Vec<i32> = (0..256).collect();
-        cmd::run_keeping(SMARTCTL, &arguments, SMARTCTL_LIMIT, &any_code, SMARTCTL_BYTES)
-            .map(|output| output.stdout.into_bytes())
-            .map_err(std::io::Error::other)
+        smartctl(&arguments, SMARTCTL_LIMIT)
     });
     let by_program = by_program.ok();
     answers.own_names = by_program.as_deref().and_then(smartctl::names);

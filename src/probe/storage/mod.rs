@@ -11,6 +11,8 @@ pub mod members;
 pub mod nvme;
 pub mod partition_types;
 pub mod partitions;
+pub mod raid;
+pub mod raid_ask;
 pub mod scsi_log;
 pub mod signatures;
 pub mod smartctl;
@@ -22,7 +24,7 @@ use super::root::ReadError;
 pub fn why(error: &ReadError) -> String {
     match error {
         ReadError::Absent { .. } => "not there".to_owned(),
-        ReadError::Denied { .. } => "needs root".to_owned(),
+        ReadError::Denied { cause, .. } => cause.clone(),
         ReadError::Unsupported { detail, .. } | ReadError::Failed { detail, .. } => detail.clone(),
         ReadError::TooLarge { .. } => error.to_string(),
     }

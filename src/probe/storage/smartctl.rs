@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::drive::OwnNames;
 use super::{ata_smart, nvme};
-use crate::model::inventory::{Smart, SmartAttribute};
+use crate::model::inventory::{PhysicalDisk, Smart, SmartAttribute};
 use crate::probe::root::clean;
 
 /// Real disks have under 40.
@@ -80,10 +80,83 @@ pub fn smart(json: &[u8]) -> Option<Smart> {
     (smart != Smart::default()).then_some(smart)
 }
 
+/// A disk behind a controller; nothing where none answered.
+pub fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<PhysicalDisk> {
+    let names = names(json)?;
+    let smart = smart(json);
+    let json: Value = serde_json::from_slice(json).ok()?;
+    let text = |path: &str| json.pointer(path)?.as_str().and_then(clean);
+    let number = |path: &str| json.pointer(path).and_then(Value::as_u64);
+    let small = |path: &str| number(path).and_then(|number| u32::try_from(number).ok());
+    // Peripheral device types of SPC-4, 6.6.2: enclosures and the controller itself answer as well. 0 is a disk, 14h one
+    // whose zones are written in order; ATA and NVMe have no such number.
+    if !matches!(number("/device_type/scsi_value"), None | Some(0 | 0x14)) {
+        return None;
+    }
+    Some(PhysicalDisk {
+        address: address.to_owned(),
+        device: device.to_owned(),
+        kernel_name: None,
+        protocol: text("/device/protocol").map(|protocol| protocol.to_lowercase()),
+        model: names.model,
+        serial: names.serial,
+        wwn: names.wwn,
+        firmware: names.firmware,
+        size_bytes: number("/user_capacity/bytes").or_else(|| number("/nvme_total_capacity")),
+        logical_sector_bytes: small("/logical_block_size"),
+        physical_sector_bytes: small("/physical_block_size"),
+        rotation_rpm: small("/rotation_rate"),
+        form_factor: text("/form_factor/name"),
+        smart,
+    })
+}
+
+/// Why smartctl has nothing to tell, by its exit status (smartctl(8), EXIT STATUS) and its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nothing {
+    /// Bit 0: it does not know what it was asked for.
+    BadQuestion(String),
+    /// The disk is in a low-power mode, and was left in it.
+    Asleep,
+    /// Bit 1: nothing opens there, or it does not identify itself.
+    NoDisk(String),
+    /// Its answer is no JSON: a version before 7.0, or a crash.
+    Garbled,
+    /// None of these: something that is no disk.
+    Other,
+}
+
+/// Reads an answer that has no disk in it.
+pub fn nothing(json: &[u8]) -> Nothing {
+    let Ok(json) = serde_json::from_slice::<Value>(json) else {
+        return Nothing::Garbled;
+    };
+    let messages = json.pointer("/smartctl/messages").and_then(Value::as_array);
+    let said: Vec<String> = messages
+        .into_iter()
+        .flatten()
+        .filter_map(|message| message.get("string")?.as_str().and_then(clean))
+        .take(4)
+        .collect();
+    let status = json
+        .pointer("/smartctl/exit_status")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let said = said.join("; ");
+    let sleeps = ["STANDBY", "SLEEP", "Standby"].iter().any(|word| said.contains(word));
+    match status {
+        _ if status & 2 != 0 && sleeps => Nothing::Asleep,
+        _ if status & 1 != 0 => Nothing::BadQuestion(said),
+        _ if status & 2 != 0 => Nothing::NoDisk(said),
+        _ => Nothing::Other,
+    }
+}
+
 /// What the disk calls itself.
 pub fn names(json: &[u8]) -> Option<OwnNames> {
     let json: Value = serde_json::from_slice(json).ok()?;
     let text = |name: &str| json.get(name)?.as_str().and_then(clean);
+    let both = |vendor: &str, product: &str| Some(format!("{} {}", text(vendor)?, text(product)?));
     let wwn = |part: &str| json.pointer(&format!("/wwn/{part}")).and_then(Value::as_u64);
     let wwn = match (wwn("naa"), wwn("oui"), wwn("id")) {
         (Some(naa @ 0..=0xf), Some(oui @ 0..=0xff_ffff), Some(id)) if id < 1 << 36 => {
@@ -92,9 +165,15 @@ pub fn names(json: &[u8]) -> Option<OwnNames> {
         _ => None,
     };
     let names = OwnNames {
-        model: text("model_name").or_else(|| text("scsi_model_name")),
+        model: text("model_name")
+            .or_else(|| text("scsi_model_name"))
+            .or_else(|| both("scsi_vendor", "scsi_product"))
+            .or_else(|| both("vendor", "product")),
         serial: text("serial_number"),
-        firmware: text("firmware_version").or_else(|| text("scsi_revision")),
+        firmware: text("firmware_version")
+            .or_else(|| text("scsi_revision"))
+            // Its name up to smartmontools 7.2.
+            .or_else(|| text("revision")),
         wwn,
     };
     (names != OwnNames::default()).then_some(names)

@@ -1,7 +1,7 @@
 //! Disks and their controllers for people.
 
 use super::{Page, decimal_size, labelled, list, plural, prefixed, some, words};
-use crate::model::inventory::{Disk, DiskKind, Partition, Signature, Smart, StorageController};
+use crate::model::inventory::{Disk, DiskKind, Partition, PhysicalDisk, Signature, Smart, StorageController};
 
 /// Partitions beyond this are only counted; a person who looks for one of them reads the document.
 const SHOWN_PARTITIONS: usize = 8;
@@ -88,23 +88,7 @@ fn troubles(disk: &Disk) -> String {
         found.push(format!("controller {state}"));
     }
     if let Some(smart) = &disk.smart {
-        if smart.passed == Some(false) {
-            found.push("SMART FAILED".to_owned());
-        }
-        found.extend(smart.warnings.iter().cloned());
-        let mut count = |number: Option<u64>, what: &str| {
-            if let Some(number) = number.filter(|number| *number > 0) {
-                found.push(format!("{number} {what}"));
-            }
-        };
-        count(smart.media_errors, "media errors");
-        count(smart.reallocated_sectors, "reallocated sectors");
-        count(smart.pending_sectors, "pending sectors");
-        count(smart.offline_uncorrectable_sectors, "uncorrectable sectors");
-        count(smart.uncorrected_errors, "uncorrected errors");
-        if let Some(worn) = smart.percentage_used.filter(|worn| *worn >= WORN_PERCENT) {
-            found.push(format!("{worn}% worn"));
-        }
+        found.extend(smart_troubles(smart));
     }
     if let Some(table) = &disk.partition_table {
         if table.valid == Some(false) {
@@ -114,6 +98,28 @@ fn troubles(disk: &Disk) -> String {
         }
     }
     list(found.into_iter().map(Some))
+}
+
+fn smart_troubles(smart: &Smart) -> Vec<String> {
+    let mut found = Vec::new();
+    if smart.passed == Some(false) {
+        found.push("SMART FAILED".to_owned());
+    }
+    found.extend(smart.warnings.iter().cloned());
+    let mut count = |number: Option<u64>, what: &str| {
+        if let Some(number) = number.filter(|number| *number > 0) {
+            found.push(format!("{number} {what}"));
+        }
+    };
+    count(smart.media_errors, "media errors");
+    count(smart.reallocated_sectors, "reallocated sectors");
+    count(smart.pending_sectors, "pending sectors");
+    count(smart.offline_uncorrectable_sectors, "uncorrectable sectors");
+    count(smart.uncorrected_errors, "uncorrected errors");
+    if let Some(worn) = smart.percentage_used.filter(|worn| *worn >= WORN_PERCENT) {
+        found.push(format!("{worn}% worn"));
+    }
+    found
 }
 
 fn contents(disk: &Disk) -> String {
@@ -176,8 +182,53 @@ pub(super) fn controllers(page: &mut Page, controllers: &Vec<StorageController>)
             labelled("firmware", &one.firmware),
             labelled("serial", &one.serial),
             (count > 0).then(|| plural(count, "disk")),
+            behind(one),
         ];
         let line = list(facts.into_iter().chain(ports.map(Some)));
         page.item(&format!("{place}: {line}"));
+        for disk in &one.physical_disks {
+            page.detail(&physical_line(disk));
+        }
     }
+}
+
+/// How many disks are behind a controller, and how many of them the kernel lists as well.
+fn behind(controller: &StorageController) -> Option<String> {
+    let count = |disks: usize| u32::try_from(disks).unwrap_or(u32::MAX);
+    let all = count(controller.physical_disks.len());
+    let passed = controller
+        .physical_disks
+        .iter()
+        .filter(|disk| disk.kernel_name.is_some());
+    let passed = count(passed.count());
+    (all > 0).then(|| {
+        let also = (passed > 0).then(|| format!(" ({passed} of them listed above)"));
+        format!("{} behind it{}", plural(all, "disk"), also.unwrap_or_default())
+    })
+}
+
+/// `megaraid,5 (sdb): 16 TB, TOSHIBA …`. What is told of a disk above is not said again.
+fn physical_line(disk: &PhysicalDisk) -> String {
+    let name = disk.kernel_name.as_ref().map(|name| format!(" ({name})"));
+    let kind = match disk.rotation_rpm {
+        Some(0) => Some("flash".to_owned()),
+        Some(_) => Some("rotating".to_owned()),
+        None => None,
+    };
+    let smart = disk.smart.as_ref().filter(|_| disk.kernel_name.is_none());
+    let facts = [
+        disk.size_bytes.map(decimal_size),
+        disk.protocol.clone(),
+        kind,
+        disk.model.clone().or_else(|| Some("unknown".to_owned())),
+        labelled("serial", &disk.serial),
+        labelled("firmware", &disk.firmware),
+        smart.and_then(age),
+    ];
+    let trouble = smart.map(|smart| list(smart_troubles(smart).into_iter().map(Some)));
+    let trouble = trouble
+        .filter(|text| !text.is_empty())
+        .map(|text| format!("TROUBLE: {text}"));
+    let line = list(facts.into_iter().chain([trouble]));
+    format!("{}{}: {line}", disk.address, name.unwrap_or_default())
 }
