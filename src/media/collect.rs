@@ -531,8 +531,9 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
 }
 
 fn machine(upload: &OnSource<'_>) -> Option<String> {
-    let inventory = upload::inventory(upload.open().ok()?, &UploadLimits::default()).ok()?;
-    upload::summary(&inventory)
+    upload::summary(upload.open().ok()?, &UploadLimits::default())
+        .ok()
+        .flatten()
 }
 
 /// Builds under another name, reads that back and checks every sum, and only then gives it its name.

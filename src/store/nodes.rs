@@ -5,6 +5,7 @@
 //! the one that was acknowledged. Nothing else is authoritative: `inventory.json` beside it is a convenience copy, and
 //! what is known about a folder is read from its file names at start.
 
+mod checking;
 mod incoming;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::medium::{self, Disk, Medium};
@@ -22,6 +22,7 @@ use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::NodeId;
 
+use checking::Checking;
 pub use incoming::Incoming;
 
 /// Bounds of the store.
@@ -66,6 +67,8 @@ pub enum StoreError {
     NotAnUpload(String),
     #[error("no room on the data partition: {needed} bytes needed, {free} free")]
     NoSpace { needed: u64, free: u64 },
+    #[error("{waiting} uploads wait to be checked already; ask again")]
+    Busy { waiting: usize },
     #[error("{operation} {}", path.display())]
     Io {
         operation: &'static str,
@@ -93,6 +96,8 @@ pub struct Stored {
     pub size_bytes: u64,
     /// The same bytes were here already, and still are.
     pub already: bool,
+    /// One line for a table: vendor, product, serial.
+    pub summary: Option<String>,
 }
 
 /// The newest whole upload of a node.
@@ -110,15 +115,10 @@ pub struct StoredNode {
 }
 
 impl StoredNode {
-    /// The inventory inside the upload; read from the medium at each call.
-    pub fn inventory(&self) -> Result<Value, StoreError> {
-        let file = File::open(&self.path).map_err(io_error("opening", &self.path))?;
-        upload::inventory(file, &self.limits).map_err(|error| from_upload(error, &self.path))
-    }
-
-    /// One line for a table: vendor, product, serial.
+    /// One line for a table: vendor, product, serial; read from the medium at each call.
     pub fn summary(&self) -> Option<String> {
-        self.inventory().ok().as_ref().and_then(upload::summary)
+        let file = File::open(&self.path).ok()?;
+        upload::summary(file, &self.limits).ok().flatten()
     }
 
     /// When the file was written, by the clock the master had then.
@@ -196,6 +196,7 @@ struct Shared {
     medium: Arc<dyn Medium>,
     inner: Mutex<Inner>,
     checked: Condvar,
+    checking: Checking,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
     tidying: Mutex<()>,
 }
@@ -234,6 +235,7 @@ impl NodeStore {
             medium,
             inner: Mutex::new(inner),
             checked: Condvar::new(),
+            checking: Checking::default(),
             tidying: Mutex::new(()),
         }));
         let mut budget = limits.check_at_open_bytes;
@@ -333,6 +335,11 @@ impl NodeStore {
         self.0.lock().to_check.len()
     }
 
+    /// Uploads sent back since the start because too many were being checked; they come again.
+    pub fn sent_back(&self) -> u64 {
+        self.0.checking.sent_back()
+    }
+
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
     pub fn problems(&self) -> Vec<String> {
         self.0.lock().problems.clone()
@@ -404,7 +411,7 @@ impl Shared {
 
     /// Removes what the newest uploads of a node replace, and writes its copy of the inventory. What fails here costs
     /// room or convenience, never an upload.
-    fn tidy(&self, id: &NodeId, inventory: &[u8]) {
+    fn tidy(&self, id: &NodeId) {
         let _one_at_a_time = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
         let old: Vec<UploadName> = {
             let inner = self.lock();
@@ -437,9 +444,40 @@ impl Shared {
                 }
             }
         }
+        self.copy_inventory(id);
+    }
+
+    /// Writes `inventory.json` beside the newest upload of a node. Where that fails or there is no room, there is none rather
+    /// than one of an older upload.
+    fn copy_inventory(&self, id: &NodeId) {
+        let newest = {
+            let inner = self.lock();
+            let whole = inner.nodes.get(id).into_iter().flatten();
+            whole
+                .filter(|record| record.state == State::Whole)
+                .map(|record| record.name)
+                .max()
+        };
+        let Some(newest) = newest else { return };
         let copy = self.folder.join(id.as_str()).join("inventory.json");
-        if let Err(error) = medium::replace_lazily(self.medium.as_ref(), &copy, inventory) {
+        let source = self.path_of(id, newest);
+        // A few kilobytes can unpack to megabytes, which must not take the room of uploads.
+        let left = |free: u64| free.saturating_sub(self.limits.reserve_bytes) / 2;
+        let mut room = self.medium.free_bytes(&self.folder).map_or(0, left);
+        let written = medium::replace_lazily(self.medium.as_ref(), &copy, |write| {
+            upload::inventory(File::open(&source)?, &self.limits.upload, |bytes| {
+                room = room.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::StorageFull)?;
+                write(bytes)
+            })
+            .map_err(|error| match error {
+                UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),
+                UploadError::Io(source) | UploadError::Visit(source) => source,
+            })
+        });
+        if let Err(error) = written {
             tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
+            // One that is not there misleads nobody.
+            let _ = self.medium.remove_file(&copy);
         }
     }
 }

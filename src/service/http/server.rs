@@ -315,18 +315,8 @@ async fn stage(site: &Site, client: IpAddr, id: NodeId, request: Request<Incomin
 
 async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
     match upload::receive(site, id.clone(), request).await {
-        Ok(stored) => {
+        Ok((stored, summary)) => {
             tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
-            let uploads = site.uploads.clone();
-            let node = id.clone();
-            let summary = tokio::task::spawn_blocking(move || {
-                uploads
-                    .list_checked()
-                    .into_iter()
-                    .find(|stored| stored.id == node)?
-                    .summary()
-            });
-            let summary = summary.await.ok().flatten();
             site.ladder()
                 .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
             site.metrics.uploads_stored.one();
@@ -335,8 +325,9 @@ async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Inc
         }
         Err((status, reason)) => {
             site.metrics.uploads_refused.one();
-            // The peer is at fault, or the stick is: only the latter is for the person at the master.
-            if status.is_server_error() {
+            // The peer is at fault, or the stick is: only the latter is for the person at the master. A crowd is nobody's fault,
+            // and the status counts it.
+            if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
                 say(&format!("node {id}: its inventory cannot be stored: {reason}"));
             } else {
                 tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
