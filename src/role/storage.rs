@@ -89,6 +89,7 @@ impl Storage {
             problem: self.problem.clone(),
             free_bytes: space.as_ref().map_or(0, |space| space.free_bytes),
             total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
+            ..StorageStatus::default()
         }
     }
 

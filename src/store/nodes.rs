@@ -7,6 +7,7 @@
 
 mod checking;
 mod incoming;
+mod tarball;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,6 +25,8 @@ use crate::model::NodeId;
 
 use checking::Checking;
 pub use incoming::Incoming;
+pub use tarball::Made;
+use tarball::Tarball;
 
 /// Bounds of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub struct Limits {
     pub keep: usize,
     /// Bytes hashed before `open` returns; the rest is hashed on a thread.
     pub check_at_open_bytes: u64,
-    /// Node folders read; further ones are reported and left alone.
+    /// Nodes; folders of further ones are reported and left alone, and uploads of further ones are refused.
     pub nodes: usize,
 }
 
@@ -50,7 +53,7 @@ impl Default for Limits {
             reserve_bytes: 16 << 20,
             keep: 2,
             check_at_open_bytes: 16 << 20,
-            nodes: 20_000,
+            nodes: 100_000,
         }
     }
 }
@@ -67,6 +70,8 @@ pub enum StoreError {
     NotAnUpload(String),
     #[error("no room on the data partition: {needed} bytes needed, {free} free")]
     NoSpace { needed: u64, free: u64 },
+    #[error("{limit} nodes are stored here, which is all that one stick takes")]
+    TooManyNodes { limit: usize },
     #[error("{waiting} uploads wait to be checked already; ask again")]
     Busy { waiting: usize },
     #[error("{operation} {}", path.display())]
@@ -182,9 +187,19 @@ struct Inner {
     to_check: Vec<(NodeId, Record)>,
     next_temporary: u64,
     problems: Vec<String>,
+    more_problems: usize,
+    /// What on the medium could not be looked at, a sentence each.
+    unread: Vec<String>,
 }
 
 impl Inner {
+    /// Free bytes that an upload of this length needs.
+    fn needed(&self, declared_len: u64, limits: &Limits) -> u64 {
+        declared_len
+            .saturating_add(self.reserved_bytes)
+            .saturating_add(limits.reserve_bytes)
+    }
+
     fn record(&mut self, id: &NodeId, name: UploadName) -> Option<&mut Record> {
         self.nodes.get_mut(id)?.iter_mut().find(|record| record.name == name)
     }
@@ -197,11 +212,12 @@ struct Shared {
     inner: Mutex<Inner>,
     checked: Condvar,
     checking: Checking,
+    tarball: Tarball,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
     tidying: Mutex<()>,
 }
 
-/// Problems kept for the screen; later ones are only logged.
+/// Problems kept for the screen; later ones are counted and logged.
 const MAX_PROBLEMS: usize = 200;
 
 /// The uploads under one data folder. Cheap to clone; all clones are one store. One process at a time.
@@ -232,6 +248,7 @@ impl NodeStore {
         let store = NodeStore(Arc::new(Shared {
             folder,
             limits,
+            tarball: Tarball::new(dir.to_owned(), Arc::clone(&medium)),
             medium,
             inner: Mutex::new(inner),
             checked: Condvar::new(),
@@ -266,17 +283,13 @@ impl NodeStore {
                 limit: shared.limits.upload_bytes,
             });
         }
-        let free = shared
-            .medium
-            .free_bytes(&shared.folder)
-            .map_err(io_error("asking for the room on", &shared.folder))?;
         let folder = shared.folder.join(id.as_str());
-        let mut inner = shared.lock();
-        let needed = declared_len
-            .saturating_add(inner.reserved_bytes)
-            .saturating_add(shared.limits.reserve_bytes);
-        if needed > free {
-            return Err(StoreError::NoSpace { needed, free });
+        let mut inner = shared.room_for(declared_len)?;
+        let needed = inner.needed(declared_len, &shared.limits);
+        if !inner.nodes.contains_key(id) && inner.nodes.len() >= shared.limits.nodes {
+            return Err(StoreError::TooManyNodes {
+                limit: shared.limits.nodes,
+            });
         }
         // Under the lock, so that nobody removes the empty folder in between.
         let made_folder = match shared.medium.make_folder(&folder) {
@@ -330,6 +343,32 @@ impl NodeStore {
         self.0.whole_of(&self.0.lock())
     }
 
+    /// Nodes of which a whole upload is known.
+    pub fn stored(&self) -> usize {
+        let inner = self.0.lock();
+        let whole = |records: &&Vec<Record>| records.iter().any(|record| record.state == State::Whole);
+        inner.nodes.values().filter(whole).count()
+    }
+
+    /// What [`NodeStore::list`] lacks of what is on the medium, a sentence each: what could not be looked at, and torn uploads
+    /// that are newer than what is listed.
+    pub fn lacks(&self) -> Vec<String> {
+        let inner = self.0.lock();
+        let mut lacks = inner.unread.clone();
+        for (id, records) in &inner.nodes {
+            let of = |state| {
+                records
+                    .iter()
+                    .filter(move |record| record.state == state)
+                    .map(|record| record.name)
+            };
+            let newest = of(State::Whole).max();
+            let torn = of(State::Torn).filter(|name| newest.is_none_or(|newest| *name > newest));
+            lacks.extend(torn.map(|name| format!("nodes/{id}/{name} is torn")));
+        }
+        lacks
+    }
+
     /// How many uploads found at start are still to be hashed.
     pub fn unchecked(&self) -> usize {
         self.0.lock().to_check.len()
@@ -342,7 +381,12 @@ impl NodeStore {
 
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        self.0.lock().problems.clone()
+        let inner = self.0.lock();
+        let mut problems = inner.problems.clone();
+        if inner.more_problems > 0 {
+            problems.push(format!("and {} more like these, in the log", inner.more_problems));
+        }
+        problems
     }
 }
 
@@ -350,6 +394,33 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change of the map is complete in itself, so a panic elsewhere leaves it usable.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The map, once an upload of this length has room; the tarball gives way to it.
+    fn room_for(&self, declared_len: u64) -> Result<MutexGuard<'_, Inner>, StoreError> {
+        let free = || {
+            self.medium
+                .free_bytes(&self.folder)
+                .map_err(io_error("asking for the room on", &self.folder))
+        };
+        let mut free_bytes = free()?;
+        let inner = self.lock();
+        if inner.needed(declared_len, &self.limits) <= free_bytes {
+            return Ok(inner);
+        }
+        drop(inner);
+        if self.tarball.make_room() {
+            free_bytes = free()?;
+        }
+        let inner = self.lock();
+        let needed = inner.needed(declared_len, &self.limits);
+        match needed <= free_bytes {
+            true => Ok(inner),
+            false => Err(StoreError::NoSpace {
+                needed,
+                free: free_bytes,
+            }),
+        }
     }
 
     fn path_of(&self, id: &NodeId, name: UploadName) -> PathBuf {
@@ -486,7 +557,14 @@ fn report(inner: &mut Inner, problem: String) {
     tracing::warn!("{problem}");
     if inner.problems.len() < MAX_PROBLEMS {
         inner.problems.push(problem);
+    } else {
+        inner.more_problems += 1;
     }
+}
+
+fn report_unread(inner: &mut Inner, problem: String) {
+    inner.unread.push(problem.clone());
+    report(inner, problem);
 }
 
 fn check_all(weak: &Weak<Shared>) {
@@ -505,7 +583,7 @@ fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) 
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                report(inner, format!("reading {}: {error}", folder.display()));
+                report_unread(inner, format!("reading {}: {error}", folder.display()));
                 break;
             }
         };
@@ -513,7 +591,7 @@ fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) 
             continue;
         };
         if inner.nodes.len() >= limits.nodes {
-            report(
+            report_unread(
                 inner,
                 format!(
                     "{} holds more than {} nodes, the rest is left alone",
@@ -528,7 +606,7 @@ fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) 
             Ok(records) => {
                 inner.nodes.insert(id, records);
             }
-            Err(error) => report(inner, format!("reading {}: {error}", entry.path().display())),
+            Err(error) => report_unread(inner, format!("reading {}: {error}", entry.path().display())),
         }
     }
     Ok(())

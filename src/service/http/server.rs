@@ -26,8 +26,9 @@ use crate::service::{bootfiles, grub, ipxe, script};
 use crate::sys::clock;
 use crate::sys::console::say;
 
+use super::export;
 use super::files::{self, Asked, Body};
-use super::route::{NoRoute, Route, TARBALL, Who, route};
+use super::route::{NoRoute, Route, Who, route};
 use super::site::Site;
 use super::upload;
 use super::wire::{Holes, Patience, Wire};
@@ -210,7 +211,7 @@ async fn serve(
             None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
         },
         Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
-        Route::Tarball => files::file(asked, &site.data.join(TARBALL)).await,
+        Route::Tarball => export::tarball(asked).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
         Route::Metrics => files::whole(
@@ -236,7 +237,7 @@ fn metrics_text(site: &Site) -> String {
     site.metrics.text(&Now {
         leases: (site.leases)(),
         nodes,
-        nodes_stored: site.ladder().counts().1 as u64,
+        nodes_stored: site.uploads.stored() as u64,
         big_running: running as u64,
         big_waiting: waiting as u64,
         uptime_seconds: clock::run_seconds() as u64,
@@ -320,7 +321,6 @@ async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Inc
             site.ladder()
                 .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
             site.metrics.uploads_stored.one();
-            site.uploads_changed.notify_one();
             json(StatusCode::CREATED, &stored)
         }
         Err((status, reason)) => {

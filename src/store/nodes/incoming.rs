@@ -101,6 +101,7 @@ impl Incoming {
 
         // From the medium as well as from memory: a folder that did not read at start may read now.
         let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
+        let _changing = shared.tarball.changing();
         let (name, first) = {
             let mut inner = shared.lock();
             let records = inner.nodes.entry(self.id.clone()).or_default();
