@@ -200,7 +200,7 @@ fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
     print(&Shown::lines(&format!("{report}\n")))?;
     if !report.is_complete() {
         bail!(
-            "not everything on {} was whole: the table says what",
+            "not everything on {} was whole or could be read: the lines above say what",
             args.source.display()
         );
     }

@@ -46,6 +46,12 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
             storage.device.as_deref().unwrap_or("a folder")
         ),
     });
+    lines.extend(storage.notices.iter().map(|notice| format!("STORAGE: {notice}")));
+    match (&storage.tarball.problem, storage.tarball.state.as_str()) {
+        (Some(problem), _) => lines.push(format!("TARBALL: {problem}")),
+        (None, "") => {}
+        (None, state) => lines.push(format!("tarball: {state}")),
+    }
     lines.extend(
         status
             .settings_problems
@@ -90,6 +96,15 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
     lines.extend(order.iter().map(|node| row(node)));
     if nodes.is_empty() {
         lines.push("waiting for machines that boot from the network".to_owned());
+    }
+    if status.nodes_unlisted > 0 {
+        lines.insert(
+            1,
+            format!(
+                "NODES: the table is full; further machines are served and stored, but not listed ({} times so far)",
+                status.nodes_unlisted
+            ),
+        );
     }
     fit(lines, size)
 }
@@ -179,7 +194,7 @@ fn wrap(line: &str, columns: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::api::{ForeignServer, LinkMode, LinkStatus, StageTime, StorageStatus};
+    use crate::model::api::{ForeignServer, LinkMode, LinkStatus, StageTime, StorageStatus, TarballStatus};
 
     fn status() -> Status {
         let mac = "52:54:00:00:00:01".parse().unwrap();
@@ -193,6 +208,12 @@ mod tests {
                 problem: Some("the stick is write-protected. Uploads are kept in memory only".into()),
                 free_bytes: 0,
                 total_bytes: 0,
+                tarball: TarballStatus {
+                    current: false,
+                    state: "there is none".into(),
+                    problem: Some("no room for the tarball".into()),
+                },
+                notices: vec!["nodes/x/y is torn".into()],
             },
             settings_problems: vec!["recon.toml: line 3: unknown field".into()],
             links: vec![LinkStatus {
@@ -215,6 +236,7 @@ mod tests {
             }],
             nodes_seen: 2,
             nodes_stored: 1,
+            nodes_unlisted: 12,
             rss_bytes: None,
         }
     }
@@ -249,6 +271,9 @@ mod tests {
         for word in [
             "Hall 2",
             "write-protected",
+            "TARBALL: no room for the tarball",
+            "STORAGE: nodes/x/y is torn",
+            "not listed (12 times",
             "line 3",
             "10.0.0.1",
             "3 machines still use leases of 192.168.219.1/24",

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::exfat::{Entry, ExFat, ExFatError};
+use super::exfat::{Entry, ExFat, ExFatError, Listing};
 use super::gpt::{self, GptError};
 use super::{ReadAt, Window};
 use crate::model::{NodeId, shown};
@@ -20,8 +20,8 @@ use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
 use crate::sys::mount;
 
-/// Node folders read.
-const MAX_NODES: usize = 20_000;
+/// Node folders read, four times what a store takes. Further ones are left out, and the report is not complete.
+const MAX_NODES: usize = 400_000;
 /// Partitions begin on whole MiB, so this is where a volume is looked for when the table is gone.
 const SEARCH_STEP: u64 = 1 << 20;
 /// How far it is looked for: a terabyte, which a fast disk answers in a minute.
@@ -117,6 +117,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What a person should know, a sentence each: torn uploads by name, a volume that was not unmounted.
     pub warnings: Vec<String>,
+    /// What was not read, a sentence each, so that nobody knows what is in it: folders and entries that do not read, bounds that
+    /// were met.
+    pub unread: Vec<String>,
     pub out: PathBuf,
     pub out_bytes: u64,
     pub out_sha256: String,
@@ -130,9 +133,9 @@ impl Report {
         self.rows.iter().filter(|row| row.state != State::Torn).count()
     }
 
-    /// Every node came home with its newest upload. Decides the exit status.
+    /// Everything was read, and every node came home with its newest upload. Decides the exit status.
     pub fn is_complete(&self) -> bool {
-        self.rows.iter().all(|row| row.state == State::Whole)
+        self.unread.is_empty() && self.rows.iter().all(|row| row.state == State::Whole)
     }
 }
 
@@ -169,9 +172,16 @@ impl fmt::Display for Report {
         for warning in &self.warnings {
             writeln!(f, "warning: {}", shown::line(warning))?;
         }
+        for unread in &self.unread {
+            writeln!(f, "not read: {unread}")?;
+        }
         let total = self.rows.len();
         let taken = self.taken();
-        let nodes = if total == 1 { "node" } else { "nodes" };
+        let nodes = match (total, self.unread.is_empty()) {
+            (1, true) => "node",
+            (_, true) => "nodes",
+            (_, false) => "nodes that were found",
+        };
         if taken > 0 {
             write!(
                 f,
@@ -189,11 +199,15 @@ impl fmt::Display for Report {
 
 /// Collects the nodes of `source` into the tarball `out`.
 pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, CollectError> {
+    collect_within(source, out, options, MAX_NODES)
+}
+
+fn collect_within(source: &Path, out: &Path, options: Options, most: usize) -> Result<Report, CollectError> {
     check_out(source, out, options)?;
     let metadata = fs::metadata(source).map_err(|error| read_error(source, error))?;
     if metadata.is_dir() {
         let mut found = Found::default();
-        folder_uploads(source, &mut found)?;
+        folder_uploads(source, most, &mut found)?;
         return finish(found, source, out);
     }
     let disk = File::open(source).map_err(|error| read_error(source, error))?;
@@ -214,7 +228,7 @@ pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, Co
             .warnings
             .push("the volume was not unmounted; what was being written then may be missing".into());
     }
-    volume_uploads(&volume, length, source, &mut found)?;
+    volume_uploads(&volume, length, source, most, &mut found)?;
     finish(found, source, out)
 }
 
@@ -352,9 +366,31 @@ impl Upload for OnSource<'_> {
 struct Found<'a> {
     nodes: BTreeMap<NodeId, Vec<OnSource<'a>>>,
     warnings: Vec<String>,
+    unread: Vec<String>,
 }
 
-fn folder_uploads(source: &Path, found: &mut Found<'_>) -> Result<(), CollectError> {
+/// The sentence for a bound that was met.
+fn too_many(most: usize) -> String {
+    format!("nodes holds more than {most} nodes; the rest was left alone")
+}
+
+impl Found<'_> {
+    /// What a listing of `folder` says that it lacks.
+    fn entries_unread(&mut self, folder: &str, listing: &Listing) {
+        match listing.damaged {
+            0 => {}
+            1 => self.unread.push(format!("1 damaged entry in {folder}")),
+            damaged => self.unread.push(format!("{damaged} damaged entries in {folder}")),
+        }
+        if listing.cut {
+            self.unread.push(format!(
+                "the rest of {folder}: the folder is larger than any that is read"
+            ));
+        }
+    }
+}
+
+fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(), CollectError> {
     let nodes = source.join("nodes");
     let entries = match fs::read_dir(&nodes) {
         Ok(entries) => entries,
@@ -365,22 +401,39 @@ fn folder_uploads(source: &Path, found: &mut Found<'_>) -> Result<(), CollectErr
         }
         Err(error) => return Err(read_error(&nodes, error)),
     };
-    for entry in entries.take(MAX_NODES) {
-        let entry = entry.map_err(|error| read_error(&nodes, error))?;
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                found.unread.push(format!("the rest of {}: {error}", nodes.display()));
+                break;
+            }
+        };
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
             continue;
         };
+        if found.nodes.len() >= most {
+            found.unread.push(too_many(most));
+            break;
+        }
         let uploads = found.nodes.entry(id.clone()).or_default();
         let files = match fs::read_dir(entry.path()) {
             Ok(files) => files,
             Err(error) => {
-                found
-                    .warnings
-                    .push(format!("{} cannot be read: {error}", entry.path().display()));
+                found.unread.push(format!("{}: {error}", entry.path().display()));
                 continue;
             }
         };
-        for file in files.flatten() {
+        for file in files {
+            let file = match file {
+                Ok(file) => file,
+                Err(error) => {
+                    found
+                        .unread
+                        .push(format!("the rest of {}: {error}", entry.path().display()));
+                    break;
+                }
+            };
             let Some(name) = file.file_name().to_str().and_then(UploadName::parse) else {
                 continue;
             };
@@ -401,6 +454,7 @@ fn volume_uploads<'a>(
     volume: &'a Volume<'a>,
     length: u64,
     path: &Path,
+    most: usize,
     found: &mut Found<'a>,
 ) -> Result<(), CollectError> {
     let failed = |source| CollectError::Volume {
@@ -413,41 +467,33 @@ fn volume_uploads<'a>(
         .filter(|entry| entry.is_folder);
     let nodes = nodes.ok_or_else(|| CollectError::NoNodes { path: path.to_owned() })?;
     let listing = volume.list(&nodes.stream).map_err(failed)?;
-    if listing.damaged > 0 {
-        found
-            .warnings
-            .push(format!("{} damaged entries in nodes, left out", listing.damaged));
-    }
-    for folder in listing
-        .entries
-        .into_iter()
-        .filter(|entry| entry.is_folder)
-        .take(MAX_NODES)
-    {
+    found.entries_unread("nodes", &listing);
+    for folder in listing.entries.into_iter().filter(|entry| entry.is_folder) {
         let Ok(id) = folder.name.parse::<NodeId>() else {
             continue;
         };
-        let uploads = found.nodes.entry(id.clone()).or_default();
+        if found.nodes.len() >= most {
+            found.unread.push(too_many(most));
+            break;
+        }
+        found.nodes.entry(id.clone()).or_default();
         let files = match volume.list(&folder.stream) {
             Ok(files) => files,
             Err(error) => {
-                found.warnings.push(format!("nodes/{id} does not read: {error}"));
+                found.unread.push(format!("nodes/{id}: {error}"));
                 continue;
             }
         };
-        if files.damaged > 0 {
-            found
-                .warnings
-                .push(format!("{} damaged entries in nodes/{id}, left out", files.damaged));
-        }
+        found.entries_unread(&format!("nodes/{id}"), &files);
+        let uploads = found.nodes.entry(id.clone()).or_default();
         for entry in files.entries {
             let Some(name) = UploadName::parse(&entry.name).filter(|_| !entry.is_folder) else {
                 continue;
             };
             if entry.size() > length {
-                found.warnings.push(format!(
-                    "nodes/{id}/{name} claims to be larger than the medium, left out"
-                ));
+                found
+                    .unread
+                    .push(format!("nodes/{id}/{name}: it claims to be larger than the medium"));
                 continue;
             }
             uploads.push(OnSource {
@@ -504,12 +550,13 @@ fn finish(found: Found<'_>, source: &Path, out: &Path) -> Result<Report, Collect
     let mut report = Report {
         rows,
         warnings,
+        unread: found.unread,
         out: out.to_owned(),
         out_bytes: 0,
         out_sha256: String::new(),
         files: 0,
     };
-    if report.rows.is_empty() {
+    if report.rows.is_empty() && report.unread.is_empty() {
         return Err(CollectError::NoNodes {
             path: source.to_owned(),
         });
@@ -536,8 +583,9 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
 }
 
 fn machine(upload: &OnSource<'_>) -> Option<String> {
-    let inventory = upload::inventory(upload.open().ok()?, &UploadLimits::default()).ok()?;
-    upload::summary(&inventory)
+    upload::summary(upload.open().ok()?, &UploadLimits::default())
+        .ok()
+        .flatten()
 }
 
 /// Builds under another name, reads that back and checks every sum, and only then gives it its name.

@@ -11,8 +11,9 @@ use std::io::{self, Read};
 
 use super::{ReadAt, le};
 
-/// Largest folder read, in bytes; 32 bytes an entry, three and more entries a file.
-const MAX_FOLDER_BYTES: u64 = 16 << 20;
+/// Largest folder read, in bytes; a folder of a node takes 160. What a larger one holds beyond is not read, and the listing says
+/// so.
+const MAX_FOLDER_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExFatError {
@@ -76,6 +77,8 @@ pub struct Listing {
     pub label: Option<String>,
     /// Entry sets with a wrong checksum or an impossible shape.
     pub damaged: usize,
+    /// The folder is larger than what is read of one: there may be more in it.
+    pub cut: bool,
     /// The allocation bitmap and the up-case table are there, in the root folder only.
     pub has_bitmap: bool,
     pub has_upcase: bool,
@@ -131,14 +134,25 @@ impl<D: ReadAt> ExFat<D> {
 
     /// Everything in a folder. Deleted entries are passed over, broken ones counted.
     pub fn list(&self, folder: &Stream) -> Result<Listing, ExFatError> {
-        let bytes = self.read_folder(folder)?;
-        let mut listing = Listing::default();
+        self.list_within(folder, MAX_FOLDER_BYTES)
+    }
+
+    fn list_within(&self, folder: &Stream, limit: u64) -> Result<Listing, ExFatError> {
+        let (bytes, cut) = self.read_folder(folder, limit)?;
+        let mut listing = Listing {
+            cut,
+            ..Listing::default()
+        };
         let mut index = 0;
         let entries: Vec<&[u8]> = bytes.chunks_exact(32).collect();
         while let Some(entry) = entries.get(index) {
             index += 1;
             match entry[0] {
-                0x00 => break,
+                // Nothing stands behind it, so nothing is missing.
+                0x00 => {
+                    listing.cut = false;
+                    break;
+                }
                 0x81 => listing.has_bitmap = true,
                 0x82 => listing.has_upcase = true,
                 0x83 => {
@@ -162,12 +176,16 @@ impl<D: ReadAt> ExFat<D> {
         Ok(listing)
     }
 
-    fn read_folder(&self, folder: &Stream) -> Result<Vec<u8>, ExFatError> {
-        let limit = folder.length.unwrap_or(MAX_FOLDER_BYTES).min(MAX_FOLDER_BYTES);
+    /// The first `limit` bytes of a folder, and whether there are more.
+    fn read_folder(&self, folder: &Stream, limit: u64) -> Result<(Vec<u8>, bool), ExFatError> {
+        let length = folder.length.unwrap_or(u64::MAX);
+        let limit = length.min(limit);
         let mut bytes = Vec::new();
         let mut walk = self.clusters(folder);
         while (bytes.len() as u64) < limit {
-            let Some(cluster) = walk.next_cluster()? else { break };
+            let Some(cluster) = walk.next_cluster()? else {
+                return Ok((bytes, false));
+            };
             let start = bytes.len();
             let take = self.geometry.cluster_bytes.min(limit - start as u64);
             bytes.resize(start + usize::try_from(take).unwrap_or(0), 0);
@@ -176,7 +194,7 @@ impl<D: ReadAt> ExFat<D> {
                 .read_exact_at(&mut bytes[start..], offset)
                 .map_err(ExFatError::Io)?;
         }
-        Ok(bytes)
+        Ok((bytes, limit < length))
     }
 
     /// The content of a file.

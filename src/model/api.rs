@@ -19,7 +19,11 @@ pub struct Status {
     pub settings_problems: Vec<String>,
     pub links: Vec<LinkStatus>,
     pub nodes_seen: usize,
+    /// Nodes with a stored upload, by the store itself.
     pub nodes_stored: usize,
+    /// How often a machine was not put into `/api/v1/nodes` because that is full.
+    #[serde(default)]
+    pub nodes_unlisted: u64,
     /// Resident memory of the master, from `/proc/self/status`.
     pub rss_bytes: Option<u64>,
 }
@@ -35,6 +39,23 @@ pub struct StorageStatus {
     pub problem: Option<String>,
     pub free_bytes: u64,
     pub total_bytes: u64,
+    /// The file beside the uploads for people to take home.
+    #[serde(default)]
+    pub tarball: TarballStatus,
+    /// What a person should know of the uploads, a sentence each: torn ones, bounds that were met, what is still being checked.
+    #[serde(default)]
+    pub notices: Vec<String>,
+}
+
+/// `recon-inventory.tar.gz` on the data partition.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TarballStatus {
+    /// It is there and holds every stored upload.
+    pub current: bool,
+    /// Plain sentence.
+    pub state: String,
+    /// Why it is not there and will not be by itself, and what to do.
+    pub problem: Option<String>,
 }
 
 /// What the master does on one link.

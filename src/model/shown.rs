@@ -147,6 +147,41 @@ pub fn json_text(document: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// [`json_text`] for a document that comes in pieces, which may end within a character.
+#[derive(Debug, Default)]
+pub struct JsonStream {
+    /// The beginning of a character whose end is still to come: three bytes at most.
+    rest: Vec<u8>,
+}
+
+impl JsonStream {
+    /// What the next piece looks like, as far as its characters are whole. Bytes that are no UTF-8 become U+FFFD.
+    pub fn feed(&mut self, piece: &[u8]) -> String {
+        self.rest.extend_from_slice(piece);
+        let (mut out, mut at) = (String::new(), 0);
+        for chunk in self.rest.utf8_chunks() {
+            out.push_str(&json_text(chunk.valid()));
+            at += chunk.valid().len();
+            // Only the last chunk can be a character that is cut; all others are wrong for good.
+            let cut = at + chunk.invalid().len() == self.rest.len() && could_go_on(chunk.invalid());
+            if cut {
+                break;
+            }
+            if !chunk.invalid().is_empty() {
+                out.push(STAND_IN);
+                at += chunk.invalid().len();
+            }
+        }
+        self.rest.drain(..at);
+        out
+    }
+}
+
+/// True for the beginning of a character of UTF-8 that is not yet whole.
+fn could_go_on(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+}
+
 /// One of each kind that must not reach a terminal, for the tests of whatever shows words.
 #[cfg(test)]
 pub const EVIL: &str = "A\u{1b}]0;owned\u{7}B\u{1b}[2JC\rD\nE\u{202e}F\u{85}G\u{feff}H\0I\u{7f}J\u{9b}31mK\u{2028}L\u{2066}M\
@@ -163,6 +198,26 @@ pub fn assert_harmless(text: &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_document_in_pieces_looks_like_the_whole() {
+        let document = format!("{{\"a\": \"é漢\u{10348}{EVIL}\",\n\"b\": 1}}");
+        for size in [1, 2, 3, 7, 1000] {
+            let mut stream = JsonStream::default();
+            let pieces: String = document
+                .as_bytes()
+                .chunks(size)
+                .map(|piece| stream.feed(piece))
+                .collect();
+            assert_eq!(pieces, json_text(&document), "{size}");
+        }
+        let mut stream = JsonStream::default();
+        assert_eq!(
+            stream.feed(b"a\xffb\xe2\x82") + &stream.feed(b"\xac"),
+            "a\u{fffd}b\u{20ac}"
+        );
+        assert_eq!(stream.feed(b"\xe2\x82") + &stream.feed(b"x"), "\u{fffd}x");
+    }
 
     #[test]
     fn what_acts_is_what_unicode_says() {

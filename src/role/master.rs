@@ -3,23 +3,19 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::load;
-use crate::model::api::{LinkStatus, Status};
+use crate::model::api::{LinkStatus, Status, StorageStatus};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
-use crate::service::http::route::TARBALL;
 use crate::service::http::site::{Loaders, Site, Web};
 use crate::service::ladder::Ladder;
 use crate::service::workers::Workers;
-use crate::store::archive;
 use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::console::say;
@@ -30,6 +26,7 @@ use super::links::{self, Choice, Ended, LeaseTables};
 use super::links6::Shared6;
 use super::remedy;
 use super::storage::Storage;
+use super::tarball::Keeper;
 
 /// What a master is told.
 #[derive(Debug, Clone)]
@@ -43,8 +40,6 @@ pub struct Orders {
     pub http_port: u16,
 }
 
-/// After an upload, others are waited for this long before the tarball is made anew.
-const ARCHIVE_PAUSE: Duration = Duration::from_millis(500);
 const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master.
@@ -121,7 +116,7 @@ struct Master {
     leases: LeaseTables,
     journal: Arc<Journal>,
     remembered: Book,
-    builder: Arc<Mutex<archive::Builder>>,
+    keeper: Keeper,
 }
 
 impl Master {
@@ -152,6 +147,7 @@ impl Master {
         let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
         let leases = LeaseTables::default();
         let storage = Arc::new(storage);
+        let keeper = Keeper::new(uploads.clone(), storage.durable);
         let site = Arc::new(Site {
             kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
             initrd: medium.as_ref().map(|medium| medium.initrd.clone()),
@@ -160,10 +156,17 @@ impl Master {
             data: storage.folder.clone(),
             uploads: uploads.clone(),
             durable: storage.durable,
-            uploads_changed: Arc::new(Notify::new()),
             settings: Arc::clone(&settings),
             ladder: Arc::clone(&ladder),
-            status: status_of(&storage, &settings, problems, &status, &ladder, orders.http_port),
+            status: status_of(
+                &storage,
+                &keeper,
+                &settings,
+                problems,
+                &status,
+                &ladder,
+                orders.http_port,
+            ),
             leases: leases_of(&leases),
             metrics: Arc::default(),
             web: Web::default(),
@@ -178,7 +181,7 @@ impl Master {
             leases,
             journal: Arc::new(journal),
             remembered,
-            builder: Arc::new(Mutex::new(archive::Builder::new(Limits::default().upload))),
+            keeper,
         }
     }
 
@@ -192,8 +195,6 @@ impl Master {
             let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
             tokio::task::spawn_blocking(move || note_stored(&ladder, &uploads.list()));
         }
-        // A stick pulled in an earlier run may hold uploads that its tarball lacks.
-        self.site.uploads_changed.notify_one();
         let inner = stop.child_token();
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (site, token) = (Arc::clone(&self.site), inner.clone());
@@ -202,7 +203,7 @@ impl Master {
                 .await
                 .context("the local HTTP service")
         });
-        tasks.spawn(keep_tarball(self.tarball(), inner.clone()));
+        tasks.spawn(self.keeper.clone().keep(inner.clone()));
         let ipv6 = Shared6::open(
             self.storage.folder.join(LEASES6_FILE),
             clock::unix_seconds(),
@@ -239,37 +240,26 @@ impl Master {
         ended
     }
 
-    fn tarball(&self) -> Tarball {
-        Tarball {
-            uploads: self.uploads.clone(),
-            builder: Arc::clone(&self.builder),
-            out: self.storage.folder.join(TARBALL),
-            changed: Arc::clone(&self.site.uploads_changed),
-        }
-    }
-
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
         systemd::notify("STOPPING=1");
-        let tarball = self.tarball();
         let Master {
             storage,
             site,
             uploads,
-            builder,
+            keeper,
             journal,
             ..
         } = self;
         let work = tokio::task::spawn_blocking(move || {
             journal.close();
-            let built = tarball.build();
+            keeper.end();
             // Every holder of an open file on the partition has to be gone before it can be unmounted.
-            drop((site, uploads, builder, tarball));
-            let closed = match Arc::try_unwrap(storage) {
+            drop((site, uploads, keeper));
+            match Arc::try_unwrap(storage) {
                 Ok(storage) => storage.close().context("closing the data partition"),
                 Err(_) => Err(anyhow::anyhow!("the data partition is still in use")),
-            };
-            built.and(closed)
+            }
         });
         work.await??;
         say("everything is written; the stick may be pulled once the machine is off");
@@ -299,8 +289,28 @@ fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
     })
 }
 
+/// What a person should know of the uploads.
+fn notices(uploads: &NodeStore) -> Vec<String> {
+    let mut notices = uploads.problems();
+    match uploads.unchecked() {
+        0 => {}
+        1 => notices.push("1 upload of an earlier run is still to be checked; it counts from then on".to_owned()),
+        some => notices.push(format!(
+            "{some} uploads of earlier runs are still to be checked; they count from then on"
+        )),
+    }
+    match uploads.sent_back() {
+        0 => {}
+        some => notices.push(format!(
+            "{some} times an upload was sent back because too many were being checked; the machines try again"
+        )),
+    }
+    notices
+}
+
 fn status_of(
     storage: &Arc<Storage>,
+    keeper: &Keeper,
     settings: &Arc<crate::config::Settings>,
     problems: Vec<String>,
     links: &Arc<Mutex<Vec<LinkStatus>>>,
@@ -308,67 +318,32 @@ fn status_of(
     port: u16,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
     let (storage, settings) = (Arc::downgrade(storage), Arc::clone(settings));
+    let (keeper, uploads) = (keeper.clone(), keeper.uploads().clone());
     let (links, ladder) = (Arc::clone(links), Arc::clone(ladder));
     Box::new(move || {
-        let (nodes_seen, nodes_stored) = ladder.lock().expect("no holder panics").counts();
+        let (nodes_seen, nodes_unlisted) = {
+            let ladder = ladder.lock().expect("no holder panics");
+            (ladder.counts().0, ladder.unlisted())
+        };
+        let nodes_stored = uploads.stored();
         let links = links.lock().expect("no holder panics").clone();
         let storage = storage.upgrade();
+        let storage = storage.map_or_else(Default::default, |storage| storage.status(&links, nodes_stored, port));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             site: settings.site.clone(),
             uptime_seconds: clock::run_seconds() as u64,
-            storage: storage.map_or_else(Default::default, |storage| storage.status(&links, nodes_stored, port)),
+            storage: StorageStatus {
+                tarball: keeper.status(),
+                notices: notices(&uploads),
+                ..storage
+            },
             settings_problems: problems.clone(),
             links,
-            nodes_seen,
+            nodes_seen: nodes_seen.max(nodes_stored),
             nodes_stored,
+            nodes_unlisted,
             rss_bytes: crate::sys::process::rss_bytes(),
         }
     })
-}
-
-/// The one tarball with everything in it.
-struct Tarball {
-    uploads: NodeStore,
-    builder: Arc<Mutex<archive::Builder>>,
-    out: PathBuf,
-    changed: Arc<Notify>,
-}
-
-impl Tarball {
-    /// Makes it anew. Blocks.
-    fn build(&self) -> anyhow::Result<()> {
-        let nodes = self.uploads.list();
-        let mut builder = self.builder.lock().expect("no holder panics");
-        let built = builder
-            .rebuild(&nodes, &self.out)
-            .with_context(|| format!("writing {}", self.out.display()))?;
-        for (id, reason) in &built.left_out {
-            tracing::warn!(node = %id, reason, "left out of the tarball");
-        }
-        tracing::debug!(
-            nodes = built.nodes,
-            bytes = built.size_bytes,
-            reused = built.reused,
-            "tarball written"
-        );
-        Ok(())
-    }
-}
-
-/// Keeps the tarball current. A failure is said and tried again with the next upload: uploads themselves are safe.
-async fn keep_tarball(tarball: Tarball, stop: CancellationToken) -> anyhow::Result<()> {
-    let tarball = Arc::new(tarball);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tarball.changed.notified() => {}
-        }
-        tokio::time::sleep(ARCHIVE_PAUSE).await;
-        let work = Arc::clone(&tarball);
-        match tokio::task::spawn_blocking(move || work.build()).await? {
-            Ok(()) => {}
-            Err(error) => say(&format!("the tarball is not current: {error:#}")),
-        }
-    }
 }

@@ -16,4 +16,5 @@ pub mod remedy;
 pub mod retry;
 pub mod standby;
 pub mod storage;
+pub mod tarball;
 pub mod watched;

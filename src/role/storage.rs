@@ -93,6 +93,7 @@ impl Storage {
             problem: problem.map(|why| remedy::in_memory(why, stored, links, port)),
             free_bytes: space.as_ref().map_or(0, |space| space.free_bytes),
             total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
+            ..StorageStatus::default()
         }
     }
 

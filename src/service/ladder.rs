@@ -7,8 +7,9 @@ use crate::model::api::{NodeStatus, StageReport, StageTime};
 use crate::model::{Arch, MacAddr, NodeId, Stage};
 use crate::service::climb::{Climb, Pick};
 
-/// More machines than one broadcast domain holds; further ones are served but not listed.
-const MAX_NODES: usize = 16_384;
+/// Rows of the table, about 700 bytes each: more machines than one stick is meant for. Further ones are served and stored, but
+/// not listed; they are counted, and the screen says so.
+const MAX_NODES: usize = 65_536;
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -32,6 +33,10 @@ pub struct Ladder {
     by_mac: HashMap<MacAddr, usize>,
     by_address: HashMap<IpAddr, usize>,
     by_id: HashMap<NodeId, usize>,
+    /// Rows that became part of others.
+    free: Vec<usize>,
+    /// How often a machine found no row.
+    unlisted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +44,8 @@ struct Node {
     id: Option<NodeId>,
     macs: BTreeSet<MacAddr>,
     address: Option<IpAddr>,
+    /// All addresses that led to it; as many as it has ports and families, rarely more.
+    addresses: BTreeSet<IpAddr>,
     /// A boot ROM or iPXE of it was heard in this run.
     netboots: bool,
     /// First time on each rung of the present climb.
@@ -104,6 +111,7 @@ impl Ladder {
         node.address = Some(address);
         if let Some(index) = self.by_mac.get(&mac) {
             self.by_address.insert(address, *index);
+            self.nodes[*index].addresses.insert(address);
         }
     }
 
@@ -161,6 +169,7 @@ impl Ladder {
             node.address = Some(address);
             if let Some(index) = self.by_mac.get(&mac) {
                 self.by_address.insert(address, *index);
+                self.nodes[*index].addresses.insert(address);
             }
         }
         let Some(node) = self.at(address) else { return };
@@ -227,6 +236,11 @@ impl Ladder {
         self.nodes.iter().filter_map(status).collect()
     }
 
+    /// How often a machine found no row because the table is full.
+    pub fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+
     /// Machines by number: heard at all, stored.
     pub fn counts(&self) -> (usize, usize) {
         let alive = self
@@ -260,7 +274,11 @@ impl Ladder {
     }
 
     fn add(&mut self) -> Option<usize> {
+        if let Some(index) = self.free.pop() {
+            return Some(index);
+        }
         if self.nodes.len() >= MAX_NODES {
+            self.unlisted += 1;
             return None;
         }
         self.nodes.push(Node::default());
@@ -300,15 +318,26 @@ impl Ladder {
         if from == to || self.nodes[from].id.as_ref().is_some_and(|other| other != id) {
             return;
         }
+        if self.nodes[from].id.is_none() && self.nodes[from].macs.is_empty() {
+            // It became part of another row just now.
+            return;
+        }
         let old = std::mem::take(&mut self.nodes[from]);
         for mac in &old.macs {
             self.by_mac.insert(*mac, to);
         }
-        // It may have one address of each family.
-        for index in self.by_address.values_mut().filter(|index| **index == from) {
-            *index = to;
+        // It may have one address of each family; others have passed to other machines since.
+        for address in &old.addresses {
+            if let Some(index) = self.by_address.get_mut(address).filter(|index| **index == from) {
+                *index = to;
+            }
         }
+        if let Some(id) = &old.id {
+            self.by_id.remove(id);
+        }
+        self.free.push(from);
         let node = &mut self.nodes[to];
+        node.addresses.extend(old.addresses);
         node.macs.extend(old.macs);
         node.address = node.address.or(old.address);
         node.bytes_sent += old.bytes_sent;
@@ -543,6 +572,38 @@ mod tests {
             let [a, b, c, d] = n.to_be_bytes();
             ladder.heard(MacAddr([2, 0, a, b, c, d]), true, 0.0);
         }
-        assert_eq!(ladder.counts().0, MAX_NODES);
+        assert_eq!((ladder.counts().0, ladder.unlisted()), (MAX_NODES, 10));
+    }
+
+    #[test]
+    fn rows_that_became_one_make_room() {
+        let mut ladder = Ladder::default();
+        // Machines of four ports, heard one by one until the agent names them together.
+        for number in 0..100u8 {
+            let ports: Vec<MacAddr> = (0..4).map(|port| MacAddr([2, 0, 0, 0, number, port])).collect();
+            for port in &ports {
+                ladder.heard(*port, true, 1.0);
+            }
+            let address = IpAddr::from([10, 0, 0, number]);
+            ladder.addressed(ports[0], address, 2.0);
+            ladder.report(&id(number), address, &at(Stage::Agent, &ports), 3.0);
+        }
+        assert_eq!(ladder.counts(), (100, 0));
+        // A row that is found by its port and by its address becomes free once.
+        ladder.stored(&id(200), None, "ab".into(), None, 4.0);
+        let (port, address) = (MacAddr([2, 0, 0, 1, 0, 0]), IpAddr::from([10, 0, 1, 0]));
+        ladder.heard(port, true, 5.0);
+        ladder.addressed(port, address, 5.0);
+        ladder.report(&id(200), address, &at(Stage::Agent, &[port]), 6.0);
+        assert_eq!(ladder.counts(), (101, 1));
+        let free: BTreeSet<usize> = ladder.free.iter().copied().collect();
+        assert_eq!((free.len(), ladder.nodes.len() - free.len()), (ladder.free.len(), 101));
+        assert!(ladder.nodes.len() <= 105, "{} rows", ladder.nodes.len());
+        let rows = ladder.table();
+        assert!(
+            rows.iter()
+                .take(100)
+                .all(|row| row.macs.len() == 4 && row.address.is_some())
+        );
     }
 }

@@ -1,21 +1,20 @@
 //! `recon-inventory.tar.gz`: the newest upload of every node in one file, with sums that `sha256sum -c` checks.
 //!
 //! The file is a row of gzip members, which every gunzip reads as one stream: one member with `SHA256SUMS`, one for each
-//! node, one with the end of the tar. A node's member depends on nothing but its upload, so a rebuild copies the
-//! members of unchanged nodes out of the file it replaces, and costs what the new nodes cost. The result is the same,
-//! byte for byte, as if it had been built anew.
+//! node, one with the end of the tar. The sums come first, so the uploads are read twice: for their sums, then for their
+//! content. Nothing is kept of an upload but a short list of sums, as long as all of them take little memory; beyond that its
+//! sums are made once more. So a tarball of any size is made in bounded memory, into a file or onto a socket.
 
 mod verify;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use flate2::Compression;
 use flate2::write::GzEncoder;
-use flate2::{Compression, Crc};
 use sha2::{Digest, Sha256};
 
 use super::medium::{self, Disk, Medium};
@@ -23,18 +22,30 @@ use super::upload::{self, Item, UploadError, UploadLimits};
 use super::{Sha, UploadName, digest_of, hex};
 use crate::model::NodeId;
 
-pub use verify::{Verified, verify};
+pub use verify::{Verified, holds, verify};
 
-/// Name of the tarball on the data partition.
+/// Name of the tarball on the data partition. A file of this name holds everything that is stored.
 pub const FILE_NAME: &str = "recon-inventory.tar.gz";
+/// Name of a tarball that is being made, or that lacks something.
+pub const INCOMPLETE_NAME: &str = "recon-inventory-INCOMPLETE.tar.gz";
 /// Name of the list of sums inside it, which is its first entry.
 pub const SUMS_NAME: &str = "SHA256SUMS";
+/// Name of the list, inside it, of what is stored or was found and is not in it. There is none where nothing is missing.
+pub const LACKS_NAME: &str = "INCOMPLETE.txt";
 
-/// The fastest level: the tarball is rebuilt on a server that has better things to do, and written to a slow stick.
+/// The fastest level: the tarball is made on a server that has better things to do, and written to a slow stick.
 const LEVEL: u32 = 1;
 
 /// Uploads up to this length are packed in memory, several at once; larger ones are streamed one by one.
 const SMALL_BYTES: u64 = 512 * 1024;
+/// Longest member made in memory; what packs less well is made once more, streamed.
+const MEMBER_BYTES: usize = 1 << 20;
+/// Sums kept of all uploads together, in bytes; those of further ones are made once more.
+const KEPT_BYTES: usize = 32 << 20;
+/// Sums kept of one upload, likewise.
+const KEPT_OF_ONE: usize = 64 * 1024;
+/// Uploads summed before the next ones begin: what their threads hold is bounded by it.
+const SUMMED_AT_ONCE: usize = 64;
 
 /// Threads that pack: a master has many cores and little else to do with them, but memory is bounded by their number.
 fn workers() -> usize {
@@ -91,6 +102,8 @@ pub enum ArchiveError {
     },
     #[error("the tarball does not read back: {0}")]
     Wrong(String),
+    #[error("the tarball was given up before it was whole")]
+    Stopped,
 }
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
@@ -108,48 +121,56 @@ pub struct Built {
     pub nodes: usize,
     pub files: usize,
     pub size_bytes: u64,
-    /// Nodes whose member was copied from the tarball before.
-    pub reused: usize,
     /// Uploads that were left out, with the reason: bytes that changed on the medium since they were stored.
     pub left_out: Vec<(NodeId, String)>,
 }
 
 /// Sums of one upload's files as they stand in `SHA256SUMS`, and the files' count.
-#[derive(Debug, Clone)]
+#[derive(Default)]
 struct Sums {
-    lines: Arc<[u8]>,
-    files: usize,
-}
-
-/// Where a node's member lies in the tarball.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    offset: u64,
+    /// `None` where they are too long to be kept.
+    kept: Option<Vec<u8>>,
     length: u64,
-    /// CRC-32 of the member as it was written: what a bad medium gives back is not copied.
-    crc: u32,
-}
-
-/// A node's upload, as the builder remembers it.
-type Key = (NodeId, UploadName);
-
-/// What `write` made.
-struct Draft {
-    places: HashMap<Key, Place>,
     files: usize,
-    reused: usize,
-    size_bytes: u64,
 }
 
-/// Builds the tarball again and again for one store. Holds about 100 bytes of memory for each file in it.
+impl Sums {
+    fn add(&mut self, line: &[u8]) {
+        self.length += line.len() as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(line);
+            if kept.len() > KEPT_OF_ONE {
+                self.kept = None;
+            }
+        }
+    }
+}
+
+/// What goes into a tarball, in its order.
+struct Plan<'a, U> {
+    nodes: Vec<(&'a U, Sums)>,
+    left_out: Vec<(NodeId, String)>,
+    /// Content of `INCOMPLETE.txt`; empty where there is none.
+    lacks: String,
+}
+
+impl<U> Plan<'_, U> {
+    fn files(&self) -> usize {
+        self.nodes.iter().map(|(_, sums)| sums.files).sum::<usize>() + usize::from(!self.lacks.is_empty())
+    }
+}
+
+/// Asked again and again: false ends the making.
+pub type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// Makes tarballs of one kind.
 pub struct Builder {
     limits: UploadLimits,
     medium: Arc<dyn Medium>,
     mtime: u64,
-    sums: HashMap<Key, Sums>,
-    /// Members of the tarball as this builder wrote it.
-    places: HashMap<Key, Place>,
-    written: Option<(PathBuf, u64)>,
+    lacks: Vec<String>,
+    kept_bytes: usize,
+    member_bytes: usize,
 }
 
 impl Builder {
@@ -162,214 +183,255 @@ impl Builder {
             limits,
             medium,
             mtime: 0,
-            sums: HashMap::new(),
-            places: HashMap::new(),
-            written: None,
+            lacks: Vec::new(),
+            kept_bytes: KEPT_BYTES,
+            member_bytes: MEMBER_BYTES,
         }
     }
 
     /// Time stamp of every entry, in seconds since 1970; 0 unless set.
     pub fn mtime(mut self, mtime: u64) -> Self {
         self.mtime = mtime;
-        self.places.clear();
+        self
+    }
+
+    /// What is known to be missing among the uploads, a line each; it stands in `INCOMPLETE.txt`.
+    pub fn lacks(mut self, lacks: Vec<String>) -> Self {
+        self.lacks = lacks;
         self
     }
 
     /// Writes the tarball of `uploads` to `out`: temporary name beside it, fsync, rename, sync of the folder. The same
     /// uploads give the same bytes, whatever their order. An error leaves the tarball that was there before.
-    pub fn rebuild<U: Upload>(&mut self, uploads: &[U], out: &Path) -> Result<Built, ArchiveError> {
-        let result = self.attempt(uploads, out);
-        if matches!(&result, Err(error) if !matches!(error, ArchiveError::NoSpace { .. })) && !self.sums.is_empty() {
-            // The old tarball, or an upload that was well when it was summed, may be what cannot be read.
-            self.places.clear();
-            self.sums.clear();
-            return self.attempt(uploads, out);
-        }
-        result
-    }
-
-    fn attempt<U: Upload>(&mut self, uploads: &[U], out: &Path) -> Result<Built, ArchiveError> {
-        let folder = match out.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut left_out = Vec::new();
-        let mut nodes: BTreeMap<&NodeId, (&U, Sums)> = BTreeMap::new();
-        for (upload, sums) in uploads.iter().zip(in_parallel(uploads, |upload| self.sums_of(upload))) {
-            match sums {
-                Ok(sums) => {
-                    self.sums.insert((upload.id().clone(), upload.name()), sums.clone());
-                    nodes.insert(upload.id(), (upload, sums));
-                }
-                Err(reason) => left_out.push((upload.id().clone(), reason)),
-            }
-        }
-        self.sums
-            .retain(|(id, name), _| nodes.get(id).is_some_and(|(upload, _)| upload.name() == *name));
-
-        // A little more than the uploads themselves, as the members are packed less tightly.
-        let content: u64 = nodes.values().map(|(upload, _)| upload.size_bytes() + 1024).sum();
-        let needed = content + content / 4;
-        let free = self
-            .medium
-            .free_bytes(folder)
-            .map_err(io_error("asking for the room on", folder))?;
-        if needed > free {
-            return Err(ArchiveError::NoSpace { needed, free });
-        }
-
+    pub fn rebuild<U: Upload>(&self, uploads: &[U], out: &Path) -> Result<Built, ArchiveError> {
         let mut temporary = out.as_os_str().to_owned();
         temporary.push(".part");
         let temporary = PathBuf::from(temporary);
-        match self.write(&nodes, out, &temporary, needed) {
-            Ok(Draft {
-                places,
-                files,
-                reused,
-                size_bytes,
-            }) => {
-                self.places = places;
-                self.written = Some((out.to_owned(), size_bytes));
-                // The rename is done; a folder that does not sync leaves the old tarball after a power cut, not a torn one.
-                self.medium.sync_folder(folder).map_err(io_error("syncing", folder))?;
-                Ok(Built {
-                    nodes: nodes.len(),
-                    files,
-                    size_bytes,
-                    reused,
-                    left_out,
-                })
-            }
-            Err(error) => {
-                // The first error is the one to report.
-                let _ = self.medium.remove_file(&temporary);
-                Err(error)
-            }
+        let built = self.write(uploads, &temporary, 0, &|| true)?;
+        let named = self.medium.rename(&temporary, out).map_err(io_error("naming", out));
+        if named.is_err() {
+            // The first error is the one to report.
+            let _ = self.medium.remove_file(&temporary);
         }
+        named?;
+        let folder = folder_of(out);
+        // The rename is done; a folder that does not sync leaves the old tarball after a power cut, not a torn one.
+        self.medium.sync_folder(folder).map_err(io_error("syncing", folder))?;
+        Ok(built)
     }
 
-    fn write<U: Upload>(
+    /// Writes the tarball of `uploads` to `out` and syncs its content; replaces what is there. Leaves at least `reserve` bytes
+    /// free. An error leaves no file.
+    pub fn write<U: Upload>(
         &self,
-        nodes: &BTreeMap<&NodeId, (&U, Sums)>,
+        uploads: &[U],
         out: &Path,
-        temporary: &Path,
-        needed: u64,
-    ) -> Result<Draft, ArchiveError> {
-        let failed = |error: io::Error| {
-            if medium::is_no_space(&error) {
-                let free = self
-                    .medium
-                    .free_bytes(temporary.parent().unwrap_or(temporary))
-                    .unwrap_or(0);
-                return ArchiveError::NoSpace { needed, free };
-            }
-            io_error("writing", temporary)(error)
-        };
-        match self.medium.remove_file(temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        reserve: u64,
+        go_on: GoOn<'_>,
+    ) -> Result<Built, ArchiveError> {
+        let written = self.try_write(uploads, out, reserve, go_on);
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = self.medium.remove_file(out);
+        }
+        written
+    }
+
+    fn try_write<U: Upload>(
+        &self,
+        uploads: &[U],
+        out: &Path,
+        reserve: u64,
+        go_on: GoOn<'_>,
+    ) -> Result<Built, ArchiveError> {
+        match self.medium.remove_file(out) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("removing", out)(error)),
             _ => {}
         }
-        let file = self.medium.create(temporary).map_err(failed)?;
-        let mut writer = BufWriter::with_capacity(256 * 1024, Steps::new(self.medium.as_ref(), file));
-        let mut previous = self.previous(out);
-        let mut places = HashMap::new();
-        let (mut files, mut reused) = (0, 0);
-
-        let sums_length: u64 = nodes.values().map(|(_, sums)| sums.lines.len() as u64).sum();
-        let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
-        self.header(&mut member, SUMS_NAME, sums_length).map_err(failed)?;
-        for (_, sums) in nodes.values() {
-            member.write_all(&sums.lines).map_err(failed)?;
+        let plan = self.plan(uploads, go_on)?;
+        // A little more than the uploads themselves, as the members are packed less tightly.
+        let content: u64 = plan.nodes.iter().map(|(upload, _)| upload.size_bytes() + 1024).sum();
+        let needed = (content + content / 4).saturating_add(reserve);
+        let folder = folder_of(out);
+        let free = || self.medium.free_bytes(folder);
+        let have = free().map_err(io_error("asking for the room on", folder))?;
+        if needed > have {
+            return Err(ArchiveError::NoSpace { needed, free: have });
         }
-        pad(&mut member, sums_length).map_err(failed)?;
-        member.finish().map_err(failed)?;
-
-        let all: Vec<(Key, &U, usize)> = nodes
-            .iter()
-            .map(|(id, (upload, sums))| (((*id).clone(), upload.name()), *upload, sums.files))
-            .collect();
-        // Members made ahead, at most a window of small ones at a time.
-        let mut ahead: HashMap<Key, Vec<u8>> = HashMap::new();
-        for (index, (key, upload, node_files)) in all.iter().enumerate() {
-            writer.flush().map_err(failed)?;
-            let offset = writer.get_mut().begin_member();
-            let old = self.places.get(key).copied();
-            let copied = match (old, previous.as_mut()) {
-                (Some(place), Some(previous)) => copy_member(previous, place, &mut writer).map_err(failed)?,
-                _ => false,
-            };
-            if copied {
-                reused += 1;
-            } else {
-                if !ahead.contains_key(key) && upload.size_bytes() <= SMALL_BYTES {
-                    let wanted = |(key, upload, _): &&(Key, &U, usize)| {
-                        upload.size_bytes() <= SMALL_BYTES && !self.places.contains_key(key)
-                    };
-                    let window: Vec<&(Key, &U, usize)> =
-                        all[index..].iter().filter(wanted).take(2 * workers()).collect();
-                    let made = in_parallel(&window, |(_, upload, _)| {
-                        let mut member = Vec::new();
-                        self.node(*upload, &mut member).map(|()| member)
-                    });
-                    for ((key, _, _), member) in window.into_iter().zip(made) {
-                        ahead.insert(key.clone(), member.map_err(failed)?);
-                    }
-                }
-                match ahead.remove(key) {
-                    Some(member) => writer.write_all(&member).map_err(failed)?,
-                    None => self.node(*upload, &mut writer).map_err(failed)?,
-                }
-            }
-            writer.flush().map_err(failed)?;
-            let (length, crc) = (writer.get_ref().length - offset, writer.get_ref().crc.sum());
-            if copied && old.is_none_or(|place| place.crc != crc || place.length != length) {
-                return Err(failed(io::ErrorKind::InvalidData.into()));
-            }
-            places.insert(key.clone(), Place { offset, length, crc });
-            files += node_files;
-        }
-
-        let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
-        member.write_all(&[0u8; 1024]).map_err(failed)?;
-        member.finish().map_err(failed)?;
+        let failed = |error: io::Error| match error {
+            _ if !go_on() => ArchiveError::Stopped,
+            error if medium::is_no_space(&error) => ArchiveError::NoSpace {
+                needed,
+                free: free().unwrap_or(0),
+            },
+            error => io_error("writing", out)(error),
+        };
+        let file = self.medium.create(out).map_err(failed)?;
+        let steps = Steps {
+            medium: self.medium.as_ref(),
+            file,
+            length: 0,
+        };
+        let mut writer = BufWriter::with_capacity(256 * 1024, steps);
+        self.members(&plan, &mut writer, go_on).map_err(failed)?;
         let steps = writer.into_inner().map_err(|error| failed(error.into_error()))?;
         self.medium.sync_file(&steps.file).map_err(failed)?;
-        let length = steps.length;
-        drop(steps);
-        self.medium.rename(temporary, out).map_err(io_error("naming", out))?;
-        Ok(Draft {
-            places,
-            files,
-            reused,
-            size_bytes: length,
+        Ok(Built {
+            nodes: plan.nodes.len(),
+            files: plan.files(),
+            size_bytes: steps.length,
+            left_out: plan.left_out,
         })
     }
 
-    /// The tarball this builder wrote last, if it still looks like it.
-    fn previous(&self, out: &Path) -> Option<File> {
-        let (path, length) = self.written.as_ref()?;
-        let file = File::open(path).ok()?;
-        (path == out && file.metadata().ok()?.len() == *length).then_some(file)
+    /// Writes the tarball of `uploads` to a socket or the like. What was written before an error is no tarball, and its reader
+    /// has to be told so.
+    pub fn stream<U: Upload>(
+        &self,
+        uploads: &[U],
+        writer: &mut impl Write,
+        go_on: GoOn<'_>,
+    ) -> Result<(), ArchiveError> {
+        let plan = self.plan(uploads, go_on)?;
+        self.members(&plan, writer, go_on).map_err(|error| match error {
+            _ if !go_on() => ArchiveError::Stopped,
+            error => io_error("sending", Path::new(FILE_NAME))(error),
+        })
     }
 
-    /// Reads an upload once: checks its digest, and sums its files.
-    fn sums_of<U: Upload>(&self, upload: &U) -> Result<Sums, String> {
-        let name = upload.name();
-        let key = (upload.id().clone(), name);
-        if let Some(sums) = self.sums.get(&key) {
-            return Ok(sums.clone());
+    /// Reads every upload once: checks its digest, and sums its files.
+    fn plan<'a, U: Upload>(&self, uploads: &'a [U], go_on: GoOn<'_>) -> Result<Plan<'a, U>, ArchiveError> {
+        let mut sorted: Vec<&U> = uploads.iter().collect();
+        sorted.sort_by(|a, b| a.id().cmp(b.id()));
+        let mut plan = Plan {
+            nodes: Vec::with_capacity(sorted.len()),
+            left_out: Vec::new(),
+            lacks: String::new(),
+        };
+        let mut room = self.kept_bytes;
+        for some in sorted.chunks(SUMMED_AT_ONCE) {
+            let summed = in_parallel(some, |upload| {
+                let mut sums = Sums {
+                    kept: Some(Vec::new()),
+                    ..Sums::default()
+                };
+                if go_on() {
+                    sums.files = self.sums_of(*upload, &mut |line| sums.add(line))?;
+                }
+                Ok(sums)
+            });
+            if !go_on() {
+                return Err(ArchiveError::Stopped);
+            }
+            for (upload, sums) in some.iter().zip(summed) {
+                match sums {
+                    Ok(mut sums) => {
+                        match room.checked_sub(sums.kept.as_ref().map_or(0, Vec::len)) {
+                            Some(left) => room = left,
+                            None => sums.kept = None,
+                        }
+                        plan.nodes.push((*upload, sums));
+                    }
+                    Err(reason) => plan.left_out.push((upload.id().clone(), reason)),
+                }
+            }
         }
+        let left_out = plan.left_out.iter().map(|(id, reason)| format!("nodes/{id}: {reason}"));
+        for line in self.lacks.iter().cloned().chain(left_out) {
+            plan.lacks.push_str(&line);
+            plan.lacks.push('\n');
+        }
+        Ok(plan)
+    }
+
+    fn members<U: Upload>(&self, plan: &Plan<'_, U>, writer: &mut impl Write, go_on: GoOn<'_>) -> io::Result<()> {
+        self.sums_member(plan, writer, go_on)?;
+        let mut rest = plan.nodes.as_slice();
+        while !rest.is_empty() {
+            let small = |(upload, _): &&(&U, Sums)| upload.size_bytes() <= SMALL_BYTES;
+            let count = rest.iter().take_while(small).take(2 * workers()).count();
+            let (now, later) = rest.split_at(count.max(1));
+            rest = later;
+            // Members made ahead, at most a window of small ones at a time.
+            let ahead = in_parallel(now, |(upload, _)| {
+                let mut member = Short {
+                    bytes: Vec::new(),
+                    most: self.member_bytes,
+                };
+                match count > 0 && go_on() {
+                    true => self.node(*upload, &mut member).map(|()| member.bytes).ok(),
+                    false => None,
+                }
+            });
+            for ((upload, _), member) in now.iter().zip(ahead) {
+                if !go_on() {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                match member {
+                    Some(member) => writer.write_all(&member)?,
+                    None => self.node(*upload, &mut Stoppable { writer, go_on })?,
+                }
+            }
+        }
+        let mut member = GzEncoder::new(&mut *writer, Compression::new(LEVEL));
+        member.write_all(&[0u8; 1024])?;
+        member.finish()?;
+        writer.flush()
+    }
+
+    /// `SHA256SUMS`, and what is missing where something is.
+    fn sums_member<U: Upload>(&self, plan: &Plan<'_, U>, writer: &mut impl Write, go_on: GoOn<'_>) -> io::Result<()> {
+        let mut first = Vec::new();
+        if !plan.lacks.is_empty() {
+            sum_line(&mut first, &Sha256::digest(plan.lacks.as_bytes()).into(), LACKS_NAME);
+        }
+        let length = first.len() as u64 + plan.nodes.iter().map(|(_, sums)| sums.length).sum::<u64>();
+        let mut writer = Stoppable { writer, go_on };
+        let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
+        self.header(&mut member, SUMS_NAME, length)?;
+        member.write_all(&first)?;
+        for (upload, sums) in &plan.nodes {
+            if let Some(kept) = &sums.kept {
+                member.write_all(kept)?;
+                continue;
+            }
+            let (mut again, mut wrote) = (0, Ok(()));
+            let summed = self.sums_of(*upload, &mut |line| {
+                again += line.len() as u64;
+                if wrote.is_ok() {
+                    wrote = member.write_all(line);
+                }
+            });
+            wrote?;
+            if summed.is_err() || again != sums.length {
+                return Err(changed(upload.id()));
+            }
+        }
+        pad(&mut member, length)?;
+        if !plan.lacks.is_empty() {
+            self.header(&mut member, LACKS_NAME, plan.lacks.len() as u64)?;
+            member.write_all(plan.lacks.as_bytes())?;
+            pad(&mut member, plan.lacks.len() as u64)?;
+        }
+        member.finish().map(drop)
+    }
+
+    /// Reads an upload once: checks its digest, and gives a line for each of its files. Gives their count.
+    fn sums_of<U: Upload>(&self, upload: &U, take: &mut dyn FnMut(&[u8])) -> Result<usize, String> {
+        let name = upload.name();
         let mut hashing = Hashing {
             inner: upload.open().map_err(|e| format!("cannot be read: {e}"))?,
             sha: Sha256::new(),
         };
         let prefix = format!("nodes/{}", upload.id());
-        let mut lines = Vec::new();
+        let mut line = Vec::new();
         let mut files = 0;
         upload::walk(&mut hashing, &self.limits, |item| {
             if belongs(item.path) {
                 let (digest, _) = digest_of(item.reader)?;
-                sum_line(&mut lines, &digest, &format!("{prefix}/{}", item.path));
+                line.clear();
+                sum_line(&mut line, &digest, &format!("{prefix}/{}", item.path));
+                take(&line);
                 files += 1;
             }
             Ok(())
@@ -382,23 +444,21 @@ impl Builder {
         if digest != name.sha256 {
             return Err("its content is not what its name says".into());
         }
-        let proof = proof_text(name);
-        sum_line(
-            &mut lines,
-            &Sha256::digest(proof.as_bytes()).into(),
-            &format!("{prefix}/upload.sha256"),
-        );
-        Ok(Sums {
-            lines: lines.into(),
-            files: files + 1,
-        })
+        line.clear();
+        sum_line(&mut line, &proof_digest(name), &format!("{prefix}/{PROOF}"));
+        take(&line);
+        Ok(files + 1)
     }
 
     /// Writes the member of one node. Its files were summed from the same bytes before.
     fn node<U: Upload>(&self, upload: &U, writer: &mut impl Write) -> io::Result<()> {
         let mut member = GzEncoder::new(writer, Compression::new(LEVEL));
         let prefix = format!("nodes/{}", upload.id());
-        upload::walk(upload.open()?, &self.limits, |Item { path, size, reader }| {
+        let mut hashing = Hashing {
+            inner: upload.open()?,
+            sha: Sha256::new(),
+        };
+        upload::walk(&mut hashing, &self.limits, |Item { path, size, reader }| {
             if belongs(path) {
                 self.header(&mut member, &format!("{prefix}/{path}"), size)?;
                 let copied = io::copy(reader, &mut member)?;
@@ -413,8 +473,11 @@ impl Builder {
             UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),
             UploadError::Io(source) | UploadError::Visit(source) => source,
         })?;
+        if upload.name().sha256 != Sha::from(hashing.sha.finalize()) {
+            return Err(changed(upload.id()));
+        }
         let proof = proof_text(upload.name());
-        self.header(&mut member, &format!("{prefix}/upload.sha256"), proof.len() as u64)?;
+        self.header(&mut member, &format!("{prefix}/{PROOF}"), proof.len() as u64)?;
         member.write_all(proof.as_bytes())?;
         pad(&mut member, proof.len() as u64)?;
         member.finish()?;
@@ -457,6 +520,13 @@ fn belongs(path: &str) -> bool {
     path == "inventory.json" || path.starts_with("raw/") || path.starts_with("post/")
 }
 
+/// Name of the file that proves which upload a node's files are from.
+const PROOF: &str = "upload.sha256";
+
+fn proof_digest(name: UploadName) -> Sha {
+    Sha256::digest(proof_text(name).as_bytes()).into()
+}
+
 /// Content of `nodes/<id>/upload.sha256`: digest and name of the upload, as `sha256sum` prints them.
 fn proof_text(name: UploadName) -> String {
     format!("{}  {name}\n", hex(&name.sha256))
@@ -482,53 +552,68 @@ fn pad(writer: &mut impl Write, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a member; false, with nothing written, when it does not lie there.
-fn copy_member(previous: &mut File, place: Place, writer: &mut impl Write) -> io::Result<bool> {
-    let mut magic = [0u8; 2];
-    let begins = previous
-        .seek(SeekFrom::Start(place.offset))
-        .and_then(|_| previous.read_exact(&mut magic));
-    if begins.is_err() || magic != [0x1f, 0x8b] {
-        return Ok(false);
+fn folder_of(out: &Path) -> &Path {
+    match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
-    writer.write_all(&magic)?;
-    let rest = place.length.saturating_sub(2);
-    if io::copy(&mut previous.take(rest), writer)? != rest {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(true)
 }
 
-/// The temporary file, written through the medium.
+fn changed(id: &NodeId) -> io::Error {
+    let text = format!("nodes/{id} changed while it was read");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Fails once nobody wants what is written.
+struct Stoppable<'a, W> {
+    writer: &'a mut W,
+    go_on: GoOn<'a>,
+}
+
+impl<W: Write> Write for Stoppable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.go_on)() {
+            true => self.writer.write(bytes),
+            false => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Holds so many bytes and fails beyond.
+struct Short {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Short {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The file, written through the medium.
 struct Steps<'a> {
     medium: &'a dyn Medium,
     file: File,
     length: u64,
-    /// Of the member under way.
-    crc: Crc,
-}
-
-impl<'a> Steps<'a> {
-    fn new(medium: &'a dyn Medium, file: File) -> Self {
-        Steps {
-            medium,
-            file,
-            length: 0,
-            crc: Crc::new(),
-        }
-    }
-
-    fn begin_member(&mut self) -> u64 {
-        self.crc.reset();
-        self.length
-    }
 }
 
 impl Write for Steps<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.medium.write(&mut self.file, bytes)?;
         self.length += bytes.len() as u64;
-        self.crc.update(bytes);
         Ok(bytes.len())
     }
 

@@ -1,7 +1,7 @@
 //! The steps that change the medium, as one small trait, so that tests can cut the power between any two of them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::sys::mount;
@@ -84,15 +84,28 @@ pub fn is_no_space(error: &io::Error) -> bool {
 /// Replaces `path` with `bytes` in a way that leaves either the old or the new content after a failure of the program:
 /// temporary name, fsync, rename, fsync of the folder. The temporary file is removed on error.
 pub fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_with(medium, path, bytes, true)
+    replace_with(medium, path, |write| write(bytes), true)
 }
 
-/// As `replace`, without waiting for the medium: for copies that nobody needs after a power cut.
-pub fn replace_lazily(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_with(medium, path, bytes, false)
+/// Takes the next bytes of a file.
+type Write<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
+/// As `replace`, without waiting for the medium and with the content as `fill` gives it: for copies that nobody needs after a
+/// power cut.
+pub fn replace_lazily(
+    medium: &dyn Medium,
+    path: &Path,
+    fill: impl FnOnce(Write<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    replace_with(medium, path, fill, false)
 }
 
-fn replace_with(medium: &dyn Medium, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+fn replace_with(
+    medium: &dyn Medium,
+    path: &Path,
+    fill: impl FnOnce(Write<'_>) -> io::Result<()>,
+    sync: bool,
+) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".part");
@@ -103,7 +116,7 @@ fn replace_with(medium: &dyn Medium, path: &Path, bytes: &[u8], sync: bool) -> i
     }
     let written = (|| {
         let mut file = medium.create(&temporary)?;
-        medium.write(&mut file, bytes)?;
+        fill(&mut |bytes| medium.write(&mut file, bytes))?;
         if sync {
             medium.sync_file(&file)?;
         }

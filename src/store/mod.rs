@@ -5,6 +5,7 @@
 //! name carries the digest of its content. All calls block.
 
 pub mod archive;
+pub mod json;
 pub mod leases;
 pub mod leases6;
 pub mod medium;

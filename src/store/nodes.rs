@@ -5,7 +5,9 @@
 //! the one that was acknowledged. Nothing else is authoritative: `inventory.json` beside it is a convenience copy, and
 //! what is known about a folder is read from its file names at start.
 
+mod checking;
 mod incoming;
+mod tarball;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::medium::{self, Disk, Medium};
@@ -22,7 +23,10 @@ use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::{NodeId, shown};
 
+use checking::Checking;
 pub use incoming::Incoming;
+pub use tarball::Made;
+use tarball::Tarball;
 
 /// Bounds of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub struct Limits {
     pub keep: usize,
     /// Bytes hashed before `open` returns; the rest is hashed on a thread.
     pub check_at_open_bytes: u64,
-    /// Node folders read; further ones are reported and left alone.
+    /// Nodes; folders of further ones are reported and left alone, and uploads of further ones are refused.
     pub nodes: usize,
 }
 
@@ -49,7 +53,7 @@ impl Default for Limits {
             reserve_bytes: 16 << 20,
             keep: 2,
             check_at_open_bytes: 16 << 20,
-            nodes: 20_000,
+            nodes: 100_000,
         }
     }
 }
@@ -66,6 +70,10 @@ pub enum StoreError {
     NotAnUpload(String),
     #[error("no room on the data partition: {needed} bytes needed, {free} free")]
     NoSpace { needed: u64, free: u64 },
+    #[error("{limit} nodes are stored here, which is all that one stick takes")]
+    TooManyNodes { limit: usize },
+    #[error("{waiting} uploads wait to be checked already; ask again")]
+    Busy { waiting: usize },
     #[error("{operation} {}", path.display())]
     Io {
         operation: &'static str,
@@ -93,6 +101,8 @@ pub struct Stored {
     pub size_bytes: u64,
     /// The same bytes were here already, and still are.
     pub already: bool,
+    /// One line for a table: vendor, product, serial.
+    pub summary: Option<String>,
 }
 
 /// The newest whole upload of a node.
@@ -110,15 +120,10 @@ pub struct StoredNode {
 }
 
 impl StoredNode {
-    /// The inventory inside the upload; read from the medium at each call.
-    pub fn inventory(&self) -> Result<Value, StoreError> {
-        let file = File::open(&self.path).map_err(io_error("opening", &self.path))?;
-        upload::inventory(file, &self.limits).map_err(|error| from_upload(error, &self.path))
-    }
-
-    /// One line for a table: vendor, product, serial.
+    /// One line for a table: vendor, product, serial; read from the medium at each call.
     pub fn summary(&self) -> Option<String> {
-        self.inventory().ok().as_ref().and_then(upload::summary)
+        let file = File::open(&self.path).ok()?;
+        upload::summary(file, &self.limits).ok().flatten()
     }
 
     /// When the file was written, by the clock the master had then.
@@ -182,9 +187,19 @@ struct Inner {
     to_check: Vec<(NodeId, Record)>,
     next_temporary: u64,
     problems: Vec<String>,
+    more_problems: usize,
+    /// What on the medium could not be looked at, a sentence each.
+    unread: Vec<String>,
 }
 
 impl Inner {
+    /// Free bytes that an upload of this length needs.
+    fn needed(&self, declared_len: u64, limits: &Limits) -> u64 {
+        declared_len
+            .saturating_add(self.reserved_bytes)
+            .saturating_add(limits.reserve_bytes)
+    }
+
     fn record(&mut self, id: &NodeId, name: UploadName) -> Option<&mut Record> {
         self.nodes.get_mut(id)?.iter_mut().find(|record| record.name == name)
     }
@@ -196,11 +211,13 @@ struct Shared {
     medium: Arc<dyn Medium>,
     inner: Mutex<Inner>,
     checked: Condvar,
+    checking: Checking,
+    tarball: Tarball,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
     tidying: Mutex<()>,
 }
 
-/// Problems kept for the screen; later ones are only logged.
+/// Problems kept for the screen; later ones are counted and logged.
 const MAX_PROBLEMS: usize = 200;
 
 /// The uploads under one data folder. Cheap to clone; all clones are one store. One process at a time.
@@ -231,9 +248,11 @@ impl NodeStore {
         let store = NodeStore(Arc::new(Shared {
             folder,
             limits,
+            tarball: Tarball::new(dir.to_owned(), Arc::clone(&medium)),
             medium,
             inner: Mutex::new(inner),
             checked: Condvar::new(),
+            checking: Checking::default(),
             tidying: Mutex::new(()),
         }));
         let mut budget = limits.check_at_open_bytes;
@@ -264,17 +283,13 @@ impl NodeStore {
                 limit: shared.limits.upload_bytes,
             });
         }
-        let free = shared
-            .medium
-            .free_bytes(&shared.folder)
-            .map_err(io_error("asking for the room on", &shared.folder))?;
         let folder = shared.folder.join(id.as_str());
-        let mut inner = shared.lock();
-        let needed = declared_len
-            .saturating_add(inner.reserved_bytes)
-            .saturating_add(shared.limits.reserve_bytes);
-        if needed > free {
-            return Err(StoreError::NoSpace { needed, free });
+        let mut inner = shared.room_for(declared_len)?;
+        let needed = inner.needed(declared_len, &shared.limits);
+        if !inner.nodes.contains_key(id) && inner.nodes.len() >= shared.limits.nodes {
+            return Err(StoreError::TooManyNodes {
+                limit: shared.limits.nodes,
+            });
         }
         // Under the lock, so that nobody removes the empty folder in between.
         let made_folder = match shared.medium.make_folder(&folder) {
@@ -328,14 +343,50 @@ impl NodeStore {
         self.0.whole_of(&self.0.lock())
     }
 
+    /// Nodes of which a whole upload is known.
+    pub fn stored(&self) -> usize {
+        let inner = self.0.lock();
+        let whole = |records: &&Vec<Record>| records.iter().any(|record| record.state == State::Whole);
+        inner.nodes.values().filter(whole).count()
+    }
+
+    /// What [`NodeStore::list`] lacks of what is on the medium, a sentence each: what could not be looked at, and torn uploads
+    /// that are newer than what is listed.
+    pub fn lacks(&self) -> Vec<String> {
+        let inner = self.0.lock();
+        let mut lacks = inner.unread.clone();
+        for (id, records) in &inner.nodes {
+            let of = |state| {
+                records
+                    .iter()
+                    .filter(move |record| record.state == state)
+                    .map(|record| record.name)
+            };
+            let newest = of(State::Whole).max();
+            let torn = of(State::Torn).filter(|name| newest.is_none_or(|newest| *name > newest));
+            lacks.extend(torn.map(|name| format!("nodes/{id}/{name} is torn")));
+        }
+        lacks
+    }
+
     /// How many uploads found at start are still to be hashed.
     pub fn unchecked(&self) -> usize {
         self.0.lock().to_check.len()
     }
 
+    /// Uploads sent back since the start because too many were being checked; they come again.
+    pub fn sent_back(&self) -> u64 {
+        self.0.checking.sent_back()
+    }
+
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        self.0.lock().problems.clone()
+        let inner = self.0.lock();
+        let mut problems = inner.problems.clone();
+        if inner.more_problems > 0 {
+            problems.push(format!("and {} more like these, in the log", inner.more_problems));
+        }
+        problems
     }
 }
 
@@ -343,6 +394,33 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change of the map is complete in itself, so a panic elsewhere leaves it usable.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The map, once an upload of this length has room; the tarball gives way to it.
+    fn room_for(&self, declared_len: u64) -> Result<MutexGuard<'_, Inner>, StoreError> {
+        let free = || {
+            self.medium
+                .free_bytes(&self.folder)
+                .map_err(io_error("asking for the room on", &self.folder))
+        };
+        let mut free_bytes = free()?;
+        let inner = self.lock();
+        if inner.needed(declared_len, &self.limits) <= free_bytes {
+            return Ok(inner);
+        }
+        drop(inner);
+        if self.tarball.make_room() {
+            free_bytes = free()?;
+        }
+        let inner = self.lock();
+        let needed = inner.needed(declared_len, &self.limits);
+        match needed <= free_bytes {
+            true => Ok(inner),
+            false => Err(StoreError::NoSpace {
+                needed,
+                free: free_bytes,
+            }),
+        }
     }
 
     fn path_of(&self, id: &NodeId, name: UploadName) -> PathBuf {
@@ -404,7 +482,7 @@ impl Shared {
 
     /// Removes what the newest uploads of a node replace, and writes its copy of the inventory. What fails here costs
     /// room or convenience, never an upload.
-    fn tidy(&self, id: &NodeId, inventory: &[u8]) {
+    fn tidy(&self, id: &NodeId) {
         let _one_at_a_time = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
         let old: Vec<UploadName> = {
             let inner = self.lock();
@@ -437,12 +515,43 @@ impl Shared {
                 }
             }
         }
+        self.copy_inventory(id);
+    }
+
+    /// Writes `inventory.json` beside the newest upload of a node. Where that fails or there is no room, there is none rather
+    /// than one of an older upload.
+    fn copy_inventory(&self, id: &NodeId) {
+        let newest = {
+            let inner = self.lock();
+            let whole = inner.nodes.get(id).into_iter().flatten();
+            whole
+                .filter(|record| record.state == State::Whole)
+                .map(|record| record.name)
+                .max()
+        };
+        let Some(newest) = newest else { return };
         let copy = self.folder.join(id.as_str()).join("inventory.json");
+        let source = self.path_of(id, newest);
+        // A few kilobytes can unpack to megabytes, which must not take the room of uploads.
+        let left = |free: u64| free.saturating_sub(self.limits.reserve_bytes) / 2;
+        let mut room = self.medium.free_bytes(&self.folder).map_or(0, left);
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
-        let text = String::from_utf8_lossy(inventory);
-        let text = shown::json_text(&text);
-        if let Err(error) = medium::replace_lazily(self.medium.as_ref(), &copy, text.as_bytes()) {
+        let mut shown = shown::JsonStream::default();
+        let written = medium::replace_lazily(self.medium.as_ref(), &copy, |write| {
+            upload::inventory(File::open(&source)?, &self.limits.upload, |bytes| {
+                let text = shown.feed(bytes);
+                room = room.checked_sub(text.len() as u64).ok_or(io::ErrorKind::StorageFull)?;
+                write(text.as_bytes())
+            })
+            .map_err(|error| match error {
+                UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),
+                UploadError::Io(source) | UploadError::Visit(source) => source,
+            })
+        });
+        if let Err(error) = written {
             tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
+            // One that is not there misleads nobody.
+            let _ = self.medium.remove_file(&copy);
         }
     }
 }
@@ -451,7 +560,14 @@ fn report(inner: &mut Inner, problem: String) {
     tracing::warn!("{problem}");
     if inner.problems.len() < MAX_PROBLEMS {
         inner.problems.push(problem);
+    } else {
+        inner.more_problems += 1;
     }
+}
+
+fn report_unread(inner: &mut Inner, problem: String) {
+    inner.unread.push(problem.clone());
+    report(inner, problem);
 }
 
 fn check_all(weak: &Weak<Shared>) {
@@ -470,7 +586,7 @@ fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) 
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                report(inner, format!("reading {}: {error}", folder.display()));
+                report_unread(inner, format!("reading {}: {error}", folder.display()));
                 break;
             }
         };
@@ -478,7 +594,7 @@ fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) 
             continue;
         };
         if inner.nodes.len() >= limits.nodes {
-            report(
+            report_unread(
                 inner,
                 format!(
                     "{} holds more than {} nodes, the rest is left alone",
@@ -493,7 +609,7 @@ fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &mut Inner) 
             Ok(records) => {
                 inner.nodes.insert(id, records);
             }
-            Err(error) => report(inner, format!("reading {}: {error}", entry.path().display())),
+            Err(error) => report_unread(inner, format!("reading {}: {error}", entry.path().display())),
         }
     }
     Ok(())

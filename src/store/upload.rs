@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 
-use crate::model::shown;
+use super::json;
 
 /// Bounds of one upload. An upload past a bound is refused whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct UploadLimits {
     pub entries: usize,
     /// Length of the tar after gunzip.
     pub unpacked_bytes: u64,
+    /// Length of `inventory.json`. It is never held whole, so this bounds time and room, not memory.
     pub inventory_bytes: u64,
 }
 
@@ -24,7 +25,7 @@ impl Default for UploadLimits {
         UploadLimits {
             entries: 10_000,
             unpacked_bytes: 1 << 30,
-            inventory_bytes: 8 << 20,
+            inventory_bytes: 64 << 20,
         }
     }
 }
@@ -70,8 +71,8 @@ pub struct Walked {
 /// Calls `visit` for each regular file of the gzip'ed tar in `source`, in order, the first of each name only.
 ///
 /// Reads to the end, so that gzip's own checksum is checked and nothing follows it. A path that leaves the upload's
-/// root is refused; links and special files are passed over. Memory use does not depend on the upload, but for its
-/// entry names.
+/// root is refused; links and special files are passed over. Memory use does not depend on the upload, but for 16 bytes
+/// an entry.
 pub fn walk(
     source: impl Read,
     limits: &UploadLimits,
@@ -116,7 +117,8 @@ fn walk_entries<R: Read>(
     walked: &mut Walked,
     visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
 ) -> Result<(), UploadError> {
-    let mut seen = HashSet::new();
+    // Names themselves could be ten megabytes.
+    let mut seen: HashSet<[u8; 16]> = HashSet::new();
     let mut long_name: Option<Vec<u8>> = None;
     // Raw, because the cooked iterator reads a long name of any length into memory.
     for (index, entry) in archive.entries().map_err(read_error)?.raw(true).enumerate() {
@@ -145,7 +147,7 @@ fn walk_entries<R: Read>(
                 let path = clean_path(&raw)?;
                 match (kind, path) {
                     (EntryType::Directory, _) => {}
-                    (EntryType::Regular | EntryType::Continuous, Some(path)) if seen.insert(path.clone()) => {
+                    (EntryType::Regular | EntryType::Continuous, Some(path)) if seen.insert(mark(&path)) => {
                         walked.files += 1;
                         let mut reader = Tracked {
                             inner: &mut entry,
@@ -167,6 +169,12 @@ fn walk_entries<R: Read>(
         }
     }
     Ok(())
+}
+
+/// Tells names apart: half a SHA-256, which nobody finds two names for.
+fn mark(path: &str) -> [u8; 16] {
+    let digest = Sha256::digest(path.as_bytes());
+    std::array::from_fn(|at| digest[at])
 }
 
 fn extension(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, UploadError> {
@@ -223,65 +231,82 @@ fn clean_path(raw: &[u8]) -> Result<Option<String>, UploadError> {
 }
 
 /// Checks that `source` is an upload: a whole tar.gz within the limits, with exactly one `inventory.json` at its root
-/// that holds a JSON object. Gives the text of that file.
-pub fn check(source: impl Read, limits: &UploadLimits) -> Result<Vec<u8>, UploadError> {
-    let mut inventory: Option<Result<Vec<u8>, String>> = None;
+/// that holds a JSON object. Gives one line for a table: vendor, product and serial, as far as it has them. Memory use does not
+/// depend on the upload; see [`json`].
+pub fn check(source: impl Read, limits: &UploadLimits) -> Result<Option<String>, UploadError> {
+    let mut summary = None;
     walk(source, limits, |item| {
-        if item.path == "inventory.json" {
-            inventory = Some(read_inventory(item, limits)?);
+        if item.path == INVENTORY {
+            summary = Some(read_summary(item, limits));
         }
         Ok(())
     })?;
-    let text = inventory
-        .ok_or_else(|| refused("it has no inventory.json"))?
-        .map_err(refused)?;
-    match serde_json::from_slice::<Value>(&text) {
-        Ok(Value::Object(_)) => Ok(text),
-        Ok(_) => Err(refused("its inventory.json is not a JSON object")),
-        Err(error) => Err(refused(format!("its inventory.json is not JSON: {error}"))),
-    }
+    summary.ok_or_else(|| refused(NO_INVENTORY))?.map_err(refused)
 }
 
-fn read_inventory(item: Item<'_>, limits: &UploadLimits) -> io::Result<Result<Vec<u8>, String>> {
-    if item.size > limits.inventory_bytes {
-        return Ok(Err(format!("its inventory.json has {} bytes", item.size)));
-    }
-    let mut text = Vec::new();
-    item.reader.take(limits.inventory_bytes).read_to_end(&mut text)?;
-    Ok(Ok(text))
+/// The line for a table of an upload that was checked before. Stops reading behind its inventory.
+pub fn summary(source: impl Read, limits: &UploadLimits) -> Result<Option<String>, UploadError> {
+    let mut summary = None;
+    find_inventory(source, limits, |item| {
+        summary = Some(read_summary(item, limits));
+        Ok(())
+    })?;
+    summary.ok_or_else(|| refused(NO_INVENTORY))?.map_err(refused)
 }
 
-/// The inventory of an upload that was checked before. Stops reading behind it.
-pub fn inventory(source: impl Read, limits: &UploadLimits) -> Result<Value, UploadError> {
-    let mut text: Option<Result<Vec<u8>, String>> = None;
+/// Gives the inventory of an upload that was checked before to `take`, piece by piece. Stops reading behind it.
+pub fn inventory(
+    source: impl Read,
+    limits: &UploadLimits,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), UploadError> {
+    find_inventory(source, limits, |item| {
+        let mut buffer = vec![0u8; 64 * 1024];
+        loop {
+            match item.reader.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => take(&buffer[..count])?,
+            }
+        }
+    })
+}
+
+const INVENTORY: &str = "inventory.json";
+const NO_INVENTORY: &str = "it has no inventory.json";
+
+fn find_inventory(
+    source: impl Read,
+    limits: &UploadLimits,
+    mut visit: impl FnMut(Item<'_>) -> io::Result<()>,
+) -> Result<(), UploadError> {
+    let mut found = None;
     let walked = walk(source, limits, |item| {
-        if item.path == "inventory.json" {
-            text = Some(read_inventory(item, limits)?);
-            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        if item.path == INVENTORY {
+            found = Some(visit(item));
+            // Ends the walk.
+            return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(())
     });
-    match (walked, text) {
-        (_, Some(text)) => serde_json::from_slice(&text.map_err(refused)?)
-            .map_err(|error| refused(format!("its inventory.json is not JSON: {error}"))),
-        (Err(error), None) => Err(error),
-        (Ok(_), None) => Err(refused("it has no inventory.json")),
+    match (found, walked) {
+        (Some(Ok(())), Err(UploadError::Visit(_))) => Ok(()),
+        (Some(Err(error)), Err(UploadError::Visit(_))) => Err(UploadError::Visit(error)),
+        (_, Err(error)) => Err(error),
+        (_, Ok(_)) => Err(refused(NO_INVENTORY)),
     }
 }
 
-/// One line for a table: vendor, product and serial of an inventory, as far as it has them.
-pub fn summary(inventory: &Value) -> Option<String> {
-    let field = |name: &str| {
-        let text = inventory
-            .pointer(&format!("/system/value/{name}"))
-            .or_else(|| inventory.pointer(&format!("/system/{name}")))?
-            .as_str()?
-            .trim();
-        let text: String = shown::line(text).chars().take(64).collect();
-        (!text.is_empty()).then_some(text)
-    };
-    let parts: Vec<String> = ["vendor", "product", "serial"].into_iter().filter_map(field).collect();
-    (!parts.is_empty()).then(|| parts.join(" "))
+fn read_summary(item: Item<'_>, limits: &UploadLimits) -> Result<Option<String>, String> {
+    if item.size > limits.inventory_bytes {
+        return Err(format!(
+            "its inventory.json has {} bytes, {} is the limit",
+            item.size, limits.inventory_bytes
+        ));
+    }
+    json::summary(item.reader).map_err(|refusal| match refusal {
+        json::Refusal::NotAnObject => "its inventory.json is not a JSON object".to_owned(),
+        json::Refusal::NotJson(reason) => format!("its inventory.json is not JSON: {reason}"),
+    })
 }
 
 /// Ends a stream with an error once it gave more than it may.
@@ -353,6 +378,17 @@ pub mod samples {
         ])
     }
 
+    /// The inventory inside an upload.
+    pub fn inventory(bytes: &[u8]) -> Vec<u8> {
+        let mut text = Vec::new();
+        super::inventory(bytes, &super::UploadLimits::default(), |piece| {
+            text.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+        text
+    }
+
     /// A tar.gz whose single entry has any header the caller likes.
     pub fn odd_entry(edit: impl FnOnce(&mut tar::Header), data: &[u8]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
@@ -388,12 +424,37 @@ mod tests {
 
     #[test]
     fn an_upload_is_taken() {
-        let text = check(upload("SN1").as_slice(), &UploadLimits::default()).unwrap();
-        let value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(summary(&value).as_deref(), Some("Acme R1 SN1"));
+        let limits = UploadLimits::default();
+        let bytes = upload("SN1");
         assert_eq!(
-            inventory(upload("SN1").as_slice(), &UploadLimits::default()).unwrap(),
-            value
+            check(bytes.as_slice(), &limits).unwrap().as_deref(),
+            Some("Acme R1 SN1")
+        );
+        assert_eq!(
+            summary(bytes.as_slice(), &limits).unwrap().as_deref(),
+            Some("Acme R1 SN1")
+        );
+        let text = samples::inventory(&bytes);
+        assert!(text.starts_with(b"{\"schema_version\":1") && text.ends_with(b"\"SN1\"}}}"));
+        for error in [
+            summary(tar_gz(&[("x", b"")]).as_slice(), &limits).unwrap_err(),
+            inventory(tar_gz(&[("x", b"")]).as_slice(), &limits, |_| Ok(())).unwrap_err(),
+        ] {
+            assert_eq!(error.to_string(), NO_INVENTORY);
+        }
+        let full = inventory(bytes.as_slice(), &limits, |_| Err(io::ErrorKind::StorageFull.into()));
+        assert!(matches!(full, Err(UploadError::Visit(error)) if error.kind() == io::ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn of_files_of_one_name_the_first_counts() {
+        let twice = tar_gz(&[
+            ("inventory.json", b"{\"system\":{\"vendor\":\"A\"}}"),
+            ("./inventory.json", b"no json"),
+        ]);
+        assert_eq!(
+            check(twice.as_slice(), &UploadLimits::default()).unwrap().as_deref(),
+            Some("A")
         );
     }
 

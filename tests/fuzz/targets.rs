@@ -339,7 +339,6 @@ fn http() {
         data: folder.path().to_owned(),
         uploads: NodeStore::open(folder.path(), limits).unwrap(),
         durable: false,
-        uploads_changed: Arc::default(),
         settings: Arc::new(Settings::default()),
         ladder: Arc::new(Mutex::new(Ladder::default())),
         status: Box::new(|| unreachable!("no request of the corpus asks for it")),

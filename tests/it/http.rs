@@ -328,6 +328,93 @@ async fn a_crowd_gets_everything_a_few_at_a_time() {
     assert_eq!(gate.counts(), (0, 0));
 }
 
+/// Bytes of a chunked body; `None` where it broke off.
+async fn chunked(address: SocketAddr, target: &str) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let text = String::from_utf8_lossy(&answer[..head]).to_lowercase();
+    assert!(
+        text.starts_with("http/1.1 200") && text.contains("transfer-encoding: chunked"),
+        "{text}"
+    );
+    let (mut rest, mut body) = (&answer[head..], Vec::new());
+    loop {
+        let line = rest.windows(2).position(|two| two == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        rest = &rest[line + 2..];
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..length)?);
+        rest = rest.get(length + 2..)?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tarball_is_made_while_it_is_sent_and_breaks_off_where_it_cannot_be_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = site(folder.path());
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let target = "/export/recon-inventory.tar.gz";
+    let verified = |bytes: &[u8]| recon::store::archive::verify(bytes).unwrap().nodes;
+    assert_eq!(verified(&chunked(address, target).await.unwrap()), 0);
+    for number in 0..3 {
+        store(&site, number, &vec![number; 700_000]);
+    }
+    let made = chunked(address, target).await.unwrap();
+    assert_eq!(verified(&made), 3);
+    assert!(
+        !folder.path().join("recon-inventory.tar.gz").exists(),
+        "nothing is kept of it"
+    );
+    let head = ask(&mut TcpStream::connect(address).await.unwrap(), "HEAD", target, &[]).await;
+    assert_eq!((head.status, head.header("content-length")), (200, ""));
+
+    // Where the file on the medium is current it is that, with ranges and tags.
+    site.uploads.make_tarball(true, &|| true).unwrap();
+    let file = get(address, target, &[]).await;
+    assert!(file.status == 200 && file.body == made && file.header("etag").starts_with('"'));
+    store(&site, 9, b"newer");
+    assert_eq!(verified(&chunked(address, target).await.unwrap()), 4);
+
+    // An upload that goes bad under its reader: what was sent is no tarball, and the client is told.
+    let path = site.uploads.list()[0].path.clone();
+    let good = std::fs::read(&path).unwrap();
+    let places = Arc::clone(&site.web.exports);
+    let held: Vec<_> = (0..2)
+        .map(|_| Arc::clone(&places).try_acquire_owned().unwrap())
+        .collect();
+    let busy = get(address, target, &[]).await;
+    assert_eq!((busy.status, busy.header("retry-after")), (503, "30"));
+    drop(held);
+    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+    let lacking = chunked(address, target).await.unwrap();
+    assert_eq!(verified(&lacking), 3);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Stores an upload of a node, with a file in it.
+fn store(site: &recon::service::http::site::Site, number: u8, file: &[u8]) {
+    use sha2::{Digest, Sha256};
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (name, bytes) in [("inventory.json", &b"{}"[..]), ("raw/file", file)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    }
+    let bytes = tar.into_inner().unwrap().finish().unwrap();
+    let id = recon::model::NodeId::from_mac(MacAddr([2, 0, 0, 0, 0, number]));
+    let digest = Sha256::digest(&bytes).into();
+    let mut incoming = site.uploads.begin(&id, bytes.len() as u64, digest).unwrap();
+    incoming.write(&bytes).unwrap();
+    incoming.commit().unwrap();
+}
+
 /// The clock of this test runs ahead whenever nobody has work.
 #[tokio::test(start_paused = true)]
 async fn who_sends_no_request_and_who_takes_no_bytes_is_let_go() {

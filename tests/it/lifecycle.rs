@@ -36,6 +36,7 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         links: vec![],
         nodes_seen: 0,
         nodes_stored: 0,
+        nodes_unlisted: 0,
         rss_bytes: None,
     };
     Arc::new(Site {
@@ -53,7 +54,6 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         )
         .unwrap(),
         durable: true,
-        uploads_changed: Arc::default(),
         settings: Arc::new(Settings::default()),
         ladder: Arc::new(Mutex::new(Ladder::default())),
         status: Box::new(status),

@@ -352,7 +352,7 @@ def dns_zone(site: Site) -> None:
 
 
 def export_over_http(site: Site) -> None:
-    """The tarball is always current: it may take the master a moment after an upload, not more."""
+    """The tarball is made on request, or is the file on the medium where that is current."""
     def look() -> Optional[collect.Harvest]:
         done = site.curl("-f", site.url("/export/recon-inventory.tar.gz"))
         if done.returncode != 0:

@@ -175,6 +175,78 @@ fn what_cannot_be_collected_is_said() {
     assert!(!out.exists());
 }
 
+/// A folder with this many nodes, one upload each.
+fn folder_of(folder: &Path, count: u32) -> PathBuf {
+    let source = folder.join("source");
+    for number in 0..count {
+        let bytes = crate::store::upload::samples::upload(&format!("SN{number}"));
+        let (digest, _) = digest_of(bytes.as_slice()).unwrap();
+        let node = source.join(format!("nodes/mac-0200{number:08x}"));
+        fs::create_dir_all(&node).unwrap();
+        fs::write(node.join(format!("000001-{}.tar.gz", hex(&digest))), bytes).unwrap();
+    }
+    source
+}
+
+#[test]
+fn more_nodes_than_are_read_are_not_called_complete() {
+    let dir = scratch();
+    let source = folder_of(dir.path(), 12);
+    // What is no node does not count.
+    for number in 0..20 {
+        fs::create_dir(source.join(format!("nodes/other-{number}"))).unwrap();
+    }
+    let within =
+        |most: usize, out: &str| collect_within(&source, &dir.path().join(out), Options::default(), most).unwrap();
+    let all = within(12, "all.tar.gz");
+    assert!(all.is_complete() && all.taken() == 12, "{all}");
+    let some = within(11, "some.tar.gz");
+    assert!(!some.is_complete() && some.taken() == 11);
+    let text = some.to_string();
+    assert!(text.contains("not read: nodes holds more than 11 nodes"), "{text}");
+    assert!(text.contains("11 of 11 nodes that were found whole"), "{text}");
+
+    let volume = dir.path().join("volume.img");
+    fs::write(&volume, fixture("data.img.gz")).unwrap();
+    let some = collect_within(&volume, &dir.path().join("v.tar.gz"), Options::default(), 2).unwrap();
+    assert!(some.rows.len() == 2 && some.unread.len() == 1, "{some}");
+}
+
+#[test]
+fn what_does_not_read_is_not_called_complete() {
+    let dir = scratch();
+    let source = folder_of(dir.path(), 2);
+    // A folder that is none stands for one that fails to open.
+    fs::write(source.join("nodes/mac-020000000009"), b"").unwrap();
+    let report = run(&source, &dir.path().join("a.tar.gz")).unwrap();
+    assert_eq!((report.taken(), report.is_complete()), (2, false), "{report}");
+    assert!(report.to_string().contains("not read: ") && report.unread[0].contains("mac-020000000009"));
+
+    // Alone it is not "no nodes" either.
+    let alone = dir.path().join("alone");
+    fs::create_dir_all(alone.join("nodes")).unwrap();
+    fs::write(alone.join("nodes/mac-020000000009"), b"").unwrap();
+    let error = run(&alone, &dir.path().join("b.tar.gz")).unwrap_err();
+    assert!(
+        matches!(&error, CollectError::NothingWhole(report) if report.unread.len() == 1),
+        "{error}"
+    );
+
+    // An entry with a wrong sum may have been a node, or an upload.
+    let mut image = fixture("data.img.gz");
+    let opened = ExFat::open(&image).unwrap();
+    let nodes = opened.find(&opened.root(), "nodes").unwrap().unwrap();
+    let mut bytes = vec![0; 32];
+    opened.reader(&nodes.stream).read_exact(&mut bytes).unwrap();
+    let at = image.windows(32).position(|window| window == bytes.as_slice()).unwrap();
+    image[at + 8] ^= 1;
+    let volume = dir.path().join("volume.img");
+    fs::write(&volume, image).unwrap();
+    let report = run(&volume, &dir.path().join("c.tar.gz")).unwrap();
+    assert_eq!(report.unread, ["1 damaged entry in nodes"]);
+    assert!(!report.is_complete());
+}
+
 #[test]
 fn an_existing_file_is_replaced_only_when_asked() {
     let dir = scratch();

@@ -132,6 +132,21 @@ fn a_chain_in_a_circle_ends() {
 }
 
 #[test]
+fn a_folder_that_is_not_read_whole_says_so() {
+    let image = fixture();
+    let volume = ExFat::open(&image).unwrap();
+    let nodes = volume.find(&volume.root(), "nodes").unwrap().unwrap();
+    let whole = volume.list(&nodes.stream).unwrap();
+    assert!(!whole.cut && whole.entries.len() > 1);
+    let part = volume.list_within(&nodes.stream, 5 * 32).unwrap();
+    assert!(part.cut && part.entries.len() == 1, "{part:?}");
+    assert!(
+        volume.list_within(&volume.root(), 32).unwrap().cut,
+        "a folder of unknown length"
+    );
+}
+
+#[test]
 fn bytes_never_written_read_as_zero() {
     let image = fixture();
     let volume = ExFat::open(&image).unwrap();

@@ -57,8 +57,8 @@ pub enum NoRoute {
     BadNodeId,
 }
 
-/// Name of the tarball, at the top of the data partition and under `/export`.
-pub const TARBALL: &str = "recon-inventory.tar.gz";
+/// Name of the tarball under `/export`.
+pub const TARBALL: &str = crate::store::archive::FILE_NAME;
 
 /// Folders of the data partition that are served.
 pub const DATA_FOLDERS: [&str; 4] = ["nodes", "isos", "install", "export"];

@@ -27,8 +27,9 @@ use crate::service::{bootfiles, grub, ipxe, script};
 use crate::sys::clock;
 use crate::sys::console::say;
 
+use super::export;
 use super::files::{self, Asked, Body};
-use super::route::{NoRoute, Route, TARBALL, Who, route};
+use super::route::{NoRoute, Route, Who, route};
 use super::site::Site;
 use super::upload;
 use super::wire::{Holes, Patience, Wire};
@@ -211,7 +212,7 @@ async fn serve(
             None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
         },
         Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
-        Route::Tarball => files::file(asked, &site.data.join(TARBALL)).await,
+        Route::Tarball => export::tarball(asked).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
         Route::Metrics => files::whole(
@@ -237,7 +238,7 @@ fn metrics_text(site: &Site) -> String {
     site.metrics.text(&Now {
         leases: (site.leases)(),
         nodes,
-        nodes_stored: site.ladder().counts().1 as u64,
+        nodes_stored: site.uploads.stored() as u64,
         big_running: running as u64,
         big_waiting: waiting as u64,
         uptime_seconds: clock::run_seconds() as u64,
@@ -316,28 +317,18 @@ async fn stage(site: &Site, client: IpAddr, id: NodeId, request: Request<Incomin
 
 async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
     match upload::receive(site, id.clone(), request).await {
-        Ok(stored) => {
+        Ok((stored, summary)) => {
             tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
-            let uploads = site.uploads.clone();
-            let node = id.clone();
-            let summary = tokio::task::spawn_blocking(move || {
-                uploads
-                    .list_checked()
-                    .into_iter()
-                    .find(|stored| stored.id == node)?
-                    .summary()
-            });
-            let summary = summary.await.ok().flatten();
             site.ladder()
                 .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
             site.metrics.uploads_stored.one();
-            site.uploads_changed.notify_one();
             json(StatusCode::CREATED, &stored)
         }
         Err((status, reason)) => {
             site.metrics.uploads_refused.one();
-            // The peer is at fault, or the stick is: only the latter is for the person at the master.
-            if status.is_server_error() {
+            // The peer is at fault, or the stick is: only the latter is for the person at the master. A crowd is nobody's fault,
+            // and the status counts it.
+            if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
                 say(&format!("node {id}: its inventory cannot be stored: {reason}"));
             } else {
                 tracing::warn!(node = %id, %client, %status, reason, "upload not taken");

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use tokio::sync::Semaphore;
+
 use crate::config::Settings;
 use crate::model::api::Status;
 use crate::model::slice::Slice;
@@ -16,6 +18,7 @@ use crate::service::metrics::Metrics;
 use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
+use super::export;
 use super::gate::Gate;
 
 /// Everything the services of one master share.
@@ -30,8 +33,6 @@ pub struct Site {
     pub uploads: NodeStore,
     /// False when `data` is memory.
     pub durable: bool,
-    /// Told whenever the tarball is out of date.
-    pub uploads_changed: Arc<tokio::sync::Notify>,
     pub settings: Arc<Settings>,
     pub ladder: Arc<Mutex<Ladder>>,
     /// Makes the body of `/api/v1/status`.
@@ -44,11 +45,24 @@ pub struct Site {
 }
 
 /// What the HTTP service keeps from one request to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Web {
     pub gate: Arc<Gate>,
+    /// Places for tarballs that are made on request.
+    pub exports: Arc<Semaphore>,
     folder: OnceLock<File>,
     tags: Mutex<HashMap<(PathBuf, u64), String>>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Web {
+            gate: Arc::default(),
+            exports: Arc::new(Semaphore::new(export::MAX_AT_ONCE)),
+            folder: OnceLock::new(),
+            tags: Mutex::default(),
+        }
+    }
 }
 
 impl Web {

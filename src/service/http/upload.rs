@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::model::NodeId;
 use crate::model::api::Stored;
-use crate::store::nodes::{NodeStore, StoreError};
+use crate::store::nodes::{self, NodeStore, StoreError};
 
 use super::site::Site;
 
@@ -21,8 +21,12 @@ const STALL: Duration = Duration::from_secs(30);
 /// Why an upload was not taken: a status and a line for the peer's console.
 pub type Refusal = (StatusCode, String);
 
-/// Takes one upload.
-pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> Result<Stored, Refusal> {
+/// Takes one upload. Gives the acknowledgement, and one line about the machine.
+pub async fn receive(
+    site: &Site,
+    id: NodeId,
+    request: Request<RequestBody>,
+) -> Result<(Stored, Option<String>), Refusal> {
     let length = request
         .body()
         .size_hint()
@@ -68,12 +72,15 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
         .await
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     match written {
-        Ok((sha256, size_bytes)) => Ok(Stored {
-            id,
-            sha256,
-            size_bytes,
-            durable: site.durable,
-        }),
+        Ok(stored) => {
+            let acknowledgement = Stored {
+                id,
+                sha256: stored.sha256,
+                size_bytes: stored.size_bytes,
+                durable: site.durable,
+            };
+            Ok((acknowledgement, stored.summary))
+        }
         Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
         Err(error) => Err((status_of(&error), error.to_string())),
     }
@@ -85,13 +92,12 @@ fn write(
     length: u64,
     digest: [u8; 32],
     mut receiver: mpsc::Receiver<Bytes>,
-) -> Result<(String, u64), StoreError> {
+) -> Result<nodes::Stored, StoreError> {
     let mut incoming = store.begin(id, length, digest)?;
     while let Some(data) = receiver.blocking_recv() {
         incoming.write(&data)?;
     }
-    let stored = incoming.commit()?;
-    Ok((stored.sha256, stored.size_bytes))
+    incoming.commit()
 }
 
 fn status_of(error: &StoreError) -> StatusCode {
@@ -100,7 +106,8 @@ fn status_of(error: &StoreError) -> StatusCode {
         StoreError::LengthMismatch { .. } | StoreError::DigestMismatch { .. } | StoreError::NotAnUpload { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
-        StoreError::NoSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        StoreError::NoSpace { .. } | StoreError::TooManyNodes { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        StoreError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -28,7 +28,7 @@ fn store_of(dir: &Path, count: usize) -> NodeStore {
     store
 }
 
-fn build(builder: &mut Builder, nodes: &[StoredNode], out: &Path) -> (Built, Vec<u8>) {
+fn build(builder: &Builder, nodes: &[StoredNode], out: &Path) -> (Built, Vec<u8>) {
     let built = builder.rebuild(nodes, out).unwrap();
     let bytes = std::fs::read(out).unwrap();
     assert_eq!(built.size_bytes, bytes.len() as u64);
@@ -59,7 +59,7 @@ fn coreutils_and_tar_agree() {
     ]);
     put(&store, &node(9), &odd);
     let out = dir.path().join(FILE_NAME);
-    let (built, _) = build(&mut new(), &store.list(), &out);
+    let (built, _) = build(&new(), &store.list(), &out);
     assert_eq!((built.nodes, built.files, built.left_out.len()), (4, 3 * 4 + 4, 0));
 
     let list = Command::new("tar").arg("tzf").arg(&out).output().unwrap();
@@ -93,43 +93,181 @@ fn the_same_uploads_give_the_same_bytes_in_any_order() {
     let store = store_of(dir.path(), 5);
     let out = dir.path().join(FILE_NAME);
     let mut nodes = store.list();
-    let (_, first) = build(&mut new(), &nodes, &out);
+    let (_, first) = build(&new(), &nodes, &out);
     nodes.reverse();
-    let (_, second) = build(&mut new(), &nodes, &out);
+    let (_, second) = build(&new(), &nodes, &out);
     assert_eq!(first, second);
-    let (_, stamped) = build(&mut new().mtime(1_700_000_000), &nodes, &out);
+    let (_, stamped) = build(&new().mtime(1_700_000_000), &nodes, &out);
     assert_ne!(first, stamped);
 }
 
 #[test]
-fn a_rebuild_copies_what_did_not_change() {
+fn a_rebuild_gives_what_a_first_build_gives() {
     let dir = scratch();
     let store = store_of(dir.path(), 6);
     let out = dir.path().join(FILE_NAME);
-    let mut builder = new();
-    assert_eq!(build(&mut builder, &store.list(), &out).0.reused, 0);
+    build(&new(), &store.list(), &out);
     put(&store, &node(2), &samples::upload("SN2 again"));
     put(&store, &node(7), &samples::upload("SN7"));
-    let (built, bytes) = build(&mut builder, &store.list(), &out);
-    assert_eq!((built.nodes, built.reused), (7, 5));
-    assert_eq!(bytes, build(&mut new(), &store.list(), &dir.path().join("anew")).1);
+    let (built, bytes) = build(&new(), &store.list(), &out);
+    assert_eq!(built.nodes, 7);
+    assert_eq!(bytes, build(&new(), &store.list(), &dir.path().join("anew")).1);
+    // Whatever the old one looks like.
+    std::fs::write(&out, b"bad").unwrap();
+    assert_eq!(bytes, build(&new(), &store.list(), &out).1);
 }
 
 #[test]
-fn an_old_tarball_that_went_bad_is_not_copied_from() {
+fn bounds_of_memory_do_not_change_what_is_written() {
     let dir = scratch();
-    let store = store_of(dir.path(), 4);
-    let out = dir.path().join(FILE_NAME);
-    let mut builder = new();
-    let (_, whole) = build(&mut builder, &store.list(), &out);
-    for at in (0..whole.len()).step_by(97) {
-        let mut bad = whole.clone();
-        bad[at] ^= 1;
-        std::fs::write(&out, bad).unwrap();
-        assert_eq!(build(&mut builder, &store.list(), &out).1, whole, "byte {at}");
+    let store = store_of(dir.path(), 70);
+    // More names than sums are kept of one upload, an upload that is packed streamed, and members that are longer than memory may hold.
+    let names: Vec<String> = (0..900)
+        .map(|n| format!("post/result/{n}-{}", "n".repeat(80)))
+        .collect();
+    let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    files.push(("inventory.json", b"{}"));
+    put(&store, &node(200), &samples::tar_gz(&files));
+    put(&store, &node(201), &noise(SMALL_BYTES as usize + 5000));
+    let nodes = store.list();
+    assert!(nodes.iter().any(|node| node.size_bytes > SMALL_BYTES));
+    let (built, bytes) = build(&new(), &nodes, &dir.path().join(FILE_NAME));
+    assert_eq!(built.nodes, 72);
+    let mut stingy = new();
+    (stingy.kept_bytes, stingy.member_bytes) = (1000, 700);
+    assert!(bytes == build(&stingy, &nodes, &dir.path().join("stingy")).1);
+    let mut streamed = Vec::new();
+    stingy.stream(&nodes, &mut streamed, &|| true).unwrap();
+    assert!(bytes == streamed);
+}
+
+/// An upload with this much that does not pack.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let noise: Vec<u8> = (0..length)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect();
+    samples::tar_gz(&[("inventory.json", b"{}"), ("raw/noise", &noise)])
+}
+
+#[test]
+fn what_is_given_up_leaves_nothing() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 3);
+    put(&store, &node(9), &noise(SMALL_BYTES as usize + 5000));
+    let out = dir.path().join(INCOMPLETE_NAME);
+    // Ends everywhere between the first question and the last.
+    for asked in 0.. {
+        let left = AtomicUsize::new(asked);
+        let go_on = || {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+        };
+        match new().write(&store.list(), &out, 0, &go_on) {
+            Ok(built) => {
+                assert!(built.nodes == 4 && asked > 10, "{asked}");
+                break;
+            }
+            Err(error) => assert!(matches!(error, ArchiveError::Stopped), "{error:?}"),
+        }
+        assert!(!out.exists(), "{asked}");
     }
-    std::fs::remove_file(&out).unwrap();
-    assert_eq!(build(&mut builder, &store.list(), &out).1, whole);
+    let error = new().write(&store.list(), &out, u64::MAX / 2, &|| true).unwrap_err();
+    assert!(matches!(error, ArchiveError::NoSpace { .. }) && !out.exists());
+}
+
+#[test]
+fn what_a_tarball_holds_is_known_from_its_sums() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 3);
+    let named = samples::tar_gz(&[("inventory.json", b"{}"), ("post/result/upload.sha256", b"of the site")]);
+    put(&store, &node(3), &named);
+    let out = dir.path().join(FILE_NAME);
+    let nodes = store.list();
+    let (_, bytes) = build(&new(), &nodes, &out);
+    assert!(holds(bytes.as_slice(), &nodes));
+    assert!(!holds(bytes.as_slice(), &nodes[1..]) && !holds(&bytes[..bytes.len() / 9], &nodes));
+    put(&store, &node(2), &samples::upload("SN2 again"));
+    assert!(!holds(bytes.as_slice(), &store.list()));
+    let (_, lacking) = build(&new().lacks(vec!["nodes/x: torn".into()]), &store.list(), &out);
+    assert!(!holds(lacking.as_slice(), &store.list()));
+    assert!(!holds(&b"no tarball"[..], &[] as &[StoredNode]));
+}
+
+#[test]
+fn what_is_missing_stands_in_it() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 2);
+    let nodes = store.list();
+    std::fs::write(&nodes[1].path, b"gone").unwrap();
+    let out = dir.path().join(FILE_NAME);
+    let (built, _) = build(&new().lacks(vec!["nodes/x/y is torn".into()]), &nodes, &out);
+    assert_eq!((built.nodes, built.left_out.len()), (1, 1));
+    let text = Command::new("tar")
+        .arg("xzOf")
+        .arg(&out)
+        .arg(LACKS_NAME)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0] == "nodes/x/y is torn" && lines[1].starts_with(&format!("nodes/{}: ", nodes[1].id)),
+        "{text}"
+    );
+}
+
+/// A reader that gives other bytes each time: as long as they are summed, one upload; then another.
+struct Fickle<'a> {
+    node: &'a StoredNode,
+    opened: AtomicUsize,
+    from: usize,
+    then: Vec<u8>,
+}
+
+impl Upload for Fickle<'_> {
+    fn id(&self) -> &NodeId {
+        &self.node.id
+    }
+    fn name(&self) -> UploadName {
+        self.node.name()
+    }
+    fn size_bytes(&self) -> u64 {
+        self.node.size_bytes
+    }
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        match self.opened.fetch_add(1, Ordering::Relaxed) >= self.from {
+            true => Ok(Box::new(self.then.as_slice())),
+            false => self.node.open(),
+        }
+    }
+}
+
+#[test]
+fn bytes_that_change_while_they_are_read_are_never_taken() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 1);
+    let nodes = store.list();
+    let mut stingy = new();
+    stingy.kept_bytes = 0;
+    for (builder, opens) in [(new(), 2), (stingy, 3)] {
+        for from in 1..=opens {
+            let fickle = [Fickle {
+                node: &nodes[0],
+                opened: AtomicUsize::new(0),
+                from,
+                then: samples::upload("another"),
+            }];
+            let streamed = builder.stream(&fickle, &mut Vec::new(), &|| true);
+            assert_eq!(streamed.is_ok(), from == opens, "changed after {from} of {opens}");
+        }
+    }
 }
 
 #[test]
@@ -141,30 +279,15 @@ fn an_upload_that_went_bad_is_left_out() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&nodes[1].path, bytes).unwrap();
-    let (built, _) = build(&mut new(), &nodes, &dir.path().join(FILE_NAME));
+    let (built, _) = build(&new(), &nodes, &dir.path().join(FILE_NAME));
     assert_eq!(built.nodes, 2);
     assert_eq!(built.left_out[0].0, nodes[1].id);
 }
 
 #[test]
-fn an_upload_that_goes_bad_later_is_left_out_later() {
-    let dir = scratch();
-    let store = store_of(dir.path(), 3);
-    let nodes = store.list();
-    let out = dir.path().join(FILE_NAME);
-    let mut builder = new();
-    build(&mut builder, &nodes, &out);
-    std::fs::write(&nodes[1].path, b"gone").unwrap();
-    assert_eq!(build(&mut builder, &nodes, &out).0.nodes, 3, "the tarball still has it");
-    std::fs::remove_file(&out).unwrap();
-    let (built, _) = build(&mut builder, &nodes, &out);
-    assert_eq!((built.nodes, built.left_out.len()), (2, 1));
-}
-
-#[test]
 fn a_tarball_without_nodes_is_a_tarball() {
     let dir = scratch();
-    let (built, _) = build(&mut new(), &[], &dir.path().join(FILE_NAME));
+    let (built, _) = build(&new(), &[], &dir.path().join(FILE_NAME));
     assert_eq!((built.nodes, built.files), (0, 0));
 }
 
@@ -172,7 +295,7 @@ fn a_tarball_without_nodes_is_a_tarball() {
 fn reading_back_notices_every_change() {
     let dir = scratch();
     let store = store_of(dir.path(), 2);
-    let (_, bytes) = build(&mut new(), &store.list(), &dir.path().join(FILE_NAME));
+    let (_, bytes) = build(&new(), &store.list(), &dir.path().join(FILE_NAME));
     for cut in (0..bytes.len()).step_by(31) {
         assert!(verify(&bytes[..cut]).is_err(), "cut at {cut}");
     }
@@ -230,16 +353,16 @@ fn a_thousand_nodes_take_seconds() {
         put(&store, &node(number), &bytes);
     }
     let out = dir.path().join(FILE_NAME);
-    let mut builder = new();
-    let time = |builder: &mut Builder| -> (Duration, Built) {
+    let builder = new();
+    let time = |builder: &Builder| -> (Duration, Built) {
         let begin = Instant::now();
         let built = builder.rebuild(&store.list(), &out).unwrap();
         (begin.elapsed(), built)
     };
     println!("uploads: {total} bytes");
-    println!("from nothing: {:?}", time(&mut builder));
+    println!("from nothing: {:?}", time(&builder));
     put(&store, &node(5), &large_upload(5000));
-    println!("one node new: {:?}", time(&mut builder));
+    println!("one node new: {:?}", time(&builder));
     let begin = Instant::now();
     let reopened = NodeStore::open(dir.path(), Limits::default()).unwrap();
     println!(

@@ -1,11 +1,11 @@
 //! Reads a tarball back and proves it.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{ArchiveError, SUMS_NAME};
+use super::{ArchiveError, LACKS_NAME, PROOF, SUMS_NAME, Upload, proof_digest};
 use crate::store::{Sha, digest_of, parse_hex};
 
 /// What a tarball proved when it was read.
@@ -39,7 +39,7 @@ pub fn verify(reader: impl Read) -> Result<Verified, ArchiveError> {
             return Err(wrong(format!("{path} has another sum")));
         }
         verified.files += 1;
-        verified.nodes += usize::from(path.ends_with("/upload.sha256"));
+        verified.nodes += usize::from(is_proof(&path));
     }
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| wrong(e.to_string()))?;
     match sums {
@@ -50,6 +50,47 @@ pub fn verify(reader: impl Read) -> Result<Verified, ArchiveError> {
         },
     }
 }
+
+/// True for a tarball with exactly these uploads, of one each node, that lacks nothing, by its `SHA256SUMS`. Reads no further: a
+/// tarball has its name only once it is whole.
+pub fn holds<U: Upload>(reader: impl Read, uploads: &[U]) -> bool {
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(reader)));
+    let Some(Ok(first)) = archive.entries().ok().and_then(|mut entries| entries.next()) else {
+        return false;
+    };
+    if first.path_bytes() != SUMS_NAME.as_bytes() {
+        return false;
+    }
+    let mut wanted: HashMap<String, Sha> = uploads
+        .iter()
+        .map(|upload| (format!("nodes/{}/{PROOF}", upload.id()), proof_digest(upload.name())))
+        .collect();
+    let mut lines = BufReader::new(first);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => return wanted.is_empty(),
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+        let text = std::str::from_utf8(&line).ok().and_then(|text| text.strip_suffix('\n'));
+        let Some((digest, path)) = text.and_then(parse_sum_line) else {
+            return false;
+        };
+        if path == LACKS_NAME || (is_proof(&path) && wanted.remove(&path) != Some(digest)) {
+            return false;
+        }
+    }
+}
+
+/// True for `nodes/<id>/upload.sha256`, of which every node has one; the site's own files may be called so too.
+fn is_proof(path: &str) -> bool {
+    path.ends_with(PROOF) && path.split('/').count() == 3
+}
+
+/// Longest line of `SHA256SUMS`: a digest, and a path of which every byte may be escaped.
+const MAX_LINE: u64 = 4096;
 
 fn read_sums(reader: impl Read) -> Result<HashMap<String, Sha>, String> {
     let mut text = String::new();

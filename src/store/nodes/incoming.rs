@@ -80,13 +80,14 @@ impl Incoming {
             });
         }
         let shared = Arc::clone(&self.shared);
+        let place = shared.checking.enter()?;
         let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
-        let inventory =
-            upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
+        let summary = upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
+        drop(place);
 
         if let Some(stored) = self.stored_before()? {
-            shared.tidy(&self.id, &inventory);
-            return Ok(stored);
+            shared.tidy(&self.id);
+            return Ok(Stored { summary, ..stored });
         }
         // Content first, so that the final name never stands on the medium before what it promises.
         let file = self
@@ -100,6 +101,7 @@ impl Incoming {
 
         // From the medium as well as from memory: a folder that did not read at start may read now.
         let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
+        let _changing = shared.tarball.changing();
         let (name, first) = {
             let mut inner = shared.lock();
             let records = inner.nodes.entry(self.id.clone()).or_default();
@@ -137,13 +139,14 @@ impl Incoming {
             }
         }
         drop(inner);
-        shared.tidy(&self.id, &inventory);
+        shared.tidy(&self.id);
         Ok(Stored {
             id: self.id.clone(),
             seq: name.seq,
             sha256: hex(&self.sha256),
             size_bytes: self.declared_len,
             already: false,
+            summary,
         })
     }
 
@@ -180,6 +183,7 @@ impl Incoming {
             sha256: hex(&self.sha256),
             size_bytes: newest.size,
             already: true,
+            summary: None,
         }))
     }
 

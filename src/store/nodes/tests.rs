@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::store::archive::{self, Builder};
+use crate::store::archive;
 use crate::store::medium::faults::{Fault, Faulty};
 use crate::store::scratch;
 use crate::store::upload::samples;
@@ -60,10 +60,7 @@ fn an_upload_is_there_after_a_restart() {
     assert_eq!(nodes[0].summary().as_deref(), Some("Acme R1 SN1"));
     assert_eq!(fs::read(&nodes[0].path).unwrap(), bytes);
     let copy = fs::read(dir.path().join("nodes").join(node(1).as_str()).join("inventory.json")).unwrap();
-    assert_eq!(
-        serde_json::from_slice::<Value>(&copy).unwrap(),
-        nodes[0].inventory().unwrap()
-    );
+    assert_eq!(copy, samples::inventory(&bytes));
 }
 
 #[test]
@@ -292,7 +289,6 @@ fn work(dir: &Path, medium: Arc<dyn Medium>) -> BTreeMap<NodeId, Sent> {
     let Ok(store) = NodeStore::open_on(dir, Limits::default(), Arc::clone(&medium)) else {
         return sent;
     };
-    let mut builder = Builder::on(UploadLimits::default(), medium);
     for (last, round) in [(1, 1), (2, 1), (1, 2), (1, 2), (1, 3), (2, 2), (1, 4)] {
         let bytes = samples::upload(&format!("{last}-{round}"));
         let node_sent = sent.entry(node(last)).or_default();
@@ -300,7 +296,7 @@ fn work(dir: &Path, medium: Arc<dyn Medium>) -> BTreeMap<NodeId, Sent> {
         if put(&store, &node(last), &bytes).is_ok() {
             node_sent.acknowledged = Some(node_sent.all.len() - 1);
         }
-        let _ = builder.rebuild(&store.list(), &dir.join(archive::FILE_NAME));
+        let _ = store.make_tarball(false, &|| true);
     }
     sent
 }
@@ -324,8 +320,201 @@ fn check(dir: &Path, sent: &BTreeMap<NodeId, Sent>, context: &str) {
             sent.acknowledged
         );
     }
+    // The whole name stands for everything that was acknowledged, whenever the power went.
+    if let Ok(file) = File::open(dir.join(archive::FILE_NAME)) {
+        let verified = archive::verify(file).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let acknowledged = sent.values().filter(|sent| sent.acknowledged.is_some()).count();
+        assert!(
+            verified.nodes >= acknowledged,
+            "{context}: {verified:?}, {acknowledged} acknowledged"
+        );
+        let inside = inside(&dir.join(archive::FILE_NAME));
+        for (id, sent) in sent {
+            let Some(acknowledged) = sent.acknowledged else {
+                continue;
+            };
+            let names: Vec<String> = sent.all[acknowledged..].iter().map(|bytes| hex(&sha(bytes))).collect();
+            assert!(
+                names.iter().any(|name| inside[id].contains(name)),
+                "{context}: the tarball has an older upload of {id}"
+            );
+        }
+    }
     // And the store goes on from there.
     put(&store, &node(1), &samples::upload("after")).unwrap();
+}
+
+/// What a tarball says of each node's upload.
+fn inside(tarball: &Path) -> BTreeMap<NodeId, String> {
+    let bytes = flate2::read::MultiGzDecoder::new(File::open(tarball).unwrap());
+    let mut inside = BTreeMap::new();
+    for entry in tar::Archive::new(bytes).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().to_string_lossy().into_owned();
+        if let Some(id) = path
+            .strip_prefix("nodes/")
+            .and_then(|rest| rest.strip_suffix("/upload.sha256"))
+        {
+            let mut text = String::new();
+            io::Read::read_to_string(&mut entry, &mut text).unwrap();
+            inside.insert(id.parse().unwrap(), text);
+        }
+    }
+    inside
+}
+
+#[test]
+fn the_tarball_has_its_name_only_while_it_holds_everything() {
+    let dir = scratch();
+    let (whole, incomplete) = (
+        dir.path().join(archive::FILE_NAME),
+        dir.path().join(archive::INCOMPLETE_NAME),
+    );
+    let there = || (whole.exists(), incomplete.exists());
+    let make = |store: &NodeStore| store.make_tarball(true, &|| true).unwrap();
+    let store = open(dir.path());
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    assert_eq!(there(), (false, false));
+    assert_eq!(make(&store), Made::Current { nodes: 1 });
+    assert_eq!((there(), store.current_tarball()), ((true, false), Some(whole.clone())));
+    // What fails to be an upload changes nothing; what is one does, before it is acknowledged.
+    put(&store, &node(2), b"none").unwrap_err();
+    assert_eq!(there(), (true, false));
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    assert_eq!(there(), (true, false), "the same bytes again");
+    put(&store, &node(2), &samples::upload("SN2")).unwrap();
+    assert_eq!((there(), store.current_tarball()), ((false, true), None));
+    assert_eq!(make(&store), Made::Current { nodes: 2 });
+    assert_eq!(there(), (true, false), "one of them is there, never both");
+
+    // After a restart the old one is believed by what stands in it.
+    let before = fs::metadata(&whole).unwrap().modified().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.current_tarball(), None);
+    assert_eq!(make(&store), Made::Current { nodes: 2 });
+    assert_eq!(
+        fs::metadata(&whole).unwrap().modified().unwrap(),
+        before,
+        "it was not written again"
+    );
+    fs::remove_dir_all(dir.path().join("nodes").join(node(2).as_str())).unwrap();
+    let store = open(dir.path());
+    assert_eq!(make(&store), Made::Current { nodes: 1 });
+    assert_eq!(inside(&whole).len(), 1);
+
+    // An upload that comes while it is made.
+    let again = store.clone();
+    put(&store, &node(3), &samples::upload("SN3")).unwrap();
+    let once = AtomicU64::new(0);
+    let made = store.make_tarball(true, &|| {
+        if once.fetch_add(1, Ordering::Relaxed) == 5 {
+            put(&again, &node(4), &samples::upload("SN4")).unwrap();
+        }
+        true
+    });
+    assert_eq!((made.unwrap(), there()), (Made::Overtaken, (false, false)));
+    // Also right before it gets its name.
+    let once = AtomicU64::new(0);
+    let made = store.make_tarball(false, &|| {
+        if once.fetch_add(1, Ordering::Relaxed) == 5 {
+            put(&again, &node(5), &samples::upload("SN5")).unwrap();
+        }
+        true
+    });
+    assert_eq!((made.unwrap(), there()), (Made::Overtaken, (false, true)));
+    assert_eq!(make(&store), Made::Current { nodes: 4 });
+
+    // What is torn is neither in it nor hidden.
+    let newest = store.list()[0].path.clone();
+    fs::write(
+        newest.with_file_name(format!("000009-{}.tar.gz", "0".repeat(64))),
+        b"torn",
+    )
+    .unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.lacks().len(), 1);
+    assert_eq!(
+        (make(&store), there()),
+        (Made::Lacking { nodes: 4, lacks: 1 }, (false, true))
+    );
+}
+
+#[test]
+fn the_tarball_gives_way_to_an_upload() {
+    let dir = scratch();
+    let mut medium = Faulty::new(Fault::None);
+    medium.free = 200_000;
+    let limits = Limits {
+        reserve_bytes: 1000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open_on(dir.path(), limits, Arc::new(medium)).unwrap();
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    assert_eq!(store.make_tarball(true, &|| true).unwrap(), Made::Current { nodes: 1 });
+    // The room that this medium says it has never changes, so the upload is refused; the tarball went for it all the same.
+    assert!(matches!(
+        store.begin(&node(2), 200_000, [0; 32]),
+        Err(StoreError::NoSpace { .. })
+    ));
+    assert_eq!(store.current_tarball(), None);
+    assert!(!dir.path().join(archive::FILE_NAME).exists() && !dir.path().join(archive::INCOMPLETE_NAME).exists());
+}
+
+#[test]
+fn the_tarball_leaves_the_reserve_free() {
+    let dir = scratch();
+    let mut medium = Faulty::new(Fault::None);
+    medium.free = 20_000;
+    let limits = Limits {
+        reserve_bytes: 19_000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open_on(dir.path(), limits, Arc::new(medium)).unwrap();
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    let error = store.make_tarball(true, &|| true).unwrap_err();
+    assert!(error.to_string().starts_with("no room for the tarball: 2"), "{error}");
+    assert!(!dir.path().join(archive::INCOMPLETE_NAME).exists());
+}
+
+#[test]
+fn a_store_takes_so_many_nodes_and_says_what_it_leaves_alone() {
+    let dir = scratch();
+    let limits = |nodes| Limits {
+        nodes,
+        ..Limits::default()
+    };
+    let store = NodeStore::open(dir.path(), limits(2)).unwrap();
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    put(&store, &node(2), &samples::upload("SN2")).unwrap();
+    let error = put(&store, &node(3), &samples::upload("SN3")).unwrap_err();
+    assert!(matches!(error, StoreError::TooManyNodes { limit: 2 }), "{error}");
+    put(&store, &node(1), &samples::upload("SN1 again")).unwrap();
+    assert_eq!((store.stored(), store.lacks().len()), (2, 0));
+    // A stick of a master that took more.
+    let store = NodeStore::open(dir.path(), limits(1)).unwrap();
+    assert_eq!((store.list().len(), store.problems().len()), (1, 1));
+    assert!(store.lacks()[0].contains("more than 1 nodes"), "{:?}", store.lacks());
+    assert!(matches!(
+        store.make_tarball(true, &|| true).unwrap(),
+        Made::Lacking { nodes: 1, lacks: 1 }
+    ));
+}
+
+#[test]
+fn problems_that_are_too_many_for_the_screen_are_counted() {
+    let dir = scratch();
+    let folder = dir.path().join("nodes").join(node(1).as_str());
+    fs::create_dir_all(&folder).unwrap();
+    for seq in 0..MAX_PROBLEMS + 3 {
+        fs::write(
+            folder.join(format!("{:06}-{}.tar.gz", seq + 1, "0".repeat(64))),
+            b"torn",
+        )
+        .unwrap();
+    }
+    let problems = open(dir.path()).problems();
+    assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+    assert_eq!(problems[MAX_PROBLEMS], "and 3 more like these, in the log");
 }
 
 fn total_steps() -> usize {

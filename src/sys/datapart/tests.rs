@@ -242,7 +242,7 @@ fn life(disk: &Path, mount_point: &Path, rounds: u8) -> DataPartition {
     let partition = ensure(disk, mount_point, GUID).unwrap();
     let store = NodeStore::open(mount_point, Limits::default()).unwrap();
     let before = store.list().len();
-    let mut builder = Builder::new(Limits::default().upload);
+    let builder = Builder::new(Limits::default().upload);
     for last in 0..rounds {
         upload(&store, &format!("{before}-{last}"), last);
         builder.rebuild(&store.list(), &mount_point.join(FILE_NAME)).unwrap();

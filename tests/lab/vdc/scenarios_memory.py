@@ -48,7 +48,6 @@ def full_stick(site: FullStick) -> None:
     tarball = site.lab.folder / "full-stick.tar.gz"
 
     def current() -> Optional[bool]:
-        # The master gathers uploads for a moment before it makes the tarball anew.
         status, _, body = site.master.api.request("GET", "/export/recon-inventory.tar.gz", timeout=30.0)
         if status != 200:
             return None
