@@ -263,6 +263,28 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_has_one_row_whatever_it_says() {
+        let rows = |words: &str| {
+            let nodes = [NodeStatus {
+                message: Some(words.to_owned()),
+                ..node("mac-525400000003", Stage::Agent, false)
+            }];
+            let status = Status {
+                site: Some(words.to_owned()),
+                ..status()
+            };
+            let wide = Size {
+                columns: 10_000,
+                rows: 40,
+            };
+            let text = render(&status, &nodes, wide);
+            shown::assert_harmless(&text);
+            text.lines().count()
+        };
+        assert_eq!(rows(shown::EVIL), rows("plain"));
+    }
+
+    #[test]
     fn a_small_screen_says_what_it_left_out() {
         let nodes: Vec<NodeStatus> = (0..50)
             .map(|n| node(&format!("mac-5254000000{n:02x}"), Stage::Kernel, false))
