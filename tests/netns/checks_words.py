@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import socket
 import struct
 import unicodedata
@@ -94,6 +96,22 @@ def _tell_dns() -> None:
             port.sendto(struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + name + struct.pack(">HH", 1, 1), (SERVER, 53))
 
 
+def _console(site: Site) -> str:
+    """What the status screen sends to its terminal when it is drawn first."""
+    ours, its = pty.openpty()
+    try:
+        console = site.client.popen([str(site.recon), "console", "--master", SERVER], stdin=its, stdout=its, stderr=its)
+        drawn = b""
+        while b"opens a shell" not in drawn and select.select([ours], [], [], 10.0)[0]:
+            drawn += os.read(ours, 65536)
+        console.kill()
+        console.wait(10)
+    finally:
+        os.close(ours)
+        os.close(its)
+    return drawn.decode()
+
+
 def words_of_strangers(site: Site) -> None:
     """What clients say in DHCP, TFTP, HTTP and DNS is written down, and nothing of it acts: not in the log, on the screen, in an answer."""
     with RawClient(site.client, CLIENT_LINK) as port:
@@ -111,6 +129,10 @@ def words_of_strangers(site: Site) -> None:
     for stream in (done.stdout, done.stderr):
         expect(not _acting(stream.decode()), f"the screen holds {_acting(stream.decode())}: {stream!r}")
     expect(b"owned" in done.stdout, f"the screen does not show what the machine said: {done.stdout!r}")
+    # The terminal itself puts a return before each line feed, beside ours.
+    drawn = _console(site).replace("\x1b[H\x1b[J", "").replace("\r\r\n", "\n")
+    expect("owned" in drawn, f"the console does not show what the machine said: {drawn!r}")
+    expect(not _acting(drawn), f"the console holds {_acting(drawn)}: {drawn!r}")
     log = site.log.read_bytes().decode()
     expect(log.count("owned") >= 2, "the log tells little of what was said")
     expect(not _acting(log), f"the log holds {_acting(log)}")
