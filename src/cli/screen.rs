@@ -263,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn a_small_screen_says_what_it_left_out() {
+        let nodes: Vec<NodeStatus> = (0..50)
+            .map(|n| node(&format!("mac-5254000000{n:02x}"), Stage::Kernel, false))
+            .collect();
+        let text = render(&status(), &nodes, Size { columns: 80, rows: 25 });
+        assert_eq!(text.lines().count(), 25);
+        assert!(text.lines().last().unwrap().contains("more lines"));
+    }
+
+    #[test]
     fn a_machine_has_one_row_whatever_it_says() {
         let rows = |words: &str| {
             let nodes = [NodeStatus {
@@ -282,15 +292,5 @@ mod tests {
             text.lines().count()
         };
         assert_eq!(rows(shown::EVIL), rows("plain"));
-    }
-
-    #[test]
-    fn a_small_screen_says_what_it_left_out() {
-        let nodes: Vec<NodeStatus> = (0..50)
-            .map(|n| node(&format!("mac-5254000000{n:02x}"), Stage::Kernel, false))
-            .collect();
-        let text = render(&status(), &nodes, Size { columns: 80, rows: 25 });
-        assert_eq!(text.lines().count(), 25);
-        assert!(text.lines().last().unwrap().contains("more lines"));
     }
 }

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::medium::{self, Disk, Medium};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
-use crate::model::{NodeId, shown};
+use crate::model::NodeId;
 
 pub use incoming::Incoming;
 
@@ -440,7 +440,7 @@ impl Shared {
         let copy = self.folder.join(id.as_str()).join("inventory.json");
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let text = String::from_utf8_lossy(inventory);
-        let text = shown::json_text(&text);
+        let text = crate::model::shown::json_text(&text);
         if let Err(error) = medium::replace_lazily(self.medium.as_ref(), &copy, text.as_bytes()) {
             tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
         }

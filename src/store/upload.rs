@@ -7,8 +7,6 @@ use flate2::bufread::MultiGzDecoder;
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
-use crate::model::shown;
-
 /// Bounds of one upload. An upload past a bound is refused whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadLimits {
@@ -277,7 +275,7 @@ pub fn summary(inventory: &Value) -> Option<String> {
             .or_else(|| inventory.pointer(&format!("/system/{name}")))?
             .as_str()?
             .trim();
-        let text: String = shown::line(text).chars().take(64).collect();
+        let text: String = crate::model::shown::line(text).chars().take(64).collect();
         (!text.is_empty()).then_some(text)
     };
     let parts: Vec<String> = ["vendor", "product", "serial"].into_iter().filter_map(field).collect();
