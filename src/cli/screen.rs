@@ -296,4 +296,26 @@ mod tests {
         assert_eq!(text.lines().count(), 25);
         assert!(text.lines().last().unwrap().contains("more lines"));
     }
+
+    #[test]
+    fn a_machine_has_one_row_whatever_it_says() {
+        let rows = |words: &str| {
+            let nodes = [NodeStatus {
+                message: Some(words.to_owned()),
+                ..node("mac-525400000003", Stage::Agent, false)
+            }];
+            let status = Status {
+                site: Some(words.to_owned()),
+                ..status()
+            };
+            let wide = Size {
+                columns: 10_000,
+                rows: 40,
+            };
+            let text = render(&status, &nodes, wide);
+            shown::assert_harmless(&text);
+            text.lines().count()
+        };
+        assert_eq!(rows(shown::EVIL), rows("plain"));
+    }
 }

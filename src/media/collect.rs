@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::exfat::{Entry, ExFat, ExFatError, Listing};
 use super::gpt::{self, GptError};
 use super::{ReadAt, Window};
-use crate::model::{NodeId, shown};
+use crate::model::NodeId;
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
@@ -141,7 +141,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = |row: &Row| shown::line(row.machine.as_deref().unwrap_or("-")).into_owned();
+        let machine = |row: &Row| crate::model::shown::line(row.machine.as_deref().unwrap_or("-")).into_owned();
         let widest = self
             .rows
             .iter()
@@ -170,7 +170,7 @@ impl fmt::Display for Report {
             )?;
         }
         for warning in &self.warnings {
-            writeln!(f, "warning: {}", shown::line(warning))?;
+            writeln!(f, "warning: {}", crate::model::shown::line(warning))?;
         }
         for unread in &self.unread {
             writeln!(f, "not read: {unread}")?;
@@ -188,7 +188,7 @@ impl fmt::Display for Report {
                 "{taken} of {total} {nodes} whole, {} files checked, {} bytes in {}\nsha256 {}",
                 self.files,
                 self.out_bytes,
-                shown::line(&self.out.to_string_lossy()),
+                crate::model::shown::line(&self.out.to_string_lossy()),
                 self.out_sha256
             )
         } else {

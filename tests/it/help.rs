@@ -136,9 +136,10 @@ fn every_command_that_is_named_is_one() {
 /// An address that a sentence or a script names is one that the master answers.
 #[test]
 fn every_address_that_is_named_is_served() {
-    // `http://HOST/PATH` of a sentence, `{base}/PATH` of a script, `(http,HOST)/PATH` of GRUB.
+    // `http://HOST/PATH` of a sentence, `{base}/PATH` of a script, `(http,HOST)/PATH` of GRUB, links of a page.
     let named =
-        Regex::new(r"(?:http://[A-Za-z0-9.\[\]{}<>:]+|\{base\}|\(http,\{server\}\))(/[A-Za-z0-9_./{}-]*)").unwrap();
+        Regex::new(r#"(?:http://[A-Za-z0-9.\[\]{}<>:]+|\{base\}|\(http,\{server\}\)|href=\\")(/[A-Za-z0-9_./{}-]*)"#)
+            .unwrap();
     let mut seen = BTreeSet::new();
     for (place, text) in read_by_people() {
         let sites = ["http://mirror", "https://"];
@@ -157,6 +158,7 @@ fn every_address_that_is_named_is_served() {
         "/menu.ipxe",
         "/boot/x86_64/kernel",
         "/metrics",
+        "/isos/",
     ] {
         assert!(seen.contains(known), "the addresses are not found any more: {seen:?}");
     }

@@ -21,6 +21,7 @@ from checks import CHECKS
 import checks_dhcp
 import checks_http
 import checks_ipv6
+import checks_words
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -40,6 +41,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     suites = (
         (CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"),
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
+        (checks_words.CHECKS, folder / "words"),
     )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):

@@ -248,6 +248,32 @@ fn what_does_not_read_is_not_called_complete() {
 }
 
 #[test]
+fn a_machine_has_one_row_whatever_it_calls_itself() {
+    let report = |words: &str| Report {
+        rows: vec![Row {
+            id: "mac-525400000001".parse().unwrap(),
+            machine: Some(words.to_owned()),
+            stored_unix: None,
+            size_bytes: 1,
+            uploads: 1,
+            state: State::Whole,
+        }],
+        warnings: vec![words.to_owned()],
+        out: PathBuf::from(words),
+        out_bytes: 1,
+        out_sha256: String::new(),
+        files: 1,
+    };
+    let text = report(crate::model::shown::EVIL).to_string();
+    crate::model::shown::assert_harmless(&text);
+    assert_eq!(
+        text.lines().count(),
+        report("plain").to_string().lines().count(),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_existing_file_is_replaced_only_when_asked() {
     let dir = scratch();
     let stick = stick(dir.path());

@@ -266,6 +266,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_value_makes_no_row_of_its_own() {
+        let mut page = Page {
+            label: "Disks",
+            ..Page::default()
+        };
+        page.item("sda: SSD\nsdb: 480 GB");
+        page.detail("a\rb");
+        assert_eq!(page.out, "Disks     sda: SSD sdb: 480 GB\n            a b\n");
+    }
+
     proptest! {
         #[test]
         fn no_line_is_wider_than_the_console(text in "[a-zé ]{0,300}", long in "[a-z]{0,200}") {

@@ -100,4 +100,11 @@ mod tests {
              │     └─ [1]\n│        └─ size_bytes: 7\n└─ flags: fpu vme\n"
         );
     }
+
+    #[test]
+    fn a_value_makes_no_row_of_its_own() {
+        let text = render(&json!({ shown::EVIL: shown::EVIL, "list": [{ "name": shown::EVIL }] }));
+        shown::assert_harmless(&text);
+        assert_eq!(text.lines().count(), 4, "{text}");
+    }
 }
