@@ -13,6 +13,7 @@ use super::args::{Format, InventoryArgs};
 use super::print;
 use crate::model::inventory::Inventory;
 use crate::probe::redact::Redaction;
+use crate::probe::storage::watch::Watch;
 use crate::probe::{self, capture, schema};
 
 pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
@@ -36,7 +37,10 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     } else {
         String::new()
     };
+    // From the start, so that the time of what comes late is right.
+    let watch = live.then(|| Watch::start(probe::Root::live()));
     let options = probe::Options {
+        watch,
         boot_medium: probe::disk::boot_medium(&mounts),
         cable_wait: Duration::from_secs(args.cable_wait),
         only: only(&args.only)?,
