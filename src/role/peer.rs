@@ -152,7 +152,7 @@ fn waits(first: &Take, cable_wait: Duration) -> String {
 
 /// Sets every internal disk read-only, except the one this system runs from.
 pub fn protect_disks() {
-    let medium = medium::of_live_system().ok().and_then(|medium| medium.disk);
+    let medium = medium::live_disk();
     let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == medium.as_deref());
     match block::guard(&[], &exempt) {
         Ok(results) => {
