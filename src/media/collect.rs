@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use super::exfat::{Entry, ExFat, ExFatError};
 use super::gpt::{self, GptError};
 use super::{ReadAt, Window};
-use crate::model::NodeId;
+use crate::model::{NodeId, cause};
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
-use crate::sys::mount;
+use crate::sys::{file, mount};
 
 /// Node folders read.
 const MAX_NODES: usize = 20_000;
@@ -194,8 +194,15 @@ pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, Co
         folder_uploads(source, &mut found)?;
         return finish(found, source, out);
     }
+    let is_device = metadata.file_type().is_block_device();
+    if !is_device && !metadata.is_file() {
+        return Err(CollectError::NoData {
+            path: source.to_owned(),
+            reason: "it is neither a disk, nor an image of one, nor a folder".to_owned(),
+        });
+    }
     let disk = File::open(source).map_err(|error| read_error(source, error))?;
-    if metadata.file_type().is_block_device() {
+    if is_device {
         // Only matters where a partition of it is in use, and is no loss where it fails.
         let _ = mount::forget_cached(&disk);
     }
@@ -291,9 +298,16 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
     };
     // The table may be gone, or belong to an image that was written over a stick with inventories on it.
     let mut offset = SEARCH_STEP;
+    let mut unread: Option<String> = None;
     while offset < length.min(SEARCH_LIMIT) {
         let mut name = [0u8; 8];
-        if disk.read_exact_at(&mut name, offset + 3).is_ok()
+        let read = disk.read_exact_at(&mut name, offset + 3);
+        if let Err(error) = &read
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            unread.get_or_insert_with(|| format!("; reading it at byte {offset} failed: {error}"));
+        }
+        if read.is_ok()
             && &name == b"EXFAT   "
             && let Ok(volume) = ExFat::open(Window::new(disk, offset, length - offset))
             && volume
@@ -305,7 +319,7 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
         }
         offset += SEARCH_STEP;
     }
-    Err(no_data(reason))
+    Err(no_data(reason + &unread.unwrap_or_default()))
 }
 
 /// One upload on the source.
@@ -337,7 +351,7 @@ impl Upload for OnSource<'_> {
 
     fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match &self.place {
-            Place::Path(path) => Box::new(File::open(path)?),
+            Place::Path(path) => Box::new(file::open_plain(path)?),
             Place::Volume(volume, entry) => Box::new(volume.reader(&entry.stream)),
         })
     }
@@ -351,6 +365,13 @@ struct Found<'a> {
 
 fn folder_uploads(source: &Path, found: &mut Found<'_>) -> Result<(), CollectError> {
     let nodes = source.join("nodes");
+    // What a link leads to is not on this medium.
+    if fs::symlink_metadata(&nodes).is_ok_and(|found| !found.is_dir()) {
+        return Err(CollectError::NoData {
+            path: source.to_owned(),
+            reason: "nodes is no folder".to_owned(),
+        });
+    }
     let entries = match fs::read_dir(&nodes) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -365,17 +386,36 @@ fn folder_uploads(source: &Path, found: &mut Found<'_>) -> Result<(), CollectErr
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
             continue;
         };
+        let shown = entry.path().display().to_string();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {}
+            Ok(_) => {
+                found.warnings.push(format!("{shown} is no folder, left out"));
+                continue;
+            }
+            Err(error) => {
+                found.warnings.push(format!("{shown} cannot be read: {error}"));
+                continue;
+            }
+        }
         let uploads = found.nodes.entry(id.clone()).or_default();
         let files = match fs::read_dir(entry.path()) {
             Ok(files) => files,
             Err(error) => {
-                found
-                    .warnings
-                    .push(format!("{} cannot be read: {error}", entry.path().display()));
+                found.warnings.push(format!("{shown} cannot be read: {error}"));
                 continue;
             }
         };
-        for file in files.flatten() {
+        for file in files {
+            let file = match file {
+                Ok(file) => file,
+                Err(error) => {
+                    found
+                        .warnings
+                        .push(format!("{shown} cannot be read to its end: {error}"));
+                    break;
+                }
+            };
             let Some(name) = file.file_name().to_str().and_then(UploadName::parse) else {
                 continue;
             };
@@ -426,7 +466,9 @@ fn volume_uploads<'a>(
         let files = match volume.list(&folder.stream) {
             Ok(files) => files,
             Err(error) => {
-                found.warnings.push(format!("nodes/{id} does not read: {error}"));
+                found
+                    .warnings
+                    .push(format!("nodes/{id} does not read: {}", cause::told(&error)));
                 continue;
             }
         };
@@ -527,7 +569,7 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
     let content = upload.open().map_err(|error| format!("cannot be read ({error})"))?;
     upload::check(content, limits)
         .map(drop)
-        .map_err(|error| format!("is whole but no upload ({error})"))
+        .map_err(|error| format!("is whole but no upload ({})", cause::told(&error)))
 }
 
 fn machine(upload: &OnSource<'_>) -> Option<String> {

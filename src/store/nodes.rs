@@ -8,7 +8,7 @@
 mod incoming;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,6 +21,7 @@ use super::medium::{self, Disk, Medium};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::NodeId;
+use crate::sys::file::open_plain;
 
 pub use incoming::Incoming;
 
@@ -112,7 +113,7 @@ pub struct StoredNode {
 impl StoredNode {
     /// The inventory inside the upload; read from the medium at each call.
     pub fn inventory(&self) -> Result<Value, StoreError> {
-        let file = File::open(&self.path).map_err(io_error("opening", &self.path))?;
+        let file = open_plain(&self.path).map_err(io_error("opening", &self.path))?;
         upload::inventory(file, &self.limits).map_err(|error| from_upload(error, &self.path))
     }
 
@@ -144,7 +145,7 @@ impl archive::Upload for StoredNode {
     }
 
     fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
-        Ok(Box::new(File::open(&self.path)?))
+        Ok(Box::new(open_plain(&self.path)?))
     }
 }
 
@@ -385,7 +386,7 @@ impl Shared {
             return false;
         };
         let path = self.path_of(&id, record.name);
-        let problem = match File::open(&path).and_then(digest_of) {
+        let problem = match open_plain(&path).and_then(digest_of) {
             Ok((digest, _)) if digest == record.name.sha256 => None,
             Ok(_) => Some(format!("{} is torn, left out", path.display())),
             Err(error) => Some(format!("{} cannot be read ({error}), left out", path.display())),

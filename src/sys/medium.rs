@@ -49,7 +49,11 @@ pub fn of_live_system() -> io::Result<Medium> {
     let disk = whole_disk(Path::new("/sys"), &device);
     let mut medium = in_folder(Path::new(LIVE_MOUNT))?;
     // The image starts with its disk, or the mounted device is the image (a loop device over a file in memory).
-    medium.image = disk.iter().chain([&device]).find_map(|path| whole_image(path).ok());
+    medium.image = disk.iter().chain([&device]).find_map(|path| {
+        let found = whole_image(path);
+        let say = |error: &io::Error| tracing::warn!(device = %path.display(), %error, "looking for the whole image");
+        found.inspect_err(say).ok()
+    });
     medium.disk = disk;
     Ok(medium)
 }
@@ -114,7 +118,7 @@ fn whole_image(path: &Path) -> io::Result<Slice> {
         length,
         patches,
     };
-    match gpt::find_image(&file, bytes) {
+    match gpt::find_image(&file, bytes)? {
         Some(image) => {
             let patches = image.patches.into_iter().map(|write| Patch {
                 offset: write.offset,

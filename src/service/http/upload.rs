@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::model::NodeId;
 use crate::model::api::Stored;
+use crate::model::cause;
 use crate::store::nodes::{NodeStore, StoreError};
 
 use super::site::Site;
@@ -75,7 +76,7 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
             durable: site.durable,
         }),
         Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
-        Err(error) => Err((status_of(&error), error.to_string())),
+        Err(error) => Err((status_of(&error), cause::told(&error))),
     }
 }
 
