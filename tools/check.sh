@@ -32,6 +32,7 @@ check_recipe() {
     step "$recipe: KIWI's schema and parser" describe_stage "$recipe" "$stage"
     step "$recipe: a package for every program" check_programs "$recipe" "$stage/packages"
     step "$recipe: nothing younger than the oldest system" "$PYTHON" "$TOP/tools/ages.py" --top "$TOP"
+    step "$recipe: nothing that assembles or exports disks" check_modules "$recipe"
     step "$recipe: units" check_units "$recipe" "$stage"
     step "$recipe: no mirror, key or password in the sources of the image" check_secrets "$recipe"
     [ -z "$MIRROR" ] || check_mirror "$recipe" "$stage/packages"
@@ -111,6 +112,33 @@ check_programs() {
         fi
         echo "$program: $package ($needed)"
     done <"$TOP/kiwi/programs.tsv"
+    return "$bad"
+}
+
+# Every line of the list of modules does what it says, the initrd gets the list, and where the image has been built with it, none of
+# them is there.
+check_modules() {
+    local list=$TOP/overlay/etc/modprobe.d/recon-disks.conf root=$TOP/builds/$1/root module found bad=0
+    if grep -vE '^(#.*|install [a-z0-9_]+ /bin/false|options [a-z0-9_]+ [a-z0-9_]+=[0-9]+|)$' "$list"; then
+        echo "error: a line of ${list#"$TOP"/} that this check does not know"
+        bad=1
+    fi
+    grep -F 'inst_simple /etc/modprobe.d/recon-disks.conf' "$TOP"/overlay/usr/lib/dracut/modules.d/99recon/module-setup.sh || bad=1
+    grep -E '^ *remove_disk_modules .* /etc/modprobe.d/recon-disks.conf$' "$TOP/kiwi/common/config.sh" || bad=1
+    # An older tree was built with another list.
+    cmp -s "$list" "$root/etc/modprobe.d/recon-disks.conf" || return "$bad"
+    while read -r module; do
+        found=$(find "$root"/lib/modules/ -name "${module//_/[-_]}.ko*")
+        [ -z "$found" ] || {
+            echo "error: $found is in the image"
+            bad=1
+        }
+    done < <(sed -nE 's#^install ([a-z0-9_]+) /bin/false$#\1#p' "$list")
+    found=$(find "$root"/lib/modules/*/kernel/drivers/{md,target} -name '*.ko*' 2>/dev/null || true)
+    [ -z "$found" ] || {
+        echo "error: in the image: $found"
+        bad=1
+    }
     return "$bad"
 }
 

@@ -35,6 +35,18 @@ for generator in systemd-gpt-auto-generator systemd-hibernate-resume-generator s
     ln -sf /dev/null "/etc/systemd/system-generators/$generator"
 done
 
+# remove_disk_modules MODULES LIST: takes out what LIST (modprobe.d) says is never to be loaded, and whatever else assembles, maps or
+# exports disks. dracut's live root needs none of it: with rd.live.overlay.overlayfs its writes go to an overlay in memory.
+remove_disk_modules() {
+    local word module command
+    rm -rf "${1:?}kernel/drivers/md" "${1:?}kernel/drivers/target"
+    while read -r word module command; do
+        [ "$word $command" = 'install /bin/false' ] || continue
+        # A file's name has dashes or underscores.
+        find "$1" -name "${module//_/[-_]}.ko*" -delete
+    done <"$2"
+}
+
 # Kernel modules are stored plain: solid compression of initrd and root image packs them better than one by one,
 # and a peer under load unpacks them once instead of module by module.
 shopt -s nullglob globstar
@@ -51,6 +63,7 @@ for modules in /lib/modules/*/; do
     # Keyboards of servers and remote consoles are plain ones; game pads and tablets stay out.
     [ ! -d "${modules}kernel/drivers/hid" ] || find "${modules}kernel/drivers/hid" -name '*.ko' ! -path '*/usbhid/*' ! -name hid.ko ! -name 'hid-generic.ko' ! -name 'hid-hyperv.ko' \
         ! -name 'hid-logitech*' ! -name 'hid-microsoft.ko' ! -name 'hid-lenovo.ko' ! -name 'hid-apple.ko' ! -name 'hid-cherry.ko' -delete
+    remove_disk_modules "$modules" /etc/modprobe.d/recon-disks.conf
     depmod "$version"
 done
 
@@ -73,6 +86,11 @@ esac
 # dracut 106 calls a function in this hook before it is loaded; the complaint would be the first line on every screen.
 for hook in /usr/lib/dracut/modules.d/*livenet/parse-livenet.sh; do
     sed -i '/^get_url_handler$/d' "$hook"
+done
+
+# dracut asks for the device mapper, which is not there, and would say so on every console.
+for hook in /usr/lib/dracut/modules.d/*dm/dm-pre-udev.sh; do
+    sed -i '/modprobe/d' "$hook"
 done
 
 # Firmware: what is for graphics, sound, radio, television and switch ASICs goes; NICs and storage controllers stay.

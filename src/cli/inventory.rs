@@ -15,6 +15,7 @@ use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
 use crate::probe::ports::{Readied, SwitchedOn};
 use crate::probe::redact::Redaction;
+use crate::probe::storage::watch::Watch;
 use crate::probe::{self, capture, schema};
 
 pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
@@ -44,7 +45,10 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
         true => ready_ports(&back.0)?,
         false => Readied::default(),
     };
+    // From the start, so that the time of what comes late is right.
+    let watch = live.then(|| Watch::start(probe::Root::live()));
     let options = probe::Options {
+        watch,
         boot_medium: probe::disk::boot_medium(&mounts),
         cable_wait: Duration::from_secs(args.cable_wait),
         only,

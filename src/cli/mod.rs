@@ -23,7 +23,7 @@ use crate::role::address::Held;
 use crate::role::links::{self, Choice, Ended};
 use crate::role::{master, peer, standby};
 use crate::sys::console::say;
-use crate::sys::{block, systemd, terminal};
+use crate::sys::{block, medium, systemd, terminal};
 
 use args::Command;
 
@@ -208,8 +208,12 @@ fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
 }
 
 /// For udev, which waits: one line for each device that is still writable, and failure if there is one.
+///
+/// Exempt is what the running system lies on, and nothing else: a label or an image proves nothing, a disk of the machine may
+/// carry both. Before the system is mounted that is no disk at all; a master sets its own medium writable when it is sure of it.
 fn guard(devices: &[String]) -> anyhow::Result<()> {
-    let exempt: block::Exempt = Arc::new(|path: &Path| block::is_recon_device(path));
+    let own = medium::live_disk();
+    let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == own.as_deref());
     let results = block::guard(devices, &exempt).context("listing the disks")?;
     let open: Vec<String> = results
         .iter()

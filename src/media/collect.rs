@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use super::exfat::{Entry, ExFat, ExFatError, Listing};
 use super::gpt::{self, GptError};
 use super::{ReadAt, Window};
-use crate::model::NodeId;
+use crate::model::{NodeId, cause};
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
-use crate::sys::mount;
+use crate::sys::{file, mount};
 
 /// Node folders read, four times what a store takes. Further ones are left out, and the report is not complete.
 const MAX_NODES: usize = 400_000;
@@ -210,8 +210,15 @@ fn collect_within(source: &Path, out: &Path, options: Options, most: usize) -> R
         folder_uploads(source, most, &mut found)?;
         return finish(found, source, out);
     }
+    let is_device = metadata.file_type().is_block_device();
+    if !is_device && !metadata.is_file() {
+        return Err(CollectError::NoData {
+            path: source.to_owned(),
+            reason: "it is neither a disk, nor an image of one, nor a folder".to_owned(),
+        });
+    }
     let disk = File::open(source).map_err(|error| read_error(source, error))?;
-    if metadata.file_type().is_block_device() {
+    if is_device {
         // Only matters where a partition of it is in use, and is no loss where it fails.
         let _ = mount::forget_cached(&disk);
     }
@@ -310,9 +317,16 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
     };
     // The table may be gone, or belong to an image that was written over a stick with inventories on it.
     let mut offset = SEARCH_STEP;
+    let mut unread: Option<String> = None;
     while offset < length.min(SEARCH_LIMIT) {
         let mut name = [0u8; 8];
-        if disk.read_exact_at(&mut name, offset + 3).is_ok()
+        let read = disk.read_exact_at(&mut name, offset + 3);
+        if let Err(error) = &read
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            unread.get_or_insert_with(|| format!("; reading it at byte {offset} failed: {error}"));
+        }
+        if read.is_ok()
             && &name == b"EXFAT   "
             && let Ok(volume) = ExFat::open(Window::new(disk, offset, length - offset))
             && volume
@@ -324,7 +338,7 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
         }
         offset += SEARCH_STEP;
     }
-    Err(no_data(reason))
+    Err(no_data(reason + &unread.unwrap_or_default()))
 }
 
 /// One upload on the source.
@@ -356,7 +370,7 @@ impl Upload for OnSource<'_> {
 
     fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match &self.place {
-            Place::Path(path) => Box::new(File::open(path)?),
+            Place::Path(path) => Box::new(file::open_plain(path)?),
             Place::Volume(volume, entry) => Box::new(volume.reader(&entry.stream)),
         })
     }
@@ -392,6 +406,13 @@ impl Found<'_> {
 
 fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(), CollectError> {
     let nodes = source.join("nodes");
+    // What a link leads to is not on this medium.
+    if fs::symlink_metadata(&nodes).is_ok_and(|found| !found.is_dir()) {
+        return Err(CollectError::NoData {
+            path: source.to_owned(),
+            reason: "nodes is no folder".to_owned(),
+        });
+    }
     let entries = match fs::read_dir(&nodes) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -416,11 +437,23 @@ fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(
             found.unread.push(too_many(most));
             break;
         }
+        let shown = entry.path().display().to_string();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {}
+            Ok(_) => {
+                found.warnings.push(format!("{shown} is no folder, left out"));
+                continue;
+            }
+            Err(error) => {
+                found.unread.push(format!("{shown}: {error}"));
+                continue;
+            }
+        }
         let uploads = found.nodes.entry(id.clone()).or_default();
         let files = match fs::read_dir(entry.path()) {
             Ok(files) => files,
             Err(error) => {
-                found.unread.push(format!("{}: {error}", entry.path().display()));
+                found.unread.push(format!("{shown}: {error}"));
                 continue;
             }
         };
@@ -428,9 +461,7 @@ fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(
             let file = match file {
                 Ok(file) => file,
                 Err(error) => {
-                    found
-                        .unread
-                        .push(format!("the rest of {}: {error}", entry.path().display()));
+                    found.unread.push(format!("the rest of {shown}: {error}"));
                     break;
                 }
             };
@@ -480,7 +511,7 @@ fn volume_uploads<'a>(
         let files = match volume.list(&folder.stream) {
             Ok(files) => files,
             Err(error) => {
-                found.unread.push(format!("nodes/{id}: {error}"));
+                found.unread.push(format!("nodes/{id}: {}", cause::told(&error)));
                 continue;
             }
         };
@@ -579,7 +610,7 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
     let content = upload.open().map_err(|error| format!("cannot be read ({error})"))?;
     upload::check(content, limits)
         .map(drop)
-        .map_err(|error| format!("is whole but no upload ({error})"))
+        .map_err(|error| format!("is whole but no upload ({})", cause::told(&error)))
 }
 
 fn machine(upload: &OnSource<'_>) -> Option<String> {

@@ -420,7 +420,7 @@ impl<D: ReadAt> Read for FileReader<'_, D> {
         }
         let invalid = |error: ExFatError| match error {
             ExFatError::Io(error) => error,
-            other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+            other => io::Error::new(io::ErrorKind::InvalidData, other),
         };
         let most = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(most(left));

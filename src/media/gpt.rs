@@ -15,6 +15,7 @@ use flate2::Crc;
 
 use super::iso9660;
 use super::{ReadAt, le};
+use crate::model::cause;
 
 /// Name of the data partition in the table, and label of its volume.
 pub const DATA_NAME: &str = "RECON-DATA";
@@ -118,7 +119,11 @@ impl Table {
         }
         match Table::read_backup(disk, disk_bytes) {
             Ok(table) => Ok(table),
-            Err(_) => Err(GptError::None(reasons.join("; "))),
+            Err(GptError::None(_)) => Err(GptError::None(reasons.join("; "))),
+            Err(error) => {
+                reasons.push(format!("the copy at the end of the disk: {}", cause::told(&error)));
+                Err(GptError::None(reasons.join("; ")))
+            }
         }
     }
 
@@ -131,7 +136,9 @@ impl Table {
             };
             match Table::read_at(disk, disk_bytes, sector_size, lba) {
                 Ok(table) => return Ok(table),
-                Err(error) => last = error,
+                // That it cannot be read says more than that there is none.
+                Err(error) if !matches!(last, GptError::Io(_)) => last = error,
+                Err(_) => {}
             }
         }
         Err(last)
@@ -301,13 +308,26 @@ pub fn find_data(disk: &impl ReadAt, disk_bytes: u64) -> Result<Option<Place>, G
 
 /// Where a table of an earlier image had the data partition: writing a new image onto a stick replaces the table at its
 /// start, but not the backup at its end, nor what lies behind the image.
-pub fn find_former_data(disk: &impl ReadAt, disk_bytes: u64) -> Option<Place> {
-    Table::read_backup(disk, disk_bytes).ok()?.data(disk_bytes)
+///
+/// # Errors
+/// Where it could not be read: nobody knows then whether there is one, and nothing may be put in its place.
+pub fn find_former_data(disk: &impl ReadAt, disk_bytes: u64) -> Result<Option<Place>, GptError> {
+    match Table::read_backup(disk, disk_bytes) {
+        Ok(table) => Ok(table.data(disk_bytes)),
+        Err(GptError::None(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Length of the ISO 9660 image at the start of the disk, as its volume descriptor has it; 0 without one.
-pub fn iso_bytes(disk: &impl ReadAt) -> u64 {
-    iso9660::image_length(disk).unwrap_or(0)
+///
+/// # Errors
+/// Where it could not be read: what is behind an image of unknown length is not free.
+pub fn iso_bytes(disk: &impl ReadAt) -> io::Result<u64> {
+    match iso9660::image_length(disk) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => Ok(0),
+        other => other,
+    }
 }
 
 /// The image as it was before the data partition was added to its table.
@@ -321,8 +341,18 @@ pub struct Image {
 /// Finds the image on a medium: its length, and its own table. The image's backup table is still there, behind its last
 /// partition, and has everything that `plan` changed at the start. `None` if there is no such backup, or if the table
 /// was not made for an image but for the whole medium.
-pub fn find_image(disk: &impl ReadAt, disk_bytes: u64) -> Option<Image> {
-    let table = Table::read(disk, disk_bytes).ok()?;
+///
+/// # Errors
+/// Where the table could not be read.
+pub fn find_image(disk: &impl ReadAt, disk_bytes: u64) -> io::Result<Option<Image>> {
+    match Table::read(disk, disk_bytes) {
+        Ok(table) => Ok(image_of(disk, disk_bytes, &table)),
+        Err(GptError::None(_)) => Ok(None),
+        Err(GptError::Io(error)) => Err(error),
+    }
+}
+
+fn image_of(disk: &impl ReadAt, disk_bytes: u64, table: &Table) -> Option<Image> {
     let size = table.sector_size;
     let end = table
         .partitions()

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
+use crate::model::cause;
+
 use super::gpt::{self, Table};
 use super::iso9660;
 
@@ -74,7 +76,7 @@ pub fn write(
     image.read_exact_at(&mut head, 0).map_err(InstallError::Read)?;
     disk.write_all_at(&head, 0).map_err(InstallError::Write)?;
     disk.sync_all().map_err(InstallError::Write)?;
-    let table = Table::read(disk, disk_bytes).map_err(|error| InstallError::Table(error.to_string()))?;
+    let table = Table::read(disk, disk_bytes).map_err(|error| InstallError::Table(cause::told(&error)))?;
     for write in gpt::without_data(&table, disk_bytes) {
         disk.write_all_at(&write.bytes, write.offset)
             .map_err(InstallError::Write)?;
@@ -154,7 +156,7 @@ mod tests {
         stick.set_len(DISK_BYTES).unwrap();
         let table = Table::read(&stick, DISK_BYTES).unwrap();
         // As if the image were larger than what is held back.
-        let image_bytes = gpt::iso_bytes(&stick).max(4 << 20);
+        let image_bytes = gpt::iso_bytes(&stick).unwrap().max(4 << 20);
         gpt::plan(&table, DISK_BYTES, image_bytes, None, [7; 16])
             .unwrap()
             .apply(&stick)

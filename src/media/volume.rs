@@ -3,6 +3,8 @@
 use std::io;
 
 use super::ReadAt;
+use crate::model::cause;
+
 use super::exfat::{ExFat, ExFatError};
 use super::gpt::DATA_NAME;
 
@@ -63,13 +65,16 @@ pub fn inspect(data: &impl ReadAt) -> io::Result<Content> {
             })
         }
         Err(ExFatError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
-        Err(error) => Ok(Content::Broken(error.to_string())),
+        Err(error) => Ok(Content::Broken(cause::told(&error))),
     }
 }
 
 /// True for a readable exFAT volume with our label.
-pub fn is_ours(data: &impl ReadAt) -> bool {
-    matches!(inspect(data), Ok(Content::ExFat { label: Some(label), .. }) if label == DATA_NAME)
+///
+/// # Errors
+/// Where it could not be read, which does not mean that it is none.
+pub fn is_ours(data: &impl ReadAt) -> io::Result<bool> {
+    Ok(matches!(inspect(data)?, Content::ExFat { label: Some(label), .. } if label == DATA_NAME))
 }
 
 fn other(data: &impl ReadAt) -> io::Result<Content> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::live::LiveSources;
-use super::root::{ReadError, Root};
+use super::root::{ReadError, Root, natural_key};
 use super::storage::content::{self, Content};
 use super::storage::{by_path, drive, facts, why};
 use super::timebox::{self, Outcome, Pending, Publish};
@@ -31,8 +31,20 @@ pub fn disks(
     limit: Duration,
     publish: &Publish<Part<Vec<Disk>>>,
 ) -> Part<Vec<Disk>> {
+    let all = root.list(BLOCK);
+    disks_of(root, all, boot_medium, limit, publish)
+}
+
+/// The same for these names of block devices, or for what listing them gave.
+pub fn disks_of(
+    root: &Root,
+    names: Result<Vec<String>, ReadError>,
+    boot_medium: &BTreeSet<String>,
+    limit: Duration,
+    publish: &Publish<Part<Vec<Disk>>>,
+) -> Part<Vec<Disk>> {
     let deadline = Instant::now() + limit;
-    let names = match root.list(BLOCK) {
+    let names = match names {
         Ok(names) => names,
         // Kernels without block devices have no such folder either.
         Err(error) if facts::drives_without_namespace(root, &[]).is_empty() => {
@@ -86,6 +98,40 @@ pub fn disks(
     publish.so_far(part.clone());
     ask_all(root, &mut part, &answering, deadline, publish);
     part
+}
+
+/// Kernel names of the disks and optical drives there are now, in natural order.
+pub fn names(root: &Root) -> Vec<String> {
+    let mut names = root.list(BLOCK).unwrap_or_default();
+    names.retain(|name| is_listed(root, name));
+    names
+}
+
+/// Takes disks in that came after the list was made. An NVMe drive that was listed for want of a namespace gives its place to
+/// the namespace, and one that came by a second way is a way to the disk that is there.
+pub fn add(part: &mut Part<Vec<Disk>>, late: Part<Vec<Disk>>) {
+    let late_disks = late.value.unwrap_or_default();
+    let is_known = |name: &str, disks: &[Disk]| disks.iter().any(|disk| disk.name == name);
+    let mut disks = part.value.take().unwrap_or_default();
+    disks.retain(|disk| {
+        let is_controller = |late: &Disk| late.nvme.as_ref().is_some_and(|nvme| nvme.controller == disk.name);
+        !late_disks.iter().any(is_controller)
+    });
+    let fresh: Vec<Disk> = late_disks
+        .into_iter()
+        .filter(|late| !is_known(&late.name, &disks))
+        .collect();
+    // An entry without a world wide name or serial number is never taken for another, so all may be said to answer.
+    let units = by_unit(disks.into_iter().chain(fresh).map(|disk| (disk, true)).collect());
+    let mut disks: Vec<Disk> = units.into_iter().map(|(disk, _)| disk).collect();
+    disks.sort_by_cached_key(|disk| natural_key(&disk.name));
+    part.value = Some(disks);
+    part.items.extend(late.items);
+    // A list that could not be read at first is there now.
+    if matches!(part.status, PartStatus::Absent) {
+        part.status = PartStatus::Ok;
+        part.reason = None;
+    }
 }
 
 /// One entry a disk, however many ways lead to it: a disk with two ports behind two adapters is two devices to the kernel. They

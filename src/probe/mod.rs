@@ -48,6 +48,8 @@ mod vpd;
 #[cfg(test)]
 mod hang_tests;
 #[cfg(test)]
+mod late_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -55,12 +57,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::inventory::{
-    Bios, Bmc, Cabling, Cpus, Disk, Gpu, Health, Inventory, Memory, Nic, Part, PartStatus, PciFunction, Run,
+    Bios, Bmc, Cabling, Cpus, Disk, Gpu, Health, Inventory, Item, Memory, Nic, Part, PartStatus, PciFunction, Run,
     SCHEMA_VERSION, Security, StorageController, System, UsbDevice,
 };
 pub use live::{LiveSources, ThisMachine};
 pub use raw::raw_captures;
 pub use root::Root;
+use storage::arrivals::Named;
+use storage::watch::Watch;
 use timebox::{Outcome, Pending, Publish};
 
 /// How long the quick parts may take.
@@ -72,6 +76,13 @@ pub const SLOW_LIMIT: Duration = Duration::from_secs(20);
 pub const BMC_LIMIT: Duration = Duration::from_secs(40);
 /// How long to listen for neighbours: LLDP senders repeat themselves every 30 s (IEEE 802.1AB).
 pub const CABLE_WAIT: Duration = Duration::from_secs(35);
+
+/// How often disks are listed anew that came while the last ones were asked.
+const LATE_ROUNDS: usize = 4;
+/// Late disks in one line on a console.
+const LATE_SHOWN: usize = 8;
+/// Items of ways to disks that never said that they are done.
+const STILL_LOOKING: &str = "still looking: ";
 
 /// How long ports with a late carrier may take to tell their speed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -93,6 +104,8 @@ pub struct Options {
     pub only: Option<BTreeSet<String>>,
     /// Devices this system runs from, as `sdb`, `sdb1` or `/dev/sdb1`.
     pub boot_medium: BTreeSet<String>,
+    /// Watches for disks that come late; `None` takes the list once, as with a captured tree.
+    pub watch: Option<Watch>,
     /// RFC 3339; the clock is the caller's.
     pub started_at: String,
     pub recon_version: String,
@@ -109,6 +122,7 @@ impl Options {
             ports: ports::Readied::default(),
             only: None,
             boot_medium: BTreeSet::new(),
+            watch: None,
             started_at: started_at.into(),
             recon_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -123,6 +137,10 @@ impl Options {
 pub fn collect(root: &Root, live: Option<Arc<dyn LiveSources>>, options: &Options) -> Inventory {
     let mut collection = Collection::start(root, live, options);
     collection.settle_slow();
+    if let Some(sentence) = collection.awaits_storage() {
+        tracing::info!("waiting for {sentence}");
+    }
+    collection.settle_storage();
     collection.inventory()
 }
 
@@ -130,6 +148,7 @@ pub fn collect(root: &Root, live: Option<Arc<dyn LiveSources>>, options: &Option
 pub struct Collection {
     root: Root,
     live: Option<Arc<dyn LiveSources>>,
+    options: Options,
     started: Instant,
     quick_deadline: Instant,
     slow_deadline: Instant,
@@ -173,6 +192,7 @@ impl Collection {
         Collection {
             root: root.clone(),
             live: live.clone(),
+            options: options.clone(),
             started,
             quick_deadline: started + options.limit,
             slow_deadline: started + options.slow_limit,
@@ -253,6 +273,7 @@ impl Collection {
         let Collection {
             root: _,
             live: _,
+            options: _,
             started: _,
             quick_deadline: _,
             slow_deadline: _,
@@ -296,6 +317,137 @@ impl Collection {
             bmc.is_done(),
         ];
         quick.into_iter().chain(buses).chain(slow).all(|done| done)
+    }
+
+    /// Waits until no more disks are expected, then takes in those that came since they were listed. Without a watch, and where
+    /// disks were not asked for, it does nothing. Tells, and has the inventory say, which ways to disks never said that they are done.
+    pub fn settle_storage(&mut self) -> Vec<Named> {
+        let Some(watch) = self.watch() else { return Vec::new() };
+        let unfinished = watch.wait();
+        self.take_late_disks();
+        if let Slot::Done(part) = &mut self.disks {
+            part.items.extend(unfinished.iter().map(|named| {
+                let reason = format!("{}; disks behind it may be missing", named.why);
+                Item::gap(format!("{STILL_LOOKING}{}", named.who), PartStatus::TimedOut, reason)
+            }));
+        }
+        unfinished
+    }
+
+    /// Which disks came late and when, for the person at the machine.
+    pub fn late_sentence(&self) -> Option<String> {
+        let Slot::Done(part) = &self.disks else { return None };
+        let late: Vec<String> = part
+            .value
+            .iter()
+            .flatten()
+            .filter_map(|disk| Some((disk, disk.appeared_after_ms?)))
+            .map(|(disk, millis)| format!("{} after {} s", disk.name, millis / 1000))
+            .collect();
+        let shown = late.iter().take(LATE_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let more = match late.len().saturating_sub(LATE_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!late.is_empty()).then(|| format!("disks that came late: {shown}{more}"))
+    }
+
+    fn watch(&self) -> Option<Watch> {
+        let wanted = self.options.only.as_ref().is_none_or(|only| only.contains("disks"));
+        self.options.watch.clone().filter(|_| wanted)
+    }
+
+    /// Whose disks are waited for, and how long at most; `None` when no more are expected.
+    pub fn awaits_storage(&self) -> Option<String> {
+        self.watch()?.sentence()
+    }
+
+    /// True when every disk that is there is in the inventory and no more are expected. Needs the list of disks to be done.
+    pub fn is_storage_done(&self) -> bool {
+        let Some(watch) = self.watch() else { return true };
+        watch.is_done() && self.late_disks().is_empty()
+    }
+
+    /// Disks that are there and not in the inventory.
+    fn late_disks(&self) -> Vec<String> {
+        let Slot::Done(part) = &self.disks else {
+            return Vec::new();
+        };
+        let listed = part.value.as_deref().unwrap_or_default().iter();
+        let known: BTreeSet<&str> = listed
+            .flat_map(|disk| std::iter::once(&disk.name).chain(&disk.other_paths))
+            .map(String::as_str)
+            .collect();
+        let mut names = disk::names(&self.root);
+        names.retain(|name| !known.contains(name.as_str()));
+        names
+    }
+
+    /// Takes in disks that came since they were listed, and lists anew what tells of their controllers. What came meanwhile is
+    /// taken in as well. Gives the names of what was taken in.
+    pub fn take_late_disks(&mut self) -> Vec<String> {
+        let Some(watch) = self.watch() else { return Vec::new() };
+        let mut taken = Vec::new();
+        for _ in 0..LATE_ROUNDS {
+            let late = self.late_disks();
+            if late.is_empty() {
+                break;
+            }
+            let root = self.root.for_part();
+            let limit = self.options.slow_limit * 4 / 5;
+            let medium = &self.options.boot_medium;
+            let mut part = disk::disks_of(&root, Ok(late.clone()), medium, limit, &Publish::nowhere());
+            for disk in part.value.iter_mut().flatten() {
+                let after = watch.arrival(&disk.name).unwrap_or_else(|| watch.elapsed());
+                disk.appeared_after_ms = Some(timebox::millis(after));
+            }
+            part.items.extend(root.left_out());
+            if let Slot::Done(known) = &mut self.disks {
+                disk::add(known, part);
+            }
+            taken.extend(late);
+        }
+        let Slot::Done(part) = &mut self.disks else {
+            return taken;
+        };
+        let there: BTreeSet<String> = disk::names(&self.root).into_iter().collect();
+        for disk in part.value.iter().flatten() {
+            let is_block = disk.nvme.as_ref().is_none_or(|nvme| nvme.controller != disk.name);
+            let item = format!("{}.gone", disk.name);
+            if is_block && !there.contains(&disk.name) && !part.items.iter().any(|known| known.item == item) {
+                let reason = "it was there at first, and went away while this was collected";
+                part.items.push(Item::gap(item, PartStatus::Failed, reason));
+            }
+        }
+        if !taken.is_empty() {
+            self.list_controllers_anew();
+        }
+        taken
+    }
+
+    /// What tells of the buses that late disks came by.
+    fn list_controllers_anew(&mut self) {
+        let options = self.options.clone();
+        let part = Starter {
+            root: &self.root,
+            live: &self.live,
+            options: &options,
+        };
+        let (quick, slow) = (options.limit * 4 / 5, options.slow_limit * 4 / 5);
+        let controllers = part.start(
+            "storage_controllers",
+            controllers::SOURCE,
+            move |root, live, publish| controllers::storage_controllers(&root, live, slow, &publish),
+        );
+        let pci = part.start("pci", pci::SOURCE, move |root, _, publish| {
+            pci::functions(&root, quick, &publish)
+        });
+        let usb = part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root, quick));
+        let now = Instant::now();
+        // What fails now is no better than what was known.
+        self.storage_controllers.replace(controllers, now + options.slow_limit);
+        self.pci.replace(pci, now + options.limit);
+        self.usb.replace(usb, now + options.limit);
     }
 
     /// True while neighbours may still speak.
@@ -389,6 +541,14 @@ impl<T: Clone> Slot<T> {
             let outcome = pending.wait(deadline);
             let latest = pending.latest().or_else(|| latest.take());
             *self = Slot::Done(finished(outcome, latest, source));
+        }
+    }
+
+    /// Takes the place of what is known, if it is done by then and well.
+    fn replace(&mut self, mut newer: Slot<T>, deadline: Instant) {
+        newer.settle(deadline);
+        if matches!(&newer, Slot::Done(part) if part.status == PartStatus::Ok) {
+            *self = newer;
         }
     }
 

@@ -504,7 +504,7 @@ pub fn clean(text: &str) -> Option<String> {
 }
 
 /// Sorts digits by value and, as the kernel counts, `sdz` before `sdaa`.
-fn natural_key(name: &str) -> Vec<(usize, String)> {
+pub fn natural_key(name: &str) -> Vec<(usize, String)> {
     let mut runs: Vec<String> = Vec::new();
     let mut digits = None;
     for c in name.chars() {

@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::model::inventory::Inventory;
 use crate::probe::ports::Readied;
+use crate::probe::storage::watch::Watch;
 use crate::probe::{self, Collection};
+use crate::sys::console::say;
 
 /// What one upload carries of the probes.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Take {
     pub complete: bool,
     /// Neighbours may still speak.
     pub awaits_cables: bool,
+    /// Whose disks are waited for, and how long at most.
+    pub awaits_storage: Option<String>,
 }
 
 impl Take {
@@ -42,6 +46,8 @@ impl Take {
 #[derive(Debug)]
 pub struct Collecting {
     first: oneshot::Receiver<Take>,
+    /// Asks for the last take.
+    finish: oneshot::Sender<()>,
     last: oneshot::Receiver<Take>,
 }
 
@@ -49,9 +55,12 @@ pub struct Collecting {
 /// tells what it did to the ports.
 pub fn start(cable_wait: Duration, before: impl FnOnce() -> Readied + Send + 'static) -> Collecting {
     let (to_first, first) = oneshot::channel();
+    let (finish, finished) = oneshot::channel();
     let (to_last, last) = oneshot::channel();
     // Not awaited: a probe that hangs in the kernel holds this thread, not the peer.
     tokio::task::spawn_blocking(move || {
+        // Before anything is waited for, so that it is known when each disk came.
+        let watch = Watch::start(probe::Root::live());
         let ports = before();
         // Recording, because what devices answer goes into the raw captures.
         let root = probe::Root::recording("/");
@@ -59,6 +68,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> Readied + Send + 'st
             boot_medium: boot_medium(),
             cable_wait,
             ports,
+            watch: Some(watch),
             ..probe::Options::new(jiff::Timestamp::now().to_string())
         };
         let mut collection = Collection::start(&root, Some(Arc::new(probe::ThisMachine)), &options);
@@ -66,12 +76,29 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> Readied + Send + 'st
         let first = take(&mut collection, &root);
         let complete = first.complete;
         // A receiver that is gone means that the peer was told to stop.
-        if to_first.send(first).is_ok() && !complete {
+        if to_first.send(first).is_err() {
+            return;
+        }
+        if !complete {
             collection.settle_slow();
+            if let Some(sentence) = collection.awaits_storage() {
+                say(&format!("waiting for {sentence}"));
+            }
+            for named in collection.settle_storage() {
+                say(&format!("{}: {}; going on without", named.who, named.why));
+            }
+        }
+        // The site's own work may take longer, and disks may come meanwhile.
+        if finished.blocking_recv().is_ok() {
+            collection.take_late_disks();
+            let late = collection.late_sentence();
+            if let Some(late) = late {
+                say(&late);
+            }
             let _ = to_last.send(take(&mut collection, &root));
         }
     });
-    Collecting { first, last }
+    Collecting { first, finish, last }
 }
 
 impl Collecting {
@@ -80,8 +107,10 @@ impl Collecting {
         (&mut self.first).await.context("collecting the inventory")
     }
 
-    /// Everything.
+    /// Everything, with every disk that is there when this is called.
     pub async fn last(self) -> anyhow::Result<Take> {
+        // A thread that is gone is told of by the other channel.
+        let _ = self.finish.send(());
         self.last.await.context("collecting the rest of the inventory")
     }
 }
@@ -91,8 +120,9 @@ fn take(collection: &mut Collection, root: &probe::Root) -> Take {
     Take {
         inventory,
         raw: probe::raw_captures(root),
-        complete: collection.is_settled(),
+        complete: collection.is_settled() && collection.is_storage_done(),
         awaits_cables: collection.awaits_cables(),
+        awaits_storage: collection.awaits_storage(),
     }
 }
 

@@ -114,13 +114,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     // What is known goes out at once: whatever happens to this machine from here on, that much is safe.
     let mut durable = peer.upload(pack(&first, None).context("packing the upload")?).await;
     if !first.complete {
-        let waits = match first.awaits_cables {
-            true => format!(
-                "listening for its switches, up to {} s",
-                peer.orders.cable_wait.as_secs()
-            ),
-            false => "asking slow devices".to_owned(),
-        };
+        let waits = waits(&first, peer.orders.cable_wait);
         say(&format!("stored what is quick; {waits}"));
     }
     let results = peer.workload().await;
@@ -141,9 +135,25 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the last upload waits for.
+fn waits(first: &Take, cable_wait: Duration) -> String {
+    let cables = first
+        .awaits_cables
+        .then(|| format!("listening for its switches, up to {} s", cable_wait.as_secs()));
+    let storage = first
+        .awaits_storage
+        .as_ref()
+        .map(|whose| format!("waiting for {whose}"));
+    let waits: Vec<String> = cables.into_iter().chain(storage).collect();
+    match waits.is_empty() {
+        true => "asking slow devices".to_owned(),
+        false => waits.join("; "),
+    }
+}
+
 /// Sets every internal disk read-only, except the one this system runs from.
 pub fn protect_disks() {
-    let medium = medium::of_live_system().ok().and_then(|medium| medium.disk);
+    let medium = medium::live_disk();
     let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == medium.as_deref());
     match block::guard(&[], &exempt) {
         Ok(results) => {

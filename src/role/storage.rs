@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::config::settings::EXAMPLE;
 use crate::model::api::{LinkStatus, StorageStatus};
 use crate::sys::datapart::{self, DataPartition};
-use crate::sys::medium::Medium;
-use crate::sys::mount;
+use crate::sys::medium::{self, Carrier, Medium};
+use crate::sys::{block, mount};
 
 use super::remedy;
 
@@ -47,9 +47,14 @@ impl Storage {
                        boot from the stick as it is.";
             return Self::memory(why.to_owned());
         };
+        let told = match certain(disk) {
+            Ok(told) => told,
+            Err(problem) => return Self::memory(problem),
+        };
         match datapart::ensure(disk, Path::new(FOLDER), rand::random()) {
             Ok(partition) => {
                 let mut notices = partition.notes.clone();
+                notices.extend(told);
                 if let Err(error) = furnish(Path::new(FOLDER)) {
                     notices.push(format!("the stick's folders could not be made: {error}"));
                 }
@@ -104,6 +109,23 @@ impl Storage {
             None => mount::sync_filesystem(&self.folder),
         }
     }
+}
+
+/// Makes sure that `disk` is what this machine was started from, and takes our own write protection off it, which every disk
+/// has got when it appeared. Gives what a person should know.
+fn certain(disk: &Path) -> Result<Option<String>, String> {
+    let carriers = medium::carriers()
+        .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;
+    let own = medium::carrier(Path::new("/sys"), disk.to_owned());
+    let others: Vec<Carrier> = carriers.into_iter().filter(|other| other.disk != own.disk).collect();
+    let told = medium::may_write(&own, &others)?;
+    // A stick whose own switch says read-only stays so, and is named as such by what follows.
+    if block::is_read_only(disk).unwrap_or(false)
+        && let Err(error) = block::set_read_only(disk, false)
+    {
+        tracing::warn!(disk = %disk.display(), %error, "taking the write protection off the boot medium");
+    }
+    Ok(told)
 }
 
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.

@@ -17,6 +17,7 @@ use super::medium::{Disk, Medium};
 use crate::model::lease::LeaseChange;
 use crate::sys::clock;
 use crate::sys::console::say;
+use crate::sys::file::open_plain;
 
 pub mod book;
 #[cfg(test)]
@@ -284,7 +285,14 @@ fn journal_name(number: u64) -> String {
 
 /// Journals of a folder, the newest first. An unreadable folder has none.
 fn journals(folder: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => Some(entries),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "looking for leases of an earlier run");
+            None
+        }
+    };
+    let entries = entries.into_iter().flatten().flatten();
     let mut found: Vec<(u64, PathBuf)> = entries
         .filter_map(|entry| {
             let name = entry.file_name();
@@ -302,7 +310,7 @@ fn load(folder: &Path) -> (Book, u64) {
     let highest = found.first().map_or(0, |(number, _)| *number);
     for (number, path) in &found {
         let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+        let read = open_plain(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
         if let Err(error) = read {
             tracing::warn!(file = %path.display(), %error, "reading the leases of an earlier run");
             continue;

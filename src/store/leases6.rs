@@ -3,19 +3,19 @@
 //! A file that is lost or old costs little: a client's address follows from who it is and from the prefix of the run, so
 //! one remembered lease is enough for all clients to keep theirs.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use super::medium::{self, Medium};
 use crate::model::lease::Lease6;
+use crate::sys::file::open_plain;
 
 /// Largest file read; a full table is below it.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads the file; none means no leases. A line that does not parse is left out with a warning.
 pub fn load(path: &Path) -> io::Result<Vec<Lease6>> {
-    let file = match File::open(path) {
+    let file = match open_plain(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

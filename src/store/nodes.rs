@@ -10,7 +10,7 @@ mod incoming;
 mod tarball;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,6 +22,7 @@ use super::medium::{self, Disk, Medium};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::{NodeId, shown};
+use crate::sys::file::open_plain;
 
 use checking::Checking;
 pub use incoming::Incoming;
@@ -122,7 +123,7 @@ pub struct StoredNode {
 impl StoredNode {
     /// One line for a table: vendor, product, serial; read from the medium at each call.
     pub fn summary(&self) -> Option<String> {
-        let file = File::open(&self.path).ok()?;
+        let file = open_plain(&self.path).ok()?;
         upload::summary(file, &self.limits).ok().flatten()
     }
 
@@ -149,7 +150,7 @@ impl archive::Upload for StoredNode {
     }
 
     fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
-        Ok(Box::new(File::open(&self.path)?))
+        Ok(Box::new(open_plain(&self.path)?))
     }
 }
 
@@ -463,7 +464,7 @@ impl Shared {
             return false;
         };
         let path = self.path_of(&id, record.name);
-        let problem = match File::open(&path).and_then(digest_of) {
+        let problem = match open_plain(&path).and_then(digest_of) {
             Ok((digest, _)) if digest == record.name.sha256 => None,
             Ok(_) => Some(format!("{} is torn, left out", path.display())),
             Err(error) => Some(format!("{} cannot be read ({error}), left out", path.display())),
@@ -538,7 +539,7 @@ impl Shared {
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let mut shown = shown::JsonStream::default();
         let written = medium::replace_lazily(self.medium.as_ref(), &copy, |write| {
-            upload::inventory(File::open(&source)?, &self.limits.upload, |bytes| {
+            upload::inventory(open_plain(&source)?, &self.limits.upload, |bytes| {
                 let text = shown.feed(bytes);
                 room = room.checked_sub(text.len() as u64).ok_or(io::ErrorKind::StorageFull)?;
                 write(text.as_bytes())

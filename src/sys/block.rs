@@ -168,7 +168,7 @@ pub fn is_recon_device(device: &Path) -> bool {
 pub enum GuardOutcome {
     /// Read-only now, checked by reading the flag back.
     ReadOnly,
-    /// Exempt by its content, such as our own medium; its flag was not touched.
+    /// The medium this system runs from; its flag was not touched.
     Exempt,
     /// Nothing to protect: a partition (it follows its disk), no hardware behind it, an optical drive.
     Skipped(&'static str),
@@ -188,7 +188,7 @@ impl fmt::Display for GuardResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             GuardOutcome::ReadOnly => write!(f, "{}: read-only", self.device),
-            GuardOutcome::Exempt => write!(f, "{}: left writable, it is our own medium", self.device),
+            GuardOutcome::Exempt => write!(f, "{}: left as it is, this system runs from it", self.device),
             GuardOutcome::Skipped(reason) => write!(f, "{}: left alone, {reason}", self.device),
             GuardOutcome::Failed(reason) => write!(f, "{}: STILL WRITABLE, {reason}", self.device),
         }

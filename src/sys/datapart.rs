@@ -19,6 +19,7 @@ use super::{cmd, mount};
 use crate::media::Window;
 use crate::media::gpt::{self, DATA_NAME, GptError, Place, PlanError, Table};
 use crate::media::volume::{self, Content};
+use crate::model::cause;
 
 /// Making a volume writes a few MiB; on the slowest stick seen that takes seconds.
 const MKFS_LIMIT: Duration = Duration::from_secs(120);
@@ -238,7 +239,15 @@ pub fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> {
         };
     if make {
         make_volume(device.path())?;
-        if !volume::is_ours(&Window::new(&open_to_read(device.path())?, 0, place.length)) {
+        let made = volume::is_ours(&Window::new(&open_to_read(device.path())?, 0, place.length));
+        let made = made.map_err(|error| {
+            let text = format!(
+                "Reading back the new volume on {} failed: {error}.",
+                device.path().display()
+            );
+            problem(Reason::MkfsFailed, text)
+        })?;
+        if !made {
             return Err(problem(
                 Reason::MkfsFailed,
                 "The new volume does not read back as it was written.",
@@ -342,9 +351,26 @@ impl Medium {
             }
             return Ok((place, false));
         }
-        let former = gpt::find_former_data(&self.disk, self.bytes)
-            .filter(|place| volume::is_ours(&Window::new(&self.disk, place.offset, place.length)));
-        let plan = gpt::plan(&table, self.bytes, gpt::iso_bytes(&self.disk), former, guid);
+        // What cannot be read may hold inventories: nothing is put in its place.
+        let unread = |what: &str, error: &(dyn std::error::Error + 'static)| {
+            let text = format!(
+                "{} cannot be read to look for {what}: {}.",
+                self.path.display(),
+                cause::told(error)
+            );
+            problem(Reason::Damaged, text)
+        };
+        let former =
+            gpt::find_former_data(&self.disk, self.bytes).map_err(|e| unread("an earlier data partition", &e))?;
+        let former = match former {
+            Some(place) => {
+                let ours = volume::is_ours(&Window::new(&self.disk, place.offset, place.length));
+                ours.map_err(|e| unread("earlier inventories", &e))?.then_some(place)
+            }
+            None => None,
+        };
+        let image_bytes = gpt::iso_bytes(&self.disk).map_err(|e| unread("the end of the image", &e))?;
+        let plan = gpt::plan(&table, self.bytes, image_bytes, former, guid);
         let plan = plan.map_err(|error| match error {
             PlanError::TooSmall { .. } => problem(Reason::TooSmall, sentence(&error.to_string())),
             other => problem(Reason::Damaged, sentence(&other.to_string())),
@@ -557,7 +583,8 @@ fn inspect(device: &Path, place: &Place) -> Result<Content, Problem> {
 fn make_volume(device: &Path) -> Result<(), Problem> {
     let failed = |text: String| problem(Reason::MkfsFailed, text);
     let args = [Path::new("-L"), Path::new(DATA_NAME), device];
-    cmd::run("mkfs.exfat", &args, MKFS_LIMIT).map_err(|e| failed(format!("Making the data volume failed: {e}.")))?;
+    cmd::run("mkfs.exfat", &args, MKFS_LIMIT)
+        .map_err(|e| failed(format!("Making the data volume failed: {}.", cause::told(&e))))?;
     let synced = OpenOptions::new()
         .write(true)
         .open(device)
@@ -571,10 +598,13 @@ fn check(device: &Path) -> Result<Option<String>, Problem> {
     match cmd::run_codes("fsck.exfat", &[Path::new("-p"), device], FSCK_LIMIT, &[0, 1]) {
         Ok(output) if output.code == 0 => Ok(Some("The file system check found nothing wrong.".into())),
         Ok(_) => Ok(Some("The file system was repaired.".into())),
-        Err(error @ cmd::CmdError::Missing { .. }) => Ok(Some(format!("The file system was not checked: {error}."))),
+        Err(error @ cmd::CmdError::Missing { .. }) => Ok(Some(format!(
+            "The file system was not checked: {}.",
+            cause::told(&error)
+        ))),
         Err(error) => Err(problem(
             Reason::Damaged,
-            format!("The data partition could not be repaired: {error}."),
+            format!("The data partition could not be repaired: {}.", cause::told(&error)),
         )),
     }
 }
@@ -617,7 +647,10 @@ fn mounted_at(device: &Path) -> Option<PathBuf> {
 
 /// The partition as an earlier run of this program left it mounted, when that run was ended without a clean stop.
 fn mounted_before(disk: &Path, mount_point: &Path) -> Result<Option<DataPartition>, Problem> {
-    let mounts = mount::mounted().unwrap_or_default();
+    let mounts = mount::mounted().map_err(|error| {
+        let text = format!("What is mounted could not be read: {error}.");
+        problem(Reason::NotUsable, text)
+    })?;
     let Some(found) = mounts
         .into_iter()
         .rev()

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -34,6 +34,36 @@ pub fn open_beneath(folder: &File, path: &Path, cached: bool) -> io::Result<File
         path
     };
     Ok(rustix::fs::openat2(folder, path, READ, Mode::empty(), resolve)?.into())
+}
+
+/// Opens a plain file for reading, and nothing else: a link is not followed, a pipe does not wait for its writer, and a device is not
+/// even opened, which alone may do something to it.
+///
+/// # Errors
+/// `InvalidInput` for what is no plain file, with what it is.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    must_be_plain(&File::from(place))?;
+    let file = File::from(rustix::fs::open(path, READ | OFlags::NOFOLLOW, Mode::empty())?);
+    // Another file may have come to the name meanwhile.
+    must_be_plain(&file)?;
+    Ok(file)
+}
+
+fn must_be_plain(file: &File) -> io::Result<()> {
+    let kind = file.metadata()?.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_symlink() => "a link",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("it is {what}, not a plain file"),
+    ))
 }
 
 /// The path without links, as the kernel walks it. Nothing is opened for reading, so no device wakes up. `None` where the
@@ -125,6 +155,31 @@ mod tests {
         for bad in ["out/secret", "../secret", "/etc/passwd", "in/../../x"] {
             open_beneath(&root, Path::new(bad), false).expect_err(bad);
         }
+    }
+
+    #[test]
+    fn only_plain_files_are_opened_and_nothing_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("plain"), "text").unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        symlink("plain", at("link")).unwrap();
+        symlink("/dev/zero", at("to-device")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        assert_eq!(open_plain(&at("plain")).unwrap().metadata().unwrap().len(), 4);
+        for (name, what) in [
+            ("folder", "a folder"),
+            ("link", "a link"),
+            ("to-device", "a link"),
+            ("pipe", "a pipe"),
+            ("socket", "a socket"),
+            ("/dev/null", "a device"),
+        ] {
+            let error = open_plain(&at(name)).unwrap_err();
+            assert_eq!(error.to_string(), format!("it is {what}, not a plain file"), "{name}");
+        }
+        assert_eq!(open_plain(&at("none")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 
     #[test]

@@ -204,6 +204,51 @@ class Sizes(unittest.TestCase):
             self.assertEqual(said(f"growth {folder}/none {new}"), "")
 
 
+class Modules(unittest.TestCase):
+    """What of a kernel's modules an image has."""
+
+    def remove(self, names: list[str]) -> set[str]:
+        """Runs config.sh's own function on a tree with these modules and tells what is left."""
+        text = (TOP / "kiwi/common/config.sh").read_text()
+        body = text[text.index("remove_disk_modules() {"):]
+        body = body[:body.index("\n}\n") + 3]
+        with tempfile.TemporaryDirectory() as folder:
+            modules = Path(folder) / "6.12.1"
+            for name in names:
+                (modules / "kernel" / name).parent.mkdir(parents=True, exist_ok=True)
+                (modules / "kernel" / name).touch()
+            said(f"{body}\nremove_disk_modules {modules}/ {TOP}/overlay/etc/modprobe.d/recon-disks.conf")
+            return {str(path.relative_to(modules / "kernel")) for path in modules.rglob("*.ko*")}
+
+    def test_what_assembles_or_exports_disks_goes_and_nothing_else(self) -> None:
+        gone = ["drivers/md/md-mod.ko", "drivers/md/dm-vdo/dm-vdo.ko", "drivers/md/bcache/bcache.ko", "drivers/target/new/new.ko.xz",
+                "drivers/nvme/host/nvme-tcp.ko", "drivers/nvme/target/nvmet-rdma.ko.zst", "drivers/block/drbd/drbd.ko",
+                "drivers/infiniband/ulp/srp/ib_srp.ko", "drivers/scsi/qla2xxx/tcm_qla2xxx.ko", "extra/zfs.ko"]
+        # Fibre Channel needs the first four; loop devices and the overlay are the live root.
+        kept = ["drivers/nvme/host/nvme-fabrics.ko", "drivers/nvme/host/nvme-fc.ko", "drivers/nvme/target/nvmet.ko",
+                "drivers/nvme/target/nvmet-fc.ko", "drivers/nvme/host/nvme.ko", "drivers/scsi/qla2xxx/qla2xxx.ko",
+                "drivers/scsi/raid_class.ko", "drivers/block/loop.ko", "fs/overlayfs/overlay.ko", "drivers/scsi/libiscsi_tcp.ko"]
+        self.assertEqual(self.remove(gone + kept), set(kept))
+
+    def test_check_finds_one_that_is_in_a_tree_of_this_list(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "builds/r/root"
+            listed = TOP / "overlay/etc/modprobe.d/recon-disks.conf"
+            for name in ("overlay", "kiwi"):
+                (Path(folder) / name).symlink_to(TOP / name)
+            module = root / "lib/modules/6.12.1/kernel/drivers/nvme/host/nvme-tcp.ko"
+            module.parent.mkdir(parents=True)
+            module.touch()
+            check = f"TOP={folder}; check_modules r"
+            self.assertEqual(shell(check).returncode, 0, "a tree that was built with another list")
+            (root / "etc/modprobe.d").mkdir(parents=True)
+            (root / "etc/modprobe.d/recon-disks.conf").write_text(listed.read_text())
+            done = shell(check)
+            self.assertEqual((done.returncode, "nvme-tcp.ko is in the image" in done.stdout), (1, True), done.stdout + done.stderr)
+            module.unlink()
+            self.assertEqual(shell(check).returncode, 0)
+
+
 class Refusals(unittest.TestCase):
     def test_a_clock_from_before_the_image(self) -> None:
         done = shell("date() { if [ $# -eq 1 ]; then echo 1000; else command date \"$@\"; fi; }; need_clock")

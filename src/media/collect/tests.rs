@@ -21,7 +21,7 @@ fn stick(folder: &Path) -> PathBuf {
     let size = 100 << 20;
     file.set_len(size).unwrap();
     let table = Table::read(&file, size).unwrap();
-    let plan = gpt::plan(&table, size, gpt::iso_bytes(&file), None, [7; 16]).unwrap();
+    let plan = gpt::plan(&table, size, gpt::iso_bytes(&file).unwrap(), None, [7; 16]).unwrap();
     plan.apply(&file).unwrap();
     FileExt::write_all_at(&file, &fixture("data.img.gz"), plan.data.offset).unwrap();
     path
@@ -271,6 +271,78 @@ fn a_machine_has_one_row_whatever_it_calls_itself() {
         report("plain").to_string().lines().count(),
         "{text}"
     );
+}
+
+#[test]
+fn pipes_and_links_of_a_folder_are_left_out_and_said() {
+    use rustix::fs::{CWD, FileType, mknodat};
+    use std::os::unix::fs::symlink;
+    let pipe = |path: &Path| mknodat(CWD, path, FileType::Fifo, 0o600.into(), 0).unwrap();
+    let dir = scratch();
+    let image = fixture("data.img.gz");
+    let opened = ExFat::open(&image).unwrap();
+    let nodes = opened.find(&opened.root(), "nodes").unwrap().unwrap();
+    let (folder, elsewhere) = (dir.path().join("mounted/nodes"), dir.path().join("elsewhere"));
+    for node in opened.list(&nodes.stream).unwrap().entries {
+        let inside = match node.name.as_str() {
+            // One that is elsewhere as a whole, and one whose upload is.
+            "mac-525400000001" | "mac-525400000002" => elsewhere.join(&node.name),
+            _ => folder.join(&node.name),
+        };
+        fs::create_dir_all(&inside).unwrap();
+        for file in opened.list(&node.stream).unwrap().entries {
+            let mut bytes = Vec::new();
+            opened.reader(&file.stream).read_to_end(&mut bytes).unwrap();
+            fs::write(inside.join(&file.name), bytes).unwrap();
+        }
+    }
+    symlink(elsewhere.join("mac-525400000001"), folder.join("mac-525400000001")).unwrap();
+    fs::create_dir(folder.join("mac-525400000002")).unwrap();
+    for upload in fs::read_dir(elsewhere.join("mac-525400000002")).unwrap() {
+        let upload = upload.unwrap();
+        symlink(upload.path(), folder.join("mac-525400000002").join(upload.file_name())).unwrap();
+    }
+    let name = |digit: &str| format!("000009-{}.tar.gz", digit.repeat(64));
+    let node = folder.join("4c4c4544-0042-3510-8052-b4c04f4a3232");
+    pipe(&node.join(name("a")));
+    symlink("/dev/zero", node.join(name("b"))).unwrap();
+    pipe(&folder.join("mac-525400000007"));
+
+    let report = run(&dir.path().join("mounted"), &dir.path().join("a.tar.gz")).unwrap();
+    let taken: Vec<&str> = report
+        .rows
+        .iter()
+        .filter(|row| row.state != State::Torn)
+        .map(|row| row.id.as_str())
+        .collect();
+    assert_eq!(
+        taken,
+        [
+            "4c4c4544-0042-3510-8052-b4c04f4a3232",
+            "4c4c4544-0042-3510-8052-b4c04f4a3233"
+        ]
+    );
+    let said = report.warnings.join("\n");
+    for words in [
+        "cannot be read (it is a pipe, not a plain file)",
+        "cannot be read (it is a link, not a plain file)",
+        "mac-525400000001 is no folder, left out",
+        "mac-525400000007 is no folder, left out",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let source = dir.path().join("pipe");
+    pipe(&source);
+    let error = run(&source, &dir.path().join("b.tar.gz")).unwrap_err().to_string();
+    assert!(
+        error.contains("neither a disk, nor an image of one, nor a folder"),
+        "{error}"
+    );
+    let linked = dir.path().join("linked");
+    fs::create_dir(&linked).unwrap();
+    symlink(&folder, linked.join("nodes")).unwrap();
+    let error = run(&linked, &dir.path().join("b.tar.gz")).unwrap_err().to_string();
+    assert!(error.contains("nodes is no folder"), "{error}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn stick(image: &[u8], size: u64) -> tempfile::NamedTempFile {
 
 fn add(disk: &File, size: u64) -> Place {
     let table = Table::read(disk, size).unwrap();
-    let plan = plan(&table, size, iso_bytes(disk), None, [7; 16]).unwrap();
+    let plan = plan(&table, size, iso_bytes(disk).unwrap(), None, [7; 16]).unwrap();
     plan.apply(disk).unwrap();
     plan.data
 }
@@ -102,7 +102,7 @@ fn the_image_can_be_taken_off_the_stick_as_it_was() {
             if with_data {
                 add(disk, size);
             }
-            let found = find_image(disk, size).unwrap();
+            let found = find_image(disk, size).unwrap().unwrap();
             assert_eq!(found.bytes, image.len() as u64, "{name}");
             let mut bytes = vec![0; image.len()];
             FileExt::read_exact_at(disk, &mut bytes, 0).unwrap();
@@ -113,7 +113,7 @@ fn the_image_can_be_taken_off_the_stick_as_it_was() {
             assert!(bytes == image, "{name}");
         }
     }
-    assert_eq!(find_image(&vec![0; 1 << 20], 1 << 20), None);
+    assert_eq!(find_image(&vec![0; 1 << 20], 1 << 20).unwrap(), None);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_stick_that_is_too_small_is_named_with_its_numbers() {
     let size = 40 * MIB;
     let file = stick(&image, size);
     let table = Table::read(file.as_file(), size).unwrap();
-    let error = plan(&table, size, iso_bytes(file.as_file()), None, [7; 16]).unwrap_err();
+    let error = plan(&table, size, iso_bytes(file.as_file()).unwrap(), None, [7; 16]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the medium has 40 MiB, the image takes 1 MiB of it, and 38 MiB behind it are too little for a data partition \
@@ -147,13 +147,13 @@ fn a_new_image_finds_the_place_of_the_old_partition() {
 
     disk.write_all_at(&image, 0).unwrap();
     assert_eq!(find_data(disk, size).unwrap(), None);
-    let former = find_former_data(disk, size).unwrap();
+    let former = find_former_data(disk, size).unwrap().unwrap();
     assert_eq!(
         (former.offset, former.length, former.finished),
         (first.offset, first.length, true)
     );
     let table = Table::read(disk, size).unwrap();
-    let again = plan(&table, size, iso_bytes(disk), Some(former), [8; 16]).unwrap();
+    let again = plan(&table, size, iso_bytes(disk).unwrap(), Some(former), [8; 16]).unwrap();
     assert_eq!(
         again.data,
         Place {
@@ -167,6 +167,53 @@ fn a_new_image_finds_the_place_of_the_old_partition() {
     assert_eq!((larger.data.offset, larger.data.finished), (5 * MIB, false));
 }
 
+/// A disk with a bad place.
+struct Bad<'a> {
+    disk: &'a File,
+    from: u64,
+    to: u64,
+}
+
+impl ReadAt for Bad<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset < self.to && offset + buffer.len() as u64 > self.from {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        ReadAt::read_at(self.disk, buffer, offset)
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_never_taken_for_nothing() {
+    let image = fixture("kiwi.iso.gz");
+    let size = 200 * MIB;
+    let file = stick(&image, size);
+    let disk = file.as_file();
+    add(disk, size);
+    disk.write_all_at(&image, 0).unwrap();
+    assert!(find_former_data(disk, size).unwrap().is_some());
+    let bad = |from, to| Bad { disk, from, to };
+    // The backup's header, and its entries.
+    for place in [bad(size - 512, size), bad(size - 33 * 512, size - 32 * 512)] {
+        let error = find_former_data(&place, size).unwrap_err();
+        assert!(cause::told(&error).contains("os error 5"), "{error}");
+    }
+    let error = iso_bytes(&bad(32 * 1024, 34 * 1024)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    let error = find_image(&bad(512, 1024), size).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    // A table that is gone, with a copy that cannot be read: both are said.
+    let nothing = tempfile::tempfile().unwrap();
+    nothing.set_len(size).unwrap();
+    let unread = Bad {
+        disk: &nothing,
+        from: size - 512,
+        to: size,
+    };
+    let error = Table::read(&unread, size).unwrap_err().to_string();
+    assert!(error.contains("no header") && error.contains("os error 5"), "{error}");
+}
+
 #[test]
 fn a_power_cut_in_the_middle_of_the_edit_is_repaired() {
     let image = fixture("kiwi.iso.gz");
@@ -176,7 +223,7 @@ fn a_power_cut_in_the_middle_of_the_edit_is_repaired() {
             let file = stick(&image, size);
             let disk = file.as_file();
             let table = Table::read(disk, size).unwrap();
-            let planned = plan(&table, size, iso_bytes(disk), None, [7; 16]).unwrap();
+            let planned = plan(&table, size, iso_bytes(disk).unwrap(), None, [7; 16]).unwrap();
             for (index, write) in planned.writes.iter().enumerate().take(torn + 1) {
                 let length = if index == torn { part } else { write.bytes.len() };
                 disk.write_all_at(&write.bytes[..length.min(write.bytes.len())], write.offset)
@@ -191,7 +238,7 @@ fn a_power_cut_in_the_middle_of_the_edit_is_repaired() {
                         repair.apply(disk).unwrap();
                     }
                 }
-                None => plan(&table, size, iso_bytes(disk), None, [7; 16])
+                None => plan(&table, size, iso_bytes(disk).unwrap(), None, [7; 16])
                     .unwrap()
                     .apply(disk)
                     .unwrap(),

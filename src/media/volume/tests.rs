@@ -26,8 +26,8 @@ fn volumes_are_told_apart() {
             needs_check: false
         }
     );
-    assert!(is_ours(ours.as_file()));
-    assert!(!is_ours(made("mkfs.exfat", &["-L", "PHOTOS"]).as_file()));
+    assert!(is_ours(ours.as_file()).unwrap());
+    assert!(!is_ours(made("mkfs.exfat", &["-L", "PHOTOS"]).as_file()).unwrap());
     assert_eq!(
         inspect(made("mkfs.vfat", &[]).as_file()).unwrap(),
         Content::Foreign("FAT")

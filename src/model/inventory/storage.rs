@@ -92,6 +92,9 @@ pub struct Disk {
     pub raid_level: Option<String>,
     /// True for the medium this system runs from.
     pub boot_medium: bool,
+    /// Of a disk that came after the list was first made: how long after collecting began it was seen. The others have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appeared_after_ms: Option<u64>,
     /// True for a drive that a management controller plays: its virtual CD or stick.
     #[serde(default)]
     pub virtual_media: bool,

@@ -1,5 +1,6 @@
 //! What is on disks and what they say of themselves. Parsers are pure; [`content`] and [`drive`] ask the machine.
 
+pub mod arrivals;
 pub mod ata_smart;
 pub mod by_path;
 pub mod bytes;
@@ -16,6 +17,8 @@ pub mod raid_ask;
 pub mod scsi_log;
 pub mod signatures;
 pub mod smartctl;
+pub mod watch;
+pub mod ways;
 
 use super::root::ReadError;
 

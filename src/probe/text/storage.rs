@@ -53,6 +53,11 @@ fn disk_line(disk: &Disk) -> String {
             mark(disk.boot_medium, "BOOT MEDIUM"),
             mark(disk.virtual_media, "virtual media"),
             mark(disk.read_only == Some(true), "read-only"),
+            disk.appeared_after_ms.map(|millis| format!(
+                "came late, after {}.{} s",
+                millis / 1000,
+                millis % 1000 / 100
+            )),
             disk.smart.as_ref().and_then(age),
         ])
     )

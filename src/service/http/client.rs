@@ -9,6 +9,8 @@ use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::model::cause;
+
 /// A connection that is not there after this long will not come.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -51,7 +53,8 @@ pub async fn exchange(
         }
     };
     let talk = async {
-        let broke = |error: &dyn std::fmt::Display| ClientError::Broke(master, error.to_string());
+        // An error of HTTP hides that of the connection behind it.
+        let broke = |error: &(dyn std::error::Error + 'static)| ClientError::Broke(master, cause::told(error));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| broke(&e))?;
@@ -69,7 +72,7 @@ pub async fn exchange(
         let body = Limited::new(answer.into_body(), bounds.answer_bytes)
             .collect()
             .await
-            .map_err(|e| broke(&e))?;
+            .map_err(|e| broke(&*e))?;
         driver.abort();
         Ok((status, body.to_bytes()))
     };

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::model::NodeId;
 use crate::model::api::Stored;
+use crate::model::cause;
 use crate::store::nodes::{self, NodeStore, StoreError};
 
 use super::site::Site;
@@ -82,7 +83,7 @@ pub async fn receive(
             Ok((acknowledgement, stored.summary))
         }
         Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
-        Err(error) => Err((status_of(&error), error.to_string())),
+        Err(error) => Err((status_of(&error), cause::told(&error))),
     }
 }
 

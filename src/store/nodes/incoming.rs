@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Record, Shared, State, StoreError, Stored, from_upload, io_error};
 use crate::model::NodeId;
 use crate::store::{Sha, UploadName, digest_of, hex, upload};
+use crate::sys::file::open_plain;
 
 /// Highest place in the row that a file of the folder has.
 fn highest_seq(folder: &Path) -> io::Result<u64> {
@@ -164,7 +165,7 @@ impl Incoming {
         };
         let path = shared.path_of(&self.id, newest.name);
         // The copy may have gone bad since it was checked; then the new one is stored beside it.
-        let Ok(file) = File::open(&path) else { return Ok(None) };
+        let Ok(file) = open_plain(&path) else { return Ok(None) };
         if !matches!(digest_of(&file), Ok((digest, _)) if digest == self.sha256) {
             return Ok(None);
         }

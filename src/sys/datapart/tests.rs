@@ -91,7 +91,7 @@ fn a_partition_is_made_once_and_found_later() {
     assert!(first.created && first.notes.is_empty(), "{first:?}");
     assert!(matches!(first.device, Device::Partition(_)), "{first:?}");
     fsck(first.device.path());
-    assert!(volume::is_ours(&File::open(first.device.path()).unwrap()));
+    assert!(volume::is_ours(&File::open(first.device.path()).unwrap()).unwrap());
 
     let second = prepare(&disk.0, GUID).unwrap();
     assert!(!second.created && second.notes.is_empty(), "{second:?}");
@@ -103,7 +103,7 @@ fn a_partition_is_made_once_and_found_later() {
     ioctl::remove_partition(&raw, first.place.number).unwrap();
     ioctl::add_partition(&raw, first.place.number, 50 * MIB, 10 * MIB).unwrap();
     let third = prepare(&disk.0, GUID).unwrap();
-    assert!(!third.created && volume::is_ours(&File::open(third.device.path()).unwrap()));
+    assert!(!third.created && volume::is_ours(&File::open(third.device.path()).unwrap()).unwrap());
     ioctl::remove_partition(&raw, first.place.number).unwrap();
 }
 

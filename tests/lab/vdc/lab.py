@@ -104,7 +104,7 @@ class Lab:
             self.capture = self._stack.enter_context(
                 Capture(self.namespace, BRIDGE, self.folder / "wire.pcap")
             )
-            self._stack.enter_context(Switch(self.namespace))
+            self.switch = self._stack.enter_context(Switch(self.namespace))
         except BaseException:
             self._stack.close()
             raise

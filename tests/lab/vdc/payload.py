@@ -12,6 +12,20 @@ serial=$(cat /sys/class/dmi/id/product_serial)
 echo "post script runs on $serial"
 mkdir -p "${RECON_RESULT:-result}"
 echo "answer of $serial" > "${RECON_RESULT:-result}/answer.txt"
+# Modules that the image says are never to be loaded: tried one by one, by root.
+tried=0
+while read -r word module command; do
+    [ "$word $command" = "install /bin/false" ] || continue
+    tried=$((tried + 1))
+    modprobe "$module" 2>/dev/null && echo "$module loads"
+    [ -e "/sys/module/$module/initstate" ] && echo "$module is loaded"
+done < /etc/modprobe.d/recon-disks.conf > "${RECON_RESULT:-result}/modules.txt"
+for driver in md target; do
+    for file in /lib/modules/*/kernel/drivers/$driver/*; do
+        [ -e "$file" ] && echo "$file is there" >> "${RECON_RESULT:-result}/modules.txt"
+    done
+done
+echo "$tried tried" >> "${RECON_RESULT:-result}/modules.txt"
 case "$serial" in
 FAILING) echo "this one fails on purpose" >&2; exit 3 ;;
 esac

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from . import (
-    scenarios_boot, scenarios_hardware, scenarios_ipv6, scenarios_memory, scenarios_modes, scenarios_power, scenarios_site,
-    scenarios_storm,
+    scenarios_boot, scenarios_hardware, scenarios_ipv6, scenarios_late, scenarios_media, scenarios_memory, scenarios_modes,
+    scenarios_power, scenarios_site, scenarios_storm,
 )
 from .errors import LabError
 from .lab import Lab, Options
@@ -35,8 +35,10 @@ GROUPS: List[Group] = [
     Group("ipv6", scenarios_ipv6.Ipv6Site, scenarios_ipv6.SCENARIOS, ordered=True),
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
     Group("full", scenarios_memory.FullStick, scenarios_memory.SCENARIOS),
+    Group("media", scenarios_media.Media, scenarios_media.SCENARIOS),
     Group("ways", scenarios_boot.Ways, scenarios_boot.SCENARIOS),
     Group("hardware", scenarios_hardware.Museum, scenarios_hardware.SCENARIOS),
+    Group("late", scenarios_late.Latecomers, scenarios_late.SCENARIOS),
     Group("storm", scenarios_storm.Storm, scenarios_storm.SCENARIOS),
     Group("foreign", scenarios_modes.Beside, scenarios_modes.BESIDE, ordered=True),
     Group("comes", scenarios_modes.ComesAndGoes, scenarios_modes.COMES, ordered=True),

@@ -34,6 +34,7 @@ _XID = 0x77010203
 _NUMBERS = {"uefi": 0x10, "bios": 0x11, "nobmc": 0x13, "liveboot": 0x12}
 _FAILING = "bios"
 BY_HAND = re.compile(r"stored, no BMC: power off by hand")
+_NEVER = Path(__file__).resolve().parents[3] / "overlay" / "etc" / "modprobe.d" / "recon-disks.conf"
 _DISCOVER = Path(__file__).resolve().parents[2] / "fixtures" / "packets" / "ovmf-efi-discover.bin"
 
 
@@ -241,6 +242,18 @@ def post_script(site: Site) -> None:
         expect(code in status.values(), f"{kind}: status.json does not say exit code {code}: {status}")
 
 
+def never_loadable(site: Site) -> None:
+    """In the initrd and in the whole system."""
+    wanted = sum(1 for line in _NEVER.read_text().splitlines() if line.startswith("install "))
+    for kind in ("uefi", "liveboot"):
+        site.crowd.wait_stored(kind, 420.0)
+        site.crowd.wait_off(kind)
+    for kind in ("uefi", "liveboot"):
+        files = site.brought_home().under(site.crowd[kind].who.uuid, "post")
+        told = [data.decode("utf-8", "replace") for name, data in files.items() if name.endswith("modules.txt")]
+        expect(told == [f"{wanted} tried\n"], f"{kind}: {told}")
+
+
 def unharmed(site: Site) -> None:
     site.brought_home()
     site.crowd.end_all()
@@ -260,5 +273,6 @@ SCENARIOS: List[Scenario[Site]] = [
     Scenario("liveboot-peer", "peer with postaction=liveboot loads the image, is stored, off", liveboot_peer, ["liveboot"]),
     Scenario("collect", "after the power button the stick is clean and has every node", collected, ["uefi", "bios"]),
     Scenario("post-script", "post.tgz runs; output, result and failure are in the tarball", post_script, ["uefi", "bios"]),
+    Scenario("never-loadable", "modules that assemble or export disks cannot be loaded by root", never_loadable, ["uefi", "liveboot"]),
     Scenario("unharmed", "disks and NVRAM of master and peers are as before", unharmed, ["uefi", "bios"]),
 ]

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Dict, Optional
+from typing import Dict, Optional, Set
 
 from .namespace import Namespace
 
@@ -72,6 +72,8 @@ class Switch:
     def __init__(self, namespace: Namespace, cdp_on: str = "lab1") -> None:
         self._namespace = namespace
         self._cdp_on = cdp_on
+        # Wires on which nothing is said, as behind an unmanaged switch.
+        self.silent: Set[str] = set()
         self._stop = threading.Event()
         self._sockets: Dict[str, socket.socket] = {}
         self._thread = threading.Thread(target=self._speak, name="switch", daemon=True)
@@ -92,6 +94,8 @@ class Switch:
             for gone in set(self._sockets) - set(taps):
                 self._sockets.pop(gone).close()
             for tap, bridge in taps.items():
+                if bridge in self.silent:
+                    continue
                 frame = cdp(tap) if bridge == self._cdp_on else lldp(tap)
                 made = self._socket(tap)
                 # A guest that is just going takes its tap with it.

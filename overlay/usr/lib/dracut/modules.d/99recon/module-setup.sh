@@ -30,6 +30,7 @@ install() {
     inst_simple /usr/lib/udev/rules.d/01-recon-guard.rules
     inst_simple /usr/lib/udev/rules.d/59-recon-medium.rules
     inst_simple /etc/modprobe.d/recon.conf
+    inst_simple /etc/modprobe.d/recon-disks.conf
     inst_simple /etc/modules-load.d/recon.conf
     # shellcheck disable=SC2154 # both come from dracut
     inst_simple "$moddir/recon-peer-generator" /usr/lib/systemd/system-generators/recon-peer-generator

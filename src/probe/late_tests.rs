@@ -1,0 +1,137 @@
+//! Disks that come while a collection is under way.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::storage::watch::Watch;
+use super::*;
+use crate::model::inventory::Nvme;
+
+fn disk(name: &str) -> Disk {
+    disk::nameless(name)
+}
+
+fn plug(dir: &Path, name: &str) {
+    std::fs::create_dir_all(dir.join(format!("sys/block/{name}/device"))).unwrap();
+}
+
+fn only(names: &[&str]) -> Options {
+    Options {
+        only: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        cable_wait: Duration::ZERO,
+        ..Options::new("2026-11-26T00:00:00Z")
+    }
+}
+
+fn told(inventory: &Inventory) -> Vec<(String, bool)> {
+    let disks = inventory.disks.value.as_deref().unwrap_or_default();
+    disks
+        .iter()
+        .map(|disk| (disk.name.clone(), disk.appeared_after_ms.is_some()))
+        .collect()
+}
+
+#[test]
+fn what_comes_before_the_last_take_is_in_it_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    plug(dir.path(), "sda");
+    std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+    std::fs::write(dir.path().join("proc/uptime"), "7.00 3.00\n").unwrap();
+    let root = Root::at(dir.path());
+    let options = Options {
+        watch: Some(Watch::start(root.clone())),
+        ..only(&["disks", "storage_controllers", "pci", "usb"])
+    };
+    let mut collection = Collection::start(&root, None, &options);
+    collection.settle_slow();
+    assert!(!collection.is_storage_done(), "nothing is over before it was quiet");
+    assert_eq!(told(&collection.inventory()), [("sda".to_owned(), false)]);
+    plug(dir.path(), "sdc");
+    plug(dir.path(), "sdb");
+    let unfinished = collection.settle_storage();
+    assert_eq!(unfinished, Vec::new());
+    assert!(collection.is_storage_done());
+    // The site's own work takes its time.
+    plug(dir.path(), "nvme0n1");
+    assert!(!collection.is_storage_done());
+    assert_eq!(collection.take_late_disks(), ["nvme0n1"]);
+    let inventory = collection.inventory();
+    let names = [("sda", false), ("sdb", true), ("sdc", true), ("nvme0n1", true)];
+    assert_eq!(told(&inventory), names.map(|(name, late)| (name.to_owned(), late)));
+    let sentence = collection.late_sentence().unwrap();
+    assert!(sentence.starts_with("disks that came late: sdb after "), "{sentence}");
+    // One that went away is kept, and said.
+    std::fs::remove_dir_all(dir.path().join("sys/block/sdb")).unwrap();
+    assert_eq!(collection.take_late_disks(), Vec::<String>::new());
+    let gone = collection.inventory().disks.items;
+    assert_eq!(gone.iter().filter(|item| item.item == "sdb.gone").count(), 1);
+}
+
+#[test]
+fn a_way_that_never_ends_is_an_item_and_a_machine_that_runs_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    plug(dir.path(), "sda");
+    let function = dir.path().join("sys/bus/pci/devices/0000:03:00.0");
+    std::fs::create_dir_all(&function).unwrap();
+    std::fs::write(function.join("class"), "0x010400\n").unwrap();
+    std::fs::create_dir_all(dir.path().join("sys/bus/pci/drivers/megaraid_sas")).unwrap();
+    std::os::unix::fs::symlink("../../drivers/megaraid_sas", function.join("driver")).unwrap();
+    std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+    std::fs::write(dir.path().join("proc/uptime"), "86400.00 3.00\n").unwrap();
+    let root = Root::at(dir.path());
+    let options = Options {
+        watch: Some(Watch::start(root.clone())),
+        ..only(&["disks"])
+    };
+    let begun = Instant::now();
+    let inventory = collect(&root, None, &options);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let items = inventory.disks.items;
+    let item = items.iter().find(|item| item.status == PartStatus::TimedOut).unwrap();
+    assert_eq!(item.item, "still looking: 0000:03:00.0 (megaraid_sas)");
+    assert!(
+        item.reason
+            .as_deref()
+            .unwrap()
+            .contains("disks behind it may be missing")
+    );
+}
+
+#[test]
+fn late_disks_join_the_list() {
+    let nvme = |controller: &str| {
+        Some(Nvme {
+            controller: controller.to_owned(),
+            ..Nvme::default()
+        })
+    };
+    let bare = Disk {
+        nvme: nvme("nvme0"),
+        ..disk("nvme0")
+    };
+    let path = |name: &str| Disk {
+        hctl: Some(format!("1:0:0:{name}")),
+        wwn: Some("naa.5000".to_owned()),
+        serial: Some("S1".to_owned()),
+        ..disk(name)
+    };
+    let mut part = Part::ok("test", vec![bare, disk("sda"), path("sdb")]);
+    let namespace = Disk {
+        nvme: nvme("nvme0"),
+        ..disk("nvme0n1")
+    };
+    let late = Part::ok("test", vec![path("sdaa"), namespace, disk("sda"), disk("sdc")]);
+    disk::add(&mut part, late.with_items(vec![Item::ok("sdc.content", "", 1)]));
+    let disks = part.value.as_deref().unwrap();
+    let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
+    assert_eq!(names, ["sda", "sdb", "sdc", "nvme0n1"]);
+    assert_eq!(disks[1].other_paths, ["sdaa"]);
+    assert_eq!(part.items.len(), 1);
+    // The first disk of a machine without any.
+    let mut part: Part<Vec<Disk>> = Part::missing(PartStatus::Absent, "/sys/block", "not there");
+    disk::add(&mut part, Part::ok("test", vec![disk("sda")]));
+    assert_eq!(
+        (part.status, part.value.map(|disks| disks.len())),
+        (PartStatus::Ok, Some(1))
+    );
+}
