@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{cmdline, load};
+use crate::service::http::client::{Bounds, exchange};
 use crate::sys::terminal;
 
 use super::screen::{self, Size};
@@ -46,9 +47,10 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
             columns: size.columns - 1,
             rows: size.rows - 2,
         };
-        let mut text = String::new();
+        let (mut text, mut held) = (String::new(), false);
         let asked = super::in_runtime(async {
             let (status, nodes) = super::ask(master).await?;
+            held = status.settings_held.is_some();
             text = title.clone() + &screen::render(&status, &nodes, room);
             Ok(())
         });
@@ -57,20 +59,57 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
         }
         // The clock in the first line alone is no reason to send a screen down a serial line.
         if body(&text) != body(&shown) {
-            let drawn = format!("{CLEAR}{}Enter opens a shell.\r\n", text.replace('\n', "\r\n"));
+            let hint = if held {
+                "Enter opens a shell; read or go, and Enter, decide about the settings."
+            } else {
+                "Enter opens a shell."
+            };
+            let drawn = format!("{CLEAR}{}{hint}\r\n", text.replace('\n', "\r\n"));
             output.write_all(drawn.as_bytes()).context("writing to the terminal")?;
             output.flush().ok();
             shown = text;
         }
         if terminal::readable(input.as_raw_fd(), REFRESH) {
             let mut byte = [0; 64];
-            if input.read(&mut byte).context("reading from the terminal")? == 0 {
+            let count = input.read(&mut byte).context("reading from the terminal")?;
+            if count == 0 {
                 return Ok(());
             }
-            shell(&input, &output)?;
+            match decision(&byte[..count]).filter(|_| held) {
+                Some(target) => {
+                    let answer = decide(master, target).unwrap_or_else(|error| format!("{error:#}"));
+                    output.write_all(format!("\r\n{answer}\r\n").as_bytes()).ok();
+                }
+                None => shell(&input, &output)?,
+            }
             shown.clear();
         }
     }
+}
+
+/// What a person typed about held settings, as the master is asked for it; `None` for anything else.
+fn decision(typed: &[u8]) -> Option<&'static str> {
+    match typed.trim_ascii() {
+        b"go" => Some("/api/v1/settings/go"),
+        b"read" => Some("/api/v1/settings/read"),
+        _ => None,
+    }
+}
+
+/// Tells the master; its answer is a sentence.
+fn decide(master: SocketAddr, target: &str) -> anyhow::Result<String> {
+    let mut answer = String::new();
+    super::in_runtime(async {
+        let bounds = Bounds {
+            time: Duration::from_secs(10),
+            answer_bytes: 64 << 10,
+        };
+        let nothing = hyper::body::Bytes::new();
+        let (_, body) = exchange(master, hyper::Method::POST, target, &[], nothing, bounds).await?;
+        answer = String::from_utf8_lossy(&body).trim().to_owned();
+        Ok(())
+    })?;
+    Ok(answer)
 }
 
 fn body(text: &str) -> &str {
@@ -111,4 +150,18 @@ fn shell(input: &File, output: &File) -> anyhow::Result<()> {
             .ok();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_two_words_decide() {
+        assert_eq!(decision(b"go\r\n"), Some("/api/v1/settings/go"));
+        assert_eq!(decision(b" read\n"), Some("/api/v1/settings/read"));
+        for other in [&b"\n"[..], b"", b"g\n", b"gone\n", b"go now\n"] {
+            assert_eq!(decision(other), None, "{other:?}");
+        }
+    }
 }

@@ -51,6 +51,7 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> String {
             .iter()
             .map(|problem| format!("SETTINGS: {problem}")),
     );
+    lines.extend(status.settings_held.iter().map(|remedy| format!("SETTINGS: {remedy}")));
     for link in &status.links {
         let address = link
             .address
@@ -189,7 +190,8 @@ mod tests {
                 free_bytes: 0,
                 total_bytes: 0,
             },
-            settings_problems: vec!["recon.toml: line 3: unknown field".into()],
+            settings_problems: vec!["recon.toml: line 3: unknown key".into()],
+            settings_held: Some("type read and Enter".into()),
             links: vec![LinkStatus {
                 ipv6: None,
                 name: "eno1".into(),
@@ -245,6 +247,7 @@ mod tests {
             "Hall 2",
             "write-protected",
             "line 3",
+            "type read and Enter",
             "10.0.0.1",
             "3 machines still use leases of 192.168.219.1/24",
             "525400000003",

@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::load;
+use crate::config::Live;
+use crate::config::live::{Accepted, REMEDY};
 use crate::model::api::{LinkStatus, Status};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
@@ -40,6 +41,10 @@ pub struct Orders {
     pub medium: Option<PathBuf>,
     pub loaders: Vec<PathBuf>,
     pub http_port: u16,
+    /// What is wrong with the kernel command line, a line each: nothing is dared before a person has seen it.
+    pub doubts: Vec<String>,
+    /// Problems of settings that a person went on with.
+    pub accepted: Accepted,
 }
 
 /// After an upload, others are waited for this long before the tarball is made anew.
@@ -91,7 +96,7 @@ fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Resu
                 anyhow::Error::new(error)
             );
             storage.close().context("closing the data partition")?;
-            let storage = Storage::memory(why)?;
+            let storage = Storage::memory(why, medium.and_then(|medium| medium.disk.as_ref()))?;
             let uploads = open(&storage)?;
             Ok((storage, uploads))
         }
@@ -127,14 +132,17 @@ impl Master {
         storage: Storage,
         uploads: NodeStore,
         workers: Workers,
-        mut problems: Vec<String>,
+        problems: Vec<String>,
     ) -> Self {
-        let loaded = load::settings(&storage.folder.join("recon.toml"));
-        problems.extend(loaded.problem);
-        for problem in &problems {
+        let shelf = storage.shelf.clone();
+        let settings = Live::new(shelf.settings(), orders.doubts.clone(), Arc::clone(&orders.accepted));
+        for problem in problems.iter().chain(&settings.problems()) {
             say(problem);
         }
-        let settings = Arc::new(loaded.settings);
+        if settings.is_held() {
+            say(REMEDY);
+        }
+        let settings = Arc::new(settings);
         for problem in uploads.problems() {
             say(&problem);
         }
@@ -158,6 +166,7 @@ impl Master {
             durable: storage.durable,
             uploads_changed: Arc::new(Notify::new()),
             settings: Arc::clone(&settings),
+            read_settings: Box::new(move || shelf.settings()),
             ladder: Arc::clone(&ladder),
             status: status_of(&storage, &settings, problems, &status, &ladder),
             leases: leases_of(&leases),
@@ -297,7 +306,7 @@ fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
 
 fn status_of(
     storage: &Arc<Storage>,
-    settings: &Arc<crate::config::Settings>,
+    settings: &Arc<Live>,
     problems: Vec<String>,
     links: &Arc<Mutex<Vec<LinkStatus>>>,
     ladder: &Arc<Mutex<Ladder>>,
@@ -308,10 +317,11 @@ fn status_of(
         let (nodes_seen, nodes_stored) = ladder.lock().expect("no holder panics").counts();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            site: settings.site.clone(),
+            site: settings.now().site.clone(),
             uptime_seconds: clock::run_seconds() as u64,
             storage: storage.upgrade().map(|storage| storage.status()).unwrap_or_default(),
-            settings_problems: problems.clone(),
+            settings_problems: problems.iter().cloned().chain(settings.problems()).collect(),
+            settings_held: settings.is_held().then(|| REMEDY.to_owned()),
             links: links.lock().expect("no holder panics").clone(),
             nodes_seen,
             nodes_stored,

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use crate::config::Settings;
+use crate::config::Live;
+use crate::config::load::Loaded;
 use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::bootfiles::{self, LOADERS};
@@ -32,7 +33,9 @@ pub struct Site {
     pub durable: bool,
     /// Told whenever the tarball is out of date.
     pub uploads_changed: Arc<tokio::sync::Notify>,
-    pub settings: Arc<Settings>,
+    pub settings: Arc<Live>,
+    /// Reads `recon.toml` anew. Blocks.
+    pub read_settings: Box<dyn Fn() -> Loaded + Send + Sync>,
     pub ladder: Arc<Mutex<Ladder>>,
     /// Makes the body of `/api/v1/status`.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
