@@ -13,6 +13,7 @@ use anyhow::Context;
 use crate::config::{cmdline, load};
 use crate::model::shown::Shown;
 use crate::role::remedy;
+use crate::service::http::client::{Bounds, exchange};
 use crate::sys::medium;
 use crate::sys::terminal::{self, Terminal};
 
@@ -44,9 +45,10 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
             columns: size.columns - 1,
             rows: size.rows - 2,
         };
-        let mut text = Shown::default();
+        let (mut text, mut held) = (Shown::default(), false);
         let asked = super::in_runtime(async {
             let (status, nodes) = super::ask(master).await?;
+            held = status.settings_held.is_some();
             text = Shown::lines(&format!("{title}{}", screen::render(&status, &nodes, room)));
             Ok(())
         });
@@ -55,16 +57,28 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
         }
         // The clock in the first line alone is no reason to send a screen down a serial line.
         if body(&text) != body(&shown) {
-            let drawn = Shown::lines(&format!("{text}Enter opens a shell.\n"));
+            let hint = if held {
+                "Enter opens a shell; read or go, and Enter, decide about the settings."
+            } else {
+                "Enter opens a shell."
+            };
+            let drawn = Shown::lines(&format!("{text}{hint}\n"));
             output.redraw(&drawn).context("writing to the terminal")?;
             shown = text;
         }
         if terminal::readable(input.as_raw_fd(), REFRESH) {
             let mut byte = [0; 64];
-            if input.read(&mut byte).context("reading from the terminal")? == 0 {
+            let count = input.read(&mut byte).context("reading from the terminal")?;
+            if count == 0 {
                 return Ok(());
             }
-            shell(&input, &mut output)?;
+            match decision(&byte[..count]).filter(|_| held) {
+                Some(target) => {
+                    let answer = decide(master, target).unwrap_or_else(|error| format!("{error:#}"));
+                    output.write(&Shown::lines(&format!("\n{answer}\n"))).ok();
+                }
+                None => shell(&input, &mut output)?,
+            }
             shown = Shown::default();
         }
     }
@@ -78,6 +92,31 @@ pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::
         .map_err(anyhow::Error::msg)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT));
     Ok(given.or(peer_of).unwrap_or(here))
+}
+
+/// What a person typed about held settings, as the master is asked for it; `None` for anything else.
+fn decision(typed: &[u8]) -> Option<&'static str> {
+    match typed.trim_ascii() {
+        b"go" => Some("/api/v1/settings/go"),
+        b"read" => Some("/api/v1/settings/read"),
+        _ => None,
+    }
+}
+
+/// Tells the master; its answer is a sentence.
+fn decide(master: SocketAddr, target: &str) -> anyhow::Result<String> {
+    let mut answer = String::new();
+    super::in_runtime(async {
+        let bounds = Bounds {
+            time: Duration::from_secs(10),
+            answer_bytes: 64 << 10,
+        };
+        let nothing = hyper::body::Bytes::new();
+        let (_, body) = exchange(master, hyper::Method::POST, target, &[], nothing, bounds).await?;
+        answer = String::from_utf8_lossy(&body).trim().to_owned();
+        Ok(())
+    })?;
+    Ok(answer)
 }
 
 fn body(text: &str) -> &str {
@@ -122,5 +161,14 @@ mod tests {
         assert_eq!(whom(Some("10.0.0.1"), peer_of).unwrap().to_string(), "10.0.0.1:80");
         assert_eq!(whom(None, None).unwrap().to_string(), "127.0.0.1:80");
         assert!(whom(Some("bang"), peer_of).is_err());
+    }
+
+    #[test]
+    fn only_the_two_words_decide() {
+        assert_eq!(decision(b"go\r\n"), Some("/api/v1/settings/go"));
+        assert_eq!(decision(b" read\n"), Some("/api/v1/settings/read"));
+        for other in [&b"\n"[..], b"", b"g\n", b"gone\n", b"go now\n"] {
+            assert_eq!(decision(other), None, "{other:?}");
+        }
     }
 }

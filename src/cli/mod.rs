@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::live::Accepted;
 use crate::config::{KernelLine, cmdline, load};
 use crate::model::MacAddr;
 use crate::model::api::{NodeStatus, Status};
@@ -107,6 +108,12 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         medium: None,
         loaders: links::loader_folders(),
         http_port: HTTP_PORT,
+        doubts: if line.doubtful {
+            line.problems.clone()
+        } else {
+            Vec::new()
+        },
+        accepted: Accepted::default(),
     };
     loop {
         match master::run(orders.clone(), stop.clone()).await? {
@@ -135,7 +142,7 @@ fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) ->
             mac: Some(mac),
             held: None,
         },
-        poweroff: line.poweroff,
+        poweroff: line.end(),
         token: line.token.clone(),
         cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
     }
@@ -143,6 +150,7 @@ fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) ->
 
 async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Result<()> {
     say(&format!("peer of {master}"));
+    let poweroff = line.end();
     let held = line.address.map(|(address, prefix)| Held { address, prefix });
     let network = peer::Network::BringUp {
         mac: line.boot_mac,
@@ -152,7 +160,7 @@ async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Resu
         master,
         protect_disks: true,
         network,
-        poweroff: line.poweroff,
+        poweroff,
         token: line.token,
         cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
     })
@@ -188,6 +196,8 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
         medium: args.medium,
         loaders,
         http_port: args.http_port,
+        doubts: Vec::new(),
+        accepted: Accepted::default(),
     };
     let stop = stop_signal()?;
     master::run(orders, stop).await.map(|_| ())
@@ -267,10 +277,19 @@ async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeSt
 }
 
 fn settings(file: &Path) -> anyhow::Result<()> {
+    if file
+        .symlink_metadata()
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    {
+        bail!("{}: there is no such file", file.display());
+    }
     let loaded = load::settings(file);
-    match loaded.problem {
-        None => print(&Shown::lines(&format!("{:#?}\n", loaded.settings))),
-        Some(problem) => bail!(problem),
+    match loaded.problems.is_empty() {
+        true => print(&Shown::lines(&format!("{:#?}\n", loaded.settings))),
+        false => bail!(
+            "{}\na master with this file serves nobody and powers no machine off until a person decides",
+            loaded.problems.join("\n")
+        ),
     }
 }
 

@@ -58,6 +58,7 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
             .iter()
             .map(|problem| format!("SETTINGS: {problem}")),
     );
+    lines.extend(status.settings_held.iter().map(|remedy| format!("SETTINGS: {remedy}")));
     for link in &status.links {
         let address = link
             .address
@@ -215,7 +216,8 @@ mod tests {
                 },
                 notices: vec!["nodes/x/y is torn".into()],
             },
-            settings_problems: vec!["recon.toml: line 3: unknown field".into()],
+            settings_problems: vec!["recon.toml: line 3: unknown key".into()],
+            settings_held: Some("type read and Enter".into()),
             links: vec![LinkStatus {
                 ipv6: None,
                 name: "eno1".into(),
@@ -275,6 +277,7 @@ mod tests {
             "STORAGE: nodes/x/y is torn",
             "not listed (12 times",
             "line 3",
+            "type read and Enter",
             "10.0.0.1",
             "3 machines still use leases of 192.168.219.1/24",
             "525400000003",

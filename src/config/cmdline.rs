@@ -25,8 +25,20 @@ pub struct KernelLine {
     pub cable_wait: Option<Duration>,
     /// `recon.install`: show the menu that writes this image to a disk.
     pub install: bool,
-    /// Sentences about what was ignored: unknown `recon.*` keys and values that do not parse.
+    /// Sentences about what was not understood: unknown `recon.*` keys and values that do not parse.
     pub problems: Vec<String>,
+    /// One of them may have been meant to restrain. Every word but `BOOTIF`, which boot loaders write and only names a port.
+    pub doubtful: bool,
+}
+
+impl KernelLine {
+    /// How this machine ends, where the line says it; where a word of it was not understood, it stays on.
+    pub fn end(&self) -> Option<PowerOff> {
+        match self.doubtful {
+            true => Some(PowerOff::Never),
+            false => self.poweroff,
+        }
+    }
 }
 
 const HTTP_PORT: u16 = 80;
@@ -48,12 +60,17 @@ pub fn parse(line: &str) -> KernelLine {
                 out.install = true;
                 None
             }
-            key if key.starts_with("recon.") => Some("unknown key".to_owned()),
+            key if key.to_ascii_lowercase().starts_with("recon.") => Some("unknown key".to_owned()),
             _ => None,
         };
         if let Some(problem) = problem {
+            let (doubtful, then) = match key {
+                "BOOTIF" => (false, "ignored"),
+                _ => (true, "so this machine is not powered off by recon"),
+            };
+            out.doubtful |= doubtful;
             out.problems
-                .push(format!("kernel command line: {word}: {problem}; ignored"));
+                .push(format!("kernel command line: {word}: {problem}; {then}"));
         }
     }
     out
@@ -158,6 +175,23 @@ mod tests {
             assert!(text.contains(word), "{word} is not in {text}");
         }
         assert_eq!(line.problems.len(), 6);
+    }
+
+    #[test]
+    fn a_word_that_is_not_understood_powers_nothing_off() {
+        for (text, end) in [
+            ("", None),
+            ("recon.poweroff=acpi", Some(PowerOff::Acpi)),
+            ("recon.poweroff=acpi BOOTIF=eth0", Some(PowerOff::Acpi)),
+            ("recon.poweroff=acpy", Some(PowerOff::Never)),
+            ("recon.powerof=never recon.poweroff=acpi", Some(PowerOff::Never)),
+            ("recon.master=bang", Some(PowerOff::Never)),
+            ("pxeaddr=", Some(PowerOff::Never)),
+            ("postaction=livebot recon.poweroff=ipmi", Some(PowerOff::Never)),
+            ("Recon.poweroff=never recon.poweroff=ipmi", Some(PowerOff::Never)),
+        ] {
+            assert_eq!(parse(text).end(), end, "{text}");
+        }
     }
 
     #[test]

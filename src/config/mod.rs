@@ -1,11 +1,13 @@
 //! Settings, from text to checked values: kernel command line and `recon.toml`. Only [`load`] reads files.
 
 pub mod cmdline;
+pub mod definitions;
+pub mod live;
 pub mod load;
 pub mod settings;
-pub mod wire;
 
 pub use cmdline::KernelLine;
+pub use live::Live;
 pub use settings::{NodePolicy, Settings};
 
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use crate::model::MacAddr;
 
-use super::{PostAction, PowerOff, wire};
+use super::definitions::{self, Draft, Fault, TFTP_BLOCK_SIZE, shown};
+use super::{PostAction, PowerOff};
 
 /// The file as it is put on a new stick: every setting at its default, behind a `#`.
 pub const EXAMPLE: &str = include_str!("recon.toml");
@@ -21,11 +22,21 @@ pub struct Settings {
     pub kernel_arguments: String,
     links: LinkRules,
     nodes: Vec<NodeRule>,
+    /// No machine is powered off, whatever else is said.
+    never: bool,
 }
 
-/// What may be done on a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// What a file says as far as it can be read, and its mistakes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// What was understood. Where a setting that restrains was not, the least that it could allow.
+    pub settings: Settings,
+    /// Empty: the file was read whole.
+    pub faults: Vec<Fault>,
+}
+
+/// What may be done on a link, from most to least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkRule {
     /// Whatever does no harm there.
     #[default]
@@ -34,6 +45,21 @@ pub enum LinkRule {
     Proxy,
     /// Nothing.
     Silent,
+    /// Nothing, until a person has looked at settings that could not be read.
+    Held,
+}
+
+impl std::str::FromStr for LinkRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(LinkRule::Auto),
+            "proxy" => Ok(LinkRule::Proxy),
+            "silent" => Ok(LinkRule::Silent),
+            other => Err(format!("{other:?} is not a mode; known: auto, proxy, silent")),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -132,12 +158,6 @@ const DEFAULT_PREFIX: u8 = 24;
 /// Addresses below stay free for things a person gives a fixed address by hand.
 const DEFAULT_FIRST_OFFSET: u32 = 20;
 const DEFAULT_LEASE_SECONDS: u32 = 3600;
-const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 120..=604_800;
-/// RFC 2348; below 512 the setting would miss all who ask for no size (RFC 1350).
-const TFTP_BLOCK_SIZE: std::ops::RangeInclusive<u16> = 512..=65464;
-/// More rules than a site has machines are a mistake, and are looked through for every boot script.
-const MAX_NODE_RULES: usize = 10_000;
-
 impl Default for Settings {
     fn default() -> Self {
         let post_action = PostAction::Inventory;
@@ -161,6 +181,7 @@ impl Default for Settings {
             kernel_arguments: String::new(),
             links: LinkRules::default(),
             nodes: Vec::new(),
+            never: false,
         }
     }
 }
@@ -169,67 +190,98 @@ impl Settings {
     /// Parses and checks the text of `recon.toml`.
     ///
     /// # Errors
-    /// A sentence with the line where TOML or a key is wrong, or with the key whose value cannot be.
+    /// Every mistake, a sentence each, with its line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: wire::File = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map(|span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
-            match line {
-                Some(line) => format!("line {line}: {}", error.message().trim()),
-                None => error.message().trim().to_owned(),
-            }
-        })?;
-        Self::check(file)
+        let Reading { settings, faults } = Self::read(text);
+        match faults.is_empty() {
+            true => Ok(settings),
+            false => Err(shown(&faults).join("; ")),
+        }
     }
 
-    fn check(file: wire::File) -> Result<Self, String> {
-        // Taken apart whole: a key that nobody uses does not compile.
-        let wire::File {
+    /// Reads the text of `recon.toml` as far as it goes.
+    pub fn read(text: &str) -> Reading {
+        let (draft, mut faults) = definitions::read(text);
+        let settings = Self::check(draft, &mut faults);
+        faults.sort_by_key(|fault| fault.line);
+        faults.dedup();
+        Reading { settings, faults }
+    }
+
+    fn check(draft: Draft, faults: &mut Vec<Fault>) -> Self {
+        // Taken apart whole: a value that nobody uses does not compile.
+        let Draft {
             site,
-            network,
-            peers,
-            node,
-        } = file;
-        let wire::Peers {
+            subnet,
+            lease_range,
+            lease_range_line,
+            lease_seconds,
+            serve_all,
+            tftp_block_size,
+            mode,
+            silent,
             post_action,
             poweroff,
+            mut never,
             kernel_arguments,
-        } = peers;
+            nodes,
+        } = draft;
         let post_action = post_action.unwrap_or(PostAction::Inventory);
-        let policy = NodePolicy {
+        let peers = NodePolicy {
             post_action,
             poweroff: poweroff.unwrap_or(post_action.default_poweroff()),
         };
-        if node.len() > MAX_NODE_RULES {
-            return Err(format!(
-                "{} [[node]] entries; at most {MAX_NODE_RULES} are read",
-                node.len()
-            ));
-        }
-        let nodes = node
-            .into_iter()
-            .enumerate()
-            .map(check_node)
-            .collect::<Result<Vec<_>, _>>()?;
-        check_reservations(&nodes)?;
-        let kernel_arguments = kernel_arguments.unwrap_or_default();
-        if kernel_arguments.chars().any(|c| c.is_control() || c == '$') {
-            return Err("peers.kernel-arguments: control characters and $ would break the boot script".to_owned());
-        }
-        if let Some(site) = &site
-            && (site.len() > 200 || site.chars().any(char::is_control))
-        {
-            return Err("site: at most 200 bytes on one line".to_owned());
-        }
-        Ok(Settings {
+        let nodes = check_nodes(nodes, &mut never, faults);
+        let defaults = Settings::default().network;
+        let (base, prefix) = subnet.unwrap_or((defaults.base, defaults.prefix));
+        let (lease_first, lease_last) = match lease_range.map(|range| check_range(base, prefix, range)) {
+            Some(Ok(range)) => range,
+            Some(Err(reason)) => {
+                let what = format!("network.lease-range: {reason}");
+                faults.push(Fault {
+                    line: lease_range_line,
+                    what,
+                });
+                default_range(base, prefix)
+            }
+            None => default_range(base, prefix),
+        };
+        Settings {
             site,
-            links: check_links(&network)?,
-            network: check_network(network)?,
-            peers: policy,
-            kernel_arguments,
+            links: LinkRules {
+                all: mode.unwrap_or_default(),
+                silent,
+            },
+            network: NetworkSettings {
+                base,
+                prefix,
+                lease_first,
+                lease_last,
+                lease_seconds: lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS),
+                serve_all: serve_all.unwrap_or(false),
+                tftp_block_size: tftp_block_size.unwrap_or(*TFTP_BLOCK_SIZE.end()),
+            },
+            peers,
+            kernel_arguments: kernel_arguments.unwrap_or_default(),
             nodes,
-        })
+            never,
+        }
+    }
+
+    /// The same with nothing dared: nothing is sent on any link, and no machine is powered off. What holds until a person has
+    /// looked at settings that could not be read whole.
+    pub fn held(&self) -> Self {
+        let mut held = self.clone();
+        held.links.all = LinkRule::Held;
+        held.never = true;
+        held.network.serve_all = false;
+        held.kernel_arguments = String::new();
+        held
+    }
+
+    /// True for what [`Self::held`] made.
+    pub fn is_held(&self) -> bool {
+        self.links.all == LinkRule::Held
     }
 
     /// Subnet of the `index`th served link, counted from 0; `None` when the address space ends.
@@ -279,7 +331,9 @@ impl Settings {
     /// What may be done on the link with this name and MAC.
     pub fn link_rule(&self, name: &str, mac: MacAddr) -> LinkRule {
         let mac = mac.to_string();
-        if self.links.silent.iter().any(|link| *link == name || *link == mac) {
+        if self.is_held() {
+            LinkRule::Held
+        } else if self.links.silent.iter().any(|link| *link == name || *link == mac) {
             LinkRule::Silent
         } else {
             self.links.all
@@ -288,6 +342,17 @@ impl Settings {
 
     /// Policy for a machine, by any of its MACs or its SMBIOS UUID. The first rule that matches decides.
     pub fn policy(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
+        let policy = self.policy_said(macs, uuid);
+        match self.never {
+            true => NodePolicy {
+                poweroff: PowerOff::Never,
+                ..policy
+            },
+            false => policy,
+        }
+    }
+
+    fn policy_said(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
         let uuid = uuid.map(str::to_ascii_lowercase);
         let rule = self
             .nodes
@@ -308,167 +373,97 @@ impl Settings {
     }
 }
 
-fn check_node((index, node): (usize, wire::Node)) -> Result<NodeRule, String> {
-    let place = format!("[[node]] number {}", index + 1);
-    let wire::Node {
-        mac,
-        uuid,
-        address,
-        post_action,
-        poweroff,
-    } = node;
-    if mac.is_none() && uuid.is_none() {
-        return Err(format!("{place}: needs mac or uuid"));
-    }
-    let mac = mac
-        .map(|text| text.parse::<MacAddr>())
-        .transpose()
-        .map_err(|error| format!("{place}: {error}"))?;
-    let address = address
-        .map(|text| {
-            let parsed = text.trim().parse::<Ipv4Addr>();
-            parsed.map_err(|_| format!("{place}: {text:?} is not an IPv4 address"))
-        })
-        .transpose()?;
-    if address.is_some() && mac.is_none() {
-        return Err(format!(
-            "{place}: an address is kept by mac; a machine has no uuid yet when it asks for one"
-        ));
-    }
-    Ok(NodeRule {
-        mac,
-        address,
-        uuid: uuid.map(|text| text.trim().to_ascii_lowercase()),
-        post_action,
-        poweroff,
-    })
-}
-
-/// Each address for one port, each port with one address.
-fn check_reservations(nodes: &[NodeRule]) -> Result<(), String> {
+fn check_nodes(nodes: Vec<definitions::Node>, never: &mut bool, faults: &mut Vec<Fault>) -> Vec<NodeRule> {
     let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
-    for (index, node) in nodes.iter().enumerate() {
-        if let (Some(mac), Some(address)) = (node.mac, node.address) {
-            let place = format!("[[node]] number {}", index + 1);
-            if !addresses.insert(address) {
-                return Err(format!("{place}: {address} is kept for another machine already"));
+    let mut rules = Vec::with_capacity(nodes.len());
+    for (index, node) in nodes.into_iter().enumerate() {
+        let definitions::Node {
+            line,
+            mac,
+            uuid,
+            mut address,
+            post_action,
+            poweroff,
+        } = node;
+        let mut fault = |what: String| {
+            let what = format!("[[node]] number {}: {what}", index + 1);
+            faults.push(Fault { line: Some(line), what });
+        };
+        if mac.is_none() && uuid.is_none() {
+            fault("needs mac or uuid".to_owned());
+            // Whose rule it is nobody knows.
+            *never |= poweroff == Some(PowerOff::Never);
+        }
+        // Each address for one port, each port with one address.
+        match (mac, address) {
+            (None, Some(_)) => {
+                fault("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned());
+                address = None;
             }
-            if !macs.insert(mac) {
-                return Err(format!("{place}: {mac} has an address already"));
+            (Some(_), Some(kept)) if !addresses.insert(kept) => {
+                fault(format!("{kept} is kept for another machine already"));
+                address = None;
             }
+            (Some(mac), Some(_)) if !macs.insert(mac) => {
+                fault(format!("{mac} has an address already"));
+                address = None;
+            }
+            _ => {}
+        }
+        rules.push(NodeRule {
+            mac,
+            uuid,
+            address,
+            post_action,
+            poweroff,
+        });
+    }
+    rules
+}
+
+/// First and last address of the pool, where `range` names them.
+fn check_range(base: u32, prefix: u8, range: (Ipv4Addr, Ipv4Addr)) -> Result<(u32, u32), String> {
+    let pool = pool(base, prefix);
+    for end in [range.0, range.1] {
+        if !pool.contains(&u32::from(end)) {
+            return Err(format!(
+                "{end} is outside {} to {}",
+                Ipv4Addr::from(pool.start),
+                Ipv4Addr::from(pool.end - 1)
+            ));
         }
     }
-    Ok(())
+    if range.0 > range.1 {
+        return Err("the first address is above the last".to_owned());
+    }
+    Ok((range.0.into(), range.1.into()))
 }
 
-/// More links than a machine has are a mistake.
-const MAX_SILENT: usize = 64;
-
-fn check_links(network: &wire::Network) -> Result<LinkRules, String> {
-    let silent = network.silent.clone().unwrap_or_default();
-    if silent.len() > MAX_SILENT {
-        return Err(format!(
-            "network.silent: {} entries; at most {MAX_SILENT} are read",
-            silent.len()
-        ));
+fn default_range(base: u32, prefix: u8) -> (u32, u32) {
+    let pool = pool(base, prefix);
+    match pool.len() > 64 {
+        true => (base + DEFAULT_FIRST_OFFSET, pool.end - 1),
+        false => (pool.start, pool.end - 1),
     }
-    let read = |text: String| match text.trim().parse::<MacAddr>() {
-        Ok(mac) => Ok(mac.to_string()),
-        // IFNAMSIZ, with its closing zero byte.
-        Err(_) if (1..=15).contains(&text.len()) && !text.contains(['/', ':', ' ']) => Ok(text),
-        Err(_) => Err(format!(
-            "network.silent: {text:?} is neither an interface name nor a MAC"
-        )),
-    };
-    Ok(LinkRules {
-        all: network.mode.unwrap_or_default(),
-        silent: silent.into_iter().map(read).collect::<Result<_, _>>()?,
-    })
 }
 
-fn check_network(network: wire::Network) -> Result<NetworkSettings, String> {
-    let wire::Network {
-        subnet,
-        lease_range,
-        lease_seconds,
-        serve_all,
-        tftp_block_size,
-        // Read by `check_links`.
-        mode: _,
-        silent: _,
-    } = network;
-    let defaults = Settings::default().network;
-    let lease_seconds = lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS);
-    if !LEASE_SECONDS.contains(&lease_seconds) {
-        return Err(format!(
-            "network.lease-seconds: {lease_seconds} is not between {} and {}",
-            LEASE_SECONDS.start(),
-            LEASE_SECONDS.end()
-        ));
-    }
-    let tftp_block_size = tftp_block_size.unwrap_or(*TFTP_BLOCK_SIZE.end());
-    if !TFTP_BLOCK_SIZE.contains(&tftp_block_size) {
-        return Err(format!(
-            "network.tftp-block-size: {tftp_block_size} is not between {} and {}",
-            TFTP_BLOCK_SIZE.start(),
-            TFTP_BLOCK_SIZE.end()
-        ));
-    }
-    let (base, prefix) = match &subnet {
-        Some(text) => parse_subnet(text)?,
-        None => (defaults.base, defaults.prefix),
-    };
+/// Hosts but the first, which is ours.
+fn pool(base: u32, prefix: u8) -> Range<u32> {
     let hosts = usable_hosts(base, prefix);
-    // The first host is ours.
-    let pool = hosts.start + 1..hosts.end;
-    let (lease_first, lease_last) = match &lease_range {
-        Some([first, last]) => {
-            let read = |text: &str| {
-                let address: Ipv4Addr = text
-                    .trim()
-                    .parse()
-                    .map_err(|_| format!("network.lease-range: {text:?} is not an IPv4 address"))?;
-                if pool.contains(&u32::from(address)) {
-                    Ok(u32::from(address))
-                } else {
-                    Err(format!(
-                        "network.lease-range: {address} is outside {} to {}",
-                        Ipv4Addr::from(pool.start),
-                        Ipv4Addr::from(pool.end - 1)
-                    ))
-                }
-            };
-            (read(first)?, read(last)?)
-        }
-        None if pool.len() > 64 => (base + DEFAULT_FIRST_OFFSET, pool.end - 1),
-        None => (pool.start, pool.end - 1),
-    };
-    if lease_first > lease_last {
-        return Err("network.lease-range: the first address is above the last".to_owned());
-    }
-    Ok(NetworkSettings {
-        base,
-        prefix,
-        lease_first,
-        lease_last,
-        lease_seconds,
-        serve_all: serve_all.unwrap_or(false),
-        tftp_block_size,
-    })
+    hosts.start + 1..hosts.end
 }
 
-fn parse_subnet(text: &str) -> Result<(u32, u8), String> {
-    let error = || format!("network.subnet: {text:?} is not a subnet such as 192.168.219.0/24");
+/// Network address and prefix length.
+pub(super) fn parse_subnet(text: &str) -> Result<(u32, u8), String> {
+    let error = || format!("{text:?} is not a subnet such as 192.168.219.0/24");
     let (address, prefix) = text.trim().split_once('/').ok_or_else(error)?;
     let address: Ipv4Addr = address.parse().map_err(|_| error())?;
     let prefix: u8 = prefix.parse().map_err(|_| error())?;
     if !(8..=29).contains(&prefix) {
-        return Err(format!(
-            "network.subnet: /{prefix}: the prefix length must be from 8 to 29"
-        ));
+        return Err(format!("/{prefix}: the prefix length must be from 8 to 29"));
     }
     if address.is_loopback() || address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
-        return Err(format!("network.subnet: {address} cannot be given to machines"));
+        return Err(format!("{address} cannot be given to machines"));
     }
     Ok((u32::from(address) & mask_bits(prefix), prefix))
 }

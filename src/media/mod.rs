@@ -8,6 +8,7 @@ pub mod exfat;
 pub mod gpt;
 pub mod install;
 pub mod iso9660;
+pub mod peek;
 pub mod volume;
 
 use std::fs::File;

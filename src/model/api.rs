@@ -17,6 +17,9 @@ pub struct Status {
     pub storage: StorageStatus,
     /// What is wrong with `recon.toml`, a line each; empty when it was read whole or there is none.
     pub settings_problems: Vec<String>,
+    /// What a person has to do about them before this machine serves anybody; `None` where nothing waits for that.
+    #[serde(default)]
+    pub settings_held: Option<String>,
     pub links: Vec<LinkStatus>,
     pub nodes_seen: usize,
     /// Nodes with a stored upload, by the store itself.

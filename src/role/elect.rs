@@ -19,6 +19,8 @@ use crate::model::api::{ForeignServer, LinkMode};
 
 mod words;
 
+pub use words::HELD;
+
 /// Something that happened to the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -183,7 +185,7 @@ impl Election {
         let before = self.state.clone();
         let mut actions = Vec::new();
         match event {
-            Event::Carrier(true) if before == State::Down && self.rule == LinkRule::Silent => self.state = State::Told,
+            Event::Carrier(true) if before == State::Down && self.rule >= LinkRule::Silent => self.state = State::Told,
             Event::Carrier(true) if before == State::Down => self.ask_anew(now),
             Event::Carrier(true) => {}
             Event::Carrier(false) => {
@@ -349,7 +351,7 @@ impl Election {
                 if elapsed >= VERDICT_SECONDS {
                     self.state = match self.rule {
                         LinkRule::Auto => State::Serve,
-                        LinkRule::Proxy | LinkRule::Silent => State::Foreign {
+                        LinkRule::Proxy | LinkRule::Silent | LinkRule::Held => State::Foreign {
                             since: now,
                             heard: now,
                             verdict: Some(Verdict::Silent),

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::Settings;
+use crate::config::Live;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
@@ -29,7 +29,7 @@ use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::{ArpTap, DhcpListener};
 use crate::sys::{clock, udp};
 
-use super::elect::{Action, Election, Event};
+use super::elect::{Action, Election, Event, HELD};
 use super::links6::{self, Shared6};
 use super::own_address::OwnAddress;
 use super::own_place::{Contest, Place, Search};
@@ -66,7 +66,7 @@ pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
 /// What the links share.
 pub struct Shared {
     pub site: Arc<Site>,
-    pub settings: Arc<Settings>,
+    pub settings: Arc<Live>,
     pub http_port: u16,
     /// Leases and addresses in use by strangers, as known at start.
     pub remembered: Book,
@@ -96,6 +96,7 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
         Choice::ElectAmong(links) => (Some(links), true, false),
         Choice::Given(links) => (Some(links), false, false),
     };
+    let version = shared.settings.version();
     let mut keeper = Keeper {
         shared,
         given,
@@ -107,6 +108,7 @@ pub async fn run(shared: Shared, choice: Choice, stop: CancellationToken) -> any
         links: BTreeMap::new(),
         places: 0,
         places6: 0,
+        version,
     };
     let ended = keeper.keep(receiver, stop).await;
     keeper.close().await;
@@ -129,6 +131,8 @@ struct Keeper {
     links: BTreeMap<u32, Watched>,
     places: u32,
     places6: u32,
+    /// Of the settings that the links go by.
+    version: u64,
 }
 
 impl Keeper {
@@ -157,6 +161,13 @@ impl Keeper {
 
     /// Looks for links that came, went or changed, moves the clocks, and checks that services live.
     async fn look(&mut self) -> anyhow::Result<()> {
+        if self.version != self.shared.settings.version() {
+            self.version = self.shared.settings.version();
+            // A person decided about the settings: every link begins anew by them.
+            for mut watched in std::mem::take(&mut self.links).into_values() {
+                stop_all(&self.netlink, &mut watched).await;
+            }
+        }
         let sys = Path::new("/sys");
         let present = match &self.given {
             None => netif::wired_links(sys).context("listing the network links")?,
@@ -212,7 +223,7 @@ impl Keeper {
                 return;
             }
         };
-        let rule = self.shared.settings.link_rule(&link.name, link.mac);
+        let rule = self.shared.settings.now().link_rule(&link.name, link.mac);
         let election = Election::new(self.machine.unwrap_or(link.mac), rule);
         let subnet = self
             .given
@@ -316,10 +327,10 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return Ok(());
         };
-        let mode = if self.elect {
-            watched.election.mode()
-        } else {
-            LinkMode::Serve
+        let mode = match self.elect {
+            true => watched.election.mode(),
+            false if self.shared.settings.is_held() => LinkMode::Silent,
+            false => LinkMode::Serve,
         };
         if mode != LinkMode::Serve {
             self.run_out(index).await;
@@ -372,7 +383,7 @@ impl Keeper {
                 self.places += 1;
                 self.places - 1
             });
-            watched.subnet = self.shared.settings.subnet(place);
+            watched.subnet = self.shared.settings.now().subnet(place);
         }
         let Some(subnet) = watched.subnet else {
             watched.problem = Some("no subnet is left for this link: choose a smaller network.subnet".to_owned());
@@ -384,7 +395,8 @@ impl Keeper {
             self.places6 - 1
         });
         let address6 = self.shared.ipv6.prefix(place6).map(Prefix64::server);
-        let candidates = self.shared.settings.own_addresses(subnet);
+        let settings = self.shared.settings.now();
+        let candidates = settings.own_addresses(subnet);
         let (link, name) = (&watched.link, &watched.link.name);
         let subnet = match watched
             .own_place
@@ -567,8 +579,9 @@ impl Keeper {
     fn publish(&mut self) {
         let now = clock::run_seconds();
         let elect = self.elect;
+        let held = !elect && self.shared.settings.is_held();
         for watched in self.links.values_mut() {
-            let mode = watched.mode(elect);
+            let mode = if held { LinkMode::Silent } else { watched.mode(elect) };
             if watched.shown.0 != mode {
                 watched.shown = (mode, now, watched.shown.2.saturating_add(1));
             }
@@ -581,6 +594,7 @@ impl Keeper {
         let watched = self.links.get(&index)?;
         let reason = match &watched.problem {
             Some(problem) => problem.clone(),
+            None if !self.elect && self.shared.settings.is_held() => HELD.to_owned(),
             None if !self.elect => "told to serve".to_owned(),
             None => watched.reason(),
         };
@@ -716,7 +730,7 @@ async fn start_service(
         socket: dhcp_socket,
         params: Params {
             subnet,
-            lease_seconds: shared.settings.network.lease_seconds,
+            lease_seconds: shared.settings.now().network.lease_seconds,
             domain: dns::DOMAIN.to_owned(),
             http_port: shared.http_port,
             loaders: chooser(&shared.site),
@@ -726,7 +740,7 @@ async fn start_service(
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
-        serve_all: shared.settings.network.serve_all,
+        serve_all: shared.settings.now().network.serve_all,
         rival: Arc::clone(&rival),
     };
     let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
@@ -821,7 +835,7 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
 fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     let remembered = shared.remembered.leases().cloned();
     let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
-    table.reserve(shared.settings.reservations(subnet));
+    table.reserve(shared.settings.now().reservations(subnet));
     table.rest(shared.remembered.resting());
     table
 }

@@ -203,7 +203,7 @@ fn spawn<F>(
 {
     let site = &shared.site;
     let (may_speak, listening) = watch::channel(false);
-    let lease_seconds = shared.settings.network.lease_seconds;
+    let lease_seconds = shared.settings.now().network.lease_seconds;
     let advertiser = Advertiser {
         link: link.name.clone(),
         index: link.index,
@@ -224,7 +224,7 @@ fn spawn<F>(
             lease_seconds,
             domain: dns::DOMAIN.to_owned(),
             http_port: shared.http_port,
-            serve_all: shared.settings.network.serve_all,
+            serve_all: shared.settings.now().network.serve_all,
             loaders: chooser(site),
         },
         leases: shared.ipv6.table(prefix),

@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::load;
+use crate::config::Live;
+use crate::config::live::{Accepted, REMEDY};
 use crate::model::api::{LinkStatus, Status, StorageStatus};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
@@ -38,6 +39,10 @@ pub struct Orders {
     pub medium: Option<PathBuf>,
     pub loaders: Vec<PathBuf>,
     pub http_port: u16,
+    /// What is wrong with the kernel command line, a line each: nothing is dared before a person has seen it.
+    pub doubts: Vec<String>,
+    /// Problems of settings that a person went on with.
+    pub accepted: Accepted,
 }
 
 const LEASES6_FILE: &str = "leases6.jsonl";
@@ -90,7 +95,7 @@ fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Resu
                 anyhow::Error::new(error)
             );
             storage.close().context("closing the data partition")?;
-            let storage = Storage::memory(why)?;
+            let storage = Storage::memory(why, medium.and_then(|medium| medium.disk.as_ref()))?;
             let uploads = open(&storage)?;
             Ok((storage, uploads))
         }
@@ -126,14 +131,17 @@ impl Master {
         storage: Storage,
         uploads: NodeStore,
         workers: Workers,
-        mut problems: Vec<String>,
+        problems: Vec<String>,
     ) -> Self {
-        let loaded = load::settings(&storage.folder.join("recon.toml"));
-        problems.extend(loaded.problem);
-        for problem in &problems {
+        let shelf = storage.shelf.clone();
+        let settings = Live::new(shelf.settings(), orders.doubts.clone(), Arc::clone(&orders.accepted));
+        for problem in problems.iter().chain(&settings.problems()) {
             say(problem);
         }
-        let settings = Arc::new(loaded.settings);
+        if settings.is_held() {
+            say(REMEDY);
+        }
+        let settings = Arc::new(settings);
         for problem in uploads.problems() {
             say(&problem);
         }
@@ -157,6 +165,7 @@ impl Master {
             uploads: uploads.clone(),
             durable: storage.durable,
             settings: Arc::clone(&settings),
+            read_settings: Box::new(move || shelf.settings()),
             ladder: Arc::clone(&ladder),
             status: status_of(
                 &storage,
@@ -311,7 +320,7 @@ fn notices(uploads: &NodeStore) -> Vec<String> {
 fn status_of(
     storage: &Arc<Storage>,
     keeper: &Keeper,
-    settings: &Arc<crate::config::Settings>,
+    settings: &Arc<Live>,
     problems: Vec<String>,
     links: &Arc<Mutex<Vec<LinkStatus>>>,
     ladder: &Arc<Mutex<Ladder>>,
@@ -331,14 +340,15 @@ fn status_of(
         let storage = storage.map_or_else(Default::default, |storage| storage.status(&links, nodes_stored, port));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            site: settings.site.clone(),
+            site: settings.now().site.clone(),
             uptime_seconds: clock::run_seconds() as u64,
             storage: StorageStatus {
                 tarball: keeper.status(),
                 notices: notices(&uploads),
                 ..storage
             },
-            settings_problems: problems.clone(),
+            settings_problems: problems.iter().cloned().chain(settings.problems()).collect(),
+            settings_held: settings.is_held().then(|| REMEDY.to_owned()),
             links,
             nodes_seen: nodes_seen.max(nodes_stored),
             nodes_stored,

@@ -251,6 +251,15 @@ fn offset(sent_ms: i64, received_ms: i64, master_ms: i64) -> i64 {
     (sent_ms / 2 + received_ms / 2).saturating_sub(master_ms)
 }
 
+fn policy_said(status: StatusCode, body: &[u8]) -> anyhow::Result<Policy> {
+    anyhow::ensure!(status.is_success(), "the master answered {status}");
+    serde_json::from_slice(body).context("the master's answer is not understood")
+}
+
+fn end_of(policy: &Policy) -> anyhow::Result<PowerOff> {
+    policy.poweroff.parse().map_err(anyhow::Error::msg)
+}
+
 struct Peer {
     orders: Orders,
     id: NodeId,
@@ -389,17 +398,20 @@ impl Peer {
         if let Some(policy) = self.orders.poweroff {
             return policy;
         }
-        let asked = self.ask_policy().await;
-        asked
-            .and_then(|policy| policy.poweroff.parse().ok())
-            .unwrap_or(PowerOff::Never)
+        let said = self.ask_policy().await;
+        said.and_then(|policy| end_of(&policy)).unwrap_or_else(|error| {
+            say(&format!(
+                "how this machine is to end is not known, so it stays on: {error:#}. Power it off by hand"
+            ));
+            PowerOff::Never
+        })
     }
 
     /// One try.
-    async fn ask_policy(&self) -> Option<Policy> {
+    async fn ask_policy(&self) -> anyhow::Result<Policy> {
         let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
         let target = format!("/api/v1/policy?mac={mac}&uuid={}", self.uuid.as_deref().unwrap_or(""));
-        let asked = exchange(
+        let (status, body) = exchange(
             self.orders.master,
             Method::GET,
             &target,
@@ -407,14 +419,15 @@ impl Peer {
             Bytes::new(),
             QUICK,
         )
-        .await;
-        asked.ok().and_then(|(_, body)| serde_json::from_slice(&body).ok())
+        .await
+        .context("asking the master")?;
+        policy_said(status, &body)
     }
 
     /// This machine's clock minus the master's, in milliseconds; `None` where the master does not answer.
     async fn clock_offset(&self) -> Option<i64> {
         let sent = clock::unix_millis();
-        let master = self.ask_policy().await?.now_ms?;
+        let master = self.ask_policy().await.ok()?.now_ms?;
         Some(offset(sent, clock::unix_millis(), master))
     }
 
@@ -495,6 +508,38 @@ mod tests {
         assert!(usb_disk_to_come(dir.path()));
         std::fs::create_dir(host.join("target6:0:0")).unwrap();
         assert!(!usb_disk_to_come(dir.path()));
+    }
+
+    /// Whatever is no clear word powers nothing off, and says why.
+    #[test]
+    fn only_a_clear_word_powers_a_machine_off() {
+        let said = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            policy_said(status, body.as_bytes()).and_then(|policy| end_of(&policy))
+        };
+        let clear = r#"{"post_action": "inventory", "poweroff": "acpi"}"#;
+        assert_eq!(said(200, clear).unwrap(), PowerOff::Acpi);
+        for (status, body, why) in [
+            (500, clear, "500"),
+            (404, clear, "404"),
+            (200, "", "not understood"),
+            (200, "<html>", "not understood"),
+            (200, r#"{"post_action": "inventory"}"#, "not understood"),
+            (
+                200,
+                r#"{"post_action": "inventory", "poweroff": null}"#,
+                "not understood",
+            ),
+            (
+                200,
+                r#"{"post_action": "inventory", "poweroff": "Acpi"}"#,
+                "known: never",
+            ),
+            (200, r#"{"post_action": "inventory", "poweroff": ""}"#, "known: never"),
+        ] {
+            let error = format!("{:#}", said(status, body).unwrap_err());
+            assert!(error.contains(why), "{body}: {error}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Where a master keeps what it is given: the data partition of its stick, else memory, said loudly.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::config::load::{self, Loaded, MAX_SETTINGS_BYTES};
 use crate::config::settings::EXAMPLE;
+use crate::media::peek;
 use crate::model::api::{LinkStatus, StorageStatus};
 use crate::sys::datapart::{self, DataPartition};
 use crate::sys::medium::{self, Carrier, Medium};
@@ -15,11 +17,16 @@ use super::remedy;
 /// Where the data partition is mounted; without one, the folder itself holds the data in memory.
 const FOLDER: &str = "/run/recon/data";
 
+/// The settings, on the data partition.
+const SETTINGS_FILE: &str = "recon.toml";
+
 /// An open data folder.
 #[derive(Debug)]
 pub struct Storage {
     pub folder: PathBuf,
     pub durable: bool,
+    /// Where files that a person put on the stick are read.
+    pub shelf: Shelf,
     partition: Option<DataPartition>,
     /// Why the data lives in memory, a sentence; what to do then is for `remedy` to say.
     pub problem: Option<String>,
@@ -32,6 +39,7 @@ impl Storage {
     pub fn folder(folder: PathBuf) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         Ok(Storage {
+            shelf: Shelf::Folder(folder.clone()),
             folder,
             durable: true,
             partition: None,
@@ -45,11 +53,11 @@ impl Storage {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
             let why = "The system did not boot from a stick that it could write to, or was copied to memory first. To keep inventories, \
                        boot from the stick as it is.";
-            return Self::memory(why.to_owned());
+            return Self::memory(why.to_owned(), None);
         };
         let told = match certain(disk) {
             Ok(told) => told,
-            Err(problem) => return Self::memory(problem),
+            Err(problem) => return Self::memory(problem, Some(disk)),
         };
         match datapart::ensure(disk, Path::new(FOLDER), rand::random()) {
             Ok(partition) => {
@@ -60,6 +68,7 @@ impl Storage {
                 }
                 let folder = PathBuf::from(FOLDER);
                 Ok(Storage {
+                    shelf: Shelf::Folder(folder.clone()),
                     folder,
                     durable: true,
                     notices,
@@ -67,15 +76,16 @@ impl Storage {
                     problem: None,
                 })
             }
-            Err(problem) => Self::memory(problem.to_string()),
+            Err(problem) => Self::memory(problem.to_string(), Some(disk)),
         }
     }
 
-    /// Memory in place of the partition, and why, as a sentence.
-    pub fn memory(why: String) -> std::io::Result<Self> {
+    /// Memory in place of the partition of `disk`, and why, as a sentence.
+    pub fn memory(why: String, disk: Option<&PathBuf>) -> std::io::Result<Self> {
         std::fs::create_dir_all(FOLDER)?;
         let folder = PathBuf::from(FOLDER);
         Ok(Storage {
+            shelf: disk.map_or_else(|| Shelf::Folder(folder.clone()), |disk| Shelf::Disk(disk.clone())),
             folder,
             durable: false,
             partition: None,
@@ -128,6 +138,33 @@ fn certain(disk: &Path) -> Result<Option<String>, String> {
     Ok(told)
 }
 
+/// Where a file that a person put on the stick is read: the data folder, or, where memory stands in for it, the stick behind.
+#[derive(Debug, Clone)]
+pub enum Shelf {
+    Folder(PathBuf),
+    /// The whole disk, of which nothing is mounted.
+    Disk(PathBuf),
+}
+
+impl Shelf {
+    /// Up to one byte more than `limit`; `None` where there is no such file. Blocks.
+    pub fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            Shelf::Folder(folder) => load::small_file(&folder.join(name), limit),
+            Shelf::Disk(disk) => {
+                let mut disk = File::open(disk)?;
+                let bytes = disk.seek(SeekFrom::End(0))?;
+                peek::data_file(&disk, bytes, name, limit)
+            }
+        }
+    }
+
+    /// Reads `recon.toml`. Blocks.
+    pub fn settings(&self) -> Loaded {
+        load::settings_of(SETTINGS_FILE, self.read(SETTINGS_FILE, MAX_SETTINGS_BYTES))
+    }
+}
+
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
 fn furnish(folder: &Path) -> std::io::Result<()> {
     for name in ["isos", "install", "export"] {
@@ -136,7 +173,7 @@ fn furnish(folder: &Path) -> std::io::Result<()> {
     match OpenOptions::new()
         .write(true)
         .create_new(true)
-        .open(folder.join("recon.toml"))
+        .open(folder.join(SETTINGS_FILE))
     {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use recon::config::Settings;
+use recon::config::{Live, Settings};
 use recon::model::MacAddr;
 use recon::model::ula::Ula;
 use recon::probe::{lldp, smbios};
@@ -339,7 +339,8 @@ fn http() {
         data: folder.path().to_owned(),
         uploads: NodeStore::open(folder.path(), limits).unwrap(),
         durable: false,
-        settings: Arc::new(Settings::default()),
+        settings: Arc::new(Live::fine(Settings::default())),
+        read_settings: Box::new(|| unreachable!("nobody asks for it")),
         ladder: Arc::new(Mutex::new(Ladder::default())),
         status: Box::new(|| unreachable!("no request of the corpus asks for it")),
         leases: Box::new(|| 0),

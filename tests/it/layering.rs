@@ -32,7 +32,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 const PURE: &[&str] = &[
     "src/config/cmdline.rs",
     "src/config/settings.rs",
-    "src/config/wire.rs",
+    "src/config/definitions.rs",
     "src/media/exfat.rs",
     "src/media/iso9660.rs",
     "src/model/identity.rs",

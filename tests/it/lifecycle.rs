@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
-use recon::config::Settings;
+use recon::config::{Live, Settings};
 use recon::model::NodeId;
 use recon::model::api::{NodeStatus, Status, Stored};
 use recon::service::http::client::{Bounds, exchange};
@@ -33,6 +33,7 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         uptime_seconds: 0,
         storage: Default::default(),
         settings_problems: vec![],
+        settings_held: None,
         links: vec![],
         nodes_seen: 0,
         nodes_stored: 0,
@@ -54,7 +55,8 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         )
         .unwrap(),
         durable: true,
-        settings: Arc::new(Settings::default()),
+        settings: Arc::new(Live::fine(Settings::default())),
+        read_settings: Box::new(|| unreachable!("nobody asks for it")),
         ladder: Arc::new(Mutex::new(Ladder::default())),
         status: Box::new(status),
         leases: Box::new(|| 0),

@@ -263,7 +263,7 @@ fn partition_tables_as_gptman_reads_them() {
     for image in ["kiwi.iso.gz", "apple.iso.gz"] {
         let mut disk = tempfile::tempfile().unwrap();
         disk.write_all(&unpacked(image)).unwrap();
-        let image_bytes = gpt::iso_bytes(&disk);
+        let image_bytes = gpt::iso_bytes(&disk).unwrap();
         disk.set_len(300 * MIB).unwrap();
         let ours = gpt::Table::read(&disk, 300 * MIB).unwrap();
         same_partitions(&ours, &mut disk, image);

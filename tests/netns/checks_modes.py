@@ -6,6 +6,7 @@ One function an expectation; each has wires of its own. The master runs its whol
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import time
@@ -13,7 +14,8 @@ from typing import List, Optional
 
 from rawclient import RawClient, altered, fixture
 from vdc import dhcp, foreign, waiting
-from vdc.capture import udp
+from vdc.capture import Capture, udp
+from vdc.errors import LabError
 from vdc.namespace import Namespace
 from vdc.suite import Scenario, expect
 from wires import FIRST, SECOND, Lan, Stick, client_mac, frames, raw
@@ -272,6 +274,87 @@ def told_silent(lan: Lan) -> None:
     expect(sent == [], f"{len(sent)} packets left a silent link")
 
 
+def _decide(stick: Stick, word: str) -> str:
+    """What a person types at the screen of the stick's machine, who is told the answer."""
+    url = f"http://127.0.0.1/api/v1/settings/{word}"
+    return stick.place.run(["curl", "-sS", "-X", "POST", "--max-time", "5", url]).stdout.decode()
+
+
+def _held(stick: Stick, lan: Lan, what: str) -> None:
+    """Settings with a mistake: nothing leaves any port, nothing is powered off, and the screen says where and what to do."""
+    status = stick.status()
+    if status is None:
+        raise LabError("the API does not answer")
+    expect(any(what in problem for problem in status["settings_problems"]), f"{what!r} is not in {status['settings_problems']}")
+    expect("go and Enter" in str(status["settings_held"]), f"held: {status['settings_held']}")
+    screen = stick.place.run([str(lan.recon), "status"]).stdout.decode()
+    words = " ".join(screen.split())
+    expect("read and Enter once the file is mended" in words and "until a person decides" in words, f"the screen:\n{screen}")
+    policy = stick.place.run(["curl", "-sS", "http://127.0.0.1/api/v1/policy"]).stdout.decode()
+    expect('"poweroff":"never"' in policy.replace(" ", ""), f"the policy: {policy}")
+
+
+def settings_fail_closed(lan: Lan) -> None:
+    """One unknown key: silent stays silent, never stays never, and nobody is served until a person says so or the file is mended."""
+    restrains = '[network]\nsilent = ["eth0"]\n[peers]\npoweroff = "never"\n'
+    stick = lan.stick("stick", 1, (FIRST, SECOND))
+    stick.settings("sitte = 'A'\n" + restrains)
+    client = lan.client(7)
+    far = lan.machine("far")
+    lan.plug(far, "eth0", client_mac(8), SECOND)
+    with lan.capture("held") as wire, Capture(lan.wire, SECOND, lan.folder / "held2.pcap") as other:
+        stick.start()
+        for at in (0, 1):
+            expect("not read whole" in stick.becomes("silent", 5.0, at)["reason"], f"the reason: {stick.link(at)}")
+        _held(stick, lan, "recon.toml: line 1: unknown key \"sitte\"")
+        for place, number in ((client, 7), (far, 8)):
+            expect(_discover(place, client_mac(number), "ovmf-efi-discover.bin", 4.0) == [], "an answer with settings that were not read")
+        expect("at the next start" not in _decide(stick, "read"), "a file that is not mended was taken")
+        stick.settings("sitte = 'A'\n[network\n" + restrains)
+        _decide(stick, "read")
+        _held(stick, lan, "line 2")
+        time.sleep(_VERDICT)
+        for at, seen in ((0, wire), (1, other)):
+            sent = [frame for frame in frames(seen) if frame.data[6:12] == raw(stick.macs[at]) and not _kernels(frame.data)]
+            expect(sent == [], f"{len(sent)} packets left {stick.links[at]}")
+        _decide(stick, "go")
+        stick.becomes("serve", _VERDICT, at=1)
+        expect("recon.toml" in stick.becomes("silent", 5.0)["reason"], "the silent link is not silent after go")
+        sent = [frame for frame in frames(wire) if frame.data[6:12] == raw(stick.macs[0]) and not _kernels(frame.data)]
+        expect(sent == [], f"{len(sent)} packets left a silent link after go")
+    policy = stick.place.run(["curl", "-sS", "http://127.0.0.1/api/v1/policy"]).stdout.decode()
+    expect('"poweroff":"never"' in policy.replace(" ", ""), f"the policy after go: {policy}")
+    address = str(stick.link(1)["address"]).split("/")[0]
+    far.ip("addr", "add", "192.168.219.9/24", "dev", "eth0")
+    done = far.run(["curl", "-sS", "-X", "POST", "--max-time", "5", f"http://{address}/api/v1/settings/go"])
+    expect(b"only on this machine" in done.stdout, f"somebody else may decide: {done.stdout!r} {done.stderr!r}")
+
+
+def settings_are_mended(lan: Lan) -> None:
+    """A file that was mended is read at a person's word; settings that cannot be opened hold as well, also without an election."""
+    stick = lan.stick("stick", 1)
+    for make, what in (
+        (lambda path: path.mkdir(), "it is a folder"), (os.mkfifo, "it is a FIFO"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"), (lambda path: path.write_bytes(b"# K\xfcche\n"), "UTF-8"),
+    ):
+        path = stick.folder / "data" / "recon.toml"
+        path.parent.mkdir(exist_ok=True)
+        make(path)
+        stick.start(elect=what != "it is a FIFO")
+        stick.becomes("silent", 5.0)
+        _held(stick, lan, what)
+        stick.kill()
+        path.rmdir() if path.is_dir() else path.unlink()
+    stick.settings("[network]\nlease-seconds = 5\n")
+    stick.start()
+    _held(stick, lan, "network.lease-seconds: 5 is not between")
+    stick.settings("[network]\nlease-seconds = 500\n")
+    expect("in use" in _decide(stick, "read"), "the mended file is not taken")
+    stick.becomes("serve", _VERDICT, address=True)
+    status = stick.status()
+    expect(status is not None and status["settings_problems"] == [] and status["settings_held"] is None, f"status: {status}")
+
+
 def own_address_in_use(lan: Lan) -> None:
     """Who has the address that the master would take keeps it: the master names him and takes another; so it does when he comes later."""
     host, first, machine = lan.client(1), "192.168.219.1", lan.client(2, "machine")
@@ -321,6 +404,6 @@ CHECKS: List[Scenario[Lan]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         second_stick_yields, sticks_together, split_heals, proxy_beside_foreign, plain_client_hears_nothing, foreign_appears,
-        foreign_boot_service, told_silent, own_address_in_use, two_beside_foreign,
+        foreign_boot_service, told_silent, settings_fail_closed, settings_are_mended, own_address_in_use, two_beside_foreign,
     )
 ]

@@ -42,8 +42,8 @@ class Stick:
         (self.folder / "data").mkdir(exist_ok=True)
         (self.folder / "data" / "recon.toml").write_text(text)
 
-    def start(self) -> float:
-        """Starts it and waits until its API answers; returns when its process was started."""
+    def start(self, elect: bool = True) -> float:
+        """Starts it and waits until its API answers; returns when its process was started. Not `elect`: told to serve."""
         self._runs += 1
         begun = time.monotonic()
         (self.folder / "data").mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ class Stick:
         with (self.folder / f"log.{self._runs}").open("wb") as log:
             # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
             self._process = self.place.popen(
-                ["setpriv", "--bounding-set", "-sys_admin", str(self.lan.recon), "master", "--elect", *links,
+                ["setpriv", "--bounding-set", "-sys_admin", str(self.lan.recon), "master", *(["--elect"] if elect else []), *links,
                  "--data", str(self.folder / "data"), "--medium", str(self.lan.medium), "--loaders", str(self.lan.loaders)],
                 stdout=log, stderr=log,
             )

@@ -258,6 +258,7 @@ fn a_machine_has_one_row_whatever_it_calls_itself() {
             uploads: 1,
             state: State::Whole,
         }],
+        unread: vec![],
         warnings: vec![words.to_owned()],
         out: PathBuf::from(words),
         out_bytes: 1,

@@ -1,8 +1,12 @@
 //! Why a link is in its mode, as a person reads it on the screen. Pure.
 
+use crate::config::settings::LinkRule;
 use crate::model::api::ForeignServer;
 
 use super::{Election, State, Verdict};
+
+/// Why nothing is sent while settings wait for a person.
+pub const HELD: &str = "the settings were not read whole: nothing is sent until a person decides";
 
 impl Election {
     /// Plain sentence: why this mode.
@@ -36,6 +40,7 @@ impl Election {
             State::Foreign { .. } => {
                 "recon.toml says network.mode = \"proxy\" and no DHCP server is here: nothing is handed out".to_owned()
             }
+            State::Told if self.rule == LinkRule::Held => HELD.to_owned(),
             State::Told => "recon.toml says so: nothing is sent".to_owned(),
             State::Twin { name, .. } => format!("on the same network as {name}, which speaks for both"),
             State::Yield {

@@ -29,8 +29,18 @@ pub enum Route {
     Metrics,
     Nodes,
     Policy(Who),
+    /// A person decides about settings that were not read whole.
+    Settings(Decision),
     Stage(NodeId),
     Upload(NodeId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The file is mended: read it again.
+    Read,
+    /// Go on with what was understood.
+    Go,
 }
 
 /// What a client said of itself in the query.
@@ -86,6 +96,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "status"] => Route::Status,
         ["api", "v1", "nodes"] => Route::Nodes,
         ["api", "v1", "policy"] => Route::Policy(who(query)),
+        ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
+        ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
         [folder, ..] if DATA_FOLDERS.contains(folder) => Route::Data(names.iter().map(|s| (*s).to_owned()).collect()),
@@ -203,6 +215,8 @@ mod tests {
             ("GET", "/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/api/v1/status", Route::Status),
             ("GET", "/metrics", Route::Metrics),
+            ("POST", "/api/v1/settings/go", Route::Settings(Decision::Go)),
+            ("POST", "/api/v1/settings/read", Route::Settings(Decision::Read)),
             ("GET", "/api/v1/nodes", Route::Nodes),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
@@ -281,6 +295,10 @@ mod tests {
             );
         }
         assert_eq!(route("DELETE", "/nodes/x"), Err(NoRoute::Method("GET, HEAD")));
+        assert_eq!(route("GET", "/api/v1/settings/go"), Err(NoRoute::Method("POST")));
+        for name in ["/site.key", "/recon.toml", "/authorized_keys"] {
+            assert_eq!(route("GET", name), Err(NoRoute::NotFound), "{name}");
+        }
         assert_eq!(
             route("GET", "/api/v1/nodes/mac-525400123456/upload"),
             Err(NoRoute::Method("PUT"))

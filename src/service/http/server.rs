@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Settings;
+use crate::config::live::REMEDY;
 use crate::model::api::StageReport;
 use crate::model::shown::Shown;
 use crate::model::{NodeId, Stage};
@@ -29,7 +31,7 @@ use crate::sys::console::say;
 
 use super::export;
 use super::files::{self, Asked, Body};
-use super::route::{NoRoute, Route, Who, route};
+use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::upload;
 use super::wire::{Holes, Patience, Wire};
@@ -179,15 +181,15 @@ async fn serve(
         Route::BootScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
             boot_script(match who.said_mac {
-                true => ipxe::boot(&boot_of(site, master, client, &who)),
+                true => ipxe::boot(&boot_of(site, &site.settings.now(), master, client, &who)),
                 false => ipxe::entry(master),
             })
         }
         Route::GrubScript(who) => {
             site.ladder().script(client, &said(&who), clock::run_seconds());
-            boot_script(grub::boot(&boot_of(site, master, client, &who)))
+            boot_script(grub::boot(&boot_of(site, &site.settings.now(), master, client, &who)))
         }
-        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, master, client, &who))),
+        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, &site.settings.now(), master, client, &who))),
         Route::Made(made) => {
             site.ladder().loader_runs(client);
             boot_script(ipxe::made(made, master))
@@ -222,6 +224,7 @@ async fn serve(
         ),
         Route::Nodes => json(StatusCode::OK, &site.ladder().table()),
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
+        Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => stage(site, client, id, request).await,
         Route::Upload(id) => take(site, client, id, request).await,
     }
@@ -246,8 +249,35 @@ fn metrics_text(site: &Site) -> String {
     })
 }
 
+/// A person at this machine decides about settings that are held. Nobody else's word counts: only who is on this machine has
+/// an address of the loopback.
+async fn settings(site: &Arc<Site>, client: IpAddr, what: Decision) -> Response<Body> {
+    if !client.is_loopback() {
+        return files::line(StatusCode::FORBIDDEN, "only on this machine itself");
+    }
+    let site = Arc::clone(site);
+    let counts = match what {
+        Decision::Go => site.settings.go(),
+        Decision::Read => {
+            let reader = Arc::clone(&site);
+            match tokio::task::spawn_blocking(move || (reader.read_settings)()).await {
+                Ok(loaded) => site.settings.read_again(loaded),
+                Err(error) => return files::line(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            }
+        }
+    };
+    let answer = match (counts, site.settings.is_held()) {
+        (false, _) => "the settings are in use already; a changed file counts at the next start".to_owned(),
+        (true, true) => format!("{}; {REMEDY}", site.settings.problems().join("; ")),
+        (true, false) if what == Decision::Go => "going on with the settings that were understood".to_owned(),
+        (true, false) => "the settings were read whole and are in use".to_owned(),
+    };
+    say(&format!("settings: {answer}"));
+    files::line(StatusCode::OK, &answer)
+}
+
 fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
-    let policy = site.settings.policy(who.mac.as_slice(), who.uuid.as_deref());
+    let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     crate::model::api::Policy {
         post_action: policy.post_action.as_str().to_owned(),
         poweroff: policy.poweroff.as_str().to_owned(),
@@ -280,14 +310,14 @@ fn said(who: &Who) -> Said {
     }
 }
 
-fn boot_of<'a>(site: &'a Site, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
+fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
     ipxe::Boot {
         master,
         client,
         mac: who.mac,
         fills_in: !who.said_mac,
-        policy: site.settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
-        kernel_arguments: &site.settings.kernel_arguments,
+        policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
+        kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),
         memtest_efi: site.loaders.path(bootfiles::MEMTEST_EFI).is_some(),
         memtest_bios: site.loaders.path(bootfiles::MEMTEST_BIOS).is_some(),

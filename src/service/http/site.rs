@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tokio::sync::Semaphore;
 
-use crate::config::Settings;
+use crate::config::Live;
+use crate::config::load::Loaded;
 use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::bootfiles::{self, LOADERS};
@@ -33,7 +34,9 @@ pub struct Site {
     pub uploads: NodeStore,
     /// False when `data` is memory.
     pub durable: bool,
-    pub settings: Arc<Settings>,
+    pub settings: Arc<Live>,
+    /// Reads `recon.toml` anew. Blocks.
+    pub read_settings: Box<dyn Fn() -> Loaded + Send + Sync>,
     pub ladder: Arc<Mutex<Ladder>>,
     /// Makes the body of `/api/v1/status`.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,

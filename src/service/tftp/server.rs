@@ -236,7 +236,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
             return;
         }
     };
-    let most = usize::from(shelf.site.settings.network.tftp_block_size);
+    let most = usize::from(shelf.site.settings.now().network.tftp_block_size);
     let mut sender = Sender::new(line, content.bytes(), &read, most, &heard);
     let ended = sender.run().await;
     let sent = (sender.transfer.blocks_acked() * sender.agreed.block_size as u64).min(content.bytes().len() as u64);

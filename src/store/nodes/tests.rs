@@ -321,7 +321,7 @@ fn check(dir: &Path, sent: &BTreeMap<NodeId, Sent>, context: &str) {
         );
     }
     // The whole name stands for everything that was acknowledged, whenever the power went.
-    if let Ok(file) = File::open(dir.join(archive::FILE_NAME)) {
+    if let Ok(file) = std::fs::File::open(dir.join(archive::FILE_NAME)) {
         let verified = archive::verify(file).unwrap_or_else(|error| panic!("{context}: {error}"));
         let acknowledged = sent.values().filter(|sent| sent.acknowledged.is_some()).count();
         assert!(
@@ -346,7 +346,7 @@ fn check(dir: &Path, sent: &BTreeMap<NodeId, Sent>, context: &str) {
 
 /// What a tarball says of each node's upload.
 fn inside(tarball: &Path) -> BTreeMap<NodeId, String> {
-    let bytes = flate2::read::MultiGzDecoder::new(File::open(tarball).unwrap());
+    let bytes = flate2::read::MultiGzDecoder::new(std::fs::File::open(tarball).unwrap());
     let mut inside = BTreeMap::new();
     for entry in tar::Archive::new(bytes).entries().unwrap() {
         let mut entry = entry.unwrap();
