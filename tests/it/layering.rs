@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 80] = [
+const PURE: [&str; 84] = [
     "src/config/cmdline.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
@@ -91,6 +91,8 @@ const PURE: [&str; 80] = [
     "src/service/grub.rs",
     "src/service/http/admission.rs",
     "src/service/http/condition.rs",
+    "src/service/http/pace.rs",
+    "src/service/http/quota.rs",
     "src/service/http/range.rs",
     "src/service/http/route.rs",
     "src/service/ipxe.rs",
@@ -99,7 +101,9 @@ const PURE: [&str; 80] = [
     "src/service/ra/schedule.rs",
     "src/service/ra/watch.rs",
     "src/service/ra/wire.rs",
+    "src/service/rates.rs",
     "src/service/script.rs",
+    "src/service/shares.rs",
     "src/service/start.rs",
     "src/service/tftp/packet.rs",
     "src/service/tftp/transfer.rs",

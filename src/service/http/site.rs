@@ -16,6 +16,7 @@ use crate::service::metrics::Metrics;
 use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
+use super::door::Door;
 use super::gate::Gate;
 
 /// Everything the services of one master share.
@@ -47,6 +48,7 @@ pub struct Site {
 #[derive(Debug, Default)]
 pub struct Web {
     pub gate: Arc<Gate>,
+    pub door: Arc<Door>,
     folder: OnceLock<File>,
     tags: Mutex<HashMap<(PathBuf, u64), String>>,
 }

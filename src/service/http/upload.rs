@@ -1,6 +1,6 @@
 //! `PUT /api/v1/nodes/<id>/upload`: bytes in, an acknowledgement out only when they are durable.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,16 +13,22 @@ use crate::model::NodeId;
 use crate::model::api::Stored;
 use crate::store::nodes::{NodeStore, StoreError};
 
-use super::site::Site;
+use tokio::time::Instant;
 
-/// A peer that sends nothing for this long has gone; it will try again.
-const STALL: Duration = Duration::from_secs(30);
+use super::door::{self, Place};
+use super::pace::{Limits, Pace};
+use super::site::Site;
 
 /// Why an upload was not taken: a status and a line for the peer's console.
 pub type Refusal = (StatusCode, String);
 
-/// Takes one upload.
-pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> Result<Stored, Refusal> {
+/// Takes one upload of `client`; one of `own` machine is let in always.
+pub async fn receive(
+    site: &Site,
+    (client, own): (IpAddr, bool),
+    id: NodeId,
+    request: Request<RequestBody>,
+) -> Result<Stored, Refusal> {
     let length = request
         .body()
         .size_hint()
@@ -36,25 +42,32 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
         StatusCode::BAD_REQUEST,
         "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned(),
     ))?;
+    let mut place = match own {
+        true => None,
+        false => Some(let_in(site, client, &id, length).await?),
+    };
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
     let (store, node) = (site.uploads.clone(), id.clone());
     let writing = tokio::task::spawn_blocking(move || write(&store, &node, length, digest, receiver));
     let mut body = request.into_body();
     let mut complete = true;
+    let begun = Instant::now();
+    let mut pace = Pace::new(Limits::default());
     loop {
         let frame = tokio::select! {
             // The writer refused: answer now, without the rest of the body.
             () = sender.closed() => break,
-            frame = tokio::time::timeout(STALL, body.frame()) => frame,
+            frame = tokio::time::timeout_at(begun + pace.deadline(), body.frame()) => frame,
         };
         match frame {
             Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                let (bytes, came) = (data.len() as u64, Instant::now());
                 // The writer stops taking once it has an error, which it returns below.
-                if let Ok(data) = frame.into_data()
-                    && sender.send(data).await.is_err()
-                {
+                if sender.send(data).await.is_err() {
                     break;
                 }
+                pace.came(bytes, came.elapsed(), begun.elapsed());
             }
             Ok(None) => break,
             Ok(Some(Err(_))) | Err(_) => {
@@ -68,15 +81,38 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
         .await
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     match written {
-        Ok((sha256, size_bytes)) => Ok(Stored {
-            id,
-            sha256,
-            size_bytes,
-            durable: site.durable,
-        }),
-        Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
+        Ok((sha256, size_bytes)) => {
+            place.iter_mut().for_each(Place::stored);
+            Ok(Stored {
+                id,
+                sha256,
+                size_bytes,
+                durable: site.durable,
+            })
+        }
+        Err(_) if !complete => Err((
+            StatusCode::REQUEST_TIMEOUT,
+            "the upload broke off or was too slow".to_owned(),
+        )),
         Err(error) => Err((status_of(&error), error.to_string())),
     }
+}
+
+/// The upload's place, if its client has not too much already.
+async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<Place, Refusal> {
+    let refused = |refusal: door::Refusal| (refusal.status, refusal.reason);
+    let known = site.ladder().knows(id);
+    if !known {
+        site.web.door.new_node(client, &site.metrics).map_err(refused)?;
+    }
+    let store = site.uploads.clone();
+    let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
+    // Where that cannot be told, the store says why.
+    let room = room.ok().and_then(Result::ok).unwrap_or(u64::MAX);
+    site.web
+        .door
+        .upload(client, length, room, &site.metrics)
+        .map_err(refused)
 }
 
 fn write(
