@@ -49,6 +49,20 @@ pub fn real_path(path: &Path) -> io::Result<Option<PathBuf>> {
     Ok((real.is_absolute() && !real.as_os_str().as_bytes().ends_with(b" (deleted)")).then_some(real))
 }
 
+/// Opens a plain file to read: never through a link as the last name, and without a wait for whoever is at the other end of
+/// a FIFO.
+///
+/// # Errors
+/// What opening gives; `InvalidInput` for what is no plain file.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")),
+    }
+}
+
 /// True if the byte at `offset` can be read without waiting for the medium (preadv2(2), `RWF_NOWAIT`). File systems that
 /// cannot tell, ISO 9660 among them, give false.
 pub fn is_resident(file: &File, offset: u64) -> bool {

@@ -12,3 +12,4 @@ mod packets;
 mod packets6;
 mod tftp;
 mod units;
+mod uploads;

@@ -22,6 +22,7 @@ import checks_crowd
 import checks_dhcp
 import checks_http
 import checks_ipv6
+import checks_post
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -41,7 +42,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     suites = (
         (CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"),
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
-        (checks_crowd.CHECKS, folder / "crowd"),
+        (checks_crowd.CHECKS, folder / "crowd"), (checks_post.CHECKS, folder / "post"),
     )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):
