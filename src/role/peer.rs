@@ -94,9 +94,11 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
             false => ports::Readied::default(),
         }
     });
-    if let Network::BringUp { mac, held } = &orders.network {
-        bring_up(*mac, *held, orders.master.is_ipv6()).await?;
-    }
+    let v6 = orders.master.is_ipv6();
+    let port = match &orders.network {
+        Network::BringUp { mac, held } => Some(bring_up(*mac, *held, v6).await?),
+        Network::Ready => None,
+    };
     let mut first = collecting.first().await?;
     let (uuid, macs) = first.inventory.node_id_facts();
     let boot_mac = match &orders.network {
@@ -124,6 +126,10 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
         say(&format!("stored what is quick; {waits}"));
     }
     let results = peer.workload().await;
+    if let (Some(_), Some((mac, held))) = (&results, port) {
+        // The workload may have taken the address or the link away, and the master would be waited for in vain.
+        bring_up(Some(mac), Some(held), v6).await?;
+    }
     let (mut last, again) = match first.complete {
         true => (first, results.is_some()),
         false => (collecting.last().await?, true),
@@ -191,8 +197,9 @@ fn usb_disk_to_come(driver: &Path) -> bool {
         })
 }
 
-/// `v6`: the master is reached over IPv6; an address of the other family is no use then.
-async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<()> {
+/// `v6`: the master is reached over IPv6; an address of the other family is no use then. Gives the port and what it has now; what
+/// is there already is no error.
+async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<(MacAddr, Held)> {
     let netlink = Netlink::open().context("opening netlink")?;
     let link = address::usable_link(&netlink, Path::new("/sys"), mac).await;
     let asking = || format!("asking for an address on {}", link.name);
@@ -206,7 +213,7 @@ async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow:
         .await
         .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
     say(&format!("{} is {}/{}", link.name, held.address, held.prefix));
-    Ok(())
+    Ok((link.mac, held))
 }
 
 /// Our clock minus the master's, which it told about halfway between our question and its answer.

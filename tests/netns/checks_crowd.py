@@ -23,7 +23,8 @@ _HOSTILE, _HONEST = "192.168.219.250", "192.168.219.251"
 _ROOM = 400 << 20
 # As many as the master has places for, of all addresses together.
 _PLACES = 4096
-_CROWD = range(2, 122)
+# More than are let in at once.
+_CROWD = range(2, 242)
 
 
 def crowd_starts(site: Site) -> None:
@@ -62,7 +63,7 @@ def _head(node: str, body: bytes, length: int) -> bytes:
 def _connect(site: Site, address: str, count: int) -> List[socket.socket]:
     """So many connections from an address; those that the master cuts off at once are among them."""
     def make() -> List[socket.socket]:
-        return [socket.create_connection((SERVER, 80), 10.0, source_address=(address, 0)) for _ in range(count)]
+        return [socket.create_connection((SERVER, 80), 30.0, source_address=(address, 0)) for _ in range(count)]
     return site.client.call(make)
 
 
@@ -70,7 +71,7 @@ def _put(site: Site, address: str, node: str, body: bytes) -> Tuple[int, bytes]:
     """Status and answer of an upload."""
     (connection,) = _connect(site, address, 1)
     with connection:
-        connection.settimeout(20.0)
+        connection.settimeout(30.0)
         with contextlib.suppress(ConnectionError):
             connection.sendall(_head(node, body, len(body)) + body)
         return _answer(connection)
@@ -102,7 +103,7 @@ def _others_are_served(site: Site, number: int) -> None:
     for path in ("/image.iso", "/boot/x86_64/kernel", "/api/v1/status"):
         done = site.curl("-f", "--interface", _HONEST, "-o", "/dev/null", site.url(path))
         expect(done.returncode == 0, f"{path} beside it: {done.stderr.decode()}")
-    code, said = _put(site, _HONEST, _node(number), _upload(f"honest {number}", 1 << 20))
+    code, said = _put(site, _HONEST, _node(number), _upload(f"honest {number}", 200_000))
     expect(code == 201, f"an upload beside it: {code} {said[:300]!r}")
     took = time.monotonic() - begun
     expect(took < 15, f"others are served, but it takes {took:.1f} s")
@@ -224,7 +225,7 @@ def honest_crowd(site: Site) -> None:
     failed: List[str] = []
 
     def store(last: int) -> None:
-        address, body = f"192.168.219.{last}", _upload(f"crowd {last}", 200_000)
+        address, body = f"192.168.219.{last}", _upload(f"crowd {last}", 20_000)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             code, said = _put(site, address, _node(1000 + last), body)
@@ -246,8 +247,9 @@ def honest_crowd(site: Site) -> None:
 
 
 def crowd_stops(site: Site) -> None:
-    code, took = site.stop()
-    expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.said()}")
+    # It packs what hundreds of machines stored.
+    code, _ = site.stop(60.0)
+    expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
 CHECKS: List[Scenario[Site]] = [

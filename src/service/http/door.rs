@@ -82,6 +82,12 @@ impl Door {
         Ok(self.place(who, Held::Connection))
     }
 
+    /// No upload can be let in before another ends.
+    pub fn is_full_of_uploads(&self) -> bool {
+        let shares = lock(&self.uploads);
+        shares.taken() >= shares.places()
+    }
+
     /// Lets an upload in that announces `bytes`, where `room` bytes are free and promised to nobody.
     pub fn upload(self: &Arc<Self>, who: IpAddr, bytes: u64, room: u64, metrics: &Metrics) -> Result<Place, Refusal> {
         let mut shares = lock(&self.uploads);

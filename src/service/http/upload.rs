@@ -1,6 +1,7 @@
 //! `PUT /api/v1/nodes/<id>/upload`: bytes in, an acknowledgement out only when they are durable.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -98,12 +99,21 @@ pub async fn receive(
     }
 }
 
+/// How long an upload waits for others to end before it is told to come again, and how often it looks. A crowd of machines is
+/// taken in one after the other, without pauses in which nobody uploads.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+const TURN_LOOK: Duration = Duration::from_millis(50);
+
 /// The upload's place, if its client has not too much already.
 async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<Place, Refusal> {
     let refused = |refusal: door::Refusal| (refusal.status, refusal.reason);
     let known = site.ladder().knows(id);
     if !known {
         site.web.door.new_node(client, &site.metrics).map_err(refused)?;
+    }
+    let deadline = Instant::now() + TURN_LIMIT;
+    while site.web.door.is_full_of_uploads() && Instant::now() < deadline {
+        tokio::time::sleep(TURN_LOOK).await;
     }
     let store = site.uploads.clone();
     let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
