@@ -1,6 +1,5 @@
 //! A peer's whole job: protect the disks, inventory, the site's workload, upload until acknowledged, end by policy.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +14,16 @@ use crate::config::PowerOff;
 use crate::model::api::{Policy, StageReport};
 use crate::model::{MacAddr, NodeId, Stage};
 use crate::probe::ports;
-use crate::service::http::client::{Bounds, exchange};
-use crate::service::http::upload::digest_header;
-use crate::store::upload::UploadLimits;
+use crate::service::http::client::{Bounds, ClientError, ask, exchange};
 use crate::sys::console::say;
 use crate::sys::netif::Netlink;
 use crate::sys::{block, clock, cmd, ipmi, medium, power};
 
 use super::address::{self, Held};
 use super::collecting::{self, Take};
-use super::{document, post, retry};
+use super::post;
+use super::retry::Heard;
+use super::uploading::{self, Kept};
 
 /// What a peer is told.
 #[derive(Debug, Clone)]
@@ -55,10 +54,6 @@ const QUICK: Bounds = Bounds {
     time: Duration::from_secs(10),
     answer_bytes: 1 << 20,
 };
-const UPLOAD: Bounds = Bounds {
-    time: Duration::from_secs(300),
-    answer_bytes: 1 << 20,
-};
 const MAX_POST_TGZ: usize = 256 << 20;
 const FETCH_POST: Bounds = Bounds {
     time: Duration::from_secs(600),
@@ -72,6 +67,12 @@ const USB_STORAGE: &str = "/sys/bus/usb/drivers/usb-storage";
 /// More devices than anybody plugs in.
 const MAX_USB: usize = 256;
 const POST_FOLDER: &str = "/run/recon/post";
+const POST_BEGUN: &str = "/run/recon/post-begun";
+/// How often `post.tgz` is asked for while the master puts it off, or breaks off after this long each time. The inventory
+/// does not wait for it any longer.
+const POST_TRIES: u32 = 10;
+/// How often the console says that the workload still runs.
+const POST_SAID: Duration = Duration::from_secs(60);
 /// A machine that still runs this long after its BMC took the power-off command was not switched off.
 const POWER_DOWN: Duration = Duration::from_secs(30);
 
@@ -94,9 +95,11 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
             false => ports::Readied::default(),
         }
     });
-    if let Network::BringUp { mac, held } = &orders.network {
-        bring_up(*mac, *held, orders.master.is_ipv6()).await?;
-    }
+    let v6 = orders.master.is_ipv6();
+    let port = match &orders.network {
+        Network::BringUp { mac, held } => Some(bring_up(*mac, *held, v6).await?),
+        Network::Ready => None,
+    };
     let mut first = collecting.first().await?;
     let (uuid, macs) = first.inventory.node_id_facts();
     let boot_mac = match &orders.network {
@@ -112,12 +115,16 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     let clock_offset = peer.clock_offset().await;
     first.set_clock_offset(clock_offset);
     // What is known goes out at once: whatever happens to this machine from here on, that much is safe.
-    let mut durable = peer.upload(pack(&first, None).context("packing the upload")?).await;
-    if !first.complete {
+    let mut kept = peer.upload(&first, None).await?;
+    if !first.complete && !matches!(kept, Kept::Refused(_)) {
         let waits = waits(&first, peer.orders.cable_wait);
         say(&format!("stored what is quick; {waits}"));
     }
     let results = peer.workload().await;
+    if let (Some(_), Some((mac, held))) = (&results, port) {
+        // The workload may have taken the address or the link away, and the master would be waited for in vain.
+        bring_up(Some(mac), Some(held), v6).await?;
+    }
     let (mut last, again) = match first.complete {
         true => (first, results.is_some()),
         false => (collecting.last().await?, true),
@@ -127,11 +134,12 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
         say(&format!("inventory of {part} {}: {reason}", status.as_str()));
     }
     if again {
-        durable = peer
-            .upload(pack(&last, results.as_ref()).context("packing the upload")?)
-            .await;
+        let earlier = std::mem::replace(&mut kept, peer.upload(&last, results.as_ref()).await?);
+        if let (Kept::Refused(problem), Kept::Durable | Kept::Memory) = (&mut kept, earlier) {
+            problem.push_str(" (what was quick is stored)");
+        }
     }
-    peer.end(durable).await;
+    peer.end(kept).await;
     Ok(())
 }
 
@@ -200,8 +208,9 @@ fn usb_disk_to_come(driver: &Path) -> bool {
         })
 }
 
-/// `v6`: the master is reached over IPv6; an address of the other family is no use then.
-async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<()> {
+/// `v6`: the master is reached over IPv6; an address of the other family is no use then. Gives the port and what it has now; what
+/// is there already is no error.
+async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<(MacAddr, Held)> {
     let netlink = Netlink::open().context("opening netlink")?;
     let link = address::usable_link(&netlink, Path::new("/sys"), mac).await;
     let asking = || format!("asking for an address on {}", link.name);
@@ -215,35 +224,7 @@ async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow:
         .await
         .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
     say(&format!("{} is {}/{}", link.name, held.address, held.prefix));
-    Ok(())
-}
-
-/// The upload: `inventory.json`, `raw/…`, `post/…` in one tar.gz.
-fn pack(take: &Take, results: Option<&post::Results>) -> anyhow::Result<Bytes> {
-    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    let mut tar = tar::Builder::new(gzip);
-    let mut add = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, bytes)
-            .with_context(|| format!("adding {name}"))
-    };
-    let limit = usize::try_from(UploadLimits::default().inventory_bytes).unwrap_or(usize::MAX);
-    add("inventory.json", &document::document(&take.inventory, limit)?)?;
-    for (name, bytes) in &take.raw {
-        add(&format!("raw/{name}"), bytes)?;
-    }
-    if let Some(results) = results {
-        add("post/status.json", &serde_json::to_vec_pretty(&results.status)?)?;
-        add("post/output.txt", &results.output)?;
-        for (name, bytes) in &results.files {
-            add(&format!("post/result/{name}"), bytes)?;
-        }
-    }
-    let mut gzip = tar.into_inner()?;
-    gzip.flush()?;
-    Ok(gzip.finish()?.into())
+    Ok((link.mac, held))
 }
 
 /// Our clock minus the master's, which it told about halfway between our question and its answer.
@@ -302,95 +283,106 @@ impl Peer {
         }
     }
 
-    /// Fetches and runs `post.tgz` where the master has one.
-    async fn workload(&self) -> Option<post::Results> {
-        let mut tries = 0;
-        let archive = loop {
-            let got = exchange(
+    /// `post.tgz` where the master has one and gives it.
+    async fn fetch_workload(&self) -> Option<Vec<u8>> {
+        let (mut tries, mut put_off) = (0, 0);
+        loop {
+            let headers = self.headers();
+            let asked = ask(
                 self.orders.master,
                 Method::GET,
                 "/post.tgz",
-                &self.headers(),
+                &headers,
                 Bytes::new(),
                 FETCH_POST,
-            )
-            .await;
-            match got {
-                Ok((StatusCode::NOT_FOUND, _)) => return None,
-                Ok((StatusCode::OK, body)) => break body.to_vec(),
-                Ok((status, _)) => {
-                    say(&format!("post.tgz: the master answered {status}; going on without it"));
-                    return None;
+            );
+            let (heard, problem) = match asked.await {
+                Ok(answer) if answer.status == StatusCode::NOT_FOUND => return None,
+                Ok(answer) if answer.status == StatusCode::OK => return Some(answer.body.to_vec()),
+                Ok(answer) => {
+                    put_off += 1;
+                    let problem = format!("the master answered {}", answer.status);
+                    (Heard::of(answer.status.as_u16(), answer.retry_after_seconds), problem)
                 }
-                Err(error) => {
-                    let wait = retry::wait(tries, rand::random());
-                    say(&format!(
-                        "waiting for the master: {error}; next try in {} s",
-                        wait.as_secs().max(1)
-                    ));
-                    tokio::time::sleep(wait).await;
-                    tries += 1;
+                // The one wait without end is for a master that is not there.
+                Err(error @ (ClientError::Connect(..) | ClientError::Broke(..))) => (Heard::NOTHING, error.to_string()),
+                Err(error @ ClientError::TimedOut(..)) => {
+                    put_off += 1;
+                    (Heard::NOTHING, error.to_string())
                 }
+                Err(error @ ClientError::TooLarge(..)) => (Heard::Refused, error.to_string()),
+            };
+            if heard == Heard::Refused || put_off >= POST_TRIES {
+                say(&format!("post.tgz: {problem}; going on without it"));
+                return None;
             }
-        };
-        say(&format!("running post.sh of the site ({} bytes packed)", archive.len()));
+            let wait = heard.wait(tries, rand::random());
+            say(&format!(
+                "waiting for post.tgz: {problem}; next try in {} s",
+                wait.as_secs().max(1)
+            ));
+            tokio::time::sleep(wait).await;
+            tries += 1;
+        }
+    }
+
+    /// Fetches and runs `post.tgz` where the master has one.
+    async fn workload(&self) -> Option<post::Results> {
+        let archive = self.fetch_workload().await?;
+        let bounds = post::Bounds::default();
+        let limit = bounds.run.as_secs();
+        say(&format!(
+            "running post.sh of the site ({} bytes packed), for {limit} s at most",
+            archive.len()
+        ));
+        self.report(
+            Stage::Collected,
+            Some(format!("runs post.sh, for {limit} s at most")),
+            None,
+        )
+        .await;
         let environment = [
             ("RECON_NODE", self.id.to_string()),
             ("RECON_MASTER", format!("http://{}", self.orders.master)),
         ];
-        let results = post::run(archive, Path::new(POST_FOLDER), &environment, post::Bounds::default()).await;
+        let place = post::Place {
+            folder: POST_FOLDER.into(),
+            begun: POST_BEGUN.into(),
+            own_memory: true,
+        };
+        let name: String = Sha256::digest(&archive)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let started = Instant::now();
+        let mut running = std::pin::pin!(post::run(archive, &name, &place, &environment, bounds));
+        let results = loop {
+            match tokio::time::timeout(POST_SAID, &mut running).await {
+                Ok(results) => break results,
+                Err(_) => say(&format!(
+                    "post.sh has run for {} s, of {limit} at most",
+                    started.elapsed().as_secs()
+                )),
+            }
+        };
         match &results.status {
             status if status.succeeded => say("post.sh succeeded"),
             status => say(&format!(
-                "post.sh failed: exit code {:?}{}; recorded, going on",
-                status.exit_code,
-                status
-                    .problems
-                    .iter()
-                    .map(|problem| format!("; {problem}"))
-                    .collect::<String>()
+                "post.sh failed: {}; recorded, going on",
+                match status.exit_code {
+                    Some(code) => format!("exit code {code}"),
+                    None => "no exit code".to_owned(),
+                }
             )),
+        }
+        for problem in &results.status.problems {
+            say(&format!("post.sh: {problem}"));
         }
         Some(results)
     }
 
-    /// Uploads until the master acknowledges; answers whether it is durable there.
-    async fn upload(&self, upload: Bytes) -> bool {
-        let digest: [u8; 32] = Sha256::digest(&upload).into();
-        let mut headers = self.headers();
-        headers.push(("content-digest", digest_header(&digest)));
-        headers.push(("content-type", "application/gzip".to_owned()));
-        let target = format!("/api/v1/nodes/{}/upload", self.id);
-        let mut tries = 0;
-        loop {
-            let sent = exchange(
-                self.orders.master,
-                Method::PUT,
-                &target,
-                &headers,
-                upload.clone(),
-                UPLOAD,
-            )
-            .await;
-            let problem = match sent {
-                Ok((StatusCode::CREATED, body)) => {
-                    let stored: Option<crate::model::api::Stored> = serde_json::from_slice(&body).ok();
-                    return stored.is_some_and(|stored| stored.durable);
-                }
-                Ok((status, body)) => {
-                    let reason = String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned();
-                    format!("the master answered {status}: {reason}")
-                }
-                Err(error) => error.to_string(),
-            };
-            let wait = retry::wait(tries, rand::random());
-            say(&format!(
-                "waiting to store the inventory: {problem}; next try in {} s",
-                wait.as_secs().max(1)
-            ));
-            tokio::time::sleep(wait).await;
-            tries = tries.saturating_add(1);
-        }
+    async fn upload(&self, take: &Take, results: Option<&post::Results>) -> anyhow::Result<Kept> {
+        uploading::upload(self.orders.master, self.headers(), &self.id, take, results).await
     }
 
     /// Policy by the kernel command line, else as the master says, else stay up: the careful end.
@@ -431,11 +423,17 @@ impl Peer {
         Some(offset(sent, clock::unix_millis(), master))
     }
 
-    async fn end(&self, durable: bool) {
-        let stored = if durable {
-            "stored"
-        } else {
-            "stored in the master's memory only"
+    async fn end(&self, kept: Kept) {
+        let stored = match kept {
+            Kept::Durable => "stored",
+            Kept::Memory => "stored in the master's memory only",
+            Kept::Refused(problem) => {
+                // Whatever the policy: a machine that is off tells nobody anything.
+                let sentence =
+                    format!("NOT STORED: {problem}; this machine stays up, `recon inventory` shows what it is");
+                say(&sentence);
+                return self.report(Stage::Collected, None, Some(sentence)).await;
+            }
         };
         match self.policy().await {
             PowerOff::Never => {

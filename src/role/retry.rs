@@ -1,4 +1,4 @@
-//! How long to wait between tries. Pure.
+//! How long to wait between tries, and what to send instead of what is not taken. Pure.
 
 use std::time::Duration;
 
@@ -7,6 +7,132 @@ use std::time::Duration;
 pub fn wait(tries: u32, noise: f64) -> Duration {
     let seconds = 2f64.powi(tries.min(6) as i32).min(60.0);
     Duration::from_secs_f64((seconds * (1.0 - noise.clamp(0.0, 1.0) / 4.0)).max(1.0))
+}
+
+/// Longest wait that a server may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What an answer other than "taken" means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The same bytes will not be taken later either (RFC 9110 §15.5).
+    Refused,
+    /// They may be, not before `after` where the server said when (RFC 9110 §10.2.3).
+    Later { after: Option<Duration> },
+}
+
+impl Heard {
+    /// No answer at all.
+    pub const NOTHING: Heard = Heard::Later { after: None };
+
+    /// `status`: of an answer that is no success. Time-outs (408), Too Early (425) and Too Many Requests (429, RFC 6585) are
+    /// of the moment, and so is whatever is the server's own fault.
+    pub fn of(status: u16, retry_after_seconds: Option<u64>) -> Self {
+        match status {
+            408 | 425 | 429 => {}
+            400..=499 => return Heard::Refused,
+            _ => {}
+        }
+        let after = retry_after_seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+        Heard::Later { after }
+    }
+
+    /// How long to wait after this many tries.
+    pub fn wait(self, tries: u32, noise: f64) -> Duration {
+        let own = wait(tries, noise);
+        match self {
+            // What was asked for, and a little more for each machine, so that they do not all come at once.
+            Heard::Later { after: Some(after) } => own.max(after + after.mul_f64(noise.clamp(0.0, 1.0) / 4.0)),
+            _ => own,
+        }
+    }
+}
+
+/// How much of an inventory goes into an upload, from everything to the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    Whole,
+    /// Without what the site's workload left.
+    WithoutResults,
+    /// Without the raw captures as well.
+    WithoutRaw,
+    /// The shortest document alone.
+    Lean,
+}
+
+impl Form {
+    /// What it lacks beside the form before it.
+    pub fn lacks(self) -> &'static str {
+        match self {
+            Form::Whole => "nothing",
+            Form::WithoutResults => "the results of post.sh",
+            Form::WithoutRaw => "the raw captures",
+            Form::Lean => "what can be left out of the document",
+        }
+    }
+}
+
+/// What there is to leave out.
+#[derive(Debug, Clone, Copy)]
+pub struct Has {
+    pub results: bool,
+    pub raw: bool,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The same again, after a while.
+    Again(Duration),
+    /// The form that this now says, at once.
+    Leaner,
+    /// Every form was refused.
+    GiveUp,
+}
+
+/// One inventory on its way to the master.
+#[derive(Debug)]
+pub struct Sending {
+    form: Form,
+    has: Has,
+    tries: u32,
+    /// This form was refused. Once may be a bit that fell over on the way; twice is the form.
+    refused: bool,
+}
+
+impl Sending {
+    pub fn new(has: Has) -> Self {
+        Sending {
+            form: Form::Whole,
+            has,
+            tries: 0,
+            refused: false,
+        }
+    }
+
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Takes note of an answer. `noise` as in [`wait`].
+    pub fn heard(&mut self, heard: Heard, noise: f64) -> Next {
+        if heard != Heard::Refused {
+            let wait = heard.wait(self.tries, noise);
+            self.tries = self.tries.saturating_add(1);
+            return Next::Again(wait);
+        }
+        if !std::mem::replace(&mut self.refused, true) {
+            return Next::Again(wait(0, noise));
+        }
+        self.form = match self.form {
+            Form::Whole if self.has.results => Form::WithoutResults,
+            Form::Whole | Form::WithoutResults if self.has.raw => Form::WithoutRaw,
+            Form::Whole | Form::WithoutResults | Form::WithoutRaw => Form::Lean,
+            Form::Lean => return Next::GiveUp,
+        };
+        self.refused = false;
+        Next::Leaner
+    }
 }
 
 #[cfg(test)]
@@ -22,5 +148,67 @@ mod tests {
         assert_eq!(waits, [1.0, 2.0, 4.0, 32.0, 60.0, 60.0, 60.0]);
         assert_eq!(wait(6, 1.0).as_secs_f64(), 45.0);
         assert_eq!(wait(0, 1.0).as_secs_f64(), 1.0);
+    }
+
+    #[test]
+    fn what_is_refused_is_told_from_what_may_be_taken_later() {
+        for status in [400, 401, 404, 405, 409, 411, 413, 422, 431] {
+            assert_eq!(Heard::of(status, Some(7)), Heard::Refused, "{status}");
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504, 507, 302, 200] {
+            assert_eq!(Heard::of(status, None), Heard::NOTHING, "{status}");
+        }
+        let asked = Heard::of(503, Some(30));
+        assert_eq!(asked.wait(0, 0.0), Duration::from_secs(30));
+        assert_eq!(asked.wait(0, 1.0), Duration::from_millis(37_500));
+        assert_eq!(
+            asked.wait(9, 0.0),
+            Duration::from_secs(60),
+            "our own wait where it is longer"
+        );
+        assert_eq!(Heard::of(429, Some(u64::MAX)).wait(0, 0.0), MAX_RETRY_AFTER);
+    }
+
+    /// Every form that is tried when each is refused, and that this ends.
+    fn forms(has: Has) -> Vec<Form> {
+        let mut sending = Sending::new(has);
+        let mut forms = vec![sending.form()];
+        for _ in 0..20 {
+            match sending.heard(Heard::Refused, 0.0) {
+                Next::Again(wait) => assert_eq!(wait, Duration::from_secs(1)),
+                Next::Leaner => forms.push(sending.form()),
+                Next::GiveUp => return forms,
+            }
+        }
+        panic!("refused for ever: {forms:?}");
+    }
+
+    #[test]
+    fn what_is_refused_is_sent_with_less_and_never_for_ever() {
+        use Form::*;
+        for (results, raw, want) in [
+            (true, true, vec![Whole, WithoutResults, WithoutRaw, Lean]),
+            (false, true, vec![Whole, WithoutRaw, Lean]),
+            (true, false, vec![Whole, WithoutResults, Lean]),
+            (false, false, vec![Whole, Lean]),
+        ] {
+            assert_eq!(forms(Has { results, raw }), want);
+        }
+    }
+
+    #[test]
+    fn what_may_be_taken_later_is_sent_as_it_is_for_ever() {
+        let mut sending = Sending::new(Has {
+            results: true,
+            raw: true,
+        });
+        for tries in 0..1000 {
+            assert_eq!(sending.heard(Heard::NOTHING, 0.0), Next::Again(wait(tries, 0.0)));
+            assert_eq!(sending.form(), Form::Whole);
+        }
+        // A refusal between them counts once.
+        assert!(matches!(sending.heard(Heard::Refused, 0.0), Next::Again(_)));
+        assert!(matches!(sending.heard(Heard::NOTHING, 0.0), Next::Again(_)));
+        assert_eq!(sending.heard(Heard::Refused, 0.0), Next::Leaner);
     }
 }

@@ -231,6 +231,11 @@ impl Ladder {
             .is_some_and(|index| self.nodes[*index].stored_sha256.is_some())
     }
 
+    /// The machine is in the table, by its name.
+    pub fn knows(&self, id: &NodeId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     /// The table, in the order in which machines were first heard.
     pub fn table(&self) -> Vec<NodeStatus> {
         self.nodes.iter().filter_map(status).collect()

@@ -92,6 +92,18 @@ pub enum Tftp {
     NotFound,
 }
 
+/// What an HTTP client had too much of, or all of them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    Connections,
+    Uploads,
+    /// Announced or uploaded.
+    Bytes,
+    /// New names of machines.
+    Nodes,
+}
+
+const BUSY: [&str; 4] = ["connections", "uploads", "bytes", "nodes"];
 const MODES: [&str; 2] = ["serve", "proxy"];
 const SAID: [&str; 3] = ["offer", "ack", "nak"];
 const UNANSWERED: [&str; 4] = ["malformed", "not_ours", "too_many", "exhausted"];
@@ -141,11 +153,14 @@ pub struct Metrics {
     pub tftp_bytes: Counter,
     /// Windows that were sent again because an acknowledgement did not come.
     pub tftp_resends: Counter,
+    /// Requests that heard nothing because too many transfers run, of their address or at all.
+    pub tftp_busy: Counter,
     pub http_connections: Gauge,
     http: [Counter; CLASSES.len()],
     pub http_bytes: Counter,
     /// Big files refused with 503 because too many wait.
     pub http_busy: Counter,
+    http_refused: [Counter; BUSY.len()],
     /// Connections that broke off: slow clients that were let go, and errors.
     pub http_broken: Counter,
     pub uploads_stored: Counter,
@@ -172,6 +187,10 @@ impl Metrics {
 
     pub fn tftp_ended(&self, how: Tftp) {
         self.tftp[how as usize].one();
+    }
+
+    pub fn http_refused(&self, what: Busy) {
+        self.http_refused[what as usize].one();
     }
 
     pub fn http_answered(&self, status: u16) {
@@ -296,6 +315,12 @@ impl Metrics {
             "TFTP windows sent again.",
             self.tftp_resends.get(),
         );
+        text.single(
+            "recon_tftp_busy_total",
+            "counter",
+            "TFTP requests not answered because too many transfers run.",
+            self.tftp_busy.get(),
+        );
         text.labelled(
             ("recon_http_responses_total", "HTTP answers by class of status."),
             "code",
@@ -331,6 +356,15 @@ impl Metrics {
             "counter",
             "Big files refused because too many wait.",
             self.http_busy.get(),
+        );
+        text.labelled(
+            (
+                "recon_http_refused_total",
+                "HTTP clients refused because one address, or all, have too much of it.",
+            ),
+            "reason",
+            &BUSY,
+            &self.http_refused,
         );
         text.single(
             "recon_http_broken_total",

@@ -14,6 +14,7 @@ pub mod names;
 pub mod ra;
 pub mod rates;
 pub mod script;
+pub mod shares;
 pub mod start;
 pub mod tftp;
 pub mod workers;

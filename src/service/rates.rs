@@ -77,14 +77,23 @@ impl Bucket {
 /// The rates of one link; `K` names a sender.
 #[derive(Debug)]
 pub struct Rates<K> {
+    /// What one sender may ask at once, and how much more a second.
+    one: (f64, f64),
     /// Two generations: when the young one is full, the old one is forgotten.
     senders: [HashMap<K, Bucket>; 2],
     all: Bucket,
 }
 
 impl<K: Hash + Eq + Copy> Rates<K> {
+    /// For packets of a boot.
     pub fn new(now: f64) -> Self {
+        Rates::with(ONE_BURST, ONE_RATE, now)
+    }
+
+    /// With another `burst` of one sender, and another `rate` a second.
+    pub fn with(burst: f64, rate: f64, now: f64) -> Self {
         Rates {
+            one: (burst, rate),
             senders: Default::default(),
             all: Bucket::full(ALL_BURST, now),
         }
@@ -92,8 +101,9 @@ impl<K: Hash + Eq + Copy> Rates<K> {
 
     /// Counts a request.
     pub fn count(&mut self, sender: K, turn: Turn, now: f64) -> Rate {
+        let (burst, rate) = self.one;
         let bucket = self.bucket(sender, now);
-        if !bucket.take(ONE_BURST, ONE_RATE, 0.0, now) {
+        if !bucket.take(burst, rate, 0.0, now) {
             return Rate::TooOften { first: bucket.first() };
         }
         let left = match turn {
@@ -129,7 +139,7 @@ impl<K: Hash + Eq + Copy> Rates<K> {
         }
         self.senders[0]
             .entry(sender)
-            .or_insert(old.unwrap_or(Bucket::full(ONE_BURST, now)))
+            .or_insert(old.unwrap_or(Bucket::full(self.one.0, now)))
     }
 }
 

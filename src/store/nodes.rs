@@ -330,6 +330,13 @@ impl NodeStore {
         })
     }
 
+    /// Bytes that an upload may have: free, beyond what is kept free, and promised to no other.
+    pub fn room_bytes(&self) -> io::Result<u64> {
+        let free = self.0.medium.free_bytes(&self.0.folder)?;
+        let promised = self.0.lock().reserved_bytes.saturating_add(self.0.limits.reserve_bytes);
+        Ok(free.saturating_sub(promised))
+    }
+
     /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.
     pub fn list(&self) -> Vec<StoredNode> {
         let mut inner = self.0.lock();

@@ -11,6 +11,7 @@ pub mod cpuid;
 pub mod datapart;
 pub mod ethtool;
 pub mod ethtool_netlink;
+pub mod fenced;
 pub mod file;
 pub mod icmp6;
 pub mod ipmi;

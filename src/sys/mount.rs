@@ -71,6 +71,13 @@ pub fn mount_exfat(device: &Path, target: &Path) -> io::Result<()> {
     mount(device, target, c"exfat", flags, c"errors=remount-ro")
 }
 
+/// Mounts an empty file system in memory at `target`, with the options of tmpfs(5): no device files, no set-uid programs.
+pub fn memory(target: &Path, options: &str) -> io::Result<()> {
+    let options = c_string(options.as_bytes())?;
+    let flags = libc::MS_NODEV | libc::MS_NOSUID;
+    mount(Path::new("tmpfs"), target, c"tmpfs", flags, &options)
+}
+
 fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: &CStr) -> io::Result<()> {
     let device = c_path(device)?;
     let target = c_path(target)?;

@@ -8,6 +8,27 @@ pub fn end_group(group: i32) {
     }
 }
 
+/// How many files this process may have open, after asking for as many as it may ask for (getrlimit(2)).
+pub fn open_files() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure is ours and outlives the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            // What every Linux process has (proc_pid_limits(5)).
+            return 1024;
+        }
+        let mut more = limit;
+        more.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &more) == 0 {
+            limit = more;
+        }
+    }
+    limit.rlim_cur
+}
+
 /// Resident memory of this process in bytes, from /proc/self/status.
 pub fn rss_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;

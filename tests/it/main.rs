@@ -14,4 +14,5 @@ mod packets6;
 mod shown;
 mod tftp;
 mod units;
+mod uploads;
 mod witnesses;

@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::site;
 
+/// Held by tests with hundreds of clients, of which one counts what is sent twice: on a busy machine the other's would be late.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const GRUB: &[u8] = b"grub with the distribution's signature";
 
 fn content() -> Vec<u8> {
@@ -55,7 +58,19 @@ async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, Socket
 
 /// Fetches by the book; `lose` names packets, by their count, that this client drops.
 async fn fetch(server: SocketAddr, options: &str, block: usize, window: u64, lose: &[usize]) -> (Vec<u8>, Vec<u8>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    fetch_from("127.0.0.1:0", server, options, block, window, lose).await
+}
+
+/// The same from an address of the client's choice.
+async fn fetch_from(
+    client: &str,
+    server: SocketAddr,
+    options: &str,
+    block: usize,
+    window: u64,
+    lose: &[usize],
+) -> (Vec<u8>, Vec<u8>) {
+    let socket = UdpSocket::bind(client).await.unwrap();
     let request = format!("\0\x01ipxe.efi\0octet\0{options}");
     socket.send_to(request.as_bytes(), server).await.unwrap();
     let mut buffer = vec![0; 70_000];
@@ -195,6 +210,7 @@ async fn lost_packets_are_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_and_fifty_six_at_once() {
+    let _alone = ALONE.lock().await;
     let (server, site, stop, running) = start().await;
     let crowd: Vec<_> = (0..256)
         .map(|_| {
@@ -347,6 +363,46 @@ async fn a_client_that_takes_a_block_and_leaves_at_once_is_not_sent_more_for_lon
         assert!(tokio::time::Instant::now() < end, "the transfer goes on");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Requests that nobody goes on with, as of forged senders, from so many ports of an address.
+async fn abandon(server: SocketAddr, client: &str, count: usize) -> Vec<UdpSocket> {
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = UdpSocket::bind((client, 0)).await.unwrap();
+        socket.send_to(b"\0\x01ipxe.efi\0octet\0", server).await.unwrap();
+        sockets.push(socket);
+        // No more at once than the server's socket holds.
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    sockets
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_leaves_half_of_the_transfers_to_others_and_forged_ones_give_way() {
+    let _alone = ALONE.lock().await;
+    let (server, site, stop, running) = start().await;
+    let _held = abandon(server, "127.0.0.2", 600).await;
+    let (file, _) = fetch_from("127.0.0.3:0", server, "blksize\x001468\0", 1468, 1, &[]).await;
+    assert!(file == content());
+    let (busy, now) = (site.metrics.tftp_busy.get(), site.metrics.tftp_running.get());
+    assert!((250..=260).contains(&now), "{now} transfers run");
+    assert!(busy >= 300, "{busy} were put off");
+    // Many addresses take all that are left.
+    let mut others = Vec::new();
+    for last in 10..210 {
+        others.extend(abandon(server, &format!("127.0.0.{last}"), 3).await);
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(
+        site.metrics.tftp_running.get() >= 400,
+        "{} run",
+        site.metrics.tftp_running.get()
+    );
+    let (file, _) = fetch_from("127.0.0.4:0", server, "blksize\x001468\0", 1468, 1, &[]).await;
+    assert!(file == content());
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -75,18 +75,22 @@ class Site:
             "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium),
         ])
 
-    def start(self, medium: Path, network: str = f"{SERVER}/24") -> Dict[str, Any]:
-        """Starts the master and waits until its API serves the link. `network`: its address on it, with the prefix length."""
+    def start(self, medium: Path, network: str = f"{SERVER}/24", room: int = 0) -> Dict[str, Any]:
+        """Starts the master and waits until its API serves the link. `network`: its address on it, with the prefix length.
+        `room`: the data folder is a file system of so many bytes of its own, which only the master sees."""
         self.inside = Api(self.server, network.split("/")[0])
         self._starts += 1
         self.log = self.folder / f"master.{self._starts}.log"
+        # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
+        command = [
+            "setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={network}",
+            "--data", str(self.data), "--medium", str(medium), "--loaders", str(self.loaders),
+        ]
+        if room:
+            mount = f'mount -t tmpfs -o size={room} recon-data "{self.data}" && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", mount, "sh", *command]
         with self.log.open("wb") as log:
-            # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.
-            self._process = self.server.popen(
-                ["setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={network}",
-                 "--data", str(self.data), "--medium", str(medium), "--loaders", str(self.loaders)],
-                stdout=log, stderr=log,
-            )
+            self._process = self.server.popen(command, stdout=log, stderr=log)
         process = self._process
 
         def look() -> Optional[Dict[str, Any]]:

@@ -18,9 +18,11 @@ import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
 import checks_modes
 from checks import CHECKS
+import checks_crowd
 import checks_dhcp
 import checks_http
 import checks_ipv6
+import checks_post
 import checks_words
 from vdc import namespace, tools
 from vdc.errors import LabError
@@ -42,6 +44,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
         (CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"),
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
         (checks_words.CHECKS, folder / "words"),
+        (checks_crowd.CHECKS, folder / "crowd"), (checks_post.CHECKS, folder / "post"),
     )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):

@@ -1,22 +1,24 @@
 //! UDP and TCP loops on bound sockets (RFC 1035, RFC 7766).
 
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::metrics::Metrics;
+use crate::service::shares::Shares;
 
 use super::logic::{self, Names};
 
-/// TCP clients at once; further ones wait in the kernel's queue.
+/// TCP clients at once, no address with more of them than are free; further ones are cut off, and ask again.
 const MAX_TCP_CLIENTS: usize = 64;
 /// A TCP client that asks nothing for this long is let go.
 const TCP_IDLE: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers on both sockets until `stop`. `names` is asked anew for every query.
 pub async fn run<F>(
@@ -71,10 +73,15 @@ async fn accept_tcp<F>(listener: TcpListener, desk: Arc<Desk<F>>, stop: Cancella
 where
     F: Fn() -> Names + Send + Sync + 'static,
 {
-    let places = Arc::new(Semaphore::new(MAX_TCP_CLIENTS));
+    let places = Arc::new(Mutex::new(Shares::new(MAX_TCP_CLIENTS)));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
+            // Out of descriptors, say: no reason to spin.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Some(place) = Place::take(&places, from.ip().to_canonical()) else {
+            tracing::debug!(%from, "DNS over TCP: too many clients");
             continue;
         };
         let (desk, stop) = (Arc::clone(&desk), stop.clone());
@@ -89,6 +96,28 @@ where
             }
             drop(place);
         });
+    }
+}
+
+/// A place of a TCP client, given back when it is dropped.
+struct Place {
+    shares: Arc<Mutex<Shares>>,
+    who: IpAddr,
+}
+
+impl Place {
+    fn take(shares: &Arc<Mutex<Shares>>, who: IpAddr) -> Option<Self> {
+        shares.lock().expect("no holder panics").take(who).ok()?;
+        Some(Place {
+            shares: Arc::clone(shares),
+            who,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shares.lock().expect("no holder panics").give(self.who);
     }
 }
 

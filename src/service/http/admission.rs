@@ -3,8 +3,12 @@
 //! A medium that is read at a hundred places at once is slower for everybody than one that is read at a few, and a link
 //! that is shared by all makes all of them wait for the last. So big transfers run a few at a time, first come first served.
 //! The others wait with their connection open, which every boot loader bears; refusal is the last resort.
+//!
+//! One address with many transfers does not hold up one with few: who has none running takes a place from who has several, of
+//! those that wait the one starts whose address has the fewest, and no address waits with more than are left for others.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
 /// Bodies up to this many bytes never wait.
 pub const SMALL_BYTES: u64 = 4 << 20;
@@ -20,11 +24,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Sixteen clients fill a 10 Gbit/s link, as far as boot loaders go; a thousand wait before one is refused.
+    /// Sixteen clients fill a 10 Gbit/s link, as far as boot loaders go; two thousand wait before one is refused.
     fn default() -> Self {
         Limits {
             running: 16,
-            waiting: 1024,
+            waiting: 2048,
             aside: 64,
         }
     }
@@ -48,6 +52,7 @@ pub enum Arrival {
 
 #[derive(Debug)]
 struct Progress {
+    who: IpAddr,
     started: f64,
     /// Since the last look.
     bytes: u64,
@@ -59,7 +64,7 @@ pub struct Admission {
     limits: Limits,
     running: HashMap<u64, Progress>,
     aside: usize,
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<(u64, IpAddr)>,
     next: u64,
     looked: f64,
     /// Length of a transfer, recent ones counting more.
@@ -88,14 +93,25 @@ impl Admission {
         self.running.len() - self.aside < self.limits.running
     }
 
-    pub fn arrive(&mut self, now: f64) -> Arrival {
-        if self.waiting.is_empty() && self.has_room() {
+    /// Transfers of each address that hold a place.
+    fn holders(&self) -> HashMap<IpAddr, usize> {
+        let mut holders = HashMap::new();
+        for progress in self.running.values().filter(|one| !one.aside) {
+            *holders.entry(progress.who).or_default() += 1;
+        }
+        holders
+    }
+
+    pub fn arrive(&mut self, who: IpAddr, now: f64) -> Arrival {
+        let wait = |(_, other): &&(u64, IpAddr)| *other == who;
+        let free = self.limits.waiting - self.waiting.len();
+        if (self.waiting.is_empty() && self.has_room()) || self.gives_way(who) {
             let id = self.number();
-            self.start(id, now);
+            self.start(id, who, now);
             Arrival::Go(id)
-        } else if self.waiting.len() < self.limits.waiting {
+        } else if self.waiting.iter().filter(wait).count() < free {
             let id = self.number();
-            self.waiting.push_back(id);
+            self.waiting.push_back((id, who));
             Arrival::Wait(id)
         } else {
             let turns = self.waiting.len() as f64 / self.limits.running.max(1) as f64;
@@ -104,6 +120,25 @@ impl Admission {
                 retry_after_seconds: seconds.ceil() as u64,
             }
         }
+    }
+
+    /// True if a transfer of an address with several lost its place to `who`, which has none.
+    fn gives_way(&mut self, who: IpAddr) -> bool {
+        let holders = self.holders();
+        let most = holders.iter().max_by_key(|(_, held)| **held);
+        let Some((hog, _)) = most.filter(|(_, held)| **held > 1) else {
+            return false;
+        };
+        if self.has_room() || holders.contains_key(&who) || self.aside >= self.limits.aside {
+            return false;
+        }
+        let theirs = self.running.iter_mut().filter(|(_, one)| one.who == *hog && !one.aside);
+        let Some((_, slowest)) = theirs.min_by_key(|(id, one)| (one.bytes, **id)) else {
+            return false;
+        };
+        slowest.aside = true;
+        self.aside += 1;
+        true
     }
 
     /// Bytes of a running transfer were handed to its connection.
@@ -120,7 +155,7 @@ impl Admission {
                 self.aside -= usize::from(progress.aside);
                 self.typical_seconds += (now - progress.started - self.typical_seconds) / 8.0;
             }
-            None => self.waiting.retain(|other| *other != id),
+            None => self.waiting.retain(|(other, _)| *other != id),
         }
         self.admit(now)
     }
@@ -156,15 +191,22 @@ impl Admission {
     fn admit(&mut self, now: f64) -> Vec<u64> {
         let mut admitted = Vec::new();
         while self.has_room() {
-            let Some(id) = self.waiting.pop_front() else { break };
-            self.start(id, now);
+            let holders = self.holders();
+            let held = |who: &IpAddr| holders.get(who).copied().unwrap_or(0);
+            // The first of those with the fewest.
+            let next = (0..self.waiting.len()).min_by_key(|at| held(&self.waiting[*at].1));
+            let Some((id, who)) = next.and_then(|at| self.waiting.remove(at)) else {
+                break;
+            };
+            self.start(id, who, now);
             admitted.push(id);
         }
         admitted
     }
 
-    fn start(&mut self, id: u64, now: f64) {
+    fn start(&mut self, id: u64, who: IpAddr, now: f64) {
         let progress = Progress {
+            who,
             started: now,
             bytes: 0,
             aside: false,
@@ -189,12 +231,20 @@ mod tests {
         aside: 2,
     };
 
+    const ME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn who(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
     fn full() -> Admission {
         let mut gate = Admission::new(LIMITS);
-        assert_eq!(gate.arrive(0.0), Arrival::Go(1));
-        assert_eq!(gate.arrive(0.0), Arrival::Go(2));
+        assert_eq!(gate.arrive(ME, 0.0), Arrival::Go(1));
+        assert_eq!(gate.arrive(ME, 0.0), Arrival::Go(2));
+        // Each from an address of its own, so that all may wait.
         for id in 3..6 {
-            assert_eq!(gate.arrive(0.0), Arrival::Wait(id));
+            gate.waiting.push_back((id, ME));
+            gate.next = id;
         }
         gate
     }
@@ -203,7 +253,7 @@ mod tests {
     fn first_come_first_served_and_then_refused() {
         let mut gate = full();
         assert_eq!(
-            gate.arrive(0.0),
+            gate.arrive(ME, 0.0),
             Arrival::Refused {
                 retry_after_seconds: 15
             }
@@ -244,21 +294,58 @@ mod tests {
         gate.sent(2, 4);
         assert_eq!(gate.look(20.0), [] as [u64; 0]);
         let mut alone = Admission::new(LIMITS);
-        alone.arrive(0.0);
+        alone.arrive(ME, 0.0);
         alone.look(10.0);
         alone.look(20.0);
         assert_eq!(alone.aside, 0);
     }
 
+    #[test]
+    fn one_address_with_many_does_not_hold_up_another() {
+        let limits = Limits {
+            running: 4,
+            waiting: 100,
+            aside: 3,
+        };
+        let mut gate = Admission::new(limits);
+        let hog = (0..200).map(|_| gate.arrive(who(7), 0.0)).collect::<Vec<_>>();
+        let waits = hog.iter().filter(|one| matches!(one, Arrival::Wait(_))).count();
+        assert_eq!(waits, 50, "as many are left for others");
+        for id in 1..=4 {
+            gate.sent(id, 100 - id);
+        }
+        // Machines that have nothing yet start at once, each in the place of one of the hog's, the slowest first.
+        for machine in 1..=3 {
+            assert_eq!(gate.arrive(who(machine), 1.0), Arrival::Go(54 + u64::from(machine)));
+        }
+        let aside: Vec<bool> = (1..=4).map(|id| gate.running[&id].aside).collect();
+        assert_eq!(aside, [false, true, true, true]);
+        // No more than that are beside the others. Then they wait, and come before what the hog has waiting.
+        assert_eq!(gate.arrive(who(4), 1.0), Arrival::Wait(58));
+        assert_eq!(gate.leave(55, 2.0), [58]);
+        assert_eq!(gate.leave(1, 3.0), [5], "nobody else waits");
+    }
+
+    #[test]
+    fn machines_with_one_each_come_in_their_order() {
+        let mut gate = Admission::new(LIMITS);
+        let arrivals: Vec<_> = (1..=6).map(|machine| gate.arrive(who(machine), 0.0)).collect();
+        use Arrival::*;
+        assert_eq!(arrivals[..5], [Go(1), Go(2), Wait(3), Wait(4), Wait(5)]);
+        assert!(matches!(arrivals[5], Refused { .. }));
+        assert_eq!(gate.leave(1, 1.0), [3]);
+        assert_eq!(gate.leave(3, 1.0), [4]);
+    }
+
     proptest! {
         #[test]
-        fn bounds_hold_and_nobody_is_forgotten(steps in proptest::collection::vec((0u8..4, any::<prop::sample::Index>(), 0u64..100), 0..200)) {
+        fn bounds_hold_and_nobody_is_forgotten(steps in proptest::collection::vec((0u8..4, any::<prop::sample::Index>(), 0u64..100), 0..200), many in any::<bool>()) {
             let mut gate = Admission::new(LIMITS);
             let (mut now, mut inside, mut started) = (0.0, Vec::new(), Vec::new());
             for (step, pick, bytes) in steps {
                 now += 1.0;
                 let admitted = match step {
-                    0 => match gate.arrive(now) {
+                    0 => match gate.arrive(who(if many { bytes as u8 % 5 } else { 0 }), now) {
                         Arrival::Go(id) => { inside.push(id); vec![id] }
                         Arrival::Wait(id) => { inside.push(id); vec![] }
                         Arrival::Refused { retry_after_seconds } => {
@@ -279,7 +366,7 @@ mod tests {
             let mut sorted = started.clone();
             sorted.dedup();
             prop_assert_eq!(sorted.len(), started.len(), "nobody starts twice");
-            prop_assert!(started.is_sorted(), "first come, first served");
+            prop_assert!(many || started.is_sorted(), "first come, first served");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -30,9 +30,20 @@ pub enum ClientError {
     TimedOut(SocketAddr, u64),
     #[error("{0} broke off: {1}")]
     Broke(SocketAddr, String),
+    #[error("{0} answers with more than {1} bytes")]
+    TooLarge(SocketAddr, usize),
 }
 
-/// Sends one request and collects the answer, whatever its status.
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    /// Seconds of `Retry-After`; its other form, a date, is nothing that a master of ours says.
+    pub retry_after_seconds: Option<u64>,
+    pub body: Bytes,
+}
+
+/// As [`ask`], for those who want no more than status and body.
 pub async fn exchange(
     master: SocketAddr,
     method: Method,
@@ -41,6 +52,19 @@ pub async fn exchange(
     body: Bytes,
     bounds: Bounds,
 ) -> Result<(StatusCode, Bytes), ClientError> {
+    let answer = ask(master, method, target, headers, body, bounds).await?;
+    Ok((answer.status, answer.body))
+}
+
+/// Sends one request and collects the answer, whatever its status.
+pub async fn ask(
+    master: SocketAddr,
+    method: Method,
+    target: &str,
+    headers: &[(&'static str, String)],
+    body: Bytes,
+    bounds: Bounds,
+) -> Result<Answer, ClientError> {
     let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(master));
     let stream = match connecting.await {
         Ok(Ok(stream)) => stream,
@@ -69,12 +93,19 @@ pub async fn exchange(
         let request = request.body(Full::new(body)).map_err(|e| broke(&e))?;
         let answer = sender.send_request(request).await.map_err(|e| broke(&e))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), bounds.answer_bytes)
-            .collect()
-            .await
-            .map_err(|e| broke(&*e))?;
+        let after = answer.headers().get(header::RETRY_AFTER);
+        let retry_after_seconds = after.and_then(|after| after.to_str().ok()?.trim().parse().ok());
+        let body = Limited::new(answer.into_body(), bounds.answer_bytes).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => ClientError::TooLarge(master, bounds.answer_bytes),
+            false => broke(&*error),
+        })?;
         driver.abort();
-        Ok((status, body.to_bytes()))
+        Ok(Answer {
+            status,
+            retry_after_seconds,
+            body: body.to_bytes(),
+        })
     };
     match tokio::time::timeout(bounds.time, talk).await {
         Ok(done) => done,

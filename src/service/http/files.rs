@@ -258,7 +258,7 @@ fn sending(asked: Asked<'_>, file: File, slice: Slice, pieces: Vec<Piece>, lengt
     }
     let mut place = None;
     if length > admission::SMALL_BYTES {
-        match asked.site.web.gate.enter() {
+        match asked.site.web.gate.enter(asked.client) {
             Ok(entered) => place = Some(entered),
             Err(seconds) => {
                 asked.site.metrics.http_busy.one();

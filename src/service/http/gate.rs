@@ -1,6 +1,7 @@
 //! The queue of big transfers: [`super::admission`] decides, this wakes who may start.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,13 +49,13 @@ impl Gate {
         }
     }
 
-    /// A place for a big transfer, in the queue or past it; given back when it is dropped.
+    /// A place for a big transfer of `who`, in the queue or past it; given back when it is dropped.
     ///
     /// # Errors
     /// Seconds after which the client should ask again.
-    pub fn enter(self: &Arc<Self>) -> Result<Place, u64> {
+    pub fn enter(self: &Arc<Self>, who: IpAddr) -> Result<Place, u64> {
         let mut state = self.state.lock().expect("no holder panics");
-        let (id, waiting) = match state.admission.arrive(clock::run_seconds()) {
+        let (id, waiting) = match state.admission.arrive(who, clock::run_seconds()) {
             Arrival::Go(id) => (id, None),
             Arrival::Wait(id) => {
                 let (sender, receiver) = oneshot::channel();
@@ -134,10 +135,11 @@ mod tests {
             aside: 0,
         };
         let gate = Arc::new(Gate::new(limits));
-        let mut first = gate.enter().unwrap();
+        let who = |last| IpAddr::from([192, 0, 2, last]);
+        let mut first = gate.enter(who(1)).unwrap();
         assert!(first.is_admitted().await);
-        let mut second = gate.enter().unwrap();
-        gate.enter().expect_err("the queue is full");
+        let mut second = gate.enter(who(2)).unwrap();
+        gate.enter(who(3)).expect_err("the queue is full");
         assert_eq!(gate.counts(), (1, 1));
         assert!(!second.is_admitted().await, "the first still runs");
         let turn = tokio::spawn(async move {

@@ -1,13 +1,16 @@
-//! HTTP/1.1 of the master. [`route`], [`range`], [`condition`] and [`admission`] decide; [`server`] owns the loop; [`files`],
-//! [`export`], [`body`], [`wire`], [`gate`] and [`upload`] move bytes.
+//! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`pace`] decide; [`server`] owns the loop; [`files`],
+//! [`export`], [`body`], [`wire`], [`gate`], [`door`] and [`upload`] move bytes.
 
 pub mod admission;
 pub mod body;
 pub mod client;
 pub mod condition;
+pub mod door;
 pub mod export;
 pub mod files;
 pub mod gate;
+pub mod pace;
+pub mod quota;
 pub mod range;
 pub mod route;
 pub mod server;

@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use crate::service::{bootfiles, grub, ipxe, script};
 use crate::sys::clock;
 use crate::sys::console::say;
 
+use super::door::{self, RETRY_AFTER_SECONDS, Refusal};
 use super::export;
 use super::files::{self, Asked, Body};
 use super::route::{Decision, NoRoute, Route, Who, route};
@@ -36,8 +38,12 @@ use super::site::Site;
 use super::upload;
 use super::wire::{Holes, Patience, Wire};
 
-/// Clients at once on one listener; further ones wait in the kernel's queue and are not refused.
-const MAX_CONNECTIONS: usize = 2048;
+/// Clients that are told at once why they are not let in; further ones are cut off without a word.
+const MAX_TURNED_AWAY: usize = 64;
+/// A client that is turned away has this long to hear it, and is read this far, because what was not read would be answered
+/// with a reset that overtakes the words.
+const TURN_AWAY_LIMIT: Duration = Duration::from_secs(2);
+const TURN_AWAY_BYTES: u64 = 16 * 1024;
 /// A client has this long to send its request line and headers, and an open connection may stand idle for as long.
 const HEADER_LIMIT: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -50,17 +56,38 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`; connections end with it, and as a rule have ended when this returns.
 pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let Ok((stream, from, place)) = accepted else {
+        let Ok((stream, from)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let client = from.ip().to_canonical();
+        let place = match is_own(client, &stream) {
+            true => None,
+            false => match site.web.door.connection(client, &site.metrics) {
+                Ok(place) => Some(place),
+                Err(refusal) => {
+                    if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
+                        connections.spawn(async move {
+                            let _place = place;
+                            // It went, or took too long to hear it.
+                            tokio::time::timeout(TURN_AWAY_LIMIT, turn_away(stream, &refusal))
+                                .await
+                                .ok();
+                        });
+                    }
+                    continue;
+                }
+            },
+        };
+        // Each worker has its own event loop.
+        let Ok(stream) = stream.into_std() else { continue };
         let (worker, site, stop) = (site.workers.place(), Arc::clone(&site), stop.clone());
         let handle = worker.handle().clone();
         let served = async move {
@@ -93,14 +120,22 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(std::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, from) = listener.accept().await?;
-    // Each worker has its own event loop.
-    Ok((stream.into_std()?, from, place))
+fn is_own(client: IpAddr, stream: &TcpStream) -> bool {
+    door::is_own(client, stream.local_addr().ok().map(|local| local.ip().to_canonical()))
+}
+
+/// Says why, whatever was asked.
+async fn turn_away(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
+    let (status, reason) = (refusal.status, &refusal.reason);
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Retry-After: {RETRY_AFTER_SECONDS}\r\nConnection: close\r\n\r\n{reason}\n",
+        reason.len() + 1
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(TURN_AWAY_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Result<(), hyper::Error> {
@@ -168,6 +203,7 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let head = request.method() == hyper::Method::HEAD;
+    let own = door::is_own(client, Some(master.ip().to_canonical()));
     let headers = request.headers();
     let asked = Asked {
         site,
@@ -225,8 +261,8 @@ async fn serve(
         Route::Nodes => json(StatusCode::OK, &site.ladder().table()),
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Settings(what) => settings(site, client, what).await,
-        Route::Stage(id) => stage(site, client, id, request).await,
-        Route::Upload(id) => take(site, client, id, request).await,
+        Route::Stage(id) => stage(site, (client, own), id, request).await,
+        Route::Upload(id) => take(site, (client, own), id, request).await,
     }
 }
 
@@ -324,7 +360,7 @@ fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: 
     }
 }
 
-async fn stage(site: &Site, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
+async fn stage(site: &Site, (client, own): (IpAddr, bool), id: NodeId, request: Request<Incoming>) -> Response<Body> {
     let body = Limited::new(request.into_body(), MAX_REPORT_BYTES).collect();
     let bytes = match tokio::time::timeout(HEADER_LIMIT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -339,14 +375,33 @@ async fn stage(site: &Site, client: IpAddr, id: NodeId, request: Request<Incomin
     if report.stage == Stage::Stored {
         return files::line(StatusCode::BAD_REQUEST, "stored is the master's word");
     }
+    let known = own || site.ladder().knows(&id);
+    if !known && let Err(refusal) = site.web.door.new_node(client, &site.metrics) {
+        return refused(refusal.status, &refusal.reason);
+    }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
     site.ladder().report(&id, client, &report, clock::run_seconds());
     files::line(StatusCode::OK, "noted")
 }
 
-async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
-    match upload::receive(site, id.clone(), request).await {
+/// A refusal; one of the moment says when to come again.
+fn refused(status: StatusCode, reason: &str) -> Response<Body> {
+    let mut response = files::line(status, reason);
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        let after = HeaderValue::from(RETRY_AFTER_SECONDS);
+        response.headers_mut().insert(header::RETRY_AFTER, after);
+    }
+    response
+}
+
+async fn take(
+    site: &Arc<Site>,
+    (client, own): (IpAddr, bool),
+    id: NodeId,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    match upload::receive(site, (client, own), id.clone(), request).await {
         Ok((stored, summary)) => {
             tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
             site.ladder()
@@ -356,14 +411,16 @@ async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Inc
         }
         Err((status, reason)) => {
             site.metrics.uploads_refused.one();
-            // The peer is at fault, or the stick is: only the latter is for the person at the master. A crowd is nobody's fault,
-            // and the status counts it.
-            if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+            // The peer is at fault, or the stick is: only the latter is for the person at the master.
+            if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+                // It was told once, and a crowd must not fill the log.
+                tracing::debug!(node = %id, %client, %status, reason, "upload not taken");
+            } else if status.is_server_error() {
                 say(&format!("node {id}: its inventory cannot be stored: {reason}"));
             } else {
                 tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
             }
-            files::line(status, &reason)
+            refused(status, &reason)
         }
     }
 }

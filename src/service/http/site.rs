@@ -19,6 +19,7 @@ use crate::service::metrics::Metrics;
 use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
+use super::door::Door;
 use super::export;
 use super::gate::Gate;
 
@@ -53,6 +54,7 @@ pub struct Web {
     pub gate: Arc<Gate>,
     /// Places for tarballs that are made on request.
     pub exports: Arc<Semaphore>,
+    pub door: Arc<Door>,
     folder: OnceLock<File>,
     tags: Mutex<HashMap<(PathBuf, u64), String>>,
 }
@@ -62,6 +64,7 @@ impl Default for Web {
         Web {
             gate: Arc::default(),
             exports: Arc::new(Semaphore::new(export::MAX_AT_ONCE)),
+            door: Arc::default(),
             folder: OnceLock::new(),
             tags: Mutex::default(),
         }

@@ -1,5 +1,6 @@
 //! `PUT /api/v1/nodes/<id>/upload`: bytes in, an acknowledgement out only when they are durable.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,17 +15,19 @@ use crate::model::api::Stored;
 use crate::model::cause;
 use crate::store::nodes::{self, NodeStore, StoreError};
 
-use super::site::Site;
+use tokio::time::Instant;
 
-/// A peer that sends nothing for this long has gone; it will try again.
-const STALL: Duration = Duration::from_secs(30);
+use super::door::{self, Place};
+use super::pace::{Limits, Pace};
+use super::site::Site;
 
 /// Why an upload was not taken: a status and a line for the peer's console.
 pub type Refusal = (StatusCode, String);
 
-/// Takes one upload. Gives the acknowledgement, and one line about the machine.
+/// Takes one upload of `client`; one of `own` machine is let in always. Gives the acknowledgement, and one line about the machine.
 pub async fn receive(
     site: &Site,
+    (client, own): (IpAddr, bool),
     id: NodeId,
     request: Request<RequestBody>,
 ) -> Result<(Stored, Option<String>), Refusal> {
@@ -41,25 +44,32 @@ pub async fn receive(
         StatusCode::BAD_REQUEST,
         "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned(),
     ))?;
+    let mut place = match own {
+        true => None,
+        false => Some(let_in(site, client, &id, length).await?),
+    };
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
     let (store, node) = (site.uploads.clone(), id.clone());
     let writing = tokio::task::spawn_blocking(move || write(&store, &node, length, digest, receiver));
     let mut body = request.into_body();
     let mut complete = true;
+    let begun = Instant::now();
+    let mut pace = Pace::new(Limits::default());
     loop {
         let frame = tokio::select! {
             // The writer refused: answer now, without the rest of the body.
             () = sender.closed() => break,
-            frame = tokio::time::timeout(STALL, body.frame()) => frame,
+            frame = tokio::time::timeout_at(begun + pace.deadline(), body.frame()) => frame,
         };
         match frame {
             Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                let (bytes, came) = (data.len() as u64, Instant::now());
                 // The writer stops taking once it has an error, which it returns below.
-                if let Ok(data) = frame.into_data()
-                    && sender.send(data).await.is_err()
-                {
+                if sender.send(data).await.is_err() {
                     break;
                 }
+                pace.came(bytes, came.elapsed(), begun.elapsed());
             }
             Ok(None) => break,
             Ok(Some(Err(_))) | Err(_) => {
@@ -74,6 +84,7 @@ pub async fn receive(
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     match written {
         Ok(stored) => {
+            place.iter_mut().for_each(Place::stored);
             let acknowledgement = Stored {
                 id,
                 sha256: stored.sha256,
@@ -82,9 +93,38 @@ pub async fn receive(
             };
             Ok((acknowledgement, stored.summary))
         }
-        Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
+        Err(_) if !complete => Err((
+            StatusCode::REQUEST_TIMEOUT,
+            "the upload broke off or was too slow".to_owned(),
+        )),
         Err(error) => Err((status_of(&error), cause::told(&error))),
     }
+}
+
+/// How long an upload waits for others to end before it is told to come again, and how often it looks. A crowd of machines is
+/// taken in one after the other, without pauses in which nobody uploads.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+const TURN_LOOK: Duration = Duration::from_millis(50);
+
+/// The upload's place, if its client has not too much already.
+async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<Place, Refusal> {
+    let refused = |refusal: door::Refusal| (refusal.status, refusal.reason);
+    let known = site.ladder().knows(id);
+    if !known {
+        site.web.door.new_node(client, &site.metrics).map_err(refused)?;
+    }
+    let deadline = Instant::now() + TURN_LIMIT;
+    while site.web.door.is_full_of_uploads() && Instant::now() < deadline {
+        tokio::time::sleep(TURN_LOOK).await;
+    }
+    let store = site.uploads.clone();
+    let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
+    // Where that cannot be told, the store says why.
+    let room = room.ok().and_then(Result::ok).unwrap_or(u64::MAX);
+    site.web
+        .door
+        .upload(client, length, room, &site.metrics)
+        .map_err(refused)
 }
 
 fn write(

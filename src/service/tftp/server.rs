@@ -17,14 +17,19 @@ use crate::service::bootfiles;
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
 use crate::service::names::{self, BootFile};
+use crate::service::shares::{Refused, Shares};
 use crate::sys::clock;
+use crate::sys::console::say;
 
 use super::line::Line;
 use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
 use super::transfer::{Agreed, Step, Transfer};
 
-/// Transfers at once; further clients hear nothing yet and ask again, as firmware does.
+/// Transfers at once; further clients hear nothing yet and ask again, as firmware does. No address has more of them than are
+/// free.
 const MAX_TRANSFERS: usize = 512;
+/// Where no transfer is left, one whose client has not said a word for this long gives way: it may never have been there.
+const UNHEARD: Duration = Duration::from_secs(1);
 /// A loader larger than this is none; it is held in memory, once, while anybody fetches it.
 const MAX_LOADER_BYTES: u64 = 16 << 20;
 /// The same request from the same port this long after the client last spoke in its transfer is a new start.
@@ -50,6 +55,7 @@ pub async fn run(
             held: tokio::sync::Mutex::default(),
         }),
         running: HashMap::new(),
+        shares: Shares::new(MAX_TRANSFERS),
         tasks: JoinSet::new(),
     };
     let mut buffer = [0; packet::MAX_REQUEST + 1];
@@ -66,7 +72,11 @@ pub async fn run(
                     Ok((id, ())) => *id,
                     Err(error) => error.id(),
                 };
-                server.running.retain(|_, running| running.task.id() != id);
+                let ended = server.running.iter().find(|(_, running)| running.task.id() == id);
+                if let Some((client, _)) = ended {
+                    let client = *client;
+                    server.forget(client);
+                }
             }
         }
     }
@@ -80,6 +90,7 @@ struct Server {
     socket: UdpSocket,
     shelf: Arc<Shelf>,
     running: HashMap<SocketAddr, Running>,
+    shares: Shares,
     tasks: JoinSet<()>,
 }
 
@@ -87,6 +98,7 @@ struct Running {
     request: Vec<u8>,
     /// Milliseconds of the run when the client last spoke; 0 before it did.
     heard: Arc<AtomicU64>,
+    begun: Instant,
     task: AbortHandle,
 }
 
@@ -118,8 +130,15 @@ impl Server {
                 return;
             }
             running.task.abort();
-        } else if self.running.len() >= MAX_TRANSFERS {
-            tracing::debug!(%client, "TFTP: too many transfers");
+        } else if let Err(why) = self.take_place(client) {
+            self.shelf.site.metrics.tftp_busy.one();
+            if let Refused::Share { held, first: true } = why {
+                say(&format!(
+                    "{} has {held} TFTP transfers under way; more hear nothing",
+                    client.ip().to_canonical()
+                ));
+            }
+            tracing::debug!(%client, ?why, "TFTP: too many transfers");
             return;
         }
         let heard = Arc::new(AtomicU64::new(0));
@@ -134,9 +153,38 @@ impl Server {
         let running = Running {
             request: request.to_vec(),
             heard,
+            begun: Instant::now(),
             task,
         };
         self.running.insert(client, running);
+    }
+
+    fn take_place(&mut self, client: SocketAddr) -> Result<(), Refused> {
+        let who = client.ip().to_canonical();
+        let refused = match self.shares.take(who) {
+            Err(refused @ Refused::Full { .. }) => refused,
+            other => return other,
+        };
+        let unheard = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.heard.load(Ordering::Relaxed) == 0 && running.begun.elapsed() >= UNHEARD);
+        let Some(oldest) = unheard
+            .min_by_key(|(_, running)| running.begun)
+            .map(|(client, _)| *client)
+        else {
+            return Err(refused);
+        };
+        self.forget(oldest);
+        self.shares.take(who)
+    }
+
+    /// Ends the transfer of a client, if it still runs, and gives its place back.
+    fn forget(&mut self, client: SocketAddr) {
+        if let Some(running) = self.running.remove(&client) {
+            running.task.abort();
+            self.shares.give(client.ip().to_canonical());
+        }
     }
 }
 
