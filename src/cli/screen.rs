@@ -2,6 +2,7 @@
 
 use crate::model::api::{NodeStatus, Status};
 use crate::model::{NodeId, Stage};
+use crate::service::loops::LOOPS;
 
 /// Room on the terminal, in characters.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +104,7 @@ fn row(node: &NodeStatus) -> String {
     // A node of an earlier run is stored without having climbed in this one.
     let stage = match (node.stages.is_empty(), &node.stored_sha256) {
         (true, Some(_)) => "earlier".to_owned(),
+        _ if node.starts_in_vain >= LOOPS => "loops".to_owned(),
         _ => node.stage.to_string(),
     };
     let address = node.address.map(|address| address.to_string()).unwrap_or_default();
@@ -231,6 +233,7 @@ mod tests {
             firmware: None,
             boot_arch: None,
             serial: None,
+            starts_in_vain: 0,
         }
     }
 
@@ -255,6 +258,14 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         let (waiting, done) = (text.find("525400000003").unwrap(), text.find("b4c04f4a3232").unwrap());
         assert!(waiting < done, "machines on their way come first");
+    }
+
+    #[test]
+    fn a_machine_that_loops_says_so() {
+        let mut looping = node("mac-525400000003", Stage::Kernel, false);
+        looping.starts_in_vain = LOOPS;
+        let text = render(&status(), &[looping], Size::default());
+        assert!(text.contains(" loops ") && !text.contains(" kernel "), "{text}");
     }
 
     #[test]

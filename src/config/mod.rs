@@ -2,6 +2,7 @@
 
 pub mod cmdline;
 pub mod load;
+pub mod routed;
 pub mod settings;
 pub mod wire;
 

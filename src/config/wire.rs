@@ -15,6 +15,9 @@ pub struct File {
     pub network: Network,
     #[serde(default)]
     pub peers: Peers,
+    /// Networks behind routers.
+    #[serde(default)]
+    pub subnet: Vec<Subnet>,
     /// Exceptions for single machines.
     #[serde(default)]
     pub node: Vec<Node>,
@@ -47,6 +50,21 @@ pub struct Peers {
     pub poweroff: Option<PowerOff>,
     /// More words for the kernel command line of every peer.
     pub kernel_arguments: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Subnet {
+    /// `a.b.c.d/prefix`.
+    pub subnet: String,
+    /// First and last address to lease, within `subnet`.
+    pub lease_range: Option<[String; 2]>,
+    /// The machines' way out of it.
+    pub router: Option<String>,
+    /// This machine's way to it: a router on one of its own links.
+    pub via: Option<String>,
+    /// Addresses of relays that lie outside of `subnet`.
+    pub relays: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -159,6 +159,9 @@ pub struct NodeStatus {
     /// Serial number by its boot program, before the inventory has it.
     #[serde(default)]
     pub serial: Option<String>,
+    /// How often in a row kernel and initrd went to it and its inventory did not come.
+    #[serde(default)]
+    pub starts_in_vain: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

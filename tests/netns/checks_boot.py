@@ -13,7 +13,7 @@ from vdc.dhcp import Packet
 from vdc.suite import Scenario, expect
 
 # Ports of their own: what one check does to a machine's ladder is nothing to the next.
-_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 7))
+_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT, _SMALL, _LOOPING = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 9))
 _PLACEHOLDER = re.compile(r"@[A-Z_]+@|\{\{|\}\}|<[A-Z_]+>")
 
 
@@ -131,8 +131,54 @@ def ports_without_an_ethernet_address(site: Site) -> None:
     infiniband = "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2"
     for mac in ("", infiniband, infiniband[-23:], "rubbish"):
         text = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&uuid=&arch=x86_64&serial=")).stdout.decode()
-        expect("\nkernel " in text and "chain" not in text, f"mac={mac}: {text[:500]}")
+        expect("\nkernel " in text and "boot.ipxe" not in text, f"mac={mac}: {text[:500]}")
         expect("BOOTIF" not in text and "recon.address" not in text, f"mac={mac}: {text[:500]}")
+
+
+def _scripted(site: Site, mac: str) -> str:
+    """What a machine's boot program gets for a script."""
+    query = f"mac={mac.replace(':', '-')}&uuid=&arch=x86_64&serial="
+    return site.curl("-f", site.url(f"/boot.ipxe?{query}")).stdout.decode()
+
+
+def too_little_memory(site: Site) -> None:
+    """A machine that says that it has too little memory gets no kernel, but the reason, on its screen and ours, once."""
+    text = _scripted(site, _SMALL)
+    url = text.split("\nkernel ")[1].split(" ")[0]
+    # The medium here is small: 3 MiB of initrd want some 96 MiB.
+    small = "memory=63&map=00-00-00-00-ff-ff-00-00__&action=inventory"
+    base = url.split("?")[0]
+    for _ in range(3):
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", f"{base}?{small}").stdout.decode()
+        expect(status == "409", f"the kernel is given with status {status}")
+    why = site.curl("-f", site.url(f"/why.ipxe?{small}")).stdout.decode()
+    expect("it has 64 MiB" in why and "exit 1" in why, f"the machine is told:\n{why}")
+    row = site.api.node("", _SMALL) or {}
+    expect("too little memory" in str(row.get("failure")) and row.get("stage") == "loader", f"the table says {row}")
+    said = site.log.read_text(errors="replace").count("too little memory")
+    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+    for plenty in ("memory=&map=__&action=inventory", "memory=4096&map=__&action=inventory", ""):
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", f"{base}?{plenty}").stdout.decode()
+        expect(status == "200", f"with {plenty!r} the kernel is answered with {status}")
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", site.url(f"/why.ipxe?{plenty}")).stdout.decode()
+        expect(status == "404", f"with {plenty!r} there is a reason: {status}")
+
+
+def kernel_loops(site: Site) -> None:
+    """A machine that takes kernel and initrd again and again and is never heard: named, slowed down, and never refused."""
+    for turn in range(4):
+        text = _scripted(site, _LOOPING)
+        expect(("\nsleep 60\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
+        for path in ("kernel", "initrd"):
+            site.curl("-f", "-o", "/dev/null", site.url(f"/boot/x86_64/{path}"))
+    text = _scripted(site, _LOOPING)
+    expect("\nsleep 120\n:retry" in text and "\nkernel http" in text, f"after four tries:\n{text}")
+    grub = site.curl("-f", site.url(f"/boot.grub?mac={_LOOPING}")).stdout.decode()
+    expect("sleep 120" in grub and "linux (http" in grub, f"GRUB gets:\n{grub}")
+    row = site.api.node("", _LOOPING) or {}
+    expect(row.get("starts_in_vain") == 4 and "nothing came back" in str(row.get("failure")), f"the table says {row}")
+    lines = [line for line in site.log.read_text(errors="replace").splitlines() if "it loops" in line]
+    expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
 
 
 def impatient_firmware(site: Site) -> None:
@@ -190,6 +236,6 @@ CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
-        names_as_firmware_writes_them, scripts_are_complete, ladder,
+        names_as_firmware_writes_them, scripts_are_complete, too_little_memory, kernel_loops, ladder,
     )
 ]

@@ -21,6 +21,7 @@ from checks import CHECKS
 import checks_dhcp
 import checks_http
 import checks_ipv6
+import checks_routed
 from vdc import namespace, tools
 from vdc.errors import LabError
 from vdc.lab import Interrupted, stop_on_signals
@@ -31,7 +32,7 @@ from wires import Lan
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6})))
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6, *checks_routed.TOOLS})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
@@ -40,6 +41,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     suites = (
         (CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"),
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
+        (checks_routed.CHECKS, folder / "routed"),
     )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):

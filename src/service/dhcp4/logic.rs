@@ -9,6 +9,7 @@ use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
 use super::client::{Client, Features, Kind};
+use super::relay;
 pub use super::states::{Decision, Reply, decide};
 
 /// What the decision needs to know of the link.
@@ -36,11 +37,15 @@ fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
         .set_giaddr(request.giaddr())
         .set_chaddr(request.chaddr());
     message.opts_mut().insert(DhcpOption::MessageType(kind));
+    let server = relay::server_override(request).unwrap_or(server);
     message.opts_mut().insert(DhcpOption::ServerIdentifier(server));
     message.opts_mut().insert(super::mark());
     // RFC 6842: the client identifier comes back, so that clients that share a MAC tell their replies apart.
-    if let Some(id) = request.opts().get(OptionCode::ClientIdentifier) {
-        message.opts_mut().insert(id.clone());
+    // RFC 3011 §2: so does the choice of a subnet, from a server that heeds it.
+    for code in [OptionCode::ClientIdentifier, OptionCode::SubnetSelection] {
+        if let Some(said) = request.opts().get(code) {
+            message.opts_mut().insert(said.clone());
+        }
     }
     message
 }
@@ -74,6 +79,9 @@ pub(super) fn reply(
     }
     options.insert(DhcpOption::SubnetMask(params.subnet.netmask()));
     options.insert(DhcpOption::BroadcastAddr(params.subnet.broadcast()));
+    if let Some(router) = params.subnet.router {
+        options.insert(DhcpOption::Router(vec![router]));
+    }
     options.insert(DhcpOption::DomainNameServer(vec![server]));
     options.insert(DhcpOption::DomainName(params.domain.clone()));
     boot(params, request, client, &mut message);
@@ -372,7 +380,7 @@ mod tests {
         leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
         match decide(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
             Decision::Exhausted(_) => {
-                let said = super::super::states::exhausted(leases.counts(0));
+                let said = super::super::states::exhausted(leases.counts(0), "network.lease-range");
                 assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
             }
             other => panic!("from an empty pool: {other:?}"),
@@ -381,12 +389,15 @@ mod tests {
 
     #[test]
     fn nobody_hears_that_all_is_leased_while_it_is_not() {
-        let said = super::super::states::exhausted(super::super::leases::Counts {
-            size: 10,
-            leased: 3,
-            offered: 1,
-            set_aside: 4,
-        });
+        let said = super::super::states::exhausted(
+            super::super::leases::Counts {
+                size: 10,
+                leased: 3,
+                offered: 1,
+                set_aside: 4,
+            },
+            "network.lease-range",
+        );
         assert!(
             !said.contains("every") && said.contains("3 are leased") && said.contains("4 rest"),
             "{said}"

@@ -17,6 +17,8 @@ const HEADER_BYTES: usize = 240;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Says that header fields hold options (RFC 2132 §9.3).
 const OVERLOAD: u8 = 52;
+/// The relay's address.
+const GIADDR: std::ops::Range<usize> = 24..28;
 /// Those fields.
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
@@ -45,6 +47,9 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
     match code {
         // Addresses: mask, requested address, server identifier.
         1 | 50 | 54 => Some(4..=4),
+        // Routers, of which the first counts. Subnet selection (RFC 3011).
+        3 => Some(4..=MAX_DATAGRAM),
+        118 => Some(4..=4),
         // Lease time.
         51 => Some(4..=4),
         53 | OVERLOAD => Some(1..=1),
@@ -157,6 +162,8 @@ pub struct Glance<'a> {
     pub class: &'a [u8],
     /// Server identifier (option 54).
     pub server: Option<Ipv4Addr>,
+    /// It came through a relay.
+    pub relayed: bool,
 }
 
 /// Looks at a client's packet; `None` where it has to be decoded: it is a server's, or in several pieces.
@@ -164,7 +171,10 @@ pub fn glance(datagram: &[u8]) -> Option<Glance<'_>> {
     if *datagram.first()? != u8::from(Opcode::BootRequest) {
         return None;
     }
-    let mut seen = Glance::default();
+    let mut seen = Glance {
+        relayed: datagram.get(GIADDR)? != [0; 4],
+        ..Glance::default()
+    };
     for (code, value) in fields(datagram.get(HEADER_BYTES..)?) {
         match code {
             53 if seen.kind == 0 && matches!(value, [1..=255]) => seen.kind = value[0],
@@ -216,7 +226,11 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
             61 if value.len() > LONGEST => id = Some(value.into_owned()),
             code => {
                 // What is said behind a long option's first 255 bytes is nothing that this program asks for.
-                let length = value.len().min(if code == 93 { 2 } else { LONGEST });
+                let length = value.len().min(match code {
+                    93 => 2,
+                    3 => 4,
+                    _ => LONGEST,
+                });
                 clean.extend([code, length as u8]);
                 clean.extend(&value[..length]);
             }
