@@ -162,6 +162,9 @@ pub struct NodeStatus {
     /// How often in a row kernel and initrd went to it and its inventory did not come.
     #[serde(default)]
     pub starts_in_vain: u32,
+    /// What its port has instead of a MAC: the GUID of InfiniBand, a client identifier. The entry in `macs` then only stands for it.
+    #[serde(default)]
+    pub port: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

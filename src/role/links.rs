@@ -816,7 +816,7 @@ async fn start_service(
 pub fn chooser(site: &Arc<Site>) -> Chooser {
     let site = Arc::clone(site);
     Chooser::new(move |mac, arch| {
-        let held = |name: &str| site.loaders.can_boot(name);
+        let held = |name: &str| bootfiles::has_system(name) && site.loaders.can_boot(name);
         // Of a machine without a port nothing is remembered (a DHCPv6 client whose DUID and address hold none).
         let Some(mac) = mac else {
             return bootfiles::first_held(arch, held);

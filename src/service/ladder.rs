@@ -55,6 +55,8 @@ struct Node {
     climb: Climb,
     /// How the system fared on it.
     starts: Starts,
+    /// What its port has instead of a MAC.
+    port: Option<String>,
     /// Why it last got no kernel.
     refused: Option<String>,
     firmware: Option<Arch>,
@@ -89,6 +91,23 @@ impl Ladder {
         }
         node.netboots |= firmware;
         node.reach(Stage::Seen, now);
+    }
+
+    /// A machine for which there is no system asks for something to boot: what it is, `instead` of a MAC too. True the first time.
+    pub fn stranger(&mut self, mac: MacAddr, instead: Option<&str>, reason: &str, now: f64) -> bool {
+        self.heard(mac, false, now);
+        self.named(mac, instead);
+        let Some(node) = self.by_mac(mac) else { return false };
+        let first = node.failure.as_deref() != Some(reason);
+        node.failure = Some(reason.to_owned());
+        first
+    }
+
+    /// The port has no MAC; what it has instead.
+    pub fn named(&mut self, mac: MacAddr, instead: Option<&str>) {
+        if let (Some(instead), Some(node)) = (instead, self.by_mac(mac)) {
+            node.port = Some(instead.to_owned());
+        }
     }
 
     /// The port boots from the network, whatever it runs now.
@@ -222,9 +241,10 @@ impl Ladder {
     /// What the machine is called on screens.
     pub fn name_of(&self, address: IpAddr) -> String {
         let node = self.by_address.get(&address).map(|index| &self.nodes[*index]);
-        match node.and_then(|node| node.macs.first()) {
-            Some(mac) => mac.to_string(),
-            None => address.to_string(),
+        match node.map(|node| (&node.port, node.macs.first())) {
+            Some((Some(port), _)) => port.clone(),
+            Some((None, Some(mac))) => mac.to_string(),
+            _ => address.to_string(),
         }
     }
 
@@ -374,6 +394,7 @@ impl Ladder {
         node.firmware = node.firmware.or(old.firmware);
         node.boot_arch = node.boot_arch.take().or(old.boot_arch);
         node.serial = node.serial.take().or(old.serial);
+        node.port = node.port.take().or(old.port);
         node.netboots |= old.netboots;
         for (mine, theirs) in node.reached.iter_mut().zip(old.reached) {
             *mine = match (*mine, theirs) {
@@ -410,6 +431,7 @@ fn status(node: &Node) -> Option<NodeStatus> {
         boot_arch: node.boot_arch.clone(),
         serial: node.serial.clone(),
         starts_in_vain: node.starts.in_vain(),
+        port: node.port.clone(),
     })
 }
 

@@ -23,13 +23,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Files whose decisions must not see the system, a socket or the clock.
-const PURE: [&str; 84] = [
+const PURE: [&str; 87] = [
     "src/config/cmdline.rs",
     "src/config/routed.rs",
     "src/config/settings.rs",
     "src/config/wire.rs",
     "src/media/exfat.rs",
     "src/media/iso9660.rs",
+    "src/model/arch.rs",
     "src/model/identity.rs",
     "src/model/lease.rs",
     "src/model/ula.rs",
@@ -80,11 +81,13 @@ const PURE: [&str; 84] = [
     "src/service/dhcp4/leases/gaps.rs",
     "src/service/dhcp4/logic.rs",
     "src/service/dhcp4/patience.rs",
+    "src/service/dhcp4/port.rs",
     "src/service/dhcp4/probe.rs",
     "src/service/dhcp4/proxy.rs",
     "src/service/dhcp4/quirks.rs",
     "src/service/dhcp4/relay.rs",
     "src/service/dhcp4/states.rs",
+    "src/service/dhcp4/strangers.rs",
     "src/service/dhcp4/wire.rs",
     "src/service/dhcp6/client.rs",
     "src/service/dhcp6/leases.rs",

@@ -38,7 +38,7 @@ def architectures(site: Site) -> None:
         # For firmware that reads both as C strings.
         expect(offer.options.get(66) == SERVER.encode() + b"\0", f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
         expect(offer.options.get(67) == loader.encode() + b"\0", f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
-    for at, (arch, loader) in enumerate({16: "snponly.efi", 19: "arm64.efi"}.items()):
+    for at, (arch, loader) in enumerate({16: "snponly.efi"}.items()):
         offer = _offer(site, arch, "HTTPClient", mac=f"52:54:00:2b:04:{at:02x}")
         named, end, behind = (offer.options.get(67) or b"").decode().partition("\0")
         expect(bool(end) and not behind, f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
@@ -49,14 +49,45 @@ def architectures(site: Site) -> None:
 
 
 def unsupported_firmware(site: Site) -> None:
-    """32-bit UEFI gets no boot file, and the master says why, once and in the table."""
-    for _ in range(2):
-        offer = _offer(site, 6, mac=_X86)
-        expect(not offer.boot_file and 67 not in offer.options, f"32-bit UEFI is offered {offer.boot_file!r}")
-    lines = [line for line in site.log.read_text(errors="replace").splitlines() if _X86 in line and "32-bit" in line]
-    expect(len(lines) == 1, f"the master says {len(lines)} times that 32-bit UEFI is not supported: {lines}")
-    row = site.api.node("", _X86) or {}
-    expect("32-bit" in str(row.get("failure")), f"the table says {row}")
+    """Machines for which there is no system get no address and no file; the master says what they are, once and in the table."""
+    pi = "dc:a6:32:2b:02:01"
+    with RawClient(site.client, CLIENT_LINK) as port:
+        for at, (arch, name, mac, want) in enumerate((
+            (6, "PXEClient", _X86, "32-bit"),
+            (0, "PXEClient", pi, "Raspberry Pi: this image has no system for it"),
+            (11, "PXEClient", "52:54:00:2b:05:01", "ARM 64-bit UEFI: this image has no system for it"),
+            (19, "HTTPClient", "52:54:00:2b:05:02", "ARM UEFI 64 boot from HTTP: this image has no system for it"),
+            (27, "PXEClient", "52:54:00:2b:05:03", "RISC-V 64-bit UEFI: this image has no system for it"),
+            (22, "U-Boot.armv8", "52:54:00:2b:05:04", "U-Boot (armv8): this image has no system for it"),
+        )):
+            packet = _firmware(arch, name, mac)
+            if name.startswith("U-Boot"):
+                packet = altered(fixture("ovmf-efi-discover.bin"), mac, {93: arch.to_bytes(2, "big"), 60: name.encode()})
+            for _ in range(2):
+                answers = port.answers(packet, mac, 0.5)
+                expect(answers == [], f"architecture {arch} ({name}) is offered {answers}")
+            lines = [line for line in site.log.read_text(errors="replace").splitlines() if mac in line and want in line]
+            expect(len(lines) == 1, f"the master says {len(lines)} times what {mac} is: {site.said()}")
+            row = site.api.node("", mac) or {}
+            expect(want in str(row.get("failure")) and row.get("stage") == "seen", f"the table says {row}")
+
+
+def infiniband(site: Site) -> None:
+    """RFC 4390: two ports without a hardware address get an address each, by their identifiers, and are shown by their GUIDs."""
+    given = {}
+    for last in (1, 2, 1):
+        guid = bytes.fromhex("f4521403003839") + bytes([last])
+        said = bytes.fromhex("ff00000000000200000" + "2c900") + guid
+        packet = altered(fixture("ovmf-efi-discover.bin"), "00:00:00:00:00:00", {61: said}, (97,))
+        # htype, hlen; the broadcast flag.
+        packet = packet[:1] + b"\x20\x00" + packet[3:10] + b"\x80\x00" + packet[12:]
+        with RawClient(site.client, CLIENT_LINK) as port:
+            offer = port.ask(packet, "52:54:00:2b:06:01")
+        expect(offer.options.get(61) == said, f"the identifier came back as {offer.options.get(61)!r}")
+        expect(given.setdefault(last, offer.your_address) == offer.your_address, f"{offer.your_address} after {given[last]}")
+    expect(len(set(given.values())) == 2, f"two ports have {given}")
+    ports = sorted(node.get("port") or "" for node in site.inside.nodes())[-2:]
+    expect(ports == [f"InfiniBand f452:1403:0038:390{last}" for last in (1, 2)], f"the table shows {ports}")
 
 
 def ipxe_says_who_it_is(site: Site) -> None:
@@ -235,7 +266,7 @@ def ladder(site: Site) -> None:
 CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
-        architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
+        architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
         names_as_firmware_writes_them, scripts_are_complete, too_little_memory, kernel_loops, ladder,
     )
 ]

@@ -99,10 +99,14 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     if let Some(id) = request.opts().get(OptionCode::ClientMachineIdentifier) {
         message.opts_mut().insert(id.clone());
     }
+    // None of the boot programs could work on it.
+    if client.stranger.is_some() {
+        return;
+    }
     match client.kind {
         Kind::Ipxe => {
             let master = SocketAddr::from((server, params.http_port));
-            set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
+            set_boot_file(message, &ipxe::script_url(master, client.own_mac()));
             no_pxedhcp(message);
         }
         Kind::Pxe(arch) => {
@@ -280,7 +284,8 @@ mod tests {
                     class("PXEClient:Arch:00007:UNDI:003000"),
                     DhcpOption::ClientSystemArchitecture(11u16.into()),
                 ],
-                "snponly-arm64.efi",
+                // No image has a system for it.
+                "",
             ),
             (
                 vec![class("HTTPClient:Arch:00016:UNDI:003000")],
@@ -355,7 +360,6 @@ mod tests {
         assert_eq!(rom(0, &[0x15, 0x18]), "undionly.kpxe");
         assert_eq!(rom(0, &[0x13, 0x15]), "undionly.kpxe");
         assert_eq!(rom(7, &[0x15, 0x24]), "snponly.efi");
-        assert_eq!(rom(11, &[0x15, 0x24]), "snponly-arm64.efi");
         assert_eq!(
             rom(0, &[0x13]),
             "http://192.168.219.1/loaders/undionly.kpxe",

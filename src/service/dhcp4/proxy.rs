@@ -51,6 +51,8 @@ pub enum Decision {
     Reply(Box<Reply>),
     /// A client that boots takes this address of the other server; nothing is sent.
     Takes(Client, Ipv4Addr),
+    /// No image has a system for this machine; nothing is sent.
+    Stranger(Client),
     /// A relay asks for the network of this address, which nobody wrote down; nothing is sent.
     Unknown(Ipv4Addr),
     /// Nothing is sent; why.
@@ -95,6 +97,9 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
     };
     if !matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) {
         return Decision::Silence("not a client that boots from the network");
+    }
+    if client.stranger.is_some() {
+        return Decision::Stranger(client);
     }
     // The other server says whose network it is and gives the address there; somebody has to have said that it is one of ours, too.
     if let Some(named) = relay::network_of(request)
@@ -155,7 +160,7 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
     let (class, file) = match client.kind {
         Kind::Ipxe => {
             let master = SocketAddrV4::new(server, params.http_port);
-            ("PXEClient", ipxe::script_url(master, Some(client.mac)))
+            ("PXEClient", ipxe::script_url(master, client.own_mac()))
         }
         Kind::Pxe(arch) => {
             let loader = params.loaders.loader(client.mac, arch)?;
@@ -486,7 +491,7 @@ mod tests {
         let x86 = request(MessageType::Discover, [class("PXEClient:Arch:00006:UNDI:003000")]);
         assert!(matches!(
             decide(&params(), &x86, NOBODY, Port::Dhcp),
-            Decision::Silence(why) if why.contains("32-bit")
+            Decision::Stranger(client) if client.stranger.as_ref().is_some_and(|why| why.contains("32-bit"))
         ));
         let nothing = Params {
             loaders: bootfiles::Chooser::new(|_, arch| bootfiles::first_held(arch, |_| false)),

@@ -86,6 +86,7 @@ impl Server {
             Port::BootServer => Turn::GoesOn,
         };
         match decide(&self.params, &request, from, port) {
+            Decision::Stranger(client) => self.stranger(&client),
             Decision::Unknown(named) => return Some(named),
             Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
             Decision::Takes(client, address) => {
@@ -99,6 +100,16 @@ impl Server {
             },
         }
         None
+    }
+
+    /// A machine that nothing can boot is named.
+    fn stranger(&self, client: &Client) {
+        let mut ladder = self.ladder.lock().expect("no holder panics");
+        if let Some(reason) = &client.stranger
+            && ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
+        {
+            say(&format!("machine {}: {reason}", client.name()));
+        }
     }
 
     fn heard(&self, client: &Client) {

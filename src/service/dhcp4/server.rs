@@ -321,15 +321,26 @@ impl Desk {
                 Scope::Unknown(named) => self.nobody_wrote(named, from),
                 _ => self.decide(request, 0, now).await,
             },
-            Verdict::NotOurs => tracing::debug!(mac = %client.mac, "does not boot from the network: not answered"),
+            Verdict::NotOurs => match &client.stranger {
+                Some(reason) => self.stranger(&client, reason, now),
+                None => tracing::debug!(client = client.name(), "does not boot from the network: not answered"),
+            },
             Verdict::TooOften { first: true } => say(&format!(
                 "{}: asks for an address in a loop; from now on it is answered now and then",
-                client.mac
+                client.name()
             )),
             Verdict::TooMany { first: true } => {
                 say("more DHCP requests come than are answered; machines wait longer for their addresses");
             }
             Verdict::TooOften { first: false } | Verdict::TooMany { first: false } => {}
+        }
+    }
+
+    /// A machine that nothing can boot is named.
+    fn stranger(&self, client: &Client, reason: &str, now: f64) {
+        let mut ladder = self.server.ladder.lock().expect("no holder panics");
+        if ladder.stranger(client.mac, client.instead.as_deref(), reason, now) {
+            say(&format!("machine {}: {reason}", client.name()));
         }
     }
 
@@ -358,7 +369,7 @@ impl Desk {
         let mut reply = match decision {
             Decision::Reply(reply) => *reply,
             Decision::Silence(reason) => {
-                tracing::debug!(mac = ?request.chaddr(), reason, "DHCP request not answered");
+                tracing::debug!(reason, "DHCP request not answered");
                 return;
             }
             Decision::Exhausted(client) => {
@@ -373,7 +384,11 @@ impl Desk {
                         Scope::Routed(_) => format!("lease-range of [[subnet]] {network}/{}", params.subnet.prefix),
                         _ => LINK_RANGE.to_owned(),
                     };
-                    say(&format!("no address for {}: {}", client.mac, exhausted(counts, &key)));
+                    say(&format!(
+                        "no address for {}: {}",
+                        client.name(),
+                        exhausted(counts, &key)
+                    ));
                 }
                 return;
             }
@@ -420,7 +435,7 @@ impl Desk {
                     say(&format!(
                         "{}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
                          look for a second DHCP server or a filter in the switch, or change between BIOS and UEFI boot",
-                        reply.client.mac
+                        reply.client.name()
                     ));
                 }
                 quirks::mend(&mut reply.message, &lean);
@@ -542,7 +557,7 @@ impl Desk {
                 say(&format!(
                     "no address for {}: each of {} that were to be offered is used by somebody, the last by {mac}. Look who uses \
                      addresses of network.lease-range, or move it in recon.toml",
-                    waiting.reply.client.mac,
+                    waiting.reply.client.name(),
                     u32::from(MAX_MOVES) + 1
                 ));
             }
@@ -598,6 +613,10 @@ impl Desk {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut ladder = self.server.ladder.lock().expect("no holder panics");
             ladder.heard(client.mac, firmware, clock::run_seconds());
+            ladder.named(client.mac, client.instead.as_deref());
+            if let Some(reason) = &client.stranger {
+                ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds());
+            }
             if client.kind == Kind::Ipxe {
                 ladder.netboots(client.mac);
             }
@@ -605,7 +624,7 @@ impl Desk {
                 ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }
         }
-        tracing::debug!(mac = %client.mac, ?kind, client = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
+        tracing::debug!(client = client.name(), ?kind, is = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
         let bytes = reply.bytes();
         if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {
             let packet = layout::packet(self.server.params.subnet.server, reply.to, &bytes);
@@ -619,7 +638,7 @@ impl Desk {
             None => reply.to,
         };
         if let Err(error) = self.server.socket.send_to(&bytes, to).await {
-            tracing::warn!(mac = %client.mac, to = %reply.to, %error, "sending a DHCP reply");
+            tracing::warn!(client = client.name(), to = %reply.to, %error, "sending a DHCP reply");
             let far = !self.server.params.subnet.contains(*to.ip()) && !to.ip().is_broadcast();
             if far && self.unreachable.len() < MAX_UNKNOWN_SAID && self.unreachable.insert(*to.ip()) {
                 say(&format!(

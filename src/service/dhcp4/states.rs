@@ -263,7 +263,10 @@ fn send(mut message: Message, request: &Message, client: Client, ask: Option<Ipv
     let facts = Facts::new(request, &client);
     let done: Vec<Done> = quirks::done(&facts).collect();
     let nowhere = request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress);
-    let deaf = request.flags().broadcast() || message.yiaddr().is_unspecified() || client.kind == Kind::Probe;
+    // RFC 4390 §2.1 has it set the flag; without a MAC nothing else reaches it.
+    let nameless = client.own_mac().is_none();
+    let deaf =
+        nameless || request.flags().broadcast() || message.yiaddr().is_unspecified() || client.kind == Kind::Probe;
     let (to, alone) = if !relay.is_unspecified() {
         (SocketAddrV4::new(relay, SERVER_PORT), None)
     } else if !nowhere {

@@ -17,6 +17,8 @@ const HEADER_BYTES: usize = 240;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Says that header fields hold options (RFC 2132 §9.3).
 const OVERLOAD: u8 = 52;
+/// Room for a hardware address; dhcproto trusts the length.
+const CHADDR_BYTES: usize = 16;
 /// The relay's address.
 const GIADDR: std::ops::Range<usize> = 24..28;
 /// Those fields.
@@ -36,7 +38,7 @@ pub enum Malformed {
     Short,
     #[error("no DHCP magic cookie")]
     Cookie,
-    #[error("hardware address is not Ethernet's")]
+    #[error("hardware address is longer than its field")]
     Hardware,
     #[error("header does not parse")]
     Header,
@@ -195,7 +197,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     if header[236..] != MAGIC_COOKIE {
         return Err(Malformed::Cookie);
     }
-    if header[1] != 1 || header[2] != 6 {
+    if usize::from(header[2]) > CHADDR_BYTES {
         return Err(Malformed::Hardware);
     }
     let mut clean = Vec::with_capacity(datagram.len() + 1);
@@ -281,9 +283,14 @@ mod tests {
     fn what_is_not_dhcp_is_named() {
         assert_eq!(decode(&[1; 100]), Err(Malformed::Short));
         assert_eq!(decode(&[1; 300]), Err(Malformed::Cookie));
+        let mut long = datagram(&[53, 1, 1]);
+        long[2] = 17;
+        assert_eq!(decode(&long), Err(Malformed::Hardware));
+        // RFC 4390.
         let mut infiniband = datagram(&[53, 1, 1]);
-        infiniband[1] = 32;
-        assert_eq!(decode(&infiniband), Err(Malformed::Hardware));
+        (infiniband[1], infiniband[2]) = (32, 0);
+        let infiniband = decode(&infiniband).unwrap();
+        assert_eq!((u8::from(infiniband.htype()), infiniband.chaddr()), (32, &[][..]));
         assert!(
             decode(&datagram(&[53, 9, 1])).unwrap().opts().is_empty(),
             "an option that ends behind the packet"
