@@ -823,7 +823,7 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
         };
         let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
-            say(&format!("machine {mac}: {news}"));
+            say(&format!("machine {}: {news}", site.ladder().name_of_port(mac)));
         }
         pick.loader
     })

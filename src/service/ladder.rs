@@ -213,6 +213,11 @@ impl Ladder {
         }
     }
 
+    /// Why the machine's boot program does not get the kernel once more.
+    pub fn stuck(&self, address: IpAddr) -> Option<String> {
+        self.nodes[*self.by_address.get(&address)?].starts.stuck()
+    }
+
     /// How long the machine is to wait before it tries again, in seconds.
     pub fn pause_seconds(&self, address: IpAddr) -> u64 {
         let index = self.by_address.get(&address);
@@ -238,7 +243,14 @@ impl Ladder {
         true
     }
 
-    /// What the machine is called on screens.
+    /// What the machine with this port is called on screens.
+    pub fn name_of_port(&self, mac: MacAddr) -> String {
+        let node = self.by_mac.get(&mac).map(|index| &self.nodes[*index]);
+        node.and_then(|node| node.port.clone())
+            .unwrap_or_else(|| mac.to_string())
+    }
+
+    /// What the machine at this address is called on screens.
     pub fn name_of(&self, address: IpAddr) -> String {
         let node = self.by_address.get(&address).map(|index| &self.nodes[*index]);
         match node.map(|node| (&node.port, node.macs.first())) {

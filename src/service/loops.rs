@@ -20,6 +20,8 @@ pub struct Starts {
     /// Both went out since the boot program last asked for a script.
     kernel: bool,
     initrd: bool,
+    /// How often they went out again since then: the boot program has them and does not start them.
+    again: u32,
     /// The agent was heard since then.
     agent: bool,
     /// Tries in vain in a row, and whether the agent was heard in them.
@@ -46,12 +48,26 @@ impl Starts {
         }
         let first = self.in_vain == LOOPS && self.kernel && self.initrd;
         self.at = Some(now);
-        (self.kernel, self.initrd, self.agent) = (false, false, false);
+        (self.kernel, self.initrd, self.agent, self.again) = (false, false, false, 0);
         first
     }
 
     pub fn kernel_sent(&mut self) {
+        if self.kernel && std::mem::take(&mut self.initrd) {
+            self.again += 1;
+        }
         self.kernel = true;
+    }
+
+    /// Why the boot program does not get the kernel once more: it has had both [`LOOPS`] times for one script, and did not start them.
+    /// It gets them with its next script.
+    pub fn stuck(&self) -> Option<String> {
+        (self.initrd && self.again + 1 >= LOOPS).then(|| {
+            format!(
+                "kernel and initrd went to its boot program {LOOPS} times and it did not start them: look at its screen. They may not fit \
+                 into its memory, or Secure Boot refuses them"
+            )
+        })
     }
 
     pub fn initrd_sent(&mut self) {
@@ -162,6 +178,26 @@ mod tests {
             assert!(!starts.script(f64::from(turn)), "a script that is asked for again");
         }
         assert!(!starts.loops());
+    }
+
+    #[test]
+    fn a_boot_program_that_does_not_start_what_it_has_gets_it_three_times_a_script() {
+        let mut starts = Starts::default();
+        for _ in 0..2 {
+            assert!(!starts.script(0.0));
+            for turn in 0..LOOPS {
+                assert_eq!(starts.stuck(), None, "{turn}");
+                starts.kernel_sent();
+                starts.initrd_sent();
+            }
+            assert!(starts.stuck().unwrap().contains("3 times"));
+        }
+        // A kernel that is fetched over and over without its initrd did not come whole.
+        starts.script(0.0);
+        for _ in 0..10 {
+            starts.kernel_sent();
+            assert_eq!(starts.stuck(), None);
+        }
     }
 
     #[test]

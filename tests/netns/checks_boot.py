@@ -208,6 +208,17 @@ def kernel_loops(site: Site) -> None:
     expect("sleep 120" in grub and "linux (http" in grub, f"GRUB gets:\n{grub}")
     row = site.api.node("", _LOOPING) or {}
     expect(row.get("starts_in_vain") == 4 and "nothing came back" in str(row.get("failure")), f"the table says {row}")
+    # A boot program that fetches both again within one script, and does not start them.
+    url = text.split("\nkernel ")[1].split(" ")[0].split("?")[0] + "?memory=&map=__&action=inventory"
+    for turn in range(4):
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", url).stdout.decode()
+        expect(status == ("200" if turn < 3 else "409"), f"kernel {turn + 1} of one script: {status}")
+        site.curl("-f", "-o", "/dev/null", site.url("/boot/x86_64/initrd"))
+    why = site.curl("-f", site.url("/why.ipxe?memory=&map=__&action=inventory")).stdout.decode()
+    expect("did not start them" in why, f"the machine is told:\n{why}")
+    expect(site.curl("-f", "-o", "/dev/null", site.url("/boot/x86_64/kernel")).returncode == 0, "who has no script is refused, too")
+    _scripted(site, _LOOPING)
+    expect(site.curl("-f", "-o", "/dev/null", url).returncode == 0, "its next script gets no kernel")
     lines = [line for line in site.log.read_text(errors="replace").splitlines() if "it loops" in line]
     expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
 

@@ -318,6 +318,27 @@ mod tests {
         assert_eq!(renew[12..16], address.octets(), "it comes from the address it is about");
     }
 
+    #[test]
+    fn what_a_relay_brings_says_nothing_of_this_link() {
+        let server = Ipv4Addr::new(10, 0, 0, 1);
+        let mut taken = packet(
+            Ask::Request {
+                server,
+                address: server,
+            },
+            MAC,
+            9,
+        );
+        assert_eq!(heard(&taken), Some(Heard::Chosen { server }));
+        // The relay's address, behind the headers of IPv4 and UDP; whatever the checksum is, nobody looks at it here.
+        taken[28 + 24..28 + 28].copy_from_slice(&[10, 1, 0, 1]);
+        assert_eq!(
+            heard(&taken),
+            None,
+            "a server of another network, or the relay's name for us (RFC 5107)"
+        );
+    }
+
     fn offer(options: impl IntoIterator<Item = DhcpOption>) -> Spoken {
         let mut offer = Message::default();
         offer

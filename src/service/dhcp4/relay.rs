@@ -83,6 +83,7 @@ pub fn advice(named: Ipv4Addr, relay: Ipv4Addr) -> String {
 mod tests {
     use super::super::leases::LeaseTable;
     use super::super::logic::Params;
+    use super::super::quirks::{self, Done};
     use super::super::states::{Decision, Reply, decide};
     use super::*;
     use crate::config::Settings;
@@ -219,6 +220,11 @@ mod tests {
         assert_eq!(options.get(wire::RELAY_AGENT), Some(&back));
         let chosen = DhcpOption::SubnetSelection(Ipv4Addr::new(10, 1, 0, 0));
         assert_eq!(options.get(OptionCode::SubnetSelection), Some(&chosen));
+        let mut lean = offer.message.clone();
+        quirks::mend(&mut lean, &[Done::LeanOffer]);
+        for needed in [OptionCode::Router, OptionCode::SubnetSelection] {
+            assert!(lean.opts().get(needed).is_some(), "a lean offer lacks {needed:?}");
+        }
         // What it takes by the relay's name is ours; what it takes from another server is not.
         for (server, want) in [
             (RELAY, true),

@@ -187,13 +187,16 @@ async fn serve(
             asks_script(site, client, &who);
             boot_script(grub::boot(&boot_of(site, master, client, &who)))
         }
-        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, master, client, &who))),
+        Route::Menu(who) => {
+            asks_script(site, client, &who);
+            boot_script(ipxe::menu(&boot_of(site, master, client, &who)))
+        }
         Route::Made(made) => {
             site.ladder().loader_runs(client);
             boot_script(ipxe::made(made, master))
         }
         Route::Kernel(who) => {
-            if let Some(reason) = too_little_memory(site, client, &who) {
+            if let Some(reason) = no_kernel(site, client, &who) {
                 if site.ladder().refused(client, &reason) {
                     say(&format!("machine {}: {reason}", site.ladder().name_of(client)));
                 }
@@ -204,7 +207,7 @@ async fn serve(
             }
             files::slice(asked, site.kernel.as_ref()).await
         }
-        Route::Why(who) => match too_little_memory(site, client, &who) {
+        Route::Why(who) => match no_kernel(site, client, &who) {
             Some(reason) => boot_script(ipxe::refusal(&reason)),
             None => files::line(StatusCode::NOT_FOUND, "nothing is known against it"),
         },
@@ -308,6 +311,12 @@ fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
         image: size(&site.image).unwrap_or(0),
     };
     Some(memory::needed_mib(sizes, action))
+}
+
+/// Why a machine's boot script gets no kernel. Who asks without one gets it: a person, a program that measures.
+fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
+    let stuck = || who.action.and_then(|_| site.ladder().stuck(client));
+    too_little_memory(site, client, who).or_else(stuck)
 }
 
 /// Why a machine gets no kernel, by what its boot program says of its memory.
