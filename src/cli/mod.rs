@@ -151,7 +151,11 @@ fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) ->
 async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Result<()> {
     say(&format!("peer of {master}"));
     let poweroff = line.end();
-    let held = line.address.map(|(address, prefix)| Held { address, prefix });
+    let held = line.address.map(|(address, prefix)| Held {
+        address,
+        prefix,
+        router: line.router,
+    });
     let network = peer::Network::BringUp {
         mac: line.boot_mac,
         held,

@@ -3,6 +3,7 @@
 use crate::model::api::{NodeStatus, Status};
 use crate::model::shown::{self, Shown};
 use crate::model::{NodeId, Stage};
+use crate::service::loops::LOOPS;
 
 /// Room on the terminal, in characters.
 #[derive(Debug, Clone, Copy)]
@@ -120,14 +121,23 @@ fn row(node: &NodeStatus) -> String {
     // A node of an earlier run is stored without having climbed in this one.
     let stage = match (node.stages.is_empty(), &node.stored_sha256) {
         (true, Some(_)) => "earlier".to_owned(),
+        _ if node.starts_in_vain >= LOOPS => "loops".to_owned(),
         _ => node.stage.to_string(),
     };
     let address = node.address.map(|address| address.to_string()).unwrap_or_default();
     format!(
         "{:<18}{address:<16}{stage:<10}{:>9}  {what}",
-        short(&node.id),
+        name(node),
         bytes(node.bytes_sent)
     )
+}
+
+/// A port that has no MAC by what it has, until the machine says its name.
+fn name(node: &NodeStatus) -> String {
+    match &node.port {
+        Some(port) if node.id.as_str().starts_with("mac-") => port.clone(),
+        _ => short(&node.id),
+    }
 }
 
 /// A MAC whole, a UUID by its last group, which differs most between machines of one batch.
@@ -260,6 +270,8 @@ mod tests {
             firmware: None,
             boot_arch: None,
             serial: None,
+            starts_in_vain: 0,
+            port: None,
         }
     }
 
@@ -288,6 +300,25 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         let (waiting, done) = (text.find("525400000003").unwrap(), text.find("b4c04f4a3232").unwrap());
         assert!(waiting < done, "machines on their way come first");
+    }
+
+    #[test]
+    fn a_port_without_a_mac_is_shown_by_what_it_has() {
+        let mut node = node("mac-525400000003", Stage::Seen, false);
+        node.port = Some("InfiniBand f452:1403:0038:3981".to_owned());
+        let text = render(&status(), &[node], Size::default());
+        assert!(
+            text.contains("f452:1403:0038:3981") && !text.contains("525400000003"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_machine_that_loops_says_so() {
+        let mut looping = node("mac-525400000003", Stage::Kernel, false);
+        looping.starts_in_vain = LOOPS;
+        let text = render(&status(), &[looping], Size::default());
+        assert!(text.contains(" loops ") && !text.contains(" kernel "), "{text}");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct KernelLine {
     pub boot_mac: Option<MacAddr>,
     /// Address and prefix length the boot loader already holds: `recon.address=<ip>/<prefix or IPv4 netmask>`.
     pub address: Option<(IpAddr, u8)>,
+    /// The router that the boot loader was told of: `recon.gateway=<ip>`, empty where there is none.
+    pub router: Option<Ipv4Addr>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
     /// Opaque word the master gave this boot, sent back with every request.
@@ -46,6 +48,7 @@ const HTTP_PORT: u16 = 80;
 /// Parses the whole line. Later words win; nothing here is fatal.
 pub fn parse(line: &str) -> KernelLine {
     let mut out = KernelLine::default();
+    let mut router = None;
     for word in line.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let problem = match key {
@@ -54,6 +57,7 @@ pub fn parse(line: &str) -> KernelLine {
             "postaction" => keep(value.parse(), &mut out.post_action),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
             "recon.address" => keep(parse_address(value), &mut out.address),
+            "recon.gateway" => keep(parse_router(value), &mut router),
             "recon.cable_wait" => keep(parse_cable_wait(value), &mut out.cable_wait),
             "recon.token" => keep(parse_token(value), &mut out.token),
             "recon.install" => {
@@ -73,6 +77,7 @@ pub fn parse(line: &str) -> KernelLine {
                 .push(format!("kernel command line: {word}: {problem}; {then}"));
         }
     }
+    out.router = router.flatten();
     out
 }
 
@@ -120,6 +125,16 @@ fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
     Ok((ip, prefix))
 }
 
+/// Nothing, or iPXE's word for nothing, is no router.
+fn parse_router(text: &str) -> Result<Option<Ipv4Addr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse::<Ipv4Addr>();
+    let router = parsed.map_err(|_| format!("{text:?} is not an IPv4 address"))?;
+    Ok(Some(router).filter(|router| !router.is_unspecified()))
+}
+
 fn parse_cable_wait(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(seconds) if seconds <= 600 => Ok(Duration::from_secs(seconds)),
@@ -146,13 +161,19 @@ mod tests {
     fn reads_the_line_our_boot_script_writes() {
         let line = parse(
             "initrd=initrd pxeaddr=192.168.219.1 BOOTIF=01-52-54-00-12-34-56 postaction=liveboot recon.poweroff=acpi \
-             recon.address=192.168.219.60/255.255.255.0 recon.token=abc-1 console=ttyS0,115200",
+             recon.address=192.168.219.60/255.255.255.0 recon.gateway=192.168.219.254 recon.token=abc-1 console=ttyS0,115200",
         );
         assert_eq!(line.master, Some("192.168.219.1:80".parse().unwrap()));
         assert_eq!(line.boot_mac, Some("52:54:00:12:34:56".parse().unwrap()));
         assert_eq!(line.post_action, Some(PostAction::Liveboot));
         assert_eq!(line.poweroff, Some(PowerOff::Acpi));
         assert_eq!(line.address, Some(("192.168.219.60".parse().unwrap(), 24)));
+        assert_eq!(line.router, Some(Ipv4Addr::new(192, 168, 219, 254)));
+        for none in ["", "0.0.0.0"] {
+            let line = parse(&format!("recon.gateway={none}"));
+            assert_eq!((line.router, line.problems.len()), (None, 0));
+        }
+        assert_eq!(parse("recon.gateway=here").problems.len(), 1);
         assert_eq!(line.token.as_deref(), Some("abc-1"));
         assert_eq!(line.problems, Vec::<String>::new());
     }

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::MacAddr;
 
+use super::routed;
 use super::settings::{LinkRule, parse_subnet};
 use super::{PostAction, PowerOff};
 
@@ -54,7 +55,8 @@ const TOP: &str = "";
 const NETWORK: &str = "network";
 const PEERS: &str = "peers";
 const NODE: &str = "node";
-const TABLES: [&str; 3] = [NETWORK, PEERS, NODE];
+const SUBNET: &str = "subnet";
+const TABLES: [&str; 4] = [NETWORK, PEERS, NODE, SUBNET];
 
 /// Seconds.
 pub const LEASE_SECONDS: RangeInclusive<u32> = 120..=604_800;
@@ -67,7 +69,7 @@ const MAX_NODE_RULES: usize = 10_000;
 /// Faults that are named; the rest is counted.
 const MAX_FAULTS: usize = 20;
 
-const SETTINGS: [Setting; 16] = [
+const SETTINGS: [Setting; 21] = [
     Setting {
         table: TOP,
         key: "site",
@@ -95,14 +97,7 @@ const SETTINGS: [Setting; 16] = [
         key: "lease-range",
         direction: Chooses,
         read: |value, draft| {
-            let DeValue::Array(ends) = value else {
-                return Err(wrong("two addresses in brackets", value));
-            };
-            let [first, last] = ends.iter().collect::<Vec<_>>()[..] else {
-                return Err(format!("two addresses are wanted, not {}", ends.len()));
-            };
-            let read = |end: &Spanned<DeValue<'_>>| address(string(end.get_ref())?);
-            draft.lease_range = Some((read(first)?, read(last)?));
+            draft.lease_range = Some(ends(value)?);
             Ok(())
         },
     },
@@ -239,6 +234,65 @@ const SETTINGS: [Setting; 16] = [
             Ok(())
         },
     },
+    // One of a network behind a router that cannot be read leaves that network out: its machines get no address.
+    Setting {
+        table: SUBNET,
+        key: "subnet",
+        direction: Chooses,
+        read: |value, draft| {
+            draft.routed().subnet = Some(parse_subnet(string(value)?)?);
+            Ok(())
+        },
+    },
+    Setting {
+        table: SUBNET,
+        key: "lease-range",
+        direction: Chooses,
+        read: |value, draft| {
+            draft.routed().lease_range = Some(ends(value)?);
+            Ok(())
+        },
+    },
+    Setting {
+        table: SUBNET,
+        key: "router",
+        direction: Chooses,
+        read: |value, draft| {
+            draft.routed().router = Some(address(string(value)?)?);
+            Ok(())
+        },
+    },
+    Setting {
+        table: SUBNET,
+        key: "via",
+        direction: Chooses,
+        read: |value, draft| {
+            draft.routed().via = Some(address(string(value)?)?);
+            Ok(())
+        },
+    },
+    Setting {
+        table: SUBNET,
+        key: "relays",
+        direction: Chooses,
+        read: |value, draft| {
+            let DeValue::Array(relays) = value else {
+                return Err(wrong("a list of addresses", value));
+            };
+            if relays.len() > routed::MAX_RELAYS {
+                return Err(format!(
+                    "{} relays; at most {} are read",
+                    relays.len(),
+                    routed::MAX_RELAYS
+                ));
+            }
+            for relay in relays.iter() {
+                let relay = address(string(relay.get_ref())?)?;
+                draft.routed().relays.push(relay);
+            }
+            Ok(())
+        },
+    },
 ];
 
 /// What the file says, before its values are held against each other.
@@ -260,6 +314,7 @@ pub struct Draft {
     pub never: bool,
     pub kernel_arguments: Option<String>,
     pub nodes: Vec<Node>,
+    pub routed: Vec<routed::Entry>,
     /// Line of `lease-range`, whose fault shows only beside `subnet`.
     pub lease_range_line: Option<usize>,
 }
@@ -282,6 +337,14 @@ impl Draft {
             self.nodes.push(Node::default());
         }
         self.nodes.last_mut().expect("one was put there")
+    }
+
+    /// The network behind a router that is being read.
+    fn routed(&mut self) -> &mut routed::Entry {
+        if self.routed.is_empty() {
+            self.routed.push(routed::Entry::default());
+        }
+        self.routed.last_mut().expect("one was put there")
     }
 
     /// Takes over what forbids something, and nothing else, of lines that stand at a wrong place or under a wrong name.
@@ -358,6 +421,24 @@ impl Reader<'_> {
             return self.setting(TOP, key, value);
         }
         match (name.as_str(), value.get_ref()) {
+            (SUBNET, DeValue::Array(entries)) => {
+                if entries.len() > routed::MAX_SUBNETS {
+                    let what = format!(
+                        "{} [[subnet]] entries; at most {} are read",
+                        entries.len(),
+                        routed::MAX_SUBNETS
+                    );
+                    self.fault(Some(value.span()), what);
+                }
+                for entry in entries.iter().take(routed::MAX_SUBNETS) {
+                    self.routed(entry);
+                }
+            }
+            (SUBNET, _) => self.fault(
+                Some(key.span()),
+                "a network behind a router begins with [[subnet]], in two brackets; the first link's is network.subnet"
+                    .to_owned(),
+            ),
             (NODE, DeValue::Array(rules)) => {
                 if rules.len() > MAX_NODE_RULES {
                     self.fault(
@@ -397,6 +478,22 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    fn routed(&mut self, entry: &Spanned<DeValue<'_>>) {
+        let line = self.line(entry.span().start);
+        let DeValue::Table(keys) = entry.get_ref() else {
+            return self.fault(Some(entry.span()), wrong("a table", entry.get_ref()));
+        };
+        self.draft.routed.push(routed::Entry {
+            line,
+            ..routed::Entry::default()
+        });
+        let before = self.faults.len();
+        for (key, value) in keys {
+            self.setting(SUBNET, key, value);
+        }
+        self.draft.routed().broken = self.faults.len() > before;
     }
 
     fn node(&mut self, rule: &Spanned<DeValue<'_>>) {
@@ -446,6 +543,7 @@ impl Reader<'_> {
             let place = match table {
                 TOP => setting.key.to_owned(),
                 NODE => format!("[[node]] number {}: {}", self.draft.nodes.len(), setting.key),
+                SUBNET => format!("[[subnet]] number {}: {}", self.draft.routed.len(), setting.key),
                 table => format!("{table}.{}", setting.key),
             };
             self.fault(Some(value.span()), format!("{place}: {reason}"));
@@ -500,7 +598,7 @@ fn hint(table: &str, name: &str) -> String {
     if let Some(setting) = SETTINGS.iter().find(|setting| setting.key == name) {
         return match setting.table {
             TOP => format!("; {name} belongs above the first [table]"),
-            NODE => format!("; {name} belongs under [[node]]"),
+            NODE | SUBNET => format!("; {name} belongs under [[{}]]", setting.table),
             right => format!("; {name} belongs under [{right}]"),
         };
     }
@@ -572,6 +670,18 @@ fn address(text: &str) -> Result<Ipv4Addr, String> {
     text.trim()
         .parse()
         .map_err(|_| format!("{text:?} is not an IPv4 address"))
+}
+
+/// First and last address of a range.
+fn ends(value: &DeValue<'_>) -> Result<(Ipv4Addr, Ipv4Addr), String> {
+    let DeValue::Array(ends) = value else {
+        return Err(wrong("two addresses in brackets", value));
+    };
+    let [first, last] = ends.iter().collect::<Vec<_>>()[..] else {
+        return Err(format!("two addresses are wanted, not {}", ends.len()));
+    };
+    let read = |end: &Spanned<DeValue<'_>>| address(string(end.get_ref())?);
+    Ok((read(first)?, read(last)?))
 }
 
 /// An interface name, or a MAC in lower case.

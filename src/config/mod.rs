@@ -4,6 +4,7 @@ pub mod cmdline;
 pub mod definitions;
 pub mod live;
 pub mod load;
+pub mod routed;
 pub mod settings;
 
 pub use cmdline::KernelLine;

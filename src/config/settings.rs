@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::model::MacAddr;
 
 use super::definitions::{self, Draft, Fault, TFTP_BLOCK_SIZE, shown};
+use super::routed::{self, Routed};
 use super::{PostAction, PowerOff};
 
 /// The file as it is put on a new stick: every setting at its default, behind a `#`.
@@ -21,6 +22,7 @@ pub struct Settings {
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
     links: LinkRules,
+    routed: Vec<Routed>,
     nodes: Vec<NodeRule>,
     /// No machine is powered off, whatever else is said.
     never: bool,
@@ -84,12 +86,16 @@ pub struct NetworkSettings {
     pub tftp_block_size: u16,
 }
 
-/// Addresses of one link.
+/// Addresses of one link, or of a network behind a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnet {
-    /// Ours: the first host of the subnet.
+    /// Ours: as a rule the first host of the subnet; on one of our links, where the subnet is behind a router.
     pub server: Ipv4Addr,
+    /// The subnet's own address.
+    pub network: Ipv4Addr,
     pub prefix: u8,
+    /// The machines' way to this server; none on a link of ours.
+    pub router: Option<Ipv4Addr>,
     /// Inclusive.
     pub lease_first: Ipv4Addr,
     /// Inclusive.
@@ -102,12 +108,12 @@ impl Subnet {
     }
 
     pub fn broadcast(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.server) | !mask_bits(self.prefix))
+        Ipv4Addr::from(u32::from(self.network) | !mask_bits(self.prefix))
     }
 
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let mask = mask_bits(self.prefix);
-        u32::from(address) & mask == u32::from(self.server) & mask
+        u32::from(address) & mask == u32::from(self.network) & mask
     }
 
     /// A subnet with the server's own address given and every other host leasable, for `recon master --link`.
@@ -130,7 +136,9 @@ impl Subnet {
         let pool = if above.len() >= below.len() { above } else { below };
         Ok(Subnet {
             server,
+            network: base.into(),
             prefix,
+            router: None,
             lease_first: pool.start.into(),
             lease_last: (pool.end - 1).into(),
         })
@@ -180,6 +188,7 @@ impl Default for Settings {
             },
             kernel_arguments: String::new(),
             links: LinkRules::default(),
+            routed: Vec::new(),
             nodes: Vec::new(),
             never: false,
         }
@@ -225,6 +234,7 @@ impl Settings {
             mut never,
             kernel_arguments,
             nodes,
+            routed,
         } = draft;
         let post_action = post_action.unwrap_or(PostAction::Inventory);
         let peers = NodePolicy {
@@ -246,8 +256,10 @@ impl Settings {
             }
             None => default_range(base, prefix),
         };
+        let routed = routed::check(routed, (base, prefix), faults);
         Settings {
             site,
+            routed,
             links: LinkRules {
                 all: mode.unwrap_or_default(),
                 silent,
@@ -284,23 +296,55 @@ impl Settings {
         self.links.all == LinkRule::Held
     }
 
-    /// Subnet of the `index`th served link, counted from 0; `None` when the address space ends.
+    /// Subnet of the `index`th served link, counted from 0; `None` when the address space ends. Networks behind routers are
+    /// passed over.
     pub fn subnet(&self, index: u32) -> Option<Subnet> {
         let network = &self.network;
-        let step = index.checked_mul(1u32 << (32 - u32::from(network.prefix)))?;
+        let size = 1u32 << (32 - u32::from(network.prefix));
+        // The `index`th of those that are free; each network behind a router takes some away.
+        let mut step = 0;
+        let mut left = index;
+        loop {
+            let base = network.base.checked_add(step)?;
+            match self.routed.iter().find(|routed| routed.overlaps(base, network.prefix)) {
+                Some(routed) => step = routed.behind(size).checked_sub(network.base)?,
+                None if left == 0 => break,
+                // Without networks behind routers there is nothing to look for.
+                None if self.routed.is_empty() => {
+                    step = index.checked_mul(size)?;
+                    break;
+                }
+                None => {
+                    left -= 1;
+                    step = step.checked_add(size)?;
+                }
+            }
+        }
         let shift = |address: u32| address.checked_add(step).map(Ipv4Addr::from);
         Some(Subnet {
             server: shift(network.base + 1)?,
+            network: shift(network.base)?,
             prefix: network.prefix,
+            router: None,
             lease_first: shift(network.lease_first)?,
             lease_last: shift(network.lease_last)?,
         })
     }
 
+    /// The networks behind routers, as a server at this address serves them.
+    pub fn routed(&self, server: Ipv4Addr) -> impl Iterator<Item = Subnet> {
+        self.routed.iter().map(move |routed| routed.subnet(server))
+    }
+
+    /// Routes that a link of this subnet needs: destination, prefix length, next hop.
+    pub fn ways(&self, contains: impl Fn(Ipv4Addr) -> bool) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
+        self.routed.iter().flat_map(|routed| routed.ways(&contains)).collect()
+    }
+
     /// Addresses of a link that are kept for one port each. One that no host of the subnet can have belongs to another
     /// link.
     pub fn reservations(&self, subnet: Subnet) -> impl Iterator<Item = (MacAddr, Ipv4Addr)> {
-        let hosts = usable_hosts(u32::from(subnet.server) & mask_bits(subnet.prefix), subnet.prefix);
+        let hosts = usable_hosts(subnet.network.into(), subnet.prefix);
         let kept = self.nodes.iter().filter_map(|node| Some((node.mac?, node.address?)));
         kept.filter(move |(_, address)| hosts.contains(&u32::from(*address)) && *address != subnet.server)
     }
@@ -468,12 +512,13 @@ pub(super) fn parse_subnet(text: &str) -> Result<(u32, u8), String> {
     Ok((u32::from(address) & mask_bits(prefix), prefix))
 }
 
-fn mask_bits(prefix: u8) -> u32 {
+/// The netmask of a prefix length.
+pub fn mask_bits(prefix: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
 }
 
 /// Hosts of a subnet as numbers, without network and broadcast address.
-fn usable_hosts(base: u32, prefix: u8) -> Range<u32> {
+pub(super) fn usable_hosts(base: u32, prefix: u8) -> Range<u32> {
     base + 1..(base | !mask_bits(prefix))
 }
 
@@ -517,9 +562,10 @@ mod tests {
             "the example shows the defaults"
         );
         assert_eq!(settings.peers, Settings::default().peers);
+        assert_eq!(settings.routed(Ipv4Addr::LOCALHOST).count(), 1);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 18, "{lines:#?}");
+        assert_eq!(lines.len(), 24, "{lines:#?}");
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
         assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);

@@ -183,6 +183,12 @@ pub struct NodeStatus {
     /// Serial number by its boot program, before the inventory has it.
     #[serde(default)]
     pub serial: Option<String>,
+    /// How often in a row kernel and initrd went to it and its inventory did not come.
+    #[serde(default)]
+    pub starts_in_vain: u32,
+    /// What its port has instead of a MAC: the GUID of InfiniBand, a client identifier. The entry in `macs` then only stands for it.
+    #[serde(default)]
+    pub port: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

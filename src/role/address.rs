@@ -27,6 +27,8 @@ use super::retry;
 pub struct Held {
     pub address: IpAddr,
     pub prefix: u8,
+    /// The way to other networks, in IPv4.
+    pub router: Option<Ipv4Addr>,
 }
 
 /// How often sysfs is looked at for a port or its carrier.
@@ -76,6 +78,7 @@ pub struct Leased {
     pub address: Ipv4Addr,
     pub prefix: u8,
     pub server: Ipv4Addr,
+    pub router: Option<Ipv4Addr>,
     /// Seconds; `None` where the server named none.
     pub seconds: Option<u32>,
 }
@@ -89,6 +92,7 @@ pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
             return Ok(Held {
                 address: IpAddr::V4(leased.address),
                 prefix: leased.prefix,
+                router: leased.router,
             });
         }
         say(&format!("waiting for a DHCP server on {}", link.name));
@@ -122,6 +126,7 @@ pub async fn by_dhcp6(link: &Link) -> io::Result<Held> {
             return Ok(Held {
                 address: IpAddr::V6(address),
                 prefix: LINK_PREFIX,
+                router: None,
             });
         }
         say(&format!("waiting for a DHCPv6 server on {}", link.name));
@@ -215,6 +220,7 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
                 address: spoken.yours,
                 prefix: spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8),
                 server: spoken.server,
+                router: spoken.router,
                 seconds: spoken.lease_seconds,
             }));
         }

@@ -34,7 +34,7 @@ use super::links6::{self, Shared6};
 use super::own_address::OwnAddress;
 use super::own_place::{Contest, Place, Search};
 use super::proxying::{self, BOOT_SERVER};
-use super::watched::{Service, Tasks, Watched, named, stop_all, stop_for, stop_service};
+use super::watched::{Service, Tasks, Watched, add_routes, named, stop_all, stop_for, stop_service};
 
 /// How often links and clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -60,7 +60,8 @@ pub enum Choice {
     Given(Vec<(String, Option<Subnet>)>),
 }
 
-/// Leases of every link that was served in this run, by the server's address on it. A link that comes back finds its own.
+/// Leases of every link that was served in this run, by the server's address on it, and of the networks behind routers, by their own
+/// address. A link that comes back finds its own.
 pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
 
 /// What the links share.
@@ -725,6 +726,8 @@ async fn start_service(
             .entry(address)
             .or_insert_with(|| Arc::new(Mutex::new(lease_table(shared, subnet)))),
     );
+    let routed: Vec<dhcp4::server::Routed> = routed_of(shared, address);
+    let behind: Vec<_> = routed.iter().map(|routed| Arc::clone(&routed.leases)).collect();
     let rival = Arc::default();
     let dhcp = dhcp4::server::Server {
         socket: dhcp_socket,
@@ -736,6 +739,7 @@ async fn start_service(
             loaders: chooser(&shared.site),
         },
         leases: Arc::clone(&leases),
+        routed,
         ladder: Arc::clone(&shared.site.ladder),
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
@@ -745,8 +749,11 @@ async fn start_service(
     };
     let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
     let names = move || {
-        let leases = leases.lock().expect("no holder panics");
-        let v4 = leases.iter().map(|lease| (lease.mac, lease.address));
+        let mut v4 = Vec::new();
+        for table in std::iter::once(&leases).chain(&behind) {
+            let table = table.lock().expect("no holder panics");
+            v4.extend(table.iter().map(|lease| (lease.mac, lease.address)));
+        }
         let leases6 = leases6.as_ref().map(|table| table.lock().expect("no holder panics"));
         let v6 = leases6.iter().flat_map(|table| table.addresses());
         dns::logic::Names {
@@ -773,6 +780,8 @@ async fn start_service(
             boot_server,
             params: dhcp4::proxy::Params {
                 server: address,
+                prefix: subnet.prefix,
+                routed: shared.settings.now().routed(address).collect(),
                 http_port: shared.http_port,
                 loaders: chooser(&shared.site),
             },
@@ -804,11 +813,14 @@ async fn start_service(
         }
         None => None,
     };
+    let routes = shared.settings.now().ways(|address| subnet.contains(address));
+    add_routes(netlink, link, &routes).await;
     Ok(Service {
         tasks,
         giving: Some(giving),
         address,
         prefix: subnet.prefix,
+        routes,
         ipv6,
         rival,
     })
@@ -818,14 +830,14 @@ async fn start_service(
 pub fn chooser(site: &Arc<Site>) -> Chooser {
     let site = Arc::clone(site);
     Chooser::new(move |mac, arch| {
-        let held = |name: &str| site.loaders.can_boot(name);
+        let held = |name: &str| bootfiles::has_system(name) && site.loaders.can_boot(name);
         // Of a machine without a port nothing is remembered (a DHCPv6 client whose DUID and address hold none).
         let Some(mac) = mac else {
             return bootfiles::first_held(arch, held);
         };
         let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
-            say(&format!("machine {mac}: {news}"));
+            say(&format!("machine {}: {news}", site.ladder().name_of_port(mac)));
         }
         pick.loader
     })
@@ -838,6 +850,18 @@ fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     table.reserve(shared.settings.now().reservations(subnet));
     table.rest(shared.remembered.resting());
     table
+}
+
+/// The networks behind routers, each with its leases: those of the run, whichever link they were given by.
+fn routed_of(shared: &Shared, server: Ipv4Addr) -> Vec<dhcp4::server::Routed> {
+    let mut tables = shared.leases.lock().expect("no holder panics");
+    let settings = shared.settings.now();
+    let routed = settings.routed(server).map(|subnet| {
+        let new = || Arc::new(Mutex::new(lease_table(shared, subnet)));
+        let leases = Arc::clone(tables.entry(subnet.network).or_insert_with(new));
+        dhcp4::server::Routed { subnet, leases }
+    });
+    routed.collect()
 }
 
 /// Folders in which distributions keep network boot programs.

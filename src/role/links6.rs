@@ -17,6 +17,7 @@ use crate::model::lease::Lease6;
 use crate::model::ula::{LINK_PREFIX, Prefix64, Ula};
 use crate::service::dhcp6::leases::LeaseTable6;
 use crate::service::dhcp6::logic::{Params, duid_of};
+use crate::service::dhcp6::relay::ALL_SERVERS;
 use crate::service::ra::server::{ALL_DHCP_SERVERS, Advertiser};
 use crate::service::{dhcp6, dns, http, tftp};
 use crate::store::leases6;
@@ -169,7 +170,7 @@ async fn bind(shared: &Shared, netlink: &Netlink, link: &Link, prefix: Prefix64)
         anyhow::Ok(Sockets {
             router: RouterSocket::open(&link.name, link.index).context("opening an ICMPv6 socket")?,
             client: udp::on_interface_v6(&link.name, link.index, 546, &[]).context("binding UDP port 546")?,
-            dhcp: udp::on_interface_v6(&link.name, link.index, 547, &[ALL_DHCP_SERVERS])
+            dhcp: udp::on_interface_v6(&link.name, link.index, 547, &[ALL_DHCP_SERVERS, ALL_SERVERS])
                 .context("binding UDP port 547")?,
             tftp: StdUdpSocket::bind((address, 69)).with_context(|| bound("TFTP", 69))?,
             dns_udp: UdpSocket::bind((address, 53)).await.with_context(|| bound("DNS", 53))?,

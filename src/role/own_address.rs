@@ -35,6 +35,8 @@ pub struct OwnAddress {
 pub struct Own {
     pub address: Ipv4Addr,
     pub prefix: u8,
+    /// The way to other networks; none where the system has its own.
+    pub router: Option<Ipv4Addr>,
     pub leased: bool,
 }
 
@@ -48,6 +50,7 @@ impl OwnAddress {
             let (_, now) = watch::channel(Some(Own {
                 address,
                 prefix,
+                router: None,
                 leased: false,
             }));
             return OwnAddress { now, task: None };
@@ -89,6 +92,7 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
         address,
         prefix,
         server,
+        router,
         ..
     } = leased;
     // RFC 2131 §4.4.1: a server may not know who has what.
@@ -106,6 +110,7 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     now.send_replace(Some(Own {
         address,
         prefix,
+        router,
         leased: true,
     }));
     let mut granted = tokio::time::Instant::now();
@@ -140,6 +145,7 @@ mod tests {
             address: Ipv4Addr::new(10, 0, 0, 9),
             prefix: 24,
             server: Ipv4Addr::new(10, 0, 0, 1),
+            router: None,
             seconds,
         };
         let after = |seconds, elapsed| pause(&leased(seconds), Duration::from_secs(elapsed)).as_secs();

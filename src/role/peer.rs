@@ -1,6 +1,6 @@
 //! A peer's whole job: protect the disks, inventory, the site's workload, upload until acknowledged, end by policy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -224,6 +224,12 @@ async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow:
         .await
         .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
     say(&format!("{} is {}/{}", link.name, held.address, held.prefix));
+    if let Some(router) = held.router {
+        let everywhere = Ipv4Addr::UNSPECIFIED;
+        if let Err(error) = netlink.add_route(link.index, everywhere, 0, router).await {
+            say(&format!("{}: no way by the router {router}: {error}", link.name));
+        }
+    }
     Ok((link.mac, held))
 }
 

@@ -1,11 +1,12 @@
 //! The services of a link that proxies: boot files at an address that somebody else's DHCP server gave this machine.
 
-use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use crate::config::settings::Subnet;
 use crate::service::dhcp4::proxy::Params;
 use crate::service::dhcp4::proxy_server::Server;
 use crate::service::{http, tftp};
@@ -14,7 +15,7 @@ use crate::sys::udp;
 
 use super::links::{Shared, chooser};
 use super::own_address::Own;
-use super::watched::{Tasks, named};
+use super::watched::{Route, Tasks, add_routes, named, remove_routes};
 
 /// Ports of PXE 2.1 §2.2.3.
 const DHCP: u16 = 67;
@@ -24,6 +25,7 @@ pub const BOOT_SERVER: u16 = 4011;
 pub struct Proxying {
     pub tasks: Tasks,
     pub own: Own,
+    routes: Vec<Route>,
 }
 
 /// Sets the address if it is a lease, binds every socket, and only then starts to serve.
@@ -42,6 +44,8 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
         boot_server: on_link(BOOT_SERVER)?,
         params: Params {
             server: address,
+            prefix: own.prefix,
+            routed: shared.settings.now().routed(address).collect(),
             http_port: shared.http_port,
             loaders: chooser(&shared.site),
         },
@@ -63,12 +67,21 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
     tasks
         .set
         .spawn(named("HTTP", http::server::run(http_listener, Arc::clone(site), token)));
-    Ok(Proxying { tasks, own })
+    let near = Subnet::around(address, own.prefix);
+    let mut routes = shared
+        .settings
+        .now()
+        .ways(|hop| near.as_ref().is_ok_and(|near| near.contains(hop)));
+    // As the other server says it to every host of this network.
+    routes.extend(own.router.map(|router| (Ipv4Addr::UNSPECIFIED, 0, router)));
+    add_routes(netlink, link, &routes).await;
+    Ok(Proxying { tasks, own, routes })
 }
 
 /// Ends the services; a leased address goes with them.
 pub async fn stop(netlink: &Netlink, link: &Link, proxying: Proxying) {
     proxying.tasks.end().await;
+    remove_routes(netlink, link, &proxying.routes).await;
     if proxying.own.leased
         && let Err(error) = netlink.remove_address(link.index, proxying.own.address).await
     {

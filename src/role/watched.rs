@@ -12,6 +12,7 @@ use crate::model::MacAddr;
 use crate::model::api::{Ipv6Status, LinkMode};
 use crate::model::ula::Prefix64;
 use crate::service::dhcp4::probe::announcement;
+use crate::sys::console::say;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpListener;
 
@@ -73,6 +74,9 @@ impl Tasks {
     }
 }
 
+/// Destination, prefix length, next hop.
+pub type Route = (Ipv4Addr, u8, Ipv4Addr);
+
 /// A link that is served, or was and whose leases run out.
 pub struct Service {
     pub tasks: Tasks,
@@ -80,6 +84,8 @@ pub struct Service {
     pub giving: Option<Tasks>,
     pub address: Ipv4Addr,
     pub prefix: u8,
+    /// To networks behind routers: destination, prefix length, next hop.
+    pub routes: Vec<Route>,
     pub ipv6: Option<(Prefix64, Arc<Mutex<Ipv6Status>>)>,
     /// Who else was heard with our address.
     pub rival: Arc<Mutex<Option<MacAddr>>>,
@@ -181,6 +187,27 @@ pub async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
     stop_for(netlink, watched, LinkMode::Down).await;
 }
 
+/// Sets the routes of a link; what does not work is said, and costs the machines behind it only.
+pub async fn add_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
+    for (network, prefix, router) in routes {
+        match netlink.add_route(link.index, *network, *prefix, *router).await {
+            Ok(()) => say(&format!("{}: {network}/{prefix} is behind {router}", link.name)),
+            Err(error) => say(&format!(
+                "{}: no way to {network}/{prefix} by {router}: {error}",
+                link.name
+            )),
+        }
+    }
+}
+
+pub async fn remove_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
+    for (network, prefix, router) in routes {
+        if let Err(error) = netlink.remove_route(link.index, *network, *prefix, *router).await {
+            tracing::debug!(link = link.name, %error, "removing a route");
+        }
+    }
+}
+
 pub async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
     let Some(service) = watched.service.take() else {
         return;
@@ -189,6 +216,7 @@ pub async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
         giving.end().await;
     }
     service.tasks.end().await;
+    remove_routes(netlink, &watched.link, &service.routes).await;
     if let Err(error) = netlink.remove_address(watched.link.index, service.address).await {
         tracing::debug!(link = watched.link.name, %error, "removing the address");
     }

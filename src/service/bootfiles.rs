@@ -49,6 +49,12 @@ pub fn rungs(arch: Arch) -> &'static [&'static str] {
     }
 }
 
+/// True for a loader of a processor for which an image has a system.
+pub fn has_system(name: &str) -> bool {
+    // There is none for any other than x86-64 (README).
+    !rungs(Arch::UefiArm64).contains(&name)
+}
+
 /// What a loader fetches by itself and cannot do without.
 pub fn needs(name: &str) -> &'static [&'static str] {
     match name {

@@ -26,7 +26,8 @@ pub fn config(master: SocketAddr) -> String {
 pub fn boot(boot: &Boot) -> String {
     let server = server(boot.master);
     format!(
-        "echo \"recon: {action} from {base}\"\n\
+        "{pause}\
+         echo \"recon: {action} from {base}\"\n\
          for try in 1 2 3; do\n\
          if linux (http,{server})/boot/x86_64/kernel {line}; then\n\
          if initrd (http,{server})/boot/x86_64/initrd; then\n\
@@ -36,6 +37,13 @@ pub fn boot(boot: &Boot) -> String {
          echo \"recon: kernel or initrd did not come from {base}; trying again in 5 seconds\"\n\
          sleep 5\n\
          done\n",
+        pause = match boot.pause_seconds {
+            0 => String::new(),
+            seconds => format!(
+                "echo \"recon: this system was started here again and again and did not come up; the next try is in {seconds} \
+                 seconds\"\nsleep {seconds}\n"
+            ),
+        },
         action = boot.policy.post_action.as_str(),
         base = ipxe::base(boot.master),
         line = ipxe::kernel_line_of_grub(boot),

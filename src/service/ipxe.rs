@@ -7,6 +7,7 @@ use crate::model::MacAddr;
 use crate::model::ula::LINK_PREFIX;
 use crate::service::bootfiles::Made;
 
+use super::memory::QUERY;
 #[cfg(test)]
 use super::script::complete;
 use super::{grub, start};
@@ -30,6 +31,8 @@ pub struct Boot<'a> {
     /// A memory test is at hand for this kind of firmware.
     pub memtest_efi: bool,
     pub memtest_bios: bool,
+    /// The system did not come up on it so far: so long it waits before it tries again.
+    pub pause_seconds: u64,
 }
 
 /// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
@@ -107,15 +110,17 @@ pub fn boot(boot: &Boot) -> String {
     }
     format!(
         "#!ipxe\n\
+         {pause}\
          :retry\n\
          echo recon: {action} from {base}\n\
          imgfree\n\
-         kernel {base}/boot/x86_64/kernel {line} || goto no_kernel\n\
+         kernel {base}/boot/x86_64/kernel?{QUERY}&action={action} {line} || goto no_kernel\n\
          initrd --name initrd {base}/boot/x86_64/initrd || goto no_initrd\n\
          boot ||\n\
          echo recon: the kernel of {base} did not start\n\
          goto again\n\
          :no_kernel\n\
+         chain --replace {base}/why.ipxe?{QUERY}&action={action} ||\n\
          echo recon: the kernel did not come from {base}\n\
          goto again\n\
          :no_initrd\n\
@@ -124,8 +129,29 @@ pub fn boot(boot: &Boot) -> String {
          echo recon: trying again in 5 seconds\n\
          sleep 5\n\
          goto retry\n",
+        pause = match boot.pause_seconds {
+            0 => String::new(),
+            seconds => format!("{}sleep {seconds}\n", pause(seconds)),
+        },
         action = boot.policy.post_action.as_str(),
         line = kernel_line(boot),
+    )
+}
+
+/// What a machine that loops shows while it waits.
+pub(super) fn pause(seconds: u64) -> String {
+    format!(
+        "echo recon: this system was started here again and again and did not come up; the next try is in {seconds} seconds\n"
+    )
+}
+
+/// Script for a machine that gets no kernel. It ends, so that the firmware goes on to its next boot device.
+pub fn refusal(reason: &str) -> String {
+    format!(
+        "#!ipxe\n\
+         echo recon: this machine cannot be booted: {reason}; going back to the firmware in 60 seconds\n\
+         sleep 60\n\
+         exit 1\n"
     )
 }
 
@@ -137,7 +163,8 @@ pub fn kernel_line(boot: &Boot) -> String {
         // The address iPXE holds is used on, so that no second DHCP exchange costs time.
         PostAction::Inventory => {
             let address = match boot.client {
-                IpAddr::V4(_) => "${netX/ip}/${netX/netmask}".to_owned(),
+                // Without a router in the way the last one is empty.
+                IpAddr::V4(_) => "${netX/ip}/${netX/netmask} recon.gateway=${netX/gateway}".to_owned(),
                 // Of several IPv6 addresses iPXE has no name for the one that it asked from.
                 IpAddr::V6(client) => format!("{client}/{LINK_PREFIX}"),
             };
@@ -226,10 +253,10 @@ pub fn menu(boot: &Boot) -> String {
          choose --default inventory --timeout 30000 what || goto menu\n\
          goto ${{what}}\n\
          :inventory\n\
-         kernel {base}/boot/x86_64/kernel {inventory} || goto failed\n\
+         kernel {base}/boot/x86_64/kernel?{QUERY}&action=inventory {inventory} || goto failed\n\
          goto start\n\
          :liveboot\n\
-         kernel {base}/boot/x86_64/kernel {liveboot} || goto failed\n\
+         kernel {base}/boot/x86_64/kernel?{QUERY}&action=liveboot {liveboot} || goto failed\n\
          goto start\n\
          :start\n\
          initrd --name initrd {base}/boot/x86_64/initrd || goto failed\n\
@@ -272,6 +299,7 @@ mod tests {
             arch: Some("x86_64".to_owned()),
             memtest_efi: false,
             memtest_bios: false,
+            pause_seconds: 0,
         }
     }
 
@@ -313,6 +341,24 @@ mod tests {
                 ..client(PostAction::Inventory)
             }),
         );
+        golden(
+            "loops.ipxe",
+            &boot(&Boot {
+                pause_seconds: 120,
+                ..client(PostAction::Inventory)
+            }),
+        );
+        golden(
+            "loops.grub",
+            &grub::boot(&Boot {
+                pause_seconds: 120,
+                ..client(PostAction::Inventory)
+            }),
+        );
+        golden(
+            "refusal.ipxe",
+            &refusal(&super::super::memory::too_little(512, 560).unwrap()),
+        );
         golden("grub.cfg", &made(Made::GrubConfig, "192.168.219.1:80".parse().unwrap()));
         golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
         golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
@@ -339,7 +385,12 @@ mod tests {
                 assert_eq!(complete(&script), Ok(()));
             }
         }
-        for script in [entry(master), start::autoexec(master), grub::config(master)] {
+        for script in [
+            entry(master),
+            start::autoexec(master),
+            grub::config(master),
+            refusal("too little"),
+        ] {
             assert_eq!(complete(&script), Ok(()));
         }
     }
@@ -363,7 +414,11 @@ mod tests {
             menu(&with_memtest),
             entry("10.0.0.1:8080".parse().unwrap()),
             start::autoexec("10.0.0.1:8080".parse().unwrap()),
-            boot(&client(PostAction::Inventory)),
+            boot(&Boot {
+                pause_seconds: 60,
+                ..client(PostAction::Inventory)
+            }),
+            refusal("why"),
             menu(&client(PostAction::Inventory)),
         ];
         for script in scripts {
@@ -392,7 +447,8 @@ mod tests {
         let line = kernel_line(&client(PostAction::Inventory));
         let line = line
             .replace("${netX/ip}", "192.168.219.60")
-            .replace("${netX/netmask}", "255.255.255.0");
+            .replace("${netX/netmask}", "255.255.255.0")
+            .replace("${netX/gateway}", "");
         let read = crate::config::cmdline::parse(&line);
         assert_eq!(read.master, Some("192.168.219.1:80".parse().unwrap()));
         assert_eq!(read.boot_mac, client(PostAction::Inventory).mac);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::model::api::{NodeStatus, StageReport, StageTime};
 use crate::model::{Arch, MacAddr, NodeId, Stage};
 use crate::service::climb::{Climb, Pick};
+use crate::service::loops::Starts;
 
 /// Rows of the table, about 700 bytes each: more machines than one stick is meant for. Further ones are served and stored, but
 /// not listed; they are counted, and the screen says so.
@@ -24,6 +25,8 @@ pub struct Said {
     pub serial: Option<String>,
     /// Why the script that it gets will not boot it.
     pub trouble: Option<String>,
+    /// Memory in MiB that what it is to boot needs, where that is known.
+    pub needed_mib: Option<u64>,
 }
 
 /// Every machine heard in this run.
@@ -57,6 +60,12 @@ struct Node {
     summary: Option<String>,
     /// How network boot programs fared on it.
     climb: Climb,
+    /// How the system fared on it.
+    starts: Starts,
+    /// What its port has instead of a MAC.
+    port: Option<String>,
+    /// Why it last got no kernel.
+    refused: Option<String>,
     firmware: Option<Arch>,
     boot_arch: Option<String>,
     serial: Option<String>,
@@ -91,6 +100,23 @@ impl Ladder {
         node.reach(Stage::Seen, now);
     }
 
+    /// A machine for which there is no system asks for something to boot: what it is, `instead` of a MAC too. True the first time.
+    pub fn stranger(&mut self, mac: MacAddr, instead: Option<&str>, reason: &str, now: f64) -> bool {
+        self.heard(mac, false, now);
+        self.named(mac, instead);
+        let Some(node) = self.by_mac(mac) else { return false };
+        let first = node.failure.as_deref() != Some(reason);
+        node.failure = Some(reason.to_owned());
+        first
+    }
+
+    /// The port has no MAC; what it has instead.
+    pub fn named(&mut self, mac: MacAddr, instead: Option<&str>) {
+        if let (Some(instead), Some(node)) = (instead, self.by_mac(mac)) {
+            node.port = Some(instead.to_owned());
+        }
+    }
+
     /// The port boots from the network, whatever it runs now.
     pub fn netboots(&mut self, mac: MacAddr) {
         if let Some(node) = self.by_mac(mac) {
@@ -121,6 +147,7 @@ impl Ladder {
             node.reach(stage, now);
             if stage >= Stage::Kernel {
                 node.climb.started();
+                node.starts.kernel_sent();
             }
         }
     }
@@ -161,8 +188,8 @@ impl Ladder {
     }
 
     /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
-    /// this is the first that is heard of it.
-    pub fn script(&mut self, address: IpAddr, said: &Said, now: f64) {
+    /// this is the first that is heard of it. Returns what a person is to be told, the first time.
+    pub fn script(&mut self, address: IpAddr, said: &Said, now: f64) -> Option<String> {
         if let Some(mac) = said.mac
             && let Some(node) = self.by_mac(mac)
         {
@@ -172,15 +199,73 @@ impl Ladder {
                 self.nodes[*index].addresses.insert(address);
             }
         }
-        let Some(node) = self.at(address) else { return };
+        let node = self.at(address)?;
         node.reach(Stage::Loader, now);
         node.climb.started();
+        let first = node.starts.script(now);
         let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(MAX_SAID_CHARS).collect());
         node.boot_arch = short(&said.arch).or(node.boot_arch.take());
         node.serial = short(&said.serial).or(node.serial.take());
-        node.failure = said.trouble.clone();
+        let loops = node.starts.loops().then(|| node.starts.cause(said.needed_mib));
+        let news = loops.clone().filter(|_| first);
+        node.failure = said.trouble.clone().or(loops);
         if node.climb.current().is_some() {
             node.message = None;
+        }
+        news
+    }
+
+    /// The initrd goes to the machine.
+    pub fn initrd(&mut self, address: IpAddr) {
+        if let Some(node) = self.at(address) {
+            node.starts.initrd_sent();
+        }
+    }
+
+    /// Why the machine's boot program does not get the kernel once more.
+    pub fn stuck(&self, address: IpAddr) -> Option<String> {
+        self.nodes[*self.by_address.get(&address)?].starts.stuck()
+    }
+
+    /// How long the machine is to wait before it tries again, in seconds.
+    pub fn pause_seconds(&self, address: IpAddr) -> u64 {
+        let index = self.by_address.get(&address);
+        index.map_or(0, |index| self.nodes[*index].starts.pause_seconds())
+    }
+
+    /// The machine's boot program said how much memory it has, in MiB.
+    pub fn memory(&mut self, address: IpAddr, mib: u64) {
+        if let Some(node) = self.at(address) {
+            node.starts.memory_mib = Some(mib);
+        }
+    }
+
+    /// The machine is not given what it asked for. True where that was not so before.
+    pub fn refused(&mut self, address: IpAddr, reason: &str) -> bool {
+        let Some(node) = self.at(address) else { return false };
+        if node.failure.as_deref() == Some(reason) || node.refused.as_deref() == Some(reason) {
+            node.failure = Some(reason.to_owned());
+            return false;
+        }
+        node.failure = Some(reason.to_owned());
+        node.refused = Some(reason.to_owned());
+        true
+    }
+
+    /// What the machine with this port is called on screens.
+    pub fn name_of_port(&self, mac: MacAddr) -> String {
+        let node = self.by_mac.get(&mac).map(|index| &self.nodes[*index]);
+        node.and_then(|node| node.port.clone())
+            .unwrap_or_else(|| mac.to_string())
+    }
+
+    /// What the machine at this address is called on screens.
+    pub fn name_of(&self, address: IpAddr) -> String {
+        let node = self.by_address.get(&address).map(|index| &self.nodes[*index]);
+        match node.map(|node| (&node.port, node.macs.first())) {
+            Some((Some(port), _)) => port.clone(),
+            Some((None, Some(mac))) => mac.to_string(),
+            _ => address.to_string(),
         }
     }
 
@@ -198,6 +283,7 @@ impl Ladder {
         };
         let node = &mut self.nodes[index];
         node.reach(report.stage, now);
+        node.starts.spoke();
         if report.stage < Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.
             node.reached[Stage::Off as usize] = None;
@@ -218,6 +304,7 @@ impl Ladder {
         };
         let node = &mut self.nodes[index];
         if from.is_some() {
+            node.starts.done();
             node.reach(Stage::Stored, now);
         }
         node.stored_sha256 = Some(sha256);
@@ -347,9 +434,13 @@ impl Ladder {
         node.address = node.address.or(old.address);
         node.bytes_sent += old.bytes_sent;
         node.climb.join(old.climb);
+        if old.starts.in_vain() > node.starts.in_vain() {
+            node.starts = old.starts;
+        }
         node.firmware = node.firmware.or(old.firmware);
         node.boot_arch = node.boot_arch.take().or(old.boot_arch);
         node.serial = node.serial.take().or(old.serial);
+        node.port = node.port.take().or(old.port);
         node.netboots |= old.netboots;
         for (mine, theirs) in node.reached.iter_mut().zip(old.reached) {
             *mine = match (*mine, theirs) {
@@ -385,6 +476,8 @@ fn status(node: &Node) -> Option<NodeStatus> {
         firmware: node.firmware,
         boot_arch: node.boot_arch.clone(),
         serial: node.serial.clone(),
+        starts_in_vain: node.starts.in_vain(),
+        port: node.port.clone(),
     })
 }
 
@@ -531,7 +624,7 @@ mod tests {
             mac: Some(mac(1)),
             arch: Some("x86_64".into()),
             serial: Some("S".repeat(500)),
-            trouble: None,
+            ..Said::default()
         };
         ladder.script(ADDRESS, &said, 62.0);
         assert_eq!(ladder.loader(mac(1), Arch::UefiX64, held, 99.0).loader, Ok("ipxe.efi"));
@@ -568,6 +661,58 @@ mod tests {
         ladder.fetched(elsewhere, Stage::Kernel, 3.0);
         let row = &ladder.table()[0];
         assert_eq!((row.stage, row.address), (Stage::Kernel, Some(elsewhere)));
+    }
+
+    #[test]
+    fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
+        let mut ladder = Ladder::default();
+        let said = Said {
+            mac: Some(mac(1)),
+            needed_mib: Some(560),
+            ..Said::default()
+        };
+        let mut news = Vec::new();
+        for turn in 0..5 {
+            let now = f64::from(turn) * 60.0;
+            ladder.heard(mac(1), true, now);
+            news.extend(ladder.script(ADDRESS, &said, now));
+            ladder.fetched(ADDRESS, Stage::Kernel, now);
+            ladder.initrd(ADDRESS);
+        }
+        assert_eq!(news.len(), 1, "{news:?}");
+        let row = &ladder.table()[0];
+        assert_eq!((row.starts_in_vain, ladder.pause_seconds(ADDRESS)), (4, 120));
+        assert!(row.failure.as_ref().unwrap().contains("nothing came back"));
+        assert_eq!(ladder.pause_seconds([10, 0, 0, 99].into()), 0, "another machine");
+        // Its agent speaks by its own name, and its inventory comes.
+        let report = StageReport {
+            stage: Stage::Agent,
+            macs: vec![mac(1)],
+            message: None,
+            failure: None,
+        };
+        ladder.report(&NodeId::from_mac(mac(1)), ADDRESS, &report, 400.0);
+        assert_eq!(ladder.table()[0].failure, None);
+        ladder.stored(&NodeId::from_mac(mac(1)), Some(ADDRESS), "ab".into(), None, 401.0);
+        assert_eq!(ladder.table()[0].starts_in_vain, 0);
+        assert_eq!(ladder.script(ADDRESS, &said, 402.0), None);
+        assert_eq!(ladder.pause_seconds(ADDRESS), 0);
+    }
+
+    #[test]
+    fn what_a_machine_is_refused_for_is_news_once() {
+        let mut ladder = Ladder::default();
+        assert!(!ladder.refused(ADDRESS, "nobody"));
+        ladder.addressed(mac(1), ADDRESS, 1.0);
+        assert!(ladder.refused(ADDRESS, "too little"));
+        let said = Said {
+            mac: Some(mac(1)),
+            ..Said::default()
+        };
+        ladder.script(ADDRESS, &said, 2.0);
+        assert!(!ladder.refused(ADDRESS, "too little"), "at its next try");
+        assert_eq!(ladder.table()[0].failure.as_deref(), Some("too little"));
+        assert!(ladder.refused(ADDRESS, "another reason"));
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod grub;
 pub mod http;
 pub mod ipxe;
 pub mod ladder;
+pub mod loops;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod ra;

@@ -38,14 +38,19 @@ fn placeholder(line: &str) -> bool {
 
 /// How many `${…}` of a line are settings that iPXE fills in by itself or that our scripts set.
 fn known_settings(line: &str) -> usize {
-    const OURS: [&str; 15] = [
+    const OURS: [&str; 20] = [
         "${netX/mac:hexhyp}",
         "${netX/ip}",
         "${netX/netmask}",
+        "${netX/gateway}",
         "${uuid}",
         "${buildarch}",
         "${serial:uristring}",
         "${platform}",
+        "${memsize}",
+        "${smbios/19.4.8:hexhyp}",
+        "${smbios/1.19.4.8:hexhyp}",
+        "${smbios/2.19.4.8:hexhyp}",
         "${net0/mac}",
         "${net${port}/mac}",
         "${net${port}/ip}",

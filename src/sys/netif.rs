@@ -6,7 +6,8 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
-use rtnetlink::{Handle, LinkUnspec};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use crate::model::MacAddr;
 use crate::model::inventory::is_host_only;
@@ -111,6 +112,34 @@ impl Netlink {
         request.execute().await.map_err(netlink)
     }
 
+    /// Routes IPv4 packets for a network by way of a router on the interface's own network; a route that is already there is
+    /// replaced. The kernel forgets it with the interface's last address in that network.
+    pub async fn add_route(&self, index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> io::Result<()> {
+        let route = route(index, network, prefix, router);
+        self.handle
+            .route()
+            .add(route)
+            .replace()
+            .execute()
+            .await
+            .map_err(netlink)
+    }
+
+    /// Removes a route that [`Self::add_route`] made; one that is not there is no error.
+    pub async fn remove_route(&self, index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> io::Result<()> {
+        let gone = self
+            .handle
+            .route()
+            .del(route(index, network, prefix, router))
+            .execute()
+            .await;
+        match gone.map_err(netlink) {
+            // ESRCH: the kernel dropped it already.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            done => done,
+        }
+    }
+
     /// IPv4 addresses of an interface, with their prefix lengths, without those of link scope (169.254.0.0/16).
     pub async fn addresses(&self, index: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
         let mut found = self.handle.address().get().set_link_index_filter(index).execute();
@@ -139,6 +168,14 @@ impl Netlink {
         }
         Ok(())
     }
+}
+
+fn route(index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(network, prefix)
+        .gateway(router)
+        .output_interface(index)
+        .build()
 }
 
 fn netlink(error: rtnetlink::Error) -> io::Error {

@@ -17,7 +17,7 @@ use recon::model::slice::Slice;
 use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::logic::{Decision, Params, decide};
 use recon::service::dhcp4::proxy;
-use recon::service::{ipxe, start};
+use recon::service::{ipxe, memory, start};
 
 use crate::lifecycle::{serve, site};
 use crate::packets::packet;
@@ -32,11 +32,13 @@ const DEBIAN_12: Date = (2019, 1);
 
 const BINARY: &str = "in the command and setting tables of Debian 12's snponly.efi";
 const HELP: &str = "ipxe.org/cmd/help, last changed 2011-03-23, lists it";
+const SMBIOS: &str =
+    "the block `smbios` is in Debian 12's snponly.efi; its tags are those of smbios_settings.c of 2008";
 const MATCHBOX: &str = "a script of 2017-01 uses it: github.com/poseidon/matchbox/pull/410 and /issues/415";
 const PASTE: &str = "a menu of 2017-01-05 uses it: pastebin.com/cCk4Bsxk";
 
 /// What our scripts use, when iPXE had it at the latest, and by what that is known. Options stand behind their command.
-const WORDS: [(&str, Date, &str); 43] = [
+const WORDS: [(&str, Date, &str); 48] = [
     ("boot", (2011, 3), HELP),
     ("chain", (2011, 3), HELP),
     ("chain --replace", DEBIAN_12, BINARY),
@@ -87,11 +89,20 @@ const WORDS: [(&str, Date, &str); 43] = [
         (2011, 3),
         "ipxe.org/cfgtype/string, last changed 2011-03-24",
     ),
+    ("${netX/gateway}", DEBIAN_12, BINARY),
+    (
+        "${memsize}",
+        (2013, 12),
+        "memmap_settings.c of 2013 has it, for BIOS only: elsewhere it stands for nothing",
+    ),
     ("${netX/ip}", DEBIAN_12, BINARY),
     ("${netX/mac}", (2017, 1), MATCHBOX),
     ("${netX/netmask}", DEBIAN_12, BINARY),
     ("${platform}", (2017, 1), PASTE),
     ("${serial}", (2017, 1), MATCHBOX),
+    ("${smbios/19.4.8}", DEBIAN_12, SMBIOS),
+    ("${smbios/1.19.4.8}", DEBIAN_12, SMBIOS),
+    ("${smbios/2.19.4.8}", DEBIAN_12, SMBIOS),
     ("${uuid}", (2017, 1), MATCHBOX),
     (":hexhyp", (2017, 1), MATCHBOX),
     (":int32", (2013, 8), "ipxe.org/cmd/inc, last changed 2013-08-01"),
@@ -134,6 +145,7 @@ fn client(post_action: PostAction) -> ipxe::Boot<'static> {
             poweroff: PowerOff::Never,
         },
         kernel_arguments: "",
+        pause_seconds: 0,
         arch: Some("x86_64".to_owned()),
         memtest_efi: true,
         memtest_bios: true,
@@ -151,7 +163,12 @@ fn scripts() -> Vec<(&'static str, String)> {
         fills_in: false,
         ..client(PostAction::Inventory)
     };
+    let looping = ipxe::Boot {
+        pause_seconds: 60,
+        ..client(PostAction::Inventory)
+    };
     vec![
+        ("inventory", ipxe::boot(&looping)),
         ("entry", ipxe::entry(master)),
         ("unknown port", ipxe::boot(&unknown_port)),
         ("inventory", ipxe::boot(&client(PostAction::Inventory))),
@@ -276,6 +293,7 @@ impl<'a> Old<'a> {
         let settings = [
             ("filename", filename),
             ("netX/mac", "52:54:00:00:01:02"),
+            ("netX/gateway", ""),
             ("netX/ip", "192.168.219.60"),
             ("netX/netmask", "255.255.255.0"),
             ("uuid", "4c4c4544-0042-3510-8052-b4c04f4a3232"),
@@ -448,6 +466,28 @@ fn none(_: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
+fn a_machine_with_too_little_memory_is_told_and_let_go() {
+    let url = "http://192.168.219.1/boot.ipxe?mac=52-54-00-00-01-02";
+    let refuse = |uri: &str| -> Option<Vec<u8>> {
+        uri.contains("/why.ipxe?memory=511&map=00-00-00-00-ff-ff-07-00__&")
+            .then(Vec::new)
+    };
+    let mut old = Old::new(DEBIAN_12, url, &refuse);
+    old.settings.insert("memsize".to_owned(), "511".to_owned());
+    old.settings
+        .insert("smbios/19.4.8".to_owned(), "00:00:00:00:ff:ff:07:00".to_owned());
+    let end = old.run(&ipxe::boot(&client(PostAction::Inventory)));
+    let End::Chains(why) = end else {
+        panic!("{end:?}: {:?}", old.said);
+    };
+    assert!(why.ends_with("&action=inventory"), "{why}");
+    let reason = memory::too_little(511, 560).unwrap();
+    let mut old = Old::new(DEBIAN_12, url, &all);
+    assert_eq!(old.run(&ipxe::refusal(&reason)), End::Exits);
+    assert!(old.said[0].contains("49 MiB are missing"), "{:?}", old.said);
+}
+
+#[test]
 fn the_scripts_do_on_an_old_ipxe_what_they_are_for() {
     let url = "http://192.168.219.1/boot.ipxe?mac=52-54-00-00-01-02";
     for (name, script) in scripts() {
@@ -464,7 +504,8 @@ fn the_scripts_do_on_an_old_ipxe_what_they_are_for() {
             ),
             ("inventory" | "menu", End::Boots(line)) => {
                 assert!(
-                    line.starts_with("http://192.168.219.1/boot/x86_64/kernel initrd=initrd "),
+                    line.starts_with("http://192.168.219.1/boot/x86_64/kernel?memory=")
+                        && line.contains("&action=inventory initrd=initrd "),
                     "{line}"
                 );
                 assert!(line.contains(" BOOTIF=01-52-54-00-00-01-02 "), "{line}");
@@ -640,7 +681,8 @@ async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
         let (end, said) = said.await.unwrap();
         match end {
             End::Boots(line) => {
-                assert!(line.contains("/boot/x86_64/kernel initrd=initrd "), "{line}");
+                assert!(line.contains("/boot/x86_64/kernel?memory="), "{line}");
+                assert!(line.contains("&action=inventory initrd=initrd "), "{line}");
                 assert!(line.contains(" BOOTIF=01-52-54-00-00-01-02 "), "{line}");
             }
             end => panic!("{end:?}, and said {said:?}"),
@@ -656,6 +698,8 @@ fn beside_another_server_an_old_ipxe_is_sent_to_the_same_script() {
     let server = [10, 0, 0, 9].into();
     let params = proxy::Params {
         server,
+        prefix: 24,
+        routed: Vec::new(),
         http_port: 80,
         loaders: Default::default(),
     };

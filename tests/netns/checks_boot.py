@@ -13,7 +13,7 @@ from vdc.dhcp import Packet
 from vdc.suite import Scenario, expect
 
 # Ports of their own: what one check does to a machine's ladder is nothing to the next.
-_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 7))
+_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT, _SMALL, _LOOPING = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 9))
 _PLACEHOLDER = re.compile(r"@[A-Z_]+@|\{\{|\}\}|<[A-Z_]+>")
 
 
@@ -38,7 +38,7 @@ def architectures(site: Site) -> None:
         # For firmware that reads both as C strings.
         expect(offer.options.get(66) == SERVER.encode() + b"\0", f"architecture {arch}: option 66 is {offer.options.get(66)!r}")
         expect(offer.options.get(67) == loader.encode() + b"\0", f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
-    for at, (arch, loader) in enumerate({16: "snponly.efi", 19: "arm64.efi"}.items()):
+    for at, (arch, loader) in enumerate({16: "snponly.efi"}.items()):
         offer = _offer(site, arch, "HTTPClient", mac=f"52:54:00:2b:04:{at:02x}")
         named, end, behind = (offer.options.get(67) or b"").decode().partition("\0")
         expect(bool(end) and not behind, f"architecture {arch}: option 67 is {offer.options.get(67)!r}")
@@ -49,14 +49,45 @@ def architectures(site: Site) -> None:
 
 
 def unsupported_firmware(site: Site) -> None:
-    """32-bit UEFI gets no boot file, and the master says why, once and in the table."""
-    for _ in range(2):
-        offer = _offer(site, 6, mac=_X86)
-        expect(not offer.boot_file and 67 not in offer.options, f"32-bit UEFI is offered {offer.boot_file!r}")
-    lines = [line for line in site.log.read_text(errors="replace").splitlines() if _X86 in line and "32-bit" in line]
-    expect(len(lines) == 1, f"the master says {len(lines)} times that 32-bit UEFI is not supported: {lines}")
-    row = site.api.node("", _X86) or {}
-    expect("32-bit" in str(row.get("failure")), f"the table says {row}")
+    """Machines for which there is no system get no address and no file; the master says what they are, once and in the table."""
+    pi = "dc:a6:32:2b:02:01"
+    with RawClient(site.client, CLIENT_LINK) as port:
+        for at, (arch, name, mac, want) in enumerate((
+            (6, "PXEClient", _X86, "32-bit"),
+            (0, "PXEClient", pi, "Raspberry Pi: this image has no system for it"),
+            (11, "PXEClient", "52:54:00:2b:05:01", "ARM 64-bit UEFI: this image has no system for it"),
+            (19, "HTTPClient", "52:54:00:2b:05:02", "ARM UEFI 64 boot from HTTP: this image has no system for it"),
+            (27, "PXEClient", "52:54:00:2b:05:03", "RISC-V 64-bit UEFI: this image has no system for it"),
+            (22, "U-Boot.armv8", "52:54:00:2b:05:04", "U-Boot (armv8): this image has no system for it"),
+        )):
+            packet = _firmware(arch, name, mac)
+            if name.startswith("U-Boot"):
+                packet = altered(fixture("ovmf-efi-discover.bin"), mac, {93: arch.to_bytes(2, "big"), 60: name.encode()})
+            for _ in range(2):
+                answers = port.answers(packet, mac, 0.5)
+                expect(answers == [], f"architecture {arch} ({name}) is offered {answers}")
+            lines = [line for line in site.log.read_text(errors="replace").splitlines() if mac in line and want in line]
+            expect(len(lines) == 1, f"the master says {len(lines)} times what {mac} is: {site.said()}")
+            row = site.api.node("", mac) or {}
+            expect(want in str(row.get("failure")) and row.get("stage") == "seen", f"the table says {row}")
+
+
+def infiniband(site: Site) -> None:
+    """RFC 4390: two ports without a hardware address get an address each, by their identifiers, and are shown by their GUIDs."""
+    given = {}
+    for last in (1, 2, 1):
+        guid = bytes.fromhex("f4521403003839") + bytes([last])
+        said = bytes.fromhex("ff00000000000200000" + "2c900") + guid
+        packet = altered(fixture("ovmf-efi-discover.bin"), "00:00:00:00:00:00", {61: said}, (97,))
+        # htype, hlen; the broadcast flag.
+        packet = packet[:1] + b"\x20\x00" + packet[3:10] + b"\x80\x00" + packet[12:]
+        with RawClient(site.client, CLIENT_LINK) as port:
+            offer = port.ask(packet, "52:54:00:2b:06:01")
+        expect(offer.options.get(61) == said, f"the identifier came back as {offer.options.get(61)!r}")
+        expect(given.setdefault(last, offer.your_address) == offer.your_address, f"{offer.your_address} after {given[last]}")
+    expect(len(set(given.values())) == 2, f"two ports have {given}")
+    ports = sorted(node.get("port") or "" for node in site.inside.nodes())[-2:]
+    expect(ports == [f"InfiniBand f452:1403:0038:390{last}" for last in (1, 2)], f"the table shows {ports}")
 
 
 def ipxe_says_who_it_is(site: Site) -> None:
@@ -131,8 +162,65 @@ def ports_without_an_ethernet_address(site: Site) -> None:
     infiniband = "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2"
     for mac in ("", infiniband, infiniband[-23:], "rubbish"):
         text = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&uuid=&arch=x86_64&serial=")).stdout.decode()
-        expect("\nkernel " in text and "chain" not in text, f"mac={mac}: {text[:500]}")
+        expect("\nkernel " in text and "boot.ipxe" not in text, f"mac={mac}: {text[:500]}")
         expect("BOOTIF" not in text and "recon.address" not in text, f"mac={mac}: {text[:500]}")
+
+
+def _scripted(site: Site, mac: str) -> str:
+    """What a machine's boot program gets for a script."""
+    query = f"mac={mac.replace(':', '-')}&uuid=&arch=x86_64&serial="
+    return site.curl("-f", site.url(f"/boot.ipxe?{query}")).stdout.decode()
+
+
+def too_little_memory(site: Site) -> None:
+    """A machine that says that it has too little memory gets no kernel, but the reason, on its screen and ours, once."""
+    text = _scripted(site, _SMALL)
+    url = text.split("\nkernel ")[1].split(" ")[0]
+    # The medium here is small: 3 MiB of initrd want some 96 MiB.
+    small = "memory=63&map=00-00-00-00-ff-ff-00-00__&action=inventory"
+    base = url.split("?")[0]
+    for _ in range(3):
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", f"{base}?{small}").stdout.decode()
+        expect(status == "409", f"the kernel is given with status {status}")
+    why = site.curl("-f", site.url(f"/why.ipxe?{small}")).stdout.decode()
+    expect("it has 64 MiB" in why and "exit 1" in why, f"the machine is told:\n{why}")
+    row = site.api.node("", _SMALL) or {}
+    expect("too little memory" in str(row.get("failure")) and row.get("stage") == "loader", f"the table says {row}")
+    said = site.log.read_text(errors="replace").count("too little memory")
+    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+    for plenty in ("memory=&map=__&action=inventory", "memory=4096&map=__&action=inventory", ""):
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", f"{base}?{plenty}").stdout.decode()
+        expect(status == "200", f"with {plenty!r} the kernel is answered with {status}")
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", site.url(f"/why.ipxe?{plenty}")).stdout.decode()
+        expect(status == "404", f"with {plenty!r} there is a reason: {status}")
+
+
+def kernel_loops(site: Site) -> None:
+    """A machine that takes kernel and initrd again and again and is never heard: named, slowed down, and never refused."""
+    for turn in range(4):
+        text = _scripted(site, _LOOPING)
+        expect(("\nsleep 60\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
+        for path in ("kernel", "initrd"):
+            site.curl("-f", "-o", "/dev/null", site.url(f"/boot/x86_64/{path}"))
+    text = _scripted(site, _LOOPING)
+    expect("\nsleep 120\n:retry" in text and "\nkernel http" in text, f"after four tries:\n{text}")
+    grub = site.curl("-f", site.url(f"/boot.grub?mac={_LOOPING}")).stdout.decode()
+    expect("sleep 120" in grub and "linux (http" in grub, f"GRUB gets:\n{grub}")
+    row = site.api.node("", _LOOPING) or {}
+    expect(row.get("starts_in_vain") == 4 and "nothing came back" in str(row.get("failure")), f"the table says {row}")
+    # A boot program that fetches both again within one script, and does not start them.
+    url = text.split("\nkernel ")[1].split(" ")[0].split("?")[0] + "?memory=&map=__&action=inventory"
+    for turn in range(4):
+        status = site.curl("-o", "/dev/null", "-w", "%{http_code}", url).stdout.decode()
+        expect(status == ("200" if turn < 3 else "409"), f"kernel {turn + 1} of one script: {status}")
+        site.curl("-f", "-o", "/dev/null", site.url("/boot/x86_64/initrd"))
+    why = site.curl("-f", site.url("/why.ipxe?memory=&map=__&action=inventory")).stdout.decode()
+    expect("did not start them" in why, f"the machine is told:\n{why}")
+    expect(site.curl("-f", "-o", "/dev/null", site.url("/boot/x86_64/kernel")).returncode == 0, "who has no script is refused, too")
+    _scripted(site, _LOOPING)
+    expect(site.curl("-f", "-o", "/dev/null", url).returncode == 0, "its next script gets no kernel")
+    lines = [line for line in site.log.read_text(errors="replace").splitlines() if "it loops" in line]
+    expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
 
 
 def impatient_firmware(site: Site) -> None:
@@ -189,7 +277,7 @@ def ladder(site: Site) -> None:
 CHECKS: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
-        architectures, impatient_firmware, unsupported_firmware, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
-        names_as_firmware_writes_them, scripts_are_complete, ladder,
+        architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
+        names_as_firmware_writes_them, scripts_are_complete, too_little_memory, kernel_loops, ladder,
     )
 ]

@@ -15,9 +15,10 @@ from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
 from checks import NODE, _digest, _upload
 from vdc import waiting
 from vdc.errors import LabError
+from vdc.namespace import Namespace
 from vdc.suite import Scenario, expect
 
-TOOLS_IPV6 = ("rdisc6", "dhclient", "dig", "curl", "dnsmasq", "tcpdump")
+TOOLS_IPV6 = ("rdisc6", "dhclient", "dhcrelay", "dig", "curl", "dnsmasq", "tcpdump")
 _PXE = "send dhcp6.client-arch-type 7;\n"
 _ROUTER = "fd00:dead::1"
 
@@ -64,8 +65,9 @@ def ipv6_rdisc6(site: Site) -> None:
         expect(re.search(words, text) is not None, f"{words!r} is not in\n{text}")
 
 
-def _dhclient(site: Site, name: str, more: str, seconds: int) -> Optional[str]:
-    """Runs dhclient once; the text of its lease, if it got one."""
+def _dhclient(site: Site, name: str, more: str, seconds: int, far: Optional[Namespace] = None) -> Optional[str]:
+    """Runs dhclient once, on the client's port or on `eth0` of another machine; the text of its lease, if it got one."""
+    place, link = (site.client, CLIENT_LINK) if far is None else (far, "eth0")
     config = site.folder / f"{name}.conf"
     config.write_text(
         "option dhcp6.client-arch-type code 61 = array of unsigned integer 16;\n"
@@ -74,9 +76,9 @@ def _dhclient(site: Site, name: str, more: str, seconds: int) -> Optional[str]:
     )
     leases = site.folder / f"{name}.leases"
     leases.unlink(missing_ok=True)
-    done = site.client.run(
+    done = place.run(
         ["timeout", str(seconds), "dhclient", "-6", "-1", "-v", "-sf", "/bin/true", "-cf", str(config), "-lf", str(leases), "-pf",
-         str(site.folder / f"{name}.pid"), "-D", "LL", CLIENT_LINK],
+         str(site.folder / f"{name}.pid"), "-D", "LL", link],
         timeout=seconds + 20,
     )
     text = leases.read_text() if leases.exists() else ""
@@ -205,6 +207,40 @@ def ipv6_upload(site: Site) -> None:
     expect([row["id"] for row in rows] == [NODE], f"the uploader is not the machine that took the address: {rows}")
 
 
+def ipv6_relay(site: Site) -> None:
+    """RFC 8415 §19: a client behind ISC's relay on our link gets its address; one on another link is not served, and that is said once."""
+    server = _server(site)
+    ours, other = server[:-1] + "fff7", "2001:db8:7::1"
+    for number, (address, works) in enumerate(((ours, True), (other, False))):
+        with Namespace(f"far6-{number}") as far:
+            site.client.ip("link", "add", "down6", "type", "veth", "peer", "name", "eth0", "netns", far.name)
+            site.client.ip("link", "set", "down6", "up")
+            site.client.ip("-6", "addr", "add", f"{address}/128", "dev", "down6", "nodad")
+            far.ip("link", "set", "eth0", "up")
+            for place, link in ((site.client, "down6"), (far, "eth0")):
+                waiting.until(
+                    lambda: "fe80" in (shown := place.ip("-6", "addr", "show", "dev", link)) and "tentative" not in shown or None,
+                    10.0, f"the link-local address of {link}", every=0.1,
+                )
+            with (site.folder / "dhcrelay6.log").open("ab") as log:
+                relay = site.client.popen(
+                    ["dhcrelay", "-6", "-d", "--no-pid", "-I", "-l", f"{address}%down6", "-u", f"{server}%{CLIENT_LINK}"],
+                    stdout=log, stderr=log,
+                )
+            try:
+                text = _dhclient(site, f"relay6-{number}", _PXE, 20 if works else 4, far)
+            finally:
+                os.kill(relay.pid, signal.SIGTERM)
+                relay.wait(10)
+                site.client.ip("link", "del", "down6")
+            log_text = (site.folder / "dhcrelay6.log").read_text(errors="replace")[-800:]
+            expect((text is not None) == works, f"by {address}: {text}\n{log_text}\n{site.said()}")
+            if text is not None:
+                expect(f"iaaddr {server[:-1]}" in text and f"tftp://[{server}]/snponly.efi" in text, f"the lease is {text}")
+    said = site.log.read_text(errors="replace").count(f"link of {other}")
+    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+
+
 def ipv6_rubbish(site: Site) -> None:
     """Torn and random datagrams on every UDP port, and odd router messages, change nothing."""
     server = _server(site)
@@ -305,6 +341,6 @@ CHECKS_IPV6: List[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,
-        ipv6_upload, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
+        ipv6_upload, ipv6_relay, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
     )
 ]

@@ -23,6 +23,7 @@ import checks_dhcp
 import checks_http
 import checks_ipv6
 import checks_post
+import checks_routed
 import checks_words
 from vdc import namespace, tools
 from vdc.errors import LabError
@@ -34,7 +35,7 @@ from wires import Lan
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
     tools.require_root()
-    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6})))
+    tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6, *checks_routed.TOOLS})))
     if not os.access(recon, os.X_OK):
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
@@ -45,6 +46,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
         (checks_words.CHECKS, folder / "words"),
         (checks_crowd.CHECKS, folder / "crowd"), (checks_post.CHECKS, folder / "post"),
+        (checks_routed.CHECKS, folder / "routed"),
     )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):

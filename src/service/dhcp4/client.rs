@@ -4,7 +4,7 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS, probe, wire};
+use super::{AGENT_CLASS, PROBE_CLASS, port, probe, strangers, wire};
 
 /// Kind of program behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +26,27 @@ pub enum Kind {
 /// Sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
+    /// Its MAC, or what stands for it: see [`port::Port`].
     pub mac: MacAddr,
+    /// What it has instead of a MAC, for people.
+    pub instead: Option<String>,
     pub kind: Kind,
     /// SMBIOS UUID from option 97, canonical lower case.
     pub uuid: Option<String>,
+    /// No image has a system for it: what it is, in a sentence.
+    pub stranger: Option<String>,
+}
+
+impl Client {
+    /// Its MAC, where it has one.
+    pub fn own_mac(&self) -> Option<MacAddr> {
+        self.instead.is_none().then_some(self.mac)
+    }
+
+    /// What it is called on screens and in logs.
+    pub fn name(&self) -> String {
+        self.instead.clone().unwrap_or_else(|| self.mac.to_string())
+    }
 }
 
 /// What an iPXE can do, as it says itself in option 175. One in a network card's ROM is often built without HTTP; the one that
@@ -85,14 +102,8 @@ impl Features {
 
 /// Reads the sender, or says why the packet cannot be answered.
 pub fn identify(request: &Message) -> Result<Client, &'static str> {
-    let chaddr: [u8; 6] = request
-        .chaddr()
-        .try_into()
-        .map_err(|_| "hardware address is not six bytes long")?;
-    let mac = MacAddr(chaddr);
-    if mac.is_unusable() {
-        return Err("hardware address is all zero or a group address");
-    }
+    let port = port::of(request)?;
+    let mac = port.mac;
     let class = match request.opts().get(OptionCode::ClassIdentifier) {
         Some(DhcpOption::ClassIdentifier(bytes)) => wire::text(bytes),
         _ => b"",
@@ -115,10 +126,18 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
     } else {
         Kind::Other
     };
+    // What asks for an address of itself, and who only looks, boots nothing.
+    let boots = matches!(kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe);
+    let stranger = match kind {
+        Kind::Probe | Kind::Agent => None,
+        _ => strangers::of(request, mac, class, arch_said(request, class), boots),
+    };
     Ok(Client {
         mac,
+        instead: port.instead,
         kind,
         uuid: uuid(request),
+        stranger,
     })
 }
 
@@ -135,14 +154,16 @@ fn is_ipxe(request: &Message) -> bool {
 /// Option 93, else the same number as text in option 60 (`PXEClient:Arch:00007:UNDI:003016`), else BIOS, which sent
 /// neither before RFC 4578.
 fn arch(request: &Message, class: &[u8]) -> Arch {
+    Arch::from_option93(arch_said(request, class).unwrap_or(0))
+}
+
+fn arch_said(request: &Message, class: &[u8]) -> Option<u16> {
     if let Some(DhcpOption::ClientSystemArchitecture(arch)) = request.opts().get(OptionCode::ClientSystemArchitecture) {
-        return Arch::from_option93((*arch).into());
+        return Some((*arch).into());
     }
     let text = String::from_utf8_lossy(class);
-    let code = text
-        .split_once(":Arch:")
-        .and_then(|(_, rest)| rest.get(..5)?.parse().ok());
-    Arch::from_option93(code.unwrap_or(0))
+    let (_, rest) = text.split_once(":Arch:")?;
+    rest.get(..5)?.parse().ok()
 }
 
 /// Option 97: a type byte 0 and a UUID whose first three fields are little-endian (SMBIOS 2.6 §7.2.1).

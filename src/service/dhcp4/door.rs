@@ -59,6 +59,10 @@ impl Door {
     }
 
     fn lets_in(&mut self, client: &Client, known: bool) -> bool {
+        // An address is of no use to it, and somebody else may need it.
+        if client.stranger.is_some() {
+            return self.serve_all || known;
+        }
         match client.kind {
             Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe | Kind::Agent => {
                 self.remember(client.mac);
@@ -87,9 +91,30 @@ mod tests {
         let [a, b, c, d] = number.to_be_bytes();
         Client {
             mac: MacAddr([2, 0, a, b, c, d]),
+            instead: None,
             kind,
             uuid: None,
+            stranger: None,
         }
+    }
+
+    #[test]
+    fn machines_without_a_system_take_no_address_from_those_that_have_one() {
+        let stranger = Client {
+            stranger: Some("Raspberry Pi: this image has no system for it".to_owned()),
+            ..client(1, Kind::Pxe(Arch::Bios))
+        };
+        let mut door = Door::new(false, 0.0);
+        assert_eq!(door.judge(&stranger, Turn::Begins, false, 0.0), Verdict::NotOurs);
+        assert_eq!(
+            door.judge(&stranger, Turn::Begins, true, 0.0),
+            Verdict::Answer,
+            "a person kept one for it"
+        );
+        assert_eq!(
+            Door::new(true, 0.0).judge(&stranger, Turn::Begins, false, 0.0),
+            Verdict::Answer
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
 use super::client::{Client, Features, Kind};
+use super::relay;
 pub use super::states::{Decision, Reply, decide};
 
 /// What the decision needs to know of the link.
@@ -36,11 +37,15 @@ fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
         .set_giaddr(request.giaddr())
         .set_chaddr(request.chaddr());
     message.opts_mut().insert(DhcpOption::MessageType(kind));
+    let server = relay::server_override(request).unwrap_or(server);
     message.opts_mut().insert(DhcpOption::ServerIdentifier(server));
     message.opts_mut().insert(super::mark());
     // RFC 6842: the client identifier comes back, so that clients that share a MAC tell their replies apart.
-    if let Some(id) = request.opts().get(OptionCode::ClientIdentifier) {
-        message.opts_mut().insert(id.clone());
+    // RFC 3011 §2: so does the choice of a subnet, from a server that heeds it.
+    for code in [OptionCode::ClientIdentifier, OptionCode::SubnetSelection] {
+        if let Some(said) = request.opts().get(code) {
+            message.opts_mut().insert(said.clone());
+        }
     }
     message
 }
@@ -74,6 +79,9 @@ pub(super) fn reply(
     }
     options.insert(DhcpOption::SubnetMask(params.subnet.netmask()));
     options.insert(DhcpOption::BroadcastAddr(params.subnet.broadcast()));
+    if let Some(router) = params.subnet.router {
+        options.insert(DhcpOption::Router(vec![router]));
+    }
     options.insert(DhcpOption::DomainNameServer(vec![server]));
     options.insert(DhcpOption::DomainName(params.domain.clone()));
     boot(params, request, client, &mut message);
@@ -91,10 +99,14 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     if let Some(id) = request.opts().get(OptionCode::ClientMachineIdentifier) {
         message.opts_mut().insert(id.clone());
     }
+    // None of the boot programs could work on it.
+    if client.stranger.is_some() {
+        return;
+    }
     match client.kind {
         Kind::Ipxe => {
             let master = SocketAddr::from((server, params.http_port));
-            set_boot_file(message, &ipxe::script_url(master, Some(client.mac)));
+            set_boot_file(message, &ipxe::script_url(master, client.own_mac()));
             no_pxedhcp(message);
         }
         Kind::Pxe(arch) => {
@@ -272,7 +284,8 @@ mod tests {
                     class("PXEClient:Arch:00007:UNDI:003000"),
                     DhcpOption::ClientSystemArchitecture(11u16.into()),
                 ],
-                "snponly-arm64.efi",
+                // No image has a system for it.
+                "",
             ),
             (
                 vec![class("HTTPClient:Arch:00016:UNDI:003000")],
@@ -347,7 +360,6 @@ mod tests {
         assert_eq!(rom(0, &[0x15, 0x18]), "undionly.kpxe");
         assert_eq!(rom(0, &[0x13, 0x15]), "undionly.kpxe");
         assert_eq!(rom(7, &[0x15, 0x24]), "snponly.efi");
-        assert_eq!(rom(11, &[0x15, 0x24]), "snponly-arm64.efi");
         assert_eq!(
             rom(0, &[0x13]),
             "http://192.168.219.1/loaders/undionly.kpxe",
@@ -372,7 +384,7 @@ mod tests {
         leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
         match decide(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
             Decision::Exhausted(_) => {
-                let said = super::super::states::exhausted(leases.counts(0));
+                let said = super::super::states::exhausted(leases.counts(0), "network.lease-range");
                 assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
             }
             other => panic!("from an empty pool: {other:?}"),
@@ -381,12 +393,15 @@ mod tests {
 
     #[test]
     fn nobody_hears_that_all_is_leased_while_it_is_not() {
-        let said = super::super::states::exhausted(super::super::leases::Counts {
-            size: 10,
-            leased: 3,
-            offered: 1,
-            set_aside: 4,
-        });
+        let said = super::super::states::exhausted(
+            super::super::leases::Counts {
+                size: 10,
+                leased: 3,
+                offered: 1,
+                set_aside: 4,
+            },
+            "network.lease-range",
+        );
         assert!(
             !said.contains("every") && said.contains("3 are leased") && said.contains("4 rest"),
             "{said}"

@@ -1,4 +1,5 @@
-//! DHCPv4 (RFC 2131, 2132, 3046, 3396, 4578, 5227, 6842). [`door`] says who is answered, [`states`] decides, [`logic`] words
+//! DHCPv4 (RFC 2131, 2132, 2855, 3011, 3046, 3396, 3527, 4390, 4578, 5107, 5227, 6842). [`port`] says who asks, [`door`] says who is answered, [`relay`] for which network,
+//! [`states`] decides, [`logic`] words
 //! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
 //! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
 
@@ -10,12 +11,15 @@ pub mod layout;
 pub mod leases;
 pub mod logic;
 pub mod patience;
+pub mod port;
 pub mod probe;
 pub mod proxy;
 pub mod proxy_server;
 pub mod quirks;
+pub mod relay;
 pub mod server;
 pub mod states;
+pub mod strangers;
 pub mod wire;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex

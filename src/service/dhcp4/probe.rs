@@ -37,6 +37,8 @@ pub struct Spoken {
     pub xid: u32,
     pub yours: Ipv4Addr,
     pub netmask: Option<Ipv4Addr>,
+    /// The first router it names.
+    pub router: Option<Ipv4Addr>,
     pub lease_seconds: Option<u32>,
 }
 
@@ -50,6 +52,8 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     if let Some(seen) = wire::glance(udp.payload()) {
         match MessageType::from(seen.kind) {
             MessageType::Discover if seen.class.starts_with(PROBE_CLASS) => {}
+            // What a relay brings is about another network.
+            MessageType::Request if seen.relayed => return None,
             MessageType::Request => return seen.server.map(|server| Heard::Chosen { server }),
             _ => return None,
         }
@@ -67,6 +71,10 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
                 Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
                 _ => None,
             };
+            let router = match message.opts().get(OptionCode::Router) {
+                Some(DhcpOption::Router(routers)) => routers.first().copied(),
+                _ => None,
+            };
             let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
                 Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
                 _ => None,
@@ -80,6 +88,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
                 xid: message.xid(),
                 yours: message.yiaddr(),
                 netmask,
+                router,
                 lease_seconds,
             }))
         }
@@ -87,7 +96,9 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
             let machine = machine_of(class, PROBE_CLASS)?;
             Some(Heard::Probe { machine })
         }
-        (Opcode::BootRequest, MessageType::Request) => Some(Heard::Chosen { server: server? }),
+        (Opcode::BootRequest, MessageType::Request) if message.giaddr().is_unspecified() => {
+            Some(Heard::Chosen { server: server? })
+        }
         _ => None,
     }
 }
@@ -307,6 +318,27 @@ mod tests {
         assert_eq!(renew[12..16], address.octets(), "it comes from the address it is about");
     }
 
+    #[test]
+    fn what_a_relay_brings_says_nothing_of_this_link() {
+        let server = Ipv4Addr::new(10, 0, 0, 1);
+        let mut taken = packet(
+            Ask::Request {
+                server,
+                address: server,
+            },
+            MAC,
+            9,
+        );
+        assert_eq!(heard(&taken), Some(Heard::Chosen { server }));
+        // The relay's address, behind the headers of IPv4 and UDP; whatever the checksum is, nobody looks at it here.
+        taken[28 + 24..28 + 28].copy_from_slice(&[10, 1, 0, 1]);
+        assert_eq!(
+            heard(&taken),
+            None,
+            "a server of another network, or the relay's name for us (RFC 5107)"
+        );
+    }
+
     fn offer(options: impl IntoIterator<Item = DhcpOption>) -> Spoken {
         let mut offer = Message::default();
         offer
@@ -343,6 +375,7 @@ mod tests {
             xid: 77,
             yours: Ipv4Addr::new(10, 0, 0, 9),
             netmask: Some(Ipv4Addr::new(255, 0, 0, 0)),
+            router: None,
             lease_seconds: Some(600),
         };
         assert_eq!(offer(options), wanted);

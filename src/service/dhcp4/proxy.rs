@@ -7,12 +7,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 
+use crate::config::settings::{Subnet, mask_bits};
 use crate::service::{bootfiles, ipxe};
 
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
 use super::logic::{place_of, set_boot_file};
 use super::quirks::{self, Done, Facts};
+use super::relay;
 
 /// The port a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +30,19 @@ pub enum Port {
 pub struct Params {
     /// Address of this machine there.
     pub server: Ipv4Addr,
+    pub prefix: u8,
+    /// Networks behind routers.
+    pub routed: Vec<Subnet>,
     pub http_port: u16,
     pub loaders: bootfiles::Chooser,
+}
+
+impl Params {
+    /// True for an address of the link or of a network behind a router that stands in `recon.toml`.
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        let network = |address: Ipv4Addr| u32::from(address) & mask_bits(self.prefix);
+        network(address) == network(self.server) || self.routed.iter().any(|subnet| subnet.contains(address))
+    }
 }
 
 /// What to do with a request.
@@ -38,6 +51,10 @@ pub enum Decision {
     Reply(Box<Reply>),
     /// A client that boots takes this address of the other server; nothing is sent.
     Takes(Client, Ipv4Addr),
+    /// No image has a system for this machine; nothing is sent.
+    Stranger(Client),
+    /// A relay asks for the network of this address, which nobody wrote down; nothing is sent.
+    Unknown(Ipv4Addr),
     /// Nothing is sent; why.
     Silence(&'static str),
 }
@@ -58,6 +75,7 @@ impl Reply {
 }
 
 const CLIENT_PORT: u16 = 68;
+const SERVER_PORT: u16 = 67;
 /// PXE 2.1 table 2-1, inside option 43: PXE_DISCOVERY_CONTROL, and bit 3 of it: take the boot file of this answer, ask no boot
 /// server and show no menu.
 const DISCOVERY_CONTROL: u8 = 6;
@@ -70,8 +88,8 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
     if request.opcode() != Opcode::BootRequest {
         return Decision::Silence("not a request");
     }
-    if !request.giaddr().is_unspecified() {
-        return Decision::Silence("came through a relay, whose network this machine cannot tell from its own");
+    if request.giaddr() == params.server {
+        return Decision::Silence("names this machine as its relay");
     }
     let client = match identify(request) {
         Ok(client) => client,
@@ -79,6 +97,15 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
     };
     if !matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) {
         return Decision::Silence("not a client that boots from the network");
+    }
+    if client.stranger.is_some() {
+        return Decision::Stranger(client);
+    }
+    // The other server says whose network it is and gives the address there; somebody has to have said that it is one of ours, too.
+    if let Some(named) = relay::network_of(request)
+        && !params.is_ours(named)
+    {
+        return Decision::Unknown(named);
     }
     let kind = match (port, request.opts().msg_type()) {
         (Port::Dhcp, Some(MessageType::Discover)) => MessageType::Offer,
@@ -95,7 +122,7 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
         Ok(message) => Decision::Reply(Box::new(Reply {
             message,
             form: Form::of(request),
-            to: destination(port, from),
+            to: destination(port, from, request.giaddr()),
             client,
         })),
         Err(reason) => Decision::Silence(reason),
@@ -112,9 +139,11 @@ fn taken(request: &Message) -> Option<Ipv4Addr> {
     }
 }
 
-/// A client that was offered no address by us can be reached by broadcast only; on port 4011 it has one and says so.
-fn destination(port: Port, from: SocketAddrV4) -> SocketAddrV4 {
-    if port == Port::BootServer && !from.ip().is_unspecified() {
+/// A client that was offered no address by us can be reached by broadcast only, its relay's where there is one; on port 4011 it has one and says so.
+fn destination(port: Port, from: SocketAddrV4, relay: Ipv4Addr) -> SocketAddrV4 {
+    if port == Port::Dhcp && !relay.is_unspecified() {
+        SocketAddrV4::new(relay, SERVER_PORT)
+    } else if port == Port::BootServer && !from.ip().is_unspecified() {
         from
     } else {
         SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
@@ -131,7 +160,7 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
     let (class, file) = match client.kind {
         Kind::Ipxe => {
             let master = SocketAddrV4::new(server, params.http_port);
-            ("PXEClient", ipxe::script_url(master, Some(client.mac)))
+            ("PXEClient", ipxe::script_url(master, client.own_mac()))
         }
         Kind::Pxe(arch) => {
             let loader = params.loaders.loader(client.mac, arch)?;
@@ -154,11 +183,14 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
         })
         .set_ciaddr(request.ciaddr())
         .set_siaddr(server)
+        .set_giaddr(request.giaddr())
         .set_chaddr(request.chaddr());
     set_boot_file(&mut message, &file);
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ServerIdentifier(server));
+    options.insert(DhcpOption::ServerIdentifier(
+        relay::server_override(request).unwrap_or(server),
+    ));
     options.insert(super::mark());
     options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
     if class == "PXEClient" {
@@ -166,7 +198,11 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
         options.insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
     }
     // RFC 4578 §2.3 and RFC 6842: what names the machine comes back as it came.
-    for code in [OptionCode::ClientMachineIdentifier, OptionCode::ClientIdentifier] {
+    for code in [
+        OptionCode::ClientMachineIdentifier,
+        OptionCode::ClientIdentifier,
+        OptionCode::SubnetSelection,
+    ] {
         if let Some(id) = request.opts().get(code) {
             options.insert(id.clone());
         }
@@ -213,9 +249,16 @@ mod tests {
     use proptest::prelude::*;
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    fn routed() -> Vec<Subnet> {
+        let settings = crate::config::Settings::parse("[[subnet]]\nsubnet = \"10.5.0.0/24\"\n").unwrap();
+        settings.routed(SERVER).collect()
+    }
+
     fn params() -> Params {
         Params {
             server: SERVER,
+            prefix: 24,
+            routed: routed(),
             http_port: 80,
             loaders: Default::default(),
         }
@@ -250,6 +293,21 @@ mod tests {
     const SCRIPT: &str =
         "http://10.0.0.9/boot.ipxe?mac=02-00-00-00-00-07&uuid=${uuid}&arch=${buildarch}&serial=${serial:uristring}";
     const X64: &str = "PXEClient:Arch:00007:UNDI:003000";
+
+    #[test]
+    fn a_machine_behind_a_relay_of_a_network_that_stands_in_the_file_is_answered_through_it() {
+        for relay in [Ipv4Addr::new(10, 5, 0, 1), Ipv4Addr::new(10, 0, 0, 3)] {
+            let mut relayed = request(MessageType::Discover, [class(X64)]);
+            relayed.set_giaddr(relay);
+            let Decision::Reply(reply) = decide(&params(), &relayed, NOBODY, Port::Dhcp) else {
+                panic!("{relay}: no answer");
+            };
+            assert_eq!(reply.to, SocketAddrV4::new(relay, 67));
+            assert_eq!(reply.message.giaddr(), relay);
+            assert_eq!(reply.message.siaddr(), SERVER);
+            assert!(reply.message.yiaddr().is_unspecified() && reply.message.flags().broadcast());
+        }
+    }
 
     #[test]
     fn each_stage_is_told_the_next_and_never_an_address() {
@@ -433,7 +491,7 @@ mod tests {
         let x86 = request(MessageType::Discover, [class("PXEClient:Arch:00006:UNDI:003000")]);
         assert!(matches!(
             decide(&params(), &x86, NOBODY, Port::Dhcp),
-            Decision::Silence(why) if why.contains("32-bit")
+            Decision::Stranger(client) if client.stranger.as_ref().is_some_and(|why| why.contains("32-bit"))
         ));
         let nothing = Params {
             loaders: bootfiles::Chooser::new(|_, arch| bootfiles::first_held(arch, |_| false)),
@@ -448,7 +506,7 @@ mod tests {
         relayed.set_giaddr(Ipv4Addr::new(10, 9, 0, 1));
         assert!(matches!(
             decide(&params(), &relayed, NOBODY, Port::Dhcp),
-            Decision::Silence(_)
+            Decision::Unknown(named) if named == relayed.giaddr()
         ));
     }
 

@@ -1,8 +1,9 @@
 //! The loops on the two sockets of a proxy. Decisions come from [`super::proxy`]. The one on port 4011 runs beside the server too: an
 //! offer of class `PXEClient` makes some firmware ask there, whatever else the offer says.
 
+use std::collections::HashSet;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
@@ -12,11 +13,12 @@ use crate::service::ladder::Ladder;
 use crate::service::metrics::{self, Metrics};
 use crate::service::rates::Turn;
 use crate::sys::clock;
+use crate::sys::console::say;
 
 use super::client::{Client, Kind};
 use super::door::{Door, Verdict};
 use super::proxy::{Decision, Params, Port, Reply, decide};
-use super::wire;
+use super::{relay, wire};
 
 /// What one link's proxy works with.
 pub struct Server {
@@ -28,6 +30,9 @@ pub struct Server {
     pub ladder: Arc<Mutex<Ladder>>,
     pub metrics: Arc<Metrics>,
 }
+
+/// Networks nobody wrote down of which a person is told.
+const MAX_UNKNOWN_SAID: usize = 16;
 
 async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     match socket {
@@ -42,6 +47,7 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         // Who may be answered at all is decided with the answer; the door's rates hold here as well.
         let mut door = Door::new(true, clock::run_seconds());
+        let mut unknown = HashSet::new();
         let (mut one, mut two) = ([0; wire::MAX_DATAGRAM], [0; wire::MAX_DATAGRAM]);
         loop {
             let (port, received) = tokio::select! {
@@ -57,20 +63,31 @@ impl Server {
                 Err(error) => return Err(error),
             };
             let buffer = if port == Port::Dhcp { &one } else { &two };
-            self.take(&mut door, &buffer[..length], from, port).await;
+            if let Some(named) = self.take(&mut door, &buffer[..length], from, port).await
+                && unknown.len() < MAX_UNKNOWN_SAID
+                && unknown.insert(named)
+            {
+                say(&relay::advice(named, *from.ip()));
+            }
         }
     }
 
-    async fn take(&self, door: &mut Door, datagram: &[u8], from: SocketAddrV4, port: Port) {
+    /// Answers a packet. An address is that of a network that nobody wrote down.
+    async fn take(&self, door: &mut Door, datagram: &[u8], from: SocketAddrV4, port: Port) -> Option<Ipv4Addr> {
         let request = match wire::decode(datagram) {
             Ok(request) => request,
-            Err(reason) => return tracing::debug!(%from, %reason, "DHCP packet dropped"),
+            Err(reason) => {
+                tracing::debug!(%from, %reason, "DHCP packet dropped");
+                return None;
+            }
         };
         let turn = match port {
             Port::Dhcp => Turn::Begins,
             Port::BootServer => Turn::GoesOn,
         };
         match decide(&self.params, &request, from, port) {
+            Decision::Stranger(client) => self.stranger(&client),
+            Decision::Unknown(named) => return Some(named),
             Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
             Decision::Takes(client, address) => {
                 self.heard(&client);
@@ -81,6 +98,17 @@ impl Server {
                 Verdict::Answer => self.send(*reply, port).await,
                 verdict => tracing::debug!(mac = %reply.client.mac, ?verdict, "DHCP request not answered"),
             },
+        }
+        None
+    }
+
+    /// A machine that nothing can boot is named.
+    fn stranger(&self, client: &Client) {
+        let mut ladder = self.ladder.lock().expect("no holder panics");
+        if let Some(reason) = &client.stranger
+            && ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
+        {
+            say(&format!("machine {}: {reason}", client.name()));
         }
     }
 

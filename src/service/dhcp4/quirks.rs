@@ -137,11 +137,14 @@ pub fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
 pub const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 
 /// Options a boot cannot do without.
-const NEEDED: [OptionCode; 10] = [
+const NEEDED: [OptionCode; 12] = [
     OptionCode::MessageType,
     OptionCode::ServerIdentifier,
     OptionCode::AddressLeaseTime,
     OptionCode::SubnetMask,
+    // Behind a router nothing is reached without it.
+    OptionCode::Router,
+    OptionCode::SubnetSelection,
     OptionCode::ClassIdentifier,
     // An offer of class `PXEClient` that does not say "ask no boot server" sends the client to one.
     OptionCode::VendorExtensions,

@@ -1,9 +1,9 @@
-//! The loop on a bound socket. Decisions come from [`super::door`], [`super::states`], [`super::quirks`] and
+//! The loop on a bound socket. Decisions come from [`super::door`], [`super::relay`], [`super::states`], [`super::quirks`] and
 //! [`super::asking`]; here replies wait for what they rest on: the medium that holds the lease, the silence of the link.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use dhcproto::v4::{Message, MessageType, Opcode};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::service::ladder::Ladder;
 use crate::service::metrics::{self, Metrics};
@@ -28,7 +29,8 @@ use super::leases::LeaseTable;
 use super::logic::Params;
 use super::patience::Patience;
 use super::quirks::{self, Done, Facts};
-use super::states::{Decision, Reply, decide, exhausted};
+use super::relay::{self, Scope};
+use super::states::{Decision, LINK_RANGE, Reply, decide, exhausted};
 use super::{layout, wire};
 
 #[cfg(test)]
@@ -40,6 +42,8 @@ pub struct Server {
     pub socket: UdpSocket,
     pub params: Params,
     pub leases: Arc<Mutex<LeaseTable>>,
+    /// Networks behind routers.
+    pub routed: Vec<Routed>,
     pub ladder: Arc<Mutex<Ladder>>,
     pub metrics: Arc<Metrics>,
     /// Where leases become durable.
@@ -50,6 +54,14 @@ pub struct Server {
     pub serve_all: bool,
     /// Who else uses the server's address, as heard last.
     pub rival: Arc<Mutex<Option<MacAddr>>>,
+}
+
+/// A network behind a router, whose machines ask through relays. Nobody is asked there whether an address is free: ARP ends at the
+/// router. The machines ask for themselves, and a DECLINE counts.
+pub struct Routed {
+    pub subnet: Subnet,
+    /// One table for all links: there may be a relay on each.
+    pub leases: Arc<Mutex<LeaseTable>>,
 }
 
 /// The link, and our hardware address on it.
@@ -73,6 +85,8 @@ const STALL_SECONDS: f64 = 10.0;
 const MAX_MOVES: u8 = 4;
 /// Lines a run says about addresses in use; more are in the log only.
 const MAX_IN_USE_SAID: u8 = 20;
+/// Networks nobody wrote down of which a person is told; more are in the log only.
+const MAX_UNKNOWN_SAID: usize = 16;
 /// How exactly [`asking::ANSWER_SECONDS`] is kept.
 const SILENCE_TICK: Duration = Duration::from_millis(10);
 /// The link's answer to a receive error is asked again after this.
@@ -102,11 +116,16 @@ struct Desk {
     claims: Claims,
     /// Addresses in use by strangers that nobody was told of yet, each of the pool at most once. A moment later it is known whether it is one stranger for all.
     in_use: Vec<(Ipv4Addr, MacAddr)>,
-    /// DISCOVERs not looked at yet.
-    beginning: VecDeque<Vec<u8>>,
+    /// DISCOVERs not looked at yet, with their senders.
+    beginning: VecDeque<(Vec<u8>, Ipv4Addr)>,
     unwritten: VecDeque<Unwritten>,
     unanswered: VecDeque<Unanswered>,
-    exhausted: bool,
+    /// Networks of which it was said that they have no address left.
+    exhausted: HashSet<Ipv4Addr>,
+    /// Networks that nobody wrote down and of which a person was told.
+    unknown: HashSet<Ipv4Addr>,
+    /// A person was told that answers do not get to this relay.
+    unreachable: HashSet<Ipv4Addr>,
     /// It was said that whatever is offered is in use.
     taken_said: bool,
     stalled: bool,
@@ -163,6 +182,40 @@ impl Server {
     }
 }
 
+impl Server {
+    fn scope(&self, request: &Message) -> Scope {
+        // Looked through for each packet that may be of another network only.
+        let plain = relay::network_of(request).is_none() && request.ciaddr().is_unspecified();
+        if self.routed.is_empty() && plain {
+            return Scope::Link;
+        }
+        let routed: Vec<Subnet> = self.routed.iter().map(|routed| routed.subnet).collect();
+        relay::scope(&self.params.subnet, &routed, request)
+    }
+
+    fn routed(&self, scope: Scope) -> Option<&Routed> {
+        match scope {
+            Scope::Routed(index) => self.routed.get(index),
+            Scope::Link | Scope::Unknown(_) => None,
+        }
+    }
+
+    fn table(&self, scope: Scope) -> &Mutex<LeaseTable> {
+        self.routed(scope).map_or(&*self.leases, |routed| &*routed.leases)
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &Mutex<LeaseTable>> {
+        std::iter::once(&*self.leases).chain(self.routed.iter().map(|routed| &*routed.leases))
+    }
+
+    fn params_of(&self, scope: Scope) -> Params {
+        Params {
+            subnet: self.routed(scope).map_or(self.params.subnet, |routed| routed.subnet),
+            ..self.params.clone()
+        }
+    }
+}
+
 async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
     match arp {
         Some(arp) => arp.tap.receive(buffer).await.map(drop),
@@ -182,7 +235,9 @@ impl Desk {
             beginning: VecDeque::new(),
             unwritten: VecDeque::new(),
             unanswered: VecDeque::new(),
-            exhausted: false,
+            exhausted: HashSet::new(),
+            unknown: HashSet::new(),
+            unreachable: HashSet::new(),
             taken_said: false,
             stalled: false,
             in_use_said: 0,
@@ -193,8 +248,9 @@ impl Desk {
     /// more come than can be answered, those who began get to the end.
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..MAX_AT_ONCE {
-            let length = match self.server.socket.try_recv(buffer) {
-                Ok(received) => received,
+            let (length, from) = match self.server.socket.try_recv_from(buffer) {
+                Ok((length, SocketAddr::V4(from))) => (length, *from.ip()),
+                Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // A link that goes down and comes back reports it on the socket; the socket stays good.
                 Err(error) if error.kind() == io::ErrorKind::NetworkDown => continue,
@@ -207,9 +263,9 @@ impl Desk {
                         self.beginning.pop_front();
                         self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
                     }
-                    self.beginning.push_back(datagram.to_vec());
+                    self.beginning.push_back((datagram.to_vec(), from));
                 }
-                _ => self.datagram(datagram).await,
+                _ => self.datagram(datagram, from).await,
             }
         }
         Ok(())
@@ -218,16 +274,16 @@ impl Desk {
     /// Answers some of the machines that look for a server.
     async fn begin(&mut self) {
         for _ in 0..BEGIN_AT_ONCE {
-            let Some(datagram) = self.beginning.pop_front() else {
+            let Some((datagram, from)) = self.beginning.pop_front() else {
                 return;
             };
-            self.datagram(&datagram).await;
+            self.datagram(&datagram, from).await;
         }
     }
 
-    async fn datagram(&mut self, datagram: &[u8]) {
+    async fn datagram(&mut self, datagram: &[u8], from: Ipv4Addr) {
         match wire::decode(datagram) {
-            Ok(request) => self.request(request).await,
+            Ok(request) => self.request(request, from).await,
             Err(reason) => {
                 self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Malformed);
                 tracing::debug!(%reason, "DHCP packet dropped");
@@ -235,7 +291,7 @@ impl Desk {
         }
     }
 
-    async fn request(&mut self, request: Message) {
+    async fn request(&mut self, request: Message, from: Ipv4Addr) {
         let now = clock::run_seconds();
         let client = match identify(&request) {
             Ok(client) if request.opcode() == Opcode::BootRequest => client,
@@ -245,7 +301,11 @@ impl Desk {
                 return;
             }
         };
-        let known = self.server.leases.lock().expect("no holder panics").knows(client.mac);
+        let scope = self.server.scope(&request);
+        let known = {
+            let leases = self.server.table(scope).lock().expect("no holder panics");
+            leases.knows(client.mac)
+        };
         let turn = match request.opts().msg_type() {
             Some(MessageType::Discover) => Turn::Begins,
             _ => Turn::GoesOn,
@@ -257,11 +317,17 @@ impl Desk {
             _ => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany),
         }
         match verdict {
-            Verdict::Answer => self.decide(request, 0, now).await,
-            Verdict::NotOurs => tracing::debug!(mac = %client.mac, "does not boot from the network: not answered"),
+            Verdict::Answer => match scope {
+                Scope::Unknown(named) => self.nobody_wrote(named, from),
+                _ => self.decide(request, 0, now).await,
+            },
+            Verdict::NotOurs => match &client.stranger {
+                Some(reason) => self.stranger(&client, reason, now),
+                None => tracing::debug!(client = client.name(), "does not boot from the network: not answered"),
+            },
             Verdict::TooOften { first: true } => say(&format!(
                 "{}: asks for an address in a loop; from now on it is answered now and then",
-                client.mac
+                client.name()
             )),
             Verdict::TooMany { first: true } => {
                 say("more DHCP requests come than are answered; machines wait longer for their addresses");
@@ -270,27 +336,59 @@ impl Desk {
         }
     }
 
+    /// A machine that nothing can boot is named.
+    fn stranger(&self, client: &Client, reason: &str, now: f64) {
+        let mut ladder = self.server.ladder.lock().expect("no holder panics");
+        if ladder.stranger(client.mac, client.instead.as_deref(), reason, now) {
+            say(&format!("machine {}: {reason}", client.name()));
+        }
+    }
+
+    /// A machine asks for a network that is not in `recon.toml`; each is said once.
+    fn nobody_wrote(&mut self, named: Ipv4Addr, from: Ipv4Addr) {
+        self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
+        let [a, b, c, _] = named.octets();
+        let near = Ipv4Addr::new(a, b, c, 0);
+        let told = self.unknown.len() >= MAX_UNKNOWN_SAID || !self.unknown.insert(near);
+        let line = relay::advice(named, from);
+        match told {
+            false => say(&line),
+            true => tracing::debug!("{line}"),
+        }
+    }
+
     async fn decide(&mut self, request: Message, moves: u8, now: f64) {
+        let scope = self.server.scope(&request);
+        let params = self.server.params_of(scope);
         let (decision, changes) = {
-            let mut leases = self.server.leases.lock().expect("no holder panics");
-            let decision = decide(&self.server.params, &mut leases, &request, clock::unix_seconds());
+            let mut leases = self.server.table(scope).lock().expect("no holder panics");
+            let decision = decide(&params, &mut leases, &request, clock::unix_seconds());
             (decision, leases.take_changes())
         };
         let number = (!changes.is_empty()).then(|| self.server.journal.append(changes));
         let mut reply = match decision {
             Decision::Reply(reply) => *reply,
             Decision::Silence(reason) => {
-                tracing::debug!(mac = ?request.chaddr(), reason, "DHCP request not answered");
+                tracing::debug!(reason, "DHCP request not answered");
                 return;
             }
             Decision::Exhausted(client) => {
                 self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
-                if !std::mem::replace(&mut self.exhausted, true) {
+                let network = params.subnet.network;
+                if self.exhausted.insert(network) {
                     let counts = {
-                        let leases = self.server.leases.lock().expect("no holder panics");
+                        let leases = self.server.table(scope).lock().expect("no holder panics");
                         leases.counts(clock::unix_seconds())
                     };
-                    say(&format!("no address for {}: {}", client.mac, exhausted(counts)));
+                    let key = match scope {
+                        Scope::Routed(_) => format!("lease-range of [[subnet]] {network}/{}", params.subnet.prefix),
+                        _ => LINK_RANGE.to_owned(),
+                    };
+                    say(&format!(
+                        "no address for {}: {}",
+                        client.name(),
+                        exhausted(counts, &key)
+                    ));
                 }
                 return;
             }
@@ -320,7 +418,8 @@ impl Desk {
     fn heed(&mut self, request: &Message, reply: &mut Reply, now: f64) {
         match request.opts().msg_type() {
             Some(MessageType::Discover) if reply.client.kind != Kind::Probe => {
-                self.exhausted = false;
+                self.exhausted
+                    .remove(&self.server.params_of(self.server.scope(request)).subnet.network);
                 self.ahead.wanted(now);
                 let unheeded = self.patience.discover(reply.client.mac, now);
                 let facts = Facts {
@@ -336,7 +435,7 @@ impl Desk {
                     say(&format!(
                         "{}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
                          look for a second DHCP server or a filter in the switch, or change between BIOS and UEFI boot",
-                        reply.client.mac
+                        reply.client.name()
                     ));
                 }
                 quirks::mend(&mut reply.message, &lean);
@@ -389,12 +488,13 @@ impl Desk {
     }
 
     /// Sends a reply that waited, unless its machine gave the address up meanwhile and another may have it.
-    async fn send_if_true(&self, reply: Reply) {
+    async fn send_if_true(&mut self, reply: Reply) {
         let (mac, address) = (reply.client.mac, reply.message.yiaddr());
-        let promised = {
-            let leases = self.server.leases.lock().expect("no holder panics");
-            leases.promises(mac, address, clock::unix_seconds())
-        };
+        let now = clock::unix_seconds();
+        let promised = self.server.tables().any(|table| {
+            let leases = table.lock().expect("no holder panics");
+            leases.promises(mac, address, now)
+        });
         match promised || address.is_unspecified() {
             true => self.send(reply).await,
             false => tracing::debug!(%mac, %address, "given up before the reply left"),
@@ -457,7 +557,7 @@ impl Desk {
                 say(&format!(
                     "no address for {}: each of {} that were to be offered is used by somebody, the last by {mac}. Look who uses \
                      addresses of network.lease-range, or move it in recon.toml",
-                    waiting.reply.client.mac,
+                    waiting.reply.client.name(),
                     u32::from(MAX_MOVES) + 1
                 ));
             }
@@ -493,7 +593,7 @@ impl Desk {
         }
     }
 
-    async fn send(&self, reply: Reply) {
+    async fn send(&mut self, reply: Reply) {
         let kind = reply.message.opts().msg_type();
         let client: &Client = &reply.client;
         let said = match kind {
@@ -513,6 +613,10 @@ impl Desk {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut ladder = self.server.ladder.lock().expect("no holder panics");
             ladder.heard(client.mac, firmware, clock::run_seconds());
+            ladder.named(client.mac, client.instead.as_deref());
+            if let Some(reason) = &client.stranger {
+                ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds());
+            }
             if client.kind == Kind::Ipxe {
                 ladder.netboots(client.mac);
             }
@@ -520,7 +624,7 @@ impl Desk {
                 ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }
         }
-        tracing::debug!(mac = %client.mac, ?kind, client = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
+        tracing::debug!(client = client.name(), ?kind, is = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
         let bytes = reply.bytes();
         if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {
             let packet = layout::packet(self.server.params.subnet.server, reply.to, &bytes);
@@ -534,7 +638,15 @@ impl Desk {
             None => reply.to,
         };
         if let Err(error) = self.server.socket.send_to(&bytes, to).await {
-            tracing::warn!(mac = %client.mac, to = %reply.to, %error, "sending a DHCP reply");
+            tracing::warn!(client = client.name(), to = %reply.to, %error, "sending a DHCP reply");
+            let far = !self.server.params.subnet.contains(*to.ip()) && !to.ip().is_broadcast();
+            if far && self.unreachable.len() < MAX_UNKNOWN_SAID && self.unreachable.insert(*to.ip()) {
+                say(&format!(
+                    "answers to {} do not leave: {error}. In recon.toml, give the [[subnet]] a via, the router on this link that leads \
+                     there; a relay outside of its subnet stands under relays as well",
+                    to.ip()
+                ));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::layout::{self, Form};
 use super::leases::{Counts, LeaseTable};
 use super::logic::{Params, nak, reply};
 use super::quirks::{self, Done, Facts};
+use super::relay;
 
 #[cfg(test)]
 mod tests;
@@ -53,17 +54,16 @@ impl Reply {
     }
 }
 
-/// What a person does about an empty pool.
-pub const EXHAUSTED: &str =
-    "every address of the pool is leased: widen network.lease-range in recon.toml or wait for leases to end";
+/// Where in `recon.toml` the pool of a link stands.
+pub const LINK_RANGE: &str = "network.lease-range";
 
-/// Why there is no address, in a sentence that holds.
-pub fn exhausted(counts: Counts) -> String {
+/// Why there is no address, in a sentence that holds, and what a person does about it. `key`: what to widen.
+pub fn exhausted(counts: Counts, key: &str) -> String {
     match counts.leased + counts.offered >= counts.size {
-        true => EXHAUSTED.to_owned(),
+        true => format!("every address of the pool is leased: widen {key} in recon.toml or wait for leases to end"),
         false => format!(
             "of {} addresses of the pool {} are leased, {} are promised, {} rest because somebody uses them, and the others are kept for \
-             single machines: widen network.lease-range in recon.toml",
+             single machines: widen {key} in recon.toml",
             counts.size, counts.leased, counts.offered, counts.set_aside
         ),
     }
@@ -79,17 +79,19 @@ pub fn decide(params: &Params, leases: &mut LeaseTable, request: &Message, now_u
     if request.opcode() != Opcode::BootRequest {
         return Decision::Silence("not a request".to_owned());
     }
-    let relay = request.giaddr();
-    // The relay's address names the subnet (RFC 2131 §4.3.1), and there is one.
-    if !relay.is_unspecified() && (!params.subnet.contains(relay) || relay == params.subnet.server) {
-        return Decision::Silence(format!("came through relay {relay}, whose subnet is not ours"));
+    // There is no such relay.
+    if request.giaddr() == params.subnet.server {
+        return Decision::Silence("names this server as its relay".to_owned());
+    }
+    if let Some(named) = relay::network_of(request).filter(|named| !params.subnet.contains(*named)) {
+        return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
     }
     let client = match identify(request) {
         Ok(client) => client,
         Err(reason) => return Decision::Silence(reason.to_owned()),
     };
     let server = server_identifier(request);
-    let ours = server.is_none_or(|server| server == params.subnet.server);
+    let ours = server.is_none_or(|server| is_us(params, request, server));
     match request.opts().msg_type() {
         Some(MessageType::Discover) => discover(params, leases, request, client, now_unix),
         Some(MessageType::Request) => match server {
@@ -143,7 +145,7 @@ fn selecting(
     server: Ipv4Addr,
     now_unix: u64,
 ) -> Decision {
-    if server != params.subnet.server {
+    if !is_us(params, request, server) {
         // RFC 2131 §3.1 (4): it took another server's offer, ours is free again.
         leases.drop_offer(client.mac);
         return Decision::Silence(format!("took the offer of {server}"));
@@ -235,6 +237,11 @@ fn refuse(params: &Params, request: &Message, client: Client, wanted: Ipv4Addr) 
     }))
 }
 
+/// True for the identifier by which this server answers the request: its address, or the relay's (RFC 5107 §4).
+fn is_us(params: &Params, request: &Message, server: Ipv4Addr) -> bool {
+    server == params.subnet.server || relay::server_override(request) == Some(server)
+}
+
 fn server_identifier(request: &Message) -> Option<Ipv4Addr> {
     match request.opts().get(OptionCode::ServerIdentifier) {
         Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
@@ -256,7 +263,10 @@ fn send(mut message: Message, request: &Message, client: Client, ask: Option<Ipv
     let facts = Facts::new(request, &client);
     let done: Vec<Done> = quirks::done(&facts).collect();
     let nowhere = request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress);
-    let deaf = request.flags().broadcast() || message.yiaddr().is_unspecified() || client.kind == Kind::Probe;
+    // RFC 4390 §2.1 has it set the flag; without a MAC nothing else reaches it.
+    let nameless = client.own_mac().is_none();
+    let deaf =
+        nameless || request.flags().broadcast() || message.yiaddr().is_unspecified() || client.kind == Kind::Probe;
     let (to, alone) = if !relay.is_unspecified() {
         (SocketAddrV4::new(relay, SERVER_PORT), None)
     } else if !nowhere {

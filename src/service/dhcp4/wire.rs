@@ -17,6 +17,10 @@ const HEADER_BYTES: usize = 240;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Says that header fields hold options (RFC 2132 §9.3).
 const OVERLOAD: u8 = 52;
+/// Room for a hardware address; dhcproto trusts the length.
+const CHADDR_BYTES: usize = 16;
+/// The relay's address.
+const GIADDR: std::ops::Range<usize> = 24..28;
 /// Those fields.
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
@@ -34,7 +38,7 @@ pub enum Malformed {
     Short,
     #[error("no DHCP magic cookie")]
     Cookie,
-    #[error("hardware address is not Ethernet's")]
+    #[error("hardware address is longer than its field")]
     Hardware,
     #[error("header does not parse")]
     Header,
@@ -45,6 +49,9 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
     match code {
         // Addresses: mask, requested address, server identifier.
         1 | 50 | 54 => Some(4..=4),
+        // Routers, of which the first counts. Subnet selection (RFC 3011).
+        3 => Some(4..=MAX_DATAGRAM),
+        118 => Some(4..=4),
         // Lease time.
         51 => Some(4..=4),
         53 | OVERLOAD => Some(1..=1),
@@ -157,6 +164,8 @@ pub struct Glance<'a> {
     pub class: &'a [u8],
     /// Server identifier (option 54).
     pub server: Option<Ipv4Addr>,
+    /// It came through a relay.
+    pub relayed: bool,
 }
 
 /// Looks at a client's packet; `None` where it has to be decoded: it is a server's, or in several pieces.
@@ -164,7 +173,10 @@ pub fn glance(datagram: &[u8]) -> Option<Glance<'_>> {
     if *datagram.first()? != u8::from(Opcode::BootRequest) {
         return None;
     }
-    let mut seen = Glance::default();
+    let mut seen = Glance {
+        relayed: datagram.get(GIADDR)? != [0; 4],
+        ..Glance::default()
+    };
     for (code, value) in fields(datagram.get(HEADER_BYTES..)?) {
         match code {
             53 if seen.kind == 0 && matches!(value, [1..=255]) => seen.kind = value[0],
@@ -185,7 +197,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     if header[236..] != MAGIC_COOKIE {
         return Err(Malformed::Cookie);
     }
-    if header[1] != 1 || header[2] != 6 {
+    if usize::from(header[2]) > CHADDR_BYTES {
         return Err(Malformed::Hardware);
     }
     let mut clean = Vec::with_capacity(datagram.len() + 1);
@@ -216,7 +228,11 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
             61 if value.len() > LONGEST => id = Some(value.into_owned()),
             code => {
                 // What is said behind a long option's first 255 bytes is nothing that this program asks for.
-                let length = value.len().min(if code == 93 { 2 } else { LONGEST });
+                let length = value.len().min(match code {
+                    93 => 2,
+                    3 => 4,
+                    _ => LONGEST,
+                });
                 clean.extend([code, length as u8]);
                 clean.extend(&value[..length]);
             }
@@ -267,9 +283,14 @@ mod tests {
     fn what_is_not_dhcp_is_named() {
         assert_eq!(decode(&[1; 100]), Err(Malformed::Short));
         assert_eq!(decode(&[1; 300]), Err(Malformed::Cookie));
+        let mut long = datagram(&[53, 1, 1]);
+        long[2] = 17;
+        assert_eq!(decode(&long), Err(Malformed::Hardware));
+        // RFC 4390.
         let mut infiniband = datagram(&[53, 1, 1]);
-        infiniband[1] = 32;
-        assert_eq!(decode(&infiniband), Err(Malformed::Hardware));
+        (infiniband[1], infiniband[2]) = (32, 0);
+        let infiniband = decode(&infiniband).unwrap();
+        assert_eq!((u8::from(infiniband.htype()), infiniband.chaddr()), (32, &[][..]));
         assert!(
             decode(&datagram(&[53, 9, 1])).unwrap().opts().is_empty(),
             "an option that ends behind the packet"

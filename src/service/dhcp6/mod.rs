@@ -4,6 +4,7 @@ pub mod client;
 pub mod leases;
 pub mod logic;
 pub mod probe;
+pub mod relay;
 pub mod server;
 pub mod wire;
 

@@ -19,6 +19,7 @@ use crate::sys::console::say;
 use super::client::{Client, Kind, identify};
 use super::leases::{LeaseTable6, MAX_LEASES};
 use super::logic::{Decision, Params, Reply, decide};
+use super::relay::{self, Relayed};
 use super::wire;
 
 /// What one link's DHCPv6 server works with.
@@ -39,9 +40,16 @@ pub struct Server {
 struct Guests {
     /// DUIDs that booted from the network in this run. The ports that did are on the ladder.
     netbooted: HashSet<Vec<u8>>,
-    /// By link-local address.
+    /// By link-local address, also of those behind relays.
     rates: Rates<Ipv6Addr>,
+    /// Links behind routers of which a person was told that they are not served.
+    elsewhere: HashSet<Ipv6Addr>,
 }
+
+/// More of those are in the log only.
+const MAX_ELSEWHERE_SAID: usize = 16;
+/// Where relays hear answers (RFC 8415 §7.2).
+const SERVER_PORT: u16 = 547;
 
 impl Server {
     /// Serves until `stop`. A message that cannot be answered is dropped with its reason at debug level; a failed send
@@ -50,6 +58,7 @@ impl Server {
         let mut buffer = [0; wire::MAX_DATAGRAM];
         let mut guests = Guests {
             netbooted: HashSet::new(),
+            elsewhere: HashSet::new(),
             rates: Rates::new(clock::run_seconds()),
         };
         loop {
@@ -73,11 +82,30 @@ impl Server {
     }
 
     async fn answer(&self, datagram: &[u8], from: SocketAddrV6, guests: &mut Guests) {
-        if !from.ip().is_unicast_link_local() {
+        let relayed = match relay::unwrap(datagram) {
+            Ok(relayed) => relayed,
+            Err(reason) => {
+                self.metrics.dhcp6_unanswered(Unanswered::Malformed);
+                tracing::debug!(%from, %reason, "DHCPv6 message dropped");
+                return;
+            }
+        };
+        let sender = relayed.client().unwrap_or(*from.ip());
+        if relayed.client().is_none() && !from.ip().is_unicast_link_local() {
             tracing::debug!(%from, "DHCPv6 message dropped: not from this link");
             return;
         }
-        let request = match wire::decode(datagram) {
+        if let Some(link) = relayed.link().filter(|link| !self.params.prefix.contains(*link)) {
+            self.metrics.dhcp6_unanswered(Unanswered::NotOurs);
+            if guests.elsewhere.len() < MAX_ELSEWHERE_SAID && guests.elsewhere.insert(link) {
+                say(&format!(
+                    "machines ask through a relay for IPv6 addresses of the link of {link}: they are not served, this master has none for \
+                     links behind routers. IPv4 has [[subnet]] in recon.toml"
+                ));
+            }
+            return;
+        }
+        let request = match wire::decode(relayed.message) {
             Ok(request) => request,
             Err(reason) => {
                 self.metrics.dhcp6_unanswered(Unanswered::Malformed);
@@ -89,10 +117,10 @@ impl Server {
             MessageType::Solicit => Turn::Begins,
             _ => Turn::GoesOn,
         };
-        if !self.within_rates(&mut guests.rates, turn, *from.ip()) {
+        if !self.within_rates(&mut guests.rates, turn, sender) {
             return;
         }
-        let client = identify(&request, *from.ip());
+        let client = identify(&request, sender);
         let known = self.knows(&client, &mut guests.netbooted);
         let decision = {
             let mut leases = self.leases.lock().expect("no holder panics");
@@ -110,7 +138,7 @@ impl Server {
                 self.metrics.dhcp6_unanswered(Unanswered::NotOurs);
                 tracing::debug!(%from, reason, "DHCPv6 message not answered");
             }
-            Decision::Reply(reply) => self.send(*reply, &client, from).await,
+            Decision::Reply(reply) => self.send(*reply, &client, &relayed, from).await,
         }
     }
 
@@ -139,7 +167,7 @@ impl Server {
         netbooted.contains(&client.duid) || client.mac.is_some_and(|mac| ladder.netbooted(mac))
     }
 
-    async fn send(&self, reply: Reply, client: &Client, to: SocketAddrV6) {
+    async fn send(&self, reply: Reply, client: &Client, relayed: &Relayed<'_>, mut to: SocketAddrV6) {
         if let Some(mac) = client.mac
             && client.kind != Kind::Probe
         {
@@ -163,7 +191,13 @@ impl Server {
             self.leases_changed.notify_one();
         }
         tracing::debug!(%to, kind = ?reply.message.msg_type(), client = ?client.kind, given = ?reply.given, "DHCPv6 reply");
-        match self.socket.send_to(&wire::encode(&reply.message), to).await {
+        let Some(bytes) = relayed.wrap(wire::encode(&reply.message)) else {
+            return tracing::debug!(%to, "the answer and its relays' words are too long");
+        };
+        if relayed.client().is_some() && !relayed.to_its_port() {
+            to.set_port(SERVER_PORT);
+        }
+        match self.socket.send_to(&bytes, to).await {
             Ok(_) if client.kind == Kind::Probe => {}
             Ok(_) => self.metrics.dhcp6_replies.one(),
             Err(error) => tracing::warn!(%to, %error, "sending a DHCPv6 reply"),

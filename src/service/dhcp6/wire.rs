@@ -38,17 +38,17 @@ mod code {
 pub enum Malformed {
     #[error("shorter than a DHCPv6 header")]
     Short,
-    #[error("a relay's message, and no relay is served")]
+    #[error("a relay's message that holds none, or relays without end")]
     Relay,
     #[error("does not parse")]
     Parse,
 }
 
 /// One option: its code, its bytes.
-type Raw<'a> = (u16, &'a [u8]);
+pub(super) type Raw<'a> = (u16, &'a [u8]);
 
 /// Walks options up to the first that is longer than what is left.
-fn options(bytes: &[u8]) -> impl Iterator<Item = Raw<'_>> {
+pub(super) fn options(bytes: &[u8]) -> impl Iterator<Item = Raw<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (head, tail) = rest.split_at_checked(4)?;
@@ -59,7 +59,7 @@ fn options(bytes: &[u8]) -> impl Iterator<Item = Raw<'_>> {
     })
 }
 
-fn put(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+pub(super) fn put(out: &mut Vec<u8>, code: u16, value: &[u8]) {
     out.extend(code.to_be_bytes());
     out.extend((value.len() as u16).to_be_bytes());
     out.extend(value);

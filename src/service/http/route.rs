@@ -1,7 +1,9 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
+use crate::config::PostAction;
 use crate::model::{MacAddr, NodeId};
 use crate::service::bootfiles::{self, Made};
+use crate::service::memory;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +16,10 @@ pub enum Route {
     GrubScript(Who),
     /// What iPXE or GRUB looks for beside itself when it came over HTTP.
     Made(Made),
-    Kernel,
+    /// The kernel, with what the machine has of memory.
+    Kernel(Who),
+    /// Why the kernel was not given to it.
+    Why(Who),
     Initrd,
     Image,
     /// A network boot program, for UEFI HTTP Boot and for people.
@@ -53,6 +58,10 @@ pub struct Who {
     /// Processor for which the boot program is built, as iPXE names it.
     pub arch: Option<String>,
     pub serial: Option<String>,
+    /// Memory in MiB.
+    pub memory_mib: Option<u64>,
+    /// What it is to do, where it chose that itself.
+    pub action: Option<PostAction>,
 }
 
 /// A name longer than this is none that a boot program gives.
@@ -82,7 +91,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         [] => Route::Index,
         ["boot.ipxe"] => Route::BootScript(who(query)),
         ["menu.ipxe"] => Route::Menu(who(query)),
-        ["boot", "x86_64", "kernel"] => Route::Kernel,
+        ["boot", "x86_64", "kernel"] => Route::Kernel(who(query)),
+        ["why.ipxe"] => Route::Why(who(query)),
         ["boot", "x86_64", "initrd"] => Route::Initrd,
         ["image.iso"] => Route::Image,
         ["boot.grub"] => Route::GrubScript(who(query)),
@@ -170,6 +180,7 @@ fn is_word(text: &str) -> bool {
 /// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
 fn who(query: &str) -> Who {
     let mut who = Who::default();
+    let (mut memory, mut map) = ("", "");
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "mac" => {
@@ -178,10 +189,14 @@ fn who(query: &str) -> Who {
             }
             "arch" => who.arch = name(value).filter(|arch| is_word(arch)).or(who.arch),
             "serial" => who.serial = name(value).or(who.serial),
+            "memory" => memory = value,
+            "map" => map = value,
+            "action" => who.action = value.parse().ok(),
             "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
             _ => {}
         }
     }
+    who.memory_mib = memory::said_mib(memory, map);
     who
 }
 
@@ -195,7 +210,7 @@ mod tests {
         let id: NodeId = "mac-525400123456".parse().unwrap();
         let cases = [
             ("GET", "/", Route::Index),
-            ("GET", "/boot/x86_64/kernel", Route::Kernel),
+            ("GET", "/boot/x86_64/kernel", Route::Kernel(Who::default())),
             ("HEAD", "/boot/x86_64/initrd", Route::Initrd),
             ("GET", "/image.iso", Route::Image),
             ("GET", "/post.tgz", Route::Post),

@@ -18,15 +18,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Settings;
 use crate::config::live::REMEDY;
+use crate::config::{PostAction, Settings};
 use crate::model::api::StageReport;
 use crate::model::shown::Shown;
+use crate::model::slice::Slice;
 use crate::model::{NodeId, Stage};
 use crate::service::ladder::Said;
 use crate::service::metrics::Now;
 use crate::service::names::{self, BootFile};
-use crate::service::{bootfiles, grub, ipxe, script};
+use crate::service::{bootfiles, grub, ipxe, memory, script};
 use crate::sys::clock;
 use crate::sys::console::say;
 
@@ -215,28 +216,46 @@ async fn serve(
     match route {
         Route::Index => files::whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => {
-            site.ladder().script(client, &said(&who), clock::run_seconds());
+            asks_script(site, client, &who);
             boot_script(match who.said_mac {
                 true => ipxe::boot(&boot_of(site, &site.settings.now(), master, client, &who)),
                 false => ipxe::entry(master),
             })
         }
         Route::GrubScript(who) => {
-            site.ladder().script(client, &said(&who), clock::run_seconds());
+            asks_script(site, client, &who);
             boot_script(grub::boot(&boot_of(site, &site.settings.now(), master, client, &who)))
         }
-        Route::Menu(who) => boot_script(ipxe::menu(&boot_of(site, &site.settings.now(), master, client, &who))),
+        Route::Menu(who) => {
+            asks_script(site, client, &who);
+            boot_script(ipxe::menu(&boot_of(site, &site.settings.now(), master, client, &who)))
+        }
         Route::Made(made) => {
             site.ladder().loader_runs(client);
             boot_script(ipxe::made(made, master))
         }
-        Route::Kernel => {
+        Route::Kernel(who) => {
+            if let Some(reason) = no_kernel(site, client, &who) {
+                if site.ladder().refused(client, &reason) {
+                    say(&format!("machine {}: {reason}", site.ladder().name_of(client)));
+                }
+                return files::line(StatusCode::CONFLICT, &reason);
+            }
             if !head {
                 site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
             }
             files::slice(asked, site.kernel.as_ref()).await
         }
-        Route::Initrd => files::slice(asked, site.initrd.as_ref()).await,
+        Route::Why(who) => match no_kernel(site, client, &who) {
+            Some(reason) => boot_script(ipxe::refusal(&reason)),
+            None => files::line(StatusCode::NOT_FOUND, "nothing is known against it"),
+        },
+        Route::Initrd => {
+            if !head {
+                site.ladder().initrd(client);
+            }
+            files::slice(asked, site.initrd.as_ref()).await
+        }
         Route::Image => files::slice(asked, site.image.as_ref()).await,
         Route::Loader(name) => match names::boot_file(site, name, master) {
             Some((_, BootFile::File(path))) => {
@@ -337,8 +356,47 @@ fn boot_script(text: String) -> Response<Body> {
     }
 }
 
+/// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
+fn asks_script(site: &Site, client: IpAddr, who: &Who) {
+    let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
+    let said = Said {
+        needed_mib: needed_mib(site, policy.post_action),
+        ..said(who)
+    };
+    let mut ladder = site.ladder();
+    if let Some(news) = ladder.script(client, &said, clock::run_seconds()) {
+        say(&format!("machine {}: {news}", ladder.name_of(client)));
+    }
+}
+
+/// Memory that a machine needs at least, where this master has something to boot it with.
+fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
+    let size = |slice: &Option<Slice>| slice.as_ref().map(|slice| slice.length);
+    let sizes = memory::Sizes {
+        kernel: size(&site.kernel)?,
+        initrd: size(&site.initrd)?,
+        image: size(&site.image).unwrap_or(0),
+    };
+    Some(memory::needed_mib(sizes, action))
+}
+
+/// Why a machine's boot script gets no kernel. Who asks without one gets it: a person, a program that measures.
+fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
+    let stuck = || who.action.and_then(|_| site.ladder().stuck(client));
+    too_little_memory(site, client, who).or_else(stuck)
+}
+
+/// Why a machine gets no kernel, by what its boot program says of its memory.
+fn too_little_memory(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
+    let has = who.memory_mib?;
+    site.ladder().memory(client, has);
+    let action = who.action.unwrap_or(PostAction::Inventory);
+    memory::too_little(has, needed_mib(site, action)?)
+}
+
 fn said(who: &Who) -> Said {
     Said {
+        needed_mib: None,
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
@@ -357,6 +415,7 @@ fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: 
         arch: who.arch.clone(),
         memtest_efi: site.loaders.path(bootfiles::MEMTEST_EFI).is_some(),
         memtest_bios: site.loaders.path(bootfiles::MEMTEST_BIOS).is_some(),
+        pause_seconds: site.ladder().pause_seconds(client),
     }
 }
 

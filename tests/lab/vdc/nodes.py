@@ -35,6 +35,9 @@ KINDS = {
     # Without PXE over IPv6 it does not wait for that between its two attempts, PXE and HTTP Boot.
     "secure": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"),), secure=True, settings=(_NO_PXE_6,)),
     "ipv6": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), ipv6_only=True),
+    # The unpacked initrd does not fit into half of it.
+    "small-bios": Kind("bios", "e1000", (("sata", "raid"),), memory_mib=512, bmc=False),
+    "small-uefi": Kind("uefi", "virtio-net-pci", (("nvme", "lvm"),), memory_mib=512, bmc=False),
     "nobmc": Kind("uefi", "virtio-net-pci", (("sata", "lvm"),), bmc=False),
 }
 

@@ -1,4 +1,4 @@
-"""Which ways into a machine are open: HTTP Boot, Secure Boot, a bad cable?
+"""Which ways into a machine are open: HTTP Boot, Secure Boot, a bad cable? And which are not: too little memory.
 
 One master on a fresh stick. The Secure Boot machine refuses iPXE, comes back, and gets the signed boot programs; nothing about it is set
 by hand.
@@ -20,8 +20,8 @@ from .suite import Scenario, expect
 
 ROUGH = "rough"
 # In the order of starting.
-_NUMBERS = {"http": 0x30, "secure": 0x31, "lossy": 0x32}
-_KINDS = {"http": "http", "secure": "secure", "lossy": "uefi"}
+_NUMBERS = {"http": 0x30, "secure": 0x31, "lossy": 0x32, "small-bios": 0x33, "small-uefi": 0x34}
+_KINDS = {"http": "http", "secure": "secure", "lossy": "uefi", "small-bios": "small-bios", "small-uefi": "small-uefi"}
 # 10 % of round trips and 100 ms; TCP through that carries some hundred kilobytes a second.
 FAULTS = rough.Faults(loss=0.05, delay_ms=50.0, duplicate=0.01, reorder=0.05, seed=20)
 
@@ -92,8 +92,25 @@ def lossy(ways: Ways) -> Optional[float]:
     return _stored_and_off(ways, "lossy", 1500.0)
 
 
+def small_memory(ways: Ways) -> None:
+    """iPXE says how much memory there is, by the firmware's map and by SMBIOS; the system is not even fetched."""
+    for name in ("small-bios", "small-uefi"):
+        def look(_: Peer) -> Optional[bool]:
+            return True if "too little memory" in str(ways.entry(name).get("failure")) else None
+
+        ways.crowd.wait(name, "named as a machine with too little memory", look, 300.0)
+        entry = ways.entry(name)
+        expect(entry.get("stage") == "loader", f"{name} is at {entry.get('stage')}")
+        # Its boot program and scripts, and no kernel.
+        expect(int(entry.get("bytes_sent") or 0) < 5_000_000, f"{entry.get('bytes_sent')} bytes went to {name}")
+        ways.crowd[name].machine.kill()
+        said = ways.crowd[name].harm()
+        expect(not said, "; ".join(said))
+
+
 SCENARIOS: List[Scenario[Ways]] = [
     Scenario("http-boot", "a machine that boots from HTTP only: stored, off", http_boot, ("http",)),
     Scenario("secure-boot", "Secure Boot refuses iPXE: the next attempt gets signed programs, stored, off", secure_boot, ("secure",), long=True),
+    Scenario("small-memory", "512 MiB, by BIOS and UEFI: no kernel, and the reason on the screen", small_memory, ("small-bios", "small-uefi")),
     Scenario("lossy", "a cable with loss, delay, copies and disorder: stored, off", lossy, ("lossy",), long=True),
 ]

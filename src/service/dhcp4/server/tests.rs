@@ -7,6 +7,8 @@ use dhcproto::v4::DhcpOption;
 use super::*;
 use crate::store::medium::{Disk, Medium};
 
+const FROM: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+
 /// A medium whose syncs wait until it is told to go on.
 #[derive(Default)]
 struct Slow {
@@ -69,6 +71,7 @@ async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
             loaders: Default::default(),
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
+        routed: Vec::new(),
         ladder: Arc::default(),
         metrics: Arc::default(),
         journal: Arc::new(journal),
@@ -105,7 +108,7 @@ async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
     medium.hold(true);
     let mut numbers = Vec::new();
     for who in 1..=3 {
-        desk.request(request(who, MessageType::Discover, [])).await;
+        desk.request(request(who, MessageType::Discover, []), FROM).await;
         assert_eq!(desk.unwritten.len(), numbers.len(), "the offer has left");
         let offered = desk
             .server
@@ -114,7 +117,8 @@ async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
             .unwrap()
             .offered(MacAddr([2, 0, 0, 0, 0, who]))
             .unwrap();
-        desk.request(request(who, MessageType::Request, wish(offered))).await;
+        desk.request(request(who, MessageType::Request, wish(offered)), FROM)
+            .await;
         numbers.push(desk.unwritten.back().expect("the acknowledgement waits").number);
         desk.written(*written.borrow_and_update()).await;
         assert_eq!(desk.unwritten.len(), numbers.len(), "nothing is on the medium yet");
@@ -134,7 +138,7 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
     let folder = tempfile::tempdir().unwrap();
     let mut desk = desk(folder.path(), Arc::default()).await;
     desk.server.leases.lock().unwrap().ask_first();
-    desk.request(request(1, MessageType::Discover, [])).await;
+    desk.request(request(1, MessageType::Discover, []), FROM).await;
     let waiting = |desk: &Desk| {
         desk.unanswered
             .iter()
@@ -218,7 +222,7 @@ async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
     // An offer that has to wait is not moved by it; a host that really has the address still counts.
     let waiting = |desk: &Desk| desk.unanswered.front().map(|waiting| waiting.address);
     desk.server.leases.lock().unwrap().count_silent(u64::MAX);
-    desk.request(request(1, MessageType::Discover, [])).await;
+    desk.request(request(1, MessageType::Discover, []), FROM).await;
     let address = waiting(&desk).expect("the offer waits for the link");
     desk.claimed(&asking::probe(proxy, address)).await;
     assert_eq!(waiting(&desk), Some(address));
@@ -232,18 +236,18 @@ async fn strangers_and_loops_stop_at_the_door() {
     let mut desk = desk(folder.path(), Arc::default()).await;
     let mut stranger = request(1, MessageType::Discover, []);
     stranger.opts_mut().remove(dhcproto::v4::OptionCode::ClassIdentifier);
-    desk.request(stranger).await;
+    desk.request(stranger, FROM).await;
     assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 0);
     let mut answer = request(2, MessageType::Offer, []);
     answer.set_opcode(Opcode::BootReply);
-    desk.request(answer).await;
+    desk.request(answer, FROM).await;
     assert_eq!(
         desk.server.leases.lock().unwrap().iter().count(),
         0,
         "a server's word is no question"
     );
     for _ in 0..500 {
-        desk.request(request(3, MessageType::Discover, [])).await;
+        desk.request(request(3, MessageType::Discover, []), FROM).await;
     }
     assert!(
         desk.patience
@@ -257,7 +261,7 @@ async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded(
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(Slow::default());
     let mut desk = desk(folder.path(), Arc::clone(&medium)).await;
-    desk.request(request(1, MessageType::Discover, [])).await;
+    desk.request(request(1, MessageType::Discover, []), FROM).await;
     let first = MacAddr([2, 0, 0, 0, 0, 1]);
     let offered = desk.server.leases.lock().unwrap().offered(first).unwrap();
     medium.hold(true);
@@ -278,13 +282,13 @@ async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded(
     assert_eq!(desk.beginning.len(), 40 - BEGIN_AT_ONCE);
     assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1 + BEGIN_AT_ONCE);
 
-    desk.beginning = vec![Vec::new(); MAX_BEGINNING].into();
+    desk.beginning = vec![(Vec::new(), FROM); MAX_BEGINNING].into();
     crowd
         .send_to(&super::super::probe::encode(&packets[0]), server)
         .unwrap();
     desk.server.socket.readable().await.unwrap();
     desk.read(&mut buffer).await.unwrap();
     assert_eq!(desk.beginning.len(), MAX_BEGINNING);
-    assert!(!desk.beginning.back().unwrap().is_empty(), "the newest has a place");
+    assert!(!desk.beginning.back().unwrap().0.is_empty(), "the newest has a place");
     medium.hold(false);
 }

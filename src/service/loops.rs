@@ -1,0 +1,239 @@
+//! Does a machine come back, again and again, from the kernel that it was given? Pure; time is seconds since the master started.
+//!
+//! Kernel and initrd went to it, its boot program asks for a script anew, and its agent was not heard in between: the system did not start,
+//! and the panic restarted the machine (`panic=30`). Or the agent was heard and its inventory never came. After [`LOOPS`] of these in a
+//! row it is a loop: the likely cause is said, and there is a pause before each further try, which grows. It is never refused for
+//! good: somebody may put memory in or change a setting.
+
+/// Tries in vain that make a loop.
+pub const LOOPS: u32 = 3;
+/// The first pause and the longest, in seconds.
+const PAUSE: u64 = 60;
+const LONGEST_PAUSE: u64 = 1800;
+/// A try that comes later than this after the one before begins a new count: somebody was at the machine. Longer than the longest pause
+/// and the slowest firmware.
+const FORGOTTEN: f64 = 7200.0;
+
+/// The tries of one machine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Starts {
+    /// Both went out since the boot program last asked for a script.
+    kernel: bool,
+    initrd: bool,
+    /// How often they went out again since then: the boot program has them and does not start them.
+    again: u32,
+    /// The agent was heard since then.
+    agent: bool,
+    /// Tries in vain in a row, and whether the agent was heard in them.
+    in_vain: u32,
+    with_agent: bool,
+    /// When a script was last asked for.
+    at: Option<f64>,
+    /// As its boot program said it.
+    pub memory_mib: Option<u64>,
+}
+
+impl Starts {
+    /// The boot program asks for a script. True where that makes a loop, the first time.
+    pub fn script(&mut self, now: f64) -> bool {
+        if self.at.is_some_and(|at| now - at > FORGOTTEN) {
+            self.in_vain = 0;
+        } else if self.kernel && self.initrd {
+            // Further than before is not the same loop.
+            if self.agent != self.with_agent {
+                self.in_vain = 0;
+            }
+            self.with_agent = self.agent;
+            self.in_vain = self.in_vain.saturating_add(1);
+        }
+        let first = self.in_vain == LOOPS && self.kernel && self.initrd;
+        self.at = Some(now);
+        (self.kernel, self.initrd, self.agent, self.again) = (false, false, false, 0);
+        first
+    }
+
+    pub fn kernel_sent(&mut self) {
+        if self.kernel && std::mem::take(&mut self.initrd) {
+            self.again += 1;
+        }
+        self.kernel = true;
+    }
+
+    /// Why the boot program does not get the kernel once more: it has had both [`LOOPS`] times for one script, and did not start them.
+    /// It gets them with its next script.
+    pub fn stuck(&self) -> Option<String> {
+        (self.initrd && self.again + 1 >= LOOPS).then(|| {
+            format!(
+                "kernel and initrd went to its boot program {LOOPS} times and it did not start them: look at its screen. They may not fit \
+                 into its memory, or Secure Boot refuses them"
+            )
+        })
+    }
+
+    pub fn initrd_sent(&mut self) {
+        self.initrd = true;
+    }
+
+    /// The agent spoke.
+    pub fn spoke(&mut self) {
+        self.agent = true;
+    }
+
+    /// Its inventory is here.
+    pub fn done(&mut self) {
+        *self = Starts {
+            memory_mib: self.memory_mib,
+            ..Starts::default()
+        };
+    }
+
+    /// Tries in vain so far.
+    pub fn in_vain(&self) -> u32 {
+        self.in_vain
+    }
+
+    pub fn loops(&self) -> bool {
+        self.in_vain >= LOOPS
+    }
+
+    /// How long the next try has to wait, in seconds; 0: not at all.
+    pub fn pause_seconds(&self) -> u64 {
+        match self.in_vain.checked_sub(LOOPS) {
+            None => 0,
+            Some(more) => PAUSE
+                .checked_shl(more.min(16))
+                .unwrap_or(LONGEST_PAUSE)
+                .min(LONGEST_PAUSE),
+        }
+    }
+
+    /// What a person is told of a loop. `needed_mib`: what the system needs at least.
+    pub fn cause(&self, needed_mib: Option<u64>) -> String {
+        let count = self.in_vain;
+        if self.with_agent {
+            return format!(
+                "it loops: {count} times its system started and went away before its inventory was here. Look at its console"
+            );
+        }
+        let scarce = self
+            .memory_mib
+            .zip(needed_mib)
+            .filter(|(has, needed)| *has < needed.saturating_mul(2));
+        match scarce {
+            Some((has, needed)) => format!(
+                "it loops: {count} times kernel and initrd went to it and nothing came back. Its {has} MiB of memory are probably too \
+                 little: {needed} MiB are the least that can do"
+            ),
+            None => format!(
+                "it loops: {count} times kernel and initrd went to it and nothing came back. The kernel does not start, or finds no way \
+                 back: look at its console; kernel-arguments = \"nomodeset\" under [peers] in recon.toml helps some"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One try: script, kernel, initrd, and perhaps a word of the agent.
+    fn try_once(starts: &mut Starts, agent: bool, now: f64) -> bool {
+        let first = starts.script(now);
+        starts.kernel_sent();
+        starts.initrd_sent();
+        if agent {
+            starts.spoke();
+        }
+        first
+    }
+
+    #[test]
+    fn three_tries_in_vain_are_a_loop_that_is_said_once_and_waits_longer_each_time() {
+        let mut starts = Starts::default();
+        let said: Vec<bool> = (0..6)
+            .map(|turn| try_once(&mut starts, false, f64::from(turn) * 60.0))
+            .collect();
+        assert_eq!(said, [false, false, false, true, false, false]);
+        assert_eq!(starts.in_vain(), 5);
+        let pauses: Vec<u64> = (0..9)
+            .map(|turn| {
+                try_once(&mut starts, false, 400.0 + f64::from(turn));
+                starts.pause_seconds()
+            })
+            .collect();
+        assert_eq!(pauses, [480, 960, 1800, 1800, 1800, 1800, 1800, 1800, 1800]);
+        starts.done();
+        assert_eq!((starts.in_vain(), starts.pause_seconds()), (0, 0));
+    }
+
+    #[test]
+    fn what_did_not_come_whole_was_no_try() {
+        let mut starts = Starts::default();
+        for turn in 0..10 {
+            assert!(!starts.script(f64::from(turn)));
+            starts.kernel_sent();
+        }
+        assert_eq!(starts.in_vain(), 0);
+        for turn in 10..20 {
+            assert!(!starts.script(f64::from(turn)), "a script that is asked for again");
+        }
+        assert!(!starts.loops());
+    }
+
+    #[test]
+    fn a_boot_program_that_does_not_start_what_it_has_gets_it_three_times_a_script() {
+        let mut starts = Starts::default();
+        for _ in 0..2 {
+            assert!(!starts.script(0.0));
+            for turn in 0..LOOPS {
+                assert_eq!(starts.stuck(), None, "{turn}");
+                starts.kernel_sent();
+                starts.initrd_sent();
+            }
+            assert!(starts.stuck().unwrap().contains("3 times"));
+        }
+        // A kernel that is fetched over and over without its initrd did not come whole.
+        starts.script(0.0);
+        for _ in 0..10 {
+            starts.kernel_sent();
+            assert_eq!(starts.stuck(), None);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_gets_further_or_that_somebody_comes_back_to_begins_anew() {
+        let mut starts = Starts::default();
+        for turn in 0..3 {
+            try_once(&mut starts, false, f64::from(turn));
+        }
+        try_once(&mut starts, true, 3.0);
+        assert!(starts.loops(), "of the three before");
+        assert!(!starts.script(4.0));
+        assert_eq!(starts.in_vain(), 1, "the agent was heard");
+        let mut starts = Starts::default();
+        for turn in 0..3 {
+            try_once(&mut starts, false, f64::from(turn));
+        }
+        assert!(!try_once(&mut starts, false, FORGOTTEN + 3.0));
+        assert_eq!(starts.in_vain(), 0);
+    }
+
+    #[test]
+    fn the_cause_is_the_likely_one() {
+        let mut starts = Starts::default();
+        for turn in 0..4 {
+            try_once(&mut starts, false, f64::from(turn));
+        }
+        assert!(starts.cause(Some(600)).contains("look at its console"));
+        starts.memory_mib = Some(700);
+        assert!(starts.cause(Some(600)).contains("700 MiB"));
+        starts.memory_mib = Some(64_000);
+        assert!(!starts.cause(Some(600)).contains("MiB"));
+        assert!(starts.cause(None).contains("3 times"));
+        let mut starts = Starts::default();
+        for turn in 0..4 {
+            try_once(&mut starts, true, f64::from(turn));
+        }
+        assert!(starts.loops() && starts.cause(Some(600)).contains("started and went away"));
+    }
+}

@@ -1,0 +1,152 @@
+//! How much memory a machine has, as its boot program says it, and how much a peer takes. Pure.
+//!
+//! iPXE knows the firmware's memory map on BIOS (`memsize`, in MiB; of a map with many regions it sees the first few only), and on every
+//! platform the SMBIOS tables, as bytes: of "Memory Array Mapped Address" (type 19, DSP0134 §7.20) the start and the end of a range
+//! in KiB, at offsets 4 and 8. The larger of the two counts: a machine that is refused by mistake is worse than one that tries.
+
+use crate::config::PostAction;
+
+const MIB: u64 = 1 << 20;
+/// Unpacked size of an initrd as a multiple of its packed size: 36.6 MB of an image of 2026-11 became 144.8 MB (zstd).
+const UNPACKED: u64 = 4;
+/// The same of a kernel, with what it keeps for itself while it starts.
+const KERNEL: u64 = 5;
+/// What a running peer takes, and the kernel's tables of a small machine, in bytes.
+const WORK: u64 = 64 * MIB;
+/// Room for what a live system writes.
+const LIVE_WORK: u64 = 128 * MIB;
+/// SMBIOS: the range is in the extended fields, and so beyond 4 TiB.
+const EXTENDED: u32 = u32::MAX;
+/// Ranges that are asked for. Where there are as many, there may be more.
+const RANGES: usize = 3;
+
+/// What is put behind the kernel's URL, for iPXE to fill in.
+pub const QUERY: &str =
+    "memory=${memsize}&map=${smbios/19.4.8:hexhyp}_${smbios/1.19.4.8:hexhyp}_${smbios/2.19.4.8:hexhyp}";
+
+/// Sizes of the system's files, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub kernel: u64,
+    pub initrd: u64,
+    pub image: u64,
+}
+
+/// Memory in MiB below which a peer cannot start, by a careful estimate.
+///
+/// An inventory's root is the unpacked initrd in a tmpfs, which holds half of the memory that the kernel counts
+/// (Documentation/filesystems/tmpfs.rst; ramfs-rootfs-initramfs.rst); the packed one does not count. A live system has the image in
+/// memory besides, and its initrd is not bound to half.
+pub fn needed_mib(sizes: Sizes, action: PostAction) -> u64 {
+    let unpacked = UNPACKED.saturating_mul(sizes.initrd);
+    let system = sizes.initrd.saturating_add(KERNEL.saturating_mul(sizes.kernel));
+    let rest = match action {
+        PostAction::Inventory => unpacked.saturating_mul(2).saturating_add(WORK),
+        PostAction::Liveboot => unpacked.saturating_add(sizes.image).saturating_add(LIVE_WORK),
+    };
+    system.saturating_add(rest).div_ceil(MIB)
+}
+
+/// Memory in MiB by the values of [`QUERY`]. `None`: the boot program did not say, or not all of it.
+pub fn said_mib(memory: &str, map: &str) -> Option<u64> {
+    let by_map = memory.parse::<u64>().ok().filter(|mib| *mib > 0);
+    by_map.max(by_smbios(map))
+}
+
+fn by_smbios(map: &str) -> Option<u64> {
+    let said: Vec<&str> = map.split('_').filter(|range| !range.is_empty()).collect();
+    if said.is_empty() || said.len() >= RANGES {
+        // Nothing is known, or perhaps not everything: then it is certainly enough to try.
+        return (said.len() >= RANGES).then_some(u64::MAX);
+    }
+    let mut kib = 0;
+    for range in said {
+        let bytes: Option<Vec<u8>> = range.split('-').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let bytes: [u8; 8] = bytes?.try_into().ok()?;
+        let [a, b, c, d, e, f, g, h] = bytes;
+        let (first, last) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        if first == EXTENDED {
+            return Some(u64::MAX);
+        }
+        kib += u64::from(last.checked_sub(first)?) + 1;
+    }
+    Some(kib / 1024)
+}
+
+/// Why a machine with so much memory gets no kernel; `None` where it may have enough.
+pub fn too_little(has_mib: u64, needed_mib: u64) -> Option<String> {
+    (has_mib < needed_mib).then(|| {
+        format!(
+            "too little memory: it has {has_mib} MiB, and this system needs {needed_mib} MiB; {} MiB are missing",
+            needed_mib - has_mib
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An image of 2026-11.
+    const SIZES: Sizes = Sizes {
+        kernel: 12_200_000,
+        initrd: 48_500_000,
+        image: 231_600_000,
+    };
+
+    #[test]
+    fn half_a_gigabyte_is_too_little_and_a_whole_one_is_enough() {
+        let needed = needed_mib(SIZES, PostAction::Inventory);
+        assert!((512..=768).contains(&needed), "{needed}");
+        let said = too_little(512, needed).unwrap();
+        assert!(
+            said.contains("512 MiB") && said.contains(&format!("{} MiB are missing", needed - 512)),
+            "{said}"
+        );
+        // Firmware keeps some for itself.
+        assert_eq!(too_little(1000, needed), None);
+        let live = needed_mib(SIZES, PostAction::Liveboot);
+        assert!(live > needed && live < 1000, "{live}");
+        assert_eq!(too_little(needed, needed), None);
+        assert_eq!(needed_mib(Sizes::default(), PostAction::Inventory), 64);
+    }
+
+    #[test]
+    fn memory_is_read_as_ipxe_says_it() {
+        // QEMU with 512 MiB: BIOS with both, UEFI with SMBIOS alone.
+        let half = "00-00-00-00-ff-ff-07-00__";
+        assert_eq!(said_mib("511", half), Some(512));
+        assert_eq!(said_mib("", half), Some(512));
+        assert_eq!(said_mib("511", "__"), Some(511));
+        // 3 GiB below a hole and 5 GiB above 4 GiB.
+        assert_eq!(
+            said_mib("", "00-00-00-00-ff-ff-2f-00_00-00-40-00-ff-ff-8f-00_"),
+            Some(8192)
+        );
+        assert_eq!(said_mib("", "ff-ff-ff-ff-ff-ff-ff-ff__"), Some(u64::MAX));
+        // A board that lists each module: there may be more than are asked for.
+        let small = "00-00-00-00-ff-ff-00-00";
+        assert_eq!(said_mib("", &format!("{small}_{small}_{small}")), Some(u64::MAX));
+        for nothing in [
+            ("", ""),
+            ("", "__"),
+            ("0", "__"),
+            ("here", "x_"),
+            ("", "00-00_"),
+            ("", "ff-ff-07-00-00-00-00-00__"),
+        ] {
+            assert_eq!(said_mib(nothing.0, nothing.1), None, "{nothing:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_does_no_harm(memory in "\\PC{0,24}", map in "[0-9a-f_-]{0,80}", kernel: u64, initrd: u64) {
+            let _ = said_mib(&memory, &map);
+            let sizes = Sizes { kernel, initrd, image: initrd };
+            prop_assert!(needed_mib(sizes, PostAction::Inventory) >= 64);
+            let _ = needed_mib(sizes, PostAction::Liveboot);
+        }
+    }
+}
