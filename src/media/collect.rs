@@ -18,7 +18,7 @@ use crate::model::NodeId;
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
-use crate::sys::mount;
+use crate::sys::{mount, process};
 
 /// Node folders read.
 const MAX_NODES: usize = 20_000;
@@ -220,7 +220,7 @@ pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, Co
 
 fn read_error(path: &Path, source: io::Error) -> CollectError {
     let path = path.to_owned();
-    if source.kind() == io::ErrorKind::PermissionDenied {
+    if source.kind() == io::ErrorKind::PermissionDenied && !process::is_root() {
         CollectError::NotPermitted { path }
     } else {
         CollectError::Read { path, source }
