@@ -252,6 +252,7 @@ impl Master {
     async fn close(self) -> anyhow::Result<()> {
         systemd::notify("STOPPING=1");
         let tarball = self.tarball();
+        let words = self.storage.closing_words(self.site.ladder().counts().1);
         let Master {
             storage,
             site,
@@ -272,7 +273,7 @@ impl Master {
             built.and(closed)
         });
         work.await??;
-        say("everything is written; the stick may be pulled once the machine is off");
+        say(&words);
         Ok(())
     }
 }
