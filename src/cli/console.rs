@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use crate::config::{cmdline, load};
 use crate::model::shown::Shown;
-use crate::role::remedy;
+use crate::role::{remedy, standby};
 use crate::service::http::client::{Bounds, exchange};
 use crate::sys::medium;
 use crate::sys::terminal::{self, Terminal};
@@ -24,15 +24,9 @@ const REFRESH: Duration = Duration::from_secs(2);
 
 /// Runs until the terminal goes away.
 pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
-    let given = master.is_some();
-    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master.filter(|_| !given);
-    let master = whom(master.as_deref(), peer_of)?;
-    let title = match peer_of {
-        Some(master) => format!("This machine is a peer of {master}; the master says:\n"),
-        None => String::new(),
-    };
+    let given = master;
     let (mut input, mut output) = open(tty.as_deref())?;
-    let mut shown = Shown::default();
+    let mut shown = String::new();
     loop {
         let size = output
             .size()
@@ -40,31 +34,38 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
                 columns: usize::from(columns).max(20),
                 rows: usize::from(rows).max(6),
             });
+        // Whose peer this machine is may change as it runs.
+        let peer_of = peer_of().filter(|_| given.is_none());
+        let master = whom(given.as_deref(), peer_of)?;
+        let title = peer_of.map(|master| format!("This machine is a peer of {master}; the master says:\n"));
         // Two rows stay for the hint and the cursor.
         let room = Size {
             columns: size.columns - 1,
-            rows: size.rows - 2,
+            rows: size.rows - 2 - usize::from(title.is_some()),
         };
         let (mut text, mut held) = (Shown::default(), false);
         let asked = super::in_runtime(async {
             let (status, nodes) = super::ask(master).await?;
             held = status.settings_held.is_some();
-            text = Shown::lines(&format!("{title}{}", screen::render(&status, &nodes, room)));
+            text = screen::render(&status, &nodes, room);
             Ok(())
         });
+        let mut above = title.unwrap_or_default();
         if let Err(error) = asked {
+            above.clear();
             text = Shown::error(&remedy::no_answer(master, peer_of.is_some(), &format!("{error:#}")));
         }
         // The clock in the first line alone is no reason to send a screen down a serial line.
-        if body(&text) != body(&shown) {
+        let body = format!("{above}{}", body(&text));
+        if body != shown {
             let hint = if held {
                 "Enter opens a shell; read or go, and Enter, decide about the settings."
             } else {
                 "Enter opens a shell."
             };
-            let drawn = Shown::lines(&format!("{text}{hint}\n"));
+            let drawn = Shown::lines(&format!("{above}{text}{hint}\n"));
             output.redraw(&drawn).context("writing to the terminal")?;
-            shown = text;
+            shown = body;
         }
         if terminal::readable(input.as_raw_fd(), REFRESH) {
             let mut byte = [0; 64];
@@ -79,9 +80,15 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
                 }
                 None => shell(&input, &mut output)?,
             }
-            shown = Shown::default();
+            shown.clear();
         }
     }
+}
+
+/// The master whose peer this machine is: by its kernel line, or since it found that one on the wire.
+pub(super) fn peer_of() -> Option<SocketAddr> {
+    let told = load::kernel_line(Path::new("/proc/cmdline")).master;
+    told.or_else(|| standby::noted(Path::new(standby::NOTE)))
 }
 
 /// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.

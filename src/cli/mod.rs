@@ -102,6 +102,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         );
     }
     peer::protect_disks();
+    standby::forget_note(Path::new(standby::NOTE));
     let orders = master::Orders {
         links: Choice::Elect,
         data: None,
@@ -120,6 +121,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
             Ended::Stopped => return Ok(()),
             Ended::Yield { master, mac } => {
                 say(&format!("recon master {master} is here already: becoming its peer"));
+                let _note = standby::Note::new(Path::new(standby::NOTE), master);
                 tokio::select! {
                     done = until(stop.clone(), peer::run(peer_beside(&line, master, mac))) => return done,
                     () = standby::until_gone(mac) => {}
@@ -242,8 +244,7 @@ fn guard(devices: &[String]) -> anyhow::Result<()> {
 }
 
 fn status(master: Option<&str>) -> anyhow::Result<()> {
-    let peer_of = load::kernel_line(Path::new("/proc/cmdline")).master;
-    let address = console::whom(master, peer_of)?;
+    let address = console::whom(master, console::peer_of())?;
     let mut text = Shown::default();
     in_runtime(async {
         let (status, nodes) = ask(address).await?;

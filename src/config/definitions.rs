@@ -436,7 +436,7 @@ impl Reader<'_> {
             }
             (SUBNET, _) => self.fault(
                 Some(key.span()),
-                "a network behind a router begins with [[subnet]], in two brackets; the first link's is network.subnet"
+                "a network behind a router begins with [[subnet]], in two brackets; the first link's subnet belongs under [network]"
                     .to_owned(),
             ),
             (NODE, DeValue::Array(rules)) => {

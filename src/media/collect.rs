@@ -18,7 +18,7 @@ use crate::model::{NodeId, cause};
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
-use crate::sys::{file, mount};
+use crate::sys::{file, mount, process};
 
 /// Node folders read, four times what a store takes. Further ones are left out, and the report is not complete.
 const MAX_NODES: usize = 400_000;
@@ -241,7 +241,7 @@ fn collect_within(source: &Path, out: &Path, options: Options, most: usize) -> R
 
 fn read_error(path: &Path, source: io::Error) -> CollectError {
     let path = path.to_owned();
-    if source.kind() == io::ErrorKind::PermissionDenied {
+    if source.kind() == io::ErrorKind::PermissionDenied && !process::is_root() {
         CollectError::NotPermitted { path }
     } else {
         CollectError::Read { path, source }

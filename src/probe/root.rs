@@ -477,9 +477,9 @@ pub fn burnt(bytes: &[u8]) -> Option<String> {
     clean(&decoded(bytes.get(..=end)?))
 }
 
-/// Makes text of the machine fit for a document and a console: control characters become spaces (a serial number must
-/// not move the cursor of the person who reads it), runs of spaces become one, and the ends are trimmed. Nothing left
-/// means nothing told. As long as what it is made of.
+/// Makes text of the machine fit for a document: control characters become spaces, runs of spaces become one, and the ends are
+/// trimmed. Nothing left means nothing told. As long as what it is made of. That it is also fit for a person's eyes is for
+/// [`crate::model::shown`] to see to.
 pub fn line(text: &str) -> Option<String> {
     let mut cleaned = String::new();
     let words = text.split(|c: char| c.is_control() || c.is_whitespace());

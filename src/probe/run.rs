@@ -47,7 +47,7 @@ pub fn without_secrets(command_line: &str) -> String {
         rest = &value[end..];
     }
     safe.push_str(rest);
-    safe.replace(char::is_control, " ")
+    super::root::line(&safe).unwrap_or_default()
 }
 
 #[cfg(test)]

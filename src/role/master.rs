@@ -252,6 +252,7 @@ impl Master {
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
         systemd::notify("STOPPING=1");
+        let words = self.storage.closing_words(self.site.ladder().counts().1);
         let Master {
             storage,
             site,
@@ -271,7 +272,7 @@ impl Master {
             }
         });
         work.await??;
-        say("everything is written; the stick may be pulled once the machine is off");
+        say(&words);
         Ok(())
     }
 }

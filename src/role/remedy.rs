@@ -43,6 +43,30 @@ pub fn in_memory(why: &str, stored: usize, links: &[LinkStatus], port: u16) -> S
     }
 }
 
+/// Why uploads live in memory where no disk was booted from, and what changes that. `live`: this is a live system of a recon image.
+pub fn no_disk(live: bool) -> &'static str {
+    match live {
+        true => {
+            "The system did not boot from a stick that it could write to, or was copied to memory first. To keep inventories, boot from \
+             the stick as it is."
+        }
+        false => "This system did not boot from a recon stick. To keep inventories, name a folder with --data.",
+    }
+}
+
+/// The last words of a master whose uploads live in memory.
+pub fn closed_in_memory(stored: usize, folder: &str) -> String {
+    match stored {
+        0 => "stopped; nothing was stored".to_owned(),
+        1 => format!(
+            "stopped; the inventory of 1 machine is in memory only ({folder}) and is lost when this machine is off"
+        ),
+        _ => format!(
+            "stopped; the inventories of {stored} machines are in memory only ({folder}) and are lost when this machine is off"
+        ),
+    }
+}
+
 /// What a screen says where its master does not answer. `peer`: this machine is a peer of that master.
 pub fn no_answer(master: std::net::SocketAddr, peer: bool, error: &str) -> String {
     match peer {
@@ -122,6 +146,17 @@ mod tests {
             // An address is not yet one at which we answer.
             let proxy = link(LinkMode::Proxy, None);
             assert_eq!(url(&in_memory("no.", stored, &[proxy], 80)), None);
+        }
+    }
+
+    #[test]
+    fn a_stick_is_named_only_where_there_is_one() {
+        assert!(no_disk(true).contains("stick as it is") && !no_disk(true).contains("--data"));
+        assert!(no_disk(false).contains("--data"));
+        for stored in [0, 1, 7] {
+            let text = closed_in_memory(stored, "/run/recon/data");
+            assert!(!text.contains("written") && !text.contains("stick"), "{text}");
+            assert_eq!(text.contains("lost"), stored > 0, "{text}");
         }
     }
 

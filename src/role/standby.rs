@@ -1,6 +1,7 @@
 //! A machine that became the peer of another master watches that one, and is told when it is gone.
 
-use std::io;
+use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,46 @@ use crate::sys::netif::{self, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use super::elect::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
+
+/// Where a machine that became a peer by itself tells its own screens whose.
+pub const NOTE: &str = "/run/recon/peer-of";
+/// An address with its port is shorter.
+const MAX_NOTE_BYTES: u64 = 100;
+
+/// Stands as long as this machine is the peer of that master.
+#[derive(Debug)]
+pub struct Note<'a>(&'a Path);
+
+impl<'a> Note<'a> {
+    /// Without it, screens ask this machine, which does not answer: that is logged, and costs nothing else.
+    pub fn new(path: &'a Path, master: SocketAddr) -> Self {
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = folder.and_then(|()| std::fs::write(path, format!("{master}\n"))) {
+            tracing::warn!(path = %path.display(), %error, "telling this machine's screens of its master");
+        }
+        Note(path)
+    }
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        forget_note(self.0);
+    }
+}
+
+/// Takes away the note of a run that ended without doing so.
+pub fn forget_note(path: &Path) {
+    // One that is not there is as good.
+    let _ = std::fs::remove_file(path);
+}
+
+/// The master that a [`Note`] names.
+pub fn noted(path: &Path) -> Option<SocketAddr> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(MAX_NOTE_BYTES).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
 
 /// Pause before a port that cannot be watched is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -64,4 +105,23 @@ pub async fn forget_addresses(mac: MacAddr) -> io::Result<()> {
         netlink.remove_address(link.index, address).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_screens_know_its_master_while_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recon/peer-of");
+        assert_eq!(noted(&path), None);
+        let master = "192.168.219.1:80".parse().unwrap();
+        let note = Note::new(&path, master);
+        assert_eq!(noted(&path), Some(master));
+        drop(note);
+        assert_eq!(noted(&path), None);
+        std::fs::write(&path, "not an address").unwrap();
+        assert_eq!(noted(&path), None);
+    }
 }

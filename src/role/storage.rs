@@ -9,7 +9,7 @@ use crate::config::settings::EXAMPLE;
 use crate::media::peek;
 use crate::model::api::{LinkStatus, StorageStatus};
 use crate::sys::datapart::{self, DataPartition};
-use crate::sys::medium::{self, Carrier, Medium};
+use crate::sys::medium::{self, Carrier, LIVE_MOUNT, Medium};
 use crate::sys::{block, mount};
 
 use super::remedy;
@@ -51,9 +51,7 @@ impl Storage {
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
     pub fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
-            let why = "The system did not boot from a stick that it could write to, or was copied to memory first. To keep inventories, \
-                       boot from the stick as it is.";
-            return Self::memory(why.to_owned(), None);
+            return Self::memory(remedy::no_disk(live()).to_owned(), None);
         };
         let told = match certain(disk) {
             Ok(told) => told,
@@ -112,6 +110,15 @@ impl Storage {
         }
     }
 
+    /// What is true once [`Self::close`] is done, for the person who is about to take the stick or the power away.
+    pub fn closing_words(&self, stored: usize) -> String {
+        match (&self.partition, self.durable) {
+            (Some(_), _) => "everything is written; the stick may be pulled once the machine is off".to_owned(),
+            (None, true) => format!("everything is written to {}", self.folder.display()),
+            (None, false) => remedy::closed_in_memory(stored, &self.folder.to_string_lossy()),
+        }
+    }
+
     /// Writes everything out and leaves the partition clean. Blocks.
     pub fn close(self) -> std::io::Result<()> {
         match self.partition {
@@ -163,6 +170,12 @@ impl Shelf {
     pub fn settings(&self) -> Loaded {
         load::settings_of(SETTINGS_FILE, self.read(SETTINGS_FILE, MAX_SETTINGS_BYTES))
     }
+}
+
+/// True where this is a live system of a recon image, whatever it booted from.
+fn live() -> bool {
+    let mounts = mount::mounted().unwrap_or_default();
+    mounts.iter().any(|mounted| mounted.target == Path::new(LIVE_MOUNT))
 }
 
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.

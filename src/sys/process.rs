@@ -36,3 +36,9 @@ pub fn rss_bytes() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
+
+/// True where being root is no remedy any more (geteuid(2)).
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing, and always succeeds.
+    unsafe { libc::geteuid() == 0 }
+}

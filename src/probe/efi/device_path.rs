@@ -3,7 +3,7 @@
 //! The nodes that lead to disks, sticks and networks are spelled out; of the others, type and data are shown in hex.
 
 use super::device_path_names::{acpi, bbs, guid, hard_disk, ip, mac};
-use crate::probe::root::clean;
+use crate::probe::root::{clean, line};
 
 /// Nodes of one path, and characters of its text. Real paths have a dozen nodes.
 const MAX_NODES: usize = 64;
@@ -64,7 +64,7 @@ pub fn parse(bytes: &[u8]) -> Path {
             break;
         }
     }
-    path.text = path.text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+    path.text = line(&path.text).unwrap_or_default().chars().take(MAX_TEXT).collect();
     path
 }
 
