@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::model::cause;
 use crate::model::inventory::{Item, PartStatus};
 use crate::sys::file;
 
@@ -59,11 +60,11 @@ impl ReadError {
             (io::ErrorKind::PermissionDenied, _) => ReadError::Denied { path },
             (io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported, _) => ReadError::Unsupported {
                 path,
-                detail: error.to_string(),
+                detail: cause::told(error),
             },
             _ => ReadError::Failed {
                 path,
-                detail: error.to_string(),
+                detail: cause::told(error),
             },
         }
     }
