@@ -44,13 +44,17 @@ pub fn disks_of(
     publish: &Publish<Part<Vec<Disk>>>,
 ) -> Part<Vec<Disk>> {
     let deadline = Instant::now() + limit;
+    let mut items = Vec::new();
     let names = match names {
         Ok(names) => names,
         // Kernels without block devices have no such folder either.
         Err(error) if facts::drives_without_namespace(root, &[]).is_empty() => {
             return Part::missing(error.status(), BLOCK, error.to_string());
         }
-        Err(_) => Vec::new(),
+        Err(error) => {
+            items.push(gap("block devices", error.status(), error.to_string()));
+            Vec::new()
+        }
     };
     let names: Vec<String> = names.into_iter().filter(|name| is_listed(root, name)).collect();
     let (tree, medium) = (root.clone(), Arc::new(boot_medium.clone()));
@@ -58,7 +62,6 @@ pub fn disks_of(
     let outcomes = timebox::each("probe-disk", names.clone(), limit, move |name| {
         facts::disk(&tree, &name, &medium, &links)
     });
-    let mut items = Vec::new();
     // With whether it answers.
     let mut disks: Vec<(Disk, bool)> = Vec::new();
     for (name, outcome) in names.into_iter().zip(outcomes) {

@@ -46,8 +46,8 @@ fn what_comes_before_the_last_take_is_in_it_and_named() {
     collection.settle_slow();
     assert!(!collection.is_storage_done(), "nothing is over before it was quiet");
     assert_eq!(told(&collection.inventory()), [("sda".to_owned(), false)]);
-    plug(dir.path(), "sdc");
     plug(dir.path(), "sdb");
+    plug(dir.path(), "sdc");
     let unfinished = collection.settle_storage();
     assert_eq!(unfinished, Vec::new());
     assert!(collection.is_storage_done());
@@ -59,7 +59,10 @@ fn what_comes_before_the_last_take_is_in_it_and_named() {
     let names = [("sda", false), ("sdb", true), ("sdc", true), ("nvme0n1", true)];
     assert_eq!(told(&inventory), names.map(|(name, late)| (name.to_owned(), late)));
     let sentence = collection.late_sentence().unwrap();
+    // In the order they came.
+    let at = |name: &str| sentence.find(&format!("{name} after ")).unwrap();
     assert!(sentence.starts_with("disks that came late: sdb after "), "{sentence}");
+    assert!(at("sdb") < at("sdc") && at("sdc") < at("nvme0n1"), "{sentence}");
     // One that went away is kept, and said.
     std::fs::remove_dir_all(dir.path().join("sys/block/sdb")).unwrap();
     assert_eq!(collection.take_late_disks(), Vec::<String>::new());

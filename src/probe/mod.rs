@@ -337,12 +337,14 @@ impl Collection {
     /// Which disks came late and when, for the person at the machine.
     pub fn late_sentence(&self) -> Option<String> {
         let Slot::Done(part) = &self.disks else { return None };
-        let late: Vec<String> = part
-            .value
-            .iter()
-            .flatten()
-            .filter_map(|disk| Some((disk, disk.appeared_after_ms?)))
-            .map(|(disk, millis)| format!("{} after {} s", disk.name, millis / 1000))
+        let disks = part.value.iter().flatten();
+        let mut late: Vec<(u64, &str)> = disks
+            .filter_map(|disk| Some((disk.appeared_after_ms?, disk.name.as_str())))
+            .collect();
+        late.sort_unstable();
+        let late: Vec<String> = late
+            .into_iter()
+            .map(|(millis, name)| format!("{name} after {} s", millis / 1000))
             .collect();
         let shown = late.iter().take(LATE_SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = match late.len().saturating_sub(LATE_SHOWN) {

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::rights;
+use crate::model::cause;
 use crate::model::inventory::{Item, PartStatus};
 use crate::sys::file;
 
@@ -67,11 +68,11 @@ impl ReadError {
             },
             (io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported, _) => ReadError::Unsupported {
                 path,
-                detail: error.to_string(),
+                detail: cause::told(error),
             },
             _ => ReadError::Failed {
                 path,
-                detail: error.to_string(),
+                detail: cause::told(error),
             },
         }
     }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::PowerOff;
 use crate::model::api::{Policy, StageReport};
-use crate::model::{MacAddr, NodeId, Stage};
+use crate::model::{MacAddr, NodeId, Stage, cause};
 use crate::probe::ports;
 use crate::service::http::client::{Bounds, ClientError, ask, exchange};
 use crate::sys::console::say;
@@ -179,7 +179,7 @@ pub fn protect_disks() {
 fn settle() {
     let limit = format!("--timeout={}", SETTLE.as_secs());
     if let Err(error) = cmd::run("udevadm", &["settle", &limit], SETTLE + Duration::from_secs(5)) {
-        tracing::warn!(%error, "waiting for device events");
+        tracing::warn!(error = cause::told(&error), "waiting for device events");
     }
     // The kernel gives USB storage a second before it looks for disks there, and no event says that one is still to come.
     let deadline = Instant::now() + USB_SETTLE;

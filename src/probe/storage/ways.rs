@@ -71,7 +71,7 @@ impl Looker {
         self.nvme(&mut ways);
         self.targets(&mut ways);
         if self.root.exists(EVENTS) {
-            ways.insert("udev".to_owned(), Way::Events);
+            ways.insert("drivers that udev loads".to_owned(), Way::Events);
         }
         Snapshot {
             disks: disk::names(&self.root).into_iter().collect(),

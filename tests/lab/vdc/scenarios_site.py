@@ -251,7 +251,7 @@ def never_loadable(site: Site) -> None:
     for kind in ("uefi", "liveboot"):
         files = site.brought_home().under(site.crowd[kind].who.uuid, "post")
         told = [data.decode("utf-8", "replace") for name, data in files.items() if name.endswith("modules.txt")]
-        expect(told == [f"{wanted} tried\n"], f"{kind}: {told}")
+        expect(told == [f"{wanted} listed\n"], f"{kind}: {told}")
 
 
 def unharmed(site: Site) -> None:
