@@ -11,9 +11,11 @@ pub mod capture;
 pub mod controllers;
 pub mod cpu;
 mod cpu_kernel;
+pub mod cxl;
 pub mod disk;
 mod edac;
 pub mod efi;
+pub mod firmware;
 pub mod gpu;
 pub mod health;
 pub mod ipmi;
@@ -55,7 +57,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::inventory::{
-    Bios, Bmc, Cabling, Cpus, Disk, Gpu, Health, Inventory, Memory, Nic, Part, PartStatus, PciFunction, Run,
+    Bios, Bmc, Cabling, Cpus, Disk, Firmware, Gpu, Health, Inventory, Memory, Nic, Part, PartStatus, PciFunction, Run,
     SCHEMA_VERSION, Security, StorageController, System, UsbDevice,
 };
 pub use live::{LiveSources, ThisMachine};
@@ -150,6 +152,7 @@ pub struct Collection {
     security: Slot<Security>,
     bmc: Slot<Bmc>,
     health: Slot<Health>,
+    firmware: Slot<Vec<Firmware>>,
 }
 
 impl Collection {
@@ -216,6 +219,9 @@ impl Collection {
             health: part.start("health", health::SOURCE, move |root, live, _| {
                 health::health(&root, live, quick)
             }),
+            firmware: part.start("firmware", firmware::SOURCE, move |root, _, _| {
+                firmware::listed(&root, quick)
+            }),
             run: part.start("run", "/proc", move |root, _, _| run::run(&root, &version, &at)),
         }
     }
@@ -233,6 +239,7 @@ impl Collection {
         self.gpus.settle(deadline);
         self.security.settle(deadline);
         self.health.settle(deadline);
+        self.firmware.settle(deadline);
         self.run.settle(deadline);
     }
 
@@ -273,6 +280,7 @@ impl Collection {
             security,
             bmc,
             health,
+            firmware,
         } = self;
         let quick = [
             run.is_done(),
@@ -288,6 +296,7 @@ impl Collection {
             gpus.is_done(),
             security.is_done(),
             health.is_done(),
+            firmware.is_done(),
         ];
         let slow = [
             disks.is_done(),
@@ -323,6 +332,7 @@ impl Collection {
             security: self.security.part(),
             bmc: self.bmc.part(),
             health: self.health.part(),
+            firmware: self.firmware.part(),
         };
         if let Some(run) = &mut inventory.run.value {
             run.duration_ms = millis;
