@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::devlink::{self as devlink_info, parse};
 use super::root::Root;
 use super::smbios::{self, types};
-use crate::model::inventory::{Firmware, Inventory, Item, Part};
+use super::timebox;
+use crate::model::inventory::{Firmware, Inventory, Item, Part, PartStatus};
+use crate::sys::devlink;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "the other parts, /sys/firmware/efi/esrt, SMBIOS type 45, /sys/class/mei";
+pub const SOURCE: &str = "the other parts, /sys/firmware/efi/esrt, SMBIOS type 45, /sys/class/mei, devlink";
 /// Parts that [`derived`] looks at.
 pub const PARTS: [&str; 10] = [
     "system",
@@ -23,13 +26,19 @@ pub const PARTS: [&str; 10] = [
 ];
 const ESRT: &str = "/sys/firmware/efi/esrt/entries";
 const ESRT_SOURCE: &str = "EFI system resource table";
+const DEVLINK_SOURCE: &str = "devlink, device information";
 const MEI: &str = "/sys/class/mei";
 /// Entries of the table are for boards and cards; there are under 20.
 const MAX_ENTRIES: usize = 1024;
 
 /// What no other part has: the EFI system resource table, SMBIOS type 45, and the management engine.
-pub fn listed(root: &Root, limit: Duration) -> Part<Vec<Firmware>> {
+/// `may_ask` is false where the running machine is not to be asked beyond reading files.
+pub fn listed(root: &Root, may_ask: bool, limit: Duration) -> Part<Vec<Firmware>> {
     let deadline = Instant::now() + limit;
+    let cards = (may_ask || !root.is_live()).then(|| {
+        let root = root.clone();
+        timebox::spawn("probe-devlink", move || root.ask("devlink/info", devlink::infos))
+    });
     let table = smbios::start(root);
     let mut found = Vec::new();
     let mut items = Vec::new();
@@ -52,7 +61,50 @@ pub fn listed(root: &Root, limit: Duration) -> Part<Vec<Firmware>> {
     for name in root.list(MEI).unwrap_or_default() {
         found.extend(management_engine(root, &name));
     }
+    if let Some(cards) = cards {
+        match cards.wait(deadline).read_or_gap("devlink", DEVLINK_SOURCE) {
+            Ok((messages, _)) => found.extend(parse(&messages).iter().flat_map(card_pieces)),
+            // A kernel without it, or a captured tree from before it was asked.
+            Err(gap) if matches!(gap.status, PartStatus::Unsupported | PartStatus::Absent) => {}
+            Err(gap) => items.push(gap),
+        }
+    }
     Part::ok(SOURCE, found).with_items(items)
+}
+
+/// The pieces of firmware on one card, by the names that devlink-info.rst has for them: `fw.mgmt`, `fw.undi`, `fw.bundle_id`. What
+/// is stored and does not run yet is said.
+fn card_pieces(info: &devlink_info::Info) -> Vec<Firmware> {
+    let stored = |name: &str| {
+        info.stored
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, version)| version)
+    };
+    let entry = |name: &str, version: &str, note: Option<String>| Firmware {
+        component: "card".to_owned(),
+        name: Some(name.to_owned()),
+        belongs_to: Some(info.name.clone()),
+        serial: info.serial.clone(),
+        version: version.to_owned(),
+        note,
+        source: DEVLINK_SOURCE.to_owned(),
+        ..Firmware::default()
+    };
+    let running = info.running.iter().map(|(name, version)| {
+        let waits = stored(name).filter(|stored| *stored != version);
+        entry(
+            name,
+            version,
+            waits.map(|stored| format!("{stored} is stored and runs after the next start")),
+        )
+    });
+    let only_stored = info
+        .stored
+        .iter()
+        .filter(|(name, _)| !info.running.iter().any(|(known, _)| known == name));
+    let only_stored = only_stored.map(|(name, version)| entry(name, version, Some("stored, not running".to_owned())));
+    running.chain(only_stored).collect()
 }
 
 /// One entry (UEFI 2.10, 23.4; Linux Documentation/ABI/testing/sysfs-firmware-efi-esrt). Versions are numbers; the maker knows

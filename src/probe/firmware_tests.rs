@@ -232,7 +232,7 @@ fn what_firmware_lists_itself_is_read() {
     let sum = entry_point.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     entry_point[5] = 0u8.wrapping_sub(sum);
     fs::write(tables.join("smbios_entry_point"), &entry_point).unwrap();
-    let part = listed(&Root::at(dir.path()), Duration::from_secs(30));
+    let part = listed(&Root::at(dir.path()), false, Duration::from_secs(30));
     let found = part.value.unwrap();
     let [esrt, listed, engine] = &found[..] else {
         panic!("{found:?}")
@@ -260,4 +260,46 @@ fn what_firmware_lists_itself_is_read() {
         ("management engine", "4.0.4.294")
     );
     assert!(part.items.is_empty());
+}
+
+#[test]
+fn cards_tell_their_pieces_by_devlink() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = dir.path().join(".recon/devlink");
+    fs::create_dir_all(&answers).unwrap();
+    let message = devlink_info::testing::device(
+        "0000:18:00.0",
+        &[
+            (101, "fw.mgmt", "6.1.3"),
+            (101, "fw.undi", "1.2"),
+            (102, "fw.mgmt", "7.0.1"),
+            (102, "fw.undi", "1.2"),
+            (102, "fw.app", "3"),
+        ],
+    );
+    fs::write(answers.join("info"), message).unwrap();
+    let found = listed(&Root::at(dir.path()), false, Duration::from_secs(30))
+        .value
+        .unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|one| (one.name.as_deref().unwrap(), &*one.version, one.note.as_deref()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "fw.mgmt",
+                "6.1.3",
+                Some("7.0.1 is stored and runs after the next start")
+            ),
+            ("fw.undi", "1.2", None),
+            ("fw.app", "3", Some("stored, not running")),
+        ]
+    );
+    assert!(
+        found
+            .iter()
+            .all(|one| one.belongs_to.as_deref() == Some("0000:18:00.0"))
+    );
 }

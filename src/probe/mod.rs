@@ -12,6 +12,7 @@ pub mod controllers;
 pub mod cpu;
 mod cpu_kernel;
 pub mod cxl;
+mod devlink;
 pub mod disk;
 mod edac;
 pub mod efi;
@@ -219,8 +220,8 @@ impl Collection {
             health: part.start("health", health::SOURCE, move |root, live, _| {
                 health::health(&root, live, quick)
             }),
-            firmware: part.start("firmware", firmware::SOURCE, move |root, _, _| {
-                firmware::listed(&root, quick)
+            firmware: part.start("firmware", firmware::SOURCE, move |root, live, _| {
+                firmware::listed(&root, live.is_some(), quick)
             }),
             run: part.start("run", "/proc", move |root, _, _| run::run(&root, &version, &at)),
         }

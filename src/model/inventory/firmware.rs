@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// One piece of firmware that the machine runs or holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Firmware {
-    /// `bios`, `embedded controller`, `bmc`, `microcode`, `management engine`, `nic`, `disk`, `controller`, `option rom`, `gpu`,
+    /// `bios`, `embedded controller`, `bmc`, `microcode`, `management engine`, `nic`, `card` (a piece on
+    /// it, by the names of Linux's devlink: `fw.mgmt`, `fw.undi`), `disk`, `controller`, `option rom`, `gpu`,
     /// `tpm`, `memory module`, `cxl memory`, `power supply`, `esrt`, `listed by firmware`.
     pub component: String,
     /// What it runs on, in the maker's words; of an `esrt` entry its kind.
