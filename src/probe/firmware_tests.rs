@@ -303,3 +303,17 @@ fn cards_tell_their_pieces_by_devlink() {
             .all(|one| one.belongs_to.as_deref() == Some("0000:18:00.0"))
     );
 }
+
+#[test]
+fn the_list_alone_is_whole_and_alone() {
+    let root = Root::at(crate::probe::tests::machines().join("server-2s/tree"));
+    let mut options = crate::probe::tests::options();
+    let all = crate::probe::collect(&root, None, &options);
+    options.only = Some(["firmware".to_owned()].into());
+    let alone = crate::probe::collect(&root, None, &options);
+    assert_eq!(alone.firmware.value, all.firmware.value);
+    assert!(alone.firmware.value.as_ref().is_some_and(|list| list.len() > 10));
+    for part in alone.parts().iter().filter(|part| part.name != "firmware") {
+        assert_eq!(part.reason, Some("not asked for"), "{}", part.name);
+    }
+}

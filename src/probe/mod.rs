@@ -76,6 +76,8 @@ pub const BMC_LIMIT: Duration = Duration::from_secs(40);
 /// How long to listen for neighbours: LLDP senders repeat themselves every 30 s (IEEE 802.1AB).
 pub const CABLE_WAIT: Duration = Duration::from_secs(35);
 
+/// Why a part is empty that the caller left out.
+const NOT_ASKED: &str = "not asked for";
 /// How long ports with a late carrier may take to tell their speed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -133,6 +135,7 @@ pub fn collect(root: &Root, live: Option<Arc<dyn LiveSources>>, options: &Option
 pub struct Collection {
     root: Root,
     live: Option<Arc<dyn LiveSources>>,
+    only: Option<BTreeSet<String>>,
     started: Instant,
     quick_deadline: Instant,
     slow_deadline: Instant,
@@ -177,6 +180,7 @@ impl Collection {
         Collection {
             root: root.clone(),
             live: live.clone(),
+            only: options.only.clone(),
             started,
             quick_deadline: started + options.limit,
             slow_deadline: started + options.slow_limit,
@@ -261,6 +265,7 @@ impl Collection {
         let Collection {
             root: _,
             live: _,
+            only: _,
             started: _,
             quick_deadline: _,
             slow_deadline: _,
@@ -339,8 +344,30 @@ impl Collection {
             run.duration_ms = millis;
         }
         joined::join(&mut inventory);
+        if let Some(only) = &self.only {
+            hide(&mut inventory, only);
+        }
         inventory
     }
+}
+
+/// Takes out what was collected for the list of firmware alone.
+fn hide(inventory: &mut Inventory, only: &BTreeSet<String>) {
+    fn one<T>(only: &BTreeSet<String>, name: &str, part: &mut Part<T>) {
+        if !only.contains(name) && firmware::PARTS.contains(&name) {
+            *part = Part::missing(PartStatus::Unsupported, part.source.clone(), NOT_ASKED);
+        }
+    }
+    one(only, "system", &mut inventory.system);
+    one(only, "bios", &mut inventory.bios);
+    one(only, "cpus", &mut inventory.cpus);
+    one(only, "memory", &mut inventory.memory);
+    one(only, "disks", &mut inventory.disks);
+    one(only, "storage_controllers", &mut inventory.storage_controllers);
+    one(only, "nics", &mut inventory.nics);
+    one(only, "gpus", &mut inventory.gpus);
+    one(only, "security", &mut inventory.security);
+    one(only, "bmc", &mut inventory.bmc);
 }
 
 struct Starter<'a> {
@@ -356,8 +383,12 @@ impl Starter<'_> {
         source: &'static str,
         probe: impl FnOnce(Root, Option<Arc<dyn LiveSources>>, Publish<Part<T>>) -> Part<T> + Send + 'static,
     ) -> Slot<T> {
-        if self.options.only.as_ref().is_some_and(|only| !only.contains(name)) {
-            return Slot::Done(Part::missing(PartStatus::Unsupported, source, "not asked for"));
+        let is_needed = |only: &BTreeSet<String>| {
+            let for_firmware = only.contains("firmware") && firmware::PARTS.contains(&name);
+            only.contains(name) || for_firmware
+        };
+        if self.options.only.as_ref().is_some_and(|only| !is_needed(only)) {
+            return Slot::Done(Part::missing(PartStatus::Unsupported, source, NOT_ASKED));
         }
         let (root, live) = (self.root.for_part(), self.live.clone());
         let work = move |publish| {

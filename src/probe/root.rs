@@ -45,6 +45,8 @@ pub enum ReadError {
     /// The kernel knows the file, but the device does not answer it: a speed without a carrier, for one.
     #[error("{path}: not supported: {detail}")]
     Unsupported { path: String, detail: String },
+    #[error("{path}: {detail}")]
+    TimedOut { path: String, detail: String },
     #[error("{path}: larger than {limit} bytes")]
     TooLarge { path: String, limit: u64 },
     #[error("{path}: {detail}")]
@@ -69,6 +71,10 @@ impl ReadError {
                 path,
                 detail: error.to_string(),
             },
+            (io::ErrorKind::TimedOut, _) => ReadError::TimedOut {
+                path,
+                detail: error.to_string(),
+            },
             _ => ReadError::Failed {
                 path,
                 detail: error.to_string(),
@@ -82,6 +88,7 @@ impl ReadError {
             ReadError::Absent { .. } => PartStatus::Absent,
             ReadError::Denied { .. } => PartStatus::Denied,
             ReadError::Unsupported { .. } => PartStatus::Unsupported,
+            ReadError::TimedOut { .. } => PartStatus::TimedOut,
             ReadError::TooLarge { .. } | ReadError::Failed { .. } => PartStatus::Failed,
         }
     }
