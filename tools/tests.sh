@@ -61,6 +61,7 @@ run_tests() {
     say "ring 2: network namespaces"
     "$PYTHON" "$TOP/tests/netns/run.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
     "$PYTHON" "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
+    "$PYTHON" "$TOP/tests/netns/checks_raid.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
 
     build_iso "$recipe"
     say "ring 3: virtual data center"
