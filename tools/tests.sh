@@ -73,6 +73,7 @@ run_tests() {
     "$PYTHON" "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
     say "ring 2: a hostile client, file system faults, kills, power cuts"
     "$PYTHON" "$TOP/tests/attack/run.py" --recon "$RECON" "${attack[@]}" 2>&1 | tee -a "$STEP_LOG"
+    "$PYTHON" "$TOP/tests/netns/checks_raid.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
 
     build_iso "$recipe"
     say "ring 3: virtual data center"

@@ -1,12 +1,70 @@
 //! What follows from several parts together. Pure.
 
-use super::ports;
-use crate::model::inventory::{Disk, Inventory, Item, Nic, PartStatus, PhysicalDisk, is_placeholder};
+use super::{firmware, ports};
+use crate::model::inventory::{Disk, Inventory, Item, Nic, PartInfo, PartStatus, PhysicalDisk, is_placeholder};
 
 /// Fills in what no part knows alone. Asked again and again while parts come in; each time from parts as they were probed.
 pub fn join(inventory: &mut Inventory) {
     unheard_behind_agents(inventory);
     passed_through(inventory);
+    modules_of_the_bmc(inventory);
+    all_firmware(inventory);
+}
+
+/// What a module says of itself to the BMC belongs to the module with that serial number. SMBIOS writes it in hex, with or without
+/// `0x`, and some firmware with the date or place behind.
+fn modules_of_the_bmc(inventory: &mut Inventory) {
+    let (Some(memory), Some(bmc)) = (&mut inventory.memory.value, &inventory.bmc.value) else {
+        return;
+    };
+    let plain = |serial: &str| serial.trim().trim_start_matches("0x").to_ascii_lowercase();
+    for fru in &bmc.frus {
+        let Some(told) = &fru.memory else { continue };
+        let Some(serial) = told
+            .serial
+            .as_deref()
+            .filter(|serial| !is_placeholder(serial))
+            .map(plain)
+        else {
+            continue;
+        };
+        let mut same = memory
+            .dimms
+            .iter_mut()
+            .filter(|dimm| dimm.populated && dimm.serial.as_deref().map(plain).as_ref() == Some(&serial));
+        // Two with one number: neither is known.
+        if let (Some(dimm), None) = (same.next(), same.next()) {
+            dimm.fru = Some(fru.id);
+            dimm.made_in_week = told.made_in_week.clone();
+        }
+    }
+}
+
+/// The other parts' firmware before what the firmware lists itself. Where that part was not asked for, it stays so. What is
+/// missing in one of those parts may be missing here, and that is said.
+fn all_firmware(inventory: &mut Inventory) {
+    let Some(listed) = inventory.firmware.value.take() else {
+        return;
+    };
+    let derived = firmware::derived(inventory);
+    inventory.firmware.value = Some(derived.into_iter().chain(listed).collect());
+    let missing = |part: &PartInfo<'_>| {
+        let late = part.items.iter().any(|item| item.status == PartStatus::TimedOut);
+        match part.status {
+            PartStatus::Absent => None,
+            PartStatus::Ok if !late => None,
+            PartStatus::Ok => Some(Item::gap(
+                part.name,
+                PartStatus::TimedOut,
+                "not all of that part was told",
+            )),
+            status => Some(Item::gap(part.name, status, part.reason.unwrap_or("not told"))),
+        }
+    };
+    let parts = inventory.parts();
+    let sources = parts.iter().filter(|part| firmware::PARTS.contains(&part.name));
+    let gaps: Vec<Item> = sources.filter_map(missing).collect();
+    inventory.firmware.items.extend(gaps);
 }
 
 /// Disks that a controller passes through are in the list of disks as well: by world wide name, else by serial number and model,

@@ -1,7 +1,9 @@
 //! What follows from several parts together.
 
 use super::*;
-use crate::model::inventory::{CablePort, Cabling, Neighbour, Part, StorageController};
+use crate::model::inventory::{
+    Bmc, CablePort, Cabling, Dimm, Fru, FruMemory, Memory, Neighbour, Part, StorageController,
+};
 
 /// A machine of which nothing is known.
 fn nothing() -> Inventory {
@@ -123,4 +125,49 @@ fn a_disk_that_the_controller_passes_through_is_one_disk() {
         .map(|disk| disk.kernel_name.as_deref())
         .collect();
     assert_eq!(names, [None, Some("sdb"), Some("sdc"), None]);
+}
+
+#[test]
+fn a_module_is_found_again_in_the_bmcs_units() {
+    let dimm = |locator: &str, serial: &str| Dimm {
+        locator: Some(locator.to_owned()),
+        populated: true,
+        serial: Some(serial.to_owned()),
+        ..Dimm::default()
+    };
+    let fru = |id: u8, serial: &str| Fru {
+        id,
+        memory: Some(FruMemory {
+            serial: Some(serial.to_owned()),
+            made_in_week: Some("2017-W02".to_owned()),
+            ..FruMemory::default()
+        }),
+        ..Fru::default()
+    };
+    let mut inventory = nothing();
+    let dimms = vec![
+        dimm("A1", "0x1A2B3C4D"),
+        dimm("A2", "11112222"),
+        dimm("B1", "33334444"),
+        dimm("B2", "33334444"),
+    ];
+    inventory.memory = Part::ok(
+        "test",
+        Memory {
+            dimms,
+            ..Memory::default()
+        },
+    );
+    let frus = vec![fru(7, "1a2b3c4d"), fru(8, "33334444"), fru(9, "99990000")];
+    inventory.bmc = Part::ok("test", Bmc { frus, ..Bmc::default() });
+    join(&mut inventory);
+    let dimms = inventory.memory.value.unwrap().dimms;
+    let told: Vec<_> = dimms
+        .iter()
+        .map(|dimm| (dimm.fru, dimm.made_in_week.as_deref()))
+        .collect();
+    assert_eq!(
+        told,
+        [(Some(7), Some("2017-W02")), (None, None), (None, None), (None, None)]
+    );
 }

@@ -7,7 +7,7 @@ use super::live::{self, LiveSources};
 use super::root::Root;
 use super::smbios::{self, types};
 use super::timebox::{self, Publish, millis};
-use super::{edac, numa};
+use super::{cxl, edac, numa};
 use crate::model::inventory::{Dimm, Item, Memory, MemoryDisagreement, MemoryTotal, Part, PartStatus};
 
 const MEMINFO: &str = "/proc/meminfo";
@@ -113,6 +113,7 @@ fn kernel_view(root: &Root, memory: &mut Memory, items: &mut Vec<Item>) {
         // A kernel built without NUMA.
         Err(error) => Item::gap("numa", error.status(), error.to_string()).from(numa::SOURCE, took),
     });
+    memory.cxl_devices = cxl::devices(root);
     let begun = Instant::now();
     let controllers = edac::controllers(root, &memory.dimms);
     let took = millis(begun.elapsed());

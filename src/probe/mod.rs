@@ -11,9 +11,12 @@ pub mod capture;
 pub mod controllers;
 pub mod cpu;
 mod cpu_kernel;
+pub mod cxl;
+mod devlink;
 pub mod disk;
 mod edac;
 pub mod efi;
+pub mod firmware;
 pub mod gpu;
 pub mod health;
 pub mod ipmi;
@@ -57,8 +60,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::inventory::{
-    Bios, Bmc, Cabling, Cpus, Disk, Gpu, Health, Inventory, Item, Memory, Nic, Part, PartStatus, PciFunction, Run,
-    SCHEMA_VERSION, Security, StorageController, System, UsbDevice,
+    Bios, Bmc, Cabling, Cpus, Disk, Firmware, Gpu, Health, Inventory, Item, Memory, Nic, Part, PartStatus, PciFunction,
+    Run, SCHEMA_VERSION, Security, StorageController, System, UsbDevice,
 };
 pub use live::{LiveSources, ThisMachine};
 pub use raw::raw_captures;
@@ -84,6 +87,8 @@ const LATE_SHOWN: usize = 8;
 /// Items of ways to disks that never said that they are done.
 const STILL_LOOKING: &str = "still looking: ";
 
+/// Why a part is empty that the caller left out.
+const NOT_ASKED: &str = "not asked for";
 /// How long ports with a late carrier may take to tell their speed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -169,6 +174,7 @@ pub struct Collection {
     security: Slot<Security>,
     bmc: Slot<Bmc>,
     health: Slot<Health>,
+    firmware: Slot<Vec<Firmware>>,
 }
 
 impl Collection {
@@ -236,6 +242,9 @@ impl Collection {
             health: part.start("health", health::SOURCE, move |root, live, _| {
                 health::health(&root, live, quick)
             }),
+            firmware: part.start("firmware", firmware::SOURCE, move |root, live, _| {
+                firmware::listed(&root, live.is_some(), quick)
+            }),
             run: part.start("run", "/proc", move |root, _, _| run::run(&root, &version, &at)),
         }
     }
@@ -253,6 +262,7 @@ impl Collection {
         self.gpus.settle(deadline);
         self.security.settle(deadline);
         self.health.settle(deadline);
+        self.firmware.settle(deadline);
         self.run.settle(deadline);
     }
 
@@ -294,6 +304,7 @@ impl Collection {
             security,
             bmc,
             health,
+            firmware,
         } = self;
         let quick = [
             run.is_done(),
@@ -309,6 +320,7 @@ impl Collection {
             gpus.is_done(),
             security.is_done(),
             health.is_done(),
+            firmware.is_done(),
         ];
         let slow = [
             disks.is_done(),
@@ -477,13 +489,36 @@ impl Collection {
             security: self.security.part(),
             bmc: self.bmc.part(),
             health: self.health.part(),
+            firmware: self.firmware.part(),
         };
         if let Some(run) = &mut inventory.run.value {
             run.duration_ms = millis;
         }
         joined::join(&mut inventory);
+        if let Some(only) = &self.options.only {
+            hide(&mut inventory, only);
+        }
         inventory
     }
+}
+
+/// Takes out what was collected for the list of firmware alone.
+fn hide(inventory: &mut Inventory, only: &BTreeSet<String>) {
+    fn one<T>(only: &BTreeSet<String>, name: &str, part: &mut Part<T>) {
+        if !only.contains(name) && firmware::PARTS.contains(&name) {
+            *part = Part::missing(PartStatus::Unsupported, part.source.clone(), NOT_ASKED);
+        }
+    }
+    one(only, "system", &mut inventory.system);
+    one(only, "bios", &mut inventory.bios);
+    one(only, "cpus", &mut inventory.cpus);
+    one(only, "memory", &mut inventory.memory);
+    one(only, "disks", &mut inventory.disks);
+    one(only, "storage_controllers", &mut inventory.storage_controllers);
+    one(only, "nics", &mut inventory.nics);
+    one(only, "gpus", &mut inventory.gpus);
+    one(only, "security", &mut inventory.security);
+    one(only, "bmc", &mut inventory.bmc);
 }
 
 struct Starter<'a> {
@@ -499,8 +534,12 @@ impl Starter<'_> {
         source: &'static str,
         probe: impl FnOnce(Root, Option<Arc<dyn LiveSources>>, Publish<Part<T>>) -> Part<T> + Send + 'static,
     ) -> Slot<T> {
-        if self.options.only.as_ref().is_some_and(|only| !only.contains(name)) {
-            return Slot::Done(Part::missing(PartStatus::Unsupported, source, "not asked for"));
+        let is_needed = |only: &BTreeSet<String>| {
+            let for_firmware = only.contains("firmware") && firmware::PARTS.contains(&name);
+            only.contains(name) || for_firmware
+        };
+        if self.options.only.as_ref().is_some_and(|only| !is_needed(only)) {
+            return Slot::Done(Part::missing(PartStatus::Unsupported, source, NOT_ASKED));
         }
         let (root, live) = (self.root.for_part(), self.live.clone());
         let work = move |publish| {

@@ -46,6 +46,8 @@ pub enum ReadError {
     /// The kernel knows the file, but the device does not answer it: a speed without a carrier, for one.
     #[error("{path}: not supported: {detail}")]
     Unsupported { path: String, detail: String },
+    #[error("{path}: {detail}")]
+    TimedOut { path: String, detail: String },
     #[error("{path}: larger than {limit} bytes")]
     TooLarge { path: String, limit: u64 },
     #[error("{path}: {detail}")]
@@ -70,6 +72,10 @@ impl ReadError {
                 path,
                 detail: cause::told(error),
             },
+            (io::ErrorKind::TimedOut, _) => ReadError::TimedOut {
+                path,
+                detail: error.to_string(),
+            },
             _ => ReadError::Failed {
                 path,
                 detail: cause::told(error),
@@ -83,6 +89,7 @@ impl ReadError {
             ReadError::Absent { .. } => PartStatus::Absent,
             ReadError::Denied { .. } => PartStatus::Denied,
             ReadError::Unsupported { .. } => PartStatus::Unsupported,
+            ReadError::TimedOut { .. } => PartStatus::TimedOut,
             ReadError::TooLarge { .. } | ReadError::Failed { .. } => PartStatus::Failed,
         }
     }

@@ -63,11 +63,7 @@ struct Port<'a> {
 
 impl Port<'_> {
     fn open(interface: &str) -> io::Result<Port<'_>> {
-        let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(GENERIC)))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let answer = ask(&socket, CONTROL, GET_FAMILY, &attribute(FAMILY_NAME, b"ethtool\0"))?;
-        let family = find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
-        let family = family.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no ethtool netlink"))?;
+        let (socket, family) = generic(b"ethtool\0")?;
         Ok(Port {
             socket,
             family,
@@ -94,6 +90,16 @@ impl Port<'_> {
             _ => Err(io::Error::other("the answer has no whole page")),
         }
     }
+}
+
+/// A socket of generic netlink, and the number of the family with this name, which ends in a zero byte.
+pub(super) fn generic(name: &[u8]) -> io::Result<(Socket, u16)> {
+    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(GENERIC)))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let answer = ask(&socket, CONTROL, GET_FAMILY, &attribute(FAMILY_NAME, name))?;
+    let family = find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
+    let family = family.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no such netlink family"))?;
+    Ok((socket, family))
 }
 
 /// One attribute: length, kind, value, padded to four bytes.

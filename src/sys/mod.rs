@@ -9,6 +9,7 @@ pub mod cmd;
 pub mod console;
 pub mod cpuid;
 pub mod datapart;
+pub mod devlink;
 pub mod ethtool;
 pub mod ethtool_netlink;
 pub mod fenced;

@@ -58,7 +58,7 @@ mod tests {
         let command = |code: u32| [&[0x80, 0x01, 0, 0, 0, 10][..], &code.to_be_bytes()].concat();
         // All codes of version 2.0 are below 200h.
         let allowed: Vec<u32> = (0..0x200).filter(|code| only_asks(&command(*code))).collect();
-        assert_eq!(allowed, QUESTIONS);
+        assert_eq!(allowed, [0x14e, 0x169, 0x17a]);
         assert!(!only_asks(&[]) && !only_asks(&[0x80, 0x01]));
     }
 }

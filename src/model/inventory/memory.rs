@@ -23,6 +23,9 @@ pub struct Memory {
     pub slots_populated: Option<u32>,
     /// SMBIOS type 17, empty slots included, in the firmware's order.
     pub dimms: Vec<Dimm>,
+    /// Memory devices on Compute Express Link, by number.
+    #[serde(default)]
+    pub cxl_devices: Vec<CxlDevice>,
     /// NUMA nodes, by number.
     #[serde(default)]
     pub numa_nodes: Vec<NumaNode>,
@@ -69,6 +72,46 @@ pub struct Dimm {
     /// What tells more than the type: `DRAM`, `NVDIMM-N`, `Intel Optane persistent memory`, …
     #[serde(default)]
     pub technology: Option<String>,
+    /// What it can be used as: `volatile`, `byte-accessible persistent`, `block-accessible persistent`.
+    #[serde(default)]
+    pub operating_modes: Vec<String>,
+    /// `registered`, `unbuffered`, `load-reduced`.
+    #[serde(default)]
+    pub buffering: Option<String>,
+    /// Maker of the module by its JEDEC code (JEP106), which the module itself carries.
+    #[serde(default)]
+    pub module_manufacturer: Option<String>,
+    /// The maker's number of the product, in hex.
+    #[serde(default)]
+    pub module_product_id: Option<String>,
+    /// Maker of the controller on the module, likewise; plain memory has none.
+    #[serde(default)]
+    pub controller_manufacturer: Option<String>,
+    /// The maker's number of that controller, in hex.
+    #[serde(default)]
+    pub controller_product_id: Option<String>,
+    /// Maker of the module's power management circuit, by its JEDEC code.
+    #[serde(default)]
+    pub pmic_manufacturer: Option<String>,
+    /// Its revision: the byte of SPD in hex.
+    #[serde(default)]
+    pub pmic_revision: Option<String>,
+    /// Maker of the module's registering clock driver, by its JEDEC code.
+    #[serde(default)]
+    pub clock_driver_manufacturer: Option<String>,
+    /// Its revision, likewise.
+    #[serde(default)]
+    pub clock_driver_revision: Option<String>,
+    /// How much of it is a cache before other memory.
+    #[serde(default)]
+    pub cache_bytes: Option<u64>,
+    /// Unit of the BMC's list of field replaceable units that holds what the module says of itself (SPD), found by its serial
+    /// number.
+    #[serde(default)]
+    pub fru: Option<u8>,
+    /// When it was made, from there: ISO 8601, such as `2017-W02`.
+    #[serde(default)]
+    pub made_in_week: Option<String>,
     /// Version of the module's own firmware, of modules that have one.
     #[serde(default)]
     pub firmware: Option<String>,
@@ -86,6 +129,12 @@ pub struct Dimm {
     pub configured_speed_mtps: Option<u32>,
     /// As it runs.
     pub configured_voltage_mv: Option<u16>,
+    /// Least it runs at.
+    #[serde(default)]
+    pub min_voltage_mv: Option<u16>,
+    /// Most it runs at.
+    #[serde(default)]
+    pub max_voltage_mv: Option<u16>,
     /// Ranks of the module.
     pub ranks: Option<u8>,
     /// Width of the data.
@@ -102,6 +151,36 @@ pub struct Dimm {
     /// Asset tag.
     #[schemars(extend("x-sensitive" = true))]
     pub asset_tag: Option<String>,
+}
+
+/// One memory device on Compute Express Link (Linux Documentation/ABI/testing/sysfs-bus-cxl).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CxlDevice {
+    /// `mem0`
+    pub name: String,
+    /// Address of its PCI function.
+    pub pci_address: Option<String>,
+    /// Maker by the PCI ID database.
+    pub vendor: Option<String>,
+    /// Model by the PCI ID database.
+    pub model: Option<String>,
+    /// The 64 bits of the PCI Express device serial number, in hex with `0x`.
+    #[schemars(extend("x-sensitive" = true))]
+    pub serial: Option<String>,
+    /// Revision of its firmware.
+    pub firmware: Option<String>,
+    /// What is memory like any other.
+    pub volatile_bytes: Option<u64>,
+    /// What keeps its content without power.
+    pub persistent_bytes: Option<u64>,
+    /// NUMA node of its slot; that of its memory may be another one.
+    pub numa_node: Option<u32>,
+    /// `disabled`, `locked`, `unlocked`, `frozen`, `sanitize`.
+    pub security: Option<String>,
+    /// Largest message its mailbox takes.
+    pub mailbox_bytes: Option<u64>,
+    /// Memory regions it takes part in: `region0`.
+    pub regions: Vec<String>,
 }
 
 /// One NUMA node.

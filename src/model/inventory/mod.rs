@@ -9,6 +9,7 @@ mod bmc_records;
 mod cabling;
 mod controllers;
 mod cpu;
+mod firmware;
 mod health;
 mod memory;
 mod network;
@@ -29,6 +30,7 @@ pub use bmc_records::*;
 pub use cabling::*;
 pub use controllers::*;
 pub use cpu::*;
+pub use firmware::*;
 pub use health::*;
 pub use memory::*;
 pub use network::*;
@@ -193,6 +195,14 @@ pub struct Inventory {
     pub security: Part<Security>,
     pub bmc: Part<Bmc>,
     pub health: Part<Health>,
+    /// All firmware of the machine, from the other parts and from what the firmware itself lists.
+    #[serde(default = "not_told")]
+    pub firmware: Part<Vec<Firmware>>,
+}
+
+/// Of documents from before there was that part.
+fn not_told() -> Part<Vec<Firmware>> {
+    Part::missing(PartStatus::Unsupported, "", "not in this document")
 }
 
 /// What every part tells about itself, whatever it holds.
@@ -257,7 +267,7 @@ pub fn is_placeholder(text: &str) -> bool {
 
 impl Inventory {
     /// Names of the parts, in the document's order.
-    pub const PARTS: [&'static str; 15] = [
+    pub const PARTS: [&'static str; 16] = [
         "run",
         "system",
         "bios",
@@ -273,6 +283,7 @@ impl Inventory {
         "security",
         "bmc",
         "health",
+        "firmware",
     ];
 
     /// One line for a table: vendor, product, serial, leaving out what firmware never filled in.
@@ -323,7 +334,7 @@ impl Inventory {
     }
 
     /// Every part, in the document's order.
-    pub fn parts(&self) -> [PartInfo<'_>; 15] {
+    pub fn parts(&self) -> [PartInfo<'_>; 16] {
         fn info<'a, T>(name: &'static str, part: &'a Part<T>) -> PartInfo<'a> {
             PartInfo {
                 name,
@@ -350,6 +361,7 @@ impl Inventory {
             security,
             bmc,
             health,
+            firmware,
         ] = Self::PARTS;
         [
             info(run, &self.run),
@@ -367,6 +379,7 @@ impl Inventory {
             info(security, &self.security),
             info(bmc, &self.bmc),
             info(health, &self.health),
+            info(firmware, &self.firmware),
         ]
     }
 
@@ -403,6 +416,7 @@ mod tests {
             security: none(),
             bmc: none(),
             health: none(),
+            firmware: none(),
         }
     }
 

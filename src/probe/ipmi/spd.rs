@@ -96,7 +96,7 @@ fn ddr5_size(bytes: &[u8]) -> Option<u64> {
 }
 
 /// A maker by the two bytes of its code, or the code where the maker is not known.
-fn maker(first: u8, second: u8) -> Option<String> {
+pub fn maker(first: u8, second: u8) -> Option<String> {
     if matches!((first, second), (0, 0) | (0xff, 0xff)) {
         return None;
     }

@@ -1,7 +1,8 @@
 //! The SMBIOS types we read, as facts of the model. Offsets are those of DSP0134; each comment names the table there.
 
 use super::{Structure, Table, Version, platform, platform_names as names};
-use crate::model::inventory::{Board, Chassis, CpuPackage, Dimm, System};
+use crate::model::inventory::{Board, Chassis, CpuPackage, Dimm, Firmware, System};
+use crate::probe::ipmi::spd::maker;
 
 /// Type 0 without the boot mode, which is not in the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -233,6 +234,16 @@ pub fn dimms(table: &Table<'_>) -> Vec<Dimm> {
                 s.qword(offset)
                     .filter(|bytes| populated && fills_in && *bytes != u64::MAX)
             };
+            // 3.2 and 3.7 tell numbers of JEDEC as SPD has them, the number of continuation codes in the lower byte; 0 is not told.
+            let id = |offset: usize| s.word(offset).filter(|id| populated && *id != 0);
+            let by_jedec = |offset: usize| id(offset).and_then(|id| maker((id & 0xff) as u8, (id >> 8) as u8));
+            let number = |offset: usize| id(offset).map(|id| format!("{id:#06x}"));
+            // FF00h is not told.
+            let revision = |offset: usize| {
+                let revision = s.word(offset).filter(|revision| populated && *revision != 0xff00);
+                revision.map(|revision| format!("{:#04x}", revision & 0xff))
+            };
+            let millivolts = |offset: usize| s.word(offset).filter(|mv| populated && *mv != 0);
             let known_speed = |speed: Option<u32>| speed.filter(|mtps| populated && *mtps != 0);
             Dimm {
                 locator: s.string(0x10),
@@ -241,13 +252,34 @@ pub fn dimms(table: &Table<'_>) -> Vec<Dimm> {
                 size_bytes: size_bytes.filter(|_| populated),
                 memory_type: s.byte(0x12).filter(|_| populated).and_then(memory_type),
                 technology: s.byte(0x28).filter(|_| populated).and_then(technology),
+                operating_modes: s
+                    .word(0x29)
+                    .filter(|_| populated)
+                    .map(operating_modes)
+                    .unwrap_or_default(),
+                buffering: s.word(0x13).filter(|_| populated).and_then(buffering),
+                module_manufacturer: by_jedec(0x2c),
+                module_product_id: number(0x2e),
+                controller_manufacturer: by_jedec(0x30),
+                controller_product_id: number(0x32),
+                pmic_manufacturer: by_jedec(0x5c),
+                pmic_revision: revision(0x5e),
+                clock_driver_manufacturer: by_jedec(0x60),
+                clock_driver_revision: revision(0x62),
+                cache_bytes: s
+                    .qword(0x44)
+                    .filter(|bytes| populated && !matches!(*bytes, 0 | u64::MAX)),
+                fru: None,
+                made_in_week: None,
                 firmware: text(0x2b),
                 volatile_bytes: bytes(0x3c),
                 non_volatile_bytes: bytes(0x34),
                 form_factor: s.byte(0x0e).and_then(form_factor),
                 speed_mtps: known_speed(speed(0x15, 0x54)),
                 configured_speed_mtps: known_speed(speed(0x20, 0x58)),
-                configured_voltage_mv: s.word(0x26).filter(|mv| populated && *mv != 0),
+                configured_voltage_mv: millivolts(0x26),
+                min_voltage_mv: millivolts(0x22),
+                max_voltage_mv: millivolts(0x24),
                 ranks: s
                     .byte(0x1b)
                     .map(|attributes| attributes & 0x0f)
@@ -380,6 +412,55 @@ fn memory_type(kind: u8) -> Option<String> {
     Some(name.to_owned())
 }
 
+/// 7.18.3: bits 13 to 15 of the details of the type.
+fn buffering(details: u16) -> Option<String> {
+    let name = match details >> 13 {
+        1 => "registered",
+        2 => "unbuffered",
+        4 | 5 => "load-reduced",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// 7.18.7.
+fn operating_modes(bits: u16) -> Vec<String> {
+    let names = [
+        (3, "volatile"),
+        (4, "byte-accessible persistent"),
+        (5, "block-accessible persistent"),
+    ];
+    let told = names.into_iter().filter(|(bit, _)| bits >> bit & 1 == 1);
+    told.map(|(_, name)| name.to_owned()).collect()
+}
+
+/// 7.46 Firmware Inventory Information: what the firmware itself lists.
+pub fn firmware(table: &Table<'_>) -> Vec<Firmware> {
+    let entry = |s: &Structure<'_>| {
+        let state = match s.byte(0x16)? {
+            3 => Some("disabled"),
+            5 => Some("absent"),
+            6 => Some("standby, offline"),
+            7 => Some("standby, spare"),
+            8 => Some("unavailable, offline"),
+            // Enabled, other, unknown.
+            _ => None,
+        };
+        Some(Firmware {
+            component: "listed by firmware".to_owned(),
+            name: s.string(0x04),
+            belongs_to: None,
+            serial: None,
+            version: s.string(0x05)?,
+            date: s.string(0x09),
+            lowest_version: s.string(0x0b),
+            note: state.map(str::to_owned),
+            source: "SMBIOS type 45".to_owned(),
+        })
+    };
+    table.of_kind(45).filter_map(entry).collect()
+}
+
 /// 7.18.6.
 fn technology(kind: u8) -> Option<String> {
     let name = match kind {
@@ -483,6 +564,55 @@ mod tests {
         let kinds: Vec<&str> = told.iter().filter_map(|dimm| dimm.memory_type.as_deref()).collect();
         assert_eq!(kinds, ["DDR4", "RAM", "flash"]);
         assert_eq!(told[2].technology.as_deref(), Some("NVDIMM-F"));
+    }
+
+    #[test]
+    fn a_module_tells_what_it_is_made_of() {
+        // Offsets of DSP0134 3.7, 7.18, which edk2 and dmidecode have too: a registered DDR5 module with one circuit told.
+        let fields: [(usize, &[u8]); 11] = [
+            (0x0c, &[0x00, 0x40]),
+            (0x12, &[0x22]),
+            (0x13, &0x2080u16.to_le_bytes()),
+            (0x22, &1100u16.to_le_bytes()),
+            (0x24, &1100u16.to_le_bytes()),
+            (0x29, &0x0018u16.to_le_bytes()),
+            (0x2c, &[0x80, 0xad]),
+            (0x2e, &[0x12, 0x34]),
+            (0x44, &(1u64 << 30).to_le_bytes()),
+            (0x5c, &[0x80, 0xb3, 0x22, 0x00]),
+            (0x60, &[0x00, 0x00, 0x00, 0xff]),
+        ];
+        let data = structure(17, 1, &body(0x64, &fields), &[]);
+        let told = dimms(&Table::parse(None, &data)).remove(0);
+        assert_eq!(told.buffering.as_deref(), Some("registered"));
+        assert_eq!(
+            (told.min_voltage_mv, told.max_voltage_mv, told.configured_voltage_mv),
+            (Some(1100), Some(1100), None)
+        );
+        assert_eq!(told.operating_modes, ["volatile", "byte-accessible persistent"]);
+        assert_eq!(told.module_manufacturer.as_deref(), Some("SK Hynix"));
+        assert_eq!(told.module_product_id.as_deref(), Some("0x3412"));
+        assert_eq!(told.cache_bytes, Some(1 << 30));
+        assert_eq!((told.controller_manufacturer, told.controller_product_id), (None, None));
+        assert!(told.pmic_manufacturer.is_some());
+        assert_eq!(told.pmic_revision.as_deref(), Some("0x22"));
+        // Not told: 0, and FF00h.
+        assert_eq!(
+            (told.clock_driver_manufacturer, told.clock_driver_revision),
+            (None, None)
+        );
+        // An older table ends before all that, and an empty slot has none of it.
+        let old = structure(17, 1, &body(0x22, &[(0x0c, &[0x00, 0x40]), (0x12, &[0x1a])]), &[]);
+        let old = dimms(&Table::parse(None, &old)).remove(0);
+        assert!(old.operating_modes.is_empty() && old.module_manufacturer.is_none() && old.pmic_revision.is_none());
+        let mut empty = body(0x64, &fields);
+        (empty[0x0c - 4], empty[0x0d - 4]) = (0, 0);
+        let empty = structure(17, 1, &empty, &[]);
+        let empty = dimms(&Table::parse(None, &empty)).remove(0);
+        assert!(!empty.populated && empty.buffering.is_none() && empty.module_manufacturer.is_none());
+        assert_eq!(buffering(0x4000).as_deref(), Some("unbuffered"));
+        assert_eq!(buffering(0x8000).as_deref(), Some("load-reduced"));
+        assert_eq!(buffering(0x0080), None);
     }
 
     #[test]

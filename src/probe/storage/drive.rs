@@ -123,7 +123,10 @@ pub fn smartctl(arguments: &[&str], limit: Duration) -> std::io::Result<Vec<u8>>
     let limit = limit.min(SMARTCTL_LIMIT);
     cmd::run_keeping(SMARTCTL, arguments, limit, &any_code, SMARTCTL_BYTES)
         .map(|output| output.stdout.into_bytes())
-        .map_err(std::io::Error::other)
+        .map_err(|error| match error {
+            cmd::CmdError::TimedOut { .. } => std::io::Error::new(std::io::ErrorKind::TimedOut, error),
+            error => std::io::Error::other(error),
+        })
 }
 
 fn ask_smart(root: &Root, disk: &Disk) -> Answers {

@@ -28,7 +28,9 @@ pub fn why(error: &ReadError) -> String {
     match error {
         ReadError::Absent { .. } => "not there".to_owned(),
         ReadError::Denied { cause, .. } => cause.clone(),
-        ReadError::Unsupported { detail, .. } | ReadError::Failed { detail, .. } => detail.clone(),
+        ReadError::Unsupported { detail, .. }
+        | ReadError::TimedOut { detail, .. }
+        | ReadError::Failed { detail, .. } => detail.clone(),
         ReadError::TooLarge { .. } => error.to_string(),
     }
 }

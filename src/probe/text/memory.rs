@@ -1,7 +1,7 @@
 //! Memory for people.
 
 use super::{Page, binary_size, labelled, list, plural, prefixed, some, words};
-use crate::model::inventory::{Dimm, EccController, EccModule, Memory, NumaNode};
+use crate::model::inventory::{CxlDevice, Dimm, EccController, EccModule, Memory, NumaNode};
 
 pub(super) fn lines(page: &mut Page, memory: &Memory) {
     let slots = memory.slots.map(|slots| {
@@ -37,6 +37,9 @@ pub(super) fn lines(page: &mut Page, memory: &Memory) {
         "empty",
         list(empty.into_iter().map(|dimm| Some(dimm_place(dimm)))),
     ));
+    for device in &memory.cxl_devices {
+        page.item(&cxl_line(device));
+    }
     // One node is the ordinary case and says nothing.
     if memory.numa_nodes.len() > 1 {
         memory.numa_nodes.iter().for_each(|node| numa(page, node));
@@ -78,6 +81,27 @@ fn numa(page: &mut Page, node: &NumaNode) {
             some(distances.join(" ")).map(|distances| format!("distances {distances}")),
         ])
     ));
+}
+
+fn cxl_line(device: &CxlDevice) -> String {
+    let size = |bytes: Option<u64>, what: &str| {
+        let bytes = bytes.filter(|bytes| *bytes > 0);
+        bytes.map(|bytes| format!("{} {what}", binary_size(bytes)))
+    };
+    let place = device.pci_address.as_ref().map(|address| format!("({address})"));
+    format!(
+        "CXL {}: {}",
+        words([Some(device.name.clone()), place]),
+        list([
+            size(device.volatile_bytes, "volatile"),
+            size(device.persistent_bytes, "persistent"),
+            device.model.clone(),
+            labelled("serial", &device.serial),
+            labelled("firmware", &device.firmware),
+            device.numa_node.map(|node| format!("node {node}")),
+            some(device.regions.join(" and ")),
+        ])
+    )
 }
 
 fn dimm_place(dimm: &Dimm) -> String {

@@ -3,6 +3,7 @@
 mod bmc;
 mod cabling;
 mod cpu;
+mod firmware;
 mod health;
 mod memory;
 mod network;
@@ -36,6 +37,7 @@ pub fn render(inventory: &Inventory) -> Shown {
     page.part("Security", &inventory.security, security::lines);
     page.part("BMC", &inventory.bmc, bmc::lines);
     page.part("Health", &inventory.health, health::lines);
+    page.part("Firmware", &inventory.firmware, firmware::lines);
     page.part("Run", &inventory.run, |page, run| {
         page.item(&list([
             Some(format!("recon {}", run.recon_version)),

@@ -1,0 +1,104 @@
+//! One question of devlink's netlink interface: which firmware versions the cards' drivers tell.
+
+use std::io::{self, Read};
+
+use super::ethtool_netlink::generic;
+
+/// `NLM_F_REQUEST | NLM_F_DUMP` of include/uapi/linux/netlink.h, and how a dump ends.
+const DUMP: u16 = 0x301;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const HEADER: usize = 16;
+/// `DEVLINK_CMD_INFO_GET` of include/uapi/linux/devlink.h.
+const INFO_GET: u8 = 51;
+/// A card tells under 4 KiB; what comes after this many bytes is left out.
+const MAX_BYTES: usize = 1 << 20;
+/// Largest datagram of a dump.
+const DATAGRAM: usize = 32 * 1024;
+
+/// What all devices tell, as netlink messages one after the other. Drivers ask their firmware for that, which takes them
+/// milliseconds each; the kernel waits without a bound, so callers put this into a time box.
+pub fn infos() -> io::Result<Vec<u8>> {
+    let (socket, family) = generic(b"devlink\0")?;
+    // Without attributes it is about every device.
+    let length = (HEADER + 4) as u32;
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(family.to_ne_bytes());
+    message.extend(DUMP.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend([INFO_GET, 1, 0, 0]);
+    socket.send(&message)?;
+    let mut all = Vec::new();
+    let mut reader = &socket;
+    while all.len() < MAX_BYTES {
+        let mut datagram = vec![0; DATAGRAM];
+        let received = reader.read(&mut datagram)?;
+        datagram.truncate(received);
+        let ended = ended(&datagram)?;
+        all.extend(datagram);
+        if ended {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// Whether the dump ends with this datagram; an error where the kernel tells one.
+fn ended(datagram: &[u8]) -> io::Result<bool> {
+    let mut rest = datagram;
+    if rest.is_empty() {
+        return Ok(true);
+    }
+    while let Some(head) = rest.get(..HEADER) {
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let code = || rest.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
+        match u16::from_ne_bytes([head[4], head[5]]) {
+            DONE => return Ok(true),
+            ERROR => {
+                let code = i32::from_ne_bytes(code().unwrap_or_default());
+                return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+            }
+            _ => {}
+        }
+        let Some(next) = rest.get(length.max(HEADER).next_multiple_of(4)..) else {
+            break;
+        };
+        rest = next;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_ends_or_fails() {
+        let message = |kind: u16, body: &[u8]| {
+            let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend([0; 10]);
+            bytes.extend(body);
+            bytes
+        };
+        assert!(!ended(&message(30, &[51, 1, 0, 0])).unwrap());
+        assert!(ended(&[message(30, &[51, 1, 0, 0]), message(DONE, &[0; 4])].concat()).unwrap());
+        let refused = ended(&message(ERROR, &(-libc::EPERM).to_ne_bytes())).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        assert!(ended(&[]).unwrap());
+        assert!(!ended(&[1, 2, 3]).unwrap());
+    }
+
+    /// This kernel either has no devlink, or answers, with or without devices.
+    #[test]
+    fn the_kernel_understands_the_question() {
+        match infos() {
+            Ok(_) => {}
+            Err(error) => assert!(
+                matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EPERM))
+                    || error.kind() == io::ErrorKind::Unsupported,
+                "{error}"
+            ),
+        }
+    }
+}
