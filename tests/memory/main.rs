@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use recon::model::{MacAddr, NodeId};
-use recon::store::nodes::{Limits, NodeStore};
+use recon::store::nodes::{Limits, Made, NodeStore};
 use recon::store::upload::{UploadError, UploadLimits, check};
 use sha2::{Digest, Sha256};
 
@@ -177,4 +177,55 @@ fn what_strangers_send_costs_little_memory() {
     writeln!(std::io::stderr(), "32 at once: {} KiB held", peak / KIB).unwrap();
     assert_eq!(taken, 32);
     assert!(peak < 14 * MIB, "{peak} bytes held for 32 uploads at once");
+    drop(store);
+
+    // What is made of many nodes takes no more than what is made of few, but for the list of nodes itself.
+    let mut peaks = Vec::new();
+    for count in [300, 3000] {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = NodeStore::open(folder.path(), Limits::default()).unwrap();
+        let files = |n: usize| {
+            [
+                ("inventory.json".to_owned(), format!("{{\"n\":{n}}}").into_bytes()),
+                ("raw/x".to_owned(), vec![0; 2000]),
+            ]
+        };
+        let ((), stored) = peak_of(|| (0..count).for_each(|n| assert!(put(&store, n, &tar_gz(files(n))))));
+        let mut length = 0;
+        let ((), sent) = peak_of(|| store.stream_tarball(&mut Count(&mut length), &|| true).unwrap());
+        let (made, written) = peak_of(|| store.make_tarball(true, &|| true).unwrap());
+        assert_eq!(made, Made::Current { nodes: count });
+        assert!(length > 200 * count as u64);
+        writeln!(
+            std::io::stderr(),
+            "{count} nodes: {} KiB to store, {} KiB to send, {} KiB to write",
+            stored / KIB,
+            sent / KIB,
+            written / KIB
+        )
+        .unwrap();
+        peaks.push((stored, sent, written));
+    }
+    let more = |of: fn(&(usize, usize, usize)) -> usize| of(&peaks[1]).saturating_sub(of(&peaks[0])) / 2700;
+    let (stored, sent, written) = (more(|peak| peak.0), more(|peak| peak.1), more(|peak| peak.2));
+    writeln!(std::io::stderr(), "a node more: {stored}, {sent} and {written} bytes").unwrap();
+    // A record; a record, a row of the list and sums of three files.
+    assert!(
+        stored < 600 && sent < 1200 && written < 1200,
+        "{stored}, {sent}, {written} bytes a node"
+    );
+}
+
+/// Counts what is written.
+struct Count<'a>(&'a mut u64);
+
+impl Write for Count<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        *self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
