@@ -48,7 +48,7 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
         };
         let mut text = String::new();
         let asked = super::in_runtime(async {
-            let (status, nodes) = super::ask(master).await?;
+            let (status, nodes) = super::ask(master, Some(room.rows)).await?;
             text = title.clone() + &screen::render(&status, &nodes, room);
             Ok(())
         });

@@ -181,7 +181,7 @@ fn what_strangers_send_costs_little_memory() {
 
     // What is made of many nodes takes no more than what is made of few, but for the list of nodes itself.
     let mut peaks = Vec::new();
-    for count in [300, 3000] {
+    for count in [200, 1400] {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let store = NodeStore::open(folder.path(), Limits::default()).unwrap();
         let files = |n: usize| {
@@ -206,7 +206,7 @@ fn what_strangers_send_costs_little_memory() {
         .unwrap();
         peaks.push((stored, sent, written));
     }
-    let more = |of: fn(&(usize, usize, usize)) -> usize| of(&peaks[1]).saturating_sub(of(&peaks[0])) / 2700;
+    let more = |of: fn(&(usize, usize, usize)) -> usize| of(&peaks[1]).saturating_sub(of(&peaks[0])) / 1200;
     let (stored, sent, written) = (more(|peak| peak.0), more(|peak| peak.1), more(|peak| peak.2));
     writeln!(std::io::stderr(), "a node more: {stored}, {sent} and {written} bytes").unwrap();
     // A record; a record, a row of the list and sums of three files.

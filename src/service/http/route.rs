@@ -27,7 +27,8 @@ pub enum Route {
     Status,
     /// Counters in Prometheus text.
     Metrics,
-    Nodes,
+    /// Every machine, or the most urgent ones up to a number.
+    Nodes(Option<usize>),
     Policy(Who),
     Stage(NodeId),
     Upload(NodeId),
@@ -84,7 +85,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
         ["api", "v1", "status"] => Route::Status,
-        ["api", "v1", "nodes"] => Route::Nodes,
+        ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
@@ -149,6 +150,12 @@ fn name(value: &str) -> Option<String> {
     plain.then(|| text.to_owned())
 }
 
+/// `rows=N`.
+fn rows(query: &str) -> Option<usize> {
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("rows="));
+    values.next()?.parse().ok()
+}
+
 /// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
 fn who(query: &str) -> Who {
     let mut who = Who::default();
@@ -196,8 +203,10 @@ mod tests {
             ("GET", "/boot/grub2/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/api/v1/status", Route::Status),
+            ("GET", "/api/v1/nodes", Route::Nodes(None)),
+            ("GET", "/api/v1/nodes?rows=40", Route::Nodes(Some(40))),
+            ("GET", "/api/v1/nodes?rows=-1", Route::Nodes(None)),
             ("GET", "/metrics", Route::Metrics),
-            ("GET", "/api/v1/nodes", Route::Nodes),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
             ("GET", "/nodes/", Route::Data(vec!["nodes".into()])),
