@@ -45,7 +45,7 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
         };
         let (mut text, mut held) = (Shown::default(), false);
         let asked = super::in_runtime(async {
-            let (status, nodes) = super::ask(master).await?;
+            let (status, nodes) = super::ask(master, Some(room.rows)).await?;
             held = status.settings_held.is_some();
             text = screen::render(&status, &nodes, room);
             Ok(())

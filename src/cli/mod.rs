@@ -247,19 +247,22 @@ fn status(master: Option<&str>) -> anyhow::Result<()> {
     let address = console::whom(master, console::peer_of())?;
     let mut text = Shown::default();
     in_runtime(async {
-        let (status, nodes) = ask(address).await?;
+        let (status, nodes) = ask(address, None).await?;
         text = screen::render(&status, &nodes, screen::Size::default());
         Ok(())
     })?;
     print(&text)
 }
 
-/// Asks a master for everything a screen shows.
-async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
+/// Longest answer of a master: 65,536 machines of two kilobytes.
+const ANSWER_BYTES: usize = 128 << 20;
+
+/// Asks a master for everything a screen shows, of the machines only the most urgent ones where a number is given.
+async fn ask(master: std::net::SocketAddr, rows: Option<usize>) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
     use crate::service::http::client::{Bounds, exchange};
     let bounds = Bounds {
         time: Duration::from_secs(5),
-        answer_bytes: 64 << 20,
+        answer_bytes: ANSWER_BYTES,
     };
     let get = async |target: &str| {
         let (status, body) = exchange(
@@ -277,7 +280,11 @@ async fn ask(master: std::net::SocketAddr) -> anyhow::Result<(Status, Vec<NodeSt
         Ok(body)
     };
     let status = serde_json::from_slice(&get("/api/v1/status").await?).context("reading the master's status")?;
-    let nodes = serde_json::from_slice(&get("/api/v1/nodes").await?).context("reading the master's nodes")?;
+    let target = rows.map_or_else(
+        || "/api/v1/nodes".to_owned(),
+        |rows| format!("/api/v1/nodes?rows={rows}"),
+    );
+    let nodes = serde_json::from_slice(&get(&target).await?).context("reading the master's nodes")?;
     Ok((status, nodes))
 }
 

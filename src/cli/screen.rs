@@ -1,8 +1,9 @@
 //! The status screen as text. Pure.
 
+use crate::model::NodeId;
 use crate::model::api::{NodeStatus, Status};
 use crate::model::shown::{self, Shown};
-use crate::model::{NodeId, Stage};
+use crate::service::ladder::urgency;
 use crate::service::loops::LOOPS;
 
 /// Room on the terminal, in characters.
@@ -92,9 +93,8 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
         "{:<18}{:<16}{:<10}{:>9}  {}",
         "NODE", "ADDRESS", "STAGE", "SENT", "WHAT"
     ));
-    // Machines on their way first: those are the ones to wait for.
     let mut order: Vec<&NodeStatus> = nodes.iter().collect();
-    order.sort_by_key(|node| (node.stored_sha256.is_some() && node.stage == Stage::Off, node.stage));
+    order.sort_by_key(|node| urgency(node.stored_sha256.is_some(), node.stage));
     lines.extend(order.iter().map(|node| row(node)));
     if nodes.is_empty() {
         lines.push("waiting for machines that boot from the network".to_owned());
@@ -108,7 +108,7 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
             ),
         );
     }
-    fit(lines, size)
+    fit(lines, status.nodes_seen.saturating_sub(nodes.len()), size)
 }
 
 fn row(node: &NodeStatus) -> String {
@@ -165,16 +165,18 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// Cuts what does not fit, and says how many lines are missing. Each line is one, whatever the words in it hold.
-fn fit(lines: Vec<String>, size: Size) -> Shown {
+/// Cuts what does not fit, and says how many lines are missing; `more` rows were not asked for. Each line is one, whatever the
+/// words in it hold.
+fn fit(lines: Vec<String>, more: usize, size: Size) -> Shown {
     let wrapped: Vec<String> = lines
         .iter()
         .flat_map(|line| wrap(&shown::line(line), size.columns))
         .collect();
     let mut shown: Vec<String> = wrapped;
-    if shown.len() > size.rows {
-        let missing = shown.len() - size.rows + 1;
-        shown.truncate(size.rows.saturating_sub(1));
+    if shown.len() > size.rows || more > 0 {
+        let kept = size.rows.saturating_sub(1).min(shown.len());
+        let missing = shown.len() - kept + more;
+        shown.truncate(kept);
         // Only the console has so little room, and its shell has both programs.
         shown.push(format!("… {missing} more lines: `recon status | less` in the shell"));
     }
@@ -205,6 +207,7 @@ fn wrap(line: &str, columns: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Stage;
     use crate::model::api::{ForeignServer, LinkMode, LinkStatus, StageTime, StorageStatus, TarballStatus};
 
     fn status() -> Status {
@@ -329,6 +332,15 @@ mod tests {
         let text = render(&status(), &nodes, Size { columns: 80, rows: 25 });
         assert_eq!(text.lines().count(), 25);
         assert!(text.lines().last().unwrap().contains("more lines"));
+        // Also of rows that were not asked for.
+        let few = Status {
+            nodes_seen: 50_000,
+            ..status()
+        };
+        let text = render(&few, &nodes[..2], Size { columns: 80, rows: 25 });
+        assert!(text.lines().last().unwrap().contains("… 49998 more lines"), "{text}");
+        let two = render(&status(), &nodes[..2], Size::default());
+        assert!(!two.contains("more lines"), "{two}");
     }
 
     #[test]

@@ -492,11 +492,16 @@ fn volume_uploads<'a>(
         path: path.to_owned(),
         source,
     };
-    let nodes = volume
-        .find(&volume.root(), "nodes")
-        .map_err(failed)?
-        .filter(|entry| entry.is_folder);
-    let nodes = nodes.ok_or_else(|| CollectError::NoNodes { path: path.to_owned() })?;
+    let root = volume.list(&volume.root()).map_err(failed)?;
+    let is_nodes = |entry: &&Entry| entry.is_folder && entry.name.eq_ignore_ascii_case("nodes");
+    let nodes = match root.entries.iter().find(is_nodes) {
+        Some(nodes) => nodes,
+        None if root.damaged > 0 || root.cut => {
+            let reason = "no folder nodes is among what can be read of its root folder";
+            return Err(failed(ExFatError::Damaged(reason.into())));
+        }
+        None => return Err(CollectError::NoNodes { path: path.to_owned() }),
+    };
     let listing = volume.list(&nodes.stream).map_err(failed)?;
     found.entries_unread("nodes", &listing);
     for folder in listing.entries.into_iter().filter(|entry| entry.is_folder) {

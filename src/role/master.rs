@@ -315,6 +315,12 @@ fn notices(uploads: &NodeStore) -> Vec<String> {
             "{some} times an upload was sent back because too many were being checked; the machines try again"
         )),
     }
+    match uploads.copies_left_out() {
+        0 => {}
+        some => notices.push(format!(
+            "{some} uploads have no inventory.json beside them, to leave room for uploads; it is in them and in the tarball"
+        )),
+    }
     notices
 }
 

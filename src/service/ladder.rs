@@ -11,6 +11,11 @@ use crate::service::loops::Starts;
 /// Rows of the table, about 700 bytes each: more machines than one stick is meant for. Further ones are served and stored, but
 /// not listed; they are counted, and the screen says so.
 const MAX_NODES: usize = 65_536;
+/// Ports and addresses that lead to rows: four for each on average. Further ones lead nowhere, and are counted with the machines that
+/// found no row.
+const MAX_LEADS: usize = 4 * MAX_NODES;
+/// Ports, and addresses, of one machine.
+const MAX_LEADS_OF_ONE: usize = 1024;
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -71,7 +76,16 @@ struct Node {
     serial: Option<String>,
 }
 
+/// What sorts the rows of a screen: machines on their way first, because those are the ones to wait for.
+pub fn urgency(stored: bool, stage: Stage) -> (bool, Stage) {
+    (stored && stage == Stage::Off, stage)
+}
+
 impl Node {
+    fn is_row(&self) -> bool {
+        self.id.is_some() || !self.macs.is_empty()
+    }
+
     fn reach(&mut self, stage: Stage, now: f64) {
         self.reached[stage as usize].get_or_insert(now);
     }
@@ -136,8 +150,7 @@ impl Ladder {
         node.reach(Stage::Addressed, now);
         node.address = Some(address);
         if let Some(index) = self.by_mac.get(&mac) {
-            self.by_address.insert(address, *index);
-            self.nodes[*index].addresses.insert(address);
+            self.lead_address(address, *index);
         }
     }
 
@@ -195,8 +208,7 @@ impl Ladder {
         {
             node.address = Some(address);
             if let Some(index) = self.by_mac.get(&mac) {
-                self.by_address.insert(address, *index);
-                self.nodes[*index].addresses.insert(address);
+                self.lead_address(address, *index);
             }
         }
         let node = self.at(address)?;
@@ -328,6 +340,43 @@ impl Ladder {
         self.nodes.iter().filter_map(status).collect()
     }
 
+    /// Some rows of the table, and where the next ones begin.
+    pub fn rows(&self, from: usize, most: usize) -> (Vec<NodeStatus>, Option<usize>) {
+        let end = self.nodes.len().min(from.saturating_add(most));
+        let rows = self.nodes.get(from..end).unwrap_or_default();
+        let next = (end < self.nodes.len()).then_some(end);
+        (rows.iter().filter_map(status).collect(), next)
+    }
+
+    /// The rows to look at first, in that order: machines on their way before those that are done.
+    pub fn first(&self, most: usize) -> Vec<NodeStatus> {
+        let mut order: Vec<((bool, Stage), usize)> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.is_row())
+            .map(|(index, node)| (urgency(node.stored_sha256.is_some(), node.stage()), index))
+            .collect();
+        order.sort_unstable();
+        order.truncate(most);
+        order
+            .iter()
+            .filter_map(|(_, index)| status(&self.nodes[*index]))
+            .collect()
+    }
+
+    /// Machines by stage.
+    pub fn stages(&self) -> Vec<(Stage, u64)> {
+        let mut counts = [0; Stage::ALL.len()];
+        for node in self.nodes.iter().filter(|node| node.is_row()) {
+            counts[node.stage() as usize] += 1;
+        }
+        Stage::ALL
+            .into_iter()
+            .map(|stage| (stage, counts[stage as usize]))
+            .collect()
+    }
+
     /// How often a machine found no row because the table is full.
     pub fn unlisted(&self) -> u64 {
         self.unlisted
@@ -335,10 +384,7 @@ impl Ladder {
 
     /// Machines by number: heard at all, stored.
     pub fn counts(&self) -> (usize, usize) {
-        let alive = self
-            .nodes
-            .iter()
-            .filter(|node| node.id.is_some() || !node.macs.is_empty());
+        let alive = self.nodes.iter().filter(|node| node.is_row());
         let (mut seen, mut stored) = (0, 0);
         for node in alive {
             seen += 1;
@@ -351,9 +397,12 @@ impl Ladder {
         let index = match self.by_mac.get(&mac) {
             Some(index) => *index,
             None => {
+                if self.by_mac.len() >= MAX_LEADS {
+                    self.unlisted += 1;
+                    return None;
+                }
                 let index = self.add()?;
-                self.by_mac.insert(mac, index);
-                self.nodes[index].macs.insert(mac);
+                self.lead_mac(mac, index);
                 index
             }
         };
@@ -363,6 +412,28 @@ impl Ladder {
     fn at(&mut self, address: IpAddr) -> Option<&mut Node> {
         let index = *self.by_address.get(&address)?;
         self.nodes.get_mut(index)
+    }
+
+    fn lead_mac(&mut self, mac: MacAddr, index: usize) {
+        let macs = &mut self.nodes[index].macs;
+        let leads = self.by_mac.len() < MAX_LEADS || self.by_mac.contains_key(&mac);
+        if leads && (macs.len() < MAX_LEADS_OF_ONE || macs.contains(&mac)) {
+            macs.insert(mac);
+            self.by_mac.insert(mac, index);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    fn lead_address(&mut self, address: IpAddr, index: usize) {
+        let addresses = &mut self.nodes[index].addresses;
+        let leads = self.by_address.len() < MAX_LEADS || self.by_address.contains_key(&address);
+        if leads && (addresses.len() < MAX_LEADS_OF_ONE || addresses.contains(&address)) {
+            addresses.insert(address);
+            self.by_address.insert(address, index);
+        } else {
+            self.unlisted += 1;
+        }
     }
 
     fn add(&mut self) -> Option<usize> {
@@ -397,8 +468,7 @@ impl Ladder {
             self.merge(other, index, id);
         }
         for mac in macs {
-            self.by_mac.insert(*mac, index);
-            self.nodes[index].macs.insert(*mac);
+            self.lead_mac(*mac, index);
         }
         self.nodes[index].id = Some(id.clone());
         self.by_id.insert(id.clone(), index);
@@ -723,6 +793,65 @@ mod tests {
             ladder.heard(MacAddr([2, 0, a, b, c, d]), true, 0.0);
         }
         assert_eq!((ladder.counts().0, ladder.unlisted()), (MAX_NODES, 10));
+    }
+
+    #[test]
+    fn ports_and_addresses_are_bounded_too() {
+        let mut ladder = Ladder::default();
+        // A stranger names another three thousand ports each time.
+        for round in 0..120u8 {
+            let ports: Vec<MacAddr> = (0..3000u16)
+                .map(|port| MacAddr([2, 1, 0, round, (port >> 8) as u8, port as u8]))
+                .collect();
+            ladder.report(&id(1), ADDRESS, &at(Stage::Agent, &ports), 1.0);
+        }
+        assert_eq!(ladder.table()[0].macs.len(), MAX_LEADS_OF_ONE);
+        for number in 0..300u32 {
+            let [_, _, a, b] = number.to_be_bytes();
+            let ports: Vec<MacAddr> = (0..1000u16)
+                .map(|port| MacAddr([2, 2, a, b, (port >> 8) as u8, port as u8]))
+                .collect();
+            ladder.report(
+                &format!("00000000-0000-0000-0000-00000001{a:02x}{b:02x}")
+                    .parse()
+                    .unwrap(),
+                ADDRESS,
+                &at(Stage::Agent, &ports),
+                1.0,
+            );
+        }
+        assert_eq!(ladder.by_mac.len(), MAX_LEADS);
+        // And one asks from another address each time.
+        let said = Said {
+            mac: Some(mac(1)),
+            ..Said::default()
+        };
+        for number in 0..2000u16 {
+            ladder.script(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number]), &said, 2.0);
+        }
+        assert!(ladder.by_address.len() <= MAX_LEADS_OF_ONE && ladder.unlisted() > 0);
+    }
+
+    #[test]
+    fn rows_come_in_pieces_and_the_urgent_ones_first() {
+        let mut ladder = Ladder::default();
+        for number in 0..10u8 {
+            ladder.stored(&id(number), None, "ab".into(), None, 0.0);
+            let stage = if number < 7 { Stage::Off } else { Stage::Agent };
+            ladder.report(&id(number), ADDRESS, &at(stage, &[]), 1.0);
+        }
+        let (mut rows, mut from) = (Vec::new(), Some(0));
+        while let Some(start) = from {
+            let (some, next) = ladder.rows(start, 3);
+            assert!(some.len() <= 3);
+            rows.extend(some);
+            from = next;
+        }
+        assert_eq!(rows, ladder.table());
+        let first: Vec<NodeId> = ladder.first(4).into_iter().map(|row| row.id).collect();
+        assert_eq!(first, [id(7), id(8), id(9), id(0)]);
+        let count = |stage| ladder.stages().iter().find(|(of, _)| *of == stage).unwrap().1;
+        assert_eq!((count(Stage::Off), count(Stage::Agent), count(Stage::Seen)), (7, 3, 0));
     }
 
     #[test]

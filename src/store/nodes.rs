@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -214,6 +215,10 @@ struct Shared {
     checked: Condvar,
     checking: Checking,
     tarball: Tarball,
+    /// Bytes that copies of inventories leave free besides the reserve: half of what was free at the start.
+    copies_leave: u64,
+    /// Copies that were not written for want of room.
+    copies_left_out: AtomicU64,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
     tidying: Mutex<()>,
 }
@@ -246,8 +251,11 @@ impl NodeStore {
         inner.to_check = found
             .flat_map(|(id, records)| records.iter().map(|record| (id.clone(), record.clone())))
             .collect();
+        let copies_leave = medium.free_bytes(&folder).unwrap_or(0) / 2;
         let store = NodeStore(Arc::new(Shared {
             folder,
+            copies_leave,
+            copies_left_out: AtomicU64::new(0),
             limits,
             tarball: Tarball::new(dir.to_owned(), Arc::clone(&medium)),
             medium,
@@ -385,6 +393,11 @@ impl NodeStore {
     /// Uploads sent back since the start because too many were being checked; they come again.
     pub fn sent_back(&self) -> u64 {
         self.0.checking.sent_back()
+    }
+
+    /// Inventories that were not copied beside their uploads since the start, because there was no room or the medium failed.
+    pub fn copies_left_out(&self) -> u64 {
+        self.0.copies_left_out.load(Ordering::Relaxed)
     }
 
     /// What is wrong in the store: torn uploads and folders that cannot be read, a sentence each.
@@ -540,8 +553,10 @@ impl Shared {
         let Some(newest) = newest else { return };
         let copy = self.folder.join(id.as_str()).join("inventory.json");
         let source = self.path_of(id, newest);
-        // A few kilobytes can unpack to megabytes, which must not take the room of uploads.
-        let left = |free: u64| free.saturating_sub(self.limits.reserve_bytes) / 2;
+        // An inventory is several times its upload, or a thousand times where somebody wants that, and must not take the room of
+        // uploads.
+        let kept_free = self.limits.reserve_bytes.saturating_add(self.copies_leave);
+        let left = |free: u64| free.saturating_sub(kept_free);
         let mut room = self.medium.free_bytes(&self.folder).map_or(0, left);
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let mut shown = shown::JsonStream::default();
@@ -557,7 +572,8 @@ impl Shared {
             })
         });
         if let Err(error) = written {
-            tracing::warn!(file = %copy.display(), %error, "writing the copy of the inventory");
+            tracing::debug!(file = %copy.display(), %error, "no copy of the inventory beside its upload");
+            self.copies_left_out.fetch_add(1, Ordering::Relaxed);
             // One that is not there misleads nobody.
             let _ = self.medium.remove_file(&copy);
         }

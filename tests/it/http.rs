@@ -355,7 +355,7 @@ async fn chunked(address: SocketAddr, target: &str) -> Option<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tarball_is_made_while_it_is_sent_and_breaks_off_where_it_cannot_be_whole() {
+async fn the_tarball_is_made_while_it_is_sent_and_is_the_file_where_that_is_current() {
     let folder = tempfile::tempdir().unwrap();
     let site = site(folder.path());
     let (address, stop, running) = serve(Arc::clone(&site)).await;
@@ -381,7 +381,7 @@ async fn the_tarball_is_made_while_it_is_sent_and_breaks_off_where_it_cannot_be_
     store(&site, 9, b"newer");
     assert_eq!(verified(&chunked(address, target).await.unwrap()), 4);
 
-    // An upload that goes bad under its reader: what was sent is no tarball, and the client is told.
+    // Two at a time; and an upload that went bad is left out and named.
     let path = site.uploads.list()[0].path.clone();
     let good = std::fs::read(&path).unwrap();
     let places = Arc::clone(&site.web.exports);
@@ -394,6 +394,25 @@ async fn the_tarball_is_made_while_it_is_sent_and_breaks_off_where_it_cannot_be_
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     let lacking = chunked(address, target).await.unwrap();
     assert_eq!(verified(&lacking), 3);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_table_comes_in_pieces_and_a_screen_asks_for_what_it_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = site(folder.path());
+    for number in 0..1234u16 {
+        let [a, b] = number.to_be_bytes();
+        site.ladder().heard(MacAddr([2, 0, 0, 0, a, b]), true, 1.0);
+    }
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let all = chunked(address, "/api/v1/nodes").await.unwrap();
+    let all: Vec<recon::model::api::NodeStatus> = serde_json::from_slice(&all).unwrap();
+    assert!(all.len() == 1234 && all == site.ladder().table());
+    let some = get(address, "/api/v1/nodes?rows=7", &[]).await;
+    let some: Vec<recon::model::api::NodeStatus> = serde_json::from_slice(&some.body).unwrap();
+    assert_eq!(some, all[..7]);
     stop.cancel();
     running.await.unwrap().unwrap();
 }

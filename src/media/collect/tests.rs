@@ -245,6 +245,19 @@ fn what_does_not_read_is_not_called_complete() {
     let report = run(&volume, &dir.path().join("c.tar.gz")).unwrap();
     assert_eq!(report.unread, ["1 damaged entry in nodes"]);
     assert!(!report.is_complete());
+
+    // Where the entry of nodes itself is bad, nobody says that there were none.
+    let mut image = fixture("data.img.gz");
+    let name: Vec<u8> = "nodes".bytes().flat_map(|letter| [letter, 0]).collect();
+    let at = image
+        .windows(name.len())
+        .position(|window| window == name.as_slice())
+        .unwrap();
+    image[at] ^= 1;
+    let volume = dir.path().join("rootless.img");
+    fs::write(&volume, image).unwrap();
+    let error = run(&volume, &dir.path().join("d.tar.gz")).unwrap_err();
+    assert!(matches!(&error, CollectError::Volume { .. }), "{error}");
 }
 
 #[test]

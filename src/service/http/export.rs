@@ -3,12 +3,14 @@
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
+
+use crate::store::archive::{ArchiveError, GoOn};
 
 use super::files::{self, Asked, Body};
 
@@ -41,11 +43,36 @@ pub async fn tarball(asked: Asked<'_>) -> Response<Body> {
             .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
         return answer;
     };
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(FRAMES);
     let uploads = site.uploads.clone();
+    let made = made(move |writer, go_on| {
+        let made = uploads.stream_tarball(writer, go_on);
+        drop((uploads, place));
+        made
+    });
+    let (site, client) = (Arc::clone(site), asked.client);
+    let frames = made.map(move |frame| {
+        frame.map(|bytes| {
+            site.sent(client, bytes.len() as u64);
+            Frame::data(bytes)
+        })
+    });
+    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(KIND));
+    answer
+}
+
+/// What `make` writes, as it comes, in a thread of its own. An error of it is the last item, and breaks the connection off, so that
+/// nobody takes what came for the whole.
+fn made<M>(make: M) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static
+where
+    M: FnOnce(&mut BufWriter<Frames<'_>>, GoOn<'_>) -> Result<(), ArchiveError> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(FRAMES);
     tokio::task::spawn_blocking(move || {
         let mut writer = BufWriter::with_capacity(FRAME_BYTES, Frames(&sender));
-        let made = uploads.stream_tarball(&mut writer, &|| !sender.is_closed());
+        let made = make(&mut writer, &|| !sender.is_closed());
         // What is left in the buffer of a tarball that failed must not be sent as its end.
         drop(writer.into_parts());
         if let Err(error) = made {
@@ -53,27 +80,12 @@ pub async fn tarball(asked: Asked<'_>) -> Response<Body> {
                 error = format!("{:#}", anyhow::Error::new(error)),
                 "making the tarball for a client"
             );
-            // An error in a body breaks the connection off, so that nobody takes what came for the whole.
             let _ = sender.blocking_send(Err(io::ErrorKind::InvalidData.into()));
         }
-        drop(place);
     });
-    let (site, client) = (Arc::clone(site), asked.client);
-    let frames = stream::unfold(receiver, move |mut receiver| {
-        let site = Arc::clone(&site);
-        async move {
-            let frame = receiver.recv().await?;
-            if let Ok(bytes) = &frame {
-                site.sent(client, bytes.len() as u64);
-            }
-            Some((frame.map(Frame::data), receiver))
-        }
-    });
-    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(frames)));
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(KIND));
-    answer
+    stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    })
 }
 
 const KIND: &str = "application/octet-stream";
@@ -96,5 +108,46 @@ impl Write for Frames<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_tarball_that_fails_ends_with_an_error_and_without_its_end() {
+        let whole = |fails: bool| {
+            made(move |writer, _| {
+                let wrote = (0..5).try_for_each(|_| writer.write_all(&[7; FRAME_BYTES / 2]));
+                assert!(wrote.is_ok());
+                if fails {
+                    return Err(ArchiveError::Wrong("changed".into()));
+                }
+                writer.flush().map_err(|_| ArchiveError::Stopped)
+            })
+        };
+        let lengths = async |fails| {
+            let items: Vec<io::Result<Bytes>> = whole(fails).collect().await;
+            items
+                .into_iter()
+                .map(|item| item.map(|bytes| bytes.len()).ok())
+                .collect::<Vec<_>>()
+        };
+        let half = FRAME_BYTES / 2;
+        assert_eq!(lengths(false).await, [Some(2 * half), Some(2 * half), Some(half)]);
+        assert_eq!(lengths(true).await, [Some(2 * half), Some(2 * half), None]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_went_away_ends_it() {
+        let (told, mut ended) = mpsc::channel(1);
+        let stream = made(move |writer, go_on| {
+            while go_on() && writer.write_all(&[7; FRAME_BYTES]).is_ok() {}
+            told.blocking_send(go_on()).ok();
+            Err(ArchiveError::Stopped)
+        });
+        drop(stream);
+        assert_eq!(ended.recv().await, Some(false));
     }
 }

@@ -337,7 +337,11 @@ async fn listing(path: &Path, names: &[String]) -> Response<Body> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Uploads come and go while the folder is read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             let name = entry.file_name().to_string_lossy().into_owned();
             entries.push(Entry {
                 name,
@@ -388,7 +392,7 @@ fn page(names: &[String], entries: &[Entry], more: usize) -> String {
         ));
     }
     if more > 0 {
-        text.push_str(&format!("and {more} more\n"));
+        text.push_str(&format!("and {more} more, which are not listed here but are served\n"));
     }
     text.push_str("</pre>\n");
     text

@@ -32,7 +32,8 @@ pub enum Route {
     Status,
     /// Counters in Prometheus text.
     Metrics,
-    Nodes,
+    /// Every machine, or the most urgent ones up to a number.
+    Nodes(Option<usize>),
     Policy(Who),
     /// A person decides about settings that were not read whole.
     Settings(Decision),
@@ -104,7 +105,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["post.tgz"] => Route::Post,
         ["export", TARBALL] => Route::Tarball,
         ["api", "v1", "status"] => Route::Status,
-        ["api", "v1", "nodes"] => Route::Nodes,
+        ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
         ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
@@ -177,6 +178,12 @@ fn is_word(text: &str) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
+/// `rows=N`.
+fn rows(query: &str) -> Option<usize> {
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("rows="));
+    values.next()?.parse().ok()
+}
+
 /// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
 fn who(query: &str) -> Who {
     let mut who = Who::default();
@@ -229,10 +236,12 @@ mod tests {
             ("GET", "/boot/grub2/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/grub.cfg", Route::Made(Made::GrubConfig)),
             ("GET", "/api/v1/status", Route::Status),
+            ("GET", "/api/v1/nodes", Route::Nodes(None)),
+            ("GET", "/api/v1/nodes?rows=40", Route::Nodes(Some(40))),
+            ("GET", "/api/v1/nodes?rows=-1", Route::Nodes(None)),
             ("GET", "/metrics", Route::Metrics),
             ("POST", "/api/v1/settings/go", Route::Settings(Decision::Go)),
             ("POST", "/api/v1/settings/read", Route::Settings(Decision::Read)),
-            ("GET", "/api/v1/nodes", Route::Nodes),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
             ("PUT", "/api/v1/nodes/mac-525400123456/upload", Route::Upload(id)),
             ("GET", "/nodes/", Route::Data(vec!["nodes".into()])),

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use futures_util::stream;
+use http_body_util::{BodyExt, Empty, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -48,6 +49,9 @@ const TURN_AWAY_BYTES: u64 = 16 * 1024;
 /// A client has this long to send its request line and headers, and an open connection may stand idle for as long.
 const HEADER_LIMIT: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Rows of the table that are sent as one body, a kilobyte each; more are sent in pieces.
+const MAX_ROWS: usize = 1000;
+const ROWS_OF_A_PIECE: usize = 100;
 /// Largest body of a stage report.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
 /// At the end connections are waited for this long.
@@ -277,7 +281,7 @@ async fn serve(
             "text/plain; version=0.0.4; charset=utf-8",
             metrics_text(site),
         ),
-        Route::Nodes => json(StatusCode::OK, &site.ladder().table()),
+        Route::Nodes(rows) => nodes(site, rows, head),
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => stage(site, (client, own), id, request).await,
@@ -285,13 +289,53 @@ async fn serve(
     }
 }
 
-fn metrics_text(site: &Site) -> String {
-    let mut nodes: Vec<_> = Stage::ALL.into_iter().map(|stage| (stage, 0)).collect();
-    for node in site.ladder().table() {
-        if let Some((_, count)) = nodes.iter_mut().find(|(stage, _)| *stage == node.stage) {
-            *count += 1;
-        }
+/// The table. A long one is sent in pieces as it is made: tens of thousands of rows for each of a crowd that asks would be all of
+/// the memory.
+fn nodes(site: &Arc<Site>, rows: Option<usize>, head: bool) -> Response<Body> {
+    if let Some(most) = rows {
+        return json(StatusCode::OK, &site.ladder().first(most.min(MAX_ROWS)));
     }
+    let (first, next) = site.ladder().rows(0, MAX_ROWS);
+    if next.is_none() {
+        return json(StatusCode::OK, &first);
+    }
+    let mut response = Response::new(match head {
+        true => Empty::new().map_err(|never| match never {}).boxed(),
+        false => table(Arc::clone(site)),
+    });
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// All rows as a JSON array.
+fn table(site: Arc<Site>) -> Body {
+    let frames = stream::try_unfold((Some(0), "["), move |(from, before)| {
+        let site = Arc::clone(&site);
+        async move {
+            let Some(from) = from else {
+                return Ok::<_, io::Error>(None);
+            };
+            let (rows, next) = site.ladder().rows(from, ROWS_OF_A_PIECE);
+            let mut text = Vec::new();
+            let mut before = before;
+            for row in &rows {
+                text.extend_from_slice(before.as_bytes());
+                before = ",\n";
+                serde_json::to_writer(&mut text, row)?;
+            }
+            if next.is_none() {
+                text.extend_from_slice(if before == "[" { b"[]" } else { b"]\n" });
+            }
+            Ok(Some((Frame::data(Bytes::from(text)), (next, before))))
+        }
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+fn metrics_text(site: &Site) -> String {
+    let nodes = site.ladder().stages();
     let (running, waiting) = site.web.gate.counts();
     site.metrics.text(&Now {
         leases: (site.leases)(),

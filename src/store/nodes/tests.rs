@@ -461,6 +461,29 @@ fn the_tarball_gives_way_to_an_upload() {
 }
 
 #[test]
+fn copies_of_inventories_leave_half_of_the_room_to_uploads() {
+    let dir = scratch();
+    let copy = dir.path().join("nodes").join(node(1).as_str()).join("inventory.json");
+    let store = |free| {
+        let mut medium = Faulty::new(Fault::None);
+        medium.free = free;
+        let limits = Limits {
+            reserve_bytes: 1000,
+            ..Limits::default()
+        };
+        NodeStore::open_on(dir.path(), limits, Arc::new(medium)).unwrap()
+    };
+    let plenty = store(100_000);
+    put(&plenty, &node(1), &samples::upload("SN1")).unwrap();
+    assert!(copy.exists() && plenty.copies_left_out() == 0);
+    // There is room for the upload and not for the copy; the old copy would be of another upload.
+    let scarce = store(2000);
+    put(&scarce, &node(1), &samples::upload("SN2")).unwrap();
+    assert!(!copy.exists() && scarce.copies_left_out() == 1);
+    assert_eq!(scarce.list()[0].summary().as_deref(), Some("Acme R1 SN2"));
+}
+
+#[test]
 fn the_tarball_leaves_the_reserve_free() {
     let dir = scratch();
     let mut medium = Faulty::new(Fault::None);
