@@ -5,10 +5,12 @@ pub mod definitions;
 pub mod live;
 pub mod load;
 pub mod settings;
+pub mod site_key;
 
 pub use cmdline::KernelLine;
 pub use live::Live;
 pub use settings::{NodePolicy, Settings};
+pub use site_key::SiteKey;
 
 use serde::{Deserialize, Serialize};
 

@@ -15,4 +15,5 @@ pub mod proxying;
 pub mod retry;
 pub mod standby;
 pub mod storage;
+pub mod voice;
 pub mod watched;

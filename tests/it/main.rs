@@ -10,5 +10,6 @@ mod lifecycle;
 mod old_ipxe;
 mod packets;
 mod packets6;
+mod site_key;
 mod tftp;
 mod units;

@@ -33,6 +33,7 @@ use super::route::{Decision, NoRoute, Route, TARBALL, Who, route};
 use super::site::Site;
 use super::upload;
 use super::wire::{Holes, Patience, Wire};
+use super::workload::prove;
 
 /// Clients at once on one listener; further ones wait in the kernel's queue and are not refused.
 const MAX_CONNECTIONS: usize = 2048;
@@ -212,6 +213,7 @@ async fn serve(
             None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
         },
         Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
+        Route::PostProof(nonce) => workload(site, nonce).await,
         Route::Tarball => files::file(asked, &site.data.join(TARBALL)).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
@@ -245,6 +247,18 @@ fn metrics_text(site: &Site) -> String {
         uptime_seconds: clock::run_seconds() as u64,
         resident_bytes: crate::sys::process::rss_bytes().unwrap_or(0),
     })
+}
+
+/// Proves to who has the key that `post.tgz` is this site's own.
+async fn workload(site: &Site, nonce: Option<[u8; 16]>) -> Response<Body> {
+    let Some(nonce) = nonce else {
+        return files::line(StatusCode::BAD_REQUEST, "nonce= wants 32 hex digits");
+    };
+    match site.web.workload(site.data.join("post.tgz")).await {
+        Ok(sha256) => json(StatusCode::OK, &prove(&site.key, &nonce, &sha256)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => files::line(StatusCode::NOT_FOUND, "not here"),
+        Err(error) => files::line(StatusCode::INTERNAL_SERVER_ERROR, &format!("post.tgz: {error}")),
+    }
 }
 
 /// A person at this machine decides about settings that are held. Nobody else's word counts: only who is on this machine has
