@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
-use crate::config::{KernelLine, cmdline, load};
+use crate::config::{KernelLine, SiteKey, cmdline, load};
 use crate::model::MacAddr;
 use crate::model::api::{NodeStatus, Status};
 use crate::model::shown::Shown;
@@ -44,6 +44,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
                 poweroff: args.poweroff,
                 token: None,
                 cable_wait: Duration::from_secs(args.cable_wait),
+                key: None,
             };
             in_runtime(peer::run(orders))
         }
@@ -117,14 +118,17 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         accepted: Accepted::default(),
     };
     loop {
-        match master::run(orders.clone(), stop.clone()).await? {
+        let (ended, key) = master::run(orders.clone(), stop.clone()).await?;
+        match ended {
             Ended::Stopped => return Ok(()),
-            Ended::Yield { master, mac } => {
-                say(&format!("recon master {master} is here already: becoming its peer"));
+            Ended::Yield { master, mac, machine } => {
+                say(&format!(
+                    "recon master {master} of this site is here already: becoming its peer"
+                ));
                 let _note = standby::Note::new(Path::new(standby::NOTE), master);
                 tokio::select! {
-                    done = until(stop.clone(), peer::run(peer_beside(&line, master, mac))) => return done,
-                    () = standby::until_gone(mac) => {}
+                    done = until(stop.clone(), peer::run(peer_beside(&line, master, mac, key.clone()))) => return done,
+                    () = standby::until_gone(key.clone(), machine, mac) => {}
                 }
                 say(&format!("recon master {master} is gone: asking anew who serves"));
                 if let Err(error) = standby::forget_addresses(mac).await {
@@ -136,7 +140,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
 }
 
 /// A machine with a stick of its own, as the peer of the master that was there first.
-fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) -> peer::Orders {
+fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr, key: SiteKey) -> peer::Orders {
     peer::Orders {
         master,
         protect_disks: true,
@@ -147,6 +151,7 @@ fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr) ->
         poweroff: line.end(),
         token: line.token.clone(),
         cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
+        key: Some(key),
     }
 }
 
@@ -169,6 +174,7 @@ async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Resu
         poweroff,
         token: line.token,
         cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
+        key: None,
     })
     .await
 }

@@ -246,6 +246,7 @@ mod tests {
                     address: [10, 0, 0, 1].into(),
                     mac,
                     recon: false,
+                    ours: false,
                     boots: true,
                 }],
             }],

@@ -6,10 +6,12 @@ pub mod live;
 pub mod load;
 pub mod routed;
 pub mod settings;
+pub mod site_key;
 
 pub use cmdline::KernelLine;
 pub use live::Live;
 pub use settings::{NodePolicy, Settings};
+pub use site_key::SiteKey;
 
 use serde::{Deserialize, Serialize};
 

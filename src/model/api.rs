@@ -141,6 +141,9 @@ pub struct ForeignServer {
     pub mac: MacAddr,
     /// It said that it is a recon master.
     pub recon: bool,
+    /// It proved that it has this stick's key.
+    #[serde(default)]
+    pub ours: bool,
     /// It answers network boot firmware with something to boot.
     #[serde(default)]
     pub boots: bool,
@@ -195,6 +198,13 @@ pub struct NodeStatus {
 pub struct StageTime {
     pub stage: Stage,
     pub at_seconds: f64,
+}
+
+/// `GET /api/v1/workload?nonce=…`: that `post.tgz` is the site's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadProof {
+    /// 32 hex digits: HMAC-SHA-256 with the site's key over the question and the digest, cut to 128 bits.
+    pub proof: String,
 }
 
 /// `POST /api/v1/nodes/<id>/stage`: a peer says where it is.

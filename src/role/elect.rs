@@ -5,11 +5,17 @@
 //! - nobody answers → serve: addresses and boot files;
 //! - a foreign DHCP server, at any time → proxy: boot files only. It is asked as network boot firmware asks, too: where it
 //!   answers that, the boot service there is somebody else's, and the link stays silent;
-//! - another recon machine → one of the two, see [`Event::Rival`].
+//! - another recon machine of this site → one of the two, see [`Event::Rival`];
+//! - one that calls itself a recon master and does not prove that it has this site's key → a foreign server like any other, and
+//!   never one to yield to.
 //!
 //! Of two recon machines that ask at once the lower number wins; one that decided already wins over one that asks; of two
 //! that both decided, because their networks grew together, the lower number stays. The number is one for the whole
 //! machine (its lowest MAC), so that one of two sticks wins on every link they share.
+//!
+//! Of two with different keys the one that serves already stays as well, because the other one hears it first; of two that ask at
+//! once the higher number waits a little for the lower one; of two that both serve the lower number stays for a while, and gives way if the other
+//! one does not. What an unproven word can do is what any DHCP server can do: make this machine hand out no addresses.
 
 use std::net::Ipv4Addr;
 
@@ -25,13 +31,18 @@ pub use words::HELD;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Carrier(bool),
-    /// A server that is not ours spoke. `machine` is its number if it said that it is a recon master.
+    /// A server that is not this machine spoke. `machine` is its number if it said that it is a recon master.
     Server {
         server: ForeignServer,
-        machine: MacAddr,
+        machine: Option<MacAddr>,
+        /// It is a recon master that says that it hands out boot files only.
+        proxies: bool,
     },
-    /// Another recon machine asks who serves; its number.
-    Rival(MacAddr),
+    /// Another recon machine asks who serves; its number, and whether it proved that it has the site's key.
+    Rival {
+        machine: MacAddr,
+        ours: bool,
+    },
     /// A client told everybody which server it takes.
     Chosen(Ipv4Addr),
     /// A packet of another port of this machine came in: both hang on one network. Its name, and whether it comes
@@ -79,6 +90,19 @@ pub const MASTER_QUIET_SECONDS: f64 = 20.0;
 const RIVAL_SECONDS: f64 = 15.0;
 /// Shortest time between two answers to rivals, so that two machines cannot keep each other talking.
 const ANSWER_SECONDS: f64 = 0.3;
+/// One that calls itself a recon master has this long to prove it: a question and an answer, several times over.
+const PROOF_SECONDS: f64 = 2.5;
+/// How often it is asked meanwhile.
+const PROOF_PAUSE: f64 = 0.5;
+/// A machine with a lower number that has not proven anything is waited for, once: for as long as it takes to decide, and this much longer
+/// for its services to start.
+const START_SECONDS: f64 = 1.5;
+/// It counts as asking for this long after it was heard.
+const ASKING_SECONDS: f64 = 2.0;
+/// Of two with different keys that both serve, the higher number has this long to give way.
+const CONTEST_SECONDS: f64 = 10.0;
+/// One that was not heard for this long at the end of its time is gone: three questions unanswered.
+const GONE_SECONDS: f64 = 1.5;
 /// Servers kept by name; more on one link are counted by nobody.
 const MAX_FOREIGN: usize = 8;
 
@@ -90,6 +114,12 @@ pub struct Election {
     rule: LinkRule,
     state: State,
     foreign: Vec<Known>,
+    /// Those that call themselves recon masters and have not proven it yet.
+    strangers: Vec<Stranger>,
+    /// Ports that proved it, and when last. What else they say is not held against them.
+    proven: Vec<(MacAddr, f64)>,
+    /// When a lower number that proved nothing was first and last heard asking, since this machine asks.
+    lower_asked: Option<(f64, f64)>,
     /// When the last question went out.
     probed: f64,
     /// Watch questions since the last one that firmware would ask.
@@ -104,6 +134,15 @@ struct Known {
     server: ForeignServer,
     heard: f64,
     booted: f64,
+}
+
+#[derive(Debug, Clone)]
+struct Stranger {
+    server: ForeignServer,
+    /// Its number, as it says.
+    machine: Option<MacAddr>,
+    since: f64,
+    heard: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -148,6 +187,9 @@ impl Election {
             rule,
             state: State::Down,
             foreign: Vec::new(),
+            strangers: Vec::new(),
+            proven: Vec::new(),
+            lower_asked: None,
             probed: 0.0,
             watched: 0,
             answered: f64::NEG_INFINITY,
@@ -191,9 +233,16 @@ impl Election {
             Event::Carrier(false) => {
                 self.state = State::Down;
                 self.foreign.clear();
+                self.strangers.clear();
+                self.proven.clear();
             }
-            Event::Server { server, machine } => self.server(server, machine, now, &mut actions),
-            Event::Rival(rival) => self.rival(rival, now, &mut actions),
+            Event::Server {
+                server,
+                machine,
+                proxies: true,
+            } if server.recon && !server.ours => self.proxying_stranger(server, machine, now),
+            Event::Server { server, machine, .. } => self.server(server, machine, now, &mut actions),
+            Event::Rival { machine, ours } => self.rival(machine, ours, now, &mut actions),
             Event::Chosen(server) => self.chosen(server, now, &mut actions),
             Event::Twin { name, before: true } => match &mut self.state {
                 State::Probing { .. } | State::Serve | State::Foreign { .. } => {
@@ -219,15 +268,124 @@ impl Election {
         matches!(self.mode(), LinkMode::Serve | LinkMode::Proxy)
     }
 
-    fn server(&mut self, server: ForeignServer, machine: MacAddr, now: f64, actions: &mut Vec<Action>) {
+    fn server(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: f64, actions: &mut Vec<Action>) {
         if self.state == State::Down {
             return;
         }
-        let (address, recon) = (server.address, server.recon);
-        self.note(server, now);
-        if recon {
-            return self.master_spoke(address, machine, now, actions);
+        match (server.ours, server.recon) {
+            (true, _) => {
+                let (address, mac) = (server.address, server.mac);
+                self.trust(mac, now);
+                self.note(server, now);
+                self.master_spoke(address, machine.unwrap_or(mac), now, actions);
+            }
+            (false, true) => self.stranger(server, machine, now, actions),
+            (false, false) => self.foreigner(server, now, actions),
         }
+    }
+
+    /// A port proved that it has the key.
+    fn trust(&mut self, mac: MacAddr, now: f64) {
+        self.strangers.retain(|stranger| stranger.server.mac != mac);
+        self.proven
+            .retain(|(known, at)| *known != mac && now - *at < MASTER_QUIET_SECONDS);
+        if self.proven.len() < MAX_FOREIGN {
+            self.proven.push((mac, now));
+        }
+    }
+
+    /// One calls itself a recon master and hands out boot files only: no reason to hand out no addresses, or two of them would
+    /// keep each other from it for ever. Of two that proxy with different keys the lower number goes on.
+    fn proxying_stranger(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: f64) {
+        let lower = machine.is_some_and(|machine| machine < self.machine);
+        if matches!(self.state, State::Foreign { .. }) && lower && !self.is_trusted(server.mac, now) {
+            self.note(ForeignServer { boots: true, ..server }, now);
+        }
+    }
+
+    fn is_trusted(&self, mac: MacAddr, now: f64) -> bool {
+        let known = self.proven.iter().find(|(known, _)| *known == mac);
+        known.is_some_and(|(_, at)| now - *at < MASTER_QUIET_SECONDS)
+    }
+
+    /// One calls itself a recon master. What it says may be the answer of a service that proves nothing, so it is asked for proof before it
+    /// counts as what it is without.
+    fn stranger(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: f64, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Probing { .. } | State::Serve | State::Foreign { .. } => {}
+            State::Down | State::Told | State::Twin { .. } | State::Yield { .. } => return,
+        }
+        if self.is_trusted(server.mac, now) {
+            return;
+        }
+        let same = |known: &ForeignServer| (known.address, known.mac) == (server.address, server.mac);
+        if self
+            .foreign
+            .iter()
+            .any(|known| known.server.recon && same(&known.server))
+        {
+            return self.foreigner(server, now, actions);
+        }
+        let room = self.strangers.len() < MAX_FOREIGN;
+        match self.strangers.iter_mut().find(|stranger| same(&stranger.server)) {
+            Some(stranger) => {
+                stranger.heard = now;
+                stranger.machine = stranger.machine.or(machine);
+                stranger.server.boots |= server.boots;
+                // It has to hear who has the lower number.
+                if self.state == State::Serve {
+                    self.answer(Action::Announce, now, actions);
+                }
+            }
+            None if room => {
+                self.strangers.push(Stranger {
+                    server,
+                    machine,
+                    since: now,
+                    heard: now,
+                });
+                if now - self.probed >= PROOF_PAUSE {
+                    self.probed = now;
+                    actions.push(Action::Probe);
+                }
+            }
+            // So many are no accident: no more time is given.
+            None => self.foreigner(server, now, actions),
+        }
+    }
+
+    /// Judges those whose time for a proof is over.
+    fn judge(&mut self, now: f64, actions: &mut Vec<Action>) {
+        if !matches!(self.state, State::Probing { .. } | State::Serve | State::Foreign { .. }) {
+            self.strangers.clear();
+            return;
+        }
+        let serving = self.state == State::Serve;
+        let mut counted = Vec::new();
+        let ours = self.machine;
+        self.strangers.retain(|stranger| {
+            let waited = now - stranger.since;
+            let contest = serving && stranger.machine.is_some_and(|number| number > ours);
+            let limit = if contest { CONTEST_SECONDS } else { PROOF_SECONDS };
+            let over = waited >= limit;
+            // One that says nothing any more, though it was asked, is gone or gave way.
+            if over && now - stranger.heard < GONE_SECONDS {
+                counted.push(stranger.server.clone());
+            }
+            !over
+        });
+        for server in counted {
+            self.foreigner(server, now, actions);
+        }
+        if !self.strangers.is_empty() && now - self.probed >= PROOF_PAUSE {
+            self.probed = now;
+            actions.push(Action::Probe);
+        }
+    }
+
+    /// A server of somebody else's spoke, or of one that is taken for somebody else's.
+    fn foreigner(&mut self, server: ForeignServer, now: f64, actions: &mut Vec<Action>) {
+        self.note(server, now);
         match &mut self.state {
             State::Foreign { heard, .. } => *heard = now,
             State::Probing { .. } | State::Serve => {
@@ -247,7 +405,8 @@ impl Election {
     fn note(&mut self, server: ForeignServer, now: f64) {
         let booted = if server.boots { now } else { f64::NEG_INFINITY };
         let same = |known: &&mut Known| {
-            (known.server.address, known.server.mac, known.server.recon) == (server.address, server.mac, server.recon)
+            let key = |server: &ForeignServer| (server.address, server.mac, server.recon);
+            key(&known.server) == key(&server)
         };
         let room = self.foreign.len() < MAX_FOREIGN;
         match self.foreign.iter_mut().find(same) {
@@ -255,6 +414,7 @@ impl Election {
                 known.heard = now;
                 known.booted = known.booted.max(booted);
                 known.server.boots |= server.boots;
+                known.server.ours |= server.ours;
             }
             // One MAC that speaks from several addresses, or the other way round, is several lines on screen.
             None if room => self.foreign.push(Known {
@@ -266,7 +426,7 @@ impl Election {
         }
     }
 
-    /// A recon master serves or proxies here.
+    /// A recon master of this site serves or proxies here.
     fn master_spoke(&mut self, address: Ipv4Addr, machine: MacAddr, now: f64, actions: &mut Vec<Action>) {
         let stays = match &self.state {
             State::Down | State::Told | State::Twin { .. } => return,
@@ -289,7 +449,7 @@ impl Election {
         }
     }
 
-    fn rival(&mut self, rival: MacAddr, now: f64, actions: &mut Vec<Action>) {
+    fn rival(&mut self, rival: MacAddr, ours: bool, now: f64, actions: &mut Vec<Action>) {
         let wait = State::Yield {
             rival,
             master: None,
@@ -297,8 +457,16 @@ impl Election {
         };
         match &self.state {
             State::Probing { .. } | State::Foreign { verdict: None, .. } => {
-                if rival < self.machine {
+                if rival < self.machine && ours {
                     self.state = wait;
+                } else if rival < self.machine {
+                    // Anybody can say so: it is asked for proof, and not waited for as one of ours is.
+                    let first = self.lower_asked.map_or(now, |(first, _)| first);
+                    self.lower_asked = Some((first, now));
+                    if now - self.probed >= PROOF_PAUSE {
+                        self.probed = now;
+                        actions.push(Action::Probe);
+                    }
                 } else {
                     // It may have missed the questions so far; hearing one, it yields.
                     self.answer(Action::Probe, now, actions);
@@ -308,7 +476,7 @@ impl Election {
                 rival: known,
                 master: None,
                 ..
-            } if rival <= *known => self.state = wait,
+            } if ours && rival <= *known => self.state = wait,
             _ if self.decided() => self.answer(Action::Announce, now, actions),
             _ => {}
         }
@@ -319,7 +487,7 @@ impl Election {
         let known = self
             .foreign
             .iter_mut()
-            .find(|known| known.server.address == server && !known.server.recon);
+            .find(|known| known.server.address == server && !known.server.ours);
         match (&mut self.state, known) {
             (State::Foreign { heard, .. }, Some(known)) => (*heard, known.heard) = (now, now),
             (State::Serve | State::Foreign { .. }, None) => self.answer(Action::Probe, now, actions),
@@ -339,7 +507,8 @@ impl Election {
         for known in &mut self.foreign {
             known.server.boots &= now - known.booted < QUIET_SECONDS;
         }
-        let boots = self.foreign().any(|server| server.boots && !server.recon) && self.rule != LinkRule::Proxy;
+        self.judge(now, actions);
+        let boots = self.foreign().any(|server| server.boots && !server.ours) && self.rule != LinkRule::Proxy;
         match &mut self.state {
             State::Down | State::Told => return,
             State::Probing {
@@ -348,7 +517,12 @@ impl Election {
                 asked_boot,
             } => {
                 let elapsed = now - *since;
-                if elapsed >= VERDICT_SECONDS {
+                // Who may still prove something, or have the lower number, is waited for.
+                let waits = !self.strangers.is_empty()
+                    || self.lower_asked.is_some_and(|(first, last)| {
+                        now - last < ASKING_SECONDS && now - first < VERDICT_SECONDS + START_SECONDS
+                    });
+                if elapsed >= VERDICT_SECONDS && !waits {
                     self.state = match self.rule {
                         LinkRule::Auto => State::Serve,
                         LinkRule::Proxy | LinkRule::Silent | LinkRule::Held => State::Foreign {
@@ -371,7 +545,7 @@ impl Election {
                 return;
             }
             State::Foreign { since, heard, verdict } => {
-                let foreign = self.foreign.iter().any(|known| !known.server.recon);
+                let foreign = self.foreign.iter().any(|known| !known.server.ours);
                 if now - *heard >= QUIET_SECONDS {
                     if self.rule == LinkRule::Auto {
                         return self.restart(now, actions);
@@ -410,6 +584,8 @@ impl Election {
 
     fn ask_anew(&mut self, now: f64) {
         self.foreign.clear();
+        self.strangers.clear();
+        self.lower_asked = None;
         self.state = State::Probing {
             since: now,
             sent: 0,

@@ -11,15 +11,15 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::Live;
 use crate::config::settings::Subnet;
+use crate::config::{Live, SiteKey};
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
 use crate::service::bootfiles::{self, Chooser};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::logic::Params;
-use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Heard, Question, Role, Said, heard, packet};
 use crate::service::http::site::Site;
 use crate::service::workers::Worker;
 use crate::service::{dhcp4, dns, http, tftp};
@@ -34,6 +34,7 @@ use super::links6::{self, Shared6};
 use super::own_address::OwnAddress;
 use super::own_place::{Contest, Place, Search};
 use super::proxying::{self, BOOT_SERVER};
+use super::voice::Voice;
 use super::watched::{Service, Tasks, Watched, add_routes, named, stop_all, stop_for, stop_service};
 
 /// How often links and clocks are looked at.
@@ -68,6 +69,7 @@ pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
 pub struct Shared {
     pub site: Arc<Site>,
     pub settings: Arc<Live>,
+    pub key: SiteKey,
     pub http_port: u16,
     /// Leases and addresses in use by strangers, as known at start.
     pub remembered: Book,
@@ -85,6 +87,8 @@ pub enum Ended {
     Yield {
         master: SocketAddr,
         mac: MacAddr,
+        /// This machine's number in elections.
+        machine: MacAddr,
     },
 }
 
@@ -225,7 +229,9 @@ impl Keeper {
             }
         };
         let rule = self.shared.settings.now().link_rule(&link.name, link.mac);
-        let election = Election::new(self.machine.unwrap_or(link.mac), rule);
+        let machine = self.machine.unwrap_or(link.mac);
+        let election = Election::new(machine, rule);
+        let voice = Voice::new(self.shared.key.clone(), machine, link.mac);
         let subnet = self
             .given
             .iter()
@@ -235,6 +241,7 @@ impl Keeper {
         let watched = Watched {
             link,
             election,
+            voice,
             listener,
             listening,
             place: None,
@@ -254,7 +261,7 @@ impl Keeper {
     }
 
     /// What something heard means for the election of the link; `None`: nothing.
-    fn event(&self, index: u32, from: MacAddr, what: Heard) -> Option<Event> {
+    fn event(&mut self, index: u32, from: MacAddr, what: Heard) -> Option<Event> {
         if !self.elect {
             return None;
         }
@@ -266,16 +273,36 @@ impl Keeper {
                 before: other.link.index < index,
             }),
             None => match what {
-                Heard::Server(spoken) => Some(Event::Server {
-                    server: ForeignServer {
-                        address: spoken.server,
+                Heard::Server(spoken) => {
+                    let voice = &mut self.links.get_mut(&index)?.voice;
+                    let said = |role| Said {
+                        role,
+                        machine: spoken.machine.unwrap_or(from),
                         mac: from,
-                        recon: spoken.recon,
-                        boots: spoken.boots && !spoken.recon,
-                    },
-                    machine: spoken.machine.unwrap_or(from),
-                }),
-                Heard::Probe { machine } => Some(Event::Rival(machine)),
+                        server: spoken.server,
+                    };
+                    let proof = spoken.proof.filter(|proof| proof.role != Role::Ask && spoken.recon);
+                    let ours = proof.is_some_and(|given| voice.is_proven(&said(given.role), proof));
+                    Some(Event::Server {
+                        server: ForeignServer {
+                            address: spoken.server,
+                            mac: from,
+                            recon: spoken.recon,
+                            ours,
+                            boots: spoken.boots && !ours,
+                        },
+                        machine: spoken.machine,
+                        proxies: proof.is_some_and(|proof| proof.role == Role::Proxy),
+                    })
+                }
+                Heard::Probe { machine, nonce, proof } => {
+                    let voice = &mut self.links.get_mut(&index)?.voice;
+                    let ours = voice.is_proven(&Said::asking(machine, from), proof);
+                    if let Some(nonce) = nonce {
+                        voice.heard(Question { machine, nonce });
+                    }
+                    Some(Event::Rival { machine, ours })
+                }
                 Heard::Chosen { server } if self.links.values().any(|link| link.has(server)) => None,
                 Heard::Chosen { server } => Some(Event::Chosen(server)),
             },
@@ -294,16 +321,17 @@ impl Keeper {
         let Some(watched) = self.links.get_mut(&index) else {
             return;
         };
-        let machine = self.machine.unwrap_or(watched.link.mac);
         for action in actions {
             match action {
                 Action::Probe => {
-                    watched.send(packet(Ask::WhoServes(machine), watched.link.mac, rand::random()));
+                    let (question, proof) = watched.voice.ask(rand::random());
+                    let ask = Ask::WhoServes(question, proof);
+                    watched.send(packet(ask, watched.link.mac, rand::random()));
                 }
                 Action::AskBoot => {
                     watched.send(packet(Ask::WhoBoots, watched.link.mac, rand::random()));
                 }
-                Action::Announce => watched.announce(machine),
+                Action::Announce => watched.announce(),
                 Action::Changed => {
                     watched.own_place.forget();
                     watched.problem = None;
@@ -357,7 +385,7 @@ impl Keeper {
             Ok(true) => {
                 watched.problem = None;
                 if self.elect {
-                    watched.announce(self.machine.unwrap_or(watched.link.mac));
+                    watched.announce();
                 }
             }
             Err(error) => {
@@ -574,6 +602,7 @@ impl Keeper {
         candidate.map(|(master, mac)| Ended::Yield {
             master: SocketAddr::from((master, self.shared.http_port)),
             mac,
+            machine: self.machine.unwrap_or(mac),
         })
     }
 

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
+use rand::RngCore as _;
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Live;
 use crate::config::live::{Accepted, REMEDY};
+use crate::config::{Live, SiteKey};
 use crate::model::api::{LinkStatus, Status, StorageStatus};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
@@ -47,8 +50,8 @@ pub struct Orders {
 
 const LEASES6_FILE: &str = "leases6.jsonl";
 
-/// Serves until `stop`, or until this machine should be a peer of another master.
-pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ended> {
+/// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
+pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
     let medium = find_medium(&orders);
     let mut problems = Vec::new();
     let medium = match medium {
@@ -71,11 +74,12 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<Ende
     }
     let workers = Workers::start().context("starting threads")?;
     let master = Master::open(orders, medium, storage, uploads, workers, problems);
+    let key = master.key.clone();
     let ended = master.serve(&stop).await;
     let closed = master.close().await;
     let ended = ended?;
     closed?;
-    Ok(ended)
+    Ok((ended, key))
 }
 
 /// The data folder and the uploads in it. A partition whose uploads cannot be opened counts as broken: memory takes its place.
@@ -122,6 +126,7 @@ struct Master {
     journal: Arc<Journal>,
     remembered: Book,
     keeper: Keeper,
+    key: SiteKey,
 }
 
 impl Master {
@@ -131,9 +136,22 @@ impl Master {
         storage: Storage,
         uploads: NodeStore,
         workers: Workers,
-        problems: Vec<String>,
+        mut problems: Vec<String>,
     ) -> Self {
         let shelf = storage.shelf.clone();
+        let mut random = [0; 32];
+        OsRng.unwrap_err().fill_bytes(&mut random);
+        let (key, key_problem) = storage.site_key(random);
+        problems.extend(key_problem);
+        for (name, then) in [
+            ("authorized_keys", "ssh stays off"),
+            ("post.tgz", "machines run no workload"),
+        ] {
+            // One byte tells whether it can be read.
+            if let Err(error) = shelf.read(name, 0) {
+                problems.push(format!("{name}: it cannot be read: {error}; {then}"));
+            }
+        }
         let settings = Live::new(shelf.settings(), orders.doubts.clone(), Arc::clone(&orders.accepted));
         for problem in problems.iter().chain(&settings.problems()) {
             say(problem);
@@ -180,6 +198,7 @@ impl Master {
             metrics: Arc::default(),
             web: Web::default(),
             workers,
+            key: key.clone(),
         });
         Master {
             orders,
@@ -191,6 +210,7 @@ impl Master {
             journal: Arc::new(journal),
             remembered,
             keeper,
+            key,
         }
     }
 
@@ -224,6 +244,7 @@ impl Master {
             ipv6,
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
+            key: self.key.clone(),
             http_port: self.orders.http_port,
             remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),

@@ -19,4 +19,5 @@ pub mod standby;
 pub mod storage;
 pub mod tarball;
 pub mod uploading;
+pub mod voice;
 pub mod watched;

@@ -10,11 +10,12 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::config::PowerOff;
+use crate::config::{PowerOff, SiteKey};
 use crate::model::api::{Policy, StageReport};
 use crate::model::{MacAddr, NodeId, Stage, cause};
 use crate::probe::ports;
 use crate::service::http::client::{Bounds, ClientError, ask, exchange};
+use crate::service::http::workload;
 use crate::sys::console::say;
 use crate::sys::netif::Netlink;
 use crate::sys::{block, clock, cmd, ipmi, medium, power};
@@ -38,6 +39,9 @@ pub struct Orders {
     pub token: Option<String>,
     /// How long to listen for the switches before the last upload.
     pub cable_wait: Duration,
+    /// The site's key, on a machine with a stick of its own: only a workload that the master proves to be the site's own is run beside it.
+    /// A machine without a stick has none, and trusts the network that it booted from.
+    pub key: Option<SiteKey>,
 }
 
 /// How the peer reaches the network.
@@ -335,6 +339,14 @@ impl Peer {
     /// Fetches and runs `post.tgz` where the master has one.
     async fn workload(&self) -> Option<post::Results> {
         let archive = self.fetch_workload().await?;
+        if let Some(key) = &self.orders.key
+            && let Err(error) = self.prove(key, &archive).await
+        {
+            say(&format!(
+                "post.tgz is not run beside this machine's own stick: {error:#}"
+            ));
+            return None;
+        }
         let bounds = post::Bounds::default();
         let limit = bounds.run.as_secs();
         say(&format!(
@@ -385,6 +397,22 @@ impl Peer {
             say(&format!("post.sh: {problem}"));
         }
         Some(results)
+    }
+
+    /// Whether the master proves that this workload is the site's own. One try: without an answer it is not run.
+    async fn prove(&self, key: &SiteKey, archive: &[u8]) -> anyhow::Result<()> {
+        let sha256: [u8; 32] = Sha256::digest(archive).into();
+        let nonce: [u8; 16] = rand::random();
+        let target = format!("/api/v1/workload?nonce={:032x}", u128::from_be_bytes(nonce));
+        let (master, headers) = (self.orders.master, self.headers());
+        let (status, body) = exchange(master, Method::GET, &target, &headers, Bytes::new(), FETCH_POST)
+            .await
+            .context("asking the master for a proof")?;
+        anyhow::ensure!(status.is_success(), "asked for a proof, the master answered {status}");
+        let said = serde_json::from_slice(&body).context("the master's proof is not understood")?;
+        let proven = workload::is_proven(key, &nonce, &sha256, &said);
+        anyhow::ensure!(proven, "the master does not prove that it is this site's");
+        Ok(())
     }
 
     async fn upload(&self, take: &Take, results: Option<&post::Results>) -> anyhow::Result<Kept> {

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::SiteKey;
 use crate::model::MacAddr;
-use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Heard, Role, Said, heard, packet};
 use crate::sys::netif::{self, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use super::elect::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
+use super::voice::Voice;
 
 /// Where a machine that became a peer by itself tells its own screens whose.
 pub const NOTE: &str = "/run/recon/peer-of";
@@ -57,19 +59,21 @@ pub fn noted(path: &Path) -> Option<SocketAddr> {
 /// Pause before a port that cannot be watched is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Ends when no recon master was heard on the port with this MAC for [`MASTER_QUIET_SECONDS`].
-pub async fn until_gone(mac: MacAddr) {
+/// Ends when no recon master that has this site's key was heard on the port with this MAC for [`MASTER_QUIET_SECONDS`].
+/// `machine`: this machine's number.
+pub async fn until_gone(key: SiteKey, machine: MacAddr, mac: MacAddr) {
+    let mut voice = Voice::new(key, machine, mac);
     let quiet = Duration::from_secs_f64(MASTER_QUIET_SECONDS);
     let mut heard_at = Instant::now();
     while heard_at.elapsed() < quiet {
-        if let Err(error) = watch(mac, &mut heard_at, quiet).await {
+        if let Err(error) = watch(mac, &mut voice, &mut heard_at, quiet).await {
             tracing::debug!(%mac, %error, "watching the master");
             tokio::time::sleep(RETRY).await;
         }
     }
 }
 
-async fn watch(mac: MacAddr, heard_at: &mut Instant, quiet: Duration) -> io::Result<()> {
+async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: Duration) -> io::Result<()> {
     let links = netif::wired_links(Path::new("/sys"))?;
     let link = links
         .into_iter()
@@ -80,11 +84,16 @@ async fn watch(mac: MacAddr, heard_at: &mut Instant, quiet: Duration) -> io::Res
     let mut buffer = Vec::new();
     while heard_at.elapsed() < quiet {
         tokio::select! {
-            _ = ask.tick() => tap.broadcast(&packet(Ask::WhoServes(mac), mac, rand::random())).await?,
+            _ = ask.tick() => {
+                let (question, proof) = voice.ask(rand::random());
+                tap.broadcast(&packet(Ask::WhoServes(question, proof), mac, rand::random())).await?;
+            }
             from = tap.receive(&mut buffer) => {
-                from?;
+                let from = from?;
                 if let Some(Heard::Server(spoken)) = heard(&buffer)
-                    && spoken.recon
+                    && let (Some(machine), Some(proof)) = (spoken.machine, spoken.proof)
+                    && proof.role != Role::Ask
+                    && voice.is_proven(&Said { role: proof.role, machine, mac: from, server: spoken.server }, Some(proof))
                 {
                     *heard_at = Instant::now();
                 }

@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::load::{self, Loaded, MAX_SETTINGS_BYTES};
 use crate::config::settings::EXAMPLE;
+use crate::config::site_key::{self, SiteKey};
 use crate::media::peek;
 use crate::model::api::{LinkStatus, StorageStatus};
 use crate::sys::datapart::{self, DataPartition};
@@ -92,6 +94,41 @@ impl Storage {
         })
     }
 
+    /// The key of the site: the one on the stick, made there if there is none. Where it cannot be read or kept, one for this run, which
+    /// nobody else has; and a sentence about that. `random`: from the system's generator. Blocks.
+    pub fn site_key(&self, random: [u8; 32]) -> (SiteKey, Option<String>) {
+        let unread = |why: String| {
+            let problem = format!(
+                "{}: {why}. Other sticks of this site are not known by this one: copy the file from one of them, or delete it, and a new one is \
+                 made at the next start",
+                site_key::FILE
+            );
+            (SiteKey::new(random), Some(problem))
+        };
+        match self.shelf.read(site_key::FILE, site_key::MAX_FILE_BYTES) {
+            Ok(Some(bytes)) => match SiteKey::parse(&bytes) {
+                Ok(key) => (key, None),
+                Err(why) => unread(why),
+            },
+            Ok(None) => {
+                let key = SiteKey::new(random);
+                let kept = if self.durable {
+                    keep_key(&self.folder, &key)
+                } else {
+                    Ok(())
+                };
+                let problem = kept.err().map(|error| {
+                    format!(
+                        "{}: it cannot be written: {error}. Other sticks of this site are not known by this one",
+                        site_key::FILE
+                    )
+                });
+                (key, problem)
+            }
+            Err(error) => unread(format!("it cannot be read: {error}")),
+        }
+    }
+
     /// `links` and `stored`, the number of machines whose upload is here, decide what a person can do where uploads live in
     /// memory; `port` is HTTP's.
     pub fn status(&self, links: &[LinkStatus], stored: usize, port: u16) -> StorageStatus {
@@ -145,6 +182,21 @@ fn certain(disk: &Path) -> Result<Option<String>, String> {
     Ok(told)
 }
 
+/// Writes the key beside its place first: a power cut leaves a whole one or none.
+fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
+    let (part, place) = (folder.join("site.key.part"), folder.join(site_key::FILE));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(key.text().as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&part, &place)?;
+    File::open(folder)?.sync_all()
+}
+
 /// Where a file that a person put on the stick is read: the data folder, or, where memory stands in for it, the stick behind.
 #[derive(Debug, Clone)]
 pub enum Shelf {
@@ -195,5 +247,35 @@ fn furnish(folder: &Path) -> std::io::Result<()> {
             file.write_all(EXAMPLE.replace('\n', "\r\n").as_bytes())?;
             file.sync_all()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_one_that_does_not_read_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::folder(dir.path().to_owned()).unwrap();
+        let random = |seed: u8| std::array::from_fn(|at| seed.wrapping_add(at as u8));
+        let (made, problem) = storage.site_key(random(1));
+        assert_eq!((&made, problem), (&SiteKey::new(random(1)), None));
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir.path().join(site_key::FILE)).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(storage.site_key(random(2)), (made, None), "it stays");
+        let files: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(files, [site_key::FILE]);
+        std::fs::write(dir.path().join(site_key::FILE), [0; 300]).unwrap();
+        let (key, problem) = storage.site_key(random(3));
+        assert_eq!(key, SiteKey::new(random(3)));
+        assert!(problem.unwrap().contains("64 hex digits"));
+        assert_eq!(std::fs::read(dir.path().join(site_key::FILE)).unwrap(), [0; 300]);
+        std::fs::remove_file(dir.path().join(site_key::FILE)).unwrap();
+        std::fs::create_dir(dir.path().join(site_key::FILE)).unwrap();
+        assert!(storage.site_key(random(4)).1.unwrap().contains("a folder"));
     }
 }

@@ -11,7 +11,7 @@ use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{Ipv6Status, LinkMode};
 use crate::model::ula::Prefix64;
-use crate::service::dhcp4::probe::announcement;
+use crate::service::dhcp4::probe::{Role, announcement};
 use crate::sys::console::say;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpListener;
@@ -20,11 +20,13 @@ use super::elect::Election;
 use super::own_address::OwnAddress;
 use super::own_place::Place;
 use super::proxying::{self, Proxying};
+use super::voice::Voice;
 
 /// A link and everything that runs for it.
 pub struct Watched {
     pub link: Link,
     pub election: Election,
+    pub voice: Voice,
     pub listener: Arc<DhcpListener>,
     /// Ends the thread that listens.
     pub listening: DropGuard,
@@ -131,15 +133,16 @@ impl Watched {
     }
 
     /// Says who serves here, once it does.
-    pub fn announce(&self, machine: MacAddr) {
+    pub fn announce(&self) {
         let service = self.service.as_ref().filter(|service| service.giving.is_some());
-        let address = match self.election.mode() {
-            LinkMode::Serve => service.map(|service| service.address),
-            LinkMode::Proxy => self.proxying.as_ref().map(|proxying| proxying.own.address),
-            _ => None,
+        let (role, address) = match self.election.mode() {
+            LinkMode::Serve => (Role::Serve, service.map(|service| service.address)),
+            LinkMode::Proxy => (Role::Proxy, self.proxying.as_ref().map(|proxying| proxying.own.address)),
+            _ => return,
         };
         if let Some(address) = address {
-            self.send(announcement(machine, self.link.mac, address, rand::random()));
+            let (said, proof) = self.voice.announce(role, address);
+            self.send(announcement(said, proof, rand::random()));
         }
     }
 

@@ -66,6 +66,11 @@ fn must_be_plain(file: &File) -> io::Result<()> {
     ))
 }
 
+/// Opens a file for reading without waiting: a FIFO or a device that was put in its place holds nobody up.
+pub fn open(path: &Path) -> io::Result<File> {
+    Ok(rustix::fs::open(path, READ, Mode::empty())?.into())
+}
+
 /// The path without links, as the kernel walks it. Nothing is opened for reading, so no device wakes up. `None` where the
 /// kernel cannot name it: without /proc, or for what was removed meanwhile.
 ///

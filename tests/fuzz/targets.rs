@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use recon::config::{Live, Settings};
+use recon::config::{Live, Settings, SiteKey};
 use recon::model::MacAddr;
 use recon::model::ula::Ula;
 use recon::probe::{lldp, smbios};
@@ -347,6 +347,7 @@ fn http() {
         metrics: Arc::default(),
         web: Web::default(),
         workers: Workers::start().unwrap(),
+        key: SiteKey::new([1; 32]),
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
-use recon::config::{Live, Settings};
+use recon::config::{Live, Settings, SiteKey};
 use recon::model::NodeId;
 use recon::model::api::{NodeStatus, Status, Stored};
 use recon::service::http::client::{Bounds, exchange};
@@ -63,6 +63,7 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         metrics: Arc::default(),
         web: Web::default(),
         workers: Workers::start().unwrap(),
+        key: SiteKey::new([1; 32]),
     })
 }
 

@@ -12,6 +12,7 @@ mod old_ipxe;
 mod packets;
 mod packets6;
 mod shown;
+mod site_key;
 mod tftp;
 mod units;
 mod uploads;

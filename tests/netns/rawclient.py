@@ -73,6 +73,10 @@ class RawClient:
         frame = b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + struct.pack(">H", _ETH_IP)
         self._socket.send(frame + header + datagram)
 
+    def whole(self, frame: bytes) -> None:
+        """Sends a frame as it is, with whatever sender it names."""
+        self._socket.send(frame)
+
     def answers(self, payload: bytes, mac: str, seconds: float, enough: int = 1) -> List[dhcp.Packet]:
         """Sends a packet and collects the server's answers to its transaction, until there are enough or time is over."""
         xid = struct.unpack(">I", payload[4:8])[0]

@@ -18,6 +18,8 @@ from vdc.errors import LabError
 from vdc.namespace import Namespace
 
 FIRST, SECOND = "lan0", "lan1"
+# What the sticks of one site share.
+SITE_KEY = "# a key\r\n" + bytes(range(32)).hex() + "\r\n"
 Json = Dict[str, Any]
 
 
@@ -37,6 +39,7 @@ class Stick:
         self.api = Api(self.place, "127.0.0.1")
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._runs = 0
+        self.key: Optional[str] = SITE_KEY  # None: the stick makes its own
 
     def settings(self, text: str) -> None:
         (self.folder / "data").mkdir(exist_ok=True)
@@ -47,6 +50,8 @@ class Stick:
         self._runs += 1
         begun = time.monotonic()
         (self.folder / "data").mkdir(exist_ok=True)
+        if self.key is not None:
+            (self.folder / "data" / "site.key").write_text(self.key)
         links = [word for link in self.links for word in ("--link", link)]
         with (self.folder / f"log.{self._runs}").open("wb") as log:
             # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.

@@ -1,9 +1,12 @@
-//! Whole networks of elections: sticks, ports, foreign servers, lost packets, cut and healed cables. Time is the
+//! Whole networks of elections: sticks of one site or of several, ports, foreign servers, forgers, lost packets, cut and healed cables. Time is the
 //! simulation's own and chance comes from a seed, so that a failure is the same failure again.
 
 use std::collections::BTreeMap;
 
+use super::super::voice::Voice;
 use super::*;
+use crate::config::SiteKey;
+use crate::service::dhcp4::probe::{Proof, Question, Role, Said};
 use proptest::prelude::*;
 
 /// splitmix64: small, and good enough to lose packets.
@@ -19,10 +22,37 @@ impl Chance {
     }
 }
 
+/// What goes over a wire.
+#[derive(Debug, Clone)]
+enum Post {
+    Event(Event),
+    Question(Question, MacAddr, Option<Proof>),
+    Announcement(Said, Option<Proof>),
+    /// What a master's services say without a proof.
+    Marked {
+        address: Ipv4Addr,
+        mac: MacAddr,
+        boots: bool,
+    },
+}
+
+/// Somebody with a port on the wire who hears everything and has no key.
+struct Forger {
+    from: f64,
+    until: f64,
+    /// Only questions.
+    asks: bool,
+    heard: Vec<Post>,
+}
+
 /// One port of one stick.
 struct Port {
     stick: usize,
     wire: usize,
+    /// Of its stick.
+    site: u8,
+    mac: MacAddr,
+    voice: Voice,
     election: Election,
     /// Its services answer from here on; `INFINITY` while they do not run.
     ready: f64,
@@ -50,7 +80,10 @@ struct Net {
     /// While true, sticks 0 and 1 do not hear each other, and foreign servers are on the side of stick 0.
     split: (f64, f64),
     chance: Chance,
-    queue: BTreeMap<(u64, u64), (usize, Event)>,
+    queue: BTreeMap<(u64, u64), (usize, Post)>,
+    forger: Option<Forger>,
+    /// Who yielded to one that is none of its site.
+    fooled: Vec<String>,
     sequence: u64,
     /// Addresses given to clients, by wire: number and the stick that gave it.
     given: Vec<(usize, u32, usize)>,
@@ -71,10 +104,15 @@ impl Net {
         for stick in 0..starts.len() {
             let number = if flip { starts.len() - 1 - stick } else { stick };
             for wire in 0..wires {
+                let machine = MacAddr([2, 0, 0, 0, 0, number as u8]);
+                let mac = MacAddr([2, 0, 0, 1, wire as u8, number as u8]);
                 ports.push(Port {
                     stick,
                     wire,
-                    election: Election::new(MacAddr([2, 0, 0, 0, 0, number as u8]), LinkRule::Auto),
+                    site: 0,
+                    mac,
+                    voice: Voice::new(SiteKey::new([0; 32]), machine, mac),
+                    election: Election::new(machine, LinkRule::Auto),
                     ready: f64::INFINITY,
                     entries: 0,
                     modes: Vec::new(),
@@ -90,6 +128,8 @@ impl Net {
             split: (f64::INFINITY, f64::INFINITY),
             chance,
             queue: BTreeMap::new(),
+            forger: None,
+            fooled: Vec::new(),
             sequence: 0,
             given: Vec::new(),
             doubled: Vec::new(),
@@ -97,13 +137,22 @@ impl Net {
         }
     }
 
-    fn post(&mut self, to: usize, delay: f64, event: Event) {
+    /// Every stick has a key of its own.
+    fn of_many_sites(mut self) -> Self {
+        for port in &mut self.ports {
+            port.site = port.stick as u8;
+            port.voice = Voice::new(SiteKey::new([port.site; 32]), port.election.machine, port.mac);
+        }
+        self
+    }
+
+    fn post(&mut self, to: usize, delay: f64, post: Post) {
         if self.chance.next() < self.loss {
             return;
         }
         self.sequence += 1;
         let at = ((self.now + delay) * 1e6) as u64;
-        self.queue.insert((at, self.sequence), (to, event));
+        self.queue.insert((at, self.sequence), (to, post));
     }
 
     fn apart(&self, a: usize, b: usize) -> bool {
@@ -111,7 +160,10 @@ impl Net {
     }
 
     /// Everything on the wire hears a packet of a port.
-    fn broadcast(&mut self, from: usize, event: &Event) {
+    fn broadcast(&mut self, from: usize, post: &Post) {
+        if let Some(forger) = &mut self.forger {
+            forger.heard.push(post.clone());
+        }
         let (stick, wire) = (self.ports[from].stick, self.ports[from].wire);
         for to in 0..self.ports.len() {
             let other = &self.ports[to];
@@ -119,7 +171,145 @@ impl Net {
                 continue;
             }
             let delay = 0.001 + self.chance.next() * 0.1;
-            self.post(to, delay, event.clone());
+            self.post(to, delay, post.clone());
+        }
+    }
+
+    /// A packet comes to a port.
+    fn deliver(&mut self, to: usize, post: Post) {
+        let voice = &mut self.ports[to].voice;
+        let event = match post {
+            Post::Event(event) => event,
+            Post::Question(question, mac, proof) => {
+                let ours = voice.is_proven(&Said::asking(question.machine, mac), proof);
+                voice.heard(question);
+                Event::Rival {
+                    machine: question.machine,
+                    ours,
+                }
+            }
+            Post::Announcement(said, proof) => Event::Server {
+                server: ForeignServer {
+                    address: said.server,
+                    mac: said.mac,
+                    recon: true,
+                    ours: voice.is_proven(&said, proof),
+                    boots: false,
+                },
+                machine: Some(said.machine),
+                proxies: said.role == Role::Proxy,
+            },
+            Post::Marked { address, mac, boots } => Event::Server {
+                server: ForeignServer {
+                    address,
+                    mac,
+                    recon: true,
+                    ours: false,
+                    boots,
+                },
+                machine: None,
+                proxies: false,
+            },
+        };
+        self.feed(to, event);
+    }
+
+    /// One that has no key says whatever it likes: what others said, as they said it or with its own port, number or address in it, and
+    /// what it made up.
+    fn forge(&mut self) {
+        let now = self.now;
+        let Some(forger) = self
+            .forger
+            .as_mut()
+            .filter(|forger| (forger.from..forger.until).contains(&now))
+        else {
+            return;
+        };
+        let mac = MacAddr([2, 6, 6, 6, 6, 6]);
+        let number = MacAddr([0, 0, 0, 0, 0, 1]);
+        let address = Ipv4Addr::new(192, 168, 219, 66);
+        let nonce = std::array::from_fn(|_| (self.chance.next() * 256.0) as u8);
+        let question = Question { machine: number, nonce };
+        let mut said = vec![Post::Question(
+            question,
+            mac,
+            Some(Proof {
+                role: Role::Ask,
+                tag: nonce,
+            }),
+        )];
+        if !forger.asks {
+            let role = Role::Serve;
+            let lie = Said {
+                role,
+                machine: number,
+                mac,
+                server: address,
+            };
+            said.push(Post::Announcement(lie, Some(Proof { role, tag: nonce })));
+            for _ in 0..4 {
+                let at = (self.chance.next() * forger.heard.len() as f64) as usize;
+                let Some(post) = forger.heard.get(at) else { continue };
+                said.push(post.clone());
+                if let Post::Announcement(true_one, proof) = post {
+                    said.push(Post::Announcement(Said { mac, ..*true_one }, *proof));
+                    said.push(Post::Announcement(
+                        Said {
+                            server: address,
+                            ..*true_one
+                        },
+                        *proof,
+                    ));
+                    said.push(Post::Announcement(
+                        Said {
+                            machine: number,
+                            ..*true_one
+                        },
+                        *proof,
+                    ));
+                }
+                if let Post::Question(question, _, proof) = post {
+                    said.push(Post::Question(
+                        Question {
+                            machine: number,
+                            ..*question
+                        },
+                        mac,
+                        *proof,
+                    ));
+                    // The proof of one that asks, for an announcement.
+                    let serving = Said {
+                        role,
+                        machine: question.machine,
+                        mac,
+                        server: address,
+                    };
+                    said.push(Post::Announcement(serving, proof.map(|proof| Proof { role, ..proof })));
+                }
+            }
+        }
+        // On every wire: what is heard on one is carried to the others.
+        for to in 0..self.ports.len() {
+            for post in said.clone() {
+                self.post(to, 0.01, post);
+            }
+        }
+    }
+
+    /// Nobody follows one that has not the key of its site, nor waits for one.
+    fn follows(&mut self, port: usize) {
+        let State::Yield { rival, master, .. } = &self.ports[port].election.state else {
+            return;
+        };
+        let site = self.ports[port].site;
+        let known = self.ports.iter().any(|other| {
+            other.site == site
+                && other.election.machine == *rival
+                && master.is_none_or(|master| master == address_of(other.stick))
+        });
+        if !known {
+            self.fooled
+                .push(format!("{} follows {rival} at {master:?}", self.ports[port].stick));
         }
     }
 
@@ -134,8 +324,9 @@ impl Net {
         }
         let now = self.now;
         let actions = self.ports[port].election.on(event, now);
+        self.follows(port);
         for action in actions {
-            let (stick, machine) = (self.ports[port].stick, self.ports[port].election.machine);
+            let stick = self.ports[port].stick;
             match action {
                 Action::Changed => {
                     let mode = self.ports[port].election.mode();
@@ -152,8 +343,13 @@ impl Net {
                 Action::Announce => self.announce(port),
                 Action::Probe | Action::AskBoot => {
                     if action == Action::Probe {
-                        self.broadcast(port, &Event::Rival(machine));
+                        self.sequence += 1;
+                        let nonce = u128::from(self.sequence).to_be_bytes();
+                        let mac = self.ports[port].mac;
+                        let (question, proof) = self.ports[port].voice.ask(nonce);
+                        self.broadcast(port, &Post::Question(question, mac, proof));
                     }
+                    self.services_answer(port, action == Action::AskBoot);
                     self.foreign_answers(port, stick, action == Action::AskBoot);
                 }
             }
@@ -164,14 +360,27 @@ impl Net {
         if self.ports[port].ready > self.now {
             return;
         }
-        let machine = self.ports[port].election.machine;
-        let server = ForeignServer {
-            address: Ipv4Addr::new(192, 168, 219, 1 + self.ports[port].stick as u8),
-            mac: machine,
-            recon: true,
-            boots: false,
+        let role = match self.ports[port].election.mode() {
+            LinkMode::Proxy => Role::Proxy,
+            _ => Role::Serve,
         };
-        self.broadcast(port, &Event::Server { server, machine });
+        let (said, proof) = self.ports[port]
+            .voice
+            .announce(role, address_of(self.ports[port].stick));
+        self.broadcast(port, &Post::Announcement(said, proof));
+    }
+
+    /// The DHCP servers of those that serve answer everybody, without a proof.
+    fn services_answer(&mut self, asker: usize, boots: bool) {
+        let (stick, wire) = (self.ports[asker].stick, self.ports[asker].wire);
+        for from in 0..self.ports.len() {
+            let port = &self.ports[from];
+            let serves = self.alive(from) && port.election.mode() == LinkMode::Serve && port.ready <= self.now;
+            if serves && from != asker && port.wire == wire && !self.apart(stick, port.stick) {
+                let (address, mac) = (address_of(port.stick), port.mac);
+                self.broadcast(from, &Post::Marked { address, mac, boots });
+            }
+        }
     }
 
     fn foreign_answers(&mut self, port: usize, stick: usize, boot: bool) {
@@ -187,14 +396,19 @@ impl Net {
                 address: Ipv4Addr::new(10, 0, 0, 1),
                 mac,
                 recon: false,
+                ours: false,
                 boots: boot && foreign.boots,
             };
             let ping = if boot { 0.0 } else { foreign.ping };
-            let event = Event::Server { server, machine: mac };
+            let event = Event::Server {
+                server,
+                machine: None,
+                proxies: false,
+            };
             for to in 0..self.ports.len() {
                 if self.ports[to].wire == wire && !self.apart(0, self.ports[to].stick) {
                     let delay = 0.001 + ping + self.chance.next() * 0.1;
-                    self.post(to, delay, event.clone());
+                    self.post(to, delay, Post::Event(event.clone()));
                 }
             }
         }
@@ -206,8 +420,8 @@ impl Net {
             self.now += STEP;
             let due = (self.now * 1e6) as u64;
             while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= due) {
-                let (port, event) = entry.remove();
-                self.feed(port, event);
+                let (port, post) = entry.remove();
+                self.deliver(port, post);
             }
             for port in 0..self.ports.len() {
                 if self.alive(port) {
@@ -222,6 +436,7 @@ impl Net {
             if self.now as u64 > self.seconds {
                 self.seconds = self.now as u64;
                 self.clients();
+                self.forge();
             }
         }
     }
@@ -284,6 +499,10 @@ impl Net {
         }
         Ok(())
     }
+}
+
+fn address_of(stick: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 219, 1 + stick as u8)
 }
 
 fn foreign(wire: usize, from: f64, until: f64, ping: f64) -> Foreign {
@@ -425,15 +644,93 @@ proptest! {
         net.ports.push(twin.ports.remove(0));
         // The simulation's broadcasts come as a rival's: the driver knows its own ports by their MAC.
         for _ in 0..1200 {
-            let posted: Vec<_> = net.queue.iter().map(|(key, (to, event))| (*key, *to, event.clone())).collect();
-            for (key, to, event) in posted {
-                let own = matches!(&event, Event::Rival(_)) || matches!(&event, Event::Server { server, .. } if server.recon);
+            let posted: Vec<_> = net.queue.iter().map(|(key, (to, post))| (*key, *to, post.clone())).collect();
+            for (key, to, post) in posted {
+                let own = !matches!(&post, Post::Event(_));
                 if own {
-                    net.queue.insert(key, (to, Event::Twin { name: format!("eno{}", 1 - to), before: to == 1 }));
+                    let twin = Event::Twin { name: format!("eno{}", 1 - to), before: to == 1 };
+                    net.queue.insert(key, (to, Post::Event(twin)));
                 }
             }
             net.run(net.now + STEP);
         }
         net.settled(if beside { LinkMode::Proxy } else { LinkMode::Serve })?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Two sticks with different keys: one serves, the other one says nothing and follows nobody; the earlier one stays.
+    #[test]
+    fn sticks_of_two_sites_settle(seed: u64, delay in delay(), wires in 1usize..3) {
+        let mut net = Net::new(seed, &[0.0, delay], wires, Vec::new()).of_many_sites();
+        net.run(delay + 25.0);
+        net.settled(LinkMode::Serve)?;
+        net.run(delay + 300.0);
+        net.settled(LinkMode::Serve)?;
+        net.no_address_twice()?;
+        prop_assert!(net.doubled.is_empty(), "{:?} {:?}", net.doubled, net.story());
+        prop_assert!(net.fooled.is_empty(), "{:?}", net.fooled);
+        for port in &net.ports {
+            prop_assert!(port.modes.iter().all(|(_, mode)| *mode != LinkMode::Yield), "{:?}", net.story());
+            prop_assert!(port.entries <= 1, "flapping: {:?}", net.story());
+        }
+        if delay > 2.0 * VERDICT_SECONDS + START_SECONDS + 1.0 {
+            prop_assert!(net.masters(0, LinkMode::Serve).iter().all(|at| net.ports[*at].stick == 0), "{:?}", net.story());
+        }
+    }
+
+    /// Networks of two sites grow together: the lower number stays, the other falls silent for good.
+    #[test]
+    fn networks_of_two_sites_that_grow_together_settle(seed: u64, delay in delay(), mended in 30.0f64..90.0) {
+        let mut net = Net::new(seed, &[0.0, delay], 1, Vec::new()).of_many_sites();
+        net.split = (0.0, mended);
+        let healed = mended.max(delay);
+        net.run(healed + 30.0);
+        net.settled(LinkMode::Serve)?;
+        let entries: u32 = net.ports.iter().map(|port| port.entries).sum();
+        net.run(healed + 200.0);
+        net.settled(LinkMode::Serve)?;
+        prop_assert_eq!(entries, net.ports.iter().map(|port| port.entries).sum::<u32>(), "flapping: {:?}", net.story());
+        prop_assert!(net.fooled.is_empty(), "{:?}", net.fooled);
+    }
+
+    /// Whatever is forged, replayed or carried from wire to wire, nobody follows who has not the key, and what the forger costs ends with him.
+    #[test]
+    fn a_forger_is_followed_by_nobody(seed: u64, delay in delay(), from in 0.0f64..60.0, stays in 1.0f64..60.0, wires in 1usize..3, sites: bool) {
+        let mut net = Net::new(seed, &[0.0, delay], wires, Vec::new());
+        if sites {
+            net = net.of_many_sites();
+        }
+        net.forger = Some(Forger { from, until: from + stays, asks: false, heard: Vec::new() });
+        net.run(from + stays + delay + QUIET_SECONDS + 60.0);
+        prop_assert!(net.fooled.is_empty(), "{:?}", net.fooled);
+        net.settled(LinkMode::Serve)?;
+    }
+
+    /// Two sticks of two sites beside a foreign server: one proxies, the other says nothing.
+    #[test]
+    fn sticks_of_two_sites_beside_a_foreign_server(seed: u64, delay in delay(), ping in 0.0f64..3.2) {
+        let mut net = Net::new(seed, &[0.0, delay], 1, vec![foreign(0, 0.0, f64::INFINITY, ping)]).of_many_sites();
+        net.run(delay + 30.0);
+        for _ in 0..40 {
+            net.run(net.now + 5.0);
+            net.settled(LinkMode::Proxy)?;
+        }
+        prop_assert!(net.given.is_empty() && net.fooled.is_empty(), "{:?} {:?}", net.fooled, net.story());
+    }
+
+    /// A forger who only asks, with the lowest number there is, keeps nobody from serving.
+    #[test]
+    fn forged_questions_keep_nobody_from_serving(seed: u64, from in 0.0f64..20.0) {
+        let mut net = Net::new(seed, &[0.0], 1, Vec::new());
+        net.forger = Some(Forger { from, until: f64::INFINITY, asks: true, heard: Vec::new() });
+        net.run(2.0 * VERDICT_SECONDS + START_SECONDS + 1.0);
+        net.settled(LinkMode::Serve)?;
+        net.run(100.0);
+        net.settled(LinkMode::Serve)?;
+        prop_assert!(net.fooled.is_empty(), "{:?}", net.fooled);
+        prop_assert_eq!(net.ports[0].entries, 1);
     }
 }

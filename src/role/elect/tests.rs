@@ -11,9 +11,11 @@ fn spoke(machine: MacAddr, recon: bool, boots: bool) -> Event {
             address: Ipv4Addr::new(10, 0, 0, 1),
             mac: machine,
             recon,
+            ours: recon,
             boots,
         },
-        machine,
+        machine: Some(machine),
+        proxies: false,
     }
 }
 
@@ -23,6 +25,22 @@ fn foreign() -> Event {
 
 fn master(machine: MacAddr) -> Event {
     spoke(machine, true, false)
+}
+
+/// What anybody can send.
+fn stranger(machine: MacAddr) -> Event {
+    match spoke(machine, true, false) {
+        Event::Server { server, machine, .. } => Event::Server {
+            server: ForeignServer { ours: false, ..server },
+            machine,
+            proxies: false,
+        },
+        other => other,
+    }
+}
+
+fn rival(machine: MacAddr) -> Event {
+    Event::Rival { machine, ours: true }
 }
 
 fn fresh() -> Election {
@@ -108,7 +126,7 @@ fn a_foreign_boot_service_makes_it_silent_and_its_end_a_proxy() {
 fn who_is_told_to_be_silent_says_nothing_ever() {
     let mut election = Election::new(US, LinkRule::Silent);
     assert_eq!(election.on(Event::Carrier(true), 0.0), [Action::Changed]);
-    for event in [foreign(), master(LOWER), Event::Rival(HIGHER), Event::Rival(LOWER)] {
+    for event in [foreign(), master(LOWER), rival(HIGHER), rival(LOWER)] {
         assert_eq!(election.on(event, 1.0), []);
     }
     assert_eq!(run(&mut election, 2.0, 200.0), [0.0; 0]);
@@ -162,12 +180,12 @@ fn of_two_that_ask_the_lower_number_serves() {
     let mut election = fresh();
     election.on(Event::Carrier(true), 0.0);
     assert_eq!(
-        election.on(Event::Rival(HIGHER), 1.1),
+        election.on(rival(HIGHER), 1.1),
         [Action::Probe, Action::Probe],
         "it is to hear us"
     );
     assert_eq!(election.mode(), LinkMode::Probing);
-    assert!(election.on(Event::Rival(LOWER), 1.5).contains(&Action::Changed));
+    assert!(election.on(rival(LOWER), 1.5).contains(&Action::Changed));
     assert_eq!((election.mode(), election.master()), (LinkMode::Yield, None));
     assert!(election.on(master(LOWER), 5.0).contains(&Action::Changed));
     assert_eq!(election.master(), Some(Ipv4Addr::new(10, 0, 0, 1)));
@@ -177,7 +195,7 @@ fn of_two_that_ask_the_lower_number_serves() {
 fn a_rival_that_never_serves_is_not_waited_for() {
     let mut election = fresh();
     election.on(Event::Carrier(true), 0.0);
-    election.on(Event::Rival(LOWER), 1.0);
+    election.on(rival(LOWER), 1.0);
     run(&mut election, 1.25, 1.0 + RIVAL_SECONDS + VERDICT_SECONDS + 1.0);
     assert_eq!(election.mode(), LinkMode::Serve);
 }
@@ -204,7 +222,7 @@ fn of_two_that_serve_the_lower_number_stays_and_says_so() {
 #[test]
 fn who_serves_does_not_yield_to_one_that_asks() {
     let mut election = serving();
-    assert_eq!(election.on(Event::Rival(LOWER), 8.0), [Action::Announce]);
+    assert_eq!(election.on(rival(LOWER), 8.0), [Action::Announce]);
     assert_eq!(election.mode(), LinkMode::Serve);
 }
 
@@ -255,6 +273,83 @@ fn a_pulled_cable_starts_over() {
     );
 }
 
+#[test]
+fn one_without_the_key_is_never_followed_and_only_its_staying_counts() {
+    // One forged word: asked for a proof, and forgotten.
+    let mut election = serving();
+    assert!(election.on(stranger(LOWER), 8.0).contains(&Action::Probe));
+    run(&mut election, 8.25, 30.0);
+    assert_eq!((election.mode(), election.master()), (LinkMode::Serve, None));
+    // One that stays and has the lower number is a foreign server.
+    for quarter in 0..20 {
+        let now = 30.0 + f64::from(quarter) / 4.0;
+        election.on(stranger(LOWER), now);
+        election.on(Event::Tick, now);
+        assert!(quarter < 10 || election.mode() != LinkMode::Serve, "{now}");
+    }
+    assert_eq!(election.mode(), LinkMode::Proxy);
+    let reason = election.reason();
+    assert!(
+        reason.contains("site.key") && reason.contains("does not have this stick's key"),
+        "{reason}"
+    );
+    // Proven, it is one of ours.
+    election.on(master(LOWER), 35.0);
+    assert_eq!(election.mode(), LinkMode::Yield);
+}
+
+#[test]
+fn a_higher_number_without_the_key_has_ten_seconds_to_give_way() {
+    for stays in [3, 60] {
+        let mut election = serving();
+        for quarter in 0..60 {
+            let now = 8.0 + f64::from(quarter) / 4.0;
+            if quarter < stays {
+                election.on(stranger(HIGHER), now);
+            }
+            election.on(Event::Tick, now);
+            assert!(
+                now - 8.0 >= CONTEST_SECONDS || election.mode() == LinkMode::Serve,
+                "{now}"
+            );
+        }
+        assert_eq!(election.mode() == LinkMode::Serve, stays == 3);
+    }
+}
+
+#[test]
+fn a_question_without_a_proof_is_waited_for_once_and_not_for_long() {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    let forged = Event::Rival {
+        machine: LOWER,
+        ours: false,
+    };
+    for quarter in 0..60 {
+        let now = f64::from(quarter) / 4.0;
+        election.on(forged.clone(), now);
+        election.on(Event::Tick, now);
+        assert_eq!(
+            election.mode() == LinkMode::Serve,
+            now >= VERDICT_SECONDS + START_SECONDS,
+            "{now}"
+        );
+    }
+    assert!(!election.on(forged, 20.0).contains(&Action::Changed));
+}
+
+#[test]
+fn a_master_that_proved_itself_may_say_more_without_a_proof() {
+    let mut election = serving();
+    election.on(master(HIGHER), 8.0);
+    for quarter in 0..60 {
+        let now = 8.0 + f64::from(quarter) / 4.0;
+        election.on(stranger(HIGHER), now);
+        election.on(Event::Tick, now);
+        assert_eq!(election.mode(), LinkMode::Serve, "{now}");
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let machine = prop_oneof![Just(LOWER), Just(HIGHER)];
     prop_oneof![
@@ -264,7 +359,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             recon,
             boots && !recon
         )),
-        machine.prop_map(Event::Rival),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, ours)| Event::Rival { machine, ours }),
+        machine.prop_map(stranger),
         any::<bool>().prop_map(|before| Event::Twin {
             name: "eno1".into(),
             before

@@ -12,11 +12,12 @@ impl Election {
     /// Plain sentence: why this mode.
     pub fn reason(&self) -> String {
         let names = |which: fn(&ForeignServer) -> bool| {
-            let named = self.foreign().filter(|server| !server.recon && which(server));
+            let named = self.foreign().filter(|server| !server.ours && which(server));
             let list: Vec<String> = named.map(|s| format!("{} ({})", s.address, s.mac)).collect();
             list.join(", ")
         };
-        match &self.state {
+        let stranger = self.foreign().any(|server| server.recon && !server.ours);
+        let reason = match &self.state {
             State::Down => "no carrier: plug in a cable or check the switch port".to_owned(),
             State::Probing { .. } => "asking who serves this network".to_owned(),
             State::Serve => "no other DHCP server answered: this machine serves".to_owned(),
@@ -33,7 +34,7 @@ impl Election {
                 "another DHCP server is here: {}; boot files only, no addresses from here",
                 names(|_| true)
             ),
-            State::Foreign { .. } if self.foreign().any(|server| server.boots && !server.recon) => format!(
+            State::Foreign { .. } if self.foreign().any(|server| server.boots && !server.ours) => format!(
                 "another server boots machines here: {}; nothing is handed out (network.mode = \"proxy\" in recon.toml changes that at the next start)",
                 names(|server| server.boots)
             ),
@@ -47,6 +48,13 @@ impl Election {
                 master: Some(master), ..
             } => format!("recon master {master} serves this network"),
             State::Yield { rival, .. } => format!("recon machine {rival} is about to serve this network"),
+        };
+        match &self.state {
+            State::Foreign { .. } if stranger => format!(
+                "{reason}. It calls itself a recon master and does not have this stick's key: if both sticks are yours, copy the file site.key from \
+                 that one's RECON-DATA to this one's, and start this machine again"
+            ),
+            _ => reason,
         }
     }
 }

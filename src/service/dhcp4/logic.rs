@@ -9,6 +9,7 @@ use crate::service::{bootfiles, ipxe};
 
 use super::MASTER_CLASS;
 use super::client::{Client, Features, Kind};
+use super::probe::asks_boot;
 use super::relay;
 pub use super::states::{Decision, Reply, decide};
 
@@ -132,6 +133,10 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
             }
         }
         Kind::Probe | Kind::Agent => {
+            // Who asks as firmware does hears that machines are booted here; it fetches nothing.
+            if asks_boot(request) {
+                set_boot_file(message, PROBED_BOOT_FILE);
+            }
             message
                 .opts_mut()
                 .insert(DhcpOption::ClassIdentifier(MASTER_CLASS.to_vec()));
@@ -139,6 +144,9 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
         Kind::Other => {}
     }
 }
+
+/// What a machine hears that only asks whether machines are booted here.
+const PROBED_BOOT_FILE: &str = "recon";
 
 fn no_pxedhcp(message: &mut Message) {
     let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());

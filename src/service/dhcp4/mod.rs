@@ -33,6 +33,10 @@ pub const AGENT_CLASS: &[u8] = b"recon:agent";
 /// Site-specific option (RFC 3942) in every reply of a recon server, so that another one takes it for what it is.
 pub const MARK_CODE: u8 = 224;
 pub const MARK: &[u8] = b"recon";
+/// Likewise: the number of a recon machine's question, which never comes twice; 16 bytes.
+pub const NONCE_CODE: u8 = 225;
+/// Likewise: what the sender does there, 1 byte, and the proof that it has the site's key, 16 bytes.
+pub const PROOF_CODE: u8 = 226;
 
 /// The mark as an option.
 pub fn mark() -> dhcproto::v4::DhcpOption {

@@ -3,13 +3,60 @@
 
 use std::net::Ipv4Addr;
 
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
+use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Encodable, Encoder};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
+use crate::config::site_key::{Nonce, Tag};
 use crate::model::MacAddr;
 
-use super::{AGENT_CLASS, MASTER_CLASS, PROBE_CLASS, wire};
+use super::{AGENT_CLASS, MASTER_CLASS, NONCE_CODE, PROBE_CLASS, PROOF_CODE, wire};
+
+/// What a recon machine does on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    Ask = 0,
+    Serve = 1,
+    Proxy = 2,
+}
+
+/// What a recon machine says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    pub role: Role,
+    /// Its number.
+    pub machine: MacAddr,
+    /// Of the port that it says it from.
+    pub mac: MacAddr,
+    /// Its address there; unspecified for one that only asks.
+    pub server: Ipv4Addr,
+}
+
+impl Said {
+    pub fn asking(machine: MacAddr, mac: MacAddr) -> Self {
+        Said {
+            role: Role::Ask,
+            machine,
+            mac,
+            server: Ipv4Addr::UNSPECIFIED,
+        }
+    }
+}
+
+/// Who serves here? With the asker's number and one that never comes twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    pub machine: MacAddr,
+    pub nonce: Nonce,
+}
+
+/// A proof with the site's key of what is said in the same packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    pub role: Role,
+    pub tag: Tag,
+}
 
 /// Something heard on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +64,12 @@ pub enum Heard {
     /// A server speaks: an OFFER, ACK or NAK.
     Server(Spoken),
     /// Another recon machine, by its number, looks for servers.
-    Probe { machine: MacAddr },
+    Probe {
+        machine: MacAddr,
+        /// Of its question; without one nobody can prove anything to it.
+        nonce: Option<Nonce>,
+        proof: Option<Proof>,
+    },
     /// A client tells everybody which server it takes (RFC 2131 §3.1 step 3).
     Chosen { server: Ipv4Addr },
 }
@@ -30,6 +82,8 @@ pub struct Spoken {
     pub recon: bool,
     /// Its number, where it announced itself.
     pub machine: Option<MacAddr>,
+    /// That it has the site's key, for a question of the reader.
+    pub proof: Option<Proof>,
     /// It names something to boot, or speaks as a PXE server.
     pub boots: bool,
     pub kind: MessageType,
@@ -83,6 +137,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
                 server: server?,
                 recon: class.starts_with(MASTER_CLASS) || is_marked(&message),
                 machine: machine_of(class, MASTER_CLASS),
+                proof: proof_of(&message),
                 boots: boots(&message, class),
                 kind,
                 xid: message.xid(),
@@ -94,7 +149,11 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
         }
         (Opcode::BootRequest, MessageType::Discover) => {
             let machine = machine_of(class, PROBE_CLASS)?;
-            Some(Heard::Probe { machine })
+            Some(Heard::Probe {
+                machine,
+                nonce: bytes_of(&message, NONCE_CODE).and_then(|bytes| bytes.try_into().ok()),
+                proof: proof_of(&message),
+            })
         }
         (Opcode::BootRequest, MessageType::Request) if message.giaddr().is_unspecified() => {
             Some(Heard::Chosen { server: server? })
@@ -110,9 +169,32 @@ fn class_of(message: &Message) -> &[u8] {
     }
 }
 
+fn bytes_of(message: &Message, code: u8) -> Option<&[u8]> {
+    match message.opts().get(OptionCode::Unknown(code)) {
+        Some(DhcpOption::Unknown(option)) => Some(option.data()),
+        _ => None,
+    }
+}
+
+fn proof_of(message: &Message) -> Option<Proof> {
+    let (role, tag) = bytes_of(message, PROOF_CODE)?.split_first()?;
+    let role = [Role::Ask, Role::Serve, Role::Proxy]
+        .into_iter()
+        .find(|known| *known as u8 == *role)?;
+    let tag = tag.try_into().ok()?;
+    Some(Proof { role, tag })
+}
+
+fn option(code: u8, bytes: Vec<u8>) -> DhcpOption {
+    DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(code), bytes))
+}
+
+fn proof_option(proof: Proof) -> DhcpOption {
+    option(PROOF_CODE, [&[proof.role as u8][..], &proof.tag].concat())
+}
+
 fn is_marked(message: &Message) -> bool {
-    let mark = message.opts().get(OptionCode::Unknown(super::MARK_CODE));
-    matches!(mark, Some(DhcpOption::Unknown(option)) if option.data() == super::MARK)
+    bytes_of(message, super::MARK_CODE) == Some(super::MARK)
 }
 
 fn boots(message: &Message, class: &[u8]) -> bool {
@@ -146,8 +228,8 @@ fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {
 /// What to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// Who serves here? The offer is not taken. With the number of this machine.
-    WhoServes(MacAddr),
+    /// Who serves here? The offer is not taken. With the proof for the last question heard.
+    WhoServes(Question, Option<Proof>),
     /// Who answers network boot firmware here? Asked as UEFI on x86-64 asks.
     WhoBoots,
     /// An address.
@@ -174,7 +256,13 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
     let mut source = Ipv4Addr::UNSPECIFIED;
     let options = message.opts_mut();
     let (kind, class) = match ask {
-        Ask::WhoServes(machine) => (MessageType::Discover, numbered(PROBE_CLASS, machine)),
+        Ask::WhoServes(Question { machine, nonce }, proof) => {
+            options.insert(option(NONCE_CODE, nonce.to_vec()));
+            if let Some(proof) = proof {
+                options.insert(proof_option(proof));
+            }
+            (MessageType::Discover, numbered(PROBE_CLASS, machine))
+        }
         Ask::WhoBoots => {
             options.insert(DhcpOption::UserClass(PROBE_CLASS.to_vec()));
             options.insert(DhcpOption::ClientSystemArchitecture(ARCH_X64.into()));
@@ -226,7 +314,10 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
 
 /// What a master says of itself: an OFFER to nobody, with its number. No client takes it, because it names a transaction and a
 /// machine that are none of theirs.
-pub fn announcement(machine: MacAddr, mac: MacAddr, server: Ipv4Addr, xid: u32) -> Vec<u8> {
+pub fn announcement(said: Said, proof: Option<Proof>, xid: u32) -> Vec<u8> {
+    let Said {
+        machine, mac, server, ..
+    } = said;
     let mut message = Message::default();
     message
         .set_opcode(Opcode::BootReply)
@@ -237,6 +328,9 @@ pub fn announcement(machine: MacAddr, mac: MacAddr, server: Ipv4Addr, xid: u32) 
     options.insert(DhcpOption::MessageType(MessageType::Offer));
     options.insert(DhcpOption::ServerIdentifier(server));
     options.insert(DhcpOption::ClassIdentifier(numbered(MASTER_CLASS, machine)));
+    if let Some(proof) = proof {
+        options.insert(proof_option(proof));
+    }
     broadcast(server, (67, 68), &encode(&message))
 }
 
@@ -269,19 +363,41 @@ mod tests {
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
     const MACHINE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const QUESTION: Question = Question {
+        machine: MACHINE,
+        nonce: [7; 16],
+    };
+    const PROOF: Proof = Proof {
+        role: Role::Serve,
+        tag: [8; 16],
+    };
+
+    fn announced(server: Ipv4Addr) -> Vec<u8> {
+        let said = Said {
+            role: Role::Serve,
+            machine: MACHINE,
+            mac: MAC,
+            server,
+        };
+        announcement(said, Some(PROOF), 9)
+    }
 
     #[test]
     fn a_probe_is_known_again_on_the_other_side() {
         assert_eq!(
-            heard(&packet(Ask::WhoServes(MACHINE), MAC, 9)),
-            Some(Heard::Probe { machine: MACHINE })
+            heard(&packet(Ask::WhoServes(QUESTION, Some(PROOF)), MAC, 9)),
+            Some(Heard::Probe {
+                machine: MACHINE,
+                nonce: Some([7; 16]),
+                proof: Some(PROOF)
+            })
         );
         for quiet in [Ask::Discover, Ask::WhoBoots] {
             assert_eq!(heard(&packet(quiet, MAC, 9)), None, "{quiet:?}");
         }
         let message = |ask| wire::decode(&packet(ask, MAC, 9)[28..]).unwrap();
         assert!(asks_boot(&message(Ask::WhoBoots)) && !asks_boot(&message(Ask::Discover)));
-        for ask in [Ask::WhoServes(MACHINE), Ask::WhoBoots] {
+        for ask in [Ask::WhoServes(QUESTION, None), Ask::WhoBoots] {
             let client = super::super::client::identify(&message(ask)).unwrap();
             assert_eq!(client.kind, super::super::client::Kind::Probe, "{ask:?}");
         }
@@ -290,12 +406,12 @@ mod tests {
     #[test]
     fn an_announcement_names_its_master() {
         let server = Ipv4Addr::new(192, 168, 219, 1);
-        let Some(Heard::Server(spoken)) = heard(&announcement(MACHINE, MAC, server, 9)) else {
+        let Some(Heard::Server(spoken)) = heard(&announced(server)) else {
             panic!("not heard");
         };
         assert_eq!(
-            (spoken.server, spoken.recon, spoken.machine),
-            (server, true, Some(MACHINE))
+            (spoken.server, spoken.recon, spoken.machine, spoken.proof),
+            (server, true, Some(MACHINE), Some(PROOF))
         );
         assert!(!spoken.boots && spoken.yours.is_unspecified());
     }
@@ -370,6 +486,7 @@ mod tests {
             server: Ipv4Addr::new(10, 0, 0, 1),
             recon: false,
             machine: None,
+            proof: None,
             boots: false,
             kind: MessageType::Offer,
             xid: 77,
@@ -395,9 +512,9 @@ mod tests {
         fn a_damaged_packet_does_no_harm(which in 0usize..4, at in 0usize..328, value: u8) {
             let address = Ipv4Addr::new(10, 0, 0, 7);
             let mut bytes = match which {
-                0 => packet(Ask::WhoServes(MACHINE), MAC, 9),
+                0 => packet(Ask::WhoServes(QUESTION, Some(PROOF)), MAC, 9),
                 1 => packet(Ask::WhoBoots, MAC, 9),
-                2 => announcement(MACHINE, MAC, address, 9),
+                2 => announced(address),
                 _ => packet(Ask::Request { server: address, address }, MAC, 9),
             };
             bytes[at] = value;

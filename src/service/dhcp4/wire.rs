@@ -65,6 +65,9 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
         82 => Some(2..=MAX_DATAGRAM),
         // The mark of a recon server.
         224 => Some(5..=5),
+        // The number of a recon machine's question, and the proof of an answer.
+        225 => Some(16..=16),
+        226 => Some(17..=17),
         // Architectures: the first two bytes are the preferred one.
         93 => Some(2..=MAX_DATAGRAM),
         // Machine identifier: a type and 16 bytes; other lengths are a known firmware fault and are left out.

@@ -85,7 +85,7 @@ impl Asked<'_> {
 /// A file of this system.
 pub async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
     let name = path.to_owned();
-    match blocking(move || File::open(name)).await {
+    match blocking(move || crate::sys::file::open(&name)).await {
         Ok(file) => opened(asked, path, file).await,
         Err(error) => unreadable(path, &error),
     }

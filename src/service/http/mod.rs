@@ -17,3 +17,4 @@ pub mod server;
 pub mod site;
 pub mod upload;
 pub mod wire;
+pub mod workload;

@@ -25,6 +25,8 @@ pub enum Route {
     /// A network boot program, for UEFI HTTP Boot and for people.
     Loader(&'static str),
     Post,
+    /// The proof that `post.tgz` is this site's own, for a question of 32 hex digits.
+    PostProof(Option<[u8; 16]>),
     /// Every stored inventory in one file.
     Tarball,
     /// A file or folder of the data partition, as a relative path of plain names.
@@ -107,6 +109,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "status"] => Route::Status,
         ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
+        ["api", "v1", "workload"] => Route::PostProof(query.strip_prefix("nonce=").and_then(nonce)),
         ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
@@ -127,6 +130,12 @@ fn only(allowed: &'static str, method: &str, route: Route) -> Result<Route, NoRo
     } else {
         Err(NoRoute::Method(allowed))
     }
+}
+
+fn nonce(text: &str) -> Option<[u8; 16]> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| digits)?;
+    Some(number.to_be_bytes())
 }
 
 fn node(text: &str) -> Result<NodeId, NoRoute> {
@@ -239,6 +248,16 @@ mod tests {
             ("GET", "/api/v1/nodes", Route::Nodes(None)),
             ("GET", "/api/v1/nodes?rows=40", Route::Nodes(Some(40))),
             ("GET", "/api/v1/nodes?rows=-1", Route::Nodes(None)),
+            (
+                "GET",
+                "/api/v1/workload?nonce=000102030405060708090a0b0c0d0e0F",
+                Route::PostProof(Some(std::array::from_fn(|at| at as u8))),
+            ),
+            (
+                "GET",
+                "/api/v1/workload?nonce=+0102030405060708090a0b0c0d0e0f",
+                Route::PostProof(None),
+            ),
             ("GET", "/metrics", Route::Metrics),
             ("POST", "/api/v1/settings/go", Route::Settings(Decision::Go)),
             ("POST", "/api/v1/settings/read", Route::Settings(Decision::Read)),

@@ -39,6 +39,7 @@ use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::upload;
 use super::wire::{Holes, Patience, Wire};
+use super::workload::prove;
 
 /// Clients that are told at once why they are not let in; further ones are cut off without a word.
 const MAX_TURNED_AWAY: usize = 64;
@@ -273,6 +274,7 @@ async fn serve(
             None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
         },
         Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
+        Route::PostProof(nonce) => workload(site, nonce).await,
         Route::Tarball => export::tarball(asked).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
@@ -346,6 +348,18 @@ fn metrics_text(site: &Site) -> String {
         uptime_seconds: clock::run_seconds() as u64,
         resident_bytes: crate::sys::process::rss_bytes().unwrap_or(0),
     })
+}
+
+/// Proves to who has the key that `post.tgz` is this site's own.
+async fn workload(site: &Site, nonce: Option<[u8; 16]>) -> Response<Body> {
+    let Some(nonce) = nonce else {
+        return files::line(StatusCode::BAD_REQUEST, "nonce= wants 32 hex digits");
+    };
+    match site.web.workload(site.data.join("post.tgz")).await {
+        Ok(sha256) => json(StatusCode::OK, &prove(&site.key, &nonce, &sha256)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => files::line(StatusCode::NOT_FOUND, "not here"),
+        Err(error) => files::line(StatusCode::INTERNAL_SERVER_ERROR, &format!("post.tgz: {error}")),
+    }
 }
 
 /// A person at this machine decides about settings that are held. Nobody else's word counts: only who is on this machine has

@@ -6,11 +6,14 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
 
 use tokio::sync::Semaphore;
 
-use crate::config::Live;
 use crate::config::load::Loaded;
+use crate::config::{Live, SiteKey};
 use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::bootfiles::{self, LOADERS};
@@ -46,6 +49,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     pub web: Web,
     pub workers: Workers,
+    /// Proves to other sticks of the site that what is served comes from one.
+    pub key: SiteKey,
 }
 
 /// What the HTTP service keeps from one request to the next.
@@ -57,6 +62,15 @@ pub struct Web {
     pub door: Arc<Door>,
     folder: OnceLock<File>,
     tags: Mutex<HashMap<(PathBuf, u64), String>>,
+    /// Digest of the workload, by its size and when it was changed.
+    workload: tokio::sync::Mutex<Option<Workload>>,
+}
+
+#[derive(Debug)]
+struct Workload {
+    size: u64,
+    changed: Option<SystemTime>,
+    sha256: [u8; 32],
 }
 
 impl Default for Web {
@@ -67,6 +81,7 @@ impl Default for Web {
             door: Arc::default(),
             folder: OnceLock::new(),
             tags: Mutex::default(),
+            workload: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -91,6 +106,38 @@ impl Web {
         let tag = make()?;
         tags.insert(key, tag.clone());
         Ok(tag)
+    }
+}
+
+impl Web {
+    /// SHA-256 of the workload, read once for as long as it does not change: however many ask, one reads.
+    ///
+    /// # Errors
+    /// What opening and reading gives.
+    pub async fn workload(&self, path: PathBuf) -> io::Result<[u8; 32]> {
+        let mut known = self.workload.lock().await;
+        let metadata = tokio::fs::metadata(&path).await?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let changed = metadata.modified().ok();
+        if let Some(known) = known.as_ref()
+            && (known.size, known.changed) == (metadata.len(), changed)
+        {
+            return Ok(known.sha256);
+        }
+        let read = move || {
+            let mut hasher = Sha256::new();
+            io::copy(&mut File::open(path)?, &mut hasher)?;
+            io::Result::Ok(<[u8; 32]>::from(hasher.finalize()))
+        };
+        let sha256 = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+        *known = Some(Workload {
+            size: metadata.len(),
+            changed,
+            sha256,
+        });
+        Ok(sha256)
     }
 }
 

@@ -52,6 +52,10 @@ def post_tgz(failing: List[str]) -> bytes:
     return target.getvalue()
 
 
+# What the sticks of one site share, so that the second one follows the first.
+SITE_KEY = (bytes(range(32)).hex() + "\r\n").encode()
+
+
 def recon_toml(site: str, nodes: Dict[str, Dict[str, str]]) -> bytes:
     """Settings with one [[node]] for each MAC."""
     lines = [f'site = "{site}"', ""]

@@ -203,8 +203,10 @@ class TwoSticks:
             second = identity(5, "second-stick")
             first_stick = stick.make(lab.options.iso, lab.folder / "first-stick.raw")
             # The second machine stays up after its inventory, so that it can take over.
-            stick.add_data_partition(first_stick, {"recon.toml": payload.recon_toml("Two Sticks", {second.mac: {"poweroff": "never"}})})
+            settings = payload.recon_toml("Two Sticks", {second.mac: {"poweroff": "never"}})
+            stick.add_data_partition(first_stick, {"recon.toml": settings, "site.key": payload.SITE_KEY})
             second_stick = stick.make(lab.options.iso, lab.folder / "second-stick.raw")
+            stick.add_data_partition(second_stick, {"site.key": payload.SITE_KEY})
             self.first = self._stack.enter_context(Master(lab, first_stick, name="first-stick", number=6))
             self.second = self._stack.enter_context(Master(lab, second_stick, name="second-stick", number=5))
             self.peer = Peer(lab, "uefi", identity(0x55, "after-takeover"))
