@@ -97,6 +97,7 @@ pub async fn run(
     let mut output = Vec::new();
     let mut exit_code = None;
     let result = place.folder.join("result");
+    fenced::end_left_behind();
     if std::fs::read_to_string(&place.begun).is_ok_and(|begun| begun == name) {
         problems.push(
             "post.sh was begun before in this boot, and the peer was ended before it had the results: it is not run again"

@@ -146,7 +146,10 @@ exit 3
 
 def post_ends_the_peer(site: Site) -> None:
     """A workload that ends the peer is not run again by the next, which takes home what there is."""
-    script = """echo 1 > "$RECON_RESULT/before"
+    token = f"CHECK{time.monotonic_ns()}"
+    script = f"""export TOKEN={token}
+setsid sleep 300 < /dev/null > /dev/null 2>&1 &
+echo 1 > "$RECON_RESULT/before"
 read _ _ _ keeper _ < /proc/$$/stat
 read _ _ _ peer _ < /proc/$keeper/stat
 kill -9 $peer
@@ -157,6 +160,7 @@ sleep 100
     _, status, results = _stored(site)
     expect(any("not run again" in problem for problem in status["problems"]), f"status is {status}")
     expect(results == ["post/result/before"], f"results are {results}")
+    expect(_alive(token) == [], f"left behind are {_alive(token)}")
     expect("not run again" in said, f"the console does not say so:\n{said[-1500:]}")
 
 
