@@ -144,8 +144,17 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
             problem.push_str(" (what was quick is stored)");
         }
     }
+    post::forget(&post_place());
     peer.end(kept).await;
     Ok(())
+}
+
+fn post_place() -> post::Place {
+    post::Place {
+        folder: POST_FOLDER.into(),
+        begun: POST_BEGUN.into(),
+        own_memory: true,
+    }
 }
 
 /// Sets every internal disk read-only, except the one this system runs from.
@@ -325,11 +334,7 @@ impl Peer {
             ("RECON_NODE", self.id.to_string()),
             ("RECON_MASTER", format!("http://{}", self.orders.master)),
         ];
-        let place = post::Place {
-            folder: POST_FOLDER.into(),
-            begun: POST_BEGUN.into(),
-            own_memory: true,
-        };
+        let place = post_place();
         let name: String = Sha256::digest(&archive)
             .iter()
             .map(|byte| format!("{byte:02x}"))

@@ -329,17 +329,14 @@ fn part(plan: &Plan) -> io::Result<()> {
             write_once(path, b"0");
         }
         if walled {
-            // What is mounted here stays here; what others mount is seen. /proc tells of this namespace alone.
-            let (none, nothing) = (c"none".as_ptr(), std::ptr::null());
-            libc::mount(
-                none,
-                c"/".as_ptr(),
-                std::ptr::null(),
-                libc::MS_REC | libc::MS_SLAVE,
-                nothing,
-            );
-            let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-            libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), flags, nothing);
+            // What is mounted here stays here; what others mount is seen. /proc tells of this namespace alone, unless that
+            // would reach ours.
+            let (root, nothing) = (c"/".as_ptr(), std::ptr::null());
+            let apart = libc::MS_REC | libc::MS_SLAVE;
+            if libc::mount(c"none".as_ptr(), root, std::ptr::null(), apart, nothing) == 0 {
+                let (proc, flags) = (c"proc".as_ptr(), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC);
+                libc::mount(proc, c"/proc".as_ptr(), proc, flags, nothing);
+            }
             match libc::fork() {
                 -1 => return Err(io::Error::last_os_error()),
                 0 => {}
