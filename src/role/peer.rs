@@ -70,6 +70,8 @@ const USB_SETTLE: Duration = Duration::from_secs(4);
 const USB_STORAGE: &str = "/sys/bus/usb/drivers/usb-storage";
 /// More devices than anybody plugs in.
 const MAX_USB: usize = 256;
+/// Longest wait for the port after the workload; it may have become a part of something else that serves as well.
+const PUT_BACK: Duration = Duration::from_secs(60);
 const POST_FOLDER: &str = "/run/recon/post";
 const POST_BEGUN: &str = "/run/recon/post-begun";
 /// How often `post.tgz` is asked for while the master puts it off, or breaks off after this long each time. The inventory
@@ -127,7 +129,11 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     let results = peer.workload().await;
     if let (Some(_), Some((mac, held))) = (&results, port) {
         // The workload may have taken the address or the link away, and the master would be waited for in vain.
-        bring_up(Some(mac), Some(held), v6).await?;
+        match tokio::time::timeout(PUT_BACK, bring_up(Some(mac), Some(held), v6)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => say(&format!("after post.sh: {error:#}; going on")),
+            Err(_) => say(&format!("after post.sh the port {mac} is not what it was; going on")),
+        }
     }
     let (mut last, again) = match first.complete {
         true => (first, results.is_some()),
@@ -143,6 +149,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
             problem.push_str(" (what was quick is stored)");
         }
     }
+    post::forget(&post_place());
     peer.end(kept).await;
     Ok(())
 }
@@ -160,6 +167,14 @@ fn waits(first: &Take, cable_wait: Duration) -> String {
     match waits.is_empty() {
         true => "asking slow devices".to_owned(),
         false => waits.join("; "),
+    }
+}
+
+fn post_place() -> post::Place {
+    post::Place {
+        folder: POST_FOLDER.into(),
+        begun: POST_BEGUN.into(),
+        own_memory: true,
     }
 }
 
@@ -363,11 +378,7 @@ impl Peer {
             ("RECON_NODE", self.id.to_string()),
             ("RECON_MASTER", format!("http://{}", self.orders.master)),
         ];
-        let place = post::Place {
-            folder: POST_FOLDER.into(),
-            begun: POST_BEGUN.into(),
-            own_memory: true,
-        };
+        let place = post_place();
         let name: String = Sha256::digest(&archive)
             .iter()
             .map(|byte| format!("{byte:02x}"))

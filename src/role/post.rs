@@ -50,7 +50,7 @@ impl Default for Bounds {
 pub struct Place {
     /// Made anew, and gone afterwards.
     pub folder: PathBuf,
-    /// Says which workload was begun in this boot, and outlives a peer that is ended meanwhile.
+    /// Says which workload was begun, and outlives a peer that is ended before the results are uploaded.
     pub begun: PathBuf,
     /// Give the folder a file system of its own in memory, so that a workload that fills it leaves the system its own.
     pub own_memory: bool,
@@ -97,9 +97,10 @@ pub async fn run(
     let mut output = Vec::new();
     let mut exit_code = None;
     let result = place.folder.join("result");
+    fenced::end_left_behind();
     if std::fs::read_to_string(&place.begun).is_ok_and(|begun| begun == name) {
         problems.push(
-            "post.sh was begun before in this boot, and the peer was ended before it had the results: it is not run again"
+            "post.sh was begun before, and the peer was ended before its results were uploaded: it is not run again"
                 .to_owned(),
         );
     } else {
@@ -129,6 +130,11 @@ pub async fn run(
         duration_seconds,
     };
     Results { status, output, files }
+}
+
+/// To be called when the results are uploaded: the next peer on this machine runs the workload anew.
+pub fn forget(place: &Place) {
+    std::fs::remove_file(&place.begun).ok();
 }
 
 /// Takes away what an earlier run left. What stays costs memory only.
@@ -464,7 +470,9 @@ mod tests {
         );
         assert_eq!(results.files, [("before".to_owned(), b"x".to_vec())]);
         assert!(!dir.path().join("ran").exists() && !place.folder.exists());
-        let results = run(archive(&script), "another", &place, &[], Bounds::default()).await;
+        // Once the results are at the master, a next peer runs it as if it were new.
+        forget(&place);
+        let results = run(archive(&script), "one", &place, &[], Bounds::default()).await;
         assert!(results.status.succeeded && dir.path().join("ran").exists());
         assert_eq!(results.files.len(), 1);
     }

@@ -31,6 +31,9 @@ pub struct Fence {
 
 /// Set in the program's environment, so that a process is known for one of it when its parents are gone.
 const MARK: &str = "RECON_FENCED";
+const GROUPS: &str = "/sys/fs/cgroup";
+/// Names of control groups begin so; the number of the process that made it follows.
+const GROUP: &str = "recon-fenced-";
 /// How long what is killed may take to be gone. A process that a device holds in the kernel does not die.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -206,13 +209,13 @@ struct Groups(Vec<PathBuf>);
 impl Groups {
     /// Empty where none may be made.
     fn make(fence: Fence, mark: &str) -> Self {
-        let root = Path::new("/sys/fs/cgroup");
+        let root = Path::new(GROUPS);
         let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
         let numbers = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"];
         let processes = numbers.iter().filter_map(|path| number(path)).map(|all| all / 2);
         let processes = processes.fold(fence.processes, u64::min);
         let memory = memory_bytes().map(|all| all.saturating_sub(fence.spare_bytes).max(all / 2));
-        let name = format!("recon-fenced-{mark}");
+        let name = format!("{GROUP}{mark}");
         let mut groups = Groups::default();
         let mut group = |folder: &Path, limits: &[(&str, Option<u64>)]| {
             let folder = folder.join(&name);
@@ -264,6 +267,31 @@ impl Groups {
     }
 }
 
+/// Ends what earlier processes of ours left in control groups because they were ended before they could.
+pub fn end_left_behind() {
+    for folder in ["", "pids", "memory"] {
+        clear_stale(&Path::new(GROUPS).join(folder));
+    }
+}
+
+fn clear_stale(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(GROUP)?.split('-').next()?.parse::<u32>().ok());
+        if maker.is_some_and(|maker| !Path::new(&format!("/proc/{maker}")).exists()) {
+            let stale = Groups(vec![entry.path()]);
+            for pid in stale.members() {
+                // SAFETY: kill takes no pointers.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            // One whose processes are still going is removed by the next.
+            stale.remove();
+        }
+    }
+}
+
 /// Memory of this machine, from /proc/meminfo.
 fn memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -301,17 +329,14 @@ fn part(plan: &Plan) -> io::Result<()> {
             write_once(path, b"0");
         }
         if walled {
-            // What is mounted here stays here; what others mount is seen. /proc tells of this namespace alone.
-            let (none, nothing) = (c"none".as_ptr(), std::ptr::null());
-            libc::mount(
-                none,
-                c"/".as_ptr(),
-                std::ptr::null(),
-                libc::MS_REC | libc::MS_SLAVE,
-                nothing,
-            );
-            let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-            libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), flags, nothing);
+            // What is mounted here stays here; what others mount is seen. /proc tells of this namespace alone, unless that
+            // would reach ours.
+            let (root, nothing) = (c"/".as_ptr(), std::ptr::null());
+            let apart = libc::MS_REC | libc::MS_SLAVE;
+            if libc::mount(c"none".as_ptr(), root, std::ptr::null(), apart, nothing) == 0 {
+                let (proc, flags) = (c"proc".as_ptr(), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC);
+                libc::mount(proc, c"/proc".as_ptr(), proc, flags, nothing);
+            }
             match libc::fork() {
                 -1 => return Err(io::Error::last_os_error()),
                 0 => {}
