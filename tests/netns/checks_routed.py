@@ -146,8 +146,10 @@ def routed_clients(site: Site) -> None:
             done = floor.run([*argv, "eth0"], timeout=40)
             said = done.stderr.decode()
             pid = site.folder / "floor.pid"
-            if pid.exists():
-                os.kill(int(pid.read_text()), signal.SIGKILL)
+            # It goes into the background first and writes its number then.
+            number = waiting.until(lambda: pid.exists() and pid.read_text().strip() or None, 5.0, "dhclient's number", every=0.05)
+            os.kill(int(number), signal.SIGKILL)
+            pid.unlink()
             expect(done.returncode == 0 and "10.1.0." in said, f"dhclient: {said[-400:]}\n{_relay_said(site)}")
             if turn == 0:
                 site.kill()
