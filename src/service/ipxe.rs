@@ -131,7 +131,7 @@ pub fn boot(boot: &Boot) -> String {
          goto retry\n",
         pause = match boot.pause_seconds {
             0 => String::new(),
-            seconds => format!("{}sleep {seconds}\n", pause(seconds)),
+            seconds => format!("{}sleep {seconds} ||\n", pause(seconds)),
         },
         action = boot.policy.post_action.as_str(),
         line = kernel_line(boot),
@@ -139,9 +139,10 @@ pub fn boot(boot: &Boot) -> String {
 }
 
 /// What a machine that loops shows while it waits.
-pub(super) fn pause(seconds: u64) -> String {
+fn pause(seconds: u64) -> String {
     format!(
-        "echo recon: this system was started here again and again and did not come up; the next try is in {seconds} seconds\n"
+        "echo recon: this system was started here again and again and did not come up; the next try is in {seconds} seconds, or \
+         at once with Ctrl-C\n"
     )
 }
 

@@ -2,7 +2,8 @@
 //!
 //! iPXE knows the firmware's memory map on BIOS (`memsize`, in MiB; of a map with many regions it sees the first few only), and on every
 //! platform the SMBIOS tables, as bytes: of "Memory Array Mapped Address" (type 19, DSP0134 §7.20) the start and the end of a range
-//! in KiB, at offsets 4 and 8. The larger of the two counts: a machine that is refused by mistake is worse than one that tries.
+//! in KiB, at offsets 4 and 8, and of "Memory Device" (type 17, §7.18) the size of a module, at offset 12. The largest of the three
+//! counts: a machine that is refused by mistake is worse than one that tries.
 
 use crate::config::PostAction;
 
@@ -20,9 +21,12 @@ const EXTENDED: u32 = u32::MAX;
 /// Ranges that are asked for. Where there are as many, there may be more.
 const RANGES: usize = 3;
 
+/// In MiB; a machine that runs x86-64 has more, and tables that say so are wrong.
+const LEAST: u64 = 32;
+
 /// What is put behind the kernel's URL, for iPXE to fill in.
-pub const QUERY: &str =
-    "memory=${memsize}&map=${smbios/19.4.8:hexhyp}_${smbios/1.19.4.8:hexhyp}_${smbios/2.19.4.8:hexhyp}";
+pub const QUERY: &str = "memory=${memsize}&map=${smbios/19.4.8:hexhyp}_${smbios/1.19.4.8:hexhyp}_${smbios/2.19.4.8:hexhyp}\
+                         &modules=${smbios/17.12.2:hexhyp}_${smbios/1.17.12.2:hexhyp}";
 
 /// Sizes of the system's files, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,9 +52,27 @@ pub fn needed_mib(sizes: Sizes, action: PostAction) -> u64 {
 }
 
 /// Memory in MiB by the values of [`QUERY`]. `None`: the boot program did not say, or not all of it.
-pub fn said_mib(memory: &str, map: &str) -> Option<u64> {
-    let by_map = memory.parse::<u64>().ok().filter(|mib| *mib > 0);
-    by_map.max(by_smbios(map))
+pub fn said_mib(memory: &str, map: &str, modules: &str) -> Option<u64> {
+    let by_map = memory.parse::<u64>().ok();
+    let all = [by_map, by_smbios(map), by_modules(modules)];
+    all.into_iter().flatten().max().filter(|mib| *mib >= LEAST)
+}
+
+/// The first two modules together.
+fn by_modules(modules: &str) -> Option<u64> {
+    let sizes = modules.split('_').filter_map(|module| bytes(module)?.try_into().ok());
+    let sizes = sizes.map(|size: [u8; 2]| match u16::from_le_bytes(size) {
+        // Not known, or so large that it stands elsewhere.
+        0xffff | 0x7fff => u64::from(u32::MAX),
+        size if size & 0x8000 != 0 => u64::from(size & 0x7fff) / 1024,
+        size => u64::from(size),
+    });
+    sizes.reduce(|sum, size| sum + size)
+}
+
+/// Bytes as iPXE's `hexhyp` writes them.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    text.split('-').map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
 fn by_smbios(map: &str) -> Option<u64> {
@@ -61,8 +83,7 @@ fn by_smbios(map: &str) -> Option<u64> {
     }
     let mut kib = 0;
     for range in said {
-        let bytes: Option<Vec<u8>> = range.split('-').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-        let bytes: [u8; 8] = bytes?.try_into().ok()?;
+        let bytes: [u8; 8] = bytes(range)?.try_into().ok()?;
         let [a, b, c, d, e, f, g, h] = bytes;
         let (first, last) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         if first == EXTENDED {
@@ -116,34 +137,48 @@ mod tests {
     fn memory_is_read_as_ipxe_says_it() {
         // QEMU with 512 MiB: BIOS with both, UEFI with SMBIOS alone.
         let half = "00-00-00-00-ff-ff-07-00__";
-        assert_eq!(said_mib("511", half), Some(512));
-        assert_eq!(said_mib("", half), Some(512));
-        assert_eq!(said_mib("511", "__"), Some(511));
+        assert_eq!(said_mib("511", half, "_"), Some(512));
+        assert_eq!(said_mib("", half, "_"), Some(512));
+        assert_eq!(said_mib("511", "__", "_"), Some(511));
         // 3 GiB below a hole and 5 GiB above 4 GiB.
         assert_eq!(
-            said_mib("", "00-00-00-00-ff-ff-2f-00_00-00-40-00-ff-ff-8f-00_"),
+            said_mib("", "00-00-00-00-ff-ff-2f-00_00-00-40-00-ff-ff-8f-00_", "_"),
             Some(8192)
         );
-        assert_eq!(said_mib("", "ff-ff-ff-ff-ff-ff-ff-ff__"), Some(u64::MAX));
+        assert_eq!(said_mib("", "ff-ff-ff-ff-ff-ff-ff-ff__", "_"), Some(u64::MAX));
         // A board that lists each module: there may be more than are asked for.
         let small = "00-00-00-00-ff-ff-00-00";
-        assert_eq!(said_mib("", &format!("{small}_{small}_{small}")), Some(u64::MAX));
+        assert_eq!(said_mib("", &format!("{small}_{small}_{small}"), "_"), Some(u64::MAX));
         for nothing in [
             ("", ""),
             ("", "__"),
             ("0", "__"),
             ("here", "x_"),
+            ("1", "__"),
             ("", "00-00_"),
             ("", "ff-ff-07-00-00-00-00-00__"),
         ] {
-            assert_eq!(said_mib(nothing.0, nothing.1), None, "{nothing:?}");
+            assert_eq!(said_mib(nothing.0, nothing.1, "_"), None, "{nothing:?}");
         }
+        // Tables that contradict each other: the module is there, whatever the map says of it.
+        assert_eq!(said_mib("", "00-00-00-00-ff-03-00-00__", "00-20_00-00"), Some(8192));
+        assert_eq!(
+            said_mib("", "00-00-00-00-ff-03-00-00__", "_"),
+            None,
+            "1 MiB is no machine"
+        );
+        assert_eq!(said_mib("", "__", "00-00_00-10"), Some(4096), "in the second slot");
+        assert_eq!(said_mib("", "__", "ff-7f_"), Some(u64::from(u32::MAX)));
+        assert_eq!(said_mib("", "__", "00-90_"), None, "4 MiB, counted in KiB");
+        assert_eq!(said_mib("511", half, "00-02_"), Some(512));
     }
 
     proptest! {
         #[test]
-        fn whatever_is_said_does_no_harm(memory in "\\PC{0,24}", map in "[0-9a-f_-]{0,80}", kernel: u64, initrd: u64) {
-            let _ = said_mib(&memory, &map);
+        fn whatever_is_said_does_no_harm(
+            memory in "\\PC{0,24}", map in "[0-9a-f_-]{0,80}", modules in "[0-9a-f_-]{0,20}", kernel: u64, initrd: u64
+        ) {
+            let _ = said_mib(&memory, &map, &modules);
             let sizes = Sizes { kernel, initrd, image: initrd };
             prop_assert!(needed_mib(sizes, PostAction::Inventory) >= 64);
             let _ = needed_mib(sizes, PostAction::Liveboot);

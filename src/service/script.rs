@@ -38,7 +38,7 @@ fn placeholder(line: &str) -> bool {
 
 /// How many `${…}` of a line are settings that iPXE fills in by itself or that our scripts set.
 fn known_settings(line: &str) -> usize {
-    const OURS: [&str; 20] = [
+    const OURS: [&str; 22] = [
         "${netX/mac:hexhyp}",
         "${netX/ip}",
         "${netX/netmask}",
@@ -51,6 +51,8 @@ fn known_settings(line: &str) -> usize {
         "${smbios/19.4.8:hexhyp}",
         "${smbios/1.19.4.8:hexhyp}",
         "${smbios/2.19.4.8:hexhyp}",
+        "${smbios/17.12.2:hexhyp}",
+        "${smbios/1.17.12.2:hexhyp}",
         "${net0/mac}",
         "${net${port}/mac}",
         "${net${port}/ip}",

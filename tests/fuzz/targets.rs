@@ -6,12 +6,14 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use recon::config::settings::Subnet;
 use recon::config::{Live, Settings, SiteKey};
 use recon::model::MacAddr;
 use recon::model::ula::Ula;
 use recon::probe::{lldp, smbios};
 use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::logic::Params;
+use recon::service::dhcp4::relay::{Scope, scope};
 use recon::service::dhcp4::states::{Decision, decide};
 use recon::service::dhcp4::{asking, layout, probe, wire};
 use recon::service::dhcp6;
@@ -30,8 +32,9 @@ use crate::{SLOW_INPUTS, fuzz, fuzz_for, kind};
 
 #[test]
 fn dhcp4() {
-    let settings = Settings::default();
+    let settings = Settings::parse("[[subnet]]\nsubnet = \"10.1.0.0/24\"\n").unwrap();
     let subnet = settings.subnet(0).unwrap();
+    let routed: Vec<_> = settings.routed(subnet.server).collect();
     let params = Params {
         subnet,
         lease_seconds: 600,
@@ -53,6 +56,9 @@ fn dhcp4() {
         b"HTTPClient",
         b"iPXE",
         b"\x52\x04\x01\x02ab",
+        b"\x52\x0c\x05\x04\x0a\x01\0\0\x0b\x04\x0a\x01\0\x01",
+        b"\x76\x04\x0a\x01\0\0",
+        b"\x3d\x14\xff\0\0\0\0\0\x02\0\0\x02\xc9\0",
     ];
     fuzz("dhcp4", words, |input| {
         now += 1;
@@ -61,6 +67,10 @@ fn dhcp4() {
             Err(reason) => return kind(discriminant(&reason)),
         };
         let form = layout::Form::of(&message);
+        let behind = |address| routed.iter().position(|subnet: &Subnet| subnet.contains(address));
+        if let Scope::Routed(index) = scope(&subnet, behind, &message) {
+            assert!(index < routed.len());
+        }
         match decide(&params, &mut leases, &message, now) {
             Decision::Reply(reply) => {
                 let bytes = layout::encode(&reply.message, &form);
@@ -124,7 +134,11 @@ fn dhcp6() {
     fuzz("dhcp6", words, |input| {
         now += 1;
         let heard = dhcp6::probe::heard(input).is_some();
-        let message = match dhcp6::wire::decode(input) {
+        let relayed = match dhcp6::relay::unwrap(input) {
+            Ok(relayed) => relayed,
+            Err(reason) => return kind(discriminant(&reason)),
+        };
+        let message = match dhcp6::wire::decode(relayed.message) {
             Ok(message) => message,
             Err(reason) => return kind(discriminant(&reason)),
         };
@@ -132,7 +146,8 @@ fn dhcp6() {
         match dhcp6::logic::decide(&params, &mut leases, &client, false, &message, now) {
             dhcp6::logic::Decision::Reply(reply) => {
                 let bytes = dhcp6::wire::encode(&reply.message);
-                assert_eq!(bytes[1..4], input[1..4], "another transaction");
+                assert_eq!(bytes[1..4], relayed.message[1..4], "another transaction");
+                assert!(relayed.wrap(bytes.clone()).is_none_or(|wrapped| wrapped.len() <= 1500));
                 let again = dhcp6::wire::decode(&bytes).expect("our own replies are read");
                 assert!(!heard, "an answer is answered");
                 kind((

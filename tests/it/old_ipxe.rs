@@ -38,7 +38,7 @@ const MATCHBOX: &str = "a script of 2017-01 uses it: github.com/poseidon/matchbo
 const PASTE: &str = "a menu of 2017-01-05 uses it: pastebin.com/cCk4Bsxk";
 
 /// What our scripts use, when iPXE had it at the latest, and by what that is known. Options stand behind their command.
-const WORDS: [(&str, Date, &str); 48] = [
+const WORDS: [(&str, Date, &str); 50] = [
     ("boot", (2011, 3), HELP),
     ("chain", (2011, 3), HELP),
     ("chain --replace", DEBIAN_12, BINARY),
@@ -103,6 +103,8 @@ const WORDS: [(&str, Date, &str); 48] = [
     ("${smbios/19.4.8}", DEBIAN_12, SMBIOS),
     ("${smbios/1.19.4.8}", DEBIAN_12, SMBIOS),
     ("${smbios/2.19.4.8}", DEBIAN_12, SMBIOS),
+    ("${smbios/17.12.2}", DEBIAN_12, SMBIOS),
+    ("${smbios/1.17.12.2}", DEBIAN_12, SMBIOS),
     ("${uuid}", (2017, 1), MATCHBOX),
     (":hexhyp", (2017, 1), MATCHBOX),
     (":int32", (2013, 8), "ipxe.org/cmd/inc, last changed 2013-08-01"),

@@ -12,6 +12,7 @@ import socket
 import time
 from typing import Callable, Dict, List, Optional
 
+from checks_routed import relayed
 from rawclient import RawClient, altered, fixture
 from vdc import dhcp, foreign, waiting
 from vdc.capture import Capture, udp
@@ -148,6 +149,28 @@ def proxy_beside_foreign(lan: Lan) -> None:
         expect(f"pxeaddr={ours}".encode() in script.stdout, f"the boot script: {script.stdout[:300]!r} {script.stderr!r}")
         loader = client.run(["curl", "-sS", "--max-time", "10", f"tftp://{ours}/snponly.efi"])
         expect(loader.stdout == (lan.loaders / "snponly.efi").read_bytes(), f"the loader by TFTP: {loader.stderr!r}")
+
+
+def proxy_through_a_relay(lan: Lan) -> None:
+    """Beside a foreign server, a relay of a network in recon.toml gets boot files and no address; one of another network nothing."""
+    with lan.foreign():
+        stick = lan.stick("stick", 1)
+        stick.settings('[[subnet]]\nsubnet = "10.1.0.0/24"\nvia = "10.77.0.50"\n')
+        router = lan.client(1, "router")
+        router.ip("addr", "add", "10.77.0.50/24", "dev", "eth0")
+        for relay in ("10.1.0.1", "10.9.0.1"):
+            router.ip("addr", "add", f"{relay}/32", "dev", "lo")
+        stick.start()
+        ours = str(stick.becomes("proxy", 20.0, address=True)["address"]).split("/")[0]
+        offers = relayed(router, ours, "10.1.0.1", client_mac(7), {82: b"\x01\x02p1"})
+        expect(len(offers) == 1, f"the relay hears {offers}\n{stick.said()}")
+        offer = offers[0]
+        expect(offer.your_address == "0.0.0.0" and offer.boot_file == "snponly.efi", f"{offer.your_address}, {offer.boot_file!r}")
+        expect(offer.options.get(82) == b"\x01\x02p1", f"relay information came back as {offer.options.get(82)!r}")
+        for last in (8, 9):
+            answers = relayed(router, ours, "10.9.0.1", client_mac(last), {}, 0.7)
+            expect(answers == [], f"a machine of an unknown network gets {answers}")
+        expect(stick.said().count("10.9.0.0/24") == 1, f"the unknown network is said otherwise:\n{stick.said()}")
 
 
 def _boot_server(client: Namespace, ours: str) -> None:
@@ -499,7 +522,7 @@ def forged_master(lan: Lan) -> None:
 CHECKS: List[Scenario[Lan]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
-        second_stick_yields, sticks_together, split_heals, proxy_beside_foreign, plain_client_hears_nothing, foreign_appears,
+        second_stick_yields, sticks_together, split_heals, proxy_beside_foreign, proxy_through_a_relay, plain_client_hears_nothing, foreign_appears,
         foreign_boot_service, told_silent, settings_fail_closed, settings_are_mended, own_address_in_use, two_beside_foreign,
         two_keys_apart, two_keys_together, forged_master,
     )

@@ -145,10 +145,12 @@ def routed_clients(site: Site) -> None:
         for turn in range(2):
             done = floor.run([*argv, "eth0"], timeout=40)
             said = done.stderr.decode()
-            pid = site.folder / "floor.pid"
-            if pid.exists():
-                os.kill(int(pid.read_text()), signal.SIGKILL)
             expect(done.returncode == 0 and "10.1.0." in said, f"dhclient: {said[-400:]}\n{_relay_said(site)}")
+            pid = site.folder / "floor.pid"
+            # It goes into the background first and writes its number then.
+            number = waiting.until(lambda: pid.exists() and pid.read_text().strip() or None, 5.0, "dhclient's number", every=0.05)
+            os.kill(int(number), signal.SIGKILL)
+            pid.unlink()
             if turn == 0:
                 site.kill()
                 site.start(site.medium)
@@ -166,7 +168,13 @@ def routed_clients(site: Site) -> None:
 
 
 def _through(site: Site, relay: str, mac: str, options: "dict[int, bytes]", seconds: float = 3.0) -> "List[dhcp.Packet]":
-    """What a relay at this address hears when it sends a machine's DISCOVER to the master."""
+    return relayed(site.client, SERVER, relay, mac, options, seconds)
+
+
+def relayed(
+    place: Namespace, server: str, relay: str, mac: str, options: "dict[int, bytes]", seconds: float = 3.0,
+) -> "List[dhcp.Packet]":
+    """What a relay at this address of `place` hears when it sends a machine's DISCOVER to a server."""
 
     def listen() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -174,10 +182,10 @@ def _through(site: Site, relay: str, mac: str, options: "dict[int, bytes]", seco
         made.bind((relay, 67))
         return made
 
-    with site.client.call(listen) as port:
+    with place.call(listen) as port:
         payload = altered(fixture("ovmf-efi-discover.bin"), mac, options)
         payload = payload[:3] + b"\x01" + payload[4:24] + _number(relay) + payload[28:]
-        port.sendto(payload, (SERVER, 67))
+        port.sendto(payload, (server, 67))
         found = []
         deadline = time.monotonic() + seconds
         while not found and (left := deadline - time.monotonic()) > 0:

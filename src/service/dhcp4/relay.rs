@@ -26,9 +26,8 @@ pub enum Scope {
     Unknown(Ipv4Addr),
 }
 
-/// Finds the network of a request, among that of the link and the ones behind routers.
-pub fn scope(link: &Subnet, routed: &[Subnet], request: &Message) -> Scope {
-    let behind = |address| routed.iter().position(|subnet| subnet.contains(address));
+/// Finds the network of a request, among that of the link and the ones behind routers. `behind` says which of those has an address.
+pub fn scope(link: &Subnet, behind: impl Fn(Ipv4Addr) -> Option<usize>, request: &Message) -> Scope {
     match network_of(request) {
         Some(named) if link.contains(named) => Scope::Link,
         Some(named) => behind(named).map_or(Scope::Unknown(named), Scope::Routed),
@@ -140,7 +139,12 @@ mod tests {
     }
 
     fn find(request: &Message) -> Scope {
-        scope(&link(), &routed(), request)
+        let routed = routed();
+        scope(
+            &link(),
+            |address| routed.iter().position(|subnet| subnet.contains(address)),
+            request,
+        )
     }
 
     fn answer(table: &mut LeaseTable, subnet: Subnet, request: &Message) -> Reply {

@@ -1,6 +1,7 @@
 //! The loop on a bound socket. Decisions come from [`super::door`], [`super::relay`], [`super::states`], [`super::quirks`] and
 //! [`super::asking`]; here replies wait for what they rest on: the medium that holds the lease, the silence of the link.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -184,13 +185,8 @@ impl Server {
 
 impl Server {
     fn scope(&self, request: &Message) -> Scope {
-        // Looked through for each packet that may be of another network only.
-        let plain = relay::network_of(request).is_none() && request.ciaddr().is_unspecified();
-        if self.routed.is_empty() && plain {
-            return Scope::Link;
-        }
-        let routed: Vec<Subnet> = self.routed.iter().map(|routed| routed.subnet).collect();
-        relay::scope(&self.params.subnet, &routed, request)
+        let behind = |address| self.routed.iter().position(|routed| routed.subnet.contains(address));
+        relay::scope(&self.params.subnet, behind, request)
     }
 
     fn routed(&self, scope: Scope) -> Option<&Routed> {
@@ -208,10 +204,13 @@ impl Server {
         std::iter::once(&*self.leases).chain(self.routed.iter().map(|routed| &*routed.leases))
     }
 
-    fn params_of(&self, scope: Scope) -> Params {
-        Params {
-            subnet: self.routed(scope).map_or(self.params.subnet, |routed| routed.subnet),
-            ..self.params.clone()
+    fn params_of(&self, scope: Scope) -> Cow<'_, Params> {
+        match self.routed(scope) {
+            None => Cow::Borrowed(&self.params),
+            Some(routed) => Cow::Owned(Params {
+                subnet: routed.subnet,
+                ..self.params.clone()
+            }),
         }
     }
 }
@@ -311,6 +310,9 @@ impl Desk {
             _ => Turn::GoesOn,
         };
         let verdict = self.door.judge(&client, turn, known, now);
+        if let (Some(reason), Verdict::Answer | Verdict::NotOurs) = (&client.stranger, verdict) {
+            self.stranger(&client, reason, now);
+        }
         match verdict {
             Verdict::Answer => {}
             Verdict::NotOurs => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs),
@@ -321,10 +323,9 @@ impl Desk {
                 Scope::Unknown(named) => self.nobody_wrote(named, from),
                 _ => self.decide(request, 0, now).await,
             },
-            Verdict::NotOurs => match &client.stranger {
-                Some(reason) => self.stranger(&client, reason, now),
-                None => tracing::debug!(client = client.name(), "does not boot from the network: not answered"),
-            },
+            Verdict::NotOurs => {
+                tracing::debug!(client = client.name(), "not one that this master boots: not answered");
+            }
             Verdict::TooOften { first: true } => say(&format!(
                 "{}: asks for an address in a loop; from now on it is answered now and then",
                 client.name()
@@ -360,6 +361,7 @@ impl Desk {
     async fn decide(&mut self, request: Message, moves: u8, now: f64) {
         let scope = self.server.scope(&request);
         let params = self.server.params_of(scope);
+        let (network, prefix) = (params.subnet.network, params.subnet.prefix);
         let (decision, changes) = {
             let mut leases = self.server.table(scope).lock().expect("no holder panics");
             let decision = decide(&params, &mut leases, &request, clock::unix_seconds());
@@ -374,14 +376,13 @@ impl Desk {
             }
             Decision::Exhausted(client) => {
                 self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
-                let network = params.subnet.network;
                 if self.exhausted.insert(network) {
                     let counts = {
                         let leases = self.server.table(scope).lock().expect("no holder panics");
                         leases.counts(clock::unix_seconds())
                     };
                     let key = match scope {
-                        Scope::Routed(_) => format!("lease-range of [[subnet]] {network}/{}", params.subnet.prefix),
+                        Scope::Routed(_) => format!("lease-range of [[subnet]] {network}/{prefix}"),
                         _ => LINK_RANGE.to_owned(),
                     };
                     say(&format!(
@@ -614,9 +615,6 @@ impl Desk {
             let mut ladder = self.server.ladder.lock().expect("no holder panics");
             ladder.heard(client.mac, firmware, clock::run_seconds());
             ladder.named(client.mac, client.instead.as_deref());
-            if let Some(reason) = &client.stranger {
-                ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds());
-            }
             if client.kind == Kind::Ipxe {
                 ladder.netboots(client.mac);
             }

@@ -207,7 +207,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_short_and_plain(class in "\\PC{0,60}", odd in proptest::collection::vec(any::<u8>(), 0..20), arch: Option<u16>) {
+        fn what_is_shown_is_short_and_plain(
+            class in "\\PC{0,60}", odd in proptest::collection::vec(any::<u8>(), 0..20), arch: Option<u16>
+        ) {
             for class in [format!("U-Boot.{class}").into_bytes(), odd] {
                 if let Some(named) = of(&Message::default(), MacAddr(PLAIN), &class, arch, true) {
                     prop_assert!(named.len() < 100 && named.chars().all(|c| (' '..='~').contains(&c)), "{}", named);

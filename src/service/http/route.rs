@@ -196,7 +196,7 @@ fn rows(query: &str) -> Option<usize> {
 /// Unknown and unreadable values are left out: a boot script must come whatever the firmware says.
 fn who(query: &str) -> Who {
     let mut who = Who::default();
-    let (mut memory, mut map) = ("", "");
+    let (mut memory, mut map, mut modules) = ("", "", "");
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "mac" => {
@@ -207,12 +207,13 @@ fn who(query: &str) -> Who {
             "serial" => who.serial = name(value).or(who.serial),
             "memory" => memory = value,
             "map" => map = value,
+            "modules" => modules = value,
             "action" => who.action = value.parse().ok(),
             "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
             _ => {}
         }
     }
-    who.memory_mib = memory::said_mib(memory, map);
+    who.memory_mib = memory::said_mib(memory, map, modules);
     who
 }
 

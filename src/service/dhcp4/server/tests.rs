@@ -257,6 +257,66 @@ async fn strangers_and_loops_stop_at_the_door() {
 }
 
 #[tokio::test]
+async fn each_network_has_leases_of_its_own_and_one_that_nobody_wrote_down_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path(), Arc::default()).await;
+    let settings = crate::config::Settings::parse("[[subnet]]\nsubnet = \"10.1.0.0/29\"\n").unwrap();
+    let subnet = settings.routed(desk.server.params.subnet.server).next().unwrap();
+    let table = Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, [])));
+    desk.server.routed.push(Routed {
+        subnet,
+        leases: Arc::clone(&table),
+    });
+    let through = |who: u8, relay: [u8; 4]| {
+        let mut message = request(who, MessageType::Discover, []);
+        message.set_giaddr(Ipv4Addr::from(relay));
+        message
+    };
+    for who in 1..=9 {
+        desk.request(through(who, [10, 1, 0, 1]), FROM).await;
+    }
+    let held: Vec<Ipv4Addr> = table.lock().unwrap().iter().map(|lease| lease.address).collect();
+    assert_eq!(held.len(), 5, "six hosts, and one of them is the router");
+    assert!(held.iter().all(|address| subnet.contains(*address)));
+    assert_eq!(desk.exhausted.iter().copied().collect::<Vec<_>>(), [subnet.network]);
+    assert_eq!(
+        desk.server.leases.lock().unwrap().iter().count(),
+        0,
+        "the link's pool is the link's"
+    );
+    // A machine of the link is served all the same.
+    desk.request(request(20, MessageType::Discover, []), FROM).await;
+    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1);
+    for who in 30..=35 {
+        desk.request(through(who, [10, 9, 0, who]), FROM).await;
+    }
+    assert_eq!(desk.unknown.len(), 1, "one network, said once");
+    assert_eq!(table.lock().unwrap().iter().count(), 5);
+    for third in 0..=255 {
+        desk.request(through(40, [10, 8, third, 1]), FROM).await;
+    }
+    assert!(desk.unknown.len() <= MAX_UNKNOWN_SAID);
+}
+
+#[tokio::test]
+async fn a_machine_without_a_system_is_named_and_takes_no_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(folder.path(), Arc::default()).await;
+    let arm = DhcpOption::ClientSystemArchitecture(11u16.into());
+    for _ in 0..3 {
+        desk.request(request(1, MessageType::Discover, [arm.clone()]), FROM)
+            .await;
+    }
+    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 0);
+    let rows = desk.server.ladder.lock().unwrap().table();
+    let failure = rows[0].failure.as_deref().unwrap();
+    assert_eq!(
+        (rows.len(), failure),
+        (1, "ARM 64-bit UEFI: this image has no system for it")
+    );
+}
+
+#[tokio::test]
 async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(Slow::default());
