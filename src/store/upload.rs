@@ -340,15 +340,32 @@ pub mod samples {
         builder.into_inner().unwrap().finish().unwrap()
     }
 
-    /// An upload like a peer makes it; `mark` makes it differ from others.
+    /// An upload like a peer makes it; `mark` makes it differ from others. All are of one boot, so those of one node are of
+    /// one machine.
     pub fn upload(mark: &str) -> Vec<u8> {
         let inventory = format!(
-            r#"{{"schema_version":1,"system":{{"status":"ok","value":{{"vendor":"Acme","product":"R1","serial":"{mark}"}}}}}}"#
+            r#"{{"schema_version":1,"run":{{"value":{{"boot_id":"sample"}}}},"system":{{"status":"ok","value":{{"vendor":"Acme","product":"R1 {mark}"}}}}}}"#
         );
         tar_gz(&[
             ("inventory.json", inventory.as_bytes()),
             ("raw/dmi/DMI", mark.repeat(50).as_bytes()),
             ("post/output.txt", b"done\n"),
+        ])
+    }
+
+    /// An upload of the machine with this serial number and port, where they are known.
+    pub fn of_machine(uuid: &str, serial: Option<&str>, mac: Option<&str>, mark: &str) -> Vec<u8> {
+        let quoted = |text: Option<&str>| text.map_or("null".to_owned(), |text| format!("{text:?}"));
+        let port = mac.map_or(String::new(), |mac| {
+            format!(r#"{{"name":"eth0","permanent_mac":"{mac}"}}"#)
+        });
+        let inventory = format!(
+            r#"{{"schema_version":2,"system":{{"value":{{"vendor":"Acme","product":"R1","serial":{},"uuid":"{uuid}"}}}},"nics":{{"value":[{port}]}}}}"#,
+            quoted(serial)
+        );
+        tar_gz(&[
+            ("inventory.json", inventory.as_bytes()),
+            ("post/output.txt", mark.as_bytes()),
         ])
     }
 
