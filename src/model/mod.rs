@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod arch;
+pub mod clash;
 pub mod identity;
 pub mod inventory;
 pub mod lease;

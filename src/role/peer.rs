@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::PowerOff;
 use crate::model::api::{Policy, StageReport};
+use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, Stage};
 use crate::probe::ports;
 use crate::service::http::client::{Bounds, exchange};
@@ -104,7 +105,16 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     };
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
-    let peer = Peer { orders, id, macs, uuid };
+    let limit = usize::try_from(UploadLimits::default().inventory_bytes).unwrap_or(usize::MAX);
+    // As the master reads it from the upload, so that both decide alike.
+    let evidence = Evidence::of_document(&document::document(&first.inventory, limit)?);
+    let mut peer = Peer {
+        orders,
+        id,
+        macs,
+        uuid,
+        evidence,
+    };
     say(&format!("node {}: {}", peer.id, first.inventory.summary()));
     peer.report(Stage::Agent, None, None).await;
     peer.report(Stage::Collected, None, None).await;
@@ -242,9 +252,11 @@ fn offset(sent_ms: i64, received_ms: i64, master_ms: i64) -> i64 {
 
 struct Peer {
     orders: Orders,
+    /// What it calls itself, until the master said under which name it keeps it.
     id: NodeId,
     macs: Vec<MacAddr>,
     uuid: Option<String>,
+    evidence: Evidence,
 }
 
 impl Peer {
@@ -261,6 +273,7 @@ impl Peer {
         let report = StageReport {
             stage,
             macs: self.macs.clone(),
+            evidence: Some(self.evidence.clone()),
             message,
             failure,
         };
@@ -335,7 +348,7 @@ impl Peer {
     }
 
     /// Uploads until the master acknowledges; answers whether it is durable there.
-    async fn upload(&self, upload: Bytes) -> bool {
+    async fn upload(&mut self, upload: Bytes) -> bool {
         let digest: [u8; 32] = Sha256::digest(&upload).into();
         let mut headers = self.headers();
         headers.push(("content-digest", digest_header(&digest)));
@@ -355,7 +368,16 @@ impl Peer {
             let problem = match sent {
                 Ok((StatusCode::CREATED, body)) => {
                     let stored: Option<crate::model::api::Stored> = serde_json::from_slice(&body).ok();
-                    return stored.is_some_and(|stored| stored.durable);
+                    let Some(stored) = stored else { return false };
+                    if stored.id != self.id {
+                        say(&format!(
+                            "another machine names itself by {} as well: this one is kept as {}",
+                            self.id.described(),
+                            stored.id
+                        ));
+                        self.id = stored.id;
+                    }
+                    return stored.durable;
                 }
                 Ok((status, body)) => {
                     let reason = String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned();

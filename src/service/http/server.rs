@@ -143,7 +143,7 @@ async fn answer(
         Err(NoRoute::NotFound) => files::line(StatusCode::NOT_FOUND, "not here"),
         Err(NoRoute::BadNodeId) => files::line(
             StatusCode::BAD_REQUEST,
-            "a node id is a lower-case UUID or mac- and twelve hex digits",
+            "a node id is a lower-case UUID or mac- and twelve hex digits, and maybe a dash and twelve more",
         ),
         Err(NoRoute::Method(allowed)) => {
             let mut response = files::line(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
@@ -315,10 +315,16 @@ async fn stage(site: &Site, client: IpAddr, id: NodeId, request: Request<Incomin
 
 async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Incoming>) -> Response<Body> {
     match upload::receive(site, id.clone(), request).await {
-        Ok(stored) => {
-            tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
+        Ok(kept) => {
+            let stored = crate::model::api::Stored {
+                id: kept.id.clone(),
+                sha256: kept.sha256,
+                size_bytes: kept.size_bytes,
+                durable: site.durable,
+            };
+            tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
             let uploads = site.uploads.clone();
-            let node = id.clone();
+            let node = kept.id.clone();
             let summary = tokio::task::spawn_blocking(move || {
                 uploads
                     .list_checked()
@@ -327,8 +333,16 @@ async fn take(site: &Arc<Site>, client: IpAddr, id: NodeId, request: Request<Inc
                     .summary()
             });
             let summary = summary.await.ok().flatten();
-            site.ladder()
-                .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
+            let clash = {
+                let mut ladder = site.ladder();
+                let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
+                ladder.stored(&kept.id, Some(client), sha256, summary, kept.evidence, now);
+                // Told when a machine learns that its name is another's; the screen says it as long as it is so.
+                ladder.clash(&kept.id).filter(|_| kept.id != id)
+            };
+            if let Some(clash) = clash {
+                say(&clash.to_string());
+            }
             site.metrics.uploads_stored.one();
             site.uploads_changed.notify_one();
             json(StatusCode::CREATED, &stored)

@@ -10,8 +10,7 @@ use hyper::{HeaderMap, Request, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::model::NodeId;
-use crate::model::api::Stored;
-use crate::store::nodes::{NodeStore, StoreError};
+use crate::store::nodes::{NodeStore, StoreError, Stored};
 
 use super::site::Site;
 
@@ -21,7 +20,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// Why an upload was not taken: a status and a line for the peer's console.
 pub type Refusal = (StatusCode, String);
 
-/// Takes one upload.
+/// Takes one upload that was sent to `id`.
 pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> Result<Stored, Refusal> {
     let length = request
         .body()
@@ -37,8 +36,8 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
         "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned(),
     ))?;
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
-    let (store, node) = (site.uploads.clone(), id.clone());
-    let writing = tokio::task::spawn_blocking(move || write(&store, &node, length, digest, receiver));
+    let store = site.uploads.clone();
+    let writing = tokio::task::spawn_blocking(move || write(&store, &id, length, digest, receiver));
     let mut body = request.into_body();
     let mut complete = true;
     loop {
@@ -68,12 +67,7 @@ pub async fn receive(site: &Site, id: NodeId, request: Request<RequestBody>) -> 
         .await
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     match written {
-        Ok((sha256, size_bytes)) => Ok(Stored {
-            id,
-            sha256,
-            size_bytes,
-            durable: site.durable,
-        }),
+        Ok(stored) => Ok(stored),
         Err(_) if !complete => Err((StatusCode::REQUEST_TIMEOUT, "the upload broke off".to_owned())),
         Err(error) => Err((status_of(&error), error.to_string())),
     }
@@ -85,13 +79,12 @@ fn write(
     length: u64,
     digest: [u8; 32],
     mut receiver: mpsc::Receiver<Bytes>,
-) -> Result<(String, u64), StoreError> {
+) -> Result<Stored, StoreError> {
     let mut incoming = store.begin(id, length, digest)?;
     while let Some(data) = receiver.blocking_recv() {
         incoming.write(&data)?;
     }
-    let stored = incoming.commit()?;
-    Ok((stored.sha256, stored.size_bytes))
+    incoming.commit()
 }
 
 fn status_of(error: &StoreError) -> StatusCode {
