@@ -8,7 +8,7 @@
 //! A folder is a machine. Machines may call themselves the same; which of them an upload is of is decided by what its
 //! inventory tells, against the inventories that are kept (`home.rs`).
 
-mod home;
+pub mod home;
 mod incoming;
 
 use std::collections::BTreeMap;
