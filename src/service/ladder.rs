@@ -396,7 +396,15 @@ impl Ladder {
             let is_same = |index: &usize| same(&told, &self.nodes[*index].evidence) == Verdict::Same;
             of_name.iter().copied().find(is_same)
         };
-        let by_address = from.and_then(|from| self.by_address.get(&from).copied()).filter(may_be);
+        // What is quick says little of its machine; where it comes from says more, unless that machine is stored already.
+        let nothing_against = |index: &usize| {
+            let node = &self.nodes[*index];
+            let free = node.stored_as.as_ref().is_none_or(|kept| kept == id);
+            let is_named = node.name.as_ref() == Some(&name);
+            is_named && free && !matches!(same(&told, &node.evidence), Verdict::Other(_))
+        };
+        let by_address = from.and_then(|from| self.by_address.get(&from).copied());
+        let by_address = by_address.filter(|index| may_be(index) || nothing_against(index));
         let by_port = || macs.iter().chain(&told.ports).filter_map(row_of).find(may_be);
         // The only thing known is the name.
         let by_name = || {
@@ -426,7 +434,11 @@ impl Ladder {
                 *row = index;
             }
         }
+        if let Some(from) = from {
+            self.by_address.entry(from).or_insert(index);
+        }
         let node = &mut self.nodes[index];
+        node.address = node.address.or(from);
         node.macs.extend(macs);
         node.evidence.join(&told);
         node.name = Some(name.clone());
@@ -830,6 +842,38 @@ mod tests {
         speaks(&mut ladder, 2, Stage::Agent, 62.0);
         assert_eq!(ladder.loader(mac(2), Arch::UefiX64, held, 70.0).loader, first);
         assert!(ladder.table()[1].failed_loaders.is_empty());
+    }
+
+    /// An address of another server: nothing but the machine's own words led to it.
+    #[test]
+    fn what_is_quick_is_its_machines_by_where_it_comes_from() {
+        let shared: NodeId = SHARED.parse().unwrap();
+        let quick = |boot: &str| Evidence {
+            boot_id: Some(boot.to_owned()),
+            ..Evidence::default()
+        };
+        let mut ladder = Ladder::default();
+        speaks(&mut ladder, 1, Stage::Agent, 1.0);
+        speaks(&mut ladder, 2, Stage::Agent, 1.0);
+        let mark = shared.told_apart_by([7; 6]);
+        ladder.stored(&shared, Some([10, 0, 0, 1].into()), "a".into(), None, quick("a"), 2.0);
+        ladder.stored(&mark, Some([10, 0, 0, 2].into()), "b".into(), None, quick("b"), 2.0);
+        let rows: Vec<_> = ladder
+            .table()
+            .into_iter()
+            .map(|row| (row.id, row.macs, row.stage))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (shared.clone(), vec![mac(1)], Stage::Stored),
+                (mark, vec![mac(2)], Stage::Stored)
+            ]
+        );
+        // Behind one address there may be two machines.
+        let third = shared.told_apart_by([9; 6]);
+        ladder.stored(&third, Some([10, 0, 0, 1].into()), "c".into(), None, quick("c"), 3.0);
+        assert_eq!(ladder.counts(), (3, 3));
     }
 
     #[test]
