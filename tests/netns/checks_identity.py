@@ -48,6 +48,7 @@ class Board:
         self.lan = lan
         self.number = number
         self.id = _UUID
+        self.master = _MASTER
         self.place: Namespace = lan.client(number, f"board{number}")
         self.place.ip("addr", "add", f"192.168.219.{240 + number}/24", "dev", "eth0")
 
@@ -66,7 +67,7 @@ class Board:
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         said = self._curl(
             "-f", "-T", str(file), "-H", "Expect:", "-H", f"Content-Digest: sha-256=:{digest}:",
-            f"http://{_MASTER}/api/v1/nodes/{self.id}/upload",
+            f"http://{self.master}/api/v1/nodes/{self.id}/upload",
         )
         expect(said, f"the upload {mark} of board {self.number} is not taken")
         self.id = str(json.loads(said)["id"])
@@ -76,7 +77,7 @@ class Board:
             "stage": stage, "macs": [_port(self.number)],
             "evidence": {"system_serial": f"BOARD-{self.number}", "ports": [_port(self.number)]},
         })
-        self._curl("-f", "--data", report, f"http://{_MASTER}/api/v1/nodes/{self.id}/stage")
+        self._curl("-f", "--data", report, f"http://{self.master}/api/v1/nodes/{self.id}/stage")
 
 
 def _rows(stick: Stick) -> Dict[str, str]:
@@ -143,9 +144,10 @@ def two_machines_one_uuid(lan: Lan) -> None:
     stick.kill()
     other = lan.stick("two", 7)
     other.start()
-    other.becomes("serve", 30.0, address=True)
+    # The machine of the first one is still there with its address, so the second takes another.
+    address = str(other.becomes("serve", 30.0, address=True)["address"]).split("/")[0]
     for board in reversed(boards):
-        board.id = _UUID
+        board.master, board.id = address, _UUID
         board.upload("3")
     expect([board.id for board in boards] == [_marked(1), _UUID], f"kept as {[board.id for board in boards]}")
     other.kill()
