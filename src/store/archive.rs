@@ -30,6 +30,9 @@ pub const FILE_NAME: &str = "recon-inventory.tar.gz";
 /// Name of the list of sums inside it, which is its first entry.
 pub const SUMS_NAME: &str = "SHA256SUMS";
 
+/// Name of the list of nodes that call themselves the same; only there where there are some.
+pub const CLASHES_NAME: &str = "CLASHES.txt";
+
 /// The fastest level: the tarball is rebuilt on a server that has better things to do, and written to a slow stick.
 const LEVEL: u32 = 1;
 
@@ -275,13 +278,27 @@ impl Builder {
         let mut places = HashMap::new();
         let (mut files, mut reused) = (0, 0);
 
+        let clashes = clashes_text(nodes.keys().copied());
+        let mut clashes_line = Vec::new();
+        if !clashes.is_empty() {
+            sum_line(&mut clashes_line, &Sha256::digest(&clashes).into(), CLASHES_NAME);
+        }
         let sums_length: u64 = nodes.values().map(|(_, sums)| sums.lines.len() as u64).sum();
+        let sums_length = sums_length + clashes_line.len() as u64;
         let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
         self.header(&mut member, SUMS_NAME, sums_length).map_err(failed)?;
         for (_, sums) in nodes.values() {
             member.write_all(&sums.lines).map_err(failed)?;
         }
+        member.write_all(&clashes_line).map_err(failed)?;
         pad(&mut member, sums_length).map_err(failed)?;
+        if !clashes.is_empty() {
+            files += 1;
+            let length = clashes.len() as u64;
+            self.header(&mut member, CLASHES_NAME, length).map_err(failed)?;
+            member.write_all(clashes.as_bytes()).map_err(failed)?;
+            pad(&mut member, length).map_err(failed)?;
+        }
         member.finish().map_err(failed)?;
 
         let all: Vec<(Key, &U, usize)> = nodes
@@ -450,6 +467,27 @@ impl Builder {
         header.set_cksum();
         Ok(())
     }
+}
+
+/// A line for each name that several nodes have. Their inventories say who they are.
+fn clashes_text<'a>(ids: impl Iterator<Item = &'a NodeId>) -> String {
+    let mut text = String::new();
+    let mut ids = ids.peekable();
+    while let Some(id) = ids.next() {
+        let name = id.base();
+        let mut nodes = vec![format!("nodes/{id}")];
+        while let Some(other) = ids.next_if(|other| other.base() == name) {
+            nodes.push(format!("nodes/{other}"));
+        }
+        if nodes.len() > 1 {
+            let (count, nodes) = (nodes.len(), nodes.join(" "));
+            text.push_str(&format!(
+                "{count} machines name themselves by {}: {nodes}\n",
+                name.described()
+            ));
+        }
+    }
+    text
 }
 
 /// What of an upload goes into the tarball.
