@@ -505,10 +505,11 @@ impl Shared {
                 let Some(evidence) = self.evidence_of(&id, record) else {
                     continue;
                 };
-                if shared_name && record.evidence.is_none() {
-                    if let Some(record) = self.lock().record(&id, record.name) {
-                        record.evidence = Some(Arc::new(evidence.clone()));
-                    }
+                if shared_name
+                    && record.evidence.is_none()
+                    && let Some(record) = self.lock().record(&id, record.name)
+                {
+                    record.evidence = Some(Arc::new(evidence.clone()));
                 }
                 uploads.push((record.name.sha256, evidence));
             }

@@ -172,7 +172,7 @@ fn named<T>(name: &NodeId, groups: Vec<Group<T>>) -> Vec<Machine<T>> {
             None => unnamed.push(machine),
         }
     }
-    unnamed.sort_by(|a, b| a.0.cmp(&b.0));
+    unnamed.sort_by_key(|(digest, _)| *digest);
     for (digest, machine) in unnamed {
         let id = home::choose(name, &residents, &machine.evidence, &digest);
         residents.push(Resident {
@@ -261,7 +261,9 @@ mod tests {
     }
 
     /// Name, board and number of each machine's taken upload, uploads, sources.
-    fn sorted(uploads: Vec<Known<(u8, u64)>>) -> Vec<(String, Option<(u8, u64)>, usize, usize)> {
+    type Sorted = (String, Option<(u8, u64)>, usize, usize);
+
+    fn sorted(uploads: Vec<Known<(u8, u64)>>) -> Vec<Sorted> {
         let machines = sort(&UUID.parse().unwrap(), uploads);
         let mut rows: Vec<_> = machines
             .into_iter()
