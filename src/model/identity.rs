@@ -101,8 +101,11 @@ impl Evidence {
                 mine.clone_from(theirs);
             }
         }
-        self.ports.extend(ports);
-        self.bmc.extend(bmc);
+        for (mine, theirs) in [(&mut self.ports, ports), (&mut self.bmc, bmc)] {
+            // What comes beyond the bound is no evidence.
+            let room = MAX_ADDRESSES.saturating_sub(mine.len());
+            mine.extend(theirs.iter().take(room));
+        }
     }
 }
 

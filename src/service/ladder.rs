@@ -12,6 +12,10 @@ use crate::service::climb::{Climb, Pick};
 
 /// More machines than one broadcast domain holds; further ones are served but not listed.
 const MAX_NODES: usize = 16_384;
+/// Ports, and addresses, by which rows are found; what comes beyond is found by its name only.
+const MAX_PORTS: usize = 16 * MAX_NODES;
+/// Ports listed of one machine; further ones are not listed.
+const MAX_PORTS_OF_ONE: usize = 8192;
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -428,18 +432,21 @@ impl Ladder {
             self.merge(other, index, &ports, from_here);
         }
         for mac in &ports {
+            let known = self.by_mac.contains_key(mac);
             // What an earlier run stored does not take a port from a machine that speaks now.
-            let row = self.by_mac.entry(*mac).or_insert(index);
-            if from_here {
-                *row = index;
+            if (known && from_here) || (!known && self.by_mac.len() < MAX_PORTS) {
+                self.by_mac.insert(*mac, index);
             }
         }
-        if let Some(from) = from {
+        if let Some(from) = from
+            && self.by_address.len() < MAX_PORTS
+        {
             self.by_address.entry(from).or_insert(index);
         }
         let node = &mut self.nodes[index];
         node.address = node.address.or(from);
-        node.macs.extend(macs);
+        let room = MAX_PORTS_OF_ONE.saturating_sub(node.macs.len());
+        node.macs.extend(macs.iter().take(room));
         node.evidence.join(&told);
         node.name = Some(name.clone());
         let rows = self.by_name.entry(name).or_default();
@@ -933,6 +940,29 @@ mod tests {
         );
         let kernel = &ladder.table()[1].stages[2];
         assert_eq!((kernel.stage, kernel.at_seconds), (Stage::Kernel, 52.0));
+    }
+
+    /// A client that invents ports with every report.
+    #[test]
+    fn what_is_known_of_one_machine_is_bounded() {
+        let mut ladder = Ladder::default();
+        for round in 0..12u8 {
+            let macs: Vec<MacAddr> = (0..1000u16)
+                .map(|n| MacAddr([2, 0, 0, round, (n >> 8) as u8, n as u8]))
+                .collect();
+            let report = StageReport {
+                evidence: Some(Evidence {
+                    system_serial: Some("S".into()),
+                    ports: macs.iter().copied().chain([mac(1)]).collect(),
+                    ..Evidence::default()
+                }),
+                ..at(Stage::Agent, &macs)
+            };
+            ladder.report(&id(1), ADDRESS, &report, 1.0);
+        }
+        assert_eq!(ladder.nodes.len(), 1);
+        assert_eq!(ladder.nodes[0].macs.len(), MAX_PORTS_OF_ONE);
+        assert!(ladder.nodes[0].evidence.ports.len() <= 8192);
     }
 
     #[test]
