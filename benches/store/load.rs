@@ -17,7 +17,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
-use recon::config::Settings;
+use recon::config::{Live, Settings, SiteKey};
 use recon::media::collect;
 use recon::model::api::Status;
 use recon::model::{MacAddr, NodeId};
@@ -145,6 +145,9 @@ fn site(args: &Args) -> anyhow::Result<Arc<Site>> {
         uptime_seconds: 0,
         storage: Default::default(),
         settings_problems: vec![],
+        settings_held: None,
+        clashes: vec![],
+        more_clashes: 0,
         links: vec![],
         nodes_seen: 0,
         nodes_stored: 0,
@@ -159,7 +162,9 @@ fn site(args: &Args) -> anyhow::Result<Arc<Site>> {
         data: args.folder.clone(),
         uploads: NodeStore::open(&args.folder, Limits::default())?,
         durable: true,
-        settings: Arc::new(Settings::default()),
+        settings: Arc::new(Live::fine(Settings::default())),
+        read_settings: Box::new(|| unreachable!("nobody asks for it")),
+        key: SiteKey::new([0; 32]),
         ladder: Arc::new(Mutex::new(Ladder::default())),
         status: Box::new(status),
         leases: Box::new(|| 0),

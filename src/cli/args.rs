@@ -186,8 +186,9 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct CollectArgs {
-    /// Device of the stick, an image of it, or its mounted data partition
-    pub source: PathBuf,
+    /// Device of a stick, an image of it, or its mounted data partition; several sticks go into one tarball
+    #[arg(required = true)]
+    pub source: Vec<PathBuf>,
     /// Where the tarball goes
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,

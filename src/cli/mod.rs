@@ -217,14 +217,13 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
 
 fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
     let options = crate::media::collect::Options { force: args.force };
-    let report = crate::media::collect::collect(&args.source, &args.output, options)
-        .with_context(|| format!("collecting from {}", args.source.display()))?;
+    let names: Vec<String> = args.source.iter().map(|source| source.display().to_string()).collect();
+    let names = names.join(" and ");
+    let report = crate::media::collect::collect_all(&args.source, &args.output, options)
+        .with_context(|| format!("collecting from {names}"))?;
     print(&Shown::lines(&format!("{report}\n")))?;
     if !report.is_complete() {
-        bail!(
-            "not everything on {} was whole or could be read: the lines above say what",
-            args.source.display()
-        );
+        bail!("not everything on {names} was whole or could be read: the lines above say what");
     }
     Ok(())
 }

@@ -61,6 +61,11 @@ pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
             .map(|problem| format!("SETTINGS: {problem}")),
     );
     lines.extend(status.settings_held.iter().map(|remedy| format!("SETTINGS: {remedy}")));
+    lines.extend(status.clashes.iter().map(|clash| format!("CLASH: {clash}")));
+    if status.more_clashes > 0 {
+        let more = status.more_clashes;
+        lines.push(format!("CLASH: {more} more names are those of two machines or more"));
+    }
     for link in &status.links {
         let address = link
             .address
@@ -118,11 +123,14 @@ fn row(node: &NodeStatus) -> String {
         .or(node.message.as_deref())
         .or(node.summary.as_deref())
         .unwrap_or("");
-    // A node of an earlier run is stored without having climbed in this one.
-    let stage = match (node.stages.is_empty(), &node.stored_sha256) {
-        (true, Some(_)) => "earlier".to_owned(),
-        _ if node.starts_in_vain >= LOOPS => "loops".to_owned(),
-        _ => node.stage.to_string(),
+    let what = match node.same_name {
+        0 => what.to_owned(),
+        1 => format!("ONE OF 2 MACHINES OF THIS NAME; {what}"),
+        others => format!("ONE OF {} MACHINES OF THIS NAME; {what}", others + 1),
+    };
+    let stage = match node.starts_in_vain >= LOOPS {
+        true => "loops".to_owned(),
+        false => node.stage.to_string(),
     };
     let address = node.address.map(|address| address.to_string()).unwrap_or_default();
     format!(
@@ -140,10 +148,12 @@ fn name(node: &NodeStatus) -> String {
     }
 }
 
-/// A MAC whole, a UUID by its last group, which differs most between machines of one batch.
+/// A MAC whole, a UUID by its last group, which differs most between machines of one batch, and of a name that several
+/// have what tells this one apart.
 fn short(id: &NodeId) -> String {
-    match id.as_str().strip_prefix("mac-") {
+    match id.as_str().strip_prefix("mac-").filter(|_| !id.is_told_apart()) {
         Some(mac) => mac.to_owned(),
+        None if id.is_told_apart() => format!("…-{}", id.as_str().rsplit('-').next().unwrap_or_default()),
         None => format!("…{}", id.as_str().rsplit('-').next().unwrap_or_default()),
     }
 }
@@ -253,6 +263,8 @@ mod tests {
             nodes_seen: 2,
             nodes_stored: 1,
             nodes_unlisted: 12,
+            clashes: vec![],
+            more_clashes: 0,
             rss_bytes: None,
         }
     }
@@ -260,6 +272,7 @@ mod tests {
     fn node(id: &str, stage: Stage, stored: bool) -> NodeStatus {
         NodeStatus {
             id: id.parse().unwrap(),
+            same_name: 0,
             macs: vec![],
             address: None,
             stage,
@@ -323,6 +336,52 @@ mod tests {
         looping.starts_in_vain = LOOPS;
         let text = render(&status(), &[looping], Size::default());
         assert!(text.contains(" loops ") && !text.contains(" kernel "), "{text}");
+    }
+
+    #[test]
+    fn machines_of_one_name_are_loud() {
+        let shared: NodeId = "93d4e5a1-7f46-11e5-bf8b-080027123456".parse().unwrap();
+        let second = shared.told_apart_by([0xd0, 0x63, 0xb4, 0, 0, 2]);
+        let machines = [(&shared, "A"), (&second, "B")].map(|(id, serial)| crate::model::clash::Claimant {
+            id: id.clone(),
+            machine: Some(format!("SolidRun LX2160ACEX7 BOARD-{serial}")),
+            macs: vec![],
+        });
+        let status = Status {
+            clashes: crate::model::clash::Clash::of(shared.clone(), machines)
+                .into_iter()
+                .collect(),
+            more_clashes: 3,
+            ..status()
+        };
+        let nodes = [&shared, &second].map(|id| NodeStatus {
+            same_name: 1,
+            ..node(id.as_str(), Stage::Stored, true)
+        });
+        let text = render(&status, &nodes, Size::default());
+        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in [
+            "CLASH: two machines name themselves by the UUID 93d4e5a1-7f46-11e5-bf8b-080027123456: node",
+            "BOARD-A); node 93d4e5a1-7f46-11e5-bf8b-080027123456-d063b4000002 (SolidRun LX2160ACEX7 BOARD-B)",
+            "CLASH: 3 more names",
+            "…080027123456 stored",
+            "…-d063b4000002 stored",
+            "ONE OF 2 MACHINES OF THIS NAME; QEMU",
+        ] {
+            assert!(joined.contains(words), "{words} is missing in\n{text}");
+        }
+    }
+
+    /// What is on the stick is stored, whichever run brought it there.
+    #[test]
+    fn a_node_of_an_earlier_run_is_stored() {
+        let earlier = NodeStatus {
+            stages: vec![],
+            ..node("mac-525400000003", Stage::Stored, true)
+        };
+        let text = render(&status(), &[earlier], Size::default());
+        let row = text.lines().find(|line| line.starts_with("525400000003")).unwrap();
+        assert!(row.contains(" stored ") && !text.contains("earlier"), "{text}");
     }
 
     #[test]

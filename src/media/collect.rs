@@ -1,8 +1,13 @@
-//! Takes the inventories off a stick: `recon collect SOURCE -o FILE`, on a laptop, without mounting anything.
+//! Takes the inventories off sticks: `recon collect SOURCE… -o FILE`, on a laptop, without mounting anything.
 //!
-//! The source is only read. Only uploads whose content has the digest in their name are taken, the newest of each node,
+//! The sources are only read. Only uploads whose content has the digest in their name are taken, the newest of each machine,
 //! so a stick that was pulled while it was written to gives exactly what was acknowledged. The tarball is built anew
 //! from them; the one on the stick is not trusted.
+//!
+//! Which uploads are of one machine is decided by what they tell (`machines.rs`), not by the names of their folders: two
+//! masters may have given one name to two machines.
+
+mod machines;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +19,11 @@ use std::path::{Path, PathBuf};
 use super::exfat::{Entry, ExFat, ExFatError, Listing};
 use super::gpt::{self, GptError};
 use super::{ReadAt, Window};
+use crate::model::clash::{Claimant, Clash};
+use crate::model::identity::Evidence;
 use crate::model::{NodeId, cause};
 use crate::store::archive::{self, ArchiveError, Upload};
-use crate::store::upload::{self, UploadLimits};
+use crate::store::upload::{self, UploadError, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
 use crate::sys::{file, mount, process};
 
@@ -106,7 +113,7 @@ pub struct Row {
     pub stored_unix: Option<i64>,
     /// Of the upload that was taken.
     pub size_bytes: u64,
-    /// Uploads of the node on the source, torn ones included.
+    /// Uploads of the machine on the sources, torn ones included.
     pub uploads: usize,
     pub state: State,
 }
@@ -115,6 +122,8 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub rows: Vec<Row>,
+    /// Machines that call themselves the same.
+    pub clashes: Vec<Clash>,
     /// What a person should know, a sentence each: torn uploads by name, a volume that was not unmounted.
     pub warnings: Vec<String>,
     /// What was not read, a sentence each, so that nobody knows what is in it: folders and entries that do not read, bounds that
@@ -149,9 +158,17 @@ impl fmt::Display for Report {
             .max()
             .unwrap_or(0)
             .clamp(7, 48);
+        // A name that several have is longer.
+        let name = self
+            .rows
+            .iter()
+            .map(|row| row.id.as_str().len())
+            .max()
+            .unwrap_or(0)
+            .max(36);
         writeln!(
             f,
-            "{:<36}  {:<widest$}  {:<17}  {:>10}  {:>7}  STATE",
+            "{:<name$}  {:<widest$}  {:<17}  {:>10}  {:>7}  STATE",
             "NODE", "MACHINE", "STORED", "SIZE", "UPLOADS"
         )?;
         for row in &self.rows {
@@ -160,9 +177,13 @@ impl fmt::Display for Report {
                 .stored_unix
                 .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
                 .map_or_else(|| "-".into(), |time| time.strftime("%Y-%m-%d %H:%MZ").to_string());
+            let clash = self.clashes.iter().find(|clash| clash.name == row.id.base());
+            let clash = clash.map_or(String::new(), |clash| {
+                format!(", ONE OF {} MACHINES OF THIS NAME", clash.count)
+            });
             writeln!(
                 f,
-                "{:<36}  {machine:<widest$}  {stored:<17}  {:>10}  {:>7}  {}",
+                "{:<name$}  {machine:<widest$}  {stored:<17}  {:>10}  {:>7}  {}{clash}",
                 row.id.as_str(),
                 row.size_bytes,
                 row.uploads,
@@ -174,6 +195,9 @@ impl fmt::Display for Report {
         }
         for unread in &self.unread {
             writeln!(f, "not read: {unread}")?;
+        }
+        for clash in &self.clashes {
+            writeln!(f, "CLASH: {clash}")?;
         }
         let total = self.rows.len();
         let taken = self.taken();
@@ -199,16 +223,62 @@ impl fmt::Display for Report {
 
 /// Collects the nodes of `source` into the tarball `out`.
 pub fn collect(source: &Path, out: &Path, options: Options) -> Result<Report, CollectError> {
-    collect_within(source, out, options, MAX_NODES)
+    collect_all(&[source], out, options)
 }
 
-fn collect_within(source: &Path, out: &Path, options: Options, most: usize) -> Result<Report, CollectError> {
-    check_out(source, out, options)?;
+/// Collects the nodes of all `sources` into the tarball `out`.
+pub fn collect_all<P: AsRef<Path>>(sources: &[P], out: &Path, options: Options) -> Result<Report, CollectError> {
+    let sources: Vec<&Path> = sources.iter().map(AsRef::as_ref).collect();
+    collect_within(&sources, out, options, MAX_NODES)
+}
+
+/// At most `most` folders are read of each source.
+
+fn collect_within(sources: &[&Path], out: &Path, options: Options, most: usize) -> Result<Report, CollectError> {
+    let mut disks = Vec::new();
+    for source in sources {
+        check_out(source, out, options)?;
+        disks.push(open_disk(source)?);
+    }
+    let mut volumes = Vec::new();
+    for (source, disk) in sources.iter().zip(&disks) {
+        let volume = disk.as_ref().map(|(disk, length)| find_volume(disk, *length, source));
+        volumes.push(volume.transpose()?);
+    }
+    let mut found = Found::default();
+    let mut empty = None;
+    for (at, source) in sources.iter().enumerate() {
+        let read = match (&volumes[at], &disks[at]) {
+            (Some((volume, warnings)), Some((_, length))) => {
+                found.warnings.extend(warnings.iter().cloned());
+                if volume.is_dirty() {
+                    found
+                        .warnings
+                        .push("the volume was not unmounted; what was being written then may be missing".into());
+                }
+                volume_uploads(volume, *length, (at, source), most, &mut found)
+            }
+            _ => folder_uploads((at, source), most, &mut found),
+        };
+        match read {
+            Err(error @ CollectError::NoNodes { .. }) => {
+                found.warnings.push(error.to_string());
+                empty.get_or_insert(error);
+            }
+            other => other?,
+        }
+    }
+    match empty {
+        Some(error) if found.nodes.is_empty() && found.unread.is_empty() => Err(error),
+        _ => finish(found, sources, out),
+    }
+}
+
+/// The device or image with its length; `None` for a folder.
+fn open_disk(source: &Path) -> Result<Option<(File, u64)>, CollectError> {
     let metadata = fs::metadata(source).map_err(|error| read_error(source, error))?;
     if metadata.is_dir() {
-        let mut found = Found::default();
-        folder_uploads(source, most, &mut found)?;
-        return finish(found, source, out);
+        return Ok(None);
     }
     let is_device = metadata.file_type().is_block_device();
     if !is_device && !metadata.is_file() {
@@ -225,18 +295,7 @@ fn collect_within(source: &Path, out: &Path, options: Options, most: usize) -> R
     let length = (&disk)
         .seek(SeekFrom::End(0))
         .map_err(|error| read_error(source, error))?;
-    let (volume, warnings) = find_volume(&disk, length, source)?;
-    let mut found = Found {
-        warnings,
-        ..Found::default()
-    };
-    if volume.is_dirty() {
-        found
-            .warnings
-            .push("the volume was not unmounted; what was being written then may be missing".into());
-    }
-    volume_uploads(&volume, length, source, most, &mut found)?;
-    finish(found, source, out)
+    Ok(Some((disk, length)))
 }
 
 fn read_error(path: &Path, source: io::Error) -> CollectError {
@@ -343,6 +402,9 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
 
 /// One upload on the source.
 struct OnSource<'a> {
+    /// Which source, by its place on the command line.
+    source: usize,
+    /// Its folder there; in the end the name it is taken under.
     id: NodeId,
     name: UploadName,
     size: u64,
@@ -378,6 +440,7 @@ impl Upload for OnSource<'_> {
 
 #[derive(Default)]
 struct Found<'a> {
+    /// By folder; sources may share the name of one.
     nodes: BTreeMap<NodeId, Vec<OnSource<'a>>>,
     warnings: Vec<String>,
     unread: Vec<String>,
@@ -404,7 +467,7 @@ impl Found<'_> {
     }
 }
 
-fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(), CollectError> {
+fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'_>) -> Result<(), CollectError> {
     let nodes = source.join("nodes");
     // What a link leads to is not on this medium.
     if fs::symlink_metadata(&nodes).is_ok_and(|found| !found.is_dir()) {
@@ -441,7 +504,7 @@ fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => {}
             Ok(_) => {
-                found.warnings.push(format!("{shown} is no folder, left out"));
+                found.unread.push(format!("{shown} is no folder, left out"));
                 continue;
             }
             Err(error) => {
@@ -470,6 +533,7 @@ fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(
             };
             let metadata = file.metadata().ok();
             uploads.push(OnSource {
+                source: at,
                 id: id.clone(),
                 name,
                 size: metadata.as_ref().map_or(0, fs::Metadata::len),
@@ -484,7 +548,7 @@ fn folder_uploads(source: &Path, most: usize, found: &mut Found<'_>) -> Result<(
 fn volume_uploads<'a>(
     volume: &'a Volume<'a>,
     length: u64,
-    path: &Path,
+    (at, path): (usize, &Path),
     most: usize,
     found: &mut Found<'a>,
 ) -> Result<(), CollectError> {
@@ -533,6 +597,7 @@ fn volume_uploads<'a>(
                 continue;
             }
             uploads.push(OnSource {
+                source: at,
                 id: id.clone(),
                 name,
                 size: entry.size(),
@@ -545,57 +610,85 @@ fn volume_uploads<'a>(
 }
 
 /// Checks every upload, and writes the newest whole ones.
-fn finish(found: Found<'_>, source: &Path, out: &Path) -> Result<Report, CollectError> {
+fn finish(found: Found<'_>, sources: &[&Path], out: &Path) -> Result<Report, CollectError> {
     let limits = UploadLimits::default();
-    let mut warnings = found.warnings;
-    let mut rows = Vec::new();
-    let mut chosen = Vec::new();
-    for (id, mut uploads) in found.nodes {
-        if uploads.is_empty() {
-            // The folder of an upload that never finished.
-            continue;
-        }
-        uploads.sort_by_key(|upload| std::cmp::Reverse(upload.name));
-        let count = uploads.len();
-        let mut taken: Option<OnSource<'_>> = None;
-        let mut newer_torn = false;
-        for upload in uploads {
-            match check(&upload, &limits) {
-                Ok(()) if taken.is_none() => taken = Some(upload),
-                Ok(()) => {}
-                Err(reason) => {
-                    newer_torn |= taken.is_none();
-                    warnings.push(format!("nodes/{id}/{} {reason}, left out", upload.name));
-                }
-            }
-        }
-        rows.push(Row {
-            id,
-            machine: taken.as_ref().and_then(machine),
-            stored_unix: taken.as_ref().and_then(|upload| upload.stored_unix),
-            size_bytes: taken.as_ref().map_or(0, |upload| upload.size),
-            uploads: count,
-            state: match (&taken, newer_torn) {
-                (None, _) => State::Torn,
-                (Some(_), true) => State::Older,
-                (Some(_), false) => State::Whole,
-            },
-        });
-        chosen.extend(taken);
-    }
     let mut report = Report {
-        rows,
-        warnings,
+        rows: Vec::new(),
+        clashes: Vec::new(),
+        warnings: found.warnings,
         unread: found.unread,
         out: out.to_owned(),
         out_bytes: 0,
         out_sha256: String::new(),
         files: 0,
     };
+    let mut chosen = Vec::new();
+    let mut nodes = found.nodes.into_iter().peekable();
+    // One name after the other, so that only its evidence is in memory.
+    while let Some((id, mut uploads)) = nodes.next() {
+        let name = id.base();
+        while let Some((_, more)) = nodes.next_if(|(other, _)| other.base() == name) {
+            uploads.extend(more);
+        }
+        let mut known = Vec::new();
+        for upload in uploads {
+            let told = check(&upload, &limits);
+            if let Err(reason) = &told {
+                let place = match sources {
+                    [_] => String::new(),
+                    _ => format!("{}: ", sources[upload.source].display()),
+                };
+                let warning = format!("{place}nodes/{}/{} {reason}, left out", upload.id, upload.name);
+                report.warnings.push(warning);
+            }
+            known.push(machines::Known {
+                source: upload.source,
+                id: upload.id.clone(),
+                name: upload.name,
+                stored_unix: upload.stored_unix,
+                evidence: told.ok(),
+                upload,
+            });
+        }
+        let mut found = machines::sort(&name, known);
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut claimants = Vec::new();
+        for mut found in found {
+            let machine = found.taken.as_ref().and_then(machine);
+            if found.sources > 1 {
+                report.warnings.push(format!(
+                    "node {} is on {} of the sources; the upload that was stored last, by the clocks of their masters, is taken",
+                    found.id, found.sources
+                ));
+            }
+            claimants.extend(found.taken.is_some().then(|| Claimant {
+                id: found.id.clone(),
+                machine: machine.clone(),
+                macs: found.evidence.ports.iter().copied().collect(),
+            }));
+            report.rows.push(Row {
+                id: found.id.clone(),
+                machine,
+                stored_unix: found.taken.as_ref().and_then(|upload| upload.stored_unix),
+                size_bytes: found.taken.as_ref().map_or(0, |upload| upload.size),
+                uploads: found.uploads,
+                state: match (&found.taken, found.newer_torn) {
+                    (None, _) => State::Torn,
+                    (Some(_), true) => State::Older,
+                    (Some(_), false) => State::Whole,
+                },
+            });
+            if let Some(mut upload) = found.taken.take() {
+                upload.id = found.id;
+                chosen.push(upload);
+            }
+        }
+        report.clashes.extend(Clash::of(name, claimants));
+    }
+    report.rows.sort_by(|a, b| a.id.cmp(&b.id));
     if report.rows.is_empty() && report.unread.is_empty() {
-        return Err(CollectError::NoNodes {
-            path: source.to_owned(),
-        });
+        let path = sources.first().map(|source| source.to_path_buf()).unwrap_or_default();
+        return Err(CollectError::NoNodes { path });
     }
     if chosen.is_empty() {
         return Err(CollectError::NothingWhole(Box::new(report)));
@@ -604,8 +697,8 @@ fn finish(found: Found<'_>, source: &Path, out: &Path) -> Result<Report, Collect
     Ok(report)
 }
 
-/// Why an upload is not taken.
-fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
+/// What an upload tells of its machine, or why it is not taken.
+fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<Evidence, String> {
     let content = upload.open().and_then(digest_of);
     match content {
         Ok((digest, _)) if digest == upload.name.sha256 => {}
@@ -614,7 +707,7 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<(), String> {
     }
     let content = upload.open().map_err(|error| format!("cannot be read ({error})"))?;
     upload::check(content, limits)
-        .map(drop)
+        .and_then(|_| upload::evidence(upload.open().map_err(UploadError::Io)?, limits))
         .map_err(|error| format!("is whole but no upload ({})", cause::told(&error)))
 }
 

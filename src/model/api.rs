@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::clash::Clash;
+use super::identity::Evidence;
 use super::{Arch, MacAddr, NodeId, Stage};
 
 /// `GET /api/v1/status`.
@@ -27,9 +29,18 @@ pub struct Status {
     /// How often a machine was not put into `/api/v1/nodes` because that is full.
     #[serde(default)]
     pub nodes_unlisted: u64,
+    /// Machines that call themselves the same, up to [`MAX_CLASHES`].
+    #[serde(default)]
+    pub clashes: Vec<Clash>,
+    /// Clashes beyond those.
+    #[serde(default)]
+    pub more_clashes: usize,
     /// Resident memory of the master, from `/proc/self/status`.
     pub rss_bytes: Option<u64>,
 }
+
+/// Clashes that are listed; a floor of boards with one UUID is one of them.
+pub const MAX_CLASHES: usize = 50;
 
 /// Where acknowledged uploads go.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -152,14 +163,18 @@ pub struct ForeignServer {
 /// One entry of `GET /api/v1/nodes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// Known once the agent spoke; before that the node is its MAC.
+    /// Known once the agent spoke; before that the node is its MAC. What is stored has the name it is stored under.
     pub id: NodeId,
+    /// Other nodes that call themselves the same.
+    #[serde(default)]
+    pub same_name: usize,
     pub macs: Vec<MacAddr>,
     /// The one it used last.
     pub address: Option<IpAddr>,
-    /// Highest rung reached in this run.
+    /// Highest rung reached since it last booted: `stored` at least where an upload is stored and it did not boot since, also
+    /// if that was in an earlier run of the master.
     pub stage: Stage,
-    /// When each rung was first reached, in seconds since the master started.
+    /// When each rung was first reached, in seconds since the master started; none of an earlier run.
     pub stages: Vec<StageTime>,
     /// Last words of the agent.
     pub message: Option<String>,
@@ -214,6 +229,9 @@ pub struct StageReport {
     /// Every port of the machine, so that the master can join what it saw by MAC.
     #[serde(default)]
     pub macs: Vec<MacAddr>,
+    /// What tells it from another machine of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
     #[serde(default)]
     pub message: Option<String>,
     #[serde(default)]
@@ -223,6 +241,7 @@ pub struct StageReport {
 /// Answer to `PUT /api/v1/nodes/<id>/upload`, sent only after the bytes are durable where `durable` says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stored {
+    /// The name it is kept under: another than it was sent to, where that is another machine's.
     pub id: NodeId,
     pub sha256: String,
     pub size_bytes: u64,

@@ -3,9 +3,18 @@
 //! The name itself is decided by [`NodeId::from_facts`]: the UUID, else the boot port. This tells a person how far to
 //! trust it, and why.
 
+mod document;
+mod same;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
 use super::MacAddr;
 use super::inventory::{Identity, is_placeholder};
-use super::node::{NodeId, is_placeholder_uuid};
+use super::node::{NodeId, is_placeholder_uuid, is_uuid};
+
+pub use same::{Verdict, same, same_as_all};
 
 /// What there is to go by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +29,117 @@ pub struct IdentityFacts {
     pub boot_mac: Option<MacAddr>,
 }
 
+/// What tells a machine from all others, as far as it is known: nothing that firmware never filled in, and nothing that is
+/// carried from machine to machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    /// Canonical lower case; no known default.
+    pub uuid: Option<String>,
+    pub system_serial: Option<String>,
+    /// Of the main board.
+    pub board_serial: Option<String>,
+    pub chassis_serial: Option<String>,
+    /// Burnt-in addresses of the ports, without those on USB.
+    pub ports: BTreeSet<MacAddr>,
+    /// Addresses of the BMC.
+    pub bmc: BTreeSet<MacAddr>,
+    /// The kernel's number of this boot.
+    pub boot_id: Option<String>,
+}
+
+/// Addresses kept of one machine's words about itself; no machine has as many ports.
+const MAX_ADDRESSES: usize = 8192;
+/// Characters kept of one number; SMBIOS strings are shorter.
+const MAX_NUMBER_CHARS: usize = 256;
+
+impl Evidence {
+    /// The same with everything in its bounds and form: for evidence that came over the network.
+    pub fn checked(self) -> Evidence {
+        let usable = |macs: BTreeSet<MacAddr>| {
+            let usable = macs.into_iter().filter(|mac| !mac.is_unusable());
+            usable.take(MAX_ADDRESSES).collect()
+        };
+        Evidence {
+            uuid: self.uuid.as_deref().and_then(real_uuid),
+            system_serial: real_number(&self.system_serial),
+            board_serial: real_number(&self.board_serial),
+            chassis_serial: real_number(&self.chassis_serial),
+            ports: usable(self.ports),
+            bmc: usable(self.bmc),
+            boot_id: self.boot_id.filter(|id| !id.is_empty() && id.len() <= MAX_NUMBER_CHARS),
+        }
+    }
+
+    /// True where there is nothing but a UUID, which tells no two machines of one name apart.
+    pub fn is_bare(&self) -> bool {
+        Evidence {
+            uuid: None,
+            ..self.clone()
+        } == Evidence::default()
+    }
+
+    /// What two inventories of one machine tell together.
+    pub fn join(&mut self, other: &Evidence) {
+        let Evidence {
+            uuid,
+            system_serial,
+            board_serial,
+            chassis_serial,
+            ports,
+            bmc,
+            boot_id,
+        } = other;
+        for (mine, theirs) in [
+            (&mut self.uuid, uuid),
+            (&mut self.system_serial, system_serial),
+            (&mut self.board_serial, board_serial),
+            (&mut self.chassis_serial, chassis_serial),
+            (&mut self.boot_id, boot_id),
+        ] {
+            if theirs.is_some() {
+                mine.clone_from(theirs);
+            }
+        }
+        for (mine, theirs) in [(&mut self.ports, ports), (&mut self.bmc, bmc)] {
+            // What comes beyond the bound is no evidence.
+            let room = MAX_ADDRESSES.saturating_sub(mine.len());
+            mine.extend(theirs.iter().take(room));
+        }
+    }
+}
+
+/// A UUID in canonical form, unless other machines carry it as well.
+fn real_uuid(text: &str) -> Option<String> {
+    let uuid = text.trim().to_ascii_lowercase();
+    (is_uuid(&uuid) && !is_placeholder_uuid(&uuid)).then_some(uuid)
+}
+
+fn real_number(text: &Option<String>) -> Option<String> {
+    let text = text.as_deref().filter(|text| !is_placeholder(text))?;
+    Some(text.trim().chars().take(MAX_NUMBER_CHARS).collect())
+}
+
+impl IdentityFacts {
+    /// What of the facts tells this machine from others.
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            uuid: self.uuid.as_deref().and_then(real_uuid),
+            system_serial: real_number(&self.system_serial),
+            board_serial: real_number(&self.board_serial),
+            chassis_serial: real_number(&self.chassis_serial),
+            ports: self.macs.iter().copied().filter(|mac| !mac.is_unusable()).collect(),
+            ..Evidence::default()
+        }
+    }
+}
+
 /// Points of each kind of name; together 100.
 const UUID: u8 = 50;
+/// For a UUID that no serial number stands beside: whoever left those out may have left this at a default that nobody knows.
+const UUID_ALONE: u8 = 30;
+const UUID_ALONE_REASON: &str = "the UUID is no known default, but no serial number stands beside it: where the maker filled in \
+                                 neither, other boards carry the same UUID";
 const SYSTEM_SERIAL: u8 = 20;
 const OTHER_SERIAL: u8 = 10;
 const GLOBAL_MAC: u8 = 20;
@@ -36,10 +154,13 @@ pub fn identity(facts: &IdentityFacts) -> Identity {
         score += points;
         reasons.push(reason);
     };
-    let real_uuid = facts.uuid.as_deref().filter(|uuid| uuid.parse::<NodeId>().is_ok());
-    match (&facts.uuid, real_uuid) {
+    let evidence = facts.evidence();
+    let numbered = evidence.system_serial.is_some() || evidence.board_serial.is_some();
+    let formed = facts.uuid.as_deref().filter(|uuid| is_uuid(uuid));
+    match (&facts.uuid, formed) {
         (_, Some(uuid)) if is_placeholder_uuid(uuid) => weigh(0, format!("the UUID is a known default, {uuid}")),
-        (_, Some(_)) => weigh(UUID, "the UUID is no known default".to_owned()),
+        (_, Some(_)) if numbered => weigh(UUID, "the UUID is no known default".to_owned()),
+        (_, Some(_)) => weigh(UUID_ALONE, UUID_ALONE_REASON.to_owned()),
         (Some(_), None) => weigh(0, "the UUID is not one".to_owned()),
         (None, None) => weigh(0, "firmware gives no UUID".to_owned()),
     }
@@ -49,15 +170,13 @@ pub fn identity(facts: &IdentityFacts) -> Identity {
         None => weigh(0, format!("the {what} has no serial number")),
     };
     serial("system", SYSTEM_SERIAL, &facts.system_serial);
-    let is_real = |text: &Option<String>| text.as_ref().is_some_and(|text| !is_placeholder(text));
     // Either of the two is enough.
-    match is_real(&facts.board_serial) {
+    match evidence.board_serial.is_some() {
         true => serial("board", OTHER_SERIAL, &facts.board_serial),
         false => serial("chassis", OTHER_SERIAL, &facts.chassis_serial),
     }
-    let usable = |mac: &&MacAddr| !mac.is_unusable();
-    let global = facts.macs.iter().filter(usable).filter(|mac| mac.0[0] & 2 == 0).count();
-    let all = facts.macs.iter().filter(usable).count();
+    let global = evidence.ports.iter().filter(|mac| mac.0[0] & 2 == 0).count();
+    let all = evidence.ports.len();
     match (global, all) {
         (0, 0) => weigh(0, "no port has an address of its own".to_owned()),
         (0, _) => weigh(LOCAL_MAC, "the ports have addresses that somebody made up".to_owned()),
@@ -99,6 +218,41 @@ mod tests {
         assert_eq!(verdict.chosen.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f4a3232"));
         assert_eq!(verdict.basis.as_deref(), Some("uuid"));
         assert!(!verdict.reasons.iter().any(|reason| reason.contains("B5RJ22")));
+    }
+
+    /// Two boards with the UUID that was compiled into their firmware; nothing in one of them tells that it is.
+    #[test]
+    fn a_uuid_without_a_serial_number_is_remarked() {
+        let facts = IdentityFacts {
+            uuid: some("93d4e5a1-7f46-11e5-bf8b-080027123456"),
+            system_serial: some("Default string"),
+            chassis_serial: some("C1"),
+            macs: vec![MacAddr([0xd0, 0x63, 0xb4, 0, 0, 1])],
+            ..IdentityFacts::default()
+        };
+        let verdict = identity(&facts);
+        assert_eq!(verdict.score, UUID_ALONE + OTHER_SERIAL + GLOBAL_MAC);
+        assert!(verdict.reasons.contains(&UUID_ALONE_REASON.to_owned()), "{verdict:?}");
+        let numbered = IdentityFacts {
+            board_serial: some("B1"),
+            ..facts
+        };
+        assert!(!identity(&numbered).reasons.contains(&UUID_ALONE_REASON.to_owned()));
+    }
+
+    /// What the firmware of LX2160A boards says of each of them.
+    #[test]
+    fn boards_with_the_uuid_of_their_reference_code_go_by_their_ports() {
+        let board = |last: u8| IdentityFacts {
+            uuid: some("8a95d198-7f46-11e5-bf8b-08002704d48e"),
+            system_serial: some("Default string"),
+            macs: vec![MacAddr([0xd0, 0x63, 0xb4, 0, 0, last])],
+            boot_mac: Some(MacAddr([0xd0, 0x63, 0xb4, 0, 0, last])),
+            ..IdentityFacts::default()
+        };
+        let (a, b) = (identity(&board(1)), identity(&board(2)));
+        assert_eq!(a.chosen.as_deref(), Some("mac-d063b4000001"));
+        assert_eq!(b.chosen.as_deref(), Some("mac-d063b4000002"));
     }
 
     #[test]

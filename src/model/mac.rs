@@ -19,6 +19,11 @@ impl MacAddr {
         self.0 == [0; 6] || self.0[0] & 1 == 1
     }
 
+    /// The address as a number of 48 bits.
+    pub fn number(self) -> u64 {
+        self.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The address with dashes, as file names and `BOOTIF` want it.
     pub fn dashed(self) -> String {
         self.to_string().replace(':', "-")

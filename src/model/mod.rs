@@ -3,6 +3,7 @@
 pub mod api;
 pub mod arch;
 pub mod cause;
+pub mod clash;
 pub mod identity;
 pub mod inventory;
 pub mod lease;

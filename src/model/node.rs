@@ -9,15 +9,20 @@ use super::MacAddr;
 
 /// Name of a node in paths, URLs and tables.
 ///
-/// Either the SMBIOS system UUID in canonical lower case (36 characters) or `mac-` and twelve hex digits. Nothing
-/// else parses, so a node id is always safe as a file name.
+/// Either the SMBIOS system UUID in canonical lower case (36 characters) or `mac-` and twelve hex digits. Where another
+/// machine has that name already, a dash and twelve more hex digits, mostly the lowest address of a port. Nothing else
+/// parses, so a node id is always safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeId(String);
 
 /// UUIDs that firmware ships where nobody gave the board one; machines that carry one are named by MAC instead. Those of
-/// AMI's reference code in both byte orders, of Dell boards without a service tag, and numbers typed by hand.
-const PLACEHOLDER_UUIDS: [&str; 9] = [
+/// AMI's reference code in both byte orders, of Dell boards without a service tag, numbers typed by hand, and from public
+/// reports: the one compiled into EDK II board support of LX2160A (github.com/SolidRun/lx2160a_uefi issue 4) and that of
+/// boards with empty SMBIOS fields (github.com/osquery/osquery pull request 4374).
+const PLACEHOLDER_UUIDS: [&str; 11] = [
+    "8a95d198-7f46-11e5-bf8b-08002704d48e",
+    "10000000-0000-8000-0040-000000000000",
     "03000200-0400-0500-0006-000700080009",
     "00020003-0004-0005-0006-000700080009",
     "4c4c4544-0000-2010-8020-80c04f202020",
@@ -30,14 +35,33 @@ const PLACEHOLDER_UUIDS: [&str; 9] = [
 ];
 
 /// True for a UUID that other machines carry as well: a known default, one made of at most two different bytes (all zero,
-/// all FFh, zeros and a one), or one that counts upwards. `uuid` is in canonical lower case.
+/// all FFh, zeros and a one), or one that counts upwards, as it is written or as it lies in the table (SMBIOS 7.2.1: the
+/// first three fields are little-endian). `uuid` is in canonical lower case.
 pub fn is_placeholder_uuid(uuid: &str) -> bool {
     let digits: String = uuid.chars().filter(|c| *c != '-').collect();
     let byte = |at: usize| u8::from_str_radix(digits.get(at * 2..at * 2 + 2)?, 16).ok();
     let bytes: Vec<u8> = (0..16).filter_map(byte).collect();
     let different: std::collections::BTreeSet<u8> = bytes.iter().copied().collect();
-    let counts = bytes.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
+    let counts = |bytes: &[u8]| bytes.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
+    let mut in_table = bytes.clone();
+    for field in [0..4, 4..6, 6..8] {
+        if let Some(field) = in_table.get_mut(field) {
+            field.reverse();
+        }
+    }
+    let counts = counts(&bytes) || counts(&in_table);
     PLACEHOLDER_UUIDS.contains(&uuid) || (bytes.len() == 16 && (different.len() <= 2 || counts))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// True for a UUID in canonical lower case.
+pub fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths = [8, 4, 4, 4, 12];
+    groups.len() == lengths.len() && groups.iter().zip(lengths).all(|(group, length)| is_hex(group, length))
 }
 
 impl NodeId {
@@ -45,10 +69,8 @@ impl NodeId {
     pub fn from_facts(system_uuid: Option<&str>, boot_mac: Option<MacAddr>) -> Option<Self> {
         if let Some(uuid) = system_uuid {
             let uuid = uuid.trim().to_ascii_lowercase();
-            if !is_placeholder_uuid(&uuid)
-                && let Ok(id) = uuid.parse::<NodeId>()
-            {
-                return Some(id);
+            if is_uuid(&uuid) && !is_placeholder_uuid(&uuid) {
+                return Some(NodeId(uuid));
             }
         }
         boot_mac.map(NodeId::from_mac)
@@ -62,6 +84,38 @@ impl NodeId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name that the machine gives itself: without what tells it from others of that name.
+    pub fn base(&self) -> NodeId {
+        NodeId(self.split().0.to_owned())
+    }
+
+    /// True for the name of a machine that came second to its own name.
+    pub fn is_told_apart(&self) -> bool {
+        self.split().1.is_some()
+    }
+
+    /// The name of another machine that calls itself the same.
+    pub fn told_apart_by(&self, mark: [u8; 6]) -> NodeId {
+        NodeId(format!("{}-{:012x}", self.split().0, MacAddr(mark).number()))
+    }
+
+    /// What the name is made of, for a sentence: `the UUID 4c4c…` or `the address 52:54:…`.
+    pub fn described(&self) -> String {
+        let base = self.split().0;
+        match base.strip_prefix("mac-").and_then(|mac| mac.parse::<MacAddr>().ok()) {
+            Some(mac) => format!("the address {mac}"),
+            None => format!("the UUID {base}"),
+        }
+    }
+
+    fn split(&self) -> (&str, Option<&str>) {
+        let base = if self.0.starts_with("mac-") { 16 } else { 36 };
+        match self.0.split_at_checked(base) {
+            Some((base, rest)) => (base, rest.strip_prefix('-')),
+            None => (&self.0, None),
+        }
+    }
 }
 
 impl fmt::Display for NodeId {
@@ -72,22 +126,23 @@ impl fmt::Display for NodeId {
 
 /// The text was not a node id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a node id: expected a lower-case UUID or mac- and twelve hex digits")]
+#[error(
+    "not a node id: expected a lower-case UUID or mac- and twelve hex digits, and maybe a dash and twelve more of them"
+)]
 pub struct ParseNodeIdError;
 
 impl FromStr for NodeId {
     type Err = ParseNodeIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let hex = |s: &str| s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let valid = match text.strip_prefix("mac-") {
-            Some(rest) => rest.len() == 12 && hex(rest),
-            None => {
-                let groups: Vec<&str> = text.split('-').collect();
-                groups.iter().map(|g| g.len()).eq([8, 4, 4, 4, 12]) && groups.iter().all(|g| hex(g))
-            }
+        let is_base = |text: &str| match text.strip_prefix("mac-") {
+            Some(rest) => is_hex(rest, 12),
+            None => is_uuid(text),
         };
-        if valid {
+        let told_apart = text
+            .rsplit_once('-')
+            .is_some_and(|(base, mark)| is_hex(mark, 12) && is_base(base));
+        if is_base(text) || told_apart {
             Ok(NodeId(text.to_owned()))
         } else {
             Err(ParseNodeIdError)
@@ -196,6 +251,10 @@ mod tests {
             Some("00010203-0405-0607-0809-0A0B0C0D0E0F"),
             Some("FEFEFEFE-FEFE-FEFE-FEFE-FEFEFEFEFEFE"),
             Some("00000000-0000-0000-0000-000000000001"),
+            Some("03020100-0504-0706-0809-0A0B0C0D0E0F"),
+            Some("8A95D198-7F46-11E5-BF8B-08002704D48E"),
+            Some("10000000-0000-8000-0040-000000000000"),
+            Some("4c4c4544-0042-3510-8052-b4c04f4a3232-525400123456"),
             Some("Not Settable"),
             Some(""),
         ] {
@@ -206,6 +265,38 @@ mod tests {
             NodeId::from_facts(Some("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"), None),
             None
         );
+    }
+
+    #[test]
+    fn machines_of_one_name_are_told_apart() {
+        for (base, described) in [
+            (
+                "4c4c4544-0042-3510-8052-b4c04f4a3232",
+                "the UUID 4c4c4544-0042-3510-8052-b4c04f4a3232",
+            ),
+            ("mac-525400123456", "the address 52:54:00:12:34:56"),
+        ] {
+            let id: NodeId = base.parse().unwrap();
+            assert!(!id.is_told_apart());
+            let other = id.told_apart_by([0xd0, 0x63, 0xb4, 0, 0, 2]);
+            assert_eq!(other.as_str(), format!("{base}-d063b4000002"));
+            assert_eq!(other.as_str().parse().as_ref(), Ok(&other));
+            assert!(other.is_told_apart());
+            assert_eq!(other.base(), id);
+            assert_eq!(other.told_apart_by([0; 6]).as_str(), format!("{base}-000000000000"));
+            assert_eq!(
+                (id.described(), other.described()),
+                (described.into(), described.into())
+            );
+        }
+        for text in [
+            "mac-525400123456-",
+            "mac-525400123456-52540012345",
+            "mac-525400123456-525400123456-525400123456",
+            "4c4c4544-0042-3510-8052-b4c04f4a3232-52540012345G",
+        ] {
+            assert!(text.parse::<NodeId>().is_err(), "{text}");
+        }
     }
 
     proptest! {

@@ -34,6 +34,15 @@ pub fn is_pci_address(name: &str) -> bool {
     hex(domain, 4..=8) && hex(bus, 2..=2) && hex(device, 2..=2) && hex(function, 1..=1)
 }
 
+/// True for a place below a USB bus: the kernel names those `usb` and a number.
+pub fn is_on_usb(place: &Path) -> bool {
+    let is_bus = |name: &str| {
+        name.strip_prefix("usb")
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    names(place).any(is_bus)
+}
+
 /// Path of the nearest PCI function at or above the place.
 pub fn pci_function(place: &Path) -> Option<PathBuf> {
     place
@@ -81,6 +90,18 @@ pub fn ancestor_with(root: &Root, place: &Path, file: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_on_usb_is_known_by_its_place() {
+        let usb = "sys/devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/net/enx0";
+        assert!(is_on_usb(Path::new(usb)));
+        for place in [
+            "sys/devices/pci0000:00/0000:00:14.0/usbx/net/a",
+            "sys/devices/pci0000:3a/0000:3b:00.1/net/usb0x",
+        ] {
+            assert!(!is_on_usb(Path::new(place)), "{place}");
+        }
+    }
 
     #[test]
     fn pci_addresses_are_recognised() {

@@ -4,6 +4,8 @@ use super::root::Root;
 use crate::model::inventory::{Item, Part, Run};
 
 const CMDLINE: &str = "/proc/cmdline";
+/// random(4): a UUID made once at each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// The kernel keeps at most 4 KiB on any architecture we boot.
 pub const CMDLINE_LIMIT: u64 = 64 * 1024;
@@ -22,6 +24,7 @@ pub fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Run> {
         recon_version: recon_version.to_owned(),
         started_at: started_at.to_owned(),
         duration_ms: 0,
+        boot_id: root.value(BOOT_ID),
         kernel_release: get("kernel_release", RELEASE).and_then(|text| super::root::clean(&text)),
         kernel_command_line: get("kernel_command_line", CMDLINE).map(|text| without_secrets(text.trim())),
     };

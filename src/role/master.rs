@@ -165,6 +165,9 @@ impl Master {
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
         note_stored(&ladder, &uploads.list_checked());
+        if uploads.unchecked() == 0 {
+            say_clashes(&ladder);
+        }
         let loaders = Loaders::find(&orders.loaders);
         for name in loaders.missing() {
             tracing::debug!(name, "no such network boot program on this system");
@@ -222,7 +225,10 @@ impl Master {
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.uploads.unchecked() > 0 {
             let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
-            tokio::task::spawn_blocking(move || note_stored(&ladder, &uploads.list()));
+            tokio::task::spawn_blocking(move || {
+                note_stored(&ladder, &uploads.list());
+                say_clashes(&ladder);
+            });
         }
         let inner = stop.child_token();
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
@@ -302,11 +308,22 @@ impl Master {
 /// is newer and stays.
 fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode]) {
     for node in stored {
-        let summary = node.summary();
+        let (summary, evidence) = (node.summary(), node.evidence());
         let mut ladder = ladder.lock().expect("no holder panics");
         if !ladder.is_stored(&node.id) {
-            ladder.stored(&node.id, None, node.sha256.clone(), summary, 0.0);
+            ladder.stored(&node.id, None, node.sha256.clone(), summary, evidence, 0.0);
         }
+    }
+}
+
+/// Machines of earlier runs that call themselves the same.
+fn say_clashes(ladder: &Mutex<Ladder>) {
+    let (clashes, more) = ladder.lock().expect("no holder panics").clashes();
+    for clash in &clashes {
+        say(&clash.to_string());
+    }
+    if more > 0 {
+        say(&format!("{more} more names are those of two machines or more"));
     }
 }
 
@@ -358,9 +375,9 @@ fn status_of(
     let (keeper, uploads) = (keeper.clone(), keeper.uploads().clone());
     let (links, ladder) = (Arc::clone(links), Arc::clone(ladder));
     Box::new(move || {
-        let (nodes_seen, nodes_unlisted) = {
+        let (nodes_seen, nodes_unlisted, (clashes, more_clashes)) = {
             let ladder = ladder.lock().expect("no holder panics");
-            (ladder.counts().0, ladder.unlisted())
+            (ladder.counts().0, ladder.unlisted(), ladder.clashes())
         };
         let nodes_stored = uploads.stored();
         let links = links.lock().expect("no holder panics").clone();
@@ -381,6 +398,8 @@ fn status_of(
             nodes_seen: nodes_seen.max(nodes_stored),
             nodes_stored,
             nodes_unlisted,
+            clashes,
+            more_clashes,
             rss_bytes: crate::sys::process::rss_bytes(),
         }
     })

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{PowerOff, SiteKey};
 use crate::model::api::{Policy, StageReport};
+use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, Stage, cause};
 use crate::probe::ports;
 use crate::service::http::client::{Bounds, ClientError, ask, exchange};
@@ -114,7 +115,15 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     };
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
-    let peer = Peer { orders, id, macs, uuid };
+    let document = serde_json::to_vec(&first.inventory).context("writing the inventory")?;
+    let evidence = Evidence::of_document(document.as_slice());
+    let mut peer = Peer {
+        orders,
+        id,
+        macs,
+        uuid,
+        evidence,
+    };
     say(&format!("node {}: {}", peer.id, first.inventory.summary()));
     peer.report(Stage::Agent, None, None).await;
     peer.report(Stage::Collected, None, None).await;
@@ -268,9 +277,11 @@ fn end_of(policy: &Policy) -> anyhow::Result<PowerOff> {
 
 struct Peer {
     orders: Orders,
+    /// What it calls itself, until the master said under which name it keeps it.
     id: NodeId,
     macs: Vec<MacAddr>,
     uuid: Option<String>,
+    evidence: Evidence,
 }
 
 impl Peer {
@@ -287,6 +298,7 @@ impl Peer {
         let report = StageReport {
             stage,
             macs: self.macs.clone(),
+            evidence: Some(self.evidence.clone()),
             message,
             failure,
         };
@@ -426,8 +438,9 @@ impl Peer {
         Ok(())
     }
 
-    async fn upload(&self, take: &Take, results: Option<&post::Results>) -> anyhow::Result<Kept> {
-        uploading::upload(self.orders.master, self.headers(), &self.id, take, results).await
+    async fn upload(&mut self, take: &Take, results: Option<&post::Results>) -> anyhow::Result<Kept> {
+        let headers = self.headers();
+        uploading::upload(self.orders.master, headers, &mut self.id, take, results).await
     }
 
     /// Policy by the kernel command line, else as the master says, else stay up: the careful end.

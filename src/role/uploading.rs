@@ -44,11 +44,11 @@ fn shown(text: &[u8]) -> String {
 }
 
 /// Uploads until the master acknowledges, for ever while it may, and with less where it refuses more. What was left out stands
-/// in the document, and is said on the console.
+/// in the document, and is said on the console. `id` becomes the name that the master keeps it under.
 pub async fn upload(
     master: SocketAddr,
     headers: Vec<(&'static str, String)>,
-    id: &NodeId,
+    id: &mut NodeId,
     take: &Take,
     results: Option<&Results>,
 ) -> anyhow::Result<Kept> {
@@ -69,9 +69,18 @@ pub async fn upload(
             let sent = ask(master, Method::PUT, &target, &headers, upload.clone(), UPLOAD).await;
             let (heard, problem) = match sent {
                 Ok(answer) if answer.status == StatusCode::CREATED => {
-                    let stored: Option<Stored> = serde_json::from_slice(&answer.body).ok();
-                    let durable = stored.is_some_and(|stored| stored.durable);
-                    return Ok(if durable { Kept::Durable } else { Kept::Memory });
+                    let Ok(stored) = serde_json::from_slice::<Stored>(&answer.body) else {
+                        return Ok(Kept::Memory);
+                    };
+                    if stored.id != *id {
+                        say(&format!(
+                            "another machine names itself by {} as well: this one is kept as {}",
+                            id.described(),
+                            stored.id
+                        ));
+                        *id = stored.id;
+                    }
+                    return Ok(if stored.durable { Kept::Durable } else { Kept::Memory });
                 }
                 Ok(answer) => {
                     let problem = format!("the master answered {}: {}", answer.status, shown(&answer.body));

@@ -3,7 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::model::api::{NodeStatus, StageReport, StageTime};
+use crate::model::api::{MAX_CLASHES, NodeStatus, StageReport, StageTime};
+use crate::model::clash::{Claimant, Clash};
+use crate::model::identity::{Evidence, Verdict, same};
+use crate::model::node::is_uuid;
 use crate::model::{Arch, MacAddr, NodeId, Stage};
 use crate::service::climb::{Climb, Pick};
 use crate::service::loops::Starts;
@@ -15,7 +18,7 @@ const MAX_NODES: usize = 65_536;
 /// found no row.
 const MAX_LEADS: usize = 4 * MAX_NODES;
 /// Ports, and addresses, of one machine.
-const MAX_LEADS_OF_ONE: usize = 1024;
+const MAX_LEADS_OF_ONE: usize = 8192;
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -40,7 +43,8 @@ pub struct Ladder {
     nodes: Vec<Node>,
     by_mac: HashMap<MacAddr, usize>,
     by_address: HashMap<IpAddr, usize>,
-    by_id: HashMap<NodeId, usize>,
+    /// By what machines call themselves, which may be several.
+    by_name: HashMap<NodeId, Vec<usize>>,
     /// Rows that became part of others.
     free: Vec<usize>,
     /// How often a machine found no row.
@@ -49,8 +53,17 @@ pub struct Ladder {
 
 #[derive(Debug, Default)]
 struct Node {
-    id: Option<NodeId>,
+    /// What it calls itself.
+    name: Option<NodeId>,
+    /// The name its upload is kept under.
+    stored_as: Option<NodeId>,
+    /// What tells it from another of that name.
+    evidence: Evidence,
     macs: BTreeSet<MacAddr>,
+    /// The port it was heard on last.
+    heard_on: Option<MacAddr>,
+    /// It booted since its upload was stored.
+    booted: bool,
     address: Option<IpAddr>,
     /// All addresses that led to it; as many as it has ports and families, rarely more.
     addresses: BTreeSet<IpAddr>,
@@ -83,19 +96,69 @@ pub fn urgency(stored: bool, stage: Stage) -> (bool, Stage) {
 
 impl Node {
     fn is_row(&self) -> bool {
-        self.id.is_some() || !self.macs.is_empty()
+        self.name.is_some() || !self.macs.is_empty()
     }
 
     fn reach(&mut self, stage: Stage, now: f64) {
         self.reached[stage as usize].get_or_insert(now);
     }
 
+    /// What is on the stick counts, whichever run brought it there.
     fn stage(&self) -> Stage {
-        Stage::ALL
-            .into_iter()
-            .rev()
-            .find(|stage| self.reached[*stage as usize].is_some())
-            .unwrap_or(Stage::Seen)
+        let mut rungs = Stage::ALL.into_iter().rev();
+        let reached = rungs.find(|stage| self.reached[*stage as usize].is_some());
+        let kept = (self.stored_as.is_some() && !self.booted).then_some(Stage::Stored);
+        reached.max(kept).unwrap_or(Stage::Seen)
+    }
+
+    /// Ports it was heard on or spoke of, and those that its upload has.
+    fn all_macs(&self) -> BTreeSet<MacAddr> {
+        self.macs.union(&self.evidence.ports).copied().collect()
+    }
+
+    /// Takes what was seen of a boot that turned out to be this machine's, and not that of `other`.
+    fn take_climb(&mut self, other: &mut Node) {
+        self.absorb(Node {
+            address: other.address.take(),
+            netboots: other.netboots,
+            booted: other.booted,
+            reached: std::mem::take(&mut other.reached),
+            bytes_sent: std::mem::take(&mut other.bytes_sent),
+            climb: std::mem::take(&mut other.climb),
+            starts: std::mem::take(&mut other.starts),
+            firmware: other.firmware.take(),
+            boot_arch: other.boot_arch.take(),
+            serial: other.serial.take(),
+            heard_on: other.heard_on.take(),
+            ..Node::default()
+        });
+        (other.booted, other.message, other.failure) = (false, None, None);
+    }
+
+    /// Adds what was known of the same machine by its ports.
+    fn absorb(&mut self, old: Node) {
+        self.macs.extend(old.macs);
+        self.address = self.address.or(old.address);
+        self.addresses.extend(old.addresses);
+        if old.starts.in_vain() > self.starts.in_vain() {
+            self.starts = old.starts;
+        }
+        self.port = self.port.take().or(old.port);
+        self.refused = self.refused.take().or(old.refused);
+        self.heard_on = self.heard_on.or(old.heard_on);
+        self.bytes_sent += old.bytes_sent;
+        self.climb.join(old.climb);
+        self.firmware = self.firmware.or(old.firmware);
+        self.boot_arch = self.boot_arch.take().or(old.boot_arch);
+        self.serial = self.serial.take().or(old.serial);
+        self.netboots |= old.netboots;
+        self.booted |= old.booted;
+        for (mine, theirs) in self.reached.iter_mut().zip(old.reached) {
+            *mine = match (*mine, theirs) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
     }
 }
 
@@ -111,6 +174,8 @@ impl Ladder {
             node.bytes_sent = 0;
         }
         node.netboots |= firmware;
+        node.booted |= firmware;
+        node.heard_on = Some(mac);
         node.reach(Stage::Seen, now);
     }
 
@@ -158,6 +223,7 @@ impl Ladder {
     pub fn fetched(&mut self, address: impl Into<IpAddr>, stage: Stage, now: f64) {
         if let Some(node) = self.at(address.into()) {
             node.reach(stage, now);
+            node.booted |= stage < Stage::Agent;
             if stage >= Stage::Kernel {
                 node.climb.started();
                 node.starts.kernel_sent();
@@ -189,6 +255,7 @@ impl Ladder {
     pub fn loader_sent(&mut self, address: IpAddr, name: &str, now: f64) {
         if let Some(node) = self.at(address) {
             node.reach(Stage::Loader, now);
+            node.booted = true;
             node.climb.sent(name, now);
         }
     }
@@ -213,6 +280,7 @@ impl Ladder {
         }
         let node = self.at(address)?;
         node.reach(Stage::Loader, now);
+        node.booted = true;
         node.climb.started();
         let first = node.starts.script(now);
         let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(MAX_SAID_CHARS).collect());
@@ -290,7 +358,8 @@ impl Ladder {
 
     /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
     pub fn report(&mut self, id: &NodeId, from: impl Into<IpAddr>, report: &StageReport, now: f64) {
-        let Some(index) = self.join(id, Some(from.into()), &report.macs) else {
+        let told = report.evidence.clone().unwrap_or_default().checked();
+        let Some(index) = self.join(id, Some(from.into()), &report.macs, told) else {
             return;
         };
         let node = &mut self.nodes[index];
@@ -309,43 +378,82 @@ impl Ladder {
             .map(|text| text.chars().take(MAX_MESSAGE_CHARS).collect());
     }
 
-    /// The machine's upload is acknowledged, in this run or an earlier one.
-    pub fn stored(&mut self, id: &NodeId, from: Option<IpAddr>, sha256: String, summary: Option<String>, now: f64) {
-        let Some(index) = self.join(id, from, &[]) else {
+    /// The machine's upload is acknowledged and kept as `id`, in this run or, without an address, in an earlier one.
+    /// `evidence` is what it tells of the machine.
+    pub fn stored(
+        &mut self,
+        id: &NodeId,
+        from: Option<IpAddr>,
+        sha256: String,
+        summary: Option<String>,
+        evidence: Evidence,
+        now: f64,
+    ) {
+        let Some(index) = self.join(id, from, &[], evidence) else {
             return;
         };
         let node = &mut self.nodes[index];
         if from.is_some() {
             node.starts.done();
             node.reach(Stage::Stored, now);
+            node.booted = false;
         }
+        node.stored_as = Some(id.clone());
         node.stored_sha256 = Some(sha256);
         node.summary = summary;
     }
 
-    /// An upload of the machine is known.
+    /// An upload is known that is kept as `id`.
     pub fn is_stored(&self, id: &NodeId) -> bool {
-        self.by_id
-            .get(id)
-            .is_some_and(|index| self.nodes[*index].stored_sha256.is_some())
+        self.row_stored_as(id).is_some()
+    }
+
+    fn row_stored_as(&self, id: &NodeId) -> Option<usize> {
+        let rows = self.by_name.get(&id.base())?;
+        rows.iter()
+            .copied()
+            .find(|index| self.nodes[*index].stored_as.as_ref() == Some(id))
+    }
+
+    /// Machines that call themselves the same, and how many more such names there are than are listed.
+    pub fn clashes(&self) -> (Vec<Clash>, usize) {
+        let shared = self.by_name.iter().filter(|(_, rows)| rows.len() > 1);
+        let mut names: Vec<&NodeId> = shared.map(|(name, _)| name).collect();
+        names.sort_unstable();
+        let listed = names.iter().take(MAX_CLASHES).filter_map(|name| self.clash(name));
+        (listed.collect(), names.len().saturating_sub(MAX_CLASHES))
+    }
+
+    /// The machines that call themselves as this one does; `None` where there is no other.
+    pub fn clash(&self, id: &NodeId) -> Option<Clash> {
+        let name = id.base();
+        let rows = self.by_name.get(&name)?.iter();
+        let machines = rows.filter_map(|index| {
+            let node = &self.nodes[*index];
+            Some(Claimant {
+                id: self.shown_name(*index)?,
+                machine: node.summary.clone(),
+                macs: node.all_macs().into_iter().collect(),
+            })
+        });
+        Clash::of(name.clone(), machines)
     }
 
     /// The machine is in the table, by its name.
     pub fn knows(&self, id: &NodeId) -> bool {
-        self.by_id.contains_key(id)
+        self.by_name.contains_key(&id.base())
     }
 
     /// The table, in the order in which machines were first heard.
     pub fn table(&self) -> Vec<NodeStatus> {
-        self.nodes.iter().filter_map(status).collect()
+        (0..self.nodes.len()).filter_map(|index| self.status(index)).collect()
     }
 
     /// Some rows of the table, and where the next ones begin.
     pub fn rows(&self, from: usize, most: usize) -> (Vec<NodeStatus>, Option<usize>) {
         let end = self.nodes.len().min(from.saturating_add(most));
-        let rows = self.nodes.get(from..end).unwrap_or_default();
         let next = (end < self.nodes.len()).then_some(end);
-        (rows.iter().filter_map(status).collect(), next)
+        ((from..end).filter_map(|index| self.status(index)).collect(), next)
     }
 
     /// The rows to look at first, in that order: machines on their way before those that are done.
@@ -359,10 +467,7 @@ impl Ladder {
             .collect();
         order.sort_unstable();
         order.truncate(most);
-        order
-            .iter()
-            .filter_map(|(_, index)| status(&self.nodes[*index]))
-            .collect()
+        order.iter().filter_map(|(_, index)| self.status(*index)).collect()
     }
 
     /// Machines by stage.
@@ -403,6 +508,7 @@ impl Ladder {
                 }
                 let index = self.add()?;
                 self.lead_mac(mac, index);
+                self.nodes[index].macs.insert(mac);
                 index
             }
         };
@@ -415,10 +521,7 @@ impl Ladder {
     }
 
     fn lead_mac(&mut self, mac: MacAddr, index: usize) {
-        let macs = &mut self.nodes[index].macs;
-        let leads = self.by_mac.len() < MAX_LEADS || self.by_mac.contains_key(&mac);
-        if leads && (macs.len() < MAX_LEADS_OF_ONE || macs.contains(&mac)) {
-            macs.insert(mac);
+        if self.by_mac.len() < MAX_LEADS || self.by_mac.contains_key(&mac) {
             self.by_mac.insert(mac, index);
         } else {
             self.unlisted += 1;
@@ -448,107 +551,179 @@ impl Ladder {
         Some(self.nodes.len() - 1)
     }
 
-    /// Row of a machine that names itself: the one it had, the row of its address, of a port, or a new one.
-    fn join(&mut self, id: &NodeId, from: Option<IpAddr>, macs: &[MacAddr]) -> Option<usize> {
-        let known = self.by_id.get(id).copied();
-        let by_address = from
-            .and_then(|from| self.by_address.get(&from).copied())
-            .filter(|index| {
-                // An address can pass from one machine to another.
-                self.nodes[*index].id.as_ref().is_none_or(|other| other == id)
-            });
-        let by_port = macs.iter().find_map(|mac| self.by_mac.get(mac).copied());
-        let index = match known.or(by_address).or(by_port) {
+    /// Row of a machine that names itself: the one it had, the row of its address, of a port, or a new one. Another machine
+    /// of that name has another row.
+    fn join(&mut self, id: &NodeId, from: Option<IpAddr>, macs: &[MacAddr], told: Evidence) -> Option<usize> {
+        let name = id.base();
+        let mut told = told;
+        told.uuid = told
+            .uuid
+            .or_else(|| is_uuid(name.as_str()).then(|| name.as_str().to_owned()));
+        if told.is_bare() {
+            told.ports.extend(macs.iter().copied().filter(|mac| !mac.is_unusable()));
+        }
+        let of_name = self.by_name.get(&name).cloned().unwrap_or_default();
+        let row_of = |mac: &MacAddr| self.by_mac.get(mac).copied();
+        // An address or a port can pass from one machine to another.
+        let may_be = |index: &usize| {
+            let node = &self.nodes[*index];
+            match &node.name {
+                None => true,
+                Some(other) if *other != name => false,
+                Some(_) => node.evidence.is_bare() || told.is_bare() || same(&told, &node.evidence) == Verdict::Same,
+            }
+        };
+        let stored = self.row_stored_as(id).filter(may_be);
+        let known = || {
+            let is_same = |index: &usize| same(&told, &self.nodes[*index].evidence) == Verdict::Same;
+            of_name.iter().copied().find(is_same)
+        };
+        // What is quick says little of its machine; where it comes from says more, unless that machine is stored already.
+        let nothing_against = |index: &usize| {
+            let node = &self.nodes[*index];
+            let free = node.stored_as.as_ref().is_none_or(|kept| kept == id);
+            let is_named = node.name.as_ref() == Some(&name);
+            is_named && free && !matches!(same(&told, &node.evidence), Verdict::Other(_))
+        };
+        let by_address = from.and_then(|from| self.by_address.get(&from).copied());
+        let by_address = by_address.filter(|index| may_be(index) || nothing_against(index));
+        let by_port = || macs.iter().chain(&told.ports).filter_map(row_of).find(may_be);
+        // The only thing known is the name.
+        let by_name = || {
+            let nothing_else = |index: &usize| {
+                let node = &self.nodes[*index];
+                told.is_bare() || (node.evidence.is_bare() && node.stored_as.is_none())
+            };
+            of_name.iter().copied().find(nothing_else)
+        };
+        let found = stored.or_else(known).or(by_address).or_else(by_port).or_else(by_name);
+        let from_here = from.is_some();
+        let ports: BTreeSet<MacAddr> = macs.iter().copied().chain(told.ports.iter().copied()).collect();
+        let mut others: BTreeSet<usize> = ports.iter().filter_map(row_of).collect();
+        others.extend(by_address);
+        let index = match found {
             Some(index) => index,
             None => self.add()?,
         };
-        let mut others: Vec<usize> = macs.iter().filter_map(|mac| self.by_mac.get(mac).copied()).collect();
-        others.extend(by_address);
+        others.remove(&index);
         for other in others {
-            self.merge(other, index, id);
+            self.merge(other, index, &ports, from_here);
         }
-        for mac in macs {
-            self.lead_mac(*mac, index);
+        for mac in &ports {
+            // What an earlier run stored does not take a port from a machine that speaks now.
+            if from_here || !self.by_mac.contains_key(mac) {
+                self.lead_mac(*mac, index);
+            }
         }
-        self.nodes[index].id = Some(id.clone());
-        self.by_id.insert(id.clone(), index);
+        if let Some(from) = from.filter(|from| !self.by_address.contains_key(from)) {
+            self.lead_address(from, index);
+        }
+        let node = &mut self.nodes[index];
+        node.address = node.address.or(from);
+        let room = MAX_LEADS_OF_ONE.saturating_sub(node.macs.len());
+        node.macs.extend(macs.iter().take(room));
+        node.evidence.join(&told);
+        node.name = Some(name.clone());
+        let rows = self.by_name.entry(name).or_default();
+        if !rows.contains(&index) {
+            rows.push(index);
+        }
         Some(index)
     }
 
-    /// Moves what row `from` knows into row `to`; a row that names another machine stays.
-    fn merge(&mut self, from: usize, to: usize, id: &NodeId) {
-        if from == to || self.nodes[from].id.as_ref().is_some_and(|other| other != id) {
+    /// Moves what row `from` knows into row `to`. A row that names another machine stays; but the boot that was heard on one of
+    /// these ports, a card or an adapter that was carried over, was not its own.
+    fn merge(&mut self, from: usize, to: usize, ports: &BTreeSet<MacAddr>, from_here: bool) {
+        if from == to {
             return;
         }
-        if self.nodes[from].id.is_none() && self.nodes[from].macs.is_empty() {
+        if !self.nodes[from].is_row() {
             // It became part of another row just now.
             return;
         }
-        let old = std::mem::take(&mut self.nodes[from]);
-        for mac in &old.macs {
-            self.by_mac.insert(*mac, to);
+        let mut old = std::mem::take(&mut self.nodes[from]);
+        if old.name.is_none() {
+            for mac in &old.macs {
+                self.by_mac.insert(*mac, to);
+            }
+            // It may have one address of each family; others have passed to other machines since.
+            for address in &old.addresses {
+                if let Some(index) = self.by_address.get_mut(address).filter(|index| **index == from) {
+                    *index = to;
+                }
+            }
+            self.free.push(from);
+            self.nodes[to].absorb(old);
+            return;
         }
-        // It may have one address of each family; others have passed to other machines since.
-        for address in &old.addresses {
-            if let Some(index) = self.by_address.get_mut(address).filter(|index| **index == from) {
+        if from_here && old.heard_on.is_some_and(|mac| ports.contains(&mac)) {
+            let moved = old.address;
+            self.nodes[to].take_climb(&mut old);
+            if let Some(address) = moved
+                && let Some(index) = self.by_address.get_mut(&address)
+            {
                 *index = to;
+                old.addresses.remove(&address);
+                self.nodes[to].addresses.insert(address);
             }
         }
-        if let Some(id) = &old.id {
-            self.by_id.remove(id);
+        if from_here {
+            old.macs.retain(|mac| !ports.contains(mac));
         }
-        self.free.push(from);
-        let node = &mut self.nodes[to];
-        node.addresses.extend(old.addresses);
-        node.macs.extend(old.macs);
-        node.address = node.address.or(old.address);
-        node.bytes_sent += old.bytes_sent;
-        node.climb.join(old.climb);
-        if old.starts.in_vain() > node.starts.in_vain() {
-            node.starts = old.starts;
+        self.nodes[from] = old;
+    }
+
+    /// The name in tables: as its upload is kept, else as it calls itself, marked where that is another's.
+    fn shown_name(&self, index: usize) -> Option<NodeId> {
+        let node = &self.nodes[index];
+        if let Some(id) = &node.stored_as {
+            return Some(id.clone());
         }
-        node.firmware = node.firmware.or(old.firmware);
-        node.boot_arch = node.boot_arch.take().or(old.boot_arch);
-        node.serial = node.serial.take().or(old.serial);
-        node.port = node.port.take().or(old.port);
-        node.netboots |= old.netboots;
-        for (mine, theirs) in node.reached.iter_mut().zip(old.reached) {
-            *mine = match (*mine, theirs) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+        let Some(name) = &node.name else {
+            return node.macs.first().map(|mac| NodeId::from_mac(*mac));
+        };
+        let is_taken = |other: &usize| match &self.nodes[*other].stored_as {
+            Some(id) => id == name,
+            None => *other < index,
+        };
+        let mut rows = self.by_name.get(name).into_iter().flatten();
+        let taken = rows.any(|other| *other != index && is_taken(other));
+        let mark = node.evidence.ports.first().or(node.macs.first());
+        match mark.filter(|_| taken) {
+            Some(mac) => Some(name.told_apart_by(mac.0)),
+            None => Some(name.clone()),
         }
     }
-}
 
-fn status(node: &Node) -> Option<NodeStatus> {
-    let id = node
-        .id
-        .clone()
-        .or_else(|| node.macs.first().map(|mac| NodeId::from_mac(*mac)))?;
-    let stages = Stage::ALL
-        .into_iter()
-        .filter_map(|stage| node.reached[stage as usize].map(|at_seconds| StageTime { stage, at_seconds }))
-        .collect();
-    Some(NodeStatus {
-        id,
-        macs: node.macs.iter().copied().collect(),
-        address: node.address,
-        stage: node.stage(),
-        stages,
-        message: node.message.clone(),
-        failure: node.failure.clone(),
-        bytes_sent: node.bytes_sent,
-        stored_sha256: node.stored_sha256.clone(),
-        summary: node.summary.clone(),
-        loader: node.climb.current().map(str::to_owned),
-        failed_loaders: node.climb.failed().iter().map(|name| (*name).to_owned()).collect(),
-        firmware: node.firmware,
-        boot_arch: node.boot_arch.clone(),
-        serial: node.serial.clone(),
-        starts_in_vain: node.starts.in_vain(),
-        port: node.port.clone(),
-    })
+    fn status(&self, index: usize) -> Option<NodeStatus> {
+        let node = &self.nodes[index];
+        let id = self.shown_name(index)?;
+        let of_name = node.name.as_ref().and_then(|name| self.by_name.get(name));
+        let stages = Stage::ALL
+            .into_iter()
+            .filter_map(|stage| node.reached[stage as usize].map(|at_seconds| StageTime { stage, at_seconds }))
+            .collect();
+        Some(NodeStatus {
+            id,
+            same_name: of_name.map_or(0, |rows| rows.len().saturating_sub(1)),
+            macs: node.all_macs().into_iter().collect(),
+            address: node.address,
+            stage: node.stage(),
+            stages,
+            message: node.message.clone(),
+            failure: node.failure.clone(),
+            bytes_sent: node.bytes_sent,
+            stored_sha256: node.stored_sha256.clone(),
+            summary: node.summary.clone(),
+            loader: node.climb.current().map(str::to_owned),
+            failed_loaders: node.climb.failed().iter().map(|name| (*name).to_owned()).collect(),
+            firmware: node.firmware,
+            boot_arch: node.boot_arch.clone(),
+            serial: node.serial.clone(),
+            starts_in_vain: node.starts.in_vain(),
+            port: node.port.clone(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -570,6 +745,7 @@ mod tests {
         StageReport {
             stage,
             macs: macs.to_vec(),
+            evidence: None,
             message: None,
             failure: None,
         }
@@ -592,7 +768,14 @@ mod tests {
         ladder.heard(mac(2), false, 4.5);
         assert_eq!(ladder.counts(), (2, 0));
         ladder.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 5.0);
-        ladder.stored(&id(9), Some(ADDRESS), "ab".into(), Some("QEMU".into()), 6.0);
+        ladder.stored(
+            &id(9),
+            Some(ADDRESS),
+            "ab".into(),
+            Some("QEMU".into()),
+            Evidence::default(),
+            6.0,
+        );
         ladder.report(&id(9), ADDRESS, &at(Stage::Off, &[]), 7.0);
         let table = ladder.table();
         assert_eq!(table.len(), 1);
@@ -617,7 +800,7 @@ mod tests {
         ladder.addressed(mac(2), ADDRESS_6, 2.0);
         ladder.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 5.0);
         ladder.sent(ADDRESS_6, 5);
-        ladder.stored(&id(9), Some(ADDRESS_6), "ab".into(), None, 6.0);
+        ladder.stored(&id(9), Some(ADDRESS_6), "ab".into(), None, Evidence::default(), 6.0);
         let table = ladder.table();
         assert_eq!(table.len(), 1);
         assert_eq!((table[0].stage, table[0].bytes_sent), (Stage::Stored, 70_000_005));
@@ -628,7 +811,7 @@ mod tests {
         let mut ladder = Ladder::default();
         climb(&mut ladder);
         ladder.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
-        ladder.stored(&id(9), Some(ADDRESS), "ab".into(), None, 6.0);
+        ladder.stored(&id(9), Some(ADDRESS), "ab".into(), None, Evidence::default(), 6.0);
         ladder.heard(mac(1), false, 50.0);
         assert_eq!(
             ladder.table()[0].stage,
@@ -665,7 +848,7 @@ mod tests {
     #[test]
     fn what_an_earlier_run_stored_is_listed_without_a_climb() {
         let mut ladder = Ladder::default();
-        ladder.stored(&id(3), None, "cd".into(), Some("Dell".into()), 0.0);
+        ladder.stored(&id(3), None, "cd".into(), Some("Dell".into()), Evidence::default(), 0.0);
         assert_eq!(ladder.counts(), (1, 1));
         assert!(ladder.table()[0].stages.is_empty());
         assert!(ladder.is_stored(&id(3)) && !ladder.is_stored(&id(4)));
@@ -733,6 +916,243 @@ mod tests {
         assert_eq!((row.stage, row.address), (Stage::Kernel, Some(elsewhere)));
     }
 
+    const SHARED: &str = "93d4e5a1-7f46-11e5-bf8b-080027123456";
+
+    /// A board whose firmware has one UUID for all of them.
+    fn board(last: u8) -> Evidence {
+        Evidence {
+            system_serial: Some(format!("BOARD-{last}")),
+            ports: [mac(last)].into(),
+            ..Evidence::default()
+        }
+    }
+
+    fn speaks(ladder: &mut Ladder, last: u8, stage: Stage, now: f64) {
+        let report = StageReport {
+            evidence: Some(board(last)),
+            ..at(stage, &[mac(last)])
+        };
+        ladder.report(&SHARED.parse().unwrap(), IpAddr::from([10, 0, 0, last]), &report, now);
+    }
+
+    #[test]
+    fn two_machines_of_one_name_are_two_rows() {
+        let shared: NodeId = SHARED.parse().unwrap();
+        let second = shared.told_apart_by(mac(2).0);
+        let mut ladder = Ladder::default();
+        for last in [1, 2] {
+            ladder.heard(mac(last), true, 1.0);
+            ladder.addressed(mac(last), IpAddr::from([10, 0, 0, last]), 2.0);
+            ladder.sent(IpAddr::from([10, 0, 0, last]), u64::from(last));
+            speaks(&mut ladder, last, Stage::Agent, 3.0);
+        }
+        let rows = |ladder: &Ladder| -> Vec<(NodeId, Stage, u64, usize)> {
+            let table = ladder.table().into_iter();
+            table
+                .map(|row| (row.id, row.stage, row.bytes_sent, row.same_name))
+                .collect()
+        };
+        let both = [
+            (shared.clone(), Stage::Agent, 1, 1),
+            (second.clone(), Stage::Agent, 2, 1),
+        ];
+        assert_eq!(rows(&ladder), both);
+        ladder.stored(
+            &shared,
+            Some([10, 0, 0, 1].into()),
+            "a".into(),
+            Some("A".into()),
+            board(1),
+            4.0,
+        );
+        assert_eq!(rows(&ladder)[1], both[1], "the other one is not stored");
+        ladder.stored(
+            &second,
+            Some([10, 0, 0, 2].into()),
+            "b".into(),
+            Some("B".into()),
+            board(2),
+            5.0,
+        );
+        speaks(&mut ladder, 2, Stage::Off, 6.0);
+        // It asks by the name it was given from then on.
+        ladder.report(&second, IpAddr::from([10, 0, 0, 2]), &at(Stage::Off, &[mac(2)]), 7.0);
+        assert_eq!(
+            rows(&ladder),
+            [
+                (shared.clone(), Stage::Stored, 1, 1),
+                (second.clone(), Stage::Off, 2, 1)
+            ]
+        );
+        let (clashes, more) = ladder.clashes();
+        assert_eq!((clashes.len(), more), (1, 0));
+        assert_eq!(Some(&clashes[0]), ladder.clash(&second).as_ref());
+        let named: Vec<_> = clashes[0]
+            .machines
+            .iter()
+            .map(|machine| (&machine.id, machine.machine.as_deref()))
+            .collect();
+        assert_eq!(named, [(&shared, Some("A")), (&second, Some("B"))]);
+        assert_eq!(clashes[0].machines[1].macs, [mac(2)]);
+        assert!(ladder.is_stored(&shared) && ladder.is_stored(&second));
+        assert_eq!(ladder.counts(), (2, 2));
+    }
+
+    /// The stick decides the names, whoever spoke first.
+    #[test]
+    fn a_row_goes_by_the_name_its_upload_is_kept_under() {
+        let shared: NodeId = SHARED.parse().unwrap();
+        let mut ladder = Ladder::default();
+        speaks(&mut ladder, 1, Stage::Agent, 1.0);
+        speaks(&mut ladder, 2, Stage::Agent, 1.0);
+        ladder.stored(&shared, Some([10, 0, 0, 2].into()), "b".into(), None, board(2), 2.0);
+        let ids: Vec<NodeId> = ladder.table().into_iter().map(|row| row.id).collect();
+        assert_eq!(ids, [shared.told_apart_by(mac(1).0), shared.clone()]);
+        // And in the next run, where the other one speaks first and its own name is unknown.
+        let mut ladder = Ladder::default();
+        ladder.stored(&shared, None, "b".into(), None, board(2), 0.0);
+        speaks(&mut ladder, 1, Stage::Agent, 1.0);
+        let rows: Vec<(NodeId, Stage)> = ladder.table().into_iter().map(|row| (row.id, row.stage)).collect();
+        assert_eq!(
+            rows,
+            [
+                (shared.clone(), Stage::Stored),
+                (shared.told_apart_by(mac(1).0), Stage::Agent)
+            ]
+        );
+    }
+
+    /// A loader that hung on one board says nothing about the other.
+    #[test]
+    fn what_is_known_of_one_machine_is_not_applied_to_another_of_its_name() {
+        let mut ladder = Ladder::default();
+        let held = |_: &str| true;
+        ladder.heard(mac(1), true, 1.0);
+        ladder.addressed(mac(1), ADDRESS, 1.0);
+        let first = ladder.loader(mac(1), Arch::UefiX64, held, 1.0).loader;
+        ladder.loader_sent(ADDRESS, "snponly.efi", 3.0);
+        ladder.loader_runs(ADDRESS);
+        assert_ne!(ladder.loader(mac(1), Arch::UefiX64, held, 60.0).loader, first);
+        speaks(&mut ladder, 1, Stage::Agent, 61.0);
+        speaks(&mut ladder, 2, Stage::Agent, 62.0);
+        assert_eq!(ladder.loader(mac(2), Arch::UefiX64, held, 70.0).loader, first);
+        assert!(ladder.table()[1].failed_loaders.is_empty());
+    }
+
+    /// An address of another server: nothing but the machine's own words led to it.
+    #[test]
+    fn what_is_quick_is_its_machines_by_where_it_comes_from() {
+        let shared: NodeId = SHARED.parse().unwrap();
+        let quick = |boot: &str| Evidence {
+            boot_id: Some(boot.to_owned()),
+            ..Evidence::default()
+        };
+        let mut ladder = Ladder::default();
+        speaks(&mut ladder, 1, Stage::Agent, 1.0);
+        speaks(&mut ladder, 2, Stage::Agent, 1.0);
+        let mark = shared.told_apart_by([7; 6]);
+        ladder.stored(&shared, Some([10, 0, 0, 1].into()), "a".into(), None, quick("a"), 2.0);
+        ladder.stored(&mark, Some([10, 0, 0, 2].into()), "b".into(), None, quick("b"), 2.0);
+        let rows: Vec<_> = ladder
+            .table()
+            .into_iter()
+            .map(|row| (row.id, row.macs, row.stage))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (shared.clone(), vec![mac(1)], Stage::Stored),
+                (mark, vec![mac(2)], Stage::Stored)
+            ]
+        );
+        // Behind one address there may be two machines.
+        let third = shared.told_apart_by([9; 6]);
+        ladder.stored(&third, Some([10, 0, 0, 1].into()), "c".into(), None, quick("c"), 3.0);
+        assert_eq!(ladder.counts(), (3, 3));
+    }
+
+    #[test]
+    fn what_an_earlier_run_stored_is_stored_until_it_boots_again() {
+        let mut ladder = Ladder::default();
+        ladder.stored(&id(3), None, "cd".into(), None, board(3), 0.0);
+        let stage = |ladder: &Ladder| {
+            (
+                ladder.table().len(),
+                ladder.table()[0].id.clone(),
+                ladder.table()[0].stage,
+            )
+        };
+        assert_eq!(stage(&ladder), (1, id(3), Stage::Stored));
+        // Its system asks for its address again, and for what it always asks.
+        ladder.heard(mac(3), false, 1.0);
+        ladder.addressed(mac(3), ADDRESS, 1.0);
+        assert_eq!(stage(&ladder), (1, id(3), Stage::Stored));
+        ladder.heard(mac(3), true, 2.0);
+        assert_eq!(stage(&ladder), (1, id(3), Stage::Seen));
+        ladder.fetched(ADDRESS, Stage::Kernel, 3.0);
+        assert_eq!(stage(&ladder), (1, id(3), Stage::Kernel));
+        // What is listed late finds the row of the port, and its boot is not over.
+        let mut ladder = Ladder::default();
+        ladder.heard(mac(3), true, 1.0);
+        ladder.heard(mac(4), false, 1.0);
+        ladder.stored(&id(3), None, "cd".into(), None, board(3), 0.0);
+        ladder.stored(&id(4), None, "ef".into(), None, board(4), 0.0);
+        let rows: Vec<(NodeId, Stage)> = ladder.table().into_iter().map(|row| (row.id, row.stage)).collect();
+        assert_eq!(rows, [(id(3), Stage::Seen), (id(4), Stage::Stored)]);
+        assert_eq!(ladder.counts(), (2, 2));
+    }
+
+    /// An adapter that boots one machine after another.
+    #[test]
+    fn a_port_that_moves_takes_its_boot_along_and_no_row() {
+        let mut ladder = Ladder::default();
+        climb(&mut ladder);
+        ladder.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
+        ladder.stored(&id(1), Some(ADDRESS), "ab".into(), None, Evidence::default(), 6.0);
+        ladder.heard(mac(1), true, 50.0);
+        ladder.addressed(mac(1), ADDRESS, 51.0);
+        ladder.fetched(ADDRESS, Stage::Kernel, 52.0);
+        ladder.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 53.0);
+        let rows: Vec<_> = ladder
+            .table()
+            .into_iter()
+            .map(|row| (row.id, row.stage, row.macs))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                // Its inventory still says that it had the port.
+                (id(1), Stage::Stored, vec![mac(1)]),
+                (id(2), Stage::Agent, vec![mac(1), mac(2)])
+            ]
+        );
+        let kernel = &ladder.table()[1].stages[2];
+        assert_eq!((kernel.stage, kernel.at_seconds), (Stage::Kernel, 52.0));
+    }
+
+    /// A client that invents ports with every report.
+    #[test]
+    fn what_is_known_of_one_machine_is_bounded() {
+        let mut ladder = Ladder::default();
+        for round in 0..12u8 {
+            let macs: Vec<MacAddr> = (0..1000u16)
+                .map(|n| MacAddr([2, 0, 0, round, (n >> 8) as u8, n as u8]))
+                .collect();
+            let report = StageReport {
+                evidence: Some(Evidence {
+                    system_serial: Some("S".into()),
+                    ports: macs.iter().copied().chain([mac(1)]).collect(),
+                    ..Evidence::default()
+                }),
+                ..at(Stage::Agent, &macs)
+            };
+            ladder.report(&id(1), ADDRESS, &report, 1.0);
+        }
+        assert_eq!(ladder.nodes.len(), 1);
+        assert_eq!(ladder.nodes[0].macs.len(), MAX_LEADS_OF_ONE);
+        assert!(ladder.nodes[0].evidence.ports.len() <= 8192);
+    }
+
     #[test]
     fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
         let mut ladder = Ladder::default();
@@ -760,10 +1180,18 @@ mod tests {
             macs: vec![mac(1)],
             message: None,
             failure: None,
+            evidence: None,
         };
         ladder.report(&NodeId::from_mac(mac(1)), ADDRESS, &report, 400.0);
         assert_eq!(ladder.table()[0].failure, None);
-        ladder.stored(&NodeId::from_mac(mac(1)), Some(ADDRESS), "ab".into(), None, 401.0);
+        ladder.stored(
+            &NodeId::from_mac(mac(1)),
+            Some(ADDRESS),
+            "ab".into(),
+            None,
+            Evidence::default(),
+            401.0,
+        );
         assert_eq!(ladder.table()[0].starts_in_vain, 0);
         assert_eq!(ladder.script(ADDRESS, &said, 402.0), None);
         assert_eq!(ladder.pause_seconds(ADDRESS), 0);
@@ -836,7 +1264,7 @@ mod tests {
     fn rows_come_in_pieces_and_the_urgent_ones_first() {
         let mut ladder = Ladder::default();
         for number in 0..10u8 {
-            ladder.stored(&id(number), None, "ab".into(), None, 0.0);
+            ladder.stored(&id(number), None, "ab".into(), None, Evidence::default(), 0.0);
             let stage = if number < 7 { Stage::Off } else { Stage::Agent };
             ladder.report(&id(number), ADDRESS, &at(stage, &[]), 1.0);
         }
@@ -869,7 +1297,7 @@ mod tests {
         }
         assert_eq!(ladder.counts(), (100, 0));
         // A row that is found by its port and by its address becomes free once.
-        ladder.stored(&id(200), None, "ab".into(), None, 4.0);
+        ladder.stored(&id(200), None, "ab".into(), None, Evidence::default(), 4.0);
         let (port, address) = (MacAddr([2, 0, 0, 1, 0, 0]), IpAddr::from([10, 0, 1, 0]));
         ladder.heard(port, true, 5.0);
         ladder.addressed(port, address, 5.0);

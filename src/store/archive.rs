@@ -33,6 +33,9 @@ pub const SUMS_NAME: &str = "SHA256SUMS";
 /// Name of the list, inside it, of what is stored or was found and is not in it. There is none where nothing is missing.
 pub const LACKS_NAME: &str = "INCOMPLETE.txt";
 
+/// Name of the list of nodes that call themselves the same; only there where there are some.
+pub const CLASHES_NAME: &str = "CLASHES.txt";
+
 /// The fastest level: the tarball is made on a server that has better things to do, and written to a slow stick.
 const LEVEL: u32 = 1;
 
@@ -150,13 +153,20 @@ impl Sums {
 struct Plan<'a, U> {
     nodes: Vec<(&'a U, Sums)>,
     left_out: Vec<(NodeId, String)>,
-    /// Content of `INCOMPLETE.txt`; empty where there is none.
+    /// Content of `INCOMPLETE.txt` and `CLASHES.txt`; empty where there is none.
     lacks: String,
+    clashes: String,
 }
 
 impl<U> Plan<'_, U> {
     fn files(&self) -> usize {
-        self.nodes.iter().map(|(_, sums)| sums.files).sum::<usize>() + usize::from(!self.lacks.is_empty())
+        self.nodes.iter().map(|(_, sums)| sums.files).sum::<usize>() + self.lists().count()
+    }
+
+    /// Lists for people that stand beside `SHA256SUMS`: name and content.
+    fn lists(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let lists = [(LACKS_NAME, self.lacks.as_str()), (CLASHES_NAME, self.clashes.as_str())];
+        lists.into_iter().filter(|(_, text)| !text.is_empty())
     }
 }
 
@@ -307,6 +317,7 @@ impl Builder {
             nodes: Vec::with_capacity(sorted.len()),
             left_out: Vec::new(),
             lacks: String::new(),
+            clashes: String::new(),
         };
         let mut room = self.kept_bytes;
         for some in sorted.chunks(SUMMED_AT_ONCE) {
@@ -341,6 +352,7 @@ impl Builder {
             plan.lacks.push_str(&line);
             plan.lacks.push('\n');
         }
+        plan.clashes = clashes_text(plan.nodes.iter().map(|(upload, _)| upload.id()));
         Ok(plan)
     }
 
@@ -379,11 +391,11 @@ impl Builder {
         writer.flush()
     }
 
-    /// `SHA256SUMS`, and what is missing where something is.
+    /// `SHA256SUMS`, and the lists beside it.
     fn sums_member<U: Upload>(&self, plan: &Plan<'_, U>, writer: &mut impl Write, go_on: GoOn<'_>) -> io::Result<()> {
         let mut first = Vec::new();
-        if !plan.lacks.is_empty() {
-            sum_line(&mut first, &Sha256::digest(plan.lacks.as_bytes()).into(), LACKS_NAME);
+        for (name, text) in plan.lists() {
+            sum_line(&mut first, &Sha256::digest(text.as_bytes()).into(), name);
         }
         let length = first.len() as u64 + plan.nodes.iter().map(|(_, sums)| sums.length).sum::<u64>();
         let mut writer = Stoppable { writer, go_on };
@@ -408,10 +420,10 @@ impl Builder {
             }
         }
         pad(&mut member, length)?;
-        if !plan.lacks.is_empty() {
-            self.header(&mut member, LACKS_NAME, plan.lacks.len() as u64)?;
-            member.write_all(plan.lacks.as_bytes())?;
-            pad(&mut member, plan.lacks.len() as u64)?;
+        for (name, text) in plan.lists() {
+            self.header(&mut member, name, text.len() as u64)?;
+            member.write_all(text.as_bytes())?;
+            pad(&mut member, text.len() as u64)?;
         }
         member.finish().map(drop)
     }
@@ -513,6 +525,27 @@ impl Builder {
         header.set_cksum();
         Ok(())
     }
+}
+
+/// A line for each name that several nodes have. Their inventories say who they are.
+fn clashes_text<'a>(ids: impl Iterator<Item = &'a NodeId>) -> String {
+    let mut text = String::new();
+    let mut ids = ids.peekable();
+    while let Some(id) = ids.next() {
+        let name = id.base();
+        let mut nodes = vec![format!("nodes/{id}")];
+        while let Some(other) = ids.next_if(|other| other.base() == name) {
+            nodes.push(format!("nodes/{other}"));
+        }
+        if nodes.len() > 1 {
+            let (count, nodes) = (nodes.len(), nodes.join(" "));
+            text.push_str(&format!(
+                "{count} machines name themselves by {}: {nodes}\n",
+                name.described()
+            ));
+        }
+    }
+    text
 }
 
 /// What of an upload goes into the tarball.

@@ -4,8 +4,12 @@
 //! its folder is synced and the file system is synced; whatever happens later, the name proves whether the content is
 //! the one that was acknowledged. Nothing else is authoritative: `inventory.json` beside it is a convenience copy, and
 //! what is known about a folder is read from its file names at start.
+//!
+//! A folder is a machine. Machines may call themselves the same; which of them an upload is of is decided by what its
+//! inventory tells, against the inventories that are kept (`home.rs`).
 
 mod checking;
+pub mod home;
 mod incoming;
 mod tarball;
 
@@ -22,8 +26,10 @@ use sha2::{Digest, Sha256};
 use super::medium::{self, Disk, Medium};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
+use crate::model::identity::Evidence;
 use crate::model::{NodeId, shown};
 use crate::sys::file::open_plain;
+use home::Resident;
 
 use checking::Checking;
 pub use incoming::Incoming;
@@ -39,7 +45,7 @@ pub struct Limits {
     pub upload: UploadLimits,
     /// Room that uploads leave free, for the tarball and the person who edits `recon.toml`.
     pub reserve_bytes: u64,
-    /// Whole uploads kept of each node, the newest ones. At least 1.
+    /// Whole uploads kept of each machine, the newest ones. At least 1.
     pub keep: usize,
     /// Bytes hashed before `open` returns; the rest is hashed on a thread.
     pub check_at_open_bytes: u64,
@@ -97,7 +103,10 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> S
 /// An acknowledged upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
+    /// The name it is kept under. Another than was asked for, where that is another machine's.
     pub id: NodeId,
+    /// What its inventory tells of the machine.
+    pub evidence: Evidence,
     pub seq: u64,
     pub sha256: String,
     pub size_bytes: u64,
@@ -126,6 +135,14 @@ impl StoredNode {
     pub fn summary(&self) -> Option<String> {
         let file = open_plain(&self.path).ok()?;
         upload::summary(file, &self.limits).ok().flatten()
+    }
+
+    /// What its inventory tells of the machine; nothing where it does not read.
+    pub fn evidence(&self) -> Evidence {
+        read_evidence(&self.path, &self.limits)
+            .ok()
+            .flatten()
+            .unwrap_or_default()
     }
 
     /// When the file was written, by the clock the master had then.
@@ -178,6 +195,20 @@ struct Record {
     name: UploadName,
     size: u64,
     state: State,
+    /// What it tells of its machine. Kept while it is on its way, and where machines share a name; else it is read from the
+    /// medium when the next upload of the name comes.
+    evidence: Option<Arc<Evidence>>,
+}
+
+impl Record {
+    fn found(name: UploadName, size: u64) -> Self {
+        Record {
+            name,
+            size,
+            state: State::Unchecked,
+            evidence: None,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -221,6 +252,8 @@ struct Shared {
     copies_left_out: AtomicU64,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
     tidying: Mutex<()>,
+    /// Held from looking at the uploads of a name until the new one has its place among them.
+    placing: Mutex<()>,
 }
 
 /// Problems kept for the screen; later ones are counted and logged.
@@ -263,6 +296,7 @@ impl NodeStore {
             checked: Condvar::new(),
             checking: Checking::default(),
             tidying: Mutex::new(()),
+            placing: Mutex::new(()),
         }));
         let mut budget = limits.check_at_open_bytes;
         while let Some(size) = store.0.next_unchecked().map(|(_, record)| record.size) {
@@ -501,29 +535,107 @@ impl Shared {
         true
     }
 
+    /// Uploads of a node that its newest ones replace.
+    fn given_way(&self, id: &NodeId) -> Vec<UploadName> {
+        let mut whole: Vec<Record> = Vec::new();
+        let mut torn: Vec<UploadName> = Vec::new();
+        for record in self.lock().nodes.get(id).into_iter().flatten() {
+            match record.state {
+                State::Whole => whole.push(record.clone()),
+                State::Torn => torn.push(record.name),
+                State::Pending | State::Unchecked => {}
+            }
+        }
+        whole.sort_unstable_by_key(|record| std::cmp::Reverse(record.name));
+        let keep = self.limits.keep.max(1);
+        let Some(oldest_kept) = whole.get(keep - 1).or(whole.last()).map(|record| record.name) else {
+            return Vec::new();
+        };
+        torn.retain(|name| *name < oldest_kept);
+        if whole.len() > keep {
+            // What does not read names no machine, and nothing replaces it.
+            let known = |record: &Record| (record.name.sha256, self.evidence_of(id, record).unwrap_or_default());
+            let told: Vec<(Sha, Evidence)> = whole.iter().map(known).collect();
+            let replaced = home::replaced(&told, keep);
+            let old = whole.iter().zip(replaced).filter(|(_, replaced)| *replaced);
+            torn.extend(old.map(|(record, _)| record.name));
+        }
+        torn
+    }
+
+    /// What an upload tells of its machine; `None` for one that is torn or gone. What cannot be read now tells nothing.
+    fn evidence_of(&self, id: &NodeId, record: &Record) -> Option<Evidence> {
+        if let Some(evidence) = &record.evidence {
+            return Some((**evidence).clone());
+        }
+        let path = self.path_of(id, record.name);
+        match read_evidence(&path, &self.limits.upload) {
+            Ok(evidence) => evidence,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "reading whose upload it is");
+                Some(Evidence::default())
+            }
+        }
+    }
+
+    /// Every node that goes by the name of `asked` and has uploads. The caller holds `placing`.
+    fn residents(&self, asked: &NodeId) -> Result<Vec<Resident>, StoreError> {
+        let base = asked.base();
+        let mut nodes: Vec<(NodeId, Vec<Record>)> = {
+            let inner = self.lock();
+            let named = inner
+                .nodes
+                .range(base.clone()..)
+                .take_while(|(id, _)| id.base() == base);
+            named.map(|(id, records)| (id.clone(), records.clone())).collect()
+        };
+        for id in [&base, asked] {
+            // A folder that did not read at start, or was one too many, may hold another machine's.
+            if nodes.iter().all(|(known, _)| known != id) {
+                nodes.push((id.clone(), self.unlisted(id)?));
+            }
+        }
+        let shared_name = nodes.len() > 1;
+        let mut residents = Vec::new();
+        for (id, records) in nodes {
+            let mut uploads = Vec::new();
+            for record in records.iter().filter(|record| record.state != State::Torn) {
+                let Some(evidence) = self.evidence_of(&id, record) else {
+                    continue;
+                };
+                if shared_name
+                    && record.evidence.is_none()
+                    && let Some(record) = self.lock().record(&id, record.name)
+                {
+                    record.evidence = Some(Arc::new(evidence.clone()));
+                }
+                uploads.push((record.name.sha256, evidence));
+            }
+            if !uploads.is_empty() {
+                residents.push(Resident { id, uploads });
+            }
+        }
+        Ok(residents)
+    }
+
+    /// Uploads on the medium in a folder of which nothing is known in memory.
+    fn unlisted(&self, id: &NodeId) -> Result<Vec<Record>, StoreError> {
+        let folder = self.folder.join(id.as_str());
+        let failed = io_error("reading the folder", &folder);
+        let names = match upload_names(&folder) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(names.into_iter().map(|name| Record::found(name, 0)).collect())
+    }
+
     /// Removes what the newest uploads of a node replace, and writes its copy of the inventory. What fails here costs
     /// room or convenience, never an upload.
     fn tidy(&self, id: &NodeId) {
         let _one_at_a_time = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
-        let old: Vec<UploadName> = {
-            let inner = self.lock();
-            let Some(records) = inner.nodes.get(id) else { return };
-            let mut whole: Vec<UploadName> = records
-                .iter()
-                .filter(|record| record.state == State::Whole)
-                .map(|record| record.name)
-                .collect();
-            whole.sort_unstable();
-            let kept_from = whole.len().saturating_sub(self.limits.keep.max(1));
-            let oldest_kept = whole.get(kept_from).copied();
-            records
-                .iter()
-                .filter(|record| matches!(record.state, State::Whole | State::Torn))
-                .map(|record| record.name)
-                .filter(|name| oldest_kept.is_some_and(|kept| *name < kept))
-                .collect()
-        };
-        for name in old {
+        for name in self.given_way(id) {
             let path = self.path_of(id, name);
             match self.medium.remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -578,6 +690,25 @@ impl Shared {
             let _ = self.medium.remove_file(&copy);
         }
     }
+}
+
+/// What the inventory of an upload tells of its machine; `None` where the file is no whole upload. Reads up to the inventory,
+/// which stands first.
+fn read_evidence(path: &Path, limits: &UploadLimits) -> io::Result<Option<Evidence>> {
+    match upload::evidence(open_plain(path)?, limits) {
+        Ok(evidence) => Ok(Some(evidence)),
+        Err(UploadError::Io(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The uploads that a folder holds, by their names.
+fn upload_names(folder: &Path) -> io::Result<Vec<UploadName>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.extend(entry?.file_name().to_str().and_then(UploadName::parse));
+    }
+    Ok(names)
 }
 
 fn report(inner: &mut Inner, problem: String) {
@@ -651,11 +782,7 @@ fn scan_node(folder: &Path, medium: &dyn Medium) -> io::Result<Vec<Record>> {
         } else if let Some(name) = UploadName::parse(name) {
             let metadata = entry.metadata()?;
             if metadata.is_file() {
-                records.push(Record {
-                    name,
-                    size: metadata.len(),
-                    state: State::Unchecked,
-                });
+                records.push(Record::found(name, metadata.len()));
             }
         }
     }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 
 use super::json;
+use crate::model::identity::Evidence;
 
 /// Bounds of one upload. An upload past a bound is refused whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,6 +297,19 @@ fn find_inventory(
     }
 }
 
+/// What the inventory of an upload tells of its machine. Reads up to the inventory, which stands first. The upload, or its sum, was
+/// checked before.
+pub fn evidence(source: impl Read, limits: &UploadLimits) -> Result<Evidence, UploadError> {
+    let mut evidence = Evidence::default();
+    find_inventory(source, limits, |item| {
+        if item.size <= limits.inventory_bytes {
+            evidence = Evidence::of_document(item.reader);
+        }
+        Ok(())
+    })?;
+    Ok(evidence)
+}
+
 fn read_summary(item: Item<'_>, limits: &UploadLimits) -> Result<Option<String>, String> {
     if item.size > limits.inventory_bytes {
         return Err(format!(
@@ -366,10 +380,11 @@ pub mod samples {
         builder.into_inner().unwrap().finish().unwrap()
     }
 
-    /// An upload like a peer makes it; `mark` makes it differ from others.
+    /// An upload like a peer makes it; `mark` makes it differ from others. All are of one boot, so those of one node are of
+    /// one machine.
     pub fn upload(mark: &str) -> Vec<u8> {
         let inventory = format!(
-            r#"{{"schema_version":1,"system":{{"status":"ok","value":{{"vendor":"Acme","product":"R1","serial":"{mark}"}}}}}}"#
+            r#"{{"schema_version":1,"run":{{"value":{{"boot_id":"sample"}}}},"system":{{"status":"ok","value":{{"vendor":"Acme","product":"R1 {mark}"}}}}}}"#
         );
         tar_gz(&[
             ("inventory.json", inventory.as_bytes()),
@@ -387,6 +402,22 @@ pub mod samples {
         })
         .unwrap();
         text
+    }
+
+    /// An upload of the machine with this serial number and port, where they are known.
+    pub fn of_machine(uuid: &str, serial: Option<&str>, mac: Option<&str>, mark: &str) -> Vec<u8> {
+        let quoted = |text: Option<&str>| text.map_or("null".to_owned(), |text| format!("{text:?}"));
+        let port = mac.map_or(String::new(), |mac| {
+            format!(r#"{{"name":"eth0","permanent_mac":"{mac}"}}"#)
+        });
+        let inventory = format!(
+            r#"{{"schema_version":2,"system":{{"value":{{"vendor":"Acme","product":"R1","serial":{},"uuid":"{uuid}"}}}},"nics":{{"value":[{port}]}}}}"#,
+            quoted(serial)
+        );
+        tar_gz(&[
+            ("inventory.json", inventory.as_bytes()),
+            ("post/output.txt", mark.as_bytes()),
+        ])
     }
 
     /// A tar.gz whose single entry has any header the caller likes.

@@ -40,6 +40,8 @@ const PURE: &[&str] = &[
     "src/model/arch.rs",
     "src/media/peek.rs",
     "src/model/identity.rs",
+    "src/model/identity/document.rs",
+    "src/model/identity/same.rs",
     "src/model/lease.rs",
     "src/model/shown.rs",
     "src/model/ula.rs",
@@ -132,6 +134,7 @@ const PURE: &[&str] = &[
     "src/service/tftp/packet.rs",
     "src/service/tftp/transfer.rs",
     "src/store/leases/book.rs",
+    "src/store/nodes/home.rs",
 ];
 
 pub fn root() -> PathBuf {

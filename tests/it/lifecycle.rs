@@ -38,6 +38,8 @@ pub fn site(folder: &std::path::Path) -> Arc<Site> {
         nodes_seen: 0,
         nodes_stored: 0,
         nodes_unlisted: 0,
+        clashes: vec![],
+        more_clashes: 0,
         rss_bytes: None,
     };
     Arc::new(Site {

@@ -77,7 +77,7 @@ async fn what_the_master_refuses_is_left_out_and_said_and_the_rest_is_stored() {
         let folder = tempfile::tempdir().unwrap();
         let site = strict(folder.path(), entries);
         let (address, stop, running) = serve(Arc::clone(&site)).await;
-        let kept = upload(address, Vec::new(), &id, &take(3), Some(&results(10)))
+        let kept = upload(address, Vec::new(), &mut id.clone(), &take(3), Some(&results(10)))
             .await
             .unwrap();
         assert_eq!(kept, Kept::Durable, "{entries} entries");
@@ -101,7 +101,8 @@ async fn a_master_that_takes_nothing_is_not_asked_for_ever() {
     let site = strict(folder.path(), 0);
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let (take, results) = (take(3), results(10));
-    let asked = upload(address, Vec::new(), &id, &take, Some(&results));
+    let mut asked_as = id.clone();
+    let asked = upload(address, Vec::new(), &mut asked_as, &take, Some(&results));
     let kept = tokio::time::timeout(Duration::from_secs(60), asked)
         .await
         .unwrap()
@@ -153,7 +154,7 @@ async fn a_master_that_is_busy_gets_the_same_again_when_it_said() {
         "201 Created\r\n",
     ])
     .await;
-    let kept = upload(address, Vec::new(), &id, &take(3), Some(&results(1)))
+    let kept = upload(address, Vec::new(), &mut id.clone(), &take(3), Some(&results(1)))
         .await
         .unwrap();
     assert_eq!(kept, Kept::Memory, "it did not say that it is durable");

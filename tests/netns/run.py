@@ -21,6 +21,7 @@ from checks import CHECKS
 import checks_crowd
 import checks_dhcp
 import checks_http
+import checks_identity
 import checks_ipv6
 import checks_post
 import checks_routed
@@ -40,7 +41,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
         raise LabError(f"--recon {recon}: not an executable file")
     namespace.remove_stale()
     results = Results(report, folder)
-    modes = [check for check in checks_modes.CHECKS if not only or check.name in only]
+    modes = [check for check in (*checks_modes.CHECKS, *checks_identity.CHECKS) if not only or check.name in only]
     suites = (
         (CHECKS, folder), (checks_dhcp.CHECKS, folder / "dhcp"),
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),

@@ -40,7 +40,9 @@ fn check_fixture(report: &Report) {
     assert_eq!(
         states,
         [
-            ("4c4c4544-0042-3510-8052-b4c04f4a3232", State::Whole, 2),
+            // Two serial numbers in one folder, as an earlier version let them lie: two machines, and both are taken.
+            ("4c4c4544-0042-3510-8052-b4c04f4a3232", State::Whole, 1),
+            ("4c4c4544-0042-3510-8052-b4c04f4a3232-33261a8d5285", State::Whole, 1),
             ("4c4c4544-0042-3510-8052-b4c04f4a3233", State::Older, 2),
             ("mac-525400000001", State::Whole, 1),
             ("mac-525400000002", State::Whole, 1),
@@ -53,14 +55,16 @@ fn check_fixture(report: &Report) {
         machines,
         [
             machine("Acme Rack 1 A-2"),
+            machine("Acme Rack 1 A-1"),
             machine("Acme Rack 1 B-1"),
             machine("Acme Rack 1 P-1"),
             machine("Acme Rack 1 P-2"),
             None
         ]
     );
-    assert_eq!((report.taken(), report.files, report.is_complete()), (4, 16, false));
-    assert_eq!(archive::verify(File::open(&report.out).unwrap()).unwrap().nodes, 4);
+    assert_eq!((report.taken(), report.files, report.is_complete()), (5, 21, false));
+    assert_eq!(archive::verify(File::open(&report.out).unwrap()).unwrap().nodes, 5);
+    assert_eq!(report.clashes.len(), 1);
     assert_eq!(
         digest_of(File::open(&report.out).unwrap()).unwrap().0,
         crate::store::parse_hex(&report.out_sha256).unwrap()
@@ -106,7 +110,7 @@ fn a_stick_a_volume_and_a_folder_give_the_same() {
         text.contains("mac-525400123456") && text.contains("torn, left out"),
         "{text}"
     );
-    assert!(text.contains("4 of 5 nodes whole, 16 files checked"), "{text}");
+    assert!(text.contains("5 of 6 nodes whole, 21 files checked"), "{text}");
     assert!(
         text.contains("warning: nodes/4c4c4544-0042-3510-8052-b4c04f4a3233/000002-"),
         "{text}"
@@ -197,7 +201,7 @@ fn more_nodes_than_are_read_are_not_called_complete() {
         fs::create_dir(source.join(format!("nodes/other-{number}"))).unwrap();
     }
     let within =
-        |most: usize, out: &str| collect_within(&source, &dir.path().join(out), Options::default(), most).unwrap();
+        |most: usize, out: &str| collect_within(&[&source], &dir.path().join(out), Options::default(), most).unwrap();
     let all = within(12, "all.tar.gz");
     assert!(all.is_complete() && all.taken() == 12, "{all}");
     let some = within(11, "some.tar.gz");
@@ -208,7 +212,7 @@ fn more_nodes_than_are_read_are_not_called_complete() {
 
     let volume = dir.path().join("volume.img");
     fs::write(&volume, fixture("data.img.gz")).unwrap();
-    let some = collect_within(&volume, &dir.path().join("v.tar.gz"), Options::default(), 2).unwrap();
+    let some = collect_within(&[&volume], &dir.path().join("v.tar.gz"), Options::default(), 2).unwrap();
     assert!(some.rows.len() == 2 && some.unread.len() == 1, "{some}");
 }
 
@@ -271,6 +275,7 @@ fn a_machine_has_one_row_whatever_it_calls_itself() {
             uploads: 1,
             state: State::Whole,
         }],
+        clashes: vec![],
         unread: vec![],
         warnings: vec![words.to_owned()],
         out: PathBuf::from(words),
@@ -336,7 +341,7 @@ fn pipes_and_links_of_a_folder_are_left_out_and_said() {
             "4c4c4544-0042-3510-8052-b4c04f4a3233"
         ]
     );
-    let said = report.warnings.join("\n");
+    let said = [report.warnings, report.unread].concat().join("\n");
     for words in [
         "cannot be read (it is a pipe, not a plain file)",
         "cannot be read (it is a link, not a plain file)",
@@ -357,6 +362,97 @@ fn pipes_and_links_of_a_folder_are_left_out_and_said() {
     symlink(&folder, linked.join("nodes")).unwrap();
     let error = run(&linked, &dir.path().join("b.tar.gz")).unwrap_err().to_string();
     assert!(error.contains("nodes is no folder"), "{error}");
+}
+
+/// A data folder with these uploads: folder, number, content.
+fn folder_with(dir: &Path, uploads: &[(&str, u64, &[u8])]) -> PathBuf {
+    for (node, seq, bytes) in uploads {
+        let folder = dir.join("nodes").join(node);
+        fs::create_dir_all(&folder).unwrap();
+        let name = UploadName {
+            seq: *seq,
+            sha256: digest_of(*bytes).unwrap().0,
+        };
+        fs::write(folder.join(name.to_string()), bytes).unwrap();
+    }
+    dir.to_owned()
+}
+
+/// Two masters each gave the UUID to the machine that came first to them.
+#[test]
+fn sticks_are_collected_together_and_a_clash_is_loud() {
+    let dir = scratch();
+    let uuid = "93d4e5a1-7f46-11e5-bf8b-080027123456";
+    let board = |last: u8| {
+        let (serial, mac) = (format!("BOARD-{last}"), format!("d0:63:b4:00:00:0{last}"));
+        upload::samples::of_machine(uuid, Some(&serial), Some(&mac), "")
+    };
+    let marked = |last: u8| format!("{uuid}-d063b400000{last}");
+    let (a, b, c) = (board(1), board(2), board(3));
+    let first = folder_with(&dir.path().join("1"), &[(uuid, 1, &a), (&marked(2), 1, &b)]);
+    let second = folder_with(
+        &dir.path().join("2"),
+        &[
+            (uuid, 1, &b),
+            (&marked(3), 1, &c),
+            ("mac-525400000001", 1, &upload::samples::upload("x")),
+        ],
+    );
+    let out = dir.path().join("a.tar.gz");
+    let report = collect_all(&[&first, &second], &out, Options::default()).unwrap();
+    let rows: Vec<_> = report
+        .rows
+        .iter()
+        .map(|row| (row.id.to_string(), row.machine.clone().unwrap()))
+        .collect();
+    let machine = |last: u8| (marked(last), format!("Acme R1 BOARD-{last}"));
+    let (one, two, three) = (machine(1), machine(2), machine(3));
+    assert_eq!(rows, [one, two, three, ("mac-525400000001".into(), "Acme R1 x".into())]);
+    assert!(report.is_complete());
+    let text = report.to_string();
+    let clash = format!(
+        "CLASH: three machines name themselves by the UUID {uuid}: node {}",
+        marked(1)
+    )
+    .replace("three", "3");
+    assert!(
+        text.contains(&clash) && text.contains("BOARD-3, d0:63:b4:00:00:03"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("warning: node {} is on 2 of the sources", marked(2))),
+        "{text}"
+    );
+    let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(File::open(&out).unwrap()));
+    let mut found = Vec::new();
+    for entry in tar.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        if path.ends_with("inventory.json") {
+            let mut inventory = String::new();
+            entry.read_to_string(&mut inventory).unwrap();
+            found.push((path, inventory));
+        }
+    }
+    for last in 1..=3 {
+        let path = format!("nodes/{}/inventory.json", marked(last));
+        let inventory = &found.iter().find(|(other, _)| *other == path).unwrap().1;
+        assert!(inventory.contains(&format!("BOARD-{last}")), "{inventory}");
+    }
+    // A stick without nodes is said, and does not keep the others from coming home.
+    let empty = dir.path().join("empty");
+    fs::create_dir_all(empty.join("nodes")).unwrap();
+    let report = collect_all(&[&empty, &first], &dir.path().join("b.tar.gz"), Options::default()).unwrap();
+    assert_eq!(
+        report.rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>(),
+        [uuid.to_owned(), marked(2)]
+    );
+    let none = collect_all(
+        &[&empty, &first.join("nodes")],
+        &dir.path().join("c.tar.gz"),
+        Options::default(),
+    );
+    assert!(none.unwrap_err().to_string().contains("no machine finished an upload"));
 }
 
 #[test]

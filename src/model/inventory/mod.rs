@@ -224,6 +224,9 @@ pub struct Run {
     /// RFC 3339, by the clock of the machine itself, which may be wrong.
     pub started_at: String,
     pub duration_ms: u64,
+    /// The kernel's number of this boot: uploads that carry the same are of one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
     pub kernel_release: Option<String>,
     /// With the value of `recon.token=` blotted out.
     pub kernel_command_line: Option<String>,

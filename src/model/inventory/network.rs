@@ -72,6 +72,9 @@ pub struct Nic {
     pub rdma: Option<RdmaPort>,
     /// True for the port the machine was netbooted through, as `BOOTIF=` of the kernel line tells.
     pub boot_port: bool,
+    /// True for a port on USB, which may be carried from machine to machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub usb: bool,
 }
 
 /// Drivers of network functions that a BMC offers to its own host over USB: no cable, no peers. Its address there is the same

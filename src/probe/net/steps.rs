@@ -119,6 +119,7 @@ pub fn base(port: &Port) -> Answer {
         vfs_total: port.number("device/sriov_totalvfs"),
         vfs_enabled: port.number("device/sriov_numvfs"),
         physical_function: port.root.link_name(port.at("device/physfn")),
+        usb: bus::is_on_usb(&place),
         ..Nic::default()
     };
     Ok(Some(Box::new(move |nic| {

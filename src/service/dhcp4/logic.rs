@@ -245,6 +245,25 @@ mod tests {
         assert_eq!(leases.get(MacAddr([2, 0, 0, 0, 0, 7])).unwrap().expires_unix, 3601);
     }
 
+    /// Two boards whose firmware has one UUID send it in option 97, and in option 61 as the client identifier.
+    #[test]
+    fn two_machines_with_one_uuid_get_two_addresses() {
+        let mut leases = table();
+        let uuid = [[0].as_slice(), &[0x93; 16]].concat();
+        let mut lease = |last: u8, now: u64| {
+            let identifiers = [
+                DhcpOption::ClientIdentifier(uuid.clone()),
+                DhcpOption::ClientMachineIdentifier(uuid.clone()),
+            ];
+            let mut discover = request(MessageType::Discover, identifiers);
+            discover.set_chaddr(&[2, 0, 0, 0, 0, last]);
+            answer(&mut leases, &discover, now).yiaddr()
+        };
+        let (first, second) = (lease(7, 0), lease(8, 1));
+        assert_ne!(first, second);
+        assert_eq!((lease(7, 2), lease(8, 3)), (first, second));
+    }
+
     #[test]
     fn another_servers_choice_frees_our_offer() {
         let mut leases = table();

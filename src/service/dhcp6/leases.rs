@@ -9,11 +9,25 @@ use crate::model::ula::Prefix64;
 
 use super::wire::MAX_DUID;
 
-/// Who holds an address: a client's identity association (RFC 8415 §4.2).
+/// Who holds an address: a client's identity association (RFC 8415 §4.2), at a port where the DUID may be two machines'.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder {
     pub duid: Vec<u8>,
     pub iaid: u32,
+    /// The port that asks, for a DUID made of a UUID (RFC 6355): firmware exists that gives one UUID to every board.
+    pub port: Option<MacAddr>,
+}
+
+impl Holder {
+    /// `mac` is the port that asks, where it is known.
+    pub fn new(duid: Vec<u8>, iaid: u32, mac: Option<MacAddr>) -> Self {
+        let of_uuid = duid.starts_with(&[0, 4]);
+        Holder {
+            duid,
+            iaid,
+            port: mac.filter(|_| of_uuid),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +71,7 @@ impl LeaseTable6 {
         };
         for lease in remembered {
             let Some(duid) = from_hex(&lease.duid) else { continue };
-            let holder = Holder { duid, iaid: lease.iaid };
+            let holder = Holder::new(duid, lease.iaid, lease.mac);
             let free = !table.by_address.contains_key(&lease.address) && !table.by_holder.contains_key(&holder);
             if table.in_pool(lease.address) && free && table.by_holder.len() < MAX_LEASES {
                 table.put(holder, lease.address, lease.mac, lease.expires_unix);
@@ -236,10 +250,7 @@ mod tests {
     }
 
     fn holder(last: u8) -> Holder {
-        Holder {
-            duid: vec![0, 3, 0, 1, 2, 0, 0, 0, 0, last],
-            iaid: 1,
-        }
+        Holder::new(vec![0, 3, 0, 1, 2, 0, 0, 0, 0, last], 1, None)
     }
 
     #[test]
@@ -256,6 +267,34 @@ mod tests {
         );
         let other_port = Holder { iaid: 2, ..holder(1) };
         assert_ne!(second.choose(&other_port, 99), Some(address));
+    }
+
+    /// EDK II makes its DUID of the SMBIOS UUID, and boards of one firmware may share that.
+    #[test]
+    fn two_ports_with_one_duid_of_a_uuid_are_two_holders() {
+        let duid = [[0, 4].as_slice(), &[0x93; 16]].concat();
+        let port = |last: u8| Some(MacAddr([2, 0, 0, 0, 0, last]));
+        let board = |last: u8| Holder::new(duid.clone(), 1, port(last));
+        let mut table = LeaseTable6::new(prefix(), []);
+        let first = table.choose(&board(1), 0).unwrap();
+        table.bind(&board(1), first, port(1), 100);
+        let second = table.choose(&board(2), 0).unwrap();
+        assert_ne!(first, second);
+        assert!(!table.may_have(&board(2), first, 0));
+        table.bind(&board(2), second, port(2), 100);
+        assert_eq!(
+            (table.get(&board(1)), table.get(&board(2))),
+            (Some(first), Some(second))
+        );
+        // Also in the next run.
+        let again = LeaseTable6::new(prefix(), table.iter().collect::<Vec<_>>());
+        assert_eq!(
+            (again.get(&board(1)), again.get(&board(2))),
+            (Some(first), Some(second))
+        );
+        // A DUID of a port is that port's, from wherever it asks.
+        let of_port = |last: u8| Holder::new(vec![0, 3, 0, 1, 2, 0, 0, 0, 0, 9], 1, port(last));
+        assert_eq!(of_port(1), of_port(2));
     }
 
     #[test]

@@ -139,10 +139,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn holder(&self, iaid: u32) -> Holder {
-        Holder {
-            duid: self.client.duid.clone(),
-            iaid,
-        }
+        Holder::new(self.client.duid.clone(), iaid, self.client.mac)
     }
 
     /// Header, identifiers and what every client gets.

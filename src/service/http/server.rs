@@ -188,7 +188,7 @@ async fn answer(
         Err(NoRoute::NotFound) => files::line(StatusCode::NOT_FOUND, "not here"),
         Err(NoRoute::BadNodeId) => files::line(
             StatusCode::BAD_REQUEST,
-            "a node id is a lower-case UUID or mac- and twelve hex digits",
+            "a node id is a lower-case UUID or mac- and twelve hex digits, and maybe a dash and twelve more",
         ),
         Err(NoRoute::Method(allowed)) => {
             let mut response = files::line(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
@@ -519,10 +519,24 @@ async fn take(
     request: Request<Incoming>,
 ) -> Response<Body> {
     match upload::receive(site, (client, own), id.clone(), request).await {
-        Ok((stored, summary)) => {
-            tracing::info!(node = %id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
-            site.ladder()
-                .stored(&id, Some(client), stored.sha256.clone(), summary, clock::run_seconds());
+        Ok(kept) => {
+            let stored = crate::model::api::Stored {
+                id: kept.id.clone(),
+                sha256: kept.sha256,
+                size_bytes: kept.size_bytes,
+                durable: site.durable,
+            };
+            tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
+            let clash = {
+                let mut ladder = site.ladder();
+                let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
+                ladder.stored(&kept.id, Some(client), sha256, kept.summary, kept.evidence, now);
+                // Told when a machine learns that its name is another's; the screen says it as long as it is so.
+                ladder.clash(&kept.id).filter(|_| kept.id != id)
+            };
+            if let Some(clash) = clash {
+                say(&clash.to_string());
+            }
             site.metrics.uploads_stored.one();
             json(StatusCode::CREATED, &stored)
         }

@@ -11,9 +11,8 @@ use hyper::{HeaderMap, Request, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::model::NodeId;
-use crate::model::api::Stored;
 use crate::model::cause;
-use crate::store::nodes::{self, NodeStore, StoreError};
+use crate::store::nodes::{NodeStore, StoreError, Stored};
 
 use tokio::time::Instant;
 
@@ -24,13 +23,13 @@ use super::site::Site;
 /// Why an upload was not taken: a status and a line for the peer's console.
 pub type Refusal = (StatusCode, String);
 
-/// Takes one upload of `client`; one of `own` machine is let in always. Gives the acknowledgement, and one line about the machine.
+/// Takes one upload of `client` that was sent to `id`; one of `own` machine is let in always.
 pub async fn receive(
     site: &Site,
     (client, own): (IpAddr, bool),
     id: NodeId,
     request: Request<RequestBody>,
-) -> Result<(Stored, Option<String>), Refusal> {
+) -> Result<Stored, Refusal> {
     let length = request
         .body()
         .size_hint()
@@ -49,8 +48,8 @@ pub async fn receive(
         false => Some(let_in(site, client, &id, length).await?),
     };
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
-    let (store, node) = (site.uploads.clone(), id.clone());
-    let writing = tokio::task::spawn_blocking(move || write(&store, &node, length, digest, receiver));
+    let store = site.uploads.clone();
+    let writing = tokio::task::spawn_blocking(move || write(&store, &id, length, digest, receiver));
     let mut body = request.into_body();
     let mut complete = true;
     let begun = Instant::now();
@@ -85,13 +84,7 @@ pub async fn receive(
     match written {
         Ok(stored) => {
             place.iter_mut().for_each(Place::stored);
-            let acknowledgement = Stored {
-                id,
-                sha256: stored.sha256,
-                size_bytes: stored.size_bytes,
-                durable: site.durable,
-            };
-            Ok((acknowledgement, stored.summary))
+            Ok(stored)
         }
         Err(_) if !complete => Err((
             StatusCode::REQUEST_TIMEOUT,
@@ -133,7 +126,7 @@ fn write(
     length: u64,
     digest: [u8; 32],
     mut receiver: mpsc::Receiver<Bytes>,
-) -> Result<nodes::Stored, StoreError> {
+) -> Result<Stored, StoreError> {
     let mut incoming = store.begin(id, length, digest)?;
     while let Some(data) = receiver.blocking_recv() {
         incoming.write(&data)?;

@@ -292,6 +292,47 @@ fn a_tarball_without_nodes_is_a_tarball() {
 }
 
 #[test]
+fn machines_of_one_name_are_listed_beside_the_sums() {
+    let dir = scratch();
+    let store = store_of(dir.path(), 2);
+    let uuid = "93d4e5a1-7f46-11e5-bf8b-080027123456";
+    let plain = build(&mut new(), &store.list(), &dir.path().join(FILE_NAME));
+    for serial in ["A", "B", "C"] {
+        let bytes = samples::of_machine(uuid, Some(serial), None, "");
+        put(&store, &uuid.parse().unwrap(), &bytes);
+    }
+    let mut builder = new();
+    let out = dir.path().join("with.tar.gz");
+    let (_, bytes) = build(&mut builder, &store.list(), &out);
+    let text = |bytes: &[u8]| {
+        let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(bytes));
+        let mut found = None;
+        for entry in tar.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            if entry.path().unwrap() == Path::new(CLASHES_NAME) {
+                found = Some(std::io::read_to_string(&mut entry).unwrap());
+            }
+        }
+        found
+    };
+    assert_eq!(text(&plain.1), None);
+    let said = text(&bytes).unwrap();
+    assert!(
+        said.starts_with(&format!(
+            "3 machines name themselves by the UUID {uuid}: nodes/{uuid} nodes/{uuid}-"
+        )),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1);
+    // Again with members copied from the one before: the same, byte for byte.
+    assert_eq!(build(&mut builder, &store.list(), &out).1, bytes);
+    assert_eq!(
+        build(&mut new(), &store.list(), &dir.path().join("new.tar.gz")).1,
+        bytes
+    );
+}
+
+#[test]
 fn reading_back_notices_every_change() {
     let dir = scratch();
     let store = store_of(dir.path(), 2);

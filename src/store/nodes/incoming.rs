@@ -1,26 +1,22 @@
 //! An upload on its way in, up to its acknowledgement.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::{Record, Shared, State, StoreError, Stored, from_upload, io_error};
+use super::{Record, Shared, State, StoreError, Stored, from_upload, home, io_error, upload_names};
 use crate::model::NodeId;
+use crate::model::identity::Evidence;
 use crate::store::{Sha, UploadName, digest_of, hex, upload};
 use crate::sys::file::open_plain;
 
 /// Highest place in the row that a file of the folder has.
 fn highest_seq(folder: &Path) -> io::Result<u64> {
-    let mut highest = 0;
-    for entry in fs::read_dir(folder)? {
-        if let Some(name) = entry?.file_name().to_str().and_then(UploadName::parse) {
-            highest = highest.max(name.seq);
-        }
-    }
-    Ok(highest)
+    let names = upload_names(folder)?;
+    Ok(names.iter().map(|name| name.seq).max().unwrap_or(0))
 }
 
 /// An upload under way. Dropping it removes what was written.
@@ -36,6 +32,19 @@ pub struct Incoming {
     pub(super) received: u64,
     pub(super) failed: bool,
     pub(super) renamed: bool,
+}
+
+/// Where an upload belongs.
+enum Place {
+    /// The same bytes are there.
+    Stored(Box<Stored>),
+    New {
+        name: UploadName,
+        /// The first whole one of its node.
+        first: bool,
+        /// Folder and node it was announced for, where its own is another.
+        moves: Option<(PathBuf, NodeId)>,
+    },
 }
 
 impl Incoming {
@@ -86,47 +95,24 @@ impl Incoming {
         let summary = upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
         drop(place);
 
-        if let Some(stored) = self.stored_before()? {
-            shared.tidy(&self.id);
-            return Ok(Stored { summary, ..stored });
-        }
-        // Content first, so that the final name never stands on the medium before what it promises.
-        let file = self
-            .file
-            .take()
-            .ok_or_else(|| io_error("syncing", &self.path)(io::ErrorKind::NotFound.into()))?;
-        shared
-            .medium
-            .sync_file(&file)
-            .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
-
-        // From the medium as well as from memory: a folder that did not read at start may read now.
-        let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
-        let _changing = shared.tarball.changing();
-        let (name, first) = {
-            let mut inner = shared.lock();
-            let records = inner.nodes.entry(self.id.clone()).or_default();
-            let first = !records.iter().any(|record| record.state == State::Whole);
-            let known = records.iter().map(|record| record.name.seq).max().unwrap_or(0);
-            let seq = known.max(highest).saturating_add(1);
-            let name = UploadName {
-                seq,
-                sha256: self.sha256,
-            };
-            records.push(Record {
-                name,
-                size: self.declared_len,
-                state: State::Pending,
-            });
-            (name, first)
+        let evidence = self.evidence()?;
+        let (name, first, moves) = match self.place(&evidence)? {
+            Place::Stored(stored) => {
+                shared.tidy(&self.id);
+                return Ok(Stored { summary, ..*stored });
+            }
+            Place::New { name, first, moves } => (name, first, moves),
         };
-        let result = self.make_durable(&file, name, first);
-        drop(file);
+        let _changing = shared.tarball.changing();
+        let result = self.settle(name, first, moves);
         let mut inner = shared.lock();
         match result {
             Ok(()) => {
+                let alone = inner.nodes.range(self.id.base()..).nth(1);
+                let alone = alone.is_none_or(|(id, _)| id.base() != self.id.base());
                 if let Some(record) = inner.record(&self.id, name) {
                     record.state = State::Whole;
+                    record.evidence = record.evidence.take().filter(|_| !alone);
                 }
             }
             Err(error) => {
@@ -143,6 +129,7 @@ impl Incoming {
         shared.tidy(&self.id);
         Ok(Stored {
             id: self.id.clone(),
+            evidence,
             seq: name.seq,
             sha256: hex(&self.sha256),
             size_bytes: self.declared_len,
@@ -151,8 +138,147 @@ impl Incoming {
         })
     }
 
+    /// What the content, which is an upload, tells of its machine.
+    fn evidence(&self) -> Result<Evidence, StoreError> {
+        let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
+        upload::evidence(content, &self.shared.limits.upload).map_err(|error| from_upload(error, &self.path))
+    }
+
+    /// Finds the machine whose upload this is, and takes the next place in its row.
+    fn place(&mut self, evidence: &Evidence) -> Result<Place, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let _one_at_a_time = shared.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut residents = shared.residents(&self.id)?;
+        let id = loop {
+            let id = home::choose(&self.id, &residents, evidence, &self.sha256);
+            if residents.iter().any(|resident| resident.id == id) {
+                break id;
+            }
+            // A new name, unless the medium holds more than is known in memory.
+            if shared.lock().nodes.contains_key(&id) {
+                break id;
+            }
+            let records = shared.unlisted(&id)?;
+            let known = |record: &Record| Some((record.name.sha256, shared.evidence_of(&id, record)?));
+            let uploads: Vec<(Sha, Evidence)> = records.iter().filter_map(known).collect();
+            if uploads.is_empty() {
+                break id;
+            }
+            residents.push(home::Resident { id, uploads });
+        };
+        let moves = (id != self.id).then(|| (self.folder.clone(), self.id.clone()));
+        if moves.is_some() {
+            let folder = shared.folder.join(id.as_str());
+            match shared.medium.make_folder(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(shared.full_or("making the folder", &folder, error, self.declared_len));
+                }
+                _ => {}
+            }
+            (self.id, self.folder) = (id, folder);
+        }
+        if let Some(stored) = self.stored_before(evidence)? {
+            if let Some((folder, id)) = moves {
+                self.discard(&folder, &id);
+            }
+            return Ok(Place::Stored(Box::new(stored)));
+        }
+        // From the medium as well as from memory: a folder that did not read at start may read now.
+        let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
+        let mut inner = shared.lock();
+        let records = inner.nodes.entry(self.id.clone()).or_default();
+        let first = !records.iter().any(|record| record.state == State::Whole);
+        let known = records.iter().map(|record| record.name.seq).max().unwrap_or(0);
+        let seq = known.max(highest).saturating_add(1);
+        let name = UploadName {
+            seq,
+            sha256: self.sha256,
+        };
+        records.push(Record {
+            name,
+            size: self.declared_len,
+            state: State::Pending,
+            evidence: Some(Arc::new(evidence.clone())),
+        });
+        Ok(Place::New { name, first, moves })
+    }
+
+    /// Brings the content to its folder and makes it durable there.
+    fn settle(&mut self, name: UploadName, first: bool, moves: Option<(PathBuf, NodeId)>) -> Result<(), StoreError> {
+        if let Some((folder, id)) = moves {
+            self.move_here(&folder, &id)?;
+        }
+        // Content first, so that the final name never stands on the medium before what it promises.
+        let file = self
+            .file
+            .take()
+            .ok_or_else(|| io_error("syncing", &self.path)(io::ErrorKind::NotFound.into()))?;
+        let shared = Arc::clone(&self.shared);
+        shared
+            .medium
+            .sync_file(&file)
+            .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
+        self.make_durable(&file, name, first)
+    }
+
+    /// Copies the content from the folder it was announced for: a rename between folders can leave both names after a power
+    /// cut, and one content with two names is lost with either.
+    fn move_here(&mut self, from: &Path, announced: &NodeId) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let needed = self.declared_len;
+        let (path, mut file) = loop {
+            let path = {
+                let mut inner = shared.lock();
+                inner.next_temporary += 1;
+                self.folder.join(format!("incoming-{}.part", inner.next_temporary))
+            };
+            match shared.medium.create(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(shared.full_or("making", &path, error, needed)),
+            }
+        };
+        let copied = (|| {
+            let mut source = File::open(&self.path)?;
+            let mut hasher = Sha256::new();
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let count = source.read(&mut buffer)?;
+                if count == 0 {
+                    break;
+                }
+                hasher.update(&buffer[..count]);
+                shared.medium.write(&mut file, &buffer[..count])?;
+            }
+            match Sha::from(hasher.finalize()) == self.sha256 {
+                true => Ok(()),
+                false => Err(io::Error::from(io::ErrorKind::InvalidData)),
+            }
+        })();
+        self.discard(from, announced);
+        self.path = path;
+        self.file = Some(file);
+        copied.map_err(|error| shared.full_or("copying to", &self.path, error, needed))
+    }
+
+    /// Removes what was written in the folder that it was announced for.
+    fn discard(&mut self, folder: &Path, announced: &NodeId) {
+        drop(self.file.take());
+        let shared = &self.shared;
+        if let Err(error) = shared.medium.remove_file(&self.path) {
+            // The next start removes it.
+            tracing::warn!(file = %self.path.display(), %error, "removing an upload that was moved");
+        }
+        self.path.clear();
+        let inner = shared.lock();
+        if inner.nodes.get(announced).is_none_or(Vec::is_empty) {
+            // Fails when another upload is under way there, and then it must stay.
+            let _ = shared.medium.remove_folder(folder);
+        }
+    }
+
     /// The newest upload of this node, if it is this very one and is certainly on the medium.
-    fn stored_before(&self) -> Result<Option<Stored>, StoreError> {
+    fn stored_before(&self, evidence: &Evidence) -> Result<Option<Stored>, StoreError> {
         let shared = &self.shared;
         let newest = {
             let inner = shared.lock();
@@ -180,6 +306,7 @@ impl Incoming {
             .map_err(io_error("syncing", &shared.folder))?;
         Ok(Some(Stored {
             id: self.id.clone(),
+            evidence: evidence.clone(),
             seq: newest.name.seq,
             sha256: hex(&self.sha256),
             size_bytes: newest.size,

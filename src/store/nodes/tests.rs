@@ -623,3 +623,210 @@ proptest! {
         }
     }
 }
+
+const SHARED: &str = "93d4e5a1-7f46-11e5-bf8b-080027123456";
+
+/// The upload of a board whose firmware has one UUID for all of them.
+fn of_board(last: u8, mark: &str) -> Vec<u8> {
+    let (serial, mac) = (format!("BOARD-{last}"), format!("d0:63:b4:00:00:{last:02x}"));
+    samples::of_machine(SHARED, Some(&serial), Some(&mac), mark)
+}
+
+/// Name and content of every upload that is kept.
+fn kept(dir: &Path) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let mut kept = BTreeMap::new();
+    for folder in fs::read_dir(dir.join("nodes")).unwrap() {
+        let folder = folder.unwrap();
+        let mut uploads: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        uploads.retain(|path| path.extension().is_some_and(|end| end == "gz"));
+        uploads.sort();
+        let uploads = uploads.iter().map(|path| fs::read(path).unwrap()).collect();
+        kept.insert(folder.file_name().into_string().unwrap(), uploads);
+    }
+    kept
+}
+
+#[test]
+fn two_machines_of_one_name_are_two_nodes_and_stay_so() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    let second = shared.told_apart_by([0xd0, 0x63, 0xb4, 0, 0, 2]);
+    for visit in 1..=3 {
+        // As after a restart of the master between two uploads.
+        for board in [1, 2] {
+            let stored = put(&open(dir.path()), &shared, &of_board(board, &format!("{visit}"))).unwrap();
+            assert_eq!(stored.id, if board == 1 { shared.clone() } else { second.clone() });
+            assert_eq!(stored.seq, visit);
+        }
+    }
+    let wanted: BTreeMap<String, Vec<Vec<u8>>> = [(1, &shared), (2, &second)]
+        .map(|(board, id)| (id.to_string(), vec![of_board(board, "2"), of_board(board, "3")]))
+        .into();
+    assert_eq!(kept(dir.path()), wanted);
+    let listed = open(dir.path()).list();
+    let summaries: Vec<_> = listed
+        .iter()
+        .map(|node| (node.id.clone(), node.summary().unwrap()))
+        .collect();
+    let machine = |board: u8| format!("Acme R1 BOARD-{board}");
+    assert_eq!(summaries, [(shared.clone(), machine(1)), (second.clone(), machine(2))]);
+    assert_eq!(listed[1].evidence().system_serial.as_deref(), Some("BOARD-2"));
+    // What was announced for the other one's folder left nothing there, and the copies for people are each one's own.
+    for (id, board) in [(&shared, 1), (&second, 2)] {
+        let folder = dir.path().join("nodes").join(id.as_str());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "{id}");
+        let copy = fs::read_to_string(folder.join("inventory.json")).unwrap();
+        assert!(copy.contains(&format!("BOARD-{board}")), "{copy}");
+    }
+}
+
+#[test]
+fn the_same_bytes_of_the_second_machine_are_acknowledged_without_a_copy() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    put(&open(dir.path()), &shared, &of_board(1, "")).unwrap();
+    let stored = put(&open(dir.path()), &shared, &of_board(2, "")).unwrap();
+    let before = kept(dir.path());
+    for asked in [&shared, &stored.id] {
+        let again = put(&open(dir.path()), asked, &of_board(2, "")).unwrap();
+        assert_eq!((again.id, again.already), (stored.id.clone(), true));
+    }
+    assert_eq!(kept(dir.path()), before);
+}
+
+#[test]
+fn machines_of_one_name_that_upload_at_once_are_all_kept() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let shared: NodeId = SHARED.parse().unwrap();
+    std::thread::scope(|scope| {
+        for board in 1..=8 {
+            let (store, shared) = (store.clone(), &shared);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    put(&store, shared, &of_board(board, &format!("{round}"))).unwrap();
+                }
+            });
+        }
+    });
+    let (kept, listed) = (kept(dir.path()), store.list());
+    assert_eq!((kept.len(), listed.len()), (8, 8));
+    let serials: std::collections::BTreeSet<_> = listed
+        .iter()
+        .map(|node| node.evidence().system_serial.unwrap())
+        .collect();
+    assert_eq!(serials.len(), 8);
+    assert!(kept.values().all(|uploads| uploads.len() == 2));
+}
+
+/// A stick on which an earlier version let one machine's upload stand beside another's.
+#[test]
+fn a_folder_with_two_machines_loses_neither() {
+    let dir = scratch();
+    let folder = dir.path().join("nodes").join(SHARED);
+    fs::create_dir_all(&folder).unwrap();
+    for (seq, board) in [(1, 1), (2, 2)] {
+        let bytes = of_board(board, "old");
+        let name = UploadName {
+            seq,
+            sha256: sha(&bytes),
+        };
+        fs::write(folder.join(name.to_string()), bytes).unwrap();
+    }
+    let shared: NodeId = SHARED.parse().unwrap();
+    for round in 0..4 {
+        for board in [1, 2] {
+            put(&open(dir.path()), &shared, &of_board(board, &format!("{round}"))).unwrap();
+        }
+    }
+    let all: Vec<Vec<u8>> = kept(dir.path()).into_values().flatten().collect();
+    for board in [1, 2] {
+        assert!(all.contains(&of_board(board, "old")), "{board}");
+        assert!(all.contains(&of_board(board, "3")), "{board}");
+    }
+}
+
+/// One whose inventory tells nothing may be any machine: it replaces none, and none replaces it.
+#[test]
+fn an_upload_that_names_no_machine_stands_alone() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    let quick = |mark: &str| samples::of_machine(SHARED, None, None, mark);
+    put(&open(dir.path()), &shared, &quick("of the first")).unwrap();
+    let board = put(&open(dir.path()), &shared, &of_board(2, "")).unwrap();
+    assert_eq!(board.id, shared.told_apart_by([0xd0, 0x63, 0xb4, 0, 0, 2]));
+    let another = put(&open(dir.path()), &shared, &quick("of whom")).unwrap();
+    assert!(another.id != shared && another.id != board.id);
+    assert_eq!(kept(dir.path()).len(), 3);
+}
+
+/// An unknown folder of the name, as beyond the bound of folders that are read at start.
+#[test]
+fn a_folder_that_was_not_read_at_start_is_read_before_it_is_used() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    put(&open(dir.path()), &shared, &of_board(1, "")).unwrap();
+    put(&open(dir.path()), &shared, &of_board(2, "1")).unwrap();
+    let limits = Limits {
+        nodes: 0,
+        ..Limits::default()
+    };
+    let store = NodeStore::open(dir.path(), limits).unwrap();
+    assert_eq!(put(&store, &shared, &of_board(2, "2")).unwrap().seq, 2);
+    assert_eq!(put(&store, &shared, &of_board(3, "")).unwrap().seq, 1);
+    let kept = kept(dir.path());
+    assert_eq!(kept[SHARED], [of_board(1, "")]);
+    assert_eq!(kept.len(), 3);
+}
+
+/// A clash under every fault: what was acknowledged of each machine is there.
+fn clash(dir: &Path, medium: Arc<dyn Medium>) -> Vec<(u8, Vec<u8>)> {
+    let Ok(store) = NodeStore::open_on(dir, Limits::default(), medium) else {
+        return Vec::new();
+    };
+    let mut acknowledged = Vec::new();
+    for (board, mark) in [(1, "a"), (2, "a"), (2, "b"), (1, "b")] {
+        let bytes = of_board(board, mark);
+        if put(&store, &SHARED.parse().unwrap(), &bytes).is_ok() {
+            acknowledged.push((board, bytes));
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn a_clash_under_any_fault_loses_nothing_acknowledged() {
+    let count = Arc::new(Faulty::new(Fault::None));
+    assert_eq!(clash(scratch().path(), count.clone()).len(), 4);
+    for step in 0..count.steps() {
+        for fault in [
+            Fault::Cut { step },
+            Fault::Fail { step, errno: libc::EIO },
+            Fault::Fail {
+                step,
+                errno: libc::ENOSPC,
+            },
+        ] {
+            let dir = scratch();
+            let medium = Arc::new(Faulty::new(fault));
+            let acknowledged = clash(dir.path(), medium.clone());
+            if matches!(fault, Fault::Cut { .. }) {
+                medium.lose(dice(step as u64));
+            }
+            let newest: BTreeMap<u8, Vec<u8>> = acknowledged.into_iter().collect();
+            let listed: Vec<Vec<u8>> = open(dir.path())
+                .list()
+                .iter()
+                .map(|node| fs::read(&node.path).unwrap())
+                .collect();
+            for (board, bytes) in newest {
+                let later = [of_board(board, "a"), of_board(board, "b")];
+                let found = listed.iter().any(|found| *found == bytes || later.contains(found));
+                assert!(found, "{fault:?}: board {board} is not listed");
+            }
+        }
+    }
+}

@@ -362,3 +362,24 @@ proptest! {
         }
     }
 }
+
+/// What two boards send whose firmware has one UUID: the same DUID (RFC 6355), and the same IAID.
+#[test]
+fn two_machines_with_one_duid_of_a_uuid_get_two_addresses() {
+    let mut table = table();
+    let mut lease = |from: &str, now: u64| {
+        let mut request = message(MessageType::Solicit, vec![ia(1, &[]), arch(7), DhcpOption::RapidCommit]);
+        let duid = [[0, 4].as_slice(), &[0x93; 16]].concat();
+        request.opts_mut().remove(OptionCode::ClientId);
+        request.opts_mut().insert(DhcpOption::ClientId(duid));
+        let client = identify(&request, from.parse().unwrap());
+        replied(decide(&params(), &mut table, &client, false, &request, now))
+            .given
+            .unwrap()
+    };
+    let first = lease("fe80::d263:b4ff:fe00:1", 0);
+    let second = lease("fe80::d263:b4ff:fe00:2", 1);
+    assert_ne!(first, second);
+    assert_eq!(lease("fe80::d263:b4ff:fe00:1", 2), first);
+    assert_eq!(lease("fe80::d263:b4ff:fe00:2", 3), second);
+}
