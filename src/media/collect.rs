@@ -233,7 +233,6 @@ pub fn collect_all<P: AsRef<Path>>(sources: &[P], out: &Path, options: Options) 
 }
 
 /// At most `most` folders are read of each source.
-
 fn collect_within(sources: &[&Path], out: &Path, options: Options, most: usize) -> Result<Report, CollectError> {
     let mut disks = Vec::new();
     for source in sources {

@@ -435,7 +435,7 @@ mod tests {
             let word = |name: &str| {
                 let text = |path: &str| {
                     let text = document.pointer(path)?.as_str()?.trim();
-                    let text: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+                    let text: String = shown::line(text).chars().take(64).collect();
                     (!text.is_empty()).then_some(text)
                 };
                 text(&format!("/system/value/{name}")).or_else(|| text(&format!("/system/{name}")))

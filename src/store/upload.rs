@@ -231,9 +231,9 @@ fn clean_path(raw: &[u8]) -> Result<Option<String>, UploadError> {
     Ok(if clean.is_empty() { None } else { Some(clean.join("/")) })
 }
 
-/// Checks that `source` is an upload: a whole tar.gz within the limits, with exactly one `inventory.json` at its root
-/// that holds a JSON object. Gives one line for a table: vendor, product and serial, as far as it has them. Memory use does not
-/// depend on the upload; see [`json`].
+/// Checks that `source` is an upload: a whole tar.gz within the limits, with an `inventory.json` at its root that holds a JSON
+/// object; of several entries of one name the first counts. Gives one line for a table: vendor, product and serial, as far as
+/// it has them. Memory use does not depend on the upload; see [`json`].
 pub fn check(source: impl Read, limits: &UploadLimits) -> Result<Option<String>, UploadError> {
     let mut summary = None;
     walk(source, limits, |item| {
@@ -466,7 +466,7 @@ mod tests {
             Some("Acme R1 SN1")
         );
         let text = samples::inventory(&bytes);
-        assert!(text.starts_with(b"{\"schema_version\":1") && text.ends_with(b"\"SN1\"}}}"));
+        assert!(text.starts_with(b"{\"schema_version\":1") && text.ends_with(b"R1 SN1\"}}}"));
         for error in [
             summary(tar_gz(&[("x", b"")]).as_slice(), &limits).unwrap_err(),
             inventory(tar_gz(&[("x", b"")]).as_slice(), &limits, |_| Ok(())).unwrap_err(),

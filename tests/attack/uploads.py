@@ -82,7 +82,7 @@ def bad(inventory: bytes) -> Iterator[Tuple[str, bytes, Tuple[int, ...]]]:
 
     yield "another file only", _raw(_member(b"other.json", inventory)), _REFUSED
     yield "inventory.json in a folder", _raw(_member(b"a/inventory.json", inventory)), _REFUSED
-    yield "two inventories", _raw(good, good), _REFUSED
+    yield "two inventories, of which the first counts", _raw(good, good), _EITHER
     yield "an empty inventory", _raw(_member(b"inventory.json", b"")), _REFUSED
     yield "an inventory that is a list", _raw(_member(b"inventory.json", b"[]")), _REFUSED
     yield "an inventory that is no JSON", _raw(_member(b"inventory.json", b"{")), _REFUSED

@@ -763,18 +763,15 @@ fn an_upload_that_names_no_machine_stands_alone() {
     assert_eq!(kept(dir.path()).len(), 3);
 }
 
-/// An unknown folder of the name, as beyond the bound of folders that are read at start.
+/// An unknown folder of the name, such as one that did not read at start.
 #[test]
 fn a_folder_that_was_not_read_at_start_is_read_before_it_is_used() {
     let dir = scratch();
     let shared: NodeId = SHARED.parse().unwrap();
     put(&open(dir.path()), &shared, &of_board(1, "")).unwrap();
+    let store = open(dir.path());
+    // It does not hear of this one.
     put(&open(dir.path()), &shared, &of_board(2, "1")).unwrap();
-    let limits = Limits {
-        nodes: 0,
-        ..Limits::default()
-    };
-    let store = NodeStore::open(dir.path(), limits).unwrap();
     assert_eq!(put(&store, &shared, &of_board(2, "2")).unwrap().seq, 2);
     assert_eq!(put(&store, &shared, &of_board(3, "")).unwrap().seq, 1);
     let kept = kept(dir.path());

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tarfile
 import zlib
@@ -86,9 +87,13 @@ def read(tarball: Path, printed: str = "") -> Harvest:
     if sums is None:
         raise LabError(f"{tarball}: no SHA256SUMS")
     listed = {}
-    for line in sums.decode().splitlines():
-        digest, _, name = line.partition(" ")
-        listed[name.lstrip(" *")] = digest
+    for line in sums.decode().split("\n")[:-1]:
+        # As sha256sum(1) writes them: a backslash in front says that those in the name stand for something.
+        escaped = line.startswith("\\")
+        digest, _, name = line[escaped:].partition("  ")
+        if escaped:
+            name = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), name)
+        listed[name] = digest
     for name, data in files.items():
         if name != "SHA256SUMS" and listed.get(name) != hashlib.sha256(data).hexdigest():
             raise LabError(f"{tarball}: {name} is not what SHA256SUMS says")
