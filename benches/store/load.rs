@@ -5,7 +5,7 @@
 //! anything is missing.
 
 // It is a tool by hand: what fails ends it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
