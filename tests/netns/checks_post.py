@@ -24,7 +24,7 @@ _OWN_RUN = 'mkdir -p /run/recon && mount -t tmpfs recon-run /run/recon && exec "
 
 
 def post_starts(site: Site) -> None:
-    (site.data / "recon.toml").write_text('[policy]\npoweroff = "never"\n')
+    (site.data / "recon.toml").write_text('[peers]\npoweroff = "never"\n')
     site.start(site.iso)
     site.client.ip("addr", "add", f"{_ADDRESS}/24", "dev", CLIENT_LINK)
 
