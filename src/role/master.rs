@@ -48,6 +48,9 @@ pub struct Orders {
     pub accepted: Accepted,
 }
 
+/// Uploads of earlier runs that are read before machines are served; tens of thousands would make them wait. The others are
+/// listed while they are served.
+const NOTED_AT_ONCE: usize = 500;
 const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
@@ -127,6 +130,8 @@ struct Master {
     remembered: Book,
     keeper: Keeper,
     key: SiteKey,
+    /// Uploads of earlier runs are still to be listed.
+    noted_late: bool,
 }
 
 impl Master {
@@ -164,8 +169,10 @@ impl Master {
             say(&problem);
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
-        note_stored(&ladder, &uploads.list_checked());
-        if uploads.unchecked() == 0 {
+        let checked = uploads.list_checked();
+        let noted_late = uploads.unchecked() > 0 || checked.len() > NOTED_AT_ONCE;
+        note_stored(&ladder, checked.get(..NOTED_AT_ONCE).unwrap_or(&checked));
+        if !noted_late {
             say_clashes(&ladder);
         }
         let loaders = Loaders::find(&orders.loaders);
@@ -214,6 +221,7 @@ impl Master {
             remembered,
             keeper,
             key,
+            noted_late,
         }
     }
 
@@ -223,7 +231,7 @@ impl Master {
             .await
             .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
-        if self.uploads.unchecked() > 0 {
+        if self.noted_late {
             let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
             tokio::task::spawn_blocking(move || {
                 note_stored(&ladder, &uploads.list());
