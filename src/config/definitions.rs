@@ -368,6 +368,12 @@ pub fn read(text: &str) -> (Draft, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
         text,
+        ends: text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at)
+            .collect(),
         draft: Draft::default(),
         faults: Vec::new(),
         broken: errors.iter().filter_map(toml::de::Error::span).collect(),
@@ -397,6 +403,8 @@ pub fn shown(faults: &[Fault]) -> Vec<String> {
 
 struct Reader<'a> {
     text: &'a str,
+    /// Where its lines end.
+    ends: Vec<usize>,
     draft: Draft,
     faults: Vec<Fault>,
     /// Where the parser stumbled.
@@ -407,7 +415,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn line(&self, at: usize) -> usize {
-        1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+        1 + self.ends.partition_point(|end| *end < at)
     }
 
     fn fault(&mut self, span: Option<Range<usize>>, what: String) {

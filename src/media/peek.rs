@@ -29,6 +29,11 @@ pub fn data_file(disk: &impl ReadAt, disk_bytes: u64, name: &str, limit: u64) ->
         Err(error) => return Err(failed(error)),
     };
     let Some(entry) = volume.find(&volume.root(), name).map_err(failed)? else {
+        let root = volume.list(&volume.root()).map_err(failed)?;
+        if root.damaged > 0 || root.cut {
+            let text = "the list of files on the stick is damaged, and it may be in the part that does not read";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         return Ok(None);
     };
     if entry.is_folder {
@@ -87,5 +92,26 @@ mod tests {
         // The boot region and its backup (exFAT 3.1, 3.2), twelve sectors each.
         broken[..24 * 512].fill(0);
         assert!(data_file(&stick(Some(&broken)), SIZE, "recon.toml", 9).is_err());
+    }
+
+    #[test]
+    fn a_file_that_may_be_in_the_damaged_part_of_the_list_is_an_error() {
+        let mut image = fixture("data.img.gz");
+        let name: Vec<u8> = "recon.toml".bytes().flat_map(|letter| [letter, 0]).collect();
+        let at = image
+            .windows(name.len())
+            .position(|window| window == name.as_slice())
+            .unwrap();
+        // The sum of its entries is wrong now (exFAT 6.3.3).
+        image[at] ^= 1;
+        let disk = stick(Some(&image));
+        let error = data_file(&disk, SIZE, "recon.toml", 9).unwrap_err();
+        assert!(error.to_string().contains("damaged"), "{error}");
+        assert!(
+            data_file(&disk, SIZE, "nodes", 9)
+                .unwrap_err()
+                .to_string()
+                .contains("folder")
+        );
     }
 }

@@ -577,8 +577,15 @@ impl Keeper {
             return 0;
         };
         let now = clock::unix_seconds();
-        let table = table.lock().expect("no holder panics");
-        let v4 = table.held(now);
+        let held = |table: &Mutex<LeaseTable>| table.lock().expect("no holder panics").held(now);
+        // Machines behind routers use what is served here as well.
+        let settings = self.shared.settings.now();
+        let routed = service.into_iter().flat_map(|service| settings.routed(service.address));
+        let behind: usize = routed
+            .filter_map(|subnet| tables.get(&subnet.network))
+            .map(|table| held(table))
+            .sum();
+        let v4 = held(table) + behind;
         let v6 = service.and_then(|service| service.ipv6.as_ref()).map(|(prefix, _)| {
             let table = self.shared.ipv6.table(*prefix);
             table.lock().expect("no holder panics").held(now)

@@ -29,7 +29,7 @@ use crate::sys::{clock, systemd};
 use super::links::{self, Choice, Ended, LeaseTables};
 use super::links6::Shared6;
 use super::remedy;
-use super::storage::Storage;
+use super::storage::{Shelf, Storage};
 use super::tarball::Keeper;
 
 /// What a master is told.
@@ -153,8 +153,12 @@ impl Master {
             ("post.tgz", "machines run no workload"),
         ] {
             // One byte tells whether it can be read.
-            if let Err(error) = shelf.read(name, 0) {
-                problems.push(format!("{name}: it cannot be read: {error}; {then}"));
+            match (shelf.read(name, 0), &shelf) {
+                (Err(error), _) => problems.push(format!("{name}: it cannot be read: {error}; {then}")),
+                (Ok(Some(_)), Shelf::Disk(_)) => problems.push(format!(
+                    "{name}: it is on the stick, which cannot be mounted, and is not used; {then}"
+                )),
+                (Ok(_), _) => {}
             }
         }
         let settings = Live::new(shelf.settings(), orders.doubts.clone(), Arc::clone(&orders.accepted));

@@ -144,8 +144,9 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
             Err(_) => say(&format!("after post.sh the port {mac} is not what it was; going on")),
         }
     }
-    let (mut last, again) = match first.complete {
-        true => (first, results.is_some()),
+    // Disks may have come while the workload ran.
+    let (mut last, again) = match first.complete && results.is_none() {
+        true => (first, false),
         false => (collecting.last().await?, true),
     };
     last.set_clock_offset(clock_offset);
@@ -204,7 +205,7 @@ pub fn protect_disks() {
 
 /// Waits until the drivers of everything that was found are loaded, for a while: an inventory taken before them would miss
 /// disks and ports that are there.
-fn settle() {
+pub(super) fn settle() {
     let limit = format!("--timeout={}", SETTLE.as_secs());
     if let Err(error) = cmd::run("udevadm", &["settle", &limit], SETTLE + Duration::from_secs(5)) {
         tracing::warn!(error = cause::told(&error), "waiting for device events");
@@ -342,8 +343,9 @@ impl Peer {
                     (Heard::of(answer.status.as_u16(), answer.retry_after_seconds), problem)
                 }
                 // The one wait without end is for a master that is not there.
-                Err(error @ (ClientError::Connect(..) | ClientError::Broke(..))) => (Heard::NOTHING, error.to_string()),
-                Err(error @ ClientError::TimedOut(..)) => {
+                Err(error @ ClientError::Connect(..)) => (Heard::NOTHING, error.to_string()),
+                // A bad block of its stick would break every one.
+                Err(error @ (ClientError::Broke(..) | ClientError::TimedOut(..))) => {
                     put_off += 1;
                     (Heard::NOTHING, error.to_string())
                 }

@@ -80,11 +80,13 @@ async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: D
         .find(|link| link.mac == mac)
         .ok_or(io::ErrorKind::NotFound)?;
     let tap = DhcpTap::open(link.index)?;
-    let mut ask = tokio::time::interval(Duration::from_secs_f64(WATCH_SECONDS));
+    let mut next = tokio::time::Instant::now();
     let mut buffer = Vec::new();
     while heard_at.elapsed() < quiet {
         tokio::select! {
-            _ = ask.tick() => {
+            () = tokio::time::sleep_until(next) => {
+                // A master answers one at a time; those that follow it must not ask in step for ever.
+                next += Duration::from_secs_f64(WATCH_SECONDS * rand::random_range(0.6..1.0));
                 let (question, proof) = voice.ask(rand::random());
                 tap.broadcast(&packet(Ask::WhoServes(question, proof), mac, rand::random())).await?;
             }

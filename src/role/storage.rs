@@ -14,7 +14,7 @@ use crate::sys::datapart::{self, DataPartition};
 use crate::sys::medium::{self, Carrier, LIVE_MOUNT, Medium};
 use crate::sys::{block, mount};
 
-use super::remedy;
+use super::{peer, remedy};
 
 /// Where the data partition is mounted; without one, the folder itself holds the data in memory.
 const FOLDER: &str = "/run/recon/data";
@@ -53,7 +53,9 @@ impl Storage {
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
     pub fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
-            return Self::memory(remedy::no_disk(live()).to_owned(), None);
+            // Where the medium does not read, what forbids something may still stand on it.
+            let disk = medium::live_disk().filter(|_| live());
+            return Self::memory(remedy::no_disk(live()).to_owned(), disk.as_ref());
         };
         let told = match certain(disk) {
             Ok(told) => told,
@@ -168,9 +170,21 @@ impl Storage {
 /// Makes sure that `disk` is what this machine was started from, and takes our own write protection off it, which every disk
 /// has got when it appeared. Gives what a person should know.
 fn certain(disk: &Path) -> Result<Option<String>, String> {
-    let carriers = medium::carriers()
-        .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;
     let own = medium::carrier(Path::new("/sys"), disk.to_owned());
+    if !own.portable {
+        // The stick that was meant may still be on its way.
+        peer::settle();
+    }
+    let (carriers, silent) = medium::carriers()
+        .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;
+    if let Some(late) = silent.first().filter(|_| !own.portable) {
+        return Err(format!(
+            "{} does not answer, and could be the stick that was meant instead of {}, a disk of this machine. Nothing is written to either: \
+             take one of them out, and start again.",
+            late.display(),
+            disk.display()
+        ));
+    }
     let others: Vec<Carrier> = carriers.into_iter().filter(|other| other.disk != own.disk).collect();
     let told = medium::may_write(&own, &others)?;
     // A stick whose own switch says read-only stays so, and is named as such by what follows.

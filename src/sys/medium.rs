@@ -214,9 +214,9 @@ pub fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, St
     }
 }
 
-/// Disks of the running system that carry our image, `own` among them or not. One that does not answer within some seconds is
-/// passed over; it stays read-only.
-pub fn carriers() -> io::Result<Vec<Carrier>> {
+/// Disks of the running system that carry our image, our own among them or not, and those that did not answer within some
+/// seconds; they stay read-only.
+pub fn carriers() -> io::Result<(Vec<Carrier>, Vec<PathBuf>)> {
     let sys = Path::new("/sys");
     let asked: Vec<(PathBuf, mpsc::Receiver<bool>)> = block::whole_disks(sys)?
         .into_iter()
@@ -233,12 +233,16 @@ pub fn carriers() -> io::Result<Vec<Carrier>> {
         })
         .collect();
     let until = Instant::now() + LOOK_LIMIT;
-    let carries = |verdict: &mpsc::Receiver<bool>| {
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    for (disk, verdict) in asked {
         let left = until.saturating_duration_since(Instant::now());
-        verdict.recv_timeout(left).unwrap_or(false)
-    };
-    let found = asked.into_iter().filter(|(_, verdict)| carries(verdict));
-    Ok(found.map(|(disk, _)| carrier(sys, disk)).collect())
+        match verdict.recv_timeout(left) {
+            Ok(true) => found.push(carrier(sys, disk)),
+            Ok(false) => {}
+            Err(_) => silent.push(disk),
+        }
+    }
+    Ok((found, silent))
 }
 
 /// What kind of a disk it is.

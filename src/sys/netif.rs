@@ -170,11 +170,17 @@ impl Netlink {
     }
 }
 
+/// Of our routes, plus the number of the interface, so that two interfaces have one each. Lower numbers go first, and what people
+/// and DHCP clients set is lower.
+const ROUTE_PRIORITY: u32 = 20_000;
+
 fn route(index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> RouteMessage {
     RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(network, prefix)
         .gateway(router)
         .output_interface(index)
+        // Beside routes that this machine has already, not in their place.
+        .priority(ROUTE_PRIORITY.saturating_add(index))
         .build()
 }
 

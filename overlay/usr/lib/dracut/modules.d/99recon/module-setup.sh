@@ -27,6 +27,8 @@ installkernel() {
 
 install() {
     inst_simple /usr/bin/recon
+    # Disks behind RAID controllers are asked through it.
+    inst_multiple -o smartctl
     inst_simple /usr/lib/udev/rules.d/01-recon-guard.rules
     inst_simple /usr/lib/udev/rules.d/59-recon-medium.rules
     inst_simple /etc/modprobe.d/recon.conf
