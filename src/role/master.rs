@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rand::RngCore as _;
@@ -48,9 +49,9 @@ pub struct Orders {
     pub accepted: Accepted,
 }
 
-/// Uploads of earlier runs that are read before machines are served; tens of thousands would make them wait. The others are
-/// listed while they are served.
-const NOTED_AT_ONCE: usize = 500;
+/// How long uploads of earlier runs are read before machines are served: tens of thousands, or a few very large ones, would make
+/// them wait. The others are listed while they are served.
+const NOTE_LIMIT: Duration = Duration::from_secs(2);
 const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
@@ -174,8 +175,8 @@ impl Master {
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
         let checked = uploads.list_checked();
-        let noted_late = uploads.unchecked() > 0 || checked.len() > NOTED_AT_ONCE;
-        note_stored(&ladder, checked.get(..NOTED_AT_ONCE).unwrap_or(&checked));
+        let noted = note_stored(&ladder, &checked, Some(Instant::now() + NOTE_LIMIT));
+        let noted_late = uploads.unchecked() > 0 || noted < checked.len();
         if !noted_late {
             say_clashes(&ladder);
         }
@@ -238,7 +239,7 @@ impl Master {
         if self.noted_late {
             let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
             tokio::task::spawn_blocking(move || {
-                note_stored(&ladder, &uploads.list());
+                note_stored(&ladder, &uploads.list(), None);
                 say_clashes(&ladder);
             });
         }
@@ -317,15 +318,19 @@ impl Master {
 }
 
 /// Lists what earlier runs stored. Reads every upload, so the ladder is not held meanwhile; what this run stored since
-/// is newer and stays.
-fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode]) {
-    for node in stored {
+/// is newer and stays. Gives how many it came to before `until`.
+fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], until: Option<Instant>) -> usize {
+    for (noted, node) in stored.iter().enumerate() {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return noted;
+        }
         let (summary, evidence) = (node.summary(), node.evidence());
         let mut ladder = ladder.lock().expect("no holder panics");
         if !ladder.is_stored(&node.id) {
             ladder.stored(&node.id, None, node.sha256.clone(), summary, evidence, 0.0);
         }
     }
+    stored.len()
 }
 
 /// Machines of earlier runs that call themselves the same.

@@ -23,7 +23,7 @@ from vdc.lab import Interrupted, stop_on_signals
 from vdc.report import Report
 from vdc.suite import Results, Scenario
 
-_APART = ("kills", "file-system-faults", "lying-cache")
+_APART = ("bombs", "kills", "file-system-faults", "lying-cache")
 
 
 def _run(recon: Path, folder: Path, report: Report, only: List[str], long: bool) -> int:
@@ -46,6 +46,8 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str], long: bool)
     wanted = lambda name: not only or name in only  # noqa: E731
     with Stage(Site(recon, folder / "master")) as stage:
         checks = [*attacks.CHECKS, Scenario("kills", "", lambda at: attacks.kills(at, kills))]
+        if only:
+            checks.append(Scenario("bombs", "", attacks.bombs))
         for check in checks:
             if wanted(check.name) or check.name == "starts":
                 results.run(check, stage)
@@ -54,6 +56,8 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str], long: bool)
             if stage.site._process is None:
                 stage.start()
         if not only:
+            # Last, because what is stored of it takes long to read.
+            results.run(Scenario("bombs", "", attacks.bombs), stage)
             results.run(Scenario("all-there", "", lambda at: at.all_there()), stage)
     # These have a master each, on a file system of their own; the first stage goes on counting.
     for check in (
