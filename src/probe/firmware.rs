@@ -238,7 +238,7 @@ fn board(inventory: &Inventory, found: &mut Vec<Firmware>) {
             component: "microcode".to_owned(),
             name: cpus.model.clone(),
             version,
-            source: inventory.cpus.source.clone(),
+            source: "/proc/cpuinfo".to_owned(),
             ..Firmware::default()
         }));
     }
