@@ -232,10 +232,13 @@ impl Master {
             .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.noted_late {
-            let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
+            let (uploads, ladder, ends) = (self.uploads.clone(), Arc::clone(&self.site.ladder), stop.clone());
             tokio::task::spawn_blocking(move || {
-                note_stored(&ladder, &uploads.list());
-                say_clashes(&ladder);
+                // The program's end waits for this thread.
+                if let Some(nodes) = uploads.list_while(&|| !ends.is_cancelled()) {
+                    note_stored(&ladder, &nodes);
+                    say_clashes(&ladder);
+                }
             });
         }
         let inner = stop.child_token();
