@@ -204,10 +204,12 @@ fn what_strangers_send_costs_little_memory() {
         };
         let ((), stored) = peak_of(|| (0..count).for_each(|n| assert!(put(&store, n, &tar_gz(files(n))))));
         let mut length = 0;
-        let ((), sent) = peak_of(|| store.stream_tarball(&mut Count(&mut length), &|| true).unwrap());
+        // Uploads are summed on several threads, which are at their peaks together in some runs only.
+        let send = |_| peak_of(|| store.stream_tarball(&mut Count(&mut length), &|| true).unwrap()).1;
+        let sent = (0..4).map(send).max().unwrap();
         let (made, written) = peak_of(|| store.make_tarball(true, &|| true).unwrap());
         assert_eq!(made, Made::Current { nodes: count });
-        assert!(length > 200 * count as u64);
+        assert!(length > 4 * 200 * count as u64);
         writeln!(
             std::io::stderr(),
             "{count} nodes: {} KiB to store, {} KiB to send, {} KiB to write",
