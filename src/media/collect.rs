@@ -349,6 +349,8 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
     if length == 0 {
         return Err(no_data("it is empty, or there is no medium in it".into()));
     }
+    // Where a table may be that does not read. The volume may be found all the same.
+    let mut table_unread = None;
     let reason = match gpt::find_data(disk, length) {
         Ok(Some(place)) => match ExFat::open(Window::new(disk, place.offset, place.length)) {
             Ok(volume) => return Ok((volume, Vec::new())),
@@ -361,11 +363,15 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
             }
         },
         Ok(None) => "its partition table has no such partition; was it booted as a master?".into(),
-        Err(GptError::Io(source)) => return Err(read_error(path, source)),
-        Err(GptError::None(_)) => match ExFat::open(Window::new(disk, 0, length)) {
-            Ok(volume) => return Ok((volume, Vec::new())),
-            Err(ExFatError::NotExFat) => "it has neither a partition table nor an exFAT volume".into(),
-            Err(source) => {
+        Err(error) => match (ExFat::open(Window::new(disk, 0, length)), error) {
+            (Ok(volume), _) => return Ok((volume, Vec::new())),
+            (Err(_), GptError::Io(source)) => {
+                let reason = format!("its partition table does not read: {source}");
+                table_unread = Some(source);
+                reason
+            }
+            (Err(ExFatError::NotExFat), _) => "it has neither a partition table nor an exFAT volume".into(),
+            (Err(source), _) => {
                 return Err(CollectError::Volume {
                     path: path.to_owned(),
                     source,
@@ -396,7 +402,10 @@ fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'
         }
         offset += SEARCH_STEP;
     }
-    Err(no_data(reason + &unread.unwrap_or_default()))
+    match table_unread {
+        Some(source) => Err(read_error(path, source)),
+        None => Err(no_data(reason + &unread.unwrap_or_default())),
+    }
 }
 
 /// One upload on the source.
@@ -484,6 +493,7 @@ fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'
         }
         Err(error) => return Err(read_error(&nodes, error)),
     };
+    let mut folders = 0;
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
@@ -495,10 +505,11 @@ fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
             continue;
         };
-        if found.nodes.len() >= most {
+        if folders >= most {
             found.unread.push(too_many(most));
             break;
         }
+        folders += 1;
         let shown = entry.path().display().to_string();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => {}
@@ -567,14 +578,16 @@ fn volume_uploads<'a>(
     };
     let listing = volume.list(&nodes.stream).map_err(failed)?;
     found.entries_unread("nodes", &listing);
+    let mut folders = 0;
     for folder in listing.entries.into_iter().filter(|entry| entry.is_folder) {
         let Ok(id) = folder.name.parse::<NodeId>() else {
             continue;
         };
-        if found.nodes.len() >= most {
+        if folders >= most {
             found.unread.push(too_many(most));
             break;
         }
+        folders += 1;
         found.nodes.entry(id.clone()).or_default();
         let files = match volume.list(&folder.stream) {
             Ok(files) => files,

@@ -108,6 +108,9 @@ pub struct Table {
 
 impl Table {
     /// Reads the table of a disk of `disk_bytes`: the one at its start, else the backup at its very end.
+    ///
+    /// # Errors
+    /// `None` only where both places were read and hold no table.
     pub fn read(disk: &impl ReadAt, disk_bytes: u64) -> Result<Self, GptError> {
         let mut reasons = Vec::new();
         for sector_size in SECTOR_SIZES {
@@ -120,9 +123,10 @@ impl Table {
         match Table::read_backup(disk, disk_bytes) {
             Ok(table) => Ok(table),
             Err(GptError::None(_)) => Err(GptError::None(reasons.join("; "))),
-            Err(error) => {
+            // It may be there, with a data partition in it: that nobody can tell is not that there is none.
+            Err(GptError::Io(error)) => {
                 reasons.push(format!("the copy at the end of the disk: {}", cause::told(&error)));
-                Err(GptError::None(reasons.join("; ")))
+                Err(GptError::Io(io::Error::new(error.kind(), reasons.join("; "))))
             }
         }
     }

@@ -82,6 +82,29 @@ mod tests {
         assert_eq!(data_file(&disk, SIZE, "recon.toml", 3).unwrap().unwrap().len(), 4);
     }
 
+    /// A disk that fails from here on.
+    struct Failing {
+        disk: Vec<u8>,
+        from: u64,
+    }
+
+    impl ReadAt for Failing {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            if offset.saturating_add(buffer.len() as u64) > self.from {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            ReadAt::read_at(&self.disk, buffer, offset)
+        }
+    }
+
+    #[test]
+    fn a_table_that_may_be_there_and_does_not_read_is_an_error() {
+        // Nothing at the start; the copy at the end is on a sector that fails.
+        let (disk, from) = (vec![0; 1 << 20], (1 << 20) - 4096);
+        let error = data_file(&Failing { disk, from }, 1 << 20, "recon.toml", 9).unwrap_err();
+        assert!(error.to_string().contains("os error 5"), "{error}");
+    }
+
     #[test]
     fn no_partition_is_no_file_and_a_broken_one_is_an_error() {
         assert_eq!(data_file(&stick(None), SIZE, "recon.toml", 9).unwrap(), None);

@@ -48,8 +48,11 @@ pub struct Evidence {
     pub boot_id: Option<String>,
 }
 
-/// Addresses kept of one machine's words about itself; no machine has as many ports.
-const MAX_ADDRESSES: usize = 8192;
+/// Addresses kept of one machine's words about itself, the lowest ones: no machine has as many ports that stay in it.
+const MAX_ADDRESSES: usize = 256;
+/// Bounds of small evidence, far above what an ordinary machine tells: about a kilobyte in memory.
+const SMALL_ADDRESSES: usize = 32;
+const SMALL_TEXT_BYTES: usize = 512;
 /// Characters kept of one number; SMBIOS strings are shorter.
 const MAX_NUMBER_CHARS: usize = 256;
 
@@ -69,6 +72,19 @@ impl Evidence {
             bmc: usable(self.bmc),
             boot_id: self.boot_id.filter(|id| !id.is_empty() && id.len() <= MAX_NUMBER_CHARS),
         }
+    }
+
+    /// True for what costs little to keep in memory.
+    pub fn is_small(&self) -> bool {
+        let texts = [
+            &self.uuid,
+            &self.system_serial,
+            &self.board_serial,
+            &self.chassis_serial,
+            &self.boot_id,
+        ];
+        let text_bytes: usize = texts.into_iter().flatten().map(String::len).sum();
+        text_bytes <= SMALL_TEXT_BYTES && self.ports.len() + self.bmc.len() <= SMALL_ADDRESSES
     }
 
     /// True where there is nothing but a UUID, which tells no two machines of one name apart.

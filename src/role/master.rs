@@ -175,7 +175,8 @@ impl Master {
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
         let checked = uploads.list_checked();
-        let noted = note_stored(&ladder, &checked, Some(Instant::now() + NOTE_LIMIT));
+        let until = Instant::now() + NOTE_LIMIT;
+        let noted = note_stored(&ladder, &checked, &|| Instant::now() < until);
         let noted_late = uploads.unchecked() > 0 || noted < checked.len();
         if !noted_late {
             say_clashes(&ladder);
@@ -237,10 +238,14 @@ impl Master {
             .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.noted_late {
-            let (uploads, ladder) = (self.uploads.clone(), Arc::clone(&self.site.ladder));
+            let (uploads, ladder, ends) = (self.uploads.clone(), Arc::clone(&self.site.ladder), stop.clone());
             tokio::task::spawn_blocking(move || {
-                note_stored(&ladder, &uploads.list(), None);
-                say_clashes(&ladder);
+                // The program's end waits for this thread.
+                let go_on = || !ends.is_cancelled();
+                if let Some(nodes) = uploads.list_while(&go_on) {
+                    note_stored(&ladder, &nodes, &go_on);
+                    say_clashes(&ladder);
+                }
             });
         }
         let inner = stop.child_token();
@@ -318,10 +323,10 @@ impl Master {
 }
 
 /// Lists what earlier runs stored. Reads every upload, so the ladder is not held meanwhile; what this run stored since
-/// is newer and stays. Gives how many it came to before `until`.
-fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], until: Option<Instant>) -> usize {
+/// is newer and stays. Gives how many it came to while `go_on`.
+fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], go_on: &dyn Fn() -> bool) -> usize {
     for (noted, node) in stored.iter().enumerate() {
-        if until.is_some_and(|until| Instant::now() >= until) {
+        if !go_on() {
             return noted;
         }
         let (summary, evidence) = (node.summary(), node.evidence());

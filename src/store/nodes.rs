@@ -15,11 +15,12 @@ mod tarball;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -29,6 +30,7 @@ use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::identity::Evidence;
 use crate::model::{NodeId, shown};
 use crate::sys::file::open_plain;
+use archive::GoOn;
 use home::Resident;
 
 use checking::Checking;
@@ -80,6 +82,11 @@ pub enum StoreError {
     NoSpace { needed: u64, free: u64 },
     #[error("{limit} nodes are stored here, which is all that one stick takes")]
     TooManyNodes { limit: usize },
+    #[error(
+        "{limit} machines that call themselves {name} are stored here, and no further one is taken of a name; take the \
+         inventories off the stick (recon collect), then remove the folders nodes/{name}-* of machines that are done"
+    )]
+    TooManyOfOneName { name: NodeId, limit: usize },
     #[error("{waiting} uploads wait to be checked already; ask again")]
     Busy { waiting: usize },
     #[error("{operation} {}", path.display())]
@@ -195,9 +202,9 @@ struct Record {
     name: UploadName,
     size: u64,
     state: State,
-    /// What it tells of its machine. Kept while it is on its way, and where machines share a name; else it is read from the
-    /// medium when the next upload of the name comes.
-    evidence: Option<Arc<Evidence>>,
+    /// What it tells of its machine. Kept while it is on its way, and where machines share a name and it is small; else it is
+    /// read from the medium when the next upload of the name comes.
+    evidence: Option<Arc<Kept>>,
 }
 
 impl Record {
@@ -211,11 +218,21 @@ impl Record {
     }
 }
 
+/// What an upload tells, in memory.
+#[derive(Debug)]
+struct Kept {
+    evidence: Evidence,
+    /// Counts it, as long as it lives, where it stays for good.
+    _counted: Option<Arc<()>>,
+}
+
 #[derive(Default)]
 struct Inner {
     nodes: BTreeMap<NodeId, Vec<Record>>,
     /// Announced lengths of the uploads under way.
     reserved_bytes: u64,
+    /// Shared by all evidence that stays in memory.
+    kept: Arc<()>,
     /// Uploads found at start that are still to be hashed, the next one last.
     to_check: Vec<(NodeId, Record)>,
     next_temporary: u64,
@@ -236,6 +253,45 @@ impl Inner {
     fn record(&mut self, id: &NodeId, name: UploadName) -> Option<&mut Record> {
         self.nodes.get_mut(id)?.iter_mut().find(|record| record.name == name)
     }
+
+    /// All nodes that go by the name of this one.
+    fn named_as(&self, id: &NodeId) -> impl Iterator<Item = (&NodeId, &Vec<Record>)> {
+        let base = id.base();
+        let from = self.nodes.range(base.clone()..);
+        from.take_while(move |(id, _)| id.base() == base)
+    }
+
+    /// Gives a node that has nothing yet its place among the nodes; a place that stays empty goes with the upload.
+    ///
+    /// # Errors
+    /// Where there are as many nodes as are taken, or as many of its name.
+    fn add_node(&mut self, id: &NodeId, limits: &Limits) -> Result<(), StoreError> {
+        if self.nodes.contains_key(id) {
+            return Ok(());
+        }
+        if self.nodes.len() >= limits.nodes {
+            return Err(StoreError::TooManyNodes { limit: limits.nodes });
+        }
+        if self.named_as(id).take(MAX_OF_ONE_NAME).count() >= MAX_OF_ONE_NAME {
+            return Err(StoreError::TooManyOfOneName {
+                name: id.base(),
+                limit: MAX_OF_ONE_NAME,
+            });
+        }
+        self.nodes.insert(id.clone(), Vec::new());
+        Ok(())
+    }
+
+    /// Evidence that may stay in memory; `None` for what is large, and once there is much of it. It is read from the medium
+    /// again then.
+    fn kept(&self, evidence: &Evidence) -> Option<Arc<Kept>> {
+        (evidence.is_small() && Arc::strong_count(&self.kept) <= MAX_KEPT_EVIDENCE).then(|| {
+            Arc::new(Kept {
+                evidence: evidence.clone(),
+                _counted: Some(Arc::clone(&self.kept)),
+            })
+        })
+    }
 }
 
 struct Shared {
@@ -251,10 +307,45 @@ struct Shared {
     /// Copies that were not written for want of room.
     copies_left_out: AtomicU64,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
-    tidying: Mutex<()>,
+    tidying: ByName,
     /// Held from looking at the uploads of a name until the new one has its place among them.
-    placing: Mutex<()>,
+    placing: ByName,
 }
+
+/// Locks for what is done to the nodes of one name one at a time. Other names seldom share one, so that a slow file of one
+/// machine does not hold up all.
+struct ByName([Mutex<()>; NAME_LOCKS]);
+
+impl Default for ByName {
+    fn default() -> Self {
+        ByName(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl ByName {
+    fn place_of(id: &NodeId) -> usize {
+        let mut hasher = DefaultHasher::new();
+        id.base().hash(&mut hasher);
+        usize::try_from(hasher.finish() % NAME_LOCKS as u64).unwrap_or(0)
+    }
+
+    fn lock(&self, id: &NodeId) -> MutexGuard<'_, ()> {
+        // It holds nothing that could be half done.
+        self.0[ByName::place_of(id)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const NAME_LOCKS: usize = 64;
+/// Machines that may go by one name, far more than one firmware's mistake makes in a room. Each upload of the name is weighed
+/// against all of them; a further machine is refused.
+const MAX_OF_ONE_NAME: usize = 256;
+/// Uploads of shared names whose evidence stays in memory, 8 MiB at most; that of further ones is read each time it is needed.
+const MAX_KEPT_EVIDENCE: usize = 8192;
+
+/// How often is asked whether the list is still wanted.
+const LIST_LOOK: Duration = Duration::from_millis(500);
 
 /// Problems kept for the screen; later ones are counted and logged.
 const MAX_PROBLEMS: usize = 200;
@@ -295,8 +386,8 @@ impl NodeStore {
             inner: Mutex::new(inner),
             checked: Condvar::new(),
             checking: Checking::default(),
-            tidying: Mutex::new(()),
-            placing: Mutex::new(()),
+            tidying: ByName::default(),
+            placing: ByName::default(),
         }));
         let mut budget = limits.check_at_open_bytes;
         while let Some(size) = store.0.next_unchecked().map(|(_, record)| record.size) {
@@ -381,11 +472,27 @@ impl NodeStore {
 
     /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.
     pub fn list(&self) -> Vec<StoredNode> {
+        self.list_while(&|| true).unwrap_or_default()
+    }
+
+    /// As `list`, as long as `go_on` says so; `None` once it does not. A slow stick is hashed for minutes, and nobody who ends
+    /// waits for that.
+    pub fn list_while(&self, go_on: GoOn<'_>) -> Option<Vec<StoredNode>> {
         let mut inner = self.0.lock();
         while !inner.to_check.is_empty() {
-            inner = self.0.checked.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            // Without the lock: nobody knows what it does.
+            drop(inner);
+            if !go_on() {
+                return None;
+            }
+            inner = self.0.lock();
+            if inner.to_check.is_empty() {
+                break;
+            }
+            let waited = self.0.checked.wait_timeout(inner, LIST_LOOK);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        self.0.whole_of(&inner)
+        Some(self.0.whole_of(&inner))
     }
 
     /// As `list`, without waiting: uploads not yet hashed are missing.
@@ -451,7 +558,7 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The map, once an upload of this length has room; the tarball gives way to it.
+    /// The map, once this many bytes more have room; the tarball gives way to them where that is enough.
     fn room_for(&self, declared_len: u64) -> Result<MutexGuard<'_, Inner>, StoreError> {
         let free = || {
             self.medium
@@ -460,11 +567,13 @@ impl Shared {
         };
         let mut free_bytes = free()?;
         let inner = self.lock();
-        if inner.needed(declared_len, &self.limits) <= free_bytes {
+        let needed = inner.needed(declared_len, &self.limits);
+        if needed <= free_bytes {
             return Ok(inner);
         }
         drop(inner);
-        if self.tarball.make_room() {
+        let is_enough = needed <= free_bytes.saturating_add(self.tarball.bytes());
+        if is_enough && self.tarball.make_room() {
             free_bytes = free()?;
         }
         let inner = self.lock();
@@ -565,29 +674,36 @@ impl Shared {
 
     /// What an upload tells of its machine; `None` for one that is torn or gone. What cannot be read now tells nothing.
     fn evidence_of(&self, id: &NodeId, record: &Record) -> Option<Evidence> {
-        if let Some(evidence) = &record.evidence {
-            return Some((**evidence).clone());
+        self.told_by(id, record).map(|(evidence, _)| evidence)
+    }
+
+    /// As `evidence_of`, and whether it was read: what failed now may tell something the next time.
+    fn told_by(&self, id: &NodeId, record: &Record) -> Option<(Evidence, bool)> {
+        if let Some(kept) = &record.evidence {
+            return Some((kept.evidence.clone(), true));
         }
         let path = self.path_of(id, record.name);
         match read_evidence(&path, &self.limits.upload) {
-            Ok(evidence) => evidence,
+            Ok(evidence) => Some((evidence?, true)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "reading whose upload it is");
-                Some(Evidence::default())
+                Some((Evidence::default(), false))
             }
         }
     }
 
-    /// Every node that goes by the name of `asked` and has uploads. The caller holds `placing`.
+    /// Nodes that go by the name of `asked` and have uploads: all of them, unless there are more than are taken of a name. The
+    /// caller holds `placing`.
     fn residents(&self, asked: &NodeId) -> Result<Vec<Resident>, StoreError> {
         let base = asked.base();
         let mut nodes: Vec<(NodeId, Vec<Record>)> = {
             let inner = self.lock();
-            let named = inner
-                .nodes
-                .range(base.clone()..)
-                .take_while(|(id, _)| id.base() == base);
+            // A place without uploads may be on the medium all the same, as one that is not known here.
+            let used = |(_, records): &(&NodeId, &Vec<Record>)| !records.is_empty();
+            let own = inner.nodes.get_key_value(asked).filter(used);
+            let others = inner.named_as(asked).filter(used).filter(|(id, _)| *id != asked);
+            let named = own.into_iter().chain(others).take(MAX_OF_ONE_NAME);
             named.map(|(id, records)| (id.clone(), records.clone())).collect()
         };
         for id in [&base, asked] {
@@ -601,14 +717,15 @@ impl Shared {
         for (id, records) in nodes {
             let mut uploads = Vec::new();
             for record in records.iter().filter(|record| record.state != State::Torn) {
-                let Some(evidence) = self.evidence_of(&id, record) else {
+                let Some((evidence, is_read)) = self.told_by(&id, record) else {
                     continue;
                 };
-                if shared_name
-                    && record.evidence.is_none()
-                    && let Some(record) = self.lock().record(&id, record.name)
-                {
-                    record.evidence = Some(Arc::new(evidence.clone()));
+                if shared_name && is_read && record.evidence.is_none() {
+                    let mut inner = self.lock();
+                    let kept = inner.kept(&evidence);
+                    if let Some(record) = inner.record(&id, record.name) {
+                        record.evidence = kept;
+                    }
                 }
                 uploads.push((record.name.sha256, evidence));
             }
@@ -634,7 +751,7 @@ impl Shared {
     /// Removes what the newest uploads of a node replace, and writes its copy of the inventory. What fails here costs
     /// room or convenience, never an upload.
     fn tidy(&self, id: &NodeId) {
-        let _one_at_a_time = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.tidying.lock(id);
         for name in self.given_way(id) {
             let path = self.path_of(id, name);
             match self.medium.remove_file(&path) {
@@ -668,15 +785,20 @@ impl Shared {
         // An inventory is several times its upload, or a thousand times where somebody wants that, and must not take the room of
         // uploads.
         let kept_free = self.limits.reserve_bytes.saturating_add(self.copies_leave);
-        let left = |free: u64| free.saturating_sub(kept_free);
-        let mut room = self.medium.free_bytes(&self.folder).map_or(0, left);
+        // Asked for anew at each piece: other copies are written at the same time.
+        let room = || {
+            let free = self.medium.free_bytes(&self.folder).unwrap_or(0);
+            free.saturating_sub(kept_free)
+        };
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let mut shown = shown::JsonStream::default();
         let written = medium::replace_lazily(self.medium.as_ref(), &copy, |write| {
             upload::inventory(open_plain(&source)?, &self.limits.upload, |bytes| {
                 let text = shown.feed(bytes);
-                room = room.checked_sub(text.len() as u64).ok_or(io::ErrorKind::StorageFull)?;
-                write(text.as_bytes())
+                match text.len() as u64 <= room() {
+                    true => write(text.as_bytes()),
+                    false => Err(io::ErrorKind::StorageFull.into()),
+                }
             })
             .map_err(|error| match error {
                 UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),

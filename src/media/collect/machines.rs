@@ -3,7 +3,8 @@
 //! A folder is a machine to the master that made it, and another master may have given that name to another machine. So
 //! uploads are sorted by what they tell; what is not certainly of a machine that is there is a machine of its own.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::NodeId;
 use crate::model::identity::{Evidence, Verdict, same_as_all};
@@ -192,23 +193,23 @@ fn machine<T>(group: Group<T>) -> (Sha, Machine<T>) {
     for (_, told) in group.uploads.iter().rev() {
         evidence.join(told);
     }
-    // In one folder the number tells which is newer; between sources only clocks do.
-    let newest_of = |source: usize| {
-        let there = group.uploads.iter().filter(move |(known, _)| known.source == source);
-        there
-            .max_by_key(|(known, _)| (known.name.seq, known.stored_unix))
-            .map(|(known, _)| (known.stored_unix, known.name, source))
-    };
-    let newest = sources.iter().filter_map(|source| newest_of(*source)).max();
-    let mut taken = None;
-    let mut id = None;
+    // In one folder the number tells which is newer; between folders, of one source or of several, only clocks do.
+    let mut newest: BTreeMap<(usize, NodeId), Known<T>> = BTreeMap::new();
     for (known, _) in group.uploads {
-        if newest.is_some_and(|(_, name, source)| (known.name, known.source) == (name, source)) && taken.is_none() {
-            id = Some(known.id);
-            taken = Some((known.name.sha256, known.upload));
+        let rank = |known: &Known<T>| (known.name.seq, known.stored_unix, known.name.sha256);
+        match newest.entry((known.source, known.id.clone())) {
+            Entry::Occupied(mut there) if rank(there.get()) < rank(&known) => drop(there.insert(known)),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(free) => drop(free.insert(known)),
         }
     }
-    let (digest, upload) = taken.map_or(([0; 32], None), |(digest, upload)| (digest, Some(upload)));
+    // Where clocks agree the digest decides, which does not depend on the order of the sources.
+    let rank = |known: &Known<T>| (known.stored_unix, known.name.sha256);
+    let newest = newest.into_values().max_by_key(rank);
+    let (id, digest, upload) = match newest {
+        Some(known) => (Some(known.id), known.name.sha256, Some(known.upload)),
+        None => (None, [0; 32], None),
+    };
     (
         digest,
         Machine {
@@ -318,6 +319,28 @@ mod tests {
     fn the_same_machine_on_two_sticks_is_taken_once_and_as_stored_last() {
         let uploads = vec![upload(0, UUID, 1, 1), upload(0, UUID, 9, 1), upload(1, UUID, 3, 1)];
         assert_eq!(sorted(uploads), [(UUID.to_owned(), Some((1, 3)), 3, 2)]);
+    }
+
+    #[test]
+    fn numbers_are_compared_within_a_folder_only() {
+        // One machine has two folders on one stick: there it was the ninth upload once, here it is the first one of today.
+        let at = |id: &str, seq, stored_unix| Known {
+            stored_unix: Some(stored_unix),
+            ..upload(0, id, seq, 1)
+        };
+        let old = [at(UUID, 8, 100), at(UUID, 9, 200)];
+        let today = at(&marked(1), 1, 5000);
+        for uploads in [[&old[0], &old[1], &today], [&today, &old[1], &old[0]]] {
+            let rows = sorted(uploads.into_iter().cloned().collect());
+            assert_eq!(rows, [(marked(1), Some((1, 1)), 3, 1)]);
+        }
+        // A clock that was set back between two uploads of a folder changes nothing there.
+        let rows = sorted(vec![at(UUID, 8, 900), at(UUID, 9, 200)]);
+        assert_eq!(rows, [(UUID.to_owned(), Some((1, 9)), 2, 1)]);
+        // Where clocks agree the answer does not depend on the order.
+        let same = [at(UUID, 2, 700), at(&marked(1), 1, 700)];
+        let one_way = sorted(same.to_vec());
+        assert_eq!(one_way, sorted(same.iter().rev().cloned().collect()));
     }
 
     #[test]

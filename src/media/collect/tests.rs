@@ -210,6 +210,18 @@ fn more_nodes_than_are_read_are_not_called_complete() {
     assert!(text.contains("not read: nodes holds more than 11 nodes"), "{text}");
     assert!(text.contains("11 of 11 nodes that were found whole"), "{text}");
 
+    // Each source has the bound for itself.
+    let others = folder_with(
+        &dir.path().join("others"),
+        &[
+            ("mac-020000001001", 1, &crate::store::upload::samples::upload("SN1001")),
+            ("mac-020000001002", 1, &crate::store::upload::samples::upload("SN1002")),
+        ],
+    );
+    let both = [source.as_path(), others.as_path()];
+    let both = collect_within(&both, &dir.path().join("both.tar.gz"), Options::default(), 12).unwrap();
+    assert!(both.is_complete() && both.taken() == 14, "{both}");
+
     let volume = dir.path().join("volume.img");
     fs::write(&volume, fixture("data.img.gz")).unwrap();
     let some = collect_within(&[&volume], &dir.path().join("v.tar.gz"), Options::default(), 2).unwrap();

@@ -202,7 +202,7 @@ fn what_cannot_be_read_is_never_taken_for_nothing() {
     assert_eq!(error.raw_os_error(), Some(libc::EIO));
     let error = find_image(&bad(512, 1024), size).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EIO));
-    // A table that is gone, with a copy that cannot be read: both are said.
+    // A table that is gone, with a copy that cannot be read: both are said, and it is not called none.
     let nothing = tempfile::tempfile().unwrap();
     nothing.set_len(size).unwrap();
     let unread = Bad {
@@ -210,7 +210,9 @@ fn what_cannot_be_read_is_never_taken_for_nothing() {
         from: size - 512,
         to: size,
     };
-    let error = Table::read(&unread, size).unwrap_err().to_string();
+    let error = Table::read(&unread, size).unwrap_err();
+    assert!(matches!(error, GptError::Io(_)), "{error:?}");
+    let error = cause::told(&error);
     assert!(error.contains("no header") && error.contains("os error 5"), "{error}");
 }
 

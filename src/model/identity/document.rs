@@ -41,11 +41,12 @@ impl Evidence {
             macs,
             boot_mac: None,
         };
-        Evidence {
-            bmc: bmc.filter_map(|lan| lan.mac.address()).collect(),
+        let evidence = Evidence {
+            bmc: bmc.filter_map(|lan| lan.mac.0).collect(),
             boot_id: document.run.0.value.0.boot_id.0.filter(|id| !id.is_empty()),
             ..facts.evidence()
-        }
+        };
+        evidence.checked()
     }
 }
 
@@ -100,18 +101,17 @@ struct Numbered {
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Port {
-    permanent_mac: Text,
-    driver: Text,
-    physical_function: Text,
+    permanent_mac: Address,
+    driver: Driver,
+    physical_function: Told,
     usb: Flag,
 }
 
 impl Port {
     /// The address, where it is burnt into hardware that stays in the machine.
     fn burnt_in(&self) -> Option<MacAddr> {
-        let stays = !self.usb.0 && self.physical_function.0.is_none();
-        let is_own = stays && !self.driver.0.as_deref().is_some_and(is_host_only);
-        self.permanent_mac.address().filter(|_| is_own)
+        let is_own = !self.usb.0 && !self.physical_function.0 && !self.driver.is_host_only;
+        self.permanent_mac.0.filter(|_| is_own)
     }
 }
 
@@ -124,7 +124,7 @@ struct Bmc {
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Lan {
-    mac: Text,
+    mac: Address,
 }
 
 /// An object; its default where something else stands there.
@@ -145,12 +145,19 @@ impl<T> Default for List<T> {
 #[derive(Default)]
 struct Text(Option<String>);
 
-impl Text {
-    fn address(&self) -> Option<MacAddr> {
-        let mac: MacAddr = self.0.as_ref()?.parse().ok()?;
-        (!mac.is_unusable()).then_some(mac)
-    }
+/// A usable address. Of the many entries of a list no text is kept, only what it says.
+#[derive(Default)]
+struct Address(Option<MacAddr>);
+
+/// What the name of a driver says.
+#[derive(Default)]
+struct Driver {
+    is_host_only: bool,
 }
+
+/// Whether a text stands there.
+#[derive(Default)]
+struct Told(bool);
 
 #[derive(Default)]
 struct Flag(bool);
@@ -214,6 +221,28 @@ impl<'de> Shape<'de> for Text {
     }
 }
 
+impl<'de> Shape<'de> for Address {
+    fn text(text: &str) -> Self {
+        let mac = Some(text).filter(|text| text.len() <= MAX_CHARS);
+        let mac = mac.and_then(|text| text.parse::<MacAddr>().ok());
+        Address(mac.filter(|mac| !mac.is_unusable()))
+    }
+}
+
+impl<'de> Shape<'de> for Driver {
+    fn text(text: &str) -> Self {
+        Driver {
+            is_host_only: is_host_only(text),
+        }
+    }
+}
+
+impl<'de> Shape<'de> for Told {
+    fn text(_: &str) -> Self {
+        Told(true)
+    }
+}
+
 impl<'de> Shape<'de> for Flag {
     fn flag(value: bool) -> Self {
         Flag(value)
@@ -241,6 +270,24 @@ impl<'de, T: Deserialize<'de> + Default> Shape<'de> for List<T> {
 }
 
 impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Any(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Any(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Driver {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Any(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Told {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Any(PhantomData))
     }
@@ -310,6 +357,16 @@ mod tests {
         assert_eq!((evidence.uuid, evidence.ports.len(), evidence.bmc.len()), (None, 0, 0));
         assert_eq!(Evidence::of_document(b"[1]".as_slice()), Evidence::default());
         assert_eq!(Evidence::of_document(b"{".as_slice()), Evidence::default());
+    }
+
+    #[test]
+    fn only_so_many_addresses_are_kept() {
+        let ports = (0..1000).map(|n| format!(r#"{{"permanent_mac": "b4:96:91:00:{:02x}:{:02x}"}}"#, n / 256, n % 256));
+        let ports: Vec<String> = ports.collect();
+        let text = format!(r#"{{"nics": {{"value": [{}]}}}}"#, ports.join(","));
+        let evidence = Evidence::of_document(text.as_bytes());
+        assert_eq!(evidence.ports.len(), super::super::MAX_ADDRESSES);
+        assert_eq!(evidence.ports.last(), Some(&MacAddr([0xb4, 0x96, 0x91, 0, 0, 0xff])));
     }
 
     proptest! {

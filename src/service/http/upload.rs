@@ -140,7 +140,9 @@ fn status_of(error: &StoreError) -> StatusCode {
         StoreError::LengthMismatch { .. } | StoreError::DigestMismatch { .. } | StoreError::NotAnUpload { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
-        StoreError::NoSpace { .. } | StoreError::TooManyNodes { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        StoreError::NoSpace { .. } | StoreError::TooManyNodes { .. } | StoreError::TooManyOfOneName { .. } => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
         StoreError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Record, Shared, State, StoreError, Stored, from_upload, home, io_error, upload_names};
+use super::{
+    Kept, MAX_OF_ONE_NAME, Record, Shared, State, StoreError, Stored, from_upload, home, io_error, upload_names,
+};
 use crate::model::NodeId;
 use crate::model::identity::Evidence;
 use crate::store::{Sha, UploadName, digest_of, hex, upload};
@@ -93,9 +95,10 @@ impl Incoming {
         let place = shared.checking.enter()?;
         let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
         let summary = upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
+        // Takes as much memory as the check does.
+        let evidence = self.evidence()?;
         drop(place);
 
-        let evidence = self.evidence()?;
         let (name, first, moves) = match self.place(&evidence)? {
             Place::Stored(stored) => {
                 shared.tidy(&self.id);
@@ -108,11 +111,11 @@ impl Incoming {
         let mut inner = shared.lock();
         match result {
             Ok(()) => {
-                let alone = inner.nodes.range(self.id.base()..).nth(1);
-                let alone = alone.is_none_or(|(id, _)| id.base() != self.id.base());
+                let alone = inner.named_as(&self.id).nth(1).is_none();
+                let kept = if alone { None } else { inner.kept(&evidence) };
                 if let Some(record) = inner.record(&self.id, name) {
                     record.state = State::Whole;
-                    record.evidence = record.evidence.take().filter(|_| !alone);
+                    record.evidence = kept;
                 }
             }
             Err(error) => {
@@ -147,15 +150,23 @@ impl Incoming {
     /// Finds the machine whose upload this is, and takes the next place in its row.
     fn place(&mut self, evidence: &Evidence) -> Result<Place, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let _one_at_a_time = shared.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = shared.placing.lock(&self.id);
         let mut residents = shared.residents(&self.id)?;
+        let are_all = shared.lock().named_as(&self.id).nth(MAX_OF_ONE_NAME).is_none();
         let id = loop {
             let id = home::choose(&self.id, &residents, evidence, &self.sha256);
             if residents.iter().any(|resident| resident.id == id) {
                 break id;
             }
+            if !are_all {
+                // It may be one that was not looked at.
+                return Err(StoreError::TooManyOfOneName {
+                    name: id.base(),
+                    limit: MAX_OF_ONE_NAME,
+                });
+            }
             // A new name, unless the medium holds more than is known in memory.
-            if shared.lock().nodes.contains_key(&id) {
+            if shared.lock().nodes.get(&id).is_some_and(|records| !records.is_empty()) {
                 break id;
             }
             let records = shared.unlisted(&id)?;
@@ -166,11 +177,17 @@ impl Incoming {
             }
             residents.push(home::Resident { id, uploads });
         };
+        shared.lock().add_node(&id, &shared.limits)?;
         let moves = (id != self.id).then(|| (self.folder.clone(), self.id.clone()));
         if moves.is_some() {
             let folder = shared.folder.join(id.as_str());
             match shared.medium.make_folder(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    let mut inner = shared.lock();
+                    if inner.nodes.get(&id).is_some_and(Vec::is_empty) {
+                        inner.nodes.remove(&id);
+                    }
+                    drop(inner);
                     return Err(shared.full_or("making the folder", &folder, error, self.declared_len));
                 }
                 _ => {}
@@ -198,7 +215,10 @@ impl Incoming {
             name,
             size: self.declared_len,
             state: State::Pending,
-            evidence: Some(Arc::new(evidence.clone())),
+            evidence: Some(Arc::new(Kept {
+                evidence: evidence.clone(),
+                _counted: None,
+            })),
         });
         Ok(Place::New { name, first, moves })
     }
@@ -226,16 +246,11 @@ impl Incoming {
     fn move_here(&mut self, from: &Path, announced: &NodeId) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let needed = self.declared_len;
-        let (path, mut file) = loop {
-            let path = {
-                let mut inner = shared.lock();
-                inner.next_temporary += 1;
-                self.folder.join(format!("incoming-{}.part", inner.next_temporary))
-            };
-            match shared.medium.create(&path) {
-                Ok(file) => break (path, file),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(shared.full_or("making", &path, error, needed)),
+        let (path, mut file) = match self.copy_to() {
+            Ok(made) => made,
+            Err(error) => {
+                self.discard(from, announced);
+                return Err(error);
             }
         };
         let copied = (|| {
@@ -259,6 +274,25 @@ impl Incoming {
         self.path = path;
         self.file = Some(file);
         copied.map_err(|error| shared.full_or("copying to", &self.path, error, needed))
+    }
+
+    /// A new file in the upload's own folder, for which there is room. What was announced is written, so what is reserved for
+    /// it stands for the copy from here on.
+    fn copy_to(&self) -> Result<(PathBuf, File), StoreError> {
+        let shared = &self.shared;
+        drop(shared.room_for(0)?);
+        loop {
+            let path = {
+                let mut inner = shared.lock();
+                inner.next_temporary += 1;
+                self.folder.join(format!("incoming-{}.part", inner.next_temporary))
+            };
+            match shared.medium.create(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(shared.full_or("making", &path, error, self.declared_len)),
+            }
+        }
     }
 
     /// Removes what was written in the folder that it was announced for.

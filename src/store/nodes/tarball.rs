@@ -5,7 +5,7 @@
 //! So of the two names at most one is there, a stick that is pulled at any time says what it holds, and the tarball takes room
 //! once. It never takes the room of an upload.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,6 +103,13 @@ impl Tarball {
         }
     }
 
+    /// What the tarball takes, whole or not.
+    pub fn bytes(&self) -> u64 {
+        let names = [FILE_NAME, INCOMPLETE_NAME].into_iter();
+        let there = names.filter_map(|name| fs::metadata(self.folder.join(name)).ok());
+        there.map(|file| file.len()).fold(0, u64::saturating_add)
+    }
+
     /// Gives an upload the room of the tarball. False if there is none.
     pub fn make_room(&self) -> bool {
         // Ends a making under way.
@@ -174,7 +181,7 @@ impl NodeStore {
     pub fn make_tarball(&self, yielding: bool, go_on: GoOn<'_>) -> Result<Made, ArchiveError> {
         let tarball = &self.0.tarball;
         let since = tarball.changes.load(Ordering::Relaxed);
-        let nodes = self.list();
+        let nodes = self.list_while(go_on).ok_or(ArchiveError::Stopped)?;
         // Not while waiting for the list: an upload that needs room would wait for it too.
         let _making = tarball.making.lock().unwrap_or_else(PoisonError::into_inner);
         let lacks = self.lacks();
@@ -201,7 +208,9 @@ impl NodeStore {
         let out = tarball.folder.join(INCOMPLETE_NAME);
         // The old one is no use, and its room may be.
         tarball.withdraw(&mut tarball.lock());
-        match builder.write(&nodes, &out, self.0.limits.reserve_bytes, &go_on) {
+        // What uploads under way were promised is not free.
+        let leave = self.0.lock().needed(0, &self.0.limits);
+        match builder.write(&nodes, &out, leave, &go_on) {
             Ok(built) if missing + built.left_out.len() > 0 => Ok(Made::Lacking {
                 nodes: built.nodes,
                 lacks: missing + built.left_out.len(),
@@ -217,7 +226,7 @@ impl NodeStore {
 
     /// Sends a tarball of what is stored now to a socket or the like; see [`Builder::stream`]. Waits as [`NodeStore::list`] does.
     pub fn stream_tarball(&self, writer: &mut impl io::Write, go_on: GoOn<'_>) -> Result<(), ArchiveError> {
-        let nodes = self.list();
+        let nodes = self.list_while(go_on).ok_or(ArchiveError::Stopped)?;
         Builder::on(self.0.limits.upload, Arc::clone(&self.0.medium))
             .lacks(self.lacks())
             .stream(&nodes, writer, go_on)

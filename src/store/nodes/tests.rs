@@ -451,9 +451,15 @@ fn the_tarball_gives_way_to_an_upload() {
     let store = NodeStore::open_on(dir.path(), limits, Arc::new(medium)).unwrap();
     put(&store, &node(1), &samples::upload("SN1")).unwrap();
     assert_eq!(store.make_tarball(true, &|| true).unwrap(), Made::Current { nodes: 1 });
+    // Where the room of the tarball would not help, it stays.
+    assert!(matches!(
+        store.begin(&node(2), 10_000_000, [0; 32]),
+        Err(StoreError::NoSpace { .. })
+    ));
+    assert!(store.current_tarball().is_some_and(|path| path.exists()));
     // The room that this medium says it has never changes, so the upload is refused; the tarball went for it all the same.
     assert!(matches!(
-        store.begin(&node(2), 200_000, [0; 32]),
+        store.begin(&node(2), 199_100, [0; 32]),
         Err(StoreError::NoSpace { .. })
     ));
     assert_eq!(store.current_tarball(), None);
@@ -497,6 +503,137 @@ fn the_tarball_leaves_the_reserve_free() {
     let error = store.make_tarball(true, &|| true).unwrap_err();
     assert!(error.to_string().starts_with("no room for the tarball: 2"), "{error}");
     assert!(!dir.path().join(archive::INCOMPLETE_NAME).exists());
+}
+
+#[test]
+fn the_tarball_leaves_free_what_uploads_were_promised() {
+    let dir = scratch();
+    let mut medium = Faulty::new(Fault::None);
+    medium.free = 20_000;
+    let limits = Limits {
+        reserve_bytes: 1000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open_on(dir.path(), limits, Arc::new(medium)).unwrap();
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    let under_way = store.begin(&node(2), 18_500, [0; 32]).unwrap();
+    let error = store.make_tarball(true, &|| true).unwrap_err();
+    assert!(error.to_string().starts_with("no room for the tarball"), "{error}");
+    drop(under_way);
+    assert_eq!(store.make_tarball(true, &|| true).unwrap(), Made::Current { nodes: 1 });
+}
+
+/// A medium on which there is only so much room.
+struct Small(AtomicU64);
+
+impl Medium for Small {
+    fn create(&self, path: &Path) -> io::Result<fs::File> {
+        Disk.create(path)
+    }
+    fn write(&self, file: &mut fs::File, bytes: &[u8]) -> io::Result<()> {
+        let taken = |free: u64| free.checked_sub(bytes.len() as u64);
+        let full = |_| io::Error::from_raw_os_error(libc::ENOSPC);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .map_err(full)?;
+        Disk.write(file, bytes)
+    }
+    fn sync_file(&self, file: &fs::File) -> io::Result<()> {
+        Disk.sync_file(file)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let length = fs::metadata(path)?.len();
+        Disk.remove_file(path)?;
+        self.0.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.make_folder(path)
+    }
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.remove_folder(path)
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_folder(path)
+    }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_all(path)
+    }
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn an_upload_that_moves_to_its_own_folder_needs_its_room_twice() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    let medium = Arc::new(Small(AtomicU64::new(1 << 20)));
+    let limits = Limits {
+        reserve_bytes: 4000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open_on(dir.path(), limits, medium.clone()).unwrap();
+    put(&store, &shared, &of_board(1, "")).unwrap();
+    let before = names(dir.path());
+    let bytes = of_board(2, "");
+    let length = bytes.len() as u64;
+    // Enough for one copy and what is kept free, not for two: the reserve stays what it is.
+    medium.0.store(4000 + length + length / 2, Ordering::Relaxed);
+    let error = put(&store, &shared, &bytes).unwrap_err();
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+    assert_eq!((names(dir.path()), store.0.lock().reserved_bytes), (before, 0));
+    medium.0.store(4000 + 2 * length, Ordering::Relaxed);
+    assert_ne!(put(&store, &shared, &bytes).unwrap().id, shared);
+    assert_eq!(store.0.lock().reserved_bytes, 0);
+}
+
+#[test]
+fn who_ends_does_not_wait_for_uploads_that_are_still_hashed() {
+    let dir = scratch();
+    let store = open(dir.path());
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    // As while a thread hashes what an earlier run left.
+    let name = UploadName {
+        seq: 1,
+        sha256: [7; 32],
+    };
+    store.0.lock().to_check.push((node(2), Record::found(name, 1)));
+    let asked = AtomicU64::new(0);
+    let go_on = || asked.fetch_add(1, Ordering::Relaxed) < 2;
+    assert_eq!(store.list_while(&go_on), None);
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    let stopped = store.make_tarball(false, &|| false).unwrap_err();
+    assert!(matches!(stopped, archive::ArchiveError::Stopped), "{stopped}");
+    let stopped = store.stream_tarball(&mut io::sink(), &|| false).unwrap_err();
+    assert!(matches!(stopped, archive::ArchiveError::Stopped), "{stopped}");
+    std::thread::scope(|scope| {
+        let list = scope.spawn(|| store.list_while(&|| true));
+        store.0.lock().to_check.clear();
+        store.0.checked.notify_all();
+        assert_eq!(list.join().unwrap().map(|nodes| nodes.len()), Some(1));
+    });
+}
+
+#[test]
+fn a_slow_file_of_one_name_does_not_hold_up_the_others() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let shared: NodeId = SHARED.parse().unwrap();
+    assert_eq!(
+        ByName::place_of(&shared),
+        ByName::place_of(&shared.told_apart_by([1; 6]))
+    );
+    let others = (0..=255).map(node);
+    let places: std::collections::BTreeSet<usize> = others.map(|id| ByName::place_of(&id)).collect();
+    assert!(places.len() > NAME_LOCKS / 2, "{places:?}");
+    let elsewhere = |id: &NodeId| ByName::place_of(id) != ByName::place_of(&node(1));
+    let other = (2..=255).map(node).find(elsewhere).unwrap();
+    let (_placing, _tidying) = (store.0.placing.lock(&node(1)), store.0.tidying.lock(&node(1)));
+    put(&store, &other, &samples::upload("SN1")).unwrap();
 }
 
 #[test]
@@ -826,4 +963,124 @@ fn a_clash_under_any_fault_loses_nothing_acknowledged() {
             }
         }
     }
+}
+
+#[test]
+fn machines_of_one_name_count_as_nodes() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    let limits = Limits {
+        nodes: 2,
+        ..Limits::default()
+    };
+    let store = NodeStore::open(dir.path(), limits).unwrap();
+    put(&store, &shared, &of_board(1, "")).unwrap();
+    put(&store, &shared, &of_board(2, "")).unwrap();
+    let before = names(dir.path());
+    // Its name is there already, so it was let in; the folder that it would get is one too many.
+    let error = put(&store, &shared, &of_board(3, "")).unwrap_err();
+    assert!(matches!(error, StoreError::TooManyNodes { limit: 2 }), "{error}");
+    assert_eq!((names(dir.path()), store.0.lock().nodes.len()), (before, 2));
+    // Of those that are begun before one is there, no more are taken either.
+    fs::remove_dir_all(dir.path().join("nodes")).unwrap();
+    let store = NodeStore::open(dir.path(), limits).unwrap();
+    let begun: Vec<_> = (1..=3)
+        .map(|last| {
+            let bytes = samples::upload(&format!("SN{last}"));
+            let mut incoming = store.begin(&node(last), bytes.len() as u64, sha(&bytes)).unwrap();
+            incoming.write(&bytes).unwrap();
+            incoming
+        })
+        .collect();
+    let taken: Vec<bool> = begun.into_iter().map(|incoming| incoming.commit().is_ok()).collect();
+    assert_eq!((taken, store.stored()), (vec![true, true, false], 2));
+}
+
+#[test]
+fn so_many_machines_are_taken_of_one_name() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    let folder = |board: u8| match board {
+        0 => shared.clone(),
+        other => shared.told_apart_by([0xd0, 0x63, 0xb4, 0, 0, other]),
+    };
+    for board in 0..=255 {
+        let bytes = of_board(board, "");
+        let name = UploadName {
+            seq: 1,
+            sha256: sha(&bytes),
+        };
+        let folder = dir.path().join("nodes").join(folder(board).as_str());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name.to_string()), bytes).unwrap();
+    }
+    let store = open(dir.path());
+    let before = names(dir.path());
+    let further = samples::of_machine(SHARED, Some("FURTHER"), Some("d0:63:b4:00:01:00"), "");
+    let error = put(&store, &shared, &further).unwrap_err();
+    assert!(
+        matches!(error, StoreError::TooManyOfOneName { limit: 256, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("remove the folders"), "{error}");
+    assert_eq!(names(dir.path()), before);
+    // Those that are there go on, and other names are none the worse.
+    assert_eq!(put(&store, &shared, &of_board(200, "again")).unwrap().id, folder(200));
+    put(&store, &node(1), &samples::upload("SN1")).unwrap();
+    // A stick with one more, from elsewhere: who asks for its own name is known, who asks for the shared one may not be.
+    let one_more = shared.told_apart_by([0xff; 6]);
+    fs::create_dir(dir.path().join("nodes").join(one_more.as_str())).unwrap();
+    let name = UploadName {
+        seq: 1,
+        sha256: sha(&further),
+    };
+    let path = dir.path().join("nodes").join(one_more.as_str()).join(name.to_string());
+    fs::write(path, &further).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.0.residents(&shared).unwrap().len(), MAX_OF_ONE_NAME);
+    let again = samples::of_machine(SHARED, Some("FURTHER"), Some("d0:63:b4:00:01:00"), "again");
+    assert!(matches!(
+        put(&store, &shared, &again),
+        Err(StoreError::TooManyOfOneName { .. })
+    ));
+    assert_eq!(put(&store, &one_more, &again).unwrap().id, one_more);
+}
+
+#[test]
+fn evidence_stays_in_memory_only_where_it_is_small_and_little() {
+    use crate::model::MacAddr;
+    let inner = Inner::default();
+    let ports = |count: u8| Evidence {
+        ports: (0..count).map(|last| MacAddr([2, 0, 0, 0, 0, last])).collect(),
+        ..Evidence::default()
+    };
+    let text = |length: usize| Evidence {
+        system_serial: Some("s".repeat(length)),
+        ..Evidence::default()
+    };
+    assert!(inner.kept(&ports(32)).is_some() && inner.kept(&text(512)).is_some());
+    assert!(inner.kept(&ports(33)).is_none() && inner.kept(&text(513)).is_none());
+    let mut all: Vec<_> = (0..MAX_KEPT_EVIDENCE).map(|_| inner.kept(&ports(1)).unwrap()).collect();
+    assert!(inner.kept(&ports(1)).is_none());
+    all.pop();
+    assert!(inner.kept(&ports(1)).is_some(), "what is gone makes room");
+}
+
+#[test]
+fn what_did_not_read_once_is_read_the_next_time() {
+    let dir = scratch();
+    let shared: NodeId = SHARED.parse().unwrap();
+    put(&open(dir.path()), &shared, &of_board(1, "")).unwrap();
+    let second = put(&open(dir.path()), &shared, &of_board(2, "")).unwrap().id;
+    let store = open(dir.path());
+    let path = store.list().into_iter().find(|node| node.id == second).unwrap().path;
+    // It fails, and it is not that there is no such file.
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    fs::create_dir(&path).unwrap();
+    put(&store, &shared, &of_board(3, "")).unwrap();
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(put(&store, &shared, &of_board(2, "again")).unwrap().id, second);
+    assert_eq!(store.stored(), 3);
 }
