@@ -101,9 +101,11 @@ pub enum Busy {
     Bytes,
     /// New names of machines.
     Nodes,
+    /// Tarballs that have to be made.
+    Exports,
 }
 
-const BUSY: [&str; 4] = ["connections", "uploads", "bytes", "nodes"];
+const BUSY: [&str; 5] = ["connections", "uploads", "bytes", "nodes", "exports"];
 const MODES: [&str; 2] = ["serve", "proxy"];
 const SAID: [&str; 3] = ["offer", "ack", "nak"];
 const UNANSWERED: [&str; 4] = ["malformed", "not_ours", "too_many", "exhausted"];
