@@ -181,6 +181,38 @@ pub fn digest_header(sha256: &[u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::identity::Evidence;
+    use crate::service::http::door::Door;
+    use crate::service::metrics::Metrics;
+
+    /// A client that uploads under a name that is known, with another serial number each time.
+    #[test]
+    fn one_more_of_a_name_counts_as_a_new_machine() {
+        let name: NodeId = "93d4e5a1-7f46-11e5-bf8b-080027123456".parse().unwrap();
+        let (door, metrics) = (Door::new(4, 4), Metrics::default());
+        let (one, other) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));
+        let mut ladder = Ladder::default();
+        let mut stored = |kept_as: &NodeId, number: u16| {
+            assert!(number == 0 || ladder.awaits(&name, one), "its name is known");
+            let is_more = is_one_more(&ladder, kept_as);
+            let evidence = Evidence {
+                system_serial: Some(format!("S{number}")),
+                ..Evidence::default()
+            };
+            ladder.stored(kept_as, Some(one), "ab".into(), None, evidence, 1.0);
+            is_more
+        };
+        assert!(!stored(&name, 0), "the first was counted when it came");
+        for number in 1..5000u16 {
+            let [a, b] = number.to_be_bytes();
+            let more = name.told_apart_by([2, 0, 0, 0, a, b]);
+            assert!(stored(&more, number));
+            door.was_new_node(one);
+        }
+        assert!(!stored(&name.told_apart_by([2, 0, 0, 0, 0, 1]), 1), "it came again");
+        assert!(door.may_name_nodes(one, &metrics).is_err());
+        assert!(door.may_name_nodes(other, &metrics).is_ok());
+    }
 
     #[test]
     fn the_digest_is_read_as_it_is_written() {
