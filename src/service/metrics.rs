@@ -216,6 +216,12 @@ impl Metrics {
             now.nodes_stored,
         );
         text.single(
+            "recon_nodes_beyond_share_total",
+            "counter",
+            "How often a machine had more ports or addresses, or a name more machines, than the table has room for.",
+            now.nodes_beyond_share,
+        );
+        text.single(
             "recon_uploads_stored_total",
             "counter",
             "Uploads acknowledged.",
@@ -383,6 +389,7 @@ pub struct Now {
     pub leases: u64,
     pub nodes: Vec<(Stage, u64)>,
     pub nodes_stored: u64,
+    pub nodes_beyond_share: u64,
     pub big_running: u64,
     pub big_waiting: u64,
     pub uptime_seconds: u64,

@@ -339,12 +339,16 @@ fn table(site: Arc<Site>) -> Body {
 }
 
 fn metrics_text(site: &Site) -> String {
-    let nodes = site.ladder().stages();
+    let (nodes, nodes_beyond_share) = {
+        let ladder = site.ladder();
+        (ladder.stages(), ladder.beyond())
+    };
     let (running, waiting) = site.web.gate.counts();
     site.metrics.text(&Now {
         leases: (site.leases)(),
         nodes,
         nodes_stored: site.uploads.stored() as u64,
+        nodes_beyond_share,
         big_running: running as u64,
         big_waiting: waiting as u64,
         uptime_seconds: clock::run_seconds() as u64,
