@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{MacAddr, NodeId};
 
 /// Machines of one clash that are named; the rest is counted.
-const MAX_NAMED: usize = 8;
+pub const MAX_NAMED: usize = 8;
 /// Addresses of a machine that are named.
-const MAX_ADDRESSES: usize = 4;
+pub const MAX_ADDRESSES: usize = 4;
 
 /// Two or more machines that name themselves by one UUID, or by one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,15 @@ pub struct Claimant {
 }
 
 impl Clash {
+    /// A clash of `count` machines, of which `machines` gives as many as are asked for: what is not named is not made.
+    pub fn of_many(name: NodeId, count: usize, machines: impl IntoIterator<Item = Claimant>) -> Option<Clash> {
+        if count < 2 {
+            return None;
+        }
+        let clash = Clash::of(name, machines.into_iter().take(MAX_NAMED))?;
+        Some(Clash { count, ..clash })
+    }
+
     /// A clash of these; `None` for fewer than two.
     pub fn of(name: NodeId, machines: impl IntoIterator<Item = Claimant>) -> Option<Clash> {
         let mut count = 0;
@@ -122,5 +131,10 @@ mod tests {
         let many = Clash::of(name, (1..=20).map(claimant)).unwrap();
         assert!(many.to_string().starts_with("20 machines name"), "{many}");
         assert!(many.to_string().contains("; and 12 more. All"), "{many}");
+        // What is not named is not asked for.
+        let mut made = 0;
+        let machines = (1..=20).map(claimant).inspect(|_| made += 1);
+        assert_eq!(Clash::of_many(many.name.clone(), 20, machines), Some(many));
+        assert_eq!(made, MAX_NAMED);
     }
 }

@@ -89,10 +89,17 @@ impl Evidence {
 
     /// True where there is nothing but a UUID, which tells no two machines of one name apart.
     pub fn is_bare(&self) -> bool {
-        Evidence {
-            uuid: None,
-            ..self.clone()
-        } == Evidence::default()
+        let Evidence {
+            uuid: _,
+            system_serial,
+            board_serial,
+            chassis_serial,
+            ports,
+            bmc,
+            boot_id,
+        } = self;
+        let texts = [system_serial, board_serial, chassis_serial, boot_id];
+        texts.iter().all(|text| text.is_none()) && ports.is_empty() && bmc.is_empty()
     }
 
     /// What two inventories of one machine tell together.

@@ -873,7 +873,8 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
         };
         let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
-            say(&format!("machine {}: {news}", site.ladder().name_of_port(mac)));
+            let name = site.ladder().name_of_port(mac);
+            say(&format!("machine {name}: {news}"));
         }
         pick.loader
     })

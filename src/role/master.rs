@@ -297,7 +297,7 @@ impl Master {
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
         systemd::notify("STOPPING=1");
-        let words = self.storage.closing_words(self.site.ladder().counts().1);
+        let words = self.storage.closing_words(self.uploads.stored());
         let Master {
             storage,
             site,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::model::api::{MAX_CLASHES, NodeStatus, StageReport, StageTime};
-use crate::model::clash::{Claimant, Clash};
+use crate::model::clash::{self, Claimant, Clash};
 use crate::model::identity::{Evidence, Verdict, same};
 use crate::model::node::is_uuid;
 use crate::model::{Arch, MacAddr, NodeId, Stage};
@@ -14,11 +14,15 @@ use crate::service::loops::Starts;
 /// Rows of the table, about 700 bytes each: more machines than one stick is meant for. Further ones are served and stored, but
 /// not listed; they are counted, and the screen says so.
 const MAX_NODES: usize = 65_536;
-/// Ports and addresses that lead to rows: four for each on average. Further ones lead nowhere, and are counted with the machines that
-/// found no row.
+/// Ports that machines name, and addresses, that lead to rows: four for each on average. Further ones lead nowhere, and are counted.
 const MAX_LEADS: usize = 4 * MAX_NODES;
-/// Ports, and addresses, of one machine.
-const MAX_LEADS_OF_ONE: usize = 8192;
+/// With those that were heard: who names ports, which costs nothing, leaves room for every machine that speaks by its own.
+const MAX_HEARD: usize = MAX_LEADS + MAX_NODES;
+/// Ports, and addresses, that lead to one machine's row; an honest one has far fewer. Further ones lead nowhere, and are counted.
+const MAX_LEADS_OF_ONE: usize = 1024;
+/// Rows of machines of one name: each word of one of them is compared with all. Further machines are served and stored, and
+/// have the row of their port where they were heard on it, else none; they are counted.
+const MAX_ROWS_OF_A_NAME: usize = 256;
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -49,6 +53,8 @@ pub struct Ladder {
     free: Vec<usize>,
     /// How often a machine found no row.
     unlisted: u64,
+    /// How often one machine or name wanted more than its share: ports, addresses, rows.
+    beyond: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,13 +65,16 @@ struct Node {
     stored_as: Option<NodeId>,
     /// What tells it from another of that name.
     evidence: Evidence,
+    /// Ports it was heard on or spoke of; each led to it when it came here.
     macs: BTreeSet<MacAddr>,
+    /// Ports that lead to it, those of its evidence among them.
+    leads: usize,
     /// The port it was heard on last.
     heard_on: Option<MacAddr>,
     /// It booted since its upload was stored.
     booted: bool,
     address: Option<IpAddr>,
-    /// All addresses that led to it; as many as it has ports and families, rarely more.
+    /// All addresses that lead to it; as many as it has ports and families, rarely more.
     addresses: BTreeSet<IpAddr>,
     /// A boot ROM or iPXE of it was heard in this run.
     netboots: bool,
@@ -135,11 +144,9 @@ impl Node {
         (other.booted, other.message, other.failure) = (false, None, None);
     }
 
-    /// Adds what was known of the same machine by its ports.
+    /// Adds what was known of the same machine by its ports, but for what leads to a row.
     fn absorb(&mut self, old: Node) {
-        self.macs.extend(old.macs);
         self.address = self.address.or(old.address);
-        self.addresses.extend(old.addresses);
         if old.starts.in_vain() > self.starts.in_vain() {
             self.starts = old.starts;
         }
@@ -160,6 +167,22 @@ impl Node {
             };
         }
     }
+}
+
+/// What a machine tells of itself, with what its name and its ports add where it tells nothing else, in the bounds of a row.
+fn completed(mut told: Evidence, name: &NodeId, macs: &[MacAddr]) -> Evidence {
+    told.uuid = told
+        .uuid
+        .or_else(|| is_uuid(name.as_str()).then(|| name.as_str().to_owned()));
+    if told.is_bare() {
+        told.ports.extend(macs.iter().copied().filter(|mac| !mac.is_unusable()));
+    }
+    for macs in [&mut told.ports, &mut told.bmc] {
+        if let Some(first_beyond) = macs.iter().nth(MAX_LEADS_OF_ONE).copied() {
+            macs.split_off(&first_beyond);
+        }
+    }
+    told
 }
 
 impl Ladder {
@@ -421,29 +444,50 @@ impl Ladder {
     pub fn clashes(&self) -> (Vec<Clash>, usize) {
         let shared = self.by_name.iter().filter(|(_, rows)| rows.len() > 1);
         let mut names: Vec<&NodeId> = shared.map(|(name, _)| name).collect();
+        let more = names.len().saturating_sub(MAX_CLASHES);
+        if more > 0 {
+            // There may be tens of thousands, and only the first are put in order.
+            names.select_nth_unstable(MAX_CLASHES);
+            names.truncate(MAX_CLASHES);
+        }
         names.sort_unstable();
-        let listed = names.iter().take(MAX_CLASHES).filter_map(|name| self.clash(name));
-        (listed.collect(), names.len().saturating_sub(MAX_CLASHES))
+        (names.into_iter().filter_map(|name| self.clash(name)).collect(), more)
     }
 
     /// The machines that call themselves as this one does; `None` where there is no other.
     pub fn clash(&self, id: &NodeId) -> Option<Clash> {
         let name = id.base();
-        let rows = self.by_name.get(&name)?.iter();
-        let machines = rows.filter_map(|index| {
+        let rows = self.by_name.get(&name)?;
+        let machines = rows.iter().filter_map(|index| {
             let node = &self.nodes[*index];
+            let macs = node.macs.union(&node.evidence.ports).copied();
             Some(Claimant {
                 id: self.shown_name(*index)?,
                 machine: node.summary.clone(),
-                macs: node.all_macs().into_iter().collect(),
+                macs: macs.take(clash::MAX_ADDRESSES).collect(),
             })
         });
-        Clash::of(name.clone(), machines)
+        Clash::of_many(name.clone(), rows.len(), machines)
     }
 
-    /// The machine is in the table, by its name.
-    pub fn knows(&self, id: &NodeId) -> bool {
-        self.by_name.contains_key(&id.base())
+    /// A machine that asks from this address to keep an upload as `id` is in the table by a row of its own. What goes by the name
+    /// alone is no proof of that: under one name there can be any number of machines.
+    pub fn awaits(&self, id: &NodeId, from: IpAddr) -> bool {
+        let name = id.base();
+        let is_named = |index: &usize| self.nodes[*index].name.as_ref() == Some(&name);
+        let awaited = |index: &usize| self.nodes[*index].stored_as.is_none();
+        self.is_stored(id)
+            || self.by_address.get(&from).is_some_and(is_named)
+            || self.by_name.get(&name).is_some_and(|rows| rows.iter().any(awaited))
+    }
+
+    /// A machine that says this of itself has a row by that name.
+    pub fn knows(&self, id: &NodeId, from: IpAddr, report: &StageReport) -> bool {
+        let name = id.base();
+        let told = report.evidence.clone().unwrap_or_default().checked();
+        let told = completed(told, &name, &report.macs);
+        let found = self.find(id, Some(from), &report.macs, &told);
+        found.is_some_and(|index| self.nodes[index].name.as_ref() == Some(&name))
     }
 
     /// The table, in the order in which machines were first heard.
@@ -489,6 +533,11 @@ impl Ladder {
         self.unlisted
     }
 
+    /// How often a machine had more ports or addresses than lead to one row, or a name more machines than have rows.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     /// Machines by number: heard at all, stored.
     pub fn counts(&self) -> (usize, usize) {
         let alive = self.nodes.iter().filter(|node| node.is_row());
@@ -504,12 +553,13 @@ impl Ladder {
         let index = match self.by_mac.get(&mac) {
             Some(index) => *index,
             None => {
-                if self.by_mac.len() >= MAX_LEADS {
+                if self.by_mac.len() >= MAX_HEARD {
                     self.unlisted += 1;
                     return None;
                 }
                 let index = self.add()?;
-                self.lead_mac(mac, index);
+                self.by_mac.insert(mac, index);
+                self.nodes[index].leads += 1;
                 self.nodes[index].macs.insert(mac);
                 index
             }
@@ -522,23 +572,47 @@ impl Ladder {
         self.nodes.get_mut(index)
     }
 
-    fn lead_mac(&mut self, mac: MacAddr, index: usize) {
-        if self.by_mac.len() < MAX_LEADS || self.by_mac.contains_key(&mac) {
-            self.by_mac.insert(mac, index);
-        } else {
-            self.unlisted += 1;
+    /// Makes the port lead to this row and to no other; false where the row has as many already, or there are too many.
+    fn lead_mac(&mut self, mac: MacAddr, index: usize) -> bool {
+        let former = self.by_mac.get(&mac).copied();
+        if former == Some(index) {
+            return true;
+        }
+        let is_full = former.is_none() && self.by_mac.len() >= MAX_LEADS;
+        if is_full || self.nodes[index].leads >= MAX_LEADS_OF_ONE {
+            self.beyond += 1;
+            return false;
+        }
+        self.drop_mac(mac);
+        self.by_mac.insert(mac, index);
+        self.nodes[index].leads += 1;
+        true
+    }
+
+    /// The port leads nowhere any more.
+    fn drop_mac(&mut self, mac: MacAddr) {
+        if let Some(former) = self.by_mac.remove(&mac) {
+            self.nodes[former].leads -= 1;
         }
     }
 
-    fn lead_address(&mut self, address: IpAddr, index: usize) {
-        let addresses = &mut self.nodes[index].addresses;
-        let leads = self.by_address.len() < MAX_LEADS || self.by_address.contains_key(&address);
-        if leads && (addresses.len() < MAX_LEADS_OF_ONE || addresses.contains(&address)) {
-            addresses.insert(address);
-            self.by_address.insert(address, index);
-        } else {
-            self.unlisted += 1;
+    /// Makes the address lead to this row and to no other; false as with a port.
+    fn lead_address(&mut self, address: IpAddr, index: usize) -> bool {
+        let former = self.by_address.get(&address).copied();
+        if former == Some(index) {
+            return true;
         }
+        let is_full = former.is_none() && self.by_address.len() >= MAX_LEADS;
+        if is_full || self.nodes[index].addresses.len() >= MAX_LEADS_OF_ONE {
+            self.beyond += 1;
+            return false;
+        }
+        if let Some(former) = former {
+            self.nodes[former].addresses.remove(&address);
+        }
+        self.nodes[index].addresses.insert(address);
+        self.by_address.insert(address, index);
+        true
     }
 
     fn add(&mut self) -> Option<usize> {
@@ -553,42 +627,18 @@ impl Ladder {
         Some(self.nodes.len() - 1)
     }
 
-    /// Row of a machine that names itself: the one it had, the row of its address, of a port, or a new one. Another machine
-    /// of that name has another row.
-    fn join(&mut self, id: &NodeId, from: Option<IpAddr>, macs: &[MacAddr], told: Evidence) -> Option<usize> {
+    /// Row of a machine that names itself, where there is one: the one it had, the row of its address, or of a port. Another
+    /// machine of that name has another row.
+    fn find(&self, id: &NodeId, from: Option<IpAddr>, macs: &[MacAddr], told: &Evidence) -> Option<usize> {
         let name = id.base();
-        let mut told = told;
-        told.uuid = told
-            .uuid
-            .or_else(|| is_uuid(name.as_str()).then(|| name.as_str().to_owned()));
-        if told.is_bare() {
-            told.ports.extend(macs.iter().copied().filter(|mac| !mac.is_unusable()));
-        }
-        let of_name = self.by_name.get(&name).cloned().unwrap_or_default();
-        let row_of = |mac: &MacAddr| self.by_mac.get(mac).copied();
-        // An address or a port can pass from one machine to another.
-        let may_be = |index: &usize| {
-            let node = &self.nodes[*index];
-            match &node.name {
-                None => true,
-                Some(other) if *other != name => false,
-                Some(_) => node.evidence.is_bare() || told.is_bare() || same(&told, &node.evidence) == Verdict::Same,
-            }
-        };
-        let stored = self.row_stored_as(id).filter(may_be);
+        let of_name = self.by_name.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let may_be = |index: &usize| self.may_be(*index, &name, told);
         let known = || {
-            let is_same = |index: &usize| same(&told, &self.nodes[*index].evidence) == Verdict::Same;
+            let is_same = |index: &usize| same(told, &self.nodes[*index].evidence) == Verdict::Same;
             of_name.iter().copied().find(is_same)
         };
-        // What is quick says little of its machine; where it comes from says more, unless that machine is stored already.
-        let nothing_against = |index: &usize| {
-            let node = &self.nodes[*index];
-            let free = node.stored_as.as_ref().is_none_or(|kept| kept == id);
-            let is_named = node.name.as_ref() == Some(&name);
-            is_named && free && !matches!(same(&told, &node.evidence), Verdict::Other(_))
-        };
-        let by_address = from.and_then(|from| self.by_address.get(&from).copied());
-        let by_address = by_address.filter(|index| may_be(index) || nothing_against(index));
+        let by_address = || self.at_address(from?, id, told);
+        let row_of = |mac: &MacAddr| self.by_mac.get(mac).copied();
         let by_port = || macs.iter().chain(&told.ports).filter_map(row_of).find(may_be);
         // The only thing known is the name.
         let by_name = || {
@@ -598,13 +648,58 @@ impl Ladder {
             };
             of_name.iter().copied().find(nothing_else)
         };
-        let found = stored.or_else(known).or(by_address).or_else(by_port).or_else(by_name);
+        let stored = self.row_stored_as(id).filter(may_be);
+        stored
+            .or_else(known)
+            .or_else(by_address)
+            .or_else(by_port)
+            .or_else(by_name)
+    }
+
+    /// Nothing that is known speaks against this row. An address or a port can pass from one machine to another.
+    fn may_be(&self, index: usize, name: &NodeId, told: &Evidence) -> bool {
+        let node = &self.nodes[index];
+        let mine = &node.evidence;
+        match &node.name {
+            None => true,
+            Some(other) if other != name => false,
+            // The number of a chassis alone does not make two machines one, but who comes from where that one came from and says
+            // the same of itself is that one.
+            Some(_) => mine.is_bare() || told.is_bare() || told == mine || same(told, mine) == Verdict::Same,
+        }
+    }
+
+    /// The row of an address, unless it is another machine's.
+    fn at_address(&self, from: IpAddr, id: &NodeId, told: &Evidence) -> Option<usize> {
+        let name = id.base();
+        // What is quick says little of its machine; where it comes from says more, unless that machine is stored already.
+        let nothing_against = |index: &usize| {
+            let node = &self.nodes[*index];
+            let free = node.stored_as.as_ref().is_none_or(|kept| kept == id);
+            let is_named = node.name.as_ref() == Some(&name);
+            is_named && free && !matches!(same(told, &node.evidence), Verdict::Other(_))
+        };
+        let index = self.by_address.get(&from).copied();
+        index.filter(|index| self.may_be(*index, &name, told) || nothing_against(index))
+    }
+
+    /// Row of a machine that names itself, a new one where it had none. It takes over what was known by its ports and its address.
+    fn join(&mut self, id: &NodeId, from: Option<IpAddr>, macs: &[MacAddr], told: Evidence) -> Option<usize> {
+        let name = id.base();
+        let told = completed(told, &name, macs);
+        let found = self.find(id, from, macs, &told);
+        let of_name = self.by_name.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let may_have_name = of_name.len() < MAX_ROWS_OF_A_NAME || found.is_some_and(|index| of_name.contains(&index));
         let from_here = from.is_some();
         let ports: BTreeSet<MacAddr> = macs.iter().copied().chain(told.ports.iter().copied()).collect();
-        let mut others: BTreeSet<usize> = ports.iter().filter_map(row_of).collect();
-        others.extend(by_address);
+        let mut others: BTreeSet<usize> = ports.iter().filter_map(|mac| self.by_mac.get(mac).copied()).collect();
+        others.extend(from.and_then(|from| self.at_address(from, id, &told)));
         let index = match found {
             Some(index) => index,
+            None if !may_have_name => {
+                self.beyond += 1;
+                return None;
+            }
             None => self.add()?,
         };
         others.remove(&index);
@@ -620,11 +715,16 @@ impl Ladder {
         if let Some(from) = from.filter(|from| !self.by_address.contains_key(from)) {
             self.lead_address(from, index);
         }
+        let leads_here = |mac: &&MacAddr| self.by_mac.get(*mac) == Some(&index);
         let node = &mut self.nodes[index];
         node.address = node.address.or(from);
-        let room = MAX_LEADS_OF_ONE.saturating_sub(node.macs.len());
-        node.macs.extend(macs.iter().take(room));
+        node.macs.extend(macs.iter().filter(leads_here));
         node.evidence.join(&told);
+        if !may_have_name {
+            // It goes by its port.
+            self.beyond += 1;
+            return Some(index);
+        }
         node.name = Some(name.clone());
         let rows = self.by_name.entry(name).or_default();
         if !rows.contains(&index) {
@@ -643,36 +743,46 @@ impl Ladder {
             // It became part of another row just now.
             return;
         }
-        let mut old = std::mem::take(&mut self.nodes[from]);
-        if old.name.is_none() {
-            for mac in &old.macs {
-                self.by_mac.insert(*mac, to);
-            }
-            // It may have one address of each family; others have passed to other machines since.
-            for address in &old.addresses {
-                if let Some(index) = self.by_address.get_mut(address).filter(|index| **index == from) {
-                    *index = to;
+        if self.nodes[from].name.is_none() {
+            for mac in self.nodes[from].all_macs() {
+                // Others have passed to other machines since.
+                if self.by_mac.get(&mac) != Some(&from) {
+                    continue;
+                }
+                match self.lead_mac(mac, to) {
+                    true => _ = self.nodes[to].macs.insert(mac),
+                    false => self.drop_mac(mac),
                 }
             }
+            // It may have one address of each family.
+            for address in self.nodes[from].addresses.clone() {
+                if !self.lead_address(address, to) {
+                    self.by_address.remove(&address);
+                }
+            }
+            let old = std::mem::take(&mut self.nodes[from]);
             self.free.push(from);
             self.nodes[to].absorb(old);
             return;
         }
+        let mut old = std::mem::take(&mut self.nodes[from]);
+        let mut moved = None;
         if from_here && old.heard_on.is_some_and(|mac| ports.contains(&mac)) {
-            let moved = old.address;
+            // An address that has passed to a third machine since is neither's.
+            moved = old
+                .address
+                .filter(|address| self.by_address.get(address) == Some(&from));
+            let kept = if moved.is_none() { old.address.take() } else { None };
             self.nodes[to].take_climb(&mut old);
-            if let Some(address) = moved
-                && let Some(index) = self.by_address.get_mut(&address)
-            {
-                *index = to;
-                old.addresses.remove(&address);
-                self.nodes[to].addresses.insert(address);
-            }
+            old.address = kept;
         }
         if from_here {
             old.macs.retain(|mac| !ports.contains(mac));
         }
         self.nodes[from] = old;
+        if let Some(address) = moved {
+            self.lead_address(address, to);
+        }
     }
 
     /// The name in tables: as its upload is kept, else as it calls itself, marked where that is another's.
@@ -1152,7 +1262,149 @@ mod tests {
         }
         assert_eq!(ladder.nodes.len(), 1);
         assert_eq!(ladder.nodes[0].macs.len(), MAX_LEADS_OF_ONE);
-        assert!(ladder.nodes[0].evidence.ports.len() <= 8192);
+        assert!(ladder.nodes[0].evidence.ports.len() <= MAX_LEADS_OF_ONE);
+        assert!(ladder.beyond() > 0 && ladder.unlisted() == 0);
+        assert_consistent(&ladder);
+    }
+
+    /// What leads to a row is counted in it, and leads there only.
+    fn assert_consistent(ladder: &Ladder) {
+        let mut all_leads = vec![0; ladder.nodes.len()];
+        ladder.by_mac.values().for_each(|row| all_leads[*row] += 1);
+        for (index, node) in ladder.nodes.iter().enumerate() {
+            let leads = all_leads[index];
+            assert_eq!(node.leads, leads, "row {index}");
+            assert!(
+                node.macs.iter().all(|mac| ladder.by_mac.get(mac) == Some(&index)),
+                "row {index}"
+            );
+            let addresses = ladder.by_address.iter().filter(|(_, row)| **row == index);
+            let addresses: BTreeSet<IpAddr> = addresses.map(|(address, _)| *address).collect();
+            assert_eq!(node.addresses, addresses, "row {index}");
+            assert!(leads <= MAX_LEADS_OF_ONE && addresses.len() <= MAX_LEADS_OF_ONE);
+        }
+    }
+
+    /// A client that says something else of the machine each time.
+    #[test]
+    fn rows_of_one_name_are_bounded_and_one_that_was_heard_goes_by_its_port() {
+        let shared: NodeId = SHARED.parse().unwrap();
+        let mut ladder = Ladder::default();
+        let says = |ladder: &mut Ladder, number: u16, macs: &[MacAddr], from: IpAddr| {
+            let evidence = Evidence {
+                system_serial: Some(format!("S{number}")),
+                ..Evidence::default()
+            };
+            let report = StageReport {
+                evidence: Some(evidence),
+                ..at(Stage::Agent, macs)
+            };
+            let known = ladder.knows(&shared, from, &report);
+            ladder.report(&shared, from, &report, 1.0);
+            known
+        };
+        for number in 0..300 {
+            assert!(!says(&mut ladder, number, &[], ADDRESS), "each is a new machine");
+        }
+        assert!(says(&mut ladder, 7, &[], ADDRESS));
+        assert_eq!((ladder.counts().0, ladder.beyond()), (MAX_ROWS_OF_A_NAME, 44));
+        assert_eq!(ladder.clash(&shared).map(|clash| clash.count), Some(MAX_ROWS_OF_A_NAME));
+        assert_eq!(ladder.unlisted(), 0, "the table is not full");
+        // One that booted over this link is listed further on, and is not taken for one that loops.
+        let (port, address) = (mac(9), IpAddr::from([10, 0, 0, 9]));
+        ladder.heard(port, true, 2.0);
+        ladder.addressed(port, address, 2.0);
+        ladder.fetched(address, Stage::Kernel, 3.0);
+        for _ in 0..3 {
+            says(&mut ladder, 9999, &[port], address);
+        }
+        ladder.stored(
+            &shared.told_apart_by(port.0),
+            Some(address),
+            "ab".into(),
+            None,
+            board(9),
+            5.0,
+        );
+        let row = ladder.table().into_iter().find(|row| row.macs.contains(&port)).unwrap();
+        assert_eq!((row.id, row.stage), (shared.told_apart_by(port.0), Stage::Stored));
+        assert_eq!(ladder.by_name[&shared].len(), MAX_ROWS_OF_A_NAME);
+        assert_consistent(&ladder);
+    }
+
+    #[test]
+    fn a_name_that_is_known_makes_no_upload_an_awaited_one() {
+        let shared: NodeId = SHARED.parse().unwrap();
+        let (own, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut ladder = Ladder::default();
+        assert!(!ladder.awaits(&shared, own));
+        speaks(&mut ladder, 1, Stage::Agent, 1.0);
+        // It may come over another address than its words.
+        assert!(ladder.awaits(&shared, own) && ladder.awaits(&shared, other));
+        ladder.stored(&shared, Some(own), "a".into(), None, board(1), 2.0);
+        assert!(
+            ladder.awaits(&shared, own) && ladder.awaits(&shared, other),
+            "it is replaced"
+        );
+        let second = shared.told_apart_by(mac(2).0);
+        assert!(!ladder.awaits(&second, other));
+        assert!(ladder.awaits(&second, own), "a machine of this name is at this address");
+    }
+
+    /// A card that was carried over, from a machine whose address another one has by now.
+    #[test]
+    fn an_address_that_leads_to_a_third_machine_does_not_come_along() {
+        let mut ladder = Ladder::default();
+        let elsewhere = IpAddr::from([10, 0, 0, 9]);
+        climb(&mut ladder);
+        ladder.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
+        ladder.heard(mac(1), true, 6.0);
+        ladder.addressed(mac(7), ADDRESS, 7.0);
+        ladder.report(&id(7), ADDRESS, &at(Stage::Agent, &[mac(7)]), 8.0);
+        assert_consistent(&ladder);
+        ladder.report(&id(2), elsewhere, &at(Stage::Agent, &[mac(1), mac(2)]), 9.0);
+        ladder.sent(ADDRESS, 5);
+        let rows = |ladder: &Ladder| -> Vec<_> {
+            let rows = ladder.table().into_iter();
+            rows.map(|row| (row.id, row.address, row.bytes_sent)).collect()
+        };
+        assert_eq!(
+            rows(&ladder),
+            [
+                (id(1), Some(ADDRESS), 0),
+                (id(7), Some(ADDRESS), 5),
+                (id(2), Some(elsewhere), 0)
+            ]
+        );
+        assert_consistent(&ladder);
+    }
+
+    /// Firmware that fills in nothing but the number of its chassis.
+    #[test]
+    fn the_same_few_words_over_the_same_port_are_of_the_same_machine() {
+        let mut ladder = Ladder::default();
+        for number in 1..4 {
+            let report = StageReport {
+                evidence: Some(Evidence {
+                    chassis_serial: Some("C1".into()),
+                    ..Evidence::default()
+                }),
+                ..at(Stage::Agent, &[mac(1)])
+            };
+            ladder.report(&id(1), IpAddr::from([10, 0, 0, number]), &report, 1.0);
+        }
+        assert_eq!(ladder.table().len(), 1);
+        assert_consistent(&ladder);
+    }
+
+    #[test]
+    fn an_address_leads_to_one_row_only() {
+        let mut ladder = Ladder::default();
+        for number in 0..20 {
+            ladder.addressed(mac(number), ADDRESS, 1.0);
+        }
+        assert_eq!(ladder.nodes.iter().map(|node| node.addresses.len()).sum::<usize>(), 1);
+        assert_consistent(&ladder);
     }
 
     #[test]
@@ -1237,6 +1489,10 @@ mod tests {
         }
         let most = ladder.table().iter().map(|row| row.macs.len()).max();
         assert!(most.unwrap() <= MAX_LEADS_OF_ONE, "{most:?}");
+        assert_eq!(ladder.table()[0].macs.len(), MAX_LEADS_OF_ONE);
+        assert!(ladder.by_mac.len() <= 120 * MAX_LEADS_OF_ONE);
+        ladder.heard(MacAddr([2, 3, 0, 0, 0, 1]), true, 1.0);
+        assert_eq!((ladder.counts().0, ladder.unlisted()), (121, 0));
         for number in 0..300u32 {
             let [_, _, a, b] = number.to_be_bytes();
             let ports: Vec<MacAddr> = (0..1000u16)
@@ -1252,6 +1508,11 @@ mod tests {
             );
         }
         assert_eq!(ladder.by_mac.len(), MAX_LEADS);
+        assert!(ladder.beyond() > 0);
+        // Ports that somebody named leave room for those that are heard.
+        let rows = ladder.counts().0;
+        ladder.heard(MacAddr([2, 3, 0, 0, 0, 2]), true, 1.0);
+        assert_eq!((ladder.counts().0, ladder.unlisted()), (rows + 1, 0));
         // And one asks from another address each time.
         let said = Said {
             mac: Some(mac(1)),
@@ -1260,7 +1521,8 @@ mod tests {
         for number in 0..10_000u16 {
             ladder.script(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number]), &said, 2.0);
         }
-        assert!(ladder.by_address.len() <= MAX_LEADS_OF_ONE && ladder.unlisted() > 0);
+        assert!(ladder.by_address.len() <= MAX_LEADS_OF_ONE + 1 && ladder.unlisted() == 0);
+        assert_consistent(&ladder);
     }
 
     #[test]

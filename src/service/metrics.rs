@@ -101,9 +101,11 @@ pub enum Busy {
     Bytes,
     /// New names of machines.
     Nodes,
+    /// Tarballs that have to be made.
+    Exports,
 }
 
-const BUSY: [&str; 4] = ["connections", "uploads", "bytes", "nodes"];
+const BUSY: [&str; 5] = ["connections", "uploads", "bytes", "nodes", "exports"];
 const MODES: [&str; 2] = ["serve", "proxy"];
 const SAID: [&str; 3] = ["offer", "ack", "nak"];
 const UNANSWERED: [&str; 4] = ["malformed", "not_ours", "too_many", "exhausted"];
@@ -212,6 +214,12 @@ impl Metrics {
             "gauge",
             "Machines whose inventory is stored.",
             now.nodes_stored,
+        );
+        text.single(
+            "recon_nodes_beyond_share_total",
+            "counter",
+            "How often a machine had more ports or addresses, or a name more machines, than the table has room for.",
+            now.nodes_beyond_share,
         );
         text.single(
             "recon_uploads_stored_total",
@@ -381,6 +389,7 @@ pub struct Now {
     pub leases: u64,
     pub nodes: Vec<(Stage, u64)>,
     pub nodes_stored: u64,
+    pub nodes_beyond_share: u64,
     pub big_running: u64,
     pub big_waiting: u64,
     pub uptime_seconds: u64,

@@ -57,10 +57,15 @@ impl Bucket {
         }
     }
 
-    /// Takes a token if there are more than `left`. A clock that stands still or goes back fills nothing.
-    fn take(&mut self, burst: f64, rate: f64, left: f64, now: f64) -> bool {
+    /// A clock that stands still or goes back fills nothing.
+    fn fill(&mut self, burst: f64, rate: f64, now: f64) {
         self.tokens = burst.min(self.tokens + (now - self.at).max(0.0) * rate);
         self.at = self.at.max(now);
+    }
+
+    /// Takes a token if there are more than `left`.
+    fn take(&mut self, burst: f64, rate: f64, left: f64, now: f64) -> bool {
+        self.fill(burst, rate, now);
         let enough = self.tokens >= left + 1.0;
         if enough {
             self.tokens -= 1.0;
@@ -116,6 +121,17 @@ impl<K: Hash + Eq + Copy> Rates<K> {
             };
         }
         Rate::Within
+    }
+
+    /// Whether a request of the sender would be within its rate; counts none.
+    pub fn look(&mut self, sender: K, now: f64) -> Rate {
+        let (burst, rate) = self.one;
+        let bucket = self.bucket(sender, now);
+        bucket.fill(burst, rate, now);
+        match bucket.tokens >= 1.0 {
+            true => Rate::Within,
+            false => Rate::TooOften { first: bucket.first() },
+        }
     }
 
     /// Senders remembered.

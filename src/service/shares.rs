@@ -15,6 +15,8 @@ pub enum Refused {
     Share { held: usize, first: bool },
     /// None is left.
     Full { first: bool },
+    /// None is left for IPv6; there are some for IPv4, or it has as many as it was left.
+    FullOfIpv6 { first: bool },
 }
 
 /// Addresses of which it was said that they have too much; of further ones nothing is said.
@@ -29,6 +31,12 @@ pub struct Shares {
     held: HashMap<IpAddr, usize>,
     said: HashSet<IpAddr>,
     said_full: bool,
+    said_full_of_ipv6: bool,
+}
+
+/// How many of all places IPv6 may have.
+pub fn ipv6_places(places: usize) -> usize {
+    places - places / 4
 }
 
 impl Shares {
@@ -40,6 +48,7 @@ impl Shares {
             held: HashMap::new(),
             said: HashSet::new(),
             said_full: false,
+            said_full_of_ipv6: false,
         }
     }
 
@@ -55,8 +64,11 @@ impl Shares {
     pub fn take(&mut self, who: IpAddr) -> Result<(), Refused> {
         let free = self.places.saturating_sub(self.taken);
         let held = self.held.get(&who).copied().unwrap_or(0);
-        let v6_is_full = who.is_ipv6() && self.taken_v6 >= self.places - self.places / 4;
-        if free == 0 || v6_is_full {
+        if who.is_ipv6() && self.taken_v6 >= ipv6_places(self.places) {
+            let first = !std::mem::replace(&mut self.said_full_of_ipv6, true);
+            return Err(Refused::FullOfIpv6 { first });
+        }
+        if free == 0 {
             let first = !std::mem::replace(&mut self.said_full, true);
             return Err(Refused::Full { first });
         }
@@ -156,6 +168,8 @@ mod tests {
         let mut shares = Shares::new(400);
         let taken = (0..10_000).filter(|who| shares.take(v6(*who)).is_ok()).count();
         assert_eq!(taken, 300);
+        assert_eq!(shares.take(v6(20_000)), Err(Refused::FullOfIpv6 { first: false }));
+        assert!(!shares.said_full, "it is not full");
         assert_eq!(shares.take(v4(1)), Ok(()));
     }
 

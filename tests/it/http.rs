@@ -1,7 +1,7 @@
 //! What HTTP clients get: bytes, ranges, conditions, and no more time than is due.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use recon::model::slice::{Patch, Slice};
@@ -97,7 +97,7 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
     }
     let mut site = site(folder.path());
     Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(&[folder.path().to_owned()]);
-    let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), std::net::IpAddr::from([127, 0, 0, 1]));
+    let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([127, 0, 0, 1]));
     let ask = |now: f64| {
         let held = |name: &str| site.loaders.can_boot(name);
         site.ladder().loader(mac, Arch::HttpX64, held, now).loader
@@ -381,15 +381,15 @@ async fn the_tarball_is_made_while_it_is_sent_and_is_the_file_where_that_is_curr
     store(&site, 9, b"newer");
     assert_eq!(verified(&chunked(address, target).await.unwrap()), 4);
 
-    // Two at a time; and an upload that went bad is left out and named.
+    // A stranger has half of the places for them, this machine itself is never refused; and an upload that went bad is left out and named.
     let path = site.uploads.list()[0].path.clone();
     let good = std::fs::read(&path).unwrap();
-    let places = Arc::clone(&site.web.exports);
-    let held: Vec<_> = (0..2)
-        .map(|_| Arc::clone(&places).try_acquire_owned().unwrap())
+    let strangers = (0..20u8).map(|last| IpAddr::from([192, 0, 2, last]));
+    let held: Vec<_> = strangers
+        .filter_map(|who| site.web.door.export(who, &site.metrics).ok())
         .collect();
-    let busy = get(address, target, &[]).await;
-    assert_eq!((busy.status, busy.header("retry-after")), (503, "30"));
+    assert_eq!(held.len(), 8);
+    assert_eq!(verified(&chunked(address, target).await.unwrap()), 4);
     drop(held);
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     let lacking = chunked(address, target).await.unwrap();
@@ -406,9 +406,14 @@ async fn a_long_table_comes_in_pieces_and_a_screen_asks_for_what_it_shows() {
         let [a, b] = number.to_be_bytes();
         site.ladder().heard(MacAddr([2, 0, 0, 0, a, b]), true, 1.0);
     }
+    // Words that a terminal would obey.
+    let evil = "\u{9b}31mred";
+    site.ladder().named(MacAddr([2, 0, 0, 0, 0, 7]), Some(evil));
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let all = chunked(address, "/api/v1/nodes").await.unwrap();
+    assert!(!String::from_utf8(all.clone()).unwrap().contains('\u{9b}'));
     let all: Vec<recon::model::api::NodeStatus> = serde_json::from_slice(&all).unwrap();
+    assert_eq!(all[7].port.as_deref(), Some(evil));
     assert!(all.len() == 1234 && all == site.ladder().table());
     let some = get(address, "/api/v1/nodes?rows=7", &[]).await;
     let some: Vec<recon::model::api::NodeStatus> = serde_json::from_slice(&some.body).unwrap();

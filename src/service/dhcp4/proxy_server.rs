@@ -104,10 +104,12 @@ impl Server {
 
     /// A machine that nothing can boot is named.
     fn stranger(&self, client: &Client) {
-        let mut ladder = self.ladder.lock().expect("no holder panics");
-        if let Some(reason) = &client.stranger
-            && ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
-        {
+        let Some(reason) = &client.stranger else { return };
+        let first = {
+            let mut ladder = self.ladder.lock().expect("no holder panics");
+            ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
+        };
+        if first {
             say(&format!("machine {}: {reason}", client.name()));
         }
     }

@@ -339,8 +339,11 @@ impl Desk {
 
     /// A machine that nothing can boot is named.
     fn stranger(&self, client: &Client, reason: &str, now: f64) {
-        let mut ladder = self.server.ladder.lock().expect("no holder panics");
-        if ladder.stranger(client.mac, client.instead.as_deref(), reason, now) {
+        let first = {
+            let mut ladder = self.server.ladder.lock().expect("no holder panics");
+            ladder.stranger(client.mac, client.instead.as_deref(), reason, now)
+        };
+        if first {
             say(&format!("machine {}: {reason}", client.name()));
         }
     }

@@ -14,16 +14,14 @@ use crate::store::archive::{ArchiveError, GoOn};
 
 use super::files::{self, Asked, Body};
 
-/// Tarballs made at once for clients: each reads every upload twice, and has a thread. Further ones are told to come back.
-pub const MAX_AT_ONCE: usize = 2;
 /// Bytes of a frame, and frames that wait for the network.
 const FRAME_BYTES: usize = 256 * 1024;
 const FRAMES: usize = 4;
 /// For those that have to come back, in seconds.
 const RETRY_SECONDS: &str = "30";
 
-/// The answer. A body that is made has no length; if it cannot be made whole, the connection breaks off before its end.
-pub async fn tarball(asked: Asked<'_>) -> Response<Body> {
+/// The answer; one of `own` machine is made always. A body that is made has no length; if it cannot be made whole, the connection breaks off before its end.
+pub async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
     let site = asked.site;
     if let Some(path) = site.uploads.current_tarball() {
         let answer = files::file(asked, &path).await;
@@ -35,13 +33,17 @@ pub async fn tarball(asked: Asked<'_>) -> Response<Body> {
     if asked.head {
         return typed(files::whole(StatusCode::OK, KIND, ""));
     }
-    let Ok(place) = Arc::clone(&site.web.exports).try_acquire_owned() else {
-        let text = "the tarball is being made for others; ask again";
-        let mut answer = files::line(StatusCode::SERVICE_UNAVAILABLE, text);
-        answer
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-        return answer;
+    let place = match own {
+        true => None,
+        false => match site.web.door.export(asked.client, &site.metrics) {
+            Ok(place) => Some(place),
+            Err(refusal) => {
+                let mut answer = files::line(refusal.status, &refusal.reason);
+                let after = HeaderValue::from_static(RETRY_SECONDS);
+                answer.headers_mut().insert(header::RETRY_AFTER, after);
+                return answer;
+            }
+        },
     };
     let uploads = site.uploads.clone();
     let made = made(move |writer, go_on| {

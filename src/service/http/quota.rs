@@ -75,6 +75,11 @@ impl Quota {
     pub fn new_node(&mut self, who: IpAddr, now: f64) -> Rate {
         self.nodes.count(who, Turn::GoesOn, now)
     }
+
+    /// Whether `who` may name another one; counts none.
+    pub fn may_name_nodes(&mut self, who: IpAddr, now: f64) -> Rate {
+        self.nodes.look(who, now)
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +130,10 @@ mod tests {
         assert_eq!(within, 4096);
         assert_eq!(quota.new_node(who(8), 0.0), Rate::Within);
         assert_eq!(quota.new_node(who(7), 1.0), Rate::Within);
+        assert_eq!(quota.may_name_nodes(who(7), 1.0), Rate::TooOften { first: false });
         assert_eq!(quota.new_node(who(7), 1.0), Rate::TooOften { first: false });
+        assert_eq!(quota.may_name_nodes(who(7), 2.0), Rate::Within);
+        assert_eq!(quota.new_node(who(7), 2.0), Rate::Within, "looking counts nothing");
     }
 
     #[test]

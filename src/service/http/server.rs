@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::live::REMEDY;
 use crate::config::{PostAction, Settings};
 use crate::model::api::StageReport;
-use crate::model::shown::Shown;
+use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
 use crate::model::{NodeId, Stage};
 use crate::service::ladder::Said;
@@ -242,7 +242,9 @@ async fn serve(
         Route::Kernel(who) => {
             if let Some(reason) = no_kernel(site, client, &who) {
                 if site.ladder().refused(client, &reason) {
-                    say(&format!("machine {}: {reason}", site.ladder().name_of(client)));
+                    // Its own statement: nobody waits for the ladder while the console is slow.
+                    let name = site.ladder().name_of(client);
+                    say(&format!("machine {name}: {reason}"));
                 }
                 return files::line(StatusCode::CONFLICT, &reason);
             }
@@ -275,7 +277,7 @@ async fn serve(
         },
         Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
         Route::PostProof(nonce) => workload(site, nonce).await,
-        Route::Tarball => export::tarball(asked).await,
+        Route::Tarball => export::tarball(asked, own).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &(site.status)()),
         Route::Metrics => files::whole(
@@ -325,7 +327,7 @@ fn table(site: Arc<Site>) -> Body {
             for row in &rows {
                 text.extend_from_slice(before.as_bytes());
                 before = ",\n";
-                serde_json::to_writer(&mut text, row)?;
+                text.extend_from_slice(shown::json_text(&serde_json::to_string(row)?).as_bytes());
             }
             if next.is_none() {
                 text.extend_from_slice(if before == "[" { b"[]" } else { b"]\n" });
@@ -337,12 +339,16 @@ fn table(site: Arc<Site>) -> Body {
 }
 
 fn metrics_text(site: &Site) -> String {
-    let nodes = site.ladder().stages();
+    let (nodes, nodes_beyond_share) = {
+        let ladder = site.ladder();
+        (ladder.stages(), ladder.beyond())
+    };
     let (running, waiting) = site.web.gate.counts();
     site.metrics.text(&Now {
         leases: (site.leases)(),
         nodes,
         nodes_stored: site.uploads.stored() as u64,
+        nodes_beyond_share,
         big_running: running as u64,
         big_waiting: waiting as u64,
         uptime_seconds: clock::run_seconds() as u64,
@@ -421,9 +427,13 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
         needed_mib: needed_mib(site, policy.post_action),
         ..said(who)
     };
-    let mut ladder = site.ladder();
-    if let Some(news) = ladder.script(client, &said, clock::run_seconds()) {
-        say(&format!("machine {}: {news}", ladder.name_of(client)));
+    let told = {
+        let mut ladder = site.ladder();
+        let news = ladder.script(client, &said, clock::run_seconds());
+        news.map(|news| (ladder.name_of(client), news))
+    };
+    if let Some((name, news)) = told {
+        say(&format!("machine {name}: {news}"));
     }
 }
 
@@ -492,7 +502,7 @@ async fn stage(site: &Site, (client, own): (IpAddr, bool), id: NodeId, request: 
     if report.stage == Stage::Stored {
         return files::line(StatusCode::BAD_REQUEST, "stored is the master's word");
     }
-    let known = own || site.ladder().knows(&id);
+    let known = own || site.ladder().knows(&id, client, &report);
     if !known && let Err(refusal) = site.web.door.new_node(client, &site.metrics) {
         return refused(refusal.status, &refusal.reason);
     }
@@ -532,7 +542,7 @@ async fn take(
                 let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
                 ladder.stored(&kept.id, Some(client), sha256, kept.summary, kept.evidence, now);
                 // Told when a machine learns that its name is another's; the screen says it as long as it is so.
-                ladder.clash(&kept.id).filter(|_| kept.id != id)
+                (kept.id != id).then(|| ladder.clash(&kept.id)).flatten()
             };
             if let Some(clash) = clash {
                 say(&clash.to_string());

@@ -10,8 +10,6 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use tokio::sync::Semaphore;
-
 use crate::config::load::Loaded;
 use crate::config::{Live, SiteKey};
 use crate::model::api::Status;
@@ -23,7 +21,6 @@ use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
 use super::door::Door;
-use super::export;
 use super::gate::Gate;
 
 /// Everything the services of one master share.
@@ -57,8 +54,6 @@ pub struct Site {
 #[derive(Debug)]
 pub struct Web {
     pub gate: Arc<Gate>,
-    /// Places for tarballs that are made on request.
-    pub exports: Arc<Semaphore>,
     pub door: Arc<Door>,
     folder: OnceLock<File>,
     tags: Mutex<HashMap<(PathBuf, u64), String>>,
@@ -77,7 +72,6 @@ impl Default for Web {
     fn default() -> Self {
         Web {
             gate: Arc::default(),
-            exports: Arc::new(Semaphore::new(export::MAX_AT_ONCE)),
             door: Arc::default(),
             folder: OnceLock::new(),
             tags: Mutex::default(),

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::model::NodeId;
 use crate::model::cause;
+use crate::service::ladder::Ladder;
 use crate::store::nodes::{NodeStore, StoreError, Stored};
 
 use tokio::time::Instant;
@@ -43,9 +44,12 @@ pub async fn receive(
         StatusCode::BAD_REQUEST,
         "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned(),
     ))?;
-    let mut place = match own {
-        true => None,
-        false => Some(let_in(site, client, &id, length).await?),
+    let (mut place, counted) = match own {
+        true => (None, true),
+        false => {
+            let (place, counted) = let_in(site, client, &id, length).await?;
+            (Some(place), counted)
+        }
     };
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
     let store = site.uploads.clone();
@@ -84,6 +88,9 @@ pub async fn receive(
     match written {
         Ok(stored) => {
             place.iter_mut().for_each(Place::stored);
+            if !counted && is_one_more(&site.ladder(), &stored.id) {
+                site.web.door.was_new_node(client);
+            }
             Ok(stored)
         }
         Err(_) if !complete => Err((
@@ -99,13 +106,22 @@ pub async fn receive(
 const TURN_LIMIT: Duration = Duration::from_secs(60);
 const TURN_LOOK: Duration = Duration::from_millis(50);
 
-/// The upload's place, if its client has not too much already.
-async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<Place, Refusal> {
+/// True for an upload that is kept beside another one of its name and was not there before: which machine it is of is known
+/// only when it is stored.
+fn is_one_more(ladder: &Ladder, kept_as: &NodeId) -> bool {
+    *kept_as != kept_as.base() && !ladder.is_stored(kept_as)
+}
+
+/// The upload's place, if its client has not too much already, and whether its machine was counted as a new one.
+async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<(Place, bool), Refusal> {
     let refused = |refusal: door::Refusal| (refusal.status, refusal.reason);
-    let known = site.ladder().knows(id);
-    if !known {
-        site.web.door.new_node(client, &site.metrics).map_err(refused)?;
-    }
+    let awaited = site.ladder().awaits(id, client);
+    let new = match awaited {
+        // It may turn out to be one more of its name all the same.
+        true => site.web.door.may_name_nodes(client, &site.metrics),
+        false => site.web.door.new_node(client, &site.metrics),
+    };
+    new.map_err(refused)?;
     let deadline = Instant::now() + TURN_LIMIT;
     while site.web.door.is_full_of_uploads() && Instant::now() < deadline {
         tokio::time::sleep(TURN_LOOK).await;
@@ -114,10 +130,8 @@ async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result
     let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
     // Where that cannot be told, the store says why.
     let room = room.ok().and_then(Result::ok).unwrap_or(u64::MAX);
-    site.web
-        .door
-        .upload(client, length, room, &site.metrics)
-        .map_err(refused)
+    let place = site.web.door.upload(client, length, room, &site.metrics);
+    Ok((place.map_err(refused)?, !awaited))
 }
 
 fn write(
@@ -169,6 +183,38 @@ pub fn digest_header(sha256: &[u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::identity::Evidence;
+    use crate::service::http::door::Door;
+    use crate::service::metrics::Metrics;
+
+    /// A client that uploads under a name that is known, with another serial number each time.
+    #[test]
+    fn one_more_of_a_name_counts_as_a_new_machine() {
+        let name: NodeId = "93d4e5a1-7f46-11e5-bf8b-080027123456".parse().unwrap();
+        let (door, metrics) = (Door::new(4, 4), Metrics::default());
+        let (one, other) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));
+        let mut ladder = Ladder::default();
+        let mut stored = |kept_as: &NodeId, number: u16| {
+            assert!(number == 0 || ladder.awaits(&name, one), "its name is known");
+            let is_more = is_one_more(&ladder, kept_as);
+            let evidence = Evidence {
+                system_serial: Some(format!("S{number}")),
+                ..Evidence::default()
+            };
+            ladder.stored(kept_as, Some(one), "ab".into(), None, evidence, 1.0);
+            is_more
+        };
+        assert!(!stored(&name, 0), "the first was counted when it came");
+        for number in 1..5000u16 {
+            let [a, b] = number.to_be_bytes();
+            let more = name.told_apart_by([2, 0, 0, 0, a, b]);
+            assert!(stored(&more, number));
+            door.was_new_node(one);
+        }
+        assert!(!stored(&name.told_apart_by([2, 0, 0, 0, 0, 1]), 1), "it came again");
+        assert!(door.may_name_nodes(one, &metrics).is_err());
+        assert!(door.may_name_nodes(other, &metrics).is_ok());
+    }
 
     #[test]
     fn the_digest_is_read_as_it_is_written() {

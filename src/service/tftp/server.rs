@@ -162,17 +162,15 @@ impl Server {
     fn take_place(&mut self, client: SocketAddr) -> Result<(), Refused> {
         let who = client.ip().to_canonical();
         let refused = match self.shares.take(who) {
-            Err(refused @ Refused::Full { .. }) => refused,
+            Err(refused @ (Refused::Full { .. } | Refused::FullOfIpv6 { .. })) => refused,
             other => return other,
         };
         let unheard = self
             .running
             .iter()
-            .filter(|(_, running)| running.heard.load(Ordering::Relaxed) == 0 && running.begun.elapsed() >= UNHEARD);
-        let Some(oldest) = unheard
-            .min_by_key(|(_, running)| running.begun)
-            .map(|(client, _)| *client)
-        else {
+            .filter(|(_, running)| running.heard.load(Ordering::Relaxed) == 0 && running.begun.elapsed() >= UNHEARD)
+            .map(|(client, running)| (*client, running.begun));
+        let Some(oldest) = gives_way(refused, unheard) else {
             return Err(refused);
         };
         self.forget(oldest);
@@ -186,6 +184,19 @@ impl Server {
             self.shares.give(client.ip().to_canonical());
         }
     }
+}
+
+/// Which of the transfers that were not heard ends for the one that was refused: the oldest of those whose place helps it.
+fn gives_way(refused: Refused, unheard: impl Iterator<Item = (SocketAddr, Instant)>) -> Option<SocketAddr> {
+    let helps = |client: &SocketAddr| match refused {
+        Refused::FullOfIpv6 { .. } => client.ip().to_canonical().is_ipv6(),
+        Refused::Full { .. } => true,
+        Refused::Share { .. } => false,
+    };
+    let oldest = unheard
+        .filter(|(client, _)| helps(client))
+        .min_by_key(|(_, begun)| *begun);
+    oldest.map(|(client, _)| client)
 }
 
 /// True if a request is the running one come again, by the network or by the client's timer, and false if the client
@@ -423,6 +434,20 @@ impl<'a> Sender<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ipv6_that_is_full_ends_nothing_of_ipv4() {
+        let now = Instant::now();
+        let old: SocketAddr = "192.0.2.7:1000".parse().unwrap();
+        let mapped: SocketAddr = "[::ffff:192.0.2.8]:1000".parse().unwrap();
+        let six: SocketAddr = "[fe80::7]:1000".parse().unwrap();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let unheard = [(old, later(0)), (mapped, later(1)), (six, later(2))];
+        let (all, own) = (Refused::Full { first: false }, Refused::FullOfIpv6 { first: false });
+        assert_eq!(gives_way(all, unheard.into_iter()), Some(old));
+        assert_eq!(gives_way(own, unheard.into_iter()), Some(six));
+        assert_eq!(gives_way(own, unheard[..2].iter().copied()), None);
+    }
 
     #[test]
     fn a_repeated_request_is_told_from_a_new_start() {
