@@ -326,10 +326,7 @@ fn machines_of_one_name_are_listed_beside_the_sums() {
     assert_eq!(said.lines().count(), 1);
     // Again with members copied from the one before: the same, byte for byte.
     assert_eq!(build(&builder, &store.list(), &out).1, bytes);
-    assert_eq!(
-        build(&new(), &store.list(), &dir.path().join("new.tar.gz")).1,
-        bytes
-    );
+    assert_eq!(build(&new(), &store.list(), &dir.path().join("new.tar.gz")).1, bytes);
 }
 
 #[test]
