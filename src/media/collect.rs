@@ -338,10 +338,14 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-type Volume<'a> = ExFat<Window<&'a File>>;
+type Volume<'a, D = File> = ExFat<Window<&'a D>>;
 
 /// The data volume of a device or image: by the partition table, else the source is the volume, else it is searched for.
-fn find_volume<'a>(disk: &'a File, length: u64, path: &Path) -> Result<(Volume<'a>, Vec<String>), CollectError> {
+fn find_volume<'a, D: ReadAt>(
+    disk: &'a D,
+    length: u64,
+    path: &Path,
+) -> Result<(Volume<'a, D>, Vec<String>), CollectError> {
     let no_data = |reason: String| CollectError::NoData {
         path: path.to_owned(),
         reason,

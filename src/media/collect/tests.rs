@@ -507,3 +507,41 @@ proptest! {
         }
     }
 }
+
+/// A disk whose last sectors fail.
+struct Failing {
+    disk: Vec<u8>,
+    from: u64,
+}
+
+impl ReadAt for Failing {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset.saturating_add(buffer.len() as u64) > self.from {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        ReadAt::read_at(&self.disk, buffer, offset)
+    }
+}
+
+#[test]
+fn a_table_that_does_not_read_leads_to_the_search() {
+    let failing = |content: &[u8]| {
+        let mut disk = vec![0; 1 << 20];
+        disk.extend_from_slice(content);
+        disk.resize(disk.len() + (1 << 20), 0);
+        let from = disk.len() as u64 - 4096;
+        let length = disk.len() as u64;
+        (Failing { disk, from }, length)
+    };
+    let (disk, length) = failing(&fixture("data.img.gz"));
+    let (volume, warnings) = find_volume(&disk, length, Path::new("/dev/x")).unwrap();
+    assert!(!volume.list(&volume.root()).unwrap().entries.is_empty());
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("os error 5") && warnings[0].contains("found at byte 1048576"),
+        "{warnings:?}"
+    );
+    // Where there is no volume, the error is what is told.
+    let (disk, length) = failing(&[]);
+    let found = find_volume(&disk, length, Path::new("/dev/x"));
+    assert!(matches!(found, Err(CollectError::Read { .. })));
+}
