@@ -227,6 +227,28 @@ mod tests {
     }
 
     #[test]
+    fn evidence_is_bare_with_nothing_but_a_uuid() {
+        let bare = Evidence {
+            uuid: some("4c4c4544-0042-3510-8052-b4c04f4a3232"),
+            ..Evidence::default()
+        };
+        assert!(bare.is_bare() && Evidence::default().is_bare());
+        let more: [fn(&mut Evidence); 6] = [
+            |evidence| evidence.system_serial = some("S"),
+            |evidence| evidence.board_serial = some("B"),
+            |evidence| evidence.chassis_serial = some("C"),
+            |evidence| evidence.boot_id = some("1"),
+            |evidence| _ = evidence.ports.insert(MacAddr([2, 0, 0, 0, 0, 1])),
+            |evidence| _ = evidence.bmc.insert(MacAddr([2, 0, 0, 0, 0, 1])),
+        ];
+        for (number, add) in more.into_iter().enumerate() {
+            let mut evidence = bare.clone();
+            add(&mut evidence);
+            assert!(!evidence.is_bare(), "{number}");
+        }
+    }
+
+    #[test]
     fn a_machine_whose_names_agree_is_sure() {
         let facts = IdentityFacts {
             uuid: some("4c4c4544-0042-3510-8052-b4c04f4a3232"),
