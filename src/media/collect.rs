@@ -458,6 +458,14 @@ struct Found<'a> {
     unread: Vec<String>,
 }
 
+/// The copy of its inventory that a node's folder has for people, beside the upload.
+const COPY: &str = "inventory.json";
+
+/// The sentence for a folder with a copy and without an upload.
+fn gone(id: &NodeId) -> String {
+    format!("nodes/{id}: its upload is gone; there is {COPY}, which nothing proves")
+}
+
 /// The sentence for a bound that was met.
 fn too_many(most: usize) -> String {
     format!("nodes holds more than {most} nodes; the rest was left alone")
@@ -527,6 +535,7 @@ fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'
             }
         }
         let uploads = found.nodes.entry(id.clone()).or_default();
+        let (before, mut copied) = (uploads.len(), false);
         let files = match fs::read_dir(entry.path()) {
             Ok(files) => files,
             Err(error) => {
@@ -542,6 +551,7 @@ fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'
                     break;
                 }
             };
+            copied |= file.file_name() == COPY;
             let Some(name) = file.file_name().to_str().and_then(UploadName::parse) else {
                 continue;
             };
@@ -554,6 +564,9 @@ fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'
                 stored_unix: metadata.as_ref().map(MetadataExt::mtime),
                 place: Place::Path(file.path()),
             });
+        }
+        if copied && uploads.len() == before {
+            found.unread.push(gone(&id));
         }
     }
     Ok(())
@@ -602,7 +615,9 @@ fn volume_uploads<'a>(
         };
         found.entries_unread(&format!("nodes/{id}"), &files);
         let uploads = found.nodes.entry(id.clone()).or_default();
+        let (before, mut copied) = (uploads.len(), false);
         for entry in files.entries {
+            copied |= entry.name == COPY;
             let Some(name) = UploadName::parse(&entry.name).filter(|_| !entry.is_folder) else {
                 continue;
             };
@@ -620,6 +635,9 @@ fn volume_uploads<'a>(
                 stored_unix: entry.modified_unix,
                 place: Place::Volume(volume, entry),
             });
+        }
+        if copied && uploads.len() == before {
+            found.unread.push(gone(&id));
         }
     }
     Ok(())

@@ -134,7 +134,7 @@ impl Keeper {
         }
         if let Err(ArchiveError::Stopped) = self.make(false, &|| Instant::now() < deadline) {
             say(&format!(
-                "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds everything: recon collect makes it",
+                "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
                 END_LIMIT.as_secs()
             ));
         }
@@ -197,13 +197,13 @@ impl Keeper {
         if let Some(stuck) = self.uploads.tarball_stuck() {
             return of(
                 stuck.clone(),
-                Some(format!("{stuck}; nodes/ holds everything: recon collect")),
+                Some(format!("{stuck}; nodes/ holds every stored upload: recon collect")),
             );
         }
         let last = self.last().clone();
         match last {
             Last::Waiting => of(
-                format!("{FILE_NAME} is made as soon as no upload came for a while; nodes/ holds everything"),
+                format!("{FILE_NAME} is made as soon as no upload came for a while; nodes/ holds every stored upload"),
                 None,
             ),
             Last::Making => of(format!("{FILE_NAME} is being made of {stored} nodes"), None),
@@ -216,7 +216,7 @@ impl Keeper {
             Last::Failed(why) => of(
                 format!("there is no {FILE_NAME} on the stick"),
                 Some(format!(
-                    "{why}. There is no {FILE_NAME} on the stick; nodes/ holds everything: recon collect makes it at home, \
+                    "{why}. There is no {FILE_NAME} on the stick; nodes/ holds every stored upload: recon collect makes it at home, \
                      and /export/{FILE_NAME} of this master on request"
                 )),
             ),

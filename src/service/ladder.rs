@@ -420,6 +420,9 @@ impl Ladder {
         let node = &mut self.nodes[index];
         if from.is_some() {
             node.starts.done();
+            if node.refused.take().is_some() {
+                node.failure = None;
+            }
             node.reach(Stage::Stored, now);
             node.booted = false;
         }

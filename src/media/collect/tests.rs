@@ -230,6 +230,25 @@ fn more_nodes_than_are_read_are_not_called_complete() {
 }
 
 #[test]
+fn a_copy_without_its_upload_is_not_called_complete() {
+    let dir = scratch();
+    let source = folder_of(dir.path(), 2);
+    fs::create_dir(source.join("nodes/mac-020000000077")).unwrap();
+    let report = run(&source, &dir.path().join("a.tar.gz")).unwrap();
+    assert!(
+        report.is_complete(),
+        "the folder of an upload that never finished: {report}"
+    );
+    fs::write(source.join("nodes/mac-020000000077/inventory.json"), b"{}").unwrap();
+    let report = run(&source, &dir.path().join("b.tar.gz")).unwrap();
+    assert!(!report.is_complete() && report.taken() == 2);
+    assert!(
+        report.unread[0].contains("mac-020000000077: its upload is gone"),
+        "{report}"
+    );
+}
+
+#[test]
 fn what_does_not_read_is_not_called_complete() {
     let dir = scratch();
     let source = folder_of(dir.path(), 2);

@@ -557,7 +557,12 @@ async fn take(
                 // It was told once, and a crowd must not fill the log.
                 tracing::debug!(node = %id, %client, %status, reason, "upload not taken");
             } else if status.is_server_error() {
-                say(&format!("node {id}: its inventory cannot be stored: {reason}"));
+                // In its row for as long as it is so; on the console once.
+                let problem = format!("its inventory cannot be stored: {reason}");
+                let first = site.ladder().refused(client, &problem);
+                if first {
+                    say(&format!("node {id}: {problem}"));
+                }
             } else {
                 tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
             }
