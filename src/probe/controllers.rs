@@ -389,5 +389,4 @@ fn without_tool(controllers: &[StorageController], items: &mut Vec<Item>) {
 }
 
 #[cfg(test)]
-#[path = "controllers_tests.rs"]
 mod tests;

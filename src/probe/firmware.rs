@@ -442,5 +442,4 @@ fn modules(inventory: &Inventory, found: &mut Vec<Firmware>) {
 }
 
 #[cfg(test)]
-#[path = "firmware_tests.rs"]
 mod tests;

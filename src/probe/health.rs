@@ -374,5 +374,4 @@ fn parse_boot_error(bytes: &[u8]) -> Option<BootError> {
 }
 
 #[cfg(test)]
-#[path = "health_tests.rs"]
 mod tests;

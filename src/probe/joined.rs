@@ -116,5 +116,4 @@ fn unheard_behind_agents(inventory: &mut Inventory) {
 }
 
 #[cfg(test)]
-#[path = "joined_tests.rs"]
 mod tests;

@@ -267,5 +267,4 @@ fn looks_like_volume(first: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "partitions_tests.rs"]
 mod tests;

@@ -294,5 +294,4 @@ fn tried(root: &Root, mut walk: Walk, deadline: Instant) -> Walked {
 }
 
 #[cfg(test)]
-#[path = "raid_ask_tests.rs"]
 mod tests;

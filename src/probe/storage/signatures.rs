@@ -51,5 +51,4 @@ pub(super) fn bare(bytes: &[u8], at: usize, mark: &[u8], kind: &str) -> Option<S
 }
 
 #[cfg(test)]
-#[path = "signatures_tests.rs"]
 mod tests;

@@ -260,5 +260,4 @@ impl Looker {
 }
 
 #[cfg(test)]
-#[path = "ways_tests.rs"]
 mod tests;
