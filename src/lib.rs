@@ -2,10 +2,11 @@
 
 pub mod cli;
 pub mod config;
-pub mod media;
+pub mod formats;
 pub mod model;
 pub mod probe;
 pub mod role;
 pub mod service;
+pub mod stick;
 pub mod store;
 pub mod sys;

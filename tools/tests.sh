@@ -36,7 +36,7 @@ stick_tests() {
     local -a skip=()
     has_exfat || for name in $EXFAT_TESTS; do skip+=(--skip "$name"); done
     cd "$TOP" || return
-    cargo test --locked --lib -- --ignored --test-threads=1 "${skip[@]}" sys::datapart
+    cargo test --locked --lib -- --ignored --test-threads=1 "${skip[@]}" stick::partition
 }
 
 # Looks for inputs that nobody tried yet; prints the seed. What fails is written to the corpus, with its name.

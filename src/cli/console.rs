@@ -12,9 +12,9 @@ use anyhow::Context;
 
 use crate::config::{cmdline, load};
 use crate::model::shown::Shown;
-use crate::role::{remedy, standby};
+use crate::role::{failover, remedy};
 use crate::service::http::client::{Bounds, exchange};
-use crate::sys::medium;
+use crate::stick::medium;
 use crate::sys::terminal::{self, Terminal};
 
 use super::screen::{self, Size};
@@ -88,7 +88,7 @@ pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
 /// The master whose peer this machine is: by its kernel line, or since it found that one on the wire.
 pub(super) fn peer_of() -> Option<SocketAddr> {
     let told = load::kernel_line(Path::new("/proc/cmdline")).master;
-    told.or_else(|| standby::noted(Path::new(standby::NOTE)))
+    told.or_else(|| failover::noted(Path::new(failover::NOTE)))
 }
 
 /// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.

@@ -13,10 +13,12 @@ use super::args::{Format, InventoryArgs};
 use super::print;
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
-use crate::probe::ports::{Readied, SwitchedOn};
-use crate::probe::redact::Redaction;
-use crate::probe::storage::watch::Watch;
-use crate::probe::{self, capture, schema};
+use crate::probe;
+use crate::probe::cabling::PortSetup;
+use crate::probe::collect::redact::Redaction;
+use crate::probe::collect::{capture, schema};
+use crate::probe::disks::watch::Watch;
+use crate::role::ports::{self, SwitchedOn};
 
 pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     if args.schema {
@@ -43,13 +45,13 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     let back = PortsBack::default();
     let ports = match args.ports_up && live {
         true => ready_ports(&back.0)?,
-        false => Readied::default(),
+        false => PortSetup::default(),
     };
     // From the start, so that the time of what comes late is right.
     let watch = live.then(|| Watch::start(probe::Root::live()));
     let options = probe::Options {
         watch,
-        boot_medium: probe::disk::boot_medium(&mounts),
+        boot_medium: probe::disks::list::boot_medium(&mounts),
         cable_wait: Duration::from_secs(args.cable_wait),
         only,
         ports,
@@ -97,7 +99,7 @@ fn locked(switched_on: &Mutex<SwitchedOn>) -> MutexGuard<'_, SwitchedOn> {
 }
 
 /// Switches ports on. Whoever ends the program early (SIGINT, SIGTERM) waits for them to be switched off again.
-fn ready_ports(switched_on: &Arc<Mutex<SwitchedOn>>) -> anyhow::Result<Readied> {
+fn ready_ports(switched_on: &Arc<Mutex<SwitchedOn>>) -> anyhow::Result<PortSetup> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
@@ -119,7 +121,7 @@ fn ready_ports(switched_on: &Arc<Mutex<SwitchedOn>>) -> anyhow::Result<Readied> 
             locked(&shared).switch_off();
             std::process::exit(128 + number.as_raw_value());
         })?;
-    let readied = probe::ports::ready_all(probe::ports::LIMIT);
+    let readied = ports::ready_all(ports::LIMIT);
     *held = SwitchedOn::by(&readied);
     Ok(readied)
 }

@@ -20,11 +20,13 @@ use crate::model::MacAddr;
 use crate::model::api::{NodeStatus, Status};
 use crate::model::shown::Shown;
 use crate::probe;
-use crate::role::address::Held;
-use crate::role::links::{self, Choice, Ended};
-use crate::role::{master, peer, standby};
+use crate::role::link::manager;
+use crate::role::link::manager::{Choice, Ended};
+use crate::role::peer::network::Held;
+use crate::role::{failover, master, peer};
+use crate::stick::medium;
 use crate::sys::console::say;
-use crate::sys::{block, medium, systemd, terminal};
+use crate::sys::{block, systemd, terminal};
 
 use args::Command;
 
@@ -103,12 +105,12 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         );
     }
     peer::protect_disks();
-    standby::forget_note(Path::new(standby::NOTE));
+    failover::forget_note(Path::new(failover::NOTE));
     let orders = master::Orders {
         links: Choice::Elect,
         data: None,
         medium: None,
-        loaders: links::loader_folders(),
+        loaders: manager::loader_folders(),
         http_port: HTTP_PORT,
         doubts: if line.doubtful {
             line.problems.clone()
@@ -125,13 +127,13 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
                 say(&format!(
                     "recon master {master} of this site is here already: becoming its peer"
                 ));
-                let _note = standby::Note::new(Path::new(standby::NOTE), master);
+                let _note = failover::Note::new(Path::new(failover::NOTE), master);
                 tokio::select! {
                     done = until(stop.clone(), peer::run(peer_beside(&line, master, mac, key.clone()))) => return done,
-                    () = standby::until_gone(key.clone(), machine, mac) => {}
+                    () = failover::until_gone(key.clone(), machine, mac) => {}
                 }
                 say(&format!("recon master {master} is gone: asking anew who serves"));
-                if let Err(error) = standby::forget_addresses(mac).await {
+                if let Err(error) = failover::forget_addresses(mac).await {
                     tracing::warn!(%mac, %error, "removing the addresses of a peer");
                 }
             }
@@ -193,7 +195,7 @@ async fn until(stop: CancellationToken, work: impl Future<Output = anyhow::Resul
 
 async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
     let loaders = if args.loaders.is_empty() {
-        links::loader_folders()
+        manager::loader_folders()
     } else {
         args.loaders
     };
@@ -216,10 +218,10 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
 }
 
 fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
-    let options = crate::media::collect::Options { force: args.force };
+    let options = crate::stick::collect::Options { force: args.force };
     let names: Vec<String> = args.source.iter().map(|source| source.display().to_string()).collect();
     let names = names.join(" and ");
-    let report = crate::media::collect::collect_all(&args.source, &args.output, options)
+    let report = crate::stick::collect::collect_all(&args.source, &args.output, options)
         .with_context(|| format!("collecting from {names}"))?;
     print(&Shown::lines(&format!("{report}\n")))?;
     if !report.is_complete() {

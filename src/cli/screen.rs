@@ -3,8 +3,8 @@
 use crate::model::NodeId;
 use crate::model::api::{NodeStatus, Status};
 use crate::model::shown::{self, Shown};
-use crate::service::ladder::urgency;
-use crate::service::loops::LOOPS;
+use crate::service::boot::loops::LOOPS;
+use crate::service::node_table::urgency;
 
 /// Room on the terminal, in characters.
 #[derive(Debug, Clone, Copy)]

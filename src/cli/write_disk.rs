@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::media::install;
 use crate::model::inventory::{Disk, DiskKind};
 use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
 use crate::probe;
+use crate::stick::{install, medium};
+use crate::sys::block;
 use crate::sys::terminal::Terminal;
-use crate::sys::{block, medium};
 
 use super::args::WriteDiskArgs;
 use super::console;

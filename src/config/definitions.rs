@@ -10,9 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::MacAddr;
 
-use super::routed;
 use super::settings::{LinkRule, parse_subnet};
-use super::{PostAction, PowerOff};
+use super::{PostAction, PowerOff, routed};
 
 /// A mistake in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,13 +8,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::ipmi::{Link, Notes, Refusal, chassis, dcmi, device, fru, lan, reading, sdr, sel, supplies, users};
-use super::live::LiveSources;
-use super::rights;
-use super::root::Root;
 use super::smbios::{self, platform, types};
-use super::timebox::{Publish, millis};
 use crate::model::inventory::{Bmc, Item, Part, PartStatus, Sel, Sensors};
+use crate::probe::bmc::ipmi::{
+    Link, Notes, Refusal, chassis, dcmi, device, fru, lan, reading, sdr, sel, supplies, users,
+};
+use crate::probe::collect::live::LiveSources;
+use crate::probe::collect::rights;
+use crate::probe::collect::root::Root;
+use crate::probe::collect::timebox::{Publish, millis};
 use crate::sys::ipmi::{AskBmc, BmcError, DEVICE};
 
 /// The log is worth a share of the time even where a controller is slow to tell its sensors.
@@ -303,5 +305,6 @@ fn status(error: &BmcError) -> PartStatus {
     }
 }
 
+pub mod ipmi;
 #[cfg(test)]
 mod tests;

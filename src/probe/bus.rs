@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pci_ids::FromId;
 
-use super::root::Root;
+use crate::probe::collect::root::Root;
 
 /// Components of a path as text.
 pub fn names(place: &Path) -> impl DoubleEndedIterator<Item = &str> {

@@ -4,17 +4,21 @@
 //! CDP every 60 s), so this is the longest wait of all; it ends as soon as every cable has an answer. What was heard
 //! so far is handed out after each new neighbour.
 
+pub mod agent;
+pub mod lldp;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::live::LiveSources;
-use super::lldp::pcap::{self, Record};
-use super::lldp::{self, Frame};
-use super::ports::Readied;
-use super::rights;
-use super::root::{ReadError, Root};
-use super::timebox::{self, Outcome, Pending, Publish, millis};
+use crate::formats::pcap;
+use crate::formats::pcap::Record;
 use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_host_only};
+use crate::probe::cabling::lldp::Frame;
+use crate::probe::collect::live::LiveSources;
+use crate::probe::collect::root::{ReadError, Root};
+use crate::probe::collect::timebox::{Outcome, Pending, Publish, millis};
+use crate::probe::collect::{rights, timebox};
 use crate::sys::lldp_socket::{self, Ear};
 
 /// Named when nothing else is known.
@@ -33,13 +37,22 @@ const MAX_KEPT: usize = 256;
 /// Ports listened to; virtual functions are none.
 const MAX_PORTS: usize = 1024;
 
+/// What was done to the ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortSetup {
+    /// Ports that were down and are up now.
+    pub brought_up: BTreeSet<String>,
+    /// What was done or failed, as pieces of the cabling part: `eth0.up`.
+    pub items: Vec<Item>,
+}
+
 /// Cable map of the machine. Listens for `wait` at most; zero leaves listening out. A captured tree gives what was
 /// heard when it was made.
 pub fn cabling(
     root: &Root,
     live: Option<Arc<dyn LiveSources>>,
     wait: Duration,
-    readied: &Readied,
+    setup: &PortSetup,
     publish: &Publish<Part<Cabling>>,
 ) -> Part<Cabling> {
     if !root.is_live() {
@@ -66,7 +79,7 @@ pub fn cabling(
         Err(error) => return Part::missing(error.status(), NET, error.to_string()),
     };
     let mut part = listen(root, root.first("count", ports.collect(), MAX_PORTS), wait, publish);
-    part.items.extend(readied.items.iter().cloned());
+    part.items.extend(setup.items.iter().cloned());
     part
 }
 

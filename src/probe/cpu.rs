@@ -1,15 +1,18 @@
 //! Processors: the kernel's topology, `/proc/cpuinfo`, SMBIOS type 4, and sysinfo for comparison.
 
+pub mod kernel;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cpu_kernel;
-use super::live::{self, LiveSources};
-use super::root::{Root, clean};
 use super::smbios::{self, types};
-use super::timebox::{self, Publish};
+use crate::formats::text::clean;
 use crate::model::inventory::{CpuKind, Cpus, Item, Part, PartStatus};
+use crate::probe::collect::live::LiveSources;
+use crate::probe::collect::root::Root;
+use crate::probe::collect::timebox::Publish;
+use crate::probe::collect::{live, timebox};
 
 const CPUINFO: &str = "/proc/cpuinfo";
 /// About 2 KiB a thread; the kernel's bound is 8192 threads.
@@ -202,7 +205,7 @@ fn implementer(code: &str) -> Option<String> {
 /// Sockets, cores and threads that are online, from the sets of siblings the kernel lists.
 fn topology(root: &Root) -> Option<(u32, u32, u32)> {
     let (mut sockets, mut cores, mut threads) = (BTreeSet::new(), BTreeSet::new(), 0u32);
-    for name in cpu_kernel::numbered(root) {
+    for name in kernel::numbered(root) {
         // The newer name first; what is offline has no siblings.
         let siblings = |new: &str, old: &str| {
             let path = |file: &str| format!("{TOPOLOGY}/{name}/topology/{file}");
@@ -291,7 +294,7 @@ pub fn cpus(
         sockets: topology.map(|t| t.0).or(info.sockets),
         cores: topology.map(|t| t.1).or(info.cores),
         threads: topology.map(|t| t.2).or(known_threads),
-        virtualization: cpu_kernel::virtualization(root, &info.flags),
+        virtualization: kernel::virtualization(root, &info.flags),
         flags: info.flags,
         packages,
         ..Cpus::default()
@@ -306,10 +309,10 @@ pub fn cpus(
     }
     publish.so_far(Part::ok(sources.join(", "), cpus.clone()).with_items(gaps.clone()));
     cpus.offline_threads = root.value(format!("{TOPOLOGY}/offline"));
-    cpus.caches = cpu_kernel::caches(root, &mut gaps);
-    cpus.frequency = cpu_kernel::frequency(root, &mut gaps);
-    cpus.smt = cpu_kernel::smt(root, &mut gaps);
-    cpus.vulnerabilities = cpu_kernel::vulnerabilities(root, &mut gaps);
+    cpus.caches = kernel::caches(root, &mut gaps);
+    cpus.frequency = kernel::frequency(root, &mut gaps);
+    cpus.smt = kernel::smt(root, &mut gaps);
+    cpus.vulnerabilities = kernel::vulnerabilities(root, &mut gaps);
     let mut remarks = Vec::new();
     let mut compare = |what: &str, ours: Option<u32>, theirs: Option<u32>, who: &str| {
         if let (Some(ours), Some(theirs)) = (ours, theirs)

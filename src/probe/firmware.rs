@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::devlink::{self as devlink_info, parse};
-use super::root::Root;
 use super::smbios::{self, types};
-use super::timebox;
 use crate::model::inventory::{Firmware, Inventory, Item, Part, PartStatus};
+use crate::probe::collect::root::Root;
+use crate::probe::collect::timebox;
+use crate::probe::nics::devlink as devlink_info;
+use crate::probe::nics::devlink::parse;
 use crate::sys::devlink;
 
 /// Named when nothing else is known.
@@ -110,7 +111,7 @@ fn card_pieces(info: &devlink_info::Info) -> Vec<Firmware> {
 /// One entry (UEFI 2.10, 23.4; Linux Documentation/ABI/testing/sysfs-firmware-efi-esrt). Versions are numbers; the maker knows
 /// how to write them. The outcomes of an update are those of edk2's MdePkg/Include/Guid/SystemResourceTable.h; the kernel's
 /// document leaves out 1, and so has the others one too low.
-fn esrt(root: &Root, name: &str) -> Result<Option<Firmware>, super::root::ReadError> {
+fn esrt(root: &Root, name: &str) -> Result<Option<Firmware>, crate::probe::collect::root::ReadError> {
     let at = |file: &str| format!("{ESRT}/{name}/{file}");
     let number = |file: &str| root.number::<u32>(at(file));
     let Some(version) = root

@@ -7,15 +7,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::live::LiveSources;
-use super::root::{ReadError, Root};
-use super::storage::why;
-use super::timebox::{self, Pending};
-use super::{bus, cpu_kernel, edac, kmsg};
+use super::bus;
 use crate::model::inventory::{
     BootError, Clock, Health, Item, MachineChecks, MemoryErrors, PackageThrottling, Part, PartStatus, PcieErrorCount,
     PcieErrors, Taint, Throttling,
 };
+use crate::probe::collect::live::LiveSources;
+use crate::probe::collect::root::{ReadError, Root};
+use crate::probe::collect::timebox;
+use crate::probe::collect::timebox::Pending;
+use crate::probe::cpu::kernel;
+use crate::probe::disks::why;
+use crate::probe::memory::edac;
 
 /// Named when nothing else is known.
 pub const SOURCE: &str = "/sys/devices/system";
@@ -210,7 +213,7 @@ fn aer_counts(text: &str) -> (u64, Vec<String>) {
             total = Some(u64::from(count));
         } else if count > 0 && named.len() < 64 {
             sum += u64::from(count);
-            named.extend(super::root::clean(name).map(|name| format!("{name} {count}")));
+            named.extend(crate::formats::text::clean(name).map(|name| format!("{name} {count}")));
         }
     }
     (total.unwrap_or(sum), named)
@@ -220,7 +223,7 @@ fn aer_counts(text: &str) -> (u64, Vec<String>) {
 fn throttled(root: &Root) -> Found<Throttling> {
     let mut packages: BTreeMap<u32, PackageThrottling> = BTreeMap::new();
     let mut cores = BTreeSet::new();
-    for thread in cpu_kernel::numbered(root) {
+    for thread in kernel::numbered(root) {
         let at = |file: &str| format!("{CPU}/{thread}/{file}");
         let count = |file: &str| root.number::<u64>(at(&format!("thermal_throttle/{file}")));
         let (core_count, package_count) = (count("core_throttle_count"), count("package_throttle_count"));
@@ -340,7 +343,10 @@ fn crash_records(root: &Root) -> Found<Vec<String>> {
     let mut names = root.list(PSTORE).map_err(told)?;
     names.retain(|name| !name.starts_with('.'));
     let names = root.first("crash_records.count", names, MAX_CRASHES);
-    Ok(names.iter().filter_map(|name| super::root::clean(name)).collect())
+    Ok(names
+        .iter()
+        .filter_map(|name| crate::formats::text::clean(name))
+        .collect())
 }
 
 /// The boot error region: ACPI 6.5, table 18.2 and 18.3.2.7 (generic error status block).
@@ -373,5 +379,6 @@ fn parse_boot_error(bytes: &[u8]) -> Option<BootError> {
     })
 }
 
+pub mod kmsg;
 #[cfg(test)]
 mod tests;

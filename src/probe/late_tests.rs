@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::storage::watch::Watch;
 use super::*;
 use crate::model::inventory::Nvme;
+use crate::probe::disks::watch::Watch;
 
 fn disk(name: &str) -> Disk {
-    disk::nameless(name)
+    crate::probe::disks::list::nameless(name)
 }
 
 fn plug(dir: &Path, name: &str) {
@@ -124,7 +124,7 @@ fn late_disks_join_the_list() {
         ..disk("nvme0n1")
     };
     let late = Part::ok("test", vec![path("sdaa"), namespace, disk("sda"), disk("sdc")]);
-    disk::add(&mut part, late.with_items(vec![Item::ok("sdc.content", "", 1)]));
+    crate::probe::disks::list::add(&mut part, late.with_items(vec![Item::ok("sdc.content", "", 1)]));
     let disks = part.value.as_deref().unwrap();
     let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
     assert_eq!(names, ["sda", "sdb", "sdc", "nvme0n1"]);
@@ -132,7 +132,7 @@ fn late_disks_join_the_list() {
     assert_eq!(part.items.len(), 1);
     // The first disk of a machine without any.
     let mut part: Part<Vec<Disk>> = Part::missing(PartStatus::Absent, "/sys/block", "not there");
-    disk::add(&mut part, Part::ok("test", vec![disk("sda")]));
+    crate::probe::disks::list::add(&mut part, Part::ok("test", vec![disk("sda")]));
     assert_eq!(
         (part.status, part.value.map(|disks| disks.len())),
         (PartStatus::Ok, Some(1))

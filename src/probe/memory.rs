@@ -1,14 +1,18 @@
 //! Memory: the kernel's total, the modules that SMBIOS lists, and what other sources make of it.
 
+pub mod edac;
+pub mod numa;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::live::{self, LiveSources};
-use super::root::Root;
 use super::smbios::{self, types};
-use super::timebox::{self, Publish, millis};
-use super::{cxl, edac, numa};
 use crate::model::inventory::{Dimm, Item, Memory, MemoryDisagreement, MemoryTotal, Part, PartStatus};
+use crate::probe::collect::live::LiveSources;
+use crate::probe::collect::root::Root;
+use crate::probe::collect::timebox::{Publish, millis};
+use crate::probe::collect::{live, timebox};
+use crate::probe::pci::cxl;
 
 const MEMINFO: &str = "/proc/meminfo";
 pub const MEMINFO_LIMIT: u64 = 256 * 1024;

@@ -7,46 +7,19 @@
 pub mod bmc;
 pub mod bus;
 pub mod cabling;
-pub mod capture;
-pub mod controllers;
+pub mod collect;
 pub mod cpu;
-mod cpu_kernel;
-pub mod cxl;
-mod devlink;
-pub mod disk;
-mod edac;
-pub mod efi;
+pub mod disks;
 pub mod firmware;
-pub mod gpu;
 pub mod health;
-pub mod ipmi;
-mod joined;
-mod kmsg;
-mod link_modes;
-pub mod live;
-pub mod lldp;
 pub mod memory;
-pub mod net;
-mod numa;
-mod optics;
+pub mod nics;
 pub mod pci;
-pub mod ports;
-mod raw;
-pub mod redact;
-mod rights;
-pub mod root;
-mod run;
-pub mod schema;
-pub mod scsi;
 pub mod security;
 pub mod smbios;
-pub mod storage;
 pub mod system;
 pub mod text;
-pub mod timebox;
-pub mod tpm;
 pub mod usb;
-mod vpd;
 
 #[cfg(test)]
 mod hang_tests;
@@ -63,12 +36,12 @@ use crate::model::inventory::{
     Bios, Bmc, Cabling, Cpus, Disk, Firmware, Gpu, Health, Inventory, Item, Memory, Nic, Part, PartStatus, PciFunction,
     Run, SCHEMA_VERSION, Security, StorageController, System, UsbDevice,
 };
-pub use live::{LiveSources, ThisMachine};
-pub use raw::raw_captures;
-pub use root::Root;
-use storage::arrivals::Named;
-use storage::watch::Watch;
-use timebox::{Outcome, Pending, Publish};
+pub use crate::probe::collect::live::{LiveSources, ThisMachine};
+pub use crate::probe::collect::raw::raw_captures;
+pub use crate::probe::collect::root::Root;
+use crate::probe::collect::timebox::{Outcome, Pending, Publish};
+use crate::probe::disks::arrivals::Named;
+use crate::probe::disks::watch::Watch;
 
 /// How long the quick parts may take.
 pub const QUICK_LIMIT: Duration = Duration::from_secs(10);
@@ -103,8 +76,8 @@ pub struct Options {
     pub bmc_limit: Duration,
     /// How long to listen for neighbours on the cables; zero leaves that out.
     pub cable_wait: Duration,
-    /// What [`ports::ready_all`] did before; the default where it was not called.
-    pub ports: ports::Readied,
+    /// What `role::ports::ready_all` did before; the default where it was not called.
+    pub ports: cabling::PortSetup,
     /// Names of the parts to collect; `None` is all.
     pub only: Option<BTreeSet<String>>,
     /// Devices this system runs from, as `sdb`, `sdb1` or `/dev/sdb1`.
@@ -124,7 +97,7 @@ impl Options {
             slow_limit: SLOW_LIMIT,
             bmc_limit: BMC_LIMIT,
             cable_wait: CABLE_WAIT,
-            ports: ports::Readied::default(),
+            ports: cabling::PortSetup::default(),
             only: None,
             boot_medium: BTreeSet::new(),
             watch: None,
@@ -213,7 +186,7 @@ impl Collection {
                 bmc::bmc(&root, live.as_deref(), bmc_limit, &publish)
             }),
             disks: part.start("disks", "/sys/block", move |root, live, publish| {
-                disk::disks(&root, live, &medium, slow, &publish)
+                crate::probe::disks::list::disks(&root, live, &medium, slow, &publish)
             }),
             system: part.start("system", smbios::SOURCE, |root, _, _| system::system(&root)),
             bios: part.start("bios", smbios::SOURCE, |root, _, _| system::bios(&root)),
@@ -225,17 +198,21 @@ impl Collection {
             }),
             storage_controllers: part.start(
                 "storage_controllers",
-                controllers::SOURCE,
-                move |root, live, publish| controllers::storage_controllers(&root, live, slow, &publish),
+                crate::probe::disks::controllers::SOURCE,
+                move |root, live, publish| {
+                    crate::probe::disks::controllers::storage_controllers(&root, live, slow, &publish)
+                },
             ),
             nics: part.start("nics", "/sys/class/net", move |root, live, _| {
-                net::nics(&root, live, quick, &brought_up)
+                crate::probe::nics::nics(&root, live, quick, &brought_up)
             }),
             pci: part.start("pci", pci::SOURCE, move |root, _, publish| {
                 pci::functions(&root, quick, &publish)
             }),
             usb: part.start("usb", usb::SOURCE, move |root, _, _| usb::devices(&root, quick)),
-            gpus: part.start("gpus", gpu::SOURCE, move |root, live, _| gpu::gpus(&root, live, quick)),
+            gpus: part.start("gpus", crate::probe::pci::gpu::SOURCE, move |root, live, _| {
+                crate::probe::pci::gpu::gpus(&root, live, quick)
+            }),
             security: part.start("security", security::SOURCE, move |root, live, _| {
                 security::security(&root, live, quick)
             }),
@@ -245,7 +222,9 @@ impl Collection {
             firmware: part.start("firmware", firmware::SOURCE, move |root, live, _| {
                 firmware::listed(&root, live.is_some(), quick)
             }),
-            run: part.start("run", "/proc", move |root, _, _| run::run(&root, &version, &at)),
+            run: part.start("run", "/proc", move |root, _, _| {
+                crate::probe::collect::run::run(&root, &version, &at)
+            }),
         }
     }
 
@@ -274,7 +253,7 @@ impl Collection {
         self.storage_controllers.settle(self.slow_deadline);
         self.cabling.settle(self.cable_deadline);
         if let Slot::Done(Part { value: Some(nics), .. }) = &mut self.nics {
-            net::look_again(&self.root, self.live.as_ref(), nics, LOOK_AGAIN);
+            crate::probe::nics::look_again(&self.root, self.live.as_ref(), nics, LOOK_AGAIN);
         }
     }
 
@@ -392,7 +371,7 @@ impl Collection {
             .flat_map(|disk| std::iter::once(&disk.name).chain(&disk.other_paths))
             .map(String::as_str)
             .collect();
-        let mut names = disk::names(&self.root);
+        let mut names = crate::probe::disks::list::names(&self.root);
         names.retain(|name| !known.contains(name.as_str()));
         names
     }
@@ -410,21 +389,22 @@ impl Collection {
             let root = self.root.for_part();
             let limit = self.options.slow_limit * 4 / 5;
             let medium = &self.options.boot_medium;
-            let mut part = disk::disks_of(&root, Ok(late.clone()), medium, limit, &Publish::nowhere());
+            let mut part =
+                crate::probe::disks::list::disks_of(&root, Ok(late.clone()), medium, limit, &Publish::nowhere());
             for disk in part.value.iter_mut().flatten() {
                 let after = watch.arrival(&disk.name).unwrap_or_else(|| watch.elapsed());
-                disk.appeared_after_ms = Some(timebox::millis(after));
+                disk.appeared_after_ms = Some(crate::probe::collect::timebox::millis(after));
             }
             part.items.extend(root.left_out());
             if let Slot::Done(known) = &mut self.disks {
-                disk::add(known, part);
+                crate::probe::disks::list::add(known, part);
             }
             taken.extend(late);
         }
         let Slot::Done(part) = &mut self.disks else {
             return taken;
         };
-        let there: BTreeSet<String> = disk::names(&self.root).into_iter().collect();
+        let there: BTreeSet<String> = crate::probe::disks::list::names(&self.root).into_iter().collect();
         for disk in part.value.iter().flatten() {
             let is_block = disk.nvme.as_ref().is_none_or(|nvme| nvme.controller != disk.name);
             let item = format!("{}.gone", disk.name);
@@ -450,8 +430,10 @@ impl Collection {
         let (quick, slow) = (options.limit * 4 / 5, options.slow_limit * 4 / 5);
         let controllers = part.start(
             "storage_controllers",
-            controllers::SOURCE,
-            move |root, live, publish| controllers::storage_controllers(&root, live, slow, &publish),
+            crate::probe::disks::controllers::SOURCE,
+            move |root, live, publish| {
+                crate::probe::disks::controllers::storage_controllers(&root, live, slow, &publish)
+            },
         );
         let pci = part.start("pci", pci::SOURCE, move |root, _, publish| {
             pci::functions(&root, quick, &publish)
@@ -471,7 +453,7 @@ impl Collection {
 
     /// What is known now. Parts that are not done yet are `timed_out`, with what they handed out so far as their value.
     pub fn inventory(&mut self) -> Inventory {
-        let millis = timebox::millis(self.started.elapsed());
+        let millis = crate::probe::collect::timebox::millis(self.started.elapsed());
         let mut inventory = Inventory {
             schema_version: SCHEMA_VERSION,
             run: self.run.part(),
@@ -494,7 +476,7 @@ impl Collection {
         if let Some(run) = &mut inventory.run.value {
             run.duration_ms = millis;
         }
-        joined::join(&mut inventory);
+        crate::probe::collect::joined::join(&mut inventory);
         if let Some(only) = &self.options.only {
             hide(&mut inventory, only);
         }
@@ -548,7 +530,7 @@ impl Starter<'_> {
             part
         };
         Slot::Pending {
-            pending: timebox::spawn_publishing(&format!("probe-{name}"), work),
+            pending: crate::probe::collect::timebox::spawn_publishing(&format!("probe-{name}"), work),
             source,
             latest: None,
         }
@@ -606,7 +588,7 @@ impl<T: Clone> Slot<T> {
         let outcome = pending.poll();
         *latest = pending.latest().or_else(|| latest.take());
         let Some(outcome) = outcome else {
-            let millis = timebox::millis(pending.elapsed());
+            let millis = crate::probe::collect::timebox::millis(pending.elapsed());
             let reason = "still being collected".to_owned();
             return unfinished(latest.clone(), source, PartStatus::TimedOut, millis, reason);
         };

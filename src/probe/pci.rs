@@ -4,17 +4,21 @@
 //! error counts, each device in a time box of its own; last the Vital Product Data, which goes through a slow mailbox
 //! and hangs on some cards.
 
+pub mod cxl;
+pub mod gpu;
 mod link;
+pub mod vpd;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pci_ids::FromId;
 
-use super::root::{ReadError, Root};
-use super::timebox::{self, Publish};
-use super::{bus, vpd};
+use super::bus;
 use crate::model::inventory::{Item, Part, PartStatus, PciAer, PciFunction, PciLink, Vpd};
+use crate::probe::collect::root::{ReadError, Root};
+use crate::probe::collect::timebox;
+use crate::probe::collect::timebox::Publish;
 
 /// Named when nothing else is known.
 pub const SOURCE: &str = "/sys/bus/pci/devices";

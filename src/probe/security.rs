@@ -1,15 +1,18 @@
 //! Firmware and security: boot mode, Secure Boot, boot entries, TPM, kernel lockdown. Reads only.
 
+pub mod efi;
+pub mod tpm;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::efi;
-use super::live::LiveSources;
-use super::root::{ReadError, Root};
 use super::smbios::{self, platform};
-use super::timebox::{self, millis};
-use super::{system, tpm};
+use super::system;
 use crate::model::inventory::{FirmwareMode, Item, Part, PartStatus, Security};
+use crate::probe::collect::live::LiveSources;
+use crate::probe::collect::root::{ReadError, Root};
+use crate::probe::collect::timebox;
+use crate::probe::collect::timebox::millis;
 
 /// Named when nothing else is known.
 pub const SOURCE: &str = "/sys/firmware/efi/efivars";

@@ -1,11 +1,11 @@
 //! Whose machine it is, and its firmware: from the SMBIOS table, else from what the kernel republishes of it, else from
 //! a device tree.
 
-use super::root::{ReadError, Root};
 use super::smbios::{self, RawTable, types};
 use crate::model::MacAddr;
 use crate::model::identity::{IdentityFacts, identity};
 use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System, is_host_only};
+use crate::probe::collect::root::{ReadError, Root};
 
 const DMI_ID: &str = "/sys/class/dmi/id";
 const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
@@ -51,7 +51,9 @@ fn burnt_in(root: &Root) -> Vec<MacAddr> {
 
 /// The port that the boot loader came over.
 fn boot_port(root: &Root) -> Option<MacAddr> {
-    let line = root.text("/proc/cmdline", super::run::CMDLINE_LIMIT).ok()?;
+    let line = root
+        .text("/proc/cmdline", crate::probe::collect::run::CMDLINE_LIMIT)
+        .ok()?;
     let word = line.split_whitespace().find_map(|word| word.strip_prefix("BOOTIF="))?;
     word.parse().ok()
 }

@@ -1,15 +1,14 @@
 //! The whole collection: captured machines against their golden files, and machines that hang.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::{io, thread};
 
 use super::*;
 use crate::model::MacAddr;
+use crate::probe::collect::live::Totals;
 use crate::sys::ethtool::DriverInfo;
 use crate::sys::ipmi::{AskBmc, BmcError};
-use live::Totals;
 
 pub fn machines() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/machines")

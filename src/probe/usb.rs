@@ -6,9 +6,9 @@ use std::time::Duration;
 use usb_ids::FromId;
 
 use super::bus;
-use super::root::Root;
-use super::timebox;
 use crate::model::inventory::{Part, UsbDevice};
+use crate::probe::collect::root::Root;
+use crate::probe::collect::timebox;
 
 /// Named when nothing else is known.
 pub const SOURCE: &str = "/sys/bus/usb/devices";

@@ -1,14 +1,16 @@
 //! The master: storage, services, links, and an end that loses nothing.
 
+pub mod storage;
+pub mod tarball;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rand::RngCore as _;
-use rand::TryRngCore as _;
 use rand::rngs::OsRng;
+use rand::{RngCore as _, TryRngCore as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,19 +21,21 @@ use crate::model::api::{LinkStatus, Status, StorageStatus};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
 use crate::service::http::site::{Loaders, Site, Web};
-use crate::service::ladder::Ladder;
+use crate::service::node_table::Ladder;
 use crate::service::workers::Workers;
+use crate::stick::medium;
+use crate::stick::medium::Medium;
 use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::console::say;
-use crate::sys::medium::{self, Medium};
 use crate::sys::{clock, systemd};
 
-use super::links::{self, Choice, Ended, LeaseTables};
-use super::links6::Shared6;
 use super::remedy;
-use super::storage::{Shelf, Storage};
-use super::tarball::Keeper;
+use crate::role::link::ipv6::Shared6;
+use crate::role::link::manager;
+use crate::role::link::manager::{Choice, Ended, LeaseTables};
+use crate::role::master::storage::{Shelf, Storage};
+use crate::role::master::tarball::Keeper;
 
 /// What a master is told.
 #[derive(Debug, Clone)]
@@ -264,7 +268,7 @@ impl Master {
         );
         let ipv6 = Arc::new(ipv6);
         tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
-        let shared = links::Shared {
+        let shared = manager::Shared {
             ipv6,
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
@@ -276,7 +280,7 @@ impl Master {
             journal: Arc::clone(&self.journal),
         };
         systemd::notify("READY=1\nSTATUS=asking each link who serves it");
-        let mut links = std::pin::pin!(links::run(shared, self.orders.links.clone(), inner.clone()));
+        let mut links = std::pin::pin!(manager::run(shared, self.orders.links.clone(), inner.clone()));
         let ended = loop {
             tokio::select! {
                 ended = &mut links => break ended,

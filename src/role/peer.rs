@@ -1,5 +1,13 @@
 //! A peer's whole job: protect the disks, inventory, the site's workload, upload until acknowledged, end by policy.
 
+pub mod collect;
+pub mod document;
+pub mod network;
+pub mod pack;
+pub mod post;
+pub mod retry;
+pub mod upload;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,18 +22,19 @@ use crate::config::{PowerOff, SiteKey};
 use crate::model::api::{Policy, StageReport};
 use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, Stage, cause};
-use crate::probe::ports;
+use crate::probe::cabling::PortSetup;
+use crate::role::ports;
 use crate::service::http::client::{Bounds, ClientError, ask, exchange};
 use crate::service::http::workload;
+use crate::stick::medium;
 use crate::sys::console::say;
 use crate::sys::netif::Netlink;
-use crate::sys::{block, clock, cmd, ipmi, medium, power};
+use crate::sys::{block, clock, cmd, ipmi, power};
 
-use super::address::{self, Held};
-use super::collecting::{self, Take};
-use super::post;
-use super::retry::Heard;
-use super::uploading::{self, Kept};
+use crate::role::peer::collect::Take;
+use crate::role::peer::network::Held;
+use crate::role::peer::retry::Heard;
+use crate::role::peer::upload::Kept;
 
 /// What a peer is told.
 #[derive(Debug, Clone)]
@@ -89,7 +98,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
     if protect {
         protect_disks();
     }
-    let mut collecting = collecting::start(orders.cable_wait, move || {
+    let mut collecting = collect::start(orders.cable_wait, move || {
         settle();
         if protect {
             // Disks that appeared meanwhile; udev guarded them already, this says so where it failed.
@@ -99,7 +108,7 @@ pub async fn run(orders: Orders) -> anyhow::Result<()> {
         // uses them.
         match protect {
             true => ports::ready_all(ports::LIMIT),
-            false => ports::Readied::default(),
+            false => PortSetup::default(),
         }
     });
     let v6 = orders.master.is_ipv6();
@@ -241,12 +250,12 @@ fn usb_disk_to_come(driver: &Path) -> bool {
 /// is there already is no error.
 async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<(MacAddr, Held)> {
     let netlink = Netlink::open().context("opening netlink")?;
-    let link = address::usable_link(&netlink, Path::new("/sys"), mac).await;
+    let link = network::usable_link(&netlink, Path::new("/sys"), mac).await;
     let asking = || format!("asking for an address on {}", link.name);
     let held = match held.filter(|held| held.address.is_ipv6() == v6) {
         Some(held) => held,
-        None if v6 => address::by_dhcp6(&link).await.with_context(asking)?,
-        None => address::by_dhcp(&link).await.with_context(asking)?,
+        None if v6 => network::by_dhcp6(&link).await.with_context(asking)?,
+        None => network::by_dhcp(&link).await.with_context(asking)?,
     };
     netlink
         .add_address(link.index, held.address, held.prefix)
@@ -442,7 +451,7 @@ impl Peer {
 
     async fn upload(&mut self, take: &Take, results: Option<&post::Results>) -> anyhow::Result<Kept> {
         let headers = self.headers();
-        uploading::upload(self.orders.master, headers, &mut self.id, take, results).await
+        upload::upload(self.orders.master, headers, &mut self.id, take, results).await
     }
 
     /// Policy by the kernel command line, else as the master says, else stay up: the careful end.

@@ -17,10 +17,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-use super::medium::{self, Disk, Medium};
 use super::upload::{self, Item, UploadError, UploadLimits};
 use super::{Sha, UploadName, digest_of, hex};
 use crate::model::NodeId;
+use crate::store::fs_ops;
+use crate::store::fs_ops::{Disk, Medium};
 
 pub use verify::{Verified, holds, verify};
 
@@ -270,7 +271,7 @@ impl Builder {
         }
         let failed = |error: io::Error| match error {
             _ if !go_on() => ArchiveError::Stopped,
-            error if medium::is_no_space(&error) => ArchiveError::NoSpace {
+            error if fs_ops::is_no_space(&error) => ArchiveError::NoSpace {
                 needed,
                 free: free().unwrap_or(0),
             },

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::medium::{Disk, Medium};
 use crate::model::lease::LeaseChange;
+use crate::store::fs_ops::{Disk, Medium};
 use crate::sys::clock;
 use crate::sys::console::say;
 use crate::sys::file::open_plain;
 
-pub mod book;
+pub mod journal;
 #[cfg(test)]
 mod tests;
 
-pub use book::Book;
+pub use crate::store::leases::journal::Book;
 
 /// Largest journal read; a /16 full of leases is below it.
 const MAX_BYTES: u64 = 64 << 20;
@@ -203,7 +203,7 @@ impl Writer {
             return;
         };
         let mut bytes = Vec::new();
-        book::append(&journal_name(self.name), changes, &mut bytes);
+        crate::store::leases::journal::append(&journal_name(self.name), changes, &mut bytes);
         let written = self.medium.write(file, &bytes).and_then(|()| match self.durable {
             true => self.medium.sync_file(file),
             false => Ok(()),
@@ -242,7 +242,7 @@ impl Writer {
     fn make(&self) -> io::Result<File> {
         let path = self.folder.join(file_name(self.number));
         let mut file = self.medium.create(&path)?;
-        let bytes = book::begin(&journal_name(self.name), self.number, &self.book);
+        let bytes = crate::store::leases::journal::begin(&journal_name(self.name), self.number, &self.book);
         self.medium.write(&mut file, &bytes)?;
         if self.durable {
             self.medium.sync_file(&file)?;
@@ -315,7 +315,7 @@ fn load(folder: &Path) -> (Book, u64) {
             tracing::warn!(file = %path.display(), %error, "reading the leases of an earlier run");
             continue;
         }
-        if let Some((book, bad)) = book::read(&bytes, *number) {
+        if let Some((book, bad)) = crate::store::leases::journal::read(&bytes, *number) {
             if bad > 0 {
                 tracing::warn!(file = %path.display(), lines = bad, "lines of the lease journal do not count");
             }

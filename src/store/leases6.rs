@@ -6,8 +6,9 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::medium::{self, Medium};
 use crate::model::lease::Lease6;
+use crate::store::fs_ops;
+use crate::store::fs_ops::Medium;
 use crate::sys::file::open_plain;
 
 /// Largest file read; a full table is below it.
@@ -36,7 +37,7 @@ pub fn save(medium: &dyn Medium, path: &Path, leases: &[Lease6]) -> io::Result<(
         serde_json::to_writer(&mut bytes, lease)?;
         bytes.push(b'\n');
     }
-    medium::replace(medium, path, &bytes)
+    fs_ops::replace(medium, path, &bytes)
 }
 
 /// The leases of a file's text, and how many lines were no lease.
@@ -52,8 +53,8 @@ fn parse(bytes: &[u8]) -> (Vec<Lease6>, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::medium::Disk;
     use super::*;
+    use crate::store::fs_ops::Disk;
     use proptest::prelude::*;
 
     fn lease(iaid: u32) -> Lease6 {

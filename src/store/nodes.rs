@@ -9,29 +9,29 @@
 //! inventory tells, against the inventories that are kept (`home.rs`).
 
 mod checking;
-pub mod home;
 mod incoming;
+pub mod naming;
 mod tarball;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 
-use super::medium::{self, Disk, Medium};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::identity::Evidence;
 use crate::model::{NodeId, shown};
+use crate::store::fs_ops;
+use crate::store::fs_ops::{Disk, Medium};
+use crate::store::nodes::naming::Resident;
 use crate::sys::file::open_plain;
 use archive::GoOn;
-use home::Resident;
 
 use checking::Checking;
 pub use incoming::Incoming;
@@ -610,7 +610,7 @@ impl Shared {
     }
 
     fn full_or(&self, operation: &'static str, path: &Path, error: io::Error, needed: u64) -> StoreError {
-        if medium::is_no_space(&error) {
+        if fs_ops::is_no_space(&error) {
             let free = self.medium.free_bytes(&self.folder).unwrap_or(0);
             return StoreError::NoSpace { needed, free };
         }
@@ -665,7 +665,7 @@ impl Shared {
             // What does not read names no machine, and nothing replaces it.
             let known = |record: &Record| (record.name.sha256, self.evidence_of(id, record).unwrap_or_default());
             let told: Vec<(Sha, Evidence)> = whole.iter().map(known).collect();
-            let replaced = home::replaced(&told, keep);
+            let replaced = crate::store::nodes::naming::replaced(&told, keep);
             let old = whole.iter().zip(replaced).filter(|(_, replaced)| *replaced);
             torn.extend(old.map(|(record, _)| record.name));
         }
@@ -792,7 +792,7 @@ impl Shared {
         };
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let mut shown = shown::JsonStream::default();
-        let written = medium::replace_lazily(self.medium.as_ref(), &copy, |write| {
+        let written = fs_ops::replace_lazily(self.medium.as_ref(), &copy, |write| {
             upload::inventory(open_plain(&source)?, &self.limits.upload, |bytes| {
                 let text = shown.feed(bytes);
                 match text.len() as u64 <= room() {

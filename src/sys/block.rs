@@ -5,16 +5,14 @@
 //! reach the device and is gone after a reboot. From 5.12 on, the driver's own flag is kept apart from ours, so that
 //! looking at the disk again does not clear it.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use std::{fmt, thread};
 
 /// Volume id of the recon medium's ISO 9660 file system.
 pub const MEDIUM_VOLUME_ID: &str = "RECON";

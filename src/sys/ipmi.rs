@@ -5,11 +5,10 @@
 //! because some of them cannot be interrupted; every answer is waited for within a time box, and after a missed one
 //! the thread is left behind and the handle is dead.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 use ipmi_rs::File;
 use ipmi_rs::connection::{IpmiConnection, LogicalUnit, Message, Request, RequestTargetAddress};

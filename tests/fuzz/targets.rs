@@ -10,21 +10,20 @@ use recon::config::settings::Subnet;
 use recon::config::{Live, Settings, SiteKey};
 use recon::model::MacAddr;
 use recon::model::ula::Ula;
-use recon::probe::{lldp, smbios};
+use recon::probe::cabling::lldp;
+use recon::probe::smbios;
+use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
-use recon::service::dhcp4::logic::Params;
 use recon::service::dhcp4::relay::{Scope, scope};
-use recon::service::dhcp4::states::{Decision, decide};
-use recon::service::dhcp4::{asking, layout, probe, wire};
-use recon::service::dhcp6;
-use recon::service::dns;
+use recon::service::dhcp4::reply::Params;
+use recon::service::dhcp4::{conflicts, layout, probe, wire};
 use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
-use recon::service::ladder::Ladder;
-use recon::service::ra;
+use recon::service::node_table::Ladder;
 use recon::service::tftp::packet::{self, Heard};
 use recon::service::tftp::transfer::{Agreed, Step, Transfer};
 use recon::service::workers::Workers;
+use recon::service::{dhcp6, dns, ra};
 use recon::store::nodes::{Limits, NodeStore};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +98,7 @@ fn probes_and_address_claims() {
         "probe",
         &[b"recon:probe", b"recon:master", b"\x36\x04", b"\x45\0"],
         |input| {
-            let claimed = asking::claim(input).is_some();
+            let claimed = conflicts::claim(input).is_some();
             let what = probe::heard(input).map(|heard| discriminant(&heard));
             let again = input.len() / 64;
             kind((claimed, what, again))
@@ -109,9 +108,9 @@ fn probes_and_address_claims() {
 
 #[test]
 fn dhcp6() {
-    let params = dhcp6::logic::Params {
+    let params = dhcp6::decide::Params {
         prefix: Ula::drawn(1).link(0),
-        server_id: dhcp6::logic::duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
+        server_id: dhcp6::decide::duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
         lease_seconds: 600,
         domain: "recon.internal".to_owned(),
         http_port: 80,
@@ -143,8 +142,8 @@ fn dhcp6() {
             Err(reason) => return kind(discriminant(&reason)),
         };
         let client = dhcp6::client::identify(&message, "fe80::5054:ff:fe12:3456".parse().unwrap());
-        match dhcp6::logic::decide(&params, &mut leases, &client, false, &message, now) {
-            dhcp6::logic::Decision::Reply(reply) => {
+        match dhcp6::decide::decide(&params, &mut leases, &client, false, &message, now) {
+            dhcp6::decide::Decision::Reply(reply) => {
                 let bytes = dhcp6::wire::encode(&reply.message);
                 assert_eq!(bytes[1..4], relayed.message[1..4], "another transaction");
                 assert!(relayed.wrap(bytes.clone()).is_none_or(|wrapped| wrapped.len() <= 1500));
@@ -156,7 +155,7 @@ fn dhcp6() {
                     reply.lease_changed,
                 ))
             }
-            dhcp6::logic::Decision::Silence(reason) => kind((reason, heard, message.opts().iter().count() / 4)),
+            dhcp6::decide::Decision::Silence(reason) => kind((reason, heard, message.opts().iter().count() / 4)),
         }
     });
 }
@@ -175,11 +174,11 @@ fn dns() {
     let server = Ipv4Addr::new(192, 168, 219, 1);
     let node = Ipv4Addr::new(192, 168, 219, 60);
     let (mac, prefix6) = (MacAddr([2, 0, 0, 0, 0, 7]), Ula::drawn(1).link(0));
-    let names = dns::logic::Names {
+    let names = dns::answer::Names {
         server,
         prefix: 24,
         prefix6: Some(prefix6),
-        nodes: dns::logic::node_names([(mac, node)], [(Some(mac), prefix6.host(1 << 32))]),
+        nodes: dns::answer::node_names([(mac, node)], [(Some(mac), prefix6.host(1 << 32))]),
     };
     fuzz(
         "dns",
@@ -193,7 +192,7 @@ fn dns() {
             b"\0\0\x29",
         ],
         |input| {
-            let Some(reply) = dns::logic::answer(&names, input) else {
+            let Some(reply) = dns::answer::answer(&names, input) else {
                 return kind(("silent", input.len().min(12)));
             };
             assert!((12..=65_535).contains(&reply.len()));

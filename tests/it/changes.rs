@@ -27,33 +27,36 @@ const IOCTLS: [(&str, Option<&str>); 12] = [
 /// Files that run programs, with the programs.
 const PROGRAMS: [(&str, &str); 8] = [
     ("src/cli/console.rs", "a shell for a person"),
-    ("src/probe/controllers.rs", "storcli64"),
-    ("src/probe/gpu.rs", "nvidia-smi"),
-    ("src/probe/storage/drive.rs", "smartctl"),
+    ("src/probe/disks/controllers.rs", "storcli64"),
+    ("src/probe/pci/gpu.rs", "nvidia-smi"),
+    ("src/probe/disks/drive.rs", "smartctl"),
     ("src/role/peer.rs", "udevadm settle"),
-    ("src/role/post.rs", "post.sh"),
-    ("src/sys/datapart.rs", "mkfs.exfat"),
+    ("src/role/peer/post.rs", "post.sh"),
+    ("src/stick/partition.rs", "mkfs.exfat"),
     ("src/sys/power.rs", "systemctl poweroff"),
 ];
 
 /// Files that open or make something to write to it, with what that is.
 const WRITERS: [(&str, &str); 12] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
-    ("src/role/post.rs", "the workload's folder and its marker, in memory"),
-    ("src/role/standby.rs", "whose peer this machine is, in memory"),
-    ("src/role/storage.rs", "the data partition"),
-    ("src/store/medium.rs", "the data partition"),
+    (
+        "src/role/peer/post.rs",
+        "the workload's folder and its marker, in memory",
+    ),
+    ("src/role/failover.rs", "whose peer this machine is, in memory"),
+    ("src/role/master/storage.rs", "the data partition"),
+    ("src/store/fs_ops.rs", "the data partition"),
     (
         "src/sys/block.rs",
         "a disk that a person named twice, the data partition",
     ),
     ("src/sys/console.rs", "the console"),
     (
-        "src/sys/datapart.rs",
+        "src/stick/partition.rs",
         "the partition table of the stick, the data partition",
     ),
-    ("src/sys/datapart/ioctl.rs", "loop devices"),
-    ("src/sys/fenced.rs", "the workload's control group"),
+    ("src/sys/loopdev.rs", "loop devices"),
+    ("src/sys/sandbox.rs", "the workload's control group"),
     ("src/sys/terminal.rs", "the terminal"),
     ("src/sys/tpm.rs", "questions to the TPM"),
 ];
@@ -67,7 +70,7 @@ const SETTINGS: [(&str, &str, &str); 10] = [
     ("src/sys/netif.rs", ".route().add(", "routes"),
     ("src/sys/lldp_socket.rs", "PACKET_MR_", "group addresses"),
     ("src/sys/mount.rs", "libc::mount(", "mounted"),
-    ("src/sys/fenced.rs", "libc::mount(", "memory file system"),
+    ("src/sys/sandbox.rs", "libc::mount(", "memory file system"),
     ("src/sys/power.rs", "libc::reboot(", "power off"),
     ("src/sys/ipmi.rs", "fn power_off(", "power off"),
 ];
@@ -141,7 +144,7 @@ fn every_setting_is_made_where_it_is_said() {
 fn smartctl_and_the_makers_programs_only_ask() {
     let code = code();
     // Options of smartctl that change, test or wake a disk (smartctl(8)).
-    let drive = &code["src/probe/storage/drive.rs"];
+    let drive = &code["src/probe/disks/drive.rs"];
     for option in [
         "\"-s",
         "\"--smart",
@@ -158,7 +161,7 @@ fn smartctl_and_the_makers_programs_only_ask() {
         assert!(!drive.contains(option), "smartctl {option}");
     }
     assert!(drive.contains("--nocheck=standby"));
-    let makers = &code["src/probe/controllers.rs"];
+    let makers = &code["src/probe/disks/controllers.rs"];
     for word in [
         " set ", "\"set\"", "add", "del", "start", "create", "modify", "import", "restore",
     ] {

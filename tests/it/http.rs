@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use recon::model::slice::{Patch, Slice};
 use recon::model::{Arch, MacAddr};
-use recon::service::bootfiles;
+use recon::service::boot::programs;
 use recon::service::http::site::Loaders;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -144,7 +144,7 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
         let answer = get(address, &format!("/loaders/{target}"), &[]).await;
         assert_eq!(answer.status, 404, "{target}");
         assert!(
-            bootfiles::looked_for_in_vain(target) || target == "snponly.efi",
+            programs::looked_for_in_vain(target) || target == "snponly.efi",
             "{target}"
         );
     }

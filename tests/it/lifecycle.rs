@@ -13,7 +13,7 @@ use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
 use recon::service::http::upload::digest_header;
-use recon::service::ladder::Ladder;
+use recon::service::node_table::Ladder;
 use recon::service::workers::Workers;
 use recon::store::nodes::{Limits, NodeStore};
 use sha2::{Digest, Sha256};

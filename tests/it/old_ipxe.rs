@@ -14,10 +14,10 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::config::{NodePolicy, PostAction, PowerOff};
 use recon::model::MacAddr;
 use recon::model::slice::Slice;
+use recon::service::boot::{autoexec, ipxe, memory};
 use recon::service::dhcp4::leases::LeaseTable;
-use recon::service::dhcp4::logic::{Decision, Params, decide};
 use recon::service::dhcp4::proxy;
-use recon::service::{ipxe, memory, start};
+use recon::service::dhcp4::reply::{Decision, Params, decide};
 
 use crate::lifecycle::{serve, site};
 use crate::packets::packet;
@@ -255,7 +255,7 @@ fn every_word_of_a_script_is_one_that_an_old_ipxe_has() {
         }
     }
     // Only who asks for it by itself gets this one, and such an iPXE is of 2021 or later.
-    for word in words(&start::autoexec("192.168.219.1:80".parse().unwrap())) {
+    for word in words(&autoexec::autoexec("192.168.219.1:80".parse().unwrap())) {
         let known = by(&word).unwrap_or_else(|| panic!("autoexec.ipxe: since when has iPXE `{word}`?"));
         assert!(known <= (2021, 1), "autoexec.ipxe: `{word}` came in {known:?}");
     }

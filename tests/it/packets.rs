@@ -7,7 +7,7 @@ use recon::config::Settings;
 use recon::model::Arch;
 use recon::service::dhcp4::client::{Kind, identify};
 use recon::service::dhcp4::leases::LeaseTable;
-use recon::service::dhcp4::logic::{Decision, Params, decide};
+use recon::service::dhcp4::reply::{Decision, Params, decide};
 use recon::service::dhcp4::wire;
 
 pub fn packet(name: &str) -> Message {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::Arch;
 use recon::model::ula::Ula;
-use recon::role::links::chooser;
+use recon::role::link::manager::chooser;
 use recon::service::dhcp6::client::{Kind, identify};
+use recon::service::dhcp6::decide::{Decision, Params, decide, duid_of};
 use recon::service::dhcp6::leases::LeaseTable6;
-use recon::service::dhcp6::logic::{Decision, Params, decide, duid_of};
 use recon::service::dhcp6::wire;
 use recon::service::http::site::Loaders;
 

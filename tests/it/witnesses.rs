@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use ipmi_rs_core::storage::sdr::record::{
     DataFormat, IdentifiableSensor, InstancedSensor, Record as SdrRecord, RecordContents, WithSensorRecordCommon,
 };
-use recon::media::gpt;
-use recon::probe::ipmi::sdr_record::{self, Record};
-use recon::probe::lldp::pcap;
+use recon::formats::{gpt, pcap};
+use recon::probe::bmc::ipmi::sdr_record;
+use recon::probe::bmc::ipmi::sdr_record::Record;
 use recon::probe::smbios::{self, types};
 use smbioslib::{
     MemoryDeviceType, MemorySize, MemorySizeExtended, MemorySpeed, SMBiosData, SMBiosMemoryDevice, SMBiosString,

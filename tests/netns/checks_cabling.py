@@ -211,7 +211,7 @@ def switches_back(rack: Rack) -> None:
     rack.machine.ip("address", "add", "192.0.2.1/24", "dev", "port1")
     try:
         argv = ["env", "RECON_TEST_PORTS=port1,port2", str(rack.binary), "--ignored", "--exact",
-                "probe::ports::tests::ports_go_back_even_after_a_panic"]
+                "role::ports::tests::ports_go_back_even_after_a_panic"]
         done = rack.machine.run(argv)
         expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
         expect(is_up("port1"), "port1, which has an address, was switched off")

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::MacAddr;
-use crate::probe::ipmi::testing::Scripted;
-use crate::probe::live::Totals;
+use crate::probe::bmc::ipmi::testing::Scripted;
+use crate::probe::collect::live::Totals;
 use crate::sys::ethtool::DriverInfo;
 
 struct WithBmc(Mutex<Option<Scripted>>);

@@ -190,7 +190,7 @@ fn every_part_with_firmware_is_in_the_list_once() {
     );
     assert!(derived(&inventory).iter().all(|one| !one.source.is_empty()));
     // Not asked for: nothing is told.
-    crate::probe::joined::join(&mut inventory);
+    crate::probe::collect::joined::join(&mut inventory);
     assert_eq!(
         (inventory.firmware.status, inventory.firmware.value.is_none()),
         (PartStatus::Unsupported, true)

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::bus;
-use super::super::root::Root;
 use super::SOURCE;
 use crate::model::inventory::PciLink;
+use crate::probe::collect::root::Root;
 
 /// Speed in GT/s and width in lanes.
 type Rate = (Option<f64>, Option<u32>);

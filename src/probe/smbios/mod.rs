@@ -7,8 +7,10 @@ pub mod platform;
 pub mod platform_names;
 pub mod types;
 
-use super::root::{ReadError, Root, burnt};
-use super::timebox::{self, Pending};
+use crate::formats::text::burnt;
+use crate::probe::collect::root::{ReadError, Root};
+use crate::probe::collect::timebox;
+use crate::probe::collect::timebox::Pending;
 
 /// Where the kernel publishes the table as firmware left it.
 pub const SOURCE: &str = "/sys/firmware/dmi/tables/DMI";

@@ -3,14 +3,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::platform_names as names;
 use super::types::uuid;
-use super::{Structure, Table, Version};
+use super::{Structure, Table, Version, platform_names as names};
+use crate::formats::text::{burnt, clean, decoded};
 use crate::model::MacAddr;
 use crate::model::inventory::{
     CacheFacts, HostInterface, OnboardDevice, PortConnector, PowerSupply, SmbiosTpm, SystemSlot,
 };
-use crate::probe::root::{burnt, clean, decoded};
 
 /// 7.10 System Slots.
 pub fn slots(table: &Table<'_>) -> Vec<SystemSlot> {

@@ -2,7 +2,7 @@
 
 use super::{Structure, Table, Version, platform, platform_names as names};
 use crate::model::inventory::{Board, Chassis, CpuPackage, Dimm, Firmware, System};
-use crate::probe::ipmi::spd::maker;
+use crate::probe::bmc::ipmi::spd::maker;
 
 /// Type 0 without the boot mode, which is not in the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

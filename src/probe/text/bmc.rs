@@ -3,7 +3,7 @@
 use super::system::counted;
 use super::{Page, binary_size, labelled, list, prefixed, some, words};
 use crate::model::inventory::{Bmc, BmcLan, BmcPowerSupply, Fru, Sel, SelEntry, Sensor, Sensors};
-use crate::probe::ipmi::names::is_well;
+use crate::probe::bmc::ipmi::names::is_well;
 
 /// Newest entries of the log that are shown.
 const LOG_LINES: usize = 5;

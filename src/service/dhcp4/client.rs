@@ -4,7 +4,8 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS, port, probe, strangers, wire};
+use super::{AGENT_CLASS, PROBE_CLASS, probe, wire};
+use crate::service::dhcp4::{hardware, unsupported};
 
 /// Kind of program behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Kind {
 /// Sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// Its MAC, or what stands for it: see [`port::Port`].
+    /// Its MAC, or what stands for it: see [`hardware::Port`].
     pub mac: MacAddr,
     /// What it has instead of a MAC, for people.
     pub instead: Option<String>,
@@ -102,7 +103,7 @@ impl Features {
 
 /// Reads the sender, or says why the packet cannot be answered.
 pub fn identify(request: &Message) -> Result<Client, &'static str> {
-    let port = port::of(request)?;
+    let port = hardware::of(request)?;
     let mac = port.mac;
     let class = match request.opts().get(OptionCode::ClassIdentifier) {
         Some(DhcpOption::ClassIdentifier(bytes)) => wire::text(bytes),
@@ -130,7 +131,7 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
     let boots = matches!(kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe);
     let stranger = match kind {
         Kind::Probe | Kind::Agent => None,
-        _ => strangers::of(request, mac, class, arch_said(request, class), boots),
+        _ => unsupported::of(request, mac, class, arch_said(request, class), boots),
     };
     Ok(Client {
         mac,

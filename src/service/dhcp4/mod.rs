@@ -3,23 +3,23 @@
 //! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
 //! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
 
-pub mod asking;
 pub mod claims;
 pub mod client;
-pub mod door;
+pub mod client_filter;
+pub mod conflicts;
+pub mod decide;
+pub mod hardware;
 pub mod layout;
 pub mod leases;
-pub mod logic;
-pub mod patience;
-pub mod port;
 pub mod probe;
 pub mod proxy;
 pub mod proxy_server;
 pub mod quirks;
 pub mod relay;
+pub mod reply;
+pub mod retries;
 pub mod server;
-pub mod states;
-pub mod strangers;
+pub mod unsupported;
 pub mod wire;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex

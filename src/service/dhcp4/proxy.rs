@@ -8,13 +8,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 
 use crate::config::settings::{Subnet, mask_bits};
-use crate::service::{bootfiles, ipxe};
+use crate::service::boot::{ipxe, programs};
 
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
-use super::logic::{place_of, set_boot_file};
 use super::quirks::{self, Done, Facts};
 use super::relay;
+use crate::service::dhcp4::reply::{place_of, set_boot_file};
 
 /// The port a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Params {
     /// Networks behind routers.
     pub routed: Vec<Subnet>,
     pub http_port: u16,
-    pub loaders: bootfiles::Chooser,
+    pub loaders: programs::Chooser,
 }
 
 impl Params {
@@ -494,7 +494,7 @@ mod tests {
             Decision::Stranger(client) if client.stranger.as_ref().is_some_and(|why| why.contains("32-bit"))
         ));
         let nothing = Params {
-            loaders: bootfiles::Chooser::new(|_, arch| bootfiles::first_held(arch, |_| false)),
+            loaders: programs::Chooser::new(|_, arch| programs::first_held(arch, |_| false)),
             ..params()
         };
         let bios = request(MessageType::Discover, [class("PXEClient:Arch:00000:UNDI:002001")]);

@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::ladder::Ladder;
 use crate::service::metrics::{self, Metrics};
-use crate::service::rates::Turn;
+use crate::service::node_table::Ladder;
+use crate::service::rate_limit::Turn;
 use crate::sys::clock;
 use crate::sys::console::say;
 
 use super::client::{Client, Kind};
-use super::door::{Door, Verdict};
 use super::proxy::{Decision, Params, Port, Reply, decide};
 use super::{relay, wire};
+use crate::service::dhcp4::client_filter::{Door, Verdict};
 
 /// What one link's proxy works with.
 pub struct Server {

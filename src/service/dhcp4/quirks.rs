@@ -202,9 +202,9 @@ fn end_text(text: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::super::leases::LeaseTable;
-    use super::super::logic::Params;
-    use super::super::states::{Decision, Reply, decide};
     use super::*;
+    use crate::service::dhcp4::decide::{Decision, Reply, decide};
+    use crate::service::dhcp4::reply::Params;
     use std::net::Ipv4Addr;
 
     const PXE: &[u8] = b"PXEClient:Arch:00000:UNDI:002001";

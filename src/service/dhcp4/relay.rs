@@ -81,11 +81,11 @@ pub fn advice(named: Ipv4Addr, relay: Ipv4Addr) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::leases::LeaseTable;
-    use super::super::logic::Params;
     use super::super::quirks::{self, Done};
-    use super::super::states::{Decision, Reply, decide};
     use super::*;
     use crate::config::Settings;
+    use crate::service::dhcp4::decide::{Decision, Reply, decide};
+    use crate::service::dhcp4::reply::Params;
     use dhcproto::v4::{MessageType, UnknownOption};
     use proptest::prelude::*;
 

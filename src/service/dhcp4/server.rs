@@ -1,5 +1,5 @@
-//! The loop on a bound socket. Decisions come from [`super::door`], [`super::relay`], [`super::states`], [`super::quirks`] and
-//! [`super::asking`]; here replies wait for what they rest on: the medium that holds the lease, the silence of the link.
+//! The loop on a bound socket. Decisions come from [`crate::service::dhcp4::client_filter`], [`super::relay`], [`crate::service::dhcp4::decide`], [`super::quirks`] and
+//! [`crate::service::dhcp4::conflicts`]; here replies wait for what they rest on: the medium that holds the lease, the silence of the link.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -14,25 +14,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
-use crate::service::ladder::Ladder;
 use crate::service::metrics::{self, Metrics};
-use crate::service::rates::Turn;
+use crate::service::node_table::Ladder;
+use crate::service::rate_limit::Turn;
 use crate::store::leases::Journal;
 use crate::sys::clock;
 use crate::sys::console::say;
 use crate::sys::packet::ArpTap;
 
-use super::asking::{self, Ahead};
 use super::claims::{Claims, Worth};
 use super::client::{Client, Kind, identify};
-use super::door::{Door, Verdict};
 use super::leases::LeaseTable;
-use super::logic::Params;
-use super::patience::Patience;
 use super::quirks::{self, Done, Facts};
 use super::relay::{self, Scope};
-use super::states::{Decision, LINK_RANGE, Reply, decide, exhausted};
 use super::{layout, wire};
+use crate::service::dhcp4::client_filter::{Door, Verdict};
+use crate::service::dhcp4::conflicts;
+use crate::service::dhcp4::conflicts::Ahead;
+use crate::service::dhcp4::decide::{Decision, LINK_RANGE, Reply, decide, exhausted};
+use crate::service::dhcp4::reply::Params;
+use crate::service::dhcp4::retries::Patience;
 
 #[cfg(test)]
 mod tests;
@@ -88,7 +89,7 @@ const MAX_MOVES: u8 = 4;
 const MAX_IN_USE_SAID: u8 = 20;
 /// Networks nobody wrote down of which a person is told; more are in the log only.
 const MAX_UNKNOWN_SAID: usize = 16;
-/// How exactly [`asking::ANSWER_SECONDS`] is kept.
+/// How exactly [`conflicts::ANSWER_SECONDS`] is kept.
 const SILENCE_TICK: Duration = Duration::from_millis(10);
 /// The link's answer to a receive error is asked again after this.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -142,7 +143,7 @@ impl Server {
             self.leases.lock().expect("no holder panics").ask_first();
         }
         let mut desk = Desk::new(self);
-        let mut tick = tokio::time::interval(Duration::from_secs_f64(asking::TICK_SECONDS));
+        let mut tick = tokio::time::interval(Duration::from_secs_f64(conflicts::TICK_SECONDS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = tokio::time::interval(SILENCE_TICK);
         silence.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -462,7 +463,7 @@ impl Desk {
     /// Sends the offers for whose addresses nobody has spoken up.
     async fn silence(&mut self) {
         let now = clock::run_seconds();
-        let over = |waiting: &mut Unanswered| now - waiting.since >= asking::ANSWER_SECONDS;
+        let over = |waiting: &mut Unanswered| now - waiting.since >= conflicts::ANSWER_SECONDS;
         while let Some(waiting) = self.unanswered.pop_front_if(over) {
             self.send_if_true(waiting.reply).await;
         }
@@ -508,7 +509,7 @@ impl Desk {
     async fn ask(&self, addresses: &[Ipv4Addr]) {
         let Some(arp) = &self.server.arp else { return };
         for address in addresses {
-            if let Err(error) = arp.tap.broadcast(&asking::probe(arp.mac, *address)).await {
+            if let Err(error) = arp.tap.broadcast(&conflicts::probe(arp.mac, *address)).await {
                 tracing::debug!(%address, %error, "asking for an address");
             }
         }
@@ -516,11 +517,11 @@ impl Desk {
 
     /// An ARP packet of another machine: does it have an address that is about to be offered?
     async fn claimed(&mut self, packet: &[u8]) {
-        let Some((mac, address)) = asking::claim(packet) else {
+        let Some((mac, address)) = conflicts::claim(packet) else {
             return;
         };
         if address == self.server.params.subnet.server {
-            if asking::uses(packet).is_some() {
+            if conflicts::uses(packet).is_some() {
                 *self.server.rival.lock().expect("no holder panics") = Some(mac);
             }
             return;

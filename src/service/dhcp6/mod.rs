@@ -1,8 +1,8 @@
 //! DHCPv6 (RFC 8415, RFC 5970). [`logic`] decides, [`leases`] remembers, [`server`] owns the loop.
 
 pub mod client;
+pub mod decide;
 pub mod leases;
-pub mod logic;
 pub mod probe;
 pub mod relay;
 pub mod server;

@@ -7,8 +7,8 @@ use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType, ORO, Opt
 use crate::model::MacAddr;
 
 use super::client::class_entries;
-use super::logic::duid_of;
 use super::{AGENT_CLASS, ENTERPRISE, MASTER_CLASS, PROBE_CLASS, wire};
+use crate::service::dhcp6::decide::duid_of;
 
 /// A server that spoke: an ADVERTISE or a REPLY.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +109,9 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
 mod tests {
     use super::super::client::{Kind, identify};
     use super::super::leases::LeaseTable6;
-    use super::super::logic::{Decision, Params, decide};
     use super::*;
     use crate::model::ula::Ula;
+    use crate::service::dhcp6::decide::{Decision, Params, decide};
     use proptest::prelude::*;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);

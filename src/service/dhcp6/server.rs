@@ -1,4 +1,4 @@
-//! The loop on a bound socket. Decisions come from [`super::logic`].
+//! The loop on a bound socket. Decisions come from [`crate::service::dhcp6::decide`].
 
 use std::collections::HashSet;
 use std::io;
@@ -10,17 +10,17 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::ladder::Ladder;
 use crate::service::metrics::{Metrics, Unanswered};
-use crate::service::rates::{Rate, Rates, Turn};
+use crate::service::node_table::Ladder;
+use crate::service::rate_limit::{Rate, Rates, Turn};
 use crate::sys::clock;
 use crate::sys::console::say;
 
 use super::client::{Client, Kind, identify};
 use super::leases::{LeaseTable6, MAX_LEASES};
-use super::logic::{Decision, Params, Reply, decide};
 use super::relay::{self, Relayed};
 use super::wire;
+use crate::service::dhcp6::decide::{Decision, Params, Reply, decide};
 
 /// What one link's DHCPv6 server works with.
 pub struct Server {

@@ -9,10 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
+use crate::service::fair_share::Shares;
 use crate::service::metrics::Metrics;
-use crate::service::shares::Shares;
 
-use super::logic::{self, Names};
+use crate::service::dns::answer;
+use crate::service::dns::answer::Names;
 
 /// TCP clients at once, no address with more of them than are free; further ones are cut off, and ask again.
 const MAX_TCP_CLIENTS: usize = 64;
@@ -47,7 +48,7 @@ struct Desk<F> {
 
 impl<F: Fn() -> Names> Desk<F> {
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
-        let reply = logic::answer(&(self.names)(), query)?;
+        let reply = answer::answer(&(self.names)(), query)?;
         // The low half of the fourth byte is the response code (RFC 1035 §4.1.1).
         self.metrics.dns_answered(reply.get(3).map_or(0, |flags| flags & 0x0f));
         Some(reply)

@@ -16,9 +16,9 @@ use crate::model::slice::Slice;
 use crate::sys;
 
 use super::files::Body;
-use super::gate::Place;
 use super::site::Site;
-use super::wire::{Holes, MAX_HOLE};
+use crate::service::http::sendfile::{Holes, MAX_HOLE};
+use crate::service::http::transfer_queue::Place;
 
 /// Bytes read at a time where they have to pass through this program.
 const COPIED_BYTES: u64 = 256 * 1024;

@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
@@ -22,7 +23,7 @@ use super::body::{Piece, Sending};
 use super::condition::{Conditions, Validator, Verdict, judge};
 use super::range::{self, Part, part};
 use super::site::Site;
-use super::wire::Holes;
+use crate::service::http::sendfile::Holes;
 
 pub type Body = BoxBody<Bytes, io::Error>;
 

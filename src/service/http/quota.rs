@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::service::rates::{Rate, Rates, Turn};
+use crate::service::rate_limit::{Rate, Rates, Turn};
 
 /// Up to this many bytes in one run no address is asked whether it leaves enough for others: far more than the inventories of
 /// a machine.

@@ -2,8 +2,8 @@
 
 use crate::config::PostAction;
 use crate::model::{MacAddr, NodeId};
-use crate::service::bootfiles::{self, Made};
-use crate::service::memory;
+use crate::service::boot::programs::Made;
+use crate::service::boot::{memory, programs};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,9 +99,9 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot", "x86_64", "initrd"] => Route::Initrd,
         ["image.iso"] => Route::Image,
         ["boot.grub"] => Route::GrubScript(who(query)),
-        ["loaders", rest @ ..] => match bootfiles::made(&rest.join("/")) {
+        ["loaders", rest @ ..] => match programs::made(&rest.join("/")) {
             Some(made) => Route::Made(made),
-            None => Route::Loader(bootfiles::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?),
+            None => Route::Loader(programs::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?),
         },
         ["metrics"] => Route::Metrics,
         ["post.tgz"] => Route::Post,
@@ -116,7 +116,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
         [folder, ..] if DATA_FOLDERS.contains(folder) => Route::Data(names.iter().map(|s| (*s).to_owned()).collect()),
         // A folder that is built into GRUB begins at the server's root.
-        _ => Route::Made(bootfiles::made(&names.join("/")).ok_or(NoRoute::NotFound)?),
+        _ => Route::Made(programs::made(&names.join("/")).ok_or(NoRoute::NotFound)?),
     };
     match method {
         "GET" | "HEAD" => Ok(found),

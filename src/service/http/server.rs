@@ -25,21 +25,21 @@ use crate::model::api::StageReport;
 use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
 use crate::model::{NodeId, Stage};
-use crate::service::ladder::Said;
+use crate::service::boot::resolve::BootFile;
+use crate::service::boot::{grub, ipxe, memory, programs, resolve, script};
 use crate::service::metrics::Now;
-use crate::service::names::{self, BootFile};
-use crate::service::{bootfiles, grub, ipxe, memory, script};
+use crate::service::node_table::Said;
 use crate::sys::clock;
 use crate::sys::console::say;
 
-use super::door::{self, RETRY_AFTER_SECONDS, Refusal};
-use super::export;
 use super::files::{self, Asked, Body};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
-use super::upload;
-use super::wire::{Holes, Patience, Wire};
 use super::workload::prove;
+use super::{export, upload};
+use crate::service::http::limits;
+use crate::service::http::limits::{RETRY_AFTER_SECONDS, Refusal};
+use crate::service::http::sendfile::{Holes, Patience, Wire};
 
 /// Clients that are told at once why they are not let in; further ones are cut off without a word.
 const MAX_TURNED_AWAY: usize = 64;
@@ -127,7 +127,7 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
 }
 
 fn is_own(client: IpAddr, stream: &TcpStream) -> bool {
-    door::is_own(client, stream.local_addr().ok().map(|local| local.ip().to_canonical()))
+    limits::is_own(client, stream.local_addr().ok().map(|local| local.ip().to_canonical()))
 }
 
 /// Says why, whatever was asked.
@@ -209,7 +209,7 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let head = request.method() == hyper::Method::HEAD;
-    let own = door::is_own(client, Some(master.ip().to_canonical()));
+    let own = limits::is_own(client, Some(master.ip().to_canonical()));
     let headers = request.headers();
     let asked = Asked {
         site,
@@ -264,7 +264,7 @@ async fn serve(
             files::slice(asked, site.initrd.as_ref()).await
         }
         Route::Image => files::slice(asked, site.image.as_ref()).await,
-        Route::Loader(name) => match names::boot_file(site, name, master) {
+        Route::Loader(name) => match resolve::boot_file(site, name, master) {
             Some((_, BootFile::File(path))) => {
                 if !head {
                     site.ladder().loader_sent(client, name, clock::run_seconds());
@@ -481,8 +481,8 @@ fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: 
         policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),
-        memtest_efi: site.loaders.path(bootfiles::MEMTEST_EFI).is_some(),
-        memtest_bios: site.loaders.path(bootfiles::MEMTEST_BIOS).is_some(),
+        memtest_efi: site.loaders.path(programs::MEMTEST_EFI).is_some(),
+        memtest_bios: site.loaders.path(programs::MEMTEST_BIOS).is_some(),
         pause_seconds: site.ladder().pause_seconds(client),
     }
 }

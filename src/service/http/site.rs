@@ -14,14 +14,15 @@ use crate::config::load::Loaded;
 use crate::config::{Live, SiteKey};
 use crate::model::api::Status;
 use crate::model::slice::Slice;
-use crate::service::bootfiles::{self, LOADERS};
-use crate::service::ladder::Ladder;
+use crate::service::boot::programs;
+use crate::service::boot::programs::LOADERS;
 use crate::service::metrics::Metrics;
+use crate::service::node_table::Ladder;
 use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
-use super::door::Door;
-use super::gate::Gate;
+use crate::service::http::limits::Door;
+use crate::service::http::transfer_queue::Gate;
 
 /// Everything the services of one master share.
 pub struct Site {
@@ -175,7 +176,7 @@ impl Loaders {
     /// True for a loader that a machine can start from: it is here, and so is what it loads by itself.
     pub fn can_boot(&self, name: &str) -> bool {
         let here = |name: &str| self.path(name).is_some();
-        here(name) && bootfiles::needs(name).iter().all(|name| here(name))
+        here(name) && programs::needs(name).iter().all(|name| here(name))
     }
 
     /// Names that no folder had.

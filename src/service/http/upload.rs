@@ -10,16 +10,16 @@ use hyper::body::{Body as _, Bytes, Incoming as RequestBody};
 use hyper::{HeaderMap, Request, StatusCode, header};
 use tokio::sync::mpsc;
 
-use crate::model::NodeId;
-use crate::model::cause;
-use crate::service::ladder::Ladder;
+use crate::model::{NodeId, cause};
+use crate::service::node_table::Ladder;
 use crate::store::nodes::{NodeStore, StoreError, Stored};
 
 use tokio::time::Instant;
 
-use super::door::{self, Place};
-use super::pace::{Limits, Pace};
 use super::site::Site;
+use crate::service::http::limits;
+use crate::service::http::limits::Place;
+use crate::service::http::min_rate::{Limits, Pace};
 
 /// Why an upload was not taken: a status and a line for the peer's console.
 pub type Refusal = (StatusCode, String);
@@ -114,7 +114,7 @@ fn is_one_more(ladder: &Ladder, kept_as: &NodeId) -> bool {
 
 /// The upload's place, if its client has not too much already, and whether its machine was counted as a new one.
 async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<(Place, bool), Refusal> {
-    let refused = |refusal: door::Refusal| (refusal.status, refusal.reason);
+    let refused = |refusal: limits::Refusal| (refusal.status, refusal.reason);
     let awaited = site.ladder().awaits(id, client);
     let new = match awaited {
         // It may turn out to be one more of its name all the same.
@@ -184,7 +184,7 @@ pub fn digest_header(sha256: &[u8; 32]) -> String {
 mod tests {
     use super::*;
     use crate::model::identity::Evidence;
-    use crate::service::http::door::Door;
+    use crate::service::http::limits::Door;
     use crate::service::metrics::Metrics;
 
     /// A client that uploads under a name that is known, with another serial number each time.

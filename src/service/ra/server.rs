@@ -16,10 +16,9 @@ use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::service::metrics::Metrics;
-use crate::sys::clock;
 use crate::sys::console::say;
 use crate::sys::icmp6::RouterSocket;
-use crate::sys::udp;
+use crate::sys::{clock, udp};
 
 use super::schedule::{Schedule, Send};
 use super::watch::{State, Watch};

@@ -5,9 +5,9 @@
 //! set and two event loops are woken for every packet), waits a fixed second for a lost packet, ignores a client that starts
 //! over from its old port until the old transfer has given up, and wants the whole file in memory once for every client.
 
-mod line;
 pub mod packet;
 mod server;
+mod socket;
 pub mod transfer;
 
 pub use server::run;

@@ -13,17 +13,17 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::bootfiles;
+use crate::service::boot::resolve::BootFile;
+use crate::service::boot::{programs, resolve};
+use crate::service::fair_share::{Refused, Shares};
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
-use crate::service::names::{self, BootFile};
-use crate::service::shares::{Refused, Shares};
 use crate::sys::clock;
 use crate::sys::console::say;
 
-use super::line::Line;
 use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
 use super::transfer::{Agreed, Step, Transfer};
+use crate::service::tftp::socket::Line;
 
 /// Transfers at once; further clients hear nothing yet and ask again, as firmware does. No address has more of them than are
 /// free.
@@ -234,7 +234,7 @@ impl Content {
 impl Shelf {
     /// `None` where there is no such file.
     async fn take(&self, name: &str) -> io::Result<Option<(&'static str, Content)>> {
-        let (name, path) = match names::boot_file(&self.site, name, self.master) {
+        let (name, path) = match resolve::boot_file(&self.site, name, self.master) {
             None => return Ok(None),
             Some((name, BootFile::Made(bytes))) => return Ok(Some((name, Content::Made(bytes)))),
             Some((name, BootFile::File(path))) => (name, path),
@@ -278,7 +278,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
         Ok(Some(found)) => found,
         Ok(None) => {
             let asked = packet::shown(read.name.as_bytes());
-            match bootfiles::looked_for_in_vain(&read.name) {
+            match programs::looked_for_in_vain(&read.name) {
                 true => tracing::debug!(%client, asked, "TFTP: no such file, and none is needed"),
                 false => tracing::info!(%client, asked, "TFTP: no such file"),
             }

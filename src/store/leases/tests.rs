@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::model::MacAddr;
 use crate::model::lease::Lease;
-use crate::store::medium::faults::{Fault, Faulty};
+use crate::store::fs_ops::faults::{Fault, Faulty};
 
 fn bound(last: u8) -> LeaseChange {
     LeaseChange::Bound(lease(last))

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{
-    Kept, MAX_OF_ONE_NAME, Record, Shared, State, StoreError, Stored, from_upload, home, io_error, upload_names,
-};
+use super::{Kept, MAX_OF_ONE_NAME, Record, Shared, State, StoreError, Stored, from_upload, io_error, upload_names};
 use crate::model::NodeId;
 use crate::model::identity::Evidence;
+use crate::store::nodes::naming;
 use crate::store::{Sha, UploadName, digest_of, hex, upload};
 use crate::sys::file::open_plain;
 
@@ -154,7 +153,7 @@ impl Incoming {
         let mut residents = shared.residents(&self.id)?;
         let are_all = shared.lock().named_as(&self.id).nth(MAX_OF_ONE_NAME).is_none();
         let id = loop {
-            let id = home::choose(&self.id, &residents, evidence, &self.sha256);
+            let id = naming::choose(&self.id, &residents, evidence, &self.sha256);
             if residents.iter().any(|resident| resident.id == id) {
                 break id;
             }
@@ -175,7 +174,7 @@ impl Incoming {
             if uploads.is_empty() {
                 break id;
             }
-            residents.push(home::Resident { id, uploads });
+            residents.push(naming::Resident { id, uploads });
         };
         shared.lock().add_node(&id, &shared.limits)?;
         let moves = (id != self.id).then(|| (self.folder.clone(), self.id.clone()));

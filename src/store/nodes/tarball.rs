@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::NodeStore;
 use crate::store::archive::{self, ArchiveError, Builder, FILE_NAME, GoOn, INCOMPLETE_NAME};
-use crate::store::medium::Medium;
+use crate::store::fs_ops::Medium;
 
 /// What is known of the two files.
 pub(super) struct Tarball {

@@ -5,10 +5,9 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::store::archive;
-use crate::store::medium::faults::{Fault, Faulty};
-use crate::store::scratch;
+use crate::store::fs_ops::faults::{Fault, Faulty};
 use crate::store::upload::samples;
+use crate::store::{archive, scratch};
 
 fn node(last: u8) -> NodeId {
     NodeId::from_mac(crate::model::MacAddr([0x52, 0x54, 0, 0, 0, last]))

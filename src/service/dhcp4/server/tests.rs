@@ -5,7 +5,7 @@ use std::sync::Condvar;
 use dhcproto::v4::DhcpOption;
 
 use super::*;
-use crate::store::medium::{Disk, Medium};
+use crate::store::fs_ops::{Disk, Medium};
 
 const FROM: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
@@ -149,9 +149,11 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
         panic!("the offer does not wait for the link");
     };
     // Its own answer, from an earlier stage of its boot, is no conflict; a stranger's is.
-    desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 1]), first)).await;
+    desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 1]), first))
+        .await;
     assert_eq!(waiting(&desk), [first]);
-    desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 9]), first)).await;
+    desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), first))
+        .await;
     let [second] = waiting(&desk)[..] else {
         panic!("the offer is gone");
     };
@@ -168,7 +170,8 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
     // It gives up moving at some point.
     for _ in 0..10 {
         for address in waiting(&desk) {
-            desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 9]), address)).await;
+            desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), address))
+                .await;
         }
     }
     assert!(desk.unanswered.is_empty());
@@ -180,7 +183,7 @@ async fn another_machine_with_the_servers_address_is_noticed() {
     let mut desk = desk(folder.path(), Arc::default()).await;
     let server = desk.server.params.subnet.server;
     let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
-    let probe = asking::probe(stranger, server);
+    let probe = conflicts::probe(stranger, server);
     desk.claimed(&probe).await;
     assert_eq!(
         *desk.server.rival.lock().unwrap(),
@@ -205,13 +208,13 @@ async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
     };
     // It answers every question at once, for as long as questions are asked.
     for at in 0..200 {
-        let now = f64::from(at) * asking::TICK_SECONDS;
+        let now = f64::from(at) * conflicts::TICK_SECONDS;
         let asked = {
             let mut leases = desk.server.leases.lock().unwrap();
             desk.ahead.next(&mut leases, first, now, clock::unix_seconds())
         };
         for address in asked {
-            desk.claimed(&asking::probe(proxy, address)).await;
+            desk.claimed(&conflicts::probe(proxy, address)).await;
         }
     }
     assert!(desk.claims.is_proxy(proxy));
@@ -224,9 +227,10 @@ async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
     desk.server.leases.lock().unwrap().count_silent(u64::MAX);
     desk.request(request(1, MessageType::Discover, []), FROM).await;
     let address = waiting(&desk).expect("the offer waits for the link");
-    desk.claimed(&asking::probe(proxy, address)).await;
+    desk.claimed(&conflicts::probe(proxy, address)).await;
     assert_eq!(waiting(&desk), Some(address));
-    desk.claimed(&asking::probe(MacAddr([2, 0, 0, 0, 0, 9]), address)).await;
+    desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), address))
+        .await;
     assert!(waiting(&desk).is_some_and(|moved| moved != address));
 }
 

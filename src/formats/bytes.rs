@@ -1,0 +1,105 @@
+//! Numbers and names out of on-disk structures; `None` where the bytes end before.
+
+use crate::formats::text::{clean, decoded};
+
+pub fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+pub fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+    take(bytes, at).map(u16::from_le_bytes)
+}
+
+pub fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+    take(bytes, at).map(u32::from_le_bytes)
+}
+
+pub fn le64(bytes: &[u8], at: usize) -> Option<u64> {
+    take(bytes, at).map(u64::from_le_bytes)
+}
+
+pub fn le128(bytes: &[u8], at: usize) -> Option<u128> {
+    take(bytes, at).map(u128::from_le_bytes)
+}
+
+pub fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    take(bytes, at).map(u16::from_be_bytes)
+}
+
+pub fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    take(bytes, at).map(u32::from_be_bytes)
+}
+
+pub fn be64(bytes: &[u8], at: usize) -> Option<u64> {
+    take(bytes, at).map(u64::from_be_bytes)
+}
+
+/// True where these bytes stand there.
+pub fn is(bytes: &[u8], at: usize, what: &[u8]) -> bool {
+    bytes.get(at..).is_some_and(|rest| rest.starts_with(what))
+}
+
+/// Text up to the first NUL or the end of its field, cleaned.
+pub fn text(bytes: &[u8], at: usize, length: usize) -> Option<String> {
+    let field = bytes.get(at..at.checked_add(length)?)?;
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(length);
+    clean(&decoded(field.get(..end)?))
+}
+
+/// UTF-16 in little endian up to the first NUL or the end of its field, cleaned.
+pub fn text16(bytes: &[u8], at: usize, length: usize) -> Option<String> {
+    let field = bytes.get(at..at.checked_add(length)?)?;
+    let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    let text: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect();
+    clean(&text)
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A UUID whose bytes stand in the order they are written; all zeros is none.
+pub fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+    let raw: [u8; 16] = take(bytes, at)?;
+    (raw != [0; 16]).then(|| dashed(&raw))
+}
+
+/// A GUID as Microsoft and EFI store it: the first three fields in little endian (UEFI 2.10, appendix A).
+pub fn guid(bytes: &[u8], at: usize) -> Option<String> {
+    let mut raw: [u8; 16] = take(bytes, at)?;
+    raw[0..4].reverse();
+    raw[4..6].reverse();
+    raw[6..8].reverse();
+    (raw != [0; 16]).then(|| dashed(&raw))
+}
+
+fn dashed(raw: &[u8; 16]) -> String {
+    let text = hex(raw);
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guids_are_turned_and_uuids_are_not() {
+        let raw: Vec<u8> = (0..16).collect();
+        assert_eq!(uuid(&raw, 0).as_deref(), Some("00010203-0405-0607-0809-0a0b0c0d0e0f"));
+        assert_eq!(guid(&raw, 0).as_deref(), Some("03020100-0504-0706-0809-0a0b0c0d0e0f"));
+        assert_eq!(uuid(&[0; 16], 0), None);
+        assert_eq!(uuid(&raw, 1), None);
+        assert_eq!(uuid(&raw, usize::MAX), None);
+    }
+
+    #[test]
+    fn texts_end_at_nul_or_field() {
+        assert_eq!(text(b"xname\0rest", 1, 9).as_deref(), Some("name"));
+        assert_eq!(text(b"name", 0, 4).as_deref(), Some("name"));
+        assert_eq!(text(b"name", 0, 5), None);
+        assert_eq!(text16(b"n\0\xe4\0\0\0x\0", 0, 8).as_deref(), Some("nä"));
+    }
+}

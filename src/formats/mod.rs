@@ -1,0 +1,126 @@
+//! Reading and preparing boot media: partition tables, exFAT volumes, and what a stick brought home.
+//!
+//! Everything is bounded and takes its bytes through `ReadAt`, so that a device, an image file and a byte array are the
+//! same thing. Only `gpt::Plan::apply` writes.
+
+pub mod bytes;
+pub mod exfat;
+pub mod gpt;
+pub mod iso9660;
+pub mod partition_types;
+pub mod partitions;
+pub mod pcap;
+pub mod signatures;
+pub mod text;
+pub mod volume;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Bytes at an offset, without a shared position.
+pub trait ReadAt: Sync {
+    /// Reads some bytes; 0 only at the end or for an empty buffer.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Fills the buffer, or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    buffer = buffer.get_mut(count..).unwrap_or_default();
+                    offset = offset.saturating_add(count as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..))
+            .unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        (**self).read_at(buffer, offset)
+    }
+}
+
+/// A part of something larger.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<D> {
+    inner: D,
+    start: u64,
+    length: u64,
+}
+
+impl<D> Window<D> {
+    pub fn new(inner: D, start: u64, length: u64) -> Self {
+        Window { inner, start, length }
+    }
+}
+
+impl<D: ReadAt> ReadAt for Window<D> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let count = buffer.len().min(left);
+        let Some(at) = self.start.checked_add(offset) else {
+            return Ok(0);
+        };
+        self.inner.read_at(&mut buffer[..count], at)
+    }
+}
+
+/// Little-endian numbers of on-disk structures. A field past the end reads as 0; every caller has checked the length.
+pub(crate) mod le {
+    fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+        bytes
+            .get(at..at.saturating_add(N))
+            .and_then(|part| part.try_into().ok())
+            .unwrap_or([0; N])
+    }
+
+    pub fn u16(bytes: &[u8], at: usize) -> u16 {
+        u16::from_le_bytes(field(bytes, at))
+    }
+
+    pub fn u32(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(field(bytes, at))
+    }
+
+    pub fn u64(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(field(bytes, at))
+    }
+
+    pub fn guid(bytes: &[u8], at: usize) -> [u8; 16] {
+        field(bytes, at)
+    }
+}
+
+/// A file of tests/fixtures/media, unpacked.
+#[cfg(test)]
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/media/{name}", env!("CARGO_MANIFEST_DIR"));
+    let mut bytes = Vec::new();
+    let packed = File::open(&path).expect(&path);
+    io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).expect(&path);
+    bytes
+}

@@ -1,0 +1,218 @@
+//! Who the controller is: Get Device ID, its GUIDs, its last self test.
+
+use super::{APP, Link, Refusal, hex};
+use crate::model::inventory::Bmc;
+
+/// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
+const MAKERS: &str = include_str!("../../ipmi/makers.tsv");
+
+/// The functions of the additional device support byte, from bit 0 on.
+const FUNCTIONS: [&str; 8] = [
+    "sensors",
+    "sdr",
+    "sel",
+    "fru",
+    "ipmb event receiver",
+    "ipmb event generator",
+    "bridge",
+    "chassis",
+];
+
+/// Get Device ID (20.1) into the document.
+pub fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+    let data = link.send(APP, 0x01, &[])?;
+    read_device_id(&data, bmc).ok_or(Refusal::Short)
+}
+
+fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
+    let [
+        id,
+        revision,
+        major,
+        minor,
+        ipmi,
+        functions,
+        m0,
+        m1,
+        m2,
+        p0,
+        p1,
+        rest @ ..,
+    ] = data
+    else {
+        return None;
+    };
+    bmc.device_id = Some(*id);
+    bmc.device_revision = Some(revision & 0x0f);
+    // The minor number is two decimal digits, a nibble each.
+    bmc.firmware = Some(format!("{}.{minor:02x}", major & 0x7f));
+    bmc.updating = Some(major & 0x80 != 0);
+    bmc.ipmi_version = Some(format!("{}.{}", ipmi & 0x0f, ipmi >> 4));
+    let function = |(bit, name): (usize, &&str)| (functions >> bit & 1 == 1).then(|| (*name).to_owned());
+    bmc.functions = FUNCTIONS.iter().enumerate().filter_map(function).collect();
+    // 20 bits; the rest of the third byte is reserved.
+    let maker = u32::from_le_bytes([*m0, *m1, *m2 & 0x0f, 0]);
+    bmc.manufacturer_id = Some(maker);
+    bmc.manufacturer = manufacturer(maker);
+    bmc.product_id = Some(u16::from_le_bytes([*p0, *p1]));
+    bmc.firmware_aux = rest.get(..4).map(hex);
+    Some(())
+}
+
+/// Lines of [`MAKERS`].
+fn makers() -> impl Iterator<Item = (u32, &'static str, &'static str)> {
+    let lines = MAKERS.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let (number, names) = line.split_once('\t')?;
+        let (name, registered) = names.split_once('\t')?;
+        Some((number.parse().ok()?, name, registered))
+    })
+}
+
+/// Name of a maker.
+pub fn manufacturer(id: u32) -> Option<String> {
+    let maker = makers().find(|(number, ..)| *number == id)?;
+    Some(maker.1.to_owned())
+}
+
+/// Get Device GUID (20.8).
+pub fn device_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
+    guid(&link.send(APP, 0x08, &[])?)
+}
+
+/// Get System GUID (22.14).
+pub fn system_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
+    guid(&link.send(APP, 0x37, &[])?)
+}
+
+fn guid(data: &[u8]) -> Result<String, Refusal> {
+    data.get(..16).map(hex).ok_or(Refusal::Short)
+}
+
+/// Get Self Test Results (20.4): of the last one; none is started.
+pub fn self_test(link: &mut Link<'_>) -> Result<String, Refusal> {
+    let data = link.send(APP, 0x04, &[])?;
+    let (result, detail) = (*data.first().ok_or(Refusal::Short)?, data.get(1).copied().unwrap_or(0));
+    Ok(self_test_text(result, detail))
+}
+
+fn self_test_text(result: u8, detail: u8) -> String {
+    const PARTS: [&str; 8] = [
+        "operational firmware corrupted",
+        "boot block corrupted",
+        "FRU internal use area corrupted",
+        "SDR repository empty",
+        "IPMB lines stuck",
+        "FRU device not accessible",
+        "SDR repository not accessible",
+        "SEL not accessible",
+    ];
+    match result {
+        0x55 => "passed".to_owned(),
+        0x56 => "not implemented".to_owned(),
+        0x57 => {
+            let part = |(bit, name): (usize, &&'static str)| (detail >> bit & 1 == 1).then_some(*name);
+            let parts: Vec<&str> = PARTS.iter().enumerate().filter_map(part).collect();
+            format!("failed: {}", parts.join(", "))
+        }
+        0x58 => format!("fatal hardware error {detail:#04x}"),
+        other => format!("failed with {other:#04x} {detail:#04x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_device_id_is_read_as_the_specification_lays_it_out() {
+        // Revision 1 with SDRs, firmware 2.65, IPMI 2.0, manufacturer 674, all functions but the bridge.
+        let data = [
+            0x20, 0x81, 0x02, 0x65, 0x02, 0xbf, 0xa2, 0x02, 0xf0, 0x00, 0x01, 0x00, 0x0f, 0x41, 0x41,
+        ];
+        let mut bmc = Bmc::default();
+        read_device_id(&data, &mut bmc).unwrap();
+        assert_eq!(bmc.firmware.as_deref(), Some("2.65"));
+        assert_eq!(bmc.ipmi_version.as_deref(), Some("2.0"));
+        assert_eq!((bmc.manufacturer_id, bmc.product_id), (Some(674), Some(256)));
+        assert_eq!(bmc.manufacturer.as_deref(), Some("Dell"));
+        assert_eq!(bmc.firmware_aux.as_deref(), Some("000f4141"));
+        assert_eq!(bmc.device_revision, Some(1));
+        assert_eq!(bmc.updating, Some(false));
+        assert_eq!(bmc.functions.len(), 7);
+        assert!(!bmc.functions.contains(&"bridge".to_owned()));
+        assert_eq!(read_device_id(&data[..10], &mut bmc), None);
+    }
+
+    #[test]
+    fn every_line_of_the_makers_is_read_and_they_are_in_order() {
+        let lines = MAKERS.lines().filter(|line| !line.starts_with('#')).count();
+        let numbers: Vec<u32> = makers().map(|(number, ..)| number).collect();
+        assert_eq!(numbers.len(), lines);
+        assert!(numbers.is_sorted_by(|one, next| one < next));
+        // 20 bits is what a controller can tell.
+        assert!(numbers.iter().all(|number| *number < 1 << 20));
+    }
+
+    #[test]
+    fn makers_are_those_of_the_registry() {
+        for (number, name) in [
+            (343, "Intel"),
+            (674, "Dell"),
+            (2623, "ASUS"),
+            (3704, "AMD"),
+            (10876, "Supermicro"),
+            (11183, "MiTAC"),
+            (15000, "Kontron"),
+            (15370, "Gigabyte"),
+            (20301, "IBM"),
+            (20569, "Inventec"),
+            (25506, "H3C"),
+            (49622, "ASRock Rack"),
+            (49769, "YADRO"),
+            (49871, "OpenBMC"),
+            (52538, "Ampere"),
+            (58132, "xFusion"),
+        ] {
+            assert_eq!(manufacturer(number).as_deref(), Some(name), "{number}");
+        }
+        assert_eq!(manufacturer(0), None);
+    }
+
+    /// Our lines against the whole registry: `cargo test -- --ignored registry`, with the file of Debian's package
+    /// ipmitool, or with `RECON_ENTERPRISE_NUMBERS` naming another copy of it.
+    #[test]
+    #[ignore = "needs the registry of enterprise numbers, as Debian's package ipmitool has it"]
+    fn the_registry_says_the_same() {
+        let path = std::env::var("RECON_ENTERPRISE_NUMBERS");
+        let path = path.unwrap_or_else(|_| "/usr/share/misc/enterprise-numbers.txt".to_owned());
+        let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let registered = |number: u32| {
+            let at = lines.iter().position(|line| *line == number.to_string())?;
+            lines.get(at + 1).map(|line| line.trim())
+        };
+        for (number, _, ours) in makers() {
+            assert_eq!(registered(number), Some(ours), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_failed_self_test_says_what_failed() {
+        assert_eq!(self_test_text(0x55, 0), "passed");
+        assert_eq!(
+            self_test_text(0x57, 0x88),
+            "failed: SDR repository empty, SEL not accessible"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(data in proptest::collection::vec(any::<u8>(), 0..20)) {
+            let mut bmc = Bmc::default();
+            prop_assert_eq!(read_device_id(&data, &mut bmc).is_some(), data.len() >= 11);
+            let _ = guid(&data);
+        }
+    }
+}

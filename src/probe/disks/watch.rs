@@ -1,0 +1,151 @@
+//! Follows disks as they come, in a thread of its own, for as long as somebody holds it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::arrivals::{Arrivals, BOUND, Named, Verdict};
+use super::ways::Looker;
+use crate::probe::collect::root::Root;
+
+/// A look costs some hundred microseconds on a machine with ten disks; what it sees costs none later on.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Time for the last look beyond the bound.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// A watch on disks. Ends with its last clone's drop.
+#[derive(Debug, Clone)]
+pub struct Watch(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    shared: Arc<Shared>,
+    begun: Instant,
+    bound: Duration,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` before the first look.
+    verdict: Option<Verdict>,
+    disks: BTreeMap<String, Duration>,
+}
+
+impl Watch {
+    /// Starts watching. `root` is not to be one that records: it is read again and again.
+    pub fn start(root: Root) -> Self {
+        Watch::with_bound(root, BOUND)
+    }
+
+    fn with_bound(root: Root, bound: Duration) -> Self {
+        let shared = Arc::new(Shared::default());
+        let begun = Instant::now();
+        let theirs = Arc::clone(&shared);
+        let work = move || {
+            let mut looker = Looker::new(root);
+            let mut arrivals = Arrivals::new(bound);
+            while !theirs.stop.load(Ordering::Relaxed) {
+                let snapshot = looker.look();
+                let verdict = arrivals.observe(begun.elapsed(), looker.since_boot(), &snapshot);
+                let mut state = theirs.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.verdict = Some(verdict);
+                state.disks.clone_from(arrivals.disks());
+                drop(state);
+                theirs.changed.notify_all();
+                std::thread::sleep(PAUSE);
+            }
+        };
+        // Without a thread nobody looks; whoever waits is told at the bound that there was no answer.
+        if let Err(error) = std::thread::Builder::new().name("watch-disks".to_owned()).spawn(work) {
+            tracing::warn!(%error, "starting a thread to watch for disks");
+        }
+        Watch(Arc::new(Held { shared, begun, bound }))
+    }
+
+    /// Waits until no more disks are expected, or until the bound. Tells which ways never said that they are done.
+    pub fn wait(&self) -> Vec<Named> {
+        let until = self.0.begun + self.0.bound + SLACK;
+        let mut state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(Verdict::Done { unfinished }) = &state.verdict {
+                return unfinished.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let who = "the kernel".to_owned();
+                let why = "reading what it knows of disks does not end";
+                return vec![Named { who, why }];
+            }
+            let waited = self.0.shared.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// True when no more disks are expected now.
+    pub fn is_done(&self) -> bool {
+        let state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(state.verdict, Some(Verdict::Done { .. }))
+    }
+
+    /// Who is waited for, as a sentence; `None` when nobody is.
+    pub fn sentence(&self) -> Option<String> {
+        let state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.verdict.as_ref().and_then(Verdict::sentence)
+    }
+
+    /// How long after the start of watching a disk was first seen.
+    pub fn arrival(&self, disk: &str) -> Option<Duration> {
+        let state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.disks.get(disk).copied()
+    }
+
+    /// Since the start of watching.
+    pub fn elapsed(&self) -> Duration {
+        self.0.begun.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_comes_is_seen_and_the_bound_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let function = dir.path().join("sys/bus/pci/devices/0000:03:00.0");
+        std::fs::create_dir_all(dir.path().join("sys/block/sda/device")).unwrap();
+        std::fs::create_dir_all(&function).unwrap();
+        std::fs::write(function.join("class"), "0x010400\n").unwrap();
+        std::os::unix::fs::symlink("../../drivers/megaraid_sas", function.join("driver")).unwrap();
+        std::fs::create_dir_all(dir.path().join("sys/bus/pci/drivers/megaraid_sas")).unwrap();
+        let watch = Watch::with_bound(Root::at(dir.path()), Duration::from_secs(2));
+        while watch.arrival("sda").is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!watch.is_done());
+        let sentence = watch.sentence().unwrap();
+        assert!(
+            sentence.starts_with("disks of 0000:03:00.0 (megaraid_sas), at most "),
+            "{sentence}"
+        );
+        std::fs::create_dir_all(dir.path().join("sys/block/sdb/device")).unwrap();
+        let unfinished = watch.wait();
+        assert_eq!(unfinished.len(), 1, "{unfinished:?}");
+        assert!(watch.arrival("sdb").unwrap() >= watch.arrival("sda").unwrap());
+        assert!(watch.is_done() && watch.elapsed() >= Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,138 @@
+//! A machine that became the peer of another master watches that one, and is told when it is gone.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::SiteKey;
+use crate::model::MacAddr;
+use crate::service::dhcp4::probe::{Ask, Heard, Role, Said, heard, packet};
+use crate::sys::netif::{self, Netlink};
+use crate::sys::packet::DhcpTap;
+
+use crate::role::link::election::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
+use crate::role::link::proof::Voice;
+
+/// Where a machine that became a peer by itself tells its own screens whose.
+pub const NOTE: &str = "/run/recon/peer-of";
+/// An address with its port is shorter.
+const MAX_NOTE_BYTES: u64 = 100;
+
+/// Stands as long as this machine is the peer of that master.
+#[derive(Debug)]
+pub struct Note<'a>(&'a Path);
+
+impl<'a> Note<'a> {
+    /// Without it, screens ask this machine, which does not answer: that is logged, and costs nothing else.
+    pub fn new(path: &'a Path, master: SocketAddr) -> Self {
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = folder.and_then(|()| std::fs::write(path, format!("{master}\n"))) {
+            tracing::warn!(path = %path.display(), %error, "telling this machine's screens of its master");
+        }
+        Note(path)
+    }
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        forget_note(self.0);
+    }
+}
+
+/// Takes away the note of a run that ended without doing so.
+pub fn forget_note(path: &Path) {
+    // One that is not there is as good.
+    let _ = std::fs::remove_file(path);
+}
+
+/// The master that a [`Note`] names.
+pub fn noted(path: &Path) -> Option<SocketAddr> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(MAX_NOTE_BYTES).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Pause before a port that cannot be watched is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Ends when no recon master that has this site's key was heard on the port with this MAC for [`MASTER_QUIET_SECONDS`].
+/// `machine`: this machine's number.
+pub async fn until_gone(key: SiteKey, machine: MacAddr, mac: MacAddr) {
+    let mut voice = Voice::new(key, machine, mac);
+    let quiet = Duration::from_secs_f64(MASTER_QUIET_SECONDS);
+    let mut heard_at = Instant::now();
+    while heard_at.elapsed() < quiet {
+        if let Err(error) = watch(mac, &mut voice, &mut heard_at, quiet).await {
+            tracing::debug!(%mac, %error, "watching the master");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: Duration) -> io::Result<()> {
+    let links = netif::wired_links(Path::new("/sys"))?;
+    let link = links
+        .into_iter()
+        .find(|link| link.mac == mac)
+        .ok_or(io::ErrorKind::NotFound)?;
+    let tap = DhcpTap::open(link.index)?;
+    let mut next = tokio::time::Instant::now();
+    let mut buffer = Vec::new();
+    while heard_at.elapsed() < quiet {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {
+                // A master answers one at a time; those that follow it must not ask in step for ever.
+                next += Duration::from_secs_f64(WATCH_SECONDS * rand::random_range(0.6..1.0));
+                let (question, proof) = voice.ask(rand::random());
+                tap.broadcast(&packet(Ask::WhoServes(question, proof), mac, rand::random())).await?;
+            }
+            from = tap.receive(&mut buffer) => {
+                let from = from?;
+                if let Some(Heard::Server(spoken)) = heard(&buffer)
+                    && let (Some(machine), Some(proof)) = (spoken.machine, spoken.proof)
+                    && proof.role != Role::Ask
+                    && voice.is_proven(&Said { role: proof.role, machine, mac: from, server: spoken.server }, Some(proof))
+                {
+                    *heard_at = Instant::now();
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what this machine had as a peer from the port, so that it starts as after its boot.
+pub async fn forget_addresses(mac: MacAddr) -> io::Result<()> {
+    let netlink = Netlink::open()?;
+    let links = netif::wired_links(Path::new("/sys"))?;
+    let Some(link) = links.into_iter().find(|link| link.mac == mac) else {
+        return Ok(());
+    };
+    for (address, _) in netlink.addresses(link.index).await? {
+        netlink.remove_address(link.index, address).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_screens_know_its_master_while_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recon/peer-of");
+        assert_eq!(noted(&path), None);
+        let master = "192.168.219.1:80".parse().unwrap();
+        let note = Note::new(&path, master);
+        assert_eq!(noted(&path), Some(master));
+        drop(note);
+        assert_eq!(noted(&path), None);
+        std::fs::write(&path, "not an address").unwrap();
+        assert_eq!(noted(&path), None);
+    }
+}

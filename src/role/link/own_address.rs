@@ -1,0 +1,159 @@
+//! The address of a master on a network where somebody else hands them out: the one the link has already, else a lease of the
+//! foreign server, kept for as long as the master proxies there.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::service::dhcp4::probe::{Ask, packet};
+use crate::sys::console::say;
+use crate::sys::netif::{Link, Netlink};
+use crate::sys::packet::DhcpTap;
+
+use crate::role::link::address_claim;
+use crate::role::peer::network;
+use crate::role::peer::network::{Answer, Leased};
+
+/// Pause after an exchange that brought nothing.
+const RETRY: Duration = Duration::from_secs(5);
+/// The same after an address that somebody has.
+const DECLINED: Duration = Duration::from_secs(10);
+/// A lease is asked to be longer at least this often, and at most every so often: a lease of a few seconds would
+/// keep the wire busy.
+const RENEW_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
+
+/// Keeps an address until it is dropped.
+pub struct OwnAddress {
+    now: watch::Receiver<Option<Own>>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// An address and whether it was leased, and so goes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    /// The way to other networks; none where the system has its own.
+    pub router: Option<Ipv4Addr>,
+    pub leased: bool,
+}
+
+impl OwnAddress {
+    /// Takes the link's own address if a person or another program gave it one, else starts to ask for a lease. `but`: addresses
+    /// that this program set there.
+    pub async fn of(link: &Link, netlink: &Netlink, but: Option<Ipv4Addr>) -> Self {
+        let present = netlink.addresses(link.index).await.unwrap_or_default();
+        let fixed = present.into_iter().find(|(address, _)| Some(*address) != but);
+        if let Some((address, prefix)) = fixed {
+            let (_, now) = watch::channel(Some(Own {
+                address,
+                prefix,
+                router: None,
+                leased: false,
+            }));
+            return OwnAddress { now, task: None };
+        }
+        let (sender, now) = watch::channel(None);
+        let link = link.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                if let Err(error) = keep(&link, &sender).await {
+                    tracing::debug!(link = link.name, %error, "asking for an address");
+                }
+                sender.send_replace(None);
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+        OwnAddress { now, task: Some(task) }
+    }
+
+    pub fn now(&self) -> Option<Own> {
+        *self.now.borrow()
+    }
+}
+
+impl Drop for OwnAddress {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Gets a lease and holds it until it ends.
+async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
+    let tap = DhcpTap::open(link.index)?;
+    let Some(mut leased) = network::exchange(&tap, link.mac).await? else {
+        return Ok(());
+    };
+    let Leased {
+        address,
+        prefix,
+        server,
+        router,
+        ..
+    } = leased;
+    // RFC 2131 §4.4.1: a server may not know who has what.
+    if let Ok(Some(user)) = address_claim::who_has(link.index, link.mac, &[link.mac], address).await {
+        say(&format!(
+            "{}: {server} gives this master {address}, which is used by {user} already; it is declined",
+            link.name
+        ));
+        let decline = packet(Ask::Decline { server, address }, link.mac, rand::random());
+        tap.broadcast(&decline).await?;
+        // As a client has to wait (RFC 2131 §3.1 step 5), so that the two of them do not talk for ever.
+        tokio::time::sleep(DECLINED).await;
+        return Ok(());
+    }
+    now.send_replace(Some(Own {
+        address,
+        prefix,
+        router,
+        leased: true,
+    }));
+    let mut granted = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(pause(&leased, granted.elapsed())).await;
+        let end = Duration::from_secs(leased.seconds.map_or(u64::from(u32::MAX), u64::from));
+        match network::renew(&tap, link.mac, address).await? {
+            Answer::Given(longer) if longer.address == address => {
+                (leased, granted) = (longer, tokio::time::Instant::now());
+            }
+            Answer::Given(_) | Answer::Refused => return Ok(()),
+            Answer::Nothing if granted.elapsed() >= end => return Ok(()),
+            Answer::Nothing => {}
+        }
+    }
+}
+
+/// RFC 2131 §4.4.5: half of what is left of the lease.
+fn pause(leased: &Leased, elapsed: Duration) -> Duration {
+    let whole = leased.seconds.map_or(*RENEW_SECONDS.end(), u64::from);
+    let half = whole.saturating_sub(elapsed.as_secs()) / 2;
+    Duration::from_secs(half.clamp(*RENEW_SECONDS.start(), *RENEW_SECONDS.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_renewed_at_half_of_what_is_left() {
+        let leased = |seconds| Leased {
+            address: Ipv4Addr::new(10, 0, 0, 9),
+            prefix: 24,
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            router: None,
+            seconds,
+        };
+        let after = |seconds, elapsed| pause(&leased(seconds), Duration::from_secs(elapsed)).as_secs();
+        assert_eq!(after(Some(3600), 0), 1800);
+        assert_eq!(after(Some(3600), 1800), 900);
+        assert_eq!(after(Some(3600), 5000), 10);
+        assert_eq!(after(Some(u32::MAX), 0), 86_400);
+        assert_eq!(after(None, 0), 43_200);
+    }
+}

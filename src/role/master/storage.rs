@@ -1,0 +1,295 @@
+//! Where a master keeps what it is given: the data partition of its stick, else memory, said loudly.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::load::{self, Loaded, MAX_SETTINGS_BYTES};
+use crate::config::settings::EXAMPLE;
+use crate::config::site_key::{self, SiteKey};
+use crate::model::api::{LinkStatus, StorageStatus};
+use crate::stick::medium::{Carrier, LIVE_MOUNT, Medium};
+use crate::stick::partition::DataPartition;
+use crate::stick::{medium, partition, peek};
+use crate::sys::{block, mount};
+
+use crate::role::{peer, remedy};
+
+/// Where the data partition is mounted; without one, the folder itself holds the data in memory.
+const FOLDER: &str = "/run/recon/data";
+
+/// The settings, on the data partition.
+const SETTINGS_FILE: &str = "recon.toml";
+
+/// An open data folder.
+#[derive(Debug)]
+pub struct Storage {
+    pub folder: PathBuf,
+    pub durable: bool,
+    /// Where files that a person put on the stick are read.
+    pub shelf: Shelf,
+    partition: Option<DataPartition>,
+    /// Why the data lives in memory, a sentence; what to do then is for `remedy` to say.
+    pub problem: Option<String>,
+    /// Not wrong, but worth telling once: partition made, file system repaired.
+    pub notices: Vec<String>,
+}
+
+impl Storage {
+    /// A folder given by hand, which counts as durable.
+    pub fn folder(folder: PathBuf) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        Ok(Storage {
+            shelf: Shelf::Folder(folder.clone()),
+            folder,
+            durable: true,
+            partition: None,
+            problem: None,
+            notices: Vec::new(),
+        })
+    }
+
+    /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
+    pub fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
+        let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
+            // Where the medium does not read, what forbids something may still stand on it.
+            let disk = medium::live_disk().filter(|_| live());
+            return Self::memory(remedy::no_disk(live()).to_owned(), disk.as_ref());
+        };
+        let told = match certain(disk) {
+            Ok(told) => told,
+            Err(problem) => return Self::memory(problem, Some(disk)),
+        };
+        match partition::ensure(disk, Path::new(FOLDER), rand::random()) {
+            Ok(partition) => {
+                let mut notices = partition.notes.clone();
+                notices.extend(told);
+                if let Err(error) = furnish(Path::new(FOLDER)) {
+                    notices.push(format!("the stick's folders could not be made: {error}"));
+                }
+                let folder = PathBuf::from(FOLDER);
+                Ok(Storage {
+                    shelf: Shelf::Folder(folder.clone()),
+                    folder,
+                    durable: true,
+                    notices,
+                    partition: Some(partition),
+                    problem: None,
+                })
+            }
+            Err(problem) => Self::memory(problem.to_string(), Some(disk)),
+        }
+    }
+
+    /// Memory in place of the partition of `disk`, and why, as a sentence.
+    pub fn memory(why: String, disk: Option<&PathBuf>) -> std::io::Result<Self> {
+        std::fs::create_dir_all(FOLDER)?;
+        let folder = PathBuf::from(FOLDER);
+        Ok(Storage {
+            shelf: disk.map_or_else(|| Shelf::Folder(folder.clone()), |disk| Shelf::Disk(disk.clone())),
+            folder,
+            durable: false,
+            partition: None,
+            problem: Some(why),
+            notices: Vec::new(),
+        })
+    }
+
+    /// The key of the site: the one on the stick, made there if there is none. Where it cannot be read or kept, one for this run, which
+    /// nobody else has; and a sentence about that. `random`: from the system's generator. Blocks.
+    pub fn site_key(&self, random: [u8; 32]) -> (SiteKey, Option<String>) {
+        let unread = |why: String| {
+            let problem = format!(
+                "{}: {why}. Other sticks of this site are not known by this one: copy the file from one of them, or delete it, and a new one is \
+                 made at the next start",
+                site_key::FILE
+            );
+            (SiteKey::new(random), Some(problem))
+        };
+        match self.shelf.read(site_key::FILE, site_key::MAX_FILE_BYTES) {
+            Ok(Some(bytes)) => match SiteKey::parse(&bytes) {
+                Ok(key) => (key, None),
+                Err(why) => unread(why),
+            },
+            Ok(None) => {
+                let key = SiteKey::new(random);
+                let kept = if self.durable {
+                    keep_key(&self.folder, &key)
+                } else {
+                    Ok(())
+                };
+                let problem = kept.err().map(|error| {
+                    format!(
+                        "{}: it cannot be written: {error}. Other sticks of this site are not known by this one",
+                        site_key::FILE
+                    )
+                });
+                (key, problem)
+            }
+            Err(error) => unread(format!("it cannot be read: {error}")),
+        }
+    }
+
+    /// `links` and `stored`, the number of machines whose upload is here, decide what a person can do where uploads live in
+    /// memory; `port` is HTTP's.
+    pub fn status(&self, links: &[LinkStatus], stored: usize, port: u16) -> StorageStatus {
+        let space = mount::space(&self.folder).ok();
+        let problem = self.problem.as_ref();
+        StorageStatus {
+            durable: self.durable,
+            device: self
+                .partition
+                .as_ref()
+                .map(|partition| partition.device.display().to_string()),
+            problem: problem.map(|why| remedy::in_memory(why, stored, links, port)),
+            free_bytes: space.as_ref().map_or(0, |space| space.free_bytes),
+            total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
+            ..StorageStatus::default()
+        }
+    }
+
+    /// What is true once [`Self::close`] is done, for the person who is about to take the stick or the power away.
+    pub fn closing_words(&self, stored: usize) -> String {
+        match (&self.partition, self.durable) {
+            (Some(_), _) => "everything is written; the stick may be pulled once the machine is off".to_owned(),
+            (None, true) => format!("everything is written to {}", self.folder.display()),
+            (None, false) => remedy::closed_in_memory(stored, &self.folder.to_string_lossy()),
+        }
+    }
+
+    /// Writes everything out and leaves the partition clean. Blocks.
+    pub fn close(self) -> std::io::Result<()> {
+        match self.partition {
+            Some(partition) => partition.close(),
+            None => mount::sync_filesystem(&self.folder),
+        }
+    }
+}
+
+/// Makes sure that `disk` is what this machine was started from, and takes our own write protection off it, which every disk
+/// has got when it appeared. Gives what a person should know.
+fn certain(disk: &Path) -> Result<Option<String>, String> {
+    let own = medium::carrier(Path::new("/sys"), disk.to_owned());
+    if !own.portable {
+        // The stick that was meant may still be on its way.
+        peer::settle();
+    }
+    let (carriers, silent) = medium::carriers()
+        .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;
+    if let Some(late) = silent.first().filter(|_| !own.portable) {
+        return Err(format!(
+            "{} does not answer, and could be the stick that was meant instead of {}, a disk of this machine. Nothing is written to either: \
+             take one of them out, and start again.",
+            late.display(),
+            disk.display()
+        ));
+    }
+    let others: Vec<Carrier> = carriers.into_iter().filter(|other| other.disk != own.disk).collect();
+    let told = medium::may_write(&own, &others)?;
+    // A stick whose own switch says read-only stays so, and is named as such by what follows.
+    if block::is_read_only(disk).unwrap_or(false)
+        && let Err(error) = block::set_read_only(disk, false)
+    {
+        tracing::warn!(disk = %disk.display(), %error, "taking the write protection off the boot medium");
+    }
+    Ok(told)
+}
+
+/// Writes the key beside its place first: a power cut leaves a whole one or none.
+fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
+    let (part, place) = (folder.join("site.key.part"), folder.join(site_key::FILE));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(key.text().as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&part, &place)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Where a file that a person put on the stick is read: the data folder, or, where memory stands in for it, the stick behind.
+#[derive(Debug, Clone)]
+pub enum Shelf {
+    Folder(PathBuf),
+    /// The whole disk, of which nothing is mounted.
+    Disk(PathBuf),
+}
+
+impl Shelf {
+    /// Up to one byte more than `limit`; `None` where there is no such file. Blocks.
+    pub fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            Shelf::Folder(folder) => load::small_file(&folder.join(name), limit),
+            Shelf::Disk(disk) => {
+                let mut disk = File::open(disk)?;
+                let bytes = disk.seek(SeekFrom::End(0))?;
+                peek::data_file(&disk, bytes, name, limit)
+            }
+        }
+    }
+
+    /// Reads `recon.toml`. Blocks.
+    pub fn settings(&self) -> Loaded {
+        load::settings_of(SETTINGS_FILE, self.read(SETTINGS_FILE, MAX_SETTINGS_BYTES))
+    }
+}
+
+/// True where this is a live system of a recon image, whatever it booted from.
+fn live() -> bool {
+    let mounts = mount::mounted().unwrap_or_default();
+    mounts.iter().any(|mounted| mounted.target == Path::new(LIVE_MOUNT))
+}
+
+/// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
+fn furnish(folder: &Path) -> std::io::Result<()> {
+    for name in ["isos", "install", "export"] {
+        std::fs::create_dir_all(folder.join(name))?;
+    }
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(folder.join(SETTINGS_FILE))
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(mut file) => {
+            // Notepad of old Windows shows one long line otherwise.
+            file.write_all(EXAMPLE.replace('\n', "\r\n").as_bytes())?;
+            file.sync_all()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_one_that_does_not_read_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::folder(dir.path().to_owned()).unwrap();
+        let random = |seed: u8| std::array::from_fn(|at| seed.wrapping_add(at as u8));
+        let (made, problem) = storage.site_key(random(1));
+        assert_eq!((&made, problem), (&SiteKey::new(random(1)), None));
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir.path().join(site_key::FILE)).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(storage.site_key(random(2)), (made, None), "it stays");
+        let files: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(files, [site_key::FILE]);
+        std::fs::write(dir.path().join(site_key::FILE), [0; 300]).unwrap();
+        let (key, problem) = storage.site_key(random(3));
+        assert_eq!(key, SiteKey::new(random(3)));
+        assert!(problem.unwrap().contains("64 hex digits"));
+        assert_eq!(std::fs::read(dir.path().join(site_key::FILE)).unwrap(), [0; 300]);
+        std::fs::remove_file(dir.path().join(site_key::FILE)).unwrap();
+        std::fs::create_dir(dir.path().join(site_key::FILE)).unwrap();
+        assert!(storage.site_key(random(4)).1.unwrap().contains("a folder"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Which boot file does a name mean? The one table behind TFTP and behind `/loaders/` of HTTP.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hyper::body::Bytes;
+
+use crate::service::boot::{ipxe, programs};
+use crate::service::http::site::Site;
+
+/// A boot file: on this system, or made for this request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootFile {
+    File(PathBuf),
+    Made(Bytes),
+}
+
+/// Looks `name` up, as a client wrote it: case and kind of slash mean nothing, and what is not in the table does not exist, so
+/// no path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
+pub fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
+    if let Some(made) = programs::made(name) {
+        return Some((made.name(), BootFile::Made(ipxe::made(made, master).into())));
+    }
+    let known = programs::loader_named(name)?;
+    let path = site.loaders.path(known)?;
+    Some((known, BootFile::File(path.to_owned())))
+}

@@ -1,0 +1,299 @@
+//! Who is let in: [`crate::service::fair_share`] and [`super::quota`] decide, this counts, tells the person, and takes back.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hyper::StatusCode;
+
+use crate::service::fair_share::{Refused, Shares, ipv6_places};
+use crate::service::metrics::{Busy, Metrics};
+use crate::service::rate_limit::Rate;
+use crate::sys::console::say;
+use crate::sys::{clock, process};
+
+use super::quota::Quota;
+
+/// Connections at once, of all links together; fewer where the process may not have as many files open.
+const MAX_CONNECTIONS: usize = 4096;
+/// Files that are open for other reasons than a connection; a connection takes two, its socket and what it sends.
+const OTHER_FILES: u64 = 256;
+/// Uploads at once. Each waits for the stick, which takes one after the other anyway, and holds a thread meanwhile.
+const MAX_UPLOADS: usize = 128;
+/// Tarballs made at once for clients: each reads every upload twice, has a thread, and lasts as long as its client takes.
+const MAX_EXPORTS: usize = 8;
+/// When somebody who was refused may ask again, in seconds.
+pub const RETRY_AFTER_SECONDS: u64 = 5;
+
+#[derive(Debug)]
+pub struct Door {
+    connections: Mutex<Shares>,
+    uploads: Mutex<Shares>,
+    exports: Mutex<Shares>,
+    quota: Mutex<Quota>,
+}
+
+/// Why somebody is not let in: a status and a line for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub reason: String,
+}
+
+/// What is counted at the door; given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    door: Arc<Door>,
+    who: IpAddr,
+    held: Held,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    Connection,
+    Export,
+    Upload {
+        bytes: u64,
+        /// They are on the stick now, and stay counted.
+        stored: bool,
+    },
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        let files = process::open_files().saturating_sub(OTHER_FILES) / 2;
+        let connections = usize::try_from(files).unwrap_or(MAX_CONNECTIONS);
+        Door::new(connections.clamp(64, MAX_CONNECTIONS), MAX_UPLOADS)
+    }
+}
+
+impl Door {
+    pub fn new(connections: usize, uploads: usize) -> Self {
+        Door {
+            connections: Mutex::new(Shares::new(connections)),
+            uploads: Mutex::new(Shares::new(uploads)),
+            exports: Mutex::new(Shares::new(MAX_EXPORTS)),
+            quota: Mutex::new(Quota::new(clock::run_seconds())),
+        }
+    }
+
+    /// Lets a connection in.
+    pub fn connection(self: &Arc<Self>, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
+        take(&self.connections, who, "connections open").inspect_err(|_| metrics.http_refused(Busy::Connections))?;
+        Ok(self.place(who, Held::Connection))
+    }
+
+    /// Lets one in that wants a tarball which has to be made.
+    pub fn export(self: &Arc<Self>, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
+        take(&self.exports, who, "tarballs being made").inspect_err(|_| metrics.http_refused(Busy::Exports))?;
+        Ok(self.place(who, Held::Export))
+    }
+
+    /// No upload can be let in before another ends.
+    pub fn is_full_of_uploads(&self) -> bool {
+        let shares = lock(&self.uploads);
+        shares.taken() >= shares.places()
+    }
+
+    /// Lets an upload in that announces `bytes`, where `room` bytes are free and promised to nobody.
+    pub fn upload(self: &Arc<Self>, who: IpAddr, bytes: u64, room: u64, metrics: &Metrics) -> Result<Place, Refusal> {
+        take(&self.uploads, who, "uploads under way").inspect_err(|_| metrics.http_refused(Busy::Uploads))?;
+        let announced = lock(&self.quota).announce(who, bytes, room);
+        if let Err((had, first)) = announced {
+            lock(&self.uploads).give(who);
+            metrics.http_refused(Busy::Bytes);
+            let reason = format!(
+                "{who} has uploaded or announced {} MiB and announces {} MiB more, where {} MiB are free for all",
+                had >> 20,
+                bytes.div_ceil(1 << 20),
+                room >> 20
+            );
+            if first {
+                say(&format!("{reason}: such uploads of it are refused"));
+            }
+            return Err(Refusal {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                reason,
+            });
+        }
+        Ok(self.place(who, Held::Upload { bytes, stored: false }))
+    }
+
+    /// Lets a machine in that was not known before, named by `who`.
+    pub fn new_node(&self, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
+        let rate = lock(&self.quota).new_node(who, clock::run_seconds());
+        answer_to_names(rate, who, metrics)
+    }
+
+    /// Lets a machine in that is known, where `who` may name new ones still.
+    pub fn may_name_nodes(&self, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
+        let rate = lock(&self.quota).may_name_nodes(who, clock::run_seconds());
+        answer_to_names(rate, who, metrics)
+    }
+
+    /// One that was let in as a known machine was a new one.
+    pub fn was_new_node(&self, who: IpAddr) {
+        // Beyond its bound the next one is refused.
+        let _ = lock(&self.quota).new_node(who, clock::run_seconds());
+    }
+
+    fn place(self: &Arc<Self>, who: IpAddr, held: Held) -> Place {
+        Place {
+            door: Arc::clone(self),
+            who,
+            held,
+        }
+    }
+}
+
+/// What `who` hears that names a machine.
+fn answer_to_names(rate: Rate, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
+    let first = match rate {
+        Rate::Within => return Ok(()),
+        Rate::TooOften { first } | Rate::TooMany { first } => first,
+    };
+    metrics.http_refused(Busy::Nodes);
+    let reason = format!("{who} names more new machines than one address may");
+    if first {
+        say(&format!("{reason}: they are refused for a while"));
+    }
+    Err(Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        reason,
+    })
+}
+
+impl Place {
+    /// What was announced came, and is stored.
+    pub fn stored(&mut self) {
+        if let Held::Upload { stored, .. } = &mut self.held {
+            *stored = true;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        match self.held {
+            Held::Connection => lock(&self.door.connections).give(self.who),
+            Held::Export => lock(&self.door.exports).give(self.who),
+            Held::Upload { bytes, stored } => {
+                lock(&self.door.uploads).give(self.who);
+                if !stored {
+                    lock(&self.door.quota).take_back(self.who, bytes);
+                }
+            }
+        }
+    }
+}
+
+/// Requests of this machine itself are let in always: the status screen must not go blind in a crowd.
+pub fn is_own(client: IpAddr, local: Option<IpAddr>) -> bool {
+    client.is_loopback() || Some(client) == local
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().expect("no holder panics")
+}
+
+/// Takes one of the places for `what`. Nothing is said while the lock is held: all connections come by here.
+fn take(shares: &Mutex<Shares>, who: IpAddr, what: &str) -> Result<(), Refusal> {
+    let (taken, places) = {
+        let mut shares = lock(shares);
+        (shares.take(who), shares.places())
+    };
+    taken.map_err(|refused| refusal(refused, who, what, places))
+}
+
+/// Tells the person what is refused, the first time.
+fn refusal(refused: Refused, who: IpAddr, what: &str, places: usize) -> Refusal {
+    let (status, reason, first) = match refused {
+        Refused::Share { held, first } => {
+            let reason = format!("{who} has {held} {what}; more are refused");
+            (StatusCode::TOO_MANY_REQUESTS, reason, first)
+        }
+        Refused::FullOfIpv6 { first } => {
+            let most = ipv6_places(places);
+            let reason =
+                format!("over IPv6 all {most} places for {what} are taken; more are refused, the rest is for IPv4");
+            (StatusCode::SERVICE_UNAVAILABLE, reason, first)
+        }
+        Refused::Full { first } => {
+            let reason = format!("of {places} places for {what} none is left; more are refused");
+            (StatusCode::SERVICE_UNAVAILABLE, reason, first)
+        }
+    };
+    if first {
+        say(&reason);
+    }
+    Refusal { status, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_let_in_is_given_back_when_it_ends() {
+        let (door, metrics) = (Arc::new(Door::new(4, 4)), Metrics::default());
+        let (one, other) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));
+        let held: Vec<_> = std::iter::repeat_with(|| door.connection(one, &metrics))
+            .take(3)
+            .collect();
+        assert_eq!(held.iter().filter(|place| place.is_ok()).count(), 2);
+        let refused = held[2].as_ref().unwrap_err();
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.reason, "192.0.2.7 has 2 connections open; more are refused");
+        assert!(door.connection(other, &metrics).is_ok());
+        drop(held);
+        assert!(door.connection(one, &metrics).is_ok());
+        let text = metrics.text(&crate::service::metrics::Now::default());
+        assert!(
+            text.contains("recon_http_refused_total{reason=\"connections\"} 1\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn strangers_that_take_their_time_leave_a_tarball_to_others() {
+        let (door, metrics) = (Arc::new(Door::new(4, 4)), Metrics::default());
+        let grab = |last: u8| -> Vec<Place> {
+            let who = IpAddr::from([192, 0, 2, last]);
+            std::iter::from_fn(|| door.export(who, &metrics).ok()).collect()
+        };
+        let (one, two) = (grab(7), grab(8));
+        assert_eq!((one.len(), two.len(), grab(9).len()), (4, 2, 1));
+        drop(one);
+        assert_eq!(grab(10).len(), 3);
+        let refused = door.export(IpAddr::from([192, 0, 2, 8]), &metrics);
+        assert!(refused.is_ok(), "it holds two, and six are free");
+    }
+
+    #[test]
+    fn ipv6_hears_that_its_own_places_are_taken() {
+        let (door, metrics) = (Arc::new(Door::new(8, 4)), Metrics::default());
+        let six = |last: u16| IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, last]);
+        let held: Vec<_> = (0..7).map(|last| door.connection(six(last), &metrics)).collect();
+        let refused = held[6].as_ref().unwrap_err();
+        assert_eq!(
+            refused.reason,
+            "over IPv6 all 6 places for connections open are taken; more are refused, the rest is for IPv4"
+        );
+        assert!(door.connection(IpAddr::from([192, 0, 2, 7]), &metrics).is_ok());
+    }
+
+    #[test]
+    fn bytes_that_were_announced_and_did_not_come_are_given_back() {
+        let (door, metrics) = (Arc::new(Door::new(4, 4)), Metrics::default());
+        let (one, mib) = (IpAddr::from([192, 0, 2, 7]), 1 << 20);
+        for _ in 0..10 {
+            drop(door.upload(one, 100 * mib, 250 * mib, &metrics).unwrap());
+        }
+        let mut stored = door.upload(one, 100 * mib, 250 * mib, &metrics).unwrap();
+        stored.stored();
+        drop(stored);
+        let refused = door.upload(one, 100 * mib, 150 * mib, &metrics).unwrap_err();
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        // Its place was given back.
+        assert_eq!(lock(&door.uploads).taken(), 0);
+    }
+}

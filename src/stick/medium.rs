@@ -1,0 +1,376 @@
+//! The medium this system booted from: where its kernel, initrd and image are.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::formats::{gpt, iso9660};
+use crate::model::slice::{Patch, Slice};
+
+use crate::sys::block;
+
+/// Kernel, initrd and image, as they lie on the boot medium.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Medium {
+    pub kernel: Slice,
+    pub initrd: Slice,
+    pub image: Option<Slice>,
+    /// Whole disk that holds the image, if it is one: `/dev/sda`.
+    pub disk: Option<PathBuf>,
+}
+
+/// Where dracut's dmsquash-live mounts the medium.
+pub const LIVE_MOUNT: &str = "/run/initramfs/live";
+/// KIWI's folder on the medium.
+const LOADER_DIR: [&str; 3] = ["boot", "x86_64", "loader"];
+const KERNEL: &str = "linux";
+const INITRD: &str = "initrd";
+/// How long all disks together may take to tell whether they carry the image.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Looks for the medium of a live system.
+///
+/// # Errors
+/// Not found where this is no live system; whatever reading the medium gives otherwise.
+pub fn of_live_system() -> io::Result<Medium> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let (number, source) = mount_source(&mounts, LIVE_MOUNT).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("nothing is mounted at {LIVE_MOUNT}: not a live system"),
+        )
+    })?;
+    // By its number: a link such as by-label/RECON may lead to another medium by now.
+    let device = node_of(Path::new("/sys"), number).unwrap_or_else(|| PathBuf::from(source));
+    let disk = whole_disk(Path::new("/sys"), &device);
+    let mut medium = in_folder(Path::new(LIVE_MOUNT))?;
+    // The image starts with its disk, or the mounted device is the image (a loop device over a file in memory).
+    medium.image = disk.iter().chain([&device]).find_map(|path| {
+        let found = whole_image(path);
+        let say = |error: &io::Error| tracing::warn!(device = %path.display(), %error, "looking for the whole image");
+        found.inspect_err(say).ok()
+    });
+    medium.disk = disk;
+    Ok(medium)
+}
+
+/// A medium given by hand: an ISO image, a device that starts with one, or a folder laid out like one.
+pub fn at(path: &Path) -> io::Result<Medium> {
+    if path.is_dir() { in_folder(path) } else { in_image(path) }
+}
+
+fn in_folder(folder: &Path) -> io::Result<Medium> {
+    let file = |name: &str| {
+        let path = folder.join(LOADER_DIR.iter().collect::<PathBuf>()).join(name);
+        let length = std::fs::metadata(&path)
+            .map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("the boot medium has no {}: {error}", path.display()),
+                )
+            })?
+            .len();
+        Ok::<_, io::Error>(plain(path, 0, length))
+    };
+    Ok(Medium {
+        kernel: file(KERNEL)?,
+        initrd: file(INITRD)?,
+        image: None,
+        disk: None,
+    })
+}
+
+fn in_image(path: &Path) -> io::Result<Medium> {
+    let image = File::open(path)?;
+    let file = |name: &str| {
+        let [a, b, c] = LOADER_DIR;
+        let extent = iso9660::find(&image, &[a, b, c, name])?;
+        Ok::<_, io::Error>(plain(path.to_owned(), extent.offset, extent.length))
+    };
+    Ok(Medium {
+        kernel: file(KERNEL)?,
+        initrd: file(INITRD)?,
+        image: Some(whole_image(path)?),
+        disk: None,
+    })
+}
+
+fn plain(path: PathBuf, offset: u64, length: u64) -> Slice {
+    Slice {
+        path,
+        offset,
+        length,
+        patches: Vec::new(),
+    }
+}
+
+/// The image at the start of a file or device, as it was before a data partition was added to its table.
+fn whole_image(path: &Path) -> io::Result<Slice> {
+    let mut file = File::open(path)?;
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let whole = |length, patches| Slice {
+        path: path.to_owned(),
+        offset: 0,
+        length,
+        patches,
+    };
+    match gpt::find_image(&file, bytes)? {
+        Some(image) => {
+            let patches = image.patches.into_iter().map(|write| Patch {
+                offset: write.offset,
+                bytes: write.bytes,
+            });
+            Ok(whole(image.bytes, patches.collect()))
+        }
+        // No table of its own, as in a plain ISO file: the file system is the image.
+        None => Ok(whole(iso9660::image_length(&file)?, Vec::new())),
+    }
+}
+
+/// The disk of the medium that the running system lies on; `None` where this is no live system, or none on a disk.
+pub fn live_disk() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let (number, _) = mount_source(&mounts, LIVE_MOUNT)?;
+    whole_disk(Path::new("/sys"), &node_of(Path::new("/sys"), number)?)
+}
+
+/// Device number (`8:1`) and source of a mount point in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); the last
+/// mount wins.
+fn mount_source<'a>(mountinfo: &'a str, mount_point: &str) -> Option<(&'a str, &'a str)> {
+    mountinfo.lines().rev().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ');
+        let number = left.nth(2)?;
+        let source = right.split(' ').nth(1)?;
+        (left.nth(1)? == mount_point).then_some((number, source))
+    })
+}
+
+/// The node of a block device number.
+fn node_of(sys: &Path, number: &str) -> Option<PathBuf> {
+    let device = std::fs::canonicalize(sys.join("dev/block").join(number)).ok()?;
+    // The kernel writes `!` where a name has a slash.
+    let name = device.file_name()?.to_str()?.replace('!', "/");
+    Some(Path::new("/dev").join(name))
+}
+
+/// A disk that carries our image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carrier {
+    /// `/dev/sda`
+    pub disk: PathBuf,
+    /// On USB, or with a medium that can be taken out: what a person carries from machine to machine.
+    pub portable: bool,
+}
+
+/// Whether it is certain enough that `own`, which the system found by its label, is what this machine was started from, to
+/// write to it. The label and the image say nothing: every stick of one image has the same.
+///
+/// # Errors
+/// Why not, and what a person can do, as sentences.
+pub fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, String> {
+    let names = |media: &[&Carrier]| {
+        let names: Vec<String> = media.iter().map(|other| other.disk.display().to_string()).collect();
+        names.join(", ")
+    };
+    let shown = own.disk.display();
+    let portable: Vec<&Carrier> = others.iter().filter(|other| other.portable).collect();
+    let fixed: Vec<&Carrier> = others.iter().filter(|other| !other.portable).collect();
+    match (own.portable, portable.as_slice(), fixed.as_slice()) {
+        (true, [], []) => Ok(None),
+        // Whoever wrote the image to a disk of the machine and starts a stick beside it means the stick.
+        (true, [], fixed) => Ok(Some(format!(
+            "{} carries the image as well: it is left read-only, inventories are kept on {shown}",
+            names(fixed)
+        ))),
+        (false, [], []) => Ok(Some(format!(
+            "this system was started from {shown}, a disk of the machine: inventories are kept on it"
+        ))),
+        (true, portable, _) => Err(format!(
+            "{shown} and {} both carry the image, and nothing tells which of them this machine was started from, so neither is \
+             written to: take one out and start again",
+            names(portable)
+        )),
+        (false, ..) => {
+            // Its partition 1, by the kernel's rule for names that end in a digit.
+            let instead = portable.first().map(|stick| {
+                let disk = stick.disk.display().to_string();
+                let part = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p1" } else { "1" };
+                format!(
+                    ", or for the stick press e in the boot menu and write root=live:{disk}{part} in place of root=live:CDLABEL=RECON"
+                )
+            });
+            Err(format!(
+                "the system runs from {shown}, a disk of the machine, and {} carries the image as well; nothing tells which of \
+                 them was started, so neither is written to: take one out and start again{}",
+                names(&others.iter().collect::<Vec<_>>()),
+                instead.unwrap_or_default()
+            ))
+        }
+    }
+}
+
+/// Disks of the running system that carry our image, our own among them or not, and those that did not answer within some
+/// seconds; they stay read-only.
+pub fn carriers() -> io::Result<(Vec<Carrier>, Vec<PathBuf>)> {
+    let sys = Path::new("/sys");
+    let asked: Vec<(PathBuf, mpsc::Receiver<bool>)> = block::whole_disks(sys)?
+        .into_iter()
+        .filter_map(|name| {
+            let disk = Path::new("/dev").join(name.replace('!', "/"));
+            let (answer, verdict) = mpsc::channel();
+            let node = disk.clone();
+            let work = move || {
+                // Nobody listens to one that is late.
+                let _ = answer.send(block::is_recon_device(&node));
+            };
+            let thread = thread::Builder::new().name(format!("look-{name}")).spawn(work);
+            thread.is_ok().then_some((disk, verdict))
+        })
+        .collect();
+    let until = Instant::now() + LOOK_LIMIT;
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    for (disk, verdict) in asked {
+        let left = until.saturating_duration_since(Instant::now());
+        match verdict.recv_timeout(left) {
+            Ok(true) => found.push(carrier(sys, disk)),
+            Ok(false) => {}
+            Err(_) => silent.push(disk),
+        }
+    }
+    Ok((found, silent))
+}
+
+/// What kind of a disk it is.
+pub fn carrier(sys: &Path, disk: PathBuf) -> Carrier {
+    let name = disk
+        .strip_prefix("/dev")
+        .unwrap_or(&disk)
+        .to_string_lossy()
+        .replace('/', "!");
+    let entry = sys.join("class/block").join(name);
+    let removable = std::fs::read_to_string(entry.join("removable")).is_ok_and(|text| text.trim() == "1");
+    let place = std::fs::canonicalize(&entry).unwrap_or_default();
+    let is_usb = place
+        .components()
+        .filter_map(|part| part.as_os_str().to_str())
+        .any(|part| {
+            part.strip_prefix("usb")
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        });
+    Carrier {
+        portable: removable || is_usb,
+        disk,
+    }
+}
+
+/// The disk a partition lies on, or the device itself if it is a whole disk. Loop devices have none.
+fn whole_disk(sys: &Path, device: &Path) -> Option<PathBuf> {
+    let name = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
+    let name = name.file_name()?.to_str()?;
+    let node = std::fs::canonicalize(sys.join("class/block").join(name)).ok()?;
+    let disk = if node.join("partition").exists() {
+        node.parent()?.file_name()?.to_str()?
+    } else {
+        name
+    };
+    sys.join("class/block")
+        .join(disk)
+        .join("device")
+        .exists()
+        .then(|| Path::new("/dev").join(disk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_is_mounted_where() {
+        let text = "21 1 0:20 / /run rw - tmpfs tmpfs rw\n\
+                    40 21 8:1 / /run/initramfs/live ro,relatime shared:5 - iso9660 /dev/sda1 ro,nojoliet\n";
+        assert_eq!(mount_source(text, LIVE_MOUNT), Some(("8:1", "/dev/sda1")));
+        assert_eq!(mount_source(text, "/data"), None);
+        assert_eq!(mount_source("short line\n", LIVE_MOUNT), None);
+    }
+
+    #[test]
+    fn two_media_with_one_label_are_told_apart_or_not_written_to() {
+        let disk = |name: &str, portable| Carrier {
+            disk: Path::new("/dev").join(name),
+            portable,
+        };
+        let (stick, other) = (disk("sda", true), disk("sdb", true));
+        let (inside, also_inside) = (disk("nvme0n1", false), disk("sdc", false));
+        assert_eq!(may_write(&stick, &[]), Ok(None));
+        let said = may_write(&stick, std::slice::from_ref(&inside)).unwrap().unwrap();
+        assert!(
+            said.contains("/dev/nvme0n1 carries the image as well: it is left read-only"),
+            "{said}"
+        );
+        let said = may_write(&inside, &[]).unwrap().unwrap();
+        assert!(said.contains("/dev/nvme0n1, a disk of the machine"), "{said}");
+        for (own, others) in [
+            (&stick, vec![other.clone()]),
+            (&stick, vec![inside.clone(), other.clone()]),
+            (&inside, vec![stick.clone()]),
+            (&inside, vec![also_inside]),
+        ] {
+            let said = may_write(own, &others).unwrap_err();
+            assert!(said.contains("take one out and start again"), "{said}");
+            assert!(said.contains(&own.disk.display().to_string()), "{said}");
+            let has_way = said.contains("root=live:/dev/sda1 in place of");
+            assert_eq!(has_way, !own.portable && others[0].portable, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_device_number_leads_to_its_node_and_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = dir.path();
+        for (place, name, removable) in [
+            ("devices/pci0/usb2/2-1/block/sda", "sda", "0"),
+            ("devices/pci0/ata1/block/sdb", "sdb", "0"),
+            ("devices/pci0/mmc/block/sdc", "sdc", "1"),
+        ] {
+            std::fs::create_dir_all(sys.join(place)).unwrap();
+            std::fs::write(sys.join(place).join("removable"), removable).unwrap();
+            std::fs::create_dir_all(sys.join("class/block")).unwrap();
+            std::os::unix::fs::symlink(sys.join(place), sys.join("class/block").join(name)).unwrap();
+        }
+        std::fs::create_dir_all(sys.join("dev/block")).unwrap();
+        std::os::unix::fs::symlink(sys.join("devices/pci0/usb2/2-1/block/sda"), sys.join("dev/block/8:0")).unwrap();
+        assert_eq!(node_of(sys, "8:0"), Some(PathBuf::from("/dev/sda")));
+        assert_eq!(node_of(sys, "8:16"), None);
+        let portable = |name: &str| carrier(sys, Path::new("/dev").join(name)).portable;
+        assert_eq!([portable("sda"), portable("sdb"), portable("sdc")], [true, false, true]);
+    }
+
+    #[test]
+    fn a_partition_leads_to_its_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = dir.path();
+        let disk = sys.join("devices/usb1/block/sda");
+        std::fs::create_dir_all(disk.join("sda1")).unwrap();
+        std::fs::create_dir_all(disk.join("device")).unwrap();
+        std::fs::write(disk.join("sda1/partition"), "1\n").unwrap();
+        std::fs::create_dir_all(sys.join("class/block")).unwrap();
+        for (name, target) in [
+            ("sda", "../../devices/usb1/block/sda"),
+            ("sda1", "../../devices/usb1/block/sda/sda1"),
+        ] {
+            std::os::unix::fs::symlink(target, sys.join("class/block").join(name)).unwrap();
+        }
+        for device in ["/dev/sda", "/dev/sda1"] {
+            assert_eq!(
+                whole_disk(sys, Path::new(device)),
+                Some(PathBuf::from("/dev/sda")),
+                "{device}"
+            );
+        }
+        assert_eq!(whole_disk(sys, Path::new("/dev/loop0")), None);
+    }
+}
