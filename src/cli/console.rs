@@ -23,7 +23,7 @@ use super::screen::{self, Size};
 const REFRESH: Duration = Duration::from_secs(2);
 
 /// Runs until the terminal goes away.
-pub fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
+pub(crate) fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Result<()> {
     let given = master;
     let (mut input, mut output) = open(tty.as_deref())?;
     let mut shown = String::new();

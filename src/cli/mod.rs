@@ -1,11 +1,11 @@
 //! Command line to command. Parsing touches nothing; [`run`] hands over to the roles.
 
 pub mod args;
-pub mod console;
+pub(crate) mod console;
 mod inventory;
 pub mod log;
-pub mod screen;
-pub mod write_disk;
+pub(crate) mod screen;
+pub(crate) mod write_disk;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::service::node_table::urgency;
 
 /// Room on the terminal, in characters.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub(crate) struct Size {
     pub columns: usize,
     pub rows: usize,
 }
@@ -24,7 +24,7 @@ impl Default for Size {
 }
 
 /// Everything a person at the master needs to know, most urgent first, within the room there is.
-pub fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
+pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
     let mut lines = Vec::new();
     let site = status
         .site

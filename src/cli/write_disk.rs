@@ -19,7 +19,7 @@ use super::args::WriteDiskArgs;
 use super::console;
 
 /// Asks, writes, verifies; comes back to the menu after each disk.
-pub fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
     let (image, own_disk) = source(args)?;
     let (input, mut output) = console::open(args.tty.as_deref())?;
     let mut lines = BufReader::new(input).lines();

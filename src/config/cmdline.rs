@@ -46,7 +46,7 @@ impl KernelLine {
 const HTTP_PORT: u16 = 80;
 
 /// Parses the whole line. Later words win; nothing here is fatal.
-pub fn parse(line: &str) -> KernelLine {
+pub(crate) fn parse(line: &str) -> KernelLine {
     let mut out = KernelLine::default();
     let mut router = None;
     for word in line.split_ascii_whitespace() {
@@ -92,7 +92,7 @@ fn keep<T>(parsed: Result<T, String>, slot: &mut Option<T>) -> Option<String> {
 }
 
 /// Reads `192.0.2.1`, `192.0.2.1:8080` or `http://192.0.2.1[:port][/]`, and the same with `[fd00::1]` or a bare `fd00::1`.
-pub fn parse_master(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_master(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix("http://").unwrap_or(text);
     let bare = bare.strip_suffix('/').unwrap_or(bare);
     let address = bare

@@ -58,9 +58,9 @@ const SUBNET: &str = "subnet";
 const TABLES: [&str; 4] = [NETWORK, PEERS, NODE, SUBNET];
 
 /// Seconds.
-pub const LEASE_SECONDS: RangeInclusive<u32> = 120..=604_800;
+pub(crate) const LEASE_SECONDS: RangeInclusive<u32> = 120..=604_800;
 /// RFC 2348; below 512 the setting would miss all who ask for no size (RFC 1350).
-pub const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
+pub(crate) const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
 /// More links than a machine has are a mistake.
 const MAX_SILENT: usize = 64;
 /// More rules than a site has machines are a mistake, and are looked through for every boot script. Further ones are a fault.
@@ -296,7 +296,7 @@ const SETTINGS: [Setting; 21] = [
 
 /// What the file says, before its values are held against each other.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub(crate) struct Draft {
     pub site: Option<String>,
     /// Network address and prefix length.
     pub subnet: Option<(u32, u8)>,
@@ -320,7 +320,7 @@ pub struct Draft {
 
 /// One `[[node]]`.
 #[derive(Debug, Default)]
-pub struct Node {
+pub(crate) struct Node {
     pub line: usize,
     pub mac: Option<MacAddr>,
     pub uuid: Option<String>,
@@ -363,7 +363,7 @@ impl Draft {
 }
 
 /// The file as far as it can be read.
-pub fn read(text: &str) -> (Draft, Vec<Fault>) {
+pub(crate) fn read(text: &str) -> (Draft, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
         text,
@@ -392,7 +392,7 @@ pub fn read(text: &str) -> (Draft, Vec<Fault>) {
 }
 
 /// The faults as they are shown, with a count in place of those that nobody reads to the end of.
-pub fn shown(faults: &[Fault]) -> Vec<String> {
+pub(crate) fn shown(faults: &[Fault]) -> Vec<String> {
     let mut lines: Vec<String> = faults.iter().take(MAX_FAULTS).map(Fault::to_string).collect();
     if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
         lines.push(format!("and {more} more"));

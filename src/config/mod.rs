@@ -1,12 +1,12 @@
 //! Settings, from text to checked values: kernel command line and `recon.toml`. Only [`load`] reads files.
 
-pub mod cmdline;
-pub mod definitions;
+pub(crate) mod cmdline;
+pub(crate) mod definitions;
 pub mod live;
 pub mod load;
-pub mod routed;
+pub(crate) mod routed;
 pub mod settings;
-pub mod site_key;
+pub(crate) mod site_key;
 
 pub use cmdline::KernelLine;
 pub use live::Live;

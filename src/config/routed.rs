@@ -6,15 +6,15 @@ use super::definitions::Fault;
 use super::settings::{Subnet, mask_bits, usable_hosts};
 
 /// Networks behind routers; more are a mistake, and each request is compared with all of them.
-pub const MAX_SUBNETS: usize = 1_000;
+pub(crate) const MAX_SUBNETS: usize = 1_000;
 /// Relays of one network that lie outside of it.
-pub const MAX_RELAYS: usize = 64;
+pub(crate) const MAX_RELAYS: usize = 64;
 /// Addresses at the start of a large network that stay free for things a person gives a fixed address by hand, as on links.
 const FIRST_OFFSET: u32 = 20;
 
 /// One `[[subnet]]` as it is written.
 #[derive(Debug, Default)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub line: usize,
     /// A key of it could not be read, which is a fault of its own.
     pub broken: bool,
@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// A network behind a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Routed {
+pub(crate) struct Routed {
     base: u32,
     prefix: u8,
     lease_first: u32,
@@ -44,7 +44,7 @@ pub struct Routed {
 
 impl Routed {
     /// The network as a server at this address serves it.
-    pub fn subnet(&self, server: Ipv4Addr) -> Subnet {
+    pub(crate) fn subnet(&self, server: Ipv4Addr) -> Subnet {
         Subnet {
             server,
             network: self.base.into(),
@@ -56,7 +56,7 @@ impl Routed {
     }
 
     /// Routes to it and to its relays, where `contains` is true for the next hop: destination, prefix length, next hop.
-    pub fn ways(&self, contains: impl Fn(Ipv4Addr) -> bool) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
+    pub(crate) fn ways(&self, contains: impl Fn(Ipv4Addr) -> bool) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
         let Some(via) = self.via.filter(|via| contains(*via)) else {
             return Vec::new();
         };
@@ -67,13 +67,13 @@ impl Routed {
     }
 
     /// True if it shares an address with this network.
-    pub fn overlaps(&self, base: u32, prefix: u8) -> bool {
+    pub(crate) fn overlaps(&self, base: u32, prefix: u8) -> bool {
         let mask = mask_bits(self.prefix.min(prefix));
         self.base & mask == base & mask
     }
 
     /// First address behind it that is a multiple of `size`, a power of two.
-    pub fn behind(&self, size: u32) -> u32 {
+    pub(crate) fn behind(&self, size: u32) -> u32 {
         let last = self.base | !mask_bits(self.prefix);
         last.checked_next_multiple_of(size)
             .filter(|next| *next > last)
@@ -84,7 +84,7 @@ impl Routed {
 
 /// Checks every entry. `link`: the first link's subnet, in which machines need no relay. One with a mistake is left out, and the
 /// mistake is a fault that names the entry, counted from 1, and what to write instead.
-pub fn check(entries: Vec<Entry>, link: (u32, u8), faults: &mut Vec<Fault>) -> Vec<Routed> {
+pub(crate) fn check(entries: Vec<Entry>, link: (u32, u8), faults: &mut Vec<Fault>) -> Vec<Routed> {
     let mut checked: Vec<Routed> = Vec::new();
     for (index, entry) in entries.into_iter().take(MAX_SUBNETS).enumerate() {
         if entry.broken {

@@ -6,17 +6,17 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 /// The file on the data partition.
-pub const FILE: &str = "site.key";
+pub(crate) const FILE: &str = "site.key";
 /// A file longer than this is no key.
-pub const MAX_FILE_BYTES: u64 = 4096;
+pub(crate) const MAX_FILE_BYTES: u64 = 4096;
 
 const KEY_BYTES: usize = 32;
 const HEX_DIGITS: usize = 2 * KEY_BYTES;
 
 /// A question's number, never used twice.
-pub type Nonce = [u8; 16];
+pub(crate) type Nonce = [u8; 16];
 /// A proof.
-pub type Tag = [u8; 16];
+pub(crate) type Tag = [u8; 16];
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct SiteKey([u8; KEY_BYTES]);

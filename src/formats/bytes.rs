@@ -2,52 +2,52 @@
 
 use crate::formats::text::{clean, decoded};
 
-pub fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-pub fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
     take(bytes, at).map(u16::from_le_bytes)
 }
 
-pub fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
     take(bytes, at).map(u32::from_le_bytes)
 }
 
-pub fn le64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn le64(bytes: &[u8], at: usize) -> Option<u64> {
     take(bytes, at).map(u64::from_le_bytes)
 }
 
-pub fn le128(bytes: &[u8], at: usize) -> Option<u128> {
+pub(crate) fn le128(bytes: &[u8], at: usize) -> Option<u128> {
     take(bytes, at).map(u128::from_le_bytes)
 }
 
-pub fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     take(bytes, at).map(u16::from_be_bytes)
 }
 
-pub fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     take(bytes, at).map(u32::from_be_bytes)
 }
 
-pub fn be64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
     take(bytes, at).map(u64::from_be_bytes)
 }
 
 /// True where these bytes stand there.
-pub fn is(bytes: &[u8], at: usize, what: &[u8]) -> bool {
+pub(crate) fn is(bytes: &[u8], at: usize, what: &[u8]) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(what))
 }
 
 /// Text up to the first NUL or the end of its field, cleaned.
-pub fn text(bytes: &[u8], at: usize, length: usize) -> Option<String> {
+pub(crate) fn text(bytes: &[u8], at: usize, length: usize) -> Option<String> {
     let field = bytes.get(at..at.checked_add(length)?)?;
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(length);
     clean(&decoded(field.get(..end)?))
 }
 
 /// UTF-16 in little endian up to the first NUL or the end of its field, cleaned.
-pub fn text16(bytes: &[u8], at: usize, length: usize) -> Option<String> {
+pub(crate) fn text16(bytes: &[u8], at: usize, length: usize) -> Option<String> {
     let field = bytes.get(at..at.checked_add(length)?)?;
     let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let text: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
@@ -57,18 +57,18 @@ pub fn text16(bytes: &[u8], at: usize, length: usize) -> Option<String> {
 }
 
 /// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A UUID whose bytes stand in the order they are written; all zeros is none.
-pub fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+pub(crate) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
     let raw: [u8; 16] = take(bytes, at)?;
     (raw != [0; 16]).then(|| dashed(&raw))
 }
 
 /// A GUID as Microsoft and EFI store it: the first three fields in little endian (UEFI 2.10, appendix A).
-pub fn guid(bytes: &[u8], at: usize) -> Option<String> {
+pub(crate) fn guid(bytes: &[u8], at: usize) -> Option<String> {
     let mut raw: [u8; 16] = take(bytes, at)?;
     raw[0..4].reverse();
     raw[4..6].reverse();

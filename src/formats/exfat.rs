@@ -43,7 +43,7 @@ struct Geometry {
 
 /// Where the bytes of a file or folder lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stream {
+pub(crate) struct Stream {
     first_cluster: u32,
     /// Clusters follow each other and the FAT is not asked (6.3.4.2).
     contiguous: bool,
@@ -55,7 +55,7 @@ pub struct Stream {
 
 /// A file or folder with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub name: String,
     pub is_folder: bool,
     /// Seconds since 1970; `None` for a time stamp that is no time.
@@ -64,14 +64,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.stream.length.unwrap_or(0)
     }
 }
 
 /// What stands in a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     pub entries: Vec<Entry>,
     /// Volume label, in the root folder only.
     pub label: Option<String>,
@@ -85,14 +85,14 @@ pub struct Listing {
 }
 
 /// An open volume.
-pub struct ExFat<D> {
+pub(crate) struct ExFat<D> {
     data: D,
     geometry: Geometry,
 }
 
 impl<D: ReadAt> ExFat<D> {
     /// Opens the volume that begins at offset 0 of `data`, from its main boot region, else from the backup (3.2).
-    pub fn open(data: D) -> Result<Self, ExFatError> {
+    pub(crate) fn open(data: D) -> Result<Self, ExFatError> {
         let mut first = match read_boot(&data, 0, None) {
             Ok(geometry) => return Ok(ExFat { data, geometry }),
             Err(error) => error,
@@ -109,12 +109,12 @@ impl<D: ReadAt> ExFat<D> {
     }
 
     /// The volume was not unmounted.
-    pub fn is_dirty(&self) -> bool {
+    pub(crate) fn is_dirty(&self) -> bool {
         self.geometry.dirty
     }
 
     /// The root folder.
-    pub fn root(&self) -> Stream {
+    pub(crate) fn root(&self) -> Stream {
         Stream {
             first_cluster: self.geometry.root_cluster,
             contiguous: false,
@@ -124,7 +124,7 @@ impl<D: ReadAt> ExFat<D> {
     }
 
     /// The entry of a folder by name; letters A to Z in either case.
-    pub fn find(&self, folder: &Stream, name: &str) -> Result<Option<Entry>, ExFatError> {
+    pub(crate) fn find(&self, folder: &Stream, name: &str) -> Result<Option<Entry>, ExFatError> {
         Ok(self
             .list(folder)?
             .entries
@@ -133,7 +133,7 @@ impl<D: ReadAt> ExFat<D> {
     }
 
     /// Everything in a folder. Deleted entries are passed over, broken ones counted.
-    pub fn list(&self, folder: &Stream) -> Result<Listing, ExFatError> {
+    pub(crate) fn list(&self, folder: &Stream) -> Result<Listing, ExFatError> {
         self.list_within(folder, MAX_FOLDER_BYTES)
     }
 
@@ -198,7 +198,7 @@ impl<D: ReadAt> ExFat<D> {
     }
 
     /// The content of a file.
-    pub fn reader(&self, file: &Stream) -> FileReader<'_, D> {
+    pub(crate) fn reader(&self, file: &Stream) -> FileReader<'_, D> {
         FileReader {
             volume: self,
             clusters: self.clusters(file),
@@ -402,7 +402,7 @@ impl<D: ReadAt> Clusters<'_, D> {
 }
 
 /// Reads a file from its start. A chain that ends early is an error, not a short file.
-pub struct FileReader<'a, D> {
+pub(crate) struct FileReader<'a, D> {
     volume: &'a ExFat<D>,
     clusters: Clusters<'a, D>,
     file: Stream,

@@ -12,13 +12,13 @@ const MAX_FOLDER_BYTES: u32 = 1 << 20;
 
 /// Bytes of one file within the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     pub offset: u64,
     pub length: u64,
 }
 
 /// Length of the image in bytes, as its primary volume descriptor says (§8.4).
-pub fn image_length(image: &impl ReadAt) -> io::Result<u64> {
+pub(crate) fn image_length(image: &impl ReadAt) -> io::Result<u64> {
     let descriptor = primary(image)?;
     let blocks = u32::from_le_bytes([descriptor[80], descriptor[81], descriptor[82], descriptor[83]]);
     let block_bytes = u16::from_le_bytes([descriptor[128], descriptor[129]]);
@@ -32,7 +32,7 @@ pub fn image_length(image: &impl ReadAt) -> io::Result<u64> {
 ///
 /// # Errors
 /// `NotFound` where a name is missing, `InvalidData` where this is no ISO image or a damaged one.
-pub fn find(image: &impl ReadAt, path: &[&str]) -> io::Result<Extent> {
+pub(crate) fn find(image: &impl ReadAt, path: &[&str]) -> io::Result<Extent> {
     let descriptor = primary(image)?;
     let mut record = Record::parse(&descriptor[156..190]).ok_or_else(|| not_iso("its root folder is unreadable"))?;
     for name in path {

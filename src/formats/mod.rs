@@ -3,16 +3,16 @@
 //! Everything is bounded and takes its bytes through `ReadAt`, so that a device, an image file and a byte array are the
 //! same thing. Only `gpt::Plan::apply` writes.
 
-pub mod bytes;
-pub mod exfat;
+pub(crate) mod bytes;
+pub(crate) mod exfat;
 pub mod gpt;
-pub mod iso9660;
-pub mod partition_types;
-pub mod partitions;
+pub(crate) mod iso9660;
+pub(crate) mod partition_types;
+pub(crate) mod partitions;
 pub mod pcap;
-pub mod signatures;
-pub mod text;
-pub mod volume;
+pub(crate) mod signatures;
+pub(crate) mod text;
+pub(crate) mod volume;
 
 use std::fs::File;
 use std::io;
@@ -98,19 +98,19 @@ pub(crate) mod le {
             .unwrap_or([0; N])
     }
 
-    pub fn u16(bytes: &[u8], at: usize) -> u16 {
+    pub(crate) fn u16(bytes: &[u8], at: usize) -> u16 {
         u16::from_le_bytes(field(bytes, at))
     }
 
-    pub fn u32(bytes: &[u8], at: usize) -> u32 {
+    pub(crate) fn u32(bytes: &[u8], at: usize) -> u32 {
         u32::from_le_bytes(field(bytes, at))
     }
 
-    pub fn u64(bytes: &[u8], at: usize) -> u64 {
+    pub(crate) fn u64(bytes: &[u8], at: usize) -> u64 {
         u64::from_le_bytes(field(bytes, at))
     }
 
-    pub fn guid(bytes: &[u8], at: usize) -> [u8; 16] {
+    pub(crate) fn guid(bytes: &[u8], at: usize) -> [u8; 16] {
         field(bytes, at)
     }
 }

@@ -2,7 +2,7 @@
 //! the makers' own documents. MBR: the numbers in common use.
 
 /// A GPT type by its GUID in lower case.
-pub fn gpt(guid: &str) -> Option<&'static str> {
+pub(crate) fn gpt(guid: &str) -> Option<&'static str> {
     Some(match guid {
         "c12a7328-f81f-11d2-ba4b-00a0c93ec93b" => "EFI system",
         "21686148-6449-6e6f-744e-656564454649" => "BIOS boot",
@@ -44,7 +44,7 @@ pub fn gpt(guid: &str) -> Option<&'static str> {
 }
 
 /// An MBR type by its number.
-pub fn mbr(kind: u8) -> Option<&'static str> {
+pub(crate) fn mbr(kind: u8) -> Option<&'static str> {
     Some(match kind {
         0x01 => "FAT12",
         0x04 | 0x06 | 0x0e => "FAT16",

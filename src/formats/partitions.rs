@@ -8,7 +8,7 @@ use super::partition_types;
 use crate::model::inventory::{Partition, PartitionTable};
 
 /// Gives bytes of the device at an offset, or nothing where they cannot be read.
-pub type Read<'a> = dyn FnMut(u64, usize) -> Option<Vec<u8>> + 'a;
+pub(crate) type Read<'a> = dyn FnMut(u64, usize) -> Option<Vec<u8>> + 'a;
 
 /// Logical partitions followed in an extended one, as many as the kernel takes. What is behind them is not looked at.
 const MAX_LOGICAL: u32 = 256;
@@ -17,13 +17,13 @@ const MAX_TABLE_BYTES: usize = 256 * 1024;
 
 /// A table and what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     pub table: PartitionTable,
     pub partitions: Vec<Partition>,
 }
 
 /// Reads the table of a disk of `size` bytes. `sector` is its logical sector size.
-pub fn table(size: u64, sector: u32, read: &mut Read<'_>) -> Option<Table> {
+pub(crate) fn table(size: u64, sector: u32, read: &mut Read<'_>) -> Option<Table> {
     let sector = if matches!(sector, 512 | 1024 | 2048 | 4096) {
         u64::from(sector)
     } else {
@@ -254,7 +254,7 @@ fn mbr_partition(number: u32, record: Record, start: u64, sector: u64) -> Partit
 }
 
 /// True for the partition of an MBR that only holds others.
-pub fn is_container(partition: &Partition) -> bool {
+pub(crate) fn is_container(partition: &Partition) -> bool {
     matches!(partition.type_id.as_deref(), Some("0x05" | "0x0f" | "0x85"))
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 const TEXT_LIMIT: usize = 512;
 
 /// Text as devices and firmware store it: UTF-8, or else Latin-1, in which every byte is a character.
-pub fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn decoded(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
@@ -15,7 +15,7 @@ pub fn decoded(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The text of an identity that a maker burns in: a serial number, a part number, a name. Memory that was never written
 /// reads as FFh (an erased EEPROM) or 00h throughout, and is no text.
-pub fn burnt(bytes: &[u8]) -> Option<String> {
+pub(crate) fn burnt(bytes: &[u8]) -> Option<String> {
     let unprogrammed = |byte: &u8| matches!(byte, 0xff | 0 | b' ');
     // Also behind a text that is shorter than its room.
     let end = bytes.iter().rposition(|byte| !unprogrammed(byte))?;
@@ -25,7 +25,7 @@ pub fn burnt(bytes: &[u8]) -> Option<String> {
 /// Makes text of the machine fit for a document: control characters become spaces, runs of spaces become one, and the ends are
 /// trimmed. Nothing left means nothing told. As long as what it is made of. That it is also fit for a person's eyes is for
 /// [`crate::model::shown`] to see to.
-pub fn line(text: &str) -> Option<String> {
+pub(crate) fn line(text: &str) -> Option<String> {
     let mut cleaned = String::new();
     let words = text.split(|c: char| c.is_control() || c.is_whitespace());
     for word in words.filter(|word| !word.is_empty()) {
@@ -39,7 +39,7 @@ pub fn line(text: &str) -> Option<String> {
 
 /// [`line()`] for text that somebody outside made up: after [`TEXT_LIMIT`] characters it ends with an ellipsis. Not for
 /// lists and numbers, which are wrong when they are cut.
-pub fn clean(text: &str) -> Option<String> {
+pub(crate) fn clean(text: &str) -> Option<String> {
     let mut cleaned = line(text)?;
     if let Some((end, _)) = cleaned.char_indices().nth(TEXT_LIMIT) {
         cleaned.truncate(end);
@@ -49,7 +49,7 @@ pub fn clean(text: &str) -> Option<String> {
 }
 
 /// Sorts digits by value and, as the kernel counts, `sdz` before `sdaa`.
-pub fn natural_key(name: &str) -> Vec<(usize, String)> {
+pub(crate) fn natural_key(name: &str) -> Vec<(usize, String)> {
     let mut runs: Vec<String> = Vec::new();
     let mut digits = None;
     for c in name.chars() {

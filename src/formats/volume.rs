@@ -10,7 +10,7 @@ use super::gpt::DATA_NAME;
 
 /// What stands on a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// An exFAT volume that reads. `needs_check` when it was not unmounted, or has broken entries.
     ExFat { label: Option<String>, needs_check: bool },
     /// Says it is exFAT, but does not read.
@@ -46,7 +46,7 @@ const SIGNATURES: [(u64, &[u8], &str); 20] = [
 ];
 
 /// Looks at a partition. Only reads.
-pub fn inspect(data: &impl ReadAt) -> io::Result<Content> {
+pub(crate) fn inspect(data: &impl ReadAt) -> io::Result<Content> {
     let volume = match ExFat::open(data) {
         Ok(volume) => volume,
         Err(ExFatError::NotExFat) => return other(data),
@@ -73,7 +73,7 @@ pub fn inspect(data: &impl ReadAt) -> io::Result<Content> {
 ///
 /// # Errors
 /// Where it could not be read, which does not mean that it is none.
-pub fn is_ours(data: &impl ReadAt) -> io::Result<bool> {
+pub(crate) fn is_ours(data: &impl ReadAt) -> io::Result<bool> {
     Ok(matches!(inspect(data)?, Content::ExFat { label: Some(label), .. } if label == DATA_NAME))
 }
 

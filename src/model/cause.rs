@@ -4,7 +4,7 @@ use std::error::Error;
 
 /// The error and its causes, the outermost first: `reading the partition table: Input/output error (os error 5)`. A cause that
 /// its error names already is not said twice.
-pub fn told(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn told(error: &(dyn Error + 'static)) -> String {
     /// Deeper chains are not built; a circle would have no end.
     const MAX_CAUSES: usize = 16;
     let mut text = error.to_string();

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{MacAddr, NodeId};
 
 /// Machines of one clash that are named; the rest is counted.
-pub const MAX_NAMED: usize = 8;
+pub(crate) const MAX_NAMED: usize = 8;
 /// Addresses of a machine that are named.
-pub const MAX_ADDRESSES: usize = 4;
+pub(crate) const MAX_ADDRESSES: usize = 4;
 
 /// Two or more machines that name themselves by one UUID, or by one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,11 +14,11 @@ use super::MacAddr;
 use super::inventory::{Identity, is_placeholder};
 use super::node::{NodeId, is_placeholder_uuid, is_uuid};
 
-pub use same::{Verdict, same, same_as_all};
+pub(crate) use same::{Verdict, same, same_as_all};
 
 /// What there is to go by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IdentityFacts {
+pub(crate) struct IdentityFacts {
     pub uuid: Option<String>,
     pub system_serial: Option<String>,
     pub board_serial: Option<String>,
@@ -145,7 +145,7 @@ fn real_number(text: &Option<String>) -> Option<String> {
 
 impl IdentityFacts {
     /// What of the facts tells this machine from others.
-    pub fn evidence(&self) -> Evidence {
+    pub(crate) fn evidence(&self) -> Evidence {
         Evidence {
             uuid: self.uuid.as_deref().and_then(real_uuid),
             system_serial: real_number(&self.system_serial),
@@ -170,7 +170,7 @@ const GLOBAL_MAC: u8 = 20;
 const LOCAL_MAC: u8 = 5;
 
 /// The verdict. Its reasons quote placeholders, which name nobody, and no real name.
-pub fn identity(facts: &IdentityFacts) -> Identity {
+pub(crate) fn identity(facts: &IdentityFacts) -> Identity {
     let mut score = 0;
     let mut reasons = Vec::new();
     let mut weigh = |points: u8, reason: String| {

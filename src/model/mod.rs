@@ -1,14 +1,14 @@
 //! Plain types shared by every layer: parse and format, no I/O, no async runtime.
 
 pub mod api;
-pub mod arch;
-pub mod cause;
-pub mod clash;
-pub mod identity;
+pub(crate) mod arch;
+pub(crate) mod cause;
+pub(crate) mod clash;
+pub(crate) mod identity;
 pub mod inventory;
-pub mod lease;
-pub mod mac;
-pub mod node;
+pub(crate) mod lease;
+pub(crate) mod mac;
+pub(crate) mod node;
 pub mod shown;
 pub mod slice;
 pub mod ula;

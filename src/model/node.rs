@@ -37,7 +37,7 @@ const PLACEHOLDER_UUIDS: [&str; 11] = [
 /// True for a UUID that other machines carry as well: a known default, one made of at most two different bytes (all zero,
 /// all FFh, zeros and a one), or one that counts upwards, as it is written or as it lies in the table (SMBIOS 7.2.1: the
 /// first three fields are little-endian). `uuid` is in canonical lower case.
-pub fn is_placeholder_uuid(uuid: &str) -> bool {
+pub(crate) fn is_placeholder_uuid(uuid: &str) -> bool {
     let digits: String = uuid.chars().filter(|c| *c != '-').collect();
     let byte = |at: usize| u8::from_str_radix(digits.get(at * 2..at * 2 + 2)?, 16).ok();
     let bytes: Vec<u8> = (0..16).filter_map(byte).collect();
@@ -58,7 +58,7 @@ fn is_hex(text: &str, length: usize) -> bool {
 }
 
 /// True for a UUID in canonical lower case.
-pub fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();
     let lengths = [8, 4, 4, 4, 12];
     groups.len() == lengths.len() && groups.iter().zip(lengths).all(|(group, length)| is_hex(group, length))

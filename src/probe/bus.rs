@@ -7,19 +7,19 @@ use pci_ids::FromId;
 use crate::probe::collect::root::Root;
 
 /// Components of a path as text.
-pub fn names(place: &Path) -> impl DoubleEndedIterator<Item = &str> {
+pub(crate) fn names(place: &Path) -> impl DoubleEndedIterator<Item = &str> {
     place
         .components()
         .filter_map(|component| component.as_os_str().to_str())
 }
 
 /// Address of the nearest PCI function at or above the place: `0000:3b:00.1`.
-pub fn pci_address(place: &Path) -> Option<String> {
+pub(crate) fn pci_address(place: &Path) -> Option<String> {
     names(place).rev().find(|name| is_pci_address(name)).map(str::to_owned)
 }
 
 /// `domain:bus:device.function` in hex; some domains have five digits.
-pub fn is_pci_address(name: &str) -> bool {
+pub(crate) fn is_pci_address(name: &str) -> bool {
     let hex = |text: &str, lengths: std::ops::RangeInclusive<usize>| {
         lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
     };
@@ -35,7 +35,7 @@ pub fn is_pci_address(name: &str) -> bool {
 }
 
 /// True for a place below a USB bus: the kernel names those `usb` and a number.
-pub fn is_on_usb(place: &Path) -> bool {
+pub(crate) fn is_on_usb(place: &Path) -> bool {
     let is_bus = |name: &str| {
         name.strip_prefix("usb")
             .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
@@ -44,7 +44,7 @@ pub fn is_on_usb(place: &Path) -> bool {
 }
 
 /// Path of the nearest PCI function at or above the place.
-pub fn pci_function(place: &Path) -> Option<PathBuf> {
+pub(crate) fn pci_function(place: &Path) -> Option<PathBuf> {
     place
         .ancestors()
         .find(|path| {
@@ -56,30 +56,30 @@ pub fn pci_function(place: &Path) -> Option<PathBuf> {
 }
 
 /// Vendor and device of a PCI function, by its folder.
-pub fn pci_id(root: &Root, function: &Path) -> Option<(u16, u16)> {
+pub(crate) fn pci_id(root: &Root, function: &Path) -> Option<(u16, u16)> {
     let id = |file: &str| hex16(&root.value(function.join(file))?);
     Some((id("vendor")?, id("device")?))
 }
 
 /// `0x8086`.
-pub fn hex16(text: &str) -> Option<u16> {
+pub(crate) fn hex16(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// Names of vendor and device by the PCI ID database.
-pub fn pci_names(vendor: u16, device: u16) -> (Option<&'static str>, Option<&'static str>) {
+pub(crate) fn pci_names(vendor: u16, device: u16) -> (Option<&'static str>, Option<&'static str>) {
     let known = pci_ids::Vendor::from_id(vendor);
     let model = known.and_then(|vendor| vendor.devices().find(|known| known.id() == device));
     (known.map(|vendor| vendor.name()), model.map(|model| model.name()))
 }
 
 /// NUMA node of the nearest PCI function; the kernel says -1 where there is no such thing.
-pub fn numa_node(root: &Root, place: &Path) -> Option<u32> {
+pub(crate) fn numa_node(root: &Root, place: &Path) -> Option<u32> {
     root.number(pci_function(place)?.join("numa_node"))
 }
 
 /// The nearest folder at or above the place that holds `file`, never above `/sys/devices`.
-pub fn ancestor_with(root: &Root, place: &Path, file: &str) -> Option<PathBuf> {
+pub(crate) fn ancestor_with(root: &Root, place: &Path, file: &str) -> Option<PathBuf> {
     place
         .ancestors()
         .take_while(|path| path.starts_with("sys/devices") && *path != Path::new("sys/devices"))

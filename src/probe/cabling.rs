@@ -4,7 +4,7 @@
 //! CDP every 60 s), so this is the longest wait of all; it ends as soon as every cable has an answer. What was heard
 //! so far is handed out after each new neighbour.
 
-pub mod agent;
+pub(crate) mod agent;
 pub mod lldp;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! Processors: the kernel's topology, `/proc/cpuinfo`, SMBIOS type 4, and sysinfo for comparison.
 
-pub mod kernel;
+pub(crate) mod kernel;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::probe::collect::{live, timebox};
 
 const CPUINFO: &str = "/proc/cpuinfo";
 /// About 2 KiB a thread; the kernel's bound is 8192 threads.
-pub const CPUINFO_LIMIT: u64 = 32 * 1024 * 1024;
+pub(crate) const CPUINFO_LIMIT: u64 = 32 * 1024 * 1024;
 const TOPOLOGY: &str = "/sys/devices/system/cpu";
 /// Two are a fault already; a machine has no more than it has sockets.
 const MAX_REVISIONS: usize = 256;
 
 /// What the text of `/proc/cpuinfo` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CpuInfo {
+pub(crate) struct CpuInfo {
     pub vendor: Option<String>,
     pub model: Option<String>,
     pub family_number: Option<u32>,
@@ -103,7 +103,7 @@ fn count_core(kinds: &mut Vec<CpuKind>, core: &Core) {
 }
 
 /// Reads the text of `/proc/cpuinfo`, whatever the architecture.
-pub fn parse_cpuinfo(text: &str) -> CpuInfo {
+pub(crate) fn parse_cpuinfo(text: &str) -> CpuInfo {
     let mut info = CpuInfo::default();
     let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
     let mut socket = None;
@@ -234,7 +234,7 @@ fn kind_names(kinds: &[CpuKind]) -> Option<String> {
 }
 
 /// Processors of the machine.
-pub fn cpus(
+pub(crate) fn cpus(
     root: &Root,
     live: Option<&Arc<dyn LiveSources>>,
     limit: Duration,

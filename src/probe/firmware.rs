@@ -11,9 +11,9 @@ use crate::probe::nics::devlink::parse;
 use crate::sys::devlink;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "the other parts, /sys/firmware/efi/esrt, SMBIOS type 45, /sys/class/mei, devlink";
+pub(crate) const SOURCE: &str = "the other parts, /sys/firmware/efi/esrt, SMBIOS type 45, /sys/class/mei, devlink";
 /// Parts that [`derived`] looks at.
-pub const PARTS: [&str; 10] = [
+pub(crate) const PARTS: [&str; 10] = [
     "system",
     "bios",
     "cpus",
@@ -34,7 +34,7 @@ const MAX_ENTRIES: usize = 1024;
 
 /// What no other part has: the EFI system resource table, SMBIOS type 45, and the management engine.
 /// `may_ask` is false where the running machine is not to be asked beyond reading files.
-pub fn listed(root: &Root, may_ask: bool, limit: Duration) -> Part<Vec<Firmware>> {
+pub(crate) fn listed(root: &Root, may_ask: bool, limit: Duration) -> Part<Vec<Firmware>> {
     let deadline = Instant::now() + limit;
     let cards = (may_ask || !root.is_live()).then(|| {
         let root = root.clone();
@@ -189,7 +189,7 @@ fn management_engine(root: &Root, name: &str) -> Vec<Firmware> {
 }
 
 /// What follows from the other parts, in the order in which a person asks: the board first.
-pub fn derived(inventory: &Inventory) -> Vec<Firmware> {
+pub(crate) fn derived(inventory: &Inventory) -> Vec<Firmware> {
     let mut found = Vec::new();
     board(inventory, &mut found);
     cards(inventory, &mut found);

@@ -21,7 +21,7 @@ use crate::probe::disks::why;
 use crate::probe::memory::edac;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "/sys/devices/system";
+pub(crate) const SOURCE: &str = "/sys/devices/system";
 const PCI: &str = "/sys/bus/pci/devices";
 const CPU: &str = "/sys/devices/system/cpu";
 const MACHINE_CHECK: &str = "/sys/devices/system/machinecheck/machinecheck0";
@@ -51,7 +51,7 @@ fn absent<T>(reason: impl Display) -> Found<T> {
 }
 
 /// Health as the kernel has noticed it.
-pub fn health(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Health> {
+pub(crate) fn health(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Health> {
     let deadline = Instant::now() + limit;
     fn start<T: Send + 'static>(root: &Root, work: fn(&Root) -> Found<T>) -> Pending<Found<T>> {
         let root = root.clone();
@@ -379,6 +379,6 @@ fn parse_boot_error(bytes: &[u8]) -> Option<BootError> {
     })
 }
 
-pub mod kmsg;
+pub(crate) mod kmsg;
 #[cfg(test)]
 mod tests;

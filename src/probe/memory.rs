@@ -1,7 +1,7 @@
 //! Memory: the kernel's total, the modules that SMBIOS lists, and what other sources make of it.
 
-pub mod edac;
-pub mod numa;
+pub(crate) mod edac;
+pub(crate) mod numa;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::probe::collect::{live, timebox};
 use crate::probe::pci::cxl;
 
 const MEMINFO: &str = "/proc/meminfo";
-pub const MEMINFO_LIMIT: u64 = 256 * 1024;
+pub(crate) const MEMINFO_LIMIT: u64 = 256 * 1024;
 const BLOCKS: &str = "/sys/devices/system/memory";
 
 /// `MemTotal` in bytes. The file says kB and means KiB.
-pub fn mem_total(text: &str) -> Option<u64> {
+pub(crate) fn mem_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let mut words = line.split_whitespace();
     let kibibytes: u64 = words.next()?.parse().ok()?;
@@ -27,7 +27,7 @@ pub fn mem_total(text: &str) -> Option<u64> {
 }
 
 /// Memory of the machine.
-pub fn memory(
+pub(crate) fn memory(
     root: &Root,
     live: Option<&Arc<dyn LiveSources>>,
     limit: Duration,
@@ -143,7 +143,7 @@ fn kernel_view(root: &Root, memory: &mut Memory, items: &mut Vec<Item>) {
 ///
 /// Of a module that keeps its content only the part counts that is set up as memory. Where there is such a part, the other
 /// modules may be a cache before it (Optane in memory mode), so that the kernel may have less by all of them.
-pub fn disagreement(dimms: &[Dimm], kernel: u64) -> Option<MemoryDisagreement> {
+pub(crate) fn disagreement(dimms: &[Dimm], kernel: u64) -> Option<MemoryDisagreement> {
     let populated = || dimms.iter().filter(|dimm| dimm.populated);
     let (persistent, modules): (Vec<&Dimm>, Vec<&Dimm>) = populated().partition(|dimm| is_persistent(dimm));
     let as_memory = persistent.iter().filter_map(|dimm| dimm.volatile_bytes);

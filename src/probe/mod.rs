@@ -5,21 +5,21 @@
 //! box each device as well, so that one dying disk costs its own line and not the list.
 
 pub mod bmc;
-pub mod bus;
+pub(crate) mod bus;
 pub mod cabling;
 pub mod collect;
-pub mod cpu;
-pub mod disks;
-pub mod firmware;
-pub mod health;
-pub mod memory;
-pub mod nics;
-pub mod pci;
-pub mod security;
+pub(crate) mod cpu;
+pub(crate) mod disks;
+pub(crate) mod firmware;
+pub(crate) mod health;
+pub(crate) mod memory;
+pub(crate) mod nics;
+pub(crate) mod pci;
+pub(crate) mod security;
 pub mod smbios;
-pub mod system;
-pub mod text;
-pub mod usb;
+pub(crate) mod system;
+pub(crate) mod text;
+pub(crate) mod usb;
 
 #[cfg(test)]
 mod hang_tests;

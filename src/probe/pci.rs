@@ -4,10 +4,10 @@
 //! error counts, each device in a time box of its own; last the Vital Product Data, which goes through a slow mailbox
 //! and hangs on some cards.
 
-pub mod cxl;
-pub mod gpu;
+pub(crate) mod cxl;
+pub(crate) mod gpu;
 mod link;
-pub mod vpd;
+pub(crate) mod vpd;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,17 +21,21 @@ use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::Publish;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "/sys/bus/pci/devices";
+pub(crate) const SOURCE: &str = "/sys/bus/pci/devices";
 const SLOTS: &str = "/sys/bus/pci/slots";
 /// Functions that are told; virtual ones are counted among them.
-pub const MAX_FUNCTIONS: usize = 32 * 1024;
+pub(crate) const MAX_FUNCTIONS: usize = 32 * 1024;
 /// How long the Vital Product Data of one card may take.
 const VPD_LIMIT: Duration = Duration::from_secs(3);
 /// Base classes worth asking: storage, network, display, processing accelerators.
 const VPD_CLASSES: [&str; 4] = ["01", "02", "03", "12"];
 
 /// All functions.
-pub fn functions(root: &Root, limit: Duration, publish: &Publish<Part<Vec<PciFunction>>>) -> Part<Vec<PciFunction>> {
+pub(crate) fn functions(
+    root: &Root,
+    limit: Duration,
+    publish: &Publish<Part<Vec<PciFunction>>>,
+) -> Part<Vec<PciFunction>> {
     let begun = Instant::now();
     let addresses = match root.list(SOURCE) {
         Ok(addresses) => addresses,
@@ -112,7 +116,7 @@ fn subsystem_name((vendor, device): (u16, u16), board: (u16, u16)) -> Option<Str
 }
 
 /// Name of the subclass, else of the class: `020000` → `Ethernet controller`.
-pub fn class_name(class: &str) -> Option<String> {
+pub(crate) fn class_name(class: &str) -> Option<String> {
     let byte = |at: usize| u8::from_str_radix(class.get(at..at + 2)?, 16).ok();
     let (base, sub) = (byte(0)?, byte(2)?);
     let subclass = pci_ids::Subclass::from_cid_sid(base, sub).map(|sub| sub.name());

@@ -1,7 +1,7 @@
 //! Firmware and security: boot mode, Secure Boot, boot entries, TPM, kernel lockdown. Reads only.
 
-pub mod efi;
-pub mod tpm;
+pub(crate) mod efi;
+pub(crate) mod tpm;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::millis;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "/sys/firmware/efi/efivars";
+pub(crate) const SOURCE: &str = "/sys/firmware/efi/efivars";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const NO_EFI: &str = "not booted by UEFI";
 
 /// Firmware and security.
-pub fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Security> {
+pub(crate) fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Security> {
     let deadline = Instant::now() + limit;
     let mode = system::firmware_mode(root);
     // Reading a variable runs the firmware's own code, which must not take the TPM's answers with it.

@@ -14,7 +14,7 @@ const EFI: &str = "/sys/firmware/efi";
 const NET: &str = "/sys/class/net";
 
 /// Vendor, product, serial, UUID, board, chassis, slots, and how far all that names the machine.
-pub fn system(root: &Root) -> Part<System> {
+pub(crate) fn system(root: &Root) -> Part<System> {
     let mut part = named(root);
     if let Some(system) = &mut part.value {
         let serial = |board: Option<&Option<String>>| board.cloned().flatten();
@@ -59,7 +59,7 @@ fn boot_port(root: &Root) -> Option<MacAddr> {
 }
 
 /// How the firmware started the kernel.
-pub fn firmware_mode(root: &Root) -> FirmwareMode {
+pub(crate) fn firmware_mode(root: &Root) -> FirmwareMode {
     if root.exists(EFI) {
         FirmwareMode::Uefi
     } else if root.exists(DEVICE_TREE) {
@@ -147,7 +147,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
 }
 
 /// BIOS vendor, version, date, and how the kernel was started.
-pub fn bios(root: &Root) -> Part<Bios> {
+pub(crate) fn bios(root: &Root) -> Part<Bios> {
     let mode = firmware_mode(root);
     let mut bios = Bios {
         vendor: None,

@@ -10,12 +10,12 @@ use crate::probe::collect::live::Totals;
 use crate::sys::ethtool::DriverInfo;
 use crate::sys::ipmi::{AskBmc, BmcError};
 
-pub fn machines() -> PathBuf {
+pub(super) fn machines() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/machines")
 }
 
 /// Without what differs from run to run.
-pub fn timeless(inventory: &Inventory) -> serde_json::Value {
+pub(super) fn timeless(inventory: &Inventory) -> serde_json::Value {
     fn still(value: &mut serde_json::Value) {
         match value {
             serde_json::Value::Object(map) => {
@@ -36,7 +36,7 @@ pub fn timeless(inventory: &Inventory) -> serde_json::Value {
     value
 }
 
-pub fn options() -> Options {
+pub(super) fn options() -> Options {
     let mut options = Options::new("2026-11-21T20:00:00Z");
     // Generous: the test machine may be busy, and nothing here hangs on purpose.
     options.limit = Duration::from_secs(60);
@@ -78,7 +78,7 @@ fn captured_machines_give_their_golden_files() {
 }
 
 /// A machine of which nothing is known.
-pub fn nothing_known() -> Inventory {
+pub(super) fn nothing_known() -> Inventory {
     let mut options = options();
     options.only = Some(std::collections::BTreeSet::new());
     collect(&Root::at("/nonexistent"), None, &options)

@@ -11,13 +11,13 @@ use crate::probe::collect::root::Root;
 use crate::probe::collect::timebox;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "/sys/bus/usb/devices";
+pub(crate) const SOURCE: &str = "/sys/bus/usb/devices";
 /// 127 fit on a bus.
 const MAX_DEVICES: usize = 8192;
 
 /// All devices, hubs among them, each in a time box of its own: strings are kept by the kernel, but a hub that dies takes the
 /// lock of its ports with it.
-pub fn devices(root: &Root, limit: Duration) -> Part<Vec<UsbDevice>> {
+pub(crate) fn devices(root: &Root, limit: Duration) -> Part<Vec<UsbDevice>> {
     let names = match root.list(SOURCE) {
         Ok(names) => names,
         Err(error) => return Part::missing(error.status(), SOURCE, error.to_string()),

@@ -17,17 +17,17 @@ use crate::role::link::election::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
 use crate::role::link::proof::Voice;
 
 /// Where a machine that became a peer by itself tells its own screens whose.
-pub const NOTE: &str = "/run/recon/peer-of";
+pub(crate) const NOTE: &str = "/run/recon/peer-of";
 /// An address with its port is shorter.
 const MAX_NOTE_BYTES: u64 = 100;
 
 /// Stands as long as this machine is the peer of that master.
 #[derive(Debug)]
-pub struct Note<'a>(&'a Path);
+pub(crate) struct Note<'a>(&'a Path);
 
 impl<'a> Note<'a> {
     /// Without it, screens ask this machine, which does not answer: that is logged, and costs nothing else.
-    pub fn new(path: &'a Path, master: SocketAddr) -> Self {
+    pub(crate) fn new(path: &'a Path, master: SocketAddr) -> Self {
         let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         if let Err(error) = folder.and_then(|()| std::fs::write(path, format!("{master}\n"))) {
             tracing::warn!(path = %path.display(), %error, "telling this machine's screens of its master");
@@ -43,13 +43,13 @@ impl Drop for Note<'_> {
 }
 
 /// Takes away the note of a run that ended without doing so.
-pub fn forget_note(path: &Path) {
+pub(crate) fn forget_note(path: &Path) {
     // One that is not there is as good.
     let _ = std::fs::remove_file(path);
 }
 
 /// The master that a [`Note`] names.
-pub fn noted(path: &Path) -> Option<SocketAddr> {
+pub(crate) fn noted(path: &Path) -> Option<SocketAddr> {
     let mut text = String::new();
     let file = std::fs::File::open(path).ok()?;
     file.take(MAX_NOTE_BYTES).read_to_string(&mut text).ok()?;
@@ -61,7 +61,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Ends when no recon master that has this site's key was heard on the port with this MAC for [`MASTER_QUIET_SECONDS`].
 /// `machine`: this machine's number.
-pub async fn until_gone(key: SiteKey, machine: MacAddr, mac: MacAddr) {
+pub(crate) async fn until_gone(key: SiteKey, machine: MacAddr, mac: MacAddr) {
     let mut voice = Voice::new(key, machine, mac);
     let quiet = Duration::from_secs_f64(MASTER_QUIET_SECONDS);
     let mut heard_at = Instant::now();
@@ -106,7 +106,7 @@ async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: D
 }
 
 /// Removes what this machine had as a peer from the port, so that it starts as after its boot.
-pub async fn forget_addresses(mac: MacAddr) -> io::Result<()> {
+pub(crate) async fn forget_addresses(mac: MacAddr) -> io::Result<()> {
     let netlink = Netlink::open()?;
     let links = netif::wired_links(Path::new("/sys"))?;
     let Some(link) = links.into_iter().find(|link| link.mac == mac) else {

@@ -1,6 +1,6 @@
 //! The master: storage, services, links, and an end that loses nothing.
 
-pub mod storage;
+pub(crate) mod storage;
 pub mod tarball;
 
 use std::net::Ipv4Addr;

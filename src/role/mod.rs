@@ -1,8 +1,8 @@
 //! Who this machine is in a run. The only layer that sees both the services and the operating system.
 
-pub mod failover;
+pub(crate) mod failover;
 pub mod link;
 pub mod master;
 pub mod peer;
-pub mod ports;
-pub mod remedy;
+pub(crate) mod ports;
+pub(crate) mod remedy;

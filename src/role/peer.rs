@@ -1,11 +1,11 @@
 //! A peer's whole job: protect the disks, inventory, the site's workload, upload until acknowledged, end by policy.
 
 pub mod collect;
-pub mod document;
-pub mod network;
-pub mod pack;
+pub(crate) mod document;
+pub(crate) mod network;
+pub(crate) mod pack;
 pub mod post;
-pub mod retry;
+pub(crate) mod retry;
 pub mod upload;
 
 use std::net::{Ipv4Addr, SocketAddr};

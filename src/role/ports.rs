@@ -15,12 +15,12 @@ use crate::probe::nics::steps::is_up;
 use crate::sys::{netif, ports};
 
 /// How long all ports together may take; most drivers are done in a moment.
-pub const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 const SOURCE: &str = "rtnetlink";
 
 /// Switches on every wired Ethernet port with hardware behind it. Ports without hardware, wireless ones, virtual functions, and those a BMC offers to its own host are left alone. Needs CAP_NET_ADMIN. Blocks
 /// for at most `limit`; what is not done by then is reported as timed out, and may still happen.
-pub fn ready_all(limit: Duration) -> PortSetup {
+pub(crate) fn ready_all(limit: Duration) -> PortSetup {
     let deadline = Instant::now() + limit;
     let mut done = PortSetup::default();
     let links = timebox::spawn("ports", || netif::wired_links(Path::new("/sys")));
@@ -70,13 +70,13 @@ pub fn ready_all(limit: Duration) -> PortSetup {
 /// Ports that were switched on for a look and are switched off again when this goes, a panic included. What ends the
 /// process at once (SIGKILL) leaves them on until the next start of the machine.
 #[derive(Debug, Default)]
-pub struct SwitchedOn {
+pub(crate) struct SwitchedOn {
     names: BTreeSet<String>,
 }
 
 impl SwitchedOn {
     /// Takes charge of what [`ready_all`] switched on.
-    pub fn by(done: &PortSetup) -> SwitchedOn {
+    pub(crate) fn by(done: &PortSetup) -> SwitchedOn {
         SwitchedOn {
             names: done.brought_up.clone(),
         }
@@ -84,7 +84,7 @@ impl SwitchedOn {
 
     /// Switches them off now; those that somebody uses by now, by an address or as part of another device, stay on.
     /// Blocks for at most [`LIMIT`].
-    pub fn switch_off(&mut self) {
+    pub(crate) fn switch_off(&mut self) {
         let deadline = Instant::now() + LIMIT;
         let switch_off = |name: String| timebox::spawn("port-down", move || switch_off(&name));
         let started: Vec<_> = std::mem::take(&mut self.names).into_iter().map(switch_off).collect();

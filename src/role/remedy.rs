@@ -6,7 +6,7 @@ use crate::service::http::route::TARBALL;
 
 /// Where uploads live in memory only: why, and how they come home before this machine is off. `stored` counts the machines whose
 /// upload is here, `port` is HTTP's.
-pub fn in_memory(why: &str, stored: usize, links: &[LinkStatus], port: u16) -> String {
+pub(crate) fn in_memory(why: &str, stored: usize, links: &[LinkStatus], port: u16) -> String {
     let kept = format!("{why} Uploads are kept in memory only");
     let fetch = |address: &str| {
         let host = address.split('/').next().unwrap_or(address);
@@ -44,7 +44,7 @@ pub fn in_memory(why: &str, stored: usize, links: &[LinkStatus], port: u16) -> S
 }
 
 /// Why uploads live in memory where no disk was booted from, and what changes that. `live`: this is a live system of a recon image.
-pub fn no_disk(live: bool) -> &'static str {
+pub(crate) fn no_disk(live: bool) -> &'static str {
     match live {
         true => {
             "The system did not boot from a stick that it could write to, or was copied to memory first. To keep inventories, boot from \
@@ -55,7 +55,7 @@ pub fn no_disk(live: bool) -> &'static str {
 }
 
 /// The last words of a master whose uploads live in memory.
-pub fn closed_in_memory(stored: usize, folder: &str) -> String {
+pub(crate) fn closed_in_memory(stored: usize, folder: &str) -> String {
     match stored {
         0 => "stopped; nothing was stored".to_owned(),
         1 => format!(
@@ -68,7 +68,7 @@ pub fn closed_in_memory(stored: usize, folder: &str) -> String {
 }
 
 /// What a screen says where its master does not answer. `peer`: this machine is a peer of that master.
-pub fn no_answer(master: std::net::SocketAddr, peer: bool, error: &str) -> String {
+pub(crate) fn no_answer(master: std::net::SocketAddr, peer: bool, error: &str) -> String {
     match peer {
         true => format!("This machine is a peer of {master}, which does not answer: {error}"),
         false if master.ip().is_loopback() => {

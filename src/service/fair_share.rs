@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// Why there is no place. `first`: not said before in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// Its address holds as many as are left for all others.
     Share { held: usize, first: bool },
     /// None is left.
@@ -23,7 +23,7 @@ pub enum Refused {
 const MAX_SAID: usize = 64;
 
 #[derive(Debug)]
-pub struct Shares {
+pub(crate) struct Shares {
     places: usize,
     taken: usize,
     taken_v6: usize,
@@ -35,12 +35,12 @@ pub struct Shares {
 }
 
 /// How many of all places IPv6 may have.
-pub fn ipv6_places(places: usize) -> usize {
+pub(crate) fn ipv6_places(places: usize) -> usize {
     places - places / 4
 }
 
 impl Shares {
-    pub fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         Shares {
             places,
             taken: 0,
@@ -52,16 +52,16 @@ impl Shares {
         }
     }
 
-    pub fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         self.places
     }
 
-    pub fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.taken
     }
 
     /// Takes a place for `who`; [`Shares::give`] gives it back.
-    pub fn take(&mut self, who: IpAddr) -> Result<(), Refused> {
+    pub(crate) fn take(&mut self, who: IpAddr) -> Result<(), Refused> {
         let free = self.places.saturating_sub(self.taken);
         let held = self.held.get(&who).copied().unwrap_or(0);
         if who.is_ipv6() && self.taken_v6 >= ipv6_places(self.places) {
@@ -82,7 +82,7 @@ impl Shares {
         Ok(())
     }
 
-    pub fn give(&mut self, who: IpAddr) {
+    pub(crate) fn give(&mut self, who: IpAddr) {
         let Some(held) = self.held.get_mut(&who) else { return };
         *held -= 1;
         if *held == 0 {

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rate {
+pub(crate) enum Rate {
     Within,
     /// Its sender asks more often than any firmware does. `first`: not said before in this run.
     TooOften {
@@ -33,7 +33,7 @@ pub(super) const GENERATION: usize = 16_384;
 
 /// Where in its exchange a sender is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// It looks for a server.
     Begins,
     /// It was answered before.
@@ -81,7 +81,7 @@ impl Bucket {
 
 /// The rates of one link; `K` names a sender.
 #[derive(Debug)]
-pub struct Rates<K> {
+pub(crate) struct Rates<K> {
     /// What one sender may ask at once, and how much more a second.
     one: (f64, f64),
     /// Two generations: when the young one is full, the old one is forgotten.
@@ -91,12 +91,12 @@ pub struct Rates<K> {
 
 impl<K: Hash + Eq + Copy> Rates<K> {
     /// For packets of a boot.
-    pub fn new(now: f64) -> Self {
+    pub(crate) fn new(now: f64) -> Self {
         Rates::with(ONE_BURST, ONE_RATE, now)
     }
 
     /// With another `burst` of one sender, and another `rate` a second.
-    pub fn with(burst: f64, rate: f64, now: f64) -> Self {
+    pub(crate) fn with(burst: f64, rate: f64, now: f64) -> Self {
         Rates {
             one: (burst, rate),
             senders: Default::default(),
@@ -105,7 +105,7 @@ impl<K: Hash + Eq + Copy> Rates<K> {
     }
 
     /// Counts a request.
-    pub fn count(&mut self, sender: K, turn: Turn, now: f64) -> Rate {
+    pub(crate) fn count(&mut self, sender: K, turn: Turn, now: f64) -> Rate {
         let (burst, rate) = self.one;
         let bucket = self.bucket(sender, now);
         if !bucket.take(burst, rate, 0.0, now) {
@@ -124,7 +124,7 @@ impl<K: Hash + Eq + Copy> Rates<K> {
     }
 
     /// Whether a request of the sender would be within its rate; counts none.
-    pub fn look(&mut self, sender: K, now: f64) -> Rate {
+    pub(crate) fn look(&mut self, sender: K, now: f64) -> Rate {
         let (burst, rate) = self.one;
         let bucket = self.bucket(sender, now);
         bucket.fill(burst, rate, now);
@@ -135,12 +135,9 @@ impl<K: Hash + Eq + Copy> Rates<K> {
     }
 
     /// Senders remembered.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.senders.iter().map(HashMap::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn bucket(&mut self, sender: K, now: f64) -> &mut Bucket {

@@ -16,7 +16,7 @@ const HEAD_BYTES: u64 = 1 << 20;
 const CHUNK_BYTES: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
-pub enum InstallError {
+pub(crate) enum InstallError {
     #[error("the disk has {disk} bytes, the image needs {image}")]
     TooSmall { disk: u64, image: u64 },
     #[error("reading the image")]
@@ -34,7 +34,7 @@ pub enum InstallError {
 /// Copies the first `image_bytes` of `image` to `disk`, which has `disk_bytes`; checks every byte by reading it back
 /// (`drop_cache` makes the kernel forget what it holds of the disk); then makes it bootable. A data partition of the source
 /// is not copied, and its entry is taken out of the table. `progress` hears bytes done of bytes to do.
-pub fn write(
+pub(crate) fn write(
     image: &File,
     image_bytes: u64,
     disk: &File,
@@ -92,7 +92,7 @@ const MAX_MENU_BYTES: u64 = 64 << 10;
 
 /// Makes a written disk start the live system. An install medium's menu starts this program instead, and so would its copy.
 /// A disk whose menu does so already, or is another one, stays as it is.
-pub fn start_live_system(disk: &File) -> io::Result<()> {
+pub(crate) fn start_live_system(disk: &File) -> io::Result<()> {
     let menu = match iso9660::find(disk, &BOOT_MENU) {
         Ok(menu) if menu.length <= MAX_MENU_BYTES => menu,
         Ok(_) => return Ok(()),

@@ -14,7 +14,7 @@ use crate::sys::block;
 
 /// Kernel, initrd and image, as they lie on the boot medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Medium {
+pub(crate) struct Medium {
     pub kernel: Slice,
     pub initrd: Slice,
     pub image: Option<Slice>,
@@ -23,7 +23,7 @@ pub struct Medium {
 }
 
 /// Where dracut's dmsquash-live mounts the medium.
-pub const LIVE_MOUNT: &str = "/run/initramfs/live";
+pub(crate) const LIVE_MOUNT: &str = "/run/initramfs/live";
 /// KIWI's folder on the medium.
 const LOADER_DIR: [&str; 3] = ["boot", "x86_64", "loader"];
 const KERNEL: &str = "linux";
@@ -35,7 +35,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Not found where this is no live system; whatever reading the medium gives otherwise.
-pub fn of_live_system() -> io::Result<Medium> {
+pub(crate) fn of_live_system() -> io::Result<Medium> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     let (number, source) = mount_source(&mounts, LIVE_MOUNT).ok_or_else(|| {
         io::Error::new(
@@ -58,7 +58,7 @@ pub fn of_live_system() -> io::Result<Medium> {
 }
 
 /// A medium given by hand: an ISO image, a device that starts with one, or a folder laid out like one.
-pub fn at(path: &Path) -> io::Result<Medium> {
+pub(crate) fn at(path: &Path) -> io::Result<Medium> {
     if path.is_dir() { in_folder(path) } else { in_image(path) }
 }
 
@@ -131,7 +131,7 @@ fn whole_image(path: &Path) -> io::Result<Slice> {
 }
 
 /// The disk of the medium that the running system lies on; `None` where this is no live system, or none on a disk.
-pub fn live_disk() -> Option<PathBuf> {
+pub(crate) fn live_disk() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (number, _) = mount_source(&mounts, LIVE_MOUNT)?;
     whole_disk(Path::new("/sys"), &node_of(Path::new("/sys"), number)?)
@@ -159,7 +159,7 @@ fn node_of(sys: &Path, number: &str) -> Option<PathBuf> {
 
 /// A disk that carries our image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carrier {
+pub(crate) struct Carrier {
     /// `/dev/sda`
     pub disk: PathBuf,
     /// On USB, or with a medium that can be taken out: what a person carries from machine to machine.
@@ -171,7 +171,7 @@ pub struct Carrier {
 ///
 /// # Errors
 /// Why not, and what a person can do, as sentences.
-pub fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, String> {
+pub(crate) fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, String> {
     let names = |media: &[&Carrier]| {
         let names: Vec<String> = media.iter().map(|other| other.disk.display().to_string()).collect();
         names.join(", ")
@@ -215,7 +215,7 @@ pub fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, St
 
 /// Disks of the running system that carry our image, our own among them or not, and those that did not answer within some
 /// seconds; they stay read-only.
-pub fn carriers() -> io::Result<(Vec<Carrier>, Vec<PathBuf>)> {
+pub(crate) fn carriers() -> io::Result<(Vec<Carrier>, Vec<PathBuf>)> {
     let sys = Path::new("/sys");
     let asked: Vec<(PathBuf, mpsc::Receiver<bool>)> = block::whole_disks(sys)?
         .into_iter()
@@ -245,7 +245,7 @@ pub fn carriers() -> io::Result<(Vec<Carrier>, Vec<PathBuf>)> {
 }
 
 /// What kind of a disk it is.
-pub fn carrier(sys: &Path, disk: PathBuf) -> Carrier {
+pub(crate) fn carrier(sys: &Path, disk: PathBuf) -> Carrier {
     let name = disk
         .strip_prefix("/dev")
         .unwrap_or(&disk)

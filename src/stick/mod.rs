@@ -2,7 +2,7 @@
 //! inventories home.
 
 pub mod collect;
-pub mod install;
-pub mod medium;
-pub mod partition;
-pub mod peek;
+pub(crate) mod install;
+pub(crate) mod medium;
+pub(crate) mod partition;
+pub(crate) mod peek;

@@ -32,7 +32,7 @@ const WIPE_BYTES: usize = 1 << 20;
 
 /// Why there is no data partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     TooSmall,
     ReadOnly,
     Damaged,
@@ -44,7 +44,7 @@ pub enum Reason {
 
 /// Why uploads cannot go to the medium, and what a person can do, as sentences for the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     pub reason: Reason,
     pub text: String,
     pub remedy: String,
@@ -110,7 +110,7 @@ fn mounted_elsewhere(device: &Path, target: &Path) -> Problem {
 
 /// The mounted data partition.
 #[derive(Debug)]
-pub struct DataPartition {
+pub(crate) struct DataPartition {
     pub device: PathBuf,
     pub mount_point: PathBuf,
     /// Made in this call; false when an earlier boot made it.
@@ -122,7 +122,7 @@ pub struct DataPartition {
 impl DataPartition {
     /// Writes everything out and unmounts, so that the stick can be pulled. Every file on it must be closed; a reader
     /// that is still there is waited for, for ten seconds.
-    pub fn close(self) -> io::Result<()> {
+    pub(crate) fn close(self) -> io::Result<()> {
         mount::sync_filesystem(&self.mount_point)?;
         let deadline = Instant::now() + UNMOUNT_LIMIT;
         loop {
@@ -138,7 +138,7 @@ impl DataPartition {
 
 /// Finds or makes the data partition on `disk` (the whole device, or an image file) and mounts it at `mount_point`,
 /// which is made if it is not there. `guid` becomes the unique GUID of a new partition. Blocks, for minutes at worst.
-pub fn ensure(disk: &Path, mount_point: &Path, guid: [u8; 16]) -> Result<DataPartition, Problem> {
+pub(crate) fn ensure(disk: &Path, mount_point: &Path, guid: [u8; 16]) -> Result<DataPartition, Problem> {
     if let Some(mounted) = mounted_before(disk, mount_point)? {
         return Ok(mounted);
     }
@@ -171,30 +171,32 @@ pub fn ensure(disk: &Path, mount_point: &Path, guid: [u8; 16]) -> Result<DataPar
 
 /// A data partition with a checked volume on it, not mounted.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     pub device: Device,
     pub created: bool,
     pub notes: Vec<String>,
+    #[cfg(test)]
     pub place: Place,
 }
 
 /// What the volume is reached through.
 #[derive(Debug)]
-pub enum Device {
+pub(crate) enum Device {
     Partition(PathBuf),
     Loop(LoopDevice),
 }
 
 impl Device {
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Device::Partition(path) => path,
             Device::Loop(device) => &device.path,
         }
     }
 
+    #[cfg(test)]
     /// Gives a loop device back at once; a partition stays.
-    pub fn release(self) -> io::Result<()> {
+    pub(crate) fn release(self) -> io::Result<()> {
         match self {
             Device::Partition(_) => Ok(()),
             Device::Loop(device) => device.detach(),
@@ -203,7 +205,7 @@ impl Device {
 }
 
 /// Everything `ensure` does short of mounting.
-pub fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> {
+pub(crate) fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> {
     let medium = Medium::open(disk)?;
     let (place, created) = medium.place(guid)?;
     let device = medium.device(&place)?;
@@ -259,6 +261,7 @@ pub fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> {
         device,
         created: created || make,
         notes,
+        #[cfg(test)]
         place,
     })
 }
@@ -534,24 +537,6 @@ fn known_partition(disk: &Path, wanted: u32) -> Option<KnownPartition> {
 /// Name below `/dev` of a device in sysfs, which writes `!` where the name has a slash.
 fn node_name(device: &Path) -> Option<String> {
     Some(device.file_name()?.to_str()?.replace('!', "/"))
-}
-
-/// The whole disk that the file system at `mount_point` lies on, for instance `/dev/sda` for `/run/initramfs/live`.
-/// `None` if nothing is mounted there, or not from a block device.
-pub fn disk_below(mount_point: &Path) -> Option<PathBuf> {
-    let mounts = mount::mounted().ok()?;
-    let mounted = mounts.iter().rev().find(|mounted| mounted.target == mount_point)?;
-    let device = Path::new("/sys/dev/block")
-        .join(&mounted.device_number)
-        .canonicalize()
-        .ok()?;
-    let disk = if device.join("partition").exists() {
-        device.parent()?
-    } else {
-        &device
-    };
-    let node = Path::new("/dev").join(node_name(disk)?);
-    node.exists().then_some(node)
 }
 
 fn sys_folder(metadata: &fs::Metadata) -> PathBuf {

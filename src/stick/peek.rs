@@ -12,7 +12,7 @@ use crate::formats::{ReadAt, Window, gpt};
 ///
 /// # Errors
 /// What is there and does not read, with its cause.
-pub fn data_file(disk: &impl ReadAt, disk_bytes: u64, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn data_file(disk: &impl ReadAt, disk_bytes: u64, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let place = match gpt::find_data(disk, disk_bytes) {
         Ok(Some(place)) => place,
         Ok(None) | Err(GptError::None(_)) => return Ok(None),

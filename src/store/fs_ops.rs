@@ -28,7 +28,7 @@ pub trait Medium: Send + Sync {
 
 /// A folder of the running system.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Disk;
+pub(crate) struct Disk;
 
 impl Medium for Disk {
     fn create(&self, path: &Path) -> io::Result<File> {
@@ -77,13 +77,13 @@ impl Medium for Disk {
 }
 
 /// True for the errors that mean "no room": a full volume, a full quota, a full folder on FAT.
-pub fn is_no_space(error: &io::Error) -> bool {
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Replaces `path` with `bytes` in a way that leaves either the old or the new content after a failure of the program:
 /// temporary name, fsync, rename, fsync of the folder. The temporary file is removed on error.
-pub fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(medium, path, |write| write(bytes), true)
 }
 
@@ -92,7 +92,7 @@ type Write<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
 /// As `replace`, without waiting for the medium and with the content as `fill` gives it: for copies that nobody needs after a
 /// power cut.
-pub fn replace_lazily(
+pub(crate) fn replace_lazily(
     medium: &dyn Medium,
     path: &Path,
     fill: impl FnOnce(Write<'_>) -> io::Result<()>,
@@ -133,7 +133,7 @@ fn replace_with(
 
 /// A medium that fails when told to, and that loses what was not synced when its power is cut.
 #[cfg(test)]
-pub mod faults {
+pub(crate) mod faults {
     use std::collections::{BTreeMap, BTreeSet};
     use std::path::PathBuf;
     use std::sync::Mutex;
@@ -142,7 +142,7 @@ pub mod faults {
 
     /// What the step with this number does.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Fault {
+    pub(crate) enum Fault {
         None,
         /// Fails with this error, once.
         Fail {
@@ -180,14 +180,14 @@ pub mod faults {
         cut: bool,
     }
 
-    pub struct Faulty {
+    pub(crate) struct Faulty {
         fault: Fault,
         pub free: u64,
         state: Mutex<Unsynced>,
     }
 
     impl Faulty {
-        pub fn new(fault: Fault) -> Self {
+        pub(crate) fn new(fault: Fault) -> Self {
             Faulty {
                 fault,
                 free: 1 << 40,
@@ -196,7 +196,7 @@ pub mod faults {
         }
 
         /// Steps taken so far.
-        pub fn steps(&self) -> usize {
+        pub(crate) fn steps(&self) -> usize {
             self.state.lock().unwrap().step
         }
 
@@ -222,7 +222,7 @@ pub mod faults {
         }
 
         /// Lets the medium forget what was not synced, as the dice fall. Nobody may use the store any more.
-        pub fn lose(&self, mut dice: impl FnMut(usize) -> usize) {
+        pub(crate) fn lose(&self, mut dice: impl FnMut(usize) -> usize) {
             let mut state = self.state.lock().unwrap();
             for path in std::mem::take(&mut state.content) {
                 let Ok(bytes) = fs::read(&path) else { continue };

@@ -21,14 +21,14 @@ const CHUNK: usize = 16 * 1024;
 
 /// Why a text is no inventory.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     NotJson(String),
     NotAnObject,
 }
 
 /// Vendor, product and serial number of an inventory, in one line, as far as it has them. Reads `reader` to its end or to what is
 /// wrong. An error of the reader itself is a refusal here as well; who needs to tell them apart has to watch the reader.
-pub fn summary(reader: impl Read) -> Result<Option<String>, Refusal> {
+pub(crate) fn summary(reader: impl Read) -> Result<Option<String>, Refusal> {
     let mut guard = Guard::new(reader);
     let parsed = serde_json::from_reader::<_, Document>(BufReader::with_capacity(CHUNK, &mut guard));
     match parsed {

@@ -19,11 +19,11 @@ use crate::sys::clock;
 use crate::sys::console::say;
 use crate::sys::file::open_plain;
 
-pub mod journal;
+pub(crate) mod journal;
 #[cfg(test)]
 mod tests;
 
-pub use crate::store::leases::journal::Book;
+pub(crate) use crate::store::leases::journal::Book;
 
 /// Largest journal read; a /16 full of leases is below it.
 const MAX_BYTES: u64 = 64 << 20;

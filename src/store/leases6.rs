@@ -15,7 +15,7 @@ use crate::sys::file::open_plain;
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads the file; none means no leases. A line that does not parse is left out with a warning.
-pub fn load(path: &Path) -> io::Result<Vec<Lease6>> {
+pub(crate) fn load(path: &Path) -> io::Result<Vec<Lease6>> {
     let file = match open_plain(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -31,7 +31,7 @@ pub fn load(path: &Path) -> io::Result<Vec<Lease6>> {
 }
 
 /// Replaces the file by these leases, one JSON object a line.
-pub fn save(medium: &dyn Medium, path: &Path, leases: &[Lease6]) -> io::Result<()> {
+pub(crate) fn save(medium: &dyn Medium, path: &Path, leases: &[Lease6]) -> io::Result<()> {
     let mut bytes = Vec::new();
     for lease in leases {
         serde_json::to_writer(&mut bytes, lease)?;

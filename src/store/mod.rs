@@ -5,10 +5,10 @@
 //! name carries the digest of its content. All calls block.
 
 pub mod archive;
-pub mod fs_ops;
-pub mod json;
-pub mod leases;
-pub mod leases6;
+pub(crate) mod fs_ops;
+pub(crate) mod json;
+pub(crate) mod leases;
+pub(crate) mod leases6;
 pub mod nodes;
 pub mod upload;
 

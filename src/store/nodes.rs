@@ -10,7 +10,7 @@
 
 mod checking;
 mod incoming;
-pub mod naming;
+pub(crate) mod naming;
 mod tarball;
 
 use std::collections::BTreeMap;

@@ -15,10 +15,10 @@ use std::time::Duration;
 use std::{fmt, thread};
 
 /// Volume id of the recon medium's ISO 9660 file system.
-pub const MEDIUM_VOLUME_ID: &str = "RECON";
+pub(crate) const MEDIUM_VOLUME_ID: &str = "RECON";
 /// How long one device may take to be judged and set. A device that does not even answer a read is no medium of ours
 /// and is set read-only unread.
-pub const GUARD_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const GUARD_LIMIT: Duration = Duration::from_secs(15);
 /// More block devices than any machine has; what is beyond is reported, not set.
 const MAX_DEVICES: usize = 64 * 1024;
 
@@ -30,7 +30,7 @@ const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
 const NOT_DISKS: [&str; 10] = ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "rbd", "drbd"];
 
 /// True for kernel names such as `loop0` and `dm-3` that never are a disk of the machine.
-pub fn is_never_a_disk(name: &str) -> bool {
+pub(crate) fn is_never_a_disk(name: &str) -> bool {
     NOT_DISKS.iter().any(|prefix| {
         name.strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == '_'))
@@ -39,7 +39,7 @@ pub fn is_never_a_disk(name: &str) -> bool {
 
 /// True for what the kernel shows beside an eMMC or UFS disk although it is a part of it: boot areas, general purpose areas
 /// and the replay-protected block (`mmcblk0boot0`, `mmcblk0gp1`, `mmcblk0rpmb`). To be protected like a disk, not counted.
-pub fn is_area_of_disk(name: &str) -> bool {
+pub(crate) fn is_area_of_disk(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("mmcblk") else {
         return false;
     };
@@ -48,7 +48,7 @@ pub fn is_area_of_disk(name: &str) -> bool {
 }
 
 /// Whole disks with a device behind them, by kernel name. `sys` is `/sys`, or a captured one.
-pub fn whole_disks(sys: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn whole_disks(sys: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(sys.join("block"))?.take(MAX_DEVICES) {
         let Ok(name) = entry?.file_name().into_string() else {
@@ -82,7 +82,7 @@ fn open(device: &Path) -> io::Result<File> {
 }
 
 /// Opens a disk for reading and writing, if nothing on it is in use (O_EXCL on a block device).
-pub fn open_exclusive(device: &Path) -> io::Result<File> {
+pub(crate) fn open_exclusive(device: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -91,7 +91,7 @@ pub fn open_exclusive(device: &Path) -> io::Result<File> {
 }
 
 /// Makes the kernel forget what it holds of a disk, so that the next read comes from the disk itself.
-pub fn drop_cache(disk: &File) -> io::Result<()> {
+pub(crate) fn drop_cache(disk: &File) -> io::Result<()> {
     const BLKFLSBUF: libc::c_ulong = 0x1261;
     // SAFETY: BLKFLSBUF takes no argument.
     if unsafe { libc::ioctl(disk.as_raw_fd(), BLKFLSBUF as _, 0) } == 0 {
@@ -102,7 +102,7 @@ pub fn drop_cache(disk: &File) -> io::Result<()> {
 }
 
 /// The kernel's read-only flag.
-pub fn is_read_only(device: &Path) -> io::Result<bool> {
+pub(crate) fn is_read_only(device: &Path) -> io::Result<bool> {
     read_only_flag(&open(device)?)
 }
 
@@ -117,7 +117,7 @@ fn read_only_flag(file: &File) -> io::Result<bool> {
 }
 
 /// Sets or clears the kernel's read-only flag and reads it back; an answer that differs is an error.
-pub fn set_read_only(device: &Path, on: bool) -> io::Result<()> {
+pub(crate) fn set_read_only(device: &Path, on: bool) -> io::Result<()> {
     let file = open(device)?;
     let flag = libc::c_int::from(on);
     // SAFETY: BLKROSET reads one int through the pointer.
@@ -133,7 +133,7 @@ pub fn set_read_only(device: &Path, on: bool) -> io::Result<()> {
 }
 
 /// Size in bytes.
-pub fn size_bytes(device: &Path) -> io::Result<u64> {
+pub(crate) fn size_bytes(device: &Path) -> io::Result<u64> {
     let file = open(device)?;
     let mut size: u64 = 0;
     // SAFETY: BLKGETSIZE64 writes one u64 through the pointer.
@@ -146,7 +146,7 @@ pub fn size_bytes(device: &Path) -> io::Result<u64> {
 
 /// True when what is read is a recon medium: an ISO 9660 primary volume descriptor (ECMA-119 8.4) with our volume id.
 /// Reads 72 bytes at 32 KiB and nothing else.
-pub fn is_recon_medium(reader: &mut (impl Read + Seek)) -> bool {
+pub(crate) fn is_recon_medium(reader: &mut (impl Read + Seek)) -> bool {
     let mut descriptor = [0u8; 72];
     if reader.seek(SeekFrom::Start(32 * 1024)).is_err() || reader.read_exact(&mut descriptor).is_err() {
         return false;
@@ -157,13 +157,13 @@ pub fn is_recon_medium(reader: &mut (impl Read + Seek)) -> bool {
 }
 
 /// [`is_recon_medium`] for a device node; one that cannot be read is none.
-pub fn is_recon_device(device: &Path) -> bool {
+pub(crate) fn is_recon_device(device: &Path) -> bool {
     open(device).is_ok_and(|mut file| is_recon_medium(&mut file))
 }
 
 /// What happened to one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GuardOutcome {
+pub(crate) enum GuardOutcome {
     /// Read-only now, checked by reading the flag back.
     ReadOnly,
     /// The medium this system runs from; its flag was not touched.
@@ -176,7 +176,7 @@ pub enum GuardOutcome {
 
 /// Verdict on one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuardResult {
+pub(crate) struct GuardResult {
     /// Kernel name.
     pub device: String,
     pub outcome: GuardOutcome,
@@ -195,19 +195,19 @@ impl fmt::Display for GuardResult {
 
 impl GuardResult {
     /// False when the device is still writable although it should not be.
-    pub fn is_safe(&self) -> bool {
+    pub(crate) fn is_safe(&self) -> bool {
         !matches!(self.outcome, GuardOutcome::Failed(_))
     }
 }
 
 /// Judges a device node: true keeps it writable. Runs in a thread of its own, which is left behind if it hangs.
-pub type Exempt = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+pub(crate) type Exempt = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
 
 /// Sets disks read-only, except those that `exempt` knows. `devices` are kernel names or paths of nodes, as udev hands
 /// them out; none means every disk the machine has now.
 ///
 /// All devices are judged at once, each within [`GUARD_LIMIT`], so that a dying disk does not leave the others open.
-pub fn guard(devices: &[String], exempt: &Exempt) -> io::Result<Vec<GuardResult>> {
+pub(crate) fn guard(devices: &[String], exempt: &Exempt) -> io::Result<Vec<GuardResult>> {
     let sys = Path::new("/sys");
     let names = if devices.is_empty() {
         whole_disks(sys)?

@@ -13,7 +13,7 @@ const PAGE_BYTES: u64 = 4096;
 
 /// An open block device. Holding it open keeps what was read in the kernel's cache.
 #[derive(Debug)]
-pub struct BlockReader {
+pub(crate) struct BlockReader {
     file: File,
     /// What was read last, and from where.
     chunk: (u64, Vec<u8>),
@@ -21,7 +21,7 @@ pub struct BlockReader {
 
 impl BlockReader {
     /// Opens `/dev/<name>` for reading. A drive without a medium opens, and then fails to read.
-    pub fn open(name: &str) -> io::Result<Self> {
+    pub(crate) fn open(name: &str) -> io::Result<Self> {
         // The kernel writes `/` in names as `!`.
         let path = Path::new("/dev").join(name.replace('!', "/"));
         let file = OpenOptions::new()
@@ -38,7 +38,7 @@ impl BlockReader {
     }
 
     /// At most `length` bytes at `offset`; fewer only at the end of the device.
-    pub fn read_at(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_at(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         if let Some(held) = self.held(offset, length) {
             return Ok(held.to_vec());
         }

@@ -6,14 +6,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Seconds since the epoch; 0 where the clock stands before it, as a dead RTC may.
-pub fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
 }
 
 /// Milliseconds since 1970 by the system clock; negative before.
-pub fn unix_millis() -> i64 {
+pub(crate) fn unix_millis() -> i64 {
     let clamped = |millis: u128| i64::try_from(millis).unwrap_or(i64::MAX);
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => clamped(since.as_millis()),
@@ -22,6 +22,6 @@ pub fn unix_millis() -> i64 {
 }
 
 /// Seconds since this process first asked.
-pub fn run_seconds() -> f64 {
+pub(crate) fn run_seconds() -> f64 {
     START.elapsed().as_secs_f64()
 }

@@ -16,7 +16,7 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What a program said. Each stream holds at most the last 8 KiB, or what the caller wanted kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
+pub(crate) struct Output {
     /// Exit code; a program ended by a signal is an error instead.
     pub code: i32,
     pub stdout: String,
@@ -24,7 +24,7 @@ pub struct Output {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum CmdError {
+pub(crate) enum CmdError {
     #[error("{program} is not installed (looked in {})", FOLDERS.join(", "))]
     Missing { program: String },
     #[error("starting {program}")]
@@ -58,7 +58,7 @@ fn said(tail: &str) -> String {
 }
 
 /// Runs `program` and takes exit status 0 for success, as `run_codes` does with other sets.
-pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<Output, CmdError> {
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<Output, CmdError> {
     run_codes(program, args, limit, &[0])
 }
 
@@ -66,7 +66,7 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Resul
 ///
 /// Any exit code outside `accepted` is an error, with the last lines the program wrote. Past the limit the program and
 /// its children are killed. Blocks; call it outside the async runtime.
-pub fn run_codes<S: AsRef<OsStr>>(
+pub(crate) fn run_codes<S: AsRef<OsStr>>(
     program: &str,
     args: &[S],
     limit: Duration,
@@ -76,7 +76,7 @@ pub fn run_codes<S: AsRef<OsStr>>(
 }
 
 /// As [`run_codes`], keeping the last `keep` bytes of each stream: for programs whose output is the answer.
-pub fn run_keeping<S: AsRef<OsStr>>(
+pub(crate) fn run_keeping<S: AsRef<OsStr>>(
     program: &str,
     args: &[S],
     limit: Duration,
@@ -170,7 +170,7 @@ pub fn run_keeping<S: AsRef<OsStr>>(
 }
 
 /// True where the program is there to be run.
-pub fn exists(program: &str) -> bool {
+pub(crate) fn exists(program: &str) -> bool {
     find(program).is_some()
 }
 

@@ -20,7 +20,7 @@ static CONSOLES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
 
 /// Says one line, whatever the words in it come from. Consoles that cannot be written are passed over: words must never stop
 /// the work.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     tracing::info!("{text}");
     let line = as_drawn(clock::run_seconds(), text);
     for console in CONSOLES.iter() {

@@ -2,7 +2,7 @@
 
 /// How the hypervisor signs, twelve bytes (CPUID leaf 40000000h); nothing where this is no virtual machine.
 #[cfg(target_arch = "x86_64")]
-pub fn hypervisor_signature() -> Option<[u8; 12]> {
+pub(crate) fn hypervisor_signature() -> Option<[u8; 12]> {
     use std::arch::x86_64::__cpuid;
 
     /// CPUID leaf 1, ECX bit 31: reserved for hypervisors to say that they are there.

@@ -18,7 +18,7 @@ const DATAGRAM: usize = 32 * 1024;
 
 /// What all devices tell, as netlink messages one after the other. Drivers ask their firmware for that, which takes them
 /// milliseconds each; the kernel waits without a bound, so callers put this into a time box.
-pub fn infos() -> io::Result<Vec<u8>> {
+pub(crate) fn infos() -> io::Result<Vec<u8>> {
     let (socket, family) = generic(b"devlink\0")?;
     // Without attributes it is about every device.
     let length = (HEADER + 4) as u32;

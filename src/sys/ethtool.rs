@@ -72,7 +72,7 @@ struct DrvInfo {
 }
 
 /// The address the port was made with; `None` where it has none, as virtual ports do.
-pub fn permanent_mac(interface: &str) -> io::Result<Option<MacAddr>> {
+pub(crate) fn permanent_mac(interface: &str) -> io::Result<Option<MacAddr>> {
     let mut request = PermAddr {
         cmd: ETHTOOL_GPERMADDR,
         size: MAX_ADDR_LEN as u32,
@@ -90,7 +90,7 @@ pub fn permanent_mac(interface: &str) -> io::Result<Option<MacAddr>> {
 }
 
 /// Driver, firmware and bus address.
-pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
+pub(crate) fn driver_info(interface: &str) -> io::Result<DriverInfo> {
     let mut request = DrvInfo {
         cmd: ETHTOOL_GDRVINFO,
         driver: [0; 32],
@@ -113,7 +113,7 @@ pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
 
 /// Speed, duplex, negotiation and link modes: `struct ethtool_link_settings` with its three bitmaps (supported,
 /// advertised, partner), as the kernel gives it.
-pub fn link_settings(interface: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn link_settings(interface: &str) -> io::Result<Vec<u8>> {
     #[repr(C)]
     struct LinkSettings {
         cmd: u32,
@@ -150,7 +150,7 @@ pub fn link_settings(interface: &str) -> io::Result<Vec<u8>> {
 
 /// Memory of the pluggable module: the standard's number (`ETH_MODULE_SFF_…`) in four bytes, little-endian, then the
 /// bytes.
-pub fn module_eeprom(interface: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn module_eeprom(interface: &str) -> io::Result<Vec<u8>> {
     #[repr(C)]
     struct ModuleInfo {
         cmd: u32,
@@ -202,7 +202,7 @@ pub fn module_eeprom(interface: &str) -> io::Result<Vec<u8>> {
 }
 
 /// Switches that only this driver has, with their names; bit N of the word is the flag of the Nth name.
-pub fn private_flags(interface: &str) -> io::Result<(Vec<String>, u32)> {
+pub(crate) fn private_flags(interface: &str) -> io::Result<(Vec<String>, u32)> {
     #[repr(C)]
     struct SetInfo {
         cmd: u32,

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Memory of the module, put together from its pages: for CMIS (unless its memory is flat) the lower half and pages 00h,
 /// 01h, 02h and 11h; for an SFP address A0h and the lower half of A2h; else the lower half and page 00h.
-pub fn module_pages(interface: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn module_pages(interface: &str) -> io::Result<Vec<u8>> {
     let mut port = Port::open(interface)?;
     let mut memory = port.read(A0, 0, 0)?;
     memory.extend(port.read(A0, 0, HALF)?);

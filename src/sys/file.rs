@@ -22,7 +22,7 @@ const READ: OFlags = OFlags::RDONLY
 ///
 /// # Errors
 /// `WouldBlock` where `cached` was asked and the medium would have to be read; `CrossesDevices` for a path that leads out.
-pub fn open_beneath(folder: &File, path: &Path, cached: bool) -> io::Result<File> {
+pub(crate) fn open_beneath(folder: &File, path: &Path, cached: bool) -> io::Result<File> {
     let resolve = if cached {
         ResolveFlags::BENEATH | ResolveFlags::CACHED
     } else {
@@ -41,7 +41,7 @@ pub fn open_beneath(folder: &File, path: &Path, cached: bool) -> io::Result<File
 ///
 /// # Errors
 /// `InvalidInput` for what is no plain file, with what it is.
-pub fn open_plain(path: &Path) -> io::Result<File> {
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     must_be_plain(&File::from(place))?;
     let file = File::from(rustix::fs::open(path, READ | OFlags::NOFOLLOW, Mode::empty())?);
@@ -67,7 +67,7 @@ fn must_be_plain(file: &File) -> io::Result<()> {
 }
 
 /// Opens a file for reading without waiting: a FIFO or a device that was put in its place holds nobody up.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, READ, Mode::empty())?.into())
 }
 
@@ -76,7 +76,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// What walking the path gives.
-pub fn real_path(path: &Path) -> io::Result<Option<PathBuf>> {
+pub(crate) fn real_path(path: &Path) -> io::Result<Option<PathBuf>> {
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let Ok(real) = std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd())) else {
         return Ok(None);
@@ -86,14 +86,14 @@ pub fn real_path(path: &Path) -> io::Result<Option<PathBuf>> {
 
 /// True if the byte at `offset` can be read without waiting for the medium (preadv2(2), `RWF_NOWAIT`). File systems that
 /// cannot tell, ISO 9660 among them, give false.
-pub fn is_resident(file: &File, offset: u64) -> bool {
+pub(crate) fn is_resident(file: &File, offset: u64) -> bool {
     let mut byte = [0];
     let mut buffers = [IoSliceMut::new(&mut byte)];
     rustix::io::preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == 1)
 }
 
 /// Reads `buffer.len()` bytes at `offset` if that needs no waiting.
-pub fn read_resident(file: &File, offset: u64, buffer: &mut [u8]) -> bool {
+pub(crate) fn read_resident(file: &File, offset: u64, buffer: &mut [u8]) -> bool {
     let wanted = buffer.len();
     let mut buffers = [IoSliceMut::new(buffer)];
     rustix::io::preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == wanted)
@@ -103,7 +103,7 @@ pub fn read_resident(file: &File, offset: u64, buffer: &mut [u8]) -> bool {
 ///
 /// # Errors
 /// What reading gives; `UnexpectedEof` where the file has become shorter.
-pub fn make_resident(file: &File, offset: u64, length: u64) -> io::Result<()> {
+pub(crate) fn make_resident(file: &File, offset: u64, length: u64) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     let (mut at, end) = (offset, offset.saturating_add(length));
     while at < end {
@@ -118,13 +118,13 @@ pub fn make_resident(file: &File, offset: u64, length: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// `WouldBlock` where the socket takes none now.
-pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+pub(crate) fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Result<usize> {
     let mut position = offset;
     Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?)
 }
 
 /// Has the kernel keep what does not fill a packet until more follows, or send it (tcp(7), `TCP_CORK`).
-pub fn cork(socket: impl AsFd, corked: bool) -> io::Result<()> {
+pub(crate) fn cork(socket: impl AsFd, corked: bool) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_tcp_cork(socket, corked)?)
 }
 

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 /// A raw ICMPv6 socket that hears router solicitations and advertisements on one link, and nothing else. The kernel
 /// checks and makes the checksums; hop limits are 255 both ways, so that nothing passes a router.
 #[derive(Debug)]
-pub struct RouterSocket {
+pub(crate) struct RouterSocket {
     socket: AsyncFd<Socket>,
     index: u32,
 }
@@ -46,14 +46,14 @@ fn filter(types: [u32; 2]) -> [SockFilter; 9] {
 
 impl RouterSocket {
     /// Opens the window on an interface. Needs CAP_NET_RAW.
-    pub fn open(interface: &str, index: u32) -> io::Result<Self> {
+    pub(crate) fn open(interface: &str, index: u32) -> io::Result<Self> {
         let opened = Self::hearing(ROUTERS, interface, index)?;
         opened.socket.get_ref().join_multicast_v6(&ALL_ROUTERS, index)?;
         Ok(opened)
     }
 
     /// The same for neighbour advertisements instead.
-    pub fn of_neighbours(interface: &str, index: u32) -> io::Result<Self> {
+    pub(crate) fn of_neighbours(interface: &str, index: u32) -> io::Result<Self> {
         Self::hearing(NEIGHBOURS, interface, index)
     }
 
@@ -72,7 +72,7 @@ impl RouterSocket {
     }
 
     /// Next message, ICMPv6 header first, with its sender. Cancel-safe.
-    pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Ipv6Addr> {
+    pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Ipv6Addr> {
         loop {
             let mut ready = self.socket.readable().await?;
             let mut bytes = [const { MaybeUninit::<u8>::uninit() }; MAX_MESSAGE];
@@ -89,7 +89,7 @@ impl RouterSocket {
     }
 
     /// Sends a message to a link-local or multicast address of this link.
-    pub async fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
+    pub(crate) async fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
         let to = SocketAddrV6::new(to, 0, 0, self.index).into();
         loop {
             let mut ready = self.socket.writable().await?;

@@ -14,11 +14,11 @@ use ipmi_rs::File;
 use ipmi_rs::connection::{IpmiConnection, LogicalUnit, Message, Request, RequestTargetAddress};
 
 /// Where the first controller shows up. Others (`ipmi1`, …) belong to parts of a machine, not to the machine.
-pub const DEVICE: &str = "/dev/ipmi0";
+pub(crate) const DEVICE: &str = "/dev/ipmi0";
 /// Same node under its older name.
 const DEVICE_OLD: &str = "/dev/ipmi/0";
 /// How long one command may take. Healthy controllers answer within 100 ms; the driver itself retries for seconds.
-pub const COMMAND_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(3);
 /// Room the driver gets beyond the limit before its thread is given up: its own time-out should come first.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -58,7 +58,7 @@ impl BmcError {
 }
 
 /// What a completion code means to somebody who waits for data; 0 is success (IPMI 2.0, table 5-2).
-pub fn completion(code: u8) -> Result<(), BmcError> {
+pub(crate) fn completion(code: u8) -> Result<(), BmcError> {
     let text = match code {
         0x00 => return Ok(()),
         0xc1 | 0xc2 => return Err(BmcError::InvalidCommand),
@@ -135,7 +135,7 @@ const QUESTIONS: [(u8, u8); 31] = [
 type Job = Box<dyn FnOnce(&mut File) + Send>;
 
 /// An open management controller.
-pub struct Bmc {
+pub(crate) struct Bmc {
     path: PathBuf,
     limit: Duration,
     /// Gone once a command missed its time box.
@@ -144,13 +144,13 @@ pub struct Bmc {
 
 impl Bmc {
     /// Opens the controller of this machine.
-    pub fn open() -> Result<Bmc, BmcError> {
+    pub(crate) fn open() -> Result<Bmc, BmcError> {
         let path = [DEVICE, DEVICE_OLD].iter().map(Path::new).find(|path| path.exists());
         Bmc::open_at(path.ok_or(BmcError::NoDevice)?, COMMAND_LIMIT)
     }
 
     /// Opens a given node; each command may take `limit`.
-    pub fn open_at(path: &Path, limit: Duration) -> Result<Bmc, BmcError> {
+    pub(crate) fn open_at(path: &Path, limit: Duration) -> Result<Bmc, BmcError> {
         let (jobs, todo) = mpsc::channel::<Job>();
         let (opened, is_open) = mpsc::channel();
         let node = path.to_owned();
@@ -191,7 +191,7 @@ impl Bmc {
 
     /// Chassis Control, power down (IPMI 2.0, 28.3): the supply goes off at once, without asking the system. The only
     /// command here that changes anything. The machine may be off before the answer arrives.
-    pub fn power_off(&mut self) -> Result<(), BmcError> {
+    pub(crate) fn power_off(&mut self) -> Result<(), BmcError> {
         let [netfn, cmd, action] = POWER_DOWN;
         let target = RequestTargetAddress::Bmc(LogicalUnit::from_low_bits(0));
         let answer = self.exchange(Request::new(Message::new_raw(netfn, cmd, vec![action]), target))?;

@@ -11,7 +11,7 @@ const MAX_RECORDS: usize = 200_000;
 
 /// Records of severity `worst` to emergency, one after the other, the last `keep_bytes` of them; in front a line
 /// `# <records read> <records kept or dropped by the bound>`. Never waits for new ones.
-pub fn records(worst: u8, keep_bytes: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn records(worst: u8, keep_bytes: usize) -> io::Result<Vec<u8>> {
     let mut log = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)

@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 /// A packet socket (packet(7)) on one port. Frames of other protocols end in the kernel's filter, so that a busy port
 /// costs nothing.
 #[derive(Debug)]
-pub struct Ear {
+pub(crate) struct Ear {
     socket: Socket,
 }
 
@@ -48,7 +48,7 @@ fn filter() -> [SockFilter; 12] {
 
 impl Ear {
     /// Listens on interface `index`. Needs CAP_NET_RAW.
-    pub fn open(index: u32) -> io::Result<Ear> {
+    pub(crate) fn open(index: u32) -> io::Result<Ear> {
         // Protocol 0 receives nothing until bind, so no packet slips in before the filter.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.attach_filter(&filter())?;
@@ -89,11 +89,11 @@ impl Ear {
 }
 
 /// What one ear heard: its number in the list that was waited for, and its frames.
-pub type Spoken = (usize, io::Result<Vec<Vec<u8>>>);
+pub(crate) type Spoken = (usize, io::Result<Vec<Vec<u8>>>);
 
 /// Waits until something comes in on any ear, at most `limit`. Returns the number of the ear with its frames; an ear
 /// whose port went away or down tells an error.
-pub fn wait(ears: &[&Ear], limit: Duration) -> io::Result<Vec<Spoken>> {
+pub(crate) fn wait(ears: &[&Ear], limit: Duration) -> io::Result<Vec<Spoken>> {
     let mut polled: Vec<libc::pollfd> = ears
         .iter()
         .map(|ear| libc::pollfd {

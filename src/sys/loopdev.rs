@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const BLKPG: libc::c_ulong = 0x1269;
 const BLKPG_ADD_PARTITION: libc::c_int = 1;
 const BLKPG_DEL_PARTITION: libc::c_int = 2;
+#[cfg(test)]
 const LOOP_CLR_FD: libc::c_ulong = 0x4c01;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
@@ -84,18 +85,18 @@ fn blkpg(disk: &File, operation: libc::c_int, number: u32, start: u64, length: u
 }
 
 /// Tells the kernel of a new partition, in bytes. Works while other partitions of the disk are mounted.
-pub fn add_partition(disk: &File, number: u32, start: u64, length: u64) -> io::Result<()> {
+pub(crate) fn add_partition(disk: &File, number: u32, start: u64, length: u64) -> io::Result<()> {
     blkpg(disk, BLKPG_ADD_PARTITION, number, start, length)
 }
 
 /// Makes the kernel forget a partition; `EBUSY` while it is in use.
-pub fn remove_partition(disk: &File, number: u32) -> io::Result<()> {
+pub(crate) fn remove_partition(disk: &File, number: u32) -> io::Result<()> {
     blkpg(disk, BLKPG_DEL_PARTITION, number, 0, 0)
 }
 
 /// A loop device over a part of a file or disk. It goes away with its last user: this value, or the mount.
 #[derive(Debug)]
-pub struct LoopDevice {
+pub(crate) struct LoopDevice {
     pub path: PathBuf,
     /// Keeps the device until it is mounted.
     _device: File,
@@ -103,7 +104,7 @@ pub struct LoopDevice {
 
 impl LoopDevice {
     /// Sets up the next free loop device, read-write.
-    pub fn over(disk: &File, name: &Path, offset: u64, length: u64, sector_size: u64) -> io::Result<Self> {
+    pub(crate) fn over(disk: &File, name: &Path, offset: u64, length: u64, sector_size: u64) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
         // Between asking for a free one and taking it, another process may take it.
         for _ in 0..16 {
@@ -151,8 +152,9 @@ impl LoopDevice {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
+    #[cfg(test)]
     /// Takes the device down now, where nothing else uses it.
-    pub fn detach(self) -> io::Result<()> {
+    pub(crate) fn detach(self) -> io::Result<()> {
         // SAFETY: this call takes no argument.
         if unsafe { libc::ioctl(self._device.as_raw_fd(), LOOP_CLR_FD as _) } < 0 {
             return Err(io::Error::last_os_error());

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Room on a file system, as a program without special rights may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
+pub(crate) struct Space {
     pub free_bytes: u64,
     pub total_bytes: u64,
 }
@@ -32,7 +32,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 }
 
 /// Room on the file system that holds `path`.
-pub fn space(path: &Path) -> io::Result<Space> {
+pub(crate) fn space(path: &Path) -> io::Result<Space> {
     let path = c_path(path)?;
     let mut stat = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the path is NUL-terminated and the structure is ours; it is read only after success.
@@ -48,7 +48,7 @@ pub fn space(path: &Path) -> io::Result<Space> {
 
 /// Writes everything the file system of `path` still holds in memory to its medium. Since Linux 5.8 this also reports
 /// write errors that happened before.
-pub fn sync_filesystem(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_filesystem(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     // SAFETY: the descriptor is open for the length of the call.
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
@@ -56,7 +56,7 @@ pub fn sync_filesystem(path: &Path) -> io::Result<()> {
 
 /// Lets the kernel forget what it keeps in memory of a device, so that reading shows the medium. A disk and its partitions
 /// have caches that do not know of each other: what was read of the one before the other was written to is old.
-pub fn forget_cached(device: &File) -> io::Result<()> {
+pub(crate) fn forget_cached(device: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for the length of the call.
     match unsafe { libc::posix_fadvise(device.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
         0 => Ok(()),
@@ -66,13 +66,13 @@ pub fn forget_cached(device: &File) -> io::Result<()> {
 
 /// Mounts the exFAT volume on `device` at `target`: no programs, no device files, read-only after the first error, so
 /// that a failing stick stops taking uploads instead of losing them.
-pub fn mount_exfat(device: &Path, target: &Path) -> io::Result<()> {
+pub(crate) fn mount_exfat(device: &Path, target: &Path) -> io::Result<()> {
     let flags = libc::MS_NODEV | libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NOATIME;
     mount(device, target, c"exfat", flags, c"errors=remount-ro")
 }
 
 /// Mounts an empty file system in memory at `target`, with the options of tmpfs(5): no device files, no set-uid programs.
-pub fn memory(target: &Path, options: &str) -> io::Result<()> {
+pub(crate) fn memory(target: &Path, options: &str) -> io::Result<()> {
     let options = c_string(options.as_bytes())?;
     let flags = libc::MS_NODEV | libc::MS_NOSUID;
     mount(Path::new("tmpfs"), target, c"tmpfs", flags, &options)
@@ -95,7 +95,7 @@ fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: 
 
 /// Unmounts `target`. Fails with `EBUSY` while a file on it is open; nothing is detached lazily, because a lazily
 /// detached volume would look clean to the person who pulls the stick.
-pub fn unmount(target: &Path) -> io::Result<()> {
+pub(crate) fn unmount(target: &Path) -> io::Result<()> {
     let target = c_path(target)?;
     // SAFETY: a NUL-terminated path.
     check(unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW) })
@@ -103,7 +103,7 @@ pub fn unmount(target: &Path) -> io::Result<()> {
 
 /// One line of `/proc/self/mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
+pub(crate) struct Mounted {
     /// `major:minor` of the device below.
     pub device_number: String,
     pub target: std::path::PathBuf,
@@ -113,7 +113,7 @@ pub struct Mounted {
 }
 
 /// What is mounted, from the text of `/proc/self/mountinfo`. Lines that do not parse are left out.
-pub fn parse_mountinfo(text: &str) -> Vec<Mounted> {
+pub(crate) fn parse_mountinfo(text: &str) -> Vec<Mounted> {
     text.lines()
         .filter_map(|line| {
             let (front, back) = line.split_once(" - ")?;
@@ -138,7 +138,7 @@ pub fn parse_mountinfo(text: &str) -> Vec<Mounted> {
 }
 
 /// What is mounted now.
-pub fn mounted() -> io::Result<Vec<Mounted>> {
+pub(crate) fn mounted() -> io::Result<Vec<Mounted>> {
     Ok(parse_mountinfo(&std::fs::read_to_string("/proc/self/mountinfo")?))
 }
 

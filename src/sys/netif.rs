@@ -14,7 +14,7 @@ use crate::model::inventory::is_host_only;
 
 /// An Ethernet interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     pub name: String,
     pub index: u32,
     pub mac: MacAddr,
@@ -27,7 +27,7 @@ const ETHERNET: &str = "1";
 
 /// Wired Ethernet ports with hardware behind them, in the kernel's order. A port that vanishes while it is looked at is
 /// left out.
-pub fn wired_links(sys: &Path) -> io::Result<Vec<Link>> {
+pub(crate) fn wired_links(sys: &Path) -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for entry in std::fs::read_dir(sys.join("class/net"))? {
         let path = entry?.path();
@@ -47,7 +47,7 @@ pub fn wired_links(sys: &Path) -> io::Result<Vec<Link>> {
 }
 
 /// One interface by name, whatever it is.
-pub fn link_named(sys: &Path, name: &str) -> Option<Link> {
+pub(crate) fn link_named(sys: &Path, name: &str) -> Option<Link> {
     read_link(&sys.join("class/net").join(name))
 }
 
@@ -70,19 +70,19 @@ fn read_link(path: &Path) -> Option<Link> {
 
 /// Changes interfaces through rtnetlink.
 #[derive(Clone)]
-pub struct Netlink {
+pub(crate) struct Netlink {
     handle: Handle,
 }
 
 impl Netlink {
     /// Opens the socket; its driver runs on the present runtime until the handle is gone.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         Ok(Netlink { handle })
     }
 
-    pub async fn up(&self, index: u32) -> io::Result<()> {
+    pub(crate) async fn up(&self, index: u32) -> io::Result<()> {
         self.handle
             .link()
             .set(LinkUnspec::new_with_index(index).up().build())
@@ -91,7 +91,7 @@ impl Netlink {
             .map_err(netlink)
     }
 
-    pub async fn down(&self, index: u32) -> io::Result<()> {
+    pub(crate) async fn down(&self, index: u32) -> io::Result<()> {
         self.handle
             .link()
             .set(LinkUnspec::new_with_index(index).down().build())
@@ -102,7 +102,7 @@ impl Netlink {
 
     /// Adds an address; one that is already there is left as it is. An IPv6 address is usable at once: duplicate address
     /// detection is left out, for addresses that were drawn by lot or were in use on this port before.
-    pub async fn add_address(&self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> io::Result<()> {
+    pub(crate) async fn add_address(&self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> io::Result<()> {
         let address = address.into();
         let mut request = self.handle.address().add(index, address, prefix).replace();
         if address.is_ipv6() {
@@ -114,7 +114,13 @@ impl Netlink {
 
     /// Routes IPv4 packets for a network by way of a router on the interface's own network; a route that is already there is
     /// replaced. The kernel forgets it with the interface's last address in that network.
-    pub async fn add_route(&self, index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> io::Result<()> {
+    pub(crate) async fn add_route(
+        &self,
+        index: u32,
+        network: Ipv4Addr,
+        prefix: u8,
+        router: Ipv4Addr,
+    ) -> io::Result<()> {
         let route = route(index, network, prefix, router);
         self.handle
             .route()
@@ -126,7 +132,13 @@ impl Netlink {
     }
 
     /// Removes a route that [`Self::add_route`] made; one that is not there is no error.
-    pub async fn remove_route(&self, index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> io::Result<()> {
+    pub(crate) async fn remove_route(
+        &self,
+        index: u32,
+        network: Ipv4Addr,
+        prefix: u8,
+        router: Ipv4Addr,
+    ) -> io::Result<()> {
         let gone = self
             .handle
             .route()
@@ -141,7 +153,7 @@ impl Netlink {
     }
 
     /// IPv4 addresses of an interface, with their prefix lengths, without those of link scope (169.254.0.0/16).
-    pub async fn addresses(&self, index: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
+    pub(crate) async fn addresses(&self, index: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
         let mut found = self.handle.address().get().set_link_index_filter(index).execute();
         let mut out = Vec::new();
         while let Some(message) = found.try_next().await.map_err(netlink)? {
@@ -155,7 +167,7 @@ impl Netlink {
     }
 
     /// Removes an address; one that is not there is no error.
-    pub async fn remove_address(&self, index: u32, address: impl Into<IpAddr>) -> io::Result<()> {
+    pub(crate) async fn remove_address(&self, index: u32, address: impl Into<IpAddr>) -> io::Result<()> {
         let mut found = self
             .handle
             .address()

@@ -42,17 +42,17 @@ struct Command {
 }
 
 /// What the controller is: 4096 bytes, Identify with CNS 01h.
-pub fn identify_controller(controller: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn identify_controller(controller: &str) -> io::Result<Vec<u8>> {
     admin(controller, IDENTIFY, 0, 1, IDENTIFY_BYTES)
 }
 
 /// What one namespace is: 4096 bytes, Identify with CNS 00h.
-pub fn identify_namespace(controller: &str, namespace: u32) -> io::Result<Vec<u8>> {
+pub(crate) fn identify_namespace(controller: &str, namespace: u32) -> io::Result<Vec<u8>> {
     admin(controller, IDENTIFY, namespace, 0, IDENTIFY_BYTES)
 }
 
 /// SMART / Health Information of the controller: 512 bytes, log page 02h.
-pub fn smart_log(controller: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn smart_log(controller: &str) -> io::Result<Vec<u8>> {
     // The number of dwords, counted from zero, is in the upper half.
     let dwords = (SMART_BYTES / 4 - 1) as u32;
     admin(

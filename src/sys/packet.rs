@@ -13,7 +13,7 @@ use crate::model::MacAddr;
 /// A packet socket (packet(7)) that sees IPv4 packets to UDP ports 67 and 68 on one link, and nothing else: the filter
 /// runs in the kernel, so that gigabytes of HTTP beside it cost nothing.
 #[derive(Debug)]
-pub struct DhcpTap {
+pub(crate) struct DhcpTap {
     socket: AsyncFd<Socket>,
     index: u32,
 }
@@ -43,7 +43,7 @@ fn dhcp_filter() -> [SockFilter; 10] {
 
 impl DhcpTap {
     /// Opens the window on interface `index`. Needs CAP_NET_RAW.
-    pub fn open(index: u32) -> io::Result<Self> {
+    pub(crate) fn open(index: u32) -> io::Result<Self> {
         Ok(DhcpTap {
             socket: register(dhcp_socket(index)?)?,
             index,
@@ -52,12 +52,12 @@ impl DhcpTap {
 
     /// Next packet from the wire, IPv4 header first, with its sender's hardware address. Packets this machine sends
     /// are skipped. Cancel-safe.
-    pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
+    pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
         receive(&self.socket, buffer).await
     }
 
     /// Sends an IPv4 packet to everybody on the link.
-    pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+    pub(crate) async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
         send(&self.socket, &link_address(self.index, ETH_P_IP, [0xff; 6]), packet).await
     }
 }
@@ -65,26 +65,26 @@ impl DhcpTap {
 /// The same window for a thread of its own, and for sending. A socket that an event loop watches wakes it for every packet; one
 /// that is read now and then costs next to nothing while a floor of machines boots.
 #[derive(Debug)]
-pub struct DhcpListener {
+pub(crate) struct DhcpListener {
     socket: Socket,
     index: u32,
 }
 
 impl DhcpListener {
     /// Opens the window on interface `index`. [`Self::receive`] waits for `patience` at most. Needs CAP_NET_RAW.
-    pub fn open(index: u32, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn open(index: u32, patience: Duration) -> io::Result<Self> {
         let socket = dhcp_socket(index)?;
         socket.set_read_timeout(Some(patience))?;
         Ok(DhcpListener { socket, index })
     }
 
     /// Next packet from the wire, as [`DhcpTap::receive`] has it; `None` after a while without one. Blocks.
-    pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<MacAddr>> {
+    pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<MacAddr>> {
         self.next(buffer, 0)
     }
 
     /// Next packet that is there; `None` without one.
-    pub fn try_receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<MacAddr>> {
+    pub(crate) fn try_receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<MacAddr>> {
         self.next(buffer, libc::MSG_DONTWAIT)
     }
 
@@ -101,7 +101,7 @@ impl DhcpListener {
     }
 
     /// Sends an IPv4 packet to everybody on the link. Does not block.
-    pub fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+    pub(crate) fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
         let everybody = link_address(self.index, ETH_P_IP, [0xff; 6]);
         let sent = self.socket.send_to_with_flags(packet, &everybody, libc::MSG_DONTWAIT);
         sent.map(|_| ())
@@ -110,14 +110,14 @@ impl DhcpListener {
 
 /// A packet socket that sees and sends ARP on one link. Packets start with the ARP header.
 #[derive(Debug)]
-pub struct ArpTap {
+pub(crate) struct ArpTap {
     socket: AsyncFd<Socket>,
     index: u32,
 }
 
 impl ArpTap {
     /// Opens it on interface `index`. Needs CAP_NET_RAW.
-    pub fn open(index: u32) -> io::Result<Self> {
+    pub(crate) fn open(index: u32) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
         socket.bind(&link_address(index, ETH_P_ARP, [0; 6]))?;
         ignore_outgoing(&socket);
@@ -128,17 +128,17 @@ impl ArpTap {
     }
 
     /// Next ARP packet of another machine. Cancel-safe.
-    pub async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
+    pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<MacAddr> {
         receive(&self.socket, buffer).await
     }
 
     /// Sends an ARP packet to everybody on the link.
-    pub async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+    pub(crate) async fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
         send(&self.socket, &link_address(self.index, ETH_P_ARP, [0xff; 6]), packet).await
     }
 
     /// Sends an IPv4 packet to a machine that cannot answer ARP yet.
-    pub async fn send_ip(&self, to: MacAddr, packet: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send_ip(&self, to: MacAddr, packet: &[u8]) -> io::Result<()> {
         send(&self.socket, &link_address(self.index, ETH_P_IP, to.0), packet).await
     }
 }

@@ -6,13 +6,13 @@ use super::netif::Netlink;
 
 /// Switches interface `index` on. Waits for the kernel's one network configuration lock, which a stuck driver may hold
 /// for ever: callers put this into a time box.
-pub fn up(index: u32) -> io::Result<()> {
+pub(crate) fn up(index: u32) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Netlink::open()?.up(index).await })
 }
 
 /// Switches interface `index` off, unless an IPv4 address was given to it meanwhile. Blocks as [`up`] does.
-pub fn down_if_unused(index: u32) -> io::Result<()> {
+pub(crate) fn down_if_unused(index: u32) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let netlink = Netlink::open()?;

@@ -4,7 +4,7 @@ use std::io;
 
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
-pub async fn off() -> io::Result<()> {
+pub(crate) async fn off() -> io::Result<()> {
     let status = tokio::process::Command::new("systemctl")
         .args(["--no-block", "poweroff"])
         .status()

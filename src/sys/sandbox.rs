@@ -44,7 +44,7 @@ const MAX_ENVIRON: u64 = 1 << 20;
 
 /// A program behind its fence.
 #[derive(Debug)]
-pub struct Fenced {
+pub(crate) struct Fenced {
     keeper: tokio::process::Child,
     /// Standard output and error, in one.
     output: Receiver,
@@ -63,7 +63,7 @@ struct Plan {
 }
 
 /// Starts `command` without input. Blocks until the program runs or could not be started.
-pub fn start(mut command: Command, fence: Fence) -> io::Result<Fenced> {
+pub(crate) fn start(mut command: Command, fence: Fence) -> io::Result<Fenced> {
     let (output, writer) = io::pipe()?;
     let (status, tells) = io::pipe()?;
     let (lives, life) = io::pipe()?;
@@ -98,7 +98,7 @@ pub fn start(mut command: Command, fence: Fence) -> io::Result<Fenced> {
 impl Fenced {
     /// What the program says, and a wait for its own end, not for that of what it left behind: `None` if all of it was ended
     /// without a status. The wait may be dropped and asked for again.
-    pub fn parts(&mut self) -> (&mut Receiver, impl Future<Output = Option<ExitStatus>>) {
+    pub(crate) fn parts(&mut self) -> (&mut Receiver, impl Future<Output = Option<ExitStatus>>) {
         let status = &mut self.status;
         let ended = async move {
             let mut raw = [0; 4];
@@ -110,19 +110,19 @@ impl Fenced {
     }
 
     /// Lets the keeper go on if the program stopped it, which no process can block. To be called now and then.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         if let Some(keeper) = self.keeper.id().and_then(|id| i32::try_from(id).ok()) {
             // SAFETY: kill takes no pointers, and the process is a child that was not waited for.
             unsafe { libc::kill(keeper, libc::SIGCONT) };
         }
     }
 
-    pub fn output(&self) -> &Receiver {
+    pub(crate) fn output(&self) -> &Receiver {
         &self.output
     }
 
     /// Ends whatever is left of the program, and tells how many processes would not go.
-    pub async fn end(mut self) -> usize {
+    pub(crate) async fn end(mut self) -> usize {
         let keeper = self.keeper.id().and_then(|id| i32::try_from(id).ok());
         let deadline = Instant::now() + GONE_LIMIT;
         // First what the keeper would lose sight of when it ends.
@@ -268,7 +268,7 @@ impl Groups {
 }
 
 /// Ends what earlier processes of ours left in control groups because they were ended before they could.
-pub fn end_left_behind() {
+pub(crate) fn end_left_behind() {
     for folder in ["", "pids", "memory"] {
         clear_stale(&Path::new(GROUPS).join(folder));
     }

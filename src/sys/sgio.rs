@@ -45,7 +45,7 @@ struct Header {
 
 /// What an ATA disk is asked, ACS-3 7.48 and 7.4. Other commands cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AtaQuestion {
+pub(crate) enum AtaQuestion {
     /// CHECK POWER MODE: the count register tells, and a sleeping disk stays asleep.
     PowerMode,
     /// SMART RETURN STATUS: the LBA registers tell.
@@ -58,7 +58,7 @@ pub enum AtaQuestion {
 
 /// Asks an ATA disk through the SCSI layer (SAT-3 12.2.3). The answer is data, or the returned registers as sense data
 /// where there is none.
-pub fn ata(disk: &str, question: AtaQuestion) -> io::Result<Vec<u8>> {
+pub(crate) fn ata(disk: &str, question: AtaQuestion) -> io::Result<Vec<u8>> {
     let (command, features, data) = match question {
         AtaQuestion::PowerMode => (0xe5, 0, false),
         AtaQuestion::SmartStatus => (0xb0, 0xda, false),
@@ -89,7 +89,7 @@ pub fn ata(disk: &str, question: AtaQuestion) -> io::Result<Vec<u8>> {
 }
 
 /// LOG SENSE (SPC-4 6.7) of one page, cumulative values, at most `length` bytes.
-pub fn log_page(disk: &str, page: u8, length: u16) -> io::Result<Vec<u8>> {
+pub(crate) fn log_page(disk: &str, page: u8, length: u16) -> io::Result<Vec<u8>> {
     let [high, low] = length.to_be_bytes();
     let cdb = [0x4d, 0, 0x40 | (page & 0x3f), 0, 0, 0, 0, high, low, 0];
     let answer = send(disk, &cdb, usize::from(length))?;

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Sends assignments such as `READY=1`; outside of systemd nothing happens. A failure only costs the notice.
-pub fn notify(assignments: &str) {
+pub(crate) fn notify(assignments: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };

@@ -18,11 +18,11 @@ fn only_asks(command: &[u8]) -> bool {
 
 /// An open TPM. Blocks for as long as the chip thinks; callers put it into a time box.
 #[derive(Debug)]
-pub struct Tpm(File);
+pub(crate) struct Tpm(File);
 
 impl Tpm {
     /// Opens the device of one TPM: `tpm0` is behind `/dev/tpmrm0`.
-    pub fn open(name: &str) -> io::Result<Tpm> {
+    pub(crate) fn open(name: &str) -> io::Result<Tpm> {
         let number = name.strip_prefix("tpm").unwrap_or(name);
         let path = format!("/dev/tpmrm{number}");
         OpenOptions::new()
@@ -33,7 +33,7 @@ impl Tpm {
     }
 
     /// One command and its answer, both with their heads.
-    pub fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
         if !only_asks(command) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
         }

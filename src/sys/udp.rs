@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 
 /// A socket that hears and speaks broadcasts on one interface only, so that several links are served side by side.
 /// Needs CAP_NET_RAW or root.
-pub fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
+pub(crate) fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     socket.set_broadcast(true)?;
@@ -23,7 +23,7 @@ pub fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
 }
 
 /// Address from which this machine would send to a group of one link now. No packet leaves.
-pub fn source_towards(group: Ipv6Addr, index: u32) -> io::Result<Ipv6Addr> {
+pub(crate) fn source_towards(group: Ipv6Addr, index: u32) -> io::Result<Ipv6Addr> {
     let socket = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
     // The port means nothing: connecting only looks up the route.
     socket.connect(SocketAddrV6::new(group, 9, 0, index))?;
@@ -35,7 +35,7 @@ pub fn source_towards(group: Ipv6Addr, index: u32) -> io::Result<Ipv6Addr> {
 
 /// An IPv6 socket that hears and speaks on one interface only, with the given multicast groups joined. What it sends to
 /// a group is not heard by this machine.
-pub fn on_interface_v6(interface: &str, index: u32, port: u16, groups: &[Ipv6Addr]) -> io::Result<UdpSocket> {
+pub(crate) fn on_interface_v6(interface: &str, index: u32, port: u16, groups: &[Ipv6Addr]) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_only_v6(true)?;
     socket.set_reuse_address(true)?;
@@ -52,14 +52,14 @@ pub fn on_interface_v6(interface: &str, index: u32, port: u16, groups: &[Ipv6Add
 
 /// A socket whose packets the event loop looks for, and nothing else. Where it also looks for room to send, as it does for any
 /// socket of tokio's, it wakes a second time for every packet, when the other end takes it.
-pub fn watched_for_packets(socket: std::net::UdpSocket) -> io::Result<AsyncFd<std::net::UdpSocket>> {
+pub(crate) fn watched_for_packets(socket: std::net::UdpSocket) -> io::Result<AsyncFd<std::net::UdpSocket>> {
     socket.set_nonblocking(true)?;
     // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Has the kernel cut every longer datagram of this socket into datagrams of `bytes` (udp(7), `UDP_SEGMENT`); 0 ends it.
-pub fn cut_into(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
+pub(crate) fn cut_into(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
     let value = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: the option takes an int, which lives until the call returns; its size is given.
     let result = unsafe {
@@ -80,7 +80,7 @@ pub fn cut_into(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
 
 /// What the way to the other end of a connected socket takes, in bytes with the IP header: the link's MTU, or less where the kernel
 /// was told so by a router on the way (ip(7), `IP_MTU`; ipv6(7), `IPV6_MTU`).
-pub fn path_mtu(socket: &std::net::UdpSocket) -> io::Result<usize> {
+pub(crate) fn path_mtu(socket: &std::net::UdpSocket) -> io::Result<usize> {
     let (level, option) = match socket.local_addr()? {
         std::net::SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
         std::net::SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 const ODD_BYTES: [u8; 8] = [0, 1, 0x20, 0x7f, 0x80, 0xfe, 0xff, b'\n'];
 
 /// One to eight small changes; `other` lends pieces, `words` are what a protocol is made of.
-pub fn change(input: &mut Vec<u8>, other: &[u8], words: &[&[u8]], dice: &mut StdRng) {
+pub(crate) fn change(input: &mut Vec<u8>, other: &[u8], words: &[&[u8]], dice: &mut StdRng) {
     for _ in 0..dice.random_range(1..=8) {
         if input.is_empty() {
             input.push(dice.random());

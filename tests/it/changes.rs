@@ -9,13 +9,12 @@ use crate::layering::{programs, root};
 const SECTION: &str = "## What recon changes on a machine";
 
 /// Requests of ioctl(2), and the words of README's table for those that change something.
-const IOCTLS: [(&str, Option<&str>); 12] = [
+const IOCTLS: [(&str, Option<&str>); 11] = [
     ("BLKFLSBUF", Some("BLKFLSBUF")),
     ("BLKGETSIZE64", None),
     ("BLKPG", Some("partition `RECON-DATA`")),
     ("BLKROGET", None),
     ("BLKROSET", Some("read-only flag")),
-    ("LOOP_CLR_FD", Some("loop device")),
     ("LOOP_CONFIGURE", Some("loop device")),
     ("LOOP_CTL_GET_FREE", Some("loop device")),
     ("NVME_IOCTL_ADMIN_CMD", Some("Identify, Get Log Page")),

@@ -142,7 +142,7 @@ const PURE: &[&str] = &[
     "src/store/nodes/naming.rs",
 ];
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -262,7 +262,7 @@ fn modules() -> Vec<Module> {
 }
 
 /// What is compiled of every file, with its texts, and without comments and tests: its path below `src`, and itself.
-pub fn programs() -> Vec<(String, String)> {
+pub(crate) fn programs() -> Vec<(String, String)> {
     modules()
         .into_iter()
         .map(|module| {

@@ -26,7 +26,7 @@ const BOUNDS: Bounds = Bounds {
     answer_bytes: 1 << 20,
 };
 
-pub fn site(folder: &std::path::Path) -> Arc<Site> {
+pub(crate) fn site(folder: &std::path::Path) -> Arc<Site> {
     let status = || Status {
         version: "test".into(),
         site: None,
@@ -74,9 +74,9 @@ async fn start(folder: &std::path::Path) -> Started {
     serve(site(folder)).await
 }
 
-pub type Started = (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>);
+pub(crate) type Started = (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>);
 
-pub async fn serve(site: Arc<Site>) -> Started {
+pub(crate) async fn serve(site: Arc<Site>) -> Started {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();

@@ -10,7 +10,7 @@ use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::reply::{Decision, Params, decide};
 use recon::service::dhcp4::wire;
 
-pub fn packet(name: &str) -> Message {
+pub(crate) fn packet(name: &str) -> Message {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/packets")
         .join(name);

@@ -14,7 +14,7 @@ fn filesystem(kind: &str) -> Signature {
 }
 
 /// ext2, 3 and 4, told apart by what they use (kernel documentation, ext4 superblock, at 1 KiB).
-pub fn ext(head: &[u8]) -> Option<Signature> {
+pub(crate) fn ext(head: &[u8]) -> Option<Signature> {
     let block = head.get(1024..)?;
     if le16(block, 0x38)? != 0xef53 {
         return None;
@@ -39,7 +39,7 @@ pub fn ext(head: &[u8]) -> Option<Signature> {
 }
 
 /// XFS (XFS Algorithms & Data Structures, superblock).
-pub fn xfs(head: &[u8]) -> Option<Signature> {
+pub(crate) fn xfs(head: &[u8]) -> Option<Signature> {
     if !is(head, 0, b"XFSB") {
         return None;
     }
@@ -51,7 +51,7 @@ pub fn xfs(head: &[u8]) -> Option<Signature> {
 }
 
 /// btrfs (its on-disk format, superblock at 64 KiB).
-pub fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
     let block = read(64 * 1024, 1024)?;
     if !is(&block, 0x40, b"_BHRfS_M") {
         return None;
@@ -67,7 +67,7 @@ pub fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
 
 /// FAT (Microsoft, FAT: General Overview of On-Disk Format). The label that counts is in the root folder; the boot
 /// sector holds the one it was made with.
-pub fn fat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn fat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let plausible = matches!(head.first()?, 0xeb | 0xe9)
         && is(head, 510, &[0x55, 0xaa])
         && !is(head, 3, b"NTFS    ")
@@ -121,7 +121,7 @@ fn fat_label(folder: &[u8]) -> Option<String> {
 }
 
 /// exFAT (Microsoft's specification, 3.1 and 7.3). The label is an entry of the root folder.
-pub fn exfat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn exfat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     if !is(head, 3, b"EXFAT   ") {
         return None;
     }
@@ -143,7 +143,7 @@ pub fn exfat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
 }
 
 /// NTFS (linux-ntfs documentation). The label is attribute 60h of the fourth record of the master file table.
-pub fn ntfs(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn ntfs(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     if is(head, 3, b"ReFS\0\0\0\0") {
         return Some(filesystem("refs"));
     }
@@ -193,7 +193,7 @@ fn ntfs_label(head: &[u8], read: &mut Read<'_>) -> Option<String> {
 }
 
 /// Linux swap: ten bytes at the end of the first page, whose size is the machine's that made it (linux/swap.h).
-pub fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let mark = |page: usize, bytes: &[u8]| -> Option<(&'static str, usize)> {
         [
             (&b"SWAPSPACE2"[..], "swap"),
@@ -223,14 +223,14 @@ pub fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
 }
 
 /// SquashFS: no name and no id (its format documentation, superblock).
-pub fn squashfs(head: &[u8]) -> Option<Signature> {
+pub(crate) fn squashfs(head: &[u8]) -> Option<Signature> {
     let mut found = bare(head, 0, b"hsqs", "squashfs")?;
     found.version = Some(format!("{}.{}", le16(head, 28)?, le16(head, 30)?));
     Some(found)
 }
 
 /// F2FS and EROFS, both at 1 KiB (linux/f2fs_fs.h, fs/erofs/erofs_fs.h).
-pub fn f2fs_or_erofs(head: &[u8]) -> Option<Signature> {
+pub(crate) fn f2fs_or_erofs(head: &[u8]) -> Option<Signature> {
     let block = head.get(1024..)?;
     if magic32(block, 0, 0xf2f5_2010) {
         let mut found = filesystem("f2fs");
@@ -248,7 +248,7 @@ pub fn f2fs_or_erofs(head: &[u8]) -> Option<Signature> {
 }
 
 /// ISO 9660: the primary volume descriptor at 32 KiB (ECMA-119, 8.4). Its id is when it was made or changed.
-pub fn iso9660(read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn iso9660(read: &mut Read<'_>) -> Option<Signature> {
     let block = read(32 * 1024, 2048)?;
     if !is(&block, 0, b"\x01CD001") {
         return None;

@@ -15,7 +15,7 @@ fn member(kind: &str) -> Signature {
 }
 
 /// LUKS 1 and 2 (their on-disk format specifications); BitLocker carries its own mark in place of NTFS.
-pub fn luks(head: &[u8]) -> Option<Signature> {
+pub(crate) fn luks(head: &[u8]) -> Option<Signature> {
     let encrypted = |kind: &str| Signature {
         kind: kind.to_owned(),
         used_as: SignatureUse::Encrypted,
@@ -44,7 +44,7 @@ pub fn luks(head: &[u8]) -> Option<Signature> {
 
 /// LVM2 physical volume: a label in one of the first four sectors, behind it the volume's id, and in the metadata area
 /// the group's description as text (lvm2, lib/format_text/layout.h).
-pub fn lvm(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn lvm(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let label = (0..4)
         .map(|sector| sector * 512)
         .find(|at| is(head, *at, b"LABELONE") && is(head, at + 24, b"LVM2 001"))?;
@@ -91,7 +91,7 @@ fn lvm_group(head: &[u8], areas: usize, read: &mut Read<'_>) -> Option<(Option<S
 const MD_MAGIC: u32 = 0xa92b_4efc;
 
 /// Linux software RAID: version 1 at three places, version 0.90 near the end (linux/raid/md_p.h).
-pub fn md(size: u64, head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn md(size: u64, head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let sectors = size / 512;
     let end = sectors.checked_sub(16).map(|sector| (sector & !7) * 512);
     let old = (size & !0xffff).checked_sub(0x1_0000);
@@ -140,7 +140,7 @@ fn raid_detail(level: u32, disks: u32) -> Option<String> {
 }
 
 /// bcache (linux/bcache.h, `struct cache_sb_disk`).
-pub fn bcache(head: &[u8]) -> Option<Signature> {
+pub(crate) fn bcache(head: &[u8]) -> Option<Signature> {
     let block = head.get(4096..)?;
     const MAGIC: [u8; 16] = [
         0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d, 0x81,
@@ -161,7 +161,7 @@ pub fn bcache(head: &[u8]) -> Option<Signature> {
 }
 
 /// Ceph BlueStore: a line of text, then the OSD's UUID as text.
-pub fn bluestore(head: &[u8]) -> Option<Signature> {
+pub(crate) fn bluestore(head: &[u8]) -> Option<Signature> {
     if !is(head, 0, b"bluestore block device\n") {
         return None;
     }
@@ -171,7 +171,7 @@ pub fn bluestore(head: &[u8]) -> Option<Signature> {
 }
 
 /// ZFS: the first label's list of names and values in XDR form, at 16 KiB (ZFS On-Disk Specification, 1.2 and 1.3).
-pub fn zfs(read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn zfs(read: &mut Read<'_>) -> Option<Signature> {
     let list = read(16 * 1024, 4096)?;
     // Encoded as XDR, version 0, unique names.
     if list.first() != Some(&1) || be32(&list, 4)? != 0 || be32(&list, 8)? != 1 {
@@ -215,13 +215,13 @@ pub fn zfs(read: &mut Read<'_>) -> Option<Signature> {
 }
 
 /// A member of a VMware VMFS volume: its volume manager's mark at 1 MiB.
-pub fn vmfs(read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn vmfs(read: &mut Read<'_>) -> Option<Signature> {
     let block = read(1 << 20, 16)?;
     magic32(&block, 0, 0xc001_d00d).then(|| member("vmfs_member"))
 }
 
 /// RAID that firmware understands as well: Intel's in the last but one sector, SNIA DDF (2.0, 4.2) in the last.
-pub fn firmware_raid(size: u64, read: &mut Read<'_>) -> Option<Signature> {
+pub(crate) fn firmware_raid(size: u64, read: &mut Read<'_>) -> Option<Signature> {
     let anchor = read(size.checked_sub(1024)?, 1024)?;
     if is(&anchor, 0, b"Intel Raid ISM Cfg Sig. ") {
         let mut found = member("imsm_member");

@@ -11,7 +11,7 @@ use crate::model::inventory::Signature;
 const HEAD_BYTES: usize = 4096 + 256;
 
 /// What a device of `size` bytes holds. Several answers are possible: what an older use left behind is still there.
-pub fn signatures(size: u64, read: &mut Read<'_>) -> Vec<Signature> {
+pub(crate) fn signatures(size: u64, read: &mut Read<'_>) -> Vec<Signature> {
     let mut found = Vec::new();
     // Zeros behind a device's end are no marks.
     let head = read(0, HEAD_BYTES).unwrap_or_default();
@@ -49,7 +49,7 @@ pub(super) fn bare(bytes: &[u8], at: usize, mark: &[u8], kind: &str) -> Option<S
     })
 }
 
-pub mod filesystems;
-pub mod members;
+pub(crate) mod filesystems;
+pub(crate) mod members;
 #[cfg(test)]
 mod tests;

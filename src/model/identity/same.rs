@@ -25,7 +25,7 @@ use super::Evidence;
 
 /// Whether two inventories are of one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Same,
     /// Nothing contradicts it, and too little says so. Both are kept.
     Unsure,
@@ -64,7 +64,7 @@ fn agree(a: &Option<String>, b: &Option<String>) -> Option<bool> {
 }
 
 /// Weighs the evidence of two inventories against each other.
-pub fn same(a: &Evidence, b: &Evidence) -> Verdict {
+pub(crate) fn same(a: &Evidence, b: &Evidence) -> Verdict {
     let uuid = agree(&a.uuid, &b.uuid);
     let system = agree(&a.system_serial, &b.system_serial);
     let board = agree(&a.board_serial, &b.board_serial);
@@ -99,7 +99,7 @@ pub fn same(a: &Evidence, b: &Evidence) -> Verdict {
 }
 
 /// Weighs an inventory against all that are kept of a machine: it is the machine's if one says so and none contradicts.
-pub fn same_as_all<'a>(mine: &Evidence, kept: impl IntoIterator<Item = &'a Evidence>) -> Verdict {
+pub(crate) fn same_as_all<'a>(mine: &Evidence, kept: impl IntoIterator<Item = &'a Evidence>) -> Verdict {
     let mut verdict = Verdict::Unsure;
     for other in kept {
         match same(mine, other) {

@@ -17,13 +17,13 @@ fn agent_flag(driver: &str) -> Option<(&'static str, bool)> {
 }
 
 /// Whether the agent runs, by the private flags of the port; `None` where the driver has no such flag.
-pub fn agent_runs(driver: &str, flags: &BTreeMap<String, bool>) -> Option<bool> {
+pub(crate) fn agent_runs(driver: &str, flags: &BTreeMap<String, bool>) -> Option<bool> {
     let (name, means_on) = agent_flag(driver)?;
     flags.get(name).map(|set| *set == means_on)
 }
 
 /// What a person is told of a running agent: that it is left alone, and how to change that by hand.
-pub fn agent_hint(driver: &str) -> Option<String> {
+pub(crate) fn agent_hint(driver: &str) -> Option<String> {
     let (name, means_on) = agent_flag(driver)?;
     let off = if means_on { "off" } else { "on" };
     Some(format!(
@@ -33,7 +33,7 @@ pub fn agent_hint(driver: &str) -> Option<String> {
 }
 
 /// True for drivers whose ports are worth asking.
-pub fn has_agent_flag(driver: &str) -> bool {
+pub(crate) fn has_agent_flag(driver: &str) -> bool {
     agent_flag(driver).is_some()
 }
 

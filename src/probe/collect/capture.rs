@@ -27,7 +27,7 @@ const TPM: &[u8] = b".recon/tpm/";
 ///
 /// With a redaction, the names it knows are hidden in contents, paths and links. What holds names
 /// in a form that cannot be searched (bare bytes, UTF-16, pieces) is then left out.
-pub fn write_tar(root: &Root, redaction: Option<&Redaction>, out: impl Write) -> io::Result<()> {
+pub(crate) fn write_tar(root: &Root, redaction: Option<&Redaction>, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     for (path, what) in root.recorded() {
         let hidden = [LAN_ANSWERS, FRAMES, GUIDS[0], GUIDS[1], UNITS, BOOT_ENTRIES, TPM];

@@ -5,7 +5,7 @@ use crate::probe::cabling::agent;
 use crate::probe::firmware;
 
 /// Fills in what no part knows alone. Asked again and again while parts come in; each time from parts as they were probed.
-pub fn join(inventory: &mut Inventory) {
+pub(crate) fn join(inventory: &mut Inventory) {
     unheard_behind_agents(inventory);
     passed_through(inventory);
     modules_of_the_bmc(inventory);

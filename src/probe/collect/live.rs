@@ -35,7 +35,7 @@ pub trait LiveSources: Send + Sync {
 }
 
 /// The second opinion on totals, if it comes in time: it is worth having, but not worth losing a part for.
-pub fn totals(live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Option<Result<Totals, String>> {
+pub(crate) fn totals(live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Option<Result<Totals, String>> {
     let live = Arc::clone(live?);
     let pending = timebox::spawn("probe-totals", move || live.totals());
     Some(match pending.wait(Instant::now() + limit) {

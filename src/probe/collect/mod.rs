@@ -1,13 +1,13 @@
 //! What turns a machine, or a captured tree of one, into an inventory: where text comes from, time boxes, what is kept raw. The
 //! parts themselves are the folders beside this one.
 
-pub mod capture;
-pub mod joined;
-pub mod live;
-pub mod raw;
-pub mod redact;
-pub mod rights;
-pub mod root;
-pub mod run;
-pub mod schema;
-pub mod timebox;
+pub(crate) mod capture;
+pub(crate) mod joined;
+pub(crate) mod live;
+pub(crate) mod raw;
+pub(crate) mod redact;
+pub(crate) mod rights;
+pub(crate) mod root;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod timebox;

@@ -9,7 +9,7 @@ use super::timebox::{self, Outcome};
 use crate::probe::{bus, cpu, memory, smbios};
 
 /// Bound of all captures of one node together.
-pub const TOTAL_LIMIT: usize = 4 * 1024 * 1024;
+pub(crate) const TOTAL_LIMIT: usize = 4 * 1024 * 1024;
 /// All captures together may take this long.
 const LIMIT: Duration = Duration::from_secs(5);
 

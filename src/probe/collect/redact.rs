@@ -19,7 +19,7 @@ const SHORTEST_SEARCHED: usize = 5;
 
 /// Stand-ins for the sensitive values of one document.
 #[derive(Debug, Default)]
-pub struct Redaction {
+pub(crate) struct Redaction {
     /// Exact values of sensitive fields.
     values: BTreeMap<String, String>,
     /// The same in every spelling they are known to appear in, longest first, for text and bytes around the fields.
@@ -29,7 +29,7 @@ pub struct Redaction {
 impl Redaction {
     /// Finds what is sensitive in `document`. `key` is random; without it the stand-ins cannot be turned back by
     /// trying serials.
-    pub fn of(document: &Value, schema: &Value, key: &[u8]) -> Redaction {
+    pub(crate) fn of(document: &Value, schema: &Value, key: &[u8]) -> Redaction {
         let mut values = BTreeMap::new();
         find(document, schema, schema, &mut |value| {
             if !is_placeholder(value) {
@@ -47,7 +47,7 @@ impl Redaction {
     }
 
     /// Replaces the sensitive values in a document, and their spellings in all its other text.
-    pub fn apply(&self, document: &mut Value) {
+    pub(crate) fn apply(&self, document: &mut Value) {
         match document {
             Value::String(text) => match self.values.get(text) {
                 Some(stand_in) => text.clone_from(stand_in),
@@ -64,7 +64,7 @@ impl Redaction {
     }
 
     /// Replaces every spelling in a file. Text keeps its length, so that binary tables stay readable.
-    pub fn bytes(&self, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn bytes(&self, content: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(content.len());
         let mut rest = content;
         while let Some(first) = rest.first() {

@@ -20,7 +20,7 @@ const LIMIT: u64 = 64 * 1024;
 
 /// What this process may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rights {
+pub(crate) struct Rights {
     /// Effective user.
     user: Option<u32>,
     /// Effective capabilities, a bit each.
@@ -33,7 +33,7 @@ pub struct Rights {
 
 impl Rights {
     /// From the texts of `/proc/self/status`, `/proc/self/uid_map` (proc(5)) and the kernel's lockdown file.
-    pub fn parse(status: &str, users: &str, lockdown: &str) -> Rights {
+    pub(crate) fn parse(status: &str, users: &str, lockdown: &str) -> Rights {
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
         let user = field("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
         let capabilities = field("CapEff:").and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
@@ -52,7 +52,7 @@ impl Rights {
     }
 
     /// Why the kernel may have said EPERM or EACCES.
-    pub fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         let lacks: Vec<&str> = match self.capabilities {
             Some(bits) => NEEDED
                 .iter()
@@ -81,7 +81,7 @@ impl Rights {
 }
 
 /// Why this process was refused something on the running machine.
-pub fn refusal() -> String {
+pub(crate) fn refusal() -> String {
     static RIGHTS: OnceLock<Rights> = OnceLock::new();
     let rights = RIGHTS.get_or_init(|| {
         // Not through a `Root`: what that is refused is told with the words from here.

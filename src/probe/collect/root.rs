@@ -25,7 +25,7 @@ const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 /// Bound of what probes keep for the raw captures.
 const KEPT_LIMIT: usize = 2 * 1024 * 1024;
 /// Where a capture keeps them.
-pub const ANSWERS: &str = ".recon";
+pub(crate) const ANSWERS: &str = ".recon";
 /// Bound of a folder listing; the rest is left out, and that is said. The kernel's own bounds are far below: 8192 processors,
 /// 65536 PCI functions of one segment, and as many blocks of memory.
 const LIST_LIMIT: usize = 128 * 1024;

@@ -8,10 +8,10 @@ const CMDLINE: &str = "/proc/cmdline";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// The kernel keeps at most 4 KiB on any architecture we boot.
-pub const CMDLINE_LIMIT: u64 = 64 * 1024;
+pub(crate) const CMDLINE_LIMIT: u64 = 64 * 1024;
 
 /// Kernel release and command line; duration and time are filled in by who knows them.
-pub fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Run> {
+pub(crate) fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Run> {
     let mut gaps = Vec::new();
     let mut get = |item: &str, path: &str| match root.text(path, CMDLINE_LIMIT) {
         Ok(text) => Some(text),
@@ -33,7 +33,7 @@ pub fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Run> {
 
 /// The command line with the value of `recon.token=` blotted out: an inventory is passed around, a token is not.
 /// Control characters go as well; the kernel takes any byte.
-pub fn without_secrets(command_line: &str) -> String {
+pub(crate) fn without_secrets(command_line: &str) -> String {
     const KEY: &str = "recon.token=";
     let mut safe = String::new();
     let mut rest = command_line;

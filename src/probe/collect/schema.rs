@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::model::inventory::Inventory;
 
 /// Keyword of a field that identifies a machine, a network or a person; `--redact` hides those.
-pub const SENSITIVE: &str = "x-sensitive";
+pub(crate) const SENSITIVE: &str = "x-sensitive";
 
 /// JSON Schema (draft 2020-12) of what is written: every field is there, `null` where the machine does not tell.
-pub fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut schema = settings.into_generator().into_root_schema_for::<Inventory>().to_value();
     if let Some(schema) = schema.as_object_mut() {

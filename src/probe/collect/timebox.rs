@@ -86,12 +86,12 @@ impl<T> Publish<T> {
 }
 
 /// Starts `work` in a thread called `name`.
-pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+pub(crate) fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
     spawn_publishing(name, |_| work())
 }
 
 /// Starts `work`, which may hand out what it knows so far, in a thread called `name`.
-pub fn spawn_publishing<T: Send + 'static>(
+pub(crate) fn spawn_publishing<T: Send + 'static>(
     name: &str,
     work: impl FnOnce(Publish<T>) -> T + Send + 'static,
 ) -> Pending<T> {
@@ -136,7 +136,7 @@ fn prepare<T: Send + 'static>(
 /// Runs pieces of work side by side in at most [`POOL_THREADS`] threads, in the order they were handed in. The threads end
 /// when there is nothing left to do.
 #[derive(Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     name: String,
     threads: usize,
     shared: Arc<Mutex<Queue>>,
@@ -156,7 +156,7 @@ impl std::fmt::Debug for Queue {
 
 impl Pool {
     /// Its threads are called `name`.
-    pub fn new(name: &str) -> Pool {
+    pub(crate) fn new(name: &str) -> Pool {
         Pool::with_threads(name, POOL_THREADS)
     }
 
@@ -169,7 +169,7 @@ impl Pool {
     }
 
     /// Hands in a piece of work. Its time in the answer begins when a thread takes it up.
-    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
         let (pending, body, _) = prepare(|_| work());
         let needs_thread = {
             let mut queue = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,7 +246,7 @@ impl<T> Pending<T> {
 
 /// Does the same work for every item side by side in a [`Pool`], each within `limit`; the answers come in the order of the
 /// items.
-pub fn each<I, T>(
+pub(crate) fn each<I, T>(
     name: &str,
     items: Vec<I>,
     limit: Duration,
@@ -270,7 +270,7 @@ where
 }
 
 /// Whole milliseconds, for the record.
-pub fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -18,7 +18,7 @@ const MAX_INDEXES: usize = 16;
 const MAX_VULNERABILITIES: usize = 256;
 
 /// Folders of single threads: `cpu0`, `cpu1`, …
-pub fn numbered(root: &Root) -> Vec<String> {
+pub(crate) fn numbered(root: &Root) -> Vec<String> {
     let mut names = root.list(CPU).unwrap_or_default();
     names.retain(|name| {
         name.strip_prefix("cpu")
@@ -28,7 +28,7 @@ pub fn numbered(root: &Root) -> Vec<String> {
 }
 
 /// How many numbers a list such as `0-3,8,10-11` names.
-pub fn count_list(list: &str) -> u32 {
+pub(crate) fn count_list(list: &str) -> u32 {
     let count = |range: &str| -> Option<u32> {
         match range.split_once('-') {
             Some((first, last)) => {
@@ -64,7 +64,7 @@ fn note(items: &mut Vec<Item>, item: &str, source: String, begun: Instant, is_th
 }
 
 /// Caches, each counted once however many threads share it, equal ones together.
-pub fn caches(root: &Root, items: &mut Vec<Item>) -> Vec<CpuCache> {
+pub(crate) fn caches(root: &Root, items: &mut Vec<Item>) -> Vec<CpuCache> {
     let begun = Instant::now();
     // Each cache is known by its index and the threads that share it; only the first of those is asked further.
     let mut seen = BTreeSet::new();
@@ -106,7 +106,7 @@ pub fn caches(root: &Root, items: &mut Vec<Item>) -> Vec<CpuCache> {
 }
 
 /// Limits and governors over all policies; they are the same on most machines.
-pub fn frequency(root: &Root, items: &mut Vec<Item>) -> Option<CpuFrequency> {
+pub(crate) fn frequency(root: &Root, items: &mut Vec<Item>) -> Option<CpuFrequency> {
     let begun = Instant::now();
     let folder = format!("{CPU}/cpufreq");
     let policies = root.list(&folder).unwrap_or_default();
@@ -138,7 +138,7 @@ pub fn frequency(root: &Root, items: &mut Vec<Item>) -> Option<CpuFrequency> {
 }
 
 /// Threads that share a core.
-pub fn smt(root: &Root, items: &mut Vec<Item>) -> Option<Smt> {
+pub(crate) fn smt(root: &Root, items: &mut Vec<Item>) -> Option<Smt> {
     let begun = Instant::now();
     let found = Smt {
         control: root.value(format!("{CPU}/smt/control")),
@@ -150,7 +150,7 @@ pub fn smt(root: &Root, items: &mut Vec<Item>) -> Option<Smt> {
 }
 
 /// What the kernel says of each known weakness.
-pub fn vulnerabilities(root: &Root, items: &mut Vec<Item>) -> Vec<CpuVulnerability> {
+pub(crate) fn vulnerabilities(root: &Root, items: &mut Vec<Item>) -> Vec<CpuVulnerability> {
     let begun = Instant::now();
     let folder = format!("{CPU}/vulnerabilities");
     let names = root.first(
@@ -181,7 +181,7 @@ fn is_vulnerable(state: &str) -> bool {
 }
 
 /// Running virtual machines here, and being one.
-pub fn virtualization(root: &Root, flags: &[String]) -> Virtualization {
+pub(crate) fn virtualization(root: &Root, flags: &[String]) -> Virtualization {
     let has = |name: &str| flags.iter().any(|flag| flag == name);
     let signature = root.ask("cpuid/hypervisor", || {
         io::Result::Ok(cpuid::hypervisor_signature().map_or(Vec::new(), |bytes| bytes.to_vec()))

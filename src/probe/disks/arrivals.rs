@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long disks are waited for in all: the slowest links and RAID firmware take most of a minute.
-pub const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 /// Disks come in rows; nothing is over until none has come for this long.
-pub const QUIET: Duration = Duration::from_secs(3);
+pub(crate) const QUIET: Duration = Duration::from_secs(3);
 /// After this long lpfc takes a link for one without a cable, and ends its scan (`lpfc_scan_finished`; qla2xxx is quicker).
 const LINK_UP: Duration = Duration::from_secs(15);
 /// The same function ends a scan after this long, whatever is missing. Also for those that do not tell how far they are:
@@ -27,7 +27,7 @@ const NAMED: usize = 4;
 
 /// Something that brings disks, as sysfs shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// A PCI function of a storage class whose driver has made nothing of it yet: the link to the driver is there before the
     /// driver's probe function runs (`really_probe`), and RAID firmware is waited for in there.
     Starting,
@@ -49,7 +49,7 @@ pub enum Way {
 
 /// A SCSI host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// `running`, `recovery` (libata looks for its disks in there), …
     pub state: String,
     pub target: bool,
@@ -58,7 +58,7 @@ pub struct Host {
 
 /// What is behind a host, as far as that tells how far a scan is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// Scanned within its driver's start, such as virtio.
     #[default]
     AtOnce,
@@ -157,7 +157,7 @@ fn looking_host(host: &Host) -> Option<Looking> {
 
 /// What was seen at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Kernel names of disks.
     pub disks: BTreeSet<String>,
     /// By a name for people: `host3 (qla2xxx)`.
@@ -173,7 +173,7 @@ pub struct Named {
 
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Every way is done and nothing came for a while. `unfinished` are those that never said so.
     Done { unfinished: Vec<Named> },
     /// Disks may come, by these ways; none is named while the last arrivals are too recent.
@@ -182,7 +182,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// For a console: `disks of host3 (qla2xxx), at most 60 s`.
-    pub fn sentence(&self) -> Option<String> {
+    pub(crate) fn sentence(&self) -> Option<String> {
         let Verdict::Waiting { on, at_most } = self else {
             return None;
         };
@@ -202,7 +202,7 @@ impl Verdict {
 
 /// Follows what comes.
 #[derive(Debug, Clone)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     bound: Duration,
     /// When each way was first seen for the reason it has now.
     since: BTreeMap<(String, &'static str), Duration>,
@@ -217,7 +217,7 @@ pub struct Arrivals {
 
 impl Arrivals {
     /// `bound` in all, from the first look.
-    pub fn new(bound: Duration) -> Self {
+    pub(crate) fn new(bound: Duration) -> Self {
         Arrivals {
             bound,
             since: BTreeMap::new(),
@@ -230,12 +230,12 @@ impl Arrivals {
     }
 
     /// When each disk was first seen.
-    pub fn disks(&self) -> &BTreeMap<String, Duration> {
+    pub(crate) fn disks(&self) -> &BTreeMap<String, Duration> {
         &self.disks
     }
 
     /// Takes a look in. `now` counts from the start of watching, `since_boot` from the start of the kernel.
-    pub fn observe(&mut self, now: Duration, since_boot: Option<Duration>, look: &Snapshot) -> Verdict {
+    pub(crate) fn observe(&mut self, now: Duration, since_boot: Option<Duration>, look: &Snapshot) -> Verdict {
         let first = !self.begun;
         self.begun = true;
         if first {

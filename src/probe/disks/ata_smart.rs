@@ -8,7 +8,7 @@ const ENTRIES: usize = 30;
 const ENTRY_BYTES: usize = 12;
 
 /// Attributes, and what can be said by the usual meaning of their numbers.
-pub fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
+pub(crate) fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
     if data.len() != 512 || !sums_to_zero(data) {
         return None;
     }
@@ -53,7 +53,7 @@ pub fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
 }
 
 /// Raw values whose meaning makers agree on. Some keep more in the upper bytes, such as extremes or milliseconds.
-pub fn take_meaning(smart: &mut Smart, id: u8, raw: u64) {
+pub(crate) fn take_meaning(smart: &mut Smart, id: u8, raw: u64) {
     let low = |bits: u32| Some(raw & ((1 << bits) - 1));
     match id {
         5 => smart.reallocated_sectors = low(32),
@@ -95,7 +95,7 @@ fn registers(sense: &[u8]) -> Option<(u8, u8, u8)> {
 }
 
 /// The disk's verdict, from the registers after SMART RETURN STATUS (ACS-3 7.48.8).
-pub fn passed(sense: &[u8]) -> Option<bool> {
+pub(crate) fn passed(sense: &[u8]) -> Option<bool> {
     match registers(sense)? {
         (_, 0x4f, 0xc2) => Some(true),
         (_, 0xf4, 0x2c) => Some(false),
@@ -104,7 +104,7 @@ pub fn passed(sense: &[u8]) -> Option<bool> {
 }
 
 /// True for a disk that has stopped turning, from the registers after CHECK POWER MODE (ACS-3 7.4).
-pub fn is_asleep(sense: &[u8]) -> Option<bool> {
+pub(crate) fn is_asleep(sense: &[u8]) -> Option<bool> {
     registers(sense).map(|(count, ..)| count <= 1)
 }
 

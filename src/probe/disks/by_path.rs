@@ -14,7 +14,7 @@ const LINKS: &str = "/dev/disk/by-path";
 const MAX_LINKS: usize = 128 * 1024;
 
 /// udev's names by kernel name. Empty where udev does not run.
-pub fn links(root: &Root) -> BTreeMap<String, String> {
+pub(crate) fn links(root: &Root) -> BTreeMap<String, String> {
     let answer = root.ask("by-path", || {
         let mut text = String::new();
         for (count, entry) in fs::read_dir(LINKS)?.enumerate() {
@@ -45,7 +45,7 @@ fn parse(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The name put together from the place. `place` is where the disk is in sysfs, `hardware` what it hangs on.
-pub fn compose(root: &Root, name: &str, place: &Path, hardware: &Path) -> Option<String> {
+pub(crate) fn compose(root: &Root, name: &str, place: &Path, hardware: &Path) -> Option<String> {
     let pci = format!("pci-{}", bus::pci_address(hardware)?);
     if name.starts_with("nvme") {
         let namespace: u32 = root.number(format!("/sys/block/{name}/nsid"))?;

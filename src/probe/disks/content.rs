@@ -6,20 +6,20 @@ use crate::probe::collect::root::{ReadError, Root};
 use crate::sys::blockread::BlockReader;
 
 /// How it is read, for the record.
-pub const SOURCE: &str = "first and last sectors";
+pub(crate) const SOURCE: &str = "first and last sectors";
 /// The kernel's own bound, and more than any table that is meant.
 const MAX_PARTITIONS: usize = 1024;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Content {
+pub(crate) struct Content {
     pub table: Option<PartitionTable>,
     pub partitions: Vec<Partition>,
     pub signatures: Vec<Signature>,
 }
 
 /// Reads one disk. `known` are the partitions the kernel has. With an error comes what could be read before it.
-pub fn content(
+pub(crate) fn content(
     root: &Root,
     name: &str,
     size: u64,

@@ -20,7 +20,7 @@ use crate::probe::disks::raid_ask;
 use crate::sys::cmd;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = "/sys/bus/pci/devices";
+pub(crate) const SOURCE: &str = "/sys/bus/pci/devices";
 const HOSTS: &str = "/sys/class/scsi_host";
 const FC_HOSTS: &str = "/sys/class/fc_host";
 const BLOCK: &str = "/sys/block";
@@ -39,7 +39,7 @@ const TOOLS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Storage controllers and RAID.
-pub fn storage_controllers(
+pub(crate) fn storage_controllers(
     root: &Root,
     _live: Option<Arc<dyn LiveSources>>,
     limit: Duration,

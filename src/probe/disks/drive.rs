@@ -12,7 +12,7 @@ use crate::sys::{cmd, nvme as admin};
 
 const NVME_SOURCE: &str = "NVME_IOCTL_ADMIN_CMD";
 /// The program of smartmontools.
-pub const SMARTCTL: &str = "smartctl";
+pub(crate) const SMARTCTL: &str = "smartctl";
 /// A disk in trouble takes its time; the box around this one is larger.
 const SMARTCTL_LIMIT: Duration = Duration::from_secs(12);
 /// A disk with full logs fills 100 KiB.
@@ -22,7 +22,7 @@ const LOG_BYTES: u16 = 512;
 
 /// Answers of one disk.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answers {
+pub(crate) struct Answers {
     pub nvme: Option<Nvme>,
     pub smart: Option<Smart>,
     /// What the disk calls itself, where a program asked it.
@@ -32,7 +32,7 @@ pub struct Answers {
 
 /// What a disk calls itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnNames {
+pub(crate) struct OwnNames {
     pub model: Option<String>,
     pub serial: Option<String>,
     pub firmware: Option<String>,
@@ -40,7 +40,7 @@ pub struct OwnNames {
 }
 
 /// Asks one disk. May block for as long as the disk likes.
-pub fn ask(root: &Root, disk: &Disk) -> Answers {
+pub(crate) fn ask(root: &Root, disk: &Disk) -> Answers {
     match &disk.nvme {
         Some(nvme) => ask_nvme(root, &disk.name, nvme.clone()),
         None => ask_smart(root, disk),
@@ -117,7 +117,7 @@ const VIRTUAL_VENDORS: [&str; 5] = ["QEMU", "VMware", "Msft", "VBOX", "Virtual"]
 
 /// What smartctl prints, within `limit` and [`SMARTCTL_LIMIT`]. Its exit status is a set of bits, most of which tell of the disk
 /// and not of the program (smartctl(8), EXIT STATUS), and stands in its JSON as well.
-pub fn smartctl(arguments: &[&str], limit: Duration) -> std::io::Result<Vec<u8>> {
+pub(crate) fn smartctl(arguments: &[&str], limit: Duration) -> std::io::Result<Vec<u8>> {
     let any_code: Vec<i32> = (0..256).collect();
     let limit = limit.min(SMARTCTL_LIMIT);
     cmd::run_keeping(SMARTCTL, arguments, limit, &any_code, SMARTCTL_BYTES)

@@ -15,7 +15,7 @@ use crate::probe::disks::scsi;
 const EMPTY_OPTICAL_BYTES: u64 = 0x1f_ffff * 512;
 
 /// One disk, as the kernel knows it, and the pieces that could not be read.
-pub fn disk(
+pub(crate) fn disk(
     root: &Root,
     name: &str,
     boot_medium: &BTreeSet<String>,
@@ -107,7 +107,7 @@ fn is_nvme_controller(name: &str) -> bool {
 
 /// NVMe drives without a namespace, new or after the last was deleted: no block device, and a drive all the same. `known` are
 /// the disks that have one.
-pub fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk> {
+pub(crate) fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk> {
     const CLASS: &str = "/sys/class/nvme";
     let told: Vec<&Nvme> = known.iter().filter_map(|disk| disk.nvme.as_ref()).collect();
     let bare = |name: String| {

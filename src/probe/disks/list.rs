@@ -18,7 +18,7 @@ use crate::probe::disks::{by_path, content, drive, facts, why};
 use crate::sys::block::{is_area_of_disk, is_never_a_disk};
 
 /// A folder for every block device.
-pub const BLOCK: &str = "/sys/block";
+pub(crate) const BLOCK: &str = "/sys/block";
 
 /// After this long, what the disks have told is handed out, whether or not all have.
 const FIRST_ANSWERS: Duration = Duration::from_secs(3);
@@ -26,7 +26,7 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 /// Disks of the machine. `boot_medium` names the devices this system runs from (`sdb`, `/dev/sdb1`).
 ///
 /// First what the kernel knows, which is handed out at once; then each disk is read and asked, each for itself.
-pub fn disks(
+pub(crate) fn disks(
     root: &Root,
     _live: Option<Arc<dyn LiveSources>>,
     boot_medium: &BTreeSet<String>,
@@ -38,7 +38,7 @@ pub fn disks(
 }
 
 /// The same for these names of block devices, or for what listing them gave.
-pub fn disks_of(
+pub(crate) fn disks_of(
     root: &Root,
     names: Result<Vec<String>, ReadError>,
     boot_medium: &BTreeSet<String>,
@@ -106,7 +106,7 @@ pub fn disks_of(
 }
 
 /// Kernel names of the disks and optical drives there are now, in natural order.
-pub fn names(root: &Root) -> Vec<String> {
+pub(crate) fn names(root: &Root) -> Vec<String> {
     let mut names = root.list(BLOCK).unwrap_or_default();
     names.retain(|name| is_listed(root, name));
     names
@@ -114,7 +114,7 @@ pub fn names(root: &Root) -> Vec<String> {
 
 /// Takes disks in that came after the list was made. An NVMe drive that was listed for want of a namespace gives its place to
 /// the namespace, and one that came by a second way is a way to the disk that is there.
-pub fn add(part: &mut Part<Vec<Disk>>, late: Part<Vec<Disk>>) {
+pub(crate) fn add(part: &mut Part<Vec<Disk>>, late: Part<Vec<Disk>>) {
     let late_disks = late.value.unwrap_or_default();
     let is_known = |name: &str, disks: &[Disk]| disks.iter().any(|disk| disk.name == name);
     let mut disks = part.value.take().unwrap_or_default();
@@ -282,7 +282,7 @@ fn take_names(disk: &mut Disk, own: drive::OwnNames) {
 const MEDIUM_MOUNTS: [&str; 2] = ["/run/initramfs/live", "/run/initramfs/isoscan"];
 
 /// Devices the running system was started from, for [`disks`], from the text of `/proc/self/mountinfo` (proc(5)).
-pub fn boot_medium(mountinfo: &str) -> BTreeSet<String> {
+pub(crate) fn boot_medium(mountinfo: &str) -> BTreeSet<String> {
     let mut devices = BTreeSet::new();
     for line in mountinfo.lines() {
         // … (5) mount point … optional fields … "-" type source options
@@ -313,12 +313,12 @@ fn is_listed(root: &Root, name: &str) -> bool {
 }
 
 /// A piece that is missing.
-pub fn gap(item: &str, status: PartStatus, reason: String) -> Item {
+pub(crate) fn gap(item: &str, status: PartStatus, reason: String) -> Item {
     Item::gap(item.to_owned(), status, reason)
 }
 
 /// A disk of which only the name is known.
-pub fn nameless(name: &str) -> Disk {
+pub(crate) fn nameless(name: &str) -> Disk {
     Disk {
         name: name.to_owned(),
         kind: if is_optical(name) {

@@ -1,27 +1,27 @@
 //! What is on disks and what they say of themselves. Parsers are pure; [`content`] and [`drive`] ask the machine.
 
-pub mod arrivals;
-pub mod ata_smart;
-pub mod by_path;
-pub mod content;
-pub mod controllers;
-pub mod drive;
-pub mod facts;
-pub mod list;
-pub mod nvme;
-pub mod raid;
-pub mod raid_ask;
-pub mod scsi;
-pub mod scsi_log;
-pub mod smartctl;
-pub mod watch;
-pub mod ways;
+pub(crate) mod arrivals;
+pub(crate) mod ata_smart;
+pub(crate) mod by_path;
+pub(crate) mod content;
+pub(crate) mod controllers;
+pub(crate) mod drive;
+pub(crate) mod facts;
+pub(crate) mod list;
+pub(crate) mod nvme;
+pub(crate) mod raid;
+pub(crate) mod raid_ask;
+pub(crate) mod scsi;
+pub(crate) mod scsi_log;
+pub(crate) mod smartctl;
+pub(crate) mod watch;
+pub(crate) mod ways;
 
 use crate::probe::collect::root::ReadError;
 
 /// Why a question has no answer, for a person. The name of the question, which the error carries as a path, means
 /// nothing to one.
-pub fn why(error: &ReadError) -> String {
+pub(crate) fn why(error: &ReadError) -> String {
     match error {
         ReadError::Absent { .. } => "not there".to_owned(),
         ReadError::Denied { cause, .. } => cause.clone(),

@@ -5,12 +5,12 @@ use crate::formats::bytes::{hex, le16, le32, le64, le128, take, text};
 use crate::model::inventory::{LbaFormat, Nvme, Smart};
 
 /// One data unit of the SMART log: a thousand blocks of 512 bytes.
-pub const DATA_UNIT_BYTES: u128 = 512_000;
+pub(crate) const DATA_UNIT_BYTES: u128 = 512_000;
 /// What a disk says that runs out of spare blocks.
-pub const SPARE_WARNING: &str = "spare blocks are below the threshold";
+pub(crate) const SPARE_WARNING: &str = "spare blocks are below the threshold";
 
 /// Fills in what the controller tells; nothing of a structure that is too short.
-pub fn controller(nvme: &mut Nvme, bytes: &[u8]) -> Option<()> {
+pub(crate) fn controller(nvme: &mut Nvme, bytes: &[u8]) -> Option<()> {
     let bytes = bytes.get(..4096)?;
     nvme.controller_id = le16(bytes, 78);
     nvme.version = le32(bytes, 80).filter(|version| *version != 0).map(version);
@@ -30,7 +30,7 @@ pub fn controller(nvme: &mut Nvme, bytes: &[u8]) -> Option<()> {
 }
 
 /// Fills in what the namespace tells.
-pub fn namespace(nvme: &mut Nvme, bytes: &[u8]) -> Option<()> {
+pub(crate) fn namespace(nvme: &mut Nvme, bytes: &[u8]) -> Option<()> {
     let bytes = bytes.get(..4096)?;
     // Up to 64 layouts; the upper bits of the index in use stand apart.
     let count = usize::from(*bytes.get(25)?).min(63) + 1;
@@ -63,7 +63,7 @@ fn lba_format(bytes: &[u8], at: usize) -> Option<LbaFormat> {
 }
 
 /// The critical warnings whose bits are set (figure 207 of the base specification 2.0).
-pub fn warnings(bits: u8) -> Vec<String> {
+pub(crate) fn warnings(bits: u8) -> Vec<String> {
     let texts = [
         SPARE_WARNING,
         "temperature is out of bounds",
@@ -77,7 +77,7 @@ pub fn warnings(bits: u8) -> Vec<String> {
 }
 
 /// The SMART / Health Information log page.
-pub fn smart(bytes: &[u8]) -> Option<Smart> {
+pub(crate) fn smart(bytes: &[u8]) -> Option<Smart> {
     let bytes = bytes.get(..512)?;
     let warning = *bytes.first()?;
     let count = |at: usize| le128(bytes, at).and_then(|number| u64::try_from(number).ok());

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 /// More than behind any controller; further ones are left out, and that is said.
-pub const MAX_MEMBERS: usize = 2048;
+pub(crate) const MAX_MEMBERS: usize = 2048;
 /// Numbers tried at once. When none of them answers, no further ones are tried.
 const BATCH: u32 = 16;
 /// Most numbers of a controller: smartctl takes 0 to 127.
@@ -19,7 +19,7 @@ const ARECA_ENCLOSURES: u32 = 8;
 
 /// One disk for smartctl: its device, and its kind for `-d`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct Place {
     /// `/dev/bus/0`
     pub device: String,
     /// `megaraid,5`
@@ -40,7 +40,7 @@ const KINDS: [&str; 8] = [
 
 /// Disks behind controllers in what `smartctl --scan` or `--scan-open` printed as JSON. Disks that have a device of their
 /// own are left out: they are in the list of disks.
-pub fn scanned(json: &[u8]) -> Vec<Place> {
+pub(crate) fn scanned(json: &[u8]) -> Vec<Place> {
     let Ok(json) = serde_json::from_slice::<Value>(json) else {
         return Vec::new();
     };
@@ -73,7 +73,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// The SCSI host of a scanned device: `/dev/bus/2` → 2.
-pub fn host(device: &str) -> Option<u32> {
+pub(crate) fn host(device: &str) -> Option<u32> {
     let number = device
         .strip_prefix("/dev/bus/")
         .or_else(|| device.strip_prefix("/dev/bsg/sssraid"))?;
@@ -82,7 +82,7 @@ pub fn host(device: &str) -> Option<u32> {
 
 /// A controller whose disks have to be tried one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Walk {
+pub(crate) struct Walk {
     kind: Kind,
     device: String,
     /// Number of the controller among those of its driver.
@@ -101,7 +101,7 @@ enum Kind {
 
 /// Which SCSI generic device a driver's disks are reached through, by the peripheral device type of SPC-4, 6.6.2; `None` for
 /// drivers whose disks are scanned, or that have no RAID.
-pub fn generic_type(driver: &str) -> Option<u8> {
+pub(crate) fn generic_type(driver: &str) -> Option<u8> {
     match driver {
         // The array controller itself (0Ch).
         "hpsa" | "smartpqi" | "cciss" => Some(0x0c),
@@ -114,7 +114,7 @@ pub fn generic_type(driver: &str) -> Option<u8> {
 impl Walk {
     /// `number` counts the controllers of one driver in the order of their hosts; `generic` is the device that
     /// [`generic_type`] asks for, or a disk of the controller.
-    pub fn behind(driver: &str, number: u32, generic: Option<&str>) -> Option<Walk> {
+    pub(crate) fn behind(driver: &str, number: u32, generic: Option<&str>) -> Option<Walk> {
         let generic = || generic.filter(|name| is_plain(name)).map(|name| format!("/dev/{name}"));
         let (kind, device) = match driver {
             "hpsa" | "smartpqi" | "cciss" => (Kind::Cciss, generic()?),
@@ -135,7 +135,7 @@ impl Walk {
     }
 
     /// What to try next; empty at the end. `found` says whether what was tried before had a disk in it.
-    pub fn next(&mut self, found: bool) -> Vec<Place> {
+    pub(crate) fn next(&mut self, found: bool) -> Vec<Place> {
         let Some(from) = self.next else { return Vec::new() };
         let address: Vec<String> = match self.kind {
             Kind::Areca => {

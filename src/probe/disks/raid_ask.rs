@@ -41,7 +41,12 @@ fn host_number(controller: &StorageController) -> Option<u32> {
 }
 
 /// Fills in what is behind each controller. Done by `deadline`; what is not asked by then is said.
-pub fn physical_disks(root: &Root, controllers: &mut [StorageController], items: &mut Vec<Item>, deadline: Instant) {
+pub(crate) fn physical_disks(
+    root: &Root,
+    controllers: &mut [StorageController],
+    items: &mut Vec<Item>,
+    deadline: Instant,
+) {
     let behind: Vec<(usize, String)> = controllers
         .iter()
         .enumerate()

@@ -4,15 +4,15 @@
 use crate::formats::text::burnt;
 
 /// One page is at most 64 KiB; the longest real ones have under 1 KiB.
-pub const PAGE_LIMIT: u64 = 64 * 1024;
+pub(crate) const PAGE_LIMIT: u64 = 64 * 1024;
 
 /// Page 80h: the unit serial number.
-pub fn unit_serial(page: &[u8]) -> Option<String> {
+pub(crate) fn unit_serial(page: &[u8]) -> Option<String> {
     burnt(payload(page, 0x80)?)
 }
 
 /// Page 83h: the best name of the logical unit, as `naa.…`, `eui.…` or `uuid.…` in lower-case hex.
-pub fn wwn(page: &[u8]) -> Option<String> {
+pub(crate) fn wwn(page: &[u8]) -> Option<String> {
     let mut best: Option<(u8, String)> = None;
     let mut rest = payload(page, 0x83)?;
     while let [_, kind, _, length, tail @ ..] = rest {
@@ -41,7 +41,7 @@ pub fn wwn(page: &[u8]) -> Option<String> {
 
 /// What an ATA disk says of itself, in full: the SCSI INQUIRY made from it cuts model and firmware short.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AtaIdentity {
+pub(crate) struct AtaIdentity {
     pub model: Option<String>,
     pub serial: Option<String>,
     pub firmware: Option<String>,
@@ -49,7 +49,7 @@ pub struct AtaIdentity {
 }
 
 /// Page 89h, ATA information: IDENTIFY DEVICE data from byte 60.
-pub fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
+pub(crate) fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
     payload(page, 0x89)?;
     let identify = page.get(60..60 + 512)?;
     let words = |from: usize, to: usize| identify.get(from * 2..(to + 1) * 2).unwrap_or_default();
@@ -69,7 +69,7 @@ pub fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
 }
 
 /// Page B1h, block device characteristics (SBC-3 6.6.2): rotations a minute, where it turns and tells.
-pub fn rotation_rpm(page: &[u8]) -> Option<u32> {
+pub(crate) fn rotation_rpm(page: &[u8]) -> Option<u32> {
     let [high, low, ..] = payload(page, 0xb1)? else {
         return None;
     };

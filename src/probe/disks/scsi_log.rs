@@ -4,12 +4,12 @@ use crate::formats::bytes::{be16, be32, be64};
 use crate::model::inventory::Smart;
 
 /// Pages worth asking for, if the disk lists them.
-pub const WANTED: [u8; 7] = [0x02, 0x03, 0x0d, 0x0e, 0x11, 0x15, 0x2f];
+pub(crate) const WANTED: [u8; 7] = [0x02, 0x03, 0x0d, 0x0e, 0x11, 0x15, 0x2f];
 /// Real parameters are few; this is far above.
 const MAX_PARAMETERS: usize = 512;
 
 /// Page 00h: the pages a disk has.
-pub fn supported(page: &[u8]) -> Vec<u8> {
+pub(crate) fn supported(page: &[u8]) -> Vec<u8> {
     let Some(length) = be16(page, 2).filter(|_| page.first().is_some_and(|code| code & 0x3f == 0)) else {
         return Vec::new();
     };
@@ -18,7 +18,7 @@ pub fn supported(page: &[u8]) -> Vec<u8> {
 }
 
 /// Adds what one page tells.
-pub fn add(smart: &mut Smart, page: &[u8]) {
+pub(crate) fn add(smart: &mut Smart, page: &[u8]) {
     let Some(code) = page.first().map(|code| code & 0x3f) else {
         return;
     };

@@ -11,7 +11,7 @@ use crate::model::inventory::{PhysicalDisk, Smart, SmartAttribute};
 const MAX_ATTRIBUTES: usize = 256;
 
 /// The common facts; nothing where smartctl could not talk to the disk.
-pub fn smart(json: &[u8]) -> Option<Smart> {
+pub(crate) fn smart(json: &[u8]) -> Option<Smart> {
     let json: Value = serde_json::from_slice(json).ok()?;
     let number = |path: &str| json.pointer(path).and_then(Value::as_u64);
     let small = |path: &str| number(path).and_then(|number| u8::try_from(number).ok());
@@ -81,7 +81,7 @@ pub fn smart(json: &[u8]) -> Option<Smart> {
 }
 
 /// A disk behind a controller; nothing where none answered.
-pub fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<PhysicalDisk> {
+pub(crate) fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<PhysicalDisk> {
     let names = names(json)?;
     let smart = smart(json);
     let json: Value = serde_json::from_slice(json).ok()?;
@@ -113,7 +113,7 @@ pub fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<Physica
 
 /// Why smartctl has nothing to tell, by its exit status (smartctl(8), EXIT STATUS) and its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Nothing {
+pub(crate) enum Nothing {
     /// Bit 0: it does not know what it was asked for.
     BadQuestion(String),
     /// The disk is in a low-power mode, and was left in it.
@@ -127,7 +127,7 @@ pub enum Nothing {
 }
 
 /// Reads an answer that has no disk in it.
-pub fn nothing(json: &[u8]) -> Nothing {
+pub(crate) fn nothing(json: &[u8]) -> Nothing {
     let Ok(json) = serde_json::from_slice::<Value>(json) else {
         return Nothing::Garbled;
     };
@@ -153,7 +153,7 @@ pub fn nothing(json: &[u8]) -> Nothing {
 }
 
 /// What the disk calls itself.
-pub fn names(json: &[u8]) -> Option<OwnNames> {
+pub(crate) fn names(json: &[u8]) -> Option<OwnNames> {
     let json: Value = serde_json::from_slice(json).ok()?;
     let text = |name: &str| json.get(name)?.as_str().and_then(clean);
     let both = |vendor: &str, product: &str| Some(format!("{} {}", text(vendor)?, text(product)?));

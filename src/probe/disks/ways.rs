@@ -29,7 +29,7 @@ const MADE: [&str; 8] = ["host", "ata", "nvme", "virtio", "pci", "block", "scsi_
 
 /// Looks again and again, and remembers what cannot change any more.
 #[derive(Debug)]
-pub struct Looker {
+pub(crate) struct Looker {
     root: Root,
     /// Kind of the controller by the address of a PCI function; `None` for one that is none of storage.
     functions: BTreeMap<String, Option<Class>>,
@@ -46,7 +46,7 @@ enum Class {
 }
 
 impl Looker {
-    pub fn new(root: Root) -> Self {
+    pub(crate) fn new(root: Root) -> Self {
         Looker {
             root,
             functions: BTreeMap::new(),
@@ -55,14 +55,14 @@ impl Looker {
     }
 
     /// Since the start of the kernel.
-    pub fn since_boot(&self) -> Option<std::time::Duration> {
+    pub(crate) fn since_boot(&self) -> Option<std::time::Duration> {
         let text = self.root.value("/proc/uptime")?;
         let seconds: f64 = text.split(' ').next()?.parse().ok()?;
         std::time::Duration::try_from_secs_f64(seconds).ok()
     }
 
     /// What there is now.
-    pub fn look(&mut self) -> Snapshot {
+    pub(crate) fn look(&mut self) -> Snapshot {
         let mut ways = BTreeMap::new();
         self.functions(&mut ways);
         let devices = self.names(SCSI_DEVICES);

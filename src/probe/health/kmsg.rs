@@ -4,12 +4,12 @@ use crate::formats::text::clean;
 use crate::model::inventory::{KernelLog, KernelLogLine};
 
 /// Error, and with it what is worse.
-pub const WORST: u8 = 3;
+pub(crate) const WORST: u8 = 3;
 /// How many lines are kept.
 const MAX_LINES: usize = 200;
 
 /// Reads `# <read> <wanted>` and then the records of level error and above, as `sys::kmsg` hands them over.
-pub fn parse(text: &str) -> KernelLog {
+pub(crate) fn parse(text: &str) -> KernelLog {
     let mut log = KernelLog::default();
     for line in text.lines() {
         if let Some(counts) = line.strip_prefix("# ") {

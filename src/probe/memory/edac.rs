@@ -4,13 +4,13 @@
 use crate::model::inventory::{Dimm, EccController, EccModule};
 use crate::probe::collect::root::{ReadError, Root};
 
-pub const SOURCE: &str = "/sys/devices/system/edac/mc";
+pub(crate) const SOURCE: &str = "/sys/devices/system/edac/mc";
 /// Far above what machines have.
 const MAX_CONTROLLERS: usize = 1024;
 const MAX_MODULES: usize = 1024;
 
 /// Controllers by number. An error or an empty list means that no driver counts here.
-pub fn controllers(root: &Root, dimms: &[Dimm]) -> Result<Vec<EccController>, ReadError> {
+pub(crate) fn controllers(root: &Root, dimms: &[Dimm]) -> Result<Vec<EccController>, ReadError> {
     let names = root.list(SOURCE)?;
     let names = names.into_iter().filter(|name| has_number(name, "mc")).collect();
     let names: Vec<String> = root.first("ecc.count", names, MAX_CONTROLLERS);

@@ -4,12 +4,12 @@ use crate::model::inventory::NumaNode;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::cpu::kernel::count_list;
 
-pub const SOURCE: &str = "/sys/devices/system/node";
+pub(crate) const SOURCE: &str = "/sys/devices/system/node";
 /// `CONFIG_NODES_SHIFT` is at most 10.
 const MAX_NODES: usize = 1024;
 
 /// Nodes by number.
-pub fn nodes(root: &Root) -> Result<Vec<NumaNode>, ReadError> {
+pub(crate) fn nodes(root: &Root) -> Result<Vec<NumaNode>, ReadError> {
     let names = root.list(SOURCE)?;
     let numbers = names.iter().filter_map(|name| name.strip_prefix("node")?.parse().ok());
     let numbers = root.first("numa.count", numbers.collect(), MAX_NODES);

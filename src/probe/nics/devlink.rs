@@ -20,7 +20,7 @@ const MAX_DEVICES: usize = 4096;
 
 /// What one device tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Info {
+pub(crate) struct Info {
     /// `pci`
     pub bus: String,
     /// PCI address.
@@ -35,7 +35,7 @@ pub struct Info {
 }
 
 /// Reads netlink messages one after the other; what is damaged ends the list.
-pub fn parse(mut bytes: &[u8]) -> Vec<Info> {
+pub(crate) fn parse(mut bytes: &[u8]) -> Vec<Info> {
     let mut found = Vec::new();
     while let Some(head) = bytes.get(..HEADERS) {
         let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -95,10 +95,10 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 /// A list of messages as the kernel sends them.
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     use super::*;
 
-    pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut out = (value.len() as u16 + 4).to_ne_bytes().to_vec();
         out.extend(kind.to_ne_bytes());
         out.extend(value);
@@ -107,7 +107,7 @@ pub mod testing {
     }
 
     /// One device with versions: the attribute they are in, name, value.
-    pub fn device(name: &str, versions: &[(u16, &str, &str)]) -> Vec<u8> {
+    pub(crate) fn device(name: &str, versions: &[(u16, &str, &str)]) -> Vec<u8> {
         let text = |kind: u16, text: &str| attribute(kind, &[text.as_bytes(), &[0]].concat());
         let mut body = [
             text(BUS_NAME, "pci"),

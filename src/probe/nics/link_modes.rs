@@ -6,7 +6,7 @@ const HEAD: usize = 48;
 
 /// What a port said of its link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LinkSettings {
+pub(crate) struct LinkSettings {
     pub speed_mbps: Option<u32>,
     pub duplex: Option<&'static str>,
     pub port_type: Option<&'static str>,
@@ -17,7 +17,7 @@ pub struct LinkSettings {
 }
 
 /// Reads the struct; `None` where it is too short for what it announces.
-pub fn parse(bytes: &[u8]) -> Option<LinkSettings> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<LinkSettings> {
     let head = bytes.get(..HEAD)?;
     let words = usize::from(head[15]);
     let speed = u32::from_le_bytes(head[4..8].try_into().ok()?);

@@ -4,11 +4,11 @@
 //! duplex go through the kernel's one network configuration lock, and ethtool through the driver's firmware: when one
 //! driver hangs there, the ports are still listed with name, address, driver and place.
 
-pub mod devlink;
-pub mod link_modes;
-pub mod optics;
+pub(crate) mod devlink;
+pub(crate) mod link_modes;
+pub(crate) mod optics;
 mod rdma;
-pub mod steps;
+pub(crate) mod steps;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ struct Step {
 }
 
 /// Ports of the machine. `brought_up` are those that were down before this run.
-pub fn nics(
+pub(crate) fn nics(
     root: &Root,
     live: Option<Arc<dyn LiveSources>>,
     limit: Duration,
@@ -159,7 +159,7 @@ impl Step {
 }
 
 /// Looks again at ports that were switched on by us and had no carrier yet, when some time has passed.
-pub fn look_again(root: &Root, live: Option<&Arc<dyn LiveSources>>, nics: &mut [Nic], limit: Duration) {
+pub(crate) fn look_again(root: &Root, live: Option<&Arc<dyn LiveSources>>, nics: &mut [Nic], limit: Duration) {
     let deadline = Instant::now() + limit;
     let late = nics
         .iter_mut()

@@ -8,10 +8,10 @@ use crate::model::inventory::{Optics, OpticsLane};
 
 /// The number before the bytes that says: read page by page, pages 00h, 01h, 02h and 11h behind the lower half. Not one
 /// of the kernel's, which begin at 1.
-pub const BY_PAGE: u32 = 0;
+pub(crate) const BY_PAGE: u32 = 0;
 
 /// Reads an answer of [`crate::sys::ethtool::module_eeprom`]. `None` where it is cut or of an unknown layout.
-pub fn parse(answer: &[u8]) -> Option<Optics> {
+pub(crate) fn parse(answer: &[u8]) -> Option<Optics> {
     let (kind, bytes) = answer.split_first_chunk::<4>()?;
     match bytes.first()? {
         0x03 => sfp(bytes),
@@ -22,7 +22,7 @@ pub fn parse(answer: &[u8]) -> Option<Optics> {
 }
 
 /// True for an answer that shows only part of what the module can tell.
-pub fn has_more_pages(answer: &[u8]) -> bool {
+pub(crate) fn has_more_pages(answer: &[u8]) -> bool {
     matches!(answer.get(4), Some(0x18 | 0x19 | 0x1b | 0x1e..=0x20))
 }
 

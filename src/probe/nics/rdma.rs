@@ -7,7 +7,7 @@ use super::NET;
 use crate::model::inventory::{Nic, RdmaPort};
 use crate::probe::collect::root::Root;
 
-pub const SOURCE: &str = "/sys/class/infiniband";
+pub(super) const SOURCE: &str = "/sys/class/infiniband";
 /// Devices; every virtual function is one.
 const MAX_DEVICES: usize = 8192;
 /// Counters that tell of trouble (Documentation/ABI/stable/sysfs-class-infiniband).
@@ -26,7 +26,7 @@ const COUNTERS: [&str; 11] = [
 ];
 
 /// A port and the PCI function behind it.
-pub struct Found {
+pub(super) struct Found {
     port: RdmaPort,
     pci_address: Option<String>,
     pci_id: Option<(u16, u16)>,
@@ -51,7 +51,7 @@ struct Interface {
 }
 
 /// The ports with the interfaces of the machine.
-pub struct Ports {
+pub(super) struct Ports {
     found: Vec<Found>,
     interfaces: Vec<Interface>,
 }
@@ -73,7 +73,7 @@ fn interface(root: &Root, name: String) -> Interface {
 }
 
 /// All ports of all devices.
-pub fn ports(root: &Root) -> Ports {
+pub(super) fn ports(root: &Root) -> Ports {
     let mut found = Vec::new();
     let devices = root.first("rdma.count", root.list(SOURCE).unwrap_or_default(), MAX_DEVICES);
     for device in devices {
@@ -175,7 +175,7 @@ fn is_same_kind(found: &Found, interface: &Interface) -> bool {
 /// Puts each port to its interface on the same function; an InfiniBand port without an interface gets an entry of its
 /// own. Devices that exist in software only have no function and are left out, and so is a second device on a function
 /// of which another is told: the planes of a port, or software over it.
-pub fn attach(nics: &mut Vec<Nic>, ports: Ports) {
+pub(super) fn attach(nics: &mut Vec<Nic>, ports: Ports) {
     let Ports { mut found, interfaces } = ports;
     found.retain(|found| found.pci_address.is_some());
     let known = |name: &str| interfaces.iter().find(|interface| interface.name == name);

@@ -19,9 +19,9 @@ use crate::sys::{ethtool, ethtool_netlink};
 const IFF_UP: u32 = 1;
 
 /// What an answer does to the port's entry.
-pub type Patch = Box<dyn FnOnce(&mut Nic) + Send>;
+pub(crate) type Patch = Box<dyn FnOnce(&mut Nic) + Send>;
 /// `Ok(None)` where there was nothing to ask.
-pub type Answer = Result<Option<Patch>, (PartStatus, String)>;
+pub(crate) type Answer = Result<Option<Patch>, (PartStatus, String)>;
 
 /// How long a port that was just switched on is waited for; some take seconds to their carrier, and are looked at again
 /// once the cables were listened to.
@@ -50,7 +50,7 @@ const COUNTERS: [&str; 16] = [
 ];
 
 /// Whom to ask.
-pub struct Port {
+pub(crate) struct Port {
     pub root: Root,
     pub live: Option<Arc<dyn LiveSources>>,
     pub name: String,
@@ -94,7 +94,7 @@ impl Port {
 }
 
 /// What sysfs knows without asking the driver.
-pub fn base(port: &Port) -> Answer {
+pub(crate) fn base(port: &Port) -> Answer {
     let place = port.root.resolve(port.at("device")).unwrap_or_default();
     let mac: Option<MacAddr> = port.value("address").and_then(|text| text.parse().ok());
     let id = bus::pci_function(&place).and_then(|function| bus::pci_id(&port.root, &function));
@@ -170,7 +170,7 @@ fn vlan_id(text: &str) -> Option<u16> {
 }
 
 /// Unknown while the port is down, and then no fault: the kernel refuses to answer.
-pub fn link(port: &Port) -> Answer {
+pub(crate) fn link(port: &Port) -> Answer {
     let carrier = || port.root.flag(port.at("carrier"));
     let begun = Instant::now();
     if port.brought_up && port.root.is_live() {
@@ -199,14 +199,14 @@ pub fn link(port: &Port) -> Answer {
 }
 
 /// Drivers ask their firmware for some of these.
-pub fn counters(port: &Port) -> Answer {
+pub(crate) fn counters(port: &Port) -> Answer {
     let read = |name: &&str| Some(((*name).to_owned(), port.number(&format!("statistics/{name}"))?));
     let counters: BTreeMap<String, u64> = COUNTERS.iter().filter_map(read).collect();
     Ok(Some(Box::new(move |nic| nic.counters = counters)))
 }
 
 /// Negotiation, kind of port, what it can do and offers.
-pub fn link_modes(port: &Port) -> Answer {
+pub(crate) fn link_modes(port: &Port) -> Answer {
     let answer = match port.ask("link-settings", ethtool::link_settings) {
         None => return Ok(None),
         Some(answer) => answer.map_err(|error| (error.status(), error.to_string()))?,
@@ -226,7 +226,7 @@ pub fn link_modes(port: &Port) -> Answer {
 }
 
 /// Burnt-in address, driver and firmware.
-pub fn driver(port: &Port) -> Answer {
+pub(crate) fn driver(port: &Port) -> Answer {
     let (mac, info) = match &port.live {
         Some(live) => match (live.permanent_mac(&port.name), live.driver_info(&port.name)) {
             (Err(error), Err(_)) => return Err((PartStatus::Failed, error.to_string())),
@@ -266,7 +266,7 @@ pub fn driver(port: &Port) -> Answer {
 }
 
 /// Whether firmware keeps LLDP to itself.
-pub fn firmware_lldp(port: &Port) -> Answer {
+pub(crate) fn firmware_lldp(port: &Port) -> Answer {
     let Some(driver) = port.driver().filter(|driver| agent::has_agent_flag(driver)) else {
         return Ok(None);
     };
@@ -300,7 +300,7 @@ fn module_memory(name: &str) -> std::io::Result<Vec<u8>> {
 }
 
 /// The module in the port. Ports without a cage, and cages without a module, have none.
-pub fn optics(port: &Port) -> Answer {
+pub(crate) fn optics(port: &Port) -> Answer {
     if port.root.exists(port.at("device/physfn")) {
         return Ok(None);
     }
@@ -322,7 +322,7 @@ pub fn optics(port: &Port) -> Answer {
 }
 
 /// Of the text of a `flags` attribute: hex with `0x`.
-pub fn is_up(flags: &str) -> Option<bool> {
+pub(crate) fn is_up(flags: &str) -> Option<bool> {
     let flags = u32::from_str_radix(flags.trim().strip_prefix("0x")?, 16).ok()?;
     Some(flags & IFF_UP != 0)
 }

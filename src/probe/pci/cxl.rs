@@ -11,7 +11,7 @@ const MAX_DEVICES: usize = 1024;
 const MAX_TARGETS: u32 = 16;
 
 /// Memory devices, by number. None where the kernel has no such bus.
-pub fn devices(root: &Root) -> Vec<CxlDevice> {
+pub(crate) fn devices(root: &Root) -> Vec<CxlDevice> {
     let names = root.list(DEVICES).unwrap_or_default();
     let regions: Vec<String> = names.iter().filter(|name| is(name, "region")).cloned().collect();
     let memories: Vec<String> = names.into_iter().filter(|name| is(name, "mem")).collect();

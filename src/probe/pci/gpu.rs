@@ -15,7 +15,7 @@ use crate::probe::{bus, pci};
 use crate::sys::cmd;
 
 /// Named when nothing else is known.
-pub const SOURCE: &str = pci::SOURCE;
+pub(crate) const SOURCE: &str = pci::SOURCE;
 const SMI_SOURCE: &str = "nvidia-smi --query-gpu";
 /// VGA, 3D and other display controllers, processing accelerators.
 const CLASSES: [&str; 5] = ["0x0300", "0x0301", "0x0302", "0x0380", "0x1200"];
@@ -29,7 +29,7 @@ const SMI_FIELDS: &str = "pci.bus_id,name,uuid,serial,vbios_version,driver_versi
 const MAX_GPUS: usize = 4096;
 
 /// All of them.
-pub fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Vec<Gpu>> {
+pub(crate) fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Vec<Gpu>> {
     let addresses = match root.list(SOURCE) {
         Ok(addresses) => addresses,
         Err(error) => return Part::missing(error.status(), SOURCE, error.to_string()),

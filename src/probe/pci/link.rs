@@ -13,7 +13,7 @@ type Rate = (Option<f64>, Option<u32>);
 
 /// Link of a function. The kernel shows for each port the link it ends in: for a port that leads down that is the link
 /// to what is below, which the function below tells already. So a port that leads down has none of its own here.
-pub fn link(root: &Root, address: &str) -> Option<PciLink> {
+pub(super) fn link(root: &Root, address: &str) -> Option<PciLink> {
     let folder = format!("{SOURCE}/{address}");
     let (speed_gtps, width) = rate(root, Path::new(&folder), "current");
     let (max_speed_gtps, max_width) = rate(root, Path::new(&folder), "max");

@@ -4,7 +4,7 @@ use crate::formats::text::burnt;
 use crate::model::inventory::Vpd;
 
 /// What a function can have: an address of 15 bits.
-pub const LIMIT: u64 = 32 * 1024;
+pub(crate) const LIMIT: u64 = 32 * 1024;
 /// Bytes of a field; a resource of the maker's own that is longer ends with an ellipsis.
 const HEX_BYTES: usize = 255;
 /// Large resources, by their whole first byte.
@@ -15,7 +15,7 @@ const READ_WRITE: u8 = 0x91;
 const END: u8 = 0x78;
 
 /// Reads a list of resources; `None` where it does not begin like one.
-pub fn parse(bytes: &[u8]) -> Option<Vpd> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Vpd> {
     let mut vpd = Vpd::default();
     let mut at = 0;
     let mut known = false;

@@ -3,8 +3,8 @@
 //! Written for tables as firmware makes them: a length may point past the end, a string may not exist, a version may be
 //! wrong. Nothing here trusts a number from the table; a field that is not there is `None`. (DMTF DSP0134.)
 
-pub mod platform;
-pub mod platform_names;
+pub(crate) mod platform;
+pub(crate) mod platform_names;
 pub mod types;
 
 use crate::formats::text::burnt;

@@ -12,7 +12,7 @@ use crate::model::inventory::{
 };
 
 /// 7.10 System Slots.
-pub fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
+pub(crate) fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
     let slot = |s: &Structure<'_>| {
         let usage = s.byte(0x07);
         // The peers of a bifurcated slot, five bytes each, push the fields of 3.4 back.
@@ -55,7 +55,7 @@ fn bus_address(s: &Structure<'_>, at: usize) -> Option<String> {
 }
 
 /// 7.42 Onboard Devices Extended Information; where there are none, 7.11 On Board Devices, which has no addresses.
-pub fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
+pub(crate) fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
     let extended = |s: &Structure<'_>| OnboardDevice {
         name: s.string(0x04),
         kind: s.byte(0x05).and_then(names::onboard_kind),
@@ -86,7 +86,7 @@ pub fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
 }
 
 /// 7.9 Port Connector Information.
-pub fn ports(table: &Table<'_>) -> Vec<PortConnector> {
+pub(crate) fn ports(table: &Table<'_>) -> Vec<PortConnector> {
     let port = |s: &Structure<'_>| PortConnector {
         internal: s.string(0x04),
         external: s.string(0x06),
@@ -96,7 +96,7 @@ pub fn ports(table: &Table<'_>) -> Vec<PortConnector> {
 }
 
 /// 7.8 Cache Information, with the socket whose processor names it.
-pub fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
+pub(crate) fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
     let owner = |handle: u16| {
         let names_it = |cpu: &&Structure<'_>| [0x1a, 0x1c, 0x1e].iter().any(|at| cpu.word(*at) == Some(handle));
         table.of_kind(4).find(names_it).and_then(|cpu| cpu.string(0x04))
@@ -137,7 +137,7 @@ pub fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
 }
 
 /// 7.40 System Power Supply.
-pub fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
+pub(crate) fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
     let supply = |s: &Structure<'_>| {
         let flags = s.word(0x0e).unwrap_or(0);
         PowerSupply {
@@ -166,14 +166,14 @@ pub fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
 }
 
 /// 7.12 OEM Strings and 7.13 System Configuration Options, by type.
-pub fn strings(table: &Table<'_>, kind: u8) -> Vec<String> {
+pub(crate) fn strings(table: &Table<'_>, kind: u8) -> Vec<String> {
     let texts = table.of_kind(kind).flat_map(|s| s.strings());
     let told = texts.filter_map(|text| clean(&decoded(text)));
     told.collect()
 }
 
 /// 7.33 System Boot Information.
-pub fn boot_status(table: &Table<'_>) -> Option<String> {
+pub(crate) fn boot_status(table: &Table<'_>) -> Option<String> {
     let status = table.first(32)?.byte(0x0a)?;
     Some(match status {
         0 => "no errors".to_owned(),
@@ -190,7 +190,7 @@ pub fn boot_status(table: &Table<'_>) -> Option<String> {
 }
 
 /// 7.44 TPM Device.
-pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
+pub(crate) fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
     let s = table.first(43)?;
     let vendor: [u8; 4] = s.bytes(0x04)?;
     let (major, minor) = (s.byte(0x08)?, s.byte(0x09)?);
@@ -208,7 +208,7 @@ pub fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
 }
 
 /// 7.43 Management Controller Host Interface; a structure with several protocols gives an entry for each.
-pub fn host_interfaces(table: &Table<'_>) -> Vec<HostInterface> {
+pub(crate) fn host_interfaces(table: &Table<'_>) -> Vec<HostInterface> {
     table.of_kind(42).flat_map(host_interface).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Words for the numbers of SMBIOS slots, connectors, boards and caches.
 
 /// 7.10.1.
-pub fn slot_kind(kind: u8) -> Option<String> {
+pub(crate) fn slot_kind(kind: u8) -> Option<String> {
     let name = match kind {
         0x01 => "other",
         0x03 => "ISA",
@@ -55,7 +55,7 @@ fn pci_express(kind: u8) -> Option<String> {
 }
 
 /// 7.10.2.
-pub fn slot_width(width: u8) -> Option<String> {
+pub(crate) fn slot_width(width: u8) -> Option<String> {
     let name = match width {
         0x01 => "other",
         0x03 => "8 bit",
@@ -77,7 +77,7 @@ pub fn slot_width(width: u8) -> Option<String> {
 }
 
 /// 7.42.2; the top bit tells whether it is enabled.
-pub fn onboard_kind(kind: u8) -> Option<String> {
+pub(crate) fn onboard_kind(kind: u8) -> Option<String> {
     let name = match kind & 0x7f {
         0x01 => "other",
         0x03 => "video",
@@ -101,7 +101,7 @@ pub fn onboard_kind(kind: u8) -> Option<String> {
 }
 
 /// 7.9.3.
-pub fn port_kind(kind: u8) -> Option<String> {
+pub(crate) fn port_kind(kind: u8) -> Option<String> {
     let name = match kind {
         0x00 => return None,
         0x01..=0x05 => "parallel",
@@ -132,7 +132,7 @@ pub fn port_kind(kind: u8) -> Option<String> {
 }
 
 /// 7.8.5.
-pub fn associativity(kind: u8) -> Option<String> {
+pub(crate) fn associativity(kind: u8) -> Option<String> {
     let ways = match kind {
         3 => return Some("direct".to_owned()),
         6 => return Some("fully".to_owned()),
@@ -152,7 +152,7 @@ pub fn associativity(kind: u8) -> Option<String> {
 }
 
 /// 7.3.2.
-pub fn board_kind(kind: u8) -> Option<String> {
+pub(crate) fn board_kind(kind: u8) -> Option<String> {
     let name = match kind {
         2 => "other",
         3 => "server blade",
@@ -172,7 +172,7 @@ pub fn board_kind(kind: u8) -> Option<String> {
 }
 
 /// 7.4.2, of an enclosure when it was started.
-pub fn chassis_state(state: u8) -> Option<String> {
+pub(crate) fn chassis_state(state: u8) -> Option<String> {
     let name = match state {
         1 => "other",
         3 => "safe",
@@ -185,7 +185,7 @@ pub fn chassis_state(state: u8) -> Option<String> {
 }
 
 /// 7.2.2.
-pub fn wake_up(kind: u8) -> Option<String> {
+pub(crate) fn wake_up(kind: u8) -> Option<String> {
     let name = match kind {
         1 => "other",
         3 => "apm timer",

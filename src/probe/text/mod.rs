@@ -11,7 +11,7 @@ mod pci;
 mod security;
 mod storage;
 mod system;
-pub mod tree;
+pub(crate) mod tree;
 
 use crate::model::inventory::{Inventory, Item, Part, is_placeholder};
 use crate::model::shown::{self, Shown};
@@ -21,7 +21,7 @@ const WIDTH: usize = 80;
 const INDENT: usize = 10;
 
 /// Renders everything that a person looks for first. Lines are at most 80 columns wide.
-pub fn render(inventory: &Inventory) -> Shown {
+pub(crate) fn render(inventory: &Inventory) -> Shown {
     let mut page = Page::default();
     page.part("System", &inventory.system, system::lines);
     page.part("BIOS", &inventory.bios, system::bios);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::model::shown::{self, Shown};
 
 /// Renders a document. Fields without a value are left out; lines are as long as their values.
-pub fn render(document: &Value) -> Shown {
+pub(crate) fn render(document: &Value) -> Shown {
     let mut out = String::new();
     children(document, "", &mut out);
     Shown::lines(&out)

@@ -30,7 +30,7 @@ const GONE_SECONDS: f64 = 60.0;
 
 /// A question to the link: who has this address?
 #[derive(Debug)]
-pub struct Question {
+pub(crate) struct Question {
     address: Ipv4Addr,
     task: JoinHandle<Found>,
 }
@@ -64,7 +64,12 @@ impl Drop for Question {
 }
 
 /// Who uses the address, or is about to.
-pub async fn who_has(index: u32, mac: MacAddr, own: &[MacAddr], address: Ipv4Addr) -> std::io::Result<Option<MacAddr>> {
+pub(crate) async fn who_has(
+    index: u32,
+    mac: MacAddr,
+    own: &[MacAddr],
+    address: Ipv4Addr,
+) -> std::io::Result<Option<MacAddr>> {
     let tap = ArpTap::open(index)?;
     let mut packet = Vec::new();
     for _ in 0..PROBES {
@@ -116,7 +121,7 @@ async fn found6(link: &Link, own: &[MacAddr], address: Option<Ipv6Addr>) -> Opti
 
 /// The search for an address on one link, and who was found on the way.
 #[derive(Debug, Default)]
-pub struct Place {
+pub(crate) struct Place {
     taken: Vec<(Ipv4Addr, MacAddr)>,
     /// The address in IPv6 that somebody has, and who. Whoever looks for another one takes it.
     pub taken6: Option<(Ipv6Addr, String)>,
@@ -129,7 +134,7 @@ pub struct Place {
 
 /// What the search says now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Search {
+pub(crate) enum Search {
     /// The link is being asked.
     Asking,
     /// Somebody has this address; the next one is tried.
@@ -143,7 +148,7 @@ pub enum Search {
 impl Place {
     /// Goes on. `candidates`: the subnet as it would be with each of the addresses that could be ours, the best first. `given`: none but the
     /// first is wanted; the others only tell whether who has it is a proxy.
-    pub async fn search(
+    pub(crate) async fn search(
         &mut self,
         candidates: impl IntoIterator<Item = Subnet>,
         given: bool,
@@ -187,13 +192,13 @@ impl Place {
     }
 
     /// The address is another's: it is not tried again before the link changes.
-    pub fn leave(&mut self, address: Ipv4Addr, user: MacAddr) {
+    pub(crate) fn leave(&mut self, address: Ipv4Addr, user: MacAddr) {
         self.contested = None;
         self.taken.push((address, user));
     }
 
     /// Somebody else was heard with our address.
-    pub fn contest(&mut self, user: MacAddr, now: f64) -> Contest {
+    pub(crate) fn contest(&mut self, user: MacAddr, now: f64) -> Contest {
         if self.proxy == Some(user) {
             return Contest::Known;
         }
@@ -212,12 +217,12 @@ impl Place {
     }
 
     /// Everything may be different now.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         *self = Place::default();
     }
 
     /// Who has the addresses that were not taken, for the screen.
-    pub fn note(&self, now: f64) -> Option<String> {
+    pub(crate) fn note(&self, now: f64) -> Option<String> {
         let found = self
             .taken
             .iter()
@@ -231,7 +236,7 @@ impl Place {
 
 /// What becomes of an address that somebody else uses, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contest {
+pub(crate) enum Contest {
     New,
     Known,
     /// He stays, so we go: an announcement of ours would take a gateway's place in every host's ARP table.

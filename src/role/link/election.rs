@@ -23,11 +23,11 @@ use crate::config::settings::LinkRule;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
 
-pub use crate::role::link::election::reason::HELD;
+pub(crate) use crate::role::link::election::reason::HELD;
 
 /// Something that happened to the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Carrier(bool),
     /// A server that is not this machine spoke. `machine` is its number if it said that it is a recon master.
     Server {
@@ -55,7 +55,7 @@ pub enum Event {
 
 /// What the driver of the link has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Ask who serves.
     Probe,
     /// Ask who answers network boot firmware.
@@ -68,22 +68,22 @@ pub enum Action {
 
 /// A quiet link is decided after this many seconds. Servers that ping an address before they offer it take 1 s (ISC)
 /// to 3 s (dnsmasq); the last question leaves them 1 s more.
-pub const VERDICT_SECONDS: f64 = 6.0;
+pub(crate) const VERDICT_SECONDS: f64 = 6.0;
 /// When the questions go out, in seconds after carrier: often enough that a network that loses every third packet is
 /// rarely taken for a quiet one.
 const PROBE_SECONDS: [f64; 7] = [0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0];
 /// When the question of network boot firmware goes out.
 const ASK_BOOT_SECONDS: f64 = 2.5;
 /// A decided link is asked again this often: with the 3 s of a server that pings first, one that appears is known within 10 s.
-pub const WATCH_SECONDS: f64 = 4.0;
+pub(crate) const WATCH_SECONDS: f64 = 4.0;
 /// Every so many watch questions one is asked as network boot firmware asks.
 const BOOT_EVERY: u32 = 3;
 /// A foreign server is asked for its boot service this long before the link is decided. It checked its address already.
 const BOOT_WAIT_SECONDS: f64 = 2.0;
 /// A foreign server that says nothing for this long is gone: fifteen questions unanswered.
-pub const QUIET_SECONDS: f64 = 60.0;
+pub(crate) const QUIET_SECONDS: f64 = 60.0;
 /// The same of a recon master, which answers at once: five questions unanswered, and seven more before anybody serves.
-pub const MASTER_QUIET_SECONDS: f64 = 20.0;
+pub(crate) const MASTER_QUIET_SECONDS: f64 = 20.0;
 /// A rival that announced itself has this long to serve, from its last word.
 const RIVAL_SECONDS: f64 = 15.0;
 /// Shortest time between two answers to rivals, so that two machines cannot keep each other talking.
@@ -106,7 +106,7 @@ const MAX_FOREIGN: usize = 8;
 
 /// The state of one link.
 #[derive(Debug)]
-pub struct Election {
+pub(crate) struct Election {
     /// This machine's number.
     machine: MacAddr,
     rule: LinkRule,
@@ -179,7 +179,7 @@ enum Verdict {
 
 impl Election {
     /// `machine`: a number no other machine has, the same on every link of this one.
-    pub fn new(machine: MacAddr, rule: LinkRule) -> Self {
+    pub(crate) fn new(machine: MacAddr, rule: LinkRule) -> Self {
         Election {
             machine,
             rule,
@@ -194,7 +194,7 @@ impl Election {
         }
     }
 
-    pub fn mode(&self) -> LinkMode {
+    pub(crate) fn mode(&self) -> LinkMode {
         match self.state {
             State::Down => LinkMode::Down,
             State::Probing { .. } | State::Foreign { verdict: None, .. } => LinkMode::Probing,
@@ -209,19 +209,19 @@ impl Election {
     }
 
     /// The recon master this link yields to, once it has spoken.
-    pub fn master(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn master(&self) -> Option<Ipv4Addr> {
         match self.state {
             State::Yield { master, .. } => master,
             _ => None,
         }
     }
 
-    pub fn foreign(&self) -> impl Iterator<Item = &ForeignServer> {
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &ForeignServer> {
         self.foreign.iter().map(|known| &known.server)
     }
 
     /// Takes one event; the actions are to be done in order.
-    pub fn on(&mut self, event: Event, now: f64) -> Vec<Action> {
+    pub(crate) fn on(&mut self, event: Event, now: f64) -> Vec<Action> {
         let before = self.state.clone();
         let mut actions = Vec::new();
         match event {

@@ -121,7 +121,7 @@ fn prefix_of_run(remembered: &[Lease6], now_unix: u64, random: u64) -> Ula {
 
 /// Takes IPv6 up on a link: address, sockets, services into `tasks`, what gives leases into `giving`. Answers with the status that the services keep, also
 /// where there is no IPv6.
-pub async fn start<F>(
+pub(crate) async fn start<F>(
     shared: &Shared,
     netlink: &Netlink,
     link: &Link,

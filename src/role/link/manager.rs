@@ -245,7 +245,7 @@ impl Keeper {
             election,
             voice,
             listener,
-            listening,
+            _listening: listening,
             place: None,
             place6: None,
             subnet,

@@ -26,14 +26,14 @@ const DECLINED: Duration = Duration::from_secs(10);
 const RENEW_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
 
 /// Keeps an address until it is dropped.
-pub struct OwnAddress {
+pub(crate) struct OwnAddress {
     now: watch::Receiver<Option<Own>>,
     task: Option<JoinHandle<()>>,
 }
 
 /// An address and whether it was leased, and so goes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Own {
+pub(crate) struct Own {
     pub address: Ipv4Addr,
     pub prefix: u8,
     /// The way to other networks; none where the system has its own.
@@ -44,7 +44,7 @@ pub struct Own {
 impl OwnAddress {
     /// Takes the link's own address if a person or another program gave it one, else starts to ask for a lease. `but`: addresses
     /// that this program set there.
-    pub async fn of(link: &Link, netlink: &Netlink, but: Option<Ipv4Addr>) -> Self {
+    pub(crate) async fn of(link: &Link, netlink: &Netlink, but: Option<Ipv4Addr>) -> Self {
         let present = netlink.addresses(link.index).await.unwrap_or_default();
         let fixed = present.into_iter().find(|(address, _)| Some(*address) != but);
         if let Some((address, prefix)) = fixed {
@@ -70,7 +70,7 @@ impl OwnAddress {
         OwnAddress { now, task: Some(task) }
     }
 
-    pub fn now(&self) -> Option<Own> {
+    pub(crate) fn now(&self) -> Option<Own> {
         *self.now.borrow()
     }
 }

@@ -19,7 +19,7 @@ const OPEN_QUESTIONS: usize = 4;
 const MAX_USED: usize = 256;
 
 #[derive(Debug, Clone)]
-pub struct Voice {
+pub(crate) struct Voice {
     key: SiteKey,
     machine: MacAddr,
     mac: MacAddr,
@@ -32,7 +32,7 @@ pub struct Voice {
 
 impl Voice {
     /// `machine`: this machine's number; `mac`: the port's.
-    pub fn new(key: SiteKey, machine: MacAddr, mac: MacAddr) -> Self {
+    pub(crate) fn new(key: SiteKey, machine: MacAddr, mac: MacAddr) -> Self {
         Voice {
             key,
             machine,
@@ -44,7 +44,7 @@ impl Voice {
     }
 
     /// The next question, and the proof for the last one heard.
-    pub fn ask(&mut self, nonce: Nonce) -> (Question, Option<Proof>) {
+    pub(crate) fn ask(&mut self, nonce: Nonce) -> (Question, Option<Proof>) {
         if self.open.len() >= OPEN_QUESTIONS {
             self.open.pop_front();
         }
@@ -57,7 +57,7 @@ impl Voice {
     }
 
     /// What this port says of itself, with the proof for the last question heard.
-    pub fn announce(&self, role: Role, server: std::net::Ipv4Addr) -> (Said, Option<Proof>) {
+    pub(crate) fn announce(&self, role: Role, server: std::net::Ipv4Addr) -> (Said, Option<Proof>) {
         let said = Said {
             role,
             machine: self.machine,
@@ -68,12 +68,12 @@ impl Voice {
     }
 
     /// Another machine asked.
-    pub fn heard(&mut self, question: Question) {
+    pub(crate) fn heard(&mut self, question: Question) {
         self.asked = Some(question);
     }
 
     /// Whether this was said in answer to a question of this port, by one that has the key, for the first time.
-    pub fn is_proven(&mut self, said: &Said, proof: Option<Proof>) -> bool {
+    pub(crate) fn is_proven(&mut self, said: &Said, proof: Option<Proof>) -> bool {
         let Some(proof) = proof.filter(|proof| proof.role == said.role) else {
             return false;
         };

@@ -19,17 +19,17 @@ use crate::role::link::state::{Route, Tasks, add_routes, named, remove_routes};
 
 /// Ports of PXE 2.1 §2.2.3.
 const DHCP: u16 = 67;
-pub const BOOT_SERVER: u16 = 4011;
+pub(crate) const BOOT_SERVER: u16 = 4011;
 
 /// A link that proxies.
-pub struct Proxying {
+pub(crate) struct Proxying {
     pub tasks: Tasks,
     pub own: Own,
     routes: Vec<Route>,
 }
 
 /// Sets the address if it is a lease, binds every socket, and only then starts to serve.
-pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) -> anyhow::Result<Proxying> {
+pub(crate) async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) -> anyhow::Result<Proxying> {
     let address = own.address;
     if own.leased {
         netlink
@@ -79,7 +79,7 @@ pub async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: Own) ->
 }
 
 /// Ends the services; a leased address goes with them.
-pub async fn stop(netlink: &Netlink, link: &Link, proxying: Proxying) {
+pub(crate) async fn stop(netlink: &Netlink, link: &Link, proxying: Proxying) {
     proxying.tasks.end().await;
     remove_routes(netlink, link, &proxying.routes).await;
     if proxying.own.leased

@@ -24,13 +24,13 @@ use crate::role::link::proxy;
 use crate::role::link::proxy::Proxying;
 
 /// A link and everything that runs for it.
-pub struct Watched {
+pub(crate) struct Watched {
     pub link: Link,
     pub election: Election,
     pub voice: Voice,
     pub listener: Arc<DhcpListener>,
     /// Ends the thread that listens.
-    pub listening: DropGuard,
+    pub _listening: DropGuard,
     /// Place among the served links, which gives the subnet; kept once given.
     pub place: Option<u32>,
     /// The same for the IPv6 prefix, which a link with a given subnet has as well.
@@ -55,19 +55,19 @@ pub struct Watched {
 
 /// Tasks that end together.
 #[derive(Default)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     pub stop: CancellationToken,
     pub set: JoinSet<anyhow::Result<()>>,
 }
 
 impl Tasks {
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.stop.cancel();
         while self.set.join_next().await.is_some() {}
     }
 
     /// A task that ended by itself is an error of the whole.
-    pub fn check(&mut self, link: &str) -> anyhow::Result<()> {
+    pub(crate) fn check(&mut self, link: &str) -> anyhow::Result<()> {
         match self.set.try_join_next() {
             None => Ok(()),
             Some(Ok(Ok(()))) => bail!("a service on {link} ended by itself"),
@@ -78,10 +78,10 @@ impl Tasks {
 }
 
 /// Destination, prefix length, next hop.
-pub type Route = (Ipv4Addr, u8, Ipv4Addr);
+pub(crate) type Route = (Ipv4Addr, u8, Ipv4Addr);
 
 /// A link that is served, or was and whose leases run out.
-pub struct Service {
+pub(crate) struct Service {
     pub tasks: Tasks,
     /// The part that gives leases; `None` while those that are held run out.
     pub giving: Option<Tasks>,
@@ -95,7 +95,7 @@ pub struct Service {
 }
 
 impl Watched {
-    pub fn mode(&self, elect: bool) -> LinkMode {
+    pub(crate) fn mode(&self, elect: bool) -> LinkMode {
         let serving = self.service.as_ref().is_some_and(|service| service.giving.is_some());
         match self.election.mode() {
             _ if !elect && serving => LinkMode::Serve,
@@ -105,7 +105,7 @@ impl Watched {
         }
     }
 
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         let mut reason = self.election.reason();
         if self.election.mode() == LinkMode::Proxy && self.proxying.is_none() {
             reason.push_str("; waiting for an address from it");
@@ -114,27 +114,27 @@ impl Watched {
     }
 
     /// What is done in IPv6, while the link is served.
-    pub fn ipv6(&self) -> Option<Ipv6Status> {
+    pub(crate) fn ipv6(&self) -> Option<Ipv6Status> {
         let service = self.service.as_ref().filter(|service| service.giving.is_some())?;
         let (_, status) = service.ipv6.as_ref()?;
         Some(status.lock().expect("no holder panics").clone())
     }
 
     /// True for an address of this machine on the link.
-    pub fn has(&self, address: Ipv4Addr) -> bool {
+    pub(crate) fn has(&self, address: Ipv4Addr) -> bool {
         let proxying = self.proxying.as_ref().map(|proxying| proxying.own.address);
         let service = self.service.as_ref().map(|service| service.address);
         proxying == Some(address) || service == Some(address)
     }
 
-    pub fn send(&self, packet: Vec<u8>) {
+    pub(crate) fn send(&self, packet: Vec<u8>) {
         if let Err(error) = self.listener.broadcast(&packet) {
             tracing::debug!(link = self.link.name, %error, "sending a DHCP question");
         }
     }
 
     /// Says who serves here, once it does.
-    pub fn announce(&self) {
+    pub(crate) fn announce(&self) {
         let service = self.service.as_ref().filter(|service| service.giving.is_some());
         let (role, address) = match self.election.mode() {
             LinkMode::Serve => (Role::Serve, service.map(|service| service.address)),
@@ -147,7 +147,7 @@ impl Watched {
         }
     }
 
-    pub fn check(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         let name = &self.link.name;
         if let Some(service) = &mut self.service {
             service.tasks.check(name)?;
@@ -163,13 +163,13 @@ impl Watched {
 }
 
 /// A task whose error says which service it was.
-pub async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
+pub(crate) async fn named(name: &'static str, task: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
     task.await.with_context(|| format!("the {name} service"))
 }
 
 /// Ends what must not run in this mode. Machines that hold leases of ours go on with the rest, until those run out; only
 /// where another recon master has the same addresses, or nobody is there, that ends at once.
-pub async fn stop_for(netlink: &Netlink, watched: &mut Watched, mode: LinkMode) {
+pub(crate) async fn stop_for(netlink: &Netlink, watched: &mut Watched, mode: LinkMode) {
     if mode != LinkMode::Proxy {
         watched.own = None;
         if let Some(proxying) = watched.proxying.take() {
@@ -187,12 +187,12 @@ pub async fn stop_for(netlink: &Netlink, watched: &mut Watched, mode: LinkMode) 
     }
 }
 
-pub async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
+pub(crate) async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
     stop_for(netlink, watched, LinkMode::Down).await;
 }
 
 /// Sets the routes of a link; what does not work is said, and costs the machines behind it only.
-pub async fn add_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
+pub(crate) async fn add_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
     for (network, prefix, router) in routes {
         match netlink.add_route(link.index, *network, *prefix, *router).await {
             Ok(()) => say(&format!("{}: {network}/{prefix} is behind {router}", link.name)),
@@ -204,7 +204,7 @@ pub async fn add_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
     }
 }
 
-pub async fn remove_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
+pub(crate) async fn remove_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
     for (network, prefix, router) in routes {
         if let Err(error) = netlink.remove_route(link.index, *network, *prefix, *router).await {
             tracing::debug!(link = link.name, %error, "removing a route");
@@ -212,7 +212,7 @@ pub async fn remove_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
     }
 }
 
-pub async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
+pub(crate) async fn stop_service(netlink: &Netlink, watched: &mut Watched) {
     let Some(service) = watched.service.take() else {
         return;
     };

@@ -24,7 +24,7 @@ const SETTINGS_FILE: &str = "recon.toml";
 
 /// An open data folder.
 #[derive(Debug)]
-pub struct Storage {
+pub(crate) struct Storage {
     pub folder: PathBuf,
     pub durable: bool,
     /// Where files that a person put on the stick are read.
@@ -38,7 +38,7 @@ pub struct Storage {
 
 impl Storage {
     /// A folder given by hand, which counts as durable.
-    pub fn folder(folder: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn folder(folder: PathBuf) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         Ok(Storage {
             shelf: Shelf::Folder(folder.clone()),
@@ -51,7 +51,7 @@ impl Storage {
     }
 
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
-    pub fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
+    pub(crate) fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
             // Where the medium does not read, what forbids something may still stand on it.
             let disk = medium::live_disk().filter(|_| live());
@@ -63,6 +63,7 @@ impl Storage {
         };
         match partition::ensure(disk, Path::new(FOLDER), rand::random()) {
             Ok(partition) => {
+                tracing::info!(device = %partition.device.display(), created = partition.created, "data partition");
                 let mut notices = partition.notes.clone();
                 notices.extend(told);
                 if let Err(error) = furnish(Path::new(FOLDER)) {
@@ -83,7 +84,7 @@ impl Storage {
     }
 
     /// Memory in place of the partition of `disk`, and why, as a sentence.
-    pub fn memory(why: String, disk: Option<&PathBuf>) -> std::io::Result<Self> {
+    pub(crate) fn memory(why: String, disk: Option<&PathBuf>) -> std::io::Result<Self> {
         std::fs::create_dir_all(FOLDER)?;
         let folder = PathBuf::from(FOLDER);
         Ok(Storage {
@@ -98,7 +99,7 @@ impl Storage {
 
     /// The key of the site: the one on the stick, made there if there is none. Where it cannot be read or kept, one for this run, which
     /// nobody else has; and a sentence about that. `random`: from the system's generator. Blocks.
-    pub fn site_key(&self, random: [u8; 32]) -> (SiteKey, Option<String>) {
+    pub(crate) fn site_key(&self, random: [u8; 32]) -> (SiteKey, Option<String>) {
         let unread = |why: String| {
             let problem = format!(
                 "{}: {why}. Other sticks of this site are not known by this one: copy the file from one of them, or delete it, and a new one is \
@@ -133,7 +134,7 @@ impl Storage {
 
     /// `links` and `stored`, the number of machines whose upload is here, decide what a person can do where uploads live in
     /// memory; `port` is HTTP's.
-    pub fn status(&self, links: &[LinkStatus], stored: usize, port: u16) -> StorageStatus {
+    pub(crate) fn status(&self, links: &[LinkStatus], stored: usize, port: u16) -> StorageStatus {
         let space = mount::space(&self.folder).ok();
         let problem = self.problem.as_ref();
         StorageStatus {
@@ -150,7 +151,7 @@ impl Storage {
     }
 
     /// What is true once [`Self::close`] is done, for the person who is about to take the stick or the power away.
-    pub fn closing_words(&self, stored: usize) -> String {
+    pub(crate) fn closing_words(&self, stored: usize) -> String {
         match (&self.partition, self.durable) {
             (Some(_), _) => "everything is written; the stick may be pulled once the machine is off".to_owned(),
             (None, true) => format!("everything is written to {}", self.folder.display()),
@@ -159,7 +160,7 @@ impl Storage {
     }
 
     /// Writes everything out and leaves the partition clean. Blocks.
-    pub fn close(self) -> std::io::Result<()> {
+    pub(crate) fn close(self) -> std::io::Result<()> {
         match self.partition {
             Some(partition) => partition.close(),
             None => mount::sync_filesystem(&self.folder),
@@ -213,7 +214,7 @@ fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
 
 /// Where a file that a person put on the stick is read: the data folder, or, where memory stands in for it, the stick behind.
 #[derive(Debug, Clone)]
-pub enum Shelf {
+pub(crate) enum Shelf {
     Folder(PathBuf),
     /// The whole disk, of which nothing is mounted.
     Disk(PathBuf),
@@ -221,7 +222,7 @@ pub enum Shelf {
 
 impl Shelf {
     /// Up to one byte more than `limit`; `None` where there is no such file. Blocks.
-    pub fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         match self {
             Shelf::Folder(folder) => load::small_file(&folder.join(name), limit),
             Shelf::Disk(disk) => {
@@ -233,7 +234,7 @@ impl Shelf {
     }
 
     /// Reads `recon.toml`. Blocks.
-    pub fn settings(&self) -> Loaded {
+    pub(crate) fn settings(&self) -> Loaded {
         load::settings_of(SETTINGS_FILE, self.read(SETTINGS_FILE, MAX_SETTINGS_BYTES))
     }
 }

@@ -8,7 +8,7 @@ use crate::model::shown::json_text;
 /// The document in at most `limit` bytes where that can be had: for people, else without blanks, else without virtual functions,
 /// of which a machine has thousands; that they are left out is said. People read it with whatever shows text, so what a terminal
 /// would obey stands as an escape in it.
-pub fn document(inventory: &Inventory, limit: usize) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn document(inventory: &Inventory, limit: usize) -> serde_json::Result<Vec<u8>> {
     let pretty = written(serde_json::to_string_pretty(inventory)?);
     if pretty.len() <= limit {
         return Ok(pretty);
@@ -26,7 +26,7 @@ fn written(text: String) -> Vec<u8> {
 
 /// The shortest form: without blanks and virtual functions, and where that is still more than `limit` bytes, without the values
 /// of the largest parts, each of which says so.
-pub fn lean(inventory: &Inventory, limit: usize) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn lean(inventory: &Inventory, limit: usize) -> serde_json::Result<Vec<u8>> {
     let mut smaller = inventory.clone();
     keep(&mut smaller.nics, |nic| nic.physical_function.is_none());
     keep(&mut smaller.pci, |function| function.physical_function.is_none());

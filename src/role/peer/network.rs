@@ -40,7 +40,7 @@ const ANSWER: Duration = Duration::from_secs(4);
 
 /// Waits for the port with this MAC, or for any wired port if none is named, to exist and to have carrier; brings it up.
 /// Waits for ever and says for what: a driver may still load, a switch port may still block, a cable may be plugged in.
-pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) -> Link {
+pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) -> Link {
     let mut waited = Duration::ZERO;
     loop {
         let links = netif::wired_links(sys).unwrap_or_default();
@@ -74,7 +74,7 @@ pub async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAddr>) ->
 
 /// A lease of somebody's DHCP server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leased {
+pub(crate) struct Leased {
     pub address: Ipv4Addr,
     pub prefix: u8,
     pub server: Ipv4Addr,
@@ -84,7 +84,7 @@ pub struct Leased {
 }
 
 /// Gets an address by DHCP, for ever, saying what it waits for.
-pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
+pub(crate) async fn by_dhcp(link: &Link) -> io::Result<Held> {
     let tap = DhcpTap::open(link.index)?;
     let mut tries = 0;
     loop {
@@ -102,7 +102,7 @@ pub async fn by_dhcp(link: &Link) -> io::Result<Held> {
 }
 
 /// Gets an IPv6 address by DHCPv6, for ever, saying what it waits for.
-pub async fn by_dhcp6(link: &Link) -> io::Result<Held> {
+pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
     let socket = udp::on_interface_v6(&link.name, link.index, 546, &[])?;
     let mut tries = 0;
     loop {
@@ -163,7 +163,7 @@ async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -
 }
 
 /// One whole exchange: DISCOVER, OFFER, REQUEST, ACK. `None`: a packet was not answered.
-pub async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
+pub(crate) async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
     let xid = rand::random();
     let Some(offer) = ask(tap, Ask::Discover, mac, xid, MessageType::Offer).await?.given() else {
         return Ok(None);
@@ -177,7 +177,7 @@ pub async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>>
 
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     Given(Leased),
     Refused,
     Nothing,
@@ -193,7 +193,7 @@ impl Answer {
 }
 
 /// Asks for more time with an address that is held.
-pub async fn renew(tap: &DhcpTap, mac: MacAddr, address: Ipv4Addr) -> io::Result<Answer> {
+pub(crate) async fn renew(tap: &DhcpTap, mac: MacAddr, address: Ipv4Addr) -> io::Result<Answer> {
     ask(tap, Ask::Renew { address }, mac, rand::random(), MessageType::Ack).await
 }
 

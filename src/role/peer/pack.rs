@@ -34,7 +34,7 @@ impl Room {
 
 /// Packs `take` with what the workload left, in `form`. `notes` are remarks about the upload itself; they stand in `run` of the
 /// document.
-pub fn pack(take: &Take, results: Option<&Results>, form: Form, notes: &[String]) -> anyhow::Result<Bytes> {
+pub(crate) fn pack(take: &Take, results: Option<&Results>, form: Form, notes: &[String]) -> anyhow::Result<Bytes> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     let mut tar = tar::Builder::new(gzip);
     let mut add = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Doubles from 1 s to 60 s and stays there, for ever. `noise` in 0..1 takes up to a quarter off, so that machines that
 /// lost one master together do not come back together.
-pub fn wait(tries: u32, noise: f64) -> Duration {
+pub(crate) fn wait(tries: u32, noise: f64) -> Duration {
     let seconds = 2f64.powi(tries.min(6) as i32).min(60.0);
     Duration::from_secs_f64((seconds * (1.0 - noise.clamp(0.0, 1.0) / 4.0)).max(1.0))
 }
@@ -14,7 +14,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// What an answer other than "taken" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// The same bytes will not be taken later either (RFC 9110 §15.5).
     Refused,
     /// They may be, not before `after` where the server said when (RFC 9110 §10.2.3).
@@ -23,11 +23,11 @@ pub enum Heard {
 
 impl Heard {
     /// No answer at all.
-    pub const NOTHING: Heard = Heard::Later { after: None };
+    pub(crate) const NOTHING: Heard = Heard::Later { after: None };
 
     /// `status`: of an answer that is no success. Time-outs (408), Too Early (425) and Too Many Requests (429, RFC 6585) are
     /// of the moment, and so is whatever is the server's own fault.
-    pub fn of(status: u16, retry_after_seconds: Option<u64>) -> Self {
+    pub(crate) fn of(status: u16, retry_after_seconds: Option<u64>) -> Self {
         match status {
             408 | 425 | 429 => {}
             400..=499 => return Heard::Refused,
@@ -38,7 +38,7 @@ impl Heard {
     }
 
     /// How long to wait after this many tries.
-    pub fn wait(self, tries: u32, noise: f64) -> Duration {
+    pub(crate) fn wait(self, tries: u32, noise: f64) -> Duration {
         let own = wait(tries, noise);
         match self {
             // What was asked for, and a little more for each machine, so that they do not all come at once.
@@ -50,7 +50,7 @@ impl Heard {
 
 /// How much of an inventory goes into an upload, from everything to the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Form {
+pub(crate) enum Form {
     Whole,
     /// Without what the site's workload left.
     WithoutResults,
@@ -62,7 +62,7 @@ pub enum Form {
 
 impl Form {
     /// What it lacks beside the form before it.
-    pub fn lacks(self) -> &'static str {
+    pub(crate) fn lacks(self) -> &'static str {
         match self {
             Form::Whole => "nothing",
             Form::WithoutResults => "the results of post.sh",
@@ -74,14 +74,14 @@ impl Form {
 
 /// What there is to leave out.
 #[derive(Debug, Clone, Copy)]
-pub struct Has {
+pub(crate) struct Has {
     pub results: bool,
     pub raw: bool,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// The same again, after a while.
     Again(Duration),
     /// The form that this now says, at once.
@@ -92,7 +92,7 @@ pub enum Next {
 
 /// One inventory on its way to the master.
 #[derive(Debug)]
-pub struct Sending {
+pub(crate) struct Sending {
     form: Form,
     has: Has,
     tries: u32,
@@ -101,7 +101,7 @@ pub struct Sending {
 }
 
 impl Sending {
-    pub fn new(has: Has) -> Self {
+    pub(crate) fn new(has: Has) -> Self {
         Sending {
             form: Form::Whole,
             has,
@@ -110,12 +110,12 @@ impl Sending {
         }
     }
 
-    pub fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Form {
         self.form
     }
 
     /// Takes note of an answer. `noise` as in [`wait`].
-    pub fn heard(&mut self, heard: Heard, noise: f64) -> Next {
+    pub(crate) fn heard(&mut self, heard: Heard, noise: f64) -> Next {
         if heard != Heard::Refused {
             let wait = heard.wait(self.tries, noise);
             self.tries = self.tries.saturating_add(1);

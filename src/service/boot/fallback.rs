@@ -13,7 +13,7 @@ const LATE_COPY_SECONDS: f64 = 1.0;
 
 /// How the network boot programs fared on one machine in this run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Climb {
+pub(crate) struct Climb {
     /// The program the machine gets; none before it asked.
     current: Option<&'static str>,
     /// Went out whole at this second, and nothing came of it yet. Not always the current one: firmware that was told of a
@@ -39,7 +39,7 @@ pub struct Pick {
 impl Climb {
     /// Firmware of this kind asks for an address, `held` being the programs at hand. Asking again changes nothing until
     /// another program went out.
-    pub fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> Pick {
+    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> Pick {
         let first = match programs::first_held(arch, &held) {
             Ok(first) => first,
             Err(reason) => {
@@ -92,7 +92,7 @@ impl Climb {
     }
 
     /// A boot program went to the machine whole. `name` may be written as a client does.
-    pub fn sent(&mut self, name: &str, now: f64) {
+    pub(crate) fn sent(&mut self, name: &str, now: f64) {
         if let Some(name) = programs::rung_named(name) {
             self.pending = Some((name, now));
             self.alive = false;
@@ -101,12 +101,12 @@ impl Climb {
     }
 
     /// The boot program runs: it asked for a file of its own. That is not yet a way to the next stage.
-    pub fn runs(&mut self) {
+    pub(crate) fn runs(&mut self) {
         self.alive = true;
     }
 
     /// The machine reached the next stage: what went out last works on it, and it gets that from now on.
-    pub fn started(&mut self) {
+    pub(crate) fn started(&mut self) {
         if let Some(name) = self.last {
             self.current = Some(name);
             self.failed.retain(|failed| *failed != name);
@@ -114,16 +114,16 @@ impl Climb {
         self.pending = None;
     }
 
-    pub fn current(&self) -> Option<&'static str> {
+    pub(crate) fn current(&self) -> Option<&'static str> {
         self.current
     }
 
-    pub fn failed(&self) -> &[&'static str] {
+    pub(crate) fn failed(&self) -> &[&'static str] {
         &self.failed
     }
 
     /// Takes what another row of the same machine knows, where this one knows nothing.
-    pub fn join(&mut self, other: Climb) {
+    pub(crate) fn join(&mut self, other: Climb) {
         if self.last.is_none() {
             *self = other;
         }

@@ -7,7 +7,7 @@ use super::ipxe::{self, Boot};
 
 /// What GRUB looks for when it starts. It fetches the machine's own script, and after a failure looks on for a minute and a half,
 /// while a switch may still keep the port shut.
-pub fn config(master: SocketAddr) -> String {
+pub(crate) fn config(master: SocketAddr) -> String {
     format!(
         "echo \"recon: asking {base} what to boot\"\n\
          for try in 1 2 3 4 5 6 7 8 9; do\n\
@@ -23,7 +23,7 @@ pub fn config(master: SocketAddr) -> String {
 }
 
 /// Script that boots one machine by its policy. GRUB knows no netmask, so the initrd asks for its address itself.
-pub fn boot(boot: &Boot) -> String {
+pub(crate) fn boot(boot: &Boot) -> String {
     let server = server(boot.master);
     format!(
         "{pause}\

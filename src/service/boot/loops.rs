@@ -6,7 +6,7 @@
 //! good: somebody may put memory in or change a setting.
 
 /// Tries in vain that make a loop.
-pub const LOOPS: u32 = 3;
+pub(crate) const LOOPS: u32 = 3;
 /// The first pause and the longest, in seconds.
 const PAUSE: u64 = 60;
 const LONGEST_PAUSE: u64 = 1800;
@@ -16,7 +16,7 @@ const FORGOTTEN: f64 = 7200.0;
 
 /// The tries of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Starts {
+pub(crate) struct Starts {
     /// Both went out since the boot program last asked for a script.
     kernel: bool,
     initrd: bool,
@@ -35,7 +35,7 @@ pub struct Starts {
 
 impl Starts {
     /// The boot program asks for a script. True where that makes a loop, the first time.
-    pub fn script(&mut self, now: f64) -> bool {
+    pub(crate) fn script(&mut self, now: f64) -> bool {
         if self.at.is_some_and(|at| now - at > FORGOTTEN) {
             self.in_vain = 0;
         } else if self.kernel && self.initrd {
@@ -52,7 +52,7 @@ impl Starts {
         first
     }
 
-    pub fn kernel_sent(&mut self) {
+    pub(crate) fn kernel_sent(&mut self) {
         if self.kernel && std::mem::take(&mut self.initrd) {
             self.again += 1;
         }
@@ -61,7 +61,7 @@ impl Starts {
 
     /// Why the boot program does not get the kernel once more: it has had both [`LOOPS`] times for one script, and did not start them.
     /// It gets them with its next script.
-    pub fn stuck(&self) -> Option<String> {
+    pub(crate) fn stuck(&self) -> Option<String> {
         (self.initrd && self.again + 1 >= LOOPS).then(|| {
             format!(
                 "kernel and initrd went to its boot program {LOOPS} times and it did not start them: look at its screen. They may not fit \
@@ -70,17 +70,17 @@ impl Starts {
         })
     }
 
-    pub fn initrd_sent(&mut self) {
+    pub(crate) fn initrd_sent(&mut self) {
         self.initrd = true;
     }
 
     /// The agent spoke.
-    pub fn spoke(&mut self) {
+    pub(crate) fn spoke(&mut self) {
         self.agent = true;
     }
 
     /// Its inventory is here.
-    pub fn done(&mut self) {
+    pub(crate) fn done(&mut self) {
         *self = Starts {
             memory_mib: self.memory_mib,
             ..Starts::default()
@@ -88,16 +88,16 @@ impl Starts {
     }
 
     /// Tries in vain so far.
-    pub fn in_vain(&self) -> u32 {
+    pub(crate) fn in_vain(&self) -> u32 {
         self.in_vain
     }
 
-    pub fn loops(&self) -> bool {
+    pub(crate) fn loops(&self) -> bool {
         self.in_vain >= LOOPS
     }
 
     /// How long the next try has to wait, in seconds; 0: not at all.
-    pub fn pause_seconds(&self) -> u64 {
+    pub(crate) fn pause_seconds(&self) -> u64 {
         match self.in_vain.checked_sub(LOOPS) {
             None => 0,
             Some(more) => PAUSE
@@ -108,7 +108,7 @@ impl Starts {
     }
 
     /// What a person is told of a loop. `needed_mib`: what the system needs at least.
-    pub fn cause(&self, needed_mib: Option<u64>) -> String {
+    pub(crate) fn cause(&self, needed_mib: Option<u64>) -> String {
         let count = self.in_vain;
         if self.with_agent {
             return format!(

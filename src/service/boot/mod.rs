@@ -1,11 +1,11 @@
 //! How a machine gets its boot program and what it runs next: which program, when another one, the scripts, and the table of names.
 
 pub mod autoexec;
-pub mod fallback;
-pub mod grub;
+pub(crate) mod fallback;
+pub(crate) mod grub;
 pub mod ipxe;
-pub mod loops;
+pub(crate) mod loops;
 pub mod memory;
 pub mod programs;
-pub mod resolve;
-pub mod script;
+pub(crate) mod resolve;
+pub(crate) mod script;

@@ -10,14 +10,14 @@ use crate::service::http::site::Site;
 
 /// A boot file: on this system, or made for this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BootFile {
+pub(crate) enum BootFile {
     File(PathBuf),
     Made(Bytes),
 }
 
 /// Looks `name` up, as a client wrote it: case and kind of slash mean nothing, and what is not in the table does not exist, so
 /// no path can leave it. `master` is where the link's clients reach HTTP, for files that say it. Returns the name in the table too.
-pub fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
+pub(crate) fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(&'static str, BootFile)> {
     if let Some(made) = programs::made(name) {
         return Some((made.name(), BootFile::Made(ipxe::made(made, master).into())));
     }

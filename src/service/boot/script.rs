@@ -2,7 +2,7 @@
 
 /// Says what is wrong with a script that must not leave: a placeholder nobody filled in, a setting that iPXE does not know, a
 /// character that is none.
-pub fn complete(script: &str) -> Result<(), String> {
+pub(crate) fn complete(script: &str) -> Result<(), String> {
     for (number, line) in script.lines().enumerate() {
         let flaw = |what: &str| Err(format!("line {}: {what}: {line}", number + 1));
         if line.chars().any(|c| !(' '..='~').contains(&c)) {

@@ -10,7 +10,7 @@ use crate::model::MacAddr;
 
 /// What a claim is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Worth {
+pub(crate) enum Worth {
     /// A host's: it has the address.
     Address,
     /// Nothing: it claims everything. `first`: not known before, in this run or lately.
@@ -25,7 +25,7 @@ const MAX_CLAIMANTS: usize = 1024;
 
 /// Everybody who claimed addresses of one pool.
 #[derive(Debug, Default)]
-pub struct Claims {
+pub(crate) struct Claims {
     claimants: HashMap<MacAddr, Claimant>,
 }
 
@@ -39,7 +39,7 @@ struct Claimant {
 
 impl Claims {
     /// `mac` claims an address that was asked for; `left` addresses of the pool have no lease and could be claimed.
-    pub fn heard(&mut self, mac: MacAddr, address: Ipv4Addr, left: u64, now: f64) -> Worth {
+    pub(crate) fn heard(&mut self, mac: MacAddr, address: Ipv4Addr, left: u64, now: f64) -> Worth {
         if self.claimants.len() >= MAX_CLAIMANTS && !self.claimants.contains_key(&mac) {
             self.claimants.clear();
         }
@@ -61,7 +61,7 @@ impl Claims {
     }
 
     /// True for one whose claims are worth nothing.
-    pub fn is_proxy(&self, mac: MacAddr) -> bool {
+    pub(crate) fn is_proxy(&self, mac: MacAddr) -> bool {
         self.claimants.get(&mac).is_some_and(|claimant| claimant.proxy)
     }
 }

@@ -13,7 +13,7 @@ use super::client::{Client, Kind};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Answer,
     /// It does not boot from the network.
     NotOurs,
@@ -29,7 +29,7 @@ pub enum Verdict {
 
 /// The door of one link.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     serve_all: bool,
     /// Ports that booted from the network, in two generations: when the young one is full, the old one is forgotten.
     guests: [HashSet<MacAddr>; 2],
@@ -38,7 +38,7 @@ pub struct Door {
 
 impl Door {
     /// `serve_all`: everybody is answered, as `serve-all` in recon.toml says.
-    pub fn new(serve_all: bool, now: f64) -> Self {
+    pub(crate) fn new(serve_all: bool, now: f64) -> Self {
         Door {
             serve_all,
             guests: Default::default(),
@@ -47,7 +47,7 @@ impl Door {
     }
 
     /// Judges a request. `known`: the port has a lease or a reservation.
-    pub fn judge(&mut self, client: &Client, turn: Turn, known: bool, now: f64) -> Verdict {
+    pub(crate) fn judge(&mut self, client: &Client, turn: Turn, known: bool, now: f64) -> Verdict {
         if !self.lets_in(client, known) {
             return Verdict::NotOurs;
         }

@@ -25,7 +25,7 @@ const MAX_SHOWN: usize = 20;
 
 /// Who a client is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its MAC. Where it has none: a locally administered address that follows from what it has, the same in every run, by which leases
     /// and tables know it and which nothing on the wire has.
     pub mac: MacAddr,
@@ -34,7 +34,7 @@ pub struct Port {
 }
 
 /// Reads who sent a request, or says why that cannot be told.
-pub fn of(request: &Message) -> Result<Port, &'static str> {
+pub(crate) fn of(request: &Message) -> Result<Port, &'static str> {
     let kind: u8 = request.htype().into();
     let address = request.chaddr();
     if let (ETHERNET | IEEE_802, Ok(bytes)) = (kind, <[u8; 6]>::try_from(address)) {

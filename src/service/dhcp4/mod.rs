@@ -3,23 +3,23 @@
 //! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
 //! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
 
-pub mod claims;
+pub(crate) mod claims;
 pub mod client;
-pub mod client_filter;
+pub(crate) mod client_filter;
 pub mod conflicts;
 pub mod decide;
-pub mod hardware;
+pub(crate) mod hardware;
 pub mod layout;
 pub mod leases;
 pub mod probe;
 pub mod proxy;
-pub mod proxy_server;
-pub mod quirks;
+pub(crate) mod proxy_server;
+pub(crate) mod quirks;
 pub mod relay;
 pub mod reply;
-pub mod retries;
-pub mod server;
-pub mod unsupported;
+pub(crate) mod retries;
+pub(crate) mod server;
+pub(crate) mod unsupported;
 pub mod wire;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex

@@ -21,7 +21,7 @@ use super::{relay, wire};
 use crate::service::dhcp4::client_filter::{Door, Verdict};
 
 /// What one link's proxy works with.
-pub struct Server {
+pub(crate) struct Server {
     /// Bound to port 67 of one interface, broadcasts allowed. `None` beside a server of our own, which has that port.
     pub dhcp: Option<UdpSocket>,
     /// The same on port 4011.
@@ -44,7 +44,7 @@ async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(u
 impl Server {
     /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
         // Who may be answered at all is decided with the answer; the door's rates hold here as well.
         let mut door = Door::new(true, clock::run_seconds());
         let mut unknown = HashSet::new();

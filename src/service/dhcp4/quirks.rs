@@ -5,7 +5,7 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 use super::client::{Client, Kind};
 
 /// What is known of a request when it is judged.
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     pub request: &'a Message,
     pub client: &'a Client,
     /// DISCOVERs of this machine that were answered since it last asked for an address, this one not counted.
@@ -13,7 +13,7 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    pub fn new(request: &'a Message, client: &'a Client) -> Self {
+    pub(crate) fn new(request: &'a Message, client: &'a Client) -> Self {
         Facts {
             request,
             client,
@@ -43,7 +43,7 @@ impl<'a> Facts<'a> {
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub(crate) enum Done {
     /// Nothing is echoed, and the machine goes by its MAC.
     NameByMac,
     /// Option 43 says: take the boot file as given, no menu, no search for a boot server.
@@ -62,31 +62,29 @@ pub enum Done {
     EndText,
 }
 
-pub struct Row {
-    /// Who does it, as far as is known.
-    pub seen: &'static str,
+pub(crate) struct Row {
     pub recognised: fn(&Facts) -> bool,
     pub done: Done,
 }
 
 /// Answered DISCOVERs after which a machine gets a lean offer.
-pub const PATIENCE: u32 = 3;
+pub(crate) const PATIENCE: u32 = 3;
 
 /// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
 /// [`super::layout`] pads every reply.
-pub const TABLE: [Row; 8] = [
+pub(crate) const TABLE: [Row; 8] = [
     Row {
-        seen: "Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length",
+        // Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length
         recognised: |facts| facts.firmware() && facts.client.uuid.is_none(),
         done: Done::NameByMac,
     },
     Row {
-        seen: "PXE 2.1 firmware: shows a menu or looks for a boot server unless it is told not to",
+        // PXE 2.1 firmware: shows a menu or looks for a boot server unless it is told not to
         recognised: |facts| matches!(facts.client.kind, Kind::Pxe(_)),
         done: Done::NoMenu,
     },
     Row {
-        seen: "BIOS ROMs that read the header alone: they do not ask for options 66 and 67",
+        // BIOS ROMs that read the header alone: they do not ask for options 66 and 67
         recognised: |facts| {
             facts.firmware()
                 && !(facts.asks_for(OptionCode::TFTPServerName) && facts.asks_for(OptionCode::BootfileName))
@@ -94,12 +92,12 @@ pub const TABLE: [Row; 8] = [
         done: Done::HeaderToo,
     },
     Row {
-        seen: "ROMs that keep an address of an earlier stage in the DISCOVER; they do not listen to it",
+        // ROMs that keep an address of an earlier stage in the DISCOVER; they do not listen to it
         recognised: |facts| facts.is(MessageType::Discover) && !facts.request.ciaddr().is_unspecified(),
         done: Done::IgnoreItsAddress,
     },
     Row {
-        seen: "ROMs that ask for an offer without saying which address it was",
+        // ROMs that ask for an offer without saying which address it was
         recognised: |facts| {
             facts.is(MessageType::Request)
                 && facts.has(OptionCode::ServerIdentifier)
@@ -109,32 +107,32 @@ pub const TABLE: [Row; 8] = [
         done: Done::TakeTheOffer,
     },
     Row {
-        seen: "ROMs that set no broadcast flag and yet hear nothing that is sent to them alone",
+        // ROMs that set no broadcast flag and yet hear nothing that is sent to them alone
         recognised: |facts| facts.is(MessageType::Discover) && facts.unheeded > 0,
         done: Done::Broadcast,
     },
     Row {
-        seen: "firmware that repeats DISCOVER and heeds no offer: some stumble over options they did not ask for",
+        // firmware that repeats DISCOVER and heeds no offer: some stumble over options they did not ask for
         recognised: |facts| {
             facts.is(MessageType::Discover) && facts.firmware() && facts.unheeded >= PATIENCE && facts.unheeded % 2 == 1
         },
         done: Done::LeanOffer,
     },
     Row {
-        seen: "firmware that reads options 66 and 67 as C strings: up to a zero, so that the code of the option behind, or the \
-               end mark, becomes a part of the file name. RFC 2132 §2 has every receiver take a zero at the end",
+        // firmware that reads options 66 and 67 as C strings: up to a zero, so that the code of the option behind, or
+        // the end mark, becomes a part of the file name. RFC 2132 §2 has every receiver take a zero at the end
         recognised: |facts| facts.firmware(),
         done: Done::EndText,
     },
 ];
 
 /// What applies to a request.
-pub fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
+pub(crate) fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
     TABLE.iter().filter(|row| (row.recognised)(facts)).map(|row| row.done)
 }
 
 /// RFC 4578 §2.4.1 and PXE 2.1 table 2-1: option 43, PXE_DISCOVERY_CONTROL (6) bit 3: take the boot file as given, ask no boot server.
-pub const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
+pub(crate) const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 
 /// Options a boot cannot do without.
 const NEEDED: [OptionCode; 12] = [
@@ -156,7 +154,7 @@ const NEEDED: [OptionCode; 12] = [
 ];
 
 /// Changes a reply as the table says.
-pub fn mend(reply: &mut Message, done: &[Done]) {
+pub(crate) fn mend(reply: &mut Message, done: &[Done]) {
     for done in done {
         match done {
             Done::NameByMac => {

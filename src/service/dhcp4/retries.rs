@@ -6,7 +6,7 @@ use crate::model::MacAddr;
 
 /// Answered DISCOVERs since a machine last asked for an address.
 #[derive(Debug, Default)]
-pub struct Patience(HashMap<MacAddr, Row>);
+pub(crate) struct Patience(HashMap<MacAddr, Row>);
 
 #[derive(Debug, Clone, Copy)]
 struct Row {
@@ -21,7 +21,7 @@ const MAX_ROWS: usize = 16_384;
 
 impl Patience {
     /// A DISCOVER is answered; how many were before it.
-    pub fn discover(&mut self, mac: MacAddr, now: f64) -> u32 {
+    pub(crate) fn discover(&mut self, mac: MacAddr, now: f64) -> u32 {
         if self.0.len() >= MAX_ROWS && !self.0.contains_key(&mac) {
             self.0.clear();
         }
@@ -35,7 +35,7 @@ impl Patience {
     }
 
     /// It asked for an address.
-    pub fn request(&mut self, mac: MacAddr) {
+    pub(crate) fn request(&mut self, mac: MacAddr) {
         self.0.remove(&mac);
     }
 }

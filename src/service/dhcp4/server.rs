@@ -39,7 +39,7 @@ use crate::service::dhcp4::retries::Patience;
 mod tests;
 
 /// What one link's DHCPv4 server works with.
-pub struct Server {
+pub(crate) struct Server {
     /// Bound to port 67 of one interface, broadcasts allowed.
     pub socket: UdpSocket,
     pub params: Params,
@@ -60,14 +60,14 @@ pub struct Server {
 
 /// A network behind a router, whose machines ask through relays. Nobody is asked there whether an address is free: ARP ends at the
 /// router. The machines ask for themselves, and a DECLINE counts.
-pub struct Routed {
+pub(crate) struct Routed {
     pub subnet: Subnet,
     /// One table for all links: there may be a relay on each.
     pub leases: Arc<Mutex<LeaseTable>>,
 }
 
 /// The link, and our hardware address on it.
-pub struct Arp {
+pub(crate) struct Arp {
     pub tap: ArpTap,
     pub mac: MacAddr,
 }
@@ -137,7 +137,7 @@ struct Desk {
 impl Server {
     /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let mut written = self.journal.written();
         if self.arp.is_some() {
             self.leases.lock().expect("no holder panics").ask_first();

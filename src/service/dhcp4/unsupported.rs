@@ -25,7 +25,7 @@ const MAX_SHOWN: usize = 32;
 
 /// What a machine without a system is, and that it has none. `arch`: what it says of its firmware, by option 93 or in its vendor class.
 /// `boots`: it says that it boots from the network.
-pub fn of(request: &Message, mac: MacAddr, class: &[u8], arch: Option<u16>, boots: bool) -> Option<String> {
+pub(crate) fn of(request: &Message, mac: MacAddr, class: &[u8], arch: Option<u16>, boots: bool) -> Option<String> {
     let none = |what: &str| Some(format!("{what}: this image has no system for it"));
     // Its boot program calls itself a BIOS (PXEClient:Arch:00000:UNDI:002001).
     let pi = arch == Some(RPIBOOT) || pi_by_id(request) || RASPBERRY_PI.iter().any(|oui| mac.0.starts_with(oui));

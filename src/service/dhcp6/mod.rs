@@ -5,7 +5,7 @@ pub mod decide;
 pub mod leases;
 pub mod probe;
 pub mod relay;
-pub mod server;
+pub(crate) mod server;
 pub mod wire;
 
 /// Enterprise number of vendor classes: Intel's, which firmware uses for PXE and HTTP Boot (UEFI 2.10 §24.7.3.1).

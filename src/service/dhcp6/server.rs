@@ -23,7 +23,7 @@ use super::wire;
 use crate::service::dhcp6::decide::{Decision, Params, Reply, decide};
 
 /// What one link's DHCPv6 server works with.
-pub struct Server {
+pub(crate) struct Server {
     /// Bound to port 547 of one interface, in the group of all servers.
     pub socket: UdpSocket,
     pub params: Params,
@@ -54,7 +54,7 @@ const SERVER_PORT: u16 = 547;
 impl Server {
     /// Serves until `stop`. A message that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let mut buffer = [0; wire::MAX_DATAGRAM];
         let mut guests = Guests {
             netbooted: HashSet::new(),
@@ -206,7 +206,7 @@ impl Server {
 }
 
 /// Errors of a socket that stays good.
-pub fn is_passing(error: &io::Error) -> bool {
+pub(crate) fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as E;
     matches!(
         error.kind(),

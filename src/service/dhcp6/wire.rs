@@ -19,18 +19,18 @@ const MAX_ASSOCIATIONS: usize = 8;
 
 /// Option codes (RFC 8415 §21, RFC 5970 §3) that are read here by number.
 mod code {
-    pub const CLIENT_ID: u16 = 1;
-    pub const SERVER_ID: u16 = 2;
-    pub const IA_NA: u16 = 3;
-    pub const IA_TA: u16 = 4;
-    pub const IA_ADDRESS: u16 = 5;
-    pub const OPTION_REQUEST: u16 = 6;
-    pub const STATUS: u16 = 13;
-    pub const RAPID_COMMIT: u16 = 14;
-    pub const USER_CLASS: u16 = 15;
-    pub const VENDOR_CLASS: u16 = 16;
-    pub const IA_PD: u16 = 25;
-    pub const CLIENT_ARCH: u16 = 61;
+    pub(super) const CLIENT_ID: u16 = 1;
+    pub(super) const SERVER_ID: u16 = 2;
+    pub(super) const IA_NA: u16 = 3;
+    pub(super) const IA_TA: u16 = 4;
+    pub(super) const IA_ADDRESS: u16 = 5;
+    pub(super) const OPTION_REQUEST: u16 = 6;
+    pub(super) const STATUS: u16 = 13;
+    pub(super) const RAPID_COMMIT: u16 = 14;
+    pub(super) const USER_CLASS: u16 = 15;
+    pub(super) const VENDOR_CLASS: u16 = 16;
+    pub(super) const IA_PD: u16 = 25;
+    pub(super) const CLIENT_ARCH: u16 = 61;
 }
 
 /// Why a datagram is not a DHCPv6 message of a client or a server.

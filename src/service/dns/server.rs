@@ -22,7 +22,7 @@ const TCP_IDLE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers on both sockets until `stop`. `names` is asked anew for every query.
-pub async fn run<F>(
+pub(crate) async fn run<F>(
     udp: UdpSocket,
     tcp: TcpListener,
     names: F,

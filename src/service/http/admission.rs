@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 /// Bodies up to this many bytes never wait.
-pub const SMALL_BYTES: u64 = 4 << 20;
+pub(crate) const SMALL_BYTES: u64 = 4 << 20;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -35,7 +35,7 @@ impl Default for Limits {
 }
 
 /// Seconds between two looks at who is slow.
-pub const LOOK_SECONDS: f64 = 4.0;
+pub(crate) const LOOK_SECONDS: f64 = 4.0;
 /// A transfer this many times slower than the mean loses its place, though not its connection.
 const SLOW: u64 = 8;
 /// Bounds of `Retry-After`, in seconds.
@@ -44,7 +44,7 @@ const RETRY: (f64, f64) = (5.0, 120.0);
 const GUESS_SECONDS: f64 = 10.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     Go(u64),
     Wait(u64),
     Refused { retry_after_seconds: u64 },
@@ -60,7 +60,7 @@ struct Progress {
 }
 
 #[derive(Debug)]
-pub struct Admission {
+pub(crate) struct Admission {
     limits: Limits,
     running: HashMap<u64, Progress>,
     aside: usize,
@@ -72,7 +72,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Admission {
             limits,
             running: HashMap::new(),
@@ -85,7 +85,7 @@ impl Admission {
     }
 
     /// Running and waiting transfers.
-    pub fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
     }
 
@@ -102,7 +102,7 @@ impl Admission {
         holders
     }
 
-    pub fn arrive(&mut self, who: IpAddr, now: f64) -> Arrival {
+    pub(crate) fn arrive(&mut self, who: IpAddr, now: f64) -> Arrival {
         let wait = |(_, other): &&(u64, IpAddr)| *other == who;
         let free = self.limits.waiting - self.waiting.len();
         if (self.waiting.is_empty() && self.has_room()) || self.gives_way(who) {
@@ -142,14 +142,14 @@ impl Admission {
     }
 
     /// Bytes of a running transfer were handed to its connection.
-    pub fn sent(&mut self, id: u64, bytes: u64) {
+    pub(crate) fn sent(&mut self, id: u64, bytes: u64) {
         if let Some(progress) = self.running.get_mut(&id) {
             progress.bytes += bytes;
         }
     }
 
     /// A transfer ended, or its client went while it waited. Returns who starts now.
-    pub fn leave(&mut self, id: u64, now: f64) -> Vec<u64> {
+    pub(crate) fn leave(&mut self, id: u64, now: f64) -> Vec<u64> {
         match self.running.remove(&id) {
             Some(progress) => {
                 self.aside -= usize::from(progress.aside);
@@ -161,7 +161,7 @@ impl Admission {
     }
 
     /// Takes the place of those that are far slower than the rest, if somebody waits for it. Returns who starts now.
-    pub fn look(&mut self, now: f64) -> Vec<u64> {
+    pub(crate) fn look(&mut self, now: f64) -> Vec<u64> {
         if now - self.looked < LOOK_SECONDS {
             return Vec::new();
         }

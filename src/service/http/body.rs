@@ -28,14 +28,14 @@ const COPIED_BYTES: u64 = 256 * 1024;
 const TRICKLE_BYTES: u64 = 16 * 1024;
 
 /// A piece of a body.
-pub enum Piece {
+pub(crate) enum Piece {
     Text(Bytes),
     /// Of the slice, counted from its start.
     Run(Range<u64>),
 }
 
 /// A body that is being sent.
-pub struct Sending {
+pub(crate) struct Sending {
     pub file: Arc<File>,
     pub slice: Slice,
     pub pieces: VecDeque<Piece>,
@@ -47,7 +47,7 @@ pub struct Sending {
 }
 
 impl Sending {
-    pub fn body(self) -> Body {
+    pub(crate) fn body(self) -> Body {
         let frames = stream::try_unfold(self, |mut sending| async move {
             let frame = sending.next().await.inspect_err(|error| {
                 tracing::warn!(path = %sending.slice.path.display(), %error, "reading a file for HTTP");

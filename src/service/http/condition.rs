@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Validator {
+pub(crate) struct Validator {
     /// Opaque tag with its quotes, never weak: `"5f3a…"`.
     pub etag: String,
     /// In whole seconds, as the header says it; `None` for what has no date, a disk for one.
@@ -13,7 +13,7 @@ pub struct Validator {
 
 impl Validator {
     /// `modified` loses the part below a second, which no header can carry.
-    pub fn new(etag: String, modified: Option<SystemTime>) -> Self {
+    pub(crate) fn new(etag: String, modified: Option<SystemTime>) -> Self {
         let modified = modified.and_then(|time| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs()))
@@ -24,7 +24,7 @@ impl Validator {
 
 /// The headers that carry conditions, as text; what is not ASCII counts as absent.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Conditions<'a> {
+pub(crate) struct Conditions<'a> {
     pub if_match: Option<&'a str>,
     pub if_unmodified_since: Option<&'a str>,
     pub if_none_match: Option<&'a str>,
@@ -33,7 +33,7 @@ pub struct Conditions<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Go on. `ranges` says whether a `Range` header counts.
     Send { ranges: bool },
     /// Status 304.
@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 /// Judges a GET or HEAD, in the order of §13.2.2.
-pub fn judge(conditions: Conditions<'_>, now: &Validator) -> Verdict {
+pub(crate) fn judge(conditions: Conditions<'_>, now: &Validator) -> Verdict {
     if let Some(tags) = conditions.if_match {
         if !names(tags, &now.etag, Compare::Strong) {
             return Verdict::Failed;

@@ -21,7 +21,7 @@ const FRAMES: usize = 4;
 const RETRY_SECONDS: &str = "30";
 
 /// The answer; one of `own` machine is made always. A body that is made has no length; if it cannot be made whole, the connection breaks off before its end.
-pub async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
+pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
     let site = asked.site;
     if let Some(path) = site.uploads.current_tarball() {
         let answer = files::file(asked, &path).await;

@@ -25,7 +25,7 @@ use super::range::{self, Part, part};
 use super::site::Site;
 use crate::service::http::sendfile::Holes;
 
-pub type Body = BoxBody<Bytes, io::Error>;
+pub(crate) type Body = BoxBody<Bytes, io::Error>;
 
 /// Bodies up to this size that are in the page cache are copied: one system call instead of two.
 const COPIED_BYTES: u64 = 64 * 1024;
@@ -37,7 +37,7 @@ const FILE_KIND: &str = "application/octet-stream";
 const UNREADABLE: &str = "the file cannot be read; the master's log says why";
 
 /// A small body made here.
-pub fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(text));
     *response.status_mut() = status;
     response
@@ -51,13 +51,13 @@ fn full(text: impl Into<Bytes>) -> Body {
 }
 
 /// One plain line for people, whatever words are in it.
-pub fn line(status: StatusCode, text: &str) -> Response<Body> {
+pub(crate) fn line(status: StatusCode, text: &str) -> Response<Body> {
     whole(status, "text/plain; charset=utf-8", Shown::line(text).into_string())
 }
 
 /// Who asks, and how.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     pub site: &'a Arc<Site>,
     pub client: IpAddr,
     pub headers: &'a HeaderMap,
@@ -84,7 +84,7 @@ impl Asked<'_> {
 }
 
 /// A file of this system.
-pub async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
+pub(crate) async fn file(asked: Asked<'_>, path: &Path) -> Response<Body> {
     let name = path.to_owned();
     match blocking(move || crate::sys::file::open(&name)).await {
         Ok(file) => opened(asked, path, file).await,
@@ -110,7 +110,7 @@ async fn opened(asked: Asked<'_>, path: &Path, file: File) -> Response<Body> {
 }
 
 /// A part of a file or device; `None` where this master has no such thing.
-pub async fn slice(asked: Asked<'_>, slice: Option<&Slice>) -> Response<Body> {
+pub(crate) async fn slice(asked: Asked<'_>, slice: Option<&Slice>) -> Response<Body> {
     let Some(slice) = slice else {
         return line(StatusCode::NOT_FOUND, "this master's boot medium does not hold it");
     };
@@ -306,7 +306,7 @@ fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
 
 /// A file or folder of the data partition. `names` are plain names, so the path cannot climb; links that lead out are
 /// refused by the kernel.
-pub async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
+pub(crate) async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
     let path: PathBuf = names.iter().collect();
     let site = asked.site;
     // What the kernel knows by heart is opened at once; for the rest another thread waits.

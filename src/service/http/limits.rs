@@ -22,7 +22,7 @@ const MAX_UPLOADS: usize = 128;
 /// Tarballs made at once for clients: each reads every upload twice, has a thread, and lasts as long as its client takes.
 const MAX_EXPORTS: usize = 8;
 /// When somebody who was refused may ask again, in seconds.
-pub const RETRY_AFTER_SECONDS: u64 = 5;
+pub(crate) const RETRY_AFTER_SECONDS: u64 = 5;
 
 #[derive(Debug)]
 pub struct Door {
@@ -187,7 +187,7 @@ impl Drop for Place {
 }
 
 /// Requests of this machine itself are let in always: the status screen must not go blind in a crowd.
-pub fn is_own(client: IpAddr, local: Option<IpAddr>) -> bool {
+pub(crate) fn is_own(client: IpAddr, local: Option<IpAddr>) -> bool {
     client.is_loopback() || Some(client) == local
 }
 

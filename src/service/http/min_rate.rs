@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What is asked of a client that sends.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The whole body; as long as a peer waits for its answer.
     pub whole: Duration,
     /// It sends at least `bytes` in every `window`, unless that is all there is. As little as one is asked to take
@@ -24,7 +24,7 @@ impl Default for Limits {
 }
 
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     limits: Limits,
     end: Duration,
     window_end: Duration,
@@ -32,7 +32,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Pace {
             limits,
             end: limits.whole,
@@ -42,12 +42,12 @@ impl Pace {
     }
 
     /// When the client is too slow, if nothing comes until then.
-    pub fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         self.end.min(self.window_end)
     }
 
     /// Bytes came at `now`, and it took us `held_up` to put the last ones away, which is not the client's fault.
-    pub fn came(&mut self, bytes: u64, held_up: Duration, now: Duration) {
+    pub(crate) fn came(&mut self, bytes: u64, held_up: Duration, now: Duration) {
         self.end += held_up;
         self.window_end += held_up;
         self.came = self.came.saturating_add(bytes);

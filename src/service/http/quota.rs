@@ -16,10 +16,10 @@ const MAX_SAID: usize = 64;
 
 /// New machines that one address may name at once, and how many more a second. One machine has one name; a laboratory
 /// behind one address has thousands.
-pub const NEW_NODES: (f64, f64) = (4096.0, 1.0);
+pub(crate) const NEW_NODES: (f64, f64) = (4096.0, 1.0);
 
 #[derive(Debug)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// Stored and announced by each address, young and old.
     bytes: [HashMap<IpAddr, u64>; 2],
     nodes: Rates<IpAddr>,
@@ -27,7 +27,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    pub fn new(now: f64) -> Self {
+    pub(crate) fn new(now: f64) -> Self {
         Quota {
             bytes: Default::default(),
             nodes: Rates::with(NEW_NODES.0, NEW_NODES.1, now),
@@ -52,7 +52,7 @@ impl Quota {
     ///
     /// # Errors
     /// What it has already, in bytes, and whether this was not said before in this run.
-    pub fn announce(&mut self, who: IpAddr, bytes: u64, room: u64) -> Result<(), (u64, bool)> {
+    pub(crate) fn announce(&mut self, who: IpAddr, bytes: u64, room: u64) -> Result<(), (u64, bool)> {
         let had = self.of(who);
         let all = had.saturating_add(bytes);
         // What does not fit at all is for the store to say.
@@ -66,18 +66,18 @@ impl Quota {
     }
 
     /// Nothing came of an announcement.
-    pub fn take_back(&mut self, who: IpAddr, bytes: u64) {
+    pub(crate) fn take_back(&mut self, who: IpAddr, bytes: u64) {
         let had = self.of(who);
         *had = had.saturating_sub(bytes);
     }
 
     /// Counts a machine that was not known, named by `who`.
-    pub fn new_node(&mut self, who: IpAddr, now: f64) -> Rate {
+    pub(crate) fn new_node(&mut self, who: IpAddr, now: f64) -> Rate {
         self.nodes.count(who, Turn::GoesOn, now)
     }
 
     /// Whether `who` may name another one; counts none.
-    pub fn may_name_nodes(&mut self, who: IpAddr, now: f64) -> Rate {
+    pub(crate) fn may_name_nodes(&mut self, who: IpAddr, now: f64) -> Rate {
         self.nodes.look(who, now)
     }
 }

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 /// Ranges one request may name. More are answered with the whole body, as §14.2 allows: nobody needs them, and many small
 /// ranges are a known way to wear a server out.
-pub const MAX_RANGES: usize = 16;
+pub(crate) const MAX_RANGES: usize = 16;
 
 /// What part of a body to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// All of it, status 200.
     Whole,
     /// Status 206: one range as it is, several as `multipart/byteranges`. Never empty; each lies within the body and holds
@@ -20,7 +20,7 @@ pub enum Part {
 
 /// Reads a `Range` header against a body of `length` bytes. Other units and what does not parse are answered with the
 /// whole body, and so are ranges that together ask for more than the whole (§14.2, §17.15).
-pub fn part(header: Option<&str>, length: u64) -> Part {
+pub(crate) fn part(header: Option<&str>, length: u64) -> Part {
     let Some(spec) = header.and_then(|text| {
         let (unit, spec) = text.trim().split_once('=')?;
         unit.eq_ignore_ascii_case("bytes").then_some(spec)
@@ -82,7 +82,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The head of one part of a `multipart/byteranges` body (§14.6).
-pub fn part_head(boundary: &str, kind: &str, slice: &Range<u64>, length: u64) -> String {
+pub(crate) fn part_head(boundary: &str, kind: &str, slice: &Range<u64>, length: u64) -> String {
     format!(
         "\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {}\r\n\r\n",
         content_range(slice, length)
@@ -90,11 +90,11 @@ pub fn part_head(boundary: &str, kind: &str, slice: &Range<u64>, length: u64) ->
 }
 
 /// The end of such a body.
-pub fn part_end(boundary: &str) -> String {
+pub(crate) fn part_end(boundary: &str) -> String {
     format!("\r\n--{boundary}--\r\n")
 }
 
-pub fn content_range(slice: &Range<u64>, length: u64) -> String {
+pub(crate) fn content_range(slice: &Range<u64>, length: u64) -> String {
     format!("bytes {}-{}/{length}", slice.start, slice.end.saturating_sub(1))
 }
 

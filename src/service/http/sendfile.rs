@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 use crate::sys;
 
 /// Largest stand-in: about what a socket takes at once. The region costs address space only, since nobody touches it.
-pub const MAX_HOLE: usize = 2 << 20;
+pub(crate) const MAX_HOLE: usize = 2 << 20;
 static HOLE: [u8; MAX_HOLE] = [0; MAX_HOLE];
 
 fn is_hole(slice: &[u8]) -> bool {
@@ -32,7 +32,7 @@ fn is_hole(slice: &[u8]) -> bool {
 
 /// When a client counts as gone: it took fewer than `bytes` within `time` while something was ready for it.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(crate) struct Patience {
     pub time: Duration,
     pub bytes: u64,
 }
@@ -55,14 +55,14 @@ struct Extent {
 
 /// What stands behind the stand-ins that a connection has not sent yet.
 #[derive(Default)]
-pub struct Holes {
+pub(crate) struct Holes {
     extents: Mutex<VecDeque<Extent>>,
 }
 
 impl Holes {
     /// A stand-in for up to [`MAX_HOLE`] bytes of `file` from `offset`. It has to become the next frame of the body that
     /// this connection is sending.
-    pub fn make(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
+    pub(crate) fn make(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
         let length = length.min(MAX_HOLE);
         let extent = Extent {
             file: Arc::clone(file),
@@ -74,7 +74,7 @@ impl Holes {
     }
 }
 
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TokioIo<TcpStream>,
     holes: Arc<Holes>,
     patience: Patience,
@@ -88,7 +88,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream, holes: Arc<Holes>, patience: Patience) -> Self {
+    pub(crate) fn new(stream: TcpStream, holes: Arc<Holes>, patience: Patience) -> Self {
         Wire {
             stream: TokioIo::new(stream),
             holes,

@@ -16,14 +16,14 @@ const MAX_WAITING: usize = 32;
 
 /// Whom to send an advertisement now.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Send {
+pub(crate) enum Send {
     Everybody,
     Host(Ipv6Addr),
 }
 
 /// What is due when.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     sent: u32,
     last: Option<f64>,
     next: f64,
@@ -32,7 +32,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// Starts with one to everybody at once.
-    pub fn new(now: f64) -> Self {
+    pub(crate) fn new(now: f64) -> Self {
         Schedule {
             sent: 0,
             last: None,
@@ -42,7 +42,7 @@ impl Schedule {
     }
 
     /// A host asks. `chance` is between 0 and 1.
-    pub fn solicited(&mut self, host: Ipv6Addr, now: f64, chance: f64) {
+    pub(crate) fn solicited(&mut self, host: Ipv6Addr, now: f64, chance: f64) {
         let due = now + ANSWER_DELAY * chance;
         if self.waiting.iter().any(|(_, waiting)| *waiting == host) {
             return;
@@ -55,13 +55,14 @@ impl Schedule {
         }
     }
 
+    #[cfg(test)]
     /// When [`Self::due`] has something next.
-    pub fn wake(&self) -> f64 {
+    pub(crate) fn wake(&self) -> f64 {
         self.waiting.iter().fold(self.next, |wake, (due, _)| wake.min(*due))
     }
 
     /// Takes what is due.
-    pub fn due(&mut self, now: f64, chance: f64) -> Vec<Send> {
+    pub(crate) fn due(&mut self, now: f64, chance: f64) -> Vec<Send> {
         if self.next <= now {
             self.sent = self.sent.saturating_add(1);
             self.last = Some(now);

@@ -27,13 +27,13 @@ use super::wire::{Advertised, Heard, advertisement, heard, solicitation};
 /// All nodes, all routers, all DHCPv6 relays and servers of a link (RFC 4291 §2.7.1, RFC 8415 §7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-pub const ALL_DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+pub(crate) const ALL_DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const DHCP_SERVER_PORT: u16 = 547;
 /// How often the clocks are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What one link's advertiser works with.
-pub struct Advertiser {
+pub(crate) struct Advertiser {
     pub link: String,
     pub index: u32,
     pub mac: MacAddr,
@@ -51,7 +51,7 @@ pub struct Advertiser {
 
 impl Advertiser {
     /// Runs until `stop`, then takes back what it advertised.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let mut watch = Watch::new(clock::run_seconds());
         let mut schedule = Schedule::new(f64::INFINITY);
         let mut tick = tokio::time::interval(TICK);

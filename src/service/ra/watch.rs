@@ -21,7 +21,7 @@ const MAX_FOREIGN: usize = 8;
 
 /// Where we stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// The first questions are out.
     Asking,
     /// Nobody else is there: we advertise and hand out addresses.
@@ -32,7 +32,7 @@ pub enum State {
 
 /// Watches one link.
 #[derive(Debug, Clone)]
-pub struct Watch {
+pub(crate) struct Watch {
     state: State,
     asked: u32,
     next_question: f64,
@@ -42,7 +42,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(now: f64) -> Self {
+    pub(crate) fn new(now: f64) -> Self {
         Watch {
             state: State::Asking,
             asked: 0,
@@ -53,21 +53,21 @@ impl Watch {
         }
     }
 
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
-    pub fn foreign(&self) -> &[Foreign6] {
+    pub(crate) fn foreign(&self) -> &[Foreign6] {
         &self.foreign
     }
 
     /// True when a question is due. One that could not be sent is not told to [`Self::asked`] and stays due.
-    pub fn should_ask(&self, now: f64) -> bool {
+    pub(crate) fn should_ask(&self, now: f64) -> bool {
         self.next_question <= now
     }
 
     /// A question left.
-    pub fn asked(&mut self, now: f64) {
+    pub(crate) fn asked(&mut self, now: f64) {
         self.asked = self.asked.saturating_add(1);
         let pause = if self.asked < FIRST_QUESTIONS {
             FIRST_PAUSE
@@ -81,7 +81,7 @@ impl Watch {
     }
 
     /// Another router (`dhcp` false) or DHCPv6 server spoke. True if the state changed.
-    pub fn heard(&mut self, address: Ipv6Addr, mac: Option<MacAddr>, dhcp: bool, recon: bool, now: f64) -> bool {
+    pub(crate) fn heard(&mut self, address: Ipv6Addr, mac: Option<MacAddr>, dhcp: bool, recon: bool, now: f64) -> bool {
         self.last_foreign = Some(now);
         let room = self.foreign.len() < MAX_FOREIGN;
         match self.foreign.iter_mut().find(|known| known.address == address) {
@@ -106,7 +106,7 @@ impl Watch {
     }
 
     /// Time passed. True if the state changed.
-    pub fn tick(&mut self, now: f64) -> bool {
+    pub(crate) fn tick(&mut self, now: f64) -> bool {
         let before = self.state;
         match self.state {
             State::Asking if now >= self.decide_at => self.state = State::Serving,
@@ -123,7 +123,7 @@ impl Watch {
     }
 
     /// The state as a sentence.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         let Some(first) = self.foreign.first() else {
             return match self.state {
                 State::Asking => "asking who else speaks IPv6 here".to_owned(),

@@ -17,12 +17,12 @@ const UDP_HEAD: usize = 8;
 
 /// A socket of its own for a transfer: the port is the transfer's id (RFC 1350 §4), and what others send to it is none of
 /// our business.
-pub struct Line {
+pub(super) struct Line {
     socket: AsyncFd<UdpSocket>,
 }
 
 impl Line {
-    pub fn open(local: IpAddr, client: SocketAddr) -> io::Result<Self> {
+    pub(super) fn open(local: IpAddr, client: SocketAddr) -> io::Result<Self> {
         let mut own = SocketAddr::new(local, 0);
         if let (SocketAddr::V6(own), SocketAddr::V6(client)) = (&mut own, client) {
             own.set_scope_id(client.scope_id());
@@ -35,7 +35,7 @@ impl Line {
     }
 
     /// Next packet of the client. Cancel-safe.
-    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.socket.readable().await?;
             if let Ok(received) = ready.try_io(|socket| socket.get_ref().recv(buffer)) {
@@ -45,7 +45,7 @@ impl Line {
     }
 
     /// A packet that is there now.
-    pub fn try_receive(&self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         let received = self.socket.get_ref().recv(buffer);
         let nothing = matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         (!nothing).then_some(received)
@@ -54,19 +54,19 @@ impl Line {
     /// Has the event loop wait for the answer to what is sent next. Without this it first finds out that there is none yet,
     /// at the cost of a system call for every packet. A packet that is there all the same, because the client said two
     /// things at once, is read with that answer, or by [`Self::try_receive`] where there is none.
-    pub fn heard_all(&self) {
+    pub(super) fn heard_all(&self) {
         let nothing = |_: &UdpSocket| Err::<(), _>(io::ErrorKind::WouldBlock.into());
         self.socket.try_io(Interest::READABLE, nothing).ok();
     }
 
     /// Sends at once. A packet for which there is no room is lost, as on any way further.
-    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&self, packet: &[u8]) -> io::Result<()> {
         self.socket.get_ref().send(packet).map(drop)
     }
 
     /// Bytes behind the UDP header that reach the client in one packet, so that IP has nothing to cut: boot programs are fetched
     /// by stacks that put no fragments together. An Ethernet's where the system does not know.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         let socket = self.socket.get_ref();
         let mtu = udp::path_mtu(socket).unwrap_or(ETHERNET_MTU);
         let head = match socket.local_addr() {
@@ -77,7 +77,7 @@ impl Line {
     }
 
     /// As [`udp::cut_into`].
-    pub fn cut_into(&self, bytes: usize) -> io::Result<()> {
+    pub(super) fn cut_into(&self, bytes: usize) -> io::Result<()> {
         udp::cut_into(self.socket.get_ref(), bytes)
     }
 }

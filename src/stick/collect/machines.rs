@@ -14,7 +14,7 @@ use crate::store::{Sha, UploadName};
 
 /// An upload as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known<T> {
+pub(super) struct Known<T> {
     /// Which source.
     pub source: usize,
     /// Its folder there.
@@ -29,7 +29,7 @@ pub struct Known<T> {
 
 /// A machine with the upload that is taken of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine<T> {
+pub(super) struct Machine<T> {
     pub id: NodeId,
     pub taken: Option<T>,
     /// What its uploads tell together.
@@ -49,7 +49,7 @@ struct Group<T> {
 }
 
 /// Sorts all uploads of one name. A torn one counts to the newest machine of its folder.
-pub fn sort<T>(name: &NodeId, mut uploads: Vec<Known<T>>) -> Vec<Machine<T>> {
+pub(super) fn sort<T>(name: &NodeId, mut uploads: Vec<Known<T>>) -> Vec<Machine<T>> {
     // By source and folder, the newest first: the order in which a master would weigh them.
     uploads.sort_by(|a, b| (a.source, &a.id, b.name).cmp(&(b.source, &b.id, a.name)));
     let mut groups: Vec<Group<T>> = Vec::new();

@@ -97,14 +97,14 @@ fn line(journal: &str, what: What, out: &mut Vec<u8>) {
 }
 
 /// The lines of changes to append to the journal of this name.
-pub fn append(journal: &str, changes: &[LeaseChange], out: &mut Vec<u8>) {
+pub(crate) fn append(journal: &str, changes: &[LeaseChange], out: &mut Vec<u8>) {
     for change in changes {
         line(journal, What::Change(change.clone()), out);
     }
 }
 
 /// A new journal, to be the file of this number, that holds what the book knows.
-pub fn begin(journal: &str, number: u64, book: &Book) -> Vec<u8> {
+pub(crate) fn begin(journal: &str, number: u64, book: &Book) -> Vec<u8> {
     let mut out = Vec::new();
     line(
         journal,
@@ -133,7 +133,7 @@ pub fn begin(journal: &str, number: u64, book: &Book) -> Vec<u8> {
 ///
 /// A line that does not parse is left out: a lost lease costs one client a new address, a master that does not start
 /// costs the data center.
-pub fn read(bytes: &[u8], number: u64) -> Option<(Book, usize)> {
+pub(crate) fn read(bytes: &[u8], number: u64) -> Option<(Book, usize)> {
     let mut lines = bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty());
     let first: Line = serde_json::from_slice(lines.next()?).ok()?;
     match first.what {

@@ -10,7 +10,7 @@ const MAX_WAITING: usize = 64;
 const MAX_AT_ONCE: usize = 4;
 
 /// Places for checks.
-pub struct Checking {
+pub(super) struct Checking {
     at_once: usize,
     waiting: usize,
     state: Mutex<State>,
@@ -47,7 +47,7 @@ impl Checking {
     }
 
     /// Waits for a place; an error at once where too many wait.
-    pub fn enter(&self) -> Result<Place<'_>, StoreError> {
+    pub(super) fn enter(&self) -> Result<Place<'_>, StoreError> {
         let mut state = self.lock();
         if state.running >= self.at_once {
             if state.waiting >= self.waiting {
@@ -65,13 +65,13 @@ impl Checking {
     }
 
     /// How many were sent back so far.
-    pub fn sent_back(&self) -> u64 {
+    pub(super) fn sent_back(&self) -> u64 {
         self.lock().sent_back
     }
 }
 
 /// A place, until it is dropped.
-pub struct Place<'a>(&'a Checking);
+pub(super) struct Place<'a>(&'a Checking);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {

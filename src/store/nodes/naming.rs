@@ -12,14 +12,14 @@ use crate::store::Sha;
 
 /// A node that goes by the name already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resident {
+pub(crate) struct Resident {
     pub id: NodeId,
     /// Its uploads: digest, and what they tell.
     pub uploads: Vec<(Sha, Evidence)>,
 }
 
 /// Name for an upload of a machine that calls itself `asked`. `residents` are all nodes of that name that have uploads.
-pub fn choose(asked: &NodeId, residents: &[Resident], mine: &Evidence, digest: &Sha) -> NodeId {
+pub(crate) fn choose(asked: &NodeId, residents: &[Resident], mine: &Evidence, digest: &Sha) -> NodeId {
     // The same bytes again: a peer that missed the answer.
     let again = |resident: &&Resident| resident.uploads.iter().any(|(other, _)| other == digest);
     if let Some(resident) = residents.iter().find(again) {
@@ -87,7 +87,7 @@ fn further(asked: &NodeId, residents: &[Resident], digest: &Sha) -> NodeId {
 /// Which of a node's uploads give way when `keep` of each machine are kept. `uploads` are the whole ones, the newest first. An
 /// upload gives way only to as many newer ones that are certainly of the same machine: a folder of an earlier version may
 /// hold two machines.
-pub fn replaced(uploads: &[(Sha, Evidence)], keep: usize) -> Vec<bool> {
+pub(crate) fn replaced(uploads: &[(Sha, Evidence)], keep: usize) -> Vec<bool> {
     let is_of = |a: &(Sha, Evidence), b: &(Sha, Evidence)| a.0 == b.0 || same(&a.1, &b.1) == Verdict::Same;
     let newer = |at: usize| uploads[..at].iter().filter(|other| is_of(other, &uploads[at])).count();
     (0..uploads.len()).map(|at| newer(at) >= keep.max(1)).collect()

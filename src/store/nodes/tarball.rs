@@ -50,7 +50,7 @@ pub enum Made {
 }
 
 impl Tarball {
-    pub fn new(folder: PathBuf, medium: Arc<dyn Medium>) -> Self {
+    pub(super) fn new(folder: PathBuf, medium: Arc<dyn Medium>) -> Self {
         let whole = folder.join(FILE_NAME).exists();
         Tarball {
             folder,
@@ -70,7 +70,7 @@ impl Tarball {
 
     /// An upload is about to become durable: from here on the tarball is not whole. Hold what this gives until it is known what
     /// became of the upload.
-    pub fn changing(&self) -> Changing<'_> {
+    pub(super) fn changing(&self) -> Changing<'_> {
         let mut named = self.lock();
         self.changes.fetch_add(1, Ordering::Relaxed);
         named.under_way += 1;
@@ -104,14 +104,14 @@ impl Tarball {
     }
 
     /// What the tarball takes, whole or not.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let names = [FILE_NAME, INCOMPLETE_NAME].into_iter();
         let there = names.filter_map(|name| fs::metadata(self.folder.join(name)).ok());
         there.map(|file| file.len()).fold(0, u64::saturating_add)
     }
 
     /// Gives an upload the room of the tarball. False if there is none.
-    pub fn make_room(&self) -> bool {
+    pub(super) fn make_room(&self) -> bool {
         // Ends a making under way.
         self.changes.fetch_add(1, Ordering::Relaxed);
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ fn named(bits: u8, names: &[&str]) -> Vec<String> {
 }
 
 /// Get Chassis Status (28.2) into the document.
-pub fn status(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+pub(crate) fn status(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
     let data = link.send(CHASSIS, 0x01, &[])?;
     read_status(&data, bmc).ok_or(Refusal::Short)
 }
@@ -53,14 +53,14 @@ fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
 }
 
 /// Get System Restart Cause (28.11).
-pub fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
+pub(crate) fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
     let data = link.send(CHASSIS, 0x07, &[])?;
     let cause = data.first().ok_or(Refusal::Short)? & 0x0f;
     Ok(restart_cause_text(cause).to_owned())
 }
 
 /// What restarted the machine (table 28-11).
-pub fn restart_cause_text(cause: u8) -> &'static str {
+pub(crate) fn restart_cause_text(cause: u8) -> &'static str {
     match cause {
         0 => "unknown",
         1 => "chassis control command",
@@ -79,7 +79,7 @@ pub fn restart_cause_text(cause: u8) -> &'static str {
 }
 
 /// Get POH Counter (28.14), in whole hours.
-pub fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
+pub(crate) fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
     let data = link.send(CHASSIS, 0x0f, &[])?;
     let minutes = data.first().copied().ok_or(Refusal::Short)?;
     let count = dword(&data, 1).ok_or(Refusal::Short)?;
@@ -87,7 +87,7 @@ pub fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
 }
 
 /// Get Watchdog Timer (27.7).
-pub fn watchdog(link: &mut Link<'_>) -> Result<Watchdog, Refusal> {
+pub(crate) fn watchdog(link: &mut Link<'_>) -> Result<Watchdog, Refusal> {
     read_watchdog(&link.send(APP, 0x25, &[])?).ok_or(Refusal::Short)
 }
 

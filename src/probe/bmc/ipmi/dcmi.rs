@@ -12,7 +12,7 @@ const TAG_LIMIT: usize = 63;
 const TAG_PIECE: usize = 16;
 
 /// Get DCMI Capabilities, Get Power Reading, Get Asset Tag.
-pub fn dcmi(link: &mut Link<'_>) -> Result<Dcmi, Refusal> {
+pub(crate) fn dcmi(link: &mut Link<'_>) -> Result<Dcmi, Refusal> {
     let capabilities = link.send(GROUP, 0x01, &[GROUP_ID, 0x01])?;
     let mut dcmi = Dcmi {
         version: match capabilities.as_slice() {

@@ -19,7 +19,7 @@ const FUNCTIONS: [&str; 8] = [
 ];
 
 /// Get Device ID (20.1) into the document.
-pub fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+pub(crate) fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
     let data = link.send(APP, 0x01, &[])?;
     read_device_id(&data, bmc).ok_or(Refusal::Short)
 }
@@ -70,18 +70,18 @@ fn makers() -> impl Iterator<Item = (u32, &'static str, &'static str)> {
 }
 
 /// Name of a maker.
-pub fn manufacturer(id: u32) -> Option<String> {
+pub(crate) fn manufacturer(id: u32) -> Option<String> {
     let maker = makers().find(|(number, ..)| *number == id)?;
     Some(maker.1.to_owned())
 }
 
 /// Get Device GUID (20.8).
-pub fn device_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
+pub(crate) fn device_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
     guid(&link.send(APP, 0x08, &[])?)
 }
 
 /// Get System GUID (22.14).
-pub fn system_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
+pub(crate) fn system_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
     guid(&link.send(APP, 0x37, &[])?)
 }
 
@@ -90,7 +90,7 @@ fn guid(data: &[u8]) -> Result<String, Refusal> {
 }
 
 /// Get Self Test Results (20.4): of the last one; none is started.
-pub fn self_test(link: &mut Link<'_>) -> Result<String, Refusal> {
+pub(crate) fn self_test(link: &mut Link<'_>) -> Result<String, Refusal> {
     let data = link.send(APP, 0x04, &[])?;
     let (result, detail) = (*data.first().ok_or(Refusal::Short)?, data.get(1).copied().unwrap_or(0));
     Ok(self_test_text(result, detail))

@@ -31,7 +31,7 @@ impl Holds {
 
 /// One event's data.
 #[derive(Debug, Clone, Copy)]
-pub struct EventData {
+pub(crate) struct EventData {
     /// Event/reading type, without the direction.
     pub event_type: u8,
     pub sensor_kind: u8,
@@ -194,12 +194,12 @@ fn named(names: &[&str], code: u8) -> String {
 
 impl EventData {
     /// What the first byte says happened.
-    pub fn offset(&self) -> u8 {
+    pub(crate) fn offset(&self) -> u8 {
         self.bytes[0] & 0x0f
     }
 
     /// What the second and third byte say; nothing where they say nothing. `record` has the factors of a reading.
-    pub fn detail(&self, record: Option<&SensorRecord>) -> Option<String> {
+    pub(crate) fn detail(&self, record: Option<&SensorRecord>) -> Option<String> {
         let [first, second, third] = self.bytes;
         let (in_second, in_third) = (Holds::of(first >> 6), Holds::of(first >> 4));
         let parts = match (self.event_type, in_second, in_third) {

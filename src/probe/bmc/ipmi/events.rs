@@ -317,7 +317,7 @@ fn specific(kind: u8) -> &'static [&'static str] {
 }
 
 /// What an offset of an event means: generic by its type, or by the kind of sensor for type 6Fh.
-pub fn event(event_type: u8, sensor_kind: u8, offset: u8) -> String {
+pub(crate) fn event(event_type: u8, sensor_kind: u8, offset: u8) -> String {
     let names = if event_type == 0x6f {
         specific(sensor_kind)
     } else {
@@ -330,7 +330,7 @@ pub fn event(event_type: u8, sensor_kind: u8, offset: u8) -> String {
 }
 
 /// True for states that say "well": presence of a part, a working machine, full redundancy.
-pub fn is_well(state: &str) -> bool {
+pub(crate) fn is_well(state: &str) -> bool {
     matches!(
         state,
         "presence detected"

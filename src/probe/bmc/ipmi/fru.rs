@@ -10,13 +10,13 @@ const MAX_BYTES: usize = 8 * 1024;
 /// The longest description of a memory module, that of DDR5.
 const MEMORY_ID_BYTES: usize = 1024;
 /// Units looked at: their numbers have a byte.
-pub const MAX_UNITS: usize = 256;
+pub(crate) const MAX_UNITS: usize = 256;
 /// Bytes asked for at once. Interfaces carry at least 32; a controller that cannot gets asked for less.
 const PIECE: usize = 32;
 const SMALLEST_PIECE: usize = 8;
 
 /// Get FRU Inventory Area Info and Read FRU Data (34.1, 34.2) for one unit of the controller itself.
-pub fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<Fru, Refusal> {
+pub(crate) fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<Fru, Refusal> {
     let info = link.send(STORAGE, 0x10, &[id])?;
     let size = word(&info, 0).ok_or(Refusal::Short)?;
     // Some memories are addressed by words.

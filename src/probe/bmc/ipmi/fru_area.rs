@@ -13,7 +13,7 @@ use crate::probe::smbios::types::chassis_kind;
 const MAX_FIELDS: usize = 2048;
 const MAX_RECORDS: usize = 256;
 /// Bytes of the common header (8).
-pub const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 /// Ends a list of fields (13).
 const END_OF_FIELDS: u8 = 0xc1;
 /// English, for which text is Latin 1 (15). 25 is English as well; 0 is "English" by default.
@@ -22,7 +22,7 @@ const ENGLISH: [u8; 2] = [0, 25];
 const EPOCH_1996_S: i64 = 820_454_400;
 
 /// How many bytes from the start hold everything, as far as what is there tells: grows while areas show their lengths.
-pub fn extent(bytes: &[u8]) -> usize {
+pub(crate) fn extent(bytes: &[u8]) -> usize {
     let Some(header) = bytes.get(..8) else { return 8 };
     let mut end = 8;
     for area in header[2..5].iter().filter(|offset| **offset != 0) {
@@ -46,13 +46,13 @@ pub fn extent(bytes: &[u8]) -> usize {
 }
 
 /// True for bytes that begin with the header of an inventory.
-pub fn has_header(bytes: &[u8]) -> bool {
+pub(crate) fn has_header(bytes: &[u8]) -> bool {
     let header = bytes.get(..HEADER);
     header.is_some_and(|header| header[0] & 0x0f == 1 && sum(header) == 0)
 }
 
 /// All areas of one unit (8 and on).
-pub fn parse(id: u8, bytes: &[u8]) -> Fru {
+pub(crate) fn parse(id: u8, bytes: &[u8]) -> Fru {
     let mut fru = Fru { id, ..Fru::default() };
     let Some(header) = bytes.get(..8) else {
         fru.damage.push("shorter than a header".to_owned());
@@ -195,7 +195,7 @@ impl<'a> Fields<'a> {
 }
 
 /// One field as text (13); `None` where it is empty.
-pub fn field_text(kind: u8, data: &[u8], english: bool) -> Option<String> {
+pub(crate) fn field_text(kind: u8, data: &[u8], english: bool) -> Option<String> {
     // Memory that was never written is no text, whatever its kind.
     if data.iter().all(|byte| *byte == 0xff) {
         return None;
@@ -285,11 +285,11 @@ fn multirecords(start: usize, bytes: &[u8], damage: &mut Vec<String>) -> Vec<Fru
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! Units put together for tests.
 
     /// An area from its bytes after version and length; padded, with its checksum.
-    pub fn area(body: &[u8]) -> Vec<u8> {
+    pub(crate) fn area(body: &[u8]) -> Vec<u8> {
         let length = (body.len() + 4).div_ceil(8);
         let mut bytes = vec![1, length as u8];
         bytes.extend(body);
@@ -300,12 +300,12 @@ pub mod testing {
     }
 
     /// A field of 8-bit text.
-    pub fn text(value: &str) -> Vec<u8> {
+    pub(crate) fn text(value: &str) -> Vec<u8> {
         [&[0xc0 | value.len() as u8], value.as_bytes()].concat()
     }
 
     /// A unit from its areas, each of which may be empty.
-    pub fn unit(chassis: &[u8], board: &[u8], product: &[u8], records: &[u8]) -> Vec<u8> {
+    pub(crate) fn unit(chassis: &[u8], board: &[u8], product: &[u8], records: &[u8]) -> Vec<u8> {
         let mut header = vec![1, 0];
         let mut at = 8;
         for part in [chassis, board, product, records] {
@@ -318,7 +318,7 @@ pub mod testing {
     }
 
     /// One record of the multi-record area.
-    pub fn record(kind: u8, last: bool, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn record(kind: u8, last: bool, data: &[u8]) -> Vec<u8> {
         let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
         let mut bytes = vec![
             kind,

@@ -8,7 +8,7 @@ use crate::model::MacAddr;
 use crate::model::inventory::{BmcChannel, BmcIpv6, BmcLan, CipherSuite};
 
 /// Channels 0 to 11 and 15 exist; 12 and 13 are reserved, 14 is whichever the question came over (table 6-1).
-pub const CHANNELS: [u8; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15];
+pub(crate) const CHANNELS: [u8; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15];
 /// IPv6 addresses asked for on one channel, of each kind.
 const MAX_IPV6: u8 = 16;
 /// Pieces of the list of cipher suites, 16 bytes each (22.15).
@@ -18,7 +18,7 @@ const MEDIUM_LAN: u8 = 4;
 const MEDIUM_OTHER_LAN: u8 = 6;
 
 /// Get Channel Info (22.24), with the medium as a number, and Get Channel Access (22.23).
-pub fn channel(link: &mut Link<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
+pub(crate) fn channel(link: &mut Link<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
     let data = link.send(APP, 0x42, &[number])?;
     let (mut channel, is_lan) = channel_info(number, &data).ok_or(Refusal::Short)?;
     // Only channels with sessions have an access mode; 80h asks for what holds now, not for what was stored.
@@ -99,7 +99,7 @@ fn parameter(link: &mut Link<'_>, channel: u8, number: u8, set: u8) -> Result<Ve
 
 /// All LAN settings of one channel (table 23-4). Fails where the IPv4 address cannot be had; the other parameters are
 /// worth having but no reason to lose that one.
-pub fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
+pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
     let address = parameter(link, channel, 3, 0)?;
     let mut lan = BmcLan {
         channel,
@@ -181,7 +181,7 @@ fn ipv6_address(is_static: bool, data: &[u8]) -> Option<BmcIpv6> {
 }
 
 /// Get Channel Cipher Suites (22.15), for IPMI sessions.
-pub fn cipher_suites(link: &mut Link<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
+pub(crate) fn cipher_suites(link: &mut Link<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
     let mut records = Vec::new();
     for piece in 0..MAX_PIECES {
         let answer = match link.send(APP, 0x54, &[channel, 0x00, 0x80 | piece]) {

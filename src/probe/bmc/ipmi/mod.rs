@@ -4,23 +4,23 @@
 //! captured tree answers the same questions. Only commands that ask are sent. Numbers of commands and layouts of answers
 //! are those of the IPMI 2.0 specification, revision 1.1; each function names its section.
 
-pub mod chassis;
-pub mod dcmi;
-pub mod device;
-pub mod event_data;
-pub mod events;
-pub mod fru;
-pub mod fru_area;
-pub mod lan;
-pub mod names;
-pub mod reading;
-pub mod sdr;
+pub(crate) mod chassis;
+pub(crate) mod dcmi;
+pub(crate) mod device;
+pub(crate) mod event_data;
+pub(crate) mod events;
+pub(crate) mod fru;
+pub(crate) mod fru_area;
+pub(crate) mod lan;
+pub(crate) mod names;
+pub(crate) mod reading;
+pub(crate) mod sdr;
 pub mod sdr_record;
-pub mod sel;
-pub mod sel_text;
-pub mod spd;
-pub mod supplies;
-pub mod users;
+pub(crate) mod sel;
+pub(crate) mod sel_text;
+pub(crate) mod spd;
+pub(crate) mod supplies;
+pub(crate) mod users;
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Words for the numbers of the specification: kinds of sensors, entities, units.
 
-pub use super::events::{event, is_well};
+pub(crate) use super::events::{event, is_well};
 
 /// Kinds of sensors (table 42-3), from 1 on.
 const SENSOR_KINDS: [&str; 44] = [
@@ -51,7 +51,7 @@ const SENSOR_KINDS: [&str; 44] = [
 ];
 
 /// Kind of a sensor.
-pub fn sensor_kind(kind: u8) -> String {
+pub(crate) fn sensor_kind(kind: u8) -> String {
     match usize::from(kind).checked_sub(1).and_then(|at| SENSOR_KINDS.get(at)) {
         Some(name) => (*name).to_owned(),
         None if kind >= 0xc0 => format!("oem {kind:#04x}"),
@@ -156,7 +156,7 @@ const UNITS: [&str; 92] = [
 ];
 
 /// The unit out of the three bytes of a record (43.1, bytes 21 to 23): `RPM`, `% of Watts`, `packets/second`.
-pub fn unit(units_1: u8, base: u8, modifier: u8) -> Option<String> {
+pub(crate) fn unit(units_1: u8, base: u8, modifier: u8) -> Option<String> {
     let named = |number: u8| {
         let name = UNITS
             .get(usize::from(number).checked_sub(1)?)
@@ -259,7 +259,7 @@ const ENTITIES: [(u8, &str); 64] = [
 ];
 
 /// `processor 1`; the instance counts within the machine, or within one controller from 60h on.
-pub fn entity(id: u8, instance: u8) -> Option<String> {
+pub(crate) fn entity(id: u8, instance: u8) -> Option<String> {
     let instance = instance & 0x7f;
     if id == 0 {
         return None;

@@ -11,7 +11,7 @@ const NON_LINEAR: u8 = 0x70;
 
 /// Get Sensor Reading (35.14) for one sensor. Only sensors of the controller itself are asked; event-only ones have
 /// nothing to read.
-pub fn read(link: &mut Link<'_>, record: &SensorRecord) -> Result<Sensor, Refusal> {
+pub(crate) fn read(link: &mut Link<'_>, record: &SensorRecord) -> Result<Sensor, Refusal> {
     let mut sensor = described(record);
     if record.event_only {
         sensor.unavailable = Some("sends events only".to_owned());
@@ -56,7 +56,7 @@ pub fn read(link: &mut Link<'_>, record: &SensorRecord) -> Result<Sensor, Refusa
 }
 
 /// The sensor without its reading.
-pub fn described(record: &SensorRecord) -> Sensor {
+pub(crate) fn described(record: &SensorRecord) -> Sensor {
     let limit = |at: usize| {
         let raw = (*record.thresholds.get(at)?)?;
         convert(&record.factors?, raw)
@@ -134,7 +134,7 @@ fn status(comparisons: u8) -> &'static str {
 
 /// The number that a raw reading stands for (36.3), rounded to a millionth. `None` for a maker's own formula, and for
 /// results that are no number.
-pub fn convert(factors: &Factors, raw: u8) -> Option<f64> {
+pub(crate) fn convert(factors: &Factors, raw: u8) -> Option<f64> {
     let x = match factors.format {
         0 => f64::from(raw),
         1 => f64::from(if raw & 0x80 != 0 {

@@ -18,7 +18,7 @@ const NO_RECORD: u16 = 0xffff;
 
 /// What the repository holds.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Repository {
+pub(crate) struct Repository {
     /// Records it says it has.
     pub told: Option<u16>,
     pub read: u32,
@@ -51,7 +51,7 @@ const DEVICE: Commands = Commands {
 };
 
 /// All records. What was read before a controller gave up is kept.
-pub fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
+pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
     // Get SDR Repository Info (33.9).
     let (told, commands) = match link.send(STORAGE, 0x20, &[]) {
         Ok(info) => (word(&info, 1), REPOSITORY),

@@ -8,7 +8,7 @@ use super::{Link, Refusal, STORAGE, dword, word};
 use crate::model::inventory::Sel;
 
 /// Entries that are told, the newest.
-pub const MAX_ENTRIES: usize = 512;
+pub(crate) const MAX_ENTRIES: usize = 512;
 /// Steps of a walk from the oldest entry; the numbers of entries have 16 bits.
 const MAX_STEPS: u32 = 0x1_0000;
 /// Bytes of one entry (32.1).
@@ -17,7 +17,7 @@ const FIRST: u16 = 0x0000;
 const LAST: u16 = 0xffff;
 
 /// Get SEL Info, Get SEL Time (31.2, 31.10), and the entries with the names that `sensors` give them.
-pub fn read(link: &mut Link<'_>, sensors: &[SensorRecord]) -> Result<(Sel, Option<Refusal>), Refusal> {
+pub(crate) fn read(link: &mut Link<'_>, sensors: &[SensorRecord]) -> Result<(Sel, Option<Refusal>), Refusal> {
     let info = link.send(STORAGE, 0x40, &[])?;
     let mut sel = read_info(&info).ok_or(Refusal::Short)?;
     match link.send(STORAGE, 0x48, &[]) {

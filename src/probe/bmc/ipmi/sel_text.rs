@@ -9,7 +9,7 @@ use crate::model::inventory::SelEntry;
 const FIRST_CLOCK: u32 = 0x2000_0000;
 
 /// Seconds since 1970 as RFC 3339; nothing for "not set" and for times before the clock was set.
-pub fn timestamp(seconds: u32) -> Option<String> {
+pub(crate) fn timestamp(seconds: u32) -> Option<String> {
     if seconds == u32::MAX || seconds <= FIRST_CLOCK {
         return None;
     }
@@ -18,7 +18,7 @@ pub fn timestamp(seconds: u32) -> Option<String> {
 }
 
 /// One entry of 16 bytes.
-pub fn entry(bytes: &[u8; 16], sensors: &[SensorRecord]) -> SelEntry {
+pub(crate) fn entry(bytes: &[u8; 16], sensors: &[SensorRecord]) -> SelEntry {
     let kind = bytes[2];
     let mut entry = SelEntry {
         id: u16::from_le_bytes([bytes[0], bytes[1]]),

@@ -96,7 +96,7 @@ fn ddr5_size(bytes: &[u8]) -> Option<u64> {
 }
 
 /// A maker by the two bytes of its code, or the code where the maker is not known.
-pub fn maker(first: u8, second: u8) -> Option<String> {
+pub(crate) fn maker(first: u8, second: u8) -> Option<String> {
     if matches!((first, second), (0, 0) | (0xff, 0xff)) {
         return None;
     }
@@ -110,7 +110,7 @@ pub fn maker(first: u8, second: u8) -> Option<String> {
 }
 
 /// The module, or what is wrong with the bytes.
-pub fn parse(bytes: &[u8]) -> Result<FruMemory, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<FruMemory, String> {
     let Some(kind) = bytes.get(2) else {
         return Err("shorter than a module's description".to_owned());
     };
@@ -139,9 +139,9 @@ pub fn parse(bytes: &[u8]) -> Result<FruMemory, String> {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     /// A DDR4 module of two ranks of 4 Gbit dies, 64 bits wide.
-    pub fn ddr4() -> Vec<u8> {
+    pub(crate) fn ddr4() -> Vec<u8> {
         let mut bytes = vec![0u8; 512];
         bytes[..14].copy_from_slice(&[0x23, 0x11, 0x0c, 0x01, 0x84, 0x21, 0, 8, 0, 0x60, 0, 3, 8, 0x0b]);
         bytes[320..329].copy_from_slice(&[0x80, 0x2c, 0, 0x17, 0x02, 0x15, 0x66, 0x00, 0x01]);

@@ -6,7 +6,7 @@ use crate::model::inventory::{BmcPowerSupply, Fru, Sensor};
 const KIND: &str = "power supply";
 
 /// One line a supply, in order of the sensors; a unit without a sensor comes last.
-pub fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSupply> {
+pub(crate) fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSupply> {
     let mut supplies: Vec<BmcPowerSupply> = Vec::new();
     // Only state sensors tell of presence and faults; redundancy is of all supplies together, and has another kind.
     for sensor in sensors

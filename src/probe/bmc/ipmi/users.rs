@@ -11,7 +11,7 @@ const MAX_USERS: u8 = 63;
 
 /// Get User Access and Get User Name (22.27, 22.29) for one channel. `names` remembers what was asked: names are the
 /// same on all channels.
-pub fn of_channel(
+pub(crate) fn of_channel(
     link: &mut Link<'_>,
     channel: u8,
     names: &mut BTreeMap<u8, Option<String>>,
@@ -83,7 +83,7 @@ fn is_unused(user: &BmcUser) -> bool {
 }
 
 /// Privilege levels (table 6-1 of the security chapter, 6.8).
-pub fn privilege(level: u8) -> String {
+pub(crate) fn privilege(level: u8) -> String {
     match level {
         0 => "reserved".to_owned(),
         1 => "callback".to_owned(),

@@ -19,7 +19,7 @@ const CAPABILITIES: [&str; 9] = [
 /// Reads a packet from its version on. `None` unless it has its sender and the port, empty or not.
 ///
 /// The checksum is not looked at: old senders compute it wrongly for odd lengths, and the Ethernet frame has its own.
-pub fn parse(packet: &[u8]) -> Option<Neighbour> {
+pub(super) fn parse(packet: &[u8]) -> Option<Neighbour> {
     let (header, mut rest) = packet.split_at_checked(4)?;
     if !(1..=2).contains(&header[0]) {
         return None;

@@ -22,7 +22,7 @@ const OUI_802_1: [u8; 3] = [0x00, 0x80, 0xc2];
 const OUI_802_3: [u8; 3] = [0x00, 0x12, 0x0f];
 
 /// Reads a data unit. `None` unless it begins with chassis ID, port ID and time to live, as 8.2 demands.
-pub fn parse(mut rest: &[u8]) -> Option<Neighbour> {
+pub(super) fn parse(mut rest: &[u8]) -> Option<Neighbour> {
     let mut told = Neighbour {
         protocol: "lldp".to_owned(),
         ..Neighbour::default()

@@ -13,7 +13,7 @@ const MAX_HEX: usize = 32;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     #[default]
     Other,
     Disk,
@@ -27,13 +27,13 @@ pub enum Kind {
 
 /// A path, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Path {
+pub(crate) struct Path {
     pub text: String,
     pub kind: Kind,
 }
 
 /// Reads all nodes. A path that is torn ends where it is torn.
-pub fn parse(bytes: &[u8]) -> Path {
+pub(crate) fn parse(bytes: &[u8]) -> Path {
     let mut path = Path::default();
     let mut rest = bytes;
     for _ in 0..MAX_NODES {

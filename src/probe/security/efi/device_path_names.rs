@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::formats::text::clean;
 
 /// Mixed order: the first three groups are little-endian. Sixteen bytes.
-pub fn guid(bytes: &[u8]) -> String {
+pub(crate) fn guid(bytes: &[u8]) -> String {
     let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
     let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
     let mut text = String::new();
@@ -19,7 +19,7 @@ pub fn guid(bytes: &[u8]) -> String {
 }
 
 /// 10.3.3: a compressed name of three letters and a number.
-pub fn acpi(hid: u32, uid: u32) -> String {
+pub(crate) fn acpi(hid: u32, uid: u32) -> String {
     // 41D0h is "PNP".
     let number = hid >> 16;
     if hid & 0xffff == 0x41d0 {
@@ -35,7 +35,7 @@ pub fn acpi(hid: u32, uid: u32) -> String {
 }
 
 /// 10.3.4.11: an address padded to 32 bytes, and the type of the interface; Ethernet (0 and 1) has six.
-pub fn mac(data: &[u8]) -> Option<String> {
+pub(crate) fn mac(data: &[u8]) -> Option<String> {
     let kind = *data.get(32)?;
     let length = if kind <= 1 { 6 } else { 32 };
     let address: String = data.get(..length)?.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -43,7 +43,7 @@ pub fn mac(data: &[u8]) -> Option<String> {
 }
 
 /// 10.3.4.12 and 13: addresses of both ends, and how ours is found. Unset addresses are left out.
-pub fn ip(six: bool, data: &[u8]) -> Option<String> {
+pub(crate) fn ip(six: bool, data: &[u8]) -> Option<String> {
     let (name, size) = if six { ("IPv6", 16) } else { ("IPv4", 4) };
     let address = |at: usize| {
         let bytes = data.get(at..at + size)?;
@@ -73,7 +73,7 @@ pub fn ip(six: bool, data: &[u8]) -> Option<String> {
 }
 
 /// 10.3.5.1: number, first block, blocks, signature and its kind.
-pub fn hard_disk(data: &[u8]) -> Option<String> {
+pub(crate) fn hard_disk(data: &[u8]) -> Option<String> {
     let number = u32::from_le_bytes(data.get(..4)?.try_into().ok()?);
     let start = u64::from_le_bytes(data.get(4..12)?.try_into().ok()?);
     let blocks = u64::from_le_bytes(data.get(12..20)?.try_into().ok()?);
@@ -90,7 +90,7 @@ pub fn hard_disk(data: &[u8]) -> Option<String> {
 }
 
 /// 10.3.6: kind of device and its name.
-pub fn bbs(kind: u16, text: &[u8]) -> String {
+pub(crate) fn bbs(kind: u16, text: &[u8]) -> String {
     let name = match kind {
         1 => "Floppy".to_owned(),
         2 => "HD".to_owned(),

@@ -9,7 +9,7 @@ const HIDDEN: u32 = 0x0000_0008;
 
 /// Attributes, length of the path, description in UTF-16 with a zero at its end, path, and data of the loader's own.
 /// `None` where it is shorter than its head.
-pub fn parse(number: &str, data: &[u8]) -> Option<EfiBootEntry> {
+pub(crate) fn parse(number: &str, data: &[u8]) -> Option<EfiBootEntry> {
     let (attributes, rest) = data.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let attributes = u32::from_le_bytes(*attributes);
@@ -39,9 +39,9 @@ pub fn parse(number: &str, data: &[u8]) -> Option<EfiBootEntry> {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     /// A load option from its parts.
-    pub fn option(attributes: u32, description: &str, path: &[u8]) -> Vec<u8> {
+    pub(crate) fn option(attributes: u32, description: &str, path: &[u8]) -> Vec<u8> {
         let mut bytes = attributes.to_le_bytes().to_vec();
         bytes.extend((path.len() as u16).to_le_bytes());
         bytes.extend(description.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));

@@ -1,8 +1,8 @@
 //! UEFI variables, read only, out of efivarfs: Secure Boot and the boot manager.
 
-pub mod device_path;
-pub mod device_path_names;
-pub mod load_option;
+pub(crate) mod device_path;
+pub(crate) mod device_path_names;
+pub(crate) mod load_option;
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::model::inventory::EfiBoot;
 use crate::probe::collect::root::{ReadError, Root};
 
 /// Where the kernel shows them, once it is mounted.
-pub const EFIVARS: &str = "/sys/firmware/efi/efivars";
+pub(crate) const EFIVARS: &str = "/sys/firmware/efi/efivars";
 /// EFI_GLOBAL_VARIABLE (UEFI 2.10, 3.3).
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Bound of one variable. Those read here have some hundred bytes.
@@ -19,7 +19,7 @@ const VARIABLE_LIMIT: u64 = 64 * 1024;
 const MAX_ENTRIES: usize = 4096;
 
 /// The data of a variable; its first four bytes in efivarfs are its attributes.
-pub fn variable(root: &Root, name: &str) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn variable(root: &Root, name: &str) -> Result<Vec<u8>, ReadError> {
     data(root, &format!("{name}-{GLOBAL}"))
 }
 
@@ -30,7 +30,7 @@ fn data(root: &Root, file: &str) -> Result<Vec<u8>, ReadError> {
 }
 
 /// A variable of one byte that says yes or no.
-pub fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
+pub(crate) fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
     match variable(root, name) {
         Ok(data) => Ok(match data.as_slice() {
             [0] => Some(false),
@@ -51,7 +51,7 @@ fn numbers(data: &[u8]) -> Vec<String> {
 }
 
 /// The boot manager's variables (UEFI 2.10, 3.3).
-pub fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
+pub(crate) fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
     let names = root.list(EFIVARS)?;
     let one = |name: &str| {
         variable(root, name)

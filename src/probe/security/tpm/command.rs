@@ -13,12 +13,12 @@ const PASSWORD_SESSION: u32 = 0x4000_0009;
 const OWNER: u32 = 0x4000_0001;
 
 /// Capabilities asked for (Part 2, TPM_CAP).
-pub const CAP_HANDLES: u32 = 1;
-pub const CAP_PCRS: u32 = 5;
-pub const CAP_PROPERTIES: u32 = 6;
+pub(crate) const CAP_HANDLES: u32 = 1;
+pub(crate) const CAP_PCRS: u32 = 5;
+pub(crate) const CAP_PROPERTIES: u32 = 6;
 /// Properties (Part 2, TPM_PT): the fixed ones begin at 100h, the variable ones at 200h.
-pub const FIXED: u32 = 0x100;
-pub const VARIABLE: u32 = 0x200;
+pub(crate) const FIXED: u32 = 0x100;
+pub(crate) const VARIABLE: u32 = 0x200;
 
 /// Attributes of an index (Part 2, TPMA_NV).
 const OWNER_READ: u32 = 1 << 17;
@@ -32,18 +32,18 @@ fn command(tag: u16, code: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// TPM2_GetCapability (30.2).
-pub fn get_capability(capability: u32, property: u32, count: u32) -> Vec<u8> {
+pub(crate) fn get_capability(capability: u32, property: u32, count: u32) -> Vec<u8> {
     let body = [capability.to_be_bytes(), property.to_be_bytes(), count.to_be_bytes()].concat();
     command(NO_SESSIONS, GET_CAPABILITY, &body)
 }
 
 /// TPM2_NV_ReadPublic (31.6).
-pub fn nv_read_public(index: u32) -> Vec<u8> {
+pub(crate) fn nv_read_public(index: u32) -> Vec<u8> {
     command(NO_SESSIONS, NV_READ_PUBLIC, &index.to_be_bytes())
 }
 
 /// TPM2_NV_Read (31.13) with the empty password of `auth`.
-pub fn nv_read(auth: u32, index: u32, size: u16, offset: u16) -> Vec<u8> {
+pub(crate) fn nv_read(auth: u32, index: u32, size: u16, offset: u16) -> Vec<u8> {
     let mut body = [auth.to_be_bytes(), index.to_be_bytes(), 9u32.to_be_bytes()].concat();
     body.extend(PASSWORD_SESSION.to_be_bytes());
     // Empty nonce, no attributes, empty password.
@@ -55,7 +55,7 @@ pub fn nv_read(auth: u32, index: u32, size: u16, offset: u16) -> Vec<u8> {
 
 /// Why an answer has no content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TpmError {
+pub(crate) enum TpmError {
     #[error("the TPM refused with {0:#x}")]
     Refused(u32),
     #[error("the answer is torn")]
@@ -114,7 +114,7 @@ fn capability(answer: &[u8], expected: u32) -> Result<(u32, Reader<'_>), TpmErro
 }
 
 /// Properties with their values.
-pub fn properties(answer: &[u8]) -> Result<Vec<(u32, u32)>, TpmError> {
+pub(crate) fn properties(answer: &[u8]) -> Result<Vec<(u32, u32)>, TpmError> {
     let (count, mut reader) = capability(answer, CAP_PROPERTIES)?;
     let mut found = Vec::new();
     for _ in 0..count {
@@ -124,7 +124,7 @@ pub fn properties(answer: &[u8]) -> Result<Vec<(u32, u32)>, TpmError> {
 }
 
 /// Handles, here of indices.
-pub fn handles(answer: &[u8]) -> Result<Vec<u32>, TpmError> {
+pub(crate) fn handles(answer: &[u8]) -> Result<Vec<u32>, TpmError> {
     let (count, mut reader) = capability(answer, CAP_HANDLES)?;
     let mut found = Vec::new();
     for _ in 0..count {
@@ -134,7 +134,7 @@ pub fn handles(answer: &[u8]) -> Result<Vec<u32>, TpmError> {
 }
 
 /// Names of the hashes that have registers; banks without any are left out.
-pub fn pcr_banks(answer: &[u8]) -> Result<Vec<String>, TpmError> {
+pub(crate) fn pcr_banks(answer: &[u8]) -> Result<Vec<String>, TpmError> {
     let (count, mut reader) = capability(answer, CAP_PCRS)?;
     let mut found = Vec::new();
     for _ in 0..count {
@@ -158,7 +158,7 @@ pub fn pcr_banks(answer: &[u8]) -> Result<Vec<String>, TpmError> {
 }
 
 /// Attributes and size of an index.
-pub fn nv_public(answer: &[u8]) -> Result<(u32, u16), TpmError> {
+pub(crate) fn nv_public(answer: &[u8]) -> Result<(u32, u16), TpmError> {
     let (_, mut reader) = content(answer)?;
     let _size = reader.u16()?;
     let _index = reader.u32()?;
@@ -171,7 +171,7 @@ pub fn nv_public(answer: &[u8]) -> Result<(u32, u16), TpmError> {
 
 /// Whose empty password reads an index, where trying does no harm: the index's own where wrong ones are not counted, or
 /// the owner's, which are never counted (Part 1, 19.8.2). `None`: leave it alone.
-pub fn read_auth(index: u32, attributes: u32) -> Option<u32> {
+pub(crate) fn read_auth(index: u32, attributes: u32) -> Option<u32> {
     if attributes & WRITTEN == 0 {
         return None;
     }
@@ -182,7 +182,7 @@ pub fn read_auth(index: u32, attributes: u32) -> Option<u32> {
 }
 
 /// Bytes of an index.
-pub fn nv_data(answer: &[u8]) -> Result<Vec<u8>, TpmError> {
+pub(crate) fn nv_data(answer: &[u8]) -> Result<Vec<u8>, TpmError> {
     let (tag, mut reader) = content(answer)?;
     if tag == SESSIONS {
         let _parameters = reader.u32()?;
@@ -192,7 +192,7 @@ pub fn nv_data(answer: &[u8]) -> Result<Vec<u8>, TpmError> {
 }
 
 /// The certificate at the front of an index, which may be larger than it: a DER sequence tells its length.
-pub fn der(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn der(bytes: &[u8]) -> Option<&[u8]> {
     let length = match bytes {
         [0x30, low @ 0..=0x7f, ..] => 2 + usize::from(*low),
         [0x30, 0x81, low, ..] => 3 + usize::from(*low),

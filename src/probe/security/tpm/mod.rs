@@ -1,6 +1,6 @@
 //! TPMs: what sysfs says of each, and what a TPM 2.0 says of itself.
 
-pub mod command;
+pub(crate) mod command;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ const CERTIFICATES: [(u32, &str); 8] = [
 const FIRST_CERTIFICATE: u32 = 0x01c0_0000;
 
 /// All TPMs, each within `limit`.
-pub fn tpms(root: &Root, limit: Duration, items: &mut Vec<Item>) -> Vec<Tpm> {
+pub(crate) fn tpms(root: &Root, limit: Duration, items: &mut Vec<Item>) -> Vec<Tpm> {
     let names = match root.list(CLASS) {
         Ok(names) => names,
         Err(error) => {

@@ -6,11 +6,11 @@ use crate::model::api::ForeignServer;
 use super::{Election, State, Verdict};
 
 /// Why nothing is sent while settings wait for a person.
-pub const HELD: &str = "the settings were not read whole: nothing is sent until a person decides";
+pub(crate) const HELD: &str = "the settings were not read whole: nothing is sent until a person decides";
 
 impl Election {
     /// Plain sentence: why this mode.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         let names = |which: fn(&ForeignServer) -> bool| {
             let named = self.foreign().filter(|server| !server.ours && which(server));
             let list: Vec<String> = named.map(|s| format!("{} ({})", s.address, s.mac)).collect();

@@ -128,7 +128,7 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Name and content of the files of `result` that are taken, and a sentence for each reason why others are not.
-pub fn gather(result: &Path, limits: Limits) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
+pub(super) fn gather(result: &Path, limits: Limits) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
     let mut told = Told::default();
     let mut files = Vec::new();
     // Not followed: the workload may have put a link to anywhere in its place.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 /// Stretches by their first address; the value is the last one. They neither touch nor overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gaps(BTreeMap<u32, u32>);
+pub(super) struct Gaps(BTreeMap<u32, u32>);
 
 impl Gaps {
     /// All addresses from `first` to `last`.
-    pub fn whole(first: u32, last: u32) -> Self {
+    pub(super) fn whole(first: u32, last: u32) -> Self {
         Gaps(BTreeMap::from([(first, last)]))
     }
 
@@ -19,7 +19,7 @@ impl Gaps {
     }
 
     /// Takes one address out; false if it was not in.
-    pub fn take(&mut self, address: u32) -> bool {
+    pub(super) fn take(&mut self, address: u32) -> bool {
         let Some((first, last)) = self.around(address) else {
             return false;
         };
@@ -34,7 +34,7 @@ impl Gaps {
     }
 
     /// Puts one address in.
-    pub fn give(&mut self, address: u32) {
+    pub(super) fn give(&mut self, address: u32) {
         if self.around(address).is_some() {
             return;
         }
@@ -49,7 +49,7 @@ impl Gaps {
     }
 
     /// The addresses from `place` upwards, then those below it.
-    pub fn from(&self, place: u32) -> impl Iterator<Item = u32> {
+    pub(super) fn from(&self, place: u32) -> impl Iterator<Item = u32> {
         let begin = self.around(place).map_or(place, |(first, _)| first);
         let upwards = self
             .0
