@@ -123,12 +123,12 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A module of the library, as it is compiled.
-struct Module {
+pub(crate) struct Module {
     /// Below the package's folder.
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// `["role", "elect"]` for `crate::role::elect`.
     path: Vec<String>,
-    tokens: TokenStream,
+    pub(crate) tokens: TokenStream,
 }
 
 /// `#[cfg(test)]`, alone or among other conditions that must all hold.
@@ -194,7 +194,7 @@ impl VisitMut for Compiled {
     }
 }
 
-fn parsed(file: &Path) -> File {
+pub(crate) fn parsed(file: &Path) -> File {
     let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     Compiled.visit_file_mut(&mut parsed);
@@ -229,7 +229,7 @@ fn gather(file: &Path, folder: &Path, path: &[String], out: &mut Vec<Module>) {
     });
 }
 
-fn modules() -> Vec<Module> {
+pub(crate) fn modules() -> Vec<Module> {
     let mut out = Vec::new();
     gather(Path::new("src/lib.rs"), Path::new("src"), &[], &mut out);
     // A walk that stops early would find nothing wrong.

@@ -13,6 +13,7 @@ mod packets;
 mod packets6;
 mod shown;
 mod site_key;
+mod sizes;
 mod tftp;
 mod units;
 mod uploads;
