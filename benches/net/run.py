@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""recon's network services beside dnsmasq, tftpd-hpa, Kea (memfile) and nginx: same cable, same files, one run.
+"""recon's network services beside dnsmasq, tftpd-hpa, async-tftp, Kea (memfile) and nginx: same cable, same files, one run.
 
 Needs root: everything happens in two network namespaces joined by a cable of the kernel (veth). Prints a Markdown table; a ratio
 above 1 means recon is better. What cannot be measured, because a program is missing, is named and left out.
@@ -29,7 +29,7 @@ from vdc.namespace import Namespace  # noqa: E402
 # Group -> peers and the program each needs.
 PEERS: Dict[str, Dict[str, str]] = {
     "dhcp": {"kea": "kea-dhcp4", "dnsmasq": "dnsmasq"},
-    "tftp": {"dnsmasq": "dnsmasq", "tftpd-hpa": "in.tftpd"},
+    "tftp": {"dnsmasq": "dnsmasq", "tftpd-hpa": "in.tftpd", "async-tftp": servers.ASYNC_TFTPD},
     "http": {"nginx": "nginx"},
 }
 CLIENTS = {"dhcp": "perfdhcp", "http": "wrk"}
@@ -135,7 +135,9 @@ def _measure(bench: Bench, groups: List[str], rounds: int) -> None:
             continue
         names = ["recon"]
         for name, program in PEERS[group].items():
-            if servers.has(program):
+            if program == servers.ASYNC_TFTPD and bench.site.async_tftpd is None:
+                print(f"SKIPPED: {name}: cargo build --release --examples, or --async-tftpd", file=sys.stderr)
+            elif servers.has(program):
                 names.append(name)
             else:
                 print(f"SKIPPED: {name}: {program} is missing", file=sys.stderr)
@@ -149,6 +151,7 @@ def _measure(bench: Bench, groups: List[str], rounds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, help="the binary (release build)")
+    parser.add_argument("--async-tftpd", type=Path, help="the crate as a server (default: examples/asynctftpd beside the binary)")
     parser.add_argument("--setup", action="store_true", help="install the missing peers with apt, and end")
     parser.add_argument("--only", action="append", choices=sorted(PEERS), help="this group (again for more)")
     parser.add_argument("--rounds", type=int, default=3, help="the median counts (default 3)")
@@ -177,7 +180,9 @@ def main() -> int:
                 client.ip("addr", "add", f"10.77.0.2/{servers.PREFIX}", "dev", servers.CLIENT_LINK)
                 server.ip("link", "set", servers.SERVER_LINK, "up")
                 client.ip("link", "set", servers.CLIENT_LINK, "up")
-                bench = Bench(servers.Site(args.recon.resolve(), folder, files, server, client), load, args.quick)
+                theirs = (args.async_tftpd or args.recon.parent / "examples" / servers.ASYNC_TFTPD).resolve()
+                site = servers.Site(args.recon.resolve(), theirs if os.access(theirs, os.X_OK) else None, folder, files, server, client)
+                bench = Bench(site, load, args.quick)
                 try:
                     _measure(bench, args.only or sorted(PEERS), args.rounds)
                 finally:

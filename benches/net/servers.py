@@ -161,8 +161,8 @@ def bound_udp(namespace: Namespace, port: int) -> Callable[[], bool]:
 class Site:
     """Two namespaces, one cable, and a way to start each server on it."""
 
-    def __init__(self, recon: Path, folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
-        self.recon, self.folder, self.files, self.server, self.client = recon, folder, files, server, client
+    def __init__(self, recon: Path, async_tftpd: Optional[Path], folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
+        self.recon, self.async_tftpd, self.folder, self.files, self.server, self.client = recon, async_tftpd, folder, files, server, client
         self._starts = 0
 
     def _log(self, name: str) -> Path:
@@ -200,6 +200,9 @@ class Site:
     def _tftpd_hpa(self, _role: str) -> List[str]:
         return ["in.tftpd", "-L", "-a", f"{SERVER}:69", "-s", str(self.files.tftp), "-u", "root"]
 
+    def _async_tftp(self, _role: str) -> List[str]:
+        return [str(self.async_tftpd), f"{SERVER}:69", str(self.files.tftp)]
+
     def _nginx(self, _role: str) -> List[str]:
         config = self.folder / "nginx.conf"
         config.write_text(
@@ -235,6 +238,10 @@ def missing() -> Dict[str, str]:
     """Programs that are not here, each with its Debian package."""
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     return {program: package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None}
+
+
+# Built from benches/net/asynctftpd.rs, not installed.
+ASYNC_TFTPD = "asynctftpd"
 
 
 def has(program: Optional[str]) -> bool:

@@ -96,7 +96,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
     }
     let stop = stop_signal()?;
     if let Some(master) = line.master {
-        systemd::notify("READY=1\nSTATUS=peer");
+        systemd::ready("peer");
         return until(stop, peer_of(line, master)).await;
     }
     if initrd {

@@ -1,6 +1,7 @@
 //! Numbers and names out of on-disk structures; `None` where the bytes end before.
 
 use crate::formats::text::{clean, decoded};
+use uuid::Uuid;
 
 pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -63,22 +64,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// A UUID whose bytes stand in the order they are written; all zeros is none.
 pub(crate) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
-    let raw: [u8; 16] = take(bytes, at)?;
-    (raw != [0; 16]).then(|| dashed(&raw))
+    told(Uuid::from_bytes(take(bytes, at)?))
 }
 
 /// A GUID as Microsoft and EFI store it: the first three fields in little endian (UEFI 2.10, appendix A).
 pub(crate) fn guid(bytes: &[u8], at: usize) -> Option<String> {
-    let mut raw: [u8; 16] = take(bytes, at)?;
-    raw[0..4].reverse();
-    raw[4..6].reverse();
-    raw[6..8].reverse();
-    (raw != [0; 16]).then(|| dashed(&raw))
+    told(Uuid::from_bytes_le(take(bytes, at)?))
 }
 
-fn dashed(raw: &[u8; 16]) -> String {
-    let text = hex(raw);
-    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
+fn told(uuid: Uuid) -> Option<String> {
+    (!uuid.is_nil()).then(|| uuid.to_string())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
@@ -28,6 +28,7 @@ use crate::store::leases::{Book, Journal};
 use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::{ArpTap, DhcpListener};
+use crate::sys::systemd::Watchdog;
 use crate::sys::{clock, udp};
 
 use super::own_address::OwnAddress;
@@ -148,12 +149,13 @@ impl Keeper {
         mut receiver: mpsc::Receiver<(u32, MacAddr, Heard)>,
         stop: CancellationToken,
     ) -> anyhow::Result<Ended> {
+        let mut watchdog = Watchdog::start();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
-                _ = tick.tick() => self.look().await?,
+                _ = tick.tick() => self.look(&mut watchdog).await?,
                 Some((index, from, what)) = receiver.recv() => match self.event(index, from, what) {
                     Some(event) => self.heard(index, event).await,
                     None => continue,
@@ -167,7 +169,7 @@ impl Keeper {
     }
 
     /// Looks for links that came, went or changed, moves the clocks, and checks that services live.
-    async fn look(&mut self) -> anyhow::Result<()> {
+    async fn look(&mut self, watchdog: &mut Watchdog) -> anyhow::Result<()> {
         if self.version != self.shared.settings.version() {
             self.version = self.shared.settings.version();
             // A person decided about the settings: every link begins anew by them.
@@ -215,7 +217,10 @@ impl Keeper {
                 self.act(index, actions).await;
             }
             self.settle(index, now).await?;
+            // A machine of many ports and little speed starts them one after the other.
+            watchdog.feed(Instant::now());
         }
+        watchdog.feed(Instant::now());
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What a DHCPv4 request tells about its sender. Pure.
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
+use uuid::Uuid;
 
 use crate::model::{Arch, MacAddr};
 
@@ -173,16 +174,8 @@ fn uuid(request: &Message) -> Option<String> {
     else {
         return None;
     };
-    let raw: &[u8; 16] = bytes.strip_prefix(&[0])?.try_into().ok()?;
-    let hex = |indices: &[usize]| indices.iter().map(|i| format!("{:02x}", raw[*i])).collect::<String>();
-    Some(format!(
-        "{}-{}-{}-{}-{}",
-        hex(&[3, 2, 1, 0]),
-        hex(&[5, 4]),
-        hex(&[7, 6]),
-        hex(&[8, 9]),
-        hex(&[10, 11, 12, 13, 14, 15])
-    ))
+    let raw = bytes.strip_prefix(&[0])?.try_into().ok()?;
+    Some(Uuid::from_bytes_le(raw).to_string())
 }
 
 #[cfg(test)]
