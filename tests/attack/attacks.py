@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
 
 import crash
 import uploads
 from stage import HOSTILE, Stage, digest, tar_gz, uuid
-from cable import SERVER, SERVER_LINK
+from cable import SERVER
 from vdc import tools, waiting
 from vdc.errors import LabError
 from vdc.suite import Scenario, expect
@@ -76,7 +76,7 @@ def bombs(stage: Stage) -> None:
     inventory = json.dumps(stage.inventory(1 << 22, "bomb")).encode()
     for name, body in (("a gigabyte of zeros", uploads.bomb(inventory)), ("twelve million empty lists", uploads.dense(12)), ("three million", uploads.dense(3))):
         with stage.bounded_memory(name):
-            answers: List[int] = []
+            answers: list[int] = []
             threads = [
                 threading.Thread(target=lambda n=n: answers.append(stage.put(uuid((1 << 22) + n), body, HOSTILE, timeout=120.0)[0]), daemon=True)
                 for n in range(16)
@@ -89,7 +89,7 @@ def bombs(stage: Stage) -> None:
         stage.serves()
 
 
-def _open(stage: Stage, text: bytes, source: str = HOSTILE) -> Optional[socket.socket]:
+def _open(stage: Stage, text: bytes, source: str = HOSTILE) -> socket.socket | None:
     """A connection on which something was said; None where it was refused."""
     try:
         made = stage.net.call(lambda: socket.create_connection((SERVER, 80), 5.0, (source, 0)))
@@ -102,7 +102,7 @@ def _open(stage: Stage, text: bytes, source: str = HOSTILE) -> Optional[socket.s
 
 def crowd(stage: Stage, name: str, count: int, text: Callable[[int], bytes], drip: bytes = b"") -> None:
     """`count` connections of one address hold what they can get; the honest peer does not notice."""
-    def many() -> List[socket.socket]:
+    def many() -> list[socket.socket]:
         made = []
         for number in range(count):
             try:
@@ -294,14 +294,14 @@ class _Mount:
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
         )
 
-        def mounted() -> Optional[bool]:
+        def mounted() -> bool | None:
             if self._process.poll() is not None:
                 raise LabError(f"the file system of faults does not start:\n{(folder / 'faultfs.log').read_text()[-500:]}")
             return self.mount.is_mount() or None
 
         waiting.until(mounted, 10.0, "the file system of faults is mounted")
 
-    def say(self, faults: Dict[str, str]) -> None:
+    def say(self, faults: dict[str, str]) -> None:
         """From now on these operations fail."""
         new = self.control.with_suffix(".new")
         new.write_text(json.dumps(faults), encoding="ascii")
@@ -316,7 +316,7 @@ class _Mount:
             self._process.wait(10)
 
 
-FAULTS: Tuple[Tuple[str, str], ...] = (
+FAULTS: tuple[tuple[str, str], ...] = (
     ("write", "ENOSPC"), ("write", "EIO"), ("write", "EDQUOT"), ("write", "EROFS"), ("write", "short"), ("write", "slow 1"),
     ("fsync", "EIO"), ("fsync", "ENOSPC"), ("fsync", "slow 2"), ("fsyncdir", "EIO"), ("create", "ENOSPC"), ("create", "EIO"),
     ("create", "EROFS"), ("create", "EMFILE"), ("rename", "EIO"), ("rename", "ENOSPC"), ("unlink", "EIO"), ("mkdir", "ENOSPC"), ("mkdir", "EIO"),
@@ -356,7 +356,7 @@ def file_system_faults(folder: Path, make: Callable[[Path, Path], Stage], counts
 def lying_cache(folder: Path, make: Callable[[Path, Path], Stage], counts: Stage, count: int) -> None:
     """Power gone at any moment, with all that was not made durable lost or in another order: what was acknowledged is there."""
     mount = _Mount(folder)
-    acknowledged: List[Tuple[float, str, str]] = []
+    acknowledged: list[tuple[float, str, str]] = []
     try:
         with make(folder / "site", mount.mount) as stage:
             stage.start()
@@ -388,7 +388,7 @@ def lying_cache(folder: Path, make: Callable[[Path, Path], Stage], counts: Stage
         mount.close()
 
 
-def _brought_home(stage: Stage, folder: Path, known: Dict[str, str], what: str) -> None:
+def _brought_home(stage: Stage, folder: Path, known: dict[str, str], what: str) -> None:
     try:
         stage.all_there(folder, known)
     except LabError as error:
@@ -398,7 +398,7 @@ def _brought_home(stage: Stage, folder: Path, known: Dict[str, str], what: str) 
         stage.all_there(folder, known, damaged=True)
 
 
-CHECKS: List[Scenario[Stage]] = [
+CHECKS: list[Scenario[Stage]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         starts, bad_uploads, wrong_declarations, connections, dripping, announced, http_rubbish, tftp_rubbish, strangers_words,

@@ -17,7 +17,8 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any
+from collections.abc import Iterator
 
 try:
     import fusepy as fuse
@@ -38,14 +39,14 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
         self._control = control
         self._log = open(log, "a", buffering=1, encoding="ascii")
         self._lock = threading.Lock()
-        self._faults: Dict[str, str] = {}
+        self._faults: dict[str, str] = {}
         self._changed = -1
-        self._paths: Dict[int, str] = {}
+        self._paths: dict[int, str] = {}
 
     def _full(self, path: str) -> str:
         return self._backing + path
 
-    def _fault(self, operation: str) -> Optional[str]:
+    def _fault(self, operation: str) -> str | None:
         """Raises what this operation is told to fail with; a word that is no error number goes back to the caller."""
         try:
             changed = os.stat(self._control).st_mtime_ns
@@ -70,7 +71,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
 
     # What only looks.
 
-    def getattr(self, path: str, fh: Optional[int] = None) -> Dict[str, Any]:
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         # By handle where there is one: a file that lost its name is still there for who has it open.
         found = os.fstat(fh) if fh is not None else os.lstat(self._full(path))
         return {
@@ -82,7 +83,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
         self._fault("readdir")
         yield from (".", "..", *os.listdir(self._full(path)))
 
-    def statfs(self, path: str) -> Dict[str, int]:
+    def statfs(self, path: str) -> dict[str, int]:
         fault = self._fault("statfs")
         found = os.statvfs(self._full(path))
         numbers = {
@@ -132,7 +133,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
             self._note("write", path, offset, base64.b64encode(data[:done]).decode())
         return done
 
-    def truncate(self, path: str, length: int, fh: Optional[int] = None) -> int:
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
         self._fault("truncate")
         with self._lock:
             os.truncate(self._full(path), length)
@@ -167,7 +168,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
             self._note("rmdir", path)
         return 0
 
-    def utimens(self, path: str, times: Optional[Tuple[float, float]] = None) -> int:
+    def utimens(self, path: str, times: tuple[float, float] | None = None) -> int:
         os.utime(self._full(path), times)
         return 0
 
@@ -190,7 +191,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
         return 0
 
 
-def main(argv: List[str]) -> int:
+def main(argv: list[str]) -> int:
     backing, mount, control, log = argv
     fuse.FUSE(
         FaultFs(backing, control, log), mount, foreground=True, allow_other=True, default_permissions=False,

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import List, Optional
 
 import attacks
 from stage import Stage
@@ -26,7 +25,7 @@ from vdc.suite import Results, Scenario
 _APART = ("bombs", "kills", "file-system-faults", "lying-cache")
 
 
-def _run(recon: Path, folder: Path, report: Report, only: List[str], long: bool) -> int:
+def _run(recon: Path, folder: Path, report: Report, only: list[str], long: bool) -> int:
     tools.require_root()
     tools.require(tuple(sorted({*TOOLS, "umount"})))
     if not os.access(recon, os.X_OK):
@@ -70,7 +69,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str], long: bool)
     return results.close()
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, required=True, help="the binary")
     parser.add_argument("--workdir", type=Path, help="logs go to attack/ in it (default: a temporary one, kept after a failure)")

@@ -13,7 +13,8 @@ import tarfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any
+from collections.abc import Iterator, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "netns"))
 
@@ -32,7 +33,7 @@ def digest(body: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
 
 
-def tar_gz(members: Sequence[Tuple[str, bytes]]) -> bytes:
+def tar_gz(members: Sequence[tuple[str, bytes]]) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz", compresslevel=1) as archive:
         for name, data in members:
@@ -51,14 +52,14 @@ class Stage(contextlib.AbstractContextManager["Stage"]):
     """A master on a cable with two addresses at its other end. `data` may be a mount of `faultfs.py`."""
 
     site: Site
-    data: Optional[Path] = None
-    stored: Dict[str, str] = field(default_factory=dict)  # node → serial number of what was acknowledged last
+    data: Path | None = None
+    stored: dict[str, str] = field(default_factory=dict)  # node → serial number of what was acknowledged last
     tried: int = 0
     survived: int = 0
     _number: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> Stage:
         self.site.__enter__()
         for address in (HONEST, HOSTILE):
             self.site.client.ip("addr", "add", f"{address}/24", "dev", CLIENT_LINK)
@@ -81,7 +82,7 @@ class Stage(contextlib.AbstractContextManager["Stage"]):
             self._number += 1
             return self._number
 
-    def inventory(self, number: int, serial: str) -> Dict[str, Any]:
+    def inventory(self, number: int, serial: str) -> dict[str, Any]:
         """What the master reads of a machine; all else is its own business."""
         mac = f"52:54:00:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
         return {
@@ -97,9 +98,9 @@ class Stage(contextlib.AbstractContextManager["Stage"]):
         }
 
     def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Optional[Dict[str, str]] = None,
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None,
         source: str = HONEST, timeout: float = 20.0,
-    ) -> Tuple[int, bytes]:
+    ) -> tuple[int, bytes]:
         """One HTTP request on a connection of its own. (0, why) where there is no answer."""
         def connect() -> http.client.HTTPConnection:
             made = http.client.HTTPConnection(SERVER, 80, timeout=timeout, source_address=(source, 0))
@@ -119,11 +120,11 @@ class Stage(contextlib.AbstractContextManager["Stage"]):
         finally:
             connection.close()
 
-    def put(self, node: str, body: bytes, source: str = HONEST, timeout: float = 20.0, **headers: str) -> Tuple[int, bytes]:
+    def put(self, node: str, body: bytes, source: str = HONEST, timeout: float = 20.0, **headers: str) -> tuple[int, bytes]:
         given = {"Content-Digest": digest(body), **{name.replace("_", "-"): value for name, value in headers.items()}}
         return self.ask("PUT", f"/api/v1/nodes/{node}/upload", body, given, source, timeout)
 
-    def honest_upload(self, timeout: float = 20.0) -> Tuple[int, bytes]:
+    def honest_upload(self, timeout: float = 20.0) -> tuple[int, bytes]:
         """A machine that nobody saw before stores its inventory. Who gets a 201 is remembered."""
         number = self.next_number()
         serial = f"SN{number}"
@@ -169,7 +170,7 @@ class Stage(contextlib.AbstractContextManager["Stage"]):
         more = (self.memory_kib() - before) // 1024
         expect(more <= MEMORY_MIB, f"{what}: the master took {more} MiB more")
 
-    def all_there(self, where: Optional[Path] = None, known: Optional[Dict[str, str]] = None, damaged: bool = False) -> None:
+    def all_there(self, where: Path | None = None, known: dict[str, str] | None = None, damaged: bool = False) -> None:
         """Every acknowledged inventory is brought home by `recon collect`, whole."""
         known = dict(self.stored if known is None else known)
         harvest = collect.collect(self.site.recon, where or self.site.data, self.site.folder / "home.tar.gz", damaged)
@@ -180,5 +181,5 @@ class Stage(contextlib.AbstractContextManager["Stage"]):
             expect(found == serial, f"{node} came home with the serial number {found}, {serial} was acknowledged")
 
 
-def tail(stage: Stage, lines: int = 3) -> List[str]:
+def tail(stage: Stage, lines: int = 3) -> list[str]:
     return stage.site.said().splitlines()[-lines:]

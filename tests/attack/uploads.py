@@ -7,7 +7,7 @@ import io
 import struct
 import tarfile
 import zlib
-from typing import Iterator, List, Tuple
+from collections.abc import Iterator
 
 from stage import tar_gz
 
@@ -52,7 +52,7 @@ def _member(name: bytes, data: bytes, kind: bytes = b"0", link: bytes = b"") -> 
     return _header(name, len(data), kind, link) + _padded(data)
 
 
-def bad(inventory: bytes) -> Iterator[Tuple[str, bytes, Tuple[int, ...]]]:
+def bad(inventory: bytes) -> Iterator[tuple[str, bytes, tuple[int, ...]]]:
     """`inventory`: one that would be stored."""
     good = _member(b"inventory.json", inventory)
     whole = tar_gz([("inventory.json", inventory)])
@@ -132,7 +132,7 @@ def _negative() -> bytes:
 def bomb(inventory: bytes) -> bytes:
     """A gigabyte of zeros behind an inventory, in a megabyte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    parts: List[bytes] = [packer.compress(_member(b"inventory.json", inventory) + _header(b"zeros", 1 << 30))]
+    parts: list[bytes] = [packer.compress(_member(b"inventory.json", inventory) + _header(b"zeros", 1 << 30))]
     for _ in range(1024):
         parts.append(packer.compress(bytes(1 << 20)))
     parts.append(packer.compress(bytes(1024)) + packer.flush())

@@ -17,7 +17,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional
 
 from vdc import control, demo, measure, rounds, scenes
 from vdc.errors import LabError
@@ -109,7 +108,7 @@ def _demo(args: argparse.Namespace, report: Report) -> int:
     return _verdict(report, wrong, f"all {count} peers stored and ended as their policy says, all disks as before")
 
 
-def _verdict(report: Report, wrong: List[str], good: str) -> int:
+def _verdict(report: Report, wrong: list[str], good: str) -> int:
     for text in wrong:
         report.plain(f"NOT AS IT SHOULD BE: {text}")
     if not wrong:
@@ -154,7 +153,7 @@ def _control(args: argparse.Namespace, report: Report) -> int:
     return 1 if surprises else 0
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     report = Report()
     command = {"demo": _demo, "test": _test, "measure": _measure, "nvram-control": _control}[args.command]

@@ -14,7 +14,6 @@ import tarfile
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Dict
 
 from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, payload, report, stick, tools
 from vdc.errors import LabError
@@ -122,7 +121,7 @@ class Disks(InFolder):
 
 
 class Nvram(InFolder):
-    def _store(self, *variables: "tuple[int, str, bytes]") -> Path:
+    def _store(self, *variables: tuple[int, str, bytes]) -> Path:
         """The firmware's own empty store with variables written into it: (state, name, data)."""
         blob = bytearray(firmware.uefi().variables.read_bytes())
         at = struct.unpack("<H", blob[48:50])[0] + 28
@@ -150,7 +149,7 @@ class Nvram(InFolder):
 
 
 class Harvests(InFolder):
-    def _tarball(self, files: Dict[str, bytes], sums: str) -> Path:
+    def _tarball(self, files: dict[str, bytes], sums: str) -> Path:
         path = self.folder / "a.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
             for name, data in {**files, "SHA256SUMS": sums.encode()}.items():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from vdc import tools, waiting
@@ -37,12 +37,12 @@ class Site:
         self.medium = folder / "medium"
         self.iso = folder / "medium.iso"
         self._stack = contextlib.ExitStack()
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self.address = ""  # what dhclient got and the client port then has
         self.address6 = ""  # the same in IPv6
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Site:
         try:
             self._files()
             self.server = self._stack.enter_context(Namespace("server"))
@@ -75,7 +75,7 @@ class Site:
             "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium),
         ])
 
-    def start(self, medium: Path, network: str = f"{SERVER}/24", room: int = 0) -> Dict[str, Any]:
+    def start(self, medium: Path, network: str = f"{SERVER}/24", room: int = 0) -> dict[str, Any]:
         """Starts the master and waits until its API serves the link. `network`: its address on it, with the prefix length.
         `room`: the data folder is a file system of so many bytes of its own, which only the master sees."""
         self.inside = Api(self.server, network.split("/")[0])
@@ -93,7 +93,7 @@ class Site:
             self._process = self.server.popen(command, stdout=log, stderr=log)
         process = self._process
 
-        def look() -> Optional[Dict[str, Any]]:
+        def look() -> dict[str, Any] | None:
             if process.poll() is not None:
                 raise LabError(f"recon master ended with {process.returncode}:\n{self.said()}")
             with contextlib.suppress(ApiError):
@@ -111,7 +111,7 @@ class Site:
         """The end of the master's log."""
         return self.log.read_text(errors="replace")[-1500:]
 
-    def stop(self, seconds: float = 15.0) -> "tuple[int, float]":
+    def stop(self, seconds: float = 15.0) -> tuple[int, float]:
         """SIGTERM; returns exit code and how long the end took."""
         process = self._process
         if process is None:
@@ -131,7 +131,7 @@ class Site:
             os.kill(process.pid, signal.SIGKILL)
             process.wait(10)
 
-    def curl(self, *args: str, timeout: float = 30.0) -> "subprocess.CompletedProcess[bytes]":
+    def curl(self, *args: str, timeout: float = 30.0) -> subprocess.CompletedProcess[bytes]:
         return self.client.run(["curl", "-sS", "--max-time", "25", *args], timeout)
 
     def url(self, path: str) -> str:
@@ -143,6 +143,6 @@ class Site:
             raise LabError(f"dig {' '.join(args)}: {done.stdout.decode()[-300:]}")
         return done.stdout.decode()
 
-    def files_of(self, node: str) -> List[str]:
+    def files_of(self, node: str) -> list[str]:
         folder = self.data / "nodes" / node
         return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []

@@ -9,7 +9,7 @@ import json
 import re
 import socket
 import tarfile
-from typing import Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
 
 import checks_boot
 from rawclient import RawClient, altered, fixture
@@ -254,11 +254,11 @@ def _digest(body: bytes) -> str:
     return f"Content-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
 
 
-def _put(site: Site, body: bytes, *headers: str, node: str = NODE) -> Tuple[str, bytes]:
+def _put(site: Site, body: bytes, *headers: str, node: str = NODE) -> tuple[str, bytes]:
     file, answer = site.folder / "upload", site.folder / "answer"
     file.write_bytes(body)
     answer.unlink(missing_ok=True)
-    words: List[str] = []
+    words: list[str] = []
     for header in headers:
         words += ["-H", header]
     done = site.curl(
@@ -270,7 +270,7 @@ def _put(site: Site, body: bytes, *headers: str, node: str = NODE) -> Tuple[str,
 
 def upload_refused(site: Site) -> None:
     body = _upload(site)
-    cases: Dict[str, Tuple[str, ...]] = {
+    cases: dict[str, tuple[str, ...]] = {
         "422 with the digest of other bytes": (_digest(b"other"),),
         "400 without a digest": (),
         "400 with a digest that is none": ("Content-Digest: sha-256=:AAAA:",),
@@ -353,7 +353,7 @@ def dns_zone(site: Site) -> None:
 
 def export_over_http(site: Site) -> None:
     """The tarball is made on request, or is the file on the medium where that is current."""
-    def look() -> Optional[collect.Harvest]:
+    def look() -> collect.Harvest | None:
         done = site.curl("-f", site.url("/export/recon-inventory.tar.gz"))
         if done.returncode != 0:
             return None
@@ -407,11 +407,11 @@ def starts_again(site: Site) -> None:
     expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
-def _scenarios(*checks: Callable[[Site], None]) -> List[Scenario[Site]]:
+def _scenarios(*checks: Callable[[Site], None]) -> list[Scenario[Site]]:
     return [Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in checks]
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     *_scenarios(
         starts, dhclient, dhclient_pxe, udhcpc_pxe, replayed_ovmf, replayed_bios, other_servers_request, rubbish, tftp_get,
         tftp_blksize, tftp_fits_the_link, tftp_refuses, boot_script, kernel_and_initrd, image_ranges, head_and_missing, stage_report,

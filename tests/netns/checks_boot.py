@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import List, Optional
 
 from cable import CLIENT_LINK, SERVER, Site
 from rawclient import RawClient, altered, fixture
@@ -241,7 +240,7 @@ def impatient_firmware(site: Site) -> None:
 
 def ladder(site: Site) -> None:
     """Firmware that comes back after it fetched a boot program gets the next one; what then starts is remembered."""
-    address: List[str] = []
+    address: list[str] = []
 
     def come_back() -> str:
         with RawClient(site.client, CLIENT_LINK) as port:
@@ -258,7 +257,7 @@ def ladder(site: Site) -> None:
         finally:
             site.client.ip("addr", "del", f"{address[0]}/24", "dev", CLIENT_LINK)
 
-    def wait_for(loader: str) -> Optional[str]:
+    def wait_for(loader: str) -> str | None:
         # An answer within the second after the fetch counts as a late copy of the question, so a machine asks again.
         return waiting.until(lambda: loader if come_back() == loader else None, 10.0, f"{loader} is offered", every=0.3)
 
@@ -274,7 +273,7 @@ def ladder(site: Site) -> None:
     expect(come_back() == "ipxe.efi", "what started is not remembered")
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,

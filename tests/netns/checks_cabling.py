@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any
+from collections.abc import Callable, Sequence
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from vdc import namespace, tools
@@ -41,7 +42,7 @@ class Rack:
     def __init__(self, binary: Path) -> None:
         self.binary = binary
 
-    def __enter__(self) -> "Rack":
+    def __enter__(self) -> Rack:
         self.machine = Namespace("machine").__enter__()
         try:
             self.switches = Namespace("switches").__enter__()
@@ -72,8 +73,8 @@ class Rack:
         return place.call(make)
 
     def listen(
-        self, ports: Sequence[str], seconds: int, frames: Sequence[Tuple[Namespace, str, bytes]],
-    ) -> Tuple[Dict[str, Any], float]:
+        self, ports: Sequence[str], seconds: int, frames: Sequence[tuple[Namespace, str, bytes]],
+    ) -> tuple[dict[str, Any], float]:
         """What recon tells of the ports while each frame is sent again and again, and how long it took."""
         mouths = [(self.mouth(place, link), frame) for place, link, frame in frames]
         begun = time.monotonic()
@@ -105,7 +106,7 @@ class Rack:
         return json.JSONDecoder().raw_decode(found[0])[0], took
 
 
-def _ports(part: Dict[str, Any]) -> Dict[str, Any]:
+def _ports(part: dict[str, Any]) -> dict[str, Any]:
     expect(part["status"] == "ok", f"cabling is {part['status']}: {part['reason']}")
     return {port["port"]: port for port in part["value"]["ports"]}
 
@@ -155,7 +156,7 @@ def silence(rack: Rack) -> None:
 def late_carrier(rack: Rack) -> None:
     """A port that gets its carrier while others are heard already is waited for."""
     rack.switches.ip("link", "set", "sw2", "down")
-    spoken: List[float] = []
+    spoken: list[float] = []
 
     def plug() -> None:
         time.sleep(2.0)
@@ -221,8 +222,8 @@ def switches_back(rack: Rack) -> None:
         rack.machine.ip("link", "set", "port2", "up")
 
 
-_ALL: Tuple[Callable[[Rack], None], ...] = (switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
-CHECKS: List[Scenario[Rack]] = [
+_ALL: tuple[Callable[[Rack], None], ...] = (switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
+CHECKS: list[Scenario[Rack]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in _ALL
 ]
 
@@ -239,7 +240,7 @@ def _test_binary() -> Path:
     raise LabError("cargo names no test binary")
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
     args = parser.parse_args(argv)

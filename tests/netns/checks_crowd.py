@@ -13,7 +13,7 @@ import socket
 import tarfile
 import threading
 import time
-from typing import Iterator, List, Tuple
+from collections.abc import Iterator
 
 from cable import CLIENT_LINK, SERVER, Site
 from vdc import waiting
@@ -60,14 +60,14 @@ def _head(node: str, body: bytes, length: int) -> bytes:
     ).encode()
 
 
-def _connect(site: Site, address: str, count: int) -> List[socket.socket]:
+def _connect(site: Site, address: str, count: int) -> list[socket.socket]:
     """So many connections from an address; those that the master cuts off at once are among them."""
-    def make() -> List[socket.socket]:
+    def make() -> list[socket.socket]:
         return [socket.create_connection((SERVER, 80), 30.0, source_address=(address, 0)) for _ in range(count)]
     return site.client.call(make)
 
 
-def _put(site: Site, address: str, node: str, body: bytes) -> Tuple[int, bytes]:
+def _put(site: Site, address: str, node: str, body: bytes) -> tuple[int, bytes]:
     """Status and answer of an upload."""
     (connection,) = _connect(site, address, 1)
     with connection:
@@ -77,7 +77,7 @@ def _put(site: Site, address: str, node: str, body: bytes) -> Tuple[int, bytes]:
         return _answer(connection)
 
 
-def _answer(connection: socket.socket) -> Tuple[int, bytes]:
+def _answer(connection: socket.socket) -> tuple[int, bytes]:
     said = b""
     with contextlib.suppress(ConnectionError):
         while b"\r\n\r\n" not in said:
@@ -89,7 +89,7 @@ def _answer(connection: socket.socket) -> Tuple[int, bytes]:
 
 
 @contextlib.contextmanager
-def _held(connections: List[socket.socket]) -> Iterator[None]:
+def _held(connections: list[socket.socket]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -221,8 +221,8 @@ def many_names(site: Site) -> None:
 
 def honest_crowd(site: Site) -> None:
     """Machines with an address each all store at once; who is put off comes again when it was told to."""
-    put_off: List[str] = []
-    failed: List[str] = []
+    put_off: list[str] = []
+    failed: list[str] = []
 
     def store(last: int) -> None:
         address, body = f"192.168.219.{last}", _upload(f"crowd {last}", 20_000)
@@ -252,7 +252,7 @@ def crowd_stops(site: Site) -> None:
     expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         crowd_starts, many_connections, many_downloads, dripping_uploads, huge_announcements, many_names, honest_crowd, crowd_stops,

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, List
+from collections.abc import Iterator
 
 from rawclient import RawClient, altered, fixture
 from cable import CLIENT_LINK, SERVER, Site
@@ -108,7 +108,7 @@ def init_reboot(site: Site) -> None:
     with RawClient(site.client, CLIENT_LINK) as port:
         address = _boot(port, _mac(4))
 
-        def ask(mac: str, wanted: str, drop: "tuple[int, ...]" = (54,)) -> List[str]:
+        def ask(mac: str, wanted: str, drop: tuple[int, ...] = (54,)) -> list[str]:
             payload = altered(fixture("ovmf-efi-request.bin"), mac, {50: _number(wanted)}, drop)
             return [packet.kind for packet in port.answers(payload, mac, 1.0)]
 
@@ -306,7 +306,7 @@ def exhausted_pool_is_said_once(site: Site) -> None:
     expect(said == 1, f"the remedy is said {said} times:\n{site.said()}")
 
 
-def _script(site: Site, name: str) -> "tuple[Path, Path]":
+def _script(site: Site, name: str) -> tuple[Path, Path]:
     """A script for udhcpc that writes down what it is told."""
     script, seen = site.folder / f"{name}.sh", site.folder / f"{name}.env"
     script.write_text(f'#!/bin/sh\n[ "$1" = deconfig ] || {{ env; echo "event=$1"; }} >> {seen}\nexit 0\n')
@@ -314,7 +314,7 @@ def _script(site: Site, name: str) -> "tuple[Path, Path]":
     return script, seen
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.kill(process.pid, signal.SIGTERM)
         try:
@@ -347,7 +347,7 @@ def everybody_is_served(site: Site) -> None:
         expect(port.ask(wish, _mac(51)).your_address == address, f"{address} was released and is not free")
 
 
-def _addresses(own: Namespace) -> List[str]:
+def _addresses(own: Namespace) -> list[str]:
     return re.findall(r"inet (192\.168\.219\.\d+)/24", own.ip("-4", "addr", "show", "dev", "eth0"))
 
 
@@ -440,7 +440,7 @@ def _durable(site: Site, acks: int) -> None:
     expect(lines >= acks, f"{acks} leases were acknowledged, {lines} are written")
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         dhcp_starts, strangers_hear_nothing, a_booted_port_is_known, init_reboot, declined_addresses_rest,

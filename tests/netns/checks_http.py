@@ -11,7 +11,6 @@ import socket
 import subprocess
 import threading
 import time
-from typing import Dict, List, Optional, Tuple
 
 from cable import CLIENT_LINK, SERVER, Site
 from vdc import waiting
@@ -32,7 +31,7 @@ def http_starts(site: Site) -> None:
     site.client.ip("addr", "add", f"{_DIALLER}/24", "dev", CLIENT_LINK)
 
 
-def _head(site: Site, *args: str) -> Tuple[int, Dict[str, str]]:
+def _head(site: Site, *args: str) -> tuple[int, dict[str, str]]:
     """Status and headers, names in lower case, of a request whose body nobody keeps."""
     done = site.curl("-D", "-", "-o", "/dev/null", *args)
     lines = done.stdout.decode().splitlines()
@@ -85,7 +84,7 @@ def keep_alive(site: Site) -> None:
     expect(done.stdout.split() == [b"1", b"0", b"0", b"0"], f"new connections for each request: {done.stdout!r}")
 
 
-def _start(site: Site, *args: str) -> "subprocess.Popen[bytes]":
+def _start(site: Site, *args: str) -> subprocess.Popen[bytes]:
     return site.client.popen(["curl", "-sS", "--max-time", "60", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -140,7 +139,7 @@ def bad_requests(site: Site) -> None:
         expect(answer[9:12] in codes, f"{request[:30]!r} gives {answer[:60]!r}")
 
 
-def _atftp(site: Site, name: str, server: str, options: List[str], port: Optional[int] = None) -> bytes:
+def _atftp(site: Site, name: str, server: str, options: list[str], port: int | None = None) -> bytes:
     target = site.folder / "atftp-got"
     target.unlink(missing_ok=True)
     words = [word for option in options for word in ("--option", option)]
@@ -171,7 +170,7 @@ class _BadLine:
 
     def _carry(self) -> None:
         client, server = ("", 0), (SERVER, 69)
-        held: List[Tuple[socket.socket, bytes, Tuple[str, int]]] = []
+        held: list[tuple[socket.socket, bytes, tuple[str, int]]] = []
         while not self._ended.is_set():
             ready, _, _ = select.select([self.front, self.back], [], [], 0.05)
             for port in ready:
@@ -214,7 +213,7 @@ def tftp_over_a_bad_line(site: Site) -> None:
         expect(lost > 0, "the line lost nothing: the check shows nothing")
 
 
-def _counters(site: Site) -> Dict[str, float]:
+def _counters(site: Site) -> dict[str, float]:
     text = site.curl("-f", site.url("/metrics")).stdout.decode()
     return {name: float(value) for name, value in re.findall(r"^([a-z0-9_]+(?:\{[^}]*\})?) ([0-9.]+)$", text, re.M)}
 
@@ -242,7 +241,7 @@ def metrics(site: Site) -> None:
         expect(after[name] - before[name] == more, f"{name} went from {before[name]} to {after[name]}, not up by {more}")
 
 
-def _running(counters: Dict[str, float]) -> Dict[str, float]:
+def _running(counters: dict[str, float]) -> dict[str, float]:
     """Of the gauges of transfers, those that are not at nothing."""
     return {name: counters[name] for name in ("recon_tftp_running", "recon_http_big_running") if counters[name] != 0}
 
@@ -258,7 +257,7 @@ def http_stops(site: Site) -> None:
     expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.said()}")
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         http_starts, curl_conditions, curl_ranges, head_everywhere, keep_alive, bad_requests, atftp_options, tftp_over_a_bad_line,

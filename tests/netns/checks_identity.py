@@ -8,7 +8,7 @@ import io
 import json
 import subprocess
 import tarfile
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from vdc import collect, waiting
 from vdc.namespace import Namespace
@@ -28,7 +28,7 @@ def _marked(board: int) -> str:
     return f"{_UUID}-{_port(board).replace(':', '')}"
 
 
-def _inventory(board: int, mark: str, quick: bool) -> Dict[str, Any]:
+def _inventory(board: int, mark: str, quick: bool) -> dict[str, Any]:
     """What the firmware of a board says: one UUID for all of them. What is quick lacks the ports."""
     nics = [] if quick else [{"name": "eth0", "mac": _port(board), "permanent_mac": _port(board)}]
     return {
@@ -80,14 +80,14 @@ class Board:
         self._curl("-f", "--data", report, f"http://{self.master}/api/v1/nodes/{self.id}/stage")
 
 
-def _rows(stick: Stick) -> Dict[str, str]:
+def _rows(stick: Stick) -> dict[str, str]:
     return {str(node["id"]): str(node["stage"]) for node in stick.api.nodes()}
 
 
-def _everywhere(lan: Lan, stick: Stick, rows: Dict[str, str]) -> None:
+def _everywhere(lan: Lan, stick: Stick, rows: dict[str, str]) -> None:
     """API, table and status say the same."""
     expect(_rows(stick) == rows, f"the API has {_rows(stick)}, not {rows}")
-    clashes: List[Any] = (stick.status() or {}).get("clashes", [])
+    clashes: list[Any] = (stick.status() or {}).get("clashes", [])
     expect(len(clashes) == 1 and {m["id"] for m in clashes[0]["machines"]} == set(rows), f"clashes: {clashes}")
     done = stick.place.run([str(lan.recon), "status"], timeout=20)
     # Long lines are broken for the terminal.
@@ -130,7 +130,7 @@ def two_machines_one_uuid(lan: Lan) -> None:
         board.upload("2")
     expect({board.id for board in boards} == set(first), f"names changed: {[board.id for board in boards]}")
 
-    def archived() -> Optional[bool]:
+    def archived() -> bool | None:
         whole = stick.folder / "data/recon-inventory.tar.gz"
         if not whole.exists():
             return None
@@ -168,6 +168,6 @@ def two_machines_one_uuid(lan: Lan) -> None:
     expect(visits == {"3"}, f"visits {visits} were taken:\n{printed}")
 
 
-CHECKS: List[Scenario[Lan]] = [
+CHECKS: list[Scenario[Lan]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in (two_machines_one_uuid,)
 ]

@@ -9,7 +9,8 @@ import re
 import signal
 import socket
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any
+from collections.abc import Iterator
 
 from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
 from checks import NODE, _digest, _upload
@@ -23,17 +24,17 @@ _PXE = "send dhcp6.client-arch-type 7;\n"
 _ROUTER = "fd00:dead::1"
 
 
-def _ipv6(site: Site) -> Dict[str, Any]:
+def _ipv6(site: Site) -> dict[str, Any]:
     """The link's IPv6 in the master's own words; reached over IPv4."""
     status = site.inside.status(timeout=2.0)
-    found: Optional[Dict[str, Any]] = status["links"][0].get("ipv6")
+    found: dict[str, Any] | None = status["links"][0].get("ipv6")
     if found is None:
         raise LabError(f"no IPv6 in {status['links'][0]}")
     return found
 
 
-def _serving(site: Site, serving: bool, seconds: float) -> Dict[str, Any]:
-    def look() -> Optional[Dict[str, Any]]:
+def _serving(site: Site, serving: bool, seconds: float) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
         found = _ipv6(site)
         return found if found["serving"] is serving and not found["reason"].startswith("asking") else None
 
@@ -65,7 +66,7 @@ def ipv6_rdisc6(site: Site) -> None:
         expect(re.search(words, text) is not None, f"{words!r} is not in\n{text}")
 
 
-def _dhclient(site: Site, name: str, more: str, seconds: int, far: Optional[Namespace] = None) -> Optional[str]:
+def _dhclient(site: Site, name: str, more: str, seconds: int, far: Namespace | None = None) -> str | None:
     """Runs dhclient once, on the client's port or on `eth0` of another machine; the text of its lease, if it got one."""
     place, link = (site.client, CLIENT_LINK) if far is None else (far, "eth0")
     config = site.folder / f"{name}.conf"
@@ -89,9 +90,9 @@ def _dhclient(site: Site, name: str, more: str, seconds: int, far: Optional[Name
 
 
 @contextlib.contextmanager
-def _capture(site: Site, words: str) -> Iterator[List[str]]:
+def _capture(site: Site, words: str) -> Iterator[list[str]]:
     """Packets on the client's port while the block runs."""
-    seen: List[str] = []
+    seen: list[str] = []
     log = site.folder / "capture6"
     with log.open("wb") as out, (site.folder / "capture6.err").open("wb") as errors:
         process = site.client.popen(["tcpdump", "-l", "-n", "-i", CLIENT_LINK, words], stdout=out, stderr=errors)
@@ -337,7 +338,7 @@ def ipv6_without(site: Site) -> None:
     expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
-CHECKS_IPV6: List[Scenario[Site]] = [
+CHECKS_IPV6: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from typing import Callable, Dict, List, Optional
+from collections.abc import Callable
 
 from checks_routed import relayed
 from rawclient import RawClient, altered, fixture
@@ -26,11 +26,11 @@ _VERDICT = 10.0
 _OURS = "192.168.219.1"
 
 
-def _masters(sticks: List[Stick], at: int = 0) -> List[str]:
+def _masters(sticks: list[Stick], at: int = 0) -> list[str]:
     return [stick.name for stick in sticks if stick.mode(at) in ("serve", "proxy")]
 
 
-def _stays(sticks: List[Stick], seconds: float, masters: List[str]) -> None:
+def _stays(sticks: list[Stick], seconds: float, masters: list[str]) -> None:
     """The same ones speak for the wire all the time."""
     changes = [stick.link()["mode_changes"] for stick in sticks]
     until = time.monotonic() + seconds
@@ -41,7 +41,7 @@ def _stays(sticks: List[Stick], seconds: float, masters: List[str]) -> None:
     expect(changes == [stick.link()["mode_changes"] for stick in sticks], "a mode changed and changed back")
 
 
-def _lease(place: Namespace, lan: Lan, name: str, boots: bool = False) -> Optional[str]:
+def _lease(place: Namespace, lan: Lan, name: str, boots: bool = False) -> str | None:
     """An address for dhclient: one of no special kind, or one that says that it boots from the network."""
     leases, config = lan.folder / f"{name}.leases", lan.folder / f"{name}.conf"
     leases.unlink(missing_ok=True)
@@ -54,13 +54,13 @@ def _lease(place: Namespace, lan: Lan, name: str, boots: bool = False) -> Option
     return str(found[-1]) if found else None
 
 
-def _discover(place: Namespace, mac: str, name: str, seconds: float = 4.0) -> List[dhcp.Packet]:
+def _discover(place: Namespace, mac: str, name: str, seconds: float = 4.0) -> list[dhcp.Packet]:
     """Every OFFER that a captured client's DISCOVER brings."""
     with RawClient(place, "eth0") as port:
         return port.answers(altered(fixture(name), mac), mac, seconds, enough=8)
 
 
-def _of_server(offers: List[dhcp.Packet], server: str) -> dhcp.Packet:
+def _of_server(offers: list[dhcp.Packet], server: str) -> dhcp.Packet:
     found = [offer for offer in offers if offer.server == server]
     expect(found, f"no offer of {server} among those of {[offer.server for offer in offers]}")
     return found[0]
@@ -394,7 +394,7 @@ def own_address_in_use(lan: Lan) -> None:
     # Another host takes the address that is ours now, and does not ask before.
     host.ip("addr", "add", f"{ours}/24", "dev", "eth0")
 
-    def left() -> Optional[str]:
+    def left() -> str | None:
         # RFC 5227 §2.3: what a host says that uses an address.
         me = raw(client_mac(1))
         announcement = b"\0\1\x08\0\6\4\0\1" + me + socket.inet_aton(ours) + bytes(6) + socket.inet_aton(ours)
@@ -461,7 +461,7 @@ def two_keys_together(lan: Lan) -> None:
     _stays(sticks, 12.0, _masters(sticks))
 
 
-def _forged(kind: int, text: bytes, more: Dict[int, bytes]) -> bytes:
+def _forged(kind: int, text: bytes, more: dict[int, bytes]) -> bytes:
     """What anybody can send who knows how recon machines talk, but has no key."""
     payload = dhcp.build(kind, client_mac(9), int.from_bytes(os.urandom(4), "big"), {60: text, 226: b"\x01" + os.urandom(16), **more})
     return (b"\2" if kind == 2 else b"\1") + payload[1:]
@@ -471,7 +471,7 @@ def forged_master(lan: Lan) -> None:
     """Who has no key is followed by nobody: not by forged questions, announcements or replays, and one forged word costs nothing."""
     forger = lan.client(9, "forger")
     stick, second = lan.stick("one", 9), lan.stick("two", 1)
-    seen: List[str] = []
+    seen: list[str] = []
 
     def flood(seconds: float, make: Callable[[], bytes], watched: Stick) -> None:
         until = time.monotonic() + seconds
@@ -519,7 +519,7 @@ def forged_master(lan: Lan) -> None:
     expect("yield" not in seen, f"a forger is followed: {seen}")
 
 
-CHECKS: List[Scenario[Lan]] = [
+CHECKS: list[Scenario[Lan]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         second_stick_yields, sticks_together, split_heals, proxy_beside_foreign, proxy_through_a_relay, plain_client_hears_nothing, foreign_appears,

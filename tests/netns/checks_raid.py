@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from vdc import tools
@@ -63,18 +64,18 @@ def behind_megaraid(recon: Path) -> None:
         begun = time.monotonic()
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", _MOUNTS.format(work=work, script=script, recon=recon)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+            capture_output=True, timeout=60,
         )
         took = time.monotonic() - begun
         expect(done.returncode == 0, f"recon said:\n{done.stderr.decode()[-2000:]}")
         asked = calls.read_text().splitlines()
-        document: Dict[str, Any] = json.loads(done.stdout)
+        document: dict[str, Any] = json.loads(done.stdout)
     expect(took < 25, f"one disk that hangs held the inventory up for {took:.0f} s")
     for line in asked:
         words = line.split()
         expect(not any(word.split("=")[0] in _FORBIDDEN for word in words), f"smartctl {line}")
         expect("--scan-open" in words or "--nocheck=standby" in words, f"smartctl {line} would wake a disk")
-    found: List[Dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         disk for one in document["storage_controllers"]["value"] for disk in one["physical_disks"]
     ]
     told = [(disk["address"], disk["model"], disk["serial"], disk["firmware"]) for disk in found]
@@ -90,12 +91,12 @@ def behind_megaraid(recon: Path) -> None:
     expect({"EJ08", "DZ02"} <= versions, f"the list of firmware has {versions}")
 
 
-CHECKS: List[Scenario[Path]] = [
+CHECKS: list[Scenario[Path]] = [
     Scenario("raid-smartctl", (behind_megaraid.__doc__ or "").split("\n")[0], behind_megaraid),
 ]
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, required=True, metavar="FILE", help="the binary to test")
     args = parser.parse_args(argv)

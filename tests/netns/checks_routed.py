@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Iterator, List
+from collections.abc import Iterator
 
 from rawclient import altered, fixture
 from cable import CLIENT_LINK, SERVER, Site
@@ -73,7 +73,7 @@ def _end(process: object) -> None:
         process.wait(10)  # type: ignore[attr-defined]
 
 
-def _script(site: Site, name: str) -> "tuple[Path, Path]":
+def _script(site: Site, name: str) -> tuple[Path, Path]:
     """A script for udhcpc that writes down what it is told, and sets address and router."""
     script, seen = site.folder / f"{name}.sh", site.folder / f"{name}.env"
     script.write_text(
@@ -167,13 +167,13 @@ def routed_clients(site: Site) -> None:
         expect(done.returncode == 0 and "leased 10.1.0." in said, f"dhcpcd: {said[-500:]}\n{_relay_said(site)}")
 
 
-def _through(site: Site, relay: str, mac: str, options: "dict[int, bytes]", seconds: float = 3.0) -> "List[dhcp.Packet]":
+def _through(site: Site, relay: str, mac: str, options: dict[int, bytes], seconds: float = 3.0) -> list[dhcp.Packet]:
     return relayed(site.client, SERVER, relay, mac, options, seconds)
 
 
 def relayed(
-    place: Namespace, server: str, relay: str, mac: str, options: "dict[int, bytes]", seconds: float = 3.0,
-) -> "List[dhcp.Packet]":
+    place: Namespace, server: str, relay: str, mac: str, options: dict[int, bytes], seconds: float = 3.0,
+) -> list[dhcp.Packet]:
     """What a relay at this address of `place` hears when it sends a machine's DISCOVER to a server."""
 
     def listen() -> socket.socket:
@@ -221,7 +221,7 @@ def unknown_networks_are_said_once(site: Site) -> None:
     expect(len(lines) == 1 and "[[subnet]]" in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (
         routed_starts, a_routed_floor_boots, routed_renewals, routed_clients, relays_choose_the_link, unknown_networks_are_said_once,

@@ -9,7 +9,6 @@ import select
 import socket
 import struct
 import unicodedata
-from typing import Dict, List
 
 from cable import CLIENT_LINK, SERVER, Site
 from rawclient import RawClient, altered, fixture
@@ -22,7 +21,7 @@ _MAC = "52:54:00:2b:09:01"
 _NODE = "mac-5254002b0901"
 
 
-def _acting(text: str) -> Dict[str, int]:
+def _acting(text: str) -> dict[str, int]:
     """Characters that a terminal obeys or that hide others, but for the line feed, and how often they are there."""
     kinds = ("Cc", "Cf", "Zl", "Zp")
     found = [char for char in text if char != "\n" and unicodedata.category(char) in kinds]
@@ -52,7 +51,7 @@ def _percent(words: bytes) -> bytes:
     return b"".join(b"%%%02x" % byte for byte in words)
 
 
-def _tell_http() -> List[bytes]:
+def _tell_http() -> list[bytes]:
     report = json.dumps({"stage": "agent", "macs": [_MAC], "message": _EVIL, "failure": _EVIL}, ensure_ascii=False)
     odd = json.dumps({"stage": _EVIL, _EVIL: 1}, ensure_ascii=False)
     target = b"/api/v1/nodes/" + _NODE.encode() + b"/stage"
@@ -83,7 +82,7 @@ def _tell_tftp() -> None:
         for _ in range(4):
             try:
                 data, transfer = port.recvfrom(2048)
-            except socket.timeout:
+            except TimeoutError:
                 return
             if data[:2] == b"\0\3":
                 port.sendto(b"\0\5\0\0" + _BYTES + b"\0", transfer)
@@ -139,7 +138,7 @@ def words_of_strangers(site: Site) -> None:
     expect("\nrecon: fake" not in log, "a client wrote a line of the log")
 
 
-CHECKS: List[Scenario[Site]] = [
+CHECKS: list[Scenario[Site]] = [
     Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
     for check in (words_start, words_of_strangers)
 ]

@@ -13,7 +13,6 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
@@ -30,7 +29,7 @@ def fixture(name: str) -> bytes:
     return (PACKETS / name).read_bytes()
 
 
-def altered(payload: bytes, mac: str, options: Optional[Dict[int, bytes]] = None, drop: "tuple[int, ...]" = ()) -> bytes:
+def altered(payload: bytes, mac: str, options: dict[int, bytes] | None = None, drop: tuple[int, ...] = ()) -> bytes:
     """A captured packet as another machine would have sent it: own MAC and transaction, some options replaced."""
     packet = dhcp.parse(payload)
     kept = {code: value for code, value in packet.options.items() if code not in drop}
@@ -57,7 +56,7 @@ class RawClient:
 
         self._socket = namespace.call(make)
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,10 +76,10 @@ class RawClient:
         """Sends a frame as it is, with whatever sender it names."""
         self._socket.send(frame)
 
-    def answers(self, payload: bytes, mac: str, seconds: float, enough: int = 1) -> List[dhcp.Packet]:
+    def answers(self, payload: bytes, mac: str, seconds: float, enough: int = 1) -> list[dhcp.Packet]:
         """Sends a packet and collects the server's answers to its transaction, until there are enough or time is over."""
         xid = struct.unpack(">I", payload[4:8])[0]
-        found: List[dhcp.Packet] = []
+        found: list[dhcp.Packet] = []
         self.send(payload, mac)
         deadline = time.monotonic() + seconds
         while len(found) < enough and (left := deadline - time.monotonic()) > 0:

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import List, Optional
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from cable import TOOLS, Site
@@ -34,7 +33,7 @@ from vdc.suite import Results, Scenario
 from wires import Lan
 
 
-def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
+def _run(recon: Path, folder: Path, report: Report, only: list[str]) -> int:
     tools.require_root()
     tools.require(tuple(sorted({*TOOLS, *checks_dhcp.TOOLS, *checks_http.TOOLS, *checks_modes.TOOLS, *checks_ipv6.TOOLS_IPV6, *checks_routed.TOOLS})))
     if not os.access(recon, os.X_OK):
@@ -59,7 +58,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
 
 
 def _site(
-    recon: Path, folder: Path, suite: "List[Scenario[Site]]", report: Report, only: List[str], results: Results,
+    recon: Path, folder: Path, suite: list[Scenario[Site]], report: Report, only: list[str], results: Results,
 ) -> None:
     """One suite on one cable. Its first check starts the master; `dhclient` gives the client the address that others use."""
     first = suite[0].name
@@ -74,7 +73,7 @@ def _site(
                 break
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, required=True, help="the binary")
     parser.add_argument("--workdir", type=Path, help="logs go to netns/ in it (default: a temporary one, kept after a failure)")

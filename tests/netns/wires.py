@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 import rawclient  # noqa: F401  (its import makes `vdc` reachable)
 from vdc import foreign, waiting
@@ -20,13 +21,13 @@ from vdc.namespace import Namespace
 FIRST, SECOND = "lan0", "lan1"
 # What the sticks of one site share.
 SITE_KEY = "# a key\r\n" + bytes(range(32)).hex() + "\r\n"
-Json = Dict[str, Any]
+Json = dict[str, Any]
 
 
 class Stick:
     """`recon master --elect` on a machine of its own, with a port on each of some bridges."""
 
-    def __init__(self, lan: "Lan", name: str, number: int, bridges: Sequence[str]) -> None:
+    def __init__(self, lan: Lan, name: str, number: int, bridges: Sequence[str]) -> None:
         self.lan = lan
         self.name = name
         self.macs = [f"52:54:00:2c:{number:02x}:{at:02x}" for at in range(len(bridges))]
@@ -37,9 +38,9 @@ class Stick:
         for link, mac, bridge in zip(self.links, self.macs, bridges):
             lan.plug(self.place, link, mac, bridge)
         self.api = Api(self.place, "127.0.0.1")
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._runs = 0
-        self.key: Optional[str] = SITE_KEY  # None: the stick makes its own
+        self.key: str | None = SITE_KEY  # None: the stick makes its own
 
     def settings(self, text: str) -> None:
         (self.folder / "data").mkdir(exist_ok=True)
@@ -63,7 +64,7 @@ class Stick:
         waiting.until(self.status, 20.0, f"{self.name} answers", every=0.05)
         return begun
 
-    def status(self) -> Optional[Json]:
+    def status(self) -> Json | None:
         if self._process is None or self._process.poll() is not None:
             raise LabError(f"{self.name} does not run:\n{self.said()}")
         with contextlib.suppress(ApiError):
@@ -85,7 +86,7 @@ class Stick:
     def becomes(self, mode: str, seconds: float, at: int = 0, address: bool = False) -> Json:
         """Waits for a mode of a link, and where asked for its address; returns the link."""
 
-        def look() -> Optional[Json]:
+        def look() -> Json | None:
             link = self.link(at)
             return link if link["mode"] == mode and (link["address"] or not address) else None
 
@@ -112,9 +113,9 @@ class Lan:
         self.loaders = folder / "loaders"
         self._stack = contextlib.ExitStack()
         self._ports = 0
-        self._sticks: List[Stick] = []
+        self._sticks: list[Stick] = []
 
-    def __enter__(self) -> "Lan":
+    def __enter__(self) -> Lan:
         try:
             loader = self.medium / "boot/x86_64/loader"
             for path in (self.loaders, loader):
@@ -169,7 +170,7 @@ class Lan:
     def capture(self, name: str = "wire") -> Capture:
         return Capture(self.wire, FIRST, self.folder / f"{name}.pcap")
 
-    def foreign(self, boot_file: Optional[str] = None) -> foreign.ForeignServer:
+    def foreign(self, boot_file: str | None = None) -> foreign.ForeignServer:
         return foreign.ForeignServer(self.wire, FIRST, self.folder, boot_file)
 
 
@@ -177,7 +178,7 @@ def client_mac(number: int) -> str:
     return f"52:54:00:2c:ff:{number:02x}"
 
 
-def frames(capture: Capture) -> List[Frame]:
+def frames(capture: Capture) -> list[Frame]:
     return list(read_pcap(capture.path)) if capture.path.exists() else []
 
 

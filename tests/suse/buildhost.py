@@ -10,7 +10,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
 
 from place import Bind, Place, adopt_settings, copy_tree, remove_tree
 from roots import archives
@@ -35,7 +34,7 @@ class Outcome:
     def tail(self) -> str:
         return self.text.strip()[-1500:]
 
-    def sentences(self) -> "List[str]":
+    def sentences(self) -> list[str]:
         """Lines by which the tool itself says why it ended."""
         return [line for line in self.text.splitlines() if line.startswith("make-recipe-target: ")]
 
@@ -92,7 +91,7 @@ class BuildHost:
                 self._place.write(f"/root/.cargo/{name}", settings.read_text())
         self._check_out()
 
-    def trust(self, keys: "List[Path]") -> None:
+    def trust(self, keys: list[Path]) -> None:
         """The file of keys that the person names."""
         self._place.write(KEYS, "".join(key.read_text() for key in keys))
 
@@ -121,7 +120,7 @@ class BuildHost:
             shutil.copyfile(whole, self._logs / f"{name}.target.log")
         return Outcome(code, text, time.monotonic() - begun)
 
-    def run(self, argv: "List[str]", timeout: float = 120.0) -> str:
+    def run(self, argv: list[str], timeout: float = 120.0) -> str:
         return self._place.run(argv, timeout)
 
     def edit(self, path: str, line: str) -> None:

@@ -11,7 +11,7 @@ import shutil
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Set
+from collections.abc import Iterable, Sequence
 
 from place import Bind, Place, remove_tree
 from table import Package
@@ -34,7 +34,7 @@ _DROPPED_FILES = (
 # Modules that no server of the laboratory has and config.sh would take out.
 _DROPPED_MODULES = ("sound", "drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/wireless", "drivers/infiniband", "drivers/iio")
 # supported.conf of SLE leaves these out: SUSE puts them into packages of their own.
-_EXTRA_MODULES: "Dict[str, Sequence[str]]" = {
+_EXTRA_MODULES: dict[str, Sequence[str]] = {
     "kernel-default-extra": ("drivers/net/ethernet/brocade/bna", "drivers/net/ethernet/chelsio/cxgb", "drivers/net/ethernet/sfc/falcon"),
     "kernel-default-optional": ("drivers/net/ethernet/atheros/atl1c", "drivers/net/ethernet/dec/tulip", "drivers/net/ethernet/sun"),
 }
@@ -64,12 +64,12 @@ class Contents:
 
     top: Path
     kernel: str = ""
-    accounts: "List[str]" = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
 
     def of(self, name: str) -> Path:
         return self.top / name
 
-    def write(self, name: str, path: str, data: "str | bytes", mode: int = 0o644) -> None:
+    def write(self, name: str, path: str, data: str | bytes, mode: int = 0o644) -> None:
         file = self.of(name) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -81,12 +81,12 @@ class Contents:
         place.symlink_to(target)
 
 
-def lay_out(rows: "Sequence[Package]", donor: Path, maker: Path, top: Path) -> Contents:
+def lay_out(rows: Sequence[Package], donor: Path, maker: Path, top: Path) -> Contents:
     """All folders; `top` is made anew. The donor stays as it is."""
     remove_tree(top)
     top.mkdir(parents=True)
     contents = Contents(top)
-    taken: "Set[str]" = set(_DROPPED_FILES)
+    taken: set[str] = set(_DROPPED_FILES)
     for name in _DROPPED_PACKAGES:
         taken.update(_files_of(donor, name, required=False))
     for row in rows:
@@ -118,7 +118,7 @@ def _canonical(tree: Path, path: str) -> str:
     return os.path.normpath(os.path.join(inside, os.path.basename(path)))
 
 
-def _files_of(tree: Path, package: str, required: bool = True) -> "List[str]":
+def _files_of(tree: Path, package: str, required: bool = True) -> list[str]:
     info = tree / "var/lib/dpkg/info"
     lists = [file for file in (info / f"{package}.list", info / f"{package}:amd64.list") if file.exists()]
     if not lists:
@@ -134,7 +134,7 @@ def _files_of(tree: Path, package: str, required: bool = True) -> "List[str]":
     return found
 
 
-def _all_files(tree: Path) -> "Iterable[str]":
+def _all_files(tree: Path) -> Iterable[str]:
     """Every file and link that is kept, and every folder that would be empty without being named."""
     for folder, folders, files in os.walk(tree):
         inside = os.path.relpath(folder, tree)
@@ -145,7 +145,7 @@ def _all_files(tree: Path) -> "Iterable[str]":
                 yield f"{inside}{name}"
 
 
-def _carry(source: Path, target: Path, files: "Iterable[str]") -> None:
+def _carry(source: Path, target: Path, files: Iterable[str]) -> None:
     """Hard links of files, with the modes and owners of their folders."""
     for path in files:
         made = target / path
@@ -340,7 +340,7 @@ def _release(contents: Contents) -> None:
 
 # Trixie's package manager lives here, with every library it needs: the donor's rpm is too old for an ndb database.
 _ZYPP = "usr/lib/standin-zypp"
-_PROGRAMS: "Dict[str, Sequence[str]]" = {
+_PROGRAMS: dict[str, Sequence[str]] = {
     "rpm": ("usr/bin/rpm", "usr/bin/rpmdb", "usr/bin/rpmkeys"),
     "libsolv-tools": (
         "usr/bin/dumpsolv", "usr/bin/installcheck", "usr/bin/mergesolv", "usr/bin/repo2solv", "usr/bin/repomdxml2solv", "usr/bin/rpmdb2solv",
@@ -352,7 +352,7 @@ _PROGRAMS: "Dict[str, Sequence[str]]" = {
 _WRAPPER = """#!/bin/sh
 exec /{zypp}/ld.so --library-path /{zypp}/lib --argv0 "$0" /{zypp}/bin/{name} "$@"
 """
-_DATA: "Dict[str, Sequence[str]]" = {
+_DATA: dict[str, Sequence[str]] = {
     "rpm": ("etc/rpm", "usr/lib/rpm"),
     "libzypp": ("etc/zypp", "usr/lib/zypp", "usr/libexec/zypp", "usr/share/zypp"),
     "zypper": ("usr/share/zypper",),

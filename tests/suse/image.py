@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
 
 from buildhost import CHECKOUT, RECIPE, BuildHost
 from place import Place, remove_tree
@@ -26,7 +25,7 @@ class Image:
     iso: Path
     root: Path
 
-    def rpm(self) -> "List[str]":
+    def rpm(self) -> list[str]:
         return Place(self.root).run(["rpm", "-qa"]).split()
 
     def initrd(self, *words: str) -> str:
@@ -63,7 +62,7 @@ def check_loaders(image: Image, contents: Path) -> None:
         expect(loader.is_file() and loader.read_bytes() == (contents / source).read_bytes(), f"usr/lib/recon/loaders/{name} is not the package's file")
 
 
-def check_database(image: Image, wanted: "List[str]") -> None:
+def check_database(image: Image, wanted: list[str]) -> None:
     """openSUSE's database format in openSUSE's place, and every package of the recipe in it."""
     place = image.root / "usr/lib/sysimage/rpm"
     held = sorted(file.name for file in place.iterdir()) if place.is_dir() else []

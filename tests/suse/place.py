@@ -14,7 +14,8 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import IO
+from collections.abc import Mapping, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
@@ -54,7 +55,7 @@ class Bind:
     target: str
     writable: bool = False
 
-    def words(self) -> List[str]:
+    def words(self) -> list[str]:
         return [str(self.source), self.target, "rw" if self.writable else "ro"]
 
 
@@ -63,10 +64,10 @@ class Place:
     """A root tree in which commands run."""
 
     root: Path
-    binds: Tuple[Bind, ...] = ()
-    words: Dict[str, str] = field(default_factory=dict)
+    binds: tuple[Bind, ...] = ()
+    words: dict[str, str] = field(default_factory=dict)
 
-    def argv(self, argv: Sequence[str], words: Optional[Mapping[str, str]] = None) -> List[str]:
+    def argv(self, argv: Sequence[str], words: Mapping[str, str] | None = None) -> list[str]:
         environment = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", **self._settings(), **self.words, **(words or {})}
         binds = [word for bind in self.binds for word in bind.words()]
         return [
@@ -76,8 +77,8 @@ class Place:
         ]
 
     def call(
-        self, argv: Sequence[str], timeout: float, log: Optional[Path] = None, words: Optional[Mapping[str, str]] = None,
-    ) -> "Tuple[int, str]":
+        self, argv: Sequence[str], timeout: float, log: Path | None = None, words: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
         """Runs a command to its end; (exit code, what it printed). With a log the text goes there as it comes."""
         with tempfile.TemporaryFile() if log is None else _opened(log, argv) as out:
             begin = out.tell()
@@ -94,7 +95,7 @@ class Place:
             return process.returncode, out.read().decode("utf-8", "replace")
 
     def run(
-        self, argv: Sequence[str], timeout: float = 120.0, log: Optional[Path] = None, words: Optional[Mapping[str, str]] = None,
+        self, argv: Sequence[str], timeout: float = 120.0, log: Path | None = None, words: Mapping[str, str] | None = None,
     ) -> str:
         """The same, and a failure is an error that carries the end of what was said."""
         code, text = self.call(argv, timeout, log, words)
@@ -109,21 +110,21 @@ class Place:
         file.write_text(text)
         file.chmod(mode)
 
-    def _settings(self) -> Dict[str, str]:
+    def _settings(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in _PASSED_WORDS if name in os.environ}
         if (self.root / _CERTIFICATES.lstrip("/")).exists():
             kept.update({name: _CERTIFICATES for name in _CERTIFICATE_WORDS})
         return kept
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a command of a place, with all that it started."""
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
         process.wait(30)
 
 
-def _opened(log: Path, argv: "Sequence[str]") -> "IO[bytes]":
+def _opened(log: Path, argv: Sequence[str]) -> IO[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     out = log.open("a+b")
     out.write(f"$ {' '.join(argv)}\n".encode())

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Tuple
+from collections.abc import Callable
 
 from place import Bind, Place, adopt_settings, remove_tree
 from vdc import tools
@@ -61,7 +61,7 @@ def offered(mirror: str, suite: str) -> bool:
         raise LabError(f"{mirror} does not answer: {error}") from error
 
 
-def make(cache: Path, donor_packages: "List[str]", say: "Callable[[str], None]") -> Roots:
+def make(cache: Path, donor_packages: list[str], say: Callable[[str], None]) -> Roots:
     """All trees, from the cache where it holds them whole."""
     mirror = mirror_of_this_host()
     base = _kept(cache, "base", mirror, BUILD_SUITE, [], [], say)
@@ -76,7 +76,7 @@ def make(cache: Path, donor_packages: "List[str]", say: "Callable[[str], None]")
 
 
 def _kept(
-    cache: Path, name: str, mirror: str, suite: str, options: "List[str]", packages: "List[str]", say: "Callable[[str], None]",
+    cache: Path, name: str, mirror: str, suite: str, options: list[str], packages: list[str], say: Callable[[str], None],
 ) -> Path:
     tree, stamp = cache / name, cache / f"{name}.stamp"
     want = "\n".join([mirror, suite, *options, *sorted(packages)]) + "\n"
@@ -95,7 +95,7 @@ def _kept(
     return tree
 
 
-def _bootstrap(tree: Path, mirror: str, suite: str, options: "List[str]", log: Path) -> None:
+def _bootstrap(tree: Path, mirror: str, suite: str, options: list[str], log: Path) -> None:
     text = tools.run(
         ["debootstrap", "--variant=minbase", "--include=ca-certificates", *options, suite, str(tree), mirror], timeout=1200,
     )
@@ -109,7 +109,7 @@ def archives(cache: Path, suite: str) -> Bind:
     return Bind(kept, "/var/cache/apt/archives", writable=True)
 
 
-def _install(tree: Path, cache: Path, suite: str, packages: "List[str]", log: Path) -> None:
+def _install(tree: Path, cache: Path, suite: str, packages: list[str], log: Path) -> None:
     place = Place(tree, (archives(cache, suite),), {"DEBIAN_FRONTEND": "noninteractive"})
     for path, (text, mode) in _QUIET.items():
         place.write(path, text, mode)
@@ -121,7 +121,7 @@ def _install(tree: Path, cache: Path, suite: str, packages: "List[str]", log: Pa
         file.unlink()
 
 
-def versions(tree: Path, names: "List[str]") -> "List[Tuple[str, str]]":
+def versions(tree: Path, names: list[str]) -> list[tuple[str, str]]:
     """Name and version of some packages of a Debian tree."""
     status = (tree / "var/lib/dpkg/status").read_text(errors="replace")
     found = []

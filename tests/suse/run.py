@@ -15,7 +15,6 @@ import argparse
 import fcntl
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 import buildhost
 import place
@@ -70,7 +69,7 @@ def _run(args: argparse.Namespace, report: Report) -> int:
     return results.close()
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     report = Report()
     if args.list:

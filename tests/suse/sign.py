@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Sequence, Set
+from collections.abc import Sequence
 
 from place import Bind, Place
 from table import KEYS, REPOSITORIES, Package
@@ -41,7 +41,7 @@ class Keys:
             ])
             self._place.run(["gpg", "--batch", "--armor", "--output", f"/keys/{name}.asc", "--export", _user(name)])
 
-    def sign_packages(self, name: str, folder: Path, files: "Sequence[str]", log: Path) -> None:
+    def sign_packages(self, name: str, folder: Path, files: Sequence[str], log: Path) -> None:
         """Signs RPMs, given by name in a folder."""
         place = Place(self._maker, (Bind(self.folder, "/keys", writable=True), Bind(folder, "/rpms", writable=True)), {"GNUPGHOME": "/keys"})
         place.run(
@@ -63,9 +63,9 @@ def _user(name: str) -> str:
     return f"recon test key {name} <{name}@test.invalid>"
 
 
-def publish(rows: "Sequence[Package]", files: "Dict[str, Path]", top: Path, keys: Keys, maker: Path, log: Path) -> None:
+def publish(rows: Sequence[Package], files: dict[str, Path], top: Path, keys: Keys, maker: Path, log: Path) -> None:
     """Lays signed packages out as on a mirror, each repository with a signed index."""
-    by_key: "Dict[str, List[str]]" = {name: [] for name in KEYS}
+    by_key: dict[str, list[str]] = {name: [] for name in KEYS}
     place_of = {row.name: row for row in rows}
     for name, file in files.items():
         by_key[place_of[name].key if name in place_of else "sle"].append(file.name)
@@ -87,7 +87,7 @@ def publish(rows: "Sequence[Package]", files: "Dict[str, Path]", top: Path, keys
     (top / "update/leap/15.6").symlink_to("15.4")
 
 
-def check_packages(top: Path, keys: Keys, maker: Path, trusted: "Sequence[str]") -> "Dict[str, bool]":
+def check_packages(top: Path, keys: Keys, maker: Path, trusted: Sequence[str]) -> dict[str, bool]:
     """What rpm itself says of every package when it trusts those keys: file name → digests and signatures in order."""
     place = Place(maker, (Bind(top, "/mirror"), Bind(keys.folder, "/keys")))
     script = (
@@ -105,6 +105,6 @@ def check_packages(top: Path, keys: Keys, maker: Path, trusted: "Sequence[str]")
     return said
 
 
-def installed(root: Path) -> "Set[str]":
+def installed(root: Path) -> set[str]:
     """Names in rpm's database of a root tree."""
     return set(Place(root).run(["rpm", "-qa", "--queryformat", "%{NAME}\\n"]).split())

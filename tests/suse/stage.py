@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional
 
 import contents
 import rpms
@@ -36,12 +35,12 @@ class Stage:
     report: Report
     fresh: bool
     roots: Roots = field(init=False)
-    rows: "List[Package]" = field(init=False)
+    rows: list[Package] = field(init=False)
     keys: sign.Keys = field(init=False)
     mirror: Mirror = field(init=False)
-    outcomes: "Dict[str, Outcome]" = field(default_factory=dict)
-    _image: Optional[Image] = None
-    _host: Optional[BuildHost] = None
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _image: Image | None = None
+    _host: BuildHost | None = None
 
     @property
     def cache(self) -> Path:
@@ -94,7 +93,7 @@ class Stage:
         digest.update(b"".join(self.keys.public(name).read_bytes() for name in KEYS))
         return digest.hexdigest() + "\n"
 
-    def trusted(self, dated: bool) -> "List[Path]":
+    def trusted(self, dated: bool) -> list[Path]:
         """The keys a person would name; with the one that rpm refuses, or without."""
         return [self.keys.public(name) for name in (*KEYS, *((sign.DATED,) if dated else ()))]
 

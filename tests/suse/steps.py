@@ -9,7 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
-from typing import Callable, List, Set
+from collections.abc import Callable
 
 import image
 import sign
@@ -33,11 +33,11 @@ _LAB_SECONDS = 3600.0
 _NOTHING = "nothing changed"
 
 
-def _recipe_packages(tree: Path) -> "Set[str]":
+def _recipe_packages(tree: Path) -> set[str]:
     """Names in the description of the recipe and what it includes."""
     folder = tree / "kiwi"
     files = [folder / RECIPE / "appliance.kiwi"]
-    names: "Set[str]" = set()
+    names: set[str] = set()
     for file in files:
         for element in ElementTree.parse(file).iter():
             if element.tag == "include":
@@ -131,8 +131,8 @@ def _nothing(stage: Stage) -> None:
 def _contents(stage: Stage) -> None:
     """Loaders, rpm's database, unsupported drivers, what stays out, the network of the initrd, the medium rule."""
     held = stage.image()
-    wrong: "List[str]" = []
-    checks: "List[Callable[[], None]]" = [
+    wrong: list[str] = []
+    checks: list[Callable[[], None]] = [
         partial(image.check_loaders, held, stage.contents), partial(image.check_database, held, sorted(_recipe_packages(stage.tree))),
         partial(image.check_modules, held), partial(image.check_left_out, held), partial(image.check_initrd, held),
     ]
@@ -263,7 +263,7 @@ def _left(stage: Stage) -> None:
     expect(not living, f"still running in a root tree: {', '.join(living)}")
 
 
-STEPS: "List[Scenario[Stage]]" = [
+STEPS: list[Scenario[Stage]] = [
     Scenario("names-confirmed", "every package name of recipe and set-up has a row and a source", _names),
     Scenario("repository-signed", "rpm takes each package by the key it is signed with", _signed),
     Scenario("first-build", "the whole command on a fresh Debian 13", _first),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import List, Set
 
 from contents import OS_RELEASE, REAL_PYTHON
 from place import Bind, Place, adopt_settings, copy_tree, remove_tree
@@ -90,7 +89,7 @@ def check_out(root: Path, tree: Path) -> None:
     tools.run(["cp", "-a", *(str(tree / name) for name in ("tools", "kiwi", "make-recipe-target", "Cargo.toml")), str(target)])
 
 
-def parts(tree: Path) -> "List[str]":
+def parts(tree: Path) -> list[str]:
     """The shell parts that make-recipe-target reads, in its order."""
     found = re.search(r"^for part in ([a-z_ ]+); do", (tree / "make-recipe-target").read_text(), re.MULTILINE)
     if found is None:
@@ -103,7 +102,7 @@ def shell(tree: Path, script: str) -> str:
     return f'set -e; TOP={CHECKOUT}; MIRROR= KEYS=; export MIRROR KEYS; for part in {" ".join(parts(tree))}; do . "$TOP/tools/$part.sh"; done; {script}'
 
 
-def names(tree: Path) -> "Set[str]":
+def names(tree: Path) -> set[str]:
     """Every package that the tool asks zypper for on Leap 15.4."""
     script = shell(tree, "PACKAGER=zypper; SUSE_VERSION=15.4; for group in %s; do packages_for $group; done" % " ".join(GROUPS))
     done = subprocess.run(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 from place import Place  # noqa: F401  (its import makes `vdc` reachable)
 from vdc.errors import LabError
 
 PACKAGES = Path(__file__).resolve().parent / "packages.tsv"
 # Where each signing key's packages lie on openSUSE's mirrors, below the top.
-REPOSITORIES: "Dict[str, str]" = {
+REPOSITORIES: dict[str, str] = {
     "oss": "distribution/leap/15.4/repo/oss",
     "update-oss": "update/leap/15.4/oss",
     "update-backports": "update/leap/15.4/backports",
@@ -25,16 +24,16 @@ class Package:
     """One row."""
 
     name: str
-    debian: Tuple[str, ...]
-    requires: Tuple[str, ...]
+    debian: tuple[str, ...]
+    requires: tuple[str, ...]
     key: str
     repository: str
     source: str
 
 
-def read(path: Path = PACKAGES) -> "List[Package]":
+def read(path: Path = PACKAGES) -> list[Package]:
     """All rows, in their order; a row that is not whole is an error."""
-    rows: "List[Package]" = []
+    rows: list[Package] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if not line or line.startswith("#"):
             continue
@@ -53,5 +52,5 @@ def read(path: Path = PACKAGES) -> "List[Package]":
     return rows
 
 
-def _words(cell: str) -> "Tuple[str, ...]":
+def _words(cell: str) -> tuple[str, ...]:
     return () if cell == "-" else tuple(cell.split(","))

@@ -46,7 +46,7 @@ def run(*words, check=True):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            universal_newlines=True,
+            text=True,
             errors="replace",
             timeout=120,
             check=False,
@@ -214,7 +214,7 @@ def verify(root, names):
         ["chroot", str(root), "udevadm", "verify", *(f"/run/udev/rules.d/{name}" for name in names)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
         timeout=60,
         check=False,
     )

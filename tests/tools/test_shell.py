@@ -126,7 +126,7 @@ class Words(unittest.TestCase):
 class Python(unittest.TestCase):
     """Which Python is taken, with stand-ins that answer for theirs."""
 
-    def choose(self, **versions: str) -> "subprocess.CompletedProcess[str]":
+    def choose(self, **versions: str) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as folder:
             for name, answer in versions.items():
                 path = Path(folder) / name.replace("_", ".")

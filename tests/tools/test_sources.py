@@ -14,7 +14,6 @@ import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import List, Optional
 from unittest import mock
 
 TOP = Path(__file__).resolve().parents[2]
@@ -31,15 +30,15 @@ FINGERPRINT = next(line.split("=")[1].strip() for line in (FIXTURES / "fingerpri
 class Mirror:
     """A web server on loopback that serves one folder, with a Date header of the test's choice."""
 
-    def __init__(self, folder: Path, date: Optional[str] = None) -> None:
-        self.asked: List[str] = []
+    def __init__(self, folder: Path, date: str | None = None) -> None:
+        self.asked: list[str] = []
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def __init__(self, *args: object) -> None:
                 super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
 
-            def date_time_string(self, timestamp: Optional[float] = None) -> str:
+            def date_time_string(self, timestamp: float | None = None) -> str:
                 return date if date and timestamp is None else super().date_time_string(timestamp)  # type: ignore[arg-type]
 
             def do_GET(self) -> None:
@@ -53,7 +52,7 @@ class Mirror:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def __enter__(self) -> "Mirror":
+    def __enter__(self) -> Mirror:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +78,7 @@ class Base(unittest.TestCase):
         shutil.copy(FIXTURES / "index.pub.asc", data / "repomd.xml.key")
         return self.folder / "mirror"
 
-    def verify(self, url: str, *keys: str) -> List[str]:
+    def verify(self, url: str, *keys: str) -> list[str]:
         return rpm_index.verify(str(self.folder / "out"), [str(FIXTURES / key) for key in keys], {"oss": f"{url}/oss"})
 
 

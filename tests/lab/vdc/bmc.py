@@ -11,7 +11,6 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import List, Optional
 
 from . import tools, waiting
 from .errors import LabError
@@ -114,9 +113,9 @@ class Bmc:
     def __init__(self, namespace: Namespace, folder: Path) -> None:
         self._namespace = namespace
         self._folder = folder / "bmc"
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Bmc":
+    def __enter__(self) -> Bmc:
         shutil.rmtree(self._folder, ignore_errors=True)
         (self._folder / "state").mkdir(parents=True)
         (self._folder / "fru.bin").write_bytes(fru())
@@ -144,7 +143,7 @@ class Bmc:
                 stdout=log, stderr=subprocess.STDOUT,
             )
 
-        def listening() -> Optional[bool]:
+        def listening() -> bool | None:
             if self._process is None or self._process.poll() is not None:
                 said = (self._folder / "ipmi_sim.log").read_text(errors="replace")
                 raise LabError(f"ipmi_sim ended at once: {said[-400:]}")
@@ -164,7 +163,7 @@ class Bmc:
                 self._process.kill()
                 self._process.wait(5)
 
-    def arguments(self) -> List[str]:
+    def arguments(self) -> list[str]:
         """The guest's side, in QEMU's words."""
         # Connecting later than at once: QEMU 10 crashes when the controller speaks before its device is there.
         major, minor = map(int, re.findall(r"version (\d+)\.(\d+)", tools.run(["qemu-system-x86_64", "--version"]))[0])

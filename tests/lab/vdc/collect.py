@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Set
+from typing import Any
 
 from .errors import LabError
 
@@ -26,13 +26,13 @@ _TARBALL_LIMIT = 1 << 30
 class Harvest:
     """Content of an inventory tarball whose sums were all checked."""
 
-    def __init__(self, files: Dict[str, bytes], printed: str, tarball: Path) -> None:
+    def __init__(self, files: dict[str, bytes], printed: str, tarball: Path) -> None:
         self.files = files
         self.printed = printed
         self.tarball = tarball
 
     @property
-    def nodes(self) -> Set[str]:
+    def nodes(self) -> set[str]:
         """Ids of the nodes whose inventory is there."""
         return {n.split("/")[1] for n in self.files if n.startswith("nodes/") and n.endswith("/inventory.json")}
 
@@ -45,7 +45,7 @@ class Harvest:
         except KeyError as error:
             raise LabError(f"{self.tarball}: no nodes/{node}/{name}") from error
 
-    def under(self, node: str, folder: str) -> Dict[str, bytes]:
+    def under(self, node: str, folder: str) -> dict[str, bytes]:
         head = f"nodes/{node}/{folder}/"
         return {name[len(head) :]: data for name, data in self.files.items() if name.startswith(head)}
 
@@ -54,8 +54,8 @@ def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> 
     """Runs `recon collect` on a stick's file and reads what it made. It has to fail where something came home damaged."""
     tarball.unlink(missing_ok=True)  # it rightly refuses to overwrite
     done = subprocess.run(
-        [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, timeout=300, check=False,
+        [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=300, check=False,
     )
     printed = done.stdout.decode("utf-8", "replace")
     if done.returncode != (1 if damaged else 0):
@@ -66,7 +66,7 @@ def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> 
 
 def read(tarball: Path, printed: str = "") -> Harvest:
     """Reads a tarball and checks every file against SHA256SUMS, in both directions."""
-    files: Dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     try:
         # tarfile stops at the end mark and would not miss the checksum behind it.
         with gzip.open(tarball) as packed:

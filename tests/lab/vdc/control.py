@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 from . import nvram
 from .nodes import KINDS, identity
@@ -12,13 +11,13 @@ from .report import Report
 from .season import season
 
 
-def run(folder: Path, accel: str, report: Report, boots: int = 3) -> List[str]:
+def run(folder: Path, accel: str, report: Report, boots: int = 3) -> list[str]:
     """Boots firmware alone again and again; returns changes that FIRMWARE_ONLY does not cover."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = spec_of(KINDS["uefi"]._replace(disks=()), identity(0xF0, "control"), folder)
     known = season([spec], folder, accel, 120.0)[spec.name]
     report.line(f"first boot: the firmware made {len(known)} variables")
-    surprises: List[str] = []
+    surprises: list[str] = []
     for boot in range(2, boots + 2):
         now = season([spec], folder, accel, 120.0)[spec.name]
         for change in nvram.differences(known, now, ignore=frozenset()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional
+from collections.abc import Callable
 
 from . import api as ladder
 from . import waiting
@@ -15,19 +15,19 @@ from .watch import Watch
 class Crowd:
     """Peers of one master, started in order, never more at once than the host's cores bear."""
 
-    def __init__(self, master: Master, peers: List[Peer], at_once: int) -> None:
+    def __init__(self, master: Master, peers: list[Peer], at_once: int) -> None:
         self.master = master
         self.watch = Watch(master, peers)
         self._at_once = at_once
         self._queue = list(peers)
-        self._peers: Dict[str, Peer] = {peer.name: peer for peer in peers}
-        self._done: Dict[str, bool] = {}
+        self._peers: dict[str, Peer] = {peer.name: peer for peer in peers}
+        self._done: dict[str, bool] = {}
 
     def __getitem__(self, name: str) -> Peer:
         return self._peers[name]
 
     @property
-    def peers(self) -> List[Peer]:
+    def peers(self) -> list[Peer]:
         return list(self._peers.values())
 
     def done(self, name: str) -> None:
@@ -51,15 +51,15 @@ class Crowd:
             peer.start()
             busy.append(peer)
 
-    def wait(self, name: str, what: str, look: Callable[[Peer], Optional[bool]], seconds: float) -> None:
+    def wait(self, name: str, what: str, look: Callable[[Peer], bool | None], seconds: float) -> None:
         """Waits for something about one peer while the others go on. The clock of a queued peer does not run yet."""
         peer = self._peers[name]
         while peer in self._queue:
             self._step(lambda: None if peer in self._queue else True, self.master.lab.seconds(600.0), f"a place for {name}")
         self._step(lambda: look(peer), self.master.lab.seconds(seconds), f"{name} {what}")
 
-    def _step(self, look: Callable[[], Optional[bool]], seconds: float, what: str) -> None:
-        def ask() -> Optional[bool]:
+    def _step(self, look: Callable[[], bool | None], seconds: float, what: str) -> None:
+        def ask() -> bool | None:
             self.master.must_run()
             for peer in self._peers.values():
                 self.master.lab.revive(peer.machine)
@@ -72,7 +72,7 @@ class Crowd:
     def wait_stored(self, name: str, seconds: float = 240.0) -> None:
         """Waits until the master says that a peer's upload is durable."""
 
-        def look(peer: Peer) -> Optional[bool]:
+        def look(peer: Peer) -> bool | None:
             entry = self.watch.entries.get(name)
             if ladder.reached(entry, "stored"):
                 return True
@@ -92,7 +92,7 @@ class Crowd:
         """Waits until a peer cut its own power, as its policy says."""
         peer = self._peers[name]
 
-        def look(_: Peer) -> Optional[bool]:
+        def look(_: Peer) -> bool | None:
             return True if not peer.machine.running else None
 
         try:

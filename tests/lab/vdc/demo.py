@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import List, Sequence
+from collections.abc import Sequence
 
 from . import api as ladder
 from . import collect, payload, report, stick
@@ -19,7 +19,7 @@ from .scenarios_site import BY_HAND
 _SHOWN = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored")
 
 
-def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str = BRIDGE) -> List[str]:
+def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str = BRIDGE) -> list[str]:
     """Boots a master and its peers, brings the inventory home; returns what was not as it should be."""
     unknown = [kind for kind in firmware if kind not in KINDS]
     if unknown:
@@ -31,7 +31,7 @@ def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str =
     if special:
         stick.add_data_partition(medium, {"recon.toml": payload.recon_toml("Virtual Data Center", special)})
     lab.report.line(f"stick: {medium} ({report.size(lab.options.iso.stat().st_size)} image, 1 GiB free behind it)")
-    wrong: List[str] = []
+    wrong: list[str] = []
     with Master(lab, medium) as master:
         status = master.boot()
         storage = status["storage"]
@@ -59,7 +59,7 @@ def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str =
     return wrong
 
 
-def _follow(crowd: Crowd, peer: Peer) -> List[str]:
+def _follow(crowd: Crowd, peer: Peer) -> list[str]:
     """Waits for one peer's end, whatever its policy makes of it."""
     try:
         crowd.wait_stored(peer.name, 1500.0 if peer.spec.ports[0].bridge != BRIDGE else 480.0 if peer.kind.liveboot or peer.kind.secure else 240.0)

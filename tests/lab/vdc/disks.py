@@ -12,7 +12,8 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Callable, Dict
+from typing import BinaryIO
+from collections.abc import Callable
 
 from . import tools
 from .errors import LabError
@@ -180,6 +181,6 @@ creation_time = 1767225600
         _noise(file, _MIB, _MIB, dice)
 
 
-_MAKERS: Dict[str, Callable[[Path, random.Random], None]] = {
+_MAKERS: dict[str, Callable[[Path, random.Random], None]] = {
     "ext4": _ext4, "raid": _raid, "lvm": _lvm, "random": _random,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import BinaryIO, Dict, List, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from .errors import LabError
 
@@ -36,8 +36,8 @@ def _open_volume(file: BinaryIO, base: int) -> _Volume:
     return _Volume(base, base + fat * sector, base + heap * sector, clusters, root, sector * per_cluster)
 
 
-def _chain(file: BinaryIO, volume: _Volume, cluster: int) -> List[int]:
-    found: List[int] = []
+def _chain(file: BinaryIO, volume: _Volume, cluster: int) -> list[int]:
+    found: list[int] = []
     while 2 <= cluster < volume.clusters + 2 and len(found) < volume.clusters:
         found.append(cluster)
         file.seek(volume.fat + 4 * cluster)
@@ -78,7 +78,7 @@ def _entry_set(name: str, cluster: int, size: int) -> bytes:
     return bytes(entries)
 
 
-def write_files(image: Path, files: Dict[str, bytes], base: int = 0) -> None:
+def write_files(image: Path, files: dict[str, bytes], base: int = 0) -> None:
     """Adds files to the root folder of the freshly made file system that starts at byte `base` of the image."""
     with image.open("r+b") as file:
         volume = _open_volume(file, base)
@@ -103,7 +103,7 @@ def write_files(image: Path, files: Dict[str, bytes], base: int = 0) -> None:
         file.write(bitmap)
 
 
-def _bitmap(file: BinaryIO, volume: _Volume, root: bytes) -> "tuple[int, bytearray]":
+def _bitmap(file: BinaryIO, volume: _Volume, root: bytes) -> tuple[int, bytearray]:
     for at in range(0, len(root), 32):
         if root[at] == 0x81:
             cluster, size = struct.unpack_from("<IQ", root, at + 20)

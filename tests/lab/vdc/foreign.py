@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import Iterator, Optional
+from collections.abc import Iterator
 
 from .errors import LabError
 from .namespace import Namespace
@@ -19,14 +19,14 @@ _POOL = "10.77.0.100,10.77.0.200,1h"
 class ForeignServer:
     """dnsmasq on a cable into a bridge of the laboratory, in a namespace of its own as a separate machine would be."""
 
-    def __init__(self, wire: Namespace, bridge: str, folder: Path, boot_file: Optional[str] = None) -> None:
+    def __init__(self, wire: Namespace, bridge: str, folder: Path, boot_file: str | None = None) -> None:
         self._wire = wire
         self._bridge = bridge
         self._folder = folder
         self._boot_file = boot_file
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "ForeignServer":
+    def __enter__(self) -> ForeignServer:
         try:
             own = self._stack.enter_context(Namespace(f"{self._bridge}-dhcp"))
             far = f"{self._bridge}f"
@@ -67,7 +67,7 @@ class ForeignServer:
         self._stack.close()
 
 
-def _ended(process: "subprocess.Popen[bytes]") -> bool:
+def _ended(process: subprocess.Popen[bytes]) -> bool:
     """dnsmasq refuses bad options within moments; clients ask again, so a slow start needs no waiting."""
     try:
         process.wait(0.3)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Iterator, Optional, Set
+from collections.abc import Iterator
 
 from . import firmware, namespace, tools
 from .capture import Capture
@@ -46,7 +46,7 @@ class Interrupted(BaseException):
 def stop_on_signals() -> Iterator[None]:
     """Turns SIGTERM, SIGHUP and SIGINT into one exception, so that every `with` block cleans up; once only."""
 
-    def stop(number: int, _: Optional[FrameType]) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         for other in _SIGNALS:
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not cut the cleaning up short
         raise Interrupted(signal.Signals(number).name)
@@ -89,10 +89,10 @@ class Lab:
         self.report = report
         self.folder = options.workdir
         self._label = label
-        self._revived: Set[str] = set()
+        self._revived: set[str] = set()
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Lab":
+    def __enter__(self) -> Lab:
         try:
             for name in namespace.remove_stale():
                 self.report.line(f"removed {name}, left by a run that was killed")

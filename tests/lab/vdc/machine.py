@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 from . import firmware
 from .console import Console
@@ -30,7 +30,7 @@ class Disk:
     path: Path
     bus: str
     serial: str
-    boot_index: Optional[int] = None
+    boot_index: int | None = None
     # "unsafe" skips host flushes (peers only read); the stick keeps the host's page cache semantics.
     cache: str = "writeback"
 
@@ -41,7 +41,7 @@ class Port:
 
     mac: str
     model: str = "virtio-net-pci"
-    boot_index: Optional[int] = None
+    boot_index: int | None = None
     bridge: str = BRIDGE
 
 
@@ -65,10 +65,10 @@ class Spec:
     settings: Sequence[str] = ()
     # Firmware told to leave IPv4 alone, and a cable that carries none.
     ipv6_only: bool = False
-    ports: List[Port] = field(default_factory=list)
-    disks: List[Disk] = field(default_factory=list)
+    ports: list[Port] = field(default_factory=list)
+    disks: list[Disk] = field(default_factory=list)
     # More of the guest's hardware, in QEMU's words.
-    extra: List[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
 
 
 _LOST_TIMER = re.compile(r"rcu_preempt kthread timer wakeup didn't happen")
@@ -79,7 +79,7 @@ class Machine:
 
     def __init__(
         self, spec: Spec, namespace: Namespace, folder: Path, accel: str = "tcg,thread=multi", purpose: str = "serial",
-        echo: Optional[Callable[[str], None]] = None,
+        echo: Callable[[str], None] | None = None,
     ) -> None:
         self.spec = spec
         self.folder = folder
@@ -87,20 +87,20 @@ class Machine:
         self._accel = accel
         self._purpose = purpose
         self._echo = echo
-        self._process: Optional["subprocess.Popen[bytes]"] = None
-        self._qmp: Optional[Qmp] = None
-        self._console: Optional[Console] = None
-        self._taps: List[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._qmp: Qmp | None = None
+        self._console: Console | None = None
+        self._taps: list[str] = []
         self._boots = 0
         self._changed = threading.Condition()
         self.started_at = 0.0  # monotonic
         self.started_wall = 0.0
-        self.shutdown: Optional[Event] = None
+        self.shutdown: Event | None = None
         self.nvram = folder / f"{spec.name}.nvram.fd"
         # Bytes that the wire brought to the first port during the last boot, known once the guest is off.
         self.guest_received = 0
 
-    def __enter__(self) -> "Machine":
+    def __enter__(self) -> Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,7 +149,7 @@ class Machine:
                 self.shutdown = event
                 self._changed.notify_all()
 
-    def _command(self, control: int) -> List[str]:
+    def _command(self, control: int) -> list[str]:
         spec = self.spec
         argv = [
             "qemu-system-x86_64", "-name", spec.name, "-machine", spec.machine + (",smm=on" if spec.secure else ""), "-accel", self._accel, "-cpu", "max",
@@ -226,12 +226,12 @@ class Machine:
         return True
 
     @property
-    def off_reason(self) -> Optional[str]:
+    def off_reason(self) -> str | None:
         """`guest-shutdown` when the guest cut its own power, by ACPI or through the BMC; None while it is on."""
         return None if self.shutdown is None else str(self.shutdown["data"].get("reason"))
 
     @property
-    def off_after(self) -> Optional[float]:
+    def off_after(self) -> float | None:
         """Seconds from power-on to power-off."""
         return None if self.shutdown is None else event_time(self.shutdown) - self.started_wall
 
@@ -267,7 +267,7 @@ class Machine:
         self._taps = []
 
 
-def _disk_arguments(number: int, disk: Disk) -> List[str]:
+def _disk_arguments(number: int, disk: Disk) -> list[str]:
     drive = f"drive{number}"
     argv = [
         "-drive",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from . import disks, waiting
 from .api import Api, ApiError
@@ -21,7 +21,7 @@ class Master:
 
     def __init__(
         self, lab: Lab, stick: Path, name: str = "master", number: int = 1, firmware: str = "uefi",
-        bridges: Optional[List[str]] = None,
+        bridges: list[str] | None = None,
     ) -> None:
         who = identity(number, name)
         self.lab = lab
@@ -43,10 +43,10 @@ class Master:
         )
         self.machine = lab.machine(self.spec)
         self._own = own
-        self._before: Dict[Path, str] = {}
-        self.ready_after: Optional[float] = None
+        self._before: dict[Path, str] = {}
+        self.ready_after: float | None = None
 
-    def __enter__(self) -> "Master":
+    def __enter__(self) -> Master:
         for number, (disk, (_, content)) in enumerate(zip(self._own, _DISKS)):
             if not disk.path.exists():
                 disks.make(content, disk.path, seed=1000 + number)
@@ -56,13 +56,13 @@ class Master:
     def __exit__(self, *_: object) -> None:
         self.machine.kill()
 
-    def boot(self, seconds: float = 240.0, mode: str = "serve") -> Dict[str, Any]:
+    def boot(self, seconds: float = 240.0, mode: str = "serve") -> dict[str, Any]:
         """Powers on and waits until one link is in the mode that is asked for; returns the status."""
         self.machine.start()
         self.lab.report.line(f"{self.spec.name}: power on from the stick ({self.spec.firmware})")
-        last: List[str] = ["its API did not answer yet"]
+        last: list[str] = ["its API did not answer yet"]
 
-        def look() -> Optional[Dict[str, Any]]:
+        def look() -> dict[str, Any] | None:
             self.lab.revive(self.machine)
             self.must_run()
             try:
@@ -102,7 +102,7 @@ class Master:
         self.machine.kill()
         self.lab.report.line(f"{self.spec.name}: power cut")
 
-    def harm(self) -> List[str]:
+    def harm(self) -> list[str]:
         return [f"{self.spec.name}: {p.name} changed" for p, d in self._before.items() if disks.sha256(p) != d]
 
     def remove_disks(self) -> None:

@@ -6,7 +6,7 @@ inventory there. Both ways run one after the other against the same master, alon
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from . import api as ladder
 from . import dhcp, payload, report, stick
@@ -24,21 +24,21 @@ class Figures(NamedTuple):
     discover_to_stored: float
     by_master: float
     power_on_to_discover: float
-    power_on_to_off: Optional[float]
+    power_on_to_off: float | None
     wire: int
     sent: int
 
 
-def run(lab: Lab, rounds: int) -> List[str]:
+def run(lab: Lab, rounds: int) -> list[str]:
     """Measures and returns the lines of a Markdown report."""
-    peers: Dict[str, List[Peer]] = {"inventory": [], "liveboot": []}
+    peers: dict[str, list[Peer]] = {"inventory": [], "liveboot": []}
     for at in range(rounds):
         peers["inventory"].append(Peer(lab, "uefi", identity(0x40 + at, f"inventory-{at + 1}")))
         peers["liveboot"].append(Peer(lab, "liveboot", identity(0x60 + at, f"plain-{at + 1}")))
     medium = stick.make(lab.options.iso, lab.folder / "stick.raw")
     special = {p.who.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers["liveboot"]}
     stick.add_data_partition(medium, {"recon.toml": payload.recon_toml("Measurement", special)})
-    found: Dict[str, List[Figures]] = {"inventory": [], "liveboot": []}
+    found: dict[str, list[Figures]] = {"inventory": [], "liveboot": []}
     with Master(lab, medium) as master:
         rss_idle = master.boot().get("rss_bytes")
         for pair in zip(peers["inventory"], peers["liveboot"]):
@@ -85,16 +85,16 @@ def _length(master: Master, path: str) -> int:
     return int(headers["content-length"])
 
 
-def _mean(values: List[float]) -> str:
+def _mean(values: list[float]) -> str:
     middle = sum(values) / len(values)
     spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
     return f"{middle:.1f}{spread}"
 
 
 def _lines(
-    lab: Lab, master: Master, found: Dict[str, List[Figures]], initrd: int, kernel: int, rss_idle: Optional[int],
-    rss: Optional[int],
-) -> List[str]:
+    lab: Lab, master: Master, found: dict[str, list[Figures]], initrd: int, kernel: int, rss_idle: int | None,
+    rss: int | None,
+) -> list[str]:
     ours, plain = found["inventory"], found["liveboot"]
     rows = [
         ["One UEFI peer, 2 vCPU, TCG", "postaction=inventory", "plain way (liveboot)"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from pathlib import Path
-from typing import List, Optional
 
 from . import waiting
 from .bmc import Bmc
@@ -27,7 +26,7 @@ MEMORY_GIB = 2 * NODE_GIB
 DISTANCE = 21
 
 
-def spec_of(who: Identity, folder: Path, bmc: Bmc, tpm: "Tpm") -> Spec:
+def spec_of(who: Identity, folder: Path, bmc: Bmc, tpm: Tpm) -> Spec:
     """The guest. It boots from its first port."""
     disks = [
         Disk(folder / f"{who.name}.disk{at}.raw", bus, f"{who.serial}D{at}", cache="unsafe")
@@ -60,9 +59,9 @@ class Tpm:
         self._lab = lab
         self._folder = lab.folder / "tpm"
         self._socket = self._folder / "control"
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Tpm":
+    def __enter__(self) -> Tpm:
         tools.run(["rm", "-rf", str(self._folder)])
         self._folder.mkdir(parents=True)
         (self._folder / "ca").mkdir()
@@ -85,7 +84,7 @@ class Tpm:
             "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}", "--ctrl", f"type=unixio,path={self._socket}",
         ])
 
-        def there() -> Optional[bool]:
+        def there() -> bool | None:
             if self._process is None or self._process.poll() is not None:
                 raise LabError(f"swtpm ended at once; see {self._folder}")
             return True if self._socket.exists() else None
@@ -99,7 +98,7 @@ class Tpm:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
 
-    def arguments(self) -> List[str]:
+    def arguments(self) -> list[str]:
         """The guest's side, in QEMU's words."""
         return [
             "-chardev", f"socket,id=tpmline,path={self._socket}", "-tpmdev", "emulator,id=tpm0,chardev=tpmline",

@@ -15,7 +15,8 @@ import threading
 import time
 import zlib
 from pathlib import Path
-from typing import IO, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
+from typing import IO, TypeVar
+from collections.abc import Callable, Sequence
 
 from . import tools
 from .errors import LabError, Timeout
@@ -26,10 +27,10 @@ _CLONE_NEWNET = 0x40000000
 # A packet filter of one instruction for tc-bpf(8): return TC_ACT_SHOT.
 _DROP = "1,6 0 0 2"
 _T = TypeVar("_T")
-_Stream = Union[None, int, IO[bytes]]
+_Stream = int | IO[bytes] | None
 
 
-def start_ticks(pid: int) -> Optional[int]:
+def start_ticks(pid: int) -> int | None:
     """Start time of a process in clock ticks since boot: with the pid it names a process for good."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -39,7 +40,7 @@ def start_ticks(pid: int) -> Optional[int]:
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 
-def _pids_in(name: str) -> List[int]:
+def _pids_in(name: str) -> list[int]:
     text = tools.run(["ip", "netns", "pids", name])
     return [int(word) for word in text.split() if int(word) != os.getpid()]
 
@@ -67,7 +68,7 @@ def _is_zombie(pid: int) -> bool:
     return stat[stat.rindex(b")") + 2 :].split()[0] == b"Z"
 
 
-def remove_stale() -> List[str]:
+def remove_stale() -> list[str]:
     """Removes what killed harnesses left behind; returns the names removed."""
     removed = []
     for entry in sorted(_RUN.glob(PREFIX + "*")) if _RUN.is_dir() else []:
@@ -89,10 +90,10 @@ class Namespace:
     def __init__(self, label: str = "0") -> None:
         self.name = f"{PREFIX}{os.getpid()}-{start_ticks(os.getpid())}-{label}"
         self._taps = 0
-        self._bridge_of: Dict[str, str] = {}
+        self._bridge_of: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "Namespace":
+    def __enter__(self) -> Namespace:
         tools.run(["ip", "netns", "add", self.name])
         try:
             self.ip("link", "set", "lo", "up")
@@ -144,7 +145,7 @@ class Namespace:
                     "tc", "-n", self.name, "filter", "add", "dev", link, way, "protocol", protocol, "bpf", "direct-action", "bytecode", _DROP,
                 ])
 
-    def taps(self) -> Dict[str, str]:
+    def taps(self) -> dict[str, str]:
         """Taps that exist, each with its bridge."""
         with self._lock:
             return dict(self._bridge_of)
@@ -154,33 +155,32 @@ class Namespace:
             self._bridge_of.pop(name, None)
         self.ip("link", "del", name)
 
-    def counters(self, link: str) -> Tuple[int, int]:
+    def counters(self, link: str) -> tuple[int, int]:
         """(received, sent) bytes of a link as the host sees them: for a tap, received is what the guest sent."""
         fields = self.ip("-s", "link", "show", link).split("RX:")[1]
         rows = fields.splitlines()
         return int(rows[1].split()[0]), int(rows[3].split()[0])
 
-    def argv(self, argv: Sequence[str]) -> List[str]:
+    def argv(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs a program inside. `ip netns exec` becomes the program, so the pid stays."""
         program = argv[0] if "/" in argv[0] else tools.path_of(argv[0])
         return [tools.path_of("ip"), "netns", "exec", self.name, program, *argv[1:]]
 
     def popen(
         self, argv: Sequence[str], stdin: _Stream = subprocess.DEVNULL, stdout: _Stream = subprocess.DEVNULL,
-        stderr: _Stream = subprocess.DEVNULL, pass_fds: Sequence[int] = (), env: Optional[Dict[str, str]] = None,
-    ) -> "subprocess.Popen[bytes]":
+        stderr: _Stream = subprocess.DEVNULL, pass_fds: Sequence[int] = (), env: dict[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
         """Starts a program inside, in a session of its own so that Ctrl-C reaches the harness only."""
         return subprocess.Popen(
             self.argv(argv), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=tuple(pass_fds),
             start_new_session=True, env=env,
         )
 
-    def run(self, argv: Sequence[str], timeout: float = 30.0) -> "subprocess.CompletedProcess[bytes]":
+    def run(self, argv: Sequence[str], timeout: float = 30.0) -> subprocess.CompletedProcess[bytes]:
         """Runs a program inside to its end; the caller judges the exit code."""
         try:
             return subprocess.run(
-                self.argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                timeout=timeout, check=False,
+                self.argv(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
             )
         except subprocess.TimeoutExpired as late:
             raise Timeout(f"{' '.join(argv)}: not done after {timeout:.0f} s") from late
@@ -191,8 +191,8 @@ class Namespace:
         `setns` moves only the calling thread, and a socket stays in the namespace it was made in: so the
         harness makes sockets here and uses them from anywhere. (`os.setns` needs Python 3.12, hence ctypes.)
         """
-        result: List[_T] = []
-        failure: List[BaseException] = []
+        result: list[_T] = []
+        failure: list[BaseException] = []
 
         def inside() -> None:
             try:

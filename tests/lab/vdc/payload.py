@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from typing import Dict, List
 
 _POST_SH = """#!/bin/sh
 # A site's own work on each peer: says something, leaves a result, and fails where the laboratory wants it to fail.
@@ -41,7 +40,7 @@ esac
 """
 
 
-def post_tgz(failing: List[str]) -> bytes:
+def post_tgz(failing: list[str]) -> bytes:
     """A post.tgz whose script fails with exit code 3 on the machines with these serial numbers."""
     text = _POST_SH.replace("FAILING", "|".join(failing) or "-").encode()
     target = io.BytesIO()
@@ -56,7 +55,7 @@ def post_tgz(failing: List[str]) -> bytes:
 SITE_KEY = (bytes(range(32)).hex() + "\r\n").encode()
 
 
-def recon_toml(site: str, nodes: Dict[str, Dict[str, str]]) -> bytes:
+def recon_toml(site: str, nodes: dict[str, dict[str, str]]) -> bytes:
     """Settings with one [[node]] for each MAC."""
     lines = [f'site = "{site}"', ""]
     for mac, values in sorted(nodes.items()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
 
 from . import disks, nvram
 from .errors import LabError
@@ -36,9 +35,9 @@ class Peer:
         self.lab = lab
         self.spec = spec_of(self.kind, who, lab.folder, bridge=bridge)
         self.machine = lab.machine(self.spec)
-        self._before: Dict[Path, str] = {}
-        self.variables: Optional[Dict[nvram.Key, nvram.Variable]] = None
-        self.stored_at: Optional[float] = None  # wall clock, when the harness first read it
+        self._before: dict[Path, str] = {}
+        self.variables: dict[nvram.Key, nvram.Variable] | None = None
+        self.stored_at: float | None = None  # wall clock, when the harness first read it
 
     @property
     def name(self) -> str:
@@ -59,7 +58,7 @@ class Peer:
         self.machine.start()
         self.lab.report.line(f"{self.name}: power on ({self.spec.firmware}, {self.kind.nic})")
 
-    def harm(self) -> List[str]:
+    def harm(self) -> list[str]:
         """Everything about its disks and NVRAM that is not as before. The guest must be off."""
         if self.machine.running:
             raise LabError(f"{self.name} still runs")

@@ -6,11 +6,12 @@ import json
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any
+from collections.abc import Callable
 
 from .errors import LabError, Timeout
 
-Event = Dict[str, Any]
+Event = dict[str, Any]
 
 
 class Qmp:
@@ -20,10 +21,10 @@ class Qmp:
         self._socket = connection
         self._name = name
         self._changed = threading.Condition()
-        self._replies: Dict[int, Dict[str, Any]] = {}
+        self._replies: dict[int, dict[str, Any]] = {}
         self._closed = False
         self._next = 0
-        self.on_event: Optional[Callable[[Event], None]] = None
+        self.on_event: Callable[[Event], None] | None = None
         self._thread = threading.Thread(target=self._read, name=f"qmp-{name}", daemon=True)
 
     def start(self) -> None:
@@ -41,7 +42,7 @@ class Qmp:
             self._closed = True
             self._changed.notify_all()
 
-    def _take(self, message: Dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         with self._changed:
             if "id" in message:
                 self._replies[int(message["id"])] = message
@@ -49,12 +50,12 @@ class Qmp:
         if "event" in message and self.on_event is not None:
             self.on_event(message)
 
-    def command(self, execute: str, arguments: Optional[Dict[str, Any]] = None, timeout: float = 20.0) -> Any:
+    def command(self, execute: str, arguments: dict[str, Any] | None = None, timeout: float = 20.0) -> Any:
         """Sends one command and returns what QEMU answers."""
         with self._changed:
             self._next += 1
             number = self._next
-        message: Dict[str, Any] = {"execute": execute, "id": number}
+        message: dict[str, Any] = {"execute": execute, "id": number}
         if arguments:
             message["arguments"] = arguments
         try:

@@ -19,7 +19,7 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 _ETH_ALL = 0x0003
 _OUTGOING = 4
@@ -41,7 +41,7 @@ class Faults(NamedTuple):
     seed: int = 1
 
 
-def fates(faults: Faults, dice: random.Random) -> List[float]:
+def fates(faults: Faults, dice: random.Random) -> list[float]:
     """When the copies of one frame come out, in seconds from now; none: it is lost."""
     if dice.random() < faults.loss:
         return []
@@ -52,18 +52,18 @@ def fates(faults: Faults, dice: random.Random) -> List[float]:
 class Rough:
     """A bad cable between a bridge of the laboratory and a bridge of its own, for the guests that are to suffer."""
 
-    def __init__(self, wire: "object", bridge: str, far: str, faults: Faults, log: Path) -> None:
+    def __init__(self, wire: object, bridge: str, far: str, faults: Faults, log: Path) -> None:
         self._wire = wire
         self._near, self._far, self._faults, self._log = bridge, far, faults, log
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Rough":
+    def __enter__(self) -> Rough:
         from .namespace import Namespace
 
         wire = self._wire
         assert isinstance(wire, Namespace)
         wire.add_bridge(self._far)
-        ends: List[Tuple[str, str]] = []
+        ends: list[tuple[str, str]] = []
         for number, bridge in enumerate((self._near, self._far)):
             ours, theirs = f"rough{number}a", f"rough{number}b"
             wire.ip("link", "add", ours, "type", "veth", "peer", "name", theirs)
@@ -104,7 +104,7 @@ def whole_frames(link: str) -> None:
                 fcntl.ioctl(control, _SIOCETHTOOL, request + bytes(16))
 
 
-def relay(links: Tuple[str, str], faults: Faults) -> None:
+def relay(links: tuple[str, str], faults: Faults) -> None:
     """Passes frames until SIGTERM."""
     ends = []
     for link in links:
@@ -113,9 +113,9 @@ def relay(links: Tuple[str, str], faults: Faults) -> None:
         end.setblocking(False)
         ends.append(end)
     dice = random.Random(faults.seed)
-    under_way: List[Tuple[float, int, int, bytes]] = []
+    under_way: list[tuple[float, int, int, bytes]] = []
     count = passed = lost = 0
-    stop: List[int] = []
+    stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     while not stop:
         now = time.monotonic()
@@ -123,7 +123,7 @@ def relay(links: Tuple[str, str], faults: Faults) -> None:
             _, _, way, frame = heapq.heappop(under_way)
             with contextlib.suppress(OSError):
                 ends[1 - way].send(frame)
-        wait: Optional[float] = max(0.0, under_way[0][0] - now) if under_way else 1.0
+        wait: float | None = max(0.0, under_way[0][0] - now) if under_way else 1.0
         ready, _, _ = select.select(ends, [], [], wait)
         for end in ready:
             way = ends.index(end)

@@ -8,7 +8,8 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 from . import (
     scenarios_boot, scenarios_hardware, scenarios_ipv6, scenarios_late, scenarios_media, scenarios_memory, scenarios_modes,
@@ -30,7 +31,7 @@ class Group(NamedTuple):
     ordered: bool = False
 
 
-GROUPS: List[Group] = [
+GROUPS: list[Group] = [
     Group("site", scenarios_site.Site, scenarios_site.SCENARIOS),
     Group("ipv6", scenarios_ipv6.Ipv6Site, scenarios_ipv6.SCENARIOS, ordered=True),
     Group("outage", scenarios_power.Outage, scenarios_power.SCENARIOS, ordered=True),
@@ -46,24 +47,24 @@ GROUPS: List[Group] = [
 ]
 
 # What `demo --scenario` shows: the groups of one story.
-STORIES: Dict[str, Sequence[str]] = {
+STORIES: dict[str, Sequence[str]] = {
     "two-sticks": ("sticks",),
     "foreign-dhcp": ("foreign", "comes"),
     "ipv6": ("ipv6",),
 }
 
 
-def story(name: str) -> List[str]:
+def story(name: str) -> list[str]:
     """The scenarios of a story."""
     return [scenario.name for group in GROUPS if group.name in STORIES[name] for scenario in group.scenarios]
 
 
-def names() -> List[str]:
+def names() -> list[str]:
     return [scenario.name for group in GROUPS for scenario in group.scenarios]
 
 
 def run(
-    options: Options, report: Report, only: Optional[Sequence[str]], long: bool, results: Results,
+    options: Options, report: Report, only: Sequence[str] | None, long: bool, results: Results,
 ) -> None:
     """Runs the chosen scenarios once."""
     for group in GROUPS:

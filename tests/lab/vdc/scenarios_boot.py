@@ -7,7 +7,8 @@ by hand.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 from . import rough, stick
 from .crowd import Crowd
@@ -34,7 +35,7 @@ class Ways:
         self._names = sorted(names, key=list(_NUMBERS).index)
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Ways":
+    def __enter__(self) -> Ways:
         try:
             self._set_up()
         except BaseException:
@@ -60,11 +61,11 @@ class Ways:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def entry(self, name: str) -> Dict[str, Any]:
+    def entry(self, name: str) -> dict[str, Any]:
         return self.crowd.watch.entries.get(name, {})
 
 
-def _stored_and_off(ways: Ways, name: str, seconds: float) -> Optional[float]:
+def _stored_and_off(ways: Ways, name: str, seconds: float) -> float | None:
     ways.crowd.wait_stored(name, seconds)
     ways.crowd.wait_off(name)
     said = ways.crowd[name].harm()
@@ -72,7 +73,7 @@ def _stored_and_off(ways: Ways, name: str, seconds: float) -> Optional[float]:
     return ways.crowd[name].machine.off_after
 
 
-def http_boot(ways: Ways) -> Optional[float]:
+def http_boot(ways: Ways) -> float | None:
     took = _stored_and_off(ways, "http", 240.0)
     entry = ways.entry("http")
     expect(entry.get("firmware") == "http-x64", f"the master took its firmware for {entry.get('firmware')}")
@@ -80,7 +81,7 @@ def http_boot(ways: Ways) -> Optional[float]:
     return took
 
 
-def secure_boot(ways: Ways) -> Optional[float]:
+def secure_boot(ways: Ways) -> float | None:
     took = _stored_and_off(ways, "secure", 480.0)
     entry = ways.entry("secure")
     expect(entry.get("loader") == "shimx64.efi", f"it was booted by {entry.get('loader')}")
@@ -88,14 +89,14 @@ def secure_boot(ways: Ways) -> Optional[float]:
     return took
 
 
-def lossy(ways: Ways) -> Optional[float]:
+def lossy(ways: Ways) -> float | None:
     return _stored_and_off(ways, "lossy", 1500.0)
 
 
 def small_memory(ways: Ways) -> None:
     """iPXE says how much memory there is, by the firmware's map and by SMBIOS; the system is not even fetched."""
     for name in ("small-bios", "small-uefi"):
-        def look(_: Peer) -> Optional[bool]:
+        def look(_: Peer) -> bool | None:
             return True if "too little memory" in str(ways.entry(name).get("failure")) else None
 
         ways.crowd.wait(name, "named as a machine with too little memory", look, 300.0)
@@ -108,7 +109,7 @@ def small_memory(ways: Ways) -> None:
         expect(not said, "; ".join(said))
 
 
-SCENARIOS: List[Scenario[Ways]] = [
+SCENARIOS: list[Scenario[Ways]] = [
     Scenario("http-boot", "a machine that boots from HTTP only: stored, off", http_boot, ("http",)),
     Scenario("secure-boot", "Secure Boot refuses iPXE: the next attempt gets signed programs, stored, off", secure_boot, ("secure",), long=True),
     Scenario("small-memory", "512 MiB, by BIOS and UEFI: no kernel, and the reason on the screen", small_memory, ("small-bios", "small-uefi")),

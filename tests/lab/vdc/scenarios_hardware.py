@@ -13,7 +13,8 @@ import json
 import re
 import tarfile
 import tempfile
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any
+from collections.abc import Sequence
 
 from . import bmc, collect, disks, museum, payload, stick, switch, toolbox, tools
 from .crowd import Crowd
@@ -77,10 +78,10 @@ class Museum:
     def __init__(self, lab: Lab, _: Sequence[str]) -> None:
         self.lab = lab
         self._stack = contextlib.ExitStack()
-        self.document: Dict[str, Any] = {}
-        self.files: Dict[str, bytes] = {}
+        self.document: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
 
-    def __enter__(self) -> "Museum":
+    def __enter__(self) -> Museum:
         try:
             self._set_up()
         except BaseException:
@@ -140,10 +141,10 @@ class Exhibit(Peer):
         self.machine = lab.machine(self.spec)
 
 
-Check = Tuple[str, Any, Any]
+Check = tuple[str, Any, Any]
 
 
-def _differences(checks: Sequence[Check]) -> List[str]:
+def _differences(checks: Sequence[Check]) -> list[str]:
     return [f"{what}: given {given!r}, told {told!r}" for what, told, given in checks if told != given]
 
 
@@ -156,7 +157,7 @@ def given(stage: Museum) -> None:
     dimms = [dimm for dimm in memory["dimms"] if dimm["populated"]]
     by_serial = {disk["serial"]: disk for disk in found}
     by_mac = {nic["permanent_mac"] or nic["mac"]: nic for nic in nics}
-    checks: List[Check] = [
+    checks: list[Check] = [
         ("serial", system["serial"], stage.who.serial),
         ("uuid", system["uuid"], stage.who.uuid),
         ("board serial", system["board"]["serial"], museum.BOARD_SERIAL),
@@ -218,7 +219,7 @@ def cable_map(stage: Museum) -> None:
     expect(first != second, f"both cables end in {first}")
 
 
-def _lshw(node: Any) -> List[Dict[str, Any]]:
+def _lshw(node: Any) -> list[dict[str, Any]]:
     """Every node of lshw's tree."""
     if isinstance(node, list):
         return [found for child in node for found in _lshw(child)]
@@ -240,7 +241,7 @@ def agreement(stage: Museum) -> None:
             r"^Slot:\s+(\S+)\n(?:.*\n)*?Vendor:.*\[([0-9a-f]{4})\]\nDevice:.*\[([0-9a-f]{4})\]", stage.text("lspci.txt"), re.M
         )
     }
-    checks: List[Check] = [
+    checks: list[Check] = [
         ("lshw: serials of disks it knows and we do not", serials - ours, set()),
         ("lshw: MACs", {node["serial"] for node in by_class("network") if "serial" in node}, {nic["mac"] for nic in nics}),
         ("dmidecode: UUID", re.findall(r"UUID: (\S+)", dmi)[:1], [stage.part("system")["uuid"]]),
@@ -283,7 +284,7 @@ def _filled(value: Any) -> int:
 
 def beside_others(stage: Museum) -> None:
     """Time and content beside lshw and hwinfo, in the same guest, in turns. The table is left in `figures.md`."""
-    times: Dict[str, List[int]] = {}
+    times: dict[str, list[int]] = {}
     for line in stage.text("times.txt").splitlines():
         name, millis, code = line.split()
         expect(code == "0" or name.startswith(("sdr", "lan")), f"{name} ended with {code}: {stage.text(name + '.err')[:200]}")
@@ -306,7 +307,7 @@ def beside_others(stage: Museum) -> None:
     expect("Red Hat, Inc." in named, f"lshw did not find its names: {sorted(filter(None, named))}")
 
 
-def _told(part: Dict[str, Any]) -> Any:
+def _told(part: dict[str, Any]) -> Any:
     return part["status"], part["value"]
 
 
@@ -328,7 +329,7 @@ def captured(stage: Museum) -> None:
     expect(not differ, f"parts that read otherwise from the capture: {', '.join(differ)}")
 
 
-SCENARIOS: List[Scenario[Museum]] = [
+SCENARIOS: list[Scenario[Museum]] = [
     Scenario("hardware-given", "every item is what the machine was given", given),
     Scenario("cable-map", "LLDP and CDP on two ports become the right cable map", cable_map),
     Scenario("hardware-tools", "lshw, dmidecode, lspci, ethtool and ipmitool agree in the same machine", agreement),

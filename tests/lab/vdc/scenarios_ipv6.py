@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 from . import collect, stick
 from .api import stage_seconds
@@ -33,7 +34,7 @@ class Ipv6Site:
         self.lab = lab
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Ipv6Site":
+    def __enter__(self) -> Ipv6Site:
         try:
             lab = self.lab
             peer = Peer(lab, "ipv6", identity(0x60, "ipv6"))
@@ -53,13 +54,13 @@ class Ipv6Site:
         self._stack.close()
 
 
-def _ipv6_of(status: Dict[str, Any]) -> Dict[str, Any]:
-    found: List[Dict[str, Any]] = [link["ipv6"] for link in status["links"] if link.get("ipv6")]
+def _ipv6_of(status: dict[str, Any]) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [link["ipv6"] for link in status["links"] if link.get("ipv6")]
     expect(len(found) == 1, f"links are {status['links']}")
     return found[0]
 
 
-def ipv6_peer(site: Ipv6Site) -> Optional[float]:
+def ipv6_peer(site: Ipv6Site) -> float | None:
     site.crowd.wait_stored("ipv6", _SECONDS)
     site.crowd.wait_off("ipv6")
     peer = site.crowd["ipv6"]
@@ -90,7 +91,7 @@ def ipv6_collect(site: Ipv6Site) -> None:
     expect(not said, "; ".join(said))
 
 
-SCENARIOS: List[Scenario[Ipv6Site]] = [
+SCENARIOS: list[Scenario[Ipv6Site]] = [
     Scenario("ipv6", "UEFI peer without IPv4 boots by DHCPv6, is stored, off", ipv6_peer, ["ipv6"]),
     Scenario("ipv6-collect", "its inventory is on the stick, disks and NVRAM are as before", ipv6_collect, ["ipv6"]),
 ]

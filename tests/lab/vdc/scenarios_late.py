@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 from . import collect, disks, payload, stick
 from .crowd import Crowd
@@ -38,7 +39,7 @@ class Plug(NamedTuple):
 PLUGS = (Plug(2.0, "scsi-hd", "scsi0.0"), Plug(10.0, "nvme", "late-port0"), Plug(25.0, "virtio-blk-pci", "late-port1"))
 
 
-def _slots() -> List[str]:
+def _slots() -> list[str]:
     """A SCSI adapter without disks and two slots without cards."""
     made = ["-device", "virtio-scsi-pci,id=scsi0"]
     for number in range(2):
@@ -52,10 +53,10 @@ class Latecomers:
     def __init__(self, lab: Lab, _: Sequence[str]) -> None:
         self.lab = lab
         self._stack = contextlib.ExitStack()
-        self.found: Dict[str, Dict[str, Any]] = {}
-        self.plugged: List[float] = []
+        self.found: dict[str, dict[str, Any]] = {}
+        self.plugged: list[float] = []
 
-    def __enter__(self) -> "Latecomers":
+    def __enter__(self) -> Latecomers:
         try:
             self._set_up()
         except BaseException:
@@ -140,7 +141,7 @@ def late_unharmed(stage: Latecomers) -> None:
     expect(not stage.peer.harm(), "; ".join(stage.peer.harm()))
 
 
-SCENARIOS: List[Scenario[Latecomers]] = [
+SCENARIOS: list[Scenario[Latecomers]] = [
     Scenario("late-disks", "disks plugged in 2, 10 and 25 s after a peer's start are stored, late ones named", late_disks),
     Scenario("late-unharmed", "they were read-only before anything looked at them", late_unharmed),
 ]

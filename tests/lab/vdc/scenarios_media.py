@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 from . import disks, stick
 from .errors import LabError
@@ -20,13 +21,13 @@ class Media:
         self.lab = lab
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Media":
+    def __enter__(self) -> Media:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def boot(self, name: str, number: int, bus: str) -> "Booted":
+    def boot(self, name: str, number: int, bus: str) -> Booted:
         """A master whose machine has the image on a second disk, on this bus."""
         lab = self.lab
         first = stick.make(lab.options.iso, lab.folder / f"{name}-stick.raw")
@@ -42,12 +43,12 @@ class Media:
 class Booted:
     """One of them, running."""
 
-    def __init__(self, master: Master, storage: Dict[str, Any], before: List[str]) -> None:
+    def __init__(self, master: Master, storage: dict[str, Any], before: list[str]) -> None:
         self.master = master
         self.storage = storage
         self._before = before
 
-    def written(self) -> List[bool]:
+    def written(self) -> list[bool]:
         """Whether the stick and the second medium were written to. Ends the machine."""
         self.master.shut_down()
         paths = [self.master.stick, self.master.spec.disks[-1].path]
@@ -76,7 +77,7 @@ def image_inside(stage: Media) -> None:
     expect(durable or "in place of root=live:CDLABEL=RECON" in problem, f"the problem does not say what to do: {problem}")
 
 
-SCENARIOS: List[Scenario[Media]] = [
+SCENARIOS: list[Scenario[Media]] = [
     Scenario("two-media", "with two sticks in one machine neither is written to, and the screen says so", two_sticks_one_machine),
     Scenario("image-inside", "a disk of the machine that carries the image is left alone beside the stick", image_inside),
 ]

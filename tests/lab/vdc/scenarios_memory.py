@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 from . import collect, disks, stick, waiting
 from .crowd import Crowd
@@ -20,9 +21,9 @@ class FullStick:
     def __init__(self, lab: Lab, _: Sequence[str]) -> None:
         self.lab = lab
         self._stack = contextlib.ExitStack()
-        self.status: Dict[str, Any] = {}
+        self.status: dict[str, Any] = {}
 
-    def __enter__(self) -> "FullStick":
+    def __enter__(self) -> FullStick:
         try:
             self.stick = stick.make(self.lab.options.iso, self.lab.folder / "full-stick.raw", free=0)
             self.before = disks.sha256(self.stick)
@@ -47,7 +48,7 @@ def full_stick(site: FullStick) -> None:
     site.crowd.wait_off("guest")
     tarball = site.lab.folder / "full-stick.tar.gz"
 
-    def current() -> Optional[bool]:
+    def current() -> bool | None:
         status, _, body = site.master.api.request("GET", "/export/recon-inventory.tar.gz", timeout=30.0)
         if status != 200:
             return None
@@ -59,6 +60,6 @@ def full_stick(site: FullStick) -> None:
     expect(disks.sha256(site.stick) == site.before, "a stick without room was written to")
 
 
-SCENARIOS: List[Scenario[FullStick]] = [
+SCENARIOS: list[Scenario[FullStick]] = [
     Scenario("full-stick", "stick without room: works from memory, says so, offers the tarball", full_stick, ["guest"]),
 ]

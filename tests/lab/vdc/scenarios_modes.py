@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
+from collections.abc import Sequence
 
 from . import dhcp, foreign, payload, stick, waiting
 from .api import Api, ApiError
@@ -35,15 +36,15 @@ class EitherApi(Api):
         self._mac = mac
         self._last = OURS
 
-    def leased(self) -> Optional[str]:
+    def leased(self) -> str | None:
         """What the foreign server gave the master, by its own record."""
         lines = self._leases.read_text().splitlines() if self._leases.exists() else []
         found = [words[2] for words in map(str.split, lines) if len(words) > 2 and words[1] == self._mac]
         return found[-1] if found else None
 
     def request(
-        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Dict[str, str]] = None, timeout: float = 5.0,
-    ) -> Tuple[int, Dict[str, str], bytes]:
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout: float = 5.0,
+    ) -> tuple[int, dict[str, str], bytes]:
         leased = self.leased()
         addresses = sorted({OURS, leased or OURS}, key=lambda address: address != self._last)
         for address in addresses:
@@ -58,15 +59,15 @@ class EitherApi(Api):
 class Wire:
     """One master and a wire on which a foreign server comes and goes."""
 
-    def __init__(self, lab: Lab, present: bool, kinds: Sequence[Tuple[str, str, int]]) -> None:
+    def __init__(self, lab: Lab, present: bool, kinds: Sequence[tuple[str, str, int]]) -> None:
         self.lab = lab
         self._present = present
         self._kinds = kinds
         self._stack = contextlib.ExitStack()
         self._foreign = contextlib.ExitStack()
-        self._shown: Dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Wire:
         try:
             lab = self.lab
             lab.namespace.ip("addr", "add", _FOOT, "dev", BRIDGE)
@@ -96,7 +97,7 @@ class Wire:
         self._foreign.close()
         self.lab.report.line("the foreign DHCP server goes")
 
-    def link(self) -> Dict[str, Any]:
+    def link(self) -> dict[str, Any]:
         link = dict(self.master.api.status(timeout=1.0)["links"][0])
         show(self.lab, self.master.spec.name, link, self._shown)
         return link
@@ -105,7 +106,7 @@ class Wire:
         """Waits for a mode with an address; returns how long it took."""
         begun = time.monotonic()
 
-        def look() -> Optional[bool]:
+        def look() -> bool | None:
             self.master.must_run()
             with contextlib.suppress(ApiError):
                 link = self.link()
@@ -120,7 +121,7 @@ class Wire:
         self.crowd.wait_stored(name)
         self.crowd.wait_off(name)
 
-    def addresses_given(self, since: float) -> List[str]:
+    def addresses_given(self, since: float) -> list[str]:
         """Addresses that the master offered or gave anybody since a moment of the wall clock, by the capture."""
         own = self.master.spec.ports[0].mac
         return [
@@ -132,7 +133,7 @@ class Wire:
         ]
 
 
-def show(lab: Lab, name: str, link: Dict[str, Any], shown: Dict[str, str]) -> None:
+def show(lab: Lab, name: str, link: dict[str, Any], shown: dict[str, str]) -> None:
     """Each new mode once, as a person reads it on the master's screen."""
     text = f"{name}: {link['name']} {link['mode']} {link['address'] or ''}: {link['reason']}"
     if shown.get(name) != text:
@@ -163,7 +164,7 @@ def proxied_bios(wire: Wire) -> None:
     expect(not given, f"the master gave addresses: {given}")
 
 
-def foreign_comes(wire: Wire) -> Optional[float]:
+def foreign_comes(wire: Wire) -> float | None:
     """A foreign server appears half a minute into service, while a peer is on its way."""
     until = time.monotonic() + _APPEARS_AFTER
     wire.crowd.pump()
@@ -180,7 +181,7 @@ def foreign_comes(wire: Wire) -> Optional[float]:
     return took
 
 
-def foreign_goes(wire: Wire) -> Optional[float]:
+def foreign_goes(wire: Wire) -> float | None:
     wire.take_foreign()
     took = wire.becomes("serve", 100.0)
     # Not before: firmware that asks while nobody gives addresses goes on to its next device.
@@ -195,9 +196,9 @@ class TwoSticks:
     def __init__(self, lab: Lab, _: Sequence[str]) -> None:
         self.lab = lab
         self._stack = contextlib.ExitStack()
-        self._shown: Dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
-    def __enter__(self) -> "TwoSticks":
+    def __enter__(self) -> TwoSticks:
         try:
             lab = self.lab
             second = identity(5, "second-stick")
@@ -221,7 +222,7 @@ class TwoSticks:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def link(self, master: Master) -> Dict[str, Any]:
+    def link(self, master: Master) -> dict[str, Any]:
         link = dict(master.api.status(timeout=1.0)["links"][0])
         show(self.lab, master.spec.name, link, self._shown)
         return link
@@ -232,7 +233,7 @@ def second_follows(sticks: TwoSticks) -> None:
     sticks.lab.report.line("second-stick: power on from its own stick")
     uuid = sticks.second.who.uuid
 
-    def look() -> Optional[bool]:
+    def look() -> bool | None:
         sticks.first.must_run()
         sticks.second.must_run()
         expect(sticks.link(sticks.first)["mode"] == "serve", "the first stick gave way")
@@ -248,11 +249,11 @@ def second_follows(sticks: TwoSticks) -> None:
     expect(senders == {sticks.first.spec.ports[0].mac}, f"addresses come from {senders}")
 
 
-def takeover(sticks: TwoSticks) -> Optional[float]:
+def takeover(sticks: TwoSticks) -> float | None:
     sticks.first.cut_power()
     begun = time.monotonic()
 
-    def look() -> Optional[bool]:
+    def look() -> bool | None:
         sticks.second.must_run()
         with contextlib.suppress(ApiError):
             return True if sticks.link(sticks.second)["mode"] == "serve" else None
@@ -269,15 +270,15 @@ def takeover(sticks: TwoSticks) -> Optional[float]:
     return took
 
 
-BESIDE: List[Scenario[Wire]] = [
+BESIDE: list[Scenario[Wire]] = [
     Scenario("proxied-uefi", "beside a foreign DHCP server: a UEFI peer boots by proxyDHCP, is stored, off", proxied_uefi),
     Scenario("proxied-bios", "the same with BIOS and iPXE; the master never gave an address", proxied_bios),
 ]
-COMES: List[Scenario[Wire]] = [
+COMES: list[Scenario[Wire]] = [
     Scenario("foreign-comes", "a foreign server appears at 30 s: proxy, and the peers go on", foreign_comes),
     Scenario("foreign-goes", "it goes: the master serves again", foreign_goes),
 ]
-STICKS: List[Scenario[TwoSticks]] = [
+STICKS: list[Scenario[TwoSticks]] = [
     Scenario("second-follows", "a second stick's machine becomes a peer of the first", second_follows),
     Scenario("takeover", "the first one's power is cut: the second serves", takeover),
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any
+from collections.abc import Sequence
 
 from . import collect, gpt, stick
 from .crowd import Crowd
@@ -34,10 +35,10 @@ class Outage:
     def __init__(self, lab: Lab, _: Sequence[str]) -> None:
         self.lab = lab
         self._stack = contextlib.ExitStack()
-        self.first_status: Dict[str, Any] = {}
-        self.acknowledged: Set[str] = set()
+        self.first_status: dict[str, Any] = {}
+        self.acknowledged: set[str] = set()
 
-    def __enter__(self) -> "Outage":
+    def __enter__(self) -> Outage:
         try:
             self._set_up()
         except BaseException:
@@ -61,7 +62,7 @@ class Outage:
         self._stack.close()
 
     @property
-    def peers(self) -> List[Peer]:
+    def peers(self) -> list[Peer]:
         return self.early.peers + self.late.peers
 
     def collect_copy(self, name: str) -> collect.Harvest:
@@ -92,7 +93,7 @@ def power_cut(outage: Outage) -> None:
     outage.late.pump()
     late = outage.late["late"]
 
-    def on_its_way(_: Peer) -> Optional[bool]:
+    def on_its_way(_: Peer) -> bool | None:
         if not late.machine.running:
             raise LabError(f"{late.name} ended early:\n{late.machine.console.tail()}")
         return True if late.machine.console.find(_ON_ITS_WAY) else None
@@ -136,7 +137,7 @@ def unharmed(outage: Outage) -> None:
 
 
 _ALL = ("early", "late")
-SCENARIOS: List[Scenario[Outage]] = [
+SCENARIOS: list[Scenario[Outage]] = [
     Scenario("fresh-stick", "first boot (BIOS) makes RECON-DATA in the free space", fresh_stick),
     Scenario("power-cut", "master killed after two acknowledged uploads: exactly those, whole", power_cut, _ALL),
     Scenario("waiting-peer", "master boots again: the peer that waited finishes", waiting_peer, _ALL),

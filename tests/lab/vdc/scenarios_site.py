@@ -14,7 +14,8 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
+from collections.abc import Sequence
 
 from . import collect, dhcp, foreign, gpt, payload, stick, tools, waiting
 from .capture import Capture
@@ -45,10 +46,10 @@ class Site:
         self.lab = lab
         self._kinds = sorted(kinds, key=list(_NUMBERS).index)
         self._stack = contextlib.ExitStack()
-        self.status: Dict[str, Any] = {}
-        self.harvest: Optional[collect.Harvest] = None
+        self.status: dict[str, Any] = {}
+        self.harvest: collect.Harvest | None = None
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Site:
         try:
             self._set_up()
         except BaseException:
@@ -124,21 +125,21 @@ def _inventory_knows(site: Site, kind: str) -> None:
         expect(word in text, f"inventory of {kind} does not mention {word}")
 
 
-def _stored_and_off(site: Site, kind: str, seconds: float = 240.0) -> Optional[float]:
+def _stored_and_off(site: Site, kind: str, seconds: float = 240.0) -> float | None:
     site.crowd.wait_stored(kind, seconds)
     site.crowd.wait_off(kind)
     return site.crowd[kind].machine.off_after
 
 
-def uefi_peer(site: Site) -> Optional[float]:
+def uefi_peer(site: Site) -> float | None:
     return _stored_and_off(site, "uefi")
 
 
-def bios_peer(site: Site) -> Optional[float]:
+def bios_peer(site: Site) -> float | None:
     return _stored_and_off(site, "bios")
 
 
-def liveboot_peer(site: Site) -> Optional[float]:
+def liveboot_peer(site: Site) -> float | None:
     took = _stored_and_off(site, "liveboot", 420.0)
     entry = site.crowd.watch.entries["liveboot"]
     sent, image = int(entry["bytes_sent"]), site.lab.options.iso.stat().st_size
@@ -150,7 +151,7 @@ def nobmc_peer(site: Site) -> None:
     site.crowd.wait_stored("nobmc")
     machine = site.crowd["nobmc"].machine
 
-    def look(_: Peer) -> Optional[bool]:
+    def look(_: Peer) -> bool | None:
         expect(machine.running, f"a peer without BMC switched itself off ({machine.off_reason})")
         return True if machine.console.find(BY_HAND) else None
 
@@ -204,7 +205,7 @@ def _ask_for_boot(site: Site) -> None:
     with contextlib.closing(site.lab.namespace.call(make)) as client:
         asked_at = [0.0]
 
-        def look(wanted: int) -> Optional[bool]:
+        def look(wanted: int) -> bool | None:
             if time.monotonic() - asked_at[0] > 1.0:
                 client.sendto(bytes(asked), ("255.255.255.255", 67))
                 asked_at[0] = time.monotonic()
@@ -258,7 +259,7 @@ def never_loadable(site: Site) -> None:
 def unharmed(site: Site) -> None:
     site.brought_home()
     site.crowd.end_all()
-    said: List[str] = site.master.harm()
+    said: list[str] = site.master.harm()
     for peer in site.crowd.peers:
         if peer.spec.firmware == "uefi":
             expect(peer.variables is not None, f"{peer.name}: NVRAM was not read before")
@@ -266,7 +267,7 @@ def unharmed(site: Site) -> None:
     expect(not said, "; ".join(said))
 
 
-SCENARIOS: List[Scenario[Site]] = [
+SCENARIOS: list[Scenario[Site]] = [
     Scenario("uefi-peer", "UEFI peer is inventoried in its initrd, stored, off", uefi_peer, ["uefi"]),
     Scenario("bios-peer", "BIOS peer likewise", bios_peer, ["bios"]),
     Scenario("nobmc-peer", "peer without BMC is stored, says so and stays up", nobmc_peer, ["nobmc"]),

@@ -11,7 +11,7 @@ import random
 import shutil
 import threading
 import time
-from typing import List, Optional, Sequence, Set
+from collections.abc import Sequence
 
 from . import api as ladder
 from . import collect, stick
@@ -34,7 +34,7 @@ class Storm:
         self.lab = lab
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Storm":
+    def __enter__(self) -> Storm:
         try:
             self.stick = stick.make(self.lab.options.iso, self.lab.folder / "storm-stick.raw")
             self.master = self._stack.enter_context(Master(self.lab, self.stick, name="storm-master", number=4))
@@ -50,7 +50,7 @@ class Storm:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def whole_nodes(self, number: int) -> Set[str]:
+    def whole_nodes(self, number: int) -> set[str]:
         """Ids that `recon collect` finds on a copy of the stick; it also checks every sum."""
         copy = self.lab.folder / "storm-copy.raw"
         shutil.copyfile(self.stick, copy)
@@ -64,7 +64,7 @@ def random_cuts(storm: Storm) -> None:
     seed = int(time.time())
     storm.lab.report.line(f"seed of the cuts: {seed}")
     dice = random.Random(seed)
-    acknowledged: Set[str] = set()
+    acknowledged: set[str] = set()
     for number, crowd in enumerate(storm.crowds, 1):
         storm.master.boot()
         for earlier in storm.crowds[: number - 1]:
@@ -72,7 +72,7 @@ def random_cuts(storm: Storm) -> None:
             acknowledged.add(earlier.peers[0].who.uuid)
         peer = crowd.peers[0]
 
-        def spoke(_: Peer, crowd: Crowd = crowd, name: str = peer.name) -> Optional[bool]:
+        def spoke(_: Peer, crowd: Crowd = crowd, name: str = peer.name) -> bool | None:
             return True if ladder.reached(crowd.watch.entries.get(name), "agent") else None
 
         crowd.wait(peer.name, "speaks", spoke, 240.0)
@@ -93,6 +93,6 @@ def random_cuts(storm: Storm) -> None:
     expect(found == wanted, f"at the end wanted {sorted(wanted)}, found {sorted(found)}")
 
 
-SCENARIOS: List[Scenario[Storm]] = [
+SCENARIOS: list[Scenario[Storm]] = [
     Scenario("random-cuts", "power cuts at random moments: what was acknowledged is there", random_cuts, long=True),
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Dict, List
 
 from . import nvram
 from .errors import Timeout
@@ -23,10 +22,10 @@ _GAVE_UP = re.compile(r"PXE-E[0-9]+")
 _AT_ONCE = 2
 
 
-def season(specs: List[Spec], folder: Path, accel: str, seconds: float) -> Dict[str, Dict[nvram.Key, nvram.Variable]]:
+def season(specs: list[Spec], folder: Path, accel: str, seconds: float) -> dict[str, dict[nvram.Key, nvram.Variable]]:
     """Boots the firmware of each UEFI guest once; returns each guest's variables."""
     waiting = [spec for spec in specs if spec.firmware == "uefi"]
-    found: Dict[str, Dict[nvram.Key, nvram.Variable]] = {}
+    found: dict[str, dict[nvram.Key, nvram.Variable]] = {}
     if not waiting:
         return found
     with Namespace("control") as wire:
@@ -38,7 +37,7 @@ def season(specs: List[Spec], folder: Path, accel: str, seconds: float) -> Dict[
     return found
 
 
-def season_peers(peers: List[Peer], folder: Path, accel: str, seconds: float) -> None:
+def season_peers(peers: list[Peer], folder: Path, accel: str, seconds: float) -> None:
     """The same for peers, with the disks they will have."""
     for peer in peers:
         peer.make_disks()
@@ -46,8 +45,8 @@ def season_peers(peers: List[Peer], folder: Path, accel: str, seconds: float) ->
 
 
 def _boot(
-    batch: List[Spec], wire: Namespace, folder: Path, accel: str, seconds: float,
-) -> Dict[str, Dict[nvram.Key, nvram.Variable]]:
+    batch: list[Spec], wire: Namespace, folder: Path, accel: str, seconds: float,
+) -> dict[str, dict[nvram.Key, nvram.Variable]]:
     machines = [Machine(spec, wire, folder, accel, purpose="control") for spec in batch]
     try:
         for machine in machines:

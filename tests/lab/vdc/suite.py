@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Generic, List, Optional, Sequence, TypeVar
+from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
 
 from .errors import LabError
 from .report import Report
@@ -23,7 +24,7 @@ class Scenario(Generic[S]):
 
     name: str
     about: str
-    check: Callable[[S], Optional[float]]
+    check: Callable[[S], float | None]
     needs: Sequence[str] = ()
     long: bool = False
 
@@ -36,9 +37,9 @@ class Results:
     logs: Path
     passed: int = 0
     failed: int = 0
-    failures: List[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
-    def run(self, scenario: "Scenario[S]", stage: S) -> None:
+    def run(self, scenario: Scenario[S], stage: S) -> None:
         begun = time.monotonic()
         try:
             took = scenario.check(stage)
@@ -66,8 +67,8 @@ def expect(condition: object, why: str) -> None:
 
 
 def chosen(
-    scenarios: "Sequence[Scenario[S]]", only: Optional[Sequence[str]], long: bool,
-) -> "List[Scenario[S]]":
+    scenarios: Sequence[Scenario[S]], only: Sequence[str] | None, long: bool,
+) -> list[Scenario[S]]:
     """The scenarios a run is to make, in their order."""
     if only:
         return [s for s in scenarios if s.name in only]

@@ -11,7 +11,6 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Dict, Optional, Set
 
 from .namespace import Namespace
 
@@ -73,12 +72,12 @@ class Switch:
         self._namespace = namespace
         self._cdp_on = cdp_on
         # Wires on which nothing is said, as behind an unmanaged switch.
-        self.silent: Set[str] = set()
+        self.silent: set[str] = set()
         self._stop = threading.Event()
-        self._sockets: Dict[str, socket.socket] = {}
+        self._sockets: dict[str, socket.socket] = {}
         self._thread = threading.Thread(target=self._speak, name="switch", daemon=True)
 
-    def __enter__(self) -> "Switch":
+    def __enter__(self) -> Switch:
         self._thread.start()
         return self
 
@@ -103,7 +102,7 @@ class Switch:
                     if made is not None:
                         made.send(frame)
 
-    def _socket(self, tap: str) -> Optional[socket.socket]:
+    def _socket(self, tap: str) -> socket.socket | None:
         if tap not in self._sockets:
             def make() -> socket.socket:
                 made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)

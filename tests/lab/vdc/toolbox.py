@@ -10,7 +10,7 @@ import io
 import re
 import tarfile
 from pathlib import Path
-from typing import Iterable, List, Set
+from collections.abc import Iterable
 
 from . import tools
 from .errors import LabError
@@ -23,7 +23,7 @@ _DATA = (
 )
 
 
-def libraries(program: str) -> List[Path]:
+def libraries(program: str) -> list[Path]:
     """Everything a dynamic program is linked with, its loader included."""
     text = tools.run(["ldd", program])
     found = [Path(path) for path in _LIBRARY.findall(text)]
@@ -37,7 +37,7 @@ def pack(programs: Iterable[str], script: str) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz", compresslevel=6) as archive:
         _add(archive, "post.sh", script.encode(), 0o755)
-        packed: Set[str] = set()
+        packed: set[str] = set()
         for name in programs:
             program = tools.path_of(name)
             loader = ""

@@ -6,14 +6,15 @@ Everything else waits on conditions (serial lines, QMP events). The master's API
 from __future__ import annotations
 
 import time
-from typing import Callable, Optional, TypeVar
+from typing import TypeVar
+from collections.abc import Callable
 
 from .errors import Timeout
 
 T = TypeVar("T")
 
 
-def until(look: Callable[[], Optional[T]], seconds: float, what: str, every: float = 0.25) -> T:
+def until(look: Callable[[], T | None], seconds: float, what: str, every: float = 0.25) -> T:
     """Calls `look` until it returns something; `look` may raise to give up early."""
     deadline = time.monotonic() + seconds
     while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any
 
 from . import api as ladder
 from .api import ApiError
@@ -14,11 +14,11 @@ from .peer import Peer
 class Watch:
     """Asks the master about its peers and prints each new stage once."""
 
-    def __init__(self, master: Master, peers: List[Peer]) -> None:
+    def __init__(self, master: Master, peers: list[Peer]) -> None:
         self.master = master
         self.peers = peers
-        self._told: Set[Tuple[str, str]] = set()
-        self.entries: Dict[str, Dict[str, Any]] = {}
+        self._told: set[tuple[str, str]] = set()
+        self.entries: dict[str, dict[str, Any]] = {}
 
     def poll(self) -> bool:
         """Reads all entries once; False when the master does not answer."""
@@ -34,7 +34,7 @@ class Watch:
                 self._take(peer, mine[0])
         return True
 
-    def _take(self, peer: Peer, entry: Dict[str, Any]) -> None:
+    def _take(self, peer: Peer, entry: dict[str, Any]) -> None:
         self.entries[peer.name] = entry
         for stage, at in sorted(ladder.stage_seconds(entry).items(), key=lambda item: ladder.rank(item[0])):
             self._tell(peer, stage, f"{stage} (master's clock {at:.1f} s)")
