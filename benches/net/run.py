@@ -14,17 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from collections.abc import Callable
+from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests/lab"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/lab"))
 
-import measures  # noqa: E402
-import servers  # noqa: E402
-from vdc import namespace, tools  # noqa: E402
-from vdc.errors import LabError  # noqa: E402
-from vdc.namespace import Namespace  # noqa: E402
+import measures
+import servers
+from vdc import namespace, tools
+from vdc.errors import LabError
+from vdc.namespace import Namespace
 
 # Group -> peers and the program each needs.
 PEERS: dict[str, dict[str, str]] = {
@@ -100,6 +99,10 @@ class Bench:
         return lines
 
 
+def _nothing() -> None:
+    pass
+
+
 def _setup() -> None:
     packages = sorted(set(servers.missing().values()))
     if not packages:
@@ -112,7 +115,7 @@ def _setup() -> None:
         policy.chmod(0o755)
         restore: Callable[[], None] = policy.unlink
     else:
-        restore = lambda: None  # noqa: E731
+        restore = _nothing
     try:
         for argv in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *packages]):
             subprocess.run(argv, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,8 +10,8 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from vdc.errors import LabError
 from vdc.namespace import Namespace
@@ -87,10 +88,8 @@ class Server:
         parents: dict[int, int] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                try:
+                with contextlib.suppress(OSError):
                     parents[int(entry.name)] = int(_stat(int(entry.name))[1])
-                except OSError:
-                    pass
         found = [self.process.pid]
         for pid in found:
             found += [child for child, parent in parents.items() if parent == pid]
@@ -100,10 +99,8 @@ class Server:
         """User and system time, of children that ended too."""
         total = 0
         for pid in self.pids():
-            try:
+            with contextlib.suppress(OSError):
                 total += sum(int(field) for field in _stat(pid)[11:15])
-            except OSError:
-                pass
         return total / _TICKS
 
     def rss_bytes(self) -> int:

@@ -5,8 +5,11 @@
 
 BACKING holds the files, MOUNT shows them. CONTROL is a JSON file, read again whenever it changed:
 `{"write": "ENOSPC", "fsync": "slow 3"}`. LOG gets one JSON line for each operation that changes something or makes it durable,
-with the bytes that were written: `crash.py` makes from it what a stick holds whose power went, or whose cache lied.
+with the bytes that were written: `crash.py` computes from it what a stick holds after a power cut, with a cache that may reorder writes.
 """
+
+# Each operation makes the system call of the same name.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -17,27 +20,27 @@ import os
 import sys
 import threading
 import time
-from typing import Any
 from collections.abc import Iterator
+from typing import Any
 
 try:
-    import fusepy as fuse
+    import fusepy as fuse  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     # The distribution's module, where this Python is another one than the distribution's.
     sys.path.append("/usr/lib/python3/dist-packages")
     try:
-        import fusepy as fuse  # type: ignore[no-redef]
+        import fusepy as fuse  # type: ignore[no-redef,unused-ignore]
     except ImportError:
         sys.exit("the Python module fusepy is missing: install python3-fusepy")
 
 
-class FaultFs(fuse.Operations):  # type: ignore[misc]
+class FaultFs(fuse.Operations):  # type: ignore[misc,unused-ignore]
     """Passes everything on to a folder, except what it is told to refuse."""
 
     def __init__(self, backing: str, control: str, log: str) -> None:
         self._backing = os.path.realpath(backing)
         self._control = control
-        self._log = open(log, "a", buffering=1, encoding="ascii")
+        self._log = open(log, "a", buffering=1, encoding="ascii")  # noqa: SIM115  (open as long as the file system is mounted)
         self._lock = threading.Lock()
         self._faults: dict[str, str] = {}
         self._changed = -1

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import struct
 import sys
-from pathlib import Path
 from collections.abc import Iterator
+from pathlib import Path
 
 from vdc import dhcp
 from vdc.capture import Datagram, datagrams, read_pcap, udp6

@@ -15,7 +15,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, payload, report, stick, tools
+from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, report, stick, stick_files, tools
 from vdc.errors import LabError
 
 _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
@@ -23,9 +23,9 @@ _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
 
 class InFolder(unittest.TestCase):
     def setUp(self) -> None:
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
-        self.folder = Path(place.name)
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
 
 
 class Packets(unittest.TestCase):
@@ -80,7 +80,7 @@ class Sticks(InFolder):
 
     def test_a_partition_is_added_behind_the_image_and_files_are_whole(self) -> None:
         path = self._stick()
-        files = {"recon.toml": b'site = "x"\n', "post.tgz": payload.post_tgz(["A"]), "empty": b""}
+        files = {"recon.toml": b'site = "x"\n', "post.tgz": stick_files.post_tgz(["A"]), "empty": b""}
         part = stick.add_data_partition(path, files)  # runs fsck.exfat
         self.assertEqual(gpt.find(path, stick.LABEL), part)
         self.assertIn("No problems found", tools.run(["sgdisk", "-v", str(path)]))

@@ -8,7 +8,6 @@ the library. Needs root. Ends with the line `N passed, N failed`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import socket
 import subprocess
@@ -16,17 +15,18 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from collections.abc import Callable, Sequence
 
-import rawclient  # noqa: F401  (its import makes `vdc` reachable)
-from vdc import namespace, tools
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from vdc import command, namespace, tools
 from vdc.errors import LabError
-from vdc.lab import Interrupted, stop_on_signals
 from vdc.namespace import Namespace
 from vdc.report import Report
-from vdc.suite import Results, Scenario, expect
+from vdc.resource import Resource
+from vdc.suite import Results, Scenario, expect, scenarios
 from vdc.switch import MANAGEMENT, SYSTEM, VLAN, cdp, lldp
 
 _TOP = Path(__file__).resolve().parents[2]
@@ -36,47 +36,35 @@ _CABLES = 3
 _PAUSE = 0.2
 
 
-class Rack:
+class Rack(Resource):
     """The machine with its ports `port0` to `port2`, at the other end of each the switch port `sw0` to `sw2`."""
 
     def __init__(self, binary: Path) -> None:
+        super().__init__()
         self.binary = binary
 
-    def __enter__(self) -> Rack:
-        self.machine = Namespace("machine").__enter__()
-        try:
-            self.switches = Namespace("switches").__enter__()
-            try:
-                for n in range(_CABLES):
-                    self.machine.ip("link", "add", f"port{n}", "type", "veth", "peer", "name", f"sw{n}", "netns", self.switches.name)
-                    self.switches.ip("link", "set", f"sw{n}", "up")
-                    self.machine.ip("link", "set", f"port{n}", "up")
-            except BaseException:
-                self.switches.close()
-                raise
-        except BaseException:
-            self.machine.close()
-            raise
-        return self
+    def set_up(self) -> None:
+        self.machine = self._stack.enter_context(Namespace("machine"))
+        self.switches = self._stack.enter_context(Namespace("switches"))
+        for n in range(_CABLES):
+            self.machine.ip("link", "add", f"port{n}", "type", "veth", "peer", "name", f"sw{n}", "netns", self.switches.name)
+            self.switches.ip("link", "set", f"sw{n}", "up")
+            self.machine.ip("link", "set", f"port{n}", "up")
 
-    def __exit__(self, *_: object) -> None:
-        self.switches.close()
-        self.machine.close()
-
-    def mouth(self, place: Namespace, link: str) -> socket.socket:
+    def raw_socket(self, machine: Namespace, link: str) -> socket.socket:
         """A port that sends whole frames."""
         def make() -> socket.socket:
             made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             made.bind((link, 0))
             return made
 
-        return place.call(make)
+        return machine.call(make)
 
     def listen(
         self, ports: Sequence[str], seconds: int, frames: Sequence[tuple[Namespace, str, bytes]],
     ) -> tuple[dict[str, Any], float]:
         """What recon tells of the ports while each frame is sent again and again, and how long it took."""
-        mouths = [(self.mouth(place, link), frame) for place, link, frame in frames]
+        raw_sockets = [(self.raw_socket(machine, link), frame) for machine, link, frame in frames]
         begun = time.monotonic()
         process = self.machine.popen(
             ["env", f"RECON_TEST_PORTS={','.join(ports)}", f"RECON_TEST_WAIT={seconds}", str(self.binary), "--ignored",
@@ -86,8 +74,8 @@ class Rack:
         try:
             while process.poll() is None:
                 expect(time.monotonic() < begun + seconds + 20, "recon listens beyond its time")
-                for mouth, frame in mouths:
-                    mouth.send(frame)
+                for raw_socket, frame in raw_sockets:
+                    raw_socket.send(frame)
                 try:
                     process.wait(_PAUSE)
                 except subprocess.TimeoutExpired:
@@ -98,8 +86,8 @@ class Rack:
             if process.poll() is None:
                 process.kill()
                 process.wait(10)
-            for mouth, _ in mouths:
-                mouth.close()
+            for raw_socket, _ in raw_sockets:
+                raw_socket.close()
         found = [line[line.index("{"):] for line in said.splitlines() if '{"status"' in line]
         expect(len(found) == 1, f"the test said:\n{said[-2000:]}")
         # The harness writes the test's name in front of the line, and its result behind it.
@@ -222,10 +210,9 @@ def switches_back(rack: Rack) -> None:
         rack.machine.ip("link", "set", "port2", "up")
 
 
-_ALL: tuple[Callable[[Rack], None], ...] = (switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
-CHECKS: list[Scenario[Rack]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in _ALL
-]
+CHECKS: list[Scenario[Rack]] = scenarios(
+    switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
+)
 
 
 def _test_binary() -> Path:
@@ -240,28 +227,24 @@ def _test_binary() -> Path:
     raise LabError("cargo names no test binary")
 
 
+def _run(report: Report, only: Sequence[str]) -> int:
+    tools.require_root()
+    tools.require(("ip", "setpriv", "cargo"))
+    namespace.remove_stale()
+    results = Results(report, Path(tempfile.gettempdir()))
+    with Rack(_test_binary()) as rack:
+        for check in CHECKS:
+            if not only or check.name in only:
+                results.run(check, rack)
+    return results.close()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
     args = parser.parse_args(argv)
     report = Report()
-    try:
-        with stop_on_signals():
-            tools.require_root()
-            tools.require(("ip", "setpriv", "cargo"))
-            namespace.remove_stale()
-            results = Results(report, Path(tempfile.gettempdir()))
-            with Rack(_test_binary()) as rack:
-                for check in CHECKS:
-                    if not args.only or check.name in args.only:
-                        results.run(check, rack)
-            return results.close()
-    except LabError as error:
-        report.error(f"{Path(__file__).name}: {error}")
-    except Interrupted as stopped:
-        report.error(f"{Path(__file__).name}: stopped by {stopped}")
-        return 130
-    return 2
+    return command.run(Path(__file__).name, report, lambda: _run(report, args.only))
 
 
 if __name__ == "__main__":

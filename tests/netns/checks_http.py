@@ -1,4 +1,4 @@
-"""What do HTTP and TFTP clients get, one at a time, in a crowd and over a bad line? One function an expectation, in the order they run."""
+"""What do HTTP and TFTP clients get, one at a time, many at once and over a bad line? One function an expectation, in the order they run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import subprocess
 import threading
 import time
 
-from cable import CLIENT_LINK, SERVER, Site
-from vdc import waiting
-from vdc.suite import Scenario, expect
+from vdc import polling
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, SERVER, Site
 
 TOOLS = ("atftp", "wrk")
 _BIG = "/isos/big.iso"
@@ -88,10 +88,10 @@ def _start(site: Site, *args: str) -> subprocess.Popen[bytes]:
     return site.client.popen(["curl", "-sS", "--max-time", "60", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def crowd(site: Site) -> None:
+def many_clients(site: Site) -> None:
     """Forty machines load a big file: all get it, small requests do not wait, memory stays small."""
     want = hashlib.sha256((site.data / "isos/big.iso").read_bytes()).hexdigest()
-    loads = [_start(site, "-f", "-o", str(site.folder / f"crowd-{n}"), site.url(_BIG)) for n in range(40)]
+    loads = [_start(site, "-f", "-o", str(site.folder / f"download-{n}"), site.url(_BIG)) for n in range(40)]
     begun = time.monotonic()
     small = site.curl("-f", site.url("/isos/small"))
     took = time.monotonic() - begun
@@ -99,11 +99,11 @@ def crowd(site: Site) -> None:
     for number, load in enumerate(loads):
         _, said = load.communicate(timeout=90)
         expect(load.returncode == 0, f"machine {number}: {said.decode()}")
-        got = site.folder / f"crowd-{number}"
+        got = site.folder / f"download-{number}"
         expect(hashlib.sha256(got.read_bytes()).hexdigest() == want, f"machine {number} got other bytes")
         got.unlink()
     rss = site.api.status()["rss_bytes"]
-    expect(rss < 64 << 20, f"the master has {rss >> 20} MiB after the crowd")
+    expect(rss < 64 << 20, f"the master has {rss >> 20} MiB after forty downloads")
 
 
 def slow_clients(site: Site) -> None:
@@ -229,10 +229,10 @@ def metrics(site: Site) -> None:
     site.dig("bang", "A")
     done = 'recon_tftp_transfers_total{result="done"}'
     # The end of a transfer is counted when the last acknowledgement is in, which is after the client has its file.
-    waiting.until(lambda: _counters(site)[done] > before[done] or None, 5.0, "the TFTP transfer is counted")
+    polling.wait_until(lambda: _counters(site)[done] > before[done] or None, 5.0, "the TFTP transfer is counted")
     # A transfer stops being counted as running when the server has heard of its end: of a client that went silent after 30 s,
     # of others with their reset or last acknowledgement. Clients of the checks before this one are among them.
-    waiting.until(lambda: not _running(_counters(site)) or None, 40.0, "no transfer runs any more")
+    polling.wait_until(lambda: not _running(_counters(site)) or None, 40.0, "no transfer runs any more")
     after = _counters(site)
     for name, more in (
         (done, 1), ("recon_tftp_bytes_total", len(loader)), ("recon_http_bytes_total", _BIG_BYTES),
@@ -257,10 +257,7 @@ def http_stops(site: Site) -> None:
     expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.said()}")
 
 
-CHECKS: list[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
-        http_starts, curl_conditions, curl_ranges, head_everywhere, keep_alive, bad_requests, atftp_options, tftp_over_a_bad_line,
-        crowd, slow_clients, wrk_small_files, metrics, http_stops,
-    )
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    http_starts, curl_conditions, curl_ranges, head_everywhere, keep_alive, bad_requests, atftp_options, tftp_over_a_bad_line,
+    many_clients, slow_clients, wrk_small_files, metrics, http_stops,
+)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
 import subprocess
-import tarfile
 from typing import Any
 
-from vdc import collect, waiting
+from bridged_lan import Lan, Stick
+from vdc import collect, polling
+from vdc.api import digest_header
+from vdc.archive import tar_gz
 from vdc.namespace import Namespace
-from vdc.suite import Scenario, expect
-from wires import Lan, Stick
+from vdc.suite import Scenario, expect, scenarios
 
 _MASTER = "192.168.219.1"
 _UUID = "93d4e5a1-7f46-11e5-bf8b-080027123456"
@@ -49,24 +47,18 @@ class Board:
         self.number = number
         self.id = _UUID
         self.master = _MASTER
-        self.place: Namespace = lan.client(number, f"board{number}")
-        self.place.ip("addr", "add", f"192.168.219.{240 + number}/24", "dev", "eth0")
+        self.machine: Namespace = lan.client(number, f"board{number}")
+        self.machine.ip("addr", "add", f"192.168.219.{240 + number}/24", "dev", "eth0")
 
     def _curl(self, *args: str) -> bytes:
-        return self.place.run(["curl", "-sS", "--max-time", "20", *args], timeout=30).stdout
+        return self.machine.run(["curl", "-sS", "--max-time", "20", *args], timeout=30).stdout
 
     def upload(self, mark: str, quick: bool = False) -> None:
         text = json.dumps(_inventory(self.number, mark, quick)).encode()
-        target = io.BytesIO()
-        with tarfile.open(fileobj=target, mode="w:gz") as archive:
-            entry = tarfile.TarInfo("inventory.json")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text))
-        body, file = target.getvalue(), self.lan.folder / f"upload{self.number}"
+        body, file = tar_gz([("inventory.json", text)]), self.lan.folder / f"upload{self.number}"
         file.write_bytes(body)
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         said = self._curl(
-            "-f", "-T", str(file), "-H", "Expect:", "-H", f"Content-Digest: sha-256=:{digest}:",
+            "-f", "-T", str(file), "-H", "Expect:", "-H", digest_header(body),
             f"http://{self.master}/api/v1/nodes/{self.id}/upload",
         )
         expect(said, f"the upload {mark} of board {self.number} is not taken")
@@ -89,7 +81,7 @@ def _everywhere(lan: Lan, stick: Stick, rows: dict[str, str]) -> None:
     expect(_rows(stick) == rows, f"the API has {_rows(stick)}, not {rows}")
     clashes: list[Any] = (stick.status() or {}).get("clashes", [])
     expect(len(clashes) == 1 and {m["id"] for m in clashes[0]["machines"]} == set(rows), f"clashes: {clashes}")
-    done = stick.place.run([str(lan.recon), "status"], timeout=20)
+    done = stick.machine.run([str(lan.recon), "status"], timeout=20)
     # Long lines are broken for the terminal.
     screen = " ".join(done.stdout.decode().split())
     expect(f"CLASH: {_CLASH}" in screen, f"the screen does not name the clash:\n{done.stdout.decode()}")
@@ -137,14 +129,17 @@ def two_machines_one_uuid(lan: Lan) -> None:
         with_all = collect.read(whole)
         return True if with_all.nodes == set(first) else None
 
-    waiting.until(archived, 20.0, "both are in the tarball")
-    harvest = collect.collect(lan.recon, stick.folder / "data", lan.folder / "one.tar.gz")
-    serials = {node: harvest.inventory(node)["system"]["value"]["serial"] for node in harvest.nodes}
+    polling.wait_until(archived, 20.0, "both are in the tarball")
+    collected = collect.collect(lan.recon, stick.folder / "data", lan.folder / "one.tar.gz")
+    serials = {node: collected.inventory(node)["system"]["value"]["serial"] for node in collected.nodes}
     expect(serials == {boards[0].id: "BOARD-1", boards[1].id: "BOARD-2"}, f"collected {serials}")
-    expect(f"CLASH: {_CLASH}" in harvest.printed, f"collect does not name the clash:\n{harvest.printed}")
-
-    # Another stick, to which the other board came first.
+    expect(f"CLASH: {_CLASH}" in collected.printed, f"collect does not name the clash:\n{collected.printed}")
     stick.kill()
+    _another_stick(lan, stick, boards)
+
+
+def _another_stick(lan: Lan, stick: Stick, boards: list[Board]) -> None:
+    """The other board comes first to a second stick; collecting both sticks keeps the latest inventory of each board."""
     other = lan.stick("two", 7)
     other.start()
     # The machine of the first one is still there with its address, so the second takes another.
@@ -168,6 +163,6 @@ def two_machines_one_uuid(lan: Lan) -> None:
     expect(visits == {"3"}, f"visits {visits} were taken:\n{printed}")
 
 
-CHECKS: list[Scenario[Lan]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in (two_machines_one_uuid,)
-]
+CHECKS: list[Scenario[Lan]] = scenarios(
+    two_machines_one_uuid,
+)

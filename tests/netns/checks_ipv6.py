@@ -6,20 +6,21 @@ import contextlib
 import hashlib
 import os
 import re
-import signal
 import socket
 import time
-from typing import Any
 from collections.abc import Iterator
+from typing import Any
 
-from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
-from checks import NODE, _digest, _upload
-from vdc import waiting
+from checks_upload import NODE, inventory_upload
+from vdc import polling
+from vdc.api import digest_header
 from vdc.errors import LabError
 from vdc.namespace import Namespace
-from vdc.suite import Scenario, expect
+from vdc.process import terminate
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, CLIENT_MAC, SERVER, Site
 
-TOOLS_IPV6 = ("rdisc6", "dhclient", "dhcrelay", "dig", "curl", "dnsmasq", "tcpdump")
+TOOLS = ("rdisc6", "dhclient", "dhcrelay", "dig", "curl", "dnsmasq", "tcpdump")
 _PXE = "send dhcp6.client-arch-type 7;\n"
 _ROUTER = "fd00:dead::1"
 
@@ -38,7 +39,7 @@ def _serving(site: Site, serving: bool, seconds: float) -> dict[str, Any]:
         found = _ipv6(site)
         return found if found["serving"] is serving and not found["reason"].startswith("asking") else None
 
-    return waiting.until(look, seconds, f"IPv6 is {'served' if serving else 'left alone'}", every=0.1)
+    return polling.wait_until(look, seconds, f"IPv6 is {'served' if serving else 'left alone'}", every=0.1)
 
 
 def _server(site: Site) -> str:
@@ -68,7 +69,7 @@ def ipv6_rdisc6(site: Site) -> None:
 
 def _dhclient(site: Site, name: str, more: str, seconds: int, far: Namespace | None = None) -> str | None:
     """Runs dhclient once, on the client's port or on `eth0` of another machine; the text of its lease, if it got one."""
-    place, link = (site.client, CLIENT_LINK) if far is None else (far, "eth0")
+    machine, link = (site.client, CLIENT_LINK) if far is None else (far, "eth0")
     config = site.folder / f"{name}.conf"
     config.write_text(
         "option dhcp6.client-arch-type code 61 = array of unsigned integer 16;\n"
@@ -77,7 +78,7 @@ def _dhclient(site: Site, name: str, more: str, seconds: int, far: Namespace | N
     )
     leases = site.folder / f"{name}.leases"
     leases.unlink(missing_ok=True)
-    done = place.run(
+    done = machine.run(
         ["timeout", str(seconds), "dhclient", "-6", "-1", "-v", "-sf", "/bin/true", "-cf", str(config), "-lf", str(leases), "-pf",
          str(site.folder / f"{name}.pid"), "-D", "LL", link],
         timeout=seconds + 20,
@@ -97,11 +98,10 @@ def _capture(site: Site, words: str) -> Iterator[list[str]]:
     with log.open("wb") as out, (site.folder / "capture6.err").open("wb") as errors:
         process = site.client.popen(["tcpdump", "-l", "-n", "-i", CLIENT_LINK, words], stdout=out, stderr=errors)
         ready = site.folder / "capture6.err"
-        waiting.until(lambda: b"listening on" in ready.read_bytes() or None, 10.0, "tcpdump listens", every=0.05)
+        polling.wait_until(lambda: b"listening on" in ready.read_bytes() or None, 10.0, "tcpdump listens", every=0.05)
         yield seen
         time.sleep(0.2)  # what is still on its way to the file
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(10)
+        terminate(process)
     seen.extend(line for line in log.read_text(errors="replace").splitlines() if line)
 
 
@@ -194,11 +194,11 @@ def ipv6_files(site: Site) -> None:
 
 
 def ipv6_upload(site: Site) -> None:
-    body = _upload(site)
+    body = inventory_upload(site)
     file = site.folder / "upload6"
     file.write_bytes(body)
     done = site.curl(
-        "-T", str(file), "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code}", "-H", _digest(body),
+        "-T", str(file), "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code}", "-H", digest_header(body),
         f"http://[{_server(site)}]/api/v1/nodes/{NODE}/upload",
     )
     expect(done.stdout == b"201", f"upload gives {done.stdout!r}")
@@ -206,6 +206,15 @@ def ipv6_upload(site: Site) -> None:
     expect(names == [f"000001-{hashlib.sha256(body).hexdigest()}.tar.gz"], f"on the data partition are {names}")
     rows = site.inside.nodes()
     expect([row["id"] for row in rows] == [NODE], f"the uploader is not the machine that took the address: {rows}")
+
+
+def _wait_for_link_local(machine: Namespace, link: str) -> None:
+    """Waits until duplicate address detection of the link-local address is over."""
+    def look() -> bool | None:
+        shown = machine.ip("-6", "addr", "show", "dev", link)
+        return ("fe80" in shown and "tentative" not in shown) or None
+
+    polling.wait_until(look, 10.0, f"the link-local address of {link}", every=0.1)
 
 
 def ipv6_relay(site: Site) -> None:
@@ -218,11 +227,8 @@ def ipv6_relay(site: Site) -> None:
             site.client.ip("link", "set", "down6", "up")
             site.client.ip("-6", "addr", "add", f"{address}/128", "dev", "down6", "nodad")
             far.ip("link", "set", "eth0", "up")
-            for place, link in ((site.client, "down6"), (far, "eth0")):
-                waiting.until(
-                    lambda: "fe80" in (shown := place.ip("-6", "addr", "show", "dev", link)) and "tentative" not in shown or None,
-                    10.0, f"the link-local address of {link}", every=0.1,
-                )
+            for machine, link in ((site.client, "down6"), (far, "eth0")):
+                _wait_for_link_local(machine, link)
             with (site.folder / "dhcrelay6.log").open("ab") as log:
                 relay = site.client.popen(
                     ["dhcrelay", "-6", "-d", "--no-pid", "-I", "-l", f"{address}%down6", "-u", f"{server}%{CLIENT_LINK}"],
@@ -231,8 +237,7 @@ def ipv6_relay(site: Site) -> None:
             try:
                 text = _dhclient(site, f"relay6-{number}", _PXE, 20 if works else 4, far)
             finally:
-                os.kill(relay.pid, signal.SIGTERM)
-                relay.wait(10)
+                terminate(relay)
                 site.client.ip("link", "del", "down6")
             log_text = (site.folder / "dhcrelay6.log").read_text(errors="replace")[-800:]
             expect((text is not None) == works, f"by {address}: {text}\n{log_text}\n{site.said()}")
@@ -316,8 +321,7 @@ def ipv6_foreign(site: Site) -> None:
     except LabError as error:
         raise LabError(f"{error}\n{log.read_text(errors='replace')[-800:]}") from error
     finally:
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(10)
+        terminate(process)
     expect("is here already: fe80::" in found["reason"] and CLIENT_MAC in found["reason"], f"reason is {found['reason']!r}")
     expect("no IPv6 from here" in site.said(), f"nothing on the console:\n{site.said()}")
     expect(site.inside.status(timeout=2.0)["links"][0]["mode"] == "serve", "IPv4 is no longer served")
@@ -338,10 +342,7 @@ def ipv6_without(site: Site) -> None:
     expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
-CHECKS_IPV6: list[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
-        ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,
-        ipv6_upload, ipv6_relay, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
-    )
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,
+    ipv6_upload, ipv6_relay, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
+)

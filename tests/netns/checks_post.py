@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -12,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cable import CLIENT_LINK, SERVER, Site
+from vdc.archive import tar_gz
 from vdc.errors import LabError
-from vdc.suite import Scenario, expect
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, SERVER, Site
 
 # Slow machines under load included; a peer that is held up has ten minutes.
 _LIMIT = 120.0
@@ -32,12 +32,7 @@ def post_starts(site: Site) -> None:
 def _peer(site: Site, script: str, walls: bool, runs: int = 1) -> tuple[str, float]:
     """Runs a peer with this post.sh, as often as systemd would; what it said, and the seconds it took. Without `walls` it may
     not make namespaces."""
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as archive:
-        entry = tarfile.TarInfo("post.sh")
-        entry.size = len(script.encode())
-        archive.addfile(entry, io.BytesIO(script.encode()))
-    (site.data / "post.tgz").write_bytes(target.getvalue())
+    (site.data / "post.tgz").write_bytes(tar_gz([("post.sh", script.encode())]))
     bounds = "-sys_boot" if walls else "-sys_boot,-sys_admin"
     peer = (
         f'setpriv --bounding-set {bounds} "{site.recon}" peer --master {SERVER} --poweroff never --cable-wait 0'
@@ -170,7 +165,6 @@ def post_stops(site: Site) -> None:
     expect(code == 0, f"exit code is {code}:\n{site.said()}")
 
 
-CHECKS: list[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (post_starts, post_hostile, post_bomb, post_ends_the_peer, post_stops)
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    post_starts, post_hostile, post_bomb, post_ends_the_peer, post_stops
+)

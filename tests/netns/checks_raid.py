@@ -7,21 +7,18 @@ disks: one is well, one fails, and one hangs. Needs root. Ends with the line `N 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from collections.abc import Sequence
 
-import rawclient  # noqa: F401  (its import makes `vdc` reachable)
-from vdc import tools
-from vdc.errors import LabError
-from vdc.lab import Interrupted, stop_on_signals
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from vdc import command, tools
 from vdc.report import Report
 from vdc.suite import Results, Scenario, expect
 
@@ -96,28 +93,21 @@ CHECKS: list[Scenario[Path]] = [
 ]
 
 
+def _run(report: Report, recon: Path) -> int:
+    tools.require_root()
+    tools.require(("unshare", "mount"))
+    results = Results(report, Path(tempfile.gettempdir()))
+    for check in CHECKS:
+        results.run(check, command.require_executable(recon))
+    return results.close()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--recon", type=Path, required=True, metavar="FILE", help="the binary to test")
     args = parser.parse_args(argv)
     report = Report()
-    try:
-        with stop_on_signals():
-            tools.require_root()
-            tools.require(("unshare", "mount"))
-            recon = args.recon.resolve()
-            if not os.access(recon, os.X_OK):
-                raise LabError(f"--recon {recon}: not an executable file")
-            results = Results(report, Path(tempfile.gettempdir()))
-            for check in CHECKS:
-                results.run(check, recon)
-            return results.close()
-    except LabError as error:
-        report.error(f"{Path(__file__).name}: {error}")
-    except Interrupted as stopped:
-        report.error(f"{Path(__file__).name}: stopped by {stopped}")
-        return 130
-    return 2
+    return command.run(Path(__file__).name, report, lambda: _run(report, args.recon))
 
 
 if __name__ == "__main__":

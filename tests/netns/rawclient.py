@@ -1,4 +1,4 @@
-"""What does firmware that we captured get for an answer?
+"""What does the master answer to captured packets of firmware?
 
 Replays captured packets from another port, and reads what comes back straight off the wire: firmware has no address yet, and
 what the kernel would deliver to a socket is not what it gets.
@@ -10,16 +10,13 @@ import os
 import select
 import socket
 import struct
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
-
-from vdc import dhcp  # noqa: E402
-from vdc.capture import Frame, udp  # noqa: E402
-from vdc.errors import LabError, Timeout  # noqa: E402
-from vdc.namespace import Namespace  # noqa: E402
+from vdc import dhcp
+from vdc.capture import Frame, udp
+from vdc.errors import LabError, Timeout
+from vdc.namespace import Namespace
 
 PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
 _ETH_IP = 0x0800
@@ -72,7 +69,7 @@ class RawClient:
         frame = b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + struct.pack(">H", _ETH_IP)
         self._socket.send(frame + header + datagram)
 
-    def whole(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes) -> None:
         """Sends a frame as it is, with whatever sender it names."""
         self._socket.send(frame)
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from place import Bind, Place, adopt_settings, copy_tree, remove_tree
+from chroot import Bind, Chroot, adopt_settings, copy_tree, remove_tree
 from roots import archives
 from vdc import tools
 from vdc.errors import LabError
@@ -48,7 +48,7 @@ class BuildHost:
         kept = {name: cache / name for name in ("pip", "registry", "target")}
         for folder in kept.values():
             folder.mkdir(parents=True, exist_ok=True)
-        self._place = Place(
+        self._place = Chroot(
             root,
             (
                 archives(cache, "trixie"), Bind(home / ".rustup", "/root/.rustup"), Bind(home / ".cargo/bin", "/root/.cargo/bin"),

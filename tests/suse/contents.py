@@ -3,18 +3,21 @@
 Every package becomes a folder of hard links to the donor's files. What no row names is `debian-userland`.
 """
 
+# os.walk gives folders as text: the paths below are put together as text too.
+# ruff: noqa: PTH104, PTH114, PTH115, PTH118, PTH119, PTH120, PTH208
+
 from __future__ import annotations
 
 import gzip
 import os
 import shutil
 import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from collections.abc import Iterable, Sequence
 
-from place import Bind, Place, remove_tree
-from table import Package
+from chroot import Bind, Chroot, remove_tree
+from package_table import Package
 from vdc.errors import LabError
 
 USERLAND = "debian-userland"
@@ -76,9 +79,9 @@ class Contents:
         file.chmod(mode)
 
     def link(self, name: str, path: str, target: str) -> None:
-        place = self.of(name) / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
+        link = self.of(name) / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
 
 
 def lay_out(rows: Sequence[Package], donor: Path, maker: Path, top: Path) -> Contents:
@@ -169,28 +172,28 @@ def _folders(source: Path, target: Path, path: str) -> None:
 
 def _filesystem(contents: Contents, donor: Path) -> None:
     """Folders of the top level, links of merged systems, accounts: what openSUSE's `filesystem` and `system-user-*` bring."""
-    place = contents.of("filesystem")
-    place.mkdir(exist_ok=True)
+    root = contents.of("filesystem")
+    root.mkdir(exist_ok=True)
     for name in ("boot", "dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var"):
-        (place / name).mkdir(exist_ok=True)
+        (root / name).mkdir(exist_ok=True)
     for name in ("bin", "sbin", "lib", "lib64", "share", "local"):
-        (place / "usr" / name).mkdir(exist_ok=True)
+        (root / "usr" / name).mkdir(exist_ok=True)
     for name in ("cache", "lib", "log", "spool", "tmp"):
-        (place / "var" / name).mkdir(exist_ok=True)
+        (root / "var" / name).mkdir(exist_ok=True)
     for name in ("tmp", "var/tmp"):
-        (place / name).chmod(0o1777)
-    (place / "root").chmod(0o700)
+        (root / name).chmod(0o1777)
+    (root / "root").chmod(0o700)
     for name in ("bin", "sbin", "lib", "lib64"):
         if (donor / name).is_symlink():
             (contents.of(USERLAND) / name).unlink(missing_ok=True)
-            (place / name).symlink_to(os.readlink(donor / name))
+            (root / name).symlink_to(os.readlink(donor / name))
         else:
-            (place / name).mkdir(exist_ok=True)
+            (root / name).mkdir(exist_ok=True)
     for name in ("passwd", "group", "shadow", "gshadow"):
         source = contents.of(USERLAND) / "etc" / name
         # A copy: the donor's own must not change with it.
-        shutil.copyfile(donor / "etc" / name, place / "etc" / name)
-        (place / "etc" / name).chmod(0o640 if name.endswith("shadow") else 0o644)
+        shutil.copyfile(donor / "etc" / name, root / "etc" / name)
+        (root / "etc" / name).chmod(0o640 if name.endswith("shadow") else 0o644)
         source.unlink(missing_ok=True)
         if not name.endswith("shadow"):
             word = "user" if name == "passwd" else "group"
@@ -293,7 +296,7 @@ def _grub(contents: Contents, donor: Path) -> None:
     words = [word for word in _GRUB_MODULES if (modules / f"{word}.mod").exists()]
     out = contents.top / "grub.out"
     out.mkdir()
-    Place(donor, (Bind(out, "/mnt", writable=True),)).run(
+    Chroot(donor, (Bind(out, "/mnt", writable=True),)).run(
         ["grub-mkimage", "-O", "x86_64-efi", "-o", "/mnt/grub.efi", "--prefix=", "-d", "/usr/lib/grub/x86_64-efi", *words],
     )
     data = (out / "grub.efi").read_bytes()
@@ -361,7 +364,7 @@ _DATA: dict[str, Sequence[str]] = {
 
 def _package_manager(contents: Contents, maker: Path) -> None:
     programs = [path for paths in _PROGRAMS.values() for path in paths if (maker / path).exists()]
-    found = Place(maker).run(["ldd", *(f"/{path}" for path in programs)])
+    found = Chroot(maker).run(["ldd", *(f"/{path}" for path in programs)])
     libraries = sorted({word for line in found.splitlines() for word in line.split() if word.startswith("/") and ":" not in word})
     for library in libraries:
         image = (maker / library.lstrip("/")).resolve().read_bytes()

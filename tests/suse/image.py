@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildhost import CHECKOUT, RECIPE, BuildHost
-from place import Place, remove_tree
+from chroot import Chroot, remove_tree
 from vdc.errors import LabError
 from vdc.suite import expect
 
@@ -26,13 +26,13 @@ class Image:
     root: Path
 
     def rpm(self) -> list[str]:
-        return Place(self.root).run(["rpm", "-qa"]).split()
+        return Chroot(self.root).run(["rpm", "-qa"]).split()
 
     def initrd(self, *words: str) -> str:
         """What the image's own lsinitrd says of the initrd on the medium."""
         target = self.root / "tmp/initrd"
         target.write_bytes((self.iso / "boot/x86_64/loader/initrd").read_bytes())
-        return Place(self.root).run(["lsinitrd", *words, "/tmp/initrd"])
+        return Chroot(self.root).run(["lsinitrd", *words, "/tmp/initrd"])
 
 
 def unpack(host: BuildHost) -> Image:
@@ -63,9 +63,9 @@ def check_loaders(image: Image, contents: Path) -> None:
 
 
 def check_database(image: Image, wanted: list[str]) -> None:
-    """openSUSE's database format in openSUSE's place, and every package of the recipe in it."""
-    place = image.root / "usr/lib/sysimage/rpm"
-    held = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+    """openSUSE's database format in openSUSE's folder, and every package of the recipe in it."""
+    folder = image.root / "usr/lib/sysimage/rpm"
+    held = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     expect("Packages.db" in held and "rpmdb.sqlite" not in held, f"usr/lib/sysimage/rpm is not an ndb database: {', '.join(held) or 'empty'}")
     expect((image.root / "var/lib/rpm").is_symlink(), "var/lib/rpm of the image is no link any more")
     names = {line.rsplit("-", 2)[0] for line in image.rpm()}

@@ -6,14 +6,13 @@ An HTTP server on loopback for the folder of the repository, with a log of what 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
-from place import Place  # noqa: F401  (its import makes `vdc` reachable)
 from vdc.errors import LabError
 
 # Why a request is answered other than a mirror would.
@@ -128,8 +127,8 @@ class Mirror:
             return data.replace(b"<revision>", b"<revision>1", 1)
         if self.fault == ALTERED_PACKAGE and name.startswith(f"{self.fault_package}-") and name.endswith(".rpm"):
             # Near the end, in the compressed files: the header stays whole.
-            place = len(data) * 9 // 10
-            return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1:]
+            at = len(data) * 9 // 10
+            return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1:]
         return data
 
 

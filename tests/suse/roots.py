@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from collections.abc import Callable
 
-from place import Bind, Place, adopt_settings, remove_tree
+from chroot import Bind, Chroot, adopt_settings, remove_tree
 from vdc import tools
 from vdc.errors import LabError
 
@@ -110,11 +110,11 @@ def archives(cache: Path, suite: str) -> Bind:
 
 
 def _install(tree: Path, cache: Path, suite: str, packages: list[str], log: Path) -> None:
-    place = Place(tree, (archives(cache, suite),), {"DEBIAN_FRONTEND": "noninteractive"})
+    chroot = Chroot(tree, (archives(cache, suite),), {"DEBIAN_FRONTEND": "noninteractive"})
     for path, (text, mode) in _QUIET.items():
-        place.write(path, text, mode)
-    place.run(["apt-get", "update"], 300, log)
-    place.run(["apt-get", "install", "--yes", "--no-install-recommends", *packages], 1800, log)
+        chroot.write(path, text, mode)
+    chroot.run(["apt-get", "update"], 300, log)
+    chroot.run(["apt-get", "install", "--yes", "--no-install-recommends", *packages], 1800, log)
     for path in _QUIET:
         (tree / path.lstrip("/")).unlink()
     for file in (tree / "boot").glob("initrd*"):

@@ -1,15 +1,18 @@
 """How do folders of files become RPMs with openSUSE's names?"""
 
+# os.walk gives folders as text: the paths below are put together as text too.
+# ruff: noqa: PTH114
+
 from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from collections.abc import Sequence
+from pathlib import Path
 
+from chroot import Bind, Chroot
 from contents import USERLAND, Contents
-from place import Bind, Place
-from table import Package
+from package_table import Package
 from vdc.errors import LabError
 
 VERSION = "15.4"
@@ -62,8 +65,8 @@ def build(rows: Sequence[Package], contents: Contents, donor: Path, maker: Path,
     for row in everything:
         (specs / f"{row.name}.spec").write_text(_spec(row, contents, names))
     out.mkdir(parents=True, exist_ok=True)
-    place = Place(maker, (Bind(contents.top, "/contents", writable=True), Bind(out, "/rpms", writable=True)))
-    place.run(
+    chroot = Chroot(maker, (Bind(contents.top, "/contents", writable=True), Bind(out, "/rpms", writable=True)))
+    chroot.run(
         [
             "rpmbuild", "-bb", "--quiet", "--define", "_topdir /contents/rpmbuild", "--define", "_rpmdir /rpms",
             "--define", "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm", *(f"/contents/specs/{row.name}.spec" for row in everything),
@@ -101,8 +104,8 @@ class Accounts:
         rows = [line.split(":") for line in file.read_text().splitlines()]
         return {int(row[2]): row[0] for row in rows if len(row) > 2}
 
-    def of(self, place: os.stat_result) -> str:
-        return f"{self._users.get(place.st_uid, 'root')},{self._groups.get(place.st_gid, 'root')}"
+    def of(self, status: os.stat_result) -> str:
+        return f"{self._users.get(status.st_uid, 'root')},{self._groups.get(status.st_gid, 'root')}"
 
 
 def _file_list(tree: Path, names: Accounts) -> list[str]:
@@ -113,12 +116,12 @@ def _file_list(tree: Path, names: Accounts) -> list[str]:
         inside = "/" + os.path.relpath(folder, tree) if folder != str(tree) else ""
         links = [name for name in folders if os.path.islink(f"{folder}/{name}")]
         for name in [name for name in folders if name not in links]:
-            place = os.lstat(f"{folder}/{name}")
-            lines.append(f"%dir %attr({stat.S_IMODE(place.st_mode):o},{names.of(place)}) {_quoted(f'{inside}/{name}')}")
+            status = os.lstat(f"{folder}/{name}")
+            lines.append(f"%dir %attr({stat.S_IMODE(status.st_mode):o},{names.of(status)}) {_quoted(f'{inside}/{name}')}")
         for name in sorted(files + links):
-            place = os.lstat(f"{folder}/{name}")
-            mode = "-" if stat.S_ISLNK(place.st_mode) else f"{stat.S_IMODE(place.st_mode):o}"
-            lines.append(f"%attr({mode},{names.of(place)}) {_quoted(f'{inside}/{name}')}")
+            status = os.lstat(f"{folder}/{name}")
+            mode = "-" if stat.S_ISLNK(status.st_mode) else f"{stat.S_IMODE(status.st_mode):o}"
+            lines.append(f"%attr({mode},{names.of(status)}) {_quoted(f'{inside}/{name}')}")
     return lines
 
 

@@ -84,7 +84,7 @@ def make_medium(folder):
         content,
     )
     # Room behind the image, where the stick has its data partition.
-    with open(image, "r+b") as file:
+    with image.open("r+b") as file:
         file.truncate(image.stat().st_size + (4 << 20))
     return image
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from .errors import LabError
 from .namespace import Namespace
 
-# Stage names, lowest rung first (src/model/node.rs).
+# Stage names in the order in which a node reaches them (src/model/node.rs).
 STAGES = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored", "off")
 Json = dict[str, Any]
 _BODY_LIMIT = 64 << 20
@@ -86,8 +88,18 @@ class Api:
         return next(iter(by_id + [n for n in entries if mac in n.get("macs", [])]), None)
 
 
+def content_digest(body: bytes) -> str:
+    """Value of the Content-Digest field of an upload (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def digest_header(body: bytes) -> str:
+    """The same as a line of a request's head."""
+    return f"Content-Digest: {content_digest(body)}"
+
+
 def rank(stage: str) -> int:
-    """Place of a stage on the ladder; -1 for a word that is not on it."""
+    """Position of a stage in that order; -1 for a name that is not in it."""
     return STAGES.index(stage) if stage in STAGES else -1
 
 
@@ -96,5 +108,5 @@ def reached(node: Json | None, stage: str) -> bool:
 
 
 def stage_seconds(node: Json) -> dict[str, float]:
-    """When each rung was first reached, in seconds since the master started."""
+    """When each stage was first reached, in seconds since the master started."""
     return {str(s["stage"]): float(s["at_seconds"]) for s in node.get("stages", [])}

@@ -7,9 +7,9 @@ import os
 import signal
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from collections.abc import Iterator
 
 from .errors import LabError
 from .namespace import Namespace

@@ -23,7 +23,7 @@ _MEMBERS = 100_000
 _TARBALL_LIMIT = 1 << 30
 
 
-class Harvest:
+class InventoryTarball:
     """Content of an inventory tarball whose sums were all checked."""
 
     def __init__(self, files: dict[str, bytes], printed: str, tarball: Path) -> None:
@@ -50,7 +50,7 @@ class Harvest:
         return {name[len(head) :]: data for name, data in self.files.items() if name.startswith(head)}
 
 
-def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> Harvest:
+def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> InventoryTarball:
     """Runs `recon collect` on a stick's file and reads what it made. It has to fail where something came home damaged."""
     tarball.unlink(missing_ok=True)  # it rightly refuses to overwrite
     done = subprocess.run(
@@ -64,7 +64,7 @@ def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> 
     return read(tarball, printed)
 
 
-def read(tarball: Path, printed: str = "") -> Harvest:
+def read(tarball: Path, printed: str = "") -> InventoryTarball:
     """Reads a tarball and checks every file against SHA256SUMS, in both directions."""
     files: dict[str, bytes] = {}
     try:
@@ -100,4 +100,4 @@ def read(tarball: Path, printed: str = "") -> Harvest:
     missing = sorted(set(listed) - set(files))
     if missing:
         raise LabError(f"{tarball}: listed but absent: {', '.join(missing[:5])}")
-    return Harvest(files, printed, tarball)
+    return InventoryTarball(files, printed, tarball)

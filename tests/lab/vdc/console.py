@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from pathlib import Path
-from typing import IO, NamedTuple
-from re import Pattern
 from collections.abc import Callable
+from pathlib import Path
+from re import Pattern
+from typing import IO, NamedTuple
 
 # Colour, cursor and charset sequences: firmware paints its screen on the serial line too.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?=!$ ]*[A-Za-z@`]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Za-z0-9]|[=>78cDEHM])")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from collections.abc import Sequence
 
 from .errors import MissingTool
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from collections.abc import Callable, Sequence
 
 from . import firmware
 from .console import Console
 from .errors import LabError
 from .namespace import Namespace
+from .process import kill
 from .qmp import Event, Qmp, event_time
 
 BRIDGE = "lab0"
@@ -47,7 +47,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Spec:
-    """A guest as a person would order it."""
+    """The hardware of a guest."""
 
     name: str
     uuid: str
@@ -56,7 +56,7 @@ class Spec:
     # QEMU's machine type; an old one where what a new one builds is not wanted.
     machine: str = "q35"
     cpus: int = 2
-    # Sockets and cores in QEMU's words, where the bare number is not enough.
+    # Sockets and cores as QEMU's options, where the bare number is not enough.
     topology: str = ""
     memory_mib: int = 1024
     bmc: bool = True
@@ -67,7 +67,7 @@ class Spec:
     ipv6_only: bool = False
     ports: list[Port] = field(default_factory=list)
     disks: list[Disk] = field(default_factory=list)
-    # More of the guest's hardware, in QEMU's words.
+    # More of the guest's hardware, as QEMU's options.
     extra: list[str] = field(default_factory=list)
 
 
@@ -174,7 +174,7 @@ class Machine:
             ]
         if spec.ipv6_only:
             argv += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
-        for number, (port, tap) in enumerate(zip(spec.ports, self._taps)):
+        for number, (port, tap) in enumerate(zip(spec.ports, self._taps, strict=True)):
             device = f"{port.model},netdev=net{number},mac={port.mac}"
             if port.boot_index is not None:
                 device += f",bootindex={port.boot_index}"
@@ -238,11 +238,7 @@ class Machine:
     def kill(self) -> None:
         """Cuts the power: the process is killed, nothing is written any more."""
         if self._process is not None and self._process.poll() is None:
-            try:
-                os.kill(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait(10)
+            kill(self._process)
         self._release()
 
     def _release(self) -> None:
@@ -256,10 +252,8 @@ class Machine:
             self._qmp.close()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
         for number, tap in enumerate(self._taps):
             if number == 0:
                 self.guest_received = self._namespace.counters(tap)[1]

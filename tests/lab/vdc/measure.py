@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import api as ladder
-from . import dhcp, payload, report, stick
-from .crowd import Crowd
+from . import api, dhcp, report, stick, stick_files
 from .errors import LabError
 from .lab import Lab
 from .master import Master
 from .nodes import identity
 from .peer import Peer
+from .peer_group import PeerGroup
 
 
 class Figures(NamedTuple):
@@ -36,13 +35,13 @@ def run(lab: Lab, rounds: int) -> list[str]:
         peers["inventory"].append(Peer(lab, "uefi", identity(0x40 + at, f"inventory-{at + 1}")))
         peers["liveboot"].append(Peer(lab, "liveboot", identity(0x60 + at, f"plain-{at + 1}")))
     medium = stick.make(lab.options.iso, lab.folder / "stick.raw")
-    special = {p.who.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers["liveboot"]}
-    stick.add_data_partition(medium, {"recon.toml": payload.recon_toml("Measurement", special)})
+    special = {p.identity.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers["liveboot"]}
+    stick.add_data_partition(medium, {"recon.toml": stick_files.recon_toml("Measurement", special)})
     found: dict[str, list[Figures]] = {"inventory": [], "liveboot": []}
     with Master(lab, medium) as master:
         rss_idle = master.boot().get("rss_bytes")
-        for pair in zip(peers["inventory"], peers["liveboot"]):
-            for kind, peer in zip(("inventory", "liveboot"), pair):
+        for pair in zip(peers["inventory"], peers["liveboot"], strict=True):
+            for kind, peer in zip(("inventory", "liveboot"), pair, strict=True):
                 found[kind].append(_one(lab, master, peer))
         rss = master.api.status().get("rss_bytes")
         initrd = _length(master, "/boot/x86_64/initrd")
@@ -52,14 +51,14 @@ def run(lab: Lab, rounds: int) -> list[str]:
 
 
 def _one(lab: Lab, master: Master, peer: Peer) -> Figures:
-    crowd = Crowd(master, [peer], at_once=1)
+    group = PeerGroup(master, [peer], at_once=1)
     try:
-        crowd.wait_stored(peer.name, 420.0)
-        crowd.wait_off(peer.name)
+        group.wait_stored(peer.name, 420.0)
+        group.wait_off(peer.name)
     finally:
-        crowd.end_all()
-    entry = crowd.watch.entries[peer.name]
-    at = ladder.stage_seconds(entry)
+        group.end_all()
+    entry = group.progress.entries[peer.name]
+    at = api.stage_seconds(entry)
     first = _first_discover(lab, peer)
     if peer.stored_at is None:
         raise LabError(f"{peer.name}: no time of its upload")
@@ -73,7 +72,7 @@ def _first_discover(lab: Lab, peer: Peer) -> float:
     for datagram in lab.capture.datagrams():
         if datagram.destination_port == 67 and datagram.at >= peer.machine.started_wall:
             packet = dhcp.parse(datagram.payload)
-            if packet.mac == peer.who.mac and packet.kind == "discover":
+            if packet.mac == peer.identity.mac and packet.kind == "discover":
                 return datagram.at
     raise LabError(f"{peer.name}: no DISCOVER in the capture")
 

@@ -6,6 +6,7 @@ recognises the namespace of a harness that was killed, without pid files, and en
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,9 +15,9 @@ import subprocess
 import threading
 import time
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
-from collections.abc import Callable, Sequence
 
 from . import tools
 from .errors import LabError, Timeout
@@ -46,13 +47,11 @@ def _pids_in(name: str) -> list[int]:
 
 
 def _end_all(name: str, grace: float) -> None:
-    """Ends every process inside the namespace: first politely, after the grace period for good."""
+    """Ends every process inside the namespace: SIGTERM first, SIGKILL after the grace period."""
     for sig, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         for pid in _pids_in(name):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sig)
-            except ProcessLookupError:
-                pass
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:
             if not [p for p in _pids_in(name) if not _is_zombie(p)]:
@@ -120,8 +119,8 @@ class Namespace:
         # Unless it is set, a bridge takes the lowest address of its ports, and the master's ARP entry for the harness
         # is wrong for half a minute whenever a guest comes or goes.
         self.ip("link", "set", name, "address", f"52:54:00:1a:ff:{zlib.crc32(name.encode()) & 0xFF:02x}")
-        # No IPv6 chatter from the host's own end: captures and probes shall see guests only.
-        self.popen(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"]).wait(10)
+        # Captures and probes must see the guests' IPv6 traffic only.
+        self.disable_ipv6(name)
         self.ip("link", "set", name, "up")
 
     def add_tap(self, bridge: str) -> str:
@@ -130,11 +129,15 @@ class Namespace:
             name = f"tap{self._taps}"
             self._taps += 1
         self.ip("tuntap", "add", name, "mode", "tap")
-        self.popen(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"]).wait(10)
+        self.disable_ipv6(name)
         self.ip("link", "set", name, "master", bridge, "up")
         with self._lock:
             self._bridge_of[name] = bridge
         return name
+
+    def disable_ipv6(self, link: str) -> None:
+        """Keeps the host's own IPv6 stack quiet on a link."""
+        self.popen(["sysctl", "-qw", f"net.ipv6.conf.{link}.disable_ipv6=1"]).wait(10)
 
     def drop_ipv4(self, link: str) -> None:
         """Lets neither IPv4 nor ARP through a link, whoever sends it."""

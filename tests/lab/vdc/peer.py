@@ -31,7 +31,7 @@ class Peer:
 
     def __init__(self, lab: Lab, kind: str, who: Identity, bridge: str = BRIDGE) -> None:
         self.kind = KINDS[kind]
-        self.who = who
+        self.identity = who
         self.lab = lab
         self.spec = spec_of(self.kind, who, lab.folder, bridge=bridge)
         self.machine = lab.machine(self.spec)
@@ -41,13 +41,13 @@ class Peer:
 
     @property
     def name(self) -> str:
-        return self.who.name
+        return self.identity.name
 
     def make_disks(self) -> None:
         """Makes the disks and takes their hashes."""
-        for number, (disk, (_, content)) in enumerate(zip(self.spec.disks, self.kind.disks)):
+        for number, (disk, (_, content)) in enumerate(zip(self.spec.disks, self.kind.disks, strict=True)):
             if not disk.path.exists():
-                disks.make(content, disk.path, seed=int(self.who.uuid[-4:], 16) * 16 + number)
+                disks.make(content, disk.path, seed=int(self.identity.uuid[-4:], 16) * 16 + number)
             self._before.setdefault(disk.path, disks.sha256(disk.path))
 
     def start(self) -> None:
@@ -58,7 +58,7 @@ class Peer:
         self.machine.start()
         self.lab.report.line(f"{self.name}: power on ({self.spec.firmware}, {self.kind.nic})")
 
-    def harm(self) -> list[str]:
+    def changes(self) -> list[str]:
         """Everything about its disks and NVRAM that is not as before. The guest must be off."""
         if self.machine.running:
             raise LabError(f"{self.name} still runs")
@@ -66,7 +66,7 @@ class Peer:
             f"{self.name}: {path.name} changed" for path, digest in self._before.items() if disks.sha256(path) != digest
         ]
         if self.variables is not None:
-            own = nvram.FIRMWARE_ONLY | (nvram.ip6_config(self.who.mac) if self.spec.ipv6_only else frozenset())
+            own = nvram.FIRMWARE_ONLY | (nvram.ip6_config(self.identity.mac) if self.spec.ipv6_only else frozenset())
             changed = nvram.differences(self.variables, nvram.read(self.machine.nvram), ignore=own)
             said += [f"{self.name}: NVRAM: {change}" for change in changed]
         return said
@@ -75,7 +75,7 @@ class Peer:
         """Waits until the guest cut its own power."""
         if not self.machine.wait_off(time.monotonic() + seconds):
             raise LabError(
-                f"{self.name} is still on {seconds:.0f} s after its upload was stored; its last words:\n"
+                f"{self.name} is still on {seconds:.0f} s after its upload was stored; its last console lines:\n"
                 + self.machine.console.tail()
             )
         if self.machine.off_reason != "guest-shutdown":

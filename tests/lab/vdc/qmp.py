@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import time
-from typing import Any
 from collections.abc import Callable
+from typing import Any
 
 from .errors import LabError, Timeout
 
@@ -78,10 +79,8 @@ class Qmp:
             return self._changed.wait_for(lambda: self._closed, max(0.0, timeout))
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2.0)
         self._socket.close()

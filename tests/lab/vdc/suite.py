@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
-from collections.abc import Callable, Sequence
 
 from .errors import LabError
 from .report import Report
-
 
 S = TypeVar("S")
 
@@ -39,10 +38,10 @@ class Results:
     failed: int = 0
     failures: list[str] = field(default_factory=list)
 
-    def run(self, scenario: Scenario[S], stage: S) -> None:
+    def run(self, scenario: Scenario[S], environment: S) -> None:
         begun = time.monotonic()
         try:
-            took = scenario.check(stage)
+            took = scenario.check(environment)
         except (LabError, AssertionError, OSError, KeyError, ValueError, TypeError) as error:
             self.fail(scenario.name, str(error) or type(error).__name__)
         else:
@@ -64,6 +63,16 @@ def expect(condition: object, why: str) -> None:
     """Fails the scenario that calls it; works under `python -O` too."""
     if not condition:
         raise LabError(why)
+
+
+def expect_none(wrong: Sequence[str]) -> None:
+    """Fails the scenario with everything that is wrong, not only the first of it."""
+    expect(not wrong, "; ".join(wrong))
+
+
+def scenarios(*checks: Callable[[S], float | None]) -> list[Scenario[S]]:
+    """Scenarios named after their functions; the first line of the docstring says what each is about."""
+    return [Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in checks]
 
 
 def chosen(

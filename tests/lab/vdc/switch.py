@@ -62,20 +62,20 @@ def _checksum(data: bytes) -> int:
     total = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return int(~total & 0xFFFF)
 
 
 class Switch:
-    """Speaks to every guest port of a namespace until the block ends. Wires in `cdp_on` hear CDP instead of LLDP."""
+    """Sends LLDP to every guest port of a namespace until the block ends. Ports of the bridge `cdp_on` get CDP instead."""
 
     def __init__(self, namespace: Namespace, cdp_on: str = "lab1") -> None:
         self._namespace = namespace
         self._cdp_on = cdp_on
-        # Wires on which nothing is said, as behind an unmanaged switch.
+        # Bridges on which nothing is sent, as behind an unmanaged switch.
         self.silent: set[str] = set()
         self._stop = threading.Event()
         self._sockets: dict[str, socket.socket] = {}
-        self._thread = threading.Thread(target=self._speak, name="switch", daemon=True)
+        self._thread = threading.Thread(target=self._send, name="switch", daemon=True)
 
     def __enter__(self) -> Switch:
         self._thread.start()
@@ -87,7 +87,7 @@ class Switch:
         for made in self._sockets.values():
             made.close()
 
-    def _speak(self) -> None:
+    def _send(self) -> None:
         while not self._stop.wait(_PAUSE):
             taps = self._namespace.taps()
             for gone in set(self._sockets) - set(taps):
@@ -96,13 +96,13 @@ class Switch:
                 if bridge in self.silent:
                     continue
                 frame = cdp(tap) if bridge == self._cdp_on else lldp(tap)
-                made = self._socket(tap)
+                made = self._port_socket(tap)
                 # A guest that is just going takes its tap with it.
                 with contextlib.suppress(OSError):
                     if made is not None:
                         made.send(frame)
 
-    def _socket(self, tap: str) -> socket.socket | None:
+    def _port_socket(self, tap: str) -> socket.socket | None:
         if tap not in self._sockets:
             def make() -> socket.socket:
                 made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)

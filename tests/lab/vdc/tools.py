@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from .errors import LabError, MissingTool
 
