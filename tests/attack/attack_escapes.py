@@ -48,14 +48,14 @@ def terminal_escapes(target: Target) -> None:
     home.unlink(missing_ok=True)
     done = subprocess.run([recon, "collect", str(target.site.data), "-o", str(home)], capture_output=True, timeout=120, check=False)
     _expect_clean(target, "what collect prints", (done.stdout + done.stderr).decode("utf-8", "replace"))
-    target.serves()
+    target.expect_served()
 
 
 def _expect_clean(target: Target, where: str, text: str) -> None:
     found = sorted({repr(c) for c in _NEVER if c in text})
     if "log" in where or "print" in where:
         found += [] if "\nroot:x" not in text else ["a line break"]
-    target.attack(f"odd words in {where}", not found, f"{', '.join(found)} stand in it")
+    target.record(f"odd words in {where}", not found, f"{', '.join(found)} stand in it")
 
 
 CHECKS: list[Scenario[Target]] = scenarios(terminal_escapes)

@@ -16,7 +16,7 @@ from veth_site import SERVER
 
 
 def open_connection(target: Target, text: bytes, source: str = HOSTILE) -> socket.socket | None:
-    """A connection on which something was said; None where it was refused."""
+    """A connection on which `text` was sent; None where it was refused."""
     try:
         made = target.net.call(lambda: socket.create_connection((SERVER, 80), 5.0, (source, 0)))
         made.settimeout(5.0)
@@ -51,14 +51,14 @@ def _hold_connections(target: Target, name: str, count: int, text: Callable[[int
                 except OSError:
                     continue
             code, said = target.honest_upload(timeout=10.0)
-            target.attack(f"{name}, {len(held)} connections", code == 201, f"an honest upload beside it gets {code} {said[:200]!r}")
+            target.record(f"{name}, {len(held)} connections", code == 201, f"an honest upload beside it gets {code} {said[:200]!r}")
             rounds += 1
             # A machine a moment, not thousands: that would be an attack of its own.
             time.sleep(0.3)
     finally:
         for connection in held:
             connection.close()
-    target.serves()
+    target.expect_served()
 
 
 def connections(target: Target) -> None:
@@ -114,14 +114,14 @@ def http_rubbish(target: Target) -> None:
                 connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(4096)
             good = not answer or answer.startswith(b"HTTP/1.")
-            target.attack(f"request {line[:40]!r}", good and b"root:" not in answer, f"answers {answer[:100]!r}")
+            target.record(f"request {line[:40]!r}", good and b"root:" not in answer, f"answers {answer[:100]!r}")
         except ConnectionError:
-            target.attack("reset", True)
+            target.record("reset", True)
         except OSError as error:
-            target.attack(f"request {line[:40]!r}", False, str(error))
+            target.record(f"request {line[:40]!r}", False, str(error))
         finally:
             connection.close()
-    target.serves()
+    target.expect_served()
 
 
 def tftp_rubbish(target: Target) -> None:
@@ -138,8 +138,8 @@ def tftp_rubbish(target: Target) -> None:
     with target.bounded_memory("TFTP requests"):
         target.net.call(flood)
         done = target.net.run(["curl", "-sS", "--max-time", "20", "-o", "/dev/null", "-w", "%{size_download}", f"tftp://{SERVER}/ipxe.efi"], 30.0)
-    target.attack("3000 TFTP requests", done.stdout == b"997376", f"an honest transfer got {done.stdout!r} {done.stderr[-200:]!r}")
-    target.serves()
+    target.record("3000 TFTP requests", done.stdout == b"997376", f"an honest transfer got {done.stdout!r} {done.stderr[-200:]!r}")
+    target.expect_served()
 
 
 CHECKS: list[Scenario[Target]] = scenarios(connections, dripping, announced, http_rubbish, tftp_rubbish)

@@ -49,10 +49,10 @@ def kills(count: int, target: Target) -> None:
         killed.set()
         for thread in threads:
             thread.join(10)
-        target.all_there()
-        target.attack(f"kill {number}", True)
+        target.expect_collected()
+        target.record(f"kill {number}", True)
         target.start()
-    target.serves()
+    target.expect_served()
 
 
 class _FaultMount:
@@ -98,7 +98,7 @@ def file_system_faults(folder: Path, make: Callable[[Path, Path], Target], count
     try:
         with make(folder / "site", mount.mount) as target:
             target.start()
-            target.serves()
+            target.expect_served()
             for operation, fault in FAULTS:
                 mount.say({operation: fault})
                 answers = [target.honest_upload(timeout=30.0) for _ in range(2)]
@@ -108,14 +108,14 @@ def file_system_faults(folder: Path, make: Callable[[Path, Path], Target], count
                 )
                 # One that did not get its 201 has an answer that says whose fault it is, or the connection's end.
                 odd = [answer for answer in answers if answer[0] not in (0, 201, 500, 503, 507)]
-                counts.attack(f"{operation} {fault}", not odd, f"got {odd[:1]}")
-                target.all_there()
+                counts.record(f"{operation} {fault}", not odd, f"got {odd[:1]}")
+                target.expect_collected()
             # Once more from the start, as the next visit would.
             code, _ = target.site.stop()
             expect(code == 0, f"the master ends with {code}")
             target.start()
-            target.serves()
-            target.all_there()
+            target.expect_served()
+            target.expect_collected()
     finally:
         mount.close()
 
@@ -150,16 +150,16 @@ def lying_cache(folder: Path, make: Callable[[Path, Path], Target], count: int, 
                 disk.left_over(left, dice)
                 if known:
                     _expect_collected(target, left, known, f"power gone before operation {cut} of {len(events)}")
-                counts.attack(f"power gone before operation {cut}", True)
+                counts.record(f"power gone before operation {cut}", True)
     finally:
         mount.close()
 
 
 def _expect_collected(target: Target, folder: Path, known: dict[str, str], what: str) -> None:
     try:
-        target.all_there(folder, known)
+        target.expect_collected(folder, known)
     except LabError as error:
         # A file that never became whole was never acknowledged either; collect names it and ends with 1.
         if "exit 1" not in str(error):
             raise LabError(f"{what}: {error}") from error
-        target.all_there(folder, known, damaged=True)
+        target.expect_collected(folder, known, damaged=True)

@@ -15,7 +15,7 @@ from vdc.suite import Scenario, scenarios
 def starts(target: Target) -> None:
     """The master under attack serves an honest peer."""
     target.start()
-    target.serves()
+    target.expect_served()
 
 
 def bad_uploads(target: Target) -> None:
@@ -24,12 +24,12 @@ def bad_uploads(target: Target) -> None:
         for name, body, allowed in uploads.malformed(json.dumps(target.inventory(1 << 20, "evil")).encode()):
             number = (1 << 20) + target.next_number()
             code, said = target.put(uuid(number), body, source=HOSTILE)
-            target.attack(name, code in allowed, f"got {code} {said[:200]!r}, not one of {allowed}")
-    target.serves()
+            target.record(name, code in allowed, f"got {code} {said[:200]!r}, not one of {allowed}")
+    target.expect_served()
 
 
 def wrong_declarations(target: Target) -> None:
-    """What is said of an upload does not fit it."""
+    """Headers and paths of uploads that do not fit the body."""
     body = tar_gz([("inventory.json", b"{}")])
     node = uuid(1 << 21)
     for name, method, path, sent, headers, allowed in (
@@ -47,8 +47,8 @@ def wrong_declarations(target: Target) -> None:
         ("a node of escapes", "PUT", "/api/v1/nodes/%1b%5b2J/upload", body, {"Content-Digest": content_digest(body)}, (400, 404)),
     ):
         code, said = target.ask(method, path, sent, headers, HOSTILE)
-        target.attack(name, code in allowed, f"got {code} {said[:200]!r}, not one of {allowed}")
-    target.serves()
+        target.record(name, code in allowed, f"got {code} {said[:200]!r}, not one of {allowed}")
+    target.expect_served()
 
 
 def _upload_at_once(target: Target, body: bytes, count: int) -> int:
@@ -74,8 +74,8 @@ def bombs(target: Target) -> None:
     ):
         with target.bounded_memory(name):
             answers = _upload_at_once(target, body, 16)
-            target.attack(name, answers == 16, f"{16 - answers} of 16 uploads have no answer")
-        target.serves()
+            target.record(name, answers == 16, f"{16 - answers} of 16 uploads have no answer")
+        target.expect_served()
 
 
 CHECKS: list[Scenario[Target]] = scenarios(starts, bad_uploads, wrong_declarations)

@@ -39,7 +39,7 @@ def events(log: Path) -> list[list[Any]]:
 
 
 class Disk:
-    """The stick as it stands after some events."""
+    """The state of the stick after some operations."""
 
     def __init__(self) -> None:
         self._root = _Node(folder=True)

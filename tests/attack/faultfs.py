@@ -35,7 +35,7 @@ except ImportError:
 
 
 class FaultFs(fuse.Operations):  # type: ignore[misc,unused-ignore]
-    """Passes everything on to a folder, except what it is told to refuse."""
+    """Passes every operation on to a folder, except those that the control file lets fail."""
 
     def __init__(self, backing: str, control: str, log: str) -> None:
         self._backing = os.path.realpath(backing)
@@ -50,7 +50,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc,unused-ignore]
         return self._backing + path
 
     def _fault(self, operation: str) -> str | None:
-        """Raises what this operation is told to fail with; a word that is no error number goes back to the caller."""
+        """Raises the error configured for this operation; a setting that is no errno name is returned."""
         try:
             changed = os.stat(self._control).st_mtime_ns
         except FileNotFoundError:

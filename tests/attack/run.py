@@ -75,7 +75,7 @@ def _attack(target: Target, results: Results, only: list[str], kills: int) -> No
     if not only:
         # Last, because what is stored of it takes long to read.
         results.run(bombs, target)
-        results.run(Scenario("all-there", "", Target.all_there), target)
+        results.run(Scenario("all-collected", "", Target.expect_collected), target)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -109,7 +109,7 @@ class Target(contextlib.AbstractContextManager["Target"]):
         return self.ask("PUT", f"/api/v1/nodes/{node}/upload", body, given, source, timeout)
 
     def honest_upload(self, timeout: float = 20.0) -> tuple[int, bytes]:
-        """A machine that nobody saw before stores its inventory. Who gets a 201 is remembered."""
+        """A new machine stores its inventory; those that get a 201 are remembered."""
         number = self.next_number()
         serial = f"SN{number}"
         members = [("inventory.json", json.dumps(self.inventory(number, serial)).encode()), ("post/x", b"x" * 3000)]
@@ -120,16 +120,16 @@ class Target(contextlib.AbstractContextManager["Target"]):
                 self.stored[json.loads(said)["id"]] = serial
         return code, said
 
-    def serves(self) -> None:
+    def expect_served(self) -> None:
         """The honest peer beside it is served as if nothing were going on."""
         code, said = self.honest_upload()
-        expect(code == 201, f"an honest upload gets {code} {said[:200]!r}:\n{self.site.said()}")
+        expect(code == 201, f"an honest upload gets {code} {said[:200]!r}:\n{self.site.log_tail()}")
         code, said = self.ask("GET", "/loaders/ipxe.efi")
         if code == 404:
             code, said = self.ask("GET", "/ipxe.efi")
         expect(code == 200, f"an honest download gets {code}")
 
-    def attack(self, name: str, ok: bool, what: str = "") -> None:
+    def record(self, name: str, ok: bool, what: str = "") -> None:
         """Counts one try. `ok`: the master did with it what it should."""
         self.tried += 1
         if not ok:
@@ -151,8 +151,8 @@ class Target(contextlib.AbstractContextManager["Target"]):
         more = (self.memory_kib() - before) // 1024
         expect(more <= MEMORY_MIB, f"{what}: the master took {more} MiB more")
 
-    def all_there(self, where: Path | None = None, known: dict[str, str] | None = None, damaged: bool = False) -> None:
-        """Every acknowledged inventory is brought home by `recon collect`, whole."""
+    def expect_collected(self, where: Path | None = None, known: dict[str, str] | None = None, damaged: bool = False) -> None:
+        """`recon collect` finds every acknowledged inventory, whole."""
         known = dict(self.stored if known is None else known)
         collected = collect.collect(self.site.recon, where or self.site.data, self.site.folder / "home.tar.gz", damaged)
         lost = sorted(set(known) - collected.nodes)

@@ -46,7 +46,7 @@ class Stick:
         (self.folder / "data" / "recon.toml").write_text(text)
 
     def start(self, elect: bool = True) -> float:
-        """Starts it and waits until its API answers; returns when its process was started. Not `elect`: told to serve."""
+        """Starts it and waits until its API answers; returns when its process was started. Without `elect` it serves at once."""
         self._runs += 1
         begun = time.monotonic()
         (self.folder / "data").mkdir(exist_ok=True)
@@ -65,12 +65,12 @@ class Stick:
 
     def status(self) -> Json | None:
         if self._process is None or self._process.poll() is not None:
-            raise LabError(f"{self.name} does not run:\n{self.said()}")
+            raise LabError(f"{self.name} does not run:\n{self.log_tail()}")
         with contextlib.suppress(ApiError):
             return self.api.status(timeout=1.0)
         return None
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         path = self.folder / f"log.{self._runs}"
         return path.read_text(errors="replace")[-1500:] if path.exists() else ""
 
@@ -82,7 +82,7 @@ class Stick:
     def mode(self, at: int = 0) -> str:
         return str(self.link(at)["mode"])
 
-    def becomes(self, mode: str, seconds: float, at: int = 0, address: bool = False) -> Json:
+    def wait_for_mode(self, mode: str, seconds: float, at: int = 0, address: bool = False) -> Json:
         """Waits for a mode of a link, and where asked for its address; returns the link."""
 
         def look() -> Json | None:
@@ -92,7 +92,7 @@ class Stick:
         try:
             return polling.wait_until(look, seconds, f"{self.name} {self.links[at]}: {mode}", every=0.05)
         except LabError as error:
-            raise LabError(f"{error}; it is {self.link(at)}:\n{self.said()}") from error
+            raise LabError(f"{error}; it is {self.link(at)}:\n{self.log_tail()}") from error
 
     def kill(self) -> None:
         """Cuts its power."""

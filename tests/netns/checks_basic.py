@@ -46,7 +46,7 @@ def export_over_http(site: Site) -> None:
 
 def stops(site: Site) -> None:
     code, took = site.stop()
-    expect(code == 0, f"exit code after SIGTERM is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code after SIGTERM is {code}:\n{site.log_tail()}")
     expect(took < 10.0, f"the end took {took:.1f} s")
 
     def bind() -> None:
@@ -83,7 +83,7 @@ def starts_again(site: Site) -> None:
     done = site.curl("-f", site.url("/boot/x86_64/initrd"))
     expect(done.stdout == (site.medium / "boot/x86_64/loader/initrd").read_bytes(), "initrd from a folder differs")
     code, _ = site.stop()
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = [

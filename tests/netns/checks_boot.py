@@ -66,7 +66,7 @@ def unsupported_firmware(site: Site) -> None:
                 answers = port.answers(packet, mac, 0.5)
                 expect(answers == [], f"architecture {arch} ({name}) is offered {answers}")
             lines = [line for line in site.log.read_text(errors="replace").splitlines() if mac in line and want in line]
-            expect(len(lines) == 1, f"the master says {len(lines)} times what {mac} is: {site.said()}")
+            expect(len(lines) == 1, f"the master says {len(lines)} times what {mac} is: {site.log_tail()}")
             row = site.api.node("", mac) or {}
             expect(want in str(row.get("failure")) and row.get("stage") == "seen", f"the table says {row}")
 
@@ -157,7 +157,7 @@ def scripts_are_complete(site: Site) -> None:
 
 
 def ports_without_an_ethernet_address(site: Site) -> None:
-    """Who fills in no Ethernet address (InfiniBand: 8 or 20 bytes, or nothing at all) gets a script that boots, not one that asks again."""
+    """Ports without an Ethernet address (InfiniBand: 8 or 20 bytes, or none) get a script that boots, not one that asks again."""
     infiniband = "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2"
     for mac in ("", infiniband, infiniband[-23:], "rubbish"):
         text = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&uuid=&arch=x86_64&serial=")).stdout.decode()
@@ -186,7 +186,7 @@ def too_little_memory(site: Site) -> None:
     row = site.api.node("", _SMALL) or {}
     expect("too little memory" in str(row.get("failure")) and row.get("stage") == "loader", f"the table says {row}")
     said = site.log.read_text(errors="replace").count("too little memory")
-    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+    expect(said == 1, f"it is said {said} times:\n{site.log_tail()}")
     for plenty in ("memory=&map=__&action=inventory", "memory=4096&map=__&action=inventory", ""):
         status = site.curl("-o", "/dev/null", "-w", "%{http_code}", f"{base}?{plenty}").stdout.decode()
         expect(status == "200", f"with {plenty!r} the kernel is answered with {status}")
@@ -195,7 +195,7 @@ def too_little_memory(site: Site) -> None:
 
 
 def kernel_loops(site: Site) -> None:
-    """A machine that takes kernel and initrd again and again and is never heard: named, slowed down, and never refused."""
+    """A machine that loads kernel and initrd again and again without its agent reporting: named, slowed down, never refused."""
     for turn in range(4):
         text = _scripted(site, _LOOPING)
         expect(("\nsleep 60 ||\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
@@ -219,11 +219,11 @@ def kernel_loops(site: Site) -> None:
     _scripted(site, _LOOPING)
     expect(site.curl("-f", "-o", "/dev/null", url).returncode == 0, "its next script gets no kernel")
     lines = [line for line in site.log.read_text(errors="replace").splitlines() if "it loops" in line]
-    expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
+    expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.log_tail()}")
 
 
 def impatient_firmware(site: Site) -> None:
-    """Firmware that heeds no offer: none of the offers sends it to a boot server, and who asks on port 4011 is answered all the same."""
+    """Firmware that accepts no offer: none of the offers sends it to a boot server, and a request on port 4011 is answered all the same."""
     with RawClient(site.client, CLIENT_LINK) as port:
         for number in range(8):
             offer = port.ask(_firmware(7, "PXEClient", _IMPATIENT), _IMPATIENT)

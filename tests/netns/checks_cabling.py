@@ -9,7 +9,6 @@ the library. Needs root. Ends with the line `N passed, N failed`.
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -51,20 +50,11 @@ class Rack(Resource):
             self.switches.ip("link", "set", f"sw{n}", "up")
             self.machine.ip("link", "set", f"port{n}", "up")
 
-    def raw_socket(self, machine: Namespace, link: str) -> socket.socket:
-        """A port that sends whole frames."""
-        def make() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            made.bind((link, 0))
-            return made
-
-        return machine.call(make)
-
     def listen(
         self, ports: Sequence[str], seconds: int, frames: Sequence[tuple[Namespace, str, bytes]],
     ) -> tuple[dict[str, Any], float]:
         """What recon tells of the ports while each frame is sent again and again, and how long it took."""
-        raw_sockets = [(self.raw_socket(machine, link), frame) for machine, link, frame in frames]
+        raw_sockets = [(machine.packet_socket(link), frame) for machine, link, frame in frames]
         begun = time.monotonic()
         process = self.machine.popen(
             ["env", f"RECON_TEST_PORTS={','.join(ports)}", f"RECON_TEST_WAIT={seconds}", str(self.binary), "--ignored",
@@ -100,7 +90,7 @@ def _ports(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def both_protocols(rack: Rack) -> None:
-    """Two cables, one switch with LLDP and one with CDP: each port has its own neighbour, and nobody waits for more."""
+    """Two cables, one switch with LLDP and one with CDP: each port has its own neighbour, and listening ends early."""
     part, took = rack.listen(["port0", "port1"], 30, [
         (rack.switches, "sw0", lldp("Ethernet1/7")), (rack.switches, "sw1", cdp("GigabitEthernet1/0/8")),
     ])
@@ -116,7 +106,7 @@ def both_protocols(rack: Rack) -> None:
 
 
 def every_group_and_tag(rack: Rack) -> None:
-    """LLDP to each of its three group addresses, and with a priority tag, is heard; so are two switches on one cable."""
+    """LLDP to each of its three group addresses, and with a priority tag, is received; so are two switches on one cable."""
     plain = lldp("a")
     frames = [bytes.fromhex("0180c2000003") + lldp("b")[6:], bytes.fromhex("0180c2000000") + lldp("c")[6:]]
     tagged = lldp("d")
@@ -128,7 +118,7 @@ def every_group_and_tag(rack: Rack) -> None:
 
 
 def silence(rack: Rack) -> None:
-    """A port on which nobody speaks costs the time given and no more; what we send and what is damaged is no neighbour."""
+    """A port without a neighbour takes the time given and no more; own and damaged frames are no neighbour."""
     damaged = lldp("x")[:20]
     part, took = rack.listen(["port0", "port1"], 3, [
         (rack.machine, "port0", lldp("own")), (rack.switches, "sw0", b"\xff" * 6 + bytes(6) + b"\x08\x00" + bytes(60)),
@@ -142,7 +132,7 @@ def silence(rack: Rack) -> None:
 
 
 def late_carrier(rack: Rack) -> None:
-    """A port that gets its carrier while others are heard already is waited for."""
+    """A port that gets its carrier after others were heard is waited for."""
     rack.switches.ip("link", "set", "sw2", "down")
     spoken: list[float] = []
 

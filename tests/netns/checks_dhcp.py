@@ -54,7 +54,7 @@ def a_booted_port_is_known(site: Site) -> None:
 
 
 def init_reboot(site: Site) -> None:
-    """RFC 2131 §4.3.2: what it had is confirmed, another address refused, and of the unknown nothing is said."""
+    """RFC 2131 §4.3.2: its own address is confirmed, another one refused, and an unknown client gets no answer."""
     with RawClient(site.client, CLIENT_LINK) as port:
         address = boot(port, mac_of(4))
 
@@ -76,8 +76,8 @@ def loops_starve_nobody(site: Site) -> None:
         other = altered(fixture("ovmf-efi-discover.bin"), mac_of(10))
         # Firmware asks again after some seconds; once is allowed.
         expect(any(port.answers(other, mac_of(10), 3.0) for _ in range(2)), "another machine is not answered")
-    said = site.said().count(f"{mac_of(9)}: asks for an address in a loop")
-    expect(said == 1, f"the loop is said {said} times:\n{site.said()}")
+    said = site.log_tail().count(f"{mac_of(9)}: asks for an address in a loop")
+    expect(said == 1, f"the loop is said {said} times:\n{site.log_tail()}")
 
 
 def leases_outlive_a_kill(site: Site) -> None:
@@ -95,7 +95,7 @@ def leases_outlive_a_kill(site: Site) -> None:
 
 
 def relays_are_answered(site: Site) -> None:
-    """RFC 3046: the answer goes to the relay's port 67, with what the relay said as it said it."""
+    """RFC 3046: the answer goes to the relay's port 67, with the relay's option 82 unchanged."""
     relay = "192.168.219.3"
     site.client.ip("addr", "add", f"{relay}/24", "dev", CLIENT_LINK)
 
@@ -132,7 +132,7 @@ def dhcrelay(site: Site) -> None:
 
 
 def reservations(site: Site) -> None:
-    """A [[node]] with an address gets it, in or beside the pool, and nobody else does."""
+    """A [[node]] with an address gets it, inside or outside the pool, and no other machine does."""
     restart(site, "".join(
         f'[[node]]\nmac = "{mac_of(last)}"\naddress = "{address}"\n'
         for last, address in ((20, "192.168.219.7"), (21, "192.168.219.240"))
@@ -155,8 +155,8 @@ def exhausted_pool_is_said_once(site: Site) -> None:
         for _ in range(3):
             left = altered(fixture("ovmf-efi-discover.bin"), mac_of(40))
             expect(port.answers(left, mac_of(40), 0.4) == [], "an address from an empty pool")
-    said = site.said().count("network.lease-range")
-    expect(said == 1, f"the remedy is said {said} times:\n{site.said()}")
+    said = site.log_tail().count("network.lease-range")
+    expect(said == 1, f"the remedy is said {said} times:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = [

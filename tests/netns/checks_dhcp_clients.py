@@ -90,7 +90,7 @@ def networkd(site: Site) -> None:
             polling.wait_until(lambda: _addresses(own) or None, 20.0, "networkd sets an address", every=0.1)
         except LabError as error:
             said = (site.folder / "networkd.log").read_text(errors="replace")[-600:]
-            raise LabError(f"{error}:\n{said}\n{site.said()}") from error
+            raise LabError(f"{error}:\n{said}\n{site.log_tail()}") from error
         finally:
             terminate(process)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from rawclient import RawClient, altered, fixture
 from vdc import dhcp, polling
 from vdc.suite import Scenario, expect, scenarios
 from veth_site import CLIENT_LINK, SERVER, Site
+
+_ETH_ARP = 0x0806
 
 
 def declined_addresses_rest(site: Site) -> None:
@@ -24,7 +25,7 @@ def declined_addresses_rest(site: Site) -> None:
 
 
 def addresses_in_use_are_found(site: Site) -> None:
-    """RFC 5227: an address that somebody set by hand is asked for on the wire and not offered."""
+    """RFC 5227: an address that was set by hand is probed by ARP and not offered."""
     with machine_on_cable(site, "byhand", mac_of(7)) as own:
         own.ip("addr", "add", "192.168.219.200/24", "dev", "eth0")
         with RawClient(site.client, CLIENT_LINK) as port:
@@ -48,14 +49,8 @@ def addresses_in_use_are_found(site: Site) -> None:
 def _answers_everything(site: Site, mac: str) -> Iterator[None]:
     """A neighbour that answers ARP for every address but the master's."""
     with machine_on_cable(site, "everybody", mac) as own:
-
-        def make() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
-            made.bind(("eth0", 0x0806))
-            made.settimeout(0.2)
-            return made
-
-        port, me, over = own.call(make), bytes.fromhex(mac.replace(":", "")), threading.Event()
+        port, me, over = own.packet_socket("eth0", _ETH_ARP), bytes.fromhex(mac.replace(":", "")), threading.Event()
+        port.settimeout(0.2)
 
         def answer() -> None:
             while not over.is_set():

@@ -26,7 +26,7 @@ def dns_unknown(site: Site) -> None:
 
 
 def dns_zone(site: Site) -> None:
-    """The top of the zone has its SOA and its server, forward and reverse, and nobody gets a copy of it."""
+    """The top of the zone has its SOA and its server, forward and reverse, and zone transfers are refused."""
     zone = site.dig("+short", "-x", site.address).strip().split(".", 1)[1]
     reverse = ".".join(reversed(SERVER.split(".")[:3])) + ".in-addr.arpa"
     for top in (zone, reverse):

@@ -14,10 +14,10 @@ def second_stick_yields(lan: Lan) -> None:
     """A second master says within 3 s of its start that it yields, and takes over when the first one's power is cut."""
     one, two = lan.stick("one", 9), lan.stick("two", 1)
     one.start()
-    link = one.becomes("serve", VERDICT_SECONDS, address=True)
+    link = one.wait_for_mode("serve", VERDICT_SECONDS, address=True)
     expect(str(link["address"]).startswith(OURS), f"address is {link['address']}")
     begun = two.start()
-    yielded = two.becomes("yield", 3.0)
+    yielded = two.wait_for_mode("yield", 3.0)
     took = time.monotonic() - begun
     expect(took <= 3.0, f"the verdict took {took:.1f} s")
     print(f"     the second stick yields {took:.2f} s after it was started")
@@ -29,11 +29,11 @@ def second_stick_yields(lan: Lan) -> None:
         senders = {d.source_mac for d in wire.datagrams() if d.source_port == 67 and dhcp.parse(d.payload).your_address != "0.0.0.0"}
     expect(senders == {one.macs[0]}, f"addresses come from {senders}")
     one.kill()
-    two.becomes("serve", 40.0, address=True)
+    two.wait_for_mode("serve", 40.0, address=True)
 
 
 def sticks_together(lan: Lan) -> None:
-    """Two sticks started at once, with two links each: one of them has both wires, and nothing changes any more."""
+    """Two sticks started at once, with two links each: one of them serves both networks, and nothing changes any more."""
     sticks = [lan.stick("one", 9, (FIRST, SECOND)), lan.stick("two", 1, (FIRST, SECOND))]
     for stick in sticks:
         stick.start()
@@ -53,7 +53,7 @@ def split_heals(lan: Lan) -> None:
     for stick in (near, far):
         stick.start()
     for stick in (near, far):
-        stick.becomes("serve", VERDICT_SECONDS, address=True)
+        stick.wait_for_mode("serve", VERDICT_SECONDS, address=True)
     lan.join()
     polling.wait_until(lambda: True if len(masters_of([near, far])) == 1 else None, 15.0, "one of two masters yields")
     expect_stable([near, far], 12.0, ["far"])

@@ -212,7 +212,7 @@ def many_names(site: Site) -> None:
 
 
 def many_honest_clients(site: Site) -> None:
-    """Machines with an address each all store at once; who is put off comes again when it was told to."""
+    """Machines with an address each all store at once; one that gets 503 comes again after the time in Retry-After."""
     put_off: list[str] = []
     failed: list[str] = []
 
@@ -241,7 +241,7 @@ def many_honest_clients(site: Site) -> None:
 def fairness_stops(site: Site) -> None:
     # It packs what hundreds of machines stored.
     code, _ = site.stop(60.0)
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = scenarios(

@@ -32,7 +32,7 @@ def http_starts(site: Site) -> None:
 
 
 def _head(site: Site, *args: str) -> tuple[int, dict[str, str]]:
-    """Status and headers, names in lower case, of a request whose body nobody keeps."""
+    """Status and headers, names in lower case, of a request whose body is dropped."""
     done = site.curl("-D", "-", "-o", "/dev/null", *args)
     lines = done.stdout.decode().splitlines()
     expect(bool(lines), f"curl {' '.join(args)}: {done.stderr.decode()}")
@@ -254,7 +254,7 @@ def http_stops(site: Site) -> None:
     # It goes on reading what the kernel holds for it.
     holder.kill()
     holder.wait()
-    expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.said()}")
+    expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = scenarios(

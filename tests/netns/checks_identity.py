@@ -1,4 +1,4 @@
-"""Does a master keep apart machines that call themselves the same, and say so? One function an expectation; each has wires of its own."""
+"""Does a master keep machines with the same UUID apart, and report the clash?"""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def _everywhere(lan: Lan, stick: Stick, rows: dict[str, str]) -> None:
 
 
 def two_machines_one_uuid(lan: Lan) -> None:
-    """Two machines with one UUID, two uploads each, a power cut in between, another stick: all kept, and the clash said everywhere."""
+    """Two machines with one UUID, two uploads each, a power cut in between, another stick: everything is kept, and the clash is reported in every view."""
     stick = lan.stick("one", 9)
     stick.start()
-    stick.becomes("serve", 20.0, address=True)
+    stick.wait_for_mode("serve", 20.0, address=True)
     boards = [Board(lan, 1), Board(lan, 2)]
     for board in boards:
         board.says("agent")
@@ -104,7 +104,7 @@ def two_machines_one_uuid(lan: Lan) -> None:
     boards[1].upload("1", quick=True)
     stick.kill()
     stick.start()
-    stick.becomes("serve", 20.0, address=True)
+    stick.wait_for_mode("serve", 20.0, address=True)
     for board in boards:
         board.upload("1")
     first = {_UUID: "stored", boards[1].id: "stored"}
@@ -112,7 +112,7 @@ def two_machines_one_uuid(lan: Lan) -> None:
     _everywhere(lan, stick, first)
     stick.kill()
     stick.start()
-    stick.becomes("serve", 20.0, address=True)
+    stick.wait_for_mode("serve", 20.0, address=True)
     # One truth after a restart: what is on the stick is stored, and the machines' system still speaks.
     _everywhere(lan, stick, first)
     boards[1].says("off")
@@ -143,7 +143,7 @@ def _another_stick(lan: Lan, stick: Stick, boards: list[Board]) -> None:
     other = lan.stick("two", 7)
     other.start()
     # The machine of the first one is still there with its address, so the second takes another.
-    address = str(other.becomes("serve", 30.0, address=True)["address"]).split("/")[0]
+    address = str(other.wait_for_mode("serve", 30.0, address=True)["address"]).split("/")[0]
     for board in reversed(boards):
         board.master, board.id = address, _UUID
         board.upload("3")

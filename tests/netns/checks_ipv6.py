@@ -26,7 +26,7 @@ _ROUTER = "fd00:dead::1"
 
 
 def _ipv6(site: Site) -> dict[str, Any]:
-    """The link's IPv6 in the master's own words; reached over IPv4."""
+    """The link's IPv6 status as the API gives it, asked over IPv4."""
     status = site.inside.status(timeout=2.0)
     found: dict[str, Any] | None = status["links"][0].get("ipv6")
     if found is None:
@@ -115,7 +115,7 @@ def ipv6_bystander(site: Site) -> None:
 
 def ipv6_dhclient_pxe(site: Site) -> None:
     text = _dhclient(site, "pxe6", _PXE, 20)
-    expect(text is not None, f"no lease: {site.said()}")
+    expect(text is not None, f"no lease: {site.log_tail()}")
     assert text is not None
     found = re.search(r"iaaddr ([0-9a-f:]+) ", text)
     assert found is not None
@@ -218,7 +218,7 @@ def _wait_for_link_local(machine: Namespace, link: str) -> None:
 
 
 def ipv6_relay(site: Site) -> None:
-    """RFC 8415 §19: a client behind ISC's relay on our link gets its address; one on another link is not served, and that is said once."""
+    """RFC 8415 §19: a client behind ISC's relay on our link gets its address; one on another link is not served, which is logged once."""
     server = _server(site)
     ours, other = server[:-1] + "fff7", "2001:db8:7::1"
     for number, (address, works) in enumerate(((ours, True), (other, False))):
@@ -240,11 +240,11 @@ def ipv6_relay(site: Site) -> None:
                 terminate(relay)
                 site.client.ip("link", "del", "down6")
             log_text = (site.folder / "dhcrelay6.log").read_text(errors="replace")[-800:]
-            expect((text is not None) == works, f"by {address}: {text}\n{log_text}\n{site.said()}")
+            expect((text is not None) == works, f"by {address}: {text}\n{log_text}\n{site.log_tail()}")
             if text is not None:
                 expect(f"iaaddr {server[:-1]}" in text and f"tftp://[{server}]/snponly.efi" in text, f"the lease is {text}")
     said = site.log.read_text(errors="replace").count(f"link of {other}")
-    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+    expect(said == 1, f"it is said {said} times:\n{site.log_tail()}")
 
 
 def ipv6_rubbish(site: Site) -> None:
@@ -276,7 +276,7 @@ def ipv6_restart(site: Site) -> None:
     """A restart keeps the prefix and every address."""
     before = _server(site)
     code, took = site.stop()
-    expect(code == 0 and took < 10.0, f"exit code {code} after {took:.1f} s:\n{site.said()}")
+    expect(code == 0 and took < 10.0, f"exit code {code} after {took:.1f} s:\n{site.log_tail()}")
     gone = site.server.run(["ip", "-6", "addr", "show", "dev", "veth0", "scope", "global"]).stdout.decode()
     expect(before not in gone, f"the address is still there: {gone}")
     site.start(site.iso)
@@ -287,7 +287,7 @@ def ipv6_restart(site: Site) -> None:
 
 
 def ipv6_own_address_in_use(site: Site) -> None:
-    """Who has the address that the master would take in IPv6 keeps it, and is named; the master takes another network."""
+    """A host that has the IPv6 address that the master would take keeps it and is named; the master takes another prefix."""
     before = _server(site)
     site.stop()
     site.client.ip("-6", "addr", "add", f"{before}/128", "dev", CLIENT_LINK, "nodad")
@@ -296,7 +296,7 @@ def ipv6_own_address_in_use(site: Site) -> None:
         _serving(site, True, 12.0)
         expect(_server(site) != before, f"the master took {before}, which another machine has")
         said = site.log.read_text(errors="replace")
-        expect(f"{before} is used by {CLIENT_MAC}" in said, f"nothing on the console:\n{site.said()}")
+        expect(f"{before} is used by {CLIENT_MAC}" in said, f"nothing on the console:\n{site.log_tail()}")
         site.stop()
     finally:
         site.client.ip("-6", "addr", "del", f"{before}/128", "dev", CLIENT_LINK)
@@ -323,7 +323,7 @@ def ipv6_foreign(site: Site) -> None:
     finally:
         terminate(process)
     expect("is here already: fe80::" in found["reason"] and CLIENT_MAC in found["reason"], f"reason is {found['reason']!r}")
-    expect("no IPv6 from here" in site.said(), f"nothing on the console:\n{site.said()}")
+    expect("no IPv6 from here" in site.log_tail(), f"nothing on the console:\n{site.log_tail()}")
     expect(site.inside.status(timeout=2.0)["links"][0]["mode"] == "serve", "IPv4 is no longer served")
     with _capture(site, "udp and src port 547") as seen:
         text = _dhclient(site, "silent6", _PXE, 6)
@@ -331,7 +331,7 @@ def ipv6_foreign(site: Site) -> None:
 
 
 def ipv6_without(site: Site) -> None:
-    """Where the system has no IPv6, IPv4 is served all the same, and why is said."""
+    """Where the system has no IPv6, IPv4 is served all the same, and the status gives the reason."""
     site.stop()
     site.server.run(["sysctl", "-q", "-w", "net.ipv6.conf.veth0.disable_ipv6=1"])
     status = site.start(site.iso)
@@ -339,7 +339,7 @@ def ipv6_without(site: Site) -> None:
     expect(link["mode"] == "serve" and link["ipv6"]["serving"] is False, f"link is {link}")
     expect("fd" in link["ipv6"]["reason"], f"reason is {link['ipv6']['reason']!r}")
     code, _ = site.stop()
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = scenarios(

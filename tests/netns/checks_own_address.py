@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 
 from bridged_lan import Lan, client_mac, raw
@@ -12,16 +11,16 @@ from vdc.suite import Scenario, expect, scenarios
 
 
 def own_address_in_use(lan: Lan) -> None:
-    """Who has the address that the master would take keeps it: the master names him and takes another; so it does when he comes later."""
+    """A host that has the master's address keeps it: the master names the host and takes another address, also when the host comes later."""
     host, first, machine = lan.client(1), "192.168.219.1", lan.client(2, "machine")
     host.ip("addr", "add", f"{first}/24", "dev", "eth0")
     stick = lan.stick("stick", 1)
     stick.start()
-    stick.becomes("serve", VERDICT_SECONDS + 3.0)
+    stick.wait_for_mode("serve", VERDICT_SECONDS + 3.0)
     ours = str(stick.link()["address"]).split("/")[0]
     expect(ours == "192.168.219.2", f"the master has {ours}")
     expect(client_mac(1) in str(stick.link()["reason"]), f"the API does not name who has it: {stick.link()}")
-    expect(f"{first} is used by {client_mac(1)}" in stick.said(), f"nor does the screen:\n{stick.said()}")
+    expect(f"{first} is used by {client_mac(1)}" in stick.log_tail(), f"nor does the screen:\n{stick.log_tail()}")
     offer = offer_of(discover(machine, client_mac(2), "ovmf-efi-discover.bin"), ours)
     expect(offer.your_address.startswith("192.168.219."), f"a machine is offered {offer.your_address}")
     # Another host takes the address that is ours now, and does not ask before.
@@ -31,9 +30,7 @@ def own_address_in_use(lan: Lan) -> None:
         # RFC 5227 §2.3: what a host says that uses an address.
         me = raw(client_mac(1))
         announcement = b"\0\1\x08\0\6\4\0\1" + me + socket.inet_aton(ours) + bytes(6) + socket.inet_aton(ours)
-        port = host.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-        with contextlib.closing(port):
-            port.bind(("eth0", 0))
+        with host.packet_socket("eth0") as port:
             port.send(b"\xff" * 6 + me + b"\x08\x06" + announcement)
         now = str(stick.link().get("address") or ours).split("/")[0]
         return now if now != ours else None

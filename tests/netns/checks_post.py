@@ -30,7 +30,7 @@ def post_starts(site: Site) -> None:
 
 
 def _peer(site: Site, script: str, walls: bool, runs: int = 1) -> tuple[str, float]:
-    """Runs a peer with this post.sh, as often as systemd would; what it said, and the seconds it took. Without `walls` it may
+    """Runs a peer with this post.sh, as often as systemd would; returns its output and the seconds it took. Without `walls` it may
     not make namespaces."""
     (site.data / "post.tgz").write_bytes(tar_gz([("post.sh", script.encode())]))
     bounds = "-sys_boot" if walls else "-sys_boot,-sys_admin"
@@ -162,7 +162,7 @@ sleep 100
 
 def post_stops(site: Site) -> None:
     code, _ = site.stop()
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = scenarios(

@@ -23,9 +23,9 @@ def proxy_beside_foreign(lan: Lan) -> None:
         stick = lan.stick("stick", 1)
         client = lan.client(1)
         begun = stick.start()
-        stick.becomes("proxy", VERDICT_SECONDS)
+        stick.wait_for_mode("proxy", VERDICT_SECONDS)
         expect(time.monotonic() - begun <= VERDICT_SECONDS, "the verdict took too long")
-        link = stick.becomes("proxy", 10.0, address=True)
+        link = stick.wait_for_mode("proxy", 10.0, address=True)
         ours = str(link["address"]).split("/")[0]
         expect(ours.startswith("10.77.0."), f"our address there is {ours}")
         expect(
@@ -63,16 +63,16 @@ def proxy_through_a_relay(lan: Lan) -> None:
         for relay in ("10.1.0.1", "10.9.0.1"):
             router.ip("addr", "add", f"{relay}/32", "dev", "lo")
         stick.start()
-        ours = str(stick.becomes("proxy", 20.0, address=True)["address"]).split("/")[0]
+        ours = str(stick.wait_for_mode("proxy", 20.0, address=True)["address"]).split("/")[0]
         offers = ask_as_relay(router, ours, "10.1.0.1", client_mac(7), {82: b"\x01\x02p1"})
-        expect(len(offers) == 1, f"the relay hears {offers}\n{stick.said()}")
+        expect(len(offers) == 1, f"the relay hears {offers}\n{stick.log_tail()}")
         offer = offers[0]
         expect(offer.your_address == "0.0.0.0" and offer.boot_file == "snponly.efi", f"{offer.your_address}, {offer.boot_file!r}")
         expect(offer.options.get(82) == b"\x01\x02p1", f"relay information came back as {offer.options.get(82)!r}")
         for last in (8, 9):
             answers = ask_as_relay(router, ours, "10.9.0.1", client_mac(last), {}, 0.7)
             expect(answers == [], f"a machine of an unknown network gets {answers}")
-        expect(stick.said().count("10.9.0.0/24") == 1, f"the unknown network is said otherwise:\n{stick.said()}")
+        expect(stick.log_tail().count("10.9.0.0/24") == 1, f"the unknown network is said otherwise:\n{stick.log_tail()}")
 
 
 def _boot_server(client: Namespace, ours: str) -> None:
@@ -102,7 +102,7 @@ def plain_client_hears_nothing(lan: Lan) -> None:
     with lan.foreign():
         stick = lan.stick("stick", 1)
         stick.start()
-        stick.becomes("proxy", 20.0, address=True)
+        stick.wait_for_mode("proxy", 20.0, address=True)
         client = lan.client(3)
         with lan.capture("plain") as wire:
             with RawClient(client, "eth0") as port:
@@ -131,17 +131,17 @@ def foreign_appears(lan: Lan) -> None:
     stick = lan.stick("stick", 1)
     client = lan.client(4)
     stick.start()
-    stick.becomes("serve", VERDICT_SECONDS, address=True)
+    stick.wait_for_mode("serve", VERDICT_SECONDS, address=True)
     address = lease(client, lan, "before", boots=True)
     expect(address is not None and address.startswith("192.168.219."), f"the client got {address}")
     client.ip("addr", "add", f"{address}/24", "dev", "eth0")
     with lan.foreign():
         begun = time.monotonic()
-        stick.becomes("proxy", VERDICT_SECONDS)
+        stick.wait_for_mode("proxy", VERDICT_SECONDS)
         took = time.monotonic() - begun
         expect(took <= 10.0, f"it took {took:.1f} s")
         print(f"     proxy {took:.1f} s after the foreign server began")
-        link = stick.becomes("proxy", 10.0, address=True)
+        link = stick.wait_for_mode("proxy", 10.0, address=True)
         expect(str(link["old_address"]).startswith(OURS) and link["leases_held"] == 1, f"the old leases: {link}")
         expect(any(s["address"] == foreign_dhcp.ADDRESS for s in link["foreign"]), f"foreign: {link['foreign']}")
         for name in ("dhclient-discover.bin", "ovmf-efi-discover.bin"):
@@ -157,7 +157,7 @@ def foreign_appears(lan: Lan) -> None:
         screen = stick.machine.run([str(lan.recon), "status"]).stdout.decode()
         expect(foreign_dhcp.ADDRESS in screen and "which run out" in screen, f"the screen:\n{screen}")
     # Fifteen questions unanswered, and the verdict of a quiet link.
-    stick.becomes("serve", 85.0, address=True)
+    stick.wait_for_mode("serve", 85.0, address=True)
     expect(lease(client, lan, "after", boots=True) == address, "the client lost its address over all that")
 
 
@@ -167,14 +167,14 @@ def foreign_boot_service(lan: Lan) -> None:
         stick = lan.stick("stick", 1)
         client = lan.client(6)
         stick.start()
-        link = stick.becomes("silent", VERDICT_SECONDS)
+        link = stick.wait_for_mode("silent", VERDICT_SECONDS)
         expect("boots machines" in link["reason"] and foreign_dhcp.ADDRESS in link["reason"], f"reason: {link['reason']}")
         offers = discover(client, client_mac(6), "ovmf-efi-discover.bin", 2.0)
         expect({offer.server for offer in offers} == {foreign_dhcp.ADDRESS}, f"offers: {offers}")
         stick.kill()
         stick.settings('[network]\nmode = "proxy"\n')
         stick.start()
-        stick.becomes("proxy", 20.0, address=True)
+        stick.wait_for_mode("proxy", 20.0, address=True)
 
 
 CHECKS: list[Scenario[Lan]] = scenarios(

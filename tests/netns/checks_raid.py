@@ -51,7 +51,7 @@ _FORBIDDEN = ("-s", "-t", "-o", "-S", "-X", "--smart", "--test", "--set", "--off
 
 
 def behind_megaraid(recon: Path) -> None:
-    """Three disks are told: one with its health, one that fails, and one that hangs costs its own line only."""
+    """Three disks are reported: one with its health, one that fails, and one that hangs, which costs only its own entry."""
     with tempfile.TemporaryDirectory(prefix="recon-raid-") as name:
         folder = Path(name)
         calls, script, work = folder / "calls", folder / "smartctl", folder / "work"

@@ -56,7 +56,7 @@ def _floor(site: Site) -> Iterator[Namespace]:
 
 
 def _relay_said(site: Site) -> str:
-    return (site.folder / "dhcrelay.log").read_text(errors="replace")[-600:] + site.said()
+    return (site.folder / "dhcrelay.log").read_text(errors="replace")[-600:] + site.log_tail()
 
 
 def a_routed_floor_boots(site: Site) -> None:
@@ -139,7 +139,7 @@ def relays_choose_the_link(site: Site) -> None:
     """RFC 3527, RFC 5107, RFC 3011: a relay asks from its loopback for a link of its own, and in its own name."""
     said = b"\x01\x02p1\x05\x04" + packed("10.1.0.0") + b"\x0b\x04" + packed(_LOOPBACK)
     answers = _through(site, _LOOPBACK, "52:54:00:2d:01:01", {82: said})
-    expect(len(answers) == 1, f"the relay hears nothing:\n{site.said()}")
+    expect(len(answers) == 1, f"the relay hears nothing:\n{site.log_tail()}")
     offer = answers[0]
     expect(offer.your_address.startswith("10.1.0.") and offer.server == _LOOPBACK, f"{offer.your_address} of {offer.server}")
     expect(offer.options.get(82) == said, f"relay information came back as {offer.options.get(82)!r}")
@@ -150,7 +150,7 @@ def relays_choose_the_link(site: Site) -> None:
 
 
 def unknown_networks_are_said_once(site: Site) -> None:
-    """A relay of a network that nobody wrote down: no address, and one line with what to write."""
+    """A relay of a network that is not in recon.toml: no address, and one log line with what to write."""
     site.client.ip("addr", "add", "10.9.0.1/32", "dev", "lo")
     try:
         for last in (1, 2, 3):
@@ -159,7 +159,7 @@ def unknown_networks_are_said_once(site: Site) -> None:
     finally:
         site.client.ip("addr", "del", "10.9.0.1/32", "dev", "lo")
     lines = [line for line in site.log.read_text(errors="replace").splitlines() if "10.9.0.0/24" in line]
-    expect(len(lines) == 1 and "[[subnet]]" in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
+    expect(len(lines) == 1 and "[[subnet]]" in lines[0], f"it is said {len(lines)} times:\n{site.log_tail()}")
 
 
 CHECKS: list[Scenario[Site]] = scenarios(

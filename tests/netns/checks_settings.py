@@ -27,15 +27,15 @@ def told_silent(lan: Lan) -> None:
     client = lan.client(7)
     with lan.capture("silent") as wire:
         stick.start()
-        expect("recon.toml" in stick.becomes("silent", 5.0)["reason"], "the reason does not name recon.toml")
-        stick.becomes("serve", VERDICT_SECONDS, at=1)
+        expect("recon.toml" in stick.wait_for_mode("silent", 5.0)["reason"], "the reason does not name recon.toml")
+        stick.wait_for_mode("serve", VERDICT_SECONDS, at=1)
         expect(discover(client, client_mac(7), "ovmf-efi-discover.bin", 2.0) == [], "an answer on a silent link")
         sent = [frame for frame in frames(wire) if frame.data[6:12] == raw(stick.macs[0]) and not _sent_by_kernel(frame.data)]
     expect(sent == [], f"{len(sent)} packets left a silent link")
 
 
 def _enter_command(stick: Stick, word: str) -> str:
-    """What a person types at the screen of the stick's machine, who is told the answer."""
+    """Enters a command at the screen of the stick's machine; returns the answer."""
     url = f"http://127.0.0.1/api/v1/settings/{word}"
     return stick.machine.run(["curl", "-sS", "-X", "POST", "--max-time", "5", url]).stdout.decode()
 
@@ -55,7 +55,7 @@ def _expect_held(stick: Stick, lan: Lan, what: str) -> None:
 
 
 def settings_fail_closed(lan: Lan) -> None:
-    """One unknown key: silent stays silent, never stays never, and nobody is served until a person says so or the file is mended."""
+    """One unknown key: silent stays silent, never stays never, and no client is served until a person decides or the file is corrected."""
     restrains = '[network]\nsilent = ["eth0"]\n[peers]\npoweroff = "never"\n'
     stick = lan.stick("stick", 1, (FIRST, SECOND))
     stick.settings("sitte = 'A'\n" + restrains)
@@ -65,7 +65,7 @@ def settings_fail_closed(lan: Lan) -> None:
     with lan.capture("held") as wire, Capture(lan.network, SECOND, lan.folder / "held2.pcap") as other:
         stick.start()
         for at in (0, 1):
-            expect("not read whole" in stick.becomes("silent", 5.0, at)["reason"], f"the reason: {stick.link(at)}")
+            expect("not read whole" in stick.wait_for_mode("silent", 5.0, at)["reason"], f"the reason: {stick.link(at)}")
         _expect_held(stick, lan, "recon.toml: line 1: unknown key \"sitte\"")
         for machine, number in ((client, 7), (far, 8)):
             expect(discover(machine, client_mac(number), "ovmf-efi-discover.bin", 4.0) == [], "an answer with settings that were not read")
@@ -78,8 +78,8 @@ def settings_fail_closed(lan: Lan) -> None:
             sent = [frame for frame in frames(seen) if frame.data[6:12] == raw(stick.macs[at]) and not _sent_by_kernel(frame.data)]
             expect(sent == [], f"{len(sent)} packets left {stick.links[at]}")
         _enter_command(stick, "go")
-        stick.becomes("serve", VERDICT_SECONDS, at=1)
-        expect("recon.toml" in stick.becomes("silent", 5.0)["reason"], "the silent link is not silent after go")
+        stick.wait_for_mode("serve", VERDICT_SECONDS, at=1)
+        expect("recon.toml" in stick.wait_for_mode("silent", 5.0)["reason"], "the silent link is not silent after go")
         sent = [frame for frame in frames(wire) if frame.data[6:12] == raw(stick.macs[0]) and not _sent_by_kernel(frame.data)]
         expect(sent == [], f"{len(sent)} packets left a silent link after go")
     policy = stick.machine.run(["curl", "-sS", "http://127.0.0.1/api/v1/policy"]).stdout.decode()
@@ -101,7 +101,7 @@ def settings_are_mended(lan: Lan) -> None:
         path.parent.mkdir(exist_ok=True)
         make(path)
         stick.start(elect=what != "it is a FIFO")
-        stick.becomes("silent", 5.0)
+        stick.wait_for_mode("silent", 5.0)
         _expect_held(stick, lan, what)
         stick.kill()
         path.rmdir() if path.is_dir() else path.unlink()
@@ -110,7 +110,7 @@ def settings_are_mended(lan: Lan) -> None:
     _expect_held(stick, lan, "network.lease-seconds: 5 is not between")
     stick.settings("[network]\nlease-seconds = 500\n")
     expect("in use" in _enter_command(stick, "read"), "the mended file is not taken")
-    stick.becomes("serve", VERDICT_SECONDS, address=True)
+    stick.wait_for_mode("serve", VERDICT_SECONDS, address=True)
     status = stick.status()
     expect(status is not None and status["settings_problems"] == [] and status["settings_held"] is None, f"status: {status}")
 

@@ -18,9 +18,9 @@ def two_keys_apart(lan: Lan) -> None:
     one, two = lan.stick("one", 9), lan.stick("two", 1)
     one.key = two.key = None
     one.start()
-    one.becomes("serve", VERDICT_SECONDS, address=True)
+    one.wait_for_mode("serve", VERDICT_SECONDS, address=True)
     two.start()
-    link = two.becomes("silent", VERDICT_SECONDS)
+    link = two.wait_for_mode("silent", VERDICT_SECONDS)
     reason = str(link["reason"])
     expect("site.key" in reason and "does not have this stick's key" in reason and OURS in reason, f"reason: {reason}")
     expect([(s["recon"], s["ours"]) for s in link["foreign"]] == [(True, False)], f"foreign: {link['foreign']}")
@@ -36,11 +36,11 @@ def two_keys_apart(lan: Lan) -> None:
     two.kill()
     keys[1].write_bytes(keys[0].read_bytes())
     two.start()
-    two.becomes("yield", 3.0)
+    two.wait_for_mode("yield", 3.0)
 
 
 def two_keys_together(lan: Lan) -> None:
-    """Two sticks with different keys started at once: one serves, the other is silent, and nobody follows anybody."""
+    """Two sticks with different keys started at once: one serves, the other is silent, and neither follows the other."""
     sticks = [lan.stick("one", 9), lan.stick("two", 1)]
     for stick in sticks:
         stick.key = None
@@ -52,13 +52,13 @@ def two_keys_together(lan: Lan) -> None:
 
 
 def _forged_packet(kind: int, text: bytes, more: dict[int, bytes]) -> bytes:
-    """What anybody can send who knows how recon machines talk, but has no key."""
+    """A packet of somebody who knows the protocol between masters but not the key."""
     payload = dhcp.build(kind, client_mac(9), int.from_bytes(os.urandom(4), "big"), {60: text, 226: b"\x01" + os.urandom(16), **more})
     return (b"\2" if kind == 2 else b"\1") + payload[1:]
 
 
 def forged_master(lan: Lan) -> None:
-    """Who has no key is followed by nobody: not by forged questions, announcements or replays, and one forged word costs nothing."""
+    """A forger without the key is never followed, by probes, announcements or replays, and one forged packet changes nothing."""
     forger = lan.client(9, "forger")
     stick, second = lan.stick("one", 9), lan.stick("two", 1)
     seen: list[str] = []
@@ -86,7 +86,7 @@ def forged_master(lan: Lan) -> None:
         # What a true master says, to be said again later.
         with lan.capture("true") as wire:
             second.start()
-            second.becomes("yield", 3.0)
+            second.wait_for_mode("yield", 3.0)
             time.sleep(5.0)
             true = [frame.data for frame in frames(wire) if frame.data[6:12] == raw(stick.macs[0]) and b"recon:master:" in frame.data]
         expect(len(true) >= 2, f"{len(true)} announcements were captured")
@@ -102,7 +102,7 @@ def forged_master(lan: Lan) -> None:
         second.kill()
         flooded = lan.stick("three", 5)
         flooded.start()
-        flooded.becomes("serve", VERDICT_SECONDS)
+        flooded.wait_for_mode("serve", VERDICT_SECONDS)
         flood(8.0, announcement, flooded)
         link = flooded.link()
         expect(link["mode"] == "proxy" and "does not have this stick's key" in link["reason"], f"beside a forger: {link}")

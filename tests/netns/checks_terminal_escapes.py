@@ -1,4 +1,4 @@
-"""Do words of hostile clients act anywhere? Every service is told some, and all that the master wrote is read."""
+"""Do control characters of hostile clients reach a terminal, the log or an answer? Every service is sent some, and all output is searched."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def machine_on_cable(site: Site, label: str, mac: str) -> Iterator[Namespace]:
 
 def restart(site: Site, settings: str = "", network: str = f"{SERVER}/24") -> None:
     code, _ = site.stop()
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
     (site.data / "recon.toml").write_text(settings)
     site.start(site.medium, network)
 

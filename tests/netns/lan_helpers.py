@@ -21,7 +21,7 @@ def masters_of(sticks: list[Stick], at: int = 0) -> list[str]:
 
 
 def expect_stable(sticks: list[Stick], seconds: float, masters: list[str]) -> None:
-    """The same ones speak for the wire all the time."""
+    """The same sticks are masters all the time, without a change in between."""
     changes = [stick.link()["mode_changes"] for stick in sticks]
     until = time.monotonic() + seconds
     while time.monotonic() < until:

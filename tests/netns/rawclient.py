@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
 import time
 from pathlib import Path
 
 from vdc import dhcp
 from vdc.capture import Frame, udp
+from vdc.checksum import internet_checksum
 from vdc.errors import LabError, Timeout
 from vdc.namespace import Namespace
 
@@ -46,12 +46,7 @@ class RawClient:
     """A port that sends whole frames."""
 
     def __init__(self, namespace: Namespace, link: str) -> None:
-        def make() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_IP))
-            made.bind((link, _ETH_IP))
-            return made
-
-        self._socket = namespace.call(make)
+        self._socket = namespace.packet_socket(link, _ETH_IP)
 
     def __enter__(self) -> RawClient:
         return self
@@ -65,7 +60,7 @@ class RawClient:
         header = struct.pack(
             ">BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 0, 0, 64, 17, 0, bytes(4), b"\xff\xff\xff\xff"
         )
-        header = header[:10] + struct.pack(">H", _checksum(header)) + header[12:]
+        header = header[:10] + struct.pack(">H", internet_checksum(header)) + header[12:]
         frame = b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + struct.pack(">H", _ETH_IP)
         self._socket.send(frame + header + datagram)
 
@@ -111,10 +106,3 @@ class RawClient:
         if ack.kind != "ack" or ack.your_address != offer.your_address:
             raise LabError(f"offered {offer.your_address}, then {ack.kind} {ack.your_address}")
         return ack
-
-
-def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return int(~total & 0xFFFF)

@@ -100,7 +100,7 @@ class Site(Resource):
 
         def look() -> dict[str, Any] | None:
             if process.poll() is not None:
-                raise LabError(f"recon master ended with {process.returncode}:\n{self.said()}")
+                raise LabError(f"recon master ended with {process.returncode}:\n{self.log_tail()}")
             with contextlib.suppress(ApiError):
                 status = self.inside.status(timeout=1.0)
                 if any(link.get("mode") == "serve" for link in status.get("links", [])):
@@ -110,9 +110,9 @@ class Site(Resource):
         try:
             return polling.wait_until(look, 20.0, "recon master serves", every=0.1)
         except LabError as error:
-            raise LabError(f"{error}:\n{self.said()}") from error
+            raise LabError(f"{error}:\n{self.log_tail()}") from error
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         """The end of the master's log."""
         return self.log.read_text(errors="replace")[-1500:]
 
@@ -126,7 +126,7 @@ class Site(Resource):
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired as late:
-            raise LabError(f"recon master still runs {seconds:.0f} s after SIGTERM:\n{self.said()}") from late
+            raise LabError(f"recon master still runs {seconds:.0f} s after SIGTERM:\n{self.log_tail()}") from late
         self._process = None
         return code, time.monotonic() - begun
 

@@ -94,7 +94,7 @@ class Chroot:
     def run(
         self, argv: Sequence[str], timeout: float = 120.0, log: Path | None = None, variables: Mapping[str, str] | None = None,
     ) -> str:
-        """The same, and a failure is an error that carries the end of what was said."""
+        """The same; a non-zero exit code is an error that carries the end of the output."""
         code, text = self.call(argv, timeout, log, variables)
         if code != 0:
             raise LabError(f"{' '.join(argv)[:300]}: exit {code}: {text.strip()[-1500:]}" + (f" (see {log})" if log else ""))
@@ -123,7 +123,7 @@ def _opened(log: Path, argv: Sequence[str]) -> IO[bytes]:
 
 
 def adopt_settings(root: Path) -> None:
-    """Gives a root tree this machine's way to the outside: name servers, certificates, what apt and pip are told."""
+    """Gives a root tree this machine's network settings: name servers, certificates, settings of apt and pip."""
     for name in ("resolv.conf", "pip.conf", "hosts"):
         file = Path("/etc") / name
         if file.exists():

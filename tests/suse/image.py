@@ -95,7 +95,7 @@ def check_modules(image: Image) -> None:
 
 
 def check_left_out(image: Image) -> None:
-    """What SUSE's kernel packages put into /boot and nobody needs on a running stick."""
+    """What SUSE's kernel packages put into /boot and a running stick does not need."""
     held = sorted(file.name for file in (image.root / "boot").iterdir()) if (image.root / "boot").is_dir() else []
     bad = [name for name in held if name.startswith(("vmlinu", "symvers", "System.map", "config-", "initrd", ".vmlinuz"))]
     expect(not bad, f"the root image carries boot/{', boot/'.join(bad)}")

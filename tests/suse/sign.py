@@ -1,4 +1,4 @@
-"""Who signs what? Three keys as openSUSE has them, and a fourth that nobody trusts; made for the run, kept nowhere else."""
+"""Which key signs which packages? Three keys as openSUSE has them, and a fourth that is not trusted; made for this run only."""
 
 from __future__ import annotations
 

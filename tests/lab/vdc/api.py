@@ -1,4 +1,4 @@
-"""What does the master say about itself and its nodes?"""
+"""What does the master's HTTP API say about itself and its nodes?"""
 
 from __future__ import annotations
 

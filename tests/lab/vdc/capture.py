@@ -1,4 +1,4 @@
-"""What went over the wire?"""
+"""Which packets were on a link?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did the stick bring home, and is it whole?
+"""Is the inventory that `recon collect` makes of a stick whole?
 
 `recon collect` is asked, as the user would; its tarball is then judged here without trusting it.
 """

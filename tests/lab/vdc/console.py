@@ -1,4 +1,4 @@
-"""What does a guest say on its serial line, and when?"""
+"""What is printed on a guest's serial line, and when?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class Console:
-    """Reads a guest's serial line into a log with a time on each line; callers wait for words in it."""
+    """Reads a guest's serial line into a log with a time on each line; callers wait for lines that match."""
 
     def __init__(
         self, stream: IO[bytes], log: Path, name: str, start: float, echo: Callable[[str], None] | None = None,

@@ -1,4 +1,4 @@
-"""What does a new user see of the whole way, from the stick in the master to the tarball in their hands?"""
+"""What does a demo show, from the stick in the master to the inventory tarball?"""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str =
                 wrong += _follow(group, peer)
             _keep_up(lab, keep)
         finally:
-            group.end_all()
+            group.power_off_all()
         group.progress.poll()
         master.shut_down()
         wrong += master.changes()

@@ -27,5 +27,5 @@ class Environment(Resource):
     def own_peers(self, master: Master, peers: Sequence[Peer], at_once: int = 1) -> PeerGroup:
         """A group of peers, none of which is started yet."""
         group = PeerGroup(master, list(peers), at_once)
-        self._stack.callback(group.end_all)
+        self._stack.callback(group.power_off_all)
         return group

@@ -1,4 +1,4 @@
-"""Who is the other DHCP server, and how do firmware boots end that nobody serves?"""
+"""How is a DHCP server that is not ours put on a bridge?"""
 
 from __future__ import annotations
 

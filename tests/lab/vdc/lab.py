@@ -22,7 +22,7 @@ _NEEDED = ("qemu-system-x86_64", "ip", "tc", "sysctl", "tcpdump", "dnsmasq", "sg
 
 @dataclass(frozen=True)
 class Options:
-    """What the person who starts a run decides."""
+    """The command line options of a run."""
 
     iso: Path
     recon: Path
@@ -63,7 +63,7 @@ class Lab(Resource):
         self.report = report
         self.folder = options.workdir
         self._label = label
-        self._revived: set[str] = set()
+        self._restarted: set[str] = set()
 
     def set_up(self) -> None:
         for name in namespace.remove_stale():
@@ -76,10 +76,10 @@ class Lab(Resource):
         self.capture = self._stack.enter_context(Capture(self.namespace, BRIDGE, self.folder / "wire.pcap"))
         self.switch = self._stack.enter_context(Switch(self.namespace))
 
-    def revive(self, machine: Machine) -> None:
-        """Powers a guest off and on that its emulator has put to sleep, once; the report says so."""
-        if machine.lost_its_timer and machine.spec.name not in self._revived:
-            self._revived.add(machine.spec.name)
+    def restart_stuck(self, machine: Machine) -> None:
+        """Powers a guest off and on, once, after QEMU has lost its timer interrupt; the report says so."""
+        if machine.lost_its_timer and machine.spec.name not in self._restarted:
+            self._restarted.add(machine.spec.name)
             machine.kill()
             machine.start()
             self.report.line(f"{machine.spec.name}: QEMU lost a timer interrupt, the guest sleeps: powered off and on again")

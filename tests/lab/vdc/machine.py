@@ -113,7 +113,7 @@ class Machine:
             self.nvram.chmod(0o600)
 
     def start(self) -> None:
-        """Presses the power button: QEMU runs when this returns, the firmware has just begun."""
+        """Powers the guest on: QEMU runs when this returns, the firmware has just begun."""
         if self._process is not None:
             raise LabError(f"{self.spec.name} already runs")
         self.prepare_nvram()
@@ -207,7 +207,7 @@ class Machine:
 
     @property
     def lost_its_timer(self) -> bool:
-        """True if the guest's kernel says that a processor sleeps for ever: QEMU's emulation now and then loses an interrupt of
+        """True if the guest's kernel reports that a processor sleeps for ever: QEMU's emulation now and then loses an interrupt of
         its timer (seen with QEMU 10.0, and known elsewhere). Nothing in the guest can mend that."""
         return self.running and self._console is not None and self._console.find(_LOST_TIMER) is not None
 

@@ -79,7 +79,7 @@ class Master:
         last: list[str] = ["its API did not answer yet"]
 
         def look() -> dict[str, Any] | None:
-            self.lab.revive(self.machine)
+            self.lab.restart_stuck(self.machine)
             self.must_run()
             try:
                 status = self.api.status(timeout=1.0)

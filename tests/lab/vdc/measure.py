@@ -1,4 +1,4 @@
-"""How long does a peer take, how much does it fetch, and what does the plain way cost beside it?
+"""How long does a peer take, how much does it fetch, and how does the plain way compare?
 
 The plain way is what people do without recon's initrd: boot the live image over the network into memory, then take the
 inventory there. Both ways run one after the other against the same master, alone on the host.
@@ -56,7 +56,7 @@ def _one(lab: Lab, master: Master, peer: Peer) -> Figures:
         group.wait_stored(peer.name, 420.0)
         group.wait_off(peer.name)
     finally:
-        group.end_all()
+        group.power_off_all()
     entry = group.progress.entries[peer.name]
     at = api.stage_seconds(entry)
     first = _first_discover(lab, peer)

@@ -1,4 +1,4 @@
-"""How do guests and helpers reach each other, and nobody else?
+"""How are guests and helper programs kept on a network of their own?
 
 A run owns one network namespace. Its name carries the process id and start time of the harness, so a later run
 recognises the namespace of a harness that was killed, without pid files, and ends exactly the processes inside it.
@@ -140,7 +140,7 @@ class Namespace:
         self.popen(["sysctl", "-qw", f"net.ipv6.conf.{link}.disable_ipv6=1"]).wait(10)
 
     def drop_ipv4(self, link: str) -> None:
-        """Lets neither IPv4 nor ARP through a link, whoever sends it."""
+        """Drops IPv4 and ARP on a link, in both directions."""
         tools.run(["tc", "-n", self.name, "qdisc", "add", "dev", link, "clsact"])
         for way in ("ingress", "egress"):
             for protocol in ("ip", "arp"):
@@ -219,6 +219,15 @@ class Namespace:
         if not result:
             raise LabError(f"nothing came back from namespace {self.name}")
         return result[0]
+
+    def packet_socket(self, link: str, protocol: int = 0) -> socket.socket:
+        """A socket for whole Ethernet frames on a link; with protocol 0 it only sends."""
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+            made.bind((link, protocol))
+            return made
+
+        return self.call(make)
 
     def connect(self, address: str, port: int, timeout: float) -> socket.socket:
         """A TCP connection made inside."""

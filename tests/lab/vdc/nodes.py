@@ -1,4 +1,4 @@
-"""Which machines stand in the virtual data center?"""
+"""Which kinds of machines does the virtual data center have?"""
 
 from __future__ import annotations
 

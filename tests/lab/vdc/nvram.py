@@ -79,7 +79,7 @@ def read(path: Path) -> dict[Key, Variable]:
 def differences(
     before: dict[Key, Variable], after: dict[Key, Variable], ignore: frozenset[Key] = FIRMWARE_ONLY,
 ) -> list[str]:
-    """Every variable that came, went or changed, in words; but not those that firmware alone changes."""
+    """One line for each variable that was added, removed or changed, without those that the firmware itself changes."""
     said = []
     for key in sorted((set(before) | set(after)) - ignore):
         old, new = before.get(key), after.get(key)

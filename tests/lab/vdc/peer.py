@@ -1,4 +1,4 @@
-"""What is one peer asked to do, and did it leave itself unharmed?"""
+"""What is one peer expected to do, and are its disks and NVRAM unchanged?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which peers run at the same time, and what became of each?"""
+"""Which peers of a master run at the same time, and how far is each?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PeerGroup:
         return list(self._peers.values())
 
     def done(self, name: str) -> None:
-        """Says that a peer that stays on needs no more watching: the next one may start."""
+        """Marks a peer that stays on as finished: the next one may start."""
         self._done[name] = True
 
     def add(self, peer: Peer) -> None:
@@ -61,7 +61,7 @@ class PeerGroup:
         def ask() -> bool | None:
             self.master.must_run()
             for peer in self._peers.values():
-                self.master.lab.revive(peer.machine)
+                self.master.lab.restart_stuck(peer.machine)
             self.start_next()
             self.progress.poll()
             return look()
@@ -106,7 +106,7 @@ class PeerGroup:
         self.wait_off(name, off_seconds)
         return self._peers[name].machine.off_after
 
-    def end_all(self) -> None:
+    def power_off_all(self) -> None:
         """Cuts the power of all that still run."""
         for peer in self._peers.values():
             peer.machine.kill()

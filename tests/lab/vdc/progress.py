@@ -1,4 +1,4 @@
-"""How far did each peer come, and when?"""
+"""Which stage has each peer reached, and when?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does QEMU itself say about a guest, and how is its power button pressed?"""
+"""How is one guest controlled over QMP, and which events does it send?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a run talk to the person who watches it?"""
+"""How is the progress of a run printed?"""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class ForeignDhcp(Environment):
     def link(self) -> dict[str, Any]:
         return self._reporter.link(self.master)
 
-    def becomes(self, mode: str, seconds: float) -> float:
+    def wait_for_mode(self, mode: str, seconds: float) -> float:
         """Waits for a mode with an address; returns how long it took."""
         begun = time.monotonic()
 
@@ -149,7 +149,7 @@ def foreign_comes(site: ForeignDhcp) -> float | None:
     expect(site.link()["mode"] == "serve", "the master does not serve an empty wire")
     polling.wait_until(lambda: True if time.monotonic() >= until and site.group.progress.poll() else None, 60.0, "half a minute passes")
     site.start_foreign()
-    took = site.becomes("proxy", 25.0)
+    took = site.wait_for_mode("proxy", 25.0)
     quiet = time.time()
     site.group.add(Peer(site.lab, "uefi", identity(0x53, "meanwhile")))
     site.stored("before")
@@ -161,7 +161,7 @@ def foreign_comes(site: ForeignDhcp) -> float | None:
 
 def foreign_goes(site: ForeignDhcp) -> float | None:
     site.stop_foreign()
-    took = site.becomes("serve", 100.0)
+    took = site.wait_for_mode("serve", 100.0)
     # Not before: firmware that asks while nobody gives addresses goes on to its next device.
     site.group.add(Peer(site.lab, "bios", identity(0x54, "after")))
     site.stored("after")

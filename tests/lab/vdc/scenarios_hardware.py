@@ -1,4 +1,4 @@
-"""Is what a peer says of itself what it was given, and what other tools see in the same machine?
+"""Does the inventory of a guest match the hardware it was given, and what other tools find in it?
 
 One guest with one of everything (`full_guest`), inventoried in its initrd. The site's own workload runs lshw, dmidecode, lspci,
 ethtool, ipmitool and hwinfo beside `recon inventory` there, and times them; its results come home with the upload.
@@ -179,7 +179,7 @@ def given(site: FullGuestSite) -> None:
 
 
 def cable_map(site: FullGuestSite) -> None:
-    """Each port is at its own switch port, by the protocol spoken on its wire."""
+    """Each port is at its own switch port, by the protocol spoken on its cable."""
     ports = {port["mac"]: port["neighbours"] for port in site.part("cabling")["ports"]}
     for mac, protocol in ((site.identity.mac, "lldp"), (full_guest.SECOND_MAC, "cdp")):
         heard = ports.get(mac, [])

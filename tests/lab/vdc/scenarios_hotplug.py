@@ -1,4 +1,4 @@
-"""Does a peer find the disks that come while it is at work?
+"""Does a peer find disks that are hot-plugged while it takes its inventory?
 
 The wire is an unmanaged switch here: nobody speaks LLDP, so the peer listens its full time, as at many a real port, and disks
 that come until then are in its last upload.

@@ -1,4 +1,4 @@
-"""Does a stick that nobody prepared survive what happens to power?
+"""Does a fresh stick keep every acknowledged upload when its master loses power?
 
 The stick is fresh, the master a BIOS machine: it makes the data partition, takes two uploads and loses its power while
 a third peer is on its way; it boots again, and that peer finishes.
@@ -105,8 +105,8 @@ def second_boot(outage: Outage) -> None:
 
 def unharmed(outage: Outage) -> None:
     outage.master.machine.kill()
-    outage.late.end_all()
-    outage.early.end_all()
+    outage.late.power_off_all()
+    outage.early.power_off_all()
     changes = outage.master.changes()
     for peer in outage.peers:
         changes += peer.changes()

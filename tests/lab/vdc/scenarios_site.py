@@ -156,7 +156,7 @@ def foreign_dhcp_server(site: Site) -> None:
 
 
 def _ask_for_boot(site: Site) -> None:
-    """A network boot client asks on the other wire until the foreign server answers it."""
+    """A network boot client asks on the other bridge until the foreign server answers it."""
     asked = bytearray(_DISCOVER.read_bytes())
     asked[4:8] = struct.pack(">I", _XID)
     asked[28:34] = bytes.fromhex("5254001ab0f0")
@@ -228,7 +228,7 @@ def never_loadable(site: Site) -> None:
 
 def unharmed(site: Site) -> None:
     site.collect_stick()
-    site.group.end_all()
+    site.group.power_off_all()
     changes = site.master.changes()
     for peer in site.group.peers:
         if peer.spec.firmware == "uefi":

@@ -1,4 +1,4 @@
-"""What would a real switch say on each cable?
+"""What does a switch send on each cable?
 
 Switches send LLDP (IEEE 802.1AB) and, some of them, CDP by themselves, every 30 to 60 seconds; this one every second, so that
 peers which wait for it are done soon. Each guest port hears its own port name, as at a real switch: frames leave
@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 
+from .checksum import internet_checksum
 from .namespace import Namespace
 
 MANAGEMENT = "192.0.2.10"
@@ -52,17 +53,9 @@ def cdp(port: str) -> bytes:
         + _field(5, DESCRIPTION.encode()) + _field(6, b"Lab") + _field(10, struct.pack(">H", VLAN))
     )
     body = b"\x02\xb4\0\0" + fields
-    body = body[:2] + struct.pack(">H", _checksum(body)) + body[4:]
+    body = body[:2] + struct.pack(">H", internet_checksum(body)) + body[4:]
     snap = bytes.fromhex("aaaa0300000c2000") + body
     return _CDP_GROUP + CHASSIS + struct.pack(">H", len(snap)) + snap
-
-
-def _checksum(data: bytes) -> int:
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return int(~total & 0xFFFF)
 
 
 class Switch:
@@ -104,13 +97,8 @@ class Switch:
 
     def _port_socket(self, tap: str) -> socket.socket | None:
         if tap not in self._sockets:
-            def make() -> socket.socket:
-                made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-                made.bind((tap, 0))
-                return made
-
             try:
-                self._sockets[tap] = self._namespace.call(make)
+                self._sockets[tap] = self._namespace.packet_socket(tap)
             except OSError:
                 return None
         return self._sockets[tap]

@@ -69,7 +69,7 @@ def require_root() -> None:
 
 
 def run(argv: Sequence[str], timeout: float = 120.0, cwd: Path | None = None) -> str:
-    """Runs a helper to its end and returns what it printed; a failure carries the end of what it said."""
+    """Runs a helper program and returns its output; the error of a failed one carries the end of the output."""
     command: list[str] = [path_of(argv[0]), *argv[1:]]
     try:
         done = subprocess.run(
