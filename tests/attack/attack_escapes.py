@@ -8,11 +8,11 @@ import subprocess
 import time
 
 from attack_network import open_connection
-from target import HOSTILE, Target, uuid
+from attack_target import HOSTILE, Target, uuid
 from vdc.archive import tar_gz
 from vdc.suite import Scenario, expect, scenarios
 
-# What a terminal or a reader must never get from a stranger's words: escape, bell, C1, a line break, text that runs backwards,
+# Characters that no output may contain when a client sent them: escape, bell, C1, a line break, right-to-left override,
 # a byte order mark, zero width, a tag character.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\nroot:x\u202egnp.\u200b\ufeff\u2028\U000e0041"
 _NEVER = [c for c in EVIL if not c.isascii() or (ord(c) < 32 and c != "\n")]

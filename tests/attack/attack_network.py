@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from target import HOSTILE, Target, uuid
+from attack_target import HOSTILE, Target, uuid
 from vdc.api import content_digest
 from vdc.suite import Scenario, scenarios
 from veth_site import SERVER
@@ -53,7 +53,7 @@ def _hold_connections(target: Target, name: str, count: int, text: Callable[[int
             code, said = target.honest_upload(timeout=10.0)
             target.record(f"{name}, {len(held)} connections", code == 201, f"an honest upload beside it gets {code} {said[:200]!r}")
             rounds += 1
-            # A machine a moment, not thousands: that would be an attack of its own.
+            # A few uploads a second: thousands would be an attack of their own.
             time.sleep(0.3)
     finally:
         for connection in held:

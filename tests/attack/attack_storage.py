@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import crash
-from target import Target
+from attack_target import Target
 from vdc import polling, tools
 from vdc.errors import LabError
 from vdc.suite import expect
@@ -106,11 +106,11 @@ def file_system_faults(folder: Path, make: Callable[[Path, Path], Target], count
                 polling.wait_until(
                     lambda: target.honest_upload(timeout=30.0)[0] == 201 or None, 45.0, f"an upload is stored after {operation} {fault}",
                 )
-                # One that did not get its 201 has an answer that says whose fault it is, or the connection's end.
+                # An upload that did not get 201 got a server error, or the connection was closed.
                 odd = [answer for answer in answers if answer[0] not in (0, 201, 500, 503, 507)]
                 counts.record(f"{operation} {fault}", not odd, f"got {odd[:1]}")
                 target.expect_collected()
-            # Once more from the start, as the next visit would.
+            # Once more with a restart of the master.
             code, _ = target.site.stop()
             expect(code == 0, f"the master ends with {code}")
             target.start()
@@ -159,7 +159,7 @@ def _expect_collected(target: Target, folder: Path, known: dict[str, str], what:
     try:
         target.expect_collected(folder, known)
     except LabError as error:
-        # A file that never became whole was never acknowledged either; collect names it and ends with 1.
+        # A torn file was never acknowledged; collect names it and exits with 1.
         if "exit 1" not in str(error):
             raise LabError(f"{what}: {error}") from error
         target.expect_collected(folder, known, damaged=True)

@@ -6,7 +6,7 @@ import json
 import threading
 
 import uploads
-from target import HOSTILE, Target, uuid
+from attack_target import HOSTILE, Target, uuid
 from vdc.api import content_digest
 from vdc.archive import tar_gz
 from vdc.suite import Scenario, scenarios

@@ -17,7 +17,7 @@ import attack_escapes
 import attack_network
 import attack_storage
 import attack_uploads
-from target import Target
+from attack_target import Target
 from vdc import command, namespace, tools
 from vdc.errors import LabError
 from vdc.report import Report
@@ -47,7 +47,7 @@ def _run(recon: Path, folder: Path, report: Report, only: list[str], long: bool,
         _attack(target, results, only, attack_storage.LONG_KILLS if long else attack_storage.KILLS)
     if "starts" in results.failures:
         return results.close()
-    # These have a master each, on a file system of their own; the first target goes on counting.
+    # These have a master each, on a file system of their own; the first target keeps the counts.
     crashes = attack_storage.LONG_CRASHES if long else attack_storage.CRASHES
     for check in (
         Scenario("file-system-faults", "", partial(attack_storage.file_system_faults, folder / "faults", make)),
@@ -73,7 +73,7 @@ def _attack(target: Target, results: Results, only: list[str], kills: int) -> No
         if not target.site.running:
             target.start()
     if not only:
-        # Last, because what is stored of it takes long to read.
+        # Last, because what it stores takes long to read.
         results.run(bombs, target)
         results.run(Scenario("all-collected", "", Target.expect_collected), target)
 
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workdir", type=Path, help="logs go to attack/ in it (default: a temporary one, kept after a failure)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this attack (again for more)")
     parser.add_argument("--long", action="store_true", help="ten times as many kills and power cuts")
-    parser.add_argument("--seed", type=int, default=_SEED, help="of what is left to chance")
+    parser.add_argument("--seed", type=int, default=_SEED, help="of the random choices")
     args = parser.parse_args(argv)
     report = Report()
     return command.run_in_folder(

@@ -34,7 +34,7 @@ def everybody_is_served(site: Site) -> None:
             wait_for_udhcpc(seen, "renew")
         finally:
             terminate(process)
-    # RELEASE: nobody has it, so another machine that wishes for it gets it.
+    # After the RELEASE the address is free, so another machine that asks for it gets it.
     with RawClient(site.client, CLIENT_LINK) as port:
         wish = altered(fixture("ovmf-efi-discover.bin"), mac_of(51), {50: packed(address)})
         expect(port.ask(wish, mac_of(51)).your_address == address, f"{address} was released and is not free")

@@ -40,7 +40,7 @@ def addresses_in_use_are_found(site: Site) -> None:
                 expect(time.monotonic() < deadline, "an address in use is offered")
                 port.send(dhcp.build(7, mac_of(8), 79, {54: SERVER_BYTES}, client_address="192.168.219.200"), mac_of(8))
                 time.sleep(2.0)
-    # It is said a moment later, when it is known that this is not one neighbour that answers for everything.
+    # It is logged a moment later, when it is clear that this is not proxy ARP for every address.
     said = "192.168.219.200 is used by"
     polling.wait_until(lambda: said in site.log.read_text(errors="replace") or None, 2.0, said, every=0.05)
 

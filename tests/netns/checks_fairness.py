@@ -125,7 +125,7 @@ def many_connections(site: Site) -> None:
         _others_are_served(site, 1)
         expect(_counter(site, 'recon_http_refused_total{reason="connections"}') > 100, "none of them was refused")
         _said_once(site, f"{_HOSTILE} has {_PLACES // 2} connections open; more are refused")
-        # Of many at once only some are told why; now there is time.
+        # Of many clients at once only some get the reason; one at a time does.
         time.sleep(3)
         (late,) = _connect(site, _HOSTILE, 1)
         with late:

@@ -230,7 +230,7 @@ def metrics(site: Site) -> None:
     done = 'recon_tftp_transfers_total{result="done"}'
     # The end of a transfer is counted when the last acknowledgement is in, which is after the client has its file.
     polling.wait_until(lambda: _counters(site)[done] > before[done] or None, 5.0, "the TFTP transfer is counted")
-    # A transfer stops being counted as running when the server has heard of its end: of a client that went silent after 30 s,
+    # A transfer is counted as running until the server knows of its end: for a client that fell silent that is after 30 s,
     # of others with their reset or last acknowledgement. Clients of the checks before this one are among them.
     polling.wait_until(lambda: not _running(_counters(site)) or None, 40.0, "no transfer runs any more")
     after = _counters(site)

@@ -83,7 +83,7 @@ def forged_master(lan: Lan) -> None:
         port.send(announcement(), client_mac(9))
         time.sleep(5.0)
         expect(stick.mode() == "serve" and stick.link()["mode_changes"] <= 2, f"one forged word ends service: {stick.link()}")
-        # What a true master says, to be said again later.
+        # Announcements of a real master, to be replayed later.
         with lan.capture("true") as wire:
             second.start()
             second.wait_for_mode("yield", 3.0)

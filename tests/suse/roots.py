@@ -21,7 +21,7 @@ TOOLS = ("debootstrap", "bash")
 _TOP = Path(__file__).resolve().parents[2]
 BUILD_SUITE = "trixie"
 # A little older than Leap 15.4 in every part that matters: systemd 247 before 249, kernel 5.10 before 5.14, glibc 2.31, dracut 051
-# before 055, iPXE of 2019. Where the mirror has moved it away, the next one stands in and the closing words say so.
+# before 055, iPXE of 2019. Where the mirror has moved it away, the next one is used, and the summary says so.
 DONOR_SUITES = ("bullseye", "bookworm")
 MAKER_PACKAGES = ("createrepo-c", "gnupg", "libsolv-tools", "python3", "python3-venv", "rpm", "zypper")
 # What a package of the donor needs so that its scripts make no initrd and start no service.

@@ -99,7 +99,7 @@ def add(path: Path, name: str, kind: uuid.UUID = BASIC_DATA) -> Partition:
     _ENTRY.pack_into(
         table.entries, slot, kind.bytes_le, uuid.uuid4().bytes_le, first, last, 0, name.encode("utf-16-le").ljust(72, b"\0")
     )
-    # xorriso puts the entries of the first copy where it likes; that place is kept.
+    # xorriso chooses where the entries of the first copy are; they stay there.
     _store(path, table, table.header[10], sectors, entry_sectors, last_usable)
     return Partition(kind, name, first, last)
 

@@ -63,7 +63,7 @@ class Spec:
     secure: bool = False
     # Settings of the firmware, name=value.
     settings: Sequence[str] = ()
-    # Firmware told to leave IPv4 alone, and a cable that carries none.
+    # Firmware with IPv4 PXE switched off, and a link that drops IPv4.
     ipv6_only: bool = False
     ports: list[Port] = field(default_factory=list)
     disks: list[Disk] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Machine:
         self.started_wall = 0.0
         self.shutdown: Event | None = None
         self.nvram = folder / f"{spec.name}.nvram.fd"
-        # Bytes that the wire brought to the first port during the last boot, known once the guest is off.
+        # Bytes that the first port received during the last boot; set once the guest is off.
         self.guest_received = 0
 
     def __enter__(self) -> Machine:

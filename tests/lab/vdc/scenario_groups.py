@@ -81,7 +81,7 @@ def run(
         if not wanted:
             continue
         if group.ordered:
-            # What --only asks for may rest on the ones before it: those are run, and count, too.
+            # A scenario named by --only may depend on those before it: they are run and counted, too.
             last = max(group.scenarios.index(scenario) for scenario in wanted)
             wanted = [s for s in group.scenarios[: last + 1] if s in wanted or not s.long]
         needs = sorted({name for scenario in wanted for name in scenario.needs})

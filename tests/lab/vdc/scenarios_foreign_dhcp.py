@@ -162,7 +162,7 @@ def foreign_comes(site: ForeignDhcp) -> float | None:
 def foreign_goes(site: ForeignDhcp) -> float | None:
     site.stop_foreign()
     took = site.wait_for_mode("serve", 100.0)
-    # Not before: firmware that asks while nobody gives addresses goes on to its next device.
+    # Not earlier: firmware whose DISCOVERs are not answered goes on to its next boot device.
     site.group.add(Peer(site.lab, "bios", identity(0x54, "after")))
     site.stored("after")
     return took

@@ -20,7 +20,7 @@ from .peer import Peer
 from .suite import Scenario, expect, expect_none
 
 _NAME = "late"
-# The first word of recon in the guest.
+# recon's first line on the guest's console.
 _STARTED = re.compile(r"\[recon +\d")
 _NAMED = re.compile(r"disks that came late: ")
 
@@ -104,7 +104,7 @@ def late_disks(site: HotplugSite) -> None:
     expect(late[-1] is not None, f"the last disk is not called late: {late}")
     told = [value for value in late if value is not None]
     expect(told == sorted(told), f"times do not follow the order: {late}")
-    # Recon's first word and the start of collecting are a moment apart, and a guest finds a card when its slot tells it.
+    # recon's first line and the start of collecting are a moment apart, and a guest notices a card some time after it was plugged in.
     seen, plugged = told[-1] / 1000, site.plugged[-1]
     expect(abs(seen - plugged) < 8.0, f"seen after {seen:.1f} s, plugged in after {plugged:.1f} s")
     content = [site.found[site.serial(number)]["partitions"] for number in range(len(PLUGS))]

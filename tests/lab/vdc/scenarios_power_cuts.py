@@ -20,7 +20,7 @@ from .peer_group import PeerGroup
 from .suite import Scenario, expect
 
 _CUTS = 4
-# From a peer's first word to its upload it takes about as long.
+# About the time from a peer's first report to its upload.
 _WINDOW_SECONDS = 4.0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import LabError, MissingTool
 
-# Program -> where it comes from, in words that help on Debian and on openSUSE.
+# Program -> its package on Debian / on openSUSE.
 PACKAGES: dict[str, str] = {
     "qemu-system-x86_64": "Debian qemu-system-x86, openSUSE qemu-x86",
     "qemu-img": "qemu-utils / qemu-tools",

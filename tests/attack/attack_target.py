@@ -35,7 +35,7 @@ class Target(contextlib.AbstractContextManager["Target"]):
 
     site: Site
     data: Path | None = None
-    # Of what is left to chance: the same attack every time, unless --seed names another one.
+    # Seed of the random choices: the same attack every time, unless --seed gives another one.
     seed: int = 1
     stored: dict[str, str] = field(default_factory=dict)  # node → serial number of what was acknowledged last
     tried: int = 0
