@@ -148,7 +148,7 @@ class Nvram(InFolder):
         self.assertEqual([line.split()[1] for line in said], ["gone", "changed", "new"])
 
 
-class Harvests(InFolder):
+class InventoryTarballs(InFolder):
     def _tarball(self, files: dict[str, bytes], sums: str) -> Path:
         path = self.folder / "a.tar.gz"
         with tarfile.open(path, "w:gz") as archive:

@@ -89,7 +89,7 @@ def infiniband(site: Site) -> None:
     expect(ports == [f"InfiniBand f452:1403:0038:390{last}" for last in (1, 2)], f"the table shows {ports}")
 
 
-def ipxe_says_who_it_is(site: Site) -> None:
+def ipxe_identifies_itself(site: Site) -> None:
     """The URL for iPXE fits the packet's header, and iPXE fills in what it knows of its machine."""
     with RawClient(site.client, CLIENT_LINK) as port:
         offer = port.ask(altered(fixture("ipxe-efi-discover.bin"), _IPXE), _IPXE)
@@ -274,6 +274,6 @@ def loader_fallback(site: Site) -> None:
 
 
 CHECKS: list[Scenario[Site]] = scenarios(
-    architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
+    architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_identifies_itself, ports_without_an_ethernet_address, start_script,
     names_as_firmware_writes_them, scripts_are_complete, too_little_memory, kernel_loops, loader_fallback,
 )

@@ -28,7 +28,7 @@ def dhcp_starts(site: Site) -> None:
     site.start(site.medium)
 
 
-def strangers_hear_nothing(site: Site) -> None:
+def unknown_clients_get_no_answer(site: Site) -> None:
     """A client without network boot gets not one packet, whatever it asks."""
     with RawClient(site.client, CLIENT_LINK) as port:
         for payload in (
@@ -147,7 +147,7 @@ def reservations(site: Site) -> None:
         expect(offer.your_address == "192.168.219.240", f"offered {offer.your_address}")
 
 
-def exhausted_pool_is_said_once(site: Site) -> None:
+def exhausted_pool_is_logged_once(site: Site) -> None:
     restart(site, network="10.78.0.1/29")
     with RawClient(site.client, CLIENT_LINK) as port:
         got = {boot(port, mac_of(30 + at)) for at in range(5)}
@@ -160,7 +160,7 @@ def exhausted_pool_is_said_once(site: Site) -> None:
 
 
 CHECKS: list[Scenario[Site]] = [
-    *scenarios(dhcp_starts, strangers_hear_nothing, a_booted_port_is_known, init_reboot), *checks_dhcp_conflicts.CHECKS,
-    *scenarios(loops_starve_nobody, leases_outlive_a_kill, relays_are_answered, dhcrelay, reservations, exhausted_pool_is_said_once),
+    *scenarios(dhcp_starts, unknown_clients_get_no_answer, a_booted_port_is_known, init_reboot), *checks_dhcp_conflicts.CHECKS,
+    *scenarios(loops_starve_nobody, leases_outlive_a_kill, relays_are_answered, dhcrelay, reservations, exhausted_pool_is_logged_once),
     *checks_dhcp_clients.CHECKS,
 ]

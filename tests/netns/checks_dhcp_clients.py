@@ -20,7 +20,7 @@ TOOLS = ("dhcpcd", "dhcrelay", "perfdhcp", "unshare")
 _NETWORKD = "/usr/lib/systemd/systemd-networkd"
 
 
-def everybody_is_served(site: Site) -> None:
+def serve_all_clients(site: Site) -> None:
     """With serve_all, udhcpc gets an address, renews it by unicast, and gives it back."""
     serve_all(site)
     with machine_on_cable(site, "udhcpc", mac_of(50)) as own:
@@ -126,4 +126,4 @@ def _durable(site: Site, acks: int) -> None:
     expect(lines >= acks, f"{acks} leases were acknowledged, {lines} are written")
 
 
-CHECKS: list[Scenario[Site]] = scenarios(everybody_is_served, isc_dhclient, dhcpcd, networkd, perfdhcp)
+CHECKS: list[Scenario[Site]] = scenarios(serve_all_clients, isc_dhclient, dhcpcd, networkd, perfdhcp)

@@ -109,7 +109,7 @@ def _counter(site: Site, name: str) -> float:
     return float(found.group(1))
 
 
-def _said_once(site: Site, sentence: str) -> None:
+def _expect_logged_once(site: Site, sentence: str) -> None:
     said = site.log.read_text(errors="replace")
     expect(said.count(sentence) == 1, f"{sentence!r} is said {said.count(sentence)} times:\n{said[-1500:]}")
 
@@ -124,7 +124,7 @@ def many_connections(site: Site) -> None:
                 one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: " if number % 2 else b"")
         _others_are_served(site, 1)
         expect(_counter(site, 'recon_http_refused_total{reason="connections"}') > 100, "none of them was refused")
-        _said_once(site, f"{_HOSTILE} has {_PLACES // 2} connections open; more are refused")
+        _expect_logged_once(site, f"{_HOSTILE} has {_PLACES // 2} connections open; more are refused")
         # Of many clients at once only some get the reason; one at a time does.
         time.sleep(3)
         (late,) = _connect(site, _HOSTILE, 1)
@@ -154,7 +154,7 @@ def dripping_uploads(site: Site) -> None:
         _others_are_served(site, 3)
         refused = _counter(site, 'recon_http_refused_total{reason="uploads"}')
         expect(1000 < refused < 1100, f"{refused:.0f} of 1100 uploads were refused")
-        _said_once(site, f"{_HOSTILE} has 64 uploads under way; more are refused")
+        _expect_logged_once(site, f"{_HOSTILE} has 64 uploads under way; more are refused")
 
         def last() -> object:
             for one in hostile:
@@ -206,7 +206,7 @@ def many_names(site: Site) -> None:
             thread.join()
     all_names()
     expect(_counter(site, 'recon_http_refused_total{reason="nodes"}') > 100, "none of them was refused")
-    _said_once(site, f"{_HOSTILE} names more new machines than one address may")
+    _expect_logged_once(site, f"{_HOSTILE} names more new machines than one address may")
     _others_are_served(site, 7)
     expect(site.api.node(_node(7), "") is not None, "the machine of another address is not in the table")
 

@@ -64,7 +64,7 @@ class Board:
         expect(said, f"the upload {mark} of board {self.number} is not taken")
         self.id = str(json.loads(said)["id"])
 
-    def says(self, stage: str) -> None:
+    def report_stage(self, stage: str) -> None:
         report = json.dumps({
             "stage": stage, "macs": [_port(self.number)],
             "evidence": {"system_serial": f"BOARD-{self.number}", "ports": [_port(self.number)]},
@@ -76,7 +76,7 @@ def _rows(stick: Stick) -> dict[str, str]:
     return {str(node["id"]): str(node["stage"]) for node in stick.api.nodes()}
 
 
-def _everywhere(lan: Lan, stick: Stick, rows: dict[str, str]) -> None:
+def _expect_in_every_view(lan: Lan, stick: Stick, rows: dict[str, str]) -> None:
     """API, table and status say the same."""
     expect(_rows(stick) == rows, f"the API has {_rows(stick)}, not {rows}")
     clashes: list[Any] = (stick.status() or {}).get("clashes", [])
@@ -97,7 +97,7 @@ def two_machines_one_uuid(lan: Lan) -> None:
     stick.wait_for_mode("serve", 20.0, address=True)
     boards = [Board(lan, 1), Board(lan, 2)]
     for board in boards:
-        board.says("agent")
+        board.report_stage("agent")
     expect(_rows(stick) == {_UUID: "agent", _marked(2): "agent"}, f"two agents are {_rows(stick)}")
     # What is quick tells nothing that sets the second one apart from the first: in doubt both are kept.
     boards[0].upload("1", quick=True)
@@ -109,14 +109,14 @@ def two_machines_one_uuid(lan: Lan) -> None:
         board.upload("1")
     first = {_UUID: "stored", boards[1].id: "stored"}
     expect(boards[0].id == _UUID and len(first) == 2, f"the boards are kept as {[board.id for board in boards]}")
-    _everywhere(lan, stick, first)
+    _expect_in_every_view(lan, stick, first)
     stick.kill()
     stick.start()
     stick.wait_for_mode("serve", 20.0, address=True)
     # One truth after a restart: what is on the stick is stored, and the machines' system still speaks.
-    _everywhere(lan, stick, first)
-    boards[1].says("off")
-    _everywhere(lan, stick, {**first, boards[1].id: "off"})
+    _expect_in_every_view(lan, stick, first)
+    boards[1].report_stage("off")
+    _expect_in_every_view(lan, stick, {**first, boards[1].id: "off"})
     for board in boards:
         board.id = _UUID  # It booted again, and knows only what its firmware says.
         board.upload("2")

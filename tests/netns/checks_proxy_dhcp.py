@@ -97,7 +97,7 @@ def _boot_server(client: Namespace, ours: str) -> None:
     client.ip("addr", "del", f"{address}/24", "dev", "eth0")
 
 
-def plain_client_hears_nothing(lan: Lan) -> None:
+def plain_client_gets_no_answer(lan: Lan) -> None:
     """Beside a foreign server a client without PXE options never gets one packet from us, by capture."""
     with lan.foreign():
         stick = lan.stick("stick", 1)
@@ -178,5 +178,5 @@ def foreign_boot_service(lan: Lan) -> None:
 
 
 CHECKS: list[Scenario[Lan]] = scenarios(
-    proxy_beside_foreign, proxy_through_a_relay, plain_client_hears_nothing, foreign_appears, foreign_boot_service,
+    proxy_beside_foreign, proxy_through_a_relay, plain_client_gets_no_answer, foreign_appears, foreign_boot_service,
 )

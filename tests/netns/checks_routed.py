@@ -55,7 +55,7 @@ def _floor(site: Site) -> Iterator[Namespace]:
             site.client.ip("link", "del", "down0")
 
 
-def _relay_said(site: Site) -> str:
+def _relay_log(site: Site) -> str:
     return (site.folder / "dhcrelay.log").read_text(errors="replace")[-600:] + site.log_tail()
 
 
@@ -64,7 +64,7 @@ def a_routed_floor_boots(site: Site) -> None:
     with _floor(site) as floor:
         script, seen = udhcpc_script(site, "floor", configure=True)
         done = floor.run(["udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "8", "-T", "1", "-s", str(script), "-V", PXE_CLASS])
-        expect(done.returncode == 0, f"no address: {done.stderr.decode()[-300:]}\n{_relay_said(site)}")
+        expect(done.returncode == 0, f"no address: {done.stderr.decode()[-300:]}\n{_relay_log(site)}")
         told = seen.read_text()
         address = re.findall(r"^ip=(.*)$", told, re.M)[-1]
         expect(address.startswith("10.1.0.") and int(address.rsplit(".", 1)[1]) >= 20, f"address {address}")
@@ -96,7 +96,7 @@ def routed_renewals(site: Site) -> None:
             try:
                 wait_for_udhcpc(seen, "renew")
             except LabError as error:
-                raise LabError(f"{error}\n{_relay_said(site)}") from error
+                raise LabError(f"{error}\n{_relay_log(site)}") from error
             addresses = set(re.findall(r"^ip=(.*)$", seen.read_text(), re.M))
             expect(len(addresses) == 1, f"it had {addresses}")
         finally:
@@ -117,7 +117,7 @@ def routed_clients(site: Site) -> None:
         for turn in range(2):
             done = floor.run([*argv, "eth0"], timeout=40)
             said = done.stderr.decode()
-            expect(done.returncode == 0 and "10.1.0." in said, f"dhclient: {said[-400:]}\n{_relay_said(site)}")
+            expect(done.returncode == 0 and "10.1.0." in said, f"dhclient: {said[-400:]}\n{_relay_log(site)}")
             pid = site.folder / "floor.pid"
             os.kill(_pid_in(pid), signal.SIGKILL)
             pid.unlink()
@@ -128,7 +128,7 @@ def routed_clients(site: Site) -> None:
                 expect("DHCPDISCOVER" not in said, f"after a restart its lease was not confirmed: {said[-400:]}")
         done = run_dhcpcd(floor, config)
         said = (done.stderr + done.stdout).decode()
-        expect(done.returncode == 0 and "leased 10.1.0." in said, f"dhcpcd: {said[-500:]}\n{_relay_said(site)}")
+        expect(done.returncode == 0 and "leased 10.1.0." in said, f"dhcpcd: {said[-500:]}\n{_relay_log(site)}")
 
 
 def _through(site: Site, relay: str, mac: str, options: dict[int, bytes], seconds: float = 3.0) -> list[dhcp.Packet]:
@@ -149,7 +149,7 @@ def relays_choose_the_link(site: Site) -> None:
     expect(answers[0].options.get(118) == packed("10.1.0.0"), "option 118 does not come back")
 
 
-def unknown_networks_are_said_once(site: Site) -> None:
+def unknown_networks_are_logged_once(site: Site) -> None:
     """A relay of a network that is not in recon.toml: no address, and one log line with what to write."""
     site.client.ip("addr", "add", "10.9.0.1/32", "dev", "lo")
     try:
@@ -163,5 +163,5 @@ def unknown_networks_are_said_once(site: Site) -> None:
 
 
 CHECKS: list[Scenario[Site]] = scenarios(
-    routed_starts, a_routed_floor_boots, routed_renewals, routed_clients, relays_choose_the_link, unknown_networks_are_said_once,
+    routed_starts, a_routed_floor_boots, routed_renewals, routed_clients, relays_choose_the_link, unknown_networks_are_logged_once,
 )

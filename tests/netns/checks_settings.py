@@ -20,7 +20,7 @@ def _sent_by_kernel(frame: bytes) -> bool:
     return bool(at) and frame[at] in (133, 135, 143)
 
 
-def told_silent(lan: Lan) -> None:
+def configured_silent(lan: Lan) -> None:
     """A link that recon.toml names is silent: not one packet of ours leaves it, whoever asks."""
     stick = lan.stick("stick", 1, (FIRST, SECOND))
     stick.settings('[network]\nsilent = ["eth0"]\n')
@@ -90,7 +90,7 @@ def settings_fail_closed(lan: Lan) -> None:
     expect(b"only on this machine" in done.stdout, f"somebody else may decide: {done.stdout!r} {done.stderr!r}")
 
 
-def settings_are_mended(lan: Lan) -> None:
+def corrected_settings_are_read(lan: Lan) -> None:
     """A file that was mended is read at a person's word; settings that cannot be opened hold as well, also without an election."""
     stick = lan.stick("stick", 1)
     for make, what in (
@@ -115,4 +115,4 @@ def settings_are_mended(lan: Lan) -> None:
     expect(status is not None and status["settings_problems"] == [] and status["settings_held"] is None, f"status: {status}")
 
 
-CHECKS: list[Scenario[Lan]] = scenarios(told_silent, settings_fail_closed, settings_are_mended)
+CHECKS: list[Scenario[Lan]] = scenarios(configured_silent, settings_fail_closed, corrected_settings_are_read)

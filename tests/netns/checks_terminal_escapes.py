@@ -21,7 +21,7 @@ _MAC = "52:54:00:2b:09:01"
 _NODE = "mac-5254002b0901"
 
 
-def _acting(text: str) -> dict[str, int]:
+def _control_characters(text: str) -> dict[str, int]:
     """Characters that a terminal obeys or that hide others, but for the line feed, and how often they are there."""
     kinds = ("Cc", "Cf", "Zl", "Zp")
     found = [char for char in text if char != "\n" and unicodedata.category(char) in kinds]
@@ -51,7 +51,7 @@ def _percent(words: bytes) -> bytes:
     return b"".join(b"%%%02x" % byte for byte in words)
 
 
-def _tell_http() -> list[bytes]:
+def _send_http() -> list[bytes]:
     report = json.dumps({"stage": "agent", "macs": [_MAC], "message": _EVIL, "failure": _EVIL}, ensure_ascii=False)
     odd = json.dumps({"stage": _EVIL, _EVIL: 1}, ensure_ascii=False)
     target = b"/api/v1/nodes/" + _NODE.encode() + b"/stage"
@@ -72,7 +72,7 @@ def _tell_http() -> list[bytes]:
     return [_http(*one) for one in asked]
 
 
-def _tell_tftp() -> None:
+def _send_tftp() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.settimeout(3.0)
         port.sendto(b"\0\1" + _BYTES + b"\0octet\0", (SERVER, 69))
@@ -88,7 +88,7 @@ def _tell_tftp() -> None:
                 port.sendto(b"\0\5\0\0" + _BYTES + b"\0", transfer)
 
 
-def _tell_dns() -> None:
+def _send_dns() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         for label in (_BYTES[:60], b"\x1b[2J", "\u202ex".encode()):
             name = bytes([len(label)]) + label + b"\x05recon\x08internal\0"
@@ -117,24 +117,24 @@ def terminal_escapes(site: Site) -> None:
         told = {code: _BYTES for code in (12, 17, 43, 61, 77, 81)}
         for vendor in (b"PXEClient:Arch:00007:UNDI:003001" + _BYTES, b"PXEClient" + _BYTES, _BYTES):
             port.answers(altered(fixture("ovmf-efi-discover.bin"), _MAC, {**told, 60: vendor}), _MAC, 2.0)
-    answers = site.client.call(_tell_http)
-    site.client.call(_tell_tftp)
-    site.client.call(_tell_dns)
+    answers = site.client.call(_send_http)
+    site.client.call(_send_tftp)
+    site.client.call(_send_dns)
     for answer in answers:
         text = answer.replace(b"\r\n", b"\n").decode()
-        expect(not _acting(text), f"an answer of HTTP holds {_acting(text)}: {text[:400]!r}")
+        expect(not _control_characters(text), f"an answer of HTTP holds {_control_characters(text)}: {text[:400]!r}")
     expect(any(b"\\u202e" in answer for answer in answers), "the table of machines does not tell programs what was said")
     done = site.client.run([str(site.recon), "status", "--master", SERVER])
     for stream in (done.stdout, done.stderr):
-        expect(not _acting(stream.decode()), f"the screen holds {_acting(stream.decode())}: {stream!r}")
+        expect(not _control_characters(stream.decode()), f"the screen holds {_control_characters(stream.decode())}: {stream!r}")
     expect(b"owned" in done.stdout, f"the screen does not show what the machine said: {done.stdout!r}")
     # The terminal itself puts a return before each line feed, beside ours.
     drawn = _console(site).replace("\x1b[H\x1b[J", "").replace("\r\r\n", "\n")
     expect("owned" in drawn, f"the console does not show what the machine said: {drawn!r}")
-    expect(not _acting(drawn), f"the console holds {_acting(drawn)}: {drawn!r}")
+    expect(not _control_characters(drawn), f"the console holds {_control_characters(drawn)}: {drawn!r}")
     log = site.log.read_bytes().decode()
     expect(log.count("owned") >= 2, "the log tells little of what was said")
-    expect(not _acting(log), f"the log holds {_acting(log)}")
+    expect(not _control_characters(log), f"the log holds {_control_characters(log)}")
     expect("\nrecon: fake" not in log, "a client wrote a line of the log")
 
 
