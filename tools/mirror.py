@@ -80,7 +80,7 @@ def why(host: str, error: BaseException, proxies: Dict[str, str]) -> str:
 
 
 def _read(response: "http.client.HTTPResponse", deadline: float, clock: Callable[[], float]) -> bytes:
-    parts = []
+    parts: "list[bytes]" = []
     size = 0
     while True:
         part = response.read1(1 << 16) if hasattr(response, "read1") else response.read(1 << 16)

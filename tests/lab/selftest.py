@@ -14,9 +14,8 @@ import tarfile
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Dict
 
-from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, payload, report, stick, tools
+from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, report, stick, stick_files, tools
 from vdc.errors import LabError
 
 _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
@@ -24,9 +23,9 @@ _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
 
 class InFolder(unittest.TestCase):
     def setUp(self) -> None:
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
-        self.folder = Path(place.name)
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
 
 
 class Packets(unittest.TestCase):
@@ -81,7 +80,7 @@ class Sticks(InFolder):
 
     def test_a_partition_is_added_behind_the_image_and_files_are_whole(self) -> None:
         path = self._stick()
-        files = {"recon.toml": b'site = "x"\n', "post.tgz": payload.post_tgz(["A"]), "empty": b""}
+        files = {"recon.toml": b'site = "x"\n', "post.tgz": stick_files.post_tgz(["A"]), "empty": b""}
         part = stick.add_data_partition(path, files)  # runs fsck.exfat
         self.assertEqual(gpt.find(path, stick.LABEL), part)
         self.assertIn("No problems found", tools.run(["sgdisk", "-v", str(path)]))
@@ -122,7 +121,7 @@ class Disks(InFolder):
 
 
 class Nvram(InFolder):
-    def _store(self, *variables: "tuple[int, str, bytes]") -> Path:
+    def _store(self, *variables: tuple[int, str, bytes]) -> Path:
         """The firmware's own empty store with variables written into it: (state, name, data)."""
         blob = bytearray(firmware.uefi().variables.read_bytes())
         at = struct.unpack("<H", blob[48:50])[0] + 28
@@ -149,8 +148,8 @@ class Nvram(InFolder):
         self.assertEqual([line.split()[1] for line in said], ["gone", "changed", "new"])
 
 
-class Harvests(InFolder):
-    def _tarball(self, files: Dict[str, bytes], sums: str) -> Path:
+class InventoryTarballs(InFolder):
+    def _tarball(self, files: dict[str, bytes], sums: str) -> Path:
         path = self.folder / "a.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
             for name, data in {**files, "SHA256SUMS": sums.encode()}.items():

@@ -14,15 +14,16 @@ import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import List, Optional
+from typing import Any
 from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+import mirror
+import rpm_index
 
 TOP = Path(__file__).resolve().parents[2]
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-sys.path.insert(0, str(TOP / "tools"))
-
-import mirror  # noqa: E402
-import rpm_index  # noqa: E402
 
 # Of the key in fixtures/index.pub.asc, as gpg printed it when it was made.
 FINGERPRINT = next(line.split("=")[1].strip() for line in (FIXTURES / "fingerprints").read_text().splitlines() if line.startswith("index"))
@@ -31,16 +32,16 @@ FINGERPRINT = next(line.split("=")[1].strip() for line in (FIXTURES / "fingerpri
 class Mirror:
     """A web server on loopback that serves one folder, with a Date header of the test's choice."""
 
-    def __init__(self, folder: Path, date: Optional[str] = None) -> None:
-        self.asked: List[str] = []
+    def __init__(self, folder: Path, date: str | None = None) -> None:
+        self.asked: list[str] = []
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args: object) -> None:
-                super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args, directory=str(folder))
 
-            def date_time_string(self, timestamp: Optional[float] = None) -> str:
-                return date if date and timestamp is None else super().date_time_string(timestamp)  # type: ignore[arg-type]
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return date if date and timestamp is None else super().date_time_string(timestamp)
 
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
@@ -53,7 +54,7 @@ class Mirror:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def __enter__(self) -> "Mirror":
+    def __enter__(self) -> Mirror:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +80,7 @@ class Base(unittest.TestCase):
         shutil.copy(FIXTURES / "index.pub.asc", data / "repomd.xml.key")
         return self.folder / "mirror"
 
-    def verify(self, url: str, *keys: str) -> List[str]:
+    def verify(self, url: str, *keys: str) -> list[str]:
         return rpm_index.verify(str(self.folder / "out"), [str(FIXTURES / key) for key in keys], {"oss": f"{url}/oss"})
 
 
@@ -129,8 +130,9 @@ class Index(Base):
         self.assertIn("it has expired", lines[0])
 
     def test_a_mirror_with_another_clock_is_said(self) -> None:
-        with Mirror(self.repository(), date="Thu, 01 Jan 2015 00:00:00 GMT") as server, self.assertRaisesRegex(rpm_index.Refused, "2015-01-01.*set the right time"):
-            self.verify(server.url, "index.pub.asc")
+        with Mirror(self.repository(), date="Thu, 01 Jan 2015 00:00:00 GMT") as server:
+            with self.assertRaisesRegex(rpm_index.Refused, "2015-01-01.*set the right time"):
+                self.verify(server.url, "index.pub.asc")
 
     def test_keys_that_the_mirror_offers_are_kept_whole(self) -> None:
         with Mirror(self.repository()) as server:
