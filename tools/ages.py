@@ -11,6 +11,7 @@ programs that are as old as the systems themselves (coreutils, sed, find); iPXE,
 """
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -190,8 +191,8 @@ def options(words, program):
 
 def kernel_words(text):
     """Program and directive of each word of a kernel line that is not ours."""
-    for word in text.split():
-        word = word.strip("\"'")
+    for quoted in text.split():
+        word = quoted.strip("\"'")
         if not re.match(r"^[A-Za-z]", word) or word.startswith(OURS):
             continue
         name, equals, value = word.partition("=")
@@ -235,10 +236,10 @@ def read_unit(file, text):
             if found.group(1) != "%":
                 yield Use(file, line.line_at(found.start()), "systemd", f"specifier %{found.group(1)}")
         if key.startswith("Exec"):
-            prefixes = re.match(r"[-@:+!|]*", value).group()
-            for prefix in prefixes:
+            command = value.lstrip("-@:+!|")
+            for prefix in value.removesuffix(command):
                 yield Use(file, line.line, "systemd", f"Exec prefix {prefix}")
-            words = value[len(prefixes) :].split()
+            words = command.split()
             yield from program_uses(file, line.line, words)
         if key in ("Environment", "PassEnvironment", "UnsetEnvironment"):
             for name in re.findall(r"\bSYSTEMD_\w+", value):
@@ -566,7 +567,7 @@ def read_table(text):
         ages[program, directive] = Age(
             program, directive, version.group(1), first.startswith("ignored-before "), source, number
         )
-    for before, after in zip(keys, keys[1:]):
+    for before, after in itertools.pairwise(keys):
         if before[:2] > after[:2]:
             errors.append(f"{TABLE}:{after[2]}: {after[1]} is not in order (program, then directive, by their bytes)")
     return oldest, ages, errors

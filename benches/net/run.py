@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lab"))
@@ -27,14 +27,14 @@ from vdc.errors import LabError  # noqa: E402
 from vdc.namespace import Namespace  # noqa: E402
 
 # Group -> peers and the program each needs.
-PEERS: Dict[str, Dict[str, str]] = {
+PEERS: dict[str, dict[str, str]] = {
     "dhcp": {"kea": "kea-dhcp4", "dnsmasq": "dnsmasq"},
     "tftp": {"dnsmasq": "dnsmasq", "tftpd-hpa": "in.tftpd"},
     "http": {"nginx": "nginx"},
 }
 CLIENTS = {"dhcp": "perfdhcp", "http": "wrk"}
 # Row -> (server -> values of every round, True if more is better, unit)
-Rows = Dict[str, Tuple[Dict[str, List[float]], bool, str]]
+Rows = dict[str, tuple[dict[str, list[float]], bool, str]]
 
 
 class Bench:
@@ -42,7 +42,7 @@ class Bench:
         self.site, self.load, self.quick = site, load, quick
         self.rows: Rows = {}
 
-    def note(self, row: str, server: str, value: Optional[float], unit: str, more: bool = True) -> None:
+    def note(self, row: str, server: str, value: float | None, unit: str, more: bool = True) -> None:
         if value is None:
             print(f"  {server}: {row}: not measured", file=sys.stderr)
             return
@@ -84,7 +84,7 @@ class Bench:
         self.note("DHCP 99th percentile of an answer at half that rate", name, found.p99_ms, "ms", more=False)
         self.note("DHCP server CPU of an exchange at half that rate", name, found.cpu_us, "us", more=False)
 
-    def table(self) -> List[str]:
+    def table(self) -> list[str]:
         lines = ["| | recon | beside it | ratio |", "|---|---|---|---|"]
         for row, (values, more, unit) in self.rows.items():
             middle = {name: measures.median(found) for name, found in values.items()}
@@ -128,7 +128,7 @@ def _load_tool(folder: Path) -> Path:
     return tool
 
 
-def _measure(bench: Bench, groups: List[str], rounds: int) -> None:
+def _measure(bench: Bench, groups: list[str], rounds: int) -> None:
     for group in groups:
         if not servers.has(CLIENTS.get(group)):
             print(f"SKIPPED: {group}: its client {CLIENTS[group]} is missing", file=sys.stderr)
