@@ -158,7 +158,7 @@ def bound_udp(namespace: Namespace, port: int) -> Callable[[], bool]:
 class Site:
     """Two namespaces, one cable, and a way to start each server on it."""
 
-    def __init__(self, recon: Path, async_tftpd: Optional[Path], folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
+    def __init__(self, recon: Path, async_tftpd: Path | None, folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
         self.recon, self.async_tftpd, self.folder, self.files, self.server, self.client = recon, async_tftpd, folder, files, server, client
         self._starts = 0
 

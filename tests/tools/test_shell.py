@@ -274,8 +274,11 @@ class Refusals(unittest.TestCase):
 
     def test_a_package_of_an_unknown_signer(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            refused = "x.rpm: Signature verification failed [4-Signatures public key is not available]"
-            done = shell(f"log_to {folder}/log; bad() {{ echo '{refused}'; false; }}; step 'a step' bad")
+            done = shell(
+                f"log_to {folder}/log\n"
+                "bad() { echo 'x.rpm: Signature verification failed [4-Signatures public key is not available]'; false; }\n"
+                "step 'a step' bad"
+            )
         self.assertIn("add it to the file of --keys", done.stderr)
 
     def test_an_rpm_that_cannot_write_the_database_of_opensuse(self) -> None:

@@ -14,16 +14,15 @@ import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 from unittest import mock
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import mirror
-import rpm_index
 
 TOP = Path(__file__).resolve().parents[2]
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
+sys.path.insert(0, str(TOP / "tools"))
+
+import mirror  # noqa: E402
+import rpm_index  # noqa: E402
 
 # Of the key in fixtures/index.pub.asc, as gpg printed it when it was made.
 FINGERPRINT = next(line.split("=")[1].strip() for line in (FIXTURES / "fingerprints").read_text().splitlines() if line.startswith("index"))
@@ -37,8 +36,8 @@ class Mirror:
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args: Any) -> None:
-                super().__init__(*args, directory=str(folder))
+            def __init__(self, *args: object) -> None:
+                super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
 
             def date_time_string(self, timestamp: float | None = None) -> str:
                 return date if date and timestamp is None else super().date_time_string(timestamp)
@@ -130,9 +129,9 @@ class Index(Base):
         self.assertIn("it has expired", lines[0])
 
     def test_a_mirror_with_another_clock_is_said(self) -> None:
-        with Mirror(self.repository(), date="Thu, 01 Jan 2015 00:00:00 GMT") as server:
-            with self.assertRaisesRegex(rpm_index.Refused, "2015-01-01.*set the right time"):
-                self.verify(server.url, "index.pub.asc")
+        with (Mirror(self.repository(), date="Thu, 01 Jan 2015 00:00:00 GMT") as server,
+              self.assertRaisesRegex(rpm_index.Refused, "2015-01-01.*set the right time")):
+            self.verify(server.url, "index.pub.asc")
 
     def test_keys_that_the_mirror_offers_are_kept_whole(self) -> None:
         with Mirror(self.repository()) as server:
@@ -162,7 +161,7 @@ class Index(Base):
 class Served(Base):
     """What the package manager sees: the verified index from here, everything else from the mirror."""
 
-    TABLE = {"oss": "http://mirror.invalid/repo/oss", "local": "file:///srv/repo"}
+    TABLE: ClassVar[dict[str, str]] = {"oss": "http://mirror.invalid/repo/oss", "local": "file:///srv/repo"}
 
     def test_who_answers_what(self) -> None:
         for path, expected in (
