@@ -289,7 +289,7 @@ def read_kiwi_type(file, text):
 
 def read_rust(file, text):
     """Options of the programs that the binary starts; what the tests start is left out."""
-    text = text.split("#[cfg(test)]")[0]
+    text = re.split(r"#\[cfg\(test\)\]\s+(?:pub(?:\(\w+\))? )?mod ", text)[0]
     code = "\n".join("" if line.lstrip().startswith("//") else line for line in text.split("\n"))
     for found in re.finditer(r'(?:\brun|\brun_codes|\brun_keeping|Command::new)\(\s*"([^"]+)"', code):
         program = found.group(1)

@@ -111,8 +111,8 @@ def options(words, program):
 
 def kernel_words(text):
     """Program and directive of each word of a kernel line that is not ours."""
-    for word in text.split():
-        word = word.strip("\"'")
+    for quoted in text.split():
+        word = quoted.strip("\"'")
         if not re.match(r"^[A-Za-z]", word) or word.startswith(OURS):
             continue
         name, equals, value = word.partition("=")

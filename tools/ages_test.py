@@ -57,10 +57,8 @@ class Judging(unittest.TestCase):
         self.assertEqual(
             errors,
             [
-                (
-                    "x.service:2: [Service] Frobnicate= (systemd) is not in kiwi/ages.tsv: look up the first version that has it, "
-                    "and add it with its source"
-                )
+                ("x.service:2: [Service] Frobnicate= (systemd) is not in kiwi/ages.tsv: look up the first version that has it, "
+                "and add it with its source")
             ],
         )
 

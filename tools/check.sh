@@ -96,7 +96,7 @@ used_programs() {
     sed -nE 's/^Exec[A-Za-z]*=[-@:+!]*([^ ]+).*/\1/p' "$TOP"/services/* | sed 's#.*/##'
     sed -nE 's/.*(PROGRAM|RUN)\+?="([^ "]+).*/\2/p' "$TOP"/overlay/usr/lib/udev/rules.d/* | sed 's#.*/##'
     sed -nE 's/^ *(ln|mkdir|cat|cp|mount|modprobe|ip|udevadm) .*/\1/p' "$TOP"/overlay/usr/lib/dracut/modules.d/*/*-generator
-    find "$TOP/src" -name '*.rs' ! -name 'tests.rs' ! -path '*/tests/*' -exec awk 'FNR == 1 { test = 0 } /#\[cfg\(test\)\]/ { test = 1 } !test' {} + |
+    find "$TOP/src" -name '*.rs' ! -name 'tests.rs' ! -path '*/tests/*' -exec awk 'FNR == 1 { test = 0; was = "" } was ~ /#\[cfg\(test\)\]/ && /mod / { test = 1 } { was = $0 } !test' {} + |
         grep -v '^ *//' | tr '\n' ' ' |
         grep -oE '(Command::new|[^.a-z_](run|run_codes|run_keeping|find))\( *"[A-Za-z0-9_.-]+"' | sed 's/.*"\(.*\)"/\1/' || true
 }
