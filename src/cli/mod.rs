@@ -25,7 +25,7 @@ use crate::role::link::manager::{Choice, Ended};
 use crate::role::peer::network::Held;
 use crate::role::{failover, master, peer};
 use crate::stick::medium;
-use crate::sys::console::say;
+use crate::sys::console::{drain, say};
 use crate::sys::{block, systemd, terminal};
 
 use args::Command;
@@ -34,6 +34,12 @@ const HTTP_PORT: u16 = 80;
 
 /// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
 pub fn run(command: Command) -> anyhow::Result<()> {
+    let done = run_command(command);
+    drain();
+    done
+}
+
+fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         // The person at the machine sees the console, not the journal.
         Command::Run(args) => in_runtime(run_service(args.initrd)).inspect_err(|error| say(&format!("{error:#}"))),

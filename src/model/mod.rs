@@ -16,3 +16,7 @@ pub mod ula;
 pub use arch::Arch;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
+
+/// Target of the events that the person at the machine sees on its consoles, beside the log; `cli::log` has the one sink. The text
+/// is the whole line.
+pub(crate) const CONSOLE: &str = "recon::console";
