@@ -9,3 +9,7 @@ pub mod role;
 pub mod service;
 pub mod store;
 pub mod sys;
+
+#[cfg(test)]
+#[path = "../tests/golden.rs"]
+mod golden;
