@@ -5,7 +5,7 @@ use std::path::Path;
 /// The file `name`, below the top of the tree, holds exactly `now`. `RECON_BLESS=1 cargo test` writes it anew; the difference
 /// is read in `git diff` before it is committed.
 #[track_caller]
-pub fn golden(name: impl AsRef<Path>, now: &str) {
+pub(crate) fn golden(name: impl AsRef<Path>, now: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os("RECON_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

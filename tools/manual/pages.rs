@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use recon::cli::args::Cli;
 
 /// One page for `recon` and one for each subcommand (`man/recon-collect.1`), and a file for each shell under `completions/`.
-pub fn write(folder: &Path) -> io::Result<()> {
+pub(crate) fn write(folder: &Path) -> io::Result<()> {
     let man = folder.join("man");
     std::fs::create_dir_all(&man)?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &man)?;
