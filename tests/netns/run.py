@@ -25,6 +25,7 @@ import checks_identity
 import checks_ipv6
 import checks_post
 import checks_routed
+import checks_unit
 import checks_words
 from vdc import namespace, tools
 from vdc.errors import LabError
@@ -47,7 +48,7 @@ def _run(recon: Path, folder: Path, report: Report, only: List[str]) -> int:
         (checks_http.CHECKS, folder / "http"), (checks_ipv6.CHECKS_IPV6, folder / "ipv6"),
         (checks_words.CHECKS, folder / "words"),
         (checks_crowd.CHECKS, folder / "crowd"), (checks_post.CHECKS, folder / "post"),
-        (checks_routed.CHECKS, folder / "routed"),
+        (checks_routed.CHECKS, folder / "routed"), (checks_unit.CHECKS, folder / "unit"),
     )
     for suite, place in suites:
         if not only or any(check.name in only for check in suite):
