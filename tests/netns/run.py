@@ -26,6 +26,7 @@ import checks_routed
 import checks_settings
 import checks_site_key
 import checks_terminal_escapes
+import checks_unit
 import lan_helpers
 import veth_site
 from bridged_lan import Lan
@@ -47,6 +48,7 @@ _SITE_SUITES: dict[str, list[Scenario[Site]]] = {
     "fairness": checks_fairness.CHECKS,
     "post": checks_post.CHECKS,
     "routed": checks_routed.CHECKS,
+    "unit": checks_unit.CHECKS,
 }
 # Each of these has a LAN of its own.
 _LAN_CHECKS: list[Scenario[Lan]] = [

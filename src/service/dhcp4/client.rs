@@ -184,6 +184,21 @@ mod tests {
     use dhcproto::v4::UnknownOption;
     use proptest::prelude::*;
 
+    #[test]
+    fn the_uuid_of_option_97_begins_in_little_endian() {
+        let told = |bytes: &[u8]| {
+            let mut message = message(7, None);
+            let option = DhcpOption::ClientMachineIdentifier(bytes.to_vec());
+            message.opts_mut().insert(option);
+            identify(&message).unwrap().uuid
+        };
+        let bytes: Vec<u8> = (0..17).collect();
+        assert_eq!(told(&bytes).as_deref(), Some("04030201-0605-0807-090a-0b0c0d0e0f10"));
+        assert_eq!(told(&bytes[..16]), None);
+        assert_eq!(told(&[bytes.as_slice(), &[17]].concat()), None);
+        assert_eq!(told(&[&[1], &bytes[1..]].concat()), None, "another type");
+    }
+
     fn message(arch: u16, said: Option<&[u8]>) -> Message {
         let mut message = Message::default();
         message.set_chaddr(&[2, 0, 0, 0, 0, 7]);

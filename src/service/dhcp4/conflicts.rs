@@ -169,6 +169,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_arp_of_ethernet_and_ipv4_or_says_nothing_is_no_claim() {
+        let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+        let claimed = |at: usize, value: &[u8]| {
+            let mut packet = reply(stranger, FIRST).to_vec();
+            packet[at..at + value.len()].copy_from_slice(value);
+            claim(&packet)
+        };
+        assert_eq!(claimed(0, &[]), Some((stranger, FIRST)));
+        assert_eq!(claimed(14, &[0; 4]), None, "an answer from nowhere");
+        for (at, value) in [(1, 6), (2, 0x86), (4, 8), (5, 16), (7, 3), (7, 0), (6, 1)] {
+            assert_eq!(claimed(at, &[value]), None, "byte {at}");
+        }
+        let padded = [&reply(stranger, FIRST)[..], &[7; 18]].concat();
+        assert_eq!(claim(&padded), Some((stranger, FIRST)));
+        assert_eq!(claim(&padded[..27]), None);
+    }
+
+    #[test]
     fn a_small_pool_is_known_before_anybody_comes_and_then_it_is_quiet() {
         let mut leases = table(Ipv4Addr::new(10, 0, 0, 40));
         let mut ahead = Ahead::default();
