@@ -11,8 +11,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
 use super::clock;
-use crate::model::CONSOLE;
-use crate::model::shown;
+use crate::model::{CONSOLE, shown};
 
 /// Lines that wait for a console; at 115,200 bit/s it takes two seconds to write so many. Further ones are left out, and it is
 /// said how many.
