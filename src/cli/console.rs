@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{cmdline, load};
+use crate::model::HTTP_PORT;
 use crate::model::shown::Shown;
 use crate::role::{failover, remedy};
 use crate::service::http::client::{Bounds, exchange};
@@ -97,7 +98,7 @@ pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::
         .map(cmdline::parse_master)
         .transpose()
         .map_err(anyhow::Error::msg)?;
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT));
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
     Ok(given.or(peer_of).unwrap_or(here))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::MacAddr;
 
-use super::{PostAction, PowerOff};
+use crate::model::{HTTP_PORT, PostAction, PowerOff};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,8 +42,6 @@ impl KernelLine {
         }
     }
 }
-
-const HTTP_PORT: u16 = 80;
 
 /// Parses the whole line. Later words win; nothing here is fatal.
 pub(crate) fn parse(line: &str) -> KernelLine {

@@ -10,8 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::MacAddr;
 
+use super::routed;
 use super::settings::{LinkRule, parse_subnet};
-use super::{PostAction, PowerOff, routed};
+use crate::model::{PostAction, PowerOff};
 
 /// A mistake in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -112,10 +112,9 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PowerOff;
     use crate::config::load::settings_of;
     use crate::config::settings::LinkRule;
-    use crate::model::MacAddr;
+    use crate::model::{MacAddr, PowerOff};
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 

@@ -8,7 +8,7 @@ use crate::model::MacAddr;
 
 use super::definitions::{self, Draft, Fault, TFTP_BLOCK_SIZE, shown};
 use super::routed::{self, Routed};
-use super::{PostAction, PowerOff};
+use crate::model::{PostAction, PowerOff};
 
 /// The file as it is put on a new stick: every setting at its default, behind a `#`.
 pub const EXAMPLE: &str = include_str!("recon.toml");

@@ -9,6 +9,7 @@ pub mod inventory;
 pub(crate) mod lease;
 pub(crate) mod mac;
 pub(crate) mod node;
+pub mod policy;
 pub mod shown;
 pub mod slice;
 pub mod ula;
@@ -16,7 +17,11 @@ pub mod ula;
 pub use arch::Arch;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
+pub use policy::{PostAction, PowerOff};
 
 /// Target of the events that the person at the machine sees on its consoles, beside the log; `cli::log` has the one sink. The text
 /// is the whole line.
 pub(crate) const CONSOLE: &str = "recon::console";
+
+/// Where a master answers HTTP, as `pxeaddr=` without a port says it.
+pub(crate) const HTTP_PORT: u16 = 80;

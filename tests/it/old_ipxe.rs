@@ -11,9 +11,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
-use recon::config::{NodePolicy, PostAction, PowerOff};
-use recon::model::MacAddr;
+use recon::config::NodePolicy;
 use recon::model::slice::Slice;
+use recon::model::{MacAddr, PostAction, PowerOff};
 use recon::service::boot::{autoexec, ipxe, memory};
 use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::proxy;

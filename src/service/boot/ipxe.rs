@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{NodePolicy, PostAction};
-use crate::model::MacAddr;
+use crate::config::NodePolicy;
 use crate::model::ula::LINK_PREFIX;
+use crate::model::{MacAddr, PostAction};
 use crate::service::boot::programs::Made;
 
 use super::grub;
@@ -285,7 +285,7 @@ pub fn menu(boot: &Boot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PowerOff;
+    use crate::model::PowerOff;
 
     fn client(post_action: PostAction) -> Boot<'static> {
         Boot {

@@ -1,7 +1,6 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
-use crate::config::PostAction;
-use crate::model::{MacAddr, NodeId};
+use crate::model::{MacAddr, NodeId, PostAction};
 use crate::service::boot::programs::Made;
 use crate::service::boot::{memory, programs};
 
