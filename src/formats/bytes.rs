@@ -49,12 +49,28 @@ pub(crate) fn text(bytes: &[u8], at: usize, length: usize) -> Option<String> {
 
 /// UTF-16 in little endian up to the first NUL or the end of its field, cleaned.
 pub(crate) fn text16(bytes: &[u8], at: usize, length: usize) -> Option<String> {
-    let field = bytes.get(at..at.checked_add(length)?)?;
-    let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    let text: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+    clean(&utf16(until_nul(utf16_units(bytes.get(at..at.checked_add(length)?)?))))
+}
+
+/// Units of UTF-16 in little endian.
+pub(crate) fn utf16_units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+}
+
+pub(crate) fn until_nul(units: impl Iterator<Item = u16>) -> impl Iterator<Item = u16> {
+    units.take_while(|unit| *unit != 0)
+}
+
+/// The text of these units; what is no character is replaced.
+pub(crate) fn utf16(units: impl Iterator<Item = u16>) -> String {
+    char::decode_utf16(units)
         .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
-    clean(&text)
+        .collect()
+}
+
+/// Little-endian sixteen bits and a power of two, as sector sizes are.
+pub(crate) fn power16(bytes: &[u8], at: usize) -> Option<u64> {
+    le16(bytes, at).filter(|number| number.is_power_of_two()).map(u64::from)
 }
 
 /// Lower-case hex.
