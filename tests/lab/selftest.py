@@ -14,8 +14,9 @@ import tarfile
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
-from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, report, stick, stick_files, tools
+from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, nvram_seed, report, stick, stick_files, tools
 from vdc.errors import LabError
 
 _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
@@ -140,6 +141,29 @@ class Nvram(InFolder):
         # Rewritten with the same data: the old copy is marked deleted, the new one stands behind it.
         same = nvram.read(self._store((0x3C, "Boot0000", b"a"), (0x3F, "Boot0000", b"a")))
         self.assertEqual(nvram.differences(before, same), [])
+
+    def test_a_variable_that_is_being_written_is_noticed(self) -> None:
+        path = self._store((0x3F, "A", b"a"))
+        blob = bytearray(path.read_bytes())
+        whole = bytes(blob)
+        at = (struct.unpack("<H", blob[48:50])[0] + 28 + 60 + 4 + 1 + 3) & ~3
+        # The first fields of a header are there, the sizes are still erased flash; as a guest left it that was killed there.
+        blob[at : at + 60] = bytes.fromhex("aa55ff0003000000") + b"\xff" * 52
+        path.write_bytes(blob)
+        with self.assertRaises(LabError):
+            nvram.read(path)
+        # A guest in that state is let go on until the variable is written.
+        sent: list[str] = []
+
+        def command(name: str) -> None:
+            sent.append(name)
+            if name == "cont":
+                path.write_bytes(whole)
+
+        machine = mock.Mock(nvram=path)
+        machine.qmp.command = command
+        nvram_seed.stop_between_writes(machine, 5.0)
+        self.assertEqual(sent, ["stop", "cont", "stop"])
 
     def test_new_gone_and_changed_are_told(self) -> None:
         before = nvram.read(self._store((0x3F, "A", b"a"), (0x3F, "B", b"b")))

@@ -10,8 +10,8 @@ import re
 import time
 from pathlib import Path
 
-from . import nvram
-from .errors import Timeout
+from . import nvram, polling
+from .errors import LabError, Timeout
 from .foreign_dhcp import ForeignDhcpServer
 from .machine import BRIDGE, Machine, Spec
 from .namespace import Namespace
@@ -44,6 +44,20 @@ def seed_peers(peers: list[Peer], folder: Path, accel: str, seconds: float) -> N
     seed_nvram([peer.spec for peer in peers], folder, accel, seconds)
 
 
+def stop_between_writes(machine: Machine, seconds: float) -> None:
+    """Stops a guest while its firmware is not in the middle of writing a variable: after that line it goes on to its next boot device."""
+    def look() -> bool | None:
+        machine.qmp.command("stop")
+        try:
+            nvram.read(machine.nvram)
+        except LabError:
+            machine.qmp.command("cont")
+            return None
+        return True
+
+    polling.wait_until(look, seconds, f"{machine.spec.name}: no variable is being written")
+
+
 def _boot(
     batch: list[Spec], wire: Namespace, folder: Path, accel: str, seconds: float,
 ) -> dict[str, dict[nvram.Key, nvram.Variable]]:
@@ -54,6 +68,7 @@ def _boot(
         for machine in machines:
             if machine.console.wait_for(_GAVE_UP, time.monotonic() + seconds) is None:
                 raise Timeout(f"{machine.spec.name}: firmware alone did not try the network:\n{machine.console.tail()}")
+            stop_between_writes(machine, seconds)
     finally:
         for machine in machines:
             machine.kill()
