@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
-use crate::model::CONSOLE;
 use crate::model::api::{LinkStatus, Status, StorageStatus};
+use crate::model::console::console;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
 use crate::service::http::site::{Loaders, Site, Web};
@@ -75,10 +75,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(End
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;
     for notice in &storage.notices {
-        tracing::info!(target: CONSOLE, "{notice}");
+        console!("{notice}");
     }
     if let Some(why) = &storage.problem {
-        tracing::info!(target: CONSOLE, "{}", remedy::in_memory(why, 0, &[], config.http_port));
+        console!("{}", remedy::in_memory(why, 0, &[], config.http_port));
     }
     let workers = Workers::start().context("starting threads")?;
     let master = Master::open(config, medium, storage, uploads, workers, problems);
@@ -168,14 +168,14 @@ impl Master {
         }
         let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
         for problem in problems.iter().chain(&settings.problems()) {
-            tracing::info!(target: CONSOLE, "{problem}");
+            console!("{problem}");
         }
         if settings.is_held() {
-            tracing::info!(target: CONSOLE, "{REMEDY}");
+            console!("{REMEDY}");
         }
         let settings = Arc::new(settings);
         for problem in uploads.problems() {
-            tracing::info!(target: CONSOLE, "{problem}");
+            console!("{problem}");
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
         let checked = uploads.list_checked();
@@ -321,7 +321,7 @@ impl Master {
             }
         });
         work.await??;
-        tracing::info!(target: CONSOLE, "{words}");
+        console!("{words}");
         Ok(())
     }
 }
@@ -346,10 +346,10 @@ fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], go_on: &dyn Fn() -
 fn say_clashes(ladder: &Mutex<Ladder>) {
     let (clashes, more) = ladder.lock().expect("no holder panics").clashes();
     for clash in &clashes {
-        tracing::info!(target: CONSOLE, "{}", clash);
+        console!("{}", clash);
     }
     if more > 0 {
-        tracing::info!(target: CONSOLE, "{more} more names are those of two machines or more");
+        console!("{more} more names are those of two machines or more");
     }
 }
 

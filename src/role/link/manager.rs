@@ -13,9 +13,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::settings::Subnet;
 use crate::config::{Live, SiteKey};
+use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
+use crate::model::console::console;
 use crate::model::ula::Prefix64;
-use crate::model::{CONSOLE, MacAddr};
 use crate::service::boot::programs;
 use crate::service::boot::programs::Chooser;
 use crate::service::dhcp4::leases::LeaseTable;
@@ -192,7 +193,7 @@ impl Keeper {
             .collect();
         for index in gone {
             if let Some(mut watched) = self.links.remove(&index) {
-                tracing::info!(target: CONSOLE, "{}: the port is gone", watched.link.name);
+                console!("{}: the port is gone", watched.link.name);
                 stop_all(&self.netlink, &mut watched).await;
             }
         }
@@ -340,7 +341,7 @@ impl Keeper {
                     let mode = watched.election.mode();
                     stop_for(&self.netlink, watched, mode).await;
                     if mode != LinkMode::Serve {
-                        tracing::info!(target: CONSOLE, "{}: {}", watched.link.name, watched.election.reason());
+                        console!("{}: {}", watched.link.name, watched.election.reason());
                     }
                 }
             }
@@ -392,7 +393,7 @@ impl Keeper {
             Err(error) => {
                 let problem = format!("{error:#}");
                 if watched.problem.as_ref() != Some(&problem) {
-                    tracing::info!(target: CONSOLE, "{}: cannot serve: {problem}; trying again", watched.link.name);
+                    console!("{}: cannot serve: {problem}; trying again", watched.link.name);
                 }
                 watched.problem = Some(problem);
                 watched.retry_at = Some(now + RETRY_SECONDS);
@@ -435,17 +436,19 @@ impl Keeper {
         {
             Search::Asking => return Ok(false),
             Search::Taken(address, user) => {
-                tracing::info!(target: CONSOLE, "{name}: {address} is used by {user} already; this master does not take it");
+                console!("{name}: {address} is used by {user} already; this master does not take it");
                 return Ok(false);
             }
             Search::Free(subnet, None) => subnet,
             Search::Free(subnet, Some(proxy)) => {
-                tracing::info!(target: CONSOLE, "{name}: {proxy} answers for every address (proxy ARP): its answers do not count");
+                console!("{name}: {proxy} answers for every address (proxy ARP): its answers do not count");
                 subnet
             }
             Search::Nowhere => {
                 let problem = watched.own_place.note(clock::run_seconds()).unwrap_or_default();
-                tracing::info!(target: CONSOLE, "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network");
+                console!(
+                    "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network"
+                );
                 watched.own_place.forget();
                 watched.problem = Some(format!("not served, no address is free for this master: {problem}"));
                 watched.retry_at = Some(clock::run_seconds() + TAKEN_SECONDS);
@@ -453,7 +456,7 @@ impl Keeper {
             }
         };
         if let Some((address, user)) = watched.own_place.taken6.take() {
-            tracing::info!(target: CONSOLE, "{name}: {address} is used by {user} already; this master takes another network in IPv6");
+            console!("{name}: {address} is used by {user} already; this master takes another network in IPv6");
             watched.place6 = Some(self.places6);
             self.places6 += 1;
         }
@@ -473,8 +476,7 @@ impl Keeper {
                 return Err(error);
             }
         }
-        tracing::info!(target: CONSOLE, "{}: serving {}/{}",
-            watched.link.name, subnet.server, subnet.prefix);
+        console!("{}: serving {}/{}", watched.link.name, subnet.server, subnet.prefix);
         Ok(true)
     }
 
@@ -511,10 +513,10 @@ impl Keeper {
         match watched.own_place.contest(user, now) {
             Contest::Known => {}
             Contest::New => {
-                tracing::info!(target: CONSOLE, "{name}: {user} uses {address} as well, which is this master's address")
+                console!("{name}: {user} uses {address} as well, which is this master's address")
             }
             Contest::Leave => {
-                tracing::info!(target: CONSOLE, "{name}: {user} goes on using {address}; this master leaves it");
+                console!("{name}: {user} goes on using {address}; this master leaves it");
                 watched.own_place.leave(address, user);
                 stop_service(&self.netlink, watched).await;
             }
@@ -539,8 +541,11 @@ impl Keeper {
         }
         let Some(own) = own else { return Ok(false) };
         watched.proxying = Some(proxy::start(&self.shared, &self.netlink, &watched.link, own).await?);
-        tracing::info!(target: CONSOLE, "{}: boot files from {}, addresses from the other server",
-            watched.link.name, own.address);
+        console!(
+            "{}: boot files from {}, addresses from the other server",
+            watched.link.name,
+            own.address
+        );
         Ok(true)
     }
 
@@ -861,7 +866,7 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
         let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
             let name = site.ladder().name_of_port(mac);
-            tracing::info!(target: CONSOLE, "machine {name}: {news}");
+            console!("machine {name}: {news}");
         }
         pick.loader
     })

@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::settings::Subnet;
+use crate::model::MacAddr;
 use crate::model::api::{Ipv6Status, LinkMode};
+use crate::model::console::console;
 use crate::model::ula::Prefix64;
-use crate::model::{CONSOLE, MacAddr};
 use crate::service::dhcp4::probe::{Role, announcement};
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpListener;
@@ -194,9 +195,8 @@ pub(crate) async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
 pub(crate) async fn add_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
     for (network, prefix, router) in routes {
         match netlink.add_route(link.index, *network, *prefix, *router).await {
-            Ok(()) => tracing::info!(target: CONSOLE, "{}: {network}/{prefix} is behind {router}", link.name),
-            Err(error) => tracing::info!(target: CONSOLE, "{}: no way to {network}/{prefix} by {router}: {error}",
-                link.name),
+            Ok(()) => console!("{}: {network}/{prefix} is behind {router}", link.name),
+            Err(error) => console!("{}: no way to {network}/{prefix} by {router}: {error}", link.name),
         }
     }
 }
