@@ -31,15 +31,16 @@ use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::{clock, systemd};
 
 use super::remedy;
-use crate::role::link::ipv6::Shared6;
+use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::role::link::manager;
-use crate::role::link::manager::{Choice, Ended, LeaseTables};
+use crate::role::link::manager::{Choice, Ended};
+use crate::role::link::shared::{LeaseTables, Shared};
 use crate::role::master::storage::{Shelf, Storage};
 use crate::role::master::tarball::Keeper;
 
 /// What a master serves, and from where.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     pub links: Choice,
     /// Data folder instead of the stick's partition.
     pub data: Option<PathBuf>,
@@ -59,7 +60,7 @@ const NOTE_LIMIT: Duration = Duration::from_secs(2);
 const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
+pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
     let medium = find_medium(&config);
     let mut problems = Vec::new();
     let medium = match medium {
@@ -261,17 +262,16 @@ impl Master {
                 .context("the local HTTP service")
         });
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
-        let ipv6 = Shared6::open(
+        let ipv6 = Ipv6Leases::open(
             self.storage.folder.join(LEASES6_FILE),
             clock::unix_seconds(),
             rand::random(),
         );
         let ipv6 = Arc::new(ipv6);
         tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
-        let shared = manager::Shared {
+        let shared = Shared {
             ipv6,
             site: Arc::clone(&self.site),
-            settings: Arc::clone(&self.site.settings),
             key: self.key.clone(),
             http_port: self.config.http_port,
             remembered: self.remembered.clone(),
