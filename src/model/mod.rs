@@ -4,6 +4,7 @@ pub mod api;
 pub(crate) mod arch;
 pub(crate) mod cause;
 pub(crate) mod clash;
+pub(crate) mod console;
 pub(crate) mod identity;
 pub mod inventory;
 pub(crate) mod lease;
@@ -18,10 +19,6 @@ pub use arch::Arch;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
 pub use policy::{PostAction, PowerOff};
-
-/// Target of the events that the person at the machine sees on its consoles, beside the log; `cli::log` has the one sink. The text
-/// is the whole line.
-pub(crate) const CONSOLE: &str = "recon::console";
 
 /// Where a master answers HTTP, as `pxeaddr=` without a port says it.
 pub(crate) const HTTP_PORT: u16 = 80;
