@@ -229,7 +229,7 @@ fn spawn<F>(
             loaders: chooser(site),
         },
         leases: shared.ipv6.table(prefix),
-        ladder: Arc::clone(&site.ladder),
+        node_table: Arc::clone(&site.node_table),
         metrics: Arc::clone(&site.metrics),
         leases_changed: Arc::clone(&shared.ipv6.changed),
         may_speak: listening,

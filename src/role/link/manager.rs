@@ -778,7 +778,7 @@ async fn start_service(
         },
         leases: Arc::clone(&leases),
         routed,
-        ladder: Arc::clone(&shared.site.ladder),
+        node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
@@ -823,7 +823,7 @@ async fn start_service(
                 http_port: shared.http_port,
                 loaders: chooser(&shared.site),
             },
-            ladder: Arc::clone(&shared.site.ladder),
+            node_table: Arc::clone(&shared.site.node_table),
             metrics: Arc::clone(&shared.site.metrics),
         };
         giving.set.spawn(named("boot server", server.run(giving.stop.clone())));
@@ -864,7 +864,7 @@ async fn start_service(
     })
 }
 
-/// Chooses boot programs by what the ladder knows of a machine, and tells the person at the master what went wrong.
+/// Chooses boot programs by what the node table knows of a machine, and tells the person at the master what went wrong.
 pub fn chooser(site: &Arc<Site>) -> Chooser {
     let site = Arc::clone(site);
     Chooser::new(move |mac, arch| {
@@ -873,9 +873,9 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
         let Some(mac) = mac else {
             return programs::first_held(arch, held);
         };
-        let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
+        let pick = site.node_table().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
-            let name = site.ladder().name_of_port(mac);
+            let name = site.node_table().name_of_port(mac);
             say(&format!("machine {name}: {news}"));
         }
         pick.loader

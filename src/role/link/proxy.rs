@@ -49,7 +49,7 @@ pub(crate) async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: 
             http_port: shared.http_port,
             loaders: chooser(&shared.site),
         },
-        ladder: Arc::clone(&shared.site.ladder),
+        node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),
     };
     let tftp_socket = StdUdpSocket::bind((address, 69)).with_context(|| bind("TFTP", 69))?;
