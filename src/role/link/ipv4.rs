@@ -145,7 +145,7 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         },
         leases,
         routed,
-        ladder: Arc::clone(&shared.site.ladder),
+        node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: sockets.arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
@@ -166,7 +166,7 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
             dhcp: None,
             boot_server,
             params: boot_params(shared, address, subnet.prefix),
-            ladder: Arc::clone(&shared.site.ladder),
+            node_table: Arc::clone(&shared.site.node_table),
             metrics: Arc::clone(&shared.site.metrics),
         };
         let stop = lease_services.stop.clone();

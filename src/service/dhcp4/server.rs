@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::settings::Subnet;
 use crate::model::MacAddr;
 use crate::service::metrics::{self, Metrics};
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::service::rate_limit::Turn;
 use crate::store::leases::Journal;
 use crate::sys::clock;
@@ -46,7 +46,7 @@ pub(crate) struct Server {
     pub leases: Arc<Mutex<LeaseTable>>,
     /// Networks behind routers.
     pub routed: Vec<Routed>,
-    pub ladder: Arc<Mutex<Ladder>>,
+    pub node_table: Arc<Mutex<NodeTable>>,
     pub metrics: Arc<Metrics>,
     /// Where leases become durable.
     pub journal: Arc<Journal>,
@@ -341,8 +341,8 @@ impl Desk {
     /// A machine that nothing can boot is named.
     fn stranger(&self, client: &Client, reason: &str, now: f64) {
         let first = {
-            let mut ladder = self.server.ladder.lock().expect("no holder panics");
-            ladder.stranger(client.mac, client.instead.as_deref(), reason, now)
+            let mut node_table = self.server.node_table.lock().expect("no holder panics");
+            node_table.unsupported(client.mac, client.instead.as_deref(), reason, now)
         };
         if first {
             say(&format!("machine {}: {reason}", client.name()));
@@ -616,14 +616,14 @@ impl Desk {
         }
         if client.kind != Kind::Probe {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
-            let mut ladder = self.server.ladder.lock().expect("no holder panics");
-            ladder.heard(client.mac, firmware, clock::run_seconds());
-            ladder.named(client.mac, client.instead.as_deref());
+            let mut node_table = self.server.node_table.lock().expect("no holder panics");
+            node_table.heard(client.mac, firmware, clock::run_seconds());
+            node_table.named(client.mac, client.instead.as_deref());
             if client.kind == Kind::Ipxe {
-                ladder.netboots(client.mac);
+                node_table.netboots(client.mac);
             }
             if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
-                ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
+                node_table.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
             }
         }
         tracing::debug!(client = client.name(), ?kind, is = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");

@@ -72,7 +72,7 @@ async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
         routed: Vec::new(),
-        ladder: Arc::default(),
+        node_table: Arc::default(),
         metrics: Arc::default(),
         journal: Arc::new(journal),
         arp: None,
@@ -312,7 +312,7 @@ async fn a_machine_without_a_system_is_named_and_takes_no_address() {
             .await;
     }
     assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 0);
-    let rows = desk.server.ladder.lock().unwrap().table();
+    let rows = desk.server.node_table.lock().unwrap().all();
     let failure = rows[0].failure.as_deref().unwrap();
     assert_eq!(
         (rows.len(), failure),
