@@ -6,8 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::PowerOff;
-use crate::config::settings::Subnet;
+use crate::config::{PowerOff, Subnet};
 
 /// The recon stick: one machine serves, the others boot from it, inventory
 /// themselves, upload and power off.

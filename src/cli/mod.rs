@@ -15,10 +15,10 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
-use crate::config::{KernelLine, SiteKey, cmdline, load};
-use crate::model::MacAddr;
+use crate::config::{KernelLine, SiteKey, load};
 use crate::model::api::{NodeStatus, Status};
 use crate::model::shown::Shown;
+use crate::model::{Endpoint, MacAddr};
 use crate::probe;
 use crate::role::link::manager;
 use crate::role::link::manager::{Choice, Ended};
@@ -30,8 +30,6 @@ use crate::sys::{block, systemd, terminal};
 
 use args::Command;
 
-const HTTP_PORT: u16 = 80;
-
 /// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
@@ -40,7 +38,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
             let orders = peer::Orders {
-                master: cmdline::parse_master(&args.master).map_err(anyhow::Error::msg)?,
+                master: args.master.parse::<Endpoint>()?.0,
                 protect_disks: false,
                 network: peer::Network::Ready,
                 poweroff: args.poweroff,
@@ -111,7 +109,7 @@ async fn run_service(initrd: bool) -> anyhow::Result<()> {
         data: None,
         medium: None,
         loaders: manager::loader_folders(),
-        http_port: HTTP_PORT,
+        http_port: Endpoint::HTTP_PORT,
         doubts: if line.doubtful {
             line.problems.clone()
         } else {
@@ -304,7 +302,7 @@ fn settings(file: &Path) -> anyhow::Result<()> {
     }
     let loaded = load::settings(file);
     match loaded.problems.is_empty() {
-        true => print(&Shown::lines(&format!("{:#?}\n", loaded.settings))),
+        true => print(&Shown::lines(&loaded.settings.to_toml()?)),
         false => bail!(
             "{}\na master with this file serves nobody and powers no machine off until a person decides",
             loaded.problems.join("\n")

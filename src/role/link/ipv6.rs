@@ -26,7 +26,7 @@ use crate::sys::icmp6::RouterSocket;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::udp;
 
-use crate::role::link::manager::{Shared, chooser};
+use crate::role::link::manager::{Shared, boot_source};
 use crate::role::link::state::{Tasks, named};
 
 /// Changes that follow within this time are written together.
@@ -204,7 +204,7 @@ fn spawn<F>(
 {
     let site = &shared.site;
     let (may_speak, listening) = watch::channel(false);
-    let lease_seconds = shared.settings.now().network.lease_seconds;
+    let lease = shared.settings.now().network.lease;
     let advertiser = Advertiser {
         link: link.name.clone(),
         index: link.index,
@@ -212,7 +212,7 @@ fn spawn<F>(
         router: sockets.router,
         client: sockets.client,
         prefix,
-        seconds: lease_seconds,
+        seconds: lease.lease_seconds,
         may_speak,
         status,
         metrics: Arc::clone(&site.metrics),
@@ -222,11 +222,8 @@ fn spawn<F>(
         params: Params {
             prefix,
             server_id: duid_of(link.mac),
-            lease_seconds,
-            domain: dns::DOMAIN.to_owned(),
-            http_port: shared.http_port,
-            serve_all: shared.settings.now().network.serve_all,
-            loaders: chooser(site),
+            lease,
+            boot: boot_source(shared),
         },
         leases: shared.ipv6.table(prefix),
         ladder: Arc::clone(&site.ladder),

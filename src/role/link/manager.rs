@@ -11,13 +11,13 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::settings::Subnet;
-use crate::config::{Live, SiteKey};
+use crate::config::{Live, SiteKey, Subnet};
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
 use crate::service::boot::programs;
 use crate::service::boot::programs::Chooser;
+use crate::service::boot::source::BootSource;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::probe::{Ask, Heard, Question, Role, Said, heard, packet};
 use crate::service::dhcp4::reply::Params;
@@ -771,10 +771,8 @@ async fn start_service(
         socket: dhcp_socket,
         params: Params {
             subnet,
-            lease_seconds: shared.settings.now().network.lease_seconds,
-            domain: dns::DOMAIN.to_owned(),
-            http_port: shared.http_port,
-            loaders: chooser(&shared.site),
+            lease: shared.settings.now().network.lease,
+            boot: boot_source(shared),
         },
         leases: Arc::clone(&leases),
         routed,
@@ -782,7 +780,6 @@ async fn start_service(
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
-        serve_all: shared.settings.now().network.serve_all,
         rival: Arc::clone(&rival),
     };
     let leases6 = prefix6.map(|prefix| shared.ipv6.table(prefix));
@@ -820,8 +817,7 @@ async fn start_service(
                 server: address,
                 prefix: subnet.prefix,
                 routed: shared.settings.now().routed(address).collect(),
-                http_port: shared.http_port,
-                loaders: chooser(&shared.site),
+                boot: boot_source(shared),
             },
             ladder: Arc::clone(&shared.site.ladder),
             metrics: Arc::clone(&shared.site.metrics),
@@ -882,12 +878,20 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
     })
 }
 
+/// From where the machines of every link boot.
+pub(super) fn boot_source(shared: &Shared) -> BootSource {
+    BootSource {
+        http_port: shared.http_port,
+        loaders: chooser(&shared.site),
+    }
+}
+
 /// The leases of a link, with what is remembered and what `recon.toml` reserves on it.
 fn lease_table(shared: &Shared, subnet: Subnet) -> LeaseTable {
     let remembered = shared.remembered.leases().cloned();
     let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
     table.reserve(shared.settings.now().reservations(subnet));
-    table.rest(shared.remembered.resting());
+    table.restore_abandoned(shared.remembered.abandoned());
     table
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::service::dhcp4::proxy::Params;
 use crate::service::dhcp4::proxy_server::Server;
 use crate::service::{http, tftp};
@@ -14,7 +14,7 @@ use crate::sys::netif::{Link, Netlink};
 use crate::sys::udp;
 
 use super::own_address::Own;
-use crate::role::link::manager::{Shared, chooser};
+use crate::role::link::manager::{Shared, boot_source};
 use crate::role::link::state::{Route, Tasks, add_routes, named, remove_routes};
 
 /// Ports of PXE 2.1 §2.2.3.
@@ -46,8 +46,7 @@ pub(crate) async fn start(shared: &Shared, netlink: &Netlink, link: &Link, own: 
             server: address,
             prefix: own.prefix,
             routed: shared.settings.now().routed(address).collect(),
-            http_port: shared.http_port,
-            loaders: chooser(&shared.site),
+            boot: boot_source(shared),
         },
         ladder: Arc::clone(&shared.site.ladder),
         metrics: Arc::clone(&shared.site.metrics),

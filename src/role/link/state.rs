@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{Ipv6Status, LinkMode};
 use crate::model::ula::Prefix64;

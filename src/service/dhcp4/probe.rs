@@ -8,6 +8,7 @@ use dhcproto::{Encodable, Encoder};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
 use crate::config::site_key::{Nonce, Tag};
+use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 
 use super::{AGENT_CLASS, MASTER_CLASS, NONCE_CODE, PROBE_CLASS, PROOF_CODE, wire};
@@ -103,7 +104,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
         return None;
     };
     // A floor of clients asks at once, and next to nothing of it matters here: it is not read.
-    if let Some(seen) = wire::glance(udp.payload()) {
+    if let Some(seen) = wire::peek(udp.payload()) {
         match MessageType::from(seen.kind) {
             MessageType::Discover if seen.class.starts_with(PROBE_CLASS) => {}
             // What a relay brings is about another network.
@@ -221,8 +222,7 @@ pub fn asks_boot(message: &Message) -> bool {
 }
 
 fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {
-    let digits: String = machine.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    [word, b":", digits.as_bytes()].concat()
+    [word, b":", hex(&machine.0).as_bytes()].concat()
 }
 
 /// What to ask for.

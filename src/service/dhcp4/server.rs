@@ -1,18 +1,18 @@
-//! The loop on a bound socket. Decisions come from [`crate::service::dhcp4::client_filter`], [`super::relay`], [`crate::service::dhcp4::decide`], [`super::quirks`] and
-//! [`crate::service::dhcp4::conflicts`]; here replies wait for what they rest on: the medium that holds the lease, the silence of the link.
+//! The loop on a bound socket. [`super::client`] says who asks, [`super::client_filter`] who is answered, [`super::relay`] for which
+//! network, [`super::decide`] what; replies wait in [`super::waiting`] for what they rest on.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dhcproto::v4::{Message, MessageType, Opcode};
+use dhcproto::v4::{Message, MessageType};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::Ladder;
@@ -24,16 +24,17 @@ use crate::sys::packet::ArpTap;
 
 use super::claims::{Claims, Worth};
 use super::client::{Client, Kind, identify};
+use super::client_filter::{Admission, ClientFilter};
+use super::conflicts::{self, Prober};
+use super::decide::{Decision, Reply, decide};
 use super::leases::LeaseTable;
-use super::quirks::{self, Done, Facts};
+use super::notices::{self, LINK_RANGE, Notice, Notices};
+use super::quirks::Facts;
 use super::relay::{self, Scope};
+use super::reply::Params;
+use super::retries::OfferRetries;
+use super::waiting::{Unprobed, Waiting};
 use super::{layout, wire};
-use crate::service::dhcp4::client_filter::{Door, Verdict};
-use crate::service::dhcp4::conflicts;
-use crate::service::dhcp4::conflicts::Ahead;
-use crate::service::dhcp4::decide::{Decision, LINK_RANGE, Reply, decide, exhausted};
-use crate::service::dhcp4::reply::Params;
-use crate::service::dhcp4::retries::Patience;
 
 #[cfg(test)]
 mod tests;
@@ -52,8 +53,6 @@ pub(crate) struct Server {
     pub journal: Arc<Journal>,
     /// Asks the link before an address is offered; `None`: nobody is asked.
     pub arp: Option<Arp>,
-    /// Answers also who does not boot from the network.
-    pub serve_all: bool,
     /// Who else uses the server's address, as heard last.
     pub rival: Arc<Mutex<Option<MacAddr>>>,
 }
@@ -72,66 +71,32 @@ pub(crate) struct Arp {
     pub mac: MacAddr,
 }
 
-/// Replies that wait, for the medium and for the link each. While as many wait, no request is read: the kernel's buffer
-/// fills and drops, and clients ask again.
-const MAX_WAITING: usize = 4096;
 /// Datagrams read before the other events get their turn.
 const MAX_AT_ONCE: usize = 64;
 /// Of the machines that look for a server, so many are answered before the others get their turn, ...
-const BEGIN_AT_ONCE: usize = 16;
+const DISCOVERS_AT_ONCE: usize = 16;
 /// ... and so many wait; beyond that the oldest are dropped, which have asked again by then.
-const MAX_BEGINNING: usize = 4096;
-/// A medium that takes longer than this is broken for our purposes: better an address that a restart forgets than none.
-const STALL_SECONDS: f64 = 10.0;
+const MAX_PENDING_DISCOVERS: usize = 4096;
 /// An offer is moved this often to another address because somebody uses it; then the client has to ask again.
 const MAX_MOVES: u8 = 4;
-/// Lines a run says about addresses in use; more are in the log only.
-const MAX_IN_USE_SAID: u8 = 20;
-/// Networks nobody wrote down of which a person is told; more are in the log only.
-const MAX_UNKNOWN_SAID: usize = 16;
 /// How exactly [`conflicts::ANSWER_SECONDS`] is kept.
 const SILENCE_TICK: Duration = Duration::from_millis(10);
 /// The link's answer to a receive error is asked again after this.
-const PAUSE: Duration = Duration::from_millis(250);
+const ERROR_PAUSE: Duration = Duration::from_millis(250);
 
-/// A reply that rests on a change of leases.
-struct Unwritten {
-    number: u64,
-    since: f64,
-    reply: Reply,
-}
-
-/// An offer whose address was asked for on the link.
-struct Unanswered {
-    address: Ipv4Addr,
-    since: f64,
-    reply: Reply,
-    request: Message,
-    moves: u8,
-}
-
-struct Desk {
+/// A server at work.
+struct Worker {
     server: Server,
-    door: Door,
-    patience: Patience,
-    ahead: Ahead,
+    filter: ClientFilter,
+    retries: OfferRetries,
+    prober: Prober,
     claims: Claims,
     /// Addresses in use by strangers that nobody was told of yet, each of the pool at most once. A moment later it is known whether it is one stranger for all.
     in_use: Vec<(Ipv4Addr, MacAddr)>,
     /// DISCOVERs not looked at yet, with their senders.
-    beginning: VecDeque<(Vec<u8>, Ipv4Addr)>,
-    unwritten: VecDeque<Unwritten>,
-    unanswered: VecDeque<Unanswered>,
-    /// Networks of which it was said that they have no address left.
-    exhausted: HashSet<Ipv4Addr>,
-    /// Networks that nobody wrote down and of which a person was told.
-    unknown: HashSet<Ipv4Addr>,
-    /// A person was told that answers do not get to this relay.
-    unreachable: HashSet<Ipv4Addr>,
-    /// It was said that whatever is offered is in use.
-    taken_said: bool,
-    stalled: bool,
-    in_use_said: u8,
+    pending_discovers: VecDeque<(Vec<u8>, Ipv4Addr)>,
+    waiting: Waiting,
+    notices: Notices,
 }
 
 impl Server {
@@ -140,9 +105,9 @@ impl Server {
     pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let mut written = self.journal.written();
         if self.arp.is_some() {
-            self.leases.lock().expect("no holder panics").ask_first();
+            self.leases.lock().expect("no holder panics").probe_first();
         }
-        let mut desk = Desk::new(self);
+        let mut worker = Worker::new(self);
         let mut tick = tokio::time::interval(Duration::from_secs_f64(conflicts::TICK_SECONDS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = tokio::time::interval(SILENCE_TICK);
@@ -150,35 +115,35 @@ impl Server {
         let mut buffer = [0; wire::MAX_DATAGRAM];
         let mut arp = Vec::new();
         loop {
-            let room = desk.unwritten.len().max(desk.unanswered.len()) < MAX_WAITING;
+            let room = worker.waiting.has_room();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                ready = desk.server.socket.readable(), if room => {
+                ready = worker.server.socket.readable(), if room => {
                     ready?;
-                    desk.read(&mut buffer).await?;
-                    desk.begin().await;
+                    worker.read(&mut buffer).await?;
+                    worker.serve_discovers().await;
                 }
-                () = tokio::task::yield_now(), if room && !desk.beginning.is_empty() => desk.begin().await,
+                () = tokio::task::yield_now(), if room && !worker.pending_discovers.is_empty() => worker.serve_discovers().await,
                 changed = written.changed() => match changed {
                     Ok(()) => {
                         let number = *written.borrow_and_update();
-                        desk.written(number).await;
+                        worker.written(number).await;
                     }
                     // The journal's thread is gone, which it said.
                     Err(_) => {
-                        desk.written(u64::MAX).await;
-                        tokio::time::sleep(PAUSE).await;
+                        worker.written(u64::MAX).await;
+                        tokio::time::sleep(ERROR_PAUSE).await;
                     }
                 },
-                heard = hear(desk.server.arp.as_ref(), &mut arp) => match heard {
-                    Ok(()) => desk.claimed(&arp).await,
+                heard = hear(worker.server.arp.as_ref(), &mut arp) => match heard {
+                    Ok(()) => worker.claimed(&arp).await,
                     Err(error) => {
                         tracing::debug!(%error, "receiving ARP");
-                        tokio::time::sleep(PAUSE).await;
+                        tokio::time::sleep(ERROR_PAUSE).await;
                     }
                 },
-                _ = tick.tick() => desk.tick().await,
-                _ = silence.tick(), if !desk.unanswered.is_empty() => desk.silence().await,
+                _ = tick.tick() => worker.tick().await,
+                _ = silence.tick(), if worker.waiting.unprobed().next().is_some() => worker.silence().await,
             }
         }
     }
@@ -223,24 +188,18 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-impl Desk {
+impl Worker {
     fn new(server: Server) -> Self {
-        Desk {
-            door: Door::new(server.serve_all, clock::run_seconds()),
+        Worker {
+            filter: ClientFilter::new(server.params.lease.serve_all, clock::run_seconds()),
             server,
+            retries: OfferRetries::default(),
+            prober: Prober::default(),
             claims: Claims::default(),
             in_use: Vec::new(),
-            patience: Patience::default(),
-            ahead: Ahead::default(),
-            beginning: VecDeque::new(),
-            unwritten: VecDeque::new(),
-            unanswered: VecDeque::new(),
-            exhausted: HashSet::new(),
-            unknown: HashSet::new(),
-            unreachable: HashSet::new(),
-            taken_said: false,
-            stalled: false,
-            in_use_said: 0,
+            pending_discovers: VecDeque::new(),
+            waiting: Waiting::default(),
+            notices: Notices::default(),
         }
     }
 
@@ -257,13 +216,13 @@ impl Desk {
                 Err(error) => return Err(error),
             };
             let datagram = &buffer[..length];
-            match wire::glance(datagram).map(|seen| seen.kind.into()) {
+            match wire::peek(datagram).map(|seen| seen.kind.into()) {
                 Some(MessageType::Discover) => {
-                    if self.beginning.len() >= MAX_BEGINNING {
-                        self.beginning.pop_front();
+                    if self.pending_discovers.len() >= MAX_PENDING_DISCOVERS {
+                        self.pending_discovers.pop_front();
                         self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
                     }
-                    self.beginning.push_back((datagram.to_vec(), from));
+                    self.pending_discovers.push_back((datagram.to_vec(), from));
                 }
                 _ => self.datagram(datagram, from).await,
             }
@@ -272,9 +231,9 @@ impl Desk {
     }
 
     /// Answers some of the machines that look for a server.
-    async fn begin(&mut self) {
-        for _ in 0..BEGIN_AT_ONCE {
-            let Some((datagram, from)) = self.beginning.pop_front() else {
+    async fn serve_discovers(&mut self) {
+        for _ in 0..DISCOVERS_AT_ONCE {
+            let Some((datagram, from)) = self.pending_discovers.pop_front() else {
                 return;
             };
             self.datagram(&datagram, from).await;
@@ -294,8 +253,7 @@ impl Desk {
     async fn request(&mut self, request: Message, from: Ipv4Addr) {
         let now = clock::run_seconds();
         let client = match identify(&request) {
-            Ok(client) if request.opcode() == Opcode::BootRequest => client,
-            Ok(_) => return,
+            Ok(client) => client,
             Err(reason) => {
                 tracing::debug!(reason, "DHCP request not answered");
                 return;
@@ -310,31 +268,38 @@ impl Desk {
             Some(MessageType::Discover) => Turn::Begins,
             _ => Turn::GoesOn,
         };
-        let verdict = self.door.judge(&client, turn, known, now);
-        if let (Some(reason), Verdict::Answer | Verdict::NotOurs) = (&client.stranger, verdict) {
+        let admission = self.filter.judge(&client, turn, known, now);
+        if let (Some(reason), Admission::Answer | Admission::NotOurs) = (&client.stranger, admission) {
             self.stranger(&client, reason, now);
         }
-        match verdict {
-            Verdict::Answer => {}
-            Verdict::NotOurs => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs),
-            _ => self.server.metrics.dhcp4_unanswered(metrics::Unanswered::TooMany),
-        }
-        match verdict {
-            Verdict::Answer => match scope {
-                Scope::Unknown(named) => self.nobody_wrote(named, from),
-                _ => self.decide(request, 0, now).await,
+        let metrics = &self.server.metrics;
+        match admission {
+            Admission::Answer => match scope {
+                Scope::Unknown(named) => {
+                    metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
+                    tell(self.notices.unknown(named, from));
+                }
+                _ => self.decide(request, client, 0, now).await,
             },
-            Verdict::NotOurs => {
+            Admission::NotOurs => {
+                metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
                 tracing::debug!(client = client.name(), "not one that this master boots: not answered");
             }
-            Verdict::TooOften { first: true } => say(&format!(
-                "{}: asks for an address in a loop; from now on it is answered now and then",
-                client.name()
-            )),
-            Verdict::TooMany { first: true } => {
-                say("more DHCP requests come than are answered; machines wait longer for their addresses");
+            Admission::TooOften { first } => {
+                metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
+                if first {
+                    say(&format!(
+                        "{}: asks for an address in a loop; from now on it is answered now and then",
+                        client.name()
+                    ));
+                }
             }
-            Verdict::TooOften { first: false } | Verdict::TooMany { first: false } => {}
+            Admission::TooMany { first } => {
+                metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
+                if first {
+                    say("more DHCP requests come than are answered; machines wait longer for their addresses");
+                }
+            }
         }
     }
 
@@ -349,60 +314,46 @@ impl Desk {
         }
     }
 
-    /// A machine asks for a network that is not in `recon.toml`; each is said once.
-    fn nobody_wrote(&mut self, named: Ipv4Addr, from: Ipv4Addr) {
-        self.server.metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
-        let [a, b, c, _] = named.octets();
-        let near = Ipv4Addr::new(a, b, c, 0);
-        let told = self.unknown.len() >= MAX_UNKNOWN_SAID || !self.unknown.insert(near);
-        let line = relay::advice(named, from);
-        match told {
-            false => say(&line),
-            true => tracing::debug!("{line}"),
-        }
-    }
-
-    async fn decide(&mut self, request: Message, moves: u8, now: f64) {
+    /// `moves`: how often the client's offer was moved to another address.
+    async fn decide(&mut self, request: Message, client: Client, moves: u8, now: f64) {
         let scope = self.server.scope(&request);
         let params = self.server.params_of(scope);
-        let (network, prefix) = (params.subnet.network, params.subnet.prefix);
+        let facts = Facts {
+            request: &request,
+            client: &client,
+            unheeded: self.retries.offers(client.mac, now),
+        };
         let (decision, changes) = {
             let mut leases = self.server.table(scope).lock().expect("no holder panics");
-            let decision = decide(&params, &mut leases, &request, clock::unix_seconds());
+            let decision = decide(&params, &mut leases, &facts, clock::unix_seconds());
             (decision, leases.take_changes())
         };
+        let subnet = params.subnet;
         let number = (!changes.is_empty()).then(|| self.server.journal.append(changes));
-        let mut reply = match decision {
+        let reply = match decision {
             Decision::Reply(reply) => *reply,
             Decision::Silence(reason) => {
                 tracing::debug!(reason, "DHCP request not answered");
                 return;
             }
-            Decision::Exhausted(client) => {
-                self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
-                if self.exhausted.insert(network) {
-                    let counts = {
-                        let leases = self.server.table(scope).lock().expect("no holder panics");
-                        leases.counts(clock::unix_seconds())
-                    };
-                    let key = match scope {
-                        Scope::Routed(_) => format!("lease-range of [[subnet]] {network}/{prefix}"),
-                        _ => LINK_RANGE.to_owned(),
-                    };
-                    say(&format!(
-                        "no address for {}: {}",
-                        client.name(),
-                        exhausted(counts, &key)
-                    ));
-                }
-                return;
-            }
+            Decision::Exhausted => return self.exhausted(scope, subnet, &client),
         };
-        self.heed(&request, &mut reply, now);
-        match (reply.ask, number) {
+        match request.opts().msg_type() {
+            Some(MessageType::Discover) if client.kind != Kind::Probe => {
+                self.notices.offered(subnet.network);
+                self.prober.wanted(now);
+                self.retries.offered(client.mac, now);
+            }
+            Some(MessageType::Request) => self.retries.taken(client.mac),
+            _ => {}
+        }
+        if reply.first_lean_offer {
+            say(&notices::takes_no_offer(&client.name()));
+        }
+        match (reply.probe, number) {
             (Some(address), _) => {
-                self.ask(&[address]).await;
-                self.unanswered.push_back(Unanswered {
+                self.probe(&[address]).await;
+                self.waiting.for_link(Unprobed {
                     address,
                     since: now,
                     reply,
@@ -410,62 +361,45 @@ impl Desk {
                     moves,
                 });
             }
-            (None, Some(number)) => self.unwritten.push_back(Unwritten {
-                number,
-                since: now,
-                reply,
-            }),
+            (None, Some(number)) => self.waiting.for_medium(number, reply, now),
             (None, None) => self.send(reply).await,
         }
     }
 
-    /// Firmware that heeds no offer gets another kind of offer, and a person is told.
-    fn heed(&mut self, request: &Message, reply: &mut Reply, now: f64) {
-        match request.opts().msg_type() {
-            Some(MessageType::Discover) if reply.client.kind != Kind::Probe => {
-                self.exhausted
-                    .remove(&self.server.params_of(self.server.scope(request)).subnet.network);
-                self.ahead.wanted(now);
-                let unheeded = self.patience.discover(reply.client.mac, now);
-                let facts = Facts {
-                    unheeded,
-                    ..Facts::new(request, &reply.client)
-                };
-                let done: Vec<Done> = quirks::done(&facts).collect();
-                if done.contains(&Done::Broadcast) {
-                    reply.broadcast();
-                }
-                let lean: Vec<Done> = done.into_iter().filter(|done| *done == Done::LeanOffer).collect();
-                if !lean.is_empty() && unheeded == quirks::PATIENCE {
-                    say(&format!(
-                        "{}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
-                         look for a second DHCP server or a filter in the switch, or change between BIOS and UEFI boot",
-                        reply.client.name()
-                    ));
-                }
-                quirks::mend(&mut reply.message, &lean);
-            }
-            Some(MessageType::Request) => self.patience.request(reply.client.mac),
-            _ => {}
+    fn exhausted(&mut self, scope: Scope, subnet: Subnet, client: &Client) {
+        self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
+        if !self.notices.is_newly_exhausted(subnet.network) {
+            return;
         }
+        let counts = {
+            let leases = self.server.table(scope).lock().expect("no holder panics");
+            leases.counts(clock::unix_seconds())
+        };
+        let key = match scope {
+            Scope::Routed(_) => format!("lease-range of [[subnet]] {}/{}", subnet.network, subnet.prefix),
+            _ => LINK_RANGE.to_owned(),
+        };
+        say(&format!(
+            "no address for {}: {}",
+            client.name(),
+            notices::exhausted(counts, &key)
+        ));
     }
 
     /// Everything up to `number` is on the medium.
     async fn written(&mut self, number: u64) {
-        while let Some(waiting) = self.unwritten.pop_front_if(|waiting| waiting.number <= number) {
-            self.send_if_true(waiting.reply).await;
+        while let Some(reply) = self.waiting.next_written(number) {
+            self.send_if_reserved(reply).await;
         }
-        if self.unwritten.is_empty() && std::mem::take(&mut self.stalled) {
-            say("the stick writes again: leases are remembered");
+        if self.waiting.unwritten() == 0 {
+            tell(self.notices.written());
         }
     }
 
     /// Sends the offers for whose addresses nobody has spoken up.
     async fn silence(&mut self) {
-        let now = clock::run_seconds();
-        let over = |waiting: &mut Unanswered| now - waiting.since >= conflicts::ANSWER_SECONDS;
-        while let Some(waiting) = self.unanswered.pop_front_if(over) {
-            self.send_if_true(waiting.reply).await;
+        while let Some(reply) = self.waiting.next_silent(clock::run_seconds()) {
+            self.send_if_reserved(reply).await;
         }
     }
 
@@ -476,37 +410,31 @@ impl Desk {
             let first = self.server.params.subnet.lease_first;
             let addresses = {
                 let mut leases = self.server.leases.lock().expect("no holder panics");
-                self.ahead.next(&mut leases, first, now, now_unix)
+                self.prober.next(&mut leases, first, now, now_unix)
             };
-            self.ask(&addresses).await;
+            self.probe(&addresses).await;
         }
-        let late = |waiting: &mut Unwritten| now - waiting.since > STALL_SECONDS;
-        while let Some(waiting) = self.unwritten.pop_front_if(late) {
-            if !std::mem::replace(&mut self.stalled, true) {
-                say(&format!(
-                    "LEASES: the stick has not written them for {STALL_SECONDS:.0} seconds. Machines are served all the \
-                     same, but a restart of the master may not know their addresses"
-                ));
-            }
-            self.send_if_true(waiting.reply).await;
+        while let Some(reply) = self.waiting.next_stalled(now) {
+            tell(self.notices.stalled());
+            self.send_if_reserved(reply).await;
         }
     }
 
     /// Sends a reply that waited, unless its machine gave the address up meanwhile and another may have it.
-    async fn send_if_true(&mut self, reply: Reply) {
+    async fn send_if_reserved(&mut self, reply: Reply) {
         let (mac, address) = (reply.client.mac, reply.message.yiaddr());
         let now = clock::unix_seconds();
-        let promised = self.server.tables().any(|table| {
+        let reserved = self.server.tables().any(|table| {
             let leases = table.lock().expect("no holder panics");
-            leases.promises(mac, address, now)
+            leases.is_reserved_for(mac, address, now)
         });
-        match promised || address.is_unspecified() {
+        match reserved || address.is_unspecified() {
             true => self.send(reply).await,
             false => tracing::debug!(%mac, %address, "given up before the reply left"),
         }
     }
 
-    async fn ask(&self, addresses: &[Ipv4Addr]) {
+    async fn probe(&self, addresses: &[Ipv4Addr]) {
         let Some(arp) = &self.server.arp else { return };
         for address in addresses {
             if let Err(error) = arp.tap.broadcast(&conflicts::probe(arp.mac, *address)).await {
@@ -526,8 +454,7 @@ impl Desk {
             }
             return;
         }
-        let taken = |waiting: &Unanswered| waiting.address == address && waiting.reply.client.mac != mac;
-        if !self.ahead.asks(address) && !self.unanswered.iter().any(taken) {
+        if !self.prober.asks(address) && !self.waiting.is_claimed(address, mac) {
             return;
         }
         let left = {
@@ -539,32 +466,26 @@ impl Desk {
             Worth::Nothing { first: true } => return self.disbelieve(mac).await,
             Worth::Nothing { first: false } => return,
         }
-        self.ahead.heard(address);
-        let (moved, stay) = std::mem::take(&mut self.unanswered).into_iter().partition(taken);
-        self.unanswered = stay;
-        let moved: VecDeque<Unanswered> = moved;
-        let (set_aside, changes) = {
+        self.prober.heard(address);
+        let moved = self.waiting.take_claimed(address, mac);
+        let (abandoned, changes) = {
             let mut leases = self.server.leases.lock().expect("no holder panics");
             (
-                leases.in_use(address, mac, clock::unix_seconds()),
+                leases.abandon(address, mac, clock::unix_seconds()),
                 leases.take_changes(),
             )
         };
-        if set_aside {
+        if abandoned {
             self.server.journal.append(changes);
             self.in_use.push((address, mac));
         }
         for waiting in moved {
+            let client = waiting.reply.client;
             if waiting.moves < MAX_MOVES {
-                self.decide(waiting.request, waiting.moves + 1, clock::run_seconds())
+                self.decide(waiting.request, client, waiting.moves + 1, clock::run_seconds())
                     .await;
-            } else if !std::mem::replace(&mut self.taken_said, true) {
-                say(&format!(
-                    "no address for {}: each of {} that were to be offered is used by somebody, the last by {mac}. Look who uses \
-                     addresses of network.lease-range, or move it in recon.toml",
-                    waiting.reply.client.name(),
-                    u32::from(MAX_MOVES) + 1
-                ));
+            } else {
+                tell(self.notices.taken(&client.name(), u32::from(MAX_MOVES) + 1, mac));
             }
         }
     }
@@ -577,55 +498,53 @@ impl Desk {
             leases.take_changes()
         };
         self.server.journal.append(changes);
-        say(&format!(
-            "{mac} answers for addresses that nobody has (proxy ARP): its answers do not count. Where it is a router or a switch, turn \
-             proxy ARP off on its port to this network: machines that check their address themselves may refuse it"
-        ));
+        say(&notices::proxy_arp(mac));
     }
 
     /// Says who uses addresses of the pool.
     fn say_in_use(&mut self) {
         for (address, mac) in std::mem::take(&mut self.in_use) {
-            if self.claims.is_proxy(mac) {
-                continue;
-            }
-            self.in_use_said = self.in_use_said.saturating_add(1);
-            let line = format!("{address} is used by {mac}, which has no lease from here: set aside for 10 minutes");
-            match self.in_use_said <= MAX_IN_USE_SAID {
-                true => say(&line),
-                false => tracing::debug!("{line}"),
+            if !self.claims.is_proxy(mac) {
+                tell(self.notices.in_use(address, mac));
             }
         }
     }
 
-    async fn send(&mut self, reply: Reply) {
+    /// Counts a reply, and what it says of its client.
+    fn note(&self, reply: &Reply) {
+        let client = &reply.client;
+        if client.kind == Kind::Probe {
+            return;
+        }
         let kind = reply.message.opts().msg_type();
-        let client: &Client = &reply.client;
         let said = match kind {
-            Some(MessageType::Offer) => Some(metrics::Said::Offer),
-            Some(MessageType::Ack) => Some(metrics::Said::Ack),
-            Some(MessageType::Nak) => Some(metrics::Said::Nak),
+            Some(MessageType::Offer) => Some(metrics::Dhcp4Reply::Offer),
+            Some(MessageType::Ack) => Some(metrics::Dhcp4Reply::Ack),
+            Some(MessageType::Nak) => Some(metrics::Dhcp4Reply::Nak),
             _ => None,
         };
-        if let (Some(said), true) = (said, client.kind != Kind::Probe) {
-            let arch = match client.kind {
-                Kind::Pxe(arch) | Kind::HttpBoot(arch) => Some(arch),
-                _ => None,
-            };
-            self.server.metrics.dhcp4_said(said, metrics::Mode::Serve, arch);
+        let arch = match client.kind {
+            Kind::Pxe(arch) | Kind::HttpBoot(arch) => Some(arch),
+            _ => None,
+        };
+        if let Some(said) = said {
+            self.server.metrics.dhcp4_replied(said, metrics::Mode::Serve, arch);
         }
-        if client.kind != Kind::Probe {
-            let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
-            let mut ladder = self.server.ladder.lock().expect("no holder panics");
-            ladder.heard(client.mac, firmware, clock::run_seconds());
-            ladder.named(client.mac, client.instead.as_deref());
-            if client.kind == Kind::Ipxe {
-                ladder.netboots(client.mac);
-            }
-            if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
-                ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
-            }
+        let mut ladder = self.server.ladder.lock().expect("no holder panics");
+        ladder.heard(client.mac, arch.is_some(), clock::run_seconds());
+        ladder.named(client.mac, client.instead.as_deref());
+        if client.kind == Kind::Ipxe {
+            ladder.netboots(client.mac);
         }
+        if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
+            ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
+        }
+    }
+
+    async fn send(&mut self, reply: Reply) {
+        self.note(&reply);
+        let client = &reply.client;
+        let kind = reply.message.opts().msg_type();
         tracing::debug!(client = client.name(), ?kind, is = ?client.kind, yours = %reply.message.yiaddr(), to = %reply.to, "DHCP reply");
         let bytes = reply.bytes();
         if let (Some(mac), Some(arp)) = (reply.alone, &self.server.arp) {
@@ -642,13 +561,17 @@ impl Desk {
         if let Err(error) = self.server.socket.send_to(&bytes, to).await {
             tracing::warn!(client = client.name(), to = %reply.to, %error, "sending a DHCP reply");
             let far = !self.server.params.subnet.contains(*to.ip()) && !to.ip().is_broadcast();
-            if far && self.unreachable.len() < MAX_UNKNOWN_SAID && self.unreachable.insert(*to.ip()) {
-                say(&format!(
-                    "answers to {} do not leave: {error}. In recon.toml, give the [[subnet]] a via, the router on this link that leads \
-                     there; a relay outside of its subnet stands under relays as well",
-                    to.ip()
-                ));
+            if far {
+                tell(self.notices.unreachable(*to.ip(), &error));
             }
         }
+    }
+}
+
+fn tell(notice: impl Into<Option<Notice>>) {
+    match notice.into() {
+        Some(Notice::Person(line)) => say(&line),
+        Some(Notice::Log(line)) => tracing::debug!("{line}"),
+        None => {}
     }
 }

@@ -21,8 +21,8 @@ use crate::sys::icmp6::RouterSocket;
 use crate::sys::{clock, udp};
 
 use super::schedule::{Schedule, Send};
-use super::watch::{State, Watch};
-use super::wire::{Advertised, Heard, advertisement, heard, solicitation};
+use super::watch::{Ipv6Service, Watch};
+use super::wire::{Advertised, RouterMessage, advertisement, heard, solicitation};
 
 /// All nodes, all routers, all DHCPv6 relays and servers of a link (RFC 4291 §2.7.1, RFC 8415 §7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -82,7 +82,7 @@ impl Advertiser {
             if changed {
                 self.changed(&watch, &mut schedule).await;
             }
-            if watch.state() == State::Serving {
+            if watch.state() == Ipv6Service::Serving {
                 for send in schedule.due(clock::run_seconds(), rand::random()) {
                     let to = match send {
                         Send::Everybody => ALL_NODES,
@@ -92,25 +92,25 @@ impl Advertiser {
                 }
             }
         }
-        if watch.state() == State::Serving {
+        if watch.state() == Ipv6Service::Serving {
             self.advertise(0, ALL_NODES).await;
         }
         Ok(())
     }
 
-    fn heard(&self, heard: Option<Heard>, from: Ipv6Addr, watch: &mut Watch, schedule: &mut Schedule) -> bool {
+    fn heard(&self, heard: Option<RouterMessage>, from: Ipv6Addr, watch: &mut Watch, schedule: &mut Schedule) -> bool {
         let now = clock::run_seconds();
         match heard {
             None => false,
-            Some(Heard::Solicitation) => {
-                if watch.state() == State::Serving {
+            Some(RouterMessage::Solicitation) => {
+                if watch.state() == Ipv6Service::Serving {
                     schedule.solicited(from, now, rand::random());
                 }
                 false
             }
             // Our own packets, back from a switch, mean nothing.
-            Some(Heard::Advertisement { mac: Some(mac), .. }) if mac == self.mac => false,
-            Some(Heard::Advertisement { mac, .. }) => {
+            Some(RouterMessage::Advertisement { mac: Some(mac), .. }) if mac == self.mac => false,
+            Some(RouterMessage::Advertisement { mac, .. }) => {
                 self.noted(watch, from, mac.or_else(|| mac_of(from)), false, false, now)
             }
         }
@@ -149,26 +149,26 @@ impl Advertiser {
     /// Takes up or lays down service.
     async fn changed(&self, watch: &Watch, schedule: &mut Schedule) {
         match watch.state() {
-            State::Serving => {
+            Ipv6Service::Serving => {
                 *schedule = Schedule::new(clock::run_seconds());
                 self.may_speak.send_replace(true);
                 say(&format!("{}: serving IPv6 {}", self.link, self.prefix));
             }
-            State::Silent => {
+            Ipv6Service::Silent => {
                 // What was advertised before is taken back, once.
                 if self.may_speak.send_replace(false) {
                     self.advertise(0, ALL_NODES).await;
                 }
                 say(&format!("{}: no IPv6 from here: {}", self.link, watch.reason()));
             }
-            State::Asking => {}
+            Ipv6Service::Asking => {}
         }
         self.publish(watch);
     }
 
     fn publish(&self, watch: &Watch) {
         let mut status = self.status.lock().expect("no holder panics");
-        status.serving = watch.state() == State::Serving;
+        status.serving = watch.state() == Ipv6Service::Serving;
         status.reason = watch.reason();
         status.foreign = watch.foreign().to_vec();
     }
