@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::load;
-use crate::model::Endpoint;
+use crate::model::{Endpoint, HTTP_PORT};
 use crate::model::shown::Shown;
 use crate::role::{failover, remedy};
 use crate::service::http::client::{Bounds, exchange};
@@ -95,7 +95,7 @@ pub(super) fn peer_of() -> Option<SocketAddr> {
 /// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.
 pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
     let given = given.map(str::parse).transpose()?.map(|Endpoint(master)| master);
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, Endpoint::HTTP_PORT));
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
     Ok(given.or(peer_of).unwrap_or(here))
 }
 

@@ -231,7 +231,7 @@ mod tests {
             assert_eq!(loaded.settings.link_rule("eth0", MAC), LinkRule::Silent);
             assert_eq!(
                 loaded.settings.policy(&[MAC], None).poweroff,
-                crate::config::PowerOff::Never
+                crate::model::PowerOff::Never
             );
         }
         // A power cut leaves zeros.

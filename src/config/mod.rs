@@ -16,7 +16,6 @@ pub(crate) mod site_key;
 pub(crate) mod subnet;
 pub(crate) mod values;
 
-pub use crate::model::policy::{NodePolicy, PostAction, PowerOff};
 pub use cmdline::KernelLine;
 pub use link_rule::LinkRule;
 pub use live::Live;

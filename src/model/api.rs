@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clash::Clash;
 use super::identity::Evidence;
-use super::{Arch, MacAddr, NodeId, Stage};
+use super::{Arch, MacAddr, NodeId, PostAction, PowerOff, Stage};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -252,10 +252,8 @@ pub struct Stored {
 /// `GET /api/v1/policy?mac=…&uuid=…`: what a machine is to do, for one that was not booted by our script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// `inventory` or `liveboot`.
-    pub post_action: String,
-    /// `never`, `ipmi` or `acpi`.
-    pub poweroff: String,
+    pub post_action: PostAction,
+    pub poweroff: PowerOff,
     /// The master's clock as it answers, milliseconds since 1970.
     #[serde(default)]
     pub now_ms: Option<i64>,

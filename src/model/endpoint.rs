@@ -5,14 +5,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+/// Where a master answers HTTP unless a URL or `pxeaddr=` names a port.
+pub(crate) const HTTP_PORT: u16 = 80;
+
 /// Address and port of a master's HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint(pub SocketAddr);
 
 impl Endpoint {
-    /// The port that no URL names.
-    pub const HTTP_PORT: u16 = 80;
-
     pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
         Endpoint(SocketAddr::new(address.into(), port))
     }
@@ -21,7 +21,7 @@ impl Endpoint {
     /// without brackets.
     pub fn host(self) -> String {
         match self.0.port() {
-            Self::HTTP_PORT => self.0.ip().to_string(),
+            HTTP_PORT => self.0.ip().to_string(),
             _ => self.0.to_string(),
         }
     }
@@ -30,7 +30,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            SocketAddr::V6(v6) if v6.port() == Self::HTTP_PORT => write!(f, "http://[{}]", v6.ip()),
+            SocketAddr::V6(v6) if v6.port() == HTTP_PORT => write!(f, "http://[{}]", v6.ip()),
             _ => write!(f, "http://{}", self.host()),
         }
     }
@@ -54,7 +54,7 @@ impl FromStr for Endpoint {
             .unwrap_or(bare);
         bare.parse::<SocketAddr>()
             .map(Endpoint)
-            .or_else(|_| address.parse::<IpAddr>().map(|ip| Endpoint::new(ip, Self::HTTP_PORT)))
+            .or_else(|_| address.parse::<IpAddr>().map(|ip| Endpoint::new(ip, HTTP_PORT)))
             .map_err(|_| NotAnEndpoint(text.to_owned()))
     }
 }

@@ -10,13 +10,18 @@ pub mod inventory;
 pub(crate) mod lease;
 pub(crate) mod mac;
 pub(crate) mod node;
-pub(crate) mod policy;
+pub mod policy;
 pub mod shown;
 pub mod slice;
 pub mod ula;
 
 pub use arch::Arch;
+pub(crate) use endpoint::HTTP_PORT;
 pub use endpoint::Endpoint;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
 pub use policy::{NodePolicy, PostAction, PowerOff};
+
+/// Target of the events that the person at the machine sees on its consoles, beside the log; `cli::log` has the one sink. The text
+/// is the whole line.
+pub(crate) const CONSOLE: &str = "recon::console";

@@ -1,10 +1,11 @@
-//! What a peer does, and how it ends.
+//! What a peer does once it runs, and how it ends: the words of `recon.toml`, of the kernel command line, of the API and of
+//! arguments, read in one place. An unknown word is an error everywhere, never a default.
 
 use serde::{Deserialize, Serialize};
 
 /// What a peer does once it runs (`postaction=` on the kernel command line).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum PostAction {
     /// Inventory from the initrd; no root image is fetched.
     Inventory,
@@ -43,7 +44,7 @@ impl std::str::FromStr for PostAction {
 
 /// How a peer ends after its upload is acknowledged (`recon.poweroff=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum PowerOff {
     /// Stay up.
     Never,
@@ -73,6 +74,22 @@ impl std::str::FromStr for PowerOff {
             "acpi" => Ok(PowerOff::Acpi),
             other => Err(format!("{other:?} is not a power-off policy; known: never, ipmi, acpi")),
         }
+    }
+}
+
+impl TryFrom<String> for PostAction {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for PowerOff {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
+use crate::model::CONSOLE;
 use crate::model::api::{LinkStatus, Status, StorageStatus};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
@@ -27,7 +28,6 @@ use crate::stick::medium;
 use crate::stick::medium::Medium;
 use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
-use crate::sys::console::say;
 use crate::sys::{clock, systemd};
 
 use super::remedy;
@@ -37,9 +37,9 @@ use crate::role::link::manager::{Choice, Ended, LeaseTables};
 use crate::role::master::storage::{Shelf, Storage};
 use crate::role::master::tarball::Keeper;
 
-/// What a master is told.
+/// What a master serves, and from where.
 #[derive(Debug, Clone)]
-pub struct Orders {
+pub struct Config {
     pub links: Choice,
     /// Data folder instead of the stick's partition.
     pub data: Option<PathBuf>,
@@ -59,8 +59,8 @@ const NOTE_LIMIT: Duration = Duration::from_secs(2);
 const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
-pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
-    let medium = find_medium(&orders);
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
+    let medium = find_medium(&config);
     let mut problems = Vec::new();
     let medium = match medium {
         Ok(medium) => Some(medium),
@@ -71,17 +71,17 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<(End
             None
         }
     };
-    let (data, found) = (orders.data.clone(), medium.clone());
+    let (data, found) = (config.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;
     for notice in &storage.notices {
-        say(notice);
+        tracing::info!(target: CONSOLE, "{notice}");
     }
     if let Some(why) = &storage.problem {
-        say(&remedy::in_memory(why, 0, &[], orders.http_port));
+        tracing::info!(target: CONSOLE, "{}", remedy::in_memory(why, 0, &[], config.http_port));
     }
     let workers = Workers::start().context("starting threads")?;
-    let master = Master::open(orders, medium, storage, uploads, workers, problems);
+    let master = Master::open(config, medium, storage, uploads, workers, problems);
     let key = master.key.clone();
     let ended = master.serve(&stop).await;
     let closed = master.close().await;
@@ -115,8 +115,8 @@ fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Resu
     }
 }
 
-fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
-    match &orders.medium {
+fn find_medium(config: &Config) -> anyhow::Result<Medium> {
+    match &config.medium {
         Some(path) => {
             medium::at(path).with_context(|| format!("looking for kernel and initrd under {}", path.display()))
         }
@@ -125,7 +125,7 @@ fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
 }
 
 struct Master {
-    orders: Orders,
+    config: Config,
     storage: Arc<Storage>,
     site: Arc<Site>,
     uploads: NodeStore,
@@ -141,7 +141,7 @@ struct Master {
 
 impl Master {
     fn open(
-        orders: Orders,
+        config: Config,
         medium: Option<Medium>,
         storage: Storage,
         uploads: NodeStore,
@@ -166,16 +166,16 @@ impl Master {
                 (Ok(_), _) => {}
             }
         }
-        let settings = Live::new(shelf.settings(), orders.doubts.clone(), Arc::clone(&orders.accepted));
+        let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
         for problem in problems.iter().chain(&settings.problems()) {
-            say(problem);
+            tracing::info!(target: CONSOLE, "{problem}");
         }
         if settings.is_held() {
-            say(REMEDY);
+            tracing::info!(target: CONSOLE, "{REMEDY}");
         }
         let settings = Arc::new(settings);
         for problem in uploads.problems() {
-            say(&problem);
+            tracing::info!(target: CONSOLE, "{problem}");
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
         let checked = uploads.list_checked();
@@ -185,7 +185,7 @@ impl Master {
         if !noted_late {
             say_clashes(&ladder);
         }
-        let loaders = Loaders::find(&orders.loaders);
+        let loaders = Loaders::find(&config.loaders);
         for name in loaders.missing() {
             tracing::debug!(name, "no such network boot program on this system");
         }
@@ -212,7 +212,7 @@ impl Master {
                 problems,
                 &status,
                 &ladder,
-                orders.http_port,
+                config.http_port,
             ),
             leases: leases_of(&leases),
             metrics: Arc::default(),
@@ -221,7 +221,7 @@ impl Master {
             key: key.clone(),
         });
         Master {
-            orders,
+            config,
             storage,
             site,
             uploads,
@@ -236,10 +236,10 @@ impl Master {
     }
 
     async fn serve(&self, stop: &CancellationToken) -> anyhow::Result<Ended> {
-        let local = (Ipv4Addr::LOCALHOST, self.orders.http_port);
+        let local = (Ipv4Addr::LOCALHOST, self.config.http_port);
         let listener = TcpListener::bind(local)
             .await
-            .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
+            .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.config.http_port))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.noted_late {
             let (uploads, ladder, ends) = (self.uploads.clone(), Arc::clone(&self.site.ladder), stop.clone());
@@ -273,14 +273,14 @@ impl Master {
             site: Arc::clone(&self.site),
             settings: Arc::clone(&self.site.settings),
             key: self.key.clone(),
-            http_port: self.orders.http_port,
+            http_port: self.config.http_port,
             remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),
             leases: Arc::clone(&self.leases),
             journal: Arc::clone(&self.journal),
         };
-        systemd::notify("READY=1\nSTATUS=asking each link who serves it");
-        let mut links = std::pin::pin!(manager::run(shared, self.orders.links.clone(), inner.clone()));
+        systemd::ready("asking each link who serves it");
+        let mut links = std::pin::pin!(manager::run(shared, self.config.links.clone(), inner.clone()));
         let ended = loop {
             tokio::select! {
                 ended = &mut links => break ended,
@@ -300,7 +300,7 @@ impl Master {
 
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
-        systemd::notify("STOPPING=1");
+        systemd::stopping();
         let words = self.storage.closing_words(self.uploads.stored());
         let Master {
             storage,
@@ -321,7 +321,7 @@ impl Master {
             }
         });
         work.await??;
-        say(&words);
+        tracing::info!(target: CONSOLE, "{words}");
         Ok(())
     }
 }
@@ -346,10 +346,10 @@ fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], go_on: &dyn Fn() -
 fn say_clashes(ladder: &Mutex<Ladder>) {
     let (clashes, more) = ladder.lock().expect("no holder panics").clashes();
     for clash in &clashes {
-        say(&clash.to_string());
+        tracing::info!(target: CONSOLE, "{}", clash);
     }
     if more > 0 {
-        say(&format!("{more} more names are those of two machines or more"));
+        tracing::info!(target: CONSOLE, "{more} more names are those of two machines or more");
     }
 }
 
@@ -429,4 +429,23 @@ fn status_of(
             rss_bytes: crate::sys::process::rss_bytes(),
         }
     })
+}
+
+/// Folders in which distributions keep network boot programs.
+pub(crate) fn loader_folders() -> Vec<PathBuf> {
+    [
+        "/usr/lib/ipxe",
+        "/usr/share/ipxe",
+        "/boot/ipxe",
+        // Signed shim and GRUB: in our image, and where Debian and openSUSE have them.
+        "/usr/lib/recon/loaders",
+        "/usr/lib/shim",
+        "/usr/lib/grub/x86_64-efi-signed",
+        "/usr/share/efi/x86_64",
+        // The memory test.
+        "/boot",
+    ]
+    .iter()
+    .map(PathBuf::from)
+    .collect()
 }

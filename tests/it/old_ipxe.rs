@@ -11,9 +11,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
-use recon::config::{NodePolicy, PostAction, PowerOff};
-use recon::model::MacAddr;
 use recon::model::slice::Slice;
+use recon::model::{MacAddr, NodePolicy, PostAction, PowerOff};
 use recon::service::boot::source::BootSource;
 use recon::service::boot::{autoexec, ipxe, memory};
 use recon::service::dhcp4::client::identify;

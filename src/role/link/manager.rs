@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket};
@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{Live, SiteKey, Subnet};
-use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
+use crate::model::{CONSOLE, MacAddr};
 use crate::service::boot::programs;
 use crate::service::boot::programs::Chooser;
 use crate::service::boot::source::BootSource;
@@ -25,9 +25,9 @@ use crate::service::http::site::Site;
 use crate::service::workers::Worker;
 use crate::service::{dhcp4, dns, http, tftp};
 use crate::store::leases::{Book, Journal};
-use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::{ArpTap, DhcpListener};
+use crate::sys::systemd::Watchdog;
 use crate::sys::{clock, udp};
 
 use super::own_address::OwnAddress;
@@ -89,8 +89,8 @@ pub enum Ended {
     Yield {
         master: SocketAddr,
         mac: MacAddr,
-        /// This machine's number in elections.
-        machine: MacAddr,
+        /// This machine's identifier in elections.
+        machine_id: MacAddr,
     },
 }
 
@@ -148,12 +148,13 @@ impl Keeper {
         mut receiver: mpsc::Receiver<(u32, MacAddr, Heard)>,
         stop: CancellationToken,
     ) -> anyhow::Result<Ended> {
+        let mut watchdog = Watchdog::start();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
-                _ = tick.tick() => self.look().await?,
+                _ = tick.tick() => self.look(&mut watchdog).await?,
                 Some((index, from, what)) = receiver.recv() => match self.event(index, from, what) {
                     Some(event) => self.heard(index, event).await,
                     None => continue,
@@ -167,7 +168,7 @@ impl Keeper {
     }
 
     /// Looks for links that came, went or changed, moves the clocks, and checks that services live.
-    async fn look(&mut self) -> anyhow::Result<()> {
+    async fn look(&mut self, watchdog: &mut Watchdog) -> anyhow::Result<()> {
         if self.version != self.shared.settings.version() {
             self.version = self.shared.settings.version();
             // A person decided about the settings: every link begins anew by them.
@@ -193,7 +194,7 @@ impl Keeper {
             .collect();
         for index in gone {
             if let Some(mut watched) = self.links.remove(&index) {
-                say(&format!("{}: the port is gone", watched.link.name));
+                tracing::info!(target: CONSOLE, "{}: the port is gone", watched.link.name);
                 stop_all(&self.netlink, &mut watched).await;
             }
         }
@@ -215,7 +216,10 @@ impl Keeper {
                 self.act(index, actions).await;
             }
             self.settle(index, now).await?;
+            // A machine of many ports and little speed starts them one after the other.
+            watchdog.feed(Instant::now());
         }
+        watchdog.feed(Instant::now());
         Ok(())
     }
 
@@ -341,7 +345,7 @@ impl Keeper {
                     let mode = watched.election.mode();
                     stop_for(&self.netlink, watched, mode).await;
                     if mode != LinkMode::Serve {
-                        say(&format!("{}: {}", watched.link.name, watched.election.reason()));
+                        tracing::info!(target: CONSOLE, "{}: {}", watched.link.name, watched.election.reason());
                     }
                 }
             }
@@ -393,7 +397,7 @@ impl Keeper {
             Err(error) => {
                 let problem = format!("{error:#}");
                 if watched.problem.as_ref() != Some(&problem) {
-                    say(&format!("{}: cannot serve: {problem}; trying again", watched.link.name));
+                    tracing::info!(target: CONSOLE, "{}: cannot serve: {problem}; trying again", watched.link.name);
                 }
                 watched.problem = Some(problem);
                 watched.retry_at = Some(now + RETRY_SECONDS);
@@ -436,23 +440,17 @@ impl Keeper {
         {
             Search::Asking => return Ok(false),
             Search::Taken(address, user) => {
-                say(&format!(
-                    "{name}: {address} is used by {user} already; this master does not take it"
-                ));
+                tracing::info!(target: CONSOLE, "{name}: {address} is used by {user} already; this master does not take it");
                 return Ok(false);
             }
             Search::Free(subnet, None) => subnet,
             Search::Free(subnet, Some(proxy)) => {
-                say(&format!(
-                    "{name}: {proxy} answers for every address (proxy ARP): its answers do not count"
-                ));
+                tracing::info!(target: CONSOLE, "{name}: {proxy} answers for every address (proxy ARP): its answers do not count");
                 subnet
             }
             Search::Nowhere => {
                 let problem = watched.own_place.note(clock::run_seconds()).unwrap_or_default();
-                say(&format!(
-                    "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network"
-                ));
+                tracing::info!(target: CONSOLE, "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network");
                 watched.own_place.forget();
                 watched.problem = Some(format!("not served, no address is free for this master: {problem}"));
                 watched.retry_at = Some(clock::run_seconds() + TAKEN_SECONDS);
@@ -460,9 +458,7 @@ impl Keeper {
             }
         };
         if let Some((address, user)) = watched.own_place.taken6.take() {
-            say(&format!(
-                "{name}: {address} is used by {user} already; this master takes another network in IPv6"
-            ));
+            tracing::info!(target: CONSOLE, "{name}: {address} is used by {user} already; this master takes another network in IPv6");
             watched.place6 = Some(self.places6);
             self.places6 += 1;
         }
@@ -482,10 +478,8 @@ impl Keeper {
                 return Err(error);
             }
         }
-        say(&format!(
-            "{}: serving {}/{}",
-            watched.link.name, subnet.server, subnet.prefix
-        ));
+        tracing::info!(target: CONSOLE, "{}: serving {}/{}",
+            watched.link.name, subnet.server, subnet.prefix);
         Ok(true)
     }
 
@@ -521,13 +515,11 @@ impl Keeper {
         let name = watched.link.name.clone();
         match watched.own_place.contest(user, now) {
             Contest::Known => {}
-            Contest::New => say(&format!(
-                "{name}: {user} uses {address} as well, which is this master's address"
-            )),
+            Contest::New => {
+                tracing::info!(target: CONSOLE, "{name}: {user} uses {address} as well, which is this master's address")
+            }
             Contest::Leave => {
-                say(&format!(
-                    "{name}: {user} goes on using {address}; this master leaves it"
-                ));
+                tracing::info!(target: CONSOLE, "{name}: {user} goes on using {address}; this master leaves it");
                 watched.own_place.leave(address, user);
                 stop_service(&self.netlink, watched).await;
             }
@@ -552,10 +544,8 @@ impl Keeper {
         }
         let Some(own) = own else { return Ok(false) };
         watched.proxying = Some(proxy::start(&self.shared, &self.netlink, &watched.link, own).await?);
-        say(&format!(
-            "{}: boot files from {}, addresses from the other server",
-            watched.link.name, own.address
-        ));
+        tracing::info!(target: CONSOLE, "{}: boot files from {}, addresses from the other server",
+            watched.link.name, own.address);
         Ok(true)
     }
 
@@ -611,7 +601,7 @@ impl Keeper {
         candidate.map(|(master, mac)| Ended::Yield {
             master: SocketAddr::from((master, self.shared.http_port)),
             mac,
-            machine: self.machine.unwrap_or(mac),
+            machine_id: self.machine.unwrap_or(mac),
         })
     }
 
@@ -872,7 +862,7 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
         let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
             let name = site.ladder().name_of_port(mac);
-            say(&format!("machine {name}: {news}"));
+            tracing::info!(target: CONSOLE, "machine {name}: {news}");
         }
         pick.loader
     })
@@ -905,23 +895,4 @@ fn routed_of(shared: &Shared, server: Ipv4Addr) -> Vec<dhcp4::server::Routed> {
         dhcp4::server::Routed { subnet, leases }
     });
     routed.collect()
-}
-
-/// Folders in which distributions keep network boot programs.
-pub fn loader_folders() -> Vec<PathBuf> {
-    [
-        "/usr/lib/ipxe",
-        "/usr/share/ipxe",
-        "/boot/ipxe",
-        // Signed shim and GRUB: in our image, and where Debian and openSUSE have them.
-        "/usr/lib/recon/loaders",
-        "/usr/lib/shim",
-        "/usr/lib/grub/x86_64-efi-signed",
-        "/usr/share/efi/x86_64",
-        // The memory test.
-        "/boot",
-    ]
-    .iter()
-    .map(PathBuf::from)
-    .collect()
 }

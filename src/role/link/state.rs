@@ -8,11 +8,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Subnet;
-use crate::model::MacAddr;
 use crate::model::api::{Ipv6Status, LinkMode};
 use crate::model::ula::Prefix64;
+use crate::model::{CONSOLE, MacAddr};
 use crate::service::dhcp4::probe::{Role, announcement};
-use crate::sys::console::say;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpListener;
 
@@ -195,11 +194,9 @@ pub(crate) async fn stop_all(netlink: &Netlink, watched: &mut Watched) {
 pub(crate) async fn add_routes(netlink: &Netlink, link: &Link, routes: &[Route]) {
     for (network, prefix, router) in routes {
         match netlink.add_route(link.index, *network, *prefix, *router).await {
-            Ok(()) => say(&format!("{}: {network}/{prefix} is behind {router}", link.name)),
-            Err(error) => say(&format!(
-                "{}: no way to {network}/{prefix} by {router}: {error}",
-                link.name
-            )),
+            Ok(()) => tracing::info!(target: CONSOLE, "{}: {network}/{prefix} is behind {router}", link.name),
+            Err(error) => tracing::info!(target: CONSOLE, "{}: no way to {network}/{prefix} by {router}: {error}",
+                link.name),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::stick::partition::DataPartition;
 use crate::stick::{medium, partition, peek};
 use crate::sys::{block, mount};
 
-use crate::role::{peer, remedy};
+use crate::role::{remedy, settle};
 
 /// Where the data partition is mounted; without one, the folder itself holds the data in memory.
 const FOLDER: &str = "/run/recon/data";
@@ -174,7 +174,7 @@ fn certain(disk: &Path) -> Result<Option<String>, String> {
     let own = medium::carrier(Path::new("/sys"), disk.to_owned());
     if !own.portable {
         // The stick that was meant may still be on its way.
-        peer::settle();
+        settle::wait_for_drivers();
     }
     let (carriers, silent) = medium::carriers()
         .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;

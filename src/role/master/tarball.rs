@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::model::CONSOLE;
 use crate::model::api::TarballStatus;
 use crate::store::archive::{ArchiveError, FILE_NAME, GoOn, INCOMPLETE_NAME};
 use crate::store::nodes::{Made, NodeStore};
 use crate::sys::clock;
-use crate::sys::console::say;
 
 /// How often is looked whether it is time.
 const LOOK: Duration = Duration::from_millis(500);
@@ -130,13 +130,11 @@ impl Keeper {
         }
         let deadline = Instant::now() + END_LIMIT;
         if self.uploads.current_tarball().is_none() {
-            say(&format!("writing {FILE_NAME}"));
+            tracing::info!(target: CONSOLE, "writing {FILE_NAME}");
         }
         if let Err(ArchiveError::Stopped) = self.make(false, &|| Instant::now() < deadline) {
-            say(&format!(
-                "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
-                END_LIMIT.as_secs()
-            ));
+            tracing::info!(target: CONSOLE, "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
+                END_LIMIT.as_secs());
         }
     }
 
@@ -168,7 +166,7 @@ impl Keeper {
         if !matches!(before, Last::Lacking { .. } | Last::Failed(_))
             && let Some(problem) = self.status().problem
         {
-            say(&problem);
+            tracing::info!(target: CONSOLE, "{problem}");
         }
         made
     }

@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{NodePolicy, PostAction};
 use crate::model::ula::LINK_PREFIX;
-use crate::model::{Endpoint, MacAddr};
+use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction};
 use crate::service::boot::programs::Made;
 
 use super::grub;
@@ -272,7 +271,7 @@ pub fn menu(boot: &Boot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PowerOff;
+    use crate::model::PowerOff;
 
     fn client(post_action: PostAction) -> Boot<'static> {
         Boot {
@@ -292,14 +291,8 @@ mod tests {
         }
     }
 
-    /// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read the diff before committing it.
     fn golden(name: &str, text: &str) {
-        let path = format!("{}/tests/golden/ipxe/{name}", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
-            std::fs::write(&path, text).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(&path).expect(&path), text, "{path}");
+        crate::golden::golden(format!("tests/golden/ipxe/{name}"), text);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::Endpoint;
+use crate::model::{Endpoint, HTTP_PORT};
 
 use super::programs::Chooser;
 
@@ -25,7 +25,7 @@ impl BootSource {
 impl Default for BootSource {
     fn default() -> Self {
         BootSource {
-            http_port: Endpoint::HTTP_PORT,
+            http_port: HTTP_PORT,
             loaders: Chooser::default(),
         }
     }

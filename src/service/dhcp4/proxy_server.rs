@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::CONSOLE;
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::Ladder;
 use crate::service::rate_limit::Turn;
 use crate::sys::clock;
-use crate::sys::console::say;
 
 use super::client::{Client, Kind};
 use super::proxy::{Decision, Params, Port, Reply, decide};
@@ -67,7 +67,7 @@ impl Server {
                 && unknown.len() < MAX_UNKNOWN_SAID
                 && unknown.insert(named)
             {
-                say(&relay::advice(named, *from.ip()));
+                tracing::info!(target: CONSOLE, "{}", relay::advice(named, *from.ip()));
             }
         }
     }
@@ -116,7 +116,7 @@ impl Server {
             ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
         };
         if first {
-            say(&format!("machine {}: {reason}", client.name()));
+            tracing::info!(target: CONSOLE, "machine {}: {reason}", client.name());
         }
     }
 

@@ -13,13 +13,12 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Subnet;
-use crate::model::MacAddr;
+use crate::model::{CONSOLE, MacAddr};
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::Ladder;
 use crate::service::rate_limit::Turn;
 use crate::store::leases::Journal;
 use crate::sys::clock;
-use crate::sys::console::say;
 use crate::sys::packet::ArpTap;
 
 use super::claims::{Claims, Worth};
@@ -288,16 +287,14 @@ impl Worker {
             Admission::TooOften { first } => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
                 if first {
-                    say(&format!(
-                        "{}: asks for an address in a loop; from now on it is answered now and then",
-                        client.name()
-                    ));
+                    tracing::info!(target: CONSOLE, "{}: asks for an address in a loop; from now on it is answered now and then",
+                        client.name());
                 }
             }
             Admission::TooMany { first } => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
                 if first {
-                    say("more DHCP requests come than are answered; machines wait longer for their addresses");
+                    tracing::info!(target: CONSOLE, "more DHCP requests come than are answered; machines wait longer for their addresses");
                 }
             }
         }
@@ -310,7 +307,7 @@ impl Worker {
             ladder.stranger(client.mac, client.instead.as_deref(), reason, now)
         };
         if first {
-            say(&format!("machine {}: {reason}", client.name()));
+            tracing::info!(target: CONSOLE, "machine {}: {reason}", client.name());
         }
     }
 
@@ -348,7 +345,7 @@ impl Worker {
             _ => {}
         }
         if reply.first_lean_offer {
-            say(&notices::takes_no_offer(&client.name()));
+            tracing::info!(target: CONSOLE, "{}", notices::takes_no_offer(&client.name()));
         }
         match (reply.probe, number) {
             (Some(address), _) => {
@@ -379,11 +376,9 @@ impl Worker {
             Scope::Routed(_) => format!("lease-range of [[subnet]] {}/{}", subnet.network, subnet.prefix),
             _ => LINK_RANGE.to_owned(),
         };
-        say(&format!(
-            "no address for {}: {}",
+        tracing::info!(target: CONSOLE, "no address for {}: {}",
             client.name(),
-            notices::exhausted(counts, &key)
-        ));
+            notices::exhausted(counts, &key));
     }
 
     /// Everything up to `number` is on the medium.
@@ -498,7 +493,7 @@ impl Worker {
             leases.take_changes()
         };
         self.server.journal.append(changes);
-        say(&notices::proxy_arp(mac));
+        tracing::info!(target: CONSOLE, "{}", notices::proxy_arp(mac));
     }
 
     /// Says who uses addresses of the pool.
@@ -570,7 +565,7 @@ impl Worker {
 
 fn tell(notice: impl Into<Option<Notice>>) {
     match notice.into() {
-        Some(Notice::Person(line)) => say(&line),
+        Some(Notice::Person(line)) => tracing::info!(target: CONSOLE, "{line}"),
         Some(Notice::Log(line)) => tracing::debug!("{line}"),
         None => {}
     }

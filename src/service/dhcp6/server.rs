@@ -10,11 +10,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::CONSOLE;
 use crate::service::metrics::{Metrics, Unanswered};
 use crate::service::node_table::Ladder;
 use crate::service::rate_limit::{Rate, RateLimiter, Turn};
 use crate::sys::clock;
-use crate::sys::console::say;
 
 use super::client::{Client, Kind, identify};
 use super::leases::{LeaseTable6, MAX_LEASES};
@@ -98,10 +98,8 @@ impl Server {
         if let Some(link) = relayed.link().filter(|link| !self.params.prefix.contains(*link)) {
             self.metrics.dhcp6_unanswered(Unanswered::NotOurs);
             if guests.elsewhere.len() < MAX_ELSEWHERE_SAID && guests.elsewhere.insert(link) {
-                say(&format!(
-                    "machines ask through a relay for IPv6 addresses of the link of {link}: they are not served, this master has none for \
-                     links behind routers. IPv4 has [[subnet]] in recon.toml"
-                ));
+                tracing::info!(target: CONSOLE, "machines ask through a relay for IPv6 addresses of the link of {link}: they are not served, this master has none for \
+                     links behind routers. IPv4 has [[subnet]] in recon.toml");
             }
             return;
         }
@@ -144,11 +142,9 @@ impl Server {
         let rate = rates.count(sender, turn, clock::run_seconds());
         match rate {
             Rate::Within => return true,
-            Rate::TooOften { first: true } => say(&format!(
-                "{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then"
-            )),
+            Rate::TooOften { first: true } => tracing::info!(target: CONSOLE, "{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then"),
             Rate::TooMany { first: true } => {
-                say("more DHCPv6 requests come than are answered; machines wait longer for their addresses");
+                tracing::info!(target: CONSOLE, "more DHCPv6 requests come than are answered; machines wait longer for their addresses");
             }
             Rate::TooOften { first: false } | Rate::TooMany { first: false } => {}
         }

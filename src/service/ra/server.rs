@@ -9,14 +9,13 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::MacAddr;
+use crate::model::{CONSOLE, MacAddr};
 use crate::model::api::Ipv6Status;
 use crate::model::ula::{Prefix64, mac_of};
 use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::service::metrics::Metrics;
-use crate::sys::console::say;
 use crate::sys::icmp6::RouterSocket;
 use crate::sys::{clock, udp};
 
@@ -152,14 +151,14 @@ impl Advertiser {
             Ipv6Service::Serving => {
                 *schedule = Schedule::new(clock::run_seconds());
                 self.may_speak.send_replace(true);
-                say(&format!("{}: serving IPv6 {}", self.link, self.prefix));
+                tracing::info!(target: CONSOLE, "{}: serving IPv6 {}", self.link, self.prefix);
             }
             Ipv6Service::Silent => {
                 // What was advertised before is taken back, once.
                 if self.may_speak.send_replace(false) {
                     self.advertise(0, ALL_NODES).await;
                 }
-                say(&format!("{}: no IPv6 from here: {}", self.link, watch.reason()));
+                tracing::info!(target: CONSOLE, "{}: no IPv6 from here: {}", self.link, watch.reason());
             }
             Ipv6Service::Asking => {}
         }
