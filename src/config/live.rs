@@ -113,8 +113,8 @@ impl Live {
 mod tests {
     use super::*;
     use crate::config::load::settings_of;
-    use crate::config::{LinkRule, PowerOff};
-    use crate::model::MacAddr;
+    use crate::config::LinkRule;
+    use crate::model::{MacAddr, PowerOff};
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 

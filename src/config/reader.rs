@@ -72,35 +72,13 @@ impl Reader<'_> {
             return self.setting(TOP, key, value);
         }
         match (name.as_str(), value.get_ref()) {
-            (SUBNET, DeValue::Array(entries)) => {
-                if entries.len() > routed::MAX_SUBNETS {
-                    let what = format!(
-                        "{} [[subnet]] entries; at most {} are read",
-                        entries.len(),
-                        routed::MAX_SUBNETS
-                    );
-                    self.fault(Some(value.span()), what);
-                }
-                for entry in entries.iter().take(routed::MAX_SUBNETS) {
-                    self.routed(entry);
-                }
-            }
+            (SUBNET, DeValue::Array(_)) => self.entries(SUBNET, value, routed::MAX_SUBNETS, Self::routed),
             (SUBNET, _) => self.fault(
                 Some(key.span()),
                 "a network behind a router begins with [[subnet]], in two brackets; the first link's subnet belongs under [network]"
                     .to_owned(),
             ),
-            (NODE, DeValue::Array(rules)) => {
-                if rules.len() > MAX_NODE_RULES {
-                    self.fault(
-                        Some(value.span()),
-                        format!("{} [[node]] entries; at most {MAX_NODE_RULES} are read", rules.len()),
-                    );
-                }
-                for rule in rules.iter().take(MAX_NODE_RULES) {
-                    self.node(rule);
-                }
-            }
+            (NODE, DeValue::Array(_)) => self.entries(NODE, value, MAX_NODE_RULES, Self::node),
             (NODE, _) => {
                 self.fault(
                     Some(key.span()),
@@ -128,6 +106,24 @@ impl Reader<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Every `[[table]]`, up to `most`.
+    fn entries(
+        &mut self,
+        table: &str,
+        value: &Spanned<DeValue<'_>>,
+        most: usize,
+        read: fn(&mut Self, &Spanned<DeValue<'_>>),
+    ) {
+        let DeValue::Array(entries) = value.get_ref() else { return };
+        if entries.len() > most {
+            let what = format!("{} [[{table}]] entries; at most {most} are read", entries.len());
+            self.fault(Some(value.span()), what);
+        }
+        for entry in entries.iter().take(most) {
+            read(self, entry);
         }
     }
 

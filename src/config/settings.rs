@@ -138,18 +138,13 @@ impl Settings {
         };
         let nodes = node_rules::check(nodes, &mut never, faults);
         let net = subnet.unwrap_or(DEFAULT_NETWORK);
-        let pool = match lease_range.map(|range| check_pool(net, range)) {
-            Some(Ok(pool)) => pool,
-            Some(Err(reason)) => {
-                let what = format!("network.lease-range: {reason}");
-                faults.push(Fault {
-                    line: lease_range_line,
-                    what,
-                });
-                default_pool(net)
-            }
-            None => default_pool(net),
-        };
+        let pool = lease_range.map_or(Ok(default_pool(net)), |range| check_pool(net, range));
+        let pool = pool.unwrap_or_else(|reason| {
+            let what = format!("network.lease-range: {reason}");
+            let line = lease_range_line;
+            faults.push(Fault { line, what });
+            default_pool(net)
+        });
         let routed = routed::check(routed, net, faults);
         let lease = LeasePolicy::default();
         Settings {

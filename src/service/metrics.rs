@@ -204,7 +204,8 @@ impl Metrics {
     pub fn text(&self, now: &Now) -> String {
         let mut text = Exposition::default();
         self.dhcp_text(&mut text, now);
-        self.file_text(&mut text, now);
+        self.tftp_text(&mut text);
+        self.http_text(&mut text, now);
         text.family("recon_nodes", "gauge", "Machines by the stage they have reached.");
         for (stage, count) in &now.nodes {
             text.value(&format!("{{stage=\"{stage}\"}}"), *count);
@@ -298,7 +299,7 @@ impl Metrics {
         );
     }
 
-    fn file_text(&self, text: &mut Exposition, now: &Now) {
+    fn tftp_text(&self, text: &mut Exposition) {
         text.labelled(
             ("recon_tftp_transfers_total", "TFTP transfers by their end."),
             "result",
@@ -329,6 +330,9 @@ impl Metrics {
             "TFTP requests not answered because too many transfers run.",
             self.tftp_busy.get(),
         );
+    }
+
+    fn http_text(&self, text: &mut Exposition, now: &Now) {
         text.labelled(
             ("recon_http_responses_total", "HTTP answers by class of status."),
             "code",

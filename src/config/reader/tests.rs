@@ -1,7 +1,7 @@
 use super::super::fault::{MAX_FAULTS, shown};
-use super::super::{LinkRule, PowerOff, Settings};
+use super::super::{LinkRule, Settings};
 use super::*;
-use crate::model::MacAddr;
+use crate::model::{MacAddr, PowerOff};
 use proptest::prelude::*;
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);

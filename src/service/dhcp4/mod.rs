@@ -24,6 +24,7 @@ pub(crate) mod server;
 pub(crate) mod unsupported;
 pub(crate) mod waiting;
 pub mod wire;
+pub(crate) mod worker;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex
 /// digits) follow. Option 77 of the one by which it asks as network boot firmware does.

@@ -122,31 +122,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     };
     match (message.opcode(), kind) {
         (Opcode::BootReply, MessageType::Offer | MessageType::Ack | MessageType::Nak) => {
-            let netmask = match message.opts().get(OptionCode::SubnetMask) {
-                Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
-                _ => None,
-            };
-            let router = match message.opts().get(OptionCode::Router) {
-                Some(DhcpOption::Router(routers)) => routers.first().copied(),
-                _ => None,
-            };
-            let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
-                Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
-                _ => None,
-            };
-            Some(Heard::Server(Spoken {
-                server: server?,
-                recon: class.starts_with(MASTER_CLASS) || is_marked(&message),
-                machine: machine_of(class, MASTER_CLASS),
-                proof: proof_of(&message),
-                boots: boots(&message, class),
-                kind,
-                xid: message.xid(),
-                yours: message.yiaddr(),
-                netmask,
-                router,
-                lease_seconds,
-            }))
+            Some(Heard::Server(spoken(&message, class, kind, server?)))
         }
         (Opcode::BootRequest, MessageType::Discover) => {
             let machine = machine_of(class, PROBE_CLASS)?;
@@ -160,6 +136,34 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
             Some(Heard::Chosen { server: server? })
         }
         _ => None,
+    }
+}
+
+fn spoken(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) -> Spoken {
+    let netmask = match message.opts().get(OptionCode::SubnetMask) {
+        Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
+        _ => None,
+    };
+    let router = match message.opts().get(OptionCode::Router) {
+        Some(DhcpOption::Router(routers)) => routers.first().copied(),
+        _ => None,
+    };
+    let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
+        Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
+        _ => None,
+    };
+    Spoken {
+        server,
+        recon: class.starts_with(MASTER_CLASS) || is_marked(message),
+        machine: machine_of(class, MASTER_CLASS),
+        proof: proof_of(message),
+        boots: boots(message, class),
+        kind,
+        xid: message.xid(),
+        yours: message.yiaddr(),
+        netmask,
+        router,
+        lease_seconds,
     }
 }
 
@@ -246,6 +250,19 @@ pub enum Ask {
 const ARCH_X64: u16 = 7;
 const FIRMWARE_CLASS: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
 
+/// What is asked for: the first few by this program for its own address, ...
+const WANTED: usize = 4;
+/// ... and all of it by who asks as firmware does.
+const WANTED_BY_FIRMWARE: [OptionCode; 7] = [
+    OptionCode::SubnetMask,
+    OptionCode::Router,
+    OptionCode::DomainNameServer,
+    OptionCode::ClassIdentifier,
+    OptionCode::TFTPServerName,
+    OptionCode::BootfileName,
+    OptionCode::VendorExtensions,
+];
+
 /// The packet, IPv4 header first, from a machine without an address or from the one it has.
 pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
     let mut message = Message::default();
@@ -291,22 +308,14 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
     };
     options.insert(DhcpOption::MessageType(kind));
     options.insert(DhcpOption::ClassIdentifier(class));
-    let mut wanted = vec![
-        OptionCode::SubnetMask,
-        OptionCode::Router,
-        OptionCode::DomainNameServer,
-        OptionCode::ClassIdentifier,
-    ];
-    if ask == Ask::WhoBoots {
-        wanted.extend([
-            OptionCode::TFTPServerName,
-            OptionCode::BootfileName,
-            OptionCode::VendorExtensions,
-        ]);
-    }
-    // RFC 2131 table 5: it wants nothing.
-    if !matches!(ask, Ask::Decline { .. }) {
-        options.insert(DhcpOption::ParameterRequestList(wanted));
+    let wanted = match ask {
+        // RFC 2131 table 5: it wants nothing.
+        Ask::Decline { .. } => &[][..],
+        Ask::WhoBoots => &WANTED_BY_FIRMWARE,
+        _ => &WANTED_BY_FIRMWARE[..WANTED],
+    };
+    if !wanted.is_empty() {
+        options.insert(DhcpOption::ParameterRequestList(wanted.to_vec()));
     }
     message.set_ciaddr(source);
     broadcast(source, (68, 67), &encode(&message))

@@ -10,7 +10,7 @@ use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{CONSOLE, MacAddr};
-use crate::model::api::Ipv6Status;
+use crate::model::api::{Foreign6, Ipv6Status};
 use crate::model::ula::{Prefix64, mac_of};
 use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
@@ -98,19 +98,25 @@ impl Advertiser {
     }
 
     fn heard(&self, heard: Option<RouterMessage>, from: Ipv6Addr, watch: &mut Watch, schedule: &mut Schedule) -> bool {
-        let now = clock::run_seconds();
         match heard {
             None => false,
             Some(RouterMessage::Solicitation) => {
                 if watch.state() == Ipv6Service::Serving {
-                    schedule.solicited(from, now, rand::random());
+                    schedule.solicited(from, clock::run_seconds(), rand::random());
                 }
                 false
             }
             // Our own packets, back from a switch, mean nothing.
             Some(RouterMessage::Advertisement { mac: Some(mac), .. }) if mac == self.mac => false,
             Some(RouterMessage::Advertisement { mac, .. }) => {
-                self.noted(watch, from, mac.or_else(|| mac_of(from)), false, false, now)
+                let router = Foreign6 {
+                    address: from,
+                    mac: mac.or_else(|| mac_of(from)),
+                    router: true,
+                    dhcp: false,
+                    recon: false,
+                };
+                self.noted(watch, router)
             }
         }
     }
@@ -120,27 +126,19 @@ impl Advertiser {
         let Some(heard) = probe::heard(datagram) else {
             return false;
         };
-        self.noted(
-            watch,
-            *from.ip(),
-            mac_of(*from.ip()),
-            true,
-            heard.recon,
-            clock::run_seconds(),
-        )
+        let server = Foreign6 {
+            address: *from.ip(),
+            mac: mac_of(*from.ip()),
+            router: false,
+            dhcp: true,
+            recon: heard.recon,
+        };
+        self.noted(watch, server)
     }
 
     /// Notes a foreign server; the list of them is published even where the state stays.
-    fn noted(
-        &self,
-        watch: &mut Watch,
-        from: Ipv6Addr,
-        mac: Option<MacAddr>,
-        dhcp: bool,
-        recon: bool,
-        now: f64,
-    ) -> bool {
-        let changed = watch.heard(from, mac, dhcp, recon, now);
+    fn noted(&self, watch: &mut Watch, foreign: Foreign6) -> bool {
+        let changed = watch.heard(foreign, clock::run_seconds());
         self.publish(watch);
         changed
     }

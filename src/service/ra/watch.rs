@@ -3,9 +3,7 @@
 //! We ask first, and keep asking: another router or DHCPv6 server silences us, and we come back once it was not heard for a
 //! while.
 
-use std::net::Ipv6Addr;
 
-use crate::model::MacAddr;
 use crate::model::api::Foreign6;
 
 /// Questions before the first verdict, a second apart, and how long their answers are waited for.
@@ -80,24 +78,18 @@ impl Watch {
         }
     }
 
-    /// Another router (`dhcp` false) or DHCPv6 server spoke. True if the state changed.
-    pub(crate) fn heard(&mut self, address: Ipv6Addr, mac: Option<MacAddr>, dhcp: bool, recon: bool, now: f64) -> bool {
+    /// Another router or DHCPv6 server spoke. True if the state changed.
+    pub(crate) fn heard(&mut self, foreign: Foreign6, now: f64) -> bool {
         self.last_foreign = Some(now);
         let room = self.foreign.len() < MAX_FOREIGN;
-        match self.foreign.iter_mut().find(|known| known.address == address) {
+        match self.foreign.iter_mut().find(|known| known.address == foreign.address) {
             Some(known) => {
-                known.mac = known.mac.or(mac);
-                known.dhcp |= dhcp;
-                known.router |= !dhcp;
-                known.recon |= recon;
+                known.mac = known.mac.or(foreign.mac);
+                known.dhcp |= foreign.dhcp;
+                known.router |= foreign.router;
+                known.recon |= foreign.recon;
             }
-            None if room => self.foreign.push(Foreign6 {
-                address,
-                mac,
-                router: !dhcp,
-                dhcp,
-                recon,
-            }),
+            None if room => self.foreign.push(foreign),
             None => {}
         }
         let changed = self.state != Ipv6Service::Silent;
@@ -144,9 +136,21 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MacAddr;
 
     fn router() -> Ipv6Addr {
         "fe80::1".parse().unwrap()
+    }
+
+    /// A DHCPv6 server, or a router.
+    fn server(address: Ipv6Addr, mac: Option<MacAddr>, dhcp: bool) -> Foreign6 {
+        Foreign6 {
+            address,
+            mac,
+            router: !dhcp,
+            dhcp,
+            recon: false,
+        }
     }
 
     /// Runs the clock in quarter seconds, asking whenever asked to.
@@ -183,14 +187,14 @@ mod tests {
     fn a_router_that_is_there_silences_it_for_as_long_as_it_is_heard() {
         let mut watch = Watch::new(0.0);
         run(&mut watch, 0.0, 1.0);
-        assert!(watch.heard(router(), None, false, false, 1.0));
-        assert!(!watch.heard(router(), Some(MacAddr([2, 0, 0, 0, 0, 1])), true, false, 1.2));
+        assert!(watch.heard(server(router(), None, false), 1.0));
+        assert!(!watch.heard(server(router(), Some(MacAddr([2, 0, 0, 0, 0, 1])), true), 1.2));
         assert_eq!(
             watch.reason(),
             "an IPv6 router and DHCPv6 server is here already: fe80::1 (02:00:00:00:00:01)"
         );
         assert_eq!(run(&mut watch, 1.25, 50.0), []);
-        watch.heard(router(), None, false, false, 50.0);
+        watch.heard(server(router(), None, false), 50.0);
         assert_eq!(run(&mut watch, 50.0, 109.0), []);
         assert_eq!(run(&mut watch, 109.25, 120.0), [(110.0, Ipv6Service::Serving)]);
         assert!(watch.foreign().is_empty());
@@ -200,7 +204,7 @@ mod tests {
     fn one_that_comes_later_silences_it_at_once() {
         let mut watch = Watch::new(0.0);
         run(&mut watch, 0.0, 20.0);
-        assert!(watch.heard(router(), None, true, false, 20.0));
+        assert!(watch.heard(server(router(), None, true), 20.0));
         assert_eq!(watch.state(), Ipv6Service::Silent);
         assert_eq!(watch.reason(), "a DHCPv6 server is here already: fe80::1");
     }
@@ -209,13 +213,7 @@ mod tests {
     fn the_list_of_foreign_servers_is_bounded() {
         let mut watch = Watch::new(0.0);
         for last in 0..100 {
-            watch.heard(
-                Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last),
-                None,
-                false,
-                false,
-                0.0,
-            );
+            watch.heard(server(Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last), None, false), 0.0);
         }
         assert_eq!(watch.foreign().len(), MAX_FOREIGN);
     }

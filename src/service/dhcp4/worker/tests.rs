@@ -4,7 +4,15 @@ use std::sync::Condvar;
 
 use dhcproto::v4::{DhcpOption, Opcode};
 
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+
+use super::super::leases::LeaseTable;
+use super::super::reply::Params;
+use super::super::server::Routed;
 use super::*;
+use crate::store::leases::Journal;
 use crate::store::fs_ops::{Disk, Medium};
 
 const FROM: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
