@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::load;
-use crate::model::{Endpoint, HTTP_PORT};
 use crate::model::shown::Shown;
+use crate::model::{Endpoint, HTTP_PORT};
 use crate::role::{failover, remedy};
 use crate::service::http::client::{Bounds, exchange};
 use crate::stick::medium;

@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Registry};
 
-use crate::model::CONSOLE;
+use crate::model::console::CONSOLE;
 use crate::model::shown::{self, Shown};
 use crate::sys::{console, terminal};
 

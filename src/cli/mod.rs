@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
 use crate::config::load;
-use crate::model::{CONSOLE, Endpoint};
+use crate::model::Endpoint;
 use crate::model::api::{NodeStatus, Status};
+use crate::model::console::console;
 use crate::model::shown::Shown;
 use crate::role::link::manager::Choice;
 use crate::role::{guard, master, peer, run};
@@ -35,9 +36,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         // The person at the machine sees the console, not the journal.
-        Command::Run(args) => {
-            in_runtime(run_service(args.initrd)).inspect_err(|error| tracing::info!(target: CONSOLE, "{error:#}"))
-        }
+        Command::Run(args) => in_runtime(run_service(args.initrd)).inspect_err(|error| console!("{error:#}")),
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
             let config = peer::Config {

@@ -112,8 +112,8 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load::settings_of;
     use crate::config::LinkRule;
+    use crate::config::load::settings_of;
     use crate::model::{MacAddr, PowerOff};
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);

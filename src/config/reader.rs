@@ -117,7 +117,9 @@ impl Reader<'_> {
         most: usize,
         read: fn(&mut Self, &Spanned<DeValue<'_>>),
     ) {
-        let DeValue::Array(entries) = value.get_ref() else { return };
+        let DeValue::Array(entries) = value.get_ref() else {
+            return;
+        };
         if entries.len() > most {
             let what = format!("{} [[{table}]] entries; at most {most} are read", entries.len());
             self.fault(Some(value.span()), what);

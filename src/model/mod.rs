@@ -4,6 +4,7 @@ pub mod api;
 pub(crate) mod arch;
 pub(crate) mod cause;
 pub(crate) mod clash;
+pub(crate) mod console;
 pub(crate) mod endpoint;
 pub(crate) mod identity;
 pub mod inventory;
@@ -16,12 +17,8 @@ pub mod slice;
 pub mod ula;
 
 pub use arch::Arch;
-pub(crate) use endpoint::HTTP_PORT;
 pub use endpoint::Endpoint;
+pub(crate) use endpoint::HTTP_PORT;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
 pub use policy::{NodePolicy, PostAction, PowerOff};
-
-/// Target of the events that the person at the machine sees on its consoles, beside the log; `cli::log` has the one sink. The text
-/// is the whole line.
-pub(crate) const CONSOLE: &str = "recon::console";

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::CONSOLE;
+use crate::model::console::console;
 use crate::stick::medium;
 use crate::sys::block::{self, GuardResult};
 
@@ -22,12 +22,12 @@ pub(crate) fn protect_disks() {
     match set_read_only(&[]) {
         Ok(results) => {
             for result in results.iter().filter(|result| !result.is_safe()) {
-                tracing::info!(target: CONSOLE, "disk {result}");
+                console!("disk {result}");
             }
             tracing::info!(disks = results.len(), "internal disks are read-only");
         }
         Err(error) => {
-            tracing::info!(target: CONSOLE, "the disks could not be listed to set them read-only: {error}");
+            console!("the disks could not be listed to set them read-only: {error}");
         }
     }
 }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
-use crate::model::CONSOLE;
 use crate::model::api::{LinkStatus, Status, StorageStatus};
+use crate::model::console::console;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
 use crate::service::http::site::{Loaders, Site, Web};
@@ -31,15 +31,16 @@ use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::{clock, systemd};
 
 use super::remedy;
-use crate::role::link::ipv6::Shared6;
+use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::role::link::manager;
-use crate::role::link::manager::{Choice, Ended, LeaseTables};
+use crate::role::link::manager::{Choice, Ended};
+use crate::role::link::shared::{LeaseTables, Shared};
 use crate::role::master::storage::{Shelf, Storage};
 use crate::role::master::tarball::Keeper;
 
 /// What a master serves, and from where.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     pub links: Choice,
     /// Data folder instead of the stick's partition.
     pub data: Option<PathBuf>,
@@ -59,7 +60,7 @@ const NOTE_LIMIT: Duration = Duration::from_secs(2);
 const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
+pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
     let medium = find_medium(&config);
     let mut problems = Vec::new();
     let medium = match medium {
@@ -75,10 +76,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(End
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;
     for notice in &storage.notices {
-        tracing::info!(target: CONSOLE, "{notice}");
+        console!("{notice}");
     }
     if let Some(why) = &storage.problem {
-        tracing::info!(target: CONSOLE, "{}", remedy::in_memory(why, 0, &[], config.http_port));
+        console!("{}", remedy::in_memory(why, 0, &[], config.http_port));
     }
     let workers = Workers::start().context("starting threads")?;
     let master = Master::open(config, medium, storage, uploads, workers, problems);
@@ -168,14 +169,14 @@ impl Master {
         }
         let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
         for problem in problems.iter().chain(&settings.problems()) {
-            tracing::info!(target: CONSOLE, "{problem}");
+            console!("{problem}");
         }
         if settings.is_held() {
-            tracing::info!(target: CONSOLE, "{REMEDY}");
+            console!("{REMEDY}");
         }
         let settings = Arc::new(settings);
         for problem in uploads.problems() {
-            tracing::info!(target: CONSOLE, "{problem}");
+            console!("{problem}");
         }
         let ladder = Arc::new(Mutex::new(Ladder::default()));
         let checked = uploads.list_checked();
@@ -261,17 +262,16 @@ impl Master {
                 .context("the local HTTP service")
         });
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
-        let ipv6 = Shared6::open(
+        let ipv6 = Ipv6Leases::open(
             self.storage.folder.join(LEASES6_FILE),
             clock::unix_seconds(),
             rand::random(),
         );
         let ipv6 = Arc::new(ipv6);
         tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
-        let shared = manager::Shared {
+        let shared = Shared {
             ipv6,
             site: Arc::clone(&self.site),
-            settings: Arc::clone(&self.site.settings),
             key: self.key.clone(),
             http_port: self.config.http_port,
             remembered: self.remembered.clone(),
@@ -321,7 +321,7 @@ impl Master {
             }
         });
         work.await??;
-        tracing::info!(target: CONSOLE, "{words}");
+        console!("{words}");
         Ok(())
     }
 }
@@ -346,10 +346,10 @@ fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], go_on: &dyn Fn() -
 fn say_clashes(ladder: &Mutex<Ladder>) {
     let (clashes, more) = ladder.lock().expect("no holder panics").clashes();
     for clash in &clashes {
-        tracing::info!(target: CONSOLE, "{}", clash);
+        console!("{}", clash);
     }
     if more > 0 {
-        tracing::info!(target: CONSOLE, "{more} more names are those of two machines or more");
+        console!("{more} more names are those of two machines or more");
     }
 }
 

@@ -17,8 +17,9 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::SiteKey;
+use crate::model::console::console;
 use crate::model::identity::Evidence;
-use crate::model::{CONSOLE, MacAddr, NodeId, PowerOff, Stage};
+use crate::model::{MacAddr, NodeId, PowerOff, Stage};
 use crate::probe::cabling::PortSetup;
 use crate::role::guard::protect_disks;
 use crate::role::peer::collect::Snapshot;
@@ -100,7 +101,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         uuid,
         evidence,
     };
-    tracing::info!(target: CONSOLE, "node {}: {}", session.id, first.inventory.summary());
+    console!("node {}: {}", session.id, first.inventory.summary());
     session.report(Stage::Agent, None, None).await;
     session.report(Stage::Collected, None, None).await;
     let clock_offset = session.clock_offset().await;
@@ -109,15 +110,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut kept = session.upload(&first, None).await?;
     if !first.complete && !matches!(kept, Kept::Refused(_)) {
         let waits = waits(&first, config.cable_wait);
-        tracing::info!(target: CONSOLE, "stored what is quick; {waits}");
+        console!("stored what is quick; {waits}");
     }
     let results = workload::run(&session, config.key.as_ref()).await;
     if let (Some(_), Some((mac, held))) = (&results, port) {
         // The workload may have taken the address or the link away, and the master would be waited for in vain.
         match tokio::time::timeout(PUT_BACK, bring_up(Some(mac), Some(held), v6)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::info!(target: CONSOLE, "after post.sh: {error:#}; going on"),
-            Err(_) => tracing::info!(target: CONSOLE, "after post.sh the port {mac} is not what it was; going on"),
+            Ok(Err(error)) => console!("after post.sh: {error:#}; going on"),
+            Err(_) => console!("after post.sh the port {mac} is not what it was; going on"),
         }
     }
     // Disks may have come while the workload ran.
@@ -127,7 +128,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     last.set_clock_offset(clock_offset);
     for (part, status, reason) in last.inventory.troubles() {
-        tracing::info!(target: CONSOLE, "inventory of {part} {}: {reason}", status.as_str());
+        console!("inventory of {part} {}: {reason}", status.as_str());
     }
     if again {
         let earlier = std::mem::replace(&mut kept, session.upload(&last, results.as_ref()).await?);

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
 use crate::config::{KernelLine, SiteKey};
-use crate::model::{CONSOLE, HTTP_PORT, MacAddr};
+use crate::model::console::console;
+use crate::model::{HTTP_PORT, MacAddr};
 use crate::probe;
 use crate::sys::systemd;
 
@@ -20,11 +21,11 @@ use crate::role::{failover, guard, master, peer};
 /// Runs until `stop`. `initrd`: only a peer's work is possible here.
 pub(crate) async fn run(line: KernelLine, initrd: bool, stop: CancellationToken) -> anyhow::Result<()> {
     for problem in &line.problems {
-        tracing::info!(target: CONSOLE, "{problem}");
+        console!("{problem}");
     }
     if let Some(master) = line.master {
         systemd::ready("peer");
-        tracing::info!(target: CONSOLE, "peer of {master}");
+        console!("peer of {master}");
         return until(&stop, peer::run(booted_peer(&line, master))).await;
     }
     if initrd {
@@ -53,13 +54,13 @@ pub(crate) async fn run(line: KernelLine, initrd: bool, stop: CancellationToken)
         else {
             return Ok(());
         };
-        tracing::info!(target: CONSOLE, "recon master {master} of this site is here already: becoming its peer");
+        console!("recon master {master} of this site is here already: becoming its peer");
         let _note = failover::Note::new(Path::new(failover::NOTE), master);
         tokio::select! {
             done = until(&stop, peer::run(standby_peer(&line, master, mac, key.clone()))) => return done,
             () = failover::wait_for_master_loss(key.clone(), machine_id, mac) => {}
         }
-        tracing::info!(target: CONSOLE, "recon master {master} is gone: asking anew who serves");
+        console!("recon master {master} is gone: asking anew who serves");
         if let Err(error) = failover::forget_addresses(mac).await {
             tracing::warn!(%mac, %error, "removing the addresses of a peer");
         }

@@ -1,7 +1,7 @@
 //! Lines for the person at the machine, on every console of the kernel: the screen and the serial port alike. They are handed to
 //! a thread: a console may be slow (a serial port), or stopped (Ctrl-S), and whoever speaks must not wait for it.
 //!
-//! Nobody but the log calls this: what is to stand on the console is an event whose target is [`CONSOLE`].
+//! Nobody but the log calls this: what is to stand on the console is an event ([`console!`]).
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -11,7 +11,8 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
 use super::clock;
-use crate::model::{CONSOLE, shown};
+use crate::model::console::console;
+use crate::model::shown;
 
 /// Lines that wait for a console; at 115,200 bit/s it takes two seconds to write so many. Further ones are left out, and it is
 /// said how many.
@@ -39,9 +40,9 @@ fn consoles() -> Vec<PathBuf> {
     names.map(|name| PathBuf::from("/dev").join(name)).collect()
 }
 
-/// Says one line, whatever the words in it come from: `tracing::info!(target: CONSOLE, …)` with a text that is there already.
+/// Says one line, whatever the words in it come from: `console!` with a text that is there already.
 pub(crate) fn say(text: &str) {
-    tracing::info!(target: CONSOLE, "{text}");
+    console!("{text}");
 }
 
 /// Hands one line to the consoles. Never waits.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::Arch;
 use recon::model::ula::Ula;
-use recon::role::link::manager::chooser;
+use recon::role::link::shared::chooser;
 use recon::service::boot::source::BootSource;
 use recon::service::dhcp6::client::{Kind, identify};
 use recon::service::dhcp6::decide::{Decision, Facts, Params, decide, duid_of};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::CONSOLE;
 use crate::model::api::TarballStatus;
+use crate::model::console::console;
 use crate::store::archive::{ArchiveError, FILE_NAME, GoOn, INCOMPLETE_NAME};
 use crate::store::nodes::{Made, NodeStore};
 use crate::sys::clock;
@@ -130,11 +130,13 @@ impl Keeper {
         }
         let deadline = Instant::now() + END_LIMIT;
         if self.uploads.current_tarball().is_none() {
-            tracing::info!(target: CONSOLE, "writing {FILE_NAME}");
+            console!("writing {FILE_NAME}");
         }
         if let Err(ArchiveError::Stopped) = self.make(false, &|| Instant::now() < deadline) {
-            tracing::info!(target: CONSOLE, "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
-                END_LIMIT.as_secs());
+            console!(
+                "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
+                END_LIMIT.as_secs()
+            );
         }
     }
 
@@ -166,7 +168,7 @@ impl Keeper {
         if !matches!(before, Last::Lacking { .. } | Last::Failed(_))
             && let Some(problem) = self.status().problem
         {
-            tracing::info!(target: CONSOLE, "{problem}");
+            console!("{problem}");
         }
         made
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use crate::model::CONSOLE;
+use crate::model::console::console;
 use crate::model::inventory::Inventory;
 use crate::probe::cabling::PortSetup;
 use crate::probe::disks::boot_medium::boot_medium;
@@ -83,10 +83,10 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
         if !complete {
             collection.settle_slow();
             if let Some(sentence) = collection.awaits_storage() {
-                tracing::info!(target: CONSOLE, "waiting for {sentence}");
+                console!("waiting for {sentence}");
             }
             for named in collection.settle_storage() {
-                tracing::info!(target: CONSOLE, "{}: {}; going on without", named.who, named.why);
+                console!("{}: {}; going on without", named.who, named.why);
             }
         }
         // The site's own work may take longer, and disks may come meanwhile.
@@ -94,7 +94,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
             collection.take_late_disks();
             let late = collection.late_sentence();
             if let Some(late) = late {
-                tracing::info!(target: CONSOLE, "{late}");
+                console!("{late}");
             }
             let _ = to_last.send(snapshot(&mut collection, &root));
         }

@@ -10,8 +10,9 @@ use dhcproto::v4::MessageType;
 use dhcproto::v6;
 use tokio::net::UdpSocket;
 
+use crate::model::MacAddr;
+use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
-use crate::model::{CONSOLE, MacAddr};
 use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
 use crate::service::dhcp6::probe as probe6;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
@@ -53,11 +54,11 @@ pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool)
         .add_address(link.index, held.address, held.prefix)
         .await
         .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
-    tracing::info!(target: CONSOLE, "{} is {}/{}", link.name, held.address, held.prefix);
+    console!("{} is {}/{}", link.name, held.address, held.prefix);
     if let Some(router) = held.router {
         let everywhere = Ipv4Addr::UNSPECIFIED;
         if let Err(error) = netlink.add_route(link.index, everywhere, 0, router).await {
-            tracing::info!(target: CONSOLE, "{}: no way by the router {router}: {error}", link.name);
+            console!("{}: no way by the router {router}: {error}", link.name);
         }
     }
     Ok((link.mac, held))
@@ -87,13 +88,12 @@ pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAd
             let names: Vec<&str> = candidates.iter().map(|link| link.name.as_str()).collect();
             match (names.is_empty(), mac) {
                 (true, Some(mac)) => {
-                    tracing::info!(target: CONSOLE, "waiting for the port {mac}: no driver has brought it up yet")
+                    console!("waiting for the port {mac}: no driver has brought it up yet")
                 }
                 (true, None) => {
-                    tracing::info!(target: CONSOLE, "waiting for a wired network port: no driver has brought one up yet")
+                    console!("waiting for a wired network port: no driver has brought one up yet")
                 }
-                (false, _) => tracing::info!(target: CONSOLE, "waiting for carrier on {}: check cable and switch",
-                    names.join(", ")),
+                (false, _) => console!("waiting for carrier on {}: check cable and switch", names.join(", ")),
             }
         }
     }
@@ -122,7 +122,7 @@ pub(crate) async fn by_dhcp(link: &Link) -> io::Result<Held> {
                 router: leased.router,
             });
         }
-        tracing::info!(target: CONSOLE, "waiting for a DHCP server on {}", link.name);
+        console!("waiting for a DHCP server on {}", link.name);
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
         tries = tries.saturating_add(1);
     }
@@ -156,7 +156,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
                 router: None,
             });
         }
-        tracing::info!(target: CONSOLE, "waiting for a DHCPv6 server on {}", link.name);
+        console!("waiting for a DHCPv6 server on {}", link.name);
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
         tries = tries.saturating_add(1);
     }

@@ -156,6 +156,7 @@ fn unpack(archive: &[u8], folder: &Path, bounds: Bounds) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::results::Limits;
     use super::*;
     use std::time::Duration;
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::model::{CONSOLE, PowerOff, Stage};
+use crate::model::console::console;
+use crate::model::{PowerOff, Stage};
 use crate::sys::{ipmi, power};
 
 use crate::role::peer::session::Session;
@@ -20,19 +21,19 @@ pub(crate) async fn end(session: &Session, chosen: Option<PowerOff>, kept: Kept)
         Kept::Refused(problem) => {
             // Whatever the policy: a machine that is off tells nobody anything.
             let sentence = format!("NOT STORED: {problem}; this machine stays up, `recon inventory` shows what it is");
-            tracing::info!(target: CONSOLE, "{sentence}");
+            console!("{sentence}");
             return session.report(Stage::Collected, None, Some(sentence)).await;
         }
     };
     match policy(session, chosen).await {
         PowerOff::Never => {
-            tracing::info!(target: CONSOLE, "{stored}; this machine stays up");
+            console!("{stored}; this machine stays up");
             session
                 .report(Stage::Collected, Some(format!("{stored}, stays up")), None)
                 .await;
         }
         PowerOff::Acpi => {
-            tracing::info!(target: CONSOLE, "{stored}; powering off");
+            console!("{stored}; powering off");
             session
                 .report(Stage::Off, Some("powering off by ACPI".to_owned()), None)
                 .await;
@@ -58,7 +59,7 @@ async fn by_ipmi(session: &Session, stored: &str) {
         Ok(Err(error)) => return stays(session, &format!("{stored}, BMC: {error}: power off by hand")).await,
         Err(error) => return stays(session, &format!("{stored}, BMC: {error}: power off by hand")).await,
     };
-    tracing::info!(target: CONSOLE, "{stored}; powering off by IPMI");
+    console!("{stored}; powering off by IPMI");
     session
         .report(Stage::Off, Some("powering off by IPMI".to_owned()), None)
         .await;
@@ -79,7 +80,7 @@ async fn by_ipmi(session: &Session, stored: &str) {
 }
 
 async fn stays(session: &Session, sentence: &str) {
-    tracing::info!(target: CONSOLE, "{sentence}");
+    console!("{sentence}");
     session.report(Stage::Collected, Some(sentence.to_owned()), None).await;
 }
 
@@ -90,7 +91,7 @@ async fn policy(session: &Session, chosen: Option<PowerOff>) -> PowerOff {
     }
     let said = session.ask_policy().await;
     said.map(|policy| policy.poweroff).unwrap_or_else(|error| {
-        tracing::info!(target: CONSOLE, "how this machine is to end is not known, so it stays on: {error:#}. Power it off by hand");
+        console!("how this machine is to end is not known, so it stays on: {error:#}. Power it off by hand");
         PowerOff::Never
     })
 }

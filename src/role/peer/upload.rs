@@ -8,7 +8,8 @@ use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::model::api::Stored;
-use crate::model::{CONSOLE, NodeId, shown};
+use crate::model::console::console;
+use crate::model::{NodeId, shown};
 use crate::service::http::client::{Bounds, ask};
 use crate::service::http::upload::digest_header;
 
@@ -48,8 +49,7 @@ fn kept(answer: &[u8], id: &mut NodeId) -> Kept {
         return Kept::Memory;
     };
     if stored.id != *id {
-        tracing::info!(
-            target: CONSOLE,
+        console!(
             "another machine names itself by {} as well: this one is kept as {}",
             id.described(),
             stored.id
@@ -99,17 +99,19 @@ pub async fn upload(
             };
             match sending.heard(heard, rand::random()) {
                 Next::Again(wait) => {
-                    tracing::info!(target: CONSOLE, "waiting to store the inventory: {problem}; next try in {} s",
-                        wait.as_secs().max(1));
+                    console!(
+                        "waiting to store the inventory: {problem}; next try in {} s",
+                        wait.as_secs().max(1)
+                    );
                     tokio::time::sleep(wait).await;
                 }
                 Next::Leaner => {
                     let lacks = sending.form().lacks();
-                    tracing::info!(target: CONSOLE, "the inventory is not taken: {problem}; now without {lacks}");
+                    console!("the inventory is not taken: {problem}; now without {lacks}");
                     notes.push(format!("uploaded without {lacks}, because with it {problem}"));
                 }
                 Next::GiveUp => {
-                    tracing::info!(target: CONSOLE, "the inventory is not taken in any form: {problem}");
+                    console!("the inventory is not taken in any form: {problem}");
                     return Ok(Kept::Refused(problem));
                 }
             }

@@ -8,7 +8,8 @@ use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::config::SiteKey;
-use crate::model::{CONSOLE, Stage};
+use crate::model::Stage;
+use crate::model::console::console;
 use crate::service::http::client::{Bounds, ClientError, ask, exchange};
 use crate::service::http::workload;
 
@@ -73,12 +74,14 @@ async fn fetch(session: &Session) -> Option<Vec<u8>> {
             Err(error @ ClientError::TooLarge(..)) => (Heard::Refused, error.to_string()),
         };
         if heard == Heard::Refused || put_off >= POST_TRIES {
-            tracing::info!(target: CONSOLE, "post.tgz: {problem}; going on without it");
+            console!("post.tgz: {problem}; going on without it");
             return None;
         }
         let wait = heard.wait(tries, rand::random());
-        tracing::info!(target: CONSOLE, "waiting for post.tgz: {problem}; next try in {} s",
-            wait.as_secs().max(1));
+        console!(
+            "waiting for post.tgz: {problem}; next try in {} s",
+            wait.as_secs().max(1)
+        );
         tokio::time::sleep(wait).await;
         tries += 1;
     }
@@ -90,13 +93,15 @@ pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post
     if let Some(key) = key
         && let Err(error) = prove(session, key, &archive).await
     {
-        tracing::info!(target: CONSOLE, "post.tgz is not run beside this machine's own stick: {error:#}");
+        console!("post.tgz is not run beside this machine's own stick: {error:#}");
         return None;
     }
     let bounds = post::Bounds::default();
     let limit = bounds.run.as_secs();
-    tracing::info!(target: CONSOLE, "running post.sh of the site ({} bytes packed), for {limit} s at most",
-        archive.len());
+    console!(
+        "running post.sh of the site ({} bytes packed), for {limit} s at most",
+        archive.len()
+    );
     session
         .report(
             Stage::Collected,
@@ -118,20 +123,24 @@ pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post
     let results = loop {
         match tokio::time::timeout(POST_SAID, &mut running).await {
             Ok(results) => break results,
-            Err(_) => tracing::info!(target: CONSOLE, "post.sh has run for {} s, of {limit} at most",
-                started.elapsed().as_secs()),
+            Err(_) => console!(
+                "post.sh has run for {} s, of {limit} at most",
+                started.elapsed().as_secs()
+            ),
         }
     };
     match &results.status {
-        status if status.succeeded => tracing::info!(target: CONSOLE, "post.sh succeeded"),
-        status => tracing::info!(target: CONSOLE, "post.sh failed: {}; recorded, going on",
-        match status.exit_code {
-            Some(code) => format!("exit code {code}"),
-            None => "no exit code".to_owned(),
-        }),
+        status if status.succeeded => console!("post.sh succeeded"),
+        status => console!(
+            "post.sh failed: {}; recorded, going on",
+            match status.exit_code {
+                Some(code) => format!("exit code {code}"),
+                None => "no exit code".to_owned(),
+            }
+        ),
     }
     for problem in &results.status.problems {
-        tracing::info!(target: CONSOLE, "post.sh: {problem}");
+        console!("post.sh: {problem}");
     }
     Some(results)
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::CONSOLE;
+use crate::model::console::console;
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::Ladder;
 use crate::service::rate_limit::Turn;
@@ -67,7 +67,7 @@ impl Server {
                 && unknown.len() < MAX_UNKNOWN_SAID
                 && unknown.insert(named)
             {
-                tracing::info!(target: CONSOLE, "{}", relay::advice(named, *from.ip()));
+                console!("{}", relay::advice(named, *from.ip()));
             }
         }
     }
@@ -116,7 +116,7 @@ impl Server {
             ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
         };
         if first {
-            tracing::info!(target: CONSOLE, "machine {}: {reason}", client.name());
+            console!("machine {}: {reason}", client.name());
         }
     }
 

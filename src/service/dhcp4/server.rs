@@ -10,7 +10,8 @@ use dhcproto::v4::{Message, MessageType};
 use tokio::net::UdpSocket;
 
 use crate::config::Subnet;
-use crate::model::{CONSOLE, MacAddr};
+use crate::model::MacAddr;
+use crate::model::console::console;
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::Ladder;
 use crate::store::leases::Journal;
@@ -94,7 +95,7 @@ impl Server {
             ladder.stranger(client.mac, client.instead.as_deref(), reason, now)
         };
         if first {
-            tracing::info!(target: CONSOLE, "machine {}: {reason}", client.name());
+            console!("machine {}: {reason}", client.name());
         }
     }
 

@@ -11,7 +11,8 @@ use dhcproto::v4::{Message, MessageType};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Subnet;
-use crate::model::{CONSOLE, MacAddr};
+use crate::model::MacAddr;
+use crate::model::console::console;
 use crate::service::metrics;
 use crate::service::rate_limit::Turn;
 use crate::sys::clock;
@@ -217,14 +218,16 @@ impl Worker {
             Admission::TooOften { first } => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
                 if first {
-                    tracing::info!(target: CONSOLE, "{}: asks for an address in a loop; from now on it is answered now and then",
-                        client.name());
+                    console!(
+                        "{}: asks for an address in a loop; from now on it is answered now and then",
+                        client.name()
+                    );
                 }
             }
             Admission::TooMany { first } => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
                 if first {
-                    tracing::info!(target: CONSOLE, "more DHCP requests come than are answered; machines wait longer for their addresses");
+                    console!("more DHCP requests come than are answered; machines wait longer for their addresses");
                 }
             }
         }
@@ -264,7 +267,7 @@ impl Worker {
             _ => {}
         }
         if reply.first_lean_offer {
-            tracing::info!(target: CONSOLE, "{}", notices::takes_no_offer(&client.name()));
+            console!("{}", notices::takes_no_offer(&client.name()));
         }
         match (reply.probe, number) {
             (Some(address), _) => {
@@ -295,9 +298,7 @@ impl Worker {
             Scope::Routed(_) => format!("lease-range of [[subnet]] {}/{}", subnet.network, subnet.prefix),
             _ => LINK_RANGE.to_owned(),
         };
-        tracing::info!(target: CONSOLE, "no address for {}: {}",
-            client.name(),
-            notices::exhausted(counts, &key));
+        console!("no address for {}: {}", client.name(), notices::exhausted(counts, &key));
     }
 
     /// Everything up to `number` is on the medium.
@@ -403,7 +404,7 @@ impl Worker {
             leases.take_changes()
         };
         self.server.journal.append(changes);
-        tracing::info!(target: CONSOLE, "{}", notices::proxy_arp(mac));
+        console!("{}", notices::proxy_arp(mac));
     }
 
     /// Says who uses addresses of the pool.
@@ -428,7 +429,7 @@ impl Worker {
 
 fn tell(notice: impl Into<Option<Notice>>) {
     match notice.into() {
-        Some(Notice::Person(line)) => tracing::info!(target: CONSOLE, "{line}"),
+        Some(Notice::Person(line)) => console!("{line}"),
         Some(Notice::Log(line)) => tracing::debug!("{line}"),
         None => {}
     }

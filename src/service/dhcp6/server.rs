@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::CONSOLE;
+use crate::model::console::console;
 use crate::service::metrics::{Metrics, Unanswered};
 use crate::service::node_table::Ladder;
 use crate::service::rate_limit::{Rate, RateLimiter, Turn};
@@ -98,8 +98,10 @@ impl Server {
         if let Some(link) = relayed.link().filter(|link| !self.params.prefix.contains(*link)) {
             self.metrics.dhcp6_unanswered(Unanswered::NotOurs);
             if guests.elsewhere.len() < MAX_ELSEWHERE_SAID && guests.elsewhere.insert(link) {
-                tracing::info!(target: CONSOLE, "machines ask through a relay for IPv6 addresses of the link of {link}: they are not served, this master has none for \
-                     links behind routers. IPv4 has [[subnet]] in recon.toml");
+                console!(
+                    "machines ask through a relay for IPv6 addresses of the link of {link}: they are not served, this master has none for \
+                     links behind routers. IPv4 has [[subnet]] in recon.toml"
+                );
             }
             return;
         }
@@ -142,9 +144,11 @@ impl Server {
         let rate = rates.count(sender, turn, clock::run_seconds());
         match rate {
             Rate::Within => return true,
-            Rate::TooOften { first: true } => tracing::info!(target: CONSOLE, "{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then"),
+            Rate::TooOften { first: true } => {
+                console!("{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then")
+            }
             Rate::TooMany { first: true } => {
-                tracing::info!(target: CONSOLE, "more DHCPv6 requests come than are answered; machines wait longer for their addresses");
+                console!("more DHCPv6 requests come than are answered; machines wait longer for their addresses");
             }
             Rate::TooOften { first: false } | Rate::TooMany { first: false } => {}
         }

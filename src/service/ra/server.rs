@@ -9,8 +9,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{CONSOLE, MacAddr};
+use crate::model::MacAddr;
 use crate::model::api::{Foreign6, Ipv6Status};
+use crate::model::console::console;
 use crate::model::ula::{Prefix64, mac_of};
 use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
@@ -149,14 +150,14 @@ impl Advertiser {
             Ipv6Service::Serving => {
                 *schedule = Schedule::new(clock::run_seconds());
                 self.may_speak.send_replace(true);
-                tracing::info!(target: CONSOLE, "{}: serving IPv6 {}", self.link, self.prefix);
+                console!("{}: serving IPv6 {}", self.link, self.prefix);
             }
             Ipv6Service::Silent => {
                 // What was advertised before is taken back, once.
                 if self.may_speak.send_replace(false) {
                     self.advertise(0, ALL_NODES).await;
                 }
-                tracing::info!(target: CONSOLE, "{}: no IPv6 from here: {}", self.link, watch.reason());
+                console!("{}: no IPv6 from here: {}", self.link, watch.reason());
             }
             Ipv6Service::Asking => {}
         }

@@ -3,7 +3,6 @@
 //! We ask first, and keep asking: another router or DHCPv6 server silences us, and we come back once it was not heard for a
 //! while.
 
-
 use crate::model::api::Foreign6;
 
 /// Questions before the first verdict, a second apart, and how long their answers are waited for.
@@ -135,6 +134,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::model::MacAddr;
 
@@ -213,7 +214,10 @@ mod tests {
     fn the_list_of_foreign_servers_is_bounded() {
         let mut watch = Watch::new(0.0);
         for last in 0..100 {
-            watch.heard(server(Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last), None, false), 0.0);
+            watch.heard(
+                server(Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last), None, false),
+                0.0,
+            );
         }
         assert_eq!(watch.foreign().len(), MAX_FOREIGN);
     }

@@ -35,14 +35,14 @@ const VERSION: u32 = 1;
 
 /// Who has which address, as far as changes tell. Never two machines on one address, never two addresses for a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Book {
+pub(crate) struct Book {
     by_address: BTreeMap<Ipv4Addr, Lease>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
     abandoned: BTreeMap<Ipv4Addr, u64>,
 }
 
 impl Book {
-    pub fn apply(&mut self, change: &LeaseChange) {
+    pub(crate) fn apply(&mut self, change: &LeaseChange) {
         match change {
             LeaseChange::Bound(lease) => {
                 self.forget(lease.mac);
@@ -68,21 +68,22 @@ impl Book {
         }
     }
 
-    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.by_address.values()
     }
 
-    /// Addresses in use by strangers, with the end of their rest.
-    pub fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
+    /// Addresses in use by strangers, with the time at which they are free again.
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
         self.abandoned.iter().map(|(address, until)| (*address, *until))
     }
 
     /// Entries, for the judgement whether a journal has grown out of proportion.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_address.len() + self.abandoned.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }

@@ -12,8 +12,8 @@ use super::super::leases::LeaseTable;
 use super::super::reply::Params;
 use super::super::server::Routed;
 use super::*;
-use crate::store::leases::Journal;
 use crate::store::fs_ops::{Disk, Medium};
+use crate::store::leases::Journal;
 
 const FROM: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
