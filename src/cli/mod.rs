@@ -14,7 +14,8 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
-use crate::config::{cmdline, load};
+use crate::config::load;
+use crate::model::Endpoint;
 use crate::model::api::{NodeStatus, Status};
 use crate::model::console::console;
 use crate::model::shown::Shown;
@@ -39,7 +40,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
             let config = peer::Config {
-                master: cmdline::parse_master(&args.master).map_err(anyhow::Error::msg)?,
+                master: args.master.parse::<Endpoint>()?.0,
                 protect_disks: false,
                 network: peer::Network::Ready,
                 poweroff: args.poweroff,
@@ -192,7 +193,7 @@ fn settings(file: &Path) -> anyhow::Result<()> {
     }
     let loaded = load::settings(file);
     match loaded.problems.is_empty() {
-        true => print(&Shown::lines(&format!("{:#?}\n", loaded.settings))),
+        true => print(&Shown::lines(&loaded.settings.to_toml()?)),
         false => bail!(
             "{}\na master with this file serves nobody and powers no machine off until a person decides",
             loaded.problems.join("\n")

@@ -2,13 +2,23 @@
 
 pub(crate) mod cmdline;
 pub(crate) mod definitions;
+pub(crate) mod draft;
+pub(crate) mod fault;
+pub(crate) mod link_rule;
 pub mod live;
 pub mod load;
+pub(crate) mod node_rules;
+pub(crate) mod printed;
+pub(crate) mod reader;
 pub(crate) mod routed;
 pub mod settings;
 pub(crate) mod site_key;
+pub(crate) mod subnet;
+pub(crate) mod values;
 
 pub use cmdline::KernelLine;
+pub use link_rule::LinkRule;
 pub use live::Live;
-pub use settings::{NodePolicy, Settings};
+pub use settings::Settings;
 pub use site_key::SiteKey;
+pub use subnet::{LeasePolicy, Subnet};

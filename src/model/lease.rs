@@ -39,6 +39,7 @@ pub enum LeaseChange {
     Bound(Lease),
     /// The machine gave back what it had.
     Released { mac: MacAddr },
-    /// Somebody else uses the address; it rests until this time, in seconds since 1970.
-    SetAside { address: Ipv4Addr, until_unix: u64 },
+    /// Somebody else uses the address; nobody gets it until this time, in seconds since 1970.
+    #[serde(rename = "set-aside")]
+    Abandoned { address: Ipv4Addr, until_unix: u64 },
 }

@@ -5,6 +5,7 @@ pub(crate) mod arch;
 pub(crate) mod cause;
 pub(crate) mod clash;
 pub(crate) mod console;
+pub(crate) mod endpoint;
 pub(crate) mod identity;
 pub mod inventory;
 pub(crate) mod lease;
@@ -16,9 +17,8 @@ pub mod slice;
 pub mod ula;
 
 pub use arch::Arch;
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::HTTP_PORT;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
-pub use policy::{PostAction, PowerOff};
-
-/// Where a master answers HTTP, as `pxeaddr=` without a port says it.
-pub(crate) const HTTP_PORT: u16 = 80;
+pub use policy::{NodePolicy, PostAction, PowerOff};

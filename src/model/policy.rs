@@ -92,3 +92,10 @@ impl TryFrom<String> for PowerOff {
         text.parse()
     }
 }
+
+/// What a peer does and how it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodePolicy {
+    pub post_action: PostAction,
+    pub poweroff: PowerOff,
+}

@@ -18,7 +18,6 @@ use anyhow::Context;
 
 use crate::config::SiteKey;
 use crate::model::console::console;
-use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, PowerOff, Stage};
 use crate::probe::cabling::PortSetup;
 use crate::role::guard::protect_disks;

@@ -97,6 +97,7 @@ const EDGES: &[&str] = &[
     "role/settle.rs",
     "service/dhcp4/proxy_server.rs",
     "service/dhcp4/server.rs",
+    "service/dhcp4/worker.rs",
     "service/dhcp6/server.rs",
     "service/dns/server.rs",
     "service/http/body.rs",

@@ -24,7 +24,7 @@ mod servers;
 mod state;
 mod timing;
 
-use crate::config::settings::LinkRule;
+use crate::config::LinkRule;
 
 use self::state::{State, changes_mode};
 

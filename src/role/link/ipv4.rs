@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use tokio::net::UdpSocket;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::Ipv6Status;
 use crate::model::ula::Prefix64;
@@ -22,7 +22,7 @@ use crate::sys::udp;
 use crate::role::link::ipv6;
 use crate::role::link::proxy::{BOOT_SERVER, boot_params};
 use crate::role::link::routes::{Route, add_routes, remove_routes};
-use crate::role::link::shared::{OnLink, chooser};
+use crate::role::link::shared::OnLink;
 use crate::role::link::sockets::{DnsSockets, FileSockets, binding};
 use crate::role::link::tasks::{Tasks, named};
 
@@ -138,10 +138,8 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         socket: sockets.dhcp,
         params: Params {
             subnet,
-            lease_seconds: settings.network.lease_seconds,
-            domain: dns::DOMAIN.to_owned(),
-            http_port: shared.http_port,
-            loaders: chooser(&shared.site),
+            lease: settings.network.lease,
+            boot: shared.boot_source(),
         },
         leases,
         routed,
@@ -149,7 +147,6 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: sockets.arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
-        serve_all: settings.network.serve_all,
         rival: Arc::clone(&contender),
     };
     let mut lease_services = Tasks::default();

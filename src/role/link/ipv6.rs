@@ -16,7 +16,7 @@ use crate::service::{dhcp6, dns};
 use crate::sys::icmp6::RouterSocket;
 use crate::sys::udp;
 
-use crate::role::link::shared::{OnLink, chooser};
+use crate::role::link::shared::OnLink;
 use crate::role::link::sockets::{DnsSockets, FileSockets};
 use crate::role::link::tasks::Tasks;
 
@@ -88,7 +88,7 @@ impl Sockets {
             router: self.router,
             client: self.client,
             prefix,
-            seconds: network.lease_seconds,
+            seconds: network.lease.lease_seconds,
             may_speak,
             status,
             metrics: Arc::clone(&site.metrics),
@@ -98,11 +98,8 @@ impl Sockets {
             params: Params {
                 prefix,
                 server_id: duid_of(link.mac),
-                lease_seconds: network.lease_seconds,
-                domain: dns::DOMAIN.to_owned(),
-                http_port: on.shared.http_port,
-                serve_all: network.serve_all,
-                loaders: chooser(site),
+                lease: network.lease,
+                boot: on.shared.boot_source(),
             },
             leases: on.shared.ipv6.table(prefix),
             node_table: Arc::clone(&site.node_table),

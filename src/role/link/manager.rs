@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
 use crate::model::console::console;

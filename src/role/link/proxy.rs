@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::service::dhcp4::proxy::Params;
 use crate::service::dhcp4::proxy_server::Server;
 use crate::sys::netif::{Link, Netlink};
@@ -13,7 +13,7 @@ use crate::sys::udp;
 
 use crate::role::link::own_address::Own;
 use crate::role::link::routes::{Route, add_routes, remove_routes};
-use crate::role::link::shared::{OnLink, Shared, chooser};
+use crate::role::link::shared::{OnLink, Shared};
 use crate::role::link::sockets::{FileSockets, binding};
 use crate::role::link::tasks::Tasks;
 
@@ -34,8 +34,7 @@ pub(crate) fn boot_params(shared: &Shared, server: Ipv4Addr, prefix: u8) -> Para
         server,
         prefix,
         routed: shared.settings().now().routed(server).collect(),
-        http_port: shared.http_port,
-        loaders: chooser(&shared.site),
+        boot: shared.boot_source(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::LinkMode;
 use crate::model::console::console;

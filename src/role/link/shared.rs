@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use crate::config::settings::Subnet;
-use crate::config::{Live, SiteKey};
+use crate::config::{Live, SiteKey, Subnet};
 use crate::model::api::LinkStatus;
 use crate::model::console::console;
 use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::service::boot::programs::{self, Chooser};
+use crate::service::boot::source::BootSource;
 use crate::service::dhcp4;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http::site::Site;
@@ -45,6 +45,14 @@ impl Shared {
         &self.site.settings
     }
 
+    /// From where the machines of every link boot.
+    pub(crate) fn boot_source(&self) -> BootSource {
+        BootSource {
+            http_port: self.http_port,
+            loaders: chooser(&self.site),
+        }
+    }
+
     /// The leases of the link whose server has this address.
     pub(crate) fn leases_of(&self, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
         self.table(subnet.server, subnet)
@@ -68,7 +76,7 @@ impl Shared {
             let remembered = self.remembered.leases().cloned();
             let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
             table.reserve(self.settings().now().reservations(subnet));
-            table.rest(self.remembered.resting());
+            table.restore_abandoned(self.remembered.abandoned());
             Arc::new(Mutex::new(table))
         });
         Arc::clone(table)

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::api::{LinkMode, LinkStatus};
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::probe::{Role, announcement};

@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::NodePolicy;
 use crate::model::ula::LINK_PREFIX;
-use crate::model::{MacAddr, PostAction};
+use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction};
 use crate::service::boot::programs::Made;
 
 use super::grub;
@@ -50,17 +49,8 @@ pub fn script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String
     let mac = mac.map_or_else(|| "${netX/mac:hexhyp}".to_owned(), |mac| mac.dashed());
     format!(
         "{}/boot.ipxe?mac={mac}&uuid=${{uuid}}&arch=${{buildarch}}&serial=${{serial:uristring}}",
-        base(master.into())
+        Endpoint(master.into())
     )
-}
-
-/// The master's address as a person and a client write it: port 80 goes without saying.
-pub fn base(master: SocketAddr) -> String {
-    match master {
-        SocketAddr::V4(_) if master.port() == 80 => format!("http://{}", master.ip()),
-        SocketAddr::V6(_) if master.port() == 80 => format!("http://[{}]", master.ip()),
-        _ => format!("http://{master}"),
-    }
 }
 
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
@@ -73,7 +63,7 @@ pub fn entry(master: SocketAddr) -> String {
          echo recon: the boot script did not come from {base}; trying again in 5 seconds\n\
          sleep 5\n\
          goto retry\n",
-        base = base(master),
+        base = Endpoint(master),
         script = script_url(master, None),
     )
 }
@@ -100,7 +90,7 @@ pub fn no_kernel_for(arch: &str) -> Option<String> {
 /// Script that boots one client by its policy. It tries for ever, with a pause: whoever asked for it has a way to this master,
 /// and the master may be on its way back.
 pub fn boot(boot: &Boot) -> String {
-    let base = base(boot.master);
+    let base = Endpoint(boot.master);
     if let Some(trouble) = boot.arch.as_deref().and_then(no_kernel_for) {
         return format!(
             "#!ipxe\n\
@@ -199,11 +189,7 @@ fn line(boot: &Boot, address: &str) -> String {
     let bootif = boot.port().map(|port| format!(" BOOTIF=01-{port}")).unwrap_or_default();
     let shared = format!(
         "pxeaddr={pxeaddr}{bootif} postaction={action} recon.poweroff={poweroff}",
-        pxeaddr = if master.port() == 80 {
-            master.ip().to_string()
-        } else {
-            master.to_string()
-        },
+        pxeaddr = Endpoint(master).host(),
         action = boot.policy.post_action.as_str(),
         poweroff = boot.policy.poweroff.as_str(),
     );
@@ -212,7 +198,7 @@ fn line(boot: &Boot, address: &str) -> String {
         // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
         PostAction::Liveboot => format!(
             " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip={dhcp}",
-            base(master),
+            Endpoint(master),
             dhcp = if master.is_ipv6() { "dhcp6" } else { "dhcp" },
         ),
     };
@@ -225,7 +211,7 @@ fn line(boot: &Boot, address: &str) -> String {
 
 /// Menu for a person at the console of a client. Nobody there: the inventory, after half a minute.
 pub fn menu(boot: &Boot) -> String {
-    let base = base(boot.master);
+    let base = Endpoint(boot.master);
     let with = |post_action: PostAction| {
         let policy = NodePolicy {
             post_action,

@@ -9,3 +9,4 @@ pub mod memory;
 pub mod programs;
 pub(crate) mod resolve;
 pub(crate) mod script;
+pub mod source;

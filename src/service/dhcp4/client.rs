@@ -1,6 +1,6 @@
 //! What a DHCPv4 request tells about its sender. Pure.
 
-use dhcproto::v4::{DhcpOption, Message, OptionCode};
+use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode};
 use uuid::Uuid;
 
 use crate::model::{Arch, MacAddr};
@@ -104,6 +104,9 @@ impl Features {
 
 /// Reads the sender, or says why the packet cannot be answered.
 pub fn identify(request: &Message) -> Result<Client, &'static str> {
+    if request.opcode() != Opcode::BootRequest {
+        return Err("not a request");
+    }
     let port = hardware::of(request)?;
     let mac = port.mac;
     let class = match request.opts().get(OptionCode::ClassIdentifier) {

@@ -1,7 +1,7 @@
 //! Which addresses to ask the link for before they are offered, and what answers mean (RFC 5227 §2.1.1). Pure: time
 //! comes in as seconds.
 //!
-//! Some free addresses are asked for ahead of time, more while machines come; so an offer hardly ever waits. One that
+//! Some free addresses are asked for prober of time, more while machines come; so an offer hardly ever waits. One that
 //! has to wait does so for [`ANSWER_SECONDS`]: hosts answer ARP within milliseconds, and one that does not is found by
 //! the client's own probe and its DECLINE.
 
@@ -16,17 +16,17 @@ use super::leases::LeaseTable;
 
 /// How long an answer is waited for.
 pub const ANSWER_SECONDS: f64 = 0.15;
-/// How often [`Ahead::next`] wants to be asked.
+/// How often [`Prober::next`] wants to be asked.
 pub const TICK_SECONDS: f64 = 0.05;
 /// How long silence counts.
 pub const SILENT_SECONDS: u64 = 60;
 /// Addresses known to be free when the service starts, and while machines come.
-const STOCK: usize = 256;
+const TARGET_FREE: usize = 256;
 /// Addresses asked for in one tick, at most two for every new machine: no more broadcasts than the machines themselves make,
 /// and enough for all that a processor core can answer.
-const A_TICK: usize = 1024;
-const A_TICK_AT_START: usize = 16;
-/// Without a new machine for this long, nothing is asked ahead any more.
+const PROBES_PER_TICK: usize = 1024;
+const PROBES_PER_TICK_AT_START: usize = 16;
+/// Without a new machine for this long, nothing is asked prober any more.
 const IDLE_SECONDS: f64 = 20.0;
 
 /// The ARP packet that asks whether somebody has an address, without claiming it: RFC 5227's probe.
@@ -60,9 +60,9 @@ pub fn uses(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
     claim(packet).filter(|(_, address)| sender == address.octets())
 }
 
-/// Asks ahead of time.
+/// Asks prober of time.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub struct Prober {
     /// Asked for, and when.
     asked: HashMap<Ipv4Addr, f64>,
     started: bool,
@@ -72,7 +72,7 @@ pub struct Ahead {
     wanted: usize,
 }
 
-impl Ahead {
+impl Prober {
     /// A machine took an address from the stock, or had to wait for one.
     pub fn wanted(&mut self, now: f64) {
         self.wanted_at = Some(now);
@@ -89,21 +89,21 @@ impl Ahead {
             .collect();
         for address in over {
             self.asked.remove(&address);
-            leases.heard_nothing(address, now_unix + SILENT_SECONDS);
+            leases.note_silent(address, now_unix + SILENT_SECONDS);
         }
         let known = leases.count_silent(now_unix);
         let busy = self.wanted_at.is_some_and(|at| now - at < IDLE_SECONDS);
         let wanted = std::mem::take(&mut self.wanted);
         let count = match (busy, self.started) {
-            (true, _) => (2 * wanted + 32).min(A_TICK),
-            (false, false) => A_TICK_AT_START,
+            (true, _) => (2 * wanted + 32).min(PROBES_PER_TICK),
+            (false, false) => PROBES_PER_TICK_AT_START,
             (false, true) => 0,
         };
-        let room = (STOCK + 8 * wanted).saturating_sub(known + self.asked.len());
+        let room = (TARGET_FREE + 8 * wanted).saturating_sub(known + self.asked.len());
         if room == 0 {
             self.started = true;
         }
-        let candidates = leases.unasked(first, count.min(room) + self.asked.len(), now_unix);
+        let candidates = leases.unprobed(first, count.min(room) + self.asked.len(), now_unix);
         let new: Vec<Ipv4Addr> = candidates
             .into_iter()
             .filter(|address| !self.asked.contains_key(address))
@@ -138,7 +138,7 @@ mod tests {
 
     fn table(last: Ipv4Addr) -> LeaseTable {
         let mut table = LeaseTable::new(FIRST, last, []);
-        table.ask_first();
+        table.probe_first();
         table
     }
 
@@ -189,16 +189,16 @@ mod tests {
     #[test]
     fn a_small_pool_is_known_before_anybody_comes_and_then_it_is_quiet() {
         let mut leases = table(Ipv4Addr::new(10, 0, 0, 40));
-        let mut ahead = Ahead::default();
+        let mut prober = Prober::default();
         let mut asked = Vec::new();
         for tick in 0..40 {
             let now = f64::from(tick) * TICK_SECONDS;
-            let new = ahead.next(&mut leases, FIRST, now, 0);
-            assert!(new.len() <= A_TICK_AT_START);
+            let new = prober.next(&mut leases, FIRST, now, 0);
+            assert!(new.len() <= PROBES_PER_TICK_AT_START);
             for address in &new {
                 if *address == Ipv4Addr::new(10, 0, 0, 12) {
-                    assert!(ahead.heard(*address));
-                    assert!(leases.in_use(*address, OWN, 0));
+                    assert!(prober.heard(*address));
+                    assert!(leases.abandon(*address, OWN, 0));
                 }
             }
             asked.extend(new);
@@ -207,31 +207,31 @@ mod tests {
         assert_eq!(leases.count_silent(0), 30);
         assert_eq!(leases.count_silent(SILENT_SECONDS), 0);
         assert!(
-            ahead.next(&mut leases, FIRST, 100.0, 100).is_empty(),
+            prober.next(&mut leases, FIRST, 100.0, 100).is_empty(),
             "no machine, no question"
         );
-        ahead.wanted(100.0);
-        assert!(!ahead.next(&mut leases, FIRST, 100.0, 100).is_empty());
+        prober.wanted(100.0);
+        assert!(!prober.next(&mut leases, FIRST, 100.0, 100).is_empty());
     }
 
     #[test]
     fn a_large_pool_is_asked_for_piece_by_piece_as_fast_as_machines_come() {
         let mut leases = table(Ipv4Addr::new(10, 0, 255, 250));
-        let mut ahead = Ahead::default();
+        let mut prober = Prober::default();
         let (mut machine, mut waited) = (0u32, 0);
         for tick in 0..400u32 {
             let now = f64::from(tick) * TICK_SECONDS;
-            let new = ahead.next(&mut leases, FIRST, now, 0);
-            assert!(new.len() <= A_TICK);
+            let new = prober.next(&mut leases, FIRST, now, 0);
+            assert!(new.len() <= PROBES_PER_TICK);
             // After two seconds 2000 machines a second come.
             for _ in 0..if tick >= 40 { 100 } else { 0 } {
                 machine += 1;
                 let [a, b, c, d] = machine.to_be_bytes();
                 let mac = MacAddr([2, 9, a, b, c, d]);
                 let address = leases.choose(mac, None, 0).unwrap();
-                waited += u32::from(leases.must_ask(mac, address, 0));
+                waited += u32::from(leases.needs_probe(mac, address, 0));
                 leases.bind(mac, address, 1000);
-                ahead.wanted(now);
+                prober.wanted(now);
             }
         }
         assert!(waited < machine / 20, "{waited} of {machine} offers had to wait");

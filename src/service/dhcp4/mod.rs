@@ -3,6 +3,7 @@
 //! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
 //! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
 
+pub(crate) mod boot_options;
 pub(crate) mod claims;
 pub mod client;
 pub(crate) mod client_filter;
@@ -11,16 +12,19 @@ pub mod decide;
 pub(crate) mod hardware;
 pub mod layout;
 pub mod leases;
+pub(crate) mod notices;
 pub mod probe;
 pub mod proxy;
 pub(crate) mod proxy_server;
-pub(crate) mod quirks;
+pub mod quirks;
 pub mod relay;
 pub mod reply;
 pub(crate) mod retries;
 pub(crate) mod server;
 pub(crate) mod unsupported;
+pub(crate) mod waiting;
 pub mod wire;
+pub(crate) mod worker;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex
 /// digits) follow. Option 77 of the one by which it asks as network boot firmware does.

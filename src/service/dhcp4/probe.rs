@@ -8,6 +8,7 @@ use dhcproto::{Encodable, Encoder};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
 use crate::config::site_key::{Nonce, Tag};
+use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 
 use super::{AGENT_CLASS, MASTER_CLASS, NONCE_CODE, PROBE_CLASS, PROOF_CODE, wire};
@@ -103,7 +104,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
         return None;
     };
     // A floor of clients asks at once, and next to nothing of it matters here: it is not read.
-    if let Some(seen) = wire::glance(udp.payload()) {
+    if let Some(seen) = wire::peek(udp.payload()) {
         match MessageType::from(seen.kind) {
             MessageType::Discover if seen.class.starts_with(PROBE_CLASS) => {}
             // What a relay brings is about another network.
@@ -121,31 +122,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     };
     match (message.opcode(), kind) {
         (Opcode::BootReply, MessageType::Offer | MessageType::Ack | MessageType::Nak) => {
-            let netmask = match message.opts().get(OptionCode::SubnetMask) {
-                Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
-                _ => None,
-            };
-            let router = match message.opts().get(OptionCode::Router) {
-                Some(DhcpOption::Router(routers)) => routers.first().copied(),
-                _ => None,
-            };
-            let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
-                Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
-                _ => None,
-            };
-            Some(Heard::Server(Spoken {
-                server: server?,
-                recon: class.starts_with(MASTER_CLASS) || is_marked(&message),
-                machine: machine_of(class, MASTER_CLASS),
-                proof: proof_of(&message),
-                boots: boots(&message, class),
-                kind,
-                xid: message.xid(),
-                yours: message.yiaddr(),
-                netmask,
-                router,
-                lease_seconds,
-            }))
+            Some(Heard::Server(spoken(&message, class, kind, server?)))
         }
         (Opcode::BootRequest, MessageType::Discover) => {
             let machine = machine_of(class, PROBE_CLASS)?;
@@ -159,6 +136,34 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
             Some(Heard::Chosen { server: server? })
         }
         _ => None,
+    }
+}
+
+fn spoken(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) -> Spoken {
+    let netmask = match message.opts().get(OptionCode::SubnetMask) {
+        Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
+        _ => None,
+    };
+    let router = match message.opts().get(OptionCode::Router) {
+        Some(DhcpOption::Router(routers)) => routers.first().copied(),
+        _ => None,
+    };
+    let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
+        Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
+        _ => None,
+    };
+    Spoken {
+        server,
+        recon: class.starts_with(MASTER_CLASS) || is_marked(message),
+        machine: machine_of(class, MASTER_CLASS),
+        proof: proof_of(message),
+        boots: boots(message, class),
+        kind,
+        xid: message.xid(),
+        yours: message.yiaddr(),
+        netmask,
+        router,
+        lease_seconds,
     }
 }
 
@@ -221,8 +226,7 @@ pub fn asks_boot(message: &Message) -> bool {
 }
 
 fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {
-    let digits: String = machine.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    [word, b":", digits.as_bytes()].concat()
+    [word, b":", hex(&machine.0).as_bytes()].concat()
 }
 
 /// What to ask for.
@@ -245,6 +249,19 @@ pub enum Ask {
 /// RFC 4578 §2.1: x86-64 UEFI.
 const ARCH_X64: u16 = 7;
 const FIRMWARE_CLASS: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
+
+/// What is asked for: the first few by this program for its own address, ...
+const WANTED: usize = 4;
+/// ... and all of it by who asks as firmware does.
+const WANTED_BY_FIRMWARE: [OptionCode; 7] = [
+    OptionCode::SubnetMask,
+    OptionCode::Router,
+    OptionCode::DomainNameServer,
+    OptionCode::ClassIdentifier,
+    OptionCode::TFTPServerName,
+    OptionCode::BootfileName,
+    OptionCode::VendorExtensions,
+];
 
 /// The packet, IPv4 header first, from a machine without an address or from the one it has.
 pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
@@ -291,22 +308,14 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
     };
     options.insert(DhcpOption::MessageType(kind));
     options.insert(DhcpOption::ClassIdentifier(class));
-    let mut wanted = vec![
-        OptionCode::SubnetMask,
-        OptionCode::Router,
-        OptionCode::DomainNameServer,
-        OptionCode::ClassIdentifier,
-    ];
-    if ask == Ask::WhoBoots {
-        wanted.extend([
-            OptionCode::TFTPServerName,
-            OptionCode::BootfileName,
-            OptionCode::VendorExtensions,
-        ]);
-    }
-    // RFC 2131 table 5: it wants nothing.
-    if !matches!(ask, Ask::Decline { .. }) {
-        options.insert(DhcpOption::ParameterRequestList(wanted));
+    let wanted = match ask {
+        // RFC 2131 table 5: it wants nothing.
+        Ask::Decline { .. } => &[][..],
+        Ask::WhoBoots => &WANTED_BY_FIRMWARE,
+        _ => &WANTED_BY_FIRMWARE[..WANTED],
+    };
+    if !wanted.is_empty() {
+        options.insert(DhcpOption::ParameterRequestList(wanted.to_vec()));
     }
     message.set_ciaddr(source);
     broadcast(source, (68, 67), &encode(&message))

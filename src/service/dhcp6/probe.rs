@@ -110,8 +110,9 @@ mod tests {
     use super::super::client::{Kind, identify};
     use super::super::leases::LeaseTable6;
     use super::*;
+    use crate::config::LeasePolicy;
     use crate::model::ula::Ula;
-    use crate::service::dhcp6::decide::{Decision, Params, decide};
+    use crate::service::dhcp6::decide::{Decision, Facts, Params, decide};
     use proptest::prelude::*;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
@@ -121,16 +122,25 @@ mod tests {
         let params = Params {
             prefix: Ula::drawn(1).link(0),
             server_id: duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
-            lease_seconds: 600,
-            domain: "recon.internal".to_owned(),
-            http_port: 80,
-            serve_all: false,
-            loaders: Default::default(),
+            lease: LeasePolicy {
+                lease_seconds: 600,
+                serve_all: false,
+            },
+            boot: Default::default(),
         };
         let request = wire::decode(&packet(ask, MAC, XID)).unwrap();
         let client = identify(&request, "fe80::5".parse().unwrap());
         let mut leases = LeaseTable6::new(params.prefix, []);
-        match decide(&params, &mut leases, &client, false, &request, 0) {
+        match decide(
+            &params,
+            &mut leases,
+            Facts {
+                request: &request,
+                client: &client,
+                netbooted: false,
+            },
+            0,
+        ) {
             Decision::Reply(reply) => heard(&wire::encode(&reply.message)),
             Decision::Silence(_) => None,
         }

@@ -38,7 +38,7 @@ const VERSION: u32 = 1;
 pub(crate) struct Book {
     by_address: BTreeMap<Ipv4Addr, Lease>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
-    resting: BTreeMap<Ipv4Addr, u64>,
+    abandoned: BTreeMap<Ipv4Addr, u64>,
 }
 
 impl Book {
@@ -50,14 +50,14 @@ impl Book {
                     self.by_mac.remove(&before.mac);
                 }
                 self.by_mac.insert(lease.mac, lease.address);
-                self.resting.remove(&lease.address);
+                self.abandoned.remove(&lease.address);
             }
             LeaseChange::Released { mac } => self.forget(*mac),
-            LeaseChange::SetAside { address, until_unix } => {
+            LeaseChange::Abandoned { address, until_unix } => {
                 if let Some(before) = self.by_address.remove(address) {
                     self.by_mac.remove(&before.mac);
                 }
-                self.resting.insert(*address, *until_unix);
+                self.abandoned.insert(*address, *until_unix);
             }
         }
     }
@@ -72,14 +72,14 @@ impl Book {
         self.by_address.values()
     }
 
-    /// Addresses in use by strangers, with the end of their rest.
-    pub(crate) fn resting(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
-        self.resting.iter().map(|(address, until)| (*address, *until))
+    /// Addresses in use by strangers, with the time at which they are free again.
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
+        self.abandoned.iter().map(|(address, until)| (*address, *until))
     }
 
     /// Entries, for the judgement whether a journal has grown out of proportion.
     pub(crate) fn len(&self) -> usize {
-        self.by_address.len() + self.resting.len()
+        self.by_address.len() + self.abandoned.len()
     }
 
     #[cfg(test)]
@@ -118,10 +118,10 @@ pub(crate) fn begin(journal: &str, number: u64, book: &Book) -> Vec<u8> {
     for lease in book.leases() {
         line(journal, What::Change(LeaseChange::Bound(lease.clone())), &mut out);
     }
-    for (address, until_unix) in book.resting() {
+    for (address, until_unix) in book.abandoned() {
         line(
             journal,
-            What::Change(LeaseChange::SetAside { address, until_unix }),
+            What::Change(LeaseChange::Abandoned { address, until_unix }),
             &mut out,
         );
     }
@@ -171,7 +171,7 @@ mod tests {
                 LeaseChange::Bound(Lease { mac: mac(who), address, expires_unix })
             }),
             1 => (0u8..8).prop_map(|who| LeaseChange::Released { mac: mac(who) }),
-            1 => (address, 1u64..1000).prop_map(|(address, until_unix)| LeaseChange::SetAside { address, until_unix }),
+            1 => (address, 1u64..1000).prop_map(|(address, until_unix)| LeaseChange::Abandoned { address, until_unix }),
         ]
     }
 
@@ -241,7 +241,7 @@ mod tests {
             macs.sort();
             macs.dedup();
             prop_assert_eq!(macs.len(), book.by_mac.len());
-            for (address, _) in book.resting() {
+            for (address, _) in book.abandoned() {
                 prop_assert!(!book.by_address.contains_key(&address));
             }
         }

@@ -1,6 +1,6 @@
 //! What time changes: who is gone, what is decided, and which question is due.
 
-use crate::config::settings::LinkRule;
+use crate::config::LinkRule;
 
 use super::state::{Action, Election, State, Verdict};
 use super::timing::{

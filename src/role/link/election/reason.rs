@@ -1,6 +1,6 @@
 //! Why a link is in its mode, as a person reads it on the screen. Pure.
 
-use crate::config::settings::LinkRule;
+use crate::config::LinkRule;
 use crate::model::api::ForeignServer;
 
 use super::state::{Election, State, Verdict};

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::config::settings::LinkRule;
+use crate::config::LinkRule;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
 

@@ -1,5 +1,7 @@
-use super::super::Settings;
+use super::super::fault::{MAX_FAULTS, shown};
+use super::super::{LinkRule, Settings};
 use super::*;
+use crate::model::{MacAddr, PowerOff};
 use proptest::prelude::*;
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -269,8 +271,8 @@ fn all_mistakes_are_named_at_once() {
 fn either_spelling_of_a_key_is_one() {
     let text = "[network]\nserve_all = true\nLease_Seconds = 600\n";
     let settings = Settings::parse(text).unwrap();
-    assert!(settings.network.serve_all);
-    assert_eq!(settings.network.lease_seconds, 600);
+    assert!(settings.network.lease.serve_all);
+    assert_eq!(settings.network.lease.lease_seconds, 600);
 }
 
 #[test]

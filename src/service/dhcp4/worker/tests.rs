@@ -2,10 +2,18 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Condvar;
 
-use dhcproto::v4::DhcpOption;
+use dhcproto::v4::{DhcpOption, Opcode};
 
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+
+use super::super::leases::LeaseTable;
+use super::super::reply::Params;
+use super::super::server::Routed;
 use super::*;
 use crate::store::fs_ops::{Disk, Medium};
+use crate::store::leases::Journal;
 
 const FROM: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
@@ -58,17 +66,15 @@ impl Medium for Slow {
     }
 }
 
-async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
+async fn worker(folder: &Path, medium: Arc<Slow>) -> Worker {
     let subnet = crate::config::Settings::default().subnet(0).unwrap();
     let (journal, _) = Journal::on(folder, true, 1, medium);
-    Desk::new(Server {
+    Worker::new(Server {
         socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
         params: Params {
             subnet,
-            lease_seconds: 3600,
-            domain: "recon.internal".to_owned(),
-            http_port: 80,
-            loaders: Default::default(),
+            lease: Default::default(),
+            boot: Default::default(),
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
         routed: Vec::new(),
@@ -77,7 +83,6 @@ async fn desk(folder: &Path, medium: Arc<Slow>) -> Desk {
         journal: Arc::new(journal),
         arp: None,
         rival: Arc::default(),
-        serve_all: false,
     })
 }
 
@@ -103,31 +108,36 @@ fn wish(address: Ipv4Addr) -> [DhcpOption; 2] {
 async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(Slow::default());
-    let mut desk = desk(folder.path(), Arc::clone(&medium)).await;
-    let mut written = desk.server.journal.written();
+    let mut worker = worker(folder.path(), Arc::clone(&medium)).await;
+    let mut written = worker.server.journal.written();
     medium.hold(true);
     let mut numbers = Vec::new();
     for who in 1..=3 {
-        desk.request(request(who, MessageType::Discover, []), FROM).await;
-        assert_eq!(desk.unwritten.len(), numbers.len(), "the offer has left");
-        let offered = desk
+        worker.request(request(who, MessageType::Discover, []), FROM).await;
+        assert_eq!(worker.waiting.unwritten(), numbers.len(), "the offer has left");
+        let offered = worker
             .server
             .leases
             .lock()
             .unwrap()
             .offered(MacAddr([2, 0, 0, 0, 0, who]))
             .unwrap();
-        desk.request(request(who, MessageType::Request, wish(offered)), FROM)
+        worker
+            .request(request(who, MessageType::Request, wish(offered)), FROM)
             .await;
-        numbers.push(desk.unwritten.back().expect("the acknowledgement waits").number);
-        desk.written(*written.borrow_and_update()).await;
-        assert_eq!(desk.unwritten.len(), numbers.len(), "nothing is on the medium yet");
+        numbers.push(worker.waiting.last_number().expect("the acknowledgement waits"));
+        worker.written(*written.borrow_and_update()).await;
+        assert_eq!(
+            worker.waiting.unwritten(),
+            numbers.len(),
+            "nothing is on the medium yet"
+        );
     }
     medium.hold(false);
     let last = *numbers.last().unwrap();
     let number = *written.wait_for(|number| *number >= last).await.unwrap();
-    desk.written(number).await;
-    assert!(desk.unwritten.is_empty());
+    worker.written(number).await;
+    assert!(worker.waiting.unwritten() == 0);
     let path = folder.path().join("leases-1.jsonl");
     let text = std::fs::read_to_string(path).unwrap();
     assert_eq!(text.matches("\"bound\"").count(), 3, "{text}");
@@ -136,138 +146,140 @@ async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
 #[tokio::test]
 async fn an_offer_moves_away_from_an_address_that_somebody_has() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = desk(folder.path(), Arc::default()).await;
-    desk.server.leases.lock().unwrap().ask_first();
-    desk.request(request(1, MessageType::Discover, []), FROM).await;
-    let waiting = |desk: &Desk| {
-        desk.unanswered
-            .iter()
+    let mut worker = worker(folder.path(), Arc::default()).await;
+    worker.server.leases.lock().unwrap().probe_first();
+    worker.request(request(1, MessageType::Discover, []), FROM).await;
+    let waiting = |worker: &Worker| {
+        worker
+            .waiting
+            .unprobed()
             .map(|waiting| waiting.address)
             .collect::<Vec<_>>()
     };
-    let [first] = waiting(&desk)[..] else {
+    let [first] = waiting(&worker)[..] else {
         panic!("the offer does not wait for the link");
     };
     // Its own answer, from an earlier stage of its boot, is no conflict; a stranger's is.
-    desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 1]), first))
+    worker
+        .claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 1]), first))
         .await;
-    assert_eq!(waiting(&desk), [first]);
-    desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), first))
+    assert_eq!(waiting(&worker), [first]);
+    worker
+        .claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), first))
         .await;
-    let [second] = waiting(&desk)[..] else {
+    let [second] = waiting(&worker)[..] else {
         panic!("the offer is gone");
     };
     assert_ne!(first, second);
     assert_eq!(
-        desk.server
+        worker
+            .server
             .leases
             .lock()
             .unwrap()
             .counts(clock::unix_seconds())
-            .set_aside,
+            .abandoned,
         1
     );
     // It gives up moving at some point.
     for _ in 0..10 {
-        for address in waiting(&desk) {
-            desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), address))
+        for address in waiting(&worker) {
+            worker
+                .claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), address))
                 .await;
         }
     }
-    assert!(desk.unanswered.is_empty());
+    assert!(worker.waiting.unprobed().next().is_none());
 }
 
 #[tokio::test]
 async fn another_machine_with_the_servers_address_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = desk(folder.path(), Arc::default()).await;
-    let server = desk.server.params.subnet.server;
+    let mut worker = worker(folder.path(), Arc::default()).await;
+    let server = worker.server.params.subnet.server;
     let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
     let probe = conflicts::probe(stranger, server);
-    desk.claimed(&probe).await;
+    worker.claimed(&probe).await;
     assert_eq!(
-        *desk.server.rival.lock().unwrap(),
+        *worker.server.rival.lock().unwrap(),
         None,
         "it asks, and hears that we have it"
     );
     let mut announcement = probe;
     announcement[14..18].copy_from_slice(&server.octets());
-    desk.claimed(&announcement).await;
-    assert_eq!(*desk.server.rival.lock().unwrap(), Some(stranger));
+    worker.claimed(&announcement).await;
+    assert_eq!(*worker.server.rival.lock().unwrap(), Some(stranger));
 }
 
 #[tokio::test]
 async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = desk(folder.path(), Arc::default()).await;
-    desk.server.leases.lock().unwrap().ask_first();
+    let mut worker = worker(folder.path(), Arc::default()).await;
+    worker.server.leases.lock().unwrap().probe_first();
     let proxy = MacAddr([2, 0xaa, 0, 0, 0, 1]);
     let (size, first) = {
-        let leases = desk.server.leases.lock().unwrap();
-        (leases.counts(0).size, desk.server.params.subnet.lease_first)
+        let leases = worker.server.leases.lock().unwrap();
+        (leases.counts(0).size, worker.server.params.subnet.lease_first)
     };
     // It answers every question at once, for as long as questions are asked.
     for at in 0..200 {
         let now = f64::from(at) * conflicts::TICK_SECONDS;
         let asked = {
-            let mut leases = desk.server.leases.lock().unwrap();
-            desk.ahead.next(&mut leases, first, now, clock::unix_seconds())
+            let mut leases = worker.server.leases.lock().unwrap();
+            worker.prober.next(&mut leases, first, now, clock::unix_seconds())
         };
         for address in asked {
-            desk.claimed(&conflicts::probe(proxy, address)).await;
+            worker.claimed(&conflicts::probe(proxy, address)).await;
         }
     }
-    assert!(desk.claims.is_proxy(proxy));
-    let counts = desk.server.leases.lock().unwrap().counts(clock::unix_seconds());
-    assert_eq!((counts.size, counts.set_aside), (size, 0));
-    desk.say_in_use();
-    assert_eq!(desk.in_use_said, 0, "no word about single addresses");
+    assert!(worker.claims.is_proxy(proxy));
+    let counts = worker.server.leases.lock().unwrap().counts(clock::unix_seconds());
+    assert_eq!((counts.size, counts.abandoned), (size, 0));
+    worker.say_in_use();
+    assert_eq!(worker.notices.counts().2, 0, "no word about single addresses");
     // An offer that has to wait is not moved by it; a host that really has the address still counts.
-    let waiting = |desk: &Desk| desk.unanswered.front().map(|waiting| waiting.address);
-    desk.server.leases.lock().unwrap().count_silent(u64::MAX);
-    desk.request(request(1, MessageType::Discover, []), FROM).await;
-    let address = waiting(&desk).expect("the offer waits for the link");
-    desk.claimed(&conflicts::probe(proxy, address)).await;
-    assert_eq!(waiting(&desk), Some(address));
-    desk.claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), address))
+    let waiting = |worker: &Worker| worker.waiting.unprobed().next().map(|waiting| waiting.address);
+    worker.server.leases.lock().unwrap().count_silent(u64::MAX);
+    worker.request(request(1, MessageType::Discover, []), FROM).await;
+    let address = waiting(&worker).expect("the offer waits for the link");
+    worker.claimed(&conflicts::probe(proxy, address)).await;
+    assert_eq!(waiting(&worker), Some(address));
+    worker
+        .claimed(&conflicts::probe(MacAddr([2, 0, 0, 0, 0, 9]), address))
         .await;
-    assert!(waiting(&desk).is_some_and(|moved| moved != address));
+    assert!(waiting(&worker).is_some_and(|moved| moved != address));
 }
 
 #[tokio::test]
-async fn strangers_and_loops_stop_at_the_door() {
+async fn strangers_and_loops_are_filtered() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = desk(folder.path(), Arc::default()).await;
+    let mut worker = worker(folder.path(), Arc::default()).await;
     let mut stranger = request(1, MessageType::Discover, []);
     stranger.opts_mut().remove(dhcproto::v4::OptionCode::ClassIdentifier);
-    desk.request(stranger, FROM).await;
-    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 0);
+    worker.request(stranger, FROM).await;
+    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 0);
     let mut answer = request(2, MessageType::Offer, []);
     answer.set_opcode(Opcode::BootReply);
-    desk.request(answer, FROM).await;
+    worker.request(answer, FROM).await;
     assert_eq!(
-        desk.server.leases.lock().unwrap().iter().count(),
+        worker.server.leases.lock().unwrap().iter().count(),
         0,
         "a server's word is no question"
     );
     for _ in 0..500 {
-        desk.request(request(3, MessageType::Discover, []), FROM).await;
+        worker.request(request(3, MessageType::Discover, []), FROM).await;
     }
-    assert!(
-        desk.patience
-            .discover(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_seconds())
-            < 100
-    );
+    assert!(worker.retries.offers(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_seconds()) < 100);
 }
 
 #[tokio::test]
 async fn each_network_has_leases_of_its_own_and_one_that_nobody_wrote_down_has_none() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = desk(folder.path(), Arc::default()).await;
+    let mut worker = worker(folder.path(), Arc::default()).await;
     let settings = crate::config::Settings::parse("[[subnet]]\nsubnet = \"10.1.0.0/29\"\n").unwrap();
-    let subnet = settings.routed(desk.server.params.subnet.server).next().unwrap();
+    let subnet = settings.routed(worker.server.params.subnet.server).next().unwrap();
     let table = Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, [])));
-    desk.server.routed.push(Routed {
+    worker.server.routed.push(Routed {
         subnet,
         leases: Arc::clone(&table),
     });
@@ -277,42 +289,43 @@ async fn each_network_has_leases_of_its_own_and_one_that_nobody_wrote_down_has_n
         message
     };
     for who in 1..=9 {
-        desk.request(through(who, [10, 1, 0, 1]), FROM).await;
+        worker.request(through(who, [10, 1, 0, 1]), FROM).await;
     }
     let held: Vec<Ipv4Addr> = table.lock().unwrap().iter().map(|lease| lease.address).collect();
     assert_eq!(held.len(), 5, "six hosts, and one of them is the router");
     assert!(held.iter().all(|address| subnet.contains(*address)));
-    assert_eq!(desk.exhausted.iter().copied().collect::<Vec<_>>(), [subnet.network]);
+    assert_eq!(worker.notices.counts().0, [subnet.network]);
     assert_eq!(
-        desk.server.leases.lock().unwrap().iter().count(),
+        worker.server.leases.lock().unwrap().iter().count(),
         0,
         "the link's pool is the link's"
     );
     // A machine of the link is served all the same.
-    desk.request(request(20, MessageType::Discover, []), FROM).await;
-    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1);
+    worker.request(request(20, MessageType::Discover, []), FROM).await;
+    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 1);
     for who in 30..=35 {
-        desk.request(through(who, [10, 9, 0, who]), FROM).await;
+        worker.request(through(who, [10, 9, 0, who]), FROM).await;
     }
-    assert_eq!(desk.unknown.len(), 1, "one network, said once");
+    assert_eq!(worker.notices.counts().1, 1, "one network, said once");
     assert_eq!(table.lock().unwrap().iter().count(), 5);
     for third in 0..=255 {
-        desk.request(through(40, [10, 8, third, 1]), FROM).await;
+        worker.request(through(40, [10, 8, third, 1]), FROM).await;
     }
-    assert!(desk.unknown.len() <= MAX_UNKNOWN_SAID);
+    assert!(worker.notices.counts().1 <= super::super::notices::MAX_UNKNOWN_SAID);
 }
 
 #[tokio::test]
 async fn a_machine_without_a_system_is_named_and_takes_no_address() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = desk(folder.path(), Arc::default()).await;
+    let mut worker = worker(folder.path(), Arc::default()).await;
     let arm = DhcpOption::ClientSystemArchitecture(11u16.into());
     for _ in 0..3 {
-        desk.request(request(1, MessageType::Discover, [arm.clone()]), FROM)
+        worker
+            .request(request(1, MessageType::Discover, [arm.clone()]), FROM)
             .await;
     }
-    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 0);
-    let rows = desk.server.node_table.lock().unwrap().all();
+    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 0);
+    let rows = worker.server.node_table.lock().unwrap().all();
     let failure = rows[0].failure.as_deref().unwrap();
     assert_eq!(
         (rows.len(), failure),
@@ -324,35 +337,41 @@ async fn a_machine_without_a_system_is_named_and_takes_no_address() {
 async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(Slow::default());
-    let mut desk = desk(folder.path(), Arc::clone(&medium)).await;
-    desk.request(request(1, MessageType::Discover, []), FROM).await;
+    let mut worker = worker(folder.path(), Arc::clone(&medium)).await;
+    worker.request(request(1, MessageType::Discover, []), FROM).await;
     let first = MacAddr([2, 0, 0, 0, 0, 1]);
-    let offered = desk.server.leases.lock().unwrap().offered(first).unwrap();
+    let offered = worker.server.leases.lock().unwrap().offered(first).unwrap();
     medium.hold(true);
     let crowd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = desk.server.socket.local_addr().unwrap();
+    let server = worker.server.socket.local_addr().unwrap();
     let mut packets: Vec<Message> = (2..42).map(|who| request(who, MessageType::Discover, [])).collect();
     packets.push(request(1, MessageType::Request, wish(offered)));
     for packet in &packets {
         crowd.send_to(&super::super::probe::encode(packet), server).unwrap();
     }
-    desk.server.socket.readable().await.unwrap();
+    worker.server.socket.readable().await.unwrap();
     let mut buffer = [0; wire::MAX_DATAGRAM];
-    desk.read(&mut buffer).await.unwrap();
-    assert_eq!(desk.unwritten.len(), 1, "the last one to ask is acknowledged");
-    assert_eq!(desk.beginning.len(), 40);
-    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1);
-    desk.begin().await;
-    assert_eq!(desk.beginning.len(), 40 - BEGIN_AT_ONCE);
-    assert_eq!(desk.server.leases.lock().unwrap().iter().count(), 1 + BEGIN_AT_ONCE);
+    worker.read(&mut buffer).await.unwrap();
+    assert_eq!(worker.waiting.unwritten(), 1, "the last one to ask is acknowledged");
+    assert_eq!(worker.pending_discovers.len(), 40);
+    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 1);
+    worker.serve_discovers().await;
+    assert_eq!(worker.pending_discovers.len(), 40 - DISCOVERS_AT_ONCE);
+    assert_eq!(
+        worker.server.leases.lock().unwrap().iter().count(),
+        1 + DISCOVERS_AT_ONCE
+    );
 
-    desk.beginning = vec![(Vec::new(), FROM); MAX_BEGINNING].into();
+    worker.pending_discovers = vec![(Vec::new(), FROM); MAX_PENDING_DISCOVERS].into();
     crowd
         .send_to(&super::super::probe::encode(&packets[0]), server)
         .unwrap();
-    desk.server.socket.readable().await.unwrap();
-    desk.read(&mut buffer).await.unwrap();
-    assert_eq!(desk.beginning.len(), MAX_BEGINNING);
-    assert!(!desk.beginning.back().unwrap().0.is_empty(), "the newest has a place");
+    worker.server.socket.readable().await.unwrap();
+    worker.read(&mut buffer).await.unwrap();
+    assert_eq!(worker.pending_discovers.len(), MAX_PENDING_DISCOVERS);
+    assert!(
+        !worker.pending_discovers.back().unwrap().0.is_empty(),
+        "the newest has a place"
+    );
     medium.hold(false);
 }
