@@ -146,7 +146,7 @@ impl Net {
     fn of_many_sites(mut self) -> Self {
         for port in &mut self.ports {
             port.site = port.stick as u8;
-            port.voice = Voice::new(SiteKey::new([port.site; 32]), port.election.machine, port.mac);
+            port.voice = Voice::new(SiteKey::new([port.site; 32]), port.election.machine_id, port.mac);
         }
         self
     }
@@ -309,7 +309,7 @@ impl Net {
         let site = self.ports[port].site;
         let known = self.ports.iter().any(|other| {
             other.site == site
-                && other.election.machine == *rival
+                && other.election.machine_id == *rival
                 && master.is_none_or(|master| master == address_of(other.stick))
         });
         if !known {
