@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, thread};
 
 use super::*;
+use crate::golden::golden;
 use crate::model::MacAddr;
 use crate::probe::collect::live::Totals;
 use crate::sys::ethtool::DriverInfo;
@@ -47,8 +48,7 @@ pub(super) fn options() -> Options {
     options
 }
 
-/// Every folder with a `tree` gives its `expected.json` and `expected.txt`. `RECON_BLESS=1 cargo test` rewrites them;
-/// the difference then belongs into the review.
+/// Every folder with a `tree` gives its `expected.json` and `expected.txt`.
 #[test]
 fn captured_machines_give_their_golden_files() {
     let mut seen = 0;
@@ -66,12 +66,7 @@ fn captured_machines_give_their_golden_files() {
             assert!(line.chars().count() <= 80, "{line}");
         }
         for (file, now) in [("expected.json", &*json), ("expected.txt", &*page)] {
-            let path = folder.join(file);
-            if std::env::var_os("RECON_BLESS").is_some() {
-                std::fs::write(&path, now).unwrap();
-            }
-            let golden = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(golden == *now, "{} differs; this is now:\n{now}", path.display());
+            golden(folder.join(file), now);
         }
     }
     assert!(seen >= 2, "the fixtures are gone");

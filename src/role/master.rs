@@ -279,7 +279,7 @@ impl Master {
             leases: Arc::clone(&self.leases),
             journal: Arc::clone(&self.journal),
         };
-        systemd::notify("READY=1\nSTATUS=asking each link who serves it");
+        systemd::ready("asking each link who serves it");
         let mut links = std::pin::pin!(manager::run(shared, self.config.links.clone(), inner.clone()));
         let ended = loop {
             tokio::select! {
@@ -300,7 +300,7 @@ impl Master {
 
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
-        systemd::notify("STOPPING=1");
+        systemd::stopping();
         let words = self.storage.closing_words(self.uploads.stored());
         let Master {
             storage,

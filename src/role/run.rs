@@ -24,7 +24,7 @@ pub(crate) async fn run(line: KernelLine, initrd: bool, stop: CancellationToken)
         console!("{problem}");
     }
     if let Some(master) = line.master {
-        systemd::notify("READY=1\nSTATUS=peer");
+        systemd::ready("peer");
         console!("peer of {master}");
         return until(&stop, peer::run(booted_peer(&line, master))).await;
     }

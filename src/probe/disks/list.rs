@@ -278,28 +278,6 @@ fn take_names(disk: &mut Disk, own: drive::OwnNames) {
     fill(&mut disk.wwn, own.wwn);
 }
 
-/// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
-const MEDIUM_MOUNTS: [&str; 2] = ["/run/initramfs/live", "/run/initramfs/isoscan"];
-
-/// Devices the running system was started from, for [`disks`], from the text of `/proc/self/mountinfo` (proc(5)).
-pub(crate) fn boot_medium(mountinfo: &str) -> BTreeSet<String> {
-    let mut devices = BTreeSet::new();
-    for line in mountinfo.lines() {
-        // … (5) mount point … optional fields … "-" type source options
-        let Some((before, after)) = line.split_once(" - ") else {
-            continue;
-        };
-        let place = before.split(' ').nth(4);
-        if let (Some(place), Some(source)) = (place, after.split(' ').nth(1))
-            && MEDIUM_MOUNTS.contains(&place)
-            && source.starts_with("/dev/")
-        {
-            devices.insert(source.to_owned());
-        }
-    }
-    devices
-}
-
 fn is_optical(name: &str) -> bool {
     name.strip_prefix("sr")
         .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
@@ -522,16 +500,6 @@ mod tests {
         assert_eq!(names, BTreeSet::from(["mmcblk0".to_owned(), "sda".to_owned()]));
         // They stay protected like disks.
         assert!(!is_never_a_disk("mmcblk0boot0"));
-    }
-
-    #[test]
-    fn the_boot_medium_is_found_among_the_mounts() {
-        let text = "22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n\
-                    30 1 8:17 / /run/initramfs/live ro,relatime shared:1 - iso9660 /dev/sdb1 ro\n\
-                    31 1 0:30 / /run/initramfs/live rw - tmpfs tmpfs rw\n\
-                    32 1 8:1 / / rw - ext4 /dev/sda1 rw\nshort - \n";
-        assert_eq!(boot_medium(text), BTreeSet::from(["/dev/sdb1".to_owned()]));
-        assert!(boot_medium("").is_empty());
     }
 
     #[test]

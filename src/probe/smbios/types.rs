@@ -1,5 +1,7 @@
 //! The SMBIOS types we read, as facts of the model. Offsets are those of DSP0134; each comment names the table there.
 
+use uuid::Uuid;
+
 use super::{Structure, Table, Version, platform, platform_names as names};
 use crate::model::inventory::{Board, Chassis, CpuPackage, Dimm, Firmware, System};
 use crate::probe::bmc::ipmi::spd::maker;
@@ -128,22 +130,11 @@ pub fn uuid(version: Version, bytes: [u8; 16]) -> Option<String> {
     if bytes == [0; 16] || bytes == [0xff; 16] {
         return None;
     }
-    let mut b = bytes;
-    if version >= (Version { major: 2, minor: 6 }) {
-        b[0..4].reverse();
-        b[4..6].reverse();
-        b[6..8].reverse();
-    }
-    let hex: String = b.iter().map(|byte| format!("{byte:02x}")).collect();
-    let group = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    Some(format!(
-        "{}-{}-{}-{}-{}",
-        group(0, 8),
-        group(8, 12),
-        group(12, 16),
-        group(16, 20),
-        group(20, 32)
-    ))
+    let uuid = match version >= (Version { major: 2, minor: 6 }) {
+        true => Uuid::from_bytes_le(bytes),
+        false => Uuid::from_bytes(bytes),
+    };
+    Some(uuid.to_string())
 }
 
 /// 7.5 Processor Information, empty sockets included.

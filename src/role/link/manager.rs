@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use crate::model::console::console;
 use crate::service::dhcp4::probe::{Heard, Question, Role, Said, Spoken};
 use crate::sys::clock;
 use crate::sys::netif::{self, Link, Netlink};
+use crate::sys::systemd::Watchdog;
 
 use crate::role::link::address_claim::AddressClaim;
 use crate::role::link::election::{Election, Event};
@@ -109,13 +110,14 @@ struct LinkManager {
 
 impl LinkManager {
     async fn run(&mut self, mut heard: mpsc::Receiver<Packet>, stop: CancellationToken) -> anyhow::Result<Ended> {
+        let mut watchdog = Watchdog::start();
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             // What is waited for may be given up at any time; what follows it is done whole.
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
-                _ = tick.tick() => self.poll_links().await?,
+                _ = tick.tick() => self.poll_links(&mut watchdog).await?,
                 Some(packet) = heard.recv() => {
                     let index = packet.0;
                     let Some(event) = self.event(packet) else { continue };
@@ -133,7 +135,7 @@ impl LinkManager {
     }
 
     /// Looks for links that came, went or changed, moves the clocks, and checks that services live.
-    async fn poll_links(&mut self) -> anyhow::Result<()> {
+    async fn poll_links(&mut self, watchdog: &mut Watchdog) -> anyhow::Result<()> {
         self.context.rule = self.choice.rule(&self.context.shared);
         let version = self.context.shared.settings().version();
         if std::mem::replace(&mut self.version, version) != version {
@@ -172,7 +174,10 @@ impl LinkManager {
                 state.act(&self.context.netlink, actions).await;
             }
             state.reconcile(&mut self.context, &own, now).await?;
+            // A machine of many ports and little speed starts them one after the other.
+            watchdog.feed(Instant::now());
         }
+        watchdog.feed(Instant::now());
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! The inventory in two snapshots: what is quick goes out at once, what waits for others follows.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,10 @@ use tokio::sync::oneshot;
 use crate::model::console::console;
 use crate::model::inventory::Inventory;
 use crate::probe::cabling::PortSetup;
+use crate::probe::disks::boot_medium::boot_medium;
 use crate::probe::disks::watch::Watch;
 use crate::probe::{self, Collection};
+use crate::sys::mount::mounted;
 
 /// What one upload carries of the probes.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
         // Recording, because what devices answer goes into the raw captures.
         let root = probe::Root::recording("/");
         let options = probe::Options {
-            boot_medium: boot_medium(),
+            boot_medium: boot_medium(mounted().unwrap_or_default()),
             cable_wait,
             ports,
             watch: Some(watch),
@@ -124,9 +125,4 @@ fn snapshot(collection: &mut Collection, root: &probe::Root) -> Snapshot {
         awaits_cables: collection.awaits_cables(),
         awaits_storage: collection.awaits_storage(),
     }
-}
-
-fn boot_medium() -> BTreeSet<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    probe::disks::list::boot_medium(&mounts)
 }

@@ -305,14 +305,8 @@ mod tests {
         }
     }
 
-    /// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read the diff before committing it.
     fn golden(name: &str, text: &str) {
-        let path = format!("{}/tests/golden/ipxe/{name}", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
-            std::fs::write(&path, text).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(&path).expect(&path), text, "{path}");
+        crate::golden::golden(format!("tests/golden/ipxe/{name}"), text);
     }
 
     #[test]

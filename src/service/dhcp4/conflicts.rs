@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket};
+
 use crate::model::MacAddr;
 
 use super::leases::LeaseTable;
@@ -27,37 +29,29 @@ const A_TICK_AT_START: usize = 16;
 /// Without a new machine for this long, nothing is asked ahead any more.
 const IDLE_SECONDS: f64 = 20.0;
 
-const ARP_BYTES: usize = 28;
-/// Ethernet, IPv4, 6 and 4 bytes (RFC 826).
-const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
-
 /// The ARP packet that asks whether somebody has an address, without claiming it: RFC 5227's probe.
-pub fn probe(own: MacAddr, address: Ipv4Addr) -> [u8; ARP_BYTES] {
-    let mut packet = [0; ARP_BYTES];
-    packet[..6].copy_from_slice(&ARP_HEAD);
-    packet[7] = 1;
-    packet[8..14].copy_from_slice(&own.0);
-    packet[24..].copy_from_slice(&address.octets());
-    packet
+pub fn probe(own: MacAddr, address: Ipv4Addr) -> [u8; ArpEthIpv4Packet::LEN] {
+    let probe = ArpEthIpv4Packet {
+        operation: ArpOperation::REQUEST,
+        sender_mac: own.0,
+        sender_ipv4: [0; 4],
+        target_mac: [0; 6],
+        target_ipv4: address.octets(),
+    };
+    probe.to_bytes()
 }
 
 /// Who says by an ARP packet that it has or is about to take an address. The packet may be padded.
 pub fn claim(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
-    let packet = packet.get(..ARP_BYTES)?;
-    let operation = u16::from_be_bytes([packet[6], packet[7]]);
-    if packet[..6] != ARP_HEAD || !(1..=2).contains(&operation) {
-        return None;
-    }
-    let mac = MacAddr(packet[8..14].try_into().ok()?);
-    let sender: [u8; 4] = packet[14..18].try_into().ok()?;
-    let target: [u8; 4] = packet[24..28].try_into().ok()?;
-    let address = match (sender, operation) {
+    let arp = ArpPacket::from_slice(packet).ok()?.try_eth_ipv4().ok()?;
+    let address = match (arp.sender_ipv4, arp.operation) {
         // A probe: it wants the address.
-        ([0, 0, 0, 0], 1) => Ipv4Addr::from(target),
+        ([0, 0, 0, 0], ArpOperation::REQUEST) => arp.target_ipv4_addr(),
         ([0, 0, 0, 0], _) => return None,
-        (sender, _) => Ipv4Addr::from(sender),
+        (_, ArpOperation::REQUEST | ArpOperation::REPLY) => arp.sender_ipv4_addr(),
+        _ => return None,
     };
-    Some((mac, address)).filter(|(mac, address)| !mac.is_unusable() && !address.is_unspecified())
+    Some((MacAddr(arp.sender_mac), address)).filter(|(mac, address)| !mac.is_unusable() && !address.is_unspecified())
 }
 
 /// Who uses which address as its own, by an ARP packet. A probe uses none.
@@ -172,6 +166,24 @@ mod tests {
         let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
         assert_eq!(uses(&reply(stranger, FIRST)), Some((stranger, FIRST)));
         assert_eq!(claim(&reply(stranger, FIRST)), Some((stranger, FIRST)));
+    }
+
+    #[test]
+    fn what_is_no_arp_of_ethernet_and_ipv4_or_says_nothing_is_no_claim() {
+        let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+        let claimed = |at: usize, value: &[u8]| {
+            let mut packet = reply(stranger, FIRST).to_vec();
+            packet[at..at + value.len()].copy_from_slice(value);
+            claim(&packet)
+        };
+        assert_eq!(claimed(0, &[]), Some((stranger, FIRST)));
+        assert_eq!(claimed(14, &[0; 4]), None, "an answer from nowhere");
+        for (at, value) in [(1, 6), (2, 0x86), (4, 8), (5, 16), (7, 3), (7, 0), (6, 1)] {
+            assert_eq!(claimed(at, &[value]), None, "byte {at}");
+        }
+        let padded = [&reply(stranger, FIRST)[..], &[7; 18]].concat();
+        assert_eq!(claim(&padded), Some((stranger, FIRST)));
+        assert_eq!(claim(&padded[..27]), None);
     }
 
     #[test]

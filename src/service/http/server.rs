@@ -167,6 +167,8 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
         .half_close(true)
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
+        // Frames of files reach the connection as they are (`wire.rs`), never as a copy.
+        .writev(true)
         .serve_connection(wire, service)
         .await
 }
