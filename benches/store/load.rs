@@ -25,7 +25,7 @@ use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
 use recon::service::http::upload::digest_header;
-use recon::service::node_table::Ladder;
+use recon::service::node_table::NodeTable;
 use recon::service::workers::Workers;
 use recon::stick::collect;
 use recon::store::archive::{FILE_NAME, verify};
@@ -165,7 +165,7 @@ fn site(args: &Args) -> anyhow::Result<Arc<Site>> {
         settings: Arc::new(Live::fine(Settings::default())),
         read_settings: Box::new(|| unreachable!("nobody asks for it")),
         key: SiteKey::new([0; 32]),
-        ladder: Arc::new(Mutex::new(Ladder::default())),
+        node_table: Arc::new(Mutex::new(NodeTable::default())),
         status: Box::new(status),
         leases: Box::new(|| 0),
         metrics: Arc::default(),

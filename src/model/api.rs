@@ -1,5 +1,6 @@
 //! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,19 @@ pub enum LinkMode {
     Silent,
     /// Another recon master is there.
     Yield,
+}
+
+impl fmt::Display for LinkMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LinkMode::Down => "down",
+            LinkMode::Probing => "probing",
+            LinkMode::Serve => "serve",
+            LinkMode::Proxy => "proxy",
+            LinkMode::Silent => "silent",
+            LinkMode::Yield => "yield",
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,6 @@
 //! The name itself is decided by [`NodeId::from_facts`]: the UUID, else the boot port. This tells a person how far to
 //! trust it, and why.
 
-mod document;
 mod same;
 
 use std::collections::BTreeSet;

@@ -164,7 +164,7 @@ impl From<NodeId> for String {
     }
 }
 
-/// The ladder every machine climbs. The order of the variants is the order of the rungs.
+/// Stages of a machine, in the order in which it passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {

@@ -22,7 +22,7 @@ use crate::model::console::console;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
 use crate::service::http::site::{Loaders, Site, Web};
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
 use crate::stick::medium;
 use crate::stick::medium::Medium;
@@ -178,13 +178,13 @@ impl Master {
         for problem in uploads.problems() {
             console!("{problem}");
         }
-        let ladder = Arc::new(Mutex::new(Ladder::default()));
+        let node_table = Arc::new(Mutex::new(NodeTable::default()));
         let checked = uploads.list_checked();
         let until = Instant::now() + NOTE_LIMIT;
-        let noted = note_stored(&ladder, &checked, &|| Instant::now() < until);
+        let noted = note_stored(&node_table, &checked, &|| Instant::now() < until);
         let noted_late = uploads.unchecked() > 0 || noted < checked.len();
         if !noted_late {
-            say_clashes(&ladder);
+            say_clashes(&node_table);
         }
         let loaders = Loaders::find(&config.loaders);
         for name in loaders.missing() {
@@ -205,14 +205,14 @@ impl Master {
             durable: storage.durable,
             settings: Arc::clone(&settings),
             read_settings: Box::new(move || shelf.settings()),
-            ladder: Arc::clone(&ladder),
+            node_table: Arc::clone(&node_table),
             status: status_of(
                 &storage,
                 &keeper,
                 &settings,
                 problems,
                 &status,
-                &ladder,
+                &node_table,
                 config.http_port,
             ),
             leases: leases_of(&leases),
@@ -243,13 +243,13 @@ impl Master {
             .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.config.http_port))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.noted_late {
-            let (uploads, ladder, ends) = (self.uploads.clone(), Arc::clone(&self.site.ladder), stop.clone());
+            let (uploads, node_table, ends) = (self.uploads.clone(), Arc::clone(&self.site.node_table), stop.clone());
             tokio::task::spawn_blocking(move || {
                 // The program's end waits for this thread.
                 let go_on = || !ends.is_cancelled();
                 if let Some(nodes) = uploads.list_while(&go_on) {
-                    note_stored(&ladder, &nodes, &go_on);
-                    say_clashes(&ladder);
+                    note_stored(&node_table, &nodes, &go_on);
+                    say_clashes(&node_table);
                 }
             });
         }
@@ -326,25 +326,25 @@ impl Master {
     }
 }
 
-/// Lists what earlier runs stored. Reads every upload, so the ladder is not held meanwhile; what this run stored since
+/// Lists what earlier runs stored. Reads every upload, so the node table is not locked meanwhile; what this run stored since
 /// is newer and stays. Gives how many it came to while `go_on`.
-fn note_stored(ladder: &Mutex<Ladder>, stored: &[StoredNode], go_on: &dyn Fn() -> bool) -> usize {
+fn note_stored(node_table: &Mutex<NodeTable>, stored: &[StoredNode], go_on: &dyn Fn() -> bool) -> usize {
     for (noted, node) in stored.iter().enumerate() {
         if !go_on() {
             return noted;
         }
-        let (summary, evidence) = (node.summary(), node.evidence());
-        let mut ladder = ladder.lock().expect("no holder panics");
-        if !ladder.is_stored(&node.id) {
-            ladder.stored(&node.id, None, node.sha256.clone(), summary, evidence, 0.0);
+        let facts = node.facts();
+        let mut node_table = node_table.lock().expect("no holder panics");
+        if !node_table.is_stored(&node.id) {
+            node_table.stored(&node.id, None, node.sha256.clone(), facts, 0.0);
         }
     }
     stored.len()
 }
 
 /// Machines of earlier runs that call themselves the same.
-fn say_clashes(ladder: &Mutex<Ladder>) {
-    let (clashes, more) = ladder.lock().expect("no holder panics").clashes();
+fn say_clashes(node_table: &Mutex<NodeTable>) {
+    let (clashes, more) = node_table.lock().expect("no holder panics").clashes();
     for clash in &clashes {
         console!("{}", clash);
     }
@@ -394,16 +394,16 @@ fn status_of(
     settings: &Arc<Live>,
     problems: Vec<String>,
     links: &Arc<Mutex<Vec<LinkStatus>>>,
-    ladder: &Arc<Mutex<Ladder>>,
+    node_table: &Arc<Mutex<NodeTable>>,
     port: u16,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
     let (storage, settings) = (Arc::downgrade(storage), Arc::clone(settings));
     let (keeper, uploads) = (keeper.clone(), keeper.uploads().clone());
-    let (links, ladder) = (Arc::clone(links), Arc::clone(ladder));
+    let (links, node_table) = (Arc::clone(links), Arc::clone(node_table));
     Box::new(move || {
         let (nodes_seen, nodes_unlisted, (clashes, more_clashes)) = {
-            let ladder = ladder.lock().expect("no holder panics");
-            (ladder.counts().0, ladder.unlisted(), ladder.clashes())
+            let node_table = node_table.lock().expect("no holder panics");
+            (node_table.counts().0, node_table.unlisted(), node_table.clashes())
         };
         let nodes_stored = uploads.stored();
         let links = links.lock().expect("no holder panics").clone();

@@ -18,7 +18,6 @@ use anyhow::Context;
 
 use crate::config::SiteKey;
 use crate::model::console::console;
-use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, PowerOff, Stage};
 use crate::probe::cabling::PortSetup;
 use crate::role::guard::protect_disks;
@@ -92,7 +91,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
     let document = serde_json::to_vec(&first.inventory).context("writing the inventory")?;
-    let evidence = Evidence::of_document(document.as_slice());
+    let evidence = crate::store::inventory::read(document.as_slice())
+        .unwrap_or_default()
+        .evidence;
     let mut session = Session {
         master: config.master,
         token: config.token,

@@ -20,10 +20,10 @@ use crate::formats::exfat::{Entry, ExFat, ExFatError, Listing};
 use crate::formats::gpt::GptError;
 use crate::formats::{ReadAt, Window, gpt};
 use crate::model::clash::{Claimant, Clash};
-use crate::model::identity::Evidence;
 use crate::model::{NodeId, cause};
 use crate::store::archive::{self, ArchiveError, Upload};
-use crate::store::upload::{self, UploadError, UploadLimits};
+use crate::store::inventory::InventoryFacts;
+use crate::store::upload::{self, UploadLimits};
 use crate::store::{UploadName, digest_of, hex};
 use crate::sys::{file, mount, process};
 
@@ -421,6 +421,8 @@ struct OnSource<'a> {
     name: UploadName,
     size: u64,
     stored_unix: Option<i64>,
+    /// One line of its machine, once it is checked.
+    summary: Option<String>,
     place: Place<'a>,
 }
 
@@ -562,6 +564,7 @@ fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'
                 name,
                 size: metadata.as_ref().map_or(0, fs::Metadata::len),
                 stored_unix: metadata.as_ref().map(MetadataExt::mtime),
+                summary: None,
                 place: Place::Path(file.path()),
             });
         }
@@ -633,6 +636,7 @@ fn volume_uploads<'a>(
                 name,
                 size: entry.size(),
                 stored_unix: entry.modified_unix,
+                summary: None,
                 place: Place::Volume(volume, entry),
             });
         }
@@ -665,8 +669,11 @@ fn finish(found: Found<'_>, sources: &[&Path], out: &Path) -> Result<Report, Col
             uploads.extend(more);
         }
         let mut known = Vec::new();
-        for upload in uploads {
-            let told = check(&upload, &limits);
+        for mut upload in uploads {
+            let told = check(&upload, &limits).map(|facts| {
+                upload.summary = facts.summary;
+                facts.evidence
+            });
             if let Err(reason) = &told {
                 let place = match sources {
                     [_] => String::new(),
@@ -688,7 +695,7 @@ fn finish(found: Found<'_>, sources: &[&Path], out: &Path) -> Result<Report, Col
         found.sort_by(|a, b| a.id.cmp(&b.id));
         let mut claimants = Vec::new();
         for mut found in found {
-            let machine = found.taken.as_ref().and_then(machine);
+            let machine = found.taken.as_ref().and_then(|upload| upload.summary.clone());
             if found.sources > 1 {
                 report.warnings.push(format!(
                     "node {} is on {} of the sources; the upload that was stored last, by the clocks of their masters, is taken",
@@ -732,7 +739,7 @@ fn finish(found: Found<'_>, sources: &[&Path], out: &Path) -> Result<Report, Col
 }
 
 /// What an upload tells of its machine, or why it is not taken.
-fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<Evidence, String> {
+fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<InventoryFacts, String> {
     let content = upload.open().and_then(digest_of);
     match content {
         Ok((digest, _)) if digest == upload.name.sha256 => {}
@@ -740,15 +747,7 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<Evidence, Strin
         Err(error) => return Err(format!("cannot be read ({error})")),
     }
     let content = upload.open().map_err(|error| format!("cannot be read ({error})"))?;
-    upload::check(content, limits)
-        .and_then(|_| upload::evidence(upload.open().map_err(UploadError::Io)?, limits))
-        .map_err(|error| format!("is whole but no upload ({})", cause::told(&error)))
-}
-
-fn machine(upload: &OnSource<'_>) -> Option<String> {
-    upload::summary(upload.open().ok()?, &UploadLimits::default())
-        .ok()
-        .flatten()
+    upload::check(content, limits).map_err(|error| format!("is whole but no upload ({})", cause::told(&error)))
 }
 
 /// Builds under another name, reads that back and checks every sum, and only then gives it its name.

@@ -6,7 +6,8 @@
 
 pub mod archive;
 pub(crate) mod fs_ops;
-pub(crate) mod json;
+pub mod inventory;
+mod json;
 pub(crate) mod leases;
 pub(crate) mod leases6;
 pub mod nodes;

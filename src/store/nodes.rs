@@ -29,6 +29,7 @@ use crate::model::identity::Evidence;
 use crate::model::{NodeId, shown};
 use crate::store::fs_ops;
 use crate::store::fs_ops::{Disk, Medium};
+use crate::store::inventory::InventoryFacts;
 use crate::store::nodes::naming::Resident;
 use crate::sys::file::open_plain;
 use archive::GoOn;
@@ -112,15 +113,13 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> S
 pub struct Stored {
     /// The name it is kept under. Another than was asked for, where that is another machine's.
     pub id: NodeId,
-    /// What its inventory tells of the machine.
-    pub evidence: Evidence,
+    /// What its inventory says of the machine.
+    pub facts: InventoryFacts,
     pub seq: u64,
     pub sha256: String,
     pub size_bytes: u64,
     /// The same bytes were here already, and still are.
     pub already: bool,
-    /// One line for a table: vendor, product, serial.
-    pub summary: Option<String>,
 }
 
 /// The newest whole upload of a node.
@@ -138,18 +137,9 @@ pub struct StoredNode {
 }
 
 impl StoredNode {
-    /// One line for a table: vendor, product, serial; read from the medium at each call.
-    pub fn summary(&self) -> Option<String> {
-        let file = open_plain(&self.path).ok()?;
-        upload::summary(file, &self.limits).ok().flatten()
-    }
-
-    /// What its inventory tells of the machine; nothing where it does not read.
-    pub fn evidence(&self) -> Evidence {
-        read_evidence(&self.path, &self.limits)
-            .ok()
-            .flatten()
-            .unwrap_or_default()
+    /// What its inventory says of the machine, read from the medium at each call; nothing where it does not read.
+    pub fn facts(&self) -> InventoryFacts {
+        read_facts(&self.path, &self.limits).ok().flatten().unwrap_or_default()
     }
 
     /// When the file was written, by the clock the master had then.
@@ -683,8 +673,8 @@ impl Shared {
             return Some((kept.evidence.clone(), true));
         }
         let path = self.path_of(id, record.name);
-        match read_evidence(&path, &self.limits.upload) {
-            Ok(evidence) => Some((evidence?, true)),
+        match read_facts(&path, &self.limits.upload) {
+            Ok(facts) => Some((facts?.evidence, true)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "reading whose upload it is");
@@ -814,11 +804,10 @@ impl Shared {
     }
 }
 
-/// What the inventory of an upload tells of its machine; `None` where the file is no whole upload. Reads up to the inventory,
-/// which stands first.
-fn read_evidence(path: &Path, limits: &UploadLimits) -> io::Result<Option<Evidence>> {
-    match upload::evidence(open_plain(path)?, limits) {
-        Ok(evidence) => Ok(Some(evidence)),
+/// What the inventory of an upload says of its machine; `None` where the file is no whole upload.
+fn read_facts(path: &Path, limits: &UploadLimits) -> io::Result<Option<InventoryFacts>> {
+    match upload::facts(open_plain(path)?, limits) {
+        Ok(facts) => Ok(Some(facts)),
         Err(UploadError::Io(error)) => Err(error),
         Err(_) => Ok(None),
     }

@@ -20,7 +20,7 @@ use recon::service::dhcp4::reply::Params;
 use recon::service::dhcp4::{conflicts, layout, probe, wire};
 use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
-use recon::service::node_table::Ladder;
+use recon::service::node_table::NodeTable;
 use recon::service::tftp::packet::{self, Heard};
 use recon::service::tftp::transfer::{Agreed, Step, Transfer};
 use recon::service::workers::Workers;
@@ -370,7 +370,7 @@ fn http() {
         durable: false,
         settings: Arc::new(Live::fine(Settings::default())),
         read_settings: Box::new(|| unreachable!("nobody asks for it")),
-        ladder: Arc::new(Mutex::new(Ladder::default())),
+        node_table: Arc::new(Mutex::new(NodeTable::default())),
         status: Box::new(|| unreachable!("no request of the corpus asks for it")),
         leases: Box::new(|| 0),
         metrics: Arc::default(),

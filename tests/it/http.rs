@@ -100,10 +100,10 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
     let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([127, 0, 0, 1]));
     let ask = |now: f64| {
         let held = |name: &str| site.loaders.can_boot(name);
-        site.ladder().loader(mac, Arch::HttpX64, held, now).loader
+        site.node_table().loader(mac, Arch::HttpX64, held, now).loader
     };
-    site.ladder().heard(mac, true, 0.0);
-    site.ladder().addressed(mac, here, 0.0);
+    site.node_table().heard(mac, true, 0.0);
+    site.node_table().addressed(mac, here, 0.0);
     assert_eq!(ask(0.0), Ok("ipxe.efi"), "no snponly.efi is here");
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     for target in [
@@ -150,10 +150,10 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
     }
     // None of these was a boot program that went out, so none failed to start.
     assert_eq!(ask(1000.0), Ok("ipxe.efi"));
-    assert_eq!(site.ladder().table()[0].failed_loaders, Vec::<String>::new());
+    assert_eq!(site.node_table().all()[0].failed_loaders, Vec::<String>::new());
     assert_eq!(get(address, "/loaders/IPXE.EFI", &[]).await.status, 200);
     assert_eq!(ask(2000.0), Ok("shimx64.efi"));
-    assert_eq!(site.ladder().table()[0].failed_loaders, ["ipxe.efi"]);
+    assert_eq!(site.node_table().all()[0].failed_loaders, ["ipxe.efi"]);
     stop.cancel();
     running.await.unwrap().unwrap();
 }
@@ -404,17 +404,17 @@ async fn a_long_table_comes_in_pieces_and_a_screen_asks_for_what_it_shows() {
     let site = site(folder.path());
     for number in 0..1234u16 {
         let [a, b] = number.to_be_bytes();
-        site.ladder().heard(MacAddr([2, 0, 0, 0, a, b]), true, 1.0);
+        site.node_table().heard(MacAddr([2, 0, 0, 0, a, b]), true, 1.0);
     }
     // Words that a terminal would obey.
     let evil = "\u{9b}31mred";
-    site.ladder().named(MacAddr([2, 0, 0, 0, 0, 7]), Some(evil));
+    site.node_table().named(MacAddr([2, 0, 0, 0, 0, 7]), Some(evil));
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let all = chunked(address, "/api/v1/nodes").await.unwrap();
     assert!(!String::from_utf8(all.clone()).unwrap().contains('\u{9b}'));
     let all: Vec<recon::model::api::NodeStatus> = serde_json::from_slice(&all).unwrap();
     assert_eq!(all[7].port.as_deref(), Some(evil));
-    assert!(all.len() == 1234 && all == site.ladder().table());
+    assert!(all.len() == 1234 && all == site.node_table().all());
     let some = get(address, "/api/v1/nodes?rows=7", &[]).await;
     let some: Vec<recon::model::api::NodeStatus> = serde_json::from_slice(&some.body).unwrap();
     assert_eq!(some, all[..7]);

@@ -13,7 +13,7 @@ use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::server;
 use recon::service::http::site::{Loaders, Site, Web};
 use recon::service::http::upload::digest_header;
-use recon::service::node_table::Ladder;
+use recon::service::node_table::NodeTable;
 use recon::service::workers::Workers;
 use recon::store::nodes::{Limits, NodeStore};
 use sha2::{Digest, Sha256};
@@ -59,7 +59,7 @@ pub(crate) fn site(folder: &std::path::Path) -> Arc<Site> {
         durable: true,
         settings: Arc::new(Live::fine(Settings::default())),
         read_settings: Box::new(|| unreachable!("nobody asks for it")),
-        ladder: Arc::new(Mutex::new(Ladder::default())),
+        node_table: Arc::new(Mutex::new(NodeTable::default())),
         status: Box::new(status),
         leases: Box::new(|| 0),
         metrics: Arc::default(),

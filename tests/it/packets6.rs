@@ -196,7 +196,7 @@ fn a_client_without_a_mac_is_told_of_what_is_here() {
             assert!(reason.contains("ARM") && reason.contains("on this system"), "{reason}");
         }
     }
-    let rows = site.ladder().table();
+    let rows = site.node_table().all();
     let arm = rows.iter().find(|row| row.firmware == Some(Arch::UefiArm64)).unwrap();
     assert!(arm.failure.as_ref().unwrap().contains("ARM"), "{:?}", arm.failure);
 }

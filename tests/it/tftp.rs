@@ -290,8 +290,8 @@ async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
     let (server, site, stop, running) = start().await;
     let mac = recon::model::MacAddr([2, 0, 0, 0, 0, 9]);
     let here = std::net::IpAddr::from([127, 0, 0, 1]);
-    site.ladder().heard(mac, true, 1.0);
-    site.ladder().addressed(mac, here, 1.0);
+    site.node_table().heard(mac, true, 1.0);
+    site.node_table().addressed(mac, here, 1.0);
     for path in [
         "grub.efi",
         "/grub.efi",
@@ -311,7 +311,7 @@ async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
         );
     }
     // What shim and GRUB look for first and do without: RFC 1350 error 1, and nothing in the machine's row.
-    let before = site.ladder().table();
+    let before = site.node_table().all();
     for path in [
         "revocations.efi",
         "shim_certificate_0.efi",
@@ -326,7 +326,7 @@ async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
             "{path}"
         );
     }
-    let after = site.ladder().table();
+    let after = site.node_table().all();
     assert_eq!(
         (&after[0].message, &after[0].failure),
         (&before[0].message, &before[0].failure)
@@ -347,8 +347,8 @@ async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
         assert!(tokio::time::Instant::now() < end, "the transfer goes on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    site.ladder().script(here, &Default::default(), 3.0);
-    assert_eq!(site.ladder().table()[0].loader.as_deref(), Some("shimx64.efi"));
+    site.node_table().script(here, &Default::default(), 3.0);
+    assert_eq!(site.node_table().all()[0].loader.as_deref(), Some("shimx64.efi"));
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use recon::model::{MacAddr, NodeId};
 use recon::store::nodes::{Limits, Made, NodeStore};
-use recon::store::upload::{UploadError, UploadLimits, check, evidence};
+use recon::store::upload::{UploadError, UploadLimits, check, facts};
 use sha2::{Digest, Sha256};
 
 /// Bytes handed out and not given back, and the most since [`peak_of`] began.
@@ -148,7 +148,7 @@ fn what_strangers_send_costs_little_memory() {
     for (what, bytes) in hostile() {
         // One after the other, as the store does.
         let (checked, peak) =
-            peak_of(|| check(bytes.as_slice(), &limits).and_then(|_| evidence(bytes.as_slice(), &limits).map(drop)));
+            peak_of(|| check(bytes.as_slice(), &limits).and_then(|_| facts(bytes.as_slice(), &limits).map(drop)));
         assert!(
             matches!(checked, Ok(_) | Err(UploadError::Refused(_))),
             "{what}: {checked:?}"

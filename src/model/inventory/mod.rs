@@ -268,6 +268,14 @@ pub fn is_placeholder(text: &str) -> bool {
     PLACEHOLDERS.contains(&text.as_str()) || (repeated && text.len() > 3)
 }
 
+/// A machine in one line, of the words that are known of it; a vendor that the product begins with is not said twice.
+pub(crate) fn machine_line(vendor: Option<String>, product: Option<String>, serial: Option<String>) -> Option<String> {
+    let is_said = |vendor: &String| product.as_ref().is_some_and(|product| product.starts_with(vendor));
+    let vendor = vendor.filter(|vendor| !is_said(vendor));
+    let words: Vec<String> = [vendor, product, serial].into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 impl Inventory {
     /// Names of the parts, in the document's order.
     pub const PARTS: [&'static str; 16] = [
@@ -291,23 +299,11 @@ impl Inventory {
 
     /// One line for a table: vendor, product, serial, leaving out what firmware never filled in.
     pub fn summary(&self) -> String {
-        let Some(system) = &self.system.value else {
-            return "unknown machine".to_owned();
-        };
-        let told = |field: &Option<String>| field.clone().filter(|text| !is_placeholder(text));
-        let mut words: Vec<String> = Vec::new();
-        let product = told(&system.product);
-        if let Some(vendor) = told(&system.vendor)
-            && !product.as_ref().is_some_and(|p| p.starts_with(&vendor))
-        {
-            words.push(vendor);
-        }
-        words.extend(product);
-        if words.is_empty() {
-            words.push("unknown machine".to_owned());
-        }
-        words.extend(told(&system.serial));
-        words.join(" ")
+        let system = self.system.value.as_ref();
+        let told = |of: fn(&System) -> &Option<String>| of(system?).clone().filter(|text| !is_placeholder(text));
+        let (vendor, product) = (told(|system| &system.vendor), told(|system| &system.product));
+        let product = product.or_else(|| vendor.is_none().then(|| "unknown machine".to_owned()));
+        machine_line(vendor, product, told(|system| &system.serial)).unwrap_or_default()
     }
 
     /// What names a node: the system UUID as firmware gives it, and the burnt-in address of every port that a cable may end

@@ -22,7 +22,7 @@ use crate::sys::udp;
 use crate::role::link::ipv6;
 use crate::role::link::proxy::{BOOT_SERVER, boot_params};
 use crate::role::link::routes::{Route, add_routes, remove_routes};
-use crate::role::link::shared::OnLink;
+use crate::role::link::shared::{OnLink, Shared};
 use crate::role::link::sockets::{DnsSockets, FileSockets, binding};
 use crate::role::link::tasks::{Tasks, named};
 
@@ -143,31 +143,16 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         },
         leases,
         routed,
-        ladder: Arc::clone(&shared.site.ladder),
+        node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),
         journal: Arc::clone(&shared.journal),
         arp: sockets.arp.map(|tap| dhcp4::server::Arp { tap, mac: link.mac }),
         rival: Arc::clone(&contender),
     };
     let mut lease_services = Tasks::default();
-    let thread = sockets.dhcp_thread;
-    let handle = thread.handle().clone();
-    let served = dhcp.run(lease_services.stop.clone());
-    let dhcp = async move {
-        let _thread = thread;
-        served.await
-    };
-    lease_services.set.spawn_on(named("DHCP".to_owned(), dhcp), &handle);
-    if let Some(boot_server) = sockets.boot_server {
-        let server = dhcp4::proxy_server::Server {
-            dhcp: None,
-            boot_server,
-            params: boot_params(shared, address, subnet.prefix),
-            ladder: Arc::clone(&shared.site.ladder),
-            metrics: Arc::clone(&shared.site.metrics),
-        };
-        let stop = lease_services.stop.clone();
-        lease_services.spawn("boot server", server.run(stop));
+    spawn_dhcp(sockets.dhcp_thread, dhcp, &mut lease_services);
+    if let Some(socket) = sockets.boot_server {
+        spawn_boot_server(shared, socket, subnet, &mut lease_services);
     }
     let mut tasks = Tasks::default();
     sockets.dns.serve(names.clone(), &shared.site, &mut tasks);
@@ -194,6 +179,29 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         contender,
         ipv6,
     })
+}
+
+/// DHCP runs on its own thread, which ends with it.
+fn spawn_dhcp(thread: Worker, server: dhcp4::server::Server, tasks: &mut Tasks) {
+    let handle = thread.handle().clone();
+    let served = server.run(tasks.stop.clone());
+    let dhcp = async move {
+        let _thread = thread;
+        served.await
+    };
+    tasks.set.spawn_on(named("DHCP".to_owned(), dhcp), &handle);
+}
+
+fn spawn_boot_server(shared: &Shared, boot_server: UdpSocket, subnet: Subnet, tasks: &mut Tasks) {
+    let server = dhcp4::proxy_server::Server {
+        dhcp: None,
+        boot_server,
+        params: boot_params(shared, subnet.server, subnet.prefix),
+        node_table: Arc::clone(&shared.site.node_table),
+        metrics: Arc::clone(&shared.site.metrics),
+    };
+    let stop = tasks.stop.clone();
+    tasks.spawn("boot server", server.run(stop));
 }
 
 /// What DNS knows: every machine with a lease in one of these tables.

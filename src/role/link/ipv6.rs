@@ -102,7 +102,7 @@ impl Sockets {
                 boot: on.shared.boot_source(),
             },
             leases: on.shared.ipv6.table(prefix),
-            ladder: Arc::clone(&site.ladder),
+            node_table: Arc::clone(&site.node_table),
             metrics: Arc::clone(&site.metrics),
             leases_changed: Arc::clone(&on.shared.ipv6.changed),
             may_speak: listening,

@@ -52,7 +52,7 @@ pub(crate) async fn start(on: &OnLink<'_>, own: Own) -> anyhow::Result<ProxyServ
         dhcp: Some(on_link(DHCP)?),
         boot_server: on_link(BOOT_SERVER)?,
         params: boot_params(shared, address, own.prefix),
-        ladder: Arc::clone(&shared.site.ladder),
+        node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),
     };
     let files = FileSockets::bind(address.into(), shared.http_port).await?;

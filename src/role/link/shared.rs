@@ -92,9 +92,9 @@ pub fn chooser(site: &Arc<Site>) -> Chooser {
         let Some(mac) = mac else {
             return programs::first_held(arch, held);
         };
-        let pick = site.ladder().loader(mac, arch, held, clock::run_seconds());
+        let pick = site.node_table().loader(mac, arch, held, clock::run_seconds());
         if let Some(news) = &pick.news {
-            let name = site.ladder().name_of_port(mac);
+            let name = site.node_table().name_of_port(mac);
             console!("machine {name}: {news}");
         }
         pick.loader

@@ -66,7 +66,7 @@ impl Storage {
                 tracing::info!(device = %partition.device.display(), created = partition.created, "data partition");
                 let mut notices = partition.notes.clone();
                 notices.extend(told);
-                if let Err(error) = furnish(Path::new(FOLDER)) {
+                if let Err(error) = create_layout(Path::new(FOLDER)) {
                     notices.push(format!("the stick's folders could not be made: {error}"));
                 }
                 let folder = PathBuf::from(FOLDER);
@@ -246,7 +246,7 @@ fn live() -> bool {
 }
 
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
-fn furnish(folder: &Path) -> std::io::Result<()> {
+fn create_layout(folder: &Path) -> std::io::Result<()> {
     for name in ["isos", "install", "export"] {
         std::fs::create_dir_all(folder.join(name))?;
     }

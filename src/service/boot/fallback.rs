@@ -13,7 +13,7 @@ const LATE_COPY_SECONDS: f64 = 1.0;
 
 /// How the network boot programs fared on one machine in this run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Climb {
+pub(crate) struct LoaderFallback {
     /// The program the machine gets; none before it asked.
     current: Option<&'static str>,
     /// Went out whole at this second, and nothing came of it yet. Not always the current one: firmware that was told of a
@@ -29,39 +29,39 @@ pub(crate) struct Climb {
 
 /// What a firmware that asks is told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pick {
+pub struct LoaderChoice {
     /// Name in the table of boot files, or why there is none.
     pub loader: Result<&'static str, &'static str>,
     /// The program before did not start: a sentence for the person at the master.
     pub news: Option<String>,
 }
 
-impl Climb {
+impl LoaderFallback {
     /// Firmware of this kind asks for an address, `held` being the programs at hand. Asking again changes nothing until
     /// another program went out.
-    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> Pick {
+    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderChoice {
         let first = match programs::first_held(arch, &held) {
             Ok(first) => first,
             Err(reason) => {
-                return Pick {
+                return LoaderChoice {
                     loader: Err(reason),
                     news: None,
                 };
             }
         };
-        let rungs: Vec<&'static str> = programs::rungs(arch)
+        let candidates: Vec<&'static str> = programs::candidates(arch)
             .iter()
             .copied()
             .filter(|name| held(name))
             .collect();
         let gone = self.pending.filter(|(_, at)| now - at >= LATE_COPY_SECONDS);
-        let news = match self.current.filter(|name| rungs.contains(name)) {
+        let news = match self.current.filter(|name| candidates.contains(name)) {
             Some(current) => gone.and_then(|(old, _)| {
                 self.pending = None;
                 if !self.failed.contains(&old) {
                     self.failed.push(old);
                 }
-                (old == current).then(|| self.next(old, &rungs))
+                (old == current).then(|| self.next(old, &candidates))
             }),
             None => {
                 // Another kind of firmware than before, or the first question of all.
@@ -70,19 +70,19 @@ impl Climb {
                 None
             }
         };
-        Pick {
+        LoaderChoice {
             loader: Ok(self.current.unwrap_or(first)),
             news,
         }
     }
 
     /// Makes the one after `old`, which did not start, the current one, and says so.
-    fn next(&mut self, old: &'static str, rungs: &[&'static str]) -> String {
-        let signed = rungs.iter().copied().find(|name| *name == programs::SIGNED);
-        let place = rungs.iter().position(|rung| *rung == old).unwrap_or(0);
+    fn next(&mut self, old: &'static str, candidates: &[&'static str]) -> String {
+        let signed = candidates.iter().copied().find(|name| *name == programs::SIGNED);
+        let place = candidates.iter().position(|candidate| *candidate == old).unwrap_or(0);
         let new = match signed {
             Some(signed) if !self.alive && !self.failed.contains(&signed) && old != signed => signed,
-            _ => rungs[(place + 1) % rungs.len()],
+            _ => candidates[(place + 1) % candidates.len()],
         };
         self.current = Some(new);
         match old == new {
@@ -93,7 +93,7 @@ impl Climb {
 
     /// A boot program went to the machine whole. `name` may be written as a client does.
     pub(crate) fn sent(&mut self, name: &str, now: f64) {
-        if let Some(name) = programs::rung_named(name) {
+        if let Some(name) = programs::candidate_named(name) {
             self.pending = Some((name, now));
             self.alive = false;
             self.last = Some(name);
@@ -123,7 +123,7 @@ impl Climb {
     }
 
     /// Takes what another row of the same machine knows, where this one knows nothing.
-    pub(crate) fn join(&mut self, other: Climb) {
+    pub(crate) fn join(&mut self, other: LoaderFallback) {
         if self.last.is_none() {
             *self = other;
         }
@@ -139,17 +139,17 @@ mod tests {
         true
     }
 
-    fn loader(climb: &mut Climb, arch: Arch, now: f64) -> &'static str {
-        climb.choose(arch, any, now).loader.unwrap()
+    fn loader(fallback: &mut LoaderFallback, arch: Arch, now: f64) -> &'static str {
+        fallback.choose(arch, any, now).loader.unwrap()
     }
 
     #[test]
     fn a_machine_that_comes_back_gets_the_next_program_and_then_the_first_again() {
-        let mut climb = Climb::default();
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 0.0), "snponly.efi");
-        climb.sent("snponly.efi", 1.0);
-        climb.runs();
-        let pick = climb.choose(Arch::UefiX64, any, 20.0);
+        let mut fallback = LoaderFallback::default();
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 0.0), "snponly.efi");
+        fallback.sent("snponly.efi", 1.0);
+        fallback.runs();
+        let pick = fallback.choose(Arch::UefiX64, any, 20.0);
         assert_eq!(pick.loader, Ok("ipxe.efi"));
         assert_eq!(
             pick.news.as_deref(),
@@ -157,127 +157,130 @@ mod tests {
         );
         // OFFER and ACK are two answers of one attempt.
         assert_eq!(
-            climb.choose(Arch::UefiX64, any, 20.1),
-            Pick {
+            fallback.choose(Arch::UefiX64, any, 20.1),
+            LoaderChoice {
                 loader: Ok("ipxe.efi"),
                 news: None
             }
         );
-        climb.sent("ipxe.efi", 21.0);
-        climb.runs();
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 60.0), "shimx64.efi");
-        climb.sent("shimx64.efi", 61.0);
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "snponly.efi");
-        assert_eq!(climb.failed(), ["snponly.efi", "ipxe.efi", "shimx64.efi"]);
+        fallback.sent("ipxe.efi", 21.0);
+        fallback.runs();
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 60.0), "shimx64.efi");
+        fallback.sent("shimx64.efi", 61.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "snponly.efi");
+        assert_eq!(fallback.failed(), ["snponly.efi", "ipxe.efi", "shimx64.efi"]);
     }
 
     #[test]
     fn a_program_that_gave_no_sign_of_life_is_followed_by_a_signed_one() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::HttpX64, 0.0);
-        climb.sent("snponly.efi", 1.0);
-        assert_eq!(loader(&mut climb, Arch::HttpX64, 20.0), "shimx64.efi");
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::HttpX64, 0.0);
+        fallback.sent("snponly.efi", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::HttpX64, 20.0), "shimx64.efi");
         // That was not it either: now all in turn.
-        climb.sent("shimx64.efi", 21.0);
-        assert_eq!(loader(&mut climb, Arch::HttpX64, 40.0), "snponly.efi");
-        climb.sent("snponly.efi", 41.0);
-        assert_eq!(loader(&mut climb, Arch::HttpX64, 60.0), "ipxe.efi");
+        fallback.sent("shimx64.efi", 21.0);
+        assert_eq!(loader(&mut fallback, Arch::HttpX64, 40.0), "snponly.efi");
+        fallback.sent("snponly.efi", 41.0);
+        assert_eq!(loader(&mut fallback, Arch::HttpX64, 60.0), "ipxe.efi");
     }
 
     #[test]
     fn an_older_answer_is_not_held_against_the_program_of_the_newer_one() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::UefiX64, 0.0);
-        climb.sent("snponly.efi", 1.0);
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 5.0), "shimx64.efi");
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::UefiX64, 0.0);
+        fallback.sent("snponly.efi", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 5.0), "shimx64.efi");
         // Its IPv6 was told of snponly.efi before, fetches that too, and asks again.
-        climb.sent("snponly.efi", 6.0);
-        let pick = climb.choose(Arch::UefiX64, any, 11.0);
+        fallback.sent("snponly.efi", 6.0);
+        let pick = fallback.choose(Arch::UefiX64, any, 11.0);
         assert_eq!((pick.loader, pick.news), (Ok("shimx64.efi"), None));
-        assert_eq!(climb.failed(), ["snponly.efi"]);
-        climb.sent("shimx64.efi", 15.0);
-        climb.started();
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "shimx64.efi");
-        assert_eq!(climb.failed(), ["snponly.efi"]);
+        assert_eq!(fallback.failed(), ["snponly.efi"]);
+        fallback.sent("shimx64.efi", 15.0);
+        fallback.started();
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "shimx64.efi");
+        assert_eq!(fallback.failed(), ["snponly.efi"]);
     }
 
     #[test]
     fn what_started_is_remembered() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::Bios, 0.0);
-        climb.sent("undionly.kpxe", 1.0);
-        assert_eq!(loader(&mut climb, Arch::Bios, 30.0), "ipxe.pxe");
-        climb.sent("ipxe.pxe", 31.0);
-        climb.started();
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::Bios, 0.0);
+        fallback.sent("undionly.kpxe", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::Bios, 30.0), "ipxe.pxe");
+        fallback.sent("ipxe.pxe", 31.0);
+        fallback.started();
         for now in [40.0, 4000.0] {
-            assert_eq!(loader(&mut climb, Arch::Bios, now), "ipxe.pxe", "{now}");
+            assert_eq!(loader(&mut fallback, Arch::Bios, now), "ipxe.pxe", "{now}");
         }
-        assert_eq!(climb.failed(), ["undionly.kpxe"]);
+        assert_eq!(fallback.failed(), ["undionly.kpxe"]);
     }
 
     #[test]
     fn a_late_copy_of_a_question_is_no_failure_and_a_wrong_guess_is_mended() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::UefiX64, 0.0);
-        climb.sent("snponly.efi", 1.0);
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 1.3), "snponly.efi");
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 3.0), "shimx64.efi");
-        climb.started();
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "snponly.efi");
-        assert!(climb.failed().is_empty());
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::UefiX64, 0.0);
+        fallback.sent("snponly.efi", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 1.3), "snponly.efi");
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 3.0), "shimx64.efi");
+        fallback.started();
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "snponly.efi");
+        assert!(fallback.failed().is_empty());
     }
 
     #[test]
-    fn a_program_that_is_not_here_is_no_rung() {
-        let mut climb = Climb::default();
+    fn a_program_that_is_not_here_is_no_candidate() {
+        let mut fallback = LoaderFallback::default();
         let only = |name: &str| name == "snponly.efi";
-        assert_eq!(climb.choose(Arch::UefiX64, only, 0.0).loader, Ok("snponly.efi"));
-        climb.sent("snponly.efi", 1.0);
-        let pick = climb.choose(Arch::UefiX64, only, 9.0);
+        assert_eq!(fallback.choose(Arch::UefiX64, only, 0.0).loader, Ok("snponly.efi"));
+        fallback.sent("snponly.efi", 1.0);
+        let pick = fallback.choose(Arch::UefiX64, only, 9.0);
         assert_eq!(pick.loader, Ok("snponly.efi"));
         assert!(pick.news.unwrap().contains("no other boot program"));
         // An arm64 machine where only the big iPXE is at hand.
-        let mut climb = Climb::default();
+        let mut fallback = LoaderFallback::default();
         let only = |name: &str| name == "ipxe-arm64.efi";
-        assert_eq!(climb.choose(Arch::UefiArm64, only, 0.0).loader, Ok("ipxe-arm64.efi"));
+        assert_eq!(fallback.choose(Arch::UefiArm64, only, 0.0).loader, Ok("ipxe-arm64.efi"));
         // A machine for which nothing is here is told of nothing, each time, and has no program then.
         for now in [5.0, 60.0] {
-            let pick = climb.choose(Arch::UefiX64, only, now);
+            let pick = fallback.choose(Arch::UefiX64, only, now);
             assert!(pick.loader.unwrap_err().contains("on this system"));
             assert_eq!(pick.news, None);
         }
-        assert_eq!(climb.choose(Arch::UefiArm64, only, 90.0).loader, Ok("ipxe-arm64.efi"));
+        assert_eq!(
+            fallback.choose(Arch::UefiArm64, only, 90.0).loader,
+            Ok("ipxe-arm64.efi")
+        );
     }
 
     #[test]
     fn a_program_counts_by_whatever_name_the_firmware_wrote() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::UefiX64, 0.0);
-        climb.sent("\\SNPONLY.EFI", 1.0);
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 9.0), "shimx64.efi");
-        climb.sent("SHIMX64.EFI", 10.0);
-        climb.sent("grub.efi", 11.0);
-        climb.started();
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "shimx64.efi");
-        assert_eq!(climb.failed(), ["snponly.efi"]);
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::UefiX64, 0.0);
+        fallback.sent("\\SNPONLY.EFI", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 9.0), "shimx64.efi");
+        fallback.sent("SHIMX64.EFI", 10.0);
+        fallback.sent("grub.efi", 11.0);
+        fallback.started();
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "shimx64.efi");
+        assert_eq!(fallback.failed(), ["snponly.efi"]);
     }
 
     #[test]
     fn a_machine_whose_firmware_was_switched_starts_anew() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::Bios, 0.0);
-        climb.sent("undionly.kpxe", 1.0);
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 90.0), "snponly.efi");
-        assert!(climb.choose(Arch::UefiX86, any, 95.0).loader.is_err());
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::Bios, 0.0);
+        fallback.sent("undionly.kpxe", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "snponly.efi");
+        assert!(fallback.choose(Arch::UefiX86, any, 95.0).loader.is_err());
     }
 
     #[test]
     fn what_shim_fetches_by_itself_is_no_attempt() {
-        let mut climb = Climb::default();
-        loader(&mut climb, Arch::UefiX64, 0.0);
-        climb.sent("grubx64.efi", 1.0);
-        climb.sent("autoexec.ipxe", 1.0);
-        assert_eq!(loader(&mut climb, Arch::UefiX64, 9.0), "snponly.efi");
+        let mut fallback = LoaderFallback::default();
+        loader(&mut fallback, Arch::UefiX64, 0.0);
+        fallback.sent("grubx64.efi", 1.0);
+        fallback.sent("autoexec.ipxe", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, 9.0), "snponly.efi");
     }
 
     proptest! {
@@ -285,23 +288,23 @@ mod tests {
         fn whatever_happens_there_is_a_program_of_the_right_kind(
             events in proptest::collection::vec((0u8..4, 0f64..30.0), 0..60),
         ) {
-            let mut climb = Climb::default();
+            let mut fallback = LoaderFallback::default();
             let mut now = 0.0;
             for (event, pause) in events {
                 now += pause;
                 match event {
                     0 => {
-                        let name = climb.choose(Arch::UefiX64, any, now).loader.unwrap();
-                        prop_assert!(programs::rungs(Arch::UefiX64).contains(&name));
+                        let name = fallback.choose(Arch::UefiX64, any, now).loader.unwrap();
+                        prop_assert!(programs::candidates(Arch::UefiX64).contains(&name));
                     }
                     1 => {
-                        prop_assert!(programs::rungs(Arch::Bios).contains(&climb.choose(Arch::Bios, any, now).loader.unwrap()));
+                        prop_assert!(programs::candidates(Arch::Bios).contains(&fallback.choose(Arch::Bios, any, now).loader.unwrap()));
                     }
-                    2 if now % 2.0 < 1.0 => climb.runs(),
-                    2 => climb.sent(climb.current().unwrap_or("ipxe.efi"), now),
-                    _ => climb.started(),
+                    2 if now % 2.0 < 1.0 => fallback.runs(),
+                    2 => fallback.sent(fallback.current().unwrap_or("ipxe.efi"), now),
+                    _ => fallback.started(),
                 }
-                prop_assert!(climb.failed().len() <= 5);
+                prop_assert!(fallback.failed().len() <= 5);
             }
         }
     }

@@ -40,7 +40,7 @@ pub const MEMTEST_EFI: &str = "memtest.efi";
 pub const MEMTEST_BIOS: &str = "memtest.bin";
 
 /// Loaders for a firmware, the one to try first in front. Empty where there is none.
-pub fn rungs(arch: Arch) -> &'static [&'static str] {
+pub fn candidates(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::Bios => &["undionly.kpxe", "ipxe.pxe"],
         Arch::UefiX64 | Arch::HttpX64 => &["snponly.efi", "ipxe.efi", SIGNED],
@@ -52,7 +52,7 @@ pub fn rungs(arch: Arch) -> &'static [&'static str] {
 /// True for a loader of a processor for which an image has a system.
 pub fn has_system(name: &str) -> bool {
     // There is none for any other than x86-64 (README).
-    !rungs(Arch::UefiArm64).contains(&name)
+    !candidates(Arch::UefiArm64).contains(&name)
 }
 
 /// What a loader fetches by itself and cannot do without.
@@ -64,20 +64,20 @@ pub fn needs(name: &str) -> &'static [&'static str] {
 }
 
 /// The loader of this name, if a firmware is told to fetch it.
-pub fn rung_named(name: &str) -> Option<&'static str> {
+pub fn candidate_named(name: &str) -> Option<&'static str> {
     let name = loader_named(name)?;
     [Arch::Bios, Arch::UefiX64, Arch::UefiArm64]
         .into_iter()
-        .flat_map(rungs)
+        .flat_map(candidates)
         .copied()
-        .find(|rung| *rung == name)
+        .find(|candidate| *candidate == name)
 }
 
 /// First loader for a firmware that asks by PXE or HTTP Boot, of those that `held` says are here, or why there is none.
 ///
 /// `snponly.efi` comes first on UEFI: it keeps the firmware's own driver and with it the link it brought up.
 pub fn first_held(arch: Arch, held: impl Fn(&str) -> bool) -> Result<&'static str, &'static str> {
-    let first = rungs(arch).iter().copied().find(|name| held(name));
+    let first = candidates(arch).iter().copied().find(|name| held(name));
     first.ok_or(match arch {
         Arch::Bios => "there is no iPXE for BIOS boot on this system: switch the machine to UEFI boot",
         Arch::UefiX64 | Arch::HttpX64 => {
@@ -242,12 +242,12 @@ mod tests {
     #[test]
     fn every_loader_that_is_named_is_in_the_table() {
         for code in 0..32 {
-            for name in rungs(Arch::from_option93(code)) {
+            for name in candidates(Arch::from_option93(code)) {
                 assert!(loader_named(name).is_some(), "{name}");
-                assert_eq!(rung_named(name), Some(*name));
+                assert_eq!(candidate_named(name), Some(*name));
             }
         }
-        assert_eq!(rung_named(GRUB), None);
+        assert_eq!(candidate_named(GRUB), None);
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(Chooser::default().loader(mac, Arch::UefiX64), Ok("snponly.efi"));
         assert_eq!(Chooser::default().loader(None, Arch::UefiX64), Ok("snponly.efi"));
         // Who has no port is not told of a loader that this system may lack.
-        let second = Chooser::new(|_, arch| rungs(arch).get(1).copied().ok_or("none"));
+        let second = Chooser::new(|_, arch| candidates(arch).get(1).copied().ok_or("none"));
         assert_eq!(second.loader(mac, Arch::UefiX64), Ok("ipxe.efi"));
         assert_eq!(second.loader(None, Arch::UefiX64), Ok("ipxe.efi"));
     }
@@ -304,8 +304,8 @@ mod tests {
         ] {
             assert_eq!(loader_named(path), Some(want), "{path}");
         }
-        assert_eq!(rung_named("SHIMX64.EFI"), Some(SIGNED));
-        assert_eq!(rung_named("GRUB.EFI"), None);
+        assert_eq!(candidate_named("SHIMX64.EFI"), Some(SIGNED));
+        assert_eq!(candidate_named("GRUB.EFI"), None);
         // The names of files on this system are not names to ask for, nor is a folder of our own.
         for path in [
             "shim.efi",

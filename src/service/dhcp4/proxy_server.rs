@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::console::console;
 use crate::service::metrics::{self, Metrics};
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::service::rate_limit::Turn;
 use crate::sys::clock;
 
@@ -27,7 +27,7 @@ pub(crate) struct Server {
     /// The same on port 4011.
     pub boot_server: UdpSocket,
     pub params: Params,
-    pub ladder: Arc<Mutex<Ladder>>,
+    pub node_table: Arc<Mutex<NodeTable>>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -97,8 +97,8 @@ impl Server {
             Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
             Decision::Takes(client, address) => {
                 self.heard(&client);
-                let mut ladder = self.ladder.lock().expect("no holder panics");
-                ladder.addressed(client.mac, address, clock::run_seconds());
+                let mut node_table = self.node_table.lock().expect("no holder panics");
+                node_table.addressed(client.mac, address, clock::run_seconds());
             }
             Decision::Reply(reply) => match filter.judge(&reply.client, turn, true, clock::run_seconds()) {
                 Admission::Answer => self.send(*reply, port).await,
@@ -112,8 +112,8 @@ impl Server {
     fn stranger(&self, client: &Client) {
         let Some(reason) = &client.stranger else { return };
         let first = {
-            let mut ladder = self.ladder.lock().expect("no holder panics");
-            ladder.stranger(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
+            let mut node_table = self.node_table.lock().expect("no holder panics");
+            node_table.unsupported(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
         };
         if first {
             console!("machine {}: {reason}", client.name());
@@ -122,8 +122,8 @@ impl Server {
 
     fn heard(&self, client: &Client) {
         let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
-        let mut ladder = self.ladder.lock().expect("no holder panics");
-        ladder.heard(client.mac, firmware, clock::run_seconds());
+        let mut node_table = self.node_table.lock().expect("no holder panics");
+        node_table.heard(client.mac, firmware, clock::run_seconds());
     }
 
     async fn send(&self, reply: Reply, port: Port) {

@@ -13,7 +13,7 @@ use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::model::console::console;
 use crate::service::metrics::{self, Metrics};
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::store::leases::Journal;
 use crate::sys::clock;
 use crate::sys::packet::ArpTap;
@@ -33,7 +33,7 @@ pub(crate) struct Server {
     pub leases: Arc<Mutex<LeaseTable>>,
     /// Networks behind routers.
     pub routed: Vec<Routed>,
-    pub ladder: Arc<Mutex<Ladder>>,
+    pub node_table: Arc<Mutex<NodeTable>>,
     pub metrics: Arc<Metrics>,
     /// Where leases become durable.
     pub journal: Arc<Journal>,
@@ -91,8 +91,8 @@ impl Server {
     /// A machine that nothing can boot is named.
     pub(super) fn stranger(&self, client: &Client, reason: &str, now: f64) {
         let first = {
-            let mut ladder = self.ladder.lock().expect("no holder panics");
-            ladder.stranger(client.mac, client.instead.as_deref(), reason, now)
+            let mut node_table = self.node_table.lock().expect("no holder panics");
+            node_table.unsupported(client.mac, client.instead.as_deref(), reason, now)
         };
         if first {
             console!("machine {}: {reason}", client.name());
@@ -128,14 +128,14 @@ impl Server {
         if let Some(said) = said {
             self.metrics.dhcp4_replied(said, metrics::Mode::Serve, arch);
         }
-        let mut ladder = self.ladder.lock().expect("no holder panics");
-        ladder.heard(client.mac, arch.is_some(), clock::run_seconds());
-        ladder.named(client.mac, client.instead.as_deref());
+        let mut node_table = self.node_table.lock().expect("no holder panics");
+        node_table.heard(client.mac, arch.is_some(), clock::run_seconds());
+        node_table.named(client.mac, client.instead.as_deref());
         if client.kind == Kind::Ipxe {
-            ladder.netboots(client.mac);
+            node_table.netboots(client.mac);
         }
         if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
-            ladder.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
+            node_table.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::console::console;
 use crate::service::metrics::{Metrics, Unanswered};
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::service::rate_limit::{Rate, RateLimiter, Turn};
 use crate::sys::clock;
 
@@ -28,7 +28,7 @@ pub(crate) struct Server {
     pub socket: UdpSocket,
     pub params: Params,
     pub leases: Arc<Mutex<LeaseTable6>>,
-    pub ladder: Arc<Mutex<Ladder>>,
+    pub node_table: Arc<Mutex<NodeTable>>,
     pub metrics: Arc<Metrics>,
     /// Told whenever leases changed that a restart should remember.
     pub leases_changed: Arc<tokio::sync::Notify>,
@@ -38,7 +38,7 @@ pub(crate) struct Server {
 
 /// What is known of the clients of one link.
 struct Guests {
-    /// DUIDs that booted from the network in this run. The ports that did are on the ladder.
+    /// DUIDs that booted from the network in this run. The ports that did are on the node_table.
     netbooted: HashSet<Vec<u8>>,
     /// By link-local address, also of those behind relays.
     rates: RateLimiter<Ipv6Addr>,
@@ -161,8 +161,8 @@ impl Server {
         if matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) && netbooted.len() < MAX_LEASES {
             netbooted.insert(client.duid.clone());
         }
-        let ladder = self.ladder.lock().expect("no holder panics");
-        netbooted.contains(&client.duid) || client.mac.is_some_and(|mac| ladder.netbooted(mac))
+        let node_table = self.node_table.lock().expect("no holder panics");
+        netbooted.contains(&client.duid) || client.mac.is_some_and(|mac| node_table.netbooted(mac))
     }
 
     async fn send(&self, reply: Reply, client: &Client, relayed: &Relayed<'_>, mut to: SocketAddrV6) {
@@ -170,13 +170,13 @@ impl Server {
             && client.kind != Kind::Probe
         {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
-            let mut ladder = self.ladder.lock().expect("no holder panics");
-            ladder.heard(mac, firmware, clock::run_seconds());
+            let mut node_table = self.node_table.lock().expect("no holder panics");
+            node_table.heard(mac, firmware, clock::run_seconds());
             if client.kind == Kind::Ipxe {
-                ladder.netboots(mac);
+                node_table.netboots(mac);
             }
             if let Some(address) = reply.given {
-                ladder.addressed(mac, address, clock::run_seconds());
+                node_table.addressed(mac, address, clock::run_seconds());
             }
         }
         if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind

@@ -28,7 +28,7 @@ use crate::model::{NodeId, PostAction, Stage};
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::{grub, ipxe, memory, programs, resolve, script};
 use crate::service::metrics::Now;
-use crate::service::node_table::Said;
+use crate::service::node_table::LoaderReport;
 use crate::sys::clock;
 use crate::sys::console::say;
 
@@ -238,20 +238,20 @@ async fn serve(
             boot_script(ipxe::menu(&boot_of(site, &site.settings.now(), master, client, &who)))
         }
         Route::Made(made) => {
-            site.ladder().loader_runs(client);
+            site.node_table().loader_runs(client);
             boot_script(resolve::made(made, master))
         }
         Route::Kernel(who) => {
             if let Some(reason) = no_kernel(site, client, &who) {
-                if site.ladder().refused(client, &reason) {
-                    // Its own statement: nobody waits for the ladder while the console is slow.
-                    let name = site.ladder().name_of(client);
+                if site.node_table().refused(client, &reason) {
+                    // Its own statement: nobody waits for the node table while the console is slow.
+                    let name = site.node_table().name_of(client);
                     say(&format!("machine {name}: {reason}"));
                 }
                 return files::line(StatusCode::CONFLICT, &reason);
             }
             if !head {
-                site.ladder().fetched(client, Stage::Kernel, clock::run_seconds());
+                site.node_table().fetched(client, Stage::Kernel, clock::run_seconds());
             }
             files::slice(asked, site.kernel.as_ref()).await
         }
@@ -261,7 +261,7 @@ async fn serve(
         },
         Route::Initrd => {
             if !head {
-                site.ladder().initrd(client);
+                site.node_table().initrd(client);
             }
             files::slice(asked, site.initrd.as_ref()).await
         }
@@ -269,7 +269,7 @@ async fn serve(
         Route::Loader(name) => match resolve::boot_file(site, name, master) {
             Some((_, BootFile::File(path))) => {
                 if !head {
-                    site.ladder().loader_sent(client, name, clock::run_seconds());
+                    site.node_table().loader_sent(client, name, clock::run_seconds());
                 }
                 files::file(asked, &path).await
             }
@@ -299,9 +299,9 @@ async fn serve(
 /// the memory.
 fn nodes(site: &Arc<Site>, rows: Option<usize>, head: bool) -> Response<Body> {
     if let Some(most) = rows {
-        return json(StatusCode::OK, &site.ladder().first(most.min(MAX_ROWS)));
+        return json(StatusCode::OK, &site.node_table().first(most.min(MAX_ROWS)));
     }
-    let (first, next) = site.ladder().rows(0, MAX_ROWS);
+    let (first, next) = site.node_table().page(0, MAX_ROWS);
     if next.is_none() {
         return json(StatusCode::OK, &first);
     }
@@ -323,7 +323,7 @@ fn table(site: Arc<Site>) -> Body {
             let Some(from) = from else {
                 return Ok::<_, io::Error>(None);
             };
-            let (rows, next) = site.ladder().rows(from, ROWS_OF_A_PIECE);
+            let (rows, next) = site.node_table().page(from, ROWS_OF_A_PIECE);
             let mut text = Vec::new();
             let mut before = before;
             for row in &rows {
@@ -342,8 +342,8 @@ fn table(site: Arc<Site>) -> Body {
 
 fn metrics_text(site: &Site) -> String {
     let (nodes, nodes_beyond_share) = {
-        let ladder = site.ladder();
-        (ladder.stages(), ladder.beyond())
+        let node_table = site.node_table();
+        (node_table.stages(), node_table.beyond())
     };
     let (running, waiting) = site.web.gate.counts();
     site.metrics.text(&Now {
@@ -425,14 +425,14 @@ fn boot_script(text: String) -> Response<Body> {
 /// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
 fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
-    let said = Said {
+    let said = LoaderReport {
         needed_mib: needed_mib(site, policy.post_action),
         ..said(who)
     };
     let told = {
-        let mut ladder = site.ladder();
-        let news = ladder.script(client, &said, clock::run_seconds());
-        news.map(|news| (ladder.name_of(client), news))
+        let mut node_table = site.node_table();
+        let news = node_table.script(client, &said, clock::run_seconds());
+        news.map(|news| (node_table.name_of(client), news))
     };
     if let Some((name, news)) = told {
         say(&format!("machine {name}: {news}"));
@@ -452,20 +452,20 @@ fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
 
 /// Why a machine's boot script gets no kernel. Who asks without one gets it: a person, a program that measures.
 fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
-    let stuck = || who.action.and_then(|_| site.ladder().stuck(client));
+    let stuck = || who.action.and_then(|_| site.node_table().stuck(client));
     too_little_memory(site, client, who).or_else(stuck)
 }
 
 /// Why a machine gets no kernel, by what its boot program says of its memory.
 fn too_little_memory(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
     let has = who.memory_mib?;
-    site.ladder().memory(client, has);
+    site.node_table().memory(client, has);
     let action = who.action.unwrap_or(PostAction::Inventory);
     memory::too_little(has, needed_mib(site, action)?)
 }
 
-fn said(who: &Who) -> Said {
-    Said {
+fn said(who: &Who) -> LoaderReport {
+    LoaderReport {
         needed_mib: None,
         mac: who.mac,
         arch: who.arch.clone(),
@@ -485,7 +485,7 @@ fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: 
         arch: who.arch.clone(),
         memtest_efi: site.loaders.path(programs::MEMTEST_EFI).is_some(),
         memtest_bios: site.loaders.path(programs::MEMTEST_BIOS).is_some(),
-        pause_seconds: site.ladder().pause_seconds(client),
+        pause_seconds: site.node_table().pause_seconds(client),
     }
 }
 
@@ -504,13 +504,13 @@ async fn stage(site: &Site, (client, own): (IpAddr, bool), id: NodeId, request: 
     if report.stage == Stage::Stored {
         return files::line(StatusCode::BAD_REQUEST, "stored is the master's word");
     }
-    let known = own || site.ladder().knows(&id, client, &report);
+    let known = own || site.node_table().knows(&id, client, &report);
     if !known && let Err(refusal) = site.web.door.new_node(client, &site.metrics) {
         return refused(refusal.status, &refusal.reason);
     }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
-    site.ladder().report(&id, client, &report, clock::run_seconds());
+    site.node_table().report(&id, client, &report, clock::run_seconds());
     files::line(StatusCode::OK, "noted")
 }
 
@@ -540,11 +540,11 @@ async fn take(
             };
             tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
             let clash = {
-                let mut ladder = site.ladder();
+                let mut node_table = site.node_table();
                 let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
-                ladder.stored(&kept.id, Some(client), sha256, kept.summary, kept.evidence, now);
+                node_table.stored(&kept.id, Some(client), sha256, kept.facts, now);
                 // Told when a machine learns that its name is another's; the screen says it as long as it is so.
-                (kept.id != id).then(|| ladder.clash(&kept.id)).flatten()
+                (kept.id != id).then(|| node_table.clash(&kept.id)).flatten()
             };
             if let Some(clash) = clash {
                 say(&clash.to_string());
@@ -561,7 +561,7 @@ async fn take(
             } else if status.is_server_error() {
                 // In its row for as long as it is so; on the console once.
                 let problem = format!("its inventory cannot be stored: {reason}");
-                let first = site.ladder().refused(client, &problem);
+                let first = site.node_table().refused(client, &problem);
                 if first {
                     say(&format!("node {id}: {problem}"));
                 }

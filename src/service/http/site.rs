@@ -17,7 +17,7 @@ use crate::model::slice::Slice;
 use crate::service::boot::programs;
 use crate::service::boot::programs::LOADERS;
 use crate::service::metrics::Metrics;
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
 use crate::store::nodes::NodeStore;
 
@@ -39,7 +39,7 @@ pub struct Site {
     pub settings: Arc<Live>,
     /// Reads `recon.toml` anew. Blocks.
     pub read_settings: Box<dyn Fn() -> Loaded + Send + Sync>,
-    pub ladder: Arc<Mutex<Ladder>>,
+    pub node_table: Arc<Mutex<NodeTable>>,
     /// Makes the body of `/api/v1/status`.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// Counts the leases that run, for `/metrics`.
@@ -137,14 +137,14 @@ impl Web {
 }
 
 impl Site {
-    pub fn ladder(&self) -> MutexGuard<'_, Ladder> {
-        self.ladder.lock().expect("no holder panics")
+    pub fn node_table(&self) -> MutexGuard<'_, NodeTable> {
+        self.node_table.lock().expect("no holder panics")
     }
 
     /// Notes bytes of a file that went over HTTP to `client`.
     pub fn sent(&self, client: IpAddr, bytes: u64) {
         self.metrics.http_bytes.add(bytes);
-        self.ladder().sent(client, bytes);
+        self.node_table().sent(client, bytes);
     }
 }
 

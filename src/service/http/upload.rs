@@ -11,7 +11,7 @@ use hyper::{HeaderMap, Request, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::model::{NodeId, cause};
-use crate::service::node_table::Ladder;
+use crate::service::node_table::NodeTable;
 use crate::store::nodes::{NodeStore, StoreError, Stored};
 
 use tokio::time::Instant;
@@ -88,7 +88,7 @@ pub async fn receive(
     match written {
         Ok(stored) => {
             place.iter_mut().for_each(Place::stored);
-            if !counted && is_one_more(&site.ladder(), &stored.id) {
+            if !counted && is_one_more(&site.node_table(), &stored.id) {
                 site.web.door.was_new_node(client);
             }
             Ok(stored)
@@ -108,14 +108,14 @@ const TURN_LOOK: Duration = Duration::from_millis(50);
 
 /// True for an upload that is kept beside another one of its name and was not there before: which machine it is of is known
 /// only when it is stored.
-fn is_one_more(ladder: &Ladder, kept_as: &NodeId) -> bool {
-    *kept_as != kept_as.base() && !ladder.is_stored(kept_as)
+fn is_one_more(node_table: &NodeTable, kept_as: &NodeId) -> bool {
+    *kept_as != kept_as.base() && !node_table.is_stored(kept_as)
 }
 
 /// The upload's place, if its client has not too much already, and whether its machine was counted as a new one.
 async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<(Place, bool), Refusal> {
     let refused = |refusal: limits::Refusal| (refusal.status, refusal.reason);
-    let awaited = site.ladder().awaits(id, client);
+    let awaited = site.node_table().awaits(id, client);
     let new = match awaited {
         // It may turn out to be one more of its name all the same.
         true => site.web.door.may_name_nodes(client, &site.metrics),
@@ -183,9 +183,9 @@ pub fn digest_header(sha256: &[u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::identity::Evidence;
     use crate::service::http::limits::Door;
     use crate::service::metrics::Metrics;
+    use crate::store::inventory::InventoryFacts;
 
     /// A client that uploads under a name that is known, with another serial number each time.
     #[test]
@@ -193,15 +193,13 @@ mod tests {
         let name: NodeId = "93d4e5a1-7f46-11e5-bf8b-080027123456".parse().unwrap();
         let (door, metrics) = (Door::new(4, 4), Metrics::default());
         let (one, other) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));
-        let mut ladder = Ladder::default();
+        let mut node_table = NodeTable::default();
         let mut stored = |kept_as: &NodeId, number: u16| {
-            assert!(number == 0 || ladder.awaits(&name, one), "its name is known");
-            let is_more = is_one_more(&ladder, kept_as);
-            let evidence = Evidence {
-                system_serial: Some(format!("S{number}")),
-                ..Evidence::default()
-            };
-            ladder.stored(kept_as, Some(one), "ab".into(), None, evidence, 1.0);
+            assert!(number == 0 || node_table.awaits(&name, one), "its name is known");
+            let is_more = is_one_more(&node_table, kept_as);
+            let mut facts = InventoryFacts::default();
+            facts.evidence.system_serial = Some(format!("S{number}"));
+            node_table.stored(kept_as, Some(one), "ab".into(), facts, 1.0);
             is_more
         };
         assert!(!stored(&name, 0), "the first was counted when it came");

@@ -304,14 +304,14 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     metrics.tftp_bytes.add(sent);
     metrics.tftp_resends.add(sender.transfer.resends());
     let client = client.ip().to_canonical();
-    let mut ladder = shelf.site.ladder();
+    let mut node_table = shelf.site.node_table();
     // A script is asked for by a loader that runs already.
     match content {
-        Content::Held(_) if ended == Tftp::Done => ladder.loader_sent(client, name, clock::run_seconds()),
+        Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_seconds()),
         Content::Held(_) => {}
-        Content::Made(_) => ladder.loader_runs(client),
+        Content::Made(_) => node_table.loader_runs(client),
     }
-    ladder.sent(client, sent);
+    node_table.sent(client, sent);
 }
 
 struct Sender<'a> {

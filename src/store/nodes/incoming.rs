@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Kept, MAX_OF_ONE_NAME, Record, Shared, State, StoreError, Stored, from_upload, io_error, upload_names};
 use crate::model::NodeId;
 use crate::model::identity::Evidence;
+use crate::store::inventory::InventoryFacts;
 use crate::store::nodes::naming;
 use crate::store::{Sha, UploadName, digest_of, hex, upload};
 use crate::sys::file::open_plain;
@@ -93,15 +94,13 @@ impl Incoming {
         let shared = Arc::clone(&self.shared);
         let place = shared.checking.enter()?;
         let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
-        let summary = upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
-        // Takes as much memory as the check does.
-        let evidence = self.evidence()?;
+        let facts = upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
         drop(place);
 
-        let (name, first, moves) = match self.place(&evidence)? {
+        let (name, first, moves) = match self.place(&facts)? {
             Place::Stored(stored) => {
                 shared.tidy(&self.id);
-                return Ok(Stored { summary, ..*stored });
+                return Ok(*stored);
             }
             Place::New { name, first, moves } => (name, first, moves),
         };
@@ -111,7 +110,7 @@ impl Incoming {
         match result {
             Ok(()) => {
                 let alone = inner.named_as(&self.id).nth(1).is_none();
-                let kept = if alone { None } else { inner.kept(&evidence) };
+                let kept = if alone { None } else { inner.kept(&facts.evidence) };
                 if let Some(record) = inner.record(&self.id, name) {
                     record.state = State::Whole;
                     record.evidence = kept;
@@ -131,23 +130,17 @@ impl Incoming {
         shared.tidy(&self.id);
         Ok(Stored {
             id: self.id.clone(),
-            evidence,
+            facts,
             seq: name.seq,
             sha256: hex(&self.sha256),
             size_bytes: self.declared_len,
             already: false,
-            summary,
         })
     }
 
-    /// What the content, which is an upload, tells of its machine.
-    fn evidence(&self) -> Result<Evidence, StoreError> {
-        let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
-        upload::evidence(content, &self.shared.limits.upload).map_err(|error| from_upload(error, &self.path))
-    }
-
     /// Finds the machine whose upload this is, and takes the next place in its row.
-    fn place(&mut self, evidence: &Evidence) -> Result<Place, StoreError> {
+    fn place(&mut self, facts: &InventoryFacts) -> Result<Place, StoreError> {
+        let evidence = &facts.evidence;
         let shared = Arc::clone(&self.shared);
         let _one_at_a_time = shared.placing.lock(&self.id);
         let mut residents = shared.residents(&self.id)?;
@@ -193,7 +186,7 @@ impl Incoming {
             }
             (self.id, self.folder) = (id, folder);
         }
-        if let Some(stored) = self.stored_before(evidence)? {
+        if let Some(stored) = self.stored_before(facts)? {
             if let Some((folder, id)) = moves {
                 self.discard(&folder, &id);
             }
@@ -311,7 +304,7 @@ impl Incoming {
     }
 
     /// The newest upload of this node, if it is this very one and is certainly on the medium.
-    fn stored_before(&self, evidence: &Evidence) -> Result<Option<Stored>, StoreError> {
+    fn stored_before(&self, facts: &InventoryFacts) -> Result<Option<Stored>, StoreError> {
         let shared = &self.shared;
         let newest = {
             let inner = shared.lock();
@@ -339,12 +332,11 @@ impl Incoming {
             .map_err(io_error("syncing", &shared.folder))?;
         Ok(Some(Stored {
             id: self.id.clone(),
-            evidence: evidence.clone(),
+            facts: facts.clone(),
             seq: newest.name.seq,
             sha256: hex(&self.sha256),
             size_bytes: newest.size,
             already: true,
-            summary: None,
         }))
     }
 

@@ -56,7 +56,7 @@ fn an_upload_is_there_after_a_restart() {
     let nodes = open(dir.path()).list();
     assert_eq!(nodes.len(), 1);
     assert_eq!(nodes[0].sha256, stored.sha256);
-    assert_eq!(nodes[0].summary().as_deref(), Some("Acme R1 SN1"));
+    assert_eq!(nodes[0].facts().summary.as_deref(), Some("Acme R1 SN1"));
     assert_eq!(fs::read(&nodes[0].path).unwrap(), bytes);
     let copy = fs::read(dir.path().join("nodes").join(node(1).as_str()).join("inventory.json")).unwrap();
     assert_eq!(copy, samples::inventory(&bytes));
@@ -485,7 +485,7 @@ fn copies_of_inventories_leave_half_of_the_room_to_uploads() {
     let scarce = store(2000);
     put(&scarce, &node(1), &samples::upload("SN2")).unwrap();
     assert!(!copy.exists() && scarce.copies_left_out() == 1);
-    assert_eq!(scarce.list()[0].summary().as_deref(), Some("Acme R1 SN2"));
+    assert_eq!(scarce.list()[0].facts().summary.as_deref(), Some("Acme R1 SN2"));
 }
 
 #[test]
@@ -805,11 +805,11 @@ fn two_machines_of_one_name_are_two_nodes_and_stay_so() {
     let listed = open(dir.path()).list();
     let summaries: Vec<_> = listed
         .iter()
-        .map(|node| (node.id.clone(), node.summary().unwrap()))
+        .map(|node| (node.id.clone(), node.facts().summary.unwrap()))
         .collect();
     let machine = |board: u8| format!("Acme R1 BOARD-{board}");
     assert_eq!(summaries, [(shared.clone(), machine(1)), (second.clone(), machine(2))]);
-    assert_eq!(listed[1].evidence().system_serial.as_deref(), Some("BOARD-2"));
+    assert_eq!(listed[1].facts().evidence.system_serial.as_deref(), Some("BOARD-2"));
     // What was announced for the other one's folder left nothing there, and the copies for people are each one's own.
     for (id, board) in [(&shared, 1), (&second, 2)] {
         let folder = dir.path().join("nodes").join(id.as_str());
@@ -852,7 +852,7 @@ fn machines_of_one_name_that_upload_at_once_are_all_kept() {
     assert_eq!((kept.len(), listed.len()), (8, 8));
     let serials: std::collections::BTreeSet<_> = listed
         .iter()
-        .map(|node| node.evidence().system_serial.unwrap())
+        .map(|node| node.facts().evidence.system_serial.unwrap())
         .collect();
     assert_eq!(serials.len(), 8);
     assert!(kept.values().all(|uploads| uploads.len() == 2));

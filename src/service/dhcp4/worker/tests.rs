@@ -78,7 +78,7 @@ async fn worker(folder: &Path, medium: Arc<Slow>) -> Worker {
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
         routed: Vec::new(),
-        ladder: Arc::default(),
+        node_table: Arc::default(),
         metrics: Arc::default(),
         journal: Arc::new(journal),
         arp: None,
@@ -325,7 +325,7 @@ async fn a_machine_without_a_system_is_named_and_takes_no_address() {
             .await;
     }
     assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 0);
-    let rows = worker.server.ladder.lock().unwrap().table();
+    let rows = worker.server.node_table.lock().unwrap().all();
     let failure = rows[0].failure.as_deref().unwrap();
     assert_eq!(
         (rows.len(), failure),

@@ -1,0 +1,101 @@
+//! The table as screens and the API show it: in pieces, by urgency, in counts. Pure.
+
+use super::leads::NodeTable;
+use crate::model::Stage;
+use crate::model::api::{NodeStatus, StageTime};
+
+/// What sorts the rows of a screen: machines on their way first, because those are the ones to wait for.
+pub fn urgency(stored: bool, stage: Stage) -> (bool, Stage) {
+    (stored && stage == Stage::Off, stage)
+}
+
+impl NodeTable {
+    /// The table, in the order in which machines were first heard.
+    pub fn all(&self) -> Vec<NodeStatus> {
+        (0..self.rows.len()).filter_map(|index| self.status(index)).collect()
+    }
+
+    /// Some rows of the table, and where the next ones begin.
+    pub fn page(&self, from: usize, most: usize) -> (Vec<NodeStatus>, Option<usize>) {
+        let end = self.rows.len().min(from.saturating_add(most));
+        let next = (end < self.rows.len()).then_some(end);
+        ((from..end).filter_map(|index| self.status(index)).collect(), next)
+    }
+
+    /// The rows to look at first, in that order: machines on their way before those that are done.
+    pub fn first(&self, most: usize) -> Vec<NodeStatus> {
+        let mut order: Vec<((bool, Stage), usize)> = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.is_row())
+            .map(|(index, node)| (urgency(node.stored_sha256.is_some(), node.stage()), index))
+            .collect();
+        order.sort_unstable();
+        order.truncate(most);
+        order.iter().filter_map(|(_, index)| self.status(*index)).collect()
+    }
+
+    /// Machines by stage.
+    pub fn stages(&self) -> Vec<(Stage, u64)> {
+        let mut counts = [0; Stage::ALL.len()];
+        for node in self.rows.iter().filter(|node| node.is_row()) {
+            counts[node.stage() as usize] += 1;
+        }
+        Stage::ALL
+            .into_iter()
+            .map(|stage| (stage, counts[stage as usize]))
+            .collect()
+    }
+
+    /// How often a machine found no row because the table is full.
+    pub fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+
+    /// How often a machine had more ports or addresses than lead to one row, or a name more machines than have rows.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
+    /// Machines by number: heard at all, stored.
+    pub fn counts(&self) -> (usize, usize) {
+        let alive = self.rows.iter().filter(|node| node.is_row());
+        let (mut seen, mut stored) = (0, 0);
+        for node in alive {
+            seen += 1;
+            stored += usize::from(node.stored_sha256.is_some());
+        }
+        (seen, stored)
+    }
+
+    fn status(&self, index: usize) -> Option<NodeStatus> {
+        let node = &self.rows[index];
+        let id = self.shown_name(index)?;
+        let of_name = node.name.as_ref().and_then(|name| self.by_name.get(name));
+        let stages = Stage::ALL
+            .into_iter()
+            .filter_map(|stage| node.reached[stage as usize].map(|at_seconds| StageTime { stage, at_seconds }))
+            .collect();
+        Some(NodeStatus {
+            id,
+            same_name: of_name.map_or(0, |rows| rows.len().saturating_sub(1)),
+            macs: node.all_macs().into_iter().collect(),
+            address: node.address,
+            stage: node.stage(),
+            stages,
+            message: node.message.clone(),
+            failure: node.failure.clone(),
+            bytes_sent: node.bytes_sent,
+            stored_sha256: node.stored_sha256.clone(),
+            summary: node.summary.clone(),
+            loader: node.fallback.current().map(str::to_owned),
+            failed_loaders: node.fallback.failed().iter().map(|name| (*name).to_owned()).collect(),
+            firmware: node.firmware,
+            boot_arch: node.boot_arch.clone(),
+            serial: node.serial.clone(),
+            starts_in_vain: node.starts.in_vain(),
+            port: node.port.clone(),
+        })
+    }
+}
