@@ -16,7 +16,9 @@ struct File<'a> {
     site: Option<&'a str>,
     network: Network<'a>,
     peers: Peers<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     subnet: Vec<Subnet>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     node: Vec<Node<'a>>,
 }
 

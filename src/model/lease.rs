@@ -43,3 +43,20 @@ pub enum LeaseChange {
     #[serde(rename = "set-aside")]
     Abandoned { address: Ipv4Addr, until_unix: u64 },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stick that ran with an older version has these words on it.
+    #[test]
+    fn the_words_of_the_journal_stay() {
+        let abandoned = LeaseChange::Abandoned {
+            address: Ipv4Addr::new(10, 0, 0, 7),
+            until_unix: 9,
+        };
+        let text = r#"{"set-aside":{"address":"10.0.0.7","until_unix":9}}"#;
+        assert_eq!(serde_json::to_string(&abandoned).unwrap(), text);
+        assert_eq!(serde_json::from_str::<LeaseChange>(text).unwrap(), abandoned);
+    }
+}

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::SiteKey;
 use crate::model::MacAddr;
-use crate::service::dhcp4::probe::{Ask, Heard, Role, Said, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Overheard, Role, Said, heard, packet};
 use crate::sys::netif::{self, Netlink};
 use crate::sys::packet::DhcpTap;
 
@@ -92,7 +92,7 @@ async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: D
             }
             from = tap.receive(&mut buffer) => {
                 let from = from?;
-                if let Some(Heard::Server(spoken)) = heard(&buffer)
+                if let Some(Overheard::Server(spoken)) = heard(&buffer)
                     && let (Some(machine), Some(proof)) = (spoken.machine, spoken.proof)
                     && proof.role != Role::Ask
                     && voice.is_proven(&Said { role: proof.role, machine, mac: from, server: spoken.server }, Some(proof))

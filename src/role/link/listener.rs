@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::model::MacAddr;
-use crate::service::dhcp4::probe::{Heard, heard};
+use crate::service::dhcp4::probe::{Overheard, heard};
 use crate::sys::clock;
 use crate::sys::netif::Link;
 use crate::sys::packet::DhcpListener;
@@ -21,7 +21,7 @@ const READ_BATCH_INTERVAL: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(250);
 
 /// What was heard: on which interface index, from whom.
-pub(crate) type Packet = (u32, MacAddr, Heard);
+pub(crate) type Packet = (u32, MacAddr, Overheard);
 
 /// A packet socket, read by a thread that ends with it.
 pub(crate) struct Listener {
@@ -65,8 +65,10 @@ fn listen(index: u32, socket: &DhcpListener, sender: &mpsc::Sender<Packet>, stop
 }
 
 /// False for a client that takes the server that another one took just before. `chosen`: that server, and when.
-fn is_news(what: &Heard, chosen: &mut Option<(Ipv4Addr, f64)>, now: f64) -> bool {
-    let Heard::Chosen { server } = what else { return true };
+fn is_news(what: &Overheard, chosen: &mut Option<(Ipv4Addr, f64)>, now: f64) -> bool {
+    let Overheard::Chosen { server } = what else {
+        return true;
+    };
     let same = chosen.is_some_and(|(last, at)| last == *server && now - at < SAME_CHOICE_SECONDS);
     if !same {
         *chosen = Some((*server, now));

@@ -13,7 +13,7 @@ use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
 use crate::model::console::console;
-use crate::service::dhcp4::probe::{Heard, Question, Role, Said, Spoken};
+use crate::service::dhcp4::probe::{Overheard, Question, Role, Said, ServerMessage};
 use crate::sys::clock;
 use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::systemd::Watchdog;
@@ -237,13 +237,13 @@ impl LinkManager {
         }
         let is_ours = |server| self.links.values().any(|link| link.has(server));
         match what {
-            Heard::Chosen { server } if is_ours(server) => None,
-            Heard::Chosen { server } => Some(Event::Chosen(server)),
-            Heard::Server(message) => {
+            Overheard::Chosen { server } if is_ours(server) => None,
+            Overheard::Chosen { server } => Some(Event::Chosen(server)),
+            Overheard::Server(message) => {
                 let voice = &mut self.links.get_mut(&index)?.voice;
                 Some(server_event(voice, from, &message))
             }
-            Heard::Probe { machine, nonce, proof } => {
+            Overheard::Probe { machine, nonce, proof } => {
                 let voice = &mut self.links.get_mut(&index)?.voice;
                 let ours = voice.is_proven(&Said::asking(machine, from), proof);
                 if let Some(nonce) = nonce {
@@ -292,7 +292,7 @@ impl LinkManager {
 }
 
 /// What a server said, and whether it proved that it is of this site.
-fn server_event(voice: &mut Voice, from: MacAddr, message: &Spoken) -> Event {
+fn server_event(voice: &mut Voice, from: MacAddr, message: &ServerMessage) -> Event {
     let said = |role| Said {
         role,
         machine: message.machine.unwrap_or(from),

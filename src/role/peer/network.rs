@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use crate::model::MacAddr;
 use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
-use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Overheard, heard, packet};
 use crate::service::dhcp6::probe as probe6;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::service::ra::server::ALL_DHCP_SERVERS;
@@ -135,7 +135,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
     loop {
         let xid = rand::random();
         let mut heard = ask6(&socket, link, probe6::Ask::Solicit, xid).await;
-        if let Some(probe6::Heard {
+        if let Some(probe6::ServerReply {
             kind: v6::MessageType::Advertise,
             server,
             address: Some(address),
@@ -144,7 +144,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
         {
             heard = ask6(&socket, link, probe6::Ask::Request { server, address }, xid).await;
         }
-        if let Some(probe6::Heard {
+        if let Some(probe6::ServerReply {
             kind: v6::MessageType::Reply,
             address: Some(address),
             ..
@@ -164,7 +164,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
 
 /// One question and its answer. A question that cannot leave, as while the kernel still checks the link-local address,
 /// counts as unanswered.
-async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::Heard> {
+async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::ServerReply> {
     if !udp::source_towards(ALL_DHCP_SERVERS, link.index).is_ok_and(|source| source.is_unicast_link_local()) {
         return None;
     }
@@ -233,7 +233,7 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
             Err(_) => return Ok(Answer::Nothing),
             Ok(received) => received?,
         };
-        let Some(Heard::Server(spoken)) = heard(&buffer) else {
+        let Some(Overheard::Server(spoken)) = heard(&buffer) else {
             continue;
         };
         if spoken.xid != xid {

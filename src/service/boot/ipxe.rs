@@ -4,13 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::model::ula::LINK_PREFIX;
 use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction};
-use crate::service::boot::programs::Made;
 
-use super::grub;
 use super::memory::QUERY;
 #[cfg(test)]
 use super::script::complete;
-use crate::service::boot::autoexec;
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
@@ -66,14 +63,6 @@ pub fn entry(master: SocketAddr) -> String {
         base = Endpoint(master),
         script = script_url(master, None),
     )
-}
-
-/// A file that is made for the link.
-pub fn made(made: Made, master: SocketAddr) -> String {
-    match made {
-        Made::Autoexec => autoexec::autoexec(master),
-        Made::GrubConfig => grub::config(master),
-    }
 }
 
 /// Why a machine with this processor (as iPXE names it) finds no kernel here. A BIOS machine's iPXE is built for `i386`
@@ -272,6 +261,7 @@ pub fn menu(boot: &Boot) -> String {
 mod tests {
     use super::*;
     use crate::model::PowerOff;
+    use crate::service::boot::{autoexec, grub};
 
     fn client(post_action: PostAction) -> Boot<'static> {
         Boot {
@@ -344,7 +334,7 @@ mod tests {
             "refusal.ipxe",
             &refusal(&super::super::memory::too_little(512, 560).unwrap()),
         );
-        golden("grub.cfg", &made(Made::GrubConfig, "192.168.219.1:80".parse().unwrap()));
+        golden("grub.cfg", &grub::config("192.168.219.1:80".parse().unwrap()));
         golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
         golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
     }

@@ -1,7 +1,8 @@
-//! DHCPv4 (RFC 2131, 2132, 2855, 3011, 3046, 3396, 3527, 4390, 4578, 5107, 5227, 6842). [`port`] says who asks, [`door`] says who is answered, [`relay`] for which network,
-//! [`states`] decides, [`logic`] words
-//! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
-//! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
+//! DHCPv4 (RFC 2131, 2132, 2855, 3011, 3046, 3396, 3527, 4390, 4578, 5107, 5227, 6842), in the order of a packet's walk: [`wire`] reads
+//! it, [`client`] says who asks, [`relay`] for which network, [`client_filter`] who is answered, [`retries`] how often it was, [`decide`]
+//! what is done, [`reply`] and [`boot_options`] what the reply says, [`quirks`] mends it for firmware, [`layout`] lays it out, [`waiting`]
+//! holds it until it may leave. [`leases`] remembers, [`conflicts`] asks the link before an address is offered, [`claims`] says whose
+//! answers count, [`notices`] what a person is told; [`worker`] owns the loop.
 
 pub(crate) mod boot_options;
 pub(crate) mod claims;

@@ -61,9 +61,9 @@ pub struct Proof {
 
 /// Something heard on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Overheard {
     /// A server speaks: an OFFER, ACK or NAK.
-    Server(Spoken),
+    Server(ServerMessage),
     /// Another recon machine, by its number, looks for servers.
     Probe {
         machine: MacAddr,
@@ -77,7 +77,7 @@ pub enum Heard {
 
 /// What a server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spoken {
+pub struct ServerMessage {
     pub server: Ipv4Addr,
     /// It said that it is a recon master.
     pub recon: bool,
@@ -98,7 +98,7 @@ pub struct Spoken {
 }
 
 /// Reads a packet that starts with its IPv4 header; `None` where it is nothing of the above.
-pub fn heard(packet: &[u8]) -> Option<Heard> {
+pub fn heard(packet: &[u8]) -> Option<Overheard> {
     let sliced = SlicedPacket::from_ip(packet).ok()?;
     let Some(TransportSlice::Udp(udp)) = sliced.transport else {
         return None;
@@ -109,7 +109,7 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
             MessageType::Discover if seen.class.starts_with(PROBE_CLASS) => {}
             // What a relay brings is about another network.
             MessageType::Request if seen.relayed => return None,
-            MessageType::Request => return seen.server.map(|server| Heard::Chosen { server }),
+            MessageType::Request => return seen.server.map(|server| Overheard::Chosen { server }),
             _ => return None,
         }
     }
@@ -122,24 +122,24 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     };
     match (message.opcode(), kind) {
         (Opcode::BootReply, MessageType::Offer | MessageType::Ack | MessageType::Nak) => {
-            Some(Heard::Server(spoken(&message, class, kind, server?)))
+            Some(Overheard::Server(server_message(&message, class, kind, server?)))
         }
         (Opcode::BootRequest, MessageType::Discover) => {
             let machine = machine_of(class, PROBE_CLASS)?;
-            Some(Heard::Probe {
+            Some(Overheard::Probe {
                 machine,
                 nonce: bytes_of(&message, NONCE_CODE).and_then(|bytes| bytes.try_into().ok()),
                 proof: proof_of(&message),
             })
         }
         (Opcode::BootRequest, MessageType::Request) if message.giaddr().is_unspecified() => {
-            Some(Heard::Chosen { server: server? })
+            Some(Overheard::Chosen { server: server? })
         }
         _ => None,
     }
 }
 
-fn spoken(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) -> Spoken {
+fn server_message(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) -> ServerMessage {
     let netmask = match message.opts().get(OptionCode::SubnetMask) {
         Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
         _ => None,
@@ -152,7 +152,7 @@ fn spoken(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) 
         Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
         _ => None,
     };
-    Spoken {
+    ServerMessage {
         server,
         recon: class.starts_with(MASTER_CLASS) || is_marked(message),
         machine: machine_of(class, MASTER_CLASS),
@@ -395,7 +395,7 @@ mod tests {
     fn a_probe_is_known_again_on_the_other_side() {
         assert_eq!(
             heard(&packet(Ask::WhoServes(QUESTION, Some(PROOF)), MAC, 9)),
-            Some(Heard::Probe {
+            Some(Overheard::Probe {
                 machine: MACHINE,
                 nonce: Some([7; 16]),
                 proof: Some(PROOF)
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn an_announcement_names_its_master() {
         let server = Ipv4Addr::new(192, 168, 219, 1);
-        let Some(Heard::Server(spoken)) = heard(&announced(server)) else {
+        let Some(Overheard::Server(spoken)) = heard(&announced(server)) else {
             panic!("not heard");
         };
         assert_eq!(
@@ -431,7 +431,7 @@ mod tests {
         let address = Ipv4Addr::new(10, 0, 0, 7);
         assert_eq!(
             heard(&packet(Ask::Request { server, address }, MAC, 9)),
-            Some(Heard::Chosen { server })
+            Some(Overheard::Chosen { server })
         );
         let decline = packet(Ask::Decline { server, address }, MAC, 9);
         assert_eq!(heard(&decline), None);
@@ -454,7 +454,7 @@ mod tests {
             MAC,
             9,
         );
-        assert_eq!(heard(&taken), Some(Heard::Chosen { server }));
+        assert_eq!(heard(&taken), Some(Overheard::Chosen { server }));
         // The relay's address, behind the headers of IPv4 and UDP; whatever the checksum is, nobody looks at it here.
         taken[28 + 24..28 + 28].copy_from_slice(&[10, 1, 0, 1]);
         assert_eq!(
@@ -464,7 +464,7 @@ mod tests {
         );
     }
 
-    fn offer(options: impl IntoIterator<Item = DhcpOption>) -> Spoken {
+    fn offer(options: impl IntoIterator<Item = DhcpOption>) -> ServerMessage {
         let mut offer = Message::default();
         offer
             .set_opcode(Opcode::BootReply)
@@ -480,7 +480,7 @@ mod tests {
         }
         let bytes = broadcast(Ipv4Addr::new(10, 0, 0, 1), (67, 68), &encode(&offer));
         match heard(&bytes) {
-            Some(Heard::Server(spoken)) => spoken,
+            Some(Overheard::Server(spoken)) => spoken,
             other => panic!("{other:?}"),
         }
     }
@@ -491,7 +491,7 @@ mod tests {
             DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)),
             DhcpOption::AddressLeaseTime(600),
         ];
-        let wanted = Spoken {
+        let wanted = ServerMessage {
             server: Ipv4Addr::new(10, 0, 0, 1),
             recon: false,
             machine: None,

@@ -239,7 +239,7 @@ async fn serve(
         }
         Route::Made(made) => {
             site.node_table().loader_runs(client);
-            boot_script(ipxe::made(made, master))
+            boot_script(resolve::made(made, master))
         }
         Route::Kernel(who) => {
             if let Some(reason) = no_kernel(site, client, &who) {

@@ -455,3 +455,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_person_is_told_once_of_firmware_that_takes_no_offer() {
+    let message = Said::by(1, Discover).message();
+    let client = Client {
+        kind: Kind::Pxe(crate::model::Arch::Bios),
+        ..identify(&message).unwrap()
+    };
+    let told: Vec<u32> = (0..9)
+        .filter(|unheeded| {
+            let facts = Facts {
+                unheeded: *unheeded,
+                ..Facts::new(&message, &client)
+            };
+            match decide(&params(), &mut table(), &facts, 0) {
+                Decision::Reply(reply) => reply.first_lean_offer,
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    assert_eq!(told, [LEAN_OFFER_AFTER]);
+}
