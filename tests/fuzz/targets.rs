@@ -304,14 +304,19 @@ fn smbios_tables() {
             Some(minor) => Some(smbios::Version { major: 3, minor }),
             None => None,
         };
-        let table = smbios::Table::parse(version, input);
-        let dimms = smbios::types::dimms(&table);
+        let table = smbios::SmbiosTable::parse(version, input);
+        let dimms = smbios::memory::dimms(&table);
         let packages = smbios::types::cpu_packages(&table).len();
         smbios::types::system(&table);
-        smbios::types::memory_arrays(&table);
+        smbios::memory::memory_arrays(&table);
         // Four bytes are the least that a structure takes.
-        assert!(table.structures.len() <= input.len() / 4 + 1);
-        kind((table.structures.len(), table.broken.is_some(), dimms.len(), packages))
+        assert!(table.structures().count() <= input.len() / 4 + 1);
+        kind((
+            table.structures().count(),
+            table.broken.is_some(),
+            dimms.len(),
+            packages,
+        ))
     });
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::formats::text::natural_key;
 use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
-use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Outcome, Pending, Publish};
@@ -28,7 +27,6 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 /// First what the kernel knows, which is handed out at once; then each disk is read and asked, each for itself.
 pub(crate) fn disks(
     root: &Root,
-    _live: Option<Arc<dyn LiveSources>>,
     boot_medium: &BTreeSet<String>,
     limit: Duration,
     publish: &Publish<Part<Vec<Disk>>>,
@@ -383,13 +381,7 @@ mod tests {
         // With and without a folder of block devices.
         for _ in 0..2 {
             let root = Root::at(dir.path());
-            let part = disks(
-                &root,
-                None,
-                &BTreeSet::new(),
-                Duration::from_secs(60),
-                &Publish::nowhere(),
-            );
+            let part = disks(&root, &BTreeSet::new(), Duration::from_secs(60), &Publish::nowhere());
             let told = part.value.unwrap();
             assert_eq!(told.len(), 1);
             assert_eq!((&*told[0].name, told[0].serial.as_deref()), ("nvme0", Some("S0")));
@@ -489,13 +481,7 @@ mod tests {
             fs::create_dir_all(dir.path().join(format!("sys/block/{name}/device"))).unwrap();
         }
         let root = Root::at(dir.path());
-        let found = disks(
-            &root,
-            None,
-            &BTreeSet::new(),
-            Duration::from_secs(60),
-            &Publish::nowhere(),
-        );
+        let found = disks(&root, &BTreeSet::new(), Duration::from_secs(60), &Publish::nowhere());
         let names: BTreeSet<String> = found.value.unwrap().into_iter().map(|disk| disk.name).collect();
         assert_eq!(names, BTreeSet::from(["mmcblk0".to_owned(), "sda".to_owned()]));
         // They stay protected like disks.
@@ -519,7 +505,7 @@ mod tests {
         let root = Root::at(dir.path());
         let marked = |medium: &str| {
             let medium = BTreeSet::from([medium.to_owned()]);
-            let disks = disks(&root, None, &medium, Duration::from_secs(5), &Publish::nowhere())
+            let disks = disks(&root, &medium, Duration::from_secs(5), &Publish::nowhere())
                 .value
                 .unwrap();
             assert_eq!(disks[0].size_bytes, Some(1 << 20));
