@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::formats::pcap;
 use crate::formats::pcap::Record;
 use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_host_only};
+use crate::probe::bus::NET;
 use crate::probe::cabling::lldp::Frame;
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
@@ -24,7 +25,6 @@ use crate::sys::lldp_socket::{self, Ear};
 /// Named when nothing else is known.
 pub const SOURCE: &str = "LLDP, CDP";
 const LISTENING: &str = "LLDP and CDP by packet(7)";
-const NET: &str = "/sys/class/net";
 /// A port may take this long from being switched on to its carrier (10GBASE-T negotiates for seconds); until then one
 /// without a carrier is still waited for.
 const CARRIER_GRACE: Duration = Duration::from_secs(8);

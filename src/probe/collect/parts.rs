@@ -5,7 +5,7 @@ use super::options::{Limit, Options};
 use super::run;
 use super::running::{Row, Start};
 use crate::probe::smbios::source;
-use crate::probe::{bmc, cabling, cpu, disks, firmware, health, memory, nics, pci, security, system, usb};
+use crate::probe::{bmc, bus, cabling, cpu, disks, firmware, health, memory, nics, pci, security, system, usb};
 use crate::sys::ipmi;
 
 /// In the order in which they are started.
@@ -33,7 +33,7 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     },
     &Row {
         name: "disks",
-        source: disks::list::BLOCK,
+        source: disks::entry::BLOCK,
         limit: Limit::Slow,
         field: |inventory| &mut inventory.disks,
         probe: |job, publish| {
@@ -84,7 +84,7 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     },
     &Row {
         name: "nics",
-        source: nics::NET,
+        source: bus::NET,
         limit: Limit::Quick,
         field: |inventory| &mut inventory.nics,
         probe: |job, _| {

@@ -1,6 +1,7 @@
 //! Health for people: short for a healthy machine, and what is wrong stands out.
 
-use super::{Page, list, some};
+use super::page::Page;
+use super::words::{list, some};
 use crate::model::inventory::Health;
 
 /// Log lines shown; the document has more.
@@ -9,7 +10,7 @@ const SHOWN_LINES: usize = 5;
 const CLOCK_SECONDS: u64 = 60;
 
 pub(super) fn lines(page: &mut Page, health: &Health) {
-    let begun = page.out.len();
+    let begun = page.text().len();
     let count = |number: u64, what: &str| (number > 0).then(|| format!("{number} {what}"));
     let mut found = |label: &str, parts: Vec<Option<String>>| {
         if let Some(text) = some(list(parts)) {
@@ -87,7 +88,7 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
         let text = format!("{} s off the master's", offset / 1000);
         found("SYSTEM CLOCK", vec![Some(text)]);
     }
-    if page.out.len() == begun {
+    if page.text().len() == begun {
         page.item("no errors counted");
     }
     if let Some(log) = &health.kernel_log
