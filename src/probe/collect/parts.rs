@@ -149,5 +149,5 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
 /// Whether a part is collected: asked for, or looked at for the list of firmware.
 pub(crate) fn is_needed(name: &str, options: &Options) -> bool {
     let Some(only) = &options.only else { return true };
-    only.contains(name) || only.contains("firmware") && firmware::PARTS.contains(&name)
+    only.contains(name) || only.contains("firmware") && firmware::derived::PARTS.contains(&name)
 }
