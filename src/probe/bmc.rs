@@ -303,7 +303,7 @@ fn incomplete(notes: &mut Notes, name: &str, trouble: Option<&Refusal>) {
 fn status(error: &BmcError) -> PartStatus {
     match error {
         BmcError::NoDevice => PartStatus::Absent,
-        BmcError::Open { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => PartStatus::Denied,
+        BmcError::Open { reason, .. } if reason.kind() == std::io::ErrorKind::PermissionDenied => PartStatus::Denied,
         BmcError::TimedOut(_) => PartStatus::TimedOut,
         BmcError::InvalidCommand => PartStatus::Unsupported,
         _ => PartStatus::Failed,
