@@ -84,10 +84,10 @@ def read_unit(file, text):
             if found.group(1) != "%":
                 yield Use(file, line.line_at(found.start()), "systemd", f"specifier %{found.group(1)}")
         if key.startswith("Exec"):
-            prefixes = re.match(r"[-@:+!|]*", value).group()
-            for prefix in prefixes:
+            command = value.lstrip("-@:+!|")
+            for prefix in value.removesuffix(command):
                 yield Use(file, line.line, "systemd", f"Exec prefix {prefix}")
-            words = value[len(prefixes) :].split()
+            words = command.split()
             yield from program_uses(file, line.line, words)
         if key in ("Environment", "PassEnvironment", "UnsetEnvironment"):
             for name in re.findall(r"\bSYSTEMD_\w+", value):

@@ -31,10 +31,10 @@ lint_python() {
     "$venv/ruff" check .
     mypy_of tools --strict tools/*.py tests/tools/*.py
     mypy_of tests/lab --strict benches/net/*.py
-    mypy_of tests/lab --disable-error-code func-returns-value tests/lab/*.py tests/lab/vdc
-    mypy_of tests/lab --disable-error-code var-annotated tests/netns/*.py
-    mypy_of tests/lab:tests/netns tests/attack/*.py
-    mypy_of tests/lab tests/suse/*.py
+    mypy_of tests/lab --strict tests/lab/*.py tests/lab/vdc
+    mypy_of tests/lab --strict tests/netns/*.py
+    mypy_of tests/lab:tests/netns --strict tests/attack/*.py
+    mypy_of tests/lab --strict tests/suse/*.py
 }
 
 # mypy_of FOLDER WORD…: mypy with FOLDER among those that modules are looked for in.

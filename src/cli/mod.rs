@@ -1,4 +1,4 @@
-//! Command line to command. Parsing touches nothing; [`run`] hands over to the roles.
+//! Command line to command. Parsing touches nothing; `run` hands over to the roles.
 
 pub mod args;
 pub(crate) mod console;

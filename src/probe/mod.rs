@@ -1,4 +1,4 @@
-//! Hardware facts: a [`Root`] and, on the running machine, [`LiveSources`] → [`Inventory`].
+//! Hardware facts: a [`Root`] and, on the running machine, [`LiveSources`] → [`crate::model::inventory::Inventory`].
 //!
 //! Parsers are pure and take text or bytes. Each part is collected in a thread of its own within one common time box;
 //! a part that hangs is left behind and reported as timed out, the others are whole. Parts that ask several devices

@@ -9,7 +9,6 @@ with the bytes that were written: `crash.py` computes from it what a stick holds
 """
 
 # Each operation makes the system call of the same name.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 

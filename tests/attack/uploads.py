@@ -142,8 +142,7 @@ def bomb(inventory: bytes) -> bytes:
     """A gigabyte of zeros behind an inventory, in a megabyte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     parts: list[bytes] = [packer.compress(_member(b"inventory.json", inventory) + _header(b"zeros", 1 << 30))]
-    for _ in range(1024):
-        parts.append(packer.compress(bytes(1 << 20)))
+    parts.extend(packer.compress(bytes(1 << 20)) for _ in range(1024))
     parts.append(packer.compress(bytes(1024)) + packer.flush())
     return b"".join(parts)
 

@@ -82,8 +82,8 @@ def networkd(site: Site) -> None:
         # Read-only /sys tells it that there is no udev to wait for; its folders are its own.
         process = own.popen(
             ["unshare", "-m", "sh", "-c",
-             "mount -o remount,bind,ro /sys; mount -t tmpfs none /run/systemd && mkdir -p /run/systemd/network /run/systemd/netif && "
-             f"cp {unit} /run/systemd/network/ && chown -R systemd-network /run/systemd/netif && exec {_NETWORKD}"],
+             ("mount -o remount,bind,ro /sys; mount -t tmpfs none /run/systemd && mkdir -p /run/systemd/network /run/systemd/netif && "
+             f"cp {unit} /run/systemd/network/ && chown -R systemd-network /run/systemd/netif && exec {_NETWORKD}")],
             stdout=log, stderr=log,
         )
         try:

@@ -255,7 +255,7 @@ def ipv6_rubbish(site: Site) -> None:
         index = socket.if_nametoindex(CLIENT_LINK)
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             for to in ((server, 53, 0, 0), (server, 69, 0, 0), ("ff02::1:2", 547, 0, index)):
-                for kind in range(0, 15):
+                for kind in range(15):
                     for size in (0, 1, 3, 5, 40, 300, 1200):
                         sender.sendto(bytes([kind]) + os.urandom(size), to)
         with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:

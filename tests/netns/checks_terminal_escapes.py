@@ -114,7 +114,7 @@ def _console(site: Site) -> str:
 def terminal_escapes(site: Site) -> None:
     """What clients say in DHCP, TFTP, HTTP and DNS is written down, and nothing of it acts: not in the log, on the screen, in an answer."""
     with RawClient(site.client, CLIENT_LINK) as port:
-        told = {code: _BYTES for code in (12, 17, 43, 61, 77, 81)}
+        told = dict.fromkeys((12, 17, 43, 61, 77, 81), _BYTES)
         for vendor in (b"PXEClient:Arch:00007:UNDI:003001" + _BYTES, b"PXEClient" + _BYTES, _BYTES):
             port.answers(altered(fixture("ovmf-efi-discover.bin"), _MAC, {**told, 60: vendor}), _MAC, 2.0)
     answers = site.client.call(_send_http)

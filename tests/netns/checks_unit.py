@@ -6,8 +6,8 @@ import os
 import socket
 import time
 
-from veth_site import Site
 from vdc.suite import Scenario, expect
+from veth_site import Site
 
 _LIMIT_USEC = 4_000_000
 

@@ -83,8 +83,8 @@ def run_dhcpcd(machine: Namespace, config: Path, more: str = "") -> subprocess.C
     config.write_text("duid\nnoipv6\nnohook resolv.conf, hostname, timesyncd, ntp.conf\n" + more)
     return machine.run(
         ["unshare", "-m", "sh", "-c",
-         "mkdir -p /run/dhcpcd && mount -t tmpfs none /run/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && "
-         f"exec dhcpcd -4 -1 -B -t 25 -f {config} eth0"],
+         ("mkdir -p /run/dhcpcd && mount -t tmpfs none /run/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && "
+         f"exec dhcpcd -4 -1 -B -t 25 -f {config} eth0")],
         timeout=45,
     )
 

@@ -83,7 +83,7 @@ class Site(Resource):
     def start(self, medium: Path, network: str = f"{SERVER}/24", room: int = 0) -> dict[str, Any]:
         """Starts the master and waits until its API serves the link. `network`: its address on it, with the prefix length.
         `room`: the data folder is a file system of so many bytes of its own, which only the master sees."""
-        self.inside = Api(self.server, network.split("/")[0])
+        self.inside = Api(self.server, network.split("/", maxsplit=1)[0])
         self._starts += 1
         self.log = self.folder / f"master.{self._starts}.log"
         # Without CAP_SYS_ADMIN it can neither mount nor set a disk of this host read-only, whatever it tries.

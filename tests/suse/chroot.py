@@ -110,7 +110,7 @@ class Chroot:
     def _settings(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
         if (self.root / _CERTIFICATES.lstrip("/")).exists():
-            kept.update({name: _CERTIFICATES for name in _CERTIFICATE_VARIABLES})
+            kept.update(dict.fromkeys(_CERTIFICATE_VARIABLES, _CERTIFICATES))
         return kept
 
 

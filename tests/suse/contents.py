@@ -4,7 +4,6 @@ Every package becomes a folder of hard links to the donor's files. What no row n
 """
 
 # os.walk gives folders as text: the paths below are put together as text too.
-# ruff: noqa: PTH104, PTH114, PTH115, PTH118, PTH119, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -97,7 +96,7 @@ def lay_out(rows: Sequence[Package], donor: Path, maker: Path, top: Path) -> Con
             files = [path for path in _files_of(donor, name) if path not in taken]
             taken.update(files)
             _carry(donor, contents.of(row.name), files)
-    taken.update(path for path in _all_files(donor) if path.startswith("lib/modules/") or path.startswith("usr/lib/modules/"))
+    taken.update(path for path in _all_files(donor) if path.startswith(("lib/modules/", "usr/lib/modules/")))
     _carry(donor, contents.of(USERLAND), [path for path in _all_files(donor) if path not in taken])
     _filesystem(contents, donor)
     _kernel(contents, donor)

@@ -1,7 +1,6 @@
 """How do folders of files become RPMs with openSUSE's names?"""
 
 # os.walk gives folders as text: the paths below are put together as text too.
-# ruff: noqa: PTH114
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _recipe_packages(tree: Path) -> set[str]:
 def _names(run: BuildRun) -> None:
     """Every name that the recipe and the set-up of openSUSE hosts use has a row, and a row says where its name comes from."""
     rows = {row.name: row for row in run.rows}
-    wanted = {**{name: "the recipe" for name in _recipe_packages(run.tree)}, **{name: "set-up" for name in susehost.names(run.tree)}}
+    wanted = {**dict.fromkeys(_recipe_packages(run.tree), "the recipe"), **dict.fromkeys(susehost.names(run.tree), "set-up")}
     missing = sorted(f"{name} ({who})" for name, who in wanted.items() if name not in rows)
     expect(not missing, f"packages.tsv has no row for {', '.join(missing)}: confirm the name and add it with its source")
     bare = sorted(name for name in wanted if rows[name].source == "-")

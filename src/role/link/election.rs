@@ -1,6 +1,6 @@
 //! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is seconds of a monotonic clock.
 //!
-//! A link is asked who serves it, decided within [`VERDICT_SECONDS`] of carrier, and watched for ever after:
+//! A link is asked who serves it, decided within [`timing::VERDICT_SECONDS`] of carrier, and watched for ever after:
 //!
 //! - nobody answers → serve: addresses and boot files;
 //! - a foreign DHCP server, at any time → proxy: boot files only. It is asked as network boot firmware asks, too: where it

@@ -1,5 +1,5 @@
-//! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`pace`] decide; [`server`] owns the loop; [`files`],
-//! [`export`], [`body`], [`wire`], [`gate`], [`door`] and [`upload`] move bytes.
+//! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`min_rate`] decide; [`server`] owns the loop; [`files`],
+//! [`export`], [`body`], [`sendfile`], [`transfer_queue`], [`limits`] and [`upload`] move bytes.
 
 pub(crate) mod admission;
 pub(crate) mod body;

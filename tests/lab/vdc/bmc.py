@@ -77,8 +77,8 @@ def _setup(folder: Path) -> str:
             f"sensor_add 0x20 0 {number} 1 1",
             f"sensor_set_value 0x20 0 {number} {value} 0",
             f"sensor_set_threshold 0x20 0 {number} settable 111000 100 95 90 5 2 0",
-            f"sensor_set_event_support 0x20 0 {number} enable scanning per-state 000111111000000 000111111000000 "
-            "000111111000000 000111111000000",
+            (f"sensor_set_event_support 0x20 0 {number} enable scanning per-state 000111111000000 000111111000000 "
+            "000111111000000 000111111000000"),
             "main_sdr_add 0x20 " + " ".join(f"0x{byte:02x}" for byte in _sdr(number, name)),
         ]
     lines.append(f'mc_add_fru_data 0x20 0 512 file 0 "{folder / "fru.bin"}"')

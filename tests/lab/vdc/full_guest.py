@@ -35,8 +35,8 @@ def spec_of(who: Identity, folder: Path, bmc: Bmc, tpm: Tpm) -> Spec:
         "-smbios", f"type=2,manufacturer=Recon Lab,product=Lab Board,serial={BOARD_SERIAL}",
         "-smbios", f"type=3,manufacturer=Recon Lab,serial={CHASSIS_SERIAL},asset={CHASSIS_ASSET}",
         "-smbios", f"type=11,value={OEM_STRING}",
-        "-smbios", "type=17,loc_pfx=DIMM,bank=BANK,asset=MEM9,"
-        f"manufacturer={DIMM_MAKER},serial={DIMM_SERIAL},part={DIMM_PART},speed={DIMM_SPEED}",
+        "-smbios", ("type=17,loc_pfx=DIMM,bank=BANK,asset=MEM9,"
+        f"manufacturer={DIMM_MAKER},serial={DIMM_SERIAL},part={DIMM_PART},speed={DIMM_SPEED}"),
     ]
     for node in range(2):
         extra += [

@@ -280,4 +280,4 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
         device = f"usb-storage,bus=xhci{number}.0,drive={drive},serial={disk.serial},removable=on{boot}"
     else:
         raise LabError(f"unknown disk bus {disk.bus!r}")
-    return argv + ["-device", device]
+    return [*argv, "-device", device]
