@@ -92,15 +92,7 @@ pub(crate) fn run_keeping<S: AsRef<OsStr>>(
         program: program.to_owned(),
         source,
     };
-    let mut child = Command::new(path)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(start)?;
+    let mut child = spawn(&path, args).map_err(start)?;
     let stdout = tail_of(child.stdout.take(), keep);
     let stderr = tail_of(child.stderr.take(), keep);
 
@@ -140,6 +132,18 @@ pub(crate) fn run_keeping<S: AsRef<OsStr>>(
             }
         },
     }
+}
+
+/// Starts a program as the leader of its own process group.
+fn spawn<S: AsRef<OsStr>>(path: &Path, args: &[S]) -> io::Result<Child> {
+    Command::new(path)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
 }
 
 /// Waits for the program; `None` where it still runs at the limit.
