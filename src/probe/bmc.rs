@@ -74,19 +74,8 @@ fn ask_all(
     let mut link = Link::new(root, port, end);
     let source = bmc.device.clone();
     // A controller that cannot say who it is has nothing else to say.
-    match device::device_id(&mut link, &mut bmc) {
-        Ok(()) => {}
-        Err(Refusal::Unavailable(PartStatus::Unsupported, _)) => {
-            let reason = "a captured tree has no controller to ask";
-            return Part::missing(PartStatus::Unsupported, source, reason);
-        }
-        Err(refusal) => {
-            let reason = match &refusal {
-                Refusal::Dead(text) => format!("the controller is dead: get device id: {text}"),
-                other => format!("get device id: {other}"),
-            };
-            return Part::missing(refusal.status(), source, reason);
-        }
+    if let Err(refusal) = device::device_id(&mut link, &mut bmc) {
+        return nobody(source, &refusal);
     }
     let mut notes = Notes::default();
     quick(&mut link, &mut bmc, &mut notes);
@@ -134,6 +123,16 @@ fn ask_all(
         part.reason = Some("incomplete: the controller stopped answering".to_owned());
     }
     part
+}
+
+/// The part of a controller that does not say who it is.
+fn nobody(source: String, refusal: &Refusal) -> Part<Bmc> {
+    let reason = match refusal {
+        Refusal::Unavailable(PartStatus::Unsupported, _) => "a captured tree has no controller to ask".to_owned(),
+        Refusal::Dead(text) => format!("the controller is dead: get device id: {text}"),
+        other => format!("get device id: {other}"),
+    };
+    Part::missing(refusal.status(), source, reason)
 }
 
 /// A dozen questions about the controller and its machine.
@@ -304,7 +303,7 @@ fn incomplete(notes: &mut Notes, name: &str, trouble: Option<&Refusal>) {
 fn status(error: &BmcError) -> PartStatus {
     match error {
         BmcError::NoDevice => PartStatus::Absent,
-        BmcError::Open { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => PartStatus::Denied,
+        BmcError::Open { reason, .. } if reason.kind() == std::io::ErrorKind::PermissionDenied => PartStatus::Denied,
         BmcError::TimedOut(_) => PartStatus::TimedOut,
         BmcError::InvalidCommand => PartStatus::Unsupported,
         _ => PartStatus::Failed,

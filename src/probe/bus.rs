@@ -6,6 +6,9 @@ use pci_ids::FromId;
 
 use crate::probe::collect::root::Root;
 
+/// A folder for every network interface.
+pub(crate) const NET: &str = "/sys/class/net";
+
 /// Components of a path as text.
 pub(crate) fn names(place: &Path) -> impl DoubleEndedIterator<Item = &str> {
     place

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::formats::pcap;
 use crate::formats::pcap::Record;
-use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_host_only};
+use crate::model::inventory::{CablePort, Cabling, Item, ListenEnd, Neighbour, Part, PartStatus, is_wired_port};
+use crate::probe::bus::NET;
 use crate::probe::cabling::lldp::Frame;
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
@@ -24,7 +25,6 @@ use crate::sys::lldp_socket::{self, Ear};
 /// Named when nothing else is known.
 pub const SOURCE: &str = "LLDP, CDP";
 const LISTENING: &str = "LLDP and CDP by packet(7)";
-const NET: &str = "/sys/class/net";
 /// A port may take this long from being switched on to its carrier (10GBASE-T negotiates for seconds); until then one
 /// without a carrier is still waited for.
 const CARRIER_GRACE: Duration = Duration::from_secs(8);
@@ -83,16 +83,11 @@ pub fn cabling(
     part
 }
 
-/// Ethernet with hardware behind it, as `sys::netif` has it, found without the kernel's network configuration lock: a
-/// driver that hangs with the lock in its hands must not make us deaf. No cable ends in a virtual function.
+/// Found without the kernel's network configuration lock: a driver that hangs with the lock in its hands must not make us deaf.
 fn is_wired(root: &Root, name: &str) -> bool {
-    let there = |file: &str| root.exists(format!("{NET}/{name}/{file}"));
-    let driver = root
-        .link_name(format!("{NET}/{name}/device/driver"))
-        .unwrap_or_default();
-    let to_the_bmc = is_host_only(&driver);
-    let ethernet = root.value(format!("{NET}/{name}/type")).as_deref() == Some("1");
-    ethernet && there("device") && !there("device/physfn") && !there("wireless") && !there("phy80211") && !to_the_bmc
+    let at = |file: &str| format!("{NET}/{name}/{file}");
+    let (kind, driver) = (root.value(at("type")), root.link_name(at("device/driver")));
+    is_wired_port(kind.as_deref(), driver.as_deref(), |file| root.exists(at(file)))
 }
 
 /// Carriers of ports, in a thread of its own: newer kernels take that lock to tell.
@@ -201,31 +196,10 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
     let begun = Instant::now();
     let mut heard: Vec<Heard> = ports.into_iter().map(Heard::new).collect();
     let mut gaps = Vec::new();
-    let mut ears: Vec<(usize, Ear)> = Vec::new();
-    for (at, port) in heard.iter().enumerate() {
-        let name = &port.facts.port;
-        match root.number(format!("{NET}/{name}/ifindex")).map(Ear::open) {
-            Some(Ok(ear)) => ears.push((at, ear)),
-            Some(Err(error)) => {
-                // EPERM is what an ordinary user gets, for every port alike.
-                let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-                if denied {
-                    let reason = format!("listening on the cables (CAP_NET_RAW): {}", rights::refusal());
-                    return Part::missing(PartStatus::Denied, LISTENING, reason);
-                }
-                gaps.push(Item::gap(
-                    format!("{name}.listen"),
-                    PartStatus::Failed,
-                    error.to_string(),
-                ));
-            }
-            None => gaps.push(Item::gap(
-                format!("{name}.listen"),
-                PartStatus::Absent,
-                "the port went away",
-            )),
-        }
-    }
+    let mut ears = match open_ears(root, &heard, &mut gaps) {
+        Ok(ears) => ears,
+        Err(reason) => return Part::missing(PartStatus::Denied, LISTENING, reason),
+    };
     let mut looking = look(root, &heard);
     let mut looked = false;
     let end = loop {
@@ -260,29 +234,7 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
                 break ListenEnd::TimeOver;
             }
         };
-        let (mut news, mut deaf) = (false, Vec::new());
-        for (which, frames) in spoken {
-            let Some(port) = ears.get(which).and_then(|(at, _)| heard.get_mut(*at)) else {
-                continue;
-            };
-            match frames {
-                Ok(frames) => {
-                    for frame in frames {
-                        news |= port.take(frame, begun.elapsed());
-                    }
-                }
-                // The port went down for a moment, as some do when their carrier comes; the socket works on.
-                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-                Err(error) => {
-                    deaf.push(which);
-                    let item = format!("{}.listen", port.facts.port);
-                    gaps.push(Item::gap(item, PartStatus::Failed, error.to_string()));
-                }
-            }
-        }
-        for which in deaf.into_iter().rev() {
-            ears.remove(which);
-        }
+        let news = take_frames(spoken, &mut ears, &mut heard, &mut gaps, begun);
         if news {
             publish.so_far(told(&heard, &gaps, None, begun.elapsed()));
         }
@@ -293,6 +245,69 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
         port.say_what_is_left_out(root);
     }
     told(&heard, &gaps, Some(end), begun.elapsed())
+}
+
+/// Opens each port, for its place in `heard`. The error is why nothing at all can be listened to.
+fn open_ears(root: &Root, heard: &[Heard], gaps: &mut Vec<Item>) -> Result<Vec<(usize, Ear)>, String> {
+    let mut ears = Vec::new();
+    for (at, port) in heard.iter().enumerate() {
+        let name = &port.facts.port;
+        match root.number(format!("{NET}/{name}/ifindex")).map(Ear::open) {
+            Some(Ok(ear)) => ears.push((at, ear)),
+            Some(Err(error)) => {
+                // EPERM is what an ordinary user gets, for every port alike.
+                let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+                if denied {
+                    return Err(format!("listening on the cables (CAP_NET_RAW): {}", rights::refusal()));
+                }
+                gaps.push(Item::gap(
+                    format!("{name}.listen"),
+                    PartStatus::Failed,
+                    error.to_string(),
+                ));
+            }
+            None => gaps.push(Item::gap(
+                format!("{name}.listen"),
+                PartStatus::Absent,
+                "the port went away",
+            )),
+        }
+    }
+    Ok(ears)
+}
+
+/// Takes in what was heard, and lets go of sockets that fail. True where there are new neighbours.
+fn take_frames(
+    spoken: Vec<(usize, std::io::Result<Vec<Vec<u8>>>)>,
+    ears: &mut Vec<(usize, Ear)>,
+    heard: &mut [Heard],
+    gaps: &mut Vec<Item>,
+    begun: Instant,
+) -> bool {
+    let (mut news, mut deaf) = (false, Vec::new());
+    for (which, frames) in spoken {
+        let Some(port) = ears.get(which).and_then(|(at, _)| heard.get_mut(*at)) else {
+            continue;
+        };
+        match frames {
+            Ok(frames) => {
+                for frame in frames {
+                    news |= port.take(frame, begun.elapsed());
+                }
+            }
+            // The port went down for a moment, as some do when their carrier comes; the socket works on.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+            Err(error) => {
+                deaf.push(which);
+                let item = format!("{}.listen", port.facts.port);
+                gaps.push(Item::gap(item, PartStatus::Failed, error.to_string()));
+            }
+        }
+    }
+    for which in deaf.into_iter().rev() {
+        ears.remove(which);
+    }
+    news
 }
 
 fn kept_name(port: &str) -> String {
@@ -384,6 +399,31 @@ mod tests {
         assert_eq!(now(&[dark, silent], 9), None);
         assert_eq!(now(&[down], 0), Some(ListenEnd::NoCarrier));
         assert_eq!(now(&[], 0), Some(ListenEnd::NoCarrier));
+    }
+
+    #[test]
+    fn only_ports_that_a_cable_ends_in_are_listened_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = |name: &str, kind: &str, driver: &str, has: &str| {
+            let folder = dir.path().join("sys/class/net").join(name);
+            std::fs::create_dir_all(folder.join("device")).unwrap();
+            std::fs::write(folder.join("type"), kind).unwrap();
+            std::os::unix::fs::symlink(format!("/sys/drivers/{driver}"), folder.join("device/driver")).unwrap();
+            std::fs::create_dir_all(dir.path().join("sys/drivers").join(driver)).unwrap();
+            std::fs::create_dir_all(folder.join(has)).unwrap();
+        };
+        port("eno0", "1", "ixgbe", "device");
+        port("eno0v0", "1", "iavf", "device/physfn");
+        port("ib0", "32", "mlx5_core", "device");
+        port("usb0", "1", "cdc_ether", "device");
+        port("usb1", "1", "cdc_ncm", "device");
+        port("wlan0", "1", "iwlwifi", "wireless");
+        port("wlan1", "1", "mt7921e", "phy80211");
+        std::fs::create_dir_all(dir.path().join("sys/class/net/lo")).unwrap();
+        let root = Root::at(dir.path());
+        let mut names = root.list(NET).unwrap();
+        names.retain(|name| is_wired(&root, name));
+        assert_eq!(names, ["eno0"]);
     }
 
     fn lldp_frame(port: u8) -> Vec<u8> {

@@ -78,7 +78,10 @@ fn any_three_that_hang_leave_the_rest_whole() {
             let stuck = set.map(|index| sources[index].0.clone()).to_vec();
             let mut touched: BTreeSet<&str> = set.iter().flat_map(|index| sources[*index].1).copied().collect();
             // That list is made of other parts.
-            if touched.iter().any(|part| super::firmware::PARTS.contains(part)) {
+            if touched
+                .iter()
+                .any(|part| super::firmware::derived::PARTS.contains(part))
+            {
                 touched.insert("firmware");
             }
             (

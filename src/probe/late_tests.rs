@@ -8,7 +8,7 @@ use crate::model::inventory::{Disk, Inventory, Item, Nvme, Part, PartStatus};
 use crate::probe::disks::watch::Watch;
 
 fn disk(name: &str) -> Disk {
-    crate::probe::disks::list::nameless(name)
+    crate::probe::disks::entry::nameless(name)
 }
 
 fn plug(dir: &Path, name: &str) {

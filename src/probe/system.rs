@@ -8,13 +8,12 @@ use super::smbios::{SmbiosTable, platform_names, types};
 use crate::model::MacAddr;
 use crate::model::identity::{IdentityFacts, identity};
 use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System, is_host_only};
+use crate::probe::bus::NET;
 use crate::probe::collect::root::{ReadError, Root};
 
 const DMI_ID: &str = "/sys/class/dmi/id";
 const DEVICE_TREE: &str = "/sys/firmware/devicetree/base";
 const EFI: &str = "/sys/firmware/efi";
-
-const NET: &str = "/sys/class/net";
 
 /// Vendor, product, serial, UUID, board, chassis, slots, and how far all that names the machine.
 pub(crate) fn system(root: &Root, smbios: &Smbios) -> Part<System> {

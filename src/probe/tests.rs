@@ -1,5 +1,6 @@
 //! The whole collection: captured machines against their golden files, and machines that hang.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,9 @@ use crate::model::inventory::{Inventory, PartStatus};
 use crate::probe::collect::live::Totals;
 use crate::sys::ethtool::DriverInfo;
 use crate::sys::ipmi::{AskBmc, BmcError};
+
+/// The captured machines, by the folder of each.
+pub(super) const MACHINES: [&str; 4] = ["qemu-q35-bios", "qemu-q35-everything", "qemu-q35-uefi", "server-2s"];
 
 pub(super) fn machines() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/machines")
@@ -54,13 +58,13 @@ pub(super) fn options() -> Options {
 /// Every folder with a `tree` gives its `expected.json` and `expected.txt`.
 #[test]
 fn captured_machines_give_their_golden_files() {
-    let mut seen = 0;
+    let mut seen = BTreeSet::new();
     for entry in std::fs::read_dir(machines()).unwrap() {
         let folder = entry.unwrap().path();
         if !folder.join("tree").is_dir() {
             continue;
         }
-        seen += 1;
+        seen.insert(folder.file_name().unwrap().to_owned());
         let value = timeless(&collect(&Root::at(folder.join("tree")), None, &options()));
         let inventory: Inventory = serde_json::from_value(value).unwrap();
         let json = serde_json::to_string_pretty(&inventory).unwrap() + "\n";
@@ -72,7 +76,7 @@ fn captured_machines_give_their_golden_files() {
             golden(folder.join(file), now);
         }
     }
-    assert!(seen >= 2, "the fixtures are gone");
+    assert_eq!(seen, MACHINES.map(Into::into).into());
 }
 
 /// A machine of which nothing is known.

@@ -18,8 +18,7 @@ use crate::sys::{netif, ports};
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 const SOURCE: &str = "rtnetlink";
 
-/// Switches on every wired Ethernet port with hardware behind it. Ports without hardware, wireless ones, virtual functions, and those a BMC offers to its own host are left alone. Needs CAP_NET_ADMIN. Blocks
-/// for at most `limit`; what is not done by then is reported as timed out, and may still happen.
+/// Switches on every wired port that a cable may end in, as `netif::wired_links` has them. Needs CAP_NET_ADMIN. Blocks for at most `limit`; what is not done by then is reported as timed out, and may still happen.
 pub(crate) fn ready_all(limit: Duration) -> PortSetup {
     let deadline = Instant::now() + limit;
     let mut done = PortSetup::default();
@@ -40,10 +39,8 @@ pub(crate) fn ready_all(limit: Duration) -> PortSetup {
         }
     };
     // A port of its own thread: one driver that hangs then costs no other port, as far as the kernel's lock allows.
-    let is_physical = |link: &netif::Link| !Path::new(&format!("/sys/class/net/{}/device/physfn", link.name)).exists();
     let started: Vec<(String, Pending<std::io::Result<bool>>)> = links
         .into_iter()
-        .filter(is_physical)
         .map(|link| {
             let (name, index) = (link.name.clone(), link.index);
             let up = timebox::spawn("port-up", move || switch_on(&name, index));

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -88,52 +88,17 @@ pub(crate) fn run_keeping<S: AsRef<OsStr>>(
     })?;
     let line = command_line(program, args);
     tracing::debug!(command = %line, "running");
-    let mut child = Command::new(path)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|source| CmdError::Start {
-            program: program.to_owned(),
-            source,
-        })?;
+    let start = |source| CmdError::Start {
+        program: program.to_owned(),
+        source,
+    };
+    let mut child = spawn(&path, args).map_err(start)?;
     let stdout = tail_of(child.stdout.take(), keep);
     let stderr = tail_of(child.stderr.take(), keep);
 
-    let deadline = Instant::now() + limit;
-    let mut pause = Duration::from_millis(2);
-    let status: Option<ExitStatus> = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Some(status),
-            Ok(None) if Instant::now() >= deadline => break None,
-            Ok(None) => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            }
-            Err(source) => {
-                return Err(CmdError::Start {
-                    program: program.to_owned(),
-                    source,
-                });
-            }
-        }
-    };
+    let status = ended_within(&mut child, limit).map_err(start)?;
     if status.is_none() {
-        // The program leads its own process group, so that what it started ends with it.
-        if let Ok(group) = i32::try_from(child.id()) {
-            // SAFETY: kill takes plain integers; the group is ours as long as the child is not reaped, which is below.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-        }
-        // A program stuck in the kernel on a dead medium does not die; it is left behind rather than waited for.
-        for _ in 0..50 {
-            if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        kill(&mut child);
     }
     let stdout = take_tail(&stdout, keep);
     let stderr = take_tail(&stderr, keep);
@@ -166,6 +131,51 @@ pub(crate) fn run_keeping<S: AsRef<OsStr>>(
                 })
             }
         },
+    }
+}
+
+/// Starts a program as the leader of its own process group.
+fn spawn<S: AsRef<OsStr>>(path: &Path, args: &[S]) -> io::Result<Child> {
+    Command::new(path)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+}
+
+/// Waits for the program; `None` where it still runs at the limit.
+fn ended_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) if Instant::now() >= deadline => return Ok(None),
+            Ok(None) => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Ends a program and what it started.
+fn kill(child: &mut Child) {
+    // The program leads its own process group, so that what it started ends with it.
+    if let Ok(group) = i32::try_from(child.id()) {
+        // SAFETY: kill takes plain integers; the group is ours as long as the child is not reaped, which is below.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+    // A program stuck in the kernel on a dead medium does not die; it is left behind rather than waited for.
+    for _ in 0..50 {
+        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -27,8 +27,9 @@ const GRACE: Duration = Duration::from_millis(500);
 pub enum BmcError {
     #[error("no {DEVICE}: no management controller, or no driver for its interface")]
     NoDevice,
-    #[error("opening {path}: {source}")]
-    Open { path: PathBuf, source: io::Error },
+    /// The reason is in the text and so is no source, which whoever prints the chain would say once more.
+    #[error("opening {path}: {reason}")]
+    Open { path: PathBuf, reason: io::Error },
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     /// Completion code C1h: the controller does not know the command.
@@ -180,9 +181,9 @@ impl Bmc {
                 jobs: Some(jobs),
             }),
             Ok(Err(source)) if source.kind() == io::ErrorKind::NotFound => Err(BmcError::NoDevice),
-            Ok(Err(source)) => Err(BmcError::Open {
+            Ok(Err(reason)) => Err(BmcError::Open {
                 path: path.to_owned(),
-                source,
+                reason,
             }),
             Err(mpsc::RecvTimeoutError::Timeout) => Err(BmcError::TimedOut(limit)),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(BmcError::Dead),
@@ -263,6 +264,15 @@ mod tests {
         };
         assert!(matches!(error, BmcError::NoDevice), "{error}");
         assert!(error.is_fatal());
+    }
+
+    #[test]
+    fn why_nothing_opens_is_said_once() {
+        let Err(error) = Bmc::open_at(Path::new("/dev/null/ipmi0"), Duration::from_secs(1)) else {
+            panic!("opened what is not there");
+        };
+        let said = format!("{:#}", anyhow::Error::from(error));
+        assert_eq!(said, "opening /dev/null/ipmi0: Not a directory (os error 20)");
     }
 
     #[test]

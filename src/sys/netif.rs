@@ -10,7 +10,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use crate::model::MacAddr;
-use crate::model::inventory::is_host_only;
+use crate::model::inventory::is_wired_port;
 
 /// An Ethernet interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,20 +25,18 @@ pub(crate) struct Link {
 /// ARPHRD_ETHER of include/uapi/linux/if_arp.h.
 const ETHERNET: &str = "1";
 
-/// Wired Ethernet ports with hardware behind them, in the kernel's order. A port that vanishes while it is looked at is
+/// Wired Ethernet ports by [`is_wired_port`], in the kernel's order. A port that vanishes while it is looked at is
 /// left out.
 pub(crate) fn wired_links(sys: &Path) -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for entry in std::fs::read_dir(sys.join("class/net"))? {
         let path = entry?.path();
         let driver = std::fs::read_link(path.join("device/driver")).ok();
-        let host_only = driver
+        let driver = driver
             .as_deref()
             .and_then(Path::file_name)
-            .and_then(|name| name.to_str())
-            .is_some_and(is_host_only);
-        let wireless = path.join("wireless").exists() || path.join("phy80211").exists();
-        if path.join("device").exists() && !host_only && !wireless {
+            .and_then(|name| name.to_str());
+        if is_wired_port(text(&path, "type").as_deref(), driver, |file| path.join(file).exists()) {
             links.extend(read_link(&path));
         }
     }
@@ -51,12 +49,13 @@ pub(crate) fn link_named(sys: &Path, name: &str) -> Option<Link> {
     read_link(&sys.join("class/net").join(name))
 }
 
+fn text(port: &Path, file: &str) -> Option<String> {
+    let text = std::fs::read_to_string(port.join(file)).ok()?;
+    Some(text.trim().to_owned())
+}
+
 fn read_link(path: &Path) -> Option<Link> {
-    let text = |file: &str| {
-        std::fs::read_to_string(path.join(file))
-            .ok()
-            .map(|text| text.trim().to_owned())
-    };
+    let text = |file: &str| text(path, file);
     if text("type")? != ETHERNET {
         return None;
     }
@@ -227,6 +226,12 @@ mod tests {
         port(sys, "ib0", 5, "mlx5_core", "32", "1");
         port(sys, "wlan0", 6, "iwlwifi", "1", "1");
         std::fs::create_dir(sys.join("class/net/wlan0/wireless")).unwrap();
+        port(sys, "wlan1", 7, "mt7921e", "1", "1");
+        std::fs::create_dir(sys.join("class/net/wlan1/phy80211")).unwrap();
+        port(sys, "eno0v0", 8, "iavf", "1", "1");
+        std::fs::create_dir(sys.join("class/net/eno0v0/device/physfn")).unwrap();
+        port(sys, "usb1", 9, "cdc_ncm", "1", "1");
+        port(sys, "usb2", 10, "rndis_host", "1", "1");
         std::fs::create_dir(sys.join("class/net/lo")).unwrap();
         let links = wired_links(sys).unwrap();
         let seen: Vec<(&str, bool)> = links.iter().map(|link| (link.name.as_str(), link.carrier)).collect();

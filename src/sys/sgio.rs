@@ -134,6 +134,21 @@ fn refused(sense: &[u8]) -> io::Error {
     io::Error::new(kind, format!("refused with sense key {key:#x}, code {code:#x}"))
 }
 
+/// The sense data of a command that reached the device; empty where all went well.
+fn delivered(header: &Header, sense: &[u8; SENSE_BYTES]) -> io::Result<Vec<u8>> {
+    if header.host_status != 0 || header.driver_status & !DRIVER_SENSE != 0 {
+        return Err(io::Error::other(format!(
+            "not delivered: host status {:#x}, driver status {:#x}",
+            header.host_status, header.driver_status
+        )));
+    }
+    Ok(match header.status {
+        0 => Vec::new(),
+        CHECK_CONDITION => sense[..usize::from(header.sense_length).min(SENSE_BYTES)].to_vec(),
+        other => return Err(io::Error::other(format!("SCSI status {other:#x}"))),
+    })
+}
+
 fn send(disk: &str, cdb: &[u8], length: usize) -> io::Result<Answer> {
     if !only_asks(cdb) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
@@ -185,17 +200,7 @@ fn send(disk: &str, cdb: &[u8], length: usize) -> io::Result<Answer> {
             _ => error,
         });
     }
-    if header.host_status != 0 || header.driver_status & !DRIVER_SENSE != 0 {
-        return Err(io::Error::other(format!(
-            "not delivered: host status {:#x}, driver status {:#x}",
-            header.host_status, header.driver_status
-        )));
-    }
-    let sense = match header.status {
-        0 => Vec::new(),
-        CHECK_CONDITION => sense[..usize::from(header.sense_length).min(SENSE_BYTES)].to_vec(),
-        other => return Err(io::Error::other(format!("SCSI status {other:#x}"))),
-    };
+    let sense = delivered(&header, &sense)?;
     let residual = usize::try_from(header.residual).unwrap_or(0);
     data.truncate(length.saturating_sub(residual));
     Ok(Answer { data, sense })

@@ -21,7 +21,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Evidence;
+use super::evidence::Evidence;
 
 /// Whether two inventories are of one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::MacAddr;
 use super::bmc_records::{Fru, Sel, Sensors};
+use crate::model::MacAddr;
 
 /// The management controller as it describes itself over the local interface.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

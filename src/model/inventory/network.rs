@@ -86,6 +86,17 @@ pub fn is_host_only(driver: &str) -> bool {
     )
 }
 
+/// Whether a network interface is a wired Ethernet port that a cable may end in: hardware of the machine itself, not wireless,
+/// not a virtual function, and not the machine's end of its own BMC. `kind` is its ARPHRD number, `has` tells whether a file is
+/// in its folder of `/sys/class/net`.
+pub(crate) fn is_wired_port(kind: Option<&str>, driver: Option<&str>, has: impl Fn(&str) -> bool) -> bool {
+    // ARPHRD_ETHER of include/uapi/linux/if_arp.h.
+    kind == Some("1")
+        && !driver.is_some_and(is_host_only)
+        && has("device")
+        && !["device/physfn", "wireless", "phy80211"].into_iter().any(has)
+}
+
 impl Nic {
     /// True where a cable may end and an address is burnt in: neither the BMC's USB function nor a virtual function.
     pub fn is_own_port(&self) -> bool {

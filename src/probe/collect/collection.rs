@@ -107,7 +107,7 @@ impl Collection {
         joined::join(&mut inventory);
         // What was collected for the list of firmware alone.
         if let Some(only) = &self.job.options.only {
-            let unasked = |name: &str| !only.contains(name) && firmware::PARTS.contains(&name);
+            let unasked = |name: &str| !only.contains(name) && firmware::derived::PARTS.contains(&name);
             for part in self.running.iter().filter(|part| unasked(part.name())) {
                 part.clear(&mut inventory);
             }

@@ -47,7 +47,7 @@ fn all_firmware(inventory: &mut Inventory) {
     let Some(listed) = inventory.firmware.value.take() else {
         return;
     };
-    let derived = firmware::derived(inventory);
+    let derived = firmware::derived::of_parts(inventory);
     inventory.firmware.value = Some(derived.into_iter().chain(listed).collect());
     let missing = |part: &PartInfo<'_>| {
         let late = part.items.iter().any(|item| item.status == PartStatus::TimedOut);
@@ -63,7 +63,9 @@ fn all_firmware(inventory: &mut Inventory) {
         }
     };
     let parts = inventory.parts();
-    let sources = parts.iter().filter(|part| firmware::PARTS.contains(&part.name));
+    let sources = parts
+        .iter()
+        .filter(|part| firmware::derived::PARTS.contains(&part.name));
     let gaps: Vec<Item> = sources.filter_map(missing).collect();
     inventory.firmware.items.extend(gaps);
 }

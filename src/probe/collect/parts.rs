@@ -5,7 +5,7 @@ use super::options::{Limit, Options};
 use super::run;
 use super::running::{Row, Start};
 use crate::probe::smbios::source;
-use crate::probe::{bmc, cabling, cpu, disks, firmware, health, memory, nics, pci, security, system, usb};
+use crate::probe::{bmc, bus, cabling, cpu, disks, firmware, health, memory, nics, pci, security, system, usb};
 use crate::sys::ipmi;
 
 /// In the order in which they are started.
@@ -33,7 +33,7 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     },
     &Row {
         name: "disks",
-        source: disks::list::BLOCK,
+        source: disks::entry::BLOCK,
         limit: Limit::Slow,
         field: |inventory| &mut inventory.disks,
         probe: |job, publish| {
@@ -84,7 +84,7 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     },
     &Row {
         name: "nics",
-        source: nics::NET,
+        source: bus::NET,
         limit: Limit::Quick,
         field: |inventory| &mut inventory.nics,
         probe: |job, _| {
@@ -149,5 +149,5 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
 /// Whether a part is collected: asked for, or looked at for the list of firmware.
 pub(crate) fn is_needed(name: &str, options: &Options) -> bool {
     let Some(only) = &options.only else { return true };
-    only.contains(name) || only.contains("firmware") && firmware::PARTS.contains(&name)
+    only.contains(name) || only.contains("firmware") && firmware::derived::PARTS.contains(&name)
 }

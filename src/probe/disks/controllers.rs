@@ -295,14 +295,8 @@ struct Running {
     pending: Pending<Option<Vec<u8>>>,
 }
 
-/// Runs each maker's program that is there, once, for the first controller it knows.
-fn run_tools(
-    root: &Root,
-    controllers: &mut [StorageController],
-    items: &mut Vec<Item>,
-    limit: Duration,
-    deadline: Instant,
-) {
+/// Starts each maker's program that is there, once, for the first controller it knows.
+fn start_tools(root: &Root, controllers: &[StorageController], limit: Duration) -> Vec<Running> {
     let mut running: Vec<Running> = Vec::new();
     for (program, driver, arguments) in TOOLS {
         let Some(index) = controllers.iter().position(|one| one.driver.as_deref() == Some(driver)) else {
@@ -333,12 +327,23 @@ fn run_tools(
             pending,
         });
     }
+    running
+}
+
+/// Runs each maker's program that is there, and takes what it prints.
+fn run_tools(
+    root: &Root,
+    controllers: &mut [StorageController],
+    items: &mut Vec<Item>,
+    limit: Duration,
+    deadline: Instant,
+) {
     for Running {
         index,
         program,
         command,
         pending,
-    } in running
+    } in start_tools(root, controllers, limit)
     {
         match pending.wait(deadline).or_gap(program, command.clone()) {
             Ok((Some(output), millis)) => {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::own_names::OwnNames;
 use super::{ata_smart, nvme, scsi_log, smartctl, why};
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, PartStatus, Smart};
 use crate::probe::collect::root::{ReadError, Root};
@@ -28,15 +29,6 @@ pub(crate) struct Answers {
     /// What the disk calls itself, where a program asked it.
     pub own_names: Option<OwnNames>,
     pub items: Vec<Item>,
-}
-
-/// What a disk calls itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct OwnNames {
-    pub model: Option<String>,
-    pub serial: Option<String>,
-    pub firmware: Option<String>,
-    pub wwn: Option<String>,
 }
 
 /// Asks one disk. May block for as long as the disk likes.

@@ -8,7 +8,7 @@ use super::by_path;
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, Partition};
 use crate::probe::bus;
 use crate::probe::collect::root::{ReadError, Root};
-use crate::probe::disks::list::{BLOCK, gap, nameless};
+use crate::probe::disks::entry::{BLOCK, gap, nameless};
 use crate::probe::disks::scsi;
 
 /// What the kernel says of a drive without a disc (drivers/scsi/sr.c: 1fffffh sectors).
@@ -23,9 +23,38 @@ pub(crate) fn disk(
 ) -> (Disk, Vec<Item>) {
     let entry = format!("{BLOCK}/{name}");
     let at = |file: &str| format!("{entry}/{file}");
-    let mut gaps = Vec::new();
     let place = root.resolve(&entry).unwrap_or_default();
     let mut disk = nameless(name);
+    queue(root, &entry, &mut disk);
+    disk.partitions = kernel_partitions(root, &entry, name);
+    if disk.kind == DiskKind::Optical && disk.size_bytes == Some(EMPTY_OPTICAL_BYTES) {
+        disk.size_bytes = None;
+    }
+    disk.hctl = hctl(&place);
+    let hardware = nvme_controller(root, &entry, name).unwrap_or_else(|| place.clone());
+    disk.pci_address = bus::pci_address(&hardware);
+    disk.numa_node = bus::numa_node(root, &hardware);
+    let link = links.get(name).cloned();
+    disk.by_path = link.or_else(|| by_path::compose(root, name, &place, &hardware));
+    disk.boot_medium = boot_medium.iter().any(|medium| {
+        let medium = medium.strip_prefix("/dev/").unwrap_or(medium);
+        medium == name || (medium.starts_with(name) && !medium.contains("..") && root.exists(at(medium)))
+    });
+    let gaps = device(root, &entry, &place, &hardware, &mut disk);
+    if let Some(usb) = bus::ancestor_with(root, &place, "idVendor") {
+        let usb_value = |file: &str| root.value(Path::new("/").join(&usb).join(file));
+        disk.serial = disk.serial.or_else(|| usb_value("serial"));
+        disk.model = disk.model.or_else(|| usb_value("product"));
+        disk.vendor = disk.vendor.or_else(|| usb_value("manufacturer"));
+    }
+    disk.transport = transport(root, name, &place, &hardware, disk.vendor.as_deref());
+    disk.virtual_media = disk.transport.as_deref() == Some("usb") && is_virtual_media(&disk);
+    (disk, gaps)
+}
+
+/// Size, sectors and settings of the block device.
+fn queue(root: &Root, entry: &str, disk: &mut Disk) {
+    let at = |file: &str| format!("{entry}/{file}");
     // The kernel counts in 512 bytes whatever the sector size.
     disk.size_bytes = root
         .number::<u64>(at("size"))
@@ -41,21 +70,13 @@ pub(crate) fn disk(
     disk.discard = root.number::<u64>(at("queue/discard_max_bytes")).map(|bytes| bytes > 0);
     disk.holders = root.list(at("holders")).unwrap_or_default();
     disk.holders.retain(|name| !name.starts_with('.'));
-    disk.partitions = kernel_partitions(root, &entry, name);
-    if disk.kind == DiskKind::Optical && disk.size_bytes == Some(EMPTY_OPTICAL_BYTES) {
-        disk.size_bytes = None;
-    }
-    disk.hctl = hctl(&place);
-    let hardware = nvme_controller(root, &entry, name).unwrap_or_else(|| place.clone());
-    disk.pci_address = bus::pci_address(&hardware);
-    disk.numa_node = bus::numa_node(root, &hardware);
-    let link = links.get(name).cloned();
-    disk.by_path = link.or_else(|| by_path::compose(root, name, &place, &hardware));
-    disk.boot_medium = boot_medium.iter().any(|medium| {
-        let medium = medium.strip_prefix("/dev/").unwrap_or(medium);
-        medium == name || (medium.starts_with(name) && !medium.contains("..") && root.exists(at(medium)))
-    });
+}
 
+/// Names and what goes by the kind of disk, from the device below the block device. Gives the pieces that could not be read.
+fn device(root: &Root, entry: &str, place: &Path, hardware: &Path, disk: &mut Disk) -> Vec<Item> {
+    let name = disk.name.clone();
+    let mut gaps = Vec::new();
+    let at = |file: &str| format!("{entry}/{file}");
     let mut get = |item: &str, file: &str| match root.attribute(at(file)) {
         Ok(value) => value,
         Err(ReadError::Absent { .. } | ReadError::Unsupported { .. }) => None,
@@ -69,7 +90,7 @@ pub(crate) fn disk(
         disk.serial = get("serial", "device/serial");
         disk.firmware = get("firmware", "device/firmware_rev");
         disk.wwn = get("wwn", "wwid").and_then(|name| scheme_name(&name));
-        disk.nvme = Some(nvme_facts(root, &entry, &hardware));
+        disk.nvme = Some(nvme_facts(root, entry, hardware));
     } else if name.starts_with("mmcblk") {
         disk.model = get("model", "device/name");
         disk.serial = get("serial", "device/serial");
@@ -81,22 +102,14 @@ pub(crate) fn disk(
         disk.wwn = get("wwn", "device/wwid").and_then(|name| scheme_name(&name));
         disk.state = root.value(at("device/state"));
         disk.raid_level = root.value(at("device/raid_level")).filter(|level| level != "N/A");
-        disk.bay = bay(root, &place);
-        disk.link_speed = sata_speed(root, &place);
-        scsi_pages(root, &entry, &mut disk);
+        disk.bay = bay(root, place);
+        disk.link_speed = sata_speed(root, place);
+        scsi_pages(root, entry, disk);
     } else {
         // virtio; others have no such file.
         disk.serial = get("serial", "serial");
     }
-    if let Some(usb) = bus::ancestor_with(root, &place, "idVendor") {
-        let usb_value = |file: &str| root.value(Path::new("/").join(&usb).join(file));
-        disk.serial = disk.serial.or_else(|| usb_value("serial"));
-        disk.model = disk.model.or_else(|| usb_value("product"));
-        disk.vendor = disk.vendor.or_else(|| usb_value("manufacturer"));
-    }
-    disk.transport = transport(root, name, &place, &hardware, disk.vendor.as_deref());
-    disk.virtual_media = disk.transport.as_deref() == Some("usb") && is_virtual_media(&disk);
-    (disk, gaps)
+    gaps
 }
 
 /// True for `nvme0`, not for a namespace (`nvme0n1`) or a path to one (`nvme0c0n1`).

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::formats::text::natural_key;
-use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
+use crate::model::inventory::{Disk, Item, Part, PartStatus};
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Outcome, Pending, Publish};
 use crate::probe::disks::content::Content;
+use crate::probe::disks::entry::{BLOCK, gap, is_optical, nameless};
+use crate::probe::disks::own_names::OwnNames;
 use crate::probe::disks::{by_path, content, drive, facts, why};
 use crate::sys::block::{is_area_of_disk, is_never_a_disk};
-
-/// A folder for every block device.
-pub(crate) const BLOCK: &str = "/sys/block";
 
 /// After this long, what the disks have told is handed out, whether or not all have.
 const FIRST_ANSWERS: Duration = Duration::from_secs(3);
@@ -56,13 +55,37 @@ pub(crate) fn disks_of(
             Vec::new()
         }
     };
+    let mut disks = known_to_the_kernel(root, names, boot_medium, limit, &mut items);
+    let known: Vec<Disk> = disks.iter().map(|(disk, _)| disk.clone()).collect();
+    let bare = facts::drives_without_namespace(root, &known);
+    disks.extend(bare.into_iter().map(|drive| (drive, true)));
+    let disks = by_unit(disks);
+    let answering: Vec<usize> = disks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, (_, answers))| answers.then_some(index))
+        .collect();
+    let disks = disks.into_iter().map(|(disk, _)| disk).collect();
+    let mut part = Part::ok(BLOCK, disks).with_items(items);
+    publish.so_far(part.clone());
+    ask_all(root, &mut part, &answering, deadline, publish);
+    part
+}
+
+/// The disks of these names as the kernel knows them, each with whether it answers.
+fn known_to_the_kernel(
+    root: &Root,
+    names: Vec<String>,
+    boot_medium: &BTreeSet<String>,
+    limit: Duration,
+    items: &mut Vec<Item>,
+) -> Vec<(Disk, bool)> {
     let names: Vec<String> = names.into_iter().filter(|name| is_listed(root, name)).collect();
     let (tree, medium) = (root.clone(), Arc::new(boot_medium.clone()));
     let links = Arc::new(by_path::links(root));
     let outcomes = timebox::each("probe-disk", names.clone(), limit, move |name| {
         facts::disk(&tree, &name, &medium, &links)
     });
-    // With whether it answers.
     let mut disks: Vec<(Disk, bool)> = Vec::new();
     for (name, outcome) in names.into_iter().zip(outcomes) {
         match outcome {
@@ -87,20 +110,7 @@ pub(crate) fn disks_of(
             }
         }
     }
-    let known: Vec<Disk> = disks.iter().map(|(disk, _)| disk.clone()).collect();
-    let bare = facts::drives_without_namespace(root, &known);
-    disks.extend(bare.into_iter().map(|drive| (drive, true)));
-    let disks = by_unit(disks);
-    let answering: Vec<usize> = disks
-        .iter()
-        .enumerate()
-        .filter_map(|(index, (_, answers))| answers.then_some(index))
-        .collect();
-    let disks = disks.into_iter().map(|(disk, _)| disk).collect();
-    let mut part = Part::ok(BLOCK, disks).with_items(items);
-    publish.so_far(part.clone());
-    ask_all(root, &mut part, &answering, deadline, publish);
-    part
+    disks
 }
 
 /// Kernel names of the disks and optical drives there are now, in natural order.
@@ -259,7 +269,7 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
 }
 
 /// What a disk is called by itself. Behind USB the kernel has the names of the bridge; elsewhere only gaps are filled.
-fn take_names(disk: &mut Disk, own: drive::OwnNames) {
+fn take_names(disk: &mut Disk, own: OwnNames) {
     if disk.transport.as_deref() == Some("usb") && own.model.is_some() {
         // The bridge's maker, and numbers that are the bridge's, would be wrong beside the disk's name.
         disk.vendor = None;
@@ -276,34 +286,11 @@ fn take_names(disk: &mut Disk, own: drive::OwnNames) {
     fill(&mut disk.wwn, own.wwn);
 }
 
-fn is_optical(name: &str) -> bool {
-    name.strip_prefix("sr")
-        .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-}
-
 fn is_listed(root: &Root, name: &str) -> bool {
     let entry = format!("{BLOCK}/{name}");
     (is_optical(name) || !is_never_a_disk(name) && !is_area_of_disk(name))
         && root.exists(format!("{entry}/device"))
         && root.flag(format!("{entry}/hidden")) != Some(true)
-}
-
-/// A piece that is missing.
-pub(crate) fn gap(item: &str, status: PartStatus, reason: String) -> Item {
-    Item::gap(item.to_owned(), status, reason)
-}
-
-/// A disk of which only the name is known.
-pub(crate) fn nameless(name: &str) -> Disk {
-    Disk {
-        name: name.to_owned(),
-        kind: if is_optical(name) {
-            DiskKind::Optical
-        } else {
-            DiskKind::Disk
-        },
-        ..Disk::default()
-    }
 }
 
 #[cfg(test)]
@@ -399,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_disk_behind_usb_goes_by_its_own_name() {
-        let own = || drive::OwnNames {
+        let own = || OwnNames {
             model: Some("Example NVMe 2TB".to_owned()),
             serial: Some("SNX1".to_owned()),
             firmware: None,
@@ -426,7 +413,7 @@ mod tests {
             (Some("USB Bridge"), Some("SNX1"))
         );
         let mut disk = bridge("usb");
-        take_names(&mut disk, drive::OwnNames::default());
+        take_names(&mut disk, OwnNames::default());
         assert_eq!(disk.vendor.as_deref(), Some("Tech"));
     }
 

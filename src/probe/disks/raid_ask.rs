@@ -55,20 +55,10 @@ pub(crate) fn physical_disks(
     if behind.is_empty() {
         return;
     }
-    let can_ask = match root.is_live() {
-        true => cmd::exists(SMARTCTL),
-        false => root.exists(format!("{ANSWERS}/{NAME}")),
-    };
-    if !can_ask {
-        let reason = "disks behind it are told by smartctl, which is not on this system (package smartmontools)";
-        let gap = |(index, _): &(usize, String)| {
-            let name = controllers.get(*index).map(name).unwrap_or_default();
-            Item::gap(format!("{name}.physical_disks"), PartStatus::Unsupported, reason)
-        };
-        items.extend(behind.iter().map(gap));
+    if !can_ask(root) {
+        items.extend(behind.iter().map(|(index, _)| unasked(controllers, *index)));
         return;
     }
-    let pool = Pool::new("probe-raid-disk");
     let begun = Instant::now();
     // The walks try on their own, each for its controller.
     let walks: Vec<(usize, Pending<Walked>)> = behind
@@ -82,22 +72,7 @@ pub(crate) fn physical_disks(
         .collect();
     let mut told: Vec<(usize, Place, Outcome<Answer>)> = Vec::new();
     if behind.iter().any(|(_, driver)| SCANNED.contains(&driver.as_str())) {
-        let places = scan(root, items, deadline);
-        let pending: Vec<(Place, Pending<Answer>)> = root
-            .first("physical_disks.count", places, MAX_MEMBERS)
-            .into_iter()
-            .map(|place| (place.clone(), asked(root, &pool, place, true, deadline)))
-            .collect();
-        for (place, pending) in pending {
-            let host = raid::host(&place.device);
-            let index = controllers.iter().position(|one| {
-                let named = |host: u32| one.hosts.iter().any(|have| have.name == format!("host{host}"));
-                host.is_some_and(named)
-            });
-            if let Some(index) = index {
-                told.push((index, place, pending.wait(deadline)));
-            }
-        }
+        told = listed(root, controllers, items, deadline);
     }
     let name = |index: usize| controllers.get(index).map(self::name).unwrap_or_default();
     for (index, pending) in walks {
@@ -116,6 +91,47 @@ pub(crate) fn physical_disks(
         }
     }
     take(controllers, items, told, millis(begun.elapsed()));
+}
+
+fn can_ask(root: &Root) -> bool {
+    match root.is_live() {
+        true => cmd::exists(SMARTCTL),
+        false => root.exists(format!("{ANSWERS}/{NAME}")),
+    }
+}
+
+fn unasked(controllers: &[StorageController], index: usize) -> Item {
+    let reason = "disks behind it are told by smartctl, which is not on this system (package smartmontools)";
+    let name = controllers.get(index).map(name).unwrap_or_default();
+    Item::gap(format!("{name}.physical_disks"), PartStatus::Unsupported, reason)
+}
+
+/// The disks that smartctl lists by itself, each with the controller it is behind.
+fn listed(
+    root: &Root,
+    controllers: &[StorageController],
+    items: &mut Vec<Item>,
+    deadline: Instant,
+) -> Vec<(usize, Place, Outcome<Answer>)> {
+    let pool = Pool::new("probe-raid-disk");
+    let mut told = Vec::new();
+    let places = scan(root, items, deadline);
+    let pending: Vec<(Place, Pending<Answer>)> = root
+        .first("physical_disks.count", places, MAX_MEMBERS)
+        .into_iter()
+        .map(|place| (place.clone(), asked(root, &pool, place, true, deadline)))
+        .collect();
+    for (place, pending) in pending {
+        let host = raid::host(&place.device);
+        let index = controllers.iter().position(|one| {
+            let named = |host: u32| one.hosts.iter().any(|have| have.name == format!("host{host}"));
+            host.is_some_and(named)
+        });
+        if let Some(index) = index {
+            told.push((index, place, pending.wait(deadline)));
+        }
+    }
+    told
 }
 
 /// Puts answers where they belong; what is missing is an item.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::drive::OwnNames;
+use super::own_names::OwnNames;
 use super::{ata_smart, nvme};
 use crate::formats::text::clean;
 use crate::model::inventory::{PhysicalDisk, Smart, SmartAttribute};
@@ -19,33 +19,7 @@ pub(crate) fn smart(json: &[u8]) -> Option<Smart> {
         passed: json.pointer("/smart_status/passed").and_then(Value::as_bool),
         ..Smart::default()
     };
-    let table = json.pointer("/ata_smart_attributes/table").and_then(Value::as_array);
-    for entry in table.into_iter().flatten().take(MAX_ATTRIBUTES) {
-        let byte = |name: &str| entry.get(name)?.as_u64().and_then(|number| u8::try_from(number).ok());
-        let (Some(id), Some(value), Some(worst)) = (byte("id"), byte("value"), byte("worst")) else {
-            continue;
-        };
-        let raw = entry.pointer("/raw/value").and_then(Value::as_u64).unwrap_or(0);
-        let name = entry.get("name").and_then(Value::as_str).and_then(clean);
-        let failed = entry.get("when_failed").and_then(Value::as_str);
-        let what = || name.clone().unwrap_or_else(|| format!("attribute {id}"));
-        match failed {
-            Some("now") => smart.warnings.push(format!("{}: at or below its threshold", what())),
-            Some("past") => smart
-                .warnings
-                .push(format!("{}: was at or below its threshold", what())),
-            _ => {}
-        }
-        ata_smart::take_meaning(&mut smart, id, raw);
-        smart.attributes.push(SmartAttribute {
-            id,
-            name,
-            value,
-            worst,
-            threshold: byte("thresh"),
-            raw,
-        });
-    }
+    attributes(&mut smart, &json);
     let celsius = json.pointer("/temperature/current").and_then(Value::as_i64);
     smart.temperature_celsius = celsius
         .and_then(|celsius| i32::try_from(celsius).ok())
@@ -78,6 +52,37 @@ pub(crate) fn smart(json: &[u8]) -> Option<Smart> {
     }
     smart.warnings.extend(self_tests(&json));
     (smart != Smart::default()).then_some(smart)
+}
+
+/// The table of an ATA disk.
+fn attributes(smart: &mut Smart, json: &Value) {
+    let table = json.pointer("/ata_smart_attributes/table").and_then(Value::as_array);
+    for entry in table.into_iter().flatten().take(MAX_ATTRIBUTES) {
+        let byte = |name: &str| entry.get(name)?.as_u64().and_then(|number| u8::try_from(number).ok());
+        let (Some(id), Some(value), Some(worst)) = (byte("id"), byte("value"), byte("worst")) else {
+            continue;
+        };
+        let raw = entry.pointer("/raw/value").and_then(Value::as_u64).unwrap_or(0);
+        let name = entry.get("name").and_then(Value::as_str).and_then(clean);
+        let failed = entry.get("when_failed").and_then(Value::as_str);
+        let what = || name.clone().unwrap_or_else(|| format!("attribute {id}"));
+        match failed {
+            Some("now") => smart.warnings.push(format!("{}: at or below its threshold", what())),
+            Some("past") => smart
+                .warnings
+                .push(format!("{}: was at or below its threshold", what())),
+            _ => {}
+        }
+        ata_smart::take_meaning(smart, id, raw);
+        smart.attributes.push(SmartAttribute {
+            id,
+            name,
+            value,
+            worst,
+            threshold: byte("thresh"),
+            raw,
+        });
+    }
 }
 
 /// A disk behind a controller; nothing where none answered.

@@ -160,7 +160,7 @@ fn every_part_with_firmware_is_in_the_list_once() {
             ..System::default()
         },
     );
-    let told: Vec<(String, String, String)> = derived(&inventory)
+    let told: Vec<(String, String, String)> = derived::of_parts(&inventory)
         .into_iter()
         .map(|one| (one.component, one.belongs_to.unwrap_or_default(), one.version))
         .collect();
@@ -188,7 +188,7 @@ fn every_part_with_firmware_is_in_the_list_once() {
             ("power supply", "2", "A00"),
         ]
     );
-    assert!(derived(&inventory).iter().all(|one| !one.source.is_empty()));
+    assert!(derived::of_parts(&inventory).iter().all(|one| !one.source.is_empty()));
     // Not asked for: nothing is told.
     crate::probe::collect::joined::join(&mut inventory);
     assert_eq!(

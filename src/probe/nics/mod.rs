@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use crate::model::MacAddr;
 use crate::model::inventory::{Item, Nic, Part, PartStatus};
+use crate::probe::bus::NET;
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::Root;
 use crate::probe::collect::timebox::{Outcome, Pending, Pool};
 use crate::probe::collect::{run, timebox};
 use steps::{Answer, Port};
 
-pub(crate) const NET: &str = "/sys/class/net";
 const ETHTOOL: &str = "ethtool ioctl";
 /// Ports that are told. Machines with virtual functions have thousands; those are left out first.
 const MAX_PORTS: usize = 8192;

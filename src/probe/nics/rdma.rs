@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::bus;
-use super::NET;
 use crate::model::inventory::{Nic, RdmaPort};
+use crate::probe::bus::{self, NET};
 use crate::probe::collect::root::Root;
 
 pub(super) const SOURCE: &str = "/sys/class/infiniband";

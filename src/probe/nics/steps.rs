@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::bus;
-use super::NET;
 use crate::formats::text::clean;
 use crate::model::MacAddr;
 use crate::model::inventory::{Nic, PartStatus, UpperLink};
+use crate::probe::bus::{self, NET};
 use crate::probe::cabling::agent;
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};

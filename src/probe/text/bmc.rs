@@ -1,7 +1,8 @@
 //! The management controller for people: where it is, who may log in, and what is wrong.
 
+use super::page::Page;
 use super::system::counted;
-use super::{Page, binary_size, labelled, list, prefixed, some, words};
+use super::words::{binary_size, labelled, list, prefixed, some, words};
 use crate::model::inventory::{Bmc, BmcLan, BmcPowerSupply, Fru, Sel, SelEntry, Sensor, Sensors};
 use crate::probe::bmc::ipmi::names::is_well;
 

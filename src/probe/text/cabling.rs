@@ -1,6 +1,7 @@
 //! Cabling for people.
 
-use super::{Page, labelled, list, some, words};
+use super::page::Page;
+use super::words::{labelled, list, some, words};
 use crate::model::inventory::{Cabling, ListenEnd, Neighbour};
 
 pub(super) fn lines(page: &mut Page, cabling: &Cabling) {

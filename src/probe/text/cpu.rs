@@ -1,6 +1,7 @@
 //! Processors for people.
 
-use super::{Page, binary_size, labelled, list, plural, some, words};
+use super::page::Page;
+use super::words::{binary_size, labelled, list, plural, some, words};
 use crate::model::inventory::{CpuCache, Cpus};
 
 pub(super) fn lines(page: &mut Page, cpus: &Cpus) {

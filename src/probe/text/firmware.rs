@@ -1,6 +1,7 @@
 //! All firmware for people, what is alike in one line.
 
-use super::{Page, labelled, list, words};
+use super::page::Page;
+use super::words::{labelled, list, words};
 use crate::model::inventory::Firmware;
 
 /// Places named for one line; further ones are counted.

@@ -1,6 +1,7 @@
 //! Memory for people.
 
-use super::{Page, binary_size, labelled, list, plural, prefixed, some, words};
+use super::page::Page;
+use super::words::{binary_size, labelled, list, plural, prefixed, some, words};
 use crate::model::inventory::{CxlDevice, Dimm, EccController, EccModule, Memory, NumaNode};
 
 pub(super) fn lines(page: &mut Page, memory: &Memory) {

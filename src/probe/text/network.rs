@@ -1,6 +1,7 @@
 //! Ports for people.
 
-use super::{Page, labelled, list, plural, some, words};
+use super::page::Page;
+use super::words::{labelled, list, plural, some, words};
 use crate::model::inventory::{Nic, Optics, RdmaPort};
 
 /// A link goes away a few times while a machine starts and its driver is set up; this often is a bad cable.

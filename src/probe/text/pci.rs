@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Page, binary_size, labelled, list, plural, some, words};
+use super::page::Page;
+use super::words::{binary_size, labelled, list, plural, some, words};
 use crate::model::inventory::{Gpu, PciFunction, PciLink, UsbDevice, Vpd};
 
 pub(super) fn functions(page: &mut Page, functions: &Vec<PciFunction>) {

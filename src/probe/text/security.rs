@@ -1,6 +1,7 @@
 //! Firmware and security for people.
 
-use super::{Page, labelled, list, some, words};
+use super::page::Page;
+use super::words::{labelled, list, some, words};
 use crate::model::inventory::{FirmwareMode, Security, Tpm};
 
 /// Boot entries shown; the document has all.

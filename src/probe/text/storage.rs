@@ -1,6 +1,7 @@
 //! Disks and their controllers for people.
 
-use super::{Page, decimal_size, labelled, list, plural, prefixed, some, words};
+use super::page::Page;
+use super::words::{decimal_size, labelled, list, plural, prefixed, some, words};
 use crate::model::inventory::{Disk, DiskKind, Partition, PhysicalDisk, Signature, Smart, StorageController};
 
 /// Partitions beyond this are only counted; a person who looks for one of them reads the document.

@@ -1,6 +1,7 @@
 //! Whose machine it is and its firmware, for people.
 
-use super::{Page, binary_size, labelled, list, plural, prefixed, some, words};
+use super::page::Page;
+use super::words::{binary_size, labelled, list, plural, prefixed, some, words};
 use crate::model::inventory::{Bios, FirmwareMode, PowerSupply, System, SystemSlot};
 
 /// Below this, the line on identity is shown: somebody may confuse this machine with another.

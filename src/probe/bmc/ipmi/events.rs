@@ -61,7 +61,7 @@ fn generic(kind: u8) -> &'static [&'static str] {
     }
 }
 
-/// Events of one kind of sensor (table 42-3), by offset; an empty word is reserved.
+/// Events of one kind of sensor (table 42-3), by offset; an empty word is reserved. Long because it is a table.
 fn specific(kind: u8) -> &'static [&'static str] {
     match kind {
         0x05 => &[

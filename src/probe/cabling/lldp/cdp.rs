@@ -1,6 +1,6 @@
 //! Cisco Discovery Protocol packets, as Cisco's documentation of their format and the free dissectors describe them.
 
-use super::{MAX_ENTRIES, address, be16, be32, named_bits, text, text_or_hex};
+use super::wire::{MAX_ENTRIES, address, be16, be32, named_bits, text, text_or_hex};
 use crate::model::inventory::Neighbour;
 
 /// By bit.

@@ -1,7 +1,7 @@
 //! LLDP data units (IEEE 802.1AB-2016 clause 8), with the organizationally specific TLVs of 802.1Q annex D and
 //! 802.3 clause 79.
 
-use super::{MAX_ENTRIES, address, be16, be32, colons, mac, named_bits, text, text_or_hex};
+use super::wire::{MAX_ENTRIES, address, be16, be32, colons, mac, named_bits, text, text_or_hex};
 use crate::model::inventory::{NamedVlan, Neighbour};
 
 /// 802.1AB table 8-4, by bit.

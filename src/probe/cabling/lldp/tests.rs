@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::wire::MAX_ENTRIES;
 use super::*;
 use crate::formats::pcap::Record;
 

@@ -85,6 +85,7 @@ fn node(kind: u8, sub: u8, data: &[u8]) -> (String, Kind) {
     spelled(kind, sub, data).unwrap_or_else(|| (format!("Path({kind},{sub},{})", hex(data)), Kind::Other))
 }
 
+/// The nodes of chapter 10.3. Long because it is a table, a row for each type.
 fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
     Some(match (kind, sub) {
         // Hardware (10.3.2).
