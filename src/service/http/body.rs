@@ -15,7 +15,7 @@ use hyper::body::{Bytes, Frame};
 use crate::model::slice::Slice;
 use crate::sys;
 
-use super::files::Body;
+use super::response::Body;
 use super::site::Site;
 use crate::service::http::sendfile::{Holes, MAX_HOLE};
 use crate::service::http::transfer_queue::Place;

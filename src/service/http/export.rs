@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::store::archive::{ArchiveError, GoOn};
 
-use super::files::{self, Asked, Body};
+use super::files::{self, Asked};
+use super::response::{Body, line, whole};
 
 /// Bytes of a frame, and frames that wait for the network.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -31,14 +32,14 @@ pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
         }
     }
     if asked.head {
-        return typed(files::whole(StatusCode::OK, KIND, ""));
+        return typed(whole(StatusCode::OK, KIND, ""));
     }
     let place = match own {
         true => None,
         false => match site.web.door.export(asked.client, &site.metrics) {
             Ok(place) => Some(place),
             Err(refusal) => {
-                let mut answer = files::line(refusal.status, &refusal.reason);
+                let mut answer = line(refusal.status, &refusal.reason);
                 let after = HeaderValue::from_static(RETRY_SECONDS);
                 answer.headers_mut().insert(header::RETRY_AFTER, after);
                 return answer;

@@ -7,14 +7,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName};
 use hyper::{HeaderMap, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::model::shown::{self, Shown};
+use crate::model::shown;
 use crate::model::slice::Slice;
 use crate::sys;
 
@@ -22,10 +20,9 @@ use super::admission;
 use super::body::{Piece, Sending};
 use super::condition::{Conditions, Validator, Verdict, judge};
 use super::range::{self, Part, part};
+use super::response::{Body, full, line, set, whole};
 use super::site::Site;
 use crate::service::http::sendfile::Holes;
-
-pub(crate) type Body = BoxBody<Bytes, io::Error>;
 
 /// Bodies up to this size that are in the page cache are copied: one system call instead of two.
 const COPIED_BYTES: u64 = 64 * 1024;
@@ -35,25 +32,6 @@ const MAX_LISTED: usize = 5_000;
 const TAGGED_BYTES: u64 = 64 * 1024;
 const FILE_KIND: &str = "application/octet-stream";
 const UNREADABLE: &str = "the file cannot be read; the master's log says why";
-
-/// A small body made here.
-pub(crate) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn full(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into()).map_err(|never| match never {}).boxed()
-}
-
-/// One plain line for people, whatever words are in it.
-pub(crate) fn line(status: StatusCode, text: &str) -> Response<Body> {
-    whole(status, "text/plain; charset=utf-8", Shown::line(text).into_string())
-}
 
 /// Who asks, and how.
 #[derive(Clone, Copy)]
@@ -295,12 +273,6 @@ fn validate(response: &mut Response<Body>, validator: &Validator) {
     set(response, header::ETAG, &validator.etag);
     if let Some(modified) = validator.modified {
         set(response, header::LAST_MODIFIED, &httpdate::fmt_http_date(modified));
-    }
-}
-
-fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
     }
 }
 
