@@ -87,6 +87,7 @@ const EDGES: &[&str] = &[
     "role/link/state.rs",
     "role/link/tasks.rs",
     "role/master.rs",
+    "role/master/status.rs",
     "role/master/storage.rs",
     "role/master/tarball.rs",
     "role/peer.rs",
