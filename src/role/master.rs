@@ -20,9 +20,8 @@ use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
 use crate::model::api::LinkStatus;
 use crate::model::console::console;
-use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
-use crate::service::http::site::{Loaders, Site, Web};
+use crate::service::http::site::{BootFiles, Data, Loaders, Site};
 use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
 use crate::stick::medium;
@@ -35,7 +34,7 @@ use super::remedy;
 use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::role::link::manager;
 use crate::role::link::manager::{Choice, Ended};
-use crate::role::link::shared::{LeaseTables, Shared};
+use crate::role::link::shared::Shared;
 use crate::role::master::status::StatusSources;
 use crate::role::master::storage::{Shelf, Storage};
 use crate::role::master::tarball::Keeper;
@@ -133,7 +132,6 @@ struct Master {
     site: Arc<Site>,
     uploads: NodeStore,
     status: Arc<Mutex<Vec<LinkStatus>>>,
-    leases: LeaseTables,
     journal: Arc<Journal>,
     remembered: Book,
     keeper: Keeper,
@@ -160,57 +158,32 @@ impl Master {
         let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
         let settings = Arc::new(settings);
         show_problems(&problems, &settings, &uploads);
-        let node_table = Arc::new(Mutex::new(NodeTable::default()));
-        let checked = uploads.list_checked();
-        let until = Instant::now() + NOTE_LIMIT;
-        let noted = note_stored(&node_table, &checked, &|| Instant::now() < until);
-        let noted_late = uploads.unchecked() > 0 || noted < checked.len();
-        if !noted_late {
-            say_clashes(&node_table);
-        }
-        let loaders = Loaders::find(&config.loaders);
-        for name in loaders.missing() {
-            tracing::debug!(name, "no such network boot program on this system");
-        }
+        let boot = boot_files(&config, medium);
         let status = Arc::new(Mutex::new(Vec::new()));
         let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
-        let leases = LeaseTables::default();
         let storage = Arc::new(storage);
         let keeper = Keeper::new(uploads.clone(), storage.durable);
         let sources = StatusSources {
             storage: Arc::downgrade(&storage),
+            shelf,
             keeper: keeper.clone(),
-            settings: Arc::clone(&settings),
             problems,
             links: Arc::clone(&status),
-            node_table: Arc::clone(&node_table),
             http_port: config.http_port,
         };
-        let site = Arc::new(Site {
-            kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
-            initrd: medium.as_ref().map(|medium| medium.initrd.clone()),
-            image: medium.and_then(|medium| medium.image),
-            loaders,
-            data: storage.folder.clone(),
+        let data = Data {
+            folder: storage.folder.clone(),
             uploads: uploads.clone(),
             durable: storage.durable,
-            settings: Arc::clone(&settings),
-            read_settings: Box::new(move || shelf.settings()),
-            node_table: Arc::clone(&node_table),
-            status: Box::new(move || sources.status()),
-            leases: leases_of(&leases),
-            metrics: Arc::default(),
-            web: Web::default(),
-            workers,
-            key: key.clone(),
-        });
+        };
+        let site = Site::new(boot, data, settings, key.clone(), workers, Box::new(sources));
+        let noted_late = !note_in_time(&site);
         Master {
             config,
             storage,
-            site,
+            site: Arc::new(site),
             uploads,
             status,
-            leases,
             journal: Arc::new(journal),
             remembered,
             keeper,
@@ -259,7 +232,6 @@ impl Master {
             http_port: self.config.http_port,
             remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),
-            leases: Arc::clone(&self.leases),
             journal: Arc::clone(&self.journal),
         };
         systemd::ready("asking each link who serves it");
@@ -340,6 +312,34 @@ fn show_problems(problems: &[String], settings: &Live, uploads: &NodeStore) {
     }
 }
 
+fn boot_files(config: &Config, medium: Option<Medium>) -> BootFiles {
+    let loaders = Loaders::find(&config.loaders);
+    for name in loaders.missing() {
+        tracing::debug!(name, "no such network boot program on this system");
+    }
+    let medium = medium.map(|medium| (Some(medium.kernel), Some(medium.initrd), medium.image));
+    let (kernel, initrd, image) = medium.unwrap_or_default();
+    BootFiles {
+        kernel,
+        initrd,
+        image,
+        loaders,
+    }
+}
+
+/// Lists uploads of earlier runs for a while. False where some are still to be listed.
+fn note_in_time(site: &Site) -> bool {
+    let uploads = &site.data.uploads;
+    let checked = uploads.list_checked();
+    let until = Instant::now() + NOTE_LIMIT;
+    let noted = note_stored(&site.node_table, &checked, &|| Instant::now() < until);
+    let all = uploads.unchecked() == 0 && noted == checked.len();
+    if all {
+        say_clashes(&site.node_table);
+    }
+    all
+}
+
 /// Lists what earlier runs stored. Reads every upload, so the node table is not locked meanwhile; what this run stored since
 /// is newer and stays. Gives how many it came to while `go_on`.
 fn note_stored(node_table: &Mutex<NodeTable>, stored: &[StoredNode], go_on: &dyn Fn() -> bool) -> usize {
@@ -384,14 +384,4 @@ pub(crate) fn loader_folders() -> Vec<PathBuf> {
     .iter()
     .map(PathBuf::from)
     .collect()
-}
-
-fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
-    let tables = Arc::clone(tables);
-    Box::new(move || {
-        let now = clock::unix_seconds();
-        let tables = tables.lock().expect("no holder panics");
-        let running = |table: &Arc<Mutex<LeaseTable>>| table.lock().expect("no holder panics").held(now);
-        tables.values().map(running).sum::<usize>() as u64
-    })
 }

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::storage::Storage;
+use super::storage::{Shelf, Storage};
 use super::tarball::Keeper;
-use crate::config::Live;
 use crate::config::live::REMEDY;
+use crate::config::load::Loaded;
 use crate::model::api::{LinkStatus, Status, StorageStatus};
-use crate::service::node_table::NodeTable;
+use crate::service::http::site::{Master, Site};
 use crate::store::nodes::NodeStore;
 use crate::sys::clock;
 
@@ -15,19 +15,19 @@ use crate::sys::clock;
 pub(crate) struct StatusSources {
     /// Not held, so that the partition can be unmounted at the end.
     pub storage: Weak<Storage>,
+    pub shelf: Shelf,
     pub keeper: Keeper,
-    pub settings: Arc<Live>,
     /// What was wrong at the start, a sentence each.
     pub problems: Vec<String>,
     pub links: Arc<Mutex<Vec<LinkStatus>>>,
-    pub node_table: Arc<Mutex<NodeTable>>,
     pub http_port: u16,
 }
 
-impl StatusSources {
-    pub(crate) fn status(&self) -> Status {
+impl Master for StatusSources {
+    fn status(&self, site: &Site) -> Status {
+        let settings = &site.settings;
         let (nodes_seen, nodes_unlisted, (clashes, more_clashes)) = {
-            let node_table = self.node_table.lock().expect("no holder panics");
+            let node_table = site.node_table();
             (node_table.counts().0, node_table.unlisted(), node_table.clashes())
         };
         let nodes_stored = self.keeper.uploads().stored();
@@ -38,15 +38,15 @@ impl StatusSources {
         });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            site: self.settings.now().site.clone(),
+            site: settings.now().site.clone(),
             uptime_seconds: clock::run_seconds() as u64,
             storage: StorageStatus {
                 tarball: self.keeper.status(),
                 notices: notices(self.keeper.uploads()),
                 ..storage
             },
-            settings_problems: self.problems.iter().cloned().chain(self.settings.problems()).collect(),
-            settings_held: self.settings.is_held().then(|| REMEDY.to_owned()),
+            settings_problems: self.problems.iter().cloned().chain(settings.problems()).collect(),
+            settings_held: settings.is_held().then(|| REMEDY.to_owned()),
             links,
             nodes_seen: nodes_seen.max(nodes_stored),
             nodes_stored,
@@ -55,6 +55,10 @@ impl StatusSources {
             more_clashes,
             rss_bytes: crate::sys::process::rss_bytes(),
         }
+    }
+
+    fn read_settings(&self) -> Loaded {
+        self.shelf.settings()
     }
 }
 

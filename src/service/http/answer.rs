@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -11,6 +11,7 @@ use hyper::{Request, Response, StatusCode};
 use crate::config::live::REMEDY;
 use crate::model::console::console;
 use crate::service::boot::resolve;
+use crate::service::dhcp4::leases::{LeaseTable, LeaseTables};
 use crate::service::http::limits;
 use crate::service::http::sendfile::Holes;
 use crate::service::metrics::Now;
@@ -83,13 +84,13 @@ async fn serve(
         Route::Kernel(who) => boot::kernel(asked, &who).await,
         Route::Why(who) => boot::why(asked, &who),
         Route::Initrd => boot::initrd(asked).await,
-        Route::Image => files::slice(asked, site.image.as_ref()).await,
+        Route::Image => files::slice(asked, site.boot.image.as_ref()).await,
         Route::Loader(name) => boot::loader(asked, master, name).await,
-        Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
+        Route::Post => files::file(asked, &site.data.folder.join("post.tgz")).await,
         Route::PostProof(nonce) => workload(site, nonce).await,
         Route::Tarball => export::tarball(asked, own).await,
         Route::Data(names) => files::data(asked, &names).await,
-        Route::Status => json(StatusCode::OK, &(site.status)()),
+        Route::Status => json(StatusCode::OK, &site.master.status(site)),
         Route::Metrics => whole(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
@@ -103,6 +104,14 @@ async fn serve(
     }
 }
 
+/// Leases that run.
+fn held(tables: &LeaseTables) -> u64 {
+    let now = clock::unix_seconds();
+    let tables = tables.lock().expect("no holder panics");
+    let running = |table: &Arc<Mutex<LeaseTable>>| table.lock().expect("no holder panics").held(now);
+    tables.values().map(running).sum::<usize>() as u64
+}
+
 fn metrics_text(site: &Site) -> String {
     let (nodes, nodes_beyond_share) = {
         let node_table = site.node_table();
@@ -110,9 +119,9 @@ fn metrics_text(site: &Site) -> String {
     };
     let (running, waiting) = site.web.gate.counts();
     site.metrics.text(&Now {
-        leases: (site.leases)(),
+        leases: held(&site.leases),
         nodes,
-        nodes_stored: site.uploads.stored() as u64,
+        nodes_stored: site.data.uploads.stored() as u64,
         nodes_beyond_share,
         big_running: running as u64,
         big_waiting: waiting as u64,
@@ -126,7 +135,7 @@ async fn workload(site: &Site, nonce: Option<[u8; 16]>) -> Response<Body> {
     let Some(nonce) = nonce else {
         return line(StatusCode::BAD_REQUEST, "nonce= wants 32 hex digits");
     };
-    match site.web.workload(site.data.join("post.tgz")).await {
+    match site.web.workload(site.data.folder.join("post.tgz")).await {
         Ok(sha256) => json(StatusCode::OK, &prove(&site.key, &nonce, &sha256)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => line(StatusCode::NOT_FOUND, "not here"),
         Err(error) => line(StatusCode::INTERNAL_SERVER_ERROR, &format!("post.tgz: {error}")),
@@ -144,7 +153,7 @@ async fn settings(site: &Arc<Site>, client: IpAddr, what: Decision) -> Response<
         Decision::Go => site.settings.go(),
         Decision::Read => {
             let reader = Arc::clone(&site);
-            match tokio::task::spawn_blocking(move || (reader.read_settings)()).await {
+            match tokio::task::spawn_blocking(move || reader.master.read_settings()).await {
                 Ok(loaded) => site.settings.read_again(loaded),
                 Err(error) => return line(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
             }

@@ -55,7 +55,7 @@ pub(super) async fn kernel(asked: Asked<'_>, who: &Who) -> Response<Body> {
     if !asked.head {
         site.node_table().fetched(client, Stage::Kernel, clock::run_seconds());
     }
-    files::slice(asked, site.kernel.as_ref()).await
+    files::slice(asked, site.boot.kernel.as_ref()).await
 }
 
 /// A script that says why this machine gets no kernel.
@@ -70,7 +70,7 @@ pub(super) async fn initrd(asked: Asked<'_>) -> Response<Body> {
     if !asked.head {
         asked.site.node_table().initrd(asked.client);
     }
-    files::slice(asked, asked.site.initrd.as_ref()).await
+    files::slice(asked, asked.site.boot.initrd.as_ref()).await
 }
 
 pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static str) -> Response<Body> {
@@ -123,9 +123,9 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
 fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
     let size = |slice: &Option<Slice>| slice.as_ref().map(|slice| slice.length);
     let sizes = memory::Sizes {
-        kernel: size(&site.kernel)?,
-        initrd: size(&site.initrd)?,
-        image: size(&site.image).unwrap_or(0),
+        kernel: size(&site.boot.kernel)?,
+        initrd: size(&site.boot.initrd)?,
+        image: size(&site.boot.image).unwrap_or(0),
     };
     Some(memory::needed_mib(sizes, action))
 }
@@ -163,8 +163,8 @@ fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: 
         policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),
-        memtest_efi: site.loaders.path(programs::MEMTEST_EFI).is_some(),
-        memtest_bios: site.loaders.path(programs::MEMTEST_BIOS).is_some(),
+        memtest_efi: site.boot.loaders.path(programs::MEMTEST_EFI).is_some(),
+        memtest_bios: site.boot.loaders.path(programs::MEMTEST_BIOS).is_some(),
         pause_seconds: site.node_table().pause_seconds(client),
     }
 }

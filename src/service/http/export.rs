@@ -24,7 +24,7 @@ const RETRY_SECONDS: &str = "30";
 /// The answer; one of `own` machine is made always. A body that is made has no length; if it cannot be made whole, the connection breaks off before its end.
 pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
     let site = asked.site;
-    if let Some(path) = site.uploads.current_tarball() {
+    if let Some(path) = site.data.uploads.current_tarball() {
         let answer = files::file(asked, &path).await;
         // An upload may have come since, and the file gone.
         if answer.status() != StatusCode::NOT_FOUND {
@@ -46,7 +46,7 @@ pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
             }
         },
     };
-    let uploads = site.uploads.clone();
+    let uploads = site.data.uploads.clone();
     let made = made(move |writer, go_on| {
         let made = uploads.stream_tarball(writer, go_on);
         drop((uploads, place));

@@ -284,17 +284,17 @@ pub(crate) async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
     // What the kernel knows by heart is opened at once; for the rest another thread waits.
     let cached = site
         .web
-        .folder(&site.data)
+        .folder(&site.data.folder)
         .and_then(|folder| sys::file::open_beneath(folder, &path, true));
     let file = match cached {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
         Err(_) => {
             let (site, path) = (Arc::clone(site), path.clone());
-            blocking(move || sys::file::open_beneath(site.web.folder(&site.data)?, &path, false)).await
+            blocking(move || sys::file::open_beneath(site.web.folder(&site.data.folder)?, &path, false)).await
         }
     };
-    let whole_path = site.data.join(&path);
+    let whole_path = site.data.folder.join(&path);
     match file {
         Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_dir()) => listing(&whole_path, names).await,
         Ok(file) => opened(asked, &whole_path, file).await,

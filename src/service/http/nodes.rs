@@ -125,7 +125,7 @@ fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Bo
         id: kept.id.clone(),
         sha256: kept.sha256,
         size_bytes: kept.size_bytes,
-        durable: site.durable,
+        durable: site.data.durable,
     };
     tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
     let clash = {

@@ -52,7 +52,7 @@ pub async fn receive(
         }
     };
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
-    let store = site.uploads.clone();
+    let store = site.data.uploads.clone();
     let writing = tokio::task::spawn_blocking(move || write(&store, &id, length, digest, receiver));
     let complete = pass_on(request.into_body(), sender).await;
     let written = writing
@@ -125,7 +125,7 @@ async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result
     while site.web.door.is_full_of_uploads() && Instant::now() < deadline {
         tokio::time::sleep(TURN_LOOK).await;
     }
-    let store = site.uploads.clone();
+    let store = site.data.uploads.clone();
     let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
     // Where that cannot be told, the store says why.
     let room = room.ok().and_then(Result::ok).unwrap_or(u64::MAX);
