@@ -13,7 +13,7 @@ use crate::model::console::console;
 use crate::service::boot::resolve;
 use crate::service::dhcp4::leases::{LeaseTable, LeaseTables};
 use crate::service::http::limits;
-use crate::service::http::sendfile::Holes;
+use crate::service::http::sendfile::SendfileQueue;
 use crate::service::metrics::Now;
 use crate::sys::clock;
 
@@ -26,7 +26,7 @@ use super::{boot, export, nodes};
 
 pub(super) async fn answer(
     site: &Arc<Site>,
-    holes: &Arc<Holes>,
+    queue: &Arc<SendfileQueue>,
     from: SocketAddr,
     local: Option<SocketAddr>,
     request: Request<Incoming>,
@@ -37,7 +37,7 @@ pub(super) async fn answer(
     let found = route(request.method().as_str(), target);
     tracing::debug!(%from, method = %request.method(), target, "HTTP request");
     match found {
-        Ok(route) => serve(site, holes, client, master, route, request).await,
+        Ok(route) => serve(site, queue, client, master, route, request).await,
         Err(NoRoute::NotFound) => line(StatusCode::NOT_FOUND, "not here"),
         Err(NoRoute::BadNodeId) => line(
             StatusCode::BAD_REQUEST,
@@ -55,7 +55,7 @@ pub(super) async fn answer(
 
 async fn serve(
     site: &Arc<Site>,
-    holes: &Arc<Holes>,
+    queue: &Arc<SendfileQueue>,
     client: IpAddr,
     master: SocketAddr,
     route: Route,
@@ -69,7 +69,7 @@ async fn serve(
         client,
         headers,
         head,
-        holes,
+        queue,
     };
     let from = (client, own);
     match route {

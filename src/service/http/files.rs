@@ -22,7 +22,7 @@ use super::condition::{Conditions, Validator, Verdict, judge};
 use super::range::{self, Part, part};
 use super::response::{Body, full, line, set, whole};
 use super::site::Site;
-use crate::service::http::sendfile::Holes;
+use crate::service::http::sendfile::SendfileQueue;
 
 /// Bodies up to this size that are in the page cache are copied: one system call instead of two.
 const COPIED_BYTES: u64 = 64 * 1024;
@@ -42,7 +42,7 @@ pub(crate) struct Asked<'a> {
     /// Headers only.
     pub head: bool,
     /// Of the connection that the answer leaves by.
-    pub holes: &'a Arc<Holes>,
+    pub queue: &'a Arc<SendfileQueue>,
 }
 
 impl Asked<'_> {
@@ -254,7 +254,7 @@ fn sending(asked: Asked<'_>, file: File, slice: Slice, pieces: Vec<Piece>, lengt
         file: Arc::new(file),
         slice,
         pieces: pieces.into(),
-        holes: Arc::clone(asked.holes),
+        queue: Arc::clone(asked.queue),
         place,
         site: Arc::clone(asked.site),
         client: asked.client,

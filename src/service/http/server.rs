@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::answer;
 use super::site::Site;
 use crate::service::http::limits::{self, RETRY_AFTER_SECONDS, Refusal};
-use crate::service::http::sendfile::{Holes, Patience, Wire};
+use crate::service::http::sendfile::{SendfileQueue, StallLimit, Wire};
 
 /// Clients that are told at once why they are not let in; further ones are cut off without a word.
 const MAX_TURNED_AWAY: usize = 64;
@@ -122,12 +122,12 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
     stream.set_nodelay(true).ok();
     let metrics = Arc::clone(&site.metrics);
     let _open = metrics.http_connections.hold();
-    let holes = Arc::new(Holes::default());
-    let wire = Wire::new(stream, Arc::clone(&holes), Patience::default());
+    let queue = Arc::new(SendfileQueue::default());
+    let wire = Wire::new(stream, Arc::clone(&queue), StallLimit::default());
     let service = service_fn(move |request| {
-        let (site, holes) = (Arc::clone(&site), Arc::clone(&holes));
+        let (site, queue) = (Arc::clone(&site), Arc::clone(&queue));
         async move {
-            let response = answer(&site, &holes, from, local, request).await;
+            let response = answer(&site, &queue, from, local, request).await;
             site.metrics.http_answered(response.status().as_u16());
             Ok::<_, Infallible>(response)
         }
