@@ -9,23 +9,23 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
+use recon::config::load::Loaded;
 use recon::config::{Live, Settings, SiteKey};
 use recon::model::api::Status;
 use recon::model::{MacAddr, NodeId};
 use recon::role::master::tarball::Keeper;
 use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::server;
-use recon::service::http::site::{Loaders, Site, Web};
+use recon::service::http::site::{BootFiles, Data, Master, Site};
 use recon::service::http::upload::digest_header;
-use recon::service::node_table::NodeTable;
 use recon::service::workers::Workers;
 use recon::stick::collect;
 use recon::store::archive::{FILE_NAME, verify};
@@ -75,7 +75,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server::run(listener, Arc::clone(&site), stop.clone()));
-    let keeper = Keeper::new(site.uploads.clone(), true);
+    let keeper = Keeper::new(site.data.uploads.clone(), true);
     let keeping = tokio::spawn(keeper.clone().keep(stop.clone()));
 
     println!("{:>8}  {:>8}  {:>8}", "nodes", "seconds", "memory");
@@ -138,40 +138,42 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+struct Idle;
+
+impl Master for Idle {
+    fn status(&self, _: &Site) -> Status {
+        Status {
+            version: "bench".into(),
+            site: None,
+            uptime_seconds: 0,
+            storage: Default::default(),
+            settings_problems: vec![],
+            settings_held: None,
+            clashes: vec![],
+            more_clashes: 0,
+            links: vec![],
+            nodes_seen: 0,
+            nodes_stored: 0,
+            nodes_unlisted: 0,
+            rss_bytes: None,
+        }
+    }
+
+    fn read_settings(&self) -> Loaded {
+        unreachable!("nobody asks for it")
+    }
+}
+
 fn site(args: &Args) -> anyhow::Result<Arc<Site>> {
-    let status = || Status {
-        version: "bench".into(),
-        site: None,
-        uptime_seconds: 0,
-        storage: Default::default(),
-        settings_problems: vec![],
-        settings_held: None,
-        clashes: vec![],
-        more_clashes: 0,
-        links: vec![],
-        nodes_seen: 0,
-        nodes_stored: 0,
-        nodes_unlisted: 0,
-        rss_bytes: None,
-    };
-    Ok(Arc::new(Site {
-        kernel: None,
-        initrd: None,
-        image: None,
-        loaders: Loaders::default(),
-        data: args.folder.clone(),
+    let data = Data {
+        folder: args.folder.clone(),
         uploads: NodeStore::open(&args.folder, Limits::default())?,
         durable: true,
-        settings: Arc::new(Live::fine(Settings::default())),
-        read_settings: Box::new(|| unreachable!("nobody asks for it")),
-        key: SiteKey::new([0; 32]),
-        node_table: Arc::new(Mutex::new(NodeTable::default())),
-        status: Box::new(status),
-        leases: Box::new(|| 0),
-        metrics: Arc::default(),
-        web: Web::default(),
-        workers: Workers::start()?,
-    }))
+    };
+    let settings = Arc::new(Live::fine(Settings::default()));
+    let (key, workers) = (SiteKey::new([0; 32]), Workers::start()?);
+    let site = Site::new(BootFiles::default(), data, settings, key, workers, Box::new(Idle));
+    Ok(Arc::new(site))
 }
 
 /// Uploads the nodes of these numbers.

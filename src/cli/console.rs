@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::load;
 use crate::model::shown::Shown;
-use crate::model::{Endpoint, HTTP_PORT};
-use crate::role::{failover, remedy};
+use crate::role::remedy;
 use crate::service::http::client::{Bounds, exchange};
 use crate::stick::medium;
 use crate::sys::terminal::{self, Terminal};
 
+use super::ask::{ask, in_runtime, peer_of, whom};
 use super::screen::{self, Size};
 
 /// How often the master is asked.
@@ -45,8 +44,8 @@ pub(crate) fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Resul
             rows: size.rows - 2 - usize::from(title.is_some()),
         };
         let (mut text, mut held) = (Shown::default(), false);
-        let asked = super::in_runtime(async {
-            let (status, nodes) = super::ask(master, Some(room.rows)).await?;
+        let asked = in_runtime(async {
+            let (status, nodes) = ask(master, Some(room.rows)).await?;
             held = status.settings_held.is_some();
             text = screen::render(&status, &nodes, room);
             Ok(())
@@ -86,19 +85,6 @@ pub(crate) fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Resul
     }
 }
 
-/// The master whose peer this machine is: by its kernel line, or since it found that one on the wire.
-pub(super) fn peer_of() -> Option<SocketAddr> {
-    let told = load::kernel_line(Path::new("/proc/cmdline")).master;
-    told.or_else(|| failover::noted(Path::new(failover::NOTE)))
-}
-
-/// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.
-pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
-    let given = given.map(str::parse).transpose()?.map(|Endpoint(master)| master);
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
-    Ok(given.or(peer_of).unwrap_or(here))
-}
-
 /// What a person typed about held settings, as the master is asked for it; `None` for anything else.
 fn decision(typed: &[u8]) -> Option<&'static str> {
     match typed.trim_ascii() {
@@ -111,7 +97,7 @@ fn decision(typed: &[u8]) -> Option<&'static str> {
 /// Tells the master; its answer is a sentence.
 fn decide(master: SocketAddr, target: &str) -> anyhow::Result<String> {
     let mut answer = String::new();
-    super::in_runtime(async {
+    in_runtime(async {
         let bounds = Bounds {
             time: Duration::from_secs(10),
             answer_bytes: 64 << 10,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::args::{Format, InventoryArgs};
-use super::print;
+use super::output::print;
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
 use crate::probe;
@@ -64,7 +64,12 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     }
     let inventory = probe::collect(&root, sources, &options);
     drop(back);
-    let mut document = serde_json::to_value(&inventory).context("writing JSON")?;
+    write(&inventory, &root, args)
+}
+
+/// The document, redacted where that is asked for, to the capture and to standard output.
+fn write(inventory: &Inventory, root: &probe::Root, args: &InventoryArgs) -> anyhow::Result<()> {
+    let mut document = serde_json::to_value(inventory).context("writing JSON")?;
     let redaction = args.redact.then(|| {
         let key: [u8; 32] = rand::random();
         Redaction::of(&document, &schema::schema(), &key)
@@ -73,7 +78,7 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
         redaction.apply(&mut document);
     }
     if let Some(path) = &args.capture {
-        write_capture(&root, redaction.as_ref(), path)
+        write_capture(root, redaction.as_ref(), path)
             .with_context(|| format!("writing the capture to {}", path.display()))?;
     }
     print(&match args.format {

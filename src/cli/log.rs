@@ -122,6 +122,7 @@ fn last_words(panic: &PanicHookInfo<'_>) -> Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::console::console;
     use crate::model::shown::{EVIL, assert_harmless};
     use std::io::Write;
     use std::sync::{Arc, Mutex};
@@ -188,7 +189,7 @@ mod tests {
             tracing::info!(target: CONSOLE, "eno1: serving {}/{}", "192.168.219.1", 24);
             tracing::info!("not for the console");
             tracing::warn!("nor this");
-            console::say("in\ntwo rows");
+            console!("in\ntwo rows");
             tracing::debug!(target: CONSOLE, "nor what is for developers");
         });
         let printed = PRINTED.lock().unwrap().clone();
@@ -196,7 +197,7 @@ mod tests {
         let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(
-            logged(false, || console::say("eno1: is down")).ends_with(" INFO eno1: is down\n"),
+            logged(false, || console!("eno1: is down")).ends_with(" INFO eno1: is down\n"),
             "the log has it as before"
         );
     }

@@ -1,9 +1,11 @@
 //! Command line to command. Parsing touches nothing; `run` hands over to the roles.
 
 pub mod args;
+mod ask;
 pub(crate) mod console;
 mod inventory;
 pub mod log;
+mod output;
 pub(crate) mod screen;
 pub(crate) mod write_disk;
 
@@ -16,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::live::Accepted;
 use crate::config::load;
 use crate::model::Endpoint;
-use crate::model::api::{NodeStatus, Status};
 use crate::model::console::console;
 use crate::model::shown::Shown;
 use crate::role::link::manager::Choice;
 use crate::role::{guard, master, peer, run};
 use crate::sys::console::drain;
-use crate::sys::terminal;
 
 use args::Command;
+use ask::{ask, in_runtime};
+use output::print;
 
 /// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
 pub fn run(command: Command) -> anyhow::Result<()> {
@@ -58,17 +60,6 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args.file),
     }
-}
-
-fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let result = runtime.block_on(work);
-    // A probe that hangs in the kernel must not keep the process.
-    runtime.shutdown_background();
-    result
 }
 
 /// Cancelled by SIGTERM or SIGINT.
@@ -140,7 +131,7 @@ fn guard_devices(devices: &[String]) -> anyhow::Result<()> {
 }
 
 fn status(master: Option<&str>) -> anyhow::Result<()> {
-    let address = console::whom(master, console::peer_of())?;
+    let address = ask::whom(master, ask::peer_of())?;
     let mut text = Shown::default();
     in_runtime(async {
         let (status, nodes) = ask(address, None).await?;
@@ -148,40 +139,6 @@ fn status(master: Option<&str>) -> anyhow::Result<()> {
         Ok(())
     })?;
     print(&text)
-}
-
-/// Longest answer of a master: 65,536 machines of two kilobytes.
-const ANSWER_BYTES: usize = 128 << 20;
-
-/// Asks a master for everything a screen shows, of the machines only the most urgent ones where a number is given.
-async fn ask(master: std::net::SocketAddr, rows: Option<usize>) -> anyhow::Result<(Status, Vec<NodeStatus>)> {
-    use crate::service::http::client::{Bounds, exchange};
-    let bounds = Bounds {
-        time: Duration::from_secs(5),
-        answer_bytes: ANSWER_BYTES,
-    };
-    let get = async |target: &str| {
-        let (status, body) = exchange(
-            master,
-            hyper::Method::GET,
-            target,
-            &[],
-            hyper::body::Bytes::new(),
-            bounds,
-        )
-        .await?;
-        if !status.is_success() {
-            bail!("{master} answered {status} to {target}");
-        }
-        Ok(body)
-    };
-    let status = serde_json::from_slice(&get("/api/v1/status").await?).context("reading the master's status")?;
-    let target = rows.map_or_else(
-        || "/api/v1/nodes".to_owned(),
-        |rows| format!("/api/v1/nodes?rows={rows}"),
-    );
-    let nodes = serde_json::from_slice(&get(&target).await?).context("reading the master's nodes")?;
-    Ok((status, nodes))
 }
 
 fn settings(file: &Path) -> anyhow::Result<()> {
@@ -198,13 +155,5 @@ fn settings(file: &Path) -> anyhow::Result<()> {
             "{}\na master with this file serves nobody and powers no machine off until a person decides",
             loaded.problems.join("\n")
         ),
-    }
-}
-
-/// Writes to standard output; a reader that went away is no error.
-fn print(text: &Shown) -> anyhow::Result<()> {
-    match terminal::stdout(text) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("writing to standard output"),
     }
 }

@@ -1,5 +1,6 @@
 //! The master: storage, services, links, and an end that loses nothing.
 
+pub(crate) mod status;
 pub(crate) mod storage;
 pub mod tarball;
 
@@ -17,11 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
-use crate::model::api::{LinkStatus, Status, StorageStatus};
+use crate::model::api::LinkStatus;
 use crate::model::console::console;
-use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
-use crate::service::http::site::{Loaders, Site, Web};
+use crate::service::http::site::{BootFiles, Data, Loaders, Site};
 use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
 use crate::stick::medium;
@@ -34,7 +34,8 @@ use super::remedy;
 use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::role::link::manager;
 use crate::role::link::manager::{Choice, Ended};
-use crate::role::link::shared::{LeaseTables, Shared};
+use crate::role::link::shared::Shared;
+use crate::role::master::status::StatusSources;
 use crate::role::master::storage::{Shelf, Storage};
 use crate::role::master::tarball::Keeper;
 
@@ -131,7 +132,6 @@ struct Master {
     site: Arc<Site>,
     uploads: NodeStore,
     status: Arc<Mutex<Vec<LinkStatus>>>,
-    leases: LeaseTables,
     journal: Arc<Journal>,
     remembered: Book,
     keeper: Keeper,
@@ -154,80 +154,36 @@ impl Master {
         OsRng.unwrap_err().fill_bytes(&mut random);
         let (key, key_problem) = storage.site_key(random);
         problems.extend(key_problem);
-        for (name, then) in [
-            ("authorized_keys", "ssh stays off"),
-            ("post.tgz", "machines run no workload"),
-        ] {
-            // One byte tells whether it can be read.
-            match (shelf.read(name, 0), &shelf) {
-                (Err(error), _) => problems.push(format!("{name}: it cannot be read: {error}; {then}")),
-                (Ok(Some(_)), Shelf::Disk(_)) => problems.push(format!(
-                    "{name}: it is on the stick, which cannot be mounted, and is not used; {then}"
-                )),
-                (Ok(_), _) => {}
-            }
-        }
+        problems.extend(unused_files(&shelf));
         let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
-        for problem in problems.iter().chain(&settings.problems()) {
-            console!("{problem}");
-        }
-        if settings.is_held() {
-            console!("{REMEDY}");
-        }
         let settings = Arc::new(settings);
-        for problem in uploads.problems() {
-            console!("{problem}");
-        }
-        let node_table = Arc::new(Mutex::new(NodeTable::default()));
-        let checked = uploads.list_checked();
-        let until = Instant::now() + NOTE_LIMIT;
-        let noted = note_stored(&node_table, &checked, &|| Instant::now() < until);
-        let noted_late = uploads.unchecked() > 0 || noted < checked.len();
-        if !noted_late {
-            say_clashes(&node_table);
-        }
-        let loaders = Loaders::find(&config.loaders);
-        for name in loaders.missing() {
-            tracing::debug!(name, "no such network boot program on this system");
-        }
+        show_problems(&problems, &settings, &uploads);
+        let boot = boot_files(&config, medium);
         let status = Arc::new(Mutex::new(Vec::new()));
         let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
-        let leases = LeaseTables::default();
         let storage = Arc::new(storage);
         let keeper = Keeper::new(uploads.clone(), storage.durable);
-        let site = Arc::new(Site {
-            kernel: medium.as_ref().map(|medium| medium.kernel.clone()),
-            initrd: medium.as_ref().map(|medium| medium.initrd.clone()),
-            image: medium.and_then(|medium| medium.image),
-            loaders,
-            data: storage.folder.clone(),
+        let sources = StatusSources {
+            storage: Arc::downgrade(&storage),
+            shelf,
+            keeper: keeper.clone(),
+            problems,
+            links: Arc::clone(&status),
+            http_port: config.http_port,
+        };
+        let data = Data {
+            folder: storage.folder.clone(),
             uploads: uploads.clone(),
             durable: storage.durable,
-            settings: Arc::clone(&settings),
-            read_settings: Box::new(move || shelf.settings()),
-            node_table: Arc::clone(&node_table),
-            status: status_of(
-                &storage,
-                &keeper,
-                &settings,
-                problems,
-                &status,
-                &node_table,
-                config.http_port,
-            ),
-            leases: leases_of(&leases),
-            metrics: Arc::default(),
-            web: Web::default(),
-            workers,
-            key: key.clone(),
-        });
+        };
+        let site = Site::new(boot, data, settings, key.clone(), workers, Box::new(sources));
+        let noted_late = !note_in_time(&site);
         Master {
             config,
             storage,
-            site,
+            site: Arc::new(site),
             uploads,
             status,
-            leases,
             journal: Arc::new(journal),
             remembered,
             keeper,
@@ -276,7 +232,6 @@ impl Master {
             http_port: self.config.http_port,
             remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),
-            leases: Arc::clone(&self.leases),
             journal: Arc::clone(&self.journal),
         };
         systemd::ready("asking each link who serves it");
@@ -326,6 +281,65 @@ impl Master {
     }
 }
 
+/// Files on the stick that are not used, and why.
+fn unused_files(shelf: &Shelf) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, then) in [
+        ("authorized_keys", "ssh stays off"),
+        ("post.tgz", "machines run no workload"),
+    ] {
+        // One byte tells whether it can be read.
+        match (shelf.read(name, 0), shelf) {
+            (Err(error), _) => problems.push(format!("{name}: it cannot be read: {error}; {then}")),
+            (Ok(Some(_)), Shelf::Disk(_)) => problems.push(format!(
+                "{name}: it is on the stick, which cannot be mounted, and is not used; {then}"
+            )),
+            (Ok(_), _) => {}
+        }
+    }
+    problems
+}
+
+fn show_problems(problems: &[String], settings: &Live, uploads: &NodeStore) {
+    for problem in problems.iter().chain(&settings.problems()) {
+        console!("{problem}");
+    }
+    if settings.is_held() {
+        console!("{REMEDY}");
+    }
+    for problem in uploads.problems() {
+        console!("{problem}");
+    }
+}
+
+fn boot_files(config: &Config, medium: Option<Medium>) -> BootFiles {
+    let loaders = Loaders::find(&config.loaders);
+    for name in loaders.missing() {
+        tracing::debug!(name, "no such network boot program on this system");
+    }
+    let medium = medium.map(|medium| (Some(medium.kernel), Some(medium.initrd), medium.image));
+    let (kernel, initrd, image) = medium.unwrap_or_default();
+    BootFiles {
+        kernel,
+        initrd,
+        image,
+        loaders,
+    }
+}
+
+/// Lists uploads of earlier runs for a while. False where some are still to be listed.
+fn note_in_time(site: &Site) -> bool {
+    let uploads = &site.data.uploads;
+    let checked = uploads.list_checked();
+    let until = Instant::now() + NOTE_LIMIT;
+    let noted = note_stored(&site.node_table, &checked, &|| Instant::now() < until);
+    let all = uploads.unchecked() == 0 && noted == checked.len();
+    if all {
+        say_clashes(&site.node_table);
+    }
+    all
+}
+
 /// Lists what earlier runs stored. Reads every upload, so the node table is not locked meanwhile; what this run stored since
 /// is newer and stays. Gives how many it came to while `go_on`.
 fn note_stored(node_table: &Mutex<NodeTable>, stored: &[StoredNode], go_on: &dyn Fn() -> bool) -> usize {
@@ -351,84 +365,6 @@ fn say_clashes(node_table: &Mutex<NodeTable>) {
     if more > 0 {
         console!("{more} more names are those of two machines or more");
     }
-}
-
-fn leases_of(tables: &LeaseTables) -> Box<dyn Fn() -> u64 + Send + Sync> {
-    let tables = Arc::clone(tables);
-    Box::new(move || {
-        let now = clock::unix_seconds();
-        let tables = tables.lock().expect("no holder panics");
-        let running = |table: &Arc<Mutex<LeaseTable>>| table.lock().expect("no holder panics").held(now);
-        tables.values().map(running).sum::<usize>() as u64
-    })
-}
-
-/// What a person should know of the uploads.
-fn notices(uploads: &NodeStore) -> Vec<String> {
-    let mut notices = uploads.problems();
-    match uploads.unchecked() {
-        0 => {}
-        1 => notices.push("1 upload of an earlier run is still to be checked; it counts from then on".to_owned()),
-        some => notices.push(format!(
-            "{some} uploads of earlier runs are still to be checked; they count from then on"
-        )),
-    }
-    match uploads.sent_back() {
-        0 => {}
-        some => notices.push(format!(
-            "{some} times an upload was sent back because too many were being checked; the machines try again"
-        )),
-    }
-    match uploads.copies_left_out() {
-        0 => {}
-        some => notices.push(format!(
-            "{some} uploads have no inventory.json beside them, to leave room for uploads; it is in them and in the tarball"
-        )),
-    }
-    notices
-}
-
-fn status_of(
-    storage: &Arc<Storage>,
-    keeper: &Keeper,
-    settings: &Arc<Live>,
-    problems: Vec<String>,
-    links: &Arc<Mutex<Vec<LinkStatus>>>,
-    node_table: &Arc<Mutex<NodeTable>>,
-    port: u16,
-) -> Box<dyn Fn() -> Status + Send + Sync> {
-    let (storage, settings) = (Arc::downgrade(storage), Arc::clone(settings));
-    let (keeper, uploads) = (keeper.clone(), keeper.uploads().clone());
-    let (links, node_table) = (Arc::clone(links), Arc::clone(node_table));
-    Box::new(move || {
-        let (nodes_seen, nodes_unlisted, (clashes, more_clashes)) = {
-            let node_table = node_table.lock().expect("no holder panics");
-            (node_table.counts().0, node_table.unlisted(), node_table.clashes())
-        };
-        let nodes_stored = uploads.stored();
-        let links = links.lock().expect("no holder panics").clone();
-        let storage = storage.upgrade();
-        let storage = storage.map_or_else(Default::default, |storage| storage.status(&links, nodes_stored, port));
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            site: settings.now().site.clone(),
-            uptime_seconds: clock::run_seconds() as u64,
-            storage: StorageStatus {
-                tarball: keeper.status(),
-                notices: notices(&uploads),
-                ..storage
-            },
-            settings_problems: problems.iter().cloned().chain(settings.problems()).collect(),
-            settings_held: settings.is_held().then(|| REMEDY.to_owned()),
-            links,
-            nodes_seen: nodes_seen.max(nodes_stored),
-            nodes_stored,
-            nodes_unlisted,
-            clashes,
-            more_clashes,
-            rss_bytes: crate::sys::process::rss_bytes(),
-        }
-    })
 }
 
 /// Folders in which distributions keep network boot programs.

@@ -83,25 +83,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Network::Ready => None,
     };
     let mut first = collecting.first().await?;
-    let (uuid, macs) = first.inventory.node_id_facts();
-    let boot_mac = match &config.network {
-        Network::BringUp { mac: Some(mac), .. } => Some(*mac),
-        _ => first.inventory.boot_mac(),
-    };
-    let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
-        .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
-    let document = serde_json::to_vec(&first.inventory).context("writing the inventory")?;
-    let evidence = crate::store::inventory::read(document.as_slice())
-        .unwrap_or_default()
-        .evidence;
-    let mut session = Session {
-        master: config.master,
-        token: config.token,
-        id,
-        macs,
-        uuid,
-        evidence,
-    };
+    let mut session = session(&config, &first)?;
     console!("node {}: {}", session.id, first.inventory.summary());
     session.report(Stage::Agent, None, None).await;
     session.report(Stage::Collected, None, None).await;
@@ -115,12 +97,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let results = workload::run(&session, config.key.as_ref()).await;
     if let (Some(_), Some((mac, held))) = (&results, port) {
-        // The workload may have taken the address or the link away, and the master would be waited for in vain.
-        match tokio::time::timeout(PUT_BACK, bring_up(Some(mac), Some(held), v6)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => console!("after post.sh: {error:#}; going on"),
-            Err(_) => console!("after post.sh the port {mac} is not what it was; going on"),
-        }
+        put_back(mac, held, v6).await;
     }
     // Disks may have come while the workload ran.
     let (mut last, again) = match first.complete && results.is_none() {
@@ -140,6 +117,38 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     workload::forget();
     power::end(&session, config.poweroff, kept).await;
     Ok(())
+}
+
+/// Who this machine says it is, to the master that it was told.
+fn session(config: &Config, first: &Snapshot) -> anyhow::Result<Session> {
+    let (uuid, macs) = first.inventory.node_id_facts();
+    let boot_mac = match &config.network {
+        Network::BringUp { mac: Some(mac), .. } => Some(*mac),
+        _ => first.inventory.boot_mac(),
+    };
+    let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
+        .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
+    let document = serde_json::to_vec(&first.inventory).context("writing the inventory")?;
+    let evidence = crate::store::inventory::read(document.as_slice())
+        .unwrap_or_default()
+        .evidence;
+    Ok(Session {
+        master: config.master,
+        token: config.token.clone(),
+        id,
+        macs,
+        uuid,
+        evidence,
+    })
+}
+
+/// The workload may have taken the address or the link away, and the master would be waited for in vain.
+async fn put_back(mac: MacAddr, held: Held, v6: bool) {
+    match tokio::time::timeout(PUT_BACK, bring_up(Some(mac), Some(held), v6)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => console!("after post.sh: {error:#}; going on"),
+        Err(_) => console!("after post.sh the port {mac} is not what it was; going on"),
+    }
 }
 
 /// What the last upload waits for.

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::model::console::console;
 use crate::model::lease::LeaseChange;
 use crate::store::fs_ops::{Disk, Medium};
 use crate::sys::clock;
-use crate::sys::console::say;
 use crate::sys::file::open_plain;
 
 pub(crate) mod journal;
@@ -92,7 +92,7 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("leases".to_owned())
             .spawn(move || work.serve(writer))
-            .inspect_err(|error| say(&format!("leases are not remembered: no thread: {error}")))
+            .inspect_err(|error| console!("leases are not remembered: no thread: {error}"))
             .ok();
         if thread.is_none() {
             // Nobody will write: nobody shall wait.
@@ -129,7 +129,7 @@ impl Journal {
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            say("the last leases were not written");
+            console!("the last leases were not written");
         }
     }
 }
@@ -227,7 +227,7 @@ impl Writer {
                 self.file = Some(file);
                 self.grown = 0;
                 if std::mem::take(&mut self.failing) {
-                    say("leases are remembered again");
+                    console!("leases are remembered again");
                 }
                 self.remove_others();
             }
@@ -266,11 +266,11 @@ impl Writer {
         self.file = None;
         self.retry_at = now + RETRY_SECONDS;
         if !std::mem::replace(&mut self.failing, true) {
-            say(&format!(
+            console!(
                 "LEASES: they cannot be written to {}: {error}. Machines are served all the same, but a restart of the \
                  master will not know their addresses",
                 self.folder.display()
-            ));
+            );
         }
     }
 }

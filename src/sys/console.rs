@@ -3,16 +3,16 @@
 //!
 //! Nobody but the log calls this: what is to stand on the console is an event ([`console!`]).
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::clock;
-use crate::model::console::console;
 use crate::model::shown;
 
 /// Lines that wait for a console; at 115,200 bit/s it takes two seconds to write so many. Further ones are left out, and it is
@@ -26,12 +26,20 @@ static LINES: LazyLock<Lines> = LazyLock::new(|| {
     // Consoles that cannot be written are passed over: words must never stop the work.
     Lines::start(move |line| {
         for console in &consoles {
-            if let Ok(mut console) = OpenOptions::new().write(true).open(console) {
+            if let Ok(mut console) = open(console) {
                 console.write_all(line.as_bytes()).ok();
             }
         }
     })
 });
+
+/// Not as the controlling terminal: a program that leads its session would get one, and its signals.
+fn open(console: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(console)
+}
 
 /// Consoles by device node, as /sys/class/tty/console/active lists them.
 fn consoles() -> Vec<PathBuf> {
@@ -39,11 +47,6 @@ fn consoles() -> Vec<PathBuf> {
     // tty0 is whichever virtual terminal is in front.
     let names = active.split_ascii_whitespace();
     names.map(|name| PathBuf::from("/dev").join(name)).collect()
-}
-
-/// Says one line, whatever the words in it come from: `console!` with a text that is there already.
-pub(crate) fn say(text: &str) {
-    console!("{text}");
 }
 
 /// Hands one line to the consoles. Never waits.

@@ -3,11 +3,13 @@
 use std::io::{Read, Write};
 use std::mem::discriminant;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use recon::config::load::Loaded;
 use recon::config::{LeasePolicy, Live, Settings, SiteKey, Subnet};
 use recon::model::MacAddr;
+use recon::model::api::Status;
 use recon::model::ula::Ula;
 use recon::probe::cabling::lldp;
 use recon::probe::smbios;
@@ -19,8 +21,7 @@ use recon::service::dhcp4::relay::{Scope, scope};
 use recon::service::dhcp4::reply::Params;
 use recon::service::dhcp4::{conflicts, layout, probe, wire};
 use recon::service::http::server;
-use recon::service::http::site::{Loaders, Site, Web};
-use recon::service::node_table::NodeTable;
+use recon::service::http::site::{BootFiles, Data, Master, Site};
 use recon::service::tftp::packet::{self, Heard};
 use recon::service::tftp::transfer::{Agreed, Step, Transfer};
 use recon::service::workers::Workers;
@@ -355,6 +356,18 @@ fn settings_files() {
     );
 }
 
+struct Idle;
+
+impl Master for Idle {
+    fn status(&self, _: &Site) -> Status {
+        unreachable!("no request of the corpus asks for it")
+    }
+
+    fn read_settings(&self) -> Loaded {
+        unreachable!("nobody asks for it")
+    }
+}
+
 /// The whole service on a socket: whatever is sent, it answers or closes, and serves the next one.
 #[test]
 fn http() {
@@ -365,24 +378,15 @@ fn http() {
         reserve_bytes: 0,
         ..Limits::default()
     };
-    let site = Arc::new(Site {
-        kernel: None,
-        initrd: None,
-        image: None,
-        loaders: Loaders::default(),
-        data: folder.path().to_owned(),
+    let data = Data {
+        folder: folder.path().to_owned(),
         uploads: NodeStore::open(folder.path(), limits).unwrap(),
         durable: false,
-        settings: Arc::new(Live::fine(Settings::default())),
-        read_settings: Box::new(|| unreachable!("nobody asks for it")),
-        node_table: Arc::new(Mutex::new(NodeTable::default())),
-        status: Box::new(|| unreachable!("no request of the corpus asks for it")),
-        leases: Box::new(|| 0),
-        metrics: Arc::default(),
-        web: Web::default(),
-        workers: Workers::start().unwrap(),
-        key: SiteKey::new([1; 32]),
-    });
+    };
+    let settings = Arc::new(Live::fine(Settings::default()));
+    let (key, workers) = (SiteKey::new([1; 32]), Workers::start().unwrap());
+    let site = Site::new(BootFiles::default(), data, settings, key, workers, Box::new(Idle));
+    let site = Arc::new(site);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();

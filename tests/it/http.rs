@@ -96,10 +96,10 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
         std::fs::write(folder.path().join(name), name).unwrap();
     }
     let mut site = site(folder.path());
-    Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(&[folder.path().to_owned()]);
+    Arc::get_mut(&mut site).unwrap().boot.loaders = Loaders::find(&[folder.path().to_owned()]);
     let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([127, 0, 0, 1]));
     let ask = |now: f64| {
-        let held = |name: &str| site.loaders.can_boot(name);
+        let held = |name: &str| site.boot.loaders.can_boot(name);
         site.node_table().loader(mac, Arch::HttpX64, held, now).loader
     };
     site.node_table().heard(mac, true, 0.0);
@@ -171,7 +171,7 @@ async fn a_patched_image_is_sent_as_it_should_be_in_any_range() {
     want[1_048_570 + 100..1_048_590 + 100].fill(0xAA);
     let want = want[100..5_500_100].to_vec();
     let mut site = site(folder.path());
-    Arc::get_mut(&mut site).unwrap().image = Some(Slice {
+    Arc::get_mut(&mut site).unwrap().boot.image = Some(Slice {
         path: medium,
         offset: 100,
         length: want.len() as u64,
@@ -375,14 +375,14 @@ async fn the_tarball_is_made_while_it_is_sent_and_is_the_file_where_that_is_curr
     assert_eq!((head.status, head.header("content-length")), (200, ""));
 
     // Where the file on the medium is current it is that, with ranges and tags.
-    site.uploads.make_tarball(true, &|| true).unwrap();
+    site.data.uploads.make_tarball(true, &|| true).unwrap();
     let file = get(address, target, &[]).await;
     assert!(file.status == 200 && file.body == made && file.header("etag").starts_with('"'));
     store(&site, 9, b"newer");
     assert_eq!(verified(&chunked(address, target).await.unwrap()), 4);
 
     // A stranger has half of the places for them, this machine itself is never refused; and an upload that went bad is left out and named.
-    let path = site.uploads.list()[0].path.clone();
+    let path = site.data.uploads.list()[0].path.clone();
     let good = std::fs::read(&path).unwrap();
     let strangers = (0..20u8).map(|last| IpAddr::from([192, 0, 2, last]));
     let held: Vec<_> = strangers
@@ -434,7 +434,7 @@ fn store(site: &recon::service::http::site::Site, number: u8, file: &[u8]) {
     let bytes = tar.into_inner().unwrap().finish().unwrap();
     let id = recon::model::NodeId::from_mac(MacAddr([2, 0, 0, 0, 0, number]));
     let digest = Sha256::digest(&bytes).into();
-    let mut incoming = site.uploads.begin(&id, bytes.len() as u64, digest).unwrap();
+    let mut incoming = site.data.uploads.begin(&id, bytes.len() as u64, digest).unwrap();
     incoming.write(&bytes).unwrap();
     incoming.commit().unwrap();
 }

@@ -1,19 +1,19 @@
 //! Services on free ports: they serve, stop when told, and leave no socket behind.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
+use recon::config::load::{Loaded, settings_of};
 use recon::config::{Live, Settings, SiteKey};
 use recon::model::NodeId;
 use recon::model::api::{NodeStatus, Status, Stored};
 use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::server;
-use recon::service::http::site::{Loaders, Site, Web};
+use recon::service::http::site::{BootFiles, Data, Master, Site};
 use recon::service::http::upload::digest_header;
-use recon::service::node_table::NodeTable;
 use recon::service::workers::Workers;
 use recon::store::nodes::{Limits, NodeStore};
 use sha2::{Digest, Sha256};
@@ -26,47 +26,56 @@ const BOUNDS: Bounds = Bounds {
     answer_bytes: 1 << 20,
 };
 
+/// With `recon.toml` as it is when it is read again.
+pub(crate) struct Idle {
+    pub(crate) settings: &'static str,
+}
+
+impl Master for Idle {
+    fn status(&self, _: &Site) -> Status {
+        Status {
+            version: "test".into(),
+            site: None,
+            uptime_seconds: 0,
+            storage: Default::default(),
+            settings_problems: vec![],
+            settings_held: None,
+            links: vec![],
+            nodes_seen: 0,
+            nodes_stored: 0,
+            nodes_unlisted: 0,
+            clashes: vec![],
+            more_clashes: 0,
+            rss_bytes: None,
+        }
+    }
+
+    fn read_settings(&self) -> Loaded {
+        settings_of("recon.toml", Ok(Some(self.settings.as_bytes().to_vec())))
+    }
+}
+
 pub(crate) fn site(folder: &std::path::Path) -> Arc<Site> {
-    let status = || Status {
-        version: "test".into(),
-        site: None,
-        uptime_seconds: 0,
-        storage: Default::default(),
-        settings_problems: vec![],
-        settings_held: None,
-        links: vec![],
-        nodes_seen: 0,
-        nodes_stored: 0,
-        nodes_unlisted: 0,
-        clashes: vec![],
-        more_clashes: 0,
-        rss_bytes: None,
+    let limits = Limits {
+        reserve_bytes: 0,
+        ..Limits::default()
     };
-    Arc::new(Site {
-        kernel: None,
-        initrd: None,
-        image: None,
-        loaders: Loaders::default(),
-        data: folder.to_owned(),
-        uploads: NodeStore::open(
-            folder,
-            Limits {
-                reserve_bytes: 0,
-                ..Limits::default()
-            },
-        )
-        .unwrap(),
+    let data = Data {
+        folder: folder.to_owned(),
+        uploads: NodeStore::open(folder, limits).unwrap(),
         durable: true,
-        settings: Arc::new(Live::fine(Settings::default())),
-        read_settings: Box::new(|| unreachable!("nobody asks for it")),
-        node_table: Arc::new(Mutex::new(NodeTable::default())),
-        status: Box::new(status),
-        leases: Box::new(|| 0),
-        metrics: Arc::default(),
-        web: Web::default(),
-        workers: Workers::start().unwrap(),
-        key: SiteKey::new([1; 32]),
-    })
+    };
+    let settings = Arc::new(Live::fine(Settings::default()));
+    let (key, workers) = (SiteKey::new([1; 32]), Workers::start().unwrap());
+    let site = Site::new(
+        BootFiles::default(),
+        data,
+        settings,
+        key,
+        workers,
+        Box::new(Idle { settings: "" }),
+    );
+    Arc::new(site)
 }
 
 /// The HTTP service on a free port: its address, how to stop it, and its end.

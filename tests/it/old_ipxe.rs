@@ -633,7 +633,7 @@ async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut site = site(folder.path());
     let parts = Arc::get_mut(&mut site).unwrap();
-    for (slice, name) in [(&mut parts.kernel, "kernel"), (&mut parts.initrd, "initrd")] {
+    for (slice, name) in [(&mut parts.boot.kernel, "kernel"), (&mut parts.boot.initrd, "initrd")] {
         let path = folder.path().join(name);
         std::fs::write(&path, name).unwrap();
         *slice = Some(Slice {

@@ -142,7 +142,7 @@ fn a_client_without_a_mac_is_told_of_what_is_here() {
         std::fs::write(folder.path().join(name), name).unwrap();
     }
     let mut site = site(folder.path());
-    Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(&[folder.path().to_owned()]);
+    Arc::get_mut(&mut site).unwrap().boot.loaders = Loaders::find(&[folder.path().to_owned()]);
     let params = Params {
         boot: BootSource {
             loaders: chooser(&site),

@@ -13,7 +13,7 @@ use recon::service::http::client::{Bounds, exchange};
 use recon::service::http::workload;
 use sha2::{Digest, Sha256};
 
-use crate::lifecycle::{serve, site};
+use crate::lifecycle::{Idle, serve, site};
 
 const BOUNDS: Bounds = Bounds {
     time: Duration::from_secs(20),
@@ -63,7 +63,8 @@ async fn a_person_decides_about_settings_with_a_mistake() {
     let read = |text: &str| settings_of("recon.toml", Ok(Some(text.as_bytes().to_vec())));
     let mut made = Arc::into_inner(site(folder.path())).unwrap();
     made.settings = Arc::new(Live::new(read("sitte = 1"), Vec::new(), Accepted::default()));
-    made.read_settings = Box::new(move || read("[peers]\npoweroff = \"acpi\"\nx = 1"));
+    let settings = "[peers]\npoweroff = \"acpi\"\nx = 1";
+    made.master = Box::new(Idle { settings });
     let site = Arc::new(made);
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let post = async |what: &str| {

@@ -38,7 +38,7 @@ async fn start() -> (
     std::fs::write(folder.join("shim.efi"), b"shim").unwrap();
     std::fs::write(folder.join("grub.efi"), GRUB).unwrap();
     let mut site = site(&folder);
-    Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(std::slice::from_ref(&folder));
+    Arc::get_mut(&mut site).unwrap().boot.loaders = Loaders::find(std::slice::from_ref(&folder));
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let stop = CancellationToken::new();

@@ -53,13 +53,13 @@ fn strict(folder: &std::path::Path, entries: usize) -> Arc<Site> {
         },
         ..Limits::default()
     };
-    Arc::get_mut(&mut site).unwrap().uploads = NodeStore::open(folder, limits).unwrap();
+    Arc::get_mut(&mut site).unwrap().data.uploads = NodeStore::open(folder, limits).unwrap();
     site
 }
 
 /// Why pieces of the upload are missing, as its document says.
 fn remarks(site: &Site) -> Vec<String> {
-    let stored = site.uploads.list();
+    let stored = site.data.uploads.list();
     let inventory: Inventory = inventory_of(&stored[0]);
     let gaps = inventory.run.items.into_iter().filter(|item| item.item == "upload");
     gaps.filter_map(|item| item.reason).collect()

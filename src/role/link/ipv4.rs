@@ -133,14 +133,9 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         prefix6.map(|prefix| (prefix, shared.ipv6.table(prefix))),
     );
     let contender = Arc::default();
-    let settings = shared.settings().now();
     let dhcp = dhcp4::server::Server {
         socket: sockets.dhcp,
-        params: Params {
-            subnet,
-            lease: settings.network.lease,
-            boot: shared.boot_source(),
-        },
+        params: lease_params(shared, subnet),
         leases,
         routed,
         node_table: Arc::clone(&shared.site.node_table),
@@ -165,7 +160,7 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
             sockets.serve(on, prefix, Arc::clone(status), names, (&mut lease_services, &mut tasks));
         }
     }
-    let routes = settings.ways(|address| subnet.contains(address));
+    let routes = shared.settings().now().ways(|address| subnet.contains(address));
     add_routes(on.netlink, link, &routes).await;
     Ok(Serving {
         lease_services,
@@ -179,6 +174,14 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         contender,
         ipv6,
     })
+}
+
+fn lease_params(shared: &Shared, subnet: Subnet) -> Params {
+    Params {
+        subnet,
+        lease: shared.settings().now().network.lease,
+        boot: shared.boot_source(),
+    }
 }
 
 /// DHCP runs on its own thread, which ends with it.

@@ -204,7 +204,7 @@ impl LinkState {
     /// Leases of a link stay with it when its master takes another address.
     fn move_leases(&mut self, shared: &Shared, server: Ipv4Addr) {
         let before = self.served.replace(server).filter(|before| *before != server);
-        let mut tables = shared.leases.lock().expect("no holder panics");
+        let mut tables = shared.site.leases.lock().expect("no holder panics");
         if let Some(table) = before.and_then(|before| tables.remove(&before)) {
             table
                 .lock()

@@ -1,6 +1,5 @@
 //! What the links of a master share, and what one of them is given of it.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
@@ -17,10 +16,6 @@ use crate::store::leases::{Book, Journal};
 use crate::sys::clock;
 use crate::sys::netif::{Link, Netlink};
 
-/// Leases of every link that was served in this run, by the server's address on it, and of the networks behind routers, by their own
-/// address. A link that comes back finds its own.
-pub(crate) type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
-
 pub(crate) struct Shared {
     pub site: Arc<Site>,
     pub key: SiteKey,
@@ -28,7 +23,6 @@ pub(crate) struct Shared {
     /// Leases and addresses in use by strangers, as known at start.
     pub remembered: Book,
     pub status: Arc<Mutex<Vec<LinkStatus>>>,
-    pub leases: LeaseTables,
     pub journal: Arc<Journal>,
     pub ipv6: Arc<Ipv6Leases>,
 }
@@ -71,7 +65,7 @@ impl Shared {
 
     /// With what is remembered and what `recon.toml` reserves, where the table is new.
     fn table(&self, key: Ipv4Addr, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
-        let mut tables = self.leases.lock().expect("no holder panics");
+        let mut tables = self.site.leases.lock().expect("no holder panics");
         let table = tables.entry(key).or_insert_with(|| {
             let remembered = self.remembered.leases().cloned();
             let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
@@ -87,7 +81,7 @@ impl Shared {
 pub fn chooser(site: &Arc<Site>) -> Chooser {
     let site = Arc::clone(site);
     Chooser::new(move |mac, arch| {
-        let held = |name: &str| programs::has_system(name) && site.loaders.can_boot(name);
+        let held = |name: &str| programs::has_system(name) && site.boot.loaders.can_boot(name);
         // Of a machine without a port nothing is remembered (a DHCPv6 client whose DUID and address hold none).
         let Some(mac) = mac else {
             return programs::first_held(arch, held);

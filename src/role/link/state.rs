@@ -230,7 +230,7 @@ impl LinkState {
 
     /// Machines that hold a lease of ours on the link.
     pub(crate) fn leases_held(&self, shared: &Shared) -> usize {
-        let tables = shared.leases.lock().expect("no holder panics");
+        let tables = shared.site.leases.lock().expect("no holder panics");
         let Some(services) = self.activity.client_services() else {
             return 0;
         };

@@ -68,18 +68,15 @@ pub(crate) fn pack(
     let (kept, left_out): (Vec<_>, Vec<_>) = raw.into_iter().chain(files).partition(|(name, _)| room.take(name));
 
     let mut inventory = snapshot.inventory.clone();
-    let mut note = |text: String| inventory.run.items.push(Item::gap("upload", PartStatus::Failed, text));
-    notes.iter().cloned().for_each(&mut note);
+    let mut note = |part, text: String| inventory.run.items.push(Item::gap(part, PartStatus::Failed, text));
+    notes.iter().cloned().for_each(|text| note("upload", text));
     if let Some((first, _)) = left_out.first() {
-        note(format!(
-            "{} files were left out, {first} first: an upload has at most {} entries",
-            left_out.len(),
-            limits.entries
-        ));
+        let (some, limit) = (left_out.len(), limits.entries);
+        let text = format!("{some} files were left out, {first} first: an upload has at most {limit} entries");
+        note("upload", text);
     }
     for problem in results.into_iter().flat_map(|results| &results.status.problems) {
-        let item = Item::gap("post", PartStatus::Failed, problem.clone());
-        inventory.run.items.push(item);
+        note("post", problem.clone());
     }
     let limit = usize::try_from(limits.inventory_bytes).unwrap_or(usize::MAX);
     let document = match form {

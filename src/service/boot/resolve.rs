@@ -23,7 +23,7 @@ pub(crate) fn boot_file(site: &Site, name: &str, master: SocketAddr) -> Option<(
         return Some((made.name(), BootFile::Made(self::made(made, master).into())));
     }
     let known = programs::loader_named(name)?;
-    let path = site.loaders.path(known)?;
+    let path = site.boot.loaders.path(known)?;
     Some((known, BootFile::File(path.to_owned())))
 }
 

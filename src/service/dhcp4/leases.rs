@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
 
 use crate::model::MacAddr;
 use crate::model::lease::{Lease, LeaseChange};
@@ -12,6 +13,10 @@ mod gaps;
 mod tests;
 
 use gaps::Gaps;
+
+/// Leases of every link that was served in this run, by the server's address on it, and of the networks behind routers, by their own
+/// address. A link that comes back finds its own.
+pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
 
 /// Leases of one link.
 #[derive(Debug, Clone)]

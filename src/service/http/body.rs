@@ -15,9 +15,9 @@ use hyper::body::{Bytes, Frame};
 use crate::model::slice::Slice;
 use crate::sys;
 
-use super::files::Body;
+use super::response::Body;
 use super::site::Site;
-use crate::service::http::sendfile::{Holes, MAX_HOLE};
+use crate::service::http::sendfile::{MAX_PLACEHOLDER_BYTES, SendfileQueue};
 use crate::service::http::transfer_queue::Place;
 
 /// Bytes read at a time where they have to pass through this program.
@@ -39,7 +39,7 @@ pub(crate) struct Sending {
     pub file: Arc<File>,
     pub slice: Slice,
     pub pieces: VecDeque<Piece>,
-    pub holes: Arc<Holes>,
+    pub queue: Arc<SendfileQueue>,
     /// Kept until the last byte is handed over.
     pub place: Option<Place>,
     pub site: Arc<Site>,
@@ -62,7 +62,11 @@ impl Sending {
             Some(place) => place.is_admitted().await,
             None => true,
         };
-        let most = if runs { MAX_HOLE as u64 } else { TRICKLE_BYTES };
+        let most = if runs {
+            MAX_PLACEHOLDER_BYTES as u64
+        } else {
+            TRICKLE_BYTES
+        };
         loop {
             let run = match self.pieces.front_mut() {
                 None => return Ok(None),
@@ -87,7 +91,7 @@ impl Sending {
             let bytes = if patched {
                 self.copied(start, length).await?
             } else {
-                self.stand_in(start, length).await?
+                self.placeholder(start, length).await?
             };
             self.site.sent(self.client, length);
             if let Some(place) = &self.place {
@@ -109,9 +113,9 @@ impl Sending {
         reading.await.map_err(io::Error::other)?
     }
 
-    /// A stand-in for bytes that are in the page cache by then, so that sending them does not keep a thread of the runtime
+    /// A placeholder for bytes that are in the page cache by then, so that sending them does not keep a thread of the runtime
     /// waiting for the medium.
-    async fn stand_in(&self, start: u64, length: u64) -> io::Result<Bytes> {
+    async fn placeholder(&self, start: u64, length: u64) -> io::Result<Bytes> {
         let offset = self.slice.offset + start;
         let here = |at| sys::file::is_resident(&self.file, at);
         // The kernel reads ahead in order, so the ends speak for what lies between.
@@ -120,6 +124,6 @@ impl Sending {
             let reading = tokio::task::spawn_blocking(move || sys::file::make_resident(&file, offset, length));
             reading.await.map_err(io::Error::other)??;
         }
-        Ok(self.holes.make(&self.file, offset, length as usize))
+        Ok(self.queue.make(&self.file, offset, length as usize))
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::store::archive::{ArchiveError, GoOn};
 
-use super::files::{self, Asked, Body};
+use super::files::{self, Asked};
+use super::response::{Body, line, whole};
 
 /// Bytes of a frame, and frames that wait for the network.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -23,7 +24,7 @@ const RETRY_SECONDS: &str = "30";
 /// The answer; one of `own` machine is made always. A body that is made has no length; if it cannot be made whole, the connection breaks off before its end.
 pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
     let site = asked.site;
-    if let Some(path) = site.uploads.current_tarball() {
+    if let Some(path) = site.data.uploads.current_tarball() {
         let answer = files::file(asked, &path).await;
         // An upload may have come since, and the file gone.
         if answer.status() != StatusCode::NOT_FOUND {
@@ -31,21 +32,21 @@ pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
         }
     }
     if asked.head {
-        return typed(files::whole(StatusCode::OK, KIND, ""));
+        return typed(whole(StatusCode::OK, KIND, ""));
     }
     let place = match own {
         true => None,
         false => match site.web.door.export(asked.client, &site.metrics) {
             Ok(place) => Some(place),
             Err(refusal) => {
-                let mut answer = files::line(refusal.status, &refusal.reason);
+                let mut answer = line(refusal.status, &refusal.reason);
                 let after = HeaderValue::from_static(RETRY_SECONDS);
                 answer.headers_mut().insert(header::RETRY_AFTER, after);
                 return answer;
             }
         },
     };
-    let uploads = site.uploads.clone();
+    let uploads = site.data.uploads.clone();
     let made = made(move |writer, go_on| {
         let made = uploads.stream_tarball(writer, go_on);
         drop((uploads, place));

@@ -7,14 +7,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName};
 use hyper::{HeaderMap, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::model::shown::{self, Shown};
+use crate::model::shown;
 use crate::model::slice::Slice;
 use crate::sys;
 
@@ -22,10 +20,9 @@ use super::admission;
 use super::body::{Piece, Sending};
 use super::condition::{Conditions, Validator, Verdict, judge};
 use super::range::{self, Part, part};
+use super::response::{Body, full, line, set, whole};
 use super::site::Site;
-use crate::service::http::sendfile::Holes;
-
-pub(crate) type Body = BoxBody<Bytes, io::Error>;
+use crate::service::http::sendfile::SendfileQueue;
 
 /// Bodies up to this size that are in the page cache are copied: one system call instead of two.
 const COPIED_BYTES: u64 = 64 * 1024;
@@ -36,25 +33,6 @@ const TAGGED_BYTES: u64 = 64 * 1024;
 const FILE_KIND: &str = "application/octet-stream";
 const UNREADABLE: &str = "the file cannot be read; the master's log says why";
 
-/// A small body made here.
-pub(crate) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn full(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into()).map_err(|never| match never {}).boxed()
-}
-
-/// One plain line for people, whatever words are in it.
-pub(crate) fn line(status: StatusCode, text: &str) -> Response<Body> {
-    whole(status, "text/plain; charset=utf-8", Shown::line(text).into_string())
-}
-
 /// Who asks, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
@@ -64,7 +42,7 @@ pub(crate) struct Asked<'a> {
     /// Headers only.
     pub head: bool,
     /// Of the connection that the answer leaves by.
-    pub holes: &'a Arc<Holes>,
+    pub queue: &'a Arc<SendfileQueue>,
 }
 
 impl Asked<'_> {
@@ -276,7 +254,7 @@ fn sending(asked: Asked<'_>, file: File, slice: Slice, pieces: Vec<Piece>, lengt
         file: Arc::new(file),
         slice,
         pieces: pieces.into(),
-        holes: Arc::clone(asked.holes),
+        queue: Arc::clone(asked.queue),
         place,
         site: Arc::clone(asked.site),
         client: asked.client,
@@ -298,12 +276,6 @@ fn validate(response: &mut Response<Body>, validator: &Validator) {
     }
 }
 
-fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
-}
-
 /// A file or folder of the data partition. `names` are plain names, so the path cannot climb; links that lead out are
 /// refused by the kernel.
 pub(crate) async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
@@ -312,17 +284,17 @@ pub(crate) async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
     // What the kernel knows by heart is opened at once; for the rest another thread waits.
     let cached = site
         .web
-        .folder(&site.data)
+        .folder(&site.data.folder)
         .and_then(|folder| sys::file::open_beneath(folder, &path, true));
     let file = match cached {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
         Err(_) => {
             let (site, path) = (Arc::clone(site), path.clone());
-            blocking(move || sys::file::open_beneath(site.web.folder(&site.data)?, &path, false)).await
+            blocking(move || sys::file::open_beneath(site.web.folder(&site.data.folder)?, &path, false)).await
         }
     };
-    let whole_path = site.data.join(&path);
+    let whole_path = site.data.folder.join(&path);
     match file {
         Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_dir()) => listing(&whole_path, names).await,
         Ok(file) => opened(asked, &whole_path, file).await,

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hyper::StatusCode;
 
+use crate::model::console::console;
 use crate::service::fair_share::{Refused, Shares, ipv6_places};
 use crate::service::metrics::{Busy, Metrics};
 use crate::service::rate_limit::Rate;
-use crate::sys::console::say;
 use crate::sys::{clock, process};
 
 use super::quota::Quota;
@@ -108,7 +108,7 @@ impl Door {
                 room >> 20
             );
             if first {
-                say(&format!("{reason}: such uploads of it are refused"));
+                console!("{reason}: such uploads of it are refused");
             }
             return Err(Refusal {
                 status: StatusCode::TOO_MANY_REQUESTS,
@@ -154,7 +154,7 @@ fn answer_to_names(rate: Rate, who: IpAddr, metrics: &Metrics) -> Result<(), Ref
     metrics.http_refused(Busy::Nodes);
     let reason = format!("{who} names more new machines than one address may");
     if first {
-        say(&format!("{reason}: they are refused for a while"));
+        console!("{reason}: they are refused for a while");
     }
     Err(Refusal {
         status: StatusCode::TOO_MANY_REQUESTS,
@@ -223,7 +223,7 @@ fn refusal(refused: Refused, who: IpAddr, what: &str, places: usize) -> Refusal 
         }
     };
     if first {
-        say(&reason);
+        console!("{reason}");
     }
     Refusal { status, reason }
 }

@@ -8,7 +8,7 @@ pub(crate) struct Limits {
     /// The whole body; as long as a peer waits for its answer.
     pub whole: Duration,
     /// It sends at least `bytes` in every `window`, unless that is all there is. As little as one is asked to take
-    /// ([`crate::service::http::sendfile::Patience`]).
+    /// ([`crate::service::http::sendfile::StallLimit`]).
     pub window: Duration,
     pub bytes: u64,
 }

@@ -1,16 +1,21 @@
-//! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`min_rate`] decide; [`server`] owns the loop; [`files`],
-//! [`export`], [`body`], [`sendfile`], [`transfer_queue`], [`limits`] and [`upload`] move bytes.
+//! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`min_rate`] decide; [`server`] owns the
+//! loop, [`answer`] picks what [`boot`], [`nodes`], [`files`] and [`export`] answer; [`body`], [`sendfile`], [`transfer_queue`],
+//! [`limits`] and [`upload`] move bytes.
 
 pub(crate) mod admission;
+pub(crate) mod answer;
 pub(crate) mod body;
+pub(crate) mod boot;
 pub mod client;
 pub(crate) mod condition;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod limits;
 pub(crate) mod min_rate;
+pub(crate) mod nodes;
 pub(crate) mod quota;
 pub(crate) mod range;
+pub(crate) mod response;
 pub mod route;
 pub(crate) mod sendfile;
 pub mod server;

@@ -1,8 +1,8 @@
 //! A connection that sends files without copying them, and that lets go of clients that take nothing.
 //!
-//! hyper frames the answers; where a body is a file, its frames are stand-ins: slices of one static region, whose bytes
+//! hyper frames the answers; where a body is a file, its frames are placeholders: slices of one static region, whose bytes
 //! nobody ever reads. This end of the connection knows them by their address and has the kernel send the same number of
-//! bytes of the file instead (sendfile(2)). The order of stand-ins on the wire is the order in which they were made, since
+//! bytes of the file instead (sendfile(2)). The order of placeholders on the wire is the order in which they were made, since
 //! a connection sends one body at a time.
 
 use std::collections::VecDeque;
@@ -22,25 +22,25 @@ use tokio::time::{Instant, Sleep};
 
 use crate::sys;
 
-/// Largest stand-in: about what a socket takes at once. The region costs address space only, since nobody touches it.
-pub(crate) const MAX_HOLE: usize = 2 << 20;
-static HOLE: [u8; MAX_HOLE] = [0; MAX_HOLE];
+/// Largest placeholder: about what a socket takes at once. The region costs address space only, since nobody touches it.
+pub(crate) const MAX_PLACEHOLDER_BYTES: usize = 2 << 20;
+static PLACEHOLDER: [u8; MAX_PLACEHOLDER_BYTES] = [0; MAX_PLACEHOLDER_BYTES];
 
-fn is_hole(slice: &[u8]) -> bool {
-    HOLE.as_ptr_range().contains(&slice.as_ptr())
+fn is_placeholder(slice: &[u8]) -> bool {
+    PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
 }
 
 /// When a client counts as gone: it took fewer than `bytes` within `time` while something was ready for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct StallLimit {
     pub time: Duration,
     pub bytes: u64,
 }
 
-impl Default for Patience {
+impl Default for StallLimit {
     /// A tenth of the slowest modem's pace. A boot loader that stands still for longer has been switched off.
     fn default() -> Self {
-        Patience {
+        StallLimit {
             time: Duration::from_secs(30),
             bytes: 16 * 1024,
         }
@@ -53,24 +53,24 @@ struct Extent {
     length: usize,
 }
 
-/// What stands behind the stand-ins that a connection has not sent yet.
+/// What stands behind the placeholders that a connection has not sent yet.
 #[derive(Default)]
-pub(crate) struct Holes {
+pub(crate) struct SendfileQueue {
     extents: Mutex<VecDeque<Extent>>,
 }
 
-impl Holes {
-    /// A stand-in for up to [`MAX_HOLE`] bytes of `file` from `offset`. It has to become the next frame of the body that
+impl SendfileQueue {
+    /// A placeholder for up to [`MAX_PLACEHOLDER_BYTES`] bytes of `file` from `offset`. It has to become the next frame of the body that
     /// this connection is sending.
     pub(crate) fn make(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
-        let length = length.min(MAX_HOLE);
+        let length = length.min(MAX_PLACEHOLDER_BYTES);
         let extent = Extent {
             file: Arc::clone(file),
             offset,
             length,
         };
         self.extents.lock().expect("no holder panics").push_back(extent);
-        Bytes::from_static(&HOLE[..length])
+        Bytes::from_static(&PLACEHOLDER[..length])
     }
 
     /// Bytes of files that wait to be sent.
@@ -82,8 +82,8 @@ impl Holes {
 
 pub(crate) struct Wire {
     stream: TokioIo<TcpStream>,
-    holes: Arc<Holes>,
-    patience: Patience,
+    queue: Arc<SendfileQueue>,
+    stall_limit: StallLimit,
     /// Runs while the client takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
@@ -94,11 +94,11 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream, holes: Arc<Holes>, patience: Patience) -> Self {
+    pub(crate) fn new(stream: TcpStream, queue: Arc<SendfileQueue>, stall_limit: StallLimit) -> Self {
         Wire {
             stream: TokioIo::new(stream),
-            holes,
-            patience,
+            queue,
+            stall_limit,
             waiting: None,
             is_waiting: false,
             taken: 0,
@@ -119,9 +119,9 @@ impl Wire {
         let stream = self.stream.inner();
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            let mut extents = self.holes.extents.lock().expect("no holder panics");
+            let mut extents = self.queue.extents.lock().expect("no holder panics");
             let Some(extent) = extents.front_mut() else {
-                return Poll::Ready(Err(io::Error::other("a stand-in without a file")));
+                return Poll::Ready(Err(io::Error::other("a placeholder without a file")));
             };
             let count = wanted.min(extent.length);
             match stream.try_io(Interest::WRITABLE, || {
@@ -146,20 +146,20 @@ impl Wire {
     fn send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
         let slices = &slices[first..];
-        let holes = slices.iter().filter(|slice| is_hole(slice));
-        let offered: usize = holes.map(|slice| slice.len()).sum();
-        // hyper offers all it holds at every write. A stand-in that waits and is not among it was copied or dropped, and its
+        let placeholders = slices.iter().filter(|slice| is_placeholder(slice));
+        let offered: usize = placeholders.map(|slice| slice.len()).sum();
+        // hyper offers all it holds at every write. A placeholder that waits and is not among it was copied or dropped, and its
         // bytes, or others in its place, must not leave: the client would take them for the file.
-        if offered != self.holes.waiting() {
-            return Poll::Ready(Err(io::Error::other("a stand-in was copied or lost")));
+        if offered != self.queue.waiting() {
+            return Poll::Ready(Err(io::Error::other("a placeholder was copied or lost")));
         }
         if offered > 0 {
             self.cork(true);
         }
         match slices.first() {
-            Some(slice) if is_hole(slice) => self.send_file(cx, slice.len()),
+            Some(slice) if is_placeholder(slice) => self.send_file(cx, slice.len()),
             _ => {
-                let plain = slices.iter().take_while(|slice| !is_hole(slice)).count();
+                let plain = slices.iter().take_while(|slice| !is_placeholder(slice)).count();
                 Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..plain])
             }
         }
@@ -170,13 +170,13 @@ impl Wire {
         match &sent {
             Poll::Ready(Ok(bytes)) => {
                 self.taken += *bytes as u64;
-                if self.taken >= self.patience.bytes {
+                if self.taken >= self.stall_limit.bytes {
                     self.is_waiting = false;
                 }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                let deadline = Instant::now() + self.patience.time;
+                let deadline = Instant::now() + self.stall_limit.time;
                 let waiting = self
                     .waiting
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -220,11 +220,11 @@ impl Write for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when it has written all it holds: a stand-in that is still here was lost.
-        if self.holes.waiting() > 0 {
-            return Poll::Ready(Err(io::Error::other("a stand-in was not sent")));
+        // hyper flushes when it has written all it holds: a placeholder that is still here was lost.
+        if self.queue.waiting() > 0 {
+            return Poll::Ready(Err(io::Error::other("a placeholder was not sent")));
         }
-        // All is written: what follows is another answer, with patience of its own.
+        // All is written: what follows is another answer, with a limit of its own.
         self.is_waiting = false;
         self.cork(false);
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -275,14 +275,14 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..300_000u32).map(|n| n as u8 | 1).collect();
         std::io::Write::write_all(&mut file, &content).unwrap();
-        let (file, holes) = (Arc::new(file), Arc::new(Holes::default()));
-        let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
+        let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
+        let mut wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
         let sending = tokio::spawn(async move {
             let parts = vec![
                 Bytes::from_static(b"head"),
-                holes.make(&file, 10, 200_000),
+                queue.make(&file, 10, 200_000),
                 Bytes::new(),
-                holes.make(&file, 5, 1),
+                queue.make(&file, 5, 1),
                 Bytes::from_static(b"tail"),
             ];
             write_all(&mut wire, parts).await.unwrap();
@@ -295,23 +295,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_stand_in_breaks_the_connection() {
+    async fn a_lost_placeholder_breaks_the_connection() {
         let (server, _client) = pair().await;
-        let (file, holes) = (Arc::new(tempfile::tempfile().unwrap()), Arc::new(Holes::default()));
-        let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
-        holes.make(&file, 0, 1);
+        let (file, queue) = (
+            Arc::new(tempfile::tempfile().unwrap()),
+            Arc::new(SendfileQueue::default()),
+        );
+        let mut wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
+        queue.make(&file, 0, 1);
         write_all(&mut wire, vec![Bytes::from_static(b"x")]).await.unwrap_err();
     }
 
-    /// A client gets nothing of what is written, neither the bytes of a copied stand-in nor any that would go before or
+    /// A client gets nothing of what is written, neither the bytes of a copied placeholder nor any that would go before or
     /// behind them.
     async fn nothing_leaves(parts: impl FnOnce(Bytes, Bytes) -> Vec<Bytes>) {
         let (server, mut client) = pair().await;
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
-        let (file, holes) = (Arc::new(file), Arc::new(Holes::default()));
-        let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
-        let parts = parts(holes.make(&file, 0, 1000), holes.make(&file, 1000, 1000));
+        let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
+        let mut wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
+        let parts = parts(queue.make(&file, 0, 1000), queue.make(&file, 1000, 1000));
         write_all(&mut wire, parts).await.unwrap_err();
         drop(wire);
         let mut got = Vec::new();
@@ -320,9 +323,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copied_stand_in_never_leaves() {
+    async fn a_copied_placeholder_never_leaves() {
         let head = || Bytes::from_static(b"head");
-        let copied = |hole: &Bytes| Bytes::copy_from_slice(hole);
+        let copied = |placeholder: &Bytes| Bytes::copy_from_slice(placeholder);
         nothing_leaves(|one, two| vec![[&b"head"[..], &one, &two].concat().into()]).await;
         nothing_leaves(|one, two| vec![head(), copied(&one), two]).await;
         nothing_leaves(|one, two| vec![head(), one, copied(&two)]).await;
@@ -338,10 +341,10 @@ mod tests {
         let (server, mut client) = pair().await;
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
-        let (file, holes) = (Arc::new(file), Arc::new(Holes::default()));
-        let wire = Wire::new(server, Arc::clone(&holes), Patience::default());
+        let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
+        let wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
         let service = hyper::service::service_fn(move |_| {
-            let body = http_body_util::Full::new(holes.make(&file, 0, 4096));
+            let body = http_body_util::Full::new(queue.make(&file, 0, 4096));
             async move { Ok::<_, std::convert::Infallible>(hyper::Response::new(body)) }
         });
         let serving = tokio::spawn(async move {
@@ -368,7 +371,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_let_go() {
         let (server, _client) = pair().await;
-        let mut wire = Wire::new(server, Arc::default(), Patience::default());
+        let mut wire = Wire::new(server, Arc::default(), StallLimit::default());
         let much = Bytes::from(vec![1; 64 << 20]);
         let error = write_all(&mut wire, vec![much]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -16,6 +16,7 @@ use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::boot::programs;
 use crate::service::boot::programs::LOADERS;
+use crate::service::dhcp4::leases::LeaseTables;
 use crate::service::metrics::Metrics;
 use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
@@ -26,29 +27,45 @@ use crate::service::http::transfer_queue::Gate;
 
 /// Everything the services of one master share.
 pub struct Site {
-    /// Kernel and initrd of the boot medium; without a medium nothing boots, and 404 says so.
-    pub kernel: Option<Slice>,
-    pub initrd: Option<Slice>,
-    pub image: Option<Slice>,
-    pub loaders: Loaders,
-    /// Root of the data partition, or the folder in memory that stands in for it.
-    pub data: PathBuf,
-    pub uploads: NodeStore,
-    /// False when `data` is memory.
-    pub durable: bool,
+    pub boot: BootFiles,
+    pub data: Data,
     pub settings: Arc<Live>,
-    /// Reads `recon.toml` anew. Blocks.
-    pub read_settings: Box<dyn Fn() -> Loaded + Send + Sync>,
     pub node_table: Arc<Mutex<NodeTable>>,
-    /// Makes the body of `/api/v1/status`.
-    pub status: Box<dyn Fn() -> Status + Send + Sync>,
-    /// Counts the leases that run, for `/metrics`.
-    pub leases: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub leases: LeaseTables,
     pub metrics: Arc<Metrics>,
     pub web: Web,
     pub workers: Workers,
     /// Proves to other sticks of the site that what is served comes from one.
     pub key: SiteKey,
+    pub master: Box<dyn Master>,
+}
+
+/// What machines boot from here.
+#[derive(Debug, Default)]
+pub struct BootFiles {
+    /// Kernel and initrd of the boot medium; without a medium nothing boots, and 404 says so.
+    pub kernel: Option<Slice>,
+    pub initrd: Option<Slice>,
+    pub image: Option<Slice>,
+    pub loaders: Loaders,
+}
+
+/// Where uploads go, and what a person put beside them.
+pub struct Data {
+    /// Root of the data partition, or the folder in memory that stands in for it.
+    pub folder: PathBuf,
+    pub uploads: NodeStore,
+    /// False when the folder is memory.
+    pub durable: bool,
+}
+
+/// What only the master itself knows.
+pub trait Master: Send + Sync {
+    /// The body of `/api/v1/status`.
+    fn status(&self, site: &Site) -> Status;
+
+    /// Reads `recon.toml` anew. Blocks.
+    fn read_settings(&self) -> Loaded;
 }
 
 /// What the HTTP service keeps from one request to the next.
@@ -137,6 +154,29 @@ impl Web {
 }
 
 impl Site {
+    /// Nothing has happened yet: no machine is known and no lease given.
+    pub fn new(
+        boot: BootFiles,
+        data: Data,
+        settings: Arc<Live>,
+        key: SiteKey,
+        workers: Workers,
+        master: Box<dyn Master>,
+    ) -> Self {
+        Site {
+            boot,
+            data,
+            settings,
+            node_table: Arc::default(),
+            leases: LeaseTables::default(),
+            metrics: Arc::default(),
+            web: Web::default(),
+            workers,
+            key,
+            master,
+        }
+    }
+
     pub fn node_table(&self) -> MutexGuard<'_, NodeTable> {
         self.node_table.lock().expect("no holder panics")
     }

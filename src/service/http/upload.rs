@@ -52,36 +52,9 @@ pub async fn receive(
         }
     };
     let (sender, receiver) = mpsc::channel::<Bytes>(16);
-    let store = site.uploads.clone();
+    let store = site.data.uploads.clone();
     let writing = tokio::task::spawn_blocking(move || write(&store, &id, length, digest, receiver));
-    let mut body = request.into_body();
-    let mut complete = true;
-    let begun = Instant::now();
-    let mut pace = Pace::new(Limits::default());
-    loop {
-        let frame = tokio::select! {
-            // The writer refused: answer now, without the rest of the body.
-            () = sender.closed() => break,
-            frame = tokio::time::timeout_at(begun + pace.deadline(), body.frame()) => frame,
-        };
-        match frame {
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                let (bytes, came) = (data.len() as u64, Instant::now());
-                // The writer stops taking once it has an error, which it returns below.
-                if sender.send(data).await.is_err() {
-                    break;
-                }
-                pace.came(bytes, came.elapsed(), begun.elapsed());
-            }
-            Ok(None) => break,
-            Ok(Some(Err(_))) | Err(_) => {
-                complete = false;
-                break;
-            }
-        }
-    }
-    drop(sender);
+    let complete = pass_on(request.into_body(), sender).await;
     let written = writing
         .await
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
@@ -98,6 +71,32 @@ pub async fn receive(
             "the upload broke off or was too slow".to_owned(),
         )),
         Err(error) => Err((status_of(&error), cause::told(&error))),
+    }
+}
+
+/// Hands the body to the writer. False for one that broke off or was too slow.
+async fn pass_on(mut body: RequestBody, sender: mpsc::Sender<Bytes>) -> bool {
+    let begun = Instant::now();
+    let mut pace = Pace::new(Limits::default());
+    loop {
+        let frame = tokio::select! {
+            // The writer refused: answer now, without the rest of the body.
+            () = sender.closed() => return true,
+            frame = tokio::time::timeout_at(begun + pace.deadline(), body.frame()) => frame,
+        };
+        match frame {
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                let (bytes, came) = (data.len() as u64, Instant::now());
+                // The writer stops taking once it has an error, which it returns below.
+                if sender.send(data).await.is_err() {
+                    return true;
+                }
+                pace.came(bytes, came.elapsed(), begun.elapsed());
+            }
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
     }
 }
 
@@ -126,7 +125,7 @@ async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result
     while site.web.door.is_full_of_uploads() && Instant::now() < deadline {
         tokio::time::sleep(TURN_LOOK).await;
     }
-    let store = site.uploads.clone();
+    let store = site.data.uploads.clone();
     let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
     // Where that cannot be told, the store says why.
     let room = room.ok().and_then(Result::ok).unwrap_or(u64::MAX);

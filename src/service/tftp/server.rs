@@ -13,17 +13,17 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::console::console;
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::{programs, resolve};
 use crate::service::fair_share::{Refused, Shares};
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
 use crate::sys::clock;
-use crate::sys::console::say;
 
 use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
 use super::transfer::{Agreed, Step, Transfer};
-use crate::service::tftp::socket::Line;
+use crate::service::tftp::socket::TransferSocket;
 
 /// Transfers at once; further clients hear nothing yet and ask again, as firmware does. No address has more of them than are
 /// free.
@@ -49,7 +49,7 @@ pub async fn run(
     let mut server = Server {
         local: socket.local_addr()?,
         socket: UdpSocket::from_std(socket)?,
-        shelf: Arc::new(Shelf {
+        cache: Arc::new(FileCache {
             site,
             master,
             held: tokio::sync::Mutex::default(),
@@ -88,7 +88,7 @@ pub async fn run(
 struct Server {
     local: SocketAddr,
     socket: UdpSocket,
-    shelf: Arc<Shelf>,
+    cache: Arc<FileCache>,
     running: HashMap<SocketAddr, Running>,
     shares: Shares,
     tasks: JoinSet<()>,
@@ -111,10 +111,10 @@ impl Server {
                 // Behind the two bytes of the opcode.
                 let asked = packet::shown(request.get(2..).unwrap_or_default());
                 tracing::info!(%client, asked, why, "TFTP request refused");
-                self.shelf.site.metrics.tftp_ended(Tftp::Refused);
+                self.cache.site.metrics.tftp_ended(Tftp::Refused);
                 // From another port than 69, as any answer; a lost one is asked for again.
-                if let Ok(line) = Line::open(self.local.ip(), client) {
-                    line.send(&packet::error(code, why)).ok();
+                if let Ok(socket) = TransferSocket::open(self.local.ip(), client) {
+                    socket.send(&packet::error(code, why)).ok();
                 }
                 return;
             }
@@ -131,19 +131,19 @@ impl Server {
             }
             running.task.abort();
         } else if let Err(why) = self.take_place(client) {
-            self.shelf.site.metrics.tftp_busy.one();
+            self.cache.site.metrics.tftp_busy.one();
             if let Refused::Share { held, first: true } = why {
-                say(&format!(
+                console!(
                     "{} has {held} TFTP transfers under way; more hear nothing",
                     client.ip().to_canonical()
-                ));
+                );
             }
             tracing::debug!(%client, ?why, "TFTP: too many transfers");
             return;
         }
         let heard = Arc::new(AtomicU64::new(0));
-        let transfer = serve(Arc::clone(&self.shelf), self.local, client, read, Arc::clone(&heard));
-        let place = self.shelf.site.workers.place();
+        let transfer = serve(Arc::clone(&self.cache), self.local, client, read, Arc::clone(&heard));
+        let place = self.cache.site.workers.place();
         let worker = place.handle().clone();
         let transfer = async move {
             let _place = place;
@@ -210,7 +210,7 @@ fn run_millis() -> u64 {
 }
 
 /// The files that are being fetched, each in memory once.
-struct Shelf {
+struct FileCache {
     site: Arc<Site>,
     master: SocketAddr,
     held: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
@@ -231,7 +231,7 @@ impl Content {
     }
 }
 
-impl Shelf {
+impl FileCache {
     /// `None` where there is no such file.
     async fn take(&self, name: &str) -> io::Result<Option<(&'static str, Content)>> {
         let (name, path) = match resolve::boot_file(&self.site, name, self.master) {
@@ -260,18 +260,18 @@ impl Shelf {
     }
 }
 
-async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: Read, heard: Arc<AtomicU64>) {
-    let metrics = Arc::clone(&shelf.site.metrics);
+async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, read: Read, heard: Arc<AtomicU64>) {
+    let metrics = Arc::clone(&cache.site.metrics);
     let _held = metrics.tftp_running.hold();
-    let line = match Line::open(local.ip(), client) {
-        Ok(line) => line,
+    let socket = match TransferSocket::open(local.ip(), client) {
+        Ok(socket) => socket,
         Err(error) => {
             tracing::warn!(%client, %error, "opening a socket for TFTP");
             return;
         }
     };
-    let found = match (shelf.take(&read.name).await, &read.shorter) {
-        (Ok(None), Some(shorter)) => shelf.take(shorter).await,
+    let found = match (cache.take(&read.name).await, &read.shorter) {
+        (Ok(None), Some(shorter)) => cache.take(shorter).await,
         (found, _) => found,
     };
     let (name, content) = match found {
@@ -283,7 +283,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
                 false => tracing::info!(%client, asked, "TFTP: no such file"),
             }
             metrics.tftp_ended(Tftp::NotFound);
-            line.send(&packet::error(Code::NotFound, "no such file")).ok();
+            socket.send(&packet::error(Code::NotFound, "no such file")).ok();
             return;
         }
         Err(error) => {
@@ -291,12 +291,12 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
             tracing::warn!(%client, asked, %error, "reading a loader");
             metrics.tftp_ended(Tftp::Refused);
             let said = packet::error(Code::NotDefined, "the file cannot be read");
-            line.send(&said).ok();
+            socket.send(&said).ok();
             return;
         }
     };
-    let most = usize::from(shelf.site.settings.now().network.tftp_block_size);
-    let mut sender = Sender::new(line, content.bytes(), &read, most, &heard);
+    let most = usize::from(cache.site.settings.now().network.tftp_block_size);
+    let mut sender = Sender::new(socket, content.bytes(), &read, most, &heard);
     let ended = sender.run().await;
     let sent = (sender.transfer.blocks_acked() * sender.agreed.block_size as u64).min(content.bytes().len() as u64);
     tracing::debug!(%client, name, ?ended, sent, resends = sender.transfer.resends(), "TFTP transfer");
@@ -304,7 +304,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
     metrics.tftp_bytes.add(sent);
     metrics.tftp_resends.add(sender.transfer.resends());
     let client = client.ip().to_canonical();
-    let mut node_table = shelf.site.node_table();
+    let mut node_table = cache.site.node_table();
     // A script is asked for by a loader that runs already.
     match content {
         Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_seconds()),
@@ -315,7 +315,7 @@ async fn serve(shelf: Arc<Shelf>, local: SocketAddr, client: SocketAddr, read: R
 }
 
 struct Sender<'a> {
-    line: Line,
+    socket: TransferSocket,
     content: &'a [u8],
     agreed: Agreed,
     oack: Vec<u8>,
@@ -331,18 +331,18 @@ struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     /// `most`: the largest block, whatever the link takes.
-    fn new(line: Line, content: &'a [u8], read: &Read, most: usize, heard: &'a AtomicU64) -> Self {
-        let room = line.room();
+    fn new(socket: TransferSocket, content: &'a [u8], read: &Read, most: usize, heard: &'a AtomicU64) -> Self {
+        let room = socket.room();
         let agreed = Agreed::on(read.options, room.saturating_sub(DATA_HEAD).min(most));
         let length = content.len() as u64;
         let (transfer, first) = Transfer::begin(agreed, length, Duration::ZERO);
         let packet = agreed.block_size + DATA_HEAD;
         // The kernel cuts a window only into what the link takes.
-        let segments = agreed.window > 1 && packet <= room && line.cut_into(packet).is_ok();
+        let segments = agreed.window > 1 && packet <= room && socket.cut_into(packet).is_ok();
         Sender {
             oack: packet::oack(read.options, agreed.block_size, agreed.window, length),
             window: Vec::with_capacity(packet * usize::from(agreed.window)),
-            line,
+            socket,
             content,
             agreed,
             transfer,
@@ -368,15 +368,15 @@ impl<'a> Sender<'a> {
             }
             let heard = tokio::select! {
                 biased;
-                heard = self.line.receive(&mut buffer) => Some(heard),
-                () = &mut timer => self.line.try_receive(&mut buffer),
+                heard = self.socket.receive(&mut buffer) => Some(heard),
+                () = &mut timer => self.socket.try_receive(&mut buffer),
             };
             step = match heard.map(|heard| heard.map(|length| packet::heard(&buffer[..length]))) {
                 Some(Ok(Heard::Ack(number))) => {
                     self.heard.store(run_millis(), Ordering::Relaxed);
                     let step = self.transfer.acked(number, self.begun.elapsed());
                     if matches!(step, Step::Send { .. }) {
-                        self.line.heard_all();
+                        self.socket.heard_all();
                     }
                     step
                 }
@@ -414,19 +414,19 @@ impl<'a> Sender<'a> {
     /// Sends the OACK or a window. What the network does not take is lost, as on any way further.
     fn send(&mut self, window: &[u8], oack: bool) {
         if oack {
-            self.line.send(&self.oack).ok();
+            self.socket.send(&self.oack).ok();
             return;
         }
         let packet = self.agreed.block_size + DATA_HEAD;
         if self.segments {
-            if self.line.send(window).is_ok() {
+            if self.socket.send(window).is_ok() {
                 return;
             }
             self.segments = false;
-            self.line.cut_into(0).ok();
+            self.socket.cut_into(0).ok();
         }
         for packet in window.chunks(packet) {
-            self.line.send(packet).ok();
+            self.socket.send(packet).ok();
         }
     }
 }

@@ -17,11 +17,11 @@ const UDP_HEAD: usize = 8;
 
 /// A socket of its own for a transfer: the port is the transfer's id (RFC 1350 §4), and what others send to it is none of
 /// our business.
-pub(super) struct Line {
+pub(super) struct TransferSocket {
     socket: AsyncFd<UdpSocket>,
 }
 
-impl Line {
+impl TransferSocket {
     pub(super) fn open(local: IpAddr, client: SocketAddr) -> io::Result<Self> {
         let mut own = SocketAddr::new(local, 0);
         if let (SocketAddr::V6(own), SocketAddr::V6(client)) = (&mut own, client) {
@@ -29,7 +29,7 @@ impl Line {
         }
         let socket = UdpSocket::bind(own)?;
         socket.connect(client)?;
-        Ok(Line {
+        Ok(TransferSocket {
             socket: udp::watched_for_packets(socket)?,
         })
     }
@@ -98,8 +98,8 @@ mod tests {
                 continue;
             };
             let here = client.local_addr().unwrap();
-            let line = Line::open(here.ip(), here).unwrap();
-            assert_eq!(line.room() + headers, mtu.min(longest), "{address}");
+            let transfer = TransferSocket::open(here.ip(), here).unwrap();
+            assert_eq!(transfer.room() + headers, mtu.min(longest), "{address}");
         }
     }
 
@@ -107,20 +107,20 @@ mod tests {
     async fn what_was_left_unread_comes_with_the_next_packet() {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let here = client.local_addr().unwrap();
-        let line = Line::open(here.ip(), here).unwrap();
-        let there = line.socket.get_ref().local_addr().unwrap();
+        let transfer = TransferSocket::open(here.ip(), here).unwrap();
+        let there = transfer.socket.get_ref().local_addr().unwrap();
         let mut buffer = [0; 8];
         for packet in [b"1", b"1"] {
             client.send_to(packet, there).unwrap();
         }
-        assert_eq!(line.receive(&mut buffer).await.unwrap(), 1);
-        line.heard_all();
+        assert_eq!(transfer.receive(&mut buffer).await.unwrap(), 1);
+        transfer.heard_all();
         let wait = Duration::from_millis(50);
-        let early = tokio::time::timeout(wait, line.receive(&mut buffer)).await;
+        let early = tokio::time::timeout(wait, transfer.receive(&mut buffer)).await;
         assert!(early.is_err(), "the second one was not asked for");
         client.send_to(b"22", there).unwrap();
-        assert_eq!(line.receive(&mut buffer).await.unwrap(), 1);
-        assert_eq!(line.try_receive(&mut buffer).unwrap().unwrap(), 2);
-        assert!(line.try_receive(&mut buffer).is_none());
+        assert_eq!(transfer.receive(&mut buffer).await.unwrap(), 1);
+        assert_eq!(transfer.try_receive(&mut buffer).unwrap().unwrap(), 2);
+        assert!(transfer.try_receive(&mut buffer).is_none());
     }
 }

@@ -18,7 +18,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const MIN_WAIT: Duration = Duration::from_millis(200);
 const MAX_WAIT: Duration = Duration::from_secs(4);
 /// A client that acknowledges nothing new for this long is gone.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CLIENT_GONE: Duration = Duration::from_secs(30);
 /// A window is sent again for a repeated acknowledgement only this long after the last time, so that a burst of them
 /// brings one.
 const MIN_REPEAT: Duration = Duration::from_millis(5);
@@ -105,7 +105,7 @@ impl Transfer {
 
     /// When [`Transfer::late`] is due, if nothing is heard before.
     pub fn deadline(&self) -> Duration {
-        (self.sent_at + self.wait).min(self.progress_at + PATIENCE)
+        (self.sent_at + self.wait).min(self.progress_at + CLIENT_GONE)
     }
 
     /// Blocks of the file that the client has.
@@ -163,7 +163,7 @@ impl Transfer {
         if now < self.deadline() {
             return Step::Wait;
         }
-        if now >= self.progress_at + PATIENCE {
+        if now >= self.progress_at + CLIENT_GONE {
             return Step::GiveUp;
         }
         if self.agreed.timeout.is_none() {
@@ -259,7 +259,7 @@ mod tests {
             match transfer.late(now) {
                 Step::Send { first: 1, count: 1 } => times += 1,
                 step => {
-                    assert_eq!((step, now), (Step::GiveUp, PATIENCE));
+                    assert_eq!((step, now), (Step::GiveUp, CLIENT_GONE));
                     break;
                 }
             }

@@ -1,0 +1,88 @@
+//! What a master says of itself: `/api/v1/status`.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use super::storage::{Shelf, Storage};
+use super::tarball::Keeper;
+use crate::config::live::REMEDY;
+use crate::config::load::Loaded;
+use crate::model::api::{LinkStatus, Status, StorageStatus};
+use crate::service::http::site::{Master, Site};
+use crate::store::nodes::NodeStore;
+use crate::sys::clock;
+
+/// Where the parts of the status come from.
+pub(crate) struct StatusSources {
+    /// Not held, so that the partition can be unmounted at the end.
+    pub storage: Weak<Storage>,
+    pub shelf: Shelf,
+    pub keeper: Keeper,
+    /// What was wrong at the start, a sentence each.
+    pub problems: Vec<String>,
+    pub links: Arc<Mutex<Vec<LinkStatus>>>,
+    pub http_port: u16,
+}
+
+impl Master for StatusSources {
+    fn status(&self, site: &Site) -> Status {
+        let settings = &site.settings;
+        let (nodes_seen, nodes_unlisted, (clashes, more_clashes)) = {
+            let node_table = site.node_table();
+            (node_table.counts().0, node_table.unlisted(), node_table.clashes())
+        };
+        let nodes_stored = self.keeper.uploads().stored();
+        let links = self.links.lock().expect("no holder panics").clone();
+        let storage = self.storage.upgrade();
+        let storage = storage.map_or_else(Default::default, |storage| {
+            storage.status(&links, nodes_stored, self.http_port)
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            site: settings.now().site.clone(),
+            uptime_seconds: clock::run_seconds() as u64,
+            storage: StorageStatus {
+                tarball: self.keeper.status(),
+                notices: notices(self.keeper.uploads()),
+                ..storage
+            },
+            settings_problems: self.problems.iter().cloned().chain(settings.problems()).collect(),
+            settings_held: settings.is_held().then(|| REMEDY.to_owned()),
+            links,
+            nodes_seen: nodes_seen.max(nodes_stored),
+            nodes_stored,
+            nodes_unlisted,
+            clashes,
+            more_clashes,
+            rss_bytes: crate::sys::process::rss_bytes(),
+        }
+    }
+
+    fn read_settings(&self) -> Loaded {
+        self.shelf.settings()
+    }
+}
+
+/// What a person should know of the uploads.
+fn notices(uploads: &NodeStore) -> Vec<String> {
+    let mut notices = uploads.problems();
+    match uploads.unchecked() {
+        0 => {}
+        1 => notices.push("1 upload of an earlier run is still to be checked; it counts from then on".to_owned()),
+        some => notices.push(format!(
+            "{some} uploads of earlier runs are still to be checked; they count from then on"
+        )),
+    }
+    match uploads.sent_back() {
+        0 => {}
+        some => notices.push(format!(
+            "{some} times an upload was sent back because too many were being checked; the machines try again"
+        )),
+    }
+    match uploads.copies_left_out() {
+        0 => {}
+        some => notices.push(format!(
+            "{some} uploads have no inventory.json beside them, to leave room for uploads; it is in them and in the tarball"
+        )),
+    }
+    notices
+}

@@ -1,0 +1,170 @@
+//! What boot programs load: scripts, kernel and initrd, and the programs themselves; what their questions tell of a machine.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::{Response, StatusCode};
+
+use crate::config::Settings;
+use crate::model::console::console;
+use crate::model::slice::Slice;
+use crate::model::{PostAction, Stage};
+use crate::service::boot::resolve::BootFile;
+use crate::service::boot::{grub, ipxe, memory, programs, resolve, script};
+use crate::service::node_table::LoaderReport;
+use crate::sys::clock;
+
+use super::files::{self, Asked};
+use super::response::{Body, line, whole};
+use super::route::Who;
+use super::site::Site;
+
+/// What iPXE asks for first: how to say who it is, then its script.
+pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
+    asks_script(asked.site, asked.client, who);
+    match who.said_mac {
+        true => script_of(asked, master, who, ipxe::boot),
+        false => boot_script(ipxe::entry(master)),
+    }
+}
+
+pub(super) fn grub_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
+    asks_script(asked.site, asked.client, who);
+    script_of(asked, master, who, grub::boot)
+}
+
+pub(super) fn menu(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
+    asks_script(asked.site, asked.client, who);
+    script_of(asked, master, who, ipxe::menu)
+}
+
+fn script_of(asked: Asked<'_>, master: SocketAddr, who: &Who, write: fn(&ipxe::Boot) -> String) -> Response<Body> {
+    let settings = asked.site.settings.now();
+    boot_script(write(&boot_of(asked.site, &settings, master, asked.client, who)))
+}
+
+pub(super) async fn kernel(asked: Asked<'_>, who: &Who) -> Response<Body> {
+    let (site, client) = (asked.site, asked.client);
+    if let Some(reason) = no_kernel(site, client, who) {
+        if site.node_table().refused(client, &reason) {
+            // Its own statement: nobody waits for the node table while the console is slow.
+            let name = site.node_table().name_of(client);
+            console!("machine {name}: {reason}");
+        }
+        return line(StatusCode::CONFLICT, &reason);
+    }
+    if !asked.head {
+        site.node_table().fetched(client, Stage::Kernel, clock::run_seconds());
+    }
+    files::slice(asked, site.boot.kernel.as_ref()).await
+}
+
+/// A script that says why this machine gets no kernel.
+pub(super) fn why(asked: Asked<'_>, who: &Who) -> Response<Body> {
+    match no_kernel(asked.site, asked.client, who) {
+        Some(reason) => boot_script(ipxe::refusal(&reason)),
+        None => line(StatusCode::NOT_FOUND, "nothing is known against it"),
+    }
+}
+
+pub(super) async fn initrd(asked: Asked<'_>) -> Response<Body> {
+    if !asked.head {
+        asked.site.node_table().initrd(asked.client);
+    }
+    files::slice(asked, asked.site.boot.initrd.as_ref()).await
+}
+
+pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static str) -> Response<Body> {
+    match resolve::boot_file(asked.site, name, master) {
+        Some((_, BootFile::File(path))) => {
+            if !asked.head {
+                let mut node_table = asked.site.node_table();
+                node_table.loader_sent(asked.client, name, clock::run_seconds());
+            }
+            files::file(asked, &path).await
+        }
+        Some((_, BootFile::Made(bytes))) => whole(StatusCode::OK, "application/octet-stream", bytes),
+        // What is not here went to nobody, so it is no program that did not start.
+        None => line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
+    }
+}
+
+/// A boot script; one that is not complete never leaves, because it would boot a machine into something nobody meant.
+pub(super) fn boot_script(text: String) -> Response<Body> {
+    match script::complete(&text) {
+        Ok(()) => whole(StatusCode::OK, "text/plain; charset=utf-8", text),
+        Err(flaw) => {
+            console!("a boot script was not sent, because it is not complete: {flaw}");
+            line(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("the script is not complete: {flaw}"),
+            )
+        }
+    }
+}
+
+/// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
+fn asks_script(site: &Site, client: IpAddr, who: &Who) {
+    let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
+    let said = LoaderReport {
+        needed_mib: needed_mib(site, policy.post_action),
+        ..said(who)
+    };
+    let told = {
+        let mut node_table = site.node_table();
+        let news = node_table.script(client, &said, clock::run_seconds());
+        news.map(|news| (node_table.name_of(client), news))
+    };
+    if let Some((name, news)) = told {
+        console!("machine {name}: {news}");
+    }
+}
+
+/// Memory that a machine needs at least, where this master has something to boot it with.
+fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
+    let size = |slice: &Option<Slice>| slice.as_ref().map(|slice| slice.length);
+    let sizes = memory::Sizes {
+        kernel: size(&site.boot.kernel)?,
+        initrd: size(&site.boot.initrd)?,
+        image: size(&site.boot.image).unwrap_or(0),
+    };
+    Some(memory::needed_mib(sizes, action))
+}
+
+/// Why a machine's boot script gets no kernel. Who asks without one gets it: a person, a program that measures.
+fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
+    let stuck = || who.action.and_then(|_| site.node_table().stuck(client));
+    too_little_memory(site, client, who).or_else(stuck)
+}
+
+/// Why a machine gets no kernel, by what its boot program says of its memory.
+fn too_little_memory(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
+    let has = who.memory_mib?;
+    site.node_table().memory(client, has);
+    let action = who.action.unwrap_or(PostAction::Inventory);
+    memory::too_little(has, needed_mib(site, action)?)
+}
+
+fn said(who: &Who) -> LoaderReport {
+    LoaderReport {
+        needed_mib: None,
+        mac: who.mac,
+        arch: who.arch.clone(),
+        serial: who.serial.clone(),
+        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
+    }
+}
+
+fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
+    ipxe::Boot {
+        master,
+        client,
+        mac: who.mac,
+        fills_in: !who.said_mac,
+        policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
+        kernel_arguments: &settings.kernel_arguments,
+        arch: who.arch.clone(),
+        memtest_efi: site.boot.loaders.path(programs::MEMTEST_EFI).is_some(),
+        memtest_bios: site.boot.loaders.path(programs::MEMTEST_BIOS).is_some(),
+        pause_seconds: site.node_table().pause_seconds(client),
+    }
+}

@@ -1,0 +1,161 @@
+//! `/api/v1/nodes`: the table of machines, what a peer reports of its own row, and its upload.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use http_body_util::{BodyExt, Empty, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use crate::model::api::StageReport;
+use crate::model::console::console;
+use crate::model::{NodeId, Stage, shown};
+use crate::store::nodes::Stored;
+use crate::sys::clock;
+
+use super::response::{Body, json, line, refused};
+use super::site::Site;
+use super::upload;
+
+/// Rows of the table that are sent as one body, a kilobyte each; more are sent in pieces.
+const MAX_ROWS: usize = 1000;
+const ROWS_OF_A_PIECE: usize = 100;
+/// Largest body of a stage report.
+const MAX_REPORT_BYTES: usize = 64 * 1024;
+/// A report has this long to arrive.
+const REPORT_LIMIT: Duration = Duration::from_secs(15);
+
+/// The table. A long one is sent in pieces as it is made: tens of thousands of rows for each of a crowd that asks would be all of
+/// the memory.
+pub(super) fn rows(site: &Arc<Site>, rows: Option<usize>, head: bool) -> Response<Body> {
+    if let Some(most) = rows {
+        return json(StatusCode::OK, &site.node_table().first(most.min(MAX_ROWS)));
+    }
+    let (first, next) = site.node_table().page(0, MAX_ROWS);
+    if next.is_none() {
+        return json(StatusCode::OK, &first);
+    }
+    let mut response = Response::new(match head {
+        true => Empty::new().map_err(|never| match never {}).boxed(),
+        false => table(Arc::clone(site)),
+    });
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// All rows as a JSON array.
+fn table(site: Arc<Site>) -> Body {
+    let frames = stream::try_unfold((Some(0), "["), move |(from, before)| {
+        let site = Arc::clone(&site);
+        async move {
+            let Some(from) = from else {
+                return Ok::<_, io::Error>(None);
+            };
+            let (rows, next) = site.node_table().page(from, ROWS_OF_A_PIECE);
+            let mut text = Vec::new();
+            let mut before = before;
+            for row in &rows {
+                text.extend_from_slice(before.as_bytes());
+                before = ",\n";
+                text.extend_from_slice(shown::json_text(&serde_json::to_string(row)?).as_bytes());
+            }
+            if next.is_none() {
+                text.extend_from_slice(if before == "[" { b"[]" } else { b"]\n" });
+            }
+            Ok(Some((Frame::data(Bytes::from(text)), (next, before))))
+        }
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+pub(super) async fn stage(
+    site: &Site,
+    (client, own): (IpAddr, bool),
+    id: NodeId,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let body = Limited::new(request.into_body(), MAX_REPORT_BYTES).collect();
+    let bytes = match tokio::time::timeout(REPORT_LIMIT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return line(StatusCode::PAYLOAD_TOO_LARGE, "a stage report has at most 64 KiB"),
+        Err(_) => return line(StatusCode::REQUEST_TIMEOUT, "the report did not arrive"),
+    };
+    let report: StageReport = match serde_json::from_slice(&bytes) {
+        Ok(report) => report,
+        Err(error) => return line(StatusCode::BAD_REQUEST, &format!("not a stage report: {error}")),
+    };
+    // Only the master knows that something is stored.
+    if report.stage == Stage::Stored {
+        return line(StatusCode::BAD_REQUEST, "stored is the master's word");
+    }
+    let known = own || site.node_table().knows(&id, client, &report);
+    if !known && let Err(refusal) = site.web.door.new_node(client, &site.metrics) {
+        return refused(refusal.status, &refusal.reason);
+    }
+    let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
+    tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
+    site.node_table().report(&id, client, &report, clock::run_seconds());
+    line(StatusCode::OK, "noted")
+}
+
+/// Takes an upload, and says what became of it: to the peer, in its row, in the log, and where a person has to know, on the console.
+pub(super) async fn upload(
+    site: &Arc<Site>,
+    (client, own): (IpAddr, bool),
+    id: NodeId,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    match upload::receive(site, (client, own), id.clone(), request).await {
+        Ok(kept) => stored(site, client, &id, kept),
+        Err((status, reason)) => {
+            not_taken(site, client, &id, status, &reason);
+            refused(status, &reason)
+        }
+    }
+}
+
+fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Body> {
+    let stored = crate::model::api::Stored {
+        id: kept.id.clone(),
+        sha256: kept.sha256,
+        size_bytes: kept.size_bytes,
+        durable: site.data.durable,
+    };
+    tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
+    let clash = {
+        let mut node_table = site.node_table();
+        let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
+        node_table.stored(&kept.id, Some(client), sha256, kept.facts, now);
+        // Told when a machine learns that its name is another's; the screen says it as long as it is so.
+        (kept.id != *id).then(|| node_table.clash(&kept.id)).flatten()
+    };
+    if let Some(clash) = clash {
+        console!("{clash}");
+    }
+    site.metrics.uploads_stored.one();
+    json(StatusCode::CREATED, &stored)
+}
+
+fn not_taken(site: &Site, client: IpAddr, id: &NodeId, status: StatusCode, reason: &str) {
+    site.metrics.uploads_refused.one();
+    // The peer is at fault, or the stick is: only the latter is for the person at the master.
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        // It was told once, and a crowd must not fill the log.
+        tracing::debug!(node = %id, %client, %status, reason, "upload not taken");
+    } else if status.is_server_error() {
+        // In its row for as long as it is so; on the console once.
+        let problem = format!("its inventory cannot be stored: {reason}");
+        let first = site.node_table().refused(client, &problem);
+        if first {
+            console!("node {id}: {problem}");
+        }
+    } else {
+        tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
+    }
+}
