@@ -6,7 +6,7 @@ use super::ReadAt;
 use crate::model::cause;
 
 use super::exfat::{ExFat, ExFatError};
-use super::gpt::DATA_NAME;
+use crate::model::layout::DATA_NAME;
 
 /// What stands on a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@ pub(crate) mod cause;
 pub(crate) mod clash;
 pub(crate) mod identity;
 pub mod inventory;
+pub mod layout;
 pub(crate) mod lease;
 pub(crate) mod mac;
 pub(crate) mod node;

@@ -3,6 +3,7 @@
 pub(crate) mod storage;
 pub mod tarball;
 
+use crate::model::layout;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -56,7 +57,6 @@ pub struct Orders {
 /// How long uploads of earlier runs are read before machines are served: tens of thousands, or a few very large ones, would make
 /// them wait. The others are listed while they are served.
 const NOTE_LIMIT: Duration = Duration::from_secs(2);
-const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
 pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
@@ -154,8 +154,8 @@ impl Master {
         let (key, key_problem) = storage.site_key(random);
         problems.extend(key_problem);
         for (name, then) in [
-            ("authorized_keys", "ssh stays off"),
-            ("post.tgz", "machines run no workload"),
+            (layout::AUTHORIZED_KEYS, "ssh stays off"),
+            (layout::WORKLOAD, "machines run no workload"),
         ] {
             // One byte tells whether it can be read.
             match (shelf.read(name, 0), &shelf) {
@@ -262,7 +262,7 @@ impl Master {
         });
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
         let ipv6 = Shared6::open(
-            self.storage.folder.join(LEASES6_FILE),
+            self.storage.folder.join(layout::LEASES6),
             clock::unix_seconds(),
             rand::random(),
         );

@@ -20,15 +20,12 @@ use sha2::{Digest, Sha256};
 use super::upload::{self, Item, UploadError, UploadLimits};
 use super::{Sha, UploadName, digest_of, hex};
 use crate::model::NodeId;
+use crate::model::layout::{INVENTORY, TARBALL};
 use crate::store::fs_ops;
 use crate::store::fs_ops::{Disk, Medium};
 
 pub use verify::{Verified, holds, verify};
 
-/// Name of the tarball on the data partition. A file of this name holds everything that is stored.
-pub const FILE_NAME: &str = "recon-inventory.tar.gz";
-/// Name of a tarball that is being made, or that lacks something.
-pub const INCOMPLETE_NAME: &str = "recon-inventory-INCOMPLETE.tar.gz";
 /// Name of the list of sums inside it, which is its first entry.
 pub const SUMS_NAME: &str = "SHA256SUMS";
 /// Name of the list, inside it, of what is stored or was found and is not in it. There is none where nothing is missing.
@@ -306,7 +303,7 @@ impl Builder {
         let plan = self.plan(uploads, go_on)?;
         self.members(&plan, writer, go_on).map_err(|error| match error {
             _ if !go_on() => ArchiveError::Stopped,
-            error => io_error("sending", Path::new(FILE_NAME))(error),
+            error => io_error("sending", Path::new(TARBALL))(error),
         })
     }
 
@@ -551,7 +548,7 @@ fn clashes_text<'a>(ids: impl Iterator<Item = &'a NodeId>) -> String {
 
 /// What of an upload goes into the tarball.
 fn belongs(path: &str) -> bool {
-    path == "inventory.json" || path.starts_with("raw/") || path.starts_with("post/")
+    path == INVENTORY || path.starts_with("raw/") || path.starts_with("post/")
 }
 
 /// Name of the file that proves which upload a node's files are from.

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use super::upload::{self, UploadError, UploadLimits};
 use super::{Sha, UploadName, archive, digest_of, hex};
 use crate::model::identity::Evidence;
-use crate::model::{NodeId, shown};
+use crate::model::{NodeId, layout, shown};
 use crate::store::fs_ops;
 use crate::store::fs_ops::{Disk, Medium};
 use crate::store::inventory::InventoryFacts;
@@ -352,7 +352,7 @@ impl NodeStore {
     }
 
     pub fn open_on(dir: &Path, limits: Limits, medium: Arc<dyn Medium>) -> Result<Self, StoreError> {
-        let folder = dir.join("nodes");
+        let folder = dir.join(layout::NODES);
         match medium.make_folder(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(io_error("making the folder", &folder)(error));
@@ -770,7 +770,7 @@ impl Shared {
                 .max()
         };
         let Some(newest) = newest else { return };
-        let copy = self.folder.join(id.as_str()).join("inventory.json");
+        let copy = self.folder.join(id.as_str()).join(layout::INVENTORY);
         let source = self.path_of(id, newest);
         // An inventory is several times its upload, or a thousand times where somebody wants that, and must not take the room of
         // uploads.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::ipxe::{base, script_url};
+use super::request::{base, script_url};
 
 /// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
 /// holds, where there is one, and so saves iPXE's banner, its own DHCP and its wait for IPv6 routers: 6 seconds.

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::ipxe::{self, Boot};
+use super::kernel_line::kernel_line_of_grub;
+use super::request::{Boot, base};
 
 /// What GRUB looks for when it starts. It fetches the machine's own script, and after a failure looks on for a minute and a half,
 /// while a switch may still keep the port shut.
@@ -17,7 +18,7 @@ pub(crate) fn config(master: SocketAddr) -> String {
          done\n\
          echo \"recon: no way to {base}; going back to the firmware\"\n\
          exit\n",
-        base = ipxe::base(master),
+        base = base(master),
         server = server(master),
     )
 }
@@ -45,8 +46,8 @@ pub(crate) fn boot(boot: &Boot) -> String {
             ),
         },
         action = boot.policy.post_action.as_str(),
-        base = ipxe::base(boot.master),
-        line = ipxe::kernel_line_of_grub(boot),
+        base = base(boot.master),
+        line = kernel_line_of_grub(boot),
     )
 }
 

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 
 use crate::config::settings::{Subnet, mask_bits};
-use crate::service::boot::{ipxe, programs};
+use crate::service::boot::{programs, request};
 
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
@@ -160,7 +160,7 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
     let (class, file) = match client.kind {
         Kind::Ipxe => {
             let master = SocketAddrV4::new(server, params.http_port);
-            ("PXEClient", ipxe::script_url(master, client.own_mac()))
+            ("PXEClient", request::script_url(master, client.own_mac()))
         }
         Kind::Pxe(arch) => {
             let loader = params.loaders.loader(client.mac, arch)?;

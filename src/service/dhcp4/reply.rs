@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
 use crate::config::settings::Subnet;
-use crate::service::boot::{ipxe, programs};
+use crate::service::boot::{programs, request};
 
 use super::client::{Client, Features, Kind};
 use super::probe::asks_boot;
@@ -106,7 +106,7 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     match client.kind {
         Kind::Ipxe => {
             let master = SocketAddr::from((server, params.http_port));
-            set_boot_file(message, &ipxe::script_url(master, client.own_mac()));
+            set_boot_file(message, &request::script_url(master, client.own_mac()));
             no_pxedhcp(message);
         }
         Kind::Pxe(arch) => {

@@ -1,5 +1,6 @@
 //! The loop on a bound listener.
 
+use crate::model::layout;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,7 +27,7 @@ use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
 use crate::model::{NodeId, Stage};
 use crate::service::boot::resolve::BootFile;
-use crate::service::boot::{grub, ipxe, memory, programs, resolve, script};
+use crate::service::boot::{grub, ipxe, memory, programs, request, resolve, script};
 use crate::service::metrics::Now;
 use crate::service::node_table::LoaderReport;
 use crate::sys::clock;
@@ -275,7 +276,7 @@ async fn serve(
             // What is not here went to nobody, so it is no program that did not start.
             None => files::line(StatusCode::NOT_FOUND, "this master's system does not hold it"),
         },
-        Route::Post => files::file(asked, &site.data.join("post.tgz")).await,
+        Route::Post => files::file(asked, &site.data.join(layout::WORKLOAD)).await,
         Route::PostProof(nonce) => workload(site, nonce).await,
         Route::Tarball => export::tarball(asked, own).await,
         Route::Data(names) => files::data(asked, &names).await,
@@ -361,7 +362,7 @@ async fn workload(site: &Site, nonce: Option<[u8; 16]>) -> Response<Body> {
     let Some(nonce) = nonce else {
         return files::line(StatusCode::BAD_REQUEST, "nonce= wants 32 hex digits");
     };
-    match site.web.workload(site.data.join("post.tgz")).await {
+    match site.web.workload(site.data.join(layout::WORKLOAD)).await {
         Ok(sha256) => json(StatusCode::OK, &prove(&site.key, &nonce, &sha256)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => files::line(StatusCode::NOT_FOUND, "not here"),
         Err(error) => files::line(StatusCode::INTERNAL_SERVER_ERROR, &format!("post.tgz: {error}")),
@@ -472,8 +473,14 @@ fn said(who: &Who) -> LoaderReport {
     }
 }
 
-fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
-    ipxe::Boot {
+fn boot_of<'a>(
+    site: &Site,
+    settings: &'a Settings,
+    master: SocketAddr,
+    client: IpAddr,
+    who: &Who,
+) -> request::Boot<'a> {
+    request::Boot {
         master,
         client,
         mac: who.mac,

@@ -5,6 +5,7 @@
 //! So of the two names at most one is there, a stick that is pulled at any time says what it holds, and the tarball takes room
 //! once. It never takes the room of an upload.
 
+use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::NodeStore;
-use crate::store::archive::{self, ArchiveError, Builder, FILE_NAME, GoOn, INCOMPLETE_NAME};
+use crate::store::archive::{self, ArchiveError, Builder, GoOn};
 use crate::store::fs_ops::Medium;
 
 /// What is known of the two files.
@@ -51,7 +52,7 @@ pub enum Made {
 
 impl Tarball {
     pub(super) fn new(folder: PathBuf, medium: Arc<dyn Medium>) -> Self {
-        let whole = folder.join(FILE_NAME).exists();
+        let whole = folder.join(TARBALL).exists();
         Tarball {
             folder,
             medium,
@@ -84,7 +85,7 @@ impl Tarball {
         if !named.whole {
             return;
         }
-        let (whole, incomplete) = (self.folder.join(FILE_NAME), self.folder.join(INCOMPLETE_NAME));
+        let (whole, incomplete) = (self.folder.join(TARBALL), self.folder.join(TARBALL_INCOMPLETE));
         let gone = match self.medium.rename(&whole, &incomplete) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => self.medium.remove_file(&whole),
             _ => Ok(()),
@@ -92,7 +93,7 @@ impl Tarball {
         match gone {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 // The upload is worth more than the name of a copy.
-                let text = format!("{FILE_NAME} is out of date and can be neither renamed nor removed: {error}");
+                let text = format!("{TARBALL} is out of date and can be neither renamed nor removed: {error}");
                 tracing::warn!("{text}");
                 named.stuck = Some(text);
             }
@@ -105,7 +106,7 @@ impl Tarball {
 
     /// What the tarball takes, whole or not.
     pub(super) fn bytes(&self) -> u64 {
-        let names = [FILE_NAME, INCOMPLETE_NAME].into_iter();
+        let names = [TARBALL, TARBALL_INCOMPLETE].into_iter();
         let there = names.filter_map(|name| fs::metadata(self.folder.join(name)).ok());
         there.map(|file| file.len()).fold(0, u64::saturating_add)
     }
@@ -117,7 +118,7 @@ impl Tarball {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named = self.lock();
         self.withdraw(&mut named);
-        self.medium.remove_file(&self.folder.join(INCOMPLETE_NAME)).is_ok()
+        self.medium.remove_file(&self.folder.join(TARBALL_INCOMPLETE)).is_ok()
     }
 
     /// Names what was made, if nothing changed since.
@@ -126,7 +127,7 @@ impl Tarball {
         if named.under_way > 0 || self.changes.load(Ordering::Relaxed) != since {
             return Ok(false);
         }
-        let (whole, incomplete) = (self.folder.join(FILE_NAME), self.folder.join(INCOMPLETE_NAME));
+        let (whole, incomplete) = (self.folder.join(TARBALL), self.folder.join(TARBALL_INCOMPLETE));
         let failed = |operation: &'static str, path: PathBuf| {
             move |source| ArchiveError::Io {
                 operation,
@@ -168,7 +169,7 @@ impl NodeStore {
     /// The tarball on the medium, while it is known to hold everything.
     pub fn current_tarball(&self) -> Option<PathBuf> {
         let tarball = &self.0.tarball;
-        tarball.lock().current.then(|| tarball.folder.join(FILE_NAME))
+        tarball.lock().current.then(|| tarball.folder.join(TARBALL))
     }
 
     /// Why a tarball that is not current has the name of one that is.
@@ -185,7 +186,7 @@ impl NodeStore {
         // Not while waiting for the list: an upload that needs room would wait for it too.
         let _making = tarball.making.lock().unwrap_or_else(PoisonError::into_inner);
         let lacks = self.lacks();
-        let whole = tarball.folder.join(FILE_NAME);
+        let whole = tarball.folder.join(TARBALL);
         let (is_whole, is_current) = {
             let named = tarball.lock();
             (named.whole, named.current)
@@ -205,7 +206,7 @@ impl NodeStore {
         let go_on = || go_on() && !(yielding && overtaken());
         let missing = lacks.len();
         let builder = Builder::on(self.0.limits.upload, Arc::clone(&tarball.medium)).lacks(lacks);
-        let out = tarball.folder.join(INCOMPLETE_NAME);
+        let out = tarball.folder.join(TARBALL_INCOMPLETE);
         // The old one is no use, and its room may be.
         tarball.withdraw(&mut tarball.lock());
         // What uploads under way were promised is not free.
