@@ -16,12 +16,11 @@ use crate::config::{Live, SiteKey};
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode, LinkStatus};
 use crate::model::ula::Prefix64;
-use crate::service::boot::programs;
-use crate::service::boot::programs::Chooser;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::dhcp4::probe::{Ask, Heard, Question, Role, Said, heard, packet};
 use crate::service::dhcp4::reply::Params;
 use crate::service::http::site::Site;
+use crate::service::loader_choice::LoaderChoice;
 use crate::service::workers::Worker;
 use crate::service::{dhcp4, dns, http, tftp};
 use crate::store::leases::{Book, Journal};
@@ -864,22 +863,12 @@ async fn start_service(
     })
 }
 
-/// Chooses boot programs by what the node table knows of a machine, and tells the person at the master what went wrong.
-pub fn chooser(site: &Arc<Site>) -> Chooser {
-    let site = Arc::clone(site);
-    Chooser::new(move |mac, arch| {
-        let held = |name: &str| programs::has_system(name) && site.loaders.can_boot(name);
-        // Of a machine without a port nothing is remembered (a DHCPv6 client whose DUID and address hold none).
-        let Some(mac) = mac else {
-            return programs::first_held(arch, held);
-        };
-        let pick = site.node_table().loader(mac, arch, held, clock::run_seconds());
-        if let Some(news) = &pick.news {
-            let name = site.node_table().name_of_port(mac);
-            say(&format!("machine {name}: {news}"));
-        }
-        pick.loader
-    })
+/// Chooses boot programs by what the node table knows of a machine.
+pub fn chooser(site: &Site) -> LoaderChoice {
+    LoaderChoice::ByMachine {
+        loaders: site.loaders.clone(),
+        node_table: Arc::clone(&site.node_table),
+    }
 }
 
 /// The leases of a link, with what is remembered and what `recon.toml` reserves on it.

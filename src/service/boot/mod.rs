@@ -5,6 +5,7 @@ pub(crate) mod fallback;
 pub(crate) mod grub;
 pub mod ipxe;
 pub(crate) mod kernel_line;
+pub mod loaders;
 pub(crate) mod loops;
 pub mod memory;
 pub mod programs;

@@ -1,9 +1,6 @@
 //! Which network boot program a firmware gets, and the one table of names that TFTP and HTTP serve. Pure.
 
-use std::fmt;
-use std::sync::Arc;
-
-use crate::model::{Arch, MacAddr};
+use crate::model::Arch;
 
 /// Loader files by the name clients ask for, each with the names distributions ship it under.
 ///
@@ -158,35 +155,6 @@ pub fn made(path: &str) -> Option<Made> {
             Some(Made::GrubConfig)
         }
         _ => None,
-    }
-}
-
-/// Chooses the loader of one machine, by what is known of it. The default knows nothing and takes the first of the table.
-#[derive(Clone, Default)]
-pub struct Chooser(Option<Arc<Choose>>);
-
-type Choose = dyn Fn(Option<MacAddr>, Arch) -> Result<&'static str, &'static str> + Send + Sync;
-
-impl Chooser {
-    /// `choose` is also asked for machines whose port is not known.
-    pub fn new(
-        choose: impl Fn(Option<MacAddr>, Arch) -> Result<&'static str, &'static str> + Send + Sync + 'static,
-    ) -> Self {
-        Chooser(Some(Arc::new(choose)))
-    }
-
-    /// Name of the loader in the table, or why there is none.
-    pub fn loader(&self, mac: impl Into<Option<MacAddr>>, arch: Arch) -> Result<&'static str, &'static str> {
-        match &self.0 {
-            Some(choose) => choose(mac.into(), arch),
-            None => first_held(arch, |_| true),
-        }
-    }
-}
-
-impl fmt::Debug for Chooser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Chooser").field(&self.0.is_some()).finish()
     }
 }
 

@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 
 use crate::config::settings::{Subnet, mask_bits};
-use crate::service::boot::{programs, request};
+use crate::service::boot::request;
+use crate::service::loader_choice::LoaderChoice;
 
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
@@ -34,7 +35,7 @@ pub struct Params {
     /// Networks behind routers.
     pub routed: Vec<Subnet>,
     pub http_port: u16,
-    pub loaders: programs::Chooser,
+    pub loaders: LoaderChoice,
 }
 
 impl Params {
@@ -494,7 +495,7 @@ mod tests {
             Decision::Stranger(client) if client.stranger.as_ref().is_some_and(|why| why.contains("32-bit"))
         ));
         let nothing = Params {
-            loaders: programs::Chooser::new(|_, arch| programs::first_held(arch, |_| false)),
+            loaders: LoaderChoice::Fixed(|arch| crate::service::boot::programs::first_held(arch, |_| false)),
             ..params()
         };
         let bios = request(MessageType::Discover, [class("PXEClient:Arch:00000:UNDI:002001")]);

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
 use crate::config::settings::Subnet;
-use crate::service::boot::{programs, request};
+use crate::service::boot::request;
+use crate::service::loader_choice::LoaderChoice;
 
 use super::client::{Client, Features, Kind};
 use super::probe::asks_boot;
@@ -21,7 +22,7 @@ pub struct Params {
     pub domain: String,
     pub http_port: u16,
     /// Which boot program a machine gets.
-    pub loaders: programs::Chooser,
+    pub loaders: LoaderChoice,
 }
 
 /// iPXE encapsulated option 176 `no-pxedhcp` = 1: do not wait for a proxyDHCP offer.

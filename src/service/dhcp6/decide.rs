@@ -8,7 +8,7 @@ use dhcproto::v6::{
 };
 
 use crate::model::ula::Prefix64;
-use crate::service::boot::programs::Chooser;
+use crate::service::loader_choice::LoaderChoice;
 
 use super::client::{Client, Kind};
 use super::leases::{Holder, LeaseTable6};
@@ -27,7 +27,7 @@ pub struct Params {
     /// Answer every client, not only those that boot from the network.
     pub serve_all: bool,
     /// What firmware is given to boot, by what is known of its machine.
-    pub loaders: Chooser,
+    pub loaders: LoaderChoice,
 }
 
 /// What to do with a message.

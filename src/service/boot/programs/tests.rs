@@ -1,4 +1,6 @@
 use super::*;
+use crate::model::MacAddr;
+use crate::service::loader_choice::LoaderChoice;
 use proptest::prelude::*;
 
 fn all(_: &str) -> bool {
@@ -85,10 +87,10 @@ fn made_files_have_many_names() {
 #[test]
 fn a_chooser_without_knowledge_takes_the_first() {
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-    assert_eq!(Chooser::default().loader(mac, Arch::UefiX64), Ok("snponly.efi"));
-    assert_eq!(Chooser::default().loader(None, Arch::UefiX64), Ok("snponly.efi"));
+    assert_eq!(LoaderChoice::default().loader(mac, Arch::UefiX64), Ok("snponly.efi"));
+    assert_eq!(LoaderChoice::default().loader(None, Arch::UefiX64), Ok("snponly.efi"));
     // Who has no port is not told of a loader that this system may lack.
-    let second = Chooser::new(|_, arch| candidates(arch).get(1).copied().ok_or("none"));
+    let second = LoaderChoice::Fixed(|arch| candidates(arch).get(1).copied().ok_or("none"));
     assert_eq!(second.loader(mac, Arch::UefiX64), Ok("ipxe.efi"));
     assert_eq!(second.loader(None, Arch::UefiX64), Ok("ipxe.efi"));
 }
