@@ -10,3 +10,7 @@ pub mod service;
 pub mod stick;
 pub mod store;
 pub mod sys;
+
+#[cfg(test)]
+#[path = "../tests/golden.rs"]
+mod golden;

@@ -6,9 +6,11 @@ import tempfile
 import unittest
 from pathlib import Path
 
-sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import ages  # noqa: E402  (the folder is not a package)
+sys.dont_write_bytecode = True
+import ages  # noqa: E402
+import ages_readers  # noqa: E402
+import ages_scan  # noqa: E402
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -36,7 +38,7 @@ SYMLINK = ("systemd", "SYMLINK-=", "253", "NEWS")
 
 class Judging(unittest.TestCase):
     def test_an_operator_that_is_younger_than_the_oldest_system(self):
-        uses = list(ages.read_udev("61-x.rules", '# a link\n\nSYMLINK-="disk/by-label/x"\n'))
+        uses = list(ages_readers.read_udev("61-x.rules", '# a link\n\nSYMLINK-="disk/by-label/x"\n'))
         self.assertEqual(
             judged(uses, table("249", SYMLINK)),
             ["61-x.rules:3: SYMLINK-= is from systemd 253; the oldest system we support has 249 (Leap 15.4)"],
@@ -45,18 +47,18 @@ class Judging(unittest.TestCase):
         self.assertEqual(judged(uses, table("249", (*SYMLINK[:2], "ignored-before 253", "no harm"))), [])
 
     def test_the_same_key_with_another_operator_is_another_directive(self):
-        uses = list(ages.read_udev("x.rules", 'SYMLINK+="a"\nSYMLINK-="b"\n'))
+        uses = list(ages_readers.read_udev("x.rules", 'SYMLINK+="a"\nSYMLINK-="b"\n'))
         errors = judged(uses, table("249", ("systemd", "SYMLINK+=", "<=247", "man udev"), SYMLINK))
         self.assertEqual(len(errors), 1)
         self.assertTrue(errors[0].startswith("x.rules:2: SYMLINK-= is from systemd 253;"))
 
     def test_an_unknown_directive(self):
-        errors = judged(ages.read_unit("x.service", "[Service]\nFrobnicate=yes\n"), table("249"))
+        errors = judged(ages_readers.read_unit("x.service", "[Service]\nFrobnicate=yes\n"), table("249"))
         self.assertEqual(
             errors,
             [
-                "x.service:2: [Service] Frobnicate= (systemd) is not in kiwi/ages.tsv: look up the first version that has it, "
-                "and add it with its source"
+                ("x.service:2: [Service] Frobnicate= (systemd) is not in kiwi/ages.tsv: look up the first version that has it, "
+                "and add it with its source")
             ],
         )
 
@@ -102,7 +104,7 @@ class Readers(unittest.TestCase):
             "TimeoutStartSec=infinity\n"
         )
         self.assertEqual(
-            found(ages.read_unit, text),
+            found(ages_readers.read_unit, text),
             [
                 (4, "[Unit] After="),
                 (6, "specifier %i"),
@@ -119,8 +121,8 @@ class Readers(unittest.TestCase):
                 (12, "[Service] TimeoutStartSec=infinity"),
             ],
         )
-        with self.assertRaisesRegex(ages.Bad, "x.service:2: not a line of a unit"):
-            list(ages.read_unit("x.service", "[Unit]\nAfter\n"))
+        with self.assertRaisesRegex(ages_scan.Bad, "x.service:2: not a line of a unit"):
+            list(ages_readers.read_unit("x.service", "[Unit]\nAfter\n"))
 
     def test_udev_keys_operators_builtins_and_continuations(self):
         text = (
@@ -128,7 +130,7 @@ class Readers(unittest.TestCase):
             'ATTR{a}==i"b", OPTIONS+="link_priority=-100", RUN{builtin}+="kmod load x"\nGOTO="no_%k"\nENV{UDEV_DISABLE_X}="1"\n'
         )
         self.assertEqual(
-            found(ages.read_udev, text),
+            found(ages_readers.read_udev, text),
             [
                 (2, "KERNEL=="),
                 (4, "ENV{}!="),
@@ -146,13 +148,13 @@ class Readers(unittest.TestCase):
                 (8, "ENV{UDEV_DISABLE_X}"),
             ],
         )
-        with self.assertRaisesRegex(ages.Bad, "x.rules:1: not udev's"):
-            list(ages.read_udev("x.rules", 'KERNEL=="a", what\n'))
+        with self.assertRaisesRegex(ages_scan.Bad, "x.rules:1: not udev's"):
+            list(ages_readers.read_udev("x.rules", 'KERNEL=="a", what\n'))
 
     def test_dracut_conf(self):
         text = 'hostonly="no"\n# x="y"\nadd_dracutmodules+=" recon %s systemd "\nomit_dracutmodules+=" nothing "\ncompress="zstd -19 -T0"\n'
         self.assertEqual(
-            directives(ages.read_dracut_conf, text),
+            directives(ages_readers.read_dracut_conf, text),
             [
                 "hostonly=",
                 "add_dracutmodules=",
@@ -171,7 +173,7 @@ class Readers(unittest.TestCase):
             "    local name\n    for name in x-y z; do\n        rm -f \"$initdir/$name\"\n    done\n    hostonly='' instmods -s loop \\\n        '=fs'\n}\n"
         )
         self.assertEqual(
-            found(ages.read_dracut_module, text),
+            found(ages_readers.read_dracut_module, text),
             [
                 (2, "depends()"),
                 (3, "module systemd"),
@@ -195,7 +197,7 @@ class Readers(unittest.TestCase):
             'printf \'dracutmodules+=" bash "\\nno_kernel="yes"\\n\' >/etc/dracut.conf.d/0.conf\n'
         )
         self.assertEqual(
-            found(ages.read_shell, text),
+            found(ages_readers.read_shell, text),
             [
                 (2, "shopt globstar"),
                 (3, "xz --decompress"),
@@ -212,12 +214,12 @@ class Readers(unittest.TestCase):
                 (7, "no_kernel="),
             ],
         )
-        self.assertEqual(found(ages.read_shell, "#!/bin/sh\nmapfile x\n"), [])
+        self.assertEqual(found(ages_readers.read_shell, "#!/bin/sh\nmapfile x\n"), [])
 
     def test_kernel_lines(self):
         self.assertEqual(
             list(
-                ages.kernel_words(
+                ages_scan.kernel_words(
                     "root=live:http://x/y console=tty0 quiet rd.md=0 systemd.swap=0 recon.install postaction=x "
                     "raid=noautodetect ip=dhcp ${more}"
                 )
@@ -233,11 +235,11 @@ class Readers(unittest.TestCase):
             ],
         )
         self.assertEqual(
-            found(ages.read_kiwi_type, '<a/>\n<type image="iso"\n  kernelcmdline="quiet rd.lvm=0"/>\n'),
+            found(ages_readers.read_kiwi_type, '<a/>\n<type image="iso"\n  kernelcmdline="quiet rd.lvm=0"/>\n'),
             [(3, "quiet"), (3, "rd.lvm=")],
         )
         self.assertEqual(
-            directives(ages.read_ipxe, "#!ipxe\nkernel http://x/kernel initrd=initrd panic=30 || goto no\necho kernel x\n"),
+            directives(ages_readers.read_ipxe, "#!ipxe\nkernel http://x/kernel initrd=initrd panic=30 || goto no\necho kernel x\n"),
             ["panic="],
         )
 
@@ -247,7 +249,7 @@ class Readers(unittest.TestCase):
             'menuentry "a; b" --id run {\n    linux ($$root)${bootpath}/x ${boot_options} rd.debug=0\n    exit\n}\n'
         )
         self.assertEqual(
-            found(ages.read_grub, text, "grub.cfg.template"),
+            found(ages_readers.read_grub, text, "grub.cfg.template"),
             [
                 (2, "set"),
                 (2, "set default="),
@@ -267,11 +269,11 @@ class Readers(unittest.TestCase):
         )
 
     def test_small_files(self):
-        self.assertEqual(directives(ages.read_sysctl, "# a\n; b\n-net.ipv4.ip_forward = 0\n"), ["sysctl net.ipv4.ip_forward"])
-        self.assertEqual(directives(ages.read_modprobe, "# a\nblacklist b\ninstall b /bin/true\n"), ["blacklist", "install"])
-        self.assertEqual(directives(ages.read_modules_load, "# a\nipmi_si\n"), ["module ipmi_si"])
+        self.assertEqual(directives(ages_readers.read_sysctl, "# a\n; b\n-net.ipv4.ip_forward = 0\n"), ["sysctl net.ipv4.ip_forward"])
+        self.assertEqual(directives(ages_readers.read_modprobe, "# a\nblacklist b\ninstall b /bin/true\n"), ["blacklist", "install"])
+        self.assertEqual(directives(ages_readers.read_modules_load, "# a\nipmi_si\n"), ["module ipmi_si"])
         self.assertEqual(
-            directives(ages.read_sshd, "# UseDNS\nPermitRootLogin prohibit-password\n"),
+            directives(ages_readers.read_sshd, "# UseDNS\nPermitRootLogin prohibit-password\n"),
             ["PermitRootLogin", "PermitRootLogin prohibit-password"],
         )
 
@@ -284,7 +286,7 @@ class Readers(unittest.TestCase):
             '#[cfg(test)]\nmod tests {\n    fn x() { run("mkfs.exfat", &["-q"]); }\n}\n'
         )
         self.assertEqual(
-            found(ages.read_rust, text),
+            found(ages_readers.read_rust, text),
             [
                 (4, "udevadm settle"),
                 (4, "udevadm settle --timeout="),

@@ -17,16 +17,45 @@ shell_files() {
     grep -rlE '^#!.*[ /](ba)?sh$' "$TOP/overlay" "$TOP/kiwi" "$TOP/tests" 2>/dev/null | LC_ALL=C sort
 }
 
-check_shell() {
+lint_shell() {
     local -a files=()
     mapfile -t files < <(shell_files | LC_ALL=C sort --unique)
-    step "shellcheck of ${#files[@]} files" shellcheck --external-sources "${files[@]}"
+    echo "shellcheck of ${#files[@]} files"
+    shellcheck --external-sources "${files[@]}"
+}
+
+# Each folder is a program of its own, whose modules find one another and those of the laboratory by folder. --strict where it holds.
+lint_python() {
+    local venv=$TOP/builds/lint-venv/bin
+    cd "$TOP" || return
+    "$venv/ruff" check .
+    mypy_of tools --strict tools/*.py tests/tools/*.py
+    mypy_of tests/lab --strict benches/net/*.py
+    mypy_of tests/lab --disable-error-code func-returns-value tests/lab/*.py tests/lab/vdc
+    mypy_of tests/lab --disable-error-code var-annotated tests/netns/*.py
+    mypy_of tests/lab:tests/netns tests/attack/*.py
+    mypy_of tests/lab tests/suse/*.py
+}
+
+# mypy_of FOLDER WORD…: mypy with FOLDER among those that modules are looked for in.
+mypy_of() {
+    local folder=$1
+    shift
+    echo "mypy $*"
+    MYPYPATH=$folder "$TOP/builds/lint-venv/bin/mypy" "$@"
+}
+
+# What `make lint` runs.
+lint() {
+    choose_python
+    lint_venv
+    lint_shell
+    lint_python
 }
 
 # check_recipe RECIPE: every check is a step, and the first that fails ends the run.
 check_recipe() {
     local recipe=$1 stage=$TOP/builds/$1/check-stage
-    check_shell
     step "$recipe: XML is well-formed" xmllint --noout "$TOP/kiwi/$recipe/appliance.kiwi" "$TOP"/kiwi/common/*.xml
     step "$recipe: staging" make_check_stage "$recipe" "$stage"
     step "$recipe: KIWI's schema and parser" describe_stage "$recipe" "$stage"
@@ -67,7 +96,7 @@ used_programs() {
     sed -nE 's/^Exec[A-Za-z]*=[-@:+!]*([^ ]+).*/\1/p' "$TOP"/services/* | sed 's#.*/##'
     sed -nE 's/.*(PROGRAM|RUN)\+?="([^ "]+).*/\2/p' "$TOP"/overlay/usr/lib/udev/rules.d/* | sed 's#.*/##'
     sed -nE 's/^ *(ln|mkdir|cat|cp|mount|modprobe|ip|udevadm) .*/\1/p' "$TOP"/overlay/usr/lib/dracut/modules.d/*/*-generator
-    find "$TOP/src" -name '*.rs' ! -name 'tests.rs' ! -path '*/tests/*' -exec awk 'FNR == 1 { test = 0 } /#\[cfg\(test\)\]/ { test = 1 } !test' {} + |
+    find "$TOP/src" -name '*.rs' ! -name 'tests.rs' ! -path '*/tests/*' -exec awk 'FNR == 1 { test = 0; was = "" } was ~ /#\[cfg\(test\)\]/ && /mod / { test = 1 } { was = $0 } !test' {} + |
         grep -v '^ *//' | tr '\n' ' ' |
         grep -oE '(Command::new|[^.a-z_](run|run_codes|run_keeping|find))\( *"[A-Za-z0-9_.-]+"' | sed 's/.*"\(.*\)"/\1/' || true
 }

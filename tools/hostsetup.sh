@@ -13,7 +13,7 @@ packages_for() {
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
         bind9-dnsutils ndisc6 tcpdump swtpm swtpm-tools openipmi lshw pci.ids usb.ids hwinfo dmidecode pciutils ethtool ipmitool \
         dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso debootstrap procps util-linux \
-        python3-fusepy ;;
+        python3-fusepy make ;;
     # Images of the other family need its package manager here.
     apt/suse) echo zypper rpm ;;
     # The keys of openSUSE and SUSE, packaged from Debian 13 on. Where --keys names others, or no such package is known, nothing.
@@ -28,7 +28,7 @@ packages_for() {
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
         bind-utils ndisc6 tcpdump swtpm OpenIPMI lshw hwdata hwinfo dmidecode pciutils ethtool ipmitool \
         dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso debootstrap procps util-linux \
-        python3-fusepy ;;
+        python3-fusepy make ;;
     esac
 }
 
@@ -215,29 +215,39 @@ apt_source_uri() {
     rm -f "${TMPDIR:-/tmp}/recon-uris.$$"
 }
 
-# KIWI in a venv of its own, made anew when the pinned list changes.
 kiwi_venv() {
-    local want
+    # shellcheck disable=SC2034 # read by kiwi.sh
     KIWI=$TOP/builds/venv/bin/kiwi-ng
-    # The venv is bound to the Python it was made with.
-    want=$({ cat "$TOP/tools/kiwi-requirements.txt"; "$PYTHON" -VV; } | sha256sum)
-    "$TOP/builds/venv/bin/python" -c '' 2>/dev/null && [ -x "$KIWI" ] && [ "$(cat "$TOP/builds/venv/requirements.sum" 2>/dev/null)" = "$want" ] && return 0
-    step "installing KIWI $(sed -n 's/^kiwi==//p' "$TOP/tools/kiwi-requirements.txt") into builds/venv" make_venv "$want"
+    python_venv venv "$TOP/tools/kiwi-requirements.txt" "KIWI $(sed -n 's/^kiwi==//p' "$TOP/tools/kiwi-requirements.txt")" kiwi-ng
 }
 
-# A venv that was good is not lost because the new one cannot be had now.
+# The linters are apart from KIWI, whose packages they could otherwise change.
+lint_venv() {
+    python_venv lint-venv "$TOP/tools/lint-requirements.txt" "ruff and mypy" mypy
+}
+
+# python_venv NAME LIST WHAT PROGRAM: a venv builds/NAME with what the pinned list says, made anew when that changes. PROGRAM is in it.
+python_venv() {
+    local venv=$TOP/builds/$1 list=$2 what=$3 program=$4 want
+    # The venv is bound to the Python it was made with.
+    want=$({ cat "$list"; "$PYTHON" -VV; } | sha256sum)
+    "$venv/bin/python" -c '' 2>/dev/null && [ -x "$venv/bin/$program" ] && [ "$(cat "$venv/requirements.sum" 2>/dev/null)" = "$want" ] && return 0
+    step "installing $what into builds/$1" make_venv "$venv" "$list" "$what" "$want"
+}
+
+# make_venv VENV LIST WHAT SUM: a venv that was good is not lost because the new one cannot be had now.
 make_venv() {
-    rm -rf "$TOP/builds/venv.old"
-    [ ! -d "$TOP/builds/venv" ] || mv "$TOP/builds/venv" "$TOP/builds/venv.old"
-    if "$PYTHON" -m venv "$TOP/builds/venv" && "$TOP/builds/venv/bin/pip" install --quiet --disable-pip-version-check \
-        --retries 1 --timeout 10 -r "$TOP/tools/kiwi-requirements.txt"; then
-        printf '%s\n' "$1" >"$TOP/builds/venv/requirements.sum"
-        rm -rf "$TOP/builds/venv.old"
+    local venv=$1 list=$2 what=$3
+    rm -rf "$venv.old"
+    [ ! -d "$venv" ] || mv "$venv" "$venv.old"
+    if "$PYTHON" -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --retries 1 --timeout 10 -r "$list"; then
+        printf '%s\n' "$4" >"$venv/requirements.sum"
+        rm -rf "$venv.old"
         return 0
     fi
-    rm -rf "$TOP/builds/venv"
-    [ ! -d "$TOP/builds/venv.old" ] || mv "$TOP/builds/venv.old" "$TOP/builds/venv"
-    echo "error: KIWI could not be installed from the Python package index: is it reachable from here? If this network needs a proxy, set https_proxy; for a mirror of the index, set PIP_INDEX_URL"
+    rm -rf "$venv"
+    [ ! -d "$venv.old" ] || mv "$venv.old" "$venv"
+    echo "error: $what could not be installed from the Python package index: is it reachable from here? If this network needs a proxy, set https_proxy; for a mirror of the index, set PIP_INDEX_URL"
     return 1
 }
 

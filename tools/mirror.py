@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 # A server that says nothing for this long is taken for one that will not answer.
 SECONDS_TO_WAIT = 8.0
@@ -80,7 +80,7 @@ def why(host: str, error: BaseException, proxies: Dict[str, str]) -> str:
 
 
 def _read(response: "http.client.HTTPResponse", deadline: float, clock: Callable[[], float]) -> bytes:
-    parts = []
+    parts: List[bytes] = []
     size = 0
     while True:
         part = response.read1(1 << 16) if hasattr(response, "read1") else response.read(1 << 16)
@@ -114,19 +114,19 @@ def fetch(url: str, proxy: Optional[str] = None) -> Tuple[bytes, Optional[str]]:
             return _read(response, begin + SECONDS_IN_ALL, time.monotonic), response.headers.get("Date")
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
-            raise Absent("%s: %d %s" % (url, error.code, error.reason))
+            raise Absent("%s: %d %s" % (url, error.code, error.reason)) from error
         if error.code in (401, 403):
-            raise NoAnswer("%s answers %d %s: this machine may not read that mirror; look at its access rules" % (url, error.code, error.reason))
+            raise NoAnswer("%s answers %d %s: this machine may not read that mirror; look at its access rules" % (url, error.code, error.reason)) from error
         hint = "the proxy wants a name and a password: http_proxy=http://NAME:PASSWORD@PROXY" if error.code == 407 else "try again later or name another mirror"
-        raise NoAnswer("%s answers %d %s: %s" % (url, error.code, error.reason, hint))
+        raise NoAnswer("%s answers %d %s: %s" % (url, error.code, error.reason, hint)) from error
     except NoAnswer:
         raise
     except urllib.error.URLError as error:
         if parts.scheme == "file":
-            raise Absent("%s: %s" % (url, error.reason))
-        raise NoAnswer(why(parts.hostname or url, error, proxies))
+            raise Absent("%s: %s" % (url, error.reason)) from error
+        raise NoAnswer(why(parts.hostname or url, error, proxies)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NoAnswer(why(parts.hostname or url, error, proxies))
+        raise NoAnswer(why(parts.hostname or url, error, proxies)) from error
 
 
 def main() -> int:

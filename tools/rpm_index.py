@@ -24,7 +24,8 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import mirror
 
@@ -54,12 +55,11 @@ def printable(text: str) -> str:
     return "".join(c if " " <= c <= "~" else "?" for c in text)[:200]
 
 
-def dearmor(text: str) -> List[bytes]:
+def dearmor(text: str) -> list[bytes]:
     """The binary keys in an ASCII-armoured text (RFC 9580 section 6.2), one for each block."""
     keys = []
-    inside: Optional[List[str]] = None
-    for line in text.splitlines():
-        line = line.strip()
+    inside: list[str] | None = None
+    for line in map(str.strip, text.splitlines()):
         if line == _BEGIN:
             inside = []
         elif line == _END and inside is not None:
@@ -68,30 +68,30 @@ def dearmor(text: str) -> List[bytes]:
             try:
                 keys.append(base64.b64decode("".join(part for part in body if not part.startswith("=")), validate=True))
             except binascii.Error as error:
-                raise Refused("a key block is damaged: %s" % error)
+                raise Refused(f"a key block is damaged: {error}") from error
             inside = None
         elif inside is not None:
             inside.append(line)
     return keys
 
 
-def read_keys(paths: Sequence[str]) -> List[bytes]:
+def read_keys(paths: Sequence[str]) -> list[bytes]:
     """Binary keys of all files; a file that holds none is an error."""
-    keys: List[bytes] = []
+    keys: list[bytes] = []
     for path in paths:
         try:
             with open(path, "rb") as file:
                 data = file.read(_MAX_KEY_BYTES + 1)
         except OSError as error:
-            raise Refused("%s cannot be read: %s" % (path, error.strerror))
+            raise Refused(f"{path} cannot be read: {error.strerror}") from error
         if len(data) > _MAX_KEY_BYTES:
-            raise Refused("%s has more than %d KiB: is it a file of OpenPGP keys?" % (path, _MAX_KEY_BYTES >> 10))
+            raise Refused(f"{path} has more than {_MAX_KEY_BYTES >> 10} KiB: is it a file of OpenPGP keys?")
         try:
             found = dearmor(data.decode("ascii", "replace"))
         except Refused as error:
-            raise Refused("%s: %s" % (path, error))
+            raise Refused(f"{path}: {error}") from error
         if not found:
-            raise Refused("%s holds no ASCII-armoured OpenPGP key" % path)
+            raise Refused(f"{path} holds no ASCII-armoured OpenPGP key")
         keys += found
     return keys
 
@@ -122,7 +122,7 @@ def judge(status_lines: Sequence[str]) -> Signer:
     if signer:
         return Signer(printable(signer), name)
     if unknown:
-        raise Untrusted("it is signed with the key %s, which is none of those that this host trusts for it" % unknown)
+        raise Untrusted(f"it is signed with the key {unknown}, which is none of those that this host trusts for it")
     raise Untrusted("it has no signature that gpgv can read")
 
 
@@ -130,24 +130,24 @@ def gpgv(keyring: str, signature: str, data: str) -> Signer:
     """Who signed `data`. gpgv looks neither at the age of a key nor at its trust: whoever is in the keyring is trusted."""
     try:
         done = subprocess.run(["gpgv", "--status-fd", "1", "--keyring", keyring, signature, data],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
-    except FileNotFoundError:
-        raise Refused("gpgv is missing: install the package gpgv (Debian) or gpg2 (openSUSE)")
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    except FileNotFoundError as error:
+        raise Refused("gpgv is missing: install the package gpgv (Debian) or gpg2 (openSUSE)") from error
     return judge(done.stdout.decode("utf-8", "replace").splitlines())
 
 
-def sources(words: Sequence[str]) -> Dict[str, str]:
+def sources(words: Sequence[str]) -> dict[str, str]:
     """ALIAS=URL words as a table; the URLs end without a slash."""
     table = {}
     for word in words:
         alias, _, url = word.partition("=")
         if not re.match(r"^[A-Za-z0-9._-]+$", alias) or not url:
-            raise Refused("%r is not ALIAS=URL" % word)
+            raise Refused(f"{word!r} is not ALIAS=URL")
         table[alias] = url.rstrip("/")
     return table
 
 
-def _fetch(url: str) -> Tuple[bytes, Optional[str]]:
+def _fetch(url: str) -> tuple[bytes, str | None]:
     try:
         return mirror.fetch(url)
     except mirror.Absent as absent:
@@ -155,12 +155,12 @@ def _fetch(url: str) -> Tuple[bytes, Optional[str]]:
             ".asc": ". The index is not signed there, or its signature was not mirrored: take another mirror",
             ".key": ". This host has no keys of openSUSE and the mirror offers none: name them with --keys FILE",
         }.get(url[-4:], "")
-        raise Refused("the mirror has no such file: %s%s" % (printable(str(absent)), hint))
+        raise Refused(f"the mirror has no such file: {printable(str(absent))}{hint}") from absent
     except mirror.NoAnswer as silence:
-        raise Refused(printable(str(silence)))
+        raise Refused(printable(str(silence))) from silence
 
 
-def verify(out: str, key_files: Sequence[str], table: Dict[str, str]) -> List[str]:
+def verify(out: str, key_files: Sequence[str], table: dict[str, str]) -> list[str]:
     """Fetches and verifies every index; returns a line for each. Nothing of an index that fails is kept."""
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -178,28 +178,28 @@ def verify(out: str, key_files: Sequence[str], table: Dict[str, str]) -> List[st
                 try:
                     fetched, signer = _verified(url, scratch, keyring)
                 except Untrusted as error:
-                    raise Refused("the index of %s is not to be trusted: %s. Take another mirror, or name the right keys with "
-                                  "--keys FILE" % (printable(url), error))
+                    raise Refused(f"the index of {printable(url)} is not to be trusted: {error}. Take another mirror, or name the right keys with "
+                                  "--keys FILE") from error
             # libzypp asks for the key as well; it gets the whole keyring that the index was checked with.
             fetched["repomd.xml.key"] = b"".join(_armoured(path) for path in key_files)
             for name, data in fetched.items():
                 with open(os.path.join(kept, name), "wb") as file:
                     file.write(data)
-            lines.append("%s: index signed by %s (%s)" % (alias, signer.fingerprint, signer.name))
+            lines.append(f"{alias}: index signed by {signer.fingerprint} ({signer.name})")
     return lines
 
 
-def _verified(url: str, scratch: str, keyring: str) -> Tuple[Dict[str, bytes], Signer]:
+def _verified(url: str, scratch: str, keyring: str) -> tuple[dict[str, bytes], Signer]:
     fetched = {}
     for name in _INDEX:
-        fetched[name], date = _fetch("%s/repodata/%s" % (url, name))
+        fetched[name], date = _fetch(f"{url}/repodata/{name}")
         skew = mirror.skew_sentence(date, time.time())
         if skew:
             raise Refused(skew)
         with open(os.path.join(scratch, name), "wb") as file:
             file.write(fetched[name])
     if b"<repomd" not in fetched["repomd.xml"][:4096]:
-        raise Refused("%s/repodata/repomd.xml is no package index but something else, perhaps a page to log in at: is this a mirror?" % printable(url))
+        raise Refused(f"{printable(url)}/repodata/repomd.xml is no package index but something else, perhaps a page to log in at: is this a mirror?")
     index, signature = (os.path.join(scratch, name) for name in _INDEX)
     return fetched, gpgv(keyring, signature, index)
 
@@ -209,13 +209,13 @@ def _armoured(path: str) -> bytes:
         return file.read(_MAX_KEY_BYTES).rstrip(b"\n") + b"\n"
 
 
-def first_keys(out: str, table: Dict[str, str]) -> None:
+def first_keys(out: str, table: dict[str, str]) -> None:
     """Keeps the keys that the sources themselves offer. What they are worth is for the person to say, who is shown them."""
-    seen: List[bytes] = []
+    seen: list[bytes] = []
     for url in table.values():
-        data, _ = _fetch("%s/repodata/repomd.xml.key" % url)
+        data, _ = _fetch(f"{url}/repodata/repomd.xml.key")
         if not dearmor(data.decode("ascii", "replace")):
-            raise Refused("%s/repodata/repomd.xml.key is no OpenPGP key" % printable(url))
+            raise Refused(f"{printable(url)}/repodata/repomd.xml.key is no OpenPGP key")
         if data not in seen:
             seen.append(data)
     # Under another name first: half a file must not be taken for all keys the next time.
@@ -224,7 +224,7 @@ def first_keys(out: str, table: Dict[str, str]) -> None:
     os.replace(out + ".new", out)
 
 
-def answer(path: str, table: Dict[str, str]) -> Tuple[str, str]:
+def answer(path: str, table: dict[str, str]) -> tuple[str, str]:
     """What a request for `path` (/ALIAS/…) gets: ("index", ALIAS/repodata/NAME), ("file", local path), ("go", URL) or ("none", "")."""
     parts = urllib.parse.urlsplit(path)
     alias, _, rest = parts.path.lstrip("/").partition("/")
@@ -234,14 +234,14 @@ def answer(path: str, table: Dict[str, str]) -> Tuple[str, str]:
     if url is None or ".." in plain.split("/") or "." in plain.split("/"):
         return "none", ""
     # However it is written: the mirror's own index is out of reach.
-    if plain in ["repodata/%s" % name for name in (*_INDEX, "repomd.xml.key")]:
-        return "index", "%s/%s" % (alias, plain)
+    if plain in [f"repodata/{name}" for name in (*_INDEX, "repomd.xml.key")]:
+        return "index", f"{alias}/{plain}"
     if url.startswith("file://"):
         return "file", urllib.parse.unquote(urllib.parse.urlsplit(url).path + "/" + rest)
-    return "go", "%s/%s%s" % (url, rest, "?" + parts.query if parts.query else "")
+    return "go", f"{url}/{rest}" + (f"?{parts.query}" if parts.query else "")
 
 
-def _handler(folder: str, table: Dict[str, str]) -> type:
+def _handler(folder: str, table: dict[str, str]) -> type:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -283,11 +283,11 @@ def _handler(folder: str, table: Dict[str, str]) -> type:
     return Handler
 
 
-def serve(folder: str, port_file: str, table: Dict[str, str]) -> None:
+def serve(folder: str, port_file: str, table: dict[str, str]) -> None:
     """Until it is ended. The port is written under another name first, so that a file that is there is whole."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(folder, table))
     with open(port_file + ".new", "w") as file:
-        file.write("%d\n" % server.server_address[1])
+        file.write(f"{server.server_address[1]}\n")
     os.replace(port_file + ".new", port_file)
     parent = os.getppid()
     server.timeout = 1.0

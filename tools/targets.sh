@@ -131,6 +131,7 @@ run_target() {
     use_host_proxy
     if [ "$target" = check ]; then
         prepare_check "$recipe"
+        step "shellcheck" lint_shell
         check_recipe "$recipe"
         return 0
     fi

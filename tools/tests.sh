@@ -1,14 +1,15 @@
 # shellcheck shell=bash
-# All tests of the project, in three rings. A ring that cannot run fails with the name of what is missing.
+# All tests of the project, in three rings; what a person runs by hand as well is a target of the Makefile. A ring that cannot run
+# fails with the name of what is missing.
 
-cargo_checks() {
-    cd "$TOP" || return
-    cargo fmt --all --check
-    cargo clippy --all-targets --locked -- -D warnings
+# make_target TARGET… [NAME=VALUE…]
+make_target() {
+    make --no-print-directory --directory "$TOP" PYTHON="$PYTHON" "$@"
 }
 
 # What takes too long for every day; `test --long` runs it too.
 long_names() {
+    has_cargo_deny || echo "'make deny'"
     echo suse
     "$PYTHON" "$TOP/tests/lab/run.py" test --list | sed -n 's/^\([^ ]*\) .*(with --long)$/\1/p'
 }
@@ -39,28 +40,32 @@ stick_tests() {
     cargo test --locked --lib -- --ignored --test-threads=1 "${skip[@]}" stick::partition
 }
 
-# Looks for inputs that nobody tried yet; prints the seed. What fails is written to the corpus, with its name.
-fuzz_search() {
-    cd "$TOP" || return
-    RECON_FUZZ_SECONDS=3 cargo test --locked --test fuzz -- --nocapture
+# make_words WORD…: the words as a variable of make that a shell reads again.
+make_words() {
+    local text=${*@Q}
+    printf '%s' "${text//\$/\$\$}"
 }
 
-tool_tests() {
-    "$PYTHON" -m unittest discover --start-directory "$TOP/tests/tools"
-    "$PYTHON" "$TOP/tools/ages_test.py"
+# Compiling it takes minutes, checking a second.
+has_cargo_deny() {
+    [ -x "$TOP/builds/cargo-deny/bin/cargo-deny" ] || command -v cargo-deny >/dev/null
 }
 
 run_tests() {
     local recipe=$1 other
-    local -a attack=()
-    ! wants_long || attack=(--long)
+    local attack=''
+    ! wants_long || attack=--long
     cd "$TOP" || exit
-    step "ring 1: formatting and lints" cargo_checks
-    step "ring 1: tests of the build tools" tool_tests
+    step "ring 1: formatting and lints" make_target fmt clippy
+    step "ring 1: lints of shell and Python" make_target lint
+    step "ring 1: tests of the build tools" make_target tools
+    ! wants_long || has_cargo_deny || step "compiling cargo-deny" make_target cargo-deny
+    ! has_cargo_deny || step "ring 1: licences and sources of the dependencies" make_target deny
     say "ring 1: cargo test"
-    cargo test --locked 2>&1 | tee -a "$STEP_LOG"
+    make_target it 2>&1 | tee -a "$STEP_LOG"
+    step "ring 1: documentation" make_target docs
     say "ring 1: fuzzing with new inputs, 3 s each"
-    fuzz_search 2>&1 | tee -a "$STEP_LOG" | grep -E ': seed|: [0-9]+ inputs|^test |panicked'
+    make_target fuzz 2>&1 | tee -a "$STEP_LOG" | grep -E ': seed|: [0-9]+ inputs|^test |panicked'
     while read -r other; do
         # A mirror that was named is the one of the recipe that is built.
         MIRROR='' check_recipe "$other"
@@ -69,16 +74,13 @@ run_tests() {
     step "ring 2: sticks on loop devices" stick_tests
     step "building the recon binary" build_binary
     say "ring 2: network namespaces"
-    "$PYTHON" "$TOP/tests/netns/run.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
-    "$PYTHON" "$TOP/tests/netns/checks_cabling.py" 2>&1 | tee -a "$STEP_LOG"
+    make_target netns RECON="$RECON" 2>&1 | tee -a "$STEP_LOG"
     say "ring 2: a hostile client, file system faults, kills, power cuts"
-    "$PYTHON" "$TOP/tests/attack/run.py" --recon "$RECON" "${attack[@]}" 2>&1 | tee -a "$STEP_LOG"
-    "$PYTHON" "$TOP/tests/netns/checks_raid.py" --recon "$RECON" 2>&1 | tee -a "$STEP_LOG"
+    make_target attack RECON="$RECON" WORDS="$attack" 2>&1 | tee -a "$STEP_LOG"
 
     build_iso "$recipe"
     say "ring 3: virtual data center"
-    step "ring 3: tests of its own judges" "$PYTHON" "$TOP/tests/lab/selftest.py"
-    "$PYTHON" "$TOP/tests/lab/run.py" test --iso "$ISO" --recon "$RECON" --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}" 2>&1 |
+    make_target vm ISO="$ISO" RECON="$RECON" WORDS="$(make_words --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}")" 2>&1 |
         tee -a "$STEP_LOG"
     has_exfat || say "left out, because the kernel of this machine has no exFAT (ring 3 does the same in its guests): $EXFAT_TESTS"
     if wants_long; then

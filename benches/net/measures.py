@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple
 
 from servers import CLIENT_LINK, SERVER, Server, Site
 from vdc.errors import LabError
@@ -85,7 +85,7 @@ def memory(site: Site, tool: Path, server: Server, clients: int) -> float:
 
 class Dhcp(NamedTuple):
     rate: float
-    p99_ms: Optional[float]
+    p99_ms: float | None
     # Of the server's processors, at half that rate.
     cpu_us: float
 
@@ -94,7 +94,7 @@ class Dhcp(NamedTuple):
 _CLIENT = ["-o", "60," + b"PXEClient:Arch:00007:UNDI:003000".hex(), "-o", "93,0007"]
 
 
-def _perfdhcp(site: Site, rate: int, seconds: int, clients: int, extra: List[str]) -> str:
+def _perfdhcp(site: Site, rate: int, seconds: int, clients: int, extra: list[str]) -> str:
     done = site.client.run(
         ["perfdhcp", "-4", "-l", CLIENT_LINK, "-r", str(rate), "-R", str(clients), "-p", str(seconds), "-W", "1000000",
          *_CLIENT, *extra],
@@ -111,7 +111,7 @@ def _completed(text: str, seconds: int) -> float:
     return int(found.group(1)) / seconds
 
 
-def dhcp(site: Site, server: Server, seconds: int, rates: List[int]) -> Dhcp:
+def dhcp(site: Site, server: Server, seconds: int, rates: list[int]) -> Dhcp:
     """The most exchanges per second that are completed; the 99th percentile of one answer and the cost at half that rate."""
     best = 0.0
     for rate in rates:
@@ -125,9 +125,9 @@ def dhcp(site: Site, server: Server, seconds: int, rates: List[int]) -> Dhcp:
     return Dhcp(best, _p99(text), cpu / max(1.0, _completed(text, 1)) * 1e6)
 
 
-def _p99(text: str) -> Optional[float]:
+def _p99(text: str) -> float | None:
     """Milliseconds, from the time stamps that perfdhcp prints for every answer, in seconds since its start."""
-    waits: List[float] = []
+    waits: list[float] = []
     for sent, received in re.findall(r"^sent / received: ([0-9.]+) / ([0-9.]+)$", text, re.M):
         waits.append((float(received) - float(sent)) * 1000)
     if len(waits) < 100:
@@ -135,6 +135,6 @@ def _p99(text: str) -> Optional[float]:
     return statistics.quantiles(waits, n=100)[98]
 
 
-def median(values: List[float]) -> float:
+def median(values: list[float]) -> float:
     return statistics.median(values)
 

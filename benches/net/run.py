@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""recon's network services beside dnsmasq, tftpd-hpa, Kea (memfile) and nginx: same cable, same files, one run.
+"""recon's network services beside dnsmasq, tftpd-hpa, async-tftp, Kea (memfile) and nginx: same cable, same files, one run.
 
 Needs root: everything happens in two network namespaces joined by a cable of the kernel (veth). Prints a Markdown table; a ratio
 above 1 means recon is better. What cannot be measured, because a program is missing, is named and left out.
@@ -14,27 +14,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
 
-TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests/lab"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/lab"))
 
-import measures  # noqa: E402
-import servers  # noqa: E402
-from vdc import namespace, tools  # noqa: E402
-from vdc.errors import LabError  # noqa: E402
-from vdc.namespace import Namespace  # noqa: E402
+import measures
+import servers
+from vdc import namespace, tools
+from vdc.errors import LabError
+from vdc.namespace import Namespace
 
 # Group -> peers and the program each needs.
-PEERS: Dict[str, Dict[str, str]] = {
+PEERS: dict[str, dict[str, str]] = {
     "dhcp": {"kea": "kea-dhcp4", "dnsmasq": "dnsmasq"},
-    "tftp": {"dnsmasq": "dnsmasq", "tftpd-hpa": "in.tftpd"},
+    "tftp": {"dnsmasq": "dnsmasq", "tftpd-hpa": "in.tftpd", "async-tftp": servers.ASYNC_TFTPD},
     "http": {"nginx": "nginx"},
 }
 CLIENTS = {"dhcp": "perfdhcp", "http": "wrk"}
 # Row -> (server -> values of every round, True if more is better, unit)
-Rows = Dict[str, Tuple[Dict[str, List[float]], bool, str]]
+Rows = dict[str, tuple[dict[str, list[float]], bool, str]]
 
 
 class Bench:
@@ -42,7 +41,7 @@ class Bench:
         self.site, self.load, self.quick = site, load, quick
         self.rows: Rows = {}
 
-    def note(self, row: str, server: str, value: Optional[float], unit: str, more: bool = True) -> None:
+    def note(self, row: str, server: str, value: float | None, unit: str, more: bool = True) -> None:
         if value is None:
             print(f"  {server}: {row}: not measured", file=sys.stderr)
             return
@@ -84,7 +83,7 @@ class Bench:
         self.note("DHCP 99th percentile of an answer at half that rate", name, found.p99_ms, "ms", more=False)
         self.note("DHCP server CPU of an exchange at half that rate", name, found.cpu_us, "us", more=False)
 
-    def table(self) -> List[str]:
+    def table(self) -> list[str]:
         lines = ["| | recon | beside it | ratio |", "|---|---|---|---|"]
         for row, (values, more, unit) in self.rows.items():
             middle = {name: measures.median(found) for name, found in values.items()}
@@ -100,6 +99,10 @@ class Bench:
         return lines
 
 
+def _nothing() -> None:
+    pass
+
+
 def _setup() -> None:
     packages = sorted(set(servers.missing().values()))
     if not packages:
@@ -112,7 +115,7 @@ def _setup() -> None:
         policy.chmod(0o755)
         restore: Callable[[], None] = policy.unlink
     else:
-        restore = lambda: None  # noqa: E731
+        restore = _nothing
     try:
         for argv in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *packages]):
             subprocess.run(argv, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
@@ -128,14 +131,16 @@ def _load_tool(folder: Path) -> Path:
     return tool
 
 
-def _measure(bench: Bench, groups: List[str], rounds: int) -> None:
+def _measure(bench: Bench, groups: list[str], rounds: int) -> None:
     for group in groups:
         if not servers.has(CLIENTS.get(group)):
             print(f"SKIPPED: {group}: its client {CLIENTS[group]} is missing", file=sys.stderr)
             continue
         names = ["recon"]
         for name, program in PEERS[group].items():
-            if servers.has(program):
+            if program == servers.ASYNC_TFTPD and bench.site.async_tftpd is None:
+                print(f"SKIPPED: {name}: cargo build --release --examples, or --async-tftpd", file=sys.stderr)
+            elif servers.has(program):
                 names.append(name)
             else:
                 print(f"SKIPPED: {name}: {program} is missing", file=sys.stderr)
@@ -149,6 +154,7 @@ def _measure(bench: Bench, groups: List[str], rounds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, help="the binary (release build)")
+    parser.add_argument("--async-tftpd", type=Path, help="the crate as a server (default: examples/asynctftpd beside the binary)")
     parser.add_argument("--setup", action="store_true", help="install the missing peers with apt, and end")
     parser.add_argument("--only", action="append", choices=sorted(PEERS), help="this group (again for more)")
     parser.add_argument("--rounds", type=int, default=3, help="the median counts (default 3)")
@@ -177,7 +183,9 @@ def main() -> int:
                 client.ip("addr", "add", f"10.77.0.2/{servers.PREFIX}", "dev", servers.CLIENT_LINK)
                 server.ip("link", "set", servers.SERVER_LINK, "up")
                 client.ip("link", "set", servers.CLIENT_LINK, "up")
-                bench = Bench(servers.Site(args.recon.resolve(), folder, files, server, client), load, args.quick)
+                theirs = (args.async_tftpd or args.recon.parent / "examples" / servers.ASYNC_TFTPD).resolve()
+                site = servers.Site(args.recon.resolve(), theirs if os.access(theirs, os.X_OK) else None, folder, files, server, client)
+                bench = Bench(site, load, args.quick)
                 try:
                     _measure(bench, args.only or sorted(PEERS), args.rounds)
                 finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,8 +10,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
 
 from vdc.errors import LabError
 from vdc.namespace import Namespace
@@ -67,7 +68,7 @@ class Server:
                 raise LabError(f"{name} does not start:\n{said}")
             time.sleep(0.05)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Server:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,15 +83,13 @@ class Server:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(10)
 
-    def pids(self) -> List[int]:
+    def pids(self) -> list[int]:
         """The process and its descendants that live."""
-        parents: Dict[int, int] = {}
+        parents: dict[int, int] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                try:
+                with contextlib.suppress(OSError):
                     parents[int(entry.name)] = int(_stat(int(entry.name))[1])
-                except OSError:
-                    pass
         found = [self.process.pid]
         for pid in found:
             found += [child for child, parent in parents.items() if parent == pid]
@@ -100,10 +99,8 @@ class Server:
         """User and system time, of children that ended too."""
         total = 0
         for pid in self.pids():
-            try:
+            with contextlib.suppress(OSError):
                 total += sum(int(field) for field in _stat(pid)[11:15])
-            except OSError:
-                pass
         return total / _TICKS
 
     def rss_bytes(self) -> int:
@@ -118,7 +115,7 @@ class Server:
         return total
 
 
-def _stat(pid: int) -> List[str]:
+def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat from the state on."""
     text = Path(f"/proc/{pid}/stat").read_text()
     return text[text.rindex(")") + 2 :].split()
@@ -161,8 +158,8 @@ def bound_udp(namespace: Namespace, port: int) -> Callable[[], bool]:
 class Site:
     """Two namespaces, one cable, and a way to start each server on it."""
 
-    def __init__(self, recon: Path, folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
-        self.recon, self.folder, self.files, self.server, self.client = recon, folder, files, server, client
+    def __init__(self, recon: Path, async_tftpd: Path | None, folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
+        self.recon, self.async_tftpd, self.folder, self.files, self.server, self.client = recon, async_tftpd, folder, files, server, client
         self._starts = 0
 
     def _log(self, name: str) -> Path:
@@ -181,14 +178,14 @@ class Site:
         }[role]()
         return Server(name, self.server, argv, self._log(name), ready)
 
-    def _recon(self, _role: str) -> List[str]:
+    def _recon(self, _role: str) -> list[str]:
         (self.files.data / "leases.jsonl").unlink(missing_ok=True)
         return [
             "setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/{PREFIX}",
             "--data", str(self.files.data), "--medium", str(self.files.medium), "--loaders", str(self.files.tftp),
         ]
 
-    def _dnsmasq(self, role: str) -> List[str]:
+    def _dnsmasq(self, role: str) -> list[str]:
         leases = self.folder / f"dnsmasq.{self._starts}.leases"
         common = ["dnsmasq", "-k", "--conf-file=/dev/null", f"--pid-file={self.folder}/dnsmasq.pid", "--user=root", "--port=0", f"--interface={SERVER_LINK}",
                   "--bind-interfaces", "--log-facility=-", "--quiet-dhcp", "--quiet-tftp"]
@@ -197,10 +194,13 @@ class Site:
         return [*common, f"--dhcp-range={FIRST},{LAST},255.255.0.0,1h", f"--dhcp-leasefile={leases}",
                 "--dhcp-lease-max=60000", "--dhcp-authoritative", "--no-ping"]
 
-    def _tftpd_hpa(self, _role: str) -> List[str]:
+    def _tftpd_hpa(self, _role: str) -> list[str]:
         return ["in.tftpd", "-L", "-a", f"{SERVER}:69", "-s", str(self.files.tftp), "-u", "root"]
 
-    def _nginx(self, _role: str) -> List[str]:
+    def _async_tftp(self, _role: str) -> list[str]:
+        return [str(self.async_tftpd), f"{SERVER}:69", str(self.files.tftp)]
+
+    def _nginx(self, _role: str) -> list[str]:
         config = self.folder / "nginx.conf"
         config.write_text(
             f"worker_processes auto; daemon off; user root; pid {self.folder}/nginx.pid; error_log stderr;\n"
@@ -210,7 +210,7 @@ class Site:
         )
         return ["nginx", "-c", str(config)]
 
-    def _kea(self, _role: str) -> List[str]:
+    def _kea(self, _role: str) -> list[str]:
         folder = self.folder / f"kea.{self._starts}"
         folder.mkdir()
         os.environ["KEA_PIDFILE_DIR"] = os.environ["KEA_LOCKFILE_DIR"] = str(folder)
@@ -225,17 +225,21 @@ class Site:
         return ["kea-dhcp4", "-c", str(config)]
 
 
-PROGRAMS: Dict[str, str] = {
+PROGRAMS: dict[str, str] = {
     "dnsmasq": "dnsmasq-base", "in.tftpd": "tftpd-hpa", "kea-dhcp4": "kea-dhcp4-server", "perfdhcp": "kea-admin",
     "nginx": "nginx-light", "wrk": "wrk", "ip": "iproute2", "setpriv": "util-linux",
 }
 
 
-def missing() -> Dict[str, str]:
+def missing() -> dict[str, str]:
     """Programs that are not here, each with its Debian package."""
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     return {program: package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None}
 
 
-def has(program: Optional[str]) -> bool:
+# Built from benches/net/asynctftpd.rs, not installed.
+ASYNC_TFTPD = "asynctftpd"
+
+
+def has(program: str | None) -> bool:
     return program is None or program not in missing()

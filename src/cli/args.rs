@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::PowerOff;
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
+use crate::model::PowerOff;
 
 /// The recon stick: one machine serves, the others boot from it, inventory
 /// themselves, upload and power off.

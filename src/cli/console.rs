@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::{cmdline, load};
+use crate::config::load;
 use crate::model::shown::Shown;
+use crate::model::{Endpoint, HTTP_PORT};
 use crate::role::{failover, remedy};
 use crate::service::http::client::{Bounds, exchange};
 use crate::stick::medium;
@@ -93,11 +94,8 @@ pub(super) fn peer_of() -> Option<SocketAddr> {
 
 /// The master to ask: the one that was given, else the one of which this machine is a peer, else this machine.
 pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
-    let given = given
-        .map(cmdline::parse_master)
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, super::HTTP_PORT));
+    let given = given.map(str::parse).transpose()?.map(|Endpoint(master)| master);
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
     Ok(given.or(peer_of).unwrap_or(here))
 }
 

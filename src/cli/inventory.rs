@@ -17,8 +17,10 @@ use crate::probe;
 use crate::probe::cabling::PortSetup;
 use crate::probe::collect::redact::Redaction;
 use crate::probe::collect::{capture, schema};
+use crate::probe::disks::boot_medium::boot_medium;
 use crate::probe::disks::watch::Watch;
 use crate::role::ports::{self, SwitchedOn};
+use crate::sys::mount::mounted;
 
 pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     if args.schema {
@@ -37,9 +39,9 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     };
     let sources = live.then(|| Arc::new(probe::ThisMachine) as Arc<dyn probe::LiveSources>);
     let mounts = if live {
-        std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+        mounted().unwrap_or_default()
     } else {
-        String::new()
+        Vec::new()
     };
     let only = only(&args.only)?;
     let back = PortsBack::default();
@@ -51,7 +53,7 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
     let watch = live.then(|| Watch::start(probe::Root::live()));
     let options = probe::Options {
         watch,
-        boot_medium: probe::disks::list::boot_medium(&mounts),
+        boot_medium: boot_medium(mounts),
         cable_wait: Duration::from_secs(args.cable_wait),
         only,
         ports,

@@ -4,14 +4,18 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::model::console::CONSOLE;
 use crate::model::shown::{self, Shown};
-use crate::sys::terminal;
+use crate::sys::{console, terminal};
 
 /// Starts the log, once, at the start. RECON_LOG wins over `verbose`, the count of `-v`. Libraries speak only when something is
 /// wrong.
@@ -29,7 +33,8 @@ pub fn start(verbose: u8) {
         word("NO_COLOR").as_deref(),
         word("TERM").as_deref(),
     );
-    tracing::subscriber::set_global_default(subscriber(filter, colour, std::io::stderr)).ok();
+    let log = subscriber(filter, colour, std::io::stderr, console::print);
+    tracing::subscriber::set_global_default(log).ok();
     std::panic::set_hook(Box::new(|panic| terminal::stderr(&last_words(panic))));
 }
 
@@ -38,16 +43,38 @@ fn coloured(terminal: bool, no_color: Option<&str>, term: Option<&str>) -> bool 
     terminal && no_color.is_none_or(str::is_empty) && term != Some("dumb")
 }
 
-fn subscriber<W>(filter: EnvFilter, colour: bool, writer: W) -> impl Subscriber + Send + Sync
+/// The log to `writer`, and what is for the consoles to `print` as well, whatever the log leaves out.
+fn subscriber<W>(filter: EnvFilter, colour: bool, writer: W, print: fn(&str)) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
         .event_format(Lines(format::format().with_target(false).with_ansi(false)))
-        .with_writer(writer)
-        .finish()
+        .with_writer(writer);
+    let for_consoles = Targets::new().with_target(CONSOLE, Level::INFO);
+    Registry::default()
+        .with(log.with_filter(filter))
+        .with(Consoles(print).with_filter(for_consoles))
+}
+
+/// Hands the text of an event on.
+struct Consoles(fn(&str));
+
+impl<S: Subscriber> Layer<S> for Consoles {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        event.record(&mut Text(self.0));
+    }
+}
+
+struct Text(fn(&str));
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0(&format!("{value:?}"));
+        }
+    }
 }
 
 /// Writes an event as tracing does, and then takes out of it what a terminal would obey, so that nothing that is logged, here or
@@ -115,7 +142,7 @@ mod tests {
     fn logged(colour: bool, speak: impl FnOnce()) -> String {
         let kept = Kept::default();
         let copy = kept.clone();
-        let subscriber = subscriber(EnvFilter::new("trace"), colour, move || copy.clone());
+        let subscriber = subscriber(EnvFilter::new("trace"), colour, move || copy.clone(), |_| {});
         tracing::subscriber::with_default(subscriber, speak);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -148,6 +175,30 @@ mod tests {
         let (first, second) = text.split_once('\n').unwrap();
         assert_harmless(first.strip_prefix("\x1b[33m").unwrap().strip_suffix("\x1b[0m").unwrap());
         assert_harmless(second);
+    }
+
+    #[test]
+    fn the_console_has_its_own_lines_whatever_the_log_shows() {
+        static PRINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let print = |text: &str| PRINTED.lock().unwrap().push(text.to_owned());
+        let kept = Kept::default();
+        let copy = kept.clone();
+        let subscriber = subscriber(EnvFilter::new("warn"), false, move || copy.clone(), print);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: CONSOLE, "eno1: serving {}/{}", "192.168.219.1", 24);
+            tracing::info!("not for the console");
+            tracing::warn!("nor this");
+            console::say("in\ntwo rows");
+            tracing::debug!(target: CONSOLE, "nor what is for developers");
+        });
+        let printed = PRINTED.lock().unwrap().clone();
+        assert_eq!(printed, ["eno1: serving 192.168.219.1/24", "in\ntwo rows"]);
+        let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(
+            logged(false, || console::say("eno1: is down")).ends_with(" INFO eno1: is down\n"),
+            "the log has it as before"
+        );
     }
 
     #[test]

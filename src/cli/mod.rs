@@ -8,39 +8,39 @@ pub(crate) mod screen;
 pub(crate) mod write_disk;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
-use crate::config::{KernelLine, SiteKey, cmdline, load};
-use crate::model::MacAddr;
+use crate::config::load;
+use crate::model::Endpoint;
 use crate::model::api::{NodeStatus, Status};
+use crate::model::console::console;
 use crate::model::shown::Shown;
-use crate::probe;
-use crate::role::link::manager;
-use crate::role::link::manager::{Choice, Ended};
-use crate::role::peer::network::Held;
-use crate::role::{failover, master, peer};
-use crate::stick::medium;
-use crate::sys::console::say;
-use crate::sys::{block, systemd, terminal};
+use crate::role::link::manager::Choice;
+use crate::role::{guard, master, peer, run};
+use crate::sys::console::drain;
+use crate::sys::terminal;
 
 use args::Command;
 
-const HTTP_PORT: u16 = 80;
-
 /// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
 pub fn run(command: Command) -> anyhow::Result<()> {
+    let done = run_command(command);
+    drain();
+    done
+}
+
+fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         // The person at the machine sees the console, not the journal.
-        Command::Run(args) => in_runtime(run_service(args.initrd)).inspect_err(|error| say(&format!("{error:#}"))),
+        Command::Run(args) => in_runtime(run_service(args.initrd)).inspect_err(|error| console!("{error:#}")),
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
-            let orders = peer::Orders {
-                master: cmdline::parse_master(&args.master).map_err(anyhow::Error::msg)?,
+            let config = peer::Config {
+                master: args.master.parse::<Endpoint>()?.0,
                 protect_disks: false,
                 network: peer::Network::Ready,
                 poweroff: args.poweroff,
@@ -48,11 +48,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
                 cable_wait: Duration::from_secs(args.cable_wait),
                 key: None,
             };
-            in_runtime(peer::run(orders))
+            in_runtime(peer::run(config))
         }
         Command::Inventory(args) => inventory::run(&args),
         Command::Collect(args) => collect(&args),
-        Command::Guard(args) => guard(&args.devices),
+        Command::Guard(args) => guard_devices(&args.devices),
         Command::Status(args) => status(args.master.as_deref()),
         Command::Console(args) => console::run(args.master, args.tty),
         Command::WriteDisk(args) => write_disk::run(&args),
@@ -88,119 +88,20 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
-/// What the unit starts: the kernel command line decides, else the links do.
+/// What the unit starts.
 async fn run_service(initrd: bool) -> anyhow::Result<()> {
     let line = load::kernel_line(Path::new("/proc/cmdline"));
-    for problem in &line.problems {
-        say(problem);
-    }
-    let stop = stop_signal()?;
-    if let Some(master) = line.master {
-        systemd::notify("READY=1\nSTATUS=peer");
-        return until(stop, peer_of(line, master)).await;
-    }
-    if initrd {
-        bail!(
-            "the kernel command line names no master (pxeaddr= or recon.master=), so there is nothing to do in the initrd"
-        );
-    }
-    peer::protect_disks();
-    failover::forget_note(Path::new(failover::NOTE));
-    let orders = master::Orders {
-        links: Choice::Elect,
-        data: None,
-        medium: None,
-        loaders: manager::loader_folders(),
-        http_port: HTTP_PORT,
-        doubts: if line.doubtful {
-            line.problems.clone()
-        } else {
-            Vec::new()
-        },
-        accepted: Accepted::default(),
-    };
-    loop {
-        let (ended, key) = master::run(orders.clone(), stop.clone()).await?;
-        match ended {
-            Ended::Stopped => return Ok(()),
-            Ended::Yield { master, mac, machine } => {
-                say(&format!(
-                    "recon master {master} of this site is here already: becoming its peer"
-                ));
-                let _note = failover::Note::new(Path::new(failover::NOTE), master);
-                tokio::select! {
-                    done = until(stop.clone(), peer::run(peer_beside(&line, master, mac, key.clone()))) => return done,
-                    () = failover::until_gone(key.clone(), machine, mac) => {}
-                }
-                say(&format!("recon master {master} is gone: asking anew who serves"));
-                if let Err(error) = failover::forget_addresses(mac).await {
-                    tracing::warn!(%mac, %error, "removing the addresses of a peer");
-                }
-            }
-        }
-    }
-}
-
-/// A machine with a stick of its own, as the peer of the master that was there first.
-fn peer_beside(line: &KernelLine, master: std::net::SocketAddr, mac: MacAddr, key: SiteKey) -> peer::Orders {
-    peer::Orders {
-        master,
-        protect_disks: true,
-        network: peer::Network::BringUp {
-            mac: Some(mac),
-            held: None,
-        },
-        poweroff: line.end(),
-        token: line.token.clone(),
-        cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
-        key: Some(key),
-    }
-}
-
-async fn peer_of(line: KernelLine, master: std::net::SocketAddr) -> anyhow::Result<()> {
-    say(&format!("peer of {master}"));
-    let poweroff = line.end();
-    let held = line.address.map(|(address, prefix)| Held {
-        address,
-        prefix,
-        router: line.router,
-    });
-    let network = peer::Network::BringUp {
-        mac: line.boot_mac,
-        held,
-    };
-    peer::run(peer::Orders {
-        master,
-        protect_disks: true,
-        network,
-        poweroff,
-        token: line.token,
-        cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
-        key: None,
-    })
-    .await
-}
-
-/// A peer that is done stays as a service, so that the unit shows what it did; a stop ends it at any time.
-async fn until(stop: CancellationToken, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        done = work => {
-            done?;
-            stop.cancelled().await;
-            Ok(())
-        }
-    }
+    run::run(line, initrd, stop_signal()?).await
 }
 
 async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
     let loaders = if args.loaders.is_empty() {
-        manager::loader_folders()
+        master::loader_folders()
     } else {
         args.loaders
     };
     let given = args.link.into_iter().map(|link| (link.name, link.subnet)).collect();
-    let orders = master::Orders {
+    let config = master::Config {
         links: if args.elect {
             Choice::ElectAmong(given)
         } else {
@@ -214,7 +115,7 @@ async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {
         accepted: Accepted::default(),
     };
     let stop = stop_signal()?;
-    master::run(orders, stop).await.map(|_| ())
+    master::run(config, stop).await.map(|_| ())
 }
 
 fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
@@ -230,23 +131,11 @@ fn collect(args: &args::CollectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For udev, which waits: one line for each device that is still writable, and failure if there is one.
-///
-/// Exempt is what the running system lies on, and nothing else: a label or an image proves nothing, a disk of the machine may
-/// carry both. Before the system is mounted that is no disk at all; a master sets its own medium writable when it is sure of it.
-fn guard(devices: &[String]) -> anyhow::Result<()> {
-    let own = medium::live_disk();
-    let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == own.as_deref());
-    let results = block::guard(devices, &exempt).context("listing the disks")?;
-    let open: Vec<String> = results
-        .iter()
-        .filter(|result| !result.is_safe())
-        .map(|result| format!("{}: {:?}", result.device, result.outcome))
-        .collect();
-    if open.is_empty() {
-        Ok(())
-    } else {
-        bail!("not read-only: {}", open.join("; "))
+/// Fails with the devices that are still writable.
+fn guard_devices(devices: &[String]) -> anyhow::Result<()> {
+    match guard::still_writable(devices).context("listing the disks")? {
+        open if open.is_empty() => Ok(()),
+        open => bail!("not read-only: {}", open.join("; ")),
     }
 }
 
@@ -304,7 +193,7 @@ fn settings(file: &Path) -> anyhow::Result<()> {
     }
     let loaded = load::settings(file);
     match loaded.problems.is_empty() {
-        true => print(&Shown::lines(&format!("{:#?}\n", loaded.settings))),
+        true => print(&Shown::lines(&loaded.settings.to_toml()?)),
         false => bail!(
             "{}\na master with this file serves nobody and powers no machine off until a person decides",
             loaded.problems.join("\n")

@@ -1,7 +1,7 @@
 //! The status screen as text. Pure.
 
 use crate::model::NodeId;
-use crate::model::api::{NodeStatus, Status};
+use crate::model::api::{LinkStatus, NodeStatus, Status, StorageStatus};
 use crate::model::shown::{self, Shown};
 use crate::service::boot::loops::LOOPS;
 use crate::service::node_table::urgency;
@@ -38,22 +38,7 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
         status.nodes_seen,
         status.nodes_stored
     ));
-    let storage = &status.storage;
-    lines.push(match &storage.problem {
-        Some(problem) => format!("STORAGE: {problem}"),
-        None => format!(
-            "storage: {} free of {} on {}",
-            bytes(storage.free_bytes),
-            bytes(storage.total_bytes),
-            storage.device.as_deref().unwrap_or("a folder")
-        ),
-    });
-    lines.extend(storage.notices.iter().map(|notice| format!("STORAGE: {notice}")));
-    match (&storage.tarball.problem, storage.tarball.state.as_str()) {
-        (Some(problem), _) => lines.push(format!("TARBALL: {problem}")),
-        (None, "") => {}
-        (None, state) => lines.push(format!("tarball: {state}")),
-    }
+    lines.extend(storage_lines(&status.storage));
     lines.extend(
         status
             .settings_problems
@@ -66,30 +51,7 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
         let more = status.more_clashes;
         lines.push(format!("CLASH: {more} more names are those of two machines or more"));
     }
-    for link in &status.links {
-        let address = link
-            .address
-            .as_deref()
-            .map(|address| format!(" {address}"))
-            .unwrap_or_default();
-        let mode = format!("{:?}", link.mode).to_lowercase();
-        lines.push(format!("{} {} {mode}{address}: {}", link.name, link.mac, link.reason));
-        if let Some(ipv6) = &link.ipv6 {
-            let mode = if ipv6.serving { "serve" } else { "silent" };
-            let address = ipv6
-                .address
-                .as_ref()
-                .map(|address| format!(" {address}"))
-                .unwrap_or_default();
-            lines.push(format!("{} IPv6 {mode}{address}: {}", link.name, ipv6.reason));
-        }
-        if let Some(old) = &link.old_address {
-            lines.push(format!(
-                "{}: {} machines still use leases of {old}, which run out",
-                link.name, link.leases_held
-            ));
-        }
-    }
+    lines.extend(status.links.iter().flat_map(link_lines));
     if status.links.is_empty() {
         lines.push("no wired network port was found yet".to_owned());
     }
@@ -114,6 +76,54 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
         );
     }
     fit(lines, status.nodes_seen.saturating_sub(nodes.len()), size)
+}
+
+fn storage_lines(storage: &StorageStatus) -> Vec<String> {
+    let mut lines = vec![match &storage.problem {
+        Some(problem) => format!("STORAGE: {problem}"),
+        None => format!(
+            "storage: {} free of {} on {}",
+            bytes(storage.free_bytes),
+            bytes(storage.total_bytes),
+            storage.device.as_deref().unwrap_or("a folder")
+        ),
+    }];
+    lines.extend(storage.notices.iter().map(|notice| format!("STORAGE: {notice}")));
+    match (&storage.tarball.problem, storage.tarball.state.as_str()) {
+        (Some(problem), _) => lines.push(format!("TARBALL: {problem}")),
+        (None, "") => {}
+        (None, state) => lines.push(format!("tarball: {state}")),
+    }
+    lines
+}
+
+/// What is done on a link, a line for each family of addresses.
+fn link_lines(link: &LinkStatus) -> Vec<String> {
+    let address = link
+        .address
+        .as_deref()
+        .map(|address| format!(" {address}"))
+        .unwrap_or_default();
+    let mut lines = vec![format!(
+        "{} {} {}{address}: {}",
+        link.name, link.mac, link.mode, link.reason
+    )];
+    if let Some(ipv6) = &link.ipv6 {
+        let mode = if ipv6.serving { "serve" } else { "silent" };
+        let address = ipv6
+            .address
+            .as_ref()
+            .map(|address| format!(" {address}"))
+            .unwrap_or_default();
+        lines.push(format!("{} IPv6 {mode}{address}: {}", link.name, ipv6.reason));
+    }
+    if let Some(old) = &link.old_address {
+        lines.push(format!(
+            "{}: {} machines still use leases of {old}, which run out",
+            link.name, link.leases_held
+        ));
+    }
+    lines
 }
 
 fn row(node: &NodeStatus) -> String {
@@ -218,7 +228,7 @@ fn wrap(line: &str, columns: usize) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::Stage;
-    use crate::model::api::{ForeignServer, LinkMode, LinkStatus, StageTime, StorageStatus, TarballStatus};
+    use crate::model::api::{ForeignServer, LinkMode, StageTime, TarballStatus};
 
     fn status() -> Status {
         let mac = "52:54:00:00:00:01".parse().unwrap();

@@ -3,9 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::MacAddr;
-
-use super::{PostAction, PowerOff};
+use crate::model::endpoint::NotAnEndpoint;
+use crate::model::{Endpoint, MacAddr, PostAction, PowerOff};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,8 +42,6 @@ impl KernelLine {
     }
 }
 
-const HTTP_PORT: u16 = 80;
-
 /// Parses the whole line. Later words win; nothing here is fatal.
 pub(crate) fn parse(line: &str) -> KernelLine {
     let mut out = KernelLine::default();
@@ -52,7 +49,13 @@ pub(crate) fn parse(line: &str) -> KernelLine {
     for word in line.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let problem = match key {
-            "pxeaddr" | "recon.master" => keep(parse_master(value), &mut out.master),
+            "pxeaddr" | "recon.master" => keep(
+                value
+                    .parse()
+                    .map(|Endpoint(master)| master)
+                    .map_err(|e: NotAnEndpoint| e.to_string()),
+                &mut out.master,
+            ),
             "BOOTIF" => keep(value.parse::<MacAddr>().map_err(|e| e.to_string()), &mut out.boot_mac),
             "postaction" => keep(value.parse(), &mut out.post_action),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
@@ -89,19 +92,6 @@ fn keep<T>(parsed: Result<T, String>, slot: &mut Option<T>) -> Option<String> {
         }
         Err(problem) => Some(problem),
     }
-}
-
-/// Reads `192.0.2.1`, `192.0.2.1:8080` or `http://192.0.2.1[:port][/]`, and the same with `[fd00::1]` or a bare `fd00::1`.
-pub(crate) fn parse_master(text: &str) -> Result<SocketAddr, String> {
-    let bare = text.strip_prefix("http://").unwrap_or(text);
-    let bare = bare.strip_suffix('/').unwrap_or(bare);
-    let address = bare
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(bare);
-    bare.parse::<SocketAddr>()
-        .or_else(|_| address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, HTTP_PORT)))
-        .map_err(|_| format!("{text:?} is not an IP address with an optional port"))
 }
 
 fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
@@ -212,32 +202,6 @@ mod tests {
             ("Recon.poweroff=never recon.poweroff=ipmi", Some(PowerOff::Never)),
         ] {
             assert_eq!(parse(text).end(), end, "{text}");
-        }
-    }
-
-    #[test]
-    fn reads_masters_as_people_write_them() {
-        for text in ["10.0.0.1", "10.0.0.1:80", "http://10.0.0.1", "http://10.0.0.1:80/"] {
-            assert_eq!(parse_master(text), Ok("10.0.0.1:80".parse().unwrap()), "{text}");
-        }
-        for text in [
-            "fd00::1",
-            "[fd00::1]",
-            "[fd00::1]:80",
-            "http://[fd00::1]",
-            "http://[fd00::1]:80/",
-        ] {
-            assert_eq!(parse_master(text), Ok("[fd00::1]:80".parse().unwrap()), "{text}");
-        }
-        for text in [
-            "[fd00::1",
-            "fd00::1]",
-            "[10.0.0.1]:80",
-            "fd00::1:",
-            "[fd00::1]:99999",
-            "http://",
-        ] {
-            assert!(parse_master(text).is_err(), "{text}");
         }
     }
 

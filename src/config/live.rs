@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::Settings;
 use super::load::Loaded;
+use super::settings::Settings;
 
 /// Problems that a person went on with, kept beyond one run as master: a machine that yields and comes back asks no second
 /// time about the same ones.
@@ -19,11 +19,11 @@ pub struct Live {
     /// What is wrong elsewhere than in the file, a line each.
     beside: Vec<String>,
     accepted: Accepted,
-    state: RwLock<State>,
+    state: RwLock<LiveState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LiveState {
     loaded: Loaded,
     now: Arc<Settings>,
     /// Counts changes of `now`.
@@ -36,7 +36,7 @@ impl Live {
         let live = Live {
             beside,
             accepted,
-            state: RwLock::new(State {
+            state: RwLock::new(LiveState {
                 now: Arc::new(loaded.settings.held()),
                 loaded,
                 version: 0,
@@ -112,10 +112,9 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PowerOff;
+    use crate::config::LinkRule;
     use crate::config::load::settings_of;
-    use crate::config::settings::LinkRule;
-    use crate::model::MacAddr;
+    use crate::model::{MacAddr, PowerOff};
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::definitions::{Fault, shown};
-use super::settings::Reading;
-use super::{KernelLine, Settings, cmdline};
+use super::cmdline::{self, KernelLine};
+use super::fault::{Fault, shown};
+use super::settings::{Reading, Settings};
 
 /// A settings file larger than this is not one; what is in front of it is read.
 pub const MAX_SETTINGS_BYTES: u64 = 1 << 20;
@@ -163,7 +163,7 @@ pub fn kernel_line(path: &Path) -> KernelLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::LinkRule;
+    use crate::config::LinkRule;
     use std::process::Command;
 
     const MAC: crate::model::MacAddr = crate::model::MacAddr([2, 0, 0, 0, 0, 1]);
@@ -231,7 +231,7 @@ mod tests {
             assert_eq!(loaded.settings.link_rule("eth0", MAC), LinkRule::Silent);
             assert_eq!(
                 loaded.settings.policy(&[MAC], None).poweroff,
-                crate::config::PowerOff::Never
+                crate::model::PowerOff::Never
             );
         }
         // A power cut leaves zeros.

@@ -2,89 +2,23 @@
 
 pub(crate) mod cmdline;
 pub(crate) mod definitions;
+pub(crate) mod draft;
+pub(crate) mod fault;
+pub(crate) mod link_rule;
 pub mod live;
 pub mod load;
+pub(crate) mod node_rules;
+pub(crate) mod printed;
+pub(crate) mod reader;
 pub(crate) mod routed;
 pub mod settings;
 pub(crate) mod site_key;
+pub(crate) mod subnet;
+pub(crate) mod values;
 
 pub use cmdline::KernelLine;
+pub use link_rule::LinkRule;
 pub use live::Live;
-pub use settings::{NodePolicy, Settings};
+pub use settings::Settings;
 pub use site_key::SiteKey;
-
-use serde::{Deserialize, Serialize};
-
-/// What a peer does once it runs (`postaction=` on the kernel command line).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PostAction {
-    /// Inventory from the initrd; no root image is fetched.
-    Inventory,
-    /// The whole live system in memory; the inventory runs there as a service.
-    Liveboot,
-}
-
-impl PostAction {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PostAction::Inventory => "inventory",
-            PostAction::Liveboot => "liveboot",
-        }
-    }
-
-    /// Power-off policy where nobody chose one: an inventory run ends dark, a live system stays up for a person.
-    pub fn default_poweroff(self) -> PowerOff {
-        match self {
-            PostAction::Inventory => PowerOff::Ipmi,
-            PostAction::Liveboot => PowerOff::Never,
-        }
-    }
-}
-
-impl std::str::FromStr for PostAction {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "inventory" => Ok(PostAction::Inventory),
-            "liveboot" => Ok(PostAction::Liveboot),
-            other => Err(format!("{other:?} is not a post action; known: inventory, liveboot")),
-        }
-    }
-}
-
-/// How a peer ends after its upload is acknowledged (`recon.poweroff=`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum PowerOff {
-    /// Stay up.
-    Never,
-    /// IPMI Chassis Control over the local interface; without a BMC, stay up and say so.
-    Ipmi,
-    /// The operating system's own power-off.
-    Acpi,
-}
-
-impl PowerOff {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PowerOff::Never => "never",
-            PowerOff::Ipmi => "ipmi",
-            PowerOff::Acpi => "acpi",
-        }
-    }
-}
-
-impl std::str::FromStr for PowerOff {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "never" => Ok(PowerOff::Never),
-            "ipmi" => Ok(PowerOff::Ipmi),
-            "acpi" => Ok(PowerOff::Acpi),
-            other => Err(format!("{other:?} is not a power-off policy; known: never, ipmi, acpi")),
-        }
-    }
-}
+pub use subnet::{LeasePolicy, Subnet};

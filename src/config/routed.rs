@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::definitions::Fault;
-use super::settings::{Subnet, mask_bits, usable_hosts};
+use super::fault::Fault;
+use super::subnet::{Network, Subnet};
 
 /// Networks behind routers; more are a mistake, and each request is compared with all of them.
 pub(crate) const MAX_SUBNETS: usize = 1_000;
@@ -18,8 +18,7 @@ pub(crate) struct Entry {
     pub line: usize,
     /// A key of it could not be read, which is a fault of its own.
     pub broken: bool,
-    /// Network address and prefix length.
-    pub subnet: Option<(u32, u8)>,
+    pub subnet: Option<Network>,
     /// First and last address to lease, within `subnet`.
     pub lease_range: Option<(Ipv4Addr, Ipv4Addr)>,
     /// The machines' way out of it.
@@ -33,8 +32,7 @@ pub(crate) struct Entry {
 /// A network behind a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Routed {
-    base: u32,
-    prefix: u8,
+    pub(super) net: Network,
     lease_first: u32,
     lease_last: u32,
     router: Ipv4Addr,
@@ -47,11 +45,24 @@ impl Routed {
     pub(crate) fn subnet(&self, server: Ipv4Addr) -> Subnet {
         Subnet {
             server,
-            network: self.base.into(),
-            prefix: self.prefix,
+            network: self.net.base.into(),
+            prefix: self.net.prefix,
             router: Some(self.router),
             lease_first: self.lease_first.into(),
             lease_last: self.lease_last.into(),
+        }
+    }
+
+    /// As it is written.
+    pub(super) fn entry(&self) -> Entry {
+        Entry {
+            line: 0,
+            broken: false,
+            subnet: Some(self.net),
+            lease_range: Some((self.lease_first.into(), self.lease_last.into())),
+            router: Some(self.router),
+            via: self.via,
+            relays: self.relays.clone(),
         }
     }
 
@@ -61,30 +72,15 @@ impl Routed {
             return Vec::new();
         };
         let relays = self.relays.iter().filter(|relay| **relay != via && !contains(**relay));
-        std::iter::once((self.base.into(), self.prefix, via))
+        std::iter::once((self.net.base.into(), self.net.prefix, via))
             .chain(relays.map(|relay| (*relay, 32, via)))
             .collect()
-    }
-
-    /// True if it shares an address with this network.
-    pub(crate) fn overlaps(&self, base: u32, prefix: u8) -> bool {
-        let mask = mask_bits(self.prefix.min(prefix));
-        self.base & mask == base & mask
-    }
-
-    /// First address behind it that is a multiple of `size`, a power of two.
-    pub(crate) fn behind(&self, size: u32) -> u32 {
-        let last = self.base | !mask_bits(self.prefix);
-        last.checked_next_multiple_of(size)
-            .filter(|next| *next > last)
-            .or_else(|| last.checked_add(1)?.checked_next_multiple_of(size))
-            .unwrap_or(u32::MAX)
     }
 }
 
 /// Checks every entry. `link`: the first link's subnet, in which machines need no relay. One with a mistake is left out, and the
 /// mistake is a fault that names the entry, counted from 1, and what to write instead.
-pub(crate) fn check(entries: Vec<Entry>, link: (u32, u8), faults: &mut Vec<Fault>) -> Vec<Routed> {
+pub(crate) fn check(entries: Vec<Entry>, link: Network, faults: &mut Vec<Fault>) -> Vec<Routed> {
     let mut checked: Vec<Routed> = Vec::new();
     for (index, entry) in entries.into_iter().take(MAX_SUBNETS).enumerate() {
         if entry.broken {
@@ -102,7 +98,7 @@ pub(crate) fn check(entries: Vec<Entry>, link: (u32, u8), faults: &mut Vec<Fault
     checked
 }
 
-fn check_one(entry: Entry, link: (u32, u8), above: &[Routed]) -> Result<Routed, String> {
+fn check_one(entry: Entry, link: Network, above: &[Routed]) -> Result<Routed, String> {
     let Entry {
         line: _,
         broken: _,
@@ -112,9 +108,38 @@ fn check_one(entry: Entry, link: (u32, u8), above: &[Routed]) -> Result<Routed, 
         via,
         relays,
     } = entry;
-    let (base, prefix) = subnet.ok_or("needs subnet")?;
-    let shown = format!("{}/{prefix}", Ipv4Addr::from(base));
-    let hosts = usable_hosts(base, prefix);
+    let net = subnet.ok_or("needs subnet")?;
+    let (router, lease_first, lease_last) = addresses(net, router, lease_range)?;
+    if via.is_some_and(|via| net.hosts().contains(&via.into())) {
+        return Err(format!(
+            "via: this is the router's address on the master's own link, not one in {net}"
+        ));
+    }
+    if net.overlaps(link) {
+        return Err(format!(
+            "{net} is part of network.subnet, or the other way round: machines there need no entry of their own"
+        ));
+    }
+    if above.iter().any(|other| other.net.overlaps(net)) {
+        return Err(format!("{net} overlaps with an entry above"));
+    }
+    Ok(Routed {
+        net,
+        lease_first,
+        lease_last,
+        router: router.into(),
+        via,
+        relays,
+    })
+}
+
+/// The router, and first and last address to lease.
+fn addresses(
+    net: Network,
+    router: Option<Ipv4Addr>,
+    lease_range: Option<(Ipv4Addr, Ipv4Addr)>,
+) -> Result<(u32, u32, u32), String> {
+    let hosts = net.hosts();
     let host = |key: &str, address: Ipv4Addr| match hosts.contains(&address.into()) {
         true => Ok(u32::from(address)),
         false => Err(format!(
@@ -124,7 +149,7 @@ fn check_one(entry: Entry, link: (u32, u8), above: &[Routed]) -> Result<Routed, 
         )),
     };
     let router = router.map_or(Ok(hosts.start), |address| host("router", address))?;
-    let (lease_first, lease_last) = match lease_range {
+    let (first, last) = match lease_range {
         Some((first, last)) => (host("lease-range", first)?, host("lease-range", last)?),
         None => default_range(hosts.start, hosts.end - 1, router).ok_or_else(|| {
             format!(
@@ -133,35 +158,13 @@ fn check_one(entry: Entry, link: (u32, u8), above: &[Routed]) -> Result<Routed, 
             )
         })?,
     };
-    if lease_first > lease_last {
+    if first > last {
         return Err("lease-range: the first address is above the last".to_owned());
     }
-    if (lease_first..=lease_last).contains(&router) {
+    if (first..=last).contains(&router) {
         return Err(format!("lease-range holds the router {}", Ipv4Addr::from(router)));
     }
-    if via.is_some_and(|via| hosts.contains(&via.into())) {
-        return Err(format!(
-            "via: this is the router's address on the master's own link, not one in {shown}"
-        ));
-    }
-    let routed = Routed {
-        base,
-        prefix,
-        lease_first,
-        lease_last,
-        router: router.into(),
-        via,
-        relays,
-    };
-    if routed.overlaps(link.0, link.1) {
-        return Err(format!(
-            "{shown} is part of network.subnet, or the other way round: machines there need no entry of their own"
-        ));
-    }
-    if above.iter().any(|other| other.overlaps(base, prefix)) {
-        return Err(format!("{shown} overlaps with an entry above"));
-    }
-    Ok(routed)
+    Ok((router, first, last))
 }
 
 /// The hosts of a network from `first` to `last` without a router at either end of it; a large one leaves some free at its start.

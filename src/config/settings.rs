@@ -4,11 +4,16 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
 
-use super::definitions::{self, Draft, Fault, TFTP_BLOCK_SIZE, shown};
+use super::definitions::TFTP_BLOCK_SIZE;
+use super::draft::Draft;
+use super::fault::{Fault, shown};
+use super::link_rule::{LinkRule, LinkRules};
+use super::node_rules::{self, NodeRules};
+use super::reader;
 use super::routed::{self, Routed};
-use super::{PostAction, PowerOff};
+use super::subnet::{LeasePolicy, Network, Subnet};
 
 /// The file as it is put on a new stick: every setting at its default, behind a `#`.
 pub const EXAMPLE: &str = include_str!("recon.toml");
@@ -21,11 +26,11 @@ pub struct Settings {
     pub peers: NodePolicy,
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
-    links: LinkRules,
-    routed: Vec<Routed>,
-    nodes: Vec<NodeRule>,
+    pub(super) links: LinkRules,
+    pub(super) routed: Vec<Routed>,
+    pub(super) nodes: NodeRules,
     /// No machine is powered off, whatever else is said.
-    never: bool,
+    pub(super) never: bool,
 }
 
 /// What a file says as far as it can be read, and its mistakes.
@@ -37,149 +42,39 @@ pub struct Reading {
     pub faults: Vec<Fault>,
 }
 
-/// What may be done on a link, from most to least.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LinkRule {
-    /// Whatever does no harm there.
-    #[default]
-    Auto,
-    /// Never addresses; boot files also where another server boots machines.
-    Proxy,
-    /// Nothing.
-    Silent,
-    /// Nothing, until a person has looked at settings that could not be read.
-    Held,
-}
-
-impl std::str::FromStr for LinkRule {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(LinkRule::Auto),
-            "proxy" => Ok(LinkRule::Proxy),
-            "silent" => Ok(LinkRule::Silent),
-            other => Err(format!("{other:?} is not a mode; known: auto, proxy, silent")),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-struct LinkRules {
-    all: LinkRule,
-    /// Interface names and MACs in lower case.
-    silent: Vec<String>,
-}
-
 /// Addresses of the first link. Offsets within the subnet carry over to the next links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkSettings {
-    base: u32,
-    prefix: u8,
-    lease_first: u32,
-    lease_last: u32,
-    /// Seconds.
-    pub lease_seconds: u32,
-    /// Addresses also for machines that do not boot from the network.
-    pub serve_all: bool,
+    pub(super) net: Network,
+    pub(super) pool: Pool,
+    pub lease: LeasePolicy,
     /// Bytes; the link's MTU is a bound of its own.
     pub tftp_block_size: u16,
 }
 
-/// Addresses of one link, or of a network behind a router.
+/// First and last address to lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subnet {
-    /// Ours: as a rule the first host of the subnet; on one of our links, where the subnet is behind a router.
-    pub server: Ipv4Addr,
-    /// The subnet's own address.
-    pub network: Ipv4Addr,
-    pub prefix: u8,
-    /// The machines' way to this server; none on a link of ours.
-    pub router: Option<Ipv4Addr>,
-    /// Inclusive.
-    pub lease_first: Ipv4Addr,
-    /// Inclusive.
-    pub lease_last: Ipv4Addr,
+pub(super) struct Pool {
+    pub first: u32,
+    pub last: u32,
 }
 
-impl Subnet {
-    pub fn netmask(&self) -> Ipv4Addr {
-        Ipv4Addr::from(mask_bits(self.prefix))
-    }
-
-    pub fn broadcast(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network) | !mask_bits(self.prefix))
-    }
-
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let mask = mask_bits(self.prefix);
-        u32::from(address) & mask == u32::from(self.network) & mask
-    }
-
-    /// A subnet with the server's own address given and every other host leasable, for `recon master --link`.
-    pub fn around(server: Ipv4Addr, prefix: u8) -> Result<Self, String> {
-        if !(8..=29).contains(&prefix) {
-            return Err(format!("/{prefix}: the prefix length must be from 8 to 29"));
-        }
-        let mask = mask_bits(prefix);
-        let base = u32::from(server) & mask;
-        let hosts = usable_hosts(base, prefix);
-        if !hosts.contains(&u32::from(server)) {
-            return Err(format!(
-                "{server}/{prefix} is the network's or the broadcast address, not a host's"
-            ));
-        }
-        // The longer side of the server's address becomes the pool.
-        let own = u32::from(server);
-        let below = hosts.start..own;
-        let above = own + 1..hosts.end;
-        let pool = if above.len() >= below.len() { above } else { below };
-        Ok(Subnet {
-            server,
-            network: base.into(),
-            prefix,
-            router: None,
-            lease_first: pool.start.into(),
-            lease_last: (pool.end - 1).into(),
-        })
-    }
-}
-
-/// What a peer does and how it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodePolicy {
-    pub post_action: PostAction,
-    pub poweroff: PowerOff,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct NodeRule {
-    mac: Option<MacAddr>,
-    uuid: Option<String>,
-    address: Option<Ipv4Addr>,
-    post_action: Option<PostAction>,
-    poweroff: Option<PowerOff>,
-}
-
-const DEFAULT_BASE: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 0);
-const DEFAULT_PREFIX: u8 = 24;
+const DEFAULT_NETWORK: Network = Network {
+    base: u32::from_be_bytes([192, 168, 219, 0]),
+    prefix: 24,
+};
 /// Addresses below stay free for things a person gives a fixed address by hand.
 const DEFAULT_FIRST_OFFSET: u32 = 20;
-const DEFAULT_LEASE_SECONDS: u32 = 3600;
+
 impl Default for Settings {
     fn default() -> Self {
         let post_action = PostAction::Inventory;
-        let base = u32::from(DEFAULT_BASE);
-        let hosts = usable_hosts(base, DEFAULT_PREFIX);
         Settings {
             site: None,
             network: NetworkSettings {
-                base,
-                prefix: DEFAULT_PREFIX,
-                lease_first: base + DEFAULT_FIRST_OFFSET,
-                lease_last: hosts.end - 1,
-                lease_seconds: DEFAULT_LEASE_SECONDS,
-                serve_all: false,
+                net: DEFAULT_NETWORK,
+                pool: default_pool(DEFAULT_NETWORK),
+                lease: LeasePolicy::default(),
                 tftp_block_size: *TFTP_BLOCK_SIZE.end(),
             },
             peers: NodePolicy {
@@ -189,7 +84,7 @@ impl Default for Settings {
             kernel_arguments: String::new(),
             links: LinkRules::default(),
             routed: Vec::new(),
-            nodes: Vec::new(),
+            nodes: NodeRules::default(),
             never: false,
         }
     }
@@ -210,7 +105,7 @@ impl Settings {
 
     /// Reads the text of `recon.toml` as far as it goes.
     pub fn read(text: &str) -> Reading {
-        let (draft, mut faults) = definitions::read(text);
+        let (draft, mut faults) = reader::read(text);
         let settings = Self::check(draft, &mut faults);
         faults.sort_by_key(|fault| fault.line);
         faults.dedup();
@@ -241,22 +136,17 @@ impl Settings {
             post_action,
             poweroff: poweroff.unwrap_or(post_action.default_poweroff()),
         };
-        let nodes = check_nodes(nodes, &mut never, faults);
-        let defaults = Settings::default().network;
-        let (base, prefix) = subnet.unwrap_or((defaults.base, defaults.prefix));
-        let (lease_first, lease_last) = match lease_range.map(|range| check_range(base, prefix, range)) {
-            Some(Ok(range)) => range,
-            Some(Err(reason)) => {
-                let what = format!("network.lease-range: {reason}");
-                faults.push(Fault {
-                    line: lease_range_line,
-                    what,
-                });
-                default_range(base, prefix)
-            }
-            None => default_range(base, prefix),
-        };
-        let routed = routed::check(routed, (base, prefix), faults);
+        let nodes = node_rules::check(nodes, &mut never, faults);
+        let net = subnet.unwrap_or(DEFAULT_NETWORK);
+        let pool = lease_range.map_or(Ok(default_pool(net)), |range| check_pool(net, range));
+        let pool = pool.unwrap_or_else(|reason| {
+            let what = format!("network.lease-range: {reason}");
+            let line = lease_range_line;
+            faults.push(Fault { line, what });
+            default_pool(net)
+        });
+        let routed = routed::check(routed, net, faults);
+        let lease = LeasePolicy::default();
         Settings {
             site,
             routed,
@@ -265,12 +155,12 @@ impl Settings {
                 silent,
             },
             network: NetworkSettings {
-                base,
-                prefix,
-                lease_first,
-                lease_last,
-                lease_seconds: lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS),
-                serve_all: serve_all.unwrap_or(false),
+                net,
+                pool,
+                lease: LeasePolicy {
+                    lease_seconds: lease_seconds.unwrap_or(lease.lease_seconds),
+                    serve_all: serve_all.unwrap_or(lease.serve_all),
+                },
                 tftp_block_size: tftp_block_size.unwrap_or(*TFTP_BLOCK_SIZE.end()),
             },
             peers,
@@ -286,7 +176,7 @@ impl Settings {
         let mut held = self.clone();
         held.links.all = LinkRule::Held;
         held.never = true;
-        held.network.serve_all = false;
+        held.network.lease.serve_all = false;
         held.kernel_arguments = String::new();
         held
     }
@@ -299,15 +189,16 @@ impl Settings {
     /// Subnet of the `index`th served link, counted from 0; `None` when the address space ends. Networks behind routers are
     /// passed over.
     pub fn subnet(&self, index: u32) -> Option<Subnet> {
-        let network = &self.network;
-        let size = 1u32 << (32 - u32::from(network.prefix));
+        let NetworkSettings { net, pool, .. } = self.network;
+        let size = 1u32 << (32 - u32::from(net.prefix));
         // The `index`th of those that are free; each network behind a router takes some away.
         let mut step = 0;
         let mut left = index;
         loop {
-            let base = network.base.checked_add(step)?;
-            match self.routed.iter().find(|routed| routed.overlaps(base, network.prefix)) {
-                Some(routed) => step = routed.behind(size).checked_sub(network.base)?,
+            let base = net.base.checked_add(step)?;
+            let next = Network { base, ..net };
+            match self.routed.iter().find(|routed| routed.net.overlaps(next)) {
+                Some(routed) => step = routed.net.behind(size).checked_sub(net.base)?,
                 None if left == 0 => break,
                 // Without networks behind routers there is nothing to look for.
                 None if self.routed.is_empty() => {
@@ -322,12 +213,12 @@ impl Settings {
         }
         let shift = |address: u32| address.checked_add(step).map(Ipv4Addr::from);
         Some(Subnet {
-            server: shift(network.base + 1)?,
-            network: shift(network.base)?,
-            prefix: network.prefix,
+            server: shift(net.base + 1)?,
+            network: shift(net.base)?,
+            prefix: net.prefix,
             router: None,
-            lease_first: shift(network.lease_first)?,
-            lease_last: shift(network.lease_last)?,
+            lease_first: shift(pool.first)?,
+            lease_last: shift(pool.last)?,
         })
     }
 
@@ -344,8 +235,8 @@ impl Settings {
     /// Addresses of a link that are kept for one port each. One that no host of the subnet can have belongs to another
     /// link.
     pub fn reservations(&self, subnet: Subnet) -> impl Iterator<Item = (MacAddr, Ipv4Addr)> {
-        let hosts = usable_hosts(subnet.network.into(), subnet.prefix);
-        let kept = self.nodes.iter().filter_map(|node| Some((node.mac?, node.address?)));
+        let hosts = subnet.net().hosts();
+        let kept = self.nodes.reservations();
         kept.filter(move |(_, address)| hosts.contains(&u32::from(*address)) && *address != subnet.server)
     }
 
@@ -353,7 +244,7 @@ impl Settings {
     /// those of the pool, from its end, which then ends before it.
     pub fn own_addresses(&self, subnet: Subnet) -> impl Iterator<Item = Subnet> {
         let pool = u32::from(subnet.lease_first)..=u32::from(subnet.lease_last);
-        let hosts = usable_hosts(u32::from(subnet.server) & mask_bits(subnet.prefix), subnet.prefix);
+        let hosts = Network::around(subnet.server, subnet.prefix).hosts();
         let kept: HashSet<u32> = self.reservations(subnet).map(|(_, address)| address.into()).collect();
         let inside = (pool.start() + 1..=*pool.end()).rev().map(move |address| Subnet {
             server: address.into(),
@@ -374,19 +265,16 @@ impl Settings {
 
     /// What may be done on the link with this name and MAC.
     pub fn link_rule(&self, name: &str, mac: MacAddr) -> LinkRule {
-        let mac = mac.to_string();
-        if self.is_held() {
-            LinkRule::Held
-        } else if self.links.silent.iter().any(|link| *link == name || *link == mac) {
-            LinkRule::Silent
-        } else {
-            self.links.all
-        }
+        self.links.rule(name, mac)
     }
 
     /// Policy for a machine, by any of its MACs or its SMBIOS UUID. The first rule that matches decides.
     pub fn policy(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
-        let policy = self.policy_said(macs, uuid);
+        self.end(self.nodes.policy(self.peers, macs, uuid))
+    }
+
+    /// The policy as it holds.
+    pub(super) fn end(&self, policy: NodePolicy) -> NodePolicy {
         match self.never {
             true => NodePolicy {
                 poweroff: PowerOff::Never,
@@ -395,131 +283,41 @@ impl Settings {
             false => policy,
         }
     }
-
-    fn policy_said(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
-        let uuid = uuid.map(str::to_ascii_lowercase);
-        let rule = self
-            .nodes
-            .iter()
-            .find(|rule| rule.mac.is_some_and(|mac| macs.contains(&mac)) || (rule.uuid.is_some() && rule.uuid == uuid));
-        let Some(rule) = rule else { return self.peers };
-        let post_action = rule.post_action.unwrap_or(self.peers.post_action);
-        // A rule that changes only the action brings that action's own way to end.
-        let inherited = if post_action == self.peers.post_action {
-            self.peers.poweroff
-        } else {
-            post_action.default_poweroff()
-        };
-        NodePolicy {
-            post_action,
-            poweroff: rule.poweroff.unwrap_or(inherited),
-        }
-    }
 }
 
-fn check_nodes(nodes: Vec<definitions::Node>, never: &mut bool, faults: &mut Vec<Fault>) -> Vec<NodeRule> {
-    let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
-    let mut rules = Vec::with_capacity(nodes.len());
-    for (index, node) in nodes.into_iter().enumerate() {
-        let definitions::Node {
-            line,
-            mac,
-            uuid,
-            mut address,
-            post_action,
-            poweroff,
-        } = node;
-        let mut fault = |what: String| {
-            let what = format!("[[node]] number {}: {what}", index + 1);
-            faults.push(Fault { line: Some(line), what });
-        };
-        if mac.is_none() && uuid.is_none() {
-            fault("needs mac or uuid".to_owned());
-            // Whose rule it is nobody knows.
-            *never |= poweroff == Some(PowerOff::Never);
-        }
-        // Each address for one port, each port with one address.
-        match (mac, address) {
-            (None, Some(_)) => {
-                fault("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned());
-                address = None;
-            }
-            (Some(_), Some(kept)) if !addresses.insert(kept) => {
-                fault(format!("{kept} is kept for another machine already"));
-                address = None;
-            }
-            (Some(mac), Some(_)) if !macs.insert(mac) => {
-                fault(format!("{mac} has an address already"));
-                address = None;
-            }
-            _ => {}
-        }
-        rules.push(NodeRule {
-            mac,
-            uuid,
-            address,
-            post_action,
-            poweroff,
-        });
-    }
-    rules
-}
-
-/// First and last address of the pool, where `range` names them.
-fn check_range(base: u32, prefix: u8, range: (Ipv4Addr, Ipv4Addr)) -> Result<(u32, u32), String> {
-    let pool = pool(base, prefix);
-    for end in [range.0, range.1] {
-        if !pool.contains(&u32::from(end)) {
+/// The pool from one address to another.
+fn check_pool(net: Network, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Pool, String> {
+    let leasable = leasable(net);
+    for end in [first, last] {
+        if !leasable.contains(&u32::from(end)) {
             return Err(format!(
                 "{end} is outside {} to {}",
-                Ipv4Addr::from(pool.start),
-                Ipv4Addr::from(pool.end - 1)
+                Ipv4Addr::from(leasable.start),
+                Ipv4Addr::from(leasable.end - 1)
             ));
         }
     }
-    if range.0 > range.1 {
+    if first > last {
         return Err("the first address is above the last".to_owned());
     }
-    Ok((range.0.into(), range.1.into()))
+    let (first, last) = (first.into(), last.into());
+    Ok(Pool { first, last })
 }
 
-fn default_range(base: u32, prefix: u8) -> (u32, u32) {
-    let pool = pool(base, prefix);
-    match pool.len() > 64 {
-        true => (base + DEFAULT_FIRST_OFFSET, pool.end - 1),
-        false => (pool.start, pool.end - 1),
-    }
+fn default_pool(net: Network) -> Pool {
+    let leasable = leasable(net);
+    let first = match leasable.len() > 64 {
+        true => net.base + DEFAULT_FIRST_OFFSET,
+        false => leasable.start,
+    };
+    let last = leasable.end - 1;
+    Pool { first, last }
 }
 
 /// Hosts but the first, which is ours.
-fn pool(base: u32, prefix: u8) -> Range<u32> {
-    let hosts = usable_hosts(base, prefix);
+fn leasable(net: Network) -> Range<u32> {
+    let hosts = net.hosts();
     hosts.start + 1..hosts.end
-}
-
-/// Network address and prefix length.
-pub(super) fn parse_subnet(text: &str) -> Result<(u32, u8), String> {
-    let error = || format!("{text:?} is not a subnet such as 192.168.219.0/24");
-    let (address, prefix) = text.trim().split_once('/').ok_or_else(error)?;
-    let address: Ipv4Addr = address.parse().map_err(|_| error())?;
-    let prefix: u8 = prefix.parse().map_err(|_| error())?;
-    if !(8..=29).contains(&prefix) {
-        return Err(format!("/{prefix}: the prefix length must be from 8 to 29"));
-    }
-    if address.is_loopback() || address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
-        return Err(format!("{address} cannot be given to machines"));
-    }
-    Ok((u32::from(address) & mask_bits(prefix), prefix))
-}
-
-/// The netmask of a prefix length.
-pub fn mask_bits(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
-}
-
-/// Hosts of a subnet as numbers, without network and broadcast address.
-pub(super) fn usable_hosts(base: u32, prefix: u8) -> Range<u32> {
-    base + 1..(base | !mask_bits(prefix))
 }
 
 #[cfg(test)]
@@ -683,7 +481,7 @@ mod tests {
              [[node]]\nmac = \"52:54:00:00:00:03\"\naddress = \"192.168.219.1\"\n",
         )
         .unwrap();
-        assert!(settings.network.serve_all, "with either spelling");
+        assert!(settings.network.lease.serve_all, "with either spelling");
         let kept = |index| -> Vec<String> {
             let kept = settings.reservations(settings.subnet(index).unwrap());
             kept.map(|(mac, address)| format!("{mac} {address}")).collect()

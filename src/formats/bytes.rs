@@ -1,6 +1,7 @@
 //! Numbers and names out of on-disk structures; `None` where the bytes end before.
 
 use crate::formats::text::{clean, decoded};
+use uuid::Uuid;
 
 pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -48,12 +49,28 @@ pub(crate) fn text(bytes: &[u8], at: usize, length: usize) -> Option<String> {
 
 /// UTF-16 in little endian up to the first NUL or the end of its field, cleaned.
 pub(crate) fn text16(bytes: &[u8], at: usize, length: usize) -> Option<String> {
-    let field = bytes.get(at..at.checked_add(length)?)?;
-    let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    let text: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+    clean(&utf16(until_nul(utf16_units(bytes.get(at..at.checked_add(length)?)?))))
+}
+
+/// Units of UTF-16 in little endian.
+pub(crate) fn utf16_units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+}
+
+pub(crate) fn until_nul(units: impl Iterator<Item = u16>) -> impl Iterator<Item = u16> {
+    units.take_while(|unit| *unit != 0)
+}
+
+/// The text of these units; what is no character is replaced.
+pub(crate) fn utf16(units: impl Iterator<Item = u16>) -> String {
+    char::decode_utf16(units)
         .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
-    clean(&text)
+        .collect()
+}
+
+/// Little-endian sixteen bits and a power of two, as sector sizes are.
+pub(crate) fn power16(bytes: &[u8], at: usize) -> Option<u64> {
+    le16(bytes, at).filter(|number| number.is_power_of_two()).map(u64::from)
 }
 
 /// Lower-case hex.
@@ -63,22 +80,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// A UUID whose bytes stand in the order they are written; all zeros is none.
 pub(crate) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
-    let raw: [u8; 16] = take(bytes, at)?;
-    (raw != [0; 16]).then(|| dashed(&raw))
+    told(Uuid::from_bytes(take(bytes, at)?))
 }
 
 /// A GUID as Microsoft and EFI store it: the first three fields in little endian (UEFI 2.10, appendix A).
 pub(crate) fn guid(bytes: &[u8], at: usize) -> Option<String> {
-    let mut raw: [u8; 16] = take(bytes, at)?;
-    raw[0..4].reverse();
-    raw[4..6].reverse();
-    raw[6..8].reverse();
-    (raw != [0; 16]).then(|| dashed(&raw))
+    told(Uuid::from_bytes_le(take(bytes, at)?))
 }
 
-fn dashed(raw: &[u8; 16]) -> String {
-    let text = hex(raw);
-    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
+fn told(uuid: Uuid) -> Option<String> {
+    (!uuid.is_nil()).then(|| uuid.to_string())
 }
 
 #[cfg(test)]

@@ -9,7 +9,11 @@
 
 use std::io::{self, Read};
 
-use super::{ReadAt, le};
+use super::ReadAt;
+use super::bytes::{le16, le32, le64, utf16, utf16_units};
+use boot_sector::{BootSector, LABEL_ENTRY, NoBootSector};
+
+pub(crate) mod boot_sector;
 
 /// Largest folder read, in bytes; a folder of a node takes 160. What a larger one holds beyond is not read, and the listing says
 /// so.
@@ -155,10 +159,7 @@ impl<D: ReadAt> ExFat<D> {
                 }
                 0x81 => listing.has_bitmap = true,
                 0x82 => listing.has_upcase = true,
-                0x83 => {
-                    let units = usize::from(entry[1]).min(11);
-                    listing.label = Some(utf16(&entry[2..2 + 2 * units]));
-                }
+                LABEL_ENTRY => listing.label = Some(boot_sector::label(entry)),
                 0x85 => {
                     let followers = usize::from(entry[1]);
                     match entries.get(index - 1..index + followers).and_then(entry_set) {
@@ -238,13 +239,17 @@ fn read_boot(data: &impl ReadAt, at: u64, known_shift: Option<u32>) -> Result<Ge
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ExFatError::NotExFat),
         other => other.map_err(ExFatError::Io)?,
     }
-    if &sector[3..11] != b"EXFAT   " || le::u16(&sector, 510) != 0xaa55 {
+    if le16(&sector, 510) != Some(0xaa55) {
         return Err(ExFatError::NotExFat);
     }
-    let shift = u32::from(sector[108]);
-    let cluster_shift = u32::from(sector[109]);
-    if !(9..=12).contains(&shift) || cluster_shift > 25 - shift || known_shift.is_some_and(|known| known != shift) {
-        return Err(damaged("the boot sector has an impossible cluster size"));
+    let impossible = || damaged("the boot sector has an impossible cluster size");
+    let boot = BootSector::parse(&sector).map_err(|error| match error {
+        NoBootSector::NotExFat => ExFatError::NotExFat,
+        NoBootSector::ImpossibleCluster => impossible(),
+    })?;
+    let shift = boot.sector_shift;
+    if known_shift.is_some_and(|known| known != shift) {
+        return Err(impossible());
     }
     // Sum over eleven sectors, leaving out the flags and the percentage in use, which change (3.4).
     let mut region = vec![0u8; 12 << shift];
@@ -256,26 +261,21 @@ fn read_boot(data: &impl ReadAt, at: u64, known_shift: Option<u32>) -> Result<Ge
             sum = sum.rotate_right(1).wrapping_add(u32::from(*byte));
         }
     }
-    if le::u32(sums, 0) != sum {
+    if le32(sums, 0) != Some(sum) {
         return Err(damaged("the boot sector has a wrong checksum"));
     }
 
-    let sectors = |value: u32| u64::from(value) << shift;
-    let volume_bytes = le::u64(&sector, 72).saturating_mul(1 << shift);
+    let volume_bytes = boot.volume_sectors.saturating_mul(1 << shift);
+    let fat_bytes = boot.bytes(boot.fat_length);
     let geometry = Geometry {
-        // The second FAT is in use only on volumes of TexFAT; it then follows the first.
-        fat_offset: sectors(le::u32(&sector, 80))
-            + if sector[110] == 2 && sector[106] & 1 == 1 {
-                sectors(le::u32(&sector, 84))
-            } else {
-                0
-            },
-        fat_entries: sectors(le::u32(&sector, 84)) / 4,
-        heap_offset: sectors(le::u32(&sector, 88)),
-        cluster_bytes: 1u64 << (shift + cluster_shift),
-        cluster_count: le::u32(&sector, 92),
-        root_cluster: le::u32(&sector, 96),
-        dirty: sector[106] & 2 != 0,
+        // The second FAT follows the first.
+        fat_offset: boot.bytes(boot.fat_offset) + if boot.is_second_fat_active() { fat_bytes } else { 0 },
+        fat_entries: fat_bytes / 4,
+        heap_offset: boot.bytes(boot.heap_offset),
+        cluster_bytes: 1u64 << (shift + boot.cluster_shift),
+        cluster_count: boot.cluster_count,
+        root_cluster: boot.root_cluster,
+        dirty: boot.is_dirty(),
     };
     let heap = u64::from(geometry.cluster_count) * geometry.cluster_bytes;
     if geometry.cluster_count == 0
@@ -299,7 +299,7 @@ fn entry_set(set: &[&[u8]]) -> Option<Entry> {
             sum = sum.rotate_right(1).wrapping_add(u16::from(*byte));
         }
     }
-    if sum != le::u16(file, 2) {
+    if sum != le16(file, 2)? {
         return None;
     }
     let units = usize::from(stream[3]);
@@ -314,25 +314,18 @@ fn entry_set(set: &[&[u8]]) -> Option<Entry> {
     if units == 0 || name.len() < units * 2 {
         return None;
     }
-    let length = le::u64(stream, 24);
+    let length = le64(stream, 24)?;
     Some(Entry {
-        name: utf16(&name),
-        is_folder: le::u16(file, 4) & 0x10 != 0,
-        modified_unix: unix_time(le::u32(file, 12), file[22 + 1]),
+        name: utf16(utf16_units(&name)),
+        is_folder: le16(file, 4)? & 0x10 != 0,
+        modified_unix: unix_time(le32(file, 12)?, file[22 + 1]),
         stream: Stream {
-            first_cluster: le::u32(stream, 20),
+            first_cluster: le32(stream, 20)?,
             contiguous: stream[1] & 2 != 0,
             length: Some(length),
-            valid: le::u64(stream, 8).min(length),
+            valid: le64(stream, 8)?.min(length),
         },
     })
-}
-
-fn utf16(bytes: &[u8]) -> String {
-    let units = bytes.chunks_exact(2).map(|pair| le::u16(pair, 0));
-    char::decode_utf16(units)
-        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
 }
 
 /// A DOS time stamp with a UTC offset in quarters of an hour (7.4.8, 7.4.10). Without a valid offset it is taken as UTC.

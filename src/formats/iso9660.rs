@@ -1,8 +1,11 @@
-//! Where a file lies in an ISO 9660 image (ECMA-119). Only what finding a boot file takes: no extensions, no writing.
+//! What an ISO 9660 image says of itself, and where a file lies in it (ECMA-119). Only what finding a boot file takes: no
+//! extensions, no writing.
 
 use std::io;
 
 use super::ReadAt;
+use super::bytes::{is, le16, le32};
+use super::signatures::mark;
 
 const SECTOR: u64 = 2048;
 /// ECMA-119 §6.2.1: the volume descriptors start here.
@@ -17,15 +20,63 @@ pub(crate) struct Extent {
     pub length: u64,
 }
 
-/// Length of the image in bytes, as its primary volume descriptor says (§8.4).
+/// The primary volume descriptor (§8.4), or its beginning. It is the first descriptor of nearly every image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Primary<'a>(&'a [u8]);
+
+impl<'a> Primary<'a> {
+    /// Where the first descriptor stands, and how long one is.
+    pub(crate) const OFFSET: u64 = DESCRIPTORS * SECTOR;
+    pub(crate) const BYTES: usize = SECTOR as usize;
+    /// Bytes up to the end of the volume id.
+    pub(crate) const ID_BYTES: usize = 72;
+
+    /// Type 1 is the primary descriptor, "CD001" the standard, 1 its version.
+    pub(crate) fn parse(descriptor: &'a [u8]) -> Option<Self> {
+        let is_primary = is(descriptor, 0, &[1]) && is(descriptor, 1, mark::ISO9660.bytes) && is(descriptor, 6, &[1]);
+        is_primary.then_some(Primary(descriptor))
+    }
+
+    /// The volume id, without the blanks it is filled with.
+    pub(crate) fn volume_id(self) -> Option<&'a [u8]> {
+        Some(self.0.get(40..Self::ID_BYTES)?.trim_ascii_end())
+    }
+
+    /// Length of the volume in bytes; 0 for one that is empty.
+    fn length(self) -> Option<u64> {
+        Some(u64::from(le32(self.0, 80)?) * u64::from(le16(self.0, 128)?))
+    }
+
+    fn root(self) -> Option<Record> {
+        Record::parse(self.0.get(156..190)?)
+    }
+
+    /// When the volume was made, as `2026-01-31-12-00-00-00`; `None` where it does not say (§8.4.26.1).
+    pub(crate) fn created(self) -> Option<String> {
+        self.date(813)
+    }
+
+    /// When it was changed.
+    pub(crate) fn changed(self) -> Option<String> {
+        self.date(830)
+    }
+
+    fn date(self, at: usize) -> Option<String> {
+        let digits = self.0.get(at..at + 16)?;
+        let is_set = digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|digit| *digit != b'0');
+        let text = std::str::from_utf8(digits).ok().filter(|_| is_set)?;
+        let fields = [0..4, 4..6, 6..8, 8..10, 10..12, 12..14, 14..16];
+        Some(fields.map(|field| &text[field]).join("-"))
+    }
+}
+
+/// Length of the image in bytes, as its primary volume descriptor says.
 pub(crate) fn image_length(image: &impl ReadAt) -> io::Result<u64> {
     let descriptor = primary(image)?;
-    let blocks = u32::from_le_bytes([descriptor[80], descriptor[81], descriptor[82], descriptor[83]]);
-    let block_bytes = u16::from_le_bytes([descriptor[128], descriptor[129]]);
-    match u64::from(blocks) * u64::from(block_bytes) {
-        0 => Err(not_iso("its volume is empty")),
-        length => Ok(length),
-    }
+    let length = Primary::parse(&descriptor).and_then(Primary::length);
+    length
+        .filter(|length| *length > 0)
+        .ok_or_else(|| not_iso("its volume is empty"))
 }
 
 /// Finds a file by its path of plain names. Upper and lower case count as equal, and versions (`;1`) are left out.
@@ -34,7 +85,8 @@ pub(crate) fn image_length(image: &impl ReadAt) -> io::Result<u64> {
 /// `NotFound` where a name is missing, `InvalidData` where this is no ISO image or a damaged one.
 pub(crate) fn find(image: &impl ReadAt, path: &[&str]) -> io::Result<Extent> {
     let descriptor = primary(image)?;
-    let mut record = Record::parse(&descriptor[156..190]).ok_or_else(|| not_iso("its root folder is unreadable"))?;
+    let root = Primary::parse(&descriptor).and_then(Primary::root);
+    let mut record = root.ok_or_else(|| not_iso("its root folder is unreadable"))?;
     for name in path {
         if !record.folder || record.length > MAX_FOLDER_BYTES {
             return Err(io::Error::new(
@@ -64,10 +116,12 @@ fn primary(image: &impl ReadAt) -> io::Result<[u8; 2048]> {
     let mut sector = [0; 2048];
     for number in DESCRIPTORS..DESCRIPTORS + 16 {
         image.read_exact_at(&mut sector, number * SECTOR)?;
-        match (&sector[1..6], sector[0]) {
-            (b"CD001", 1) => return Ok(sector),
-            (b"CD001", kind) if kind != 255 => {}
-            _ => break,
+        if Primary::parse(&sector).is_some() {
+            return Ok(sector);
+        }
+        // 255 ends the list.
+        if !is(&sector, 1, mark::ISO9660.bytes) || sector[0] == 255 {
+            break;
         }
     }
     Err(not_iso("there is no primary volume descriptor"))
@@ -90,11 +144,10 @@ struct Record {
 impl Record {
     fn parse(bytes: &[u8]) -> Option<Record> {
         let name_length = usize::from(*bytes.get(32)?);
-        let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let flags = *bytes.get(25)?;
         Some(Record {
-            sector: number(2)?,
-            length: number(10)?,
+            sector: le32(bytes, 2)?,
+            length: le32(bytes, 10)?,
             folder: flags & 2 != 0,
             more: flags & 0x80 != 0,
             name: bytes.get(33..33 + name_length)?.to_vec(),

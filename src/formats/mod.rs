@@ -7,6 +7,7 @@ pub(crate) mod bytes;
 pub(crate) mod exfat;
 pub mod gpt;
 pub(crate) mod iso9660;
+pub(crate) mod mountinfo;
 pub(crate) mod partition_types;
 pub(crate) mod partitions;
 pub mod pcap;
@@ -86,32 +87,6 @@ impl<D: ReadAt> ReadAt for Window<D> {
             return Ok(0);
         };
         self.inner.read_at(&mut buffer[..count], at)
-    }
-}
-
-/// Little-endian numbers of on-disk structures. A field past the end reads as 0; every caller has checked the length.
-pub(crate) mod le {
-    fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-        bytes
-            .get(at..at.saturating_add(N))
-            .and_then(|part| part.try_into().ok())
-            .unwrap_or([0; N])
-    }
-
-    pub(crate) fn u16(bytes: &[u8], at: usize) -> u16 {
-        u16::from_le_bytes(field(bytes, at))
-    }
-
-    pub(crate) fn u32(bytes: &[u8], at: usize) -> u32 {
-        u32::from_le_bytes(field(bytes, at))
-    }
-
-    pub(crate) fn u64(bytes: &[u8], at: usize) -> u64 {
-        u64::from_le_bytes(field(bytes, at))
-    }
-
-    pub(crate) fn guid(bytes: &[u8], at: usize) -> [u8; 16] {
-        field(bytes, at)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Partition tables: GPT (UEFI 2.10, 5.3) and MBR with its chain of logical partitions (UEFI 2.10, 5.2). Pure: bytes
 //! come from `read`, which gives what there is at an offset, at most the length asked for.
 
-use flate2::Crc;
-
-use super::bytes::{guid, hex, is, le16, le32, le64, take, text16};
+use super::bytes::{guid, hex, is, le16, le32, take};
+use super::gpt::header::{self as gpt, GptEntry, Header, crc};
 use super::partition_types;
+use super::signatures::mark;
+use super::text::clean;
 use crate::model::inventory::{Partition, PartitionTable};
 
 /// Gives bytes of the device at an offset, or nothing where they cannot be read.
@@ -17,13 +18,13 @@ const MAX_TABLE_BYTES: usize = 256 * 1024;
 
 /// A table and what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Table {
+pub(crate) struct Partitioning {
     pub table: PartitionTable,
     pub partitions: Vec<Partition>,
 }
 
 /// Reads the table of a disk of `size` bytes. `sector` is its logical sector size.
-pub(crate) fn table(size: u64, sector: u32, read: &mut Read<'_>) -> Option<Table> {
+pub(crate) fn table(size: u64, sector: u32, read: &mut Read<'_>) -> Option<Partitioning> {
     let sector = if matches!(sector, 512 | 1024 | 2048 | 4096) {
         u64::from(sector)
     } else {
@@ -38,82 +39,55 @@ pub(crate) fn table(size: u64, sector: u32, read: &mut Read<'_>) -> Option<Table
         .filter(|last| primary.is_some() || (*last > 1 && has_protective(&records)))
         .and_then(|last| gpt_header(last, sector, read));
     if primary.is_some() || backup.is_some() {
-        return gpt(primary, backup, sector, read);
+        return from_gpt(primary, backup, sector, read);
     }
     mbr(&first, records.filter(|_| !looks_like_volume(&first))?, sector, read)
 }
 
-struct Header {
-    guid: Option<String>,
-    entries_lba: u64,
-    count: usize,
-    entry_size: usize,
-    entries_crc: u32,
-    valid: bool,
-}
-
-fn gpt_header(lba: u64, sector: u64, read: &mut Read<'_>) -> Option<Header> {
-    let bytes = read(lba.checked_mul(sector)?, 512)?;
-    if !is(&bytes, 0, b"EFI PART") {
-        return None;
-    }
-    let length = usize::try_from(le32(&bytes, 12)?).ok()?;
-    let mut checked = bytes.get(..length).unwrap_or_default().to_vec();
-    let valid = length >= 92 && le64(&bytes, 24) == Some(lba) && {
-        checked.get_mut(16..20).into_iter().for_each(|field| field.fill(0));
-        Some(crc(&checked)) == le32(&bytes, 16)
-    };
-    Some(Header {
-        guid: guid(&bytes, 56),
-        entries_lba: le64(&bytes, 72)?,
-        count: usize::try_from(le32(&bytes, 80)?).ok()?,
-        entry_size: usize::try_from(le32(&bytes, 84)?).ok()?,
-        entries_crc: le32(&bytes, 88)?,
-        valid,
-    })
-}
-
-fn crc(bytes: &[u8]) -> u32 {
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    crc.sum()
+/// The header in a sector, and whether it is right.
+fn gpt_header(lba: u64, sector: u64, read: &mut Read<'_>) -> Option<(Header, bool)> {
+    let header = Header::parse(&read(lba.checked_mul(sector)?, 512)?)?;
+    let valid = header.checksum_is_right && header.own_lba == lba;
+    Some((header, valid))
 }
 
 /// The entries of one copy, and whether their checksum is right.
 fn gpt_entries(header: &Header, sector: u64, read: &mut Read<'_>) -> Option<(Vec<u8>, bool)> {
-    if !(128..=4096).contains(&header.entry_size) {
-        return None;
-    }
-    let whole = header.count.checked_mul(header.entry_size)?;
+    let whole = header.array_bytes()?;
     let bytes = read(header.entries_lba.checked_mul(sector)?, whole.min(MAX_TABLE_BYTES))?;
     let valid = bytes.len() == whole && crc(&bytes) == header.entries_crc;
     Some((bytes, valid))
 }
 
-fn gpt(primary: Option<Header>, backup: Option<Header>, sector: u64, read: &mut Read<'_>) -> Option<Table> {
-    let mut whole = |header: &Option<Header>| {
-        let header = header.as_ref().filter(|header| header.valid)?;
+fn from_gpt(
+    primary: Option<(Header, bool)>,
+    backup: Option<(Header, bool)>,
+    sector: u64,
+    read: &mut Read<'_>,
+) -> Option<Partitioning> {
+    let mut whole = |header: &Option<(Header, bool)>| {
+        let (header, _) = header.as_ref().filter(|(_, valid)| *valid)?;
         gpt_entries(header, sector, read).filter(|(_, valid)| *valid)
     };
     let (first, second) = (whole(&primary), whole(&backup));
     let (valid, backup_valid) = (first.is_some(), second.is_some());
     // The copy that is whole; with none, what the first says, marked as damaged.
     let (header, entries) = match (first, second, primary, backup) {
-        (Some((entries, _)), _, Some(header), _) | (None, Some((entries, _)), _, Some(header)) => (header, entries),
-        (_, _, Some(header), _) | (_, _, None, Some(header)) => {
+        (Some((entries, _)), _, Some((header, _)), _) | (None, Some((entries, _)), _, Some((header, _))) => {
+            (header, entries)
+        }
+        (_, _, Some((header, _)), _) | (_, _, None, Some((header, _))) => {
             let entries = gpt_entries(&header, sector, read).map(|(entries, _)| entries);
             (header, entries.unwrap_or_default())
         }
         (_, _, None, None) => return None,
     };
-    let mut partitions = Vec::new();
-    for (index, entry) in entries.chunks_exact(header.entry_size.max(128)).enumerate() {
-        partitions.extend(gpt_entry(index, entry, sector));
-    }
-    Some(Table {
+    let entries = gpt::used(&entries, header.entry_bytes);
+    let partitions = entries.filter_map(|entry| gpt_partition(entry, sector)).collect();
+    Some(Partitioning {
         table: PartitionTable {
             kind: "gpt".to_owned(),
-            id: header.guid,
+            id: guid(&header.disk_guid, 0),
             valid: Some(valid),
             backup_valid: Some(backup_valid),
         },
@@ -121,12 +95,9 @@ fn gpt(primary: Option<Header>, backup: Option<Header>, sector: u64, read: &mut 
     })
 }
 
-fn gpt_entry(index: usize, entry: &[u8], sector: u64) -> Option<Partition> {
-    // All zeros is an unused entry.
-    let type_id = guid(entry, 0)?;
-    let (first, last) = (le64(entry, 32)?, le64(entry, 40)?);
-    let sectors = last.checked_sub(first)?.checked_add(1)?;
-    let attributes = le64(entry, 48)?;
+fn gpt_partition(entry: GptEntry, sector: u64) -> Option<Partition> {
+    let type_id = guid(&entry.type_guid, 0)?;
+    let sectors = entry.last_lba.checked_sub(entry.first_lba)?.checked_add(1)?;
     let flags = [
         (0, "required"),
         (1, "no block io"),
@@ -137,16 +108,16 @@ fn gpt_entry(index: usize, entry: &[u8], sector: u64) -> Option<Partition> {
         (63, "no auto"),
     ];
     Some(Partition {
-        number: u32::try_from(index).ok()?.checked_add(1)?,
-        start_bytes: first.checked_mul(sector)?,
+        number: entry.number,
+        start_bytes: entry.first_lba.checked_mul(sector)?,
         size_bytes: sectors.checked_mul(sector)?,
         type_name: partition_types::gpt(&type_id).map(str::to_owned),
         type_id: Some(type_id),
-        guid: guid(entry, 16),
-        label: text16(entry, 56, 72),
+        guid: guid(&entry.unique_guid, 0),
+        label: clean(&entry.name),
         flags: flags
             .iter()
-            .filter(|(bit, _)| attributes & (1 << bit) != 0)
+            .filter(|(bit, _)| entry.attributes & (1 << bit) != 0)
             .map(|(_, name)| (*name).to_owned())
             .collect(),
         ..Partition::default()
@@ -197,7 +168,7 @@ fn is_extended(kind: u8) -> bool {
     matches!(kind, 0x05 | 0x0f | 0x85)
 }
 
-fn mbr(first: &[u8], records: [Record; 4], sector: u64, read: &mut Read<'_>) -> Option<Table> {
+fn mbr(first: &[u8], records: [Record; 4], sector: u64, read: &mut Read<'_>) -> Option<Partitioning> {
     let mut partitions = Vec::new();
     let mut extended = None;
     for (number, record) in (1..).zip(records) {
@@ -226,7 +197,7 @@ fn mbr(first: &[u8], records: [Record; 4], sector: u64, read: &mut Read<'_>) -> 
             table = after;
         }
     }
-    Some(Table {
+    Some(Partitioning {
         table: PartitionTable {
             kind: "mbr".to_owned(),
             id: le32(first, 440).filter(|id| *id != 0).map(|id| hex(&id.to_be_bytes())),
@@ -260,10 +231,11 @@ pub(crate) fn is_container(partition: &Partition) -> bool {
 
 /// True for the first sector of a FAT or NTFS volume, whose boot code can pass for a table.
 fn looks_like_volume(first: &[u8]) -> bool {
-    is(first, 3, b"NTFS    ")
-        || is(first, 3, b"EXFAT   ")
-        || is(first, 3, b"-FVE-FS-")
-        || ((is(first, 54, b"FAT1") || is(first, 82, b"FAT32")) && le16(first, 11).is_some_and(|size| size >= 512))
+    [mark::NTFS, mark::EXFAT, mark::BITLOCKER]
+        .iter()
+        .any(|mark| mark.stands_in(first))
+        || ((mark::FAT16.stands_in(first) || mark::FAT32.stands_in(first))
+            && le16(first, 11).is_some_and(|size| size >= 512))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub fn write(records: &[Record]) -> Vec<u8> {
     file
 }
 
-/// Reads a capture file made by [`write`]. `None` for anything else; a record that is cut ends the list.
+/// Reads a capture file made by [`write()`]. `None` for anything else; a record that is cut ends the list.
 pub fn read(file: &[u8]) -> Option<Vec<Record>> {
     let le32 = |at: usize| Some(u32::from_le_bytes(file.get(at..at + 4)?.try_into().ok()?));
     if le32(0)? != MAGIC || le32(20)? != ETHERNET {

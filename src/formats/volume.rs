@@ -3,9 +3,9 @@
 use std::io;
 
 use super::ReadAt;
-use crate::model::cause;
-
 use super::exfat::{ExFat, ExFatError};
+use super::signatures::mark::{self, Mark};
+use crate::model::cause;
 use crate::model::layout::DATA_NAME;
 
 /// What stands on a partition.
@@ -21,28 +21,28 @@ pub(crate) enum Content {
     Nothing,
 }
 
-/// Signatures of what people keep on disks: offset, bytes, name.
-const SIGNATURES: [(u64, &[u8], &str); 20] = [
-    (3, b"NTFS    ", "NTFS"),
-    (3, b"-FVE-FS-", "BitLocker"),
-    (3, b"ReFS", "ReFS"),
-    (54, b"FAT1", "FAT"),
-    (82, b"FAT32", "FAT32"),
-    (0x438, &[0x53, 0xef], "ext2/3/4"),
-    (0, b"XFSB", "XFS"),
-    (0x10040, b"_BHRfS_M", "btrfs"),
-    (0, b"LUKS\xba\xbe", "LUKS"),
-    (512, b"LABELONE", "LVM"),
-    (4096, &[0xfc, 0x4e, 0x2b, 0xa9], "Linux RAID"),
-    (0, &[0xfc, 0x4e, 0x2b, 0xa9], "Linux RAID"),
-    (0, b"hsqs", "squashfs"),
-    (32769, b"CD001", "ISO 9660"),
-    (1024, b"H+", "HFS+"),
-    (1024, b"HX", "HFS+"),
-    (32, b"NXSB", "APFS"),
-    (4086, b"SWAPSPACE2", "swap"),
-    (1024, &[0x10, 0x20, 0xf5, 0xf2], "F2FS"),
-    (1024, &[0xe2, 0xe1, 0xf5, 0xe0], "EROFS"),
+/// What people keep on disks, by its mark.
+const FOREIGN: [(Mark, &str); 20] = [
+    (mark::NTFS, "NTFS"),
+    (mark::BITLOCKER, "BitLocker"),
+    (mark::REFS, "ReFS"),
+    (mark::FAT16, "FAT"),
+    (mark::FAT32, "FAT32"),
+    (mark::EXT, "ext2/3/4"),
+    (mark::XFS, "XFS"),
+    (mark::BTRFS, "btrfs"),
+    (mark::LUKS, "LUKS"),
+    (mark::LVM, "LVM"),
+    (mark::MD_SECOND, "Linux RAID"),
+    (mark::MD_FIRST, "Linux RAID"),
+    (mark::SQUASHFS, "squashfs"),
+    (mark::ISO9660, "ISO 9660"),
+    (mark::HFS_PLUS, "HFS+"),
+    (mark::HFSX, "HFS+"),
+    (mark::APFS, "APFS"),
+    (mark::SWAP, "swap"),
+    (mark::F2FS, "F2FS"),
+    (mark::EROFS, "EROFS"),
 ];
 
 /// Looks at a partition. Only reads.
@@ -78,10 +78,10 @@ pub(crate) fn is_ours(data: &impl ReadAt) -> io::Result<bool> {
 }
 
 fn other(data: &impl ReadAt) -> io::Result<Content> {
-    for (offset, signature, name) in SIGNATURES {
-        let mut bytes = vec![0u8; signature.len()];
-        match data.read_exact_at(&mut bytes, offset) {
-            Ok(()) if bytes == signature => return Ok(Content::Foreign(name)),
+    for (mark, name) in FOREIGN {
+        let mut bytes = vec![0u8; mark.bytes.len()];
+        match data.read_exact_at(&mut bytes, mark.offset) {
+            Ok(()) if bytes == mark.bytes => return Ok(Content::Foreign(name)),
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
             _ => {}
         }

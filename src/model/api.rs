@@ -1,12 +1,13 @@
 //! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use super::clash::Clash;
 use super::identity::Evidence;
-use super::{Arch, MacAddr, NodeId, Stage};
+use super::{Arch, MacAddr, NodeId, PostAction, PowerOff, Stage};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,19 @@ pub enum LinkMode {
     Silent,
     /// Another recon master is there.
     Yield,
+}
+
+impl fmt::Display for LinkMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LinkMode::Down => "down",
+            LinkMode::Probing => "probing",
+            LinkMode::Serve => "serve",
+            LinkMode::Proxy => "proxy",
+            LinkMode::Silent => "silent",
+            LinkMode::Yield => "yield",
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -252,10 +266,8 @@ pub struct Stored {
 /// `GET /api/v1/policy?mac=…&uuid=…`: what a machine is to do, for one that was not booted by our script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// `inventory` or `liveboot`.
-    pub post_action: String,
-    /// `never`, `ipmi` or `acpi`.
-    pub poweroff: String,
+    pub post_action: PostAction,
+    pub poweroff: PowerOff,
     /// The master's clock as it answers, milliseconds since 1970.
     #[serde(default)]
     pub now_ms: Option<i64>,

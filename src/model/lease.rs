@@ -39,6 +39,24 @@ pub enum LeaseChange {
     Bound(Lease),
     /// The machine gave back what it had.
     Released { mac: MacAddr },
-    /// Somebody else uses the address; it rests until this time, in seconds since 1970.
-    SetAside { address: Ipv4Addr, until_unix: u64 },
+    /// Somebody else uses the address; nobody gets it until this time, in seconds since 1970.
+    #[serde(rename = "set-aside")]
+    Abandoned { address: Ipv4Addr, until_unix: u64 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stick that ran with an older version has these words on it.
+    #[test]
+    fn the_words_of_the_journal_stay() {
+        let abandoned = LeaseChange::Abandoned {
+            address: Ipv4Addr::new(10, 0, 0, 7),
+            until_unix: 9,
+        };
+        let text = r#"{"set-aside":{"address":"10.0.0.7","until_unix":9}}"#;
+        assert_eq!(serde_json::to_string(&abandoned).unwrap(), text);
+        assert_eq!(serde_json::from_str::<LeaseChange>(text).unwrap(), abandoned);
+    }
 }

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::smbios::{self, platform, types};
+use super::smbios::source::Smbios;
+use super::smbios::{platform, types};
 use crate::model::inventory::{Bmc, Item, Part, PartStatus, Sel, Sensors};
 use crate::probe::bmc::ipmi::{
     Link, Notes, Refusal, chassis, dcmi, device, fru, lan, reading, sdr, sel, supplies, users,
@@ -16,21 +17,26 @@ use crate::probe::bmc::ipmi::{
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::rights;
 use crate::probe::collect::root::Root;
-use crate::probe::collect::timebox::{Publish, millis};
+use crate::probe::collect::timebox::{Outcome, Publish, millis};
 use crate::sys::ipmi::{AskBmc, BmcError, DEVICE};
 
 /// The log is worth a share of the time even where a controller is slow to tell its sensors.
 const LOG_SHARE: u32 = 4;
 
 /// The controller behind the local interface; no question is put after `limit`.
-pub fn bmc(root: &Root, live: Option<&dyn LiveSources>, limit: Duration, publish: &Publish<Part<Bmc>>) -> Part<Bmc> {
+pub(crate) fn bmc(
+    root: &Root,
+    live: Option<&dyn LiveSources>,
+    smbios: &Smbios,
+    limit: Duration,
+    publish: &Publish<Part<Bmc>>,
+) -> Part<Bmc> {
     let started = Instant::now();
     let mut bmc = Bmc {
         device: DEVICE.to_owned(),
         ..Bmc::default()
     };
-    if let Ok(raw) = smbios::load(root) {
-        let table = raw.table();
+    if let Outcome::Done { value: Ok(table), .. } = smbios.wait(None) {
         bmc.smbios_interface = types::ipmi_interface(&table);
         bmc.host_interfaces = platform::host_interfaces(&table);
     }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::smbios::{self, types};
+use super::smbios::source::{self, Smbios};
+use super::smbios::types;
 use crate::model::inventory::{Firmware, Inventory, Item, Part, PartStatus};
 use crate::probe::collect::root::Root;
 use crate::probe::collect::timebox;
@@ -34,13 +35,12 @@ const MAX_ENTRIES: usize = 1024;
 
 /// What no other part has: the EFI system resource table, SMBIOS type 45, and the management engine.
 /// `may_ask` is false where the running machine is not to be asked beyond reading files.
-pub(crate) fn listed(root: &Root, may_ask: bool, limit: Duration) -> Part<Vec<Firmware>> {
+pub(crate) fn listed(root: &Root, may_ask: bool, smbios: &Smbios, limit: Duration) -> Part<Vec<Firmware>> {
     let deadline = Instant::now() + limit;
     let cards = (may_ask || !root.is_live()).then(|| {
         let root = root.clone();
         timebox::spawn("probe-devlink", move || root.ask("devlink/info", devlink::infos))
     });
-    let table = smbios::start(root);
     let mut found = Vec::new();
     let mut items = Vec::new();
     match root.list(ESRT) {
@@ -55,8 +55,8 @@ pub(crate) fn listed(root: &Root, may_ask: bool, limit: Duration) -> Part<Vec<Fi
         // Started by a BIOS, or an UEFI that has no such table.
         Err(error) => items.push(Item::gap("esrt", error.status(), error.to_string()).from(ESRT, 0)),
     }
-    match table.wait(deadline).read_or_gap("smbios", smbios::SOURCE) {
-        Ok((raw, _)) => found.extend(types::firmware(&raw.table())),
+    match smbios.wait(deadline).read_or_gap("smbios", source::SOURCE) {
+        Ok((table, _)) => found.extend(types::firmware(&table)),
         Err(gap) => items.push(gap),
     }
     for name in root.list(MEI).unwrap_or_default() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::tests::{machines, options, timeless};
 use super::*;

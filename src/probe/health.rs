@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::bus;
@@ -12,7 +11,6 @@ use crate::model::inventory::{
     BootError, Clock, Health, Item, MachineChecks, MemoryErrors, PackageThrottling, Part, PartStatus, PcieErrorCount,
     PcieErrors, Taint, Throttling,
 };
-use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::Pending;
@@ -51,7 +49,7 @@ fn absent<T>(reason: impl Display) -> Found<T> {
 }
 
 /// Health as the kernel has noticed it.
-pub(crate) fn health(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Health> {
+pub(crate) fn health(root: &Root, limit: Duration) -> Part<Health> {
     let deadline = Instant::now() + limit;
     fn start<T: Send + 'static>(root: &Root, work: fn(&Root) -> Found<T>) -> Pending<Found<T>> {
         let root = root.clone();

@@ -1,10 +1,10 @@
 //! Disks that come while a collection is under way.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::inventory::Nvme;
+use crate::model::inventory::{Disk, Inventory, Item, Nvme, Part, PartStatus};
 use crate::probe::disks::watch::Watch;
 
 fn disk(name: &str) -> Disk {

@@ -6,7 +6,8 @@ pub(crate) mod numa;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::smbios::{self, types};
+use super::smbios::memory as modules;
+use super::smbios::source::{SOURCE, Smbios};
 use crate::model::inventory::{Dimm, Item, Memory, MemoryDisagreement, MemoryTotal, Part, PartStatus};
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::Root;
@@ -14,7 +15,7 @@ use crate::probe::collect::timebox::{Publish, millis};
 use crate::probe::collect::{live, timebox};
 use crate::probe::pci::cxl;
 
-const MEMINFO: &str = "/proc/meminfo";
+pub(crate) const MEMINFO: &str = "/proc/meminfo";
 pub(crate) const MEMINFO_LIMIT: u64 = 256 * 1024;
 const BLOCKS: &str = "/sys/devices/system/memory";
 
@@ -30,13 +31,13 @@ pub(crate) fn mem_total(text: &str) -> Option<u64> {
 pub(crate) fn memory(
     root: &Root,
     live: Option<&Arc<dyn LiveSources>>,
+    smbios: &Smbios,
     limit: Duration,
     publish: &Publish<Part<Memory>>,
 ) -> Part<Memory> {
     let deadline = Instant::now() + limit / 2;
     let tree = root.clone();
     let meminfo = timebox::spawn("probe-meminfo", move || tree.text(MEMINFO, MEMINFO_LIMIT));
-    let table = smbios::start(root);
     let mut gaps = Vec::new();
     let mut memory = Memory::default();
     let total = match meminfo.wait(deadline).read_or_gap("total_bytes", MEMINFO) {
@@ -47,18 +48,17 @@ pub(crate) fn memory(
         }
     };
     add(&mut memory, MEMINFO, total);
-    match table.wait(deadline).read_or_gap("dimms", smbios::SOURCE) {
-        Ok((raw, _)) => {
-            let table = raw.table();
-            memory.dimms = types::dimms(&table);
-            let array = types::memory_arrays(&table);
+    match smbios.wait(deadline).read_or_gap("dimms", SOURCE) {
+        Ok((table, _)) => {
+            memory.dimms = modules::dimms(&table);
+            let array = modules::memory_arrays(&table);
             memory.error_correction = array.error_correction;
             memory.max_capacity_bytes = array.max_capacity_bytes;
             let sizes = memory.dimms.iter().filter_map(|dimm| dimm.size_bytes);
             let sum = sizes.fold(0, u64::saturating_add);
-            add(&mut memory, smbios::SOURCE, Some(sum));
-            if let Some(reason) = table.broken {
-                gaps.push(gap("dimms", PartStatus::Failed, reason));
+            add(&mut memory, SOURCE, Some(sum));
+            if let Some(reason) = &table.broken {
+                gaps.push(gap("dimms", PartStatus::Failed, reason.clone()));
             }
         }
         Err(gap) => gaps.push(gap),

@@ -3,13 +3,12 @@
 pub(crate) mod efi;
 pub(crate) mod tpm;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::smbios::{self, platform};
+use super::smbios::platform;
+use super::smbios::source::{self, Smbios};
 use super::system;
 use crate::model::inventory::{FirmwareMode, Item, Part, PartStatus, Security};
-use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::millis;
@@ -20,13 +19,12 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const NO_EFI: &str = "not booted by UEFI";
 
 /// Firmware and security.
-pub(crate) fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Security> {
+pub(crate) fn security(root: &Root, smbios: &Smbios, limit: Duration) -> Part<Security> {
     let deadline = Instant::now() + limit;
     let mode = system::firmware_mode(root);
     // Reading a variable runs the firmware's own code, which must not take the TPM's answers with it.
     let tree = root.clone();
     let firmware = timebox::spawn("probe-efi-variables", move || variables(&tree, mode));
-    let table = smbios::start(root);
     let mut later = Vec::new();
     let held = match root.attribute(LOCKDOWN) {
         Ok(text) => text.as_deref().and_then(lockdown),
@@ -42,8 +40,8 @@ pub(crate) fn security(root: &Root, _live: Option<Arc<dyn LiveSources>>, limit: 
     };
     let tpms = tpm::tpms(root, limit, &mut later);
     // All three were under way together, so that one which hangs takes no time from the others.
-    let smbios_tpm = match table.wait(deadline).or_gap("smbios_tpm", smbios::SOURCE) {
-        Ok((raw, _)) => raw.ok().and_then(|raw| platform::tpm(&raw.table())),
+    let smbios_tpm = match smbios.wait(deadline).or_gap("smbios_tpm", source::SOURCE) {
+        Ok((table, _)) => table.ok().and_then(|table| platform::tpm(&table)),
         Err(gap) => {
             later.push(gap);
             None
@@ -137,7 +135,7 @@ mod tests {
     fn firmware_that_shows_no_variables_is_told_from_bios() {
         let dir = tempfile::tempdir().unwrap();
         let status = |root: &Root| {
-            let part = security(root, None, Duration::from_secs(60));
+            let part = security(root, &source::start(root), Duration::from_secs(60));
             let item = part.items.iter().find(|item| item.item == "secure_boot").unwrap();
             (part.value.unwrap().mode, item.status)
         };

@@ -1,7 +1,10 @@
 //! Whose machine it is, and its firmware: from the SMBIOS table, else from what the kernel republishes of it, else from
 //! a device tree.
 
-use super::smbios::{self, RawTable, types};
+use std::sync::Arc;
+
+use super::smbios::source::{SOURCE, Smbios};
+use super::smbios::{SmbiosTable, platform_names, types};
 use crate::model::MacAddr;
 use crate::model::identity::{IdentityFacts, identity};
 use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System, is_host_only};
@@ -14,8 +17,8 @@ const EFI: &str = "/sys/firmware/efi";
 const NET: &str = "/sys/class/net";
 
 /// Vendor, product, serial, UUID, board, chassis, slots, and how far all that names the machine.
-pub(crate) fn system(root: &Root) -> Part<System> {
-    let mut part = named(root);
+pub(crate) fn system(root: &Root, smbios: &Smbios) -> Part<System> {
+    let mut part = named(root, smbios);
     if let Some(system) = &mut part.value {
         let serial = |board: Option<&Option<String>>| board.cloned().flatten();
         let ports = burnt_in(root);
@@ -69,20 +72,18 @@ pub(crate) fn firmware_mode(root: &Root) -> FirmwareMode {
     }
 }
 
-fn named(root: &Root) -> Part<System> {
-    let (why, status) = match smbios::load(root) {
-        Ok(raw) => {
-            let table = raw.table();
-            let gaps = table_gaps(&raw);
+fn named(root: &Root, smbios: &Smbios) -> Part<System> {
+    let (why, status) = match table(smbios) {
+        Ok(table) => {
             if let Some(system) = types::system(&table) {
-                return Part::ok(smbios::SOURCE, system).with_items(gaps);
+                return Part::ok(SOURCE, system).with_items(table_gaps(&table));
             }
             (
                 "the SMBIOS table has no system structure".to_owned(),
                 PartStatus::Failed,
             )
         }
-        Err(error) => (error.to_string(), error.status()),
+        Err(reason) => reason,
     };
     if let Some(part) = from_dmi_id(root, &why, status) {
         return part;
@@ -98,7 +99,7 @@ fn named(root: &Root) -> Part<System> {
         };
         return Part::ok(DEVICE_TREE, system);
     }
-    Part::missing(status, smbios::SOURCE, why)
+    Part::missing(status, SOURCE, why)
 }
 
 /// The kernel shows the same strings one by one; without root, all but serials and UUID.
@@ -135,7 +136,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
             vendor: get("chassis_vendor"),
             kind: get("chassis_type")
                 .and_then(|kind| kind.parse().ok())
-                .and_then(types::chassis_kind),
+                .and_then(platform_names::chassis_kind),
             version: get("chassis_version"),
             serial: get("chassis_serial"),
             asset_tag: get("chassis_asset_tag"),
@@ -147,7 +148,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
 }
 
 /// BIOS vendor, version, date, and how the kernel was started.
-pub(crate) fn bios(root: &Root) -> Part<Bios> {
+pub(crate) fn bios(root: &Root, smbios: &Smbios) -> Part<Bios> {
     let mode = firmware_mode(root);
     let mut bios = Bios {
         vendor: None,
@@ -162,12 +163,9 @@ pub(crate) fn bios(root: &Root) -> Part<Bios> {
         virtual_machine: None,
         uefi_capable: None,
     };
-    let (why, status) = match smbios::load(root) {
-        Ok(raw) => {
-            let table = raw.table();
-            if raw.version.is_some() {
-                bios.smbios_version = Some(format!("{}.{}", table.version.major, table.version.minor));
-            }
+    let (why, status) = match table(smbios) {
+        Ok(table) => {
+            bios.smbios_version = table.told_version.map(|told| format!("{}.{}", told.major, told.minor));
             if let Some(facts) = types::bios(&table) {
                 bios.vendor = facts.vendor;
                 bios.version = facts.version;
@@ -177,11 +175,11 @@ pub(crate) fn bios(root: &Root) -> Part<Bios> {
                 bios.rom_size_bytes = facts.rom_size_bytes;
                 bios.virtual_machine = facts.virtual_machine;
                 bios.uefi_capable = facts.uefi_capable;
-                return Part::ok(format!("{}, {EFI}", smbios::SOURCE), bios).with_items(table_gaps(&raw));
+                return Part::ok(format!("{}, {EFI}", SOURCE), bios).with_items(table_gaps(&table));
             }
             ("the SMBIOS table has no BIOS structure".to_owned(), PartStatus::Failed)
         }
-        Err(error) => (error.to_string(), error.status()),
+        Err(reason) => reason,
     };
     if root.exists(DMI_ID) {
         let get = |name: &str| root.value(format!("{DMI_ID}/{name}"));
@@ -195,18 +193,25 @@ pub(crate) fn bios(root: &Root) -> Part<Bios> {
     }
     if mode == FirmwareMode::Bios {
         // No table and no UEFI: a virtual machine that was started without firmware says just as much.
-        return Part::missing(status, smbios::SOURCE, why);
+        return Part::missing(status, SOURCE, why);
     }
     Part::ok(if mode == FirmwareMode::Uefi { EFI } else { DEVICE_TREE }, bios)
 }
 
 /// A table that ends early is worth a remark beside what it still gave.
-fn table_gaps(raw: &RawTable) -> Vec<Item> {
-    let torn = raw
-        .table()
-        .broken
-        .map(|reason| Item::gap("smbios_table".to_owned(), PartStatus::Failed, reason));
-    torn.into_iter().collect()
+fn table_gaps(table: &SmbiosTable) -> Vec<Item> {
+    let torn = table.broken.iter();
+    torn.map(|reason| Item::gap("smbios_table", PartStatus::Failed, reason))
+        .collect()
+}
+
+/// The table, or why there is none. Where reading it hangs, so does this part, which has no better source.
+fn table(smbios: &Smbios) -> Result<Arc<SmbiosTable>, (String, PartStatus)> {
+    match smbios.wait(None).or_gap("smbios_table", SOURCE) {
+        Ok((Ok(table), _)) => Ok(table),
+        Ok((Err(error), _)) => Err((error.to_string(), error.status())),
+        Err(gap) => Err((gap.reason.unwrap_or_default(), PartStatus::Failed)),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! The whole collection: captured machines against their golden files, and machines that hang.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use super::*;
+use crate::golden::golden;
 use crate::model::MacAddr;
+use crate::model::inventory::{Inventory, PartStatus};
 use crate::probe::collect::live::Totals;
 use crate::sys::ethtool::DriverInfo;
 use crate::sys::ipmi::{AskBmc, BmcError};
@@ -47,8 +51,7 @@ pub(super) fn options() -> Options {
     options
 }
 
-/// Every folder with a `tree` gives its `expected.json` and `expected.txt`. `RECON_BLESS=1 cargo test` rewrites them;
-/// the difference then belongs into the review.
+/// Every folder with a `tree` gives its `expected.json` and `expected.txt`.
 #[test]
 fn captured_machines_give_their_golden_files() {
     let mut seen = 0;
@@ -66,12 +69,7 @@ fn captured_machines_give_their_golden_files() {
             assert!(line.chars().count() <= 80, "{line}");
         }
         for (file, now) in [("expected.json", &*json), ("expected.txt", &*page)] {
-            let path = folder.join(file);
-            if std::env::var_os("RECON_BLESS").is_some() {
-                std::fs::write(&path, now).unwrap();
-            }
-            let golden = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(golden == *now, "{} differs; this is now:\n{now}", path.display());
+            golden(folder.join(file), now);
         }
     }
     assert!(seen >= 2, "the fixtures are gone");
@@ -95,15 +93,17 @@ proptest::proptest! {
         damage in proptest::collection::vec((0usize..4096, proptest::prelude::any::<u8>()), 1..12),
         cut in 0usize..4096,
     ) {
-        let mut raw = smbios::load(&Root::at(machines().join("server-2s/tree"))).unwrap();
-        let length = raw.bytes.len();
+        let folder = machines().join("server-2s/tree/sys/firmware/dmi/tables");
+        let version = smbios::entry_point(&std::fs::read(folder.join("smbios_entry_point")).unwrap());
+        let mut bytes = std::fs::read(folder.join("DMI")).unwrap();
+        let length = bytes.len();
         for (at, byte) in damage {
-            raw.bytes[at % length] = byte;
+            bytes[at % length] = byte;
         }
-        raw.bytes.truncate(length - cut % length);
-        let table = raw.table();
-        let dimms = smbios::types::dimms(&table);
-        proptest::prop_assert!(dimms.len() <= table.structures.len());
+        bytes.truncate(length - cut % length);
+        let table = smbios::SmbiosTable::parse(version, &bytes);
+        let dimms = smbios::memory::dimms(&table);
+        proptest::prop_assert!(dimms.len() <= table.structures().count());
         let system = smbios::types::system(&table).unwrap_or_default();
         for text in [&system.vendor, &system.serial, &system.uuid].into_iter().flatten() {
             proptest::prop_assert!(!text.chars().any(char::is_control));
@@ -111,7 +111,7 @@ proptest::proptest! {
         let _ = (
             smbios::types::bios(&table),
             smbios::types::cpu_packages(&table),
-            smbios::types::memory_arrays(&table),
+            smbios::memory::memory_arrays(&table),
             smbios::types::ipmi_interface(&table),
         );
     }

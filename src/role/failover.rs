@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::SiteKey;
 use crate::model::MacAddr;
-use crate::service::dhcp4::probe::{Ask, Heard, Role, Said, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Overheard, Role, Said, heard, packet};
 use crate::sys::netif::{self, Netlink};
 use crate::sys::packet::DhcpTap;
 
@@ -60,9 +60,9 @@ pub(crate) fn noted(path: &Path) -> Option<SocketAddr> {
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Ends when no recon master that has this site's key was heard on the port with this MAC for [`MASTER_QUIET_SECONDS`].
-/// `machine`: this machine's number.
-pub(crate) async fn until_gone(key: SiteKey, machine: MacAddr, mac: MacAddr) {
-    let mut voice = Voice::new(key, machine, mac);
+/// `machine_id`: this machine's, in elections.
+pub(crate) async fn wait_for_master_loss(key: SiteKey, machine_id: MacAddr, mac: MacAddr) {
+    let mut voice = Voice::new(key, machine_id, mac);
     let quiet = Duration::from_secs_f64(MASTER_QUIET_SECONDS);
     let mut heard_at = Instant::now();
     while heard_at.elapsed() < quiet {
@@ -92,7 +92,7 @@ async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: D
             }
             from = tap.receive(&mut buffer) => {
                 let from = from?;
-                if let Some(Heard::Server(spoken)) = heard(&buffer)
+                if let Some(Overheard::Server(spoken)) = heard(&buffer)
                     && let (Some(machine), Some(proof)) = (spoken.machine, spoken.proof)
                     && proof.role != Role::Ask
                     && voice.is_proven(&Said { role: proof.role, machine, mac: from, server: spoken.server }, Some(proof))

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
 use crate::model::api::{LinkStatus, Status, StorageStatus};
+use crate::model::console::console;
 use crate::service::boot::loaders::Loaders;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http;
@@ -29,19 +30,19 @@ use crate::stick::medium;
 use crate::stick::medium::Medium;
 use crate::store::leases::{Book, Journal};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
-use crate::sys::console::say;
 use crate::sys::{clock, systemd};
 
 use super::remedy;
-use crate::role::link::ipv6::Shared6;
+use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::role::link::manager;
-use crate::role::link::manager::{Choice, Ended, LeaseTables};
+use crate::role::link::manager::{Choice, Ended};
+use crate::role::link::shared::{LeaseTables, Shared};
 use crate::role::master::storage::{Shelf, Storage};
 use crate::role::master::tarball::Keeper;
 
-/// What a master is told.
+/// What a master serves, and from where.
 #[derive(Debug, Clone)]
-pub struct Orders {
+pub(crate) struct Config {
     pub links: Choice,
     /// Data folder instead of the stick's partition.
     pub data: Option<PathBuf>,
@@ -60,8 +61,8 @@ pub struct Orders {
 const NOTE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
-pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
-    let medium = find_medium(&orders);
+pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
+    let medium = find_medium(&config);
     let mut problems = Vec::new();
     let medium = match medium {
         Ok(medium) => Some(medium),
@@ -72,17 +73,17 @@ pub async fn run(orders: Orders, stop: CancellationToken) -> anyhow::Result<(End
             None
         }
     };
-    let (data, found) = (orders.data.clone(), medium.clone());
+    let (data, found) = (config.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;
     for notice in &storage.notices {
-        say(notice);
+        console!("{notice}");
     }
     if let Some(why) = &storage.problem {
-        say(&remedy::in_memory(why, 0, &[], orders.http_port));
+        console!("{}", remedy::in_memory(why, 0, &[], config.http_port));
     }
     let workers = Workers::start().context("starting threads")?;
-    let master = Master::open(orders, medium, storage, uploads, workers, problems);
+    let master = Master::open(config, medium, storage, uploads, workers, problems);
     let key = master.key.clone();
     let ended = master.serve(&stop).await;
     let closed = master.close().await;
@@ -116,8 +117,8 @@ fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Resu
     }
 }
 
-fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
-    match &orders.medium {
+fn find_medium(config: &Config) -> anyhow::Result<Medium> {
+    match &config.medium {
         Some(path) => {
             medium::at(path).with_context(|| format!("looking for kernel and initrd under {}", path.display()))
         }
@@ -126,7 +127,7 @@ fn find_medium(orders: &Orders) -> anyhow::Result<Medium> {
 }
 
 struct Master {
-    orders: Orders,
+    config: Config,
     storage: Arc<Storage>,
     site: Arc<Site>,
     uploads: NodeStore,
@@ -142,7 +143,7 @@ struct Master {
 
 impl Master {
     fn open(
-        orders: Orders,
+        config: Config,
         medium: Option<Medium>,
         storage: Storage,
         uploads: NodeStore,
@@ -167,16 +168,16 @@ impl Master {
                 (Ok(_), _) => {}
             }
         }
-        let settings = Live::new(shelf.settings(), orders.doubts.clone(), Arc::clone(&orders.accepted));
+        let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
         for problem in problems.iter().chain(&settings.problems()) {
-            say(problem);
+            console!("{problem}");
         }
         if settings.is_held() {
-            say(REMEDY);
+            console!("{REMEDY}");
         }
         let settings = Arc::new(settings);
         for problem in uploads.problems() {
-            say(&problem);
+            console!("{problem}");
         }
         let node_table = Arc::new(Mutex::new(NodeTable::default()));
         let checked = uploads.list_checked();
@@ -186,7 +187,7 @@ impl Master {
         if !noted_late {
             say_clashes(&node_table);
         }
-        let loaders = Loaders::find(&orders.loaders);
+        let loaders = Loaders::find(&config.loaders);
         for name in loaders.missing() {
             tracing::debug!(name, "no such network boot program on this system");
         }
@@ -213,7 +214,7 @@ impl Master {
                 problems,
                 &status,
                 &node_table,
-                orders.http_port,
+                config.http_port,
             ),
             leases: leases_of(&leases),
             metrics: Arc::default(),
@@ -222,7 +223,7 @@ impl Master {
             key: key.clone(),
         });
         Master {
-            orders,
+            config,
             storage,
             site,
             uploads,
@@ -237,10 +238,10 @@ impl Master {
     }
 
     async fn serve(&self, stop: &CancellationToken) -> anyhow::Result<Ended> {
-        let local = (Ipv4Addr::LOCALHOST, self.orders.http_port);
+        let local = (Ipv4Addr::LOCALHOST, self.config.http_port);
         let listener = TcpListener::bind(local)
             .await
-            .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.orders.http_port))?;
+            .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.config.http_port))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.noted_late {
             let (uploads, node_table, ends) = (self.uploads.clone(), Arc::clone(&self.site.node_table), stop.clone());
@@ -262,26 +263,25 @@ impl Master {
                 .context("the local HTTP service")
         });
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
-        let ipv6 = Shared6::open(
+        let ipv6 = Ipv6Leases::open(
             self.storage.folder.join(layout::LEASES6),
             clock::unix_seconds(),
             rand::random(),
         );
         let ipv6 = Arc::new(ipv6);
         tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
-        let shared = manager::Shared {
+        let shared = Shared {
             ipv6,
             site: Arc::clone(&self.site),
-            settings: Arc::clone(&self.site.settings),
             key: self.key.clone(),
-            http_port: self.orders.http_port,
+            http_port: self.config.http_port,
             remembered: self.remembered.clone(),
             status: Arc::clone(&self.status),
             leases: Arc::clone(&self.leases),
             journal: Arc::clone(&self.journal),
         };
-        systemd::notify("READY=1\nSTATUS=asking each link who serves it");
-        let mut links = std::pin::pin!(manager::run(shared, self.orders.links.clone(), inner.clone()));
+        systemd::ready("asking each link who serves it");
+        let mut links = std::pin::pin!(manager::run(shared, self.config.links.clone(), inner.clone()));
         let ended = loop {
             tokio::select! {
                 ended = &mut links => break ended,
@@ -301,7 +301,7 @@ impl Master {
 
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
-        systemd::notify("STOPPING=1");
+        systemd::stopping();
         let words = self.storage.closing_words(self.uploads.stored());
         let Master {
             storage,
@@ -322,7 +322,7 @@ impl Master {
             }
         });
         work.await??;
-        say(&words);
+        console!("{words}");
         Ok(())
     }
 }
@@ -347,10 +347,10 @@ fn note_stored(node_table: &Mutex<NodeTable>, stored: &[StoredNode], go_on: &dyn
 fn say_clashes(node_table: &Mutex<NodeTable>) {
     let (clashes, more) = node_table.lock().expect("no holder panics").clashes();
     for clash in &clashes {
-        say(&clash.to_string());
+        console!("{}", clash);
     }
     if more > 0 {
-        say(&format!("{more} more names are those of two machines or more"));
+        console!("{more} more names are those of two machines or more");
     }
 }
 
@@ -430,4 +430,23 @@ fn status_of(
             rss_bytes: crate::sys::process::rss_bytes(),
         }
     })
+}
+
+/// Folders in which distributions keep network boot programs.
+pub(crate) fn loader_folders() -> Vec<PathBuf> {
+    [
+        "/usr/lib/ipxe",
+        "/usr/share/ipxe",
+        "/boot/ipxe",
+        // Signed shim and GRUB: in our image, and where Debian and openSUSE have them.
+        "/usr/lib/recon/loaders",
+        "/usr/lib/shim",
+        "/usr/lib/grub/x86_64-efi-signed",
+        "/usr/share/efi/x86_64",
+        // The memory test.
+        "/boot",
+    ]
+    .iter()
+    .map(PathBuf::from)
+    .collect()
 }

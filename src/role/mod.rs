@@ -1,8 +1,11 @@
 //! Who this machine is in a run. The only layer that sees both the services and the operating system.
 
 pub(crate) mod failover;
+pub(crate) mod guard;
 pub mod link;
 pub mod master;
 pub mod peer;
 pub(crate) mod ports;
 pub(crate) mod remedy;
+pub(crate) mod run;
+pub(crate) mod settle;

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::model::console::console;
 use crate::model::{Arch, MacAddr};
 use crate::service::boot::loaders::Loaders;
 use crate::service::boot::programs;
 use crate::service::node_table::NodeTable;
 use crate::sys::clock;
-use crate::sys::console::say;
 
 /// Chooses the loader of one machine, by what is known of it.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,7 @@ impl LoaderChoice {
             (choice, name)
         };
         if let (Some(name), Some(news)) = (name, &choice.news) {
-            say(&format!("machine {name}: {news}"));
+            console!("machine {name}: {news}");
         }
         choice.loader
     }

@@ -34,16 +34,16 @@ impl Gauge {
     }
 
     /// Counts one until the guard is dropped.
-    pub fn hold(&self) -> Held<'_> {
+    pub fn hold(&self) -> GaugeGuard<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Held(self)
+        GaugeGuard(self)
     }
 }
 
 #[derive(Debug)]
-pub struct Held<'a>(&'a Gauge);
+pub struct GaugeGuard<'a>(&'a Gauge);
 
-impl Drop for Held<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -60,7 +60,7 @@ pub enum Mode {
 
 /// What a DHCP server of ours said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum Dhcp4Reply {
     Offer,
     Ack,
     Nak,
@@ -107,7 +107,7 @@ pub enum Busy {
 
 const BUSY: [&str; 5] = ["connections", "uploads", "bytes", "nodes", "exports"];
 const MODES: [&str; 2] = ["serve", "proxy"];
-const SAID: [&str; 3] = ["offer", "ack", "nak"];
+const DHCP4_REPLIES: [&str; 3] = ["offer", "ack", "nak"];
 const UNANSWERED: [&str; 4] = ["malformed", "not_ours", "too_many", "exhausted"];
 const TFTP: [&str; 5] = ["done", "aborted", "timed_out", "refused", "not_found"];
 const ARCHES: [&str; 8] = [
@@ -143,7 +143,7 @@ fn arch_index(arch: Option<Arch>) -> usize {
 /// One for all services of a master.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    dhcp4: [[[Counter; ARCHES.len()]; MODES.len()]; SAID.len()],
+    dhcp4: [[[Counter; ARCHES.len()]; MODES.len()]; DHCP4_REPLIES.len()],
     dhcp4_unanswered: [Counter; UNANSWERED.len()],
     dhcp6_unanswered: [Counter; UNANSWERED.len()],
     /// Replies over IPv6, whatever their kind.
@@ -170,7 +170,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn dhcp4_said(&self, said: Said, mode: Mode, arch: Option<Arch>) {
+    pub fn dhcp4_replied(&self, said: Dhcp4Reply, mode: Mode, arch: Option<Arch>) {
         self.dhcp4[said as usize][mode as usize][arch_index(arch)].one();
     }
 
@@ -202,9 +202,10 @@ impl Metrics {
 
     /// The whole text; `now` is what no counter holds.
     pub fn text(&self, now: &Now) -> String {
-        let mut text = Text::default();
+        let mut text = Exposition::default();
         self.dhcp_text(&mut text, now);
-        self.file_text(&mut text, now);
+        self.tftp_text(&mut text);
+        self.http_text(&mut text, now);
         text.family("recon_nodes", "gauge", "Machines by the stage they have reached.");
         for (stage, count) in &now.nodes {
             text.value(&format!("{{stage=\"{stage}\"}}"), *count);
@@ -248,7 +249,7 @@ impl Metrics {
         text.0
     }
 
-    fn dhcp_text(&self, text: &mut Text, now: &Now) {
+    fn dhcp_text(&self, text: &mut Exposition, now: &Now) {
         text.single("recon_dhcp4_leases", "gauge", "IPv4 leases that run.", now.leases);
         let name = "recon_dhcp4_replies_total";
         text.family(
@@ -256,7 +257,7 @@ impl Metrics {
             "counter",
             "DHCPv4 replies by kind, mode of the link and the client's architecture.",
         );
-        for (said, modes) in SAID.iter().zip(&self.dhcp4) {
+        for (said, modes) in DHCP4_REPLIES.iter().zip(&self.dhcp4) {
             for (mode, arches) in MODES.iter().zip(modes) {
                 for (arch, count) in ARCHES.iter().zip(arches) {
                     text.value(
@@ -298,7 +299,7 @@ impl Metrics {
         );
     }
 
-    fn file_text(&self, text: &mut Text, now: &Now) {
+    fn tftp_text(&self, text: &mut Exposition) {
         text.labelled(
             ("recon_tftp_transfers_total", "TFTP transfers by their end."),
             "result",
@@ -329,6 +330,9 @@ impl Metrics {
             "TFTP requests not answered because too many transfers run.",
             self.tftp_busy.get(),
         );
+    }
+
+    fn http_text(&self, text: &mut Exposition, now: &Now) {
         text.labelled(
             ("recon_http_responses_total", "HTTP answers by class of status."),
             "code",
@@ -397,9 +401,9 @@ pub struct Now {
 }
 
 #[derive(Default)]
-struct Text(String, &'static str);
+struct Exposition(String, &'static str);
 
-impl Text {
+impl Exposition {
     fn family(&mut self, name: &'static str, kind: &str, help: &str) {
         self.1 = name;
         // Writing to a String cannot fail.
@@ -431,9 +435,9 @@ mod tests {
     #[test]
     fn what_is_counted_is_what_is_told() {
         let metrics = Metrics::default();
-        metrics.dhcp4_said(Said::Offer, Mode::Proxy, Some(Arch::UefiX64));
-        metrics.dhcp4_said(Said::Offer, Mode::Proxy, Some(Arch::UefiX64));
-        metrics.dhcp4_said(Said::Ack, Mode::Serve, None);
+        metrics.dhcp4_replied(Dhcp4Reply::Offer, Mode::Proxy, Some(Arch::UefiX64));
+        metrics.dhcp4_replied(Dhcp4Reply::Offer, Mode::Proxy, Some(Arch::UefiX64));
+        metrics.dhcp4_replied(Dhcp4Reply::Ack, Mode::Serve, None);
         metrics.dhcp4_unanswered(Unanswered::TooMany);
         metrics.dns_answered(3);
         metrics.dns_answered(15);

@@ -19,17 +19,17 @@ pub(crate) enum Rate {
 
 /// Packets that one sender may send at once, and how many more a second. Firmware, iPXE and an initrd together send some
 /// ten packets in a boot, and repeat them seconds apart.
-const ONE_BURST: f64 = 30.0;
-const ONE_RATE: f64 = 2.0;
+const SENDER_BURST_PACKETS: f64 = 30.0;
+const SENDER_PACKETS_PER_SECOND: f64 = 2.0;
 /// The same for all senders of a link. More than a data center that is switched on at once sends, and less than a
 /// processor core can answer.
-const ALL_BURST: f64 = 10_000.0;
-const ALL_RATE: f64 = 20_000.0;
+const LINK_BURST_PACKETS: f64 = 10_000.0;
+const LINK_PACKETS_PER_SECOND: f64 = 20_000.0;
 /// Of these, requests that begin something leave the rest to those that go on: where more is asked than is answered, those
 /// who began get to the end, instead of everybody half way.
-const BEGINNING: f64 = ALL_BURST / 2.0;
+const KEPT_FOR_GOING_ON_PACKETS: f64 = LINK_BURST_PACKETS / 2.0;
 /// Senders remembered; twice as many are, for a while.
-pub(super) const GENERATION: usize = 16_384;
+pub(super) const SENDERS_PER_GENERATION: usize = 16_384;
 
 /// Where in its exchange a sender is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Bucket {
 
 /// The rates of one link; `K` names a sender.
 #[derive(Debug)]
-pub(crate) struct Rates<K> {
+pub(crate) struct RateLimiter<K> {
     /// What one sender may ask at once, and how much more a second.
     one: (f64, f64),
     /// Two generations: when the young one is full, the old one is forgotten.
@@ -89,18 +89,18 @@ pub(crate) struct Rates<K> {
     all: Bucket,
 }
 
-impl<K: Hash + Eq + Copy> Rates<K> {
+impl<K: Hash + Eq + Copy> RateLimiter<K> {
     /// For packets of a boot.
     pub(crate) fn new(now: f64) -> Self {
-        Rates::with(ONE_BURST, ONE_RATE, now)
+        RateLimiter::with(SENDER_BURST_PACKETS, SENDER_PACKETS_PER_SECOND, now)
     }
 
     /// With another `burst` of one sender, and another `rate` a second.
     pub(crate) fn with(burst: f64, rate: f64, now: f64) -> Self {
-        Rates {
+        RateLimiter {
             one: (burst, rate),
             senders: Default::default(),
-            all: Bucket::full(ALL_BURST, now),
+            all: Bucket::full(LINK_BURST_PACKETS, now),
         }
     }
 
@@ -112,10 +112,10 @@ impl<K: Hash + Eq + Copy> Rates<K> {
             return Rate::TooOften { first: bucket.first() };
         }
         let left = match turn {
-            Turn::Begins => BEGINNING,
+            Turn::Begins => KEPT_FOR_GOING_ON_PACKETS,
             Turn::GoesOn => 0.0,
         };
-        if !self.all.take(ALL_BURST, ALL_RATE, left, now) {
+        if !self.all.take(LINK_BURST_PACKETS, LINK_PACKETS_PER_SECOND, left, now) {
             return Rate::TooMany {
                 first: self.all.first(),
             };
@@ -143,7 +143,7 @@ impl<K: Hash + Eq + Copy> Rates<K> {
     fn bucket(&mut self, sender: K, now: f64) -> &mut Bucket {
         let mut old = None;
         if !self.senders[0].contains_key(&sender) {
-            if self.senders[0].len() >= GENERATION {
+            if self.senders[0].len() >= SENDERS_PER_GENERATION {
                 self.senders.swap(0, 1);
                 self.senders[0].clear();
             }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_loop_is_slowed_said_once_and_costs_nobody_else() {
-        let mut rates = Rates::new(0.0);
+        let mut rates = RateLimiter::new(0.0);
         let counted: Vec<Rate> = (0..1000)
             .map(|at| rates.count(1, Turn::GoesOn, f64::from(at) / 1000.0))
             .collect();
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_senders_is_bounded_in_number_and_memory() {
-        let mut rates = Rates::new(0.0);
+        let mut rates = RateLimiter::new(0.0);
         let counted: Vec<Rate> = (0..60_000u32)
             .map(|at| rates.count(at, Turn::GoesOn, f64::from(at) / 60_000.0))
             .collect();
@@ -188,12 +188,12 @@ mod tests {
         assert!((29_000..=30_001).contains(&within), "{within} of 60000 in a second");
         let said = counted.iter().filter(|rate| **rate == Rate::TooMany { first: true });
         assert_eq!(said.count(), 1);
-        assert!(rates.len() <= 2 * GENERATION);
+        assert!(rates.len() <= 2 * SENDERS_PER_GENERATION);
     }
 
     #[test]
     fn in_a_flood_those_who_began_get_to_the_end() {
-        let mut rates = Rates::new(0.0);
+        let mut rates = RateLimiter::new(0.0);
         let (mut begun, mut ended) = (0, 0);
         // In every millisecond 30 begin, which with their second request is three times what is answered.
         for at in 0..3000u32 {
@@ -212,11 +212,11 @@ mod tests {
 
     #[test]
     fn one_that_loops_does_so_after_a_crowd_went_by() {
-        let mut rates = Rates::new(0.0);
+        let mut rates = RateLimiter::new(0.0);
         for _ in 0..40 {
             rates.count(0, Turn::GoesOn, 0.0);
         }
-        for at in 1..=GENERATION as u32 {
+        for at in 1..=SENDERS_PER_GENERATION as u32 {
             rates.count(at, Turn::GoesOn, 0.0);
         }
         assert_eq!(rates.count(0, Turn::GoesOn, 0.0), Rate::TooOften { first: false });

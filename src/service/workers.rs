@@ -49,7 +49,7 @@ pub struct Workers {
 
 /// Work on one of several threads; it counts as that thread's until this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct WorkerSlot {
     handle: Handle,
     busy: Arc<AtomicUsize>,
 }
@@ -66,24 +66,24 @@ impl Workers {
     }
 
     /// A place on the thread that has the least to do.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> WorkerSlot {
         let least = self.threads.iter().min_by_key(|(_, busy)| busy.load(Ordering::Relaxed));
         let (worker, busy) = least.expect("there is at least one processor");
         busy.fetch_add(1, Ordering::Relaxed);
-        Place {
+        WorkerSlot {
             handle: worker.handle.clone(),
             busy: Arc::clone(busy),
         }
     }
 }
 
-impl Place {
+impl WorkerSlot {
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 }
 
-impl Drop for Place {
+impl Drop for WorkerSlot {
     fn drop(&mut self) {
         self.busy.fetch_sub(1, Ordering::Relaxed);
     }
@@ -104,7 +104,7 @@ mod tests {
             let counts = workers.threads.iter().map(|(_, busy)| busy.load(Ordering::Relaxed));
             counts.collect::<Vec<_>>()
         };
-        let mut places: Vec<Place> = (0..7).map(|_| workers.place()).collect();
+        let mut places: Vec<WorkerSlot> = (0..7).map(|_| workers.place()).collect();
         assert_eq!(busy(), [3, 2, 2]);
         places.remove(1);
         places.push(workers.place());

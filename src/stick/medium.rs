@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::formats::mountinfo::mounted_at;
 use crate::formats::{gpt, iso9660};
 use crate::model::slice::{Patch, Slice};
 
@@ -37,14 +38,14 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Not found where this is no live system; whatever reading the medium gives otherwise.
 pub(crate) fn of_live_system() -> io::Result<Medium> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let (number, source) = mount_source(&mounts, LIVE_MOUNT).ok_or_else(|| {
+    let mount = mounted_at(&mounts, Path::new(LIVE_MOUNT)).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
             format!("nothing is mounted at {LIVE_MOUNT}: not a live system"),
         )
     })?;
     // By its number: a link such as by-label/RECON may lead to another medium by now.
-    let device = node_of(Path::new("/sys"), number).unwrap_or_else(|| PathBuf::from(source));
+    let device = node_of(Path::new("/sys"), &mount.device_number).unwrap_or_else(|| PathBuf::from(mount.source));
     let disk = whole_disk(Path::new("/sys"), &device);
     let mut medium = in_folder(Path::new(LIVE_MOUNT))?;
     // The image starts with its disk, or the mounted device is the image (a loop device over a file in memory).
@@ -133,20 +134,8 @@ fn whole_image(path: &Path) -> io::Result<Slice> {
 /// The disk of the medium that the running system lies on; `None` where this is no live system, or none on a disk.
 pub(crate) fn live_disk() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let (number, _) = mount_source(&mounts, LIVE_MOUNT)?;
-    whole_disk(Path::new("/sys"), &node_of(Path::new("/sys"), number)?)
-}
-
-/// Device number (`8:1`) and source of a mount point in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); the last
-/// mount wins.
-fn mount_source<'a>(mountinfo: &'a str, mount_point: &str) -> Option<(&'a str, &'a str)> {
-    mountinfo.lines().rev().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut left = left.split(' ');
-        let number = left.nth(2)?;
-        let source = right.split(' ').nth(1)?;
-        (left.nth(1)? == mount_point).then_some((number, source))
-    })
+    let mount = mounted_at(&mounts, Path::new(LIVE_MOUNT))?;
+    whole_disk(Path::new("/sys"), &node_of(Path::new("/sys"), &mount.device_number)?)
 }
 
 /// The node of a block device number.
@@ -287,15 +276,6 @@ fn whole_disk(sys: &Path, device: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_what_is_mounted_where() {
-        let text = "21 1 0:20 / /run rw - tmpfs tmpfs rw\n\
-                    40 21 8:1 / /run/initramfs/live ro,relatime shared:5 - iso9660 /dev/sda1 ro,nojoliet\n";
-        assert_eq!(mount_source(text, LIVE_MOUNT), Some(("8:1", "/dev/sda1")));
-        assert_eq!(mount_source(text, "/data"), None);
-        assert_eq!(mount_source("short line\n", LIVE_MOUNT), None);
-    }
 
     #[test]
     fn two_media_with_one_label_are_told_apart_or_not_written_to() {

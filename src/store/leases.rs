@@ -40,7 +40,7 @@ const RETRY_SECONDS: f64 = 30.0;
 const SUFFIX: &str = ".jsonl";
 
 /// Hands changes to the writing thread.
-pub struct Journal {
+pub(crate) struct Journal {
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -62,7 +62,7 @@ impl Journal {
     /// Reads what `folder` remembers and begins a new journal there. A folder that cannot be written to is said and
     /// costs the memory across restarts, nothing else. `durable`: wait for the medium at all; false where the folder is
     /// memory itself. `name`: a number drawn by the caller that no earlier journal had. Blocks.
-    pub fn open(folder: &Path, durable: bool, name: u64) -> (Self, Book) {
+    pub(crate) fn open(folder: &Path, durable: bool, name: u64) -> (Self, Book) {
         Self::on(folder, durable, name, Arc::new(Disk))
     }
 
@@ -104,7 +104,7 @@ impl Journal {
     }
 
     /// Hands over changes; the number by which [`Self::written`] tells that they are on the medium. Does not block.
-    pub fn append(&self, changes: Vec<LeaseChange>) -> u64 {
+    pub(crate) fn append(&self, changes: Vec<LeaseChange>) -> u64 {
         let mut waiting = self.queue.waiting.lock().expect("no holder panics");
         waiting.changes.extend(changes);
         waiting.last += 1;
@@ -115,12 +115,12 @@ impl Journal {
     }
 
     /// Up to which number all changes are on the medium, or will never be because it fails, which was said.
-    pub fn written(&self) -> watch::Receiver<u64> {
+    pub(crate) fn written(&self) -> watch::Receiver<u64> {
         self.queue.written.subscribe()
     }
 
     /// Writes what waits and closes the file. Blocks.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queue.waiting.lock().expect("no holder panics").stop = true;
         self.queue.wake.notify_one();
         let thread = self.thread.lock().expect("no holder panics").take();

@@ -14,6 +14,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{fmt, thread};
 
+use crate::formats::iso9660::Primary;
+
 /// Volume id of the recon medium's ISO 9660 file system.
 pub(crate) const MEDIUM_VOLUME_ID: &str = "RECON";
 /// How long one device may take to be judged and set. A device that does not even answer a read is no medium of ours
@@ -147,13 +149,11 @@ pub(crate) fn size_bytes(device: &Path) -> io::Result<u64> {
 /// True when what is read is a recon medium: an ISO 9660 primary volume descriptor (ECMA-119 8.4) with our volume id.
 /// Reads 72 bytes at 32 KiB and nothing else.
 pub(crate) fn is_recon_medium(reader: &mut (impl Read + Seek)) -> bool {
-    let mut descriptor = [0u8; 72];
-    if reader.seek(SeekFrom::Start(32 * 1024)).is_err() || reader.read_exact(&mut descriptor).is_err() {
+    let mut descriptor = [0u8; Primary::ID_BYTES];
+    if reader.seek(SeekFrom::Start(Primary::OFFSET)).is_err() || reader.read_exact(&mut descriptor).is_err() {
         return false;
     }
-    // Type 1 is the primary descriptor, "CD001" the standard, 1 its version; the volume id is padded with spaces.
-    let volume_id = descriptor[40..72].trim_ascii_end();
-    descriptor[..7] == *b"\x01CD001\x01" && volume_id == MEDIUM_VOLUME_ID.as_bytes()
+    Primary::parse(&descriptor).and_then(Primary::volume_id) == Some(MEDIUM_VOLUME_ID.as_bytes())
 }
 
 /// [`is_recon_medium`] for a device node; one that cannot be read is none.

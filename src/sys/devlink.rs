@@ -2,12 +2,10 @@
 
 use std::io::{self, Read};
 
-use super::ethtool_netlink::generic;
+use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR};
 
-/// `NLM_F_REQUEST | NLM_F_DUMP` of include/uapi/linux/netlink.h, and how a dump ends.
-const DUMP: u16 = 0x301;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+use super::ethtool_netlink::{generic, message};
+
 const HEADER: usize = 16;
 /// `DEVLINK_CMD_INFO_GET` of include/uapi/linux/devlink.h.
 const INFO_GET: u8 = 51;
@@ -21,13 +19,7 @@ const DATAGRAM: usize = 32 * 1024;
 pub(crate) fn infos() -> io::Result<Vec<u8>> {
     let (socket, family) = generic(b"devlink\0")?;
     // Without attributes it is about every device.
-    let length = (HEADER + 4) as u32;
-    let mut message = length.to_ne_bytes().to_vec();
-    message.extend(family.to_ne_bytes());
-    message.extend(DUMP.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend([INFO_GET, 1, 0, 0]);
-    socket.send(&message)?;
+    socket.send(&message(family, NLM_F_DUMP, INFO_GET, &[]))?;
     let mut all = Vec::new();
     let mut reader = &socket;
     while all.len() < MAX_BYTES {
@@ -53,8 +45,8 @@ fn ended(datagram: &[u8]) -> io::Result<bool> {
         let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let code = || rest.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
         match u16::from_ne_bytes([head[4], head[5]]) {
-            DONE => return Ok(true),
-            ERROR => {
+            NLMSG_DONE => return Ok(true),
+            NLMSG_ERROR => {
                 let code = i32::from_ne_bytes(code().unwrap_or_default());
                 return Err(io::Error::from_raw_os_error(code.saturating_neg()));
             }
@@ -82,8 +74,8 @@ mod tests {
             bytes
         };
         assert!(!ended(&message(30, &[51, 1, 0, 0])).unwrap());
-        assert!(ended(&[message(30, &[51, 1, 0, 0]), message(DONE, &[0; 4])].concat()).unwrap());
-        let refused = ended(&message(ERROR, &(-libc::EPERM).to_ne_bytes())).unwrap_err();
+        assert!(ended(&[message(30, &[51, 1, 0, 0]), message(NLMSG_DONE, &[0; 4])].concat()).unwrap());
+        let refused = ended(&message(NLMSG_ERROR, &(-libc::EPERM).to_ne_bytes())).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
         assert!(ended(&[]).unwrap());
         assert!(!ended(&[1, 2, 3]).unwrap());

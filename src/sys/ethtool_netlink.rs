@@ -4,12 +4,13 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_REQUEST, NLMSG_ERROR, NetlinkHeader, NlasIterator,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// `NETLINK_GENERIC` of include/uapi/linux/netlink.h, and what belongs to it.
 const GENERIC: i32 = 16;
-const REQUEST: u16 = 1;
-const ERROR: u16 = 2;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 /// The family that names all others, its question and its attributes (include/uapi/linux/genetlink.h).
@@ -27,7 +28,6 @@ const EEPROM_BANK: u16 = 5;
 const EEPROM_ADDRESS: u16 = 6;
 const EEPROM_DATA: u16 = 7;
 const HEADER_NAME: u16 = 2;
-const NESTED: u16 = 0x8000;
 /// Half a page table: what one question can get.
 const HALF: usize = 128;
 /// I²C addresses of SFF-8472; all other modules have the first one only.
@@ -76,7 +76,7 @@ impl Port<'_> {
         let mut name = self.interface.as_bytes().to_vec();
         name.push(0);
         let attributes = [
-            attribute(EEPROM_HEADER | NESTED, &attribute(HEADER_NAME, &name)),
+            attribute(EEPROM_HEADER | NLA_F_NESTED, &attribute(HEADER_NAME, &name)),
             attribute(EEPROM_OFFSET, &(offset as u32).to_ne_bytes()),
             attribute(EEPROM_LENGTH, &(HALF as u32).to_ne_bytes()),
             attribute(EEPROM_PAGE, &[page]),
@@ -86,7 +86,7 @@ impl Port<'_> {
         .concat();
         let answer = ask(&self.socket, self.family, EEPROM_GET, &attributes)?;
         match find(&answer, EEPROM_DATA) {
-            Some(data) if data.len() == HALF => Ok(data.to_vec()),
+            Some(data) if data.len() == HALF => Ok(data),
             _ => Err(io::Error::other("the answer has no whole page")),
         }
     }
@@ -104,24 +104,29 @@ pub(super) fn generic(name: &[u8]) -> io::Result<(Socket, u16)> {
 
 /// One attribute: length, kind, value, padded to four bytes.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut out = (value.len() as u16 + 4).to_ne_bytes().to_vec();
-    out.extend(kind.to_ne_bytes());
-    out.extend(value);
-    out.resize(out.len().next_multiple_of(4), 0);
+    let attribute = DefaultNla::new(kind, value.to_vec());
+    let mut out = vec![0; attribute.buffer_len()];
+    attribute.emit(&mut out);
     out
+}
+
+/// A question, with the flags that every one has besides its own.
+pub(super) fn message(family: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.length = (HEADER + GENERIC_HEADER + attributes.len()) as u32;
+    header.message_type = family;
+    header.flags = NLM_F_REQUEST | flags;
+    let mut message = vec![0; HEADER];
+    header.emit(&mut message);
+    message.extend([command, 1, 0, 0]);
+    message.extend(attributes);
+    message
 }
 
 /// Asks, and gives the attributes of the answer.
 fn ask(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
-    let length = (HEADER + GENERIC_HEADER + attributes.len()) as u32;
-    let mut message = length.to_ne_bytes().to_vec();
-    message.extend(family.to_ne_bytes());
-    message.extend(REQUEST.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend([command, 1, 0, 0]);
-    message.extend(attributes);
     // Without an address it goes to the kernel.
-    socket.send(&message)?;
+    socket.send(&message(family, 0, command, attributes))?;
     let mut answer = vec![0; 8192];
     let mut reader = socket;
     let received = reader.read(&mut answer)?;
@@ -137,7 +142,7 @@ fn attributes_of(answer: &[u8], family: u16) -> io::Result<Vec<u8>> {
         .and_then(|kind| kind.try_into().ok())
         .map(u16::from_ne_bytes);
     match kind.ok_or_else(cut)? {
-        ERROR => {
+        NLMSG_ERROR => {
             let code = answer.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
             let code = i32::from_ne_bytes(code.ok_or_else(cut)?);
             Err(io::Error::from_raw_os_error(code.saturating_neg()))
@@ -147,17 +152,9 @@ fn attributes_of(answer: &[u8], family: u16) -> io::Result<Vec<u8>> {
     }
 }
 
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
-        let value = attributes.get(4..length)?;
-        // The upper two bits are flags.
-        if kind & 0x3fff == wanted {
-            return Some(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
+fn find(attributes: &[u8], wanted: u16) -> Option<Vec<u8>> {
+    let mut all = NlasIterator::new(attributes).map_while(Result::ok);
+    Some(all.find(|found| found.kind() == wanted)?.value().to_vec())
 }
 
 #[cfg(test)]
@@ -169,20 +166,20 @@ mod tests {
     fn attributes_are_found_again() {
         let all = [
             attribute(1, b"abc"),
-            attribute(7 | NESTED, &[9; 128]),
+            attribute(7 | NLA_F_NESTED, &[9; 128]),
             attribute(2, &[]),
         ]
         .concat();
-        assert_eq!(find(&all, 1), Some(&b"abc"[..]));
-        assert_eq!(find(&all, 7), Some(&[9; 128][..]));
-        assert_eq!(find(&all, 2), Some(&[][..]));
+        assert_eq!(find(&all, 1).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(find(&all, 7).as_deref(), Some(&[9; 128][..]));
+        assert_eq!(find(&all, 2).as_deref(), Some(&[][..]));
         assert_eq!(find(&all, 3), None);
     }
 
     #[test]
     fn errors_of_the_kernel_are_told() {
         let mut answer = vec![0; HEADER];
-        answer[4..6].copy_from_slice(&ERROR.to_ne_bytes());
+        answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
         answer.extend((-libc::EOPNOTSUPP).to_ne_bytes());
         let error = attributes_of(&answer, CONTROL).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));

@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::formats::mountinfo::{self, Mount};
+
 /// Room on a file system, as a program without special rights may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Space {
@@ -101,102 +103,19 @@ pub(crate) fn unmount(target: &Path) -> io::Result<()> {
     check(unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW) })
 }
 
-/// One line of `/proc/self/mountinfo`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mounted {
-    /// `major:minor` of the device below.
-    pub device_number: String,
-    pub target: std::path::PathBuf,
-    pub kind: String,
-    pub source: String,
-    pub read_only: bool,
-}
-
-/// What is mounted, from the text of `/proc/self/mountinfo`. Lines that do not parse are left out.
-pub(crate) fn parse_mountinfo(text: &str) -> Vec<Mounted> {
-    text.lines()
-        .filter_map(|line| {
-            let (front, back) = line.split_once(" - ")?;
-            let mut front = front.split(' ');
-            let device_number = front.nth(2)?.to_owned();
-            let target = unescape(front.nth(1)?);
-            let mount_options = front.next()?;
-            let mut back = back.split(' ');
-            let kind = back.next()?.to_owned();
-            let source = unescape(back.next()?);
-            let super_options = back.next().unwrap_or_default();
-            let ro = |options: &str| options.split(',').any(|o| o == "ro");
-            Some(Mounted {
-                device_number,
-                target: target.into(),
-                kind,
-                source,
-                read_only: ro(mount_options) || ro(super_options),
-            })
-        })
-        .collect()
-}
-
 /// What is mounted now.
-pub(crate) fn mounted() -> io::Result<Vec<Mounted>> {
-    Ok(parse_mountinfo(&std::fs::read_to_string("/proc/self/mountinfo")?))
-}
-
-/// Undoes the octal escapes the kernel uses for blanks in paths.
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let digits = rest.get(at + 1..at + 4);
-        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(byte) if byte.is_ascii() => {
-                out.push(char::from(byte));
-                rest = &rest[at + 4..];
-            }
-            _ => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+pub(crate) fn mounted() -> io::Result<Vec<Mount>> {
+    Ok(mountinfo::mounts(&std::fs::read_to_string("/proc/self/mountinfo")?).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn reads_mountinfo() {
-        let text = "36 35 8:3 / /mnt/a\\040b rw,noatime master:1 - exfat /dev/sda3 ro,errors=remount-ro\nshort line\n";
-        let mounts = parse_mountinfo(text);
-        assert_eq!(mounts.len(), 1);
-        assert_eq!(mounts[0].target, Path::new("/mnt/a b"));
-        assert_eq!(
-            (
-                mounts[0].kind.as_str(),
-                mounts[0].source.as_str(),
-                mounts[0].device_number.as_str()
-            ),
-            ("exfat", "/dev/sda3", "8:3")
-        );
-        assert!(mounts[0].read_only);
-    }
 
     #[test]
     fn tells_the_room_of_a_folder() {
         let space = space(Path::new("/")).unwrap();
         assert!(space.total_bytes > 0 && space.free_bytes <= space.total_bytes);
         assert!(super::space(Path::new("/nothing/here")).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read(text in "[ -~\\n]{0,300}") {
-            let _ = parse_mountinfo(&text).len();
-        }
     }
 }

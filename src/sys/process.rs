@@ -1,4 +1,6 @@
-//! Ending processes.
+//! This process, and the end of others.
+
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Ends every process of a group. One that is gone already is no error.
 pub fn end_group(group: i32) {
@@ -29,16 +31,32 @@ pub fn open_files() -> u64 {
     limit.rlim_cur
 }
 
-/// Resident memory of this process in bytes, from /proc/self/status.
+/// Resident memory of this process in bytes.
 pub fn rss_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
+    let this = sysinfo::get_current_pid().ok()?;
+    let mut system = System::new().ok()?;
+    let memory = ProcessRefreshKind::nothing().with_memory().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[this]), false, memory);
+    Some(system.process(this)?.memory())
 }
 
 /// True where being root is no remedy any more (geteuid(2)).
 pub fn is_root() -> bool {
     // SAFETY: takes nothing, and always succeeds.
     unsafe { libc::geteuid() == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_what_the_kernel_says() {
+        let ours = rss_bytes().unwrap();
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kernel: u64 = line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap();
+        // Other tests run in this process meanwhile.
+        assert!((kernel * 512..kernel * 2048).contains(&ours), "{ours} of {kernel} KiB");
+    }
 }

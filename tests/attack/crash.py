@@ -12,7 +12,7 @@ import json
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 
 @dataclass
@@ -22,12 +22,12 @@ class _Node:
     folder: bool
     data: bytearray = field(default_factory=bytearray)
     # ("write", offset, bytes) or ("truncate", length)
-    pending: List[Tuple[Any, ...]] = field(default_factory=list)
-    now: Dict[str, "_Node"] = field(default_factory=dict)
-    certain: Dict[str, "_Node"] = field(default_factory=dict)
+    pending: list[tuple[Any, ...]] = field(default_factory=list)
+    now: dict[str, _Node] = field(default_factory=dict)
+    certain: dict[str, _Node] = field(default_factory=dict)
 
 
-def events(log: Path) -> List[List[Any]]:
+def events(log: Path) -> list[list[Any]]:
     """The log's lines; one that was cut by a kill ends it."""
     found = []
     for line in log.read_text(encoding="ascii").splitlines():
@@ -39,7 +39,7 @@ def events(log: Path) -> List[List[Any]]:
 
 
 class Disk:
-    """The stick as it stands after some events."""
+    """The state of the stick after some operations."""
 
     def __init__(self) -> None:
         self._root = _Node(folder=True)
@@ -51,11 +51,11 @@ class Disk:
                 node = node.now[part]
         return node
 
-    def _parent(self, path: str) -> Tuple[_Node, str]:
+    def _parent(self, path: str) -> tuple[_Node, str]:
         folder, _, name = path.rpartition("/")
         return self._at(folder), name
 
-    def apply(self, event: List[Any]) -> None:
+    def apply(self, event: list[Any]) -> None:
         """One line of the log. What is asked of a file that lost its name is of no use to anybody."""
         try:
             self._apply(event)
@@ -63,7 +63,7 @@ class Disk:
             if event[1] not in ("write", "truncate", "fsync"):
                 raise
 
-    def _apply(self, event: List[Any]) -> None:
+    def _apply(self, event: list[Any]) -> None:
         _, operation, path, *rest = event
         if operation in ("create", "mkdir"):
             parent, name = self._parent(path)
@@ -96,7 +96,7 @@ class Disk:
         _write(self._root, folder, dice)
 
 
-def _change(data: bytearray, change: Tuple[Any, ...]) -> None:
+def _change(data: bytearray, change: tuple[Any, ...]) -> None:
     if change[0] == "truncate":
         length = change[1]
         if length < len(data):
@@ -115,7 +115,7 @@ def _write(node: _Node, folder: Path, dice: random.Random) -> None:
     odds = dice.choice((0.0, 0.5, 1.0))
     for name in sorted({*node.now, *node.certain}):
         newer, older = node.now.get(name), node.certain.get(name)
-        chosen: Optional[_Node] = newer if newer is older or dice.random() < odds else older
+        chosen: _Node | None = newer if newer is older or dice.random() < odds else older
         if chosen is None:
             continue
         target = folder / name

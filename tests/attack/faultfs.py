@@ -5,8 +5,11 @@
 
 BACKING holds the files, MOUNT shows them. CONTROL is a JSON file, read again whenever it changed:
 `{"write": "ENOSPC", "fsync": "slow 3"}`. LOG gets one JSON line for each operation that changes something or makes it durable,
-with the bytes that were written: `crash.py` makes from it what a stick holds whose power went, or whose cache lied.
+with the bytes that were written: `crash.py` computes from it what a stick holds after a power cut, with a cache that may reorder writes.
 """
+
+# Each operation makes the system call of the same name.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -17,36 +20,37 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 try:
-    import fusepy as fuse
+    import fusepy as fuse  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     # The distribution's module, where this Python is another one than the distribution's.
     sys.path.append("/usr/lib/python3/dist-packages")
     try:
-        import fusepy as fuse  # type: ignore[no-redef]
+        import fusepy as fuse  # type: ignore[no-redef,unused-ignore]
     except ImportError:
         sys.exit("the Python module fusepy is missing: install python3-fusepy")
 
 
-class FaultFs(fuse.Operations):  # type: ignore[misc]
-    """Passes everything on to a folder, except what it is told to refuse."""
+class FaultFs(fuse.Operations):  # type: ignore[misc,unused-ignore]
+    """Passes every operation on to a folder, except those that the control file lets fail."""
 
     def __init__(self, backing: str, control: str, log: str) -> None:
         self._backing = os.path.realpath(backing)
         self._control = control
-        self._log = open(log, "a", buffering=1, encoding="ascii")
+        self._log = open(log, "a", buffering=1, encoding="ascii")  # noqa: SIM115  (open as long as the file system is mounted)
         self._lock = threading.Lock()
-        self._faults: Dict[str, str] = {}
+        self._faults: dict[str, str] = {}
         self._changed = -1
-        self._paths: Dict[int, str] = {}
+        self._paths: dict[int, str] = {}
 
     def _full(self, path: str) -> str:
         return self._backing + path
 
-    def _fault(self, operation: str) -> Optional[str]:
-        """Raises what this operation is told to fail with; a word that is no error number goes back to the caller."""
+    def _fault(self, operation: str) -> str | None:
+        """Raises the error configured for this operation; a setting that is no errno name is returned."""
         try:
             changed = os.stat(self._control).st_mtime_ns
         except FileNotFoundError:
@@ -70,7 +74,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
 
     # What only looks.
 
-    def getattr(self, path: str, fh: Optional[int] = None) -> Dict[str, Any]:
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         # By handle where there is one: a file that lost its name is still there for who has it open.
         found = os.fstat(fh) if fh is not None else os.lstat(self._full(path))
         return {
@@ -82,7 +86,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
         self._fault("readdir")
         yield from (".", "..", *os.listdir(self._full(path)))
 
-    def statfs(self, path: str) -> Dict[str, int]:
+    def statfs(self, path: str) -> dict[str, int]:
         fault = self._fault("statfs")
         found = os.statvfs(self._full(path))
         numbers = {
@@ -132,7 +136,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
             self._note("write", path, offset, base64.b64encode(data[:done]).decode())
         return done
 
-    def truncate(self, path: str, length: int, fh: Optional[int] = None) -> int:
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
         self._fault("truncate")
         with self._lock:
             os.truncate(self._full(path), length)
@@ -167,7 +171,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
             self._note("rmdir", path)
         return 0
 
-    def utimens(self, path: str, times: Optional[Tuple[float, float]] = None) -> int:
+    def utimens(self, path: str, times: tuple[float, float] | None = None) -> int:
         os.utime(self._full(path), times)
         return 0
 
@@ -190,7 +194,7 @@ class FaultFs(fuse.Operations):  # type: ignore[misc]
         return 0
 
 
-def main(argv: List[str]) -> int:
+def main(argv: list[str]) -> int:
     backing, mount, control, log = argv
     fuse.FUSE(
         FaultFs(backing, control, log), mount, foreground=True, allow_other=True, default_permissions=False,

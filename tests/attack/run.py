@@ -1,101 +1,95 @@
 #!/usr/bin/env python3
-"""A hostile client beside an honest one: what `recon master` must survive, and what must come home all the same.
+"""A hostile client beside an honest one: what `recon master` must survive, and which inventories must be collected all the same.
 
 Needs root. Ends with `N tried, N survived` and the line `N passed, N failed`.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
-from typing import List, Optional
 
-import attacks
-from stage import Stage
-from cable import TOOLS, Site
-from vdc import namespace, tools
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "netns"))
+
+import attack_escapes
+import attack_network
+import attack_storage
+import attack_uploads
+from attack_target import Target
+from vdc import command, namespace, tools
 from vdc.errors import LabError
-from vdc.lab import Interrupted, stop_on_signals
 from vdc.report import Report
 from vdc.suite import Results, Scenario
+from veth_site import TOOLS, Site
 
+_CHECKS = [*attack_uploads.CHECKS, *attack_network.CHECKS, *attack_escapes.CHECKS]
 _APART = ("bombs", "kills", "file-system-faults", "lying-cache")
+_SEED = 1
 
 
-def _run(recon: Path, folder: Path, report: Report, only: List[str], long: bool) -> int:
+def _run(recon: Path, folder: Path, report: Report, only: list[str], long: bool, seed: int) -> int:
     tools.require_root()
-    tools.require(tuple(sorted({*TOOLS, "umount"})))
-    if not os.access(recon, os.X_OK):
-        raise LabError(f"--recon {recon}: not an executable file")
-    names = [check.name for check in attacks.CHECKS] + list(_APART)
+    tools.require(sorted({*TOOLS, "umount"}))
+    recon = command.require_executable(recon)
+    names = [check.name for check in _CHECKS] + list(_APART)
     unknown = sorted(set(only) - set(names))
     if unknown:
         raise LabError(f"no attack {', '.join(unknown)}; there are {', '.join(names)}")
     namespace.remove_stale()
     results = Results(report, folder)
 
-    def make(place: Path, data: Path) -> Stage:
-        return Stage(Site(recon, place), data)
+    def make(subfolder: Path, data: Path) -> Target:
+        return Target(Site(recon, subfolder), data, seed)
 
-    kills = attacks.LONG_KILLS if long else attacks.KILLS
-    crashes = attacks.LONG_CRASHES if long else attacks.CRASHES
-    wanted = lambda name: not only or name in only  # noqa: E731
-    with Stage(Site(recon, folder / "master")) as stage:
-        checks = [*attacks.CHECKS, Scenario("kills", "", lambda at: attacks.kills(at, kills))]
-        if only:
-            checks.append(Scenario("bombs", "", attacks.bombs))
-        for check in checks:
-            if wanted(check.name) or check.name == "starts":
-                results.run(check, stage)
-            if "starts" in results.failures:
-                return results.close()
-            if stage.site._process is None:
-                stage.start()
-        if not only:
-            # Last, because what is stored of it takes long to read.
-            results.run(Scenario("bombs", "", attacks.bombs), stage)
-            results.run(Scenario("all-there", "", lambda at: at.all_there()), stage)
-    # These have a master each, on a file system of their own; the first stage goes on counting.
+    with Target(Site(recon, folder / "master"), seed=seed) as target:
+        _attack(target, results, only, attack_storage.LONG_KILLS if long else attack_storage.KILLS)
+    if "starts" in results.failures:
+        return results.close()
+    # These have a master each, on a file system of their own; the first target keeps the counts.
+    crashes = attack_storage.LONG_CRASHES if long else attack_storage.CRASHES
     for check in (
-        Scenario("file-system-faults", "", lambda at: attacks.file_system_faults(folder / "faults", make, at)),
-        Scenario("lying-cache", "", lambda at: attacks.lying_cache(folder / "cache", make, at, crashes)),
+        Scenario("file-system-faults", "", partial(attack_storage.file_system_faults, folder / "faults", make)),
+        Scenario("lying-cache", "", partial(attack_storage.lying_cache, folder / "cache", make, crashes)),
     ):
-        if wanted(check.name):
-            results.run(check, stage)
-    report.plain(f"{stage.tried} tried, {stage.survived} survived")
+        if not only or check.name in only:
+            results.run(check, target)
+    report.plain(f"{target.tried} tried, {target.survived} survived")
     return results.close()
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _attack(target: Target, results: Results, only: list[str], kills: int) -> None:
+    """All attacks on one master; `starts` comes first and is always run."""
+    bombs = Scenario("bombs", "", attack_uploads.bombs)
+    checks = [*_CHECKS, Scenario("kills", "", partial(attack_storage.kills, kills))]
+    if only:
+        checks.append(bombs)
+    for check in checks:
+        if not only or check.name in only or check.name == "starts":
+            results.run(check, target)
+        if "starts" in results.failures:
+            return
+        if not target.site.running:
+            target.start()
+    if not only:
+        # Last, because what it stores takes long to read.
+        results.run(bombs, target)
+        results.run(Scenario("all-collected", "", Target.expect_collected), target)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
     parser.add_argument("--recon", type=Path, required=True, help="the binary")
     parser.add_argument("--workdir", type=Path, help="logs go to attack/ in it (default: a temporary one, kept after a failure)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this attack (again for more)")
     parser.add_argument("--long", action="store_true", help="ten times as many kills and power cuts")
-    parser.add_argument("--seed", type=int, default=attacks.SEED, help="of what is left to chance")
+    parser.add_argument("--seed", type=int, default=_SEED, help="of the random choices")
     args = parser.parse_args(argv)
-    attacks.SEED = args.seed
     report = Report()
-    folder = args.workdir.resolve() / "attack" if args.workdir else Path(tempfile.mkdtemp(prefix="recon-attack-"))
-    if args.workdir:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    code = 2
-    try:
-        with stop_on_signals():
-            code = _run(args.recon.resolve(), folder, report, args.only, args.long)
-    except LabError as error:
-        report.error(f"tests/attack/run.py: {error}")
-    except Interrupted as signal:
-        report.error(f"tests/attack/run.py: stopped by {signal}")
-        code = 130
-    if code == 0 and args.workdir is None:
-        shutil.rmtree(folder, ignore_errors=True)
-    return code
+    return command.run_in_folder(
+        "attack", report, args.workdir, lambda folder: _run(args.recon, folder, report, args.only, args.long, args.seed),
+    )
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import io
 import struct
-import tarfile
 import zlib
-from typing import Iterator, List, Tuple
+from collections.abc import Iterator
 
-from stage import tar_gz
+from vdc.archive import tar_gz
 
 _REFUSED = (400, 413, 422)
 # Odd, but nothing is lost or wrong when it is taken.
@@ -52,11 +50,18 @@ def _member(name: bytes, data: bytes, kind: bytes = b"0", link: bytes = b"") -> 
     return _header(name, len(data), kind, link) + _padded(data)
 
 
-def bad(inventory: bytes) -> Iterator[Tuple[str, bytes, Tuple[int, ...]]]:
-    """`inventory`: one that would be stored."""
-    good = _member(b"inventory.json", inventory)
-    whole = tar_gz([("inventory.json", inventory)])
+Upload = tuple[str, bytes, tuple[int, ...]]
 
+
+def malformed(inventory: bytes) -> Iterator[Upload]:
+    """Every malformed upload; `inventory` is one that the master would store."""
+    good = _member(b"inventory.json", inventory)
+    yield from _malformed_gzip(good, tar_gz([("inventory.json", inventory)], level=1))
+    yield from _malformed_inventory(good, inventory)
+    yield from _malformed_members(good)
+
+
+def _malformed_gzip(good: bytes, whole: bytes) -> Iterator[Upload]:
     yield "nothing at all", b"", _REFUSED
     yield "one byte", b"\x1f", _REFUSED
     yield "text", b"hello", _REFUSED
@@ -80,6 +85,8 @@ def bad(inventory: bytes) -> Iterator[Tuple[str, bytes, Tuple[int, ...]]]:
     yield "an unknown method of gzip", whole[:2] + b"\x07" + whole[3:], _REFUSED
     yield "deflate that goes on for ever", whole[:10] + b"\0\xff\xff\0\0" * 3, _REFUSED
 
+
+def _malformed_inventory(good: bytes, inventory: bytes) -> Iterator[Upload]:
     yield "another file only", _raw(_member(b"other.json", inventory)), _REFUSED
     yield "inventory.json in a folder", _raw(_member(b"a/inventory.json", inventory)), _REFUSED
     yield "two inventories, of which the first counts", _raw(good, good), _EITHER
@@ -96,6 +103,8 @@ def bad(inventory: bytes) -> Iterator[Tuple[str, bytes, Tuple[int, ...]]]:
     yield "deep JSON that ends", _raw(_member(b"inventory.json", b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}")), _EITHER
     yield "a system that is a number", _raw(_member(b"inventory.json", b'{"system":7,"net":"x"}')), _EITHER
 
+
+def _malformed_members(good: bytes) -> Iterator[Upload]:
     yield "an absolute path", _raw(good, _member(b"/etc/passwd", b"x")), _EITHER
     yield "a path that climbs", _raw(good, _member(b"../../x", b"x")), _REFUSED
     yield "a path that climbs inside", _raw(good, _member(b"a/../../x", b"x")), _REFUSED
@@ -132,7 +141,7 @@ def _negative() -> bytes:
 def bomb(inventory: bytes) -> bytes:
     """A gigabyte of zeros behind an inventory, in a megabyte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    parts: List[bytes] = [packer.compress(_member(b"inventory.json", inventory) + _header(b"zeros", 1 << 30))]
+    parts: list[bytes] = [packer.compress(_member(b"inventory.json", inventory) + _header(b"zeros", 1 << 30))]
     for _ in range(1024):
         parts.append(packer.compress(bytes(1 << 20)))
     parts.append(packer.compress(bytes(1024)) + packer.flush())
@@ -142,9 +151,4 @@ def bomb(inventory: bytes) -> bytes:
 def dense(million: int) -> bytes:
     """JSON of a few kilobytes when packed that a tree of values makes gigabytes of."""
     body = b'{"a":[' + b"[]," * (million * 1_000_000 // 3) + b"0]}"
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz", compresslevel=9) as archive:
-        entry = tarfile.TarInfo("inventory.json")
-        entry.size = len(body)
-        archive.addfile(entry, io.BytesIO(body))
-    return target.getvalue()
+    return tar_gz([("inventory.json", body)])

@@ -6,15 +6,16 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use recon::config::settings::Subnet;
-use recon::config::{Live, Settings, SiteKey};
+use recon::config::{LeasePolicy, Live, Settings, SiteKey, Subnet};
 use recon::model::MacAddr;
 use recon::model::ula::Ula;
 use recon::probe::cabling::lldp;
 use recon::probe::smbios;
 use recon::service::boot::loaders::Loaders;
+use recon::service::dhcp4::client::identify;
 use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
+use recon::service::dhcp4::quirks::Facts;
 use recon::service::dhcp4::relay::{Scope, scope};
 use recon::service::dhcp4::reply::Params;
 use recon::service::dhcp4::{conflicts, layout, probe, wire};
@@ -37,10 +38,11 @@ fn dhcp4() {
     let routed: Vec<_> = settings.routed(subnet.server).collect();
     let params = Params {
         subnet,
-        lease_seconds: 600,
-        domain: "recon".to_owned(),
-        http_port: 80,
-        loaders: Default::default(),
+        lease: LeasePolicy {
+            lease_seconds: 600,
+            serve_all: false,
+        },
+        boot: Default::default(),
     };
     let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_last, []);
     let mut now = 1_700_000_000;
@@ -71,7 +73,11 @@ fn dhcp4() {
         if let Scope::Routed(index) = scope(&subnet, behind, &message) {
             assert!(index < routed.len());
         }
-        match decide(&params, &mut leases, &message, now) {
+        let client = match identify(&message) {
+            Ok(client) => client,
+            Err(reason) => return kind(reason),
+        };
+        match decide(&params, &mut leases, &Facts::new(&message, &client), now) {
             Decision::Reply(reply) => {
                 let bytes = layout::encode(&reply.message, &form);
                 assert!((300..=1500).contains(&bytes.len()), "a reply of {} bytes", bytes.len());
@@ -88,7 +94,7 @@ fn dhcp4() {
                 reason.split(' ').take(4).collect::<String>(),
                 message.opts().iter().count() / 4,
             )),
-            Decision::Exhausted(_) => kind("exhausted"),
+            Decision::Exhausted => kind("exhausted"),
         }
     });
 }
@@ -112,11 +118,11 @@ fn dhcp6() {
     let params = dhcp6::decide::Params {
         prefix: Ula::drawn(1).link(0),
         server_id: dhcp6::decide::duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
-        lease_seconds: 600,
-        domain: "recon.internal".to_owned(),
-        http_port: 80,
-        serve_all: false,
-        loaders: Default::default(),
+        lease: LeasePolicy {
+            lease_seconds: 600,
+            serve_all: false,
+        },
+        boot: Default::default(),
     };
     let mut leases = dhcp6::leases::LeaseTable6::new(params.prefix, []);
     let mut now = 1_700_000_000;
@@ -143,7 +149,16 @@ fn dhcp6() {
             Err(reason) => return kind(discriminant(&reason)),
         };
         let client = dhcp6::client::identify(&message, "fe80::5054:ff:fe12:3456".parse().unwrap());
-        match dhcp6::decide::decide(&params, &mut leases, &client, false, &message, now) {
+        match dhcp6::decide::decide(
+            &params,
+            &mut leases,
+            dhcp6::decide::Facts {
+                request: &message,
+                client: &client,
+                netbooted: false,
+            },
+            now,
+        ) {
             dhcp6::decide::Decision::Reply(reply) => {
                 let bytes = dhcp6::wire::encode(&reply.message);
                 assert_eq!(bytes[1..4], relayed.message[1..4], "another transaction");
@@ -290,14 +305,19 @@ fn smbios_tables() {
             Some(minor) => Some(smbios::Version { major: 3, minor }),
             None => None,
         };
-        let table = smbios::Table::parse(version, input);
-        let dimms = smbios::types::dimms(&table);
+        let table = smbios::SmbiosTable::parse(version, input);
+        let dimms = smbios::memory::dimms(&table);
         let packages = smbios::types::cpu_packages(&table).len();
         smbios::types::system(&table);
-        smbios::types::memory_arrays(&table);
+        smbios::memory::memory_arrays(&table);
         // Four bytes are the least that a structure takes.
-        assert!(table.structures.len() <= input.len() / 4 + 1);
-        kind((table.structures.len(), table.broken.is_some(), dimms.len(), packages))
+        assert!(table.structures().count() <= input.len() / 4 + 1);
+        kind((
+            table.structures().count(),
+            table.broken.is_some(),
+            dimms.len(),
+            packages,
+        ))
     });
 }
 

@@ -29,8 +29,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("src/probe/disks/controllers.rs", "storcli64"),
     ("src/probe/pci/gpu.rs", "nvidia-smi"),
     ("src/probe/disks/drive.rs", "smartctl"),
-    ("src/role/peer.rs", "udevadm settle"),
-    ("src/role/peer/post.rs", "post.sh"),
+    ("src/role/settle.rs", "udevadm settle"),
+    ("src/role/peer/post/script.rs", "post.sh"),
     ("src/stick/partition.rs", "mkfs.exfat"),
     ("src/sys/power.rs", "systemctl poweroff"),
 ];

@@ -9,7 +9,9 @@ use recon::cli::args::Cli;
 use recon::service::http::route::{NoRoute, route};
 use regex::Regex;
 
+use crate::golden::golden;
 use crate::layering::{programs, root};
+use crate::pages;
 
 fn help(words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_recon"))
@@ -21,37 +23,62 @@ fn help(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read the diff before committing it.
 #[test]
 fn every_help_text_is_the_reviewed_one() {
-    let top = help(&[]);
-    let subcommands: Vec<&str> = top
+    let subcommands = subcommands();
+    for known in ["run", "collect"] {
+        assert!(subcommands.iter().any(|name| name == known), "{subcommands:?}");
+    }
+    let mut texts = vec![("recon".to_owned(), help(&[]))];
+    texts.extend(subcommands.into_iter().map(|name| (name.clone(), help(&[&name]))));
+    for (name, text) in texts {
+        golden(format!("tests/golden/help/{name}.txt"), &text);
+    }
+}
+
+/// Subcommands as `recon --help` lists them.
+fn subcommands() -> Vec<String> {
+    help(&[])
         .lines()
         .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| {
-            line.strip_prefix("  ")?
-                .split(' ')
-                .next()
-                .filter(|name| !name.is_empty())
-        })
-        .filter(|name| *name != "help")
-        .collect();
-    assert!(
-        subcommands.contains(&"run") && subcommands.contains(&"collect"),
-        "{top}"
-    );
-    let mut texts = vec![("recon".to_owned(), top.clone())];
-    texts.extend(subcommands.iter().map(|name| ((*name).to_owned(), help(&[name]))));
-    for (name, text) in texts {
-        let path = format!("{}/tests/golden/help/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
-            std::fs::write(&path, &text).unwrap();
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().map(str::to_owned))
+        .filter(|name| !name.is_empty() && name != "help")
+        .collect()
+}
+
+/// Every subcommand has a page with all its options, and every shell's completions know it.
+#[test]
+fn every_subcommand_has_a_manual_page_and_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    pages::write(folder.path()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
+    let option = Regex::new(r"(?m)^ +(?:-[a-z], )?(--[a-z][a-z-]*)").unwrap();
+    // roff writes a hyphen that is one as `\-`.
+    let plain = |page: String| page.replace("\\-", "-");
+    let top = plain(read("man/recon.1"));
+    let mut options = 0;
+    let found = subcommands();
+    for name in &found {
+        assert!(
+            top.contains(&format!("recon-{name}(1)")),
+            "{name} is not in recon.1: {top}"
+        );
+        let page = plain(read(&format!("man/recon-{name}.1")));
+        for said in option.captures_iter(&help(&[name])) {
+            assert!(
+                page.contains(&said[1]),
+                "{name}: {} is not in its page: {page}",
+                &said[1]
+            );
+            options += 1;
         }
-        assert_eq!(std::fs::read_to_string(&path).expect(&path), text, "{path}");
+        for shell in ["recon.bash", "recon.elv", "recon.fish", "_recon", "_recon.ps1"] {
+            assert!(read(&format!("completions/{shell}")).contains(name), "{shell}: {name}");
+        }
     }
+    assert!(found.len() >= 10 && options >= 20, "{found:?}, {options} options");
 }
 
 #[test]

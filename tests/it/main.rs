@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod changes;
+#[path = "../golden.rs"]
+mod golden;
 mod help;
 mod http;
 mod layering;
@@ -11,8 +13,11 @@ mod lifecycle;
 mod old_ipxe;
 mod packets;
 mod packets6;
+#[path = "../../tools/manual/pages.rs"]
+mod pages;
 mod shown;
 mod site_key;
+mod sizes;
 mod tftp;
 mod units;
 mod uploads;

@@ -11,13 +11,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
-use recon::config::{NodePolicy, PostAction, PowerOff};
-use recon::model::MacAddr;
 use recon::model::slice::Slice;
+use recon::model::{MacAddr, NodePolicy, PostAction, PowerOff};
+use recon::service::boot::source::BootSource;
 use recon::service::boot::{autoexec, ipxe, memory, request};
+use recon::service::dhcp4::client::identify;
+use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
 use recon::service::dhcp4::proxy;
-use recon::service::dhcp4::reply::{Decision, Params, decide};
+use recon::service::dhcp4::quirks::Facts;
+use recon::service::dhcp4::reply::Params;
 
 use crate::lifecycle::{serve, site};
 use crate::packets::packet;
@@ -561,15 +564,17 @@ fn the_folder_for_any_web_server_boots_an_old_ipxe_that_dhcp_sent_there() {
 fn params(port: u16) -> Params {
     Params {
         subnet: recon::config::Settings::default().subnet(0).unwrap(),
-        lease_seconds: 3600,
-        domain: "recon.internal".into(),
-        http_port: port,
-        loaders: Default::default(),
+        lease: Default::default(),
+        boot: BootSource {
+            http_port: port,
+            ..BootSource::default()
+        },
     }
 }
 
 fn answer(params: &Params, leases: &mut LeaseTable, request: &Message) -> Message {
-    match decide(params, leases, request, 1000) {
+    let client = identify(request).unwrap();
+    match decide(params, leases, &Facts::new(request, &client), 1000) {
         Decision::Reply(reply) => recon::service::dhcp4::wire::decode(&reply.bytes()).unwrap(),
         other => panic!("no reply: {other:?}"),
     }
@@ -702,8 +707,7 @@ fn beside_another_server_an_old_ipxe_is_sent_to_the_same_script() {
         server,
         prefix: 24,
         routed: Vec::new(),
-        http_port: 80,
-        loaders: Default::default(),
+        boot: BootSource::default(),
     };
     for uefi in [false, true] {
         for with_class in [true, false] {

@@ -6,8 +6,10 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 use recon::config::Settings;
 use recon::model::Arch;
 use recon::service::dhcp4::client::{Kind, identify};
+use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
-use recon::service::dhcp4::reply::{Decision, Params, decide};
+use recon::service::dhcp4::quirks::Facts;
+use recon::service::dhcp4::reply::Params;
 use recon::service::dhcp4::wire;
 
 pub(crate) fn packet(name: &str) -> Message {
@@ -22,10 +24,8 @@ fn params() -> Params {
     let subnet = Settings::default().subnet(0).unwrap();
     Params {
         subnet,
-        lease_seconds: 3600,
-        domain: "recon.internal".into(),
-        http_port: 80,
-        loaders: Default::default(),
+        lease: Default::default(),
+        boot: Default::default(),
     }
 }
 
@@ -35,7 +35,8 @@ fn table() -> LeaseTable {
 }
 
 fn answer(leases: &mut LeaseTable, request: &Message) -> Message {
-    match decide(&params(), leases, request, 1000) {
+    let client = identify(request).unwrap();
+    match decide(&params(), leases, &Facts::new(request, &client), 1000) {
         Decision::Reply(reply) => {
             // What leaves is read back as a client would.
             let bytes = reply.bytes();
@@ -139,7 +140,15 @@ fn a_request_to_another_server_is_left_alone() {
             .opts_mut()
             .insert(DhcpOption::ServerIdentifier([192, 168, 219, 2].into()));
         assert!(
-            matches!(decide(&params(), &mut table(), &request, 1000), Decision::Silence(_)),
+            matches!(
+                decide(
+                    &params(),
+                    &mut table(),
+                    &Facts::new(&request, &identify(&request).unwrap()),
+                    1000
+                ),
+                Decision::Silence(_)
+            ),
             "{name}"
         );
     }

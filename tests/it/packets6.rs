@@ -6,10 +6,11 @@ use std::sync::Arc;
 use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::Arch;
 use recon::model::ula::Ula;
-use recon::role::link::manager::chooser;
+use recon::role::link::shared::chooser;
 use recon::service::boot::loaders::Loaders;
+use recon::service::boot::source::BootSource;
 use recon::service::dhcp6::client::{Kind, identify};
-use recon::service::dhcp6::decide::{Decision, Params, decide, duid_of};
+use recon::service::dhcp6::decide::{Decision, Facts, Params, decide, duid_of};
 use recon::service::dhcp6::leases::LeaseTable6;
 use recon::service::dhcp6::wire;
 
@@ -27,11 +28,8 @@ fn params() -> Params {
     Params {
         prefix: Ula::drawn(0x12_3456_789a).link(0),
         server_id: duid_of("02:00:00:00:00:01".parse().unwrap()),
-        lease_seconds: 3600,
-        domain: "recon.internal".to_owned(),
-        http_port: 80,
-        serve_all: false,
-        loaders: Default::default(),
+        lease: Default::default(),
+        boot: Default::default(),
     }
 }
 
@@ -41,7 +39,16 @@ fn kind_of(message: &Message) -> Kind {
 
 fn answer(leases: &mut LeaseTable6, request: &Message, netbooted: bool) -> Option<Message> {
     let client = identify(request, FROM.parse().unwrap());
-    match decide(&params(), leases, &client, netbooted, request, 1000) {
+    match decide(
+        &params(),
+        leases,
+        Facts {
+            request,
+            client: &client,
+            netbooted,
+        },
+        1000,
+    ) {
         Decision::Reply(reply) => {
             let bytes = wire::encode(&reply.message);
             assert!(
@@ -137,7 +144,10 @@ fn a_client_without_a_mac_is_told_of_what_is_here() {
     let mut site = site(folder.path());
     Arc::get_mut(&mut site).unwrap().loaders = Loaders::find(&[folder.path().to_owned()]);
     let params = Params {
-        loaders: chooser(&site),
+        boot: BootSource {
+            loaders: chooser(&site),
+            ..BootSource::default()
+        },
         ..params()
     };
     for (arch, url) in [
@@ -161,7 +171,16 @@ fn a_client_without_a_mac_is_told_of_what_is_here() {
         let client = identify(&request, "fe80::1".parse().unwrap());
         assert_eq!(client.mac, None);
         let mut leases = LeaseTable6::new(params.prefix, []);
-        let Decision::Reply(reply) = decide(&params, &mut leases, &client, false, &request, 1000) else {
+        let Decision::Reply(reply) = decide(
+            &params,
+            &mut leases,
+            Facts {
+                request: &request,
+                client: &client,
+                netbooted: false,
+            },
+            1000,
+        ) else {
             panic!("{arch}: no reply")
         };
         assert_eq!(boot_file(&reply.message), url, "{arch}");
@@ -170,7 +189,7 @@ fn a_client_without_a_mac_is_told_of_what_is_here() {
             recon::model::MacAddr([2, 0, 0, 0, 0, arch as u8]),
             Arch::from_option93(arch),
         );
-        let without = params.loaders.loader(None, Arch::from_option93(arch));
+        let without = params.boot.loaders.loader(None, Arch::from_option93(arch));
         assert_eq!(with, without, "{arch}");
         assert_eq!(without.is_err(), url.is_empty(), "{arch}");
         if let Err(reason) = without {

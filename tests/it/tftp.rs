@@ -13,6 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::site;
 
+/// async-tftp as a server, which `benches/net` measures ours against.
+#[path = "../../benches/net/asynctftpd.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod theirs;
+
 /// Held by tests with hundreds of clients, of which one counts what is sent twice: on a busy machine the other's would be late.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -406,4 +411,92 @@ async fn one_address_leaves_half_of_the_transfers_to_others_and_forged_ones_give
     assert!(file == content());
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// The same file served by async-tftp, what it lets its server see, and its end.
+async fn start_theirs(patience: Duration) -> (SocketAddr, theirs::Seen, JoinHandle<()>) {
+    let files = [("ipxe.efi", content()), ("grub.efi", GRUB.to_vec())];
+    let shelf = theirs::Shelf::new(
+        files
+            .map(|(name, bytes)| (name.to_owned(), bytes.into()))
+            .into_iter()
+            .collect(),
+    );
+    let seen = Arc::clone(&shelf.seen);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let server = theirs::server(socket, shelf, patience).await.unwrap();
+    let running = tokio::spawn(async move { server.serve().await.unwrap() });
+    (address, seen, running)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn async_tftp_and_ours_give_the_same_client_the_same_file() {
+    let (ours, _, stop, running) = start().await;
+    let (theirs, _, their_running) = start_theirs(Duration::from_millis(200)).await;
+    for (options, block, window, lose) in [
+        ("", 512, 1, &[][..]),
+        ("blksize\x001468\0", 1468, 1, &[]),
+        ("blksize\x001468\0windowsize\x0016\0", 1468, 16, &[]),
+        ("blksize\x001468\0", 1468, 1, &[2, 9, 10]),
+    ] {
+        let (from_ours, our_oack) = fetch(ours, options, block, window, lose).await;
+        let (from_theirs, their_oack) = fetch(theirs, options, block, window, lose).await;
+        assert!(from_ours == content() && from_theirs == content(), "{options:?}");
+        assert_eq!(our_oack.to_ascii_lowercase(), their_oack.to_ascii_lowercase());
+    }
+    their_running.abort();
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Holds what src/service/tftp says of async-tftp. Once this fails, a release of it can what we need: read its changes, and
+/// that comment and README's table again.
+#[tokio::test(flavor = "multi_thread")]
+async fn async_tftp_sends_on_after_an_error() {
+    let (server, _, running) = start_theirs(Duration::from_millis(50)).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(b"\0\x01ipxe.efi\0octet\0", server).await.unwrap();
+    let mut buffer = [0; 600];
+    let (_, from) = receive(&socket, &mut buffer).await.unwrap();
+    assert_eq!(&buffer[..4], &[0, 3, 0, 1]);
+    socket.send_to(b"\0\x05\0\0enough\0", from).await.unwrap();
+    // The first may have crossed the ERROR.
+    for _ in 0..3 {
+        let (_, again) = receive(&socket, &mut buffer).await.expect("it sends again");
+        assert_eq!((&buffer[..4], again), (&[0, 3, 0, 1][..], from));
+    }
+    running.abort();
+}
+
+/// The same about its word on how a transfer ended: there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn async_tftp_tells_one_who_took_the_file_and_one_who_left_apart_by_nothing() {
+    let (server, seen, running) = start_theirs(Duration::from_millis(20)).await;
+    let mut clients = Vec::new();
+    for takes in [true, false] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(b"\0\x01grub.efi\0octet\0", server).await.unwrap();
+        let mut buffer = [0; 600];
+        let (length, from) = receive(&socket, &mut buffer).await.unwrap();
+        assert_eq!(&buffer[4..length], GRUB);
+        if takes {
+            socket.send_to(&[0, 4, 0, 1], from).await.unwrap();
+        }
+        clients.push(socket);
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while seen.lock().unwrap().iter().filter(|(_, what)| *what == "gone").count() < 2 {
+        assert!(tokio::time::Instant::now() < end, "the transfers end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let of = |client: &UdpSocket| {
+        let address = client.local_addr().unwrap();
+        let seen = seen.lock().unwrap();
+        let seen = seen.iter().filter(|(from, _)| *from == address);
+        seen.map(|(_, what)| *what).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&clients[0]), ["read to the end", "gone"]);
+    assert_eq!(of(&clients[1]), ["read to the end", "gone"], "though it took nothing");
+    running.abort();
 }

@@ -25,3 +25,20 @@ fn every_unit_starts_a_command_that_parses() {
     }
     assert!(seen >= 4, "the units that start recon were not found");
 }
+
+/// The unit that runs a master is watched by systemd, which starts it again; a peer's is not, because nobody would feed it.
+#[test]
+fn who_looks_after_links_is_watched() {
+    let unit = |name: &str| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("services").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let master = unit("recon.service");
+    let of = |key: &str| master.lines().find_map(|line| line.strip_prefix(key));
+    assert_eq!(of("Type="), Some("notify"));
+    assert_eq!(of("Restart="), Some("on-failure"), "which a watchdog's end is");
+    let seconds: u64 = of("WatchdogSec=").unwrap().parse().unwrap();
+    assert!((120..=600).contains(&seconds), "slow is not dead, and dead is noticed");
+    let peer = unit("recon-peer.service");
+    assert!(peer.contains("recon run --initrd") && !peer.contains("WatchdogSec="));
+}

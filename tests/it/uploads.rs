@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use recon::model::NodeId;
 use recon::model::inventory::Inventory;
 use recon::probe::{Options, Root, collect};
-use recon::role::peer::collect::Take;
+use recon::role::peer::collect::Snapshot;
 use recon::role::peer::post::{Results, Status};
 use recon::role::peer::upload::{Kept, upload};
 use recon::service::http::site::Site;
@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::lifecycle::{serve, site};
 
-fn take(raw: usize) -> Take {
+fn take(raw: usize) -> Snapshot {
     let folder = tempfile::tempdir().unwrap();
-    Take {
+    Snapshot {
         inventory: collect(&Root::at(folder.path()), None, &Options::new("")),
         raw: (0..raw).map(|number| (format!("r{number}"), vec![1])).collect(),
         complete: true,

@@ -13,7 +13,7 @@ use ipmi_rs_core::storage::sdr::record::{
 use recon::formats::{gpt, pcap};
 use recon::probe::bmc::ipmi::sdr_record;
 use recon::probe::bmc::ipmi::sdr_record::Record;
-use recon::probe::smbios::{self, types};
+use recon::probe::smbios::{self, memory, types};
 use smbioslib::{
     MemoryDeviceType, MemorySize, MemorySizeExtended, MemorySpeed, SMBiosData, SMBiosMemoryDevice, SMBiosString,
     SMBiosSystemInformation, SMBiosVersion,
@@ -51,13 +51,13 @@ fn smbios_as_smbios_lib_reads_it() {
         let bytes = std::fs::read(folder.join("DMI")).unwrap();
         let entry = std::fs::read(folder.join("smbios_entry_point")).unwrap();
         let version = smbios::entry_point(&entry).unwrap();
-        let ours = smbios::Table::parse(Some(version), &bytes);
+        let ours = smbios::SmbiosTable::parse(Some(version), &bytes);
         let theirs =
             SMBiosData::from_vec_and_version(bytes.clone(), Some(SMBiosVersion::new(version.major, version.minor, 0)));
         // Theirs counts the end of the table as well.
         let kinds = |kinds: Vec<u8>| kinds.into_iter().filter(|kind| *kind != 127).collect::<Vec<_>>();
         assert_eq!(
-            kinds(ours.structures.iter().map(|structure| structure.kind).collect()),
+            kinds(ours.structures().map(|structure| structure.kind).collect()),
             kinds(theirs.iter().map(|structure| structure.header.struct_type()).collect()),
             "{machine}"
         );
@@ -68,7 +68,7 @@ fn smbios_as_smbios_lib_reads_it() {
         assert_eq!(system.product, text(said.product_name()), "{machine}");
         assert_eq!(system.serial, text(said.serial_number()), "{machine}");
 
-        let dimms = types::dimms(&ours);
+        let dimms = memory::dimms(&ours);
         // The chip that holds the firmware is a device to SMBIOS and no module to us.
         let devices: Vec<SMBiosMemoryDevice<'_>> = theirs
             .collect::<SMBiosMemoryDevice<'_>>()
@@ -137,12 +137,12 @@ fn smbios_as_dmidecode_reads_it() {
         let folder = fixtures().join("machines").join(machine);
         let bytes = std::fs::read(folder.join("tree/sys/firmware/dmi/tables/DMI")).unwrap();
         let entry = std::fs::read(folder.join("tree/sys/firmware/dmi/tables/smbios_entry_point")).unwrap();
-        let ours = smbios::Table::parse(smbios::entry_point(&entry), &bytes);
+        let ours = smbios::SmbiosTable::parse(smbios::entry_point(&entry), &bytes);
         let text = std::fs::read_to_string(folder.join("dmidecode.txt")).unwrap();
         let said = blocks(&text);
         assert_eq!(
             said.iter().filter(|(title, _)| *title != "End Of Table").count(),
-            ours.structures.iter().filter(|s| s.kind != 127).count(),
+            ours.structures().filter(|s| s.kind != 127).count(),
             "{machine}"
         );
         let one = |title: &str| &said.iter().find(|(found, _)| *found == title).unwrap().1;
@@ -152,7 +152,7 @@ fn smbios_as_dmidecode_reads_it() {
         assert_eq!(system.vendor, known(from.get("Manufacturer")), "{machine}");
         let bios = types::bios(&ours).unwrap();
         assert_eq!(bios.version, known(one("BIOS Information").get("Version")), "{machine}");
-        let dimms = types::dimms(&ours);
+        let dimms = memory::dimms(&ours);
         let devices: Vec<_> = said
             .iter()
             .filter(|(title, lines)| *title == "Memory Device" && lines.get("Type") != Some(&"Flash"))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
 
 from vdc import dhcp
 from vdc.capture import Datagram, datagrams, read_pcap, udp6
@@ -21,7 +21,7 @@ _PACKETS = Path(__file__).resolve().parent.parent / "fixtures" / "packets"
 _FIRMWARE = {0: "bios", 6: "efi32", 7: "efi", 9: "efi", 11: "arm64", 16: "efi-http", 19: "arm64-http"}
 
 
-def client_of(packet: dhcp.Packet) -> Optional[str]:
+def client_of(packet: dhcp.Packet) -> str | None:
     """Names the program that sent a packet, as file names want it; None for what is not worth a fixture."""
     if packet.op == 2:
         return "server"
@@ -57,9 +57,9 @@ def describe(name: str, packet: dhcp.Packet, size: int, source: str) -> str:
 _KINDS6 = {1: "solicit", 3: "request"}
 
 
-def options6(payload: bytes) -> Dict[int, bytes]:
+def options6(payload: bytes) -> dict[int, bytes]:
     """Options of a DHCPv6 message, the first of each code."""
-    found: Dict[int, bytes] = {}
+    found: dict[int, bytes] = {}
     at = 4
     while at + 4 <= len(payload):
         code, length = struct.unpack(">HH", payload[at : at + 4])
@@ -68,7 +68,7 @@ def options6(payload: bytes) -> Dict[int, bytes]:
     return found
 
 
-def name_of6(payload: bytes) -> Optional[str]:
+def name_of6(payload: bytes) -> str | None:
     """File name of a DHCPv6 client's message; None for what is not worth a fixture."""
     kind, options = _KINDS6.get(payload[0]), options6(payload)
     if kind is None or b"recon:" in options.get(16, b""):
@@ -79,7 +79,7 @@ def name_of6(payload: bytes) -> Optional[str]:
     return f"{'ipxe' if b'iPXE' in options.get(15, b'') else 'ovmf'}-{firmware}-{kind}6.bin"
 
 
-def messages6(path: Path) -> Iterator[Tuple[str, Datagram]]:
+def messages6(path: Path) -> Iterator[tuple[str, Datagram]]:
     for frame in read_pcap(path):
         found = udp6(frame)
         if found is not None and found.destination_port == 547 and len(found.payload) >= 4:
@@ -88,7 +88,7 @@ def messages6(path: Path) -> Iterator[Tuple[str, Datagram]]:
                 yield name, found
 
 
-def main(argv: List[str]) -> int:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("capture", type=Path, help="pcap file of a laboratory run")
     parser.add_argument("--source", required=True, help="what the packets come from, for INDEX")
@@ -97,7 +97,7 @@ def main(argv: List[str]) -> int:
     options = parser.parse_args(argv)
     options.into.mkdir(parents=True, exist_ok=True)
     index = options.into / "INDEX"
-    lines: Dict[str, str] = {}
+    lines: dict[str, str] = {}
     if index.exists():
         for line in index.read_text().splitlines():
             lines[line.split(":")[0]] = line

@@ -13,18 +13,15 @@ the stick and the tarball stay in the work folder.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional
 
-from vdc import control, demo, measure, rounds, scenes
+from vdc import command, demo, demo_scenarios, firmware, measure, nvram_control, scenario_groups, tools
 from vdc.errors import LabError
-from vdc.lab import Interrupted, Lab, Options, check_host, stop_on_signals
+from vdc.lab import Lab, Options, check_host
 from vdc.report import Report
 from vdc.suite import Results
-from vdc import tools, firmware
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BUSY_PATIENCE = 2.0
@@ -41,17 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     product.add_argument("--recon", type=Path, help="the binary, for `recon collect`")
     product.add_argument("--keep", action="store_true", help="demo: keep the lab up; test: keep disks and sticks")
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("demo", parents=[product], help="one round to watch")
     one.add_argument("--firmware", default="uefi,bios,liveboot",
                      help="kinds of peers, in turn: uefi, bios, liveboot, nobmc, ipv6, http, secure")
-    one.add_argument("--scenario", choices=sorted({**scenes.SCENES, **rounds.STORIES}), help="a special round: " + "; ".join(
-        f"{name}: {about}" for name, about in sorted({
-            **{name: scene.about for name, scene in scenes.SCENES.items()},
-            "two-sticks": "two sticks on one network", "ipv6": "a machine without IPv4",
-            "foreign-dhcp": "a foreign DHCP server that is there, comes and goes",
-        }.items())))
+    demos = {
+        **{name: scenario.about for name, scenario in demo_scenarios.SCENARIOS.items()},
+        **{name: about for name, (about, _) in scenario_groups.DEMO_GROUPS.items()},
+    }
+    one.add_argument("--scenario", choices=sorted(demos), help="a special round: " + "; ".join(
+        f"{name}: {about}" for name, about in sorted(demos.items())))
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")
     two.add_argument("--only", action="append", metavar="NAME", help="this scenario (again for more)")
@@ -71,8 +68,7 @@ def _options(args: argparse.Namespace) -> Options:
     patience = args.patience * (_BUSY_PATIENCE if getattr(args, "busy", False) else 1.0)
     options = Options(args.iso.resolve(), args.recon.resolve(), _workdir(args), args.accel, patience, args.keep, args.verbose)
     check_host(options)
-    if not os.access(options.recon, os.X_OK):
-        raise LabError(f"--recon {options.recon}: not executable")
+    command.require_executable(options.recon)
     return options
 
 
@@ -83,22 +79,22 @@ def _workdir(args: argparse.Namespace) -> Path:
     return _ROOT / "builds" / "lab" / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _story(args: argparse.Namespace, report: Report) -> int:
+def _demo_groups(args: argparse.Namespace, report: Report) -> int:
     options = _options(args)
     results = Results(report, options.workdir)
-    for name in rounds.story(args.scenario):
-        about = next(s.about for group in rounds.GROUPS for s in group.scenarios if s.name == name)
-        report.plain(f"  {name}: {about}")
-    rounds.run(options, report, rounds.story(args.scenario), False, results)
+    scenarios = scenario_groups.of_demo(args.scenario)
+    for scenario in scenarios:
+        report.plain(f"  {scenario.name}: {scenario.about}")
+    scenario_groups.run(options, report, [scenario.name for scenario in scenarios], False, results)
     return results.close()
 
 
 def _demo(args: argparse.Namespace, report: Report) -> int:
-    if args.scenario in rounds.STORIES:
-        return _story(args, report)
+    if args.scenario in scenario_groups.DEMO_GROUPS:
+        return _demo_groups(args, report)
     if args.scenario:
         with Lab(_options(args), report) as lab:
-            wrong = scenes.SCENES[args.scenario].run(lab, args.keep)
+            wrong = demo_scenarios.SCENARIOS[args.scenario].run(lab, args.keep)
         return _verdict(report, wrong, "every peer stored and ended as its policy says, all disks as before")
     kinds = [kind for kind in args.firmware.split(",") if kind]
     count = len(kinds) if args.peers is None else args.peers
@@ -109,7 +105,7 @@ def _demo(args: argparse.Namespace, report: Report) -> int:
     return _verdict(report, wrong, f"all {count} peers stored and ended as their policy says, all disks as before")
 
 
-def _verdict(report: Report, wrong: List[str], good: str) -> int:
+def _verdict(report: Report, wrong: list[str], good: str) -> int:
     for text in wrong:
         report.plain(f"NOT AS IT SHOULD BE: {text}")
     if not wrong:
@@ -117,22 +113,26 @@ def _verdict(report: Report, wrong: List[str], good: str) -> int:
     return 1 if wrong else 0
 
 
+def _list(report: Report) -> int:
+    for group in scenario_groups.GROUPS:
+        for scenario in group.scenarios:
+            report.plain(f"{scenario.name:16} {scenario.about}{' (with --long)' if scenario.long else ''}")
+    return 0
+
+
 def _test(args: argparse.Namespace, report: Report) -> int:
     if args.list:
-        for group in rounds.GROUPS:
-            for scenario in group.scenarios:
-                report.plain(f"{scenario.name:16} {scenario.about}{' (with --long)' if scenario.long else ''}")
-        return 0
-    unknown = sorted(set(args.only or ()) - set(rounds.names()))
+        return _list(report)
+    unknown = sorted(set(args.only or ()) - set(scenario_groups.names()))
     if unknown:
         raise LabError(f"no such scenario: {', '.join(unknown)}; `run.py test --list` names them")
     options = _options(args)
     results = Results(report, options.workdir)
-    with rounds.busy_core(args.busy):
+    with scenario_groups.busy_core(args.busy):
         for at in range(args.repeat):
             if args.repeat > 1:
                 report.line(f"round {at + 1} of {args.repeat}")
-            rounds.run(options, report, args.only, args.long, results)
+            scenario_groups.run(options, report, args.only, args.long, results)
     return results.close()
 
 
@@ -144,29 +144,21 @@ def _measure(args: argparse.Namespace, report: Report) -> int:
     return 0
 
 
-def _control(args: argparse.Namespace, report: Report) -> int:
+def _nvram_control(args: argparse.Namespace, report: Report) -> int:
     tools.require_root()
     tools.require(("qemu-system-x86_64", "ip", "dnsmasq"))
     firmware.uefi()
-    surprises = control.run(_workdir(args), args.accel, report)
+    surprises = nvram_control.run(_workdir(args), args.accel, report)
     for text in surprises:
         report.plain(f"NOT KNOWN BEFORE: {text}")
     return 1 if surprises else 0
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     report = Report()
-    command = {"demo": _demo, "test": _test, "measure": _measure, "nvram-control": _control}[args.command]
-    try:
-        with stop_on_signals():
-            return command(args, report)
-    except LabError as error:
-        report.error(f"run.py {args.command}: {error}")
-        return 2
-    except Interrupted as signal:
-        report.error(f"run.py {args.command}: stopped by {signal}; everything was removed")
-        return 130
+    run_command = {"demo": _demo, "test": _test, "measure": _measure, "nvram-control": _nvram_control}[args.command]
+    return command.run(f"run.py {args.command}", report, lambda: run_command(args, report))
 
 
 if __name__ == "__main__":

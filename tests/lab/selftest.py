@@ -14,9 +14,9 @@ import tarfile
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Dict
+from unittest import mock
 
-from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, payload, report, stick, tools
+from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, nvram_seed, report, stick, stick_files, tools
 from vdc.errors import LabError
 
 _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
@@ -24,9 +24,9 @@ _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
 
 class InFolder(unittest.TestCase):
     def setUp(self) -> None:
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
-        self.folder = Path(place.name)
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
 
 
 class Packets(unittest.TestCase):
@@ -81,7 +81,7 @@ class Sticks(InFolder):
 
     def test_a_partition_is_added_behind_the_image_and_files_are_whole(self) -> None:
         path = self._stick()
-        files = {"recon.toml": b'site = "x"\n', "post.tgz": payload.post_tgz(["A"]), "empty": b""}
+        files = {"recon.toml": b'site = "x"\n', "post.tgz": stick_files.post_tgz(["A"]), "empty": b""}
         part = stick.add_data_partition(path, files)  # runs fsck.exfat
         self.assertEqual(gpt.find(path, stick.LABEL), part)
         self.assertIn("No problems found", tools.run(["sgdisk", "-v", str(path)]))
@@ -122,7 +122,7 @@ class Disks(InFolder):
 
 
 class Nvram(InFolder):
-    def _store(self, *variables: "tuple[int, str, bytes]") -> Path:
+    def _store(self, *variables: tuple[int, str, bytes]) -> Path:
         """The firmware's own empty store with variables written into it: (state, name, data)."""
         blob = bytearray(firmware.uefi().variables.read_bytes())
         at = struct.unpack("<H", blob[48:50])[0] + 28
@@ -142,6 +142,29 @@ class Nvram(InFolder):
         same = nvram.read(self._store((0x3C, "Boot0000", b"a"), (0x3F, "Boot0000", b"a")))
         self.assertEqual(nvram.differences(before, same), [])
 
+    def test_a_variable_that_is_being_written_is_noticed(self) -> None:
+        path = self._store((0x3F, "A", b"a"))
+        blob = bytearray(path.read_bytes())
+        whole = bytes(blob)
+        at = (struct.unpack("<H", blob[48:50])[0] + 28 + 60 + 4 + 1 + 3) & ~3
+        # The first fields of a header are there, the sizes are still erased flash; as a guest left it that was killed there.
+        blob[at : at + 60] = bytes.fromhex("aa55ff0003000000") + b"\xff" * 52
+        path.write_bytes(blob)
+        with self.assertRaises(LabError):
+            nvram.read(path)
+        # A guest in that state is let go on until the variable is written.
+        sent: list[str] = []
+
+        def command(name: str) -> None:
+            sent.append(name)
+            if name == "cont":
+                path.write_bytes(whole)
+
+        machine = mock.Mock(nvram=path)
+        machine.qmp.command = command
+        nvram_seed.stop_between_writes(machine, 5.0)
+        self.assertEqual(sent, ["stop", "cont", "stop"])
+
     def test_new_gone_and_changed_are_told(self) -> None:
         before = nvram.read(self._store((0x3F, "A", b"a"), (0x3F, "B", b"b")))
         after = nvram.read(self._store((0x3C, "A", b"a"), (0x3F, "B", b"c"), (0x3F, "C", b"d")))
@@ -149,8 +172,8 @@ class Nvram(InFolder):
         self.assertEqual([line.split()[1] for line in said], ["gone", "changed", "new"])
 
 
-class Harvests(InFolder):
-    def _tarball(self, files: Dict[str, bytes], sums: str) -> Path:
+class InventoryTarballs(InFolder):
+    def _tarball(self, files: dict[str, bytes], sums: str) -> Path:
         path = self.folder / "a.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
             for name, data in {**files, "SHA256SUMS": sums.encode()}.items():

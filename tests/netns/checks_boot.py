@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import List, Optional
 
-from cable import CLIENT_LINK, SERVER, Site
 from rawclient import RawClient, altered, fixture
-from vdc import dhcp, waiting
+from vdc import dhcp, polling
 from vdc.dhcp import Packet
-from vdc.suite import Scenario, expect
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, SERVER, Site
 
-# Ports of their own: what one check does to a machine's ladder is nothing to the next.
-_ARCHS, _LADDER, _IPXE, _X86, _SCRIPT, _IMPATIENT, _SMALL, _LOOPING = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 9))
+# Ports of their own: what one check does to a machine's loader_fallback is nothing to the next.
+_ARCHS, _FALLBACK_MAC, _IPXE, _X86, _SCRIPT, _IMPATIENT, _SMALL, _LOOPING = (f"52:54:00:2b:02:{last:02x}" for last in range(1, 9))
 _PLACEHOLDER = re.compile(r"@[A-Z_]+@|\{\{|\}\}|<[A-Z_]+>")
 
 
@@ -52,14 +51,14 @@ def unsupported_firmware(site: Site) -> None:
     """Machines for which there is no system get no address and no file; the master says what they are, once and in the table."""
     pi = "dc:a6:32:2b:02:01"
     with RawClient(site.client, CLIENT_LINK) as port:
-        for at, (arch, name, mac, want) in enumerate((
+        for arch, name, mac, want in (
             (6, "PXEClient", _X86, "32-bit"),
             (0, "PXEClient", pi, "Raspberry Pi: this image has no system for it"),
             (11, "PXEClient", "52:54:00:2b:05:01", "ARM 64-bit UEFI: this image has no system for it"),
             (19, "HTTPClient", "52:54:00:2b:05:02", "ARM UEFI 64 boot from HTTP: this image has no system for it"),
             (27, "PXEClient", "52:54:00:2b:05:03", "RISC-V 64-bit UEFI: this image has no system for it"),
             (22, "U-Boot.armv8", "52:54:00:2b:05:04", "U-Boot (armv8): this image has no system for it"),
-        )):
+        ):
             packet = _firmware(arch, name, mac)
             if name.startswith("U-Boot"):
                 packet = altered(fixture("ovmf-efi-discover.bin"), mac, {93: arch.to_bytes(2, "big"), 60: name.encode()})
@@ -67,14 +66,14 @@ def unsupported_firmware(site: Site) -> None:
                 answers = port.answers(packet, mac, 0.5)
                 expect(answers == [], f"architecture {arch} ({name}) is offered {answers}")
             lines = [line for line in site.log.read_text(errors="replace").splitlines() if mac in line and want in line]
-            expect(len(lines) == 1, f"the master says {len(lines)} times what {mac} is: {site.said()}")
+            expect(len(lines) == 1, f"the master says {len(lines)} times what {mac} is: {site.log_tail()}")
             row = site.api.node("", mac) or {}
             expect(want in str(row.get("failure")) and row.get("stage") == "seen", f"the table says {row}")
 
 
 def infiniband(site: Site) -> None:
     """RFC 4390: two ports without a hardware address get an address each, by their identifiers, and are shown by their GUIDs."""
-    given = {}
+    given: dict[int, str] = {}
     for last in (1, 2, 1):
         guid = bytes.fromhex("f4521403003839") + bytes([last])
         said = bytes.fromhex("ff00000000000200000" + "2c900") + guid
@@ -90,7 +89,7 @@ def infiniband(site: Site) -> None:
     expect(ports == [f"InfiniBand f452:1403:0038:390{last}" for last in (1, 2)], f"the table shows {ports}")
 
 
-def ipxe_says_who_it_is(site: Site) -> None:
+def ipxe_identifies_itself(site: Site) -> None:
     """The URL for iPXE fits the packet's header, and iPXE fills in what it knows of its machine."""
     with RawClient(site.client, CLIENT_LINK) as port:
         offer = port.ask(altered(fixture("ipxe-efi-discover.bin"), _IPXE), _IPXE)
@@ -158,7 +157,7 @@ def scripts_are_complete(site: Site) -> None:
 
 
 def ports_without_an_ethernet_address(site: Site) -> None:
-    """Who fills in no Ethernet address (InfiniBand: 8 or 20 bytes, or nothing at all) gets a script that boots, not one that asks again."""
+    """Ports without an Ethernet address (InfiniBand: 8 or 20 bytes, or none) get a script that boots, not one that asks again."""
     infiniband = "80-00-02-08-fe-80-00-00-00-00-00-00-00-02-c9-03-00-9c-81-e2"
     for mac in ("", infiniband, infiniband[-23:], "rubbish"):
         text = site.curl("-f", site.url(f"/boot.ipxe?mac={mac}&uuid=&arch=x86_64&serial=")).stdout.decode()
@@ -187,7 +186,7 @@ def too_little_memory(site: Site) -> None:
     row = site.api.node("", _SMALL) or {}
     expect("too little memory" in str(row.get("failure")) and row.get("stage") == "loader", f"the table says {row}")
     said = site.log.read_text(errors="replace").count("too little memory")
-    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+    expect(said == 1, f"it is said {said} times:\n{site.log_tail()}")
     for plenty in ("memory=&map=__&action=inventory", "memory=4096&map=__&action=inventory", ""):
         status = site.curl("-o", "/dev/null", "-w", "%{http_code}", f"{base}?{plenty}").stdout.decode()
         expect(status == "200", f"with {plenty!r} the kernel is answered with {status}")
@@ -196,7 +195,7 @@ def too_little_memory(site: Site) -> None:
 
 
 def kernel_loops(site: Site) -> None:
-    """A machine that takes kernel and initrd again and again and is never heard: named, slowed down, and never refused."""
+    """A machine that loads kernel and initrd again and again without its agent reporting: named, slowed down, never refused."""
     for turn in range(4):
         text = _scripted(site, _LOOPING)
         expect(("\nsleep 60 ||\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
@@ -220,11 +219,11 @@ def kernel_loops(site: Site) -> None:
     _scripted(site, _LOOPING)
     expect(site.curl("-f", "-o", "/dev/null", url).returncode == 0, "its next script gets no kernel")
     lines = [line for line in site.log.read_text(errors="replace").splitlines() if "it loops" in line]
-    expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
+    expect(len(lines) == 1 and _LOOPING in lines[0], f"it is said {len(lines)} times:\n{site.log_tail()}")
 
 
 def impatient_firmware(site: Site) -> None:
-    """Firmware that heeds no offer: none of the offers sends it to a boot server, and who asks on port 4011 is answered all the same."""
+    """Firmware that accepts no offer: none of the offers sends it to a boot server, and a request on port 4011 is answered all the same."""
     with RawClient(site.client, CLIENT_LINK) as port:
         for number in range(8):
             offer = port.ask(_firmware(7, "PXEClient", _IMPATIENT), _IMPATIENT)
@@ -239,13 +238,13 @@ def impatient_firmware(site: Site) -> None:
     expect((answer.kind, answer.boot_file) == ("ack", "snponly.efi"), f"port 4011 answers {answer}")
 
 
-def ladder(site: Site) -> None:
+def loader_fallback(site: Site) -> None:
     """Firmware that comes back after it fetched a boot program gets the next one; what then starts is remembered."""
-    address: List[str] = []
+    address: list[str] = []
 
     def come_back() -> str:
         with RawClient(site.client, CLIENT_LINK) as port:
-            ack = port.take_address(fixture("ovmf-efi-discover.bin"), fixture("ovmf-efi-request.bin"), _LADDER)
+            ack = port.take_address(fixture("ovmf-efi-discover.bin"), fixture("ovmf-efi-request.bin"), _FALLBACK_MAC)
         address[:] = [ack.your_address]
         return ack.boot_file
 
@@ -258,26 +257,23 @@ def ladder(site: Site) -> None:
         finally:
             site.client.ip("addr", "del", f"{address[0]}/24", "dev", CLIENT_LINK)
 
-    def wait_for(loader: str) -> Optional[str]:
+    def wait_for(loader: str) -> str | None:
         # An answer within the second after the fetch counts as a late copy of the question, so a machine asks again.
-        return waiting.until(lambda: loader if come_back() == loader else None, 10.0, f"{loader} is offered", every=0.3)
+        return polling.wait_until(lambda: loader if come_back() == loader else None, 10.0, f"{loader} is offered", every=0.3)
 
     expect(come_back() == "snponly.efi", "the first boot program is another")
     as_machine(f"tftp://{SERVER}/snponly.efi")
     as_machine(f"tftp://{SERVER}/autoexec.ipxe")
     wait_for("ipxe.efi")
-    row = site.api.node("", _LADDER) or {}
+    row = site.api.node("", _FALLBACK_MAC) or {}
     expect((row.get("loader"), row.get("failed_loaders")) == ("ipxe.efi", ["snponly.efi"]), f"the table says {row}")
     expect("snponly.efi did not start" in site.log.read_text(errors="replace"), "the master does not say so")
     as_machine(f"tftp://{SERVER}/ipxe.efi")
-    as_machine(site.url(f"/boot.ipxe?mac={_LADDER.replace(':', '-')}"))
+    as_machine(site.url(f"/boot.ipxe?mac={_FALLBACK_MAC.replace(':', '-')}"))
     expect(come_back() == "ipxe.efi", "what started is not remembered")
 
 
-CHECKS: List[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
-        architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_says_who_it_is, ports_without_an_ethernet_address, start_script,
-        names_as_firmware_writes_them, scripts_are_complete, too_little_memory, kernel_loops, ladder,
-    )
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    architectures, impatient_firmware, unsupported_firmware, infiniband, ipxe_identifies_itself, ports_without_an_ethernet_address, start_script,
+    names_as_firmware_writes_them, scripts_are_complete, too_little_memory, kernel_loops, loader_fallback,
+)

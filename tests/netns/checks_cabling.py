@@ -8,24 +8,24 @@ the library. Needs root. Ends with the line `N passed, N failed`.
 
 from __future__ import annotations
 
-import argparse
 import json
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
-import rawclient  # noqa: F401  (its import makes `vdc` reachable)
-from vdc import namespace, tools
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from vdc import command, namespace, tools
 from vdc.errors import LabError
-from vdc.lab import Interrupted, stop_on_signals
 from vdc.namespace import Namespace
 from vdc.report import Report
-from vdc.suite import Results, Scenario, expect
+from vdc.resource import Resource
+from vdc.suite import Results, Scenario, expect, scenarios
 from vdc.switch import MANAGEMENT, SYSTEM, VLAN, cdp, lldp
 
 _TOP = Path(__file__).resolve().parents[2]
@@ -35,47 +35,26 @@ _CABLES = 3
 _PAUSE = 0.2
 
 
-class Rack:
+class Rack(Resource):
     """The machine with its ports `port0` to `port2`, at the other end of each the switch port `sw0` to `sw2`."""
 
     def __init__(self, binary: Path) -> None:
+        super().__init__()
         self.binary = binary
 
-    def __enter__(self) -> "Rack":
-        self.machine = Namespace("machine").__enter__()
-        try:
-            self.switches = Namespace("switches").__enter__()
-            try:
-                for n in range(_CABLES):
-                    self.machine.ip("link", "add", f"port{n}", "type", "veth", "peer", "name", f"sw{n}", "netns", self.switches.name)
-                    self.switches.ip("link", "set", f"sw{n}", "up")
-                    self.machine.ip("link", "set", f"port{n}", "up")
-            except BaseException:
-                self.switches.close()
-                raise
-        except BaseException:
-            self.machine.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.switches.close()
-        self.machine.close()
-
-    def mouth(self, place: Namespace, link: str) -> socket.socket:
-        """A port that sends whole frames."""
-        def make() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            made.bind((link, 0))
-            return made
-
-        return place.call(make)
+    def set_up(self) -> None:
+        self.machine = self._stack.enter_context(Namespace("machine"))
+        self.switches = self._stack.enter_context(Namespace("switches"))
+        for n in range(_CABLES):
+            self.machine.ip("link", "add", f"port{n}", "type", "veth", "peer", "name", f"sw{n}", "netns", self.switches.name)
+            self.switches.ip("link", "set", f"sw{n}", "up")
+            self.machine.ip("link", "set", f"port{n}", "up")
 
     def listen(
-        self, ports: Sequence[str], seconds: int, frames: Sequence[Tuple[Namespace, str, bytes]],
-    ) -> Tuple[Dict[str, Any], float]:
+        self, ports: Sequence[str], seconds: int, frames: Sequence[tuple[Namespace, str, bytes]],
+    ) -> tuple[dict[str, Any], float]:
         """What recon tells of the ports while each frame is sent again and again, and how long it took."""
-        mouths = [(self.mouth(place, link), frame) for place, link, frame in frames]
+        raw_sockets = [(machine.packet_socket(link), frame) for machine, link, frame in frames]
         begun = time.monotonic()
         process = self.machine.popen(
             ["env", f"RECON_TEST_PORTS={','.join(ports)}", f"RECON_TEST_WAIT={seconds}", str(self.binary), "--ignored",
@@ -85,8 +64,8 @@ class Rack:
         try:
             while process.poll() is None:
                 expect(time.monotonic() < begun + seconds + 20, "recon listens beyond its time")
-                for mouth, frame in mouths:
-                    mouth.send(frame)
+                for raw_socket, frame in raw_sockets:
+                    raw_socket.send(frame)
                 try:
                     process.wait(_PAUSE)
                 except subprocess.TimeoutExpired:
@@ -97,21 +76,21 @@ class Rack:
             if process.poll() is None:
                 process.kill()
                 process.wait(10)
-            for mouth, _ in mouths:
-                mouth.close()
+            for raw_socket, _ in raw_sockets:
+                raw_socket.close()
         found = [line[line.index("{"):] for line in said.splitlines() if '{"status"' in line]
         expect(len(found) == 1, f"the test said:\n{said[-2000:]}")
         # The harness writes the test's name in front of the line, and its result behind it.
         return json.JSONDecoder().raw_decode(found[0])[0], took
 
 
-def _ports(part: Dict[str, Any]) -> Dict[str, Any]:
+def _ports(part: dict[str, Any]) -> dict[str, Any]:
     expect(part["status"] == "ok", f"cabling is {part['status']}: {part['reason']}")
     return {port["port"]: port for port in part["value"]["ports"]}
 
 
 def both_protocols(rack: Rack) -> None:
-    """Two cables, one switch with LLDP and one with CDP: each port has its own neighbour, and nobody waits for more."""
+    """Two cables, one switch with LLDP and one with CDP: each port has its own neighbour, and listening ends early."""
     part, took = rack.listen(["port0", "port1"], 30, [
         (rack.switches, "sw0", lldp("Ethernet1/7")), (rack.switches, "sw1", cdp("GigabitEthernet1/0/8")),
     ])
@@ -127,7 +106,7 @@ def both_protocols(rack: Rack) -> None:
 
 
 def every_group_and_tag(rack: Rack) -> None:
-    """LLDP to each of its three group addresses, and with a priority tag, is heard; so are two switches on one cable."""
+    """LLDP to each of its three group addresses, and with a priority tag, is received; so are two switches on one cable."""
     plain = lldp("a")
     frames = [bytes.fromhex("0180c2000003") + lldp("b")[6:], bytes.fromhex("0180c2000000") + lldp("c")[6:]]
     tagged = lldp("d")
@@ -139,7 +118,7 @@ def every_group_and_tag(rack: Rack) -> None:
 
 
 def silence(rack: Rack) -> None:
-    """A port on which nobody speaks costs the time given and no more; what we send and what is damaged is no neighbour."""
+    """A port without a neighbour takes the time given and no more; own and damaged frames are no neighbour."""
     damaged = lldp("x")[:20]
     part, took = rack.listen(["port0", "port1"], 3, [
         (rack.machine, "port0", lldp("own")), (rack.switches, "sw0", b"\xff" * 6 + bytes(6) + b"\x08\x00" + bytes(60)),
@@ -153,9 +132,9 @@ def silence(rack: Rack) -> None:
 
 
 def late_carrier(rack: Rack) -> None:
-    """A port that gets its carrier while others are heard already is waited for."""
+    """A port that gets its carrier after others were heard is waited for."""
     rack.switches.ip("link", "set", "sw2", "down")
-    spoken: List[float] = []
+    spoken: list[float] = []
 
     def plug() -> None:
         time.sleep(2.0)
@@ -221,10 +200,9 @@ def switches_back(rack: Rack) -> None:
         rack.machine.ip("link", "set", "port2", "up")
 
 
-_ALL: Tuple[Callable[[Rack], None], ...] = (switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier)
-CHECKS: List[Scenario[Rack]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in _ALL
-]
+CHECKS: list[Scenario[Rack]] = scenarios(
+    switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
+)
 
 
 def _test_binary() -> Path:
@@ -239,28 +217,24 @@ def _test_binary() -> Path:
     raise LabError("cargo names no test binary")
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _run(report: Report, only: Sequence[str]) -> int:
+    tools.require_root()
+    tools.require(("ip", "setpriv", "cargo"))
+    namespace.remove_stale()
+    results = Results(report, Path(tempfile.gettempdir()))
+    with Rack(_test_binary()) as rack:
+        for check in CHECKS:
+            if not only or check.name in only:
+                results.run(check, rack)
+    return results.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = command.parser(__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this check (again for more)")
     args = parser.parse_args(argv)
     report = Report()
-    try:
-        with stop_on_signals():
-            tools.require_root()
-            tools.require(("ip", "setpriv", "cargo"))
-            namespace.remove_stale()
-            results = Results(report, Path(tempfile.gettempdir()))
-            with Rack(_test_binary()) as rack:
-                for check in CHECKS:
-                    if not args.only or check.name in args.only:
-                        results.run(check, rack)
-            return results.close()
-    except LabError as error:
-        report.error(f"{Path(__file__).name}: {error}")
-    except Interrupted as stopped:
-        report.error(f"{Path(__file__).name}: stopped by {stopped}")
-        return 130
-    return 2
+    return command.run(Path(__file__).name, report, lambda: _run(report, args.only))
 
 
 if __name__ == "__main__":

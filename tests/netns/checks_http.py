@@ -1,4 +1,4 @@
-"""What do HTTP and TFTP clients get, one at a time, in a crowd and over a bad line? One function an expectation, in the order they run."""
+"""What do HTTP and TFTP clients get, one at a time, many at once and over a bad line? One function an expectation, in the order they run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import socket
 import subprocess
 import threading
 import time
-from typing import Dict, List, Optional, Tuple
 
-from cable import CLIENT_LINK, SERVER, Site
-from vdc import waiting
-from vdc.suite import Scenario, expect
+from vdc import polling
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, SERVER, Site
 
 TOOLS = ("atftp", "wrk")
 _BIG = "/isos/big.iso"
@@ -32,8 +31,8 @@ def http_starts(site: Site) -> None:
     site.client.ip("addr", "add", f"{_DIALLER}/24", "dev", CLIENT_LINK)
 
 
-def _head(site: Site, *args: str) -> Tuple[int, Dict[str, str]]:
-    """Status and headers, names in lower case, of a request whose body nobody keeps."""
+def _head(site: Site, *args: str) -> tuple[int, dict[str, str]]:
+    """Status and headers, names in lower case, of a request whose body is dropped."""
     done = site.curl("-D", "-", "-o", "/dev/null", *args)
     lines = done.stdout.decode().splitlines()
     expect(bool(lines), f"curl {' '.join(args)}: {done.stderr.decode()}")
@@ -85,14 +84,14 @@ def keep_alive(site: Site) -> None:
     expect(done.stdout.split() == [b"1", b"0", b"0", b"0"], f"new connections for each request: {done.stdout!r}")
 
 
-def _start(site: Site, *args: str) -> "subprocess.Popen[bytes]":
+def _start(site: Site, *args: str) -> subprocess.Popen[bytes]:
     return site.client.popen(["curl", "-sS", "--max-time", "60", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def crowd(site: Site) -> None:
+def many_clients(site: Site) -> None:
     """Forty machines load a big file: all get it, small requests do not wait, memory stays small."""
     want = hashlib.sha256((site.data / "isos/big.iso").read_bytes()).hexdigest()
-    loads = [_start(site, "-f", "-o", str(site.folder / f"crowd-{n}"), site.url(_BIG)) for n in range(40)]
+    loads = [_start(site, "-f", "-o", str(site.folder / f"download-{n}"), site.url(_BIG)) for n in range(40)]
     begun = time.monotonic()
     small = site.curl("-f", site.url("/isos/small"))
     took = time.monotonic() - begun
@@ -100,11 +99,11 @@ def crowd(site: Site) -> None:
     for number, load in enumerate(loads):
         _, said = load.communicate(timeout=90)
         expect(load.returncode == 0, f"machine {number}: {said.decode()}")
-        got = site.folder / f"crowd-{number}"
+        got = site.folder / f"download-{number}"
         expect(hashlib.sha256(got.read_bytes()).hexdigest() == want, f"machine {number} got other bytes")
         got.unlink()
     rss = site.api.status()["rss_bytes"]
-    expect(rss < 64 << 20, f"the master has {rss >> 20} MiB after the crowd")
+    expect(rss < 64 << 20, f"the master has {rss >> 20} MiB after forty downloads")
 
 
 def slow_clients(site: Site) -> None:
@@ -140,7 +139,7 @@ def bad_requests(site: Site) -> None:
         expect(answer[9:12] in codes, f"{request[:30]!r} gives {answer[:60]!r}")
 
 
-def _atftp(site: Site, name: str, server: str, options: List[str], port: Optional[int] = None) -> bytes:
+def _atftp(site: Site, name: str, server: str, options: list[str], port: int | None = None) -> bytes:
     target = site.folder / "atftp-got"
     target.unlink(missing_ok=True)
     words = [word for option in options for word in ("--option", option)]
@@ -171,7 +170,7 @@ class _BadLine:
 
     def _carry(self) -> None:
         client, server = ("", 0), (SERVER, 69)
-        held: List[Tuple[socket.socket, bytes, Tuple[str, int]]] = []
+        held: list[tuple[socket.socket, bytes, tuple[str, int]]] = []
         while not self._ended.is_set():
             ready, _, _ = select.select([self.front, self.back], [], [], 0.05)
             for port in ready:
@@ -214,7 +213,7 @@ def tftp_over_a_bad_line(site: Site) -> None:
         expect(lost > 0, "the line lost nothing: the check shows nothing")
 
 
-def _counters(site: Site) -> Dict[str, float]:
+def _counters(site: Site) -> dict[str, float]:
     text = site.curl("-f", site.url("/metrics")).stdout.decode()
     return {name: float(value) for name, value in re.findall(r"^([a-z0-9_]+(?:\{[^}]*\})?) ([0-9.]+)$", text, re.M)}
 
@@ -230,10 +229,10 @@ def metrics(site: Site) -> None:
     site.dig("bang", "A")
     done = 'recon_tftp_transfers_total{result="done"}'
     # The end of a transfer is counted when the last acknowledgement is in, which is after the client has its file.
-    waiting.until(lambda: _counters(site)[done] > before[done] or None, 5.0, "the TFTP transfer is counted")
-    # A transfer stops being counted as running when the server has heard of its end: of a client that went silent after 30 s,
+    polling.wait_until(lambda: _counters(site)[done] > before[done] or None, 5.0, "the TFTP transfer is counted")
+    # A transfer is counted as running until the server knows of its end: for a client that fell silent that is after 30 s,
     # of others with their reset or last acknowledgement. Clients of the checks before this one are among them.
-    waiting.until(lambda: not _running(_counters(site)) or None, 40.0, "no transfer runs any more")
+    polling.wait_until(lambda: not _running(_counters(site)) or None, 40.0, "no transfer runs any more")
     after = _counters(site)
     for name, more in (
         (done, 1), ("recon_tftp_bytes_total", len(loader)), ("recon_http_bytes_total", _BIG_BYTES),
@@ -242,7 +241,7 @@ def metrics(site: Site) -> None:
         expect(after[name] - before[name] == more, f"{name} went from {before[name]} to {after[name]}, not up by {more}")
 
 
-def _running(counters: Dict[str, float]) -> Dict[str, float]:
+def _running(counters: dict[str, float]) -> dict[str, float]:
     """Of the gauges of transfers, those that are not at nothing."""
     return {name: counters[name] for name in ("recon_tftp_running", "recon_http_big_running") if counters[name] != 0}
 
@@ -255,13 +254,10 @@ def http_stops(site: Site) -> None:
     # It goes on reading what the kernel holds for it.
     holder.kill()
     holder.wait()
-    expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.said()}")
+    expect(code == 0 and took < 10, f"exit code {code} after {took:.1f} s:\n{site.log_tail()}")
 
 
-CHECKS: List[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
-        http_starts, curl_conditions, curl_ranges, head_everywhere, keep_alive, bad_requests, atftp_options, tftp_over_a_bad_line,
-        crowd, slow_clients, wrk_small_files, metrics, http_stops,
-    )
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    http_starts, curl_conditions, curl_ranges, head_everywhere, keep_alive, bad_requests, atftp_options, tftp_over_a_bad_line,
+    many_clients, slow_clients, wrk_small_files, metrics, http_stops,
+)

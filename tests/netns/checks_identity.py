@@ -1,19 +1,17 @@
-"""Does a master keep apart machines that call themselves the same, and say so? One function an expectation; each has wires of its own."""
+"""Does a master keep machines with the same UUID apart, and report the clash?"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
 import subprocess
-import tarfile
-from typing import Any, Dict, List, Optional
+from typing import Any
 
-from vdc import collect, waiting
+from bridged_lan import Lan, Stick
+from vdc import collect, polling
+from vdc.api import digest_header
+from vdc.archive import tar_gz
 from vdc.namespace import Namespace
-from vdc.suite import Scenario, expect
-from wires import Lan, Stick
+from vdc.suite import Scenario, expect, scenarios
 
 _MASTER = "192.168.219.1"
 _UUID = "93d4e5a1-7f46-11e5-bf8b-080027123456"
@@ -28,7 +26,7 @@ def _marked(board: int) -> str:
     return f"{_UUID}-{_port(board).replace(':', '')}"
 
 
-def _inventory(board: int, mark: str, quick: bool) -> Dict[str, Any]:
+def _inventory(board: int, mark: str, quick: bool) -> dict[str, Any]:
     """What the firmware of a board says: one UUID for all of them. What is quick lacks the ports."""
     nics = [] if quick else [{"name": "eth0", "mac": _port(board), "permanent_mac": _port(board)}]
     return {
@@ -49,30 +47,24 @@ class Board:
         self.number = number
         self.id = _UUID
         self.master = _MASTER
-        self.place: Namespace = lan.client(number, f"board{number}")
-        self.place.ip("addr", "add", f"192.168.219.{240 + number}/24", "dev", "eth0")
+        self.machine: Namespace = lan.client(number, f"board{number}")
+        self.machine.ip("addr", "add", f"192.168.219.{240 + number}/24", "dev", "eth0")
 
     def _curl(self, *args: str) -> bytes:
-        return self.place.run(["curl", "-sS", "--max-time", "20", *args], timeout=30).stdout
+        return self.machine.run(["curl", "-sS", "--max-time", "20", *args], timeout=30).stdout
 
     def upload(self, mark: str, quick: bool = False) -> None:
         text = json.dumps(_inventory(self.number, mark, quick)).encode()
-        target = io.BytesIO()
-        with tarfile.open(fileobj=target, mode="w:gz") as archive:
-            entry = tarfile.TarInfo("inventory.json")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text))
-        body, file = target.getvalue(), self.lan.folder / f"upload{self.number}"
+        body, file = tar_gz([("inventory.json", text)]), self.lan.folder / f"upload{self.number}"
         file.write_bytes(body)
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         said = self._curl(
-            "-f", "-T", str(file), "-H", "Expect:", "-H", f"Content-Digest: sha-256=:{digest}:",
+            "-f", "-T", str(file), "-H", "Expect:", "-H", digest_header(body),
             f"http://{self.master}/api/v1/nodes/{self.id}/upload",
         )
         expect(said, f"the upload {mark} of board {self.number} is not taken")
         self.id = str(json.loads(said)["id"])
 
-    def says(self, stage: str) -> None:
+    def report_stage(self, stage: str) -> None:
         report = json.dumps({
             "stage": stage, "macs": [_port(self.number)],
             "evidence": {"system_serial": f"BOARD-{self.number}", "ports": [_port(self.number)]},
@@ -80,16 +72,16 @@ class Board:
         self._curl("-f", "--data", report, f"http://{self.master}/api/v1/nodes/{self.id}/stage")
 
 
-def _rows(stick: Stick) -> Dict[str, str]:
+def _rows(stick: Stick) -> dict[str, str]:
     return {str(node["id"]): str(node["stage"]) for node in stick.api.nodes()}
 
 
-def _everywhere(lan: Lan, stick: Stick, rows: Dict[str, str]) -> None:
+def _expect_in_every_view(lan: Lan, stick: Stick, rows: dict[str, str]) -> None:
     """API, table and status say the same."""
     expect(_rows(stick) == rows, f"the API has {_rows(stick)}, not {rows}")
-    clashes: List[Any] = (stick.status() or {}).get("clashes", [])
+    clashes: list[Any] = (stick.status() or {}).get("clashes", [])
     expect(len(clashes) == 1 and {m["id"] for m in clashes[0]["machines"]} == set(rows), f"clashes: {clashes}")
-    done = stick.place.run([str(lan.recon), "status"], timeout=20)
+    done = stick.machine.run([str(lan.recon), "status"], timeout=20)
     # Long lines are broken for the terminal.
     screen = " ".join(done.stdout.decode().split())
     expect(f"CLASH: {_CLASH}" in screen, f"the screen does not name the clash:\n{done.stdout.decode()}")
@@ -99,56 +91,59 @@ def _everywhere(lan: Lan, stick: Stick, rows: Dict[str, str]) -> None:
 
 
 def two_machines_one_uuid(lan: Lan) -> None:
-    """Two machines with one UUID, two uploads each, a power cut in between, another stick: all kept, and the clash said everywhere."""
+    """Two machines with one UUID, two uploads each, a power cut in between, another stick: everything is kept, and the clash is reported in every view."""
     stick = lan.stick("one", 9)
     stick.start()
-    stick.becomes("serve", 20.0, address=True)
+    stick.wait_for_mode("serve", 20.0, address=True)
     boards = [Board(lan, 1), Board(lan, 2)]
     for board in boards:
-        board.says("agent")
+        board.report_stage("agent")
     expect(_rows(stick) == {_UUID: "agent", _marked(2): "agent"}, f"two agents are {_rows(stick)}")
     # What is quick tells nothing that sets the second one apart from the first: in doubt both are kept.
     boards[0].upload("1", quick=True)
     boards[1].upload("1", quick=True)
     stick.kill()
     stick.start()
-    stick.becomes("serve", 20.0, address=True)
+    stick.wait_for_mode("serve", 20.0, address=True)
     for board in boards:
         board.upload("1")
     first = {_UUID: "stored", boards[1].id: "stored"}
     expect(boards[0].id == _UUID and len(first) == 2, f"the boards are kept as {[board.id for board in boards]}")
-    _everywhere(lan, stick, first)
+    _expect_in_every_view(lan, stick, first)
     stick.kill()
     stick.start()
-    stick.becomes("serve", 20.0, address=True)
+    stick.wait_for_mode("serve", 20.0, address=True)
     # One truth after a restart: what is on the stick is stored, and the machines' system still speaks.
-    _everywhere(lan, stick, first)
-    boards[1].says("off")
-    _everywhere(lan, stick, {**first, boards[1].id: "off"})
+    _expect_in_every_view(lan, stick, first)
+    boards[1].report_stage("off")
+    _expect_in_every_view(lan, stick, {**first, boards[1].id: "off"})
     for board in boards:
         board.id = _UUID  # It booted again, and knows only what its firmware says.
         board.upload("2")
     expect({board.id for board in boards} == set(first), f"names changed: {[board.id for board in boards]}")
 
-    def archived() -> Optional[bool]:
+    def archived() -> bool | None:
         whole = stick.folder / "data/recon-inventory.tar.gz"
         if not whole.exists():
             return None
         with_all = collect.read(whole)
         return True if with_all.nodes == set(first) else None
 
-    waiting.until(archived, 20.0, "both are in the tarball")
-    harvest = collect.collect(lan.recon, stick.folder / "data", lan.folder / "one.tar.gz")
-    serials = {node: harvest.inventory(node)["system"]["value"]["serial"] for node in harvest.nodes}
+    polling.wait_until(archived, 20.0, "both are in the tarball")
+    collected = collect.collect(lan.recon, stick.folder / "data", lan.folder / "one.tar.gz")
+    serials = {node: collected.inventory(node)["system"]["value"]["serial"] for node in collected.nodes}
     expect(serials == {boards[0].id: "BOARD-1", boards[1].id: "BOARD-2"}, f"collected {serials}")
-    expect(f"CLASH: {_CLASH}" in harvest.printed, f"collect does not name the clash:\n{harvest.printed}")
-
-    # Another stick, to which the other board came first.
+    expect(f"CLASH: {_CLASH}" in collected.printed, f"collect does not name the clash:\n{collected.printed}")
     stick.kill()
+    _another_stick(lan, stick, boards)
+
+
+def _another_stick(lan: Lan, stick: Stick, boards: list[Board]) -> None:
+    """The other board comes first to a second stick; collecting both sticks keeps the latest inventory of each board."""
     other = lan.stick("two", 7)
     other.start()
     # The machine of the first one is still there with its address, so the second takes another.
-    address = str(other.becomes("serve", 30.0, address=True)["address"]).split("/")[0]
+    address = str(other.wait_for_mode("serve", 30.0, address=True)["address"]).split("/")[0]
     for board in reversed(boards):
         board.master, board.id = address, _UUID
         board.upload("3")
@@ -168,6 +163,6 @@ def two_machines_one_uuid(lan: Lan) -> None:
     expect(visits == {"3"}, f"visits {visits} were taken:\n{printed}")
 
 
-CHECKS: List[Scenario[Lan]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in (two_machines_one_uuid,)
-]
+CHECKS: list[Scenario[Lan]] = scenarios(
+    two_machines_one_uuid,
+)

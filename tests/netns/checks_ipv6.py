@@ -6,38 +6,40 @@ import contextlib
 import hashlib
 import os
 import re
-import signal
 import socket
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from collections.abc import Iterator
+from typing import Any
 
-from cable import CLIENT_LINK, CLIENT_MAC, SERVER, Site
-from checks import NODE, _digest, _upload
-from vdc import waiting
+from checks_upload import NODE, inventory_upload
+from vdc import polling
+from vdc.api import digest_header
 from vdc.errors import LabError
 from vdc.namespace import Namespace
-from vdc.suite import Scenario, expect
+from vdc.process import terminate
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, CLIENT_MAC, SERVER, Site
 
-TOOLS_IPV6 = ("rdisc6", "dhclient", "dhcrelay", "dig", "curl", "dnsmasq", "tcpdump")
+TOOLS = ("rdisc6", "dhclient", "dhcrelay", "dig", "curl", "dnsmasq", "tcpdump")
 _PXE = "send dhcp6.client-arch-type 7;\n"
 _ROUTER = "fd00:dead::1"
 
 
-def _ipv6(site: Site) -> Dict[str, Any]:
-    """The link's IPv6 in the master's own words; reached over IPv4."""
+def _ipv6(site: Site) -> dict[str, Any]:
+    """The link's IPv6 status as the API gives it, asked over IPv4."""
     status = site.inside.status(timeout=2.0)
-    found: Optional[Dict[str, Any]] = status["links"][0].get("ipv6")
+    found: dict[str, Any] | None = status["links"][0].get("ipv6")
     if found is None:
         raise LabError(f"no IPv6 in {status['links'][0]}")
     return found
 
 
-def _serving(site: Site, serving: bool, seconds: float) -> Dict[str, Any]:
-    def look() -> Optional[Dict[str, Any]]:
+def _serving(site: Site, serving: bool, seconds: float) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
         found = _ipv6(site)
         return found if found["serving"] is serving and not found["reason"].startswith("asking") else None
 
-    return waiting.until(look, seconds, f"IPv6 is {'served' if serving else 'left alone'}", every=0.1)
+    return polling.wait_until(look, seconds, f"IPv6 is {'served' if serving else 'left alone'}", every=0.1)
 
 
 def _server(site: Site) -> str:
@@ -65,9 +67,9 @@ def ipv6_rdisc6(site: Site) -> None:
         expect(re.search(words, text) is not None, f"{words!r} is not in\n{text}")
 
 
-def _dhclient(site: Site, name: str, more: str, seconds: int, far: Optional[Namespace] = None) -> Optional[str]:
+def _dhclient(site: Site, name: str, more: str, seconds: int, far: Namespace | None = None) -> str | None:
     """Runs dhclient once, on the client's port or on `eth0` of another machine; the text of its lease, if it got one."""
-    place, link = (site.client, CLIENT_LINK) if far is None else (far, "eth0")
+    machine, link = (site.client, CLIENT_LINK) if far is None else (far, "eth0")
     config = site.folder / f"{name}.conf"
     config.write_text(
         "option dhcp6.client-arch-type code 61 = array of unsigned integer 16;\n"
@@ -76,7 +78,7 @@ def _dhclient(site: Site, name: str, more: str, seconds: int, far: Optional[Name
     )
     leases = site.folder / f"{name}.leases"
     leases.unlink(missing_ok=True)
-    done = place.run(
+    done = machine.run(
         ["timeout", str(seconds), "dhclient", "-6", "-1", "-v", "-sf", "/bin/true", "-cf", str(config), "-lf", str(leases), "-pf",
          str(site.folder / f"{name}.pid"), "-D", "LL", link],
         timeout=seconds + 20,
@@ -89,18 +91,17 @@ def _dhclient(site: Site, name: str, more: str, seconds: int, far: Optional[Name
 
 
 @contextlib.contextmanager
-def _capture(site: Site, words: str) -> Iterator[List[str]]:
+def _capture(site: Site, words: str) -> Iterator[list[str]]:
     """Packets on the client's port while the block runs."""
-    seen: List[str] = []
+    seen: list[str] = []
     log = site.folder / "capture6"
     with log.open("wb") as out, (site.folder / "capture6.err").open("wb") as errors:
         process = site.client.popen(["tcpdump", "-l", "-n", "-i", CLIENT_LINK, words], stdout=out, stderr=errors)
         ready = site.folder / "capture6.err"
-        waiting.until(lambda: b"listening on" in ready.read_bytes() or None, 10.0, "tcpdump listens", every=0.05)
+        polling.wait_until(lambda: b"listening on" in ready.read_bytes() or None, 10.0, "tcpdump listens", every=0.05)
         yield seen
         time.sleep(0.2)  # what is still on its way to the file
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(10)
+        terminate(process)
     seen.extend(line for line in log.read_text(errors="replace").splitlines() if line)
 
 
@@ -114,7 +115,7 @@ def ipv6_bystander(site: Site) -> None:
 
 def ipv6_dhclient_pxe(site: Site) -> None:
     text = _dhclient(site, "pxe6", _PXE, 20)
-    expect(text is not None, f"no lease: {site.said()}")
+    expect(text is not None, f"no lease: {site.log_tail()}")
     assert text is not None
     found = re.search(r"iaaddr ([0-9a-f:]+) ", text)
     assert found is not None
@@ -193,11 +194,11 @@ def ipv6_files(site: Site) -> None:
 
 
 def ipv6_upload(site: Site) -> None:
-    body = _upload(site)
+    body = inventory_upload(site)
     file = site.folder / "upload6"
     file.write_bytes(body)
     done = site.curl(
-        "-T", str(file), "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code}", "-H", _digest(body),
+        "-T", str(file), "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code}", "-H", digest_header(body),
         f"http://[{_server(site)}]/api/v1/nodes/{NODE}/upload",
     )
     expect(done.stdout == b"201", f"upload gives {done.stdout!r}")
@@ -207,8 +208,17 @@ def ipv6_upload(site: Site) -> None:
     expect([row["id"] for row in rows] == [NODE], f"the uploader is not the machine that took the address: {rows}")
 
 
+def _wait_for_link_local(machine: Namespace, link: str) -> None:
+    """Waits until duplicate address detection of the link-local address is over."""
+    def look() -> bool | None:
+        shown = machine.ip("-6", "addr", "show", "dev", link)
+        return ("fe80" in shown and "tentative" not in shown) or None
+
+    polling.wait_until(look, 10.0, f"the link-local address of {link}", every=0.1)
+
+
 def ipv6_relay(site: Site) -> None:
-    """RFC 8415 §19: a client behind ISC's relay on our link gets its address; one on another link is not served, and that is said once."""
+    """RFC 8415 §19: a client behind ISC's relay on our link gets its address; one on another link is not served, which is logged once."""
     server = _server(site)
     ours, other = server[:-1] + "fff7", "2001:db8:7::1"
     for number, (address, works) in enumerate(((ours, True), (other, False))):
@@ -217,11 +227,8 @@ def ipv6_relay(site: Site) -> None:
             site.client.ip("link", "set", "down6", "up")
             site.client.ip("-6", "addr", "add", f"{address}/128", "dev", "down6", "nodad")
             far.ip("link", "set", "eth0", "up")
-            for place, link in ((site.client, "down6"), (far, "eth0")):
-                waiting.until(
-                    lambda: "fe80" in (shown := place.ip("-6", "addr", "show", "dev", link)) and "tentative" not in shown or None,
-                    10.0, f"the link-local address of {link}", every=0.1,
-                )
+            for machine, link in ((site.client, "down6"), (far, "eth0")):
+                _wait_for_link_local(machine, link)
             with (site.folder / "dhcrelay6.log").open("ab") as log:
                 relay = site.client.popen(
                     ["dhcrelay", "-6", "-d", "--no-pid", "-I", "-l", f"{address}%down6", "-u", f"{server}%{CLIENT_LINK}"],
@@ -230,15 +237,14 @@ def ipv6_relay(site: Site) -> None:
             try:
                 text = _dhclient(site, f"relay6-{number}", _PXE, 20 if works else 4, far)
             finally:
-                os.kill(relay.pid, signal.SIGTERM)
-                relay.wait(10)
+                terminate(relay)
                 site.client.ip("link", "del", "down6")
             log_text = (site.folder / "dhcrelay6.log").read_text(errors="replace")[-800:]
-            expect((text is not None) == works, f"by {address}: {text}\n{log_text}\n{site.said()}")
+            expect((text is not None) == works, f"by {address}: {text}\n{log_text}\n{site.log_tail()}")
             if text is not None:
                 expect(f"iaaddr {server[:-1]}" in text and f"tftp://[{server}]/snponly.efi" in text, f"the lease is {text}")
     said = site.log.read_text(errors="replace").count(f"link of {other}")
-    expect(said == 1, f"it is said {said} times:\n{site.said()}")
+    expect(said == 1, f"it is said {said} times:\n{site.log_tail()}")
 
 
 def ipv6_rubbish(site: Site) -> None:
@@ -270,7 +276,7 @@ def ipv6_restart(site: Site) -> None:
     """A restart keeps the prefix and every address."""
     before = _server(site)
     code, took = site.stop()
-    expect(code == 0 and took < 10.0, f"exit code {code} after {took:.1f} s:\n{site.said()}")
+    expect(code == 0 and took < 10.0, f"exit code {code} after {took:.1f} s:\n{site.log_tail()}")
     gone = site.server.run(["ip", "-6", "addr", "show", "dev", "veth0", "scope", "global"]).stdout.decode()
     expect(before not in gone, f"the address is still there: {gone}")
     site.start(site.iso)
@@ -281,7 +287,7 @@ def ipv6_restart(site: Site) -> None:
 
 
 def ipv6_own_address_in_use(site: Site) -> None:
-    """Who has the address that the master would take in IPv6 keeps it, and is named; the master takes another network."""
+    """A host that has the IPv6 address that the master would take keeps it and is named; the master takes another prefix."""
     before = _server(site)
     site.stop()
     site.client.ip("-6", "addr", "add", f"{before}/128", "dev", CLIENT_LINK, "nodad")
@@ -290,7 +296,7 @@ def ipv6_own_address_in_use(site: Site) -> None:
         _serving(site, True, 12.0)
         expect(_server(site) != before, f"the master took {before}, which another machine has")
         said = site.log.read_text(errors="replace")
-        expect(f"{before} is used by {CLIENT_MAC}" in said, f"nothing on the console:\n{site.said()}")
+        expect(f"{before} is used by {CLIENT_MAC}" in said, f"nothing on the console:\n{site.log_tail()}")
         site.stop()
     finally:
         site.client.ip("-6", "addr", "del", f"{before}/128", "dev", CLIENT_LINK)
@@ -315,10 +321,9 @@ def ipv6_foreign(site: Site) -> None:
     except LabError as error:
         raise LabError(f"{error}\n{log.read_text(errors='replace')[-800:]}") from error
     finally:
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(10)
+        terminate(process)
     expect("is here already: fe80::" in found["reason"] and CLIENT_MAC in found["reason"], f"reason is {found['reason']!r}")
-    expect("no IPv6 from here" in site.said(), f"nothing on the console:\n{site.said()}")
+    expect("no IPv6 from here" in site.log_tail(), f"nothing on the console:\n{site.log_tail()}")
     expect(site.inside.status(timeout=2.0)["links"][0]["mode"] == "serve", "IPv4 is no longer served")
     with _capture(site, "udp and src port 547") as seen:
         text = _dhclient(site, "silent6", _PXE, 6)
@@ -326,7 +331,7 @@ def ipv6_foreign(site: Site) -> None:
 
 
 def ipv6_without(site: Site) -> None:
-    """Where the system has no IPv6, IPv4 is served all the same, and why is said."""
+    """Where the system has no IPv6, IPv4 is served all the same, and the status gives the reason."""
     site.stop()
     site.server.run(["sysctl", "-q", "-w", "net.ipv6.conf.veth0.disable_ipv6=1"])
     status = site.start(site.iso)
@@ -334,13 +339,10 @@ def ipv6_without(site: Site) -> None:
     expect(link["mode"] == "serve" and link["ipv6"]["serving"] is False, f"link is {link}")
     expect("fd" in link["ipv6"]["reason"], f"reason is {link['ipv6']['reason']!r}")
     code, _ = site.stop()
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
 
 
-CHECKS_IPV6: List[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
-        ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,
-        ipv6_upload, ipv6_relay, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
-    )
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    ipv6_starts, ipv6_rdisc6, ipv6_bystander, ipv6_dhclient_pxe, ipv6_after_netboot, ipv6_stages, ipv6_dns, ipv6_files,
+    ipv6_upload, ipv6_relay, ipv6_rubbish, ipv6_restart, ipv6_own_address_in_use, ipv6_foreign, ipv6_without,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -10,11 +9,12 @@ import subprocess
 import tarfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
-from cable import CLIENT_LINK, SERVER, Site
+from vdc.archive import tar_gz
 from vdc.errors import LabError
-from vdc.suite import Scenario, expect
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, SERVER, Site
 
 # Slow machines under load included; a peer that is held up has ten minutes.
 _LIMIT = 120.0
@@ -29,15 +29,10 @@ def post_starts(site: Site) -> None:
     site.client.ip("addr", "add", f"{_ADDRESS}/24", "dev", CLIENT_LINK)
 
 
-def _peer(site: Site, script: str, walls: bool, runs: int = 1) -> "Tuple[str, float]":
-    """Runs a peer with this post.sh, as often as systemd would; what it said, and the seconds it took. Without `walls` it may
+def _peer(site: Site, script: str, walls: bool, runs: int = 1) -> tuple[str, float]:
+    """Runs a peer with this post.sh, as often as systemd would; returns its output and the seconds it took. Without `walls` it may
     not make namespaces."""
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as archive:
-        entry = tarfile.TarInfo("post.sh")
-        entry.size = len(script.encode())
-        archive.addfile(entry, io.BytesIO(script.encode()))
-    (site.data / "post.tgz").write_bytes(target.getvalue())
+    (site.data / "post.tgz").write_bytes(tar_gz([("post.sh", script.encode())]))
     bounds = "-sys_boot" if walls else "-sys_boot,-sys_admin"
     peer = (
         f'setpriv --bounding-set {bounds} "{site.recon}" peer --master {SERVER} --poweroff never --cable-wait 0'
@@ -64,7 +59,7 @@ def _peer(site: Site, script: str, walls: bool, runs: int = 1) -> "Tuple[str, fl
     return said, time.monotonic() - begun
 
 
-def _stored(site: Site) -> "Tuple[Dict[str, Any], Dict[str, Any], List[str]]":
+def _stored(site: Site) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Document, status of the workload and names of its results, of the newest upload."""
     nodes = [folder for folder in (site.data / "nodes").iterdir() if folder.is_dir()]
     expect(len(nodes) == 1, f"stored are {nodes}")
@@ -72,16 +67,16 @@ def _stored(site: Site) -> "Tuple[Dict[str, Any], Dict[str, Any], List[str]]":
     with tarfile.open(newest) as archive:
         names = archive.getnames()
 
-        def load(name: str) -> Dict[str, Any]:
+        def load(name: str) -> dict[str, Any]:
             file = archive.extractfile(name)
             assert file is not None
-            found: Dict[str, Any] = json.load(file)
+            found: dict[str, Any] = json.load(file)
             return found
         status = load("post/status.json") if "post/status.json" in names else {}
         return load("inventory.json"), status, [name for name in names if name.startswith("post/result/")]
 
 
-def _alive(token: str) -> List[str]:
+def _alive(token: str) -> list[str]:
     """Processes of this host with a word in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -167,10 +162,9 @@ sleep 100
 
 def post_stops(site: Site) -> None:
     code, _ = site.stop()
-    expect(code == 0, f"exit code is {code}:\n{site.said()}")
+    expect(code == 0, f"exit code is {code}:\n{site.log_tail()}")
 
 
-CHECKS: List[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (post_starts, post_hostile, post_bomb, post_ends_the_peer, post_stops)
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    post_starts, post_hostile, post_bomb, post_ends_the_peer, post_stops
+)

@@ -7,20 +7,18 @@ disks: one is well, one fails, and one hangs. Needs root. Ends with the line `N 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
-import rawclient  # noqa: F401  (its import makes `vdc` reachable)
-from vdc import tools
-from vdc.errors import LabError
-from vdc.lab import Interrupted, stop_on_signals
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from vdc import command, tools
 from vdc.report import Report
 from vdc.suite import Results, Scenario, expect
 
@@ -53,7 +51,7 @@ _FORBIDDEN = ("-s", "-t", "-o", "-S", "-X", "--smart", "--test", "--set", "--off
 
 
 def behind_megaraid(recon: Path) -> None:
-    """Three disks are told: one with its health, one that fails, and one that hangs costs its own line only."""
+    """Three disks are reported: one with its health, one that fails, and one that hangs, which costs only its own entry."""
     with tempfile.TemporaryDirectory(prefix="recon-raid-") as name:
         folder = Path(name)
         calls, script, work = folder / "calls", folder / "smartctl", folder / "work"
@@ -63,18 +61,18 @@ def behind_megaraid(recon: Path) -> None:
         begun = time.monotonic()
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", _MOUNTS.format(work=work, script=script, recon=recon)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+            capture_output=True, timeout=60,
         )
         took = time.monotonic() - begun
         expect(done.returncode == 0, f"recon said:\n{done.stderr.decode()[-2000:]}")
         asked = calls.read_text().splitlines()
-        document: Dict[str, Any] = json.loads(done.stdout)
+        document: dict[str, Any] = json.loads(done.stdout)
     expect(took < 25, f"one disk that hangs held the inventory up for {took:.0f} s")
     for line in asked:
         words = line.split()
         expect(not any(word.split("=")[0] in _FORBIDDEN for word in words), f"smartctl {line}")
         expect("--scan-open" in words or "--nocheck=standby" in words, f"smartctl {line} would wake a disk")
-    found: List[Dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         disk for one in document["storage_controllers"]["value"] for disk in one["physical_disks"]
     ]
     told = [(disk["address"], disk["model"], disk["serial"], disk["firmware"]) for disk in found]
@@ -90,33 +88,26 @@ def behind_megaraid(recon: Path) -> None:
     expect({"EJ08", "DZ02"} <= versions, f"the list of firmware has {versions}")
 
 
-CHECKS: List[Scenario[Path]] = [
+CHECKS: list[Scenario[Path]] = [
     Scenario("raid-smartctl", (behind_megaraid.__doc__ or "").split("\n")[0], behind_megaraid),
 ]
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _run(report: Report, recon: Path) -> int:
+    tools.require_root()
+    tools.require(("unshare", "mount"))
+    results = Results(report, Path(tempfile.gettempdir()))
+    for check in CHECKS:
+        results.run(check, command.require_executable(recon))
+    return results.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = command.parser(__doc__)
     parser.add_argument("--recon", type=Path, required=True, metavar="FILE", help="the binary to test")
     args = parser.parse_args(argv)
     report = Report()
-    try:
-        with stop_on_signals():
-            tools.require_root()
-            tools.require(("unshare", "mount"))
-            recon = args.recon.resolve()
-            if not os.access(recon, os.X_OK):
-                raise LabError(f"--recon {recon}: not an executable file")
-            results = Results(report, Path(tempfile.gettempdir()))
-            for check in CHECKS:
-                results.run(check, recon)
-            return results.close()
-    except LabError as error:
-        report.error(f"{Path(__file__).name}: {error}")
-    except Interrupted as stopped:
-        report.error(f"{Path(__file__).name}: stopped by {stopped}")
-        return 130
-    return 2
+    return command.run(Path(__file__).name, report, lambda: _run(report, args.recon))
 
 
 if __name__ == "__main__":

@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import signal
-import socket
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List
 
-from rawclient import altered, fixture
-from cable import CLIENT_LINK, SERVER, Site
-from vdc import dhcp, waiting
+from dhcp_helpers import PXE_CLASS, ask_as_relay, dhcrelay_running, packed, run_dhcpcd, udhcpc_script, wait_for_udhcpc
+from vdc import dhcp, polling
 from vdc.errors import LabError
 from vdc.namespace import Namespace
-from vdc.suite import Scenario, expect
+from vdc.process import terminate
+from vdc.suite import Scenario, expect, scenarios
+from veth_site import CLIENT_LINK, SERVER, Site
 
 TOOLS = ("dhcrelay", "dhclient", "udhcpc", "dhcpcd", "atftp", "curl", "unshare", "sysctl")
-_PXE = "PXEClient:Arch:00007:UNDI:003000"
 # The router's address on the master's link and on the floor's, and a loopback address from which it asks as relay.
 _NEAR, _ROUTER, _LOOPBACK = "192.168.219.3", "10.1.0.1", "10.255.0.1"
 _SETTINGS = f"""[network]
@@ -30,10 +27,6 @@ subnet = "10.1.0.0/24"
 via = "{_NEAR}"
 relays = ["{_LOOPBACK}"]
 """
-
-
-def _number(address: str) -> bytes:
-    return socket.inet_aton(address)
 
 
 def routed_starts(site: Site) -> None:
@@ -55,46 +48,23 @@ def _floor(site: Site) -> Iterator[Namespace]:
         site.client.ip("addr", "add", f"{_ROUTER}/24", "dev", "down0")
         site.client.ip("link", "set", "down0", "up")
         floor.ip("link", "set", "eth0", "up")
-        with (site.folder / "dhcrelay.log").open("ab") as log:
-            relay = site.client.popen(
-                ["dhcrelay", "-4", "-d", "-a", "-m", "append", "--no-pid", "-id", "down0", "-iu", CLIENT_LINK, SERVER],
-                stdout=log, stderr=log,
-            )
         try:
-            yield floor
+            with dhcrelay_running(site):
+                yield floor
         finally:
-            _end(relay)
             site.client.ip("link", "del", "down0")
 
 
-def _end(process: object) -> None:
-    if process.poll() is None:  # type: ignore[attr-defined]
-        os.kill(process.pid, signal.SIGTERM)  # type: ignore[attr-defined]
-        process.wait(10)  # type: ignore[attr-defined]
-
-
-def _script(site: Site, name: str) -> "tuple[Path, Path]":
-    """A script for udhcpc that writes down what it is told, and sets address and router."""
-    script, seen = site.folder / f"{name}.sh", site.folder / f"{name}.env"
-    script.write_text(
-        '#!/bin/sh\n[ "$1" = deconfig ] && exit 0\n'
-        f'{{ env; echo "event=$1"; }} >> {seen}\n'
-        '[ -n "$ip" ] && ip addr replace "$ip/$mask" dev eth0 && ip route replace default via "$router"\nexit 0\n'
-    )
-    script.chmod(0o755)
-    return script, seen
-
-
-def _relay_said(site: Site) -> str:
-    return (site.folder / "dhcrelay.log").read_text(errors="replace")[-600:] + site.said()
+def _relay_log(site: Site) -> str:
+    return (site.folder / "dhcrelay.log").read_text(errors="replace")[-600:] + site.log_tail()
 
 
 def a_routed_floor_boots(site: Site) -> None:
     """Firmware's address, router, next server and boot program, then what it fetches through the router, and the agent's word."""
     with _floor(site) as floor:
-        script, seen = _script(site, "floor")
-        done = floor.run(["udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "8", "-T", "1", "-s", str(script), "-V", _PXE])
-        expect(done.returncode == 0, f"no address: {done.stderr.decode()[-300:]}\n{_relay_said(site)}")
+        script, seen = udhcpc_script(site, "floor", configure=True)
+        done = floor.run(["udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "8", "-T", "1", "-s", str(script), "-V", PXE_CLASS])
+        expect(done.returncode == 0, f"no address: {done.stderr.decode()[-300:]}\n{_relay_log(site)}")
         told = seen.read_text()
         address = re.findall(r"^ip=(.*)$", told, re.M)[-1]
         expect(address.startswith("10.1.0.") and int(address.rsplit(".", 1)[1]) >= 20, f"address {address}")
@@ -118,22 +88,24 @@ def a_routed_floor_boots(site: Site) -> None:
 def routed_renewals(site: Site) -> None:
     """A renewal is sent to the server itself, through a router that is no relay for it."""
     with _floor(site) as floor:
-        script, seen = _script(site, "renewal")
+        script, seen = udhcpc_script(site, "renewal", configure=True)
         process = floor.popen(["udhcpc", "-i", "eth0", "-f", "-R", "-t", "8", "-T", "1", "-s", str(script)])
         try:
-            def event(name: str) -> bool:
-                return seen.exists() and f"event={name}" in seen.read_text()
-
-            waiting.until(lambda: event("bound") or None, 20.0, "udhcpc is bound", every=0.05)
+            wait_for_udhcpc(seen, "bound", 20.0)
             os.kill(process.pid, signal.SIGUSR1)
             try:
-                waiting.until(lambda: event("renew") or None, 15.0, "udhcpc renews", every=0.05)
+                wait_for_udhcpc(seen, "renew")
             except LabError as error:
-                raise LabError(f"{error}\n{_relay_said(site)}") from error
+                raise LabError(f"{error}\n{_relay_log(site)}") from error
             addresses = set(re.findall(r"^ip=(.*)$", seen.read_text(), re.M))
             expect(len(addresses) == 1, f"it had {addresses}")
         finally:
-            _end(process)
+            terminate(process)
+
+
+def _pid_in(file: Path) -> int:
+    """dhclient goes into the background first and writes its pid file then."""
+    return polling.wait_until(lambda: int(file.read_text().strip() or 0) or None if file.exists() else None, 5.0, "dhclient's pid", every=0.05)
 
 
 def routed_clients(site: Site) -> None:
@@ -145,71 +117,40 @@ def routed_clients(site: Site) -> None:
         for turn in range(2):
             done = floor.run([*argv, "eth0"], timeout=40)
             said = done.stderr.decode()
-            expect(done.returncode == 0 and "10.1.0." in said, f"dhclient: {said[-400:]}\n{_relay_said(site)}")
+            expect(done.returncode == 0 and "10.1.0." in said, f"dhclient: {said[-400:]}\n{_relay_log(site)}")
             pid = site.folder / "floor.pid"
-            # It goes into the background first and writes its number then.
-            number = waiting.until(lambda: pid.exists() and pid.read_text().strip() or None, 5.0, "dhclient's number", every=0.05)
-            os.kill(int(number), signal.SIGKILL)
+            os.kill(_pid_in(pid), signal.SIGKILL)
             pid.unlink()
             if turn == 0:
                 site.kill()
                 site.start(site.medium)
             else:
                 expect("DHCPDISCOVER" not in said, f"after a restart its lease was not confirmed: {said[-400:]}")
-        config.write_text("duid\nnoipv6\nnohook resolv.conf, hostname, timesyncd, ntp.conf\n")
-        done = floor.run(
-            ["unshare", "-m", "sh", "-c",
-             "mkdir -p /run/dhcpcd && mount -t tmpfs none /run/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && "
-             f"exec dhcpcd -4 -1 -B -t 25 -f {config} eth0"],
-            timeout=45,
-        )
+        done = run_dhcpcd(floor, config)
         said = (done.stderr + done.stdout).decode()
-        expect(done.returncode == 0 and "leased 10.1.0." in said, f"dhcpcd: {said[-500:]}\n{_relay_said(site)}")
+        expect(done.returncode == 0 and "leased 10.1.0." in said, f"dhcpcd: {said[-500:]}\n{_relay_log(site)}")
 
 
-def _through(site: Site, relay: str, mac: str, options: "dict[int, bytes]", seconds: float = 3.0) -> "List[dhcp.Packet]":
-    return relayed(site.client, SERVER, relay, mac, options, seconds)
-
-
-def relayed(
-    place: Namespace, server: str, relay: str, mac: str, options: "dict[int, bytes]", seconds: float = 3.0,
-) -> "List[dhcp.Packet]":
-    """What a relay at this address of `place` hears when it sends a machine's DISCOVER to a server."""
-
-    def listen() -> socket.socket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((relay, 67))
-        return made
-
-    with place.call(listen) as port:
-        payload = altered(fixture("ovmf-efi-discover.bin"), mac, options)
-        payload = payload[:3] + b"\x01" + payload[4:24] + _number(relay) + payload[28:]
-        port.sendto(payload, (server, 67))
-        found = []
-        deadline = time.monotonic() + seconds
-        while not found and (left := deadline - time.monotonic()) > 0:
-            if select.select([port], [], [], left)[0]:
-                found.append(dhcp.parse(port.recv(2048)))
-        return found
+def _through(site: Site, relay: str, mac: str, options: dict[int, bytes], seconds: float = 3.0) -> list[dhcp.Packet]:
+    return ask_as_relay(site.client, SERVER, relay, mac, options, seconds)
 
 
 def relays_choose_the_link(site: Site) -> None:
     """RFC 3527, RFC 5107, RFC 3011: a relay asks from its loopback for a link of its own, and in its own name."""
-    said = b"\x01\x02p1\x05\x04" + _number("10.1.0.0") + b"\x0b\x04" + _number(_LOOPBACK)
+    said = b"\x01\x02p1\x05\x04" + packed("10.1.0.0") + b"\x0b\x04" + packed(_LOOPBACK)
     answers = _through(site, _LOOPBACK, "52:54:00:2d:01:01", {82: said})
-    expect(len(answers) == 1, f"the relay hears nothing:\n{site.said()}")
+    expect(len(answers) == 1, f"the relay hears nothing:\n{site.log_tail()}")
     offer = answers[0]
     expect(offer.your_address.startswith("10.1.0.") and offer.server == _LOOPBACK, f"{offer.your_address} of {offer.server}")
     expect(offer.options.get(82) == said, f"relay information came back as {offer.options.get(82)!r}")
-    expect(offer.options.get(3) == _number(_ROUTER), f"router {offer.options.get(3)!r}")
-    answers = _through(site, _NEAR, "52:54:00:2d:01:02", {118: _number("10.1.0.0")})
+    expect(offer.options.get(3) == packed(_ROUTER), f"router {offer.options.get(3)!r}")
+    answers = _through(site, _NEAR, "52:54:00:2d:01:02", {118: packed("10.1.0.0")})
     expect(len(answers) == 1 and answers[0].your_address.startswith("10.1.0."), f"with option 118: {answers}")
-    expect(answers[0].options.get(118) == _number("10.1.0.0"), "option 118 does not come back")
+    expect(answers[0].options.get(118) == packed("10.1.0.0"), "option 118 does not come back")
 
 
-def unknown_networks_are_said_once(site: Site) -> None:
-    """A relay of a network that nobody wrote down: no address, and one line with what to write."""
+def unknown_networks_are_logged_once(site: Site) -> None:
+    """A relay of a network that is not in recon.toml: no address, and one log line with what to write."""
     site.client.ip("addr", "add", "10.9.0.1/32", "dev", "lo")
     try:
         for last in (1, 2, 3):
@@ -218,12 +159,9 @@ def unknown_networks_are_said_once(site: Site) -> None:
     finally:
         site.client.ip("addr", "del", "10.9.0.1/32", "dev", "lo")
     lines = [line for line in site.log.read_text(errors="replace").splitlines() if "10.9.0.0/24" in line]
-    expect(len(lines) == 1 and "[[subnet]]" in lines[0], f"it is said {len(lines)} times:\n{site.said()}")
+    expect(len(lines) == 1 and "[[subnet]]" in lines[0], f"it is said {len(lines)} times:\n{site.log_tail()}")
 
 
-CHECKS: List[Scenario[Site]] = [
-    Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check)
-    for check in (
-        routed_starts, a_routed_floor_boots, routed_renewals, routed_clients, relays_choose_the_link, unknown_networks_are_said_once,
-    )
-]
+CHECKS: list[Scenario[Site]] = scenarios(
+    routed_starts, a_routed_floor_boots, routed_renewals, routed_clients, relays_choose_the_link, unknown_networks_are_logged_once,
+)

@@ -1,4 +1,4 @@
-"""What does firmware that we captured get for an answer?
+"""What does the master answer to captured packets of firmware?
 
 Replays captured packets from another port, and reads what comes back straight off the wire: firmware has no address yet, and
 what the kernel would deliver to a socket is not what it gets.
@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
-import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
-
-from vdc import dhcp  # noqa: E402
-from vdc.capture import Frame, udp  # noqa: E402
-from vdc.errors import LabError, Timeout  # noqa: E402
-from vdc.namespace import Namespace  # noqa: E402
+from vdc import dhcp
+from vdc.capture import Frame, udp
+from vdc.checksum import internet_checksum
+from vdc.errors import LabError, Timeout
+from vdc.namespace import Namespace
 
 PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
 _ETH_IP = 0x0800
@@ -30,7 +26,7 @@ def fixture(name: str) -> bytes:
     return (PACKETS / name).read_bytes()
 
 
-def altered(payload: bytes, mac: str, options: Optional[Dict[int, bytes]] = None, drop: "tuple[int, ...]" = ()) -> bytes:
+def altered(payload: bytes, mac: str, options: dict[int, bytes] | None = None, drop: tuple[int, ...] = ()) -> bytes:
     """A captured packet as another machine would have sent it: own MAC and transaction, some options replaced."""
     packet = dhcp.parse(payload)
     kept = {code: value for code, value in packet.options.items() if code not in drop}
@@ -50,14 +46,9 @@ class RawClient:
     """A port that sends whole frames."""
 
     def __init__(self, namespace: Namespace, link: str) -> None:
-        def make() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_IP))
-            made.bind((link, _ETH_IP))
-            return made
+        self._socket = namespace.packet_socket(link, _ETH_IP)
 
-        self._socket = namespace.call(make)
-
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,18 +60,18 @@ class RawClient:
         header = struct.pack(
             ">BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 0, 0, 64, 17, 0, bytes(4), b"\xff\xff\xff\xff"
         )
-        header = header[:10] + struct.pack(">H", _checksum(header)) + header[12:]
+        header = header[:10] + struct.pack(">H", internet_checksum(header)) + header[12:]
         frame = b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + struct.pack(">H", _ETH_IP)
         self._socket.send(frame + header + datagram)
 
-    def whole(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes) -> None:
         """Sends a frame as it is, with whatever sender it names."""
         self._socket.send(frame)
 
-    def answers(self, payload: bytes, mac: str, seconds: float, enough: int = 1) -> List[dhcp.Packet]:
+    def answers(self, payload: bytes, mac: str, seconds: float, enough: int = 1) -> list[dhcp.Packet]:
         """Sends a packet and collects the server's answers to its transaction, until there are enough or time is over."""
         xid = struct.unpack(">I", payload[4:8])[0]
-        found: List[dhcp.Packet] = []
+        found: list[dhcp.Packet] = []
         self.send(payload, mac)
         deadline = time.monotonic() + seconds
         while len(found) < enough and (left := deadline - time.monotonic()) > 0:
@@ -115,10 +106,3 @@ class RawClient:
         if ack.kind != "ack" or ack.your_address != offer.your_address:
             raise LabError(f"offered {offer.your_address}, then {ack.kind} {ack.your_address}")
         return ack
-
-
-def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return int(~total & 0xFFFF)

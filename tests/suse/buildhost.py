@@ -10,9 +10,8 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
 
-from place import Bind, Place, adopt_settings, copy_tree, remove_tree
+from chroot import Bind, Chroot, adopt_settings, copy_tree, remove_tree
 from roots import archives
 from vdc import tools
 from vdc.errors import LabError
@@ -35,7 +34,7 @@ class Outcome:
     def tail(self) -> str:
         return self.text.strip()[-1500:]
 
-    def sentences(self) -> "List[str]":
+    def sentences(self) -> list[str]:
         """Lines by which the tool itself says why it ended."""
         return [line for line in self.text.splitlines() if line.startswith("make-recipe-target: ")]
 
@@ -49,7 +48,7 @@ class BuildHost:
         kept = {name: cache / name for name in ("pip", "registry", "target")}
         for folder in kept.values():
             folder.mkdir(parents=True, exist_ok=True)
-        self._place = Place(
+        self._place = Chroot(
             root,
             (
                 archives(cache, "trixie"), Bind(home / ".rustup", "/root/.rustup"), Bind(home / ".cargo/bin", "/root/.cargo/bin"),
@@ -92,7 +91,7 @@ class BuildHost:
                 self._place.write(f"/root/.cargo/{name}", settings.read_text())
         self._check_out()
 
-    def trust(self, keys: "List[Path]") -> None:
+    def trust(self, keys: list[Path]) -> None:
         """The file of keys that the person names."""
         self._place.write(KEYS, "".join(key.read_text() for key in keys))
 
@@ -121,7 +120,7 @@ class BuildHost:
             shutil.copyfile(whole, self._logs / f"{name}.target.log")
         return Outcome(code, text, time.monotonic() - begun)
 
-    def run(self, argv: "List[str]", timeout: float = 120.0) -> str:
+    def run(self, argv: list[str], timeout: float = 120.0) -> str:
         return self._place.run(argv, timeout)
 
     def edit(self, path: str, line: str) -> None:

@@ -3,18 +3,21 @@
 Every package becomes a folder of hard links to the donor's files. What no row names is `debian-userland`.
 """
 
+# os.walk gives folders as text: the paths below are put together as text too.
+# ruff: noqa: PTH104, PTH114, PTH115, PTH118, PTH119, PTH120, PTH208
+
 from __future__ import annotations
 
 import gzip
 import os
 import shutil
 import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Set
 
-from place import Bind, Place, remove_tree
-from table import Package
+from chroot import Bind, Chroot, remove_tree
+from package_table import Package
 from vdc.errors import LabError
 
 USERLAND = "debian-userland"
@@ -34,7 +37,7 @@ _DROPPED_FILES = (
 # Modules that no server of the laboratory has and config.sh would take out.
 _DROPPED_MODULES = ("sound", "drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/wireless", "drivers/infiniband", "drivers/iio")
 # supported.conf of SLE leaves these out: SUSE puts them into packages of their own.
-_EXTRA_MODULES: "Dict[str, Sequence[str]]" = {
+_EXTRA_MODULES: dict[str, Sequence[str]] = {
     "kernel-default-extra": ("drivers/net/ethernet/brocade/bna", "drivers/net/ethernet/chelsio/cxgb", "drivers/net/ethernet/sfc/falcon"),
     "kernel-default-optional": ("drivers/net/ethernet/atheros/atl1c", "drivers/net/ethernet/dec/tulip", "drivers/net/ethernet/sun"),
 }
@@ -64,29 +67,29 @@ class Contents:
 
     top: Path
     kernel: str = ""
-    accounts: "List[str]" = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
 
     def of(self, name: str) -> Path:
         return self.top / name
 
-    def write(self, name: str, path: str, data: "str | bytes", mode: int = 0o644) -> None:
+    def write(self, name: str, path: str, data: str | bytes, mode: int = 0o644) -> None:
         file = self.of(name) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data.encode() if isinstance(data, str) else data)
         file.chmod(mode)
 
     def link(self, name: str, path: str, target: str) -> None:
-        place = self.of(name) / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
+        link = self.of(name) / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
 
 
-def lay_out(rows: "Sequence[Package]", donor: Path, maker: Path, top: Path) -> Contents:
+def lay_out(rows: Sequence[Package], donor: Path, maker: Path, top: Path) -> Contents:
     """All folders; `top` is made anew. The donor stays as it is."""
     remove_tree(top)
     top.mkdir(parents=True)
     contents = Contents(top)
-    taken: "Set[str]" = set(_DROPPED_FILES)
+    taken: set[str] = set(_DROPPED_FILES)
     for name in _DROPPED_PACKAGES:
         taken.update(_files_of(donor, name, required=False))
     for row in rows:
@@ -118,7 +121,7 @@ def _canonical(tree: Path, path: str) -> str:
     return os.path.normpath(os.path.join(inside, os.path.basename(path)))
 
 
-def _files_of(tree: Path, package: str, required: bool = True) -> "List[str]":
+def _files_of(tree: Path, package: str, required: bool = True) -> list[str]:
     info = tree / "var/lib/dpkg/info"
     lists = [file for file in (info / f"{package}.list", info / f"{package}:amd64.list") if file.exists()]
     if not lists:
@@ -134,7 +137,7 @@ def _files_of(tree: Path, package: str, required: bool = True) -> "List[str]":
     return found
 
 
-def _all_files(tree: Path) -> "Iterable[str]":
+def _all_files(tree: Path) -> Iterable[str]:
     """Every file and link that is kept, and every folder that would be empty without being named."""
     for folder, folders, files in os.walk(tree):
         inside = os.path.relpath(folder, tree)
@@ -145,7 +148,7 @@ def _all_files(tree: Path) -> "Iterable[str]":
                 yield f"{inside}{name}"
 
 
-def _carry(source: Path, target: Path, files: "Iterable[str]") -> None:
+def _carry(source: Path, target: Path, files: Iterable[str]) -> None:
     """Hard links of files, with the modes and owners of their folders."""
     for path in files:
         made = target / path
@@ -169,28 +172,28 @@ def _folders(source: Path, target: Path, path: str) -> None:
 
 def _filesystem(contents: Contents, donor: Path) -> None:
     """Folders of the top level, links of merged systems, accounts: what openSUSE's `filesystem` and `system-user-*` bring."""
-    place = contents.of("filesystem")
-    place.mkdir(exist_ok=True)
+    root = contents.of("filesystem")
+    root.mkdir(exist_ok=True)
     for name in ("boot", "dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var"):
-        (place / name).mkdir(exist_ok=True)
+        (root / name).mkdir(exist_ok=True)
     for name in ("bin", "sbin", "lib", "lib64", "share", "local"):
-        (place / "usr" / name).mkdir(exist_ok=True)
+        (root / "usr" / name).mkdir(exist_ok=True)
     for name in ("cache", "lib", "log", "spool", "tmp"):
-        (place / "var" / name).mkdir(exist_ok=True)
+        (root / "var" / name).mkdir(exist_ok=True)
     for name in ("tmp", "var/tmp"):
-        (place / name).chmod(0o1777)
-    (place / "root").chmod(0o700)
+        (root / name).chmod(0o1777)
+    (root / "root").chmod(0o700)
     for name in ("bin", "sbin", "lib", "lib64"):
         if (donor / name).is_symlink():
             (contents.of(USERLAND) / name).unlink(missing_ok=True)
-            (place / name).symlink_to(os.readlink(donor / name))
+            (root / name).symlink_to(os.readlink(donor / name))
         else:
-            (place / name).mkdir(exist_ok=True)
+            (root / name).mkdir(exist_ok=True)
     for name in ("passwd", "group", "shadow", "gshadow"):
         source = contents.of(USERLAND) / "etc" / name
         # A copy: the donor's own must not change with it.
-        shutil.copyfile(donor / "etc" / name, place / "etc" / name)
-        (place / "etc" / name).chmod(0o640 if name.endswith("shadow") else 0o644)
+        shutil.copyfile(donor / "etc" / name, root / "etc" / name)
+        (root / "etc" / name).chmod(0o640 if name.endswith("shadow") else 0o644)
         source.unlink(missing_ok=True)
         if not name.endswith("shadow"):
             word = "user" if name == "passwd" else "group"
@@ -293,7 +296,7 @@ def _grub(contents: Contents, donor: Path) -> None:
     words = [word for word in _GRUB_MODULES if (modules / f"{word}.mod").exists()]
     out = contents.top / "grub.out"
     out.mkdir()
-    Place(donor, (Bind(out, "/mnt", writable=True),)).run(
+    Chroot(donor, (Bind(out, "/mnt", writable=True),)).run(
         ["grub-mkimage", "-O", "x86_64-efi", "-o", "/mnt/grub.efi", "--prefix=", "-d", "/usr/lib/grub/x86_64-efi", *words],
     )
     data = (out / "grub.efi").read_bytes()
@@ -340,7 +343,7 @@ def _release(contents: Contents) -> None:
 
 # Trixie's package manager lives here, with every library it needs: the donor's rpm is too old for an ndb database.
 _ZYPP = "usr/lib/standin-zypp"
-_PROGRAMS: "Dict[str, Sequence[str]]" = {
+_PROGRAMS: dict[str, Sequence[str]] = {
     "rpm": ("usr/bin/rpm", "usr/bin/rpmdb", "usr/bin/rpmkeys"),
     "libsolv-tools": (
         "usr/bin/dumpsolv", "usr/bin/installcheck", "usr/bin/mergesolv", "usr/bin/repo2solv", "usr/bin/repomdxml2solv", "usr/bin/rpmdb2solv",
@@ -352,7 +355,7 @@ _PROGRAMS: "Dict[str, Sequence[str]]" = {
 _WRAPPER = """#!/bin/sh
 exec /{zypp}/ld.so --library-path /{zypp}/lib --argv0 "$0" /{zypp}/bin/{name} "$@"
 """
-_DATA: "Dict[str, Sequence[str]]" = {
+_DATA: dict[str, Sequence[str]] = {
     "rpm": ("etc/rpm", "usr/lib/rpm"),
     "libzypp": ("etc/zypp", "usr/lib/zypp", "usr/libexec/zypp", "usr/share/zypp"),
     "zypper": ("usr/share/zypper",),
@@ -361,7 +364,7 @@ _DATA: "Dict[str, Sequence[str]]" = {
 
 def _package_manager(contents: Contents, maker: Path) -> None:
     programs = [path for paths in _PROGRAMS.values() for path in paths if (maker / path).exists()]
-    found = Place(maker).run(["ldd", *(f"/{path}" for path in programs)])
+    found = Chroot(maker).run(["ldd", *(f"/{path}" for path in programs)])
     libraries = sorted({word for line in found.splitlines() for word in line.split() if word.startswith("/") and ":" not in word})
     for library in libraries:
         image = (maker / library.lstrip("/")).resolve().read_bytes()

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
 
 from buildhost import CHECKOUT, RECIPE, BuildHost
-from place import Place, remove_tree
+from chroot import Chroot, remove_tree
 from vdc.errors import LabError
 from vdc.suite import expect
 
@@ -26,14 +25,14 @@ class Image:
     iso: Path
     root: Path
 
-    def rpm(self) -> "List[str]":
-        return Place(self.root).run(["rpm", "-qa"]).split()
+    def rpm(self) -> list[str]:
+        return Chroot(self.root).run(["rpm", "-qa"]).split()
 
     def initrd(self, *words: str) -> str:
         """What the image's own lsinitrd says of the initrd on the medium."""
         target = self.root / "tmp/initrd"
         target.write_bytes((self.iso / "boot/x86_64/loader/initrd").read_bytes())
-        return Place(self.root).run(["lsinitrd", *words, "/tmp/initrd"])
+        return Chroot(self.root).run(["lsinitrd", *words, "/tmp/initrd"])
 
 
 def unpack(host: BuildHost) -> Image:
@@ -63,10 +62,10 @@ def check_loaders(image: Image, contents: Path) -> None:
         expect(loader.is_file() and loader.read_bytes() == (contents / source).read_bytes(), f"usr/lib/recon/loaders/{name} is not the package's file")
 
 
-def check_database(image: Image, wanted: "List[str]") -> None:
-    """openSUSE's database format in openSUSE's place, and every package of the recipe in it."""
-    place = image.root / "usr/lib/sysimage/rpm"
-    held = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+def check_database(image: Image, wanted: list[str]) -> None:
+    """openSUSE's database format in openSUSE's folder, and every package of the recipe in it."""
+    folder = image.root / "usr/lib/sysimage/rpm"
+    held = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     expect("Packages.db" in held and "rpmdb.sqlite" not in held, f"usr/lib/sysimage/rpm is not an ndb database: {', '.join(held) or 'empty'}")
     expect((image.root / "var/lib/rpm").is_symlink(), "var/lib/rpm of the image is no link any more")
     names = {line.rsplit("-", 2)[0] for line in image.rpm()}
@@ -96,7 +95,7 @@ def check_modules(image: Image) -> None:
 
 
 def check_left_out(image: Image) -> None:
-    """What SUSE's kernel packages put into /boot and nobody needs on a running stick."""
+    """What SUSE's kernel packages put into /boot and a running stick does not need."""
     held = sorted(file.name for file in (image.root / "boot").iterdir()) if (image.root / "boot").is_dir() else []
     bad = [name for name in held if name.startswith(("vmlinu", "symvers", "System.map", "config-", "initrd", ".vmlinuz"))]
     expect(not bad, f"the root image carries boot/{', boot/'.join(bad)}")

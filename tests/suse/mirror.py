@@ -6,14 +6,13 @@ An HTTP server on loopback for the folder of the repository, with a log of what 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
 from urllib.parse import unquote, urlsplit
 
-from place import Place  # noqa: F401  (its import makes `vdc` reachable)
 from vdc.errors import LabError
 
 # Why a request is answered other than a mirror would.
@@ -42,8 +41,8 @@ class Mirror:
 
     def __init__(self, top: Path) -> None:
         self.top = top.resolve()
-        self.requests: "List[Request]" = []
-        self.fault: Optional[str] = None
+        self.requests: list[Request] = []
+        self.fault: str | None = None
         self.fault_package = ""
         self._lock = threading.Lock()
         self._healed = threading.Event()
@@ -69,7 +68,7 @@ class Mirror:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/"
 
-    def __enter__(self) -> "Mirror":
+    def __enter__(self) -> Mirror:
         self._thread.start()
         return self
 
@@ -79,7 +78,7 @@ class Mirror:
         self._server.server_close()
 
     @contextmanager
-    def at_fault(self, fault: str, package: str = "") -> "Iterator[None]":
+    def at_fault(self, fault: str, package: str = "") -> Iterator[None]:
         """For the block, the mirror has that fault; `package` names the altered one."""
         self.fault, self.fault_package = fault, package
         self._healed.clear()
@@ -89,7 +88,7 @@ class Mirror:
             self.fault = None
             self._healed.set()
 
-    def since(self, mark: int) -> "List[Request]":
+    def since(self, mark: int) -> list[Request]:
         """Requests after a mark that `len(requests)` gave earlier."""
         with self._lock:
             return self.requests[mark:]
@@ -97,7 +96,7 @@ class Mirror:
     def answer(self, handler: BaseHTTPRequestHandler, with_body: bool) -> None:
         path = unquote(urlsplit(handler.path).path).lstrip("/")
         file = (self.top / path).resolve()
-        body: Optional[bytes] = None
+        body: bytes | None = None
         if self.fault == STALLING:
             self._healed.wait(_STALL_SECONDS)
         if self.fault != MISSING and (file == self.top or self.top in file.parents) and file.is_file():
@@ -128,20 +127,20 @@ class Mirror:
             return data.replace(b"<revision>", b"<revision>1", 1)
         if self.fault == ALTERED_PACKAGE and name.startswith(f"{self.fault_package}-") and name.endswith(".rpm"):
             # Near the end, in the compressed files: the header stays whole.
-            place = len(data) * 9 // 10
-            return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1:]
+            at = len(data) * 9 // 10
+            return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1:]
         return data
 
 
-def packages(requests: "List[Request]") -> "List[str]":
+def packages(requests: list[Request]) -> list[str]:
     """Names of the packages that were fetched."""
     got = [request.path for request in requests if request.method == "GET" and request.status == 200]
     return [path.rsplit("/", 1)[-1] for path in got if path.endswith(".rpm")]
 
 
-def folders(requests: "List[Request]") -> "Dict[str, int]":
+def folders(requests: list[Request]) -> dict[str, int]:
     """How many requests each repository had; for the log of a failure."""
-    counted: "Dict[str, int]" = {}
+    counted: dict[str, int] = {}
     for request in requests:
         folder = "/".join(request.path.split("/")[:5])
         counted[folder] = counted.get(folder, 0) + 1

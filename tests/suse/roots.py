@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Tuple
 
-from place import Bind, Place, adopt_settings, remove_tree
+from chroot import Bind, Chroot, adopt_settings, remove_tree
 from vdc import tools
 from vdc.errors import LabError
 
@@ -21,7 +21,7 @@ TOOLS = ("debootstrap", "bash")
 _TOP = Path(__file__).resolve().parents[2]
 BUILD_SUITE = "trixie"
 # A little older than Leap 15.4 in every part that matters: systemd 247 before 249, kernel 5.10 before 5.14, glibc 2.31, dracut 051
-# before 055, iPXE of 2019. Where the mirror has moved it away, the next one stands in and the closing words say so.
+# before 055, iPXE of 2019. Where the mirror has moved it away, the next one is used, and the summary says so.
 DONOR_SUITES = ("bullseye", "bookworm")
 MAKER_PACKAGES = ("createrepo-c", "gnupg", "libsolv-tools", "python3", "python3-venv", "rpm", "zypper")
 # What a package of the donor needs so that its scripts make no initrd and start no service.
@@ -61,7 +61,7 @@ def offered(mirror: str, suite: str) -> bool:
         raise LabError(f"{mirror} does not answer: {error}") from error
 
 
-def make(cache: Path, donor_packages: "List[str]", say: "Callable[[str], None]") -> Roots:
+def make(cache: Path, donor_packages: list[str], say: Callable[[str], None]) -> Roots:
     """All trees, from the cache where it holds them whole."""
     mirror = mirror_of_this_host()
     base = _kept(cache, "base", mirror, BUILD_SUITE, [], [], say)
@@ -76,7 +76,7 @@ def make(cache: Path, donor_packages: "List[str]", say: "Callable[[str], None]")
 
 
 def _kept(
-    cache: Path, name: str, mirror: str, suite: str, options: "List[str]", packages: "List[str]", say: "Callable[[str], None]",
+    cache: Path, name: str, mirror: str, suite: str, options: list[str], packages: list[str], say: Callable[[str], None],
 ) -> Path:
     tree, stamp = cache / name, cache / f"{name}.stamp"
     want = "\n".join([mirror, suite, *options, *sorted(packages)]) + "\n"
@@ -95,7 +95,7 @@ def _kept(
     return tree
 
 
-def _bootstrap(tree: Path, mirror: str, suite: str, options: "List[str]", log: Path) -> None:
+def _bootstrap(tree: Path, mirror: str, suite: str, options: list[str], log: Path) -> None:
     text = tools.run(
         ["debootstrap", "--variant=minbase", "--include=ca-certificates", *options, suite, str(tree), mirror], timeout=1200,
     )
@@ -109,19 +109,19 @@ def archives(cache: Path, suite: str) -> Bind:
     return Bind(kept, "/var/cache/apt/archives", writable=True)
 
 
-def _install(tree: Path, cache: Path, suite: str, packages: "List[str]", log: Path) -> None:
-    place = Place(tree, (archives(cache, suite),), {"DEBIAN_FRONTEND": "noninteractive"})
+def _install(tree: Path, cache: Path, suite: str, packages: list[str], log: Path) -> None:
+    chroot = Chroot(tree, (archives(cache, suite),), {"DEBIAN_FRONTEND": "noninteractive"})
     for path, (text, mode) in _QUIET.items():
-        place.write(path, text, mode)
-    place.run(["apt-get", "update"], 300, log)
-    place.run(["apt-get", "install", "--yes", "--no-install-recommends", *packages], 1800, log)
+        chroot.write(path, text, mode)
+    chroot.run(["apt-get", "update"], 300, log)
+    chroot.run(["apt-get", "install", "--yes", "--no-install-recommends", *packages], 1800, log)
     for path in _QUIET:
         (tree / path.lstrip("/")).unlink()
     for file in (tree / "boot").glob("initrd*"):
         file.unlink()
 
 
-def versions(tree: Path, names: "List[str]") -> "List[Tuple[str, str]]":
+def versions(tree: Path, names: list[str]) -> list[tuple[str, str]]:
     """Name and version of some packages of a Debian tree."""
     status = (tree / "var/lib/dpkg/status").read_text(errors="replace")
     found = []

@@ -1,20 +1,23 @@
 """How do folders of files become RPMs with openSUSE's names?"""
 
+# os.walk gives folders as text: the paths below are put together as text too.
+# ruff: noqa: PTH114
+
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
+from chroot import Bind, Chroot
 from contents import USERLAND, Contents
-from place import Bind, Place
-from table import Package
+from package_table import Package
 from vdc.errors import LabError
 
 VERSION = "15.4"
 # Scriptlets in the way of the real packages, where they matter to a build in a chroot.
-_SCRIPTLETS: "Dict[str, str]" = {
+_SCRIPTLETS: dict[str, str] = {
     "kernel-default": "%post -p /bin/bash\n/usr/lib/module-init-tools/kernel-scriptlets/rpm-post {kernel}\n",
     "kernel-default-extra": "%post -p /bin/bash\ndepmod -a {kernel}\n",
     "kernel-default-optional": "%post -p /bin/bash\ndepmod -a {kernel}\n",
@@ -22,7 +25,7 @@ _SCRIPTLETS: "Dict[str, str]" = {
     "dbus-1": "%pre -p /bin/sh\ngetent group messagebus >/dev/null || groupadd -r messagebus\n",
     "ca-certificates": "%post -p /bin/sh\ntest -d /etc/ssl/certs || mkdir -p /etc/ssl/certs\n",
 }
-_SCRIPTLET_NEEDS: "Dict[str, str]" = {
+_SCRIPTLET_NEEDS: dict[str, str] = {
     "kernel-default": "Requires(post): bash suse-module-tools dracut\n",
     "kernel-default-extra": "Requires(post): bash kmod kernel-default\n",
     "kernel-default-optional": "Requires(post): bash kmod kernel-default\n",
@@ -53,7 +56,7 @@ mkdir -p %{{buildroot}}
 """
 
 
-def build(rows: "Sequence[Package]", contents: Contents, donor: Path, maker: Path, out: Path, log: Path) -> "Dict[str, Path]":
+def build(rows: Sequence[Package], contents: Contents, donor: Path, maker: Path, out: Path, log: Path) -> dict[str, Path]:
     """One RPM a row and the userland, in `out`; returns their files by name."""
     specs = contents.top / "specs"
     specs.mkdir()
@@ -62,8 +65,8 @@ def build(rows: "Sequence[Package]", contents: Contents, donor: Path, maker: Pat
     for row in everything:
         (specs / f"{row.name}.spec").write_text(_spec(row, contents, names))
     out.mkdir(parents=True, exist_ok=True)
-    place = Place(maker, (Bind(contents.top, "/contents", writable=True), Bind(out, "/rpms", writable=True)))
-    place.run(
+    chroot = Chroot(maker, (Bind(contents.top, "/contents", writable=True), Bind(out, "/rpms", writable=True)))
+    chroot.run(
         [
             "rpmbuild", "-bb", "--quiet", "--define", "_topdir /contents/rpmbuild", "--define", "_rpmdir /rpms",
             "--define", "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm", *(f"/contents/specs/{row.name}.spec" for row in everything),
@@ -77,7 +80,7 @@ def build(rows: "Sequence[Package]", contents: Contents, donor: Path, maker: Pat
     return files
 
 
-def _spec(row: Package, contents: Contents, names: "Accounts") -> str:
+def _spec(row: Package, contents: Contents, names: Accounts) -> str:
     needs = "".join(f"Requires: {word}\n" for word in row.requires) + _SCRIPTLET_NEEDS.get(row.name, "")
     if row.name == "filesystem":
         needs += "".join(f"Provides: {word}\n" for word in sorted(set(contents.accounts)))
@@ -97,28 +100,28 @@ class Accounts:
         self._groups = self._read(donor / "etc/group")
 
     @staticmethod
-    def _read(file: Path) -> "Dict[int, str]":
+    def _read(file: Path) -> dict[int, str]:
         rows = [line.split(":") for line in file.read_text().splitlines()]
         return {int(row[2]): row[0] for row in rows if len(row) > 2}
 
-    def of(self, place: os.stat_result) -> str:
-        return f"{self._users.get(place.st_uid, 'root')},{self._groups.get(place.st_gid, 'root')}"
+    def of(self, status: os.stat_result) -> str:
+        return f"{self._users.get(status.st_uid, 'root')},{self._groups.get(status.st_gid, 'root')}"
 
 
-def _file_list(tree: Path, names: Accounts) -> "List[str]":
+def _file_list(tree: Path, names: Accounts) -> list[str]:
     """Lines of %files: each folder and file by name, with its mode and owners."""
-    lines: "List[str]" = []
+    lines: list[str] = []
     for folder, folders, files in os.walk(tree):
         folders.sort()
         inside = "/" + os.path.relpath(folder, tree) if folder != str(tree) else ""
         links = [name for name in folders if os.path.islink(f"{folder}/{name}")]
         for name in [name for name in folders if name not in links]:
-            place = os.lstat(f"{folder}/{name}")
-            lines.append(f"%dir %attr({stat.S_IMODE(place.st_mode):o},{names.of(place)}) {_quoted(f'{inside}/{name}')}")
+            status = os.lstat(f"{folder}/{name}")
+            lines.append(f"%dir %attr({stat.S_IMODE(status.st_mode):o},{names.of(status)}) {_quoted(f'{inside}/{name}')}")
         for name in sorted(files + links):
-            place = os.lstat(f"{folder}/{name}")
-            mode = "-" if stat.S_ISLNK(place.st_mode) else f"{stat.S_IMODE(place.st_mode):o}"
-            lines.append(f"%attr({mode},{names.of(place)}) {_quoted(f'{inside}/{name}')}")
+            status = os.lstat(f"{folder}/{name}")
+            mode = "-" if stat.S_ISLNK(status.st_mode) else f"{stat.S_IMODE(status.st_mode):o}"
+            lines.append(f"%attr({mode},{names.of(status)}) {_quoted(f'{inside}/{name}')}")
     return lines
 
 

@@ -15,17 +15,17 @@ import argparse
 import fcntl
 import sys
 from pathlib import Path
-from typing import List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
 import buildhost
-import place
+import chroot
 import roots
+from build_run import BuildRun
 from mirror import Mirror
-from stage import Stage
-from steps import STEPS, closing_words
-from vdc import tools
+from steps import STEPS, summary
+from vdc import command, tools
 from vdc.errors import LabError
-from vdc.lab import Interrupted, stop_on_signals
 from vdc.report import Report
 from vdc.suite import Results, chosen
 
@@ -33,7 +33,7 @@ _TOP = Path(__file__).resolve().parents[2]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--workdir", type=Path, help="root trees, packages, logs, ISO; some 10 GB")
     parser.add_argument("--only", action="append", metavar="STEP", help="this step (again for more)")
     parser.add_argument("--tree", type=Path, default=_TOP, help="the checkout under test (default: this one)")
@@ -44,33 +44,33 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, report: Report) -> int:
     roots.require_root()
-    tools.require(sorted({*place.TOOLS, *roots.TOOLS, *buildhost.TOOLS}))
+    tools.require(sorted({*chroot.TOOLS, *roots.TOOLS, *buildhost.TOOLS}))
     workdir = args.workdir.resolve()
-    stage = Stage(workdir, args.tree.resolve(), report, fresh=not args.only)
-    results = Results(report, stage.logs)
+    run = BuildRun(workdir, args.tree.resolve(), report, fresh=not args.only)
+    results = Results(report, run.logs)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = (workdir / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise LabError(f"another run works in {workdir}") from error
-    stage.prepare()
-    with Mirror(stage.top) as stage.mirror:
-        report.line(f"mirror at {stage.mirror.url}")
+    run.prepare()
+    with Mirror(run.top) as run.mirror:
+        report.line(f"mirror at {run.mirror.url}")
         try:
             for step in chosen(STEPS, args.only, True):
-                results.run(step, stage)
+                results.run(step, run)
         finally:
             if not args.keep and not args.only:
-                stage.clean()
+                run.clean()
     if args.only or results.failed:
         report.plain("This was not a whole run, or not all went well: it proves no more than its single steps.")
     else:
-        report.plain(closing_words(stage))
+        report.plain(summary(run))
     return results.close()
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     report = Report()
     if args.list:
@@ -81,15 +81,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.workdir is None or unknown:
         report.error(f"run.py: no such step: {', '.join(unknown)}; --list names them" if unknown else "run.py: --workdir DIR is needed")
         return 2
-    try:
-        with stop_on_signals():
-            return _run(args, report)
-    except Interrupted as stop:
-        report.error(f"ended by {stop}; nothing is left running or mounted")
-        return 130
-    except LabError as error:
-        report.error(f"run.py: {error}")
-        return 1
+    return command.run("run.py", report, lambda: _run(args, report), exit_error=1)
 
 
 if __name__ == "__main__":

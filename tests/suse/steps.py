@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Callable, List, Set
 
 import image
 import sign
 import susehost
+from build_run import BuildRun
 from buildhost import RECIPE
 from mirror import ALTERED_INDEX, ALTERED_PACKAGE, MISSING, STALLING, STRANGERS_KEY, packages, require_altered
-from place import end
-from stage import Stage
-from table import KEYS, REPOSITORIES
+from package_table import KEYS, REPOSITORIES
 from vdc.errors import LabError, Timeout
+from vdc.process import kill
 from vdc.suite import Scenario, expect
 
 # Files of the overlay that a person may well change; neither is read by the build itself.
@@ -33,11 +33,11 @@ _LAB_SECONDS = 3600.0
 _NOTHING = "nothing changed"
 
 
-def _recipe_packages(tree: Path) -> "Set[str]":
+def _recipe_packages(tree: Path) -> set[str]:
     """Names in the description of the recipe and what it includes."""
     folder = tree / "kiwi"
     files = [folder / RECIPE / "appliance.kiwi"]
-    names: "Set[str]" = set()
+    names: set[str] = set()
     for file in files:
         for element in ElementTree.parse(file).iter():
             if element.tag == "include":
@@ -47,93 +47,93 @@ def _recipe_packages(tree: Path) -> "Set[str]":
     return names
 
 
-def _names(stage: Stage) -> None:
+def _names(run: BuildRun) -> None:
     """Every name that the recipe and the set-up of openSUSE hosts use has a row, and a row says where its name comes from."""
-    rows = {row.name: row for row in stage.rows}
-    wanted = {**{name: "the recipe" for name in _recipe_packages(stage.tree)}, **{name: "set-up" for name in susehost.names(stage.tree)}}
+    rows = {row.name: row for row in run.rows}
+    wanted = {**{name: "the recipe" for name in _recipe_packages(run.tree)}, **{name: "set-up" for name in susehost.names(run.tree)}}
     missing = sorted(f"{name} ({who})" for name, who in wanted.items() if name not in rows)
     expect(not missing, f"packages.tsv has no row for {', '.join(missing)}: confirm the name and add it with its source")
     bare = sorted(name for name in wanted if rows[name].source == "-")
     expect(not bare, f"packages.tsv names no source for {', '.join(bare)}")
     unsure = sorted(name for name, who in wanted.items() if rows[name].source.startswith("not confirmed"))
-    stage.report.line(f"{len(wanted)} names; not confirmed for 15.4: {', '.join(unsure) or 'none'}")
+    run.report.line(f"{len(wanted)} names; not confirmed for 15.4: {', '.join(unsure) or 'none'}")
 
 
-def _signed(stage: Stage) -> None:
+def _signed(run: BuildRun) -> None:
     """rpm itself takes every package with the three keys, and with one of them only that one's."""
-    everything = sign.check_packages(stage.top, stage.keys, stage.roots.maker, KEYS)
+    everything = sign.check_packages(run.top, run.keys, run.roots.maker, KEYS)
     bad = sorted(name for name, good in everything.items() if not good)
     expect(not bad, f"rpmkeys with all keys refuses {', '.join(bad[:5])}")
     for key in KEYS:
-        alone = sign.check_packages(stage.top, stage.keys, stage.roots.maker, (key,))
-        wanted = sum(1 for row in stage.rows if row.key == key) + (1 if key == "sle" else 0)
+        alone = sign.check_packages(run.top, run.keys, run.roots.maker, (key,))
+        wanted = sum(1 for row in run.rows if row.key == key) + (1 if key == "sle" else 0)
         expect(sum(alone.values()) == wanted, f"rpmkeys with the key {key} takes {sum(alone.values())} packages, {wanted} are signed by it")
     for path in REPOSITORIES.values():
-        require_altered((stage.top / path / "repodata/repomd.xml").read_bytes())
+        require_altered((run.top / path / "repodata/repomd.xml").read_bytes())
 
 
-def _fetched(stage: Stage, mark: int) -> int:
-    return len(packages(stage.mirror.since(mark)))
+def _fetched(run: BuildRun, mark: int) -> int:
+    return len(packages(run.mirror.since(mark)))
 
 
-def _built(stage: Stage, name: str, dated: bool) -> int:
+def _built(run: BuildRun, name: str, dated: bool) -> int:
     """One build that must succeed; how many packages it fetched."""
-    mark = len(stage.mirror.requests)
-    outcome = stage.build(name, dated)
+    mark = len(run.mirror.requests)
+    outcome = run.build(name, dated)
     expect(outcome.code == 0, f"exit {outcome.code}: {outcome.tail()}")
-    expect(stage.host().iso.is_file(), "the command ended well, and there is no ISO")
-    stage.forget_image()
-    return _fetched(stage, mark)
+    expect(run.host().iso.is_file(), "the command ended well, and there is no ISO")
+    run.forget_image()
+    return _fetched(run, mark)
 
 
-def _first(stage: Stage) -> None:
+def _first(run: BuildRun) -> None:
     """On a fresh machine: set-up, KIWI's venv, link, both zypper phases, initrd, ISO."""
-    count = _built(stage, "first-build", dated=True)
-    wanted = len(_recipe_packages(stage.tree))
+    count = _built(run, "first-build", dated=True)
+    wanted = len(_recipe_packages(run.tree))
     expect(count >= wanted, f"{count} packages were fetched for a recipe of {wanted}: has the machine not been fresh?")
 
 
-def _second(stage: Stage) -> None:
+def _second(run: BuildRun) -> None:
     """One file of the overlay changed: a new root tree, from packages that are already here."""
-    host = stage.need_iso()
+    host = run.need_iso()
     host.edit(_EDITED, _MARK)
-    count = _built(stage, "second-build", dated=True)
-    expect(_KIWI_BEGAN in stage.outcomes["second-build"].text, "an overlay file changed, and the root tree was not made anew")
+    count = _built(run, "second-build", dated=True)
+    expect(_KIWI_BEGAN in run.outcomes["second-build"].text, "an overlay file changed, and the root tree was not made anew")
     expect(count <= 3, f"{count} packages were fetched again")
-    file = stage.image().root / _EDITED[len("overlay/"):]
+    file = run.image().root / _EDITED[len("overlay/"):]
     expect(file.read_text().endswith(_MARK), f"{file.name} of the image is not the changed one")
 
 
-def _third(stage: Stage) -> None:
+def _third(run: BuildRun) -> None:
     """Another change, and keys that rpm takes: packages' own signatures are checked, with the index in the cache."""
-    host = stage.need_iso()
+    host = run.need_iso()
     host.restore(_EDITED)
     host.edit(_EDITED_TOO, _MARK)
-    count = _built(stage, "third-build", dated=False)
-    expect(_KIWI_BEGAN in stage.outcomes["third-build"].text, "an overlay file changed, and the root tree was not made anew")
+    count = _built(run, "third-build", dated=False)
+    expect(_KIWI_BEGAN in run.outcomes["third-build"].text, "an overlay file changed, and the root tree was not made anew")
     expect(count <= 3, f"{count} packages were fetched again")
 
 
-def _nothing(stage: Stage) -> None:
+def _nothing(run: BuildRun) -> None:
     """The same command again takes seconds."""
-    if not stage.outcomes:
+    if not run.outcomes:
         # A step on its own: an earlier run had its mirror at another port.
-        _built(stage, "build-before", dated=False)
-    before = stage.host().iso.stat().st_mtime_ns
-    mark = len(stage.mirror.requests)
-    outcome = stage.build("nothing-changed", dated=False, timeout=300)
+        _built(run, "build-before", dated=False)
+    before = run.host().iso.stat().st_mtime_ns
+    mark = len(run.mirror.requests)
+    outcome = run.build("nothing-changed", dated=False, timeout=300)
     expect(outcome.code == 0 and _NOTHING in outcome.text, f"exit {outcome.code}: {outcome.tail()}")
-    expect(stage.host().iso.stat().st_mtime_ns == before, "the ISO was made anew")
-    expect(_fetched(stage, mark) == 0, "packages were fetched")
+    expect(run.host().iso.stat().st_mtime_ns == before, "the ISO was made anew")
+    expect(_fetched(run, mark) == 0, "packages were fetched")
     expect(outcome.seconds < 30, f"it took {outcome.seconds:.0f} s")
 
 
-def _contents(stage: Stage) -> None:
+def _contents(run: BuildRun) -> None:
     """Loaders, rpm's database, unsupported drivers, what stays out, the network of the initrd, the medium rule."""
-    held = stage.image()
-    wrong: "List[str]" = []
-    checks: "List[Callable[[], None]]" = [
-        partial(image.check_loaders, held, stage.contents), partial(image.check_database, held, sorted(_recipe_packages(stage.tree))),
+    held = run.image()
+    wrong: list[str] = []
+    checks: list[Callable[[], None]] = [
+        partial(image.check_loaders, held, run.contents), partial(image.check_database, held, sorted(_recipe_packages(run.tree))),
         partial(image.check_modules, held), partial(image.check_left_out, held), partial(image.check_initrd, held),
     ]
     for check in checks:
@@ -144,13 +144,13 @@ def _contents(stage: Stage) -> None:
     expect(not wrong, "; ".join(wrong))
 
 
-def _refused(stage: Stage, fault: str, name: str, seconds: float, words: str) -> None:
+def _refused(run: BuildRun, fault: str, name: str, seconds: float, words: str) -> None:
     """A build that wants packages and must end before KIWI begins, in time and with a sentence."""
-    host = stage.need_iso()
+    host = run.need_iso()
     host.edit(_EDITED, _MARK)
     try:
-        with stage.mirror.at_fault(fault):
-            outcome = stage.build(name, dated=False, timeout=seconds * 5)
+        with run.mirror.at_fault(fault):
+            outcome = run.build(name, dated=False, timeout=seconds * 5)
     finally:
         host.restore(_EDITED)
     expect(outcome.code != 0, "the build went on")
@@ -160,69 +160,69 @@ def _refused(stage: Stage, fault: str, name: str, seconds: float, words: str) ->
     expect(outcome.seconds < seconds, f"it took {outcome.seconds:.0f} s: {outcome.sentences()[0]}")
 
 
-def _bad_index(stage: Stage) -> None:
-    _refused(stage, ALTERED_INDEX, "bad-index-ends-build", 60, "signature|verif|altered")
+def _bad_index(run: BuildRun) -> None:
+    _refused(run, ALTERED_INDEX, "bad-index-ends-build", 60, "signature|verif|altered")
 
 
-def _stranger(stage: Stage) -> None:
-    _refused(stage, STRANGERS_KEY, "stranger's-key-ends-build", 60, "key|signed")
+def _stranger(run: BuildRun) -> None:
+    _refused(run, STRANGERS_KEY, "stranger's-key-ends-build", 60, "key|signed")
 
 
-def _missing(stage: Stage) -> None:
-    _refused(stage, MISSING, "missing-mirror", 10, "repomd|index|mirror")
+def _missing(run: BuildRun) -> None:
+    _refused(run, MISSING, "missing-mirror", 10, "repomd|index|mirror")
 
 
-def _stalling(stage: Stage) -> None:
-    _refused(stage, STALLING, "stalling-mirror", 120, "answer|time|second")
+def _stalling(run: BuildRun) -> None:
+    _refused(run, STALLING, "stalling-mirror", 120, "answer|time|second")
 
 
-def _altered_package(stage: Stage) -> None:
+def _altered_package(run: BuildRun) -> None:
     """A package that is not what the signed index says is not installed."""
-    host = stage.need_iso()
+    host = run.need_iso()
     expect(host.forget_package("nano"), "KIWI's cache does not hold the package")
     host.edit(_EDITED, _MARK)
     try:
-        with stage.mirror.at_fault(ALTERED_PACKAGE, "nano"):
-            outcome = stage.build("altered-package", dated=True)
+        with run.mirror.at_fault(ALTERED_PACKAGE, "nano"):
+            outcome = run.build("altered-package", dated=True)
     finally:
         host.restore(_EDITED)
     expect(outcome.code != 0, "the build went on")
-    whole = stage.logs / "altered-package.target.log"
+    whole = run.logs / "altered-package.target.log"
     said = outcome.text + (whole.read_text(errors="replace") if whole.exists() else "")
     reason = re.search(r"nano[^\n]*(corrupt|checksum|digest)|(corrupt|checksum|digest)[^\n]*nano", said, re.IGNORECASE)
     expect(reason, f"not for the package's sake: {outcome.tail()}")
 
 
-def _check(stage: Stage) -> None:
+def _check(run: BuildRun) -> None:
     """The target `check` asks the mirror for every package, for this release and for its neighbour of the same layout."""
     for recipe in (RECIPE, "suse-leap-15.6"):
-        outcome = stage.build(f"check-{recipe}", dated=True, target="check", recipe=recipe)
+        outcome = run.build(f"check-{recipe}", dated=True, target="check", recipe=recipe)
         expect(outcome.code == 0, f"{recipe}: exit {outcome.code}: {outcome.tail()}")
         expect("zypper finds every package of the image" in outcome.text, f"{recipe}: zypper was not asked: {outcome.tail()}")
 
 
-def _suse_host(stage: Stage) -> None:
+def _suse_host(run: BuildRun) -> None:
     """Set-up of a Leap host: every name is found, Python 3.11 is chosen over Leap's own, KIWI is installed with it."""
-    root = stage.workdir / "susehost"
-    susehost.make(root, stage.roots.maker, stage.mirror.url, stage.top, stage.keys)
-    susehost.check_out(root, stage.tree)
-    text = susehost.set_up(root, stage.tree, stage.cache, stage.logs / "suse-host-setup.log")
+    root = run.workdir / "susehost"
+    susehost.make(root, run.roots.maker, run.mirror.url, run.top, run.keys)
+    susehost.check_out(root, run.tree)
+    text = susehost.set_up(root, run.tree, run.cache, run.logs / "suse-host-setup.log")
     expect(re.search(r"^python python3\.11$", text, re.MULTILINE), f"the tool chose another Python: {text.strip()[-300:]}")
     expect(re.search(r"^kiwi .*\d+\.\d+", text, re.MULTILINE), f"KIWI does not start: {text.strip()[-300:]}")
     database = sign.installed(root)
-    missing = sorted(susehost.names(stage.tree) - database)
+    missing = sorted(susehost.names(run.tree) - database)
     expect(not missing, f"set-up ended well and these are not installed: {', '.join(missing)}")
 
 
-def _lab(stage: Stage) -> None:
+def _lab(run: BuildRun) -> None:
     """The ISO boots a master from a stick; one UEFI and one BIOS peer come over the network, store and turn off."""
-    host = stage.need_iso()
-    folder = stage.workdir / "lab"
-    log = stage.logs / "lab.log"
+    host = run.need_iso()
+    folder = run.workdir / "lab"
+    log = run.logs / "lab.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                "nice", sys.executable, str(stage.tree / "tests/lab/run.py"), "demo", "--firmware", "uefi,bios", "--iso", str(host.iso),
+                "nice", sys.executable, str(run.tree / "tests/lab/run.py"), "demo", "--firmware", "uefi,bios", "--iso", str(host.iso),
                 "--recon", str(host.recon), "--workdir", str(folder), "--patience", "2",
             ],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
@@ -232,22 +232,20 @@ def _lab(stage: Stage) -> None:
         except BaseException as stop:
             # It has a namespace and guests of its own, which it takes down itself.
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(120)
-            except subprocess.TimeoutExpired:
-                pass
             if isinstance(stop, subprocess.TimeoutExpired):
                 raise Timeout(f"the laboratory was not done after {_LAB_SECONDS:.0f} s (see {log})") from stop
             raise
         finally:
-            end(process)
+            kill(process, 30)
     text = log.read_text(errors="replace")
     expect(process.returncode == 0, f"exit {process.returncode}: {text.strip()[-1500:]}")
 
 
-def _left(stage: Stage) -> None:
+def _left(run: BuildRun) -> None:
     """No mount, no loop device and no process of a root tree is left."""
-    inside = str(stage.workdir)
+    inside = str(run.workdir)
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[1].startswith(inside)]
     expect(not mounts, f"still mounted: {', '.join(mounts)}")
     loops = [file.read_text().strip() for file in Path("/sys/block").glob("loop*/loop/backing_file")]
@@ -256,14 +254,14 @@ def _left(stage: Stage) -> None:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                if os.readlink(folder / "root").startswith(inside):
+                if str((folder / "root").readlink()).startswith(inside):
                     living.append(f"{folder.name} {(folder / 'comm').read_text().strip()}")
             except OSError:
                 continue  # gone meanwhile
     expect(not living, f"still running in a root tree: {', '.join(living)}")
 
 
-STEPS: "List[Scenario[Stage]]" = [
+STEPS: list[Scenario[BuildRun]] = [
     Scenario("names-confirmed", "every package name of recipe and set-up has a row and a source", _names),
     Scenario("repository-signed", "rpm takes each package by the key it is signed with", _signed),
     Scenario("first-build", "the whole command on a fresh Debian 13", _first),
@@ -283,17 +281,17 @@ STEPS: "List[Scenario[Stage]]" = [
 ]
 
 
-def closing_words(stage: Stage) -> str:
+def summary(run: BuildRun) -> str:
     """What a run proves and what only openSUSE's own repository would."""
     older = {"bullseye": "kernel 5.10, systemd 247, glibc 2.31, dracut 051: a little older than Leap 15.4's in every one"}.get(
-        stage.roots.donor_suite, "newer in kernel, systemd and dracut than Leap 15.4, because the mirror no longer has Debian 11",
+        run.roots.donor_suite, "newer in kernel, systemd and dracut than Leap 15.4, because the mirror no longer has Debian 11",
     )
     return f"""
 What this proves: the one command sets up a fresh Debian 13, believes only an index signed by the keys it was given, and makes the
 ISO with KIWI and zypper through both of its phases, again from its cache, and not at all where nothing changed. It ends with a
 reason where the mirror, the index or a package is not right. The overlay, the units, the initrd's configuration and the binary work
 on a userland that is {older}
-(Debian {stage.roots.donor_suite} under openSUSE's names and paths). Set-up of an openSUSE host asks for names that its table of
+(Debian {run.roots.donor_suite} under openSUSE's names and paths). Set-up of an openSUSE host asks for names that its table of
 sources confirms, and finds its way past Leap's Python 3.6.
 
 What only a real repository would prove: that openSUSE's packages can be installed together (their real requirements and scriptlets),

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import List, Set
 
+from chroot import Bind, Chroot, adopt_settings, copy_tree, remove_tree
 from contents import OS_RELEASE, REAL_PYTHON
-from place import Bind, Place, adopt_settings, copy_tree, remove_tree
+from package_table import KEYS, REPOSITORIES
 from sign import Keys
-from table import KEYS, REPOSITORIES
 from vdc import tools
 from vdc.errors import LabError
 
@@ -50,35 +49,35 @@ def make(root: Path, maker: Path, mirror: str, top: Path, keys: Keys) -> None:
     remove_tree(root)
     copy_tree(maker, root)
     adopt_settings(root)
-    place = Place(root)
+    chroot = Chroot(root)
     real = root / REAL_PYTHON.lstrip("/")
     real.parent.mkdir(parents=True)
     (root / "usr/bin/python3.13").rename(real)
     for name in ("python3", "pip3", "pip"):
         (root / "usr/bin" / name).unlink(missing_ok=True)
-    place.write("/usr/bin/python3", _OLD_PYTHON, 0o755)
-    place.write("/usr/lib/standin-python/36/sitecustomize.py", _OLD_VERSION)
+    chroot.write("/usr/bin/python3", _OLD_PYTHON, 0o755)
+    chroot.write("/usr/lib/standin-python/36/sitecustomize.py", _OLD_VERSION)
     for pattern in ("apt*", "dpkg*"):
         for file in (root / "usr/bin").glob(pattern):
             file.unlink()
     (root / "etc/os-release").unlink()
-    place.write("/etc/os-release", OS_RELEASE)
+    chroot.write("/etc/os-release", OS_RELEASE)
     with (root / "usr/lib/rpm/macros").open("a") as macros:
         macros.write("\n%_dbpath /usr/lib/sysimage/rpm\n%_db_backend ndb\n")
     remove_tree(root / "var/lib/rpm")
     (root / "var/lib/rpm").symlink_to("../../usr/lib/sysimage/rpm")
     (root / "usr/lib/sysimage/rpm").mkdir(parents=True)
     for name, path in REPOSITORIES.items():
-        place.write(
+        chroot.write(
             f"/etc/zypp/repos.d/repo-{name}.repo",
             f"[repo-{name}]\nname={name}\nenabled=1\nautorefresh=1\nbaseurl={mirror.rstrip('/')}/{path}/\ntype=rpm-md\ngpgcheck=1\n",
         )
     for number, name in enumerate(KEYS):
-        place.write(f"/usr/lib/rpm/gnupg/keys/gpg-pubkey-0000000{number}-00000000.asc", keys.public(name).read_text())
-    place.run(["rpm", "--initdb"])
-    place.run(["bash", "-c", "rpm --import /usr/lib/rpm/gnupg/keys/*.asc"])
+        chroot.write(f"/usr/lib/rpm/gnupg/keys/gpg-pubkey-0000000{number}-00000000.asc", keys.public(name).read_text())
+    chroot.run(["rpm", "--initdb"])
+    chroot.run(["bash", "-c", "rpm --import /usr/lib/rpm/gnupg/keys/*.asc"])
     held = {file.name.rsplit("-", 2)[0]: file.relative_to(top) for path in REPOSITORIES.values() for file in (top / path).rglob("*.rpm")}
-    Place(root, (Bind(top, "/mnt"),)).run(
+    Chroot(root, (Bind(top, "/mnt"),)).run(
         ["rpm", "--install", "--justdb", "--nodeps", "--noscripts", "--replacefiles", *(f"/mnt/{held[name]}" for name in _INSTALLED)],
     )
 
@@ -90,7 +89,7 @@ def check_out(root: Path, tree: Path) -> None:
     tools.run(["cp", "-a", *(str(tree / name) for name in ("tools", "kiwi", "make-recipe-target", "Cargo.toml")), str(target)])
 
 
-def parts(tree: Path) -> "List[str]":
+def parts(tree: Path) -> list[str]:
     """The shell parts that make-recipe-target reads, in its order."""
     found = re.search(r"^for part in ([a-z_ ]+); do", (tree / "make-recipe-target").read_text(), re.MULTILINE)
     if found is None:
@@ -103,9 +102,9 @@ def shell(tree: Path, script: str) -> str:
     return f'set -e; TOP={CHECKOUT}; MIRROR= KEYS=; export MIRROR KEYS; for part in {" ".join(parts(tree))}; do . "$TOP/tools/$part.sh"; done; {script}'
 
 
-def names(tree: Path) -> "Set[str]":
+def names(tree: Path) -> set[str]:
     """Every package that the tool asks zypper for on Leap 15.4."""
-    script = shell(tree, "PACKAGER=zypper; SUSE_VERSION=15.4; for group in %s; do packages_for $group; done" % " ".join(GROUPS))
+    script = shell(tree, f"PACKAGER=zypper; SUSE_VERSION=15.4; for group in {' '.join(GROUPS)}; do packages_for $group; done")
     done = subprocess.run(
         ["bash", "-c", script.replace(f"TOP={CHECKOUT}", f"TOP={tree}")], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=30, check=False,
@@ -118,13 +117,13 @@ def names(tree: Path) -> "Set[str]":
 
 def set_up(root: Path, tree: Path, cache: Path, log: Path) -> str:
     """Runs the tool's set-up for everything; returns which Python it chose and the version of KIWI it installed."""
-    place = Place(root, (Bind(cache / "pip", "/root/.cache/pip", writable=True),))
+    chroot = Chroot(root, (Bind(cache / "pip", "/root/.cache/pip", writable=True),))
     script = shell(
         tree,
         f"mkdir -p $TOP/builds; log_to $TOP/builds/set-up.log; host_setup {' '.join(GROUPS)}; choose_python; kiwi_venv; "
         'echo "python $PYTHON"; echo "kiwi $("$KIWI" --version)"',
     )
-    code, text = place.call(["bash", "-c", script], 900, log)
+    code, text = chroot.call(["bash", "-c", script], 900, log)
     if code != 0:
         written = root / CHECKOUT.lstrip("/") / "builds/set-up.log"
         said = written.read_text(errors="replace")[-1500:] if written.exists() else ""

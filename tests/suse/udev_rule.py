@@ -7,6 +7,8 @@ to a loop device and asks `udevadm test` which links the whole disk and its part
 Exits 1 with a sentence where a link or a rule is not as it must be, 2 where the check cannot be made.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
@@ -38,7 +40,7 @@ class Unfit(Exception):
     """The check cannot be made here."""
 
 
-def run(*words, check=True):
+def run(*words: object, check: bool = True) -> str:
     """Output and errors of a program, as one text. Raises Unfit where it is missing or, with `check`, fails."""
     try:
         done = subprocess.run(
@@ -46,7 +48,7 @@ def run(*words, check=True):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            universal_newlines=True,
+            text=True,
             errors="replace",
             timeout=120,
             check=False,
@@ -58,7 +60,7 @@ def run(*words, check=True):
     return done.stdout
 
 
-def make_medium(folder):
+def make_medium(folder: Path) -> Path:
     """A hybrid ISO as KIWI makes it: label RECON on the whole disk and on partition 1, an EFI partition behind it."""
     content = folder / "content"
     content.mkdir()
@@ -84,12 +86,12 @@ def make_medium(folder):
         content,
     )
     # Room behind the image, where the stick has its data partition.
-    with open(image, "r+b") as file:
+    with image.open("r+b") as file:
         file.truncate(image.stat().st_size + (4 << 20))
     return image
 
 
-def attach(image):
+def attach(image: Path) -> str:
     """Attaches the image and gives the loop device's name, with its partitions there."""
     name = run("losetup", "--find", "--show", image).strip().rsplit("/", 1)[1]
     try:
@@ -103,32 +105,32 @@ def attach(image):
     return name
 
 
-def detach(name):
+def detach(name: str) -> None:
     run("partx", "--delete", f"/dev/{name}", check=False)
     run("losetup", "--detach", f"/dev/{name}", check=False)
 
 
-def enter(root, device):
+def enter(root: Path, device: str) -> None:
     """Gives ROOT a /dev with nothing but the device, an empty /run and this kernel's /sys, for this process and its children.
 
     The caller is in a mount namespace of its own, so it all goes away with it.
     """
     for kind, place in (("tmpfs", "dev"), ("tmpfs", "run"), ("sysfs", "sys"), ("proc", "proc")):
         run("mount", "-t", kind, kind, root / place)
-    for name, kind in (("null", "1:3"), (device, None), (f"{device}p1", None), (f"{device}p2", None)):
-        block = kind is None
+    # /dev/null is character device 1:3 (devices.txt of the kernel).
+    os.mknod(root / "dev/null", stat.S_IFCHR | 0o660, os.makedev(1, 3))
+    for name in (device, f"{device}p1", f"{device}p2"):
         source = Path(f"/sys/class/block/{name}/dev")
-        if block and not source.exists():
-            continue
-        major, minor = (source.read_text() if block else kind).strip().split(":")
-        os.mknod(root / "dev" / name, (stat.S_IFBLK if block else stat.S_IFCHR) | 0o660, os.makedev(int(major), int(minor)))
+        if source.exists():
+            major, minor = source.read_text().strip().split(":")
+            os.mknod(root / "dev" / name, stat.S_IFBLK | 0o660, os.makedev(int(major), int(minor)))
 
 
-def udevadm(root, *words, check=True):
+def udevadm(root: Path, *words: object, check: bool = True) -> str:
     return run("chroot", root, "udevadm", *words, check=check)
 
 
-def lay_rules(root, names):
+def lay_rules(root: Path, names: list[str]) -> None:
     """Puts rule files where they come before those of the same name in ROOT; ours that are not named are switched off."""
     folder = root / "run/udev/rules.d"
     shutil.rmtree(folder, ignore_errors=True)
@@ -145,7 +147,7 @@ def lay_rules(root, names):
         (folder / "61-recon-medium.rules").symlink_to("/dev/null")
 
 
-def links(root, name):
+def links(root: Path, name: str) -> tuple[set[str], str]:
     """The links below /dev/disk that udev would give the device, and all that udevadm said."""
     text = udevadm(root, "test", "--action=add", f"/sys/class/block/{name}")
     properties = dict(re.findall(r"^\s*(?:E: )?([A-Z_.]+)=(.*)$", text, re.MULTILINE))
@@ -155,7 +157,7 @@ def links(root, name):
     return {link.replace("/dev/disk/", "") for link in properties.get("DEVLINKS", "").split()}, text
 
 
-def record(root, properties):
+def record(root: Path, properties: dict[str, str]) -> None:
     """Writes down the properties as udevd does, for the partitions to take from the disk. Newer udevadm tests leave that out."""
     file = root / f"run/udev/data/b{properties['MAJOR']}:{properties['MINOR']}"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -166,17 +168,17 @@ def record(root, properties):
     )
 
 
-def complaints(text, names):
+def complaints(text: str, names: list[str]) -> list[str]:
     """Lines in which udevadm finds fault with one of the files."""
     return [line.strip() for line in text.splitlines() if any(name in line for name in names) and COMPLAINT.search(line)]
 
 
-def claims(of):
+def claims(of: set[str]) -> set[str]:
     """The links that are made of what lies on the medium, not of the device."""
     return {link for link in of if link.split("/")[0] in ("by-label", "by-uuid")}
 
 
-def check(root, device):
+def check(root: Path, device: str) -> list[str]:
     names = sorted(path.name for path in RULES.iterdir())
     partition = f"{device}p1"
     # Without the rule both must claim the label, or this tree cannot show the fault.
@@ -205,16 +207,19 @@ def check(root, device):
     return names
 
 
-def verify(root, names):
+def verify(root: Path, names: list[str]) -> tuple[int, str]:
     """`udevadm verify` (systemd 254 and later) over our files; a sentence for the person who runs this."""
-    version = int(re.match(r"\d+", udevadm(root, "--version")).group())
+    found = re.match(r"\d+", udevadm(root, "--version"))
+    if found is None:
+        raise Unfit("udevadm does not say its version")
+    version = int(found[0])
     if version < 254:
         return version, "this udevadm has no verify"
     done = subprocess.run(
         ["chroot", str(root), "udevadm", "verify", *(f"/run/udev/rules.d/{name}" for name in names)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
         timeout=60,
         check=False,
     )
@@ -223,7 +228,7 @@ def verify(root, names):
     return version, "udevadm verify passed"
 
 
-def main():
+def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2

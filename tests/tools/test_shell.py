@@ -126,7 +126,7 @@ class Words(unittest.TestCase):
 class Python(unittest.TestCase):
     """Which Python is taken, with stand-ins that answer for theirs."""
 
-    def choose(self, **versions: str) -> "subprocess.CompletedProcess[str]":
+    def choose(self, **versions: str) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as folder:
             for name, answer in versions.items():
                 path = Path(folder) / name.replace("_", ".")
@@ -154,7 +154,7 @@ class Python(unittest.TestCase):
 
 class Progress(unittest.TestCase):
     def far(self, *lines: str) -> str:
-        return said(f'STEP_LOG=/dev/stdin; awk -v crates=300 -f "$TOP/tools/progress.awk" <<"EOF"\n' + "\n".join(lines) + "\nEOF").strip()
+        return said('STEP_LOG=/dev/stdin; awk -v crates=300 -f "$TOP/tools/progress.awk" <<"EOF"\n' + "\n".join(lines) + "\nEOF").strip()
 
     def test_what_tools_print_becomes_a_few_words(self) -> None:
         info = "[ INFO    ]: 12:00:01 | "
@@ -274,7 +274,11 @@ class Refusals(unittest.TestCase):
 
     def test_a_package_of_an_unknown_signer(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            done = shell(f"log_to {folder}/log; bad() {{ echo 'x.rpm: Signature verification failed [4-Signatures public key is not available]'; false; }}; step 'a step' bad")
+            done = shell(
+                f"log_to {folder}/log\n"
+                "bad() { echo 'x.rpm: Signature verification failed [4-Signatures public key is not available]'; false; }\n"
+                "step 'a step' bad"
+            )
         self.assertIn("add it to the file of --keys", done.stderr)
 
     def test_an_rpm_that_cannot_write_the_database_of_opensuse(self) -> None:

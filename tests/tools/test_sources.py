@@ -14,7 +14,7 @@ import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import List, Optional
+from typing import ClassVar
 from unittest import mock
 
 TOP = Path(__file__).resolve().parents[2]
@@ -31,16 +31,16 @@ FINGERPRINT = next(line.split("=")[1].strip() for line in (FIXTURES / "fingerpri
 class Mirror:
     """A web server on loopback that serves one folder, with a Date header of the test's choice."""
 
-    def __init__(self, folder: Path, date: Optional[str] = None) -> None:
-        self.asked: List[str] = []
+    def __init__(self, folder: Path, date: str | None = None) -> None:
+        self.asked: list[str] = []
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def __init__(self, *args: object) -> None:
                 super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
 
-            def date_time_string(self, timestamp: Optional[float] = None) -> str:
-                return date if date and timestamp is None else super().date_time_string(timestamp)  # type: ignore[arg-type]
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return date if date and timestamp is None else super().date_time_string(timestamp)
 
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
@@ -53,7 +53,7 @@ class Mirror:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def __enter__(self) -> "Mirror":
+    def __enter__(self) -> Mirror:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +79,7 @@ class Base(unittest.TestCase):
         shutil.copy(FIXTURES / "index.pub.asc", data / "repomd.xml.key")
         return self.folder / "mirror"
 
-    def verify(self, url: str, *keys: str) -> List[str]:
+    def verify(self, url: str, *keys: str) -> list[str]:
         return rpm_index.verify(str(self.folder / "out"), [str(FIXTURES / key) for key in keys], {"oss": f"{url}/oss"})
 
 
@@ -129,7 +129,8 @@ class Index(Base):
         self.assertIn("it has expired", lines[0])
 
     def test_a_mirror_with_another_clock_is_said(self) -> None:
-        with Mirror(self.repository(), date="Thu, 01 Jan 2015 00:00:00 GMT") as server, self.assertRaisesRegex(rpm_index.Refused, "2015-01-01.*set the right time"):
+        with (Mirror(self.repository(), date="Thu, 01 Jan 2015 00:00:00 GMT") as server,
+              self.assertRaisesRegex(rpm_index.Refused, "2015-01-01.*set the right time")):
             self.verify(server.url, "index.pub.asc")
 
     def test_keys_that_the_mirror_offers_are_kept_whole(self) -> None:
@@ -160,7 +161,7 @@ class Index(Base):
 class Served(Base):
     """What the package manager sees: the verified index from here, everything else from the mirror."""
 
-    TABLE = {"oss": "http://mirror.invalid/repo/oss", "local": "file:///srv/repo"}
+    TABLE: ClassVar[dict[str, str]] = {"oss": "http://mirror.invalid/repo/oss", "local": "file:///srv/repo"}
 
     def test_who_answers_what(self) -> None:
         for path, expected in (

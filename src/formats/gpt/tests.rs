@@ -1,9 +1,14 @@
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::header::{GptEntry, crc_of_header};
 use super::*;
-use crate::formats::fixture;
+use crate::formats::{ReadAt, fixture};
+use crate::model::cause;
 
 const MIB: u64 = 1 << 20;
 
@@ -29,7 +34,7 @@ fn a_partition_is_added_behind_a_real_image() {
         let size = 300 * MIB + 512 * 7;
         let file = stick(&image, size);
         let disk = file.as_file();
-        let before: Vec<Partition> = Table::read(disk, size).unwrap().partitions().collect();
+        let before: Vec<GptEntry> = Table::read(disk, size).unwrap().partitions().collect();
         assert_eq!(find_data(disk, size).unwrap(), None);
         let end = (image.len() as u64).div_ceil(MIB) * MIB;
 
@@ -56,7 +61,7 @@ fn a_partition_is_added_behind_a_real_image() {
         let backup = Table::read_backup(disk, size).unwrap();
         assert_eq!((table.alternate_lba, backup.alternate_lba), (size / 512 - 1, 1));
         assert_eq!(table.entries, backup.entries);
-        let after: Vec<Partition> = table.partitions().collect();
+        let after: Vec<GptEntry> = table.partitions().collect();
         assert_eq!(&after[..before.len()], &before[..]);
         let mut now = vec![0; image.len()];
         FileExt::read_exact_at(disk, &mut now, 0).unwrap();

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 const SECTORS: u64 = 4096;
 
-fn of(disk: &[u8]) -> Option<Table> {
+fn of(disk: &[u8]) -> Option<Partitioning> {
     of_size(disk, 512)
 }
 
-fn of_size(disk: &[u8], sector: u32) -> Option<Table> {
+fn of_size(disk: &[u8], sector: u32) -> Option<Partitioning> {
     table(disk.len() as u64, sector, &mut |offset, length| {
         let start = usize::try_from(offset).ok()?.min(disk.len());
         Some(disk[start..disk.len().min(start.saturating_add(length))].to_vec())
@@ -184,7 +184,7 @@ proptest! {
         for (at, byte) in damage.into_iter().chain(head) {
             disk[at] = byte;
         }
-        let bounded = |found: Option<Table>| found.is_none_or(|found| found.partitions.len() <= MAX_TABLE_BYTES / 128);
+        let bounded = |found: Option<Partitioning>| found.is_none_or(|found| found.partitions.len() <= MAX_TABLE_BYTES / 128);
         prop_assert!(bounded(of(&disk)));
         let found = table(size, sector, &mut |offset, length| {
             let start = (offset % disk.len() as u64) as usize;

@@ -1,9 +1,11 @@
 //! File systems and swap space. Each function names where the layout is written down.
 
-use super::members::power16;
-use crate::formats::bytes::{be16, is, le16, le32, le64, text, text16, uuid};
+use super::mark;
+use crate::formats::bytes::{be16, is, le16, le32, le64, power16, text, text16, uuid};
+use crate::formats::exfat::boot_sector::{self, BootSector};
+use crate::formats::iso9660::Primary;
 use crate::formats::partitions::Read;
-use crate::formats::signatures::{bare, magic32};
+use crate::formats::text::clean;
 use crate::model::inventory::{Signature, SignatureUse};
 
 fn filesystem(kind: &str) -> Signature {
@@ -15,10 +17,10 @@ fn filesystem(kind: &str) -> Signature {
 
 /// ext2, 3 and 4, told apart by what they use (kernel documentation, ext4 superblock, at 1 KiB).
 pub(crate) fn ext(head: &[u8]) -> Option<Signature> {
-    let block = head.get(1024..)?;
-    if le16(block, 0x38)? != 0xef53 {
+    if !mark::EXT.stands_in(head) {
         return None;
     }
+    let block = head.get(1024..)?;
     let (compatible, incompatible, read_only) = (le32(block, 0x5c)?, le32(block, 0x60)?, le32(block, 0x64)?);
     // Extents, 64 bit, flexible groups; huge files, group checksums, many folders, large inodes, checksums.
     const EXT4: u32 = 0x40 | 0x80 | 0x200;
@@ -40,7 +42,7 @@ pub(crate) fn ext(head: &[u8]) -> Option<Signature> {
 
 /// XFS (XFS Algorithms & Data Structures, superblock).
 pub(crate) fn xfs(head: &[u8]) -> Option<Signature> {
-    if !is(head, 0, b"XFSB") {
+    if !mark::XFS.stands_in(head) {
         return None;
     }
     let mut found = filesystem("xfs");
@@ -52,8 +54,8 @@ pub(crate) fn xfs(head: &[u8]) -> Option<Signature> {
 
 /// btrfs (its on-disk format, superblock at 64 KiB).
 pub(crate) fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
-    let block = read(64 * 1024, 1024)?;
-    if !is(&block, 0x40, b"_BHRfS_M") {
+    let block = read(mark::BTRFS_SUPERBLOCK, 1024)?;
+    if !is(&block, 0x40, mark::BTRFS.bytes) {
         return None;
     }
     let mut found = filesystem("btrfs");
@@ -70,8 +72,8 @@ pub(crate) fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
 pub(crate) fn fat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let plausible = matches!(head.first()?, 0xeb | 0xe9)
         && is(head, 510, &[0x55, 0xaa])
-        && !is(head, 3, b"NTFS    ")
-        && !is(head, 3, b"EXFAT   ");
+        && !mark::NTFS.stands_in(head)
+        && !mark::EXFAT.stands_in(head);
     let sector = power16(head, 11).filter(|size| (512..=4096).contains(size))?;
     let cluster = u64::from(*head.get(13)?);
     let (reserved, copies) = (u64::from(le16(head, 14)?), u64::from(*head.get(16)?));
@@ -122,32 +124,25 @@ fn fat_label(folder: &[u8]) -> Option<String> {
 
 /// exFAT (Microsoft's specification, 3.1 and 7.3). The label is an entry of the root folder.
 pub(crate) fn exfat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
-    if !is(head, 3, b"EXFAT   ") {
-        return None;
-    }
-    let (sector, cluster) = (u32::from(*head.get(108)?), u32::from(*head.get(109)?));
-    if !(9..=12).contains(&sector) || cluster > 25 - sector {
-        return None;
-    }
+    let boot = BootSector::parse(head).ok()?;
     let mut found = filesystem("exfat");
-    found.uuid = le32(head, 100).map(|id| format!("{:04X}-{:04X}", id >> 16, id & 0xffff));
-    let root = u64::from(le32(head, 96)?).checked_sub(2)?;
-    let place = (u64::from(le32(head, 88)?) << sector).checked_add(root << (sector + cluster))?;
-    let folder = read(place, 2048).unwrap_or_default();
+    found.uuid = Some(format!("{:04X}-{:04X}", boot.serial >> 16, boot.serial & 0xffff));
+    let root = u64::from(boot.root_cluster.checked_sub(2)?) << (boot.sector_shift + boot.cluster_shift);
+    let folder = read(boot.bytes(boot.heap_offset).checked_add(root)?, 2048).unwrap_or_default();
     let label = folder
         .chunks_exact(32)
         .take_while(|entry| entry[0] != 0)
-        .find(|entry| entry[0] == 0x83);
-    found.label = label.and_then(|entry| text16(entry, 2, usize::from(entry[1]).min(11) * 2));
+        .find(|entry| entry[0] == boot_sector::LABEL_ENTRY);
+    found.label = label.and_then(|entry| clean(&boot_sector::label(entry)));
     Some(found)
 }
 
 /// NTFS (linux-ntfs documentation). The label is attribute 60h of the fourth record of the master file table.
 pub(crate) fn ntfs(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
-    if is(head, 3, b"ReFS\0\0\0\0") {
+    if mark::REFS.stands_in(head) {
         return Some(filesystem("refs"));
     }
-    if !is(head, 3, b"NTFS    ") {
+    if !mark::NTFS.stands_in(head) {
         return None;
     }
     let mut found = filesystem("ntfs");
@@ -196,7 +191,7 @@ fn ntfs_label(head: &[u8], read: &mut Read<'_>) -> Option<String> {
 pub(crate) fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let mark = |page: usize, bytes: &[u8]| -> Option<(&'static str, usize)> {
         [
-            (&b"SWAPSPACE2"[..], "swap"),
+            (mark::SWAP.bytes, "swap"),
             (b"SWAP-SPACE", "swap"),
             (b"S1SUSPEND\0", "swap_suspended"),
             (b"S2SUSPEND\0", "swap_suspended"),
@@ -224,7 +219,10 @@ pub(crate) fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
 
 /// SquashFS: no name and no id (its format documentation, superblock).
 pub(crate) fn squashfs(head: &[u8]) -> Option<Signature> {
-    let mut found = bare(head, 0, b"hsqs", "squashfs")?;
+    if !mark::SQUASHFS.stands_in(head) {
+        return None;
+    }
+    let mut found = filesystem("squashfs");
     found.version = Some(format!("{}.{}", le16(head, 28)?, le16(head, 30)?));
     Some(found)
 }
@@ -232,13 +230,13 @@ pub(crate) fn squashfs(head: &[u8]) -> Option<Signature> {
 /// F2FS and EROFS, both at 1 KiB (linux/f2fs_fs.h, fs/erofs/erofs_fs.h).
 pub(crate) fn f2fs_or_erofs(head: &[u8]) -> Option<Signature> {
     let block = head.get(1024..)?;
-    if magic32(block, 0, 0xf2f5_2010) {
+    if mark::F2FS.stands_in(head) {
         let mut found = filesystem("f2fs");
         found.uuid = uuid(block, 108);
         found.label = text16(block, 124, 1024);
         return Some(found);
     }
-    if magic32(block, 0, 0xe0f5_e1e2) {
+    if mark::EROFS.stands_in(head) {
         let mut found = filesystem("erofs");
         found.uuid = uuid(block, 48);
         found.label = text(block, 64, 16);
@@ -247,23 +245,13 @@ pub(crate) fn f2fs_or_erofs(head: &[u8]) -> Option<Signature> {
     None
 }
 
-/// ISO 9660: the primary volume descriptor at 32 KiB (ECMA-119, 8.4). Its id is when it was made or changed.
+/// ISO 9660. Its id is when it was made or changed.
 pub(crate) fn iso9660(read: &mut Read<'_>) -> Option<Signature> {
-    let block = read(32 * 1024, 2048)?;
-    if !is(&block, 0, b"\x01CD001") {
-        return None;
-    }
+    let block = read(Primary::OFFSET, Primary::BYTES)?;
+    let primary = Primary::parse(&block)?;
     let mut found = filesystem("iso9660");
-    found.label = text(&block, 40, 32);
-    let date = |at: usize| {
-        let digits = block.get(at..at + 16)?;
-        let told = digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|digit| *digit != b'0');
-        let text = std::str::from_utf8(digits).ok().filter(|_| told)?;
-        let fields = [0..4, 4..6, 6..8, 8..10, 10..12, 12..14, 14..16];
-        Some(fields.map(|field| &text[field]).join("-"))
-    };
-    // Changed, else made.
-    found.uuid = date(830).or_else(|| date(813));
-    // The block size, whose big-endian copy is here, has one value in practice; anything else is chance.
+    found.label = text(primary.volume_id()?, 0, 32);
+    found.uuid = primary.changed().or_else(|| primary.created());
+    // The block size has one value in practice; anything else is chance.
     (be16(&block, 130) == Some(2048)).then_some(found)
 }

@@ -1,8 +1,8 @@
 //! Things that are part of something larger or lead to it: RAID and volume group members, pools, encrypted volumes.
 
-use crate::formats::bytes::{be16, be32, be64, hex, is, le16, le32, le64, text, uuid};
+use super::mark;
+use crate::formats::bytes::{be16, be32, be64, hex, is, le32, le64, text, uuid};
 use crate::formats::partitions::Read;
-use crate::formats::signatures::magic32;
 use crate::formats::text::{clean, decoded};
 use crate::model::inventory::{Signature, SignatureUse};
 
@@ -21,10 +21,10 @@ pub(crate) fn luks(head: &[u8]) -> Option<Signature> {
         used_as: SignatureUse::Encrypted,
         ..Signature::default()
     };
-    if is(head, 3, b"-FVE-FS-") {
+    if mark::BITLOCKER.stands_in(head) {
         return Some(encrypted("bitlocker"));
     }
-    if !is(head, 0, b"LUKS\xba\xbe") {
+    if !mark::LUKS.stands_in(head) {
         return None;
     }
     let version = be16(head, 6)?;
@@ -47,7 +47,7 @@ pub(crate) fn luks(head: &[u8]) -> Option<Signature> {
 pub(crate) fn lvm(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let label = (0..4)
         .map(|sector| sector * 512)
-        .find(|at| is(head, *at, b"LABELONE") && is(head, at + 24, b"LVM2 001"))?;
+        .find(|at| is(head, *at, mark::LVM.bytes) && is(head, at + 24, b"LVM2 001"))?;
     let volume = label.checked_add(usize::try_from(le32(head, label + 20)?).ok()?)?;
     let mut found = member("lvm2_pv");
     found.uuid = head.get(volume..volume.checked_add(32)?).and_then(lvm_id);
@@ -88,8 +88,6 @@ fn lvm_group(head: &[u8], areas: usize, read: &mut Read<'_>) -> Option<(Option<S
     Some((clean(name), id.and_then(|(id, _)| clean(id))))
 }
 
-const MD_MAGIC: u32 = 0xa92b_4efc;
-
 /// Linux software RAID: version 1 at three places, version 0.90 near the end (linux/raid/md_p.h).
 pub(crate) fn md(size: u64, head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let sectors = size / 512;
@@ -103,7 +101,7 @@ pub(crate) fn md(size: u64, head: &[u8], read: &mut Read<'_>) -> Option<Signatur
 
 fn md_one(block: &[u8], place: u64, version: &str) -> Option<Signature> {
     // The block says where it stands, so that a copy of it elsewhere is not taken for it.
-    if !magic32(block, 0, MD_MAGIC) || le32(block, 4)? != 1 || le64(block, 144)? != place / 512 {
+    if !is(block, 0, mark::MD) || le32(block, 4)? != 1 || le64(block, 144)? != place / 512 {
         return None;
     }
     let mut found = member("md_member");
@@ -116,7 +114,7 @@ fn md_one(block: &[u8], place: u64, version: &str) -> Option<Signature> {
 }
 
 fn md_old(block: &[u8]) -> Option<Signature> {
-    if !magic32(block, 0, MD_MAGIC) || le32(block, 4)? != 0 {
+    if !is(block, 0, mark::MD) || le32(block, 4)? != 0 {
         return None;
     }
     let mut id = Vec::new();
@@ -217,7 +215,7 @@ pub(crate) fn zfs(read: &mut Read<'_>) -> Option<Signature> {
 /// A member of a VMware VMFS volume: its volume manager's mark at 1 MiB.
 pub(crate) fn vmfs(read: &mut Read<'_>) -> Option<Signature> {
     let block = read(1 << 20, 16)?;
-    magic32(&block, 0, 0xc001_d00d).then(|| member("vmfs_member"))
+    is(&block, 0, &[0x0d, 0xd0, 0x01, 0xc0]).then(|| member("vmfs_member"))
 }
 
 /// RAID that firmware understands as well: Intel's in the last but one sector, SNIA DDF (2.0, 4.2) in the last.
@@ -236,9 +234,4 @@ pub(crate) fn firmware_raid(size: u64, read: &mut Read<'_>) -> Option<Signature>
         return Some(found);
     }
     None
-}
-
-/// Little-endian sixteen bits and a power of two, as sector sizes are.
-pub(super) fn power16(bytes: &[u8], at: usize) -> Option<u64> {
-    le16(bytes, at).filter(|number| number.is_power_of_two()).map(u64::from)
 }

@@ -2,7 +2,6 @@
 //!
 //! The places are the formats' own; each function names its source. Nothing here interprets more than a name.
 
-use super::bytes::{is, le32};
 use super::partitions::Read;
 use crate::model::inventory::Signature;
 
@@ -36,20 +35,8 @@ pub(crate) fn signatures(size: u64, read: &mut Read<'_>) -> Vec<Signature> {
     found
 }
 
-/// What a format's own magic number is worth at a place.
-pub(super) fn magic32(bytes: &[u8], at: usize, magic: u32) -> bool {
-    le32(bytes, at) == Some(magic)
-}
-
-/// A signature that tells its kind only.
-pub(super) fn bare(bytes: &[u8], at: usize, mark: &[u8], kind: &str) -> Option<Signature> {
-    is(bytes, at, mark).then(|| Signature {
-        kind: kind.to_owned(),
-        ..Signature::default()
-    })
-}
-
 pub(crate) mod filesystems;
+pub(crate) mod mark;
 pub(crate) mod members;
 #[cfg(test)]
 mod tests;

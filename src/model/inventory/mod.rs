@@ -297,6 +297,32 @@ impl Inventory {
         "firmware",
     ];
 
+    /// An inventory without any part, for this reason.
+    pub(crate) fn missing(reason: &str) -> Self {
+        fn none<T>(reason: &str) -> Part<T> {
+            Part::missing(PartStatus::Unsupported, "", reason)
+        }
+        Inventory {
+            schema_version: SCHEMA_VERSION,
+            run: none(reason),
+            system: none(reason),
+            bios: none(reason),
+            cpus: none(reason),
+            memory: none(reason),
+            disks: none(reason),
+            storage_controllers: none(reason),
+            nics: none(reason),
+            cabling: none(reason),
+            pci: none(reason),
+            usb: none(reason),
+            gpus: none(reason),
+            security: none(reason),
+            bmc: none(reason),
+            health: none(reason),
+            firmware: none(reason),
+        }
+    }
+
     /// One line for a table: vendor, product, serial, leaving out what firmware never filled in.
     pub fn summary(&self) -> String {
         let system = self.system.value.as_ref();

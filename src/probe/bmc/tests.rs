@@ -7,6 +7,7 @@ use super::*;
 use crate::model::MacAddr;
 use crate::probe::bmc::ipmi::testing::Scripted;
 use crate::probe::collect::live::Totals;
+use crate::probe::smbios::source::start;
 use crate::sys::ethtool::DriverInfo;
 
 struct WithBmc(Mutex<Option<Scripted>>);
@@ -36,7 +37,13 @@ fn fixture() -> Root {
 
 fn ask(answer: impl FnMut(u8, u8, &[u8]) -> Result<Vec<u8>, BmcError> + Send + 'static) -> Part<Bmc> {
     let live = WithBmc(Mutex::new(Some(Scripted(Box::new(answer)))));
-    bmc(&fixture(), Some(&live), Duration::from_secs(60), &Publish::nowhere())
+    bmc(
+        &fixture(),
+        Some(&live),
+        &start(&fixture()),
+        Duration::from_secs(60),
+        &Publish::nowhere(),
+    )
 }
 
 /// What a small but well controller answers; LAN channels 1 and 8.
@@ -198,7 +205,13 @@ fn a_controller_that_falls_silent_keeps_what_it_told_and_is_asked_no_further() {
 #[test]
 fn firmware_that_lists_a_controller_without_a_driver_is_quoted() {
     let live = WithBmc(Mutex::new(None));
-    let part = bmc(&fixture(), Some(&live), Duration::from_secs(60), &Publish::nowhere());
+    let part = bmc(
+        &fixture(),
+        Some(&live),
+        &start(&fixture()),
+        Duration::from_secs(60),
+        &Publish::nowhere(),
+    );
     assert_eq!(part.status, PartStatus::Absent);
     assert!(
         part.reason
@@ -209,7 +222,13 @@ fn firmware_that_lists_a_controller_without_a_driver_is_quoted() {
 
 #[test]
 fn a_captured_tree_without_answers_has_no_controller_to_ask() {
-    let part = bmc(&fixture(), None, Duration::from_secs(60), &Publish::nowhere());
+    let part = bmc(
+        &fixture(),
+        None,
+        &start(&fixture()),
+        Duration::from_secs(60),
+        &Publish::nowhere(),
+    );
     assert_eq!(part.status, PartStatus::Unsupported);
 }
 

@@ -2,12 +2,18 @@
 //! parts themselves are the folders beside this one.
 
 pub(crate) mod capture;
+pub(crate) mod collection;
+pub(crate) mod job;
 pub(crate) mod joined;
+pub(crate) mod late;
 pub(crate) mod live;
+pub(crate) mod options;
+pub(crate) mod parts;
 pub(crate) mod raw;
 pub(crate) mod redact;
 pub(crate) mod rights;
 pub(crate) mod root;
 pub(crate) mod run;
+pub(crate) mod running;
 pub(crate) mod schema;
 pub(crate) mod timebox;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::root::{ANSWERS, Recorded, Root};
 use super::run;
 use super::timebox::{self, Outcome};
-use crate::probe::{bus, cpu, memory, smbios};
+use crate::probe::smbios::source;
+use crate::probe::{bus, cpu, memory};
 
 /// Bound of all captures of one node together.
 pub(crate) const TOTAL_LIMIT: usize = 4 * 1024 * 1024;
@@ -20,7 +21,9 @@ pub fn raw_captures(root: &Root) -> Vec<(String, Vec<u8>)> {
         let root = root.clone();
         (
             name,
-            timebox::spawn("raw-capture", move || root.bytes(path, limit).ok()),
+            timebox::spawn("raw-capture", move || {
+                root.seen(path).or_else(|| root.bytes(path, limit).ok())
+            }),
         )
     };
     let command_line = {
@@ -40,8 +43,8 @@ pub fn raw_captures(root: &Root) -> Vec<(String, Vec<u8>)> {
         timebox::spawn("raw-capture", move || recorded(&root))
     };
     let pending = [
-        file("smbios/DMI", smbios::SOURCE, smbios::TABLE_LIMIT),
-        file("smbios/smbios_entry_point", smbios::ENTRY_POINT, 4096),
+        file("smbios/DMI", source::SOURCE, source::TABLE_LIMIT),
+        file("smbios/smbios_entry_point", source::ENTRY_POINT, 4096),
         ("cmdline.txt", command_line),
         ("pci.txt", pci),
         file("meminfo.txt", "/proc/meminfo", memory::MEMINFO_LIMIT),

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::schema::SENSITIVE;
 use crate::model::MacAddr;
@@ -199,14 +200,11 @@ fn spelled(value: &str, stand_in: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         all.push(text(from.dashed(), to.dashed()));
         all.push(text(from.to_string().replace(':', ""), to.to_string().replace(':', "")));
     }
-    if let (Some(from), Some(to)) = (uuid_bytes(value), uuid_bytes(stand_in)) {
+    let uuid = |text: &str| Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+    if let (Some(from), Some(to)) = (uuid(value), uuid(stand_in)) {
+        all.push((from.into_bytes().to_vec(), to.into_bytes().to_vec()));
         // As in SMBIOS since 2.6: the first three fields little-endian.
-        let mixed = |b: [u8; 16]| {
-            let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-            order.map(|at: usize| b[at]).to_vec()
-        };
-        all.push((from.to_vec(), to.to_vec()));
-        all.push((mixed(from), mixed(to)));
+        all.push((from.to_bytes_le().to_vec(), to.to_bytes_le().to_vec()));
     }
     // "naa.5000c500…" stands in sysfs as it is, and as 0x5000c500… elsewhere.
     if let (Some((_, from)), Some((_, to))) = (value.split_once('.'), stand_in.split_once('.'))
@@ -216,18 +214,6 @@ fn spelled(value: &str, stand_in: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         all.push(text(from.to_owned(), to.to_owned()));
     }
     all
-}
-
-fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.split('-').collect();
-    if text.len() != 36 || digits.len() != 32 || !digits.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; 16];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -252,6 +252,21 @@ impl Root {
         }
     }
 
+    /// A file that was read already, where the root records.
+    pub fn seen(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let real = self.resolve(path).ok()?;
+        let record = self
+            .inner
+            .record
+            .as_ref()?
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match record.get(&real)? {
+            Recorded::File(bytes) => Some(bytes.clone()),
+            Recorded::Link(_) | Recorded::Folder => None,
+        }
+    }
+
     fn failure(&self, path: &Path, error: &io::Error) -> ReadError {
         ReadError::from_io(path, error, self.is_live())
     }

@@ -21,20 +21,14 @@ pub(crate) fn schema() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::golden;
     use std::path::Path;
 
-    fn kept() -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/inventory.schema.json")
-    }
-
-    /// `RECON_BLESS=1 cargo test` rewrites it; a changed meaning wants a new schema version.
+    /// A changed meaning wants a new schema version.
     #[test]
     fn the_schema_in_the_tree_is_that_of_the_types() {
         let now = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-        if std::env::var_os("RECON_BLESS").is_some() {
-            std::fs::write(kept(), &now).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(kept()).unwrap_or_default(), now);
+        golden("schema/inventory.schema.json", &now);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::model::inventory::{Item, PartStatus};
 
 /// How a piece of work ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome<T> {
+pub(crate) enum Outcome<T> {
     Done {
         value: T,
         millis: u64,
@@ -30,7 +30,7 @@ pub enum Outcome<T> {
 
 impl<T> Outcome<T> {
     /// The value and the milliseconds it took, or the item that says why there is none.
-    pub fn or_gap(self, item: impl Into<String>, source: impl Into<String>) -> Result<(T, u64), Item> {
+    pub(crate) fn or_gap(self, item: impl Into<String>, source: impl Into<String>) -> Result<(T, u64), Item> {
         match self {
             Outcome::Done { value, millis } => Ok((value, millis)),
             Outcome::TimedOut { millis } => {
@@ -44,7 +44,7 @@ impl<T> Outcome<T> {
 
 impl<T> Outcome<Result<T, ReadError>> {
     /// The same for work that reads.
-    pub fn read_or_gap(
+    pub(crate) fn read_or_gap(
         self,
         item: impl Into<String> + Clone,
         source: impl Into<String> + Clone,
@@ -62,7 +62,7 @@ const POOL_THREADS: usize = 512;
 
 /// Work that was started.
 #[derive(Debug)]
-pub struct Pending<T> {
+pub(crate) struct Pending<T> {
     answer: mpsc::Receiver<Result<(T, Duration), String>>,
     /// What the work handed out before it was done.
     latest: Arc<Mutex<Option<T>>>,
@@ -102,6 +102,64 @@ pub(crate) fn spawn_publishing<T: Send + 'static>(
     pending
 }
 
+/// What the work gives, or what its panic said.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        format!("a fault in the probe itself: {}", text.unwrap_or_default())
+    })
+}
+
+/// Work whose answer several parts take, each waiting as long as it likes.
+#[derive(Debug)]
+pub(crate) struct Shared<T> {
+    answer: Arc<(Mutex<Option<Outcome<T>>>, Condvar)>,
+    started: Instant,
+}
+
+impl<T: Clone + Send + 'static> Shared<T> {
+    /// Starts `work` in a thread called `name`.
+    pub(crate) fn spawn(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (answer, started) = (Arc::<(Mutex<Option<Outcome<T>>>, Condvar)>::default(), Instant::now());
+        let give = |answer: &(Mutex<_>, Condvar), outcome| {
+            *answer.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            answer.1.notify_all();
+        };
+        let given = Arc::clone(&answer);
+        let body = move || {
+            let outcome = match caught(work) {
+                Ok(value) => Outcome::Done {
+                    value,
+                    millis: millis(started.elapsed()),
+                },
+                Err(reason) => Outcome::Died { reason },
+            };
+            give(&given, outcome);
+        };
+        if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+            let reason = format!("starting a thread: {error}");
+            give(&answer, Outcome::Died { reason });
+        }
+        Shared { answer, started }
+    }
+
+    /// Waits until `deadline` at most; without one for as long as it takes.
+    pub(crate) fn wait(&self, deadline: impl Into<Option<Instant>>) -> Outcome<T> {
+        let (answer, came) = &*self.answer;
+        let held = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = match deadline.into() {
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            None => Duration::MAX,
+        };
+        let held = came.wait_timeout_while(held, left, |answer| answer.is_none());
+        let (held, _) = held.unwrap_or_else(PoisonError::into_inner);
+        held.clone().unwrap_or_else(|| Outcome::TimedOut {
+            millis: millis(self.started.elapsed()),
+        })
+    }
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Work ready to be run in some thread, the promise of its answer, and how to break the promise.
@@ -114,11 +172,7 @@ fn prepare<T: Send + 'static>(
     let broken = sender.clone();
     let body = Box::new(move || {
         let started = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| work(publish))).map_err(|panic| {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            format!("a fault in the probe itself: {}", text.unwrap_or_default())
-        });
+        let result = caught(|| work(publish));
         // Nobody listens after the deadline; that is the point.
         let _ = sender.send(result.map(|value| (value, started.elapsed())));
     });
@@ -208,17 +262,17 @@ impl Pool {
 
 impl<T> Pending<T> {
     /// What the work handed out last, if anything. Taken, not copied.
-    pub fn latest(&self) -> Option<T> {
+    pub(crate) fn latest(&self) -> Option<T> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Since the work was started.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// The answer, if it is there already. It is given once.
-    pub fn poll(&self) -> Option<Outcome<T>> {
+    pub(crate) fn poll(&self) -> Option<Outcome<T>> {
         match self.wait(Instant::now()) {
             Outcome::TimedOut { .. } => None,
             outcome => Some(outcome),
@@ -226,7 +280,7 @@ impl<T> Pending<T> {
     }
 
     /// Waits until `deadline` at most.
-    pub fn wait(&self, deadline: Instant) -> Outcome<T> {
+    pub(crate) fn wait(&self, deadline: Instant) -> Outcome<T> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.answer.recv_timeout(left) {
             Ok(Ok((value, took))) => Outcome::Done {

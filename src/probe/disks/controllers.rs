@@ -5,14 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pci_ids::FromId;
 
 use crate::model::inventory::{Item, Part, PartStatus, StorageController, StorageHost, ToolOutput};
 use crate::probe::bus;
-use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ANSWERS, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Pending, Publish};
@@ -41,7 +39,6 @@ const TOOLS: [(&str, &str, &[&str]); 5] = [
 /// Storage controllers and RAID.
 pub(crate) fn storage_controllers(
     root: &Root,
-    _live: Option<Arc<dyn LiveSources>>,
     limit: Duration,
     publish: &Publish<Part<Vec<StorageController>>>,
 ) -> Part<Vec<StorageController>> {

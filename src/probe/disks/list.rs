@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::formats::text::natural_key;
 use crate::model::inventory::{Disk, DiskKind, Item, Part, PartStatus};
-use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Outcome, Pending, Publish};
@@ -28,7 +27,6 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 /// First what the kernel knows, which is handed out at once; then each disk is read and asked, each for itself.
 pub(crate) fn disks(
     root: &Root,
-    _live: Option<Arc<dyn LiveSources>>,
     boot_medium: &BTreeSet<String>,
     limit: Duration,
     publish: &Publish<Part<Vec<Disk>>>,
@@ -278,28 +276,6 @@ fn take_names(disk: &mut Disk, own: drive::OwnNames) {
     fill(&mut disk.wwn, own.wwn);
 }
 
-/// Where the live system keeps the medium it runs from (dracut's dmsquash-live, and its copy in RAM).
-const MEDIUM_MOUNTS: [&str; 2] = ["/run/initramfs/live", "/run/initramfs/isoscan"];
-
-/// Devices the running system was started from, for [`disks`], from the text of `/proc/self/mountinfo` (proc(5)).
-pub(crate) fn boot_medium(mountinfo: &str) -> BTreeSet<String> {
-    let mut devices = BTreeSet::new();
-    for line in mountinfo.lines() {
-        // … (5) mount point … optional fields … "-" type source options
-        let Some((before, after)) = line.split_once(" - ") else {
-            continue;
-        };
-        let place = before.split(' ').nth(4);
-        if let (Some(place), Some(source)) = (place, after.split(' ').nth(1))
-            && MEDIUM_MOUNTS.contains(&place)
-            && source.starts_with("/dev/")
-        {
-            devices.insert(source.to_owned());
-        }
-    }
-    devices
-}
-
 fn is_optical(name: &str) -> bool {
     name.strip_prefix("sr")
         .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
@@ -405,13 +381,7 @@ mod tests {
         // With and without a folder of block devices.
         for _ in 0..2 {
             let root = Root::at(dir.path());
-            let part = disks(
-                &root,
-                None,
-                &BTreeSet::new(),
-                Duration::from_secs(60),
-                &Publish::nowhere(),
-            );
+            let part = disks(&root, &BTreeSet::new(), Duration::from_secs(60), &Publish::nowhere());
             let told = part.value.unwrap();
             assert_eq!(told.len(), 1);
             assert_eq!((&*told[0].name, told[0].serial.as_deref()), ("nvme0", Some("S0")));
@@ -511,27 +481,11 @@ mod tests {
             fs::create_dir_all(dir.path().join(format!("sys/block/{name}/device"))).unwrap();
         }
         let root = Root::at(dir.path());
-        let found = disks(
-            &root,
-            None,
-            &BTreeSet::new(),
-            Duration::from_secs(60),
-            &Publish::nowhere(),
-        );
+        let found = disks(&root, &BTreeSet::new(), Duration::from_secs(60), &Publish::nowhere());
         let names: BTreeSet<String> = found.value.unwrap().into_iter().map(|disk| disk.name).collect();
         assert_eq!(names, BTreeSet::from(["mmcblk0".to_owned(), "sda".to_owned()]));
         // They stay protected like disks.
         assert!(!is_never_a_disk("mmcblk0boot0"));
-    }
-
-    #[test]
-    fn the_boot_medium_is_found_among_the_mounts() {
-        let text = "22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n\
-                    30 1 8:17 / /run/initramfs/live ro,relatime shared:1 - iso9660 /dev/sdb1 ro\n\
-                    31 1 0:30 / /run/initramfs/live rw - tmpfs tmpfs rw\n\
-                    32 1 8:1 / / rw - ext4 /dev/sda1 rw\nshort - \n";
-        assert_eq!(boot_medium(text), BTreeSet::from(["/dev/sdb1".to_owned()]));
-        assert!(boot_medium("").is_empty());
     }
 
     #[test]
@@ -551,7 +505,7 @@ mod tests {
         let root = Root::at(dir.path());
         let marked = |medium: &str| {
             let medium = BTreeSet::from([medium.to_owned()]);
-            let disks = disks(&root, None, &medium, Duration::from_secs(5), &Publish::nowhere())
+            let disks = disks(&root, &medium, Duration::from_secs(5), &Publish::nowhere())
                 .value
                 .unwrap();
             assert_eq!(disks[0].size_bytes, Some(1 << 20));

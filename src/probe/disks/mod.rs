@@ -2,6 +2,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod ata_smart;
+pub(crate) mod boot_medium;
 pub(crate) mod by_path;
 pub(crate) mod content;
 pub(crate) mod controllers;

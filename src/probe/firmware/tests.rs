@@ -232,7 +232,12 @@ fn what_firmware_lists_itself_is_read() {
     let sum = entry_point.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     entry_point[5] = 0u8.wrapping_sub(sum);
     fs::write(tables.join("smbios_entry_point"), &entry_point).unwrap();
-    let part = listed(&Root::at(dir.path()), false, Duration::from_secs(30));
+    let part = listed(
+        &Root::at(dir.path()),
+        false,
+        &source::start(&Root::at(dir.path())),
+        Duration::from_secs(30),
+    );
     let found = part.value.unwrap();
     let [esrt, listed, engine] = &found[..] else {
         panic!("{found:?}")
@@ -278,9 +283,14 @@ fn cards_tell_their_pieces_by_devlink() {
         ],
     );
     fs::write(answers.join("info"), message).unwrap();
-    let found = listed(&Root::at(dir.path()), false, Duration::from_secs(30))
-        .value
-        .unwrap();
+    let found = listed(
+        &Root::at(dir.path()),
+        false,
+        &source::start(&Root::at(dir.path())),
+        Duration::from_secs(30),
+    )
+    .value
+    .unwrap();
     let told: Vec<_> = found
         .iter()
         .map(|one| (one.name.as_deref().unwrap(), &*one.version, one.note.as_deref()))

@@ -128,7 +128,7 @@ fn an_error_of_the_last_start_is_found() {
 #[test]
 fn a_tree_without_anything_says_so_piece_by_piece() {
     let (_dir, root) = tree(&[]);
-    let part = health(&root, None, Duration::from_secs(30));
+    let part = health(&root, Duration::from_secs(30));
     assert_eq!(part.value, Some(Health::default()));
     assert_eq!(part.items.len(), 9);
     assert!(

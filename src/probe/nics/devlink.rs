@@ -1,6 +1,7 @@
 //! Firmware versions that drivers tell by devlink (Linux Documentation/networking/devlink/devlink-info.rst). Pure.
 
 use crate::formats::text::{burnt, clean};
+use netlink_packet_core::NlasIterator;
 
 /// Attributes of include/uapi/linux/devlink.h.
 const BUS_NAME: u16 = 1;
@@ -82,15 +83,9 @@ fn version(nested: &[u8]) -> Option<(String, String)> {
 }
 
 /// Kind without its two flags, and value.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let head = bytes.get(..4)?;
-        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
-        let kind = u16::from_ne_bytes([head[2], head[3]]) & 0x3fff;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let whole = NlasIterator::new(bytes).map_while(Result::ok);
+    whole.filter_map(|one| Some((one.kind(), one.into_inner().get(4..one.length().into())?)))
 }
 
 /// A list of messages as the kernel sends them.

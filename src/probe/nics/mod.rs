@@ -22,7 +22,7 @@ use crate::probe::collect::timebox::{Outcome, Pending, Pool};
 use crate::probe::collect::{run, timebox};
 use steps::{Answer, Port};
 
-const NET: &str = "/sys/class/net";
+pub(crate) const NET: &str = "/sys/class/net";
 const ETHTOOL: &str = "ethtool ioctl";
 /// Ports that are told. Machines with virtual functions have thousands; those are left out first.
 const MAX_PORTS: usize = 8192;

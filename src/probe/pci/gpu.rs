@@ -22,7 +22,7 @@ const CLASSES: [&str; 5] = ["0x0300", "0x0301", "0x0302", "0x0380", "0x1200"];
 const NVIDIA: &str = "10de";
 /// The first call loads the driver's state of every GPU, which takes seconds without the persistence daemon.
 const SMI_LIMIT: Duration = Duration::from_secs(15);
-/// In the order of the columns that [`smi_row`] reads.
+/// In the order of the columns that [`smi_rows`] reads.
 const SMI_FIELDS: &str = "pci.bus_id,name,uuid,serial,vbios_version,driver_version,memory.total,temperature.gpu,\
                           power.limit,ecc.errors.uncorrected.volatile.total";
 /// GPUs that are told; the virtual functions of a shared one are GPUs as well.

@@ -3,8 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::types::uuid;
-use super::{Structure, Table, Version, platform_names as names};
+use super::platform_names as names;
+use super::table::{SmbiosTable, Structure, Version, uuid};
 use crate::formats::text::{burnt, clean, decoded};
 use crate::model::MacAddr;
 use crate::model::inventory::{
@@ -12,8 +12,8 @@ use crate::model::inventory::{
 };
 
 /// 7.10 System Slots.
-pub(crate) fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
-    let slot = |s: &Structure<'_>| {
+pub(crate) fn slots(table: &SmbiosTable) -> Vec<SystemSlot> {
+    let slot = |s: Structure<'_>| {
         let usage = s.byte(0x07);
         // The peers of a bifurcated slot, five bytes each, push the fields of 3.4 back.
         let peers = usize::from(s.byte(0x12).unwrap_or(0)) * 5;
@@ -42,7 +42,7 @@ pub(crate) fn slots(table: &Table<'_>) -> Vec<SystemSlot> {
 }
 
 /// Segment, bus, device and function as one PCI address; all ones (and, from careless firmware, all zero) mean none.
-fn bus_address(s: &Structure<'_>, at: usize) -> Option<String> {
+fn bus_address(s: Structure<'_>, at: usize) -> Option<String> {
     let (segment, bus, function) = (s.word(at)?, s.byte(at + 2)?, s.byte(at + 3)?);
     if (bus, function) == (0xff, 0xff) || (segment, bus, function) == (0, 0, 0) {
         return None;
@@ -55,8 +55,8 @@ fn bus_address(s: &Structure<'_>, at: usize) -> Option<String> {
 }
 
 /// 7.42 Onboard Devices Extended Information; where there are none, 7.11 On Board Devices, which has no addresses.
-pub(crate) fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
-    let extended = |s: &Structure<'_>| OnboardDevice {
+pub(crate) fn onboard_devices(table: &SmbiosTable) -> Vec<OnboardDevice> {
+    let extended = |s: Structure<'_>| OnboardDevice {
         name: s.string(0x04),
         kind: s.byte(0x05).and_then(names::onboard_kind),
         instance: s.byte(0x06),
@@ -67,7 +67,7 @@ pub(crate) fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
     if !devices.is_empty() {
         return devices;
     }
-    let pairs = |s: &Structure<'_>| {
+    let pairs = |s: Structure<'_>| {
         let mut found = Vec::new();
         let mut at = 4;
         while let Some(kind) = s.byte(at).filter(|_| s.byte(at + 1).is_some()) {
@@ -86,8 +86,8 @@ pub(crate) fn onboard_devices(table: &Table<'_>) -> Vec<OnboardDevice> {
 }
 
 /// 7.9 Port Connector Information.
-pub(crate) fn ports(table: &Table<'_>) -> Vec<PortConnector> {
-    let port = |s: &Structure<'_>| PortConnector {
+pub(crate) fn ports(table: &SmbiosTable) -> Vec<PortConnector> {
+    let port = |s: Structure<'_>| PortConnector {
         internal: s.string(0x04),
         external: s.string(0x06),
         kind: s.byte(0x08).and_then(names::port_kind),
@@ -96,12 +96,12 @@ pub(crate) fn ports(table: &Table<'_>) -> Vec<PortConnector> {
 }
 
 /// 7.8 Cache Information, with the socket whose processor names it.
-pub(crate) fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
+pub(crate) fn caches(table: &SmbiosTable) -> Vec<CacheFacts> {
     let owner = |handle: u16| {
-        let names_it = |cpu: &&Structure<'_>| [0x1a, 0x1c, 0x1e].iter().any(|at| cpu.word(*at) == Some(handle));
+        let names_it = |cpu: &Structure<'_>| [0x1a, 0x1c, 0x1e].iter().any(|at| cpu.word(*at) == Some(handle));
         table.of_kind(4).find(names_it).and_then(|cpu| cpu.string(0x04))
     };
-    let cache = |s: &Structure<'_>| {
+    let cache = |s: Structure<'_>| {
         let config = s.word(0x05)?;
         // In KiB or, with the top bit, in units of 64 KiB; all ones send us to the wider field of 3.1.
         let size_kib = match s.word(0x09)? {
@@ -137,8 +137,8 @@ pub(crate) fn caches(table: &Table<'_>) -> Vec<CacheFacts> {
 }
 
 /// 7.40 System Power Supply.
-pub(crate) fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
-    let supply = |s: &Structure<'_>| {
+pub(crate) fn power_supplies(table: &SmbiosTable) -> Vec<PowerSupply> {
+    let supply = |s: Structure<'_>| {
         let flags = s.word(0x0e).unwrap_or(0);
         PowerSupply {
             location: s.string(0x05),
@@ -166,14 +166,14 @@ pub(crate) fn power_supplies(table: &Table<'_>) -> Vec<PowerSupply> {
 }
 
 /// 7.12 OEM Strings and 7.13 System Configuration Options, by type.
-pub(crate) fn strings(table: &Table<'_>, kind: u8) -> Vec<String> {
+pub(crate) fn strings(table: &SmbiosTable, kind: u8) -> Vec<String> {
     let texts = table.of_kind(kind).flat_map(|s| s.strings());
     let told = texts.filter_map(|text| clean(&decoded(text)));
     told.collect()
 }
 
 /// 7.33 System Boot Information.
-pub(crate) fn boot_status(table: &Table<'_>) -> Option<String> {
+pub(crate) fn boot_status(table: &SmbiosTable) -> Option<String> {
     let status = table.first(32)?.byte(0x0a)?;
     Some(match status {
         0 => "no errors".to_owned(),
@@ -190,7 +190,7 @@ pub(crate) fn boot_status(table: &Table<'_>) -> Option<String> {
 }
 
 /// 7.44 TPM Device.
-pub(crate) fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
+pub(crate) fn tpm(table: &SmbiosTable) -> Option<SmbiosTpm> {
     let s = table.first(43)?;
     let vendor: [u8; 4] = s.bytes(0x04)?;
     let (major, minor) = (s.byte(0x08)?, s.byte(0x09)?);
@@ -208,11 +208,11 @@ pub(crate) fn tpm(table: &Table<'_>) -> Option<SmbiosTpm> {
 }
 
 /// 7.43 Management Controller Host Interface; a structure with several protocols gives an entry for each.
-pub(crate) fn host_interfaces(table: &Table<'_>) -> Vec<HostInterface> {
+pub(crate) fn host_interfaces(table: &SmbiosTable) -> Vec<HostInterface> {
     table.of_kind(42).flat_map(host_interface).collect()
 }
 
-fn host_interface(s: &Structure<'_>) -> Vec<HostInterface> {
+fn host_interface(s: Structure<'_>) -> Vec<HostInterface> {
     let Some(kind) = s.byte(0x04) else {
         return Vec::new();
     };
@@ -259,7 +259,7 @@ fn host_interface(s: &Structure<'_>) -> Vec<HostInterface> {
 }
 
 /// DSP0270 1.3, 8.3: what carries the network. The first byte is the kind of device.
-fn network_device(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
+fn network_device(s: Structure<'_>, at: usize, interface: &mut HostInterface) {
     let Some(kind) = s.byte(at) else { return };
     let (name, ids, mac) = match kind {
         2 => ("usb", at + 1, None),
@@ -280,7 +280,7 @@ fn network_device(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
 }
 
 /// DSP0270 1.3, 8.5: Redfish over IP.
-fn redfish(s: &Structure<'_>, at: usize, interface: &mut HostInterface) {
+fn redfish(s: Structure<'_>, at: usize, interface: &mut HostInterface) {
     let source = |at: usize| {
         let name = match s.byte(at)? {
             1 => "static",

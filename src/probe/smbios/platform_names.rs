@@ -199,6 +199,50 @@ pub(crate) fn wake_up(kind: u8) -> Option<String> {
     Some(name.to_owned())
 }
 
+/// 7.4.1, the types a data center or a desk has.
+pub(crate) fn chassis_kind(kind: u8) -> Option<String> {
+    let name = match kind {
+        1 => "other",
+        3 => "desktop",
+        4 => "low profile desktop",
+        5 => "pizza box",
+        6 => "mini tower",
+        7 => "tower",
+        8 => "portable",
+        9 => "laptop",
+        10 => "notebook",
+        11 => "hand held",
+        12 => "docking station",
+        13 => "all in one",
+        14 => "sub notebook",
+        15 => "space-saving",
+        16 => "lunch box",
+        17 => "main server chassis",
+        18 => "expansion chassis",
+        19 => "sub chassis",
+        20 => "bus expansion chassis",
+        21 => "peripheral chassis",
+        22 => "RAID chassis",
+        23 => "rack mount chassis",
+        24 => "sealed-case PC",
+        25 => "multi-system chassis",
+        26 => "CompactPCI",
+        27 => "AdvancedTCA",
+        28 => "blade",
+        29 => "blade enclosure",
+        30 => "tablet",
+        31 => "convertible",
+        32 => "detachable",
+        33 => "IoT gateway",
+        34 => "embedded PC",
+        35 => "mini PC",
+        36 => "stick PC",
+        0 | 2 => return None,
+        other => return Some(format!("type {other}")),
+    };
+    Some(name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 use crate::model::MacAddr;
 use crate::service::dhcp4::conflicts;
 use crate::service::ra::wire;
@@ -121,7 +121,7 @@ async fn found6(link: &Link, own: &[MacAddr], address: Option<Ipv6Addr>) -> Opti
 
 /// The search for an address on one link, and who was found on the way.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct AddressClaim {
     taken: Vec<(Ipv4Addr, MacAddr)>,
     /// The address in IPv6 that somebody has, and who. Whoever looks for another one takes it.
     pub taken6: Option<(Ipv6Addr, String)>,
@@ -145,7 +145,7 @@ pub(crate) enum Search {
     Nowhere,
 }
 
-impl Place {
+impl AddressClaim {
     /// Goes on. `candidates`: the subnet as it would be with each of the addresses that could be ours, the best first. `given`: none but the
     /// first is wanted; the others only tell whether who has it is a proxy.
     pub(crate) async fn search(
@@ -218,7 +218,7 @@ impl Place {
 
     /// Everything may be different now.
     pub(crate) fn forget(&mut self) {
-        *self = Place::default();
+        *self = AddressClaim::default();
     }
 
     /// Who has the addresses that were not taken, for the screen.
@@ -301,30 +301,30 @@ mod tests {
 
     #[test]
     fn an_address_that_stays_contested_is_left() {
-        let mut place = Place::default();
-        assert_eq!(place.note(0.0), None);
-        assert_eq!(place.contest(A, 0.0), Contest::New);
-        assert!(place.note(1.0).unwrap().contains(&A.to_string()));
-        assert_eq!(place.note(61.0), None, "it is gone");
-        assert_eq!(place.contest(A, 5.0), Contest::Known);
+        let mut claim = AddressClaim::default();
+        assert_eq!(claim.note(0.0), None);
+        assert_eq!(claim.contest(A, 0.0), Contest::New);
+        assert!(claim.note(1.0).unwrap().contains(&A.to_string()));
+        assert_eq!(claim.note(61.0), None, "it is gone");
+        assert_eq!(claim.contest(A, 5.0), Contest::Known);
         // It went away in between, and another one came.
-        assert_eq!(place.contest(B, 70.0), Contest::New);
-        assert_eq!(place.contest(B, 75.0), Contest::Known);
-        assert_eq!(place.contest(B, 82.5), Contest::Leave);
-        place.leave(at(1), B);
-        assert_eq!(place.note(200.0), Some(format!("{} is used by {B}", at(1))));
-        place.forget();
-        assert_eq!(place.note(200.0), None);
+        assert_eq!(claim.contest(B, 70.0), Contest::New);
+        assert_eq!(claim.contest(B, 75.0), Contest::Known);
+        assert_eq!(claim.contest(B, 82.5), Contest::Leave);
+        claim.leave(at(1), B);
+        assert_eq!(claim.note(200.0), Some(format!("{} is used by {B}", at(1))));
+        claim.forget();
+        assert_eq!(claim.note(200.0), None);
     }
 
     #[tokio::test]
     async fn the_link_is_asked_once_for_each_address() {
         let settings = crate::config::Settings::default();
         let subnet = settings.subnet(0).unwrap();
-        let mut place = Place::default();
+        let mut claim = AddressClaim::default();
         // There is no such link: nobody can be asked, and nobody is in the way.
         let mut search = async || {
-            place
+            claim
                 .search([subnet], true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
                 .await
         };
@@ -336,9 +336,9 @@ mod tests {
             }
         };
         assert_eq!(found, Search::Free(subnet, None));
-        place.leave(subnet.server, B);
+        claim.leave(subnet.server, B);
         assert_eq!(
-            place
+            claim
                 .search([subnet], true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
                 .await,
             Search::Nowhere
@@ -346,7 +346,7 @@ mod tests {
         // The given address has a host, and the next one has none: no proxy.
         let candidates = || settings.own_addresses(subnet);
         let found = loop {
-            match place
+            match claim
                 .search(candidates(), true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
                 .await
             {
@@ -355,11 +355,11 @@ mod tests {
             }
         };
         assert_eq!(found, Search::Nowhere);
-        place.proxy = Some(B);
-        let found = place
+        claim.proxy = Some(B);
+        let found = claim
             .search(candidates(), true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
             .await;
         assert_eq!(found, Search::Free(subnet, None));
-        assert_eq!(place.contest(B, 0.0), Contest::Known, "nor does its word count later");
+        assert_eq!(claim.contest(B, 0.0), Contest::Known, "nor does its word count later");
     }
 }

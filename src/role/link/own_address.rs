@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::model::console::console;
 use crate::service::dhcp4::probe::{Ask, packet};
-use crate::sys::console::say;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
@@ -98,10 +98,10 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     } = leased;
     // RFC 2131 §4.4.1: a server may not know who has what.
     if let Ok(Some(user)) = address_claim::who_has(link.index, link.mac, &[link.mac], address).await {
-        say(&format!(
+        console!(
             "{}: {server} gives this master {address}, which is used by {user} already; it is declined",
             link.name
-        ));
+        );
         let decline = packet(Ask::Decline { server, address }, link.mac, rand::random());
         tap.broadcast(&decline).await?;
         // As a client has to wait (RFC 2131 §3.1 step 5), so that the two of them do not talk for ever.

@@ -15,7 +15,7 @@ use crate::stick::partition::DataPartition;
 use crate::stick::{medium, partition, peek};
 use crate::sys::{block, mount};
 
-use crate::role::{peer, remedy};
+use crate::role::{remedy, settle};
 
 /// An open data folder.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Storage {
                 tracing::info!(device = %partition.device.display(), created = partition.created, "data partition");
                 let mut notices = partition.notes.clone();
                 notices.extend(told);
-                if let Err(error) = furnish(Path::new(layout::MOUNT_POINT)) {
+                if let Err(error) = create_layout(Path::new(layout::MOUNT_POINT)) {
                     notices.push(format!("the stick's folders could not be made: {error}"));
                 }
                 let folder = PathBuf::from(layout::MOUNT_POINT);
@@ -169,7 +169,7 @@ fn certain(disk: &Path) -> Result<Option<String>, String> {
     let own = medium::carrier(Path::new("/sys"), disk.to_owned());
     if !own.portable {
         // The stick that was meant may still be on its way.
-        peer::settle();
+        settle::wait_for_drivers();
     }
     let (carriers, silent) = medium::carriers()
         .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;
@@ -244,7 +244,7 @@ fn live() -> bool {
 }
 
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
-fn furnish(folder: &Path) -> std::io::Result<()> {
+fn create_layout(folder: &Path) -> std::io::Result<()> {
     for name in [layout::ISOS, layout::INSTALL, layout::EXPORT] {
         std::fs::create_dir_all(folder.join(name))?;
     }

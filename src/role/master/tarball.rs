@@ -3,17 +3,17 @@
 //! It is made when no upload came for a while: by then it is whole, and nobody waits for the stick. The while grows with what
 //! the last one took, so that making it costs a bounded share of the time however many nodes there are.
 
-use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::model::api::TarballStatus;
+use crate::model::console::console;
+use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use crate::store::archive::{ArchiveError, GoOn};
 use crate::store::nodes::{Made, NodeStore};
 use crate::sys::clock;
-use crate::sys::console::say;
 
 /// How often is looked whether it is time.
 const LOOK: Duration = Duration::from_millis(500);
@@ -131,13 +131,13 @@ impl Keeper {
         }
         let deadline = Instant::now() + END_LIMIT;
         if self.uploads.current_tarball().is_none() {
-            say(&format!("writing {TARBALL}"));
+            console!("writing {TARBALL}");
         }
         if let Err(ArchiveError::Stopped) = self.make(false, &|| Instant::now() < deadline) {
-            say(&format!(
+            console!(
                 "{TARBALL} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
                 END_LIMIT.as_secs()
-            ));
+            );
         }
     }
 
@@ -169,7 +169,7 @@ impl Keeper {
         if !matches!(before, Last::Lacking { .. } | Last::Failed(_))
             && let Some(problem) = self.status().problem
         {
-            say(&problem);
+            console!("{problem}");
         }
         made
     }

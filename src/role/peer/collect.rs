@@ -1,25 +1,26 @@
-//! The inventory in two takes: what is quick goes out at once, what waits for others follows.
+//! The inventory in two snapshots: what is quick goes out at once, what waits for others follows.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::oneshot;
 
+use crate::model::console::console;
 use crate::model::inventory::Inventory;
 use crate::probe::cabling::PortSetup;
+use crate::probe::disks::boot_medium::boot_medium;
 use crate::probe::disks::watch::Watch;
 use crate::probe::{self, Collection};
-use crate::sys::console::say;
+use crate::sys::mount::mounted;
 
 /// What one upload carries of the probes.
 #[derive(Debug)]
-pub struct Take {
+pub struct Snapshot {
     pub inventory: Inventory,
     /// Raw captures, by their name under `raw/`.
     pub raw: Vec<(String, Vec<u8>)>,
-    /// Nothing is under way any more: there is no later take.
+    /// Nothing is under way any more: there is no later one.
     pub complete: bool,
     /// Neighbours may still speak.
     pub awaits_cables: bool,
@@ -27,7 +28,7 @@ pub struct Take {
     pub awaits_storage: Option<String>,
 }
 
-impl Take {
+impl Snapshot {
     /// Fills in what only the peer's talk with its master tells.
     pub fn set_clock_offset(&mut self, offset_ms: Option<i64>) {
         let clock = self
@@ -45,10 +46,10 @@ impl Take {
 /// A collection on its way in a thread of its own.
 #[derive(Debug)]
 pub struct Collecting {
-    first: oneshot::Receiver<Take>,
-    /// Asks for the last take.
+    first: oneshot::Receiver<Snapshot>,
+    /// Asks for the last snapshot.
     finish: oneshot::Sender<()>,
-    last: oneshot::Receiver<Take>,
+    last: oneshot::Receiver<Snapshot>,
 }
 
 /// Starts collecting. `before` runs first, in the same thread: what has to be waited for before hardware is looked at. It
@@ -65,7 +66,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
         // Recording, because what devices answer goes into the raw captures.
         let root = probe::Root::recording("/");
         let options = probe::Options {
-            boot_medium: boot_medium(),
+            boot_medium: boot_medium(mounted().unwrap_or_default()),
             cable_wait,
             ports,
             watch: Some(watch),
@@ -73,7 +74,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
         };
         let mut collection = Collection::start(&root, Some(Arc::new(probe::ThisMachine)), &options);
         collection.settle_quick();
-        let first = take(&mut collection, &root);
+        let first = snapshot(&mut collection, &root);
         let complete = first.complete;
         // A receiver that is gone means that the peer was told to stop.
         if to_first.send(first).is_err() {
@@ -82,10 +83,10 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
         if !complete {
             collection.settle_slow();
             if let Some(sentence) = collection.awaits_storage() {
-                say(&format!("waiting for {sentence}"));
+                console!("waiting for {sentence}");
             }
             for named in collection.settle_storage() {
-                say(&format!("{}: {}; going on without", named.who, named.why));
+                console!("{}: {}; going on without", named.who, named.why);
             }
         }
         // The site's own work may take longer, and disks may come meanwhile.
@@ -93,9 +94,9 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
             collection.take_late_disks();
             let late = collection.late_sentence();
             if let Some(late) = late {
-                say(&late);
+                console!("{late}");
             }
-            let _ = to_last.send(take(&mut collection, &root));
+            let _ = to_last.send(snapshot(&mut collection, &root));
         }
     });
     Collecting { first, finish, last }
@@ -103,30 +104,25 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
 
 impl Collecting {
     /// What is quick, with what the slow parts have by then.
-    pub async fn first(&mut self) -> anyhow::Result<Take> {
+    pub async fn first(&mut self) -> anyhow::Result<Snapshot> {
         (&mut self.first).await.context("collecting the inventory")
     }
 
     /// Everything, with every disk that is there when this is called.
-    pub async fn last(self) -> anyhow::Result<Take> {
+    pub async fn last(self) -> anyhow::Result<Snapshot> {
         // A thread that is gone is told of by the other channel.
         let _ = self.finish.send(());
         self.last.await.context("collecting the rest of the inventory")
     }
 }
 
-fn take(collection: &mut Collection, root: &probe::Root) -> Take {
+fn snapshot(collection: &mut Collection, root: &probe::Root) -> Snapshot {
     let inventory = collection.inventory();
-    Take {
+    Snapshot {
         inventory,
         raw: probe::raw_captures(root),
         complete: collection.is_settled() && collection.is_storage_done(),
         awaits_cables: collection.awaits_cables(),
         awaits_storage: collection.awaits_storage(),
     }
-}
-
-fn boot_medium() -> BTreeSet<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    probe::disks::list::boot_medium(&mounts)
 }

@@ -5,17 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use dhcproto::v4::MessageType;
 use dhcproto::v6;
 use tokio::net::UdpSocket;
 
 use crate::model::MacAddr;
+use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
-use crate::service::dhcp4::probe::{Ask, Heard, heard, packet};
+use crate::service::dhcp4::probe::{Ask, Overheard, heard, packet};
 use crate::service::dhcp6::probe as probe6;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::service::ra::server::ALL_DHCP_SERVERS;
-use crate::sys::console::say;
 use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::DhcpTap;
 use crate::sys::udp;
@@ -37,6 +38,31 @@ const POLL: Duration = Duration::from_millis(100);
 const MENTION: Duration = Duration::from_secs(10);
 /// A DHCP server has this long to answer one packet.
 const ANSWER: Duration = Duration::from_secs(4);
+
+/// Brings the port with this MAC up, with the address `held` or one that is asked for. `v6`: the master is reached over IPv6; an address of the other family is no use then. Gives the port and what it has now; what
+/// is there already is no error.
+pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<(MacAddr, Held)> {
+    let netlink = Netlink::open().context("opening netlink")?;
+    let link = usable_link(&netlink, Path::new("/sys"), mac).await;
+    let asking = || format!("asking for an address on {}", link.name);
+    let held = match held.filter(|held| held.address.is_ipv6() == v6) {
+        Some(held) => held,
+        None if v6 => by_dhcp6(&link).await.with_context(asking)?,
+        None => by_dhcp(&link).await.with_context(asking)?,
+    };
+    netlink
+        .add_address(link.index, held.address, held.prefix)
+        .await
+        .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
+    console!("{} is {}/{}", link.name, held.address, held.prefix);
+    if let Some(router) = held.router {
+        let everywhere = Ipv4Addr::UNSPECIFIED;
+        if let Err(error) = netlink.add_route(link.index, everywhere, 0, router).await {
+            console!("{}: no way by the router {router}: {error}", link.name);
+        }
+    }
+    Ok((link.mac, held))
+}
 
 /// Waits for the port with this MAC, or for any wired port if none is named, to exist and to have carrier; brings it up.
 /// Waits for ever and says for what: a driver may still load, a switch port may still block, a cable may be plugged in.
@@ -61,12 +87,13 @@ pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAd
         if waited.as_millis().is_multiple_of(MENTION.as_millis()) {
             let names: Vec<&str> = candidates.iter().map(|link| link.name.as_str()).collect();
             match (names.is_empty(), mac) {
-                (true, Some(mac)) => say(&format!("waiting for the port {mac}: no driver has brought it up yet")),
-                (true, None) => say("waiting for a wired network port: no driver has brought one up yet"),
-                (false, _) => say(&format!(
-                    "waiting for carrier on {}: check cable and switch",
-                    names.join(", ")
-                )),
+                (true, Some(mac)) => {
+                    console!("waiting for the port {mac}: no driver has brought it up yet")
+                }
+                (true, None) => {
+                    console!("waiting for a wired network port: no driver has brought one up yet")
+                }
+                (false, _) => console!("waiting for carrier on {}: check cable and switch", names.join(", ")),
             }
         }
     }
@@ -95,7 +122,7 @@ pub(crate) async fn by_dhcp(link: &Link) -> io::Result<Held> {
                 router: leased.router,
             });
         }
-        say(&format!("waiting for a DHCP server on {}", link.name));
+        console!("waiting for a DHCP server on {}", link.name);
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
         tries = tries.saturating_add(1);
     }
@@ -108,7 +135,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
     loop {
         let xid = rand::random();
         let mut heard = ask6(&socket, link, probe6::Ask::Solicit, xid).await;
-        if let Some(probe6::Heard {
+        if let Some(probe6::ServerReply {
             kind: v6::MessageType::Advertise,
             server,
             address: Some(address),
@@ -117,7 +144,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
         {
             heard = ask6(&socket, link, probe6::Ask::Request { server, address }, xid).await;
         }
-        if let Some(probe6::Heard {
+        if let Some(probe6::ServerReply {
             kind: v6::MessageType::Reply,
             address: Some(address),
             ..
@@ -129,7 +156,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
                 router: None,
             });
         }
-        say(&format!("waiting for a DHCPv6 server on {}", link.name));
+        console!("waiting for a DHCPv6 server on {}", link.name);
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
         tries = tries.saturating_add(1);
     }
@@ -137,7 +164,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
 
 /// One question and its answer. A question that cannot leave, as while the kernel still checks the link-local address,
 /// counts as unanswered.
-async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::Heard> {
+async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::ServerReply> {
     if !udp::source_towards(ALL_DHCP_SERVERS, link.index).is_ok_and(|source| source.is_unicast_link_local()) {
         return None;
     }
@@ -206,7 +233,7 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
             Err(_) => return Ok(Answer::Nothing),
             Ok(received) => received?,
         };
-        let Some(Heard::Server(spoken)) = heard(&buffer) else {
+        let Some(Overheard::Server(spoken)) = heard(&buffer) else {
             continue;
         };
         if spoken.xid != xid {

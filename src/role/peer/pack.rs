@@ -11,7 +11,7 @@ use crate::store::upload::UploadLimits;
 use super::document;
 use super::post::Results;
 use super::retry::Form;
-use crate::role::peer::collect::Take;
+use crate::role::peer::collect::Snapshot;
 
 /// A name up to this many bytes fits the header of its entry; a longer one costs an entry of its own (tar(5), GNU).
 const SHORT_NAME: usize = 100;
@@ -32,9 +32,14 @@ impl Room {
     }
 }
 
-/// Packs `take` with what the workload left, in `form`. `notes` are remarks about the upload itself; they stand in `run` of the
+/// Packs `snapshot` with what the workload left, in `form`. `notes` are remarks about the upload itself; they stand in `run` of the
 /// document.
-pub(crate) fn pack(take: &Take, results: Option<&Results>, form: Form, notes: &[String]) -> anyhow::Result<Bytes> {
+pub(crate) fn pack(
+    snapshot: &Snapshot,
+    results: Option<&Results>,
+    form: Form,
+    notes: &[String],
+) -> anyhow::Result<Bytes> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     let mut tar = tar::Builder::new(gzip);
     let mut add = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {
@@ -51,7 +56,7 @@ pub(crate) fn pack(take: &Take, results: Option<&Results>, form: Form, notes: &[
     };
     let results = results.filter(|_| form < Form::WithoutResults);
     let raw: Vec<_> = match form < Form::WithoutRaw {
-        true => take
+        true => snapshot
             .raw
             .iter()
             .map(|(name, bytes)| (format!("raw/{name}"), bytes))
@@ -62,7 +67,7 @@ pub(crate) fn pack(take: &Take, results: Option<&Results>, form: Form, notes: &[
     let files = files.iter().map(|(name, bytes)| (format!("post/result/{name}"), bytes));
     let (kept, left_out): (Vec<_>, Vec<_>) = raw.into_iter().chain(files).partition(|(name, _)| room.take(name));
 
-    let mut inventory = take.inventory.clone();
+    let mut inventory = snapshot.inventory.clone();
     let mut note = |text: String| inventory.run.items.push(Item::gap("upload", PartStatus::Failed, text));
     notes.iter().cloned().for_each(&mut note);
     if let Some((first, _)) = left_out.first() {
@@ -102,9 +107,9 @@ mod tests {
     use crate::role::peer::post::Status;
     use crate::store::upload;
 
-    fn take(raw: usize) -> Take {
+    fn snapshot(raw: usize) -> Snapshot {
         let dir = tempfile::tempdir().unwrap();
-        Take {
+        Snapshot {
             inventory: collect(&Root::at(dir.path()), None, &Options::new("")),
             raw: (0..raw).map(|number| (format!("r{number}"), vec![1])).collect(),
             complete: true,
@@ -155,7 +160,7 @@ mod tests {
         for long in [false, true] {
             let tail = "x".repeat(if long { 200 } else { 0 });
             let results = results((0..12_000).map(|number| format!("{number:05}{tail}")));
-            let upload = pack(&take(3), Some(&results), Form::Whole, &[]).unwrap();
+            let upload = pack(&snapshot(3), Some(&results), Form::Whole, &[]).unwrap();
             let (inventory, names) = taken(&upload);
             let want = (UploadLimits::default().entries - 6) / if long { 2 } else { 1 };
             assert_eq!(
@@ -173,11 +178,11 @@ mod tests {
 
     #[test]
     fn each_form_lacks_more_and_says_what() {
-        let (take, results) = (take(2), results(["a".to_owned()].into_iter()));
+        let (snapshot, results) = (snapshot(2), results(["a".to_owned()].into_iter()));
         let notes = ["the master refused it".to_owned()];
         let mut counts = Vec::new();
         for form in [Form::Whole, Form::WithoutResults, Form::WithoutRaw, Form::Lean] {
-            let (inventory, names) = taken(&pack(&take, Some(&results), form, &notes).unwrap());
+            let (inventory, names) = taken(&pack(&snapshot, Some(&results), form, &notes).unwrap());
             assert!(said(&inventory).contains("the master refused it"));
             counts.push(names.len());
         }

@@ -1,49 +1,19 @@
 //! The site's own workload: `post.tgz` of the stick, unpacked and run on the peer, its output kept. Whatever goes wrong
 //! here is recorded and never stops the inventory.
 
+mod bounds;
 mod results;
+mod script;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
-use tokio::io::AsyncReadExt;
 
-use crate::sys::sandbox::{Fence, Fenced};
 use crate::sys::{mount, sandbox};
 
-pub use results::Limits;
-
-/// Bounds of the workload.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Unpacked size.
-    pub unpacked_bytes: u64,
-    pub entries: usize,
-    pub run: Duration,
-    /// Standard output and error that are kept, from the start.
-    pub output_bytes: usize,
-    /// What comes home of the result folder.
-    pub results: Limits,
-    pub fence: Fence,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Bounds {
-            unpacked_bytes: 512 << 20,
-            entries: 20_000,
-            run: Duration::from_secs(600),
-            output_bytes: 1 << 20,
-            results: Limits::default(),
-            fence: Fence {
-                processes: 8192,
-                spare_bytes: 256 << 20,
-            },
-        }
-    }
-}
+pub use bounds::Bounds;
 
 /// Where the workload is run.
 #[derive(Debug, Clone)]
@@ -58,9 +28,6 @@ pub struct Place {
 
 /// Largest part of memory that the workload's folder takes (tmpfs(5)): further writes are refused to the workload.
 const OWN_MEMORY: &str = "size=25%,nr_inodes=200k,mode=0700";
-
-/// How often the keeper is told to go on.
-const WAKING: Duration = Duration::from_secs(1);
 
 /// `post/status.json` of the upload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -108,10 +75,12 @@ pub async fn run(
         let prepared = tokio::task::spawn_blocking(move || prepare(&archive, &named, &to, bounds)).await;
         match prepared.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Err(error) => problems.push(format!("unpacking post.tgz: {error}")),
-            Ok(()) => match script(&place.folder, &result, environment, bounds, &mut output, &mut problems).await {
-                Ok(code) => exit_code = code,
-                Err(error) => problems.push(format!("running post.sh: {error}")),
-            },
+            Ok(()) => {
+                match script::run(&place.folder, &result, environment, bounds, &mut output, &mut problems).await {
+                    Ok(code) => exit_code = code,
+                    Err(error) => problems.push(format!("running post.sh: {error}")),
+                }
+            }
         }
     }
     if output.len() >= bounds.output_bytes {
@@ -185,96 +154,11 @@ fn unpack(archive: &[u8], folder: &Path, bounds: Bounds) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs the script; `None` if it has no exit code. Whatever it started ends with it.
-async fn script(
-    folder: &Path,
-    result: &Path,
-    environment: &[(&str, String)],
-    bounds: Bounds,
-    output: &mut Vec<u8>,
-    problems: &mut Vec<String>,
-) -> io::Result<Option<i32>> {
-    if !folder.join("post.sh").is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "post.tgz holds no post.sh at its top",
-        ));
-    }
-    let mut command = std::process::Command::new("sh");
-    command
-        .arg("./post.sh")
-        .current_dir(folder)
-        .env("RECON_RESULT", result)
-        .envs(environment.iter().map(|(key, value)| (*key, value.as_str())));
-    let mut fenced = sandbox::start(command, bounds.fence)?;
-    let ended = tokio::time::timeout(bounds.run, listen(&mut fenced, bounds.output_bytes, output)).await;
-    // What it wrote last is in the pipe, and stays readable; who else holds the other end is not waited for.
-    drain(&fenced, bounds.output_bytes, output);
-    let left = fenced.end().await;
-    if left > 0 {
-        problems.push(format!("{left} processes of post.sh could not be ended"));
-    }
-    use std::os::unix::process::ExitStatusExt;
-    Ok(match ended {
-        Err(_) => {
-            problems.push(format!("post.sh was ended after {} s", bounds.run.as_secs()));
-            None
-        }
-        Ok(None) => {
-            problems.push("post.sh was ended with everything it had started".to_owned());
-            None
-        }
-        Ok(Some(status)) => {
-            problems.extend(
-                status
-                    .signal()
-                    .map(|signal| format!("post.sh was ended by signal {signal}")),
-            );
-            status.code()
-        }
-    })
-}
-
-/// Keeps what the script says until it ends, and gives how it did.
-async fn listen(fenced: &mut Fenced, limit: usize, output: &mut Vec<u8>) -> Option<std::process::ExitStatus> {
-    let mut chunk = [0; 8192];
-    let mut open = true;
-    let mut waking = tokio::time::interval(WAKING);
-    loop {
-        // Its end is told by another pipe than its words.
-        let (said, ended) = fenced.parts();
-        tokio::select! {
-            read = said.read(&mut chunk), if open => match read {
-                Ok(0) | Err(_) => open = false,
-                Ok(count) => keep(output, &chunk[..count], limit),
-            },
-            status = ended => return status,
-            _ = waking.tick() => fenced.go_on(),
-        }
-    }
-}
-
-fn keep(output: &mut Vec<u8>, said: &[u8], limit: usize) {
-    let room = limit.saturating_sub(output.len());
-    output.extend(&said[..said.len().min(room)]);
-}
-
-fn drain(fenced: &Fenced, limit: usize, output: &mut Vec<u8>) {
-    /// What a pipe holds (pipe(7)); a program that goes on writing is not listened to for longer.
-    const PIPE_BYTES: usize = 1 << 16;
-    let mut chunk = [0; 8192];
-    let mut read = 0;
-    while read < PIPE_BYTES
-        && let Ok(count @ 1..) = fenced.output().try_read(&mut chunk)
-    {
-        keep(output, &chunk[..count], limit);
-        read += count;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::results::Limits;
     use super::*;
+    use std::time::Duration;
 
     fn archive(files: &[(&str, &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));

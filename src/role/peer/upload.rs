@@ -7,15 +7,15 @@ use anyhow::Context;
 use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::model::NodeId;
 use crate::model::api::Stored;
+use crate::model::console::console;
+use crate::model::{NodeId, shown};
 use crate::service::http::client::{Bounds, ask};
 use crate::service::http::upload::digest_header;
-use crate::sys::console::say;
 
 use super::post::Results;
 use super::retry::{Has, Heard, Next, Sending};
-use crate::role::peer::collect::Take;
+use crate::role::peer::collect::Snapshot;
 use crate::role::peer::pack::pack;
 
 const UPLOAD: Bounds = Bounds {
@@ -37,10 +37,29 @@ pub enum Kept {
 }
 
 /// Words of a stranger on our console and in our document.
-fn shown(text: &[u8]) -> String {
+fn short(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let short: String = text.trim().chars().take(SHOWN_CHARS).collect();
-    short.escape_debug().to_string()
+    shown::line(&short).into_owned()
+}
+
+/// Reads the master's acknowledgement.
+fn kept(answer: &[u8], id: &mut NodeId) -> Kept {
+    let Ok(stored) = serde_json::from_slice::<Stored>(answer) else {
+        return Kept::Memory;
+    };
+    if stored.id != *id {
+        console!(
+            "another machine names itself by {} as well: this one is kept as {}",
+            id.described(),
+            stored.id
+        );
+        *id = stored.id;
+    }
+    match stored.durable {
+        true => Kept::Durable,
+        false => Kept::Memory,
+    }
 }
 
 /// Uploads until the master acknowledges, for ever while it may, and with less where it refuses more. What was left out stands
@@ -49,18 +68,18 @@ pub async fn upload(
     master: SocketAddr,
     headers: Vec<(&'static str, String)>,
     id: &mut NodeId,
-    take: &Take,
+    snapshot: &Snapshot,
     results: Option<&Results>,
 ) -> anyhow::Result<Kept> {
     let target = format!("/api/v1/nodes/{id}/upload");
     let mut sending = Sending::new(Has {
         results: results.is_some(),
-        raw: !take.raw.is_empty(),
+        raw: !snapshot.raw.is_empty(),
     });
     let mut notes = Vec::new();
     loop {
         let form = sending.form();
-        let upload = pack(take, results, form, &notes).context("packing the upload")?;
+        let upload = pack(snapshot, results, form, &notes).context("packing the upload")?;
         let digest: [u8; 32] = Sha256::digest(&upload).into();
         let mut headers = headers.clone();
         headers.push(("content-digest", digest_header(&digest)));
@@ -69,21 +88,10 @@ pub async fn upload(
             let sent = ask(master, Method::PUT, &target, &headers, upload.clone(), UPLOAD).await;
             let (heard, problem) = match sent {
                 Ok(answer) if answer.status == StatusCode::CREATED => {
-                    let Ok(stored) = serde_json::from_slice::<Stored>(&answer.body) else {
-                        return Ok(Kept::Memory);
-                    };
-                    if stored.id != *id {
-                        say(&format!(
-                            "another machine names itself by {} as well: this one is kept as {}",
-                            id.described(),
-                            stored.id
-                        ));
-                        *id = stored.id;
-                    }
-                    return Ok(if stored.durable { Kept::Durable } else { Kept::Memory });
+                    return Ok(kept(&answer.body, id));
                 }
                 Ok(answer) => {
-                    let problem = format!("the master answered {}: {}", answer.status, shown(&answer.body));
+                    let problem = format!("the master answered {}: {}", answer.status, short(&answer.body));
                     let heard = Heard::of(answer.status.as_u16(), answer.retry_after_seconds);
                     (heard, problem)
                 }
@@ -91,19 +99,19 @@ pub async fn upload(
             };
             match sending.heard(heard, rand::random()) {
                 Next::Again(wait) => {
-                    say(&format!(
+                    console!(
                         "waiting to store the inventory: {problem}; next try in {} s",
                         wait.as_secs().max(1)
-                    ));
+                    );
                     tokio::time::sleep(wait).await;
                 }
                 Next::Leaner => {
                     let lacks = sending.form().lacks();
-                    say(&format!("the inventory is not taken: {problem}; now without {lacks}"));
+                    console!("the inventory is not taken: {problem}; now without {lacks}");
                     notes.push(format!("uploaded without {lacks}, because with it {problem}"));
                 }
                 Next::GiveUp => {
-                    say(&format!("the inventory is not taken in any form: {problem}"));
+                    console!("the inventory is not taken in any form: {problem}");
                     return Ok(Kept::Refused(problem));
                 }
             }

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::request::{base, script_url};
+use super::request::script_url;
+use crate::model::Endpoint;
 
 /// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
 /// holds, where there is one, and so saves iPXE's banner, its own DHCP and its wait for IPv6 routers: 6 seconds.
@@ -65,7 +66,7 @@ pub fn autoexec(master: SocketAddr) -> String {
          echo recon: no port reaches {base}: check cable and switch port; going back to the firmware in 10 seconds\n\
          sleep 10\n\
          exit 1\n",
-        base = base(master),
+        base = Endpoint(master),
         configurator = if master.is_ipv6() { "ipv6" } else { "dhcp" },
         script = script_url(master, None),
     )

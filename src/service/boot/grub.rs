@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 
 use super::kernel_line::kernel_line_of_grub;
-use super::request::{Boot, base};
+use super::request::Boot;
+use crate::model::Endpoint;
 
 /// What GRUB looks for when it starts. It fetches the machine's own script, and after a failure looks on for a minute and a half,
 /// while a switch may still keep the port shut.
@@ -18,14 +19,14 @@ pub(crate) fn config(master: SocketAddr) -> String {
          done\n\
          echo \"recon: no way to {base}; going back to the firmware\"\n\
          exit\n",
-        base = base(master),
-        server = server(master),
+        base = Endpoint(master),
+        server = Endpoint(master).host(),
     )
 }
 
 /// Script that boots one machine by its policy. GRUB knows no netmask, so the initrd asks for its address itself.
 pub(crate) fn boot(boot: &Boot) -> String {
-    let server = server(boot.master);
+    let server = Endpoint(boot.master).host();
     format!(
         "{pause}\
          echo \"recon: {action} from {base}\"\n\
@@ -46,15 +47,7 @@ pub(crate) fn boot(boot: &Boot) -> String {
             ),
         },
         action = boot.policy.post_action.as_str(),
-        base = base(boot.master),
+        base = Endpoint(boot.master),
         line = kernel_line_of_grub(boot),
     )
-}
-
-/// A host as GRUB writes it in a device's name.
-fn server(master: SocketAddr) -> String {
-    match master.port() {
-        80 => master.ip().to_string(),
-        _ => master.to_string(),
-    }
 }

@@ -2,16 +2,13 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{NodePolicy, PostAction};
-use crate::service::boot::programs::Made;
+use crate::model::{Endpoint, NodePolicy, PostAction};
 
-use super::grub;
 use super::kernel_line::kernel_line;
 use super::memory::QUERY;
-use super::request::{Boot, base, script_url};
+use super::request::{Boot, script_url};
 #[cfg(test)]
 use super::script::complete;
-use crate::service::boot::autoexec;
 
 /// Script for a client that did not say who it is: it asks again with its MAC and UUID.
 pub fn entry(master: SocketAddr) -> String {
@@ -23,17 +20,9 @@ pub fn entry(master: SocketAddr) -> String {
          echo recon: the boot script did not come from {base}; trying again in 5 seconds\n\
          sleep 5\n\
          goto retry\n",
-        base = base(master),
+        base = Endpoint(master),
         script = script_url(master, None),
     )
-}
-
-/// A file that is made for the link.
-pub fn made(made: Made, master: SocketAddr) -> String {
-    match made {
-        Made::Autoexec => autoexec::autoexec(master),
-        Made::GrubConfig => grub::config(master),
-    }
 }
 
 /// Why a machine with this processor (as iPXE names it) finds no kernel here. A BIOS machine's iPXE is built for `i386`
@@ -50,7 +39,7 @@ pub fn no_kernel_for(arch: &str) -> Option<String> {
 /// Script that boots one client by its policy. It tries for ever, with a pause: whoever asked for it has a way to this master,
 /// and the master may be on its way back.
 pub fn boot(boot: &Boot) -> String {
-    let base = base(boot.master);
+    let base = Endpoint(boot.master);
     if let Some(trouble) = boot.arch.as_deref().and_then(no_kernel_for) {
         return format!(
             "#!ipxe\n\
@@ -109,7 +98,7 @@ pub fn refusal(reason: &str) -> String {
 
 /// Menu for a person at the console of a client. Nobody there: the inventory, after half a minute.
 pub fn menu(boot: &Boot) -> String {
-    let base = base(boot.master);
+    let base = Endpoint(boot.master);
     let with = |post_action: PostAction| {
         let policy = NodePolicy {
             post_action,

@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::request::{Boot, base};
-use crate::config::PostAction;
+use super::request::Boot;
 use crate::model::ula::LINK_PREFIX;
+use crate::model::{Endpoint, PostAction};
 
 /// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
 const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
@@ -49,11 +49,7 @@ fn line(boot: &Boot, address: &str) -> String {
     let bootif = boot.port().map(|port| format!(" BOOTIF=01-{port}")).unwrap_or_default();
     let shared = format!(
         "pxeaddr={pxeaddr}{bootif} postaction={action} recon.poweroff={poweroff}",
-        pxeaddr = if master.port() == 80 {
-            master.ip().to_string()
-        } else {
-            master.to_string()
-        },
+        pxeaddr = Endpoint(master).host(),
         action = boot.policy.post_action.as_str(),
         poweroff = boot.policy.poweroff.as_str(),
     );
@@ -62,7 +58,7 @@ fn line(boot: &Boot, address: &str) -> String {
         // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
         PostAction::Liveboot => format!(
             " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip={dhcp}",
-            base(master),
+            Endpoint(master),
             dhcp = if master.is_ipv6() { "dhcp6" } else { "dhcp" },
         ),
     };

@@ -5,7 +5,7 @@
 //! in KiB, at offsets 4 and 8, and of "Memory Device" (type 17, §7.18) the size of a module, at offset 12. The largest of the three
 //! counts: a machine that is refused by mistake is worse than one that tries.
 
-use crate::config::PostAction;
+use crate::model::PostAction;
 
 const MIB: u64 = 1 << 20;
 /// Unpacked size of an initrd as a multiple of its packed size: 36.6 MB of an image of 2026-11 became 144.8 MB (zstd).

@@ -12,3 +12,4 @@ pub mod programs;
 pub mod request;
 pub(crate) mod resolve;
 pub(crate) mod script;
+pub mod source;

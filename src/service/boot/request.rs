@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::NodePolicy;
-use crate::model::MacAddr;
+use crate::model::{Endpoint, MacAddr, NodePolicy};
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
@@ -42,15 +41,6 @@ pub fn script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String
     let mac = mac.map_or_else(|| "${netX/mac:hexhyp}".to_owned(), |mac| mac.dashed());
     format!(
         "{}/boot.ipxe?mac={mac}&uuid=${{uuid}}&arch=${{buildarch}}&serial=${{serial:uristring}}",
-        base(master.into())
+        Endpoint(master.into())
     )
-}
-
-/// The master's address as a person and a client write it: port 80 goes without saying.
-pub fn base(master: SocketAddr) -> String {
-    match master {
-        SocketAddr::V4(_) if master.port() == 80 => format!("http://{}", master.ip()),
-        SocketAddr::V6(_) if master.port() == 80 => format!("http://[{}]", master.ip()),
-        _ => format!("http://{master}"),
-    }
 }

@@ -18,8 +18,8 @@ pub(crate) enum Worth {
 }
 
 /// What a claimant claimed counts for this long, in seconds, and one that claims nothing any more is a host again: as long as an
-/// address rests ([`super::leases::SET_ASIDE_SECONDS`]).
-const MEMORY_SECONDS: f64 = super::leases::SET_ASIDE_SECONDS as f64;
+/// address abandoned ([`super::leases::ABANDONED_SECONDS`]).
+const MEMORY_SECONDS: f64 = super::leases::ABANDONED_SECONDS as f64;
 /// Claimants remembered; when there are more, all are forgotten, which costs some addresses until they are known again.
 const MAX_CLAIMANTS: usize = 1024;
 

@@ -1,6 +1,7 @@
 //! What a DHCPv4 request tells about its sender. Pure.
 
-use dhcproto::v4::{DhcpOption, Message, OptionCode};
+use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode};
+use uuid::Uuid;
 
 use crate::model::{Arch, MacAddr};
 
@@ -103,6 +104,9 @@ impl Features {
 
 /// Reads the sender, or says why the packet cannot be answered.
 pub fn identify(request: &Message) -> Result<Client, &'static str> {
+    if request.opcode() != Opcode::BootRequest {
+        return Err("not a request");
+    }
     let port = hardware::of(request)?;
     let mac = port.mac;
     let class = match request.opts().get(OptionCode::ClassIdentifier) {
@@ -173,16 +177,8 @@ fn uuid(request: &Message) -> Option<String> {
     else {
         return None;
     };
-    let raw: &[u8; 16] = bytes.strip_prefix(&[0])?.try_into().ok()?;
-    let hex = |indices: &[usize]| indices.iter().map(|i| format!("{:02x}", raw[*i])).collect::<String>();
-    Some(format!(
-        "{}-{}-{}-{}-{}",
-        hex(&[3, 2, 1, 0]),
-        hex(&[5, 4]),
-        hex(&[7, 6]),
-        hex(&[8, 9]),
-        hex(&[10, 11, 12, 13, 14, 15])
-    ))
+    let raw = bytes.strip_prefix(&[0])?.try_into().ok()?;
+    Some(Uuid::from_bytes_le(raw).to_string())
 }
 
 #[cfg(test)]
@@ -190,6 +186,21 @@ mod tests {
     use super::*;
     use dhcproto::v4::UnknownOption;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_uuid_of_option_97_begins_in_little_endian() {
+        let told = |bytes: &[u8]| {
+            let mut message = message(7, None);
+            let option = DhcpOption::ClientMachineIdentifier(bytes.to_vec());
+            message.opts_mut().insert(option);
+            identify(&message).unwrap().uuid
+        };
+        let bytes: Vec<u8> = (0..17).collect();
+        assert_eq!(told(&bytes).as_deref(), Some("04030201-0605-0807-090a-0b0c0d0e0f10"));
+        assert_eq!(told(&bytes[..16]), None);
+        assert_eq!(told(&[bytes.as_slice(), &[17]].concat()), None);
+        assert_eq!(told(&[&[1], &bytes[1..]].concat()), None, "another type");
+    }
 
     fn message(arch: u16, said: Option<&[u8]>) -> Message {
         let mut message = Message::default();

@@ -7,13 +7,13 @@
 use std::collections::HashSet;
 
 use crate::model::MacAddr;
-use crate::service::rate_limit::{GENERATION, Rate, Rates, Turn};
+use crate::service::rate_limit::{Rate, RateLimiter, SENDERS_PER_GENERATION, Turn};
 
 use super::client::{Client, Kind};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Admission {
     Answer,
     /// It does not boot from the network.
     NotOurs,
@@ -27,38 +27,38 @@ pub(crate) enum Verdict {
     },
 }
 
-/// The door of one link.
+/// The filter of one link.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct ClientFilter {
     serve_all: bool,
     /// Ports that booted from the network, in two generations: when the young one is full, the old one is forgotten.
-    guests: [HashSet<MacAddr>; 2],
-    rates: Rates<MacAddr>,
+    known_clients: [HashSet<MacAddr>; 2],
+    rates: RateLimiter<MacAddr>,
 }
 
-impl Door {
+impl ClientFilter {
     /// `serve_all`: everybody is answered, as `serve-all` in recon.toml says.
     pub(crate) fn new(serve_all: bool, now: f64) -> Self {
-        Door {
+        ClientFilter {
             serve_all,
-            guests: Default::default(),
-            rates: Rates::new(now),
+            known_clients: Default::default(),
+            rates: RateLimiter::new(now),
         }
     }
 
     /// Judges a request. `known`: the port has a lease or a reservation.
-    pub(crate) fn judge(&mut self, client: &Client, turn: Turn, known: bool, now: f64) -> Verdict {
-        if !self.lets_in(client, known) {
-            return Verdict::NotOurs;
+    pub(crate) fn judge(&mut self, client: &Client, turn: Turn, known: bool, now: f64) -> Admission {
+        if !self.is_eligible(client, known) {
+            return Admission::NotOurs;
         }
         match self.rates.count(client.mac, turn, now) {
-            Rate::Within => Verdict::Answer,
-            Rate::TooOften { first } => Verdict::TooOften { first },
-            Rate::TooMany { first } => Verdict::TooMany { first },
+            Rate::Within => Admission::Answer,
+            Rate::TooOften { first } => Admission::TooOften { first },
+            Rate::TooMany { first } => Admission::TooMany { first },
         }
     }
 
-    fn lets_in(&mut self, client: &Client, known: bool) -> bool {
+    fn is_eligible(&mut self, client: &Client, known: bool) -> bool {
         // An address is of no use to it, and somebody else may need it.
         if client.stranger.is_some() {
             return self.serve_all || known;
@@ -69,16 +69,23 @@ impl Door {
                 true
             }
             Kind::Probe => true,
-            Kind::Other => self.serve_all || known || self.guests.iter().any(|guests| guests.contains(&client.mac)),
+            Kind::Other => {
+                self.serve_all
+                    || known
+                    || self
+                        .known_clients
+                        .iter()
+                        .any(|known_clients| known_clients.contains(&client.mac))
+            }
         }
     }
 
     fn remember(&mut self, mac: MacAddr) {
-        if self.guests[0].len() >= GENERATION && !self.guests[0].contains(&mac) {
-            self.guests.swap(0, 1);
-            self.guests[0].clear();
+        if self.known_clients[0].len() >= SENDERS_PER_GENERATION && !self.known_clients[0].contains(&mac) {
+            self.known_clients.swap(0, 1);
+            self.known_clients[0].clear();
         }
-        self.guests[0].insert(mac);
+        self.known_clients[0].insert(mac);
     }
 }
 
@@ -104,22 +111,22 @@ mod tests {
             stranger: Some("Raspberry Pi: this image has no system for it".to_owned()),
             ..client(1, Kind::Pxe(Arch::Bios))
         };
-        let mut door = Door::new(false, 0.0);
-        assert_eq!(door.judge(&stranger, Turn::Begins, false, 0.0), Verdict::NotOurs);
+        let mut filter = ClientFilter::new(false, 0.0);
+        assert_eq!(filter.judge(&stranger, Turn::Begins, false, 0.0), Admission::NotOurs);
         assert_eq!(
-            door.judge(&stranger, Turn::Begins, true, 0.0),
-            Verdict::Answer,
+            filter.judge(&stranger, Turn::Begins, true, 0.0),
+            Admission::Answer,
             "a person kept one for it"
         );
         assert_eq!(
-            Door::new(true, 0.0).judge(&stranger, Turn::Begins, false, 0.0),
-            Verdict::Answer
+            ClientFilter::new(true, 0.0).judge(&stranger, Turn::Begins, false, 0.0),
+            Admission::Answer
         );
     }
 
     #[test]
     fn only_netbooting_machines_get_in() {
-        let mut door = Door::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, 0.0);
         for kind in [
             Kind::Pxe(Arch::Bios),
             Kind::HttpBoot(Arch::HttpX64),
@@ -128,75 +135,77 @@ mod tests {
             Kind::Probe,
         ] {
             assert_eq!(
-                door.judge(&client(1, kind), Turn::Begins, false, 0.0),
-                Verdict::Answer,
+                filter.judge(&client(1, kind), Turn::Begins, false, 0.0),
+                Admission::Answer,
                 "{kind:?}"
             );
         }
         assert_eq!(
-            door.judge(&client(2, Kind::Other), Turn::Begins, false, 0.0),
-            Verdict::NotOurs
+            filter.judge(&client(2, Kind::Other), Turn::Begins, false, 0.0),
+            Admission::NotOurs
         );
         assert_eq!(
-            door.judge(&client(2, Kind::Other), Turn::Begins, true, 0.0),
-            Verdict::Answer,
+            filter.judge(&client(2, Kind::Other), Turn::Begins, true, 0.0),
+            Admission::Answer,
             "it has a lease"
         );
         assert_eq!(
-            Door::new(true, 0.0).judge(&client(2, Kind::Other), Turn::Begins, false, 0.0),
-            Verdict::Answer,
+            ClientFilter::new(true, 0.0).judge(&client(2, Kind::Other), Turn::Begins, false, 0.0),
+            Admission::Answer,
             "serve-all"
         );
     }
 
     #[test]
     fn what_the_machine_boots_gets_in_by_its_port() {
-        let mut door = Door::new(false, 0.0);
-        door.judge(&client(7, Kind::Pxe(Arch::UefiX64)), Turn::Begins, false, 0.0);
+        let mut filter = ClientFilter::new(false, 0.0);
+        filter.judge(&client(7, Kind::Pxe(Arch::UefiX64)), Turn::Begins, false, 0.0);
         assert_eq!(
-            door.judge(&client(7, Kind::Other), Turn::Begins, false, 60.0),
-            Verdict::Answer
+            filter.judge(&client(7, Kind::Other), Turn::Begins, false, 60.0),
+            Admission::Answer
         );
         // Asking who serves here is not booting.
-        door.judge(&client(8, Kind::Probe), Turn::Begins, false, 0.0);
+        filter.judge(&client(8, Kind::Probe), Turn::Begins, false, 0.0);
         assert_eq!(
-            door.judge(&client(8, Kind::Other), Turn::Begins, false, 60.0),
-            Verdict::NotOurs
+            filter.judge(&client(8, Kind::Other), Turn::Begins, false, 60.0),
+            Admission::NotOurs
         );
     }
 
     #[test]
     fn a_loop_is_told_from_a_flood() {
-        let mut door = Door::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, 0.0);
         let looping = client(1, Kind::Ipxe);
-        let verdicts: Vec<Verdict> = (0..40).map(|_| door.judge(&looping, Turn::Begins, true, 0.0)).collect();
-        assert!(verdicts.contains(&Verdict::TooOften { first: true }));
+        let admissions: Vec<Admission> = (0..40)
+            .map(|_| filter.judge(&looping, Turn::Begins, true, 0.0))
+            .collect();
+        assert!(admissions.contains(&Admission::TooOften { first: true }));
         assert_eq!(
-            door.judge(&client(2, Kind::Ipxe), Turn::Begins, false, 0.0),
-            Verdict::Answer
+            filter.judge(&client(2, Kind::Ipxe), Turn::Begins, false, 0.0),
+            Admission::Answer
         );
     }
 
     #[test]
     fn strangers_cost_no_tokens() {
-        let mut door = Door::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, 0.0);
         for at in 0..20_000 {
-            door.judge(&client(at, Kind::Other), Turn::Begins, false, 0.0);
+            filter.judge(&client(at, Kind::Other), Turn::Begins, false, 0.0);
         }
         assert_eq!(
-            door.judge(&client(1, Kind::Ipxe), Turn::Begins, false, 0.0),
-            Verdict::Answer
+            filter.judge(&client(1, Kind::Ipxe), Turn::Begins, false, 0.0),
+            Admission::Answer
         );
-        assert_eq!(door.rates.len(), 1);
+        assert_eq!(filter.rates.len(), 1);
     }
 
     #[test]
     fn a_flood_of_ports_is_bounded_in_number_and_memory() {
-        let mut door = Door::new(false, 0.0);
-        let verdicts: Vec<Verdict> = (0..60_000)
-            .map(|at| door.judge(&client(at, Kind::Ipxe), Turn::Begins, false, 0.0))
+        let mut filter = ClientFilter::new(false, 0.0);
+        let admissions: Vec<Admission> = (0..60_000)
+            .map(|at| filter.judge(&client(at, Kind::Ipxe), Turn::Begins, false, 0.0))
             .collect();
-        assert!(verdicts.contains(&Verdict::TooMany { first: true }));
-        assert!(door.guests.iter().map(HashSet::len).sum::<usize>() <= 2 * GENERATION);
+        assert!(admissions.contains(&Admission::TooMany { first: true }));
+        assert!(filter.known_clients.iter().map(HashSet::len).sum::<usize>() <= 2 * SENDERS_PER_GENERATION);
     }
 }

@@ -1,12 +1,14 @@
 //! Which addresses to ask the link for before they are offered, and what answers mean (RFC 5227 §2.1.1). Pure: time
 //! comes in as seconds.
 //!
-//! Some free addresses are asked for ahead of time, more while machines come; so an offer hardly ever waits. One that
+//! Some free addresses are asked for prober of time, more while machines come; so an offer hardly ever waits. One that
 //! has to wait does so for [`ANSWER_SECONDS`]: hosts answer ARP within milliseconds, and one that does not is found by
 //! the client's own probe and its DECLINE.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket};
 
 use crate::model::MacAddr;
 
@@ -14,50 +16,42 @@ use super::leases::LeaseTable;
 
 /// How long an answer is waited for.
 pub const ANSWER_SECONDS: f64 = 0.15;
-/// How often [`Ahead::next`] wants to be asked.
+/// How often [`Prober::next`] wants to be asked.
 pub const TICK_SECONDS: f64 = 0.05;
 /// How long silence counts.
 pub const SILENT_SECONDS: u64 = 60;
 /// Addresses known to be free when the service starts, and while machines come.
-const STOCK: usize = 256;
+const TARGET_FREE: usize = 256;
 /// Addresses asked for in one tick, at most two for every new machine: no more broadcasts than the machines themselves make,
 /// and enough for all that a processor core can answer.
-const A_TICK: usize = 1024;
-const A_TICK_AT_START: usize = 16;
-/// Without a new machine for this long, nothing is asked ahead any more.
+const PROBES_PER_TICK: usize = 1024;
+const PROBES_PER_TICK_AT_START: usize = 16;
+/// Without a new machine for this long, nothing is asked prober any more.
 const IDLE_SECONDS: f64 = 20.0;
 
-const ARP_BYTES: usize = 28;
-/// Ethernet, IPv4, 6 and 4 bytes (RFC 826).
-const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
-
 /// The ARP packet that asks whether somebody has an address, without claiming it: RFC 5227's probe.
-pub fn probe(own: MacAddr, address: Ipv4Addr) -> [u8; ARP_BYTES] {
-    let mut packet = [0; ARP_BYTES];
-    packet[..6].copy_from_slice(&ARP_HEAD);
-    packet[7] = 1;
-    packet[8..14].copy_from_slice(&own.0);
-    packet[24..].copy_from_slice(&address.octets());
-    packet
+pub fn probe(own: MacAddr, address: Ipv4Addr) -> [u8; ArpEthIpv4Packet::LEN] {
+    let probe = ArpEthIpv4Packet {
+        operation: ArpOperation::REQUEST,
+        sender_mac: own.0,
+        sender_ipv4: [0; 4],
+        target_mac: [0; 6],
+        target_ipv4: address.octets(),
+    };
+    probe.to_bytes()
 }
 
 /// Who says by an ARP packet that it has or is about to take an address. The packet may be padded.
 pub fn claim(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
-    let packet = packet.get(..ARP_BYTES)?;
-    let operation = u16::from_be_bytes([packet[6], packet[7]]);
-    if packet[..6] != ARP_HEAD || !(1..=2).contains(&operation) {
-        return None;
-    }
-    let mac = MacAddr(packet[8..14].try_into().ok()?);
-    let sender: [u8; 4] = packet[14..18].try_into().ok()?;
-    let target: [u8; 4] = packet[24..28].try_into().ok()?;
-    let address = match (sender, operation) {
+    let arp = ArpPacket::from_slice(packet).ok()?.try_eth_ipv4().ok()?;
+    let address = match (arp.sender_ipv4, arp.operation) {
         // A probe: it wants the address.
-        ([0, 0, 0, 0], 1) => Ipv4Addr::from(target),
+        ([0, 0, 0, 0], ArpOperation::REQUEST) => arp.target_ipv4_addr(),
         ([0, 0, 0, 0], _) => return None,
-        (sender, _) => Ipv4Addr::from(sender),
+        (_, ArpOperation::REQUEST | ArpOperation::REPLY) => arp.sender_ipv4_addr(),
+        _ => return None,
     };
-    Some((mac, address)).filter(|(mac, address)| !mac.is_unusable() && !address.is_unspecified())
+    Some((MacAddr(arp.sender_mac), address)).filter(|(mac, address)| !mac.is_unusable() && !address.is_unspecified())
 }
 
 /// Who uses which address as its own, by an ARP packet. A probe uses none.
@@ -66,9 +60,9 @@ pub fn uses(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
     claim(packet).filter(|(_, address)| sender == address.octets())
 }
 
-/// Asks ahead of time.
+/// Asks prober of time.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub struct Prober {
     /// Asked for, and when.
     asked: HashMap<Ipv4Addr, f64>,
     started: bool,
@@ -78,7 +72,7 @@ pub struct Ahead {
     wanted: usize,
 }
 
-impl Ahead {
+impl Prober {
     /// A machine took an address from the stock, or had to wait for one.
     pub fn wanted(&mut self, now: f64) {
         self.wanted_at = Some(now);
@@ -95,21 +89,21 @@ impl Ahead {
             .collect();
         for address in over {
             self.asked.remove(&address);
-            leases.heard_nothing(address, now_unix + SILENT_SECONDS);
+            leases.note_silent(address, now_unix + SILENT_SECONDS);
         }
         let known = leases.count_silent(now_unix);
         let busy = self.wanted_at.is_some_and(|at| now - at < IDLE_SECONDS);
         let wanted = std::mem::take(&mut self.wanted);
         let count = match (busy, self.started) {
-            (true, _) => (2 * wanted + 32).min(A_TICK),
-            (false, false) => A_TICK_AT_START,
+            (true, _) => (2 * wanted + 32).min(PROBES_PER_TICK),
+            (false, false) => PROBES_PER_TICK_AT_START,
             (false, true) => 0,
         };
-        let room = (STOCK + 8 * wanted).saturating_sub(known + self.asked.len());
+        let room = (TARGET_FREE + 8 * wanted).saturating_sub(known + self.asked.len());
         if room == 0 {
             self.started = true;
         }
-        let candidates = leases.unasked(first, count.min(room) + self.asked.len(), now_unix);
+        let candidates = leases.unprobed(first, count.min(room) + self.asked.len(), now_unix);
         let new: Vec<Ipv4Addr> = candidates
             .into_iter()
             .filter(|address| !self.asked.contains_key(address))
@@ -144,7 +138,7 @@ mod tests {
 
     fn table(last: Ipv4Addr) -> LeaseTable {
         let mut table = LeaseTable::new(FIRST, last, []);
-        table.ask_first();
+        table.probe_first();
         table
     }
 
@@ -175,18 +169,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_arp_of_ethernet_and_ipv4_or_says_nothing_is_no_claim() {
+        let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+        let claimed = |at: usize, value: &[u8]| {
+            let mut packet = reply(stranger, FIRST).to_vec();
+            packet[at..at + value.len()].copy_from_slice(value);
+            claim(&packet)
+        };
+        assert_eq!(claimed(0, &[]), Some((stranger, FIRST)));
+        assert_eq!(claimed(14, &[0; 4]), None, "an answer from nowhere");
+        for (at, value) in [(1, 6), (2, 0x86), (4, 8), (5, 16), (7, 3), (7, 0), (6, 1)] {
+            assert_eq!(claimed(at, &[value]), None, "byte {at}");
+        }
+        let padded = [&reply(stranger, FIRST)[..], &[7; 18]].concat();
+        assert_eq!(claim(&padded), Some((stranger, FIRST)));
+        assert_eq!(claim(&padded[..27]), None);
+    }
+
+    #[test]
     fn a_small_pool_is_known_before_anybody_comes_and_then_it_is_quiet() {
         let mut leases = table(Ipv4Addr::new(10, 0, 0, 40));
-        let mut ahead = Ahead::default();
+        let mut prober = Prober::default();
         let mut asked = Vec::new();
         for tick in 0..40 {
             let now = f64::from(tick) * TICK_SECONDS;
-            let new = ahead.next(&mut leases, FIRST, now, 0);
-            assert!(new.len() <= A_TICK_AT_START);
+            let new = prober.next(&mut leases, FIRST, now, 0);
+            assert!(new.len() <= PROBES_PER_TICK_AT_START);
             for address in &new {
                 if *address == Ipv4Addr::new(10, 0, 0, 12) {
-                    assert!(ahead.heard(*address));
-                    assert!(leases.in_use(*address, OWN, 0));
+                    assert!(prober.heard(*address));
+                    assert!(leases.abandon(*address, OWN, 0));
                 }
             }
             asked.extend(new);
@@ -195,31 +207,31 @@ mod tests {
         assert_eq!(leases.count_silent(0), 30);
         assert_eq!(leases.count_silent(SILENT_SECONDS), 0);
         assert!(
-            ahead.next(&mut leases, FIRST, 100.0, 100).is_empty(),
+            prober.next(&mut leases, FIRST, 100.0, 100).is_empty(),
             "no machine, no question"
         );
-        ahead.wanted(100.0);
-        assert!(!ahead.next(&mut leases, FIRST, 100.0, 100).is_empty());
+        prober.wanted(100.0);
+        assert!(!prober.next(&mut leases, FIRST, 100.0, 100).is_empty());
     }
 
     #[test]
     fn a_large_pool_is_asked_for_piece_by_piece_as_fast_as_machines_come() {
         let mut leases = table(Ipv4Addr::new(10, 0, 255, 250));
-        let mut ahead = Ahead::default();
+        let mut prober = Prober::default();
         let (mut machine, mut waited) = (0u32, 0);
         for tick in 0..400u32 {
             let now = f64::from(tick) * TICK_SECONDS;
-            let new = ahead.next(&mut leases, FIRST, now, 0);
-            assert!(new.len() <= A_TICK);
+            let new = prober.next(&mut leases, FIRST, now, 0);
+            assert!(new.len() <= PROBES_PER_TICK);
             // After two seconds 2000 machines a second come.
             for _ in 0..if tick >= 40 { 100 } else { 0 } {
                 machine += 1;
                 let [a, b, c, d] = machine.to_be_bytes();
                 let mac = MacAddr([2, 9, a, b, c, d]);
                 let address = leases.choose(mac, None, 0).unwrap();
-                waited += u32::from(leases.must_ask(mac, address, 0));
+                waited += u32::from(leases.needs_probe(mac, address, 0));
                 leases.bind(mac, address, 1000);
-                ahead.wanted(now);
+                prober.wanted(now);
             }
         }
         assert!(waited < machine / 20, "{waited} of {machine} offers had to wait");

@@ -2,16 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
+use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
 use crate::model::MacAddr;
 
-use super::client::{Client, Kind, identify};
+use super::client::{Client, Kind};
 use super::layout::{self, Form};
-use super::leases::{Counts, LeaseTable};
-use super::quirks::{self, Done, Facts};
+use super::leases::LeaseTable;
+use super::quirks::{self, Done, Facts, LEAN_OFFER_AFTER};
 use super::relay;
-use crate::service::dhcp4::reply::{Params, nak, reply};
+use super::reply::{Params, nak, reply};
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ pub enum Decision {
     /// Nothing is sent; why.
     Silence(String),
     /// There is no address left for this machine.
-    Exhausted(Client),
+    Exhausted,
 }
 
 #[derive(Debug)]
@@ -37,35 +37,15 @@ pub struct Reply {
     pub alone: Option<MacAddr>,
     pub client: Client,
     /// An address nobody has asked the link for: to be done before this offer leaves.
-    pub ask: Option<Ipv4Addr>,
+    pub probe: Option<Ipv4Addr>,
+    /// The first lean offer to firmware that takes none: a person should know.
+    pub first_lean_offer: bool,
 }
 
 impl Reply {
     /// The reply as it leaves.
     pub fn bytes(&self) -> Vec<u8> {
         layout::encode(&self.message, &self.form)
-    }
-
-    /// Makes a reply to one for all to hear, if it is not on its way through a relay or to an address in use.
-    pub fn broadcast(&mut self) {
-        if self.alone.take().is_some() {
-            self.to = everybody();
-        }
-    }
-}
-
-/// Where in `recon.toml` the pool of a link stands.
-pub const LINK_RANGE: &str = "network.lease-range";
-
-/// Why there is no address, in a sentence that holds, and what a person does about it. `key`: what to widen.
-pub fn exhausted(counts: Counts, key: &str) -> String {
-    match counts.leased + counts.offered >= counts.size {
-        true => format!("every address of the pool is leased: widen {key} in recon.toml or wait for leases to end"),
-        false => format!(
-            "of {} addresses of the pool {} are leased, {} are promised, {} rest because somebody uses them, and the others are kept for \
-             single machines: widen {key} in recon.toml",
-            counts.size, counts.leased, counts.offered, counts.set_aside
-        ),
     }
 }
 
@@ -75,10 +55,8 @@ const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
 
 /// Decides on one request.
-pub fn decide(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: u64) -> Decision {
-    if request.opcode() != Opcode::BootRequest {
-        return Decision::Silence("not a request".to_owned());
-    }
+pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix: u64) -> Decision {
+    let request = facts.request;
     // There is no such relay.
     if request.giaddr() == params.subnet.server {
         return Decision::Silence("names this server as its relay".to_owned());
@@ -86,28 +64,36 @@ pub fn decide(params: &Params, leases: &mut LeaseTable, request: &Message, now_u
     if let Some(named) = relay::network_of(request).filter(|named| !params.subnet.contains(*named)) {
         return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
     }
-    let client = match identify(request) {
-        Ok(client) => client,
-        Err(reason) => return Decision::Silence(reason.to_owned()),
-    };
     let server = server_identifier(request);
     let ours = server.is_none_or(|server| is_us(params, request, server));
+    let mac = facts.client.mac;
+    let mut question = Question {
+        params,
+        leases,
+        facts,
+        now_unix,
+    };
     match request.opts().msg_type() {
-        Some(MessageType::Discover) => discover(params, leases, request, client, now_unix),
+        Some(MessageType::Discover) => question.discover(),
         Some(MessageType::Request) => match server {
-            Some(server) => selecting(params, leases, request, client, server, now_unix),
-            None if request.ciaddr().is_unspecified() => init_reboot(params, leases, request, client, now_unix),
-            None => renewing(params, leases, request, client, now_unix),
+            Some(server) if !ours => {
+                // RFC 2131 §3.1 (4): it took another server's offer, ours is free again.
+                leases.drop_offer(mac);
+                Decision::Silence(format!("took the offer of {server}"))
+            }
+            Some(_) => question.selecting(),
+            None if request.ciaddr().is_unspecified() => question.init_reboot(),
+            None => question.renewing(),
         },
         Some(MessageType::Decline) => {
             let said = requested_address(request).filter(|_| ours);
-            match said.filter(|address| leases.declined(client.mac, *address, now_unix)) {
+            match said.filter(|address| leases.decline(mac, *address, now_unix)) {
                 Some(address) => Decision::Silence(format!("declined {address}: another machine uses it; set aside")),
                 None => Decision::Silence("declines what it was not given".to_owned()),
             }
         }
         Some(MessageType::Release) => {
-            let released = ours && leases.release(client.mac, request.ciaddr(), now_unix);
+            let released = ours && leases.release(mac, request.ciaddr(), now_unix);
             Decision::Silence(
                 if released {
                     "address released"
@@ -117,124 +103,146 @@ pub fn decide(params: &Params, leases: &mut LeaseTable, request: &Message, now_u
                 .to_owned(),
             )
         }
-        Some(MessageType::Inform) => inform(params, request, client),
+        Some(MessageType::Inform) => question.inform(),
         other => Decision::Silence(format!("message type {other:?} asks nothing of a server")),
     }
 }
 
-fn discover(params: &Params, leases: &mut LeaseTable, request: &Message, client: Client, now_unix: u64) -> Decision {
-    let Some(address) = leases.choose(client.mac, requested_address(request), now_unix) else {
-        return Decision::Exhausted(client);
-    };
-    let ask = leases.must_ask(client.mac, address, now_unix).then_some(address);
-    // A machine that only looks for servers takes nothing, and is not kept waiting.
-    let looks = client.kind == Kind::Probe;
-    if !looks {
-        leases.offer(client.mac, address, now_unix.saturating_add(OFFER_SECONDS), now_unix);
-    }
-    let message = reply(params, request, &client, MessageType::Offer, address);
-    send(message, request, client, ask.filter(|_| !looks))
-}
-
-/// SELECTING: an answer to an offer, ours or another server's.
-fn selecting(
-    params: &Params,
-    leases: &mut LeaseTable,
-    request: &Message,
-    client: Client,
-    server: Ipv4Addr,
+/// One request for an address, and what it is answered from.
+struct Question<'a> {
+    params: &'a Params,
+    leases: &'a mut LeaseTable,
+    facts: &'a Facts<'a>,
     now_unix: u64,
-) -> Decision {
-    if !is_us(params, request, server) {
-        // RFC 2131 §3.1 (4): it took another server's offer, ours is free again.
-        leases.drop_offer(client.mac);
-        return Decision::Silence(format!("took the offer of {server}"));
+}
+
+impl Question<'_> {
+    fn mac(&self) -> MacAddr {
+        self.facts.client.mac
     }
-    let named = requested_address(request).or(Some(request.ciaddr()).filter(|address| !address.is_unspecified()));
-    let wanted = named.or_else(|| {
-        let facts = Facts::new(request, &client);
-        let offered = leases
-            .offered(client.mac)
-            .or(leases.get(client.mac).map(|lease| lease.address));
-        offered.filter(|_| quirks::done(&facts).any(|done| done == Done::TakeTheOffer))
-    });
-    match wanted {
-        None => Decision::Silence("names no address".to_owned()),
-        Some(wanted) if leases.may_have(client.mac, wanted, now_unix) => {
-            bind(params, leases, request, client, wanted, now_unix)
+
+    fn may_have(&self, address: Ipv4Addr) -> bool {
+        self.leases.may_have(self.mac(), address, self.now_unix)
+    }
+
+    fn discover(&mut self) -> Decision {
+        let (mac, now) = (self.mac(), self.now_unix);
+        let Some(address) = self.leases.choose(mac, requested_address(self.facts.request), now) else {
+            return Decision::Exhausted;
+        };
+        let probe = self.leases.needs_probe(mac, address, now).then_some(address);
+        // A machine that only looks for servers takes nothing, and is not kept waiting.
+        let looks = self.facts.client.kind == Kind::Probe;
+        if !looks {
+            self.leases.offer(mac, address, now.saturating_add(OFFER_SECONDS), now);
         }
-        Some(wanted) => refuse(params, request, client, wanted),
+        self.send(MessageType::Offer, address, probe.filter(|_| !looks))
     }
-}
 
-/// INIT-REBOOT: may I use what I had? A server without a record of the client keeps silent (RFC 2131 §4.3.2), unless
-/// the address cannot be right on this link.
-fn init_reboot(params: &Params, leases: &mut LeaseTable, request: &Message, client: Client, now_unix: u64) -> Decision {
-    let Some(wanted) = requested_address(request) else {
-        return Decision::Silence("names no address".to_owned());
-    };
-    if !params.subnet.contains(wanted) {
-        return refuse(params, request, client, wanted);
-    }
-    match leases.get(client.mac) {
-        None => Decision::Silence(format!("wants {wanted} again, of which nothing is known here")),
-        Some(_) if leases.may_have(client.mac, wanted, now_unix) => {
-            bind(params, leases, request, client, wanted, now_unix)
+    /// SELECTING: our offer is taken.
+    fn selecting(&mut self) -> Decision {
+        let request = self.facts.request;
+        let named = requested_address(request).or(Some(request.ciaddr()).filter(|address| !address.is_unspecified()));
+        let wanted = named.or_else(|| {
+            let lease = || self.leases.get(self.mac()).map(|lease| lease.address);
+            let offered = self.leases.offered(self.mac()).or_else(lease);
+            offered.filter(|_| quirks::done(self.facts).any(|done| done == Done::TakeTheOffer))
+        });
+        match wanted {
+            None => Decision::Silence("names no address".to_owned()),
+            Some(wanted) => self.bind_or_refuse(wanted),
         }
-        Some(_) => refuse(params, request, client, wanted),
     }
-}
 
-/// RENEWING and REBINDING: the client uses the address. It keeps it also where a restart without a medium lost the
-/// record, as long as nobody else has it.
-fn renewing(params: &Params, leases: &mut LeaseTable, request: &Message, client: Client, now_unix: u64) -> Decision {
-    let address = request.ciaddr();
-    if leases.may_have(client.mac, address, now_unix) {
-        bind(params, leases, request, client, address, now_unix)
-    } else {
-        refuse(params, request, client, address)
+    /// INIT-REBOOT: may I use what I had? A server without a record of the client keeps silent (RFC 2131 §4.3.2), unless
+    /// the address cannot be right on this link.
+    fn init_reboot(&mut self) -> Decision {
+        let Some(wanted) = requested_address(self.facts.request) else {
+            return Decision::Silence("names no address".to_owned());
+        };
+        if self.params.subnet.contains(wanted) && self.leases.get(self.mac()).is_none() {
+            return Decision::Silence(format!("wants {wanted} again, of which nothing is known here"));
+        }
+        match self.params.subnet.contains(wanted) {
+            true => self.bind_or_refuse(wanted),
+            false => self.refuse(wanted),
+        }
     }
-}
 
-/// INFORM: an address by other means, and wants the rest. No lease, no `yiaddr`, no lease times (RFC 2131 §4.3.5).
-fn inform(params: &Params, request: &Message, client: Client) -> Decision {
-    if request.ciaddr().is_unspecified() {
-        return Decision::Silence("informs without an address of its own".to_owned());
+    /// RENEWING and REBINDING: the client uses the address. It keeps it also where a restart without a medium lost the
+    /// record, as long as nobody else has it.
+    fn renewing(&mut self) -> Decision {
+        self.bind_or_refuse(self.facts.request.ciaddr())
     }
-    let message = reply(params, request, &client, MessageType::Ack, Ipv4Addr::UNSPECIFIED);
-    send(message, request, client, None)
-}
 
-fn bind(
-    params: &Params,
-    leases: &mut LeaseTable,
-    request: &Message,
-    client: Client,
-    address: Ipv4Addr,
-    now_unix: u64,
-) -> Decision {
-    let end = now_unix.saturating_add(params.lease_seconds.into());
-    leases.bind(client.mac, address, end);
-    let message = reply(params, request, &client, MessageType::Ack, address);
-    send(message, request, client, None)
-}
+    /// INFORM: an address by other means, and wants the rest. No lease, no `yiaddr`, no lease times (RFC 2131 §4.3.5).
+    fn inform(&self) -> Decision {
+        if self.facts.request.ciaddr().is_unspecified() {
+            return Decision::Silence("informs without an address of its own".to_owned());
+        }
+        self.send(MessageType::Ack, Ipv4Addr::UNSPECIFIED, None)
+    }
 
-fn refuse(params: &Params, request: &Message, client: Client, wanted: Ipv4Addr) -> Decision {
-    tracing::debug!(mac = %client.mac, %wanted, "refused");
-    // A client on the wrong network does not hear what is sent to its address (RFC 2131 §4.1).
-    let relay = request.giaddr();
-    let to = match relay.is_unspecified() {
-        true => everybody(),
-        false => SocketAddrV4::new(relay, SERVER_PORT),
-    };
-    Decision::Reply(Box::new(Reply {
-        message: nak(params, request),
-        form: Form::of(request),
-        to,
-        alone: None,
-        client,
-        ask: None,
-    }))
+    fn bind_or_refuse(&mut self, address: Ipv4Addr) -> Decision {
+        if !self.may_have(address) {
+            return self.refuse(address);
+        }
+        let end = self.now_unix.saturating_add(self.params.lease.lease_seconds.into());
+        self.leases.bind(self.mac(), address, end);
+        self.send(MessageType::Ack, address, None)
+    }
+
+    fn refuse(&self, wanted: Ipv4Addr) -> Decision {
+        tracing::debug!(mac = %self.mac(), %wanted, "refused");
+        let request = self.facts.request;
+        // A client on the wrong network does not hear what is sent to its address (RFC 2131 §4.1).
+        let to = relay_of(request).unwrap_or(EVERYBODY);
+        Decision::Reply(Box::new(Reply {
+            message: nak(self.params, request),
+            form: Form::of(request),
+            to,
+            alone: None,
+            client: self.facts.client.clone(),
+            probe: None,
+            first_lean_offer: false,
+        }))
+    }
+
+    /// RFC 2131 §4.1: to the relay it came through, else to the address the client already uses, else to the one it gets,
+    /// unless it says, or shows by asking again, that it cannot hear that yet.
+    fn send(&self, kind: MessageType, address: Ipv4Addr, probe: Option<Ipv4Addr>) -> Decision {
+        let Facts {
+            request,
+            client,
+            unheeded,
+        } = *self.facts;
+        let done: Vec<Done> = quirks::done(self.facts).collect();
+        let mut message = reply(self.params, request, client, kind, address);
+        let nowhere = request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress);
+        // RFC 4390 §2.1 has it set the flag; without a MAC nothing else reaches it.
+        let nameless = client.own_mac().is_none();
+        let deaf = nameless
+            || request.flags().broadcast()
+            || address.is_unspecified()
+            || client.kind == Kind::Probe
+            || done.contains(&Done::Broadcast);
+        let (to, alone) = match relay_of(request) {
+            Some(relay) => (relay, None),
+            None if !nowhere => (SocketAddrV4::new(request.ciaddr(), CLIENT_PORT), None),
+            None if deaf => (EVERYBODY, None),
+            None => (SocketAddrV4::new(address, CLIENT_PORT), Some(client.mac)),
+        };
+        quirks::mend(&mut message, &done);
+        Decision::Reply(Box::new(Reply {
+            message,
+            form: Form::of(request),
+            to,
+            alone,
+            client: client.clone(),
+            probe,
+            first_lean_offer: done.contains(&Done::LeanOffer) && unheeded == LEAN_OFFER_AFTER,
+        }))
+    }
 }
 
 /// True for the identifier by which this server answers the request: its address, or the relay's (RFC 5107 §4).
@@ -256,37 +264,19 @@ fn requested_address(request: &Message) -> Option<Ipv4Addr> {
     }
 }
 
-/// RFC 2131 §4.1: to the relay it came through, else to the address the client already uses, else to the one it gets,
-/// unless it says that it cannot hear that yet.
-fn send(mut message: Message, request: &Message, client: Client, ask: Option<Ipv4Addr>) -> Decision {
+/// The relay that a request came through, at the port where it listens.
+fn relay_of(request: &Message) -> Option<SocketAddrV4> {
     let relay = request.giaddr();
-    let facts = Facts::new(request, &client);
-    let done: Vec<Done> = quirks::done(&facts).collect();
-    let nowhere = request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress);
-    // RFC 4390 §2.1 has it set the flag; without a MAC nothing else reaches it.
-    let nameless = client.own_mac().is_none();
-    let deaf =
-        nameless || request.flags().broadcast() || message.yiaddr().is_unspecified() || client.kind == Kind::Probe;
-    let (to, alone) = if !relay.is_unspecified() {
-        (SocketAddrV4::new(relay, SERVER_PORT), None)
-    } else if !nowhere {
-        (SocketAddrV4::new(request.ciaddr(), CLIENT_PORT), None)
-    } else if deaf {
-        (everybody(), None)
-    } else {
-        (SocketAddrV4::new(message.yiaddr(), CLIENT_PORT), Some(client.mac))
-    };
-    quirks::mend(&mut message, &done);
-    Decision::Reply(Box::new(Reply {
-        message,
-        form: Form::of(request),
-        to,
-        alone,
-        client,
-        ask,
-    }))
+    (!relay.is_unspecified()).then(|| SocketAddrV4::new(relay, SERVER_PORT))
 }
 
-fn everybody() -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
+const EVERYBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
+
+/// What is done about a packet as it comes in, whoever sent it.
+#[cfg(test)]
+pub(crate) fn decide_on(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: u64) -> Decision {
+    match super::client::identify(request) {
+        Ok(client) => decide(params, leases, &Facts::new(request, &client), now_unix),
+        Err(reason) => Decision::Silence(reason.to_owned()),
+    }
 }

@@ -6,6 +6,7 @@
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use sha2::{Digest, Sha256};
 
+use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 
 const ETHERNET: u8 = 1;
@@ -73,7 +74,7 @@ pub(crate) fn of(request: &Message) -> Result<Port, &'static str> {
     let says = |bytes: &&[u8]| bytes.len() > 1 && bytes.iter().skip(1).any(|byte| *byte != 0);
     let what = Some(id).filter(says).or(Some(address).filter(says));
     let what = what.ok_or("it has neither a hardware address nor a client identifier (RFC 4390)")?;
-    let shown: String = what.iter().take(MAX_SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    let shown = hex(&what[..what.len().min(MAX_SHOWN)]);
     Ok(Port {
         mac: stand_in(kind, what),
         instead: Some(format!("{network} {shown}")),

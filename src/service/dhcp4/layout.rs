@@ -21,7 +21,7 @@ const MIN_MAX_DATAGRAM: usize = 576;
 const IP_UDP_BYTES: usize = 28;
 /// An Ethernet frame's worth; a client may say that it takes more.
 const MAX_DATAGRAM: usize = 1500;
-/// Options of most replies, and how many those are: what is reserved for them.
+/// EncodedOptions of most replies, and how many those are: what is reserved for them.
 const USUAL_BYTES: usize = 360;
 const USUAL_OPTIONS: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
@@ -69,7 +69,7 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
     // End mark, and the overload option that may have to say where the rest is. An odd byte of room is none: the message is padded
     // to an even length in the end.
     let room = (form.room & !1).saturating_sub(HEADER_BYTES + 1 + 3 + relay.len());
-    let options = Options::of(reply, &form.order);
+    let options = EncodedOptions::of(reply, &form.order);
     let mut main = Vec::<u8>::with_capacity(options.bytes.len());
     // Message type and server stand before all else, also before the option that says where the rest is: there are readers that
     // look for them there.
@@ -153,14 +153,14 @@ fn put(field: &mut [u8], value: &[u8]) {
 }
 
 /// The options as bytes, one behind another.
-struct Options {
+struct EncodedOptions {
     bytes: Vec<u8>,
     /// Where each lies, in the order in which they leave: message type and server first, which clients look for; then what
     /// the client asked for, in its order; then the rest.
     order: Vec<Range<usize>>,
 }
 
-impl Options {
+impl EncodedOptions {
     fn of(reply: &Message, asked: &[u8]) -> Self {
         let place = |code: u8| match code {
             53 => 0,
@@ -182,7 +182,7 @@ impl Options {
         // Stable: what was not asked for stays in the order of its numbers.
         found.sort_by_key(|(place, _)| *place);
         let order = found.into_iter().map(|(_, range)| range).collect();
-        Options { bytes, order }
+        EncodedOptions { bytes, order }
     }
 }
 

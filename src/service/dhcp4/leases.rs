@@ -18,12 +18,12 @@ use gaps::Gaps;
 pub struct LeaseTable {
     first: u32,
     last: u32,
-    by_mac: HashMap<MacAddr, Held>,
+    by_mac: HashMap<MacAddr, Binding>,
     by_address: HashMap<u32, Holder>,
-    /// Every end of a lease, an offer or a rest, with its address: which address is free again first.
+    /// When each lease and offer ends and each abandoned address is free, with the address: which address is free again first.
     ends: BTreeSet<(u64, u32)>,
-    /// Of those, the rests.
-    rests: BTreeSet<(u64, u32)>,
+    /// Of those, the abandoned addresses.
+    abandoned: BTreeSet<(u64, u32)>,
     /// How many leases and offers end in each second.
     ending: BTreeMap<u64, usize>,
     /// Addresses of the pool that nobody has or had.
@@ -33,13 +33,13 @@ pub struct LeaseTable {
     /// Free addresses that were asked for on the link and where nobody spoke up, with the end of that knowledge.
     silent: BTreeMap<u32, u64>,
     /// Somebody asks on the link before addresses are offered.
-    asking: bool,
+    probing: bool,
     /// What a restart should remember and has not been taken by the journal.
     changes: Vec<LeaseChange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
+struct Binding {
     lease: Lease,
     /// Promised in an OFFER; the machine has not asked for it.
     offer: bool,
@@ -49,7 +49,10 @@ struct Held {
 enum Holder {
     Machine(MacAddr),
     /// Another machine uses it. Free again at this time, and for that machine at once.
-    SetAside(u64, Option<MacAddr>),
+    Abandoned {
+        until: u64,
+        user: Option<MacAddr>,
+    },
 }
 
 /// How the addresses of a pool are used.
@@ -58,11 +61,11 @@ pub struct Counts {
     pub size: u64,
     pub leased: u64,
     pub offered: u64,
-    pub set_aside: u64,
+    pub abandoned: u64,
 }
 
-/// How long an address in use by a stranger stays unused, in seconds.
-pub const SET_ASIDE_SECONDS: u64 = 600;
+/// How long an address that was declined, or that a stranger uses, stays unused.
+pub const ABANDONED_SECONDS: u64 = 600;
 
 impl LeaseTable {
     /// A table over the addresses `first..=last`. Remembered leases outside of them are forgotten.
@@ -74,20 +77,20 @@ impl LeaseTable {
             by_mac: HashMap::new(),
             by_address: HashMap::new(),
             ends: BTreeSet::new(),
-            rests: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
             ending: BTreeMap::new(),
             free: Gaps::whole(first, last),
             reserved: HashMap::new(),
             reserved_for: HashMap::new(),
             silent: BTreeMap::new(),
-            asking: false,
+            probing: false,
             changes: Vec::new(),
         };
         for lease in remembered {
             let known =
                 table.by_address.contains_key(&u32::from(lease.address)) || table.by_mac.contains_key(&lease.mac);
             if table.in_pool(lease.address) && !known {
-                table.put(Held { lease, offer: false });
+                table.put(Binding { lease, offer: false });
             }
         }
         table
@@ -107,11 +110,11 @@ impl LeaseTable {
         }
     }
 
-    /// Takes over rests of an earlier run: address and end.
-    pub fn rest(&mut self, resting: impl IntoIterator<Item = (Ipv4Addr, u64)>) {
-        for (address, until) in resting {
+    /// Takes over what an earlier run abandoned: address and end.
+    pub fn restore_abandoned(&mut self, abandoned: impl IntoIterator<Item = (Ipv4Addr, u64)>) {
+        for (address, until) in abandoned {
             if self.in_pool(address) && !self.by_address.contains_key(&u32::from(address)) {
-                self.put_aside(address.into(), until, None);
+                self.put_abandoned(address.into(), until, None);
             }
         }
     }
@@ -133,7 +136,7 @@ impl LeaseTable {
 
     /// True if the address is promised to the machine now, by a lease or an offer: a reply that waited must not leave once
     /// this is over.
-    pub fn promises(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn is_reserved_for(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
         let held = self.by_mac.get(&mac);
         held.is_some_and(|held| held.lease.address == address && held.lease.expires_unix > now_unix)
     }
@@ -172,14 +175,14 @@ impl LeaseTable {
                 false => counts.leased += 1,
             }
         }
-        let resting = |holder: &&Holder| matches!(holder, Holder::SetAside(until, _) if *until > now_unix);
-        counts.set_aside = self.by_address.values().filter(resting).count() as u64;
+        let abandoned = |holder: &&Holder| matches!(holder, Holder::Abandoned { until, .. } if *until > now_unix);
+        counts.abandoned = self.by_address.values().filter(abandoned).count() as u64;
         counts
     }
 
     /// Address to offer: the one reserved for it, the one it has, a wish that is free, a free one near a place that
     /// follows from the MAC, so that a machine tends to get the same one in every run, then the one that is
-    /// longest out of use, and at last the one that rests longest: whoever had it may have left. `None`: the pool is exhausted.
+    /// longest out of use, and at last the one that abandoned longest: whoever had it may have left. `None`: the pool is exhausted.
     pub fn choose(&self, mac: MacAddr, wish: Option<Ipv4Addr>, now_unix: u64) -> Option<Ipv4Addr> {
         let free = |address: &u32| self.is_free(*address, mac, now_unix);
         if let Some(reserved) = self.reserved.get(&mac).filter(|address| free(address)) {
@@ -207,12 +210,12 @@ impl LeaseTable {
             return Some(address.into());
         }
         let over = self.ends.iter().take_while(|(end, _)| *end <= now_unix);
-        let rests = self.rests.iter().map(|(_, address)| *address);
+        let abandoned = self.abandoned.iter().map(|(_, address)| *address);
         let for_others = |address: &u32| self.reserved_for.get(address).is_some_and(|owner| *owner != mac);
         over.map(|(_, address)| *address)
             .find(|address| (self.first..=self.last).contains(address) && free(address))
             .or_else(|| {
-                rests
+                abandoned
                     .filter(|address| (self.first..=self.last).contains(address))
                     .find(|address| !for_others(address))
             })
@@ -245,7 +248,7 @@ impl LeaseTable {
         }
         match self.by_address.get(&address) {
             None => true,
-            Some(Holder::SetAside(until, user)) => *until <= now_unix || *user == Some(mac),
+            Some(Holder::Abandoned { until, user }) => *until <= now_unix || *user == Some(mac),
             Some(Holder::Machine(holder)) => {
                 *holder == mac
                     || self
@@ -258,7 +261,8 @@ impl LeaseTable {
 
     /// Holds an address for a machine until it asks for it. A lease that still runs stays as it is.
     pub fn offer(&mut self, mac: MacAddr, address: Ipv4Addr, until_unix: u64, now_unix: u64) {
-        let running = |held: &Held| !held.offer && held.lease.expires_unix > now_unix && held.lease.address == address;
+        let running =
+            |held: &Binding| !held.offer && held.lease.expires_unix > now_unix && held.lease.address == address;
         if !self.by_mac.get(&mac).is_some_and(running) {
             self.give(mac, address, until_unix, true);
         }
@@ -278,7 +282,7 @@ impl LeaseTable {
         self.remove(mac);
         match self.by_address.get(&u32::from(address)).copied() {
             Some(Holder::Machine(expired)) => self.remove(expired),
-            Some(Holder::SetAside(until, _)) => self.end_rest(until, address.into()),
+            Some(Holder::Abandoned { until, .. }) => self.end_abandoned(until, address.into()),
             None => {}
         }
         let lease = Lease {
@@ -286,7 +290,7 @@ impl LeaseTable {
             address,
             expires_unix,
         };
-        self.put(Held { lease, offer });
+        self.put(Binding { lease, offer });
     }
 
     /// The machine took another server's offer: ours is free again. A lease it has stays until it runs out.
@@ -310,17 +314,17 @@ impl LeaseTable {
 
     /// Takes an address out of use for a while, because its holder found it in use (RFC 2131 §4.3.3). Only the holder
     /// can say that. True if it was.
-    pub fn declined(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
         let held = self.by_mac.get(&mac).is_some_and(|held| held.lease.address == address);
         if held {
-            self.set_aside(address, None, now_unix);
+            self.set_abandoned(address, None, now_unix);
         }
         held
     }
 
     /// Takes an address out of use for a while, because `user` answered for it. A lease that runs is left alone: its own
     /// machine finds out (RFC 5227 §2.4).
-    pub fn in_use(&mut self, address: Ipv4Addr, user: MacAddr, now_unix: u64) -> bool {
+    pub fn abandon(&mut self, address: Ipv4Addr, user: MacAddr, now_unix: u64) -> bool {
         let leased = match self.by_address.get(&u32::from(address)) {
             Some(Holder::Machine(mac)) => self.get(*mac).is_some_and(|lease| lease.expires_unix > now_unix),
             _ => false,
@@ -328,54 +332,54 @@ impl LeaseTable {
         if leased || !(self.in_pool(address) || self.reserved_for.contains_key(&u32::from(address))) {
             return false;
         }
-        self.set_aside(address, Some(user), now_unix);
+        self.set_abandoned(address, Some(user), now_unix);
         true
     }
 
-    fn set_aside(&mut self, address: Ipv4Addr, user: Option<MacAddr>, now_unix: u64) {
+    fn set_abandoned(&mut self, address: Ipv4Addr, user: Option<MacAddr>, now_unix: u64) {
         match self.by_address.get(&u32::from(address)).copied() {
             Some(Holder::Machine(mac)) => self.remove(mac),
-            Some(Holder::SetAside(until, _)) => self.end_rest(until, address.into()),
+            Some(Holder::Abandoned { until, .. }) => self.end_abandoned(until, address.into()),
             None => {}
         }
-        let until_unix = now_unix.saturating_add(SET_ASIDE_SECONDS);
-        self.put_aside(address.into(), until_unix, user);
-        self.changes.push(LeaseChange::SetAside { address, until_unix });
+        let until_unix = now_unix.saturating_add(ABANDONED_SECONDS);
+        self.put_abandoned(address.into(), until_unix, user);
+        self.changes.push(LeaseChange::Abandoned { address, until_unix });
     }
 
-    fn put_aside(&mut self, address: u32, until: u64, user: Option<MacAddr>) {
+    fn put_abandoned(&mut self, address: u32, until: u64, user: Option<MacAddr>) {
         self.free.take(address);
         self.silent.remove(&address);
-        self.by_address.insert(address, Holder::SetAside(until, user));
+        self.by_address.insert(address, Holder::Abandoned { until, user });
         self.ends.insert((until, address));
-        self.rests.insert((until, address));
+        self.abandoned.insert((until, address));
     }
 
-    fn end_rest(&mut self, until: u64, address: u32) {
+    fn end_abandoned(&mut self, until: u64, address: u32) {
         self.ends.remove(&(until, address));
-        self.rests.remove(&(until, address));
+        self.abandoned.remove(&(until, address));
     }
 
-    /// The answers of `user` do not count: what rests because of them is free again.
+    /// The answers of `user` do not count: what abandoned because of them is free again.
     pub fn disbelieve(&mut self, user: MacAddr, now_unix: u64) {
         let of_user = |(address, holder): (&u32, &Holder)| match holder {
-            Holder::SetAside(until, Some(mac)) if *mac == user => Some((*until, *address)),
+            Holder::Abandoned { until, user: Some(mac) } if *mac == user => Some((*until, *address)),
             _ => None,
         };
-        let rests: Vec<(u64, u32)> = self.by_address.iter().filter_map(of_user).collect();
-        for (until, number) in rests {
-            self.end_rest(until, number);
+        let abandoned: Vec<(u64, u32)> = self.by_address.iter().filter_map(of_user).collect();
+        for (until, number) in abandoned {
+            self.end_abandoned(until, number);
             self.by_address.remove(&number);
             let address = Ipv4Addr::from(number);
             if self.in_pool(address) && !self.reserved_for.contains_key(&number) {
                 self.free.give(number);
             }
             let until_unix = now_unix;
-            self.changes.push(LeaseChange::SetAside { address, until_unix });
+            self.changes.push(LeaseChange::Abandoned { address, until_unix });
         }
     }
 
-    fn put(&mut self, held: Held) {
+    fn put(&mut self, held: Binding) {
         let address = u32::from(held.lease.address);
         self.free.take(address);
         self.silent.remove(&address);
@@ -408,14 +412,14 @@ impl LeaseTable {
     }
 
     /// From now on addresses are asked for on the link before they are offered.
-    pub fn ask_first(&mut self) {
-        self.asking = true;
+    pub fn probe_first(&mut self) {
+        self.probing = true;
     }
 
     /// True if the address has to be asked for before the machine is offered it: nobody knows that it is silent, and the
     /// machine does not already use it.
-    pub fn must_ask(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
-        self.asking && !self.promises(mac, address, now_unix) && !self.is_silent(address.into(), now_unix)
+    pub fn needs_probe(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+        self.probing && !self.is_reserved_for(mac, address, now_unix) && !self.is_silent(address.into(), now_unix)
     }
 
     fn is_silent(&self, address: u32, now_unix: u64) -> bool {
@@ -423,7 +427,7 @@ impl LeaseTable {
     }
 
     /// Nobody spoke up for the address.
-    pub fn heard_nothing(&mut self, address: Ipv4Addr, until_unix: u64) {
+    pub fn note_silent(&mut self, address: Ipv4Addr, until_unix: u64) {
         let number = u32::from(address);
         if self.in_pool(address) && !self.by_address.contains_key(&number) && !self.reserved_for.contains_key(&number) {
             self.silent.insert(number, until_unix);
@@ -437,7 +441,7 @@ impl LeaseTable {
     }
 
     /// Up to `count` free addresses, upwards from `from`, that nobody has asked for lately.
-    pub fn unasked(&self, from: Ipv4Addr, count: usize, now_unix: u64) -> Vec<Ipv4Addr> {
+    pub fn unprobed(&self, from: Ipv4Addr, count: usize, now_unix: u64) -> Vec<Ipv4Addr> {
         let steps = self
             .free
             .from(from.into())

@@ -1,8 +1,10 @@
-//! DHCPv4 (RFC 2131, 2132, 2855, 3011, 3046, 3396, 3527, 4390, 4578, 5107, 5227, 6842). [`port`] says who asks, [`door`] says who is answered, [`relay`] for which network,
-//! [`states`] decides, [`logic`] words
-//! the reply, [`quirks`] mends it for firmware, [`layout`] lays it out, [`leases`] remembers, [`asking`] asks the link
-//! before an address is offered, [`claims`] says whose answers count, [`server`] owns the loop.
+//! DHCPv4 (RFC 2131, 2132, 2855, 3011, 3046, 3396, 3527, 4390, 4578, 5107, 5227, 6842), in the order of a packet's walk: [`wire`] reads
+//! it, [`client`] says who asks, [`relay`] for which network, [`client_filter`] who is answered, [`retries`] how often it was, [`decide`]
+//! what is done, [`reply`] and [`boot_options`] what the reply says, [`quirks`] mends it for firmware, [`layout`] lays it out, [`waiting`]
+//! holds it until it may leave. [`leases`] remembers, [`conflicts`] asks the link before an address is offered, [`claims`] says whose
+//! answers count, [`notices`] what a person is told; [`worker`] owns the loop.
 
+pub(crate) mod boot_options;
 pub(crate) mod claims;
 pub mod client;
 pub(crate) mod client_filter;
@@ -11,16 +13,19 @@ pub mod decide;
 pub(crate) mod hardware;
 pub mod layout;
 pub mod leases;
+pub(crate) mod notices;
 pub mod probe;
 pub mod proxy;
 pub(crate) mod proxy_server;
-pub(crate) mod quirks;
+pub mod quirks;
 pub mod relay;
 pub mod reply;
 pub(crate) mod retries;
 pub(crate) mod server;
 pub(crate) mod unsupported;
+pub(crate) mod waiting;
 pub mod wire;
+pub(crate) mod worker;
 
 /// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex
 /// digits) follow. Option 77 of the one by which it asks as network boot firmware does.

@@ -8,6 +8,7 @@ use dhcproto::{Encodable, Encoder};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
 use crate::config::site_key::{Nonce, Tag};
+use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 
 use super::{AGENT_CLASS, MASTER_CLASS, NONCE_CODE, PROBE_CLASS, PROOF_CODE, wire};
@@ -60,9 +61,9 @@ pub struct Proof {
 
 /// Something heard on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Overheard {
     /// A server speaks: an OFFER, ACK or NAK.
-    Server(Spoken),
+    Server(ServerMessage),
     /// Another recon machine, by its number, looks for servers.
     Probe {
         machine: MacAddr,
@@ -76,7 +77,7 @@ pub enum Heard {
 
 /// What a server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spoken {
+pub struct ServerMessage {
     pub server: Ipv4Addr,
     /// It said that it is a recon master.
     pub recon: bool,
@@ -97,18 +98,18 @@ pub struct Spoken {
 }
 
 /// Reads a packet that starts with its IPv4 header; `None` where it is nothing of the above.
-pub fn heard(packet: &[u8]) -> Option<Heard> {
+pub fn heard(packet: &[u8]) -> Option<Overheard> {
     let sliced = SlicedPacket::from_ip(packet).ok()?;
     let Some(TransportSlice::Udp(udp)) = sliced.transport else {
         return None;
     };
     // A floor of clients asks at once, and next to nothing of it matters here: it is not read.
-    if let Some(seen) = wire::glance(udp.payload()) {
+    if let Some(seen) = wire::peek(udp.payload()) {
         match MessageType::from(seen.kind) {
             MessageType::Discover if seen.class.starts_with(PROBE_CLASS) => {}
             // What a relay brings is about another network.
             MessageType::Request if seen.relayed => return None,
-            MessageType::Request => return seen.server.map(|server| Heard::Chosen { server }),
+            MessageType::Request => return seen.server.map(|server| Overheard::Chosen { server }),
             _ => return None,
         }
     }
@@ -121,44 +122,48 @@ pub fn heard(packet: &[u8]) -> Option<Heard> {
     };
     match (message.opcode(), kind) {
         (Opcode::BootReply, MessageType::Offer | MessageType::Ack | MessageType::Nak) => {
-            let netmask = match message.opts().get(OptionCode::SubnetMask) {
-                Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
-                _ => None,
-            };
-            let router = match message.opts().get(OptionCode::Router) {
-                Some(DhcpOption::Router(routers)) => routers.first().copied(),
-                _ => None,
-            };
-            let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
-                Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
-                _ => None,
-            };
-            Some(Heard::Server(Spoken {
-                server: server?,
-                recon: class.starts_with(MASTER_CLASS) || is_marked(&message),
-                machine: machine_of(class, MASTER_CLASS),
-                proof: proof_of(&message),
-                boots: boots(&message, class),
-                kind,
-                xid: message.xid(),
-                yours: message.yiaddr(),
-                netmask,
-                router,
-                lease_seconds,
-            }))
+            Some(Overheard::Server(server_message(&message, class, kind, server?)))
         }
         (Opcode::BootRequest, MessageType::Discover) => {
             let machine = machine_of(class, PROBE_CLASS)?;
-            Some(Heard::Probe {
+            Some(Overheard::Probe {
                 machine,
                 nonce: bytes_of(&message, NONCE_CODE).and_then(|bytes| bytes.try_into().ok()),
                 proof: proof_of(&message),
             })
         }
         (Opcode::BootRequest, MessageType::Request) if message.giaddr().is_unspecified() => {
-            Some(Heard::Chosen { server: server? })
+            Some(Overheard::Chosen { server: server? })
         }
         _ => None,
+    }
+}
+
+fn server_message(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) -> ServerMessage {
+    let netmask = match message.opts().get(OptionCode::SubnetMask) {
+        Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
+        _ => None,
+    };
+    let router = match message.opts().get(OptionCode::Router) {
+        Some(DhcpOption::Router(routers)) => routers.first().copied(),
+        _ => None,
+    };
+    let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
+        Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
+        _ => None,
+    };
+    ServerMessage {
+        server,
+        recon: class.starts_with(MASTER_CLASS) || is_marked(message),
+        machine: machine_of(class, MASTER_CLASS),
+        proof: proof_of(message),
+        boots: boots(message, class),
+        kind,
+        xid: message.xid(),
+        yours: message.yiaddr(),
+        netmask,
+        router,
+        lease_seconds,
     }
 }
 
@@ -221,8 +226,7 @@ pub fn asks_boot(message: &Message) -> bool {
 }
 
 fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {
-    let digits: String = machine.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    [word, b":", digits.as_bytes()].concat()
+    [word, b":", hex(&machine.0).as_bytes()].concat()
 }
 
 /// What to ask for.
@@ -245,6 +249,19 @@ pub enum Ask {
 /// RFC 4578 §2.1: x86-64 UEFI.
 const ARCH_X64: u16 = 7;
 const FIRMWARE_CLASS: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
+
+/// What is asked for: the first few by this program for its own address, ...
+const WANTED: usize = 4;
+/// ... and all of it by who asks as firmware does.
+const WANTED_BY_FIRMWARE: [OptionCode; 7] = [
+    OptionCode::SubnetMask,
+    OptionCode::Router,
+    OptionCode::DomainNameServer,
+    OptionCode::ClassIdentifier,
+    OptionCode::TFTPServerName,
+    OptionCode::BootfileName,
+    OptionCode::VendorExtensions,
+];
 
 /// The packet, IPv4 header first, from a machine without an address or from the one it has.
 pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
@@ -291,22 +308,14 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
     };
     options.insert(DhcpOption::MessageType(kind));
     options.insert(DhcpOption::ClassIdentifier(class));
-    let mut wanted = vec![
-        OptionCode::SubnetMask,
-        OptionCode::Router,
-        OptionCode::DomainNameServer,
-        OptionCode::ClassIdentifier,
-    ];
-    if ask == Ask::WhoBoots {
-        wanted.extend([
-            OptionCode::TFTPServerName,
-            OptionCode::BootfileName,
-            OptionCode::VendorExtensions,
-        ]);
-    }
-    // RFC 2131 table 5: it wants nothing.
-    if !matches!(ask, Ask::Decline { .. }) {
-        options.insert(DhcpOption::ParameterRequestList(wanted));
+    let wanted = match ask {
+        // RFC 2131 table 5: it wants nothing.
+        Ask::Decline { .. } => &[][..],
+        Ask::WhoBoots => &WANTED_BY_FIRMWARE,
+        _ => &WANTED_BY_FIRMWARE[..WANTED],
+    };
+    if !wanted.is_empty() {
+        options.insert(DhcpOption::ParameterRequestList(wanted.to_vec()));
     }
     message.set_ciaddr(source);
     broadcast(source, (68, 67), &encode(&message))
@@ -386,7 +395,7 @@ mod tests {
     fn a_probe_is_known_again_on_the_other_side() {
         assert_eq!(
             heard(&packet(Ask::WhoServes(QUESTION, Some(PROOF)), MAC, 9)),
-            Some(Heard::Probe {
+            Some(Overheard::Probe {
                 machine: MACHINE,
                 nonce: Some([7; 16]),
                 proof: Some(PROOF)
@@ -406,7 +415,7 @@ mod tests {
     #[test]
     fn an_announcement_names_its_master() {
         let server = Ipv4Addr::new(192, 168, 219, 1);
-        let Some(Heard::Server(spoken)) = heard(&announced(server)) else {
+        let Some(Overheard::Server(spoken)) = heard(&announced(server)) else {
             panic!("not heard");
         };
         assert_eq!(
@@ -422,7 +431,7 @@ mod tests {
         let address = Ipv4Addr::new(10, 0, 0, 7);
         assert_eq!(
             heard(&packet(Ask::Request { server, address }, MAC, 9)),
-            Some(Heard::Chosen { server })
+            Some(Overheard::Chosen { server })
         );
         let decline = packet(Ask::Decline { server, address }, MAC, 9);
         assert_eq!(heard(&decline), None);
@@ -445,7 +454,7 @@ mod tests {
             MAC,
             9,
         );
-        assert_eq!(heard(&taken), Some(Heard::Chosen { server }));
+        assert_eq!(heard(&taken), Some(Overheard::Chosen { server }));
         // The relay's address, behind the headers of IPv4 and UDP; whatever the checksum is, nobody looks at it here.
         taken[28 + 24..28 + 28].copy_from_slice(&[10, 1, 0, 1]);
         assert_eq!(
@@ -455,7 +464,7 @@ mod tests {
         );
     }
 
-    fn offer(options: impl IntoIterator<Item = DhcpOption>) -> Spoken {
+    fn offer(options: impl IntoIterator<Item = DhcpOption>) -> ServerMessage {
         let mut offer = Message::default();
         offer
             .set_opcode(Opcode::BootReply)
@@ -471,7 +480,7 @@ mod tests {
         }
         let bytes = broadcast(Ipv4Addr::new(10, 0, 0, 1), (67, 68), &encode(&offer));
         match heard(&bytes) {
-            Some(Heard::Server(spoken)) => spoken,
+            Some(Overheard::Server(spoken)) => spoken,
             other => panic!("{other:?}"),
         }
     }
@@ -482,7 +491,7 @@ mod tests {
             DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)),
             DhcpOption::AddressLeaseTime(600),
         ];
-        let wanted = Spoken {
+        let wanted = ServerMessage {
             server: Ipv4Addr::new(10, 0, 0, 1),
             recon: false,
             machine: None,

@@ -7,15 +7,15 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 
-use crate::config::settings::{Subnet, mask_bits};
-use crate::service::boot::request;
-use crate::service::loader_choice::LoaderChoice;
+use crate::config::Subnet;
+use crate::config::subnet::Network;
+use crate::service::boot::source::BootSource;
 
+use super::boot_options::{NextStage, PXE_CLASS, next_stage, no_discovery_for, set_boot_file};
 use super::client::{Client, Kind, identify};
 use super::layout::{self, Form};
 use super::quirks::{self, Done, Facts};
 use super::relay;
-use crate::service::dhcp4::reply::{place_of, set_boot_file};
 
 /// The port a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +34,14 @@ pub struct Params {
     pub prefix: u8,
     /// Networks behind routers.
     pub routed: Vec<Subnet>,
-    pub http_port: u16,
-    pub loaders: LoaderChoice,
+    pub boot: BootSource,
 }
 
 impl Params {
     /// True for an address of the link or of a network behind a router that stands in `recon.toml`.
     fn is_ours(&self, address: Ipv4Addr) -> bool {
-        let network = |address: Ipv4Addr| u32::from(address) & mask_bits(self.prefix);
-        network(address) == network(self.server) || self.routed.iter().any(|subnet| subnet.contains(address))
+        let link = Network::around(self.server, self.prefix);
+        link.contains(address) || self.routed.iter().any(|subnet| subnet.contains(address))
     }
 }
 
@@ -77,18 +76,9 @@ impl Reply {
 
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
-/// PXE 2.1 table 2-1, inside option 43: PXE_DISCOVERY_CONTROL, and bit 3 of it: take the boot file of this answer, ask no boot
-/// server and show no menu.
-const DISCOVERY_CONTROL: u8 = 6;
-const TAKE_BOOT_FILE: u8 = 8;
-/// The same: PXE_BOOT_ITEM, four bytes that a boot server repeats.
-const BOOT_ITEM: u8 = 71;
 
 /// Decides on one request. `from` is its sender.
 pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port) -> Decision {
-    if request.opcode() != Opcode::BootRequest {
-        return Decision::Silence("not a request");
-    }
     if request.giaddr() == params.server {
         return Decision::Silence("names this machine as its relay");
     }
@@ -154,25 +144,9 @@ fn destination(port: Port, from: SocketAddrV4, relay: Ipv4Addr) -> SocketAddrV4 
 /// The answer, or why there is none.
 fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType) -> Result<Message, &'static str> {
     let server = params.server;
-    let base = match params.http_port {
-        80 => format!("http://{server}"),
-        port => format!("http://{server}:{port}"),
-    };
-    let (class, file) = match client.kind {
-        Kind::Ipxe => {
-            let master = SocketAddrV4::new(server, params.http_port);
-            ("PXEClient", request::script_url(master, client.own_mac()))
-        }
-        Kind::Pxe(arch) => {
-            let loader = params.loaders.loader(client.mac, arch)?;
-            ("PXEClient", place_of(loader, &base, request))
-        }
-        Kind::HttpBoot(arch) => {
-            let loader = params.loaders.loader(client.mac, arch)?;
-            ("HTTPClient", format!("{base}/loaders/{loader}"))
-        }
-        Kind::Probe | Kind::Agent | Kind::Other => return Err("not a client that boots from the network"),
-    };
+    let NextStage { class, file } =
+        next_stage(&params.boot, server, client, request).ok_or("not a client that boots from the network")?;
+    let file = file?;
     let mut message = Message::default();
     message
         .set_opcode(Opcode::BootReply)
@@ -193,9 +167,9 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
         relay::server_override(request).unwrap_or(server),
     ));
     options.insert(super::mark());
-    options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
-    if class == "PXEClient" {
-        options.insert(DhcpOption::VendorExtensions(vendor(request)));
+    options.insert(DhcpOption::ClassIdentifier(class.to_vec()));
+    if class == PXE_CLASS {
+        options.insert(no_discovery_for(request));
         options.insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
     }
     // RFC 4578 §2.3 and RFC 6842: what names the machine comes back as it came.
@@ -213,39 +187,12 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
     Ok(message)
 }
 
-fn vendor(request: &Message) -> Vec<u8> {
-    let mut out = vec![DISCOVERY_CONTROL, 1, TAKE_BOOT_FILE];
-    if let Some(DhcpOption::VendorExtensions(asked)) = request.opts().get(OptionCode::VendorExtensions)
-        && let Some(item) = boot_item(asked)
-    {
-        out.extend([BOOT_ITEM, 4]);
-        out.extend(item);
-    }
-    out.push(255);
-    out
-}
-
-/// Boot server type and layer of a request on port 4011.
-fn boot_item(mut options: &[u8]) -> Option<[u8; 4]> {
-    loop {
-        match options {
-            [0, rest @ ..] => options = rest,
-            [] | [_] | [255, ..] => return None,
-            [code, length, rest @ ..] => {
-                let value = rest.get(..usize::from(*length))?;
-                if *code == BOOT_ITEM {
-                    return value.try_into().ok();
-                }
-                options = &rest[value.len()..];
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::boot::programs;
     use crate::service::dhcp4::{AGENT_CLASS, probe, wire};
+    use crate::service::loader_choice::LoaderChoice;
     use dhcproto::v4::UnknownOption;
     use proptest::prelude::*;
 
@@ -260,8 +207,7 @@ mod tests {
             server: SERVER,
             prefix: 24,
             routed: routed(),
-            http_port: 80,
-            loaders: Default::default(),
+            boot: Default::default(),
         }
     }
     const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
@@ -495,7 +441,10 @@ mod tests {
             Decision::Stranger(client) if client.stranger.as_ref().is_some_and(|why| why.contains("32-bit"))
         ));
         let nothing = Params {
-            loaders: LoaderChoice::Fixed(|arch| crate::service::boot::programs::first_held(arch, |_| false)),
+            boot: BootSource {
+                loaders: LoaderChoice::Fixed(|arch| programs::first_held(arch, |_| false)),
+                ..BootSource::default()
+            },
             ..params()
         };
         let bios = request(MessageType::Discover, [class("PXEClient:Arch:00000:UNDI:002001")]);
@@ -538,7 +487,9 @@ mod tests {
 
         #[test]
         fn any_vendor_options_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = boot_item(&bytes);
+            let mut request = Message::default();
+            request.opts_mut().insert(DhcpOption::VendorExtensions(bytes));
+            let _ = no_discovery_for(&request);
         }
     }
 }

@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::console::console;
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::NodeTable;
 use crate::service::rate_limit::Turn;
 use crate::sys::clock;
-use crate::sys::console::say;
 
 use super::client::{Client, Kind};
 use super::proxy::{Decision, Params, Port, Reply, decide};
 use super::{relay, wire};
-use crate::service::dhcp4::client_filter::{Door, Verdict};
+use crate::service::dhcp4::client_filter::{Admission, ClientFilter};
 
 /// What one link's proxy works with.
 pub(crate) struct Server {
@@ -45,8 +45,8 @@ impl Server {
     /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
     pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        // Who may be answered at all is decided with the answer; the door's rates hold here as well.
-        let mut door = Door::new(true, clock::run_seconds());
+        // Who may be answered at all is decided with the answer; the filter's rates hold here as well.
+        let mut filter = ClientFilter::new(true, clock::run_seconds());
         let mut unknown = HashSet::new();
         let (mut one, mut two) = ([0; wire::MAX_DATAGRAM], [0; wire::MAX_DATAGRAM]);
         loop {
@@ -63,17 +63,23 @@ impl Server {
                 Err(error) => return Err(error),
             };
             let buffer = if port == Port::Dhcp { &one } else { &two };
-            if let Some(named) = self.take(&mut door, &buffer[..length], from, port).await
+            if let Some(named) = self.take(&mut filter, &buffer[..length], from, port).await
                 && unknown.len() < MAX_UNKNOWN_SAID
                 && unknown.insert(named)
             {
-                say(&relay::advice(named, *from.ip()));
+                console!("{}", relay::advice(named, *from.ip()));
             }
         }
     }
 
     /// Answers a packet. An address is that of a network that nobody wrote down.
-    async fn take(&self, door: &mut Door, datagram: &[u8], from: SocketAddrV4, port: Port) -> Option<Ipv4Addr> {
+    async fn take(
+        &self,
+        filter: &mut ClientFilter,
+        datagram: &[u8],
+        from: SocketAddrV4,
+        port: Port,
+    ) -> Option<Ipv4Addr> {
         let request = match wire::decode(datagram) {
             Ok(request) => request,
             Err(reason) => {
@@ -94,9 +100,9 @@ impl Server {
                 let mut node_table = self.node_table.lock().expect("no holder panics");
                 node_table.addressed(client.mac, address, clock::run_seconds());
             }
-            Decision::Reply(reply) => match door.judge(&reply.client, turn, true, clock::run_seconds()) {
-                Verdict::Answer => self.send(*reply, port).await,
-                verdict => tracing::debug!(mac = %reply.client.mac, ?verdict, "DHCP request not answered"),
+            Decision::Reply(reply) => match filter.judge(&reply.client, turn, true, clock::run_seconds()) {
+                Admission::Answer => self.send(*reply, port).await,
+                admission => tracing::debug!(mac = %reply.client.mac, ?admission, "DHCP request not answered"),
             },
         }
         None
@@ -110,7 +116,7 @@ impl Server {
             node_table.unsupported(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
         };
         if first {
-            say(&format!("machine {}: {reason}", client.name()));
+            console!("machine {}: {reason}", client.name());
         }
     }
 
@@ -133,12 +139,12 @@ impl Server {
             None => metrics::Mode::Serve,
         };
         let (said, arch) = match (port, reply.client.kind) {
-            (Port::Dhcp, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Offer, Some(arch)),
-            (Port::BootServer, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Said::Ack, Some(arch)),
-            (Port::Dhcp, _) => (metrics::Said::Offer, None),
-            (Port::BootServer, _) => (metrics::Said::Ack, None),
+            (Port::Dhcp, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Dhcp4Reply::Offer, Some(arch)),
+            (Port::BootServer, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Dhcp4Reply::Ack, Some(arch)),
+            (Port::Dhcp, _) => (metrics::Dhcp4Reply::Offer, None),
+            (Port::BootServer, _) => (metrics::Dhcp4Reply::Ack, None),
         };
-        self.metrics.dhcp4_said(said, mode, arch);
+        self.metrics.dhcp4_replied(said, mode, arch);
         tracing::debug!(mac = %reply.client.mac, client = ?reply.client.kind, to = %reply.to, "proxyDHCP reply");
         if let Err(error) = socket.send_to(&reply.bytes(), reply.to).await {
             tracing::warn!(mac = %reply.client.mac, to = %reply.to, %error, "sending a proxyDHCP reply");

@@ -2,10 +2,12 @@
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
+use super::boot_options::no_discovery;
 use super::client::{Client, Kind};
 
 /// What is known of a request when it is judged.
-pub(crate) struct Facts<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
     pub request: &'a Message,
     pub client: &'a Client,
     /// DISCOVERs of this machine that were answered since it last asked for an address, this one not counted.
@@ -13,7 +15,7 @@ pub(crate) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    pub(crate) fn new(request: &'a Message, client: &'a Client) -> Self {
+    pub fn new(request: &'a Message, client: &'a Client) -> Self {
         Facts {
             request,
             client,
@@ -68,7 +70,7 @@ pub(crate) struct Row {
 }
 
 /// Answered DISCOVERs after which a machine gets a lean offer.
-pub(crate) const PATIENCE: u32 = 3;
+pub(crate) const LEAN_OFFER_AFTER: u32 = 3;
 
 /// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
 /// [`super::layout`] pads every reply.
@@ -114,7 +116,10 @@ pub(crate) const TABLE: [Row; 8] = [
     Row {
         // firmware that repeats DISCOVER and heeds no offer: some stumble over options they did not ask for
         recognised: |facts| {
-            facts.is(MessageType::Discover) && facts.firmware() && facts.unheeded >= PATIENCE && facts.unheeded % 2 == 1
+            facts.is(MessageType::Discover)
+                && facts.firmware()
+                && facts.unheeded >= LEAN_OFFER_AFTER
+                && facts.unheeded % 2 == 1
         },
         done: Done::LeanOffer,
     },
@@ -130,9 +135,6 @@ pub(crate) const TABLE: [Row; 8] = [
 pub(crate) fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
     TABLE.iter().filter(|row| (row.recognised)(facts)).map(|row| row.done)
 }
-
-/// RFC 4578 §2.4.1 and PXE 2.1 table 2-1: option 43, PXE_DISCOVERY_CONTROL (6) bit 3: take the boot file as given, ask no boot server.
-pub(crate) const PXE_SKIP_DISCOVERY: &[u8] = &[6, 1, 8, 255];
 
 /// Options a boot cannot do without.
 const NEEDED: [OptionCode; 12] = [
@@ -163,8 +165,7 @@ pub(crate) fn mend(reply: &mut Message, done: &[Done]) {
             // A boot server's answer says it already, and more.
             Done::NoMenu if reply.opts().get(OptionCode::VendorExtensions).is_some() => {}
             Done::NoMenu => {
-                let skip = DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec());
-                reply.opts_mut().insert(skip);
+                reply.opts_mut().insert(no_discovery());
             }
             Done::HeaderToo => {
                 let named = match reply.opts().get(OptionCode::TFTPServerName) {
@@ -201,7 +202,7 @@ fn end_text(text: &mut Vec<u8>) {
 mod tests {
     use super::super::leases::LeaseTable;
     use super::*;
-    use crate::service::dhcp4::decide::{Decision, Reply, decide};
+    use crate::service::dhcp4::decide::{Decision, Reply, decide_on};
     use crate::service::dhcp4::reply::Params;
     use std::net::Ipv4Addr;
 
@@ -226,15 +227,13 @@ mod tests {
     fn params() -> Params {
         Params {
             subnet: crate::config::Settings::default().subnet(0).unwrap(),
-            lease_seconds: 3600,
-            domain: "recon.internal".to_owned(),
-            http_port: 80,
-            loaders: Default::default(),
+            lease: Default::default(),
+            boot: Default::default(),
         }
     }
 
     fn answer(leases: &mut LeaseTable, request: &Message) -> Reply {
-        match decide(&params(), leases, request, 0) {
+        match decide_on(&params(), leases, request, 0) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -292,7 +291,7 @@ mod tests {
                 .message
                 .opts()
                 .get(OptionCode::VendorExtensions),
-            Some(&DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec()))
+            Some(&no_discovery())
         );
         let mut http = request.clone();
         http.opts_mut()
@@ -383,7 +382,7 @@ mod tests {
         assert_eq!(ack.message.opts().msg_type(), Some(MessageType::Ack));
         assert_eq!(ack.message.yiaddr(), offer.message.yiaddr());
         assert!(
-            matches!(decide(&params(), &mut table(), &request, 0), Decision::Silence(_)),
+            matches!(decide_on(&params(), &mut table(), &request, 0), Decision::Silence(_)),
             "without an offer"
         );
     }
@@ -401,7 +400,7 @@ mod tests {
         assert!(offer.opts().get(OptionCode::BootfileName).is_none());
         assert_eq!(
             offer.opts().get(OptionCode::VendorExtensions),
-            Some(&DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec())),
+            Some(&no_discovery()),
             "or it would look for a boot server on port 4011"
         );
         assert!(

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
-use crate::config::settings::Subnet;
+use crate::config::Subnet;
 
 use super::wire;
 
@@ -84,7 +84,7 @@ mod tests {
     use super::super::quirks::{self, Done};
     use super::*;
     use crate::config::Settings;
-    use crate::service::dhcp4::decide::{Decision, Reply, decide};
+    use crate::service::dhcp4::decide::{Decision, Reply, decide_on};
     use crate::service::dhcp4::reply::Params;
     use dhcproto::v4::{MessageType, UnknownOption};
     use proptest::prelude::*;
@@ -110,10 +110,8 @@ mod tests {
     fn params(subnet: Subnet) -> Params {
         Params {
             subnet,
-            lease_seconds: 3600,
-            domain: "recon.internal".to_owned(),
-            http_port: 80,
-            loaders: Default::default(),
+            lease: Default::default(),
+            boot: Default::default(),
         }
     }
 
@@ -148,7 +146,7 @@ mod tests {
     }
 
     fn answer(table: &mut LeaseTable, subnet: Subnet, request: &Message) -> Reply {
-        match decide(&params(subnet), table, request, 0) {
+        match decide_on(&params(subnet), table, request, 0) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -208,7 +206,7 @@ mod tests {
         select(&mut discover, Ipv4Addr::new(10, 1, 0, 0));
         let offer = answer(&mut leases, subnet, &discover);
         assert_eq!(offer.to, "10.1.0.1:67".parse().unwrap());
-        assert!(offer.alone.is_none() && offer.ask.is_none());
+        assert!(offer.alone.is_none() && offer.probe.is_none());
         let message = wire::decode(&offer.bytes()).unwrap();
         let options = message.opts();
         assert!(subnet.contains(message.yiaddr()) && message.yiaddr() >= subnet.lease_first);
@@ -238,7 +236,7 @@ mod tests {
             let mut take = request(MessageType::Request, RELAY, &said);
             take.opts_mut().insert(DhcpOption::RequestedIpAddress(message.yiaddr()));
             take.opts_mut().insert(DhcpOption::ServerIdentifier(server));
-            let taken = matches!(decide(&params(subnet), &mut leases, &take, 0), Decision::Reply(_));
+            let taken = matches!(decide_on(&params(subnet), &mut leases, &take, 0), Decision::Reply(_));
             assert_eq!(taken, want, "{server}");
         }
         // Without the suboption the relay's name is another server's.
@@ -246,7 +244,7 @@ mod tests {
         take.opts_mut().insert(DhcpOption::RequestedIpAddress(message.yiaddr()));
         take.opts_mut().insert(DhcpOption::ServerIdentifier(RELAY));
         assert!(matches!(
-            decide(&params(subnet), &mut leases, &take, 0),
+            decide_on(&params(subnet), &mut leases, &take, 0),
             Decision::Silence(_)
         ));
     }
@@ -265,7 +263,7 @@ mod tests {
     fn the_link_of_another_network_gives_nothing() {
         let mut leases = table(link());
         let discover = request(MessageType::Discover, RELAY, &[]);
-        let decided = decide(&params(link()), &mut leases, &discover, 0);
+        let decided = decide_on(&params(link()), &mut leases, &discover, 0);
         assert!(matches!(decided, Decision::Silence(_)));
         assert_eq!(leases.iter().count(), 0);
     }

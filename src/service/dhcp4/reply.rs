@@ -1,28 +1,24 @@
 //! What a reply says. Whether there is one is decided in [`crate::service::dhcp4::decide`]. No socket, no clock.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
-use crate::config::settings::Subnet;
-use crate::service::boot::request;
-use crate::service::loader_choice::LoaderChoice;
+use crate::config::{LeasePolicy, Subnet};
+use crate::service::boot::source::BootSource;
+use crate::service::dns::DOMAIN;
 
-use super::client::{Client, Features, Kind};
+use super::boot_options::{NextStage, PXE_CLASS, next_stage, set_boot_file};
+use super::client::{Client, Kind};
 use super::probe::asks_boot;
 use super::{MASTER_CLASS, relay};
-pub use crate::service::dhcp4::decide::{Decision, Reply, decide};
 
 /// What the decision needs to know of the link.
 #[derive(Debug, Clone)]
 pub struct Params {
     pub subnet: Subnet,
-    pub lease_seconds: u32,
-    /// Zone of the node names.
-    pub domain: String,
-    pub http_port: u16,
-    /// Which boot program a machine gets.
-    pub loaders: LoaderChoice,
+    pub lease: LeasePolicy,
+    pub boot: BootSource,
 }
 
 /// iPXE encapsulated option 176 `no-pxedhcp` = 1: do not wait for a proxyDHCP offer.
@@ -73,10 +69,10 @@ pub(super) fn reply(
     }
     let options = message.opts_mut();
     if !address.is_unspecified() {
-        let lease = params.lease_seconds;
-        options.insert(DhcpOption::AddressLeaseTime(lease));
-        options.insert(DhcpOption::Renewal(lease / 2));
-        options.insert(DhcpOption::Rebinding(lease / 8 * 7));
+        let seconds = params.lease.lease_seconds;
+        options.insert(DhcpOption::AddressLeaseTime(seconds));
+        options.insert(DhcpOption::Renewal(seconds / 2));
+        options.insert(DhcpOption::Rebinding(seconds / 8 * 7));
     }
     options.insert(DhcpOption::SubnetMask(params.subnet.netmask()));
     options.insert(DhcpOption::BroadcastAddr(params.subnet.broadcast()));
@@ -84,18 +80,13 @@ pub(super) fn reply(
         options.insert(DhcpOption::Router(vec![router]));
     }
     options.insert(DhcpOption::DomainNameServer(vec![server]));
-    options.insert(DhcpOption::DomainName(params.domain.clone()));
+    options.insert(DhcpOption::DomainName(DOMAIN.to_owned()));
     boot(params, request, client, &mut message);
     message
 }
 
 /// What each stage of a network boot is told to fetch next.
 fn boot(params: &Params, request: &Message, client: &Client, message: &mut Message) {
-    let server = params.subnet.server;
-    let base = match params.http_port {
-        80 => format!("http://{server}"),
-        port => format!("http://{server}:{port}"),
-    };
     // RFC 4578 §2.3: the machine identifier comes back as it came.
     if let Some(id) = request.opts().get(OptionCode::ClientMachineIdentifier) {
         message.opts_mut().insert(id.clone());
@@ -104,82 +95,43 @@ fn boot(params: &Params, request: &Message, client: &Client, message: &mut Messa
     if client.stranger.is_some() {
         return;
     }
-    match client.kind {
-        Kind::Ipxe => {
-            let master = SocketAddr::from((server, params.http_port));
-            set_boot_file(message, &request::script_url(master, client.own_mac()));
-            no_pxedhcp(message);
+    if matches!(client.kind, Kind::Probe | Kind::Agent) {
+        // Who asks as firmware does hears that machines are booted here; it fetches nothing.
+        if asks_boot(request) {
+            set_boot_file(message, PROBED_BOOT_FILE);
         }
-        Kind::Pxe(arch) => {
-            message
-                .opts_mut()
-                .insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
-                message
-                    .opts_mut()
-                    .insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
-                set_boot_file(message, &place_of(loader, &base, request));
-            }
-            if request.opts().get(OptionCode::Unknown(175)).is_some() {
-                no_pxedhcp(message);
-            }
+        let class = DhcpOption::ClassIdentifier(MASTER_CLASS.to_vec());
+        message.opts_mut().insert(class);
+    }
+    let server = params.subnet.server;
+    let Some(NextStage { class, file }) = next_stage(&params.boot, server, client, request) else {
+        return;
+    };
+    let ipxe = client.kind == Kind::Ipxe;
+    if !ipxe {
+        message.opts_mut().insert(DhcpOption::ClassIdentifier(class.to_vec()));
+    }
+    if let Ok(file) = file {
+        if class == PXE_CLASS && !ipxe {
+            let server = server.to_string().into_bytes();
+            message.opts_mut().insert(DhcpOption::TFTPServerName(server));
         }
-        Kind::HttpBoot(arch) => {
-            message
-                .opts_mut()
-                .insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
-            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
-                set_boot_file(message, &format!("{base}/loaders/{loader}"));
-            }
-        }
-        Kind::Probe | Kind::Agent => {
-            // Who asks as firmware does hears that machines are booted here; it fetches nothing.
-            if asks_boot(request) {
-                set_boot_file(message, PROBED_BOOT_FILE);
-            }
-            message
-                .opts_mut()
-                .insert(DhcpOption::ClassIdentifier(MASTER_CLASS.to_vec()));
-        }
-        Kind::Other => {}
+        set_boot_file(message, &file);
+    }
+    if ipxe || (class == PXE_CLASS && request.opts().get(OptionCode::Unknown(175)).is_some()) {
+        let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
+        message.opts_mut().insert(DhcpOption::Unknown(options));
     }
 }
 
 /// What a machine hears that only asks whether machines are booted here.
 const PROBED_BOOT_FILE: &str = "recon";
 
-fn no_pxedhcp(message: &mut Message) {
-    let options = UnknownOption::new(OptionCode::Unknown(175), IPXE_NO_PXEDHCP.to_vec());
-    message.opts_mut().insert(DhcpOption::Unknown(options));
-}
-
-/// Where a boot program is for PXE firmware: its name, which is fetched by TFTP; from `base` for an iPXE that can only do HTTP.
-pub(super) fn place_of(loader: &str, base: &str, request: &Message) -> String {
-    match Features::of(request) {
-        Some(Features {
-            http: true,
-            tftp: false,
-            ..
-        }) => format!("{base}/loaders/{loader}"),
-        _ => loader.to_owned(),
-    }
-}
-
-/// In both places, because some firmware reads only the header field and some only option 67. The header field holds
-/// 127 characters; a longer name is in the option alone.
-pub(super) fn set_boot_file(message: &mut Message, file: &str) {
-    if file.len() < 128 {
-        message.set_fname_str(file);
-    }
-    message
-        .opts_mut()
-        .insert(DhcpOption::BootfileName(file.as_bytes().to_vec()));
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::boot_options::no_discovery;
+    use super::super::decide::{Decision, decide_on};
     use super::super::leases::LeaseTable;
-    use super::super::quirks::PXE_SKIP_DISCOVERY;
     use super::*;
     use crate::model::MacAddr;
     use proptest::prelude::*;
@@ -190,10 +142,8 @@ mod tests {
         let subnet = crate::config::Settings::default().subnet(0).unwrap();
         Params {
             subnet,
-            lease_seconds: 3600,
-            domain: "recon.internal".to_owned(),
-            http_port: 80,
-            loaders: Default::default(),
+            lease: Default::default(),
+            boot: Default::default(),
         }
     }
 
@@ -213,7 +163,7 @@ mod tests {
     }
 
     fn answer(leases: &mut LeaseTable, request: &Message, now: u64) -> Message {
-        match decide(&params(), leases, request, now) {
+        match decide_on(&params(), leases, request, now) {
             Decision::Reply(reply) => reply.message,
             other => panic!("no reply: {other:?}"),
         }
@@ -270,7 +220,7 @@ mod tests {
         answer(&mut leases, &request(MessageType::Discover, []), 0);
         let other = [DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 1))];
         assert!(matches!(
-            decide(&params(), &mut leases, &request(MessageType::Request, other), 1),
+            decide_on(&params(), &mut leases, &request(MessageType::Request, other), 1),
             Decision::Silence(_)
         ));
         assert_eq!(leases.iter().count(), 0);
@@ -291,7 +241,7 @@ mod tests {
         let mut leases = table();
         let mut renewal = request(MessageType::Request, []);
         renewal.set_ciaddr(Ipv4Addr::new(192, 168, 219, 99));
-        match decide(&params(), &mut leases, &renewal, 5) {
+        match decide_on(&params(), &mut leases, &renewal, 5) {
             Decision::Reply(reply) => {
                 assert_eq!(reply.to, "192.168.219.99:68".parse().unwrap());
                 assert_eq!(reply.message.opts().msg_type(), Some(MessageType::Ack));
@@ -344,10 +294,7 @@ mod tests {
             offer.opts().get(OptionCode::ClassIdentifier),
             Some(&DhcpOption::ClassIdentifier(b"PXEClient".to_vec()))
         );
-        assert_eq!(
-            offer.opts().get(OptionCode::VendorExtensions),
-            Some(&DhcpOption::VendorExtensions(PXE_SKIP_DISCOVERY.to_vec()))
-        );
+        assert_eq!(offer.opts().get(OptionCode::VendorExtensions), Some(&no_discovery()));
         let ipxe = [DhcpOption::UserClass(b"iPXE".to_vec())];
         let offer = answer(&mut table(), &request(MessageType::Discover, ipxe), 0);
         assert!(offer.opts().get(OptionCode::Unknown(175)).is_some());
@@ -409,9 +356,9 @@ mod tests {
         let subnet = params().subnet;
         let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_first, []);
         leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
-        match decide(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
-            Decision::Exhausted(_) => {
-                let said = crate::service::dhcp4::decide::exhausted(leases.counts(0), "network.lease-range");
+        match decide_on(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
+            Decision::Exhausted => {
+                let said = super::super::notices::exhausted(leases.counts(0), "network.lease-range");
                 assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
             }
             other => panic!("from an empty pool: {other:?}"),
@@ -420,12 +367,12 @@ mod tests {
 
     #[test]
     fn nobody_hears_that_all_is_leased_while_it_is_not() {
-        let said = crate::service::dhcp4::decide::exhausted(
+        let said = super::super::notices::exhausted(
             super::super::leases::Counts {
                 size: 10,
                 leased: 3,
                 offered: 1,
-                set_aside: 4,
+                abandoned: 4,
             },
             "network.lease-range",
         );
@@ -445,7 +392,7 @@ mod tests {
         answer.set_opcode(Opcode::BootReply);
         for message in [relayed, group, answer, request(MessageType::Ack, [])] {
             assert!(matches!(
-                decide(&params(), &mut table(), &message, 0),
+                decide_on(&params(), &mut table(), &message, 0),
                 Decision::Silence(_)
             ));
         }
@@ -460,7 +407,7 @@ mod tests {
             bytes.extend([99, 130, 83, 99, 53, 1, kind]);
             bytes.extend(options);
             let message = super::super::wire::decode(&bytes).unwrap();
-            let _ = decide(&params(), &mut table(), &message, 0);
+            let _ = decide_on(&params(), &mut table(), &message, 0);
         }
     }
 }

@@ -160,7 +160,7 @@ fn walk<'a>(field: &'a [u8], options: &mut BTreeMap<u8, Pieces<'a>>) {
 
 /// What a client's packet is about, seen without reading all of it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Glance<'a> {
+pub struct PeekedHeader<'a> {
     /// Message type (option 53).
     pub kind: u8,
     /// Vendor class (option 60).
@@ -172,13 +172,13 @@ pub struct Glance<'a> {
 }
 
 /// Looks at a client's packet; `None` where it has to be decoded: it is a server's, or in several pieces.
-pub fn glance(datagram: &[u8]) -> Option<Glance<'_>> {
+pub fn peek(datagram: &[u8]) -> Option<PeekedHeader<'_>> {
     if *datagram.first()? != u8::from(Opcode::BootRequest) {
         return None;
     }
-    let mut seen = Glance {
+    let mut seen = PeekedHeader {
         relayed: datagram.get(GIADDR)? != [0; 4],
-        ..Glance::default()
+        ..PeekedHeader::default()
     };
     for (code, value) in fields(datagram.get(HEADER_BYTES..)?) {
         match code {
@@ -462,26 +462,26 @@ mod tests {
     #[test]
     fn a_glance_says_what_the_whole_says_or_nothing() {
         let request = datagram(&[53, 1, 3, 0, 54, 4, 10, 0, 0, 1, 60, 3, b'a', b'b', b'c', 255, 53, 1, 9]);
-        let seen = glance(&request).unwrap();
+        let seen = peek(&request).unwrap();
         assert_eq!((seen.kind, seen.class), (3, b"abc".as_slice()));
         assert_eq!(seen.server, Some([10, 0, 0, 1].into()));
-        assert_eq!(glance(&datagram(&[255])), Some(Glance::default()));
+        assert_eq!(peek(&datagram(&[255])), Some(PeekedHeader::default()));
         // Options elsewhere, an option in two pieces, a server's packet, a part of one.
-        assert_eq!(glance(&datagram(&[53, 1, 3, 52, 1, 1])), None);
-        assert_eq!(glance(&datagram(&[60, 1, b'a', 60, 1, b'b'])), None);
-        assert_eq!(glance(&datagram(&[53, 1, 0, 53, 1, 3])), None);
+        assert_eq!(peek(&datagram(&[53, 1, 3, 52, 1, 1])), None);
+        assert_eq!(peek(&datagram(&[60, 1, b'a', 60, 1, b'b'])), None);
+        assert_eq!(peek(&datagram(&[53, 1, 0, 53, 1, 3])), None);
         let mut reply = datagram(&[53, 1, 5]);
         reply[0] = 2;
-        assert_eq!(glance(&reply), None);
-        assert_eq!(glance(&request[..200]), None);
-        assert_eq!(glance(&[]), None);
+        assert_eq!(peek(&reply), None);
+        assert_eq!(peek(&request[..200]), None);
+        assert_eq!(peek(&[]), None);
     }
 
     proptest! {
         #[test]
         fn a_glance_agrees_with_the_whole(options in proptest::collection::vec(0..70u8, 0..60)) {
             let bytes = datagram(&options);
-            if let (Some(seen), Ok(message)) = (glance(&bytes), decode(&bytes)) {
+            if let (Some(seen), Ok(message)) = (peek(&bytes), decode(&bytes)) {
                 let kind = message.opts().msg_type().map(u8::from);
                 prop_assert_eq!(kind.unwrap_or_default(), seen.kind);
                 let class = match message.opts().get(OptionCode::ClassIdentifier) {

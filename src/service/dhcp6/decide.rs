@@ -7,8 +7,10 @@ use dhcproto::v6::{
     DhcpOption, DhcpOptions, IAAddr, IANA, IAPD, IATA, Message, MessageType, OptionCode, Status, StatusCode,
 };
 
+use crate::config::LeasePolicy;
 use crate::model::ula::Prefix64;
-use crate::service::loader_choice::LoaderChoice;
+use crate::service::boot::source::BootSource;
+use crate::service::dns::DOMAIN;
 
 use super::client::{Client, Kind};
 use super::leases::{Holder, LeaseTable6};
@@ -20,14 +22,17 @@ pub struct Params {
     pub prefix: Prefix64,
     /// Our own DUID on this link.
     pub server_id: Vec<u8>,
-    pub lease_seconds: u32,
-    /// Zone of the node names.
-    pub domain: String,
-    pub http_port: u16,
-    /// Answer every client, not only those that boot from the network.
-    pub serve_all: bool,
-    /// What firmware is given to boot, by what is known of its machine.
-    pub loaders: LoaderChoice,
+    pub lease: LeasePolicy,
+    pub boot: BootSource,
+}
+
+/// What is known of a message when it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub request: &'a Message,
+    pub client: &'a Client,
+    /// The client's port or DUID booted from the network in this run.
+    pub netbooted: bool,
 }
 
 /// What to do with a message.
@@ -57,20 +62,18 @@ pub fn duid_of(mac: crate::model::MacAddr) -> Vec<u8> {
     duid
 }
 
-/// Decides on one message. `netbooted`: the client's port or DUID booted from the network in this run.
-pub fn decide(
-    params: &Params,
-    leases: &mut LeaseTable6,
-    client: &Client,
-    netbooted: bool,
-    request: &Message,
-    now_unix: u64,
-) -> Decision {
+/// Decides on one message.
+pub fn decide(params: &Params, leases: &mut LeaseTable6, facts: Facts, now_unix: u64) -> Decision {
+    let Facts {
+        request,
+        client,
+        netbooted,
+    } = facts;
     let kind = request.msg_type();
     if let Err(reason) = addressed_to_us(params, client, request) {
         return Decision::Silence(reason.to_owned());
     }
-    if client.kind == Kind::Other && !netbooted && !params.serve_all {
+    if client.kind == Kind::Other && !netbooted && !params.lease.serve_all {
         return Decision::Silence("does not boot from the network, and network.serve-all is not set".to_owned());
     }
     let mut work = Work {
@@ -152,7 +155,7 @@ impl Work<'_> {
         }
         options.insert(DhcpOption::ServerId(self.params.server_id.clone()));
         options.insert(DhcpOption::DomainNameServers(vec![server]));
-        if let Ok(zone) = Name::from_ascii(format!("{}.", self.params.domain)) {
+        if let Ok(zone) = Name::from_ascii(format!("{DOMAIN}.")) {
             options.insert(DhcpOption::DomainSearchList(vec![zone]));
         }
         boot(self.params, self.client, options);
@@ -205,7 +208,7 @@ impl Work<'_> {
             let opts = status(Status::NoAddrsAvail, "every address is leased");
             return (ia_with(ia.id, 0, opts), false);
         };
-        let lease = self.params.lease_seconds;
+        let lease = self.params.lease.lease_seconds;
         let known = self.leases.get(&holder) == Some(address);
         if commit {
             let until = self.now_unix + u64::from(lease);
@@ -274,7 +277,7 @@ impl Work<'_> {
             let mut known = false;
             for address in addresses(&ia.opts) {
                 known |= if declined {
-                    self.leases.set_aside(&holder, address, self.now_unix)
+                    self.leases.decline(&holder, address, self.now_unix)
                 } else {
                     self.leases.get(&holder) == Some(address) && self.leases.release(&holder)
                 };
@@ -321,21 +324,18 @@ fn status(status: Status, text: &str) -> DhcpOptions {
 /// What each stage of a network boot is told to fetch next (RFC 5970). A URL holds the address in brackets.
 fn boot(params: &Params, client: &Client, options: &mut DhcpOptions) {
     let server = params.prefix.server();
-    let base = match params.http_port {
-        80 => format!("http://[{server}]"),
-        port => format!("http://[{server}]:{port}"),
-    };
+    let base = params.boot.endpoint(server);
     match client.kind {
         Kind::Ipxe => options.insert(wire::boot_file(&format!("{base}/boot.ipxe"))),
         // Firmware takes an answer with class PXEClient for one that asks it to find a boot server first.
         Kind::Pxe(arch) => {
-            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
+            if let Ok(loader) = params.boot.loaders.loader(client.mac, arch) {
                 options.insert(wire::boot_file(&format!("tftp://[{server}]/{loader}")));
             }
         }
         Kind::HttpBoot(arch) => {
             options.insert(wire::vendor_class(ENTERPRISE, b"HTTPClient"));
-            if let Ok(loader) = params.loaders.loader(client.mac, arch) {
+            if let Ok(loader) = params.boot.loaders.loader(client.mac, arch) {
                 options.insert(wire::boot_file(&format!("{base}/loaders/{loader}")));
             }
         }

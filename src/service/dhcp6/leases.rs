@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
+use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 use crate::model::lease::Lease6;
 use crate::model::ula::Prefix64;
@@ -41,7 +42,7 @@ struct Bound {
 enum Use {
     Held(Holder),
     /// Somebody declined it. Free again at this time.
-    SetAside(u64),
+    Declined(u64),
 }
 
 /// Leases of one link.
@@ -55,7 +56,7 @@ pub struct LeaseTable6 {
 /// Leases kept at once. A broadcast domain holds fewer machines; the bound stops one that invents identities.
 pub const MAX_LEASES: usize = 16_384;
 /// How long a declined address stays unused, in seconds.
-const SET_ASIDE_SECONDS: u64 = 600;
+const DECLINED_SECONDS: u64 = 600;
 /// Host part of the first address of the pool: apart from the server's and from what people write by hand.
 const POOL: u64 = 1 << 32;
 /// Addresses tried for one client before the pool counts as exhausted.
@@ -111,7 +112,7 @@ impl LeaseTable6 {
     /// Every lease, as it is written to the stick.
     pub fn iter(&self) -> impl Iterator<Item = Lease6> + '_ {
         self.by_holder.iter().map(|(holder, bound)| Lease6 {
-            duid: holder.duid.iter().map(|byte| format!("{byte:02x}")).collect(),
+            duid: hex(&holder.duid),
             iaid: holder.iaid,
             address: bound.address,
             mac: bound.mac,
@@ -150,7 +151,7 @@ impl LeaseTable6 {
     fn is_free(&self, address: Ipv6Addr, holder: &Holder, now_unix: u64) -> bool {
         match self.by_address.get(&address) {
             None => true,
-            Some(Use::SetAside(until)) => *until <= now_unix,
+            Some(Use::Declined(until)) => *until <= now_unix,
             Some(Use::Held(other)) => {
                 other == holder
                     || self
@@ -180,14 +181,14 @@ impl LeaseTable6 {
     }
 
     /// Takes an address out of use for a while, because its holder found it in use. True if it was the holder's.
-    pub fn set_aside(&mut self, holder: &Holder, address: Ipv6Addr, now_unix: u64) -> bool {
+    pub fn decline(&mut self, holder: &Holder, address: Ipv6Addr, now_unix: u64) -> bool {
         if self.get(holder) != Some(address) {
             return false;
         }
         self.release(holder);
         if self.by_address.len() < 2 * MAX_LEASES {
             self.by_address
-                .insert(address, Use::SetAside(now_unix + SET_ASIDE_SECONDS));
+                .insert(address, Use::Declined(now_unix + DECLINED_SECONDS));
         }
         true
     }
@@ -197,7 +198,7 @@ impl LeaseTable6 {
         let by_holder = &self.by_holder;
         self.by_address.retain(|_, used| match used {
             Use::Held(holder) => by_holder.contains_key(holder),
-            Use::SetAside(until) => *until > now_unix,
+            Use::Declined(until) => *until > now_unix,
         });
     }
 
@@ -317,11 +318,11 @@ mod tests {
         let mut table = LeaseTable6::new(prefix(), []);
         let address = table.choose(&holder(1), 0).unwrap();
         table.bind(&holder(1), address, None, 100);
-        assert!(!table.set_aside(&holder(2), address, 0));
-        assert!(table.set_aside(&holder(1), address, 0));
-        assert!(!table.may_have(&holder(1), address, SET_ASIDE_SECONDS - 1));
-        assert_ne!(table.choose(&holder(1), SET_ASIDE_SECONDS - 1), Some(address));
-        assert!(table.may_have(&holder(1), address, SET_ASIDE_SECONDS));
+        assert!(!table.decline(&holder(2), address, 0));
+        assert!(table.decline(&holder(1), address, 0));
+        assert!(!table.may_have(&holder(1), address, DECLINED_SECONDS - 1));
+        assert_ne!(table.choose(&holder(1), DECLINED_SECONDS - 1), Some(address));
+        assert!(table.may_have(&holder(1), address, DECLINED_SECONDS));
     }
 
     #[test]
@@ -351,7 +352,7 @@ mod tests {
                     },
                     2 => { table.release(&holder(who)); }
                     _ => if let Some(address) = table.get(&holder(who)) {
-                        table.set_aside(&holder(who), address, now);
+                        table.decline(&holder(who), address, now);
                     },
                 }
                 let mut held: Vec<_> = table.iter().map(|lease| lease.address).collect();

@@ -1,4 +1,4 @@
-//! DHCPv6 (RFC 8415, RFC 5970). [`logic`] decides, [`leases`] remembers, [`server`] owns the loop.
+//! DHCPv6 (RFC 8415, RFC 5970). [`decide`] decides, [`leases`] remembers, [`server`] owns the loop.
 
 pub mod client;
 pub mod decide;

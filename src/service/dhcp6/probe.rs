@@ -12,7 +12,7 @@ use crate::service::dhcp6::decide::duid_of;
 
 /// A server that spoke: an ADVERTISE or a REPLY.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct ServerReply {
     pub kind: MessageType,
     pub xid: [u8; 3],
     /// Its DUID.
@@ -24,7 +24,7 @@ pub struct Heard {
 }
 
 /// Reads a datagram to a client's port; `None` where it is no server's answer.
-pub fn heard(datagram: &[u8]) -> Option<Heard> {
+pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
     let message = wire::decode(datagram).ok()?;
     if !matches!(message.msg_type(), MessageType::Advertise | MessageType::Reply) {
         return None;
@@ -39,7 +39,7 @@ pub fn heard(datagram: &[u8]) -> Option<Heard> {
         }),
         _ => None,
     };
-    Some(Heard {
+    Some(ServerReply {
         kind: message.msg_type(),
         xid: message.xid(),
         server: server.clone(),
@@ -110,27 +110,37 @@ mod tests {
     use super::super::client::{Kind, identify};
     use super::super::leases::LeaseTable6;
     use super::*;
+    use crate::config::LeasePolicy;
     use crate::model::ula::Ula;
-    use crate::service::dhcp6::decide::{Decision, Params, decide};
+    use crate::service::dhcp6::decide::{Decision, Facts, Params, decide};
     use proptest::prelude::*;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
     const XID: [u8; 3] = [1, 2, 3];
 
-    fn answered(ask: &Ask) -> Option<Heard> {
+    fn answered(ask: &Ask) -> Option<ServerReply> {
         let params = Params {
             prefix: Ula::drawn(1).link(0),
             server_id: duid_of(MacAddr([2, 0, 0, 0, 0, 1])),
-            lease_seconds: 600,
-            domain: "recon.internal".to_owned(),
-            http_port: 80,
-            serve_all: false,
-            loaders: Default::default(),
+            lease: LeasePolicy {
+                lease_seconds: 600,
+                serve_all: false,
+            },
+            boot: Default::default(),
         };
         let request = wire::decode(&packet(ask, MAC, XID)).unwrap();
         let client = identify(&request, "fe80::5".parse().unwrap());
         let mut leases = LeaseTable6::new(params.prefix, []);
-        match decide(&params, &mut leases, &client, false, &request, 0) {
+        match decide(
+            &params,
+            &mut leases,
+            Facts {
+                request: &request,
+                client: &client,
+                netbooted: false,
+            },
+            0,
+        ) {
             Decision::Reply(reply) => heard(&wire::encode(&reply.message)),
             Decision::Silence(_) => None,
         }

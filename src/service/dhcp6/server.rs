@@ -10,17 +10,17 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::console::console;
 use crate::service::metrics::{Metrics, Unanswered};
 use crate::service::node_table::NodeTable;
-use crate::service::rate_limit::{Rate, Rates, Turn};
+use crate::service::rate_limit::{Rate, RateLimiter, Turn};
 use crate::sys::clock;
-use crate::sys::console::say;
 
 use super::client::{Client, Kind, identify};
 use super::leases::{LeaseTable6, MAX_LEASES};
 use super::relay::{self, Relayed};
 use super::wire;
-use crate::service::dhcp6::decide::{Decision, Params, Reply, decide};
+use crate::service::dhcp6::decide::{Decision, Facts, Params, Reply, decide};
 
 /// What one link's DHCPv6 server works with.
 pub(crate) struct Server {
@@ -38,10 +38,10 @@ pub(crate) struct Server {
 
 /// What is known of the clients of one link.
 struct Guests {
-    /// DUIDs that booted from the network in this run. The ports that did are in the node table.
+    /// DUIDs that booted from the network in this run. The ports that did are on the node_table.
     netbooted: HashSet<Vec<u8>>,
     /// By link-local address, also of those behind relays.
-    rates: Rates<Ipv6Addr>,
+    rates: RateLimiter<Ipv6Addr>,
     /// Links behind routers of which a person was told that they are not served.
     elsewhere: HashSet<Ipv6Addr>,
 }
@@ -59,7 +59,7 @@ impl Server {
         let mut guests = Guests {
             netbooted: HashSet::new(),
             elsewhere: HashSet::new(),
-            rates: Rates::new(clock::run_seconds()),
+            rates: RateLimiter::new(clock::run_seconds()),
         };
         loop {
             let received = tokio::select! {
@@ -98,10 +98,10 @@ impl Server {
         if let Some(link) = relayed.link().filter(|link| !self.params.prefix.contains(*link)) {
             self.metrics.dhcp6_unanswered(Unanswered::NotOurs);
             if guests.elsewhere.len() < MAX_ELSEWHERE_SAID && guests.elsewhere.insert(link) {
-                say(&format!(
+                console!(
                     "machines ask through a relay for IPv6 addresses of the link of {link}: they are not served, this master has none for \
                      links behind routers. IPv4 has [[subnet]] in recon.toml"
-                ));
+                );
             }
             return;
         }
@@ -121,17 +121,15 @@ impl Server {
             return;
         }
         let client = identify(&request, sender);
-        let known = self.knows(&client, &mut guests.netbooted);
+        let netbooted = self.netbooted(&client, &mut guests.netbooted);
         let decision = {
             let mut leases = self.leases.lock().expect("no holder panics");
-            decide(
-                &self.params,
-                &mut leases,
-                &client,
-                known,
-                &request,
-                clock::unix_seconds(),
-            )
+            let facts = Facts {
+                request: &request,
+                client: &client,
+                netbooted,
+            };
+            decide(&self.params, &mut leases, facts, clock::unix_seconds())
         };
         match decision {
             Decision::Silence(reason) => {
@@ -142,15 +140,15 @@ impl Server {
         }
     }
 
-    fn within_rates(&self, rates: &mut Rates<Ipv6Addr>, turn: Turn, sender: Ipv6Addr) -> bool {
+    fn within_rates(&self, rates: &mut RateLimiter<Ipv6Addr>, turn: Turn, sender: Ipv6Addr) -> bool {
         let rate = rates.count(sender, turn, clock::run_seconds());
         match rate {
             Rate::Within => return true,
-            Rate::TooOften { first: true } => say(&format!(
-                "{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then"
-            )),
+            Rate::TooOften { first: true } => {
+                console!("{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then")
+            }
             Rate::TooMany { first: true } => {
-                say("more DHCPv6 requests come than are answered; machines wait longer for their addresses");
+                console!("more DHCPv6 requests come than are answered; machines wait longer for their addresses");
             }
             Rate::TooOften { first: false } | Rate::TooMany { first: false } => {}
         }
@@ -159,7 +157,7 @@ impl Server {
     }
 
     /// True if the port or the DUID booted from the network in this run; notes it of one that does so now.
-    fn knows(&self, client: &Client, netbooted: &mut HashSet<Vec<u8>>) -> bool {
+    fn netbooted(&self, client: &Client, netbooted: &mut HashSet<Vec<u8>>) -> bool {
         if matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) && netbooted.len() < MAX_LEASES {
             netbooted.insert(client.duid.clone());
         }
@@ -183,7 +181,7 @@ impl Server {
         }
         if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind
             && client.mac.is_none()
-            && let Err(reason) = self.params.loaders.loader(None, arch)
+            && let Err(reason) = self.params.boot.loaders.loader(None, arch)
         {
             tracing::warn!(from = %to, ?arch, reason, "no boot program for this machine");
         }

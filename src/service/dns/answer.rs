@@ -95,7 +95,7 @@ pub fn answer(names: &Names, query: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What a name is to us.
-enum Place {
+enum NameKind {
     /// The top of a zone of ours, `recon.internal` or a reverse one.
     Apex,
     /// A name of a zone of ours that has no records, and below which there may be some: a part of an address.
@@ -123,12 +123,12 @@ fn respond(names: &Names, question: &Query, reply: &mut Message) -> ResponseCode
     };
     let (zone, place) = place_of(names, question.name());
     let zone = zone.unwrap_or_else(|| apex.clone());
-    reply.metadata.authoritative = !matches!(place, Place::Elsewhere);
+    reply.metadata.authoritative = !matches!(place, NameKind::Elsewhere);
     match place {
-        Place::Elsewhere => ResponseCode::Refused,
-        Place::Nowhere => deny(reply, &zone, ResponseCode::NXDomain),
-        Place::Between => deny(reply, &zone, ResponseCode::NoError),
-        Place::Apex => {
+        NameKind::Elsewhere => ResponseCode::Refused,
+        NameKind::Nowhere => deny(reply, &zone, ResponseCode::NXDomain),
+        NameKind::Between => deny(reply, &zone, ResponseCode::NoError),
+        NameKind::Apex => {
             let Ok(server) = Name::from_ascii(format!("recon.{DOMAIN}.")) else {
                 return ResponseCode::ServFail;
             };
@@ -142,11 +142,11 @@ fn respond(names: &Names, question: &Query, reply: &mut Message) -> ResponseCode
             }
             code
         }
-        Place::Host(label) => match addresses_of(names, &label) {
+        NameKind::Host(label) => match addresses_of(names, &label) {
             addresses if addresses.is_empty() => deny(reply, &zone, ResponseCode::NXDomain),
             addresses => give(question, reply, &zone, addresses.into_iter().map(record)),
         },
-        Place::Address(address) => match label_of(names, address) {
+        NameKind::Address(address) => match label_of(names, address) {
             None => deny(reply, &zone, ResponseCode::NXDomain),
             Some(label) => match Name::from_ascii(format!("{label}.{DOMAIN}.")) {
                 Ok(target) => give(question, reply, &zone, [(RecordType::PTR, RData::PTR(PTR(target)))]),
@@ -157,7 +157,7 @@ fn respond(names: &Names, question: &Query, reply: &mut Message) -> ResponseCode
 }
 
 /// What a name is to us, and the top of its zone where that is not the forward one's.
-fn place_of(names: &Names, name: &Name) -> (Option<Name>, Place) {
+fn place_of(names: &Names, name: &Name) -> (Option<Name>, NameKind) {
     let labels: Vec<Vec<u8>> = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
     let labels: Vec<&[u8]> = labels.iter().map(Vec::as_slice).collect();
     match labels.as_slice() {
@@ -168,15 +168,15 @@ fn place_of(names: &Names, name: &Name) -> (Option<Name>, Place) {
     let text = |label: &[u8]| String::from_utf8_lossy(label).into_owned();
     let zone: Vec<&[u8]> = DOMAIN.split('.').map(str::as_bytes).collect();
     let place = match (labels.strip_suffix(zone.as_slice()), labels.as_slice()) {
-        (Some([]), _) => Place::Apex,
-        (Some([label]), _) => Place::Host(text(label)),
-        (Some(_), _) => Place::Nowhere,
+        (Some([]), _) => NameKind::Apex,
+        (Some([label]), _) => NameKind::Host(text(label)),
+        (Some(_), _) => NameKind::Nowhere,
         // A client without a search domain asks for the bare label.
         (None, [label]) => match text(label) {
-            label if addresses_of(names, &label).is_empty() && may_be_top_level(&label) => Place::Elsewhere,
-            label => Place::Host(label),
+            label if addresses_of(names, &label).is_empty() && may_be_top_level(&label) => NameKind::Elsewhere,
+            label => NameKind::Host(label),
         },
-        (None, _) => Place::Elsewhere,
+        (None, _) => NameKind::Elsewhere,
     };
     (None, place)
 }
@@ -187,9 +187,9 @@ fn may_be_top_level(label: &str) -> bool {
 }
 
 /// `part`: the bits of the address that the name has, and how many those are.
-fn reverse(names: &Names, name: &Name, part: Option<(IpAddr, u32)>) -> (Option<Name>, Place) {
+fn reverse(names: &Names, name: &Name, part: Option<(IpAddr, u32)>) -> (Option<Name>, NameKind) {
     let Some((address, bits)) = part else {
-        return (None, Place::Elsewhere);
+        return (None, NameKind::Elsewhere);
     };
     // Zones end between labels: a subnet of 22 bits is four zones of 24.
     let (apex, label_bits, whole) = match address {
@@ -198,14 +198,14 @@ fn reverse(names: &Names, name: &Name, part: Option<(IpAddr, u32)>) -> (Option<N
     };
     // The first address below the name; all the others are as near.
     if bits < apex || !same_subnet(names, address) {
-        return (None, Place::Elsewhere);
+        return (None, NameKind::Elsewhere);
     }
     let zone = name.trim_to((apex / label_bits) as usize + 2);
     let place = match bits {
         // Of a subnet within the last label there is no zone, only names.
-        bits if bits == whole => Place::Address(address),
-        bits if bits == apex => Place::Apex,
-        _ => Place::Between,
+        bits if bits == whole => NameKind::Address(address),
+        bits if bits == apex => NameKind::Apex,
+        _ => NameKind::Between,
     };
     (Some(zone), place)
 }

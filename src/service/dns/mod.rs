@@ -1,4 +1,4 @@
-//! DNS for the names of this run (RFC 1035). [`logic`] answers bytes with bytes; [`server`] owns the loops.
+//! DNS for the names of this run (RFC 1035). [`answer`] answers bytes with bytes; [`server`] owns the loops.
 
 pub mod answer;
 pub(crate) mod server;

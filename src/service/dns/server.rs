@@ -32,21 +32,21 @@ pub(crate) async fn run<F>(
 where
     F: Fn() -> Names + Send + Sync + 'static,
 {
-    let desk = Arc::new(Desk { names, metrics });
+    let responder = Arc::new(Responder { names, metrics });
     tokio::select! {
         () = stop.cancelled() => Ok(()),
-        ended = serve_udp(udp, Arc::clone(&desk)) => ended,
-        ended = accept_tcp(tcp, desk, stop.clone()) => ended,
+        ended = serve_udp(udp, Arc::clone(&responder)) => ended,
+        ended = accept_tcp(tcp, responder, stop.clone()) => ended,
     }
 }
 
 /// Where answers come from, and where they are counted.
-struct Desk<F> {
+struct Responder<F> {
     names: F,
     metrics: Arc<Metrics>,
 }
 
-impl<F: Fn() -> Names> Desk<F> {
+impl<F: Fn() -> Names> Responder<F> {
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let reply = answer::answer(&(self.names)(), query)?;
         // The low half of the fourth byte is the response code (RFC 1035 §4.1.1).
@@ -55,14 +55,14 @@ impl<F: Fn() -> Names> Desk<F> {
     }
 }
 
-async fn serve_udp<F: Fn() -> Names>(socket: UdpSocket, desk: Arc<Desk<F>>) -> io::Result<()> {
+async fn serve_udp<F: Fn() -> Names>(socket: UdpSocket, responder: Arc<Responder<F>>) -> io::Result<()> {
     let mut buffer = [0; 1232];
     loop {
         // Linux reports an earlier reply that nobody took as an error of the next receive.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
-        if let Some(reply) = desk.answer(&buffer[..length])
+        if let Some(reply) = responder.answer(&buffer[..length])
             && let Err(error) = socket.send_to(&reply, from).await
         {
             tracing::debug!(%from, %error, "sending a DNS reply");
@@ -70,59 +70,59 @@ async fn serve_udp<F: Fn() -> Names>(socket: UdpSocket, desk: Arc<Desk<F>>) -> i
     }
 }
 
-async fn accept_tcp<F>(listener: TcpListener, desk: Arc<Desk<F>>, stop: CancellationToken) -> io::Result<()>
+async fn accept_tcp<F>(listener: TcpListener, responder: Arc<Responder<F>>, stop: CancellationToken) -> io::Result<()>
 where
     F: Fn() -> Names + Send + Sync + 'static,
 {
-    let places = Arc::new(Mutex::new(Shares::new(MAX_TCP_CLIENTS)));
+    let slots = Arc::new(Mutex::new(Shares::new(MAX_TCP_CLIENTS)));
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             // Out of descriptors, say: no reason to spin.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Some(place) = Place::take(&places, from.ip().to_canonical()) else {
+        let Some(slot) = ClientSlot::take(&slots, from.ip().to_canonical()) else {
             tracing::debug!(%from, "DNS over TCP: too many clients");
             continue;
         };
-        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        let (responder, stop) = (Arc::clone(&responder), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                served = serve_tcp(stream, desk) => {
+                served = serve_tcp(stream, responder) => {
                     if let Err(error) = served {
                         tracing::debug!(%error, "DNS over TCP");
                     }
                 }
             }
-            drop(place);
+            drop(slot);
         });
     }
 }
 
-/// A place of a TCP client, given back when it is dropped.
-struct Place {
+/// A slot of a TCP client, given back when it is dropped.
+struct ClientSlot {
     shares: Arc<Mutex<Shares>>,
     who: IpAddr,
 }
 
-impl Place {
+impl ClientSlot {
     fn take(shares: &Arc<Mutex<Shares>>, who: IpAddr) -> Option<Self> {
         shares.lock().expect("no holder panics").take(who).ok()?;
-        Some(Place {
+        Some(ClientSlot {
             shares: Arc::clone(shares),
             who,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         self.shares.lock().expect("no holder panics").give(self.who);
     }
 }
 
-async fn serve_tcp<F: Fn() -> Names>(mut stream: TcpStream, desk: Arc<Desk<F>>) -> io::Result<()> {
+async fn serve_tcp<F: Fn() -> Names>(mut stream: TcpStream, responder: Arc<Responder<F>>) -> io::Result<()> {
     loop {
         let read = async {
             let length = stream.read_u16().await?;
@@ -136,7 +136,7 @@ async fn serve_tcp<F: Fn() -> Names>(mut stream: TcpStream, desk: Arc<Desk<F>>) 
             Ok(Err(error)) => return Err(error),
             Err(_) => return Ok(()),
         };
-        let Some(reply) = desk.answer(&query) else {
+        let Some(reply) = responder.answer(&query) else {
             return Ok(());
         };
         let Ok(length) = u16::try_from(reply.len()) else {

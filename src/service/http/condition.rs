@@ -1,4 +1,7 @@
 //! Conditional requests (RFC 9110 §13). Pure.
+//!
+//! Read here and not by the crate headers 0.4: its `If-Range` goes on with any date that is not before ours, where §13.1.5 wants
+//! the very one, and its other types would replace these few lines by as many that turn them into our verdicts.
 
 use std::time::{Duration, SystemTime};
 

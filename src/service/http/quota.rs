@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::service::rate_limit::{Rate, Rates, Turn};
+use crate::service::rate_limit::{Rate, RateLimiter, Turn};
 
 /// Up to this many bytes in one run no address is asked whether it leaves enough for others: far more than the inventories of
 /// a machine.
@@ -22,7 +22,7 @@ pub(crate) const NEW_NODES: (f64, f64) = (4096.0, 1.0);
 pub(crate) struct Quota {
     /// Stored and announced by each address, young and old.
     bytes: [HashMap<IpAddr, u64>; 2],
-    nodes: Rates<IpAddr>,
+    nodes: RateLimiter<IpAddr>,
     said: HashSet<IpAddr>,
 }
 
@@ -30,7 +30,7 @@ impl Quota {
     pub(crate) fn new(now: f64) -> Self {
         Quota {
             bytes: Default::default(),
-            nodes: Rates::with(NEW_NODES.0, NEW_NODES.1, now),
+            nodes: RateLimiter::with(NEW_NODES.0, NEW_NODES.1, now),
             said: HashSet::new(),
         }
     }

@@ -1,4 +1,7 @@
 //! Byte ranges (RFC 9110 §14). Pure.
+//!
+//! Read here and not by the crate headers 0.4, whose `Range` has no bound, passes over what it cannot read, takes a suffix
+//! longer than the file for none at all, and does not tell "no byte lies in it" (416) from "no range" (200).
 
 use std::ops::Range;
 

@@ -1,7 +1,6 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
-use crate::config::PostAction;
-use crate::model::{MacAddr, NodeId, layout};
+use crate::model::{MacAddr, NodeId, PostAction, layout};
 use crate::service::boot::programs::Made;
 use crate::service::boot::{memory, programs};
 
@@ -151,22 +150,12 @@ fn segments(path: &str) -> Option<Vec<String>> {
         .collect()
 }
 
+/// `None` for a `%` that begins no escape, which the crate would let through as it is.
 fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first == b'%' {
-            let hex = std::str::from_utf8(tail.get(..2)?)
-                .ok()
-                .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            bytes.push(u8::from_str_radix(hex, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).ok()
+    let is_escape = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    let fine = text.as_bytes().split(|byte| *byte == b'%').skip(1).all(is_escape);
+    let text = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
+    fine.then(|| text.into_owned())
 }
 
 /// A value that is shown to people: not empty, not long, nothing that moves a cursor.

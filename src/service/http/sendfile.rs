@@ -72,6 +72,12 @@ impl Holes {
         self.extents.lock().expect("no holder panics").push_back(extent);
         Bytes::from_static(&HOLE[..length])
     }
+
+    /// Bytes of files that wait to be sent.
+    fn waiting(&self) -> usize {
+        let extents = self.extents.lock().expect("no holder panics");
+        extents.iter().map(|extent| extent.length).sum()
+    }
 }
 
 pub(crate) struct Wire {
@@ -140,7 +146,14 @@ impl Wire {
     fn send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
         let slices = &slices[first..];
-        if slices.iter().any(|slice| is_hole(slice)) {
+        let holes = slices.iter().filter(|slice| is_hole(slice));
+        let offered: usize = holes.map(|slice| slice.len()).sum();
+        // hyper offers all it holds at every write. A stand-in that waits and is not among it was copied or dropped, and its
+        // bytes, or others in its place, must not leave: the client would take them for the file.
+        if offered != self.holes.waiting() {
+            return Poll::Ready(Err(io::Error::other("a stand-in was copied or lost")));
+        }
+        if offered > 0 {
             self.cork(true);
         }
         match slices.first() {
@@ -194,7 +207,6 @@ impl Write for Wire {
     }
 
     fn is_write_vectored(&self) -> bool {
-        // Also what keeps hyper from copying stand-ins into a buffer of its own.
         true
     }
 
@@ -208,9 +220,8 @@ impl Write for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when it has written all it holds: a stand-in that is still here was lost, and what follows would
-        // be sent in its place.
-        if !self.holes.extents.lock().expect("no holder panics").is_empty() {
+        // hyper flushes when it has written all it holds: a stand-in that is still here was lost.
+        if self.holes.waiting() > 0 {
             return Poll::Ready(Err(io::Error::other("a stand-in was not sent")));
         }
         // All is written: what follows is another answer, with patience of its own.
@@ -290,6 +301,68 @@ mod tests {
         let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
         holes.make(&file, 0, 1);
         write_all(&mut wire, vec![Bytes::from_static(b"x")]).await.unwrap_err();
+    }
+
+    /// A client gets nothing of what is written, neither the bytes of a copied stand-in nor any that would go before or
+    /// behind them.
+    async fn nothing_leaves(parts: impl FnOnce(Bytes, Bytes) -> Vec<Bytes>) {
+        let (server, mut client) = pair().await;
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
+        let (file, holes) = (Arc::new(file), Arc::new(Holes::default()));
+        let mut wire = Wire::new(server, Arc::clone(&holes), Patience::default());
+        let parts = parts(holes.make(&file, 0, 1000), holes.make(&file, 1000, 1000));
+        write_all(&mut wire, parts).await.unwrap_err();
+        drop(wire);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert!(got.is_empty(), "{} bytes left", got.len());
+    }
+
+    #[tokio::test]
+    async fn a_copied_stand_in_never_leaves() {
+        let head = || Bytes::from_static(b"head");
+        let copied = |hole: &Bytes| Bytes::copy_from_slice(hole);
+        nothing_leaves(|one, two| vec![[&b"head"[..], &one, &two].concat().into()]).await;
+        nothing_leaves(|one, two| vec![head(), copied(&one), two]).await;
+        nothing_leaves(|one, two| vec![head(), one, copied(&two)]).await;
+        nothing_leaves(|one, two| vec![copied(&one), copied(&two), head()]).await;
+        nothing_leaves(|one, two| vec![one.slice(..500), copied(&one.slice(500..)), two]).await;
+        nothing_leaves(|_, _| vec![head()]).await;
+        // The same bytes twice.
+        nothing_leaves(|one, two| vec![one.clone(), one, two]).await;
+    }
+
+    /// Status line to end of what a real hyper sends of a file of sevens.
+    async fn served(is_vectored: bool) -> (Vec<u8>, bool) {
+        let (server, mut client) = pair().await;
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
+        let (file, holes) = (Arc::new(file), Arc::new(Holes::default()));
+        let wire = Wire::new(server, Arc::clone(&holes), Patience::default());
+        let service = hyper::service::service_fn(move |_| {
+            let body = http_body_util::Full::new(holes.make(&file, 0, 4096));
+            async move { Ok::<_, std::convert::Infallible>(hyper::Response::new(body)) }
+        });
+        let serving = tokio::spawn(async move {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            let builder = builder.writev(is_vectored).half_close(true);
+            builder.serve_connection(wire, service).await.is_ok()
+        });
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        (got, serving.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_hyper_that_copies_frames_into_its_own_buffer_sends_no_zeros() {
+        let (got, was_fine) = served(true).await;
+        assert!(was_fine && got.ends_with(&[7; 4096]), "{} bytes", got.len());
+        let (got, was_fine) = served(false).await;
+        assert!(!was_fine && got.is_empty(), "{} bytes", got.len());
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,12 +20,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Settings;
 use crate::config::live::REMEDY;
-use crate::config::{PostAction, Settings};
 use crate::model::api::StageReport;
 use crate::model::shown::{self, Shown};
 use crate::model::slice::Slice;
-use crate::model::{NodeId, Stage};
+use crate::model::{NodeId, PostAction, Stage};
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::{grub, ipxe, memory, programs, request, resolve, script};
 use crate::service::metrics::Now;
@@ -168,6 +168,8 @@ async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Res
         .half_close(true)
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
+        // Frames of files reach the connection as they are (`wire.rs`), never as a copy.
+        .writev(true)
         .serve_connection(wire, service)
         .await
 }
@@ -238,7 +240,7 @@ async fn serve(
         }
         Route::Made(made) => {
             site.node_table().loader_runs(client);
-            boot_script(ipxe::made(made, master))
+            boot_script(resolve::made(made, master))
         }
         Route::Kernel(who) => {
             if let Some(reason) = no_kernel(site, client, &who) {
@@ -399,8 +401,8 @@ async fn settings(site: &Arc<Site>, client: IpAddr, what: Decision) -> Response<
 fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     crate::model::api::Policy {
-        post_action: policy.post_action.as_str().to_owned(),
-        poweroff: policy.poweroff.as_str().to_owned(),
+        post_action: policy.post_action,
+        poweroff: policy.poweroff,
         now_ms: Some(clock::unix_millis()),
     }
 }

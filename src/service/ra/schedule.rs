@@ -3,14 +3,14 @@
 use std::net::Ipv6Addr;
 
 /// MaxRtrAdvInterval and MinRtrAdvInterval in seconds: the defaults of the RFC.
-const INTERVAL: std::ops::Range<f64> = 200.0..600.0;
+const INTERVAL_SECONDS: std::ops::Range<f64> = 200.0..600.0;
 /// The first few come sooner (MAX_INITIAL_RTR_ADVERTISEMENTS, MAX_INITIAL_RTR_ADVERT_INTERVAL).
 const INITIAL: u32 = 3;
-const INITIAL_INTERVAL: f64 = 16.0;
+const INITIAL_INTERVAL_SECONDS: f64 = 16.0;
 /// An answer to one host waits up to this long (MAX_RA_DELAY_TIME).
-const ANSWER_DELAY: f64 = 0.5;
+const ANSWER_DELAY_SECONDS: f64 = 0.5;
 /// Between two to everybody lies at least this (MIN_DELAY_BETWEEN_RAS).
-const APART: f64 = 3.0;
+const APART_SECONDS: f64 = 3.0;
 /// Hosts that wait for an answer of their own; with more of them, everybody is answered at once.
 const MAX_WAITING: usize = 32;
 
@@ -43,12 +43,12 @@ impl Schedule {
 
     /// A host asks. `chance` is between 0 and 1.
     pub(crate) fn solicited(&mut self, host: Ipv6Addr, now: f64, chance: f64) {
-        let due = now + ANSWER_DELAY * chance;
+        let due = now + ANSWER_DELAY_SECONDS * chance;
         if self.waiting.iter().any(|(_, waiting)| *waiting == host) {
             return;
         }
         if host.is_unspecified() || self.waiting.len() >= MAX_WAITING {
-            let earliest = self.last.map_or(due, |last| due.max(last + APART));
+            let earliest = self.last.map_or(due, |last| due.max(last + APART_SECONDS));
             self.next = self.next.min(earliest);
         } else {
             self.waiting.push((due, host));
@@ -66,9 +66,9 @@ impl Schedule {
         if self.next <= now {
             self.sent = self.sent.saturating_add(1);
             self.last = Some(now);
-            let mut wait = INTERVAL.start + (INTERVAL.end - INTERVAL.start) * chance;
+            let mut wait = INTERVAL_SECONDS.start + (INTERVAL_SECONDS.end - INTERVAL_SECONDS.start) * chance;
             if self.sent < INITIAL {
-                wait = wait.min(INITIAL_INTERVAL);
+                wait = wait.min(INITIAL_INTERVAL_SECONDS);
             }
             self.next = now + wait;
             // Everybody hears it, those that wait among them.
@@ -137,7 +137,7 @@ mod tests {
                 let sends = schedule.due(now, chance);
                 prop_assert!(sends.len() <= MAX_WAITING);
                 if sends.contains(&Send::Everybody) {
-                    prop_assert!(now - last >= APART - 1e-9);
+                    prop_assert!(now - last >= APART_SECONDS - 1e-9);
                     last = now;
                 }
             }

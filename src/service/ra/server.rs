@@ -10,19 +10,19 @@ use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::MacAddr;
-use crate::model::api::Ipv6Status;
+use crate::model::api::{Foreign6, Ipv6Status};
+use crate::model::console::console;
 use crate::model::ula::{Prefix64, mac_of};
 use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::service::metrics::Metrics;
-use crate::sys::console::say;
 use crate::sys::icmp6::RouterSocket;
 use crate::sys::{clock, udp};
 
 use super::schedule::{Schedule, Send};
-use super::watch::{State, Watch};
-use super::wire::{Advertised, Heard, advertisement, heard, solicitation};
+use super::watch::{Ipv6Service, Watch};
+use super::wire::{Advertised, RouterMessage, advertisement, heard, solicitation};
 
 /// All nodes, all routers, all DHCPv6 relays and servers of a link (RFC 4291 §2.7.1, RFC 8415 §7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -82,7 +82,7 @@ impl Advertiser {
             if changed {
                 self.changed(&watch, &mut schedule).await;
             }
-            if watch.state() == State::Serving {
+            if watch.state() == Ipv6Service::Serving {
                 for send in schedule.due(clock::run_seconds(), rand::random()) {
                     let to = match send {
                         Send::Everybody => ALL_NODES,
@@ -92,26 +92,32 @@ impl Advertiser {
                 }
             }
         }
-        if watch.state() == State::Serving {
+        if watch.state() == Ipv6Service::Serving {
             self.advertise(0, ALL_NODES).await;
         }
         Ok(())
     }
 
-    fn heard(&self, heard: Option<Heard>, from: Ipv6Addr, watch: &mut Watch, schedule: &mut Schedule) -> bool {
-        let now = clock::run_seconds();
+    fn heard(&self, heard: Option<RouterMessage>, from: Ipv6Addr, watch: &mut Watch, schedule: &mut Schedule) -> bool {
         match heard {
             None => false,
-            Some(Heard::Solicitation) => {
-                if watch.state() == State::Serving {
-                    schedule.solicited(from, now, rand::random());
+            Some(RouterMessage::Solicitation) => {
+                if watch.state() == Ipv6Service::Serving {
+                    schedule.solicited(from, clock::run_seconds(), rand::random());
                 }
                 false
             }
             // Our own packets, back from a switch, mean nothing.
-            Some(Heard::Advertisement { mac: Some(mac), .. }) if mac == self.mac => false,
-            Some(Heard::Advertisement { mac, .. }) => {
-                self.noted(watch, from, mac.or_else(|| mac_of(from)), false, false, now)
+            Some(RouterMessage::Advertisement { mac: Some(mac), .. }) if mac == self.mac => false,
+            Some(RouterMessage::Advertisement { mac, .. }) => {
+                let router = Foreign6 {
+                    address: from,
+                    mac: mac.or_else(|| mac_of(from)),
+                    router: true,
+                    dhcp: false,
+                    recon: false,
+                };
+                self.noted(watch, router)
             }
         }
     }
@@ -121,27 +127,19 @@ impl Advertiser {
         let Some(heard) = probe::heard(datagram) else {
             return false;
         };
-        self.noted(
-            watch,
-            *from.ip(),
-            mac_of(*from.ip()),
-            true,
-            heard.recon,
-            clock::run_seconds(),
-        )
+        let server = Foreign6 {
+            address: *from.ip(),
+            mac: mac_of(*from.ip()),
+            router: false,
+            dhcp: true,
+            recon: heard.recon,
+        };
+        self.noted(watch, server)
     }
 
     /// Notes a foreign server; the list of them is published even where the state stays.
-    fn noted(
-        &self,
-        watch: &mut Watch,
-        from: Ipv6Addr,
-        mac: Option<MacAddr>,
-        dhcp: bool,
-        recon: bool,
-        now: f64,
-    ) -> bool {
-        let changed = watch.heard(from, mac, dhcp, recon, now);
+    fn noted(&self, watch: &mut Watch, foreign: Foreign6) -> bool {
+        let changed = watch.heard(foreign, clock::run_seconds());
         self.publish(watch);
         changed
     }
@@ -149,26 +147,26 @@ impl Advertiser {
     /// Takes up or lays down service.
     async fn changed(&self, watch: &Watch, schedule: &mut Schedule) {
         match watch.state() {
-            State::Serving => {
+            Ipv6Service::Serving => {
                 *schedule = Schedule::new(clock::run_seconds());
                 self.may_speak.send_replace(true);
-                say(&format!("{}: serving IPv6 {}", self.link, self.prefix));
+                console!("{}: serving IPv6 {}", self.link, self.prefix);
             }
-            State::Silent => {
+            Ipv6Service::Silent => {
                 // What was advertised before is taken back, once.
                 if self.may_speak.send_replace(false) {
                     self.advertise(0, ALL_NODES).await;
                 }
-                say(&format!("{}: no IPv6 from here: {}", self.link, watch.reason()));
+                console!("{}: no IPv6 from here: {}", self.link, watch.reason());
             }
-            State::Asking => {}
+            Ipv6Service::Asking => {}
         }
         self.publish(watch);
     }
 
     fn publish(&self, watch: &Watch) {
         let mut status = self.status.lock().expect("no holder panics");
-        status.serving = watch.state() == State::Serving;
+        status.serving = watch.state() == Ipv6Service::Serving;
         status.reason = watch.reason();
         status.foreign = watch.foreign().to_vec();
     }

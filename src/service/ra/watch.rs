@@ -3,25 +3,22 @@
 //! We ask first, and keep asking: another router or DHCPv6 server silences us, and we come back once it was not heard for a
 //! while.
 
-use std::net::Ipv6Addr;
-
-use crate::model::MacAddr;
 use crate::model::api::Foreign6;
 
 /// Questions before the first verdict, a second apart, and how long their answers are waited for.
 const FIRST_QUESTIONS: u32 = 3;
-const FIRST_PAUSE: f64 = 1.0;
-const FIRST_WAIT: f64 = 1.5;
+const FIRST_QUESTIONS_APART_SECONDS: f64 = 1.0;
+const FIRST_ANSWERS_SECONDS: f64 = 1.5;
 /// Pause between questions afterwards.
-const PAUSE: f64 = 8.0;
+const QUESTIONS_APART_SECONDS: f64 = 8.0;
 /// A foreign server counts as gone when it left this many seconds of questions unanswered.
-const QUIET: f64 = 60.0;
+const GONE_AFTER_SECONDS: f64 = 60.0;
 /// Foreign servers listed; more make no difference.
 const MAX_FOREIGN: usize = 8;
 
 /// Where we stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum Ipv6Service {
     /// The first questions are out.
     Asking,
     /// Nobody else is there: we advertise and hand out addresses.
@@ -33,7 +30,7 @@ pub(crate) enum State {
 /// Watches one link.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
-    state: State,
+    state: Ipv6Service,
     asked: u32,
     next_question: f64,
     decide_at: f64,
@@ -44,7 +41,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(now: f64) -> Self {
         Watch {
-            state: State::Asking,
+            state: Ipv6Service::Asking,
             asked: 0,
             next_question: now,
             decide_at: f64::INFINITY,
@@ -53,7 +50,7 @@ impl Watch {
         }
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> Ipv6Service {
         self.state
     }
 
@@ -70,38 +67,32 @@ impl Watch {
     pub(crate) fn asked(&mut self, now: f64) {
         self.asked = self.asked.saturating_add(1);
         let pause = if self.asked < FIRST_QUESTIONS {
-            FIRST_PAUSE
+            FIRST_QUESTIONS_APART_SECONDS
         } else {
-            PAUSE
+            QUESTIONS_APART_SECONDS
         };
         self.next_question = now + pause;
         if self.asked == FIRST_QUESTIONS {
-            self.decide_at = now + FIRST_WAIT;
+            self.decide_at = now + FIRST_ANSWERS_SECONDS;
         }
     }
 
-    /// Another router (`dhcp` false) or DHCPv6 server spoke. True if the state changed.
-    pub(crate) fn heard(&mut self, address: Ipv6Addr, mac: Option<MacAddr>, dhcp: bool, recon: bool, now: f64) -> bool {
+    /// Another router or DHCPv6 server spoke. True if the state changed.
+    pub(crate) fn heard(&mut self, foreign: Foreign6, now: f64) -> bool {
         self.last_foreign = Some(now);
         let room = self.foreign.len() < MAX_FOREIGN;
-        match self.foreign.iter_mut().find(|known| known.address == address) {
+        match self.foreign.iter_mut().find(|known| known.address == foreign.address) {
             Some(known) => {
-                known.mac = known.mac.or(mac);
-                known.dhcp |= dhcp;
-                known.router |= !dhcp;
-                known.recon |= recon;
+                known.mac = known.mac.or(foreign.mac);
+                known.dhcp |= foreign.dhcp;
+                known.router |= foreign.router;
+                known.recon |= foreign.recon;
             }
-            None if room => self.foreign.push(Foreign6 {
-                address,
-                mac,
-                router: !dhcp,
-                dhcp,
-                recon,
-            }),
+            None if room => self.foreign.push(foreign),
             None => {}
         }
-        let changed = self.state != State::Silent;
-        self.state = State::Silent;
+        let changed = self.state != Ipv6Service::Silent;
+        self.state = Ipv6Service::Silent;
         changed
     }
 
@@ -109,13 +100,14 @@ impl Watch {
     pub(crate) fn tick(&mut self, now: f64) -> bool {
         let before = self.state;
         match self.state {
-            State::Asking if now >= self.decide_at => self.state = State::Serving,
+            Ipv6Service::Asking if now >= self.decide_at => self.state = Ipv6Service::Serving,
             // Only silence to questions counts, not silence while none could be asked.
-            State::Silent
-                if self.asked > FIRST_QUESTIONS && self.last_foreign.is_none_or(|last| now - last >= QUIET) =>
+            Ipv6Service::Silent
+                if self.asked > FIRST_QUESTIONS
+                    && self.last_foreign.is_none_or(|last| now - last >= GONE_AFTER_SECONDS) =>
             {
                 self.foreign.clear();
-                self.state = State::Serving;
+                self.state = Ipv6Service::Serving;
             }
             _ => {}
         }
@@ -126,7 +118,7 @@ impl Watch {
     pub(crate) fn reason(&self) -> String {
         let Some(first) = self.foreign.first() else {
             return match self.state {
-                State::Asking => "asking who else speaks IPv6 here".to_owned(),
+                Ipv6Service::Asking => "asking who else speaks IPv6 here".to_owned(),
                 _ => "alone".to_owned(),
             };
         };
@@ -142,14 +134,28 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+    use crate::model::MacAddr;
 
     fn router() -> Ipv6Addr {
         "fe80::1".parse().unwrap()
     }
 
+    /// A DHCPv6 server, or a router.
+    fn server(address: Ipv6Addr, mac: Option<MacAddr>, dhcp: bool) -> Foreign6 {
+        Foreign6 {
+            address,
+            mac,
+            router: !dhcp,
+            dhcp,
+            recon: false,
+        }
+    }
+
     /// Runs the clock in quarter seconds, asking whenever asked to.
-    fn run(watch: &mut Watch, from: f64, to: f64) -> Vec<(f64, State)> {
+    fn run(watch: &mut Watch, from: f64, to: f64) -> Vec<(f64, Ipv6Service)> {
         let mut changes = Vec::new();
         let mut now = from;
         while now <= to {
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn alone_it_serves_after_three_questions() {
         let mut watch = Watch::new(0.0);
-        assert_eq!(run(&mut watch, 0.0, 100.0), [(3.5, State::Serving)]);
+        assert_eq!(run(&mut watch, 0.0, 100.0), [(3.5, Ipv6Service::Serving)]);
         assert_eq!(watch.reason(), "alone");
     }
 
@@ -175,23 +181,23 @@ mod tests {
     fn it_does_not_decide_before_it_could_ask() {
         let mut watch = Watch::new(0.0);
         assert!(!watch.tick(50.0));
-        assert_eq!(run(&mut watch, 50.0, 60.0), [(53.5, State::Serving)]);
+        assert_eq!(run(&mut watch, 50.0, 60.0), [(53.5, Ipv6Service::Serving)]);
     }
 
     #[test]
     fn a_router_that_is_there_silences_it_for_as_long_as_it_is_heard() {
         let mut watch = Watch::new(0.0);
         run(&mut watch, 0.0, 1.0);
-        assert!(watch.heard(router(), None, false, false, 1.0));
-        assert!(!watch.heard(router(), Some(MacAddr([2, 0, 0, 0, 0, 1])), true, false, 1.2));
+        assert!(watch.heard(server(router(), None, false), 1.0));
+        assert!(!watch.heard(server(router(), Some(MacAddr([2, 0, 0, 0, 0, 1])), true), 1.2));
         assert_eq!(
             watch.reason(),
             "an IPv6 router and DHCPv6 server is here already: fe80::1 (02:00:00:00:00:01)"
         );
         assert_eq!(run(&mut watch, 1.25, 50.0), []);
-        watch.heard(router(), None, false, false, 50.0);
+        watch.heard(server(router(), None, false), 50.0);
         assert_eq!(run(&mut watch, 50.0, 109.0), []);
-        assert_eq!(run(&mut watch, 109.25, 120.0), [(110.0, State::Serving)]);
+        assert_eq!(run(&mut watch, 109.25, 120.0), [(110.0, Ipv6Service::Serving)]);
         assert!(watch.foreign().is_empty());
     }
 
@@ -199,8 +205,8 @@ mod tests {
     fn one_that_comes_later_silences_it_at_once() {
         let mut watch = Watch::new(0.0);
         run(&mut watch, 0.0, 20.0);
-        assert!(watch.heard(router(), None, true, false, 20.0));
-        assert_eq!(watch.state(), State::Silent);
+        assert!(watch.heard(server(router(), None, true), 20.0));
+        assert_eq!(watch.state(), Ipv6Service::Silent);
         assert_eq!(watch.reason(), "a DHCPv6 server is here already: fe80::1");
     }
 
@@ -209,10 +215,7 @@ mod tests {
         let mut watch = Watch::new(0.0);
         for last in 0..100 {
             watch.heard(
-                Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last),
-                None,
-                false,
-                false,
+                server(Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last), None, false),
                 0.0,
             );
         }

@@ -101,7 +101,7 @@ fn link_layer(mac: MacAddr) -> [u8; 8] {
 
 /// Something heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum RouterMessage {
     /// A host asks for routers.
     Solicitation,
     /// A router speaks.
@@ -113,19 +113,19 @@ pub enum Heard {
 }
 
 /// Reads a message whose hop limit and checksum were checked (RFC 4861 §6.1); `None` where it is neither or is malformed.
-pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
+pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<RouterMessage> {
     let [kind, 0, ..] = message else { return None };
     match *kind {
         ROUTER_SOLICITATION => {
             let source = source(message.get(8..)?)?;
             // §6.1.1: who has no address cannot have a link-layer address to be remembered under it.
-            (source.is_none() || !from.is_unspecified()).then_some(Heard::Solicitation)
+            (source.is_none() || !from.is_unspecified()).then_some(RouterMessage::Solicitation)
         }
         ROUTER_ADVERTISEMENT => {
             let mac = source(message.get(16..)?)?;
             let lifetime = u16::from_be_bytes([message[6], message[7]]);
             from.is_unicast_link_local()
-                .then_some(Heard::Advertisement { mac, lifetime })
+                .then_some(RouterMessage::Advertisement { mac, lifetime })
         }
         _ => None,
     }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(bytes[40..46], [0xfd, 0x12, 0x34, 0x56, 0x78, 0x9a]);
         assert_eq!(
             heard(&bytes, router()),
-            Some(Heard::Advertisement {
+            Some(RouterMessage::Advertisement {
                 mac: Some(MAC),
                 lifetime: 0
             })
@@ -201,11 +201,11 @@ mod tests {
     #[test]
     fn what_the_rfc_calls_invalid_is_not_heard() {
         let solicitation = solicitation(MAC);
-        assert_eq!(heard(&solicitation, router()), Some(Heard::Solicitation));
+        assert_eq!(heard(&solicitation, router()), Some(RouterMessage::Solicitation));
         assert_eq!(heard(&solicitation, Ipv6Addr::UNSPECIFIED), None);
         assert_eq!(
             heard(&solicitation[..8], Ipv6Addr::UNSPECIFIED),
-            Some(Heard::Solicitation)
+            Some(RouterMessage::Solicitation)
         );
         for cut in 9..16 {
             assert_eq!(heard(&solicitation[..cut], router()), None, "{cut} bytes");

@@ -35,14 +35,14 @@ const VERSION: u32 = 1;
 
 /// Who has which address, as far as changes tell. Never two machines on one address, never two addresses for a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Book {
+pub(crate) struct Book {
     by_address: BTreeMap<Ipv4Addr, Lease>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
-    resting: BTreeMap<Ipv4Addr, u64>,
+    abandoned: BTreeMap<Ipv4Addr, u64>,
 }
 
 impl Book {
-    pub fn apply(&mut self, change: &LeaseChange) {
+    pub(crate) fn apply(&mut self, change: &LeaseChange) {
         match change {
             LeaseChange::Bound(lease) => {
                 self.forget(lease.mac);
@@ -50,14 +50,14 @@ impl Book {
                     self.by_mac.remove(&before.mac);
                 }
                 self.by_mac.insert(lease.mac, lease.address);
-                self.resting.remove(&lease.address);
+                self.abandoned.remove(&lease.address);
             }
             LeaseChange::Released { mac } => self.forget(*mac),
-            LeaseChange::SetAside { address, until_unix } => {
+            LeaseChange::Abandoned { address, until_unix } => {
                 if let Some(before) = self.by_address.remove(address) {
                     self.by_mac.remove(&before.mac);
                 }
-                self.resting.insert(*address, *until_unix);
+                self.abandoned.insert(*address, *until_unix);
             }
         }
     }
@@ -68,21 +68,22 @@ impl Book {
         }
     }
 
-    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.by_address.values()
     }
 
-    /// Addresses in use by strangers, with the end of their rest.
-    pub fn resting(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
-        self.resting.iter().map(|(address, until)| (*address, *until))
+    /// Addresses in use by strangers, with the time at which they are free again.
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
+        self.abandoned.iter().map(|(address, until)| (*address, *until))
     }
 
     /// Entries, for the judgement whether a journal has grown out of proportion.
-    pub fn len(&self) -> usize {
-        self.by_address.len() + self.resting.len()
+    pub(crate) fn len(&self) -> usize {
+        self.by_address.len() + self.abandoned.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
@@ -117,10 +118,10 @@ pub(crate) fn begin(journal: &str, number: u64, book: &Book) -> Vec<u8> {
     for lease in book.leases() {
         line(journal, What::Change(LeaseChange::Bound(lease.clone())), &mut out);
     }
-    for (address, until_unix) in book.resting() {
+    for (address, until_unix) in book.abandoned() {
         line(
             journal,
-            What::Change(LeaseChange::SetAside { address, until_unix }),
+            What::Change(LeaseChange::Abandoned { address, until_unix }),
             &mut out,
         );
     }
@@ -170,7 +171,7 @@ mod tests {
                 LeaseChange::Bound(Lease { mac: mac(who), address, expires_unix })
             }),
             1 => (0u8..8).prop_map(|who| LeaseChange::Released { mac: mac(who) }),
-            1 => (address, 1u64..1000).prop_map(|(address, until_unix)| LeaseChange::SetAside { address, until_unix }),
+            1 => (address, 1u64..1000).prop_map(|(address, until_unix)| LeaseChange::Abandoned { address, until_unix }),
         ]
     }
 
@@ -240,7 +241,7 @@ mod tests {
             macs.sort();
             macs.dedup();
             prop_assert_eq!(macs.len(), book.by_mac.len());
-            for (address, _) in book.resting() {
+            for (address, _) in book.abandoned() {
                 prop_assert!(!book.by_address.contains_key(&address));
             }
         }

@@ -1,17 +1,19 @@
-"""What does the master say about itself and its nodes?"""
+"""What does the master's HTTP API say about itself and its nodes?"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from .errors import LabError
 from .namespace import Namespace
 
-# Stage names, lowest rung first (src/model/node.rs).
+# Stage names in the order in which a node reaches them (src/model/node.rs).
 STAGES = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored", "off")
-Json = Dict[str, Any]
+Json = dict[str, Any]
 _BODY_LIMIT = 64 << 20
 
 
@@ -40,9 +42,9 @@ class Api:
         self.port = port
 
     def request(
-        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Dict[str, str]] = None,
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None,
         timeout: float = 5.0,
-    ) -> Tuple[int, Dict[str, str], bytes]:
+    ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (names in lower case) and body."""
         connection = _Inside(self._namespace, self.address, self.port, timeout)
         try:
@@ -70,7 +72,7 @@ class Api:
             raise ApiError("/api/v1/status is not an object")
         return found
 
-    def nodes(self) -> List[Json]:
+    def nodes(self) -> list[Json]:
         found = self.get_json("/api/v1/nodes")
         # A bare list, or an object with the list inside: both are read, so that the API may grow fields.
         if isinstance(found, dict):
@@ -79,22 +81,32 @@ class Api:
             raise ApiError("/api/v1/nodes holds no list of nodes")
         return found
 
-    def node(self, uuid: str, mac: str) -> Optional[Json]:
+    def node(self, uuid: str, mac: str) -> Json | None:
         """The entry of one machine, by its UUID once the agent spoke, by its MAC before that."""
         entries = self.nodes()
         by_id = [n for n in entries if n.get("id") == uuid]
         return next(iter(by_id + [n for n in entries if mac in n.get("macs", [])]), None)
 
 
+def content_digest(body: bytes) -> str:
+    """Value of the Content-Digest field of an upload (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def digest_header(body: bytes) -> str:
+    """The same as a line of a request's head."""
+    return f"Content-Digest: {content_digest(body)}"
+
+
 def rank(stage: str) -> int:
-    """Place of a stage on the ladder; -1 for a word that is not on it."""
+    """Position of a stage in that order; -1 for a name that is not in it."""
     return STAGES.index(stage) if stage in STAGES else -1
 
 
-def reached(node: Optional[Json], stage: str) -> bool:
+def reached(node: Json | None, stage: str) -> bool:
     return node is not None and rank(str(node.get("stage"))) >= rank(stage)
 
 
-def stage_seconds(node: Json) -> Dict[str, float]:
-    """When each rung was first reached, in seconds since the master started."""
+def stage_seconds(node: Json) -> dict[str, float]:
+    """When each stage was first reached, in seconds since the master started."""
     return {str(s["stage"]): float(s["at_seconds"]) for s in node.get("stages", [])}

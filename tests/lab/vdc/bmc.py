@@ -11,18 +11,18 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import List, Optional
 
-from . import tools, waiting
+from . import polling, tools
 from .errors import LabError
 from .namespace import Namespace
+from .process import terminate
 
 PORT = 9002
 ADDRESS, NETMASK, GATEWAY = "192.0.2.77", "255.255.255.0", "192.0.2.1"
 MAC = "52:54:00:1a:bc:77"
 USERS = {2: "operator", 3: "monitor"}
 BOARD_MAKER, BOARD_NAME, BOARD_SERIAL, BOARD_PART = "Recon Lab", "Lab Board 9", "LABBRD0009", "LB-9-REV-A"
-PRODUCT_MAKER, PRODUCT_NAME, PRODUCT_SERIAL, ASSET = "Recon Lab", "Virtual Museum", "LABPRD0009", "ASSET-0009"
+PRODUCT_MAKER, PRODUCT_NAME, PRODUCT_SERIAL, ASSET = "Recon Lab", "Virtual Server", "LABPRD0009", "ASSET-0009"
 # Sensor number, name, raw reading; unit is degrees C with M=1, B=0, so that the reading is the raw value.
 SENSORS = ((1, "CPU0 Temp", 47), (2, "Inlet Temp", 22))
 EVENTS = 3
@@ -114,9 +114,9 @@ class Bmc:
     def __init__(self, namespace: Namespace, folder: Path) -> None:
         self._namespace = namespace
         self._folder = folder / "bmc"
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Bmc":
+    def __enter__(self) -> Bmc:
         shutil.rmtree(self._folder, ignore_errors=True)
         (self._folder / "state").mkdir(parents=True)
         (self._folder / "fru.bin").write_bytes(fru())
@@ -144,7 +144,7 @@ class Bmc:
                 stdout=log, stderr=subprocess.STDOUT,
             )
 
-        def listening() -> Optional[bool]:
+        def listening() -> bool | None:
             if self._process is None or self._process.poll() is not None:
                 said = (self._folder / "ipmi_sim.log").read_text(errors="replace")
                 raise LabError(f"ipmi_sim ended at once: {said[-400:]}")
@@ -152,20 +152,14 @@ class Bmc:
             found = self._namespace.run(["ss", "-Hltn", f"sport = :{PORT}"]).stdout
             return True if found.strip() else None
 
-        waiting.until(listening, 10.0, "ipmi_sim listens")
+        polling.wait_until(listening, 10.0, "ipmi_sim listens")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(5)
+        terminate(self._process, 5)
 
-    def arguments(self) -> List[str]:
-        """The guest's side, in QEMU's words."""
+    def arguments(self) -> list[str]:
+        """QEMU's command line for the guest."""
         # Connecting later than at once: QEMU 10 crashes when the controller speaks before its device is there.
         major, minor = map(int, re.findall(r"version (\d+)\.(\d+)", tools.run(["qemu-system-x86_64", "--version"]))[0])
         later = "reconnect-ms=500" if (major, minor) >= (9, 2) else "reconnect=1"

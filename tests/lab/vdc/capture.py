@@ -1,4 +1,4 @@
-"""What went over the wire?"""
+"""Which packets were on a link?"""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import signal
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from .errors import LabError
 from .namespace import Namespace
@@ -61,7 +62,7 @@ def read_pcap(path: Path) -> Iterator[Frame]:
             yield Frame(seconds + fraction / unit, data)
 
 
-def udp(frame: Frame) -> Optional[Datagram]:
+def udp(frame: Frame) -> Datagram | None:
     """The UDP datagram in an Ethernet/IPv4 frame, or None. Fragments are not put together."""
     data = frame.data
     if len(data) < 42 or data[12:14] != b"\x08\x00" or data[14] >> 4 != 4:
@@ -81,7 +82,7 @@ def udp(frame: Frame) -> Optional[Datagram]:
     )
 
 
-def udp6(frame: Frame) -> Optional[Datagram]:
+def udp6(frame: Frame) -> Datagram | None:
     """The UDP datagram in an Ethernet/IPv6 frame without extension headers, or None."""
     data = frame.data
     if len(data) < 62 or data[12:14] != b"\x86\xdd" or data[20] != 17:
@@ -116,9 +117,9 @@ class Capture:
         self._namespace = namespace
         self._link = link
         self.path = path
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Capture":
+    def __enter__(self) -> Capture:
         # -U: each packet reaches the file at once; -Z root: no change of user, the work folder is root's.
         self._process = self._namespace.popen(
             ["tcpdump", "-i", self._link, "-n", "-U", "--immediate-mode", "-s", "2048", "-c", self._LIMIT_PACKETS, "-Z", "root",
@@ -126,7 +127,7 @@ class Capture:
             stderr=subprocess.PIPE,
         )
         assert self._process.stderr is not None
-        said: List[str] = []
+        said: list[str] = []
         for raw in self._process.stderr:  # ready once it says that it listens
             said.append(raw.decode("utf-8", "replace").strip())
             if "listening on" in said[-1]:
@@ -146,10 +147,10 @@ class Capture:
                 process.wait(5)
         process.stderr.close()
 
-    def frames(self) -> List[Frame]:
+    def frames(self) -> list[Frame]:
         """Every frame captured so far."""
         return list(read_pcap(self.path)) if self.path.exists() else []
 
-    def datagrams(self) -> List[Datagram]:
+    def datagrams(self) -> list[Datagram]:
         """What was captured so far."""
         return list(datagrams(self.path)) if self.path.exists() else []

@@ -1,4 +1,4 @@
-"""What did the stick bring home, and is it whole?
+"""Is the inventory that `recon collect` makes of a stick whole?
 
 `recon collect` is asked, as the user would; its tarball is then judged here without trusting it.
 """
@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Set
+from typing import Any
 
 from .errors import LabError
 
@@ -23,16 +23,16 @@ _MEMBERS = 100_000
 _TARBALL_LIMIT = 1 << 30
 
 
-class Harvest:
+class InventoryTarball:
     """Content of an inventory tarball whose sums were all checked."""
 
-    def __init__(self, files: Dict[str, bytes], printed: str, tarball: Path) -> None:
+    def __init__(self, files: dict[str, bytes], printed: str, tarball: Path) -> None:
         self.files = files
         self.printed = printed
         self.tarball = tarball
 
     @property
-    def nodes(self) -> Set[str]:
+    def nodes(self) -> set[str]:
         """Ids of the nodes whose inventory is there."""
         return {n.split("/")[1] for n in self.files if n.startswith("nodes/") and n.endswith("/inventory.json")}
 
@@ -45,17 +45,17 @@ class Harvest:
         except KeyError as error:
             raise LabError(f"{self.tarball}: no nodes/{node}/{name}") from error
 
-    def under(self, node: str, folder: str) -> Dict[str, bytes]:
+    def under(self, node: str, folder: str) -> dict[str, bytes]:
         head = f"nodes/{node}/{folder}/"
         return {name[len(head) :]: data for name, data in self.files.items() if name.startswith(head)}
 
 
-def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> Harvest:
+def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> InventoryTarball:
     """Runs `recon collect` on a stick's file and reads what it made. It has to fail where something came home damaged."""
     tarball.unlink(missing_ok=True)  # it rightly refuses to overwrite
     done = subprocess.run(
-        [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, timeout=300, check=False,
+        [str(recon), "collect", str(source), "-o", str(tarball)], stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=300, check=False,
     )
     printed = done.stdout.decode("utf-8", "replace")
     if done.returncode != (1 if damaged else 0):
@@ -64,9 +64,9 @@ def collect(recon: Path, source: Path, tarball: Path, damaged: bool = False) -> 
     return read(tarball, printed)
 
 
-def read(tarball: Path, printed: str = "") -> Harvest:
+def read(tarball: Path, printed: str = "") -> InventoryTarball:
     """Reads a tarball and checks every file against SHA256SUMS, in both directions."""
-    files: Dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     try:
         # tarfile stops at the end mark and would not miss the checksum behind it.
         with gzip.open(tarball) as packed:
@@ -100,4 +100,4 @@ def read(tarball: Path, printed: str = "") -> Harvest:
     missing = sorted(set(listed) - set(files))
     if missing:
         raise LabError(f"{tarball}: listed but absent: {', '.join(missing[:5])}")
-    return Harvest(files, printed, tarball)
+    return InventoryTarball(files, printed, tarball)

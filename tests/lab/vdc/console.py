@@ -1,12 +1,14 @@
-"""What does a guest say on its serial line, and when?"""
+"""What is printed on a guest's serial line, and when?"""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Callable, List, NamedTuple, Optional, Pattern
+from re import Pattern
+from typing import IO, NamedTuple
 
 # Colour, cursor and charset sequences: firmware paints its screen on the serial line too.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?=!$ ]*[A-Za-z@`]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Za-z0-9]|[=>78cDEHM])")
@@ -22,16 +24,16 @@ class Line(NamedTuple):
 
 
 class Console:
-    """Reads a guest's serial line into a log with a time on each line; callers wait for words in it."""
+    """Reads a guest's serial line into a log with a time on each line; callers wait for lines that match."""
 
     def __init__(
-        self, stream: IO[bytes], log: Path, name: str, start: float, echo: Optional[Callable[[str], None]] = None,
+        self, stream: IO[bytes], log: Path, name: str, start: float, echo: Callable[[str], None] | None = None,
     ) -> None:
         self._stream = stream
         self._echo = echo
         self._log = log
         self._start = start
-        self._lines: List[Line] = []
+        self._lines: list[Line] = []
         self._partial = b""
         self._partial_at = 0.0
         self._ended = False
@@ -76,20 +78,20 @@ class Console:
             if self._echo is not None:
                 self._echo(text)
 
-    def lines(self) -> List[Line]:
+    def lines(self) -> list[Line]:
         """All lines so far; a line still being written counts, since prompts never end theirs."""
         with self._changed:
             return self._all()
 
-    def _all(self) -> List[Line]:
+    def _all(self) -> list[Line]:
         tail = clean(self._partial)
         return self._lines + ([Line(self._partial_at, tail)] if tail else [])
 
-    def find(self, pattern: "Pattern[str]", since: float = 0.0) -> Optional[Line]:
+    def find(self, pattern: Pattern[str], since: float = 0.0) -> Line | None:
         """The first line that matches."""
         return _first(self.lines(), pattern, since)
 
-    def wait_for(self, pattern: "Pattern[str]", deadline: float, since: float = 0.0) -> Optional[Line]:
+    def wait_for(self, pattern: Pattern[str], deadline: float, since: float = 0.0) -> Line | None:
         """Waits until a line matches; None when the deadline passed or the guest ended without it."""
         with self._changed:
             while True:
@@ -113,7 +115,7 @@ def clean(raw: bytes) -> str:
     return "".join(c for c in text if c.isprintable()).strip()
 
 
-def _first(lines: List[Line], pattern: "Pattern[str]", since: float) -> Optional[Line]:
+def _first(lines: list[Line], pattern: Pattern[str], since: float) -> Line | None:
     for line in lines:
         if line.at >= since and pattern.search(line.text):
             return line

@@ -1,25 +1,24 @@
-"""What does a new user see of the whole way, from the stick in the master to the tarball in their hands?"""
+"""What does a demo show, from the stick in the master to the inventory tarball?"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import List, Sequence
+from collections.abc import Sequence
 
-from . import api as ladder
-from . import collect, payload, report, stick
-from .crowd import Crowd
+from . import api, collect, report, stick, stick_files
 from .errors import LabError
 from .lab import Lab
 from .machine import BRIDGE
 from .master import Master
 from .nodes import KINDS, identity
 from .peer import Peer
+from .peer_group import PeerGroup
 from .scenarios_site import BY_HAND
 
 _SHOWN = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored")
 
 
-def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str = BRIDGE) -> List[str]:
+def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str = BRIDGE) -> list[str]:
     """Boots a master and its peers, brings the inventory home; returns what was not as it should be."""
     unknown = [kind for kind in firmware if kind not in KINDS]
     if unknown:
@@ -27,50 +26,50 @@ def run(lab: Lab, firmware: Sequence[str], count: int, keep: bool, bridge: str =
     kinds = [firmware[at % len(firmware)] for at in range(count)]
     peers = [Peer(lab, kind, identity(0x10 + at, f"{kind}-{at + 1}"), bridge=bridge) for at, kind in enumerate(kinds)]
     medium = stick.make(lab.options.iso, lab.folder / "stick.raw")
-    special = {p.who.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers if p.kind.liveboot}
+    special = {p.identity.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers if p.kind.liveboot}
     if special:
-        stick.add_data_partition(medium, {"recon.toml": payload.recon_toml("Virtual Data Center", special)})
+        stick.add_data_partition(medium, {"recon.toml": stick_files.recon_toml("Virtual Data Center", special)})
     lab.report.line(f"stick: {medium} ({report.size(lab.options.iso.stat().st_size)} image, 1 GiB free behind it)")
-    wrong: List[str] = []
+    wrong: list[str] = []
     with Master(lab, medium) as master:
         status = master.boot()
         storage = status["storage"]
         where = storage["device"] if storage["durable"] else f"memory: {storage['problem']}"
         lab.report.line(f"{master.spec.name}: keeps uploads on {where}")
-        crowd = Crowd(master, peers, at_once=2)
+        group = PeerGroup(master, peers, at_once=2)
         try:
             for peer in peers:
-                wrong += _follow(crowd, peer)
+                wrong += _follow(group, peer)
             _keep_up(lab, keep)
         finally:
-            crowd.end_all()
-        crowd.watch.poll()
+            group.power_off_all()
+        group.progress.poll()
         master.shut_down()
-        wrong += master.harm()
+        wrong += master.changes()
         for peer in peers:
-            wrong += peer.harm()
-    harvest = collect.collect(lab.options.recon, medium, lab.folder / "inventory.tar.gz")
-    missing = [p.name for p in peers if p.who.uuid not in harvest.nodes]
+            wrong += peer.changes()
+    collected = collect.collect(lab.options.recon, medium, lab.folder / "inventory.tar.gz")
+    missing = [p.name for p in peers if p.identity.uuid not in collected.nodes]
     wrong += [f"{name}: not in the tarball" for name in missing]
-    _summary(lab, master, crowd, harvest)
+    _summary(lab, master, group, collected)
     master.remove_disks()
     for peer in peers:
         peer.remove_disks()
     return wrong
 
 
-def _follow(crowd: Crowd, peer: Peer) -> List[str]:
+def _follow(group: PeerGroup, peer: Peer) -> list[str]:
     """Waits for one peer's end, whatever its policy makes of it."""
     try:
-        crowd.wait_stored(peer.name, 1500.0 if peer.spec.ports[0].bridge != BRIDGE else 480.0 if peer.kind.liveboot or peer.kind.secure else 240.0)
+        group.wait_stored(peer.name, 1500.0 if peer.spec.ports[0].bridge != BRIDGE else 480.0 if peer.kind.liveboot or peer.kind.secure else 240.0)
         if peer.kind.bmc:
-            crowd.wait_off(peer.name)
+            group.wait_off(peer.name)
         else:
-            crowd.wait(peer.name, "says what to do by hand", lambda p: True if p.machine.console.find(BY_HAND) else None, 60)
-            crowd.done(peer.name)
+            group.wait(peer.name, "says what to do by hand", lambda p: True if p.machine.console.find(BY_HAND) else None, 60)
+            group.done(peer.name)
             peer.machine.kill()
     except LabError as error:
-        crowd.done(peer.name)
+        group.done(peer.name)
         return [f"{peer.name}: {error}"]
     return []
 
@@ -83,11 +82,11 @@ def _keep_up(lab: Lab, keep: bool) -> None:
             input()
 
 
-def _summary(lab: Lab, master: Master, crowd: Crowd, harvest: collect.Harvest) -> None:
+def _summary(lab: Lab, master: Master, group: PeerGroup, collected: collect.InventoryTarball) -> None:
     rows = [["peer", "boot", *(f"{stage} s" for stage in _SHOWN), "off s", "fetched"]]
-    for peer in crowd.peers:
-        entry = crowd.watch.entries.get(peer.name, {})
-        at = ladder.stage_seconds(entry)
+    for peer in group.peers:
+        entry = group.progress.entries.get(peer.name, {})
+        at = api.stage_seconds(entry)
         first = at.get("seen", 0.0)
         off = peer.machine.off_after
         cells = [f"{at[stage] - first:.1f}" if stage in at else "-" for stage in _SHOWN]
@@ -100,5 +99,5 @@ def _summary(lab: Lab, master: Master, crowd: Crowd, harvest: collect.Harvest) -
                      f"master ready {master.ready_after or 0.0:.1f} s after power on:")
     lab.report.plain(report.table(rows))
     lab.report.plain("\nWhat the stick brought home (recon collect):")
-    lab.report.plain(harvest.printed.rstrip())
-    lab.report.plain(f"\ntarball: {harvest.tarball}\nstick:   {master.stick}\nlogs:    {lab.folder}")
+    lab.report.plain(collected.printed.rstrip())
+    lab.report.plain(f"\ntarball: {collected.tarball}\nstick:   {master.stick}\nlogs:    {lab.folder}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Dict, NamedTuple, Optional
+from typing import NamedTuple
 
 from .errors import LabError
 
@@ -19,7 +19,7 @@ class Packet(NamedTuple):
     mac: str
     your_address: str
     file: str
-    options: Dict[int, bytes]
+    options: dict[int, bytes]
 
     @property
     def kind(self) -> str:
@@ -27,7 +27,7 @@ class Packet(NamedTuple):
         return KINDS.get(value[0] if value else 0, "bootp")
 
     @property
-    def arch(self) -> Optional[int]:
+    def arch(self) -> int | None:
         """Option 93: the client's firmware."""
         value = self.options.get(93, b"")
         return struct.unpack(">H", value[:2])[0] if len(value) >= 2 else None
@@ -45,7 +45,7 @@ class Packet(NamedTuple):
         return "iPXE" in self.user_class
 
     @property
-    def server(self) -> Optional[str]:
+    def server(self) -> str | None:
         value = self.options.get(54, b"")
         return ".".join(map(str, value)) if len(value) == 4 else None
 
@@ -59,7 +59,7 @@ def parse(payload: bytes) -> Packet:
     """Reads a BOOTP/DHCP payload; options that occur twice are joined, as RFC 3396 says."""
     if len(payload) < 240 or payload[236:240] != _COOKIE:
         raise LabError("not a DHCP packet")
-    options: Dict[int, bytes] = {}
+    options: dict[int, bytes] = {}
     at = 240
     while at < len(payload) and payload[at] != 255:
         code = payload[at]
@@ -78,7 +78,7 @@ def parse(payload: bytes) -> Packet:
 
 
 def build(
-    kind: int, mac: str, xid: int, options: Dict[int, bytes], client_address: str = "0.0.0.0", broadcast: bool = True,
+    kind: int, mac: str, xid: int, options: dict[int, bytes], client_address: str = "0.0.0.0", broadcast: bool = True,
 ) -> bytes:
     """A client's packet."""
     hardware = bytes.fromhex(mac.replace(":", ""))

@@ -11,8 +11,10 @@ import random
 import struct
 import tempfile
 import zlib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Callable, Dict
+from typing import BinaryIO
 
 from . import tools
 from .errors import LabError
@@ -110,15 +112,13 @@ def _lvm_id(dice: random.Random) -> str:
 
 def _dashed(identity: str) -> str:
     cuts = (0, 6, 10, 14, 18, 22, 26, 32)
-    return "-".join(identity[a:b] for a, b in zip(cuts, cuts[1:]))
+    return "-".join(identity[a:b] for a, b in pairwise(cuts))
 
 
-def _lvm(path: Path, dice: random.Random) -> None:
-    """A physical volume with a volume group and one logical volume that wants activation."""
-    volume, group, logical = _lvm_id(dice), _lvm_id(dice), _lvm_id(dice)
-    name = f"vg{dice.getrandbits(16):04x}"
+def _lvm_metadata(volume: str, group: str, logical: str, name: str) -> bytes:
+    """LVM's description of a volume group of one physical and one logical volume."""
     extents = (SIZE - _MIB) // (4 * _MIB)
-    text = f"""{name} {{
+    return f"""{name} {{
 id = "{_dashed(group)}"
 seqno = 2
 format = "lvm2"
@@ -161,6 +161,13 @@ description = ""
 creation_host = "lab"
 creation_time = 1767225600
 """.encode() + b"\n\0"
+
+
+def _lvm(path: Path, dice: random.Random) -> None:
+    """A physical volume with a volume group and one logical volume that wants activation."""
+    volume, group, logical = _lvm_id(dice), _lvm_id(dice), _lvm_id(dice)
+    name = f"vg{dice.getrandbits(16):04x}"
+    text = _lvm_metadata(volume, group, logical, name)
     area, area_size = 4096, _MIB - 4096
     header = struct.pack("<16sIQQ", b" LVM2 x[5A%r0N*>", 1, area, area_size)
     header += struct.pack("<QQII", 512, len(text), _lvm_crc(text), 0)
@@ -180,6 +187,6 @@ creation_time = 1767225600
         _noise(file, _MIB, _MIB, dice)
 
 
-_MAKERS: Dict[str, Callable[[Path, random.Random], None]] = {
+_MAKERS: dict[str, Callable[[Path, random.Random], None]] = {
     "ext4": _ext4, "raid": _raid, "lvm": _lvm, "random": _random,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import BinaryIO, Dict, List, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from .errors import LabError
 
@@ -36,8 +36,8 @@ def _open_volume(file: BinaryIO, base: int) -> _Volume:
     return _Volume(base, base + fat * sector, base + heap * sector, clusters, root, sector * per_cluster)
 
 
-def _chain(file: BinaryIO, volume: _Volume, cluster: int) -> List[int]:
-    found: List[int] = []
+def _chain(file: BinaryIO, volume: _Volume, cluster: int) -> list[int]:
+    found: list[int] = []
     while 2 <= cluster < volume.clusters + 2 and len(found) < volume.clusters:
         found.append(cluster)
         file.seek(volume.fat + 4 * cluster)
@@ -45,14 +45,14 @@ def _chain(file: BinaryIO, volume: _Volume, cluster: int) -> List[int]:
     return found
 
 
-def _place(volume: _Volume, cluster: int) -> int:
+def _offset_of(volume: _Volume, cluster: int) -> int:
     return volume.heap + (cluster - 2) * volume.cluster_size
 
 
 def _read_root(file: BinaryIO, volume: _Volume) -> bytes:
     blocks = []
     for cluster in _chain(file, volume, volume.root):
-        file.seek(_place(volume, cluster))
+        file.seek(_offset_of(volume, cluster))
         blocks.append(file.read(volume.cluster_size))
     return b"".join(blocks)
 
@@ -78,7 +78,7 @@ def _entry_set(name: str, cluster: int, size: int) -> bytes:
     return bytes(entries)
 
 
-def write_files(image: Path, files: Dict[str, bytes], base: int = 0) -> None:
+def write_files(image: Path, files: dict[str, bytes], base: int = 0) -> None:
     """Adds files to the root folder of the freshly made file system that starts at byte `base` of the image."""
     with image.open("r+b") as file:
         volume = _open_volume(file, base)
@@ -92,22 +92,22 @@ def write_files(image: Path, files: Dict[str, bytes], base: int = 0) -> None:
             count = -(-len(data) // volume.cluster_size)
             cluster = _allocate(bitmap, volume.clusters, count) if count else 0
             if count:
-                file.seek(_place(volume, cluster))
+                file.seek(_offset_of(volume, cluster))
                 file.write(data)
             entries += _entry_set(name, cluster, len(data))
         if used + len(entries) > volume.cluster_size:
             raise LabError("more files than one cluster of the root folder holds")
-        file.seek(_place(volume, volume.root) + used)
+        file.seek(_offset_of(volume, volume.root) + used)
         file.write(entries)
         file.seek(bitmap_at)
         file.write(bitmap)
 
 
-def _bitmap(file: BinaryIO, volume: _Volume, root: bytes) -> "tuple[int, bytearray]":
+def _bitmap(file: BinaryIO, volume: _Volume, root: bytes) -> tuple[int, bytearray]:
     for at in range(0, len(root), 32):
         if root[at] == 0x81:
             cluster, size = struct.unpack_from("<IQ", root, at + 20)
-            start = _place(volume, cluster)
+            start = _offset_of(volume, cluster)
             file.seek(start)
             return start, bytearray(file.read(size))
     raise LabError("no allocation bitmap")

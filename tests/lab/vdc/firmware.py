@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple
 
 from .errors import MissingTool
 
 # Code and its matching variable store; the store is copied for each guest. Debian first, then openSUSE, then Fedora.
-_UEFI: Sequence[Tuple[str, str]] = (
+_UEFI: Sequence[tuple[str, str]] = (
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
     ("/usr/share/qemu/ovmf-x86_64-4m-code.bin", "/usr/share/qemu/ovmf-x86_64-4m-vars.bin"),
     ("/usr/share/qemu/ovmf-x86_64-code.bin", "/usr/share/qemu/ovmf-x86_64-vars.bin"),
@@ -17,7 +18,7 @@ _UEFI: Sequence[Tuple[str, str]] = (
 )
 
 # The same with Microsoft's keys enrolled and Secure Boot on.
-_SECURE: Sequence[Tuple[str, str]] = (
+_SECURE: Sequence[tuple[str, str]] = (
     ("/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
     ("/usr/share/qemu/ovmf-x86_64-smm-ms-code.bin", "/usr/share/qemu/ovmf-x86_64-smm-ms-vars.bin"),
     ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),

@@ -11,7 +11,7 @@ import struct
 import uuid
 import zlib
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple
 
 from .errors import LabError
 
@@ -38,7 +38,7 @@ class Partition(NamedTuple):
 
 
 class _Table(NamedTuple):
-    header: "tuple[int, ...]"
+    header: tuple[int, ...]
     disk_id: bytes
     entries: bytearray
     entry_size: int
@@ -61,7 +61,7 @@ def _load(path: Path) -> _Table:
     return _Table(fields, fields[9], entries, size)
 
 
-def partitions(path: Path) -> List[Partition]:
+def partitions(path: Path) -> list[Partition]:
     """The partitions of an image."""
     table = _load(path)
     found = []
@@ -73,7 +73,7 @@ def partitions(path: Path) -> List[Partition]:
     return found
 
 
-def find(path: Path, name: str) -> Optional[Partition]:
+def find(path: Path, name: str) -> Partition | None:
     """The partition of that name."""
     return next((p for p in partitions(path) if p.name == name), None)
 
@@ -99,7 +99,7 @@ def add(path: Path, name: str, kind: uuid.UUID = BASIC_DATA) -> Partition:
     _ENTRY.pack_into(
         table.entries, slot, kind.bytes_le, uuid.uuid4().bytes_le, first, last, 0, name.encode("utf-16-le").ljust(72, b"\0")
     )
-    # xorriso puts the entries of the first copy where it likes; that place is kept.
+    # xorriso chooses where the entries of the first copy are; they stay there.
     _store(path, table, table.header[10], sectors, entry_sectors, last_usable)
     return Partition(kind, name, first, last)
 

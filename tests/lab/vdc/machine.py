@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
 
 from . import firmware
 from .console import Console
 from .errors import LabError
 from .namespace import Namespace
+from .process import kill
 from .qmp import Event, Qmp, event_time
 
 BRIDGE = "lab0"
@@ -30,7 +30,7 @@ class Disk:
     path: Path
     bus: str
     serial: str
-    boot_index: Optional[int] = None
+    boot_index: int | None = None
     # "unsafe" skips host flushes (peers only read); the stick keeps the host's page cache semantics.
     cache: str = "writeback"
 
@@ -41,13 +41,13 @@ class Port:
 
     mac: str
     model: str = "virtio-net-pci"
-    boot_index: Optional[int] = None
+    boot_index: int | None = None
     bridge: str = BRIDGE
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A guest as a person would order it."""
+    """The hardware of a guest."""
 
     name: str
     uuid: str
@@ -56,19 +56,19 @@ class Spec:
     # QEMU's machine type; an old one where what a new one builds is not wanted.
     machine: str = "q35"
     cpus: int = 2
-    # Sockets and cores in QEMU's words, where the bare number is not enough.
+    # Sockets and cores as QEMU's options, where the bare number is not enough.
     topology: str = ""
     memory_mib: int = 1024
     bmc: bool = True
     secure: bool = False
     # Settings of the firmware, name=value.
     settings: Sequence[str] = ()
-    # Firmware told to leave IPv4 alone, and a cable that carries none.
+    # Firmware with IPv4 PXE switched off, and a link that drops IPv4.
     ipv6_only: bool = False
-    ports: List[Port] = field(default_factory=list)
-    disks: List[Disk] = field(default_factory=list)
-    # More of the guest's hardware, in QEMU's words.
-    extra: List[str] = field(default_factory=list)
+    ports: list[Port] = field(default_factory=list)
+    disks: list[Disk] = field(default_factory=list)
+    # More of the guest's hardware, as QEMU's options.
+    extra: list[str] = field(default_factory=list)
 
 
 _LOST_TIMER = re.compile(r"rcu_preempt kthread timer wakeup didn't happen")
@@ -79,7 +79,7 @@ class Machine:
 
     def __init__(
         self, spec: Spec, namespace: Namespace, folder: Path, accel: str = "tcg,thread=multi", purpose: str = "serial",
-        echo: Optional[Callable[[str], None]] = None,
+        echo: Callable[[str], None] | None = None,
     ) -> None:
         self.spec = spec
         self.folder = folder
@@ -87,20 +87,20 @@ class Machine:
         self._accel = accel
         self._purpose = purpose
         self._echo = echo
-        self._process: Optional["subprocess.Popen[bytes]"] = None
-        self._qmp: Optional[Qmp] = None
-        self._console: Optional[Console] = None
-        self._taps: List[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._qmp: Qmp | None = None
+        self._console: Console | None = None
+        self._taps: list[str] = []
         self._boots = 0
         self._changed = threading.Condition()
         self.started_at = 0.0  # monotonic
         self.started_wall = 0.0
-        self.shutdown: Optional[Event] = None
+        self.shutdown: Event | None = None
         self.nvram = folder / f"{spec.name}.nvram.fd"
-        # Bytes that the wire brought to the first port during the last boot, known once the guest is off.
+        # Bytes that the first port received during the last boot; set once the guest is off.
         self.guest_received = 0
 
-    def __enter__(self) -> "Machine":
+    def __enter__(self) -> Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,7 +113,7 @@ class Machine:
             self.nvram.chmod(0o600)
 
     def start(self) -> None:
-        """Presses the power button: QEMU runs when this returns, the firmware has just begun."""
+        """Powers the guest on: QEMU runs when this returns, the firmware has just begun."""
         if self._process is not None:
             raise LabError(f"{self.spec.name} already runs")
         self.prepare_nvram()
@@ -149,7 +149,7 @@ class Machine:
                 self.shutdown = event
                 self._changed.notify_all()
 
-    def _command(self, control: int) -> List[str]:
+    def _command(self, control: int) -> list[str]:
         spec = self.spec
         argv = [
             "qemu-system-x86_64", "-name", spec.name, "-machine", spec.machine + (",smm=on" if spec.secure else ""), "-accel", self._accel, "-cpu", "max",
@@ -174,7 +174,7 @@ class Machine:
             ]
         if spec.ipv6_only:
             argv += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
-        for number, (port, tap) in enumerate(zip(spec.ports, self._taps)):
+        for number, (port, tap) in enumerate(zip(spec.ports, self._taps, strict=True)):
             device = f"{port.model},netdev=net{number},mac={port.mac}"
             if port.boot_index is not None:
                 device += f",bootindex={port.boot_index}"
@@ -207,7 +207,7 @@ class Machine:
 
     @property
     def lost_its_timer(self) -> bool:
-        """True if the guest's kernel says that a processor sleeps for ever: QEMU's emulation now and then loses an interrupt of
+        """True if the guest's kernel reports that a processor sleeps for ever: QEMU's emulation now and then loses an interrupt of
         its timer (seen with QEMU 10.0, and known elsewhere). Nothing in the guest can mend that."""
         return self.running and self._console is not None and self._console.find(_LOST_TIMER) is not None
 
@@ -226,23 +226,19 @@ class Machine:
         return True
 
     @property
-    def off_reason(self) -> Optional[str]:
+    def off_reason(self) -> str | None:
         """`guest-shutdown` when the guest cut its own power, by ACPI or through the BMC; None while it is on."""
         return None if self.shutdown is None else str(self.shutdown["data"].get("reason"))
 
     @property
-    def off_after(self) -> Optional[float]:
+    def off_after(self) -> float | None:
         """Seconds from power-on to power-off."""
         return None if self.shutdown is None else event_time(self.shutdown) - self.started_wall
 
     def kill(self) -> None:
         """Cuts the power: the process is killed, nothing is written any more."""
         if self._process is not None and self._process.poll() is None:
-            try:
-                os.kill(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait(10)
+            kill(self._process)
         self._release()
 
     def _release(self) -> None:
@@ -256,10 +252,8 @@ class Machine:
             self._qmp.close()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
         for number, tap in enumerate(self._taps):
             if number == 0:
                 self.guest_received = self._namespace.counters(tap)[1]
@@ -267,7 +261,7 @@ class Machine:
         self._taps = []
 
 
-def _disk_arguments(number: int, disk: Disk) -> List[str]:
+def _disk_arguments(number: int, disk: Disk) -> list[str]:
     drive = f"drive{number}"
     argv = [
         "-drive",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
-from . import disks, waiting
+from . import disks, polling
 from .api import Api, ApiError
 from .errors import LabError
 from .lab import Lab
@@ -16,17 +16,33 @@ from .nodes import identity
 _DISKS = (("sata", "ext4"), ("virtio", "lvm"))
 
 
+class LinkReporter:
+    """Reads the state of a master's first link and reports each change of it once, as the master's own screen does."""
+
+    def __init__(self) -> None:
+        self._reported: dict[str, str] = {}
+
+    def link(self, master: Master) -> dict[str, Any]:
+        link = dict(master.api.status(timeout=1.0)["links"][0])
+        name = master.spec.name
+        text = f"{name}: {link['name']} {link['mode']} {link['address'] or ''}: {link['reason']}"
+        if self._reported.get(name) != text:
+            self._reported[name] = text
+            master.lab.report.line(text)
+        return link
+
+
 class Master:
     """The machine with the stick. It has disks of its own, which it must leave alone like everybody's."""
 
     def __init__(
         self, lab: Lab, stick: Path, name: str = "master", number: int = 1, firmware: str = "uefi",
-        bridges: Optional[List[str]] = None,
+        bridges: list[str] | None = None,
     ) -> None:
         who = identity(number, name)
         self.lab = lab
         self.stick = stick
-        self.who = who
+        self.identity = who
         self.api = Api(lab.namespace)
         own = [
             Disk(lab.folder / f"{name}.disk{at}.raw", bus, f"{who.serial}D{at}", cache="unsafe")
@@ -43,11 +59,11 @@ class Master:
         )
         self.machine = lab.machine(self.spec)
         self._own = own
-        self._before: Dict[Path, str] = {}
-        self.ready_after: Optional[float] = None
+        self._before: dict[Path, str] = {}
+        self.ready_after: float | None = None
 
-    def __enter__(self) -> "Master":
-        for number, (disk, (_, content)) in enumerate(zip(self._own, _DISKS)):
+    def __enter__(self) -> Master:
+        for number, (disk, (_, content)) in enumerate(zip(self._own, _DISKS, strict=True)):
             if not disk.path.exists():
                 disks.make(content, disk.path, seed=1000 + number)
             self._before[disk.path] = disks.sha256(disk.path)
@@ -56,14 +72,14 @@ class Master:
     def __exit__(self, *_: object) -> None:
         self.machine.kill()
 
-    def boot(self, seconds: float = 240.0, mode: str = "serve") -> Dict[str, Any]:
+    def boot(self, seconds: float = 240.0, mode: str = "serve") -> dict[str, Any]:
         """Powers on and waits until one link is in the mode that is asked for; returns the status."""
         self.machine.start()
         self.lab.report.line(f"{self.spec.name}: power on from the stick ({self.spec.firmware})")
-        last: List[str] = ["its API did not answer yet"]
+        last: list[str] = ["its API did not answer yet"]
 
-        def look() -> Optional[Dict[str, Any]]:
-            self.lab.revive(self.machine)
+        def look() -> dict[str, Any] | None:
+            self.lab.restart_stuck(self.machine)
             self.must_run()
             try:
                 status = self.api.status(timeout=1.0)
@@ -75,9 +91,9 @@ class Master:
             return status if mode in modes and "probing" not in modes else None
 
         try:
-            status = waiting.until(look, self.lab.seconds(seconds), f"{self.spec.name} ready")
+            status: dict[str, Any] = polling.wait_until(look, self.lab.seconds(seconds), f"{self.spec.name} ready")
         except LabError as error:
-            raise LabError(f"{error}; {last[0]}; its last words:\n{self.machine.console.tail()}") from error
+            raise LabError(f"{error}; {last[0]}; its last console lines:\n{self.machine.console.tail()}") from error
         self.ready_after = time.monotonic() - self.machine.started_at
         self.lab.report.line(f"{self.spec.name}: ready, {self.ready_after:.1f} s after power on")
         return status
@@ -85,14 +101,14 @@ class Master:
     def must_run(self) -> None:
         """A master that ended by itself fails the run at once instead of at a deadline."""
         if not self.machine.running:
-            raise LabError(f"{self.spec.name} ended; its last words:\n{self.machine.console.tail()}")
+            raise LabError(f"{self.spec.name} ended; its last console lines:\n{self.machine.console.tail()}")
 
     def shut_down(self, seconds: float = 90.0) -> float:
         """Presses the power button and waits for the end; returns how long that took."""
         begun = time.monotonic()
         self.machine.press_power_button()
         if not self.machine.wait_off(begun + self.lab.seconds(seconds)):
-            raise LabError(f"{self.spec.name} ignores its power button; its last words:\n{self.machine.console.tail()}")
+            raise LabError(f"{self.spec.name} ignores its power button; its last console lines:\n{self.machine.console.tail()}")
         took = time.monotonic() - begun
         self.lab.report.line(f"{self.spec.name}: off by its power button in {took:.1f} s")
         return took
@@ -102,7 +118,7 @@ class Master:
         self.machine.kill()
         self.lab.report.line(f"{self.spec.name}: power cut")
 
-    def harm(self) -> List[str]:
+    def changes(self) -> list[str]:
         return [f"{self.spec.name}: {p.name} changed" for p, d in self._before.items() if disks.sha256(p) != d]
 
     def remove_disks(self) -> None:

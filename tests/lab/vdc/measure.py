@@ -1,4 +1,4 @@
-"""How long does a peer take, how much does it fetch, and what does the plain way cost beside it?
+"""How long does a peer take, how much does it fetch, and how does the plain way compare?
 
 The plain way is what people do without recon's initrd: boot the live image over the network into memory, then take the
 inventory there. Both ways run one after the other against the same master, alone on the host.
@@ -6,16 +6,15 @@ inventory there. Both ways run one after the other against the same master, alon
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
-from . import api as ladder
-from . import dhcp, payload, report, stick
-from .crowd import Crowd
+from . import api, dhcp, report, stick, stick_files
 from .errors import LabError
 from .lab import Lab
 from .master import Master
 from .nodes import identity
 from .peer import Peer
+from .peer_group import PeerGroup
 
 
 class Figures(NamedTuple):
@@ -24,25 +23,25 @@ class Figures(NamedTuple):
     discover_to_stored: float
     by_master: float
     power_on_to_discover: float
-    power_on_to_off: Optional[float]
+    power_on_to_off: float | None
     wire: int
     sent: int
 
 
-def run(lab: Lab, rounds: int) -> List[str]:
+def run(lab: Lab, rounds: int) -> list[str]:
     """Measures and returns the lines of a Markdown report."""
-    peers: Dict[str, List[Peer]] = {"inventory": [], "liveboot": []}
+    peers: dict[str, list[Peer]] = {"inventory": [], "liveboot": []}
     for at in range(rounds):
         peers["inventory"].append(Peer(lab, "uefi", identity(0x40 + at, f"inventory-{at + 1}")))
         peers["liveboot"].append(Peer(lab, "liveboot", identity(0x60 + at, f"plain-{at + 1}")))
     medium = stick.make(lab.options.iso, lab.folder / "stick.raw")
-    special = {p.who.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers["liveboot"]}
-    stick.add_data_partition(medium, {"recon.toml": payload.recon_toml("Measurement", special)})
-    found: Dict[str, List[Figures]] = {"inventory": [], "liveboot": []}
+    special = {p.identity.mac: {"post-action": "liveboot", "poweroff": "acpi"} for p in peers["liveboot"]}
+    stick.add_data_partition(medium, {"recon.toml": stick_files.recon_toml("Measurement", special)})
+    found: dict[str, list[Figures]] = {"inventory": [], "liveboot": []}
     with Master(lab, medium) as master:
         rss_idle = master.boot().get("rss_bytes")
-        for pair in zip(peers["inventory"], peers["liveboot"]):
-            for kind, peer in zip(("inventory", "liveboot"), pair):
+        for pair in zip(peers["inventory"], peers["liveboot"], strict=True):
+            for kind, peer in zip(("inventory", "liveboot"), pair, strict=True):
                 found[kind].append(_one(lab, master, peer))
         rss = master.api.status().get("rss_bytes")
         initrd = _length(master, "/boot/x86_64/initrd")
@@ -52,14 +51,14 @@ def run(lab: Lab, rounds: int) -> List[str]:
 
 
 def _one(lab: Lab, master: Master, peer: Peer) -> Figures:
-    crowd = Crowd(master, [peer], at_once=1)
+    group = PeerGroup(master, [peer], at_once=1)
     try:
-        crowd.wait_stored(peer.name, 420.0)
-        crowd.wait_off(peer.name)
+        group.wait_stored(peer.name, 420.0)
+        group.wait_off(peer.name)
     finally:
-        crowd.end_all()
-    entry = crowd.watch.entries[peer.name]
-    at = ladder.stage_seconds(entry)
+        group.power_off_all()
+    entry = group.progress.entries[peer.name]
+    at = api.stage_seconds(entry)
     first = _first_discover(lab, peer)
     if peer.stored_at is None:
         raise LabError(f"{peer.name}: no time of its upload")
@@ -73,7 +72,7 @@ def _first_discover(lab: Lab, peer: Peer) -> float:
     for datagram in lab.capture.datagrams():
         if datagram.destination_port == 67 and datagram.at >= peer.machine.started_wall:
             packet = dhcp.parse(datagram.payload)
-            if packet.mac == peer.who.mac and packet.kind == "discover":
+            if packet.mac == peer.identity.mac and packet.kind == "discover":
                 return datagram.at
     raise LabError(f"{peer.name}: no DISCOVER in the capture")
 
@@ -85,16 +84,16 @@ def _length(master: Master, path: str) -> int:
     return int(headers["content-length"])
 
 
-def _mean(values: List[float]) -> str:
+def _mean(values: list[float]) -> str:
     middle = sum(values) / len(values)
     spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
     return f"{middle:.1f}{spread}"
 
 
 def _lines(
-    lab: Lab, master: Master, found: Dict[str, List[Figures]], initrd: int, kernel: int, rss_idle: Optional[int],
-    rss: Optional[int],
-) -> List[str]:
+    lab: Lab, master: Master, found: dict[str, list[Figures]], initrd: int, kernel: int, rss_idle: int | None,
+    rss: int | None,
+) -> list[str]:
     ours, plain = found["inventory"], found["liveboot"]
     rows = [
         ["One UEFI peer, 2 vCPU, TCG", "postaction=inventory", "plain way (liveboot)"],

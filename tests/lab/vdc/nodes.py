@@ -1,8 +1,8 @@
-"""Which machines stand in the virtual data center?"""
+"""Which kinds of machines does the virtual data center have?"""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 
 class Kind(NamedTuple):
@@ -10,14 +10,14 @@ class Kind(NamedTuple):
 
     firmware: str
     nic: str
-    disks: Tuple[Tuple[str, str], ...]  # (bus, content)
+    disks: tuple[tuple[str, str], ...]  # (bus, content)
     memory_mib: int = 1024
     liveboot: bool = False
     bmc: bool = True
     # OVMF with Microsoft's keys enrolled, as servers are delivered.
     secure: bool = False
     # Settings of the firmware (QEMU fw_cfg), as name=value.
-    settings: Tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     ipv6_only: bool = False
 
 

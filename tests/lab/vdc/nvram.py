@@ -14,7 +14,7 @@ import hashlib
 import struct
 import uuid
 from pathlib import Path
-from typing import Dict, FrozenSet, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 from .errors import LabError
 
@@ -26,15 +26,15 @@ _ADDED = 0x3F
 _IN_DELETED_TRANSITION = 0x3E
 _HEADER = struct.Struct("<HBBIQ16sIII16s")
 
-Key = Tuple[str, str]
+Key = tuple[str, str]
 
-FIRMWARE_ONLY: FrozenSet[Key] = frozenset({
+FIRMWARE_ONLY: frozenset[Key] = frozenset({
     # The high half of the UEFI monotonic counter, which the firmware raises by one on each boot.
     ("eb704011-1402-11d3-8e77-00a0c969723b", "MTC"),
 })
 
 
-def ip6_config(mac: str) -> FrozenSet[Key]:
+def ip6_config(mac: str) -> frozenset[Key]:
     """Where the firmware's IPv6 keeps a port's settings (EDK2, Ip6ConfigDxe); its PXE client writes them when it takes an address."""
     return frozenset({("937fe521-95ae-4d1a-8929-48bcd90ad31a", mac.replace(":", "").upper())})
 
@@ -46,7 +46,7 @@ class Variable(NamedTuple):
     data: bytes
 
 
-def read(path: Path) -> Dict[Key, Variable]:
+def read(path: Path) -> dict[Key, Variable]:
     """The live non-volatile variables of a store, by (vendor GUID, name)."""
     blob = path.read_bytes()
     if len(blob) < 0x100 or blob[16:32] != _FV_NVRAM or blob[40:44] != b"_FVH":
@@ -57,7 +57,7 @@ def read(path: Path) -> Dict[Key, Variable]:
     size = struct.unpack("<I", blob[at + 16 : at + 20])[0]
     end = min(len(blob), at + size)
     at += 28
-    found: Dict[Key, Variable] = {}
+    found: dict[Key, Variable] = {}
     while at + _HEADER.size <= end:
         start, state, _, attributes, _, _, _, name_size, data_size, vendor = _HEADER.unpack_from(blob, at)
         if start != _VARIABLE:
@@ -77,9 +77,9 @@ def read(path: Path) -> Dict[Key, Variable]:
 
 
 def differences(
-    before: Dict[Key, Variable], after: Dict[Key, Variable], ignore: FrozenSet[Key] = FIRMWARE_ONLY,
-) -> List[str]:
-    """Every variable that came, went or changed, in words; but not those that firmware alone changes."""
+    before: dict[Key, Variable], after: dict[Key, Variable], ignore: frozenset[Key] = FIRMWARE_ONLY,
+) -> list[str]:
+    """One line for each variable that was added, removed or changed, without those that the firmware itself changes."""
     said = []
     for key in sorted((set(before) | set(after)) - ignore):
         old, new = before.get(key), after.get(key)
@@ -90,7 +90,7 @@ def differences(
     return said
 
 
-def _brief(variable: "Variable | None") -> str:
+def _brief(variable: Variable | None) -> str:
     if variable is None:
         return "none"
     if len(variable.data) <= 16:

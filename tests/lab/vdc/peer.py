@@ -1,10 +1,9 @@
-"""What is one peer asked to do, and did it leave itself unharmed?"""
+"""What is one peer expected to do, and are its disks and NVRAM unchanged?"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
 
 from . import disks, nvram
 from .errors import LabError
@@ -32,23 +31,23 @@ class Peer:
 
     def __init__(self, lab: Lab, kind: str, who: Identity, bridge: str = BRIDGE) -> None:
         self.kind = KINDS[kind]
-        self.who = who
+        self.identity = who
         self.lab = lab
         self.spec = spec_of(self.kind, who, lab.folder, bridge=bridge)
         self.machine = lab.machine(self.spec)
-        self._before: Dict[Path, str] = {}
-        self.variables: Optional[Dict[nvram.Key, nvram.Variable]] = None
-        self.stored_at: Optional[float] = None  # wall clock, when the harness first read it
+        self._before: dict[Path, str] = {}
+        self.variables: dict[nvram.Key, nvram.Variable] | None = None
+        self.stored_at: float | None = None  # wall clock, when the harness first read it
 
     @property
     def name(self) -> str:
-        return self.who.name
+        return self.identity.name
 
     def make_disks(self) -> None:
         """Makes the disks and takes their hashes."""
-        for number, (disk, (_, content)) in enumerate(zip(self.spec.disks, self.kind.disks)):
+        for number, (disk, (_, content)) in enumerate(zip(self.spec.disks, self.kind.disks, strict=True)):
             if not disk.path.exists():
-                disks.make(content, disk.path, seed=int(self.who.uuid[-4:], 16) * 16 + number)
+                disks.make(content, disk.path, seed=int(self.identity.uuid[-4:], 16) * 16 + number)
             self._before.setdefault(disk.path, disks.sha256(disk.path))
 
     def start(self) -> None:
@@ -59,7 +58,7 @@ class Peer:
         self.machine.start()
         self.lab.report.line(f"{self.name}: power on ({self.spec.firmware}, {self.kind.nic})")
 
-    def harm(self) -> List[str]:
+    def changes(self) -> list[str]:
         """Everything about its disks and NVRAM that is not as before. The guest must be off."""
         if self.machine.running:
             raise LabError(f"{self.name} still runs")
@@ -67,7 +66,7 @@ class Peer:
             f"{self.name}: {path.name} changed" for path, digest in self._before.items() if disks.sha256(path) != digest
         ]
         if self.variables is not None:
-            own = nvram.FIRMWARE_ONLY | (nvram.ip6_config(self.who.mac) if self.spec.ipv6_only else frozenset())
+            own = nvram.FIRMWARE_ONLY | (nvram.ip6_config(self.identity.mac) if self.spec.ipv6_only else frozenset())
             changed = nvram.differences(self.variables, nvram.read(self.machine.nvram), ignore=own)
             said += [f"{self.name}: NVRAM: {change}" for change in changed]
         return said
@@ -76,7 +75,7 @@ class Peer:
         """Waits until the guest cut its own power."""
         if not self.machine.wait_off(time.monotonic() + seconds):
             raise LabError(
-                f"{self.name} is still on {seconds:.0f} s after its upload was stored; its last words:\n"
+                f"{self.name} is still on {seconds:.0f} s after its upload was stored; its last console lines:\n"
                 + self.machine.console.tail()
             )
         if self.machine.off_reason != "guest-shutdown":

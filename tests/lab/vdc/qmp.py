@@ -1,16 +1,18 @@
-"""What does QEMU itself say about a guest, and how is its power button pressed?"""
+"""How is one guest controlled over QMP, and which events does it send?"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
+from collections.abc import Callable
+from typing import Any
 
 from .errors import LabError, Timeout
 
-Event = Dict[str, Any]
+Event = dict[str, Any]
 
 
 class Qmp:
@@ -20,10 +22,10 @@ class Qmp:
         self._socket = connection
         self._name = name
         self._changed = threading.Condition()
-        self._replies: Dict[int, Dict[str, Any]] = {}
+        self._replies: dict[int, dict[str, Any]] = {}
         self._closed = False
         self._next = 0
-        self.on_event: Optional[Callable[[Event], None]] = None
+        self.on_event: Callable[[Event], None] | None = None
         self._thread = threading.Thread(target=self._read, name=f"qmp-{name}", daemon=True)
 
     def start(self) -> None:
@@ -41,7 +43,7 @@ class Qmp:
             self._closed = True
             self._changed.notify_all()
 
-    def _take(self, message: Dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         with self._changed:
             if "id" in message:
                 self._replies[int(message["id"])] = message
@@ -49,12 +51,12 @@ class Qmp:
         if "event" in message and self.on_event is not None:
             self.on_event(message)
 
-    def command(self, execute: str, arguments: Optional[Dict[str, Any]] = None, timeout: float = 20.0) -> Any:
+    def command(self, execute: str, arguments: dict[str, Any] | None = None, timeout: float = 20.0) -> Any:
         """Sends one command and returns what QEMU answers."""
         with self._changed:
             self._next += 1
             number = self._next
-        message: Dict[str, Any] = {"execute": execute, "id": number}
+        message: dict[str, Any] = {"execute": execute, "id": number}
         if arguments:
             message["arguments"] = arguments
         try:
@@ -77,10 +79,8 @@ class Qmp:
             return self._changed.wait_for(lambda: self._closed, max(0.0, timeout))
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2.0)
         self._socket.close()

@@ -1,11 +1,11 @@
-"""How does a run talk to the person who watches it?"""
+"""How is the progress of a run printed?"""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from typing import List, Sequence
+from collections.abc import Sequence
 
 
 class Report:
@@ -32,9 +32,9 @@ class Report:
 def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Columns as wide as they need to be; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines: List[str] = []
+    lines: list[str] = []
     for row in rows:
-        lines.append(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        lines.append(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return "\n".join(lines)
 
 

@@ -1,31 +1,31 @@
-"""Is what a peer says of itself what it was given, and what other tools see in the same machine?
+"""Does the inventory of a guest match the hardware it was given, and what other tools find in it?
 
-One guest with one of everything (`museum`), inventoried in its initrd. The site's own workload runs lshw, dmidecode, lspci,
+One guest with one of everything (`full_guest`), inventoried in its initrd. The site's own workload runs lshw, dmidecode, lspci,
 ethtool, ipmitool and hwinfo beside `recon inventory` there, and times them; its results come home with the upload.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import json
 import re
 import tarfile
 import tempfile
-from typing import Any, Dict, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
-from . import bmc, collect, disks, museum, payload, stick, switch, toolbox, tools
-from .crowd import Crowd
+from . import bmc, collect, disks, full_guest, post_bundle, stick, stick_files, switch, tools
+from .environment import Environment
 from .errors import LabError
 from .lab import Lab
 from .master import Master
 from .nodes import KINDS, Identity, identity
 from .peer import Peer
-from .suite import Scenario, expect
+from .suite import Scenario, expect, expect_none
 
 _TOOLS = ("lshw", "hwinfo", "dmidecode", "lspci", "ethtool", "ipmitool")
-_NAME = "museum"
+_NAME = "full-guest"
 _ROUNDS = 5
 # What lshw looks at too; sensors, cables and self tests are counted apart.
 _COMPARED = "system,bios,cpus,memory,disks,storage_controllers,nics,pci,usb,gpus,security"
@@ -71,51 +71,30 @@ exit 0
 """
 
 
-class Museum:
+class FullGuestSite(Environment):
     """A master, a switch, and the guest with one of everything, stored and off."""
 
-    def __init__(self, lab: Lab, _: Sequence[str]) -> None:
-        self.lab = lab
-        self._stack = contextlib.ExitStack()
-        self.document: Dict[str, Any] = {}
-        self.files: Dict[str, bytes] = {}
-
-    def __enter__(self) -> "Museum":
-        try:
-            self._set_up()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
         lab = self.lab
-        lab.namespace.add_bridge(museum.SECOND_WIRE)
-        medium = stick.make(lab.options.iso, lab.folder / "museum-stick.raw")
+        lab.namespace.add_bridge(full_guest.SECOND_BRIDGE)
+        medium = stick.make(lab.options.iso, lab.folder / "full-guest-stick.raw")
         stick.add_data_partition(medium, {
-            "recon.toml": payload.recon_toml("Museum", {}),
-            "post.tgz": toolbox.pack(_TOOLS, _SCRIPT),
+            "recon.toml": stick_files.recon_toml("Full guest", {}),
+            "post.tgz": post_bundle.pack(_TOOLS, _SCRIPT),
         })
         controller = self._stack.enter_context(bmc.Bmc(lab.namespace, lab.folder))
-        tpm = self._stack.enter_context(museum.Tpm(lab))
-        who = identity(0x09, _NAME)
-        self.who = who
-        peer = Exhibit(lab, who, controller, tpm)
-        master = self._stack.enter_context(Master(lab, medium))
+        tpm = self._stack.enter_context(full_guest.Tpm(lab))
+        self.identity = identity(0x09, _NAME)
+        master = self.own_master(Master(lab, medium))
         master.boot()
-        crowd = Crowd(master, [peer], at_once=1)
-        self._stack.callback(crowd.end_all)
-        crowd.wait_stored(_NAME, 300.0)
-        crowd.wait_off(_NAME, 240.0)
+        group = self.own_peers(master, [FullGuestPeer(lab, self.identity, controller, tpm)])
+        group.wait_stored_and_off(_NAME, 300.0, 240.0)
         master.shut_down()
-        harvest = collect.collect(lab.options.recon, medium, lab.folder / "museum-inventory.tar.gz")
-        self.document = harvest.inventory(who.uuid)
-        found = harvest.under(who.uuid, "post")
-        self.files = {name.rsplit("/", 1)[-1]: data for name, data in found.items()}
-        (lab.folder / "museum.json").write_text(json.dumps(self.document, indent=1))
+        collected = collect.collect(lab.options.recon, medium, lab.folder / "full-guest-inventory.tar.gz")
+        self.document: dict[str, Any] = collected.inventory(self.identity.uuid)
+        found = collected.under(self.identity.uuid, "post")
+        self.files: dict[str, bytes] = {name.rsplit("/", 1)[-1]: data for name, data in found.items()}
+        (lab.folder / "full-guest.json").write_text(json.dumps(self.document, indent=1))
         for name, data in self.files.items():
             (lab.folder / f"tool.{name}").write_bytes(data)
 
@@ -130,56 +109,56 @@ class Museum:
         return part["value"]
 
 
-class Exhibit(Peer):
+class FullGuestPeer(Peer):
     """The guest as a peer of the harness."""
 
-    def __init__(self, lab: Lab, who: Identity, controller: bmc.Bmc, tpm: museum.Tpm) -> None:
+    def __init__(self, lab: Lab, who: Identity, controller: bmc.Bmc, tpm: full_guest.Tpm) -> None:
         super().__init__(lab, "uefi", who)
         self.kind = KINDS["uefi"]._replace(disks=(("nvme", "ext4"), ("sata", "lvm"), ("virtio", "raid"), ("usb", "random")))
-        self.spec = museum.spec_of(who, lab.folder, controller, tpm)
+        self.spec = full_guest.spec_of(who, lab.folder, controller, tpm)
         self.machine = lab.machine(self.spec)
 
 
-Check = Tuple[str, Any, Any]
+Check = tuple[str, Any, Any]
 
 
-def _differences(checks: Sequence[Check]) -> List[str]:
+def _differences(checks: Sequence[Check]) -> list[str]:
     return [f"{what}: given {given!r}, told {told!r}" for what, told, given in checks if told != given]
 
 
-def given(stage: Museum) -> None:
+def given(site: FullGuestSite) -> None:
     """Item by item: what the machine was given."""
-    system, bios, memory = stage.part("system"), stage.part("bios"), stage.part("memory")
-    cpus, nics, found = stage.part("cpus"), stage.part("nics"), stage.part("disks")
-    controller = stage.part("bmc")
-    security = stage.part("security")
+    system, bios, memory = site.part("system"), site.part("bios"), site.part("memory")
+    cpus, nics, found = site.part("cpus"), site.part("nics"), site.part("disks")
+    controller = site.part("bmc")
+    security = site.part("security")
     dimms = [dimm for dimm in memory["dimms"] if dimm["populated"]]
     by_serial = {disk["serial"]: disk for disk in found}
     by_mac = {nic["permanent_mac"] or nic["mac"]: nic for nic in nics}
-    checks: List[Check] = [
-        ("serial", system["serial"], stage.who.serial),
-        ("uuid", system["uuid"], stage.who.uuid),
-        ("board serial", system["board"]["serial"], museum.BOARD_SERIAL),
-        ("chassis serial", system["chassis"]["serial"], museum.CHASSIS_SERIAL),
-        ("chassis asset tag", system["chassis"]["asset_tag"], museum.CHASSIS_ASSET),
-        ("OEM strings", system["oem_strings"], [museum.OEM_STRING]),
+    checks: list[Check] = [
+        ("serial", system["serial"], site.identity.serial),
+        ("uuid", system["uuid"], site.identity.uuid),
+        ("board serial", system["board"]["serial"], full_guest.BOARD_SERIAL),
+        ("chassis serial", system["chassis"]["serial"], full_guest.CHASSIS_SERIAL),
+        ("chassis asset tag", system["chassis"]["asset_tag"], full_guest.CHASSIS_ASSET),
+        ("OEM strings", system["oem_strings"], [full_guest.OEM_STRING]),
         ("mode", bios["mode"], "uefi"),
         ("sockets, cores, threads", (cpus["sockets"], cpus["cores"], cpus["threads"]), (2, 4, 4)),
         ("modules", [dimm["size_bytes"] >> 30 for dimm in dimms], [16, 16, 2]),
-        ("module serials", {dimm["serial"] for dimm in dimms}, {museum.DIMM_SERIAL}),
-        ("module parts", {dimm["part_number"] for dimm in dimms}, {museum.DIMM_PART}),
-        ("module makers", {dimm["manufacturer"] for dimm in dimms}, {museum.DIMM_MAKER}),
-        ("module speeds", {dimm["speed_mtps"] for dimm in dimms}, {museum.DIMM_SPEED}),
+        ("module serials", {dimm["serial"] for dimm in dimms}, {full_guest.DIMM_SERIAL}),
+        ("module parts", {dimm["part_number"] for dimm in dimms}, {full_guest.DIMM_PART}),
+        ("module makers", {dimm["manufacturer"] for dimm in dimms}, {full_guest.DIMM_MAKER}),
+        ("module speeds", {dimm["speed_mtps"] for dimm in dimms}, {full_guest.DIMM_SPEED}),
         ("NUMA distances", [node["distances"] for node in memory["numa_nodes"]],
-         [[10, museum.DISTANCE], [museum.DISTANCE, 10]]),
-        ("disk serials", set(by_serial), {f"{stage.who.serial}D{at}" for at in range(4)}),
-        ("transports", [by_serial[f"{stage.who.serial}D{at}"]["transport"] for at in range(4)],
+         [[10, full_guest.DISTANCE], [full_guest.DISTANCE, 10]]),
+        ("disk serials", set(by_serial), {f"{site.identity.serial}D{at}" for at in range(4)}),
+        ("transports", [by_serial[f"{site.identity.serial}D{at}"]["transport"] for at in range(4)],
          ["nvme", "sata", "virtio", "usb"]),
         ("sizes", {disk["size_bytes"] for disk in found}, {disks.SIZE}),
         ("read-only", {disk["read_only"] for disk in found}, {True}),
-        ("MACs", set(by_mac), {stage.who.mac, museum.SECOND_MAC}),
-        ("drivers", [by_mac[mac]["driver"] for mac in (stage.who.mac, museum.SECOND_MAC)], ["virtio_net", "igb"]),
-        ("boot port", [nic["boot_port"] for nic in nics if nic["mac"] == stage.who.mac], [True]),
+        ("MACs", set(by_mac), {site.identity.mac, full_guest.SECOND_MAC}),
+        ("drivers", [by_mac[mac]["driver"] for mac in (site.identity.mac, full_guest.SECOND_MAC)], ["virtio_net", "igb"]),
+        ("boot port", [nic["boot_port"] for nic in nics if nic["mac"] == site.identity.mac], [True]),
         ("both ports up", {nic["carrier"] for nic in nics}, {True}),
         ("TPM version", [tpm["version"] for tpm in security["tpms"]], ["2.0"]),
         ("Secure Boot", security["secure_boot"], False),
@@ -196,13 +175,13 @@ def given(stage: Museum) -> None:
     readings = {sensor["name"]: sensor["value"] for sensor in controller["sensors"]["sensors"]}
     checks += [(f"sensor {name}", readings.get(name), float(value)) for _, name, value in bmc.SENSORS]
     wrong = _differences(checks)
-    expect(not wrong, "; ".join(wrong))
+    expect_none(wrong)
 
 
-def cable_map(stage: Museum) -> None:
-    """Each port is at its own switch port, by the protocol spoken on its wire."""
-    ports = {port["mac"]: port["neighbours"] for port in stage.part("cabling")["ports"]}
-    for mac, protocol in ((stage.who.mac, "lldp"), (museum.SECOND_MAC, "cdp")):
+def cable_map(site: FullGuestSite) -> None:
+    """Each port is at its own switch port, by the protocol spoken on its cable."""
+    ports = {port["mac"]: port["neighbours"] for port in site.part("cabling")["ports"]}
+    for mac, protocol in ((site.identity.mac, "lldp"), (full_guest.SECOND_MAC, "cdp")):
         heard = ports.get(mac, [])
         expect(len(heard) == 1, f"{mac} heard {heard}")
         neighbour = heard[0]
@@ -214,22 +193,22 @@ def cable_map(stage: Museum) -> None:
         ])
         expect(not wrong, f"{mac}: {'; '.join(wrong)}")
         expect(re.fullmatch(r"tap\d+", neighbour["port_id"] or ""), f"{mac}: port {neighbour['port_id']!r}")
-    first, second = (ports[mac][0]["port_id"] for mac in (stage.who.mac, museum.SECOND_MAC))
+    first, second = (ports[mac][0]["port_id"] for mac in (site.identity.mac, full_guest.SECOND_MAC))
     expect(first != second, f"both cables end in {first}")
 
 
-def _lshw(node: Any) -> List[Dict[str, Any]]:
+def _lshw(node: Any) -> list[dict[str, Any]]:
     """Every node of lshw's tree."""
     if isinstance(node, list):
         return [found for child in node for found in _lshw(child)]
     return [node, *(found for child in node.get("children", []) for found in _lshw(child))]
 
 
-def agreement(stage: Museum) -> None:
+def agreement(site: FullGuestSite) -> None:
     """Ours against five tools in the same guest."""
-    nodes = _lshw(json.loads(stage.text("lshw.json")))
-    dmi = stage.text("dmidecode.txt")
-    found, nics, functions = stage.part("disks"), stage.part("nics"), stage.part("pci")
+    nodes = _lshw(json.loads(site.text("lshw.json")))
+    dmi = site.text("dmidecode.txt")
+    found, nics, functions = site.part("disks"), site.part("nics"), site.part("pci")
     by_class = functools.partial(lambda kind: [node for node in nodes if node.get("class") == kind])
     # lshw knows no serial of a USB disk behind UAS/BOT without SG_IO, and shows virtio's and NVMe's; so one way round only.
     serials = {node.get("serial") for node in by_class("disk")} - {None}
@@ -237,39 +216,39 @@ def agreement(stage: Museum) -> None:
     lspci = {
         (slot, f"{vendor}:{device}")
         for slot, vendor, device in re.findall(
-            r"^Slot:\s+(\S+)\n(?:.*\n)*?Vendor:.*\[([0-9a-f]{4})\]\nDevice:.*\[([0-9a-f]{4})\]", stage.text("lspci.txt"), re.M
+            r"^Slot:\s+(\S+)\n(?:.*\n)*?Vendor:.*\[([0-9a-f]{4})\]\nDevice:.*\[([0-9a-f]{4})\]", site.text("lspci.txt"), re.M
         )
     }
-    checks: List[Check] = [
+    checks: list[Check] = [
         ("lshw: serials of disks it knows and we do not", serials - ours, set()),
         ("lshw: MACs", {node["serial"] for node in by_class("network") if "serial" in node}, {nic["mac"] for nic in nics}),
-        ("dmidecode: UUID", re.findall(r"UUID: (\S+)", dmi)[:1], [stage.part("system")["uuid"]]),
-        ("dmidecode: DIMM serials", len(re.findall(rf"Serial Number: {museum.DIMM_SERIAL}", dmi)),
-         len([dimm for dimm in stage.part("memory")["dimms"] if dimm["populated"]])),
+        ("dmidecode: UUID", re.findall(r"UUID: (\S+)", dmi)[:1], [site.part("system")["uuid"]]),
+        ("dmidecode: DIMM serials", len(re.findall(rf"Serial Number: {full_guest.DIMM_SERIAL}", dmi)),
+         len([dimm for dimm in site.part("memory")["dimms"] if dimm["populated"]])),
         ("lspci: functions", lspci, {(f["address"], f["id"]) for f in functions}),
     ]
     for nic in nics:
-        said = stage.text(f"ethtool.{nic['name']}.txt")
+        said = site.text(f"ethtool.{nic['name']}.txt")
         driver = re.search(r"^driver: (\S+)", said, re.M)
         permanent = re.search(r"Permanent address: (\S+)", said)
         checks += [
             (f"ethtool: driver of {nic['name']}", driver and driver[1], nic["driver"]),
             (f"ethtool: permanent address of {nic['name']}", permanent and permanent[1], nic["permanent_mac"] or nic["mac"]),
         ]
-    controller = stage.part("bmc")
+    controller = site.part("bmc")
     sensors = [sensor["name"] for sensor in controller["sensors"]["sensors"]]
     lan = controller["lan"][0]
-    sel = re.search(r"^Entries\s*:\s*(\d+)", stage.text("sel.txt"), re.M)
+    sel = re.search(r"^Entries\s*:\s*(\d+)", site.text("sel.txt"), re.M)
     checks += [
-        ("ipmitool: sensors", [line.split("|")[0].strip() for line in stage.text("sdr.txt").splitlines() if "|" in line],
+        ("ipmitool: sensors", [line.split("|")[0].strip() for line in site.text("sdr.txt").splitlines() if "|" in line],
          sensors),
-        ("ipmitool: board serial", bmc.BOARD_SERIAL in stage.text("fru.txt"), True),
+        ("ipmitool: board serial", bmc.BOARD_SERIAL in site.text("fru.txt"), True),
         ("ipmitool: SEL entries", sel and int(sel[1]), controller["sel"]["entries_total"]),
-        ("ipmitool: address", re.findall(r"^IP Address\s+: (\S+)", stage.text("lan.txt"), re.M), [lan["ipv4"]]),
-        ("ipmitool: MAC", re.findall(r"^MAC Address\s+: (\S+)", stage.text("lan.txt"), re.M), [lan["mac"]]),
+        ("ipmitool: address", re.findall(r"^IP Address\s+: (\S+)", site.text("lan.txt"), re.M), [lan["ipv4"]]),
+        ("ipmitool: MAC", re.findall(r"^MAC Address\s+: (\S+)", site.text("lan.txt"), re.M), [lan["mac"]]),
     ]
     wrong = _differences(checks)
-    expect(not wrong, "; ".join(wrong))
+    expect_none(wrong)
 
 
 def _filled(value: Any) -> int:
@@ -281,16 +260,16 @@ def _filled(value: Any) -> int:
     return 0 if value in (None, "", False) else 1
 
 
-def beside_others(stage: Museum) -> None:
+def beside_others(site: FullGuestSite) -> None:
     """Time and content beside lshw and hwinfo, in the same guest, in turns. The table is left in `figures.md`."""
-    times: Dict[str, List[int]] = {}
-    for line in stage.text("times.txt").splitlines():
+    times: dict[str, list[int]] = {}
+    for line in site.text("times.txt").splitlines():
         name, millis, code = line.split()
-        expect(code == "0" or name.startswith(("sdr", "lan")), f"{name} ended with {code}: {stage.text(name + '.err')[:200]}")
+        expect(code == "0" or name.startswith(("sdr", "lan")), f"{name} ended with {code}: {site.text(name + '.err')[:200]}")
         times.setdefault(name, []).append(int(millis))
     best = {name: min(values) for name, values in times.items()}
     ours = max(best["recon.json"], 10)
-    counts = {name: _filled(json.loads(stage.text(name))) for name in ("recon.json", "lshw.json", "bare-lshw.json")}
+    counts = {name: _filled(json.loads(site.text(name))) for name in ("recon.json", "lshw.json", "bare-lshw.json")}
     columns = ("recon.json", "lshw.json", "bare-lshw.json", "hwinfo.txt")
     rows = [
         "| In the same guest, the best of some | recon | lshw | lshw without names | hwinfo --all |", "|---|---|---|---|---|",
@@ -298,28 +277,28 @@ def beside_others(stage: Museum) -> None:
         f"| against recon | {' | '.join(f'{best[name] / ours:.1f}' for name in columns)} |",
         f"| values that say something | {' | '.join(str(counts.get(name, 'text')) for name in columns)} |",
     ]
-    (stage.lab.folder / "figures.md").write_text("\n".join(rows) + "\n")
+    (site.lab.folder / "figures.md").write_text("\n".join(rows) + "\n")
     for row in rows:
-        stage.lab.report.plain(row)
+        site.lab.report.plain(row)
     expect(counts["recon.json"] > counts["lshw.json"], f"fewer values than lshw: {counts}")
-    named = {node.get("vendor") for node in _lshw(json.loads(stage.text("lshw.json")))}
+    named = {node.get("vendor") for node in _lshw(json.loads(site.text("lshw.json")))}
     expect("Red Hat, Inc." in named, f"lshw did not find its names: {sorted(filter(None, named))}")
 
 
-def _told(part: Dict[str, Any]) -> Any:
+def _told(part: dict[str, Any]) -> Any:
     return part["status"], part["value"]
 
 
-def captured(stage: Museum) -> None:
+def captured(site: FullGuestSite) -> None:
     """What a capture gives on another machine: nothing of the guest is asked again, and nothing of this host gets in."""
-    there = json.loads(stage.text("capture.json"))
+    there = json.loads(site.text("capture.json"))
     # The one total that a system call tells, and no file.
     totals = there["memory"]["value"]["totals"]
     there["memory"]["value"]["totals"] = [total for total in totals if total["source"] != "sysinfo"]
-    with tempfile.TemporaryDirectory(dir=stage.lab.folder) as folder:
-        with tarfile.open(fileobj=io.BytesIO(stage.files["capture.tar"])) as archive:
+    with tempfile.TemporaryDirectory(dir=site.lab.folder) as folder:
+        with tarfile.open(fileobj=io.BytesIO(site.files["capture.tar"])) as archive:
             archive.extractall(folder, filter="data")
-        here = json.loads(tools.run([str(stage.lab.options.recon), "inventory", "--root", folder, "--format", "json"]))
+        here = json.loads(tools.run([str(site.lab.options.recon), "inventory", "--root", folder, "--format", "json"]))
     differ = [
         name for name, part in there.items()
         # When and for how long it ran is another matter here.
@@ -328,7 +307,7 @@ def captured(stage: Museum) -> None:
     expect(not differ, f"parts that read otherwise from the capture: {', '.join(differ)}")
 
 
-SCENARIOS: List[Scenario[Museum]] = [
+SCENARIOS: list[Scenario[FullGuestSite]] = [
     Scenario("hardware-given", "every item is what the machine was given", given),
     Scenario("cable-map", "LLDP and CDP on two ports become the right cable map", cable_map),
     Scenario("hardware-tools", "lshw, dmidecode, lspci, ethtool and ipmitool agree in the same machine", agreement),

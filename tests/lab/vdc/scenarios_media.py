@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 from . import disks, stick
+from .environment import Environment
 from .errors import LabError
-from .lab import Lab
 from .machine import Disk
 from .master import Master
 from .suite import Scenario, expect
 
 
-class Media:
+class Media(Environment):
     """Makes machines with several media; each scenario boots its own."""
 
-    def __init__(self, lab: Lab, _: Sequence[str]) -> None:
-        self.lab = lab
-        self._stack = contextlib.ExitStack()
+    def set_up(self) -> None:
+        """Nothing is shared."""
 
-    def __enter__(self) -> "Media":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def boot(self, name: str, number: int, bus: str) -> "Booted":
+    def boot(self, name: str, number: int, bus: str) -> Booted:
         """A master whose machine has the image on a second disk, on this bus."""
         lab = self.lab
         first = stick.make(lab.options.iso, lab.folder / f"{name}-stick.raw")
         second = stick.make(lab.options.iso, lab.folder / f"{name}-second.raw")
         # One that failed may still run.
         self._stack.close()
-        master = self._stack.enter_context(Master(lab, first, name=name, number=number))
+        master = self.own_master(Master(lab, first, name=name, number=number))
         master.spec.disks.append(Disk(second, bus, "LABSECOND", cache="unsafe"))
         before = [disks.sha256(first), disks.sha256(second)]
         return Booted(master, master.boot()["storage"], before)
@@ -42,32 +34,32 @@ class Media:
 class Booted:
     """One of them, running."""
 
-    def __init__(self, master: Master, storage: Dict[str, Any], before: List[str]) -> None:
+    def __init__(self, master: Master, storage: dict[str, Any], before: list[str]) -> None:
         self.master = master
         self.storage = storage
         self._before = before
 
-    def written(self) -> List[bool]:
+    def written(self) -> list[bool]:
         """Whether the stick and the second medium were written to. Ends the machine."""
         self.master.shut_down()
         paths = [self.master.stick, self.master.spec.disks[-1].path]
-        changed = [disks.sha256(path) != digest for path, digest in zip(paths, self._before)]
+        changed = [disks.sha256(path) != digest for path, digest in zip(paths, self._before, strict=True)]
         for path in paths:
             path.unlink()
         return changed
 
 
-def two_sticks_one_machine(stage: Media) -> None:
-    booted = stage.boot("twosticks", 0x50, "usb")
+def two_sticks_one_machine(site: Media) -> None:
+    booted = site.boot("twosticks", 0x50, "usb")
     expect(not booted.storage["durable"], "a stick was written to although nothing tells which of two it booted from")
     problem = str(booted.storage.get("problem"))
     expect("take one out and start again" in problem, f"the problem does not say what to do: {problem}")
     expect(booted.written() == [False, False], "a stick was written to")
 
 
-def image_inside(stage: Media) -> None:
+def image_inside(site: Media) -> None:
     """dracut takes whichever it finds first. From the stick it is clear enough; from the machine's disk it is not."""
-    booted = stage.boot("inside", 0x51, "nvme")
+    booted = site.boot("inside", 0x51, "nvme")
     durable, problem = booted.storage["durable"], str(booted.storage.get("problem"))
     on_stick, inside = booted.written()
     if inside:
@@ -76,7 +68,7 @@ def image_inside(stage: Media) -> None:
     expect(durable or "in place of root=live:CDLABEL=RECON" in problem, f"the problem does not say what to do: {problem}")
 
 
-SCENARIOS: List[Scenario[Media]] = [
+SCENARIOS: list[Scenario[Media]] = [
     Scenario("two-media", "with two sticks in one machine neither is written to, and the screen says so", two_sticks_one_machine),
     Scenario("image-inside", "a disk of the machine that carries the image is left alone beside the stick", image_inside),
 ]

@@ -14,19 +14,17 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
 
-from . import collect, dhcp, foreign, gpt, payload, stick, tools, waiting
+from . import collect, dhcp, foreign_dhcp, gpt, polling, stick, stick_files, tools
 from .capture import Capture
-from .crowd import Crowd
+from .environment import Environment
 from .errors import LabError
-from .lab import Lab
 from .machine import BRIDGE
 from .master import Master
 from .nodes import identity
+from .nvram_seed import seed_peers
 from .peer import Peer
-from .season import season_peers
-from .suite import Scenario, expect
+from .suite import Scenario, expect, expect_none
 
 OTHER = "lab1"
 _XID = 0x77010203
@@ -38,60 +36,40 @@ _NEVER = Path(__file__).resolve().parents[3] / "overlay" / "etc" / "modprobe.d" 
 _DISCOVER = Path(__file__).resolve().parents[2] / "fixtures" / "packets" / "ovmf-efi-discover.bin"
 
 
-class Site:
+class Site(Environment):
     """A master on a prepared stick, the foreign server, and the peers that the chosen scenarios need."""
 
-    def __init__(self, lab: Lab, kinds: Sequence[str]) -> None:
-        self.lab = lab
-        self._kinds = sorted(kinds, key=list(_NUMBERS).index)
-        self._stack = contextlib.ExitStack()
-        self.status: Dict[str, Any] = {}
-        self.harvest: Optional[collect.Harvest] = None
-
-    def __enter__(self) -> "Site":
-        try:
-            self._set_up()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
         lab = self.lab
-        peers = [Peer(lab, kind, identity(_NUMBERS[kind], kind)) for kind in self._kinds]
+        self.collected: collect.InventoryTarball | None = None
+        peers = [Peer(lab, kind, identity(_NUMBERS[kind], kind)) for kind in sorted(self.names, key=list(_NUMBERS).index)]
         lab.report.line("the peers' firmware boots once by itself, for the NVRAM comparison")
-        season_peers(peers, lab.folder, lab.options.accel, lab.seconds(90))
+        seed_peers(peers, lab.folder, lab.options.accel, lab.seconds(90))
         nodes = {identity(_NUMBERS["liveboot"], "").mac: {"post-action": "liveboot", "poweroff": "acpi"}}
         self.stick = stick.make(lab.options.iso, lab.folder / "site-stick.raw")
         stick.add_data_partition(self.stick, {
-            "recon.toml": payload.recon_toml("Virtual Site", nodes),
-            "post.tgz": payload.post_tgz([identity(_NUMBERS[_FAILING], "").serial]),
+            "recon.toml": stick_files.recon_toml("Virtual Site", nodes),
+            "post.tgz": stick_files.post_tgz([identity(_NUMBERS[_FAILING], "").serial]),
         })
         self._image_hash = image_hash(self.stick)
         lab.namespace.add_bridge(OTHER)
-        self._stack.enter_context(foreign.ForeignServer(lab.namespace, OTHER, lab.folder))
-        self.other_wire = self._stack.enter_context(Capture(lab.namespace, OTHER, lab.folder / "other-wire.pcap"))
-        self.master = self._stack.enter_context(Master(lab, self.stick, bridges=[BRIDGE, OTHER]))
+        self._stack.enter_context(foreign_dhcp.ForeignDhcpServer(lab.namespace, OTHER, lab.folder))
+        self.other_capture = self._stack.enter_context(Capture(lab.namespace, OTHER, lab.folder / "other-wire.pcap"))
+        self.master = self.own_master(Master(lab, self.stick, bridges=[BRIDGE, OTHER]))
         self.status = self.master.boot()
-        self.crowd = Crowd(self.master, peers, at_once=2)
-        self._stack.callback(self.crowd.end_all)
-        self.crowd.pump()
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self.group = self.own_peers(self.master, peers, at_once=2)
+        self.group.start_next()
 
     def node(self, kind: str) -> str:
-        return self.crowd[kind].who.uuid
+        return self.group[kind].identity.uuid
 
-    def brought_home(self) -> collect.Harvest:
-        """The stick's content after a clean end of the master; ends it once."""
-        if self.harvest is None:
+    def collect_stick(self) -> collect.InventoryTarball:
+        """The stick's content after a clean shutdown of the master, which the first call does."""
+        if self.collected is None:
             if self.master.machine.running:
                 self.master.shut_down()
-            self.harvest = collect.collect(
-                self.lab.options.recon, self.stick, self.lab.folder / "site-inventory.tar.gz"
-            )
-        return self.harvest
+            self.collected = collect.collect(self.lab.options.recon, self.stick, self.lab.folder / "site-inventory.tar.gz")
+        return self.collected
 
     @property
     def image_unchanged(self) -> bool:
@@ -118,73 +96,67 @@ def image_hash(path: Path) -> str:
 
 def _inventory_knows(site: Site, kind: str) -> None:
     """The inventory names the machine and every disk, whatever its exact form."""
-    peer = site.crowd[kind]
-    text = json.dumps(site.brought_home().inventory(peer.who.uuid))
-    for word in (peer.who.serial, peer.who.mac, *(disk.serial for disk in peer.spec.disks)):
+    peer = site.group[kind]
+    text = json.dumps(site.collect_stick().inventory(peer.identity.uuid))
+    for word in (peer.identity.serial, peer.identity.mac, *(disk.serial for disk in peer.spec.disks)):
         expect(word in text, f"inventory of {kind} does not mention {word}")
 
 
-def _stored_and_off(site: Site, kind: str, seconds: float = 240.0) -> Optional[float]:
-    site.crowd.wait_stored(kind, seconds)
-    site.crowd.wait_off(kind)
-    return site.crowd[kind].machine.off_after
+def uefi_peer(site: Site) -> float | None:
+    return site.group.wait_stored_and_off("uefi")
 
 
-def uefi_peer(site: Site) -> Optional[float]:
-    return _stored_and_off(site, "uefi")
+def bios_peer(site: Site) -> float | None:
+    return site.group.wait_stored_and_off("bios")
 
 
-def bios_peer(site: Site) -> Optional[float]:
-    return _stored_and_off(site, "bios")
-
-
-def liveboot_peer(site: Site) -> Optional[float]:
-    took = _stored_and_off(site, "liveboot", 420.0)
-    entry = site.crowd.watch.entries["liveboot"]
+def liveboot_peer(site: Site) -> float | None:
+    took = site.group.wait_stored_and_off("liveboot", 420.0)
+    entry = site.group.progress.entries["liveboot"]
     sent, image = int(entry["bytes_sent"]), site.lab.options.iso.stat().st_size
     expect(sent >= image, f"liveboot fetched {sent} bytes, less than the image of {image}")
     return took
 
 
 def nobmc_peer(site: Site) -> None:
-    site.crowd.wait_stored("nobmc")
-    machine = site.crowd["nobmc"].machine
+    site.group.wait_stored("nobmc")
+    machine = site.group["nobmc"].machine
 
-    def look(_: Peer) -> Optional[bool]:
+    def look(_: Peer) -> bool | None:
         expect(machine.running, f"a peer without BMC switched itself off ({machine.off_reason})")
         return True if machine.console.find(BY_HAND) else None
 
     try:
-        site.crowd.wait("nobmc", "says that a person has to cut the power", look, 60.0)
+        site.group.wait("nobmc", "says that a person has to cut the power", look, 60.0)
     except LabError as error:
-        raise LabError(f"{error}; its last words:\n{machine.console.tail()}") from error
+        raise LabError(f"{error}; its last console lines:\n{machine.console.tail()}") from error
     state = machine.qmp.command("query-status")
     expect(state.get("running"), f"the guest is {state.get('status')}")
-    site.crowd.done("nobmc")
+    site.group.done("nobmc")
     machine.kill()
 
 
-def foreign_dhcp(site: Site) -> None:
+def foreign_dhcp_server(site: Site) -> None:
     link = next((x for x in site.status["links"] if x["mac"] == site.master.spec.ports[1].mac), None)
     expect(link is not None, f"the API does not list the port on the other wire: {site.status['links']}")
     assert link is not None
     expect(link["mode"] == "proxy", f"mode of that link is {link['mode']}: {link['reason']}")
     expect(
-        any(server["address"] == foreign.ADDRESS for server in link["foreign"]),
-        f"the API does not name {foreign.ADDRESS}: {link['foreign']}",
+        any(server["address"] == foreign_dhcp.ADDRESS for server in link["foreign"]),
+        f"the API does not name {foreign_dhcp.ADDRESS}: {link['foreign']}",
     )
-    shown = site.master.machine.console.find(re.compile(re.escape(foreign.ADDRESS)))
-    expect(shown is not None, f"the master's screen does not name {foreign.ADDRESS}")
+    shown = site.master.machine.console.find(re.compile(re.escape(foreign_dhcp.ADDRESS)))
+    expect(shown is not None, f"the master's screen does not name {foreign_dhcp.ADDRESS}")
     _ask_for_boot(site)
     own = site.master.spec.ports[1].mac
-    spoken = [d for d in site.other_wire.datagrams() if d.source_mac == own and d.source_port in (67, 4011)]
+    spoken = [d for d in site.other_capture.datagrams() if d.source_mac == own and d.source_port in (67, 4011)]
     for packet in (dhcp.parse(datagram.payload) for datagram in spoken):
         expect(packet.your_address == "0.0.0.0", f"the master gave {packet.mac} the address {packet.your_address} on that link")
     expect(any(d.source_port == 67 and dhcp.parse(d.payload).xid == _XID for d in spoken), "no boot file was offered on that link")
 
 
 def _ask_for_boot(site: Site) -> None:
-    """A network boot client asks on the other wire until the foreign server answers it."""
+    """A network boot client asks on the other bridge until the foreign server answers it."""
     asked = bytearray(_DISCOVER.read_bytes())
     asked[4:8] = struct.pack(">I", _XID)
     asked[28:34] = bytes.fromhex("5254001ab0f0")
@@ -198,13 +170,13 @@ def _ask_for_boot(site: Site) -> None:
         return made
 
     def offers() -> int:
-        heard = [d for d in site.other_wire.datagrams() if d.source_port == 67 and d.source == foreign.ADDRESS]
+        heard = [d for d in site.other_capture.datagrams() if d.source_port == 67 and d.source == foreign_dhcp.ADDRESS]
         return sum(1 for d in heard if dhcp.parse(d.payload).xid == _XID)
 
     with contextlib.closing(site.lab.namespace.call(make)) as client:
         asked_at = [0.0]
 
-        def look(wanted: int) -> Optional[bool]:
+        def look(wanted: int) -> bool | None:
             if time.monotonic() - asked_at[0] > 1.0:
                 client.sendto(bytes(asked), ("255.255.255.255", 67))
                 asked_at[0] = time.monotonic()
@@ -213,16 +185,16 @@ def _ask_for_boot(site: Site) -> None:
         # The client goes on asking, as firmware does; a master that only hesitated would answer a later question.
         for count in range(1, 5):
             what = f"offer {count} of the foreign server on the wire"
-            waiting.until(functools.partial(look, count), site.lab.seconds(15), what)
+            polling.wait_until(functools.partial(look, count), site.lab.seconds(15), what)
 
 
 def collected(site: Site) -> None:
-    harvest = site.brought_home()
-    wanted = {peer.who.uuid for peer in site.crowd.peers if peer.stored_at is not None}
-    expect(harvest.nodes == wanted, f"stored: {sorted(wanted)}; on the stick: {sorted(harvest.nodes)}")
-    for peer in site.crowd.peers:
+    collected = site.collect_stick()
+    wanted = {peer.identity.uuid for peer in site.group.peers if peer.stored_at is not None}
+    expect(collected.nodes == wanted, f"stored: {sorted(wanted)}; on the stick: {sorted(collected.nodes)}")
+    for peer in site.group.peers:
         _inventory_knows(site, peer.name)
-        expect(peer.who.serial in harvest.printed, f"the table does not show {peer.who.serial}:\n{harvest.printed}")
+        expect(peer.identity.serial in collected.printed, f"the table does not show {peer.identity.serial}:\n{collected.printed}")
     copy = stick.extract_data_partition(site.stick, site.lab.folder / "site-data.img")
     tools.run(["fsck.exfat", "-n", str(copy)])
     copy.unlink()
@@ -231,12 +203,12 @@ def collected(site: Site) -> None:
 
 def post_script(site: Site) -> None:
     for kind in ("uefi", _FAILING):
-        peer = site.crowd[kind]
-        output = site.brought_home().file(peer.who.uuid, "post/output.txt").decode("utf-8", "replace")
-        expect(f"post script runs on {peer.who.serial}" in output, f"{kind}: output.txt holds {output[:200]!r}")
-        files = site.brought_home().under(peer.who.uuid, "post")
+        peer = site.group[kind]
+        output = site.collect_stick().file(peer.identity.uuid, "post/output.txt").decode("utf-8", "replace")
+        expect(f"post script runs on {peer.identity.serial}" in output, f"{kind}: output.txt holds {output[:200]!r}")
+        files = site.collect_stick().under(peer.identity.uuid, "post")
         answers = [data for name, data in files.items() if name.endswith("answer.txt")]
-        expect(answers == [f"answer of {peer.who.serial}\n".encode()], f"{kind}: result files are {sorted(files)}")
+        expect(answers == [f"answer of {peer.identity.serial}\n".encode()], f"{kind}: result files are {sorted(files)}")
         status = json.loads(files["status.json"])
         code = 3 if kind == _FAILING else 0
         expect(code in status.values(), f"{kind}: status.json does not say exit code {code}: {status}")
@@ -245,32 +217,31 @@ def post_script(site: Site) -> None:
 def never_loadable(site: Site) -> None:
     """In the initrd and in the whole system."""
     wanted = sum(1 for line in _NEVER.read_text().splitlines() if line.startswith("install "))
-    if site.harvest is None:
+    if site.collected is None:
         for kind in ("uefi", "liveboot"):
-            site.crowd.wait_stored(kind, 420.0)
-            site.crowd.wait_off(kind)
+            site.group.wait_stored_and_off(kind, 420.0)
     for kind in ("uefi", "liveboot"):
-        files = site.brought_home().under(site.crowd[kind].who.uuid, "post")
+        files = site.collect_stick().under(site.group[kind].identity.uuid, "post")
         told = [data.decode("utf-8", "replace") for name, data in files.items() if name.endswith("modules.txt")]
         expect(told == [f"{wanted} listed\n"], f"{kind}: {told}")
 
 
 def unharmed(site: Site) -> None:
-    site.brought_home()
-    site.crowd.end_all()
-    said: List[str] = site.master.harm()
-    for peer in site.crowd.peers:
+    site.collect_stick()
+    site.group.power_off_all()
+    changes = site.master.changes()
+    for peer in site.group.peers:
         if peer.spec.firmware == "uefi":
             expect(peer.variables is not None, f"{peer.name}: NVRAM was not read before")
-        said += peer.harm()
-    expect(not said, "; ".join(said))
+        changes += peer.changes()
+    expect_none(changes)
 
 
-SCENARIOS: List[Scenario[Site]] = [
+SCENARIOS: list[Scenario[Site]] = [
     Scenario("uefi-peer", "UEFI peer is inventoried in its initrd, stored, off", uefi_peer, ["uefi"]),
     Scenario("bios-peer", "BIOS peer likewise", bios_peer, ["bios"]),
     Scenario("nobmc-peer", "peer without BMC is stored, says so and stays up", nobmc_peer, ["nobmc"]),
-    Scenario("foreign-dhcp", "beside a foreign DHCP server the master hands out boot files and no address", foreign_dhcp),
+    Scenario("foreign-dhcp", "beside a foreign DHCP server the master hands out boot files and no address", foreign_dhcp_server),
     Scenario("liveboot-peer", "peer with postaction=liveboot loads the image, is stored, off", liveboot_peer, ["liveboot"]),
     Scenario("collect", "after the power button the stick is clean and has every node", collected, ["uefi", "bios"]),
     Scenario("post-script", "post.tgz runs; output, result and failure are in the tarball", post_script, ["uefi", "bios"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Dict
 
 from . import exfat, gpt, tools
 from .errors import LabError
@@ -24,7 +23,7 @@ def make(iso: Path, stick: Path, free: int = _FREE) -> Path:
     return stick
 
 
-def add_data_partition(stick: Path, files: Dict[str, bytes]) -> gpt.Partition:
+def add_data_partition(stick: Path, files: dict[str, bytes]) -> gpt.Partition:
     """Prepares the data partition as a person would on a laptop, with settings and the like already on it.
 
     Only runs that need settings before the first boot do this; otherwise the master makes the partition itself.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Generic, List, Optional, Sequence, TypeVar
+from typing import Generic, TypeVar
 
 from .errors import LabError
 from .report import Report
-
 
 S = TypeVar("S")
 
@@ -23,7 +23,7 @@ class Scenario(Generic[S]):
 
     name: str
     about: str
-    check: Callable[[S], Optional[float]]
+    check: Callable[[S], float | None]
     needs: Sequence[str] = ()
     long: bool = False
 
@@ -36,12 +36,12 @@ class Results:
     logs: Path
     passed: int = 0
     failed: int = 0
-    failures: List[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
-    def run(self, scenario: "Scenario[S]", stage: S) -> None:
+    def run(self, scenario: Scenario[S], environment: S) -> None:
         begun = time.monotonic()
         try:
-            took = scenario.check(stage)
+            took = scenario.check(environment)
         except (LabError, AssertionError, OSError, KeyError, ValueError, TypeError) as error:
             self.fail(scenario.name, str(error) or type(error).__name__)
         else:
@@ -65,9 +65,19 @@ def expect(condition: object, why: str) -> None:
         raise LabError(why)
 
 
+def expect_none(wrong: Sequence[str]) -> None:
+    """Fails the scenario with everything that is wrong, not only the first of it."""
+    expect(not wrong, "; ".join(wrong))
+
+
+def scenarios(*checks: Callable[[S], float | None]) -> list[Scenario[S]]:
+    """Scenarios named after their functions; the first line of the docstring says what each is about."""
+    return [Scenario(check.__name__.replace("_", "-"), (check.__doc__ or "").split("\n")[0], check) for check in checks]
+
+
 def chosen(
-    scenarios: "Sequence[Scenario[S]]", only: Optional[Sequence[str]], long: bool,
-) -> "List[Scenario[S]]":
+    scenarios: Sequence[Scenario[S]], only: Sequence[str] | None, long: bool,
+) -> list[Scenario[S]]:
     """The scenarios a run is to make, in their order."""
     if only:
         return [s for s in scenarios if s.name in only]

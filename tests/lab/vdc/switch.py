@@ -1,4 +1,4 @@
-"""What would a real switch say on each cable?
+"""What does a switch send on each cable?
 
 Switches send LLDP (IEEE 802.1AB) and, some of them, CDP by themselves, every 30 to 60 seconds; this one every second, so that
 peers which wait for it are done soon. Each guest port hears its own port name, as at a real switch: frames leave
@@ -11,8 +11,8 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Dict, Optional, Set
 
+from .checksum import internet_checksum
 from .namespace import Namespace
 
 MANAGEMENT = "192.0.2.10"
@@ -53,32 +53,24 @@ def cdp(port: str) -> bytes:
         + _field(5, DESCRIPTION.encode()) + _field(6, b"Lab") + _field(10, struct.pack(">H", VLAN))
     )
     body = b"\x02\xb4\0\0" + fields
-    body = body[:2] + struct.pack(">H", _checksum(body)) + body[4:]
+    body = body[:2] + struct.pack(">H", internet_checksum(body)) + body[4:]
     snap = bytes.fromhex("aaaa0300000c2000") + body
     return _CDP_GROUP + CHASSIS + struct.pack(">H", len(snap)) + snap
 
 
-def _checksum(data: bytes) -> int:
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
 class Switch:
-    """Speaks to every guest port of a namespace until the block ends. Wires in `cdp_on` hear CDP instead of LLDP."""
+    """Sends LLDP to every guest port of a namespace until the block ends. Ports of the bridge `cdp_on` get CDP instead."""
 
     def __init__(self, namespace: Namespace, cdp_on: str = "lab1") -> None:
         self._namespace = namespace
         self._cdp_on = cdp_on
-        # Wires on which nothing is said, as behind an unmanaged switch.
-        self.silent: Set[str] = set()
+        # Bridges on which nothing is sent, as behind an unmanaged switch.
+        self.silent: set[str] = set()
         self._stop = threading.Event()
-        self._sockets: Dict[str, socket.socket] = {}
-        self._thread = threading.Thread(target=self._speak, name="switch", daemon=True)
+        self._sockets: dict[str, socket.socket] = {}
+        self._thread = threading.Thread(target=self._send, name="switch", daemon=True)
 
-    def __enter__(self) -> "Switch":
+    def __enter__(self) -> Switch:
         self._thread.start()
         return self
 
@@ -88,7 +80,7 @@ class Switch:
         for made in self._sockets.values():
             made.close()
 
-    def _speak(self) -> None:
+    def _send(self) -> None:
         while not self._stop.wait(_PAUSE):
             taps = self._namespace.taps()
             for gone in set(self._sockets) - set(taps):
@@ -97,21 +89,16 @@ class Switch:
                 if bridge in self.silent:
                     continue
                 frame = cdp(tap) if bridge == self._cdp_on else lldp(tap)
-                made = self._socket(tap)
+                made = self._port_socket(tap)
                 # A guest that is just going takes its tap with it.
                 with contextlib.suppress(OSError):
                     if made is not None:
                         made.send(frame)
 
-    def _socket(self, tap: str) -> Optional[socket.socket]:
+    def _port_socket(self, tap: str) -> socket.socket | None:
         if tap not in self._sockets:
-            def make() -> socket.socket:
-                made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-                made.bind((tap, 0))
-                return made
-
             try:
-                self._sockets[tap] = self._namespace.call(make)
+                self._sockets[tap] = self._namespace.packet_socket(tap)
             except OSError:
                 return None
         return self._sockets[tap]

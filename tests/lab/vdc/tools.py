@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence
 
 from .errors import LabError, MissingTool
 
-# Program -> where it comes from, in words that help on Debian and on openSUSE.
-PACKAGES: Dict[str, str] = {
+# Program -> its package on Debian / on openSUSE.
+PACKAGES: dict[str, str] = {
     "qemu-system-x86_64": "Debian qemu-system-x86, openSUSE qemu-x86",
     "qemu-img": "qemu-utils / qemu-tools",
     "ip": "iproute2",
@@ -41,7 +41,7 @@ PACKAGES: Dict[str, str] = {
 _EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def find(program: str) -> Optional[str]:
+def find(program: str) -> str | None:
     """Full path of a program, or None."""
     return shutil.which(program, path=os.environ.get("PATH", "") + ":" + _EXTRA_PATH)
 
@@ -68,9 +68,9 @@ def require_root() -> None:
         raise LabError("the laboratory makes a network namespace and taps: run it as root")
 
 
-def run(argv: Sequence[str], timeout: float = 120.0, cwd: Optional[Path] = None) -> str:
-    """Runs a helper to its end and returns what it printed; a failure carries the end of what it said."""
-    command: List[str] = [path_of(argv[0]), *argv[1:]]
+def run(argv: Sequence[str], timeout: float = 120.0, cwd: Path | None = None) -> str:
+    """Runs a helper program and returns its output; the error of a failed one carries the end of the output."""
+    command: list[str] = [path_of(argv[0]), *argv[1:]]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

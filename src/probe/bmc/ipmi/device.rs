@@ -1,22 +1,13 @@
 //! Who the controller is: Get Device ID, its GUIDs, its last self test.
 
+use ipmi_rs::app::GetDeviceId;
+use ipmi_rs::connection::IpmiCommand;
+
 use super::{APP, Link, Refusal, hex};
 use crate::model::inventory::Bmc;
 
 /// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
 const MAKERS: &str = include_str!("../../ipmi/makers.tsv");
-
-/// The functions of the additional device support byte, from bit 0 on.
-const FUNCTIONS: [&str; 8] = [
-    "sensors",
-    "sdr",
-    "sel",
-    "fru",
-    "ipmb event receiver",
-    "ipmb event generator",
-    "bridge",
-    "chassis",
-];
 
 /// Get Device ID (20.1) into the document.
 pub(crate) fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
@@ -25,37 +16,31 @@ pub(crate) fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusa
 }
 
 fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
-    let [
-        id,
-        revision,
-        major,
-        minor,
-        ipmi,
-        functions,
-        m0,
-        m1,
-        m2,
-        p0,
-        p1,
-        rest @ ..,
-    ] = data
-    else {
-        return None;
-    };
-    bmc.device_id = Some(*id);
-    bmc.device_revision = Some(revision & 0x0f);
-    // The minor number is two decimal digits, a nibble each.
-    bmc.firmware = Some(format!("{}.{minor:02x}", major & 0x7f));
-    bmc.updating = Some(major & 0x80 != 0);
-    bmc.ipmi_version = Some(format!("{}.{}", ipmi & 0x0f, ipmi >> 4));
-    let function = |(bit, name): (usize, &&str)| (functions >> bit & 1 == 1).then(|| (*name).to_owned());
-    bmc.functions = FUNCTIONS.iter().enumerate().filter_map(function).collect();
-    // 20 bits; the rest of the third byte is reserved.
-    let maker = u32::from_le_bytes([*m0, *m1, *m2 & 0x0f, 0]);
+    let id = GetDeviceId::parse_success_response(data).ok()?;
+    bmc.device_id = Some(id.device_id);
+    bmc.device_revision = Some(id.device_revision);
+    // The minor number is two decimal digits, a nibble each. Makers who put others there lose them in the crate's number.
+    bmc.firmware = Some(format!("{}.{:02x}", id.major_fw_revision, data.get(3)?));
+    bmc.updating = Some(!id.device_available);
+    bmc.ipmi_version = Some(format!("{}.{}", id.major_version, id.minor_version));
+    let functions = [
+        (id.sensor_device_support, "sensors"),
+        (id.sdr_repository_support, "sdr"),
+        (id.sel_device_support, "sel"),
+        (id.fru_inventory_support, "fru"),
+        (id.ipmb_event_receiver_support, "ipmb event receiver"),
+        (id.ipmb_event_generator_support, "ipmb event generator"),
+        (id.bridge_support, "bridge"),
+        (id.chassis_support, "chassis"),
+    ];
+    let told = functions.into_iter().filter_map(|(is, name)| is.then_some(name));
+    bmc.functions = told.map(str::to_owned).collect();
+    // 20 bits; the crate leaves the reserved four above them.
+    let maker = id.manufacturer_id & 0xf_ffff;
     bmc.manufacturer_id = Some(maker);
     bmc.manufacturer = manufacturer(maker);
-    bmc.product_id = Some(u16::from_le_bytes([*p0, *p1]));
-    bmc.firmware_aux = rest.get(..4).map(hex);
+    bmc.product_id = Some(id.product_id);
+    bmc.firmware_aux = id.aux_revision.as_ref().map(|aux| hex(aux));
     Some(())
 }
 
@@ -143,6 +128,16 @@ mod tests {
         assert_eq!(bmc.functions.len(), 7);
         assert!(!bmc.functions.contains(&"bridge".to_owned()));
         assert_eq!(read_device_id(&data[..10], &mut bmc), None);
+        // Digits that are none, and bits above the 20.
+        let odd = [0x20, 0x81, 0x82, 0x1a, 0x51, 0x40, 0xa2, 0x02, 0xf0, 0x00, 0x01];
+        read_device_id(&odd, &mut bmc).unwrap();
+        assert_eq!(bmc.firmware.as_deref(), Some("2.1a"));
+        assert_eq!((bmc.updating, bmc.manufacturer_id), (Some(true), Some(674)));
+        assert_eq!(
+            (bmc.ipmi_version.as_deref(), bmc.functions),
+            (Some("1.5"), vec!["bridge".to_owned()])
+        );
+        assert_eq!(bmc.firmware_aux, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::hex;
 use crate::formats::text::clean;
 use crate::model::inventory::{Fru, FruBoard, FruChassis, FruMultirecord, FruProduct};
-use crate::probe::smbios::types::chassis_kind;
+use crate::probe::smbios::platform_names::chassis_kind;
 
 /// Fields of one area, and records of one unit; real ones have a dozen.
 const MAX_FIELDS: usize = 2048;

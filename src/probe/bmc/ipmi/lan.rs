@@ -2,8 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipmi_rs::connection::Channel;
+use ipmi_rs::transport::{GetLanConfigParameters, LanConfigParameter};
+
 use super::users::privilege;
-use super::{APP, Link, Refusal, TRANSPORT, word};
+use super::{APP, Link, Refusal, word};
 use crate::model::MacAddr;
 use crate::model::inventory::{BmcChannel, BmcIpv6, BmcLan, CipherSuite};
 
@@ -92,25 +95,27 @@ fn channel_access(data: &[u8], channel: &mut BmcChannel) {
 }
 
 /// Get LAN Configuration Parameters (23.2): one parameter, without its revision byte.
-fn parameter(link: &mut Link<'_>, channel: u8, number: u8, set: u8) -> Result<Vec<u8>, Refusal> {
-    let data = link.send(TRANSPORT, 0x02, &[channel, number, set, 0])?;
-    data.get(1..).map(<[u8]>::to_vec).ok_or(Refusal::Short)
+fn parameter(link: &mut Link<'_>, channel: u8, parameter: LanConfigParameter, set: u8) -> Result<Vec<u8>, Refusal> {
+    let channel = Channel::new(channel).ok_or(Refusal::Short)?;
+    let question = GetLanConfigParameters::new(channel, parameter).with_set_selector(set);
+    Ok(link.ask(question)?.data)
 }
 
 /// All LAN settings of one channel (table 23-4). Fails where the IPv4 address cannot be had; the other parameters are
 /// worth having but no reason to lose that one.
 pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
-    let address = parameter(link, channel, 3, 0)?;
+    use LanConfigParameter::*;
+    let address = parameter(link, channel, IpAddress, 0)?;
     let mut lan = BmcLan {
         channel,
         ipv4: Some(ipv4(&address).ok_or(Refusal::Short)?).filter(|address| !address.is_unspecified()),
         ..BmcLan::default()
     };
-    let mut ask = |number, set| match parameter(link, channel, number, set) {
+    let mut ask = |name, set| match parameter(link, channel, name, set) {
         Err(refusal) if refusal.is_final() => Err(refusal),
         other => Ok(other.unwrap_or_default()),
     };
-    lan.address_source = ask(4, 0)?.first().map(|source| {
+    lan.address_source = ask(IpAddressSource, 0)?.first().map(|source| {
         let source = match source & 0x0f {
             1 => "static",
             2 => "dhcp",
@@ -120,35 +125,40 @@ pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
         };
         source.to_owned()
     });
-    lan.mac = mac(&ask(5, 0)?);
-    lan.netmask = ipv4(&ask(6, 0)?).filter(|mask| !mask.is_unspecified());
-    lan.answers_arp = ask(10, 0)?.first().map(|control| control & 0x02 != 0);
-    lan.gateway = ipv4(&ask(12, 0)?).filter(|gateway| !gateway.is_unspecified());
-    lan.gateway_mac = mac(&ask(13, 0)?);
-    lan.vlan = vlan(&ask(20, 0)?);
-    // 50: what of IPv6 there is at all; a controller without it refuses.
-    if ask(50, 0)?.is_empty() {
+    lan.mac = mac(&ask(MacAddress, 0)?);
+    lan.netmask = ipv4(&ask(SubnetMask, 0)?).filter(|mask| !mask.is_unspecified());
+    // 10: control of gratuitous ARP and of answers.
+    lan.answers_arp = ask(Other(10), 0)?.first().map(|control| control & 0x02 != 0);
+    lan.gateway = ipv4(&ask(DefaultGatewayAddress, 0)?).filter(|gateway| !gateway.is_unspecified());
+    lan.gateway_mac = mac(&ask(DefaultGatewayMacAddress, 0)?);
+    lan.vlan = vlan(&ask(Other(20), 0)?);
+    // What of IPv6 there is at all; a controller without it refuses.
+    if ask(Ipv6Ipv4Support, 0)?.is_empty() {
         return Ok(lan);
     }
-    lan.addressing = match ask(51, 0)?.first() {
+    lan.addressing = match ask(Ipv6Ipv4AddressingEnables, 0)?.first() {
         Some(0) => Some("ipv4".to_owned()),
         Some(1) => Some("ipv6".to_owned()),
         Some(2) => Some("both".to_owned()),
         _ => None,
     };
-    let counts = ask(55, 0)?;
-    for (number, count) in [(56, counts.first()), (59, counts.get(1))] {
+    let counts = ask(Ipv6Status, 0)?;
+    for (name, count) in [
+        (Ipv6StaticAddresses, counts.first()),
+        (Ipv6DynamicAddress, counts.get(1)),
+    ] {
         for set in 0..count.copied().unwrap_or(0).min(MAX_IPV6) {
-            lan.ipv6.extend(ipv6_address(number == 56, &ask(number, set)?));
+            lan.ipv6
+                .extend(ipv6_address(name == Ipv6StaticAddresses, &ask(name, set)?));
         }
     }
     // 65 and 69 are set by hand, 74 were learnt.
     for number in [65, 69] {
-        lan.ipv6_routers.extend(ipv6(&ask(number, 0)?));
+        lan.ipv6_routers.extend(ipv6(&ask(Other(number), 0)?));
     }
-    let learnt = ask(73, 0)?.first().copied().unwrap_or(0);
+    let learnt = ask(Other(73), 0)?.first().copied().unwrap_or(0);
     for set in 0..learnt.min(MAX_IPV6) {
-        lan.ipv6_routers.extend(ask(74, set)?.get(1..).and_then(ipv6));
+        lan.ipv6_routers.extend(ask(Other(74), set)?.get(1..).and_then(ipv6));
     }
     lan.ipv6_routers.retain(|router| !router.is_unspecified());
     Ok(lan)

@@ -23,12 +23,7 @@ impl Tree {
         self
     }
     fn controllers(&self) -> Part<Vec<StorageController>> {
-        storage_controllers(
-            &Root::at(self.0.path()),
-            None,
-            Duration::from_secs(30),
-            &Publish::nowhere(),
-        )
+        storage_controllers(&Root::at(self.0.path()), Duration::from_secs(30), &Publish::nowhere())
     }
 }
 

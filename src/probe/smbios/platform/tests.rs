@@ -36,7 +36,7 @@ fn slots_tell_what_is_in_them() {
         ),
         &["PCIe Slot 2"],
     ));
-    let slots = slots(&Table::parse(None, &data));
+    let slots = slots(&SmbiosTable::parse(None, &data));
     assert_eq!(slots[0].name.as_deref(), Some("PCIe Slot 1"));
     assert_eq!(slots[0].kind.as_deref(), Some("PCI Express 4 x16"));
     assert_eq!(
@@ -54,14 +54,14 @@ fn slots_tell_what_is_in_them() {
 #[test]
 fn devices_on_the_board_in_both_forms() {
     let old = structure(10, 1, &[0x85, 1, 0x03, 2], &["LAN", "Video"]);
-    let devices = onboard_devices(&Table::parse(None, &old));
+    let devices = onboard_devices(&SmbiosTable::parse(None, &old));
     assert_eq!(
         (devices[0].kind.as_deref(), devices[0].enabled),
         (Some("ethernet"), true)
     );
     assert_eq!((devices[1].name.as_deref(), devices[1].enabled), (Some("Video"), false));
     let new = structure(41, 2, &body(0x0b, &[(0x04, &[1, 0x85, 2, 0, 0, 4, 1])]), &["NIC 2"]);
-    let devices = onboard_devices(&Table::parse(None, &[new, old].concat()));
+    let devices = onboard_devices(&SmbiosTable::parse(None, &[new, old].concat()));
     assert_eq!(devices.len(), 1);
     assert_eq!(devices[0].bus_address.as_deref(), Some("0000:04:00.1"));
     assert_eq!(devices[0].instance, Some(2));
@@ -92,7 +92,7 @@ fn caches_belong_to_sockets() {
         &["CPU2"],
     );
     let data = [cache(7, 0xffff, 0x8000_0400), cache(8, 0x8010, 0), cpu].concat();
-    let caches = caches(&Table::parse(None, &data));
+    let caches = caches(&SmbiosTable::parse(None, &data));
     assert_eq!(caches[0].socket.as_deref(), Some("CPU2"));
     assert_eq!((caches[0].level, caches[0].size_bytes), (3, Some(64 << 20)));
     assert_eq!(caches[0].associativity.as_deref(), Some("16-way"));
@@ -118,7 +118,7 @@ fn supplies_say_whether_they_are_plugged_in() {
         )
     };
     let table = [supply(0b1_1000_0011), supply(0b110), supply(0)].concat();
-    let supplies = power_supplies(&Table::parse(None, &table));
+    let supplies = power_supplies(&SmbiosTable::parse(None, &table));
     let told: Vec<_> = supplies
         .iter()
         .map(|s| (s.present, s.plugged, s.hot_swappable, s.status.as_deref()))
@@ -158,7 +158,7 @@ fn redfish_is_found_through_the_host_interface() {
     body.extend([4, record.len() as u8]);
     body.extend(&record);
     let data = structure(42, 1, &body, &[]);
-    let found = host_interfaces(&Table::parse(None, &data));
+    let found = host_interfaces(&SmbiosTable::parse(None, &data));
     assert_eq!(found.len(), 1);
     let interface = &found[0];
     assert_eq!(interface.kind, "network");
@@ -189,7 +189,7 @@ fn strings_boot_status_and_tpm() {
         &[b'I', b'N', b'T', b'C', 2, 0, 0x0f, 0, 1, 2, 0, 0, 0, 0, 1],
         &["INTEL"],
     ));
-    let table = Table::parse(None, &data);
+    let table = SmbiosTable::parse(None, &data);
     assert_eq!(strings(&table, 11), ["Dell System", "5[0000]"]);
     assert_eq!(strings(&table, 12).len(), 1);
     assert_eq!(
@@ -214,7 +214,7 @@ proptest! {
     ) {
         let names: Vec<&str> = strings_in.iter().map(String::as_str).collect();
         let data = structure(kind, 7, &body, &names);
-        let table = Table::parse(None, &data);
+        let table = SmbiosTable::parse(None, &data);
         let _ = (slots(&table), ports(&table), caches(&table), power_supplies(&table), boot_status(&table), tpm(&table));
         prop_assert!(onboard_devices(&table).len() <= data.len());
         prop_assert!(host_interfaces(&table).len() <= data.len());

@@ -1,9 +1,9 @@
 //! Why a link is in its mode, as a person reads it on the screen. Pure.
 
-use crate::config::settings::LinkRule;
+use crate::config::LinkRule;
 use crate::model::api::ForeignServer;
 
-use super::{Election, State, Verdict};
+use super::state::{Election, State, Verdict};
 
 /// Why nothing is sent while settings wait for a person.
 pub(crate) const HELD: &str = "the settings were not read whole: nothing is sent until a person decides";
@@ -41,9 +41,9 @@ impl Election {
             State::Foreign { .. } => {
                 "recon.toml says network.mode = \"proxy\" and no DHCP server is here: nothing is handed out".to_owned()
             }
-            State::Told if self.rule == LinkRule::Held => HELD.to_owned(),
-            State::Told => "recon.toml says so: nothing is sent".to_owned(),
-            State::Twin { name, .. } => format!("on the same network as {name}, which speaks for both"),
+            State::Disabled if self.rule == LinkRule::Held => HELD.to_owned(),
+            State::Disabled => "recon.toml says so: nothing is sent".to_owned(),
+            State::SameSegment { name, .. } => format!("on the same network as {name}, which speaks for both"),
             State::Yield {
                 master: Some(master), ..
             } => format!("recon master {master} serves this network"),

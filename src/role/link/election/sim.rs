@@ -3,11 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use super::state::*;
+use super::timing::*;
 use super::*;
 use crate::config::SiteKey;
+use crate::model::MacAddr;
+use crate::model::api::{ForeignServer, LinkMode};
 use crate::role::link::proof::Voice;
 use crate::service::dhcp4::probe::{Proof, Question, Role, Said};
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 /// splitmix64: small, and good enough to lose packets.
 struct Chance(u64);
@@ -141,7 +146,7 @@ impl Net {
     fn of_many_sites(mut self) -> Self {
         for port in &mut self.ports {
             port.site = port.stick as u8;
-            port.voice = Voice::new(SiteKey::new([port.site; 32]), port.election.machine, port.mac);
+            port.voice = Voice::new(SiteKey::new([port.site; 32]), port.election.machine_id, port.mac);
         }
         self
     }
@@ -183,7 +188,7 @@ impl Net {
             Post::Question(question, mac, proof) => {
                 let ours = voice.is_proven(&Said::asking(question.machine, mac), proof);
                 voice.heard(question);
-                Event::Rival {
+                Event::Candidate {
                     machine: question.machine,
                     ours,
                 }
@@ -304,7 +309,7 @@ impl Net {
         let site = self.ports[port].site;
         let known = self.ports.iter().any(|other| {
             other.site == site
-                && other.election.machine == *rival
+                && other.election.machine_id == *rival
                 && master.is_none_or(|master| master == address_of(other.stick))
         });
         if !known {
@@ -648,7 +653,7 @@ proptest! {
             for (key, to, post) in posted {
                 let own = !matches!(&post, Post::Event(_));
                 if own {
-                    let twin = Event::Twin { name: format!("eno{}", 1 - to), before: to == 1 };
+                    let twin = Event::SameSegment { name: format!("eno{}", 1 - to), before: to == 1 };
                     net.queue.insert(key, (to, Post::Event(twin)));
                 }
             }

@@ -1,5 +1,10 @@
+use super::state::*;
+use super::timing::*;
 use super::*;
+use crate::model::MacAddr;
+use crate::model::api::{ForeignServer, LinkMode};
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
 const LOWER: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -40,7 +45,7 @@ fn stranger(machine: MacAddr) -> Event {
 }
 
 fn rival(machine: MacAddr) -> Event {
-    Event::Rival { machine, ours: true }
+    Event::Candidate { machine, ours: true }
 }
 
 fn fresh() -> Election {
@@ -196,7 +201,7 @@ fn a_rival_that_never_serves_is_not_waited_for() {
     let mut election = fresh();
     election.on(Event::Carrier(true), 0.0);
     election.on(rival(LOWER), 1.0);
-    run(&mut election, 1.25, 1.0 + RIVAL_SECONDS + VERDICT_SECONDS + 1.0);
+    run(&mut election, 1.25, 1.0 + CANDIDATE_SECONDS + VERDICT_SECONDS + 1.0);
     assert_eq!(election.mode(), LinkMode::Serve);
 }
 
@@ -240,7 +245,7 @@ fn of_two_masters_one_is_followed_without_a_change_at_every_word() {
 
 #[test]
 fn two_ports_on_one_network_serve_once() {
-    let twin = |name: &str, before| Event::Twin {
+    let twin = |name: &str, before| Event::SameSegment {
         name: name.into(),
         before,
     };
@@ -321,7 +326,7 @@ fn a_higher_number_without_the_key_has_ten_seconds_to_give_way() {
 fn a_question_without_a_proof_is_waited_for_once_and_not_for_long() {
     let mut election = fresh();
     election.on(Event::Carrier(true), 0.0);
-    let forged = Event::Rival {
+    let forged = Event::Candidate {
         machine: LOWER,
         ours: false,
     };
@@ -359,9 +364,9 @@ fn any_event() -> impl Strategy<Value = Event> {
             recon,
             boots && !recon
         )),
-        (machine.clone(), any::<bool>()).prop_map(|(machine, ours)| Event::Rival { machine, ours }),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, ours)| Event::Candidate { machine, ours }),
         machine.prop_map(stranger),
-        any::<bool>().prop_map(|before| Event::Twin {
+        any::<bool>().prop_map(|before| Event::SameSegment {
             name: "eno1".into(),
             before
         }),

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::model::shown;
 use crate::sys::file::open_plain;
 
 /// Bounds of what is taken. What goes beyond one is left out and told of; the rest is taken all the same.
@@ -50,13 +51,13 @@ struct LeftOut {
 type Reason = String;
 
 #[derive(Default)]
-struct Told(BTreeMap<Reason, LeftOut>);
+struct Omissions(BTreeMap<Reason, LeftOut>);
 
-impl Told {
+impl Omissions {
     fn add(&mut self, reason: impl Into<Reason>, path: &Path, bytes: u64) {
         let one = self.0.entry(reason.into()).or_default();
         if one.count == 0 {
-            one.first = shown(path);
+            one.first = short(path);
         }
         one.count += 1;
         one.bytes = one.bytes.saturating_add(bytes);
@@ -77,23 +78,19 @@ impl Told {
 /// Longest name that a sentence quotes.
 const SHOWN_CHARS: usize = 80;
 
-fn shown(path: &Path) -> String {
+fn short(path: &Path) -> String {
     let text = path.to_string_lossy();
     let mut short: String = text.chars().take(SHOWN_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }
-    short.escape_debug().to_string()
+    shown::line(&short).into_owned()
 }
 
 /// A name as it stands in the upload: as it is where people can read it, else with percent-encoded bytes (RFC 3986 §2.1), as
 /// the names of the archive are text for every system.
 fn written(path: &Path) -> String {
-    let plain = |text: &&str| {
-        !text
-            .chars()
-            .any(|char| char.escape_debug().count() > 1 && !matches!(char, '"' | '\''))
-    };
+    let plain = |text: &&str| !text.chars().any(|char| shown::acts(char) || char == '\\');
     if let Some(text) = path.to_str().filter(plain) {
         return text.to_owned();
     }
@@ -129,93 +126,117 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// Name and content of the files of `result` that are taken, and a sentence for each reason why others are not.
 pub(super) fn gather(result: &Path, limits: Limits) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
-    let mut told = Told::default();
-    let mut files = Vec::new();
     // Not followed: the workload may have put a link to anywhere in its place.
     let device = match fs::symlink_metadata(result) {
         Ok(metadata) if metadata.is_dir() => metadata.dev(),
         Ok(_) => {
-            return (
-                files,
-                vec!["the result folder is none any more: nothing of it was taken".to_owned()],
-            );
+            let problem = "the result folder is none any more: nothing of it was taken";
+            return (Vec::new(), vec![problem.to_owned()]);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (files, Vec::new()),
-        Err(error) => return (files, vec![format!("the result folder cannot be read: {error}")]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Vec::new()),
+        Err(error) => return (Vec::new(), vec![format!("the result folder cannot be read: {error}")]),
     };
-    let mut left = limits.bytes;
-    let mut looked_at = 0;
-    let mut taken = HashSet::new();
-    let mut folders = vec![(PathBuf::new(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        let (entries, more) = match names(&result.join(&folder), limits.looked_at - looked_at) {
+    let mut walk = Walk {
+        result,
+        limits,
+        device,
+        bytes_left: limits.bytes,
+        names_left: limits.looked_at,
+        names_taken: HashSet::new(),
+        folders: vec![(PathBuf::new(), 0)],
+        files: Vec::new(),
+        omissions: Omissions::default(),
+    };
+    while let Some((folder, depth)) = walk.folders.pop() {
+        walk.folder(&folder, depth);
+    }
+    (walk.files, walk.omissions.sentences())
+}
+
+struct Walk<'a> {
+    result: &'a Path,
+    limits: Limits,
+    /// Of the result folder: what is mounted in it is somebody else's.
+    device: u64,
+    bytes_left: u64,
+    names_left: usize,
+    names_taken: HashSet<String>,
+    /// Still to be looked into, each with the number of folders above what is in it.
+    folders: Vec<(PathBuf, usize)>,
+    files: Vec<(String, Vec<u8>)>,
+    omissions: Omissions,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        let (entries, more) = match names(&self.result.join(folder), self.names_left) {
             Ok(read) => read,
-            Err(error) => {
-                told.add(format!("it cannot be read: {error}"), &folder, 0);
-                continue;
-            }
+            Err(error) => return self.omissions.add(format!("it cannot be read: {error}"), folder, 0),
         };
-        looked_at += entries.len();
+        self.names_left -= entries.len();
         if more {
-            let reason = format!("only {} names are looked at, and there are more", limits.looked_at);
-            told.add(reason, &folder, 0);
+            let most = self.limits.looked_at;
+            let reason = format!("only {most} names are looked at, and there are more");
+            self.omissions.add(reason, folder, 0);
         }
         for entry in entries {
             let path = folder.join(entry);
-            let metadata = match fs::symlink_metadata(result.join(&path)) {
-                Ok(metadata) => metadata,
-                Err(error) => {
-                    told.add(format!("it cannot be read: {error}"), &path, 0);
-                    continue;
-                }
-            };
-            let name = written(&path);
-            let kind = metadata.file_type();
-            if name.len() > limits.path_bytes {
-                told.add(
-                    format!("a name of more than {} bytes", limits.path_bytes),
-                    &path,
-                    metadata.len(),
-                );
-            } else if kind.is_dir() && metadata.dev() != device {
-                told.add("another file system", &path, 0);
-            } else if kind.is_dir() && depth >= limits.depth {
-                told.add(format!("more than {} folders deep", limits.depth), &path, 0);
-            } else if kind.is_dir() {
-                folders.push((path, depth + 1));
-            } else if !kind.is_file() {
-                told.add("neither a file nor a folder", &path, 0);
-            } else if files.len() >= limits.files {
-                told.add(format!("more than {} files", limits.files), &path, metadata.len());
-            } else if metadata.len() > left {
-                told.add(
-                    format!("more than {} bytes in all", limits.bytes),
-                    &path,
-                    metadata.len(),
-                );
-            } else {
-                match read(&result.join(&path), left + 1) {
-                    // It grew since it was measured, or is one of those files that tell no length.
-                    Ok(bytes) if bytes.len() as u64 > left => {
-                        told.add(
-                            format!("more than {} bytes in all", limits.bytes),
-                            &path,
-                            bytes.len() as u64,
-                        );
-                    }
-                    Ok(_) if !taken.insert(name.clone()) => {
-                        told.add("its name is written as another's", &path, metadata.len());
-                    }
-                    Ok(bytes) => {
-                        left -= bytes.len() as u64;
-                        files.push((name, bytes));
-                    }
-                    Err(error) => told.add(format!("it cannot be read: {error}"), &path, metadata.len()),
-                }
+            if let Err((reason, bytes)) = self.entry(&path, depth) {
+                self.omissions.add(reason, &path, bytes);
             }
         }
     }
-    (files, told.sentences())
+
+    /// Takes a file, or puts a folder on the list. The error is why it is left out, and its bytes.
+    fn entry(&mut self, path: &Path, depth: usize) -> Result<(), (Reason, u64)> {
+        let Limits {
+            bytes,
+            files,
+            path_bytes,
+            depth: deepest,
+            ..
+        } = self.limits;
+        let unread = |error| format!("it cannot be read: {error}");
+        let whole = self.result.join(path);
+        let metadata = fs::symlink_metadata(&whole).map_err(|error| (unread(error), 0))?;
+        let name = written(path);
+        let (kind, length) = (metadata.file_type(), metadata.len());
+        if name.len() > path_bytes {
+            return Err((format!("a name of more than {path_bytes} bytes"), length));
+        }
+        if kind.is_dir() {
+            return match () {
+                () if metadata.dev() != self.device => Err(("another file system".to_owned(), 0)),
+                () if depth >= deepest => Err((format!("more than {deepest} folders deep"), 0)),
+                () => {
+                    self.folders.push((path.to_owned(), depth + 1));
+                    Ok(())
+                }
+            };
+        }
+        if !kind.is_file() {
+            return Err(("neither a file nor a folder".to_owned(), 0));
+        }
+        if self.files.len() >= files {
+            return Err((format!("more than {files} files"), length));
+        }
+        let too_many = |length| (format!("more than {bytes} bytes in all"), length);
+        if length > self.bytes_left {
+            return Err(too_many(length));
+        }
+        let content = read(&whole, self.bytes_left + 1).map_err(|error| (unread(error), length))?;
+        let read = content.len() as u64;
+        // It grew since it was measured, or is one of those files that tell no length.
+        if read > self.bytes_left {
+            return Err(too_many(read));
+        }
+        if !self.names_taken.insert(name.clone()) {
+            return Err(("its name is written as another's".to_owned(), length));
+        }
+        self.bytes_left -= read;
+        self.files.push((name, content));
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +342,6 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["%E2%80%AEx", "%FF%25", "a%0Ab%1B[2J", "grün 'it'"]);
         assert_eq!(told, [] as [&str; 0]);
-        assert_eq!(shown(Path::new("a\nb")), "a\\nb");
+        assert_eq!(short(Path::new("a\nb")), "a b");
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::PowerOff;
-use crate::model::MacAddr;
+use crate::model::{MacAddr, PowerOff};
+use crate::service::boot::{autoexec, grub};
 
 fn client(post_action: PostAction) -> Boot<'static> {
     Boot {
@@ -20,14 +20,8 @@ fn client(post_action: PostAction) -> Boot<'static> {
     }
 }
 
-/// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read the diff before committing it.
 fn golden(name: &str, text: &str) {
-    let path = format!("{}/tests/golden/ipxe/{name}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(&path).expect(&path), text, "{path}");
+    crate::golden::golden(format!("tests/golden/ipxe/{name}"), text);
 }
 
 #[test]
@@ -79,7 +73,7 @@ fn scripts_are_the_reviewed_ones() {
         "refusal.ipxe",
         &refusal(&super::super::memory::too_little(512, 560).unwrap()),
     );
-    golden("grub.cfg", &made(Made::GrubConfig, "192.168.219.1:80".parse().unwrap()));
+    golden("grub.cfg", &grub::config("192.168.219.1:80".parse().unwrap()));
     golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
     golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
 }

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use dhcproto::v4::Flags;
 use proptest::prelude::*;
 
+use super::super::client::identify;
 use super::*;
 use crate::model::MacAddr;
 use crate::store::leases::journal;
@@ -13,10 +14,8 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 3);
 fn params() -> Params {
     Params {
         subnet: crate::config::Settings::default().subnet(0).unwrap(),
-        lease_seconds: 3600,
-        domain: "recon.internal".to_owned(),
-        http_port: 80,
-        loaders: Default::default(),
+        lease: Default::default(),
+        boot: Default::default(),
     }
 }
 
@@ -109,7 +108,7 @@ impl Said {
 
 /// The answer's kind, its address and where it goes.
 fn answer(leases: &mut LeaseTable, said: &Said, now: u64) -> Option<(MessageType, Ipv4Addr, String)> {
-    match decide(&params(), leases, &said.message(), now) {
+    match decide_on(&params(), leases, &said.message(), now) {
         Decision::Reply(reply) => Some((
             reply.message.opts().msg_type().unwrap(),
             reply.message.yiaddr(),
@@ -148,7 +147,7 @@ fn who_can_hear_it_gets_its_answer_alone() {
     let reply = |leases: &mut LeaseTable, said: &Said| {
         let mut message = said.message();
         message.set_flags(Flags::default());
-        match decide(&params(), leases, &message, 0) {
+        match decide_on(&params(), leases, &message, 0) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -156,8 +155,17 @@ fn who_can_hear_it_gets_its_answer_alone() {
     let offer = reply(&mut leases, &Said::by(1, Discover));
     let offered = offer.message.yiaddr();
     assert_eq!((offer.to, offer.alone), (SocketAddrV4::new(offered, 68), Some(mac(1))));
-    let mut again = offer;
-    again.broadcast();
+    // One that asks again without taking it did not hear that.
+    let mut message = Said::by(1, Discover).message();
+    message.set_flags(Flags::default());
+    let client = identify(&message).unwrap();
+    let facts = Facts {
+        unheeded: 1,
+        ..Facts::new(&message, &client)
+    };
+    let Decision::Reply(again) = decide(&params(), &mut leases, &facts, 0) else {
+        panic!("no second offer");
+    };
     assert_eq!((again.to.to_string().as_str(), again.alone), (ALL, None));
     let ack = reply(&mut leases, &Said::by(1, Request).to(SERVER).wish(offered));
     assert_eq!((ack.to, ack.alone), (SocketAddrV4::new(offered, 68), Some(mac(1))));
@@ -232,7 +240,7 @@ fn renewing_and_rebinding_go_to_the_address_in_use() {
 #[test]
 fn inform_tells_all_but_gives_nothing() {
     let mut leases = table();
-    let Decision::Reply(reply) = decide(
+    let Decision::Reply(reply) = decide_on(
         &params(),
         &mut leases,
         &Said::by(1, Inform).with(address(9)).message(),
@@ -292,7 +300,7 @@ fn everything_through_a_relay_goes_back_to_its_server_port() {
     assert_eq!(to(answer(&mut leases, &request, 0)), Some((Ack, relayed.clone())));
     let wrong = Said::by(1, Request).wish(Ipv4Addr::new(10, 0, 0, 1)).through(RELAY);
     assert_eq!(to(answer(&mut leases, &wrong, 0)), Some((Nak, relayed)));
-    let Decision::Reply(nak) = decide(&params(), &mut leases, &wrong.message(), 0) else {
+    let Decision::Reply(nak) = decide_on(&params(), &mut leases, &wrong.message(), 0) else {
         panic!("no answer");
     };
     assert!(
@@ -315,7 +323,7 @@ fn one_port_has_one_address_whatever_it_calls_itself() {
     for id in ids {
         let mut request = Said::by(1, Discover).message();
         request.opts_mut().insert(DhcpOption::ClientIdentifier(id.to_vec()));
-        let Decision::Reply(reply) = decide(&params(), &mut leases, &request, 0) else {
+        let Decision::Reply(reply) = decide_on(&params(), &mut leases, &request, 0) else {
             panic!("no answer");
         };
         assert_eq!(
@@ -335,11 +343,11 @@ fn a_machine_that_looks_for_servers_takes_no_address() {
     probe
         .opts_mut()
         .insert(DhcpOption::ClassIdentifier(super::super::PROBE_CLASS.to_vec()));
-    leases.ask_first();
-    let Decision::Reply(reply) = decide(&params(), &mut leases, &probe, 0) else {
+    leases.probe_first();
+    let Decision::Reply(reply) = decide_on(&params(), &mut leases, &probe, 0) else {
         panic!("no answer");
     };
-    assert_eq!(reply.ask, None, "and does not wait");
+    assert_eq!(reply.probe, None, "and does not wait");
     assert_eq!(leases.iter().count(), 0);
 }
 
@@ -421,7 +429,7 @@ proptest! {
                     medium.append(&mut unsynced);
                     for (address, who, end) in waiting.drain(..) {
                         // The loop looks once more before a reply leaves.
-                        if !leases.promises(mac(who), address, now) {
+                        if !leases.is_reserved_for(mac(who), address, now) {
                             continue;
                         }
                         if let Some((before, until)) = told.get(&address) {
@@ -441,9 +449,31 @@ proptest! {
                     number += 1;
                     medium = journal::begin(&format!("j{number}"), number, &known);
                     leases = LeaseTable::new(pool().0, pool().1, known.leases().cloned());
-                    leases.rest(known.resting());
+                    leases.restore_abandoned(known.abandoned());
                 }
             }
         }
     }
+}
+
+#[test]
+fn a_person_is_told_once_of_firmware_that_takes_no_offer() {
+    let message = Said::by(1, Discover).message();
+    let client = Client {
+        kind: Kind::Pxe(crate::model::Arch::Bios),
+        ..identify(&message).unwrap()
+    };
+    let told: Vec<u32> = (0..9)
+        .filter(|unheeded| {
+            let facts = Facts {
+                unheeded: *unheeded,
+                ..Facts::new(&message, &client)
+            };
+            match decide(&params(), &mut table(), &facts, 0) {
+                Decision::Reply(reply) => reply.first_lean_offer,
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    assert_eq!(told, [LEAN_OFFER_AFTER]);
 }

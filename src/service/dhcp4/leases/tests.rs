@@ -53,11 +53,11 @@ fn a_declined_address_rests_while_there_are_others() {
     let mut table = table(1);
     let only = table.choose(mac(1), None, 0).unwrap();
     table.bind(mac(1), only, 100);
-    assert!(!table.declined(mac(2), only, 0), "only its holder can decline it");
+    assert!(!table.decline(mac(2), only, 0), "only its holder can decline it");
     assert!(table.get(mac(1)).is_some());
-    assert!(table.declined(mac(1), only, 0));
-    assert!(!table.may_have(mac(2), only, SET_ASIDE_SECONDS - 1));
-    assert!(table.may_have(mac(2), only, SET_ASIDE_SECONDS));
+    assert!(table.decline(mac(1), only, 0));
+    assert!(!table.may_have(mac(2), only, ABANDONED_SECONDS - 1));
+    assert!(table.may_have(mac(2), only, ABANDONED_SECONDS));
     assert_eq!(
         table.choose(mac(2), None, 1),
         Some(only),
@@ -137,23 +137,23 @@ fn a_reservation_made_later_waits_for_the_holder_and_then_wins() {
 #[test]
 fn addresses_are_asked_for_until_they_are_known_to_be_silent() {
     let mut table = table(3);
-    assert!(!table.must_ask(mac(1), address(10), 0), "nobody asks here");
-    table.ask_first();
-    assert!(table.must_ask(mac(1), address(10), 0));
-    table.heard_nothing(address(11), 50);
+    assert!(!table.needs_probe(mac(1), address(10), 0), "nobody asks here");
+    table.probe_first();
+    assert!(table.needs_probe(mac(1), address(10), 0));
+    table.note_silent(address(11), 50);
     assert_eq!(
         table.choose(mac(1), None, 0),
         Some(address(11)),
         "the known one comes first"
     );
-    assert!(!table.must_ask(mac(1), address(11), 0));
-    assert!(table.must_ask(mac(1), address(11), 50), "knowledge grows old");
-    assert_eq!(table.unasked(address(10), 9, 0), [address(10), address(12)]);
+    assert!(!table.needs_probe(mac(1), address(11), 0));
+    assert!(table.needs_probe(mac(1), address(11), 50), "knowledge grows old");
+    assert_eq!(table.unprobed(address(10), 9, 0), [address(10), address(12)]);
     table.bind(mac(1), address(11), 100);
     assert_eq!(table.count_silent(0), 0, "what is leased is no candidate");
-    assert!(!table.must_ask(mac(1), address(11), 60), "it uses that itself");
+    assert!(!table.needs_probe(mac(1), address(11), 60), "it uses that itself");
     assert!(
-        table.must_ask(mac(1), address(11), 100),
+        table.needs_probe(mac(1), address(11), 100),
         "it may have left, and another may have come"
     );
 }
@@ -162,9 +162,9 @@ fn addresses_are_asked_for_until_they_are_known_to_be_silent() {
 fn a_stranger_on_an_address_takes_it_out_of_use_unless_it_is_leased() {
     let mut table = table(2);
     table.bind(mac(1), address(10), 100);
-    assert!(!table.in_use(address(10), mac(7), 0));
-    assert!(table.in_use(address(11), mac(7), 0));
-    assert!(!table.in_use(address(99), mac(7), 0), "none of ours");
+    assert!(!table.abandon(address(10), mac(7), 0));
+    assert!(table.abandon(address(11), mac(7), 0));
+    assert!(!table.abandon(address(99), mac(7), 0), "none of ours");
     assert_eq!(
         table.choose(mac(2), None, 0),
         Some(address(11)),
@@ -181,7 +181,7 @@ fn a_stranger_on_an_address_takes_it_out_of_use_unless_it_is_leased() {
             size: 2,
             leased: 1,
             offered: 0,
-            set_aside: 1
+            abandoned: 1
         }
     );
 }
@@ -191,7 +191,7 @@ fn what_rests_is_used_again_the_oldest_first_when_nothing_else_is_left() {
     let mut table = table(4);
     table.reserve([(mac(3), address(12))]);
     for (last, now) in [(12, 10), (11, 20), (13, 30)] {
-        assert!(table.in_use(address(last), mac(7), now));
+        assert!(table.abandon(address(last), mac(7), now));
     }
     assert_eq!(table.choose(mac(1), None, 40), Some(address(10)));
     table.offer(mac(1), address(10), 100, 40);
@@ -199,8 +199,8 @@ fn what_rests_is_used_again_the_oldest_first_when_nothing_else_is_left() {
     table.offer(mac(2), address(11), 100, 40);
     assert_eq!(table.choose(mac(4), None, 40), Some(address(13)));
     // Somebody is still there: it is the next one's turn.
-    assert!(table.in_use(address(11), mac(7), 50));
-    assert!(table.in_use(address(13), mac(7), 51));
+    assert!(table.abandon(address(11), mac(7), 50));
+    assert!(table.abandon(address(13), mac(7), 51));
     assert_eq!(table.choose(mac(4), None, 52), Some(address(11)));
     for (who, last) in [(4, 11), (5, 13)] {
         table.bind(mac(who), address(last), 1000);
@@ -217,16 +217,16 @@ fn what_rests_for_a_liars_word_is_free_again() {
     let mut table = table(4);
     table.reserve([(mac(3), address(12))]);
     for last in [11, 12, 13] {
-        assert!(table.in_use(address(last), mac(if last == 13 { 8 } else { 7 }), 10));
+        assert!(table.abandon(address(last), mac(if last == 13 { 8 } else { 7 }), 10));
     }
     table.take_changes();
     table.disbelieve(mac(7), 20);
-    assert_eq!(table.counts(20).set_aside, 1, "the other's word counts");
+    assert_eq!(table.counts(20).abandoned, 1, "the other's word counts");
     assert!(table.may_have(mac(1), address(11), 20) && table.may_have(mac(3), address(12), 20));
     assert!(!table.may_have(mac(1), address(12), 20) && !table.may_have(mac(1), address(13), 20));
     let mut changes = table.take_changes();
     changes.sort_by_key(|change| format!("{change:?}"));
-    let free = |last| LeaseChange::SetAside {
+    let free = |last| LeaseChange::Abandoned {
         address: address(last),
         until_unix: 20,
     };
@@ -253,11 +253,11 @@ proptest! {
                 3 => if let Some(lease) = table.get(mac(who)).cloned() {
                     table.release(mac(who), lease.address, now);
                 },
-                4 => { table.in_use(address(10 + who % 6), mac(7), now); },
-                5 => table.heard_nothing(address(10 + who % 6), now + 30),
+                4 => { table.abandon(address(10 + who % 6), mac(7), now); },
+                5 => table.note_silent(address(10 + who % 6), now + 30),
                 6 => table.disbelieve(mac(7), now),
                 _ => if let Some(lease) = table.get(mac(who)).cloned() {
-                    table.declined(mac(who), lease.address, now);
+                    table.decline(mac(who), lease.address, now);
                 },
             }
             let mut held: Vec<_> = table.iter().map(|lease| lease.address).collect();
@@ -269,8 +269,8 @@ proptest! {
             let counts = table.counts(now);
             prop_assert_eq!(table.held(now) as u64, counts.leased + counts.offered);
             prop_assert_eq!(table.ends.len(), table.by_address.len());
-            let resting = table.by_address.values().filter(|holder| matches!(holder, Holder::SetAside(..)));
-            prop_assert_eq!(table.rests.len(), resting.count());
+            let abandoned = table.by_address.values().filter(|holder| matches!(holder, Holder::Abandoned { .. }));
+            prop_assert_eq!(table.abandoned.len(), abandoned.count());
             for number in table.first..=table.last {
                 let free = table.free.from(number).next() == Some(number);
                 let spoken_for = table.by_address.contains_key(&number) || table.reserved_for.contains_key(&number);

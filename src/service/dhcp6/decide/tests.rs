@@ -11,11 +11,11 @@ fn params() -> Params {
     Params {
         prefix: Ula::drawn(0x12_3456_789a).link(0),
         server_id: duid_of(MAC),
-        lease_seconds: 1000,
-        domain: "recon.internal".to_owned(),
-        http_port: 80,
-        serve_all: false,
-        loaders: Default::default(),
+        lease: LeasePolicy {
+            lease_seconds: 1000,
+            serve_all: false,
+        },
+        boot: Default::default(),
     }
 }
 
@@ -60,7 +60,16 @@ fn message(kind: MessageType, more: Vec<DhcpOption>) -> Message {
 
 fn ask(table: &mut LeaseTable6, request: &Message, now: u64) -> Decision {
     let client = identify(request, "fe80::9".parse().unwrap());
-    decide(&params(), table, &client, false, request, now)
+    decide(
+        &params(),
+        table,
+        Facts {
+            request,
+            client: &client,
+            netbooted: false,
+        },
+        now,
+    )
 }
 
 fn replied(decision: Decision) -> Reply {
@@ -165,10 +174,22 @@ fn every_stage_is_sent_on_to_the_next() {
     let http = message(MessageType::Solicit, vec![ia(1, &[]), arch(16)]);
     let client = identify(&http, "fe80::9".parse().unwrap());
     let other_port = Params {
-        http_port: 8080,
+        boot: BootSource {
+            http_port: 8080,
+            ..Default::default()
+        },
         ..params()
     };
-    let reply = replied(decide(&other_port, &mut table(), &client, false, &http, 0));
+    let reply = replied(decide(
+        &other_port,
+        &mut table(),
+        Facts {
+            request: &http,
+            client: &client,
+            netbooted: false,
+        },
+        0,
+    ));
     assert_eq!(
         url(&reply.message),
         "http://[fd12:3456:789a::1]:8080/loaders/snponly.efi"
@@ -185,14 +206,47 @@ fn only_those_that_boot_from_the_network_are_answered() {
     let solicit = message(MessageType::Solicit, vec![ia(5, &[])]);
     let client = identify(&solicit, "fe80::9".parse().unwrap());
     let mut table = table();
-    assert!(silent(decide(&params(), &mut table, &client, false, &solicit, 0)).contains("serve-all"));
+    assert!(
+        silent(decide(
+            &params(),
+            &mut table,
+            Facts {
+                request: &solicit,
+                client: &client,
+                netbooted: false
+            },
+            0
+        ))
+        .contains("serve-all")
+    );
     assert!(table.is_empty(), "nor is an address promised");
-    replied(decide(&params(), &mut table, &client, true, &solicit, 0));
+    replied(decide(
+        &params(),
+        &mut table,
+        Facts {
+            request: &solicit,
+            client: &client,
+            netbooted: true,
+        },
+        0,
+    ));
     let all = Params {
-        serve_all: true,
+        lease: LeasePolicy {
+            serve_all: true,
+            ..params().lease
+        },
         ..params()
     };
-    replied(decide(&all, &mut table, &client, false, &solicit, 0));
+    replied(decide(
+        &all,
+        &mut table,
+        Facts {
+            request: &solicit,
+            client: &client,
+            netbooted: false,
+        },
+        0,
+    ));
     for class in [super::super::PROBE_CLASS, super::super::AGENT_CLASS] {
         let ours = message(MessageType::Solicit, vec![ia(5, &[]), wire::vendor_class(343, class)]);
         let reply = replied(ask(&mut table, &ours, 0));
@@ -373,9 +427,18 @@ fn two_machines_with_one_duid_of_a_uuid_get_two_addresses() {
         request.opts_mut().remove(OptionCode::ClientId);
         request.opts_mut().insert(DhcpOption::ClientId(duid));
         let client = identify(&request, from.parse().unwrap());
-        replied(decide(&params(), &mut table, &client, false, &request, now))
-            .given
-            .unwrap()
+        replied(decide(
+            &params(),
+            &mut table,
+            Facts {
+                request: &request,
+                client: &client,
+                netbooted: false,
+            },
+            now,
+        ))
+        .given
+        .unwrap()
     };
     let first = lease("fe80::d263:b4ff:fe00:1", 0);
     let second = lease("fe80::d263:b4ff:fe00:2", 1);

@@ -2,6 +2,9 @@ use super::super::testing::linked;
 use super::*;
 use proptest::prelude::*;
 
+/// Network function of requests (table 5-1).
+const TRANSPORT: u8 = 0x0c;
+
 fn address(last: u8) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&[0xfd, 0]);

@@ -1,0 +1,76 @@
+//! What `recon.toml` says, before its values are held against each other. Pure.
+
+use std::net::Ipv4Addr;
+
+use crate::model::{MacAddr, PostAction, PowerOff};
+
+use super::link_rule::LinkRule;
+use super::routed;
+use super::subnet::Network;
+
+/// What the file says, before its values are held against each other.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub site: Option<String>,
+    pub subnet: Option<Network>,
+    pub lease_range: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub lease_seconds: Option<u32>,
+    pub serve_all: Option<bool>,
+    pub tftp_block_size: Option<u16>,
+    pub mode: Option<LinkRule>,
+    /// Interface names and MACs in lower case.
+    pub silent: Vec<String>,
+    pub post_action: Option<PostAction>,
+    pub poweroff: Option<PowerOff>,
+    /// No machine is powered off, whatever else is said.
+    pub never: bool,
+    pub kernel_arguments: Option<String>,
+    pub nodes: Vec<Node>,
+    pub routed: Vec<routed::Entry>,
+    /// Line of `lease-range`, whose fault shows only beside `subnet`.
+    pub lease_range_line: Option<usize>,
+}
+
+/// One `[[node]]`.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    pub line: usize,
+    pub mac: Option<MacAddr>,
+    pub uuid: Option<String>,
+    pub address: Option<Ipv4Addr>,
+    pub post_action: Option<PostAction>,
+    pub poweroff: Option<PowerOff>,
+}
+
+impl Draft {
+    /// The rule that is being read.
+    pub(super) fn node(&mut self) -> &mut Node {
+        if self.nodes.is_empty() {
+            self.nodes.push(Node::default());
+        }
+        self.nodes.last_mut().expect("one was put there")
+    }
+
+    /// The network behind a router that is being read.
+    pub(super) fn routed(&mut self) -> &mut routed::Entry {
+        if self.routed.is_empty() {
+            self.routed.push(routed::Entry::default());
+        }
+        self.routed.last_mut().expect("one was put there")
+    }
+
+    /// Takes over what forbids something, and nothing else, of lines that stand at a wrong place or under a wrong name.
+    pub(super) fn restrain_by(&mut self, other: Draft) {
+        let stricter = |rule: LinkRule| (rule > self.mode.unwrap_or_default()).then_some(rule);
+        self.mode = other.mode.and_then(stricter).or(self.mode);
+        self.silent.extend(other.silent);
+        let kept_on = other.nodes.iter().any(|node| node.poweroff == Some(PowerOff::Never));
+        self.never |= other.never || kept_on || other.poweroff == Some(PowerOff::Never);
+        if other.serve_all == Some(false) {
+            self.serve_all = Some(false);
+        }
+        if let Some(size) = other.tftp_block_size {
+            self.tftp_block_size = Some(self.tftp_block_size.map_or(size, |known| known.min(size)));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `[[node]]` of `recon.toml`: exceptions for single machines. Pure.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
+
+use super::draft;
+use super::fault::Fault;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct NodeRule {
+    pub mac: Option<MacAddr>,
+    pub uuid: Option<String>,
+    pub address: Option<Ipv4Addr>,
+    pub post_action: Option<PostAction>,
+    pub poweroff: Option<PowerOff>,
+}
+
+/// Every rule; of those that match a machine the first one decides.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct NodeRules(Vec<NodeRule>);
+
+impl NodeRules {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &NodeRule> {
+        self.0.iter()
+    }
+
+    /// Ports for which an address is kept.
+    pub(super) fn reservations(&self) -> impl Iterator<Item = (MacAddr, Ipv4Addr)> {
+        self.iter().filter_map(|node| Some((node.mac?, node.address?)))
+    }
+
+    /// For a machine, by any of its MACs or its SMBIOS UUID; `peers` is the policy of all.
+    pub(super) fn policy(&self, peers: NodePolicy, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
+        let uuid = uuid.map(str::to_ascii_lowercase);
+        let is_its = |rule: &&NodeRule| {
+            rule.mac.is_some_and(|mac| macs.contains(&mac)) || (rule.uuid.is_some() && rule.uuid == uuid)
+        };
+        let Some(rule) = self.iter().find(is_its) else {
+            return peers;
+        };
+        let post_action = rule.post_action.unwrap_or(peers.post_action);
+        // A rule that changes only the action brings that action's own way to end.
+        let inherited = match post_action == peers.post_action {
+            true => peers.poweroff,
+            false => post_action.default_poweroff(),
+        };
+        NodePolicy {
+            post_action,
+            poweroff: rule.poweroff.unwrap_or(inherited),
+        }
+    }
+}
+
+pub(super) fn check(nodes: Vec<draft::Node>, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
+    let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
+    let mut rules = Vec::with_capacity(nodes.len());
+    for (index, node) in nodes.into_iter().enumerate() {
+        let draft::Node {
+            line,
+            mac,
+            uuid,
+            mut address,
+            post_action,
+            poweroff,
+        } = node;
+        let mut fault = |what: String| {
+            let what = format!("[[node]] number {}: {what}", index + 1);
+            faults.push(Fault { line: Some(line), what });
+        };
+        if mac.is_none() && uuid.is_none() {
+            fault("needs mac or uuid".to_owned());
+            // Whose rule it is nobody knows.
+            *never |= poweroff == Some(PowerOff::Never);
+        }
+        // Each address for one port, each port with one address.
+        match (mac, address) {
+            (None, Some(_)) => {
+                fault("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned());
+                address = None;
+            }
+            (Some(_), Some(kept)) if !addresses.insert(kept) => {
+                fault(format!("{kept} is kept for another machine already"));
+                address = None;
+            }
+            (Some(mac), Some(_)) if !macs.insert(mac) => {
+                fault(format!("{mac} has an address already"));
+                address = None;
+            }
+            _ => {}
+        }
+        rules.push(NodeRule {
+            mac,
+            uuid,
+            address,
+            post_action,
+            poweroff,
+        });
+    }
+    NodeRules(rules)
+}

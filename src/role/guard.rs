@@ -1,0 +1,42 @@
+//! Internal disks are kept read-only. Exempt is what the running system lies on, and nothing else: a label or an image proves
+//! nothing, a disk of the machine may carry both. Before the system is mounted that is no disk at all; a master sets its own
+//! medium writable when it is sure of it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::model::console::console;
+use crate::stick::medium;
+use crate::sys::block::{self, GuardResult};
+
+/// Sets these devices read-only, or every internal disk where none is named, and gives how it ended for each. Blocks.
+fn set_read_only(devices: &[String]) -> io::Result<Vec<GuardResult>> {
+    let own = medium::live_disk();
+    let exempt: block::Exempt = Arc::new(move |path: &Path| Some(path) == own.as_deref());
+    block::guard(devices, &exempt)
+}
+
+/// Sets every internal disk read-only and says on the console where that failed: a disk that cannot be set does not stop the work.
+pub(crate) fn protect_disks() {
+    match set_read_only(&[]) {
+        Ok(results) => {
+            for result in results.iter().filter(|result| !result.is_safe()) {
+                console!("disk {result}");
+            }
+            tracing::info!(disks = results.len(), "internal disks are read-only");
+        }
+        Err(error) => {
+            console!("the disks could not be listed to set them read-only: {error}");
+        }
+    }
+}
+
+/// The devices that are still writable, each with what happened. For udev, which waits.
+pub(crate) fn still_writable(devices: &[String]) -> io::Result<Vec<String>> {
+    let results = set_read_only(devices)?;
+    let open = results.iter().filter(|result| !result.is_safe());
+    Ok(open
+        .map(|result| format!("{}: {:?}", result.device, result.outcome))
+        .collect())
+}

@@ -1,0 +1,280 @@
+//! Brings what runs on a link to what was decided for it: services start where they should run and do not, and end where nobody
+//! needs them any more.
+
+use std::net::Ipv4Addr;
+
+use crate::config::Subnet;
+use crate::model::MacAddr;
+use crate::model::api::LinkMode;
+use crate::model::console::console;
+use crate::model::ula::Prefix64;
+use crate::service::dhcp4::probe::{Ask, packet};
+use crate::sys::clock;
+use crate::sys::netif::Netlink;
+
+use crate::role::link::address_claim::{Contest, Search};
+use crate::role::link::election::Action;
+use crate::role::link::own_address::OwnAddress;
+use crate::role::link::shared::{OnLink, Shared};
+use crate::role::link::state::{Activity, LinkState, Problem, Rule, SubnetSource};
+use crate::role::link::{ipv4, proxy};
+
+/// Pause before addresses that somebody had are tried again.
+const TAKEN_SECONDS: f64 = 30.0;
+/// Pause before services that could not start are tried again.
+const RETRY_SECONDS: f64 = 5.0;
+
+/// What reconciling a link needs beside the link.
+pub(crate) struct Context {
+    pub shared: Shared,
+    pub netlink: Netlink,
+    pub rule: Rule,
+    /// Number of the next link that is served.
+    pub next_slot: u32,
+    pub next_slot6: u32,
+}
+
+/// Whether a link serves or proxies since now.
+#[derive(Debug, PartialEq, Eq)]
+enum Started {
+    Now,
+    Not,
+}
+
+impl LinkState {
+    /// Does what the election says.
+    pub(crate) async fn act(&mut self, netlink: &Netlink, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Probe => {
+                    let (question, proof) = self.voice.ask(rand::random());
+                    self.send(&packet(Ask::WhoServes(question, proof), self.link.mac, rand::random()));
+                }
+                Action::AskBoot => self.send(&packet(Ask::WhoBoots, self.link.mac, rand::random())),
+                Action::Announce => self.announce(),
+                Action::Changed => {
+                    self.claim.forget();
+                    self.problem = None;
+                    let mode = self.election.mode();
+                    self.stop_for(netlink, mode).await;
+                    if mode != LinkMode::Serve {
+                        console!("{}: {}", self.link.name, self.election.reason());
+                    }
+                }
+            }
+        }
+    }
+
+    /// One round. `own`: the hardware addresses of this machine's ports, which may be on one network. A service that ended by itself is
+    /// an error of the whole.
+    pub(crate) async fn reconcile(&mut self, context: &mut Context, own: &[MacAddr], now: f64) -> anyhow::Result<()> {
+        self.check()?;
+        self.contest(&context.netlink, own, now).await;
+        let mode = match context.rule {
+            Rule::Elected => self.election.mode(),
+            Rule::Given => LinkMode::Serve,
+            Rule::Held => LinkMode::Silent,
+        };
+        if mode != LinkMode::Serve && self.leases_held(&context.shared) == 0 {
+            let drained = self.activity.draining().and_then(Option::take);
+            if let Some(services) = drained {
+                services.end(&context.netlink, &self.link).await;
+            }
+        }
+        if self.problem.as_ref().is_some_and(|problem| now < problem.retry_at) {
+            return Ok(());
+        }
+        let started = match mode {
+            LinkMode::Serve if self.activity.serving().is_none() => self.serve(context, own).await,
+            LinkMode::Proxy => self.proxy(context).await,
+            _ => Ok(Started::Not),
+        };
+        match started {
+            Ok(Started::Not) => {}
+            Ok(Started::Now) => {
+                self.problem = None;
+                if context.rule == Rule::Elected {
+                    self.announce();
+                }
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                if self.problem.as_ref().is_none_or(|problem| problem.text != text) {
+                    console!("{}: cannot serve: {text}; trying again", self.link.name);
+                }
+                let retry_at = now + RETRY_SECONDS;
+                self.problem = Some(Problem { text, retry_at });
+            }
+        }
+        Ok(())
+    }
+
+    /// Addresses and boot files.
+    async fn serve(&mut self, context: &mut Context, own: &[MacAddr]) -> anyhow::Result<Started> {
+        let settings = context.shared.settings().now();
+        let (subnet, given) = match &mut self.subnet {
+            SubnetSource::Given(subnet) => (Some(*subnet), true),
+            SubnetSource::Numbered(slot) => {
+                let slot = *slot.get_or_insert_with(|| next(&mut context.next_slot));
+                (settings.subnet(slot), false)
+            }
+        };
+        let Some(subnet) = subnet else {
+            self.problem = Some(Problem {
+                text: "no subnet is left for this link: choose a smaller network.subnet".to_owned(),
+                retry_at: f64::INFINITY,
+            });
+            return Ok(Started::Not);
+        };
+        let slot6 = *self.slot6.get_or_insert_with(|| next(&mut context.next_slot6));
+        let address6 = context.shared.ipv6.prefix(slot6).map(Prefix64::server);
+        let candidates = settings.own_addresses(subnet);
+        let search = self.claim.search(candidates, given, &self.link, own.to_vec(), address6);
+        let search = search.await;
+        let Some(subnet) = self.found(search) else {
+            return Ok(Started::Not);
+        };
+        let slot6 = self.slot6(context);
+        let prefix6 = context.shared.ipv6.prefix(slot6);
+        self.move_leases(&context.shared, subnet.server);
+        // It served before, and part of that still runs for the machines that hold leases.
+        self.stop_all(&context.netlink).await;
+        let on = OnLink {
+            shared: &context.shared,
+            netlink: &context.netlink,
+            link: &self.link,
+        };
+        match ipv4::start(&on, subnet, prefix6).await {
+            Ok(serving) => self.activity = Activity::Serving(serving),
+            Err(error) => {
+                context
+                    .netlink
+                    .remove_address(self.link.index, subnet.server)
+                    .await
+                    .ok();
+                return Err(error);
+            }
+        }
+        console!("{}: serving {}/{}", self.link.name, subnet.server, subnet.prefix);
+        Ok(Started::Now)
+    }
+
+    /// The subnet with our address, where the search for it ended with one; what else it found is said.
+    fn found(&mut self, search: Search) -> Option<Subnet> {
+        let name = &self.link.name;
+        match search {
+            Search::Asking => None,
+            Search::Taken(address, user) => {
+                console!("{name}: {address} is used by {user} already; this master does not take it");
+                None
+            }
+            Search::Free(subnet, None) => Some(subnet),
+            Search::Free(subnet, Some(proxy)) => {
+                console!("{name}: {proxy} answers for every address (proxy ARP): its answers do not count");
+                Some(subnet)
+            }
+            Search::Nowhere => {
+                let now = clock::run_seconds();
+                let problem = self.claim.note(now).unwrap_or_default();
+                console!(
+                    "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network"
+                );
+                self.claim.forget();
+                self.problem = Some(Problem {
+                    text: format!("not served, no address is free for this master: {problem}"),
+                    retry_at: now + TAKEN_SECONDS,
+                });
+                None
+            }
+        }
+    }
+
+    /// The number of the link's IPv6 prefix: another one where somebody has our address in it.
+    fn slot6(&mut self, context: &mut Context) -> u32 {
+        if let Some((address, user)) = self.claim.taken6.take() {
+            console!(
+                "{}: {address} is used by {user} already; this master takes another network in IPv6",
+                self.link.name
+            );
+            self.slot6 = None;
+        }
+        *self.slot6.get_or_insert_with(|| next(&mut context.next_slot6))
+    }
+
+    /// Leases of a link stay with it when its master takes another address.
+    fn move_leases(&mut self, shared: &Shared, server: Ipv4Addr) {
+        let before = self.served.replace(server).filter(|before| *before != server);
+        let mut tables = shared.leases.lock().expect("no holder panics");
+        if let Some(table) = before.and_then(|before| tables.remove(&before)) {
+            table
+                .lock()
+                .expect("no holder panics")
+                .reserve([(self.link.mac, server)]);
+            tables.insert(server, table);
+        }
+    }
+
+    /// Another machine that goes on using our address gets it: it may be everybody's gateway.
+    async fn contest(&mut self, netlink: &Netlink, own: &[MacAddr], now: f64) {
+        let Some(serving) = self.activity.serving() else {
+            return;
+        };
+        let address = serving.client_services.address;
+        let heard = serving.contender.lock().expect("no holder panics").take();
+        let Some(user) = heard.filter(|user| !own.contains(user)) else {
+            return;
+        };
+        let name = &self.link.name;
+        match self.claim.contest(user, now) {
+            Contest::Known => {}
+            Contest::New => console!("{name}: {user} uses {address} as well, which is this master's address"),
+            Contest::Leave => {
+                console!("{name}: {user} goes on using {address}; this master leaves it");
+                self.claim.leave(address, user);
+                self.stop_all(netlink).await;
+            }
+        }
+    }
+
+    /// Boot files at an address of somebody else's network.
+    async fn proxy(&mut self, context: &Context) -> anyhow::Result<Started> {
+        let (netlink, link) = (&context.netlink, &self.link);
+        if let Activity::Idle { draining } = &mut self.activity {
+            let draining = draining.take();
+            let but = draining.as_ref().map(|services| services.address);
+            self.activity = Activity::Proxying {
+                address: OwnAddress::of(link, netlink, but).await,
+                services: None,
+                draining,
+            };
+        }
+        let Activity::Proxying { address, services, .. } = &mut self.activity else {
+            return Ok(Started::Not);
+        };
+        let own = address.now();
+        if services.as_ref().map(|services| services.own) == own {
+            return Ok(Started::Not);
+        }
+        if let Some(services) = services.take() {
+            services.end(netlink, link).await;
+        }
+        let Some(own) = own else {
+            return Ok(Started::Not);
+        };
+        let shared = &context.shared;
+        *services = Some(proxy::start(&OnLink { shared, netlink, link }, own).await?);
+        console!(
+            "{}: boot files from {}, addresses from the other server",
+            link.name,
+            own.address
+        );
+        Ok(Started::Now)
+    }
+}
+
+/// Takes a number.
+fn next(counter: &mut u32) -> u32 {
+    let number = *counter;
+    *counter += 1;
+    number
+}

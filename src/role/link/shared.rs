@@ -1,0 +1,90 @@
+//! What the links of a master share, and what one of them is given of it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use crate::config::{Live, SiteKey, Subnet};
+use crate::model::api::LinkStatus;
+use crate::role::link::ipv6_leases::Ipv6Leases;
+use crate::service::boot::source::BootSource;
+use crate::service::dhcp4;
+use crate::service::dhcp4::leases::LeaseTable;
+use crate::service::http::site::Site;
+use crate::service::loader_choice::LoaderChoice;
+use crate::store::leases::{Book, Journal};
+use crate::sys::netif::{Link, Netlink};
+
+/// Leases of every link that was served in this run, by the server's address on it, and of the networks behind routers, by their own
+/// address. A link that comes back finds its own.
+pub(crate) type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
+
+pub(crate) struct Shared {
+    pub site: Arc<Site>,
+    pub key: SiteKey,
+    pub http_port: u16,
+    /// Leases and addresses in use by strangers, as known at start.
+    pub remembered: Book,
+    pub status: Arc<Mutex<Vec<LinkStatus>>>,
+    pub leases: LeaseTables,
+    pub journal: Arc<Journal>,
+    pub ipv6: Arc<Ipv6Leases>,
+}
+
+/// A link on which services start.
+pub(crate) struct OnLink<'a> {
+    pub shared: &'a Shared,
+    pub netlink: &'a Netlink,
+    pub link: &'a Link,
+}
+
+impl Shared {
+    pub(crate) fn settings(&self) -> &Live {
+        &self.site.settings
+    }
+
+    /// From where the machines of every link boot.
+    pub(crate) fn boot_source(&self) -> BootSource {
+        BootSource {
+            http_port: self.http_port,
+            loaders: chooser(&self.site),
+        }
+    }
+
+    /// The leases of the link whose server has this address.
+    pub(crate) fn leases_of(&self, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
+        self.table(subnet.server, subnet)
+    }
+
+    /// The networks behind routers whose machines this server answers, each with its leases: those of the run, whichever link they were
+    /// given by.
+    pub(crate) fn routed(&self, server: Ipv4Addr) -> Vec<dhcp4::server::Routed> {
+        let settings = self.settings().now();
+        let routed = settings.routed(server).map(|subnet| dhcp4::server::Routed {
+            subnet,
+            leases: self.table(subnet.network, subnet),
+        });
+        routed.collect()
+    }
+
+    /// With what is remembered and what `recon.toml` reserves, where the table is new.
+    fn table(&self, key: Ipv4Addr, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
+        let mut tables = self.leases.lock().expect("no holder panics");
+        let table = tables.entry(key).or_insert_with(|| {
+            let remembered = self.remembered.leases().cloned();
+            let mut table = LeaseTable::new(subnet.lease_first, subnet.lease_last, remembered);
+            table.reserve(self.settings().now().reservations(subnet));
+            table.restore_abandoned(self.remembered.abandoned());
+            Arc::new(Mutex::new(table))
+        });
+        Arc::clone(table)
+    }
+}
+
+/// Chooses boot programs by what the node table knows of a machine.
+pub fn chooser(site: &Site) -> LoaderChoice {
+    LoaderChoice::ByMachine {
+        loaders: site.loaders.clone(),
+        node_table: Arc::clone(&site.node_table),
+    }
+}

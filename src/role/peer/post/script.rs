@@ -1,0 +1,100 @@
+//! Runs the workload's `post.sh` behind its keeper, and keeps what it says.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use super::bounds::Bounds;
+use crate::sys::sandbox::{self, Fenced};
+
+/// How often the keeper is told to go on.
+const WAKING: Duration = Duration::from_secs(1);
+
+/// Runs the script; `None` if it has no exit code. Whatever it started ends with it.
+pub(super) async fn run(
+    folder: &Path,
+    result: &Path,
+    environment: &[(&str, String)],
+    bounds: Bounds,
+    output: &mut Vec<u8>,
+    problems: &mut Vec<String>,
+) -> io::Result<Option<i32>> {
+    if !folder.join("post.sh").is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "post.tgz holds no post.sh at its top",
+        ));
+    }
+    let mut command = std::process::Command::new("sh");
+    command
+        .arg("./post.sh")
+        .current_dir(folder)
+        .env("RECON_RESULT", result)
+        .envs(environment.iter().map(|(key, value)| (*key, value.as_str())));
+    let mut fenced = sandbox::start(command, bounds.fence)?;
+    let ended = tokio::time::timeout(bounds.run, listen(&mut fenced, bounds.output_bytes, output)).await;
+    // What it wrote last is in the pipe, and stays readable; who else holds the other end is not waited for.
+    drain(&fenced, bounds.output_bytes, output);
+    let left = fenced.end().await;
+    if left > 0 {
+        problems.push(format!("{left} processes of post.sh could not be ended"));
+    }
+    use std::os::unix::process::ExitStatusExt;
+    Ok(match ended {
+        Err(_) => {
+            problems.push(format!("post.sh was ended after {} s", bounds.run.as_secs()));
+            None
+        }
+        Ok(None) => {
+            problems.push("post.sh was ended with everything it had started".to_owned());
+            None
+        }
+        Ok(Some(status)) => {
+            problems.extend(
+                status
+                    .signal()
+                    .map(|signal| format!("post.sh was ended by signal {signal}")),
+            );
+            status.code()
+        }
+    })
+}
+
+/// Keeps what the script says until it ends, and gives how it did.
+async fn listen(fenced: &mut Fenced, limit: usize, output: &mut Vec<u8>) -> Option<std::process::ExitStatus> {
+    let mut chunk = [0; 8192];
+    let mut open = true;
+    let mut waking = tokio::time::interval(WAKING);
+    loop {
+        // Its end is told by another pipe than its words.
+        let (said, ended) = fenced.parts();
+        tokio::select! {
+            read = said.read(&mut chunk), if open => match read {
+                Ok(0) | Err(_) => open = false,
+                Ok(count) => keep(output, &chunk[..count], limit),
+            },
+            status = ended => return status,
+            _ = waking.tick() => fenced.go_on(),
+        }
+    }
+}
+
+fn keep(output: &mut Vec<u8>, said: &[u8], limit: usize) {
+    let room = limit.saturating_sub(output.len());
+    output.extend(&said[..said.len().min(room)]);
+}
+
+fn drain(fenced: &Fenced, limit: usize, output: &mut Vec<u8>) {
+    /// What a pipe holds (pipe(7)); a program that goes on writing is not listened to for longer.
+    const PIPE_BYTES: usize = 1 << 16;
+    let mut chunk = [0; 8192];
+    let mut read = 0;
+    while read < PIPE_BYTES
+        && let Ok(count @ 1..) = fenced.output().try_read(&mut chunk)
+    {
+        keep(output, &chunk[..count], limit);
+        read += count;
+    }
+}

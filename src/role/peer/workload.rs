@@ -1,0 +1,162 @@
+//! The site's `post.tgz` on its way to a peer: fetched, proven to be the site's own where this machine has a stick, run.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::config::SiteKey;
+use crate::model::Stage;
+use crate::model::console::console;
+use crate::service::http::client::{Bounds, ClientError, ask, exchange};
+use crate::service::http::workload;
+
+use crate::role::peer::post;
+use crate::role::peer::retry::Heard;
+use crate::role::peer::session::Session;
+
+const MAX_POST_TGZ: usize = 256 << 20;
+const FETCH_POST: Bounds = Bounds {
+    time: Duration::from_secs(600),
+    answer_bytes: MAX_POST_TGZ,
+};
+const POST_FOLDER: &str = "/run/recon/post";
+const POST_BEGUN: &str = "/run/recon/post-begun";
+/// How often `post.tgz` is asked for while the master puts it off, or breaks off after this long each time. The inventory
+/// does not wait for it any longer.
+const POST_TRIES: u32 = 10;
+/// How often the console says that the workload still runs.
+const POST_SAID: Duration = Duration::from_secs(60);
+
+fn place() -> post::Place {
+    post::Place {
+        folder: POST_FOLDER.into(),
+        begun: POST_BEGUN.into(),
+        own_memory: true,
+    }
+}
+
+/// To be called when the results are uploaded.
+pub(crate) fn forget() {
+    post::forget(&place());
+}
+
+/// `post.tgz` where the master has one and gives it.
+async fn fetch(session: &Session) -> Option<Vec<u8>> {
+    let (mut tries, mut put_off) = (0, 0);
+    loop {
+        let headers = session.headers();
+        let asked = ask(
+            session.master,
+            Method::GET,
+            "/post.tgz",
+            &headers,
+            Bytes::new(),
+            FETCH_POST,
+        );
+        let (heard, problem) = match asked.await {
+            Ok(answer) if answer.status == StatusCode::NOT_FOUND => return None,
+            Ok(answer) if answer.status == StatusCode::OK => return Some(answer.body.to_vec()),
+            Ok(answer) => {
+                put_off += 1;
+                let problem = format!("the master answered {}", answer.status);
+                (Heard::of(answer.status.as_u16(), answer.retry_after_seconds), problem)
+            }
+            // The one wait without end is for a master that is not there.
+            Err(error @ ClientError::Connect(..)) => (Heard::NOTHING, error.to_string()),
+            // A bad block of its stick would break every one.
+            Err(error @ (ClientError::Broke(..) | ClientError::TimedOut(..))) => {
+                put_off += 1;
+                (Heard::NOTHING, error.to_string())
+            }
+            Err(error @ ClientError::TooLarge(..)) => (Heard::Refused, error.to_string()),
+        };
+        if heard == Heard::Refused || put_off >= POST_TRIES {
+            console!("post.tgz: {problem}; going on without it");
+            return None;
+        }
+        let wait = heard.wait(tries, rand::random());
+        console!(
+            "waiting for post.tgz: {problem}; next try in {} s",
+            wait.as_secs().max(1)
+        );
+        tokio::time::sleep(wait).await;
+        tries += 1;
+    }
+}
+
+/// Fetches and runs `post.tgz` where the master has one.
+pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post::Results> {
+    let archive = fetch(session).await?;
+    if let Some(key) = key
+        && let Err(error) = prove(session, key, &archive).await
+    {
+        console!("post.tgz is not run beside this machine's own stick: {error:#}");
+        return None;
+    }
+    let bounds = post::Bounds::default();
+    let limit = bounds.run.as_secs();
+    console!(
+        "running post.sh of the site ({} bytes packed), for {limit} s at most",
+        archive.len()
+    );
+    session
+        .report(
+            Stage::Collected,
+            Some(format!("runs post.sh, for {limit} s at most")),
+            None,
+        )
+        .await;
+    let environment = [
+        ("RECON_NODE", session.id.to_string()),
+        ("RECON_MASTER", format!("http://{}", session.master)),
+    ];
+    let place = place();
+    let name: String = Sha256::digest(&archive)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let started = Instant::now();
+    let mut running = std::pin::pin!(post::run(archive, &name, &place, &environment, bounds));
+    let results = loop {
+        match tokio::time::timeout(POST_SAID, &mut running).await {
+            Ok(results) => break results,
+            Err(_) => console!(
+                "post.sh has run for {} s, of {limit} at most",
+                started.elapsed().as_secs()
+            ),
+        }
+    };
+    match &results.status {
+        status if status.succeeded => console!("post.sh succeeded"),
+        status => console!(
+            "post.sh failed: {}; recorded, going on",
+            match status.exit_code {
+                Some(code) => format!("exit code {code}"),
+                None => "no exit code".to_owned(),
+            }
+        ),
+    }
+    for problem in &results.status.problems {
+        console!("post.sh: {problem}");
+    }
+    Some(results)
+}
+
+/// Whether the master proves that this workload is the site's own. One try: without an answer it is not run.
+async fn prove(session: &Session, key: &SiteKey, archive: &[u8]) -> anyhow::Result<()> {
+    let sha256: [u8; 32] = Sha256::digest(archive).into();
+    let nonce: [u8; 16] = rand::random();
+    let target = format!("/api/v1/workload?nonce={:032x}", u128::from_be_bytes(nonce));
+    let (master, headers) = (session.master, session.headers());
+    let (status, body) = exchange(master, Method::GET, &target, &headers, Bytes::new(), FETCH_POST)
+        .await
+        .context("asking the master for a proof")?;
+    anyhow::ensure!(status.is_success(), "asked for a proof, the master answered {status}");
+    let said = serde_json::from_slice(&body).context("the master's proof is not understood")?;
+    let proven = workload::is_proven(key, &nonce, &sha256, &said);
+    anyhow::ensure!(proven, "the master does not prove that it is this site's");
+    Ok(())
+}
