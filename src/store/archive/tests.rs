@@ -1,12 +1,15 @@
-use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
+use std::fs::File;
+use std::io::Read;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::model::MacAddr;
+use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
-use crate::store::scratch;
 use crate::store::upload::samples;
+use crate::store::{UploadName, scratch};
 
 fn node(number: usize) -> NodeId {
     let [a, b] = u16::try_from(number).unwrap().to_be_bytes();

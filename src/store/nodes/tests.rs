@@ -1,14 +1,19 @@
-use crate::model::layout;
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::limits::{MAX_KEPT_EVIDENCE, MAX_OF_ONE_NAME, MAX_PROBLEMS};
+use super::shared::NAME_LOCKS;
 use super::*;
+use crate::model::identity::Evidence;
+use crate::model::layout;
 use crate::store::fs_ops::faults::{Fault, Faulty};
 use crate::store::upload::samples;
-use crate::store::{archive, scratch};
+use crate::store::{UploadName, archive, hex, scratch};
 
 fn node(last: u8) -> NodeId {
     NodeId::from_mac(crate::model::MacAddr([0x52, 0x54, 0, 0, 0, last]))
