@@ -20,6 +20,7 @@ use hyper::{Method, StatusCode};
 use recon::config::load::Loaded;
 use recon::config::{Live, Settings, SiteKey};
 use recon::model::api::Status;
+use recon::model::layout::TARBALL;
 use recon::model::{MacAddr, NodeId};
 use recon::role::master::tarball::Keeper;
 use recon::service::http::client::{Bounds, exchange};
@@ -28,7 +29,7 @@ use recon::service::http::site::{BootFiles, Data, Master, Site};
 use recon::service::http::upload::digest_header;
 use recon::service::workers::Workers;
 use recon::stick::collect;
-use recon::store::archive::{FILE_NAME, verify};
+use recon::store::archive::verify;
 use recon::store::nodes::{Limits, NodeStore};
 use recon::sys::process;
 use sha2::{Digest, Sha256};
@@ -113,9 +114,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     keeping.await??;
     let begun = Instant::now();
     tokio::task::spawn_blocking(move || keeper.end()).await?;
-    let whole = args.folder.join(FILE_NAME);
+    let whole = args.folder.join(TARBALL);
     println!(
-        "at the end: {FILE_NAME} {} after {:.1} s",
+        "at the end: {TARBALL} {} after {:.1} s",
         if whole.exists() { "is whole" } else { "is not there" },
         begun.elapsed().as_secs_f64()
     );
@@ -247,7 +248,7 @@ async fn fetch(address: SocketAddr, out: &std::path::Path) -> anyhow::Result<u64
     let stream = tokio::net::TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = hyper::Request::get(format!("/export/{FILE_NAME}"))
+    let request = hyper::Request::get(format!("/export/{TARBALL}"))
         .header("host", "x")
         .body(Empty::<Bytes>::new())?;
     let mut answer = sender.send_request(request).await?;

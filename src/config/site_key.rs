@@ -5,8 +5,6 @@
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// The file on the data partition.
-pub(crate) const FILE: &str = "site.key";
 /// A file longer than this is no key.
 pub(crate) const MAX_FILE_BYTES: u64 = 4096;
 

@@ -4,9 +4,9 @@ use std::io;
 
 use super::ReadAt;
 use super::exfat::{ExFat, ExFatError};
-use super::gpt::DATA_NAME;
 use super::signatures::mark::{self, Mark};
 use crate::model::cause;
+use crate::model::layout::DATA_NAME;
 
 /// What stands on a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]

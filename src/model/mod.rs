@@ -8,6 +8,7 @@ pub(crate) mod console;
 pub(crate) mod endpoint;
 pub(crate) mod identity;
 pub mod inventory;
+pub mod layout;
 pub(crate) mod lease;
 pub(crate) mod mac;
 pub(crate) mod node;

@@ -20,8 +20,10 @@ use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
 use crate::model::api::LinkStatus;
 use crate::model::console::console;
+use crate::model::layout;
+use crate::service::boot::loaders::Loaders;
 use crate::service::http;
-use crate::service::http::site::{BootFiles, Data, Loaders, Site};
+use crate::service::http::site::{BootFiles, Data, Site};
 use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
 use crate::stick::medium;
@@ -285,8 +287,8 @@ impl Master {
 fn unused_files(shelf: &Shelf) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, then) in [
-        ("authorized_keys", "ssh stays off"),
-        ("post.tgz", "machines run no workload"),
+        (layout::AUTHORIZED_KEYS, "ssh stays off"),
+        (layout::WORKLOAD, "machines run no workload"),
     ] {
         // One byte tells whether it can be read.
         match (shelf.read(name, 0), shelf) {

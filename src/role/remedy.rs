@@ -2,7 +2,7 @@
 //! in the state in which it is read.
 
 use crate::model::api::{LinkMode, LinkStatus};
-use crate::service::http::route::TARBALL;
+use crate::model::layout::TARBALL;
 
 /// Where uploads live in memory only: why, and how they come home before this machine is off. `stored` counts the machines whose
 /// upload is here, `port` is HTTP's.

@@ -6,6 +6,7 @@ pub mod dhcp6;
 pub mod dns;
 pub(crate) mod fair_share;
 pub mod http;
+pub mod loader_choice;
 pub(crate) mod metrics;
 pub mod node_table;
 pub mod ra;

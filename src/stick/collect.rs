@@ -20,7 +20,7 @@ use crate::formats::exfat::{Entry, ExFat, ExFatError, Listing};
 use crate::formats::gpt::GptError;
 use crate::formats::{ReadAt, Window, gpt};
 use crate::model::clash::{Claimant, Clash};
-use crate::model::{NodeId, cause};
+use crate::model::{NodeId, cause, layout};
 use crate::store::archive::{self, ArchiveError, Upload};
 use crate::store::inventory::InventoryFacts;
 use crate::store::upload::{self, UploadLimits};
@@ -399,7 +399,7 @@ fn find_volume<'a, D: ReadAt>(
             && let Ok(volume) = ExFat::open(Window::new(disk, offset, length - offset))
             && volume
                 .list(&volume.root())
-                .is_ok_and(|root| root.label.as_deref() == Some(gpt::DATA_NAME))
+                .is_ok_and(|root| root.label.as_deref() == Some(layout::DATA_NAME))
         {
             let warning = format!("{reason}; the volume was found at byte {offset}");
             return Ok((volume, vec![warning]));
@@ -461,7 +461,7 @@ struct Found<'a> {
 }
 
 /// The copy of its inventory that a node's folder has for people, beside the upload.
-const COPY: &str = "inventory.json";
+const COPY: &str = layout::INVENTORY;
 
 /// The sentence for a folder with a copy and without an upload.
 fn gone(id: &NodeId) -> String {
@@ -490,7 +490,7 @@ impl Found<'_> {
 }
 
 fn folder_uploads((at, source): (usize, &Path), most: usize, found: &mut Found<'_>) -> Result<(), CollectError> {
-    let nodes = source.join("nodes");
+    let nodes = source.join(layout::NODES);
     // What a link leads to is not on this medium.
     if fs::symlink_metadata(&nodes).is_ok_and(|found| !found.is_dir()) {
         return Err(CollectError::NoData {
@@ -587,7 +587,7 @@ fn volume_uploads<'a>(
         source,
     };
     let root = volume.list(&volume.root()).map_err(failed)?;
-    let is_nodes = |entry: &&Entry| entry.is_folder && entry.name.eq_ignore_ascii_case("nodes");
+    let is_nodes = |entry: &&Entry| entry.is_folder && entry.name.eq_ignore_ascii_case(layout::NODES);
     let nodes = match root.entries.iter().find(is_nodes) {
         Some(nodes) => nodes,
         None if root.damaged > 0 || root.cut => {
@@ -597,7 +597,7 @@ fn volume_uploads<'a>(
         None => return Err(CollectError::NoNodes { path: path.to_owned() }),
     };
     let listing = volume.list(&nodes.stream).map_err(failed)?;
-    found.entries_unread("nodes", &listing);
+    found.entries_unread(layout::NODES, &listing);
     let mut folders = 0;
     for folder in listing.entries.into_iter().filter(|entry| entry.is_folder) {
         let Ok(id) = folder.name.parse::<NodeId>() else {

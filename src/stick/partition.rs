@@ -12,10 +12,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::formats::gpt::{DATA_NAME, GptError, Place, PlanError, Table};
+use crate::formats::gpt::{GptError, Place, PlanError, Table};
 use crate::formats::volume::Content;
 use crate::formats::{Window, gpt, volume};
 use crate::model::cause;
+use crate::model::layout::DATA_NAME;
 use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::{cmd, mount};
 

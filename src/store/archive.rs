@@ -5,41 +5,37 @@
 //! content. Nothing is kept of an upload but a short list of sums, as long as all of them take little memory; beyond that its
 //! sums are made once more. So a tarball of any size is made in bounded memory, into a file or onto a socket.
 
+mod error;
+mod names;
+mod parallel;
 mod verify;
+mod writers;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
+pub use self::error::ArchiveError;
+use self::error::io_error;
+pub use self::names::{CLASHES_NAME, LACKS_NAME, SUMS_NAME, Upload};
+use self::names::{PROOF, belongs, clashes_text, proof_digest, proof_text, sum_line};
+use self::parallel::{in_parallel, workers};
+pub use self::verify::{Verified, holds, verify};
+pub use self::writers::GoOn;
+use self::writers::{Hashing, Short, Steps, Stoppable, pad};
 use super::upload::{self, Item, UploadError, UploadLimits};
-use super::{Sha, UploadName, digest_of, hex};
+use super::{Sha, digest_of};
 use crate::model::NodeId;
+use crate::model::layout::TARBALL;
 use crate::store::fs_ops;
 use crate::store::fs_ops::{Disk, Medium};
 
-pub use verify::{Verified, holds, verify};
-
-/// Name of the tarball on the data partition. A file of this name holds everything that is stored.
-pub const FILE_NAME: &str = "recon-inventory.tar.gz";
-/// Name of a tarball that is being made, or that lacks something.
-pub const INCOMPLETE_NAME: &str = "recon-inventory-INCOMPLETE.tar.gz";
-/// Name of the list of sums inside it, which is its first entry.
-pub const SUMS_NAME: &str = "SHA256SUMS";
-/// Name of the list, inside it, of what is stored or was found and is not in it. There is none where nothing is missing.
-pub const LACKS_NAME: &str = "INCOMPLETE.txt";
-
-/// Name of the list of nodes that call themselves the same; only there where there are some.
-pub const CLASHES_NAME: &str = "CLASHES.txt";
-
 /// The fastest level: the tarball is made on a server that has better things to do, and written to a slow stick.
 const LEVEL: u32 = 1;
-
 /// Uploads up to this length are packed in memory, several at once; larger ones are streamed one by one.
 const SMALL_BYTES: u64 = 512 * 1024;
 /// Longest member made in memory; what packs less well is made once more, streamed.
@@ -50,74 +46,6 @@ const KEPT_BYTES: usize = 32 << 20;
 const KEPT_OF_ONE: usize = 64 * 1024;
 /// Uploads summed before the next ones begin: what their threads hold is bounded by it.
 const SUMMED_AT_ONCE: usize = 64;
-
-/// Threads that pack: a master has many cores and little else to do with them, but memory is bounded by their number.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(8)
-}
-
-/// `work` on every item, on some threads, with the results in the order of the items.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let run = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return done };
-            done.push((index, work(item)));
-        }
-    };
-    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers().min(items.len()))
-            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok())
-            .collect();
-        let mut results = run();
-        for other in others {
-            match other.join() {
-                Ok(done) => results.extend(done),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    });
-    results.sort_unstable_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
-}
-
-/// A whole upload that goes into the tarball.
-pub trait Upload: Sync {
-    fn id(&self) -> &NodeId;
-    fn name(&self) -> UploadName;
-    fn size_bytes(&self) -> u64;
-    /// A new reader at the start of the upload.
-    fn open(&self) -> io::Result<Box<dyn Read + '_>>;
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    #[error("no room for the tarball: {needed} bytes needed, {free} free")]
-    NoSpace { needed: u64, free: u64 },
-    #[error("{operation} {}", path.display())]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the tarball does not read back: {0}")]
-    Wrong(String),
-    #[error("the tarball was given up before it was whole")]
-    Stopped,
-}
-
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
-    let path = path.to_owned();
-    move |source| ArchiveError::Io {
-        operation,
-        path,
-        source,
-    }
-}
 
 /// What a build wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,9 +98,6 @@ impl<U> Plan<'_, U> {
         lists.into_iter().filter(|(_, text)| !text.is_empty())
     }
 }
-
-/// Asked again and again: false ends the making.
-pub type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Makes tarballs of one kind.
 pub struct Builder {
@@ -306,7 +231,7 @@ impl Builder {
         let plan = self.plan(uploads, go_on)?;
         self.members(&plan, writer, go_on).map_err(|error| match error {
             _ if !go_on() => ArchiveError::Stopped,
-            error => io_error("sending", Path::new(FILE_NAME))(error),
+            error => io_error("sending", Path::new(TARBALL))(error),
         })
     }
 
@@ -528,64 +453,6 @@ impl Builder {
     }
 }
 
-/// A line for each name that several nodes have. Their inventories say who they are.
-fn clashes_text<'a>(ids: impl Iterator<Item = &'a NodeId>) -> String {
-    let mut text = String::new();
-    let mut ids = ids.peekable();
-    while let Some(id) = ids.next() {
-        let name = id.base();
-        let mut nodes = vec![format!("nodes/{id}")];
-        while let Some(other) = ids.next_if(|other| other.base() == name) {
-            nodes.push(format!("nodes/{other}"));
-        }
-        if nodes.len() > 1 {
-            let (count, nodes) = (nodes.len(), nodes.join(" "));
-            text.push_str(&format!(
-                "{count} machines name themselves by {}: {nodes}\n",
-                name.described()
-            ));
-        }
-    }
-    text
-}
-
-/// What of an upload goes into the tarball.
-fn belongs(path: &str) -> bool {
-    path == "inventory.json" || path.starts_with("raw/") || path.starts_with("post/")
-}
-
-/// Name of the file that proves which upload a node's files are from.
-const PROOF: &str = "upload.sha256";
-
-fn proof_digest(name: UploadName) -> Sha {
-    Sha256::digest(proof_text(name).as_bytes()).into()
-}
-
-/// Content of `nodes/<id>/upload.sha256`: digest and name of the upload, as `sha256sum` prints them.
-fn proof_text(name: UploadName) -> String {
-    format!("{}  {name}\n", hex(&name.sha256))
-}
-
-/// Adds a line of `SHA256SUMS`. Names with a line break or backslash are escaped as coreutils does.
-fn sum_line(lines: &mut Vec<u8>, digest: &Sha, path: &str) {
-    let escaped = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
-    if escaped != path {
-        lines.push(b'\\');
-    }
-    lines.extend_from_slice(hex(digest).as_bytes());
-    lines.extend_from_slice(b"  ");
-    lines.extend_from_slice(escaped.as_bytes());
-    lines.push(b'\n');
-}
-
-fn pad(writer: &mut impl Write, size: u64) -> io::Result<()> {
-    let over = usize::try_from(size % 512).unwrap_or(0);
-    if over > 0 {
-        writer.write_all(&[0u8; 512][over..])?;
-    }
-    Ok(())
-}
-
 fn folder_of(out: &Path) -> &Path {
     match out.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -596,77 +463,6 @@ fn folder_of(out: &Path) -> &Path {
 fn changed(id: &NodeId) -> io::Error {
     let text = format!("nodes/{id} changed while it was read");
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// Fails once nobody wants what is written.
-struct Stoppable<'a, W> {
-    writer: &'a mut W,
-    go_on: GoOn<'a>,
-}
-
-impl<W: Write> Write for Stoppable<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match (self.go_on)() {
-            true => self.writer.write(bytes),
-            false => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
-
-/// Holds so many bytes and fails beyond.
-struct Short {
-    bytes: Vec<u8>,
-    most: usize,
-}
-
-impl Write for Short {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.most {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The file, written through the medium.
-struct Steps<'a> {
-    medium: &'a dyn Medium,
-    file: File,
-    length: u64,
-}
-
-impl Write for Steps<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.medium.write(&mut self.file, bytes)?;
-        self.length += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Hashing<R> {
-    inner: R,
-    sha: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.sha.update(&buffer[..count]);
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::model::console::console;
+use crate::model::layout::LEASES_PREFIX;
 use crate::model::lease::LeaseChange;
 use crate::store::fs_ops::{Disk, Medium};
 use crate::sys::clock;
@@ -38,7 +39,6 @@ const GATHER: Duration = Duration::from_millis(1);
 const RETRY_SECONDS: f64 = 30.0;
 /// `leases-<number>.jsonl`; the highest whole one counts. A new file under a new name, because a rename over a file is
 /// not atomic on FAT and exFAT.
-const PREFIX: &str = "leases-";
 const SUFFIX: &str = ".jsonl";
 
 /// Hands changes to the writing thread.
@@ -276,7 +276,7 @@ impl Writer {
 }
 
 fn file_name(number: u64) -> String {
-    format!("{PREFIX}{number}{SUFFIX}")
+    format!("{LEASES_PREFIX}{number}{SUFFIX}")
 }
 
 fn journal_name(number: u64) -> String {
@@ -296,7 +296,7 @@ fn journals(folder: &Path) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = entries
         .filter_map(|entry| {
             let name = entry.file_name();
-            let number = name.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+            let number = name.to_str()?.strip_prefix(LEASES_PREFIX)?.strip_suffix(SUFFIX)?;
             Some((number.parse().ok()?, entry.path()))
         })
         .collect();

@@ -9,6 +9,7 @@ use tar::{Archive, EntryType};
 
 use super::inventory::{self, InventoryFacts};
 use super::json;
+use crate::model::layout::INVENTORY;
 
 /// Bounds of one upload. An upload past a bound is refused whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,7 +274,6 @@ pub fn inventory(
     })
 }
 
-const INVENTORY: &str = "inventory.json";
 const NO_INVENTORY: &str = "it has no inventory.json";
 
 fn find_inventory(

@@ -171,7 +171,7 @@ fn every_address_that_is_named_is_served() {
     for (place, text) in read_by_people() {
         let sites = ["http://mirror", "https://"];
         for found in named.captures_iter(&text) {
-            let path = found[1].replace("{TARBALL}", recon::service::http::route::TARBALL);
+            let path = found[1].replace("{TARBALL}", recon::model::layout::TARBALL);
             if path.contains('{') || sites.iter().any(|site| found[0].starts_with(site)) {
                 continue;
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use recon::model::slice::{Patch, Slice};
 use recon::model::{Arch, MacAddr};
+use recon::service::boot::loaders::Loaders;
 use recon::service::boot::programs;
-use recon::service::http::site::Loaders;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -123,6 +123,7 @@ const EDGES: &[&str] = &[
     "service/http/site.rs",
     "service/http/transfer_queue.rs",
     "service/http/upload.rs",
+    "service/loader_choice.rs",
     "service/ra/server.rs",
     "service/tftp/server.rs",
     "service/tftp/socket.rs",
@@ -131,13 +132,17 @@ const EDGES: &[&str] = &[
     "stick/install.rs",
     "stick/medium.rs",
     "stick/partition.rs",
-    "store/archive.rs",
+    "store/archive/writers.rs",
     "store/fs_ops.rs",
     "store/leases.rs",
     "store/leases6.rs",
-    "store/nodes.rs",
+    "store/nodes/found.rs",
     "store/nodes/incoming.rs",
+    "store/nodes/make_tarball.rs",
+    "store/nodes/residents.rs",
+    "store/nodes/stored.rs",
     "store/nodes/tarball.rs",
+    "store/nodes/tidy.rs",
 ];
 
 pub(crate) fn root() -> PathBuf {

@@ -14,7 +14,7 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::slice::Slice;
 use recon::model::{MacAddr, NodePolicy, PostAction, PowerOff};
 use recon::service::boot::source::BootSource;
-use recon::service::boot::{autoexec, ipxe, memory};
+use recon::service::boot::{autoexec, ipxe, memory, request};
 use recon::service::dhcp4::client::identify;
 use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
@@ -139,8 +139,8 @@ fn for_any_web_server() -> String {
     format!("{}\n", script.replace("@CMDLINE@", "console=tty0 quiet"))
 }
 
-fn client(post_action: PostAction) -> ipxe::Boot<'static> {
-    ipxe::Boot {
+fn client(post_action: PostAction) -> request::Boot<'static> {
+    request::Boot {
         master: "192.168.219.1:80".parse().unwrap(),
         client: "192.168.219.60".parse().unwrap(),
         mac: None,
@@ -160,15 +160,15 @@ fn client(post_action: PostAction) -> ipxe::Boot<'static> {
 /// Every script that an iPXE may get which does not ask for `autoexec.ipxe`.
 fn scripts() -> Vec<(&'static str, String)> {
     let master: SocketAddr = "192.168.219.1:80".parse().unwrap();
-    let arm64 = ipxe::Boot {
+    let arm64 = request::Boot {
         arch: Some("arm64".to_owned()),
         ..client(PostAction::Inventory)
     };
-    let unknown_port = ipxe::Boot {
+    let unknown_port = request::Boot {
         fills_in: false,
         ..client(PostAction::Inventory)
     };
-    let looping = ipxe::Boot {
+    let looping = request::Boot {
         pause_seconds: 60,
         ..client(PostAction::Inventory)
     };
@@ -721,7 +721,7 @@ fn beside_another_server_an_old_ipxe_is_sent_to_the_same_script() {
             };
             let mac: MacAddr = "52:54:00:00:01:02".parse().unwrap();
             let master: SocketAddr = (server, 80).into();
-            assert_eq!(filename(&reply.message), ipxe::script_url(master, Some(mac)));
+            assert_eq!(filename(&reply.message), request::script_url(master, Some(mac)));
             assert_eq!(reply.message.siaddr(), server);
         }
     }

@@ -7,12 +7,12 @@ use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::Arch;
 use recon::model::ula::Ula;
 use recon::role::link::shared::chooser;
+use recon::service::boot::loaders::Loaders;
 use recon::service::boot::source::BootSource;
 use recon::service::dhcp6::client::{Kind, identify};
 use recon::service::dhcp6::decide::{Decision, Facts, Params, decide, duid_of};
 use recon::service::dhcp6::leases::LeaseTable6;
 use recon::service::dhcp6::wire;
-use recon::service::http::site::Loaders;
 
 use crate::lifecycle::site;
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recon::service::http::site::{Loaders, Site};
+use recon::service::boot::loaders::Loaders;
+use recon::service::http::site::Site;
 use recon::service::tftp;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;

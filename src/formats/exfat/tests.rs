@@ -3,7 +3,7 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use super::*;
-use crate::formats::gpt::DATA_NAME;
+use crate::model::layout::DATA_NAME;
 use crate::store::{UploadName, digest_of};
 
 fn fixture() -> Vec<u8> {

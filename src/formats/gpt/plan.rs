@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::header::{crc, crc_of_header};
-use super::read::{BASIC_DATA, DATA_NAME, GptError, Place, Table, UNFINISHED, is_data};
+use super::read::{BASIC_DATA, GptError, Place, Table, UNFINISHED, is_data};
 use crate::formats::bytes::{le64, take};
 use crate::formats::{ReadAt, iso9660};
+use crate::model::layout::DATA_NAME;
 
 /// Smallest data partition worth making.
 pub const MIN_DATA_BYTES: u64 = 64 << 20;

@@ -5,9 +5,7 @@ use std::io;
 use super::header::{self, GptEntry, Header};
 use crate::formats::ReadAt;
 use crate::model::cause;
-
-/// Name of the data partition in the table, and label of its volume.
-pub const DATA_NAME: &str = "RECON-DATA";
+use crate::model::layout::DATA_NAME;
 
 /// Microsoft basic data, EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, as it stands on disk.
 pub const BASIC_DATA: [u8; 16] = [

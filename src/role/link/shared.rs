@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::config::{Live, SiteKey, Subnet};
 use crate::model::api::LinkStatus;
-use crate::model::console::console;
 use crate::role::link::ipv6_leases::Ipv6Leases;
-use crate::service::boot::programs::{self, Chooser};
 use crate::service::boot::source::BootSource;
 use crate::service::dhcp4;
 use crate::service::dhcp4::leases::LeaseTable;
 use crate::service::http::site::Site;
+use crate::service::loader_choice::LoaderChoice;
 use crate::store::leases::{Book, Journal};
-use crate::sys::clock;
 use crate::sys::netif::{Link, Netlink};
 
 pub(crate) struct Shared {
@@ -77,20 +75,10 @@ impl Shared {
     }
 }
 
-/// Chooses boot programs by what the node table knows of a machine, and tells the person at the master what went wrong.
-pub fn chooser(site: &Arc<Site>) -> Chooser {
-    let site = Arc::clone(site);
-    Chooser::new(move |mac, arch| {
-        let held = |name: &str| programs::has_system(name) && site.boot.loaders.can_boot(name);
-        // Of a machine without a port nothing is remembered (a DHCPv6 client whose DUID and address hold none).
-        let Some(mac) = mac else {
-            return programs::first_held(arch, held);
-        };
-        let pick = site.node_table().loader(mac, arch, held, clock::run_seconds());
-        if let Some(news) = &pick.news {
-            let name = site.node_table().name_of_port(mac);
-            console!("machine {name}: {news}");
-        }
-        pick.loader
-    })
+/// Chooses boot programs by what the node table knows of a machine.
+pub fn chooser(site: &Site) -> LoaderChoice {
+    LoaderChoice::ByMachine {
+        loaders: site.boot.loaders.clone(),
+        node_table: Arc::clone(&site.node_table),
+    }
 }

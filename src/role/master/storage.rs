@@ -9,18 +9,13 @@ use crate::config::load::{self, Loaded, MAX_SETTINGS_BYTES};
 use crate::config::settings::EXAMPLE;
 use crate::config::site_key::{self, SiteKey};
 use crate::model::api::{LinkStatus, StorageStatus};
+use crate::model::layout;
 use crate::stick::medium::{Carrier, LIVE_MOUNT, Medium};
 use crate::stick::partition::DataPartition;
 use crate::stick::{medium, partition, peek};
 use crate::sys::{block, mount};
 
 use crate::role::{remedy, settle};
-
-/// Where the data partition is mounted; without one, the folder itself holds the data in memory.
-const FOLDER: &str = "/run/recon/data";
-
-/// The settings, on the data partition.
-const SETTINGS_FILE: &str = "recon.toml";
 
 /// An open data folder.
 #[derive(Debug)]
@@ -61,15 +56,15 @@ impl Storage {
             Ok(told) => told,
             Err(problem) => return Self::memory(problem, Some(disk)),
         };
-        match partition::ensure(disk, Path::new(FOLDER), rand::random()) {
+        match partition::ensure(disk, Path::new(layout::MOUNT_POINT), rand::random()) {
             Ok(partition) => {
                 tracing::info!(device = %partition.device.display(), created = partition.created, "data partition");
                 let mut notices = partition.notes.clone();
                 notices.extend(told);
-                if let Err(error) = create_layout(Path::new(FOLDER)) {
+                if let Err(error) = create_layout(Path::new(layout::MOUNT_POINT)) {
                     notices.push(format!("the stick's folders could not be made: {error}"));
                 }
-                let folder = PathBuf::from(FOLDER);
+                let folder = PathBuf::from(layout::MOUNT_POINT);
                 Ok(Storage {
                     shelf: Shelf::Folder(folder.clone()),
                     folder,
@@ -85,8 +80,8 @@ impl Storage {
 
     /// Memory in place of the partition of `disk`, and why, as a sentence.
     pub(crate) fn memory(why: String, disk: Option<&PathBuf>) -> std::io::Result<Self> {
-        std::fs::create_dir_all(FOLDER)?;
-        let folder = PathBuf::from(FOLDER);
+        std::fs::create_dir_all(layout::MOUNT_POINT)?;
+        let folder = PathBuf::from(layout::MOUNT_POINT);
         Ok(Storage {
             shelf: disk.map_or_else(|| Shelf::Folder(folder.clone()), |disk| Shelf::Disk(disk.clone())),
             folder,
@@ -104,11 +99,11 @@ impl Storage {
             let problem = format!(
                 "{}: {why}. Other sticks of this site are not known by this one: copy the file from one of them, or delete it, and a new one is \
                  made at the next start",
-                site_key::FILE
+                layout::SITE_KEY
             );
             (SiteKey::new(random), Some(problem))
         };
-        match self.shelf.read(site_key::FILE, site_key::MAX_FILE_BYTES) {
+        match self.shelf.read(layout::SITE_KEY, site_key::MAX_FILE_BYTES) {
             Ok(Some(bytes)) => match SiteKey::parse(&bytes) {
                 Ok(key) => (key, None),
                 Err(why) => unread(why),
@@ -123,7 +118,7 @@ impl Storage {
                 let problem = kept.err().map(|error| {
                     format!(
                         "{}: it cannot be written: {error}. Other sticks of this site are not known by this one",
-                        site_key::FILE
+                        layout::SITE_KEY
                     )
                 });
                 (key, problem)
@@ -199,7 +194,10 @@ fn certain(disk: &Path) -> Result<Option<String>, String> {
 
 /// Writes the key beside its place first: a power cut leaves a whole one or none.
 fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
-    let (part, place) = (folder.join("site.key.part"), folder.join(site_key::FILE));
+    let (part, place) = (
+        folder.join(format!("{}.part", layout::SITE_KEY)),
+        folder.join(layout::SITE_KEY),
+    );
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -235,7 +233,7 @@ impl Shelf {
 
     /// Reads `recon.toml`. Blocks.
     pub(crate) fn settings(&self) -> Loaded {
-        load::settings_of(SETTINGS_FILE, self.read(SETTINGS_FILE, MAX_SETTINGS_BYTES))
+        load::settings_of(layout::SETTINGS, self.read(layout::SETTINGS, MAX_SETTINGS_BYTES))
     }
 }
 
@@ -247,13 +245,13 @@ fn live() -> bool {
 
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
 fn create_layout(folder: &Path) -> std::io::Result<()> {
-    for name in ["isos", "install", "export"] {
+    for name in [layout::ISOS, layout::INSTALL, layout::EXPORT] {
         std::fs::create_dir_all(folder.join(name))?;
     }
     match OpenOptions::new()
         .write(true)
         .create_new(true)
-        .open(folder.join(SETTINGS_FILE))
+        .open(folder.join(layout::SETTINGS))
     {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
@@ -276,21 +274,21 @@ mod tests {
         let random = |seed: u8| std::array::from_fn(|at| seed.wrapping_add(at as u8));
         let (made, problem) = storage.site_key(random(1));
         assert_eq!((&made, problem), (&SiteKey::new(random(1)), None));
-        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir.path().join(site_key::FILE)).unwrap());
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir.path().join(layout::SITE_KEY)).unwrap());
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(storage.site_key(random(2)), (made, None), "it stays");
         let files: Vec<_> = std::fs::read_dir(dir.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
-        assert_eq!(files, [site_key::FILE]);
-        std::fs::write(dir.path().join(site_key::FILE), [0; 300]).unwrap();
+        assert_eq!(files, [layout::SITE_KEY]);
+        std::fs::write(dir.path().join(layout::SITE_KEY), [0; 300]).unwrap();
         let (key, problem) = storage.site_key(random(3));
         assert_eq!(key, SiteKey::new(random(3)));
         assert!(problem.unwrap().contains("64 hex digits"));
-        assert_eq!(std::fs::read(dir.path().join(site_key::FILE)).unwrap(), [0; 300]);
-        std::fs::remove_file(dir.path().join(site_key::FILE)).unwrap();
-        std::fs::create_dir(dir.path().join(site_key::FILE)).unwrap();
+        assert_eq!(std::fs::read(dir.path().join(layout::SITE_KEY)).unwrap(), [0; 300]);
+        std::fs::remove_file(dir.path().join(layout::SITE_KEY)).unwrap();
+        std::fs::create_dir(dir.path().join(layout::SITE_KEY)).unwrap();
         assert!(storage.site_key(random(4)).1.unwrap().contains("a folder"));
     }
 }

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::api::TarballStatus;
 use crate::model::console::console;
-use crate::store::archive::{ArchiveError, FILE_NAME, GoOn, INCOMPLETE_NAME};
+use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
+use crate::store::archive::{ArchiveError, GoOn};
 use crate::store::nodes::{Made, NodeStore};
 use crate::sys::clock;
 
@@ -130,11 +131,11 @@ impl Keeper {
         }
         let deadline = Instant::now() + END_LIMIT;
         if self.uploads.current_tarball().is_none() {
-            console!("writing {FILE_NAME}");
+            console!("writing {TARBALL}");
         }
         if let Err(ArchiveError::Stopped) = self.make(false, &|| Instant::now() < deadline) {
             console!(
-                "{FILE_NAME} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
+                "{TARBALL} was not done in {} s and is not on the stick; nodes/ holds every stored upload: recon collect makes it",
                 END_LIMIT.as_secs()
             );
         }
@@ -145,7 +146,7 @@ impl Keeper {
         let made = self.uploads.make_tarball(yielding, go_on);
         let last = match &made {
             Ok(Made::Current { nodes }) => {
-                tracing::info!(nodes, "{FILE_NAME} holds everything");
+                tracing::info!(nodes, "{TARBALL} holds everything");
                 Last::Waiting
             }
             Ok(Made::Overtaken) | Err(ArchiveError::Stopped) => Last::Waiting,
@@ -190,7 +191,7 @@ impl Keeper {
         if self.uploads.current_tarball().is_some() {
             return TarballStatus {
                 current: true,
-                state: format!("{FILE_NAME} holds all {stored} nodes"),
+                state: format!("{TARBALL} holds all {stored} nodes"),
                 problem: None,
             };
         }
@@ -203,21 +204,21 @@ impl Keeper {
         let last = self.last().clone();
         match last {
             Last::Waiting => of(
-                format!("{FILE_NAME} is made as soon as no upload came for a while; nodes/ holds every stored upload"),
+                format!("{TARBALL} is made as soon as no upload came for a while; nodes/ holds every stored upload"),
                 None,
             ),
-            Last::Making => of(format!("{FILE_NAME} is being made of {stored} nodes"), None),
+            Last::Making => of(format!("{TARBALL} is being made of {stored} nodes"), None),
             Last::Lacking { nodes, lacks } => {
                 let text = format!(
-                    "{INCOMPLETE_NAME} holds {nodes} nodes and lacks {lacks} uploads or folders that are torn or do not read"
+                    "{TARBALL_INCOMPLETE} holds {nodes} nodes and lacks {lacks} uploads or folders that are torn or do not read"
                 );
                 of(text.clone(), Some(format!("{text}; INCOMPLETE.txt in it names them")))
             }
             Last::Failed(why) => of(
-                format!("there is no {FILE_NAME} on the stick"),
+                format!("there is no {TARBALL} on the stick"),
                 Some(format!(
-                    "{why}. There is no {FILE_NAME} on the stick; nodes/ holds every stored upload: recon collect makes it at home, \
-                     and /export/{FILE_NAME} of this master on request"
+                    "{why}. There is no {TARBALL} on the stick; nodes/ holds every stored upload: recon collect makes it at home, \
+                     and /export/{TARBALL} of this master on request"
                 )),
             ),
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::ipxe::script_url;
+use super::request::script_url;
 use crate::model::Endpoint;
 
 /// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware

@@ -29,7 +29,7 @@ pub(crate) struct LoaderFallback {
 
 /// What a firmware that asks is told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LoaderChoice {
+pub struct LoaderPick {
     /// Name in the table of boot files, or why there is none.
     pub loader: Result<&'static str, &'static str>,
     /// The program before did not start: a sentence for the person at the master.
@@ -39,11 +39,11 @@ pub struct LoaderChoice {
 impl LoaderFallback {
     /// Firmware of this kind asks for an address, `held` being the programs at hand. Asking again changes nothing until
     /// another program went out.
-    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderChoice {
+    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderPick {
         let first = match programs::first_held(arch, &held) {
             Ok(first) => first,
             Err(reason) => {
-                return LoaderChoice {
+                return LoaderPick {
                     loader: Err(reason),
                     news: None,
                 };
@@ -70,7 +70,7 @@ impl LoaderFallback {
                 None
             }
         };
-        LoaderChoice {
+        LoaderPick {
             loader: Ok(self.current.unwrap_or(first)),
             news,
         }
@@ -158,7 +158,7 @@ mod tests {
         // OFFER and ACK are two answers of one attempt.
         assert_eq!(
             fallback.choose(Arch::UefiX64, any, 20.1),
-            LoaderChoice {
+            LoaderPick {
                 loader: Ok("ipxe.efi"),
                 news: None
             }

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::ipxe::{self, Boot};
+use super::kernel_line::kernel_line_of_grub;
+use super::request::Boot;
 use crate::model::Endpoint;
 
 /// What GRUB looks for when it starts. It fetches the machine's own script, and after a failure looks on for a minute and a half,
@@ -47,6 +48,6 @@ pub(crate) fn boot(boot: &Boot) -> String {
         },
         action = boot.policy.post_action.as_str(),
         base = Endpoint(boot.master),
-        line = ipxe::kernel_line_of_grub(boot),
+        line = kernel_line_of_grub(boot),
     )
 }

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use crate::model::{Endpoint, HTTP_PORT};
 
-use super::programs::Chooser;
+use crate::service::loader_choice::LoaderChoice;
 
 #[derive(Debug, Clone)]
 pub struct BootSource {
     /// Of the master's HTTP, on every link.
     pub http_port: u16,
     /// Which boot program a machine gets.
-    pub loaders: Chooser,
+    pub loaders: LoaderChoice,
 }
 
 impl BootSource {
@@ -26,7 +26,7 @@ impl Default for BootSource {
     fn default() -> Self {
         BootSource {
             http_port: HTTP_PORT,
-            loaders: Chooser::default(),
+            loaders: LoaderChoice::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
-use crate::service::boot::ipxe;
+use crate::service::boot::request;
 use crate::service::boot::source::BootSource;
 
 use super::client::{Client, Features, Kind};
@@ -40,7 +40,7 @@ pub(super) fn next_stage(
     let master = source.endpoint(server);
     let url = |loader: &str| format!("{master}/loaders/{loader}");
     let (class, file) = match client.kind {
-        Kind::Ipxe => (PXE_CLASS, Ok(ipxe::script_url(master.0, client.own_mac()))),
+        Kind::Ipxe => (PXE_CLASS, Ok(request::script_url(master.0, client.own_mac()))),
         Kind::Pxe(arch) => {
             // By its name, which is fetched by TFTP; an iPXE that can only do HTTP needs all of it.
             let http_only = Features::of(request).is_some_and(|features| features.http && !features.tftp);

@@ -192,6 +192,7 @@ mod tests {
     use super::*;
     use crate::service::boot::programs;
     use crate::service::dhcp4::{AGENT_CLASS, probe, wire};
+    use crate::service::loader_choice::LoaderChoice;
     use dhcproto::v4::UnknownOption;
     use proptest::prelude::*;
 
@@ -441,7 +442,7 @@ mod tests {
         ));
         let nothing = Params {
             boot: BootSource {
-                loaders: programs::Chooser::new(|_, arch| programs::first_held(arch, |_| false)),
+                loaders: LoaderChoice::Fixed(|arch| programs::first_held(arch, |_| false)),
                 ..BootSource::default()
             },
             ..params()

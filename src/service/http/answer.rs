@@ -10,6 +10,7 @@ use hyper::{Request, Response, StatusCode};
 
 use crate::config::live::REMEDY;
 use crate::model::console::console;
+use crate::model::layout;
 use crate::service::boot::resolve;
 use crate::service::dhcp4::leases::{LeaseTable, LeaseTables};
 use crate::service::http::limits;
@@ -86,7 +87,7 @@ async fn serve(
         Route::Initrd => boot::initrd(asked).await,
         Route::Image => files::slice(asked, site.boot.image.as_ref()).await,
         Route::Loader(name) => boot::loader(asked, master, name).await,
-        Route::Post => files::file(asked, &site.data.folder.join("post.tgz")).await,
+        Route::Post => files::file(asked, &site.data.folder.join(layout::WORKLOAD)).await,
         Route::PostProof(nonce) => workload(site, nonce).await,
         Route::Tarball => export::tarball(asked, own).await,
         Route::Data(names) => files::data(asked, &names).await,
@@ -135,7 +136,7 @@ async fn workload(site: &Site, nonce: Option<[u8; 16]>) -> Response<Body> {
     let Some(nonce) = nonce else {
         return line(StatusCode::BAD_REQUEST, "nonce= wants 32 hex digits");
     };
-    match site.web.workload(site.data.folder.join("post.tgz")).await {
+    match site.web.workload(site.data.folder.join(layout::WORKLOAD)).await {
         Ok(sha256) => json(StatusCode::OK, &prove(&site.key, &nonce, &sha256)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => line(StatusCode::NOT_FOUND, "not here"),
         Err(error) => line(StatusCode::INTERNAL_SERVER_ERROR, &format!("post.tgz: {error}")),

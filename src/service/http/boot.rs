@@ -9,7 +9,7 @@ use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::{PostAction, Stage};
 use crate::service::boot::resolve::BootFile;
-use crate::service::boot::{grub, ipxe, memory, programs, resolve, script};
+use crate::service::boot::{grub, ipxe, memory, programs, request, resolve, script};
 use crate::service::node_table::LoaderReport;
 use crate::sys::clock;
 
@@ -37,7 +37,7 @@ pub(super) fn menu(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<
     script_of(asked, master, who, ipxe::menu)
 }
 
-fn script_of(asked: Asked<'_>, master: SocketAddr, who: &Who, write: fn(&ipxe::Boot) -> String) -> Response<Body> {
+fn script_of(asked: Asked<'_>, master: SocketAddr, who: &Who, write: fn(&request::Boot) -> String) -> Response<Body> {
     let settings = asked.site.settings.now();
     boot_script(write(&boot_of(asked.site, &settings, master, asked.client, who)))
 }
@@ -154,8 +154,14 @@ fn said(who: &Who) -> LoaderReport {
     }
 }
 
-fn boot_of<'a>(site: &Site, settings: &'a Settings, master: SocketAddr, client: IpAddr, who: &Who) -> ipxe::Boot<'a> {
-    ipxe::Boot {
+fn boot_of<'a>(
+    site: &Site,
+    settings: &'a Settings,
+    master: SocketAddr,
+    client: IpAddr,
+    who: &Who,
+) -> request::Boot<'a> {
+    request::Boot {
         master,
         client,
         mac: who.mac,

@@ -1,6 +1,6 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
-use crate::model::{MacAddr, NodeId, PostAction};
+use crate::model::{MacAddr, NodeId, PostAction, layout};
 use crate::service::boot::programs::Made;
 use crate::service::boot::{memory, programs};
 
@@ -78,12 +78,6 @@ pub enum NoRoute {
     BadNodeId,
 }
 
-/// Name of the tarball under `/export`.
-pub const TARBALL: &str = crate::store::archive::FILE_NAME;
-
-/// Folders of the data partition that are served.
-pub const DATA_FOLDERS: [&str; 4] = ["nodes", "isos", "install", "export"];
-
 /// Finds the route of a request. `target` is the request target: a path with an optional query.
 pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -103,8 +97,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
             None => Route::Loader(programs::loader_named(&rest.join("/")).ok_or(NoRoute::NotFound)?),
         },
         ["metrics"] => Route::Metrics,
-        ["post.tgz"] => Route::Post,
-        ["export", TARBALL] => Route::Tarball,
+        [layout::WORKLOAD] => Route::Post,
+        [layout::EXPORT, layout::TARBALL] => Route::Tarball,
         ["api", "v1", "status"] => Route::Status,
         ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
@@ -113,7 +107,9 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
-        [folder, ..] if DATA_FOLDERS.contains(folder) => Route::Data(names.iter().map(|s| (*s).to_owned()).collect()),
+        [folder, ..] if layout::SERVED_FOLDERS.contains(folder) => {
+            Route::Data(names.iter().map(|s| (*s).to_owned()).collect())
+        }
         // A folder that is built into GRUB begins at the server's root.
         _ => Route::Made(programs::made(&names.join("/")).ok_or(NoRoute::NotFound)?),
     };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::leads::NodeTable;
 use crate::model::{Arch, MacAddr, Stage};
-use crate::service::boot::fallback::{LoaderChoice, LoaderFallback};
+use crate::service::boot::fallback::{LoaderFallback, LoaderPick};
 
 /// Names that a boot program gives are kept up to this many characters.
 pub(super) const MAX_NAME_CHARS: usize = 64;
@@ -93,7 +93,7 @@ impl NodeTable {
 
     /// Firmware of a port asks what to boot; `held` says which programs are at hand. News in the answer are told the first
     /// time only, and stand in the machine's row until it is further.
-    pub fn loader(&mut self, mac: MacAddr, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderChoice {
+    pub fn loader(&mut self, mac: MacAddr, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderPick {
         let Some(node) = self.by_mac(mac) else {
             return LoaderFallback::default().choose(arch, held, now);
         };

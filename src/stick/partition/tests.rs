@@ -230,7 +230,8 @@ fn upload(store: &crate::store::nodes::NodeStore, serial: &str, last: u8) {
 
 /// A master's life on a stick: first boot, uploads, a restart of the service, a clean stop, a second boot.
 fn life(disk: &Path, mount_point: &Path, rounds: u8) -> DataPartition {
-    use crate::store::archive::{Builder, FILE_NAME};
+    use crate::model::layout::TARBALL;
+    use crate::store::archive::Builder;
     use crate::store::nodes::{Limits, NodeStore};
     let partition = ensure(disk, mount_point, GUID).unwrap();
     let store = NodeStore::open(mount_point, Limits::default()).unwrap();
@@ -238,7 +239,7 @@ fn life(disk: &Path, mount_point: &Path, rounds: u8) -> DataPartition {
     let builder = Builder::new(Limits::default().upload);
     for last in 0..rounds {
         upload(&store, &format!("{before}-{last}"), last);
-        builder.rebuild(&store.list(), &mount_point.join(FILE_NAME)).unwrap();
+        builder.rebuild(&store.list(), &mount_point.join(TARBALL)).unwrap();
     }
     assert_eq!(store.list().len(), before.max(usize::from(rounds)));
     partition

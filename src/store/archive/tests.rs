@@ -1,11 +1,15 @@
+use std::fs::File;
+use std::io::Read;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::model::MacAddr;
+use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
-use crate::store::scratch;
 use crate::store::upload::samples;
+use crate::store::{UploadName, scratch};
 
 fn node(number: usize) -> NodeId {
     let [a, b] = u16::try_from(number).unwrap().to_be_bytes();
@@ -58,7 +62,7 @@ fn coreutils_and_tar_agree() {
         ("elsewhere/file", b"does not belong"),
     ]);
     put(&store, &node(9), &odd);
-    let out = dir.path().join(FILE_NAME);
+    let out = dir.path().join(TARBALL);
     let (built, _) = build(&new(), &store.list(), &out);
     assert_eq!((built.nodes, built.files, built.left_out.len()), (4, 3 * 4 + 4, 0));
 
@@ -91,7 +95,7 @@ fn coreutils_and_tar_agree() {
 fn the_same_uploads_give_the_same_bytes_in_any_order() {
     let dir = scratch();
     let store = store_of(dir.path(), 5);
-    let out = dir.path().join(FILE_NAME);
+    let out = dir.path().join(TARBALL);
     let mut nodes = store.list();
     let (_, first) = build(&new(), &nodes, &out);
     nodes.reverse();
@@ -105,7 +109,7 @@ fn the_same_uploads_give_the_same_bytes_in_any_order() {
 fn a_rebuild_gives_what_a_first_build_gives() {
     let dir = scratch();
     let store = store_of(dir.path(), 6);
-    let out = dir.path().join(FILE_NAME);
+    let out = dir.path().join(TARBALL);
     build(&new(), &store.list(), &out);
     put(&store, &node(2), &samples::upload("SN2 again"));
     put(&store, &node(7), &samples::upload("SN7"));
@@ -131,7 +135,7 @@ fn bounds_of_memory_do_not_change_what_is_written() {
     put(&store, &node(201), &noise(SMALL_BYTES as usize + 5000));
     let nodes = store.list();
     assert!(nodes.iter().any(|node| node.size_bytes > SMALL_BYTES));
-    let (built, bytes) = build(&new(), &nodes, &dir.path().join(FILE_NAME));
+    let (built, bytes) = build(&new(), &nodes, &dir.path().join(TARBALL));
     assert_eq!(built.nodes, 72);
     let mut stingy = new();
     (stingy.kept_bytes, stingy.member_bytes) = (1000, 700);
@@ -160,7 +164,7 @@ fn what_is_given_up_leaves_nothing() {
     let dir = scratch();
     let store = store_of(dir.path(), 3);
     put(&store, &node(9), &noise(SMALL_BYTES as usize + 5000));
-    let out = dir.path().join(INCOMPLETE_NAME);
+    let out = dir.path().join(TARBALL_INCOMPLETE);
     // Ends everywhere between the first question and the last.
     for asked in 0.. {
         let left = AtomicUsize::new(asked);
@@ -187,7 +191,7 @@ fn what_a_tarball_holds_is_known_from_its_sums() {
     let store = store_of(dir.path(), 3);
     let named = samples::tar_gz(&[("inventory.json", b"{}"), ("post/result/upload.sha256", b"of the site")]);
     put(&store, &node(3), &named);
-    let out = dir.path().join(FILE_NAME);
+    let out = dir.path().join(TARBALL);
     let nodes = store.list();
     let (_, bytes) = build(&new(), &nodes, &out);
     assert!(holds(bytes.as_slice(), &nodes));
@@ -205,7 +209,7 @@ fn what_is_missing_stands_in_it() {
     let store = store_of(dir.path(), 2);
     let nodes = store.list();
     std::fs::write(&nodes[1].path, b"gone").unwrap();
-    let out = dir.path().join(FILE_NAME);
+    let out = dir.path().join(TARBALL);
     let (built, _) = build(&new().lacks(vec!["nodes/x/y is torn".into()]), &nodes, &out);
     assert_eq!((built.nodes, built.left_out.len()), (1, 1));
     let text = Command::new("tar")
@@ -279,7 +283,7 @@ fn an_upload_that_went_bad_is_left_out() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&nodes[1].path, bytes).unwrap();
-    let (built, _) = build(&new(), &nodes, &dir.path().join(FILE_NAME));
+    let (built, _) = build(&new(), &nodes, &dir.path().join(TARBALL));
     assert_eq!(built.nodes, 2);
     assert_eq!(built.left_out[0].0, nodes[1].id);
 }
@@ -287,7 +291,7 @@ fn an_upload_that_went_bad_is_left_out() {
 #[test]
 fn a_tarball_without_nodes_is_a_tarball() {
     let dir = scratch();
-    let (built, _) = build(&new(), &[], &dir.path().join(FILE_NAME));
+    let (built, _) = build(&new(), &[], &dir.path().join(TARBALL));
     assert_eq!((built.nodes, built.files), (0, 0));
 }
 
@@ -296,7 +300,7 @@ fn machines_of_one_name_are_listed_beside_the_sums() {
     let dir = scratch();
     let store = store_of(dir.path(), 2);
     let uuid = "93d4e5a1-7f46-11e5-bf8b-080027123456";
-    let plain = build(&new(), &store.list(), &dir.path().join(FILE_NAME));
+    let plain = build(&new(), &store.list(), &dir.path().join(TARBALL));
     for serial in ["A", "B", "C"] {
         let bytes = samples::of_machine(uuid, Some(serial), None, "");
         put(&store, &uuid.parse().unwrap(), &bytes);
@@ -333,7 +337,7 @@ fn machines_of_one_name_are_listed_beside_the_sums() {
 fn reading_back_notices_every_change() {
     let dir = scratch();
     let store = store_of(dir.path(), 2);
-    let (_, bytes) = build(&new(), &store.list(), &dir.path().join(FILE_NAME));
+    let (_, bytes) = build(&new(), &store.list(), &dir.path().join(TARBALL));
     for cut in (0..bytes.len()).step_by(31) {
         assert!(verify(&bytes[..cut]).is_err(), "cut at {cut}");
     }
@@ -390,7 +394,7 @@ fn a_thousand_nodes_take_seconds() {
         total += bytes.len();
         put(&store, &node(number), &bytes);
     }
-    let out = dir.path().join(FILE_NAME);
+    let out = dir.path().join(TARBALL);
     let builder = new();
     let time = |builder: &Builder| -> (Duration, Built) {
         let begin = Instant::now();

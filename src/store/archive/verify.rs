@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{ArchiveError, LACKS_NAME, PROOF, SUMS_NAME, Upload, proof_digest};
+use super::error::ArchiveError;
+use super::names::{LACKS_NAME, PROOF, SUMS_NAME, Upload, proof_digest};
 use crate::store::{Sha, digest_of, parse_hex};
 
 /// What a tarball proved when it was read.

@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// Uploads that wait for their check, each with a thread of its own; further ones are sent back and come again.
 const MAX_WAITING: usize = 64;

@@ -7,7 +7,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Kept, MAX_OF_ONE_NAME, Record, Shared, State, StoreError, Stored, from_upload, io_error, upload_names};
+use super::error::{StoreError, from_upload, io_error};
+use super::limits::MAX_OF_ONE_NAME;
+use super::records::{Kept, Record, State};
+use super::residents::upload_names;
+use super::shared::Shared;
+use super::stored::Stored;
 use crate::model::NodeId;
 use crate::model::identity::Evidence;
 use crate::store::inventory::InventoryFacts;
@@ -138,17 +143,15 @@ impl Incoming {
         })
     }
 
-    /// Finds the machine whose upload this is, and takes the next place in its row.
-    fn place(&mut self, facts: &InventoryFacts) -> Result<Place, StoreError> {
-        let evidence = &facts.evidence;
-        let shared = Arc::clone(&self.shared);
-        let _one_at_a_time = shared.placing.lock(&self.id);
+    /// The node of the machine whose upload this is: one that goes by its name, else a new one. The caller holds `placing`.
+    fn node_of(&self, evidence: &Evidence) -> Result<NodeId, StoreError> {
+        let shared = &self.shared;
         let mut residents = shared.residents(&self.id)?;
         let are_all = shared.lock().named_as(&self.id).nth(MAX_OF_ONE_NAME).is_none();
-        let id = loop {
+        loop {
             let id = naming::choose(&self.id, &residents, evidence, &self.sha256);
             if residents.iter().any(|resident| resident.id == id) {
-                break id;
+                return Ok(id);
             }
             if !are_all {
                 // It may be one that was not looked at.
@@ -159,16 +162,23 @@ impl Incoming {
             }
             // A new name, unless the medium holds more than is known in memory.
             if shared.lock().nodes.get(&id).is_some_and(|records| !records.is_empty()) {
-                break id;
+                return Ok(id);
             }
             let records = shared.unlisted(&id)?;
             let known = |record: &Record| Some((record.name.sha256, shared.evidence_of(&id, record)?));
             let uploads: Vec<(Sha, Evidence)> = records.iter().filter_map(known).collect();
             if uploads.is_empty() {
-                break id;
+                return Ok(id);
             }
             residents.push(naming::Resident { id, uploads });
-        };
+        }
+    }
+
+    /// Finds the machine whose upload this is, and takes the next place in its row.
+    fn place(&mut self, facts: &InventoryFacts) -> Result<Place, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let _one_at_a_time = shared.placing.lock(&self.id);
+        let id = self.node_of(&facts.evidence)?;
         shared.lock().add_node(&id, &shared.limits)?;
         let moves = (id != self.id).then(|| (self.folder.clone(), self.id.clone()));
         if moves.is_some() {
@@ -208,7 +218,7 @@ impl Incoming {
             size: self.declared_len,
             state: State::Pending,
             evidence: Some(Arc::new(Kept {
-                evidence: evidence.clone(),
+                evidence: facts.evidence.clone(),
                 _counted: None,
             })),
         });

@@ -95,9 +95,10 @@ pub(crate) fn replaced(uploads: &[(Sha, Evidence)], keep: usize) -> Vec<bool> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::MacAddr;
-    use proptest::prelude::*;
 
     const UUID: &str = "93d4e5a1-7f46-11e5-bf8b-080027123456";
 

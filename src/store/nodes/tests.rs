@@ -1,13 +1,19 @@
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::limits::{MAX_KEPT_EVIDENCE, MAX_OF_ONE_NAME, MAX_PROBLEMS};
+use super::shared::NAME_LOCKS;
 use super::*;
+use crate::model::identity::Evidence;
+use crate::model::layout;
 use crate::store::fs_ops::faults::{Fault, Faulty};
 use crate::store::upload::samples;
-use crate::store::{archive, scratch};
+use crate::store::{UploadName, archive, hex, scratch};
 
 fn node(last: u8) -> NodeId {
     NodeId::from_mac(crate::model::MacAddr([0x52, 0x54, 0, 0, 0, last]))
@@ -320,14 +326,14 @@ fn check(dir: &Path, sent: &BTreeMap<NodeId, Sent>, context: &str) {
         );
     }
     // The whole name stands for everything that was acknowledged, whenever the power went.
-    if let Ok(file) = std::fs::File::open(dir.join(archive::FILE_NAME)) {
+    if let Ok(file) = std::fs::File::open(dir.join(layout::TARBALL)) {
         let verified = archive::verify(file).unwrap_or_else(|error| panic!("{context}: {error}"));
         let acknowledged = sent.values().filter(|sent| sent.acknowledged.is_some()).count();
         assert!(
             verified.nodes >= acknowledged,
             "{context}: {verified:?}, {acknowledged} acknowledged"
         );
-        let inside = inside(&dir.join(archive::FILE_NAME));
+        let inside = inside(&dir.join(layout::TARBALL));
         for (id, sent) in sent {
             let Some(acknowledged) = sent.acknowledged else {
                 continue;
@@ -366,8 +372,8 @@ fn inside(tarball: &Path) -> BTreeMap<NodeId, String> {
 fn the_tarball_has_its_name_only_while_it_holds_everything() {
     let dir = scratch();
     let (whole, incomplete) = (
-        dir.path().join(archive::FILE_NAME),
-        dir.path().join(archive::INCOMPLETE_NAME),
+        dir.path().join(layout::TARBALL),
+        dir.path().join(layout::TARBALL_INCOMPLETE),
     );
     let there = || (whole.exists(), incomplete.exists());
     let make = |store: &NodeStore| store.make_tarball(true, &|| true).unwrap();
@@ -462,7 +468,7 @@ fn the_tarball_gives_way_to_an_upload() {
         Err(StoreError::NoSpace { .. })
     ));
     assert_eq!(store.current_tarball(), None);
-    assert!(!dir.path().join(archive::FILE_NAME).exists() && !dir.path().join(archive::INCOMPLETE_NAME).exists());
+    assert!(!dir.path().join(layout::TARBALL).exists() && !dir.path().join(layout::TARBALL_INCOMPLETE).exists());
 }
 
 #[test]
@@ -501,7 +507,7 @@ fn the_tarball_leaves_the_reserve_free() {
     put(&store, &node(1), &samples::upload("SN1")).unwrap();
     let error = store.make_tarball(true, &|| true).unwrap_err();
     assert!(error.to_string().starts_with("no room for the tarball: 2"), "{error}");
-    assert!(!dir.path().join(archive::INCOMPLETE_NAME).exists());
+    assert!(!dir.path().join(layout::TARBALL_INCOMPLETE).exists());
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! Names on the stick and where it is mounted: each is written here only. Here and not in `stick`, because the store, the
+//! settings and HTTP need them too, and all of them may use the model. What each is for: ARCHITECTURE, "The stick".
+
+/// Name of the data partition in the table, and label of its volume.
+pub const DATA_NAME: &str = "RECON-DATA";
+/// Where the data partition is mounted; without one, the folder itself holds the data in memory. `recon-ssh.service` has the same.
+pub const MOUNT_POINT: &str = "/run/recon/data";
+
+/// The settings.
+pub const SETTINGS: &str = "recon.toml";
+/// Who may come in by ssh.
+pub const AUTHORIZED_KEYS: &str = "authorized_keys";
+/// What sticks of one site share.
+pub const SITE_KEY: &str = "site.key";
+/// The site's own workload, and the script in it.
+pub const WORKLOAD: &str = "post.tgz";
+
+/// Uploads, a folder for each machine.
+pub const NODES: &str = "nodes";
+/// The inventory in an upload, and the copy of it beside the upload.
+pub const INVENTORY: &str = "inventory.json";
+/// Folders that are served as they are; `export` is also where the tarball is asked for.
+pub const ISOS: &str = "isos";
+pub const INSTALL: &str = "install";
+pub const EXPORT: &str = "export";
+/// All of them.
+pub const SERVED_FOLDERS: [&str; 4] = [NODES, ISOS, INSTALL, EXPORT];
+
+/// The newest upload of every machine in one file; on the medium only while it holds all of them.
+pub const TARBALL: &str = "recon-inventory.tar.gz";
+/// What the tarball is called while it lacks something.
+pub const TARBALL_INCOMPLETE: &str = "recon-inventory-INCOMPLETE.tar.gz";
+
+/// Journals of IPv4 leases are `leases-<number>.jsonl`.
+pub const LEASES_PREFIX: &str = "leases-";
+/// The journal of IPv6 leases.
+pub const LEASES6: &str = "leases6.jsonl";

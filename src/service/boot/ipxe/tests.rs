@@ -1,0 +1,226 @@
+use super::*;
+use crate::model::{MacAddr, PowerOff};
+use crate::service::boot::{autoexec, grub};
+
+fn client(post_action: PostAction) -> Boot<'static> {
+    Boot {
+        master: "192.168.219.1:80".parse().unwrap(),
+        client: "192.168.219.60".parse().unwrap(),
+        mac: Some("52:54:00:12:34:56".parse().unwrap()),
+        fills_in: false,
+        policy: NodePolicy {
+            post_action,
+            poweroff: PowerOff::Ipmi,
+        },
+        kernel_arguments: "",
+        arch: Some("x86_64".to_owned()),
+        memtest_efi: false,
+        memtest_bios: false,
+        pause_seconds: 0,
+    }
+}
+
+fn golden(name: &str, text: &str) {
+    crate::golden::golden(format!("tests/golden/ipxe/{name}"), text);
+}
+
+#[test]
+fn scripts_are_the_reviewed_ones() {
+    golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap()));
+    golden(
+        "autoexec.ipxe",
+        &autoexec::autoexec("192.168.219.1:80".parse().unwrap()),
+    );
+    golden("inventory.ipxe", &boot(&client(PostAction::Inventory)));
+    golden(
+        "liveboot.ipxe",
+        &boot(&Boot {
+            kernel_arguments: "nomodeset",
+            ..client(PostAction::Liveboot)
+        }),
+    );
+    golden("menu.ipxe", &menu(&client(PostAction::Inventory)));
+    golden(
+        "menu-memtest.ipxe",
+        &menu(&Boot {
+            memtest_efi: true,
+            memtest_bios: true,
+            ..client(PostAction::Inventory)
+        }),
+    );
+    golden(
+        "arm64.ipxe",
+        &boot(&Boot {
+            arch: Some("arm64".to_owned()),
+            ..client(PostAction::Inventory)
+        }),
+    );
+    golden(
+        "loops.ipxe",
+        &boot(&Boot {
+            pause_seconds: 120,
+            ..client(PostAction::Inventory)
+        }),
+    );
+    golden(
+        "loops.grub",
+        &grub::boot(&Boot {
+            pause_seconds: 120,
+            ..client(PostAction::Inventory)
+        }),
+    );
+    golden(
+        "refusal.ipxe",
+        &refusal(&super::super::memory::too_little(512, 560).unwrap()),
+    );
+    golden("grub.cfg", &grub::config("192.168.219.1:80".parse().unwrap()));
+    golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
+    golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
+}
+
+#[test]
+fn only_complete_scripts_leave() {
+    let master = "10.0.0.1:8080".parse().unwrap();
+    for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+        let client = Boot {
+            mac: None,
+            memtest_efi: true,
+            kernel_arguments: "dyndbg={x} a=<b>",
+            ..client(post_action)
+        };
+        for script in [
+            boot(&client),
+            menu(&client),
+            grub::boot(&Boot {
+                mac: self::client(post_action).mac,
+                ..client
+            }),
+        ] {
+            assert_eq!(complete(&script), Ok(()));
+        }
+    }
+    for script in [
+        entry(master),
+        autoexec::autoexec(master),
+        grub::config(master),
+        refusal("too little"),
+    ] {
+        assert_eq!(complete(&script), Ok(()));
+    }
+}
+
+#[test]
+fn a_script_url_fits_the_header_of_a_dhcp_packet() {
+    let master: SocketAddr = "255.255.255.255:65535".parse().unwrap();
+    let url = script_url(master, Some(MacAddr([255; 6])));
+    assert!(url.len() <= 127, "{} characters: {url}", url.len());
+    assert_eq!(complete(&url), Ok(()));
+}
+
+#[test]
+fn every_label_that_is_jumped_to_exists() {
+    let with_memtest = Boot {
+        memtest_efi: true,
+        memtest_bios: true,
+        ..client(PostAction::Liveboot)
+    };
+    let scripts = [
+        menu(&with_memtest),
+        entry("10.0.0.1:8080".parse().unwrap()),
+        autoexec::autoexec("10.0.0.1:8080".parse().unwrap()),
+        boot(&Boot {
+            pause_seconds: 60,
+            ..client(PostAction::Inventory)
+        }),
+        refusal("why"),
+        menu(&client(PostAction::Inventory)),
+    ];
+    for script in scripts {
+        assert!(script.starts_with("#!ipxe\n"));
+        let mut targets: Vec<&str> = script
+            .split("goto ")
+            .skip(1)
+            .filter_map(|rest| rest.split_whitespace().next())
+            .collect();
+        targets.extend(
+            script
+                .lines()
+                .filter_map(|line| line.split_once("item ")?.1.split_whitespace().next()),
+        );
+        for target in targets.into_iter().filter(|target| !target.starts_with('$')) {
+            assert!(
+                script.lines().any(|line| line == format!(":{target}")),
+                "{target} in\n{script}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_kernel_line_is_read_back_as_it_was_meant() {
+    let line = kernel_line(&client(PostAction::Inventory));
+    let line = line
+        .replace("${netX/ip}", "192.168.219.60")
+        .replace("${netX/netmask}", "255.255.255.0")
+        .replace("${netX/gateway}", "");
+    let read = crate::config::cmdline::parse(&line);
+    assert_eq!(read.master, Some("192.168.219.1:80".parse().unwrap()));
+    assert_eq!(read.boot_mac, client(PostAction::Inventory).mac);
+    assert_eq!(read.address, Some(("192.168.219.60".parse().unwrap(), 24)));
+    assert_eq!(read.post_action, Some(PostAction::Inventory));
+    assert_eq!(read.poweroff, Some(PowerOff::Ipmi));
+    assert_eq!(read.problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_port_without_an_ethernet_address_stays_unnamed() {
+    for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+        let unnamed = Boot {
+            mac: None,
+            ..client(post_action)
+        };
+        for script in [boot(&unnamed), menu(&unnamed), grub::boot(&unnamed)] {
+            assert_eq!(complete(&script), Ok(()));
+            assert!(!script.contains("BOOTIF") && !script.contains("netX"), "{script}");
+            assert!(
+                !script.contains("boot.ipxe"),
+                "it goes on, and not in a circle: {script}"
+            );
+            let line = script.lines().find(|line| line.contains("pxeaddr=")).unwrap();
+            assert_eq!(crate::config::cmdline::parse(line).problems, Vec::<String>::new());
+        }
+        // A menu for who did not say.
+        let unsaid = Boot {
+            fills_in: true,
+            ..unnamed
+        };
+        assert!(menu(&unsaid).contains(" BOOTIF=01-${netX/mac:hexhyp} "));
+        assert!(!grub::boot(&unsaid).contains("netX"), "which means nothing to GRUB");
+    }
+}
+
+#[test]
+fn a_client_on_ipv6_stays_there() {
+    let boot = Boot {
+        master: "[fd12::1]:80".parse().unwrap(),
+        client: "fd12::1:0:7".parse().unwrap(),
+        ..client(PostAction::Inventory)
+    };
+    golden("inventory-ipv6.ipxe", &super::boot(&boot));
+    let read = crate::config::cmdline::parse(&kernel_line(&boot));
+    assert_eq!(read.master, Some("[fd12::1]:80".parse().unwrap()));
+    assert_eq!(read.address, Some(("fd12::1:0:7".parse().unwrap(), 64)));
+    assert_eq!(read.problems, Vec::<String>::new());
+    let live = Boot {
+        policy: NodePolicy {
+            post_action: PostAction::Liveboot,
+            ..boot.policy
+        },
+        ..boot
+    };
+    let line = kernel_line(&live);
+    assert!(
+        line.contains("root=live:http://[fd12::1]/image.iso") && line.contains(" ip=dhcp6 "),
+        "{line}"
+    );
+}
