@@ -76,6 +76,23 @@ pub(super) fn sort<T>(name: &NodeId, mut uploads: Vec<Known<T>>) -> Vec<Machine<
             }),
         }
     }
+    let only_torn = counted(torn, &mut groups);
+    let mut machines = named(name, groups);
+    // What another source has of a torn one's name may be of that machine: it is no whole row.
+    for torn in only_torn {
+        match machines.iter_mut().find(|machine| machine.id == torn.id) {
+            Some(machine) => {
+                machine.uploads += torn.uploads;
+                machine.newer_torn = true;
+            }
+            None => machines.push(torn),
+        }
+    }
+    machines
+}
+
+/// Counts torn uploads to the newest machine of their folder; those of folders that have none are machines of their own.
+fn counted<T>(torn: Vec<Known<T>>, groups: &mut [Group<T>]) -> Vec<Machine<T>> {
     let mut only_torn: Vec<Machine<T>> = Vec::new();
     for upload in torn {
         let of_folder = |known: &Known<T>| (known.source, &known.id) == (upload.source, &upload.id);
@@ -106,18 +123,7 @@ pub(super) fn sort<T>(name: &NodeId, mut uploads: Vec<Known<T>>) -> Vec<Machine<
             },
         }
     }
-    let mut machines = named(name, groups);
-    // What another source has of a torn one's name may be of that machine: it is no whole row.
-    for torn in only_torn {
-        match machines.iter_mut().find(|machine| machine.id == torn.id) {
-            Some(machine) => {
-                machine.uploads += torn.uploads;
-                machine.newer_torn = true;
-            }
-            None => machines.push(torn),
-        }
-    }
-    machines
+    only_torn
 }
 
 /// Gives each machine its name: the one its folder has. Where sources disagree about whose a name is, the name that tells it

@@ -3,10 +3,14 @@ use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 
+use std::path::PathBuf;
+
 use super::*;
-use crate::formats::fixture;
+use crate::formats::exfat::ExFat;
 use crate::formats::gpt::Table;
-use crate::store::scratch;
+use crate::formats::{ReadAt, fixture, gpt};
+use crate::store::{UploadName, archive, digest_of, hex, scratch, upload};
+use std::io::{self, Read};
 
 /// A stick as it comes home: image, table, and the data volume of the fixture.
 fn stick(folder: &Path) -> PathBuf {

@@ -1,0 +1,110 @@
+//! The tarball that comes out: whether its place may be written to, and how it is written and read back.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::stick::collect::error::CollectError;
+use crate::stick::collect::report::{Report, State};
+use crate::stick::collect::uploads::OnSource;
+use crate::store::archive::{self, ArchiveError};
+use crate::store::upload::UploadLimits;
+use crate::store::{digest_of, hex};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Replace the output file if it exists.
+    pub force: bool,
+}
+
+/// The output must be a new file (or one that may be replaced), and never on the source.
+pub(super) fn check_out(source: &Path, out: &Path, options: Options) -> Result<(), CollectError> {
+    let on_source = || CollectError::OnSource { path: out.to_owned() };
+    if let Ok(existing) = fs::metadata(out) {
+        let same = fs::metadata(source).is_ok_and(|s| (s.dev(), s.ino()) == (existing.dev(), existing.ino()));
+        if same {
+            return Err(on_source());
+        }
+        if !existing.is_file() {
+            return Err(CollectError::NoFile { path: out.to_owned() });
+        }
+        if !options.force {
+            return Err(CollectError::Exists { path: out.to_owned() });
+        }
+    }
+    let folder = parent(out).canonicalize();
+    if let (Ok(source), Ok(folder)) = (source.canonicalize(), folder)
+        && source.is_dir()
+        && folder.starts_with(source)
+    {
+        return Err(on_source());
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Builds under another name, reads that back and checks every sum, and only then gives it its name.
+pub(super) fn write(chosen: &[OnSource<'_>], out: &Path, report: &mut Report) -> Result<(), CollectError> {
+    let mut temporary = out.as_os_str().to_owned();
+    temporary.push(".unchecked");
+    let temporary = PathBuf::from(temporary);
+    let result = write_checked(chosen, &temporary, out, report);
+    if result.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_checked(
+    chosen: &[OnSource<'_>],
+    temporary: &Path,
+    out: &Path,
+    report: &mut Report,
+) -> Result<(), CollectError> {
+    let archive_error = |source| CollectError::Archive {
+        path: out.to_owned(),
+        source,
+    };
+    let write_error = |source| CollectError::Write {
+        path: out.to_owned(),
+        source,
+    };
+    let built = archive::Builder::new(UploadLimits::default())
+        .rebuild(chosen, temporary)
+        .map_err(archive_error)?;
+    for (id, reason) in built.left_out {
+        // Read well a moment ago; a medium this bad deserves the truth in the table as well.
+        report
+            .warnings
+            .push(format!("nodes/{id} changed while it was read: {reason}, left out"));
+        for row in report.rows.iter_mut().filter(|row| row.id == id) {
+            row.state = State::Torn;
+        }
+    }
+    let verified = File::open(temporary)
+        .map_err(write_error)
+        .and_then(|f| archive::verify(f).map_err(archive_error))?;
+    if verified.nodes != report.taken() {
+        return Err(archive_error(ArchiveError::Wrong(format!(
+            "{} nodes written, {} read back",
+            report.taken(),
+            verified.nodes
+        ))));
+    }
+    let (sha256, bytes) = File::open(temporary).and_then(digest_of).map_err(write_error)?;
+    fs::rename(temporary, out).map_err(write_error)?;
+    File::open(parent(out))
+        .and_then(|folder| folder.sync_all())
+        .map_err(write_error)?;
+    report.files = verified.files;
+    report.out_bytes = bytes;
+    report.out_sha256 = hex(&sha256);
+    Ok(())
+}
