@@ -31,7 +31,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("src/probe/disks/drive.rs", "smartctl"),
     ("src/role/settle.rs", "udevadm settle"),
     ("src/role/peer/post/script.rs", "post.sh"),
-    ("src/stick/partition.rs", "mkfs.exfat"),
+    ("src/stick/partition/volume.rs", "mkfs.exfat"),
     ("src/sys/power.rs", "systemctl poweroff"),
 ];
 
@@ -51,7 +51,7 @@ const WRITERS: [(&str, &str); 12] = [
     ),
     ("src/sys/console.rs", "the console"),
     (
-        "src/stick/partition.rs",
+        "src/stick/partition/medium.rs",
         "the partition table of the stick, the data partition",
     ),
     ("src/sys/loopdev.rs", "loop devices"),

@@ -136,6 +136,9 @@ const EDGES: &[&str] = &[
     "stick/install.rs",
     "stick/medium.rs",
     "stick/partition.rs",
+    "stick/partition/kernel.rs",
+    "stick/partition/medium.rs",
+    "stick/partition/volume.rs",
     "store/archive/writers.rs",
     "store/fs_ops.rs",
     "store/leases.rs",
@@ -495,7 +498,6 @@ fn circles(arrows: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> BTreeSet<BT
 }
 
 #[test]
-#[ignore = "rooms that are being opened"]
 fn no_file_leads_back_to_itself() {
     let found = circles(&arrows(&modules()));
     assert!(found.is_empty(), "{found:#?}");

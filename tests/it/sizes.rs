@@ -83,7 +83,6 @@ fn text_of(file: &Path) -> String {
 }
 
 #[test]
-#[ignore = "files that are being split"]
 fn files_answer_one_question_and_functions_fit_a_screen() {
     let mut wrong = Vec::new();
     let mut all = 0;

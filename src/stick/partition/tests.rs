@@ -1,7 +1,11 @@
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use super::*;
-use crate::formats::fixture;
+use crate::formats::{fixture, gpt, volume};
+use crate::sys::{cmd, loopdev, mount};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 const GUID: [u8; 16] = [7; 16];

@@ -1,0 +1,291 @@
+//! The whole medium: its table, the place of the partition in it, and what the kernel makes of that.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::kernel::*;
+use super::problem::*;
+use crate::formats::gpt::{GptError, Place, PlanError, Table};
+use crate::formats::{Window, gpt, volume};
+use crate::model::cause;
+use crate::sys::loopdev::{self, LoopDevice};
+use crate::sys::mount;
+
+/// The kernel makes the device node at once; only a slow devtmpfs rule is waited for.
+pub(super) const NODE_LIMIT: Duration = Duration::from_secs(10);
+/// Start of the partition that is cleared before it enters the table, so that nothing old is taken for a volume.
+pub(super) const WIPE_BYTES: usize = 1 << 20;
+
+/// What the volume is reached through.
+#[derive(Debug)]
+pub(crate) enum Device {
+    Partition(PathBuf),
+    Loop(LoopDevice),
+}
+
+impl Device {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Device::Partition(path) => path,
+            Device::Loop(device) => &device.path,
+        }
+    }
+
+    #[cfg(test)]
+    /// Gives a loop device back at once; a partition stays.
+    pub(crate) fn release(self) -> io::Result<()> {
+        match self {
+            Device::Partition(_) => Ok(()),
+            Device::Loop(device) => device.detach(),
+        }
+    }
+}
+
+/// The whole medium.
+pub(super) struct Medium {
+    pub(super) path: PathBuf,
+    pub(super) disk: File,
+    pub(super) bytes: u64,
+    pub(super) is_file: bool,
+    pub(super) read_only: bool,
+}
+
+impl Medium {
+    pub(super) fn open(path: &Path) -> Result<Self, Problem> {
+        let shown = path.display();
+        let disk =
+            File::open(path).map_err(|e| problem(Reason::NoMedium, format!("{shown} cannot be opened: {e}.")))?;
+        let unknown = |e: io::Error| problem(Reason::NoMedium, format!("{shown} does not answer: {e}."));
+        let metadata = disk.metadata().map_err(unknown)?;
+        let is_file = metadata.is_file();
+        if !is_file && !metadata.file_type().is_block_device() {
+            return Err(problem(Reason::NoMedium, format!("{shown} is no disk.")));
+        }
+        if !is_file && is_optical(path) {
+            return Err(optical(path));
+        }
+        let bytes = (&disk).seek(SeekFrom::End(0)).map_err(unknown)?;
+        if bytes == 0 {
+            return Err(problem(Reason::NoMedium, format!("{shown} has no medium in it.")));
+        }
+        let folder = sys_folder(&metadata);
+        let read_only = if is_file {
+            metadata.permissions().readonly()
+        } else {
+            number(&folder.join("ro")).is_some_and(|ro| ro != 0)
+        };
+        if !is_file && folder.join("partition").exists() {
+            return Err(problem(
+                Reason::NoMedium,
+                format!("{shown} is a partition, not a whole disk."),
+            ));
+        }
+        let medium = Medium {
+            path: path.to_owned(),
+            disk,
+            bytes,
+            is_file,
+            read_only,
+        };
+        if let Some(block) = number(&folder.join("queue/logical_block_size"))
+            && !is_file
+            && let Ok(table) = Table::read(&medium.disk, bytes)
+            && table.sector_size != block
+        {
+            let text = format!(
+                "{shown} has sectors of {block} bytes, the image on it was made for {} bytes.",
+                table.sector_size
+            );
+            let remedy = format!("Use a stick with sectors of {} bytes.", table.sector_size);
+            return Err(remedied(Reason::NotUsable, text, &remedy));
+        }
+        Ok(medium)
+    }
+
+    pub(super) fn table(&self) -> Result<Table, Problem> {
+        Table::read(&self.disk, self.bytes).map_err(|error| match error {
+            GptError::None(reason) => problem(
+                Reason::NoMedium,
+                format!("{} is no recon stick: {reason}.", self.path.display()),
+            ),
+            GptError::Io(source) => problem(
+                Reason::Damaged,
+                format!("{} cannot be read: {source}.", self.path.display()),
+            ),
+        })
+    }
+
+    /// Where the partition is, and whether this call put it into the table.
+    pub(super) fn place(&self, guid: [u8; 16]) -> Result<(Place, bool), Problem> {
+        let table = self.table()?;
+        if let Some(place) = table.data(self.bytes) {
+            if self.read_only {
+                return Err(self.write_protected());
+            }
+            if let Some(plan) = gpt::repair(&table, self.bytes) {
+                self.apply(&plan)?;
+            }
+            return Ok((place, false));
+        }
+        // What cannot be read may hold inventories: nothing is put in its place.
+        let unread = |what: &str, error: &(dyn std::error::Error + 'static)| {
+            let text = format!(
+                "{} cannot be read to look for {what}: {}.",
+                self.path.display(),
+                cause::told(error)
+            );
+            problem(Reason::Damaged, text)
+        };
+        let former =
+            gpt::find_former_data(&self.disk, self.bytes).map_err(|e| unread("an earlier data partition", &e))?;
+        let former = match former {
+            Some(place) => {
+                let ours = volume::is_ours(&Window::new(&self.disk, place.offset, place.length));
+                ours.map_err(|e| unread("earlier inventories", &e))?.then_some(place)
+            }
+            None => None,
+        };
+        let image_bytes = gpt::iso_bytes(&self.disk).map_err(|e| unread("the end of the image", &e))?;
+        let plan = gpt::plan(&table, self.bytes, image_bytes, former, guid);
+        let plan = plan.map_err(|error| match error {
+            PlanError::TooSmall { .. } => problem(Reason::TooSmall, sentence(&error.to_string())),
+            other => problem(Reason::Damaged, sentence(&other.to_string())),
+        })?;
+        if self.read_only {
+            return Err(self.write_protected());
+        }
+        if !plan.data.finished {
+            self.wipe(&plan.data)?;
+        }
+        self.apply(&plan)?;
+        Ok((plan.data, !plan.data.finished))
+    }
+
+    pub(super) fn write_protected(&self) -> Problem {
+        problem(Reason::ReadOnly, format!("{} is write-protected.", self.path.display()))
+    }
+
+    pub(super) fn writer(&self) -> Result<File, Problem> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.path)
+            .map_err(|error| self.write_problem(&error))
+    }
+
+    pub(super) fn write_problem(&self, error: &io::Error) -> Problem {
+        match error.raw_os_error() {
+            Some(libc::EROFS | libc::EPERM | libc::EACCES) => self.write_protected(),
+            _ => problem(
+                Reason::Damaged,
+                format!("Writing to {} failed: {error}.", self.path.display()),
+            ),
+        }
+    }
+
+    pub(super) fn apply(&self, plan: &gpt::Plan) -> Result<(), Problem> {
+        plan.apply(&self.writer()?).map_err(|error| self.write_problem(&error))
+    }
+
+    pub(super) fn wipe(&self, place: &Place) -> Result<(), Problem> {
+        use std::os::unix::fs::FileExt;
+        let disk = self.writer()?;
+        let zeros = vec![0u8; WIPE_BYTES.min(usize::try_from(place.length).unwrap_or(WIPE_BYTES))];
+        disk.write_all_at(&zeros, place.offset)
+            .and_then(|()| disk.sync_all())
+            // The partition's own node is written to next, and these zeros must not be what is read later.
+            .and_then(|()| mount::forget_cached(&disk))
+            .map_err(|e| self.write_problem(&e))
+    }
+
+    /// Takes the mark of an unfinished volume out of the table.
+    pub(super) fn finish(&self) -> Result<(), Problem> {
+        match gpt::finish(&self.table()?, self.bytes) {
+            Some(plan) => self.apply(&plan),
+            None => Ok(()),
+        }
+    }
+
+    /// A device over the partition that can be written to: the kernel's own, else a loop device.
+    pub(super) fn device(&self, place: &Place) -> Result<Device, Problem> {
+        if !self.is_file {
+            let path = self.partition(place)?;
+            if let Some(path) = path {
+                // Exclusive, as mkfs and mount will ask for it.
+                match OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .custom_flags(libc::O_EXCL)
+                    .open(&path)
+                {
+                    Ok(_) => return Ok(Device::Partition(path)),
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                        if let Some(target) = mounted_at(&path) {
+                            return Err(mounted_elsewhere(&path, &target));
+                        }
+                    }
+                    Err(error) => return Err(self.write_problem(&error)),
+                }
+            }
+        }
+        let disk = self.writer()?;
+        // The loop device reads through the whole disk's cache, which knows nothing of what an earlier run may have
+        // written through the partition's own node.
+        mount::forget_cached(&disk).map_err(|error| self.write_problem(&error))?;
+        LoopDevice::over(&disk, &self.path, place.offset, place.length, place.sector_size)
+            .map(Device::Loop)
+            .map_err(|error| {
+                let text = format!(
+                    "No loop device for the data partition of {}: {error}.",
+                    self.path.display()
+                );
+                problem(Reason::NotUsable, text)
+            })
+    }
+
+    /// The kernel's node of the partition; tells the kernel of it first where it does not know it. `None` where it
+    /// cannot have partitions.
+    pub(super) fn partition(&self, place: &Place) -> Result<Option<PathBuf>, Problem> {
+        let refused = |what: &str, error: io::Error| {
+            problem(
+                Reason::NotUsable,
+                format!("The kernel did not {what} the data partition: {error}."),
+            )
+        };
+        let metadata = self.disk.metadata().map_err(|error| refused("find", error))?;
+        let folder = sys_folder(&metadata);
+        let known = known_partition(&folder, place.number);
+        let fits = |known: &KnownPartition| (known.offset, known.length) == (place.offset, place.length);
+        let stale = known.as_ref().is_some_and(|known| !fits(known));
+        if stale && let Err(error) = loopdev::remove_partition(&self.disk, place.number) {
+            return Err(refused("forget what it took for", error));
+        }
+        if stale || known.is_none() {
+            match loopdev::add_partition(&self.disk, place.number, place.offset, place.length) {
+                Ok(()) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY | libc::ENXIO)) => {
+                    return Ok(None);
+                }
+                // Somebody else told it in between.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                Err(error) => return Err(refused("take", error)),
+            }
+        }
+        let deadline = Instant::now() + NODE_LIMIT;
+        loop {
+            if let Some(known) = known_partition(&folder, place.number).filter(fits) {
+                let node = Path::new("/dev").join(&known.name);
+                if node.exists() {
+                    return Ok(Some(node));
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
