@@ -1,7 +1,7 @@
 //! Lines for the person at the machine, on every console of the kernel: the screen and the serial port alike. They are handed to
 //! a thread: a console may be slow (a serial port), or stopped (Ctrl-S), and whoever speaks must not wait for it.
 //!
-//! Nobody but the log calls this: what is to stand on the console is an event ([`console!`]).
+//! Nobody but the log calls this: what is to stand on the console is an event (`console!`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
