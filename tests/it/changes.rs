@@ -36,7 +36,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 ];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 12] = [
+const WRITERS: [(&str, &str); 13] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
@@ -54,6 +54,7 @@ const WRITERS: [(&str, &str); 12] = [
         "src/stick/partition/medium.rs",
         "the partition table of the stick, the data partition",
     ),
+    ("src/stick/partition/volume.rs", "the data partition"),
     ("src/sys/loopdev.rs", "loop devices"),
     ("src/sys/sandbox.rs", "the workload's control group"),
     ("src/sys/terminal.rs", "the terminal"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::console::console;
 use crate::model::{PowerOff, Stage};
-use crate::sys::{ipmi, power};
+use crate::sys::{console, ipmi, power};
 
 use crate::role::peer::session::Session;
 use crate::role::peer::upload::Kept;
@@ -37,6 +37,7 @@ pub(crate) async fn end(session: &Session, chosen: Option<PowerOff>, kept: Kept)
             session
                 .report(Stage::Off, Some("powering off by ACPI".to_owned()), None)
                 .await;
+            said().await;
             if let Err(error) = power::off().await {
                 stays(
                     session,
@@ -63,6 +64,7 @@ async fn by_ipmi(session: &Session, stored: &str) {
     session
         .report(Stage::Off, Some("powering off by IPMI".to_owned()), None)
         .await;
+    said().await;
     let asked = tokio::task::spawn_blocking(move || bmc.power_off()).await;
     if let Ok(Err(error)) = asked {
         return stays(
@@ -77,6 +79,11 @@ async fn by_ipmi(session: &Session, stored: &str) {
         &format!("{stored}, the BMC took the power-off but the machine still runs: power off by hand"),
     )
     .await;
+}
+
+/// The last line is on the console before the machine is gone.
+async fn said() {
+    tokio::task::spawn_blocking(console::drain).await.ok();
 }
 
 async fn stays(session: &Session, sentence: &str) {
