@@ -60,7 +60,6 @@ pub(crate) struct Config {
 /// How long uploads of earlier runs are read before machines are served: tens of thousands, or a few very large ones, would make
 /// them wait. The others are listed while they are served.
 const NOTE_LIMIT: Duration = Duration::from_secs(2);
-const LEASES6_FILE: &str = "leases6.jsonl";
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
 pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
@@ -221,7 +220,7 @@ impl Master {
         });
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
         let ipv6 = Ipv6Leases::open(
-            self.storage.folder.join(LEASES6_FILE),
+            self.storage.folder.join(layout::LEASES6),
             clock::unix_seconds(),
             rand::random(),
         );

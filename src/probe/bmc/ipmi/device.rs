@@ -7,7 +7,7 @@ use super::{APP, Link, Refusal, hex};
 use crate::model::inventory::Bmc;
 
 /// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
-const MAKERS: &str = include_str!("../../ipmi/makers.tsv");
+const MAKERS: &str = include_str!("makers.tsv");
 
 /// Get Device ID (20.1) into the document.
 pub(crate) fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {

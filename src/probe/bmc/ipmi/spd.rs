@@ -5,7 +5,7 @@ use crate::formats::text::burnt;
 use crate::model::inventory::FruMemory;
 
 /// Makers by JEP106 code. The file names its source.
-const MAKERS: &str = include_str!("../../ipmi/memory_makers.tsv");
+const MAKERS: &str = include_str!("memory_makers.tsv");
 
 /// Where one generation keeps what a maker writes: its code, week, serial number and part number.
 struct Layout {
