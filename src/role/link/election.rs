@@ -64,7 +64,6 @@ impl Election {
                 State::SameSegment { heard, .. } => *heard = now,
                 State::Down | State::Disabled | State::Yield { .. } => {}
             },
-            Event::ServesElsewhere(serves) => self.serves_elsewhere = serves,
             Event::SameSegment { before: false, .. } | Event::Tick => {}
         }
         self.clock(now, &mut actions);

@@ -162,8 +162,6 @@ impl LinkManager {
             }
             // A port of this machine on the same network may answer for another one's address.
             let own: Vec<MacAddr> = self.links.values().map(|state| state.link.mac).collect();
-            let mut beside = self.links.iter().filter(|(index, _)| **index != link.index);
-            let serves_elsewhere = beside.any(|(_, state)| state.election.mode() == LinkMode::Serve);
             let Some(state) = self.links.get_mut(&link.index) else {
                 continue;
             };
@@ -172,7 +170,6 @@ impl LinkManager {
             // A given link is served with or without carrier.
             if self.context.rule == Rule::Elected {
                 let mut actions = state.election.on(Event::Carrier(state.link.carrier), now);
-                actions.extend(state.election.on(Event::ServesElsewhere(serves_elsewhere), now));
                 actions.extend(state.election.on(Event::Tick, now));
                 state.act(&self.context.netlink, actions).await;
             }

@@ -16,9 +16,9 @@ impl Election {
         };
         match &self.state {
             State::Probing { .. } | State::Foreign { verdict: None, .. } => {
-                if rival < self.machine_id && ours && !self.serves_elsewhere {
+                if rival < self.machine_id && ours {
                     self.state = wait;
-                } else if rival < self.machine_id && !ours {
+                } else if rival < self.machine_id {
                     // Anybody can say so: it is asked for proof, and not waited for as one of ours is.
                     let first = self.lower_asked.map_or(now, |(first, _)| first);
                     self.lower_asked = Some((first, now));
@@ -35,7 +35,7 @@ impl Election {
                 rival: known,
                 master: None,
                 ..
-            } if ours && rival <= *known && !self.serves_elsewhere => self.state = wait,
+            } if ours && rival <= *known => self.state = wait,
             _ if self.decided() => self.answer(Action::Announce, now, actions),
             _ => {}
         }

@@ -14,15 +14,6 @@ impl Election {
         for known in &mut self.foreign {
             known.server.boots &= now - known.booted < QUIET_SECONDS;
         }
-        // Of two that ask on several links at once, one gets all of them: who serves a link by now does not wait for one that only
-        // asks, and goes on where it was.
-        if self.serves_elsewhere && matches!(self.state, State::Yield { master: None, .. }) {
-            self.state = State::Probing {
-                since: self.asking_since,
-                sent: PROBE_SECONDS.len(),
-                asked_boot: true,
-            };
-        }
         self.judge(now, actions);
         match &self.state {
             State::Down | State::Disabled => return,

@@ -431,14 +431,6 @@ impl Net {
             for port in 0..self.ports.len() {
                 if self.alive(port) {
                     self.feed(port, Event::Carrier(true));
-                    let stick = self.ports[port].stick;
-                    let mut beside = self
-                        .ports
-                        .iter()
-                        .enumerate()
-                        .filter(|(at, other)| *at != port && other.stick == stick);
-                    let serves = beside.any(|(_, other)| other.election.mode() == LinkMode::Serve);
-                    self.feed(port, Event::ServesElsewhere(serves));
                     self.feed(port, Event::Tick);
                     // The driver says so itself as soon as its services run.
                     if (self.ports[port].ready..self.ports[port].ready + STEP).contains(&self.now) {

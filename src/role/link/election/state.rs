@@ -32,8 +32,6 @@ pub(crate) enum Event {
         name: String,
         before: bool,
     },
-    /// Whether this machine serves another link by now.
-    ServesElsewhere(bool),
     /// Time passed.
     Tick,
 }
@@ -61,9 +59,6 @@ pub(crate) struct Election {
     pub(super) machine_id: MacAddr,
     pub(super) rule: LinkRule,
     pub(super) state: State,
-    /// When this machine last began to ask.
-    pub(super) asking_since: f64,
-    pub(super) serves_elsewhere: bool,
     pub(super) foreign: Vec<Known>,
     /// Those that call themselves recon masters and have not proven it yet.
     pub(super) strangers: Vec<Stranger>,
@@ -137,8 +132,6 @@ impl Election {
             machine_id,
             rule,
             state: State::Down,
-            asking_since: 0.0,
-            serves_elsewhere: false,
             foreign: Vec::new(),
             strangers: Vec::new(),
             proven: Vec::new(),
@@ -191,7 +184,6 @@ impl Election {
         self.foreign.clear();
         self.strangers.clear();
         self.lower_asked = None;
-        self.asking_since = now;
         self.state = State::Probing {
             since: now,
             sent: 0,
