@@ -87,6 +87,10 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let master = Master::open(config, medium, storage, uploads, workers, problems);
     let key = master.key.clone();
     let ended = master.serve(&stop).await;
+    // One that yields goes on as a peer; systemd would end it as one that hangs.
+    if !matches!(ended, Ok(Ended::Yield { .. })) {
+        systemd::stopping();
+    }
     let closed = master.close().await;
     let ended = ended?;
     closed?;
@@ -256,7 +260,6 @@ impl Master {
 
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
-        systemd::stopping();
         let words = self.storage.closing_words(self.uploads.stored());
         let Master {
             storage,
