@@ -99,3 +99,20 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
     io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).expect(&path);
     bytes
 }
+
+/// A disk that fails from here on.
+#[cfg(test)]
+pub(crate) struct Failing {
+    pub disk: Vec<u8>,
+    pub from: u64,
+}
+
+#[cfg(test)]
+impl ReadAt for Failing {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset.saturating_add(buffer.len() as u64) > self.from {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        ReadAt::read_at(&self.disk, buffer, offset)
+    }
+}

@@ -10,10 +10,9 @@ mod medium;
 mod problem;
 mod volume;
 
-use std::fs::{self};
-use std::io::{self};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use crate::formats::volume::Content;
 use crate::formats::{self, Window};

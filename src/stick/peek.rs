@@ -48,8 +48,8 @@ pub(crate) fn data_file(disk: &impl ReadAt, disk_bytes: u64, name: &str, limit: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::fixture;
     use crate::formats::gpt::Table;
+    use crate::formats::{Failing, fixture};
 
     const SIZE: u64 = 100 << 20;
 
@@ -80,21 +80,6 @@ mod tests {
         assert_eq!(read("nothing.here").unwrap(), None);
         assert!(read("nodes").unwrap_err().to_string().contains("folder"));
         assert_eq!(data_file(&disk, SIZE, "recon.toml", 3).unwrap().unwrap().len(), 4);
-    }
-
-    /// A disk that fails from here on.
-    struct Failing {
-        disk: Vec<u8>,
-        from: u64,
-    }
-
-    impl ReadAt for Failing {
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            if offset.saturating_add(buffer.len() as u64) > self.from {
-                return Err(io::Error::from_raw_os_error(libc::EIO));
-            }
-            ReadAt::read_at(&self.disk, buffer, offset)
-        }
     }
 
     #[test]

@@ -13,21 +13,12 @@ pub(crate) mod leases6;
 pub mod nodes;
 pub mod upload;
 
+use crate::formats::bytes::hex;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 
 /// A SHA-256 digest.
 pub type Sha = [u8; 32];
-
-/// Lower-case hex of a digest.
-pub fn hex(digest: &Sha) -> String {
-    use std::fmt::Write;
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 /// Reads exactly 64 lower-case hex digits.
 pub fn parse_hex(text: &str) -> Option<Sha> {

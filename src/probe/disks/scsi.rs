@@ -1,6 +1,7 @@
 //! SCSI vital product data pages as the kernel caches them in sysfs (`device/vpd_pg80`, `vpd_pg83`, `vpd_pg89`).
 //! Layouts: SPC-4 7.8 and, for the ATA page, SAT-3 12.4 with the IDENTIFY DEVICE words of ACS-3 7.12.7.
 
+use crate::formats::bytes::hex;
 use crate::formats::text::burnt;
 
 /// One page is at most 64 KiB; the longest real ones have under 1 KiB.
@@ -85,10 +86,6 @@ fn payload(page: &[u8], code: u8) -> Option<&[u8]> {
     };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
     (*found == code).then_some(rest.get(..length)?)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

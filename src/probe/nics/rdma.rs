@@ -1,5 +1,6 @@
 //! InfiniBand and RoCE ports, from `/sys/class/infiniband`.
 
+use crate::formats::bytes;
 use std::collections::BTreeMap;
 
 use crate::model::inventory::{Nic, RdmaPort};
@@ -159,7 +160,7 @@ fn made_of(address: &str) -> Option<String> {
         bytes if bytes.len() == 20 => bytes.get(12..)?.to_vec(),
         _ => return None,
     };
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(bytes::hex(&id))
 }
 
 /// True where an interface of this kind can carry this link layer.

@@ -1,5 +1,6 @@
 //! Vital Product Data of PCI cards (PCI Local Bus Specification 3.0, appendix I) → [`Vpd`]. Pure.
 
+use crate::formats::bytes::hex;
 use crate::formats::text::burnt;
 use crate::model::inventory::Vpd;
 
@@ -94,8 +95,10 @@ fn text(data: &[u8]) -> Option<String> {
     if data.iter().all(|byte| *byte == 0xff) {
         return None;
     }
-    let hex = data.iter().take(HEX_BYTES).map(|byte| format!("{byte:02x}"));
-    Some(hex.chain((data.len() > HEX_BYTES).then(|| "…".to_owned())).collect())
+    Some(match data.get(..HEX_BYTES) {
+        Some(first) if data.len() > HEX_BYTES => hex(first) + "…",
+        _ => hex(data),
+    })
 }
 
 #[cfg(test)]

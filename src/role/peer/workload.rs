@@ -1,5 +1,6 @@
 //! The site's `post.tgz` on its way to a peer: fetched, proven to be the site's own where this machine has a stick, run.
 
+use crate::formats::bytes::hex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -114,10 +115,7 @@ pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post
         ("RECON_MASTER", format!("http://{}", session.master)),
     ];
     let place = place();
-    let name: String = Sha256::digest(&archive)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let name = hex(&Sha256::digest(&archive));
     let started = Instant::now();
     let mut running = std::pin::pin!(post::run(archive, &name, &place, &environment, bounds));
     let results = loop {

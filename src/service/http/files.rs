@@ -1,5 +1,6 @@
 //! Files and folders as answers: what is asked, what of it, under which conditions.
 
+use crate::formats::bytes::hex;
 use std::fs::{File, Metadata};
 use std::io;
 use std::net::IpAddr;
@@ -147,8 +148,7 @@ fn tagged(file: &File, slice: &Slice) -> io::Result<String> {
         hash.update(&bytes);
     }
     let digest = hash.finalize();
-    let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("\"{hex}\""))
+    Ok(format!("\"{}\"", hex(&digest[..12])))
 }
 
 /// A slice of an open file, cut further by the request's conditions and ranges.

@@ -1,5 +1,6 @@
 //! The tarball that comes out: whether its place may be written to, and how it is written and read back.
 
+use crate::formats::bytes::hex;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use crate::stick::collect::error::CollectError;
 use crate::stick::collect::report::{Report, State};
 use crate::stick::collect::uploads::OnSource;
 use crate::store::archive::{self, ArchiveError};
+use crate::store::digest_of;
 use crate::store::upload::UploadLimits;
-use crate::store::{digest_of, hex};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {

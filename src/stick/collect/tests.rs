@@ -1,3 +1,5 @@
+use crate::formats::Failing;
+use crate::formats::bytes::hex;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
@@ -8,9 +10,9 @@ use std::path::PathBuf;
 use super::*;
 use crate::formats::exfat::ExFat;
 use crate::formats::gpt::Table;
-use crate::formats::{ReadAt, fixture, gpt};
-use crate::store::{UploadName, archive, digest_of, hex, scratch, upload};
-use std::io::{self, Read};
+use crate::formats::{fixture, gpt};
+use crate::store::{UploadName, archive, digest_of, scratch, upload};
+use std::io::Read;
 
 /// A stick as it comes home: image, table, and the data volume of the fixture.
 fn stick(folder: &Path) -> PathBuf {
@@ -528,21 +530,6 @@ proptest! {
                 prop_assert!(row.machine.as_deref().is_some_and(|machine| machine.starts_with("Acme Rack 1")));
             }
         }
-    }
-}
-
-/// A disk whose last sectors fail.
-struct Failing {
-    disk: Vec<u8>,
-    from: u64,
-}
-
-impl ReadAt for Failing {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if offset.saturating_add(buffer.len() as u64) > self.from {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        }
-        ReadAt::read_at(&self.disk, buffer, offset)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What stands in a tarball under which name: its lists, the line of a sum, and the proof of which upload a node's files are from.
 
+use crate::formats::bytes::hex;
 use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
 use crate::model::NodeId;
 use crate::model::layout::INVENTORY;
-use crate::store::{Sha, UploadName, hex};
+use crate::store::{Sha, UploadName};
 
 /// Name of the list of sums inside it, which is its first entry.
 pub const SUMS_NAME: &str = "SHA256SUMS";

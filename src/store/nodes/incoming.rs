@@ -1,5 +1,6 @@
 //! An upload on its way in, up to its acknowledgement.
 
+use crate::formats::bytes::hex;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::model::NodeId;
 use crate::model::identity::Evidence;
 use crate::store::inventory::InventoryFacts;
 use crate::store::nodes::naming;
-use crate::store::{Sha, UploadName, digest_of, hex, upload};
+use crate::store::{Sha, UploadName, digest_of, upload};
 use crate::sys::file::open_plain;
 
 /// Highest place in the row that a file of the folder has.

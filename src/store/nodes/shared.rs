@@ -1,5 +1,6 @@
 //! What all clones of a store share: the folder and its medium, the records, and the room that uploads have.
 
+use crate::formats::bytes::hex;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::store::nodes::limits::Limits;
 use crate::store::nodes::records::{Inner, Record, State};
 use crate::store::nodes::stored::StoredNode;
 use crate::store::nodes::tarball::Tarball;
-use crate::store::{UploadName, fs_ops, hex};
+use crate::store::{UploadName, fs_ops};
 
 pub(super) struct Shared {
     pub(super) folder: PathBuf,

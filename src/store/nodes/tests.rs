@@ -1,3 +1,4 @@
+use crate::formats::bytes::hex;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::model::identity::Evidence;
 use crate::model::layout;
 use crate::store::fs_ops::faults::{Fault, Faulty};
 use crate::store::upload::samples;
-use crate::store::{UploadName, archive, hex, scratch};
+use crate::store::{UploadName, archive, scratch};
 
 fn node(last: u8) -> NodeId {
     NodeId::from_mac(crate::model::MacAddr([0x52, 0x54, 0, 0, 0, last]))

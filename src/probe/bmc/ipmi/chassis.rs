@@ -1,6 +1,7 @@
 //! The machine around the controller: power state, what switched it on, the watchdog.
 
-use super::{APP, CHASSIS, Link, Refusal, dword, word};
+use super::{APP, CHASSIS, Link, Refusal};
+use crate::formats::bytes::{le16, le32};
 use crate::model::inventory::{Bmc, ChassisState, Watchdog};
 
 /// Names of the bits that are set, from bit 0 on; an empty name is skipped.
@@ -82,7 +83,7 @@ pub(crate) fn restart_cause_text(cause: u8) -> &'static str {
 pub(crate) fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
     let data = link.send(CHASSIS, 0x0f, &[])?;
     let minutes = data.first().copied().ok_or(Refusal::Short)?;
-    let count = dword(&data, 1).ok_or(Refusal::Short)?;
+    let count = le32(&data, 1).ok_or(Refusal::Short)?;
     Ok(u32::try_from(u64::from(count) * u64::from(minutes) / 60).unwrap_or(u32::MAX))
 }
 
@@ -94,7 +95,7 @@ pub(crate) fn watchdog(link: &mut Link<'_>) -> Result<Watchdog, Refusal> {
 fn read_watchdog(data: &[u8]) -> Option<Watchdog> {
     let (timer, action) = (*data.first()?, *data.get(1)?);
     // Counted in tenths of a second.
-    let period = |at: usize| word(data, at).map(|tenths| u32::from(tenths) * 100);
+    let period = |at: usize| le16(data, at).map(|tenths| u32::from(tenths) * 100);
     let name = |number: u8, names: [&str; 6]| {
         let name = names.get(usize::from(number)).filter(|name| !name.is_empty())?;
         Some((*name).to_owned())

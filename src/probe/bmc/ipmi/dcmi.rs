@@ -1,7 +1,8 @@
 //! Data Center Manageability Interface 1.5: power reading and asset tag. A controller without it refuses the first
 //! question and is asked no other.
 
-use super::{GROUP, Link, Refusal, word};
+use super::{GROUP, Link, Refusal};
+use crate::formats::bytes::le16;
 use crate::formats::text::burnt;
 use crate::model::inventory::Dcmi;
 
@@ -33,7 +34,7 @@ pub(crate) fn dcmi(link: &mut Link<'_>) -> Result<Dcmi, Refusal> {
 
 /// 6.6.1. All zero where measuring is off.
 fn read_power(data: &[u8], dcmi: &mut Dcmi) {
-    let told = |at: usize| word(data, at).filter(|watts| *watts != 0);
+    let told = |at: usize| le16(data, at).filter(|watts| *watts != 0);
     dcmi.power_watts = told(1);
     dcmi.power_min_watts = told(3);
     dcmi.power_max_watts = told(5);

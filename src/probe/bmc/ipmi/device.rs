@@ -1,9 +1,10 @@
 //! Who the controller is: Get Device ID, its GUIDs, its last self test.
 
+use crate::formats::bytes::hex;
 use ipmi_rs::app::GetDeviceId;
 use ipmi_rs::connection::IpmiCommand;
 
-use super::{APP, Link, Refusal, hex};
+use super::{APP, Link, Refusal};
 use crate::model::inventory::Bmc;
 
 /// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.

@@ -2,7 +2,8 @@
 
 use super::fru_area::{HEADER, extent, has_header, parse};
 use super::sdr_record::FruContent;
-use super::{Link, Refusal, STORAGE, spd, word};
+use super::{Link, Refusal, STORAGE, spd};
+use crate::formats::bytes::le16;
 use crate::model::inventory::Fru;
 
 /// Bytes of one unit that are read. Everything known fits into 2 KiB; some controllers call 64 KiB their size.
@@ -18,7 +19,7 @@ const SMALLEST_PIECE: usize = 8;
 /// Get FRU Inventory Area Info and Read FRU Data (34.1, 34.2) for one unit of the controller itself.
 pub(crate) fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<Fru, Refusal> {
     let info = link.send(STORAGE, 0x10, &[id])?;
-    let size = word(&info, 0).ok_or(Refusal::Short)?;
+    let size = le16(&info, 0).ok_or(Refusal::Short)?;
     // Some memories are addressed by words.
     let by_words = info.get(2).is_some_and(|flags| flags & 1 == 1);
     let size_bytes = u32::from(size) * if by_words { 2 } else { 1 };

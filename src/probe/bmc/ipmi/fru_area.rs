@@ -4,7 +4,7 @@
 //! Written for units as makers ship them: wrong checksums, areas that point past the end, fields never ended. What can
 //! be read is given, and what is wrong is listed beside it.
 
-use super::hex;
+use crate::formats::bytes::hex;
 use crate::formats::text::clean;
 use crate::model::inventory::{Fru, FruBoard, FruChassis, FruMultirecord, FruProduct};
 use crate::probe::smbios::platform_names::chassis_kind;

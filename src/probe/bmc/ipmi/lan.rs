@@ -1,12 +1,13 @@
 //! Channels, and the settings of those with a LAN behind them.
 
+use crate::formats::bytes::le16;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipmi_rs::connection::Channel;
 use ipmi_rs::transport::{GetLanConfigParameters, LanConfigParameter};
 
 use super::users::privilege;
-use super::{APP, Link, Refusal, word};
+use super::{APP, Link, Refusal};
 use crate::model::MacAddr;
 use crate::model::inventory::{BmcChannel, BmcIpv6, BmcLan, CipherSuite};
 
@@ -274,7 +275,7 @@ fn mac(data: &[u8]) -> Option<MacAddr> {
 
 /// Parameter 20: 12 bits of VLAN id, the top bit says whether it is in use.
 fn vlan(data: &[u8]) -> Option<u16> {
-    let vlan = word(data, 0)?;
+    let vlan = le16(data, 0)?;
     (vlan & 0x8000 != 0).then_some(vlan & 0x0fff)
 }
 

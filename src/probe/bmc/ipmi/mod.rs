@@ -26,6 +26,7 @@ pub(crate) mod spd;
 pub(crate) mod supplies;
 pub(crate) mod users;
 
+use crate::formats::bytes::hex;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -241,20 +242,6 @@ fn name(lun: u8, netfn: u8, cmd: u8, data: &[u8]) -> String {
         name.push_str(&format!("-lun{lun}"));
     }
     name
-}
-
-/// Bytes as lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Little-endian numbers out of an answer.
-pub fn word(data: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(data.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-pub fn dword(data: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// Collects what each question of one kind came to.

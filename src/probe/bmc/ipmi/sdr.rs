@@ -1,7 +1,8 @@
 //! Reads the sensor data repository out of the controller.
 
 use super::sdr_record::{FruDevice, Record, SensorRecord, length, parse};
-use super::{Link, Refusal, SENSOR, STORAGE, word};
+use super::{Link, Refusal, SENSOR, STORAGE};
+use crate::formats::bytes::le16;
 
 /// Records of one repository, and bytes of all together. Large servers have a few hundred. A walk that ends here is not
 /// `complete`.
@@ -54,7 +55,7 @@ const DEVICE: Commands = Commands {
 pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
     // Get SDR Repository Info (33.9).
     let (told, commands) = match link.send(STORAGE, 0x20, &[]) {
-        Ok(info) => (word(&info, 1), REPOSITORY),
+        Ok(info) => (le16(&info, 1), REPOSITORY),
         Err(refusal) if refusal.is_final() => return Err(refusal),
         Err(refusal) => {
             // Get Device SDR Info (35.2) with the count of sensors.
@@ -117,7 +118,7 @@ pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
 
 fn reserve(link: &mut Link<'_>, commands: &Commands) -> Result<u16, Refusal> {
     match link.send(commands.netfn, commands.reserve, &[]) {
-        Ok(data) => word(&data, 0).ok_or(Refusal::Short),
+        Ok(data) => le16(&data, 0).ok_or(Refusal::Short),
         // The simplest controllers have no reservations and take 0.
         Err(refusal) if refusal.is_unsupported() => Ok(0),
         Err(refusal) => Err(refusal),
@@ -174,7 +175,7 @@ impl Reader {
         let named = [0, 0, i0, i1, at, count];
         let data = [r0, r1, i0, i1, at, count];
         let answer = link.send_as(&named, 0, self.commands.netfn, self.commands.get, &data)?;
-        let next = word(&answer, 0).ok_or(Refusal::Short)?;
+        let next = le16(&answer, 0).ok_or(Refusal::Short)?;
         match answer.get(2..) {
             Some(piece) if !piece.is_empty() => {
                 let piece = piece.get(..usize::from(count)).unwrap_or(piece);

@@ -2,6 +2,7 @@
 
 use super::fru_area::field_text;
 use super::names;
+use crate::formats::bytes::le16;
 
 /// Bus address of the management controller itself.
 pub const BMC_ADDRESS: u8 = 0x20;
@@ -110,7 +111,7 @@ fn common(record: &[u8]) -> Option<SensorRecord> {
         unit: names::unit(units_1, *record.get(21)?, *record.get(22)?),
         factors: None,
         thresholds: [None; 6],
-        state_mask: super::word(record, 18)?,
+        state_mask: le16(record, 18)?,
         event_only: false,
     })
 }

@@ -1,10 +1,11 @@
 //! Reads the system event log out of the controller: how much there is, and the newest entries.
 
+use crate::formats::bytes::{le16, le32};
 use std::collections::VecDeque;
 
 use super::sdr_record::SensorRecord;
 use super::sel_text::{entry, timestamp};
-use super::{Link, Refusal, STORAGE, dword, word};
+use super::{Link, Refusal, STORAGE};
 use crate::model::inventory::Sel;
 
 /// Entries that are told, the newest.
@@ -21,7 +22,7 @@ pub(crate) fn read(link: &mut Link<'_>, sensors: &[SensorRecord]) -> Result<(Sel
     let info = link.send(STORAGE, 0x40, &[])?;
     let mut sel = read_info(&info).ok_or(Refusal::Short)?;
     match link.send(STORAGE, 0x48, &[]) {
-        Ok(data) => sel.clock = dword(&data, 0).and_then(timestamp),
+        Ok(data) => sel.clock = le32(&data, 0).and_then(timestamp),
         Err(refusal) if refusal.is_final() => return Ok((sel, Some(refusal))),
         Err(_) => {}
     }
@@ -39,10 +40,10 @@ pub(crate) fn read(link: &mut Link<'_>, sensors: &[SensorRecord]) -> Result<(Sel
 
 fn read_info(info: &[u8]) -> Option<Sel> {
     Some(Sel {
-        entries_total: word(info, 1)?,
-        free_bytes: word(info, 3).filter(|free| *free != 0xffff),
-        last_added_at: dword(info, 5).and_then(timestamp),
-        last_cleared_at: dword(info, 9).and_then(timestamp),
+        entries_total: le16(info, 1)?,
+        free_bytes: le16(info, 3).filter(|free| *free != 0xffff),
+        last_added_at: le32(info, 5).and_then(timestamp),
+        last_cleared_at: le32(info, 9).and_then(timestamp),
         overflow: info.get(13).map(|support| support & 0x80 != 0),
         ..Sel::default()
     })
@@ -52,7 +53,7 @@ fn read_info(info: &[u8]) -> Option<Sel> {
 fn get(link: &mut Link<'_>, id: u16) -> Result<(u16, [u8; ENTRY]), Refusal> {
     let [low, high] = id.to_le_bytes();
     let answer = link.send(STORAGE, 0x43, &[0, 0, low, high, 0, 0xff])?;
-    let next = word(&answer, 0).ok_or(Refusal::Short)?;
+    let next = le16(&answer, 0).ok_or(Refusal::Short)?;
     let bytes = answer.get(2..2 + ENTRY).and_then(|bytes| bytes.try_into().ok());
     Ok((next, bytes.ok_or(Refusal::Short)?))
 }

@@ -1,8 +1,9 @@
 //! One entry of the event log → what happened (IPMI 2.0, chapters 29.7 and 32). Pure.
 
 use super::event_data::EventData;
+use super::names;
 use super::sdr_record::{BMC_ADDRESS, SensorRecord};
-use super::{dword, hex, names};
+use crate::formats::bytes::{hex, le32};
 use crate::model::inventory::SelEntry;
 
 /// Times below are seconds since the controller started, from before its clock was set (37.1).
@@ -26,7 +27,7 @@ pub(crate) fn entry(bytes: &[u8; 16], sensors: &[SensorRecord]) -> SelEntry {
         ..SelEntry::default()
     };
     if kind < 0xe0
-        && let Some(seconds) = dword(bytes, 3)
+        && let Some(seconds) = le32(bytes, 3)
     {
         entry.at = timestamp(seconds);
         entry.after_start_s = (seconds <= FIRST_CLOCK).then_some(seconds);

@@ -1,6 +1,6 @@
 //! What a memory module says of itself: serial presence detect (JEDEC 21-C for DDR3 and DDR4, JESD400-5 for DDR5). Pure.
 
-use super::hex;
+use crate::formats::bytes::hex;
 use crate::formats::text::burnt;
 use crate::model::inventory::FruMemory;
 

@@ -3,6 +3,7 @@
 //! The nodes that lead to disks, sticks and networks are spelled out; of the others, type and data are shown in hex.
 
 use super::device_path_names::{acpi, bbs, guid, hard_disk, ip, mac};
+use crate::formats::bytes::{self, le16, le32};
 use crate::formats::text::{clean, line};
 
 /// Nodes of one path, and characters of its text. Real paths have a dozen nodes.
@@ -68,16 +69,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Path {
     path
 }
 
-fn word(data: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(data.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn dword(data: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(data.get(at..at + 4)?.try_into().ok()?))
-}
-
 fn hex(data: &[u8]) -> String {
-    data.iter().take(MAX_HEX).map(|byte| format!("{byte:02x}")).collect()
+    bytes::hex(data.get(..MAX_HEX).unwrap_or(data))
 }
 
 /// One node; one too short for its type is shown in hex.
@@ -94,16 +87,16 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
             Kind::Other,
         ),
         (1, 4) => (format!("VenHw({})", guid(data.get(..16)?)), Kind::Other),
-        (1, 5) => (format!("Ctrl({:#x})", dword(data, 0)?), Kind::Other),
+        (1, 5) => (format!("Ctrl({:#x})", le32(data, 0)?), Kind::Other),
         // ACPI (10.3.3).
-        (2, 1) => (acpi(dword(data, 0)?, dword(data, 4)?), Kind::Other),
+        (2, 1) => (acpi(le32(data, 0)?, le32(data, 4)?), Kind::Other),
         // Messaging (10.3.4).
         (3, 1) => {
             let bus = if *data.first()? == 0 { "Primary" } else { "Secondary" };
             let unit = if *data.get(1)? == 0 { "Master" } else { "Slave" };
-            (format!("Ata({bus},{unit},{:#x})", word(data, 2)?), Kind::Disk)
+            (format!("Ata({bus},{unit},{:#x})", le16(data, 2)?), Kind::Disk)
         }
-        (3, 2) => (format!("Scsi({:#x},{:#x})", word(data, 0)?, word(data, 2)?), Kind::Disk),
+        (3, 2) => (format!("Scsi({:#x},{:#x})", le16(data, 0)?, le16(data, 2)?), Kind::Disk),
         (3, 3) => (format!("Fibre({})", hex(data.get(4..12)?)), Kind::Disk),
         (3, 5) => (format!("USB({:#x},{:#x})", data.first()?, data.get(1)?), Kind::Usb),
         (3, 10) => (format!("VenMsg({})", guid(data.get(..16)?)), Kind::Other),
@@ -112,8 +105,8 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
         (3, 15) => (
             format!(
                 "UsbClass({:#x},{:#x},{:#x})",
-                word(data, 0)?,
-                word(data, 2)?,
+                le16(data, 0)?,
+                le16(data, 2)?,
                 data.get(4)?
             ),
             Kind::Usb,
@@ -121,9 +114,9 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
         (3, 16) => (
             format!(
                 "UsbWwid({:#x},{:#x},{:#x})",
-                word(data, 2)?,
-                word(data, 4)?,
-                word(data, 0)?
+                le16(data, 2)?,
+                le16(data, 4)?,
+                le16(data, 0)?
             ),
             Kind::Usb,
         ),
@@ -131,13 +124,13 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
         (3, 18) => (
             format!(
                 "Sata({:#x},{:#x},{:#x})",
-                word(data, 0)?,
-                word(data, 2)?,
-                word(data, 4)?
+                le16(data, 0)?,
+                le16(data, 2)?,
+                le16(data, 4)?
             ),
             Kind::Disk,
         ),
-        (3, 20) => (format!("Vlan({})", word(data, 0)?), Kind::Network),
+        (3, 20) => (format!("Vlan({})", le16(data, 0)?), Kind::Network),
         (3, 21) => (format!("FibreEx({})", hex(data.get(4..12)?)), Kind::Disk),
         (3, 22) => (
             format!("SasEx({})", hex(data.get(4..12).or(data.get(..8))?)),
@@ -151,7 +144,7 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
                 .rev()
                 .map(|byte| format!("{byte:02X}"))
                 .collect();
-            (format!("NVMe({:#x},{})", dword(data, 0)?, eui.join("-")), Kind::Disk)
+            (format!("NVMe({:#x},{})", le32(data, 0)?, eui.join("-")), Kind::Disk)
         }
         (3, 24) => (
             format!("Uri({})", clean(&String::from_utf8_lossy(data)).unwrap_or_default()),
@@ -162,7 +155,7 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
         (3, 31) => ("Dns()".to_owned(), Kind::Network),
         // Media (10.3.5).
         (4, 1) => (hard_disk(data)?, Kind::Disk),
-        (4, 2) => (format!("CDROM({:#x})", dword(data, 0)?), Kind::Optical),
+        (4, 2) => (format!("CDROM({:#x})", le32(data, 0)?), Kind::Optical),
         (4, 3) => (format!("VenMedia({})", guid(data.get(..16)?)), Kind::Other),
         (4, 4) => {
             let units = data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
@@ -173,7 +166,7 @@ fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
         (4, 7) => (format!("Fv({})", guid(data.get(..16)?)), Kind::Firmware),
         (4, 9) => ("RamDisk()".to_owned(), Kind::Disk),
         // What BIOS boots (10.3.6).
-        (5, 1) => (bbs(word(data, 0)?, data.get(4..)?), Kind::Legacy),
+        (5, 1) => (bbs(le16(data, 0)?, data.get(4..)?), Kind::Legacy),
         _ => return None,
     })
 }

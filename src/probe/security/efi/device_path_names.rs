@@ -1,5 +1,6 @@
 //! The longer nodes of a device path (UEFI 2.10, 10.3). `None` where the data are too short.
 
+use crate::formats::bytes::hex;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::formats::text::clean;
@@ -38,7 +39,7 @@ pub(crate) fn acpi(hid: u32, uid: u32) -> String {
 pub(crate) fn mac(data: &[u8]) -> Option<String> {
     let kind = *data.get(32)?;
     let length = if kind <= 1 { 6 } else { 32 };
-    let address: String = data.get(..length)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let address = hex(data.get(..length)?);
     Some(format!("MAC({address},{kind:#x})"))
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod command;
 
+use crate::formats::bytes::hex;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::formats::text::burnt;
 use crate::model::inventory::{EkCertificate, Item, PartStatus, Tpm};
-use crate::probe::bmc::ipmi::hex;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::millis;
