@@ -136,9 +136,9 @@ def _measure(bench: Bench, groups: list[str], rounds: int) -> None:
         if not servers.has(CLIENTS.get(group)):
             print(f"SKIPPED: {group}: its client {CLIENTS[group]} is missing", file=sys.stderr)
             continue
-        names = ["recon"]
+        names = ["recon"] if bench.site.programs.before is None else ["recon", "before"]
         for name, program in PEERS[group].items():
-            if program == servers.ASYNC_TFTPD and bench.site.async_tftpd is None:
+            if program == servers.ASYNC_TFTPD and bench.site.programs.async_tftpd is None:
                 print(f"SKIPPED: {name}: cargo build --release --examples, or --async-tftpd", file=sys.stderr)
             elif servers.has(program):
                 names.append(name)
@@ -154,6 +154,7 @@ def _measure(bench: Bench, groups: list[str], rounds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recon", type=Path, help="the binary (release build)")
+    parser.add_argument("--before", type=Path, help="another release build, to see what a change cost")
     parser.add_argument("--async-tftpd", type=Path, help="the crate as a server (default: examples/asynctftpd beside the binary)")
     parser.add_argument("--setup", action="store_true", help="install the missing peers with apt, and end")
     parser.add_argument("--only", action="append", choices=sorted(PEERS), help="this group (again for more)")
@@ -171,6 +172,8 @@ def main() -> int:
             print(f"missing: {program}: apt-get install {package}, or run this with --setup", file=sys.stderr)
         if args.recon is None or not os.access(args.recon, os.X_OK):
             raise LabError("--recon names the binary: cargo build --release, then --recon target/release/recon")
+        if args.before is not None and not os.access(args.before, os.X_OK):
+            raise LabError(f"--before: {args.before} cannot be started")
         namespace.remove_stale()
         folder = Path(tempfile.mkdtemp(prefix="recon-bench-", dir=args.workdir))
         folder.chmod(0o755)
@@ -184,7 +187,12 @@ def main() -> int:
                 server.ip("link", "set", servers.SERVER_LINK, "up")
                 client.ip("link", "set", servers.CLIENT_LINK, "up")
                 theirs = (args.async_tftpd or args.recon.parent / "examples" / servers.ASYNC_TFTPD).resolve()
-                site = servers.Site(args.recon.resolve(), theirs if os.access(theirs, os.X_OK) else None, folder, files, server, client)
+                programs = servers.Programs(
+                    recon=args.recon.resolve(),
+                    before=args.before and args.before.resolve(),
+                    async_tftpd=theirs if os.access(theirs, os.X_OK) else None,
+                )
+                site = servers.Site(programs, folder, files, server, client)
                 bench = Bench(site, load, args.quick)
                 try:
                     _measure(bench, args.only or sorted(PEERS), args.rounds)

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vdc.errors import LabError
 from vdc.namespace import Namespace
@@ -155,11 +156,20 @@ def bound_udp(namespace: Namespace, port: int) -> Callable[[], bool]:
     return ready
 
 
+class Programs(NamedTuple):
+    """What is built from the sources."""
+
+    recon: Path
+    # An older build, measured as one more peer.
+    before: Path | None
+    async_tftpd: Path | None
+
+
 class Site:
     """Two namespaces, one cable, and a way to start each server on it."""
 
-    def __init__(self, recon: Path, async_tftpd: Path | None, folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
-        self.recon, self.async_tftpd, self.folder, self.files, self.server, self.client = recon, async_tftpd, folder, files, server, client
+    def __init__(self, programs: Programs, folder: Path, files: Files, server: Namespace, client: Namespace) -> None:
+        self.programs, self.folder, self.files, self.server, self.client = programs, folder, files, server, client
         self._starts = 0
 
     def _log(self, name: str) -> Path:
@@ -179,9 +189,18 @@ class Site:
         return Server(name, self.server, argv, self._log(name), ready)
 
     def _recon(self, _role: str) -> list[str]:
-        (self.files.data / "leases.jsonl").unlink(missing_ok=True)
+        return self._master(self.programs.recon)
+
+    def _before(self, _role: str) -> list[str]:
+        assert self.programs.before is not None
+        return self._master(self.programs.before)
+
+    def _master(self, recon: Path) -> list[str]:
+        # Every start begins with no lease, as the others do.
+        for journal in self.files.data.glob("leases*.jsonl"):
+            journal.unlink()
         return [
-            "setpriv", "--bounding-set", "-sys_admin", str(self.recon), "master", "--link", f"{SERVER_LINK}={SERVER}/{PREFIX}",
+            "setpriv", "--bounding-set", "-sys_admin", str(recon), "master", "--link", f"{SERVER_LINK}={SERVER}/{PREFIX}",
             "--data", str(self.files.data), "--medium", str(self.files.medium), "--loaders", str(self.files.tftp),
         ]
 
@@ -198,7 +217,7 @@ class Site:
         return ["in.tftpd", "-L", "-a", f"{SERVER}:69", "-s", str(self.files.tftp), "-u", "root"]
 
     def _async_tftp(self, _role: str) -> list[str]:
-        return [str(self.async_tftpd), f"{SERVER}:69", str(self.files.tftp)]
+        return [str(self.programs.async_tftpd), f"{SERVER}:69", str(self.files.tftp)]
 
     def _nginx(self, _role: str) -> list[str]:
         config = self.folder / "nginx.conf"
