@@ -15,6 +15,7 @@ pub(crate) mod node;
 pub mod policy;
 pub mod shown;
 pub mod slice;
+pub(crate) mod time;
 pub mod ula;
 
 pub use arch::Arch;
@@ -23,3 +24,4 @@ pub(crate) use endpoint::HTTP_PORT;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
 pub use policy::{NodePolicy, PostAction, PowerOff};
+pub use time::{RunTime, UnixTime};

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::model::{RunTime, UnixTime};
+
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Seconds since the epoch; 0 where the clock stands before it, as a dead RTC may.
@@ -24,4 +26,14 @@ pub(crate) fn unix_millis() -> i64 {
 /// Seconds since this process first asked.
 pub(crate) fn run_seconds() -> f64 {
     START.elapsed().as_secs_f64()
+}
+
+/// This moment of the run.
+pub(crate) fn run_time() -> RunTime {
+    RunTime::from_seconds(run_seconds())
+}
+
+/// This moment by the machine's clock; 1970 where it stands before that, as a dead RTC may.
+pub(crate) fn unix_time() -> UnixTime {
+    UnixTime::from_seconds(unix_seconds())
 }
