@@ -1,8 +1,10 @@
 //! SMBIOS types of memory: arrays and devices. Offsets are those of DSP0134; each comment names the clause there.
 
+use super::names::name;
 use super::table::{SmbiosTable, Structure};
+use crate::formats::spd::maker;
+use crate::formats::tables::set_bits;
 use crate::model::inventory::Dimm;
-use crate::probe::bmc::ipmi::spd::maker;
 
 /// Memory arrays, type 16, summed up over those that hold system memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,15 +17,7 @@ pub struct ArrayFacts {
 pub fn memory_arrays(table: &SmbiosTable) -> ArrayFacts {
     let mut facts = ArrayFacts::default();
     for s in table.of_kind(16).filter(|s| s.byte(0x05) == Some(3)) {
-        let correction = match s.byte(0x06) {
-            Some(3) => Some("none"),
-            Some(4) => Some("parity"),
-            Some(5) => Some("single-bit ECC"),
-            Some(6) => Some("multi-bit ECC"),
-            Some(7) => Some("CRC"),
-            _ => None,
-        };
-        facts.error_correction = facts.error_correction.or(correction.map(str::to_owned));
+        facts.error_correction = facts.error_correction.or(s.name("memory error correction", 0x06));
         let capacity = match s.dword(0x07) {
             // In kilobytes; 8000_0000h sends us to the extended field, in bytes.
             Some(0x8000_0000) => s.qword(0x0f),
@@ -42,6 +36,14 @@ fn is_no_module(s: Structure<'_>) -> bool {
     let persistent = matches!(s.byte(0x28), Some(0x04..=0x07));
     matches!(s.byte(0x12), Some(0x06 | 0x08..=0x0c)) && !persistent
 }
+
+/// 7.18.3: bits 13 to 15 of the details of the type.
+fn buffering(details: u16) -> Option<String> {
+    name("buffering", (details >> 13) as u8)
+}
+
+/// 7.18.7, from bit 3 on.
+const OPERATING_MODES: [&str; 3] = ["volatile", "byte-accessible persistent", "block-accessible persistent"];
 
 /// 7.18 Memory Device, empty slots included. What is no system memory (flash, cache) is left out, by its array or its type.
 pub fn dimms(table: &SmbiosTable) -> Vec<Dimm> {
@@ -65,9 +67,9 @@ fn dimm(s: Structure<'_>) -> Dimm {
         bank: s.string(0x11),
         populated,
         size_bytes: size_bytes.filter(|_| populated),
-        memory_type: module.byte(0x12).and_then(memory_type),
-        technology: module.byte(0x28).and_then(technology),
-        operating_modes: module.word(0x29).map(operating_modes).unwrap_or_default(),
+        memory_type: module.name("memory type", 0x12),
+        technology: module.name("technology", 0x28),
+        operating_modes: set_bits(module.word(0x29).unwrap_or(0) >> 3, &OPERATING_MODES),
         buffering: module.word(0x13).and_then(buffering),
         module_manufacturer: module.by_jedec(0x2c),
         module_product_id: module.number(0x2e),
@@ -83,7 +85,7 @@ fn dimm(s: Structure<'_>) -> Dimm {
         firmware: module.text(0x2b),
         volatile_bytes: module.portion(0x3c),
         non_volatile_bytes: module.portion(0x34),
-        form_factor: s.byte(0x0e).and_then(form_factor),
+        form_factor: s.name("form factor", 0x0e),
         speed_mtps: module.speed(0x15, 0x54),
         configured_speed_mtps: module.speed(0x20, 0x58),
         configured_voltage_mv: module.nonzero(0x26),
@@ -114,6 +116,10 @@ impl Module<'_> {
 
     fn text(self, offset: usize) -> Option<String> {
         self.0?.string(offset)
+    }
+
+    fn name(self, list: &str, offset: usize) -> Option<String> {
+        self.0?.name(list, offset)
     }
 
     fn nonzero(self, offset: usize) -> Option<u16> {
@@ -166,114 +172,6 @@ fn dimm_size(s: Structure<'_>) -> Option<u64> {
         size if size & 0x8000 != 0 => Some(u64::from(size & 0x7fff) << 10),
         size => Some(u64::from(size) << 20),
     }
-}
-
-/// 7.18.2.
-fn memory_type(kind: u8) -> Option<String> {
-    let name = match kind {
-        0x01 => "other",
-        0x03 => "DRAM",
-        0x04 => "EDRAM",
-        0x05 => "VRAM",
-        0x06 => "SRAM",
-        0x07 => "RAM",
-        0x08 => "ROM",
-        0x09 => "flash",
-        0x0a => "EEPROM",
-        0x0b => "FEPROM",
-        0x0c => "EPROM",
-        0x0d => "CDRAM",
-        0x0e => "3DRAM",
-        0x0f => "SDRAM",
-        0x10 => "SGRAM",
-        0x11 => "RDRAM",
-        0x12 => "DDR",
-        0x13 => "DDR2",
-        0x14 => "DDR2 FB-DIMM",
-        0x18 => "DDR3",
-        0x19 => "FBD2",
-        0x1a => "DDR4",
-        0x1b => "LPDDR",
-        0x1c => "LPDDR2",
-        0x1d => "LPDDR3",
-        0x1e => "LPDDR4",
-        0x1f => "non-volatile",
-        0x20 => "HBM",
-        0x21 => "HBM2",
-        0x22 => "DDR5",
-        0x23 => "LPDDR5",
-        0x24 => "HBM3",
-        0x25 => "MRDIMM",
-        0x26 => "LPDDR6",
-        0x00 | 0x02 => return None,
-        other => return Some(format!("type {other:#04x}")),
-    };
-    Some(name.to_owned())
-}
-
-/// 7.18.3: bits 13 to 15 of the details of the type.
-fn buffering(details: u16) -> Option<String> {
-    let name = match details >> 13 {
-        1 => "registered",
-        2 => "unbuffered",
-        4 | 5 => "load-reduced",
-        _ => return None,
-    };
-    Some(name.to_owned())
-}
-
-/// 7.18.7.
-fn operating_modes(bits: u16) -> Vec<String> {
-    let names = [
-        (3, "volatile"),
-        (4, "byte-accessible persistent"),
-        (5, "block-accessible persistent"),
-    ];
-    let told = names.into_iter().filter(|(bit, _)| bits >> bit & 1 == 1);
-    told.map(|(_, name)| name.to_owned()).collect()
-}
-
-/// 7.18.6.
-fn technology(kind: u8) -> Option<String> {
-    let name = match kind {
-        0x01 => "other",
-        0x03 => "DRAM",
-        0x04 => "NVDIMM-N",
-        0x05 => "NVDIMM-F",
-        0x06 => "NVDIMM-P",
-        0x07 => "Intel Optane persistent memory",
-        0x08 => "MRDIMM",
-        0x00 | 0x02 => return None,
-        other => return Some(format!("technology {other:#04x}")),
-    };
-    Some(name.to_owned())
-}
-
-/// 7.18.1.
-fn form_factor(kind: u8) -> Option<String> {
-    let name = match kind {
-        0x01 => "other",
-        0x03 => "SIMM",
-        0x04 => "SIP",
-        0x05 => "chip",
-        0x06 => "DIP",
-        0x07 => "ZIP",
-        0x08 => "proprietary card",
-        0x09 => "DIMM",
-        0x0a => "TSOP",
-        0x0b => "row of chips",
-        0x0c => "RIMM",
-        0x0d => "SODIMM",
-        0x0e => "SRIMM",
-        0x0f => "FB-DIMM",
-        0x10 => "die",
-        0x11 => "CAMM",
-        0x12 => "CUDIMM",
-        0x13 => "CSODIMM",
-        0x00 | 0x02 => return None,
-        other => return Some(format!("type {other:#04x}")),
-    };
-    Some(name.to_owned())
 }
 
 #[cfg(test)]

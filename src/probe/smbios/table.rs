@@ -5,6 +5,7 @@
 
 use uuid::Uuid;
 
+use super::names::name;
 use crate::formats::bytes::{le16, le32, le64, take};
 use crate::formats::text::burnt;
 
@@ -86,6 +87,11 @@ impl<'a> Structure<'a> {
         let number = usize::from(self.byte(offset)?);
         let text = self.strings().nth(number.checked_sub(1)?)?;
         burnt(text)
+    }
+
+    /// What the number in the byte at `offset` is called by one of the lists of [`names`](super::names).
+    pub(crate) fn name(&self, list: &str, offset: usize) -> Option<String> {
+        name(list, self.byte(offset)?)
     }
 
     /// All strings, in order.

@@ -1,6 +1,7 @@
 //! Who the controller is: Get Device ID, its GUIDs, its last self test.
 
 use crate::formats::bytes::hex;
+use crate::formats::tables::{rows, set_bits};
 use ipmi_rs::app::GetDeviceId;
 use ipmi_rs::connection::IpmiCommand;
 
@@ -45,20 +46,15 @@ fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
     Some(())
 }
 
-/// Lines of [`MAKERS`].
+/// Rows of [`MAKERS`].
 fn makers() -> impl Iterator<Item = (u32, &'static str, &'static str)> {
-    let lines = MAKERS.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| {
-        let (number, names) = line.split_once('\t')?;
-        let (name, registered) = names.split_once('\t')?;
-        Some((number.parse().ok()?, name, registered))
-    })
+    rows(MAKERS).filter_map(|[number, name, registered]| Some((number.parse().ok()?, name, registered)))
 }
 
 /// Name of a maker.
 pub(crate) fn manufacturer(id: u32) -> Option<String> {
-    let maker = makers().find(|(number, ..)| *number == id)?;
-    Some(maker.1.to_owned())
+    let (_, name, _) = makers().find(|(number, ..)| *number == id)?;
+    Some(name.to_owned())
 }
 
 /// Get Device GUID (20.8).
@@ -96,11 +92,7 @@ fn self_test_text(result: u8, detail: u8) -> String {
     match result {
         0x55 => "passed".to_owned(),
         0x56 => "not implemented".to_owned(),
-        0x57 => {
-            let part = |(bit, name): (usize, &&'static str)| (detail >> bit & 1 == 1).then_some(*name);
-            let parts: Vec<&str> = PARTS.iter().enumerate().filter_map(part).collect();
-            format!("failed: {}", parts.join(", "))
-        }
+        0x57 => format!("failed: {}", set_bits(detail, &PARTS).join(", ")),
         0x58 => format!("fatal hardware error {detail:#04x}"),
         other => format!("failed with {other:#04x} {detail:#04x}"),
     }

@@ -2,8 +2,9 @@
 
 use super::fru_area::{HEADER, extent, has_header, parse};
 use super::sdr_record::FruContent;
-use super::{Link, Refusal, STORAGE, spd};
+use super::{Link, Refusal, STORAGE};
 use crate::formats::bytes::le16;
+use crate::formats::spd;
 use crate::model::inventory::Fru;
 
 /// Bytes of one unit that are read. Everything known fits into 2 KiB; some controllers call 64 KiB their size.
@@ -62,7 +63,7 @@ fn memory(id: u8, bytes: &[u8]) -> Fru {
     let mut fru = Fru { id, ..Fru::default() };
     match spd::parse(bytes) {
         Ok(memory) => fru.memory = Some(memory),
-        Err(damage) => fru.damage.push(damage),
+        Err(damage) => fru.damage.push(damage.to_string()),
     }
     fru
 }

@@ -4,10 +4,11 @@
 //! Written for units as makers ship them: wrong checksums, areas that point past the end, fields never ended. What can
 //! be read is given, and what is wrong is listed beside it.
 
-use crate::formats::bytes::hex;
+use super::names::name_or;
+use crate::formats::bytes::{hex, le16};
 use crate::formats::text::clean;
 use crate::model::inventory::{Fru, FruBoard, FruChassis, FruMultirecord, FruProduct};
-use crate::probe::smbios::platform_names::chassis_kind;
+use crate::probe::smbios::names::chassis_kind;
 
 /// Fields of one area, and records of one unit; real ones have a dozen.
 const MAX_FIELDS: usize = 2048;
@@ -260,20 +261,11 @@ fn multirecords(start: usize, bytes: &[u8], damage: &mut Vec<String>) -> Vec<Fru
         if sum(data).wrapping_add(header[3]) != 0 {
             damage.push(format!("multi-record {}: wrong checksum", records.len()));
         }
-        let kind = match header[0] {
-            0x00 => "power supply".to_owned(),
-            0x01 => "dc output".to_owned(),
-            0x02 => "dc load".to_owned(),
-            0x03 => "management access".to_owned(),
-            0x04 => "base compatibility".to_owned(),
-            0x05 => "extended compatibility".to_owned(),
-            other @ 0xc0.. => format!("oem {other:#04x}"),
-            other => format!("{other:#04x}"),
-        };
-        let capacity = |data: &[u8]| Some(u16::from_le_bytes([*data.first()?, *data.get(1)?]) & 0x0fff);
+        let oem = if header[0] >= 0xc0 { "oem " } else { "" };
+        let capacity = le16(data, 0).map(|watts| watts & 0x0fff);
         records.push(FruMultirecord {
-            kind,
-            capacity_watts: capacity(data).filter(|watts| header[0] == 0 && *watts != 0),
+            kind: name_or("record", header[0], || format!("{oem}{:#04x}", header[0])),
+            capacity_watts: capacity.filter(|watts| header[0] == 0 && *watts != 0),
             data: hex(data),
         });
         at += 5 + data.len();

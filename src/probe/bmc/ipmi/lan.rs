@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipmi_rs::connection::Channel;
 use ipmi_rs::transport::{GetLanConfigParameters, LanConfigParameter};
 
+use super::names::{known, name_or};
 use super::users::privilege;
 use super::{APP, Link, Refusal};
 use crate::model::MacAddr;
@@ -41,40 +42,15 @@ fn channel_info(number: u8, data: &[u8]) -> Option<(BmcChannel, bool)> {
         return None;
     };
     let medium = medium & 0x7f;
-    let medium_name = match medium {
-        0x01 => "ipmb".to_owned(),
-        0x02 | 0x03 => "icmb".to_owned(),
-        MEDIUM_LAN => "lan".to_owned(),
-        0x05 => "serial".to_owned(),
-        MEDIUM_OTHER_LAN => "other lan".to_owned(),
-        0x07 => "pci smbus".to_owned(),
-        0x08 | 0x09 => "smbus".to_owned(),
-        0x0a | 0x0b => "usb".to_owned(),
-        0x0c => "system interface".to_owned(),
-        0x60..=0x7f => format!("oem {medium:#04x}"),
-        other => format!("{other:#04x}"),
-    };
-    let protocol = match protocol & 0x1f {
-        0x01 => "ipmb".to_owned(),
-        0x02 => "icmb".to_owned(),
-        0x04 => "smbus".to_owned(),
-        0x05 => "kcs".to_owned(),
-        0x06 => "smic".to_owned(),
-        0x07 | 0x08 => "bt".to_owned(),
-        0x09 => "terminal mode".to_owned(),
-        other => format!("{other:#04x}"),
-    };
-    let sessions = match session >> 6 {
-        0 => "session-less",
-        1 => "single",
-        2 => "multi",
-        _ => "session-based",
-    };
+    let protocol = protocol & 0x1f;
     let channel = BmcChannel {
         channel: number,
-        medium: medium_name,
-        protocol,
-        sessions: sessions.to_owned(),
+        medium: match medium {
+            0x60.. => format!("oem {medium:#04x}"),
+            _ => name_or("medium", medium, || format!("{medium:#04x}")),
+        },
+        protocol: name_or("protocol", protocol, || format!("{protocol:#04x}")),
+        sessions: name_or("sessions", session >> 6, String::new),
         active_sessions: session & 0x3f,
         access: None,
         privilege_limit: None,
@@ -84,12 +60,8 @@ fn channel_info(number: u8, data: &[u8]) -> Option<(BmcChannel, bool)> {
 
 fn channel_access(data: &[u8], channel: &mut BmcChannel) {
     let [mode, limit, ..] = data else { return };
-    let mode = match mode & 0x07 {
-        0 => "disabled",
-        1 => "pre-boot",
-        2 => "always",
-        3 => "shared",
-        _ => return,
+    let Some(mode) = known("access", mode & 0x07) else {
+        return;
     };
     channel.access = Some(mode.to_owned());
     channel.privilege_limit = Some(privilege(limit & 0x0f)).filter(|_| limit & 0x0f != 0);
@@ -116,16 +88,8 @@ pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
         Err(refusal) if refusal.is_final() => Err(refusal),
         other => Ok(other.unwrap_or_default()),
     };
-    lan.address_source = ask(IpAddressSource, 0)?.first().map(|source| {
-        let source = match source & 0x0f {
-            1 => "static",
-            2 => "dhcp",
-            3 => "bios",
-            4 => "other",
-            _ => "unspecified",
-        };
-        source.to_owned()
-    });
+    let source = ask(IpAddressSource, 0)?.first().map(|source| source & 0x0f);
+    lan.address_source = source.map(|source| name_or("address source", source, || "unspecified".to_owned()));
     lan.mac = mac(&ask(MacAddress, 0)?);
     lan.netmask = ipv4(&ask(SubnetMask, 0)?).filter(|mask| !mask.is_unspecified());
     // 10: control of gratuitous ARP and of answers.
@@ -137,12 +101,10 @@ pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
     if ask(Ipv6Ipv4Support, 0)?.is_empty() {
         return Ok(lan);
     }
-    lan.addressing = match ask(Ipv6Ipv4AddressingEnables, 0)?.first() {
-        Some(0) => Some("ipv4".to_owned()),
-        Some(1) => Some("ipv6".to_owned()),
-        Some(2) => Some("both".to_owned()),
-        _ => None,
-    };
+    let addressing = ask(Ipv6Ipv4AddressingEnables, 0)?.first().copied();
+    lan.addressing = addressing
+        .and_then(|number| known("addressing", number))
+        .map(str::to_owned);
     let counts = ask(Ipv6Status, 0)?;
     for (name, count) in [
         (Ipv6StaticAddresses, counts.first()),
@@ -170,24 +132,14 @@ fn ipv6_address(is_static: bool, data: &[u8]) -> Option<BmcIpv6> {
     let address = ipv6(data.get(2..)?)?;
     let source = match (is_static, data.get(1)? & 0x0f) {
         (true, _) => "static".to_owned(),
-        (false, 1) => "slaac".to_owned(),
-        (false, 2) => "dhcpv6".to_owned(),
-        (false, other) => format!("source {other}"),
+        (false, source) => name_or("ipv6 source", source, || format!("source {source}")),
     };
-    let state = match data.get(19)? {
-        0 => "active".to_owned(),
-        1 => "disabled".to_owned(),
-        2 => "pending".to_owned(),
-        3 => "failed".to_owned(),
-        4 => "deprecated".to_owned(),
-        5 => "invalid".to_owned(),
-        other => format!("state {other}"),
-    };
+    let state = *data.get(19)?;
     (!address.is_unspecified()).then_some(BmcIpv6 {
         address,
         prefix_length: *data.get(18)?,
         source,
-        state,
+        state: name_or("ipv6 state", state, || format!("state {state}")),
     })
 }
 
@@ -234,24 +186,14 @@ fn read_suites(records: &[u8]) -> Vec<CipherSuite> {
             suite.oem = Some(u32::from_le_bytes(number));
         }
         while let Some(algorithm) = bytes.next_if(|byte| *byte < 0xc0) {
-            let (field, names): (_, &[&str]) = match algorithm >> 6 {
-                0 => (
-                    &mut suite.authentication,
-                    &["none", "HMAC-SHA1", "HMAC-MD5", "HMAC-SHA256"],
-                ),
-                1 => (
-                    &mut suite.integrity,
-                    &["none", "HMAC-SHA1-96", "HMAC-MD5-128", "MD5-128", "HMAC-SHA256-128"],
-                ),
-                _ => (
-                    &mut suite.confidentiality,
-                    &["none", "AES-CBC-128", "xRC4-128", "xRC4-40"],
-                ),
+            let (field, list) = match algorithm >> 6 {
+                0 => (&mut suite.authentication, "authentication"),
+                1 => (&mut suite.integrity, "integrity"),
+                _ => (&mut suite.confidentiality, "confidentiality"),
             };
             let number = algorithm & 0x3f;
-            let name = names.get(usize::from(number)).map(|name| (*name).to_owned());
             // The first one listed is the one it prefers.
-            field.get_or_insert(name.unwrap_or_else(|| format!("{number:#04x}")));
+            field.get_or_insert_with(|| name_or(list, number, || format!("{number:#04x}")));
         }
         suites.push(suite);
     }

@@ -12,7 +12,6 @@ pub(crate) mod chassis;
 pub(crate) mod dcmi;
 pub(crate) mod device;
 pub(crate) mod event_data;
-pub(crate) mod events;
 pub(crate) mod fru;
 pub(crate) mod fru_area;
 pub(crate) mod lan;
@@ -22,7 +21,6 @@ pub(crate) mod sdr;
 pub mod sdr_record;
 pub(crate) mod sel;
 pub(crate) mod sel_text;
-pub(crate) mod spd;
 pub(crate) mod supplies;
 pub(crate) mod users;
 

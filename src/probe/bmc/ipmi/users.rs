@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{APP, Link, Refusal};
+use super::{APP, Link, Refusal, names};
 use crate::formats::text::{clean, decoded};
 use crate::model::inventory::BmcUser;
 
@@ -82,18 +82,9 @@ fn is_unused(user: &BmcUser) -> bool {
     user.name.is_none() && (!user.ipmi_messaging || user.enabled == Some(false) || user.privilege == "no access")
 }
 
-/// Privilege levels (table 6-1 of the security chapter, 6.8).
+/// Privilege levels (6.8).
 pub(crate) fn privilege(level: u8) -> String {
-    match level {
-        0 => "reserved".to_owned(),
-        1 => "callback".to_owned(),
-        2 => "user".to_owned(),
-        3 => "operator".to_owned(),
-        4 => "administrator".to_owned(),
-        5 => "oem".to_owned(),
-        15 => "no access".to_owned(),
-        other => format!("level {other}"),
-    }
+    names::name_or("privilege", level, || format!("level {level}"))
 }
 
 #[cfg(test)]
