@@ -1,6 +1,6 @@
 //! The machine around the controller: power state, what switched it on, the watchdog.
 
-use super::{APP, CHASSIS, Link, Refusal, names};
+use super::{APP, CHASSIS, Ipmi, Refusal, names};
 use crate::formats::bytes::{le16, le32};
 use crate::formats::tables::set_bits;
 use crate::model::inventory::{Bmc, ChassisState, Watchdog};
@@ -10,8 +10,8 @@ fn name(list: &str, code: u8) -> Option<String> {
 }
 
 /// Get Chassis Status (28.2) into the document.
-pub(crate) fn status(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
-    let data = link.send(CHASSIS, 0x01, &[])?;
+pub(crate) fn status(ipmi: &mut Ipmi<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+    let data = ipmi.send(CHASSIS, 0x01, &[])?;
     read_status(&data, bmc).ok_or(Refusal::Short)
 }
 
@@ -42,8 +42,8 @@ fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
 }
 
 /// Get System Restart Cause (28.11).
-pub(crate) fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
-    let data = link.send(CHASSIS, 0x07, &[])?;
+pub(crate) fn restart_cause(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    let data = ipmi.send(CHASSIS, 0x07, &[])?;
     let cause = data.first().ok_or(Refusal::Short)? & 0x0f;
     Ok(restart_cause_text(cause))
 }
@@ -54,16 +54,16 @@ pub(crate) fn restart_cause_text(cause: u8) -> String {
 }
 
 /// Get POH Counter (28.14), in whole hours.
-pub(crate) fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
-    let data = link.send(CHASSIS, 0x0f, &[])?;
+pub(crate) fn power_on_hours(ipmi: &mut Ipmi<'_>) -> Result<u32, Refusal> {
+    let data = ipmi.send(CHASSIS, 0x0f, &[])?;
     let minutes = data.first().copied().ok_or(Refusal::Short)?;
     let count = le32(&data, 1).ok_or(Refusal::Short)?;
     Ok(u32::try_from(u64::from(count) * u64::from(minutes) / 60).unwrap_or(u32::MAX))
 }
 
 /// Get Watchdog Timer (27.7).
-pub(crate) fn watchdog(link: &mut Link<'_>) -> Result<Watchdog, Refusal> {
-    read_watchdog(&link.send(APP, 0x25, &[])?).ok_or(Refusal::Short)
+pub(crate) fn watchdog(ipmi: &mut Ipmi<'_>) -> Result<Watchdog, Refusal> {
+    read_watchdog(&ipmi.send(APP, 0x25, &[])?).ok_or(Refusal::Short)
 }
 
 fn read_watchdog(data: &[u8]) -> Option<Watchdog> {

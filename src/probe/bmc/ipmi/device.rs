@@ -5,15 +5,15 @@ use crate::formats::tables::{rows, set_bits};
 use ipmi_rs::app::GetDeviceId;
 use ipmi_rs::connection::IpmiCommand;
 
-use super::{APP, Link, Refusal};
+use super::{APP, Ipmi, Refusal};
 use crate::model::inventory::Bmc;
 
 /// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
 const MAKERS: &str = include_str!("makers.tsv");
 
 /// Get Device ID (20.1) into the document.
-pub(crate) fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
-    let data = link.send(APP, 0x01, &[])?;
+pub(crate) fn device_id(ipmi: &mut Ipmi<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+    let data = ipmi.send(APP, 0x01, &[])?;
     read_device_id(&data, bmc).ok_or(Refusal::Short)
 }
 
@@ -58,13 +58,13 @@ pub(crate) fn manufacturer(id: u32) -> Option<String> {
 }
 
 /// Get Device GUID (20.8).
-pub(crate) fn device_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
-    guid(&link.send(APP, 0x08, &[])?)
+pub(crate) fn device_guid(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    guid(&ipmi.send(APP, 0x08, &[])?)
 }
 
 /// Get System GUID (22.14).
-pub(crate) fn system_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
-    guid(&link.send(APP, 0x37, &[])?)
+pub(crate) fn system_guid(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    guid(&ipmi.send(APP, 0x37, &[])?)
 }
 
 fn guid(data: &[u8]) -> Result<String, Refusal> {
@@ -72,8 +72,8 @@ fn guid(data: &[u8]) -> Result<String, Refusal> {
 }
 
 /// Get Self Test Results (20.4): of the last one; none is started.
-pub(crate) fn self_test(link: &mut Link<'_>) -> Result<String, Refusal> {
-    let data = link.send(APP, 0x04, &[])?;
+pub(crate) fn self_test(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    let data = ipmi.send(APP, 0x04, &[])?;
     let (result, detail) = (*data.first().ok_or(Refusal::Short)?, data.get(1).copied().unwrap_or(0));
     Ok(self_test_text(result, detail))
 }

@@ -64,38 +64,25 @@ impl EventData {
     pub(crate) fn detail(&self, record: Option<&SensorRecord>) -> Option<String> {
         let [first, second, third] = self.bytes;
         let (in_second, in_third) = (Holds::of(first >> 6), Holds::of(first >> 4));
-        let parts = match (self.event_type, in_second, in_third) {
-            (0x01, Holds::Trigger, Holds::Trigger) => {
-                // The unit stands once.
-                let limit = SensorRecord {
-                    unit: None,
-                    ..record.cloned().unwrap_or_default()
-                };
-                [
-                    Some(converted("reading", second, record)),
-                    Some(converted("threshold", third, Some(&limit))),
-                ]
-            }
-            (0x01, ..) => [
-                match in_second {
-                    Holds::Trigger => Some(converted("reading", second, record)),
-                    _ => self.coded(in_second, 2, second),
-                },
-                match in_third {
-                    Holds::Trigger => Some(converted("threshold", third, record)),
-                    _ => self.coded(in_third, 3, third),
-                },
-            ],
-            // A third byte is never a state.
-            _ => [
-                match in_second {
-                    Holds::Trigger => self.before(second),
-                    _ => self.coded(in_second, 2, second),
-                },
-                self.coded(in_third, 3, third),
-            ],
-        };
-        joined(parts)
+        let is_threshold = self.event_type == 0x01;
+        // The unit stands once.
+        let without_unit = (in_second == Holds::Trigger).then(|| SensorRecord {
+            unit: None,
+            ..record.cloned().unwrap_or_default()
+        });
+        let limit = without_unit.as_ref().or(record);
+        joined([
+            match in_second {
+                Holds::Trigger if is_threshold => Some(converted("reading", second, record)),
+                Holds::Trigger => self.before(second),
+                _ => self.coded(in_second, 2, second),
+            },
+            match in_third {
+                Holds::Trigger if is_threshold => Some(converted("threshold", third, limit)),
+                // It is never a state.
+                _ => self.coded(in_third, 3, third),
+            },
+        ])
     }
 
     /// The state before and a severity, a nibble each; Fh is unspecified.

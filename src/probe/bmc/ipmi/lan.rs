@@ -8,7 +8,7 @@ use ipmi_rs::transport::{GetLanConfigParameters, LanConfigParameter};
 
 use super::names::{known, name_or};
 use super::users::privilege;
-use super::{APP, Link, Refusal};
+use super::{APP, Ipmi, Refusal};
 use crate::model::MacAddr;
 use crate::model::inventory::{BmcChannel, BmcIpv6, BmcLan, CipherSuite};
 
@@ -23,12 +23,12 @@ const MEDIUM_LAN: u8 = 4;
 const MEDIUM_OTHER_LAN: u8 = 6;
 
 /// Get Channel Info (22.24), with the medium as a number, and Get Channel Access (22.23).
-pub(crate) fn channel(link: &mut Link<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
-    let data = link.send(APP, 0x42, &[number])?;
+pub(crate) fn channel(ipmi: &mut Ipmi<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
+    let data = ipmi.send(APP, 0x42, &[number])?;
     let (mut channel, is_lan) = channel_info(number, &data).ok_or(Refusal::Short)?;
     // Only channels with sessions have an access mode; 80h asks for what holds now, not for what was stored.
     if channel.sessions != "session-less" {
-        match link.send(APP, 0x41, &[number, 0x80]) {
+        match ipmi.send(APP, 0x41, &[number, 0x80]) {
             Ok(data) => channel_access(&data, &mut channel),
             Err(refusal) if refusal.is_final() => return Err(refusal),
             Err(_) => {}
@@ -68,23 +68,23 @@ fn channel_access(data: &[u8], channel: &mut BmcChannel) {
 }
 
 /// Get LAN Configuration Parameters (23.2): one parameter, without its revision byte.
-fn parameter(link: &mut Link<'_>, channel: u8, parameter: LanConfigParameter, set: u8) -> Result<Vec<u8>, Refusal> {
+fn parameter(ipmi: &mut Ipmi<'_>, channel: u8, parameter: LanConfigParameter, set: u8) -> Result<Vec<u8>, Refusal> {
     let channel = Channel::new(channel).ok_or(Refusal::Short)?;
     let question = GetLanConfigParameters::new(channel, parameter).with_set_selector(set);
-    Ok(link.ask(question)?.data)
+    Ok(ipmi.ask(question)?.data)
 }
 
 /// All LAN settings of one channel (table 23-4). Fails where the IPv4 address cannot be had; the other parameters are
 /// worth having but no reason to lose that one.
-pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
+pub(crate) fn lan(ipmi: &mut Ipmi<'_>, channel: u8) -> Result<BmcLan, Refusal> {
     use LanConfigParameter::*;
-    let address = parameter(link, channel, IpAddress, 0)?;
+    let address = parameter(ipmi, channel, IpAddress, 0)?;
     let mut lan = BmcLan {
         channel,
         ipv4: Some(ipv4(&address).ok_or(Refusal::Short)?).filter(|address| !address.is_unspecified()),
         ..BmcLan::default()
     };
-    let mut ask = |name, set| match parameter(link, channel, name, set) {
+    let mut ask = |name, set| match parameter(ipmi, channel, name, set) {
         Err(refusal) if refusal.is_final() => Err(refusal),
         other => Ok(other.unwrap_or_default()),
     };
@@ -144,10 +144,10 @@ fn ipv6_address(is_static: bool, data: &[u8]) -> Option<BmcIpv6> {
 }
 
 /// Get Channel Cipher Suites (22.15), for IPMI sessions.
-pub(crate) fn cipher_suites(link: &mut Link<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
+pub(crate) fn cipher_suites(ipmi: &mut Ipmi<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
     let mut records = Vec::new();
     for piece in 0..MAX_PIECES {
-        let answer = match link.send(APP, 0x54, &[channel, 0x00, 0x80 | piece]) {
+        let answer = match ipmi.send(APP, 0x54, &[channel, 0x00, 0x80 | piece]) {
             Ok(answer) => answer,
             // A list of exactly whole pieces ends with a refusal on some controllers.
             Err(Refusal::Code(_)) if piece > 0 => break,
