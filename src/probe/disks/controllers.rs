@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pci_ids::FromId;
-
 use crate::model::inventory::{Item, Part, PartStatus, StorageController, StorageHost, ToolOutput};
 use crate::probe::bus;
 use crate::probe::collect::root::{ANSWERS, Root};
@@ -127,14 +125,15 @@ fn pci_functions(root: &Root) -> Vec<StorageController> {
         let short = |file: &str| hex(file).and_then(|id| u16::try_from(id).ok());
         let pair = |first: &str, second: &str| Some((short(first)?, short(second)?));
         let ids = pair("vendor", "device");
-        let names = ids.and_then(|(vendor, device)| pci_ids::Device::from_vid_pid(vendor, device));
-        let vendor = ids.and_then(|(vendor, _)| pci_ids::Vendor::from_id(vendor));
+        let (vendor, device) = ids
+            .map(|(vendor, device)| bus::pci_names(vendor, device))
+            .unwrap_or_default();
         let written = |(first, second): (u16, u16)| format!("{first:04x}:{second:04x}");
         let driver = root.link_name(at("driver"));
         found.push(StorageController {
             kind: kind.to_owned(),
-            vendor: vendor.map(|vendor| vendor.name().to_owned()),
-            device: names.map(|device| device.name().to_owned()),
+            vendor: vendor.map(str::to_owned),
+            device: device.map(str::to_owned),
             pci_id: ids.map(written),
             pci_subsystem_id: pair("subsystem_vendor", "subsystem_device").map(written),
             driver_version: driver
@@ -182,9 +181,12 @@ const SERIAL: [&str; 4] = ["board_tracer", "serial_number", "serialnum", "serial
 fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
     for name in root.first("hosts.count", root.list(HOSTS).unwrap_or_default(), MAX_CONTROLLERS) {
         let place = root.resolve(format!("{HOSTS}/{name}")).unwrap_or_default();
+        // USB sticks are hosts of their own behind a controller that is none of storage; they are listed as disks.
+        if bus::is_on_usb(&place) {
+            continue;
+        }
         let address = bus::pci_address(&place);
         let at = |file: &str| format!("{HOSTS}/{name}/{file}");
-        let first = |files: &[&str]| files.iter().find_map(|file| root.value(at(file)));
         let driver = root
             .value(at("proc_name"))
             .filter(|name| name != "<NULL>" && name != "(null)");
@@ -197,19 +199,8 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
             port_speed: fc("speed").filter(|speed| speed != "unknown"),
             name: name.clone(),
         };
-        // USB sticks are hosts of their own behind a controller that is none of storage; they are listed as disks.
-        let is_usb = bus::names(&place).any(|part| {
-            part.strip_prefix("usb")
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        });
-        if is_usb {
-            continue;
-        }
-        let held = address.as_ref().and_then(|address| {
-            controllers
-                .iter()
-                .position(|one| one.pci_address.as_ref() == Some(address))
-        });
+        let is_same = |one: &StorageController| address.is_some() && one.pci_address == address;
+        let held = controllers.iter().position(is_same);
         let index = held.unwrap_or_else(|| {
             // Software iSCSI, virtio-scsi and others whose function is of another class.
             controllers.push(StorageController {
@@ -225,9 +216,9 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
             continue;
         };
         let keep = |field: &mut Option<String>, files: &[&str]| {
-            if field.is_none() {
-                *field = first(files);
-            }
+            *field = field
+                .take()
+                .or_else(|| files.iter().find_map(|file| root.value(at(file))));
         };
         keep(&mut controller.firmware, &FIRMWARE);
         keep(&mut controller.model, &MODEL);
@@ -372,14 +363,10 @@ fn without_tool(controllers: &[StorageController], items: &mut Vec<Item>) {
         ("smartpqi", "ssacli"),
         ("aacraid", "arcconf"),
     ] {
-        let alone = |one: &&StorageController| one.driver.as_deref() == Some(driver) && one.tool.is_none();
-        let asked = controllers
-            .iter()
-            .any(|one| one.driver.as_deref() == Some(driver) && one.tool.is_some());
-        if !asked && let Some(address) = controllers.iter().find(alone).and_then(|one| one.pci_address.clone()) {
-            let found = controllers
-                .iter()
-                .any(|one| one.driver.as_deref() == Some(driver) && !one.physical_disks.is_empty());
+        let mut same = controllers.iter().filter(|one| one.driver.as_deref() == Some(driver));
+        let asked = same.clone().any(|one| one.tool.is_some());
+        let found = same.clone().any(|one| !one.physical_disks.is_empty());
+        if !asked && let Some(address) = same.next().and_then(|one| one.pci_address.clone()) {
             let what = if found {
                 "volumes"
             } else {

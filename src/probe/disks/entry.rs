@@ -1,18 +1,13 @@
-//! What every reader of the list of disks needs: where it lies, an empty entry, a missing piece.
+//! What every reader of the list of disks needs: where it lies, an empty entry, a disk's own names.
 
-use crate::model::inventory::{Disk, DiskKind, Item, PartStatus};
+use crate::model::inventory::{Disk, DiskKind};
+use crate::probe::bus::is_numbered;
 
 /// A folder for every block device.
 pub(crate) const BLOCK: &str = "/sys/block";
 
 pub(crate) fn is_optical(name: &str) -> bool {
-    name.strip_prefix("sr")
-        .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// A piece that is missing.
-pub(crate) fn gap(item: &str, status: PartStatus, reason: String) -> Item {
-    Item::gap(item.to_owned(), status, reason)
+    is_numbered(name, "sr")
 }
 
 /// A disk of which only the name is known.
@@ -26,4 +21,13 @@ pub(crate) fn nameless(name: &str) -> Disk {
         },
         ..Disk::default()
     }
+}
+
+/// What a disk calls itself, as it or smartctl tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OwnNames {
+    pub model: Option<String>,
+    pub serial: Option<String>,
+    pub firmware: Option<String>,
+    pub wwn: Option<String>,
 }

@@ -27,9 +27,9 @@ const LENT: [&str; 5] = ["vfio-pci", "pci-stub", "xen-pciback", "pciback", "uio_
 /// the PCI domain behind Intel's VMD, disks without any of these.
 const MADE: [&str; 8] = ["host", "ata", "nvme", "virtio", "pci", "block", "scsi_host", "ufs"];
 
-/// Looks again and again, and remembers what cannot change any more.
+/// Reads the ways again and again, and remembers what cannot change any more.
 #[derive(Debug)]
-pub(crate) struct Looker {
+pub(crate) struct Scanner {
     root: Root,
     /// Kind of the controller by the address of a PCI function; `None` for one that is none of storage.
     functions: BTreeMap<String, Option<Class>>,
@@ -45,9 +45,9 @@ enum Class {
     Other,
 }
 
-impl Looker {
+impl Scanner {
     pub(crate) fn new(root: Root) -> Self {
-        Looker {
+        Scanner {
             root,
             functions: BTreeMap::new(),
             known: BTreeSet::new(),
@@ -62,7 +62,7 @@ impl Looker {
     }
 
     /// What there is now.
-    pub(crate) fn look(&mut self) -> Snapshot {
+    pub(crate) fn scan(&mut self) -> Snapshot {
         let mut ways = BTreeMap::new();
         self.functions(&mut ways);
         let devices = self.names(SCSI_DEVICES);
@@ -158,13 +158,7 @@ impl Looker {
         if self.root.exists(format!("{SAS_HOSTS}/{host}")) {
             return Transport::Sas(self.phys(host));
         }
-        let parts: Vec<&str> = bus::names(place).collect();
-        let numbered = |prefix: &str| {
-            parts.iter().any(|part| {
-                part.strip_prefix(prefix)
-                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-            })
-        };
+        let numbered = |prefix: &str| bus::has_numbered(place, prefix);
         if numbered("usb") {
             return Transport::Usb;
         }
@@ -217,7 +211,7 @@ impl Looker {
     fn nvme(&self, ways: &mut BTreeMap<String, Way>) {
         for name in self.names(NVME) {
             let folder = format!("{NVME}/{name}");
-            // Over a network it is somebody else's disk, and none that this system connects to.
+            // TimedOut a network it is somebody else's disk, and none that this system connects to.
             if self
                 .root
                 .value(format!("{folder}/transport"))

@@ -58,109 +58,89 @@ pub fn dimms(table: &SmbiosTable) -> Vec<Dimm> {
 
 fn dimm(s: Structure<'_>) -> Dimm {
     let size_bytes = dimm_size(s);
-    // Unknown size means a module that does not say; zero means an empty slot.
-    let populated = size_bytes != Some(0);
-    // An empty slot tells no more than where it is.
-    let module = Module(populated.then_some(s));
-    Dimm {
+    let slot = Dimm {
         locator: s.string(0x10),
         bank: s.string(0x11),
-        populated,
-        size_bytes: size_bytes.filter(|_| populated),
-        memory_type: module.name("memory type", 0x12),
-        technology: module.name("technology", 0x28),
-        operating_modes: set_bits(module.word(0x29).unwrap_or(0) >> 3, &OPERATING_MODES),
-        buffering: module.word(0x13).and_then(buffering),
-        module_manufacturer: module.by_jedec(0x2c),
-        module_product_id: module.number(0x2e),
-        controller_manufacturer: module.by_jedec(0x30),
-        controller_product_id: module.number(0x32),
-        pmic_manufacturer: module.by_jedec(0x5c),
-        pmic_revision: module.revision(0x5e),
-        clock_driver_manufacturer: module.by_jedec(0x60),
-        clock_driver_revision: module.revision(0x62),
-        cache_bytes: module.bytes(0x44).filter(|bytes| *bytes != 0),
-        fru: None,
-        made_in_week: None,
-        firmware: module.text(0x2b),
-        volatile_bytes: module.portion(0x3c),
-        non_volatile_bytes: module.portion(0x34),
         form_factor: s.name("form factor", 0x0e),
-        speed_mtps: module.speed(0x15, 0x54),
-        configured_speed_mtps: module.speed(0x20, 0x58),
-        configured_voltage_mv: module.nonzero(0x26),
-        min_voltage_mv: module.nonzero(0x22),
-        max_voltage_mv: module.nonzero(0x24),
-        ranks: module.byte(0x1b).map(|bits| bits & 0x0f).filter(|ranks| *ranks != 0),
-        data_width_bits: module.nonzero(0x0a).filter(|bits| *bits != 0xffff),
-        total_width_bits: module.nonzero(0x08).filter(|bits| *bits != 0xffff),
-        manufacturer: module.text(0x17),
-        part_number: module.text(0x1a),
-        serial: module.text(0x18),
-        asset_tag: module.text(0x19),
+        ..Dimm::default()
+    };
+    // An empty slot tells no more than where it is. Unknown size means a module that does not say.
+    if size_bytes == Some(0) {
+        return slot;
+    }
+    Dimm {
+        populated: true,
+        size_bytes,
+        memory_type: s.name("memory type", 0x12),
+        technology: s.name("technology", 0x28),
+        operating_modes: set_bits(s.word(0x29).unwrap_or(0) >> 3, &OPERATING_MODES),
+        buffering: s.word(0x13).and_then(buffering),
+        module_manufacturer: by_jedec(s, 0x2c),
+        module_product_id: number(s, 0x2e),
+        controller_manufacturer: by_jedec(s, 0x30),
+        controller_product_id: number(s, 0x32),
+        pmic_manufacturer: by_jedec(s, 0x5c),
+        pmic_revision: revision(s, 0x5e),
+        clock_driver_manufacturer: by_jedec(s, 0x60),
+        clock_driver_revision: revision(s, 0x62),
+        cache_bytes: bytes(s, 0x44).filter(|bytes| *bytes != 0),
+        firmware: s.string(0x2b),
+        volatile_bytes: portion(s, 0x3c),
+        non_volatile_bytes: portion(s, 0x34),
+        speed_mtps: speed(s, 0x15, 0x54),
+        configured_speed_mtps: speed(s, 0x20, 0x58),
+        configured_voltage_mv: nonzero(s, 0x26),
+        min_voltage_mv: nonzero(s, 0x22),
+        max_voltage_mv: nonzero(s, 0x24),
+        ranks: s.byte(0x1b).map(|bits| bits & 0x0f).filter(|ranks| *ranks != 0),
+        data_width_bits: nonzero(s, 0x0a).filter(|bits| *bits != 0xffff),
+        total_width_bits: nonzero(s, 0x08).filter(|bits| *bits != 0xffff),
+        manufacturer: s.string(0x17),
+        part_number: s.string(0x1a),
+        serial: s.string(0x18),
+        asset_tag: s.string(0x19),
+        ..slot
     }
 }
 
-/// The structure of a slot with a module in it.
-#[derive(Clone, Copy)]
-struct Module<'a>(Option<Structure<'a>>);
+fn nonzero(s: Structure<'_>, offset: usize) -> Option<u16> {
+    s.word(offset).filter(|value| *value != 0)
+}
 
-impl Module<'_> {
-    fn byte(self, offset: usize) -> Option<u8> {
-        self.0?.byte(offset)
-    }
+/// FFFFh sends us to the wider field of 3.3, whose top bit is reserved.
+fn speed(s: Structure<'_>, narrow: usize, wide: usize) -> Option<u32> {
+    let mtps = match s.word(narrow)? {
+        0xffff => s.dword(wide)? & 0x7fff_ffff,
+        mtps => u32::from(mtps),
+    };
+    (mtps != 0).then_some(mtps)
+}
 
-    fn word(self, offset: usize) -> Option<u16> {
-        self.0?.word(offset)
-    }
+/// All ones: not known.
+fn bytes(s: Structure<'_>, offset: usize) -> Option<u64> {
+    s.qword(offset).filter(|bytes| *bytes != u64::MAX)
+}
 
-    fn text(self, offset: usize) -> Option<String> {
-        self.0?.string(offset)
-    }
+/// One of the two portions. A module without either is firmware that fills in neither.
+fn portion(s: Structure<'_>, offset: usize) -> Option<u64> {
+    let fills_in = s.qword(0x34) != Some(0) || s.qword(0x3c) != Some(0);
+    bytes(s, offset).filter(|_| fills_in)
+}
 
-    fn name(self, list: &str, offset: usize) -> Option<String> {
-        self.0?.name(list, offset)
-    }
+/// 3.2 and 3.7 tell numbers of JEDEC as SPD has them, the number of continuation codes in the lower byte; 0 is not told.
+fn by_jedec(s: Structure<'_>, offset: usize) -> Option<String> {
+    let [continuations, code] = nonzero(s, offset)?.to_le_bytes();
+    maker(continuations, code)
+}
 
-    fn nonzero(self, offset: usize) -> Option<u16> {
-        self.word(offset).filter(|value| *value != 0)
-    }
+fn number(s: Structure<'_>, offset: usize) -> Option<String> {
+    nonzero(s, offset).map(|id| format!("{id:#06x}"))
+}
 
-    /// FFFFh sends us to the wider field of 3.3, whose top bit is reserved.
-    fn speed(self, narrow: usize, wide: usize) -> Option<u32> {
-        let mtps = match self.word(narrow)? {
-            0xffff => self.0?.dword(wide)? & 0x7fff_ffff,
-            mtps => u32::from(mtps),
-        };
-        (mtps != 0).then_some(mtps)
-    }
-
-    /// All ones: not known.
-    fn bytes(self, offset: usize) -> Option<u64> {
-        self.0?.qword(offset).filter(|bytes| *bytes != u64::MAX)
-    }
-
-    /// One of the two portions. A module without either is firmware that fills in neither.
-    fn portion(self, offset: usize) -> Option<u64> {
-        let fills_in = self.0?.qword(0x34) != Some(0) || self.0?.qword(0x3c) != Some(0);
-        self.bytes(offset).filter(|_| fills_in)
-    }
-
-    /// 3.2 and 3.7 tell numbers of JEDEC as SPD has them, the number of continuation codes in the lower byte; 0 is not told.
-    fn by_jedec(self, offset: usize) -> Option<String> {
-        let [continuations, code] = self.nonzero(offset)?.to_le_bytes();
-        maker(continuations, code)
-    }
-
-    fn number(self, offset: usize) -> Option<String> {
-        self.nonzero(offset).map(|id| format!("{id:#06x}"))
-    }
-
-    /// FF00h is not told.
-    fn revision(self, offset: usize) -> Option<String> {
-        let revision = self.word(offset).filter(|revision| *revision != 0xff00)?;
-        Some(format!("{:#04x}", revision & 0xff))
-    }
+/// FF00h is not told.
+fn revision(s: Structure<'_>, offset: usize) -> Option<String> {
+    let revision = s.word(offset).filter(|revision| *revision != 0xff00)?;
+    Some(format!("{:#04x}", revision & 0xff))
 }
 
 /// `Some(0)` for an empty slot, `None` where the size is unknown.

@@ -1,7 +1,7 @@
 //! SMBIOS types beyond processors and memory: slots, connectors, caches, supplies, host interfaces, TPM. Offsets are
 //! those of DSP0134; each comment names the clause there.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::names::name;
 use super::table::{SmbiosTable, Structure, Version, uuid};
@@ -189,14 +189,10 @@ fn host_interface(s: Structure<'_>) -> Vec<HostInterface> {
     };
     let length = usize::from(s.byte(0x05).unwrap_or(0));
     let mut base = HostInterface {
-        kind: match kind {
-            0x02 => "kcs".to_owned(),
-            0x03..=0x08 => "serial".to_owned(),
-            0x00..=0x3f => format!("mctp {kind:#04x}"),
-            0x40 => "network".to_owned(),
-            0xf0 => "oem".to_owned(),
-            other => format!("{other:#04x}"),
-        },
+        kind: name("host interface", kind).unwrap_or_else(|| {
+            let word = if kind < 0x40 { "mctp " } else { "" };
+            format!("{word}{kind:#04x}")
+        }),
         ..HostInterface::default()
     };
     if kind == 0x40 {
@@ -210,13 +206,7 @@ fn host_interface(s: Structure<'_>) -> Vec<HostInterface> {
             break;
         };
         let mut interface = base.clone();
-        interface.protocol = Some(match protocol {
-            2 => "ipmi".to_owned(),
-            3 => "mctp".to_owned(),
-            4 => "redfish over ip".to_owned(),
-            0xf0 => "oem".to_owned(),
-            other => format!("{other:#04x}"),
-        });
+        interface.protocol = name("protocol", protocol).or_else(|| Some(format!("{protocol:#04x}")));
         if protocol == 4 {
             redfish(s, at + 2, &mut interface);
         }
@@ -252,27 +242,15 @@ fn network_device(s: Structure<'_>, at: usize, interface: &mut HostInterface) {
 
 /// DSP0270 1.3, 8.5: Redfish over IP.
 fn redfish(s: Structure<'_>, at: usize, interface: &mut HostInterface) {
-    let source = |at: usize| {
-        let name = match s.byte(at)? {
-            1 => "static",
-            2 => "dhcp",
-            3 => "autoconf",
-            4 => "host selected",
+    let source = |at: usize| s.name("address source", at);
+    // The format stands before both address and mask; all zero is "not told".
+    let address = |format: usize, at: usize| {
+        let address: IpAddr = match s.byte(format)? {
+            1 => s.bytes::<4>(at)?.into(),
+            2 => s.bytes::<16>(at)?.into(),
             _ => return None,
         };
-        Some(name.to_owned())
-    };
-    // The format stands before both address and mask; all zero is "not told".
-    let address = |format: usize, at: usize| match s.byte(format)? {
-        1 => {
-            let address = Ipv4Addr::from(s.bytes::<4>(at)?);
-            (!address.is_unspecified()).then(|| address.to_string())
-        }
-        2 => {
-            let address = Ipv6Addr::from(s.bytes::<16>(at)?);
-            (!address.is_unspecified()).then(|| address.to_string())
-        }
-        _ => None,
+        (!address.is_unspecified()).then(|| address.to_string())
     };
     interface.service_uuid = s
         .bytes(at)

@@ -151,13 +151,8 @@ pub fn cpu_packages(table: &SmbiosTable) -> Vec<CpuPackage> {
 /// 7.39 IPMI Device Information: where the firmware says the interface to the BMC is.
 pub fn ipmi_interface(table: &SmbiosTable) -> Option<String> {
     let s = table.first(38)?;
-    let kind = match s.byte(0x04)? {
-        1 => "KCS",
-        2 => "SMIC",
-        3 => "BT",
-        4 => "SSIF",
-        _ => "unknown interface",
-    };
+    let kind = names::name("ipmi interface", s.byte(0x04)?);
+    let kind = kind.as_deref().unwrap_or("unknown interface");
     let address = s.qword(0x08)?;
     let place = match (kind, address & 1) {
         ("SSIF", _) => format!("SMBus address {:#04x}", address >> 1),
@@ -172,15 +167,11 @@ pub fn firmware(table: &SmbiosTable) -> Vec<Firmware> {
     let entry = |s: Structure<'_>| {
         let state = s.byte(0x16)?;
         Some(Firmware {
-            component: "listed by firmware".to_owned(),
             name: s.string(0x04),
-            belongs_to: None,
-            serial: None,
-            version: s.string(0x05)?,
             date: s.string(0x09),
             lowest_version: s.string(0x0b),
             note: names::name("firmware state", state),
-            source: "SMBIOS type 45".to_owned(),
+            ..Firmware::new("listed by firmware", s.string(0x05)?, "SMBIOS type 45")
         })
     };
     table.of_kind(45).filter_map(entry).collect()
