@@ -76,6 +76,12 @@ pub(crate) fn pci_id(root: &Root, function: &Path) -> Option<(u16, u16)> {
     Some((id("vendor")?, id("device")?))
 }
 
+/// Class, subclass and programming interface of a PCI function, by its folder: `0x010601`.
+pub(crate) fn pci_class(root: &Root, function: &Path) -> Option<u32> {
+    let class = root.value(function.join("class"))?;
+    u32::from_str_radix(class.strip_prefix("0x")?, 16).ok()
+}
+
 /// `0x8086`.
 pub(crate) fn hex16(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()

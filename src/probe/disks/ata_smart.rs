@@ -1,7 +1,7 @@
 //! ATA SMART data and thresholds (SFF-8035i, as ATA-3 took them over and every disk still answers) and the registers a
 //! disk hands back (SAT-3 12.2.5). Pure.
 
-use crate::formats::bytes::{is, le16};
+use crate::formats::bytes::{is, le16, sum8};
 use crate::formats::tables;
 use crate::model::inventory::{Smart, SmartAttribute};
 
@@ -12,10 +12,10 @@ const ENTRY_BYTES: usize = 12;
 
 /// Attributes, and what can be said by the usual meaning of their numbers.
 pub(crate) fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
-    if data.len() != 512 || !sums_to_zero(data) {
+    if data.len() != 512 || sum8(data) != 0 {
         return None;
     }
-    let thresholds = thresholds.filter(|bytes| bytes.len() == 512 && sums_to_zero(bytes));
+    let thresholds = thresholds.filter(|bytes| bytes.len() == 512 && sum8(bytes) == 0);
     let mut smart = Smart::default();
     for entry in data.get(2..)?.chunks_exact(ENTRY_BYTES).take(ENTRIES) {
         let id = *entry.first()?;
@@ -74,10 +74,6 @@ pub(crate) fn take_meaning(smart: &mut Smart, id: u8, raw: u64) {
 fn temperature(raw: u64) -> Option<i32> {
     let celsius = i32::from((raw & 0xff) as u8 as i8);
     (celsius != 0).then_some(celsius)
-}
-
-fn sums_to_zero(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
 }
 
 fn threshold(bytes: &[u8], id: u8) -> Option<u8> {

@@ -12,14 +12,12 @@ use crate::probe::bus;
 use crate::probe::collect::root::{ANSWERS, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Pending, Publish};
+use crate::probe::disks::entry::{BLOCK, FC_HOSTS, NVME, SCSI_HOSTS, host_driver};
 use crate::probe::disks::raid_ask;
 use crate::sys::cmd;
 
 /// Named when nothing else is known.
 pub(crate) const SOURCE: &str = "/sys/bus/pci/devices";
-const HOSTS: &str = "/sys/class/scsi_host";
-const FC_HOSTS: &str = "/sys/class/fc_host";
-const BLOCK: &str = "/sys/block";
 /// More of either than any machine has.
 const MAX_CONTROLLERS: usize = 16 * 1024;
 /// Output of a program beyond this is cut.
@@ -90,7 +88,7 @@ pub(crate) fn storage_controllers(
     };
     by_disk.retain(|item| !told(item));
     items.extend(by_disk);
-    Part::ok(format!("{SOURCE}, {HOSTS}"), controllers).with_items(items)
+    Part::ok(format!("{SOURCE}, {SCSI_HOSTS}"), controllers).with_items(items)
 }
 
 /// Base class 01h and the two serial buses that carry storage (PCI Code and ID Assignment 1.11, 1.2 and 1.13).
@@ -115,16 +113,12 @@ fn pci_functions(root: &Root) -> Vec<StorageController> {
     let mut found = Vec::new();
     for address in root.list(SOURCE).unwrap_or_default() {
         let at = |file: &str| format!("{SOURCE}/{address}/{file}");
-        let hex = |file: &str| {
-            let text = root.value(at(file))?;
-            u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
-        };
-        let Some(kind) = hex("class").and_then(kind) else {
+        let folder = Path::new(SOURCE).join(&address);
+        let Some(kind) = bus::pci_class(root, &folder).and_then(kind) else {
             continue;
         };
-        let short = |file: &str| hex(file).and_then(|id| u16::try_from(id).ok());
-        let pair = |first: &str, second: &str| Some((short(first)?, short(second)?));
-        let ids = pair("vendor", "device");
+        let id = |file: &str| bus::hex16(&root.value(at(file))?);
+        let ids = bus::pci_id(root, &folder);
         let (vendor, device) = ids
             .map(|(vendor, device)| bus::pci_names(vendor, device))
             .unwrap_or_default();
@@ -135,7 +129,7 @@ fn pci_functions(root: &Root) -> Vec<StorageController> {
             vendor: vendor.map(str::to_owned),
             device: device.map(str::to_owned),
             pci_id: ids.map(written),
-            pci_subsystem_id: pair("subsystem_vendor", "subsystem_device").map(written),
+            pci_subsystem_id: id("subsystem_vendor").zip(id("subsystem_device")).map(written),
             driver_version: driver
                 .as_ref()
                 .and_then(|driver| root.value(format!("/sys/module/{driver}/version"))),
@@ -179,17 +173,19 @@ const OPTION_ROM: [&str; 4] = [
 const SERIAL: [&str; 4] = ["board_tracer", "serial_number", "serialnum", "serial_num"];
 
 fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
-    for name in root.first("hosts.count", root.list(HOSTS).unwrap_or_default(), MAX_CONTROLLERS) {
-        let place = root.resolve(format!("{HOSTS}/{name}")).unwrap_or_default();
+    for name in root.first(
+        "hosts.count",
+        root.list(SCSI_HOSTS).unwrap_or_default(),
+        MAX_CONTROLLERS,
+    ) {
+        let place = root.resolve(format!("{SCSI_HOSTS}/{name}")).unwrap_or_default();
         // USB sticks are hosts of their own behind a controller that is none of storage; they are listed as disks.
         if bus::is_on_usb(&place) {
             continue;
         }
         let address = bus::pci_address(&place);
-        let at = |file: &str| format!("{HOSTS}/{name}/{file}");
-        let driver = root
-            .value(at("proc_name"))
-            .filter(|name| name != "<NULL>" && name != "(null)");
+        let at = |file: &str| format!("{SCSI_HOSTS}/{name}/{file}");
+        let driver = host_driver(root, &name);
         let fc = |file: &str| root.value(format!("{FC_HOSTS}/{name}/{file}"));
         let host = StorageHost {
             driver: driver.clone(),
@@ -233,7 +229,6 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
 }
 
 fn add_nvme(root: &Root, controllers: &mut [StorageController]) {
-    const NVME: &str = "/sys/class/nvme";
     for name in root.first("nvme.count", root.list(NVME).unwrap_or_default(), MAX_CONTROLLERS) {
         let address = bus::pci_address(&root.resolve(format!("{NVME}/{name}")).unwrap_or_default());
         let Some(controller) = controllers

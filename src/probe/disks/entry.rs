@@ -1,10 +1,22 @@
-//! What every reader of the list of disks needs: where it lies, an empty entry, a disk's own names.
+//! What every reader of the list of disks needs: where it lies, what drivers its ways have, an empty entry, a disk's own names.
 
 use crate::model::inventory::{Disk, DiskKind};
 use crate::probe::bus::is_numbered;
+use crate::probe::collect::root::Root;
 
 /// A folder for every block device.
 pub(crate) const BLOCK: &str = "/sys/block";
+/// For every NVMe controller.
+pub(crate) const NVME: &str = "/sys/class/nvme";
+/// For every SCSI host, and what Fibre Channel ones tell beside it.
+pub(crate) const SCSI_HOSTS: &str = "/sys/class/scsi_host";
+pub(crate) const FC_HOSTS: &str = "/sys/class/fc_host";
+
+/// Driver of a SCSI host; some tell none.
+pub(crate) fn host_driver(root: &Root, host: &str) -> Option<String> {
+    let driver = root.value(format!("{SCSI_HOSTS}/{host}/proc_name"))?;
+    (!matches!(driver.as_str(), "<NULL>" | "(null)")).then_some(driver)
+}
 
 pub(crate) fn is_optical(name: &str) -> bool {
     is_numbered(name, "sr")

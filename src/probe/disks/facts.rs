@@ -8,7 +8,7 @@ use super::by_path;
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, Partition};
 use crate::probe::bus;
 use crate::probe::collect::root::{ReadError, Root};
-use crate::probe::disks::entry::{BLOCK, nameless};
+use crate::probe::disks::entry::{BLOCK, NVME, nameless};
 use crate::probe::disks::scsi;
 
 /// What the kernel says of a drive without a disc (drivers/scsi/sr.c: 1fffffh sectors).
@@ -120,10 +120,9 @@ fn is_nvme_controller(name: &str) -> bool {
 /// NVMe drives without a namespace, new or after the last was deleted: no block device, and a drive all the same. `known` are
 /// the disks that have one.
 pub(crate) fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk> {
-    const CLASS: &str = "/sys/class/nvme";
     let told: Vec<&Nvme> = known.iter().filter_map(|disk| disk.nvme.as_ref()).collect();
     let bare = |name: String| {
-        let folder = root.resolve(format!("{CLASS}/{name}")).ok()?;
+        let folder = root.resolve(format!("{NVME}/{name}")).ok()?;
         let value = |file: &str| root.value(folder.join(file));
         let pci_address = bus::pci_address(&folder)?;
         // Controllers over a network come and go with what they lead to.
@@ -149,7 +148,7 @@ pub(crate) fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk>
             ..nameless(&name)
         })
     };
-    let names = root.list(CLASS).unwrap_or_default();
+    let names = root.list(NVME).unwrap_or_default();
     names
         .into_iter()
         .filter(|name| is_nvme_controller(name))

@@ -6,19 +6,17 @@ use std::path::Path;
 use super::arrivals::{Host, Snapshot, Transport, Way};
 use crate::probe::bus;
 use crate::probe::collect::root::Root;
+use crate::probe::disks::entry::{FC_HOSTS, NVME, SCSI_HOSTS, host_driver};
 use crate::probe::disks::list;
 
 const PCI: &str = "/sys/bus/pci/devices";
-const SCSI_HOSTS: &str = "/sys/class/scsi_host";
 const SCSI_DEVICES: &str = "/sys/bus/scsi/devices";
-const FC_HOSTS: &str = "/sys/class/fc_host";
 const FC_REMOTE_PORTS: &str = "/sys/class/fc_remote_ports";
 const SAS_HOSTS: &str = "/sys/class/sas_host";
 const SAS_PHYS: &str = "/sys/class/sas_phy";
 const SAS_END_DEVICES: &str = "/sys/class/sas_end_device";
 const SAS_DEVICES: &str = "/sys/class/sas_device";
 const ISCSI_SESSIONS: &str = "/sys/class/iscsi_session";
-const NVME: &str = "/sys/class/nvme";
 /// There while udev has events to handle (udevadm settle looks at the same file).
 const EVENTS: &str = "/run/udev/queue";
 /// Drivers that take a function for somebody else.
@@ -92,14 +90,12 @@ impl Scanner {
         if let Some(known) = self.functions.get(address) {
             return *known;
         }
-        let class = self.root.value(format!("{PCI}/{address}/class")).and_then(|text| {
-            let class = u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
-            // PCI Code and ID Assignment 1.11, 1.2 and 1.13: mass storage, and Fibre Channel among the serial buses.
-            match class >> 8 {
-                0x0104 | 0x0107 => Some(Class::Firmware),
-                0x0100..=0x01ff | 0x0c04 => Some(Class::Other),
-                _ => None,
-            }
+        let class = bus::pci_class(&self.root, &Path::new(PCI).join(address));
+        // PCI Code and ID Assignment 1.11, 1.2 and 1.13: mass storage, and Fibre Channel among the serial buses.
+        let class = class.and_then(|class| match class >> 8 {
+            0x0104 | 0x0107 => Some(Class::Firmware),
+            0x0100..=0x01ff | 0x0c04 => Some(Class::Other),
+            _ => None,
         });
         self.functions.insert(address.to_owned(), class);
         class
@@ -132,9 +128,11 @@ impl Scanner {
             .filter_map(|name| Some(name.split_once(':')?.0))
             .collect();
         for name in self.names(SCSI_HOSTS) {
-            let value = |file: &str| self.root.value(format!("{SCSI_HOSTS}/{name}/{file}"));
-            let driver = value("proc_name").filter(|name| name != "<NULL>" && name != "(null)");
-            let state = value("state").unwrap_or_default();
+            let driver = host_driver(&self.root, &name);
+            let state = self
+                .root
+                .value(format!("{SCSI_HOSTS}/{name}/state"))
+                .unwrap_or_default();
             let place = self.root.resolve(format!("{SCSI_HOSTS}/{name}")).unwrap_or_default();
             let target = busy.contains(name.trim_start_matches("host"));
             let transport = self.transport(&name, &place);

@@ -131,7 +131,9 @@ impl EventData {
                 if byte & 0x80 == 0 { "first" } else { "second" },
                 named("clock", low)
             ),
-            (0x19, 0) => format!("asked for {}", named("asked power state", byte)),
+            // Nobody asks for "unknown".
+            (0x19, 0) if byte == 0x0d => format!("asked for code {byte:#04x}"),
+            (0x19, 0) => format!("asked for {}", named("power state", byte)),
             (0x1d, 7) => super::chassis::restart_cause_text(low),
             (0x21, _) => format!("{} slot", named("slot", byte & 0x7f)),
             (0x23, _) => {

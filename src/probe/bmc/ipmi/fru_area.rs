@@ -5,7 +5,7 @@
 //! be read is given, and what is wrong is listed beside it.
 
 use super::names::name_or;
-use crate::formats::bytes::{hex, le16};
+use crate::formats::bytes::{hex, le16, sum8};
 use crate::formats::text::clean;
 use crate::model::inventory::{Fru, FruBoard, FruChassis, FruMultirecord, FruProduct};
 use crate::probe::smbios::names::chassis_kind;
@@ -49,7 +49,7 @@ pub(crate) fn extent(bytes: &[u8]) -> usize {
 /// True for bytes that begin with the header of an inventory.
 pub(crate) fn has_header(bytes: &[u8]) -> bool {
     let header = bytes.get(..HEADER);
-    header.is_some_and(|header| header[0] & 0x0f == 1 && sum(header) == 0)
+    header.is_some_and(|header| header[0] & 0x0f == 1 && sum8(header) == 0)
 }
 
 /// All areas of one unit (8 and on).
@@ -65,7 +65,7 @@ pub(crate) fn parse(id: u8, bytes: &[u8]) -> Fru {
         fru.damage.push(text.to_owned());
         return fru;
     }
-    if sum(header) != 0 {
+    if sum8(header) != 0 {
         fru.damage.push("header: wrong checksum".to_owned());
     }
     if let Some(area) = area("chassis", header[2], bytes, &mut fru.damage) {
@@ -121,7 +121,7 @@ fn area<'a>(name: &str, offset: u8, bytes: &'a [u8], damage: &mut Vec<String>) -
     }
     match bytes.get(start..start + length) {
         Some(area) => {
-            if sum(area) != 0 {
+            if sum8(area) != 0 {
                 damage.push(format!("{name} area: wrong checksum"));
             }
             area.split_last().map(|(_, area)| area)
@@ -135,10 +135,6 @@ fn area<'a>(name: &str, offset: u8, bytes: &'a [u8], damage: &mut Vec<String>) -
 
 fn is_english(area: &[u8]) -> bool {
     area.get(2).is_some_and(|language| ENGLISH.contains(language))
-}
-
-fn sum(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
 
 /// Minutes since 1996, three bytes; zero is "not told".
@@ -250,7 +246,7 @@ fn multirecords(start: usize, bytes: &[u8], damage: &mut Vec<String>) -> Vec<Fru
             damage.push("multi-record area: cut short".to_owned());
             break;
         };
-        if sum(header) != 0 {
+        if sum8(header) != 0 {
             damage.push(format!("multi-record {}: wrong header checksum", records.len()));
             break;
         }
@@ -258,7 +254,7 @@ fn multirecords(start: usize, bytes: &[u8], damage: &mut Vec<String>) -> Vec<Fru
             damage.push("multi-record area: cut short".to_owned());
             break;
         };
-        if sum(data).wrapping_add(header[3]) != 0 {
+        if sum8(data).wrapping_add(header[3]) != 0 {
             damage.push(format!("multi-record {}: wrong checksum", records.len()));
         }
         let oem = if header[0] >= 0xc0 { "oem " } else { "" };

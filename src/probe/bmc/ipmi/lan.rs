@@ -1,6 +1,6 @@
 //! Channels, and the settings of those with a LAN behind them.
 
-use crate::formats::bytes::le16;
+use crate::formats::bytes::{le16, take};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipmi_rs::connection::Channel;
@@ -201,18 +201,15 @@ fn read_suites(records: &[u8]) -> Vec<CipherSuite> {
 }
 
 fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
-    let bytes: [u8; 4] = data.get(..4)?.try_into().ok()?;
-    Some(Ipv4Addr::from(bytes))
+    take::<4>(data, 0).map(Ipv4Addr::from)
 }
 
 fn ipv6(data: &[u8]) -> Option<Ipv6Addr> {
-    let bytes: [u8; 16] = data.get(..16)?.try_into().ok()?;
-    Some(Ipv6Addr::from(bytes))
+    take::<16>(data, 0).map(Ipv6Addr::from)
 }
 
 fn mac(data: &[u8]) -> Option<MacAddr> {
-    let bytes: [u8; 6] = data.get(..6)?.try_into().ok()?;
-    Some(MacAddr(bytes)).filter(|mac| !mac.is_unusable())
+    take(data, 0).map(MacAddr).filter(|mac| !mac.is_unusable())
 }
 
 /// Parameter 20: 12 bits of VLAN id, the top bit says whether it is in use.
