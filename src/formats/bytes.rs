@@ -35,6 +35,11 @@ pub(crate) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
     take(bytes, at).map(u64::from_be_bytes)
 }
 
+/// The sum of all bytes in eight bits; a checksum makes it zero.
+pub(crate) fn sum8(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
 /// True where these bytes stand there.
 pub(crate) fn is(bytes: &[u8], at: usize, what: &[u8]) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(what))

@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::smbios::source::Smbios;
 use super::smbios::{platform, types};
-use crate::model::inventory::{Bmc, Item, Part, PartStatus, Sel, Sensors};
-use crate::probe::bmc::ipmi::{
-    Link, Notes, Refusal, chassis, dcmi, device, fru, lan, reading, sdr, sel, supplies, users,
-};
+use crate::model::inventory::{Bmc, Item, Part, PartStatus, Sel, Sensor, Sensors};
+use crate::probe::bmc::ipmi::{Ipmi, Refusal, chassis, dcmi, device, fru, lan, reading, sdr, sel, supplies, users};
 use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::rights;
 use crate::probe::collect::root::Root;
-use crate::probe::collect::timebox::{Outcome, Publish, millis};
+use crate::probe::collect::timebox::{Outcome, Publish};
 use crate::sys::ipmi::{AskBmc, BmcError, DEVICE};
 
 /// The log is worth a share of the time even where a controller is slow to tell its sensors.
@@ -71,54 +69,42 @@ fn ask_all(
     publish: &Publish<Part<Bmc>>,
 ) -> Part<Bmc> {
     let end = started + limit;
-    let mut link = Link::new(root, port, end);
+    let mut ipmi = Ipmi::new(root, port, end);
     let source = bmc.device.clone();
     // A controller that cannot say who it is has nothing else to say.
-    if let Err(refusal) = device::device_id(&mut link, &mut bmc) {
+    if let Err(refusal) = device::device_id(&mut ipmi, &mut bmc) {
         return nobody(source, &refusal);
     }
-    let mut notes = Notes::default();
-    quick(&mut link, &mut bmc, &mut notes);
-    let now = |bmc: &Bmc, notes: &Notes| Part::ok(source.clone(), bmc.clone()).with_items(notes.items.clone());
-    publish.so_far(now(&bmc, &notes));
-    for number in lan_channels(&mut link, &mut bmc, &mut notes) {
-        network(&mut link, number, &mut bmc, &mut notes);
+    quick(&mut ipmi, &mut bmc);
+    let now = |bmc: &Bmc, ipmi: &Ipmi<'_>| Part::ok(source.clone(), bmc.clone()).with_items(ipmi.items.clone());
+    publish.so_far(now(&bmc, &ipmi));
+    for number in lan_channels(&mut ipmi, &mut bmc) {
+        network(&mut ipmi, number, &mut bmc);
     }
-    publish.so_far(now(&bmc, &notes));
-    bmc.dcmi = notes.ask_optional(
-        &mut link,
-        "dcmi",
-        "ipmi get dcmi capabilities, power reading, asset tag",
-        dcmi::dcmi,
-    );
+    publish.so_far(now(&bmc, &ipmi));
+    let questions = "ipmi get dcmi capabilities, power reading, asset tag";
+    bmc.dcmi = optional(&mut ipmi, "dcmi", questions, dcmi::dcmi);
 
     // What is left is shared: sensors may not use up the time of the log.
     let left = end.saturating_duration_since(Instant::now());
-    link.set_deadline(end.checked_sub(left / LOG_SHARE).unwrap_or(end));
-    let repository = notes
-        .ask(&mut link, "sdr", "ipmi get sdr", sdr::read)
-        .unwrap_or_default();
-    units(&mut link, &repository, &mut bmc, &mut notes);
-    publish.so_far(now(&bmc, &notes));
-    readings(&mut link, &repository, &mut bmc, &mut notes);
-    bmc.power_supplies = bmc
-        .sensors
-        .as_ref()
-        .map(|sensors| supplies::power_supplies(&sensors.sensors, &bmc.frus))
-        .unwrap_or_default();
-    publish.so_far(now(&bmc, &notes));
+    ipmi.set_deadline(end.checked_sub(left / LOG_SHARE).unwrap_or(end));
+    let repository = ipmi.note("sdr", "ipmi get sdr", sdr::read).unwrap_or_default();
+    units(&mut ipmi, &repository, &mut bmc);
+    publish.so_far(now(&bmc, &ipmi));
+    readings(&mut ipmi, &repository, &mut bmc);
+    let sensors = bmc.sensors.as_ref().map(|sensors| sensors.sensors.as_slice());
+    bmc.power_supplies = sensors.map_or_else(Vec::new, |sensors| supplies::power_supplies(sensors, &bmc.frus));
+    publish.so_far(now(&bmc, &ipmi));
 
-    link.set_deadline(end);
-    let log = notes.ask(&mut link, "sel", "ipmi get sel entry", |link| {
-        sel::read(link, &repository.sensors)
-    });
-    if let Some((log, trouble)) = log {
-        notes.items.extend(older_entries(&log));
+    ipmi.set_deadline(end);
+    let read_log = |ipmi: &mut Ipmi<'_>| sel::read(ipmi, &repository.sensors);
+    if let Ok((log, trouble)) = ipmi.note("sel", "ipmi get sel entry", read_log) {
+        ipmi.items.extend(older_entries(&log));
         bmc.sel = Some(log);
-        incomplete(&mut notes, "sel.entries", trouble.as_ref());
+        incomplete(&mut ipmi, "sel.entries", trouble.as_ref());
     }
-    let mut part = now(&bmc, &notes);
-    if link.is_dead() {
+    let mut part = now(&bmc, &ipmi);
+    if ipmi.is_dead() {
         part.status = PartStatus::TimedOut;
         part.reason = Some("incomplete: the controller stopped answering".to_owned());
     }
@@ -135,153 +121,127 @@ fn nobody(source: String, refusal: &Refusal) -> Part<Bmc> {
     Part::missing(refusal.status(), source, reason)
 }
 
+/// What a controller need not have; one that does not know the command has no such thing.
+fn optional<T>(
+    ipmi: &mut Ipmi<'_>,
+    name: &str,
+    source: &str,
+    questions: impl FnOnce(&mut Ipmi<'_>) -> Result<T, Refusal>,
+) -> Option<T> {
+    ipmi.note_or_absent(name, source, Refusal::is_unsupported, questions)
+        .ok()
+}
+
 /// A dozen questions about the controller and its machine.
-fn quick(link: &mut Link<'_>, bmc: &mut Bmc, notes: &mut Notes) {
-    notes.ask(link, "chassis", "ipmi get chassis status", |link| {
-        chassis::status(link, bmc)
-    });
-    bmc.self_test = notes.ask_optional(link, "self_test", "ipmi get self test results", device::self_test);
-    bmc.device_guid = notes.ask_optional(link, "device_guid", "ipmi get device guid", device::device_guid);
-    bmc.system_guid = notes.ask_optional(link, "system_guid", "ipmi get system guid", device::system_guid);
-    bmc.restart_cause = notes.ask_optional(
-        link,
-        "restart_cause",
-        "ipmi get system restart cause",
-        chassis::restart_cause,
-    );
-    bmc.power_on_hours = notes.ask_optional(link, "power_on_hours", "ipmi get poh counter", chassis::power_on_hours);
-    bmc.watchdog = notes.ask_optional(link, "watchdog", "ipmi get watchdog timer", chassis::watchdog);
+fn quick(ipmi: &mut Ipmi<'_>, bmc: &mut Bmc) {
+    // What came before a refusal is in the document.
+    let _ = ipmi.note("chassis", "ipmi get chassis status", |ipmi| chassis::status(ipmi, bmc));
+    bmc.self_test = optional(ipmi, "self_test", "ipmi get self test results", device::self_test);
+    bmc.device_guid = optional(ipmi, "device_guid", "ipmi get device guid", device::device_guid);
+    bmc.system_guid = optional(ipmi, "system_guid", "ipmi get system guid", device::system_guid);
+    let source = "ipmi get system restart cause";
+    bmc.restart_cause = optional(ipmi, "restart_cause", source, chassis::restart_cause);
+    bmc.power_on_hours = optional(ipmi, "power_on_hours", "ipmi get poh counter", chassis::power_on_hours);
+    bmc.watchdog = optional(ipmi, "watchdog", "ipmi get watchdog timer", chassis::watchdog);
 }
 
 /// All channels; the numbers of those with a LAN behind them.
-fn lan_channels(link: &mut Link<'_>, bmc: &mut Bmc, notes: &mut Notes) -> Vec<u8> {
-    let started = Instant::now();
-    let source = "ipmi get channel info";
+fn lan_channels(ipmi: &mut Ipmi<'_>, bmc: &mut Bmc) -> Vec<u8> {
     let mut found = Vec::new();
-    for number in lan::CHANNELS {
-        match lan::channel(link, number) {
-            Ok((channel, is_lan)) => {
-                bmc.channels.push(channel);
-                if is_lan {
-                    found.push(number);
+    let told = ipmi.note("channels", "ipmi get channel info", |ipmi| {
+        for number in lan::CHANNELS {
+            match lan::channel(ipmi, number) {
+                Ok((channel, is_lan)) => {
+                    bmc.channels.push(channel);
+                    found.extend(is_lan.then_some(number));
                 }
+                // No such channel.
+                Err(refusal @ (Refusal::Code(_) | Refusal::Short)) if !refusal.is_unsupported() => {}
+                Err(refusal) => return Err(refusal),
             }
-            Err(refusal) if refusal.is_unsupported() => {
-                // The simplest controllers have no channel commands, yet may have a LAN.
-                notes
-                    .items
-                    .push(refusal.item("channels", source, millis(started.elapsed())));
-                return vec![1];
-            }
-            Err(refusal @ (Refusal::Dead(_) | Refusal::Late | Refusal::Unavailable(..))) => {
-                notes
-                    .items
-                    .push(refusal.item("channels", source, millis(started.elapsed())));
-                return found;
-            }
-            // No such channel.
-            Err(_) => {}
         }
+        Ok(())
+    });
+    match told {
+        // The simplest controllers have no channel commands, yet may have a LAN.
+        Err(refusal) if refusal.is_unsupported() => vec![1],
+        _ => found,
     }
-    notes
-        .items
-        .push(Item::ok("channels", source, millis(started.elapsed())));
-    found
 }
 
 /// Settings, cipher suites and users of one LAN channel.
-fn network(link: &mut Link<'_>, number: u8, bmc: &mut Bmc, notes: &mut Notes) {
-    let name = format!("lan.{number}");
-    let source = "ipmi get lan configuration parameters";
-    let Some(mut settings) = notes.ask(link, &name, source, |link| lan::lan(link, number)) else {
+fn network(ipmi: &mut Ipmi<'_>, number: u8, bmc: &mut Bmc) {
+    let (name, source) = (format!("lan.{number}"), "ipmi get lan configuration parameters");
+    let Ok(mut settings) = ipmi.note(&name, source, |ipmi| lan::lan(ipmi, number)) else {
         return;
     };
-    let name = format!("cipher_suites.{number}");
-    let source = "ipmi get channel cipher suites";
-    let suites = notes.ask_optional(link, &name, source, |link| lan::cipher_suites(link, number));
+    let (name, source) = (format!("cipher_suites.{number}"), "ipmi get channel cipher suites");
+    let suites = optional(ipmi, &name, source, |ipmi| lan::cipher_suites(ipmi, number));
     settings.cipher_suites = suites.unwrap_or_default();
     bmc.lan.push(settings);
     let mut names: BTreeMap<u8, Option<String>> = bmc.users.iter().map(|user| (user.id, user.name.clone())).collect();
-    let name = format!("users.{number}");
-    let source = "ipmi get user access, get user name";
-    let found = notes.ask(link, &name, source, |link| users::of_channel(link, number, &mut names));
+    let (name, source) = (format!("users.{number}"), "ipmi get user access, get user name");
+    let found = ipmi.note(&name, source, |ipmi| users::of_channel(ipmi, number, &mut names));
     bmc.users.extend(found.unwrap_or_default());
 }
 
 /// Field replaceable units: number 0 is the controller's own board; the repository lists the others.
-fn units(link: &mut Link<'_>, repository: &sdr::Repository, bmc: &mut Bmc, notes: &mut Notes) {
-    let source = "ipmi read fru data";
+fn units(ipmi: &mut Ipmi<'_>, repository: &sdr::Repository, bmc: &mut Bmc) {
     let mut ids = vec![0];
     let local = repository.frus.iter().filter(|device| device.is_local);
     ids.extend(local.map(|device| device.id).filter(|id| *id != 0));
     ids.dedup();
+    // Listed, and not there.
+    let is_empty_bay = |refusal: &Refusal| matches!(refusal, Refusal::Code(0xcb | 0x81 | 0xc9));
     for id in ids.into_iter().take(fru::MAX_UNITS) {
-        let started = Instant::now();
         let device = repository.frus.iter().find(|device| device.is_local && device.id == id);
-        let name = format!("fru.{id}");
         let content = device.map(|device| device.content).unwrap_or_default();
-        match fru::read(link, id, content) {
+        let read = |ipmi: &mut Ipmi<'_>| fru::read(ipmi, id, content);
+        match ipmi.note_or_absent(&format!("fru.{id}"), "ipmi read fru data", is_empty_bay, read) {
             Ok(mut unit) => {
                 unit.name = device.and_then(|device| device.name.clone());
                 unit.entity = device.and_then(|device| device.entity.clone());
                 bmc.frus.push(unit);
-                notes.items.push(Item::ok(name, source, millis(started.elapsed())));
             }
-            // An empty bay: listed, and not there.
-            Err(refusal @ (Refusal::Code(0xcb) | Refusal::Code(0x81) | Refusal::Code(0xc9))) => {
-                let item = Item::gap(name, PartStatus::Absent, refusal.to_string());
-                notes.items.push(item.from(source, millis(started.elapsed())));
-            }
-            Err(refusal) => {
-                notes.items.push(refusal.item(&name, source, millis(started.elapsed())));
-                if refusal.is_final() {
-                    return;
-                }
-            }
+            Err(refusal) if refusal.is_final() => return,
+            Err(_) => {}
         }
     }
 }
 
-fn readings(link: &mut Link<'_>, repository: &sdr::Repository, bmc: &mut Bmc, notes: &mut Notes) {
-    incomplete(notes, "sdr.records", repository.trouble.as_ref());
+fn readings(ipmi: &mut Ipmi<'_>, repository: &sdr::Repository, bmc: &mut Bmc) {
+    incomplete(ipmi, "sdr.records", repository.trouble.as_ref());
     if repository.read == 0 {
         return;
     }
     if !repository.complete && repository.trouble.is_none() {
         let reason = format!("the list does not end: {} records are here", repository.read);
-        notes.items.push(Item::gap("sdr.records", PartStatus::Failed, reason));
+        ipmi.items.push(Item::gap("sdr.records", PartStatus::Failed, reason));
     }
-    let started = Instant::now();
-    let mut sensors = Sensors {
+    let mut told = Vec::new();
+    let read = |ipmi: &mut Ipmi<'_>| {
+        let mut ended = Ok(());
+        for record in &repository.sensors {
+            let read = ended.clone().and_then(|()| reading::read(ipmi, record));
+            told.push(read.unwrap_or_else(|refusal| {
+                let unavailable = Some(refusal.to_string());
+                ended = Err(refusal);
+                Sensor {
+                    unavailable,
+                    ..reading::described(record)
+                }
+            }));
+        }
+        ended
+    };
+    // Sensors that were not asked are told without a reading.
+    let _ = ipmi.note("sensors", "ipmi get sensor reading", read);
+    bmc.sensors = Some(Sensors {
         records_told: repository.told,
         records_read: repository.read,
         complete: repository.complete,
-        sensors: Vec::new(),
-    };
-    let mut trouble = None;
-    for record in &repository.sensors {
-        let sensor = match &trouble {
-            None => reading::read(link, record),
-            Some(_) => Ok(reading::described(record)),
-        };
-        match sensor {
-            Ok(sensor) => sensors.sensors.push(sensor),
-            Err(refusal) => {
-                sensors.sensors.push(reading::described(record));
-                trouble = Some(refusal);
-            }
-        }
-        if let (Some(refusal), Some(sensor)) = (&trouble, sensors.sensors.last_mut()) {
-            sensor.unavailable = Some(refusal.to_string());
-        }
-    }
-    let source = "ipmi get sensor reading";
-    let took = millis(started.elapsed());
-    notes.items.push(match &trouble {
-        Some(refusal) => refusal.item("sensors", source, took),
-        None => Item::ok("sensors", source, took),
+        sensors: told,
     });
-    bmc.sensors = Some(sensors);
 }
 
 /// Tells of the entries that are left out because only the newest are read.
@@ -292,12 +252,9 @@ fn older_entries(log: &Sel) -> Option<Item> {
 }
 
 /// Tells that a list has holes or ends early.
-fn incomplete(notes: &mut Notes, name: &str, trouble: Option<&Refusal>) {
-    if let Some(refusal) = trouble {
-        notes
-            .items
-            .push(Item::gap(name, refusal.status(), format!("incomplete: {refusal}")));
-    }
+fn incomplete(ipmi: &mut Ipmi<'_>, name: &str, trouble: Option<&Refusal>) {
+    let gap = |refusal: &Refusal| Item::gap(name, refusal.status(), format!("incomplete: {refusal}"));
+    ipmi.items.extend(trouble.map(gap));
 }
 
 fn status(error: &BmcError) -> PartStatus {

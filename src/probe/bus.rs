@@ -39,29 +39,47 @@ pub(crate) fn is_pci_address(name: &str) -> bool {
 
 /// True for a place below a USB bus: the kernel names those `usb` and a number.
 pub(crate) fn is_on_usb(place: &Path) -> bool {
-    let is_bus = |name: &str| {
-        name.strip_prefix("usb")
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    };
-    names(place).any(is_bus)
+    names(place).any(|name| is_numbered(name, "usb"))
+}
+
+/// True for the prefix and a decimal number behind it, as the kernel names most devices.
+pub(crate) fn is_numbered(name: &str, prefix: &str) -> bool {
+    let number = name.strip_prefix(prefix).filter(|number| !number.is_empty());
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// True where a component of the place is the prefix and a number, or a list of numbers: `ata3`, `end_device-0:0:3`.
+pub(crate) fn has_numbered(place: &Path, prefix: &str) -> bool {
+    let mut numbers = names(place).filter_map(|name| name.strip_prefix(prefix));
+    numbers.any(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// `host:channel:target:lun` in decimal.
+pub(crate) fn is_scsi_address(name: &str) -> bool {
+    name.split(':').count() == 4 && name.split(':').all(|field| is_numbered(field, ""))
+}
+
+/// The nearest folder at or above the place whose name passes.
+pub(crate) fn above(place: &Path, test: impl Fn(&str) -> bool) -> Option<&Path> {
+    let mut folders = place.ancestors();
+    folders.find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(&test))
 }
 
 /// Path of the nearest PCI function at or above the place.
 pub(crate) fn pci_function(place: &Path) -> Option<PathBuf> {
-    place
-        .ancestors()
-        .find(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(is_pci_address)
-        })
-        .map(Path::to_path_buf)
+    above(place, is_pci_address).map(Path::to_path_buf)
 }
 
 /// Vendor and device of a PCI function, by its folder.
 pub(crate) fn pci_id(root: &Root, function: &Path) -> Option<(u16, u16)> {
     let id = |file: &str| hex16(&root.value(function.join(file))?);
     Some((id("vendor")?, id("device")?))
+}
+
+/// Class, subclass and programming interface of a PCI function, by its folder: `0x010601`.
+pub(crate) fn pci_class(root: &Root, function: &Path) -> Option<u32> {
+    let class = root.value(function.join("class"))?;
+    u32::from_str_radix(class.strip_prefix("0x")?, 16).ok()
 }
 
 /// `0x8086`.

@@ -72,14 +72,11 @@ fn card_pieces(info: &devlink_info::Info) -> Vec<Firmware> {
             .map(|(_, version)| version)
     };
     let entry = |name: &str, version: &str, note: Option<String>| Firmware {
-        component: "card".to_owned(),
         name: Some(name.to_owned()),
         belongs_to: Some(info.name.clone()),
         serial: info.serial.clone(),
-        version: version.to_owned(),
         note,
-        source: DEVLINK_SOURCE.to_owned(),
-        ..Firmware::default()
+        ..Firmware::new("card", version, DEVLINK_SOURCE)
     };
     let running = info.running.iter().map(|(name, version)| {
         let waits = stored(name).filter(|stored| *stored != version);
@@ -133,14 +130,11 @@ fn esrt(root: &Root, name: &str) -> Result<Option<Firmware>, crate::probe::colle
             format!("the last update, to {tried}, failed: {why}")
         });
     Ok(Some(Firmware {
-        component: "esrt".to_owned(),
         name: kind.map(str::to_owned),
         belongs_to: root.value(at("fw_class")),
-        version: number_text(version),
         lowest_version: number("lowest_supported_fw_version").map(number_text),
         note: failed,
-        source: ESRT_SOURCE.to_owned(),
-        ..Firmware::default()
+        ..Firmware::new("esrt", number_text(version), ESRT_SOURCE)
     }))
 }
 
@@ -168,11 +162,8 @@ fn management_engine(root: &Root, name: &str) -> Vec<Firmware> {
     let place = root.resolve(format!("{MEI}/{name}")).unwrap_or_default();
     let belongs_to = super::bus::pci_address(&place).unwrap_or_else(|| name.to_owned());
     let entry = |version| Firmware {
-        component: "management engine".to_owned(),
         belongs_to: Some(belongs_to.clone()),
-        version,
-        source: format!("{MEI}/{name}/fw_ver"),
-        ..Firmware::default()
+        ..Firmware::new("management engine", version, format!("{MEI}/{name}/fw_ver"))
     };
     versions.into_iter().map(entry).collect()
 }

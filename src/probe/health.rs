@@ -13,7 +13,7 @@ use crate::model::inventory::{
 };
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
-use crate::probe::collect::timebox::Pending;
+use crate::probe::collect::timebox::{Pending, note};
 use crate::probe::cpu::kernel;
 use crate::probe::disks::why;
 use crate::probe::memory::edac;
@@ -93,16 +93,7 @@ fn settle<T>(
             return None;
         }
     };
-    match found {
-        Ok(value) => {
-            items.push(Item::ok(item, source, took));
-            Some(value)
-        }
-        Err((status, reason)) => {
-            items.push(Item::gap(item, status, reason).from(source, took));
-            None
-        }
-    }
+    note(items, item, source, took, found)
 }
 
 fn machine_checks(root: &Root) -> Found<MachineChecks> {

@@ -6,26 +6,20 @@ pub(crate) mod numa;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::numa::mem_total;
 use super::smbios::memory as modules;
 use super::smbios::source::{SOURCE, Smbios};
 use crate::model::inventory::{Dimm, Item, Memory, MemoryDisagreement, MemoryTotal, Part, PartStatus};
+use crate::probe::bus::is_numbered;
 use crate::probe::collect::live::LiveSources;
-use crate::probe::collect::root::Root;
-use crate::probe::collect::timebox::{Publish, millis};
+use crate::probe::collect::root::{ReadError, Root};
+use crate::probe::collect::timebox::{Publish, timed};
 use crate::probe::collect::{live, timebox};
 use crate::probe::pci::cxl;
 
 pub(crate) const MEMINFO: &str = "/proc/meminfo";
 pub(crate) const MEMINFO_LIMIT: u64 = 256 * 1024;
 const BLOCKS: &str = "/sys/devices/system/memory";
-
-/// `MemTotal` in bytes. The file says kB and means KiB.
-pub(crate) fn mem_total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let mut words = line.split_whitespace();
-    let kibibytes: u64 = words.next()?.parse().ok()?;
-    (words.next() == Some("kB")).then_some(kibibytes.checked_mul(1024)?)
-}
 
 /// Memory of the machine.
 pub(crate) fn memory(
@@ -58,7 +52,7 @@ pub(crate) fn memory(
             let sum = sizes.fold(0, u64::saturating_add);
             add(&mut memory, SOURCE, Some(sum));
             if let Some(reason) = &table.broken {
-                gaps.push(gap("dimms", PartStatus::Failed, reason.clone()));
+                gaps.push(Item::gap("dimms", PartStatus::Failed, reason));
             }
         }
         Err(gap) => gaps.push(gap),
@@ -68,7 +62,7 @@ pub(crate) fn memory(
     add(BLOCKS, memory_blocks(root));
     match live::totals(live, limit) {
         Some(Ok(totals)) => add("sysinfo", Some(totals.memory_bytes)),
-        Some(Err(reason)) => gaps.push(gap("sysinfo", PartStatus::Failed, reason)),
+        Some(Err(reason)) => gaps.push(Item::gap("sysinfo", PartStatus::Failed, reason)),
         None => {}
     }
 
@@ -106,32 +100,19 @@ fn summed_up(mut memory: Memory, total: Option<u64>, gaps: Vec<Item>) -> Part<Me
 
 /// NUMA nodes and error counts, each with its own outcome.
 fn kernel_view(root: &Root, memory: &mut Memory, items: &mut Vec<Item>) {
-    let begun = Instant::now();
-    let nodes = numa::nodes(root);
-    let took = millis(begun.elapsed());
-    items.push(match nodes {
-        Ok(nodes) => {
-            memory.numa_nodes = nodes;
-            Item::ok("numa", numa::SOURCE, took)
-        }
-        // A kernel built without NUMA.
-        Err(error) => Item::gap("numa", error.status(), error.to_string()).from(numa::SOURCE, took),
-    });
+    let told = |error: ReadError| (error.status(), error.to_string());
+    // There are none for a kernel built without NUMA.
+    let nodes = timed(items, "numa", numa::SOURCE, || numa::nodes(root).map_err(told));
+    memory.numa_nodes = nodes.unwrap_or_default();
     memory.cxl_devices = cxl::devices(root);
-    let begun = Instant::now();
-    let controllers = edac::controllers(root, &memory.dimms);
-    let took = millis(begun.elapsed());
-    items.push(match controllers {
-        Ok(controllers) if !controllers.is_empty() => {
-            memory.ecc_controllers = controllers;
-            Item::ok("edac", edac::SOURCE, took)
+    let counts = timed(items, "edac", edac::SOURCE, || {
+        let controllers = edac::controllers(root, &memory.dimms).map_err(told)?;
+        match controllers.is_empty() {
+            true => Err((PartStatus::Absent, "no driver counts memory errors here".to_owned())),
+            false => Ok(controllers),
         }
-        Ok(_) => {
-            let reason = "no driver counts memory errors here";
-            Item::gap("edac", PartStatus::Absent, reason).from(edac::SOURCE, took)
-        }
-        Err(error) => Item::gap("edac", error.status(), error.to_string()).from(edac::SOURCE, took),
     });
+    memory.ecc_controllers = counts.unwrap_or_default();
 }
 
 /// Compares what is plugged in with what the kernel was left with.
@@ -187,16 +168,8 @@ fn is_persistent(dimm: &Dimm) -> bool {
 fn memory_blocks(root: &Root) -> Option<u64> {
     let size = u64::from_str_radix(&root.value(format!("{BLOCKS}/block_size_bytes"))?, 16).ok()?;
     let names = root.list(BLOCKS).ok()?;
-    let is_block = |name: &&String| {
-        name.strip_prefix("memory")
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let count = names.iter().filter(is_block).count();
+    let count = names.iter().filter(|name| is_numbered(name, "memory")).count();
     size.checked_mul(count as u64)
-}
-
-fn gap(item: &str, status: PartStatus, reason: String) -> Item {
-    Item::gap(item.to_owned(), status, reason)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::smbios::source::{SOURCE, Smbios};
-use super::smbios::{SmbiosTable, platform_names, types};
+use super::smbios::{SmbiosTable, names, types};
 use crate::model::MacAddr;
 use crate::model::identity::{IdentityFacts, identity};
 use crate::model::inventory::{Bios, Board, Chassis, FirmwareMode, Item, Part, PartStatus, System, is_host_only};
@@ -135,7 +135,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
             vendor: get("chassis_vendor"),
             kind: get("chassis_type")
                 .and_then(|kind| kind.parse().ok())
-                .and_then(platform_names::chassis_kind),
+                .and_then(names::chassis_kind),
             version: get("chassis_version"),
             serial: get("chassis_serial"),
             asset_tag: get("chassis_asset_tag"),

@@ -29,3 +29,15 @@ pub struct Firmware {
     /// Where the version stands.
     pub source: String,
 }
+
+impl Firmware {
+    /// A piece of which no more is known.
+    pub(crate) fn new(component: &str, version: impl Into<String>, source: impl Into<String>) -> Self {
+        Firmware {
+            component: component.to_owned(),
+            version: version.into(),
+            source: source.into(),
+            ..Firmware::default()
+        }
+    }
+}

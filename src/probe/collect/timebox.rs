@@ -328,6 +328,38 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Notes as an item how work ended that took so many milliseconds.
+pub(crate) fn note<T>(
+    items: &mut Vec<Item>,
+    item: impl Into<String>,
+    source: &str,
+    millis: u64,
+    ended: Result<T, (PartStatus, String)>,
+) -> Option<T> {
+    match ended {
+        Ok(value) => {
+            items.push(Item::ok(item, source, millis));
+            Some(value)
+        }
+        Err((status, reason)) => {
+            items.push(Item::gap(item, status, reason).from(source, millis));
+            None
+        }
+    }
+}
+
+/// Does work, and notes as an item how it ended and how long it took.
+pub(crate) fn timed<T>(
+    items: &mut Vec<Item>,
+    item: impl Into<String>,
+    source: &str,
+    work: impl FnOnce() -> Result<T, (PartStatus, String)>,
+) -> Option<T> {
+    let begun = Instant::now();
+    let ended = work();
+    note(items, item, source, self::millis(begun.elapsed()), ended)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -71,7 +71,7 @@ pub(crate) enum Transport {
     Mute,
 }
 
-/// What is left when a way's time is over.
+/// What a way is taken for when its time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
     /// Nothing is behind it: no cable, no disk.
@@ -171,19 +171,19 @@ pub struct Named {
     pub why: &'static str,
 }
 
-/// What to do now.
+/// How far finding disks is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Discovery {
     /// Every way is done and nothing came for a while. `unfinished` are those that never said so.
     Done { unfinished: Vec<Named> },
     /// Disks may come, by these ways; none is named while the last arrivals are too recent.
     Waiting { on: Vec<Named>, at_most: Duration },
 }
 
-impl Verdict {
+impl Discovery {
     /// For a console: `disks of host3 (qla2xxx), at most 60 s`.
     pub(crate) fn sentence(&self) -> Option<String> {
-        let Verdict::Waiting { on, at_most } = self else {
+        let Discovery::Waiting { on, at_most } = self else {
             return None;
         };
         let names: Vec<&str> = on.iter().take(NAMED).map(|named| named.who.as_str()).collect();
@@ -235,7 +235,7 @@ impl Arrivals {
     }
 
     /// Takes a look in. `now` counts from the start of watching, `since_boot` from the start of the kernel.
-    pub(crate) fn observe(&mut self, now: Duration, since_boot: Option<Duration>, look: &Snapshot) -> Verdict {
+    pub(crate) fn observe(&mut self, now: Duration, since_boot: Option<Duration>, look: &Snapshot) -> Discovery {
         let first = !self.begun;
         self.begun = true;
         if first {
@@ -282,11 +282,11 @@ impl Arrivals {
             let quiet = self.last.map_or(QUIET, |last| now.saturating_sub(last));
             if quiet < QUIET && now < self.bound {
                 at_most = (QUIET - quiet).min(self.bound - now);
-                return Verdict::Waiting { on, at_most };
+                return Discovery::Waiting { on, at_most };
             }
-            return Verdict::Done { unfinished };
+            return Discovery::Done { unfinished };
         }
-        Verdict::Waiting { on, at_most }
+        Discovery::Waiting { on, at_most }
     }
 }
 
@@ -321,7 +321,8 @@ mod tests {
     fn until_done(snapshot: impl Fn(u64) -> Snapshot) -> (u64, Vec<String>) {
         let mut arrivals = Arrivals::new(BOUND);
         for now in 0..=120 {
-            if let Verdict::Done { unfinished } = arrivals.observe(seconds(now), Some(seconds(5 + now)), &snapshot(now))
+            if let Discovery::Done { unfinished } =
+                arrivals.observe(seconds(now), Some(seconds(5 + now)), &snapshot(now))
             {
                 return (now, unfinished.into_iter().map(|named| named.who).collect());
             }
@@ -354,7 +355,7 @@ mod tests {
         // A machine that runs for long is not waited for at all.
         let mut arrivals = Arrivals::new(BOUND);
         let done = arrivals.observe(Duration::ZERO, Some(seconds(3600)), &look(&["sda"], all()));
-        assert_eq!(done, Verdict::Done { unfinished: Vec::new() });
+        assert_eq!(done, Discovery::Done { unfinished: Vec::new() });
     }
 
     #[test]
@@ -469,7 +470,7 @@ mod tests {
         // On a machine that runs for long, what is stuck is named at once.
         let mut arrivals = Arrivals::new(BOUND);
         let stuck = look(&[], vec![("0:0:0:0", Way::ScsiDisk { taken: true })]);
-        let Verdict::Done { unfinished } = arrivals.observe(Duration::ZERO, Some(BOUND), &stuck) else {
+        let Discovery::Done { unfinished } = arrivals.observe(Duration::ZERO, Some(BOUND), &stuck) else {
             panic!("waits for what was stuck before");
         };
         assert_eq!(unfinished.len(), 1);
@@ -478,13 +479,13 @@ mod tests {
     #[test]
     fn the_wait_is_said_with_its_bound() {
         let mut arrivals = Arrivals::new(BOUND);
-        let verdict = arrivals.observe(
+        let discovery = arrivals.observe(
             Duration::ZERO,
             Some(seconds(5)),
             &look(&[], vec![("host3 (qla2xxx)", Way::Starting)]),
         );
         assert_eq!(
-            verdict.sentence().as_deref(),
+            discovery.sentence().as_deref(),
             Some("disks of host3 (qla2xxx), at most 60 s")
         );
         let ways: Vec<String> = (0..7).map(|number| format!("host{number} (x)")).collect();
@@ -500,9 +501,9 @@ mod tests {
             "disks of host0 (x), host1 (x), host2 (x), host3 (x) and 3 more, at most 30 s"
         );
         let mut arrivals = Arrivals::new(BOUND);
-        let verdict = arrivals.observe(Duration::ZERO, Some(seconds(5)), &look(&["sda"], vec![]));
-        assert_eq!(verdict.sentence().as_deref(), Some("more disks, at most 3 s"));
-        assert_eq!(Verdict::Done { unfinished: vec![] }.sentence(), None);
+        let discovery = arrivals.observe(Duration::ZERO, Some(seconds(5)), &look(&["sda"], vec![]));
+        assert_eq!(discovery.sentence().as_deref(), Some("more disks, at most 3 s"));
+        assert_eq!(Discovery::Done { unfinished: vec![] }.sentence(), None);
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! ATA SMART data and thresholds (SFF-8035i, as ATA-3 took them over and every disk still answers) and the registers a
 //! disk hands back (SAT-3 12.2.5). Pure.
 
-use crate::formats::bytes::{is, le16};
+use crate::formats::bytes::{is, le16, sum8};
+use crate::formats::tables;
 use crate::model::inventory::{Smart, SmartAttribute};
 
+/// Usual names of attributes.
+const NAMES: &str = include_str!("ata_attributes.tsv");
 const ENTRIES: usize = 30;
 const ENTRY_BYTES: usize = 12;
 
 /// Attributes, and what can be said by the usual meaning of their numbers.
 pub(crate) fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
-    if data.len() != 512 || !sums_to_zero(data) {
+    if data.len() != 512 || sum8(data) != 0 {
         return None;
     }
-    let thresholds = thresholds.filter(|bytes| bytes.len() == 512 && sums_to_zero(bytes));
+    let thresholds = thresholds.filter(|bytes| bytes.len() == 512 && sum8(bytes) == 0);
     let mut smart = Smart::default();
     for entry in data.get(2..)?.chunks_exact(ENTRY_BYTES).take(ENTRIES) {
         let id = *entry.first()?;
@@ -26,7 +29,7 @@ pub(crate) fn smart(data: &[u8], thresholds: Option<&[u8]>) -> Option<Smart> {
             .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let attribute = SmartAttribute {
             id,
-            name: name(id).map(str::to_owned),
+            name: tables::name(NAMES, "attribute", id).map(str::to_owned),
             value: *entry.get(3)?,
             worst: *entry.get(4)?,
             threshold: thresholds.and_then(|bytes| threshold(bytes, id)),
@@ -73,10 +76,6 @@ fn temperature(raw: u64) -> Option<i32> {
     (celsius != 0).then_some(celsius)
 }
 
-fn sums_to_zero(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
-}
-
 fn threshold(bytes: &[u8], id: u8) -> Option<u8> {
     let mut entries = bytes.get(2..)?.chunks_exact(ENTRY_BYTES).take(ENTRIES);
     entries.find(|entry| entry[0] == id).map(|entry| entry[1])
@@ -106,48 +105,6 @@ pub(crate) fn passed(sense: &[u8]) -> Option<bool> {
 /// True for a disk that has stopped turning, from the registers after CHECK POWER MODE (ACS-3 7.4).
 pub(crate) fn is_asleep(sense: &[u8]) -> Option<bool> {
     registers(sense).map(|(count, ..)| count <= 1)
-}
-
-/// Usual names of attributes.
-fn name(id: u8) -> Option<&'static str> {
-    Some(match id {
-        1 => "raw read error rate",
-        2 => "throughput",
-        3 => "spin-up time",
-        4 => "start/stop count",
-        5 => "reallocated sectors",
-        7 => "seek error rate",
-        9 => "power-on hours",
-        10 => "spin retries",
-        12 => "power cycles",
-        170 | 180 => "unused reserve blocks",
-        171 | 181 => "program failures",
-        172 | 182 => "erase failures",
-        173 | 177 => "wear leveling",
-        174 => "unexpected power losses",
-        179 => "used reserve blocks",
-        183 => "SATA downshifts",
-        184 => "end-to-end errors",
-        187 => "reported uncorrectable errors",
-        188 => "command timeouts",
-        190 => "airflow temperature",
-        191 => "shocks",
-        192 => "emergency retracts",
-        193 => "load cycles",
-        194 => "temperature",
-        195 => "errors corrected by ECC",
-        196 => "reallocation events",
-        197 => "pending sectors",
-        198 => "offline uncorrectable sectors",
-        199 => "interface CRC errors",
-        200 => "write error rate",
-        231 => "life left",
-        232 => "available reserve",
-        233 => "media wearout",
-        241 => "written by host",
-        242 => "read by host",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -53,14 +53,10 @@ pub(crate) fn compose(root: &Root, name: &str, place: &Path, hardware: &Path) ->
     }
     let parts: Vec<&str> = bus::names(place).collect();
     let position = |test: &dyn Fn(&str) -> bool| parts.iter().position(|part| test(part));
-    let numbered = |part: &str, prefix: &str| {
-        part.strip_prefix(prefix)
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
     let up_to = |index: usize| Path::new("/").join(parts.get(..=index).unwrap_or_default().join("/"));
-    let Some(device) = position(&|part| is_scsi_address(part)) else {
+    let Some(device) = position(&bus::is_scsi_address) else {
         // A disk right on its function: virtio-blk.
-        return position(&|part| numbered(part, "virtio")).map(|_| pci);
+        return position(&|part| bus::is_numbered(part, "virtio")).map(|_| pci);
     };
     let address: Vec<u64> = parts
         .get(device)?
@@ -79,11 +75,11 @@ pub(crate) fn compose(root: &Root, name: &str, place: &Path, hardware: &Path) ->
         let port = root.value(format!("/sys/class/fc_transport/{unit}/port_name"))?;
         return Some(format!("{pci}-fc-{port}-{lun_name}"));
     }
-    if let Some(port) = position(&|part| numbered(part, "ata")) {
+    if let Some(port) = position(&|part| bus::is_numbered(part, "ata")) {
         let number: u32 = root.number(up_to(port).join("ata_port").join(parts.get(port)?).join("port_no"))?;
         return Some(format!("{pci}-ata-{number}"));
     }
-    let host_at = position(&|part| numbered(part, "host"))?;
+    let host_at = position(&|part| bus::is_numbered(part, "host"))?;
     let first = first_host(root, &up_to(host_at.checked_sub(1)?))
         .unwrap_or(host)
         .min(host);
@@ -96,14 +92,6 @@ pub(crate) fn compose(root: &Root, name: &str, place: &Path, hardware: &Path) ->
         Some((_, port)) => Some(format!("{pci}-usb-0:{port}-{scsi}")),
         None => Some(format!("{pci}-{scsi}")),
     }
-}
-
-fn is_scsi_address(name: &str) -> bool {
-    let mut fields = 0;
-    name.split(':').all(|field| {
-        fields += 1;
-        !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit())
-    }) && fields == 4
 }
 
 /// As udev writes it: plain below 256, above in the eight bytes of SAM.

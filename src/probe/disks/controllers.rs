@@ -7,21 +7,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pci_ids::FromId;
-
 use crate::model::inventory::{Item, Part, PartStatus, StorageController, StorageHost, ToolOutput};
 use crate::probe::bus;
 use crate::probe::collect::root::{ANSWERS, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Pending, Publish};
+use crate::probe::disks::entry::{BLOCK, FC_HOSTS, NVME, SCSI_HOSTS, host_driver};
 use crate::probe::disks::raid_ask;
 use crate::sys::cmd;
 
 /// Named when nothing else is known.
 pub(crate) const SOURCE: &str = "/sys/bus/pci/devices";
-const HOSTS: &str = "/sys/class/scsi_host";
-const FC_HOSTS: &str = "/sys/class/fc_host";
-const BLOCK: &str = "/sys/block";
 /// More of either than any machine has.
 const MAX_CONTROLLERS: usize = 16 * 1024;
 /// Output of a program beyond this is cut.
@@ -92,7 +88,7 @@ pub(crate) fn storage_controllers(
     };
     by_disk.retain(|item| !told(item));
     items.extend(by_disk);
-    Part::ok(format!("{SOURCE}, {HOSTS}"), controllers).with_items(items)
+    Part::ok(format!("{SOURCE}, {SCSI_HOSTS}"), controllers).with_items(items)
 }
 
 /// Base class 01h and the two serial buses that carry storage (PCI Code and ID Assignment 1.11, 1.2 and 1.13).
@@ -117,26 +113,23 @@ fn pci_functions(root: &Root) -> Vec<StorageController> {
     let mut found = Vec::new();
     for address in root.list(SOURCE).unwrap_or_default() {
         let at = |file: &str| format!("{SOURCE}/{address}/{file}");
-        let hex = |file: &str| {
-            let text = root.value(at(file))?;
-            u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
-        };
-        let Some(kind) = hex("class").and_then(kind) else {
+        let folder = Path::new(SOURCE).join(&address);
+        let Some(kind) = bus::pci_class(root, &folder).and_then(kind) else {
             continue;
         };
-        let short = |file: &str| hex(file).and_then(|id| u16::try_from(id).ok());
-        let pair = |first: &str, second: &str| Some((short(first)?, short(second)?));
-        let ids = pair("vendor", "device");
-        let names = ids.and_then(|(vendor, device)| pci_ids::Device::from_vid_pid(vendor, device));
-        let vendor = ids.and_then(|(vendor, _)| pci_ids::Vendor::from_id(vendor));
+        let id = |file: &str| bus::hex16(&root.value(at(file))?);
+        let ids = bus::pci_id(root, &folder);
+        let (vendor, device) = ids
+            .map(|(vendor, device)| bus::pci_names(vendor, device))
+            .unwrap_or_default();
         let written = |(first, second): (u16, u16)| format!("{first:04x}:{second:04x}");
         let driver = root.link_name(at("driver"));
         found.push(StorageController {
             kind: kind.to_owned(),
-            vendor: vendor.map(|vendor| vendor.name().to_owned()),
-            device: names.map(|device| device.name().to_owned()),
+            vendor: vendor.map(str::to_owned),
+            device: device.map(str::to_owned),
             pci_id: ids.map(written),
-            pci_subsystem_id: pair("subsystem_vendor", "subsystem_device").map(written),
+            pci_subsystem_id: id("subsystem_vendor").zip(id("subsystem_device")).map(written),
             driver_version: driver
                 .as_ref()
                 .and_then(|driver| root.value(format!("/sys/module/{driver}/version"))),
@@ -180,14 +173,19 @@ const OPTION_ROM: [&str; 4] = [
 const SERIAL: [&str; 4] = ["board_tracer", "serial_number", "serialnum", "serial_num"];
 
 fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
-    for name in root.first("hosts.count", root.list(HOSTS).unwrap_or_default(), MAX_CONTROLLERS) {
-        let place = root.resolve(format!("{HOSTS}/{name}")).unwrap_or_default();
+    for name in root.first(
+        "hosts.count",
+        root.list(SCSI_HOSTS).unwrap_or_default(),
+        MAX_CONTROLLERS,
+    ) {
+        let place = root.resolve(format!("{SCSI_HOSTS}/{name}")).unwrap_or_default();
+        // USB sticks are hosts of their own behind a controller that is none of storage; they are listed as disks.
+        if bus::is_on_usb(&place) {
+            continue;
+        }
         let address = bus::pci_address(&place);
-        let at = |file: &str| format!("{HOSTS}/{name}/{file}");
-        let first = |files: &[&str]| files.iter().find_map(|file| root.value(at(file)));
-        let driver = root
-            .value(at("proc_name"))
-            .filter(|name| name != "<NULL>" && name != "(null)");
+        let at = |file: &str| format!("{SCSI_HOSTS}/{name}/{file}");
+        let driver = host_driver(root, &name);
         let fc = |file: &str| root.value(format!("{FC_HOSTS}/{name}/{file}"));
         let host = StorageHost {
             driver: driver.clone(),
@@ -197,19 +195,8 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
             port_speed: fc("speed").filter(|speed| speed != "unknown"),
             name: name.clone(),
         };
-        // USB sticks are hosts of their own behind a controller that is none of storage; they are listed as disks.
-        let is_usb = bus::names(&place).any(|part| {
-            part.strip_prefix("usb")
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        });
-        if is_usb {
-            continue;
-        }
-        let held = address.as_ref().and_then(|address| {
-            controllers
-                .iter()
-                .position(|one| one.pci_address.as_ref() == Some(address))
-        });
+        let is_same = |one: &StorageController| address.is_some() && one.pci_address == address;
+        let held = controllers.iter().position(is_same);
         let index = held.unwrap_or_else(|| {
             // Software iSCSI, virtio-scsi and others whose function is of another class.
             controllers.push(StorageController {
@@ -225,9 +212,9 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
             continue;
         };
         let keep = |field: &mut Option<String>, files: &[&str]| {
-            if field.is_none() {
-                *field = first(files);
-            }
+            *field = field
+                .take()
+                .or_else(|| files.iter().find_map(|file| root.value(at(file))));
         };
         keep(&mut controller.firmware, &FIRMWARE);
         keep(&mut controller.model, &MODEL);
@@ -242,7 +229,6 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
 }
 
 fn add_nvme(root: &Root, controllers: &mut [StorageController]) {
-    const NVME: &str = "/sys/class/nvme";
     for name in root.first("nvme.count", root.list(NVME).unwrap_or_default(), MAX_CONTROLLERS) {
         let address = bus::pci_address(&root.resolve(format!("{NVME}/{name}")).unwrap_or_default());
         let Some(controller) = controllers
@@ -372,14 +358,10 @@ fn without_tool(controllers: &[StorageController], items: &mut Vec<Item>) {
         ("smartpqi", "ssacli"),
         ("aacraid", "arcconf"),
     ] {
-        let alone = |one: &&StorageController| one.driver.as_deref() == Some(driver) && one.tool.is_none();
-        let asked = controllers
-            .iter()
-            .any(|one| one.driver.as_deref() == Some(driver) && one.tool.is_some());
-        if !asked && let Some(address) = controllers.iter().find(alone).and_then(|one| one.pci_address.clone()) {
-            let found = controllers
-                .iter()
-                .any(|one| one.driver.as_deref() == Some(driver) && !one.physical_disks.is_empty());
+        let mut same = controllers.iter().filter(|one| one.driver.as_deref() == Some(driver));
+        let asked = same.clone().any(|one| one.tool.is_some());
+        let found = same.clone().any(|one| !one.physical_disks.is_empty());
+        if !asked && let Some(address) = same.next().and_then(|one| one.pci_address.clone()) {
             let what = if found {
                 "volumes"
             } else {

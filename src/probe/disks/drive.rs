@@ -1,13 +1,13 @@
 //! What one disk says of itself when asked: NVMe by its admin commands, others by smartctl where the image has it, else
 //! by the few SCSI and ATA commands that read a disk's records.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::own_names::OwnNames;
+use super::entry::OwnNames;
 use super::{ata_smart, nvme, scsi_log, smartctl, why};
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, PartStatus, Smart};
 use crate::probe::collect::root::{ReadError, Root};
-use crate::probe::collect::timebox::millis;
+use crate::probe::collect::timebox::timed;
 use crate::sys::sgio::{self, AtaQuestion};
 use crate::sys::{cmd, nvme as admin};
 
@@ -36,28 +36,6 @@ pub(crate) fn ask(root: &Root, disk: &Disk) -> Answers {
     match &disk.nvme {
         Some(nvme) => ask_nvme(root, &disk.name, nvme.clone()),
         None => ask_smart(root, disk),
-    }
-}
-
-/// Runs a question and keeps its outcome as an item.
-fn timed<T>(
-    items: &mut Vec<Item>,
-    item: String,
-    source: &str,
-    work: impl FnOnce() -> Result<T, (PartStatus, String)>,
-) -> Option<T> {
-    let begun = Instant::now();
-    let outcome = work();
-    let took = millis(begun.elapsed());
-    match outcome {
-        Ok(value) => {
-            items.push(Item::ok(item, source, took));
-            Some(value)
-        }
-        Err((status, reason)) => {
-            items.push(Item::gap(item, status, reason).from(source, took));
-            None
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::by_path;
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, Partition};
 use crate::probe::bus;
 use crate::probe::collect::root::{ReadError, Root};
-use crate::probe::disks::entry::{BLOCK, gap, nameless};
+use crate::probe::disks::entry::{BLOCK, NVME, nameless};
 use crate::probe::disks::scsi;
 
 /// What the kernel says of a drive without a disc (drivers/scsi/sr.c: 1fffffh sectors).
@@ -81,7 +81,7 @@ fn device(root: &Root, entry: &str, place: &Path, hardware: &Path, disk: &mut Di
         Ok(value) => value,
         Err(ReadError::Absent { .. } | ReadError::Unsupported { .. }) => None,
         Err(error) => {
-            gaps.push(gap(&format!("{name}.{item}"), error.status(), error.to_string()));
+            gaps.push(Item::gap(format!("{name}.{item}"), error.status(), error.to_string()));
             None
         }
     };
@@ -114,17 +114,15 @@ fn device(root: &Root, entry: &str, place: &Path, hardware: &Path, disk: &mut Di
 
 /// True for `nvme0`, not for a namespace (`nvme0n1`) or a path to one (`nvme0c0n1`).
 fn is_nvme_controller(name: &str) -> bool {
-    name.strip_prefix("nvme")
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    bus::is_numbered(name, "nvme")
 }
 
 /// NVMe drives without a namespace, new or after the last was deleted: no block device, and a drive all the same. `known` are
 /// the disks that have one.
 pub(crate) fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk> {
-    const CLASS: &str = "/sys/class/nvme";
     let told: Vec<&Nvme> = known.iter().filter_map(|disk| disk.nvme.as_ref()).collect();
     let bare = |name: String| {
-        let folder = root.resolve(format!("{CLASS}/{name}")).ok()?;
+        let folder = root.resolve(format!("{NVME}/{name}")).ok()?;
         let value = |file: &str| root.value(folder.join(file));
         let pci_address = bus::pci_address(&folder)?;
         // Controllers over a network come and go with what they lead to.
@@ -150,7 +148,7 @@ pub(crate) fn drives_without_namespace(root: &Root, known: &[Disk]) -> Vec<Disk>
             ..nameless(&name)
         })
     };
-    let names = root.list(CLASS).unwrap_or_default();
+    let names = root.list(NVME).unwrap_or_default();
     names
         .into_iter()
         .filter(|name| is_nvme_controller(name))
@@ -225,14 +223,7 @@ fn kernel_partitions(root: &Root, entry: &str, name: &str) -> Vec<Partition> {
 /// What the kernel keeps of an NVMe controller and namespace.
 fn nvme_facts(root: &Root, entry: &str, hardware: &Path) -> Nvme {
     // Without multipath the namespace sits right in its controller.
-    let folder = hardware
-        .ancestors()
-        .find(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(is_nvme_controller)
-        })
-        .unwrap_or(hardware);
+    let folder = bus::above(hardware, is_nvme_controller).unwrap_or(hardware);
     let controller = folder.file_name().map(|name| name.to_string_lossy().into_owned());
     let of_controller = |file: &str| root.value(folder.join(file));
     let of_namespace = |file: &str| root.value(format!("{entry}/{file}")).filter(|_| !entry.is_empty());
@@ -261,23 +252,14 @@ fn nvme_facts(root: &Root, entry: &str, hardware: &Path) -> Nvme {
 
 /// The bay that the enclosure of a SAS end device names.
 fn bay(root: &Root, place: &Path) -> Option<u32> {
-    let device = place.ancestors().find(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("end_device-"))
-    })?;
+    let device = bus::above(place, |name| name.starts_with("end_device-"))?;
     let class = device.join("sas_device").join(device.file_name()?);
     root.number(class.join("bay_identifier"))
 }
 
 /// `6.0 Gbps` of the disk's own SATA link.
 fn sata_speed(root: &Root, place: &Path) -> Option<String> {
-    let is_port = |name: &str| {
-        name.strip_prefix("ata")
-            .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let port = place
-        .ancestors()
-        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_port))?;
+    let port = bus::above(place, |name| bus::is_numbered(name, "ata"))?;
     let number = port.file_name()?.to_str()?.strip_prefix("ata")?;
     let link = format!("link{number}");
     let speed = root.value(port.join(&link).join("ata_link").join(&link).join("sata_spd"))?;
@@ -313,14 +295,8 @@ fn scheme_name(text: &str) -> Option<String> {
 
 /// `0:0:1:0` from `…/host0/target0:0:1/0:0:1:0/block/sdb`.
 fn hctl(place: &Path) -> Option<String> {
-    let is_address = |name: &&str| {
-        let mut fields = 0;
-        name.split(':').all(|field| {
-            fields += 1;
-            !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit())
-        }) && fields == 4
-    };
-    bus::names(place).rev().find(is_address).map(str::to_owned)
+    let mut names = bus::names(place).rev();
+    names.find(|name| bus::is_scsi_address(name)).map(str::to_owned)
 }
 
 /// With native multipath, the disk hangs below a virtual subsystem; the first of its controllers tells the hardware.
@@ -336,12 +312,7 @@ fn nvme_controller(root: &Root, entry: &str, name: &str) -> Option<PathBuf> {
 
 /// How the disk is attached, from the chain of devices above it.
 fn transport(root: &Root, name: &str, place: &Path, hardware: &Path, vendor: Option<&str>) -> Option<String> {
-    let above = |prefix: &str| {
-        bus::names(place).any(|part| {
-            part.strip_prefix(prefix)
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        })
-    };
+    let above = |prefix: &str| bus::has_numbered(place, prefix);
     let transport = if name.starts_with("nvme") {
         // Told by the controller, which is where `nvme_controller` led, or one folder up.
         let told = [hardware, hardware.parent().unwrap_or(hardware)]

@@ -11,10 +11,9 @@ use crate::formats::text::natural_key;
 use crate::model::inventory::{Disk, Item, Part, PartStatus};
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox;
-use crate::probe::collect::timebox::{Outcome, Pending, Publish};
+use crate::probe::collect::timebox::{Pending, Publish};
 use crate::probe::disks::content::Content;
-use crate::probe::disks::entry::{BLOCK, gap, is_optical, nameless};
-use crate::probe::disks::own_names::OwnNames;
+use crate::probe::disks::entry::{BLOCK, OwnNames, is_optical, nameless};
 use crate::probe::disks::{by_path, content, drive, facts, why};
 use crate::sys::block::{is_area_of_disk, is_never_a_disk};
 
@@ -51,7 +50,7 @@ pub(crate) fn disks_of(
             return Part::missing(error.status(), BLOCK, error.to_string());
         }
         Err(error) => {
-            items.push(gap("block devices", error.status(), error.to_string()));
+            items.push(Item::gap("block devices", error.status(), error.to_string()));
             Vec::new()
         }
     };
@@ -88,24 +87,14 @@ fn known_to_the_kernel(
     });
     let mut disks: Vec<(Disk, bool)> = Vec::new();
     for (name, outcome) in names.into_iter().zip(outcomes) {
-        match outcome {
-            Outcome::Done {
-                value: (disk, found), ..
-            } => {
+        match outcome.or_gap(&name, "") {
+            Ok(((disk, found), _)) => {
                 disks.push((disk, true));
                 items.extend(found);
             }
             // It exists, and that alone is worth telling.
-            Outcome::TimedOut { millis } => {
-                items.push(gap(
-                    &name,
-                    PartStatus::TimedOut,
-                    format!("no answer within {millis} ms"),
-                ));
-                disks.push((nameless(&name), false));
-            }
-            Outcome::Died { reason } => {
-                items.push(gap(&name, PartStatus::Failed, reason));
+            Err(gap) => {
+                items.push(gap);
                 disks.push((nameless(&name), false));
             }
         }
@@ -222,12 +211,9 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
         return true;
     };
     let name = disk.name.clone();
-    let (what, failed) = match question {
-        Question::Content(pending) => match pending.wait(until) {
-            Outcome::Done {
-                value: (found, outcome),
-                millis,
-            } => {
+    let missing = match question {
+        Question::Content(pending) => match pending.wait(until).or_gap(format!("{name}.content"), "") {
+            Ok(((found, outcome), millis)) => {
                 disk.partition_table = found.table;
                 disk.partitions = found.partitions;
                 disk.signatures = found.signatures;
@@ -238,11 +224,10 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
                 });
                 return true;
             }
-            Outcome::TimedOut { millis } => ("content", Err(millis)),
-            Outcome::Died { reason } => ("content", Ok(reason)),
+            Err(missing) => missing,
         },
-        Question::Drive(pending) => match pending.wait(until) {
-            Outcome::Done { value: answers, .. } => {
+        Question::Drive(pending) => match pending.wait(until).or_gap(format!("{name}.smart"), "") {
+            Ok((answers, _)) => {
                 disk.nvme = answers.nvme.or(disk.nvme.take());
                 disk.smart = answers.smart;
                 if let Some(own) = answers.own_names {
@@ -251,20 +236,13 @@ fn settle(part: &mut Part<Vec<Disk>>, index: usize, question: &Question, until: 
                 part.items.extend(answers.items);
                 return true;
             }
-            Outcome::TimedOut { millis } => ("smart", Err(millis)),
-            Outcome::Died { reason } => ("smart", Ok(reason)),
+            Err(missing) => missing,
         },
     };
-    let item = format!("{name}.{what}");
-    match failed {
-        Ok(reason) => part.items.push(Item::gap(item, PartStatus::Failed, reason)),
-        Err(millis) if is_last => {
-            let reason = format!("no answer within {millis} ms");
-            part.items
-                .push(Item::gap(item, PartStatus::TimedOut, reason).from("", millis));
-        }
-        Err(_) => return false,
+    if missing.status == PartStatus::TimedOut && !is_last {
+        return false;
     }
+    part.items.push(missing);
     true
 }
 

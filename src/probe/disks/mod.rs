@@ -11,7 +11,6 @@ pub(crate) mod entry;
 pub(crate) mod facts;
 pub(crate) mod list;
 pub(crate) mod nvme;
-pub(crate) mod own_names;
 pub(crate) mod raid;
 pub(crate) mod raid_ask;
 pub(crate) mod scsi;

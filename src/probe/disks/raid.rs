@@ -19,7 +19,7 @@ const ARECA_ENCLOSURES: u32 = 8;
 
 /// One disk for smartctl: its device, and its kind for `-d`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct Member {
     /// `/dev/bus/0`
     pub device: String,
     /// `megaraid,5`
@@ -40,26 +40,26 @@ const KINDS: [&str; 8] = [
 
 /// Disks behind controllers in what `smartctl --scan` or `--scan-open` printed as JSON. Disks that have a device of their
 /// own are left out: they are in the list of disks.
-pub(crate) fn scanned(json: &[u8]) -> Vec<Place> {
+pub(crate) fn scanned(json: &[u8]) -> Vec<Member> {
     let Ok(json) = serde_json::from_slice::<Value>(json) else {
         return Vec::new();
     };
     let devices = json.get("devices").and_then(Value::as_array);
-    let place = |entry: &Value| {
+    let member = |entry: &Value| {
         let text = |name: &str| entry.get(name).and_then(Value::as_str);
         let (device, address) = (text("name")?, text("type")?);
         // Opened ones are called by what is inside as well: `sat+megaraid,5`.
         let kind = address.rsplit('+').next()?;
         let is_ours = KINDS.iter().any(|known| kind.starts_with(known));
-        (is_ours && is_plain(device) && is_plain(address) && device.starts_with("/dev/")).then(|| Place {
+        (is_ours && is_plain(device) && is_plain(address) && device.starts_with("/dev/")).then(|| Member {
             device: device.to_owned(),
             address: address.to_owned(),
         })
     };
-    let mut found: Vec<Place> = Vec::new();
-    for place in devices.into_iter().flatten().filter_map(place) {
-        if !found.contains(&place) {
-            found.push(place);
+    let mut found: Vec<Member> = Vec::new();
+    for member in devices.into_iter().flatten().filter_map(member) {
+        if !found.contains(&member) {
+            found.push(member);
         }
     }
     found
@@ -135,7 +135,7 @@ impl Walk {
     }
 
     /// What to try next; empty at the end. `found` says whether what was tried before had a disk in it.
-    pub(crate) fn next(&mut self, found: bool) -> Vec<Place> {
+    pub(crate) fn next(&mut self, found: bool) -> Vec<Member> {
         let Some(from) = self.next else { return Vec::new() };
         let address: Vec<String> = match self.kind {
             Kind::Areca => {
@@ -164,11 +164,11 @@ impl Walk {
             }
         };
         let device = self.device.clone();
-        let place = |address| Place {
+        let member = |address| Member {
             device: device.clone(),
             address,
         };
-        address.into_iter().map(place).collect()
+        address.into_iter().map(member).collect()
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
             {"name":"/etc/../dev/bus/0","type":"megaraid,2"},{"type":"megaraid,3"}]}"#;
         let told: Vec<(String, String)> = scanned(json)
             .into_iter()
-            .map(|place| (place.device, place.address))
+            .map(|member| (member.device, member.address))
             .collect();
         let told: Vec<(&str, &str)> = told.iter().map(|(device, address)| (&**device, &**address)).collect();
         assert_eq!(
@@ -209,18 +209,18 @@ mod tests {
         assert!(scanned(b"no JSON").is_empty());
     }
 
-    /// Walks with disks where `has` says so, and tells how many places were tried.
+    /// Walks with disks where `has` says so, and tells how many members were tried.
     fn walked(mut walk: Walk, has: impl Fn(&str) -> bool) -> (Vec<String>, usize) {
         let (mut found, mut tried, mut hit) = (Vec::new(), 0, false);
         loop {
-            let places = walk.next(hit);
-            if places.is_empty() {
+            let members = walk.next(hit);
+            if members.is_empty() {
                 return (found, tried);
             }
-            tried += places.len();
-            let here: Vec<String> = places
+            tried += members.len();
+            let here: Vec<String> = members
                 .into_iter()
-                .map(|place| place.address)
+                .map(|member| member.address)
                 .filter(|address| has(address))
                 .collect();
             hit = !here.is_empty();
@@ -256,9 +256,9 @@ mod tests {
         #[test]
         fn what_a_program_prints_becomes_no_option(name in "\\PC{0,70}", kind in "\\PC{0,70}") {
             let json = serde_json::json!({"devices": [{"name": name, "type": kind}, {"name": "/dev/bus/0", "type": format!("megaraid,{kind}")}]});
-            for place in scanned(json.to_string().as_bytes()) {
-                prop_assert!(place.device.starts_with("/dev/") && !place.address.starts_with('-'));
-                prop_assert!(!place.address.contains(char::is_whitespace));
+            for member in scanned(json.to_string().as_bytes()) {
+                prop_assert!(member.device.starts_with("/dev/") && !member.address.starts_with('-'));
+                prop_assert!(!member.address.contains(char::is_whitespace));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::drive::{SMARTCTL, smartctl};
-use super::raid::{self, MAX_MEMBERS, Place, Walk};
+use super::raid::{self, MAX_MEMBERS, Member, Walk};
 use super::smartctl::{self as answers, Nothing};
 use super::why;
 use crate::model::inventory::{Item, PartStatus, PhysicalDisk, StorageController};
@@ -70,7 +70,7 @@ pub(crate) fn physical_disks(
             Some((*index, timebox::spawn("probe-raid-walk", work)))
         })
         .collect();
-    let mut told: Vec<(usize, Place, Outcome<Answer>)> = Vec::new();
+    let mut told: Vec<(usize, Member, Outcome<Answer>)> = Vec::new();
     if behind.iter().any(|(_, driver)| SCANNED.contains(&driver.as_str())) {
         told = listed(root, controllers, items, deadline);
     }
@@ -78,7 +78,7 @@ pub(crate) fn physical_disks(
     for (index, pending) in walks {
         match pending.wait(deadline) {
             Outcome::Done { value, .. } => {
-                let done = |(place, value)| (index, place, Outcome::Done { value, millis: 0 });
+                let done = |(member, value)| (index, member, Outcome::Done { value, millis: 0 });
                 told.extend(value.found.into_iter().map(done));
                 if let Some((status, reason)) = value.refused {
                     items.push(Item::gap(format!("{}.physical_disks", name(index)), status, reason));
@@ -112,23 +112,23 @@ fn listed(
     controllers: &[StorageController],
     items: &mut Vec<Item>,
     deadline: Instant,
-) -> Vec<(usize, Place, Outcome<Answer>)> {
+) -> Vec<(usize, Member, Outcome<Answer>)> {
     let pool = Pool::new("probe-raid-disk");
     let mut told = Vec::new();
-    let places = scan(root, items, deadline);
-    let pending: Vec<(Place, Pending<Answer>)> = root
-        .first("physical_disks.count", places, MAX_MEMBERS)
+    let members = scan(root, items, deadline);
+    let pending: Vec<(Member, Pending<Answer>)> = root
+        .first("physical_disks.count", members, MAX_MEMBERS)
         .into_iter()
-        .map(|place| (place.clone(), asked(root, &pool, place, true, deadline)))
+        .map(|member| (member.clone(), asked(root, &pool, member, true, deadline)))
         .collect();
-    for (place, pending) in pending {
-        let host = raid::host(&place.device);
+    for (member, pending) in pending {
+        let host = raid::host(&member.device);
         let index = controllers.iter().position(|one| {
             let named = |host: u32| one.hosts.iter().any(|have| have.name == format!("host{host}"));
             host.is_some_and(named)
         });
         if let Some(index) = index {
-            told.push((index, place, pending.wait(deadline)));
+            told.push((index, member, pending.wait(deadline)));
         }
     }
     told
@@ -138,17 +138,17 @@ fn listed(
 fn take(
     controllers: &mut [StorageController],
     items: &mut Vec<Item>,
-    told: Vec<(usize, Place, Outcome<Answer>)>,
+    told: Vec<(usize, Member, Outcome<Answer>)>,
     took: u64,
 ) {
-    for (index, place, outcome) in told {
+    for (index, member, outcome) in told {
         let Some(controller) = controllers.get_mut(index) else {
             continue;
         };
-        let item = format!("{}.{}", name(controller), place.address);
+        let item = format!("{}.{}", name(controller), member.address);
         let unheard = || PhysicalDisk {
-            address: place.address.clone(),
-            device: place.device.clone(),
+            address: member.address.clone(),
+            device: member.device.clone(),
             ..PhysicalDisk::default()
         };
         match outcome.or_gap(&item, SMARTCTL) {
@@ -171,7 +171,7 @@ fn take(
 
 /// Disks that smartctl finds by itself. `--scan-open` looks into each and leaves out what does not answer; where that hangs,
 /// the plain list does.
-fn scan(root: &Root, items: &mut Vec<Item>, deadline: Instant) -> Vec<Place> {
+fn scan(root: &Root, items: &mut Vec<Item>, deadline: Instant) -> Vec<Member> {
     let mut last = None;
     for option in ["--scan-open", "--scan"] {
         let tree = root.clone();
@@ -183,8 +183,8 @@ fn scan(root: &Root, items: &mut Vec<Item>, deadline: Instant) -> Vec<Place> {
         let until = deadline.min(Instant::now() + SCAN_LIMIT + Duration::from_secs(1));
         match pending.wait(until).read_or_gap("physical_disks.scan", SMARTCTL) {
             Ok((json, _)) => match raid::scanned(&json) {
-                places if places.is_empty() => {}
-                places => return places,
+                members if members.is_empty() => {}
+                members => return members,
             },
             Err(gap) => last = Some(gap),
         }
@@ -194,33 +194,33 @@ fn scan(root: &Root, items: &mut Vec<Item>, deadline: Instant) -> Vec<Place> {
 }
 
 /// Asks one disk in a thread of the pool.
-fn asked(root: &Root, pool: &Pool, place: Place, is_listed: bool, deadline: Instant) -> Pending<Answer> {
+fn asked(root: &Root, pool: &Pool, member: Member, is_listed: bool, deadline: Instant) -> Pending<Answer> {
     let root = root.clone();
-    pool.spawn(move || ask(&root, &place, is_listed, deadline))
+    pool.spawn(move || ask(&root, &member, is_listed, deadline))
 }
 
 /// What one disk says. May take as long as [`smartctl`] is given. One that its controller lists has to be there; elsewhere a
 /// number may stand for nothing.
-fn ask(root: &Root, place: &Place, is_listed: bool, deadline: Instant) -> Answer {
+fn ask(root: &Root, member: &Member, is_listed: bool, deadline: Instant) -> Answer {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err((PartStatus::TimedOut, "the time was over before it was asked".to_owned()));
     }
-    let device = place.device.trim_start_matches("/dev/").replace('/', "-");
+    let device = member.device.trim_start_matches("/dev/").replace('/', "-");
     let json = root
-        .ask(&format!("{NAME}/{device}/{}", place.address), || {
+        .ask(&format!("{NAME}/{device}/{}", member.address), || {
             let arguments = [
                 "--json=c",
                 "--nocheck=standby",
                 "--all",
                 "-d",
-                &place.address,
-                &place.device,
+                &member.address,
+                &member.device,
             ];
             smartctl(&arguments, left)
         })
         .map_err(|error| (error.status(), why(&error)))?;
-    if let Some(disk) = answers::physical_disk(&json, &place.device, &place.address) {
+    if let Some(disk) = answers::physical_disk(&json, &member.device, &member.address) {
         return Ok(Some(disk));
     }
     match answers::nothing(&json) {
@@ -262,7 +262,7 @@ fn generic(root: &Root, host: u32, wanted: u8) -> Option<String> {
 
 /// What a walk met.
 struct Walked {
-    found: Vec<(Place, Answer)>,
+    found: Vec<(Member, Answer)>,
     /// Why there is nothing, in smartctl's words, where nothing was found.
     refused: Option<(PartStatus, String)>,
 }
@@ -276,16 +276,16 @@ fn tried(root: &Root, mut walk: Walk, deadline: Instant) -> Walked {
     };
     let mut hit = false;
     while walked.found.len() < MAX_MEMBERS && Instant::now() < deadline {
-        let places = walk.next(hit);
-        if places.is_empty() {
+        let members = walk.next(hit);
+        if members.is_empty() {
             break;
         }
-        let pending: Vec<(Place, Pending<Answer>)> = places
+        let pending: Vec<(Member, Pending<Answer>)> = members
             .into_iter()
-            .map(|place| (place.clone(), asked(root, &pool, place, false, deadline)))
+            .map(|member| (member.clone(), asked(root, &pool, member, false, deadline)))
             .collect();
         hit = false;
-        for (place, pending) in pending {
+        for (member, pending) in pending {
             let answer = match pending.wait(deadline) {
                 Outcome::Done { value, .. } => value,
                 Outcome::TimedOut { millis } => Err((PartStatus::TimedOut, format!("no answer within {millis} ms"))),
@@ -295,11 +295,11 @@ fn tried(root: &Root, mut walk: Walk, deadline: Instant) -> Walked {
                 Ok(None) => {}
                 Err((PartStatus::TimedOut, _)) | Ok(Some(_)) => {
                     hit = true;
-                    walked.found.push((place, answer));
+                    walked.found.push((member, answer));
                 }
                 Err((_, ref reason)) if reason == ASLEEP => {
                     hit = true;
-                    walked.found.push((place, answer));
+                    walked.found.push((member, answer));
                 }
                 // A number that nobody has, a kind that this smartctl does not know, or no rights.
                 Err(refused) => {

@@ -1,6 +1,7 @@
 //! SCSI vital product data pages as the kernel caches them in sysfs (`device/vpd_pg80`, `vpd_pg83`, `vpd_pg89`).
 //! Layouts: SPC-4 7.8 and, for the ATA page, SAT-3 12.4 with the IDENTIFY DEVICE words of ACS-3 7.12.7.
 
+use super::entry::OwnNames;
 use crate::formats::bytes::hex;
 use crate::formats::text::burnt;
 
@@ -40,17 +41,9 @@ pub(crate) fn wwn(page: &[u8]) -> Option<String> {
     best.map(|(_, name)| name)
 }
 
-/// What an ATA disk says of itself, in full: the SCSI INQUIRY made from it cuts model and firmware short.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct AtaIdentity {
-    pub model: Option<String>,
-    pub serial: Option<String>,
-    pub firmware: Option<String>,
-    pub wwn: Option<String>,
-}
-
-/// Page 89h, ATA information: IDENTIFY DEVICE data from byte 60.
-pub(crate) fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
+/// Page 89h, ATA information: what the disk says of itself, in full (IDENTIFY DEVICE data from byte 60). The SCSI INQUIRY made
+/// from it cuts model and firmware short.
+pub(crate) fn ata_identity(page: &[u8]) -> Option<OwnNames> {
     payload(page, 0x89)?;
     let identify = page.get(60..60 + 512)?;
     let words = |from: usize, to: usize| identify.get(from * 2..(to + 1) * 2).unwrap_or_default();
@@ -60,7 +53,7 @@ pub(crate) fn ata_identity(page: &[u8]) -> Option<AtaIdentity> {
         burnt(&bytes)
     };
     let name: Vec<u8> = words(108, 111).chunks_exact(2).flat_map(|w| [w[1], w[0]]).collect();
-    Some(AtaIdentity {
+    Some(OwnNames {
         serial: text(10, 19),
         firmware: text(23, 26),
         model: text(27, 46),

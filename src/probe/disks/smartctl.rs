@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::own_names::OwnNames;
+use super::entry::OwnNames;
 use super::{ata_smart, nvme};
 use crate::formats::text::clean;
 use crate::model::inventory::{PhysicalDisk, Smart, SmartAttribute};
@@ -10,20 +10,41 @@ use crate::model::inventory::{PhysicalDisk, Smart, SmartAttribute};
 /// Real disks have under 40.
 const MAX_ATTRIBUTES: usize = 256;
 
+/// The number at a JSON pointer (RFC 6901).
+fn number(json: &Value, path: &str) -> Option<u64> {
+    json.pointer(path)?.as_u64()
+}
+
+/// The same for what has room for less.
+fn small<T: TryFrom<u64>>(json: &Value, path: &str) -> Option<T> {
+    number(json, path)?.try_into().ok()
+}
+
+fn celsius(json: &Value, path: &str) -> Option<i32> {
+    json.pointer(path)?.as_i64()?.try_into().ok()
+}
+
+fn text(json: &Value, path: &str) -> Option<String> {
+    json.pointer(path)?.as_str().and_then(clean)
+}
+
+/// The entries of a list; none where there is no list.
+fn list<'a>(json: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    let entries = json.pointer(path).and_then(Value::as_array);
+    entries.into_iter().flatten()
+}
+
 /// The common facts; nothing where smartctl could not talk to the disk.
 pub(crate) fn smart(json: &[u8]) -> Option<Smart> {
     let json: Value = serde_json::from_slice(json).ok()?;
-    let number = |path: &str| json.pointer(path).and_then(Value::as_u64);
-    let small = |path: &str| number(path).and_then(|number| u8::try_from(number).ok());
+    let number = |path: &str| number(&json, path);
+    let small = |path: &str| small(&json, path);
     let mut smart = Smart {
         passed: json.pointer("/smart_status/passed").and_then(Value::as_bool),
         ..Smart::default()
     };
     attributes(&mut smart, &json);
-    let celsius = json.pointer("/temperature/current").and_then(Value::as_i64);
-    smart.temperature_celsius = celsius
-        .and_then(|celsius| i32::try_from(celsius).ok())
-        .or(smart.temperature_celsius);
+    smart.temperature_celsius = celsius(&json, "/temperature/current").or(smart.temperature_celsius);
     smart.power_on_hours = number("/power_on_time/hours").or(smart.power_on_hours);
     smart.power_cycles = number("/power_cycle_count").or(smart.power_cycles);
     // Of any disk since smartmontools 7.5.
@@ -56,14 +77,13 @@ pub(crate) fn smart(json: &[u8]) -> Option<Smart> {
 
 /// The table of an ATA disk.
 fn attributes(smart: &mut Smart, json: &Value) {
-    let table = json.pointer("/ata_smart_attributes/table").and_then(Value::as_array);
-    for entry in table.into_iter().flatten().take(MAX_ATTRIBUTES) {
-        let byte = |name: &str| entry.get(name)?.as_u64().and_then(|number| u8::try_from(number).ok());
-        let (Some(id), Some(value), Some(worst)) = (byte("id"), byte("value"), byte("worst")) else {
+    for entry in list(json, "/ata_smart_attributes/table").take(MAX_ATTRIBUTES) {
+        let byte = |path: &str| small(entry, path);
+        let (Some(id), Some(value), Some(worst)) = (byte("/id"), byte("/value"), byte("/worst")) else {
             continue;
         };
-        let raw = entry.pointer("/raw/value").and_then(Value::as_u64).unwrap_or(0);
-        let name = entry.get("name").and_then(Value::as_str).and_then(clean);
+        let raw = number(entry, "/raw/value").unwrap_or(0);
+        let name = text(entry, "/name");
         let failed = entry.get("when_failed").and_then(Value::as_str);
         let what = || name.clone().unwrap_or_else(|| format!("attribute {id}"));
         match failed {
@@ -79,7 +99,7 @@ fn attributes(smart: &mut Smart, json: &Value) {
             name,
             value,
             worst,
-            threshold: byte("thresh"),
+            threshold: byte("/thresh"),
             raw,
         });
     }
@@ -90,9 +110,8 @@ pub(crate) fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<
     let names = names(json)?;
     let smart = smart(json);
     let json: Value = serde_json::from_slice(json).ok()?;
-    let text = |path: &str| json.pointer(path)?.as_str().and_then(clean);
-    let number = |path: &str| json.pointer(path).and_then(Value::as_u64);
-    let small = |path: &str| number(path).and_then(|number| u32::try_from(number).ok());
+    let number = |path: &str| number(&json, path);
+    let small = |path: &str| small(&json, path);
     // Peripheral device types of SPC-4, 6.6.2: enclosures and the controller itself answer as well. 0 is a disk, 14h one
     // whose zones are written in order; ATA and NVMe have no such number.
     if !matches!(number("/device_type/scsi_value"), None | Some(0 | 0x14)) {
@@ -102,7 +121,7 @@ pub(crate) fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<
         address: address.to_owned(),
         device: device.to_owned(),
         kernel_name: None,
-        protocol: text("/device/protocol").map(|protocol| protocol.to_lowercase()),
+        protocol: text(&json, "/device/protocol").map(|protocol| protocol.to_lowercase()),
         model: names.model,
         serial: names.serial,
         wwn: names.wwn,
@@ -111,7 +130,7 @@ pub(crate) fn physical_disk(json: &[u8], device: &str, address: &str) -> Option<
         logical_sector_bytes: small("/logical_block_size"),
         physical_sector_bytes: small("/physical_block_size"),
         rotation_rpm: small("/rotation_rate"),
-        form_factor: text("/form_factor/name"),
+        form_factor: text(&json, "/form_factor/name"),
         smart,
     })
 }
@@ -136,18 +155,9 @@ pub(crate) fn nothing(json: &[u8]) -> Nothing {
     let Ok(json) = serde_json::from_slice::<Value>(json) else {
         return Nothing::Garbled;
     };
-    let messages = json.pointer("/smartctl/messages").and_then(Value::as_array);
-    let said: Vec<String> = messages
-        .into_iter()
-        .flatten()
-        .filter_map(|message| message.get("string")?.as_str().and_then(clean))
-        .take(4)
-        .collect();
-    let status = json
-        .pointer("/smartctl/exit_status")
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
-    let said = said.join("; ");
+    let messages = list(&json, "/smartctl/messages").filter_map(|message| text(message, "/string"));
+    let said = messages.take(4).collect::<Vec<_>>().join("; ");
+    let status = number(&json, "/smartctl/exit_status").unwrap_or(0);
     let sleeps = ["STANDBY", "SLEEP", "Standby"].iter().any(|word| said.contains(word));
     match status {
         _ if status & 2 != 0 && sleeps => Nothing::Asleep,
@@ -160,11 +170,10 @@ pub(crate) fn nothing(json: &[u8]) -> Nothing {
 /// What the disk calls itself.
 pub(crate) fn names(json: &[u8]) -> Option<OwnNames> {
     let json: Value = serde_json::from_slice(json).ok()?;
-    let text = |name: &str| json.get(name)?.as_str().and_then(clean);
+    let text = |name: &str| text(&json, &format!("/{name}"));
     let both = |vendor: &str, product: &str| Some(format!("{} {}", text(vendor)?, text(product)?));
-    let wwn = |part: &str| json.pointer(&format!("/wwn/{part}")).and_then(Value::as_u64);
-    let wwn = match (wwn("naa"), wwn("oui"), wwn("id")) {
-        (Some(naa @ 0..=0xf), Some(oui @ 0..=0xff_ffff), Some(id)) if id < 1 << 36 => {
+    let wwn = match ["/wwn/naa", "/wwn/oui", "/wwn/id"].map(|path| number(&json, path)) {
+        [Some(naa @ 0..=0xf), Some(oui @ 0..=0xff_ffff), Some(id)] if id < 1 << 36 => {
             Some(format!("naa.{naa:x}{oui:06x}{id:09x}"))
         }
         _ => None,
@@ -186,17 +195,13 @@ pub(crate) fn names(json: &[u8]) -> Option<OwnNames> {
 
 /// The log of an NVMe disk behind a bridge or a RAID controller, in the words of the specification.
 fn nvme_log(smart: &mut Smart, log: &Value) {
-    let number = |name: &str| log.get(name).and_then(Value::as_u64);
-    let small = |name: &str| number(name).and_then(|number| u8::try_from(number).ok());
+    let number = |name: &str| number(log, &format!("/{name}"));
+    let small = |name: &str| small(log, &format!("/{name}"));
     let data = |name: &str| u64::try_from(u128::from(number(name)?).checked_mul(nvme::DATA_UNIT_BYTES)?).ok();
     smart
         .warnings
         .extend(nvme::warnings(small("critical_warning").unwrap_or(0)));
-    smart.temperature_celsius = smart.temperature_celsius.or_else(|| {
-        log.get("temperature")?
-            .as_i64()
-            .and_then(|celsius| i32::try_from(celsius).ok())
-    });
+    smart.temperature_celsius = smart.temperature_celsius.or_else(|| celsius(log, "/temperature"));
     smart.available_spare_percent = small("available_spare").or(smart.available_spare_percent);
     smart.available_spare_threshold_percent =
         small("available_spare_threshold").or(smart.available_spare_threshold_percent);
@@ -215,40 +220,29 @@ fn nvme_log(smart: &mut Smart, log: &Value) {
 /// One line on self-tests that failed, the newest by its words; nothing where none did. Tests that somebody broke off say
 /// nothing of the disk.
 fn self_tests(json: &Value) -> Option<String> {
-    let entries = |path: &str| json.pointer(path).and_then(Value::as_array).into_iter().flatten();
-    let words = |entry: &Value, path: &str| entry.pointer(path).and_then(Value::as_str).and_then(clean);
-    let code = |entry: &Value, path: &str| entry.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let code = |entry: &Value, path: &str| number(entry, path).unwrap_or(0);
     // Newest first, in each.
     let ata = ["extended", "standard"]
         .iter()
-        .flat_map(|log| entries(&format!("/ata_smart_self_test_log/{log}/table")))
+        .flat_map(|log| list(json, &format!("/ata_smart_self_test_log/{log}/table")))
         .filter(|entry| entry.pointer("/status/passed").and_then(Value::as_bool) == Some(false))
-        .map(|entry| words(entry, "/status/string"));
+        .map(|entry| text(entry, "/status/string"));
     // Base specification 2.0, 5.16.1.7: 5 to 7 failed.
-    let nvme = entries("/nvme_self_test_log/table")
+    let nvme = list(json, "/nvme_self_test_log/table")
         .filter(|entry| matches!(code(entry, "/self_test_result/value"), 5..=7))
-        .map(|entry| words(entry, "/self_test_result/string"));
+        .map(|entry| text(entry, "/self_test_result/string"));
     // SPC-4, 7.3.18: 3 to 7 failed. The log has 20 entries.
     let scsi = (0..20)
         .filter_map(|number| json.get(format!("scsi_self_test_{number}")))
         .filter(|entry| matches!(code(entry, "/result/value"), 3..=7))
-        .map(|entry| words(entry, "/result/string"));
+        .map(|entry| text(entry, "/result/string"));
     let failed: Vec<Option<String>> = ata.chain(nvme).chain(scsi).collect();
     let counted = ["extended", "standard"]
         .iter()
-        .filter_map(|log| {
-            json.pointer(&format!("/ata_smart_self_test_log/{log}/error_count_total"))?
-                .as_u64()
-        })
-        .max();
-    let count = counted.unwrap_or(0).max(failed.len() as u64);
+        .filter_map(|log| number(json, &format!("/ata_smart_self_test_log/{log}/error_count_total")));
+    let count = counted.max().unwrap_or(0).max(failed.len() as u64);
     // Bit 7 of the exit status: the log holds failures.
-    let said = json
-        .pointer("/smartctl/exit_status")
-        .and_then(Value::as_u64)
-        .unwrap_or(0)
-        & 0x80
-        != 0;
+    let said = code(json, "/smartctl/exit_status") & 0x80 != 0;
     match (count, failed.into_iter().flatten().next()) {
         (0, _) if said => Some("self-tests failed".to_owned()),
         (0, _) => None,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::arrivals::{Arrivals, BOUND, Named, Verdict};
-use super::ways::Looker;
+use super::arrivals::{Arrivals, BOUND, Discovery, Named};
+use super::ways::Scanner;
 use crate::probe::collect::root::Root;
 
 /// A look costs some hundred microseconds on a machine with ten disks; what it sees costs none later on.
@@ -16,16 +16,16 @@ const SLACK: Duration = Duration::from_secs(5);
 
 /// A watch on disks. Ends with its last clone's drop.
 #[derive(Debug, Clone)]
-pub struct Watch(Arc<Held>);
+pub struct Watch(Arc<Handle>);
 
 #[derive(Debug)]
-struct Held {
+struct Handle {
     shared: Arc<Shared>,
     begun: Instant,
     bound: Duration,
 }
 
-impl Drop for Held {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
@@ -41,7 +41,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     /// `None` before the first look.
-    verdict: Option<Verdict>,
+    discovery: Option<Discovery>,
     disks: BTreeMap<String, Duration>,
 }
 
@@ -56,13 +56,13 @@ impl Watch {
         let begun = Instant::now();
         let theirs = Arc::clone(&shared);
         let work = move || {
-            let mut looker = Looker::new(root);
+            let mut scanner = Scanner::new(root);
             let mut arrivals = Arrivals::new(bound);
             while !theirs.stop.load(Ordering::Relaxed) {
-                let snapshot = looker.look();
-                let verdict = arrivals.observe(begun.elapsed(), looker.since_boot(), &snapshot);
+                let snapshot = scanner.scan();
+                let discovery = arrivals.observe(begun.elapsed(), scanner.since_boot(), &snapshot);
                 let mut state = theirs.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.verdict = Some(verdict);
+                state.discovery = Some(discovery);
                 state.disks.clone_from(arrivals.disks());
                 drop(state);
                 theirs.changed.notify_all();
@@ -73,7 +73,7 @@ impl Watch {
         if let Err(error) = std::thread::Builder::new().name("watch-disks".to_owned()).spawn(work) {
             tracing::warn!(%error, "starting a thread to watch for disks");
         }
-        Watch(Arc::new(Held { shared, begun, bound }))
+        Watch(Arc::new(Handle { shared, begun, bound }))
     }
 
     /// Waits until no more disks are expected, or until the bound. Tells which ways never said that they are done.
@@ -81,7 +81,7 @@ impl Watch {
         let until = self.0.begun + self.0.bound + SLACK;
         let mut state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(Verdict::Done { unfinished }) = &state.verdict {
+            if let Some(Discovery::Done { unfinished }) = &state.discovery {
                 return unfinished.clone();
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -98,13 +98,13 @@ impl Watch {
     /// True when no more disks are expected now.
     pub fn is_done(&self) -> bool {
         let state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(state.verdict, Some(Verdict::Done { .. }))
+        matches!(state.discovery, Some(Discovery::Done { .. }))
     }
 
     /// Who is waited for, as a sentence; `None` when nobody is.
     pub fn sentence(&self) -> Option<String> {
         let state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.verdict.as_ref().and_then(Verdict::sentence)
+        state.discovery.as_ref().and_then(Discovery::sentence)
     }
 
     /// How long after the start of watching a disk was first seen.

@@ -6,19 +6,17 @@ use std::path::Path;
 use super::arrivals::{Host, Snapshot, Transport, Way};
 use crate::probe::bus;
 use crate::probe::collect::root::Root;
+use crate::probe::disks::entry::{FC_HOSTS, NVME, SCSI_HOSTS, host_driver};
 use crate::probe::disks::list;
 
 const PCI: &str = "/sys/bus/pci/devices";
-const SCSI_HOSTS: &str = "/sys/class/scsi_host";
 const SCSI_DEVICES: &str = "/sys/bus/scsi/devices";
-const FC_HOSTS: &str = "/sys/class/fc_host";
 const FC_REMOTE_PORTS: &str = "/sys/class/fc_remote_ports";
 const SAS_HOSTS: &str = "/sys/class/sas_host";
 const SAS_PHYS: &str = "/sys/class/sas_phy";
 const SAS_END_DEVICES: &str = "/sys/class/sas_end_device";
 const SAS_DEVICES: &str = "/sys/class/sas_device";
 const ISCSI_SESSIONS: &str = "/sys/class/iscsi_session";
-const NVME: &str = "/sys/class/nvme";
 /// There while udev has events to handle (udevadm settle looks at the same file).
 const EVENTS: &str = "/run/udev/queue";
 /// Drivers that take a function for somebody else.
@@ -27,9 +25,9 @@ const LENT: [&str; 5] = ["vfio-pci", "pci-stub", "xen-pciback", "pciback", "uio_
 /// the PCI domain behind Intel's VMD, disks without any of these.
 const MADE: [&str; 8] = ["host", "ata", "nvme", "virtio", "pci", "block", "scsi_host", "ufs"];
 
-/// Looks again and again, and remembers what cannot change any more.
+/// Reads the ways again and again, and remembers what cannot change any more.
 #[derive(Debug)]
-pub(crate) struct Looker {
+pub(crate) struct Scanner {
     root: Root,
     /// Kind of the controller by the address of a PCI function; `None` for one that is none of storage.
     functions: BTreeMap<String, Option<Class>>,
@@ -45,9 +43,9 @@ enum Class {
     Other,
 }
 
-impl Looker {
+impl Scanner {
     pub(crate) fn new(root: Root) -> Self {
-        Looker {
+        Scanner {
             root,
             functions: BTreeMap::new(),
             known: BTreeSet::new(),
@@ -62,7 +60,7 @@ impl Looker {
     }
 
     /// What there is now.
-    pub(crate) fn look(&mut self) -> Snapshot {
+    pub(crate) fn scan(&mut self) -> Snapshot {
         let mut ways = BTreeMap::new();
         self.functions(&mut ways);
         let devices = self.names(SCSI_DEVICES);
@@ -92,14 +90,12 @@ impl Looker {
         if let Some(known) = self.functions.get(address) {
             return *known;
         }
-        let class = self.root.value(format!("{PCI}/{address}/class")).and_then(|text| {
-            let class = u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
-            // PCI Code and ID Assignment 1.11, 1.2 and 1.13: mass storage, and Fibre Channel among the serial buses.
-            match class >> 8 {
-                0x0104 | 0x0107 => Some(Class::Firmware),
-                0x0100..=0x01ff | 0x0c04 => Some(Class::Other),
-                _ => None,
-            }
+        let class = bus::pci_class(&self.root, &Path::new(PCI).join(address));
+        // PCI Code and ID Assignment 1.11, 1.2 and 1.13: mass storage, and Fibre Channel among the serial buses.
+        let class = class.and_then(|class| match class >> 8 {
+            0x0104 | 0x0107 => Some(Class::Firmware),
+            0x0100..=0x01ff | 0x0c04 => Some(Class::Other),
+            _ => None,
         });
         self.functions.insert(address.to_owned(), class);
         class
@@ -132,9 +128,11 @@ impl Looker {
             .filter_map(|name| Some(name.split_once(':')?.0))
             .collect();
         for name in self.names(SCSI_HOSTS) {
-            let value = |file: &str| self.root.value(format!("{SCSI_HOSTS}/{name}/{file}"));
-            let driver = value("proc_name").filter(|name| name != "<NULL>" && name != "(null)");
-            let state = value("state").unwrap_or_default();
+            let driver = host_driver(&self.root, &name);
+            let state = self
+                .root
+                .value(format!("{SCSI_HOSTS}/{name}/state"))
+                .unwrap_or_default();
             let place = self.root.resolve(format!("{SCSI_HOSTS}/{name}")).unwrap_or_default();
             let target = busy.contains(name.trim_start_matches("host"));
             let transport = self.transport(&name, &place);
@@ -158,13 +156,7 @@ impl Looker {
         if self.root.exists(format!("{SAS_HOSTS}/{host}")) {
             return Transport::Sas(self.phys(host));
         }
-        let parts: Vec<&str> = bus::names(place).collect();
-        let numbered = |prefix: &str| {
-            parts.iter().any(|part| {
-                part.strip_prefix(prefix)
-                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-            })
-        };
+        let numbered = |prefix: &str| bus::has_numbered(place, prefix);
         if numbered("usb") {
             return Transport::Usb;
         }
@@ -217,7 +209,7 @@ impl Looker {
     fn nvme(&self, ways: &mut BTreeMap<String, Way>) {
         for name in self.names(NVME) {
             let folder = format!("{NVME}/{name}");
-            // Over a network it is somebody else's disk, and none that this system connects to.
+            // TimedOut a network it is somebody else's disk, and none that this system connects to.
             if self
                 .root
                 .value(format!("{folder}/transport"))

@@ -30,21 +30,17 @@ pub(crate) fn of_parts(inventory: &Inventory) -> Vec<Firmware> {
 
 fn board(inventory: &Inventory, found: &mut Vec<Firmware>) {
     if let Some(bios) = &inventory.bios.value {
-        let source = || inventory.bios.source.clone();
+        let source = &inventory.bios.source;
         found.extend(bios.version.clone().map(|version| Firmware {
-            component: "bios".to_owned(),
             name: bios.vendor.clone(),
             date: bios.date.clone(),
-            version,
-            source: source(),
-            ..Firmware::default()
+            ..Firmware::new("bios", version, source)
         }));
-        found.extend(bios.embedded_controller_release.clone().map(|version| Firmware {
-            component: "embedded controller".to_owned(),
-            version,
-            source: source(),
-            ..Firmware::default()
-        }));
+        found.extend(
+            bios.embedded_controller_release
+                .clone()
+                .map(|version| Firmware::new("embedded controller", version, source)),
+        );
     }
     if let Some(bmc) = &inventory.bmc.value {
         let version = bmc.firmware.clone().map(|version| match &bmc.firmware_aux {
@@ -52,12 +48,9 @@ fn board(inventory: &Inventory, found: &mut Vec<Firmware>) {
             None => version,
         });
         found.extend(version.map(|version| Firmware {
-            component: "bmc".to_owned(),
             name: bmc.manufacturer.clone(),
             belongs_to: Some(bmc.device.clone()),
-            version,
-            source: "IPMI Get Device ID".to_owned(),
-            ..Firmware::default()
+            ..Firmware::new("bmc", version, "IPMI Get Device ID")
         }));
     }
 }
@@ -69,11 +62,8 @@ fn microcode(inventory: &Inventory, found: &mut Vec<Firmware>) {
             false => cpus.microcode_revisions.clone(),
         };
         found.extend(revisions.into_iter().map(|version| Firmware {
-            component: "microcode".to_owned(),
             name: cpus.model.clone(),
-            version,
-            source: "/proc/cpuinfo".to_owned(),
-            ..Firmware::default()
+            ..Firmware::new("microcode", version, "/proc/cpuinfo")
         }));
     }
 }
@@ -81,12 +71,9 @@ fn microcode(inventory: &Inventory, found: &mut Vec<Firmware>) {
 fn tpms(inventory: &Inventory, found: &mut Vec<Firmware>) {
     if let Some(security) = &inventory.security.value {
         let tpm = |name: Option<String>, place: Option<String>, version: String, source: &str| Firmware {
-            component: "tpm".to_owned(),
             name,
             belongs_to: place,
-            version,
-            source: source.to_owned(),
-            ..Firmware::default()
+            ..Firmware::new("tpm", version, source)
         };
         let asked = security.tpms.iter().filter_map(|one| {
             let name = one.model.clone().or_else(|| one.vendor.clone());
@@ -143,12 +130,9 @@ fn cards(inventory: &Inventory, found: &mut Vec<Firmware>) {
                 }
             }
             None => nics.push(Firmware {
-                component: "nic".to_owned(),
                 name: nic.model.clone(),
                 belongs_to: Some(place),
-                version,
-                source: "ethtool, driver information".to_owned(),
-                ..Firmware::default()
+                ..Firmware::new("nic", version, "ethtool, driver information")
             }),
         }
     }
@@ -156,13 +140,10 @@ fn cards(inventory: &Inventory, found: &mut Vec<Firmware>) {
     let gpus = inventory.gpus.value.iter().flatten();
     found.extend(gpus.filter_map(|gpu| {
         Some(Firmware {
-            component: "gpu".to_owned(),
             name: gpu.name.clone(),
             belongs_to: Some(gpu.pci_address.clone()),
             serial: gpu.serial.clone(),
-            version: gpu.vbios.clone()?,
-            source: inventory.gpus.source.clone(),
-            ..Firmware::default()
+            ..Firmware::new("gpu", gpu.vbios.clone()?, &inventory.gpus.source)
         })
     }));
 }
@@ -172,13 +153,10 @@ fn storage(inventory: &Inventory, found: &mut Vec<Firmware>) {
     for one in controllers() {
         let host = || one.hosts.first().map(|host| host.name.clone());
         let entry = |component: &str, version: String| Firmware {
-            component: component.to_owned(),
             name: one.model.clone().or_else(|| one.device.clone()),
             belongs_to: one.pci_address.clone().or_else(host),
             serial: one.serial.clone(),
-            version,
-            source: inventory.storage_controllers.source.clone(),
-            ..Firmware::default()
+            ..Firmware::new(component, version, &inventory.storage_controllers.source)
         };
         // An NVMe drive is its own controller, and among the disks.
         if one.nvme_controllers.is_empty() {
@@ -189,13 +167,10 @@ fn storage(inventory: &Inventory, found: &mut Vec<Firmware>) {
     let disks = inventory.disks.value.iter().flatten();
     found.extend(disks.filter_map(|disk| {
         Some(Firmware {
-            component: "disk".to_owned(),
             name: disk.model.clone(),
             belongs_to: Some(disk.name.clone()),
             serial: disk.serial.clone(),
-            version: disk.firmware.clone()?,
-            source: inventory.disks.source.clone(),
-            ..Firmware::default()
+            ..Firmware::new("disk", disk.firmware.clone()?, &inventory.disks.source)
         })
     }));
     for one in controllers() {
@@ -204,13 +179,10 @@ fn storage(inventory: &Inventory, found: &mut Vec<Firmware>) {
         let hidden = one.physical_disks.iter().filter(|disk| disk.kernel_name.is_none());
         found.extend(hidden.filter_map(|disk| {
             Some(Firmware {
-                component: "disk".to_owned(),
                 name: disk.model.clone(),
                 belongs_to: Some(format!("{place} {}", disk.address).trim().to_owned()),
                 serial: disk.serial.clone(),
-                version: disk.firmware.clone()?,
-                source: "smartctl".to_owned(),
-                ..Firmware::default()
+                ..Firmware::new("disk", disk.firmware.clone()?, "smartctl")
             })
         }));
     }
@@ -220,24 +192,18 @@ fn modules(inventory: &Inventory, found: &mut Vec<Firmware>) {
     if let Some(memory) = &inventory.memory.value {
         found.extend(memory.dimms.iter().filter_map(|dimm| {
             Some(Firmware {
-                component: "memory module".to_owned(),
                 name: dimm.part_number.clone(),
                 belongs_to: dimm.locator.clone(),
                 serial: dimm.serial.clone(),
-                version: dimm.firmware.clone()?,
-                source: "SMBIOS type 17".to_owned(),
-                ..Firmware::default()
+                ..Firmware::new("memory module", dimm.firmware.clone()?, "SMBIOS type 17")
             })
         }));
         found.extend(memory.cxl_devices.iter().filter_map(|device| {
             Some(Firmware {
-                component: "cxl memory".to_owned(),
                 name: device.model.clone(),
                 belongs_to: device.pci_address.clone().or_else(|| Some(device.name.clone())),
                 serial: device.serial.clone(),
-                version: device.firmware.clone()?,
-                source: "/sys/bus/cxl".to_owned(),
-                ..Firmware::default()
+                ..Firmware::new("cxl memory", device.firmware.clone()?, "/sys/bus/cxl")
             })
         }));
     }
@@ -251,13 +217,10 @@ fn modules(inventory: &Inventory, found: &mut Vec<Firmware>) {
     }) {
         let Some(product) = &fru.product else { continue };
         supplies.extend(product.version.clone().map(|version| Firmware {
-            component: "power supply".to_owned(),
             name: product.product.clone(),
             belongs_to: fru.name.clone(),
             serial: product.serial.clone(),
-            version,
-            source: "FRU product version".to_owned(),
-            ..Firmware::default()
+            ..Firmware::new("power supply", version, "FRU product version")
         }));
     }
     let listed = inventory.system.value.iter().flat_map(|system| &system.power_supplies);
@@ -265,13 +228,10 @@ fn modules(inventory: &Inventory, found: &mut Vec<Firmware>) {
         let known = supply.serial.is_some() && supplies.iter().any(|known| known.serial == supply.serial);
         if let (false, Some(version)) = (known, supply.revision.clone()) {
             supplies.push(Firmware {
-                component: "power supply".to_owned(),
                 name: supply.model.clone(),
                 belongs_to: supply.location.clone().or_else(|| supply.name.clone()),
                 serial: supply.serial.clone(),
-                version,
-                source: "SMBIOS type 39".to_owned(),
-                ..Firmware::default()
+                ..Firmware::new("power supply", version, "SMBIOS type 39")
             });
         }
     }

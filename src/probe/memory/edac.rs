@@ -2,6 +2,7 @@
 //! Documentation/ABI/testing/sysfs-devices-edac.
 
 use crate::model::inventory::{Dimm, EccController, EccModule};
+use crate::probe::bus::is_numbered;
 use crate::probe::collect::root::{ReadError, Root};
 
 pub(crate) const SOURCE: &str = "/sys/devices/system/edac/mc";
@@ -12,14 +13,9 @@ const MAX_MODULES: usize = 1024;
 /// Controllers by number. An error or an empty list means that no driver counts here.
 pub(crate) fn controllers(root: &Root, dimms: &[Dimm]) -> Result<Vec<EccController>, ReadError> {
     let names = root.list(SOURCE)?;
-    let names = names.into_iter().filter(|name| has_number(name, "mc")).collect();
+    let names = names.into_iter().filter(|name| is_numbered(name, "mc")).collect();
     let names: Vec<String> = root.first("ecc.count", names, MAX_CONTROLLERS);
     Ok(names.iter().map(|name| controller(root, name, dimms)).collect())
-}
-
-fn has_number(name: &str, prefix: &str) -> bool {
-    name.strip_prefix(prefix)
-        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn controller(root: &Root, name: &str, dimms: &[Dimm]) -> EccController {
@@ -27,7 +23,7 @@ fn controller(root: &Root, name: &str, dimms: &[Dimm]) -> EccController {
     let folders = root.list(format!("{SOURCE}/{name}")).unwrap_or_default();
     let modules = folders
         .into_iter()
-        .filter(|name| has_number(name, "dimm") || has_number(name, "rank"))
+        .filter(|name| is_numbered(name, "dimm") || is_numbered(name, "rank"))
         .collect();
     let modules: Vec<String> = root.first(&format!("ecc.{name}.count"), modules, MAX_MODULES);
     EccController {

@@ -31,17 +31,13 @@ fn node(root: &Root, number: u32) -> NumaNode {
     }
 }
 
-/// `Node 0 MemTotal:  1234 kB`; kB means KiB.
-fn mem_total(text: &str) -> Option<u64> {
-    let line = text.lines().find(|line| line.contains(" MemTotal:"))?;
-    let (_, value) = line.split_once(':')?;
-    value
-        .trim()
-        .strip_suffix(" kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
+/// `MemTotal` in bytes, of the machine (`MemTotal: 1234 kB`) or of a node (`Node 0 MemTotal:  1234 kB`). The files say kB and mean
+/// KiB.
+pub(crate) fn mem_total(text: &str) -> Option<u64> {
+    let (_, value) = text.lines().find_map(|line| line.split_once("MemTotal:"))?;
+    let mut words = value.split_whitespace();
+    let kibibytes: u64 = words.next()?.parse().ok()?;
+    (words.next() == Some("kB")).then_some(kibibytes.checked_mul(1024)?)
 }
 
 fn distances(text: &str) -> Vec<u32> {

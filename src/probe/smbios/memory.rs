@@ -1,8 +1,10 @@
 //! SMBIOS types of memory: arrays and devices. Offsets are those of DSP0134; each comment names the clause there.
 
+use super::names::name;
 use super::table::{SmbiosTable, Structure};
+use crate::formats::spd::maker;
+use crate::formats::tables::set_bits;
 use crate::model::inventory::Dimm;
-use crate::probe::bmc::ipmi::spd::maker;
 
 /// Memory arrays, type 16, summed up over those that hold system memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,15 +17,7 @@ pub struct ArrayFacts {
 pub fn memory_arrays(table: &SmbiosTable) -> ArrayFacts {
     let mut facts = ArrayFacts::default();
     for s in table.of_kind(16).filter(|s| s.byte(0x05) == Some(3)) {
-        let correction = match s.byte(0x06) {
-            Some(3) => Some("none"),
-            Some(4) => Some("parity"),
-            Some(5) => Some("single-bit ECC"),
-            Some(6) => Some("multi-bit ECC"),
-            Some(7) => Some("CRC"),
-            _ => None,
-        };
-        facts.error_correction = facts.error_correction.or(correction.map(str::to_owned));
+        facts.error_correction = facts.error_correction.or(s.name("memory error correction", 0x06));
         let capacity = match s.dword(0x07) {
             // In kilobytes; 8000_0000h sends us to the extended field, in bytes.
             Some(0x8000_0000) => s.qword(0x0f),
@@ -43,6 +37,14 @@ fn is_no_module(s: Structure<'_>) -> bool {
     matches!(s.byte(0x12), Some(0x06 | 0x08..=0x0c)) && !persistent
 }
 
+/// 7.18.3: bits 13 to 15 of the details of the type.
+fn buffering(details: u16) -> Option<String> {
+    name("buffering", (details >> 13) as u8)
+}
+
+/// 7.18.7, from bit 3 on.
+const OPERATING_MODES: [&str; 3] = ["volatile", "byte-accessible persistent", "block-accessible persistent"];
+
 /// 7.18 Memory Device, empty slots included. What is no system memory (flash, cache) is left out, by its array or its type.
 pub fn dimms(table: &SmbiosTable) -> Vec<Dimm> {
     let array_use = |handle: u16| table.of_kind(16).find(|s| s.handle == handle)?.byte(0x05);
@@ -56,105 +58,89 @@ pub fn dimms(table: &SmbiosTable) -> Vec<Dimm> {
 
 fn dimm(s: Structure<'_>) -> Dimm {
     let size_bytes = dimm_size(s);
-    // Unknown size means a module that does not say; zero means an empty slot.
-    let populated = size_bytes != Some(0);
-    // An empty slot tells no more than where it is.
-    let module = Module(populated.then_some(s));
-    Dimm {
+    let slot = Dimm {
         locator: s.string(0x10),
         bank: s.string(0x11),
-        populated,
-        size_bytes: size_bytes.filter(|_| populated),
-        memory_type: module.byte(0x12).and_then(memory_type),
-        technology: module.byte(0x28).and_then(technology),
-        operating_modes: module.word(0x29).map(operating_modes).unwrap_or_default(),
-        buffering: module.word(0x13).and_then(buffering),
-        module_manufacturer: module.by_jedec(0x2c),
-        module_product_id: module.number(0x2e),
-        controller_manufacturer: module.by_jedec(0x30),
-        controller_product_id: module.number(0x32),
-        pmic_manufacturer: module.by_jedec(0x5c),
-        pmic_revision: module.revision(0x5e),
-        clock_driver_manufacturer: module.by_jedec(0x60),
-        clock_driver_revision: module.revision(0x62),
-        cache_bytes: module.bytes(0x44).filter(|bytes| *bytes != 0),
-        fru: None,
-        made_in_week: None,
-        firmware: module.text(0x2b),
-        volatile_bytes: module.portion(0x3c),
-        non_volatile_bytes: module.portion(0x34),
-        form_factor: s.byte(0x0e).and_then(form_factor),
-        speed_mtps: module.speed(0x15, 0x54),
-        configured_speed_mtps: module.speed(0x20, 0x58),
-        configured_voltage_mv: module.nonzero(0x26),
-        min_voltage_mv: module.nonzero(0x22),
-        max_voltage_mv: module.nonzero(0x24),
-        ranks: module.byte(0x1b).map(|bits| bits & 0x0f).filter(|ranks| *ranks != 0),
-        data_width_bits: module.nonzero(0x0a).filter(|bits| *bits != 0xffff),
-        total_width_bits: module.nonzero(0x08).filter(|bits| *bits != 0xffff),
-        manufacturer: module.text(0x17),
-        part_number: module.text(0x1a),
-        serial: module.text(0x18),
-        asset_tag: module.text(0x19),
+        form_factor: s.name("form factor", 0x0e),
+        ..Dimm::default()
+    };
+    // An empty slot tells no more than where it is. Unknown size means a module that does not say.
+    if size_bytes == Some(0) {
+        return slot;
+    }
+    Dimm {
+        populated: true,
+        size_bytes,
+        memory_type: s.name("memory type", 0x12),
+        technology: s.name("technology", 0x28),
+        operating_modes: set_bits(s.word(0x29).unwrap_or(0) >> 3, &OPERATING_MODES),
+        buffering: s.word(0x13).and_then(buffering),
+        module_manufacturer: by_jedec(s, 0x2c),
+        module_product_id: number(s, 0x2e),
+        controller_manufacturer: by_jedec(s, 0x30),
+        controller_product_id: number(s, 0x32),
+        pmic_manufacturer: by_jedec(s, 0x5c),
+        pmic_revision: revision(s, 0x5e),
+        clock_driver_manufacturer: by_jedec(s, 0x60),
+        clock_driver_revision: revision(s, 0x62),
+        cache_bytes: bytes(s, 0x44).filter(|bytes| *bytes != 0),
+        firmware: s.string(0x2b),
+        volatile_bytes: portion(s, 0x3c),
+        non_volatile_bytes: portion(s, 0x34),
+        speed_mtps: speed(s, 0x15, 0x54),
+        configured_speed_mtps: speed(s, 0x20, 0x58),
+        configured_voltage_mv: nonzero(s, 0x26),
+        min_voltage_mv: nonzero(s, 0x22),
+        max_voltage_mv: nonzero(s, 0x24),
+        ranks: s.byte(0x1b).map(|bits| bits & 0x0f).filter(|ranks| *ranks != 0),
+        data_width_bits: nonzero(s, 0x0a).filter(|bits| *bits != 0xffff),
+        total_width_bits: nonzero(s, 0x08).filter(|bits| *bits != 0xffff),
+        manufacturer: s.string(0x17),
+        part_number: s.string(0x1a),
+        serial: s.string(0x18),
+        asset_tag: s.string(0x19),
+        ..slot
     }
 }
 
-/// The structure of a slot with a module in it.
-#[derive(Clone, Copy)]
-struct Module<'a>(Option<Structure<'a>>);
+fn nonzero(s: Structure<'_>, offset: usize) -> Option<u16> {
+    s.word(offset).filter(|value| *value != 0)
+}
 
-impl Module<'_> {
-    fn byte(self, offset: usize) -> Option<u8> {
-        self.0?.byte(offset)
-    }
+/// FFFFh sends us to the wider field of 3.3, whose top bit is reserved.
+fn speed(s: Structure<'_>, narrow: usize, wide: usize) -> Option<u32> {
+    let mtps = match s.word(narrow)? {
+        0xffff => s.dword(wide)? & 0x7fff_ffff,
+        mtps => u32::from(mtps),
+    };
+    (mtps != 0).then_some(mtps)
+}
 
-    fn word(self, offset: usize) -> Option<u16> {
-        self.0?.word(offset)
-    }
+/// All ones: not known.
+fn bytes(s: Structure<'_>, offset: usize) -> Option<u64> {
+    s.qword(offset).filter(|bytes| *bytes != u64::MAX)
+}
 
-    fn text(self, offset: usize) -> Option<String> {
-        self.0?.string(offset)
-    }
+/// One of the two portions. A module without either is firmware that fills in neither.
+fn portion(s: Structure<'_>, offset: usize) -> Option<u64> {
+    let fills_in = s.qword(0x34) != Some(0) || s.qword(0x3c) != Some(0);
+    bytes(s, offset).filter(|_| fills_in)
+}
 
-    fn nonzero(self, offset: usize) -> Option<u16> {
-        self.word(offset).filter(|value| *value != 0)
-    }
+/// 3.2 and 3.7 tell numbers of JEDEC as SPD has them, the number of continuation codes in the lower byte; 0 is not told.
+fn by_jedec(s: Structure<'_>, offset: usize) -> Option<String> {
+    let [continuations, code] = nonzero(s, offset)?.to_le_bytes();
+    maker(continuations, code)
+}
 
-    /// FFFFh sends us to the wider field of 3.3, whose top bit is reserved.
-    fn speed(self, narrow: usize, wide: usize) -> Option<u32> {
-        let mtps = match self.word(narrow)? {
-            0xffff => self.0?.dword(wide)? & 0x7fff_ffff,
-            mtps => u32::from(mtps),
-        };
-        (mtps != 0).then_some(mtps)
-    }
+fn number(s: Structure<'_>, offset: usize) -> Option<String> {
+    nonzero(s, offset).map(|id| format!("{id:#06x}"))
+}
 
-    /// All ones: not known.
-    fn bytes(self, offset: usize) -> Option<u64> {
-        self.0?.qword(offset).filter(|bytes| *bytes != u64::MAX)
-    }
-
-    /// One of the two portions. A module without either is firmware that fills in neither.
-    fn portion(self, offset: usize) -> Option<u64> {
-        let fills_in = self.0?.qword(0x34) != Some(0) || self.0?.qword(0x3c) != Some(0);
-        self.bytes(offset).filter(|_| fills_in)
-    }
-
-    /// 3.2 and 3.7 tell numbers of JEDEC as SPD has them, the number of continuation codes in the lower byte; 0 is not told.
-    fn by_jedec(self, offset: usize) -> Option<String> {
-        let [continuations, code] = self.nonzero(offset)?.to_le_bytes();
-        maker(continuations, code)
-    }
-
-    fn number(self, offset: usize) -> Option<String> {
-        self.nonzero(offset).map(|id| format!("{id:#06x}"))
-    }
-
-    /// FF00h is not told.
-    fn revision(self, offset: usize) -> Option<String> {
-        let revision = self.word(offset).filter(|revision| *revision != 0xff00)?;
-        Some(format!("{:#04x}", revision & 0xff))
-    }
+/// FF00h is not told.
+fn revision(s: Structure<'_>, offset: usize) -> Option<String> {
+    let revision = s.word(offset).filter(|revision| *revision != 0xff00)?;
+    Some(format!("{:#04x}", revision & 0xff))
 }
 
 /// `Some(0)` for an empty slot, `None` where the size is unknown.
@@ -166,114 +152,6 @@ fn dimm_size(s: Structure<'_>) -> Option<u64> {
         size if size & 0x8000 != 0 => Some(u64::from(size & 0x7fff) << 10),
         size => Some(u64::from(size) << 20),
     }
-}
-
-/// 7.18.2.
-fn memory_type(kind: u8) -> Option<String> {
-    let name = match kind {
-        0x01 => "other",
-        0x03 => "DRAM",
-        0x04 => "EDRAM",
-        0x05 => "VRAM",
-        0x06 => "SRAM",
-        0x07 => "RAM",
-        0x08 => "ROM",
-        0x09 => "flash",
-        0x0a => "EEPROM",
-        0x0b => "FEPROM",
-        0x0c => "EPROM",
-        0x0d => "CDRAM",
-        0x0e => "3DRAM",
-        0x0f => "SDRAM",
-        0x10 => "SGRAM",
-        0x11 => "RDRAM",
-        0x12 => "DDR",
-        0x13 => "DDR2",
-        0x14 => "DDR2 FB-DIMM",
-        0x18 => "DDR3",
-        0x19 => "FBD2",
-        0x1a => "DDR4",
-        0x1b => "LPDDR",
-        0x1c => "LPDDR2",
-        0x1d => "LPDDR3",
-        0x1e => "LPDDR4",
-        0x1f => "non-volatile",
-        0x20 => "HBM",
-        0x21 => "HBM2",
-        0x22 => "DDR5",
-        0x23 => "LPDDR5",
-        0x24 => "HBM3",
-        0x25 => "MRDIMM",
-        0x26 => "LPDDR6",
-        0x00 | 0x02 => return None,
-        other => return Some(format!("type {other:#04x}")),
-    };
-    Some(name.to_owned())
-}
-
-/// 7.18.3: bits 13 to 15 of the details of the type.
-fn buffering(details: u16) -> Option<String> {
-    let name = match details >> 13 {
-        1 => "registered",
-        2 => "unbuffered",
-        4 | 5 => "load-reduced",
-        _ => return None,
-    };
-    Some(name.to_owned())
-}
-
-/// 7.18.7.
-fn operating_modes(bits: u16) -> Vec<String> {
-    let names = [
-        (3, "volatile"),
-        (4, "byte-accessible persistent"),
-        (5, "block-accessible persistent"),
-    ];
-    let told = names.into_iter().filter(|(bit, _)| bits >> bit & 1 == 1);
-    told.map(|(_, name)| name.to_owned()).collect()
-}
-
-/// 7.18.6.
-fn technology(kind: u8) -> Option<String> {
-    let name = match kind {
-        0x01 => "other",
-        0x03 => "DRAM",
-        0x04 => "NVDIMM-N",
-        0x05 => "NVDIMM-F",
-        0x06 => "NVDIMM-P",
-        0x07 => "Intel Optane persistent memory",
-        0x08 => "MRDIMM",
-        0x00 | 0x02 => return None,
-        other => return Some(format!("technology {other:#04x}")),
-    };
-    Some(name.to_owned())
-}
-
-/// 7.18.1.
-fn form_factor(kind: u8) -> Option<String> {
-    let name = match kind {
-        0x01 => "other",
-        0x03 => "SIMM",
-        0x04 => "SIP",
-        0x05 => "chip",
-        0x06 => "DIP",
-        0x07 => "ZIP",
-        0x08 => "proprietary card",
-        0x09 => "DIMM",
-        0x0a => "TSOP",
-        0x0b => "row of chips",
-        0x0c => "RIMM",
-        0x0d => "SODIMM",
-        0x0e => "SRIMM",
-        0x0f => "FB-DIMM",
-        0x10 => "die",
-        0x11 => "CAMM",
-        0x12 => "CUDIMM",
-        0x13 => "CSODIMM",
-        0x00 | 0x02 => return None,
-        other => return Some(format!("type {other:#04x}")),
-    };
-    Some(name.to_owned())
 }
 
 #[cfg(test)]

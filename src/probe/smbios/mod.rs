@@ -2,8 +2,8 @@
 //! model: the machine as a whole and its processors (`types`), memory, and the platform around them.
 
 pub mod memory;
+pub(crate) mod names;
 pub(crate) mod platform;
-pub(crate) mod platform_names;
 pub(crate) mod source;
 pub(crate) mod table;
 pub mod types;

@@ -1,9 +1,9 @@
 //! SMBIOS types beyond processors and memory: slots, connectors, caches, supplies, host interfaces, TPM. Offsets are
 //! those of DSP0134; each comment names the clause there.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use super::platform_names as names;
+use super::names::name;
 use super::table::{SmbiosTable, Structure, Version, uuid};
 use crate::formats::text::{burnt, clean, decoded};
 use crate::model::MacAddr;
@@ -19,15 +19,9 @@ pub(crate) fn slots(table: &SmbiosTable) -> Vec<SystemSlot> {
         let peers = usize::from(s.byte(0x12).unwrap_or(0)) * 5;
         SystemSlot {
             name: s.string(0x04),
-            kind: s.byte(0x05).and_then(names::slot_kind),
-            width: s.byte(0x06).and_then(names::slot_width),
-            length: match s.byte(0x08) {
-                Some(3) => Some("short".to_owned()),
-                Some(4) => Some("long".to_owned()),
-                Some(5) => Some("2.5-inch drive".to_owned()),
-                Some(6) => Some("3.5-inch drive".to_owned()),
-                _ => None,
-            },
+            kind: s.name("slot kind", 0x05),
+            width: s.name("slot width", 0x06),
+            length: s.name("slot length", 0x08),
             in_use: match usage {
                 Some(3 | 5) => Some(false),
                 Some(4) => Some(true),
@@ -35,7 +29,7 @@ pub(crate) fn slots(table: &SmbiosTable) -> Vec<SystemSlot> {
             },
             unavailable: usage == Some(5),
             bus_address: bus_address(s, 0x0d),
-            physical_width: s.byte(0x14 + peers).and_then(names::slot_width),
+            physical_width: s.name("slot width", 0x14 + peers),
         }
     };
     table.of_kind(9).map(slot).collect()
@@ -54,11 +48,16 @@ fn bus_address(s: Structure<'_>, at: usize) -> Option<String> {
     ))
 }
 
+/// 7.42.2; the top bit tells whether it is enabled.
+fn onboard_kind(kind: u8) -> Option<String> {
+    name("onboard device", kind & 0x7f)
+}
+
 /// 7.42 Onboard Devices Extended Information; where there are none, 7.11 On Board Devices, which has no addresses.
 pub(crate) fn onboard_devices(table: &SmbiosTable) -> Vec<OnboardDevice> {
     let extended = |s: Structure<'_>| OnboardDevice {
         name: s.string(0x04),
-        kind: s.byte(0x05).and_then(names::onboard_kind),
+        kind: s.byte(0x05).and_then(onboard_kind),
         instance: s.byte(0x06),
         enabled: s.byte(0x05).is_some_and(|kind| kind & 0x80 != 0),
         bus_address: bus_address(s, 0x07),
@@ -73,7 +72,7 @@ pub(crate) fn onboard_devices(table: &SmbiosTable) -> Vec<OnboardDevice> {
         while let Some(kind) = s.byte(at).filter(|_| s.byte(at + 1).is_some()) {
             found.push(OnboardDevice {
                 name: s.string(at + 1),
-                kind: names::onboard_kind(kind),
+                kind: onboard_kind(kind),
                 instance: None,
                 enabled: kind & 0x80 != 0,
                 bus_address: None,
@@ -90,7 +89,7 @@ pub(crate) fn ports(table: &SmbiosTable) -> Vec<PortConnector> {
     let port = |s: Structure<'_>| PortConnector {
         internal: s.string(0x04),
         external: s.string(0x06),
-        kind: s.byte(0x08).and_then(names::port_kind),
+        kind: s.name("port kind", 0x08),
     };
     table.of_kind(8).map(port).collect()
 }
@@ -116,20 +115,9 @@ pub(crate) fn caches(table: &SmbiosTable) -> Vec<CacheFacts> {
             name: s.string(0x04),
             level: (config & 7) as u8 + 1,
             size_bytes: Some(size_kib * 1024).filter(|bytes| *bytes != 0),
-            kind: match s.byte(0x11) {
-                Some(3) => Some("instruction".to_owned()),
-                Some(4) => Some("data".to_owned()),
-                Some(5) => Some("unified".to_owned()),
-                _ => None,
-            },
-            associativity: s.byte(0x12).and_then(names::associativity),
-            error_correction: match s.byte(0x10) {
-                Some(3) => Some("none".to_owned()),
-                Some(4) => Some("parity".to_owned()),
-                Some(5) => Some("single-bit ECC".to_owned()),
-                Some(6) => Some("multi-bit ECC".to_owned()),
-                _ => None,
-            },
+            kind: s.name("cache kind", 0x11),
+            associativity: s.name("associativity", 0x12),
+            error_correction: s.name("cache error correction", 0x10),
             enabled: config & 0x80 != 0,
         })
     };
@@ -153,13 +141,7 @@ pub(crate) fn power_supplies(table: &SmbiosTable) -> Vec<PowerSupply> {
             hot_swappable: flags & 1 != 0,
             present: flags & 2 != 0,
             plugged: flags & 2 != 0 && flags & 4 == 0,
-            status: match flags >> 7 & 7 {
-                1 => Some("other".to_owned()),
-                3 => Some("ok".to_owned()),
-                4 => Some("non-critical".to_owned()),
-                5 => Some("critical".to_owned()),
-                _ => None,
-            },
+            status: name("supply status", (flags >> 7 & 7) as u8),
         }
     };
     table.of_kind(39).map(supply).collect()
@@ -175,18 +157,7 @@ pub(crate) fn strings(table: &SmbiosTable, kind: u8) -> Vec<String> {
 /// 7.33 System Boot Information.
 pub(crate) fn boot_status(table: &SmbiosTable) -> Option<String> {
     let status = table.first(32)?.byte(0x0a)?;
-    Some(match status {
-        0 => "no errors".to_owned(),
-        1 => "no bootable media".to_owned(),
-        2 => "the operating system failed to load".to_owned(),
-        3 => "firmware detected a hardware failure".to_owned(),
-        4 => "the operating system detected a hardware failure".to_owned(),
-        5 => "start requested by a user".to_owned(),
-        6 => "security violation".to_owned(),
-        7 => "previously requested image".to_owned(),
-        8 => "watchdog expired".to_owned(),
-        other => format!("status {other}"),
-    })
+    name("boot status", status).or_else(|| Some(format!("status {status}")))
 }
 
 /// 7.44 TPM Device.
@@ -218,14 +189,10 @@ fn host_interface(s: Structure<'_>) -> Vec<HostInterface> {
     };
     let length = usize::from(s.byte(0x05).unwrap_or(0));
     let mut base = HostInterface {
-        kind: match kind {
-            0x02 => "kcs".to_owned(),
-            0x03..=0x08 => "serial".to_owned(),
-            0x00..=0x3f => format!("mctp {kind:#04x}"),
-            0x40 => "network".to_owned(),
-            0xf0 => "oem".to_owned(),
-            other => format!("{other:#04x}"),
-        },
+        kind: name("host interface", kind).unwrap_or_else(|| {
+            let word = if kind < 0x40 { "mctp " } else { "" };
+            format!("{word}{kind:#04x}")
+        }),
         ..HostInterface::default()
     };
     if kind == 0x40 {
@@ -239,13 +206,7 @@ fn host_interface(s: Structure<'_>) -> Vec<HostInterface> {
             break;
         };
         let mut interface = base.clone();
-        interface.protocol = Some(match protocol {
-            2 => "ipmi".to_owned(),
-            3 => "mctp".to_owned(),
-            4 => "redfish over ip".to_owned(),
-            0xf0 => "oem".to_owned(),
-            other => format!("{other:#04x}"),
-        });
+        interface.protocol = name("protocol", protocol).or_else(|| Some(format!("{protocol:#04x}")));
         if protocol == 4 {
             redfish(s, at + 2, &mut interface);
         }
@@ -281,27 +242,15 @@ fn network_device(s: Structure<'_>, at: usize, interface: &mut HostInterface) {
 
 /// DSP0270 1.3, 8.5: Redfish over IP.
 fn redfish(s: Structure<'_>, at: usize, interface: &mut HostInterface) {
-    let source = |at: usize| {
-        let name = match s.byte(at)? {
-            1 => "static",
-            2 => "dhcp",
-            3 => "autoconf",
-            4 => "host selected",
+    let source = |at: usize| s.name("address source", at);
+    // The format stands before both address and mask; all zero is "not told".
+    let address = |format: usize, at: usize| {
+        let address: IpAddr = match s.byte(format)? {
+            1 => s.bytes::<4>(at)?.into(),
+            2 => s.bytes::<16>(at)?.into(),
             _ => return None,
         };
-        Some(name.to_owned())
-    };
-    // The format stands before both address and mask; all zero is "not told".
-    let address = |format: usize, at: usize| match s.byte(format)? {
-        1 => {
-            let address = Ipv4Addr::from(s.bytes::<4>(at)?);
-            (!address.is_unspecified()).then(|| address.to_string())
-        }
-        2 => {
-            let address = Ipv6Addr::from(s.bytes::<16>(at)?);
-            (!address.is_unspecified()).then(|| address.to_string())
-        }
-        _ => None,
+        (!address.is_unspecified()).then(|| address.to_string())
     };
     interface.service_uuid = s
         .bytes(at)

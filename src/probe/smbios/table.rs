@@ -5,7 +5,8 @@
 
 use uuid::Uuid;
 
-use crate::formats::bytes::{le16, le32, le64, take};
+use super::names::name;
+use crate::formats::bytes::{le16, le32, le64, sum8, take};
 use crate::formats::text::burnt;
 
 /// Structures looked at in one table. Real ones have up to a few hundred; the table itself is bounded, too.
@@ -20,10 +21,7 @@ pub struct Version {
 
 /// Reads a 32-bit (`_SM_`, and its `_DMI_` inner part) or 64-bit (`_SM3_`) entry point, refusing wrong checksums.
 pub fn entry_point(bytes: &[u8]) -> Option<Version> {
-    let sums_to_zero = |length: usize| {
-        let area = bytes.get(..length)?;
-        (area.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0).then_some(())
-    };
+    let is_whole = |length: usize| bytes.get(..length).is_some_and(|area| sum8(area) == 0);
     let (length, version) = match bytes {
         [b'_', b'S', b'M', b'3', b'_', _, length, major, minor, ..] => (*length, (*major, *minor)),
         [b'_', b'S', b'M', b'_', _, length, major, minor, ..] => (*length, (*major, *minor)),
@@ -37,7 +35,9 @@ pub fn entry_point(bytes: &[u8]) -> Option<Version> {
         return None;
     }
     // Some 2.1 firmware gives 1Eh for the length of a 1Fh structure; its checksum still covers 1Fh bytes.
-    sums_to_zero(usize::from(length)).or_else(|| (length == 0x1e).then(|| sums_to_zero(0x1f))?)?;
+    if !is_whole(usize::from(length)) && !(length == 0x1e && is_whole(0x1f)) {
+        return None;
+    }
     let (major, minor) = version;
     // Firmware that encoded 2.x in odd ways, as the kernel corrects it.
     let (major, minor) = match (major, minor) {
@@ -86,6 +86,11 @@ impl<'a> Structure<'a> {
         let number = usize::from(self.byte(offset)?);
         let text = self.strings().nth(number.checked_sub(1)?)?;
         burnt(text)
+    }
+
+    /// What the number in the byte at `offset` is called by one of the lists of [`names`](super::names).
+    pub(crate) fn name(&self, list: &str, offset: usize) -> Option<String> {
+        name(list, self.byte(offset)?)
     }
 
     /// All strings, in order.

@@ -2,7 +2,7 @@
 //! are those of DSP0134; each comment names the clause there.
 
 use super::table::{SmbiosTable, Structure, uuid};
-use super::{platform, platform_names as names};
+use super::{names, platform};
 use crate::model::inventory::{Board, Chassis, CpuPackage, Firmware, System};
 
 /// Type 0 without the boot mode, which is not in the table.
@@ -59,7 +59,7 @@ pub fn system(table: &SmbiosTable) -> Option<System> {
         uuid: s.bytes(0x08).and_then(|bytes| uuid(table.version(), bytes)),
         sku: s.string(0x19),
         family: s.string(0x1a),
-        wake_up: s.byte(0x18).and_then(names::wake_up),
+        wake_up: s.name("wake-up", 0x18),
         identity: None,
         board: boards.next(),
         other_boards: boards.collect(),
@@ -92,7 +92,7 @@ fn boards(table: &SmbiosTable) -> Vec<Board> {
         serial: s.string(0x07),
         asset_tag: s.string(0x08),
         location: s.string(0x0a),
-        kind: s.byte(0x0d).and_then(names::board_kind),
+        kind: s.name("board kind", 0x0d),
     };
     found.into_iter().map(board).collect()
 }
@@ -110,9 +110,9 @@ fn chassis(s: Structure<'_>) -> Chassis {
         sku: s.byte(0x14).and_then(|_| s.string(0x15 + elements)),
         height_units: s.byte(0x11).filter(|units| *units != 0),
         power_cords: s.byte(0x12).filter(|cords| *cords != 0),
-        boot_up_state: s.byte(0x09).and_then(names::chassis_state),
-        power_supply_state: s.byte(0x0a).and_then(names::chassis_state),
-        thermal_state: s.byte(0x0b).and_then(names::chassis_state),
+        boot_up_state: s.name("chassis state", 0x09),
+        power_supply_state: s.name("chassis state", 0x0a),
+        thermal_state: s.name("chassis state", 0x0b),
     }
 }
 
@@ -151,13 +151,8 @@ pub fn cpu_packages(table: &SmbiosTable) -> Vec<CpuPackage> {
 /// 7.39 IPMI Device Information: where the firmware says the interface to the BMC is.
 pub fn ipmi_interface(table: &SmbiosTable) -> Option<String> {
     let s = table.first(38)?;
-    let kind = match s.byte(0x04)? {
-        1 => "KCS",
-        2 => "SMIC",
-        3 => "BT",
-        4 => "SSIF",
-        _ => "unknown interface",
-    };
+    let kind = names::name("ipmi interface", s.byte(0x04)?);
+    let kind = kind.as_deref().unwrap_or("unknown interface");
     let address = s.qword(0x08)?;
     let place = match (kind, address & 1) {
         ("SSIF", _) => format!("SMBus address {:#04x}", address >> 1),
@@ -170,25 +165,13 @@ pub fn ipmi_interface(table: &SmbiosTable) -> Option<String> {
 /// 7.46 Firmware Inventory Information: what the firmware itself lists.
 pub fn firmware(table: &SmbiosTable) -> Vec<Firmware> {
     let entry = |s: Structure<'_>| {
-        let state = match s.byte(0x16)? {
-            3 => Some("disabled"),
-            5 => Some("absent"),
-            6 => Some("standby, offline"),
-            7 => Some("standby, spare"),
-            8 => Some("unavailable, offline"),
-            // Enabled, other, unknown.
-            _ => None,
-        };
+        let state = s.byte(0x16)?;
         Some(Firmware {
-            component: "listed by firmware".to_owned(),
             name: s.string(0x04),
-            belongs_to: None,
-            serial: None,
-            version: s.string(0x05)?,
             date: s.string(0x09),
             lowest_version: s.string(0x0b),
-            note: state.map(str::to_owned),
-            source: "SMBIOS type 45".to_owned(),
+            note: names::name("firmware state", state),
+            ..Firmware::new("listed by firmware", s.string(0x05)?, "SMBIOS type 45")
         })
     };
     table.of_kind(45).filter_map(entry).collect()

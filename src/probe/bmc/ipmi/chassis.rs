@@ -1,18 +1,17 @@
 //! The machine around the controller: power state, what switched it on, the watchdog.
 
-use super::{APP, CHASSIS, Link, Refusal};
+use super::{APP, CHASSIS, Ipmi, Refusal, names};
 use crate::formats::bytes::{le16, le32};
+use crate::formats::tables::set_bits;
 use crate::model::inventory::{Bmc, ChassisState, Watchdog};
 
-/// Names of the bits that are set, from bit 0 on; an empty name is skipped.
-fn named(bits: u8, names: &[&str]) -> Vec<String> {
-    let set = |(bit, name): (usize, &&str)| (bits >> bit & 1 == 1 && !name.is_empty()).then(|| (*name).to_owned());
-    names.iter().take(8).enumerate().filter_map(set).collect()
+fn name(list: &str, code: u8) -> Option<String> {
+    names::known(list, code).map(str::to_owned)
 }
 
 /// Get Chassis Status (28.2) into the document.
-pub(crate) fn status(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
-    let data = link.send(CHASSIS, 0x01, &[])?;
+pub(crate) fn status(ipmi: &mut Ipmi<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+    let data = ipmi.send(CHASSIS, 0x01, &[])?;
     read_status(&data, bmc).ok_or(Refusal::Short)
 }
 
@@ -21,89 +20,60 @@ fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
         return None;
     };
     bmc.chassis_power_on = Some(power & 1 == 1);
-    bmc.power_restore_policy = match power >> 5 & 3 {
-        0 => Some("always off".to_owned()),
-        1 => Some("previous".to_owned()),
-        2 => Some("always on".to_owned()),
-        _ => None,
-    };
-    let mut faults = named(
+    bmc.power_restore_policy = name("power restore policy", power >> 5 & 3);
+    let mut faults = set_bits(
         *power,
         &["", "power overload", "interlock", "power fault", "power control fault"],
     );
-    faults.extend(named(*misc, &["intrusion", "", "drive fault", "cooling fault"]));
+    faults.extend(set_bits(*misc, &["intrusion", "", "drive fault", "cooling fault"]));
     bmc.chassis = Some(ChassisState {
         faults,
-        last_power_events: named(
+        last_power_events: set_bits(
             *last,
             &["ac failed", "power overload", "interlock", "power fault", "command"],
         ),
-        identify: match (misc >> 6 & 1, misc >> 4 & 3) {
-            (0, _) => None,
-            (_, 0) => Some("off".to_owned()),
-            (_, 1) => Some("timed".to_owned()),
-            (_, 2) => Some("on".to_owned()),
-            _ => None,
-        },
-        disabled_buttons: rest
-            .first()
-            .map(|buttons| named(*buttons, &["power", "reset", "diagnostic interrupt", "standby"]))
-            .unwrap_or_default(),
+        identify: name("identify", misc >> 4 & 3).filter(|_| misc & 0x40 != 0),
+        disabled_buttons: set_bits(
+            rest.first().copied().unwrap_or(0),
+            &["power", "reset", "diagnostic interrupt", "standby"],
+        ),
     });
     Some(())
 }
 
 /// Get System Restart Cause (28.11).
-pub(crate) fn restart_cause(link: &mut Link<'_>) -> Result<String, Refusal> {
-    let data = link.send(CHASSIS, 0x07, &[])?;
+pub(crate) fn restart_cause(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    let data = ipmi.send(CHASSIS, 0x07, &[])?;
     let cause = data.first().ok_or(Refusal::Short)? & 0x0f;
-    Ok(restart_cause_text(cause).to_owned())
+    Ok(restart_cause_text(cause))
 }
 
-/// What restarted the machine (table 28-11).
-pub(crate) fn restart_cause_text(cause: u8) -> &'static str {
-    match cause {
-        0 => "unknown",
-        1 => "chassis control command",
-        2 => "reset button",
-        3 => "power button",
-        4 => "watchdog",
-        5 => "oem",
-        6 => "mains returned, always on",
-        7 => "mains returned, as before",
-        8 => "reset by event filter",
-        9 => "power cycle by event filter",
-        10 => "soft reset",
-        11 => "clock alarm",
-        _ => "reserved",
-    }
+/// What restarted the machine.
+pub(crate) fn restart_cause_text(cause: u8) -> String {
+    names::name_or("restart cause", cause, || "reserved".to_owned())
 }
 
 /// Get POH Counter (28.14), in whole hours.
-pub(crate) fn power_on_hours(link: &mut Link<'_>) -> Result<u32, Refusal> {
-    let data = link.send(CHASSIS, 0x0f, &[])?;
+pub(crate) fn power_on_hours(ipmi: &mut Ipmi<'_>) -> Result<u32, Refusal> {
+    let data = ipmi.send(CHASSIS, 0x0f, &[])?;
     let minutes = data.first().copied().ok_or(Refusal::Short)?;
     let count = le32(&data, 1).ok_or(Refusal::Short)?;
     Ok(u32::try_from(u64::from(count) * u64::from(minutes) / 60).unwrap_or(u32::MAX))
 }
 
 /// Get Watchdog Timer (27.7).
-pub(crate) fn watchdog(link: &mut Link<'_>) -> Result<Watchdog, Refusal> {
-    read_watchdog(&link.send(APP, 0x25, &[])?).ok_or(Refusal::Short)
+pub(crate) fn watchdog(ipmi: &mut Ipmi<'_>) -> Result<Watchdog, Refusal> {
+    read_watchdog(&ipmi.send(APP, 0x25, &[])?).ok_or(Refusal::Short)
 }
 
 fn read_watchdog(data: &[u8]) -> Option<Watchdog> {
     let (timer, action) = (*data.first()?, *data.get(1)?);
     // Counted in tenths of a second.
     let period = |at: usize| le16(data, at).map(|tenths| u32::from(tenths) * 100);
-    let name = |number: u8, names: [&str; 6]| {
-        let name = names.get(usize::from(number)).filter(|name| !name.is_empty())?;
-        Some((*name).to_owned())
-    };
     Some(Watchdog {
         running: timer & 0x40 != 0,
-        timer_use: name(timer & 7, ["", "bios frb2", "bios post", "os load", "sms/os", "oem"]),
-        action: name(action & 7, ["none", "hard reset", "power down", "power cycle", "", ""]),
+        timer_use: name("watchdog use", timer & 7),
+        action: name("watchdog action", action & 7),
         initial_ms: period(4),
         present_ms: period(6),
     })

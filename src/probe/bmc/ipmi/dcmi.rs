@@ -1,7 +1,7 @@
 //! Data Center Manageability Interface 1.5: power reading and asset tag. A controller without it refuses the first
 //! question and is asked no other.
 
-use super::{GROUP, Link, Refusal};
+use super::{GROUP, Ipmi, Refusal};
 use crate::formats::bytes::le16;
 use crate::formats::text::burnt;
 use crate::model::inventory::Dcmi;
@@ -13,8 +13,8 @@ const TAG_LIMIT: usize = 63;
 const TAG_PIECE: usize = 16;
 
 /// Get DCMI Capabilities, Get Power Reading, Get Asset Tag.
-pub(crate) fn dcmi(link: &mut Link<'_>) -> Result<Dcmi, Refusal> {
-    let capabilities = link.send(GROUP, 0x01, &[GROUP_ID, 0x01])?;
+pub(crate) fn dcmi(ipmi: &mut Ipmi<'_>) -> Result<Dcmi, Refusal> {
+    let capabilities = ipmi.send(GROUP, 0x01, &[GROUP_ID, 0x01])?;
     let mut dcmi = Dcmi {
         version: match capabilities.as_slice() {
             [GROUP_ID, major, minor, ..] => Some(format!("{major}.{minor}")),
@@ -22,13 +22,13 @@ pub(crate) fn dcmi(link: &mut Link<'_>) -> Result<Dcmi, Refusal> {
         },
         ..Dcmi::default()
     };
-    match link.send(GROUP, 0x02, &[GROUP_ID, 0x01, 0, 0]) {
+    match ipmi.send(GROUP, 0x02, &[GROUP_ID, 0x01, 0, 0]) {
         Ok(data) => read_power(&data, &mut dcmi),
         Err(refusal) if refusal.is_final() => return Err(refusal),
         // Power readings are an option of its own.
         Err(_) => {}
     }
-    dcmi.asset_tag = asset_tag(link)?;
+    dcmi.asset_tag = asset_tag(ipmi)?;
     Ok(dcmi)
 }
 
@@ -42,11 +42,11 @@ fn read_power(data: &[u8], dcmi: &mut Dcmi) {
 }
 
 /// 6.4.2.
-fn asset_tag(link: &mut Link<'_>) -> Result<Option<String>, Refusal> {
+fn asset_tag(ipmi: &mut Ipmi<'_>) -> Result<Option<String>, Refusal> {
     let mut tag = Vec::new();
     while tag.len() < TAG_LIMIT {
         let offset = u8::try_from(tag.len()).unwrap_or(u8::MAX);
-        let answer = match link.send(GROUP, 0x06, &[GROUP_ID, offset, TAG_PIECE as u8]) {
+        let answer = match ipmi.send(GROUP, 0x06, &[GROUP_ID, offset, TAG_PIECE as u8]) {
             Ok(answer) => answer,
             Err(refusal) if refusal.is_final() => return Err(refusal),
             Err(_) => break,
@@ -112,7 +112,7 @@ mod tests {
                 assert_eq!(asked, 1);
                 Ok(vec![0xc1])
             },
-            |link| dcmi(link).unwrap_err(),
+            |ipmi| dcmi(ipmi).unwrap_err(),
         );
         assert!(refusal.is_unsupported());
     }

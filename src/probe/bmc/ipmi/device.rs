@@ -1,18 +1,19 @@
 //! Who the controller is: Get Device ID, its GUIDs, its last self test.
 
 use crate::formats::bytes::hex;
+use crate::formats::tables::{rows, set_bits};
 use ipmi_rs::app::GetDeviceId;
 use ipmi_rs::connection::IpmiCommand;
 
-use super::{APP, Link, Refusal};
+use super::{APP, Ipmi, Refusal};
 use crate::model::inventory::Bmc;
 
 /// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
 const MAKERS: &str = include_str!("makers.tsv");
 
 /// Get Device ID (20.1) into the document.
-pub(crate) fn device_id(link: &mut Link<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
-    let data = link.send(APP, 0x01, &[])?;
+pub(crate) fn device_id(ipmi: &mut Ipmi<'_>, bmc: &mut Bmc) -> Result<(), Refusal> {
+    let data = ipmi.send(APP, 0x01, &[])?;
     read_device_id(&data, bmc).ok_or(Refusal::Short)
 }
 
@@ -45,30 +46,25 @@ fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
     Some(())
 }
 
-/// Lines of [`MAKERS`].
+/// Rows of [`MAKERS`].
 fn makers() -> impl Iterator<Item = (u32, &'static str, &'static str)> {
-    let lines = MAKERS.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| {
-        let (number, names) = line.split_once('\t')?;
-        let (name, registered) = names.split_once('\t')?;
-        Some((number.parse().ok()?, name, registered))
-    })
+    rows(MAKERS).filter_map(|[number, name, registered]| Some((number.parse().ok()?, name, registered)))
 }
 
 /// Name of a maker.
 pub(crate) fn manufacturer(id: u32) -> Option<String> {
-    let maker = makers().find(|(number, ..)| *number == id)?;
-    Some(maker.1.to_owned())
+    let (_, name, _) = makers().find(|(number, ..)| *number == id)?;
+    Some(name.to_owned())
 }
 
 /// Get Device GUID (20.8).
-pub(crate) fn device_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
-    guid(&link.send(APP, 0x08, &[])?)
+pub(crate) fn device_guid(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    guid(&ipmi.send(APP, 0x08, &[])?)
 }
 
 /// Get System GUID (22.14).
-pub(crate) fn system_guid(link: &mut Link<'_>) -> Result<String, Refusal> {
-    guid(&link.send(APP, 0x37, &[])?)
+pub(crate) fn system_guid(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    guid(&ipmi.send(APP, 0x37, &[])?)
 }
 
 fn guid(data: &[u8]) -> Result<String, Refusal> {
@@ -76,8 +72,8 @@ fn guid(data: &[u8]) -> Result<String, Refusal> {
 }
 
 /// Get Self Test Results (20.4): of the last one; none is started.
-pub(crate) fn self_test(link: &mut Link<'_>) -> Result<String, Refusal> {
-    let data = link.send(APP, 0x04, &[])?;
+pub(crate) fn self_test(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
+    let data = ipmi.send(APP, 0x04, &[])?;
     let (result, detail) = (*data.first().ok_or(Refusal::Short)?, data.get(1).copied().unwrap_or(0));
     Ok(self_test_text(result, detail))
 }
@@ -96,11 +92,7 @@ fn self_test_text(result: u8, detail: u8) -> String {
     match result {
         0x55 => "passed".to_owned(),
         0x56 => "not implemented".to_owned(),
-        0x57 => {
-            let part = |(bit, name): (usize, &&'static str)| (detail >> bit & 1 == 1).then_some(*name);
-            let parts: Vec<&str> = PARTS.iter().enumerate().filter_map(part).collect();
-            format!("failed: {}", parts.join(", "))
-        }
+        0x57 => format!("failed: {}", set_bits(detail, &PARTS).join(", ")),
         0x58 => format!("fatal hardware error {detail:#04x}"),
         other => format!("failed with {other:#04x} {detail:#04x}"),
     }

@@ -7,6 +7,7 @@
 use super::names;
 use super::reading::convert;
 use super::sdr_record::SensorRecord;
+use crate::formats::tables::set_bits;
 
 /// What one byte holds, out of its two bits of the first one (29.7).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,69 +39,6 @@ pub(crate) struct EventData {
     pub bytes: [u8; 3],
 }
 
-/// The second byte of firmware errors, and of hangs and progress (0Fh); an empty word is reserved.
-const FIRMWARE_ERRORS: [&str; 14] = [
-    "unspecified",
-    "no memory installed",
-    "no usable memory",
-    "hard disk failure",
-    "system board failure",
-    "diskette failure",
-    "hard disk controller failure",
-    "keyboard failure",
-    "boot medium not found",
-    "video controller failure",
-    "no video device",
-    "firmware corruption",
-    "cpu voltage mismatch",
-    "cpu speed mismatch",
-];
-const FIRMWARE_PROGRESS: [&str; 26] = [
-    "unspecified",
-    "memory",
-    "hard disks",
-    "secondary processors",
-    "user authentication",
-    "setup entered",
-    "usb resources",
-    "pci resources",
-    "option roms",
-    "video",
-    "cache",
-    "smbus",
-    "keyboard controller",
-    "management controller",
-    "docking",
-    "docking enabled",
-    "docking ejected",
-    "docking disabled",
-    "os wake-up",
-    "starting the operating system",
-    "baseboard",
-    "",
-    "floppy",
-    "keyboard test",
-    "pointing device test",
-    "primary processor",
-];
-/// Why a supply's configuration is wrong (08h, offset 06h).
-const SUPPLY_ERRORS: [&str; 5] = [
-    "vendor mismatch",
-    "revision mismatch",
-    "processor missing",
-    "supply rating mismatch",
-    "voltage rating mismatch",
-];
-/// What happened to another log, and which one it is (12h, offset 03h).
-const LOG_ACTIONS: [&str; 6] = [
-    "entry added",
-    "entry added that fits no standard event",
-    "entry added beside entries here",
-    "log cleared",
-    "log disabled",
-    "log enabled",
-];
-const LOG_TYPES: [&str; 3] = ["machine check log", "oem log 1", "oem log 2"];
 /// Actions of the event filter, from bit 0 on (12h, offset 04h).
 const FILTER_ACTIONS: [&str; 6] = [
     "alert",
@@ -110,86 +48,10 @@ const FILTER_ACTIONS: [&str; 6] = [
     "oem action",
     "diagnostic interrupt",
 ];
-/// Power states, as asked for and as they were (19h, offset 00h).
-const POWER_STATES: [&str; 14] = [
-    "S0/G0",
-    "S1",
-    "S2",
-    "S3",
-    "S4",
-    "S5/G2",
-    "S4/S5",
-    "G3",
-    "S1, S2 or S3",
-    "G1",
-    "S5 by override",
-    "legacy on",
-    "legacy off",
-    "unknown",
-];
-/// Kinds of slots (21h).
-const SLOTS: [&str; 13] = [
-    "PCI",
-    "drive array",
-    "external connector",
-    "docking",
-    "internal expansion",
-    "slot of the entity",
-    "AdvancedTCA",
-    "memory module",
-    "fan",
-    "PCI Express",
-    "SCSI",
-    "SATA or SAS",
-    "USB",
-];
-/// What the watchdog stood for when it expired (23h).
-const TIMER_USES: [&str; 6] = ["", "BIOS FRB2", "BIOS/POST", "OS load", "SMS/OS", "oem"];
-/// What changed (2Bh).
-const VERSION_CHANGES: [&str; 24] = [
-    "unspecified",
-    "controller device id",
-    "controller firmware",
-    "controller device revision",
-    "controller manufacturer id",
-    "controller ipmi version",
-    "controller auxiliary firmware",
-    "controller boot block",
-    "other controller firmware",
-    "system firmware",
-    "smbios",
-    "operating system",
-    "operating system loader",
-    "diagnostic partition",
-    "management agent",
-    "management application",
-    "management middleware",
-    "programmable hardware",
-    "module plugged into a board",
-    "part of a board",
-    "board replaced by its equal",
-    "board replaced by a newer one",
-    "board replaced by an older one",
-    "hardware configuration of a board",
-];
-/// Why a replaceable unit changed its state (2Ch).
-const UNIT_CAUSES: [&str; 11] = [
-    "normal change",
-    "commanded by software",
-    "handle latch",
-    "hot swap button",
-    "by the unit itself",
-    "communication lost",
-    "communication lost by local failure",
-    "unexpected extraction",
-    "operator",
-    "no address on the bus",
-    "unexpected deactivation",
-];
 
-fn named(names: &[&str], code: u8) -> String {
-    let name = names.get(usize::from(code)).filter(|name| !name.is_empty());
-    name.map_or_else(|| format!("code {code:#04x}"), |name| (*name).to_owned())
+/// A code by its list in [`names`].
+fn named(list: &str, code: u8) -> String {
+    names::name_or(list, code, || format!("code {code:#04x}"))
 }
 
 impl EventData {
@@ -202,38 +64,25 @@ impl EventData {
     pub(crate) fn detail(&self, record: Option<&SensorRecord>) -> Option<String> {
         let [first, second, third] = self.bytes;
         let (in_second, in_third) = (Holds::of(first >> 6), Holds::of(first >> 4));
-        let parts = match (self.event_type, in_second, in_third) {
-            (0x01, Holds::Trigger, Holds::Trigger) => {
-                // The unit stands once.
-                let limit = SensorRecord {
-                    unit: None,
-                    ..record.cloned().unwrap_or_default()
-                };
-                [
-                    Some(converted("reading", second, record)),
-                    Some(converted("threshold", third, Some(&limit))),
-                ]
-            }
-            (0x01, ..) => [
-                match in_second {
-                    Holds::Trigger => Some(converted("reading", second, record)),
-                    _ => self.coded(in_second, 2, second),
-                },
-                match in_third {
-                    Holds::Trigger => Some(converted("threshold", third, record)),
-                    _ => self.coded(in_third, 3, third),
-                },
-            ],
-            // A third byte is never a state.
-            _ => [
-                match in_second {
-                    Holds::Trigger => self.before(second),
-                    _ => self.coded(in_second, 2, second),
-                },
-                self.coded(in_third, 3, third),
-            ],
-        };
-        joined(parts)
+        let is_threshold = self.event_type == 0x01;
+        // The unit stands once.
+        let without_unit = (in_second == Holds::Trigger).then(|| SensorRecord {
+            unit: None,
+            ..record.cloned().unwrap_or_default()
+        });
+        let limit = without_unit.as_ref().or(record);
+        joined([
+            match in_second {
+                Holds::Trigger if is_threshold => Some(converted("reading", second, record)),
+                Holds::Trigger => self.before(second),
+                _ => self.coded(in_second, 2, second),
+            },
+            match in_third {
+                Holds::Trigger if is_threshold => Some(converted("threshold", third, limit)),
+                // It is never a state.
+                _ => self.coded(in_third, 3, third),
+            },
+        ])
     }
 
     /// The state before and a severity, a nibble each; Fh is unspecified.
@@ -267,29 +116,29 @@ impl EventData {
         let (high, low) = (byte >> 4, byte & 0x0f);
         Some(match (self.sensor_kind, self.offset()) {
             (0x05, 4) => format!("network controller {byte}"),
-            (0x0f, 0) => named(&FIRMWARE_ERRORS, byte),
-            (0x0f, 1 | 2) => named(&FIRMWARE_PROGRESS, byte),
+            (0x0f, 0) => named("firmware error", byte),
+            (0x0f, 1 | 2) => named("firmware progress", byte),
             (0x10, 0) => format!("module {byte}"),
             (0x10, 1) => format!("event type {byte:#04x}"),
             (0x10, 6) => format!("processor {byte}"),
-            (0x12, 3) => format!("{} of {}", named(&LOG_ACTIONS, high), named(&LOG_TYPES, low)),
+            (0x12, 3) => format!("{} of {}", named("log action", high), named("log", low)),
             (0x12, 4) => {
-                let action = |(bit, name): (usize, &&'static str)| (byte >> bit & 1 == 1).then_some(*name);
-                let actions: Vec<&str> = FILTER_ACTIONS.iter().enumerate().filter_map(action).collect();
+                let actions = set_bits(byte, &FILTER_ACTIONS);
                 return (!actions.is_empty()).then(|| actions.join(", "));
             }
             (0x12, 5) => format!(
                 "{} of pair, {}",
                 if byte & 0x80 == 0 { "first" } else { "second" },
-                named(&["sel clock", "sdr clock"], low)
+                named("clock", low)
             ),
-            (0x19, 0) => format!("asked for {}", named(&POWER_STATES[..13], byte)),
-            (0x1d, 7) => super::chassis::restart_cause_text(low).to_owned(),
-            (0x21, _) => format!("{} slot", named(&SLOTS, byte & 0x7f)),
+            // Nobody asks for "unknown".
+            (0x19, 0) if byte == 0x0d => format!("asked for code {byte:#04x}"),
+            (0x19, 0) => format!("asked for {}", named("power state", byte)),
+            (0x1d, 7) => super::chassis::restart_cause_text(low),
+            (0x21, _) => format!("{} slot", named("slot", byte & 0x7f)),
             (0x23, _) => {
-                let interrupt =
-                    (high != 0x0f).then(|| format!("{} interrupt", named(&["no", "SMI", "NMI", "messaging"], high)));
-                let used = (low != 0x0f).then(|| format!("used for {}", named(&TIMER_USES, low)));
+                let interrupt = (high != 0x0f).then(|| format!("{} interrupt", named("interrupt", high)));
+                let used = (low != 0x0f).then(|| format!("used for {}", named("timer use", low)));
                 return joined([interrupt, used]);
             }
             (0x28, 0 | 4) => format!("sensor {byte:#04x}"),
@@ -299,9 +148,9 @@ impl EventData {
             }
             (0x2a, _) if byte & 0x3f == 0 => "user unspecified".to_owned(),
             (0x2a, _) => format!("user {}", byte & 0x3f),
-            (0x2b, _) => named(&VERSION_CHANGES, byte),
+            (0x2b, _) => named("version change", byte),
             (0x2c, _) => {
-                let cause = (high != 0x0f).then(|| named(&UNIT_CAUSES, high));
+                let cause = (high != 0x0f).then(|| named("unit cause", high));
                 let before = format!("before: {}", names::event(0x6f, 0x2c, low));
                 return joined([cause, Some(before)]);
             }
@@ -312,7 +161,7 @@ impl EventData {
     /// The extension in the third byte, where table 42-3 has one.
     fn third(&self, byte: u8) -> Option<String> {
         Some(match (self.sensor_kind, self.offset()) {
-            (0x08, 6) => named(&SUPPLY_ERRORS, byte & 0x0f),
+            (0x08, 6) => named("supply error", byte & 0x0f),
             (0x0c, _) => format!("module {byte}"),
             (0x10, 1) if byte & 0x20 != 0 => "all events of that type".to_owned(),
             (0x10, 1) => format!(
@@ -323,15 +172,13 @@ impl EventData {
             (0x10, 5) => format!("{byte} % full"),
             (0x10, 6) if byte & 0x80 == 0 => "counted by instance".to_owned(),
             (0x10, 6) => "counted by the maker".to_owned(),
-            (0x19, 0) => format!("was in {}", named(&POWER_STATES, byte)),
+            (0x19, 0) => format!("was in {}", named("power state", byte)),
             (0x1d, 7) => format!("channel {}", byte & 0x0f),
             (0x21, _) => format!("number {byte}"),
             (0x28, 5) => format!("unit {byte:#04x}"),
             (0x2a, offset) => {
-                let causes = ["", "closed", "timed out", "configuration changed"];
-                let cause = causes[usize::from(byte >> 4 & 3)];
-                let cause = (offset == 1 && !cause.is_empty()).then(|| cause.to_owned());
-                return joined([Some(format!("channel {}", byte & 0x0f)), cause]);
+                let cause = names::known("session end", byte >> 4 & 3).filter(|_| offset == 1);
+                return joined([Some(format!("channel {}", byte & 0x0f)), cause.map(str::to_owned)]);
             }
             _ => return None,
         })

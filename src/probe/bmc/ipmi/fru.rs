@@ -2,8 +2,9 @@
 
 use super::fru_area::{HEADER, extent, has_header, parse};
 use super::sdr_record::FruContent;
-use super::{Link, Refusal, STORAGE, spd};
+use super::{Ipmi, Refusal, STORAGE};
 use crate::formats::bytes::le16;
+use crate::formats::spd;
 use crate::model::inventory::Fru;
 
 /// Bytes of one unit that are read. Everything known fits into 2 KiB; some controllers call 64 KiB their size.
@@ -17,8 +18,8 @@ const PIECE: usize = 32;
 const SMALLEST_PIECE: usize = 8;
 
 /// Get FRU Inventory Area Info and Read FRU Data (34.1, 34.2) for one unit of the controller itself.
-pub(crate) fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<Fru, Refusal> {
-    let info = link.send(STORAGE, 0x10, &[id])?;
+pub(crate) fn read(ipmi: &mut Ipmi<'_>, id: u8, content: FruContent) -> Result<Fru, Refusal> {
+    let info = ipmi.send(STORAGE, 0x10, &[id])?;
     let size = le16(&info, 0).ok_or(Refusal::Short)?;
     // Some memories are addressed by words.
     let by_words = info.get(2).is_some_and(|flags| flags & 1 == 1);
@@ -36,7 +37,7 @@ pub(crate) fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<F
             break;
         }
         let count = (want - bytes.len()).min(piece);
-        match read_piece(link, id, bytes.len(), count, by_words) {
+        match read_piece(ipmi, id, bytes.len(), count, by_words) {
             Ok(more) => bytes.extend(more),
             // Too many bytes at once, in the words of several makers.
             Err(Refusal::Code(0xc6..=0xca | 0xff)) if piece > SMALLEST_PIECE => piece /= 2,
@@ -47,7 +48,7 @@ pub(crate) fn read(link: &mut Link<'_>, id: u8, content: FruContent) -> Result<F
             }
         }
     }
-    link.root().keep(&format!("ipmi/fru-{id}.bin"), &bytes);
+    ipmi.root().keep(&format!("ipmi/fru-{id}.bin"), &bytes);
     let mut fru = match content {
         FruContent::MemoryId if !has_header(&bytes) => memory(id, &bytes),
         FruContent::Processor if !has_header(&bytes) => Fru { id, ..Fru::default() },
@@ -62,18 +63,18 @@ fn memory(id: u8, bytes: &[u8]) -> Fru {
     let mut fru = Fru { id, ..Fru::default() };
     match spd::parse(bytes) {
         Ok(memory) => fru.memory = Some(memory),
-        Err(damage) => fru.damage.push(damage),
+        Err(damage) => fru.damage.push(damage.to_string()),
     }
     fru
 }
 
 /// Always at least one byte.
-fn read_piece(link: &mut Link<'_>, id: u8, at: usize, count: usize, by_words: bool) -> Result<Vec<u8>, Refusal> {
+fn read_piece(ipmi: &mut Ipmi<'_>, id: u8, at: usize, count: usize, by_words: bool) -> Result<Vec<u8>, Refusal> {
     let unit = if by_words { 2 } else { 1 };
     let offset = u16::try_from(at / unit).map_err(|_| Refusal::Short)?;
     let units = u8::try_from(count.div_ceil(unit)).map_err(|_| Refusal::Short)?;
     let [low, high] = offset.to_le_bytes();
-    let answer = link.send(STORAGE, 0x11, &[id, low, high, units])?;
+    let answer = ipmi.send(STORAGE, 0x11, &[id, low, high, units])?;
     let (told, data) = answer.split_first().ok_or(Refusal::Short)?;
     let got = data.len().min(usize::from(*told) * unit).min(usize::from(units) * unit);
     match data.get(..got - got % unit) {
@@ -119,8 +120,8 @@ mod tests {
     #[test]
     fn a_unit_is_read_in_pieces_and_no_further_than_its_areas() {
         for (unit, most) in [(1, 255), (1, 16), (1, 8), (2, 255)] {
-            let fru = linked(serve(example(), unit, most), |link| {
-                read(link, 0, FruContent::Inventory)
+            let fru = linked(serve(example(), unit, most), |ipmi| {
+                read(ipmi, 0, FruContent::Inventory)
             })
             .unwrap();
             assert_eq!(fru.damage, Vec::<String>::new(), "{unit} {most}");
@@ -138,7 +139,7 @@ mod tests {
                 (0x11, Some(64..)) => Ok(vec![0xcb]),
                 _ => inner(netfn, cmd, data),
             },
-            |link| read(link, 0, FruContent::Inventory),
+            |ipmi| read(ipmi, 0, FruContent::Inventory),
         )
         .unwrap();
         assert_eq!(fru.board.unwrap().serial.as_deref(), Some("S-1"));
@@ -162,7 +163,7 @@ mod tests {
                     let piece = &data[at..(at + usize::from(asked[3])).min(data.len())];
                     Ok([&[0, piece.len() as u8][..], piece].concat())
                 },
-                move |link| read(link, 0x6e, content),
+                move |ipmi| read(ipmi, 0x6e, content),
             )
             .unwrap()
         };
@@ -198,7 +199,7 @@ mod tests {
                     assert!(asked <= MAX_BYTES + 8);
                     Ok(answer.clone())
                 },
-                |link| read(link, 1, FruContent::Inventory),
+                |ipmi| read(ipmi, 1, FruContent::Inventory),
             );
         }
     }

@@ -4,10 +4,11 @@
 //! Written for units as makers ship them: wrong checksums, areas that point past the end, fields never ended. What can
 //! be read is given, and what is wrong is listed beside it.
 
-use crate::formats::bytes::hex;
+use super::names::name_or;
+use crate::formats::bytes::{hex, le16, sum8};
 use crate::formats::text::clean;
 use crate::model::inventory::{Fru, FruBoard, FruChassis, FruMultirecord, FruProduct};
-use crate::probe::smbios::platform_names::chassis_kind;
+use crate::probe::smbios::names::chassis_kind;
 
 /// Fields of one area, and records of one unit; real ones have a dozen.
 const MAX_FIELDS: usize = 2048;
@@ -48,7 +49,7 @@ pub(crate) fn extent(bytes: &[u8]) -> usize {
 /// True for bytes that begin with the header of an inventory.
 pub(crate) fn has_header(bytes: &[u8]) -> bool {
     let header = bytes.get(..HEADER);
-    header.is_some_and(|header| header[0] & 0x0f == 1 && sum(header) == 0)
+    header.is_some_and(|header| header[0] & 0x0f == 1 && sum8(header) == 0)
 }
 
 /// All areas of one unit (8 and on).
@@ -64,7 +65,7 @@ pub(crate) fn parse(id: u8, bytes: &[u8]) -> Fru {
         fru.damage.push(text.to_owned());
         return fru;
     }
-    if sum(header) != 0 {
+    if sum8(header) != 0 {
         fru.damage.push("header: wrong checksum".to_owned());
     }
     if let Some(area) = area("chassis", header[2], bytes, &mut fru.damage) {
@@ -120,7 +121,7 @@ fn area<'a>(name: &str, offset: u8, bytes: &'a [u8], damage: &mut Vec<String>) -
     }
     match bytes.get(start..start + length) {
         Some(area) => {
-            if sum(area) != 0 {
+            if sum8(area) != 0 {
                 damage.push(format!("{name} area: wrong checksum"));
             }
             area.split_last().map(|(_, area)| area)
@@ -134,10 +135,6 @@ fn area<'a>(name: &str, offset: u8, bytes: &'a [u8], damage: &mut Vec<String>) -
 
 fn is_english(area: &[u8]) -> bool {
     area.get(2).is_some_and(|language| ENGLISH.contains(language))
-}
-
-fn sum(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
 
 /// Minutes since 1996, three bytes; zero is "not told".
@@ -249,7 +246,7 @@ fn multirecords(start: usize, bytes: &[u8], damage: &mut Vec<String>) -> Vec<Fru
             damage.push("multi-record area: cut short".to_owned());
             break;
         };
-        if sum(header) != 0 {
+        if sum8(header) != 0 {
             damage.push(format!("multi-record {}: wrong header checksum", records.len()));
             break;
         }
@@ -257,23 +254,14 @@ fn multirecords(start: usize, bytes: &[u8], damage: &mut Vec<String>) -> Vec<Fru
             damage.push("multi-record area: cut short".to_owned());
             break;
         };
-        if sum(data).wrapping_add(header[3]) != 0 {
+        if sum8(data).wrapping_add(header[3]) != 0 {
             damage.push(format!("multi-record {}: wrong checksum", records.len()));
         }
-        let kind = match header[0] {
-            0x00 => "power supply".to_owned(),
-            0x01 => "dc output".to_owned(),
-            0x02 => "dc load".to_owned(),
-            0x03 => "management access".to_owned(),
-            0x04 => "base compatibility".to_owned(),
-            0x05 => "extended compatibility".to_owned(),
-            other @ 0xc0.. => format!("oem {other:#04x}"),
-            other => format!("{other:#04x}"),
-        };
-        let capacity = |data: &[u8]| Some(u16::from_le_bytes([*data.first()?, *data.get(1)?]) & 0x0fff);
+        let oem = if header[0] >= 0xc0 { "oem " } else { "" };
+        let capacity = le16(data, 0).map(|watts| watts & 0x0fff);
         records.push(FruMultirecord {
-            kind,
-            capacity_watts: capacity(data).filter(|watts| header[0] == 0 && *watts != 0),
+            kind: name_or("record", header[0], || format!("{oem}{:#04x}", header[0])),
+            capacity_watts: capacity.filter(|watts| header[0] == 0 && *watts != 0),
             data: hex(data),
         });
         at += 5 + data.len();

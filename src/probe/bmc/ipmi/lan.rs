@@ -1,13 +1,14 @@
 //! Channels, and the settings of those with a LAN behind them.
 
-use crate::formats::bytes::le16;
+use crate::formats::bytes::{le16, take};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipmi_rs::connection::Channel;
 use ipmi_rs::transport::{GetLanConfigParameters, LanConfigParameter};
 
+use super::names::{known, name_or};
 use super::users::privilege;
-use super::{APP, Link, Refusal};
+use super::{APP, Ipmi, Refusal};
 use crate::model::MacAddr;
 use crate::model::inventory::{BmcChannel, BmcIpv6, BmcLan, CipherSuite};
 
@@ -22,12 +23,12 @@ const MEDIUM_LAN: u8 = 4;
 const MEDIUM_OTHER_LAN: u8 = 6;
 
 /// Get Channel Info (22.24), with the medium as a number, and Get Channel Access (22.23).
-pub(crate) fn channel(link: &mut Link<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
-    let data = link.send(APP, 0x42, &[number])?;
+pub(crate) fn channel(ipmi: &mut Ipmi<'_>, number: u8) -> Result<(BmcChannel, bool), Refusal> {
+    let data = ipmi.send(APP, 0x42, &[number])?;
     let (mut channel, is_lan) = channel_info(number, &data).ok_or(Refusal::Short)?;
     // Only channels with sessions have an access mode; 80h asks for what holds now, not for what was stored.
     if channel.sessions != "session-less" {
-        match link.send(APP, 0x41, &[number, 0x80]) {
+        match ipmi.send(APP, 0x41, &[number, 0x80]) {
             Ok(data) => channel_access(&data, &mut channel),
             Err(refusal) if refusal.is_final() => return Err(refusal),
             Err(_) => {}
@@ -41,40 +42,15 @@ fn channel_info(number: u8, data: &[u8]) -> Option<(BmcChannel, bool)> {
         return None;
     };
     let medium = medium & 0x7f;
-    let medium_name = match medium {
-        0x01 => "ipmb".to_owned(),
-        0x02 | 0x03 => "icmb".to_owned(),
-        MEDIUM_LAN => "lan".to_owned(),
-        0x05 => "serial".to_owned(),
-        MEDIUM_OTHER_LAN => "other lan".to_owned(),
-        0x07 => "pci smbus".to_owned(),
-        0x08 | 0x09 => "smbus".to_owned(),
-        0x0a | 0x0b => "usb".to_owned(),
-        0x0c => "system interface".to_owned(),
-        0x60..=0x7f => format!("oem {medium:#04x}"),
-        other => format!("{other:#04x}"),
-    };
-    let protocol = match protocol & 0x1f {
-        0x01 => "ipmb".to_owned(),
-        0x02 => "icmb".to_owned(),
-        0x04 => "smbus".to_owned(),
-        0x05 => "kcs".to_owned(),
-        0x06 => "smic".to_owned(),
-        0x07 | 0x08 => "bt".to_owned(),
-        0x09 => "terminal mode".to_owned(),
-        other => format!("{other:#04x}"),
-    };
-    let sessions = match session >> 6 {
-        0 => "session-less",
-        1 => "single",
-        2 => "multi",
-        _ => "session-based",
-    };
+    let protocol = protocol & 0x1f;
     let channel = BmcChannel {
         channel: number,
-        medium: medium_name,
-        protocol,
-        sessions: sessions.to_owned(),
+        medium: match medium {
+            0x60.. => format!("oem {medium:#04x}"),
+            _ => name_or("medium", medium, || format!("{medium:#04x}")),
+        },
+        protocol: name_or("protocol", protocol, || format!("{protocol:#04x}")),
+        sessions: name_or("sessions", session >> 6, String::new),
         active_sessions: session & 0x3f,
         access: None,
         privilege_limit: None,
@@ -84,48 +60,36 @@ fn channel_info(number: u8, data: &[u8]) -> Option<(BmcChannel, bool)> {
 
 fn channel_access(data: &[u8], channel: &mut BmcChannel) {
     let [mode, limit, ..] = data else { return };
-    let mode = match mode & 0x07 {
-        0 => "disabled",
-        1 => "pre-boot",
-        2 => "always",
-        3 => "shared",
-        _ => return,
+    let Some(mode) = known("access", mode & 0x07) else {
+        return;
     };
     channel.access = Some(mode.to_owned());
     channel.privilege_limit = Some(privilege(limit & 0x0f)).filter(|_| limit & 0x0f != 0);
 }
 
 /// Get LAN Configuration Parameters (23.2): one parameter, without its revision byte.
-fn parameter(link: &mut Link<'_>, channel: u8, parameter: LanConfigParameter, set: u8) -> Result<Vec<u8>, Refusal> {
+fn parameter(ipmi: &mut Ipmi<'_>, channel: u8, parameter: LanConfigParameter, set: u8) -> Result<Vec<u8>, Refusal> {
     let channel = Channel::new(channel).ok_or(Refusal::Short)?;
     let question = GetLanConfigParameters::new(channel, parameter).with_set_selector(set);
-    Ok(link.ask(question)?.data)
+    Ok(ipmi.ask(question)?.data)
 }
 
 /// All LAN settings of one channel (table 23-4). Fails where the IPv4 address cannot be had; the other parameters are
 /// worth having but no reason to lose that one.
-pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
+pub(crate) fn lan(ipmi: &mut Ipmi<'_>, channel: u8) -> Result<BmcLan, Refusal> {
     use LanConfigParameter::*;
-    let address = parameter(link, channel, IpAddress, 0)?;
+    let address = parameter(ipmi, channel, IpAddress, 0)?;
     let mut lan = BmcLan {
         channel,
         ipv4: Some(ipv4(&address).ok_or(Refusal::Short)?).filter(|address| !address.is_unspecified()),
         ..BmcLan::default()
     };
-    let mut ask = |name, set| match parameter(link, channel, name, set) {
+    let mut ask = |name, set| match parameter(ipmi, channel, name, set) {
         Err(refusal) if refusal.is_final() => Err(refusal),
         other => Ok(other.unwrap_or_default()),
     };
-    lan.address_source = ask(IpAddressSource, 0)?.first().map(|source| {
-        let source = match source & 0x0f {
-            1 => "static",
-            2 => "dhcp",
-            3 => "bios",
-            4 => "other",
-            _ => "unspecified",
-        };
-        source.to_owned()
-    });
+    let source = ask(IpAddressSource, 0)?.first().map(|source| source & 0x0f);
+    lan.address_source = source.map(|source| name_or("address source", source, || "unspecified".to_owned()));
     lan.mac = mac(&ask(MacAddress, 0)?);
     lan.netmask = ipv4(&ask(SubnetMask, 0)?).filter(|mask| !mask.is_unspecified());
     // 10: control of gratuitous ARP and of answers.
@@ -137,12 +101,10 @@ pub(crate) fn lan(link: &mut Link<'_>, channel: u8) -> Result<BmcLan, Refusal> {
     if ask(Ipv6Ipv4Support, 0)?.is_empty() {
         return Ok(lan);
     }
-    lan.addressing = match ask(Ipv6Ipv4AddressingEnables, 0)?.first() {
-        Some(0) => Some("ipv4".to_owned()),
-        Some(1) => Some("ipv6".to_owned()),
-        Some(2) => Some("both".to_owned()),
-        _ => None,
-    };
+    let addressing = ask(Ipv6Ipv4AddressingEnables, 0)?.first().copied();
+    lan.addressing = addressing
+        .and_then(|number| known("addressing", number))
+        .map(str::to_owned);
     let counts = ask(Ipv6Status, 0)?;
     for (name, count) in [
         (Ipv6StaticAddresses, counts.first()),
@@ -170,32 +132,22 @@ fn ipv6_address(is_static: bool, data: &[u8]) -> Option<BmcIpv6> {
     let address = ipv6(data.get(2..)?)?;
     let source = match (is_static, data.get(1)? & 0x0f) {
         (true, _) => "static".to_owned(),
-        (false, 1) => "slaac".to_owned(),
-        (false, 2) => "dhcpv6".to_owned(),
-        (false, other) => format!("source {other}"),
+        (false, source) => name_or("ipv6 source", source, || format!("source {source}")),
     };
-    let state = match data.get(19)? {
-        0 => "active".to_owned(),
-        1 => "disabled".to_owned(),
-        2 => "pending".to_owned(),
-        3 => "failed".to_owned(),
-        4 => "deprecated".to_owned(),
-        5 => "invalid".to_owned(),
-        other => format!("state {other}"),
-    };
+    let state = *data.get(19)?;
     (!address.is_unspecified()).then_some(BmcIpv6 {
         address,
         prefix_length: *data.get(18)?,
         source,
-        state,
+        state: name_or("ipv6 state", state, || format!("state {state}")),
     })
 }
 
 /// Get Channel Cipher Suites (22.15), for IPMI sessions.
-pub(crate) fn cipher_suites(link: &mut Link<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
+pub(crate) fn cipher_suites(ipmi: &mut Ipmi<'_>, channel: u8) -> Result<Vec<CipherSuite>, Refusal> {
     let mut records = Vec::new();
     for piece in 0..MAX_PIECES {
-        let answer = match link.send(APP, 0x54, &[channel, 0x00, 0x80 | piece]) {
+        let answer = match ipmi.send(APP, 0x54, &[channel, 0x00, 0x80 | piece]) {
             Ok(answer) => answer,
             // A list of exactly whole pieces ends with a refusal on some controllers.
             Err(Refusal::Code(_)) if piece > 0 => break,
@@ -234,24 +186,14 @@ fn read_suites(records: &[u8]) -> Vec<CipherSuite> {
             suite.oem = Some(u32::from_le_bytes(number));
         }
         while let Some(algorithm) = bytes.next_if(|byte| *byte < 0xc0) {
-            let (field, names): (_, &[&str]) = match algorithm >> 6 {
-                0 => (
-                    &mut suite.authentication,
-                    &["none", "HMAC-SHA1", "HMAC-MD5", "HMAC-SHA256"],
-                ),
-                1 => (
-                    &mut suite.integrity,
-                    &["none", "HMAC-SHA1-96", "HMAC-MD5-128", "MD5-128", "HMAC-SHA256-128"],
-                ),
-                _ => (
-                    &mut suite.confidentiality,
-                    &["none", "AES-CBC-128", "xRC4-128", "xRC4-40"],
-                ),
+            let (field, list) = match algorithm >> 6 {
+                0 => (&mut suite.authentication, "authentication"),
+                1 => (&mut suite.integrity, "integrity"),
+                _ => (&mut suite.confidentiality, "confidentiality"),
             };
             let number = algorithm & 0x3f;
-            let name = names.get(usize::from(number)).map(|name| (*name).to_owned());
             // The first one listed is the one it prefers.
-            field.get_or_insert(name.unwrap_or_else(|| format!("{number:#04x}")));
+            field.get_or_insert_with(|| name_or(list, number, || format!("{number:#04x}")));
         }
         suites.push(suite);
     }
@@ -259,18 +201,15 @@ fn read_suites(records: &[u8]) -> Vec<CipherSuite> {
 }
 
 fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
-    let bytes: [u8; 4] = data.get(..4)?.try_into().ok()?;
-    Some(Ipv4Addr::from(bytes))
+    take::<4>(data, 0).map(Ipv4Addr::from)
 }
 
 fn ipv6(data: &[u8]) -> Option<Ipv6Addr> {
-    let bytes: [u8; 16] = data.get(..16)?.try_into().ok()?;
-    Some(Ipv6Addr::from(bytes))
+    take::<16>(data, 0).map(Ipv6Addr::from)
 }
 
 fn mac(data: &[u8]) -> Option<MacAddr> {
-    let bytes: [u8; 6] = data.get(..6)?.try_into().ok()?;
-    Some(MacAddr(bytes)).filter(|mac| !mac.is_unusable())
+    take(data, 0).map(MacAddr).filter(|mac| !mac.is_unusable())
 }
 
 /// Parameter 20: 12 bits of VLAN id, the top bit says whether it is in use.

@@ -1,6 +1,6 @@
 //! Questions to the management controller: one way to send them, and a file for each kind of answer.
 //!
-//! Every request goes through [`Link::send`], which names it `ipmi/<netfn>-<command>[-<data>]` in captures, so that a
+//! Every request goes through [`Ipmi::send`], which names it `ipmi/<netfn>-<command>[-<data>]` in captures, so that a
 //! captured tree answers the same questions. Only commands that ask are sent. Numbers of commands and layouts of answers
 //! are those of the IPMI 2.0 specification, revision 1.1; each function names its section.
 //!
@@ -12,7 +12,6 @@ pub(crate) mod chassis;
 pub(crate) mod dcmi;
 pub(crate) mod device;
 pub(crate) mod event_data;
-pub(crate) mod events;
 pub(crate) mod fru;
 pub(crate) mod fru_area;
 pub(crate) mod lan;
@@ -22,7 +21,6 @@ pub(crate) mod sdr;
 pub mod sdr_record;
 pub(crate) mod sel;
 pub(crate) mod sel_text;
-pub(crate) mod spd;
 pub(crate) mod supplies;
 pub(crate) mod users;
 
@@ -85,11 +83,6 @@ impl Refusal {
             Refusal::Unavailable(status, _) => *status,
         }
     }
-
-    /// This refusal as a piece of the part.
-    pub fn item(&self, name: &str, source: &str, millis: u64) -> Item {
-        Item::gap(name, self.status(), self.to_string()).from(source, millis)
-    }
 }
 
 impl std::fmt::Display for Refusal {
@@ -107,24 +100,26 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// The controller, live or captured.
-pub struct Link<'a> {
+/// The controller, live or captured, and what its part of the document says of the questions.
+pub struct Ipmi<'a> {
     root: &'a Root,
     port: Option<Box<dyn AskBmc>>,
     deadline: Instant,
     dead: Option<String>,
     silent: u8,
+    pub items: Vec<Item>,
 }
 
-impl<'a> Link<'a> {
+impl<'a> Ipmi<'a> {
     /// Questions go to `port` until `deadline`; without a port a captured tree answers.
-    pub fn new(root: &'a Root, port: Option<Box<dyn AskBmc>>, deadline: Instant) -> Link<'a> {
-        Link {
+    pub fn new(root: &'a Root, port: Option<Box<dyn AskBmc>>, deadline: Instant) -> Ipmi<'a> {
+        Ipmi {
             root,
             port,
             deadline,
             dead: None,
             silent: 0,
+            items: Vec::new(),
         }
     }
 
@@ -133,7 +128,7 @@ impl<'a> Link<'a> {
         self.dead.is_some()
     }
 
-    /// The tree behind the link, for what is kept of the answers.
+    /// The tree behind it, for what is kept of the answers.
     pub fn root(&self) -> &'a Root {
         self.root
     }
@@ -193,6 +188,35 @@ impl<'a> Link<'a> {
         Err(Refusal::Code(0xc0))
     }
 
+    /// Puts the questions about one piece, and notes how they ended under `name`.
+    pub fn note<T>(
+        &mut self,
+        name: &str,
+        source: &str,
+        questions: impl FnOnce(&mut Self) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        self.note_or_absent(name, source, |_| false, questions)
+    }
+
+    /// The same for what a controller need not have: a refusal by which there is no such thing is a fact and no trouble.
+    pub fn note_or_absent<T>(
+        &mut self,
+        name: &str,
+        source: &str,
+        is_absent: impl Fn(&Refusal) -> bool,
+        questions: impl FnOnce(&mut Self) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let started = Instant::now();
+        let told = questions(self);
+        let item = match &told {
+            Ok(_) => Item::ok(name, source, 0),
+            Err(refusal) if is_absent(refusal) => Item::gap(name, PartStatus::Absent, refusal.to_string()),
+            Err(refusal) => Item::gap(name, refusal.status(), refusal.to_string()),
+        };
+        self.items.push(item.from(source, millis(started.elapsed())));
+        told
+    }
+
     fn once(&mut self, name: &str, lun: u8, netfn: u8, cmd: u8, data: &[u8]) -> Result<Vec<u8>, Refusal> {
         let Some(port) = &mut self.port else {
             let unanswered = || Err(io::Error::from(io::ErrorKind::Unsupported));
@@ -244,56 +268,6 @@ fn name(lun: u8, netfn: u8, cmd: u8, data: &[u8]) -> String {
     name
 }
 
-/// Collects what each question of one kind came to.
-#[derive(Debug, Default)]
-pub struct Notes {
-    pub items: Vec<Item>,
-}
-
-impl Notes {
-    /// Runs one question, and notes how it ended under `name`.
-    pub fn ask<T>(
-        &mut self,
-        link: &mut Link<'_>,
-        name: &str,
-        source: &str,
-        question: impl FnOnce(&mut Link<'_>) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        let started = Instant::now();
-        let result = question(link);
-        let took = millis(started.elapsed());
-        match result {
-            Ok(value) => {
-                self.items.push(Item::ok(name, source, took));
-                Some(value)
-            }
-            Err(refusal) => {
-                self.items.push(refusal.item(name, source, took));
-                None
-            }
-        }
-    }
-
-    /// The same for what a controller need not have: one that does not know the command has no such thing, which is a
-    /// fact and no trouble.
-    pub fn ask_optional<T>(
-        &mut self,
-        link: &mut Link<'_>,
-        name: &str,
-        source: &str,
-        question: impl FnOnce(&mut Link<'_>) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        let mut unknown = false;
-        let told = self.ask(link, name, source, |link| {
-            question(link).inspect_err(|refusal| unknown = refusal.is_unsupported())
-        });
-        if let Some(item) = self.items.last_mut().filter(|_| unknown) {
-            item.status = PartStatus::Absent;
-        }
-        told
-    }
-}
-
 #[cfg(test)]
 pub mod testing {
     //! A controller that answers from a script.
@@ -314,14 +288,14 @@ pub mod testing {
         }
     }
 
-    /// Calls `with` with a link to a controller that answers by `answer`.
+    /// Calls `with` with a controller that answers by `answer`.
     pub fn linked<T>(
         answer: impl FnMut(u8, u8, &[u8]) -> Result<Vec<u8>, BmcError> + Send + 'static,
-        with: impl FnOnce(&mut Link<'_>) -> T,
+        with: impl FnOnce(&mut Ipmi<'_>) -> T,
     ) -> T {
         let root = Root::at("/nonexistent");
         let port: Box<dyn AskBmc> = Box::new(Scripted(Box::new(answer)));
-        with(&mut Link::new(
+        with(&mut Ipmi::new(
             &root,
             Some(port),
             Instant::now() + Duration::from_secs(60),
@@ -348,12 +322,12 @@ mod tests {
         std::fs::write(dir.path().join(".recon/ipmi/06-01"), [0, 0x20, 1]).unwrap();
         std::fs::write(dir.path().join(".recon/ipmi/06-37"), [0xc1]).unwrap();
         let root = Root::at(dir.path());
-        let mut link = Link::new(&root, None, Instant::now());
-        assert_eq!(link.send(APP, 0x01, &[]), Ok(vec![0x20, 1]));
-        assert_eq!(link.send(APP, 0x37, &[]), Err(Refusal::Code(0xc1)));
-        let missing = link.send(APP, 0x42, &[1]).unwrap_err();
+        let mut ipmi = Ipmi::new(&root, None, Instant::now());
+        assert_eq!(ipmi.send(APP, 0x01, &[]), Ok(vec![0x20, 1]));
+        assert_eq!(ipmi.send(APP, 0x37, &[]), Err(Refusal::Code(0xc1)));
+        let missing = ipmi.send(APP, 0x42, &[1]).unwrap_err();
         assert_eq!(missing.status(), PartStatus::Unsupported);
-        assert!(!link.is_dead());
+        assert!(!ipmi.is_dead());
     }
 
     #[test]
@@ -365,10 +339,10 @@ mod tests {
                 assert_eq!(asked, 1, "asked again");
                 Err(BmcError::TimedOut(Duration::from_secs(3)))
             },
-            |link| {
-                let refusal = link.send(APP, 1, &[]).unwrap_err();
+            |ipmi| {
+                let refusal = ipmi.send(APP, 1, &[]).unwrap_err();
                 assert_eq!((refusal.status(), refusal.is_final()), (PartStatus::TimedOut, true));
-                assert_eq!(link.send(APP, 1, &[]).unwrap_err(), refusal);
+                assert_eq!(ipmi.send(APP, 1, &[]).unwrap_err(), refusal);
             },
         );
     }
@@ -378,12 +352,12 @@ mod tests {
         let mut answers = vec![vec![0xc3], vec![0], vec![0xc3], vec![0xc3]].into_iter();
         linked(
             move |_, _, _| Ok(answers.next().expect("asked too often")),
-            |link| {
-                assert_eq!(link.send(SENSOR, 0x2d, &[1]), Err(Refusal::Code(0xc3)));
-                assert_eq!(link.send(SENSOR, 0x2d, &[2]), Ok(Vec::new()));
-                assert_eq!(link.send(SENSOR, 0x2d, &[3]), Err(Refusal::Code(0xc3)));
-                assert!(link.send(SENSOR, 0x2d, &[4]).unwrap_err().is_final());
-                assert!(link.send(SENSOR, 0x2d, &[5]).unwrap_err().is_final());
+            |ipmi| {
+                assert_eq!(ipmi.send(SENSOR, 0x2d, &[1]), Err(Refusal::Code(0xc3)));
+                assert_eq!(ipmi.send(SENSOR, 0x2d, &[2]), Ok(Vec::new()));
+                assert_eq!(ipmi.send(SENSOR, 0x2d, &[3]), Err(Refusal::Code(0xc3)));
+                assert!(ipmi.send(SENSOR, 0x2d, &[4]).unwrap_err().is_final());
+                assert!(ipmi.send(SENSOR, 0x2d, &[5]).unwrap_err().is_final());
             },
         );
     }
@@ -393,9 +367,9 @@ mod tests {
         let mut answers = vec![vec![0xc0], vec![0, 7], vec![0xc0], vec![0xc0], vec![0xc0]].into_iter();
         linked(
             move |_, _, _| Ok(answers.next().expect("asked too often")),
-            |link| {
-                assert_eq!(link.send(APP, 1, &[]), Ok(vec![7]));
-                assert_eq!(link.send(APP, 1, &[]), Err(Refusal::Code(0xc0)));
+            |ipmi| {
+                assert_eq!(ipmi.send(APP, 1, &[]), Ok(vec![7]));
+                assert_eq!(ipmi.send(APP, 1, &[]), Err(Refusal::Code(0xc0)));
             },
         );
     }
@@ -404,7 +378,7 @@ mod tests {
     fn nothing_is_sent_after_the_deadline() {
         let root = Root::at("/nonexistent");
         let port: Box<dyn AskBmc> = Box::new(testing::Scripted(Box::new(|_, _, _| panic!("asked"))));
-        let mut link = Link::new(&root, Some(port), Instant::now());
-        assert_eq!(link.send(APP, 1, &[]), Err(Refusal::Late));
+        let mut ipmi = Ipmi::new(&root, Some(port), Instant::now());
+        assert_eq!(ipmi.send(APP, 1, &[]), Err(Refusal::Late));
     }
 }

@@ -1,7 +1,7 @@
 //! What sensors read now: raw answers → numbers with units, and states by name.
 
 use super::sdr_record::{BMC_ADDRESS, Factors, SensorRecord};
-use super::{Link, Refusal, SENSOR, names};
+use super::{Ipmi, Refusal, SENSOR, names};
 use crate::model::inventory::Sensor;
 
 /// Sensors with thresholds (table 42-1).
@@ -11,7 +11,7 @@ const NON_LINEAR: u8 = 0x70;
 
 /// Get Sensor Reading (35.14) for one sensor. Only sensors of the controller itself are asked; event-only ones have
 /// nothing to read.
-pub(crate) fn read(link: &mut Link<'_>, record: &SensorRecord) -> Result<Sensor, Refusal> {
+pub(crate) fn read(ipmi: &mut Ipmi<'_>, record: &SensorRecord) -> Result<Sensor, Refusal> {
     let mut sensor = described(record);
     if record.event_only {
         sensor.unavailable = Some("sends events only".to_owned());
@@ -23,7 +23,7 @@ pub(crate) fn read(link: &mut Link<'_>, record: &SensorRecord) -> Result<Sensor,
         return Ok(sensor);
     }
     let data = [record.number];
-    let answer = match link.send_as(&data, record.lun, SENSOR, 0x2d, &data) {
+    let answer = match ipmi.send_as(&data, record.lun, SENSOR, 0x2d, &data) {
         Ok(answer) => answer,
         Err(refusal) if refusal.is_final() => return Err(refusal),
         Err(Refusal::Code(0xcb)) => {
@@ -41,7 +41,7 @@ pub(crate) fn read(link: &mut Link<'_>, record: &SensorRecord) -> Result<Sensor,
         && is_readable(&answer)
     {
         // Get Sensor Reading Factors (35.5).
-        match link.send_as(&[record.number, *raw], record.lun, SENSOR, 0x23, &[record.number, *raw]) {
+        match ipmi.send_as(&[record.number, *raw], record.lun, SENSOR, 0x23, &[record.number, *raw]) {
             Ok(answer) => {
                 let format = own.format;
                 *own = Factors::of(answer.get(1..).unwrap_or_default());
@@ -229,7 +229,7 @@ mod tests {
                 assert_eq!((netfn, cmd, data), (SENSOR, 0x2d, &[0x31][..]));
                 Ok(vec![0, 97, 0xc0, 0x18])
             },
-            |link| read(link, &record),
+            |ipmi| read(ipmi, &record),
         )
         .unwrap();
         assert_eq!(sensor.value, Some(97.0));
@@ -247,7 +247,7 @@ mod tests {
             ..record(0x6f, 0x08)
         };
         let answered =
-            |answer: &'static [u8]| linked(move |_, _, _| Ok(answer.to_vec()), |link| read(link, &supply)).unwrap();
+            |answer: &'static [u8]| linked(move |_, _, _| Ok(answer.to_vec()), |ipmi| read(ipmi, &supply)).unwrap();
         assert_eq!(
             answered(&[0, 0, 0xc0, 0x09, 0x80]).states,
             ["presence detected", "input lost"]
@@ -262,7 +262,7 @@ mod tests {
             owner: 0x2c,
             ..supply.clone()
         };
-        let sensor = linked(|_, _, _| panic!("asked"), |link| read(link, &foreign)).unwrap();
+        let sensor = linked(|_, _, _| panic!("asked"), |ipmi| read(ipmi, &foreign)).unwrap();
         assert_eq!(sensor.owner, Some(0x2c));
     }
 
@@ -285,7 +285,7 @@ mod tests {
                     }
                 })
             },
-            |link| read(link, &record),
+            |ipmi| read(ipmi, &record),
         )
         .unwrap();
         assert_eq!(sensor.value, Some(6.0));

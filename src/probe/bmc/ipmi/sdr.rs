@@ -1,7 +1,7 @@
 //! Reads the sensor data repository out of the controller.
 
 use super::sdr_record::{FruDevice, Record, SensorRecord, length, parse};
-use super::{Link, Refusal, SENSOR, STORAGE};
+use super::{Ipmi, Refusal, SENSOR, STORAGE};
 use crate::formats::bytes::le16;
 
 /// Records of one repository, and bytes of all together. Large servers have a few hundred. A walk that ends here is not
@@ -52,14 +52,14 @@ const DEVICE: Commands = Commands {
 };
 
 /// All records. What was read before a controller gave up is kept.
-pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
+pub(crate) fn read(ipmi: &mut Ipmi<'_>) -> Result<Repository, Refusal> {
     // Get SDR Repository Info (33.9).
-    let (told, commands) = match link.send(STORAGE, 0x20, &[]) {
+    let (told, commands) = match ipmi.send(STORAGE, 0x20, &[]) {
         Ok(info) => (le16(&info, 1), REPOSITORY),
         Err(refusal) if refusal.is_final() => return Err(refusal),
         Err(refusal) => {
             // Get Device SDR Info (35.2) with the count of sensors.
-            let Ok(_) = link.send(SENSOR, 0x20, &[]) else {
+            let Ok(_) = ipmi.send(SENSOR, 0x20, &[]) else {
                 return Err(refusal);
             };
             (None, DEVICE)
@@ -71,7 +71,7 @@ pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
     };
     let mut raw = Vec::new();
     let mut reader = Reader {
-        reservation: reserve(link, &commands)?,
+        reservation: reserve(ipmi, &commands)?,
         commands,
         piece: PIECE,
         lost: 0,
@@ -79,7 +79,7 @@ pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
     let (mut id, mut walked) = (0, 0);
     loop {
         walked += 1;
-        let (next, record) = match reader.record(link, id) {
+        let (next, record) = match reader.record(ipmi, id) {
             Ok(found) => found,
             Err(refusal) => {
                 repository.trouble = Some(refusal);
@@ -109,15 +109,15 @@ pub(crate) fn read(link: &mut Link<'_>) -> Result<Repository, Refusal> {
         }
         id = next;
     }
-    link.root().keep("ipmi/sdr.bin", &raw);
+    ipmi.root().keep("ipmi/sdr.bin", &raw);
     if repository.read == 0 {
         return Err(repository.trouble.unwrap_or(Refusal::Short));
     }
     Ok(repository)
 }
 
-fn reserve(link: &mut Link<'_>, commands: &Commands) -> Result<u16, Refusal> {
-    match link.send(commands.netfn, commands.reserve, &[]) {
+fn reserve(ipmi: &mut Ipmi<'_>, commands: &Commands) -> Result<u16, Refusal> {
+    match ipmi.send(commands.netfn, commands.reserve, &[]) {
         Ok(data) => le16(&data, 0).ok_or(Refusal::Short),
         // The simplest controllers have no reservations and take 0.
         Err(refusal) if refusal.is_unsupported() => Ok(0),
@@ -135,12 +135,12 @@ struct Reader {
 impl Reader {
     /// The number of the next record, and this one, or why only its rest could not be read.
     #[allow(clippy::type_complexity)] // the two ways to fail differ in whether the walk goes on
-    fn record(&mut self, link: &mut Link<'_>, id: u16) -> Result<(u16, Result<Vec<u8>, Refusal>), Refusal> {
+    fn record(&mut self, ipmi: &mut Ipmi<'_>, id: u16) -> Result<(u16, Result<Vec<u8>, Refusal>), Refusal> {
         'again: loop {
-            let (next, mut record) = match self.get(link, id, 0, HEADER) {
+            let (next, mut record) = match self.get(ipmi, id, 0, HEADER) {
                 Ok(found) => found,
                 Err(Refusal::Code(0xc5)) => {
-                    self.renew(link)?;
+                    self.renew(ipmi)?;
                     continue;
                 }
                 Err(refusal) => return Err(refusal),
@@ -152,10 +152,10 @@ impl Reader {
                     Ok(at) => at,
                     Err(_) => return Ok((next, Ok(record))),
                 };
-                match self.get(link, id, at, left.min(self.piece)) {
+                match self.get(ipmi, id, at, left.min(self.piece)) {
                     Ok((_, more)) => record.extend(more.iter().take(usize::from(left))),
                     Err(Refusal::Code(0xc5)) => {
-                        self.renew(link)?;
+                        self.renew(ipmi)?;
                         continue 'again;
                     }
                     Err(Refusal::Code(0xc6..=0xca | 0xff)) if self.piece > SMALLEST_PIECE => self.piece /= 2,
@@ -168,13 +168,13 @@ impl Reader {
     }
 
     /// A piece of a record; always at least one byte.
-    fn get(&self, link: &mut Link<'_>, id: u16, at: u8, count: u8) -> Result<(u16, Vec<u8>), Refusal> {
+    fn get(&self, ipmi: &mut Ipmi<'_>, id: u16, at: u8, count: u8) -> Result<(u16, Vec<u8>), Refusal> {
         let [r0, r1] = self.reservation.to_le_bytes();
         let [i0, i1] = id.to_le_bytes();
         // The reservation differs from run to run; in a capture it is zero.
         let named = [0, 0, i0, i1, at, count];
         let data = [r0, r1, i0, i1, at, count];
-        let answer = link.send_as(&named, 0, self.commands.netfn, self.commands.get, &data)?;
+        let answer = ipmi.send_as(&named, 0, self.commands.netfn, self.commands.get, &data)?;
         let next = le16(&answer, 0).ok_or(Refusal::Short)?;
         match answer.get(2..) {
             Some(piece) if !piece.is_empty() => {
@@ -185,12 +185,12 @@ impl Reader {
         }
     }
 
-    fn renew(&mut self, link: &mut Link<'_>) -> Result<(), Refusal> {
+    fn renew(&mut self, ipmi: &mut Ipmi<'_>) -> Result<(), Refusal> {
         self.lost += 1;
         if self.lost > MAX_RESERVATIONS {
             return Err(Refusal::Code(0xc5));
         }
-        self.reservation = reserve(link, &self.commands)?;
+        self.reservation = reserve(ipmi, &self.commands)?;
         Ok(())
     }
 }

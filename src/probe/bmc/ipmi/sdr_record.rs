@@ -96,29 +96,33 @@ pub fn length(header: &[u8]) -> Option<usize> {
     header.get(4).map(|length| 5 + usize::from(*length))
 }
 
-/// What full and compact records begin with.
-fn common(record: &[u8]) -> Option<SensorRecord> {
-    let event_type = *record.get(13)?;
-    let units_1 = *record.get(20)?;
+/// What all sensor records begin with.
+fn key(record: &[u8], name_at: usize) -> Option<SensorRecord> {
+    let number = *record.get(7)?;
     Some(SensorRecord {
-        name: String::new(),
+        name: id_string(record, name_at).unwrap_or_else(|| format!("sensor {number:#04x}")),
         owner: *record.get(5)?,
         lun: *record.get(6)? & 0x03,
-        number: *record.get(7)?,
+        number,
         entity: names::entity(*record.get(8)?, *record.get(9)?),
+        ..SensorRecord::default()
+    })
+}
+
+/// What full and compact records have in common.
+fn common(record: &[u8], name_at: usize) -> Option<SensorRecord> {
+    Some(SensorRecord {
         kind: *record.get(12)?,
-        event_type,
-        unit: names::unit(units_1, *record.get(21)?, *record.get(22)?),
-        factors: None,
-        thresholds: [None; 6],
+        event_type: *record.get(13)?,
+        unit: names::unit(*record.get(20)?, *record.get(21)?, *record.get(22)?),
         state_mask: le16(record, 18)?,
-        event_only: false,
+        ..key(record, name_at)?
     })
 }
 
 /// 43.1.
 fn full(record: &[u8]) -> Option<SensorRecord> {
-    let mut sensor = common(record)?;
+    let mut sensor = common(record, 47)?;
     let format = record.get(20)? >> 6;
     if format != 3 {
         let mut factors = Factors::of(record.get(24..30)?);
@@ -128,14 +132,9 @@ fn full(record: &[u8]) -> Option<SensorRecord> {
     }
     if sensor.event_type == 0x01 {
         // The record lists them from the top; the mask counts from the bottom.
-        for (bit, at) in [41, 40, 39, 38, 37, 36].into_iter().enumerate() {
-            let raw = record.get(at).copied();
-            if let Some(slot) = sensor.thresholds.get_mut(bit) {
-                *slot = raw.filter(|_| sensor.state_mask >> bit & 1 == 1);
-            }
-        }
+        let is_readable = |bit: usize| sensor.state_mask >> bit & 1 == 1;
+        sensor.thresholds = std::array::from_fn(|bit| record.get(41 - bit).copied().filter(|_| is_readable(bit)));
     }
-    sensor.name = id_string(record, 47).unwrap_or_else(|| format!("sensor {:#04x}", sensor.number));
     Some(sensor)
 }
 
@@ -165,24 +164,16 @@ impl Factors {
 
 /// 43.2.
 fn compact(record: &[u8]) -> Option<Vec<SensorRecord>> {
-    let mut sensor = common(record)?;
-    sensor.name = id_string(record, 31).unwrap_or_else(|| format!("sensor {:#04x}", sensor.number));
-    Some(shared(sensor, *record.get(23)?, *record.get(24)?))
+    Some(shared(common(record, 31)?, *record.get(23)?, *record.get(24)?))
 }
 
 /// 43.3.
 fn event_only(record: &[u8]) -> Option<Vec<SensorRecord>> {
-    let number = *record.get(7)?;
     let sensor = SensorRecord {
-        name: id_string(record, 16).unwrap_or_else(|| format!("sensor {number:#04x}")),
-        owner: *record.get(5)?,
-        lun: *record.get(6)? & 0x03,
-        number,
-        entity: names::entity(*record.get(8)?, *record.get(9)?),
         kind: *record.get(10)?,
         event_type: *record.get(11)?,
         event_only: true,
-        ..SensorRecord::default()
+        ..key(record, 16)?
     };
     Some(shared(sensor, *record.get(12)?, *record.get(13)?))
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::sdr_record::SensorRecord;
 use super::sel_text::{entry, timestamp};
-use super::{Link, Refusal, STORAGE};
+use super::{Ipmi, Refusal, STORAGE};
 use crate::model::inventory::Sel;
 
 /// Entries that are told, the newest.
@@ -18,23 +18,23 @@ const FIRST: u16 = 0x0000;
 const LAST: u16 = 0xffff;
 
 /// Get SEL Info, Get SEL Time (31.2, 31.10), and the entries with the names that `sensors` give them.
-pub(crate) fn read(link: &mut Link<'_>, sensors: &[SensorRecord]) -> Result<(Sel, Option<Refusal>), Refusal> {
-    let info = link.send(STORAGE, 0x40, &[])?;
+pub(crate) fn read(ipmi: &mut Ipmi<'_>, sensors: &[SensorRecord]) -> Result<(Sel, Option<Refusal>), Refusal> {
+    let info = ipmi.send(STORAGE, 0x40, &[])?;
     let mut sel = read_info(&info).ok_or(Refusal::Short)?;
-    match link.send(STORAGE, 0x48, &[]) {
+    match ipmi.send(STORAGE, 0x48, &[]) {
         Ok(data) => sel.clock = le32(&data, 0).and_then(timestamp),
         Err(refusal) if refusal.is_final() => return Ok((sel, Some(refusal))),
         Err(_) => {}
     }
     let wanted = usize::from(sel.entries_total).min(MAX_ENTRIES);
-    let (entries, trouble) = newest(link, wanted);
+    let (entries, trouble) = newest(ipmi, wanted);
     sel.complete = trouble.is_none() && entries.len() >= wanted;
     let mut raw = Vec::new();
     for bytes in &entries {
         raw.extend(bytes);
         sel.entries.push(entry(bytes, sensors));
     }
-    link.root().keep("ipmi/sel.bin", &raw);
+    ipmi.root().keep("ipmi/sel.bin", &raw);
     Ok((sel, trouble))
 }
 
@@ -50,9 +50,9 @@ fn read_info(info: &[u8]) -> Option<Sel> {
 }
 
 /// Get SEL Entry (31.5): the number of the next entry and this one. Whole entries need no reservation.
-fn get(link: &mut Link<'_>, id: u16) -> Result<(u16, [u8; ENTRY]), Refusal> {
+fn get(ipmi: &mut Ipmi<'_>, id: u16) -> Result<(u16, [u8; ENTRY]), Refusal> {
     let [low, high] = id.to_le_bytes();
-    let answer = link.send(STORAGE, 0x43, &[0, 0, low, high, 0, 0xff])?;
+    let answer = ipmi.send(STORAGE, 0x43, &[0, 0, low, high, 0, 0xff])?;
     let next = le16(&answer, 0).ok_or(Refusal::Short)?;
     let bytes = answer.get(2..2 + ENTRY).and_then(|bytes| bytes.try_into().ok());
     Ok((next, bytes.ok_or(Refusal::Short)?))
@@ -61,41 +61,41 @@ fn get(link: &mut Link<'_>, id: u16) -> Result<(u16, [u8; ENTRY]), Refusal> {
 /// The newest `wanted` entries, oldest of them first. Entries lead forward only, and a log may hold thousands, so we go
 /// backwards by number from the last one as long as every entry leads to the one we came from; where numbers are
 /// not consecutive, the walk begins at the oldest.
-fn newest(link: &mut Link<'_>, wanted: usize) -> (Vec<[u8; ENTRY]>, Option<Refusal>) {
+fn newest(ipmi: &mut Ipmi<'_>, wanted: usize) -> (Vec<[u8; ENTRY]>, Option<Refusal>) {
     let mut entries = VecDeque::new();
     if wanted == 0 {
         return (Vec::new(), None);
     }
-    let mut id = match get(link, LAST) {
+    let mut id = match get(ipmi, LAST) {
         Ok((_, last)) => {
             entries.push_front(last);
             u16::from_le_bytes([last[0], last[1]])
         }
         Err(refusal) if refusal.is_final() => return (Vec::new(), Some(refusal)),
-        Err(_) => return forward(link, wanted, Vec::new()),
+        Err(_) => return forward(ipmi, wanted, Vec::new()),
     };
     while entries.len() < wanted {
         let Some(before) = id.checked_sub(1).filter(|before| *before != FIRST) else {
-            return forward(link, wanted, entries.into());
+            return forward(ipmi, wanted, entries.into());
         };
-        match get(link, before) {
+        match get(ipmi, before) {
             Ok((next, bytes)) if next == id && u16::from_le_bytes([bytes[0], bytes[1]]) == before => {
                 entries.push_front(bytes);
                 id = before;
             }
             Err(refusal) if refusal.is_final() => return (entries.into(), Some(refusal)),
-            _ => return forward(link, wanted, entries.into()),
+            _ => return forward(ipmi, wanted, entries.into()),
         }
     }
     (entries.into(), None)
 }
 
 /// From the oldest entry on, keeping the newest. `newest` is what is known already, in case this walk does not get far.
-fn forward(link: &mut Link<'_>, wanted: usize, newest: Vec<[u8; ENTRY]>) -> (Vec<[u8; ENTRY]>, Option<Refusal>) {
+fn forward(ipmi: &mut Ipmi<'_>, wanted: usize, newest: Vec<[u8; ENTRY]>) -> (Vec<[u8; ENTRY]>, Option<Refusal>) {
     let mut entries = VecDeque::new();
     let mut id = FIRST;
     for _ in 0..MAX_STEPS {
-        let (next, bytes) = match get(link, id) {
+        let (next, bytes) = match get(ipmi, id) {
             Ok(found) => found,
             // Without the newest end the walk is worth less than what the other one found.
             Err(refusal) if newest.is_empty() => return (entries.into(), Some(refusal)),
@@ -171,7 +171,7 @@ mod tests {
                 assert!(asked < 520, "walked from the start");
                 log(netfn, cmd, data)
             },
-            |link| read(link, &[]),
+            |ipmi| read(ipmi, &[]),
         )
         .unwrap();
         assert_eq!((trouble, sel.complete, sel.entries_total), (None, true, 3000));
@@ -185,14 +185,14 @@ mod tests {
     #[test]
     fn numbers_with_gaps_are_walked_from_the_oldest() {
         let numbers: Vec<u16> = (1..=600).map(|n| n * 20).collect();
-        let (sel, _) = linked(log(numbers.clone()), |link| read(link, &[])).unwrap();
+        let (sel, _) = linked(log(numbers.clone()), |ipmi| read(ipmi, &[])).unwrap();
         assert_eq!(ids(&sel), numbers[600 - MAX_ENTRIES..]);
         assert!(sel.complete);
     }
 
     #[test]
     fn an_empty_log_and_one_that_falls_silent() {
-        let (sel, trouble) = linked(log(Vec::new()), |link| read(link, &[])).unwrap();
+        let (sel, trouble) = linked(log(Vec::new()), |ipmi| read(ipmi, &[])).unwrap();
         assert_eq!((sel.entries.len(), sel.complete, trouble), (0, true, None));
         let mut log = log((1..=10).collect());
         let (sel, trouble) = linked(
@@ -200,7 +200,7 @@ mod tests {
                 (0x43, Some(7)) => Err(BmcError::Dead),
                 _ => log(netfn, cmd, data),
             },
-            |link| read(link, &[]),
+            |ipmi| read(ipmi, &[]),
         )
         .unwrap();
         assert_eq!(ids(&sel), [8, 9, 10]);
@@ -212,7 +212,7 @@ mod tests {
         fn any_numbers_give_the_newest(mut ids_in in proptest::collection::btree_set(1u16..2000, 0..700)) {
             ids_in.remove(&0);
             let numbers: Vec<u16> = ids_in.into_iter().collect();
-            let (sel, trouble) = linked(log(numbers.clone()), |link| read(link, &[])).unwrap();
+            let (sel, trouble) = linked(log(numbers.clone()), |ipmi| read(ipmi, &[])).unwrap();
             prop_assert_eq!(trouble, None);
             prop_assert_eq!(ids(&sel), &numbers[numbers.len().saturating_sub(MAX_ENTRIES)..]);
         }
@@ -227,7 +227,7 @@ mod tests {
                     asked += 1;
                     Ok([&[0][..], answers[asked % answers.len()].as_slice()].concat())
                 },
-                |link| read(link, &[]),
+                |ipmi| read(ipmi, &[]),
             );
             if let Ok((sel, _)) = result {
                 prop_assert!(sel.entries.len() <= MAX_ENTRIES);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{APP, Link, Refusal};
+use super::{APP, Ipmi, Refusal, names};
 use crate::formats::text::{clean, decoded};
 use crate::model::inventory::BmcUser;
 
@@ -12,7 +12,7 @@ const MAX_USERS: u8 = 63;
 /// Get User Access and Get User Name (22.27, 22.29) for one channel. `names` remembers what was asked: names are the
 /// same on all channels.
 pub(crate) fn of_channel(
-    link: &mut Link<'_>,
+    ipmi: &mut Ipmi<'_>,
     channel: u8,
     names: &mut BTreeMap<u8, Option<String>>,
 ) -> Result<Vec<BmcUser>, Refusal> {
@@ -20,7 +20,7 @@ pub(crate) fn of_channel(
     let mut count = 1;
     let mut id = 1;
     while id <= count {
-        let access = match link.send(APP, 0x44, &[channel, id]) {
+        let access = match ipmi.send(APP, 0x44, &[channel, id]) {
             Ok(data) => data,
             // Slots that may not be asked are no reason to lose the others; the first one tells how many there are.
             Err(refusal) if refusal.is_final() || id == 1 => return Err(refusal),
@@ -36,7 +36,7 @@ pub(crate) fn of_channel(
         let name = match names.get(&id) {
             Some(name) => name.clone(),
             None => {
-                let name = user_name(link, id)?;
+                let name = user_name(ipmi, id)?;
                 names.insert(id, name.clone());
                 name
             }
@@ -50,8 +50,8 @@ pub(crate) fn of_channel(
     Ok(users)
 }
 
-fn user_name(link: &mut Link<'_>, id: u8) -> Result<Option<String>, Refusal> {
-    match link.send(APP, 0x46, &[id]) {
+fn user_name(ipmi: &mut Ipmi<'_>, id: u8) -> Result<Option<String>, Refusal> {
+    match ipmi.send(APP, 0x46, &[id]) {
         Ok(data) => {
             let name = data.split(|byte| *byte == 0).next().unwrap_or_default();
             Ok(clean(&decoded(name)))
@@ -82,18 +82,9 @@ fn is_unused(user: &BmcUser) -> bool {
     user.name.is_none() && (!user.ipmi_messaging || user.enabled == Some(false) || user.privilege == "no access")
 }
 
-/// Privilege levels (table 6-1 of the security chapter, 6.8).
+/// Privilege levels (6.8).
 pub(crate) fn privilege(level: u8) -> String {
-    match level {
-        0 => "reserved".to_owned(),
-        1 => "callback".to_owned(),
-        2 => "user".to_owned(),
-        3 => "operator".to_owned(),
-        4 => "administrator".to_owned(),
-        5 => "oem".to_owned(),
-        15 => "no access".to_owned(),
-        other => format!("level {other}"),
-    }
+    names::name_or("privilege", level, || format!("level {level}"))
 }
 
 #[cfg(test)]
@@ -117,7 +108,7 @@ mod tests {
                     other => panic!("{other:?}"),
                 })
             },
-            |link| of_channel(link, 1, &mut names),
+            |ipmi| of_channel(ipmi, 1, &mut names),
         )
         .unwrap();
         let told: Vec<_> = users

@@ -168,15 +168,15 @@ fn a_machine_without_smartctl_says_so() {
 fn what_is_not_asked_in_time_is_named() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir, ".recon/raid/smartctl/bus-0/megaraid,1", SAS);
-    let place = Place {
+    let member = Member {
         device: "/dev/bus/0".to_owned(),
         address: "megaraid,1".to_owned(),
     };
-    let late = ask(&Root::at(dir.path()), &place, true, Instant::now());
+    let late = ask(&Root::at(dir.path()), &member, true, Instant::now());
     assert_eq!(late.as_ref().unwrap_err().0, PartStatus::TimedOut);
     let mut controllers = vec![controller("megaraid_sas", "host0")];
     let mut items = Vec::new();
-    let told = vec![(0, place, Outcome::Done { value: late, millis: 0 })];
+    let told = vec![(0, member, Outcome::Done { value: late, millis: 0 })];
     take(&mut controllers, &mut items, told, 0);
     assert_eq!(controllers[0].physical_disks[0].address, "megaraid,1");
     assert_eq!(items[0].status, PartStatus::TimedOut);

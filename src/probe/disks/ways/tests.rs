@@ -68,12 +68,12 @@ impl Tree {
         place
     }
 
-    fn looker(&self) -> Looker {
-        Looker::new(Root::at(self.dir.path()))
+    fn scanner(&self) -> Scanner {
+        Scanner::new(Root::at(self.dir.path()))
     }
 
     fn ways(&self) -> BTreeMap<String, Way> {
-        self.looker().look().ways
+        self.scanner().scan().ways
     }
 }
 
@@ -182,12 +182,12 @@ fn raid_sata_usb_and_virtio() {
     assert_eq!(host.state, "recovery");
     // An enclosure is no disk; one with a block device is known.
     tree.scsi(&format!("{raid}/host0"), "0:0:32:0", "13");
-    let mut looker = tree.looker();
+    let mut scanner = tree.scanner();
     assert_eq!(
-        looker.look().ways["host0 (megaraid_sas)"],
+        scanner.scan().ways["host0 (megaraid_sas)"],
         running(true, Transport::Mute)
     );
-    assert!(!looker.look().ways.contains_key("0:0:32:0"));
+    assert!(!scanner.scan().ways.contains_key("0:0:32:0"));
 }
 
 #[test]
@@ -234,9 +234,9 @@ fn sessions_and_events() {
         state: state.to_owned(),
         target,
     };
-    let mut looker = tree.looker();
-    assert_eq!(looker.since_boot(), Some(std::time::Duration::from_millis(12_500)));
-    let ways = looker.look().ways;
+    let mut scanner = tree.scanner();
+    assert_eq!(scanner.since_boot(), Some(std::time::Duration::from_millis(12_500)));
+    let ways = scanner.scan().ways;
     assert_eq!(
         (&ways["session1"], &ways["drivers that udev loads"]),
         (&way("FREE", false), &Way::Events)
@@ -244,7 +244,7 @@ fn sessions_and_events() {
     tree.file(&format!("{class}/state"), "LOGGED_IN");
     tree.scsi(&session, "2:0:0:0", "0");
     fs::remove_file(tree.dir.path().join("run/udev/queue")).unwrap();
-    let ways = looker.look().ways;
+    let ways = scanner.scan().ways;
     assert_eq!(ways["session1"], way("LOGGED_IN", true));
     assert!(!ways.contains_key("drivers that udev loads"));
 }
@@ -258,6 +258,6 @@ fn disks_are_named_as_the_inventory_names_them() {
     tree.folder("sys/block/md0");
     tree.file("sys/block/nvme0c0n1/hidden", "1");
     tree.folder("sys/block/nvme0c0n1/device");
-    let names: Vec<String> = tree.looker().look().disks.into_iter().collect();
+    let names: Vec<String> = tree.scanner().scan().disks.into_iter().collect();
     assert_eq!(names, ["mmcblk0", "nvme0n1", "sda", "sr0"]);
 }

@@ -39,7 +39,7 @@ fn a_lan_with_both_families() {
             };
             Ok([&[0, 0x11], value.as_slice()].concat())
         },
-        |link| lan(link, 8),
+        |ipmi| lan(ipmi, 8),
     )
     .unwrap();
     assert_eq!(lan.ipv4, Some([172, 16, 5, 9].into()));
@@ -67,7 +67,7 @@ fn a_lan_with_both_families() {
 
 #[test]
 fn a_channel_that_is_no_lan_is_refused() {
-    let refusal = linked(|_, _, _| Ok(vec![0xcc]), |link| lan(link, 2).unwrap_err());
+    let refusal = linked(|_, _, _| Ok(vec![0xcc]), |ipmi| lan(ipmi, 2).unwrap_err());
     assert_eq!(refusal, Refusal::Code(0xcc));
 }
 
@@ -83,7 +83,7 @@ fn channels_say_what_they_are() {
                 }
             })
         },
-        |link| channel(link, 1),
+        |ipmi| channel(ipmi, 1),
     )
     .unwrap();
     assert!(is_lan);
@@ -110,7 +110,7 @@ fn cipher_suites_come_in_pieces() {
             let piece = &records[from..(from + 16).min(records.len())];
             Ok([&[0, 1], piece].concat())
         },
-        |link| cipher_suites(link, 1),
+        |ipmi| cipher_suites(ipmi, 1),
     )
     .unwrap();
     let ids: Vec<u8> = suites.iter().map(|suite| suite.id).collect();
@@ -141,9 +141,9 @@ proptest! {
                 assert!(asked < 400);
                 Ok(answer.clone())
             },
-            |link| {
-                let _ = (channel(link, 1), lan(link, 1), cipher_suites(link, 1));
-                let _ = super::super::users::of_channel(link, 1, &mut Default::default());
+            |ipmi| {
+                let _ = (channel(ipmi, 1), lan(ipmi, 1), cipher_suites(ipmi, 1));
+                let _ = super::super::users::of_channel(ipmi, 1, &mut Default::default());
             },
         );
     }

@@ -1,10 +1,11 @@
 //! What a memory module says of itself: serial presence detect (JEDEC 21-C for DDR3 and DDR4, JESD400-5 for DDR5). Pure.
 
 use crate::formats::bytes::hex;
+use crate::formats::tables::rows;
 use crate::formats::text::burnt;
 use crate::model::inventory::FruMemory;
 
-/// Makers by JEP106 code. The file names its source.
+/// Makers by JEP106 code: continuation codes before it, code, name. The file names its source.
 const MAKERS: &str = include_str!("memory_makers.tsv");
 
 /// Where one generation keeps what a maker writes: its code, week, serial number and part number.
@@ -100,26 +101,35 @@ pub(crate) fn maker(first: u8, second: u8) -> Option<String> {
     if matches!((first, second), (0, 0) | (0xff, 0xff)) {
         return None;
     }
-    let known = MAKERS.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let mut fields = line.split('\t');
-        let (before, code) = (fields.next()?.parse::<u8>().ok()?, fields.next()?.parse::<u8>().ok()?);
-        // The top bits are parity.
-        (before == first & 0x7f && code == second & 0x7f).then_some(fields.next()?)
-    });
-    Some(known.map_or_else(|| format!("JEP106 {first:#04x} {second:#04x}"), str::to_owned))
+    // The top bits are parity.
+    let code = [first, second].map(|byte| (byte & 0x7f).to_string());
+    let known = rows(MAKERS).find(|[before, number, _]| code == [*before, *number]);
+    Some(known.map_or_else(
+        || format!("JEP106 {first:#04x} {second:#04x}"),
+        |[.., name]| name.to_owned(),
+    ))
 }
 
-/// The module, or what is wrong with the bytes.
-pub(crate) fn parse(bytes: &[u8]) -> Result<FruMemory, String> {
-    let Some(kind) = bytes.get(2) else {
-        return Err("shorter than a module's description".to_owned());
-    };
+/// Why bytes are no module's description.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SpdError {
+    #[error("shorter than a module's description")]
+    Short,
+    /// All bytes are the same.
+    #[error("blank")]
+    Blank,
+    /// A memory type (byte 2) whose layout is not known here.
+    #[error("memory of type {0:#04x}")]
+    UnknownType(u8),
+}
+
+/// What the module says of itself.
+pub(crate) fn parse(bytes: &[u8]) -> Result<FruMemory, SpdError> {
+    let kind = *bytes.get(2).ok_or(SpdError::Short)?;
     if bytes.iter().all(|byte| *byte == bytes[0]) {
-        return Err("blank".to_owned());
+        return Err(SpdError::Blank);
     }
-    let Some(layout) = layout(*kind) else {
-        return Err(format!("memory of type {kind:#04x}"));
-    };
+    let layout = layout(kind).ok_or(SpdError::UnknownType(kind))?;
     let at = |offset: usize| bytes.get(layout.maker + offset).copied();
     let bcd =
         |byte: u8| (byte & 0x0f < 10 && byte >> 4 < 10).then_some(u16::from(byte >> 4) * 10 + u16::from(byte & 0x0f));
