@@ -36,7 +36,7 @@ pub(super) async fn answer(
     let master = local.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let found = route(request.method().as_str(), target);
-    tracing::debug!(%from, method = %request.method(), target, "HTTP request");
+    tracing::debug!(method = %request.method(), target, "HTTP request");
     match found {
         Ok(route) => serve(site, queue, client, master, route, request).await,
         Err(NoRoute::NotFound) => line(StatusCode::NOT_FOUND, "not here"),

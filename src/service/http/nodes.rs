@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Empty, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use tracing::{Instrument, Span};
 
 use crate::model::api::StageReport;
 use crate::model::console::console;
@@ -111,13 +112,22 @@ pub(super) async fn upload(
     id: NodeId,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    match upload::receive(site, (client, own), id.clone(), request).await {
-        Ok(kept) => stored(site, client, &id, kept),
-        Err((status, reason)) => {
-            not_taken(site, client, &id, status, &reason);
-            refused(status, &reason)
+    let span = upload_span(&id, client);
+    let taking = async {
+        match upload::receive(site, (client, own), id.clone(), request).await {
+            Ok(kept) => stored(site, client, &id, kept),
+            Err((status, reason)) => {
+                not_taken(site, client, &id, status, &reason);
+                refused(status, &reason)
+            }
         }
-    }
+    };
+    taking.instrument(span).await
+}
+
+/// What the lines of one upload have in common, down to its warnings.
+pub(crate) fn upload_span(node: &NodeId, client: IpAddr) -> Span {
+    tracing::warn_span!("upload", %node, %client)
 }
 
 fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Body> {
@@ -127,7 +137,7 @@ fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Bo
         size_bytes: kept.size_bytes,
         durable: site.data.durable,
     };
-    tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
+    tracing::info!(kept_as = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
     let clash = {
         let mut node_table = site.node_table();
         let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
@@ -147,7 +157,7 @@ fn not_taken(site: &Site, client: IpAddr, id: &NodeId, status: StatusCode, reaso
     // The peer is at fault, or the stick is: only the latter is for the person at the master.
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         // It was told once, and a crowd must not fill the log.
-        tracing::debug!(node = %id, %client, %status, reason, "upload not taken");
+        tracing::debug!(%status, reason, "upload not taken");
     } else if status.is_server_error() {
         // In its row for as long as it is so; on the console once.
         let problem = format!("its inventory cannot be stored: {reason}");
@@ -156,6 +166,6 @@ fn not_taken(site: &Site, client: IpAddr, id: &NodeId, status: StatusCode, reaso
             console!("node {id}: {problem}");
         }
     } else {
-        tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
+        tracing::warn!(%status, reason, "upload not taken");
     }
 }

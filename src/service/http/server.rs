@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::answer::answer;
 use super::site::Site;
@@ -76,12 +77,17 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken
             }
             drop((place, worker));
         };
-        connections.spawn_on(served, &handle);
+        connections.spawn_on(served.instrument(connection_span(from)), &handle);
     }
     connections.close();
     // One that waits for a broken medium must not keep the rest from ending.
     tokio::time::timeout(END_LIMIT, connections.wait()).await.ok();
     Ok(())
+}
+
+/// What the lines of one connection have in common. Off unless `-v`: it would be entered for every request.
+pub(crate) fn connection_span(peer: SocketAddr) -> Span {
+    tracing::debug_span!("http", %peer)
 }
 
 /// Serves a client until it or an error ends that. `stream` belongs to no runtime yet.
@@ -95,7 +101,7 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
     };
     if let Err(error) = connection(stream, from, Arc::clone(&site)).await {
         site.metrics.http_broken.one();
-        tracing::debug!(%from, %error, "HTTP connection");
+        tracing::debug!(%error, "HTTP connection");
     }
 }
 
