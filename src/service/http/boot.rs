@@ -53,7 +53,7 @@ pub(super) async fn kernel(asked: Asked<'_>, who: &Who) -> Response<Body> {
         return line(StatusCode::CONFLICT, &reason);
     }
     if !asked.head {
-        site.node_table().fetched(client, Stage::Kernel, clock::run_seconds());
+        site.node_table().fetched(client, Stage::Kernel, clock::run_time());
     }
     files::slice(asked, site.boot.kernel.as_ref()).await
 }
@@ -78,7 +78,7 @@ pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static 
         Some((_, BootFile::File(path))) => {
             if !asked.head {
                 let mut node_table = asked.site.node_table();
-                node_table.loader_sent(asked.client, name, clock::run_seconds());
+                node_table.loader_sent(asked.client, name, clock::run_time());
             }
             files::file(asked, &path).await
         }
@@ -111,7 +111,7 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     };
     let told = {
         let mut node_table = site.node_table();
-        let news = node_table.script(client, &said, clock::run_seconds());
+        let news = node_table.script(client, &said, clock::run_time());
         news.map(|news| (node_table.name_of(client), news))
     };
     if let Some((name, news)) = told {

@@ -72,7 +72,7 @@ impl Door {
             connections: Mutex::new(Shares::new(connections)),
             uploads: Mutex::new(Shares::new(uploads)),
             exports: Mutex::new(Shares::new(MAX_EXPORTS)),
-            quota: Mutex::new(Quota::new(clock::run_seconds())),
+            quota: Mutex::new(Quota::new(clock::run_time())),
         }
     }
 
@@ -120,20 +120,20 @@ impl Door {
 
     /// Lets a machine in that was not known before, named by `who`.
     pub fn new_node(&self, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
-        let rate = lock(&self.quota).new_node(who, clock::run_seconds());
+        let rate = lock(&self.quota).new_node(who, clock::run_time());
         answer_to_names(rate, who, metrics)
     }
 
     /// Lets a machine in that is known, where `who` may name new ones still.
     pub fn may_name_nodes(&self, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
-        let rate = lock(&self.quota).may_name_nodes(who, clock::run_seconds());
+        let rate = lock(&self.quota).may_name_nodes(who, clock::run_time());
         answer_to_names(rate, who, metrics)
     }
 
     /// One that was let in as a known machine was a new one.
     pub fn was_new_node(&self, who: IpAddr) {
         // Beyond its bound the next one is refused.
-        let _ = lock(&self.quota).new_node(who, clock::run_seconds());
+        let _ = lock(&self.quota).new_node(who, clock::run_time());
     }
 
     fn place(self: &Arc<Self>, who: IpAddr, held: Held) -> Place {

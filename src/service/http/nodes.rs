@@ -101,7 +101,7 @@ pub(super) async fn stage(
     }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
-    site.node_table().report(&id, client, &report, clock::run_seconds());
+    site.node_table().report(&id, client, &report, clock::run_time());
     line(StatusCode::OK, "noted")
 }
 
@@ -140,7 +140,7 @@ fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Bo
     tracing::info!(kept_as = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
     let clash = {
         let mut node_table = site.node_table();
-        let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
+        let (sha256, now) = (stored.sha256.clone(), clock::run_time());
         node_table.stored(&kept.id, Some(client), sha256, kept.facts, now);
         // Told when a machine learns that its name is another's; the screen says it as long as it is so.
         (kept.id != *id).then(|| node_table.clash(&kept.id)).flatten()

@@ -182,6 +182,7 @@ pub fn digest_header(sha256: &[u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RunTime;
     use crate::service::http::limits::Door;
     use crate::service::metrics::Metrics;
     use crate::store::inventory::InventoryFacts;
@@ -198,7 +199,7 @@ mod tests {
             let is_more = is_one_more(&node_table, kept_as);
             let mut facts = InventoryFacts::default();
             facts.evidence.system_serial = Some(format!("S{number}"));
-            node_table.stored(kept_as, Some(one), "ab".into(), facts, 1.0);
+            node_table.stored(kept_as, Some(one), "ab".into(), facts, RunTime::from_seconds(1.0));
             is_more
         };
         assert!(!stored(&name, 0), "the first was counted when it came");

@@ -314,7 +314,7 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
     let mut node_table = cache.site.node_table();
     // A script is asked for by a loader that runs already.
     match content {
-        Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_seconds()),
+        Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_time()),
         Content::Held(_) => {}
         Content::Made(_) => node_table.loader_runs(client),
     }
