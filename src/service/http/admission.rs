@@ -25,16 +25,12 @@ pub struct Limits {
     pub aside: usize,
 }
 
-impl Default for Limits {
-    /// Sixteen clients fill a 10 Gbit/s link, as far as boot loaders go; two thousand wait before one is refused.
-    fn default() -> Self {
-        Limits {
-            running: 16,
-            waiting: 2048,
-            aside: 64,
-        }
-    }
-}
+/// Sixteen clients fill a 10 Gbit/s link, as far as boot loaders go; two thousand wait before one is refused.
+pub(crate) const LIMITS: Limits = Limits {
+    running: 16,
+    waiting: 2048,
+    aside: 64,
+};
 
 /// Seconds between two looks at who is slow.
 pub(crate) const LOOK_SECONDS: f64 = 4.0;
@@ -117,9 +113,9 @@ impl Admission {
             Arrival::Wait(id)
         } else {
             let turns = self.waiting.len() as f64 / self.limits.running.max(1) as f64;
-            let seconds = (turns * self.typical_seconds).clamp(RETRY.0, RETRY.1);
+            let seconds = (turns * self.typical_seconds).clamp(RETRY.0, RETRY.1).ceil();
             Arrival::Refused {
-                retry_after_seconds: seconds.ceil() as u64,
+                retry_after_seconds: seconds as u64,
             }
         }
     }
@@ -227,7 +223,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits {
+    const FEW: Limits = Limits {
         running: 2,
         waiting: 3,
         aside: 2,
@@ -243,8 +239,20 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    /// Full, and looked at; then its two sent these bytes.
+    fn looked_at(one: u64, other: u64) -> Admission {
+        let mut gate = full();
+        for id in [1, 2] {
+            gate.sent(id, 9);
+        }
+        gate.look(second(10.0));
+        gate.sent(1, one);
+        gate.sent(2, other);
+        gate
+    }
+
     fn full() -> Admission {
-        let mut gate = Admission::new(LIMITS);
+        let mut gate = Admission::new(FEW);
         assert_eq!(gate.arrive(ME, second(0.0)), Arrival::Go(1));
         assert_eq!(gate.arrive(ME, second(0.0)), Arrival::Go(2));
         // Each from an address of its own, so that all may wait.
@@ -273,13 +281,7 @@ mod tests {
 
     #[test]
     fn a_stuck_client_does_not_hold_its_place() {
-        let mut gate = full();
-        for id in [1, 2] {
-            gate.sent(id, 9);
-        }
-        gate.look(second(10.0));
-        gate.sent(1, 80);
-        gate.sent(2, 4);
+        let mut gate = looked_at(80, 4);
         // A look too early changes nothing.
         assert_eq!(gate.look(second(12.0)), [] as [u64; 0]);
         assert_eq!(gate.look(second(10.0 + LOOK_SECONDS)), [3]);
@@ -291,15 +293,9 @@ mod tests {
 
     #[test]
     fn equally_slow_clients_keep_their_places_and_nobody_loses_one_for_nothing() {
-        let mut gate = full();
-        for id in [1, 2] {
-            gate.sent(id, 9);
-        }
-        gate.look(second(10.0));
-        gate.sent(1, 5);
-        gate.sent(2, 4);
+        let mut gate = looked_at(5, 4);
         assert_eq!(gate.look(second(20.0)), [] as [u64; 0]);
-        let mut alone = Admission::new(LIMITS);
+        let mut alone = Admission::new(FEW);
         alone.arrive(ME, second(0.0));
         alone.look(second(10.0));
         alone.look(second(20.0));
@@ -337,7 +333,7 @@ mod tests {
 
     #[test]
     fn machines_with_one_each_come_in_their_order() {
-        let mut gate = Admission::new(LIMITS);
+        let mut gate = Admission::new(FEW);
         let arrivals: Vec<_> = (1..=6).map(|machine| gate.arrive(who(machine), second(0.0))).collect();
         use Arrival::*;
         assert_eq!(arrivals[..5], [Go(1), Go(2), Wait(3), Wait(4), Wait(5)]);
@@ -349,7 +345,7 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_and_nobody_is_forgotten(steps in proptest::collection::vec((0u8..4, any::<prop::sample::Index>(), 0u64..100), 0..200), many in any::<bool>()) {
-            let mut gate = Admission::new(LIMITS);
+            let mut gate = Admission::new(FEW);
             let (mut now, mut inside, mut started) = (second(0.0), Vec::new(), Vec::new());
             for (step, pick, bytes) in steps {
                 now += 1.0;
@@ -368,9 +364,9 @@ mod tests {
                 };
                 started.extend(admitted);
                 let (running, waiting) = gate.counts();
-                prop_assert!(running - gate.aside <= LIMITS.running && gate.aside <= LIMITS.aside && waiting <= LIMITS.waiting);
+                prop_assert!(running - gate.aside <= FEW.running && gate.aside <= FEW.aside && waiting <= FEW.waiting);
                 prop_assert_eq!(running + waiting, inside.len());
-                prop_assert!(waiting == 0 || running - gate.aside == LIMITS.running, "someone waits beside a free place");
+                prop_assert!(waiting == 0 || running - gate.aside == FEW.running, "someone waits beside a free place");
             }
             let mut sorted = started.clone();
             sorted.dedup();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Request, Response, StatusCode};
 
 use crate::config::live::REMEDY;
@@ -19,7 +19,7 @@ use crate::service::metrics::Now;
 use crate::sys::clock;
 
 use super::files::{self, Asked};
-use super::response::{Body, json, line, whole};
+use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::workload::prove;
@@ -46,9 +46,7 @@ pub(super) async fn answer(
         ),
         Err(NoRoute::Method(allowed)) => {
             let mut response = line(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static(allowed));
+            set_static(&mut response, header::ALLOW, allowed);
             response
         }
     }

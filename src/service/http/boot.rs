@@ -107,7 +107,10 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let said = LoaderReport {
         needed_mib: needed_mib(site, policy.post_action),
-        ..said(who)
+        mac: who.mac,
+        arch: who.arch.clone(),
+        serial: who.serial.clone(),
+        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
     };
     let told = {
         let mut node_table = site.node_table();
@@ -142,16 +145,6 @@ fn too_little_memory(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
     site.node_table().memory(client, has);
     let action = who.action.unwrap_or(PostAction::Inventory);
     memory::too_little(has, needed_mib(site, action)?)
-}
-
-fn said(who: &Who) -> LoaderReport {
-    LoaderReport {
-        needed_mib: None,
-        mac: who.mac,
-        arch: who.arch.clone(),
-        serial: who.serial.clone(),
-        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
-    }
 }
 
 fn boot_of<'a>(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream;
 use http_body_util::{BodyExt, Empty, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use tracing::{Instrument, Span};
 
@@ -18,7 +18,8 @@ use crate::model::{NodeId, Stage, shown};
 use crate::store::nodes::Stored;
 use crate::sys::clock;
 
-use super::response::{Body, json, line, refused};
+use super::refusal::Refusal;
+use super::response::{Body, json, line, set_static};
 use super::site::Site;
 use super::upload;
 
@@ -44,9 +45,7 @@ pub(super) fn rows(site: &Arc<Site>, rows: Option<usize>, head: bool) -> Respons
         true => Empty::new().map_err(|never| match never {}).boxed(),
         false => table(Arc::clone(site)),
     });
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_static(&mut response, header::CONTENT_TYPE, "application/json");
     response
 }
 
@@ -97,7 +96,7 @@ pub(super) async fn stage(
     }
     let known = own || site.node_table().knows(&id, client, &report);
     if !known && let Err(refusal) = site.web.door.new_node(client, &site.metrics) {
-        return refused(refusal.status, &refusal.reason);
+        return refusal.response();
     }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
@@ -116,9 +115,9 @@ pub(super) async fn upload(
     let taking = async {
         match upload::receive(site, (client, own), id.clone(), request).await {
             Ok(kept) => stored(site, client, &id, kept),
-            Err((status, reason)) => {
-                not_taken(site, client, &id, status, &reason);
-                refused(status, &reason)
+            Err(refusal) => {
+                not_taken(site, client, &id, &refusal);
+                refusal.response()
             }
         }
     };
@@ -152,10 +151,11 @@ fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Bo
     json(StatusCode::CREATED, &stored)
 }
 
-fn not_taken(site: &Site, client: IpAddr, id: &NodeId, status: StatusCode, reason: &str) {
+fn not_taken(site: &Site, client: IpAddr, id: &NodeId, refusal: &Refusal) {
+    let Refusal { status, reason, .. } = refusal;
     site.metrics.uploads_refused.one();
     // The peer is at fault, or the stick is: only the latter is for the person at the master.
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+    if refusal.retry_after_seconds.is_some() {
         // It was told once, and a crowd must not fill the log.
         tracing::debug!(%status, reason, "upload not taken");
     } else if status.is_server_error() {

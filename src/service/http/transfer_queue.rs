@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::sys::clock;
 
-use super::admission::{Admission, Arrival, LOOK_SECONDS, Limits};
+use super::admission::{Admission, Arrival, LIMITS, LOOK_SECONDS, Limits};
 
 #[derive(Debug)]
 pub struct Gate {
@@ -35,7 +35,7 @@ impl State {
 
 impl Default for Gate {
     fn default() -> Self {
-        Gate::new(Limits::default())
+        Gate::new(LIMITS)
     }
 }
 
