@@ -49,8 +49,11 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let log = tracing_subscriber::fmt::layer()
-        .with_ansi(colour)
-        .event_format(Lines(format::format().with_target(false).with_ansi(false)))
+        .with_ansi(false)
+        .event_format(Lines {
+            format: format::format().with_target(false).with_ansi(false),
+            colour,
+        })
         .with_writer(writer);
     let for_consoles = Targets::new().with_target(CONSOLE, Level::INFO);
     Registry::default()
@@ -79,7 +82,10 @@ impl Visit for Text {
 
 /// Writes an event as tracing does, and then takes out of it what a terminal would obey, so that nothing that is logged, here or
 /// in a library, has to be thought of. Colour comes last, because it is what a terminal should obey.
-struct Lines(Format);
+struct Lines {
+    format: Format,
+    colour: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for Lines
 where
@@ -88,7 +94,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut text = String::new();
-        self.0.format_event(context, Writer::new(&mut text), event)?;
+        self.format.format_event(context, Writer::new(&mut text), event)?;
         let line = shown::line(text.trim_end_matches('\n'));
         let colour = match *event.metadata().level() {
             Level::ERROR => Some("31"),
@@ -96,7 +102,7 @@ where
             _ => None,
         };
         // ECMA-48 SGR.
-        match colour.filter(|_| writer.has_ansi_escapes()) {
+        match colour.filter(|_| self.colour) {
             Some(colour) => writeln!(writer, "\x1b[{colour}m{line}\x1b[0m"),
             None => writeln!(writer, "{line}"),
         }
@@ -123,7 +129,10 @@ fn last_words(panic: &PanicHookInfo<'_>) -> Shown {
 mod tests {
     use super::*;
     use crate::model::console::console;
-    use crate::model::shown::{EVIL, assert_harmless};
+    use crate::model::shown::{EVIL, acts, assert_harmless};
+    use crate::service::http::nodes::upload_span;
+    use crate::service::http::server::connection_span;
+    use crate::service::tftp::{packet, transfer_span};
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
@@ -162,6 +171,28 @@ mod tests {
         assert_harmless(&text);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("[2JC D E") && text.contains("reading: A"), "{text}");
+    }
+
+    #[test]
+    fn a_line_says_whose_it_is_by_its_span_and_a_stranger_s_words_there_are_harmless() {
+        let peer = "[fe80::7%3]:4711".parse().unwrap();
+        let read =
+            packet::request(&[b"\0\x01", EVIL.replace(acts, "\u{202e}").as_bytes(), b"\0octet\0"].concat()).unwrap();
+        let node = "mac-525400123456".parse().unwrap();
+        let text = logged(true, || {
+            transfer_span(peer, &read).in_scope(|| tracing::info!("sent"));
+            connection_span(peer).in_scope(|| tracing::info!("asks"));
+            upload_span(&node, "192.0.2.7".parse().unwrap()).in_scope(|| tracing::info!("stored"));
+        });
+        let lines: Vec<&str> = text.lines().collect();
+        let asked = r#"tftp{client=[fe80::7%3]:4711 asked="A\\xe2\\x80\\xae]0;owned"#;
+        assert!(lines[0].contains(asked) && lines[0].ends_with("}: sent"), "{text}");
+        assert!(lines[1].ends_with("http{peer=[fe80::7%3]:4711}: asks"), "{text}");
+        assert!(
+            lines[2].ends_with("upload{node=mac-525400123456 client=192.0.2.7}: stored"),
+            "{text}"
+        );
+        assert_harmless(&text);
     }
 
     #[test]

@@ -84,13 +84,13 @@ pub(crate) fn parse(line: &str) -> KernelLine {
     out
 }
 
-fn keep<T>(parsed: Result<T, String>, slot: &mut Option<T>) -> Option<String> {
+fn keep<T>(parsed: Result<T, impl Into<String>>, slot: &mut Option<T>) -> Option<String> {
     match parsed {
         Ok(value) => {
             *slot = Some(value);
             None
         }
-        Err(problem) => Some(problem),
+        Err(problem) => Some(problem.into()),
     }
 }
 

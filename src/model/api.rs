@@ -1,12 +1,12 @@
 //! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use super::clash::Clash;
 use super::identity::Evidence;
+use super::words::words;
 use super::{Arch, MacAddr, NodeId, PostAction, PowerOff, Stage};
 
 /// `GET /api/v1/status`.
@@ -73,34 +73,24 @@ pub struct TarballStatus {
     pub problem: Option<String>,
 }
 
-/// What the master does on one link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkMode {
-    /// No carrier.
-    Down,
-    /// Carrier, verdict not reached.
-    Probing,
-    /// Alone: hands out addresses and boot files.
-    Serve,
-    /// Another DHCP server is there: hands out boot files, never an address.
-    Proxy,
-    /// Told so, or somebody else boots machines there: hands out nothing.
-    Silent,
-    /// Another recon master is there.
-    Yield,
-}
-
-impl fmt::Display for LinkMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LinkMode::Down => "down",
-            LinkMode::Probing => "probing",
-            LinkMode::Serve => "serve",
-            LinkMode::Proxy => "proxy",
-            LinkMode::Silent => "silent",
-            LinkMode::Yield => "yield",
-        })
+words! {
+    "a mode of a link",
+    /// What the master does on one link.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum LinkMode {
+        /// No carrier.
+        Down = "down",
+        /// Carrier, verdict not reached.
+        Probing = "probing",
+        /// Alone: hands out addresses and boot files.
+        Serve = "serve",
+        /// Another DHCP server is there: hands out boot files, never an address.
+        Proxy = "proxy",
+        /// Told so, or somebody else boots machines there: hands out nothing.
+        Silent = "silent",
+        /// Another recon master is there.
+        Yield = "yield",
     }
 }
 

@@ -17,6 +17,7 @@ pub mod shown;
 pub mod slice;
 pub(crate) mod time;
 pub mod ula;
+pub(crate) mod words;
 
 pub use arch::Arch;
 pub use endpoint::Endpoint;

@@ -1,11 +1,14 @@
 //! Who a node is and how far it came.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::MacAddr;
+use super::words::words;
 
 /// Name of a node in paths, URLs and tables.
 ///
@@ -38,19 +41,12 @@ const PLACEHOLDER_UUIDS: [&str; 11] = [
 /// all FFh, zeros and a one), or one that counts upwards, as it is written or as it lies in the table (SMBIOS 7.2.1: the
 /// first three fields are little-endian). `uuid` is in canonical lower case.
 pub(crate) fn is_placeholder_uuid(uuid: &str) -> bool {
-    let digits: String = uuid.chars().filter(|c| *c != '-').collect();
-    let byte = |at: usize| u8::from_str_radix(digits.get(at * 2..at * 2 + 2)?, 16).ok();
-    let bytes: Vec<u8> = (0..16).filter_map(byte).collect();
-    let different: std::collections::BTreeSet<u8> = bytes.iter().copied().collect();
-    let counts = |bytes: &[u8]| bytes.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
-    let mut in_table = bytes.clone();
-    for field in [0..4, 4..6, 6..8] {
-        if let Some(field) = in_table.get_mut(field) {
-            field.reverse();
-        }
-    }
-    let counts = counts(&bytes) || counts(&in_table);
-    PLACEHOLDER_UUIDS.contains(&uuid) || (bytes.len() == 16 && (different.len() <= 2 || counts))
+    let Ok(parsed) = Uuid::try_parse(uuid) else {
+        return false;
+    };
+    let counts = |bytes: [u8; 16]| bytes.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
+    let different = BTreeSet::from(parsed.into_bytes()).len();
+    PLACEHOLDER_UUIDS.contains(&uuid) || different <= 2 || counts(parsed.into_bytes()) || counts(parsed.to_bytes_le())
 }
 
 fn is_hex(text: &str, length: usize) -> bool {
@@ -59,9 +55,7 @@ fn is_hex(text: &str, length: usize) -> bool {
 
 /// True for a UUID in canonical lower case.
 pub(crate) fn is_uuid(text: &str) -> bool {
-    let groups: Vec<&str> = text.split('-').collect();
-    let lengths = [8, 4, 4, 4, 12];
-    groups.len() == lengths.len() && groups.iter().zip(lengths).all(|(group, length)| is_hex(group, length))
+    Uuid::try_parse(text).is_ok_and(|uuid| uuid.hyphenated().to_string() == text)
 }
 
 impl NodeId {
@@ -164,53 +158,28 @@ impl From<NodeId> for String {
     }
 }
 
-/// Stages of a machine, in the order in which it passes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// A DHCP packet of it was heard.
-    Seen,
-    /// It took an address.
-    Addressed,
-    /// It fetched a network boot program.
-    Loader,
-    /// It fetched the kernel.
-    Kernel,
-    /// The agent on it spoke to the master.
-    Agent,
-    /// Its inventory is complete on its side.
-    Collected,
-    /// Its upload is acknowledged and durable.
-    Stored,
-    /// It asked its BMC to cut the power, or said that a person has to.
-    Off,
-}
-
-impl Stage {
-    pub const ALL: [Stage; 8] = [
-        Stage::Seen,
-        Stage::Addressed,
-        Stage::Loader,
-        Stage::Kernel,
-        Stage::Agent,
-        Stage::Collected,
-        Stage::Stored,
-        Stage::Off,
-    ];
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Stage::Seen => "seen",
-            Stage::Addressed => "addressed",
-            Stage::Loader => "loader",
-            Stage::Kernel => "kernel",
-            Stage::Agent => "agent",
-            Stage::Collected => "collected",
-            Stage::Stored => "stored",
-            Stage::Off => "off",
-        })
+words! {
+    "a stage",
+    /// Stages of a machine, in the order in which it passes them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Stage {
+        /// A DHCP packet of it was heard.
+        Seen = "seen",
+        /// It took an address.
+        Addressed = "addressed",
+        /// It fetched a network boot program.
+        Loader = "loader",
+        /// It fetched the kernel.
+        Kernel = "kernel",
+        /// The agent on it spoke to the master.
+        Agent = "agent",
+        /// Its inventory is complete on its side.
+        Collected = "collected",
+        /// Its upload is acknowledged and durable.
+        Stored = "stored",
+        /// It asked its BMC to cut the power, or said that a person has to.
+        Off = "off",
     }
 }
 

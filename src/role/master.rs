@@ -20,7 +20,7 @@ use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
 use crate::model::api::LinkStatus;
 use crate::model::console::console;
-use crate::model::layout;
+use crate::model::{RunTime, layout};
 use crate::service::boot::loaders::Loaders;
 use crate::service::http;
 use crate::service::http::site::{BootFiles, Data, Site};
@@ -354,7 +354,7 @@ fn note_stored(node_table: &Mutex<NodeTable>, stored: &[StoredNode], go_on: &dyn
         let facts = node.facts();
         let mut node_table = node_table.lock().expect("no holder panics");
         if !node_table.is_stored(&node.id) {
-            node_table.stored(&node.id, None, node.sha256.clone(), facts, 0.0);
+            node_table.stored(&node.id, None, node.sha256.clone(), facts, RunTime::default());
         }
     }
     stored.len()

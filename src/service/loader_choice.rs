@@ -40,7 +40,7 @@ impl LoaderChoice {
         };
         let (choice, name) = {
             let mut nodes = node_table.lock().expect("no holder panics");
-            let choice = nodes.loader(mac, arch, held, clock::run_seconds());
+            let choice = nodes.loader(mac, arch, held, clock::run_time());
             let name = choice.news.as_ref().map(|_| nodes.name_of_port(mac));
             (choice, name)
         };

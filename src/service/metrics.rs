@@ -140,33 +140,93 @@ fn arch_index(arch: Option<Arch>) -> usize {
     }
 }
 
-/// One for all services of a master.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    dhcp4: [[[Counter; ARCHES.len()]; MODES.len()]; DHCP4_REPLIES.len()],
-    dhcp4_unanswered: [Counter; UNANSWERED.len()],
-    dhcp6_unanswered: [Counter; UNANSWERED.len()],
-    /// Replies over IPv6, whatever their kind.
-    pub dhcp6_replies: Counter,
-    pub router_advertisements: Counter,
-    dns: [Counter; RCODES.len()],
-    tftp: [Counter; TFTP.len()],
-    pub tftp_running: Gauge,
-    pub tftp_bytes: Counter,
-    /// Windows that were sent again because an acknowledgement did not come.
-    pub tftp_resends: Counter,
-    /// Requests that heard nothing because too many transfers run, of their address or at all.
-    pub tftp_busy: Counter,
-    pub http_connections: Gauge,
-    http: [Counter; CLASSES.len()],
-    pub http_bytes: Counter,
-    /// Big files refused with 503 because too many wait.
-    pub http_busy: Counter,
-    http_refused: [Counter; BUSY.len()],
-    /// Connections that broke off: slow clients that were let go, and errors.
-    pub http_broken: Counter,
-    pub uploads_stored: Counter,
-    pub uploads_refused: Counter,
+/// A struct whose fields are families of the text: the comment is the help of one, and what follows its name are its labels, each
+/// with the words for its values.
+macro_rules! families {
+    ($(#[$on:meta])* pub struct $name:ident {
+        $(#[doc = $help:literal] $vis:vis $field:ident: $kind:ty = $family:literal $(, by $($label:literal $words:ident)+)?;)+
+    }) => {
+        $(#[$on])*
+        pub struct $name { $(#[doc = $help] $vis $field: $kind,)+ }
+
+        impl $name {
+            fn write(&self, text: &mut Exposition) {
+                $(
+                    text.family($family, $help.trim());
+                    self.$field.write(text, &[$($(($label, &$words[..])),+)?], "");
+                )+
+            }
+        }
+    };
+}
+
+families! {
+    /// One for all services of a master.
+    #[derive(Debug, Default)]
+    pub struct Metrics {
+        /// DHCPv4 replies by kind, mode of the link and the client's architecture.
+        dhcp4: [[[Counter; ARCHES.len()]; MODES.len()]; DHCP4_REPLIES.len()]
+            = "recon_dhcp4_replies_total", by "type" DHCP4_REPLIES "mode" MODES "arch" ARCHES;
+        /// DHCPv4 packets without an answer.
+        dhcp4_unanswered: [Counter; UNANSWERED.len()] = "recon_dhcp4_unanswered_total", by "reason" UNANSWERED;
+        /// DHCPv6 replies.
+        pub dhcp6_replies: Counter = "recon_dhcp6_replies_total";
+        /// DHCPv6 messages without an answer.
+        dhcp6_unanswered: [Counter; UNANSWERED.len()] = "recon_dhcp6_unanswered_total", by "reason" UNANSWERED;
+        /// IPv6 router advertisements sent.
+        pub router_advertisements: Counter = "recon_router_advertisements_total";
+        /// DNS replies by response code.
+        dns: [Counter; RCODES.len()] = "recon_dns_replies_total", by "rcode" RCODES;
+        /// TFTP transfers by their end.
+        tftp: [Counter; TFTP.len()] = "recon_tftp_transfers_total", by "result" TFTP;
+        /// TFTP transfers that run.
+        pub tftp_running: Gauge = "recon_tftp_running";
+        /// Bytes of files acknowledged over TFTP.
+        pub tftp_bytes: Counter = "recon_tftp_bytes_total";
+        /// TFTP windows sent again, because an acknowledgement did not come.
+        pub tftp_resends: Counter = "recon_tftp_resends_total";
+        /// TFTP requests not answered because too many transfers run, of their address or at all.
+        pub tftp_busy: Counter = "recon_tftp_busy_total";
+        /// HTTP answers by class of status.
+        http: [Counter; CLASSES.len()] = "recon_http_responses_total", by "code" CLASSES;
+        /// HTTP connections that are open.
+        pub http_connections: Gauge = "recon_http_connections";
+        /// Bytes of files sent over HTTP.
+        pub http_bytes: Counter = "recon_http_bytes_total";
+        /// Big files refused because too many wait.
+        pub http_busy: Counter = "recon_http_busy_total";
+        /// HTTP clients refused because one address, or all, have too much of it.
+        http_refused: [Counter; BUSY.len()] = "recon_http_refused_total", by "reason" BUSY;
+        /// HTTP connections that broke off: slow clients that were let go, and errors.
+        pub http_broken: Counter = "recon_http_broken_total";
+        /// Uploads acknowledged.
+        pub uploads_stored: Counter = "recon_uploads_stored_total";
+        /// Uploads not taken.
+        pub uploads_refused: Counter = "recon_uploads_refused_total";
+    }
+}
+
+families! {
+    /// What no counter holds.
+    #[derive(Debug, Clone, Default)]
+    pub struct Now {
+        /// IPv4 leases that run.
+        pub leases: u64 = "recon_dhcp4_leases";
+        /// Machines by the stage they have reached.
+        pub nodes: Vec<(Stage, u64)> = "recon_nodes";
+        /// Machines whose inventory is stored.
+        pub nodes_stored: u64 = "recon_nodes_stored";
+        /// How often a machine had more ports or addresses, or a name more machines, than the table has room for.
+        pub nodes_beyond_share: u64 = "recon_nodes_beyond_share_total";
+        /// Big files that are being sent.
+        pub big_running: u64 = "recon_http_big_running";
+        /// Big files that wait for their turn.
+        pub big_waiting: u64 = "recon_http_big_waiting";
+        /// Since the master started.
+        pub uptime_seconds: u64 = "recon_uptime_seconds";
+        /// Resident memory of the master.
+        pub resident_bytes: u64 = "process_resident_memory_bytes";
+    }
 }
 
 impl Metrics {
@@ -200,230 +260,76 @@ impl Metrics {
         self.http[class].one();
     }
 
-    /// The whole text; `now` is what no counter holds.
+    /// The whole text.
     pub fn text(&self, now: &Now) -> String {
         let mut text = Exposition::default();
-        self.dhcp_text(&mut text, now);
-        self.tftp_text(&mut text);
-        self.http_text(&mut text, now);
-        text.family("recon_nodes", "gauge", "Machines by the stage they have reached.");
-        for (stage, count) in &now.nodes {
-            text.value(&format!("{{stage=\"{stage}\"}}"), *count);
-        }
-        text.single(
-            "recon_nodes_stored",
-            "gauge",
-            "Machines whose inventory is stored.",
-            now.nodes_stored,
-        );
-        text.single(
-            "recon_nodes_beyond_share_total",
-            "counter",
-            "How often a machine had more ports or addresses, or a name more machines, than the table has room for.",
-            now.nodes_beyond_share,
-        );
-        text.single(
-            "recon_uploads_stored_total",
-            "counter",
-            "Uploads acknowledged.",
-            self.uploads_stored.get(),
-        );
-        text.single(
-            "recon_uploads_refused_total",
-            "counter",
-            "Uploads not taken.",
-            self.uploads_refused.get(),
-        );
-        text.single(
-            "recon_uptime_seconds",
-            "gauge",
-            "Since the master started.",
-            now.uptime_seconds,
-        );
-        text.single(
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory of the master.",
-            now.resident_bytes,
-        );
+        now.write(&mut text);
+        self.write(&mut text);
         text.0
     }
+}
 
-    fn dhcp_text(&self, text: &mut Exposition, now: &Now) {
-        text.single("recon_dhcp4_leases", "gauge", "IPv4 leases that run.", now.leases);
-        let name = "recon_dhcp4_replies_total";
-        text.family(
-            name,
-            "counter",
-            "DHCPv4 replies by kind, mode of the link and the client's architecture.",
-        );
-        for (said, modes) in DHCP4_REPLIES.iter().zip(&self.dhcp4) {
-            for (mode, arches) in MODES.iter().zip(modes) {
-                for (arch, count) in ARCHES.iter().zip(arches) {
-                    text.value(
-                        &format!("{{type=\"{said}\",mode=\"{mode}\",arch=\"{arch}\"}}"),
-                        count.get(),
-                    );
-                }
-            }
+/// What a family counts: a number, or one for each value of its labels.
+trait Samples {
+    /// `so_far`: labels that are given already, each with a comma behind it.
+    fn write(&self, text: &mut Exposition, labels: &[(&str, &[&str])], so_far: &str);
+}
+
+impl Samples for u64 {
+    fn write(&self, text: &mut Exposition, _: &[(&str, &[&str])], so_far: &str) {
+        text.sample(so_far, *self);
+    }
+}
+
+impl Samples for Counter {
+    fn write(&self, text: &mut Exposition, _: &[(&str, &[&str])], so_far: &str) {
+        text.sample(so_far, self.get());
+    }
+}
+
+impl Samples for Gauge {
+    fn write(&self, text: &mut Exposition, _: &[(&str, &[&str])], so_far: &str) {
+        text.sample(so_far, self.get());
+    }
+}
+
+impl<T: Samples, const N: usize> Samples for [T; N] {
+    fn write(&self, text: &mut Exposition, labels: &[(&str, &[&str])], so_far: &str) {
+        let Some(((label, words), further)) = labels.split_first() else {
+            return;
+        };
+        for (word, samples) in words.iter().zip(self) {
+            samples.write(text, further, &format!("{so_far}{label}=\"{word}\","));
         }
-        text.labelled(
-            ("recon_dhcp4_unanswered_total", "DHCPv4 packets without an answer."),
-            "reason",
-            &UNANSWERED,
-            &self.dhcp4_unanswered,
-        );
-        text.single(
-            "recon_dhcp6_replies_total",
-            "counter",
-            "DHCPv6 replies.",
-            self.dhcp6_replies.get(),
-        );
-        text.labelled(
-            ("recon_dhcp6_unanswered_total", "DHCPv6 messages without an answer."),
-            "reason",
-            &UNANSWERED,
-            &self.dhcp6_unanswered,
-        );
-        text.single(
-            "recon_router_advertisements_total",
-            "counter",
-            "IPv6 router advertisements sent.",
-            self.router_advertisements.get(),
-        );
-        text.labelled(
-            ("recon_dns_replies_total", "DNS replies by response code."),
-            "rcode",
-            &RCODES,
-            &self.dns,
-        );
-    }
-
-    fn tftp_text(&self, text: &mut Exposition) {
-        text.labelled(
-            ("recon_tftp_transfers_total", "TFTP transfers by their end."),
-            "result",
-            &TFTP,
-            &self.tftp,
-        );
-        text.single(
-            "recon_tftp_running",
-            "gauge",
-            "TFTP transfers that run.",
-            self.tftp_running.get(),
-        );
-        text.single(
-            "recon_tftp_bytes_total",
-            "counter",
-            "Bytes of files acknowledged over TFTP.",
-            self.tftp_bytes.get(),
-        );
-        text.single(
-            "recon_tftp_resends_total",
-            "counter",
-            "TFTP windows sent again.",
-            self.tftp_resends.get(),
-        );
-        text.single(
-            "recon_tftp_busy_total",
-            "counter",
-            "TFTP requests not answered because too many transfers run.",
-            self.tftp_busy.get(),
-        );
-    }
-
-    fn http_text(&self, text: &mut Exposition, now: &Now) {
-        text.labelled(
-            ("recon_http_responses_total", "HTTP answers by class of status."),
-            "code",
-            &CLASSES,
-            &self.http,
-        );
-        text.single(
-            "recon_http_connections",
-            "gauge",
-            "HTTP connections that are open.",
-            self.http_connections.get(),
-        );
-        text.single(
-            "recon_http_bytes_total",
-            "counter",
-            "Bytes of files sent over HTTP.",
-            self.http_bytes.get(),
-        );
-        text.single(
-            "recon_http_big_running",
-            "gauge",
-            "Big files that are being sent.",
-            now.big_running,
-        );
-        text.single(
-            "recon_http_big_waiting",
-            "gauge",
-            "Big files that wait for their turn.",
-            now.big_waiting,
-        );
-        text.single(
-            "recon_http_busy_total",
-            "counter",
-            "Big files refused because too many wait.",
-            self.http_busy.get(),
-        );
-        text.labelled(
-            (
-                "recon_http_refused_total",
-                "HTTP clients refused because one address, or all, have too much of it.",
-            ),
-            "reason",
-            &BUSY,
-            &self.http_refused,
-        );
-        text.single(
-            "recon_http_broken_total",
-            "counter",
-            "HTTP connections that broke off, slow clients among them.",
-            self.http_broken.get(),
-        );
     }
 }
 
-/// What is counted elsewhere.
-#[derive(Debug, Clone, Default)]
-pub struct Now {
-    pub leases: u64,
-    pub nodes: Vec<(Stage, u64)>,
-    pub nodes_stored: u64,
-    pub nodes_beyond_share: u64,
-    pub big_running: u64,
-    pub big_waiting: u64,
-    pub uptime_seconds: u64,
-    pub resident_bytes: u64,
+impl Samples for Vec<(Stage, u64)> {
+    fn write(&self, text: &mut Exposition, _: &[(&str, &[&str])], _: &str) {
+        for (stage, count) in self {
+            text.sample(&format!("stage=\"{stage}\","), *count);
+        }
+    }
 }
 
+/// The text, and the family that is being written.
 #[derive(Default)]
 struct Exposition(String, &'static str);
 
 impl Exposition {
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+    /// A family's name says its kind: that of a counter ends with `_total`.
+    fn family(&mut self, name: &'static str, help: &str) {
         self.1 = name;
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn value(&mut self, labels: &str, value: u64) {
-        let _ = writeln!(self.0, "{}{labels} {value}", self.1);
-    }
-
-    fn single(&mut self, name: &'static str, kind: &str, help: &str, value: u64) {
-        self.family(name, kind, help);
-        self.value("", value);
-    }
-
-    fn labelled(&mut self, (name, help): (&'static str, &str), label: &str, values: &[&str], counters: &[Counter]) {
-        self.family(name, "counter", help);
-        for (value, counter) in values.iter().zip(counters) {
-            self.value(&format!("{{{label}=\"{value}\"}}"), counter.get());
-        }
+    fn sample(&mut self, labels: &str, value: u64) {
+        let _ = match labels.trim_end_matches(',') {
+            "" => writeln!(self.0, "{} {value}", self.1),
+            labels => writeln!(self.0, "{}{{{labels}}} {value}", self.1),
+        };
     }
 }
 

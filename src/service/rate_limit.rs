@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::model::RunTime;
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rate {
@@ -44,12 +46,12 @@ pub(crate) enum Turn {
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: f64,
-    at: f64,
+    at: RunTime,
     said: bool,
 }
 
 impl Bucket {
-    fn full(burst: f64, now: f64) -> Self {
+    fn full(burst: f64, now: RunTime) -> Self {
         Bucket {
             tokens: burst,
             at: now,
@@ -58,13 +60,15 @@ impl Bucket {
     }
 
     /// A clock that stands still or goes back fills nothing.
-    fn fill(&mut self, burst: f64, rate: f64, now: f64) {
-        self.tokens = burst.min(self.tokens + (now - self.at).max(0.0) * rate);
-        self.at = self.at.max(now);
+    fn fill(&mut self, burst: f64, rate: f64, now: RunTime) {
+        if now > self.at {
+            self.tokens = burst.min(self.tokens + (now - self.at) * rate);
+            self.at = now;
+        }
     }
 
     /// Takes a token if there are more than `left`.
-    fn take(&mut self, burst: f64, rate: f64, left: f64, now: f64) -> bool {
+    fn take(&mut self, burst: f64, rate: f64, left: f64, now: RunTime) -> bool {
         self.fill(burst, rate, now);
         let enough = self.tokens >= left + 1.0;
         if enough {
@@ -91,12 +95,12 @@ pub(crate) struct RateLimiter<K> {
 
 impl<K: Hash + Eq + Copy> RateLimiter<K> {
     /// For packets of a boot.
-    pub(crate) fn new(now: f64) -> Self {
+    pub(crate) fn new(now: RunTime) -> Self {
         RateLimiter::with(SENDER_BURST_PACKETS, SENDER_PACKETS_PER_SECOND, now)
     }
 
     /// With another `burst` of one sender, and another `rate` a second.
-    pub(crate) fn with(burst: f64, rate: f64, now: f64) -> Self {
+    pub(crate) fn with(burst: f64, rate: f64, now: RunTime) -> Self {
         RateLimiter {
             one: (burst, rate),
             senders: Default::default(),
@@ -105,7 +109,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     }
 
     /// Counts a request.
-    pub(crate) fn count(&mut self, sender: K, turn: Turn, now: f64) -> Rate {
+    pub(crate) fn count(&mut self, sender: K, turn: Turn, now: RunTime) -> Rate {
         let (burst, rate) = self.one;
         let bucket = self.bucket(sender, now);
         if !bucket.take(burst, rate, 0.0, now) {
@@ -124,7 +128,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     }
 
     /// Whether a request of the sender would be within its rate; counts none.
-    pub(crate) fn look(&mut self, sender: K, now: f64) -> Rate {
+    pub(crate) fn look(&mut self, sender: K, now: RunTime) -> Rate {
         let (burst, rate) = self.one;
         let bucket = self.bucket(sender, now);
         bucket.fill(burst, rate, now);
@@ -140,7 +144,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
         self.senders.iter().map(HashMap::len).sum()
     }
 
-    fn bucket(&mut self, sender: K, now: f64) -> &mut Bucket {
+    fn bucket(&mut self, sender: K, now: RunTime) -> &mut Bucket {
         let mut old = None;
         if !self.senders[0].contains_key(&sender) {
             if self.senders[0].len() >= SENDERS_PER_GENERATION {
@@ -160,19 +164,23 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
 mod tests {
     use super::*;
 
+    fn second(seconds: f64) -> RunTime {
+        RunTime::from_seconds(seconds)
+    }
+
     #[test]
     fn a_loop_is_slowed_said_once_and_costs_nobody_else() {
-        let mut rates = RateLimiter::new(0.0);
+        let mut rates = RateLimiter::new(second(0.0));
         let counted: Vec<Rate> = (0..1000)
-            .map(|at| rates.count(1, Turn::GoesOn, f64::from(at) / 1000.0))
+            .map(|at| rates.count(1, Turn::GoesOn, second(f64::from(at) / 1000.0)))
             .collect();
         let within = counted.iter().filter(|rate| **rate == Rate::Within).count();
         assert!((30..=33).contains(&within), "{within}");
         let said = counted.iter().filter(|rate| **rate == Rate::TooOften { first: true });
         assert_eq!(said.count(), 1);
-        assert_eq!(rates.count(2, Turn::GoesOn, 1.0), Rate::Within);
+        assert_eq!(rates.count(2, Turn::GoesOn, second(1.0)), Rate::Within);
         assert_eq!(
-            rates.count(1, Turn::GoesOn, 3.0),
+            rates.count(1, Turn::GoesOn, second(3.0)),
             Rate::Within,
             "it may ask again after a while"
         );
@@ -180,9 +188,9 @@ mod tests {
 
     #[test]
     fn a_flood_of_senders_is_bounded_in_number_and_memory() {
-        let mut rates = RateLimiter::new(0.0);
+        let mut rates = RateLimiter::new(second(0.0));
         let counted: Vec<Rate> = (0..60_000u32)
-            .map(|at| rates.count(at, Turn::GoesOn, f64::from(at) / 60_000.0))
+            .map(|at| rates.count(at, Turn::GoesOn, second(f64::from(at) / 60_000.0)))
             .collect();
         let within = counted.iter().filter(|rate| **rate == Rate::Within).count();
         assert!((29_000..=30_001).contains(&within), "{within} of 60000 in a second");
@@ -193,11 +201,11 @@ mod tests {
 
     #[test]
     fn in_a_flood_those_who_began_get_to_the_end() {
-        let mut rates = RateLimiter::new(0.0);
+        let mut rates = RateLimiter::new(second(0.0));
         let (mut begun, mut ended) = (0, 0);
         // In every millisecond 30 begin, which with their second request is three times what is answered.
         for at in 0..3000u32 {
-            let now = f64::from(at) / 1000.0;
+            let now = second(f64::from(at) / 1000.0);
             for one in 0..30 {
                 let sender = at * 30 + one;
                 if rates.count(sender, Turn::Begins, now) == Rate::Within {
@@ -212,13 +220,16 @@ mod tests {
 
     #[test]
     fn one_that_loops_does_so_after_a_crowd_went_by() {
-        let mut rates = RateLimiter::new(0.0);
+        let mut rates = RateLimiter::new(second(0.0));
         for _ in 0..40 {
-            rates.count(0, Turn::GoesOn, 0.0);
+            rates.count(0, Turn::GoesOn, second(0.0));
         }
         for at in 1..=SENDERS_PER_GENERATION as u32 {
-            rates.count(at, Turn::GoesOn, 0.0);
+            rates.count(at, Turn::GoesOn, second(0.0));
         }
-        assert_eq!(rates.count(0, Turn::GoesOn, 0.0), Rate::TooOften { first: false });
+        assert_eq!(
+            rates.count(0, Turn::GoesOn, second(0.0)),
+            Rate::TooOften { first: false }
+        );
     }
 }

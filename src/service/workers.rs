@@ -13,6 +13,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A link is full long before more of them are busy.
 const MAX_THREADS: usize = 8;
 
+/// Does work that waits for a medium in a thread that may wait.
+///
+/// # Errors
+/// Those of the work, and its panic.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
 /// A thread that runs tasks. It ends when this is dropped, and what still runs on it.
 #[derive(Debug)]
 pub struct Worker {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use recon::model::slice::{Patch, Slice};
-use recon::model::{Arch, MacAddr};
+use recon::model::{Arch, MacAddr, RunTime};
 use recon::service::boot::loaders::Loaders;
 use recon::service::boot::programs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,10 +100,12 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
     let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([127, 0, 0, 1]));
     let ask = |now: f64| {
         let held = |name: &str| site.boot.loaders.can_boot(name);
-        site.node_table().loader(mac, Arch::HttpX64, held, now).loader
+        site.node_table()
+            .loader(mac, Arch::HttpX64, held, RunTime::from_seconds(now))
+            .loader
     };
-    site.node_table().heard(mac, true, 0.0);
-    site.node_table().addressed(mac, here, 0.0);
+    site.node_table().heard(mac, true, RunTime::default());
+    site.node_table().addressed(mac, here, RunTime::default());
     assert_eq!(ask(0.0), Ok("ipxe.efi"), "no snponly.efi is here");
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     for target in [
@@ -404,7 +406,8 @@ async fn a_long_table_comes_in_pieces_and_a_screen_asks_for_what_it_shows() {
     let site = site(folder.path());
     for number in 0..1234u16 {
         let [a, b] = number.to_be_bytes();
-        site.node_table().heard(MacAddr([2, 0, 0, 0, a, b]), true, 1.0);
+        site.node_table()
+            .heard(MacAddr([2, 0, 0, 0, a, b]), true, RunTime::from_seconds(1.0));
     }
     // Words that a terminal would obey.
     let evil = "\u{9b}31mred";

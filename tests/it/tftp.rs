@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use recon::model::{MacAddr, RunTime};
 use recon::service::boot::loaders::Loaders;
 use recon::service::http::site::Site;
 use recon::service::tftp;
@@ -289,10 +290,10 @@ async fn first(server: SocketAddr, path: &str) -> (u8, Vec<u8>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
     let (server, site, stop, running) = start().await;
-    let mac = recon::model::MacAddr([2, 0, 0, 0, 0, 9]);
+    let mac = MacAddr([2, 0, 0, 0, 0, 9]);
     let here = std::net::IpAddr::from([127, 0, 0, 1]);
-    site.node_table().heard(mac, true, 1.0);
-    site.node_table().addressed(mac, here, 1.0);
+    site.node_table().heard(mac, true, RunTime::from_seconds(1.0));
+    site.node_table().addressed(mac, here, RunTime::from_seconds(1.0));
     for path in [
         "grub.efi",
         "/grub.efi",
@@ -348,7 +349,8 @@ async fn shim_finds_its_grub_by_the_name_that_is_built_into_it() {
         assert!(tokio::time::Instant::now() < end, "the transfer goes on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    site.node_table().script(here, &Default::default(), 3.0);
+    site.node_table()
+        .script(here, &Default::default(), RunTime::from_seconds(3.0));
     assert_eq!(site.node_table().all()[0].loader.as_deref(), Some("shimx64.efi"));
     stop.cancel();
     running.await.unwrap().unwrap();

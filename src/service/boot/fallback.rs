@@ -5,7 +5,7 @@
 //! not run that program: a network card whose driver hangs, Secure Boot that refuses it. It gets the next one; and where the
 //! program gave no sign of life at all, a signed one, because that is what Secure Boot looks like from here.
 
-use crate::model::Arch;
+use crate::model::{Arch, RunTime};
 use crate::service::boot::programs;
 
 /// A firmware's question that comes sooner than this after a program went out is a late copy of the one before.
@@ -18,7 +18,7 @@ pub(crate) struct LoaderFallback {
     current: Option<&'static str>,
     /// Went out whole at this second, and nothing came of it yet. Not always the current one: firmware that was told of a
     /// program before, over IPv6 for instance, fetches that one once more.
-    pending: Option<(&'static str, f64)>,
+    pending: Option<(&'static str, RunTime)>,
     /// What went out last gave a sign of life.
     alive: bool,
     /// The last one that went out.
@@ -39,7 +39,7 @@ pub struct LoaderPick {
 impl LoaderFallback {
     /// Firmware of this kind asks for an address, `held` being the programs at hand. Asking again changes nothing until
     /// another program went out.
-    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderPick {
+    pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: RunTime) -> LoaderPick {
         let first = match programs::first_held(arch, &held) {
             Ok(first) => first,
             Err(reason) => {
@@ -54,7 +54,7 @@ impl LoaderFallback {
             .copied()
             .filter(|name| held(name))
             .collect();
-        let gone = self.pending.filter(|(_, at)| now - at >= LATE_COPY_SECONDS);
+        let gone = self.pending.filter(|(_, at)| now - *at >= LATE_COPY_SECONDS);
         let news = match self.current.filter(|name| candidates.contains(name)) {
             Some(current) => gone.and_then(|(old, _)| {
                 self.pending = None;
@@ -92,7 +92,7 @@ impl LoaderFallback {
     }
 
     /// A boot program went to the machine whole. `name` may be written as a client does.
-    pub(crate) fn sent(&mut self, name: &str, now: f64) {
+    pub(crate) fn sent(&mut self, name: &str, now: RunTime) {
         if let Some(name) = programs::candidate_named(name) {
             self.pending = Some((name, now));
             self.alive = false;
@@ -135,21 +135,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn second(seconds: f64) -> RunTime {
+        RunTime::from_seconds(seconds)
+    }
+
     fn any(_: &str) -> bool {
         true
     }
 
-    fn loader(fallback: &mut LoaderFallback, arch: Arch, now: f64) -> &'static str {
+    fn loader(fallback: &mut LoaderFallback, arch: Arch, now: RunTime) -> &'static str {
         fallback.choose(arch, any, now).loader.unwrap()
     }
 
     #[test]
     fn a_machine_that_comes_back_gets_the_next_program_and_then_the_first_again() {
         let mut fallback = LoaderFallback::default();
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 0.0), "snponly.efi");
-        fallback.sent("snponly.efi", 1.0);
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(0.0)), "snponly.efi");
+        fallback.sent("snponly.efi", second(1.0));
         fallback.runs();
-        let pick = fallback.choose(Arch::UefiX64, any, 20.0);
+        let pick = fallback.choose(Arch::UefiX64, any, second(20.0));
         assert_eq!(pick.loader, Ok("ipxe.efi"));
         assert_eq!(
             pick.news.as_deref(),
@@ -157,60 +161,60 @@ mod tests {
         );
         // OFFER and ACK are two answers of one attempt.
         assert_eq!(
-            fallback.choose(Arch::UefiX64, any, 20.1),
+            fallback.choose(Arch::UefiX64, any, second(20.1)),
             LoaderPick {
                 loader: Ok("ipxe.efi"),
                 news: None
             }
         );
-        fallback.sent("ipxe.efi", 21.0);
+        fallback.sent("ipxe.efi", second(21.0));
         fallback.runs();
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 60.0), "shimx64.efi");
-        fallback.sent("shimx64.efi", 61.0);
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "snponly.efi");
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(60.0)), "shimx64.efi");
+        fallback.sent("shimx64.efi", second(61.0));
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(90.0)), "snponly.efi");
         assert_eq!(fallback.failed(), ["snponly.efi", "ipxe.efi", "shimx64.efi"]);
     }
 
     #[test]
     fn a_program_that_gave_no_sign_of_life_is_followed_by_a_signed_one() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::HttpX64, 0.0);
-        fallback.sent("snponly.efi", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::HttpX64, 20.0), "shimx64.efi");
+        loader(&mut fallback, Arch::HttpX64, second(0.0));
+        fallback.sent("snponly.efi", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::HttpX64, second(20.0)), "shimx64.efi");
         // That was not it either: now all in turn.
-        fallback.sent("shimx64.efi", 21.0);
-        assert_eq!(loader(&mut fallback, Arch::HttpX64, 40.0), "snponly.efi");
-        fallback.sent("snponly.efi", 41.0);
-        assert_eq!(loader(&mut fallback, Arch::HttpX64, 60.0), "ipxe.efi");
+        fallback.sent("shimx64.efi", second(21.0));
+        assert_eq!(loader(&mut fallback, Arch::HttpX64, second(40.0)), "snponly.efi");
+        fallback.sent("snponly.efi", second(41.0));
+        assert_eq!(loader(&mut fallback, Arch::HttpX64, second(60.0)), "ipxe.efi");
     }
 
     #[test]
     fn an_older_answer_is_not_held_against_the_program_of_the_newer_one() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::UefiX64, 0.0);
-        fallback.sent("snponly.efi", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 5.0), "shimx64.efi");
+        loader(&mut fallback, Arch::UefiX64, second(0.0));
+        fallback.sent("snponly.efi", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(5.0)), "shimx64.efi");
         // Its IPv6 was told of snponly.efi before, fetches that too, and asks again.
-        fallback.sent("snponly.efi", 6.0);
-        let pick = fallback.choose(Arch::UefiX64, any, 11.0);
+        fallback.sent("snponly.efi", second(6.0));
+        let pick = fallback.choose(Arch::UefiX64, any, second(11.0));
         assert_eq!((pick.loader, pick.news), (Ok("shimx64.efi"), None));
         assert_eq!(fallback.failed(), ["snponly.efi"]);
-        fallback.sent("shimx64.efi", 15.0);
+        fallback.sent("shimx64.efi", second(15.0));
         fallback.started();
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "shimx64.efi");
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(90.0)), "shimx64.efi");
         assert_eq!(fallback.failed(), ["snponly.efi"]);
     }
 
     #[test]
     fn what_started_is_remembered() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::Bios, 0.0);
-        fallback.sent("undionly.kpxe", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::Bios, 30.0), "ipxe.pxe");
-        fallback.sent("ipxe.pxe", 31.0);
+        loader(&mut fallback, Arch::Bios, second(0.0));
+        fallback.sent("undionly.kpxe", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::Bios, second(30.0)), "ipxe.pxe");
+        fallback.sent("ipxe.pxe", second(31.0));
         fallback.started();
-        for now in [40.0, 4000.0] {
-            assert_eq!(loader(&mut fallback, Arch::Bios, now), "ipxe.pxe", "{now}");
+        for now in [second(40.0), second(4000.0)] {
+            assert_eq!(loader(&mut fallback, Arch::Bios, now), "ipxe.pxe", "{now:?}");
         }
         assert_eq!(fallback.failed(), ["undionly.kpxe"]);
     }
@@ -218,12 +222,12 @@ mod tests {
     #[test]
     fn a_late_copy_of_a_question_is_no_failure_and_a_wrong_guess_is_mended() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::UefiX64, 0.0);
-        fallback.sent("snponly.efi", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 1.3), "snponly.efi");
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 3.0), "shimx64.efi");
+        loader(&mut fallback, Arch::UefiX64, second(0.0));
+        fallback.sent("snponly.efi", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(1.3)), "snponly.efi");
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(3.0)), "shimx64.efi");
         fallback.started();
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "snponly.efi");
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(90.0)), "snponly.efi");
         assert!(fallback.failed().is_empty());
     }
 
@@ -231,23 +235,29 @@ mod tests {
     fn a_program_that_is_not_here_is_no_candidate() {
         let mut fallback = LoaderFallback::default();
         let only = |name: &str| name == "snponly.efi";
-        assert_eq!(fallback.choose(Arch::UefiX64, only, 0.0).loader, Ok("snponly.efi"));
-        fallback.sent("snponly.efi", 1.0);
-        let pick = fallback.choose(Arch::UefiX64, only, 9.0);
+        assert_eq!(
+            fallback.choose(Arch::UefiX64, only, second(0.0)).loader,
+            Ok("snponly.efi")
+        );
+        fallback.sent("snponly.efi", second(1.0));
+        let pick = fallback.choose(Arch::UefiX64, only, second(9.0));
         assert_eq!(pick.loader, Ok("snponly.efi"));
         assert!(pick.news.unwrap().contains("no other boot program"));
         // An arm64 machine where only the big iPXE is at hand.
         let mut fallback = LoaderFallback::default();
         let only = |name: &str| name == "ipxe-arm64.efi";
-        assert_eq!(fallback.choose(Arch::UefiArm64, only, 0.0).loader, Ok("ipxe-arm64.efi"));
+        assert_eq!(
+            fallback.choose(Arch::UefiArm64, only, second(0.0)).loader,
+            Ok("ipxe-arm64.efi")
+        );
         // A machine for which nothing is here is told of nothing, each time, and has no program then.
-        for now in [5.0, 60.0] {
+        for now in [second(5.0), second(60.0)] {
             let pick = fallback.choose(Arch::UefiX64, only, now);
             assert!(pick.loader.unwrap_err().contains("on this system"));
             assert_eq!(pick.news, None);
         }
         assert_eq!(
-            fallback.choose(Arch::UefiArm64, only, 90.0).loader,
+            fallback.choose(Arch::UefiArm64, only, second(90.0)).loader,
             Ok("ipxe-arm64.efi")
         );
     }
@@ -255,32 +265,32 @@ mod tests {
     #[test]
     fn a_program_counts_by_whatever_name_the_firmware_wrote() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::UefiX64, 0.0);
-        fallback.sent("\\SNPONLY.EFI", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 9.0), "shimx64.efi");
-        fallback.sent("SHIMX64.EFI", 10.0);
-        fallback.sent("grub.efi", 11.0);
+        loader(&mut fallback, Arch::UefiX64, second(0.0));
+        fallback.sent("\\SNPONLY.EFI", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(9.0)), "shimx64.efi");
+        fallback.sent("SHIMX64.EFI", second(10.0));
+        fallback.sent("grub.efi", second(11.0));
         fallback.started();
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "shimx64.efi");
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(90.0)), "shimx64.efi");
         assert_eq!(fallback.failed(), ["snponly.efi"]);
     }
 
     #[test]
     fn a_machine_whose_firmware_was_switched_starts_anew() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::Bios, 0.0);
-        fallback.sent("undionly.kpxe", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 90.0), "snponly.efi");
-        assert!(fallback.choose(Arch::UefiX86, any, 95.0).loader.is_err());
+        loader(&mut fallback, Arch::Bios, second(0.0));
+        fallback.sent("undionly.kpxe", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(90.0)), "snponly.efi");
+        assert!(fallback.choose(Arch::UefiX86, any, second(95.0)).loader.is_err());
     }
 
     #[test]
     fn what_shim_fetches_by_itself_is_no_attempt() {
         let mut fallback = LoaderFallback::default();
-        loader(&mut fallback, Arch::UefiX64, 0.0);
-        fallback.sent("grubx64.efi", 1.0);
-        fallback.sent("autoexec.ipxe", 1.0);
-        assert_eq!(loader(&mut fallback, Arch::UefiX64, 9.0), "snponly.efi");
+        loader(&mut fallback, Arch::UefiX64, second(0.0));
+        fallback.sent("grubx64.efi", second(1.0));
+        fallback.sent("autoexec.ipxe", second(1.0));
+        assert_eq!(loader(&mut fallback, Arch::UefiX64, second(9.0)), "snponly.efi");
     }
 
     proptest! {
@@ -289,7 +299,7 @@ mod tests {
             events in proptest::collection::vec((0u8..4, 0f64..30.0), 0..60),
         ) {
             let mut fallback = LoaderFallback::default();
-            let mut now = 0.0;
+            let mut now = second(0.0);
             for (event, pause) in events {
                 now += pause;
                 match event {
@@ -300,7 +310,7 @@ mod tests {
                     1 => {
                         prop_assert!(programs::candidates(Arch::Bios).contains(&fallback.choose(Arch::Bios, any, now).loader.unwrap()));
                     }
-                    2 if now % 2.0 < 1.0 => fallback.runs(),
+                    2 if now.seconds() % 2.0 < 1.0 => fallback.runs(),
                     2 => fallback.sent(fallback.current().unwrap_or("ipxe.efi"), now),
                     _ => fallback.started(),
                 }

@@ -5,6 +5,8 @@
 //! row it is a loop: the likely cause is said, and there is a pause before each further try, which grows. It is never refused for
 //! good: somebody may put memory in or change a setting.
 
+use crate::model::RunTime;
+
 /// Tries in vain that make a loop.
 pub(crate) const LOOPS: u32 = 3;
 /// The first pause and the longest, in seconds.
@@ -28,14 +30,14 @@ pub(crate) struct Starts {
     in_vain: u32,
     with_agent: bool,
     /// When a script was last asked for.
-    at: Option<f64>,
+    at: Option<RunTime>,
     /// As its boot program said it.
     pub memory_mib: Option<u64>,
 }
 
 impl Starts {
     /// The boot program asks for a script. True where that makes a loop, the first time.
-    pub(crate) fn script(&mut self, now: f64) -> bool {
+    pub(crate) fn script(&mut self, now: RunTime) -> bool {
         if self.at.is_some_and(|at| now - at > FORGOTTEN) {
             self.in_vain = 0;
         } else if self.kernel && self.initrd {
@@ -136,8 +138,12 @@ impl Starts {
 mod tests {
     use super::*;
 
+    fn second(seconds: f64) -> RunTime {
+        RunTime::from_seconds(seconds)
+    }
+
     /// One try: script, kernel, initrd, and perhaps a word of the agent.
-    fn try_once(starts: &mut Starts, agent: bool, now: f64) -> bool {
+    fn try_once(starts: &mut Starts, agent: bool, now: RunTime) -> bool {
         let first = starts.script(now);
         starts.kernel_sent();
         starts.initrd_sent();
@@ -151,13 +157,13 @@ mod tests {
     fn three_tries_in_vain_are_a_loop_that_is_said_once_and_waits_longer_each_time() {
         let mut starts = Starts::default();
         let said: Vec<bool> = (0..6)
-            .map(|turn| try_once(&mut starts, false, f64::from(turn) * 60.0))
+            .map(|turn| try_once(&mut starts, false, second(f64::from(turn) * 60.0)))
             .collect();
         assert_eq!(said, [false, false, false, true, false, false]);
         assert_eq!(starts.in_vain(), 5);
         let pauses: Vec<u64> = (0..9)
             .map(|turn| {
-                try_once(&mut starts, false, 400.0 + f64::from(turn));
+                try_once(&mut starts, false, second(400.0 + f64::from(turn)));
                 starts.pause_seconds()
             })
             .collect();
@@ -170,12 +176,15 @@ mod tests {
     fn what_did_not_come_whole_was_no_try() {
         let mut starts = Starts::default();
         for turn in 0..10 {
-            assert!(!starts.script(f64::from(turn)));
+            assert!(!starts.script(second(f64::from(turn))));
             starts.kernel_sent();
         }
         assert_eq!(starts.in_vain(), 0);
         for turn in 10..20 {
-            assert!(!starts.script(f64::from(turn)), "a script that is asked for again");
+            assert!(
+                !starts.script(second(f64::from(turn))),
+                "a script that is asked for again"
+            );
         }
         assert!(!starts.loops());
     }
@@ -184,7 +193,7 @@ mod tests {
     fn a_boot_program_that_does_not_start_what_it_has_gets_it_three_times_a_script() {
         let mut starts = Starts::default();
         for _ in 0..2 {
-            assert!(!starts.script(0.0));
+            assert!(!starts.script(second(0.0)));
             for turn in 0..LOOPS {
                 assert_eq!(starts.stuck(), None, "{turn}");
                 starts.kernel_sent();
@@ -193,7 +202,7 @@ mod tests {
             assert!(starts.stuck().unwrap().contains("3 times"));
         }
         // A kernel that is fetched over and over without its initrd did not come whole.
-        starts.script(0.0);
+        starts.script(second(0.0));
         for _ in 0..10 {
             starts.kernel_sent();
             assert_eq!(starts.stuck(), None);
@@ -204,17 +213,17 @@ mod tests {
     fn a_machine_that_gets_further_or_that_somebody_comes_back_to_begins_anew() {
         let mut starts = Starts::default();
         for turn in 0..3 {
-            try_once(&mut starts, false, f64::from(turn));
+            try_once(&mut starts, false, second(f64::from(turn)));
         }
-        try_once(&mut starts, true, 3.0);
+        try_once(&mut starts, true, second(3.0));
         assert!(starts.loops(), "of the three before");
-        assert!(!starts.script(4.0));
+        assert!(!starts.script(second(4.0)));
         assert_eq!(starts.in_vain(), 1, "the agent was heard");
         let mut starts = Starts::default();
         for turn in 0..3 {
-            try_once(&mut starts, false, f64::from(turn));
+            try_once(&mut starts, false, second(f64::from(turn)));
         }
-        assert!(!try_once(&mut starts, false, FORGOTTEN + 3.0));
+        assert!(!try_once(&mut starts, false, second(FORGOTTEN + 3.0)));
         assert_eq!(starts.in_vain(), 0);
     }
 
@@ -222,7 +231,7 @@ mod tests {
     fn the_cause_is_the_likely_one() {
         let mut starts = Starts::default();
         for turn in 0..4 {
-            try_once(&mut starts, false, f64::from(turn));
+            try_once(&mut starts, false, second(f64::from(turn)));
         }
         assert!(starts.cause(Some(600)).contains("look at its console"));
         starts.memory_mib = Some(700);
@@ -232,7 +241,7 @@ mod tests {
         assert!(starts.cause(None).contains("3 times"));
         let mut starts = Starts::default();
         for turn in 0..4 {
-            try_once(&mut starts, true, f64::from(turn));
+            try_once(&mut starts, true, second(f64::from(turn)));
         }
         assert!(starts.loops() && starts.cause(Some(600)).contains("started and went away"));
     }

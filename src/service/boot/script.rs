@@ -1,10 +1,26 @@
 //! Is a boot script complete? Pure.
 
+/// What is wrong with a script.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flaw {
+    #[error("it is empty")]
+    Empty,
+    #[error("line {number}: {what}: {line}")]
+    Line {
+        number: usize,
+        what: &'static str,
+        line: String,
+    },
+}
+
 /// Says what is wrong with a script that must not leave: a placeholder nobody filled in, a setting that iPXE does not know, a
 /// character that is none.
-pub(crate) fn complete(script: &str) -> Result<(), String> {
+pub(crate) fn complete(script: &str) -> Result<(), Flaw> {
     for (number, line) in script.lines().enumerate() {
-        let flaw = |what: &str| Err(format!("line {}: {what}: {line}", number + 1));
+        let flaw = |what| {
+            let (number, line) = (number + 1, line.to_owned());
+            Err(Flaw::Line { number, what, line })
+        };
         if line.chars().any(|c| !(' '..='~').contains(&c)) {
             return flaw("a character that a console may not have");
         }
@@ -16,7 +32,7 @@ pub(crate) fn complete(script: &str) -> Result<(), String> {
         }
     }
     match script.is_empty() {
-        true => Err("it is empty".to_owned()),
+        true => Err(Flaw::Empty),
         false => Ok(()),
     }
 }
@@ -82,7 +98,7 @@ mod tests {
             ("#!ipxe\necho \u{1b}[2J\n", "character"),
             ("", "empty"),
         ] {
-            let said = complete(script).expect_err(script);
+            let said = complete(script).expect_err(script).to_string();
             assert!(said.contains(flaw), "{said}");
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 use crate::service::rate_limit::{Rate, RateLimiter, SENDERS_PER_GENERATION, Turn};
 
 use super::client::{Client, Kind};
@@ -42,7 +42,7 @@ impl ClientFilter {
         ClientFilter {
             serve_all,
             known_clients: Default::default(),
-            rates: RateLimiter::new(now),
+            rates: RateLimiter::new(RunTime::from_seconds(now)),
         }
     }
 
@@ -51,7 +51,7 @@ impl ClientFilter {
         if !self.is_eligible(client, known) {
             return Admission::NotOurs;
         }
-        match self.rates.count(client.mac, turn, now) {
+        match self.rates.count(client.mac, turn, RunTime::from_seconds(now)) {
             Rate::Within => Admission::Answer,
             Rate::TooOften { first } => Admission::TooOften { first },
             Rate::TooMany { first } => Admission::TooMany { first },

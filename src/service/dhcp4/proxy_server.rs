@@ -98,7 +98,7 @@ impl Server {
             Decision::Takes(client, address) => {
                 self.heard(&client);
                 let mut node_table = self.node_table.lock().expect("no holder panics");
-                node_table.addressed(client.mac, address, clock::run_seconds());
+                node_table.addressed(client.mac, address, clock::run_time());
             }
             Decision::Reply(reply) => match filter.judge(&reply.client, turn, true, clock::run_seconds()) {
                 Admission::Answer => self.send(*reply, port).await,
@@ -113,7 +113,7 @@ impl Server {
         let Some(reason) = &client.stranger else { return };
         let first = {
             let mut node_table = self.node_table.lock().expect("no holder panics");
-            node_table.unsupported(client.mac, client.instead.as_deref(), reason, clock::run_seconds())
+            node_table.unsupported(client.mac, client.instead.as_deref(), reason, clock::run_time())
         };
         if first {
             console!("machine {}: {reason}", client.name());
@@ -123,7 +123,7 @@ impl Server {
     fn heard(&self, client: &Client) {
         let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
         let mut node_table = self.node_table.lock().expect("no holder panics");
-        node_table.heard(client.mac, firmware, clock::run_seconds());
+        node_table.heard(client.mac, firmware, clock::run_time());
     }
 
     async fn send(&self, reply: Reply, port: Port) {

@@ -10,8 +10,8 @@ use dhcproto::v4::{Message, MessageType};
 use tokio::net::UdpSocket;
 
 use crate::config::Subnet;
-use crate::model::MacAddr;
 use crate::model::console::console;
+use crate::model::{MacAddr, RunTime};
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::NodeTable;
 use crate::store::leases::Journal;
@@ -92,7 +92,12 @@ impl Server {
     pub(super) fn stranger(&self, client: &Client, reason: &str, now: f64) {
         let first = {
             let mut node_table = self.node_table.lock().expect("no holder panics");
-            node_table.unsupported(client.mac, client.instead.as_deref(), reason, now)
+            node_table.unsupported(
+                client.mac,
+                client.instead.as_deref(),
+                reason,
+                RunTime::from_seconds(now),
+            )
         };
         if first {
             console!("machine {}: {reason}", client.name());
@@ -129,13 +134,13 @@ impl Server {
             self.metrics.dhcp4_replied(said, metrics::Mode::Serve, arch);
         }
         let mut node_table = self.node_table.lock().expect("no holder panics");
-        node_table.heard(client.mac, arch.is_some(), clock::run_seconds());
+        node_table.heard(client.mac, arch.is_some(), clock::run_time());
         node_table.named(client.mac, client.instead.as_deref());
         if client.kind == Kind::Ipxe {
             node_table.netboots(client.mac);
         }
         if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
-            node_table.addressed(client.mac, reply.message.yiaddr(), clock::run_seconds());
+            node_table.addressed(client.mac, reply.message.yiaddr(), clock::run_time());
         }
     }
 

@@ -59,7 +59,7 @@ impl Server {
         let mut guests = Guests {
             netbooted: HashSet::new(),
             elsewhere: HashSet::new(),
-            rates: RateLimiter::new(clock::run_seconds()),
+            rates: RateLimiter::new(clock::run_time()),
         };
         loop {
             let received = tokio::select! {
@@ -141,7 +141,7 @@ impl Server {
     }
 
     fn within_rates(&self, rates: &mut RateLimiter<Ipv6Addr>, turn: Turn, sender: Ipv6Addr) -> bool {
-        let rate = rates.count(sender, turn, clock::run_seconds());
+        let rate = rates.count(sender, turn, clock::run_time());
         match rate {
             Rate::Within => return true,
             Rate::TooOften { first: true } => {
@@ -171,12 +171,12 @@ impl Server {
         {
             let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut node_table = self.node_table.lock().expect("no holder panics");
-            node_table.heard(mac, firmware, clock::run_seconds());
+            node_table.heard(mac, firmware, clock::run_time());
             if client.kind == Kind::Ipxe {
                 node_table.netboots(mac);
             }
             if let Some(address) = reply.given {
-                node_table.addressed(mac, address, clock::run_seconds());
+                node_table.addressed(mac, address, clock::run_time());
             }
         }
         if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind

@@ -10,6 +10,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use crate::model::RunTime;
+
 /// Bodies up to this many bytes never wait.
 pub(crate) const SMALL_BYTES: u64 = 4 << 20;
 
@@ -23,16 +25,12 @@ pub struct Limits {
     pub aside: usize,
 }
 
-impl Default for Limits {
-    /// Sixteen clients fill a 10 Gbit/s link, as far as boot loaders go; two thousand wait before one is refused.
-    fn default() -> Self {
-        Limits {
-            running: 16,
-            waiting: 2048,
-            aside: 64,
-        }
-    }
-}
+/// Sixteen clients fill a 10 Gbit/s link, as far as boot loaders go; two thousand wait before one is refused.
+pub(crate) const LIMITS: Limits = Limits {
+    running: 16,
+    waiting: 2048,
+    aside: 64,
+};
 
 /// Seconds between two looks at who is slow.
 pub(crate) const LOOK_SECONDS: f64 = 4.0;
@@ -53,7 +51,7 @@ pub(crate) enum Arrival {
 #[derive(Debug)]
 struct Progress {
     who: IpAddr,
-    started: f64,
+    started: RunTime,
     /// Since the last look.
     bytes: u64,
     aside: bool,
@@ -66,7 +64,7 @@ pub(crate) struct Admission {
     aside: usize,
     waiting: VecDeque<(u64, IpAddr)>,
     next: u64,
-    looked: f64,
+    looked: RunTime,
     /// Length of a transfer, recent ones counting more.
     typical_seconds: f64,
 }
@@ -79,7 +77,7 @@ impl Admission {
             aside: 0,
             waiting: VecDeque::new(),
             next: 0,
-            looked: 0.0,
+            looked: RunTime::default(),
             typical_seconds: GUESS_SECONDS,
         }
     }
@@ -102,7 +100,7 @@ impl Admission {
         holders
     }
 
-    pub(crate) fn arrive(&mut self, who: IpAddr, now: f64) -> Arrival {
+    pub(crate) fn arrive(&mut self, who: IpAddr, now: RunTime) -> Arrival {
         let wait = |(_, other): &&(u64, IpAddr)| *other == who;
         let free = self.limits.waiting - self.waiting.len();
         if (self.waiting.is_empty() && self.has_room()) || self.gives_way(who) {
@@ -115,9 +113,9 @@ impl Admission {
             Arrival::Wait(id)
         } else {
             let turns = self.waiting.len() as f64 / self.limits.running.max(1) as f64;
-            let seconds = (turns * self.typical_seconds).clamp(RETRY.0, RETRY.1);
+            let seconds = (turns * self.typical_seconds).clamp(RETRY.0, RETRY.1).ceil();
             Arrival::Refused {
-                retry_after_seconds: seconds.ceil() as u64,
+                retry_after_seconds: seconds as u64,
             }
         }
     }
@@ -149,7 +147,7 @@ impl Admission {
     }
 
     /// A transfer ended, or its client went while it waited. Returns who starts now.
-    pub(crate) fn leave(&mut self, id: u64, now: f64) -> Vec<u64> {
+    pub(crate) fn leave(&mut self, id: u64, now: RunTime) -> Vec<u64> {
         match self.running.remove(&id) {
             Some(progress) => {
                 self.aside -= usize::from(progress.aside);
@@ -161,7 +159,7 @@ impl Admission {
     }
 
     /// Takes the place of those that are far slower than the rest, if somebody waits for it. Returns who starts now.
-    pub(crate) fn look(&mut self, now: f64) -> Vec<u64> {
+    pub(crate) fn look(&mut self, now: RunTime) -> Vec<u64> {
         if now - self.looked < LOOK_SECONDS {
             return Vec::new();
         }
@@ -188,7 +186,7 @@ impl Admission {
         self.admit(now)
     }
 
-    fn admit(&mut self, now: f64) -> Vec<u64> {
+    fn admit(&mut self, now: RunTime) -> Vec<u64> {
         let mut admitted = Vec::new();
         while self.has_room() {
             let holders = self.holders();
@@ -204,7 +202,7 @@ impl Admission {
         admitted
     }
 
-    fn start(&mut self, id: u64, who: IpAddr, now: f64) {
+    fn start(&mut self, id: u64, who: IpAddr, now: RunTime) {
         let progress = Progress {
             who,
             started: now,
@@ -225,7 +223,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits {
+    const FEW: Limits = Limits {
         running: 2,
         waiting: 3,
         aside: 2,
@@ -233,14 +231,30 @@ mod tests {
 
     const ME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn second(seconds: f64) -> RunTime {
+        RunTime::from_seconds(seconds)
+    }
+
     fn who(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
 
+    /// Full, and looked at; then its two sent these bytes.
+    fn looked_at(one: u64, other: u64) -> Admission {
+        let mut gate = full();
+        for id in [1, 2] {
+            gate.sent(id, 9);
+        }
+        gate.look(second(10.0));
+        gate.sent(1, one);
+        gate.sent(2, other);
+        gate
+    }
+
     fn full() -> Admission {
-        let mut gate = Admission::new(LIMITS);
-        assert_eq!(gate.arrive(ME, 0.0), Arrival::Go(1));
-        assert_eq!(gate.arrive(ME, 0.0), Arrival::Go(2));
+        let mut gate = Admission::new(FEW);
+        assert_eq!(gate.arrive(ME, second(0.0)), Arrival::Go(1));
+        assert_eq!(gate.arrive(ME, second(0.0)), Arrival::Go(2));
         // Each from an address of its own, so that all may wait.
         for id in 3..6 {
             gate.waiting.push_back((id, ME));
@@ -253,50 +267,38 @@ mod tests {
     fn first_come_first_served_and_then_refused() {
         let mut gate = full();
         assert_eq!(
-            gate.arrive(ME, 0.0),
+            gate.arrive(ME, second(0.0)),
             Arrival::Refused {
                 retry_after_seconds: 15
             }
         );
-        assert_eq!(gate.leave(2, 1.0), [3]);
+        assert_eq!(gate.leave(2, second(1.0)), [3]);
         // A client that went while it waited holds nobody up.
-        assert_eq!(gate.leave(4, 1.0), [] as [u64; 0]);
-        assert_eq!(gate.leave(1, 2.0), [5]);
+        assert_eq!(gate.leave(4, second(1.0)), [] as [u64; 0]);
+        assert_eq!(gate.leave(1, second(2.0)), [5]);
         assert_eq!(gate.counts(), (2, 0));
     }
 
     #[test]
     fn a_stuck_client_does_not_hold_its_place() {
-        let mut gate = full();
-        for id in [1, 2] {
-            gate.sent(id, 9);
-        }
-        gate.look(10.0);
-        gate.sent(1, 80);
-        gate.sent(2, 4);
+        let mut gate = looked_at(80, 4);
         // A look too early changes nothing.
-        assert_eq!(gate.look(12.0), [] as [u64; 0]);
-        assert_eq!(gate.look(10.0 + LOOK_SECONDS), [3]);
+        assert_eq!(gate.look(second(12.0)), [] as [u64; 0]);
+        assert_eq!(gate.look(second(10.0 + LOOK_SECONDS)), [3]);
         assert_eq!(gate.counts(), (3, 2));
         // The slow one ends: its place was given away already.
-        assert_eq!(gate.leave(2, 15.0), [] as [u64; 0]);
-        assert_eq!(gate.leave(1, 15.0), [4]);
+        assert_eq!(gate.leave(2, second(15.0)), [] as [u64; 0]);
+        assert_eq!(gate.leave(1, second(15.0)), [4]);
     }
 
     #[test]
     fn equally_slow_clients_keep_their_places_and_nobody_loses_one_for_nothing() {
-        let mut gate = full();
-        for id in [1, 2] {
-            gate.sent(id, 9);
-        }
-        gate.look(10.0);
-        gate.sent(1, 5);
-        gate.sent(2, 4);
-        assert_eq!(gate.look(20.0), [] as [u64; 0]);
-        let mut alone = Admission::new(LIMITS);
-        alone.arrive(ME, 0.0);
-        alone.look(10.0);
-        alone.look(20.0);
+        let mut gate = looked_at(5, 4);
+        assert_eq!(gate.look(second(20.0)), [] as [u64; 0]);
+        let mut alone = Admission::new(FEW);
+        alone.arrive(ME, second(0.0));
+        alone.look(second(10.0));
+        alone.look(second(20.0));
         assert_eq!(alone.aside, 0);
     }
 
@@ -308,7 +310,7 @@ mod tests {
             aside: 3,
         };
         let mut gate = Admission::new(limits);
-        let hog = (0..200).map(|_| gate.arrive(who(7), 0.0)).collect::<Vec<_>>();
+        let hog = (0..200).map(|_| gate.arrive(who(7), second(0.0))).collect::<Vec<_>>();
         let waits = hog.iter().filter(|one| matches!(one, Arrival::Wait(_))).count();
         assert_eq!(waits, 50, "as many are left for others");
         for id in 1..=4 {
@@ -316,32 +318,35 @@ mod tests {
         }
         // Machines that have nothing yet start at once, each in the place of one of the hog's, the slowest first.
         for machine in 1..=3 {
-            assert_eq!(gate.arrive(who(machine), 1.0), Arrival::Go(54 + u64::from(machine)));
+            assert_eq!(
+                gate.arrive(who(machine), second(1.0)),
+                Arrival::Go(54 + u64::from(machine))
+            );
         }
         let aside: Vec<bool> = (1..=4).map(|id| gate.running[&id].aside).collect();
         assert_eq!(aside, [false, true, true, true]);
         // No more than that are beside the others. Then they wait, and come before what the hog has waiting.
-        assert_eq!(gate.arrive(who(4), 1.0), Arrival::Wait(58));
-        assert_eq!(gate.leave(55, 2.0), [58]);
-        assert_eq!(gate.leave(1, 3.0), [5], "nobody else waits");
+        assert_eq!(gate.arrive(who(4), second(1.0)), Arrival::Wait(58));
+        assert_eq!(gate.leave(55, second(2.0)), [58]);
+        assert_eq!(gate.leave(1, second(3.0)), [5], "nobody else waits");
     }
 
     #[test]
     fn machines_with_one_each_come_in_their_order() {
-        let mut gate = Admission::new(LIMITS);
-        let arrivals: Vec<_> = (1..=6).map(|machine| gate.arrive(who(machine), 0.0)).collect();
+        let mut gate = Admission::new(FEW);
+        let arrivals: Vec<_> = (1..=6).map(|machine| gate.arrive(who(machine), second(0.0))).collect();
         use Arrival::*;
         assert_eq!(arrivals[..5], [Go(1), Go(2), Wait(3), Wait(4), Wait(5)]);
         assert!(matches!(arrivals[5], Refused { .. }));
-        assert_eq!(gate.leave(1, 1.0), [3]);
-        assert_eq!(gate.leave(3, 1.0), [4]);
+        assert_eq!(gate.leave(1, second(1.0)), [3]);
+        assert_eq!(gate.leave(3, second(1.0)), [4]);
     }
 
     proptest! {
         #[test]
         fn bounds_hold_and_nobody_is_forgotten(steps in proptest::collection::vec((0u8..4, any::<prop::sample::Index>(), 0u64..100), 0..200), many in any::<bool>()) {
-            let mut gate = Admission::new(LIMITS);
-            let (mut now, mut inside, mut started) = (0.0, Vec::new(), Vec::new());
+            let mut gate = Admission::new(FEW);
+            let (mut now, mut inside, mut started) = (second(0.0), Vec::new(), Vec::new());
             for (step, pick, bytes) in steps {
                 now += 1.0;
                 let admitted = match step {
@@ -359,9 +364,9 @@ mod tests {
                 };
                 started.extend(admitted);
                 let (running, waiting) = gate.counts();
-                prop_assert!(running - gate.aside <= LIMITS.running && gate.aside <= LIMITS.aside && waiting <= LIMITS.waiting);
+                prop_assert!(running - gate.aside <= FEW.running && gate.aside <= FEW.aside && waiting <= FEW.waiting);
                 prop_assert_eq!(running + waiting, inside.len());
-                prop_assert!(waiting == 0 || running - gate.aside == LIMITS.running, "someone waits beside a free place");
+                prop_assert!(waiting == 0 || running - gate.aside == FEW.running, "someone waits beside a free place");
             }
             let mut sorted = started.clone();
             sorted.dedup();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Request, Response, StatusCode};
 
 use crate::config::live::REMEDY;
@@ -19,7 +19,7 @@ use crate::service::metrics::Now;
 use crate::sys::clock;
 
 use super::files::{self, Asked};
-use super::response::{Body, json, line, whole};
+use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::workload::prove;
@@ -36,7 +36,7 @@ pub(super) async fn answer(
     let master = local.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let found = route(request.method().as_str(), target);
-    tracing::debug!(%from, method = %request.method(), target, "HTTP request");
+    tracing::debug!(method = %request.method(), target, "HTTP request");
     match found {
         Ok(route) => serve(site, queue, client, master, route, request).await,
         Err(NoRoute::NotFound) => line(StatusCode::NOT_FOUND, "not here"),
@@ -46,9 +46,7 @@ pub(super) async fn answer(
         ),
         Err(NoRoute::Method(allowed)) => {
             let mut response = line(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static(allowed));
+            set_static(&mut response, header::ALLOW, allowed);
             response
         }
     }

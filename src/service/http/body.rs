@@ -19,6 +19,7 @@ use super::response::Body;
 use super::site::Site;
 use crate::service::http::sendfile::{MAX_PLACEHOLDER_BYTES, SendfileQueue};
 use crate::service::http::transfer_queue::Place;
+use crate::service::workers::blocking;
 
 /// Bytes read at a time where they have to pass through this program.
 const COPIED_BYTES: u64 = 256 * 1024;
@@ -62,10 +63,9 @@ impl Sending {
             Some(place) => place.is_admitted().await,
             None => true,
         };
-        let most = if runs {
-            MAX_PLACEHOLDER_BYTES as u64
-        } else {
-            TRICKLE_BYTES
+        let most = match runs {
+            true => MAX_PLACEHOLDER_BYTES as u64,
+            false => TRICKLE_BYTES,
         };
         loop {
             let run = match self.pieces.front_mut() {
@@ -104,13 +104,13 @@ impl Sending {
     /// Bytes that are not on the medium as they are sent.
     async fn copied(&self, start: u64, length: u64) -> io::Result<Bytes> {
         let (file, slice) = (Arc::clone(&self.file), self.slice.clone());
-        let reading = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let mut bytes = vec![0; length as usize];
             file.read_exact_at(&mut bytes, slice.offset + start)?;
             slice.overlay(start, &mut bytes);
             Ok(Bytes::from(bytes))
-        });
-        reading.await.map_err(io::Error::other)?
+        })
+        .await
     }
 
     /// A placeholder for bytes that are in the page cache by then, so that sending them does not keep a thread of the runtime
@@ -121,8 +121,7 @@ impl Sending {
         // The kernel reads ahead in order, so the ends speak for what lies between.
         if !(here(offset) && here(offset + length - 1)) {
             let file = Arc::clone(&self.file);
-            let reading = tokio::task::spawn_blocking(move || sys::file::make_resident(&file, offset, length));
-            reading.await.map_err(io::Error::other)??;
+            blocking(move || sys::file::make_resident(&file, offset, length)).await?;
         }
         Ok(self.queue.make(&self.file, offset, length as usize))
     }

@@ -53,7 +53,7 @@ pub(super) async fn kernel(asked: Asked<'_>, who: &Who) -> Response<Body> {
         return line(StatusCode::CONFLICT, &reason);
     }
     if !asked.head {
-        site.node_table().fetched(client, Stage::Kernel, clock::run_seconds());
+        site.node_table().fetched(client, Stage::Kernel, clock::run_time());
     }
     files::slice(asked, site.boot.kernel.as_ref()).await
 }
@@ -78,7 +78,7 @@ pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static 
         Some((_, BootFile::File(path))) => {
             if !asked.head {
                 let mut node_table = asked.site.node_table();
-                node_table.loader_sent(asked.client, name, clock::run_seconds());
+                node_table.loader_sent(asked.client, name, clock::run_time());
             }
             files::file(asked, &path).await
         }
@@ -107,11 +107,14 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let said = LoaderReport {
         needed_mib: needed_mib(site, policy.post_action),
-        ..said(who)
+        mac: who.mac,
+        arch: who.arch.clone(),
+        serial: who.serial.clone(),
+        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
     };
     let told = {
         let mut node_table = site.node_table();
-        let news = node_table.script(client, &said, clock::run_seconds());
+        let news = node_table.script(client, &said, clock::run_time());
         news.map(|news| (node_table.name_of(client), news))
     };
     if let Some((name, news)) = told {
@@ -142,16 +145,6 @@ fn too_little_memory(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
     site.node_table().memory(client, has);
     let action = who.action.unwrap_or(PostAction::Inventory);
     memory::too_little(has, needed_mib(site, action)?)
-}
-
-fn said(who: &Who) -> LoaderReport {
-    LoaderReport {
-        needed_mib: None,
-        mac: who.mac,
-        arch: who.arch.clone(),
-        serial: who.serial.clone(),
-        trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),
-    }
 }
 
 fn boot_of<'a>(

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::store::archive::{ArchiveError, GoOn};
 
 use super::files::{self, Asked};
-use super::response::{Body, line, whole};
+use super::response::{Body, set_static, whole};
 
 /// Bytes of a frame, and frames that wait for the network.
 const FRAME_BYTES: usize = 256 * 1024;
 const FRAMES: usize = 4;
 /// For those that have to come back, in seconds.
-const RETRY_SECONDS: &str = "30";
+const RETRY_SECONDS: u64 = 30;
 
 /// The answer; one of `own` machine is made always. A body that is made has no length; if it cannot be made whole, the connection breaks off before its end.
 pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
@@ -32,18 +32,16 @@ pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
         }
     }
     if asked.head {
-        return typed(whole(StatusCode::OK, KIND, ""));
+        // Without the length that an empty body would give it.
+        let mut answer = whole(StatusCode::OK, KIND, "");
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+        return answer;
     }
     let place = match own {
         true => None,
         false => match site.web.door.export(asked.client, &site.metrics) {
             Ok(place) => Some(place),
-            Err(refusal) => {
-                let mut answer = line(refusal.status, &refusal.reason);
-                let after = HeaderValue::from_static(RETRY_SECONDS);
-                answer.headers_mut().insert(header::RETRY_AFTER, after);
-                return answer;
-            }
+            Err(refusal) => return refusal.retry_after(RETRY_SECONDS).response(),
         },
     };
     let uploads = site.data.uploads.clone();
@@ -60,9 +58,7 @@ pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
         })
     });
     let mut answer = Response::new(BodyExt::boxed(StreamBody::new(frames)));
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(KIND));
+    set_static(&mut answer, header::CONTENT_TYPE, KIND);
     answer
 }
 
@@ -92,12 +88,6 @@ where
 }
 
 const KIND: &str = "application/octet-stream";
-
-/// A head without the length that an empty body would give it.
-fn typed(mut answer: Response<Body>) -> Response<Body> {
-    answer.headers_mut().remove(header::CONTENT_LENGTH);
-    answer
-}
 
 /// Hands bytes to the connection, and waits for it.
 struct Frames<'a>(&'a mpsc::Sender<io::Result<Bytes>>);

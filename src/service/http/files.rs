@@ -11,6 +11,7 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName};
 use hyper::{HeaderMap, Response, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use crate::model::shown;
@@ -21,9 +22,11 @@ use super::admission;
 use super::body::{Piece, Sending};
 use super::condition::{Conditions, Validator, Verdict, judge};
 use super::range::{self, Part, part};
+use super::refusal::Refusal;
 use super::response::{Body, full, line, set, whole};
 use super::site::Site;
 use crate::service::http::sendfile::SendfileQueue;
+use crate::service::workers::blocking;
 
 /// Bodies up to this size that are in the page cache are copied: one system call instead of two.
 const COPIED_BYTES: u64 = 64 * 1024;
@@ -33,6 +36,9 @@ const MAX_LISTED: usize = 5_000;
 const TAGGED_BYTES: u64 = 64 * 1024;
 const FILE_KIND: &str = "application/octet-stream";
 const UNREADABLE: &str = "the file cannot be read; the master's log says why";
+
+/// What does not stand for itself in a link (RFC 3986 §2.3).
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Who asks, and how.
 #[derive(Clone, Copy)]
@@ -112,10 +118,6 @@ pub(crate) async fn slice(asked: Asked<'_>, slice: Option<&Slice>) -> Response<B
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
 fn unreadable(path: &Path, error: &io::Error) -> Response<Body> {
     if error.kind() == io::ErrorKind::NotFound {
         return line(StatusCode::NOT_FOUND, "not here");
@@ -171,17 +173,20 @@ async fn send(asked: Asked<'_>, file: File, slice: Slice, validator: Validator) 
     let wanted = asked.header(header::RANGE).filter(|_| ranges);
     let mut response = match part(wanted, length) {
         Part::Whole => run(asked, file, slice, 0..length).await,
-        Part::Slices(slices) => match slices.as_slice() {
-            [one] => {
-                let mut response = run(asked, file, slice, one.clone()).await;
-                if response.status() == StatusCode::OK {
-                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                    set(&mut response, header::CONTENT_RANGE, &range::content_range(one, length));
+        Part::Slices(slices) => {
+            let (mut response, range) = match slices.as_slice() {
+                [one] => {
+                    let range = range::content_range(one, length);
+                    (run(asked, file, slice, one.clone()).await, Some(range))
                 }
-                response
+                _ => (several(asked, file, slice, &slices), None),
+            };
+            if response.status() == StatusCode::OK {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                range.inspect(|range| set(&mut response, header::CONTENT_RANGE, range));
             }
-            _ => several(asked, file, slice, &slices),
-        },
+            response
+        }
         Part::Unsatisfiable => {
             let mut response = line(StatusCode::RANGE_NOT_SATISFIABLE, "the range lies behind the end");
             set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
@@ -208,7 +213,7 @@ async fn run(asked: Asked<'_>, file: File, slice: Slice, run: std::ops::Range<u6
     sending(asked, file, slice, vec![Piece::Run(run)], length, FILE_KIND)
 }
 
-/// Several runs, as `multipart/byteranges`.
+/// Several runs, as `multipart/byteranges`, status 200.
 fn several(asked: Asked<'_>, file: File, slice: Slice, slices: &[std::ops::Range<u64>]) -> Response<Body> {
     // The boundary only has to be absent from the heads of the parts: every part says its length.
     let boundary = format!("recon-{:016x}", rand::random::<u64>());
@@ -223,11 +228,7 @@ fn several(asked: Asked<'_>, file: File, slice: Slice, slices: &[std::ops::Range
     length += end.len() as u64;
     pieces.push(Piece::Text(end.into()));
     let kind = format!("multipart/byteranges; boundary={boundary}");
-    let mut response = sending(asked, file, slice, pieces, length, &kind);
-    if response.status() == StatusCode::OK {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    }
-    response
+    sending(asked, file, slice, pieces, length, &kind)
 }
 
 /// Status 200 with pieces as its body, or 503 where too many big ones wait.
@@ -241,12 +242,9 @@ fn sending(asked: Asked<'_>, file: File, slice: Slice, pieces: Vec<Piece>, lengt
             Ok(entered) => place = Some(entered),
             Err(seconds) => {
                 asked.site.metrics.http_busy.one();
-                let mut response = line(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "too many machines load at once; ask again",
-                );
-                set(&mut response, header::RETRY_AFTER, &seconds.to_string());
-                return response;
+                let reason = "too many machines load at once; ask again";
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+                return refusal.retry_after(seconds).response();
             }
         }
     }
@@ -306,7 +304,7 @@ pub(crate) async fn data(asked: Asked<'_>, names: &[String]) -> Response<Body> {
 
 async fn listing(path: &Path, names: &[String]) -> Response<Body> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || -> io::Result<Vec<Entry>> {
+    let read = blocking(move || {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
@@ -326,19 +324,18 @@ async fn listing(path: &Path, names: &[String]) -> Response<Body> {
         Ok(entries)
     });
     match read.await {
-        Ok(Ok(entries)) => {
+        Ok(entries) => {
             let shown = entries.len().min(MAX_LISTED);
             let text = page(names, &entries[..shown], entries.len() - shown);
             whole(StatusCode::OK, "text/html; charset=utf-8", text)
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::warn!(%error, "listing a folder for HTTP");
             line(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the folder cannot be read; the master's log says why",
             )
         }
-        Err(_) => line(StatusCode::INTERNAL_SERVER_ERROR, "the folder cannot be read"),
     }
 }
 
@@ -353,7 +350,7 @@ fn page(names: &[String], entries: &[Entry], more: usize) -> String {
     let mut text = format!("<!doctype html><title>{0}</title><h1>{0}</h1><pre>\n", escape(&title));
     for entry in entries {
         let slash = if entry.folder { "/" } else { "" };
-        let link = format!("{}{slash}", percent_encode(&entry.name));
+        let link = format!("{}{slash}", utf8_percent_encode(&entry.name, &RESERVED));
         let bytes = if entry.folder {
             "-".to_owned()
         } else {
@@ -377,17 +374,6 @@ fn escape(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
-}
-
-fn percent_encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

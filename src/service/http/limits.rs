@@ -3,15 +3,13 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use hyper::StatusCode;
-
-use crate::model::console::console;
-use crate::service::fair_share::{Refused, Shares, ipv6_places};
+use crate::service::fair_share::Shares;
 use crate::service::metrics::{Busy, Metrics};
 use crate::service::rate_limit::Rate;
 use crate::sys::{clock, process};
 
 use super::quota::Quota;
+use super::refusal::Refusal;
 
 /// Connections at once, of all links together; fewer where the process may not have as many files open.
 const MAX_CONNECTIONS: usize = 4096;
@@ -21,8 +19,6 @@ const OTHER_FILES: u64 = 256;
 const MAX_UPLOADS: usize = 128;
 /// Tarballs made at once for clients: each reads every upload twice, has a thread, and lasts as long as its client takes.
 const MAX_EXPORTS: usize = 8;
-/// When somebody who was refused may ask again, in seconds.
-pub(crate) const RETRY_AFTER_SECONDS: u64 = 5;
 
 #[derive(Debug)]
 pub struct Door {
@@ -32,30 +28,14 @@ pub struct Door {
     quota: Mutex<Quota>,
 }
 
-/// Why somebody is not let in: a status and a line for them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: StatusCode,
-    pub reason: String,
-}
-
 /// What is counted at the door; given back when it is dropped.
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
     who: IpAddr,
-    held: Held,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Held {
-    Connection,
-    Export,
-    Upload {
-        bytes: u64,
-        /// They are on the stick now, and stay counted.
-        stored: bool,
-    },
+    of: Busy,
+    /// Bytes of an upload that are not on the stick yet. Those that are stay counted.
+    announced: u64,
 }
 
 impl Default for Door {
@@ -72,20 +52,45 @@ impl Door {
             connections: Mutex::new(Shares::new(connections)),
             uploads: Mutex::new(Shares::new(uploads)),
             exports: Mutex::new(Shares::new(MAX_EXPORTS)),
-            quota: Mutex::new(Quota::new(clock::run_seconds())),
+            quota: Mutex::new(Quota::new(clock::run_time())),
         }
+    }
+
+    fn shares(&self, of: Busy) -> MutexGuard<'_, Shares> {
+        lock(match of {
+            Busy::Connections => &self.connections,
+            Busy::Exports => &self.exports,
+            // Bytes and names come with uploads.
+            Busy::Uploads | Busy::Bytes | Busy::Nodes => &self.uploads,
+        })
+    }
+
+    /// Takes one of the places for `what`. Nothing is said while the lock is held: all connections come by here.
+    fn take(self: &Arc<Self>, of: Busy, what: &str, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
+        let (taken, places) = {
+            let mut shares = self.shares(of);
+            (shares.take(who), shares.places())
+        };
+        taken.map_err(|refused| {
+            metrics.http_refused(of);
+            Refusal::no_place(refused, who, what, places)
+        })?;
+        Ok(Place {
+            door: Arc::clone(self),
+            who,
+            of,
+            announced: 0,
+        })
     }
 
     /// Lets a connection in.
     pub fn connection(self: &Arc<Self>, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
-        take(&self.connections, who, "connections open").inspect_err(|_| metrics.http_refused(Busy::Connections))?;
-        Ok(self.place(who, Held::Connection))
+        self.take(Busy::Connections, "connections open", who, metrics)
     }
 
     /// Lets one in that wants a tarball which has to be made.
     pub fn export(self: &Arc<Self>, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
-        take(&self.exports, who, "tarballs being made").inspect_err(|_| metrics.http_refused(Busy::Exports))?;
-        Ok(self.place(who, Held::Export))
+        self.take(Busy::Exports, "tarballs being made", who, metrics)
     }
 
     /// No upload can be let in before another ends.
@@ -96,52 +101,38 @@ impl Door {
 
     /// Lets an upload in that announces `bytes`, where `room` bytes are free and promised to nobody.
     pub fn upload(self: &Arc<Self>, who: IpAddr, bytes: u64, room: u64, metrics: &Metrics) -> Result<Place, Refusal> {
-        take(&self.uploads, who, "uploads under way").inspect_err(|_| metrics.http_refused(Busy::Uploads))?;
+        let mut place = self.take(Busy::Uploads, "uploads under way", who, metrics)?;
         let announced = lock(&self.quota).announce(who, bytes, room);
-        if let Err((had, first)) = announced {
-            lock(&self.uploads).give(who);
-            metrics.http_refused(Busy::Bytes);
-            let reason = format!(
-                "{who} has uploaded or announced {} MiB and announces {} MiB more, where {} MiB are free for all",
-                had >> 20,
-                bytes.div_ceil(1 << 20),
-                room >> 20
-            );
-            if first {
-                console!("{reason}: such uploads of it are refused");
-            }
-            return Err(Refusal {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                reason,
-            });
-        }
-        Ok(self.place(who, Held::Upload { bytes, stored: false }))
+        let Err((had, first)) = announced else {
+            place.announced = bytes;
+            return Ok(place);
+        };
+        metrics.http_refused(Busy::Bytes);
+        let reason = format!(
+            "{who} has uploaded or announced {} MiB and announces {} MiB more, where {} MiB are free for all",
+            had >> 20,
+            bytes.div_ceil(1 << 20),
+            room >> 20
+        );
+        Err(Refusal::too_much(reason, first, ": such uploads of it are refused"))
     }
 
     /// Lets a machine in that was not known before, named by `who`.
     pub fn new_node(&self, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
-        let rate = lock(&self.quota).new_node(who, clock::run_seconds());
+        let rate = lock(&self.quota).new_node(who, clock::run_time());
         answer_to_names(rate, who, metrics)
     }
 
     /// Lets a machine in that is known, where `who` may name new ones still.
     pub fn may_name_nodes(&self, who: IpAddr, metrics: &Metrics) -> Result<(), Refusal> {
-        let rate = lock(&self.quota).may_name_nodes(who, clock::run_seconds());
+        let rate = lock(&self.quota).may_name_nodes(who, clock::run_time());
         answer_to_names(rate, who, metrics)
     }
 
     /// One that was let in as a known machine was a new one.
     pub fn was_new_node(&self, who: IpAddr) {
         // Beyond its bound the next one is refused.
-        let _ = lock(&self.quota).new_node(who, clock::run_seconds());
-    }
-
-    fn place(self: &Arc<Self>, who: IpAddr, held: Held) -> Place {
-        Place {
-            door: Arc::clone(self),
-            who,
-            held,
-        }
+        let _ = lock(&self.quota).new_node(who, clock::run_time());
     }
 }
 
@@ -153,35 +144,21 @@ fn answer_to_names(rate: Rate, who: IpAddr, metrics: &Metrics) -> Result<(), Ref
     };
     metrics.http_refused(Busy::Nodes);
     let reason = format!("{who} names more new machines than one address may");
-    if first {
-        console!("{reason}: they are refused for a while");
-    }
-    Err(Refusal {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        reason,
-    })
+    Err(Refusal::too_much(reason, first, ": they are refused for a while"))
 }
 
 impl Place {
     /// What was announced came, and is stored.
     pub fn stored(&mut self) {
-        if let Held::Upload { stored, .. } = &mut self.held {
-            *stored = true;
-        }
+        self.announced = 0;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        match self.held {
-            Held::Connection => lock(&self.door.connections).give(self.who),
-            Held::Export => lock(&self.door.exports).give(self.who),
-            Held::Upload { bytes, stored } => {
-                lock(&self.door.uploads).give(self.who);
-                if !stored {
-                    lock(&self.door.quota).take_back(self.who, bytes);
-                }
-            }
+        self.door.shares(self.of).give(self.who);
+        if self.announced > 0 {
+            lock(&self.door.quota).take_back(self.who, self.announced);
         }
     }
 }
@@ -195,42 +172,10 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().expect("no holder panics")
 }
 
-/// Takes one of the places for `what`. Nothing is said while the lock is held: all connections come by here.
-fn take(shares: &Mutex<Shares>, who: IpAddr, what: &str) -> Result<(), Refusal> {
-    let (taken, places) = {
-        let mut shares = lock(shares);
-        (shares.take(who), shares.places())
-    };
-    taken.map_err(|refused| refusal(refused, who, what, places))
-}
-
-/// Tells the person what is refused, the first time.
-fn refusal(refused: Refused, who: IpAddr, what: &str, places: usize) -> Refusal {
-    let (status, reason, first) = match refused {
-        Refused::Share { held, first } => {
-            let reason = format!("{who} has {held} {what}; more are refused");
-            (StatusCode::TOO_MANY_REQUESTS, reason, first)
-        }
-        Refused::FullOfIpv6 { first } => {
-            let most = ipv6_places(places);
-            let reason =
-                format!("over IPv6 all {most} places for {what} are taken; more are refused, the rest is for IPv4");
-            (StatusCode::SERVICE_UNAVAILABLE, reason, first)
-        }
-        Refused::Full { first } => {
-            let reason = format!("of {places} places for {what} none is left; more are refused");
-            (StatusCode::SERVICE_UNAVAILABLE, reason, first)
-        }
-    };
-    if first {
-        console!("{reason}");
-    }
-    Refusal { status, reason }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::StatusCode;
 
     #[test]
     fn what_is_let_in_is_given_back_when_it_ends() {

@@ -1,46 +1,32 @@
-//! How long a client may take over what it sends. Pure: time is a duration since the request began.
+//! How long a client may take over what it sends, and over what it is sent ([`super::sendfile`]). Pure: time is a duration since the request began.
 
 use std::time::Duration;
 
-/// What is asked of a client that sends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// The whole body; as long as a peer waits for its answer.
-    pub whole: Duration,
-    /// It sends at least `bytes` in every `window`, unless that is all there is. As little as one is asked to take
-    /// ([`crate::service::http::sendfile::StallLimit`]).
-    pub window: Duration,
-    pub bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            whole: Duration::from_secs(300),
-            window: Duration::from_secs(30),
-            bytes: 16 * 1024,
-        }
-    }
-}
+/// A client sends and takes at least so much in every window, unless that is all there is: a tenth of the slowest modem's pace. One
+/// that stands still for longer has been switched off.
+pub(crate) const WINDOW: Duration = Duration::from_secs(30);
+pub(crate) const WINDOW_BYTES: u64 = 16 * 1024;
+/// For a whole body that is sent to us; as long as a peer waits for its answer.
+const WHOLE: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(crate) struct Pace {
-    limits: Limits,
     end: Duration,
     window_end: Duration,
     came: u64,
 }
 
-impl Pace {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Pace {
-            limits,
-            end: limits.whole,
-            window_end: limits.window,
+            end: WHOLE,
+            window_end: WINDOW,
             came: 0,
         }
     }
+}
 
+impl Pace {
     /// When the client is too slow, if nothing comes until then.
     pub(crate) fn deadline(&self) -> Duration {
         self.end.min(self.window_end)
@@ -51,9 +37,9 @@ impl Pace {
         self.end += held_up;
         self.window_end += held_up;
         self.came = self.came.saturating_add(bytes);
-        if self.came >= self.limits.bytes {
+        if self.came >= WINDOW_BYTES {
             self.came = 0;
-            self.window_end = now + self.limits.window;
+            self.window_end = now + WINDOW;
         }
     }
 }
@@ -66,7 +52,7 @@ mod tests {
 
     /// Seconds until a client is let go that sends `bytes` each second.
     fn lasts(bytes: u64) -> u64 {
-        let mut pace = Pace::new(Limits::default());
+        let mut pace = Pace::default();
         let second = (1..1000).find(|second| {
             let late = SECOND * *second > pace.deadline();
             pace.came(bytes, Duration::ZERO, SECOND * *second);
@@ -86,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_slow_stick_is_not_the_clients_fault() {
-        let mut pace = Pace::new(Limits::default());
+        let mut pace = Pace::default();
         pace.came(1, 20 * SECOND, 25 * SECOND);
         assert_eq!(pace.deadline(), 50 * SECOND);
         pace.came(16 * 1024, 10 * SECOND, 45 * SECOND);

@@ -1,6 +1,6 @@
 //! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`min_rate`] decide; [`server`] owns the
 //! loop, [`answer`] picks what [`boot`], [`nodes`], [`files`] and [`export`] answer; [`body`], [`sendfile`], [`transfer_queue`],
-//! [`limits`] and [`upload`] move bytes.
+//! [`limits`] and [`upload`] move bytes. What is refused, and with which status, is in [`refusal`].
 
 pub(crate) mod admission;
 pub(crate) mod answer;
@@ -15,6 +15,7 @@ pub(crate) mod min_rate;
 pub(crate) mod nodes;
 pub(crate) mod quota;
 pub(crate) mod range;
+pub(crate) mod refusal;
 pub(crate) mod response;
 pub mod route;
 pub(crate) mod sendfile;

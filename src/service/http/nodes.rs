@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::stream;
 use http_body_util::{BodyExt, Empty, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Request, Response, StatusCode};
+use tracing::{Instrument, Span};
 
 use crate::model::api::StageReport;
 use crate::model::console::console;
@@ -17,7 +18,8 @@ use crate::model::{NodeId, Stage, shown};
 use crate::store::nodes::Stored;
 use crate::sys::clock;
 
-use super::response::{Body, json, line, refused};
+use super::refusal::Refusal;
+use super::response::{Body, json, line, set_static};
 use super::site::Site;
 use super::upload;
 
@@ -43,9 +45,7 @@ pub(super) fn rows(site: &Arc<Site>, rows: Option<usize>, head: bool) -> Respons
         true => Empty::new().map_err(|never| match never {}).boxed(),
         false => table(Arc::clone(site)),
     });
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_static(&mut response, header::CONTENT_TYPE, "application/json");
     response
 }
 
@@ -96,11 +96,11 @@ pub(super) async fn stage(
     }
     let known = own || site.node_table().knows(&id, client, &report);
     if !known && let Err(refusal) = site.web.door.new_node(client, &site.metrics) {
-        return refused(refusal.status, &refusal.reason);
+        return refusal.response();
     }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
-    site.node_table().report(&id, client, &report, clock::run_seconds());
+    site.node_table().report(&id, client, &report, clock::run_time());
     line(StatusCode::OK, "noted")
 }
 
@@ -111,13 +111,22 @@ pub(super) async fn upload(
     id: NodeId,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    match upload::receive(site, (client, own), id.clone(), request).await {
-        Ok(kept) => stored(site, client, &id, kept),
-        Err((status, reason)) => {
-            not_taken(site, client, &id, status, &reason);
-            refused(status, &reason)
+    let span = upload_span(&id, client);
+    let taking = async {
+        match upload::receive(site, (client, own), id.clone(), request).await {
+            Ok(kept) => stored(site, client, &id, kept),
+            Err(refusal) => {
+                not_taken(site, client, &id, &refusal);
+                refusal.response()
+            }
         }
-    }
+    };
+    taking.instrument(span).await
+}
+
+/// What the lines of one upload have in common, down to its warnings.
+pub(crate) fn upload_span(node: &NodeId, client: IpAddr) -> Span {
+    tracing::warn_span!("upload", %node, %client)
 }
 
 fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Body> {
@@ -127,10 +136,10 @@ fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Bo
         size_bytes: kept.size_bytes,
         durable: site.data.durable,
     };
-    tracing::info!(node = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
+    tracing::info!(kept_as = %kept.id, bytes = stored.size_bytes, durable = stored.durable, "inventory stored");
     let clash = {
         let mut node_table = site.node_table();
-        let (sha256, now) = (stored.sha256.clone(), clock::run_seconds());
+        let (sha256, now) = (stored.sha256.clone(), clock::run_time());
         node_table.stored(&kept.id, Some(client), sha256, kept.facts, now);
         // Told when a machine learns that its name is another's; the screen says it as long as it is so.
         (kept.id != *id).then(|| node_table.clash(&kept.id)).flatten()
@@ -142,12 +151,13 @@ fn stored(site: &Site, client: IpAddr, id: &NodeId, kept: Stored) -> Response<Bo
     json(StatusCode::CREATED, &stored)
 }
 
-fn not_taken(site: &Site, client: IpAddr, id: &NodeId, status: StatusCode, reason: &str) {
+fn not_taken(site: &Site, client: IpAddr, id: &NodeId, refusal: &Refusal) {
+    let Refusal { status, reason, .. } = refusal;
     site.metrics.uploads_refused.one();
     // The peer is at fault, or the stick is: only the latter is for the person at the master.
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+    if refusal.retry_after_seconds.is_some() {
         // It was told once, and a crowd must not fill the log.
-        tracing::debug!(node = %id, %client, %status, reason, "upload not taken");
+        tracing::debug!(%status, reason, "upload not taken");
     } else if status.is_server_error() {
         // In its row for as long as it is so; on the console once.
         let problem = format!("its inventory cannot be stored: {reason}");
@@ -156,6 +166,6 @@ fn not_taken(site: &Site, client: IpAddr, id: &NodeId, status: StatusCode, reaso
             console!("node {id}: {problem}");
         }
     } else {
-        tracing::warn!(node = %id, %client, %status, reason, "upload not taken");
+        tracing::warn!(%status, reason, "upload not taken");
     }
 }

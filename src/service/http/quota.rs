@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use crate::model::RunTime;
 use crate::service::rate_limit::{Rate, RateLimiter, Turn};
 
 /// Up to this many bytes in one run no address is asked whether it leaves enough for others: far more than the inventories of
@@ -27,7 +28,7 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    pub(crate) fn new(now: f64) -> Self {
+    pub(crate) fn new(now: RunTime) -> Self {
         Quota {
             bytes: Default::default(),
             nodes: RateLimiter::with(NEW_NODES.0, NEW_NODES.1, now),
@@ -72,12 +73,12 @@ impl Quota {
     }
 
     /// Counts a machine that was not known, named by `who`.
-    pub(crate) fn new_node(&mut self, who: IpAddr, now: f64) -> Rate {
+    pub(crate) fn new_node(&mut self, who: IpAddr, now: RunTime) -> Rate {
         self.nodes.count(who, Turn::GoesOn, now)
     }
 
     /// Whether `who` may name another one; counts none.
-    pub(crate) fn may_name_nodes(&mut self, who: IpAddr, now: f64) -> Rate {
+    pub(crate) fn may_name_nodes(&mut self, who: IpAddr, now: RunTime) -> Rate {
         self.nodes.look(who, now)
     }
 }
@@ -88,13 +89,17 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn second(seconds: f64) -> RunTime {
+        RunTime::from_seconds(seconds)
+    }
+
     fn who(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
 
     #[test]
     fn one_address_leaves_as_much_as_it_takes() {
-        let mut quota = Quota::new(0.0);
+        let mut quota = Quota::new(second(0.0));
         let mut room = 1000 * MIB;
         let announce = |quota: &mut Quota, last: u8, bytes: u64, room: &mut u64| {
             quota.announce(who(last), bytes, *room).inspect(|()| *room -= bytes)
@@ -115,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_inventory_that_fits_is_taken_on_a_stick_that_is_nearly_full() {
-        let mut quota = Quota::new(0.0);
+        let mut quota = Quota::new(second(0.0));
         assert_eq!(quota.announce(who(1), 15 * MIB, 16 * MIB), Ok(()));
         // What does not fit is not refused here but where it is said how much is free.
         assert_eq!(quota.announce(who(2), 200 * MIB, 16 * MIB), Ok(()));
@@ -123,22 +128,29 @@ mod tests {
 
     #[test]
     fn names_of_machines_have_a_rate() {
-        let mut quota = Quota::new(0.0);
+        let mut quota = Quota::new(second(0.0));
         let within = (0..10_000)
-            .filter(|_| quota.new_node(who(7), 0.0) == Rate::Within)
+            .filter(|_| quota.new_node(who(7), second(0.0)) == Rate::Within)
             .count();
         assert_eq!(within, 4096);
-        assert_eq!(quota.new_node(who(8), 0.0), Rate::Within);
-        assert_eq!(quota.new_node(who(7), 1.0), Rate::Within);
-        assert_eq!(quota.may_name_nodes(who(7), 1.0), Rate::TooOften { first: false });
-        assert_eq!(quota.new_node(who(7), 1.0), Rate::TooOften { first: false });
-        assert_eq!(quota.may_name_nodes(who(7), 2.0), Rate::Within);
-        assert_eq!(quota.new_node(who(7), 2.0), Rate::Within, "looking counts nothing");
+        assert_eq!(quota.new_node(who(8), second(0.0)), Rate::Within);
+        assert_eq!(quota.new_node(who(7), second(1.0)), Rate::Within);
+        assert_eq!(
+            quota.may_name_nodes(who(7), second(1.0)),
+            Rate::TooOften { first: false }
+        );
+        assert_eq!(quota.new_node(who(7), second(1.0)), Rate::TooOften { first: false });
+        assert_eq!(quota.may_name_nodes(who(7), second(2.0)), Rate::Within);
+        assert_eq!(
+            quota.new_node(who(7), second(2.0)),
+            Rate::Within,
+            "looking counts nothing"
+        );
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut quota = Quota::new(0.0);
+        let mut quota = Quota::new(second(0.0));
         for number in 0..40_000u32 {
             quota.announce(IpAddr::from(number.to_be_bytes()), 1, MIB).unwrap();
         }

@@ -9,7 +9,6 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::model::shown::Shown;
-use crate::service::http::limits::RETRY_AFTER_SECONDS;
 
 pub(crate) type Body = BoxBody<Bytes, io::Error>;
 
@@ -17,9 +16,7 @@ pub(crate) type Body = BoxBody<Bytes, io::Error>;
 pub(crate) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(text));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    set_static(&mut response, header::CONTENT_TYPE, kind);
     response
 }
 
@@ -39,14 +36,8 @@ pub(crate) fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Respon
     }
 }
 
-/// A refusal; one of the moment says when to come again.
-pub(crate) fn refused(status: StatusCode, reason: &str) -> Response<Body> {
-    let mut response = line(status, reason);
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        let after = HeaderValue::from(RETRY_AFTER_SECONDS);
-        response.headers_mut().insert(header::RETRY_AFTER, after);
-    }
-    response
+pub(crate) fn set_static(response: &mut Response<Body>, name: HeaderName, value: &'static str) {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
 pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {

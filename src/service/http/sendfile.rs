@@ -11,7 +11,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -20,6 +19,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::min_rate::{WINDOW, WINDOW_BYTES};
 use crate::sys;
 
 /// Largest placeholder: about what a socket takes at once. The region costs address space only, since nobody touches it.
@@ -28,23 +28,6 @@ static PLACEHOLDER: [u8; MAX_PLACEHOLDER_BYTES] = [0; MAX_PLACEHOLDER_BYTES];
 
 fn is_placeholder(slice: &[u8]) -> bool {
     PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
-}
-
-/// When a client counts as gone: it took fewer than `bytes` within `time` while something was ready for it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StallLimit {
-    pub time: Duration,
-    pub bytes: u64,
-}
-
-impl Default for StallLimit {
-    /// A tenth of the slowest modem's pace. A boot loader that stands still for longer has been switched off.
-    fn default() -> Self {
-        StallLimit {
-            time: Duration::from_secs(30),
-            bytes: 16 * 1024,
-        }
-    }
 }
 
 struct Extent {
@@ -83,7 +66,6 @@ impl SendfileQueue {
 pub(crate) struct Wire {
     stream: TokioIo<TcpStream>,
     queue: Arc<SendfileQueue>,
-    stall_limit: StallLimit,
     /// Runs while the client takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
@@ -94,11 +76,10 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream, queue: Arc<SendfileQueue>, stall_limit: StallLimit) -> Self {
+    pub(crate) fn new(stream: TcpStream, queue: Arc<SendfileQueue>) -> Self {
         Wire {
             stream: TokioIo::new(stream),
             queue,
-            stall_limit,
             waiting: None,
             is_waiting: false,
             taken: 0,
@@ -170,13 +151,13 @@ impl Wire {
         match &sent {
             Poll::Ready(Ok(bytes)) => {
                 self.taken += *bytes as u64;
-                if self.taken >= self.stall_limit.bytes {
+                if self.taken >= WINDOW_BYTES {
                     self.is_waiting = false;
                 }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                let deadline = Instant::now() + self.stall_limit.time;
+                let deadline = Instant::now() + WINDOW;
                 let waiting = self
                     .waiting
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -276,7 +257,7 @@ mod tests {
         let content: Vec<u8> = (0..300_000u32).map(|n| n as u8 | 1).collect();
         std::io::Write::write_all(&mut file, &content).unwrap();
         let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
-        let mut wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
+        let mut wire = Wire::new(server, Arc::clone(&queue));
         let sending = tokio::spawn(async move {
             let parts = vec![
                 Bytes::from_static(b"head"),
@@ -301,7 +282,7 @@ mod tests {
             Arc::new(tempfile::tempfile().unwrap()),
             Arc::new(SendfileQueue::default()),
         );
-        let mut wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
+        let mut wire = Wire::new(server, Arc::clone(&queue));
         queue.make(&file, 0, 1);
         write_all(&mut wire, vec![Bytes::from_static(b"x")]).await.unwrap_err();
     }
@@ -313,7 +294,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
         let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
-        let mut wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
+        let mut wire = Wire::new(server, Arc::clone(&queue));
         let parts = parts(queue.make(&file, 0, 1000), queue.make(&file, 1000, 1000));
         write_all(&mut wire, parts).await.unwrap_err();
         drop(wire);
@@ -342,7 +323,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
         let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
-        let wire = Wire::new(server, Arc::clone(&queue), StallLimit::default());
+        let wire = Wire::new(server, Arc::clone(&queue));
         let service = hyper::service::service_fn(move |_| {
             let body = http_body_util::Full::new(queue.make(&file, 0, 4096));
             async move { Ok::<_, std::convert::Infallible>(hyper::Response::new(body)) }
@@ -371,7 +352,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_let_go() {
         let (server, _client) = pair().await;
-        let mut wire = Wire::new(server, Arc::default(), StallLimit::default());
+        let mut wire = Wire::new(server, Arc::default());
         let much = Bytes::from(vec![1; 64 << 20]);
         let error = write_all(&mut wire, vec![much]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -13,11 +13,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::answer::answer;
+use super::limits;
+use super::refusal::Refusal;
+use super::sendfile::{SendfileQueue, Wire};
 use super::site::Site;
-use crate::service::http::limits::{self, RETRY_AFTER_SECONDS, Refusal};
-use crate::service::http::sendfile::{SendfileQueue, StallLimit, Wire};
 
 /// Clients that are told at once why they are not let in; further ones are cut off without a word.
 const MAX_TURNED_AWAY: usize = 64;
@@ -76,12 +78,17 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken
             }
             drop((place, worker));
         };
-        connections.spawn_on(served, &handle);
+        connections.spawn_on(served.instrument(connection_span(from)), &handle);
     }
     connections.close();
     // One that waits for a broken medium must not keep the rest from ending.
     tokio::time::timeout(END_LIMIT, connections.wait()).await.ok();
     Ok(())
+}
+
+/// What the lines of one connection have in common. Off unless `-v`: it would be entered for every request.
+pub(crate) fn connection_span(peer: SocketAddr) -> Span {
+    tracing::debug_span!("http", %peer)
 }
 
 /// Serves a client until it or an error ends that. `stream` belongs to no runtime yet.
@@ -93,9 +100,34 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
             return;
         }
     };
-    if let Err(error) = connection(stream, from, Arc::clone(&site)).await {
-        site.metrics.http_broken.one();
-        tracing::debug!(%from, %error, "HTTP connection");
+    let local = stream.local_addr().ok();
+    stream.set_nodelay(true).ok();
+    let metrics = Arc::clone(&site.metrics);
+    let _open = metrics.http_connections.hold();
+    let queue = Arc::new(SendfileQueue::default());
+    let wire = Wire::new(stream, Arc::clone(&queue));
+    let service = service_fn(move |request| {
+        let (site, queue) = (Arc::clone(&site), Arc::clone(&queue));
+        async move {
+            let response = answer(&site, &queue, from, local, request).await;
+            site.metrics.http_answered(response.status().as_u16());
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        // GRUB finds a header only as RFC 9110 writes it.
+        .title_case_headers(true)
+        // A client that has sent all it will send still waits for the answer (RFC 9112 §9.6).
+        .half_close(true)
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        // Frames of files reach the connection as they are (`sendfile.rs`), never as a copy.
+        .writev(true)
+        .serve_connection(wire, service);
+    if let Err(error) = served.await {
+        metrics.http_broken.one();
+        tracing::debug!(%error, "HTTP connection");
     }
 }
 
@@ -105,43 +137,19 @@ fn is_own(client: IpAddr, stream: &TcpStream) -> bool {
 
 /// Says why, whatever was asked.
 async fn turn_away(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
-    let (status, reason) = (refusal.status, &refusal.reason);
+    let Refusal {
+        status,
+        reason,
+        retry_after_seconds,
+    } = refusal;
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Retry-After: {RETRY_AFTER_SECONDS}\r\nConnection: close\r\n\r\n{reason}\n",
-        reason.len() + 1
+         Retry-After: {}\r\nConnection: close\r\n\r\n{reason}\n",
+        reason.len() + 1,
+        retry_after_seconds.unwrap_or_default()
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(TURN_AWAY_BYTES), &mut tokio::io::sink()).await?;
     Ok(())
-}
-
-async fn connection(stream: TcpStream, from: SocketAddr, site: Arc<Site>) -> Result<(), hyper::Error> {
-    let local = stream.local_addr().ok();
-    stream.set_nodelay(true).ok();
-    let metrics = Arc::clone(&site.metrics);
-    let _open = metrics.http_connections.hold();
-    let queue = Arc::new(SendfileQueue::default());
-    let wire = Wire::new(stream, Arc::clone(&queue), StallLimit::default());
-    let service = service_fn(move |request| {
-        let (site, queue) = (Arc::clone(&site), Arc::clone(&queue));
-        async move {
-            let response = answer(&site, &queue, from, local, request).await;
-            site.metrics.http_answered(response.status().as_u16());
-            Ok::<_, Infallible>(response)
-        }
-    });
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        // GRUB finds a header only as RFC 9110 writes it.
-        .title_case_headers(true)
-        // A client that has sent all it will send still waits for the answer (RFC 9112 §9.6).
-        .half_close(true)
-        .header_read_timeout(HEADER_LIMIT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        // Frames of files reach the connection as they are (`wire.rs`), never as a copy.
-        .writev(true)
-        .serve_connection(wire, service)
-        .await
 }

@@ -18,7 +18,7 @@ use crate::service::boot::loaders::Loaders;
 use crate::service::dhcp4::leases::LeaseTables;
 use crate::service::metrics::Metrics;
 use crate::service::node_table::NodeTable;
-use crate::service::workers::Workers;
+use crate::service::workers::{Workers, blocking};
 use crate::store::nodes::NodeStore;
 
 use crate::service::http::limits::Door;
@@ -68,7 +68,7 @@ pub trait Master: Send + Sync {
 }
 
 /// What the HTTP service keeps from one request to the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Web {
     pub gate: Arc<Gate>,
     pub door: Arc<Door>,
@@ -83,18 +83,6 @@ struct Workload {
     size: u64,
     changed: Option<SystemTime>,
     sha256: [u8; 32],
-}
-
-impl Default for Web {
-    fn default() -> Self {
-        Web {
-            gate: Arc::default(),
-            door: Arc::default(),
-            folder: OnceLock::new(),
-            tags: Mutex::default(),
-            workload: tokio::sync::Mutex::default(),
-        }
-    }
 }
 
 impl Web {
@@ -118,9 +106,7 @@ impl Web {
         tags.insert(key, tag.clone());
         Ok(tag)
     }
-}
 
-impl Web {
     /// SHA-256 of the workload, read once for as long as it does not change: however many ask, one reads.
     ///
     /// # Errors
@@ -137,12 +123,12 @@ impl Web {
         {
             return Ok(known.sha256);
         }
-        let read = move || {
+        let sha256 = blocking(move || {
             let mut hasher = Sha256::new();
             io::copy(&mut File::open(path)?, &mut hasher)?;
-            io::Result::Ok(<[u8; 32]>::from(hasher.finalize()))
-        };
-        let sha256 = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+            Ok(hasher.finalize().into())
+        })
+        .await?;
         *known = Some(Workload {
             size: metadata.len(),
             changed,

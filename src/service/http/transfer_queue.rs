@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::sys::clock;
 
-use super::admission::{Admission, Arrival, LOOK_SECONDS, Limits};
+use super::admission::{Admission, Arrival, LIMITS, LOOK_SECONDS, Limits};
 
 #[derive(Debug)]
 pub struct Gate {
@@ -35,7 +35,7 @@ impl State {
 
 impl Default for Gate {
     fn default() -> Self {
-        Gate::new(Limits::default())
+        Gate::new(LIMITS)
     }
 }
 
@@ -55,7 +55,7 @@ impl Gate {
     /// Seconds after which the client should ask again.
     pub fn enter(self: &Arc<Self>, who: IpAddr) -> Result<Place, u64> {
         let mut state = self.state.lock().expect("no holder panics");
-        let (id, waiting) = match state.admission.arrive(who, clock::run_seconds()) {
+        let (id, waiting) = match state.admission.arrive(who, clock::run_time()) {
             Arrival::Go(id) => (id, None),
             Arrival::Wait(id) => {
                 let (sender, receiver) = oneshot::channel();
@@ -78,7 +78,7 @@ impl Gate {
 
     fn look(&self) {
         let mut state = self.state.lock().expect("no holder panics");
-        let admitted = state.admission.look(clock::run_seconds());
+        let admitted = state.admission.look(clock::run_time());
         state.wake(admitted);
     }
 }
@@ -118,7 +118,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.gate.state.lock().expect("no holder panics");
         state.asleep.remove(&self.id);
-        let admitted = state.admission.leave(self.id, clock::run_seconds());
+        let admitted = state.admission.leave(self.id, clock::run_time());
         state.wake(admitted);
     }
 }

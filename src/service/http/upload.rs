@@ -10,19 +10,16 @@ use hyper::body::{Body as _, Bytes, Incoming as RequestBody};
 use hyper::{HeaderMap, Request, StatusCode, header};
 use tokio::sync::mpsc;
 
-use crate::model::{NodeId, cause};
+use crate::model::NodeId;
 use crate::service::node_table::NodeTable;
 use crate::store::nodes::{NodeStore, StoreError, Stored};
 
 use tokio::time::Instant;
 
+use super::limits::Place;
+use super::min_rate::Pace;
+use super::refusal::Refusal;
 use super::site::Site;
-use crate::service::http::limits;
-use crate::service::http::limits::Place;
-use crate::service::http::min_rate::{Limits, Pace};
-
-/// Why an upload was not taken: a status and a line for the peer's console.
-pub type Refusal = (StatusCode, String);
 
 /// Takes one upload of `client` that was sent to `id`; one of `own` machine is let in always.
 pub async fn receive(
@@ -36,14 +33,12 @@ pub async fn receive(
         .size_hint()
         .exact()
         .or_else(|| content_length(request.headers()));
-    let length = length.ok_or((
-        StatusCode::LENGTH_REQUIRED,
-        "the upload needs a Content-Length".to_owned(),
-    ))?;
-    let digest = content_digest(request.headers()).ok_or((
-        StatusCode::BAD_REQUEST,
-        "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)".to_owned(),
-    ))?;
+    let length =
+        length.ok_or_else(|| Refusal::new(StatusCode::LENGTH_REQUIRED, "the upload needs a Content-Length"))?;
+    let digest = content_digest(request.headers()).ok_or_else(|| {
+        let needed = "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)";
+        Refusal::new(StatusCode::BAD_REQUEST, needed)
+    })?;
     let (mut place, counted) = match own {
         true => (None, true),
         false => {
@@ -57,7 +52,7 @@ pub async fn receive(
     let complete = pass_on(request.into_body(), sender).await;
     let written = writing
         .await
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     match written {
         Ok(stored) => {
             place.iter_mut().for_each(Place::stored);
@@ -66,18 +61,18 @@ pub async fn receive(
             }
             Ok(stored)
         }
-        Err(_) if !complete => Err((
-            StatusCode::REQUEST_TIMEOUT,
-            "the upload broke off or was too slow".to_owned(),
-        )),
-        Err(error) => Err((status_of(&error), cause::told(&error))),
+        Err(_) if !complete => {
+            let reason = "the upload broke off or was too slow";
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, reason))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Hands the body to the writer. False for one that broke off or was too slow.
 async fn pass_on(mut body: RequestBody, sender: mpsc::Sender<Bytes>) -> bool {
     let begun = Instant::now();
-    let mut pace = Pace::new(Limits::default());
+    let mut pace = Pace::default();
     loop {
         let frame = tokio::select! {
             // The writer refused: answer now, without the rest of the body.
@@ -113,14 +108,13 @@ fn is_one_more(node_table: &NodeTable, kept_as: &NodeId) -> bool {
 
 /// The upload's place, if its client has not too much already, and whether its machine was counted as a new one.
 async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result<(Place, bool), Refusal> {
-    let refused = |refusal: limits::Refusal| (refusal.status, refusal.reason);
     let awaited = site.node_table().awaits(id, client);
     let new = match awaited {
         // It may turn out to be one more of its name all the same.
         true => site.web.door.may_name_nodes(client, &site.metrics),
         false => site.web.door.new_node(client, &site.metrics),
     };
-    new.map_err(refused)?;
+    new?;
     let deadline = Instant::now() + TURN_LIMIT;
     while site.web.door.is_full_of_uploads() && Instant::now() < deadline {
         tokio::time::sleep(TURN_LOOK).await;
@@ -129,8 +123,8 @@ async fn let_in(site: &Site, client: IpAddr, id: &NodeId, length: u64) -> Result
     let room = tokio::task::spawn_blocking(move || store.room_bytes()).await;
     // Where that cannot be told, the store says why.
     let room = room.ok().and_then(Result::ok).unwrap_or(u64::MAX);
-    let place = site.web.door.upload(client, length, room, &site.metrics);
-    Ok((place.map_err(refused)?, !awaited))
+    let place = site.web.door.upload(client, length, room, &site.metrics)?;
+    Ok((place, !awaited))
 }
 
 fn write(
@@ -145,20 +139,6 @@ fn write(
         incoming.write(&data)?;
     }
     incoming.commit()
-}
-
-fn status_of(error: &StoreError) -> StatusCode {
-    match error {
-        StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        StoreError::LengthMismatch { .. } | StoreError::DigestMismatch { .. } | StoreError::NotAnUpload { .. } => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
-        StoreError::NoSpace { .. } | StoreError::TooManyNodes { .. } | StoreError::TooManyOfOneName { .. } => {
-            StatusCode::INSUFFICIENT_STORAGE
-        }
-        StoreError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -182,6 +162,7 @@ pub fn digest_header(sha256: &[u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RunTime;
     use crate::service::http::limits::Door;
     use crate::service::metrics::Metrics;
     use crate::store::inventory::InventoryFacts;
@@ -198,7 +179,7 @@ mod tests {
             let is_more = is_one_more(&node_table, kept_as);
             let mut facts = InventoryFacts::default();
             facts.evidence.system_serial = Some(format!("S{number}"));
-            node_table.stored(kept_as, Some(one), "ab".into(), facts, 1.0);
+            node_table.stored(kept_as, Some(one), "ab".into(), facts, RunTime::from_seconds(1.0));
             is_more
         };
         assert!(!stored(&name, 0), "the first was counted when it came");

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::leads::NodeTable;
-use crate::model::{Arch, MacAddr, Stage};
+use crate::model::{Arch, MacAddr, RunTime, Stage};
 use crate::service::boot::fallback::{LoaderFallback, LoaderPick};
 
 /// Names that a boot program gives are kept up to this many characters.
@@ -25,7 +25,7 @@ pub struct LoaderReport {
 impl NodeTable {
     /// A DHCP packet of the machine was heard. `firmware` marks one of its boot ROM: after an agent ran, that is the
     /// start of a new boot.
-    pub fn heard(&mut self, mac: MacAddr, firmware: bool, now: f64) {
+    pub fn heard(&mut self, mac: MacAddr, firmware: bool, now: RunTime) {
         let Some(node) = self.by_mac(mac) else { return };
         if firmware && node.stage() >= Stage::Agent {
             node.reached = Default::default();
@@ -40,7 +40,7 @@ impl NodeTable {
     }
 
     /// A machine for which there is no system asks for something to boot: what it is, `instead` of a MAC too. True the first time.
-    pub fn unsupported(&mut self, mac: MacAddr, instead: Option<&str>, reason: &str, now: f64) -> bool {
+    pub fn unsupported(&mut self, mac: MacAddr, instead: Option<&str>, reason: &str, now: RunTime) -> bool {
         self.heard(mac, false, now);
         self.named(mac, instead);
         let Some(node) = self.by_mac(mac) else { return false };
@@ -69,7 +69,7 @@ impl NodeTable {
     }
 
     /// The machine took an address.
-    pub fn addressed(&mut self, mac: MacAddr, address: impl Into<IpAddr>, now: f64) {
+    pub fn addressed(&mut self, mac: MacAddr, address: impl Into<IpAddr>, now: RunTime) {
         let address = address.into();
         let Some(node) = self.by_mac(mac) else { return };
         node.reach(Stage::Addressed, now);
@@ -80,7 +80,7 @@ impl NodeTable {
     }
 
     /// The machine has fetched something that puts it on `stage`.
-    pub fn fetched(&mut self, address: impl Into<IpAddr>, stage: Stage, now: f64) {
+    pub fn fetched(&mut self, address: impl Into<IpAddr>, stage: Stage, now: RunTime) {
         if let Some(node) = self.at(address.into()) {
             node.reach(stage, now);
             node.booted |= stage < Stage::Agent;
@@ -93,7 +93,7 @@ impl NodeTable {
 
     /// Firmware of a port asks what to boot; `held` says which programs are at hand. News in the answer are told the first
     /// time only, and stand in the machine's row until it is further.
-    pub fn loader(&mut self, mac: MacAddr, arch: Arch, held: impl Fn(&str) -> bool, now: f64) -> LoaderPick {
+    pub fn loader(&mut self, mac: MacAddr, arch: Arch, held: impl Fn(&str) -> bool, now: RunTime) -> LoaderPick {
         let Some(node) = self.by_mac(mac) else {
             return LoaderFallback::default().choose(arch, held, now);
         };
@@ -112,7 +112,7 @@ impl NodeTable {
     }
 
     /// A network boot program went to the machine whole.
-    pub fn loader_sent(&mut self, address: IpAddr, name: &str, now: f64) {
+    pub fn loader_sent(&mut self, address: IpAddr, name: &str, now: RunTime) {
         if let Some(node) = self.at(address) {
             node.reach(Stage::Loader, now);
             node.booted = true;
@@ -129,7 +129,7 @@ impl NodeTable {
 
     /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
     /// this is the first that is heard of it. Returns what a person is to be told, the first time.
-    pub fn script(&mut self, address: IpAddr, said: &LoaderReport, now: f64) -> Option<String> {
+    pub fn script(&mut self, address: IpAddr, said: &LoaderReport, now: RunTime) -> Option<String> {
         if let Some(mac) = said.mac
             && let Some(node) = self.by_mac(mac)
         {

@@ -75,7 +75,12 @@ impl NodeTable {
         let of_name = node.name.as_ref().and_then(|name| self.by_name.get(name));
         let stages = Stage::ALL
             .into_iter()
-            .filter_map(|stage| node.reached[stage as usize].map(|at_seconds| StageTime { stage, at_seconds }))
+            .filter_map(|stage| {
+                node.reached[stage as usize].map(|at| StageTime {
+                    stage,
+                    at_seconds: at.seconds(),
+                })
+            })
             .collect();
         Some(NodeStatus {
             id,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::identify::completed;
 use super::leads::NodeTable;
 use crate::model::api::StageReport;
-use crate::model::{NodeId, Stage};
+use crate::model::{NodeId, RunTime, Stage};
 use crate::store::inventory::InventoryFacts;
 
 /// What a peer says of itself is kept up to this many characters.
@@ -14,7 +14,7 @@ const MAX_MESSAGE_CHARS: usize = 500;
 
 impl NodeTable {
     /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
-    pub fn report(&mut self, id: &NodeId, from: impl Into<IpAddr>, report: &StageReport, now: f64) {
+    pub fn report(&mut self, id: &NodeId, from: impl Into<IpAddr>, report: &StageReport, now: RunTime) {
         let told = report.evidence.clone().unwrap_or_default().checked();
         let Some(index) = self.join(id, Some(from.into()), &report.macs, told) else {
             return;
@@ -39,7 +39,7 @@ impl NodeTable {
 
     /// The machine's upload is acknowledged and kept as `id`, in this run or, without an address, in an earlier one.
     /// `facts` is what it says of the machine.
-    pub fn stored(&mut self, id: &NodeId, from: Option<IpAddr>, sha256: String, facts: InventoryFacts, now: f64) {
+    pub fn stored(&mut self, id: &NodeId, from: Option<IpAddr>, sha256: String, facts: InventoryFacts, now: RunTime) {
         let Some(index) = self.join(id, from, &[], facts.evidence) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::model::identity::Evidence;
-use crate::model::{Arch, MacAddr, NodeId, Stage};
+use crate::model::{Arch, MacAddr, NodeId, RunTime, Stage};
 use crate::service::boot::fallback::LoaderFallback;
 use crate::service::boot::loops::Starts;
 
@@ -30,7 +30,7 @@ pub(super) struct Row {
     /// A boot ROM or iPXE of it was heard in this run.
     pub(super) netboots: bool,
     /// First time in each stage of the present boot.
-    pub(super) reached: [Option<f64>; Stage::ALL.len()],
+    pub(super) reached: [Option<RunTime>; Stage::ALL.len()],
     pub(super) message: Option<String>,
     pub(super) failure: Option<String>,
     pub(super) bytes_sent: u64,
@@ -54,7 +54,7 @@ impl Row {
         self.name.is_some() || !self.macs.is_empty()
     }
 
-    pub(super) fn reach(&mut self, stage: Stage, now: f64) {
+    pub(super) fn reach(&mut self, stage: Stage, now: RunTime) {
         self.reached[stage as usize].get_or_insert(now);
     }
 
@@ -108,7 +108,7 @@ impl Row {
         self.booted |= old.booted;
         for (mine, theirs) in self.reached.iter_mut().zip(old.reached) {
             *mine = match (*mine, theirs) {
-                (Some(a), Some(b)) => Some(a.min(b)),
+                (Some(a), Some(b)) => Some(if b < a { b } else { a }),
                 (a, b) => a.or(b),
             };
         }

@@ -7,11 +7,15 @@ use super::leads::{MAX_LEADS, MAX_LEADS_OF_ONE, MAX_NODES};
 use super::{LoaderReport, NodeTable};
 use crate::model::api::StageReport;
 use crate::model::identity::Evidence;
-use crate::model::{Arch, MacAddr, NodeId, Stage};
+use crate::model::{Arch, MacAddr, NodeId, RunTime, Stage};
 use crate::store::inventory::InventoryFacts;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 219, 60));
 const ADDRESS_6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x60));
+
+fn at_second(seconds: f64) -> RunTime {
+    RunTime::from_seconds(seconds)
+}
 
 fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, last])
@@ -32,10 +36,10 @@ fn at(stage: Stage, macs: &[MacAddr]) -> StageReport {
 }
 
 fn boots(nodes: &mut NodeTable) {
-    nodes.heard(mac(1), true, 1.0);
-    nodes.addressed(mac(1), ADDRESS, 2.0);
-    nodes.fetched(ADDRESS, Stage::Loader, 3.0);
-    nodes.fetched(ADDRESS, Stage::Kernel, 4.0);
+    nodes.heard(mac(1), true, at_second(1.0));
+    nodes.addressed(mac(1), ADDRESS, at_second(2.0));
+    nodes.fetched(ADDRESS, Stage::Loader, at_second(3.0));
+    nodes.fetched(ADDRESS, Stage::Kernel, at_second(4.0));
     nodes.sent(ADDRESS, 70_000_000);
 }
 
@@ -45,17 +49,17 @@ fn one_machine_is_one_row_from_rom_to_off() {
     boots(&mut nodes);
     assert_eq!(nodes.all()[0].id.as_str(), "mac-020000000001");
     // A second port of the same machine was heard on its own before the agent named both.
-    nodes.heard(mac(2), false, 4.5);
+    nodes.heard(mac(2), false, at_second(4.5));
     assert_eq!(nodes.counts(), (2, 0));
-    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 5.0);
+    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(5.0));
     nodes.stored(
         &id(9),
         Some(ADDRESS),
         "ab".into(),
         facts(Some("QEMU".into()), Evidence::default()),
-        6.0,
+        at_second(6.0),
     );
-    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[]), 7.0);
+    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[]), at_second(7.0));
     let table = nodes.all();
     assert_eq!(table.len(), 1);
     assert_eq!(table[0].id, id(9));
@@ -75,16 +79,16 @@ fn one_machine_is_one_row_from_rom_to_off() {
 fn both_addresses_of_a_machine_lead_to_its_row() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.heard(mac(2), true, 1.0);
-    nodes.addressed(mac(2), ADDRESS_6, 2.0);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 5.0);
+    nodes.heard(mac(2), true, at_second(1.0));
+    nodes.addressed(mac(2), ADDRESS_6, at_second(2.0));
+    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(5.0));
     nodes.sent(ADDRESS_6, 5);
     nodes.stored(
         &id(9),
         Some(ADDRESS_6),
         "ab".into(),
         facts(None, Evidence::default()),
-        6.0,
+        at_second(6.0),
     );
     let table = nodes.all();
     assert_eq!(table.len(), 1);
@@ -95,21 +99,21 @@ fn both_addresses_of_a_machine_lead_to_its_row() {
 fn a_machine_that_boots_again_starts_over_and_stays_stored() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
+    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
     nodes.stored(
         &id(9),
         Some(ADDRESS),
         "ab".into(),
         facts(None, Evidence::default()),
-        6.0,
+        at_second(6.0),
     );
-    nodes.heard(mac(1), false, 50.0);
+    nodes.heard(mac(1), false, at_second(50.0));
     assert_eq!(
         nodes.all()[0].stage,
         Stage::Stored,
         "its system asked for an address, that is no new boot"
     );
-    nodes.heard(mac(1), true, 60.0);
+    nodes.heard(mac(1), true, at_second(60.0));
     let row = &nodes.all()[0];
     assert_eq!((row.stage, row.bytes_sent), (Stage::Seen, 0));
     assert_eq!(row.stored_sha256.as_deref(), Some("ab"));
@@ -119,9 +123,9 @@ fn a_machine_that_boots_again_starts_over_and_stays_stored() {
 fn a_machine_that_speaks_after_its_power_off_is_not_off() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[mac(1)]), 5.0);
+    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[mac(1)]), at_second(5.0));
     assert_eq!(nodes.all()[0].stage, Stage::Off);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Collected, &[]), 40.0);
+    nodes.report(&id(9), ADDRESS, &at(Stage::Collected, &[]), at_second(40.0));
     assert_eq!(nodes.all()[0].stage, Stage::Collected);
 }
 
@@ -129,9 +133,9 @@ fn a_machine_that_speaks_after_its_power_off_is_not_off() {
 fn an_address_that_changed_hands_does_not_join_two_machines() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
-    nodes.addressed(mac(7), ADDRESS, 100.0);
-    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(7)]), 101.0);
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
+    nodes.addressed(mac(7), ADDRESS, at_second(100.0));
+    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(7)]), at_second(101.0));
     let ids: Vec<NodeId> = nodes.all().into_iter().map(|row| row.id).collect();
     assert_eq!(ids, [id(1), id(2)]);
 }
@@ -144,7 +148,7 @@ fn what_an_earlier_run_stored_is_listed_without_a_boot() {
         None,
         "cd".into(),
         facts(Some("Dell".into()), Evidence::default()),
-        0.0,
+        at_second(0.0),
     );
     assert_eq!(nodes.counts(), (1, 1));
     assert!(nodes.all()[0].stages.is_empty());
@@ -155,26 +159,32 @@ fn what_an_earlier_run_stored_is_listed_without_a_boot() {
 fn a_machine_whose_loader_hangs_gets_another_and_its_row_says_so() {
     let mut nodes = NodeTable::default();
     let held = |_: &str| true;
-    nodes.heard(mac(1), true, 1.0);
-    assert_eq!(nodes.loader(mac(1), Arch::UefiX64, held, 1.0).loader, Ok("snponly.efi"));
-    nodes.addressed(mac(1), ADDRESS, 2.0);
-    nodes.loader_sent(ADDRESS, "snponly.efi", 3.0);
+    nodes.heard(mac(1), true, at_second(1.0));
+    assert_eq!(
+        nodes.loader(mac(1), Arch::UefiX64, held, at_second(1.0)).loader,
+        Ok("snponly.efi")
+    );
+    nodes.addressed(mac(1), ADDRESS, at_second(2.0));
+    nodes.loader_sent(ADDRESS, "snponly.efi", at_second(3.0));
     nodes.loader_runs(ADDRESS);
-    let pick = nodes.loader(mac(1), Arch::UefiX64, held, 60.0);
+    let pick = nodes.loader(mac(1), Arch::UefiX64, held, at_second(60.0));
     assert_eq!(pick.loader, Ok("ipxe.efi"));
     let row = &nodes.all()[0];
     assert_eq!((row.stage, row.loader.as_deref()), (Stage::Loader, Some("ipxe.efi")));
     assert_eq!(row.failed_loaders, ["snponly.efi"]);
     assert!(row.message.as_ref().unwrap().contains("did not start"));
-    nodes.loader_sent(ADDRESS, "ipxe.efi", 61.0);
+    nodes.loader_sent(ADDRESS, "ipxe.efi", at_second(61.0));
     let said = LoaderReport {
         mac: Some(mac(1)),
         arch: Some("x86_64".into()),
         serial: Some("S".repeat(500)),
         ..LoaderReport::default()
     };
-    nodes.script(ADDRESS, &said, 62.0);
-    assert_eq!(nodes.loader(mac(1), Arch::UefiX64, held, 99.0).loader, Ok("ipxe.efi"));
+    nodes.script(ADDRESS, &said, at_second(62.0));
+    assert_eq!(
+        nodes.loader(mac(1), Arch::UefiX64, held, at_second(99.0)).loader,
+        Ok("ipxe.efi")
+    );
     let row = &nodes.all()[0];
     assert_eq!(
         (row.message.as_deref(), row.boot_arch.as_deref()),
@@ -186,10 +196,10 @@ fn a_machine_whose_loader_hangs_gets_another_and_its_row_says_so() {
 #[test]
 fn firmware_that_cannot_be_served_is_news_once() {
     let mut nodes = NodeTable::default();
-    nodes.heard(mac(1), true, 1.0);
-    let first = nodes.loader(mac(1), Arch::UefiX86, |_| true, 1.0);
+    nodes.heard(mac(1), true, at_second(1.0));
+    let first = nodes.loader(mac(1), Arch::UefiX86, |_| true, at_second(1.0));
     assert!(first.loader.is_err() && first.news.unwrap().contains("32-bit"));
-    assert_eq!(nodes.loader(mac(1), Arch::UefiX86, |_| true, 5.0).news, None);
+    assert_eq!(nodes.loader(mac(1), Arch::UefiX86, |_| true, at_second(5.0)).news, None);
     let row = &nodes.all()[0];
     assert!(row.failure.as_ref().unwrap().contains("32-bit"));
     assert_eq!(row.firmware, Some(Arch::UefiX86));
@@ -199,13 +209,13 @@ fn firmware_that_cannot_be_served_is_news_once() {
 fn a_machine_with_an_address_of_another_server_is_known_by_its_script() {
     let mut nodes = NodeTable::default();
     let elsewhere = IpAddr::from([10, 0, 0, 9]);
-    nodes.heard(mac(1), true, 1.0);
+    nodes.heard(mac(1), true, at_second(1.0));
     let said = LoaderReport {
         mac: Some(mac(1)),
         ..LoaderReport::default()
     };
-    nodes.script(elsewhere, &said, 2.0);
-    nodes.fetched(elsewhere, Stage::Kernel, 3.0);
+    nodes.script(elsewhere, &said, at_second(2.0));
+    nodes.fetched(elsewhere, Stage::Kernel, at_second(3.0));
     let row = &nodes.all()[0];
     assert_eq!((row.stage, row.address), (Stage::Kernel, Some(elsewhere)));
 }
@@ -225,7 +235,7 @@ fn board(last: u8) -> Evidence {
     }
 }
 
-fn speaks(nodes: &mut NodeTable, last: u8, stage: Stage, now: f64) {
+fn speaks(nodes: &mut NodeTable, last: u8, stage: Stage, now: RunTime) {
     let report = StageReport {
         evidence: Some(board(last)),
         ..at(stage, &[mac(last)])
@@ -239,10 +249,10 @@ fn two_machines_of_one_name_are_two_rows() {
     let second = shared.told_apart_by(mac(2).0);
     let mut nodes = NodeTable::default();
     for last in [1, 2] {
-        nodes.heard(mac(last), true, 1.0);
-        nodes.addressed(mac(last), IpAddr::from([10, 0, 0, last]), 2.0);
+        nodes.heard(mac(last), true, at_second(1.0));
+        nodes.addressed(mac(last), IpAddr::from([10, 0, 0, last]), at_second(2.0));
         nodes.sent(IpAddr::from([10, 0, 0, last]), u64::from(last));
-        speaks(&mut nodes, last, Stage::Agent, 3.0);
+        speaks(&mut nodes, last, Stage::Agent, at_second(3.0));
     }
     let rows = |nodes: &NodeTable| -> Vec<(NodeId, Stage, u64, usize)> {
         let table = nodes.all().into_iter();
@@ -260,7 +270,7 @@ fn two_machines_of_one_name_are_two_rows() {
         Some([10, 0, 0, 1].into()),
         "a".into(),
         facts(Some("A".into()), board(1)),
-        4.0,
+        at_second(4.0),
     );
     assert_eq!(rows(&nodes)[1], both[1], "the other one is not stored");
     nodes.stored(
@@ -268,11 +278,16 @@ fn two_machines_of_one_name_are_two_rows() {
         Some([10, 0, 0, 2].into()),
         "b".into(),
         facts(Some("B".into()), board(2)),
-        5.0,
+        at_second(5.0),
     );
-    speaks(&mut nodes, 2, Stage::Off, 6.0);
+    speaks(&mut nodes, 2, Stage::Off, at_second(6.0));
     // It asks by the name it was given from then on.
-    nodes.report(&second, IpAddr::from([10, 0, 0, 2]), &at(Stage::Off, &[mac(2)]), 7.0);
+    nodes.report(
+        &second,
+        IpAddr::from([10, 0, 0, 2]),
+        &at(Stage::Off, &[mac(2)]),
+        at_second(7.0),
+    );
     assert_eq!(
         rows(&nodes),
         [
@@ -299,21 +314,21 @@ fn two_machines_of_one_name_are_two_rows() {
 fn a_row_goes_by_the_name_its_upload_is_kept_under() {
     let shared: NodeId = SHARED.parse().unwrap();
     let mut nodes = NodeTable::default();
-    speaks(&mut nodes, 1, Stage::Agent, 1.0);
-    speaks(&mut nodes, 2, Stage::Agent, 1.0);
+    speaks(&mut nodes, 1, Stage::Agent, at_second(1.0));
+    speaks(&mut nodes, 2, Stage::Agent, at_second(1.0));
     nodes.stored(
         &shared,
         Some([10, 0, 0, 2].into()),
         "b".into(),
         facts(None, board(2)),
-        2.0,
+        at_second(2.0),
     );
     let ids: Vec<NodeId> = nodes.all().into_iter().map(|row| row.id).collect();
     assert_eq!(ids, [shared.told_apart_by(mac(1).0), shared.clone()]);
     // And in the next run, where the other one speaks first and its own name is unknown.
     let mut nodes = NodeTable::default();
-    nodes.stored(&shared, None, "b".into(), facts(None, board(2)), 0.0);
-    speaks(&mut nodes, 1, Stage::Agent, 1.0);
+    nodes.stored(&shared, None, "b".into(), facts(None, board(2)), at_second(0.0));
+    speaks(&mut nodes, 1, Stage::Agent, at_second(1.0));
     let rows: Vec<(NodeId, Stage)> = nodes.all().into_iter().map(|row| (row.id, row.stage)).collect();
     assert_eq!(
         rows,
@@ -329,15 +344,15 @@ fn a_row_goes_by_the_name_its_upload_is_kept_under() {
 fn what_is_known_of_one_machine_is_not_applied_to_another_of_its_name() {
     let mut nodes = NodeTable::default();
     let held = |_: &str| true;
-    nodes.heard(mac(1), true, 1.0);
-    nodes.addressed(mac(1), ADDRESS, 1.0);
-    let first = nodes.loader(mac(1), Arch::UefiX64, held, 1.0).loader;
-    nodes.loader_sent(ADDRESS, "snponly.efi", 3.0);
+    nodes.heard(mac(1), true, at_second(1.0));
+    nodes.addressed(mac(1), ADDRESS, at_second(1.0));
+    let first = nodes.loader(mac(1), Arch::UefiX64, held, at_second(1.0)).loader;
+    nodes.loader_sent(ADDRESS, "snponly.efi", at_second(3.0));
     nodes.loader_runs(ADDRESS);
-    assert_ne!(nodes.loader(mac(1), Arch::UefiX64, held, 60.0).loader, first);
-    speaks(&mut nodes, 1, Stage::Agent, 61.0);
-    speaks(&mut nodes, 2, Stage::Agent, 62.0);
-    assert_eq!(nodes.loader(mac(2), Arch::UefiX64, held, 70.0).loader, first);
+    assert_ne!(nodes.loader(mac(1), Arch::UefiX64, held, at_second(60.0)).loader, first);
+    speaks(&mut nodes, 1, Stage::Agent, at_second(61.0));
+    speaks(&mut nodes, 2, Stage::Agent, at_second(62.0));
+    assert_eq!(nodes.loader(mac(2), Arch::UefiX64, held, at_second(70.0)).loader, first);
     assert!(nodes.all()[1].failed_loaders.is_empty());
 }
 
@@ -350,22 +365,22 @@ fn what_is_quick_is_its_machines_by_where_it_comes_from() {
         ..Evidence::default()
     };
     let mut nodes = NodeTable::default();
-    speaks(&mut nodes, 1, Stage::Agent, 1.0);
-    speaks(&mut nodes, 2, Stage::Agent, 1.0);
+    speaks(&mut nodes, 1, Stage::Agent, at_second(1.0));
+    speaks(&mut nodes, 2, Stage::Agent, at_second(1.0));
     let mark = shared.told_apart_by([7; 6]);
     nodes.stored(
         &shared,
         Some([10, 0, 0, 1].into()),
         "a".into(),
         facts(None, quick("a")),
-        2.0,
+        at_second(2.0),
     );
     nodes.stored(
         &mark,
         Some([10, 0, 0, 2].into()),
         "b".into(),
         facts(None, quick("b")),
-        2.0,
+        at_second(2.0),
     );
     let rows: Vec<_> = nodes
         .all()
@@ -386,7 +401,7 @@ fn what_is_quick_is_its_machines_by_where_it_comes_from() {
         Some([10, 0, 0, 1].into()),
         "c".into(),
         facts(None, quick("c")),
-        3.0,
+        at_second(3.0),
     );
     assert_eq!(nodes.counts(), (3, 3));
 }
@@ -394,23 +409,23 @@ fn what_is_quick_is_its_machines_by_where_it_comes_from() {
 #[test]
 fn what_an_earlier_run_stored_is_stored_until_it_boots_again() {
     let mut nodes = NodeTable::default();
-    nodes.stored(&id(3), None, "cd".into(), facts(None, board(3)), 0.0);
+    nodes.stored(&id(3), None, "cd".into(), facts(None, board(3)), at_second(0.0));
     let stage = |nodes: &NodeTable| (nodes.all().len(), nodes.all()[0].id.clone(), nodes.all()[0].stage);
     assert_eq!(stage(&nodes), (1, id(3), Stage::Stored));
     // Its system asks for its address again, and for what it always asks.
-    nodes.heard(mac(3), false, 1.0);
-    nodes.addressed(mac(3), ADDRESS, 1.0);
+    nodes.heard(mac(3), false, at_second(1.0));
+    nodes.addressed(mac(3), ADDRESS, at_second(1.0));
     assert_eq!(stage(&nodes), (1, id(3), Stage::Stored));
-    nodes.heard(mac(3), true, 2.0);
+    nodes.heard(mac(3), true, at_second(2.0));
     assert_eq!(stage(&nodes), (1, id(3), Stage::Seen));
-    nodes.fetched(ADDRESS, Stage::Kernel, 3.0);
+    nodes.fetched(ADDRESS, Stage::Kernel, at_second(3.0));
     assert_eq!(stage(&nodes), (1, id(3), Stage::Kernel));
     // What is listed late finds the row of the port, and its boot is not over.
     let mut nodes = NodeTable::default();
-    nodes.heard(mac(3), true, 1.0);
-    nodes.heard(mac(4), false, 1.0);
-    nodes.stored(&id(3), None, "cd".into(), facts(None, board(3)), 0.0);
-    nodes.stored(&id(4), None, "ef".into(), facts(None, board(4)), 0.0);
+    nodes.heard(mac(3), true, at_second(1.0));
+    nodes.heard(mac(4), false, at_second(1.0));
+    nodes.stored(&id(3), None, "cd".into(), facts(None, board(3)), at_second(0.0));
+    nodes.stored(&id(4), None, "ef".into(), facts(None, board(4)), at_second(0.0));
     let rows: Vec<(NodeId, Stage)> = nodes.all().into_iter().map(|row| (row.id, row.stage)).collect();
     assert_eq!(rows, [(id(3), Stage::Seen), (id(4), Stage::Stored)]);
     assert_eq!(nodes.counts(), (2, 2));
@@ -421,18 +436,18 @@ fn what_an_earlier_run_stored_is_stored_until_it_boots_again() {
 fn a_port_that_moves_takes_its_boot_along_and_no_row() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
     nodes.stored(
         &id(1),
         Some(ADDRESS),
         "ab".into(),
         facts(None, Evidence::default()),
-        6.0,
+        at_second(6.0),
     );
-    nodes.heard(mac(1), true, 50.0);
-    nodes.addressed(mac(1), ADDRESS, 51.0);
-    nodes.fetched(ADDRESS, Stage::Kernel, 52.0);
-    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), 53.0);
+    nodes.heard(mac(1), true, at_second(50.0));
+    nodes.addressed(mac(1), ADDRESS, at_second(51.0));
+    nodes.fetched(ADDRESS, Stage::Kernel, at_second(52.0));
+    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(53.0));
     let rows: Vec<_> = nodes
         .all()
         .into_iter()
@@ -466,7 +481,7 @@ fn what_is_known_of_one_machine_is_bounded() {
             }),
             ..at(Stage::Agent, &macs)
         };
-        nodes.report(&id(1), ADDRESS, &report, 1.0);
+        nodes.report(&id(1), ADDRESS, &report, at_second(1.0));
     }
     assert_eq!(nodes.rows.len(), 1);
     assert_eq!(nodes.rows[0].macs.len(), MAX_LEADS_OF_ONE);
@@ -508,7 +523,7 @@ fn rows_of_one_name_are_bounded_and_one_that_was_heard_goes_by_its_port() {
             ..at(Stage::Agent, macs)
         };
         let known = nodes.knows(&shared, from, &report);
-        nodes.report(&shared, from, &report, 1.0);
+        nodes.report(&shared, from, &report, at_second(1.0));
         known
     };
     for number in 0..300 {
@@ -520,9 +535,9 @@ fn rows_of_one_name_are_bounded_and_one_that_was_heard_goes_by_its_port() {
     assert_eq!(nodes.unlisted(), 0, "the table is not full");
     // One that booted over this link is listed further on, and is not taken for one that loops.
     let (port, address) = (mac(9), IpAddr::from([10, 0, 0, 9]));
-    nodes.heard(port, true, 2.0);
-    nodes.addressed(port, address, 2.0);
-    nodes.fetched(address, Stage::Kernel, 3.0);
+    nodes.heard(port, true, at_second(2.0));
+    nodes.addressed(port, address, at_second(2.0));
+    nodes.fetched(address, Stage::Kernel, at_second(3.0));
     for _ in 0..3 {
         says(&mut nodes, 9999, &[port], address);
     }
@@ -531,7 +546,7 @@ fn rows_of_one_name_are_bounded_and_one_that_was_heard_goes_by_its_port() {
         Some(address),
         "ab".into(),
         facts(None, board(9)),
-        5.0,
+        at_second(5.0),
     );
     let row = nodes.all().into_iter().find(|row| row.macs.contains(&port)).unwrap();
     assert_eq!((row.id, row.stage), (shared.told_apart_by(port.0), Stage::Stored));
@@ -545,10 +560,10 @@ fn a_name_that_is_known_makes_no_upload_an_awaited_one() {
     let (own, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
     let mut nodes = NodeTable::default();
     assert!(!nodes.awaits(&shared, own));
-    speaks(&mut nodes, 1, Stage::Agent, 1.0);
+    speaks(&mut nodes, 1, Stage::Agent, at_second(1.0));
     // It may come over another address than its words.
     assert!(nodes.awaits(&shared, own) && nodes.awaits(&shared, other));
-    nodes.stored(&shared, Some(own), "a".into(), facts(None, board(1)), 2.0);
+    nodes.stored(&shared, Some(own), "a".into(), facts(None, board(1)), at_second(2.0));
     assert!(
         nodes.awaits(&shared, own) && nodes.awaits(&shared, other),
         "it is replaced"
@@ -564,12 +579,12 @@ fn an_address_that_leads_to_a_third_machine_does_not_come_along() {
     let mut nodes = NodeTable::default();
     let elsewhere = IpAddr::from([10, 0, 0, 9]);
     boots(&mut nodes);
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), 5.0);
-    nodes.heard(mac(1), true, 6.0);
-    nodes.addressed(mac(7), ADDRESS, 7.0);
-    nodes.report(&id(7), ADDRESS, &at(Stage::Agent, &[mac(7)]), 8.0);
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
+    nodes.heard(mac(1), true, at_second(6.0));
+    nodes.addressed(mac(7), ADDRESS, at_second(7.0));
+    nodes.report(&id(7), ADDRESS, &at(Stage::Agent, &[mac(7)]), at_second(8.0));
     assert_consistent(&nodes);
-    nodes.report(&id(2), elsewhere, &at(Stage::Agent, &[mac(1), mac(2)]), 9.0);
+    nodes.report(&id(2), elsewhere, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(9.0));
     nodes.sent(ADDRESS, 5);
     let rows = |nodes: &NodeTable| -> Vec<_> {
         let rows = nodes.all().into_iter();
@@ -598,7 +613,7 @@ fn the_same_few_words_over_the_same_port_are_of_the_same_machine() {
             }),
             ..at(Stage::Agent, &[mac(1)])
         };
-        nodes.report(&id(1), IpAddr::from([10, 0, 0, number]), &report, 1.0);
+        nodes.report(&id(1), IpAddr::from([10, 0, 0, number]), &report, at_second(1.0));
     }
     assert_eq!(nodes.all().len(), 1);
     assert_consistent(&nodes);
@@ -608,7 +623,7 @@ fn the_same_few_words_over_the_same_port_are_of_the_same_machine() {
 fn an_address_leads_to_one_row_only() {
     let mut nodes = NodeTable::default();
     for number in 0..20 {
-        nodes.addressed(mac(number), ADDRESS, 1.0);
+        nodes.addressed(mac(number), ADDRESS, at_second(1.0));
     }
     assert_eq!(nodes.rows.iter().map(|node| node.addresses.len()).sum::<usize>(), 1);
     assert_consistent(&nodes);
@@ -624,7 +639,7 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
     };
     let mut news = Vec::new();
     for turn in 0..5 {
-        let now = f64::from(turn) * 60.0;
+        let now = at_second(f64::from(turn) * 60.0);
         nodes.heard(mac(1), true, now);
         news.extend(nodes.script(ADDRESS, &said, now));
         nodes.fetched(ADDRESS, Stage::Kernel, now);
@@ -643,17 +658,17 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
         failure: None,
         evidence: None,
     };
-    nodes.report(&NodeId::from_mac(mac(1)), ADDRESS, &report, 400.0);
+    nodes.report(&NodeId::from_mac(mac(1)), ADDRESS, &report, at_second(400.0));
     assert_eq!(nodes.all()[0].failure, None);
     nodes.stored(
         &NodeId::from_mac(mac(1)),
         Some(ADDRESS),
         "ab".into(),
         facts(None, Evidence::default()),
-        401.0,
+        at_second(401.0),
     );
     assert_eq!(nodes.all()[0].starts_in_vain, 0);
-    assert_eq!(nodes.script(ADDRESS, &said, 402.0), None);
+    assert_eq!(nodes.script(ADDRESS, &said, at_second(402.0)), None);
     assert_eq!(nodes.pause_seconds(ADDRESS), 0);
 }
 
@@ -661,13 +676,13 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
 fn what_a_machine_is_refused_for_is_news_once() {
     let mut nodes = NodeTable::default();
     assert!(!nodes.refused(ADDRESS, "nobody"));
-    nodes.addressed(mac(1), ADDRESS, 1.0);
+    nodes.addressed(mac(1), ADDRESS, at_second(1.0));
     assert!(nodes.refused(ADDRESS, "too little"));
     let said = LoaderReport {
         mac: Some(mac(1)),
         ..LoaderReport::default()
     };
-    nodes.script(ADDRESS, &said, 2.0);
+    nodes.script(ADDRESS, &said, at_second(2.0));
     assert!(!nodes.refused(ADDRESS, "too little"), "at its next try");
     assert_eq!(nodes.all()[0].failure.as_deref(), Some("too little"));
     assert!(nodes.refused(ADDRESS, "another reason"));
@@ -678,7 +693,7 @@ fn the_table_is_bounded() {
     let mut nodes = NodeTable::default();
     for n in 0..MAX_NODES as u32 + 10 {
         let [a, b, c, d] = n.to_be_bytes();
-        nodes.heard(MacAddr([2, 0, a, b, c, d]), true, 0.0);
+        nodes.heard(MacAddr([2, 0, a, b, c, d]), true, at_second(0.0));
     }
     assert_eq!((nodes.counts().0, nodes.unlisted()), (MAX_NODES, 10));
 }
@@ -691,13 +706,13 @@ fn ports_and_addresses_are_bounded_too() {
         let ports: Vec<MacAddr> = (0..3000u16)
             .map(|port| MacAddr([2, 1, 0, round, (port >> 8) as u8, port as u8]))
             .collect();
-        nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &ports), 1.0);
+        nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &ports), at_second(1.0));
     }
     let most = nodes.all().iter().map(|row| row.macs.len()).max();
     assert!(most.unwrap() <= MAX_LEADS_OF_ONE, "{most:?}");
     assert_eq!(nodes.all()[0].macs.len(), MAX_LEADS_OF_ONE);
     assert!(nodes.by_mac.len() <= 120 * MAX_LEADS_OF_ONE);
-    nodes.heard(MacAddr([2, 3, 0, 0, 0, 1]), true, 1.0);
+    nodes.heard(MacAddr([2, 3, 0, 0, 0, 1]), true, at_second(1.0));
     assert_eq!((nodes.counts().0, nodes.unlisted()), (121, 0));
     for number in 0..300u32 {
         let [_, _, a, b] = number.to_be_bytes();
@@ -710,14 +725,14 @@ fn ports_and_addresses_are_bounded_too() {
                 .unwrap(),
             ADDRESS,
             &at(Stage::Agent, &ports),
-            1.0,
+            at_second(1.0),
         );
     }
     assert_eq!(nodes.by_mac.len(), MAX_LEADS);
     assert!(nodes.beyond() > 0);
     // Ports that somebody named leave room for those that are heard.
     let rows = nodes.counts().0;
-    nodes.heard(MacAddr([2, 3, 0, 0, 0, 2]), true, 1.0);
+    nodes.heard(MacAddr([2, 3, 0, 0, 0, 2]), true, at_second(1.0));
     assert_eq!((nodes.counts().0, nodes.unlisted()), (rows + 1, 0));
     // And one asks from another address each time.
     let said = LoaderReport {
@@ -725,7 +740,7 @@ fn ports_and_addresses_are_bounded_too() {
         ..LoaderReport::default()
     };
     for number in 0..10_000u16 {
-        nodes.script(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number]), &said, 2.0);
+        nodes.script(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number]), &said, at_second(2.0));
     }
     assert!(nodes.by_address.len() <= MAX_LEADS_OF_ONE + 1 && nodes.unlisted() == 0);
     assert_consistent(&nodes);
@@ -735,9 +750,15 @@ fn ports_and_addresses_are_bounded_too() {
 fn rows_come_in_pieces_and_the_urgent_ones_first() {
     let mut nodes = NodeTable::default();
     for number in 0..10u8 {
-        nodes.stored(&id(number), None, "ab".into(), facts(None, Evidence::default()), 0.0);
+        nodes.stored(
+            &id(number),
+            None,
+            "ab".into(),
+            facts(None, Evidence::default()),
+            at_second(0.0),
+        );
         let stage = if number < 7 { Stage::Off } else { Stage::Agent };
-        nodes.report(&id(number), ADDRESS, &at(stage, &[]), 1.0);
+        nodes.report(&id(number), ADDRESS, &at(stage, &[]), at_second(1.0));
     }
     let (mut rows, mut from) = (Vec::new(), Some(0));
     while let Some(start) = from {
@@ -760,19 +781,25 @@ fn rows_that_became_one_make_room() {
     for number in 0..100u8 {
         let ports: Vec<MacAddr> = (0..4).map(|port| MacAddr([2, 0, 0, 0, number, port])).collect();
         for port in &ports {
-            nodes.heard(*port, true, 1.0);
+            nodes.heard(*port, true, at_second(1.0));
         }
         let address = IpAddr::from([10, 0, 0, number]);
-        nodes.addressed(ports[0], address, 2.0);
-        nodes.report(&id(number), address, &at(Stage::Agent, &ports), 3.0);
+        nodes.addressed(ports[0], address, at_second(2.0));
+        nodes.report(&id(number), address, &at(Stage::Agent, &ports), at_second(3.0));
     }
     assert_eq!(nodes.counts(), (100, 0));
     // A row that is found by its port and by its address becomes free once.
-    nodes.stored(&id(200), None, "ab".into(), facts(None, Evidence::default()), 4.0);
+    nodes.stored(
+        &id(200),
+        None,
+        "ab".into(),
+        facts(None, Evidence::default()),
+        at_second(4.0),
+    );
     let (port, address) = (MacAddr([2, 0, 0, 1, 0, 0]), IpAddr::from([10, 0, 1, 0]));
-    nodes.heard(port, true, 5.0);
-    nodes.addressed(port, address, 5.0);
-    nodes.report(&id(200), address, &at(Stage::Agent, &[port]), 6.0);
+    nodes.heard(port, true, at_second(5.0));
+    nodes.addressed(port, address, at_second(5.0));
+    nodes.report(&id(200), address, &at(Stage::Agent, &[port]), at_second(6.0));
     assert_eq!(nodes.counts(), (101, 1));
     let free: BTreeSet<usize> = nodes.free.iter().copied().collect();
     assert_eq!((free.len(), nodes.rows.len() - free.len()), (nodes.free.len(), 101));

@@ -13,3 +13,5 @@ mod socket;
 pub mod transfer;
 
 pub use server::run;
+#[cfg(test)]
+pub(crate) use server::transfer_span;

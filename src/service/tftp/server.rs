@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::model::console::console;
 use crate::service::boot::resolve::BootFile;
@@ -142,12 +143,13 @@ impl Server {
             return;
         }
         let heard = Arc::new(AtomicU64::new(0));
+        let span = transfer_span(client, &read);
         let transfer = serve(Arc::clone(&self.cache), self.local, client, read, Arc::clone(&heard));
         let place = self.cache.site.workers.place();
         let worker = place.handle().clone();
         let transfer = async move {
             let _place = place;
-            transfer.await;
+            transfer.instrument(span).await;
         };
         let task = self.tasks.spawn_on(transfer, &worker);
         let running = Running {
@@ -260,6 +262,11 @@ impl FileCache {
     }
 }
 
+/// What the lines of one transfer have in common. Off unless `-v`: it would be entered for every packet.
+pub(crate) fn transfer_span(client: SocketAddr, read: &Read) -> Span {
+    tracing::debug_span!("tftp", %client, asked = packet::shown(read.name.as_bytes()))
+}
+
 async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, read: Read, heard: Arc<AtomicU64>) {
     let metrics = Arc::clone(&cache.site.metrics);
     let _held = metrics.tftp_running.hold();
@@ -279,7 +286,7 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
         Ok(None) => {
             let asked = packet::shown(read.name.as_bytes());
             match programs::looked_for_in_vain(&read.name) {
-                true => tracing::debug!(%client, asked, "TFTP: no such file, and none is needed"),
+                true => tracing::debug!("no such file, and none is needed"),
                 false => tracing::info!(%client, asked, "TFTP: no such file"),
             }
             metrics.tftp_ended(Tftp::NotFound);
@@ -299,7 +306,7 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
     let mut sender = Sender::new(socket, content.bytes(), &read, most, &heard);
     let ended = sender.run().await;
     let sent = (sender.transfer.blocks_acked() * sender.agreed.block_size as u64).min(content.bytes().len() as u64);
-    tracing::debug!(%client, name, ?ended, sent, resends = sender.transfer.resends(), "TFTP transfer");
+    tracing::debug!(name, ?ended, sent, resends = sender.transfer.resends(), "TFTP transfer");
     metrics.tftp_ended(ended);
     metrics.tftp_bytes.add(sent);
     metrics.tftp_resends.add(sender.transfer.resends());
@@ -307,7 +314,7 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
     let mut node_table = cache.site.node_table();
     // A script is asked for by a loader that runs already.
     match content {
-        Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_seconds()),
+        Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_time()),
         Content::Held(_) => {}
         Content::Made(_) => node_table.loader_runs(client),
     }
