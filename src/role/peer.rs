@@ -22,7 +22,7 @@ use crate::model::{MacAddr, NodeId, PowerOff, Stage};
 use crate::probe::cabling::PortSetup;
 use crate::role::guard::protect_disks;
 use crate::role::peer::collect::Snapshot;
-use crate::role::peer::network::{Held, bring_up};
+use crate::role::peer::network::{PortAddress, bring_up};
 use crate::role::peer::session::Session;
 use crate::role::peer::upload::Kept;
 use crate::role::{ports, settle};
@@ -52,7 +52,7 @@ pub enum Network {
     Ready,
     /// Bring up the port with this MAC (any port with carrier if none is named), with the address the boot loader held,
     /// else by DHCP.
-    BringUp { mac: Option<MacAddr>, held: Option<Held> },
+    BringUp { mac: Option<MacAddr>, held: Option<PortAddress> },
 }
 
 /// Longest wait for the port after the workload; it may have become a part of something else that serves as well.
@@ -143,7 +143,7 @@ fn session(config: &Config, first: &Snapshot) -> anyhow::Result<Session> {
 }
 
 /// The workload may have taken the address or the link away, and the master would be waited for in vain.
-async fn put_back(mac: MacAddr, held: Held, v6: bool) {
+async fn put_back(mac: MacAddr, held: PortAddress, v6: bool) {
     match tokio::time::timeout(PUT_BACK, bring_up(Some(mac), Some(held), v6)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => console!("after post.sh: {error:#}; going on"),

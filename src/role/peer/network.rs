@@ -25,7 +25,7 @@ use super::retry;
 
 /// An address of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct PortAddress {
     pub address: IpAddr,
     pub prefix: u8,
     /// The way to other networks, in IPv4.
@@ -41,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(4);
 
 /// Brings the port with this MAC up, with the address `held` or one that is asked for. `v6`: the master is reached over IPv6; an address of the other family is no use then. Gives the port and what it has now; what
 /// is there already is no error.
-pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<(MacAddr, Held)> {
+pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<PortAddress>, v6: bool) -> anyhow::Result<(MacAddr, PortAddress)> {
     let netlink = Netlink::open().context("opening netlink")?;
     let link = usable_link(&netlink, Path::new("/sys"), mac).await;
     let asking = || format!("asking for an address on {}", link.name);
@@ -111,12 +111,12 @@ pub(crate) struct Leased {
 }
 
 /// Gets an address by DHCP, for ever, saying what it waits for.
-pub(crate) async fn by_dhcp(link: &Link) -> io::Result<Held> {
+pub(crate) async fn by_dhcp(link: &Link) -> io::Result<PortAddress> {
     let tap = DhcpTap::open(link.index)?;
     let mut tries = 0;
     loop {
         if let Some(leased) = exchange(&tap, link.mac).await? {
-            return Ok(Held {
+            return Ok(PortAddress {
                 address: IpAddr::V4(leased.address),
                 prefix: leased.prefix,
                 router: leased.router,
@@ -129,7 +129,7 @@ pub(crate) async fn by_dhcp(link: &Link) -> io::Result<Held> {
 }
 
 /// Gets an IPv6 address by DHCPv6, for ever, saying what it waits for.
-pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
+pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<PortAddress> {
     let socket = udp::on_interface_v6(&link.name, link.index, 546, &[])?;
     let mut tries = 0;
     loop {
@@ -150,7 +150,7 @@ pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
             ..
         }) = heard
         {
-            return Ok(Held {
+            return Ok(PortAddress {
                 address: IpAddr::V6(address),
                 prefix: LINK_PREFIX,
                 router: None,
