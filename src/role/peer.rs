@@ -52,7 +52,10 @@ pub enum Network {
     Ready,
     /// Bring up the port with this MAC (any port with carrier if none is named), with the address the boot loader held,
     /// else by DHCP.
-    BringUp { mac: Option<MacAddr>, held: Option<PortAddress> },
+    BringUp {
+        mac: Option<MacAddr>,
+        held: Option<PortAddress>,
+    },
 }
 
 /// Longest wait for the port after the workload; it may have become a part of something else that serves as well.

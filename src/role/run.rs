@@ -82,7 +82,11 @@ fn standby_peer(line: &KernelLine, master: SocketAddr, mac: MacAddr, key: SiteKe
 /// A machine that a master booted over the network.
 fn booted_peer(line: &KernelLine, master: SocketAddr) -> peer::Config {
     let (mac, router) = (line.boot_mac, line.router);
-    let held = line.address.map(|(address, prefix)| PortAddress { address, prefix, router });
+    let held = line.address.map(|(address, prefix)| PortAddress {
+        address,
+        prefix,
+        router,
+    });
     peer::Config {
         master,
         protect_disks: true,
@@ -121,7 +125,11 @@ mod tests {
         let mut line = KernelLine::default();
         assert_eq!(ends(&line), (Some(PowerOff::Never), None));
         line.poweroff = Some(PowerOff::Acpi);
-        assert_eq!(ends(&line), (Some(PowerOff::Acpi), Some(PowerOff::Acpi)), "its own line");
+        assert_eq!(
+            ends(&line),
+            (Some(PowerOff::Acpi), Some(PowerOff::Acpi)),
+            "its own line"
+        );
         line.doubtful = true;
         assert_eq!(ends(&line), (Some(PowerOff::Never), Some(PowerOff::Never)));
     }

@@ -82,7 +82,7 @@ const EDGES: &[&str] = &[
     "role/link/own_address.rs",
     "role/link/proxy.rs",
     "role/link/reconcile.rs",
-    "role/link/routes.rs",
+    "role/link/services.rs",
     "role/link/shared.rs",
     "role/link/sockets.rs",
     "role/link/state.rs",

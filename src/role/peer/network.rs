@@ -41,7 +41,11 @@ const ANSWER: Duration = Duration::from_secs(4);
 
 /// Brings the port with this MAC up, with the address `held` or one that is asked for. `v6`: the master is reached over IPv6; an address of the other family is no use then. Gives the port and what it has now; what
 /// is there already is no error.
-pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<PortAddress>, v6: bool) -> anyhow::Result<(MacAddr, PortAddress)> {
+pub(crate) async fn bring_up(
+    mac: Option<MacAddr>,
+    held: Option<PortAddress>,
+    v6: bool,
+) -> anyhow::Result<(MacAddr, PortAddress)> {
     let netlink = Netlink::open().context("opening netlink")?;
     let link = usable_link(&netlink, Path::new("/sys"), mac).await;
     let asking = || format!("asking for an address on {}", link.name);
