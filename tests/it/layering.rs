@@ -95,7 +95,6 @@ const EDGES: &[&str] = &[
     "role/peer/collect.rs",
     "role/peer/network.rs",
     "role/peer/post.rs",
-    "role/peer/post/bounds.rs",
     "role/peer/post/results.rs",
     "role/peer/post/script.rs",
     "role/peer/power.rs",
