@@ -15,14 +15,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use tracing::Instrument;
 
 use crate::config::SiteKey;
 use crate::model::console::console;
 use crate::model::{MacAddr, NodeId, PowerOff, Stage};
 use crate::probe::cabling::PortSetup;
 use crate::role::guard::protect_disks;
-use crate::role::peer::collect::Snapshot;
-use crate::role::peer::network::{Held, bring_up};
+use crate::role::peer::collect::{Collecting, Snapshot};
+use crate::role::peer::network::{PortAddress, bring_up};
 use crate::role::peer::session::Session;
 use crate::role::peer::upload::Kept;
 use crate::role::{ports, settle};
@@ -52,7 +53,10 @@ pub enum Network {
     Ready,
     /// Bring up the port with this MAC (any port with carrier if none is named), with the address the boot loader held,
     /// else by DHCP.
-    BringUp { mac: Option<MacAddr>, held: Option<Held> },
+    BringUp {
+        mac: Option<MacAddr>,
+        held: Option<PortAddress>,
+    },
 }
 
 /// Longest wait for the port after the workload; it may have become a part of something else that serves as well.
@@ -77,13 +81,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             false => PortSetup::default(),
         }
     });
-    let v6 = config.master.is_ipv6();
     let port = match &config.network {
-        Network::BringUp { mac, held } => Some(bring_up(*mac, *held, v6).await?),
+        Network::BringUp { mac, held } => Some(bring_up(*mac, *held, config.master.is_ipv6()).await?),
         Network::Ready => None,
     };
-    let mut first = collecting.first().await?;
-    let mut session = session(&config, &first)?;
+    let first = collecting.first().await?;
+    let session = session(&config, &first)?;
+    let span = tracing::info_span!("node", id = %session.id);
+    report(config, collecting, first, session, port).instrument(span).await
+}
+
+/// What follows once the master is reached and this machine has a name.
+async fn report(
+    config: Config,
+    collecting: Collecting,
+    mut first: Snapshot,
+    mut session: Session,
+    port: Option<(MacAddr, PortAddress)>,
+) -> anyhow::Result<()> {
     console!("node {}: {}", session.id, first.inventory.summary());
     session.report(Stage::Agent, None, None).await;
     session.report(Stage::Collected, None, None).await;
@@ -97,7 +112,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let results = workload::run(&session, config.key.as_ref()).await;
     if let (Some(_), Some((mac, held))) = (&results, port) {
-        put_back(mac, held, v6).await;
+        put_back(mac, held, config.master.is_ipv6()).await;
     }
     // Disks may have come while the workload ran.
     let (mut last, again) = match first.complete && results.is_none() {
@@ -143,7 +158,7 @@ fn session(config: &Config, first: &Snapshot) -> anyhow::Result<Session> {
 }
 
 /// The workload may have taken the address or the link away, and the master would be waited for in vain.
-async fn put_back(mac: MacAddr, held: Held, v6: bool) {
+async fn put_back(mac: MacAddr, held: PortAddress, v6: bool) {
     match tokio::time::timeout(PUT_BACK, bring_up(Some(mac), Some(held), v6)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => console!("after post.sh: {error:#}; going on"),
@@ -153,13 +168,11 @@ async fn put_back(mac: MacAddr, held: Held, v6: bool) {
 
 /// What the last upload waits for.
 fn waits(first: &Snapshot, cable_wait: Duration) -> String {
+    let seconds = cable_wait.as_secs();
     let cables = first
         .awaits_cables
-        .then(|| format!("listening for its switches, up to {} s", cable_wait.as_secs()));
-    let storage = first
-        .awaits_storage
-        .as_ref()
-        .map(|whose| format!("waiting for {whose}"));
+        .then(|| format!("listening for its switches, up to {seconds} s"));
+    let storage = first.awaits_storage.iter().map(|whose| format!("waiting for {whose}"));
     let waits: Vec<String> = cables.into_iter().chain(storage).collect();
     match waits.is_empty() {
         true => "asking slow devices".to_owned(),

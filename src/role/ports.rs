@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::model::inventory::{Item, PartStatus};
 use crate::probe::cabling::PortSetup;
-use crate::probe::collect::timebox::{Outcome, Pending};
+use crate::probe::collect::timebox::Outcome;
 use crate::probe::collect::{rights, timebox};
 use crate::probe::nics::steps::is_up;
-use crate::sys::{netif, ports};
+use crate::sys::netif::{self, Link};
+use crate::sys::ports;
 
 /// How long all ports together may take; most drivers are done in a moment.
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
@@ -23,42 +24,29 @@ pub(crate) fn ready_all(limit: Duration) -> PortSetup {
     let deadline = Instant::now() + limit;
     let mut done = PortSetup::default();
     let links = timebox::spawn("ports", || netif::wired_links(Path::new("/sys")));
-    let links = match links.wait(deadline) {
-        Outcome::Done { value: Ok(links), .. } => links,
-        Outcome::Done {
-            value: Err(error),
-            millis,
-        } => {
-            let gap = Item::gap("ports", status(&error), why(&error));
-            done.items.push(gap.from("/sys/class/net", millis));
-            return done;
-        }
-        unfinished => {
-            done.items.extend(gap_of("ports", "/sys/class/net", &unfinished));
+    let links = match settled(links.wait(deadline), "ports", "/sys/class/net") {
+        Ok((links, _)) => links,
+        Err(gap) => {
+            done.items.push(gap);
             return done;
         }
     };
     // A port of its own thread: one driver that hangs then costs no other port, as far as the kernel's lock allows.
-    let started: Vec<(String, Pending<std::io::Result<bool>>)> = links
-        .into_iter()
-        .map(|link| {
-            let (name, index) = (link.name.clone(), link.index);
-            let up = timebox::spawn("port-up", move || switch_on(&name, index));
-            (link.name, up)
-        })
-        .collect();
+    let switch_on = |link: Link| {
+        let (name, index) = (link.name.clone(), link.index);
+        let up = timebox::spawn("port-up", move || switch_on(&name, index));
+        (link.name, up)
+    };
+    let started: Vec<_> = links.into_iter().map(switch_on).collect();
     for (name, up) in started {
         let item = format!("{name}.up");
-        match up.wait(deadline) {
-            Outcome::Done { value: Ok(false), .. } => {}
-            Outcome::Done {
-                value: Ok(true),
-                millis,
-            } => {
+        match settled(up.wait(deadline), &item, SOURCE) {
+            Ok((false, _)) => {}
+            Ok((true, millis)) => {
                 done.items.push(Item::ok(item, SOURCE, millis));
                 done.brought_up.insert(name);
             }
-            outcome => done.items.extend(gap_of(&item, SOURCE, &outcome)),
+            Err(gap) => done.items.push(gap),
         }
     }
     done
@@ -74,9 +62,8 @@ pub(crate) struct SwitchedOn {
 impl SwitchedOn {
     /// Takes charge of what [`ready_all`] switched on.
     pub(crate) fn by(done: &PortSetup) -> SwitchedOn {
-        SwitchedOn {
-            names: done.brought_up.clone(),
-        }
+        let names = done.brought_up.clone();
+        SwitchedOn { names }
     }
 
     /// Switches them off now; those that somebody uses by now, by an address or as part of another device, stay on.
@@ -117,34 +104,18 @@ fn switch_off(name: &str) -> std::io::Result<()> {
     ports::down_if_unused(index)
 }
 
-fn status(error: &std::io::Error) -> PartStatus {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => PartStatus::Denied,
-        std::io::ErrorKind::Unsupported => PartStatus::Unsupported,
-        _ => PartStatus::Failed,
-    }
-}
-
-fn why(error: &std::io::Error) -> String {
-    match status(error) {
-        PartStatus::Denied => rights::refusal(),
-        _ => error.to_string(),
-    }
-}
-
-fn gap_of<T>(item: &str, source: &str, outcome: &Outcome<std::io::Result<T>>) -> Option<Item> {
-    Some(match outcome {
-        Outcome::Done { value: Ok(_), .. } => return None,
-        Outcome::Done {
-            value: Err(error),
-            millis,
-        } => Item::gap(item, status(error), why(error)).from(source, *millis),
-        Outcome::TimedOut { millis } => {
-            let reason = format!("no answer within {millis} ms");
-            Item::gap(item, PartStatus::TimedOut, reason).from(source, *millis)
-        }
-        Outcome::Died { reason } => Item::gap(item, PartStatus::Failed, reason.clone()).from(source, 0),
-    })
+/// The value and the milliseconds it took, or the item that says why there is none.
+fn settled<T>(outcome: Outcome<std::io::Result<T>>, item: &str, source: &str) -> Result<(T, u64), Item> {
+    let (value, millis) = outcome.or_gap(item, source)?;
+    let gap = |error: std::io::Error| {
+        let (status, why) = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => (PartStatus::Denied, rights::refusal()),
+            std::io::ErrorKind::Unsupported => (PartStatus::Unsupported, error.to_string()),
+            _ => (PartStatus::Failed, error.to_string()),
+        };
+        Item::gap(item, status, why).from(source, millis)
+    };
+    value.map(|value| (value, millis)).map_err(gap)
 }
 
 #[cfg(test)]

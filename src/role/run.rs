@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::live::Accepted;
 use crate::config::{KernelLine, SiteKey};
 use crate::model::console::console;
-use crate::model::{HTTP_PORT, MacAddr};
+use crate::model::{HTTP_PORT, MacAddr, PowerOff};
 use crate::probe;
 use crate::sys::systemd;
 
 use crate::role::link::manager::{Choice, Ended};
-use crate::role::peer::network::Held;
+use crate::role::peer::network::PortAddress;
 use crate::role::{failover, guard, master, peer};
 
 /// Runs until `stop`. `initrd`: only a peer's work is possible here.
@@ -67,34 +67,30 @@ pub(crate) async fn run(line: KernelLine, initrd: bool, stop: CancellationToken)
     }
 }
 
-/// A machine with a stick of its own, as the peer of the master that was there first.
+/// A machine with a stick of its own, as the peer of the master that was there first. It stays on, whatever the policy of that one:
+/// off, it could not take over. Only its own kernel command line says otherwise.
 fn standby_peer(line: &KernelLine, master: SocketAddr, mac: MacAddr, key: SiteKey) -> peer::Config {
-    let network = peer::Network::BringUp {
-        mac: Some(mac),
-        held: None,
-    };
+    let (mac, held) = (Some(mac), None);
     peer::Config {
+        network: peer::Network::BringUp { mac, held },
+        poweroff: line.end().or(Some(PowerOff::Never)),
         key: Some(key),
-        ..peer_config(line, master, network)
+        ..booted_peer(line, master)
     }
 }
 
 /// A machine that a master booted over the network.
 fn booted_peer(line: &KernelLine, master: SocketAddr) -> peer::Config {
-    let held = line.address.map(|(address, prefix)| Held {
+    let (mac, router) = (line.boot_mac, line.router);
+    let held = line.address.map(|(address, prefix)| PortAddress {
         address,
         prefix,
-        router: line.router,
+        router,
     });
-    let mac = line.boot_mac;
-    peer_config(line, master, peer::Network::BringUp { mac, held })
-}
-
-fn peer_config(line: &KernelLine, master: SocketAddr, network: peer::Network) -> peer::Config {
     peer::Config {
         master,
         protect_disks: true,
-        network,
+        network: peer::Network::BringUp { mac, held },
         poweroff: line.end(),
         token: line.token.clone(),
         cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
@@ -111,5 +107,30 @@ async fn until(stop: &CancellationToken, work: impl Future<Output = anyhow::Resu
             stop.cancelled().await;
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the master is asked or says: a machine that is off takes nothing over.
+    #[test]
+    fn a_standby_stays_on_and_a_booted_peer_asks_its_master() {
+        let master = SocketAddr::from(([192, 168, 219, 1], HTTP_PORT));
+        let ends = |line: &KernelLine| {
+            let standby = standby_peer(line, master, MacAddr([2, 0, 0, 0, 0, 1]), SiteKey::new([1; 32]));
+            (standby.poweroff, booted_peer(line, master).poweroff)
+        };
+        let mut line = KernelLine::default();
+        assert_eq!(ends(&line), (Some(PowerOff::Never), None));
+        line.poweroff = Some(PowerOff::Acpi);
+        assert_eq!(
+            ends(&line),
+            (Some(PowerOff::Acpi), Some(PowerOff::Acpi)),
+            "its own line"
+        );
+        line.doubtful = true;
+        assert_eq!(ends(&line), (Some(PowerOff::Never), Some(PowerOff::Never)));
     }
 }

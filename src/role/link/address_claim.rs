@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::config::Subnet;
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 use crate::service::dhcp4::conflicts;
 use crate::service::ra::wire;
 use crate::sys::icmp6::RouterSocket;
@@ -129,7 +129,7 @@ pub(crate) struct AddressClaim {
     proxy: Option<MacAddr>,
     question: Option<Question>,
     /// Somebody else uses the address that is ours: who, since when, and when he was last heard.
-    contested: Option<(MacAddr, f64, f64)>,
+    contested: Option<(MacAddr, RunTime, RunTime)>,
 }
 
 /// What the search says now.
@@ -198,7 +198,7 @@ impl AddressClaim {
     }
 
     /// Somebody else was heard with our address.
-    pub(crate) fn contest(&mut self, user: MacAddr, now: f64) -> Contest {
+    pub(crate) fn contest(&mut self, user: MacAddr, now: RunTime) -> Contest {
         if self.proxy == Some(user) {
             return Contest::Known;
         }
@@ -222,12 +222,12 @@ impl AddressClaim {
     }
 
     /// Who has the addresses that were not taken, for the screen.
-    pub(crate) fn note(&self, now: f64) -> Option<String> {
+    pub(crate) fn note(&self, now: RunTime) -> Option<String> {
         let found = self
             .taken
             .iter()
             .map(|(address, user)| format!("{address} is used by {user}"));
-        let contested = self.contested.filter(|(_, _, last)| now - last <= GONE_SECONDS);
+        let contested = self.contested.filter(|(_, _, last)| now - *last <= GONE_SECONDS);
         let contested = contested.map(|(user, _, _)| format!("our address is also used by {user}"));
         let all: Vec<String> = found.chain(contested).collect();
         (!all.is_empty()).then(|| all.join(", "))
@@ -269,6 +269,10 @@ mod tests {
         }
     }
 
+    const fn at_second(second: f64) -> RunTime {
+        RunTime::from_seconds(second)
+    }
+
     fn at(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(192, 168, 219, last)
     }
@@ -302,19 +306,19 @@ mod tests {
     #[test]
     fn an_address_that_stays_contested_is_left() {
         let mut claim = AddressClaim::default();
-        assert_eq!(claim.note(0.0), None);
-        assert_eq!(claim.contest(A, 0.0), Contest::New);
-        assert!(claim.note(1.0).unwrap().contains(&A.to_string()));
-        assert_eq!(claim.note(61.0), None, "it is gone");
-        assert_eq!(claim.contest(A, 5.0), Contest::Known);
+        assert_eq!(claim.note(at_second(0.0)), None);
+        assert_eq!(claim.contest(A, at_second(0.0)), Contest::New);
+        assert!(claim.note(at_second(1.0)).unwrap().contains(&A.to_string()));
+        assert_eq!(claim.note(at_second(61.0)), None, "it is gone");
+        assert_eq!(claim.contest(A, at_second(5.0)), Contest::Known);
         // It went away in between, and another one came.
-        assert_eq!(claim.contest(B, 70.0), Contest::New);
-        assert_eq!(claim.contest(B, 75.0), Contest::Known);
-        assert_eq!(claim.contest(B, 82.5), Contest::Leave);
+        assert_eq!(claim.contest(B, at_second(70.0)), Contest::New);
+        assert_eq!(claim.contest(B, at_second(75.0)), Contest::Known);
+        assert_eq!(claim.contest(B, at_second(82.5)), Contest::Leave);
         claim.leave(at(1), B);
-        assert_eq!(claim.note(200.0), Some(format!("{} is used by {B}", at(1))));
+        assert_eq!(claim.note(at_second(200.0)), Some(format!("{} is used by {B}", at(1))));
         claim.forget();
-        assert_eq!(claim.note(200.0), None);
+        assert_eq!(claim.note(at_second(200.0)), None);
     }
 
     #[tokio::test]
@@ -360,6 +364,10 @@ mod tests {
             .search(candidates(), true, &nowhere(), vec![A], Some(Ipv6Addr::LOCALHOST))
             .await;
         assert_eq!(found, Search::Free(subnet, None));
-        assert_eq!(claim.contest(B, 0.0), Contest::Known, "nor does its word count later");
+        assert_eq!(
+            claim.contest(B, at_second(0.0)),
+            Contest::Known,
+            "nor does its word count later"
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 use crate::service::dhcp4::probe::{Overheard, heard};
 use crate::sys::clock;
 use crate::sys::netif::Link;
@@ -50,11 +50,11 @@ impl Listener {
 
 fn listen(index: u32, socket: &DhcpListener, sender: &mpsc::Sender<Packet>, stop: &CancellationToken) {
     let mut buffer = Vec::new();
-    let mut chosen: Option<(Ipv4Addr, f64)> = None;
+    let mut chosen: Option<(Ipv4Addr, RunTime)> = None;
     while !stop.is_cancelled() {
         let mut next = socket.receive(&mut buffer);
         while let Ok(Some(from)) = next {
-            if let Some(what) = heard(&buffer).filter(|what| is_news(what, &mut chosen, clock::run_seconds())) {
+            if let Some(what) = heard(&buffer).filter(|what| is_news(what, &mut chosen, clock::run_time())) {
                 sender.try_send((index, from, what)).ok();
             }
             next = socket.try_receive(&mut buffer);
@@ -65,7 +65,7 @@ fn listen(index: u32, socket: &DhcpListener, sender: &mpsc::Sender<Packet>, stop
 }
 
 /// False for a client that takes the server that another one took just before. `chosen`: that server, and when.
-fn is_news(what: &Overheard, chosen: &mut Option<(Ipv4Addr, f64)>, now: f64) -> bool {
+fn is_news(what: &Overheard, chosen: &mut Option<(Ipv4Addr, RunTime)>, now: RunTime) -> bool {
     let Overheard::Chosen { server } = what else {
         return true;
     };

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::config::Subnet;
 use crate::model::MacAddr;
@@ -122,8 +124,8 @@ impl LinkManager {
                     let index = packet.0;
                     let Some(event) = self.event(packet) else { continue };
                     if let Some(link) = self.links.get_mut(&index) {
-                        let actions = link.election.on(event, clock::run_seconds());
-                        link.act(&self.context.netlink, actions).await;
+                        let (actions, span) = (link.election.on(event, clock::run_seconds()), link.span.clone());
+                        link.act(&self.context.netlink, actions).instrument(span).await;
                     }
                 }
             }
@@ -152,28 +154,23 @@ impl LinkManager {
         };
         self.machine_id = self.machine_id.or(present.iter().map(|link| link.mac).min());
         let indices: HashSet<u32> = present.iter().map(|link| link.index).collect();
-        for (_, mut gone) in self.links.extract_if(.., |index, _| !indices.contains(index)) {
-            console!("{}: the port is gone", gone.link.name);
-            gone.stop_all(&self.context.netlink).await;
+        let gone = self.links.extract_if(.., |index, _| !indices.contains(index));
+        let gone: Vec<LinkState> = gone.map(|(_, state)| state).collect();
+        for state in &gone {
+            console!("{}: the port is gone", state.link.name);
         }
+        stop(&self.context.netlink, gone).await;
         for link in present {
             if !self.links.contains_key(&link.index) {
-                self.watch(link.clone()).await;
+                let span = tracing::info_span!("link", name = link.name);
+                self.watch(link.clone()).instrument(span).await;
             }
             // A port of this machine on the same network may answer for another one's address.
             let own: Vec<MacAddr> = self.links.values().map(|state| state.link.mac).collect();
-            let Some(state) = self.links.get_mut(&link.index) else {
-                continue;
-            };
-            let now = clock::run_seconds();
-            state.link = link;
-            // A given link is served with or without carrier.
-            if self.context.rule == Rule::Elected {
-                let mut actions = state.election.on(Event::Carrier(state.link.carrier), now);
-                actions.extend(state.election.on(Event::Tick, now));
-                state.act(&self.context.netlink, actions).await;
+            if let Some(state) = self.links.get_mut(&link.index) {
+                let span = state.span.clone();
+                poll(&mut self.context, state, link, &own).instrument(span).await?;
             }
-            state.reconcile(&mut self.context, &own, now).await?;
             // A machine of many ports and little speed starts them one after the other.
             watchdog.feed(Instant::now());
         }
@@ -184,12 +181,12 @@ impl LinkManager {
     async fn watch(&mut self, link: Link) {
         let shared = &self.context.shared;
         if let Err(error) = self.context.netlink.up(link.index).await {
-            tracing::warn!(link = link.name, %error, "bringing a link up");
+            tracing::warn!(%error, "bringing a link up");
         }
         let listener = match Listener::open(&link, self.sender.clone()) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::warn!(link = link.name, %error, "opening a packet socket; trying again");
+                tracing::warn!(%error, "opening a packet socket; trying again");
                 return;
             }
         };
@@ -205,13 +202,15 @@ impl LinkManager {
             listener,
             subnet: subnet.map_or(SubnetSource::Numbered(None), SubnetSource::Given),
             slot6: None,
+            span: tracing::Span::current(),
             claim: AddressClaim::default(),
             served: None,
             activity: Activity::default(),
+            clients: None,
             problem: None,
             shown: ShownMode {
                 mode: LinkMode::Down,
-                since: clock::run_seconds(),
+                since: clock::run_time(),
                 changes: 0,
             },
             link,
@@ -277,7 +276,7 @@ impl LinkManager {
     }
 
     fn publish(&mut self) {
-        let now = clock::run_seconds();
+        let now = clock::run_time();
         let (shared, rule) = (&self.context.shared, self.context.rule);
         let links = self.links.values_mut();
         let rows = links.map(|state| state.status(shared, rule, now)).collect();
@@ -285,10 +284,30 @@ impl LinkManager {
     }
 
     async fn stop_links(&mut self) {
-        for mut state in std::mem::take(&mut self.links).into_values() {
-            state.stop_all(&self.context.netlink).await;
-        }
+        stop(&self.context.netlink, std::mem::take(&mut self.links).into_values()).await;
     }
+}
+
+/// Moves the clock of a link that is there, and brings what runs on it to what is decided.
+async fn poll(context: &mut Context, state: &mut LinkState, link: Link, own: &[MacAddr]) -> anyhow::Result<()> {
+    let now = clock::run_time();
+    state.link = link;
+    // A given link is served with or without carrier.
+    if context.rule == Rule::Elected {
+        let mut actions = state.election.on(Event::Carrier(state.link.carrier), now.seconds());
+        actions.extend(state.election.on(Event::Tick, now.seconds()));
+        state.act(&context.netlink, actions).await;
+    }
+    state.reconcile(context, own, now).await
+}
+
+/// Stops links, all at once: each waits for its clients for a while, and the watchdog is not fed until the last is done.
+async fn stop(netlink: &Netlink, links: impl IntoIterator<Item = LinkState>) {
+    let stops = links.into_iter().map(|mut state| async move {
+        let span = state.span.clone();
+        state.stop_all(netlink).instrument(span).await;
+    });
+    join_all(stops).await;
 }
 
 /// What a server said, and whether it proved that it is of this site.
@@ -311,5 +330,85 @@ fn server_event(voice: &mut Voice, from: MacAddr, message: &ServerMessage) -> Ev
         },
         machine: message.machine,
         proxies: proof.is_some_and(|proof| proof.role == Role::Proxy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LinkRule, SiteKey};
+    use crate::role::link::own_address::{Own, OwnAddress};
+    use crate::role::link::services::Services;
+    use crate::role::link::tasks::Tasks;
+    use std::net::Ipv4Addr;
+
+    /// A link whose clients take `ending` to be let go.
+    async fn link(netlink: &Netlink, ending: Duration) -> std::io::Result<LinkState> {
+        let link = Link {
+            name: "lo".to_owned(),
+            index: 1,
+            mac: MacAddr([0; 6]),
+            carrier: true,
+        };
+        let mut tasks = Tasks::default();
+        let stop = tasks.stop.clone();
+        tasks.spawn("slow", async move {
+            stop.cancelled().await;
+            tokio::time::sleep(ending).await;
+            Ok(())
+        });
+        let services = Some(Services {
+            tasks,
+            own: Own {
+                address: Ipv4Addr::LOCALHOST,
+                prefix: 8,
+                router: None,
+                set_here: false,
+            },
+            prefix6: None,
+            routes: Vec::new(),
+        });
+        Ok(LinkState {
+            election: Election::new(link.mac, LinkRule::Auto),
+            voice: Voice::new(SiteKey::new([1; 32]), link.mac, link.mac),
+            listener: Listener::open(&link, mpsc::channel(1).0)?,
+            subnet: SubnetSource::Numbered(None),
+            slot6: None,
+            span: tracing::Span::none(),
+            claim: AddressClaim::default(),
+            served: None,
+            activity: Activity::Proxying {
+                address: OwnAddress::of(&link, netlink, None).await,
+                services,
+            },
+            clients: None,
+            problem: None,
+            shown: ShownMode {
+                mode: LinkMode::Proxy,
+                since: clock::run_time(),
+                changes: 0,
+            },
+            link,
+        })
+    }
+
+    /// One after the other, links whose clients hold on take longer than the watchdog waits.
+    #[tokio::test(start_paused = true)]
+    async fn however_many_links_stop_in_the_time_of_one() {
+        let netlink = Netlink::open().unwrap();
+        let ending = Duration::from_secs(60);
+        let mut links = Vec::new();
+        for _ in 0..8 {
+            match link(&netlink, ending).await {
+                Ok(link) => links.push(link),
+                // Packet sockets are for root; the check "watchdog" of tests/netns has links that nobody made up.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let begun = tokio::time::Instant::now();
+        stop(&netlink, links).await;
+        let took = begun.elapsed();
+        assert!(took >= ending && took < 2 * ending, "{took:?}");
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod own_address;
 pub(crate) mod proof;
 pub(crate) mod proxy;
 pub(crate) mod reconcile;
-pub(crate) mod routes;
+pub(crate) mod services;
 pub mod shared;
 pub(crate) mod sockets;
 pub(crate) mod state;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::model::console::console;
 use crate::service::dhcp4::probe::{Ask, packet};
@@ -31,14 +32,15 @@ pub(crate) struct OwnAddress {
     task: Option<JoinHandle<()>>,
 }
 
-/// An address and whether it was leased, and so goes again.
+/// An address of this machine on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Own {
     pub address: Ipv4Addr,
     pub prefix: u8,
     /// The way to other networks; none where the system has its own.
     pub router: Option<Ipv4Addr>,
-    pub leased: bool,
+    /// This program set it, and takes it away again.
+    pub set_here: bool,
 }
 
 impl OwnAddress {
@@ -52,22 +54,23 @@ impl OwnAddress {
                 address,
                 prefix,
                 router: None,
-                leased: false,
+                set_here: false,
             }));
             return OwnAddress { now, task: None };
         }
         let (sender, now) = watch::channel(None);
         let link = link.clone();
-        let task = tokio::spawn(async move {
+        let asking = async move {
             loop {
                 if let Err(error) = keep(&link, &sender).await {
-                    tracing::debug!(link = link.name, %error, "asking for an address");
+                    tracing::debug!(%error, "asking for an address");
                 }
                 sender.send_replace(None);
                 tokio::time::sleep(RETRY).await;
             }
-        });
-        OwnAddress { now, task: Some(task) }
+        };
+        let task = Some(tokio::spawn(asking.in_current_span()));
+        OwnAddress { now, task }
     }
 
     pub(crate) fn now(&self) -> Option<Own> {
@@ -89,13 +92,7 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     let Some(mut leased) = network::exchange(&tap, link.mac).await? else {
         return Ok(());
     };
-    let Leased {
-        address,
-        prefix,
-        server,
-        router,
-        ..
-    } = leased;
+    let (address, server) = (leased.address, leased.server);
     // RFC 2131 §4.4.1: a server may not know who has what.
     if let Ok(Some(user)) = address_claim::who_has(link.index, link.mac, &[link.mac], address).await {
         console!(
@@ -110,9 +107,9 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     }
     now.send_replace(Some(Own {
         address,
-        prefix,
-        router,
-        leased: true,
+        prefix: leased.prefix,
+        router: leased.router,
+        set_here: true,
     }));
     let mut granted = tokio::time::Instant::now();
     loop {

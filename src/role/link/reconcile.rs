@@ -4,10 +4,10 @@
 use std::net::Ipv4Addr;
 
 use crate::config::Subnet;
-use crate::model::MacAddr;
 use crate::model::api::LinkMode;
 use crate::model::console::console;
 use crate::model::ula::Prefix64;
+use crate::model::{MacAddr, RunTime};
 use crate::service::dhcp4::probe::{Ask, packet};
 use crate::sys::clock;
 use crate::sys::netif::Netlink;
@@ -67,7 +67,12 @@ impl LinkState {
 
     /// One round. `own`: the hardware addresses of this machine's ports, which may be on one network. A service that ended by itself is
     /// an error of the whole.
-    pub(crate) async fn reconcile(&mut self, context: &mut Context, own: &[MacAddr], now: f64) -> anyhow::Result<()> {
+    pub(crate) async fn reconcile(
+        &mut self,
+        context: &mut Context,
+        own: &[MacAddr],
+        now: RunTime,
+    ) -> anyhow::Result<()> {
         self.check()?;
         self.contest(&context.netlink, own, now).await;
         let mode = match context.rule {
@@ -75,17 +80,14 @@ impl LinkState {
             Rule::Given => LinkMode::Serve,
             Rule::Held => LinkMode::Silent,
         };
-        if mode != LinkMode::Serve && self.leases_held(&context.shared) == 0 {
-            let drained = self.activity.draining().and_then(Option::take);
-            if let Some(services) = drained {
-                services.end(&context.netlink, &self.link).await;
-            }
+        if mode != LinkMode::Serve && !self.is_serving() && self.leases_held(&context.shared) == 0 {
+            self.stop_clients(&context.netlink).await;
         }
         if self.problem.as_ref().is_some_and(|problem| now < problem.retry_at) {
             return Ok(());
         }
         let started = match mode {
-            LinkMode::Serve if self.activity.serving().is_none() => self.serve(context, own).await,
+            LinkMode::Serve if !self.is_serving() => self.serve(context, own).await,
             LinkMode::Proxy => self.proxy(context).await,
             _ => Ok(Started::Not),
         };
@@ -122,20 +124,19 @@ impl LinkState {
         let Some(subnet) = subnet else {
             self.problem = Some(Problem {
                 text: "no subnet is left for this link: choose a smaller network.subnet".to_owned(),
-                retry_at: f64::INFINITY,
+                retry_at: RunTime::from_seconds(f64::INFINITY),
             });
             return Ok(Started::Not);
         };
-        let slot6 = *self.slot6.get_or_insert_with(|| next(&mut context.next_slot6));
-        let address6 = context.shared.ipv6.prefix(slot6).map(Prefix64::server);
+        let address6 = self.prefix6(context).map(Prefix64::server);
         let candidates = settings.own_addresses(subnet);
         let search = self.claim.search(candidates, given, &self.link, own.to_vec(), address6);
-        let search = search.await;
-        let Some(subnet) = self.found(search) else {
+        let found = search.await;
+        let Some(subnet) = self.found(found) else {
             return Ok(Started::Not);
         };
-        let slot6 = self.slot6(context);
-        let prefix6 = context.shared.ipv6.prefix(slot6);
+        self.leave_taken6();
+        let prefix6 = self.prefix6(context);
         self.move_leases(&context.shared, subnet.server);
         // It served before, and part of that still runs for the machines that hold leases.
         self.stop_all(&context.netlink).await;
@@ -145,13 +146,13 @@ impl LinkState {
             link: &self.link,
         };
         match ipv4::start(&on, subnet, prefix6).await {
-            Ok(serving) => self.activity = Activity::Serving(serving),
+            Ok((leasing, clients)) => {
+                self.activity = Activity::Serving(leasing);
+                self.clients = Some(clients);
+            }
             Err(error) => {
-                context
-                    .netlink
-                    .remove_address(self.link.index, subnet.server)
-                    .await
-                    .ok();
+                let (netlink, index) = (&context.netlink, self.link.index);
+                netlink.remove_address(index, subnet.server).await.ok();
                 return Err(error);
             }
         }
@@ -174,7 +175,7 @@ impl LinkState {
                 Some(subnet)
             }
             Search::Nowhere => {
-                let now = clock::run_seconds();
+                let now = clock::run_time();
                 let problem = self.claim.note(now).unwrap_or_default();
                 console!(
                     "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network"
@@ -189,8 +190,14 @@ impl LinkState {
         }
     }
 
-    /// The number of the link's IPv6 prefix: another one where somebody has our address in it.
-    fn slot6(&mut self, context: &mut Context) -> u32 {
+    /// The IPv6 prefix of the link.
+    fn prefix6(&mut self, context: &mut Context) -> Option<Prefix64> {
+        let slot = *self.slot6.get_or_insert_with(|| next(&mut context.next_slot6));
+        context.shared.ipv6.prefix(slot)
+    }
+
+    /// Another prefix follows where somebody has our address in this one.
+    fn leave_taken6(&mut self) {
         if let Some((address, user)) = self.claim.taken6.take() {
             console!(
                 "{}: {address} is used by {user} already; this master takes another network in IPv6",
@@ -198,7 +205,6 @@ impl LinkState {
             );
             self.slot6 = None;
         }
-        *self.slot6.get_or_insert_with(|| next(&mut context.next_slot6))
     }
 
     /// Leases of a link stay with it when its master takes another address.
@@ -206,21 +212,19 @@ impl LinkState {
         let before = self.served.replace(server).filter(|before| *before != server);
         let mut tables = shared.site.leases.lock().expect("no holder panics");
         if let Some(table) = before.and_then(|before| tables.remove(&before)) {
-            table
-                .lock()
-                .expect("no holder panics")
-                .reserve([(self.link.mac, server)]);
+            let reserved = [(self.link.mac, server)];
+            table.lock().expect("no holder panics").reserve(reserved);
             tables.insert(server, table);
         }
     }
 
     /// Another machine that goes on using our address gets it: it may be everybody's gateway.
-    async fn contest(&mut self, netlink: &Netlink, own: &[MacAddr], now: f64) {
-        let Some(serving) = self.activity.serving() else {
+    async fn contest(&mut self, netlink: &Netlink, own: &[MacAddr], now: RunTime) {
+        let (Activity::Serving(leasing), Some(clients)) = (&self.activity, &self.clients) else {
             return;
         };
-        let address = serving.client_services.address;
-        let heard = serving.contender.lock().expect("no holder panics").take();
+        let address = clients.own.address;
+        let heard = leasing.contender.lock().expect("no holder panics").take();
         let Some(user) = heard.filter(|user| !own.contains(user)) else {
             return;
         };
@@ -239,16 +243,15 @@ impl LinkState {
     /// Boot files at an address of somebody else's network.
     async fn proxy(&mut self, context: &Context) -> anyhow::Result<Started> {
         let (netlink, link) = (&context.netlink, &self.link);
-        if let Activity::Idle { draining } = &mut self.activity {
-            let draining = draining.take();
-            let but = draining.as_ref().map(|services| services.address);
+        if let Activity::Idle = self.activity {
+            let but = self.clients.as_ref().map(|services| services.own.address);
+            let address = OwnAddress::of(link, netlink, but).await;
             self.activity = Activity::Proxying {
-                address: OwnAddress::of(link, netlink, but).await,
+                address,
                 services: None,
-                draining,
             };
         }
-        let Activity::Proxying { address, services, .. } = &mut self.activity else {
+        let Activity::Proxying { address, services } = &mut self.activity else {
             return Ok(Started::Not);
         };
         let own = address.now();

@@ -44,13 +44,10 @@ impl FileSockets {
 
     pub(crate) fn serve(self, site: &Arc<Site>, tasks: &mut Tasks) {
         let over = family(self.http_address.ip());
-        let stop = tasks.stop.clone();
-        let tftp = tftp::run(self.tftp, self.http_address, Arc::clone(site), stop.clone());
+        let tftp = tftp::run(self.tftp, self.http_address, Arc::clone(site), tasks.stop.clone());
         tasks.spawn(format!("TFTP{over}"), tftp);
-        tasks.spawn(
-            format!("HTTP{over}"),
-            http::server::run(self.http, Arc::clone(site), stop),
-        );
+        let http = http::server::run(self.http, Arc::clone(site), tasks.stop.clone());
+        tasks.spawn(format!("HTTP{over}"), http);
     }
 }
 

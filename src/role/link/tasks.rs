@@ -5,6 +5,7 @@ use std::fmt::Display;
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 #[derive(Default)]
 pub(crate) struct Tasks {
@@ -34,7 +35,7 @@ impl Tasks {
         name: impl Display,
         service: impl Future<Output = std::io::Result<()>> + Send + 'static,
     ) {
-        self.set.spawn(named(name.to_string(), service));
+        self.set.spawn(named(name.to_string(), service).in_current_span());
     }
 }
 

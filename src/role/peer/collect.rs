@@ -92,8 +92,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
         // The site's own work may take longer, and disks may come meanwhile.
         if finished.blocking_recv().is_ok() {
             collection.take_late_disks();
-            let late = collection.late_sentence();
-            if let Some(late) = late {
+            if let Some(late) = collection.late_sentence() {
                 console!("{late}");
             }
             let _ = to_last.send(snapshot(&mut collection, &root));

@@ -1,7 +1,7 @@
 //! Getting a port of a peer onto the network: carrier, then the address its boot loader held or one by DHCP or DHCPv6.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::retry;
 
 /// An address of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct PortAddress {
     pub address: IpAddr,
     pub prefix: u8,
     /// The way to other networks, in IPv4.
@@ -41,7 +41,11 @@ const ANSWER: Duration = Duration::from_secs(4);
 
 /// Brings the port with this MAC up, with the address `held` or one that is asked for. `v6`: the master is reached over IPv6; an address of the other family is no use then. Gives the port and what it has now; what
 /// is there already is no error.
-pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool) -> anyhow::Result<(MacAddr, Held)> {
+pub(crate) async fn bring_up(
+    mac: Option<MacAddr>,
+    held: Option<PortAddress>,
+    v6: bool,
+) -> anyhow::Result<(MacAddr, PortAddress)> {
     let netlink = Netlink::open().context("opening netlink")?;
     let link = usable_link(&netlink, Path::new("/sys"), mac).await;
     let asking = || format!("asking for an address on {}", link.name);
@@ -50,10 +54,8 @@ pub(crate) async fn bring_up(mac: Option<MacAddr>, held: Option<Held>, v6: bool)
         None if v6 => by_dhcp6(&link).await.with_context(asking)?,
         None => by_dhcp(&link).await.with_context(asking)?,
     };
-    netlink
-        .add_address(link.index, held.address, held.prefix)
-        .await
-        .with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
+    let set = netlink.add_address(link.index, held.address, held.prefix).await;
+    set.with_context(|| format!("setting {}/{} on {}", held.address, held.prefix, link.name))?;
     console!("{} is {}/{}", link.name, held.address, held.prefix);
     if let Some(router) = held.router {
         let everywhere = Ipv4Addr::UNSPECIFIED;
@@ -86,14 +88,11 @@ pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAd
         waited += POLL;
         if waited.as_millis().is_multiple_of(MENTION.as_millis()) {
             let names: Vec<&str> = candidates.iter().map(|link| link.name.as_str()).collect();
-            match (names.is_empty(), mac) {
-                (true, Some(mac)) => {
-                    console!("waiting for the port {mac}: no driver has brought it up yet")
-                }
-                (true, None) => {
-                    console!("waiting for a wired network port: no driver has brought one up yet")
-                }
-                (false, _) => console!("waiting for carrier on {}: check cable and switch", names.join(", ")),
+            let names = names.join(", ");
+            match mac {
+                _ if !names.is_empty() => console!("waiting for carrier on {names}: check cable and switch"),
+                Some(mac) => console!("waiting for the port {mac}: no driver has brought it up yet"),
+                None => console!("waiting for a wired network port: no driver has brought one up yet"),
             }
         }
     }
@@ -110,56 +109,52 @@ pub(crate) struct Leased {
     pub seconds: Option<u32>,
 }
 
-/// Gets an address by DHCP, for ever, saying what it waits for.
-pub(crate) async fn by_dhcp(link: &Link) -> io::Result<Held> {
-    let tap = DhcpTap::open(link.index)?;
-    let mut tries = 0;
+/// Asks until an address is given, for ever, saying for what it waits.
+async fn until_given(
+    link: &Link,
+    protocol: &str,
+    mut ask: impl AsyncFnMut() -> io::Result<Option<PortAddress>>,
+) -> io::Result<PortAddress> {
+    let mut tries = 0u32;
     loop {
-        if let Some(leased) = exchange(&tap, link.mac).await? {
-            return Ok(Held {
-                address: IpAddr::V4(leased.address),
-                prefix: leased.prefix,
-                router: leased.router,
-            });
+        if let Some(given) = ask().await? {
+            return Ok(given);
         }
-        console!("waiting for a DHCP server on {}", link.name);
+        console!("waiting for a {protocol} server on {}", link.name);
         tokio::time::sleep(retry::wait(tries, rand::random())).await;
         tries = tries.saturating_add(1);
     }
 }
 
-/// Gets an IPv6 address by DHCPv6, for ever, saying what it waits for.
-pub(crate) async fn by_dhcp6(link: &Link) -> io::Result<Held> {
+async fn by_dhcp(link: &Link) -> io::Result<PortAddress> {
+    let tap = DhcpTap::open(link.index)?;
+    let given = |leased: Leased| PortAddress {
+        address: leased.address.into(),
+        prefix: leased.prefix,
+        router: leased.router,
+    };
+    until_given(link, "DHCP", async || Ok(exchange(&tap, link.mac).await?.map(given))).await
+}
+
+async fn by_dhcp6(link: &Link) -> io::Result<PortAddress> {
     let socket = udp::on_interface_v6(&link.name, link.index, 546, &[])?;
-    let mut tries = 0;
-    loop {
-        let xid = rand::random();
-        let mut heard = ask6(&socket, link, probe6::Ask::Solicit, xid).await;
-        if let Some(probe6::ServerReply {
-            kind: v6::MessageType::Advertise,
-            server,
-            address: Some(address),
-            ..
-        }) = heard
-        {
-            heard = ask6(&socket, link, probe6::Ask::Request { server, address }, xid).await;
-        }
-        if let Some(probe6::ServerReply {
-            kind: v6::MessageType::Reply,
-            address: Some(address),
-            ..
-        }) = heard
-        {
-            return Ok(Held {
-                address: IpAddr::V6(address),
-                prefix: LINK_PREFIX,
-                router: None,
-            });
-        }
-        console!("waiting for a DHCPv6 server on {}", link.name);
-        tokio::time::sleep(retry::wait(tries, rand::random())).await;
-        tries = tries.saturating_add(1);
+    let given = |address: Ipv6Addr| PortAddress {
+        address: address.into(),
+        prefix: LINK_PREFIX,
+        router: None,
+    };
+    until_given(link, "DHCPv6", async || Ok(exchange6(&socket, link).await.map(given))).await
+}
+
+/// One whole exchange: SOLICIT, ADVERTISE, REQUEST, REPLY; a server may leave out the two in the middle. `None`: a packet was not answered.
+async fn exchange6(socket: &UdpSocket, link: &Link) -> Option<Ipv6Addr> {
+    let xid = rand::random();
+    let mut heard = ask6(socket, link, probe6::Ask::Solicit, xid).await?;
+    if heard.kind == v6::MessageType::Advertise {
+        let (server, address) = (heard.server, heard.address?);
+        heard = ask6(socket, link, probe6::Ask::Request { server, address }, xid).await?;
     }
+    heard.address.filter(|_| heard.kind == v6::MessageType::Reply)
 }
 
 /// One question and its answer. A question that cannot leave, as while the kernel still checks the link-local address,

@@ -16,22 +16,6 @@ use crate::role::peer::collect::Snapshot;
 /// A name up to this many bytes fits the header of its entry; a longer one costs an entry of its own (tar(5), GNU).
 const SHORT_NAME: usize = 100;
 
-/// Counts entries of the tar, so that the master does not refuse all because of one too many.
-struct Room {
-    entries: usize,
-}
-
-impl Room {
-    fn take(&mut self, name: &str) -> bool {
-        let needed = 1 + usize::from(name.len() > SHORT_NAME);
-        let fits = self.entries >= needed;
-        if fits {
-            self.entries -= needed;
-        }
-        fits
-    }
-}
-
 /// Packs `snapshot` with what the workload left, in `form`. `notes` are remarks about the upload itself; they stand in `run` of the
 /// document.
 pub(crate) fn pack(
@@ -50,22 +34,19 @@ pub(crate) fn pack(
             .with_context(|| format!("adding {name}"))
     };
     let limits = UploadLimits::default();
-    // The document, and what post.sh said.
-    let mut room = Room {
-        entries: limits.entries - 3,
+    // Beside the document and what post.sh said, so that the master does not refuse all because of one too many.
+    let mut room = limits.entries - 3;
+    let mut fits = |name: &str| {
+        let left = room.checked_sub(1 + usize::from(name.len() > SHORT_NAME));
+        room = left.unwrap_or(room);
+        left.is_some()
     };
     let results = results.filter(|_| form < Form::WithoutResults);
-    let raw: Vec<_> = match form < Form::WithoutRaw {
-        true => snapshot
-            .raw
-            .iter()
-            .map(|(name, bytes)| (format!("raw/{name}"), bytes))
-            .collect(),
-        false => Vec::new(),
-    };
-    let files = results.map(|results| results.files.as_slice()).unwrap_or_default();
-    let files = files.iter().map(|(name, bytes)| (format!("post/result/{name}"), bytes));
-    let (kept, left_out): (Vec<_>, Vec<_>) = raw.into_iter().chain(files).partition(|(name, _)| room.take(name));
+    let raw = snapshot.raw.iter().filter(|_| form < Form::WithoutRaw);
+    let raw = raw.map(|(name, bytes)| (format!("raw/{name}"), bytes));
+    let files = results.into_iter().flat_map(|results| &results.files);
+    let files = files.map(|(name, bytes)| (format!("post/result/{name}"), bytes));
+    let (kept, left_out): (Vec<_>, Vec<_>) = raw.into_iter().chain(files).partition(|(name, _)| fits(name));
 
     let mut inventory = snapshot.inventory.clone();
     let mut note = |part, text: String| inventory.run.items.push(Item::gap(part, PartStatus::Failed, text));

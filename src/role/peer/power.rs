@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use anyhow::{anyhow, bail};
+
 use crate::model::console::console;
 use crate::model::{PowerOff, Stage};
 use crate::sys::{console, ipmi, power};
@@ -25,70 +27,50 @@ pub(crate) async fn end(session: &Session, chosen: Option<PowerOff>, kept: Kept)
             return session.report(Stage::Collected, None, Some(sentence)).await;
         }
     };
-    match policy(session, chosen).await {
+    let ended = match policy(session, chosen).await {
         PowerOff::Never => {
             console!("{stored}; this machine stays up");
-            session
-                .report(Stage::Collected, Some(format!("{stored}, stays up")), None)
-                .await;
+            let message = format!("{stored}, stays up");
+            return session.report(Stage::Collected, Some(message), None).await;
         }
         PowerOff::Acpi => {
-            console!("{stored}; powering off");
-            session
-                .report(Stage::Off, Some("powering off by ACPI".to_owned()), None)
-                .await;
-            said().await;
-            if let Err(error) = power::off().await {
-                stays(
-                    session,
-                    &format!("{stored}, power-off failed: {error}: power off by hand"),
-                )
-                .await;
-            }
+            say(session, &format!("{stored}; powering off"), "ACPI").await;
+            let off = power::off().await;
+            off.map_err(|error| anyhow!("power-off failed: {error}"))
         }
         PowerOff::Ipmi => by_ipmi(session, stored).await,
+    };
+    if let Err(why) = ended {
+        let sentence = format!("{stored}, {why}: power off by hand");
+        console!("{sentence}");
+        session.report(Stage::Collected, None, Some(sentence)).await;
     }
 }
 
-async fn by_ipmi(session: &Session, stored: &str) {
+/// # Errors
+/// Why the machine is still on, for people.
+async fn by_ipmi(session: &Session, stored: &str) -> anyhow::Result<()> {
     let opened = tokio::task::spawn_blocking(ipmi::Bmc::open).await;
-    let mut bmc = match opened {
-        Ok(Ok(bmc)) => bmc,
-        Ok(Err(ipmi::BmcError::NoDevice)) => {
-            return stays(session, &format!("{stored}, no BMC: power off by hand")).await;
-        }
-        Ok(Err(error)) => return stays(session, &format!("{stored}, BMC: {error}: power off by hand")).await,
-        Err(error) => return stays(session, &format!("{stored}, BMC: {error}: power off by hand")).await,
+    let mut bmc = match opened.map_err(|error| anyhow!("BMC: {error}"))? {
+        Ok(bmc) => bmc,
+        Err(ipmi::BmcError::NoDevice) => bail!("no BMC"),
+        Err(error) => bail!("BMC: {error}"),
     };
-    console!("{stored}; powering off by IPMI");
-    session
-        .report(Stage::Off, Some("powering off by IPMI".to_owned()), None)
-        .await;
-    said().await;
+    say(session, &format!("{stored}; powering off by IPMI"), "IPMI").await;
     let asked = tokio::task::spawn_blocking(move || bmc.power_off()).await;
     if let Ok(Err(error)) = asked {
-        return stays(
-            session,
-            &format!("{stored}, BMC refused to power off: {error}: power off by hand"),
-        )
-        .await;
+        bail!("BMC refused to power off: {error}");
     }
     tokio::time::sleep(POWER_DOWN).await;
-    stays(
-        session,
-        &format!("{stored}, the BMC took the power-off but the machine still runs: power off by hand"),
-    )
-    .await;
+    bail!("the BMC took the power-off but the machine still runs")
 }
 
-/// The last line is on the console before the machine is gone.
-async fn said() {
-    tokio::task::spawn_blocking(console::drain).await.ok();
-}
-
-async fn stays(session: &Session, sentence: &str) {
+/// Says that the power goes off. The line is on the console before the machine is gone.
+async fn say(session: &Session, sentence: &str, by: &str) {
     console!("{sentence}");
-    session.report(Stage::Collected, Some(sentence.to_owned()), None).await;
+    let message = format!("powering off by {by}");
+    session.report(Stage::Off, Some(message), None).await;
+    tokio::task::spawn_blocking(console::drain).await.ok();
 }
 
 /// Policy by the kernel command line, else as the master says, else stay up: the careful end.

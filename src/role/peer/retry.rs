@@ -12,29 +12,27 @@ pub(crate) fn wait(tries: u32, noise: f64) -> Duration {
 /// Longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What an answer other than "taken" means.
+/// What an answer other than "taken" means, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Failure {
     /// The same bytes will not be taken later either (RFC 9110 §15.5).
-    Refused,
-    /// They may be, not before `after` where the server said when (RFC 9110 §10.2.3).
-    Later { after: Option<Duration> },
+    Permanent,
+    /// They may be, not before `retry_after` where the server said when (RFC 9110 §10.2.3).
+    Transient { retry_after: Option<Duration> },
 }
 
-impl Heard {
+impl Failure {
     /// No answer at all.
-    pub(crate) const NOTHING: Heard = Heard::Later { after: None };
+    pub(crate) const NO_ANSWER: Failure = Failure::Transient { retry_after: None };
 
     /// `status`: of an answer that is no success. Time-outs (408), Too Early (425) and Too Many Requests (429, RFC 6585) are
     /// of the moment, and so is whatever is the server's own fault.
     pub(crate) fn of(status: u16, retry_after_seconds: Option<u64>) -> Self {
-        match status {
-            408 | 425 | 429 => {}
-            400..=499 => return Heard::Refused,
-            _ => {}
+        if (400..=499).contains(&status) && !matches!(status, 408 | 425 | 429) {
+            return Failure::Permanent;
         }
-        let after = retry_after_seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
-        Heard::Later { after }
+        let retry_after = retry_after_seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+        Failure::Transient { retry_after }
     }
 
     /// How long to wait after this many tries.
@@ -42,7 +40,9 @@ impl Heard {
         let own = wait(tries, noise);
         match self {
             // What was asked for, and a little more for each machine, so that they do not all come at once.
-            Heard::Later { after: Some(after) } => own.max(after + after.mul_f64(noise.clamp(0.0, 1.0) / 4.0)),
+            Failure::Transient {
+                retry_after: Some(after),
+            } => own.max(after + after.mul_f64(noise.clamp(0.0, 1.0) / 4.0)),
             _ => own,
         }
     }
@@ -114,10 +114,10 @@ impl Sending {
         self.form
     }
 
-    /// Takes note of an answer. `noise` as in [`wait`].
-    pub(crate) fn heard(&mut self, heard: Heard, noise: f64) -> Next {
-        if heard != Heard::Refused {
-            let wait = heard.wait(self.tries, noise);
+    /// Takes note of a failure. `noise` as in [`wait`].
+    pub(crate) fn failed(&mut self, failure: Failure, noise: f64) -> Next {
+        if failure != Failure::Permanent {
+            let wait = failure.wait(self.tries, noise);
             self.tries = self.tries.saturating_add(1);
             return Next::Again(wait);
         }
@@ -153,12 +153,12 @@ mod tests {
     #[test]
     fn what_is_refused_is_told_from_what_may_be_taken_later() {
         for status in [400, 401, 404, 405, 409, 411, 413, 422, 431] {
-            assert_eq!(Heard::of(status, Some(7)), Heard::Refused, "{status}");
+            assert_eq!(Failure::of(status, Some(7)), Failure::Permanent, "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 504, 507, 302, 200] {
-            assert_eq!(Heard::of(status, None), Heard::NOTHING, "{status}");
+            assert_eq!(Failure::of(status, None), Failure::NO_ANSWER, "{status}");
         }
-        let asked = Heard::of(503, Some(30));
+        let asked = Failure::of(503, Some(30));
         assert_eq!(asked.wait(0, 0.0), Duration::from_secs(30));
         assert_eq!(asked.wait(0, 1.0), Duration::from_millis(37_500));
         assert_eq!(
@@ -166,7 +166,7 @@ mod tests {
             Duration::from_secs(60),
             "our own wait where it is longer"
         );
-        assert_eq!(Heard::of(429, Some(u64::MAX)).wait(0, 0.0), MAX_RETRY_AFTER);
+        assert_eq!(Failure::of(429, Some(u64::MAX)).wait(0, 0.0), MAX_RETRY_AFTER);
     }
 
     /// Every form that is tried when each is refused, and that this ends.
@@ -174,7 +174,7 @@ mod tests {
         let mut sending = Sending::new(has);
         let mut forms = vec![sending.form()];
         for _ in 0..20 {
-            match sending.heard(Heard::Refused, 0.0) {
+            match sending.failed(Failure::Permanent, 0.0) {
                 Next::Again(wait) => assert_eq!(wait, Duration::from_secs(1)),
                 Next::Leaner => forms.push(sending.form()),
                 Next::GiveUp => return forms,
@@ -203,12 +203,12 @@ mod tests {
             raw: true,
         });
         for tries in 0..1000 {
-            assert_eq!(sending.heard(Heard::NOTHING, 0.0), Next::Again(wait(tries, 0.0)));
+            assert_eq!(sending.failed(Failure::NO_ANSWER, 0.0), Next::Again(wait(tries, 0.0)));
             assert_eq!(sending.form(), Form::Whole);
         }
         // A refusal between them counts once.
-        assert!(matches!(sending.heard(Heard::Refused, 0.0), Next::Again(_)));
-        assert!(matches!(sending.heard(Heard::NOTHING, 0.0), Next::Again(_)));
-        assert_eq!(sending.heard(Heard::Refused, 0.0), Next::Leaner);
+        assert!(matches!(sending.failed(Failure::Permanent, 0.0), Next::Again(_)));
+        assert!(matches!(sending.failed(Failure::NO_ANSWER, 0.0), Next::Again(_)));
+        assert_eq!(sending.failed(Failure::Permanent, 0.0), Next::Leaner);
     }
 }

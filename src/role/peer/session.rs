@@ -10,7 +10,7 @@ use hyper::{Method, StatusCode};
 use crate::model::api::{Policy, StageReport};
 use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, Stage};
-use crate::service::http::client::{Bounds, exchange};
+use crate::service::http::client::{self, Answer, Bounds, ClientError};
 use crate::sys::clock;
 
 use crate::role::peer::collect::Snapshot;
@@ -34,11 +34,22 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
+    fn headers(&self) -> Vec<(&'static str, String)> {
         self.token
             .iter()
             .map(|token| ("authorization", format!("Bearer {token}")))
             .collect()
+    }
+
+    /// One request to the master.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+        bounds: Bounds,
+    ) -> Result<Answer, ClientError> {
+        client::ask(self.master, method, target, &self.headers(), body, bounds).await
     }
 
     /// See [`upload::upload`].
@@ -57,10 +68,9 @@ impl Session {
         };
         let Ok(body) = serde_json::to_vec(&report) else { return };
         let target = format!("/api/v1/nodes/{}/stage", self.id);
-        let sent = exchange(self.master, Method::POST, &target, &self.headers(), body.into(), QUICK).await;
-        match sent {
-            Ok((status, _)) if status.is_success() => {}
-            Ok((status, _)) => tracing::warn!(%status, %stage, "the master did not take a stage report"),
+        match self.ask(Method::POST, &target, body.into(), QUICK).await {
+            Ok(Answer { status, .. }) if status.is_success() => {}
+            Ok(Answer { status, .. }) => tracing::warn!(%status, %stage, "the master did not take a stage report"),
             Err(error) => tracing::warn!(%error, %stage, "reporting a stage"),
         }
     }
@@ -69,10 +79,9 @@ impl Session {
     pub(crate) async fn ask_policy(&self) -> anyhow::Result<Policy> {
         let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
         let target = format!("/api/v1/policy?mac={mac}&uuid={}", self.uuid.as_deref().unwrap_or(""));
-        let (status, body) = exchange(self.master, Method::GET, &target, &self.headers(), Bytes::new(), QUICK)
-            .await
-            .context("asking the master")?;
-        read_policy(status, &body)
+        let asked = self.ask(Method::GET, &target, Bytes::new(), QUICK).await;
+        let answer = asked.context("asking the master")?;
+        read_policy(answer.status, &answer.body)
     }
 
     /// This machine's clock minus the master's, in milliseconds; `None` where the master does not answer.

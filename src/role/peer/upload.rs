@@ -14,7 +14,7 @@ use crate::service::http::client::{Bounds, ask};
 use crate::service::http::upload::digest_header;
 
 use super::post::Results;
-use super::retry::{Has, Heard, Next, Sending};
+use super::retry::{Failure, Has, Next, Sending};
 use crate::role::peer::collect::Snapshot;
 use crate::role::peer::pack::pack;
 
@@ -81,28 +81,26 @@ pub async fn upload(
         let form = sending.form();
         let upload = pack(snapshot, results, form, &notes).context("packing the upload")?;
         let digest: [u8; 32] = Sha256::digest(&upload).into();
-        let mut headers = headers.clone();
-        headers.push(("content-digest", digest_header(&digest)));
-        headers.push(("content-type", "application/gzip".to_owned()));
+        let of_upload = [
+            ("content-digest", digest_header(&digest)),
+            ("content-type", "application/gzip".to_owned()),
+        ];
+        let headers = [headers.as_slice(), &of_upload].concat();
         while sending.form() == form {
             let sent = ask(master, Method::PUT, &target, &headers, upload.clone(), UPLOAD).await;
-            let (heard, problem) = match sent {
-                Ok(answer) if answer.status == StatusCode::CREATED => {
-                    return Ok(kept(&answer.body, id));
-                }
+            let (failure, problem) = match sent {
+                Ok(answer) if answer.status == StatusCode::CREATED => return Ok(kept(&answer.body, id)),
                 Ok(answer) => {
                     let problem = format!("the master answered {}: {}", answer.status, short(&answer.body));
-                    let heard = Heard::of(answer.status.as_u16(), answer.retry_after_seconds);
-                    (heard, problem)
+                    let failure = Failure::of(answer.status.as_u16(), answer.retry_after_seconds);
+                    (failure, problem)
                 }
-                Err(error) => (Heard::NOTHING, error.to_string()),
+                Err(error) => (Failure::NO_ANSWER, error.to_string()),
             };
-            match sending.heard(heard, rand::random()) {
+            match sending.failed(failure, rand::random()) {
                 Next::Again(wait) => {
-                    console!(
-                        "waiting to store the inventory: {problem}; next try in {} s",
-                        wait.as_secs().max(1)
-                    );
+                    let seconds = wait.as_secs().max(1);
+                    console!("waiting to store the inventory: {problem}; next try in {seconds} s");
                     tokio::time::sleep(wait).await;
                 }
                 Next::Leaner => {

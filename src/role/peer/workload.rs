@@ -1,6 +1,5 @@
 //! The site's `post.tgz` on its way to a peer: fetched, proven to be the site's own where this machine has a stick, run.
 
-use crate::formats::bytes::hex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -9,13 +8,14 @@ use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::config::SiteKey;
+use crate::formats::bytes::hex;
 use crate::model::Stage;
 use crate::model::console::console;
-use crate::service::http::client::{Bounds, ClientError, ask, exchange};
+use crate::service::http::client::{Bounds, ClientError};
 use crate::service::http::workload;
 
 use crate::role::peer::post;
-use crate::role::peer::retry::Heard;
+use crate::role::peer::retry::Failure;
 use crate::role::peer::session::Session;
 
 const MAX_POST_TGZ: usize = 256 << 20;
@@ -48,37 +48,24 @@ pub(crate) fn forget() {
 async fn fetch(session: &Session) -> Option<Vec<u8>> {
     let (mut tries, mut put_off) = (0, 0);
     loop {
-        let headers = session.headers();
-        let asked = ask(
-            session.master,
-            Method::GET,
-            "/post.tgz",
-            &headers,
-            Bytes::new(),
-            FETCH_POST,
-        );
-        let (heard, problem) = match asked.await {
+        let asked = session.ask(Method::GET, "/post.tgz", Bytes::new(), FETCH_POST).await;
+        // The one wait without end is for a master that is not there. A bad block of its stick would break every answer.
+        put_off += u32::from(!matches!(asked, Err(ClientError::Connect(..))));
+        let (failure, problem) = match asked {
             Ok(answer) if answer.status == StatusCode::NOT_FOUND => return None,
             Ok(answer) if answer.status == StatusCode::OK => return Some(answer.body.to_vec()),
             Ok(answer) => {
-                put_off += 1;
-                let problem = format!("the master answered {}", answer.status);
-                (Heard::of(answer.status.as_u16(), answer.retry_after_seconds), problem)
+                let failure = Failure::of(answer.status.as_u16(), answer.retry_after_seconds);
+                (failure, format!("the master answered {}", answer.status))
             }
-            // The one wait without end is for a master that is not there.
-            Err(error @ ClientError::Connect(..)) => (Heard::NOTHING, error.to_string()),
-            // A bad block of its stick would break every one.
-            Err(error @ (ClientError::Broke(..) | ClientError::TimedOut(..))) => {
-                put_off += 1;
-                (Heard::NOTHING, error.to_string())
-            }
-            Err(error @ ClientError::TooLarge(..)) => (Heard::Refused, error.to_string()),
+            Err(error @ ClientError::TooLarge(..)) => (Failure::Permanent, error.to_string()),
+            Err(error) => (Failure::NO_ANSWER, error.to_string()),
         };
-        if heard == Heard::Refused || put_off >= POST_TRIES {
+        if failure == Failure::Permanent || put_off >= POST_TRIES {
             console!("post.tgz: {problem}; going on without it");
             return None;
         }
-        let wait = heard.wait(tries, rand::random());
+        let wait = failure.wait(tries, rand::random());
         console!(
             "waiting for post.tgz: {problem}; next try in {} s",
             wait.as_secs().max(1)
@@ -99,17 +86,10 @@ pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post
     }
     let bounds = post::Bounds::default();
     let limit = bounds.run.as_secs();
-    console!(
-        "running post.sh of the site ({} bytes packed), for {limit} s at most",
-        archive.len()
-    );
-    session
-        .report(
-            Stage::Collected,
-            Some(format!("runs post.sh, for {limit} s at most")),
-            None,
-        )
-        .await;
+    let packed = archive.len();
+    console!("running post.sh of the site ({packed} bytes packed), for {limit} s at most");
+    let message = format!("runs post.sh, for {limit} s at most");
+    session.report(Stage::Collected, Some(message), None).await;
     let environment = [
         ("RECON_NODE", session.id.to_string()),
         ("RECON_MASTER", format!("http://{}", session.master)),
@@ -127,15 +107,10 @@ pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post
             ),
         }
     };
-    match &results.status {
-        status if status.succeeded => console!("post.sh succeeded"),
-        status => console!(
-            "post.sh failed: {}; recorded, going on",
-            match status.exit_code {
-                Some(code) => format!("exit code {code}"),
-                None => "no exit code".to_owned(),
-            }
-        ),
+    match results.status.exit_code {
+        _ if results.status.succeeded => console!("post.sh succeeded"),
+        Some(code) => console!("post.sh failed: exit code {code}; recorded, going on"),
+        None => console!("post.sh failed: no exit code; recorded, going on"),
     }
     for problem in &results.status.problems {
         console!("post.sh: {problem}");
@@ -148,12 +123,11 @@ async fn prove(session: &Session, key: &SiteKey, archive: &[u8]) -> anyhow::Resu
     let sha256: [u8; 32] = Sha256::digest(archive).into();
     let nonce: [u8; 16] = rand::random();
     let target = format!("/api/v1/workload?nonce={:032x}", u128::from_be_bytes(nonce));
-    let (master, headers) = (session.master, session.headers());
-    let (status, body) = exchange(master, Method::GET, &target, &headers, Bytes::new(), FETCH_POST)
-        .await
-        .context("asking the master for a proof")?;
+    let asked = session.ask(Method::GET, &target, Bytes::new(), FETCH_POST).await;
+    let answer = asked.context("asking the master for a proof")?;
+    let status = answer.status;
     anyhow::ensure!(status.is_success(), "asked for a proof, the master answered {status}");
-    let said = serde_json::from_slice(&body).context("the master's proof is not understood")?;
+    let said = serde_json::from_slice(&answer.body).context("the master's proof is not understood")?;
     let proven = workload::is_proven(key, &nonce, &sha256, &said);
     anyhow::ensure!(proven, "the master does not prove that it is this site's");
     Ok(())

@@ -189,38 +189,32 @@ impl Walk<'_> {
 
     /// Takes a file, or puts a folder on the list. The error is why it is left out, and its bytes.
     fn entry(&mut self, path: &Path, depth: usize) -> Result<(), (Reason, u64)> {
-        let Limits {
-            bytes,
-            files,
-            path_bytes,
-            depth: deepest,
-            ..
-        } = self.limits;
+        let limits = self.limits;
         let unread = |error| format!("it cannot be read: {error}");
         let whole = self.result.join(path);
         let metadata = fs::symlink_metadata(&whole).map_err(|error| (unread(error), 0))?;
         let name = written(path);
         let (kind, length) = (metadata.file_type(), metadata.len());
-        if name.len() > path_bytes {
-            return Err((format!("a name of more than {path_bytes} bytes"), length));
+        if name.len() > limits.path_bytes {
+            return Err((format!("a name of more than {} bytes", limits.path_bytes), length));
         }
         if kind.is_dir() {
-            return match () {
-                () if metadata.dev() != self.device => Err(("another file system".to_owned(), 0)),
-                () if depth >= deepest => Err((format!("more than {deepest} folders deep"), 0)),
-                () => {
-                    self.folders.push((path.to_owned(), depth + 1));
-                    Ok(())
-                }
-            };
+            if metadata.dev() != self.device {
+                return Err(("another file system".to_owned(), 0));
+            }
+            if depth >= limits.depth {
+                return Err((format!("more than {} folders deep", limits.depth), 0));
+            }
+            self.folders.push((path.to_owned(), depth + 1));
+            return Ok(());
         }
         if !kind.is_file() {
             return Err(("neither a file nor a folder".to_owned(), 0));
         }
-        if self.files.len() >= files {
-            return Err((format!("more than {files} files"), length));
+        if self.files.len() >= limits.files {
+            return Err((format!("more than {} files", limits.files), length));
         }
-        let too_many = |length| (format!("more than {bytes} bytes in all"), length);
+        let too_many = |length| (format!("more than {} bytes in all", limits.bytes), length);
         if length > self.bytes_left {
             return Err(too_many(length));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use super::bounds::Bounds;
+use super::Bounds;
 use crate::sys::sandbox::{self, Fenced};
 
 /// How often the keeper is told to go on.
@@ -22,10 +22,8 @@ pub(super) async fn run(
     problems: &mut Vec<String>,
 ) -> io::Result<Option<i32>> {
     if !folder.join("post.sh").is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "post.tgz holds no post.sh at its top",
-        ));
+        let why = "post.tgz holds no post.sh at its top";
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
     }
     let mut command = std::process::Command::new("sh");
     command
@@ -52,11 +50,8 @@ pub(super) async fn run(
             None
         }
         Ok(Some(status)) => {
-            problems.extend(
-                status
-                    .signal()
-                    .map(|signal| format!("post.sh was ended by signal {signal}")),
-            );
+            let signal = status.signal();
+            problems.extend(signal.map(|signal| format!("post.sh was ended by signal {signal}")));
             status.code()
         }
     })
