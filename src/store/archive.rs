@@ -5,34 +5,30 @@
 //! content. Nothing is kept of an upload but a short list of sums, as long as all of them take little memory; beyond that its
 //! sums are made once more. So a tarball of any size is made in bounded memory, into a file or onto a socket.
 
-mod error;
 mod names;
 mod parallel;
 mod verify;
 mod writers;
 
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-pub use self::error::ArchiveError;
-use self::error::io_error;
 pub use self::names::{CLASHES_NAME, LACKS_NAME, SUMS_NAME, Upload};
-use self::names::{PROOF, belongs, clashes_text, proof_digest, proof_text, sum_line};
+use self::names::{PROOF, belongs, clashes_text, proof_text, sum_line};
 use self::parallel::{in_parallel, workers};
-pub use self::verify::{Verified, holds, verify};
+pub use self::verify::{Verified, Wrong, holds, verify};
 pub use self::writers::GoOn;
-use self::writers::{Hashing, Short, Steps, Stoppable, pad};
+use self::writers::{Short, Stoppable, pad};
 use super::upload::{self, Item, UploadError, UploadLimits};
-use super::{Sha, digest_of};
-use crate::model::NodeId;
+use super::{Hashing, digest_of, room};
 use crate::model::layout::TARBALL;
-use crate::store::fs_ops;
-use crate::store::fs_ops::{Disk, Medium};
+use crate::model::{NodeId, cause};
+use crate::store::fs_ops::{Disk, Medium, MediumError, MediumFile, folder_of, io_error};
 
 /// The fastest level: the tarball is made on a server that has better things to do, and written to a slow stick.
 const LEVEL: u32 = 1;
@@ -46,6 +42,19 @@ const KEPT_BYTES: usize = 32 << 20;
 const KEPT_OF_ONE: usize = 64 * 1024;
 /// Uploads summed before the next ones begin: what their threads hold is bounded by it.
 const SUMMED_AT_ONCE: usize = 64;
+
+/// Why there is no tarball.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("no room for the tarball: {needed} bytes needed, {free} free")]
+    NoSpace { needed: u64, free: u64 },
+    #[error(transparent)]
+    Io(#[from] MediumError),
+    #[error(transparent)]
+    Wrong(#[from] Wrong),
+    #[error("the tarball was given up before it was whole")]
+    Stopped,
+}
 
 /// What a build wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,27 +146,8 @@ impl Builder {
         self
     }
 
-    /// Writes the tarball of `uploads` to `out`: temporary name beside it, fsync, rename, sync of the folder. The same
-    /// uploads give the same bytes, whatever their order. An error leaves the tarball that was there before.
-    pub fn rebuild<U: Upload>(&self, uploads: &[U], out: &Path) -> Result<Built, ArchiveError> {
-        let mut temporary = out.as_os_str().to_owned();
-        temporary.push(".part");
-        let temporary = PathBuf::from(temporary);
-        let built = self.write(uploads, &temporary, 0, &|| true)?;
-        let named = self.medium.rename(&temporary, out).map_err(io_error("naming", out));
-        if named.is_err() {
-            // The first error is the one to report.
-            let _ = self.medium.remove_file(&temporary);
-        }
-        named?;
-        let folder = folder_of(out);
-        // The rename is done; a folder that does not sync leaves the old tarball after a power cut, not a torn one.
-        self.medium.sync_folder(folder).map_err(io_error("syncing", folder))?;
-        Ok(built)
-    }
-
     /// Writes the tarball of `uploads` to `out` and syncs its content; replaces what is there. Leaves at least `reserve` bytes
-    /// free. An error leaves no file.
+    /// free. The same uploads give the same bytes, whatever their order. An error leaves no file.
     pub fn write<U: Upload>(
         &self,
         uploads: &[U],
@@ -165,57 +155,45 @@ impl Builder {
         reserve: u64,
         go_on: GoOn<'_>,
     ) -> Result<Built, ArchiveError> {
-        let written = self.try_write(uploads, out, reserve, go_on);
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = self.medium.remove_file(out);
-        }
-        written
-    }
-
-    fn try_write<U: Upload>(
-        &self,
-        uploads: &[U],
-        out: &Path,
-        reserve: u64,
-        go_on: GoOn<'_>,
-    ) -> Result<Built, ArchiveError> {
-        match self.medium.remove_file(out) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("removing", out)(error)),
-            _ => {}
-        }
+        let medium = self.medium.as_ref();
+        medium.remove_if_there(out).map_err(io_error("removing", out))?;
         let plan = self.plan(uploads, go_on)?;
-        // A little more than the uploads themselves, as the members are packed less tightly.
-        let content: u64 = plan.nodes.iter().map(|(upload, _)| upload.size_bytes() + 1024).sum();
-        let needed = (content + content / 4).saturating_add(reserve);
+        let content = plan.nodes.iter().map(|(upload, _)| upload.size_bytes());
+        let needed = room::for_tarball(content, reserve);
         let folder = folder_of(out);
-        let free = || self.medium.free_bytes(folder);
-        let have = free().map_err(io_error("asking for the room on", folder))?;
-        if needed > have {
-            return Err(ArchiveError::NoSpace { needed, free: have });
+        let have = medium.free_bytes(folder);
+        let free = have.map_err(io_error("asking for the room on", folder))?;
+        if needed > free {
+            return Err(ArchiveError::NoSpace { needed, free });
         }
-        let failed = |error: io::Error| match error {
-            _ if !go_on() => ArchiveError::Stopped,
-            error if fs_ops::is_no_space(&error) => ArchiveError::NoSpace {
-                needed,
-                free: free().unwrap_or(0),
-            },
-            error => io_error("writing", out)(error),
-        };
-        let file = self.medium.create(out).map_err(failed)?;
-        let steps = Steps {
-            medium: self.medium.as_ref(),
-            file,
-            length: 0,
-        };
-        let mut writer = BufWriter::with_capacity(256 * 1024, steps);
-        self.members(&plan, &mut writer, go_on).map_err(failed)?;
-        let steps = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-        self.medium.sync_file(&steps.file).map_err(failed)?;
+        let written = (|| {
+            let steps = MediumFile {
+                medium,
+                file: medium.create(out)?,
+                length: 0,
+            };
+            let mut writer = BufWriter::with_capacity(256 * 1024, steps);
+            self.members(&plan, &mut writer, go_on)?;
+            let steps = writer.into_inner()?;
+            medium.sync_file(&steps.file)?;
+            Ok(steps.length)
+        })();
+        let size_bytes = written.map_err(|error: io::Error| {
+            // The first error is the one to report.
+            let _ = medium.remove_file(out);
+            match error {
+                _ if !go_on() => ArchiveError::Stopped,
+                error if room::is_no_space(&error) => ArchiveError::NoSpace {
+                    needed,
+                    free: medium.free_bytes(folder).unwrap_or(0),
+                },
+                error => io_error("writing", out)(error).into(),
+            }
+        })?;
         Ok(Built {
             nodes: plan.nodes.len(),
             files: plan.files(),
-            size_bytes: steps.length,
+            size_bytes,
             left_out: plan.left_out,
         })
     }
@@ -231,7 +209,7 @@ impl Builder {
         let plan = self.plan(uploads, go_on)?;
         self.members(&plan, writer, go_on).map_err(|error| match error {
             _ if !go_on() => ArchiveError::Stopped,
-            error => io_error("sending", Path::new(TARBALL))(error),
+            error => io_error("sending", Path::new(TARBALL))(error).into(),
         })
     }
 
@@ -255,7 +233,7 @@ impl Builder {
                 if go_on() {
                     sums.files = self.sums_of(*upload, &mut |line| sums.add(line))?;
                 }
-                Ok(sums)
+                Ok::<_, UploadError>(sums)
             });
             if !go_on() {
                 return Err(ArchiveError::Stopped);
@@ -269,7 +247,7 @@ impl Builder {
                         }
                         plan.nodes.push((*upload, sums));
                     }
-                    Err(reason) => plan.left_out.push((upload.id().clone(), reason)),
+                    Err(reason) => plan.left_out.push((upload.id().clone(), cause::told(&reason))),
                 }
             }
         }
@@ -347,79 +325,68 @@ impl Builder {
         }
         pad(&mut member, length)?;
         for (name, text) in plan.lists() {
-            self.header(&mut member, name, text.len() as u64)?;
-            member.write_all(text.as_bytes())?;
-            pad(&mut member, text.len() as u64)?;
+            self.file(&mut member, name, text.len() as u64, text.as_bytes())?;
         }
         member.finish().map(drop)
     }
 
     /// Reads an upload once: checks its digest, and gives a line for each of its files. Gives their count.
-    fn sums_of<U: Upload>(&self, upload: &U, take: &mut dyn FnMut(&[u8])) -> Result<usize, String> {
-        let name = upload.name();
-        let mut hashing = Hashing {
-            inner: upload.open().map_err(|e| format!("cannot be read: {e}"))?,
-            sha: Sha256::new(),
-        };
-        let prefix = format!("nodes/{}", upload.id());
-        let mut line = Vec::new();
-        let mut files = 0;
-        upload::walk(&mut hashing, &self.limits, |item| {
-            if belongs(item.path) {
-                let (digest, _) = digest_of(item.reader)?;
-                line.clear();
-                sum_line(&mut line, &digest, &format!("{prefix}/{}", item.path));
-                take(&line);
-                files += 1;
-            }
+    fn sums_of<U: Upload>(&self, upload: &U, take: &mut dyn FnMut(&[u8])) -> Result<usize, UploadError> {
+        let (mut line, mut files) = (Vec::new(), 0);
+        self.each_file(upload, |path, _, reader| {
+            let (digest, _) = digest_of(reader)?;
+            line.clear();
+            sum_line(&mut line, &digest, path);
+            take(&line);
+            files += 1;
             Ok(())
-        })
-        .map_err(|error| match error {
-            UploadError::Refused(text) => text,
-            UploadError::Io(source) | UploadError::Visit(source) => format!("cannot be read: {source}"),
         })?;
-        let digest: Sha = hashing.sha.finalize().into();
-        if digest != name.sha256 {
-            return Err("its content is not what its name says".into());
-        }
-        line.clear();
-        sum_line(&mut line, &proof_digest(name), &format!("{prefix}/{PROOF}"));
-        take(&line);
-        Ok(files + 1)
+        Ok(files)
     }
 
     /// Writes the member of one node. Its files were summed from the same bytes before.
     fn node<U: Upload>(&self, upload: &U, writer: &mut impl Write) -> io::Result<()> {
         let mut member = GzEncoder::new(writer, Compression::new(LEVEL));
-        let prefix = format!("nodes/{}", upload.id());
-        let mut hashing = Hashing {
-            inner: upload.open()?,
-            sha: Sha256::new(),
-        };
-        upload::walk(&mut hashing, &self.limits, |Item { path, size, reader }| {
-            if belongs(path) {
-                self.header(&mut member, &format!("{prefix}/{path}"), size)?;
-                let copied = io::copy(reader, &mut member)?;
-                if copied != size {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                pad(&mut member, size)?;
-            }
-            Ok(())
-        })
-        .map_err(|error| match error {
-            UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),
-            UploadError::Io(source) | UploadError::Visit(source) => source,
+        let written = self.each_file(upload, |path, size, reader| self.file(&mut member, path, size, reader));
+        written.map_err(|error| match error {
+            UploadError::Refused(_) => changed(upload.id()),
+            other => other.into(),
         })?;
-        if upload.name().sha256 != Sha::from(hashing.sha.finalize()) {
-            return Err(changed(upload.id()));
+        member.finish().map(drop)
+    }
+
+    /// Hands over each file of an upload that goes into the tarball: its path there, its length and its content. The last one,
+    /// which proves the others, only if the content of the upload is what its name says.
+    fn each_file<U: Upload>(
+        &self,
+        upload: &U,
+        mut visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), UploadError> {
+        let prefix = format!("nodes/{}", upload.id());
+        let mut hashing = Hashing::new(upload.open().map_err(UploadError::Io)?);
+        upload::walk(
+            &mut hashing,
+            &self.limits,
+            |Item { path, size, reader }| match belongs(path) {
+                true => visit(&format!("{prefix}/{path}"), size, reader),
+                false => Ok(()),
+            },
+        )?;
+        if hashing.digest() != upload.name().sha256 {
+            return Err(UploadError::Refused("its content is not what its name says".into()));
         }
         let proof = proof_text(upload.name());
-        self.header(&mut member, &format!("{prefix}/{PROOF}"), proof.len() as u64)?;
-        member.write_all(proof.as_bytes())?;
-        pad(&mut member, proof.len() as u64)?;
-        member.finish()?;
-        Ok(())
+        let (size, reader) = (proof.len() as u64, &mut proof.as_bytes());
+        visit(&format!("{prefix}/{PROOF}"), size, reader).map_err(UploadError::Visit)
+    }
+
+    /// Writes one entry.
+    fn file(&self, writer: &mut impl Write, path: &str, size: u64, mut content: impl Read) -> io::Result<()> {
+        self.header(writer, path, size)?;
+        if io::copy(&mut content, writer)? != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        pad(writer, size)
     }
 
     fn header(&self, writer: &mut impl Write, path: &str, size: u64) -> io::Result<()> {
@@ -450,13 +417,6 @@ impl Builder {
         header.set_mtime(self.mtime);
         header.set_cksum();
         Ok(())
-    }
-}
-
-fn folder_of(out: &Path) -> &Path {
-    match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 

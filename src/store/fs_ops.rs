@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sys::mount;
 
@@ -24,6 +24,67 @@ pub trait Medium: Send + Sync {
     /// Puts everything the file system still holds on the medium, and reports write errors that went unnoticed.
     fn sync_all(&self, path: &Path) -> io::Result<()>;
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Makes a folder where there is none. True if it was made.
+    fn make_missing_folder(&self, path: &Path) -> io::Result<bool> {
+        match self.make_folder(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            made => made.map(|()| true),
+        }
+    }
+
+    /// Removes a file that may be gone already.
+    fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// A step that failed: what was to be done, and to which file or folder.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}", path.display())]
+pub struct MediumError {
+    operation: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MediumError {
+    let path = path.to_owned();
+    move |source| MediumError {
+        operation,
+        path,
+        source,
+    }
+}
+
+/// A file that is written through its medium.
+pub(crate) struct MediumFile<'a> {
+    pub medium: &'a dyn Medium,
+    pub file: File,
+    pub length: u64,
+}
+
+impl io::Write for MediumFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.medium.write(&mut self.file, bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// A folder of the running system.
@@ -76,11 +137,6 @@ impl Medium for Disk {
     }
 }
 
-/// True for the errors that mean "no room": a full volume, a full quota, a full folder on FAT.
-pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// Replaces `path` with `bytes` in a way that leaves either the old or the new content after a failure of the program:
 /// temporary name, fsync, rename, fsync of the folder. The temporary file is removed on error.
 pub(crate) fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -110,10 +166,7 @@ fn replace_with(
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".part");
     let temporary = folder.join(name);
-    match medium.remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    medium.remove_if_there(&temporary)?;
     let written = (|| {
         let mut file = medium.create(&temporary)?;
         fill(&mut |bytes| medium.write(&mut file, bytes))?;
@@ -135,7 +188,6 @@ fn replace_with(
 #[cfg(test)]
 pub(crate) mod faults {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::path::PathBuf;
     use std::sync::Mutex;
 
     use super::*;

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
-use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -169,21 +168,7 @@ struct Object<T>(T);
 
 impl<'de, T: Wanted> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OnlyObject(PhantomData)).map(Object)
-    }
-}
-
-struct OnlyObject<T>(PhantomData<T>);
-
-impl<'de, T: Wanted> Visitor<'de> for OnlyObject<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        Any(T::default()).visit_map(map)
+        deserializer.deserialize_map(Any(T::default())).map(Object)
     }
 }
 

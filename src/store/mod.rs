@@ -11,11 +11,12 @@ mod json;
 pub(crate) mod leases;
 pub(crate) mod leases6;
 pub mod nodes;
+mod room;
 pub mod upload;
 
 use crate::formats::bytes::hex;
 use sha2::{Digest, Sha256};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
 /// A SHA-256 digest.
 pub type Sha = [u8; 32];
@@ -61,20 +62,34 @@ impl std::fmt::Display for UploadName {
 }
 
 /// Digest and length of everything `reader` gives.
-pub fn digest_of(mut reader: impl Read) -> io::Result<(Sha, u64)> {
+pub fn digest_of(reader: impl Read) -> io::Result<(Sha, u64)> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; 64 * 1024];
-    let mut length = 0u64;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finalize().into(), length)),
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                length += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    let length = io::copy(&mut BufReader::with_capacity(64 * 1024, reader), &mut hasher)?;
+    Ok((hasher.finalize().into(), length))
+}
+
+/// Hashes what is read through it.
+pub(crate) struct Hashing<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R> Hashing<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        let hasher = Sha256::new();
+        Hashing { inner, hasher }
+    }
+
+    pub(crate) fn digest(self) -> Sha {
+        self.hasher.finalize().into()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }
 

@@ -33,7 +33,6 @@ use sha2::{Digest, Sha256};
 
 use self::checking::Checking;
 pub use self::error::StoreError;
-use self::error::io_error;
 use self::found::{check_all, scan};
 pub use self::incoming::Incoming;
 pub use self::limits::Limits;
@@ -44,7 +43,7 @@ pub use self::tarball::Made;
 use self::tarball::Tarball;
 use super::{Sha, archive};
 use crate::model::{NodeId, layout};
-use crate::store::fs_ops::{Disk, Medium};
+use crate::store::fs_ops::{Disk, Medium, io_error};
 
 /// How often is asked whether the list is still wanted.
 const LIST_LOOK: Duration = Duration::from_millis(500);
@@ -62,22 +61,18 @@ impl NodeStore {
 
     pub fn open_on(dir: &Path, limits: Limits, medium: Arc<dyn Medium>) -> Result<Self, StoreError> {
         let folder = dir.join(layout::NODES);
-        match medium.make_folder(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_error("making the folder", &folder)(error));
-            }
-            _ => {}
-        }
+        let made = medium.make_missing_folder(&folder);
+        made.map_err(io_error("making the folder", &folder))?;
         let mut inner = Inner::default();
         scan(&folder, &limits, medium.as_ref(), &mut inner)?;
         let found = inner.nodes.iter().rev();
         inner.to_check = found
             .flat_map(|(id, records)| records.iter().map(|record| (id.clone(), record.clone())))
             .collect();
-        let copies_leave = medium.free_bytes(&folder).unwrap_or(0) / 2;
         let store = NodeStore(Arc::new(Shared {
+            free_at_start: medium.free_bytes(&folder).unwrap_or(0),
+            next_temporary: AtomicU64::new(1),
             folder,
-            copies_leave,
             copies_left_out: AtomicU64::new(0),
             limits,
             tarball: Tarball::new(dir.to_owned(), Arc::clone(&medium)),
@@ -125,26 +120,14 @@ impl NodeStore {
             });
         }
         // Under the lock, so that nobody removes the empty folder in between.
-        let made_folder = match shared.medium.make_folder(&folder) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(shared.full_or("making the folder", &folder, error, needed)),
-        };
-        let (path, file) = loop {
-            inner.next_temporary += 1;
-            let path = folder.join(format!("incoming-{}.part", inner.next_temporary));
-            match shared.medium.create(&path) {
-                Ok(file) => break (path, file),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    if made_folder {
-                        // Only tidiness; the next upload of this node uses the folder again.
-                        let _ = shared.medium.remove_folder(&folder);
-                    }
-                    return Err(shared.full_or("making", &path, error, needed));
-                }
+        let made = shared.medium.make_missing_folder(&folder);
+        let made = made.map_err(shared.full_or("making the folder", &folder, needed))?;
+        let (path, file) = shared.temporary(&folder, needed).inspect_err(|_| {
+            if made {
+                // Only tidiness; the next upload of this node uses the folder again.
+                let _ = shared.medium.remove_folder(&folder);
             }
-        };
+        })?;
         inner.reserved_bytes += declared_len;
         drop(inner);
         Ok(Incoming {
@@ -165,8 +148,7 @@ impl NodeStore {
     /// Bytes that an upload may have: free, beyond what is kept free, and promised to no other.
     pub fn room_bytes(&self) -> io::Result<u64> {
         let free = self.0.medium.free_bytes(&self.0.folder)?;
-        let promised = self.0.lock().reserved_bytes.saturating_add(self.0.limits.reserve_bytes);
-        Ok(free.saturating_sub(promised))
+        Ok(free.saturating_sub(self.0.lock().needed(0, &self.0.limits)))
     }
 
     /// The newest whole upload of every node, by id. Waits until every upload found at start is hashed.

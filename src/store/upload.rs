@@ -43,11 +43,20 @@ pub enum UploadError {
     #[error("{0}")]
     Refused(String),
     /// Reading failed, so nothing is known about the bytes.
-    #[error("reading the upload")]
+    #[error("cannot be read")]
     Io(#[source] io::Error),
     /// The visitor failed.
     #[error("using the upload")]
     Visit(#[source] io::Error),
+}
+
+impl From<UploadError> for io::Error {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),
+            UploadError::Io(source) | UploadError::Visit(source) => source,
+        }
+    }
 }
 
 fn refused(text: impl Into<String>) -> UploadError {
@@ -81,23 +90,19 @@ pub fn walk(
     mut visit: impl FnMut(Item<'_>) -> io::Result<()>,
 ) -> Result<Walked, UploadError> {
     let gunzip = MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, source));
-    let mut archive = Archive::new(Limited {
-        inner: gunzip,
-        left: limits.unpacked_bytes,
-        exceeded: false,
-    });
+    // One byte more than it may have tells that it has more.
+    let most = limits.unpacked_bytes.saturating_add(1);
+    let mut archive = Archive::new(gunzip.take(most));
     let mut walked = Walked::default();
     let result = walk_entries(&mut archive, limits, &mut walked, &mut visit);
     let mut rest = archive.into_inner();
     let result = result.and_then(|()| io::copy(&mut rest, &mut io::sink()).map_err(read_error));
-    if rest.exceeded {
-        return Err(refused(format!(
-            "it unpacks to more than {} bytes",
-            limits.unpacked_bytes
-        )));
+    if rest.limit() == 0 {
+        let text = format!("it unpacks to more than {} bytes", limits.unpacked_bytes);
+        return Err(refused(text));
     }
     result?;
-    walked.unpacked_bytes = limits.unpacked_bytes - rest.left;
+    walked.unpacked_bytes = most - rest.limit();
     Ok(walked)
 }
 
@@ -243,18 +248,13 @@ pub fn check(source: impl Read, limits: &UploadLimits) -> Result<InventoryFacts,
         }
         Ok(())
     })?;
-    facts.ok_or_else(|| refused(NO_INVENTORY))?.map_err(refused)
+    facts.ok_or_else(|| refused(NO_INVENTORY))?
 }
 
 /// What the inventory of an upload that was checked before says of its machine; nothing where it does not read. Stops reading
 /// behind the inventory, which stands first.
 pub fn facts(source: impl Read, limits: &UploadLimits) -> Result<InventoryFacts, UploadError> {
-    let mut facts = InventoryFacts::default();
-    find_inventory(source, limits, |item| {
-        facts = read_facts(item, limits).unwrap_or_default();
-        Ok(())
-    })?;
-    Ok(facts)
+    find_inventory(source, limits, |item| Ok(read_facts(item, limits).unwrap_or_default()))
 }
 
 /// Gives the inventory of an upload that was checked before to `take`, piece by piece. Stops reading behind it.
@@ -276,11 +276,11 @@ pub fn inventory(
 
 const NO_INVENTORY: &str = "it has no inventory.json";
 
-fn find_inventory(
+fn find_inventory<T>(
     source: impl Read,
     limits: &UploadLimits,
-    mut visit: impl FnMut(Item<'_>) -> io::Result<()>,
-) -> Result<(), UploadError> {
+    mut visit: impl FnMut(Item<'_>) -> io::Result<T>,
+) -> Result<T, UploadError> {
     let mut found = None;
     let walked = walk(source, limits, |item| {
         if item.path == INVENTORY {
@@ -291,47 +291,24 @@ fn find_inventory(
         Ok(())
     });
     match (found, walked) {
-        (Some(Ok(())), Err(UploadError::Visit(_))) => Ok(()),
+        (Some(Ok(made)), Err(UploadError::Visit(_))) => Ok(made),
         (Some(Err(error)), Err(UploadError::Visit(_))) => Err(UploadError::Visit(error)),
         (_, Err(error)) => Err(error),
         (_, Ok(_)) => Err(refused(NO_INVENTORY)),
     }
 }
 
-fn read_facts(item: Item<'_>, limits: &UploadLimits) -> Result<InventoryFacts, String> {
-    if item.size > limits.inventory_bytes {
-        return Err(format!(
-            "its inventory.json has {} bytes, {} is the limit",
-            item.size, limits.inventory_bytes
-        ));
+fn read_facts(item: Item<'_>, limits: &UploadLimits) -> Result<InventoryFacts, UploadError> {
+    let (size, most) = (item.size, limits.inventory_bytes);
+    if size > most {
+        return Err(refused(format!(
+            "its inventory.json has {size} bytes, {most} is the limit"
+        )));
     }
     inventory::read(item.reader).map_err(|refusal| match refusal {
-        json::Refusal::NotAnObject => "its inventory.json is not a JSON object".to_owned(),
-        json::Refusal::NotJson(reason) => format!("its inventory.json is not JSON: {reason}"),
+        json::Refusal::NotAnObject => refused("its inventory.json is not a JSON object"),
+        json::Refusal::NotJson(reason) => refused(format!("its inventory.json is not JSON: {reason}")),
     })
-}
-
-/// Ends a stream with an error once it gave more than it may.
-struct Limited<R> {
-    inner: R,
-    left: u64,
-    exceeded: bool,
-}
-
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        match self.left.checked_sub(count as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(count)
-            }
-            None => {
-                self.exceeded = true;
-                Err(io::Error::from(io::ErrorKind::InvalidData))
-            }
-        }
-    }
 }
 
 /// Remembers a read error, so that it is told apart from an error of the visitor.

@@ -115,7 +115,7 @@ mod tests {
                 let wrote = (0..5).try_for_each(|_| writer.write_all(&[7; FRAME_BYTES / 2]));
                 assert!(wrote.is_ok());
                 if fails {
-                    return Err(ArchiveError::Wrong("changed".into()));
+                    return Err(ArchiveError::Wrong(crate::store::archive::Wrong::new("changed")));
                 }
                 writer.flush().map_err(|_| ArchiveError::Stopped)
             })

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::stick::collect::error::CollectError;
 use crate::stick::collect::report::{Report, State};
 use crate::stick::collect::uploads::OnSource;
-use crate::store::archive::{self, ArchiveError};
+use crate::store::archive::{self, Wrong};
 use crate::store::digest_of;
+use crate::store::fs_ops::folder_of;
 use crate::store::upload::UploadLimits;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(super) fn check_out(source: &Path, out: &Path, options: Options) -> Result<(
             return Err(CollectError::Exists { path: out.to_owned() });
         }
     }
-    let folder = parent(out).canonicalize();
+    let folder = folder_of(out).canonicalize();
     if let (Ok(source), Ok(folder)) = (source.canonicalize(), folder)
         && source.is_dir()
         && folder.starts_with(source)
@@ -41,13 +42,6 @@ pub(super) fn check_out(source: &Path, out: &Path, options: Options) -> Result<(
         return Err(on_source());
     }
     Ok(())
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 /// Builds under another name, reads that back and checks every sum, and only then gives it its name.
@@ -77,9 +71,8 @@ fn write_checked(
         path: out.to_owned(),
         source,
     };
-    let built = archive::Builder::new(UploadLimits::default())
-        .rebuild(chosen, temporary)
-        .map_err(archive_error)?;
+    let builder = archive::Builder::new(UploadLimits::default());
+    let built = builder.write(chosen, temporary, 0, &|| true).map_err(archive_error)?;
     for (id, reason) in built.left_out {
         // Read well a moment ago; a medium this bad deserves the truth in the table as well.
         report
@@ -91,17 +84,14 @@ fn write_checked(
     }
     let verified = File::open(temporary)
         .map_err(write_error)
-        .and_then(|f| archive::verify(f).map_err(archive_error))?;
+        .and_then(|file| archive::verify(file).map_err(|wrong| archive_error(wrong.into())))?;
     if verified.nodes != report.taken() {
-        return Err(archive_error(ArchiveError::Wrong(format!(
-            "{} nodes written, {} read back",
-            report.taken(),
-            verified.nodes
-        ))));
+        let text = format!("{} nodes written, {} read back", report.taken(), verified.nodes);
+        return Err(archive_error(Wrong::new(text).into()));
     }
     let (sha256, bytes) = File::open(temporary).and_then(digest_of).map_err(write_error)?;
     fs::rename(temporary, out).map_err(write_error)?;
-    File::open(parent(out))
+    File::open(folder_of(out))
         .and_then(|folder| folder.sync_all())
         .map_err(write_error)?;
     report.files = verified.files;

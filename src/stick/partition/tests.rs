@@ -243,7 +243,8 @@ fn life(disk: &Path, mount_point: &Path, rounds: u8) -> DataPartition {
     let builder = Builder::new(Limits::default().upload);
     for last in 0..rounds {
         upload(&store, &format!("{before}-{last}"), last);
-        builder.rebuild(&store.list(), &mount_point.join(TARBALL)).unwrap();
+        let out = mount_point.join(TARBALL);
+        builder.write(&store.list(), &out, 0, &|| true).unwrap();
     }
     assert_eq!(store.list().len(), before.max(usize::from(rounds)));
     partition

@@ -5,9 +5,19 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::error::ArchiveError;
 use super::names::{LACKS_NAME, PROOF, SUMS_NAME, Upload, proof_digest};
 use crate::store::{Sha, digest_of, parse_hex};
+
+/// Why a tarball is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("the tarball does not read back: {0}")]
+pub struct Wrong(String);
+
+impl Wrong {
+    pub(crate) fn new(reason: impl ToString) -> Self {
+        Wrong(reason.to_string())
+    }
+}
 
 /// What a tarball proved when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,38 +27,38 @@ pub struct Verified {
 }
 
 /// Reads a tarball to its end and checks every file against `SHA256SUMS`: none wrong, none missing, none too many.
-pub fn verify(reader: impl Read) -> Result<Verified, ArchiveError> {
-    let wrong = |text: String| ArchiveError::Wrong(text);
+pub fn verify(reader: impl Read) -> Result<Verified, Wrong> {
+    let wrong = |text: String| Err(Wrong(text));
     let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(reader)));
     let mut sums: Option<HashMap<String, Sha>> = None;
     let mut verified = Verified::default();
-    for entry in archive.entries().map_err(|e| wrong(e.to_string()))? {
-        let entry = entry.map_err(|e| wrong(e.to_string()))?;
+    for entry in archive.entries().map_err(Wrong::new)? {
+        let entry = entry.map_err(Wrong::new)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let Some(sums) = sums.as_mut() else {
             if path != SUMS_NAME {
-                return Err(wrong(format!("{path} comes before {SUMS_NAME}")));
+                return wrong(format!("{path} comes before {SUMS_NAME}"));
             }
-            sums = Some(read_sums(entry).map_err(wrong)?);
+            sums = Some(read_sums(entry)?);
             continue;
         };
         let Some(expected) = sums.remove(&path) else {
-            return Err(wrong(format!("{path} is not in {SUMS_NAME}, or is there twice")));
+            return wrong(format!("{path} is not in {SUMS_NAME}, or is there twice"));
         };
-        let (digest, _) = digest_of(entry).map_err(|e| wrong(format!("{path}: {e}")))?;
+        let (digest, _) = digest_of(entry).map_err(|error| Wrong(format!("{path}: {error}")))?;
         if digest != expected {
-            return Err(wrong(format!("{path} has another sum")));
+            return wrong(format!("{path} has another sum"));
         }
         verified.files += 1;
         verified.nodes += usize::from(is_proof(&path));
     }
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| wrong(e.to_string()))?;
-    match sums {
-        None => Err(wrong(format!("there is no {SUMS_NAME}"))),
-        Some(sums) => match sums.keys().min() {
-            Some(path) => Err(wrong(format!("{path} is missing"))),
-            None => Ok(verified),
-        },
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(Wrong::new)?;
+    let Some(sums) = sums else {
+        return wrong(format!("there is no {SUMS_NAME}"));
+    };
+    match sums.keys().min() {
+        Some(path) => wrong(format!("{path} is missing")),
+        None => Ok(verified),
     }
 }
 
@@ -93,17 +103,15 @@ fn is_proof(path: &str) -> bool {
 /// Longest line of `SHA256SUMS`: a digest, and a path of which every byte may be escaped.
 const MAX_LINE: u64 = 4096;
 
-fn read_sums(reader: impl Read) -> Result<HashMap<String, Sha>, String> {
-    let mut text = String::new();
-    reader
-        .take(1 << 30)
-        .read_to_string(&mut text)
-        .map_err(|e| e.to_string())?;
+fn read_sums(reader: impl Read) -> Result<HashMap<String, Sha>, Wrong> {
+    let text = io::read_to_string(reader.take(1 << 30)).map_err(Wrong::new)?;
     let mut sums = HashMap::new();
     for line in text.lines() {
-        let (digest, path) = parse_sum_line(line).ok_or_else(|| format!("a line of {SUMS_NAME} does not parse"))?;
+        let Some((digest, path)) = parse_sum_line(line) else {
+            return Err(Wrong(format!("a line of {SUMS_NAME} does not parse")));
+        };
         if sums.insert(path.clone(), digest).is_some() {
-            return Err(format!("{path} is in {SUMS_NAME} twice"));
+            return Err(Wrong(format!("{path} is in {SUMS_NAME} twice")));
         }
     }
     Ok(sums)

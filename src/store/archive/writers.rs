@@ -1,11 +1,6 @@
-//! Writers and readers that a tarball goes through: stopped, held in memory up to a bound, put onto the medium, hashed.
+//! Writers that a tarball goes through: stopped, or held in memory up to a bound.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-
-use sha2::{Digest, Sha256};
-
-use crate::store::fs_ops::Medium;
+use std::io::{self, Write};
 
 pub(super) fn pad(writer: &mut impl Write, size: u64) -> io::Result<()> {
     let over = usize::try_from(size % 512).unwrap_or(0);
@@ -51,38 +46,6 @@ impl Write for Short {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The file, written through the medium.
-pub(super) struct Steps<'a> {
-    pub(super) medium: &'a dyn Medium,
-    pub(super) file: File,
-    pub(super) length: u64,
-}
-
-impl Write for Steps<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.medium.write(&mut self.file, bytes)?;
-        self.length += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-pub(super) struct Hashing<R> {
-    pub(super) inner: R,
-    pub(super) sha: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.sha.update(&buffer[..count]);
-        Ok(count)
     }
 }
 

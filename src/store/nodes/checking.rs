@@ -47,7 +47,7 @@ impl Checking {
     }
 
     /// Waits for a place; an error at once where too many wait.
-    pub(super) fn enter(&self) -> Result<Place<'_>, StoreError> {
+    pub(super) fn enter(&self) -> Result<Permit<'_>, StoreError> {
         let mut state = self.lock();
         if state.running >= self.at_once {
             if state.waiting >= self.waiting {
@@ -61,7 +61,7 @@ impl Checking {
             state.waiting -= 1;
         }
         state.running += 1;
-        Ok(Place(self))
+        Ok(Permit(self))
     }
 
     /// How many were sent back so far.
@@ -70,10 +70,10 @@ impl Checking {
     }
 }
 
-/// A place, until it is dropped.
-pub(super) struct Place<'a>(&'a Checking);
+/// A place for a check, until it is dropped.
+pub(super) struct Permit<'a>(&'a Checking);
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.lock().running -= 1;
         self.0.freed.notify_one();

@@ -1,9 +1,9 @@
 //! Why the store does not take an upload.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::model::NodeId;
+use crate::store::fs_ops::{MediumError, io_error};
 use crate::store::upload::UploadError;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,27 +27,13 @@ pub enum StoreError {
     TooManyOfOneName { name: NodeId, limit: usize },
     #[error("{waiting} uploads wait to be checked already; ask again")]
     Busy { waiting: usize },
-    #[error("{operation} {}", path.display())]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io {
-        operation,
-        path,
-        source,
-    }
+    #[error(transparent)]
+    Io(#[from] MediumError),
 }
 
 pub(super) fn from_upload(error: UploadError, path: &Path) -> StoreError {
     match error {
         UploadError::Refused(text) => StoreError::NotAnUpload(text),
-        UploadError::Io(source) | UploadError::Visit(source) => io_error("reading", path)(source),
+        unread => io_error("reading", path)(unread.into()).into(),
     }
 }

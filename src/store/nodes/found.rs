@@ -5,8 +5,8 @@ use std::sync::Weak;
 use std::{fs, io};
 
 use crate::model::NodeId;
-use crate::store::fs_ops::Medium;
-use crate::store::nodes::error::{StoreError, io_error};
+use crate::store::fs_ops::{Medium, io_error};
+use crate::store::nodes::error::StoreError;
 use crate::store::nodes::limits::Limits;
 use crate::store::nodes::records::{Inner, Record, State, report, report_unread};
 use crate::store::nodes::shared::Shared;

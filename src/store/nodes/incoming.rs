@@ -1,24 +1,25 @@
 //! An upload on its way in, up to its acknowledgement.
 
-use crate::formats::bytes::hex;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::error::{StoreError, from_upload, io_error};
+use super::error::{StoreError, from_upload};
 use super::limits::MAX_OF_ONE_NAME;
 use super::records::{Kept, Record, State};
 use super::residents::upload_names;
 use super::shared::Shared;
 use super::stored::Stored;
+use crate::formats::bytes::hex;
 use crate::model::NodeId;
 use crate::model::identity::Evidence;
+use crate::store::fs_ops::{MediumFile, io_error};
 use crate::store::inventory::InventoryFacts;
 use crate::store::nodes::naming;
-use crate::store::{Sha, UploadName, digest_of, upload};
+use crate::store::{Hashing, Sha, UploadName, digest_of, upload};
 use crate::sys::file::open_plain;
 
 /// Highest place in the row that a file of the folder has.
@@ -43,9 +44,9 @@ pub struct Incoming {
 }
 
 /// Where an upload belongs.
-enum Place {
-    /// The same bytes are there.
-    Stored(Box<Stored>),
+enum Home {
+    /// With its node, where the same bytes are already.
+    Stored { seq: u64 },
     New {
         name: UploadName,
         /// The first whole one of its node.
@@ -74,7 +75,7 @@ impl Incoming {
         };
         if let Err(error) = self.shared.medium.write(file, bytes) {
             self.failed = true;
-            return Err(self.shared.full_or("writing", &self.path, error, self.declared_len));
+            return Err(self.full_or("writing")(error));
         }
         self.hasher.update(bytes);
         self.received = received;
@@ -98,17 +99,17 @@ impl Incoming {
             });
         }
         let shared = Arc::clone(&self.shared);
-        let place = shared.checking.enter()?;
+        let permit = shared.checking.enter()?;
         let content = File::open(&self.path).map_err(io_error("opening", &self.path))?;
         let facts = upload::check(content, &shared.limits.upload).map_err(|error| from_upload(error, &self.path))?;
-        drop(place);
+        drop(permit);
 
-        let (name, first, moves) = match self.place(&facts)? {
-            Place::Stored(stored) => {
+        let (name, first, moves) = match self.home(&facts)? {
+            Home::Stored { seq } => {
                 shared.tidy(&self.id);
-                return Ok(*stored);
+                return Ok(self.stored(facts, seq, true));
             }
-            Place::New { name, first, moves } => (name, first, moves),
+            Home::New { name, first, moves } => (name, first, moves),
         };
         let _changing = shared.tarball.changing();
         let result = self.settle(name, first, moves);
@@ -134,14 +135,24 @@ impl Incoming {
         }
         drop(inner);
         shared.tidy(&self.id);
-        Ok(Stored {
+        Ok(self.stored(facts, name.seq, false))
+    }
+
+    /// What is told of it once it is on the medium.
+    fn stored(&self, facts: InventoryFacts, seq: u64, already: bool) -> Stored {
+        Stored {
             id: self.id.clone(),
             facts,
-            seq: name.seq,
+            seq,
             sha256: hex(&self.sha256),
             size_bytes: self.declared_len,
-            already: false,
-        })
+            already,
+        }
+    }
+
+    /// The error of a step on the file under way.
+    fn full_or(&self, operation: &'static str) -> impl FnOnce(io::Error) -> StoreError + '_ {
+        self.shared.full_or(operation, &self.path, self.declared_len)
     }
 
     /// The node of the machine whose upload this is: one that goes by its name, else a new one. The caller holds `placing`.
@@ -176,7 +187,7 @@ impl Incoming {
     }
 
     /// Finds the machine whose upload this is, and takes the next place in its row.
-    fn place(&mut self, facts: &InventoryFacts) -> Result<Place, StoreError> {
+    fn home(&mut self, facts: &InventoryFacts) -> Result<Home, StoreError> {
         let shared = Arc::clone(&self.shared);
         let _one_at_a_time = shared.placing.lock(&self.id);
         let id = self.node_of(&facts.evidence)?;
@@ -184,24 +195,21 @@ impl Incoming {
         let moves = (id != self.id).then(|| (self.folder.clone(), self.id.clone()));
         if moves.is_some() {
             let folder = shared.folder.join(id.as_str());
-            match shared.medium.make_folder(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    let mut inner = shared.lock();
-                    if inner.nodes.get(&id).is_some_and(Vec::is_empty) {
-                        inner.nodes.remove(&id);
-                    }
-                    drop(inner);
-                    return Err(shared.full_or("making the folder", &folder, error, self.declared_len));
+            if let Err(error) = shared.medium.make_missing_folder(&folder) {
+                let mut inner = shared.lock();
+                if inner.nodes.get(&id).is_some_and(Vec::is_empty) {
+                    inner.nodes.remove(&id);
                 }
-                _ => {}
+                drop(inner);
+                return Err(shared.full_or("making the folder", &folder, self.declared_len)(error));
             }
             (self.id, self.folder) = (id, folder);
         }
-        if let Some(stored) = self.stored_before(facts)? {
+        if let Some(seq) = self.stored_before()? {
             if let Some((folder, id)) = moves {
                 self.discard(&folder, &id);
             }
-            return Ok(Place::Stored(Box::new(stored)));
+            return Ok(Home::Stored { seq });
         }
         // From the medium as well as from memory: a folder that did not read at start may read now.
         let highest = highest_seq(&self.folder).map_err(io_error("reading the folder", &self.folder))?;
@@ -223,7 +231,7 @@ impl Incoming {
                 _counted: None,
             })),
         });
-        Ok(Place::New { name, first, moves })
+        Ok(Home::New { name, first, moves })
     }
 
     /// Brings the content to its folder and makes it durable there.
@@ -232,70 +240,41 @@ impl Incoming {
             self.move_here(&folder, &id)?;
         }
         // Content first, so that the final name never stands on the medium before what it promises.
-        let file = self
-            .file
-            .take()
-            .ok_or_else(|| io_error("syncing", &self.path)(io::ErrorKind::NotFound.into()))?;
-        let shared = Arc::clone(&self.shared);
-        shared
-            .medium
-            .sync_file(&file)
-            .map_err(|e| shared.full_or("syncing", &self.path, e, self.declared_len))?;
+        let file = self.file.take().ok_or(io::ErrorKind::NotFound.into());
+        let file = file.map_err(io_error("syncing", &self.path))?;
+        let synced = self.shared.medium.sync_file(&file);
+        synced.map_err(self.full_or("syncing"))?;
         self.make_durable(&file, name, first)
     }
 
     /// Copies the content from the folder it was announced for: a rename between folders can leave both names after a power
     /// cut, and one content with two names is lost with either.
     fn move_here(&mut self, from: &Path, announced: &NodeId) -> Result<(), StoreError> {
+        // For which there is room: what was announced is written, so what is reserved for it stands for the copy from here on.
+        let made = self.shared.room_for(0).map(drop);
+        let made = made.and_then(|()| self.shared.temporary(&self.folder, self.declared_len));
+        let Ok((path, file)) = made else {
+            self.discard(from, announced);
+            return made.map(drop);
+        };
         let shared = Arc::clone(&self.shared);
-        let needed = self.declared_len;
-        let (path, mut file) = match self.copy_to() {
-            Ok(made) => made,
-            Err(error) => {
-                self.discard(from, announced);
-                return Err(error);
-            }
+        let mut copy = MediumFile {
+            medium: shared.medium.as_ref(),
+            file,
+            length: 0,
         };
         let copied = (|| {
-            let mut source = File::open(&self.path)?;
-            let mut hasher = Sha256::new();
-            let mut buffer = vec![0; 64 * 1024];
-            loop {
-                let count = source.read(&mut buffer)?;
-                if count == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..count]);
-                shared.medium.write(&mut file, &buffer[..count])?;
-            }
-            match Sha::from(hasher.finalize()) == self.sha256 {
+            let mut source = BufReader::with_capacity(64 * 1024, Hashing::new(File::open(&self.path)?));
+            io::copy(&mut source, &mut copy)?;
+            match source.into_inner().digest() == self.sha256 {
                 true => Ok(()),
                 false => Err(io::Error::from(io::ErrorKind::InvalidData)),
             }
         })();
         self.discard(from, announced);
         self.path = path;
-        self.file = Some(file);
-        copied.map_err(|error| shared.full_or("copying to", &self.path, error, needed))
-    }
-
-    /// A new file in the upload's own folder, for which there is room. What was announced is written, so what is reserved for
-    /// it stands for the copy from here on.
-    fn copy_to(&self) -> Result<(PathBuf, File), StoreError> {
-        let shared = &self.shared;
-        drop(shared.room_for(0)?);
-        loop {
-            let path = {
-                let mut inner = shared.lock();
-                inner.next_temporary += 1;
-                self.folder.join(format!("incoming-{}.part", inner.next_temporary))
-            };
-            match shared.medium.create(&path) {
-                Ok(file) => return Ok((path, file)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(shared.full_or("making", &path, error, self.declared_len)),
-            }
-        }
+        self.file = Some(copy.file);
+        copied.map_err(self.full_or("copying to"))
     }
 
     /// Removes what was written in the folder that it was announced for.
@@ -314,50 +293,39 @@ impl Incoming {
         }
     }
 
-    /// The newest upload of this node, if it is this very one and is certainly on the medium.
-    fn stored_before(&self, facts: &InventoryFacts) -> Result<Option<Stored>, StoreError> {
+    /// The place in its row of the newest upload of this node, if it is this very one and is certainly on the medium.
+    fn stored_before(&self) -> Result<Option<u64>, StoreError> {
         let shared = &self.shared;
         let newest = {
             let inner = shared.lock();
             let records = inner.nodes.get(&self.id);
             let newest = records.and_then(|records| records.iter().max_by_key(|record| record.name));
             match newest {
-                Some(record) if record.state == State::Whole && record.name.sha256 == self.sha256 => record.clone(),
+                Some(record) if record.state == State::Whole && record.name.sha256 == self.sha256 => record.name,
                 _ => return Ok(None),
             }
         };
-        let path = shared.path_of(&self.id, newest.name);
+        let path = shared.path_of(&self.id, newest);
         // The copy may have gone bad since it was checked; then the new one is stored beside it.
         let Ok(file) = open_plain(&path) else { return Ok(None) };
         if !matches!(digest_of(&file), Ok((digest, _)) if digest == self.sha256) {
             return Ok(None);
         }
-        shared.medium.sync_file(&file).map_err(io_error("syncing", &path))?;
-        shared
-            .medium
-            .sync_folder(&self.folder)
-            .map_err(io_error("syncing", &self.folder))?;
-        shared
-            .medium
-            .sync_all(&shared.folder)
-            .map_err(io_error("syncing", &shared.folder))?;
-        Ok(Some(Stored {
-            id: self.id.clone(),
-            facts: facts.clone(),
-            seq: newest.name.seq,
-            sha256: hex(&self.sha256),
-            size_bytes: newest.size,
-            already: true,
-        }))
+        let medium = &shared.medium;
+        medium.sync_file(&file).map_err(io_error("syncing", &path))?;
+        let synced = medium.sync_folder(&self.folder);
+        synced.map_err(io_error("syncing", &self.folder))?;
+        let synced = medium.sync_all(&shared.folder);
+        synced.map_err(io_error("syncing", &shared.folder))?;
+        Ok(Some(newest.seq))
     }
 
     fn make_durable(&mut self, file: &File, name: UploadName, first: bool) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let target = shared.path_of(&self.id, name);
         let medium = shared.medium.as_ref();
-        medium
-            .rename(&self.path, &target)
-            .map_err(|e| shared.full_or("naming", &target, e, self.declared_len))?;
+        let renamed = medium.rename(&self.path, &target);
+        renamed.map_err(shared.full_or("naming", &target, self.declared_len))?;
         self.path = target;
         self.renamed = true;
         let synced = (|| {
@@ -369,14 +337,10 @@ impl Incoming {
             }
             medium.sync_all(&shared.folder)
         })();
-        match synced {
-            Ok(()) => {
-                // From here on the file is not ours to remove.
-                self.path.clear();
-                Ok(())
-            }
-            Err(error) => Err(shared.full_or("syncing", &self.path, error, self.declared_len)),
-        }
+        synced.map_err(self.full_or("syncing"))?;
+        // From here on the file is not ours to remove.
+        self.path.clear();
+        Ok(())
     }
 }
 

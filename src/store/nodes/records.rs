@@ -8,6 +8,7 @@ use crate::model::identity::Evidence;
 use crate::store::UploadName;
 use crate::store::nodes::error::StoreError;
 use crate::store::nodes::limits::{Limits, MAX_KEPT_EVIDENCE, MAX_OF_ONE_NAME, MAX_PROBLEMS};
+use crate::store::room;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -58,7 +59,6 @@ pub(super) struct Inner {
     pub(super) kept: Arc<()>,
     /// Uploads found at start that are still to be hashed, the next one last.
     pub(super) to_check: Vec<(NodeId, Record)>,
-    pub(super) next_temporary: u64,
     pub(super) problems: Vec<String>,
     pub(super) more_problems: usize,
     /// What on the medium could not be looked at, a sentence each.
@@ -68,9 +68,7 @@ pub(super) struct Inner {
 impl Inner {
     /// Free bytes that an upload of this length needs.
     pub(super) fn needed(&self, declared_len: u64, limits: &Limits) -> u64 {
-        declared_len
-            .saturating_add(self.reserved_bytes)
-            .saturating_add(limits.reserve_bytes)
+        room::for_upload(declared_len, self.reserved_bytes, limits.reserve_bytes)
     }
 
     pub(super) fn record(&mut self, id: &NodeId, name: UploadName) -> Option<&mut Record> {

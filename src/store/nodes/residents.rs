@@ -6,7 +6,8 @@ use std::{fs, io};
 use crate::model::NodeId;
 use crate::model::identity::Evidence;
 use crate::store::UploadName;
-use crate::store::nodes::error::{StoreError, io_error};
+use crate::store::fs_ops::io_error;
+use crate::store::nodes::error::StoreError;
 use crate::store::nodes::limits::MAX_OF_ONE_NAME;
 use crate::store::nodes::naming::Resident;
 use crate::store::nodes::records::{Record, State};
@@ -94,7 +95,7 @@ impl Shared {
         let names = match upload_names(&folder) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(error).into()),
         };
         Ok(names.into_iter().map(|name| Record::found(name, 0)).collect())
     }

@@ -1,21 +1,22 @@
 //! What all clones of a store share: the folder and its medium, the records, and the room that uploads have.
 
-use crate::formats::bytes::hex;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{io, mem};
 
+use crate::formats::bytes::hex;
 use crate::model::NodeId;
-use crate::store::fs_ops::Medium;
+use crate::store::fs_ops::{Medium, io_error};
 use crate::store::nodes::checking::Checking;
-use crate::store::nodes::error::{StoreError, io_error};
+use crate::store::nodes::error::StoreError;
 use crate::store::nodes::limits::Limits;
 use crate::store::nodes::records::{Inner, Record, State};
 use crate::store::nodes::stored::StoredNode;
 use crate::store::nodes::tarball::Tarball;
-use crate::store::{UploadName, fs_ops};
+use crate::store::{UploadName, room};
 
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
@@ -25,8 +26,10 @@ pub(super) struct Shared {
     pub(super) checked: Condvar,
     pub(super) checking: Checking,
     pub(super) tarball: Tarball,
-    /// Bytes that copies of inventories leave free besides the reserve: half of what was free at the start.
-    pub(super) copies_leave: u64,
+    /// Bytes that were free at the start, of which copies of inventories leave half.
+    pub(super) free_at_start: u64,
+    /// Number of the next file for an upload on its way.
+    pub(super) next_temporary: AtomicU64,
     /// Copies that were not written for want of room.
     pub(super) copies_left_out: AtomicU64,
     /// Held while a node's older uploads are pruned and its copy of the inventory is written.
@@ -70,30 +73,33 @@ impl Shared {
 
     /// The map, once this many bytes more have room; the tarball gives way to them where that is enough.
     pub(super) fn room_for(&self, declared_len: u64) -> Result<MutexGuard<'_, Inner>, StoreError> {
-        let free = || {
-            self.medium
-                .free_bytes(&self.folder)
-                .map_err(io_error("asking for the room on", &self.folder))
-        };
-        let mut free_bytes = free()?;
-        let inner = self.lock();
-        let needed = inner.needed(declared_len, &self.limits);
-        if needed <= free_bytes {
-            return Ok(inner);
+        let mut is_first = true;
+        loop {
+            let free = self.medium.free_bytes(&self.folder);
+            let free = free.map_err(io_error("asking for the room on", &self.folder))?;
+            let inner = self.lock();
+            let needed = inner.needed(declared_len, &self.limits);
+            if needed <= free {
+                return Ok(inner);
+            }
+            drop(inner);
+            let gives_way = mem::take(&mut is_first) && room::tarball_gives_way(needed, free, self.tarball.bytes());
+            if !gives_way || !self.tarball.make_room() {
+                return Err(StoreError::NoSpace { needed, free });
+            }
         }
-        drop(inner);
-        let is_enough = needed <= free_bytes.saturating_add(self.tarball.bytes());
-        if is_enough && self.tarball.make_room() {
-            free_bytes = free()?;
-        }
-        let inner = self.lock();
-        let needed = inner.needed(declared_len, &self.limits);
-        match needed <= free_bytes {
-            true => Ok(inner),
-            false => Err(StoreError::NoSpace {
-                needed,
-                free: free_bytes,
-            }),
+    }
+
+    /// A new file in `folder` for the content of an upload that was announced with this length.
+    pub(super) fn temporary(&self, folder: &Path, declared_len: u64) -> Result<(PathBuf, File), StoreError> {
+        loop {
+            let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("incoming-{number}.part"));
+            match self.medium.create(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.full_or("making", &path, declared_len)(error)),
+            }
         }
     }
 
@@ -119,11 +125,19 @@ impl Shared {
         inner.nodes.iter().filter_map(newest).collect()
     }
 
-    pub(super) fn full_or(&self, operation: &'static str, path: &Path, error: io::Error, needed: u64) -> StoreError {
-        if fs_ops::is_no_space(&error) {
-            let free = self.medium.free_bytes(&self.folder).unwrap_or(0);
-            return StoreError::NoSpace { needed, free };
+    /// The error of a step of an upload of this length, told as what it is where the medium is full.
+    pub(super) fn full_or<'a>(
+        &'a self,
+        operation: &'static str,
+        path: &'a Path,
+        declared_len: u64,
+    ) -> impl FnOnce(io::Error) -> StoreError + 'a {
+        move |error| match room::is_no_space(&error) {
+            true => StoreError::NoSpace {
+                needed: declared_len,
+                free: self.medium.free_bytes(&self.folder).unwrap_or(0),
+            },
+            false => io_error(operation, path)(error).into(),
         }
-        io_error(operation, path)(error)
     }
 }

@@ -12,7 +12,7 @@ use std::{fs, io};
 
 use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use crate::store::archive::ArchiveError;
-use crate::store::fs_ops::Medium;
+use crate::store::fs_ops::{Medium, io_error};
 
 /// What is known of the two files.
 pub(super) struct Tarball {
@@ -85,17 +85,17 @@ impl Tarball {
         }
         let (whole, incomplete) = (self.folder.join(TARBALL), self.folder.join(TARBALL_INCOMPLETE));
         let gone = match self.medium.rename(&whole, &incomplete) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => self.medium.remove_file(&whole),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.medium.remove_if_there(&whole),
             _ => Ok(()),
         };
         match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error) => {
                 // The upload is worth more than the name of a copy.
                 let text = format!("{TARBALL} is out of date and can be neither renamed nor removed: {error}");
                 tracing::warn!("{text}");
                 named.stuck = Some(text);
             }
-            _ => {
+            Ok(()) => {
                 named.whole = false;
                 named.stuck = None;
             }
@@ -126,21 +126,12 @@ impl Tarball {
             return Ok(false);
         }
         let (whole, incomplete) = (self.folder.join(TARBALL), self.folder.join(TARBALL_INCOMPLETE));
-        let failed = |operation: &'static str, path: PathBuf| {
-            move |source| ArchiveError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
         // Whatever the error: the name may be there.
         named.whole = true;
-        self.medium
-            .rename(&incomplete, &whole)
-            .map_err(failed("naming", whole))?;
-        self.medium
-            .sync_folder(&self.folder)
-            .map_err(failed("syncing", self.folder.clone()))?;
+        let renamed = self.medium.rename(&incomplete, &whole);
+        renamed.map_err(io_error("naming", &whole))?;
+        let synced = self.medium.sync_folder(&self.folder);
+        synced.map_err(io_error("syncing", &self.folder))?;
         named.current = true;
         named.stuck = None;
         Ok(true)

@@ -7,8 +7,7 @@ use crate::model::identity::Evidence;
 use crate::model::{NodeId, layout, shown};
 use crate::store::nodes::records::{Record, State};
 use crate::store::nodes::shared::Shared;
-use crate::store::upload::{self, UploadError};
-use crate::store::{Sha, UploadName, fs_ops};
+use crate::store::{Sha, UploadName, fs_ops, room, upload};
 use crate::sys::file::open_plain;
 
 impl Shared {
@@ -46,11 +45,9 @@ impl Shared {
         let _one_at_a_time = self.tidying.lock(id);
         for name in self.given_way(id) {
             let path = self.path_of(id, name);
-            match self.medium.remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(file = %path.display(), %error, "removing a replaced upload");
-                }
-                _ => {
+            match self.medium.remove_if_there(&path) {
+                Err(error) => tracing::warn!(file = %path.display(), %error, "removing a replaced upload"),
+                Ok(()) => {
                     if let Some(records) = self.lock().nodes.get_mut(id) {
                         records.retain(|record| record.name != name);
                     }
@@ -74,13 +71,10 @@ impl Shared {
         let Some(newest) = newest else { return };
         let copy = self.folder.join(id.as_str()).join(layout::INVENTORY);
         let source = self.path_of(id, newest);
-        // An inventory is several times its upload, or a thousand times where somebody wants that, and must not take the room of
-        // uploads.
-        let kept_free = self.limits.reserve_bytes.saturating_add(self.copies_leave);
         // Asked for anew at each piece: other copies are written at the same time.
         let room = || {
             let free = self.medium.free_bytes(&self.folder).unwrap_or(0);
-            free.saturating_sub(kept_free)
+            room::for_copy(free, self.limits.reserve_bytes, self.free_at_start)
         };
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let mut shown = shown::JsonStream::default();
@@ -92,10 +86,7 @@ impl Shared {
                     false => Err(io::ErrorKind::StorageFull.into()),
                 }
             })
-            .map_err(|error| match error {
-                UploadError::Refused(text) => io::Error::new(io::ErrorKind::InvalidData, text),
-                UploadError::Io(source) | UploadError::Visit(source) => source,
-            })
+            .map_err(io::Error::from)
         });
         if let Err(error) = written {
             tracing::debug!(file = %copy.display(), %error, "no copy of the inventory beside its upload");
