@@ -37,15 +37,15 @@ pub(crate) fn is_pci_address(name: &str) -> bool {
     hex(domain, 4..=8) && hex(bus, 2..=2) && hex(device, 2..=2) && hex(function, 1..=1)
 }
 
+/// True for `kind` and a number, as the kernel names what it counts.
+pub(crate) fn is_numbered(name: &str, kind: &str) -> bool {
+    let number = name.strip_prefix(kind).unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// True for a place below a USB bus: the kernel names those `usb` and a number.
 pub(crate) fn is_on_usb(place: &Path) -> bool {
     names(place).any(|name| is_numbered(name, "usb"))
-}
-
-/// True for the prefix and a decimal number behind it, as the kernel names most devices.
-pub(crate) fn is_numbered(name: &str, prefix: &str) -> bool {
-    let number = name.strip_prefix(prefix).filter(|number| !number.is_empty());
-    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// True where a component of the place is the prefix and a number, or a list of numbers: `ata3`, `end_device-0:0:3`.
@@ -87,11 +87,29 @@ pub(crate) fn hex16(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// Names of vendor and device by the PCI ID database.
-pub(crate) fn pci_names(vendor: u16, device: u16) -> (Option<&'static str>, Option<&'static str>) {
-    let known = pci_ids::Vendor::from_id(vendor);
-    let model = known.and_then(|vendor| vendor.devices().find(|known| known.id() == device));
-    (known.map(|vendor| vendor.name()), model.map(|model| model.name()))
+/// Who made a PCI function and what it is.
+pub(crate) struct PciNames {
+    /// `8086:1521`.
+    pub id: Option<String>,
+    /// By the PCI ID database, as the next.
+    pub vendor: Option<String>,
+    pub device: Option<String>,
+}
+
+/// The names of what has this [`pci_id`].
+pub(crate) fn pci_names(id: Option<(u16, u16)>) -> PciNames {
+    let vendor = id.and_then(|(vendor, _)| pci_ids::Vendor::from_id(vendor));
+    let device = vendor.and_then(|vendor| vendor.devices().find(|known| id.is_some_and(|id| known.id() == id.1)));
+    PciNames {
+        id: id.map(id_text),
+        vendor: vendor.map(|vendor| vendor.name().to_owned()),
+        device: device.map(|device| device.name().to_owned()),
+    }
+}
+
+/// `8086:1521`.
+pub(crate) fn id_text((vendor, device): (u16, u16)) -> String {
+    format!("{vendor:04x}:{device:04x}")
 }
 
 /// NUMA node of the nearest PCI function; the kernel says -1 where there is no such thing.

@@ -20,7 +20,7 @@ use crate::probe::collect::live::LiveSources;
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox::{Outcome, Pending, Publish, millis};
 use crate::probe::collect::{rights, timebox};
-use crate::sys::lldp_socket::{self, Ear};
+use crate::sys::lldp_socket::{self, DiscoverySocket, Received};
 
 /// Named when nothing else is known.
 pub const SOURCE: &str = "LLDP, CDP";
@@ -59,28 +59,28 @@ pub fn cabling(
         return captured(root);
     }
     if live.is_none() || wait.is_zero() {
-        return Part::missing(
-            PartStatus::Unsupported,
-            SOURCE,
-            "not listened for: no time was given for it",
-        );
+        let reason = "not listened for: no time was given for it";
+        return Part::missing(PartStatus::Unsupported, SOURCE, reason);
     }
-    let ports = match root.list(NET) {
-        Ok(names) => names
-            .into_iter()
-            .filter(|name| is_wired(root, name))
-            .map(|port| CablePort {
-                mac: root
-                    .value(format!("{NET}/{port}/address"))
-                    .and_then(|text| text.parse().ok()),
-                port,
-                ..CablePort::default()
-            }),
-        Err(error) => return Part::missing(error.status(), NET, error.to_string()),
+    let mut names = match root.list(NET) {
+        Ok(names) => names,
+        Err(error) => return error.missing(NET),
     };
-    let mut part = listen(root, root.first("count", ports.collect(), MAX_PORTS), wait, publish);
+    names.retain(|name| is_wired(root, name));
+    let names = root.first("count", names, MAX_PORTS);
+    let ports = names.into_iter().map(|name| cable_port(root, name)).collect();
+    let mut part = listen(root, ports, wait, publish);
     part.items.extend(setup.items.iter().cloned());
     part
+}
+
+fn cable_port(root: &Root, name: String) -> CablePort {
+    let mac = root.value(format!("{NET}/{name}/address"));
+    CablePort {
+        mac: mac.and_then(|text| text.parse().ok()),
+        port: name,
+        ..CablePort::default()
+    }
 }
 
 /// Found without the kernel's network configuration lock: a driver that hangs with the lock in its hands must not make us deaf.
@@ -91,8 +91,8 @@ fn is_wired(root: &Root, name: &str) -> bool {
 }
 
 /// Carriers of ports, in a thread of its own: newer kernels take that lock to tell.
-fn look(root: &Root, heard: &[Heard]) -> Pending<Vec<Option<bool>>> {
-    let names: Vec<String> = heard.iter().map(|port| port.facts.port.clone()).collect();
+fn look(root: &Root, ports: &[PortFrames]) -> Pending<Vec<Option<bool>>> {
+    let names: Vec<String> = ports.iter().map(|port| port.facts.port.clone()).collect();
     let root = root.clone();
     timebox::spawn("probe-carrier", move || {
         let carrier = |name: &String| root.flag(format!("{NET}/{name}/carrier"));
@@ -100,17 +100,18 @@ fn look(root: &Root, heard: &[Heard]) -> Pending<Vec<Option<bool>>> {
     })
 }
 
-/// What was heard on one port.
-struct Heard {
+/// A port and the frames received on it.
+struct PortFrames {
     facts: CablePort,
+    /// As they came, for captures.
     kept: Vec<Record>,
     /// Frames of neighbours that there was no room for.
     left_out: usize,
 }
 
-impl Heard {
-    fn new(facts: CablePort) -> Heard {
-        Heard {
+impl PortFrames {
+    fn new(facts: CablePort) -> PortFrames {
+        PortFrames {
             facts,
             kept: Vec::new(),
             left_out: 0,
@@ -194,30 +195,30 @@ fn ended<'a>(ports: impl Iterator<Item = &'a CablePort>, after: Duration, wait: 
 /// no ports with hardware behind them.
 pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publish<Part<Cabling>>) -> Part<Cabling> {
     let begun = Instant::now();
-    let mut heard: Vec<Heard> = ports.into_iter().map(Heard::new).collect();
+    let mut ports: Vec<PortFrames> = ports.into_iter().map(PortFrames::new).collect();
     let mut gaps = Vec::new();
-    let mut ears = match open_ears(root, &heard, &mut gaps) {
-        Ok(ears) => ears,
-        Err(reason) => return Part::missing(PartStatus::Denied, LISTENING, reason),
+    let mut sockets = match open_sockets(root, &ports, &mut gaps) {
+        Ok(sockets) => sockets,
+        Err(denied) => return denied,
     };
-    let mut looking = look(root, &heard);
+    let mut looking = look(root, &ports);
     let mut looked = false;
     let end = loop {
         // The first look is waited for, within reason; later ones come when they come.
         let patience = if looked { Duration::ZERO } else { LOOK.min(wait) };
         match looking.wait(Instant::now() + patience) {
             Outcome::Done { value: carriers, .. } => {
-                for (port, carrier) in heard.iter_mut().zip(carriers) {
+                for (port, carrier) in ports.iter_mut().zip(carriers) {
                     port.facts.carrier = carrier;
                 }
                 looked = true;
-                looking = look(root, &heard);
+                looking = look(root, &ports);
             }
             Outcome::TimedOut { .. } => {}
-            Outcome::Died { .. } => looking = look(root, &heard),
+            Outcome::Died { .. } => looking = look(root, &ports),
         }
         let after = begun.elapsed();
-        let listened = ears.iter().filter_map(|(at, _)| heard.get(*at));
+        let listened = sockets.iter().filter_map(|(at, _)| ports.get(*at));
         let end = match looked {
             true => ended(listened.map(|port| &port.facts), after, wait),
             // Nobody knows whom to wait for.
@@ -226,67 +227,59 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
         if let Some(end) = end {
             break end;
         }
-        let polled: Vec<&Ear> = ears.iter().map(|(_, ear)| ear).collect();
-        let spoken = match lldp_socket::wait(&polled, LOOK.min(wait.saturating_sub(after))) {
-            Ok(spoken) => spoken,
+        let polled: Vec<&DiscoverySocket> = sockets.iter().map(|(_, socket)| socket).collect();
+        let received = match lldp_socket::wait(&polled, LOOK.min(wait.saturating_sub(after))) {
+            Ok(received) => received,
             Err(error) => {
                 gaps.push(Item::gap("listen", PartStatus::Failed, error.to_string()));
                 break ListenEnd::TimeOver;
             }
         };
-        let news = take_frames(spoken, &mut ears, &mut heard, &mut gaps, begun);
-        if news {
-            publish.so_far(told(&heard, &gaps, None, begun.elapsed()));
+        if take_frames(received, &mut sockets, &mut ports, &mut gaps, begun) {
+            publish.so_far(told(&ports, &gaps, None, begun.elapsed()));
         }
     };
-    for port in &heard {
+    for port in &ports {
         // Kept with a capture, and for the raw files of an upload.
         let _ = root.ask(&kept_name(&port.facts.port), || Ok(pcap::write(&port.kept)));
         port.say_what_is_left_out(root);
     }
-    told(&heard, &gaps, Some(end), begun.elapsed())
+    told(&ports, &gaps, Some(end), begun.elapsed())
 }
 
-/// Opens each port, for its place in `heard`. The error is why nothing at all can be listened to.
-fn open_ears(root: &Root, heard: &[Heard], gaps: &mut Vec<Item>) -> Result<Vec<(usize, Ear)>, String> {
-    let mut ears = Vec::new();
-    for (at, port) in heard.iter().enumerate() {
+type Sockets = Vec<(usize, DiscoverySocket)>;
+
+/// Opens a socket on each port, for its place in `ports`. The error is the part where nothing at all can be listened to.
+fn open_sockets(root: &Root, ports: &[PortFrames], gaps: &mut Vec<Item>) -> Result<Sockets, Part<Cabling>> {
+    let mut sockets = Vec::new();
+    for (at, port) in ports.iter().enumerate() {
         let name = &port.facts.port;
-        match root.number(format!("{NET}/{name}/ifindex")).map(Ear::open) {
-            Some(Ok(ear)) => ears.push((at, ear)),
-            Some(Err(error)) => {
-                // EPERM is what an ordinary user gets, for every port alike.
-                let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-                if denied {
-                    return Err(format!("listening on the cables (CAP_NET_RAW): {}", rights::refusal()));
-                }
-                gaps.push(Item::gap(
-                    format!("{name}.listen"),
-                    PartStatus::Failed,
-                    error.to_string(),
-                ));
+        let mut gap = |status, reason: &str| gaps.push(Item::gap(format!("{name}.listen"), status, reason));
+        match root.number(format!("{NET}/{name}/ifindex")).map(DiscoverySocket::open) {
+            Some(Ok(socket)) => sockets.push((at, socket)),
+            // EPERM is what an ordinary user gets, for every port alike.
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let reason = format!("listening on the cables (CAP_NET_RAW): {}", rights::refusal());
+                return Err(Part::missing(PartStatus::Denied, LISTENING, reason));
             }
-            None => gaps.push(Item::gap(
-                format!("{name}.listen"),
-                PartStatus::Absent,
-                "the port went away",
-            )),
+            Some(Err(error)) => gap(PartStatus::Failed, &error.to_string()),
+            None => gap(PartStatus::Absent, "the port went away"),
         }
     }
-    Ok(ears)
+    Ok(sockets)
 }
 
-/// Takes in what was heard, and lets go of sockets that fail. True where there are new neighbours.
+/// Takes in what was received, and lets go of sockets that fail. True where there are new neighbours.
 fn take_frames(
-    spoken: Vec<(usize, std::io::Result<Vec<Vec<u8>>>)>,
-    ears: &mut Vec<(usize, Ear)>,
-    heard: &mut [Heard],
+    received: Vec<Received>,
+    sockets: &mut Sockets,
+    ports: &mut [PortFrames],
     gaps: &mut Vec<Item>,
     begun: Instant,
 ) -> bool {
-    let (mut news, mut deaf) = (false, Vec::new());
-    for (which, frames) in spoken {
-        let Some(port) = ears.get(which).and_then(|(at, _)| heard.get_mut(*at)) else {
+    let (mut news, mut failed) = (false, Vec::new());
+    for (which, frames) in received {
+        let Some(port) = sockets.get(which).and_then(|(at, _)| ports.get_mut(*at)) else {
             continue;
         };
         match frames {
@@ -298,14 +291,14 @@ fn take_frames(
             // The port went down for a moment, as some do when their carrier comes; the socket works on.
             Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
             Err(error) => {
-                deaf.push(which);
+                failed.push(which);
                 let item = format!("{}.listen", port.facts.port);
                 gaps.push(Item::gap(item, PartStatus::Failed, error.to_string()));
             }
         }
     }
-    for which in deaf.into_iter().rev() {
-        ears.remove(which);
+    for which in failed.into_iter().rev() {
+        sockets.remove(which);
     }
     news
 }
@@ -314,11 +307,11 @@ fn kept_name(port: &str) -> String {
     format!("cabling/{port}.pcap")
 }
 
-fn told(heard: &[Heard], gaps: &[Item], ended: Option<ListenEnd>, after: Duration) -> Part<Cabling> {
+fn told(ports: &[PortFrames], gaps: &[Item], ended: Option<ListenEnd>, after: Duration) -> Part<Cabling> {
     let cabling = Cabling {
         listened_ms: Some(millis(after)),
         ended,
-        ports: heard.iter().map(|port| port.facts.clone()).collect(),
+        ports: ports.iter().map(|port| port.facts.clone()).collect(),
     };
     Part::ok(LISTENING, cabling).with_items(gaps.to_vec())
 }
@@ -327,7 +320,7 @@ fn told(heard: &[Heard], gaps: &[Item], ended: Option<ListenEnd>, after: Duratio
 fn captured(root: &Root) -> Part<Cabling> {
     let names = match root.list(NET) {
         Ok(names) => names,
-        Err(error) => return Part::missing(error.status(), NET, error.to_string()),
+        Err(error) => return error.missing(NET),
     };
     let mut gaps = Vec::new();
     let mut ports = Vec::new();
@@ -336,28 +329,21 @@ fn captured(root: &Root) -> Part<Cabling> {
             Ok(file) => file,
             Err(ReadError::Unsupported { .. }) => continue,
             Err(error) => {
-                gaps.push(Item::gap(name, error.status(), error.to_string()));
+                gaps.push(error.gap(name));
                 continue;
             }
         };
-        let mut port = Heard::new(CablePort {
-            mac: root
-                .value(format!("{NET}/{name}/address"))
-                .and_then(|text| text.parse().ok()),
-            carrier: root.flag(format!("{NET}/{name}/carrier")),
-            port: name.clone(),
-            ..CablePort::default()
-        });
-        match pcap::read(&file) {
-            Some(records) => {
-                for record in records {
-                    port.take(record.frame, Duration::from_micros(record.micros));
-                }
-                port.say_what_is_left_out(root);
-                ports.push(port.facts);
-            }
-            None => gaps.push(Item::gap(name, PartStatus::Failed, "not a capture file")),
+        let Some(records) = pcap::read(&file) else {
+            gaps.push(Item::gap(name, PartStatus::Failed, "not a capture file"));
+            continue;
+        };
+        let mut port = PortFrames::new(cable_port(root, name));
+        port.facts.carrier = root.flag(format!("{NET}/{}/carrier", port.facts.port));
+        for record in records {
+            port.take(record.frame, Duration::from_micros(record.micros));
         }
+        port.say_what_is_left_out(root);
+        ports.push(port.facts);
     }
     if ports.is_empty() && gaps.is_empty() {
         let reason = "the capture holds no frames";
@@ -434,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_known_by_chassis_and_port() {
-        let mut heard = Heard::new(CablePort::default());
+        let mut heard = PortFrames::new(CablePort::default());
         assert!(heard.take(lldp_frame(b'1'), Duration::from_secs(1)));
         assert!(!heard.take(lldp_frame(b'1'), Duration::from_secs(31)), "said again");
         assert!(heard.take(lldp_frame(b'2'), Duration::from_secs(32)));

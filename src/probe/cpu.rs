@@ -3,7 +3,7 @@
 pub(crate) mod cpuinfo;
 pub(crate) mod kernel;
 
-use cpuinfo::{CpuInfo, kind_names, parse_cpuinfo};
+use cpuinfo::{kind_names, parse_cpuinfo};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,8 +54,9 @@ fn topology(root: &Root) -> Option<Topology> {
 }
 
 /// What the sources that are asked first tell.
+#[derive(Default)]
 struct Asked {
-    info: CpuInfo,
+    info: Cpus,
     topology: Option<Topology>,
     packages: Vec<CpuPackage>,
     sources: Vec<&'static str>,
@@ -66,13 +67,7 @@ fn ask(root: &Root, smbios: &Smbios, deadline: Instant) -> Asked {
     let tree = root.clone();
     // On kernels that measure the clock for it, this one asks every processor.
     let cpuinfo = timebox::spawn("probe-cpuinfo", move || tree.text(CPUINFO, CPUINFO_LIMIT));
-    let mut asked = Asked {
-        info: CpuInfo::default(),
-        topology: None,
-        packages: Vec::new(),
-        sources: Vec::new(),
-        gaps: Vec::new(),
-    };
+    let mut asked = Asked::default();
     match cpuinfo.wait(deadline).read_or_gap("cpuinfo", CPUINFO) {
         Ok((text, _)) => {
             asked.sources.push(CPUINFO);
@@ -119,10 +114,7 @@ pub(crate) fn cpus(
     if sources.is_empty() {
         return Part::missing(PartStatus::Failed, CPUINFO, "no source on processors can be read").with_items(gaps);
     }
-    let (threads, by_cpuinfo) = (
-        (asked.info.threads > 0).then_some(asked.info.threads),
-        asked.info.sockets,
-    );
+    let (threads, by_cpuinfo) = (asked.info.threads, asked.info.sockets);
     let by_kernel = asked.topology.map(|topology| topology.sockets).or(by_cpuinfo);
     let mut cpus = first_facts(root, live, asked.info, asked.topology, asked.packages);
     // Without topology, as in a bare capture, the sockets that firmware calls populated are the best there is. And without
@@ -149,7 +141,7 @@ pub(crate) fn cpus(
             remarks.compare("threads", cpus.threads, Some(totals.threads), "sysinfo");
             remarks.compare("cores", cpus.cores, totals.cores, "sysinfo");
         }
-        Some(Err(reason)) => gaps.push(Item::gap("sysinfo".to_owned(), PartStatus::Failed, reason)),
+        Some(Err(gap)) => gaps.push(gap),
         None => {}
     }
     if cpus.microcode_revisions.len() > 1 {
@@ -165,32 +157,23 @@ pub(crate) fn cpus(
 fn first_facts(
     root: &Root,
     live: Option<&Arc<dyn LiveSources>>,
-    info: CpuInfo,
+    info: Cpus,
     topology: Option<Topology>,
     packages: Vec<CpuPackage>,
 ) -> Cpus {
     let by_firmware = || packages.iter().find_map(|package| package.model.clone());
-    let threads = (info.threads > 0).then_some(info.threads);
     Cpus {
         arch: root
             .value("/proc/sys/kernel/arch")
             .or_else(|| live.map(|live| live.arch()))
             .or(info.arch),
-        vendor: info.vendor,
         model: info.model.or_else(by_firmware).or_else(|| kind_names(&info.kinds)),
-        kinds: info.kinds,
-        family_number: info.family_number,
-        model_number: info.model_number,
-        stepping: info.stepping,
-        microcode: info.microcode,
-        microcode_revisions: info.microcode_revisions,
         sockets: topology.map(|topology| topology.sockets).or(info.sockets),
         cores: topology.map(|topology| topology.cores).or(info.cores),
-        threads: topology.map(|topology| topology.threads).or(threads),
+        threads: topology.map(|topology| topology.threads).or(info.threads),
         virtualization: kernel::virtualization(root, &info.flags),
-        flags: info.flags,
         packages,
-        ..Cpus::default()
+        ..info
     }
 }
 
@@ -329,7 +312,7 @@ mod tests {
             );
         }
         let info = parse_cpuinfo(&text);
-        assert_eq!((info.sockets, info.cores, info.threads), (Some(2), Some(4), 8));
+        assert_eq!((info.sockets, info.cores, info.threads), (Some(2), Some(4), Some(8)));
         assert_eq!(info.model.as_deref(), Some("Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz"));
         assert_eq!(
             (info.family_number, info.model_number, info.stepping),
@@ -347,7 +330,7 @@ mod tests {
         );
         assert_eq!(info.vendor.as_deref(), Some("Ampere"));
         assert_eq!(info.arch.as_deref(), Some("aarch64"));
-        assert_eq!((info.threads, info.sockets), (1, None));
+        assert_eq!((info.threads, info.sockets), (Some(1), None));
     }
 
     proptest! {

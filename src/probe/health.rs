@@ -110,11 +110,8 @@ fn machine_checks(root: &Root) -> Found<MachineChecks> {
     }
     let banks = root.list(MACHINE_CHECK).unwrap_or_default();
     // Read and not only listed, so that a capture holds them.
-    let is_bank = |name: &&String| {
-        name.strip_prefix("bank")
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-            && root.value(format!("{MACHINE_CHECK}/{name}")).is_some()
-    };
+    let is_bank =
+        |name: &&String| bus::is_numbered(name, "bank") && root.value(format!("{MACHINE_CHECK}/{name}")).is_some();
     let count = u32::try_from(banks.iter().filter(is_bank).count()).unwrap_or(u32::MAX);
     checks.banks = (count > 0).then_some(count);
     if checks == MachineChecks::default() {

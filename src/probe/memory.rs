@@ -62,7 +62,7 @@ pub(crate) fn memory(
     add(BLOCKS, memory_blocks(root));
     match live::totals(live, limit) {
         Some(Ok(totals)) => add("sysinfo", Some(totals.memory_bytes)),
-        Some(Err(reason)) => gaps.push(Item::gap("sysinfo", PartStatus::Failed, reason)),
+        Some(Err(gap)) => gaps.push(gap),
         None => {}
     }
 

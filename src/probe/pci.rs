@@ -39,7 +39,7 @@ pub(crate) fn functions(
     let begun = Instant::now();
     let addresses = match root.list(SOURCE) {
         Ok(addresses) => addresses,
-        Err(error) => return Part::missing(error.status(), SOURCE, error.to_string()),
+        Err(error) => return error.missing(SOURCE),
     };
     let slots = slots(root);
     let known: Vec<String> = addresses.into_iter().filter(|name| bus::is_pci_address(name)).collect();
@@ -74,8 +74,7 @@ fn base(root: &Root, address: &str, slots: &BTreeMap<String, String>) -> PciFunc
     let class = root
         .value(at("class"))
         .and_then(|class| class.strip_prefix("0x").map(str::to_owned));
-    let (vendor_name, device_name) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
-    let words = |(vendor, device): (u16, u16)| format!("{vendor:04x}:{device:04x}");
+    let names = bus::pci_names(id);
     // A bridge into a slot has the slot's number as well; the name belongs to what is in the slot.
     let slot = address
         .rsplit_once('.')
@@ -84,12 +83,12 @@ fn base(root: &Root, address: &str, slots: &BTreeMap<String, String>) -> PciFunc
     PciFunction {
         address: address.to_owned(),
         subsystem_name: id.zip(board).and_then(|(id, board)| subsystem_name(id, board)),
-        id: id.map(words),
-        subsystem_id: board.map(words),
+        id: names.id,
+        subsystem_id: board.map(bus::id_text),
         class_name: class.as_deref().and_then(class_name),
         class,
-        vendor_name: vendor_name.map(str::to_owned),
-        device_name: device_name.map(str::to_owned),
+        vendor_name: names.vendor,
+        device_name: names.device,
         revision: root
             .value(at("revision"))
             .map(|text| text.trim_start_matches("0x").to_owned()),

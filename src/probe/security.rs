@@ -34,7 +34,7 @@ pub(crate) fn security(root: &Root, smbios: &Smbios, limit: Duration) -> Part<Se
             None
         }
         Err(error) => {
-            later.push(Item::gap("lockdown", error.status(), error.to_string()).from(LOCKDOWN, 0));
+            later.push(error.gap("lockdown").from(LOCKDOWN, 0));
             None
         }
     };
@@ -78,7 +78,7 @@ fn variables(root: &Root, mode: FirmwareMode) -> (Security, Vec<Item>) {
 fn read_variables(root: &Root, security: &mut Security, items: &mut Vec<Item>) {
     let started = Instant::now();
     let mut gap = |name: &str, error: &ReadError| {
-        items.push(Item::gap(name, error.status(), error.to_string()).from(SOURCE, millis(started.elapsed())));
+        items.push(error.gap(name).from(SOURCE, millis(started.elapsed())));
     };
     // The folder is there without the mount, and then empty.
     if !root.list(SOURCE).is_ok_and(|names| !names.is_empty()) {

@@ -111,7 +111,7 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
         Ok(value) => value,
         Err(ReadError::Absent { .. }) => None,
         Err(error) => {
-            gaps.push(Item::gap(name.to_owned(), error.status(), error.to_string()));
+            gaps.push(error.gap(name));
             None
         }
     };

@@ -149,7 +149,7 @@ impl LiveSources for Stuck {
         })
     }
 
-    fn totals(&self) -> Result<Totals, String> {
+    fn totals(&self) -> anyhow::Result<Totals> {
         self.maybe("totals");
         Ok(Totals::default())
     }
@@ -212,8 +212,8 @@ fn a_probe_that_panics_is_reported() {
         fn driver_info(&self, _: &str) -> io::Result<DriverInfo> {
             Err(io::Error::other("no"))
         }
-        fn totals(&self) -> Result<Totals, String> {
-            Err("no".to_owned())
+        fn totals(&self) -> anyhow::Result<Totals> {
+            Err(anyhow::anyhow!("no"))
         }
         fn bmc(&self) -> Result<Box<dyn AskBmc>, BmcError> {
             panic!("as it happens")

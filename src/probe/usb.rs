@@ -20,7 +20,7 @@ const MAX_DEVICES: usize = 8192;
 pub(crate) fn devices(root: &Root, limit: Duration) -> Part<Vec<UsbDevice>> {
     let names = match root.list(SOURCE) {
         Ok(names) => names,
-        Err(error) => return Part::missing(error.status(), SOURCE, error.to_string()),
+        Err(error) => return error.missing(SOURCE),
     };
     // `1-1.4:1.0` is an interface of the device `1-1.4`.
     let (interfaces, devices): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.contains(':'));

@@ -1,4 +1,4 @@
-//! Ears for LLDP and CDP: packet sockets that see nothing else.
+//! Sockets for LLDP and CDP: packet sockets that see nothing else.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 /// A packet socket (packet(7)) on one port. Frames of other protocols end in the kernel's filter, so that a busy port
 /// costs nothing.
 #[derive(Debug)]
-pub(crate) struct Ear {
+pub(crate) struct DiscoverySocket {
     socket: Socket,
 }
 
@@ -46,9 +46,9 @@ fn filter() -> [SockFilter; 12] {
     ]
 }
 
-impl Ear {
+impl DiscoverySocket {
     /// Listens on interface `index`. Needs CAP_NET_RAW.
-    pub(crate) fn open(index: u32) -> io::Result<Ear> {
+    pub(crate) fn open(index: u32) -> io::Result<DiscoverySocket> {
         // Protocol 0 receives nothing until bind, so no packet slips in before the filter.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.attach_filter(&filter())?;
@@ -59,7 +59,7 @@ impl Ear {
         }
         socket.bind(&everything_on(index))?;
         socket.set_nonblocking(true)?;
-        Ok(Ear { socket })
+        Ok(DiscoverySocket { socket })
     }
 
     /// Frames that came meanwhile, from the destination address on. What this machine sends itself is left out.
@@ -88,16 +88,16 @@ impl Ear {
     }
 }
 
-/// What one ear heard: its number in the list that was waited for, and its frames.
-pub(crate) type Spoken = (usize, io::Result<Vec<Vec<u8>>>);
+/// What one socket received: its number in the list that was waited for, and its frames.
+pub(crate) type Received = (usize, io::Result<Vec<Vec<u8>>>);
 
-/// Waits until something comes in on any ear, at most `limit`. Returns the number of the ear with its frames; an ear
+/// Waits until something comes in on any socket, at most `limit`. Returns the number of the socket with its frames; one
 /// whose port went away or down tells an error.
-pub(crate) fn wait(ears: &[&Ear], limit: Duration) -> io::Result<Vec<Spoken>> {
-    let mut polled: Vec<libc::pollfd> = ears
+pub(crate) fn wait(sockets: &[&DiscoverySocket], limit: Duration) -> io::Result<Vec<Received>> {
+    let mut polled: Vec<libc::pollfd> = sockets
         .iter()
-        .map(|ear| libc::pollfd {
-            fd: ear.socket.as_raw_fd(),
+        .map(|one| libc::pollfd {
+            fd: one.socket.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         })
@@ -113,12 +113,12 @@ pub(crate) fn wait(ears: &[&Ear], limit: Duration) -> io::Result<Vec<Spoken>> {
             _ => Err(error),
         };
     }
-    let spoken = polled
+    let ready = polled
         .iter()
-        .zip(ears)
+        .zip(sockets)
         .enumerate()
         .filter(|(_, (state, _))| state.revents != 0);
-    Ok(spoken.map(|(at, (_, ear))| (at, ear.frames())).collect())
+    Ok(ready.map(|(at, (_, one))| (at, one.frames())).collect())
 }
 
 /// `PACKET_ADD_MEMBERSHIP`; it ends with the socket.

@@ -174,6 +174,17 @@ impl<T> Part<T> {
         self.items = items;
         self
     }
+
+    fn info(&self, name: &'static str) -> PartInfo<'_> {
+        PartInfo {
+            name,
+            status: self.status,
+            reason: self.reason.as_deref(),
+            source: &self.source,
+            millis: self.millis,
+            items: &self.items,
+        }
+    }
 }
 
 /// Everything learnt about one machine in one run.
@@ -276,53 +287,35 @@ pub(crate) fn machine_line(vendor: Option<String>, product: Option<String>, seri
     (!words.is_empty()).then(|| words.join(" "))
 }
 
+/// What is said of every part alike, in the order of the document.
+macro_rules! parts {
+    ($($part:ident),+) => {
+        impl Inventory {
+            /// Names of the parts, in the document's order.
+            pub const PARTS: [&'static str; 16] = [$(stringify!($part)),+];
+
+            /// An inventory without any part, for this reason.
+            pub(crate) fn missing(reason: &str) -> Self {
+                Inventory {
+                    schema_version: SCHEMA_VERSION,
+                    $($part: Part::missing(PartStatus::Unsupported, "", reason)),+
+                }
+            }
+
+            /// Every part, in the document's order.
+            pub fn parts(&self) -> [PartInfo<'_>; 16] {
+                [$(self.$part.info(stringify!($part))),+]
+            }
+        }
+    };
+}
+
+parts! {
+    run, system, bios, cpus, memory, disks, storage_controllers, nics, cabling, pci, usb, gpus, security, bmc, health,
+    firmware
+}
+
 impl Inventory {
-    /// Names of the parts, in the document's order.
-    pub const PARTS: [&'static str; 16] = [
-        "run",
-        "system",
-        "bios",
-        "cpus",
-        "memory",
-        "disks",
-        "storage_controllers",
-        "nics",
-        "cabling",
-        "pci",
-        "usb",
-        "gpus",
-        "security",
-        "bmc",
-        "health",
-        "firmware",
-    ];
-
-    /// An inventory without any part, for this reason.
-    pub(crate) fn missing(reason: &str) -> Self {
-        fn none<T>(reason: &str) -> Part<T> {
-            Part::missing(PartStatus::Unsupported, "", reason)
-        }
-        Inventory {
-            schema_version: SCHEMA_VERSION,
-            run: none(reason),
-            system: none(reason),
-            bios: none(reason),
-            cpus: none(reason),
-            memory: none(reason),
-            disks: none(reason),
-            storage_controllers: none(reason),
-            nics: none(reason),
-            cabling: none(reason),
-            pci: none(reason),
-            usb: none(reason),
-            gpus: none(reason),
-            security: none(reason),
-            bmc: none(reason),
-            health: none(reason),
-            firmware: none(reason),
-        }
-    }
-
     /// One line for a table: vendor, product, serial, leaving out what firmware never filled in.
     pub fn summary(&self) -> String {
         let system = self.system.value.as_ref();
@@ -356,56 +349,6 @@ impl Inventory {
         booted
             .and_then(|nic| nic.permanent_mac.or(nic.mac))
             .or_else(|| self.node_id_facts().1.first().copied())
-    }
-
-    /// Every part, in the document's order.
-    pub fn parts(&self) -> [PartInfo<'_>; 16] {
-        fn info<'a, T>(name: &'static str, part: &'a Part<T>) -> PartInfo<'a> {
-            PartInfo {
-                name,
-                status: part.status,
-                reason: part.reason.as_deref(),
-                source: &part.source,
-                millis: part.millis,
-                items: &part.items,
-            }
-        }
-        let [
-            run,
-            system,
-            bios,
-            cpus,
-            memory,
-            disks,
-            controllers,
-            nics,
-            cabling,
-            pci,
-            usb,
-            gpus,
-            security,
-            bmc,
-            health,
-            firmware,
-        ] = Self::PARTS;
-        [
-            info(run, &self.run),
-            info(system, &self.system),
-            info(bios, &self.bios),
-            info(cpus, &self.cpus),
-            info(memory, &self.memory),
-            info(disks, &self.disks),
-            info(controllers, &self.storage_controllers),
-            info(nics, &self.nics),
-            info(cabling, &self.cabling),
-            info(pci, &self.pci),
-            info(usb, &self.usb),
-            info(gpus, &self.gpus),
-            info(security, &self.security),
-            info(bmc, &self.bmc),
-            info(health, &self.health),
-            info(firmware, &self.firmware),
-        ]
     }
 
     /// Parts that are neither learnt nor plainly absent, with status and reason: what a person should be told.

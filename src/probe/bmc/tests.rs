@@ -19,7 +19,7 @@ impl LiveSources for WithBmc {
     fn driver_info(&self, _: &str) -> io::Result<DriverInfo> {
         Ok(DriverInfo::default())
     }
-    fn totals(&self) -> Result<Totals, String> {
+    fn totals(&self) -> anyhow::Result<Totals> {
         Ok(Totals::default())
     }
     fn bmc(&self) -> Result<Box<dyn AskBmc>, BmcError> {

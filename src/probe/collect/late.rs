@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::collection::Collection;
 use super::live::LiveSources;
-use super::options::Options;
+use super::options::{Limit, Options};
 use super::root::Root;
 use super::timebox::{Publish, millis};
 use crate::model::inventory::{Inventory, Item, PartStatus};
 use crate::probe::disks::arrivals::Named;
 use crate::probe::disks::list;
 use crate::probe::disks::watch::Watch;
+use crate::probe::text::words::first;
 
 /// How often disks are listed anew that came while the last ones were asked.
 const LATE_ROUNDS: usize = 4;
@@ -58,16 +59,9 @@ impl Collection {
             .filter_map(|disk| Some((disk.appeared_after_ms?, disk.name.as_str())))
             .collect();
         late.sort_unstable();
-        let late: Vec<String> = late
-            .into_iter()
-            .map(|(millis, name)| format!("{name} after {} s", millis / 1000))
-            .collect();
-        let shown = late.iter().take(LATE_SHOWN).cloned().collect::<Vec<_>>().join(", ");
-        let more = match late.len().saturating_sub(LATE_SHOWN) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        (!late.is_empty()).then(|| format!("disks that came late: {shown}{more}"))
+        let told = |(millis, name): (u64, &str)| format!("{name} after {} s", millis / 1000);
+        let late: Vec<String> = late.into_iter().map(told).collect();
+        (!late.is_empty()).then(|| format!("disks that came late: {}", first(&late, LATE_SHOWN)))
     }
 
     fn watch(&self) -> Option<Watch> {
@@ -112,7 +106,7 @@ impl Collection {
                 break;
             }
             let root = self.job.root.for_part();
-            let limit = self.job.options.slow_limit * 4 / 5;
+            let limit = self.job.within(Limit::Slow);
             let medium = &self.job.options.boot_medium;
             let mut part = list::disks_of(&root, Ok(late.clone()), medium, limit, &Publish::nowhere());
             for disk in part.value.iter_mut().flatten() {

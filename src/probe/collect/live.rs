@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::timebox::{self, Outcome};
 use crate::model::MacAddr;
+use crate::model::inventory::{Item, PartStatus};
 use crate::sys::ethtool::{self, DriverInfo};
 use crate::sys::ipmi::{AskBmc, Bmc, BmcError};
 
@@ -25,7 +26,7 @@ pub trait LiveSources: Send + Sync {
     /// Driver and firmware of a port.
     fn driver_info(&self, interface: &str) -> io::Result<DriverInfo>;
     /// Memory and processors, counted by somebody else.
-    fn totals(&self) -> Result<Totals, String>;
+    fn totals(&self) -> anyhow::Result<Totals>;
     /// Opens the management controller.
     fn bmc(&self) -> Result<Box<dyn AskBmc>, BmcError>;
     /// Machine name as `uname -m` has it.
@@ -35,14 +36,15 @@ pub trait LiveSources: Send + Sync {
 }
 
 /// The second opinion on totals, if it comes in time: it is worth having, but not worth losing a part for.
-pub(crate) fn totals(live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Option<Result<Totals, String>> {
+pub(crate) fn totals(live: Option<&Arc<dyn LiveSources>>, limit: Duration) -> Option<Result<Totals, Item>> {
     let live = Arc::clone(live?);
     let pending = timebox::spawn("probe-totals", move || live.totals());
-    Some(match pending.wait(Instant::now() + limit) {
-        Outcome::Done { value, .. } => value,
+    let told = match pending.wait(Instant::now() + limit) {
+        Outcome::Done { value, .. } => value.map_err(|error| error.to_string()),
         Outcome::TimedOut { millis } => Err(format!("no answer within {millis} ms")),
         Outcome::Died { reason } => Err(reason),
-    })
+    };
+    Some(told.map_err(|reason| Item::gap("sysinfo", PartStatus::Failed, reason)))
 }
 
 /// The machine we run on.
@@ -58,8 +60,8 @@ impl LiveSources for ThisMachine {
         ethtool::driver_info(interface)
     }
 
-    fn totals(&self) -> Result<Totals, String> {
-        let mut system = sysinfo::System::new().map_err(|error| error.to_string())?;
+    fn totals(&self) -> anyhow::Result<Totals> {
+        let mut system = sysinfo::System::new()?;
         system.refresh_memory();
         system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

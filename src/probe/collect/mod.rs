@@ -17,3 +17,10 @@ pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod schema;
 pub(crate) mod timebox;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is behind these locks is replaced as a whole, so a probe that panicked leaves nothing half done.
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -8,12 +8,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::rights;
+use super::{lock, rights};
 use crate::formats::text::{decoded, line, natural_key};
 use crate::model::cause;
-use crate::model::inventory::{Item, PartStatus};
+use crate::model::inventory::{Item, Part, PartStatus};
 use crate::sys::file;
 
 /// Bound of one small attribute. A sysfs attribute is at most one page, and pages have up to 64 KiB.
@@ -53,6 +53,16 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The piece of a part that could not be read.
+    pub(crate) fn gap(&self, item: impl Into<String>) -> Item {
+        Item::gap(item, self.status(), self.to_string())
+    }
+
+    /// The part that could not be read.
+    pub(crate) fn missing<T>(&self, source: impl Into<String>) -> Part<T> {
+        Part::missing(self.status(), source, self.to_string())
+    }
+
     /// `live` tells an error of the running machine from one of a captured tree.
     fn from_io(path: &Path, error: &io::Error, live: bool) -> Self {
         let path = shown(path);
@@ -103,6 +113,18 @@ pub enum Recorded {
 }
 
 /// A tree to read from. Cheap to clone.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let names = folder.path().join("sys/class/dmi/id");
+/// std::fs::create_dir_all(&names)?;
+/// std::fs::write(names.join("product_name"), "Example R1\n")?;
+///
+/// let root = recon::probe::Root::at(folder.path());
+/// assert_eq!(root.value("/sys/class/dmi/id/product_name").as_deref(), Some("Example R1"));
+/// assert_eq!(root.value("/sys/class/dmi/id/product_serial"), None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Root {
     inner: Arc<Inner>,
@@ -110,7 +132,7 @@ pub struct Root {
     left_out: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     path: PathBuf,
     record: Option<Mutex<BTreeMap<PathBuf, Recorded>>>,
@@ -131,10 +153,7 @@ impl Root {
     pub fn at(path: impl Into<PathBuf>) -> Root {
         Root::over(Inner {
             path: path.into(),
-            record: None,
-            kept: Mutex::default(),
-            #[cfg(test)]
-            stuck: Vec::new(),
+            ..Inner::default()
         })
     }
 
@@ -142,10 +161,8 @@ impl Root {
     pub fn recording(path: impl Into<PathBuf>) -> Root {
         Root::over(Inner {
             path: path.into(),
-            record: Some(Mutex::new(BTreeMap::new())),
-            kept: Mutex::default(),
-            #[cfg(test)]
-            stuck: Vec::new(),
+            record: Some(Mutex::default()),
+            ..Inner::default()
         })
     }
 
@@ -154,9 +171,8 @@ impl Root {
     pub fn stuck(path: impl Into<PathBuf>, stuck: Vec<PathBuf>) -> Root {
         Root::over(Inner {
             path: path.into(),
-            record: None,
-            kept: Mutex::default(),
             stuck,
+            ..Inner::default()
         })
     }
 
@@ -186,14 +202,14 @@ impl Root {
 
     /// Has the part say that of `all` things only `told` are in it.
     pub fn leave_out(&self, what: &str, all: &str, told: usize) {
-        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_out = lock(&self.left_out);
         let name = if left_out.len() < LEFT_OUT_LIMIT { what } else { "more" };
         left_out.insert(name.to_owned(), format!("{all}, of which {told} are here"));
     }
 
     /// What was left out, an item a list.
     pub fn left_out(&self) -> Vec<Item> {
-        let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = lock(&self.left_out);
         let item = |(what, reason): (&String, &String)| Item::gap(what, PartStatus::Failed, reason);
         left_out.iter().map(item).collect()
     }
@@ -218,10 +234,7 @@ impl Root {
         }
         match question() {
             Ok(answer) => {
-                if let Some(record) = &self.inner.record {
-                    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-                    record.insert(path, Recorded::File(answer.clone()));
-                }
+                self.note(&path, || Recorded::File(answer.clone()));
                 Ok(answer)
             }
             Err(error) => Err(ReadError::from_io(Path::new(name), &error, true)),
@@ -231,7 +244,7 @@ impl Root {
     /// Keeps what a probe put together from many answers and took apart, for the raw captures; a second call with the
     /// same name replaces the first. Together they stay within [`KEPT_LIMIT`]; what goes beyond is not kept.
     pub fn keep(&self, name: &str, bytes: &[u8]) {
-        let mut kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.inner.kept);
         kept.remove(name);
         let used: usize = kept.values().map(Vec::len).sum();
         if !bytes.is_empty() && used.saturating_add(bytes.len()) <= KEPT_LIMIT {
@@ -241,27 +254,18 @@ impl Root {
 
     /// What probes kept, by name.
     pub fn kept(&self) -> BTreeMap<String, Vec<u8>> {
-        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.inner.kept).clone()
     }
 
     /// What was read so far, by path without the leading slash. Empty unless recording.
     pub fn recorded(&self) -> BTreeMap<PathBuf, Recorded> {
-        match &self.inner.record {
-            Some(record) => record.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            None => BTreeMap::new(),
-        }
+        self.record().map(|record| record.clone()).unwrap_or_default()
     }
 
     /// A file that was read already, where the root records.
     pub fn seen(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let real = self.resolve(path).ok()?;
-        let record = self
-            .inner
-            .record
-            .as_ref()?
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match record.get(&real)? {
+        match self.record()?.get(&real)? {
             Recorded::File(bytes) => Some(bytes.clone()),
             Recorded::Link(_) | Recorded::Folder => None,
         }
@@ -271,24 +275,36 @@ impl Root {
         ReadError::from_io(path, error, self.is_live())
     }
 
+    /// What was read so far, where the root records.
+    fn record(&self) -> Option<MutexGuard<'_, BTreeMap<PathBuf, Recorded>>> {
+        self.inner.record.as_ref().map(lock)
+    }
+
     fn note(&self, path: &Path, what: impl FnOnce() -> Recorded) {
-        if let Some(record) = &self.inner.record {
-            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut record) = self.record() {
             record.insert(path.to_owned(), what());
+        }
+    }
+
+    /// A folder of which only that it is there was asked.
+    fn note_folder(&self, real: &Path) {
+        if self.inner.path.join(real).is_dir() {
+            self.note(real, || Recorded::Folder);
         }
     }
 
     /// An entry of a listed folder, so that the captured folder lists the same, even if nothing below is read.
     fn note_entry(&self, path: &Path, entry: &fs::DirEntry) {
-        let Some(record) = &self.inner.record else { return };
+        if self.inner.record.is_none() {
+            return;
+        }
         let what = match entry.file_type() {
             Ok(kind) if kind.is_symlink() => fs::read_link(entry.path()).ok().map(Recorded::Link),
             Ok(kind) if kind.is_dir() => Some(Recorded::Folder),
             // A file's name without its content would be a false file.
             _ => None,
         };
-        if let Some(what) = what {
-            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(what), Some(mut record)) = (what, self.record()) {
             record.entry(path.to_owned()).or_insert(what);
         }
     }
@@ -447,19 +463,13 @@ impl Root {
                 .place(path.as_ref())
                 .is_ok_and(|place| self.inner.path.join(place).exists());
         }
-        let Ok(real) = self.resolve(path) else { return false };
-        if self.inner.path.join(&real).is_dir() {
-            self.note(&real, || Recorded::Folder);
-        }
-        true
+        self.resolve(path).inspect(|real| self.note_folder(real)).is_ok()
     }
 
     /// Last name of what a link leads to: `driver` → `ixgbe`.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Option<String> {
         let real = self.resolve(path).ok()?;
-        if self.inner.path.join(&real).is_dir() {
-            self.note(&real, || Recorded::Folder);
-        }
+        self.note_folder(&real);
         Some(real.file_name()?.to_string_lossy().into_owned())
     }
 }

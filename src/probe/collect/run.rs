@@ -1,7 +1,7 @@
 //! The run itself: which kernel, started how.
 
 use super::root::Root;
-use crate::model::inventory::{Item, Part, Run};
+use crate::model::inventory::{Part, Run};
 
 const CMDLINE: &str = "/proc/cmdline";
 /// random(4): a UUID made once at each boot.
@@ -16,7 +16,7 @@ pub(crate) fn run(root: &Root, recon_version: &str, started_at: &str) -> Part<Ru
     let mut get = |item: &str, path: &str| match root.text(path, CMDLINE_LIMIT) {
         Ok(text) => Some(text),
         Err(error) => {
-            gaps.push(Item::gap(item.to_owned(), error.status(), error.to_string()));
+            gaps.push(error.gap(item));
             None
         }
     };

@@ -1,6 +1,6 @@
 //! One part on its way: started in a thread of its own, looked at, waited for, and put into the inventory.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::job::Job;
 use super::options::Limit;
@@ -18,7 +18,8 @@ pub(crate) struct Row<T> {
     pub source: &'static str,
     pub limit: Limit,
     pub field: fn(&mut Inventory) -> &mut Part<T>,
-    pub probe: fn(&Job, &Publish<Part<T>>) -> Part<T>,
+    /// Boxes inside the part end within the time that it is given.
+    pub probe: fn(&Job, Duration, &Publish<Part<T>>) -> Part<T>,
 }
 
 /// A row, whatever its part holds.
@@ -61,7 +62,7 @@ impl<T: Clone + Send + 'static> Start for Row<T> {
         // What one part leaves out is not said in another.
         job.root = job.root.for_part();
         let work = move |publish| {
-            let mut part = (self.probe)(&job, &publish);
+            let mut part = (self.probe)(&job, job.within(self.limit), &publish);
             part.items.extend(job.root.left_out());
             part
         };

@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
+use super::lock;
 use super::root::ReadError;
 use crate::model::inventory::{Item, PartStatus};
 
@@ -51,7 +52,7 @@ impl<T> Outcome<Result<T, ReadError>> {
     ) -> Result<(T, u64), Item> {
         match self.or_gap(item.clone(), source.clone())? {
             (Ok(value), millis) => Ok((value, millis)),
-            (Err(error), millis) => Err(Item::gap(item, error.status(), error.to_string()).from(source, millis)),
+            (Err(error), millis) => Err(error.gap(item).from(source, millis)),
         }
     }
 }
@@ -63,7 +64,7 @@ const POOL_THREADS: usize = 512;
 /// Work that was started.
 #[derive(Debug)]
 pub(crate) struct Pending<T> {
-    answer: mpsc::Receiver<Result<(T, Duration), String>>,
+    answer: mpsc::Receiver<Outcome<T>>,
     /// What the work handed out before it was done.
     latest: Arc<Mutex<Option<T>>>,
     started: Instant,
@@ -81,7 +82,7 @@ impl<T> Publish<T> {
 
     /// Replaces what was handed out before.
     pub fn so_far(&self, value: T) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *lock(&self.0) = Some(value);
     }
 }
 
@@ -95,20 +96,33 @@ pub(crate) fn spawn_publishing<T: Send + 'static>(
     name: &str,
     work: impl FnOnce(Publish<T>) -> T + Send + 'static,
 ) -> Pending<T> {
-    let (pending, body, failed) = prepare(work);
+    let (pending, body, sender) = prepare(work);
     if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
-        failed(format!("starting a thread: {error}"));
+        let _ = sender.send(not_started(&error));
     }
     pending
 }
 
-/// What the work gives, or what its panic said.
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!("a fault in the probe itself: {}", text.unwrap_or_default())
-    })
+/// What the work gives and how long it took, or what its panic said.
+fn caught<T>(work: impl FnOnce() -> T) -> Outcome<T> {
+    let started = Instant::now();
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(value) => Outcome::Done {
+            value,
+            millis: millis(started.elapsed()),
+        },
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            let reason = format!("a fault in the probe itself: {}", text.unwrap_or_default());
+            Outcome::Died { reason }
+        }
+    }
+}
+
+fn not_started<T>(error: &io::Error) -> Outcome<T> {
+    let reason = format!("starting a thread: {error}");
+    Outcome::Died { reason }
 }
 
 /// Work whose answer several parts take, each waiting as long as it likes.
@@ -123,23 +137,13 @@ impl<T: Clone + Send + 'static> Shared<T> {
     pub(crate) fn spawn(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Self {
         let (answer, started) = (Arc::<(Mutex<Option<Outcome<T>>>, Condvar)>::default(), Instant::now());
         let give = |answer: &(Mutex<_>, Condvar), outcome| {
-            *answer.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            *lock(&answer.0) = Some(outcome);
             answer.1.notify_all();
         };
         let given = Arc::clone(&answer);
-        let body = move || {
-            let outcome = match caught(work) {
-                Ok(value) => Outcome::Done {
-                    value,
-                    millis: millis(started.elapsed()),
-                },
-                Err(reason) => Outcome::Died { reason },
-            };
-            give(&given, outcome);
-        };
+        let body = move || give(&given, caught(work));
         if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
-            let reason = format!("starting a thread: {error}");
-            give(&answer, Outcome::Died { reason });
+            give(&answer, not_started(&error));
         }
         Shared { answer, started }
     }
@@ -147,7 +151,7 @@ impl<T: Clone + Send + 'static> Shared<T> {
     /// Waits until `deadline` at most; without one for as long as it takes.
     pub(crate) fn wait(&self, deadline: impl Into<Option<Instant>>) -> Outcome<T> {
         let (answer, came) = &*self.answer;
-        let held = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock(answer);
         let left = match deadline.into() {
             Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             None => Duration::MAX,
@@ -162,29 +166,24 @@ impl<T: Clone + Send + 'static> Shared<T> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Work ready to be run in some thread, the promise of its answer, and how to break the promise.
+/// Work ready to be run in some thread, the promise of its answer, and where else the answer can be given.
 fn prepare<T: Send + 'static>(
     work: impl FnOnce(Publish<T>) -> T + Send + 'static,
-) -> (Pending<T>, Job, impl FnOnce(String)) {
+) -> (Pending<T>, Job, mpsc::Sender<Outcome<T>>) {
     let latest = Arc::new(Mutex::new(None));
     let publish = Publish(Arc::clone(&latest));
     let (sender, answer) = mpsc::channel();
-    let broken = sender.clone();
+    let given = sender.clone();
     let body = Box::new(move || {
-        let started = Instant::now();
-        let result = caught(|| work(publish));
         // Nobody listens after the deadline; that is the point.
-        let _ = sender.send(result.map(|value| (value, started.elapsed())));
+        let _ = given.send(caught(|| work(publish)));
     });
     let pending = Pending {
         answer,
         latest,
         started: Instant::now(),
     };
-    let fail = move |reason| {
-        let _ = broken.send(Err(reason));
-    };
-    (pending, body, fail)
+    (pending, body, sender)
 }
 
 /// Runs pieces of work side by side in at most [`POOL_THREADS`] threads, in the order they were handed in. The threads end
@@ -226,7 +225,7 @@ impl Pool {
     pub(crate) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
         let (pending, body, _) = prepare(|_| work());
         let needs_thread = {
-            let mut queue = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = lock(&self.shared);
             queue.jobs.push_back(body);
             let room = queue.running < self.threads;
             queue.running += usize::from(room);
@@ -236,7 +235,7 @@ impl Pool {
         let body = move || {
             loop {
                 let job = {
-                    let mut queue = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut queue = lock(&shared);
                     match queue.jobs.pop_front() {
                         Some(job) => job,
                         None => {
@@ -249,7 +248,7 @@ impl Pool {
             }
         };
         if needs_thread && thread::Builder::new().name(self.name.clone()).spawn(body).is_err() {
-            let mut queue = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = lock(&self.shared);
             queue.running -= 1;
             // With no thread at all nobody would ever answer; who waits is told by the channels that close.
             if queue.running == 0 {
@@ -263,7 +262,7 @@ impl Pool {
 impl<T> Pending<T> {
     /// What the work handed out last, if anything. Taken, not copied.
     pub(crate) fn latest(&self) -> Option<T> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.latest).take()
     }
 
     /// Since the work was started.
@@ -283,11 +282,7 @@ impl<T> Pending<T> {
     pub(crate) fn wait(&self, deadline: Instant) -> Outcome<T> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.answer.recv_timeout(left) {
-            Ok(Ok((value, took))) => Outcome::Done {
-                value,
-                millis: millis(took),
-            },
-            Ok(Err(reason)) => Outcome::Died { reason },
+            Ok(outcome) => outcome,
             Err(mpsc::RecvTimeoutError::Timeout) => Outcome::TimedOut {
                 millis: millis(self.started.elapsed()),
             },

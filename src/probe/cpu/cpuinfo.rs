@@ -3,41 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::formats::text::clean;
-use crate::model::inventory::CpuKind;
+use crate::model::inventory::{CpuKind, Cpus};
 
 /// Two are a fault already; a machine has no more than it has sockets.
 const MAX_REVISIONS: usize = 256;
-
-/// What the text of `/proc/cpuinfo` says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct CpuInfo {
-    pub vendor: Option<String>,
-    pub model: Option<String>,
-    pub family_number: Option<u32>,
-    pub model_number: Option<u32>,
-    pub stepping: Option<u32>,
-    pub microcode: Option<String>,
-    /// Each revision in use, in the order they come.
-    pub microcode_revisions: Vec<String>,
-    pub flags: Vec<String>,
-    pub threads: u32,
-    /// Counted from `physical id` and `core id`, which only x86 has.
-    pub sockets: Option<u32>,
-    pub cores: Option<u32>,
-    /// `x86_64`, `i686` or `aarch64`, as the keys give it away.
-    pub arch: Option<String>,
-    /// Kinds of cores, in the order they come.
-    pub kinds: Vec<CpuKind>,
-}
-
-impl CpuInfo {
-    fn note_microcode(&mut self, revision: &str) {
-        keep(&mut self.microcode, revision);
-        let known = &mut self.microcode_revisions;
-        let fresh = clean(revision).filter(|revision| known.len() < MAX_REVISIONS && !known.contains(revision));
-        known.extend(fresh);
-    }
-}
 
 /// Kinds told; a machine mixes two or three.
 const MAX_KINDS: usize = 64;
@@ -115,8 +84,8 @@ fn count_core(kinds: &mut Vec<CpuKind>, core: &Core) {
 }
 
 /// Reads the text of `/proc/cpuinfo`, whatever the architecture.
-pub(crate) fn parse_cpuinfo(text: &str) -> CpuInfo {
-    let mut info = CpuInfo::default();
+pub(crate) fn parse_cpuinfo(text: &str) -> Cpus {
+    let mut info = Cpus::default();
     let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
     let mut socket = None;
     let mut core = Core::default();
@@ -129,7 +98,7 @@ pub(crate) fn parse_cpuinfo(text: &str) -> CpuInfo {
         match key {
             // In lower case with a number it opens a block; 32-bit ARM has a text under the same name.
             "processor" if number().is_some() => {
-                info.threads = info.threads.saturating_add(1);
+                info.threads = info.threads.or(Some(0)).map(|threads| threads.saturating_add(1));
                 socket = None;
                 count_core(&mut info.kinds, &std::mem::take(&mut core));
             }
@@ -148,7 +117,7 @@ pub(crate) fn parse_cpuinfo(text: &str) -> CpuInfo {
             "cpu family" => info.family_number = info.family_number.or_else(number),
             "model" => info.model_number = info.model_number.or_else(number),
             "stepping" => info.stepping = info.stepping.or_else(number),
-            "microcode" => info.note_microcode(value),
+            "microcode" => note_microcode(&mut info, value),
             "flags" | "Features" if info.flags.is_empty() => {
                 info.flags = value.split_whitespace().take(4096).filter_map(clean).collect();
             }
@@ -169,6 +138,13 @@ pub(crate) fn parse_cpuinfo(text: &str) -> CpuInfo {
     info.sockets = count(sockets.len());
     info.cores = count(cores.len());
     info
+}
+
+fn note_microcode(info: &mut Cpus, revision: &str) {
+    keep(&mut info.microcode, revision);
+    let known = &mut info.microcode_revisions;
+    let fresh = clean(revision).filter(|revision| known.len() < MAX_REVISIONS && !known.contains(revision));
+    known.extend(fresh);
 }
 
 fn keep(field: &mut Option<String>, value: &str) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::formats::text::clean;
 use crate::model::inventory::{CpuCache, CpuFrequency, CpuVulnerability, Item, PartStatus, Smt, Virtualization};
+use crate::probe::bus;
 use crate::probe::collect::root::Root;
 use crate::probe::collect::timebox::millis;
 use crate::sys::cpuid;
@@ -20,10 +21,7 @@ const MAX_VULNERABILITIES: usize = 256;
 /// Folders of single threads: `cpu0`, `cpu1`, …
 pub(crate) fn numbered(root: &Root) -> Vec<String> {
     let mut names = root.list(CPU).unwrap_or_default();
-    names.retain(|name| {
-        name.strip_prefix("cpu")
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    });
+    names.retain(|name| bus::is_numbered(name, "cpu"));
     names
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn nics(
 ) -> Part<Vec<Nic>> {
     let names = match root.list(NET) {
         Ok(names) => names,
-        Err(error) => return Part::missing(error.status(), NET, error.to_string()),
+        Err(error) => return error.missing(NET),
     };
     let names = told(root, names, MAX_PORTS);
     let deadline = Instant::now() + limit;

@@ -213,15 +213,15 @@ pub(super) fn attach(nics: &mut Vec<Nic>, ports: Ports) {
             pci_address: address,
             ..
         } = found;
-        let (vendor, model) = pci_id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
+        let names = bus::pci_names(pci_id);
         nics.push(Nic {
             name: format!("{}/{}", port.device, port.port),
             kind: "infiniband".to_owned(),
             driver,
             firmware: port.firmware.clone(),
-            vendor: vendor.map(str::to_owned),
-            model: model.map(str::to_owned),
-            pci_id: pci_id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
+            vendor: names.vendor,
+            model: names.device,
+            pci_id: names.id,
             pci_address: address,
             numa_node: found.numa_node,
             carrier: Some(port.physical_state.as_deref() == Some("LinkUp")),

@@ -97,7 +97,7 @@ pub(crate) fn base(port: &Port) -> Answer {
     let place = port.root.resolve(port.at("device")).unwrap_or_default();
     let mac: Option<MacAddr> = port.value("address").and_then(|text| text.parse().ok());
     let id = bus::pci_function(&place).and_then(|function| bus::pci_id(&port.root, &function));
-    let (vendor, model) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
+    let names = bus::pci_names(id);
     let facts = Nic {
         kind: match port.number::<u32>("type") {
             // To the kernel these are Ethernet.
@@ -112,9 +112,9 @@ pub(crate) fn base(port: &Port) -> Answer {
         permanent_mac: mac.filter(|_| port.value("addr_assign_type").as_deref() == Some("0")),
         driver: port.driver(),
         pci_address: bus::pci_address(&place),
-        vendor: vendor.map(str::to_owned),
-        model: model.map(str::to_owned),
-        pci_id: id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
+        vendor: names.vendor,
+        model: names.device,
+        pci_id: names.id,
         numa_node: bus::numa_node(&port.root, &place),
         admin_up: port.value("flags").and_then(|flags| is_up(&flags)),
         mtu: port.number("mtu"),

@@ -13,8 +13,12 @@ const MAX_TARGETS: u32 = 16;
 /// Memory devices, by number. None where the kernel has no such bus.
 pub(crate) fn devices(root: &Root) -> Vec<CxlDevice> {
     let names = root.list(DEVICES).unwrap_or_default();
-    let regions: Vec<String> = names.iter().filter(|name| is(name, "region")).cloned().collect();
-    let memories: Vec<String> = names.into_iter().filter(|name| is(name, "mem")).collect();
+    let regions: Vec<String> = names
+        .iter()
+        .filter(|name| bus::is_numbered(name, "region"))
+        .cloned()
+        .collect();
+    let memories: Vec<String> = names.into_iter().filter(|name| bus::is_numbered(name, "mem")).collect();
     let memories = root.first("cxl.count", memories, MAX_DEVICES);
     let mut found: Vec<CxlDevice> = memories.into_iter().map(|name| device(root, name)).collect();
     for region in regions {
@@ -29,21 +33,15 @@ pub(crate) fn devices(root: &Root) -> Vec<CxlDevice> {
     found
 }
 
-/// `mem0`, `region12`.
-fn is(name: &str, kind: &str) -> bool {
-    let number = name.strip_prefix(kind).unwrap_or_default();
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 fn device(root: &Root, name: String) -> CxlDevice {
     let at = |file: &str| format!("{DEVICES}/{name}/{file}");
     let place = root.resolve(format!("{DEVICES}/{name}")).unwrap_or_default();
     let id = bus::pci_function(&place).and_then(|function| bus::pci_id(root, &function));
-    let (vendor, model) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
+    let names = bus::pci_names(id);
     CxlDevice {
         pci_address: bus::pci_address(&place),
-        vendor: vendor.map(str::to_owned),
-        model: model.map(str::to_owned),
+        vendor: names.vendor,
+        model: names.device,
         serial: root.value(at("serial")),
         firmware: root.value(at("firmware_version")),
         volatile_bytes: root.value(at("ram/size")).and_then(|text| bytes(&text)),
@@ -140,8 +138,10 @@ mod tests {
 
     #[test]
     fn names_are_numbered() {
-        assert!(is("mem0", "mem") && is("region12", "region"));
-        assert!(!is("mem", "mem") && !is("memx", "mem") && !is("root0", "mem"));
+        assert!(bus::is_numbered("mem0", "mem") && bus::is_numbered("region12", "region"));
+        assert!(
+            !bus::is_numbered("mem", "mem") && !bus::is_numbered("memx", "mem") && !bus::is_numbered("root0", "mem")
+        );
         assert_eq!((bytes("0x10"), bytes("16"), bytes("x")), (Some(16), Some(16), None));
     }
 }

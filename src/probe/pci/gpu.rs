@@ -32,7 +32,7 @@ const MAX_GPUS: usize = 4096;
 pub(crate) fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Duration) -> Part<Vec<Gpu>> {
     let addresses = match root.list(SOURCE) {
         Ok(addresses) => addresses,
-        Err(error) => return Part::missing(error.status(), SOURCE, error.to_string()),
+        Err(error) => return error.missing(SOURCE),
     };
     let is_gpu = |address: &String| {
         let class = root.value(format!("{SOURCE}/{address}/class")).unwrap_or_default();
@@ -86,13 +86,12 @@ fn nvidia_smi() -> io::Result<Vec<u8>> {
 fn base(root: &Root, address: &str) -> Gpu {
     let at = |file: &str| format!("{SOURCE}/{address}/{file}");
     let place = root.resolve(at("")).unwrap_or_default();
-    let id = bus::pci_id(root, &place);
-    let (vendor, name) = id.map_or((None, None), |(vendor, device)| bus::pci_names(vendor, device));
+    let names = bus::pci_names(bus::pci_id(root, &place));
     let mut gpu = Gpu {
         pci_address: address.to_owned(),
-        id: id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
-        vendor: vendor.map(str::to_owned),
-        name: name.map(str::to_owned),
+        id: names.id,
+        vendor: names.vendor,
+        name: names.device,
         driver: root.link_name(at("driver")),
         numa_node: bus::numa_node(root, &place),
         vbios: root.value(at("vbios_version")),

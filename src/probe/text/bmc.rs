@@ -1,9 +1,8 @@
 //! The management controller for people: where it is, who may log in, and what is wrong.
 
 use super::page::Page;
-use super::system::counted;
-use super::words::{binary_size, labelled, list, prefixed, some, words};
-use crate::model::inventory::{Bmc, BmcLan, BmcPowerSupply, Fru, Sel, SelEntry, Sensor, Sensors};
+use super::words::{binary_size, labelled, list, mark, plural, some, unit, with, words};
+use crate::model::inventory::{Bmc, BmcLan, BmcPowerSupply, Fru, FruBoard, FruProduct, Sel, SelEntry, Sensor, Sensors};
 use crate::probe::bmc::ipmi::names::is_well;
 
 /// Newest entries of the log that are shown.
@@ -12,23 +11,17 @@ const LOG_LINES: usize = 5;
 const MAX_WRONG: usize = 12;
 
 pub(super) fn lines(page: &mut Page, bmc: &Bmc) {
-    let maker = bmc.manufacturer.clone().or_else(|| {
-        bmc.manufacturer_id
-            .filter(|id| *id != 0)
-            .map(|id| format!("maker {id}"))
-    });
-    page.item(&list([
+    let maker = with("maker", bmc.manufacturer_id.filter(|id| *id != 0));
+    page.facts([
         Some(bmc.device.clone()),
-        maker,
-        bmc.product_id.filter(|id| *id != 0).map(|id| format!("product {id}")),
+        bmc.manufacturer.clone().or(maker),
+        with("product", bmc.product_id.filter(|id| *id != 0)),
         labelled("firmware", &bmc.firmware),
         labelled("IPMI", &bmc.ipmi_version),
-        (bmc.updating == Some(true)).then(|| "UPDATING".to_owned()),
-    ]));
-    if let Some(result) = bmc
-        .self_test
-        .as_ref()
-        .filter(|result| !matches!(result.as_str(), "passed" | "not implemented"))
+        mark(bmc.updating == Some(true), "UPDATING"),
+    ]);
+    if let Some(result) = &bmc.self_test
+        && !matches!(result.as_str(), "passed" | "not implemented")
     {
         page.item(&format!("! self test {result}"));
     }
@@ -36,27 +29,24 @@ pub(super) fn lines(page: &mut Page, bmc: &Bmc) {
         lan_lines(page, lan);
     }
     for interface in &bmc.host_interfaces {
-        let Some(address) = &interface.service_ip else { continue };
-        page.item(&format!(
-            "{} at {}",
-            interface.protocol.as_deref().unwrap_or("service"),
-            list([
-                Some(match interface.service_port {
-                    Some(port) => format!("{address} port {port}"),
-                    None => address.clone(),
-                }),
-                interface.device.as_ref().map(|device| format!("over {device}")),
-                interface.service_vlan.map(|vlan| format!("VLAN {vlan}")),
-            ])
-        ));
+        let Some(address) = interface.service_ip.clone() else {
+            continue;
+        };
+        let service = interface.protocol.as_deref().unwrap_or("service");
+        let facts = [
+            Some(words([Some(address), with("port", interface.service_port)])),
+            with("over", interface.device.as_ref()),
+            with("VLAN", interface.service_vlan),
+        ];
+        page.item(&format!("{service} at {}", list(facts)));
     }
     users(page, bmc);
     chassis(page, bmc);
     for supply in &bmc.power_supplies {
-        page.item(&supply_text(supply));
+        supply_line(page, supply);
     }
     for fru in &bmc.frus {
-        page.item(&fru_text(fru));
+        fru_line(page, fru);
     }
     if let Some(sensors) = &bmc.sensors {
         sensor_lines(page, sensors);
@@ -67,119 +57,92 @@ pub(super) fn lines(page: &mut Page, bmc: &Bmc) {
 }
 
 fn lan_lines(page: &mut Page, lan: &BmcLan) {
-    let address = match lan.ipv4 {
-        Some(address) => address.to_string(),
-        None => "no address".to_owned(),
-    };
+    let channel = format!("channel {}", lan.channel);
     let six = lan.ipv6.iter().filter(|ip| ip.state == "active");
-    page.item(&format!(
-        "channel {}: {}",
-        lan.channel,
-        list([
-            Some(address),
-            lan.mac.map(|mac| mac.to_string()),
-            lan.address_source.clone(),
-            lan.gateway.map(|gateway| format!("gateway {gateway}")),
-            lan.vlan.map(|vlan| format!("VLAN {vlan}")),
-            some(list(six.map(|ip| Some(format!("{}/{}", ip.address, ip.prefix_length))))),
-        ])
-    ));
-    if lan
-        .cipher_suites
-        .iter()
-        .any(|suite| suite.id == 0 && suite.oem.is_none())
-    {
-        page.item(&format!(
-            "! channel {} offers cipher suite 0: no password is needed",
-            lan.channel
-        ));
+    let six = six.map(|ip| Some(format!("{}/{}", ip.address, ip.prefix_length)));
+    page.entry(&channel).facts([
+        lan.ipv4
+            .map_or(Some("no address".to_owned()), |ip| Some(ip.to_string())),
+        lan.mac.map(|mac| mac.to_string()),
+        lan.address_source.clone(),
+        with("gateway", lan.gateway),
+        with("VLAN", lan.vlan),
+        some(list(six)),
+    ]);
+    let mut suites = lan.cipher_suites.iter();
+    if suites.any(|suite| suite.id == 0 && suite.oem.is_none()) {
+        page.item(&format!("! {channel} offers cipher suite 0: no password is needed"));
     }
 }
 
 fn users(page: &mut Page, bmc: &Bmc) {
     let mut seen = Vec::new();
     for user in bmc.users.iter().filter(|user| user.enabled != Some(false)) {
-        let name = user.name.clone().unwrap_or_else(|| "(anonymous)".to_owned());
-        let text = format!("{name} ({})", user.privilege);
+        let name = user.name.as_deref().unwrap_or("(anonymous)");
+        let text = Some(format!("{name} ({})", user.privilege));
         if !seen.contains(&text) {
             seen.push(text);
         }
     }
-    page.item(&prefixed("users", seen.join(", ")));
+    page.group("users").facts(seen);
 }
 
 fn chassis(page: &mut Page, bmc: &Bmc) {
-    let faults = bmc
-        .chassis
-        .as_ref()
-        .map(|chassis| chassis.faults.join(", "))
-        .unwrap_or_default();
-    let power = bmc
-        .chassis_power_on
-        .map(|on| if on { "power on" } else { "power off" }.to_owned());
-    let draw = bmc.dcmi.as_ref().and_then(|dcmi| dcmi.power_watts);
-    page.item(&list([
-        power,
+    let (chassis, dcmi) = (bmc.chassis.as_ref(), bmc.dcmi.as_ref());
+    let draw = dcmi.and_then(|dcmi| dcmi.power_watts);
+    page.facts([
+        bmc.chassis_power_on
+            .map(|on| if on { "power on" } else { "power off" }.to_owned()),
         draw.map(|watts| format!("draws {watts} W")),
         labelled("after mains return:", &bmc.power_restore_policy),
         labelled("started by", &bmc.restart_cause),
-        bmc.dcmi
-            .as_ref()
-            .and_then(|dcmi| labelled("asset tag", &dcmi.asset_tag)),
-        (!faults.is_empty()).then(|| format!("FAULT: {faults}")),
-    ]));
+        dcmi.and_then(|dcmi| labelled("asset tag", &dcmi.asset_tag)),
+        with("FAULT:", chassis.and_then(|chassis| some(chassis.faults.join(", ")))),
+    ]);
 }
 
-fn supply_text(supply: &BmcPowerSupply) -> String {
+fn supply_line(page: &mut Page, supply: &BmcPowerSupply) {
     let state = match (supply.faults.is_empty(), supply.present) {
-        (false, _) => supply.faults.join(", ").to_uppercase(),
-        (true, Some(false)) => "not present".to_owned(),
-        (true, Some(true)) => "ok".to_owned(),
-        (true, None) => "state unknown".to_owned(),
+        (false, _) => &*supply.faults.join(", ").to_uppercase(),
+        (true, Some(false)) => "not present",
+        (true, Some(true)) => "ok",
+        (true, None) => "state unknown",
     };
-    format!(
-        "{}: {}",
-        supply.name,
-        list([
-            Some(state),
-            supply.capacity_watts.map(|watts| format!("{watts} W")),
-            some(words([supply.manufacturer.clone(), supply.product.clone()])),
-            labelled("serial", &supply.serial),
-        ])
-    )
+    page.entry(&supply.name).facts([
+        Some(state.to_owned()),
+        unit(supply.capacity_watts, "W"),
+        some(words([supply.manufacturer.clone(), supply.product.clone()])),
+        labelled("serial", &supply.serial),
+    ]);
 }
 
-fn fru_text(fru: &Fru) -> String {
+fn fru_line(page: &mut Page, fru: &Fru) {
+    let (product, board, memory) = (fru.product.as_ref(), fru.board.as_ref(), fru.memory.as_ref());
     let name = fru.name.clone().or_else(|| fru.entity.clone());
-    let name = name.unwrap_or_else(|| {
-        if fru.id == 0 {
-            "board".to_owned()
-        } else {
-            format!("unit {}", fru.id)
-        }
+    let name = name.unwrap_or_else(|| match fru.id {
+        0 => "board".to_owned(),
+        id => format!("unit {id}"),
     });
-    let (board, product) = (fru.board.as_ref(), fru.product.as_ref());
-    let first =
-        |a: Option<&Option<String>>, b: Option<&Option<String>>| a.cloned().flatten().or_else(|| b.cloned().flatten());
-    let maker = first(product.map(|p| &p.manufacturer), board.map(|b| &b.manufacturer));
-    let what = first(product.map(|p| &p.product), board.map(|b| &b.product));
-    let part = first(product.map(|p| &p.part_number), board.map(|b| &b.part_number));
-    let serial = first(product.map(|p| &p.serial), board.map(|b| &b.serial));
-    let memory = fru.memory.as_ref();
-    let size = memory.and_then(|memory| memory.size_bytes).map(binary_size);
-    let memory_text = memory.map(|memory| words([size, Some(memory.memory_type.clone()), memory.manufacturer.clone()]));
-    let part = part.or_else(|| memory.and_then(|memory| memory.part_number.clone()));
-    let serial = serial.or_else(|| memory.and_then(|memory| memory.serial.clone()));
-    let damage = (!fru.damage.is_empty()).then(|| format!("DAMAGED: {}", fru.damage.join(", ")));
-    let text = list([
+    let told = |by_product: fn(&FruProduct) -> &Option<String>, by_board: fn(&FruBoard) -> &Option<String>| {
+        let by_product = product.and_then(|product| by_product(product).clone());
+        by_product.or_else(|| board.and_then(|board| by_board(board).clone()))
+    };
+    let maker = told(|product| &product.manufacturer, |board| &board.manufacturer);
+    let what = told(|product| &product.product, |board| &board.product);
+    let part = told(|product| &product.part_number, |board| &board.part_number);
+    let serial = told(|product| &product.serial, |board| &board.serial);
+    let memory_text = memory.map(|memory| {
+        let size = memory.size_bytes.map(binary_size);
+        words([size, Some(memory.memory_type.clone()), memory.manufacturer.clone()])
+    });
+    page.group(&format!("FRU {name}")).facts([
         some(words([maker, what])),
         memory_text.and_then(some),
-        labelled("part", &part),
-        labelled("serial", &serial),
-        labelled("asset tag", &product.and_then(|p| p.asset_tag.clone())),
-        damage,
+        labelled("part", &part.or_else(|| memory?.part_number.clone())),
+        labelled("serial", &serial.or_else(|| memory?.serial.clone())),
+        product.and_then(|product| labelled("asset tag", &product.asset_tag)),
+        with("DAMAGED:", some(fru.damage.join(", "))),
     ]);
-    prefixed(&format!("FRU {name}"), text)
 }
 
 fn sensor_lines(page: &mut Page, sensors: &Sensors) {
@@ -188,30 +151,22 @@ fn sensor_lines(page: &mut Page, sensors: &Sensors) {
         status || sensor.states.iter().any(|state| is_trouble(&sensor.kind, state))
     };
     let wrong: Vec<&Sensor> = sensors.sensors.iter().filter(is_wrong).collect();
-    let read = sensors
-        .sensors
-        .iter()
-        .filter(|sensor| sensor.unavailable.is_none())
-        .count();
-    let trouble = if wrong.is_empty() {
-        "none beyond its limits".to_owned()
-    } else {
-        format!("{} to look at", wrong.len())
-    };
-    page.item(&format!(
-        "{}, {read} read, {trouble}",
-        counted(sensors.sensors.len(), "sensor")
-    ));
+    let read = sensors.sensors.iter().filter(|sensor| sensor.unavailable.is_none());
+    page.facts([
+        Some(plural(sensors.sensors.len(), "sensor")),
+        Some(format!("{} read", read.count())),
+        Some(match wrong.len() {
+            0 => "none beyond its limits".to_owned(),
+            count => format!("{count} to look at"),
+        }),
+    ]);
     for sensor in wrong.iter().take(MAX_WRONG) {
         let value = sensor
             .value
             .map(|value| words([Some(value.to_string()), sensor.unit.clone()]));
         let status = sensor.status.clone().filter(|status| status != "ok");
-        page.item(&format!(
-            "! {}: {}",
-            sensor.name,
-            list([value, status, some(sensor.states.join(", "))])
-        ));
+        page.entry(&format!("! {}", sensor.name))
+            .facts([value, status, some(sensor.states.join(", "))]);
     }
     if wrong.len() > MAX_WRONG {
         page.item(&format!("! and {} more", wrong.len() - MAX_WRONG));
@@ -250,12 +205,11 @@ fn is_trouble(kind: &str, state: &str) -> bool {
 }
 
 fn log_lines(page: &mut Page, sel: &Sel) {
-    let full = sel.overflow == Some(true);
-    page.item(&format!(
-        "event log: {}{}",
-        counted(usize::from(sel.entries_total), "entry").replace("entrys", "entries"),
-        if full { ", WAS FULL: entries were lost" } else { "" }
-    ));
+    let noun = if sel.entries_total == 1 { "entry" } else { "entries" };
+    page.entry("event log").facts([
+        Some(format!("{} {noun}", sel.entries_total)),
+        mark(sel.overflow == Some(true), "WAS FULL: entries were lost"),
+    ]);
     let newest = sel.entries.len().saturating_sub(LOG_LINES);
     for entry in sel.entries.iter().skip(newest) {
         page.item(&entry_text(entry));
@@ -267,11 +221,8 @@ fn entry_text(entry: &SelEntry) -> String {
         Some(seconds) => format!("{seconds} s after start"),
         None => "no time".to_owned(),
     });
-    let what = entry
-        .sensor
-        .clone()
-        .or_else(|| entry.sensor_kind.clone())
-        .unwrap_or_else(|| entry.kind.clone());
-    let gone = (entry.asserted == Some(false)).then(|| "(gone)".to_owned());
+    let what = entry.sensor.as_ref().or(entry.sensor_kind.as_ref());
+    let what = what.unwrap_or(&entry.kind);
+    let gone = mark(entry.asserted == Some(false), "(gone)");
     words([Some(format!("{at} {what}:")), entry.event.clone(), gone])
 }

@@ -1,7 +1,7 @@
 //! All firmware for people, what is alike in one line.
 
 use super::page::Page;
-use super::words::{labelled, list, words};
+use super::words::{bracketed, first, labelled, some, with, words};
 use crate::model::inventory::Firmware;
 
 /// Places named for one line; further ones are counted.
@@ -14,8 +14,8 @@ pub(super) fn lines(page: &mut Page, all: &Vec<Firmware>) {
     let mut groups: Vec<(&Firmware, Vec<&str>)> = Vec::new();
     for one in all {
         let place = one.belongs_to.as_deref();
-        let same = groups.iter_mut().find(|(first, _)| {
-            (&first.component, &first.name, &first.version, &first.note)
+        let same = groups.iter_mut().find(|(known, _)| {
+            (&known.component, &known.name, &known.version, &known.note)
                 == (&one.component, &one.name, &one.version, &one.note)
         });
         match same {
@@ -24,19 +24,12 @@ pub(super) fn lines(page: &mut Page, all: &Vec<Firmware>) {
         }
     }
     for (one, places) in groups {
-        let shown = places.iter().take(SHOWN_PLACES).copied().collect::<Vec<_>>().join(", ");
-        let more = places.len().saturating_sub(SHOWN_PLACES);
-        let places = match (shown.is_empty(), more) {
-            (true, _) => None,
-            (false, 0) => Some(format!("({shown})")),
-            (false, more) => Some(format!("({shown} and {more} more)")),
-        };
+        let places = bracketed(some(first(&places, SHOWN_PLACES)));
         let what = words([Some(one.component.clone()), one.name.clone(), places]);
-        let facts = list([
+        page.entry(&what).facts([
             Some(one.version.clone()),
             labelled("of", &one.date),
-            one.note.clone().map(|note| format!("NOTE: {note}")),
+            with("NOTE:", one.note.as_ref()),
         ]);
-        page.item(&format!("{what}: {facts}"));
     }
 }

@@ -1,7 +1,7 @@
 //! Health for people: short for a healthy machine, and what is wrong stands out.
 
 use super::page::Page;
-use super::words::{list, some};
+use super::words::{counted, some};
 use crate::model::inventory::Health;
 
 /// Log lines shown; the document has more.
@@ -11,7 +11,7 @@ const CLOCK_SECONDS: u64 = 60;
 
 pub(super) fn lines(page: &mut Page, health: &Health) {
     let begun = page.text().len();
-    counted(page, health);
+    counts(page, health);
     recorded(page, health);
     if page.text().len() == begun {
         page.item("no errors counted");
@@ -19,9 +19,9 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
     if let Some(log) = &health.kernel_log
         && log.error_lines > 0
     {
+        let count = log.error_lines;
         page.item(&format!(
-            "kernel log: {} lines of level error and above, the last:",
-            log.error_lines
+            "kernel log: {count} lines of level error and above, the last:"
         ));
         let first = log.errors.len().saturating_sub(SHOWN_LINES);
         for line in log.errors.iter().skip(first) {
@@ -30,97 +30,59 @@ pub(super) fn lines(page: &mut Page, health: &Health) {
     }
 }
 
-fn found(page: &mut Page, label: &str, parts: Vec<Option<String>>) {
-    if let Some(text) = some(list(parts)) {
-        page.item(&format!("{label}: {text}"));
-    }
-}
-
 /// Errors that were counted.
-fn counted(page: &mut Page, health: &Health) {
-    let count = |number: u64, what: &str| (number > 0).then(|| format!("{number} {what}"));
+fn counts(page: &mut Page, health: &Health) {
     if let Some(checks) = &health.machine_checks {
-        let counts = [
-            (checks.exceptions, "exceptions"),
-            (checks.threshold_interrupts, "interrupts for corrected errors"),
-            (checks.deferred_interrupts, "deferred errors"),
-        ];
-        let told = counts.map(|(number, what)| count(number.unwrap_or(0), what));
-        found(page, "MACHINE CHECKS", told.into());
+        page.group("MACHINE CHECKS").facts([
+            counted(checks.exceptions, "exceptions"),
+            counted(checks.threshold_interrupts, "interrupts for corrected errors"),
+            counted(checks.deferred_interrupts, "deferred errors"),
+        ]);
     }
     if let Some(errors) = &health.memory_errors {
-        found(
-            page,
-            "MEMORY ERRORS",
-            vec![
-                count(errors.corrected, "corrected"),
-                count(errors.uncorrected, "UNCORRECTED"),
-            ],
-        );
+        page.group("MEMORY ERRORS").facts([
+            counted(errors.corrected, "corrected"),
+            counted(errors.uncorrected, "UNCORRECTED"),
+        ]);
     }
     for one in health.pcie_errors.iter().flat_map(|errors| &errors.with_errors) {
-        found(
-            page,
-            &format!("PCIe ERRORS at {}", one.pci_address),
-            vec![
-                count(one.corrected, "corrected"),
-                count(one.nonfatal, "nonfatal"),
-                count(one.fatal, "FATAL"),
-                some(one.kinds.join(" ")),
-            ],
-        );
+        page.group(&format!("PCIe ERRORS at {}", one.pci_address)).facts([
+            counted(one.corrected, "corrected"),
+            counted(one.nonfatal, "nonfatal"),
+            counted(one.fatal, "FATAL"),
+            some(one.kinds.join(" ")),
+        ]);
     }
     if let Some(throttling) = &health.throttling {
-        found(
-            page,
-            "THROTTLED for heat",
-            vec![
-                count(throttling.core_events, "times by core"),
-                count(throttling.package_events, "times by package"),
-            ],
-        );
+        page.group("THROTTLED for heat").facts([
+            counted(throttling.core_events, "times by core"),
+            counted(throttling.package_events, "times by package"),
+        ]);
     }
 }
 
 /// What is noted without a count: the last start, crashes, taint, clocks.
 fn recorded(page: &mut Page, health: &Health) {
     if let Some(error) = &health.boot_error {
-        found(
-            page,
-            "LAST START",
-            vec![Some(format!("firmware recorded a {} error", error.severity))],
-        );
+        page.item(&format!("LAST START: firmware recorded a {} error", error.severity));
     }
-    found(
-        page,
-        "CRASH RECORDS",
-        health
-            .crash_records
-            .iter()
-            .take(SHOWN_LINES)
-            .cloned()
-            .map(Some)
-            .collect(),
-    );
+    let crashes = health.crash_records.iter().take(SHOWN_LINES);
+    page.group("CRASH RECORDS").facts(crashes.cloned().map(Some));
     if let Some(taint) = health.taint.as_ref().filter(|taint| taint.mask != 0) {
-        found(
-            page,
-            "kernel tainted",
-            taint.reasons.iter().cloned().map(Some).collect(),
-        );
+        page.group("kernel tainted")
+            .facts(taint.reasons.iter().cloned().map(Some));
     }
-    if let Some(clock) = &health.clock
-        && let Some(offset) = clock.rtc_offset_seconds
+    let clock = health.clock.as_ref();
+    if let Some(offset) = clock.and_then(|clock| clock.rtc_offset_seconds)
         && offset.unsigned_abs() > CLOCK_SECONDS
     {
         let way = if offset > 0 { "ahead of" } else { "behind" };
-        let text = format!("{} s {way} the system clock", offset.unsigned_abs());
-        found(page, "HARDWARE CLOCK", vec![Some(text)]);
+        let seconds = offset.unsigned_abs();
+        page.item(&format!("HARDWARE CLOCK: {seconds} s {way} the system clock"));
     }
-    if let Some(offset) = health.clock.as_ref().and_then(|clock| clock.master_clock_offset_ms)
+    if let Some(offset) = clock.and_then(|clock| clock.master_clock_offset_ms)
         && offset.unsigned_abs() > CLOCK_SECONDS * 1000
     {
-        let text = format!("{} s off the master's", offset / 1000);
-        found(page, "SYSTEM CLOCK", vec![Some(text)]);
+        page.item(&format!("SYSTEM CLOCK: {} s off the master's", offset / 1000));
     }
 }

@@ -13,12 +13,12 @@ mod security;
 mod storage;
 mod system;
 pub(crate) mod tree;
-mod words;
+pub(crate) mod words;
 
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
 use page::Page;
-use words::list;
+use words::with;
 
 /// Renders everything that a person looks for first. Lines are at most 80 columns wide.
 pub(crate) fn render(inventory: &Inventory) -> Shown {
@@ -39,15 +39,13 @@ pub(crate) fn render(inventory: &Inventory) -> Shown {
     page.part("Health", &inventory.health, health::lines);
     page.part("Firmware", &inventory.firmware, firmware::lines);
     page.part("Run", &inventory.run, |page, run| {
-        page.item(&list([
+        page.facts([
             Some(format!("recon {}", run.recon_version)),
-            run.kernel_release.as_ref().map(|release| format!("kernel {release}")),
+            with("kernel", run.kernel_release.as_ref()),
             Some(run.started_at.clone()),
             Some(format!("took {:.1} s", run.duration_ms as f64 / 1000.0)),
-        ]));
-        if let Some(line) = &run.kernel_command_line {
-            page.item(line);
-        }
+        ]);
+        page.item(run.kernel_command_line.as_deref().unwrap_or_default());
     });
     Shown::lines(page.text())
 }

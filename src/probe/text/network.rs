@@ -1,8 +1,8 @@
 //! Ports for people.
 
 use super::page::Page;
-use super::words::{labelled, list, plural, some, words};
-use crate::model::inventory::{Nic, Optics, RdmaPort};
+use super::words::{counted, labelled, list, mark, plural, some, unit, with, words};
+use crate::model::inventory::{Nic, Optics, OpticsLane, RdmaPort};
 
 /// A link goes away a few times while a machine starts and its driver is set up; this often is a bad cable.
 const MANY_LOSSES: u32 = 10;
@@ -12,12 +12,13 @@ pub(super) fn lines(page: &mut Page, nics: &Vec<Nic>) {
         page.item("no port with hardware behind it");
     }
     for nic in nics {
-        page.item(&nic_line(nic));
+        nic_line(page, nic);
+        let lldp = nic.firmware_lldp_agent == Some(true);
         let more = [
             nic.optics.as_ref().map(optics_line),
             nic.rdma.as_ref().map(rdma_line),
-            errors_line(nic),
-            (nic.firmware_lldp_agent == Some(true)).then(|| "its firmware takes LLDP frames for itself".to_owned()),
+            with("ERRORS:", some(errors(nic))),
+            mark(lldp, "its firmware takes LLDP frames for itself"),
         ];
         for line in more.into_iter().flatten() {
             page.detail(&line);
@@ -25,7 +26,7 @@ pub(super) fn lines(page: &mut Page, nics: &Vec<Nic>) {
     }
 }
 
-fn nic_line(nic: &Nic) -> String {
+fn nic_line(page: &mut Page, nic: &Nic) {
     let half = nic.duplex.as_deref() == Some("half");
     let link = match (nic.carrier, nic.speed_mbps) {
         (Some(true), Some(speed)) if half => format!("link {speed} Mb/s HALF DUPLEX"),
@@ -35,112 +36,83 @@ fn nic_line(nic: &Nic) -> String {
         (None, _) => "port down".to_owned(),
     };
     let mac = nic.permanent_mac.or(nic.mac).map(|mac| mac.to_string());
-    let current = nic
-        .mac
-        .filter(|mac| nic.permanent_mac.is_some_and(|burnt_in| burnt_in != *mac));
+    let is_other = nic.permanent_mac.is_some_and(|burnt_in| Some(burnt_in) != nic.mac);
     let master = nic.master.as_ref().map(|master| {
-        let kind = master.kind.clone().unwrap_or_else(|| "master".to_owned());
+        let kind = master.kind.as_deref().unwrap_or("master");
         format!("in {kind} {}", master.name)
     });
     let functions = nic.vfs_enabled.filter(|enabled| *enabled > 0).zip(nic.vfs_total);
-    format!(
-        "{}: {}",
-        nic.name,
-        list([
-            mac,
-            current.map(|mac| format!("uses {mac}")),
-            nic.boot_port.then(|| "BOOT PORT".to_owned()),
-            Some(link),
-            nic.brought_up.then(|| "was down".to_owned()),
-            master,
-            nic.physical_function
-                .as_ref()
-                .map(|of| format!("virtual function of {of}")),
-            functions.map(|(enabled, total)| format!("{enabled} of {total} virtual functions")),
-            nic.model.clone(),
-            nic.driver.clone(),
-            labelled("firmware", &nic.firmware),
-            nic.pci_address.clone(),
-        ])
-    )
+    page.entry(&nic.name).facts([
+        mac,
+        with("uses", nic.mac.filter(|_| is_other)),
+        mark(nic.boot_port, "BOOT PORT"),
+        Some(link),
+        mark(nic.brought_up, "was down"),
+        master,
+        with("virtual function of", nic.physical_function.as_ref()),
+        functions.map(|(enabled, total)| format!("{enabled} of {total} virtual functions")),
+        nic.model.clone(),
+        nic.driver.clone(),
+        labelled("firmware", &nic.firmware),
+        nic.pci_address.clone(),
+    ]);
 }
 
 fn optics_line(optics: &Optics) -> String {
-    let what = words([optics.vendor.clone(), optics.part_number.clone()]);
     // One figure a lane; a lane without light says so.
-    let power = |label: &str, lanes: Vec<Option<(f64, Option<f64>)>>| {
-        let told: Vec<String> = lanes
-            .into_iter()
-            .flatten()
-            .map(|(_, dbm)| dbm.map_or_else(|| "none".to_owned(), |dbm| format!("{dbm:.1}")))
-            .collect();
-        (!told.is_empty()).then(|| format!("{label} {} dBm", told.join("/")))
+    let power = |label: &str, told: fn(&OpticsLane) -> (Option<f64>, Option<f64>)| {
+        let lanes = optics
+            .lanes
+            .iter()
+            .map(told)
+            .filter(|(microwatts, _)| microwatts.is_some());
+        let told = lanes.map(|(_, dbm)| dbm.map_or_else(|| "none".to_owned(), |dbm| format!("{dbm:.1}")));
+        let told = some(Vec::from_iter(told).join("/"))?;
+        Some(format!("{label} {told} dBm"))
     };
-    let rx = optics
-        .lanes
-        .iter()
-        .map(|lane| Some((lane.rx_power_uw?, lane.rx_power_dbm)));
-    let tx = optics
-        .lanes
-        .iter()
-        .map(|lane| Some((lane.tx_power_uw?, lane.tx_power_dbm)));
-    format!(
-        "module {}",
-        list([
-            some(words([optics.form_factor.clone(), some(optics.compliance.join(" + "))])),
-            some(what),
-            labelled("serial", &optics.serial),
-            optics.cable_length_m.map(|metres| format!("{metres} m")),
-            optics.temperature_celsius.map(|celsius| format!("{celsius:.0} °C")),
-            power("rx", rx.collect()),
-            power("tx", tx.collect()),
-        ])
-    )
+    let facts = [
+        some(words([optics.form_factor.clone(), some(optics.compliance.join(" + "))])),
+        some(words([optics.vendor.clone(), optics.part_number.clone()])),
+        labelled("serial", &optics.serial),
+        unit(optics.cable_length_m, "m"),
+        optics.temperature_celsius.map(|celsius| format!("{celsius:.0} °C")),
+        power("rx", |lane| (lane.rx_power_uw, lane.rx_power_dbm)),
+        power("tx", |lane| (lane.tx_power_uw, lane.tx_power_dbm)),
+    ];
+    format!("module {}", list(facts))
 }
 
 fn rdma_line(rdma: &RdmaPort) -> String {
-    let layer = rdma.link_layer.clone().unwrap_or_else(|| "RDMA".to_owned());
-    let layer = if layer == "Ethernet" { "RoCE".to_owned() } else { layer };
+    let layer = match rdma.link_layer.as_deref() {
+        Some("Ethernet") => "RoCE",
+        layer => layer.unwrap_or("RDMA"),
+    };
     let runs = rdma.physical_state.as_deref() == Some("LinkUp");
-    let troubles: u64 = ["symbol_error", "link_error_recovery"]
-        .iter()
-        .filter_map(|name| rdma.counters.get(*name))
-        .fold(0, |sum, count| sum.saturating_add(*count));
-    format!(
-        "{layer} {}: {}",
-        rdma.device,
-        list([
-            rdma.state.clone(),
-            rdma.physical_state.clone(),
-            rdma.rate.clone().filter(|_| runs),
-            rdma.lid.map(|lid| format!("LID {lid}")),
-            labelled("port GUID", &rdma.port_guid),
-            (troubles > 0).then(|| format!("{troubles} LINK ERRORS")),
-        ])
-    )
+    let counts = ["symbol_error", "link_error_recovery"].map(|name| rdma.counters.get(name).copied());
+    let troubles = counts.into_iter().flatten().fold(0, u64::saturating_add);
+    let facts = [
+        rdma.state.clone(),
+        rdma.physical_state.clone(),
+        rdma.rate.clone().filter(|_| runs),
+        with("LID", rdma.lid),
+        labelled("port GUID", &rdma.port_guid),
+        counted(troubles, "LINK ERRORS"),
+    ];
+    format!("{layer} {}: {}", rdma.device, list(facts))
 }
 
 /// Only what tells of a bad cable or port; drops happen on healthy ones.
-fn errors_line(nic: &Nic) -> Option<String> {
-    let count = |name: &str| nic.counters.get(name).copied().filter(|count| *count > 0);
-    let told = [
+fn errors(nic: &Nic) -> String {
+    const SHOWN: [&str; 6] = [
         "rx_errors",
         "rx_crc_errors",
         "rx_frame_errors",
         "tx_errors",
         "tx_carrier_errors",
         "collisions",
-    ]
-    .iter()
-    .filter_map(|name| Some(format!("{} {}", count(name)?, name.replace('_', " "))));
+    ];
+    let told = SHOWN.map(|name| counted(nic.counters.get(name).copied(), &name.replace('_', " ")));
     let lost = nic.carrier_down_count.filter(|count| *count >= MANY_LOSSES);
-    let text = list(
-        told.map(Some)
-            .chain([lost.map(|count| format!("link lost {}", times(count)))]),
-    );
-    (!text.is_empty()).then(|| format!("ERRORS: {text}"))
-}
-
-fn times(count: u32) -> String {
-    plural(count, "time")
+    let lost = lost.map(|count| format!("link lost {}", plural(count, "time")));
+    list(told.into_iter().chain([lost]))
 }

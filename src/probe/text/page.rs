@@ -1,5 +1,6 @@
 //! The page: labels, lines of 80 columns, and what is missing of a part.
 
+use super::words::list;
 use crate::model::inventory::{Item, Part};
 use crate::model::shown;
 
@@ -81,12 +82,35 @@ impl Page {
 
     /// One thing, wrapped at spaces; its further lines stand two columns deeper.
     pub(super) fn item(&mut self, text: &str) {
-        let label = if text.is_empty() {
-            ""
-        } else {
-            std::mem::take(&mut self.label)
-        };
-        self.wrapped(text, format!("{label:<INDENT$}"), INDENT + 2);
+        if !text.is_empty() {
+            let label = std::mem::take(&mut self.label);
+            self.wrapped(text, format!("{label:<INDENT$}"), INDENT + 2);
+        }
+    }
+
+    /// Facts in a row, those that are known.
+    pub(super) fn facts(&mut self, facts: impl IntoIterator<Item = Option<String>>) {
+        self.item(&list(facts));
+    }
+
+    /// A thing that is told of by its name, with or without facts.
+    pub(super) fn entry<'a>(&'a mut self, name: &'a str) -> Entry<'a> {
+        let always = true;
+        Entry {
+            page: self,
+            name,
+            always,
+        }
+    }
+
+    /// Facts under a name, which is not told without any.
+    pub(super) fn group<'a>(&'a mut self, name: &'a str) -> Entry<'a> {
+        let always = false;
+        Entry {
+            page: self,
+            name,
+            always,
+        }
     }
 
     /// More about the item above, two columns deeper.
@@ -135,6 +159,22 @@ impl Page {
     fn end_line(&mut self, line: &str) {
         self.out.push_str(line.trim_end());
         self.out.push('\n');
+    }
+}
+
+/// `name: facts`, until its facts are told.
+pub(super) struct Entry<'a> {
+    page: &'a mut Page,
+    name: &'a str,
+    always: bool,
+}
+
+impl Entry<'_> {
+    pub(super) fn facts(self, facts: impl IntoIterator<Item = Option<String>>) {
+        let facts = list(facts);
+        if self.always || !facts.is_empty() {
+            self.page.item(&format!("{}: {facts}", self.name));
+        }
     }
 }
 

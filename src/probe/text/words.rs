@@ -1,5 +1,7 @@
 //! How values read: sizes, numbers of things, lists.
 
+use std::fmt::Display;
+
 use crate::model::inventory::is_placeholder;
 
 /// Sizes of disks are sold in powers of ten.
@@ -23,8 +25,42 @@ pub(super) fn scaled(bytes: u64, step: f64, units: &[&str]) -> String {
     format!("{value:.digits$} {}", units.get(unit).unwrap_or(&"B"))
 }
 
-pub(super) fn plural(number: u32, noun: &str) -> String {
+pub(super) fn plural(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Nothing to say of none.
+pub(super) fn counted(number: impl Into<Option<u64>>, what: &str) -> Option<String> {
+    let number = number.into().filter(|number| *number > 0)?;
+    Some(format!("{number} {what}"))
+}
+
+/// `text` where it holds.
+pub(super) fn mark(holds: bool, text: &str) -> Option<String> {
+    holds.then(|| text.to_owned())
+}
+
+pub(super) fn with(label: &str, value: Option<impl Display>) -> Option<String> {
+    value.map(|value| format!("{label} {value}"))
+}
+
+pub(super) fn unit(value: Option<impl Display>, unit: &str) -> Option<String> {
+    value.map(|value| format!("{value} {unit}"))
+}
+
+/// For a place beside a name.
+pub(super) fn bracketed(value: Option<impl Display>) -> Option<String> {
+    value.map(|value| format!("({value})"))
+}
+
+/// The first `max`, and how many more there are.
+pub(crate) fn first(texts: &[impl AsRef<str>], max: usize) -> String {
+    let shown: Vec<&str> = texts.iter().take(max).map(AsRef::as_ref).collect();
+    match texts.len().saturating_sub(max) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 pub(super) fn some(text: String) -> Option<String> {
@@ -33,8 +69,7 @@ pub(super) fn some(text: String) -> Option<String> {
 
 /// Leaves out what firmware never filled in; the document has it as it stands.
 pub(super) fn labelled(label: &str, value: &Option<String>) -> Option<String> {
-    let told = value.as_ref().filter(|value| !is_placeholder(value));
-    told.map(|value| format!("{label} {value}"))
+    with(label, value.as_ref().filter(|value| !is_placeholder(value)))
 }
 
 pub(super) fn prefixed(label: &str, text: String) -> String {
@@ -46,13 +81,11 @@ pub(super) fn prefixed(label: &str, text: String) -> String {
 }
 
 pub(super) fn words(parts: impl IntoIterator<Item = Option<String>>) -> String {
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    parts.join(" ")
+    Vec::from_iter(parts.into_iter().flatten()).join(" ")
 }
 
 pub(super) fn list(parts: impl IntoIterator<Item = Option<String>>) -> String {
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    parts.join(", ")
+    Vec::from_iter(parts.into_iter().flatten()).join(", ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The nodes that lead to disks, sticks and networks are spelled out; of the others, type and data are shown in hex.
 
 use super::device_path_names::{acpi, bbs, guid, hard_disk, ip, mac};
-use crate::formats::bytes::{self, le16, le32};
+use crate::formats::bytes::{self, le16, le32, text16};
 use crate::formats::text::{clean, line};
 
 /// Nodes of one path, and characters of its text. Real paths have a dozen nodes.
@@ -75,100 +75,77 @@ fn hex(data: &[u8]) -> String {
 
 /// One node; one too short for its type is shown in hex.
 fn node(kind: u8, sub: u8, data: &[u8]) -> (String, Kind) {
-    spelled(kind, sub, data).unwrap_or_else(|| (format!("Path({kind},{sub},{})", hex(data)), Kind::Other))
+    match spelled(kind, sub, data) {
+        (Some(text), leads_to) => (text, leads_to),
+        (None, _) => (format!("Path({kind},{sub},{})", hex(data)), Kind::Other),
+    }
 }
 
-/// The nodes of chapter 10.3. Long because it is a table, a row for each type.
-fn spelled(kind: u8, sub: u8, data: &[u8]) -> Option<(String, Kind)> {
-    Some(match (kind, sub) {
+/// `name(arguments)`; nothing where the node is too short for one of them.
+fn call<const N: usize>(name: &str, arguments: [Option<String>; N]) -> Option<String> {
+    let arguments: Option<Vec<String>> = arguments.into_iter().collect();
+    Some(format!("{name}({})", arguments?.join(",")))
+}
+
+/// The nodes of chapter 10.3, a row for each type.
+fn spelled(kind: u8, sub: u8, data: &[u8]) -> (Option<String>, Kind) {
+    let byte = |at: usize| data.get(at).map(|number| format!("{number:#x}"));
+    let upper = |at: usize| data.get(at).map(|number| format!("0x{number:X}"));
+    let word = |at: usize| le16(data, at).map(|number| format!("{number:#x}"));
+    let long = |at: usize| le32(data, at).map(|number| format!("{number:#x}"));
+    let either = |at: usize, zero: &str, other: &str| {
+        let number = *data.get(at)?;
+        Some(if number == 0 { zero } else { other }.to_owned())
+    };
+    let port = || data.get(4..12).map(hex);
+    // The identifier is kept with its last byte first.
+    let eui = || {
+        let bytes = data.get(4..12)?.iter().rev();
+        Some(Vec::from_iter(bytes.map(|byte| format!("{byte:02X}"))).join("-"))
+    };
+    let uri = || clean(&String::from_utf8_lossy(data)).unwrap_or_default();
+    match (kind, sub) {
         // Hardware (10.3.2).
-        (1, 1) => (
-            format!("Pci({:#X},{:#X})", data.get(1)?, data.first()?).replace("0X", "0x"),
-            Kind::Other,
-        ),
-        (1, 4) => (format!("VenHw({})", guid(data.get(..16)?)), Kind::Other),
-        (1, 5) => (format!("Ctrl({:#x})", le32(data, 0)?), Kind::Other),
+        (1, 1) => (call("Pci", [upper(1), upper(0)]), Kind::Other),
+        (1, 4) => (call("VenHw", [guid(data)]), Kind::Other),
+        (1, 5) => (call("Ctrl", [long(0)]), Kind::Other),
         // ACPI (10.3.3).
-        (2, 1) => (acpi(le32(data, 0)?, le32(data, 4)?), Kind::Other),
+        (2, 1) => (acpi(data), Kind::Other),
         // Messaging (10.3.4).
         (3, 1) => {
-            let bus = if *data.first()? == 0 { "Primary" } else { "Secondary" };
-            let unit = if *data.get(1)? == 0 { "Master" } else { "Slave" };
-            (format!("Ata({bus},{unit},{:#x})", le16(data, 2)?), Kind::Disk)
+            let (bus, unit) = (either(0, "Primary", "Secondary"), either(1, "Master", "Slave"));
+            (call("Ata", [bus, unit, word(2)]), Kind::Disk)
         }
-        (3, 2) => (format!("Scsi({:#x},{:#x})", le16(data, 0)?, le16(data, 2)?), Kind::Disk),
-        (3, 3) => (format!("Fibre({})", hex(data.get(4..12)?)), Kind::Disk),
-        (3, 5) => (format!("USB({:#x},{:#x})", data.first()?, data.get(1)?), Kind::Usb),
-        (3, 10) => (format!("VenMsg({})", guid(data.get(..16)?)), Kind::Other),
-        (3, 11) => (mac(data)?, Kind::Network),
-        (3, 12 | 13) => (ip(sub == 13, data)?, Kind::Network),
-        (3, 15) => (
-            format!(
-                "UsbClass({:#x},{:#x},{:#x})",
-                le16(data, 0)?,
-                le16(data, 2)?,
-                data.get(4)?
-            ),
-            Kind::Usb,
-        ),
-        (3, 16) => (
-            format!(
-                "UsbWwid({:#x},{:#x},{:#x})",
-                le16(data, 2)?,
-                le16(data, 4)?,
-                le16(data, 0)?
-            ),
-            Kind::Usb,
-        ),
-        (3, 17) => (format!("Unit({:#x})", data.first()?), Kind::Other),
-        (3, 18) => (
-            format!(
-                "Sata({:#x},{:#x},{:#x})",
-                le16(data, 0)?,
-                le16(data, 2)?,
-                le16(data, 4)?
-            ),
-            Kind::Disk,
-        ),
-        (3, 20) => (format!("Vlan({})", le16(data, 0)?), Kind::Network),
-        (3, 21) => (format!("FibreEx({})", hex(data.get(4..12)?)), Kind::Disk),
-        (3, 22) => (
-            format!("SasEx({})", hex(data.get(4..12).or(data.get(..8))?)),
-            Kind::Disk,
-        ),
-        (3, 23) => {
-            // The identifier is kept with its last byte first.
-            let eui: Vec<String> = data
-                .get(4..12)?
-                .iter()
-                .rev()
-                .map(|byte| format!("{byte:02X}"))
-                .collect();
-            (format!("NVMe({:#x},{})", le32(data, 0)?, eui.join("-")), Kind::Disk)
-        }
-        (3, 24) => (
-            format!("Uri({})", clean(&String::from_utf8_lossy(data)).unwrap_or_default()),
-            Kind::Http,
-        ),
-        (3, 26) => (format!("SD({:#x})", data.first()?), Kind::Disk),
-        (3, 29) => (format!("eMMC({:#x})", data.first()?), Kind::Disk),
-        (3, 31) => ("Dns()".to_owned(), Kind::Network),
+        (3, 2) => (call("Scsi", [word(0), word(2)]), Kind::Disk),
+        (3, 3) => (call("Fibre", [port()]), Kind::Disk),
+        (3, 5) => (call("USB", [byte(0), byte(1)]), Kind::Usb),
+        (3, 10) => (call("VenMsg", [guid(data)]), Kind::Other),
+        (3, 11) => (mac(data), Kind::Network),
+        (3, 12 | 13) => (ip(sub == 13, data), Kind::Network),
+        (3, 15) => (call("UsbClass", [word(0), word(2), byte(4)]), Kind::Usb),
+        (3, 16) => (call("UsbWwid", [word(2), word(4), word(0)]), Kind::Usb),
+        (3, 17) => (call("Unit", [byte(0)]), Kind::Other),
+        (3, 18) => (call("Sata", [word(0), word(2), word(4)]), Kind::Disk),
+        (3, 20) => (call("Vlan", [le16(data, 0).map(|id| id.to_string())]), Kind::Network),
+        (3, 21) => (call("FibreEx", [port()]), Kind::Disk),
+        (3, 22) => (call("SasEx", [port().or_else(|| data.get(..8).map(hex))]), Kind::Disk),
+        (3, 23) => (call("NVMe", [long(0), eui()]), Kind::Disk),
+        (3, 24) => (call("Uri", [Some(uri())]), Kind::Http),
+        (3, 26) => (call("SD", [byte(0)]), Kind::Disk),
+        (3, 29) => (call("eMMC", [byte(0)]), Kind::Disk),
+        (3, 31) => (call("Dns", []), Kind::Network),
         // Media (10.3.5).
-        (4, 1) => (hard_disk(data)?, Kind::Disk),
-        (4, 2) => (format!("CDROM({:#x})", le32(data, 0)?), Kind::Optical),
-        (4, 3) => (format!("VenMedia({})", guid(data.get(..16)?)), Kind::Other),
-        (4, 4) => {
-            let units = data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-            let text: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
-            (clean(&String::from_utf16_lossy(&text)).unwrap_or_default(), Kind::Other)
-        }
-        (4, 6) => (format!("FvFile({})", guid(data.get(..16)?)), Kind::Firmware),
-        (4, 7) => (format!("Fv({})", guid(data.get(..16)?)), Kind::Firmware),
-        (4, 9) => ("RamDisk()".to_owned(), Kind::Disk),
+        (4, 1) => (hard_disk(data), Kind::Disk),
+        (4, 2) => (call("CDROM", [long(0)]), Kind::Optical),
+        (4, 3) => (call("VenMedia", [guid(data)]), Kind::Other),
+        (4, 4) => (Some(text16(data, 0, data.len()).unwrap_or_default()), Kind::Other),
+        (4, 6) => (call("FvFile", [guid(data)]), Kind::Firmware),
+        (4, 7) => (call("Fv", [guid(data)]), Kind::Firmware),
+        (4, 9) => (call("RamDisk", []), Kind::Disk),
         // What BIOS boots (10.3.6).
-        (5, 1) => (bbs(le16(data, 0)?, data.get(4..)?), Kind::Legacy),
-        _ => return None,
-    })
+        (5, 1) => (bbs(data), Kind::Legacy),
+        _ => (None, Kind::Other),
+    }
 }
 
 #[cfg(test)]

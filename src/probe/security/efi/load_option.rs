@@ -1,6 +1,7 @@
 //! EFI_LOAD_OPTION (UEFI 2.10, 3.1.3): what a `Boot####` variable holds. Pure.
 
 use super::device_path::{self, Kind};
+use crate::formats::bytes::{until_nul, utf16_units};
 use crate::formats::text::clean;
 use crate::model::inventory::EfiBootEntry;
 
@@ -13,8 +14,7 @@ pub(crate) fn parse(number: &str, data: &[u8]) -> Option<EfiBootEntry> {
     let (attributes, rest) = data.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let attributes = u32::from_le_bytes(*attributes);
-    let units = rest.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    let text: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+    let text: Vec<u16> = until_nul(utf16_units(rest)).collect();
     let path = rest.get((text.len() + 1) * 2..).unwrap_or_default();
     let path = path.get(..usize::from(u16::from_le_bytes(*length))).unwrap_or(path);
     let told = device_path::parse(path);

@@ -6,6 +6,7 @@ pub(crate) mod load_option;
 
 use std::collections::BTreeMap;
 
+use crate::formats::bytes::le16;
 use crate::model::inventory::EfiBoot;
 use crate::probe::collect::root::{ReadError, Root};
 
@@ -31,38 +32,32 @@ fn data(root: &Root, file: &str) -> Result<Vec<u8>, ReadError> {
 
 /// A variable of one byte that says yes or no.
 pub(crate) fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
-    match variable(root, name) {
-        Ok(data) => Ok(match data.as_slice() {
-            [0] => Some(false),
-            [1] => Some(true),
-            _ => None,
-        }),
-        // Older firmware has no audit and deployed mode.
+    Ok(match there(variable(root, name))?.as_deref() {
+        Some([0]) => Some(false),
+        Some([1]) => Some(true),
+        _ => None,
+    })
+}
+
+/// `None` for a variable that is not there.
+fn there(read: Result<Vec<u8>, ReadError>) -> Result<Option<Vec<u8>>, ReadError> {
+    match read {
         Err(ReadError::Absent { .. }) => Ok(None),
-        Err(error) => Err(error),
+        read => read.map(Some),
     }
 }
 
 /// A list of 16-bit numbers, as entries are named: four upper-case hex digits.
 fn numbers(data: &[u8]) -> Vec<String> {
-    data.chunks_exact(2)
-        .map(|pair| format!("{:04X}", u16::from_le_bytes([pair[0], pair[1]])))
-        .collect()
+    let numbers = (0..data.len() / 2).filter_map(|at| le16(data, at * 2));
+    numbers.map(|number| format!("{number:04X}")).collect()
 }
 
 /// The boot manager's variables (UEFI 2.10, 3.3).
 pub(crate) fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
     let names = root.list(EFIVARS)?;
-    let one = |name: &str| {
-        variable(root, name)
-            .ok()
-            .and_then(|data| numbers(&data).into_iter().next())
-    };
-    let order = match variable(root, "BootOrder") {
-        Ok(data) => numbers(&data),
-        Err(ReadError::Absent { .. }) => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let one = |name: &str| numbers(&variable(root, name).ok()?).into_iter().next();
+    let order = numbers(&there(variable(root, "BootOrder"))?.unwrap_or_default());
     let mut listed: Vec<String> = order.clone();
     let suffix = format!("-{GLOBAL}");
     // Numbers are upper-case hex (3.1.1); some firmware and tools write lower case, and mean the same entry.
@@ -87,9 +82,7 @@ pub(crate) fn boot(root: &Root) -> Result<EfiBoot, ReadError> {
     Ok(EfiBoot {
         current: one("BootCurrent"),
         next: one("BootNext"),
-        timeout_s: variable(root, "Timeout")
-            .ok()
-            .and_then(|data| Some(u16::from_le_bytes([*data.first()?, *data.get(1)?]))),
+        timeout_s: variable(root, "Timeout").ok().and_then(|data| le16(&data, 0)),
         order,
         entries: listed.into_iter().filter_map(entry).collect(),
     })

@@ -3,6 +3,8 @@
 //! None of them changes anything in the TPM. Reading an index uses the empty password, and only where a wrong one is not
 //! counted against the owner ([`read_auth`]).
 
+use crate::formats::bytes::{be16, be32};
+
 const NO_SESSIONS: u16 = 0x8001;
 const SESSIONS: u16 = 0x8002;
 const GET_CAPABILITY: u32 = 0x0000_017a;
@@ -77,15 +79,11 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Result<u16, TpmError> {
-        Ok(u16::from_be_bytes(
-            self.take(2)?.try_into().map_err(|_| TpmError::Torn)?,
-        ))
+        be16(self.take(2)?, 0).ok_or(TpmError::Torn)
     }
 
     fn u32(&mut self) -> Result<u32, TpmError> {
-        Ok(u32::from_be_bytes(
-            self.take(4)?.try_into().map_err(|_| TpmError::Torn)?,
-        ))
+        be32(self.take(4)?, 0).ok_or(TpmError::Torn)
     }
 }
 
@@ -116,21 +114,13 @@ fn capability(answer: &[u8], expected: u32) -> Result<(u32, Reader<'_>), TpmErro
 /// Properties with their values.
 pub(crate) fn properties(answer: &[u8]) -> Result<Vec<(u32, u32)>, TpmError> {
     let (count, mut reader) = capability(answer, CAP_PROPERTIES)?;
-    let mut found = Vec::new();
-    for _ in 0..count {
-        found.push((reader.u32()?, reader.u32()?));
-    }
-    Ok(found)
+    (0..count).map(|_| Ok((reader.u32()?, reader.u32()?))).collect()
 }
 
 /// Handles, here of indices.
 pub(crate) fn handles(answer: &[u8]) -> Result<Vec<u32>, TpmError> {
     let (count, mut reader) = capability(answer, CAP_HANDLES)?;
-    let mut found = Vec::new();
-    for _ in 0..count {
-        found.push(reader.u32()?);
-    }
-    Ok(found)
+    (0..count).map(|_| reader.u32()).collect()
 }
 
 /// Names of the hashes that have registers; banks without any are left out.

@@ -46,8 +46,7 @@ pub(crate) fn tpms(root: &Root, limit: Duration, items: &mut Vec<Item>) -> Vec<T
     let names = match root.list(CLASS) {
         Ok(names) => names,
         Err(error) => {
-            let status = error.status();
-            items.push(Item::gap("tpm", status, error.to_string()).from(CLASS, 0));
+            items.push(error.gap("tpm").from(CLASS, 0));
             return Vec::new();
         }
     };
@@ -123,14 +122,13 @@ fn by_sysfs(root: &Root, name: &str, items: &mut Vec<Item>) -> Tpm {
     match root.bytes(&source, EVENT_LOG_LIMIT) {
         Ok(log) => tpm.event_log_bytes = Some(log.len() as u64),
         Err(ReadError::Absent { .. }) => {
-            let why = if root.list(SECURITY).is_ok_and(|names| !names.is_empty()) {
-                (PartStatus::Absent, "firmware handed over no event log".to_owned())
-            } else {
-                (PartStatus::Unsupported, "securityfs is not mounted".to_owned())
+            let (status, why) = match root.list(SECURITY).is_ok_and(|names| !names.is_empty()) {
+                true => (PartStatus::Absent, "firmware handed over no event log"),
+                false => (PartStatus::Unsupported, "securityfs is not mounted"),
             };
-            items.push(Item::gap(item, why.0, why.1).from(source, 0));
+            items.push(Item::gap(item, status, why).from(source, 0));
         }
-        Err(error) => items.push(Item::gap(item, error.status(), error.to_string()).from(source, 0)),
+        Err(error) => items.push(error.gap(item).from(source, 0)),
     }
     tpm
 }
@@ -170,21 +168,12 @@ impl Chip<'_> {
 }
 
 /// Why a question to the chip has no answer.
+#[derive(Debug, thiserror::Error)]
 enum Failure {
-    Read(ReadError),
-    Tpm(TpmError),
-}
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        Failure::Read(error)
-    }
-}
-
-impl From<TpmError> for Failure {
-    fn from(error: TpmError) -> Self {
-        Failure::Tpm(error)
-    }
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
 }
 
 impl Failure {
@@ -220,28 +209,23 @@ fn by_commands(root: &Root, tpm: &mut Tpm, items: &mut Vec<Item>) {
     if !note("properties", "TPM2_GetCapability", started, result) {
         return;
     }
-    let banks = |chip: &mut Chip<'_>| -> Result<Vec<String>, Failure> {
-        Ok(command::pcr_banks(
-            &chip.ask(&command::get_capability(CAP_PCRS, 0, 1))?,
-        )?)
-    };
-    facts.pcr_banks = banks(&mut chip).unwrap_or_default();
+    let banks = chip.ask(&command::get_capability(CAP_PCRS, 0, 1)).ok();
+    let banks = banks.and_then(|answer| command::pcr_banks(&answer).ok());
+    facts.pcr_banks = banks.unwrap_or_default();
     let started = Instant::now();
     let result = certificates(&mut chip, &mut facts.ek_certificates);
     note("ek_certificates", "TPM2_NV_Read", started, result);
-    tpm.vendor = facts.vendor;
-    tpm.model = facts.model;
-    tpm.firmware = facts.firmware;
-    tpm.revision = facts.revision;
-    tpm.version = facts.version.or(tpm.version.take());
-    tpm.owner_auth_set = facts.owner_auth_set;
-    tpm.endorsement_auth_set = facts.endorsement_auth_set;
-    tpm.lockout_auth_set = facts.lockout_auth_set;
-    tpm.in_lockout = facts.in_lockout;
-    tpm.ek_certificates = facts.ek_certificates;
-    if tpm.pcr_banks.is_empty() {
-        tpm.pcr_banks = facts.pcr_banks;
-    }
+    let by_sysfs = std::mem::take(tpm);
+    *tpm = Tpm {
+        device: by_sysfs.device,
+        version: facts.version.or(by_sysfs.version),
+        event_log_bytes: by_sysfs.event_log_bytes,
+        pcr_banks: match by_sysfs.pcr_banks.is_empty() {
+            true => facts.pcr_banks,
+            false => by_sysfs.pcr_banks,
+        },
+        ..facts
+    };
 }
 
 /// Part 2, table 22 (TPM_PT): maker, model, firmware, revision, and who took it into use.
