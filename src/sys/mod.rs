@@ -24,6 +24,7 @@ pub(crate) mod packet;
 pub(crate) mod ports;
 pub(crate) mod power;
 pub mod process;
+pub mod program;
 pub(crate) mod sandbox;
 pub(crate) mod sgio;
 pub(crate) mod systemd;

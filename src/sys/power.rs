@@ -2,10 +2,12 @@
 
 use std::io;
 
+use super::program::Program;
+
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
 pub(crate) async fn off() -> io::Result<()> {
-    let status = tokio::process::Command::new("systemctl")
+    let status = tokio::process::Command::from(Program::Systemctl.command())
         .args(["--no-block", "poweroff"])
         .status()
         .await;

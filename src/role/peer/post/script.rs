@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::bounds::Bounds;
+use crate::sys::program::Program;
 use crate::sys::sandbox::{self, Fenced};
 
 /// How often the keeper is told to go on.
@@ -27,7 +28,7 @@ pub(super) async fn run(
             "post.tgz holds no post.sh at its top",
         ));
     }
-    let mut command = std::process::Command::new("sh");
+    let mut command = Program::Sh.command();
     command
         .arg("./post.sh")
         .current_dir(folder)
