@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use super::process::end_group;
 use super::program::Program;
 
 /// How much of each output stream is kept: its end, where programs say what went wrong.
@@ -146,8 +147,8 @@ fn ended_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitSta
 fn kill(child: &mut Child) {
     // The program leads its own process group, so that what it started ends with it.
     if let Ok(group) = i32::try_from(child.id()) {
-        // SAFETY: kill takes plain integers; the group is ours as long as the child is not reaped, which is below.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
+        // The group is ours as long as the child is not reaped, which is below.
+        end_group(group);
     }
     // A program stuck in the kernel on a dead medium does not die; it is left behind rather than waited for.
     for _ in 0..50 {
