@@ -117,7 +117,8 @@ impl FromStr for LinkArg {
                 let (address, prefix) = network.split_once('/').ok_or_else(error)?;
                 let address: Ipv4Addr = address.parse().map_err(|_| error())?;
                 let prefix: u8 = prefix.parse().map_err(|_| error())?;
-                (name, Some(Subnet::around(address, prefix)?))
+                let subnet = Subnet::around(address, prefix).map_err(|error| error.to_string())?;
+                (name, Some(subnet))
             }
         };
         // IFNAMSIZ, with its closing zero byte.

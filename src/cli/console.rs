@@ -5,7 +5,6 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,6 +13,7 @@ use crate::model::shown::Shown;
 use crate::role::remedy;
 use crate::service::http::client::{Bounds, exchange};
 use crate::stick::medium;
+use crate::sys::program::Program;
 use crate::sys::terminal::{self, Terminal};
 
 use super::ask::{ask, in_runtime, peer_of, whom};
@@ -129,7 +129,8 @@ fn shell(input: &File, output: &mut Terminal) -> anyhow::Result<()> {
     };
     let hint = format!("\nA shell of this machine; exit comes back.{disks}\n");
     output.write(&Shown::lines(&hint)).ok();
-    let started = Command::new("bash")
+    let started = Program::Bash
+        .command()
         .arg("-l")
         .stdin(input.try_clone()?)
         .stdout(output.lend()?)

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::endpoint::NotAnEndpoint;
 use crate::model::{Endpoint, MacAddr, PostAction, PowerOff};
 
 /// What the kernel command line asks of this program.
@@ -49,14 +48,8 @@ pub(crate) fn parse(line: &str) -> KernelLine {
     for word in line.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let problem = match key {
-            "pxeaddr" | "recon.master" => keep(
-                value
-                    .parse()
-                    .map(|Endpoint(master)| master)
-                    .map_err(|e: NotAnEndpoint| e.to_string()),
-                &mut out.master,
-            ),
-            "BOOTIF" => keep(value.parse::<MacAddr>().map_err(|e| e.to_string()), &mut out.boot_mac),
+            "pxeaddr" | "recon.master" => keep(value.parse::<Endpoint>().map(|master| master.0), &mut out.master),
+            "BOOTIF" => keep(value.parse(), &mut out.boot_mac),
             "postaction" => keep(value.parse(), &mut out.post_action),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
             "recon.address" => keep(parse_address(value), &mut out.address),
@@ -84,14 +77,9 @@ pub(crate) fn parse(line: &str) -> KernelLine {
     out
 }
 
-fn keep<T>(parsed: Result<T, impl Into<String>>, slot: &mut Option<T>) -> Option<String> {
-    match parsed {
-        Ok(value) => {
-            *slot = Some(value);
-            None
-        }
-        Err(problem) => Some(problem.into()),
-    }
+fn keep<T>(parsed: Result<T, impl ToString>, slot: &mut Option<T>) -> Option<String> {
+    let kept = parsed.map(|value| *slot = Some(value));
+    kept.err().map(|problem| problem.to_string())
 }
 
 fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {

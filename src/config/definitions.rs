@@ -4,12 +4,12 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use crate::model::{MacAddr, PowerOff};
+use crate::model::PowerOff;
 
 use super::draft::Draft;
 use super::link_rule::LinkRule;
 use super::routed;
-use super::values::{address, ends, link_name, number, string, wrong};
+use super::values::{address, address_of, boolean, ends, link_name, list, number, one_line, parsed, string};
 
 /// Which way a setting works, so what its absence costs. Every setting has to say.
 pub(super) enum Direction {
@@ -33,15 +33,18 @@ pub(super) struct Setting {
 
 type Read = fn(&DeValue<'_>, &mut Draft) -> Result<(), String>;
 
-impl Setting {
-    const fn new(table: &'static str, key: &'static str, direction: Direction, read: Read) -> Self {
-        Setting {
-            table,
-            key,
-            direction,
-            read,
-        }
+const fn setting(table: &'static str, key: &'static str, direction: Direction, read: Read) -> Setting {
+    Setting {
+        table,
+        key,
+        direction,
+        read,
     }
+}
+
+fn set<T>(slot: &mut Option<T>, read: Result<T, String>) -> Result<(), String> {
+    *slot = Some(read?);
+    Ok(())
 }
 
 pub(super) const TOP: &str = "";
@@ -58,88 +61,47 @@ pub(crate) const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
 /// More links than a machine has are a mistake.
 const MAX_SILENT: usize = 64;
 
+const FEW_SERVED: Direction = Restrains(|draft| draft.serve_all = Some(false));
+const SMALLEST_BLOCKS: Direction = Restrains(|draft| draft.tftp_block_size = Some(*TFTP_BLOCK_SIZE.start()));
+const ALL_SILENT: Direction = Restrains(|draft| draft.mode = Some(LinkRule::Silent));
+const NEVER_OFF: Direction = Restrains(|draft| draft.never = true);
+const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
+
 pub(super) const SETTINGS: [Setting; 21] = [
-    Setting::new(TOP, "site", Chooses, |value, draft| {
-        let text = string(value)?;
-        if text.len() > 200 || text.chars().any(char::is_control) {
-            return Err("at most 200 bytes on one line".to_owned());
+    setting(TOP, "site", Chooses, |value, draft| {
+        set(&mut draft.site, one_line(value))
+    }),
+    setting(NETWORK, "subnet", Chooses, |value, draft| {
+        set(&mut draft.subnet, parsed(value))
+    }),
+    setting(NETWORK, "lease-range", Chooses, |value, draft| {
+        set(&mut draft.lease_range, ends(value))
+    }),
+    setting(NETWORK, "lease-seconds", Chooses, |value, draft| {
+        set(&mut draft.lease_seconds, number(value, LEASE_SECONDS))
+    }),
+    setting(NETWORK, "serve-all", FEW_SERVED, |value, draft| {
+        set(&mut draft.serve_all, boolean(value))
+    }),
+    setting(NETWORK, "tftp-block-size", SMALLEST_BLOCKS, |value, draft| {
+        set(&mut draft.tftp_block_size, number(value, TFTP_BLOCK_SIZE))
+    }),
+    setting(NETWORK, "mode", ALL_SILENT, |value, draft| {
+        set(&mut draft.mode, parsed(value))
+    }),
+    setting(NETWORK, "silent", ALL_SILENT, |value, draft| {
+        for link in list(value, "a list such as [\"eno2\"]", "entries", MAX_SILENT)? {
+            draft.silent.push(link_name(link?)?);
         }
-        draft.site = Some(text.to_owned());
         Ok(())
     }),
-    Setting::new(NETWORK, "subnet", Chooses, |value, draft| {
-        draft.subnet = Some(string(value)?.parse()?);
-        Ok(())
+    setting(PEERS, "post-action", Chooses, |value, draft| {
+        set(&mut draft.post_action, parsed(value))
     }),
-    Setting::new(NETWORK, "lease-range", Chooses, |value, draft| {
-        draft.lease_range = Some(ends(value)?);
-        Ok(())
+    setting(PEERS, "poweroff", NEVER_OFF, |value, draft| {
+        set(&mut draft.poweroff, parsed(value))
     }),
-    Setting::new(NETWORK, "lease-seconds", Chooses, |value, draft| {
-        draft.lease_seconds = Some(number(value, LEASE_SECONDS)?);
-        Ok(())
-    }),
-    Setting::new(
-        NETWORK,
-        "serve-all",
-        Restrains(|draft| draft.serve_all = Some(false)),
-        |value, draft| {
-            let DeValue::Boolean(all) = value else {
-                return Err(wrong("true or false", value));
-            };
-            draft.serve_all = Some(*all);
-            Ok(())
-        },
-    ),
-    Setting::new(
-        NETWORK,
-        "tftp-block-size",
-        Restrains(|draft| draft.tftp_block_size = Some(*TFTP_BLOCK_SIZE.start())),
-        |value, draft| {
-            draft.tftp_block_size = Some(number(value, TFTP_BLOCK_SIZE)?);
-            Ok(())
-        },
-    ),
-    Setting::new(
-        NETWORK,
-        "mode",
-        Restrains(|draft| draft.mode = Some(LinkRule::Silent)),
-        |value, draft| {
-            draft.mode = Some(string(value)?.parse()?);
-            Ok(())
-        },
-    ),
-    Setting::new(
-        NETWORK,
-        "silent",
-        Restrains(|draft| draft.mode = Some(LinkRule::Silent)),
-        |value, draft| {
-            let DeValue::Array(links) = value else {
-                return Err(wrong("a list such as [\"eno2\"]", value));
-            };
-            if links.len() > MAX_SILENT {
-                return Err(format!("{} entries; at most {MAX_SILENT} are read", links.len()));
-            }
-            for link in links.iter() {
-                draft.silent.push(link_name(string(link.get_ref())?)?);
-            }
-            Ok(())
-        },
-    ),
-    Setting::new(PEERS, "post-action", Chooses, |value, draft| {
-        draft.post_action = Some(string(value)?.parse()?);
-        Ok(())
-    }),
-    Setting::new(
-        PEERS,
-        "poweroff",
-        Restrains(|draft| draft.never = true),
-        |value, draft| {
-            draft.poweroff = Some(string(value)?.parse()?);
-            Ok(())
-        },
-    ),
-    Setting::new(PEERS, "kernel-arguments", Chooses, |value, draft| {
+    setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
         let text = string(value)?;
         if text.chars().any(|c| c.is_control() || c == '$') {
             return Err("control characters and $ would break the boot script".to_owned());
@@ -148,62 +110,38 @@ pub(super) const SETTINGS: [Setting; 21] = [
         Ok(())
     }),
     // A rule of which nobody knows whose it is may be the one that keeps any machine on.
-    Setting::new(NODE, "mac", Restrains(|draft| draft.never = true), |value, draft| {
-        draft.node().mac = Some(string(value)?.parse::<MacAddr>().map_err(|error| error.to_string())?);
-        Ok(())
+    setting(NODE, "mac", NEVER_OFF, |value, draft| {
+        set(&mut draft.node().mac, parsed(value))
     }),
-    Setting::new(NODE, "uuid", Restrains(|draft| draft.never = true), |value, draft| {
-        draft.node().uuid = Some(string(value)?.trim().to_ascii_lowercase());
-        Ok(())
+    setting(NODE, "uuid", NEVER_OFF, |value, draft| {
+        let uuid = string(value).map(|text| text.trim().to_ascii_lowercase());
+        set(&mut draft.node().uuid, uuid)
     }),
-    Setting::new(NODE, "address", Chooses, |value, draft| {
-        draft.node().address = Some(address(string(value)?)?);
-        Ok(())
+    setting(NODE, "address", Chooses, |value, draft| {
+        set(&mut draft.node().address, address(value))
     }),
-    Setting::new(NODE, "post-action", Chooses, |value, draft| {
-        draft.node().post_action = Some(string(value)?.parse()?);
-        Ok(())
+    setting(NODE, "post-action", Chooses, |value, draft| {
+        set(&mut draft.node().post_action, parsed(value))
     }),
-    Setting::new(
-        NODE,
-        "poweroff",
-        Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never)),
-        |value, draft| {
-            draft.node().poweroff = Some(string(value)?.parse()?);
-            Ok(())
-        },
-    ),
+    setting(NODE, "poweroff", NODE_NEVER_OFF, |value, draft| {
+        set(&mut draft.node().poweroff, parsed(value))
+    }),
     // One of a network behind a router that cannot be read leaves that network out: its machines get no address.
-    Setting::new(SUBNET, "subnet", Chooses, |value, draft| {
-        draft.routed().subnet = Some(string(value)?.parse()?);
-        Ok(())
+    setting(SUBNET, "subnet", Chooses, |value, draft| {
+        set(&mut draft.routed().subnet, parsed(value))
     }),
-    Setting::new(SUBNET, "lease-range", Chooses, |value, draft| {
-        draft.routed().lease_range = Some(ends(value)?);
-        Ok(())
+    setting(SUBNET, "lease-range", Chooses, |value, draft| {
+        set(&mut draft.routed().lease_range, ends(value))
     }),
-    Setting::new(SUBNET, "router", Chooses, |value, draft| {
-        draft.routed().router = Some(address(string(value)?)?);
-        Ok(())
+    setting(SUBNET, "router", Chooses, |value, draft| {
+        set(&mut draft.routed().router, address(value))
     }),
-    Setting::new(SUBNET, "via", Chooses, |value, draft| {
-        draft.routed().via = Some(address(string(value)?)?);
-        Ok(())
+    setting(SUBNET, "via", Chooses, |value, draft| {
+        set(&mut draft.routed().via, address(value))
     }),
-    Setting::new(SUBNET, "relays", Chooses, |value, draft| {
-        let DeValue::Array(relays) = value else {
-            return Err(wrong("a list of addresses", value));
-        };
-        if relays.len() > routed::MAX_RELAYS {
-            return Err(format!(
-                "{} relays; at most {} are read",
-                relays.len(),
-                routed::MAX_RELAYS
-            ));
-        }
-        for relay in relays.iter() {
-            let relay = address(string(relay.get_ref())?)?;
-            draft.routed().relays.push(relay);
+    setting(SUBNET, "relays", Chooses, |value, draft| {
+        for relay in list(value, "a list of addresses", "relays", routed::MAX_RELAYS)? {
+            draft.routed().relays.push(address_of(relay?)?);
         }
         Ok(())
     }),

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::{MacAddr, PostAction, PowerOff};
+use crate::model::{PostAction, PowerOff};
 
 use super::link_rule::LinkRule;
+use super::node_rules::NodeRule;
 use super::routed;
 use super::subnet::Network;
 
@@ -35,20 +36,16 @@ pub(crate) struct Draft {
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     pub line: usize,
-    pub mac: Option<MacAddr>,
-    pub uuid: Option<String>,
-    pub address: Option<Ipv4Addr>,
-    pub post_action: Option<PostAction>,
-    pub poweroff: Option<PowerOff>,
+    pub rule: NodeRule,
 }
 
 impl Draft {
     /// The rule that is being read.
-    pub(super) fn node(&mut self) -> &mut Node {
+    pub(super) fn node(&mut self) -> &mut NodeRule {
         if self.nodes.is_empty() {
             self.nodes.push(Node::default());
         }
-        self.nodes.last_mut().expect("one was put there")
+        &mut self.nodes.last_mut().expect("one was put there").rule
     }
 
     /// The network behind a router that is being read.
@@ -64,7 +61,10 @@ impl Draft {
         let stricter = |rule: LinkRule| (rule > self.mode.unwrap_or_default()).then_some(rule);
         self.mode = other.mode.and_then(stricter).or(self.mode);
         self.silent.extend(other.silent);
-        let kept_on = other.nodes.iter().any(|node| node.poweroff == Some(PowerOff::Never));
+        let kept_on = other
+            .nodes
+            .iter()
+            .any(|node| node.rule.poweroff == Some(PowerOff::Never));
         self.never |= other.never || kept_on || other.poweroff == Some(PowerOff::Never);
         if other.serve_all == Some(false) {
             self.serve_all = Some(false);

@@ -20,6 +20,11 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// Every mistake of a file, none of which was passed over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", shown(.0).join("; "))]
+pub struct Faults(pub Vec<Fault>);
+
 /// The faults as they are shown, with a count in place of those that nobody reads to the end of.
 pub(crate) fn shown(faults: &[Fault]) -> Vec<String> {
     let mut lines: Vec<String> = faults.iter().take(MAX_FAULTS).map(Fault::to_string).collect();

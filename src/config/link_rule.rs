@@ -27,15 +27,20 @@ impl LinkRule {
     }
 }
 
+/// What is no mode of a link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a mode; known: auto, proxy, silent")]
+pub struct NoMode(String);
+
 impl std::str::FromStr for LinkRule {
-    type Err = String;
+    type Err = NoMode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(LinkRule::Auto),
             "proxy" => Ok(LinkRule::Proxy),
             "silent" => Ok(LinkRule::Silent),
-            other => Err(format!("{other:?} is not a mode; known: auto, proxy, silent")),
+            other => Err(NoMode(other.to_owned())),
         }
     }
 }

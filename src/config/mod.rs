@@ -17,8 +17,9 @@ pub(crate) mod subnet;
 pub(crate) mod values;
 
 pub use cmdline::KernelLine;
+pub use fault::Faults;
 pub use link_rule::LinkRule;
 pub use live::Live;
 pub use settings::Settings;
-pub use site_key::SiteKey;
-pub use subnet::{LeasePolicy, Subnet};
+pub use site_key::{NoSiteKey, SiteKey};
+pub use subnet::{LeasePolicy, NoSubnet, Subnet};

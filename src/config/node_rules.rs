@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
+use serde::Serialize;
+
 use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
 
-use super::draft;
+use super::draft::Node;
 use super::fault::Fault;
 
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct NodeRule {
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct NodeRule {
     pub mac: Option<MacAddr>,
     pub uuid: Option<String>,
     pub address: Option<Ipv4Addr>,
@@ -53,50 +56,35 @@ impl NodeRules {
     }
 }
 
-pub(super) fn check(nodes: Vec<draft::Node>, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
+pub(super) fn check(nodes: Vec<Node>, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
     let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
     let mut rules = Vec::with_capacity(nodes.len());
-    for (index, node) in nodes.into_iter().enumerate() {
-        let draft::Node {
-            line,
-            mac,
-            uuid,
-            mut address,
-            post_action,
-            poweroff,
-        } = node;
+    for (index, Node { line, mut rule }) in nodes.into_iter().enumerate() {
         let mut fault = |what: String| {
             let what = format!("[[node]] number {}: {what}", index + 1);
             faults.push(Fault { line: Some(line), what });
         };
-        if mac.is_none() && uuid.is_none() {
+        if rule.mac.is_none() && rule.uuid.is_none() {
             fault("needs mac or uuid".to_owned());
             // Whose rule it is nobody knows.
-            *never |= poweroff == Some(PowerOff::Never);
+            *never |= rule.poweroff == Some(PowerOff::Never);
         }
         // Each address for one port, each port with one address.
-        match (mac, address) {
+        let refused = match (rule.mac, rule.address) {
             (None, Some(_)) => {
-                fault("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned());
-                address = None;
+                Some("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned())
             }
             (Some(_), Some(kept)) if !addresses.insert(kept) => {
-                fault(format!("{kept} is kept for another machine already"));
-                address = None;
+                Some(format!("{kept} is kept for another machine already"))
             }
-            (Some(mac), Some(_)) if !macs.insert(mac) => {
-                fault(format!("{mac} has an address already"));
-                address = None;
-            }
-            _ => {}
+            (Some(mac), Some(_)) if !macs.insert(mac) => Some(format!("{mac} has an address already")),
+            _ => None,
+        };
+        if let Some(what) = refused {
+            fault(what);
+            rule.address = None;
         }
-        rules.push(NodeRule {
-            mac,
-            uuid,
-            address,
-            post_action,
-            poweroff,
-        });
+        rules.push(rule);
     }
     NodeRules(rules)
 }

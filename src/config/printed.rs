@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{MacAddr, PostAction, PowerOff};
+use crate::model::{PostAction, PowerOff};
 
-use super::routed;
+use super::node_rules::NodeRule;
+use super::routed::{Entry, Routed};
 use super::settings::Settings;
 
 #[derive(Serialize)]
@@ -17,9 +18,9 @@ struct File<'a> {
     network: Network<'a>,
     peers: Peers<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    subnet: Vec<Subnet>,
+    subnet: Vec<Entry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    node: Vec<Node<'a>>,
+    node: Vec<&'a NodeRule>,
 }
 
 #[derive(Serialize)]
@@ -40,26 +41,6 @@ struct Peers<'a> {
     post_action: PostAction,
     poweroff: PowerOff,
     kernel_arguments: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Subnet {
-    subnet: Option<String>,
-    lease_range: Option<[Ipv4Addr; 2]>,
-    router: Option<Ipv4Addr>,
-    via: Option<Ipv4Addr>,
-    relays: Vec<Ipv4Addr>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Node<'a> {
-    mac: Option<MacAddr>,
-    uuid: Option<&'a str>,
-    address: Option<Ipv4Addr>,
-    post_action: Option<PostAction>,
-    poweroff: Option<PowerOff>,
 }
 
 impl Settings {
@@ -95,29 +76,10 @@ impl Settings {
                 poweroff: peers.poweroff,
                 kernel_arguments,
             },
-            subnet: routed.iter().map(|routed| subnet(routed.entry())).collect(),
-            node: nodes
-                .iter()
-                .map(|rule| Node {
-                    mac: rule.mac,
-                    uuid: rule.uuid.as_deref(),
-                    address: rule.address,
-                    post_action: rule.post_action,
-                    poweroff: rule.poweroff,
-                })
-                .collect(),
+            subnet: routed.iter().map(Routed::entry).collect(),
+            node: nodes.iter().collect(),
         };
         toml::to_string(&file)
-    }
-}
-
-fn subnet(entry: routed::Entry) -> Subnet {
-    Subnet {
-        subnet: entry.subnet.map(|net| net.to_string()),
-        lease_range: entry.lease_range.map(|(first, last)| [first, last]),
-        router: entry.router,
-        via: entry.via,
-        relays: entry.relays,
     }
 }
 

@@ -20,12 +20,7 @@ pub(crate) fn read(text: &str) -> (Draft, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
         text,
-        ends: text
-            .bytes()
-            .enumerate()
-            .filter(|(_, byte)| *byte == b'\n')
-            .map(|(at, _)| at)
-            .collect(),
+        ends: text.match_indices('\n').map(|(at, _)| at).collect(),
         draft: Draft::default(),
         faults: Vec::new(),
         broken: errors.iter().filter_map(toml::de::Error::span).collect(),

@@ -2,21 +2,24 @@
 
 use std::net::Ipv4Addr;
 
+use serde::Serialize;
+
 use super::fault::Fault;
-use super::subnet::{Network, Subnet};
+use super::subnet::{Network, Pool, Subnet, host};
 
 /// Networks behind routers; more are a mistake, and each request is compared with all of them.
 pub(crate) const MAX_SUBNETS: usize = 1_000;
 /// Relays of one network that lie outside of it.
 pub(crate) const MAX_RELAYS: usize = 64;
-/// Addresses at the start of a large network that stay free for things a person gives a fixed address by hand, as on links.
-const FIRST_OFFSET: u32 = 20;
 
 /// One `[[subnet]]` as it is written.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct Entry {
+    #[serde(skip)]
     pub line: usize,
     /// A key of it could not be read, which is a fault of its own.
+    #[serde(skip)]
     pub broken: bool,
     pub subnet: Option<Network>,
     /// First and last address to lease, within `subnet`.
@@ -33,8 +36,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Routed {
     pub(super) net: Network,
-    lease_first: u32,
-    lease_last: u32,
+    pool: Pool,
     router: Ipv4Addr,
     via: Option<Ipv4Addr>,
     relays: Vec<Ipv4Addr>,
@@ -48,8 +50,8 @@ impl Routed {
             network: self.net.base.into(),
             prefix: self.net.prefix,
             router: Some(self.router),
-            lease_first: self.lease_first.into(),
-            lease_last: self.lease_last.into(),
+            lease_first: self.pool.first.into(),
+            lease_last: self.pool.last.into(),
         }
     }
 
@@ -59,7 +61,7 @@ impl Routed {
             line: 0,
             broken: false,
             subnet: Some(self.net),
-            lease_range: Some((self.lease_first.into(), self.lease_last.into())),
+            lease_range: Some((self.pool.first.into(), self.pool.last.into())),
             router: Some(self.router),
             via: self.via,
             relays: self.relays.clone(),
@@ -99,18 +101,9 @@ pub(crate) fn check(entries: Vec<Entry>, link: Network, faults: &mut Vec<Fault>)
 }
 
 fn check_one(entry: Entry, link: Network, above: &[Routed]) -> Result<Routed, String> {
-    let Entry {
-        line: _,
-        broken: _,
-        subnet,
-        lease_range,
-        router,
-        via,
-        relays,
-    } = entry;
-    let net = subnet.ok_or("needs subnet")?;
-    let (router, lease_first, lease_last) = addresses(net, router, lease_range)?;
-    if via.is_some_and(|via| net.hosts().contains(&via.into())) {
+    let net = entry.subnet.ok_or("needs subnet")?;
+    let (router, pool) = addresses(net, entry.router, entry.lease_range)?;
+    if entry.via.is_some_and(|via| net.hosts().contains(&via.into())) {
         return Err(format!(
             "via: this is the router's address on the master's own link, not one in {net}"
         ));
@@ -125,61 +118,35 @@ fn check_one(entry: Entry, link: Network, above: &[Routed]) -> Result<Routed, St
     }
     Ok(Routed {
         net,
-        lease_first,
-        lease_last,
+        pool,
         router: router.into(),
-        via,
-        relays,
+        via: entry.via,
+        relays: entry.relays,
     })
 }
 
-/// The router, and first and last address to lease.
+/// The router, and what is leased.
 fn addresses(
     net: Network,
     router: Option<Ipv4Addr>,
     lease_range: Option<(Ipv4Addr, Ipv4Addr)>,
-) -> Result<(u32, u32, u32), String> {
+) -> Result<(u32, Pool), String> {
     let hosts = net.hosts();
-    let host = |key: &str, address: Ipv4Addr| match hosts.contains(&address.into()) {
-        true => Ok(u32::from(address)),
-        false => Err(format!(
-            "{key}: {address} is outside {} to {}",
-            Ipv4Addr::from(hosts.start),
-            Ipv4Addr::from(hosts.end - 1)
-        )),
-    };
-    let router = router.map_or(Ok(hosts.start), |address| host("router", address))?;
-    let (first, last) = match lease_range {
-        Some((first, last)) => (host("lease-range", first)?, host("lease-range", last)?),
-        None => default_range(hosts.start, hosts.end - 1, router).ok_or_else(|| {
-            format!(
-                "the router {} is in the middle of the network: name a lease-range without it",
-                Ipv4Addr::from(router)
-            )
+    let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
+    let router = router.map_or(Ok(hosts.start), |address| {
+        host(&hosts, address).map_err(named("router"))
+    })?;
+    let written = Ipv4Addr::from(router);
+    let pool = match lease_range {
+        Some(range) => Pool::between(&hosts, range).map_err(named("lease-range"))?,
+        None => Pool::beside(&hosts, router).ok_or_else(|| {
+            format!("the router {written} is in the middle of the network: name a lease-range without it")
         })?,
     };
-    if first > last {
-        return Err("lease-range: the first address is above the last".to_owned());
+    if (pool.first..=pool.last).contains(&router) {
+        return Err(format!("lease-range holds the router {written}"));
     }
-    if (first..=last).contains(&router) {
-        return Err(format!("lease-range holds the router {}", Ipv4Addr::from(router)));
-    }
-    Ok((router, first, last))
-}
-
-/// The hosts of a network from `first` to `last` without a router at either end of it; a large one leaves some free at its start.
-fn default_range(first: u32, last: u32, router: u32) -> Option<(u32, u32)> {
-    let begin = if last - first >= 64 {
-        first + FIRST_OFFSET - 1
-    } else {
-        first
-    };
-    match router {
-        router if router < begin => Some((begin, last)),
-        router if router == begin => Some((begin + 1, last)),
-        router if router == last => Some((begin, last - 1)),
-        _ => None,
-    }
+    Ok((router, pool))
 }
 
 #[cfg(test)]
@@ -188,7 +155,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn settings(text: &str) -> Result<Settings, String> {
-        Settings::parse(text)
+        Settings::parse(text).map_err(|faults| faults.to_string())
     }
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 1);

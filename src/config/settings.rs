@@ -8,12 +8,12 @@ use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
 
 use super::definitions::TFTP_BLOCK_SIZE;
 use super::draft::Draft;
-use super::fault::{Fault, shown};
+use super::fault::{Fault, Faults};
 use super::link_rule::{LinkRule, LinkRules};
 use super::node_rules::{self, NodeRules};
 use super::reader;
 use super::routed::{self, Routed};
-use super::subnet::{LeasePolicy, Network, Subnet};
+use super::subnet::{LeasePolicy, Network, Pool, Subnet};
 
 /// The file as it is put on a new stick: every setting at its default, behind a `#`.
 pub const EXAMPLE: &str = include_str!("recon.toml");
@@ -52,54 +52,38 @@ pub struct NetworkSettings {
     pub tftp_block_size: u16,
 }
 
-/// First and last address to lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pool {
-    pub first: u32,
-    pub last: u32,
-}
-
 const DEFAULT_NETWORK: Network = Network {
     base: u32::from_be_bytes([192, 168, 219, 0]),
     prefix: 24,
 };
-/// Addresses below stay free for things a person gives a fixed address by hand.
-const DEFAULT_FIRST_OFFSET: u32 = 20;
-
 impl Default for Settings {
     fn default() -> Self {
-        let post_action = PostAction::Inventory;
-        Settings {
-            site: None,
-            network: NetworkSettings {
-                net: DEFAULT_NETWORK,
-                pool: default_pool(DEFAULT_NETWORK),
-                lease: LeasePolicy::default(),
-                tftp_block_size: *TFTP_BLOCK_SIZE.end(),
-            },
-            peers: NodePolicy {
-                post_action,
-                poweroff: post_action.default_poweroff(),
-            },
-            kernel_arguments: String::new(),
-            links: LinkRules::default(),
-            routed: Vec::new(),
-            nodes: NodeRules::default(),
-            never: false,
-        }
+        Self::check(Draft::default(), &mut Vec::new())
     }
 }
 
 impl Settings {
     /// Parses and checks the text of `recon.toml`.
     ///
+    /// ```
+    /// use recon::config::Settings;
+    ///
+    /// let settings = Settings::parse("[network]\nsubnet = \"10.20.0.0/22\"\n")?;
+    /// let link = settings.subnet(0).expect("there is room for one");
+    /// assert_eq!(link.server.to_string(), "10.20.0.1");
+    ///
+    /// let mistakes = Settings::parse("[network]\nsubnett = \"10.20.0.0/22\"\n").unwrap_err();
+    /// assert_eq!(mistakes.to_string(), "line 2: unknown key \"subnett\"; is subnet meant?");
+    /// # Ok::<(), recon::config::Faults>(())
+    /// ```
+    ///
     /// # Errors
     /// Every mistake, a sentence each, with its line.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Faults> {
         let Reading { settings, faults } = Self::read(text);
         match faults.is_empty() {
             true => Ok(settings),
-            false => Err(shown(&faults).join("; ")),
+            false => Err(Faults(faults)),
         }
     }
 
@@ -138,7 +122,7 @@ impl Settings {
         };
         let nodes = node_rules::check(nodes, &mut never, faults);
         let net = subnet.unwrap_or(DEFAULT_NETWORK);
-        let pool = lease_range.map_or(Ok(default_pool(net)), |range| check_pool(net, range));
+        let pool = lease_range.map_or(Ok(default_pool(net)), |range| Pool::between(&leasable(net), range));
         let pool = pool.unwrap_or_else(|reason| {
             let what = format!("network.lease-range: {reason}");
             let line = lease_range_line;
@@ -285,33 +269,10 @@ impl Settings {
     }
 }
 
-/// The pool from one address to another.
-fn check_pool(net: Network, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Pool, String> {
-    let leasable = leasable(net);
-    for end in [first, last] {
-        if !leasable.contains(&u32::from(end)) {
-            return Err(format!(
-                "{end} is outside {} to {}",
-                Ipv4Addr::from(leasable.start),
-                Ipv4Addr::from(leasable.end - 1)
-            ));
-        }
-    }
-    if first > last {
-        return Err("the first address is above the last".to_owned());
-    }
-    let (first, last) = (first.into(), last.into());
-    Ok(Pool { first, last })
-}
-
+/// All addresses but our own, the first.
 fn default_pool(net: Network) -> Pool {
-    let leasable = leasable(net);
-    let first = match leasable.len() > 64 {
-        true => net.base + DEFAULT_FIRST_OFFSET,
-        false => leasable.start,
-    };
-    let last = leasable.end - 1;
-    Pool { first, last }
+    let hosts = net.hosts();
+    Pool::beside(&hosts, hosts.start).expect("the first host is at an end")
 }
 
 /// Hosts but the first, which is ours.
@@ -465,7 +426,7 @@ mod tests {
             ("[network]\nsilent = [\"eno 1\"]", "network.silent", "MAC"),
         ];
         for (text, place, reason) in cases {
-            let error = Settings::parse(text).unwrap_err();
+            let error = Settings::parse(text).unwrap_err().to_string();
             assert!(
                 error.contains(place) && error.contains(reason),
                 "{text:?} gave {error:?}"

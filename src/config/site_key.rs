@@ -19,6 +19,17 @@ pub(crate) type Tag = [u8; 16];
 #[derive(Clone, PartialEq, Eq)]
 pub struct SiteKey([u8; KEY_BYTES]);
 
+/// Why a file holds no key; without a word of what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoSiteKey {
+    #[error("it is not text")]
+    NotText,
+    #[error("it does not hold {HEX_DIGITS} hex digits")]
+    NoDigits,
+    #[error("it holds one digit pair again and again, which anybody guesses")]
+    Guessable,
+}
+
 /// A key is nothing to print.
 impl std::fmt::Debug for SiteKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,9 +46,9 @@ impl SiteKey {
     /// Reads the file: lines behind a `#` are for people, the rest is 64 hex digits.
     ///
     /// # Errors
-    /// A sentence, without a word of what the file holds.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
+    /// Where the file holds no key, or one that is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NoSiteKey> {
+        let text = std::str::from_utf8(bytes).map_err(|_| NoSiteKey::NotText)?;
         let lines = text.trim_start_matches('\u{feff}').lines();
         let digits: String = lines
             .filter(|line| !line.trim_start().starts_with('#'))
@@ -45,14 +56,12 @@ impl SiteKey {
             .filter(|c| !c.is_whitespace())
             .collect();
         if digits.len() != HEX_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(format!("it does not hold {HEX_DIGITS} hex digits"));
+            return Err(NoSiteKey::NoDigits);
         }
-        let mut key = [0; KEY_BYTES];
-        for (at, byte) in key.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("they are hex digits");
-        }
+        let pair = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("they are hex digits");
+        let key: [u8; KEY_BYTES] = std::array::from_fn(pair);
         match key.iter().all(|byte| *byte == key[0]) {
-            true => Err("it holds one digit pair again and again, which anybody guesses".to_owned()),
+            true => Err(NoSiteKey::Guessable),
             false => Ok(SiteKey(key)),
         }
     }
@@ -114,7 +123,7 @@ mod tests {
             &zeros,
             "\0\0\0",
         ] {
-            let error = SiteKey::parse(bad.as_bytes()).unwrap_err();
+            let error = SiteKey::parse(bad.as_bytes()).unwrap_err().to_string();
             assert!(!error.contains("0102"), "{error}");
         }
         assert!(SiteKey::parse(&[0xff; 64]).is_err());

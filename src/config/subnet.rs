@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 /// A network: its own address, and the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Network {
@@ -48,6 +50,13 @@ impl Network {
     }
 }
 
+/// As it is written in `recon.toml`.
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl std::fmt::Display for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", Ipv4Addr::from(self.base), self.prefix)
@@ -55,25 +64,84 @@ impl std::fmt::Display for Network {
 }
 
 impl FromStr for Network {
-    type Err = String;
+    type Err = NoSubnet;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is not a subnet such as 192.168.219.0/24");
+    fn from_str(text: &str) -> Result<Self, NoSubnet> {
+        let error = || NoSubnet::Text(text.to_owned());
         let (address, prefix) = text.trim().split_once('/').ok_or_else(error)?;
         let address: Ipv4Addr = address.parse().map_err(|_| error())?;
         let prefix = prefix.parse().map_err(|_| error())?;
         check_prefix(prefix)?;
         if address.is_loopback() || address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
-            return Err(format!("{address} cannot be given to machines"));
+            return Err(NoSubnet::Reserved(address));
         }
         Ok(Network::around(address, prefix))
     }
 }
 
-fn check_prefix(prefix: u8) -> Result<(), String> {
+/// Why this is no network to serve machines in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoSubnet {
+    #[error("{0:?} is not a subnet such as 192.168.219.0/24")]
+    Text(String),
+    #[error("/{0}: the prefix length must be from 8 to 29")]
+    Prefix(u8),
+    #[error("{0} cannot be given to machines")]
+    Reserved(Ipv4Addr),
+    #[error("{0}/{1} is the network's or the broadcast address, not a host's")]
+    NoHost(Ipv4Addr, u8),
+}
+
+fn check_prefix(prefix: u8) -> Result<(), NoSubnet> {
     match prefix {
         8..=29 => Ok(()),
-        _ => Err(format!("/{prefix}: the prefix length must be from 8 to 29")),
+        _ => Err(NoSubnet::Prefix(prefix)),
+    }
+}
+
+/// First and last address to lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pool {
+    pub first: u32,
+    pub last: u32,
+}
+
+/// Addresses at the start of a large network that stay free for things a person gives a fixed address by hand, its own among them.
+const FIRST_OFFSET: u32 = 20;
+
+impl Pool {
+    /// From one of `hosts` to another. An error is a sentence without the key's name.
+    pub(super) fn between(hosts: &Range<u32>, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Pool, String> {
+        let (first, last) = (host(hosts, first)?, host(hosts, last)?);
+        if first > last {
+            return Err("the first address is above the last".to_owned());
+        }
+        Ok(Pool { first, last })
+    }
+
+    /// All of `hosts` beside a router at either end of them; large networks leave some free at their start. `None` where the router is
+    /// in the middle.
+    pub(super) fn beside(hosts: &Range<u32>, router: u32) -> Option<Pool> {
+        let last = hosts.end - 1;
+        let first = match hosts.len() > 64 {
+            true => hosts.start + FIRST_OFFSET - 1,
+            false => hosts.start,
+        };
+        match router {
+            router if router < first => Some(Pool { first, last }),
+            router if router == first => Some(Pool { first: first + 1, last }),
+            router if router == last => Some(Pool { first, last: last - 1 }),
+            _ => None,
+        }
+    }
+}
+
+/// An address that has to be one of `hosts`. An error is a sentence without the key's name.
+pub(super) fn host(hosts: &Range<u32>, address: Ipv4Addr) -> Result<u32, String> {
+    let (first, last) = (Ipv4Addr::from(hosts.start), Ipv4Addr::from(hosts.end - 1));
+    match hosts.contains(&address.into()) {
+        true => Ok(address.into()),
+        false => Err(format!("{address} is outside {first} to {last}")),
     }
 }
 
@@ -133,14 +201,15 @@ impl Subnet {
     }
 
     /// A subnet with the server's own address given and every other host leasable, for `recon master --link`.
-    pub fn around(server: Ipv4Addr, prefix: u8) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// For a prefix length that no network to serve has, and where the address is no host's.
+    pub fn around(server: Ipv4Addr, prefix: u8) -> Result<Self, NoSubnet> {
         check_prefix(prefix)?;
         let net = Network::around(server, prefix);
         let hosts = net.hosts();
         if !hosts.contains(&u32::from(server)) {
-            return Err(format!(
-                "{server}/{prefix} is the network's or the broadcast address, not a host's"
-            ));
+            return Err(NoSubnet::NoHost(server, prefix));
         }
         // The longer side of the server's address becomes the pool.
         let own = u32::from(server);

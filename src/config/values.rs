@@ -1,7 +1,9 @@
 //! Single values of `recon.toml`, and what is said where one is of another kind. Pure.
 
+use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -30,9 +32,44 @@ pub(super) fn string<'a>(value: &'a DeValue<'_>) -> Result<&'a str, String> {
     }
 }
 
+/// What a text says.
+pub(super) fn parsed<T: FromStr<Err: Display>>(value: &DeValue<'_>) -> Result<T, String> {
+    string(value)?.parse().map_err(|error: T::Err| error.to_string())
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+    match value {
+        DeValue::Boolean(is) => Ok(*is),
+        other => Err(wrong("true or false", other)),
+    }
+}
+
+/// A text of at most 200 bytes, without control characters.
+pub(super) fn one_line(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?;
+    if text.len() > 200 || text.chars().any(char::is_control) {
+        return Err("at most 200 bytes on one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The texts of a list with at most `most` of what `items` names. `wanted`: what it is to be.
+pub(super) fn list<'a>(
+    value: &'a DeValue<'_>,
+    wanted: &str,
+    items: &str,
+    most: usize,
+) -> Result<impl Iterator<Item = Result<&'a str, String>>, String> {
+    match value {
+        DeValue::Array(all) if all.len() > most => Err(format!("{} {items}; at most {most} are read", all.len())),
+        DeValue::Array(all) => Ok(all.iter().map(|one| string(one.get_ref()))),
+        other => Err(wrong(wanted, other)),
+    }
+}
+
 pub(super) fn number<T>(value: &DeValue<'_>, range: RangeInclusive<T>) -> Result<T, String>
 where
-    T: TryFrom<i64> + PartialOrd + std::fmt::Display,
+    T: TryFrom<i64> + PartialOrd + Display,
 {
     let DeValue::Integer(digits) = value else {
         return Err(wrong("a whole number", value));
@@ -44,7 +81,11 @@ where
         .ok_or_else(|| format!("{digits} is not between {} and {}", range.start(), range.end()))
 }
 
-pub(super) fn address(text: &str) -> Result<Ipv4Addr, String> {
+pub(super) fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, String> {
+    address_of(string(value)?)
+}
+
+pub(super) fn address_of(text: &str) -> Result<Ipv4Addr, String> {
     text.trim()
         .parse()
         .map_err(|_| format!("{text:?} is not an IPv4 address"))
@@ -58,7 +99,7 @@ pub(super) fn ends(value: &DeValue<'_>) -> Result<(Ipv4Addr, Ipv4Addr), String> 
     let [first, last] = ends.iter().collect::<Vec<_>>()[..] else {
         return Err(format!("two addresses are wanted, not {}", ends.len()));
     };
-    let read = |end: &Spanned<DeValue<'_>>| address(string(end.get_ref())?);
+    let read = |end: &Spanned<DeValue<'_>>| address(end.get_ref());
     Ok((read(first)?, read(last)?))
 }
 

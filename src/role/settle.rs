@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::cause;
 use crate::sys::cmd;
+use crate::sys::program::Program;
 
 /// Longest wait for drivers; a device that takes longer is missed rather than waited for.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -17,7 +18,7 @@ const MAX_USB: usize = 256;
 /// Waits until the drivers of everything that was found are loaded. Blocks.
 pub(crate) fn wait_for_drivers() {
     let limit = format!("--timeout={}", SETTLE.as_secs());
-    if let Err(error) = cmd::run("udevadm", &["settle", &limit], SETTLE + Duration::from_secs(5)) {
+    if let Err(error) = cmd::run(Program::Udevadm, &["settle", &limit], SETTLE + Duration::from_secs(5)) {
         tracing::warn!(error = cause::told(&error), "waiting for device events");
     }
     // The kernel gives USB storage a second before it looks for disks there, and no event says that one is still to come.

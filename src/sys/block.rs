@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{fmt, thread};
 
+use super::{checked, file};
 use crate::formats::iso9660::Primary;
 
 /// Volume id of the recon medium's ISO 9660 file system.
@@ -72,11 +73,8 @@ fn is_whole_disk(sys: &Path, name: &str) -> bool {
 }
 
 /// Opens a block device for questions and flags. Never blocks on a missing medium, never for writing.
-fn open(device: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(device)?;
+pub(super) fn open(device: &Path) -> io::Result<File> {
+    let file = file::open(device)?;
     if !file.metadata()?.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
     }
@@ -96,11 +94,7 @@ pub(crate) fn open_exclusive(device: &Path) -> io::Result<File> {
 pub(crate) fn drop_cache(disk: &File) -> io::Result<()> {
     const BLKFLSBUF: libc::c_ulong = 0x1261;
     // SAFETY: BLKFLSBUF takes no argument.
-    if unsafe { libc::ioctl(disk.as_raw_fd(), BLKFLSBUF as _, 0) } == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    checked(unsafe { libc::ioctl(disk.as_raw_fd(), BLKFLSBUF as _, 0) }).map(drop)
 }
 
 /// The kernel's read-only flag.
@@ -111,10 +105,7 @@ pub(crate) fn is_read_only(device: &Path) -> io::Result<bool> {
 fn read_only_flag(file: &File) -> io::Result<bool> {
     let mut flag: libc::c_int = 0;
     // SAFETY: BLKROGET writes one int through the pointer.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKROGET as _, &mut flag) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), BLKROGET as _, &mut flag) })?;
     Ok(flag != 0)
 }
 
@@ -123,10 +114,7 @@ pub(crate) fn set_read_only(device: &Path, on: bool) -> io::Result<()> {
     let file = open(device)?;
     let flag = libc::c_int::from(on);
     // SAFETY: BLKROSET reads one int through the pointer.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKROSET as _, &flag) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), BLKROSET as _, &flag) })?;
     if read_only_flag(&file)? == on {
         Ok(())
     } else {
@@ -139,10 +127,7 @@ pub(crate) fn size_bytes(device: &Path) -> io::Result<u64> {
     let file = open(device)?;
     let mut size: u64 = 0;
     // SAFETY: BLKGETSIZE64 writes one u64 through the pointer.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKGETSIZE64 as _, &mut size) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), BLKGETSIZE64 as _, &mut size) })?;
     Ok(size)
 }
 
@@ -174,7 +159,7 @@ pub(crate) enum GuardOutcome {
     Failed(String),
 }
 
-/// Verdict on one device.
+/// One device, and what happened to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GuardResult {
     /// Kernel name.
@@ -250,17 +235,17 @@ fn guard_in(
             if let Some(reason) = nothing_to_guard(sys, name) {
                 return Err(GuardOutcome::Skipped(reason));
             }
-            let (answer, verdict) = mpsc::channel();
+            let (judge, judged) = mpsc::channel();
             let (node, exempt) = (node(dev, name), Arc::clone(exempt));
             let work = move || {
                 let exempt = exempt(&node);
-                // A late verdict finds nobody listening; then the device is already being set by the one who waited.
-                if answer.send(None).is_ok() && !exempt {
-                    let _ = answer.send(Some(set(&node)));
+                // A late answer finds nobody listening; then the device is already being set by the one who waited.
+                if judge.send(None).is_ok() && !exempt {
+                    let _ = judge.send(Some(set(&node)));
                 }
             };
             match thread::Builder::new().name(format!("guard-{name}")).spawn(work) {
-                Ok(_) => Ok(verdict),
+                Ok(_) => Ok(judged),
                 Err(error) => Err(GuardOutcome::Failed(format!("starting a thread: {error}"))),
             }
         })
@@ -274,18 +259,18 @@ fn guard_in(
         .map(|(name, pending)| {
             let outcome = match pending {
                 Err(outcome) => outcome,
-                Ok(verdict) => match verdict.recv_timeout(left()) {
+                Ok(judged) => match judged.recv_timeout(left()) {
                     // Judged; what follows is the result of setting, or the end of the channel for an exempt device.
-                    Ok(_) => match verdict.recv_timeout(left()) {
+                    Ok(_) => match judged.recv_timeout(left()) {
                         Ok(Some(result)) => set_outcome(result),
                         Ok(None) | Err(mpsc::RecvTimeoutError::Disconnected) => GuardOutcome::Exempt,
                         Err(mpsc::RecvTimeoutError::Timeout) => {
                             GuardOutcome::Failed("setting it read-only did not finish in time".to_owned())
                         }
                     },
-                    // No verdict: it hangs, or the judge died. Unknown means protect.
+                    // No answer: it hangs, or the judge died. Unknown means protect.
                     Err(_) => {
-                        drop(verdict);
+                        drop(judged);
                         set_unread(node(dev, name), set)
                     }
                 },
@@ -300,12 +285,12 @@ fn guard_in(
 
 /// Sets a device whose content could not be read, again without waiting for ever.
 fn set_unread(node: PathBuf, set: impl Fn(&Path) -> io::Result<()> + Send + 'static) -> GuardOutcome {
-    let (answer, verdict) = mpsc::channel();
+    let (answer, answered) = mpsc::channel();
     let spawned = thread::Builder::new().spawn(move || {
         // Nobody listens any more when this took too long; the flag is set all the same.
         let _ = answer.send(set(&node));
     });
-    match spawned.map(|_| verdict.recv_timeout(Duration::from_secs(2))) {
+    match spawned.map(|_| answered.recv_timeout(Duration::from_secs(2))) {
         Ok(Ok(result)) => set_outcome(result),
         Ok(Err(_)) => GuardOutcome::Failed("neither reading it nor setting it read-only finished in time".to_owned()),
         Err(error) => GuardOutcome::Failed(format!("starting a thread: {error}")),

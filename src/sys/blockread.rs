@@ -1,9 +1,11 @@
 //! Reading a few sectors of a block device, never writing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use super::block;
 
 /// Read at once: nearly everything that tells what is on a partition lies in its first 68 KiB, and one read of this
 /// size costs a turning disk no more than one of a sector.
@@ -23,14 +25,7 @@ impl BlockReader {
     /// Opens `/dev/<name>` for reading. A drive without a medium opens, and then fails to read.
     pub(crate) fn open(name: &str) -> io::Result<Self> {
         // The kernel writes `/` in names as `!`.
-        let path = Path::new("/dev").join(name.replace('!', "/"));
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path)?;
-        if !file.metadata()?.file_type().is_block_device() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
-        }
+        let file = block::open(&Path::new("/dev").join(name.replace('!', "/")))?;
         Ok(BlockReader {
             file,
             chunk: (0, Vec::new()),

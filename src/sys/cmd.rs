@@ -1,4 +1,6 @@
-//! The one place that runs other programs: status checked, output bounded, time limited.
+//! Runs other programs to their end: status checked, output bounded, time limited. What runs beside us is started by its own caller:
+//! a person's shell (cli/console), the site's `post.sh` (role/peer/post, behind the fence of [`super::sandbox`]), power off
+//! ([`super::power`]).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -7,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use super::process::end_group;
+use super::program::Program;
 
 /// How much of each output stream is kept: its end, where programs say what went wrong.
 const TAIL_BYTES: usize = 8 * 1024;
@@ -26,10 +31,10 @@ pub(crate) struct Output {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CmdError {
     #[error("{program} is not installed (looked in {})", FOLDERS.join(", "))]
-    Missing { program: String },
+    Missing { program: Program },
     #[error("starting {program}")]
     Start {
-        program: String,
+        program: Program,
         #[source]
         source: io::Error,
     },
@@ -58,7 +63,7 @@ fn said(tail: &str) -> String {
 }
 
 /// Runs `program` and takes exit status 0 for success, as `run_codes` does with other sets.
-pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<Output, CmdError> {
+pub(crate) fn run<S: AsRef<OsStr>>(program: Program, args: &[S], limit: Duration) -> Result<Output, CmdError> {
     run_codes(program, args, limit, &[0])
 }
 
@@ -67,7 +72,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -
 /// Any exit code outside `accepted` is an error, with the last lines the program wrote. Past the limit the program and
 /// its children are killed. Blocks; call it outside the async runtime.
 pub(crate) fn run_codes<S: AsRef<OsStr>>(
-    program: &str,
+    program: Program,
     args: &[S],
     limit: Duration,
     accepted: &[i32],
@@ -77,21 +82,16 @@ pub(crate) fn run_codes<S: AsRef<OsStr>>(
 
 /// As [`run_codes`], keeping the last `keep` bytes of each stream: for programs whose output is the answer.
 pub(crate) fn run_keeping<S: AsRef<OsStr>>(
-    program: &str,
+    program: Program,
     args: &[S],
     limit: Duration,
     accepted: &[i32],
     keep: usize,
 ) -> Result<Output, CmdError> {
-    let path = find(program).ok_or_else(|| CmdError::Missing {
-        program: program.to_owned(),
-    })?;
+    let path = find(program).ok_or(CmdError::Missing { program })?;
     let line = command_line(program, args);
     tracing::debug!(command = %line, "running");
-    let start = |source| CmdError::Start {
-        program: program.to_owned(),
-        source,
-    };
+    let start = |source| CmdError::Start { program, source };
     let mut child = spawn(&path, args).map_err(start)?;
     let stdout = tail_of(child.stdout.take(), keep);
     let stderr = tail_of(child.stderr.take(), keep);
@@ -102,36 +102,19 @@ pub(crate) fn run_keeping<S: AsRef<OsStr>>(
     }
     let stdout = take_tail(&stdout, keep);
     let stderr = take_tail(&stderr, keep);
-    let tail = || {
-        if stderr.trim().is_empty() {
-            stdout.clone()
-        } else {
-            stderr.clone()
-        }
-    };
-    match status {
-        None => Err(CmdError::TimedOut {
-            line,
-            limit,
-            tail: tail(),
-        }),
+    let status = match status {
         Some(status) => match status.code() {
-            Some(code) if accepted.contains(&code) => Ok(Output { code, stdout, stderr }),
-            Some(code) => Err(CmdError::Failed {
-                line,
-                status: format!("exit status {code}"),
-                tail: tail(),
-            }),
-            None => {
-                let signal = status.signal().unwrap_or(0);
-                Err(CmdError::Failed {
-                    line,
-                    status: format!("signal {signal}"),
-                    tail: tail(),
-                })
-            }
+            Some(code) if accepted.contains(&code) => return Ok(Output { code, stdout, stderr }),
+            Some(code) => Some(format!("exit status {code}")),
+            None => Some(format!("signal {}", status.signal().unwrap_or(0))),
         },
-    }
+        None => None,
+    };
+    let tail = if stderr.trim().is_empty() { stdout } else { stderr };
+    Err(match status {
+        Some(status) => CmdError::Failed { line, status, tail },
+        None => CmdError::TimedOut { line, limit, tail },
+    })
 }
 
 /// Starts a program as the leader of its own process group.
@@ -151,15 +134,12 @@ fn ended_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitSta
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(2);
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(Some(status)),
-            Ok(None) if Instant::now() >= deadline => return Ok(None),
-            Ok(None) => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            }
-            Err(error) => return Err(error),
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() >= deadline {
+            return Ok(status);
         }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
@@ -167,8 +147,8 @@ fn ended_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitSta
 fn kill(child: &mut Child) {
     // The program leads its own process group, so that what it started ends with it.
     if let Ok(group) = i32::try_from(child.id()) {
-        // SAFETY: kill takes plain integers; the group is ours as long as the child is not reaped, which is below.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
+        // The group is ours as long as the child is not reaped, which is below.
+        end_group(group);
     }
     // A program stuck in the kernel on a dead medium does not die; it is left behind rather than waited for.
     for _ in 0..50 {
@@ -180,22 +160,19 @@ fn kill(child: &mut Child) {
 }
 
 /// True where the program is there to be run.
-pub(crate) fn exists(program: &str) -> bool {
+pub(crate) fn exists(program: Program) -> bool {
     find(program).is_some()
 }
 
-fn find(program: &str) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Path::new(program).is_file().then(|| PathBuf::from(program));
-    }
+fn find(program: Program) -> Option<PathBuf> {
     FOLDERS
         .iter()
-        .map(|folder| Path::new(folder).join(program))
+        .map(|folder| Path::new(folder).join(program.name()))
         .find(|path| path.is_file())
 }
 
-fn command_line<S: AsRef<OsStr>>(program: &str, args: &[S]) -> String {
-    let mut line = OsString::from(program);
+fn command_line<S: AsRef<OsStr>>(program: Program, args: &[S]) -> String {
+    let mut line = OsString::from(program.name());
     for arg in args {
         line.push(" ");
         line.push(arg);
@@ -240,7 +217,7 @@ mod tests {
     #[test]
     fn a_failure_carries_the_last_words() {
         let error = run(
-            "sh",
+            Program::Sh,
             &["-c", "echo working; echo 'no such medium' >&2; exit 3"],
             Duration::from_secs(5),
         );
@@ -253,7 +230,13 @@ mod tests {
 
     #[test]
     fn other_codes_can_be_accepted() {
-        let output = run_codes("sh", &["-c", "echo repaired; exit 1"], Duration::from_secs(5), &[0, 1]).unwrap();
+        let output = run_codes(
+            Program::Sh,
+            &["-c", "echo repaired; exit 1"],
+            Duration::from_secs(5),
+            &[0, 1],
+        )
+        .unwrap();
         assert_eq!((output.code, output.stdout.as_str()), (1, "repaired\n"));
     }
 
@@ -261,7 +244,7 @@ mod tests {
     fn a_program_over_its_time_is_ended_with_its_children() {
         let begin = Instant::now();
         let error = run(
-            "sh",
+            Program::Sh,
             &["-c", "echo begun; sleep 600 & sleep 600"],
             Duration::from_millis(200),
         );
@@ -271,13 +254,13 @@ mod tests {
 
     #[test]
     fn a_talkative_program_is_cut_to_its_end() {
-        let output = run("sh", &["-c", "seq 1 200000"], Duration::from_secs(20)).unwrap();
+        let output = run(Program::Sh, &["-c", "seq 1 200000"], Duration::from_secs(20)).unwrap();
         assert!(output.stdout.len() <= TAIL_BYTES && output.stdout.ends_with("200000\n"));
     }
 
     #[test]
     fn a_missing_program_is_named() {
-        let text = run("mkfs.nothing", &["x"], Duration::from_secs(1))
+        let text = run(Program::OfTests("mkfs.nothing"), &["x"], Duration::from_secs(1))
             .unwrap_err()
             .to_string();
         assert!(text.starts_with("mkfs.nothing is not installed"), "{text}");

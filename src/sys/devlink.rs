@@ -2,17 +2,17 @@
 
 use std::io::{self, Read};
 
-use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR};
+use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE};
 
-use super::ethtool_netlink::{generic, message};
+use super::ethtool_netlink::{HEADER_BYTES, generic, kind_of, message};
+use crate::formats::bytes::take;
 
-const HEADER: usize = 16;
 /// `DEVLINK_CMD_INFO_GET` of include/uapi/linux/devlink.h.
 const INFO_GET: u8 = 51;
 /// A card tells under 4 KiB; what comes after this many bytes is left out.
 const MAX_BYTES: usize = 1 << 20;
 /// Largest datagram of a dump.
-const DATAGRAM: usize = 32 * 1024;
+const DATAGRAM_BYTES: usize = 32 * 1024;
 
 /// What all devices tell, as netlink messages one after the other. Drivers ask their firmware for that, which takes them
 /// milliseconds each; the kernel waits without a bound, so callers put this into a time box.
@@ -23,7 +23,7 @@ pub(crate) fn infos() -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     let mut reader = &socket;
     while all.len() < MAX_BYTES {
-        let mut datagram = vec![0; DATAGRAM];
+        let mut datagram = vec![0; DATAGRAM_BYTES];
         let received = reader.read(&mut datagram)?;
         datagram.truncate(received);
         let ended = ended(&datagram)?;
@@ -38,36 +38,29 @@ pub(crate) fn infos() -> io::Result<Vec<u8>> {
 /// Whether the dump ends with this datagram; an error where the kernel tells one.
 fn ended(datagram: &[u8]) -> io::Result<bool> {
     let mut rest = datagram;
-    if rest.is_empty() {
-        return Ok(true);
-    }
-    while let Some(head) = rest.get(..HEADER) {
-        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let code = || rest.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
-        match u16::from_ne_bytes([head[4], head[5]]) {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                let code = i32::from_ne_bytes(code().unwrap_or_default());
-                return Err(io::Error::from_raw_os_error(code.saturating_neg()));
-            }
-            _ => {}
+    while let Some(length) = take(rest, 0).filter(|_| rest.len() >= HEADER_BYTES) {
+        if kind_of(rest)? == NLMSG_DONE {
+            return Ok(true);
         }
-        let Some(next) = rest.get(length.max(HEADER).next_multiple_of(4)..) else {
+        let length = u32::from_ne_bytes(length) as usize;
+        let Some(next) = rest.get(length.max(HEADER_BYTES).next_multiple_of(4)..) else {
             break;
         };
         rest = next;
     }
-    Ok(false)
+    Ok(datagram.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::NLMSG_ERROR;
+
     use super::*;
 
     #[test]
     fn a_dump_ends_or_fails() {
         let message = |kind: u16, body: &[u8]| {
-            let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+            let mut bytes = ((HEADER_BYTES + body.len()) as u32).to_ne_bytes().to_vec();
             bytes.extend(kind.to_ne_bytes());
             bytes.extend([0; 10]);
             bytes.extend(body);

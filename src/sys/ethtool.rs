@@ -1,8 +1,12 @@
 //! The few questions about a port that only the ethtool ioctl answers.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
+use socket2::{Domain, Socket, Type};
+
+use super::checked;
+use crate::formats::bytes::take;
 use crate::model::MacAddr;
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
@@ -27,17 +31,19 @@ const QUESTIONS: [u32; 8] = [
 /// The string set of private flags, `ETH_SS_PRIV_FLAGS`.
 const PRIVATE_FLAGS: u32 = 2;
 /// Length of one string, `ETH_GSTRING_LEN`.
-const STRING: usize = 32;
+const STRING_BYTES: usize = 32;
 /// A port has at most as many private flags as the word has bits.
 const MAX_FLAGS: usize = 32;
 /// Words of one link mode bitmap that we have room for; kernels of 2026 use four.
 const MAX_MODE_WORDS: usize = 32;
 /// `struct ethtool_link_settings` without the bitmaps.
-const LINK_SETTINGS: usize = 48;
+const LINK_SETTINGS_BYTES: usize = 48;
+/// `struct ethtool_drvinfo`: command, five strings of 32 bytes, 12 bytes that are reserved, five numbers.
+const DRIVER_INFO_BYTES: usize = 196;
 /// Largest module memory any standard gives through this call.
-const MAX_MODULE: usize = 640;
+const MAX_MODULE_BYTES: usize = 640;
 /// The part of it that every module has.
-const FIRST_PAGES: usize = 256;
+const FIRST_PAGES_BYTES: usize = 256;
 /// `MAX_ADDR_LEN` of the kernel: InfiniBand addresses have 20 bytes, nothing has more than 32.
 const MAX_ADDR_LEN: usize = 32;
 
@@ -51,222 +57,127 @@ pub struct DriverInfo {
     pub bus_info: String,
 }
 
-#[repr(C)]
-struct PermAddr {
-    cmd: u32,
-    size: u32,
-    data: [u8; MAX_ADDR_LEN],
-}
-
-/// `struct ethtool_drvinfo` of `linux/ethtool.h`.
-#[repr(C)]
-struct DrvInfo {
-    cmd: u32,
-    driver: [u8; 32],
-    version: [u8; 32],
-    fw_version: [u8; 32],
-    bus_info: [u8; 32],
-    erom_version: [u8; 32],
-    reserved2: [u8; 12],
-    counts: [u32; 5],
-}
-
 /// The address the port was made with; `None` where it has none, as virtual ports do.
 pub(crate) fn permanent_mac(interface: &str) -> io::Result<Option<MacAddr>> {
-    let mut request = PermAddr {
-        cmd: ETHTOOL_GPERMADDR,
-        size: MAX_ADDR_LEN as u32,
-        data: [0; MAX_ADDR_LEN],
-    };
-    // SAFETY: PermAddr is laid out like `struct ethtool_perm_addr` with room for the announced 32 bytes, and the
-    // kernel writes no more than `size` of them.
+    let mut request = request(&[ETHTOOL_GPERMADDR, MAX_ADDR_LEN as u32], MAX_ADDR_LEN);
+    // SAFETY: `struct ethtool_perm_addr` with room for the announced 32 bytes, and the kernel writes no more than those.
     unsafe { ethtool(interface, &mut request)? };
-    if request.size != 6 {
-        return Ok(None);
-    }
-    let mut bytes = [0u8; 6];
-    bytes.copy_from_slice(&request.data[..6]);
-    Ok((bytes != [0; 6]).then_some(MacAddr(bytes)))
+    let mac = take(&request, 8).filter(|mac| word(&request, 4) == 6 && *mac != [0; 6]);
+    Ok(mac.map(MacAddr))
 }
 
 /// Driver, firmware and bus address.
 pub(crate) fn driver_info(interface: &str) -> io::Result<DriverInfo> {
-    let mut request = DrvInfo {
-        cmd: ETHTOOL_GDRVINFO,
-        driver: [0; 32],
-        version: [0; 32],
-        fw_version: [0; 32],
-        bus_info: [0; 32],
-        erom_version: [0; 32],
-        reserved2: [0; 12],
-        counts: [0; 5],
-    };
-    // SAFETY: DrvInfo is laid out like `struct ethtool_drvinfo`, which has a fixed size.
+    let mut request = request(&[ETHTOOL_GDRVINFO], DRIVER_INFO_BYTES - 4);
+    // SAFETY: `struct ethtool_drvinfo`, which has a fixed size.
     unsafe { ethtool(interface, &mut request)? };
+    let field = |number: usize| text(&request, 4 + number * STRING_BYTES);
     Ok(DriverInfo {
-        driver: text(&request.driver),
-        version: text(&request.version),
-        firmware: text(&request.fw_version),
-        bus_info: text(&request.bus_info),
+        driver: field(0),
+        version: field(1),
+        firmware: field(2),
+        bus_info: field(3),
     })
 }
 
 /// Speed, duplex, negotiation and link modes: `struct ethtool_link_settings` with its three bitmaps (supported,
 /// advertised, partner), as the kernel gives it.
 pub(crate) fn link_settings(interface: &str) -> io::Result<Vec<u8>> {
-    #[repr(C)]
-    struct LinkSettings {
-        cmd: u32,
-        speed: u32,
-        bytes: [u8; LINK_SETTINGS - 8],
-        masks: [u32; 3 * MAX_MODE_WORDS],
-    }
-    /// Place of `link_mode_masks_nwords` in `bytes`.
-    const WORDS: usize = 7;
-    let mut request = LinkSettings {
-        cmd: ETHTOOL_GLINKSETTINGS,
-        speed: 0,
-        bytes: [0; LINK_SETTINGS - 8],
-        masks: [0; 3 * MAX_MODE_WORDS],
-    };
+    /// Offset of `link_mode_masks_nwords`, a signed byte.
+    const WORDS: usize = 15;
+    let mut request = request(&[ETHTOOL_GLINKSETTINGS], LINK_SETTINGS_BYTES - 4 + 12 * MAX_MODE_WORDS);
     // Asked with 0 words, the kernel answers with the negative of how many it has.
-    // SAFETY: LinkSettings is laid out like `struct ethtool_link_settings`; with 0 words no bitmap is written.
+    // SAFETY: `struct ethtool_link_settings`; with 0 words no bitmap is written.
     unsafe { ethtool(interface, &mut request)? };
-    let words = usize::from((request.bytes[WORDS] as i8).unsigned_abs());
-    if words == 0 || words > MAX_MODE_WORDS {
+    let words = (request[WORDS] as i8).unsigned_abs();
+    if words == 0 || usize::from(words) > MAX_MODE_WORDS {
         return Err(io::Error::other(format!("link modes of {words} words")));
     }
-    request.cmd = ETHTOOL_GLINKSETTINGS;
-    request.bytes[WORDS] = words as u8;
+    request[..4].copy_from_slice(&ETHTOOL_GLINKSETTINGS.to_ne_bytes());
+    request[WORDS] = words;
     // SAFETY: as above, and there is room for three bitmaps of the announced size.
     unsafe { ethtool(interface, &mut request)? };
-    let mut answer = Vec::with_capacity(LINK_SETTINGS + 12 * words);
-    answer.extend(request.cmd.to_ne_bytes());
-    answer.extend(request.speed.to_ne_bytes());
-    answer.extend(request.bytes);
-    answer.extend(request.masks[..3 * words].iter().flat_map(|word| word.to_ne_bytes()));
-    Ok(answer)
+    request.truncate(LINK_SETTINGS_BYTES + 12 * usize::from(words));
+    Ok(request)
 }
 
 /// Memory of the pluggable module: the standard's number (`ETH_MODULE_SFF_…`) in four bytes, little-endian, then the
 /// bytes.
 pub(crate) fn module_eeprom(interface: &str) -> io::Result<Vec<u8>> {
-    #[repr(C)]
-    struct ModuleInfo {
-        cmd: u32,
-        kind: u32,
-        length: u32,
-        reserved: [u32; 8],
-    }
-    #[repr(C)]
-    struct Eeprom {
-        cmd: u32,
-        magic: u32,
-        offset: u32,
-        length: u32,
-        data: [u8; MAX_MODULE],
-    }
-    let mut info = ModuleInfo {
-        cmd: ETHTOOL_GMODULEINFO,
-        kind: 0,
-        length: 0,
-        reserved: [0; 8],
-    };
-    // SAFETY: ModuleInfo is laid out like `struct ethtool_modinfo`, which has a fixed size.
+    /// `struct ethtool_eeprom` without the data: command, magic, offset, length.
+    const HEAD_BYTES: usize = 16;
+    let mut info = request(&[ETHTOOL_GMODULEINFO], 40);
+    // SAFETY: `struct ethtool_modinfo`, which has a fixed size: command, type, length, and eight words that are reserved.
     unsafe { ethtool(interface, &mut info)? };
-    let length = (info.length as usize).min(MAX_MODULE);
+    let (kind, length) = (word(&info, 4), (word(&info, 8) as usize).min(MAX_MODULE_BYTES));
     if length == 0 {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the module has no memory"));
     }
-    let mut eeprom = Eeprom {
-        cmd: ETHTOOL_GMODULEEEPROM,
-        magic: 0,
-        offset: 0,
-        length: length as u32,
-        data: [0; MAX_MODULE],
+    let ask = |length: usize| {
+        let mut eeprom = request(&[ETHTOOL_GMODULEEEPROM, 0, 0, length as u32], MAX_MODULE_BYTES);
+        // SAFETY: `struct ethtool_eeprom` with room for the announced length.
+        unsafe { ethtool(interface, &mut eeprom) }.map(|()| eeprom)
     };
-    // SAFETY: Eeprom is laid out like `struct ethtool_eeprom` with room for the announced length.
-    let mut asked = unsafe { ethtool(interface, &mut eeprom) };
-    if asked.is_err() && length > FIRST_PAGES {
+    let eeprom = match ask(length) {
         // Some drivers announce pages that the module does not have.
-        eeprom.cmd = ETHTOOL_GMODULEEEPROM;
-        eeprom.length = FIRST_PAGES as u32;
-        // SAFETY: as above; the announced length is smaller now.
-        asked = unsafe { ethtool(interface, &mut eeprom) };
-    }
-    asked?;
-    let length = (eeprom.length as usize).min(MAX_MODULE);
-    let mut answer = info.kind.to_le_bytes().to_vec();
-    answer.extend(&eeprom.data[..length]);
-    Ok(answer)
+        Err(_) if length > FIRST_PAGES_BYTES => ask(FIRST_PAGES_BYTES)?,
+        other => other?,
+    };
+    let length = (word(&eeprom, 12) as usize).min(MAX_MODULE_BYTES);
+    Ok([&kind.to_le_bytes(), &eeprom[HEAD_BYTES..HEAD_BYTES + length]].concat())
 }
 
 /// Switches that only this driver has, with their names; bit N of the word is the flag of the Nth name.
 pub(crate) fn private_flags(interface: &str) -> io::Result<(Vec<String>, u32)> {
-    #[repr(C)]
-    struct SetInfo {
-        cmd: u32,
-        reserved: u32,
-        mask: u64,
-        length: u32,
-    }
-    #[repr(C)]
-    struct Strings {
-        cmd: u32,
-        set: u32,
-        length: u32,
-        data: [[u8; STRING]; 4 * MAX_FLAGS],
-    }
-    let mut info = SetInfo {
-        cmd: ETHTOOL_GSSET_INFO,
-        reserved: 0,
-        mask: 1 << PRIVATE_FLAGS,
-        length: 0,
-    };
-    // SAFETY: SetInfo is laid out like `struct ethtool_sset_info` with room for the one set that is asked for.
+    let mut info = request(&[ETHTOOL_GSSET_INFO, 0], 12);
+    info[8..16].copy_from_slice(&(1u64 << PRIVATE_FLAGS).to_ne_bytes());
+    // SAFETY: `struct ethtool_sset_info` (command, reserved, mask of 64 bits) with room for the one set that is asked for.
     unsafe { ethtool(interface, &mut info)? };
-    let length = if info.mask == 0 { 0 } else { info.length as usize };
+    let length = if info[8..16] == [0; 8] {
+        0
+    } else {
+        word(&info, 16) as usize
+    };
     if length == 0 || length > MAX_FLAGS {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "no private flags"));
     }
-    let mut strings = Strings {
-        cmd: ETHTOOL_GSTRINGS,
-        set: PRIVATE_FLAGS,
-        length: length as u32,
-        data: [[0; STRING]; 4 * MAX_FLAGS],
-    };
-    // SAFETY: Strings is laid out like `struct ethtool_gstrings`; the driver writes as many strings as it announced
-    // above, and there is room for more than any word of flags can name.
+    let mut strings = request(
+        &[ETHTOOL_GSTRINGS, PRIVATE_FLAGS, length as u32],
+        4 * MAX_FLAGS * STRING_BYTES,
+    );
+    // SAFETY: `struct ethtool_gstrings`; the driver writes as many strings as it announced above, and there is room for more
+    // than any word of flags can name.
     unsafe { ethtool(interface, &mut strings)? };
-    let mut value = Value {
-        cmd: ETHTOOL_GPFLAGS,
-        data: 0,
-    };
-    // SAFETY: Value is laid out like `struct ethtool_value`.
+    let mut value = request(&[ETHTOOL_GPFLAGS], 4);
+    // SAFETY: `struct ethtool_value`, which has a fixed size.
     unsafe { ethtool(interface, &mut value)? };
-    Ok((strings.data[..length].iter().map(text).collect(), value.data))
+    let names = (0..length).map(|number| text(&strings, 12 + number * STRING_BYTES));
+    Ok((names.collect(), word(&value, 4)))
 }
 
-/// `struct ethtool_value` of `linux/ethtool.h`.
-#[repr(C)]
-struct Value {
-    cmd: u32,
-    data: u32,
+/// A request: its command and what else is asked with, and behind that so many bytes for the kernel.
+fn request(words: &[u32], room_bytes: usize) -> Vec<u8> {
+    let mut request: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    request.resize(request.len() + room_bytes, 0);
+    request
 }
 
-fn text(field: &[u8; 32]) -> String {
-    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
-    String::from_utf8_lossy(&field[..end]).trim().to_owned()
+fn word(answer: &[u8], at: usize) -> u32 {
+    take(answer, at).map_or(0, u32::from_ne_bytes)
+}
+
+fn text(answer: &[u8], at: usize) -> String {
+    let field = answer.get(at..at + STRING_BYTES).unwrap_or_default();
+    let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).trim().to_owned()
 }
 
 /// Runs one ethtool command on a port.
 ///
 /// # Safety
-/// `T` must have the layout that the command in its first field expects, with room for what the kernel writes.
-unsafe fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
-    // SAFETY: every request begins with its command, a u32, as the layout that the caller vouches for has it.
-    let command = unsafe { (request as *const T).cast::<u32>().read() };
-    if !QUESTIONS.contains(&command) {
+/// `request` must have the layout that the command in its first four bytes expects, with room for what the kernel writes.
+unsafe fn ethtool(interface: &str, request: &mut [u8]) -> io::Result<()> {
+    if !QUESTIONS.contains(&word(request, 0)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
     }
     // SAFETY: all-zero is a valid ifreq.
@@ -278,21 +189,10 @@ unsafe fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
     for (to, from) in ifreq.ifr_name.iter_mut().zip(name) {
         *to = *from as libc::c_char;
     }
-    ifreq.ifr_ifru.ifru_data = (request as *mut T).cast();
-
-    // SAFETY: plain socket call; the result is checked before it becomes an owned descriptor.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `socket` is a fresh descriptor that nobody else owns.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    ifreq.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: ifreq lives across the call and points to `request`, whose layout the caller vouches for.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut ifreq) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut ifreq) }).map(drop)
 }
 
 #[cfg(test)]
@@ -304,8 +204,8 @@ mod tests {
     fn nothing_but_questions_is_sent() {
         assert_eq!(QUESTIONS, [0x03, 0x1b, 0x20, 0x27, 0x37, 0x42, 0x43, 0x4c]);
         // ETHTOOL_SPFLAGS.
-        let mut set = Value { cmd: 0x28, data: 0 };
-        // SAFETY: Value is laid out like `struct ethtool_value`.
+        let mut set = request(&[0x28, 0], 0);
+        // SAFETY: laid out like `struct ethtool_value`.
         let refused = unsafe { ethtool("lo", &mut set) }.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
     }

@@ -9,10 +9,12 @@ use netlink_packet_core::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::formats::bytes::take;
+
 /// `NETLINK_GENERIC` of include/uapi/linux/netlink.h, and what belongs to it.
-const GENERIC: i32 = 16;
-const HEADER: usize = 16;
-const GENERIC_HEADER: usize = 4;
+const NETLINK_GENERIC: i32 = 16;
+pub(super) const HEADER_BYTES: usize = 16;
+const GENERIC_HEADER_BYTES: usize = 4;
 /// The family that names all others, its question and its attributes (include/uapi/linux/genetlink.h).
 const CONTROL: u16 = 0x10;
 const GET_FAMILY: u8 = 3;
@@ -29,23 +31,23 @@ const EEPROM_ADDRESS: u16 = 6;
 const EEPROM_DATA: u16 = 7;
 const HEADER_NAME: u16 = 2;
 /// Half a page table: what one question can get.
-const HALF: usize = 128;
+const HALF_BYTES: usize = 128;
 /// I²C addresses of SFF-8472; all other modules have the first one only.
 const A0: u8 = 0x50;
 const A2: u8 = 0x51;
 /// How long the kernel may take to answer; modules are slow.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Memory of the module, put together from its pages: for CMIS (unless its memory is flat) the lower half and pages 00h,
 /// 01h, 02h and 11h; for an SFP address A0h and the lower half of A2h; else the lower half and page 00h.
 pub(crate) fn module_pages(interface: &str) -> io::Result<Vec<u8>> {
     let mut port = Port::open(interface)?;
     let mut memory = port.read(A0, 0, 0)?;
-    memory.extend(port.read(A0, 0, HALF)?);
+    memory.extend(port.read(A0, 0, HALF_BYTES)?);
     match memory.first() {
         Some(0x18 | 0x19 | 0x1b | 0x1e..=0x20) if memory.get(2).is_some_and(|flags| flags & 0x80 == 0) => {
             for page in [0x01, 0x02, 0x11] {
-                memory.extend(port.read(A0, page, HALF)?);
+                memory.extend(port.read(A0, page, HALF_BYTES)?);
             }
         }
         // The diagnostic monitoring type says whether there is an A2h.
@@ -78,7 +80,7 @@ impl Port<'_> {
         let attributes = [
             attribute(EEPROM_HEADER | NLA_F_NESTED, &attribute(HEADER_NAME, &name)),
             attribute(EEPROM_OFFSET, &(offset as u32).to_ne_bytes()),
-            attribute(EEPROM_LENGTH, &(HALF as u32).to_ne_bytes()),
+            attribute(EEPROM_LENGTH, &(HALF_BYTES as u32).to_ne_bytes()),
             attribute(EEPROM_PAGE, &[page]),
             attribute(EEPROM_BANK, &[0]),
             attribute(EEPROM_ADDRESS, &[address]),
@@ -86,7 +88,7 @@ impl Port<'_> {
         .concat();
         let answer = ask(&self.socket, self.family, EEPROM_GET, &attributes)?;
         match find(&answer, EEPROM_DATA) {
-            Some(data) if data.len() == HALF => Ok(data),
+            Some(data) if data.len() == HALF_BYTES => Ok(data),
             _ => Err(io::Error::other("the answer has no whole page")),
         }
     }
@@ -94,8 +96,12 @@ impl Port<'_> {
 
 /// A socket of generic netlink, and the number of the family with this name, which ends in a zero byte.
 pub(super) fn generic(name: &[u8]) -> io::Result<(Socket, u16)> {
-    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(GENERIC)))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = Socket::new(
+        Domain::from(libc::AF_NETLINK),
+        Type::RAW,
+        Some(Protocol::from(NETLINK_GENERIC)),
+    )?;
+    socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
     let answer = ask(&socket, CONTROL, GET_FAMILY, &attribute(FAMILY_NAME, name))?;
     let family = find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
     let family = family.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no such netlink family"))?;
@@ -113,10 +119,10 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 /// A question, with the flags that every one has besides its own.
 pub(super) fn message(family: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
-    header.length = (HEADER + GENERIC_HEADER + attributes.len()) as u32;
+    header.length = (HEADER_BYTES + GENERIC_HEADER_BYTES + attributes.len()) as u32;
     header.message_type = family;
     header.flags = NLM_F_REQUEST | flags;
-    let mut message = vec![0; HEADER];
+    let mut message = vec![0; HEADER_BYTES];
     header.emit(&mut message);
     message.extend([command, 1, 0, 0]);
     message.extend(attributes);
@@ -136,20 +142,27 @@ fn ask(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Resu
 
 /// The attributes behind both headers; an error where the kernel told one.
 fn attributes_of(answer: &[u8], family: u16) -> io::Result<Vec<u8>> {
-    let cut = || io::Error::other("a netlink answer is cut");
-    let kind = answer
-        .get(4..6)
-        .and_then(|kind| kind.try_into().ok())
-        .map(u16::from_ne_bytes);
-    match kind.ok_or_else(cut)? {
-        NLMSG_ERROR => {
-            let code = answer.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
-            let code = i32::from_ne_bytes(code.ok_or_else(cut)?);
-            Err(io::Error::from_raw_os_error(code.saturating_neg()))
-        }
-        kind if kind == family => Ok(answer.get(HEADER + GENERIC_HEADER..).ok_or_else(cut)?.to_vec()),
-        _ => Err(io::Error::other("a netlink answer to another question")),
+    if kind_of(answer)? != family {
+        return Err(io::Error::other("a netlink answer to another question"));
     }
+    Ok(answer
+        .get(HEADER_BYTES + GENERIC_HEADER_BYTES..)
+        .ok_or_else(cut)?
+        .to_vec())
+}
+
+/// The kind of a message; an error where the kernel tells one.
+pub(super) fn kind_of(message: &[u8]) -> io::Result<u16> {
+    let kind = take(message, 4).map(u16::from_ne_bytes).ok_or_else(cut)?;
+    if kind == NLMSG_ERROR {
+        let code = take(message, HEADER_BYTES).map(i32::from_ne_bytes).ok_or_else(cut)?;
+        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+    }
+    Ok(kind)
+}
+
+fn cut() -> io::Error {
+    io::Error::other("a netlink answer is cut")
 }
 
 fn find(attributes: &[u8], wanted: u16) -> Option<Vec<u8>> {
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_kernel_are_told() {
-        let mut answer = vec![0; HEADER];
+        let mut answer = vec![0; HEADER_BYTES];
         answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
         answer.extend((-libc::EOPNOTSUPP).to_ne_bytes());
         let error = attributes_of(&answer, CONTROL).unwrap_err();

@@ -7,6 +7,8 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+use super::packet::{op, receive_from, register, send};
+
 /// A raw ICMPv6 socket that hears router solicitations and advertisements on one link, and nothing else. The kernel
 /// checks and makes the checksums; hop limits are 255 both ways, so that nothing passes a router.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct RouterSocket {
 /// All routers of the link (RFC 4291 §2.7.1).
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Largest message read; router discovery fits into one Ethernet frame.
-const MAX_MESSAGE: usize = 1500;
+const MAX_MESSAGE_BYTES: usize = 1500;
 
 /// Router solicitation and advertisement, ...
 const ROUTERS: [u32; 2] = [133, 134];
@@ -30,7 +32,6 @@ const NEIGHBOURS: [u32; 2] = [136, 136];
 fn filter(types: [u32; 2]) -> [SockFilter; 9] {
     use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, SKF_NET_OFF};
     const HOP_LIMIT_AT: i32 = 7;
-    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
     [
         op(BPF_LD | BPF_B | BPF_ABS, 0, 0, (SKF_NET_OFF + HOP_LIMIT_AT) as u32),
         op(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 255),
@@ -65,37 +66,30 @@ impl RouterSocket {
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_hops_v6(255)?;
         socket.set_unicast_hops_v6(255)?;
-        socket.set_nonblocking(true)?;
-        // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
-        let socket = unsafe { AsyncFd::register(socket)? };
-        Ok(RouterSocket { socket, index })
+        Ok(RouterSocket {
+            socket: register(socket)?,
+            index,
+        })
     }
 
     /// Next message, ICMPv6 header first, with its sender. Cancel-safe.
     pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Ipv6Addr> {
         loop {
             let mut ready = self.socket.readable().await?;
-            let mut bytes = [const { MaybeUninit::<u8>::uninit() }; MAX_MESSAGE];
-            let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(&mut bytes)) else {
+            let mut room = [const { MaybeUninit::uninit() }; MAX_MESSAGE_BYTES];
+            let Ok(received) = ready.try_io(|socket| receive_from(socket.get_ref(), &mut room, 0)) else {
                 continue;
             };
-            let (length, from) = received?;
+            let (bytes, from) = received?;
             let Some(from) = from.as_socket_ipv6() else { continue };
             buffer.clear();
-            // SAFETY: the kernel wrote `length` bytes.
-            buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
+            buffer.extend(bytes);
             return Ok(*from.ip());
         }
     }
 
     /// Sends a message to a link-local or multicast address of this link.
     pub(crate) async fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
-        let to = SocketAddrV6::new(to, 0, 0, self.index).into();
-        loop {
-            let mut ready = self.socket.writable().await?;
-            if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(message, &to)) {
-                return sent.map(|_| ());
-            }
-        }
+        send(&self.socket, &SocketAddrV6::new(to, 0, 0, self.index).into(), message).await
     }
 }

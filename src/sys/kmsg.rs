@@ -1,8 +1,9 @@
 //! The kernel's log as `/dev/kmsg` hands it out.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::file;
 
 /// The longest record the kernel hands out (`PRINTK_MESSAGE_MAX` is 2 KiB, and what escapes and keys add).
 const RECORD_BYTES: usize = 8192;
@@ -12,10 +13,7 @@ const MAX_RECORDS: usize = 200_000;
 /// Records of severity `worst` to emergency, one after the other, the last `keep_bytes` of them; in front a line
 /// `# <records read> <records kept or dropped by the bound>`. Never waits for new ones.
 pub(crate) fn records(worst: u8, keep_bytes: usize) -> io::Result<Vec<u8>> {
-    let mut log = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open("/dev/kmsg")?;
+    let mut log = file::open(Path::new("/dev/kmsg"))?;
     let (mut read, mut wanted) = (0usize, 0usize);
     let mut kept: Vec<u8> = Vec::new();
     let mut record = vec![0u8; RECORD_BYTES];

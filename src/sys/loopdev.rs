@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use super::checked;
+
 const BLKPG: libc::c_ulong = 0x1269;
 const BLKPG_ADD_PARTITION: libc::c_int = 1;
 const BLKPG_DEL_PARTITION: libc::c_int = 2;
@@ -78,10 +80,7 @@ fn blkpg(disk: &File, operation: libc::c_int, number: u32, start: u64, length: u
         data: &raw mut partition,
     };
     // SAFETY: both structures have the layout of linux/blkpg.h and outlive the call, which keeps no pointer.
-    if unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &raw mut argument) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    checked(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &raw mut argument) }).map(drop)
 }
 
 /// Tells the kernel of a new partition, in bytes. Works while other partitions of the disk are mounted.
@@ -106,47 +105,29 @@ impl LoopDevice {
     /// Sets up the next free loop device, read-write.
     pub(crate) fn over(disk: &File, name: &Path, offset: u64, length: u64, sector_size: u64) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
+        // SAFETY: all-zero is a valid loop_config.
+        let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+        config.descriptor = disk.as_raw_fd().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+        config.block_size = sector_size.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+        config.info.offset = offset;
+        config.info.size_limit = length;
+        config.info.flags = LO_FLAGS_AUTOCLEAR;
+        // Only what `losetup` shows; the last byte stays zero.
+        let file_name = config.info.file_name.iter_mut().take(63);
+        file_name
+            .zip(name.as_os_str().as_encoded_bytes())
+            .for_each(|(field, byte)| *field = *byte);
         // Between asking for a free one and taking it, another process may take it.
         for _ in 0..16 {
             // SAFETY: this call takes no argument and returns the number of a free loop device.
-            let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
-            if number < 0 {
-                return Err(io::Error::last_os_error());
-            }
+            let number = checked(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) })?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = OpenOptions::new().read(true).write(true).open(&path)?;
-            let mut file_name = [0u8; 64];
-            // Only what `losetup` shows; the last byte stays zero.
-            for (field, byte) in file_name.iter_mut().take(63).zip(name.as_os_str().as_encoded_bytes()) {
-                *field = *byte;
-            }
-            let config = LoopConfig {
-                descriptor: disk.as_raw_fd().try_into().map_err(|_| io::ErrorKind::InvalidInput)?,
-                block_size: sector_size.try_into().map_err(|_| io::ErrorKind::InvalidInput)?,
-                info: LoopInfo {
-                    device: 0,
-                    inode: 0,
-                    raw_device: 0,
-                    offset,
-                    size_limit: length,
-                    number: 0,
-                    encrypt_type: 0,
-                    encrypt_key_size: 0,
-                    flags: LO_FLAGS_AUTOCLEAR,
-                    file_name,
-                    crypt_name: [0; 64],
-                    encrypt_key: [0; 32],
-                    init: [0; 2],
-                },
-                reserved: [0; 8],
-            };
             // SAFETY: the structure has the layout of linux/loop.h and outlives the call; both descriptors are open.
-            if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) } == 0 {
-                return Ok(LoopDevice { path, _device: device });
-            }
-            let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::EBUSY) {
-                return Err(error);
+            match checked(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) }) {
+                Ok(_) => return Ok(LoopDevice { path, _device: device }),
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                Err(error) => return Err(error),
             }
         }
         Err(io::ErrorKind::ResourceBusy.into())
@@ -156,9 +137,6 @@ impl LoopDevice {
     /// Takes the device down now, where nothing else uses it.
     pub(crate) fn detach(self) -> io::Result<()> {
         // SAFETY: this call takes no argument.
-        if unsafe { libc::ioctl(self._device.as_raw_fd(), LOOP_CLR_FD as _) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        checked(unsafe { libc::ioctl(self._device.as_raw_fd(), LOOP_CLR_FD as _) }).map(drop)
     }
 }

@@ -3,11 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::Advice;
+
+use super::checked;
 use crate::formats::mountinfo::{self, Mount};
 
 /// Room on a file system, as a program without special rights may use it.
@@ -25,22 +26,9 @@ fn c_path(path: &Path) -> io::Result<CString> {
     c_string(path.as_os_str().as_bytes())
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
 /// Room on the file system that holds `path`.
 pub(crate) fn space(path: &Path) -> io::Result<Space> {
-    let path = c_path(path)?;
-    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path is NUL-terminated and the structure is ours; it is read only after success.
-    check(unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) })?;
-    // SAFETY: statvfs returned success, so it filled the structure.
-    let stat = unsafe { stat.assume_init() };
+    let stat = rustix::fs::statvfs(path)?;
     let unit = stat.f_frsize;
     Ok(Space {
         free_bytes: stat.f_bavail.saturating_mul(unit),
@@ -51,19 +39,13 @@ pub(crate) fn space(path: &Path) -> io::Result<Space> {
 /// Writes everything the file system of `path` still holds in memory to its medium. Since Linux 5.8 this also reports
 /// write errors that happened before.
 pub(crate) fn sync_filesystem(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
-    // SAFETY: the descriptor is open for the length of the call.
-    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
 }
 
 /// Lets the kernel forget what it keeps in memory of a device, so that reading shows the medium. A disk and its partitions
 /// have caches that do not know of each other: what was read of the one before the other was written to is old.
 pub(crate) fn forget_cached(device: &File) -> io::Result<()> {
-    // SAFETY: the descriptor is open for the length of the call.
-    match unsafe { libc::posix_fadvise(device.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
+    Ok(rustix::fs::fadvise(device, 0, None, Advice::DontNeed)?)
 }
 
 /// Mounts the exFAT volume on `device` at `target`: no programs, no device files, read-only after the first error, so
@@ -84,7 +66,7 @@ fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: 
     let device = c_path(device)?;
     let target = c_path(target)?;
     // SAFETY: four NUL-terminated strings that outlive the call; the kernel copies them.
-    check(unsafe {
+    checked(unsafe {
         libc::mount(
             device.as_ptr(),
             target.as_ptr(),
@@ -93,6 +75,7 @@ fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: 
             data.as_ptr().cast(),
         )
     })
+    .map(drop)
 }
 
 /// Unmounts `target`. Fails with `EBUSY` while a file on it is open; nothing is detached lazily, because a lazily
@@ -100,7 +83,7 @@ fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: 
 pub(crate) fn unmount(target: &Path) -> io::Result<()> {
     let target = c_path(target)?;
     // SAFETY: a NUL-terminated path.
-    check(unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW) })
+    checked(unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW) }).map(drop)
 }
 
 /// What is mounted now.

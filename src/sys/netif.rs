@@ -7,7 +7,7 @@ use std::path::Path;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use crate::model::MacAddr;
 use crate::model::inventory::is_wired_port;
@@ -82,21 +82,15 @@ impl Netlink {
     }
 
     pub(crate) async fn up(&self, index: u32) -> io::Result<()> {
-        self.handle
-            .link()
-            .set(LinkUnspec::new_with_index(index).up().build())
-            .execute()
-            .await
-            .map_err(netlink)
+        self.set(LinkUnspec::new_with_index(index).up()).await
     }
 
     pub(crate) async fn down(&self, index: u32) -> io::Result<()> {
-        self.handle
-            .link()
-            .set(LinkUnspec::new_with_index(index).down().build())
-            .execute()
-            .await
-            .map_err(netlink)
+        self.set(LinkUnspec::new_with_index(index).down()).await
+    }
+
+    async fn set(&self, link: LinkMessageBuilder<LinkUnspec>) -> io::Result<()> {
+        self.handle.link().set(link.build()).execute().await.map_err(netlink)
     }
 
     /// Adds an address; one that is already there is left as it is. An IPv6 address is usable at once: duplicate address
@@ -120,14 +114,8 @@ impl Netlink {
         prefix: u8,
         router: Ipv4Addr,
     ) -> io::Result<()> {
-        let route = route(index, network, prefix, router);
-        self.handle
-            .route()
-            .add(route)
-            .replace()
-            .execute()
-            .await
-            .map_err(netlink)
+        let request = self.handle.route().add(route(index, network, prefix, router));
+        request.replace().execute().await.map_err(netlink)
     }
 
     /// Removes a route that [`Self::add_route`] made; one that is not there is no error.
@@ -138,13 +126,8 @@ impl Netlink {
         prefix: u8,
         router: Ipv4Addr,
     ) -> io::Result<()> {
-        let gone = self
-            .handle
-            .route()
-            .del(route(index, network, prefix, router))
-            .execute()
-            .await;
-        match gone.map_err(netlink) {
+        let request = self.handle.route().del(route(index, network, prefix, router));
+        match request.execute().await.map_err(netlink) {
             // ESRCH: the kernel dropped it already.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             done => done,
@@ -167,13 +150,8 @@ impl Netlink {
 
     /// Removes an address; one that is not there is no error.
     pub(crate) async fn remove_address(&self, index: u32, address: impl Into<IpAddr>) -> io::Result<()> {
-        let mut found = self
-            .handle
-            .address()
-            .get()
-            .set_link_index_filter(index)
-            .set_address_filter(address.into())
-            .execute();
+        let all = self.handle.address().get().set_link_index_filter(index);
+        let mut found = all.set_address_filter(address.into()).execute();
         while let Some(message) = found.try_next().await.map_err(netlink)? {
             self.handle.address().del(message).execute().await.map_err(netlink)?;
         }

@@ -1,10 +1,10 @@
 //! Two admin commands of NVMe controllers that change nothing: Identify and Get Log Page.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use super::{checked, file};
 
 /// `_IOWR('N', 0x41, struct nvme_passthru_cmd)` of linux/nvme_ioctl.h.
 const NVME_IOCTL_ADMIN_CMD: libc::c_ulong = 0xc048_4e41;
@@ -73,10 +73,7 @@ fn admin(controller: &str, opcode: u8, namespace: u32, cdw10: u32, length: usize
     if !only_asks(opcode) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
     }
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(Path::new("/dev").join(controller))?;
+    let file = file::open(&Path::new("/dev").join(controller))?;
     let mut data = vec![0u8; length];
     let mut command = Command {
         opcode,
@@ -89,10 +86,8 @@ fn admin(controller: &str, opcode: u8, namespace: u32, cdw10: u32, length: usize
     };
     // SAFETY: Command is laid out like `struct nvme_passthru_cmd`; its data pointer is to `data`, which has
     // `data_length` bytes and outlives the call.
-    let status = unsafe { libc::ioctl(file.as_raw_fd(), NVME_IOCTL_ADMIN_CMD as _, &mut command) };
-    match status {
+    match checked(unsafe { libc::ioctl(file.as_raw_fd(), NVME_IOCTL_ADMIN_CMD as _, &mut command) })? {
         0 => Ok(data),
-        status if status < 0 => Err(io::Error::last_os_error()),
         // A status of the controller: it knows the question and refuses it.
         status => Err(io::Error::new(
             io::ErrorKind::Unsupported,

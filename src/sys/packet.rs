@@ -8,6 +8,8 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+use super::set_option;
+
 use crate::model::MacAddr;
 
 /// A packet socket (packet(7)) that sees IPv4 packets to UDP ports 67 and 68 on one link, and nothing else: the filter
@@ -23,10 +25,15 @@ const ETH_P_IP: u16 = libc::ETH_P_IP as u16;
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 const ETH_P_ARP: u16 = libc::ETH_P_ARP as u16;
 
+/// One step of a filter (kernel documentation, networking/filter): code, how many steps to pass over where it is true and where it
+/// is not, value.
+pub(super) fn op(code: u32, jt: u8, jf: u8, k: u32) -> SockFilter {
+    SockFilter::new(code as u16, jt, jf, k)
+}
+
 /// Accepts unfragmented UDP to port 67 or 68. Offsets count from the IPv4 header (SOCK_DGRAM strips the link header).
 fn dhcp_filter() -> [SockFilter; 10] {
     use libc::{BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET};
-    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
     [
         op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 9),
         op(BPF_JMP | BPF_JEQ | BPF_K, 0, 7, 17),
@@ -154,20 +161,10 @@ fn dhcp_socket(index: u32) -> io::Result<Socket> {
 
 /// What this machine sends is of no interest. Kernels before 4.20 refuse; [`take`] skips it there.
 fn ignore_outgoing(socket: &Socket) {
-    let yes: libc::c_int = 1;
-    // SAFETY: the descriptor is open, and the option's value is an int that outlives the call.
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            PACKET_IGNORE_OUTGOING,
-            (&raw const yes).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
+    set_option(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &(1 as libc::c_int)).ok();
 }
 
-fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     socket.set_nonblocking(true)?;
     // SAFETY: the socket owns its descriptor for as long as the AsyncFd owns the socket.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
@@ -184,22 +181,32 @@ async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<M
     }
 }
 
+/// Receives one packet into `room`, as much of it as fits, and whose it is.
+pub(super) fn receive_from<'a>(
+    socket: &Socket,
+    room: &'a mut [MaybeUninit<u8>],
+    flags: libc::c_int,
+) -> io::Result<(&'a [u8], SockAddr)> {
+    let (length, from) = socket.recv_from_with_flags(room, flags)?;
+    // SAFETY: the kernel wrote `length` bytes.
+    Ok((unsafe { room[..length].assume_init_ref() }, from))
+}
+
 /// Takes one packet from the socket; `None` for one that this machine sent.
 fn take(socket: &Socket, buffer: &mut Vec<u8>, flags: libc::c_int) -> io::Result<Option<MacAddr>> {
-    let mut bytes = [const { MaybeUninit::<u8>::uninit() }; 2048];
-    let (length, from) = socket.recv_from_with_flags(&mut bytes, flags)?;
-    let Some(from) = link_layer(&from).filter(|from| from.sll_pkttype != libc::PACKET_OUTGOING) else {
+    let mut room = [const { MaybeUninit::uninit() }; 2048];
+    let (bytes, from) = receive_from(socket, &mut room, flags)?;
+    let Some(from) = link_layer(&from, 6).filter(|from| from.sll_pkttype != libc::PACKET_OUTGOING) else {
         return Ok(None);
     };
     buffer.clear();
-    // SAFETY: the kernel wrote `length` bytes.
-    buffer.extend(bytes[..length].iter().map(|byte| unsafe { byte.assume_init() }));
+    buffer.extend(bytes);
     let mut mac = [0; 6];
     mac.copy_from_slice(&from.sll_addr[..6]);
     Ok(Some(MacAddr(mac)))
 }
 
-async fn send(socket: &AsyncFd<Socket>, to: &SockAddr, packet: &[u8]) -> io::Result<()> {
+pub(super) async fn send(socket: &AsyncFd<Socket>, to: &SockAddr, packet: &[u8]) -> io::Result<()> {
     loop {
         let mut ready = socket.writable().await?;
         if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(packet, to)) {
@@ -214,7 +221,7 @@ impl AsRawFd for DhcpTap {
     }
 }
 
-fn link_address(index: u32, protocol: u16, mac: [u8; 6]) -> SockAddr {
+pub(super) fn link_address(index: u32, protocol: u16, mac: [u8; 6]) -> SockAddr {
     let mut sll_addr = [0; 8];
     sll_addr[..6].copy_from_slice(&mac);
     let address = libc::sockaddr_ll {
@@ -237,8 +244,9 @@ fn link_address(index: u32, protocol: u16, mac: [u8; 6]) -> SockAddr {
     made.map(|((), address)| address).expect("the closure always succeeds")
 }
 
-fn link_layer(address: &SockAddr) -> Option<libc::sockaddr_ll> {
-    let whole = address.len() as usize >= size_of::<libc::sockaddr_ll>() - 2;
+/// The sender of a packet, where its hardware address has `least` bytes: the kernel leaves out those that a link does not have.
+pub(super) fn link_layer(address: &SockAddr, least: usize) -> Option<libc::sockaddr_ll> {
+    let whole = address.len() as usize >= size_of::<libc::sockaddr_ll>() - 8 + least;
     if address.family() != libc::AF_PACKET as u16 || !whole {
         return None;
     }

@@ -2,10 +2,13 @@
 
 use std::io;
 
+use super::checked;
+use super::program::Program;
+
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
 pub(crate) async fn off() -> io::Result<()> {
-    let status = tokio::process::Command::new("systemctl")
+    let status = tokio::process::Command::from(Program::Systemctl.command())
         .args(["--no-block", "poweroff"])
         .status()
         .await;
@@ -15,9 +18,6 @@ pub(crate) async fn off() -> io::Result<()> {
     // SAFETY: sync and reboot take no pointers.
     unsafe {
         libc::sync();
-        if libc::reboot(libc::RB_POWER_OFF) != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        checked(libc::reboot(libc::RB_POWER_OFF)).map(drop)
     }
-    Ok(())
 }

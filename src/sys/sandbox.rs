@@ -40,7 +40,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Out of 1000, beside what it has by itself: of all processes, the kernel ends the program first where memory runs out.
 const OOM_SCORE: &[u8] = b"500";
 /// Largest environment that is looked through for the mark.
-const MAX_ENVIRON: u64 = 1 << 20;
+const MAX_ENVIRON_BYTES: u64 = 1 << 20;
 
 /// A program behind its fence.
 #[derive(Debug)]
@@ -196,7 +196,7 @@ fn marked(mark: &str) -> Vec<i32> {
         use std::io::Read;
         let mut environ = Vec::new();
         let read = std::fs::File::open(format!("/proc/{pid}/environ"))
-            .and_then(|file| file.take(MAX_ENVIRON).read_to_end(&mut environ));
+            .and_then(|file| file.take(MAX_ENVIRON_BYTES).read_to_end(&mut environ));
         read.is_ok() && environ.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes())
     };
     processes().filter(has).collect()

@@ -1,10 +1,10 @@
 //! The few SCSI and ATA commands that read a disk's own records and change nothing, by SG_IO.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use super::{checked, file};
 
 const SG_IO: libc::c_ulong = 0x2285;
 const DIRECTION_NONE: libc::c_int = -1;
@@ -153,10 +153,7 @@ fn send(disk: &str, cdb: &[u8], length: usize) -> io::Result<Answer> {
     if !only_asks(cdb) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a question"));
     }
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(Path::new("/dev").join(disk))?;
+    let file = file::open(&Path::new("/dev").join(disk))?;
     let mut data = vec![0u8; length];
     let mut sense = [0u8; SENSE_BYTES];
     let mut header = Header {
@@ -168,38 +165,24 @@ fn send(disk: &str, cdb: &[u8], length: usize) -> io::Result<Answer> {
         },
         command_length: cdb.len() as u8,
         max_sense_length: SENSE_BYTES as u8,
-        iovec_count: 0,
         data_length: length as u32,
         data: data.as_mut_ptr(),
         command: cdb.as_ptr(),
         sense: sense.as_mut_ptr(),
         timeout_ms: TIMEOUT_MS,
-        flags: 0,
-        pack_id: 0,
-        user: std::ptr::null_mut(),
-        status: 0,
-        masked_status: 0,
-        message_status: 0,
-        sense_length: 0,
-        host_status: 0,
-        driver_status: 0,
-        residual: 0,
-        duration_ms: 0,
-        info: 0,
+        // SAFETY: all-zero is a valid sg_io_hdr.
+        ..unsafe { std::mem::zeroed() }
     };
     // SAFETY: Header is laid out like `struct sg_io_hdr`; its pointers are to `data`, `cdb` and `sense`, which have the
     // announced lengths and outlive the call.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), SG_IO as _, &mut header) };
-    if result < 0 {
-        let error = io::Error::last_os_error();
+    let sent = checked(unsafe { libc::ioctl(file.as_raw_fd(), SG_IO as _, &mut header) });
+    sent.map_err(|error| match error.raw_os_error() {
         // What the block layer says to a request it does not know.
-        return Err(match error.raw_os_error() {
-            Some(libc::ENOTTY | libc::EOPNOTSUPP) => {
-                io::Error::new(io::ErrorKind::Unsupported, "the driver takes no SCSI commands")
-            }
-            _ => error,
-        });
-    }
+        Some(libc::ENOTTY | libc::EOPNOTSUPP) => {
+            io::Error::new(io::ErrorKind::Unsupported, "the driver takes no SCSI commands")
+        }
+        _ => error,
+    })?;
     let sense = delivered(&header, &sense)?;
     let residual = usize::try_from(header.residual).unwrap_or(0);
     data.truncate(length.saturating_sub(residual));

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::poll;
 use crate::model::shown::Shown;
 
 /// To the top of the screen, and clear it (ECMA-48 CUP and ED).
@@ -88,14 +89,12 @@ fn size(fd: RawFd) -> Option<(u16, u16)> {
 
 /// Waits until there is something to read, or for `limit`.
 pub fn readable(fd: RawFd, limit: Duration) -> bool {
-    let mut poll = libc::pollfd {
+    let polled = libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
     };
-    let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: one pollfd is passed, and its count says so.
-    unsafe { libc::poll(&mut poll, 1, milliseconds) > 0 }
+    poll(&mut [polled], limit).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

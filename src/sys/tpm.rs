@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Largest answer (TPM 2.0 Part 2, TPM2_MAX_RESPONSE_SIZE; the driver's buffer has one page).
-const ANSWER_LIMIT: usize = 4096;
+const ANSWER_BYTES: usize = 4096;
 
 /// Commands that only ask: NV_Read, NV_ReadPublic, GetCapability (TPM 2.0 Part 2, TPM_CC).
 const QUESTIONS: [u32; 3] = [0x0000_014e, 0x0000_0169, 0x0000_017a];
@@ -42,7 +42,7 @@ impl Tpm {
         if written != command.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        let mut answer = vec![0; ANSWER_LIMIT];
+        let mut answer = vec![0; ANSWER_BYTES];
         let length = self.0.read(&mut answer)?;
         answer.truncate(length);
         Ok(answer)

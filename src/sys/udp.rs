@@ -9,6 +9,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
+use super::{checked, set_option};
+
 /// A socket that hears and speaks broadcasts on one interface only, so that several links are served side by side.
 /// Needs CAP_NET_RAW or root.
 pub(crate) fn on_interface(interface: &str, port: u16) -> io::Result<UdpSocket> {
@@ -61,21 +63,7 @@ pub(crate) fn watched_for_packets(socket: std::net::UdpSocket) -> io::Result<Asy
 /// Has the kernel cut every longer datagram of this socket into datagrams of `bytes` (udp(7), `UDP_SEGMENT`); 0 ends it.
 pub(crate) fn cut_into(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
     let value = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
-    // SAFETY: the option takes an int, which lives until the call returns; its size is given.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            std::ptr::from_ref(&value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, &value)
 }
 
 /// What the way to the other end of a connected socket takes, in bytes with the IP header: the link's MTU, or less where the kernel
@@ -88,7 +76,7 @@ pub(crate) fn path_mtu(socket: &std::net::UdpSocket) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option's value is an int, which lives until the call returns; its size is given.
-    let result = unsafe {
+    checked(unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             level,
@@ -96,12 +84,8 @@ pub(crate) fn path_mtu(socket: &std::net::UdpSocket) -> io::Result<usize> {
             (&raw mut bytes).cast(),
             &raw mut length,
         )
-    };
-    if result == 0 {
-        usize::try_from(bytes).map_err(io::Error::other)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    })?;
+    usize::try_from(bytes).map_err(io::Error::other)
 }
 
 /// Bytes of datagrams that may wait in the kernel: a data center that is switched on at once, or one port that floods
@@ -112,17 +96,7 @@ const RECEIVE_BYTES: usize = 8 << 20;
 /// second try, so a refusal is no error.
 fn make_room(socket: &Socket) {
     let bytes = RECEIVE_BYTES as libc::c_int;
-    // SAFETY: the descriptor is open, and the option's value is an int that outlives the call.
-    let forced = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const bytes).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if forced != 0 {
+    if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BYTES).ok();
     }
 }

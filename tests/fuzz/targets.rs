@@ -343,9 +343,10 @@ fn settings_files() {
                     let subnets = (0..300).filter(|index| settings.subnet(*index).is_some()).count();
                     kind((true, subnets))
                 }
-                Err(error) => kind((
+                Err(faults) => kind((
                     false,
-                    error
+                    faults
+                        .to_string()
                         .split(' ')
                         .filter(|word| word.len() > 3)
                         .take(4)

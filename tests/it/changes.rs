@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recon::sys::program::{PROGRAMS, Program};
+
 use crate::layering::{programs, root};
 
 /// The section of README that tells people.
@@ -23,17 +25,36 @@ const IOCTLS: [(&str, Option<&str>); 11] = [
     ("TIOCGWINSZ", None),
 ];
 
-/// Files that run programs, with the programs.
-const PROGRAMS: [(&str, &str); 8] = [
-    ("src/cli/console.rs", "a shell for a person"),
-    ("src/probe/disks/controllers.rs", "storcli64"),
-    ("src/probe/pci/gpu.rs", "nvidia-smi"),
-    ("src/probe/disks/drive.rs", "smartctl"),
-    ("src/role/settle.rs", "udevadm settle"),
-    ("src/role/peer/post/script.rs", "post.sh"),
-    ("src/stick/partition/volume.rs", "mkfs.exfat"),
-    ("src/sys/power.rs", "systemctl poweroff"),
+/// Files that run programs, with the programs, and the words of README's table for those that change something or may.
+const STARTED: [(&str, Program, Option<&str>); 12] = [
+    ("src/cli/console.rs", Program::Bash, None),
+    ("src/probe/disks/controllers.rs", Program::Arcconf, Some("`arcconf`")),
+    ("src/probe/disks/controllers.rs", Program::Perccli, Some("`perccli64`")),
+    ("src/probe/disks/controllers.rs", Program::Ssacli, Some("`ssacli`")),
+    ("src/probe/disks/controllers.rs", Program::Storcli, Some("`storcli64`")),
+    (
+        "src/probe/disks/drive.rs",
+        Program::Smartctl,
+        Some("`smartctl --all --nocheck=standby`"),
+    ),
+    ("src/probe/pci/gpu.rs", Program::NvidiaSmi, Some("`nvidia-smi`")),
+    ("src/role/peer/post/script.rs", Program::Sh, Some("`post.sh`")),
+    ("src/role/settle.rs", Program::Udevadm, None),
+    (
+        "src/stick/partition/volume.rs",
+        Program::FsckExfat,
+        Some("`fsck.exfat`"),
+    ),
+    (
+        "src/stick/partition/volume.rs",
+        Program::MkfsExfat,
+        Some("`mkfs.exfat`"),
+    ),
+    ("src/sys/power.rs", Program::Systemctl, Some("`systemctl poweroff`")),
 ];
+
+/// Files that only ask whether a program is there.
+const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
 const WRITERS: [(&str, &str); 13] = [
@@ -109,23 +130,58 @@ fn every_ioctl_is_known_and_told() {
 }
 
 #[test]
-fn every_program_and_every_file_written_to_is_known() {
-    let runs = ["cmd::run", "Command::new("];
-    let writes = ["write(true)", "write(write)", "File::create", "fs::write("];
-    let (mut running, mut writing) = (BTreeSet::new(), BTreeSet::new());
-    for (name, text) in code() {
-        // The one place that starts programs for the others.
-        if name != "src/sys/cmd.rs" && runs.iter().any(|word| text.contains(word)) {
-            running.insert(name.clone());
-        }
-        if writes.iter().any(|word| text.contains(word)) {
-            writing.insert(name);
-        }
+fn every_program_is_known_and_told() {
+    let code = code();
+    // Whoever starts one has to name it, and the type has no names but those of its table.
+    let starters = code.iter().filter(|(_, text)| text.contains("Command::new("));
+    let starters: Vec<&str> = starters.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(starters, ["src/sys/cmd.rs", "src/sys/program.rs"]);
+    let mut named = BTreeSet::new();
+    for (name, text) in code.iter().filter(|(name, _)| *name != "src/sys/program.rs") {
+        let words = text.split("Program::").skip(1);
+        let words = words.map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next().unwrap());
+        named.extend(words.map(|word| (name.as_str(), word.to_owned())));
     }
-    let known =
-        |list: &[(&str, &str)]| -> BTreeSet<String> { list.iter().map(|(name, _)| (*name).to_owned()).collect() };
-    assert_eq!(running, known(&PROGRAMS));
-    assert_eq!(writing, known(&WRITERS));
+    let started = STARTED
+        .map(|(file, program, _)| (file, program))
+        .into_iter()
+        .chain(ASKS);
+    let known: BTreeSet<_> = started.map(|(file, program)| (file, format!("{program:?}"))).collect();
+    assert_eq!(named, known);
+    let told = section();
+    for (_, program, words) in STARTED {
+        assert!(
+            words.is_none_or(|words| told.contains(words)),
+            "{program}: README has no {words:?}"
+        );
+    }
+    for program in PROGRAMS {
+        assert!(
+            STARTED.iter().any(|(_, started, _)| started == program),
+            "nobody starts {program}"
+        );
+    }
+}
+
+/// Lines of the table that say of a program that the binary starts it, and no others.
+#[test]
+fn every_program_has_a_package() {
+    let table = std::fs::read_to_string(root().join("kiwi/programs.tsv")).unwrap();
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    let fields = lines.map(|line| line.split('\t').collect::<Vec<_>>());
+    let named = fields.filter(|fields| fields[1].starts_with("binary: "));
+    let named: BTreeSet<String> = named.map(|fields| fields[0].to_owned()).collect();
+    assert_eq!(named, PROGRAMS.iter().map(ToString::to_string).collect());
+}
+
+#[test]
+fn every_file_written_to_is_known() {
+    let writes = ["write(true)", "write(write)", "File::create", "fs::write("];
+    let writing = code()
+        .into_iter()
+        .filter(|(_, text)| writes.iter().any(|word| text.contains(word)));
+    let writing: BTreeSet<String> = writing.map(|(name, _)| name).collect();
+    assert_eq!(writing, WRITERS.iter().map(|(name, _)| (*name).to_owned()).collect());
 }
 
 #[test]

@@ -29,6 +29,37 @@ def said(script: str, **environment: str) -> str:
     return done.stdout
 
 
+class Programs(unittest.TestCase):
+    """`check` holds the table of packages against what is started, both ways."""
+
+    def check(self, old: str, new: str, file: str = "kiwi/programs.tsv") -> str:
+        """What is wrong where `file` has `new` in place of `old`; nothing where all is well."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("services", "overlay", "kiwi", "src"):
+                (Path(folder) / name).symlink_to(TOP / name)
+            text = (TOP / file).read_text()
+            self.assertIn(old, text)
+            (Path(folder) / file.split("/")[0]).unlink()
+            (Path(folder) / file).parent.mkdir(parents=True)
+            (Path(folder) / file).write_text(text.replace(old, new, 1))
+            done = shell(f"TOP={folder}; cut -f3 $TOP/kiwi/programs.tsv >$TOP/packages; check_programs debian-13 $TOP/packages")
+            errors = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+            self.assertEqual(done.returncode, 1 if errors else 0, done.stderr)
+            return "\n".join(errors)
+
+    def test_every_program_has_a_line_and_every_line_a_program(self) -> None:
+        self.assertEqual(self.check("", ""), "")
+
+    def test_a_program_without_a_line_is_named(self) -> None:
+        self.assertIn("ssacli is started somewhere", self.check("ssacli\t", "# "))
+        table = "src/sys/program.rs"
+        self.assertIn("hdparm is started somewhere", self.check('    Sh = "sh",\n', '    Sh = "sh",\n    Hdparm = "hdparm",\n', table))
+
+    def test_a_line_without_a_program_is_named(self) -> None:
+        self.assertIn("names hdparm, which nothing starts", self.check("ln\t", "hdparm\tnobody\t-\t-\nln\t"))
+        self.assertIn("names storcli64, which nothing starts", self.check('    Storcli = "storcli64",\n', "", "src/sys/program.rs"))
+
+
 class Sources(unittest.TestCase):
     def top(self, **files: str) -> str:
         with tempfile.TemporaryDirectory() as folder:

@@ -15,6 +15,7 @@ use crate::probe::collect::timebox::{Pending, Publish};
 use crate::probe::disks::entry::{BLOCK, FC_HOSTS, NVME, SCSI_HOSTS, host_driver};
 use crate::probe::disks::raid_ask;
 use crate::sys::cmd;
+use crate::sys::program::Program;
 
 /// Named when nothing else is known.
 pub(crate) const SOURCE: &str = "/sys/bus/pci/devices";
@@ -24,12 +25,24 @@ const MAX_CONTROLLERS: usize = 16 * 1024;
 const TOOL_BYTES: usize = 64 * 1024;
 
 /// Makers' programs, the driver whose controllers they know, and a question that changes nothing and gives JSON or text.
-const TOOLS: [(&str, &str, &[&str]); 5] = [
-    ("storcli64", "megaraid_sas", &["/call", "show", "all", "J", "nolog"]),
-    ("perccli64", "megaraid_sas", &["/call", "show", "all", "J", "nolog"]),
-    ("storcli64", "mpt3sas", &["/call", "show", "all", "J", "nolog"]),
-    ("ssacli", "smartpqi", &["ctrl", "all", "show", "config", "detail"]),
-    ("arcconf", "aacraid", &["getconfig", "1", "nologs"]),
+const TOOLS: [(Program, &str, &[&str]); 5] = [
+    (
+        Program::Storcli,
+        "megaraid_sas",
+        &["/call", "show", "all", "J", "nolog"],
+    ),
+    (
+        Program::Perccli,
+        "megaraid_sas",
+        &["/call", "show", "all", "J", "nolog"],
+    ),
+    (Program::Storcli, "mpt3sas", &["/call", "show", "all", "J", "nolog"]),
+    (
+        Program::Ssacli,
+        "smartpqi",
+        &["ctrl", "all", "show", "config", "detail"],
+    ),
+    (Program::Arcconf, "aacraid", &["getconfig", "1", "nologs"]),
 ];
 
 /// Storage controllers and RAID.
@@ -308,7 +321,7 @@ fn start_tools(root: &Root, controllers: &[StorageController], limit: Duration) 
         });
         running.push(Running {
             index,
-            program,
+            program: program.name(),
             command: format!("{program} {}", arguments.join(" ")),
             pending,
         });

@@ -8,12 +8,14 @@ use super::{ata_smart, nvme, scsi_log, smartctl, why};
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, PartStatus, Smart};
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox::timed;
+
+use crate::sys::program::Program;
 use crate::sys::sgio::{self, AtaQuestion};
 use crate::sys::{cmd, nvme as admin};
 
 const NVME_SOURCE: &str = "NVME_IOCTL_ADMIN_CMD";
 /// The program of smartmontools.
-pub(crate) const SMARTCTL: &str = "smartctl";
+pub(crate) const SMARTCTL: &str = Program::Smartctl.name();
 /// A disk in trouble takes its time; the box around this one is larger.
 const SMARTCTL_LIMIT: Duration = Duration::from_secs(12);
 /// A disk with full logs fills 100 KiB.
@@ -90,7 +92,7 @@ const VIRTUAL_VENDORS: [&str; 5] = ["QEMU", "VMware", "Msft", "VBOX", "Virtual"]
 pub(crate) fn smartctl(arguments: &[&str], limit: Duration) -> std::io::Result<Vec<u8>> {
     let any_code: Vec<i32> = (0..256).collect();
     let limit = limit.min(SMARTCTL_LIMIT);
-    cmd::run_keeping(SMARTCTL, arguments, limit, &any_code, SMARTCTL_BYTES)
+    cmd::run_keeping(Program::Smartctl, arguments, limit, &any_code, SMARTCTL_BYTES)
         .map(|output| output.stdout.into_bytes())
         .map_err(|error| match error {
             cmd::CmdError::TimedOut { .. } => std::io::Error::new(std::io::ErrorKind::TimedOut, error),

@@ -11,6 +11,7 @@ use crate::probe::collect::root::{ANSWERS, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Outcome, Pending, Pool, millis};
 use crate::sys::cmd;
+use crate::sys::program::Program;
 
 /// How long listing disks may take. Opening each is quick, but one that hangs holds up the whole list.
 const SCAN_LIMIT: Duration = Duration::from_secs(6);
@@ -95,7 +96,7 @@ pub(crate) fn physical_disks(
 
 fn can_ask(root: &Root) -> bool {
     match root.is_live() {
-        true => cmd::exists(SMARTCTL),
+        true => cmd::exists(Program::Smartctl),
         false => root.exists(format!("{ANSWERS}/{NAME}")),
     }
 }

@@ -13,6 +13,7 @@ use crate::probe::collect::root::Root;
 use crate::probe::collect::timebox;
 use crate::probe::{bus, pci};
 use crate::sys::cmd;
+use crate::sys::program::Program;
 
 /// Named when nothing else is known.
 pub(crate) const SOURCE: &str = pci::SOURCE;
@@ -46,7 +47,7 @@ pub(crate) fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Durat
     let mut gpus: Vec<Gpu> = addresses.iter().map(|address| base(root, address)).collect();
     let mut items = Vec::new();
     let is_nvidia = |gpu: &Gpu| gpu.id.as_deref().is_some_and(|id| id.starts_with(NVIDIA));
-    let can_ask = !root.is_live() || (live.is_some() && cmd::exists("nvidia-smi"));
+    let can_ask = !root.is_live() || (live.is_some() && cmd::exists(Program::NvidiaSmi));
     if gpus.iter().any(is_nvidia) && can_ask {
         let tree = root.clone();
         let asked = timebox::spawn("probe-nvidia-smi", move || {
@@ -74,7 +75,7 @@ pub(crate) fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Durat
 fn nvidia_smi() -> io::Result<Vec<u8>> {
     let query = format!("--query-gpu={SMI_FIELDS}");
     let output = cmd::run(
-        "nvidia-smi",
+        Program::NvidiaSmi,
         &[query.as_str(), "--format=csv,noheader,nounits"],
         SMI_LIMIT,
     );

@@ -106,7 +106,7 @@ impl Storage {
         match self.shelf.read(layout::SITE_KEY, site_key::MAX_FILE_BYTES) {
             Ok(Some(bytes)) => match SiteKey::parse(&bytes) {
                 Ok(key) => (key, None),
-                Err(why) => unread(why),
+                Err(why) => unread(why.to_string()),
             },
             Ok(None) => {
                 let key = SiteKey::new(random);

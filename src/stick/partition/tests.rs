@@ -2,6 +2,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use super::*;
 use crate::formats::{fixture, gpt, volume};
+use crate::sys::program::Program;
 use crate::sys::{cmd, loopdev, mount};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -64,19 +65,23 @@ impl Disk {
     fn over(file: &Path, options: &[&str]) -> Self {
         let mut args = options.to_vec();
         args.extend(["--show", "-f", file.to_str().unwrap()]);
-        let output = cmd::run("losetup", &args, Duration::from_secs(10)).unwrap();
+        let output = cmd::run(Program::OfTests("losetup"), &args, Duration::from_secs(10)).unwrap();
         Disk(PathBuf::from(output.stdout.trim()))
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = cmd::run("losetup", &[Path::new("-d"), &self.0], Duration::from_secs(10));
+        let _ = cmd::run(
+            Program::OfTests("losetup"),
+            &[Path::new("-d"), &self.0],
+            Duration::from_secs(10),
+        );
     }
 }
 
 fn fsck(device: &Path) {
-    cmd::run("fsck.exfat", &[Path::new("-n"), device], Duration::from_secs(30)).unwrap();
+    cmd::run(Program::FsckExfat, &[Path::new("-n"), device], Duration::from_secs(30)).unwrap();
 }
 
 #[test]
@@ -266,7 +271,7 @@ fn on_a_running_stick(disk: &Path, device: &Path) -> DataPartition {
         device,
         live.path(),
     ];
-    cmd::run("mount", &args, Duration::from_secs(10)).unwrap();
+    cmd::run(Program::OfTests("mount"), &args, Duration::from_secs(10)).unwrap();
     let target = tempfile::tempdir().unwrap();
 
     let first = life(disk, target.path(), 5);
@@ -296,7 +301,7 @@ fn on_a_running_stick(disk: &Path, device: &Path) -> DataPartition {
         "{second:?}"
     );
     second.close().unwrap();
-    cmd::run("umount", &[live.path()], Duration::from_secs(10)).unwrap();
+    cmd::run(Program::OfTests("umount"), &[live.path()], Duration::from_secs(10)).unwrap();
     let report = collected(disk);
     assert!(
         report.is_complete() && report.warnings.is_empty() && report.rows.len() == 8,

@@ -11,6 +11,7 @@ use crate::formats::{Window, volume};
 use crate::model::cause;
 use crate::model::layout::DATA_NAME;
 use crate::sys::cmd;
+use crate::sys::program::Program;
 
 /// Making a volume writes a few MiB; on the slowest stick seen that takes seconds.
 pub(super) const MKFS_LIMIT: Duration = Duration::from_secs(120);
@@ -31,7 +32,7 @@ pub(super) fn inspect(device: &Path, place: &Place) -> Result<Content, Problem> 
 pub(super) fn make_volume(device: &Path) -> Result<(), Problem> {
     let failed = |text: String| problem(Reason::MkfsFailed, text);
     let args = [Path::new("-L"), Path::new(DATA_NAME), device];
-    cmd::run("mkfs.exfat", &args, MKFS_LIMIT)
+    cmd::run(Program::MkfsExfat, &args, MKFS_LIMIT)
         .map_err(|e| failed(format!("Making the data volume failed: {}.", cause::told(&e))))?;
     let synced = OpenOptions::new()
         .write(true)
@@ -43,7 +44,7 @@ pub(super) fn make_volume(device: &Path) -> Result<(), Problem> {
 /// Repairs a volume that was not unmounted. Gives a note for the screen.
 pub(super) fn check(device: &Path) -> Result<Option<String>, Problem> {
     // 1 means "errors, all repaired".
-    match cmd::run_codes("fsck.exfat", &[Path::new("-p"), device], FSCK_LIMIT, &[0, 1]) {
+    match cmd::run_codes(Program::FsckExfat, &[Path::new("-p"), device], FSCK_LIMIT, &[0, 1]) {
         Ok(output) if output.code == 0 => Ok(Some("The file system check found nothing wrong.".into())),
         Ok(_) => Ok(Some("The file system was repaired.".into())),
         Err(error @ cmd::CmdError::Missing { .. }) => Ok(Some(format!(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::Bounds;
+use crate::sys::program::Program;
 use crate::sys::sandbox::{self, Fenced};
 
 /// How often the keeper is told to go on.
@@ -25,7 +26,7 @@ pub(super) async fn run(
         let why = "post.tgz holds no post.sh at its top";
         return Err(io::Error::new(io::ErrorKind::NotFound, why));
     }
-    let mut command = std::process::Command::new("sh");
+    let mut command = Program::Sh.command();
     command
         .arg("./post.sh")
         .current_dir(folder)
