@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::formats::tables::rows;
 use crate::model::inventory::{Item, Part, PartStatus, StorageController, StorageHost, ToolOutput};
 use crate::probe::bus;
 use crate::probe::collect::root::{ANSWERS, Root};
@@ -158,32 +159,8 @@ fn pci_functions(root: &Root) -> Vec<StorageController> {
     found
 }
 
-/// Attributes of a host by what they tell: mpt3sas, hpsa, smartpqi, lpfc, qla2xxx, aacraid, arcmsr in this order.
-const FIRMWARE: [&str; 8] = [
-    "version_fw",
-    "firmware_revision",
-    "firmware_version",
-    "fwrev",
-    "fw_version",
-    "hba_kernel_version",
-    "host_fw_version",
-    "hba_fw_version",
-];
-const MODEL: [&str; 6] = [
-    "board_name",
-    "model",
-    "modelname",
-    "model_name",
-    "host_fw_model",
-    "modeldesc",
-];
-const OPTION_ROM: [&str; 4] = [
-    "version_bios",
-    "option_rom_version",
-    "optrom_bios_version",
-    "hba_bios_version",
-];
-const SERIAL: [&str; 4] = ["board_tracer", "serial_number", "serialnum", "serial_num"];
+/// Where drivers put what a host tells.
+const HOST_ATTRIBUTES: &str = include_str!("host_attributes.tsv");
 
 fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
     for name in root.first(
@@ -224,19 +201,17 @@ fn add_hosts(root: &Root, controllers: &mut Vec<StorageController>) {
         let Some(controller) = controllers.get_mut(index) else {
             continue;
         };
-        let keep = |field: &mut Option<String>, files: &[&str]| {
+        let keep = |field: &mut Option<String>, what: &str| {
+            let mut files = rows(HOST_ATTRIBUTES).filter(|[told, _]| *told == what);
             *field = field
                 .take()
-                .or_else(|| files.iter().find_map(|file| root.value(at(file))));
+                .or_else(|| files.find_map(|[_, file]| root.value(at(file))));
         };
-        keep(&mut controller.firmware, &FIRMWARE);
-        keep(&mut controller.model, &MODEL);
-        keep(&mut controller.option_rom, &OPTION_ROM);
-        keep(&mut controller.serial, &SERIAL);
-        keep(
-            &mut controller.driver_version,
-            &["driver_version", "lpfc_drvr_version", "hba_driver_version"],
-        );
+        keep(&mut controller.firmware, "firmware");
+        keep(&mut controller.model, "model");
+        keep(&mut controller.option_rom, "option rom");
+        keep(&mut controller.serial, "serial");
+        keep(&mut controller.driver_version, "driver version");
         controller.hosts.push(host);
     }
 }

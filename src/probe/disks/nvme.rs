@@ -2,7 +2,6 @@
 //! 5.17.2.1 and 5.16.1.3; NVM Command Set Specification 1.0, 4.1.5.1). Pure.
 
 use crate::formats::bytes::{hex, le16, le32, le64, le128, take, text};
-use crate::formats::tables::set_bits;
 use crate::model::inventory::{LbaFormat, Nvme, Smart};
 
 /// One data unit of the SMART log: a thousand blocks of 512 bytes.
@@ -73,7 +72,8 @@ pub(crate) fn warnings(bits: u8) -> Vec<String> {
         "the backup of its volatile memory has failed",
         "its persistent memory region is read-only or unreliable",
     ];
-    set_bits(bits, &texts)
+    let set = (0..).zip(texts).filter(|(bit, _)| bits >> bit & 1 == 1);
+    set.map(|(_, text)| text.to_owned()).collect()
 }
 
 /// The SMART / Health Information log page.

@@ -1,9 +1,8 @@
 //! SMBIOS types of memory: arrays and devices. Offsets are those of DSP0134; each comment names the clause there.
 
-use super::names::name;
+use super::names::{self, name};
 use super::table::{SmbiosTable, Structure};
 use crate::formats::spd::maker;
-use crate::formats::tables::set_bits;
 use crate::model::inventory::Dimm;
 
 /// Memory arrays, type 16, summed up over those that hold system memory.
@@ -42,9 +41,6 @@ fn buffering(details: u16) -> Option<String> {
     name("buffering", (details >> 13) as u8)
 }
 
-/// 7.18.7, from bit 3 on.
-const OPERATING_MODES: [&str; 3] = ["volatile", "byte-accessible persistent", "block-accessible persistent"];
-
 /// 7.18 Memory Device, empty slots included. What is no system memory (flash, cache) is left out, by its array or its type.
 pub fn dimms(table: &SmbiosTable) -> Vec<Dimm> {
     let array_use = |handle: u16| table.of_kind(16).find(|s| s.handle == handle)?.byte(0x05);
@@ -73,7 +69,7 @@ fn dimm(s: Structure<'_>) -> Dimm {
         size_bytes,
         memory_type: s.name("memory type", 0x12),
         technology: s.name("technology", 0x28),
-        operating_modes: set_bits(s.word(0x29).unwrap_or(0) >> 3, &OPERATING_MODES),
+        operating_modes: names::set("operating mode", s.word(0x29).unwrap_or(0)),
         buffering: s.word(0x13).and_then(buffering),
         module_manufacturer: by_jedec(s, 0x2c),
         module_product_id: number(s, 0x2e),

@@ -16,6 +16,11 @@ pub(crate) fn name(list: &str, code: u8) -> Option<String> {
     })
 }
 
+/// What the bits that are set are called by one of the lists.
+pub(crate) fn set(list: &str, bits: u16) -> Vec<String> {
+    tables::set_names(NAMES, list, bits)
+}
+
 /// Kind of a chassis (7.4.1).
 pub(crate) fn chassis_kind(kind: u8) -> Option<String> {
     name("chassis kind", kind).or_else(|| (!matches!(kind, 0 | 2)).then(|| format!("type {kind}")))

@@ -35,7 +35,8 @@ pub fn entry_point(bytes: &[u8]) -> Option<Version> {
         return None;
     }
     // Some 2.1 firmware gives 1Eh for the length of a 1Fh structure; its checksum still covers 1Fh bytes.
-    if !is_whole(usize::from(length)) && !(length == 0x1e && is_whole(0x1f)) {
+    let is_sound = is_whole(usize::from(length)) || length == 0x1e && is_whole(0x1f);
+    if !is_sound {
         return None;
     }
     let (major, minor) = version;

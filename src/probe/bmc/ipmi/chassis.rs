@@ -2,7 +2,6 @@
 
 use super::{APP, CHASSIS, Ipmi, Refusal, names};
 use crate::formats::bytes::{le16, le32};
-use crate::formats::tables::set_bits;
 use crate::model::inventory::{Bmc, ChassisState, Watchdog};
 
 fn name(list: &str, code: u8) -> Option<String> {
@@ -21,22 +20,13 @@ fn read_status(data: &[u8], bmc: &mut Bmc) -> Option<()> {
     };
     bmc.chassis_power_on = Some(power & 1 == 1);
     bmc.power_restore_policy = name("power restore policy", power >> 5 & 3);
-    let mut faults = set_bits(
-        *power,
-        &["", "power overload", "interlock", "power fault", "power control fault"],
-    );
-    faults.extend(set_bits(*misc, &["intrusion", "", "drive fault", "cooling fault"]));
+    let mut faults = names::set("power fault", *power);
+    faults.extend(names::set("chassis fault", *misc));
     bmc.chassis = Some(ChassisState {
         faults,
-        last_power_events: set_bits(
-            *last,
-            &["ac failed", "power overload", "interlock", "power fault", "command"],
-        ),
+        last_power_events: names::set("power event", *last),
         identify: name("identify", misc >> 4 & 3).filter(|_| misc & 0x40 != 0),
-        disabled_buttons: set_bits(
-            rest.first().copied().unwrap_or(0),
-            &["power", "reset", "diagnostic interrupt", "standby"],
-        ),
+        disabled_buttons: names::set("disabled button", rest.first().copied().unwrap_or(0)),
     });
     Some(())
 }

@@ -1,11 +1,11 @@
 //! Who the controller is: Get Device ID, its GUIDs, its last self test.
 
 use crate::formats::bytes::hex;
-use crate::formats::tables::{rows, set_bits};
+use crate::formats::tables::rows;
 use ipmi_rs::app::GetDeviceId;
 use ipmi_rs::connection::IpmiCommand;
 
-use super::{APP, Ipmi, Refusal};
+use super::{APP, Ipmi, Refusal, names};
 use crate::model::inventory::Bmc;
 
 /// Makers by IANA enterprise number: number, name, and the organization as it is registered. The file names its source.
@@ -25,18 +25,7 @@ fn read_device_id(data: &[u8], bmc: &mut Bmc) -> Option<()> {
     bmc.firmware = Some(format!("{}.{:02x}", id.major_fw_revision, data.get(3)?));
     bmc.updating = Some(!id.device_available);
     bmc.ipmi_version = Some(format!("{}.{}", id.major_version, id.minor_version));
-    let functions = [
-        (id.sensor_device_support, "sensors"),
-        (id.sdr_repository_support, "sdr"),
-        (id.sel_device_support, "sel"),
-        (id.fru_inventory_support, "fru"),
-        (id.ipmb_event_receiver_support, "ipmb event receiver"),
-        (id.ipmb_event_generator_support, "ipmb event generator"),
-        (id.bridge_support, "bridge"),
-        (id.chassis_support, "chassis"),
-    ];
-    let told = functions.into_iter().filter_map(|(is, name)| is.then_some(name));
-    bmc.functions = told.map(str::to_owned).collect();
+    bmc.functions = names::set("function", *data.get(5)?);
     // 20 bits; the crate leaves the reserved four above them.
     let maker = id.manufacturer_id & 0xf_ffff;
     bmc.manufacturer_id = Some(maker);
@@ -79,20 +68,10 @@ pub(crate) fn self_test(ipmi: &mut Ipmi<'_>) -> Result<String, Refusal> {
 }
 
 fn self_test_text(result: u8, detail: u8) -> String {
-    const PARTS: [&str; 8] = [
-        "operational firmware corrupted",
-        "boot block corrupted",
-        "FRU internal use area corrupted",
-        "SDR repository empty",
-        "IPMB lines stuck",
-        "FRU device not accessible",
-        "SDR repository not accessible",
-        "SEL not accessible",
-    ];
     match result {
         0x55 => "passed".to_owned(),
         0x56 => "not implemented".to_owned(),
-        0x57 => format!("failed: {}", set_bits(detail, &PARTS).join(", ")),
+        0x57 => format!("failed: {}", names::set("failed part", detail).join(", ")),
         0x58 => format!("fatal hardware error {detail:#04x}"),
         other => format!("failed with {other:#04x} {detail:#04x}"),
     }

@@ -7,7 +7,6 @@
 use super::names;
 use super::reading::convert;
 use super::sdr_record::SensorRecord;
-use crate::formats::tables::set_bits;
 
 /// What one byte holds, out of its two bits of the first one (29.7).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,16 +37,6 @@ pub(crate) struct EventData {
     pub sensor_kind: u8,
     pub bytes: [u8; 3],
 }
-
-/// Actions of the event filter, from bit 0 on (12h, offset 04h).
-const FILTER_ACTIONS: [&str; 6] = [
-    "alert",
-    "power off",
-    "reset",
-    "power cycle",
-    "oem action",
-    "diagnostic interrupt",
-];
 
 /// A code by its list in [`names`].
 fn named(list: &str, code: u8) -> String {
@@ -123,7 +112,7 @@ impl EventData {
             (0x10, 6) => format!("processor {byte}"),
             (0x12, 3) => format!("{} of {}", named("log action", high), named("log", low)),
             (0x12, 4) => {
-                let actions = set_bits(byte, &FILTER_ACTIONS);
+                let actions = names::set("filter action", byte);
                 return (!actions.is_empty()).then(|| actions.join(", "));
             }
             (0x12, 5) => format!(

@@ -15,6 +15,11 @@ pub(crate) fn name_or(list: &str, code: u8, unknown: impl FnOnce() -> String) ->
     known(list, code).map_or_else(unknown, str::to_owned)
 }
 
+/// The names of the bits that are set.
+pub(crate) fn set(list: &str, bits: u8) -> Vec<String> {
+    tables::set_names(NAMES, list, bits)
+}
+
 /// Kind of a sensor.
 pub(crate) fn sensor_kind(kind: u8) -> String {
     let word = if kind >= 0xc0 { "oem" } else { "kind" };
