@@ -213,9 +213,14 @@ pub struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub struct ConsoleArgs {
-    /// The master to ask [default: the one this machine is a peer of, else itself]
-    #[arg(long, value_name = "URL")]
-    pub master: Option<String>,
+    #[command(flatten)]
+    pub asked: StatusArgs,
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TerminalArgs {
     /// Terminal to use [default: standard input and output]
     #[arg(long, value_name = "DEVICE")]
     pub tty: Option<PathBuf>,
@@ -226,9 +231,8 @@ pub struct WriteDiskArgs {
     /// Image or medium to write [default: the medium this system runs from]
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Terminal to use [default: standard input and output]
-    #[arg(long, value_name = "DEVICE")]
-    pub tty: Option<PathBuf>,
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
 }
 
 #[derive(Debug, Args)]

@@ -25,7 +25,7 @@ pub(super) fn whom(given: Option<&str>, peer_of: Option<SocketAddr>) -> anyhow::
     Ok(given.or(peer_of).unwrap_or(here))
 }
 
-pub(super) fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+pub(super) fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

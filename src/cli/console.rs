@@ -43,18 +43,17 @@ pub(crate) fn run(master: Option<String>, tty: Option<PathBuf>) -> anyhow::Resul
             columns: size.columns - 1,
             rows: size.rows - 2 - usize::from(title.is_some()),
         };
-        let (mut text, mut held) = (Shown::default(), false);
-        let asked = in_runtime(async {
-            let (status, nodes) = ask(master, Some(room.rows)).await?;
-            held = status.settings_held.is_some();
-            text = screen::render(&status, &nodes, room);
-            Ok(())
-        });
-        let mut above = title.unwrap_or_default();
-        if let Err(error) = asked {
-            above.clear();
-            text = Shown::error(&remedy::no_answer(master, peer_of.is_some(), &format!("{error:#}")));
-        }
+        let (above, text, held) = match in_runtime(ask(master, Some(room.rows))) {
+            Ok((status, nodes)) => (
+                title.unwrap_or_default(),
+                screen::render(&status, &nodes, room),
+                status.settings_held.is_some(),
+            ),
+            Err(error) => {
+                let why = remedy::no_answer(master, peer_of.is_some(), &format!("{error:#}"));
+                (String::new(), Shown::error(&why), false)
+            }
+        };
         // The clock in the first line alone is no reason to send a screen down a serial line.
         let body = format!("{above}{}", body(&text));
         if body != shown {
@@ -96,7 +95,6 @@ fn decision(typed: &[u8]) -> Option<&'static str> {
 
 /// Tells the master; its answer is a sentence.
 fn decide(master: SocketAddr, target: &str) -> anyhow::Result<String> {
-    let mut answer = String::new();
     in_runtime(async {
         let bounds = Bounds {
             time: Duration::from_secs(10),
@@ -104,10 +102,8 @@ fn decide(master: SocketAddr, target: &str) -> anyhow::Result<String> {
         };
         let nothing = hyper::body::Bytes::new();
         let (_, body) = exchange(master, hyper::Method::POST, target, &[], nothing, bounds).await?;
-        answer = String::from_utf8_lossy(&body).trim().to_owned();
-        Ok(())
-    })?;
-    Ok(answer)
+        Ok(String::from_utf8_lossy(&body).trim().to_owned())
+    })
 }
 
 fn body(text: &str) -> &str {

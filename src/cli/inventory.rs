@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::args::{Format, InventoryArgs};
+use super::end_signal;
 use super::output::print;
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
@@ -107,11 +108,10 @@ fn locked(switched_on: &Mutex<SwitchedOn>) -> MutexGuard<'_, SwitchedOn> {
 
 /// Switches ports on. Whoever ends the program early (SIGINT, SIGTERM) waits for them to be switched off again.
 fn ready_ports(switched_on: &Arc<Mutex<SwitchedOn>>) -> anyhow::Result<PortSetup> {
-    use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = {
+    let ended = {
         let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        end_signal()?
     };
     // Held until it is known which ports were switched on.
     let mut held = locked(switched_on);
@@ -119,12 +119,7 @@ fn ready_ports(switched_on: &Arc<Mutex<SwitchedOn>>) -> anyhow::Result<PortSetup
     std::thread::Builder::new()
         .name("ports-back".to_owned())
         .spawn(move || {
-            let number = runtime.block_on(async {
-                tokio::select! {
-                    _ = interrupt.recv() => SignalKind::interrupt(),
-                    _ = terminate.recv() => SignalKind::terminate(),
-                }
-            });
+            let number = runtime.block_on(ended);
             locked(&shared).switch_off();
             std::process::exit(128 + number.as_raw_value());
         })?;

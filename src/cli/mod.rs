@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
@@ -56,24 +57,30 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Collect(args) => collect(&args),
         Command::Guard(args) => guard_devices(&args.devices),
         Command::Status(args) => status(args.master.as_deref()),
-        Command::Console(args) => console::run(args.master, args.tty),
+        Command::Console(args) => console::run(args.asked.master, args.terminal.tty),
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args.file),
     }
 }
 
-/// Cancelled by SIGTERM or SIGINT.
-fn stop_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let token = CancellationToken::new();
+/// Somebody's wish that this program ends: SIGTERM or SIGINT. To be called within a runtime.
+fn end_signal() -> anyhow::Result<impl Future<Output = SignalKind>> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        }
+    })
+}
+
+/// Cancelled by such a signal.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let (token, ended) = (CancellationToken::new(), end_signal()?);
     let stop = token.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        ended.await;
         stop.cancel();
     });
     Ok(token)
@@ -132,13 +139,8 @@ fn guard_devices(devices: &[String]) -> anyhow::Result<()> {
 
 fn status(master: Option<&str>) -> anyhow::Result<()> {
     let address = ask::whom(master, ask::peer_of())?;
-    let mut text = Shown::default();
-    in_runtime(async {
-        let (status, nodes) = ask(address, None).await?;
-        text = screen::render(&status, &nodes, screen::Size::default());
-        Ok(())
-    })?;
-    print(&text)
+    let (status, nodes) = in_runtime(ask(address, None))?;
+    print(&screen::render(&status, &nodes, screen::Size::default()))
 }
 
 fn settings(file: &Path) -> anyhow::Result<()> {

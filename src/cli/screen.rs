@@ -1,5 +1,7 @@
 //! The status screen as text. Pure.
 
+use std::fmt::Display;
+
 use crate::model::NodeId;
 use crate::model::api::{LinkStatus, NodeStatus, Status, StorageStatus};
 use crate::model::shown::{self, Shown};
@@ -26,11 +28,7 @@ impl Default for Size {
 /// Everything a person at the master needs to know, most urgent first, within the room there is.
 pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown {
     let mut lines = Vec::new();
-    let site = status
-        .site
-        .as_deref()
-        .map(|site| format!(" at {site}"))
-        .unwrap_or_default();
+    let site = behind(" at ", status.site.as_deref());
     lines.push(format!(
         "recon {}{site}   up {}   seen {}   stored {}",
         status.version,
@@ -38,14 +36,15 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
         status.nodes_seen,
         status.nodes_stored
     ));
+    if status.nodes_unlisted > 0 {
+        let times = status.nodes_unlisted;
+        lines.push(format!(
+            "NODES: the table is full; further machines are served and stored, but not listed ({times} times so far)"
+        ));
+    }
     lines.extend(storage_lines(&status.storage));
-    lines.extend(
-        status
-            .settings_problems
-            .iter()
-            .map(|problem| format!("SETTINGS: {problem}")),
-    );
-    lines.extend(status.settings_held.iter().map(|remedy| format!("SETTINGS: {remedy}")));
+    let settings = status.settings_problems.iter().chain(&status.settings_held);
+    lines.extend(settings.map(|words| format!("SETTINGS: {words}")));
     lines.extend(status.clashes.iter().map(|clash| format!("CLASH: {clash}")));
     if status.more_clashes > 0 {
         let more = status.more_clashes;
@@ -66,16 +65,12 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
     if nodes.is_empty() {
         lines.push("waiting for machines that boot from the network".to_owned());
     }
-    if status.nodes_unlisted > 0 {
-        lines.insert(
-            1,
-            format!(
-                "NODES: the table is full; further machines are served and stored, but not listed ({} times so far)",
-                status.nodes_unlisted
-            ),
-        );
-    }
     fit(lines, status.nodes_seen.saturating_sub(nodes.len()), size)
+}
+
+/// A word with what stands in front of it; nothing without one.
+fn behind(front: &str, word: Option<impl Display>) -> String {
+    word.map(|word| format!("{front}{word}")).unwrap_or_default()
 }
 
 fn storage_lines(storage: &StorageStatus) -> Vec<String> {
@@ -99,22 +94,14 @@ fn storage_lines(storage: &StorageStatus) -> Vec<String> {
 
 /// What is done on a link, a line for each family of addresses.
 fn link_lines(link: &LinkStatus) -> Vec<String> {
-    let address = link
-        .address
-        .as_deref()
-        .map(|address| format!(" {address}"))
-        .unwrap_or_default();
+    let address = behind(" ", link.address.as_deref());
     let mut lines = vec![format!(
         "{} {} {}{address}: {}",
         link.name, link.mac, link.mode, link.reason
     )];
     if let Some(ipv6) = &link.ipv6 {
         let mode = if ipv6.serving { "serve" } else { "silent" };
-        let address = ipv6
-            .address
-            .as_ref()
-            .map(|address| format!(" {address}"))
-            .unwrap_or_default();
+        let address = behind(" ", ipv6.address.as_ref());
         lines.push(format!("{} IPv6 {mode}{address}: {}", link.name, ipv6.reason));
     }
     if let Some(old) = &link.old_address {
@@ -188,11 +175,8 @@ fn duration(seconds: u64) -> String {
 /// Cuts what does not fit, and says how many lines are missing; `more` rows were not asked for. Each line is one, whatever the
 /// words in it hold.
 fn fit(lines: Vec<String>, more: usize, size: Size) -> Shown {
-    let wrapped: Vec<String> = lines
-        .iter()
-        .flat_map(|line| wrap(&shown::line(line), size.columns))
-        .collect();
-    let mut shown: Vec<String> = wrapped;
+    let rows = lines.iter().flat_map(|line| wrap(&shown::line(line), size.columns));
+    let mut shown: Vec<String> = rows.collect();
     if shown.len() > size.rows || more > 0 {
         let kept = size.rows.saturating_sub(1).min(shown.len());
         let missing = shown.len() - kept + more;

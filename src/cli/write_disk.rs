@@ -21,7 +21,7 @@ use super::console;
 /// Asks, writes, verifies; comes back to the menu after each disk.
 pub(crate) fn run(args: &WriteDiskArgs) -> anyhow::Result<()> {
     let (image, own_disk) = source(args)?;
-    let (input, mut output) = console::open(args.tty.as_deref())?;
+    let (input, mut output) = console::open(args.terminal.tty.as_deref())?;
     let mut lines = BufReader::new(input).lines();
     let mut read = move || lines.next().transpose().context("reading from the terminal");
     loop {

@@ -61,6 +61,13 @@ pub(crate) const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
 /// More links than a machine has are a mistake.
 const MAX_SILENT: usize = 64;
 
+/// Reads a value with the function that is named, and keeps it in this part of the draft.
+macro_rules! into {
+    ($read:ident, $($slot:tt)+) => {
+        |value, draft| set(&mut draft.$($slot)+, $read(value))
+    };
+}
+
 const FEW_SERVED: Direction = Restrains(|draft| draft.serve_all = Some(false));
 const SMALLEST_BLOCKS: Direction = Restrains(|draft| draft.tftp_block_size = Some(*TFTP_BLOCK_SIZE.start()));
 const ALL_SILENT: Direction = Restrains(|draft| draft.mode = Some(LinkRule::Silent));
@@ -68,39 +75,25 @@ const NEVER_OFF: Direction = Restrains(|draft| draft.never = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
 pub(super) const SETTINGS: [Setting; 21] = [
-    setting(TOP, "site", Chooses, |value, draft| {
-        set(&mut draft.site, one_line(value))
-    }),
-    setting(NETWORK, "subnet", Chooses, |value, draft| {
-        set(&mut draft.subnet, parsed(value))
-    }),
-    setting(NETWORK, "lease-range", Chooses, |value, draft| {
-        set(&mut draft.lease_range, ends(value))
-    }),
+    setting(TOP, "site", Chooses, into!(one_line, site)),
+    setting(NETWORK, "subnet", Chooses, into!(parsed, subnet)),
+    setting(NETWORK, "lease-range", Chooses, into!(ends, lease_range)),
     setting(NETWORK, "lease-seconds", Chooses, |value, draft| {
         set(&mut draft.lease_seconds, number(value, LEASE_SECONDS))
     }),
-    setting(NETWORK, "serve-all", FEW_SERVED, |value, draft| {
-        set(&mut draft.serve_all, boolean(value))
-    }),
+    setting(NETWORK, "serve-all", FEW_SERVED, into!(boolean, serve_all)),
     setting(NETWORK, "tftp-block-size", SMALLEST_BLOCKS, |value, draft| {
         set(&mut draft.tftp_block_size, number(value, TFTP_BLOCK_SIZE))
     }),
-    setting(NETWORK, "mode", ALL_SILENT, |value, draft| {
-        set(&mut draft.mode, parsed(value))
-    }),
+    setting(NETWORK, "mode", ALL_SILENT, into!(parsed, mode)),
     setting(NETWORK, "silent", ALL_SILENT, |value, draft| {
         for link in list(value, "a list such as [\"eno2\"]", "entries", MAX_SILENT)? {
             draft.silent.push(link_name(link?)?);
         }
         Ok(())
     }),
-    setting(PEERS, "post-action", Chooses, |value, draft| {
-        set(&mut draft.post_action, parsed(value))
-    }),
-    setting(PEERS, "poweroff", NEVER_OFF, |value, draft| {
-        set(&mut draft.poweroff, parsed(value))
-    }),
+    setting(PEERS, "post-action", Chooses, into!(parsed, post_action)),
+    setting(PEERS, "poweroff", NEVER_OFF, into!(parsed, poweroff)),
     setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
         let text = string(value)?;
         if text.chars().any(|c| c.is_control() || c == '$') {
@@ -110,35 +103,19 @@ pub(super) const SETTINGS: [Setting; 21] = [
         Ok(())
     }),
     // A rule of which nobody knows whose it is may be the one that keeps any machine on.
-    setting(NODE, "mac", NEVER_OFF, |value, draft| {
-        set(&mut draft.node().mac, parsed(value))
-    }),
+    setting(NODE, "mac", NEVER_OFF, into!(parsed, node().mac)),
     setting(NODE, "uuid", NEVER_OFF, |value, draft| {
         let uuid = string(value).map(|text| text.trim().to_ascii_lowercase());
         set(&mut draft.node().uuid, uuid)
     }),
-    setting(NODE, "address", Chooses, |value, draft| {
-        set(&mut draft.node().address, address(value))
-    }),
-    setting(NODE, "post-action", Chooses, |value, draft| {
-        set(&mut draft.node().post_action, parsed(value))
-    }),
-    setting(NODE, "poweroff", NODE_NEVER_OFF, |value, draft| {
-        set(&mut draft.node().poweroff, parsed(value))
-    }),
+    setting(NODE, "address", Chooses, into!(address, node().address)),
+    setting(NODE, "post-action", Chooses, into!(parsed, node().post_action)),
+    setting(NODE, "poweroff", NODE_NEVER_OFF, into!(parsed, node().poweroff)),
     // One of a network behind a router that cannot be read leaves that network out: its machines get no address.
-    setting(SUBNET, "subnet", Chooses, |value, draft| {
-        set(&mut draft.routed().subnet, parsed(value))
-    }),
-    setting(SUBNET, "lease-range", Chooses, |value, draft| {
-        set(&mut draft.routed().lease_range, ends(value))
-    }),
-    setting(SUBNET, "router", Chooses, |value, draft| {
-        set(&mut draft.routed().router, address(value))
-    }),
-    setting(SUBNET, "via", Chooses, |value, draft| {
-        set(&mut draft.routed().via, address(value))
-    }),
+    setting(SUBNET, "subnet", Chooses, into!(parsed, routed().subnet)),
+    setting(SUBNET, "lease-range", Chooses, into!(ends, routed().lease_range)),
+    setting(SUBNET, "router", Chooses, into!(address, routed().router)),
+    setting(SUBNET, "via", Chooses, into!(address, routed().via)),
     setting(SUBNET, "relays", Chooses, |value, draft| {
         for relay in list(value, "a list of addresses", "relays", routed::MAX_RELAYS)? {
             draft.routed().relays.push(address_of(relay?)?);

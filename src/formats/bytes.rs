@@ -7,32 +7,23 @@ pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-pub(crate) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
-    take(bytes, at).map(u16::from_le_bytes)
+/// A number of so many bits at an offset.
+macro_rules! numbers {
+    ($($name:ident: $number:ty = $from_bytes:ident,)+) => {$(
+        pub(crate) fn $name(bytes: &[u8], at: usize) -> Option<$number> {
+            take(bytes, at).map(<$number>::$from_bytes)
+        }
+    )+};
 }
 
-pub(crate) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
-    take(bytes, at).map(u32::from_le_bytes)
-}
-
-pub(crate) fn le64(bytes: &[u8], at: usize) -> Option<u64> {
-    take(bytes, at).map(u64::from_le_bytes)
-}
-
-pub(crate) fn le128(bytes: &[u8], at: usize) -> Option<u128> {
-    take(bytes, at).map(u128::from_le_bytes)
-}
-
-pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    take(bytes, at).map(u16::from_be_bytes)
-}
-
-pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    take(bytes, at).map(u32::from_be_bytes)
-}
-
-pub(crate) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
-    take(bytes, at).map(u64::from_be_bytes)
+numbers! {
+    le16: u16 = from_le_bytes,
+    le32: u32 = from_le_bytes,
+    le64: u64 = from_le_bytes,
+    le128: u128 = from_le_bytes,
+    be16: u16 = from_be_bytes,
+    be32: u32 = from_be_bytes,
+    be64: u64 = from_be_bytes,
 }
 
 /// The sum of all bytes in eight bits; a checksum makes it zero.

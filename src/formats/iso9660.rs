@@ -7,9 +7,9 @@ use super::ReadAt;
 use super::bytes::{is, le16, le32};
 use super::signatures::mark;
 
-const SECTOR: u64 = 2048;
+const SECTOR_BYTES: u64 = 2048;
 /// ECMA-119 §6.2.1: the volume descriptors start here.
-const DESCRIPTORS: u64 = 16;
+const FIRST_DESCRIPTOR_SECTOR: u64 = 16;
 /// A boot medium's folders are tiny; a larger one is damage.
 const MAX_FOLDER_BYTES: u32 = 1 << 20;
 
@@ -26,8 +26,8 @@ pub(crate) struct Primary<'a>(&'a [u8]);
 
 impl<'a> Primary<'a> {
     /// Where the first descriptor stands, and how long one is.
-    pub(crate) const OFFSET: u64 = DESCRIPTORS * SECTOR;
-    pub(crate) const BYTES: usize = SECTOR as usize;
+    pub(crate) const OFFSET: u64 = FIRST_DESCRIPTOR_SECTOR * SECTOR_BYTES;
+    pub(crate) const BYTES: usize = SECTOR_BYTES as usize;
     /// Bytes up to the end of the volume id.
     pub(crate) const ID_BYTES: usize = 72;
 
@@ -87,18 +87,16 @@ pub(crate) fn find(image: &impl ReadAt, path: &[&str]) -> io::Result<Extent> {
     let descriptor = primary(image)?;
     let root = Primary::parse(&descriptor).and_then(Primary::root);
     let mut record = root.ok_or_else(|| not_iso("its root folder is unreadable"))?;
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no {} in the image", path.join("/")));
     for name in path {
         if !record.folder || record.length > MAX_FOLDER_BYTES {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("no {} in the image", path.join("/")),
-            ));
+            return Err(missing());
         }
         let mut folder = vec![0; record.length as usize];
-        image.read_exact_at(&mut folder, u64::from(record.sector) * SECTOR)?;
+        image.read_exact_at(&mut folder, u64::from(record.sector) * SECTOR_BYTES)?;
         record = records(&folder)
             .find(|record| record.is_named(name))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no {} in the image", path.join("/"))))?;
+            .ok_or_else(missing)?;
     }
     if record.folder || record.more {
         return Err(io::Error::new(
@@ -107,15 +105,15 @@ pub(crate) fn find(image: &impl ReadAt, path: &[&str]) -> io::Result<Extent> {
         ));
     }
     Ok(Extent {
-        offset: u64::from(record.sector) * SECTOR,
+        offset: u64::from(record.sector) * SECTOR_BYTES,
         length: u64::from(record.length),
     })
 }
 
 fn primary(image: &impl ReadAt) -> io::Result<[u8; 2048]> {
     let mut sector = [0; 2048];
-    for number in DESCRIPTORS..DESCRIPTORS + 16 {
-        image.read_exact_at(&mut sector, number * SECTOR)?;
+    for number in FIRST_DESCRIPTOR_SECTOR..FIRST_DESCRIPTOR_SECTOR + 16 {
+        image.read_exact_at(&mut sector, number * SECTOR_BYTES)?;
         if Primary::parse(&sector).is_some() {
             return Ok(sector);
         }
@@ -163,7 +161,7 @@ impl Record {
 
 /// Records of a folder; none crosses a sector (§6.8.1.1), so an empty length goes on in the next one.
 fn records(folder: &[u8]) -> impl Iterator<Item = Record> {
-    folder.chunks(SECTOR as usize).flat_map(|sector| {
+    folder.chunks(SECTOR_BYTES as usize).flat_map(|sector| {
         let mut at = 0;
         std::iter::from_fn(move || {
             let length = usize::from(*sector.get(at)?);

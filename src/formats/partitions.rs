@@ -125,7 +125,7 @@ fn gpt_partition(entry: GptEntry, sector: u64) -> Option<Partition> {
 }
 
 /// One of the four records of a table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Record {
     active: bool,
     kind: u8,
@@ -133,17 +133,18 @@ struct Record {
     sectors: u32,
 }
 
+impl Record {
+    fn is_used(&self) -> bool {
+        self.kind != 0 && self.sectors != 0
+    }
+}
+
 /// The four records, if the sector looks like a table and not like the first sector of a file system.
 fn mbr_records(sector: &[u8]) -> Option<[Record; 4]> {
     if !is(sector, 510, &[0x55, 0xaa]) {
         return None;
     }
-    let mut records = [Record {
-        active: false,
-        kind: 0,
-        start: 0,
-        sectors: 0,
-    }; 4];
+    let mut records = [Record::default(); 4];
     for (index, record) in records.iter_mut().enumerate() {
         let raw: [u8; 16] = take(sector, 446 + index * 16)?;
         if raw[0] & 0x7f != 0 {
@@ -156,8 +157,7 @@ fn mbr_records(sector: &[u8]) -> Option<[Record; 4]> {
             sectors: le32(&raw, 12)?,
         };
     }
-    let used = |record: &Record| record.kind != 0 && record.sectors != 0;
-    records.iter().any(used).then_some(records)
+    records.iter().any(Record::is_used).then_some(records)
 }
 
 fn has_protective(records: &Option<[Record; 4]>) -> bool {
@@ -172,7 +172,7 @@ fn mbr(first: &[u8], records: [Record; 4], sector: u64, read: &mut Read<'_>) -> 
     let mut partitions = Vec::new();
     let mut extended = None;
     for (number, record) in (1..).zip(records) {
-        if record.kind != 0 && record.sectors != 0 {
+        if record.is_used() {
             partitions.push(mbr_partition(number, record, u64::from(record.start), sector));
             if is_extended(record.kind) && extended.is_none() {
                 extended = Some(u64::from(record.start));
@@ -186,7 +186,7 @@ fn mbr(first: &[u8], records: [Record; 4], sector: u64, read: &mut Read<'_>) -> 
                 break;
             };
             let [own, next, ..] = records;
-            if own.kind != 0 && own.sectors != 0 {
+            if own.is_used() {
                 partitions.push(mbr_partition(number, own, table + u64::from(own.start), sector));
             }
             // Further tables are counted from the first, and only forward, so that none is visited twice.
@@ -215,11 +215,7 @@ fn mbr_partition(number: u32, record: Record, start: u64, sector: u64) -> Partit
         size_bytes: u64::from(record.sectors).saturating_mul(sector),
         type_id: Some(format!("{:#04x}", record.kind)),
         type_name: partition_types::mbr(record.kind).map(str::to_owned),
-        flags: if record.active {
-            vec!["active".to_owned()]
-        } else {
-            Vec::new()
-        },
+        flags: record.active.then(|| "active".to_owned()).into_iter().collect(),
         ..Partition::default()
     }
 }

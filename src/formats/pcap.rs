@@ -3,13 +3,15 @@
 //! The classic format: a header of 24 bytes, then for each frame seconds, microseconds, kept and true length, bytes.
 //! Times count from when listening began.
 
+use super::bytes::le32;
+
 const MAGIC: u32 = 0xa1b2_c3d4;
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u32 = 1;
 /// More than a frame has; also the snap length in the header.
-const MAX_FRAME: usize = 65535;
-const HEADER: usize = 24;
-const RECORD: usize = 16;
+const MAX_FRAME_BYTES: usize = 65535;
+const HEADER_BYTES: usize = 24;
+const RECORD_BYTES: usize = 16;
 
 /// A frame and when it came, in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +27,10 @@ pub fn write(records: &[Record]) -> Vec<u8> {
     file.extend(2u16.to_le_bytes());
     file.extend(4u16.to_le_bytes());
     file.extend([0; 8]);
-    file.extend((MAX_FRAME as u32).to_le_bytes());
+    file.extend((MAX_FRAME_BYTES as u32).to_le_bytes());
     file.extend(ETHERNET.to_le_bytes());
     for record in records {
-        let frame = record.frame.get(..MAX_FRAME).unwrap_or(&record.frame);
+        let frame = record.frame.get(..MAX_FRAME_BYTES).unwrap_or(&record.frame);
         let seconds = u32::try_from(record.micros / 1_000_000).unwrap_or(u32::MAX);
         file.extend(seconds.to_le_bytes());
         file.extend(((record.micros % 1_000_000) as u32).to_le_bytes());
@@ -41,15 +43,15 @@ pub fn write(records: &[Record]) -> Vec<u8> {
 
 /// Reads a capture file made by [`write()`]. `None` for anything else; a record that is cut ends the list.
 pub fn read(file: &[u8]) -> Option<Vec<Record>> {
-    let le32 = |at: usize| Some(u32::from_le_bytes(file.get(at..at + 4)?.try_into().ok()?));
+    let le32 = |at: usize| le32(file, at);
     if le32(0)? != MAGIC || le32(20)? != ETHERNET {
         return None;
     }
     let mut records = Vec::new();
-    let mut at = HEADER;
+    let mut at = HEADER_BYTES;
     while let (Some(seconds), Some(micros), Some(length)) = (le32(at), le32(at + 4), le32(at + 8)) {
         let length = usize::try_from(length).ok()?;
-        let begin = at + RECORD;
+        let begin = at + RECORD_BYTES;
         let Some(frame) = begin.checked_add(length).and_then(|end| file.get(begin..end)) else {
             break;
         };

@@ -208,24 +208,24 @@ pub fn plan(
             && place.offset / size >= end
             && (place.offset.saturating_add(place.length)) / size <= usable_end
     });
-    let (offset, length) = match adopted {
-        Some(place) => (place.offset, place.length),
-        None => (first * size, (behind - first) * size),
-    };
-    let mut data = Place {
+    let place = adopted.unwrap_or(Place {
         number: 0,
-        offset,
-        length,
+        offset: first * size,
+        length: (behind - first) * size,
         sector_size: size,
-        finished: adopted.is_some(),
-    };
+        finished: false,
+    });
     let mut entries = table.entries.clone();
     let (entry, number) = entries
         .chunks_exact_mut(table.entry_size)
         .zip(1u32..)
         .find(|(entry, _)| take(entry, 0) == Some([0; 16]))
         .ok_or(PlanError::NoFreeEntry)?;
-    data.number = number;
+    let data = Place {
+        number,
+        sector_size: size,
+        ..place
+    };
     fill(entry, &data, unique_guid);
     Ok(Plan {
         data,

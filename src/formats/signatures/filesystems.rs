@@ -8,19 +8,29 @@ use crate::formats::partitions::Read;
 use crate::formats::text::clean;
 use crate::model::inventory::{Signature, SignatureUse};
 
-fn filesystem(kind: &str) -> Signature {
+fn filesystem(kind: &str, uuid: Option<String>, label: Option<String>) -> Signature {
     Signature {
         kind: kind.to_owned(),
+        uuid,
+        label,
         ..Signature::default()
     }
 }
 
+/// The number of a FAT or exFAT volume, as it is written.
+fn serial(id: u32) -> String {
+    format!("{:04X}-{:04X}", id >> 16, id & 0xffff)
+}
+
+/// The first entry of a FAT or exFAT folder that is as `wanted` says; a zero in front ends the folder.
+fn folder_entry(folder: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
+    let mut used = folder.chunks_exact(32).take_while(|entry| entry[0] != 0);
+    used.find(|entry| wanted(entry))
+}
+
 /// ext2, 3 and 4, told apart by what they use (kernel documentation, ext4 superblock, at 1 KiB).
 pub(crate) fn ext(head: &[u8]) -> Option<Signature> {
-    if !mark::EXT.stands_in(head) {
-        return None;
-    }
-    let block = head.get(1024..)?;
+    let block = mark::EXT.block(head, 1024)?;
     let (compatible, incompatible, read_only) = (le32(block, 0x5c)?, le32(block, 0x60)?, le32(block, 0x64)?);
     // Extents, 64 bit, flexible groups; huge files, group checksums, many folders, large inodes, checksums.
     const EXT4: u32 = 0x40 | 0x80 | 0x200;
@@ -34,21 +44,14 @@ pub(crate) fn ext(head: &[u8]) -> Option<Signature> {
     } else {
         "ext2"
     };
-    let mut found = filesystem(kind);
-    found.uuid = uuid(block, 0x68);
-    found.label = text(block, 0x78, 16);
-    Some(found)
+    Some(filesystem(kind, uuid(block, 0x68), text(block, 0x78, 16)))
 }
 
 /// XFS (XFS Algorithms & Data Structures, superblock).
 pub(crate) fn xfs(head: &[u8]) -> Option<Signature> {
-    if !mark::XFS.stands_in(head) {
-        return None;
-    }
-    let mut found = filesystem("xfs");
-    found.uuid = uuid(head, 32);
-    found.label = text(head, 108, 12);
-    found.version = be16(head, 100).map(|version| (version & 0xf).to_string());
+    let block = mark::XFS.block(head, 0)?;
+    let mut found = filesystem("xfs", uuid(block, 32), text(block, 108, 12));
+    found.version = be16(block, 100).map(|version| (version & 0xf).to_string());
     Some(found)
 }
 
@@ -58,9 +61,7 @@ pub(crate) fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
     if !is(&block, 0x40, mark::BTRFS.bytes) {
         return None;
     }
-    let mut found = filesystem("btrfs");
-    found.uuid = uuid(&block, 0x20);
-    found.label = text(&block, 0x12b, 256);
+    let mut found = filesystem("btrfs", uuid(&block, 0x20), text(&block, 0x12b, 256));
     found.detail = le64(&block, 0x88)
         .filter(|devices| *devices > 1)
         .map(|devices| format!("on {devices} devices"));
@@ -95,60 +96,46 @@ pub(crate) fn fat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
         0..4085 => "FAT12",
         _ => "FAT16",
     };
-    let (serial, label, root) = if is_fat32 {
+    let (number, label, root) = if is_fat32 {
         let root = wide(44)?.checked_sub(2)?;
         (67, 71, data + root * cluster)
     } else {
         (39, 43, reserved + copies * fat_sectors)
     };
-    let mut found = filesystem("vfat");
-    found.version = Some(version.to_owned());
-    found.uuid = le32(head, serial)
-        .filter(|id| *id != 0)
-        .map(|id| format!("{:04X}-{:04X}", id >> 16, id & 0xffff));
+    let number = le32(head, number).filter(|id| *id != 0).map(serial);
     let folder = root.checked_mul(sector).and_then(|place| read(place, 2048));
     let in_root = folder.as_deref().and_then(fat_label);
-    found.label = in_root.or_else(|| text(head, label, 11).filter(|label| label != "NO NAME"));
+    let label = in_root.or_else(|| text(head, label, 11).filter(|label| label != "NO NAME"));
+    let mut found = filesystem("vfat", number, label);
+    found.version = Some(version.to_owned());
     Some(found)
 }
 
 /// The entry of a FAT folder that is the volume's label, if there is one.
 fn fat_label(folder: &[u8]) -> Option<String> {
-    folder
-        .chunks_exact(32)
-        .take_while(|entry| entry[0] != 0)
-        // Deleted entries begin with E5h; long names have all four lower attributes set.
-        .find(|entry| entry[0] != 0xe5 && entry[11] & 0x0f != 0x0f && entry[11] & 0x08 != 0)
-        .and_then(|entry| text(entry, 0, 11))
+    // Deleted entries begin with E5h; long names have all four lower attributes set.
+    let is_label = |entry: &[u8]| entry[0] != 0xe5 && entry[11] & 0x0f != 0x0f && entry[11] & 0x08 != 0;
+    folder_entry(folder, is_label).and_then(|entry| text(entry, 0, 11))
 }
 
 /// exFAT (Microsoft's specification, 3.1 and 7.3). The label is an entry of the root folder.
 pub(crate) fn exfat(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     let boot = BootSector::parse(head).ok()?;
-    let mut found = filesystem("exfat");
-    found.uuid = Some(format!("{:04X}-{:04X}", boot.serial >> 16, boot.serial & 0xffff));
     let root = u64::from(boot.root_cluster.checked_sub(2)?) << (boot.sector_shift + boot.cluster_shift);
     let folder = read(boot.bytes(boot.heap_offset).checked_add(root)?, 2048).unwrap_or_default();
-    let label = folder
-        .chunks_exact(32)
-        .take_while(|entry| entry[0] != 0)
-        .find(|entry| entry[0] == boot_sector::LABEL_ENTRY);
-    found.label = label.and_then(|entry| clean(&boot_sector::label(entry)));
-    Some(found)
+    let label = folder_entry(&folder, |entry| entry[0] == boot_sector::LABEL_ENTRY);
+    let label = label.and_then(|entry| clean(&boot_sector::label(entry)));
+    Some(filesystem("exfat", Some(serial(boot.serial)), label))
 }
 
 /// NTFS (linux-ntfs documentation). The label is attribute 60h of the fourth record of the master file table.
 pub(crate) fn ntfs(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
     if mark::REFS.stands_in(head) {
-        return Some(filesystem("refs"));
+        return Some(filesystem("refs", None, None));
     }
-    if !mark::NTFS.stands_in(head) {
-        return None;
-    }
-    let mut found = filesystem("ntfs");
-    found.uuid = le64(head, 72).map(|id| format!("{id:016X}"));
-    found.label = ntfs_label(head, read);
-    Some(found)
+    let head = mark::NTFS.block(head, 0)?;
+    let number = le64(head, 72).map(|id| format!("{id:016X}"));
+    Some(filesystem("ntfs", number, ntfs_label(head, read)))
 }
 
 fn ntfs_label(head: &[u8], read: &mut Read<'_>) -> Option<String> {
@@ -206,52 +193,38 @@ pub(crate) fn swap(head: &[u8], read: &mut Read<'_>) -> Option<Signature> {
             .into_iter()
             .find_map(|page| mark(page, &read(page as u64 - 10, 10)?))
     })?;
-    let mut found = filesystem(kind);
+    let mut found = filesystem(kind, uuid(head, 1024 + 12), text(head, 1024 + 28, 16));
     found.used_as = SignatureUse::Swap;
     found.version = le32(head, 1024)
         .filter(|version| (1..=2).contains(version))
         .map(|n| n.to_string());
-    found.uuid = uuid(head, 1024 + 12);
-    found.label = text(head, 1024 + 28, 16);
     found.detail = (page != 4096).then(|| format!("pages of {} KiB", page / 1024));
     Some(found)
 }
 
 /// SquashFS: no name and no id (its format documentation, superblock).
 pub(crate) fn squashfs(head: &[u8]) -> Option<Signature> {
-    if !mark::SQUASHFS.stands_in(head) {
-        return None;
-    }
-    let mut found = filesystem("squashfs");
+    let head = mark::SQUASHFS.block(head, 0)?;
+    let mut found = filesystem("squashfs", None, None);
     found.version = Some(format!("{}.{}", le16(head, 28)?, le16(head, 30)?));
     Some(found)
 }
 
 /// F2FS and EROFS, both at 1 KiB (linux/f2fs_fs.h, fs/erofs/erofs_fs.h).
 pub(crate) fn f2fs_or_erofs(head: &[u8]) -> Option<Signature> {
-    let block = head.get(1024..)?;
-    if mark::F2FS.stands_in(head) {
-        let mut found = filesystem("f2fs");
-        found.uuid = uuid(block, 108);
-        found.label = text16(block, 124, 1024);
-        return Some(found);
+    if let Some(block) = mark::F2FS.block(head, 1024) {
+        return Some(filesystem("f2fs", uuid(block, 108), text16(block, 124, 1024)));
     }
-    if mark::EROFS.stands_in(head) {
-        let mut found = filesystem("erofs");
-        found.uuid = uuid(block, 48);
-        found.label = text(block, 64, 16);
-        return Some(found);
-    }
-    None
+    let block = mark::EROFS.block(head, 1024)?;
+    Some(filesystem("erofs", uuid(block, 48), text(block, 64, 16)))
 }
 
 /// ISO 9660. Its id is when it was made or changed.
 pub(crate) fn iso9660(read: &mut Read<'_>) -> Option<Signature> {
     let block = read(Primary::OFFSET, Primary::BYTES)?;
     let primary = Primary::parse(&block)?;
-    let mut found = filesystem("iso9660");
-    found.label = text(primary.volume_id()?, 0, 32);
-    found.uuid = primary.changed().or_else(|| primary.created());
+    let made = primary.changed().or_else(|| primary.created());
+    let found = filesystem("iso9660", made, text(primary.volume_id()?, 0, 32));
     // The block size has one value in practice; anything else is chance.
     (be16(&block, 130) == Some(2048)).then_some(found)
 }

@@ -19,6 +19,11 @@ impl Mark {
     pub(crate) fn stands_in(&self, head: &[u8]) -> bool {
         usize::try_from(self.offset).is_ok_and(|at| is(head, at, self.bytes))
     }
+
+    /// What begins `at` bytes into these first bytes of a volume, where it stands in them.
+    pub(super) fn block<'a>(&self, head: &'a [u8], at: usize) -> Option<&'a [u8]> {
+        head.get(at..).filter(|_| self.stands_in(head))
+    }
 }
 
 pub(crate) const NTFS: Mark = mark(3, b"NTFS    ");

@@ -24,9 +24,7 @@ pub(crate) fn luks(head: &[u8]) -> Option<Signature> {
     if mark::BITLOCKER.stands_in(head) {
         return Some(encrypted("bitlocker"));
     }
-    if !mark::LUKS.stands_in(head) {
-        return None;
-    }
+    let head = mark::LUKS.block(head, 0)?;
     let version = be16(head, 6)?;
     let mut found = encrypted("luks");
     found.version = Some(version.to_string());
