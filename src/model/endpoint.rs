@@ -9,6 +9,15 @@ use std::str::FromStr;
 pub(crate) const HTTP_PORT: u16 = 80;
 
 /// Address and port of a master's HTTP.
+///
+/// ```
+/// use recon::model::Endpoint;
+///
+/// let master: Endpoint = "http://192.0.2.1/".parse()?;
+/// assert_eq!(master, Endpoint::new([192, 0, 2, 1], 80));
+/// assert_eq!((master.to_string().as_str(), master.host().as_str()), ("http://192.0.2.1", "192.0.2.1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint(pub SocketAddr);
 

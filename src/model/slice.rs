@@ -3,6 +3,22 @@
 use std::path::PathBuf;
 
 /// `length` bytes of `path` from `offset`, with some of them replaced.
+///
+/// ```
+/// use recon::model::slice::{Patch, Slice};
+///
+/// let kernel = Slice {
+///     path: "/dev/sdb".into(),
+///     offset: 1 << 20,
+///     length: 8,
+///     patches: vec![Patch { offset: 2, bytes: b"XY".to_vec() }],
+/// };
+/// // The second half, as it was read from the medium; the patch ends before it.
+/// assert!(!kernel.touches(4, 4));
+/// let mut first_half = *b"abcd";
+/// kernel.overlay(0, &mut first_half);
+/// assert_eq!(&first_half, b"abXY");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     pub path: PathBuf,

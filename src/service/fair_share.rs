@@ -22,7 +22,7 @@ pub(crate) enum Refused {
 /// Addresses of which it was said that they have too much; of further ones nothing is said.
 const MAX_SAID: usize = 64;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Shares {
     places: usize,
     taken: usize,
@@ -43,12 +43,7 @@ impl Shares {
     pub(crate) fn new(places: usize) -> Self {
         Shares {
             places,
-            taken: 0,
-            taken_v6: 0,
-            held: HashMap::new(),
-            said: HashSet::new(),
-            said_full: false,
-            said_full_of_ipv6: false,
+            ..Shares::default()
         }
     }
 

@@ -38,13 +38,11 @@ impl LoaderChoice {
         let Some(mac) = mac.into() else {
             return programs::first_held(arch, held);
         };
-        let (choice, name) = {
-            let mut nodes = node_table.lock().expect("no holder panics");
-            let choice = nodes.loader(mac, arch, held, clock::run_time());
-            let name = choice.news.as_ref().map(|_| nodes.name_of_port(mac));
-            (choice, name)
-        };
-        if let (Some(name), Some(news)) = (name, &choice.news) {
+        let mut nodes = node_table.lock().expect("no holder panics");
+        let choice = nodes.loader(mac, arch, held, clock::run_time());
+        let told = choice.news.as_ref().map(|news| (nodes.name_of_port(mac), news));
+        drop(nodes);
+        if let Some((name, news)) = told {
             console!("machine {name}: {news}");
         }
         choice.loader

@@ -127,17 +127,12 @@ const RCODES: [&str; 7] = [
     "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused", "other",
 ];
 
+/// Its place in [`ARCHES`].
 fn arch_index(arch: Option<Arch>) -> usize {
-    match arch {
-        None => 0,
-        Some(Arch::Bios) => 1,
-        Some(Arch::UefiX86) => 2,
-        Some(Arch::UefiX64) => 3,
-        Some(Arch::UefiArm64) => 4,
-        Some(Arch::HttpX64) => 5,
-        Some(Arch::HttpArm64) => 6,
-        Some(Arch::Other(_)) => 7,
-    }
+    use Arch::*;
+    let known = [Bios, UefiX86, UefiX64, UefiArm64, HttpX64, HttpArm64];
+    let place = |arch| known.iter().position(|one| *one == arch).unwrap_or(known.len());
+    arch.map_or(0, |arch| 1 + place(arch))
 }
 
 /// A struct whose fields are families of the text: the comment is the help of one, and what follows its name are its labels, each

@@ -83,13 +83,47 @@ impl Bucket {
     }
 }
 
+/// What is remembered of each key, of two generations: when the young one is full, the old one is forgotten.
+#[derive(Debug)]
+pub(crate) struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    /// Keys of a generation.
+    most: usize,
+}
+
+impl<K: Hash + Eq + Copy, V: Copy> Generations<K, V> {
+    pub(crate) fn new(most: usize) -> Self {
+        let (young, old) = (HashMap::new(), HashMap::new());
+        Generations { young, old, most }
+    }
+
+    /// What is remembered of `key`, else `fresh`.
+    pub(crate) fn of(&mut self, key: K, fresh: V) -> &mut V {
+        let mut known = fresh;
+        if !self.young.contains_key(&key) {
+            if self.young.len() >= self.most {
+                std::mem::swap(&mut self.young, &mut self.old);
+                self.young.clear();
+            }
+            known = self.old.get(&key).copied().unwrap_or(fresh);
+        }
+        self.young.entry(key).or_insert(known)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+}
+
 /// The rates of one link; `K` names a sender.
 #[derive(Debug)]
 pub(crate) struct RateLimiter<K> {
     /// What one sender may ask at once, and how much more a second.
     one: (f64, f64),
-    /// Two generations: when the young one is full, the old one is forgotten.
-    senders: [HashMap<K, Bucket>; 2],
+    /// One that looped in the last generation still loops.
+    senders: Generations<K, Bucket>,
     all: Bucket,
 }
 
@@ -103,7 +137,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     pub(crate) fn with(burst: f64, rate: f64, now: RunTime) -> Self {
         RateLimiter {
             one: (burst, rate),
-            senders: Default::default(),
+            senders: Generations::new(SENDERS_PER_GENERATION),
             all: Bucket::full(LINK_BURST_PACKETS, now),
         }
     }
@@ -111,7 +145,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     /// Counts a request.
     pub(crate) fn count(&mut self, sender: K, turn: Turn, now: RunTime) -> Rate {
         let (burst, rate) = self.one;
-        let bucket = self.bucket(sender, now);
+        let bucket = self.senders.of(sender, Bucket::full(burst, now));
         if !bucket.take(burst, rate, 0.0, now) {
             return Rate::TooOften { first: bucket.first() };
         }
@@ -130,7 +164,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     /// Whether a request of the sender would be within its rate; counts none.
     pub(crate) fn look(&mut self, sender: K, now: RunTime) -> Rate {
         let (burst, rate) = self.one;
-        let bucket = self.bucket(sender, now);
+        let bucket = self.senders.of(sender, Bucket::full(burst, now));
         bucket.fill(burst, rate, now);
         match bucket.tokens >= 1.0 {
             true => Rate::Within,
@@ -141,22 +175,7 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     /// Senders remembered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.senders.iter().map(HashMap::len).sum()
-    }
-
-    fn bucket(&mut self, sender: K, now: RunTime) -> &mut Bucket {
-        let mut old = None;
-        if !self.senders[0].contains_key(&sender) {
-            if self.senders[0].len() >= SENDERS_PER_GENERATION {
-                self.senders.swap(0, 1);
-                self.senders[0].clear();
-            }
-            // One that looped in the last generation still loops.
-            old = self.senders[1].get(&sender).copied();
-        }
-        self.senders[0]
-            .entry(sender)
-            .or_insert(old.unwrap_or(Bucket::full(self.one.0, now)))
+        self.senders.len()
     }
 }
 

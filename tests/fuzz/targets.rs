@@ -22,7 +22,7 @@ use recon::service::dhcp4::reply::Params;
 use recon::service::dhcp4::{conflicts, layout, probe, wire};
 use recon::service::http::server;
 use recon::service::http::site::{BootFiles, Data, Master, Site};
-use recon::service::tftp::packet::{self, Heard};
+use recon::service::tftp::packet::{self, Received};
 use recon::service::tftp::transfer::{Agreed, Step, Transfer};
 use recon::service::workers::Workers;
 use recon::service::{dhcp6, dns, ra};
@@ -235,7 +235,7 @@ fn tftp() {
             b"\0\x04",
         ],
         |input| {
-            let heard = packet::heard(input);
+            let heard = packet::received(input);
             let read = match packet::request(input) {
                 Ok(read) => read,
                 Err(refusal) => return kind((discriminant(&heard), format!("{refusal:?}"))),
@@ -262,7 +262,7 @@ fn tftp() {
                 };
                 assert!(transfer.blocks_acked() <= blocks);
             }
-            let ack = matches!(heard, Heard::Ack(_));
+            let ack = matches!(heard, Received::Ack(_));
             kind((
                 ack,
                 agreed.oack,

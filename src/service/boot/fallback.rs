@@ -40,20 +40,12 @@ impl LoaderFallback {
     /// Firmware of this kind asks for an address, `held` being the programs at hand. Asking again changes nothing until
     /// another program went out.
     pub(crate) fn choose(&mut self, arch: Arch, held: impl Fn(&str) -> bool, now: RunTime) -> LoaderPick {
-        let first = match programs::first_held(arch, &held) {
-            Ok(first) => first,
-            Err(reason) => {
-                return LoaderPick {
-                    loader: Err(reason),
-                    news: None,
-                };
-            }
+        let loader = programs::first_held(arch, &held);
+        let Ok(first) = loader else {
+            return LoaderPick { loader, news: None };
         };
-        let candidates: Vec<&'static str> = programs::candidates(arch)
-            .iter()
-            .copied()
-            .filter(|name| held(name))
-            .collect();
+        let candidates = programs::candidates(arch).iter().copied();
+        let candidates: Vec<&'static str> = candidates.filter(|name| held(name)).collect();
         let gone = self.pending.filter(|(_, at)| now - *at >= LATE_COPY_SECONDS);
         let news = match self.current.filter(|name| candidates.contains(name)) {
             Some(current) => gone.and_then(|(old, _)| {

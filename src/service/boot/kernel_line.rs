@@ -17,21 +17,16 @@ const HARMLESS: &str = "quiet loglevel=4 panic=30 raid=noautodetect noresume rd.
 
 /// The kernel command line of a peer.
 pub(crate) fn kernel_line(boot: &Boot) -> String {
-    match boot.policy.post_action {
-        // Nobody could say whose address it is.
-        PostAction::Inventory if boot.port().is_none() => format!("initrd=initrd {}", line(boot, "")),
-        // The address iPXE holds is used on, so that no second DHCP exchange costs time.
-        PostAction::Inventory => {
-            let address = match boot.client {
-                // Without a router in the way the last one is empty.
-                IpAddr::V4(_) => "${netX/ip}/${netX/netmask} recon.gateway=${netX/gateway}".to_owned(),
-                // Of several IPv6 addresses iPXE has no name for the one that it asked from.
-                IpAddr::V6(client) => format!("{client}/{LINK_PREFIX}"),
-            };
-            format!("initrd=initrd {}", line(boot, &format!(" recon.address={address}")))
-        }
-        PostAction::Liveboot => format!("initrd=initrd {}", line(boot, "")),
-    }
+    // The address iPXE holds is used on, so that no second DHCP exchange costs time.
+    let address = match boot.client {
+        // A live system asks by itself, and without a port nobody could say whose address it is.
+        _ if boot.policy.post_action == PostAction::Liveboot || boot.port().is_none() => String::new(),
+        // Without a router in the way the last one is empty.
+        IpAddr::V4(_) => " recon.address=${netX/ip}/${netX/netmask} recon.gateway=${netX/gateway}".to_owned(),
+        // Of several IPv6 addresses iPXE has no name for the one that it asked from.
+        IpAddr::V6(client) => format!(" recon.address={client}/{LINK_PREFIX}"),
+    };
+    format!("initrd=initrd {}", line(boot, &address))
 }
 
 /// The same for a boot program that cannot say which address it holds, and that hands the initrd over by itself.

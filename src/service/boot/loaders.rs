@@ -38,11 +38,8 @@ impl Loaders {
 
     /// Names that no folder had.
     pub fn missing(&self) -> Vec<&'static str> {
-        LOADERS
-            .iter()
-            .map(|(name, _)| *name)
-            .filter(|name| !self.found.contains_key(name))
-            .collect()
+        let names = LOADERS.iter().map(|(name, _)| *name);
+        names.filter(|name| !self.found.contains_key(name)).collect()
     }
 }
 

@@ -100,13 +100,8 @@ impl Starts {
 
     /// How long the next try has to wait, in seconds; 0: not at all.
     pub(crate) fn pause_seconds(&self) -> u64 {
-        match self.in_vain.checked_sub(LOOPS) {
-            None => 0,
-            Some(more) => PAUSE
-                .checked_shl(more.min(16))
-                .unwrap_or(LONGEST_PAUSE)
-                .min(LONGEST_PAUSE),
-        }
+        let beyond = self.in_vain.checked_sub(LOOPS);
+        beyond.map_or(0, |more| (PAUSE << more.min(16)).min(LONGEST_PAUSE))
     }
 
     /// What a person is told of a loop. `needed_mib`: what the system needs at least.

@@ -5,6 +5,7 @@
 //! in KiB, at offsets 4 and 8, and of "Memory Device" (type 17, §7.18) the size of a module, at offset 12. The largest of the three
 //! counts: a machine that is refused by mistake is worse than one that tries.
 
+use crate::formats::bytes::le32;
 use crate::model::PostAction;
 
 const MIB: u64 = 1 << 20;
@@ -84,8 +85,7 @@ fn by_smbios(map: &str) -> Option<u64> {
     let mut kib = 0;
     for range in said {
         let bytes: [u8; 8] = bytes(range)?.try_into().ok()?;
-        let [a, b, c, d, e, f, g, h] = bytes;
-        let (first, last) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let (first, last) = (le32(&bytes, 0)?, le32(&bytes, 4)?);
         if first == EXTENDED {
             return Some(u64::MAX);
         }

@@ -63,11 +63,8 @@ pub fn needs(name: &str) -> &'static [&'static str] {
 /// The loader of this name, if a firmware is told to fetch it.
 pub fn candidate_named(name: &str) -> Option<&'static str> {
     let name = loader_named(name)?;
-    [Arch::Bios, Arch::UefiX64, Arch::UefiArm64]
-        .into_iter()
-        .flat_map(candidates)
-        .copied()
-        .find(|candidate| *candidate == name)
+    let kinds = [Arch::Bios, Arch::UefiX64, Arch::UefiArm64].into_iter();
+    kinds.flat_map(candidates).copied().find(|candidate| *candidate == name)
 }
 
 /// First loader for a firmware that asks by PXE or HTTP Boot, of those that `held` says are here, or why there is none.
@@ -118,13 +115,11 @@ pub fn loader_named(path: &str) -> Option<&'static str> {
 pub fn looked_for_in_vain(path: &str) -> bool {
     let place = place(path);
     let name = place.rsplit('/').next().unwrap_or_default();
-    let begins = ["grub.cfg-", "revocations", "shim_certificate"]
-        .iter()
-        .any(|begin| name.starts_with(begin));
-    let ends = [".lst", ".mod", ".pf2", ".mo", ".gmo"]
-        .iter()
-        .any(|end| name.ends_with(end));
-    begins || ends || matches!(name, "mmx64.efi" | "mokmanager.efi" | "fbx64.efi" | "fallback.efi")
+    let begins = ["grub.cfg-", "revocations", "shim_certificate"];
+    let ends = [".lst", ".mod", ".pf2", ".mo", ".gmo"];
+    begins.iter().any(|begin| name.starts_with(begin))
+        || ends.iter().any(|end| name.ends_with(end))
+        || matches!(name, "mmx64.efi" | "mokmanager.efi" | "fbx64.efi" | "fallback.efi")
 }
 
 /// A file that is made for the link.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
+use tracing::Instrument;
 
 use crate::config::live::REMEDY;
 use crate::model::console::console;
 use crate::model::layout;
-use crate::service::boot::resolve;
+use crate::service::boot::{grub, ipxe, resolve};
 use crate::service::dhcp4::leases::{LeaseTable, LeaseTables};
 use crate::service::http::limits;
 use crate::service::http::sendfile::SendfileQueue;
@@ -74,8 +75,8 @@ async fn serve(
     match route {
         Route::Index => whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         Route::BootScript(who) => boot::ipxe_script(asked, master, &who),
-        Route::GrubScript(who) => boot::grub_script(asked, master, &who),
-        Route::Menu(who) => boot::menu(asked, master, &who),
+        Route::GrubScript(who) => boot::script(asked, master, &who, grub::boot),
+        Route::Menu(who) => boot::script(asked, master, &who, ipxe::menu),
         Route::Made(made) => {
             site.node_table().loader_runs(client);
             boot::boot_script(resolve::made(made, master))
@@ -99,7 +100,10 @@ async fn serve(
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => nodes::stage(site, from, id, request).await,
-        Route::Upload(id) => nodes::upload(site, from, id, request).await,
+        Route::Upload(id) => {
+            let span = nodes::upload_span(&id, client);
+            nodes::upload(site, from, id, request).instrument(span).await
+        }
     }
 }
 

@@ -67,38 +67,34 @@ impl Sending {
             true => MAX_PLACEHOLDER_BYTES as u64,
             false => TRICKLE_BYTES,
         };
-        loop {
-            let run = match self.pieces.front_mut() {
-                None => return Ok(None),
-                Some(Piece::Run(run)) if !run.is_empty() => run,
-                Some(Piece::Run(_)) => {
-                    self.pieces.pop_front();
-                    continue;
-                }
-                Some(Piece::Text(text)) => {
-                    let text = std::mem::take(text);
-                    self.pieces.pop_front();
-                    return Ok(Some(text));
-                }
-            };
-            let start = run.start;
-            let mut length = (run.end - start).min(most);
-            let patched = self.slice.touches(start, length as usize);
-            if patched {
-                length = length.min(COPIED_BYTES);
+        let is_sent = |piece: &mut Piece| matches!(piece, Piece::Run(run) if run.is_empty());
+        while self.pieces.pop_front_if(is_sent).is_some() {}
+        let run = match self.pieces.front_mut() {
+            None => return Ok(None),
+            Some(Piece::Text(text)) => {
+                let text = std::mem::take(text);
+                self.pieces.pop_front();
+                return Ok(Some(text));
             }
-            run.start += length;
-            let bytes = if patched {
-                self.copied(start, length).await?
-            } else {
-                self.placeholder(start, length).await?
-            };
-            self.site.sent(self.client, length);
-            if let Some(place) = &self.place {
-                place.sent(length);
-            }
-            return Ok(Some(bytes));
+            Some(Piece::Run(run)) => run,
+        };
+        let start = run.start;
+        let mut length = (run.end - start).min(most);
+        let patched = self.slice.touches(start, length as usize);
+        if patched {
+            length = length.min(COPIED_BYTES);
         }
+        run.start += length;
+        let bytes = if patched {
+            self.copied(start, length).await?
+        } else {
+            self.placeholder(start, length).await?
+        };
+        self.site.sent(self.client, length);
+        if let Some(place) = &self.place {
+            place.sent(length);
+        }
+        Ok(Some(bytes))
     }
 
     /// Bytes that are not on the medium as they are sent.

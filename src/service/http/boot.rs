@@ -9,7 +9,8 @@ use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::{PostAction, Stage};
 use crate::service::boot::resolve::BootFile;
-use crate::service::boot::{grub, ipxe, memory, programs, request, resolve, script};
+use crate::service::boot::script::complete;
+use crate::service::boot::{ipxe, memory, programs, request, resolve};
 use crate::service::node_table::LoaderReport;
 use crate::sys::clock;
 
@@ -20,24 +21,20 @@ use super::site::Site;
 
 /// What iPXE asks for first: how to say who it is, then its script.
 pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
-    asks_script(asked.site, asked.client, who);
     match who.said_mac {
-        true => script_of(asked, master, who, ipxe::boot),
-        false => boot_script(ipxe::entry(master)),
+        true => script(asked, master, who, ipxe::boot),
+        false => script(asked, master, who, |boot| ipxe::entry(boot.master)),
     }
 }
 
-pub(super) fn grub_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
+/// A machine's own script, as `write` has it.
+pub(super) fn script(
+    asked: Asked<'_>,
+    master: SocketAddr,
+    who: &Who,
+    write: fn(&request::Boot) -> String,
+) -> Response<Body> {
     asks_script(asked.site, asked.client, who);
-    script_of(asked, master, who, grub::boot)
-}
-
-pub(super) fn menu(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
-    asks_script(asked.site, asked.client, who);
-    script_of(asked, master, who, ipxe::menu)
-}
-
-fn script_of(asked: Asked<'_>, master: SocketAddr, who: &Who, write: fn(&request::Boot) -> String) -> Response<Body> {
     let settings = asked.site.settings.now();
     boot_script(write(&boot_of(asked.site, &settings, master, asked.client, who)))
 }
@@ -90,7 +87,7 @@ pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static 
 
 /// A boot script; one that is not complete never leaves, because it would boot a machine into something nobody meant.
 pub(super) fn boot_script(text: String) -> Response<Body> {
-    match script::complete(&text) {
+    match complete(&text) {
         Ok(()) => whole(StatusCode::OK, "text/plain; charset=utf-8", text),
         Err(flaw) => {
             console!("a boot script was not sent, because it is not complete: {flaw}");
@@ -135,16 +132,12 @@ fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
 
 /// Why a machine's boot script gets no kernel. Who asks without one gets it: a person, a program that measures.
 fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
-    let stuck = || who.action.and_then(|_| site.node_table().stuck(client));
-    too_little_memory(site, client, who).or_else(stuck)
-}
-
-/// Why a machine gets no kernel, by what its boot program says of its memory.
-fn too_little_memory(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
-    let has = who.memory_mib?;
-    site.node_table().memory(client, has);
-    let action = who.action.unwrap_or(PostAction::Inventory);
-    memory::too_little(has, needed_mib(site, action)?)
+    let too_little = who.memory_mib.and_then(|has| {
+        site.node_table().memory(client, has);
+        let action = who.action.unwrap_or(PostAction::Inventory);
+        memory::too_little(has, needed_mib(site, action)?)
+    });
+    too_little.or_else(|| who.action.and_then(|_| site.node_table().stuck(client)))
 }
 
 fn boot_of<'a>(

@@ -1,5 +1,6 @@
 //! The peer's side: one request on one connection, with every wait and size bounded.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,17 +66,10 @@ pub async fn ask(
     body: Bytes,
     bounds: Bounds,
 ) -> Result<Answer, ClientError> {
-    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(master));
-    let stream = match connecting.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(ClientError::Connect(master, error.to_string())),
-        Err(_) => {
-            return Err(ClientError::Connect(
-                master,
-                format!("nothing within {} s", CONNECT.as_secs()),
-            ));
-        }
-    };
+    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(master)).await;
+    let none = |_| io::Error::other(format!("nothing within {} s", CONNECT.as_secs()));
+    let stream = connecting.map_err(none).flatten();
+    let stream = stream.map_err(|error| ClientError::Connect(master, error.to_string()))?;
     let talk = async {
         // An error of HTTP hides that of the connection behind it.
         let broke = |error: &(dyn std::error::Error + 'static)| ClientError::Broke(master, cause::told(error));
@@ -107,8 +101,6 @@ pub async fn ask(
             body: body.to_bytes(),
         })
     };
-    match tokio::time::timeout(bounds.time, talk).await {
-        Ok(done) => done,
-        Err(_) => Err(ClientError::TimedOut(master, bounds.time.as_secs())),
-    }
+    let late = |_| ClientError::TimedOut(master, bounds.time.as_secs());
+    tokio::time::timeout(bounds.time, talk).await.map_err(late).flatten()
 }

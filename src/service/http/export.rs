@@ -37,12 +37,10 @@ pub(crate) async fn tarball(asked: Asked<'_>, own: bool) -> Response<Body> {
         answer.headers_mut().remove(header::CONTENT_LENGTH);
         return answer;
     }
-    let place = match own {
-        true => None,
-        false => match site.web.door.export(asked.client, &site.metrics) {
-            Ok(place) => Some(place),
-            Err(refusal) => return refusal.retry_after(RETRY_SECONDS).response(),
-        },
+    let place = (!own).then(|| site.web.door.export(asked.client, &site.metrics));
+    let place = match place.transpose() {
+        Ok(place) => place,
+        Err(refusal) => return refusal.retry_after(RETRY_SECONDS).response(),
     };
     let uploads = site.data.uploads.clone();
     let made = made(move |writer, go_on| {

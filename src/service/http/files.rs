@@ -349,17 +349,13 @@ fn page(names: &[String], entries: &[Entry], more: usize) -> String {
     let title = format!("/{}/", names.join("/"));
     let mut text = format!("<!doctype html><title>{0}</title><h1>{0}</h1><pre>\n", escape(&title));
     for entry in entries {
-        let slash = if entry.folder { "/" } else { "" };
-        let link = format!("{}{slash}", utf8_percent_encode(&entry.name, &RESERVED));
-        let bytes = if entry.folder {
-            "-".to_owned()
-        } else {
-            entry.bytes.to_string()
+        let (slash, bytes) = match entry.folder {
+            true => ("/", "-".to_owned()),
+            false => ("", entry.bytes.to_string()),
         };
-        text.push_str(&format!(
-            "{bytes:>14}  <a href=\"{link}\">{}{slash}</a>\n",
-            escape(&entry.name)
-        ));
+        let link = format!("{}{slash}", utf8_percent_encode(&entry.name, &RESERVED));
+        let name = escape(&entry.name);
+        text.push_str(&format!("{bytes:>14}  <a href=\"{link}\">{name}{slash}</a>\n"));
     }
     if more > 0 {
         text.push_str(&format!("and {more} more, which are not listed here but are served\n"));

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use hyper::StatusCode;
+
 use crate::service::fair_share::Shares;
 use crate::service::metrics::{Busy, Metrics};
 use crate::service::rate_limit::Rate;
@@ -114,7 +116,12 @@ impl Door {
             bytes.div_ceil(1 << 20),
             room >> 20
         );
-        Err(Refusal::too_much(reason, first, ": such uploads of it are refused"))
+        Err(Refusal::told(
+            StatusCode::TOO_MANY_REQUESTS,
+            reason,
+            first,
+            ": such uploads of it are refused",
+        ))
     }
 
     /// Lets a machine in that was not known before, named by `who`.
@@ -144,7 +151,12 @@ fn answer_to_names(rate: Rate, who: IpAddr, metrics: &Metrics) -> Result<(), Ref
     };
     metrics.http_refused(Busy::Nodes);
     let reason = format!("{who} names more new machines than one address may");
-    Err(Refusal::too_much(reason, first, ": they are refused for a while"))
+    Err(Refusal::told(
+        StatusCode::TOO_MANY_REQUESTS,
+        reason,
+        first,
+        ": they are refused for a while",
+    ))
 }
 
 impl Place {
@@ -175,7 +187,6 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::StatusCode;
 
     #[test]
     fn what_is_let_in_is_given_back_when_it_ends() {

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Empty, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use crate::model::api::StageReport;
 use crate::model::console::console;
@@ -111,17 +111,13 @@ pub(super) async fn upload(
     id: NodeId,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let span = upload_span(&id, client);
-    let taking = async {
-        match upload::receive(site, (client, own), id.clone(), request).await {
-            Ok(kept) => stored(site, client, &id, kept),
-            Err(refusal) => {
-                not_taken(site, client, &id, &refusal);
-                refusal.response()
-            }
+    match upload::receive(site, (client, own), id.clone(), request).await {
+        Ok(kept) => stored(site, client, &id, kept),
+        Err(refusal) => {
+            not_taken(site, client, &id, &refusal);
+            refusal.response()
         }
-    };
-    taking.instrument(span).await
+    }
 }
 
 /// What the lines of one upload have in common, down to its warnings.

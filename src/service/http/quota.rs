@@ -1,10 +1,10 @@
 //! What one address may leave on the data partition. Pure: room and time come in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::model::RunTime;
-use crate::service::rate_limit::{Rate, RateLimiter, Turn};
+use crate::service::rate_limit::{Generations, Rate, RateLimiter, Turn};
 
 /// Up to this many bytes in one run no address is asked whether it leaves enough for others: far more than the inventories of
 /// a machine.
@@ -21,8 +21,8 @@ pub(crate) const NEW_NODES: (f64, f64) = (4096.0, 1.0);
 
 #[derive(Debug)]
 pub(crate) struct Quota {
-    /// Stored and announced by each address, young and old.
-    bytes: [HashMap<IpAddr, u64>; 2],
+    /// Stored and announced by each address.
+    bytes: Generations<IpAddr, u64>,
     nodes: RateLimiter<IpAddr>,
     said: HashSet<IpAddr>,
 }
@@ -30,22 +30,10 @@ pub(crate) struct Quota {
 impl Quota {
     pub(crate) fn new(now: RunTime) -> Self {
         Quota {
-            bytes: Default::default(),
+            bytes: Generations::new(GENERATION),
             nodes: RateLimiter::with(NEW_NODES.0, NEW_NODES.1, now),
             said: HashSet::new(),
         }
-    }
-
-    fn of(&mut self, who: IpAddr) -> &mut u64 {
-        let mut old = 0;
-        if !self.bytes[0].contains_key(&who) {
-            if self.bytes[0].len() >= GENERATION {
-                self.bytes.swap(0, 1);
-                self.bytes[0].clear();
-            }
-            old = self.bytes[1].get(&who).copied().unwrap_or(0);
-        }
-        self.bytes[0].entry(who).or_insert(old)
     }
 
     /// Announces `bytes` of an upload where `room` bytes are free and promised to nobody. An address leaves as much to the
@@ -54,7 +42,7 @@ impl Quota {
     /// # Errors
     /// What it has already, in bytes, and whether this was not said before in this run.
     pub(crate) fn announce(&mut self, who: IpAddr, bytes: u64, room: u64) -> Result<(), (u64, bool)> {
-        let had = self.of(who);
+        let had = self.bytes.of(who, 0);
         let all = had.saturating_add(bytes);
         // What does not fit at all is for the store to say.
         if all > ALWAYS_BYTES && bytes <= room && all > room - bytes {
@@ -68,7 +56,7 @@ impl Quota {
 
     /// Nothing came of an announcement.
     pub(crate) fn take_back(&mut self, who: IpAddr, bytes: u64) {
-        let had = self.of(who);
+        let had = self.bytes.of(who, 0);
         *had = had.saturating_sub(bytes);
     }
 
@@ -154,6 +142,6 @@ mod tests {
         for number in 0..40_000u32 {
             quota.announce(IpAddr::from(number.to_be_bytes()), 1, MIB).unwrap();
         }
-        assert!(quota.bytes.iter().map(HashMap::len).sum::<usize>() <= 2 * GENERATION);
+        assert!(quota.bytes.len() <= 2 * GENERATION);
     }
 }

@@ -44,10 +44,8 @@ pub(crate) fn part(header: Option<&str>, length: u64) -> Part {
             None => return Part::Whole,
         }
     }
-    let asked = slices
-        .iter()
-        .map(|slice| u128::from(slice.end - slice.start))
-        .sum::<u128>();
+    let bytes = |slice: &Range<u64>| u128::from(slice.end - slice.start);
+    let asked: u128 = slices.iter().map(bytes).sum();
     match (named, slices.is_empty()) {
         (0, _) => Part::Whole,
         (_, true) => Part::Unsatisfiable,

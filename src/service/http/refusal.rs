@@ -13,7 +13,7 @@
 //! | 503 | an upload while the store looks through what it has | `store/nodes` |
 //! | 507 | an upload: the stick is full, or there are too many machines, or too many of one name | `store/nodes` |
 //!
-//! 429 and 503 are of the moment: they say when to come again, and no console line repeats them.
+//! 429 and 503 are of the moment: they say when to come again, and nothing of them stays in a machine's row.
 
 use std::net::IpAddr;
 
@@ -55,36 +55,30 @@ impl Refusal {
         }
     }
 
-    /// One address has too much of something. The person is told the first time, with what becomes of it: `then`.
-    pub(crate) fn too_much(reason: String, first: bool, then: &str) -> Self {
+    /// The person is told the first time, with what becomes of it: `then`.
+    pub(crate) fn told(status: StatusCode, reason: String, first: bool, then: &str) -> Self {
         if first {
             console!("{reason}{then}");
         }
-        Refusal::new(StatusCode::TOO_MANY_REQUESTS, reason)
+        Refusal::new(status, reason)
     }
 
-    /// There is no place for `what`; the person is told the first time.
+    /// There is no place for `what`.
     pub(crate) fn no_place(refused: Refused, who: IpAddr, what: &str, places: usize) -> Self {
-        let (reason, first) = match refused {
-            Refused::Share { held, first } => {
-                return Refusal::too_much(format!("{who} has {held} {what}; more are refused"), first, "");
-            }
-            Refused::FullOfIpv6 { first } => (
-                format!(
-                    "over IPv6 all {} places for {what} are taken; more are refused, the rest is for IPv4",
-                    ipv6_places(places)
-                ),
-                first,
-            ),
-            Refused::Full { first } => (
-                format!("of {places} places for {what} none is left; more are refused"),
-                first,
-            ),
+        let (Refused::Share { first, .. } | Refused::Full { first } | Refused::FullOfIpv6 { first }) = refused;
+        let status = match refused {
+            Refused::Share { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Refused::Full { .. } | Refused::FullOfIpv6 { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
-        if first {
-            console!("{reason}");
-        }
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        let reason = match refused {
+            Refused::Share { held, .. } => format!("{who} has {held} {what}; more are refused"),
+            Refused::Full { .. } => format!("of {places} places for {what} none is left; more are refused"),
+            Refused::FullOfIpv6 { .. } => {
+                let most = ipv6_places(places);
+                format!("over IPv6 all {most} places for {what} are taken; more are refused, the rest is for IPv4")
+            }
+        };
+        Refusal::told(status, reason, first, "")
     }
 
     pub(crate) fn response(&self) -> Response<Body> {

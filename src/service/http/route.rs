@@ -3,6 +3,7 @@
 use crate::model::{MacAddr, NodeId, PostAction, layout};
 use crate::service::boot::programs::Made;
 use crate::service::boot::{memory, programs};
+use crate::service::http::workload;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "status"] => Route::Status,
         ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
-        ["api", "v1", "workload"] => Route::PostProof(query.strip_prefix("nonce=").and_then(nonce)),
+        ["api", "v1", "workload"] => Route::PostProof(query.strip_prefix("nonce=").and_then(workload::from_hex)),
         ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
@@ -120,17 +121,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
 }
 
 fn only(allowed: &'static str, method: &str, route: Route) -> Result<Route, NoRoute> {
-    if method == allowed {
-        Ok(route)
-    } else {
-        Err(NoRoute::Method(allowed))
-    }
-}
-
-fn nonce(text: &str) -> Option<[u8; 16]> {
-    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u128::from_str_radix(text, 16).ok().filter(|_| digits)?;
-    Some(number.to_be_bytes())
+    (method == allowed).then_some(route).ok_or(NoRoute::Method(allowed))
 }
 
 fn node(text: &str) -> Result<NodeId, NoRoute> {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,23 +49,22 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, stop: CancellationToken
             continue;
         };
         let client = from.ip().to_canonical();
-        let place = match is_own(client, &stream) {
-            true => None,
-            false => match site.web.door.connection(client, &site.metrics) {
-                Ok(place) => Some(place),
-                Err(refusal) => {
-                    if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
-                        connections.spawn(async move {
-                            let _place = place;
-                            // It went, or took too long to hear it.
-                            tokio::time::timeout(TURN_AWAY_LIMIT, turn_away(stream, &refusal))
-                                .await
-                                .ok();
-                        });
-                    }
-                    continue;
+        let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
+        let own = limits::is_own(client, local);
+        let place = (!own).then(|| site.web.door.connection(client, &site.metrics));
+        let place = match place.transpose() {
+            Ok(place) => place,
+            Err(refusal) => {
+                if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
+                    connections.spawn(async move {
+                        let _place = place;
+                        // It went, or took too long to hear it.
+                        let told = tokio::time::timeout(TURN_AWAY_LIMIT, turn_away(stream, &refusal));
+                        told.await.ok();
+                    });
                 }
-            },
+                continue;
+            }
         };
         // Each worker has its own event loop.
         let Ok(stream) = stream.into_std() else { continue };
@@ -129,10 +128,6 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
         metrics.http_broken.one();
         tracing::debug!(%error, "HTTP connection");
     }
-}
-
-fn is_own(client: IpAddr, stream: &TcpStream) -> bool {
-    limits::is_own(client, stream.local_addr().ok().map(|local| local.ip().to_canonical()))
 }
 
 /// Says why, whatever was asked.

@@ -96,10 +96,8 @@ impl Place {
         let Some(turn) = &mut self.waiting else {
             return true;
         };
-        if tokio::time::timeout(Duration::from_secs_f64(LOOK_SECONDS), turn)
-            .await
-            .is_err()
-        {
+        let came = tokio::time::timeout(Duration::from_secs_f64(LOOK_SECONDS), turn).await;
+        if came.is_err() {
             // Who waits looks after those that hold it up.
             self.gate.look();
             return false;

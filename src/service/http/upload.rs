@@ -28,13 +28,11 @@ pub async fn receive(
     id: NodeId,
     request: Request<RequestBody>,
 ) -> Result<Stored, Refusal> {
-    let length = request
-        .body()
-        .size_hint()
-        .exact()
-        .or_else(|| content_length(request.headers()));
-    let length =
-        length.ok_or_else(|| Refusal::new(StatusCode::LENGTH_REQUIRED, "the upload needs a Content-Length"))?;
+    let exact = request.body().size_hint().exact();
+    let length = exact.or_else(|| content_length(request.headers())).ok_or_else(|| {
+        let needed = "the upload needs a Content-Length";
+        Refusal::new(StatusCode::LENGTH_REQUIRED, needed)
+    })?;
     let digest = content_digest(request.headers()).ok_or_else(|| {
         let needed = "the upload needs Content-Digest: sha-256=:BASE64: (RFC 9530)";
         Refusal::new(StatusCode::BAD_REQUEST, needed)

@@ -2,7 +2,7 @@
 //! can hand it no other one. Pure.
 
 use crate::config::SiteKey;
-use crate::config::site_key::{Nonce, Tag};
+use crate::config::site_key::Nonce;
 use crate::model::api::WorkloadProof;
 
 const LABEL: &str = "recon workload 1";
@@ -16,9 +16,14 @@ pub fn prove(key: &SiteKey, nonce: &Nonce, sha256: &[u8; 32]) -> WorkloadProof {
 
 /// Whether the answer to `nonce` covers a workload with this digest.
 pub fn is_proven(key: &SiteKey, nonce: &Nonce, sha256: &[u8; 32], said: &WorkloadProof) -> bool {
-    let digits = said.proof.len() == 2 * size_of::<Tag>() && said.proof.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let tag = u128::from_str_radix(&said.proof, 16).ok().filter(|_| digits);
-    tag.is_some_and(|tag| key.proves(LABEL, &[nonce, sha256], &tag.to_be_bytes()))
+    from_hex(&said.proof).is_some_and(|tag| key.proves(LABEL, &[nonce, sha256], &tag))
+}
+
+/// 32 hex digits and nothing else.
+pub(super) fn from_hex(text: &str) -> Option<[u8; 16]> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| digits)?;
+    Some(number.to_be_bytes())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::leads::NodeTable;
+use super::row::Row;
 use crate::model::{Arch, MacAddr, RunTime, Stage};
 use crate::service::boot::fallback::{LoaderFallback, LoaderPick};
 
@@ -70,13 +71,17 @@ impl NodeTable {
 
     /// The machine took an address.
     pub fn addressed(&mut self, mac: MacAddr, address: impl Into<IpAddr>, now: RunTime) {
-        let address = address.into();
-        let Some(node) = self.by_mac(mac) else { return };
-        node.reach(Stage::Addressed, now);
-        node.address = Some(address);
-        if let Some(index) = self.by_mac.get(&mac) {
-            self.lead_address(address, *index);
+        if let Some(node) = self.row_at(mac, address.into()) {
+            node.reach(Stage::Addressed, now);
         }
+    }
+
+    /// The row of a port, to which its address leads from now on.
+    fn row_at(&mut self, mac: MacAddr, address: IpAddr) -> Option<&mut Row> {
+        self.by_mac(mac)?.address = Some(address);
+        let index = *self.by_mac.get(&mac)?;
+        self.lead_address(address, index);
+        self.rows.get_mut(index)
     }
 
     /// The machine has fetched something that puts it on `stage`.
@@ -130,14 +135,7 @@ impl NodeTable {
     /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
     /// this is the first that is heard of it. Returns what a person is to be told, the first time.
     pub fn script(&mut self, address: IpAddr, said: &LoaderReport, now: RunTime) -> Option<String> {
-        if let Some(mac) = said.mac
-            && let Some(node) = self.by_mac(mac)
-        {
-            node.address = Some(address);
-            if let Some(index) = self.by_mac.get(&mac) {
-                self.lead_address(address, *index);
-            }
-        }
+        said.mac.and_then(|mac| self.row_at(mac, address));
         let node = self.at(address)?;
         node.reach(Stage::Loader, now);
         node.booted = true;
@@ -183,13 +181,14 @@ impl NodeTable {
     /// The machine is not given what it asked for. True where that was not so before.
     pub fn refused(&mut self, address: IpAddr, reason: &str) -> bool {
         let Some(node) = self.at(address) else { return false };
-        if node.failure.as_deref() == Some(reason) || node.refused.as_deref() == Some(reason) {
-            node.failure = Some(reason.to_owned());
-            return false;
-        }
+        let first = ![&node.failure, &node.refused]
+            .map(Option::as_deref)
+            .contains(&Some(reason));
         node.failure = Some(reason.to_owned());
-        node.refused = Some(reason.to_owned());
-        true
+        if first {
+            node.refused = node.failure.clone();
+        }
+        first
     }
 
     /// What the machine with this port is called on screens.
@@ -202,11 +201,8 @@ impl NodeTable {
     /// What the machine at this address is called on screens.
     pub fn name_of(&self, address: IpAddr) -> String {
         let node = self.by_address.get(&address).map(|index| &self.rows[*index]);
-        match node.map(|node| (&node.port, node.macs.first())) {
-            Some((Some(port), _)) => port.clone(),
-            Some((None, Some(mac))) => mac.to_string(),
-            _ => address.to_string(),
-        }
+        let port = |node: &Row| node.port.clone().or_else(|| Some(node.macs.first()?.to_string()));
+        node.and_then(port).unwrap_or_else(|| address.to_string())
     }
 
     /// Bytes of bodies went to the machine.

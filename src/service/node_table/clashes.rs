@@ -26,11 +26,10 @@ impl NodeTable {
         let rows = self.by_name.get(&name)?;
         let machines = rows.iter().filter_map(|index| {
             let node = &self.rows[*index];
-            let macs = node.macs.union(&node.evidence.ports).copied();
             Some(Claimant {
                 id: self.shown_name(*index)?,
                 machine: node.summary.clone(),
-                macs: macs.take(clash::MAX_ADDRESSES).collect(),
+                macs: node.all_macs().into_iter().take(clash::MAX_ADDRESSES).collect(),
             })
         });
         Clash::of_many(name.clone(), rows.len(), machines)

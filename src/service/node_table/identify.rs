@@ -152,11 +152,8 @@ impl NodeTable {
     /// Moves what row `from` knows into row `to`. A row that names another machine stays; but the boot that was heard on one of
     /// these ports, a card or an adapter that was carried over, was not its own.
     fn merge(&mut self, from: usize, to: usize, ports: &BTreeSet<MacAddr>, from_here: bool) {
-        if from == to {
-            return;
-        }
-        if !self.rows[from].is_row() {
-            // It became part of another row just now.
+        // One that is no row became part of another just now.
+        if from == to || !self.rows[from].is_row() {
             return;
         }
         if self.rows[from].name.is_none() {

@@ -35,21 +35,19 @@ pub struct NodeTable {
 
 impl NodeTable {
     pub(super) fn by_mac(&mut self, mac: MacAddr) -> Option<&mut Row> {
-        let index = match self.by_mac.get(&mac) {
-            Some(index) => *index,
-            None => {
-                if self.by_mac.len() >= MAX_HEARD {
-                    self.unlisted += 1;
-                    return None;
-                }
-                let index = self.add()?;
-                self.by_mac.insert(mac, index);
-                self.rows[index].leads += 1;
-                self.rows[index].macs.insert(mac);
-                index
-            }
-        };
-        self.rows.get_mut(index)
+        if let Some(index) = self.by_mac.get(&mac) {
+            return self.rows.get_mut(*index);
+        }
+        if self.by_mac.len() >= MAX_HEARD {
+            self.unlisted += 1;
+            return None;
+        }
+        let index = self.add()?;
+        self.by_mac.insert(mac, index);
+        let node = &mut self.rows[index];
+        node.leads += 1;
+        node.macs.insert(mac);
+        Some(node)
     }
 
     pub(super) fn at(&mut self, address: IpAddr) -> Option<&mut Row> {

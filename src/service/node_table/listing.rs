@@ -12,7 +12,7 @@ pub fn urgency(stored: bool, stage: Stage) -> (bool, Stage) {
 impl NodeTable {
     /// The table, in the order in which machines were first heard.
     pub fn all(&self) -> Vec<NodeStatus> {
-        (0..self.rows.len()).filter_map(|index| self.status(index)).collect()
+        self.page(0, usize::MAX).0
     }
 
     /// Some rows of the table, and where the next ones begin.
@@ -24,11 +24,8 @@ impl NodeTable {
 
     /// The rows to look at first, in that order: machines on their way before those that are done.
     pub fn first(&self, most: usize) -> Vec<NodeStatus> {
-        let mut order: Vec<((bool, Stage), usize)> = self
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| node.is_row())
+        let machines = self.rows.iter().enumerate().filter(|(_, node)| node.is_row());
+        let mut order: Vec<((bool, Stage), usize)> = machines
             .map(|(index, node)| (urgency(node.stored_sha256.is_some(), node.stage()), index))
             .collect();
         order.sort_unstable();
@@ -42,10 +39,7 @@ impl NodeTable {
         for node in self.rows.iter().filter(|node| node.is_row()) {
             counts[node.stage() as usize] += 1;
         }
-        Stage::ALL
-            .into_iter()
-            .map(|stage| (stage, counts[stage as usize]))
-            .collect()
+        Stage::ALL.into_iter().zip(counts).collect()
     }
 
     /// How often a machine found no row because the table is full.
@@ -60,35 +54,26 @@ impl NodeTable {
 
     /// Machines by number: heard at all, stored.
     pub fn counts(&self) -> (usize, usize) {
-        let alive = self.rows.iter().filter(|node| node.is_row());
-        let (mut seen, mut stored) = (0, 0);
-        for node in alive {
-            seen += 1;
-            stored += usize::from(node.stored_sha256.is_some());
-        }
-        (seen, stored)
+        let seen = || self.rows.iter().filter(|node| node.is_row());
+        let stored = seen().filter(|node| node.stored_sha256.is_some());
+        (seen().count(), stored.count())
     }
 
     fn status(&self, index: usize) -> Option<NodeStatus> {
         let node = &self.rows[index];
         let id = self.shown_name(index)?;
         let of_name = node.name.as_ref().and_then(|name| self.by_name.get(name));
-        let stages = Stage::ALL
-            .into_iter()
-            .filter_map(|stage| {
-                node.reached[stage as usize].map(|at| StageTime {
-                    stage,
-                    at_seconds: at.seconds(),
-                })
-            })
-            .collect();
+        let reached = |stage: Stage| {
+            let at_seconds = node.reached[stage as usize]?.seconds();
+            Some(StageTime { stage, at_seconds })
+        };
         Some(NodeStatus {
             id,
             same_name: of_name.map_or(0, |rows| rows.len().saturating_sub(1)),
             macs: node.all_macs().into_iter().collect(),
             address: node.address,
             stage: node.stage(),
-            stages,
+            stages: Stage::ALL.into_iter().filter_map(reached).collect(),
             message: node.message.clone(),
             failure: node.failure.clone(),
             bytes_sent: node.bytes_sent,

@@ -128,44 +128,39 @@ pub fn shown(bytes: &[u8]) -> String {
 
 /// What a client says during a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     Ack(u16),
     Error(u16),
     Other,
 }
 
-pub fn heard(packet: &[u8]) -> Heard {
+pub fn received(packet: &[u8]) -> Received {
     let Some((head, _)) = packet.split_first_chunk::<4>() else {
-        return Heard::Other;
+        return Received::Other;
     };
     let number = u16::from_be_bytes([head[2], head[3]]);
     match u16::from_be_bytes([head[0], head[1]]) {
-        4 => Heard::Ack(number),
-        5 => Heard::Error(number),
-        _ => Heard::Other,
+        4 => Received::Ack(number),
+        5 => Received::Error(number),
+        _ => Received::Other,
     }
 }
 
 /// Option acknowledgement: `asked` names the options, the others are our values.
 pub fn oack(asked: Options, block_size: usize, window: u16, transfer_size: u64) -> Vec<u8> {
+    let options = [
+        ("blksize", asked.block_size.map(|_| block_size as u64)),
+        ("timeout", asked.timeout.map(u64::from)),
+        ("tsize", asked.transfer_size.then_some(transfer_size)),
+        ("windowsize", asked.window.map(|_| u64::from(window))),
+    ];
     let mut packet = vec![0, 6];
-    let mut option = |key: &str, value: u64| {
-        packet.extend(key.as_bytes());
-        packet.push(0);
-        packet.extend(value.to_string().as_bytes());
-        packet.push(0);
-    };
-    if asked.block_size.is_some() {
-        option("blksize", block_size as u64);
-    }
-    if let Some(seconds) = asked.timeout {
-        option("timeout", u64::from(seconds));
-    }
-    if asked.transfer_size {
-        option("tsize", transfer_size);
-    }
-    if asked.window.is_some() {
-        option("windowsize", u64::from(window));
+    for (key, value) in options {
+        packet.extend(
+            value
+                .into_iter()
+                .flat_map(|value| format!("{key}\0{value}\0").into_bytes()),
+        );
     }
     packet
 }
@@ -302,15 +297,15 @@ mod tests {
         );
         assert_eq!(error(Code::NotFound, "no"), b"\0\x05\0\x01no\0");
         assert_eq!(data_head(0x1234), [0, 3, 0x12, 0x34]);
-        assert_eq!(heard(&[0, 4, 1, 2]), Heard::Ack(0x102));
-        assert_eq!(heard(b"\0\x05\0\x08stop\0"), Heard::Error(8));
-        assert_eq!(heard(&[0, 4, 1]), Heard::Other);
+        assert_eq!(received(&[0, 4, 1, 2]), Received::Ack(0x102));
+        assert_eq!(received(b"\0\x05\0\x08stop\0"), Received::Error(8));
+        assert_eq!(received(&[0, 4, 1]), Received::Other);
     }
 
     proptest! {
         #[test]
         fn any_packet_is_judged(packet in proptest::collection::vec(any::<u8>(), 0..1200)) {
-            let _ = heard(&packet);
+            let _ = received(&packet);
             if let Ok(read) = request(&packet) {
                 prop_assert!(!read.name.is_empty() && read.name.len() <= MAX_NAME);
                 prop_assert!(read.options.block_size.is_none_or(|size| (8..=65464).contains(&size)));

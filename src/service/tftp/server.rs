@@ -20,9 +20,10 @@ use crate::service::boot::{programs, resolve};
 use crate::service::fair_share::{Refused, Shares};
 use crate::service::http::site::Site;
 use crate::service::metrics::Tftp;
+use crate::service::workers::blocking;
 use crate::sys::clock;
 
-use super::packet::{self, Code, DATA_HEAD, Heard, Read, Refusal};
+use super::packet::{self, Code, DATA_HEAD, Read, Received, Refusal};
 use super::transfer::{Agreed, Step, Transfer};
 use crate::service::tftp::socket::TransferSocket;
 
@@ -53,7 +54,7 @@ pub async fn run(
         cache: Arc::new(FileCache {
             site,
             master,
-            held: tokio::sync::Mutex::default(),
+            files: tokio::sync::Mutex::default(),
         }),
         running: HashMap::new(),
         shares: Shares::new(MAX_TRANSFERS),
@@ -69,13 +70,9 @@ pub async fn run(
                 Err(error) => tracing::debug!(%error, "TFTP socket"),
             },
             Some(ended) = server.tasks.join_next_with_id() => {
-                let id = match &ended {
-                    Ok((id, ())) => *id,
-                    Err(error) => error.id(),
-                };
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
                 let ended = server.running.iter().find(|(_, running)| running.task.id() == id);
-                if let Some((client, _)) = ended {
-                    let client = *client;
+                if let Some(client) = ended.map(|(client, _)| *client) {
                     server.forget(client);
                 }
             }
@@ -122,12 +119,8 @@ impl Server {
         };
         if let Some(running) = self.running.get(&client) {
             let heard = running.heard.load(Ordering::Relaxed);
-            let silent = run_millis().saturating_sub(heard);
-            if is_repeat(
-                &running.request,
-                request,
-                (heard > 0).then(|| Duration::from_millis(silent)),
-            ) {
+            let silent = (heard > 0).then(|| Duration::from_millis(run_millis().saturating_sub(heard)));
+            if is_repeat(&running.request, request, silent) {
                 return;
             }
             running.task.abort();
@@ -215,19 +208,19 @@ fn run_millis() -> u64 {
 struct FileCache {
     site: Arc<Site>,
     master: SocketAddr,
-    held: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
+    files: tokio::sync::Mutex<HashMap<&'static str, Weak<Vec<u8>>>>,
 }
 
 #[derive(Clone)]
 enum Content {
-    Held(Arc<Vec<u8>>),
+    File(Arc<Vec<u8>>),
     Made(Bytes),
 }
 
 impl Content {
     fn bytes(&self) -> &[u8] {
         match self {
-            Content::Held(bytes) => bytes,
+            Content::File(bytes) => bytes,
             Content::Made(bytes) => bytes,
         }
     }
@@ -241,12 +234,12 @@ impl FileCache {
             Some((name, BootFile::Made(bytes))) => return Ok(Some((name, Content::Made(bytes)))),
             Some((name, BootFile::File(path))) => (name, path),
         };
-        // Held while a file is read, so that a crowd reads it once.
-        let mut held = self.held.lock().await;
-        if let Some(bytes) = held.get(name).and_then(Weak::upgrade) {
-            return Ok(Some((name, Content::Held(bytes))));
+        // Locked while a file is read, so that a crowd reads it once.
+        let mut files = self.files.lock().await;
+        if let Some(bytes) = files.get(name).and_then(Weak::upgrade) {
+            return Ok(Some((name, Content::File(bytes))));
         }
-        let reading = tokio::task::spawn_blocking(move || {
+        let bytes = blocking(move || {
             use std::io::Read;
             let mut bytes = Vec::new();
             let file = std::fs::File::open(path)?;
@@ -255,10 +248,10 @@ impl FileCache {
                 return Err(io::Error::other("too large for a loader"));
             }
             Ok(Arc::new(bytes))
-        });
-        let bytes = reading.await.map_err(io::Error::other)??;
-        held.insert(name, Arc::downgrade(&bytes));
-        Ok(Some((name, Content::Held(bytes))))
+        })
+        .await?;
+        files.insert(name, Arc::downgrade(&bytes));
+        Ok(Some((name, Content::File(bytes))))
     }
 }
 
@@ -269,7 +262,7 @@ pub(crate) fn transfer_span(client: SocketAddr, read: &Read) -> Span {
 
 async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, read: Read, heard: Arc<AtomicU64>) {
     let metrics = Arc::clone(&cache.site.metrics);
-    let _held = metrics.tftp_running.hold();
+    let _running = metrics.tftp_running.hold();
     let socket = match TransferSocket::open(local.ip(), client) {
         Ok(socket) => socket,
         Err(error) => {
@@ -281,6 +274,10 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
         (Ok(None), Some(shorter)) => cache.take(shorter).await,
         (found, _) => found,
     };
+    let refuse = |how, code, why| {
+        metrics.tftp_ended(how);
+        socket.send(&packet::error(code, why)).ok();
+    };
     let (name, content) = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
@@ -289,17 +286,12 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
                 true => tracing::debug!("no such file, and none is needed"),
                 false => tracing::info!(%client, asked, "TFTP: no such file"),
             }
-            metrics.tftp_ended(Tftp::NotFound);
-            socket.send(&packet::error(Code::NotFound, "no such file")).ok();
-            return;
+            return refuse(Tftp::NotFound, Code::NotFound, "no such file");
         }
         Err(error) => {
             let asked = packet::shown(read.name.as_bytes());
             tracing::warn!(%client, asked, %error, "reading a loader");
-            metrics.tftp_ended(Tftp::Refused);
-            let said = packet::error(Code::NotDefined, "the file cannot be read");
-            socket.send(&said).ok();
-            return;
+            return refuse(Tftp::Refused, Code::NotDefined, "the file cannot be read");
         }
     };
     let most = usize::from(cache.site.settings.now().network.tftp_block_size);
@@ -314,8 +306,8 @@ async fn serve(cache: Arc<FileCache>, local: SocketAddr, client: SocketAddr, rea
     let mut node_table = cache.site.node_table();
     // A script is asked for by a loader that runs already.
     match content {
-        Content::Held(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_time()),
-        Content::Held(_) => {}
+        Content::File(_) if ended == Tftp::Done => node_table.loader_sent(client, name, clock::run_time()),
+        Content::File(_) => {}
         Content::Made(_) => node_table.loader_runs(client),
     }
     node_table.sent(client, sent);
@@ -367,19 +359,19 @@ impl<'a> Sender<'a> {
         let mut step = self.first;
         loop {
             match step {
-                Step::SendOack => self.send(&[], true),
+                Step::SendOack => _ = self.socket.send(&self.oack).ok(),
                 Step::Send { first, count } => self.send_window(first, count),
                 Step::Wait => {}
                 Step::Done => return Tftp::Done,
                 Step::GiveUp => return Tftp::TimedOut,
             }
-            let heard = tokio::select! {
+            let packet = tokio::select! {
                 biased;
-                heard = self.socket.receive(&mut buffer) => Some(heard),
+                packet = self.socket.receive(&mut buffer) => Some(packet),
                 () = &mut timer => self.socket.try_receive(&mut buffer),
             };
-            step = match heard.map(|heard| heard.map(|length| packet::heard(&buffer[..length]))) {
-                Some(Ok(Heard::Ack(number))) => {
+            step = match packet.map(|packet| packet.map(|length| packet::received(&buffer[..length]))) {
+                Some(Ok(Received::Ack(number))) => {
                     self.heard.store(run_millis(), Ordering::Relaxed);
                     let step = self.transfer.acked(number, self.begun.elapsed());
                     if matches!(step, Step::Send { .. }) {
@@ -387,9 +379,9 @@ impl<'a> Sender<'a> {
                     }
                     step
                 }
-                Some(Ok(Heard::Error(_))) => return Tftp::Aborted,
+                Some(Ok(Received::Error(_))) => return Tftp::Aborted,
                 // A closed port says so for every packet; the transfer ends by its clock.
-                Some(Ok(Heard::Other) | Err(_)) => Step::Wait,
+                Some(Ok(Received::Other) | Err(_)) => Step::Wait,
                 None => {
                     let step = self.transfer.late(self.begun.elapsed());
                     // Set anew here only, not with every packet: it may ring too early, and then nothing is late.
@@ -414,16 +406,12 @@ impl<'a> Sender<'a> {
             self.window.extend(&data[..data.len().min(size)]);
         }
         let window = std::mem::take(&mut self.window);
-        self.send(&window, false);
+        self.send(&window);
         self.window = window;
     }
 
-    /// Sends the OACK or a window. What the network does not take is lost, as on any way further.
-    fn send(&mut self, window: &[u8], oack: bool) {
-        if oack {
-            self.socket.send(&self.oack).ok();
-            return;
-        }
+    /// What the network does not take is lost, as on any way further.
+    fn send(&mut self, window: &[u8]) {
         let packet = self.agreed.block_size + DATA_HEAD;
         if self.segments {
             if self.socket.send(window).is_ok() {

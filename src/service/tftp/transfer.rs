@@ -66,6 +66,23 @@ pub enum Step {
     GiveUp,
 }
 
+/// One file on its way to one client. It is told what came and when, and says what to send.
+///
+/// ```
+/// use std::time::Duration;
+/// use recon::service::tftp::packet::Options;
+/// use recon::service::tftp::transfer::{Agreed, Step, Transfer};
+///
+/// let now = Duration::ZERO;
+/// // Without options, as the oldest firmware asks: blocks of 512 bytes, one at a time.
+/// let agreed = Agreed::on(Options::default(), 1468);
+/// let (mut transfer, first) = Transfer::begin(agreed, 700, now);
+/// assert_eq!(first, Step::Send { first: 1, count: 1 });
+/// assert_eq!(transfer.acked(1, now), Step::Send { first: 2, count: 1 });
+/// // Its answer does not come: the block goes out again when the clock says so.
+/// assert_eq!(transfer.late(transfer.deadline()), Step::Send { first: 2, count: 1 });
+/// assert_eq!(transfer.acked(2, now), Step::Done);
+/// ```
 #[derive(Debug)]
 pub struct Transfer {
     agreed: Agreed,
@@ -147,10 +164,7 @@ impl Transfer {
             && self.agreed.window > 1
             && now.saturating_sub(self.sent_at) >= repeat
         {
-            self.resends += 1;
-            let step = self.send(now);
-            self.once = false;
-            return step;
+            return self.resend(now);
         }
         Step::Wait
     }
@@ -169,6 +183,10 @@ impl Transfer {
         if self.agreed.timeout.is_none() {
             self.wait = (self.wait * 2).min(MAX_WAIT);
         }
+        self.resend(now)
+    }
+
+    fn resend(&mut self, now: Duration) -> Step {
         self.resends += 1;
         let step = self.send(now);
         self.once = false;
