@@ -12,6 +12,7 @@ pub(crate) mod partition_types;
 pub(crate) mod partitions;
 pub mod pcap;
 pub(crate) mod signatures;
+pub(crate) mod tables;
 pub(crate) mod text;
 pub(crate) mod volume;
 

@@ -1,0 +1,66 @@
+//! Tables of numbers and their names, which stand as text (`*.tsv`) beside their readers: a row a line, fields between tabs. Lines
+//! that begin with `#` are comments and name the source.
+
+/// The first `N` fields of each row; one that is not there is empty.
+pub(crate) fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = [&'static str; N]> {
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    lines.map(fields)
+}
+
+fn fields<const N: usize>(line: &'static str) -> [&'static str; N] {
+    let mut fields = line.split('\t');
+    std::array::from_fn(|_| fields.next().unwrap_or_default())
+}
+
+/// A number as tables have them: decimal, or hex behind `0x`.
+pub(crate) fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The name of a number in one list of a table of several: list, number or `first-last`, name.
+pub(crate) fn name(table: &'static str, list: &str, code: impl Into<u32>) -> Option<&'static str> {
+    let code = code.into();
+    let is_named = |codes: &str| {
+        let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
+        Some(number(first)? <= code && code <= number(last)?)
+    };
+    let rows = table
+        .lines()
+        .filter_map(|line| line.strip_prefix(list)?.strip_prefix('\t'));
+    let row = rows.map(fields).find(|[codes, _]| is_named(codes) == Some(true));
+    row.map(|[_, name]| name)
+}
+
+/// Names of the bits that are set, from bit 0 on; bits without a name, or with an empty one, are left out.
+pub(crate) fn set_bits(bits: impl Into<u32>, names: &[&str]) -> Vec<String> {
+    let bits = bits.into();
+    let named = (0..u32::BITS).zip(names).filter(|(_, name)| !name.is_empty());
+    let set = named.filter(|(bit, _)| bits >> bit & 1 == 1);
+    set.map(|(_, name)| (*name).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "# source\nslot\t0x03\tISA\nslot\t0x0f-0x11\tAGP\nentity\t15\tdrive backplane\twell\n";
+
+    #[test]
+    fn numbers_have_the_name_of_their_list() {
+        assert_eq!(name(TABLE, "slot", 3u8), Some("ISA"));
+        assert_eq!(name(TABLE, "slot", 0x11u8), Some("AGP"));
+        assert_eq!(name(TABLE, "slot", 0x12u8), None);
+        assert_eq!(name(TABLE, "entity", 15u8), Some("drive backplane"));
+        assert_eq!(name(TABLE, "entity", 3u8), None);
+        let marks: Vec<_> = rows(TABLE).map(|[_, _, _, mark]| mark).collect();
+        assert_eq!(marks, ["", "", "well"]);
+    }
+
+    #[test]
+    fn bits_are_named_from_the_lowest() {
+        assert_eq!(set_bits(0b1011u8, &["a", "", "c", "d"]), ["a", "d"]);
+    }
+}
