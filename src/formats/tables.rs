@@ -34,12 +34,13 @@ pub(crate) fn name(table: &'static str, list: &str, code: impl Into<u32>) -> Opt
     row.map(|[_, name]| name)
 }
 
-/// Names of the bits that are set, from bit 0 on; bits without a name, or with an empty one, are left out.
-pub(crate) fn set_bits(bits: impl Into<u32>, names: &[&str]) -> Vec<String> {
+/// The names of the bits that are set, from bit 0 on; bits that are not listed are left out.
+pub(crate) fn set_names(table: &'static str, list: &str, bits: impl Into<u32>) -> Vec<String> {
     let bits = bits.into();
-    let named = (0..u32::BITS).zip(names).filter(|(_, name)| !name.is_empty());
-    let set = named.filter(|(bit, _)| bits >> bit & 1 == 1);
-    set.map(|(_, name)| (*name).to_owned()).collect()
+    let set = (0..u32::BITS).filter(|bit| bits >> bit & 1 == 1);
+    set.filter_map(|bit| name(table, list, bit))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -61,6 +62,6 @@ mod tests {
 
     #[test]
     fn bits_are_named_from_the_lowest() {
-        assert_eq!(set_bits(0b1011u8, &["a", "", "c", "d"]), ["a", "d"]);
+        assert_eq!(set_names("bit\t0\ta\nbit\t3\td\n", "bit", 0b1011u8), ["a", "d"]);
     }
 }

@@ -113,12 +113,12 @@ pub(crate) fn wait(sockets: &[&DiscoverySocket], limit: Duration) -> io::Result<
             _ => Err(error),
         };
     }
-    let ready = polled
+    let spoken = polled
         .iter()
         .zip(sockets)
         .enumerate()
         .filter(|(_, (state, _))| state.revents != 0);
-    Ok(ready.map(|(at, (_, one))| (at, one.frames())).collect())
+    Ok(spoken.map(|(at, (_, one))| (at, one.frames())).collect())
 }
 
 /// `PACKET_ADD_MEMBERSHIP`; it ends with the socket.

@@ -4,7 +4,7 @@
 //! stands in the first byte.
 
 use crate::formats::bytes::{self, take};
-use crate::formats::tables::{self, set_bits};
+use crate::formats::tables;
 use crate::formats::text::burnt;
 use crate::model::inventory::{Optics, OpticsLane};
 
@@ -41,10 +41,9 @@ fn sfp(bytes: &[u8]) -> Option<Optics> {
         cable_length_m: Some(f64::from(id.0[18])).filter(|metres| *metres > 0.0 && is_cable),
         ..id.identity(0, 4)
     };
-    let bits = |byte: usize, lowest: usize, names: &[&str]| set_bits(id.0[byte] >> lowest, names);
-    let ten_gigabit = bits(3, 4, &["10GBASE-SR", "10GBASE-LR", "10GBASE-LRM", "10GBASE-ER"]);
-    let gigabit = bits(6, 0, &["1000BASE-SX", "1000BASE-LX", "1000BASE-CX", "1000BASE-T"]);
-    let cable = bits(8, 2, &["passive cable", "active cable"]);
+    let bits = |list: &str, byte: usize| tables::set_names(NAMES, list, id.0[byte]);
+    let (ten_gigabit, gigabit) = (bits("10G Ethernet", 3), bits("1G Ethernet", 6));
+    let cable = bits("cable", 8);
     let told = ten_gigabit.into_iter().rev().chain(gigabit).chain(cable);
     optics.compliance.extend(told);
     optics.compliance.extend(extended_compliance(id.0[36], "one lane"));
@@ -89,17 +88,6 @@ fn sfp_monitors(optics: &mut Optics, a2: &Memory, external: bool) {
     blank_if_unmeasured(optics);
 }
 
-/// Byte 131, from bit 0.
-const ETHERNET_CODES: [&str; 7] = [
-    "40G active cable",
-    "40GBASE-LR4",
-    "40GBASE-SR4",
-    "40GBASE-CR4",
-    "10GBASE-SR",
-    "10GBASE-LR",
-    "10GBASE-LRM",
-];
-
 /// SFF-8636: lower half at 0, page 00h at 128.
 fn qsfp(bytes: &[u8]) -> Option<Optics> {
     let all = Memory(bytes.get(..256)?);
@@ -116,7 +104,7 @@ fn qsfp(bytes: &[u8]) -> Option<Optics> {
         supply_volts: all.monitor(26).map(|v| rounded(v / 10_000.0, 3)),
         ..all.identity(128, 2)
     };
-    optics.compliance = set_bits(all.0[131], &ETHERNET_CODES);
+    optics.compliance = tables::set_names(NAMES, "Ethernet", all.0[131]);
     if all.0[131] & 0x80 != 0 {
         optics.compliance.extend(extended_compliance(all.0[192], "four lanes"));
     }

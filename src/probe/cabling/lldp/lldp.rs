@@ -1,27 +1,11 @@
 //! LLDP data units (IEEE 802.1AB-2016 clause 8), with the organizationally specific TLVs of 802.1Q annex D and
 //! 802.3 clause 79.
 
-use super::wire::{MAX_ENTRIES, address, colons, mac, text, text_or_hex};
+use super::wire::{MAX_ENTRIES, NAMES, address, colons, mac, text, text_or_hex};
 use crate::formats::bytes::{be16, be32};
-use crate::formats::tables::{self, set_bits};
+use crate::formats::tables;
 use crate::model::inventory::{NamedVlan, Neighbour};
 
-/// 802.1AB table 8-4, by bit.
-const CAPABILITIES: [&str; 11] = [
-    "other",
-    "repeater",
-    "bridge",
-    "wlan access point",
-    "router",
-    "telephone",
-    "docsis",
-    "station",
-    "c-vlan",
-    "s-vlan",
-    "two-port relay",
-];
-/// Names of MAU types. The file names its source.
-const MAU_TYPES: &str = include_str!("mau_types.tsv");
 const OUI_802_1: [u8; 3] = [0x00, 0x80, 0xc2];
 const OUI_802_3: [u8; 3] = [0x00, 0x12, 0x0f];
 
@@ -58,7 +42,7 @@ pub(super) fn parse(mut rest: &[u8]) -> Option<Neighbour> {
             5 => told.system_name = text(value),
             6 => told.system_description = text(value),
             7 => {
-                let bits = |at| set_bits(be16(value, at).unwrap_or(0), &CAPABILITIES);
+                let bits = |at| tables::set_names(NAMES, "lldp capability", be16(value, at).unwrap_or(0));
                 (told.capabilities, told.capabilities_enabled) = (bits(0), bits(2));
             }
             8 if told.management_addresses.len() < MAX_ENTRIES => {
@@ -148,7 +132,7 @@ fn organization(told: &mut Neighbour, value: &[u8]) {
                 told.autoneg_enabled = Some(flags & 2 != 0);
                 // 0 is "other or unknown".
                 told.mau_type = (mau != 0).then_some(mau);
-                told.mau_name = tables::name(MAU_TYPES, "mau", mau).map(str::to_owned);
+                told.mau_name = tables::name(NAMES, "mau", mau).map(str::to_owned);
             }
         }
         (oui, 4) if oui == OUI_802_3 => told.max_frame_bytes = be16(value, 0).map(u32::from),

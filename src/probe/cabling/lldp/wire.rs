@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::formats::text::{clean, decoded};
 use crate::model::MacAddr;
 
+/// Names of numbers and bits. The file names its sources.
+pub(super) const NAMES: &str = include_str!("names.tsv");
 /// Of anything that comes in numbers: more than fit into the largest frame that a port takes.
 pub(super) const MAX_ENTRIES: usize = 4096;
 
