@@ -37,12 +37,6 @@ pub(crate) fn is_pci_address(name: &str) -> bool {
     hex(domain, 4..=8) && hex(bus, 2..=2) && hex(device, 2..=2) && hex(function, 1..=1)
 }
 
-/// True for `kind` and a number, as the kernel names what it counts.
-pub(crate) fn is_numbered(name: &str, kind: &str) -> bool {
-    let number = name.strip_prefix(kind).unwrap_or_default();
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 /// True for a place below a USB bus: the kernel names those `usb` and a number.
 pub(crate) fn is_on_usb(place: &Path) -> bool {
     names(place).any(|name| is_numbered(name, "usb"))

@@ -199,7 +199,7 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
     let mut gaps = Vec::new();
     let mut sockets = match open_sockets(root, &ports, &mut gaps) {
         Ok(sockets) => sockets,
-        Err(denied) => return denied,
+        Err(refused) => return Part::missing(PartStatus::Denied, LISTENING, refused.to_string()),
     };
     let mut looking = look(root, &ports);
     let mut looked = false;
@@ -249,8 +249,13 @@ pub fn listen(root: &Root, ports: Vec<CablePort>, wait: Duration, publish: &Publ
 
 type Sockets = Vec<(usize, DiscoverySocket)>;
 
-/// Opens a socket on each port, for its place in `ports`. The error is the part where nothing at all can be listened to.
-fn open_sockets(root: &Root, ports: &[PortFrames], gaps: &mut Vec<Item>) -> Result<Sockets, Part<Cabling>> {
+/// Why nothing at all can be listened to.
+#[derive(Debug, thiserror::Error)]
+#[error("listening on the cables (CAP_NET_RAW): {0}")]
+struct Refused(String);
+
+/// Opens a socket on each port, for its place in `ports`. One that an ordinary user is refused is refused for all.
+fn open_sockets(root: &Root, ports: &[PortFrames], gaps: &mut Vec<Item>) -> Result<Sockets, Refused> {
     let mut sockets = Vec::new();
     for (at, port) in ports.iter().enumerate() {
         let name = &port.facts.port;
@@ -259,8 +264,7 @@ fn open_sockets(root: &Root, ports: &[PortFrames], gaps: &mut Vec<Item>) -> Resu
             Some(Ok(socket)) => sockets.push((at, socket)),
             // EPERM is what an ordinary user gets, for every port alike.
             Some(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                let reason = format!("listening on the cables (CAP_NET_RAW): {}", rights::refusal());
-                return Err(Part::missing(PartStatus::Denied, LISTENING, reason));
+                return Err(Refused(rights::refusal()));
             }
             Some(Err(error)) => gap(PartStatus::Failed, &error.to_string()),
             None => gap(PartStatus::Absent, "the port went away"),

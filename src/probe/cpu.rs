@@ -87,20 +87,6 @@ fn ask(root: &Root, smbios: &Smbios, deadline: Instant) -> Asked {
     asked
 }
 
-/// Where sources disagree, in words.
-#[derive(Default)]
-struct Remarks(Vec<String>);
-
-impl Remarks {
-    fn compare(&mut self, what: &str, ours: Option<u32>, theirs: Option<u32>, who: &str) {
-        if let (Some(ours), Some(theirs)) = (ours, theirs)
-            && ours != theirs
-        {
-            self.0.push(format!("{what}: {ours}, but {theirs} by {who}"));
-        }
-    }
-}
-
 /// Processors of the machine.
 pub(crate) fn cpus(
     root: &Root,
@@ -130,26 +116,31 @@ pub(crate) fn cpus(
     cpus.frequency = kernel::frequency(root, &mut gaps);
     cpus.smt = kernel::smt(root, &mut gaps);
     cpus.vulnerabilities = kernel::vulnerabilities(root, &mut gaps);
-    let mut remarks = Remarks::default();
-    remarks.compare("threads", cpus.threads, threads, CPUINFO);
-    remarks.compare("sockets", cpus.sockets, by_cpuinfo, CPUINFO);
-    remarks.compare("sockets", cpus.sockets, by_kernel, TOPOLOGY);
-    remarks.compare("sockets", cpus.sockets, populated, source::SOURCE);
+    // What the sources say differently, for the reader of a report.
+    let mut remarks = Vec::new();
+    let mut compare = |what: &str, ours: Option<u32>, theirs: Option<u32>, who: &str| {
+        let differ = ours.zip(theirs).filter(|(ours, theirs)| ours != theirs);
+        remarks.extend(differ.map(|(ours, theirs)| format!("{what}: {ours}, but {theirs} by {who}")));
+    };
+    compare("threads", cpus.threads, threads, CPUINFO);
+    compare("sockets", cpus.sockets, by_cpuinfo, CPUINFO);
+    compare("sockets", cpus.sockets, by_kernel, TOPOLOGY);
+    compare("sockets", cpus.sockets, populated, source::SOURCE);
     match live::totals(live, limit) {
         Some(Ok(totals)) => {
             sources.push("sysinfo");
-            remarks.compare("threads", cpus.threads, Some(totals.threads), "sysinfo");
-            remarks.compare("cores", cpus.cores, totals.cores, "sysinfo");
+            compare("threads", cpus.threads, Some(totals.threads), "sysinfo");
+            compare("cores", cpus.cores, totals.cores, "sysinfo");
         }
         Some(Err(gap)) => gaps.push(gap),
         None => {}
     }
     if cpus.microcode_revisions.len() > 1 {
         let revisions = cpus.microcode_revisions.join(" and ");
-        remarks.0.push(format!("microcode: {revisions}"));
+        remarks.push(format!("microcode: {revisions}"));
     }
     let mut part = Part::ok(sources.join(", "), cpus).with_items(gaps);
-    part.reason = (!remarks.0.is_empty()).then(|| format!("sources disagree: {}", remarks.0.join("; ")));
+    part.reason = (!remarks.is_empty()).then(|| format!("sources disagree: {}", remarks.join("; ")));
     part
 }
 

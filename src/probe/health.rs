@@ -7,6 +7,9 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::bus;
+use super::pci::aer_counts;
+use crate::formats::bytes::le32;
+use crate::formats::text::clean;
 use crate::model::inventory::{
     BootError, Clock, Health, Item, MachineChecks, MemoryErrors, PackageThrottling, Part, PartStatus, PcieErrorCount,
     PcieErrors, Taint, Throttling,
@@ -159,7 +162,8 @@ fn pcie_errors(root: &Root) -> Found<PcieErrors> {
         let mut total = |file: &str| -> Option<u64> {
             let text = root.text(format!("{PCI}/{address}/{file}"), 64 * 1024).ok()?;
             let (sum, named) = aer_counts(&text);
-            kinds.extend(named);
+            let named = named.into_iter();
+            kinds.extend(named.filter_map(|(name, count)| Some(format!("{} {count}", clean(&name)?))));
             Some(sum)
         };
         let counts = ["aer_dev_correctable", "aer_dev_nonfatal", "aer_dev_fatal"].map(&mut total);
@@ -186,23 +190,6 @@ fn pcie_errors(root: &Root) -> Found<PcieErrors> {
         return absent("no PCI function counts errors (AER) here");
     }
     Ok(errors)
-}
-
-/// Lines `RxErr 3`, and a total in the last. Some kinds stand in several files; the total counts.
-fn aer_counts(text: &str) -> (u64, Vec<String>) {
-    let (mut sum, mut named, mut total) = (0u64, Vec::new(), None);
-    for (name, count) in text.lines().filter_map(|line| line.rsplit_once(' ')) {
-        let Ok(count) = count.trim().parse::<u32>() else {
-            continue;
-        };
-        if name.starts_with("TOTAL_") {
-            total = Some(u64::from(count));
-        } else if count > 0 && named.len() < 64 {
-            sum += u64::from(count);
-            named.extend(crate::formats::text::clean(name).map(|name| format!("{name} {count}")));
-        }
-    }
-    (total.unwrap_or(sum), named)
 }
 
 /// Documentation/ABI: thermal_throttle of each thread; threads of a core, and of a package, tell the same number.
@@ -329,31 +316,22 @@ fn crash_records(root: &Root) -> Found<Vec<String>> {
     let mut names = root.list(PSTORE).map_err(told)?;
     names.retain(|name| !name.starts_with('.'));
     let names = root.first("crash_records.count", names, MAX_CRASHES);
-    Ok(names
-        .iter()
-        .filter_map(|name| crate::formats::text::clean(name))
-        .collect())
+    Ok(names.iter().filter_map(|name| clean(name)).collect())
 }
 
 /// The boot error region: ACPI 6.5, table 18.2 and 18.3.2.7 (generic error status block).
 fn boot_error(root: &Root) -> Found<BootError> {
-    match root.bytes(BERT, 1024 * 1024) {
-        Ok(bytes) => match parse_boot_error(&bytes) {
-            Some(error) => Ok(error),
-            None => absent("firmware recorded no error"),
-        },
-        Err(error) => Err(told(error)),
-    }
+    let bytes = root.bytes(BERT, 1024 * 1024).map_err(told)?;
+    parse_boot_error(&bytes).map_or_else(|| absent("firmware recorded no error"), Ok)
 }
 
 fn parse_boot_error(bytes: &[u8]) -> Option<BootError> {
-    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    let status = word(0)?;
+    let status = le32(bytes, 0)?;
     // Bits 0 to 3 say that there is an error; bits 4 to 13 count the entries.
     if status & 0xf == 0 {
         return None;
     }
-    let severity = match word(16)? {
+    let severity = match le32(bytes, 16)? {
         0 => "recoverable",
         1 => "fatal",
         2 => "corrected",

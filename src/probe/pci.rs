@@ -136,10 +136,8 @@ fn device_facts(root: &Root, functions: &mut [PciFunction], limit: Duration, ite
     let mut devices: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for function in functions.iter() {
         let device = function.address.rsplit_once('.').map_or("", |(device, _)| device);
-        devices
-            .entry(device.to_owned())
-            .or_default()
-            .push(function.address.clone());
+        let functions = devices.entry(device.to_owned()).or_default();
+        functions.push(function.address.clone());
     }
     let names: Vec<String> = devices.keys().cloned().collect();
     let tree = root.clone();
@@ -204,9 +202,10 @@ fn aer(root: &Root, address: &str) -> Option<PciAer> {
     })
 }
 
-fn aer_counts(text: &str) -> (u64, BTreeMap<String, u64>) {
+/// Lines `RxErr 3`, and a total in the last. Some kinds stand in several files; the total counts.
+pub(crate) fn aer_counts(text: &str) -> (u64, Vec<(String, u64)>) {
     let mut total = None;
-    let mut seen = BTreeMap::new();
+    let mut seen = Vec::new();
     for line in text.lines().take(64) {
         let Some((kind, count)) = line.trim().rsplit_once(' ') else {
             continue;
@@ -215,10 +214,10 @@ fn aer_counts(text: &str) -> (u64, BTreeMap<String, u64>) {
         if kind.starts_with("TOTAL_") {
             total = Some(count);
         } else if count > 0 {
-            seen.insert(kind.to_owned(), count);
+            seen.push((kind.to_owned(), count));
         }
     }
-    let sum = seen.values().fold(0u64, |sum, count| sum.saturating_add(*count));
+    let sum = seen.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
     (total.unwrap_or(sum), seen)
 }
 
@@ -285,11 +284,11 @@ mod tests {
         let (total, seen) = aer_counts(text);
         assert_eq!(total, 4);
         assert_eq!(
-            seen,
+            BTreeMap::from_iter(seen),
             BTreeMap::from([("BadDLLP".to_owned(), 1), ("BadTLP".to_owned(), 3)])
         );
         assert_eq!(aer_counts("BadTLP 3\nBadDLLP 1\n").0, 4);
-        assert_eq!(aer_counts("nonsense\n\n-1 -1"), (0, BTreeMap::new()));
+        assert_eq!(aer_counts("nonsense\n\n-1 -1"), (0, Vec::new()));
     }
 
     #[test]

@@ -64,30 +64,20 @@ pub(crate) fn security(root: &Root, smbios: &Smbios, limit: Duration) -> Part<Se
 
 /// What firmware's variables tell.
 fn variables(root: &Root, mode: FirmwareMode) -> (Security, Vec<Item>) {
-    let (mut security, mut items) = (Security::default(), Vec::new());
-    if mode == FirmwareMode::Uefi {
-        read_variables(root, &mut security, &mut items);
-    } else {
-        for name in ["secure_boot", "boot"] {
-            items.push(Item::gap(name, PartStatus::Absent, NO_EFI).from(SOURCE, 0));
-        }
-    }
-    (security, items)
-}
-
-fn read_variables(root: &Root, security: &mut Security, items: &mut Vec<Item>) {
-    let started = Instant::now();
-    let mut gap = |name: &str, error: &ReadError| {
-        items.push(error.gap(name).from(SOURCE, millis(started.elapsed())));
+    let none = |status, reason| {
+        let gap = |name| Item::gap(name, status, reason).from(SOURCE, 0);
+        (Security::default(), ["secure_boot", "boot"].map(gap).into())
     };
+    if mode != FirmwareMode::Uefi {
+        return none(PartStatus::Absent, NO_EFI);
+    }
+    let started = Instant::now();
     // The folder is there without the mount, and then empty.
     if !root.list(SOURCE).is_ok_and(|names| !names.is_empty()) {
-        let reason = "efivarfs is not mounted";
-        for name in ["secure_boot", "boot"] {
-            items.push(Item::gap(name, PartStatus::Unsupported, reason).from(SOURCE, 0));
-        }
-        return;
+        return none(PartStatus::Unsupported, "efivarfs is not mounted");
     }
+    let (mut security, mut items) = (Security::default(), Vec::new());
+    let took = || millis(started.elapsed());
     for (name, field) in [
         ("SecureBoot", &mut security.secure_boot),
         ("SetupMode", &mut security.setup_mode),
@@ -96,16 +86,17 @@ fn read_variables(root: &Root, security: &mut Security, items: &mut Vec<Item>) {
     ] {
         match efi::flag(root, name) {
             Ok(value) => *field = value,
-            Err(error) => gap(name, &error),
+            Err(error) => items.push(error.gap(name).from(SOURCE, took())),
         }
     }
     match efi::boot(root) {
         Ok(boot) => {
             security.boot = Some(boot);
-            items.push(Item::ok("boot", SOURCE, millis(started.elapsed())));
+            items.push(Item::ok("boot", SOURCE, took()));
         }
-        Err(error) => gap("boot", &error),
+        Err(error) => items.push(error.gap("boot").from(SOURCE, took())),
     }
+    (security, items)
 }
 
 /// `none [integrity] confidentiality`: the one in brackets holds.

@@ -150,30 +150,20 @@ fn from_dmi_id(root: &Root, why: &str, status: PartStatus) -> Option<Part<System
 pub(crate) fn bios(root: &Root, smbios: &Smbios) -> Part<Bios> {
     let mode = firmware_mode(root);
     let mut bios = Bios {
-        vendor: None,
-        version: None,
-        date: None,
-        release: None,
-        embedded_controller_release: None,
         mode,
         uefi_bits: root.number(format!("{EFI}/fw_platform_size")),
-        smbios_version: None,
-        rom_size_bytes: None,
-        virtual_machine: None,
-        uefi_capable: None,
+        ..Bios::default()
     };
     let (why, status) = match table(smbios) {
         Ok(table) => {
             bios.smbios_version = table.told_version.map(|told| format!("{}.{}", told.major, told.minor));
             if let Some(facts) = types::bios(&table) {
-                bios.vendor = facts.vendor;
-                bios.version = facts.version;
-                bios.date = facts.date;
-                bios.release = facts.release;
-                bios.embedded_controller_release = facts.embedded_controller_release;
-                bios.rom_size_bytes = facts.rom_size_bytes;
-                bios.virtual_machine = facts.virtual_machine;
-                bios.uefi_capable = facts.uefi_capable;
+                let bios = Bios {
+                    mode,
+                    uefi_bits: bios.uefi_bits,
+                    smbios_version: bios.smbios_version,
+                    ..facts
+                };
                 return Part::ok(format!("{}, {EFI}", SOURCE), bios).with_items(table_gaps(&table));
             }
             ("the SMBIOS table has no BIOS structure".to_owned(), PartStatus::Failed)

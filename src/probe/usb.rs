@@ -76,7 +76,7 @@ fn device(root: &Root, name: &str, interfaces: &[String]) -> UsbDevice {
     UsbDevice {
         path: name.to_owned(),
         root_hub,
-        id: id.map(|(vendor, product)| format!("{vendor:04x}:{product:04x}")),
+        id: id.map(bus::id_text),
         vendor_name: vendor.map(|vendor| vendor.name().to_owned()),
         product_name: model.map(|model| model.name().to_owned()),
         manufacturer: value("manufacturer"),

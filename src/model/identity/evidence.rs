@@ -53,36 +53,8 @@ impl Evidence {
         }
     }
 
-    /// True for what costs little to keep in memory.
-    pub fn is_small(&self) -> bool {
-        let texts = [
-            &self.uuid,
-            &self.system_serial,
-            &self.board_serial,
-            &self.chassis_serial,
-            &self.boot_id,
-        ];
-        let text_bytes: usize = texts.into_iter().flatten().map(String::len).sum();
-        text_bytes <= SMALL_TEXT_BYTES && self.ports.len() + self.bmc.len() <= SMALL_ADDRESSES
-    }
-
-    /// True where there is nothing but a UUID, which tells no two machines of one name apart.
-    pub fn is_bare(&self) -> bool {
-        let Evidence {
-            uuid: _,
-            system_serial,
-            board_serial,
-            chassis_serial,
-            ports,
-            bmc,
-            boot_id,
-        } = self;
-        let texts = [system_serial, board_serial, chassis_serial, boot_id];
-        texts.iter().all(|text| text.is_none()) && ports.is_empty() && bmc.is_empty()
-    }
-
-    /// What two inventories of one machine tell together.
-    pub fn join(&mut self, other: &Evidence) {
+    /// All there is: the texts, the UUID first and the number of the boot last, and the addresses.
+    fn fields(&self) -> ([&Option<String>; 5], [&BTreeSet<MacAddr>; 2]) {
         let Evidence {
             uuid,
             system_serial,
@@ -91,19 +63,40 @@ impl Evidence {
             ports,
             bmc,
             boot_id,
-        } = other;
-        for (mine, theirs) in [
-            (&mut self.uuid, uuid),
-            (&mut self.system_serial, system_serial),
-            (&mut self.board_serial, board_serial),
-            (&mut self.chassis_serial, chassis_serial),
-            (&mut self.boot_id, boot_id),
-        ] {
+        } = self;
+        let texts = [uuid, system_serial, board_serial, chassis_serial, boot_id];
+        (texts, [ports, bmc])
+    }
+
+    /// True for what costs little to keep in memory.
+    pub fn is_small(&self) -> bool {
+        let (texts, addresses) = self.fields();
+        let text_bytes: usize = texts.into_iter().flatten().map(String::len).sum();
+        text_bytes <= SMALL_TEXT_BYTES && addresses.map(BTreeSet::len).iter().sum::<usize>() <= SMALL_ADDRESSES
+    }
+
+    /// True where there is nothing but a UUID, which tells no two machines of one name apart.
+    pub fn is_bare(&self) -> bool {
+        let ([_uuid, texts @ ..], addresses) = self.fields();
+        texts.iter().all(|text| text.is_none()) && addresses.iter().all(|addresses| addresses.is_empty())
+    }
+
+    /// What two inventories of one machine tell together.
+    pub fn join(&mut self, other: &Evidence) {
+        let (texts, addresses) = other.fields();
+        let mine = [
+            &mut self.uuid,
+            &mut self.system_serial,
+            &mut self.board_serial,
+            &mut self.chassis_serial,
+            &mut self.boot_id,
+        ];
+        for (mine, theirs) in mine.into_iter().zip(texts) {
             if theirs.is_some() {
                 mine.clone_from(theirs);
             }
         }
-        for (mine, theirs) in [(&mut self.ports, ports), (&mut self.bmc, bmc)] {
+        for (mine, theirs) in [&mut self.ports, &mut self.bmc].into_iter().zip(addresses) {
             // What comes beyond the bound is no evidence.
             let room = MAX_ADDRESSES.saturating_sub(mine.len());
             mine.extend(theirs.iter().take(room));

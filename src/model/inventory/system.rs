@@ -177,9 +177,10 @@ pub struct PowerSupply {
 }
 
 /// How the firmware started the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FirmwareMode {
+    #[default]
     Bios,
     Uefi,
     /// No firmware tables at all, only a device tree.
@@ -187,7 +188,7 @@ pub enum FirmwareMode {
 }
 
 /// SMBIOS type 0 and the boot mode.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bios {
     pub vendor: Option<String>,
     pub version: Option<String>,

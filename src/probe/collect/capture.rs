@@ -9,18 +9,22 @@ use super::redact::Redaction;
 use super::root::{Recorded, Root};
 use super::run::without_secrets;
 
-/// Answers of IPMI's Get LAN Configuration Parameters (NetFn Transport 0Ch, command 02h).
-const LAN_ANSWERS: &[u8] = b".recon/ipmi/0c-02";
-
-/// Frames of switches, where addresses are bare bytes as well.
-const FRAMES: &[u8] = b".recon/cabling/";
-
-/// GUIDs as bare bytes, field replaceable units cut into pieces, boot entries in UTF-16 with addresses in their paths, and
-/// certificates of a TPM.
-const GUIDS: [&[u8]; 2] = [b".recon/ipmi/06-37", b".recon/ipmi/06-08"];
-const UNITS: &[u8] = b".recon/ipmi/0a-11-";
-const BOOT_ENTRIES: &[u8] = b"sys/firmware/efi/efivars/Boot";
-const TPM: &[u8] = b".recon/tpm/";
+/// What a redacted capture leaves out, by the beginning of its path.
+const HIDDEN: [&[u8]; 7] = [
+    // Answers of IPMI's Get LAN Configuration Parameters (NetFn Transport 0Ch, command 02h).
+    b".recon/ipmi/0c-02",
+    // Frames of switches, where addresses are bare bytes as well.
+    b".recon/cabling/",
+    // GUIDs as bare bytes.
+    b".recon/ipmi/06-37",
+    b".recon/ipmi/06-08",
+    // Field replaceable units, cut into pieces.
+    b".recon/ipmi/0a-11-",
+    // Boot entries in UTF-16, with addresses in their paths.
+    b"sys/firmware/efi/efivars/Boot",
+    // Certificates of a TPM.
+    b".recon/tpm/",
+];
 
 /// Writes what a recording root has read as a tar: files with their content, links, and folders. Unpacked, it is a tree
 /// for `Root::at`, which gives the same inventory without the live sources.
@@ -30,13 +34,9 @@ const TPM: &[u8] = b".recon/tpm/";
 pub(crate) fn write_tar(root: &Root, redaction: Option<&Redaction>, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     for (path, what) in root.recorded() {
-        let hidden = [LAN_ANSWERS, FRAMES, GUIDS[0], GUIDS[1], UNITS, BOOT_ENTRIES, TPM];
-        let is_hidden = || {
-            hidden
-                .iter()
-                .any(|start| path.as_os_str().as_bytes().starts_with(start))
-        };
-        if path.as_os_str().is_empty() || (redaction.is_some() && is_hidden()) {
+        let name = path.as_os_str().as_bytes();
+        let is_hidden = || HIDDEN.iter().any(|start| name.starts_with(start));
+        if name.is_empty() || (redaction.is_some() && is_hidden()) {
             continue;
         }
         let path = hide(redaction, &path);

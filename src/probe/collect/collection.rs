@@ -11,7 +11,7 @@ use super::parts::{PARTS, is_needed};
 use super::root::Root;
 use super::running::{NOT_ASKED, Running};
 use super::timebox::millis;
-use crate::model::inventory::Inventory;
+use crate::model::inventory::{Inventory, PartStatus};
 use crate::probe::{firmware, nics};
 
 /// How long ports with a late carrier may take to tell their speed.
@@ -48,7 +48,7 @@ impl Collection {
     fn settle(&mut self, limit: Limit) {
         let deadline = self.started + limit.of(&self.job.options);
         for part in self.running.iter_mut().filter(|part| part.limit() == limit) {
-            part.settle(deadline, &mut self.known);
+            part.settle(deadline, &mut self.known, |_| true);
         }
     }
 
@@ -90,7 +90,9 @@ impl Collection {
             .collect();
         let now = Instant::now();
         for mut part in started {
-            part.settle_if_better(now + part.limit().of(&options), &mut self.known);
+            // Nothing worse replaces what is known.
+            let deadline = now + part.limit().of(&options);
+            part.settle(deadline, &mut self.known, |status| status == PartStatus::Ok);
         }
     }
 

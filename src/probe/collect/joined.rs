@@ -21,14 +21,8 @@ fn modules_of_the_bmc(inventory: &mut Inventory) {
     let plain = |serial: &str| serial.trim().trim_start_matches("0x").to_ascii_lowercase();
     for fru in &bmc.frus {
         let Some(told) = &fru.memory else { continue };
-        let Some(serial) = told
-            .serial
-            .as_deref()
-            .filter(|serial| !is_placeholder(serial))
-            .map(plain)
-        else {
-            continue;
-        };
+        let serial = told.serial.as_deref().filter(|serial| !is_placeholder(serial));
+        let Some(serial) = serial.map(plain) else { continue };
         let mut same = memory
             .dimms
             .iter_mut()

@@ -1,5 +1,5 @@
-//! The table of parts: where each part of the inventory is collected, and how long it may take. A new part is a row here and a
-//! field of `model::inventory::Inventory`.
+//! The table of parts: where each part of the inventory is collected, and how long it may take. A new part is a row here, a field
+//! of `model::inventory::Inventory` and its name in the list below that.
 
 use super::options::{Limit, Options};
 use super::run;

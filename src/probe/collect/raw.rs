@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::root::{ANSWERS, Recorded, Root};
 use super::run;
-use super::timebox::{self, Outcome};
+use super::timebox::{self, Outcome, Pending};
 use crate::probe::smbios::source;
-use crate::probe::{bus, cpu, memory};
+use crate::probe::{bus, cpu, memory, pci};
 
 /// Bound of all captures of one node together.
 pub(crate) const TOTAL_LIMIT: usize = 4 * 1024 * 1024;
@@ -17,60 +17,59 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Captures by name, relative to the upload's `raw/`. What cannot be read, hangs, or would go beyond
 /// [`TOTAL_LIMIT`] is left out; the document says why where it matters.
 pub fn raw_captures(root: &Root) -> Vec<(String, Vec<u8>)> {
-    let file = |name: &'static str, path: &'static str, limit: u64| {
+    fn start<T: Send + 'static>(root: &Root, work: fn(&Root) -> T) -> Pending<T> {
         let root = root.clone();
+        timebox::spawn("raw-capture", move || work(&root))
+    }
+    fn file(root: &Root, path: &str, limit: u64) -> Option<Vec<u8>> {
+        root.seen(path).or_else(|| root.bytes(path, limit).ok())
+    }
+    let start_one = |work| start(root, work);
+    let pending: [(&str, Pending<Option<Vec<u8>>>); 6] = [
         (
-            name,
-            timebox::spawn("raw-capture", move || {
-                root.seen(path).or_else(|| root.bytes(path, limit).ok())
-            }),
-        )
-    };
-    let command_line = {
-        let root = root.clone();
-        timebox::spawn("raw-capture", move || {
-            let text = root.text("/proc/cmdline", run::CMDLINE_LIMIT).ok()?;
-            Some(run::without_secrets(text.trim()).into_bytes())
-        })
-    };
-    let pci = {
-        let root = root.clone();
-        timebox::spawn("raw-capture", move || Some(pci_listing(&root).into_bytes()))
-    };
-    let answers = {
-        let root = root.clone();
-        // Nothing is asked again: what the probes were told is there already.
-        timebox::spawn("raw-capture", move || recorded(&root))
-    };
-    let pending = [
-        file("smbios/DMI", source::SOURCE, source::TABLE_LIMIT),
-        file("smbios/smbios_entry_point", source::ENTRY_POINT, 4096),
-        ("cmdline.txt", command_line),
-        ("pci.txt", pci),
-        file("meminfo.txt", "/proc/meminfo", memory::MEMINFO_LIMIT),
-        file("cpuinfo.txt", "/proc/cpuinfo", cpu::CPUINFO_LIMIT),
+            "smbios/DMI",
+            start_one(|root| file(root, source::SOURCE, source::TABLE_LIMIT)),
+        ),
+        (
+            "smbios/smbios_entry_point",
+            start_one(|root| file(root, source::ENTRY_POINT, 4096)),
+        ),
+        ("cmdline.txt", start_one(command_line)),
+        ("pci.txt", start_one(|root| Some(pci_listing(root).into_bytes()))),
+        (
+            "meminfo.txt",
+            start_one(|root| file(root, memory::MEMINFO, memory::MEMINFO_LIMIT)),
+        ),
+        (
+            "cpuinfo.txt",
+            start_one(|root| file(root, cpu::CPUINFO, cpu::CPUINFO_LIMIT)),
+        ),
     ];
+    // Nothing is asked again: what the probes were told is there already.
+    let answers = start(root, recorded);
     let deadline = Instant::now() + LIMIT;
-    let mut left = TOTAL_LIMIT;
-    let mut captures = Vec::new();
-    for (name, pending) in pending {
-        if let Outcome::Done { value: Some(bytes), .. } = pending.wait(deadline)
-            && !bytes.is_empty()
-            && bytes.len() <= left
-        {
-            left -= bytes.len();
-            captures.push((name.to_owned(), bytes));
-        }
-    }
+    let named = pending
+        .into_iter()
+        .filter_map(|(name, pending)| match pending.wait(deadline) {
+            Outcome::Done { value, .. } => Some((name.to_owned(), value?)),
+            _ => None,
+        });
+    let mut captures: Vec<(String, Vec<u8>)> = named.collect();
     if let Outcome::Done { value, .. } = answers.wait(deadline) {
-        for (name, bytes) in value.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            if bytes.len() <= left {
-                left -= bytes.len();
-                captures.push((name, bytes));
-            }
-        }
+        captures.extend(value);
     }
+    let mut left = TOTAL_LIMIT;
+    captures.retain(|(_, bytes)| {
+        let fits = !bytes.is_empty() && bytes.len() <= left;
+        left -= if fits { bytes.len() } else { 0 };
+        fits
+    });
     captures
+}
+
+fn command_line(root: &Root) -> Option<Vec<u8>> {
+    let text = root.text("/proc/cmdline", run::CMDLINE_LIMIT).ok()?;
+    Some(run::without_secrets(text.trim()).into_bytes())
 }
 
 /// Answers that stay out of an upload: what the management controller's stores were read in, hundreds of pieces (the whole of
@@ -102,16 +101,13 @@ fn recorded(root: &Root) -> Vec<(String, Vec<u8>)> {
 fn pci_listing(root: &Root) -> String {
     const DEVICES: &str = "/sys/bus/pci/devices";
     let mut listing = String::new();
-    for address in root
-        .list(DEVICES)
-        .unwrap_or_default()
-        .into_iter()
-        .take(crate::probe::pci::MAX_FUNCTIONS)
-    {
+    let addresses = root.list(DEVICES).unwrap_or_default();
+    for address in addresses.into_iter().take(pci::MAX_FUNCTIONS) {
         let id = |file: &str| {
             let value = root.value(format!("{DEVICES}/{address}/{file}")).unwrap_or_default();
             value.strip_prefix("0x").unwrap_or("?").to_owned()
         };
+        let driver = root.link_name(format!("{DEVICES}/{address}/driver"));
         listing.push_str(&format!(
             "{address} class {} id {}:{} subsystem {}:{} driver {}\n",
             id("class"),
@@ -119,8 +115,7 @@ fn pci_listing(root: &Root) -> String {
             id("device"),
             id("subsystem_vendor"),
             id("subsystem_device"),
-            root.link_name(format!("{DEVICES}/{address}/driver"))
-                .unwrap_or_else(|| "-".to_owned()),
+            driver.as_deref().unwrap_or("-"),
         ));
     }
     listing

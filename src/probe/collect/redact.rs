@@ -55,11 +55,7 @@ impl Redaction {
                 None => *text = String::from_utf8_lossy(&self.bytes(text.as_bytes())).into_owned(),
             },
             Value::Array(list) => list.iter_mut().for_each(|value| self.apply(value)),
-            Value::Object(map) => {
-                for value in map.values_mut() {
-                    self.apply(value);
-                }
-            }
+            Value::Object(map) => map.values_mut().for_each(|value| self.apply(value)),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }

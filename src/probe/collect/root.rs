@@ -53,6 +53,11 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    fn failed(path: &Path, detail: &str) -> Self {
+        let (path, detail) = (shown(path), detail.to_owned());
+        ReadError::Failed { path, detail }
+    }
+
     /// The piece of a part that could not be read.
     pub(crate) fn gap(&self, item: impl Into<String>) -> Item {
         Item::gap(item, self.status(), self.to_string())
@@ -69,13 +74,14 @@ impl ReadError {
         match (error.kind(), error.raw_os_error()) {
             (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _)
             | (_, Some(libc::ENODEV | libc::ENXIO | libc::ENODATA)) => ReadError::Absent { path },
-            (io::ErrorKind::PermissionDenied, _) => ReadError::Denied {
-                path,
-                cause: match live {
-                    true => rights::refusal(),
-                    false => "may not be read here".to_owned(),
-                },
-            },
+            (io::ErrorKind::PermissionDenied, _) => {
+                let cause = if live {
+                    rights::refusal()
+                } else {
+                    "may not be read here".to_owned()
+                };
+                ReadError::Denied { path, cause }
+            }
             (io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported, _) => ReadError::Unsupported {
                 path,
                 detail: cause::told(error),
@@ -350,10 +356,7 @@ impl Root {
             }
             links += 1;
             if links > LINK_LIMIT {
-                return Err(ReadError::Failed {
-                    path: shown(path),
-                    detail: "too many links".to_owned(),
-                });
+                return Err(ReadError::failed(path, "too many links"));
             }
             let target = fs::read_link(&here).map_err(|error| self.failure(path, &error))?;
             self.note(&done, || Recorded::Link(target.clone()));
@@ -378,10 +381,7 @@ impl Root {
         }
         // Opening a pipe would wait for a writer; devices are no business of a probe.
         if !fs::metadata(&full).map_err(|error| failed(&error))?.is_file() {
-            return Err(ReadError::Failed {
-                path: shown(path),
-                detail: "not a plain file".to_owned(),
-            });
+            return Err(ReadError::failed(path, "not a plain file"));
         }
         let file = File::open(&full).map_err(|error| failed(&error))?;
         let mut content = Vec::with_capacity(SMALL);
@@ -389,10 +389,8 @@ impl Root {
             .read_to_end(&mut content)
             .map_err(|error| failed(&error))?;
         if content.len() as u64 > limit {
-            return Err(ReadError::TooLarge {
-                path: shown(path),
-                limit,
-            });
+            let path = shown(path);
+            return Err(ReadError::TooLarge { path, limit });
         }
         self.note(&real, || Recorded::File(content.clone()));
         Ok(content)

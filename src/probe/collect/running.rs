@@ -37,10 +37,8 @@ pub(crate) trait Running: Send {
     fn is_done(&self) -> bool;
     /// Puts into the inventory what is known now.
     fn look(&mut self, inventory: &mut Inventory);
-    /// Waits until `deadline` at most; afterwards the part is what it was then.
-    fn settle(&mut self, deadline: Instant, inventory: &mut Inventory);
-    /// Waits as well, and leaves in the inventory what is there where nothing better came.
-    fn settle_if_better(&mut self, deadline: Instant, inventory: &mut Inventory);
+    /// Waits until `deadline` at most. Afterwards the part is what it was then, where `takes` its status; else what it was before.
+    fn settle(&mut self, deadline: Instant, inventory: &mut Inventory, takes: fn(PartStatus) -> bool);
     /// Empties the part.
     fn clear(&self, inventory: &mut Inventory);
 }
@@ -80,11 +78,6 @@ impl<T: Clone + Send + 'static> Started<T> {
         let latest = self.pending.take()?.latest().or_else(|| self.latest.take());
         Some(finished(outcome, latest, self.row.source))
     }
-
-    fn wait(&mut self, deadline: Instant) -> Option<Part<T>> {
-        let outcome = self.pending.as_ref()?.wait(deadline);
-        self.end(outcome)
-    }
 }
 
 impl<T: Clone + Send + 'static> Running for Started<T> {
@@ -122,14 +115,10 @@ impl<T: Clone + Send + 'static> Running for Started<T> {
         }
     }
 
-    fn settle(&mut self, deadline: Instant, inventory: &mut Inventory) {
-        if let Some(part) = self.wait(deadline) {
-            *(self.row.field)(inventory) = part;
-        }
-    }
-
-    fn settle_if_better(&mut self, deadline: Instant, inventory: &mut Inventory) {
-        if let Some(part) = self.wait(deadline).filter(|part| part.status == PartStatus::Ok) {
+    fn settle(&mut self, deadline: Instant, inventory: &mut Inventory, takes: fn(PartStatus) -> bool) {
+        let Some(pending) = &self.pending else { return };
+        let outcome = pending.wait(deadline);
+        if let Some(part) = self.end(outcome).filter(|part| takes(part.status)) {
             *(self.row.field)(inventory) = part;
         }
     }

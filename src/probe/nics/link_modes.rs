@@ -1,6 +1,8 @@
 //! `struct ethtool_link_settings` of `include/uapi/linux/ethtool.h`, as [`crate::sys::ethtool::link_settings`] gives
 //! it → names. Pure. Words are little-endian, as on every machine this runs on.
 
+use crate::formats::tables;
+
 /// Length of the part before the bitmaps.
 const HEAD: usize = 48;
 
@@ -55,139 +57,18 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<LinkSettings> {
     })
 }
 
+/// A mode a line, from bit 0 on. The file names its source.
+const MODES: &str = include_str!("link_modes.tsv");
+
 fn names(bitmap: &[u8]) -> Vec<String> {
+    let modes: Vec<&str> = tables::rows(MODES).map(|[_, name]| name).collect();
     let bits = (0..bitmap.len() * 8).filter(|bit| bitmap[bit / 8] & (1 << (bit % 8)) != 0);
-    bits.map(|bit| match MODES.get(bit) {
+    bits.map(|bit| match modes.get(bit) {
         Some(name) => (*name).to_owned(),
         None => format!("bit {bit}"),
     })
     .collect()
 }
-
-/// `enum ethtool_link_mode_bit_indices`, by bit, written as ethtool(8) writes them.
-const MODES: [&str; 121] = [
-    "10baseT/Half",
-    "10baseT/Full",
-    "100baseT/Half",
-    "100baseT/Full",
-    "1000baseT/Half",
-    "1000baseT/Full",
-    "Autoneg",
-    "TP",
-    "AUI",
-    "MII",
-    "FIBRE",
-    "BNC",
-    "10000baseT/Full",
-    "Pause",
-    "Asym_Pause",
-    "2500baseX/Full",
-    "Backplane",
-    "1000baseKX/Full",
-    "10000baseKX4/Full",
-    "10000baseKR/Full",
-    "10000baseR_FEC",
-    "20000baseMLD2/Full",
-    "20000baseKR2/Full",
-    "40000baseKR4/Full",
-    "40000baseCR4/Full",
-    "40000baseSR4/Full",
-    "40000baseLR4/Full",
-    "56000baseKR4/Full",
-    "56000baseCR4/Full",
-    "56000baseSR4/Full",
-    "56000baseLR4/Full",
-    "25000baseCR/Full",
-    "25000baseKR/Full",
-    "25000baseSR/Full",
-    "50000baseCR2/Full",
-    "50000baseKR2/Full",
-    "100000baseKR4/Full",
-    "100000baseSR4/Full",
-    "100000baseCR4/Full",
-    "100000baseLR4/ER4/Full",
-    "50000baseSR2/Full",
-    "1000baseX/Full",
-    "10000baseCR/Full",
-    "10000baseSR/Full",
-    "10000baseLR/Full",
-    "10000baseLRM/Full",
-    "10000baseER/Full",
-    "2500baseT/Full",
-    "5000baseT/Full",
-    "FEC_NONE",
-    "FEC_RS",
-    "FEC_BASER",
-    "50000baseKR/Full",
-    "50000baseSR/Full",
-    "50000baseCR/Full",
-    "50000baseLR/ER/FR/Full",
-    "50000baseDR/Full",
-    "100000baseKR2/Full",
-    "100000baseSR2/Full",
-    "100000baseCR2/Full",
-    "100000baseLR2/ER2/FR2/Full",
-    "100000baseDR2/Full",
-    "200000baseKR4/Full",
-    "200000baseSR4/Full",
-    "200000baseLR4/ER4/FR4/Full",
-    "200000baseDR4/Full",
-    "200000baseCR4/Full",
-    "100baseT1/Full",
-    "1000baseT1/Full",
-    "400000baseKR8/Full",
-    "400000baseSR8/Full",
-    "400000baseLR8/ER8/FR8/Full",
-    "400000baseDR8/Full",
-    "400000baseCR8/Full",
-    "FEC_LLRS",
-    "100000baseKR/Full",
-    "100000baseSR/Full",
-    "100000baseLR/ER/FR/Full",
-    "100000baseCR/Full",
-    "100000baseDR/Full",
-    "200000baseKR2/Full",
-    "200000baseSR2/Full",
-    "200000baseLR2/ER2/FR2/Full",
-    "200000baseDR2/Full",
-    "200000baseCR2/Full",
-    "400000baseKR4/Full",
-    "400000baseSR4/Full",
-    "400000baseLR4/ER4/FR4/Full",
-    "400000baseDR4/Full",
-    "400000baseCR4/Full",
-    "100baseFX/Half",
-    "100baseFX/Full",
-    "10baseT1L/Full",
-    "800000baseCR8/Full",
-    "800000baseKR8/Full",
-    "800000baseDR8/Full",
-    "800000baseDR8-2/Full",
-    "800000baseSR8/Full",
-    "800000baseVR8/Full",
-    "10baseT1S/Full",
-    "10baseT1S/Half",
-    "10baseT1S_P2MP/Half",
-    "10baseT1BRR/Full",
-    "200000baseCR/Full",
-    "200000baseKR/Full",
-    "200000baseDR/Full",
-    "200000baseDR-2/Full",
-    "200000baseSR/Full",
-    "200000baseVR/Full",
-    "400000baseCR2/Full",
-    "400000baseKR2/Full",
-    "400000baseDR2/Full",
-    "400000baseDR2-2/Full",
-    "400000baseSR2/Full",
-    "400000baseVR2/Full",
-    "800000baseCR4/Full",
-    "800000baseKR4/Full",
-    "800000baseDR4/Full",
-    "800000baseDR4-2/Full",
-    "800000baseSR4/Full",
-    "800000baseVR4/Full",
-];
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +112,12 @@ mod tests {
         assert!(told.partner.is_empty());
         assert_eq!((told.speed_mbps, told.duplex), (Some(25_000), Some("full")));
         assert_eq!((told.port_type, told.autoneg), (Some("fibre"), Some(true)));
+    }
+
+    #[test]
+    fn the_lines_of_the_table_are_numbered() {
+        let numbers: Vec<_> = tables::rows(MODES).map(|[bit, _]| tables::number(bit)).collect();
+        assert_eq!(numbers, (0..121).map(Some).collect::<Vec<_>>());
     }
 
     #[test]

@@ -55,13 +55,9 @@ pub(crate) fn nics(
     let started: Vec<Vec<Step>> = names
         .iter()
         .map(|name| {
-            let port = Port {
-                root: root.clone(),
-                live: live.clone(),
-                name: name.clone(),
-                brought_up: brought_up.contains(name),
-            };
-            start(port, &pool)
+            let port = Port::new(root, live.as_ref(), name);
+            let brought_up = brought_up.contains(name);
+            start(Port { brought_up, ..port }, &pool)
         })
         .collect();
 
@@ -166,12 +162,7 @@ pub(crate) fn look_again(root: &Root, live: Option<&Arc<dyn LiveSources>>, nics:
         .filter(|nic| nic.brought_up && nic.carrier != Some(true));
     let asked: Vec<(&mut Nic, Pending<[Answer; 2]>)> = late
         .map(|nic| {
-            let port = Port {
-                root: root.clone(),
-                live: live.cloned(),
-                name: nic.name.clone(),
-                brought_up: false,
-            };
+            let port = Port::new(root, live, &nic.name);
             let answers = timebox::spawn("probe-nic", move || [steps::link(&port), steps::link_modes(&port)]);
             (nic, answers)
         })

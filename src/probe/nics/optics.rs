@@ -3,6 +3,8 @@
 //! Three layouts: SFF-8472 (SFP), SFF-8636 (QSFP), CMIS (QSFP-DD, OSFP and newer); codes by SFF-8024. Which one it is
 //! stands in the first byte.
 
+use crate::formats::bytes::{self, take};
+use crate::formats::tables;
 use crate::formats::text::burnt;
 use crate::model::inventory::{Optics, OpticsLane};
 
@@ -32,39 +34,19 @@ fn sfp(bytes: &[u8]) -> Option<Optics> {
     let is_cable = id.0[8] & 0x0c != 0;
     let mut optics = Optics {
         standard: "SFF-8472".to_owned(),
-        form_factor: form_factor(id.0[0]),
-        connector: connector(id.0[2]),
-        vendor: id.text(20, 16),
-        vendor_oui: id.oui(37),
-        part_number: id.text(40, 16),
-        revision: id.text(56, 4),
-        serial: id.text(68, 16),
-        date: id.date(84),
         // In 100 MBd; 255 says: too large, see there, in 250 MBd.
         bit_rate_mbps: bit_rate(id.0[12], id.0[66]),
         // For cables the same bytes tell the kind of copper.
         wavelength_nm: Some(f64::from(id.be16(60)?)).filter(|nm| *nm > 0.0 && !is_cable),
         cable_length_m: Some(f64::from(id.0[18])).filter(|metres| *metres > 0.0 && is_cable),
-        ..Optics::default()
+        ..id.identity(0, 4)
     };
-    let ten_gigabit = [
-        (7, "10GBASE-ER"),
-        (6, "10GBASE-LRM"),
-        (5, "10GBASE-LR"),
-        (4, "10GBASE-SR"),
-    ];
-    let gigabit = [
-        (0, "1000BASE-SX"),
-        (1, "1000BASE-LX"),
-        (2, "1000BASE-CX"),
-        (3, "1000BASE-T"),
-    ];
-    let cable = [(2, "passive cable"), (3, "active cable")];
-    for (byte, names) in [(3, &ten_gigabit[..]), (6, &gigabit[..]), (8, &cable[..])] {
-        let set = names.iter().filter(|(bit, _)| id.0[byte] & (1 << bit) != 0);
-        optics.compliance.extend(set.map(|(_, name)| (*name).to_owned()));
-    }
-    optics.compliance.extend(extended_compliance(id.0[36], true));
+    let bits = |list: &str, byte: usize| tables::set_names(NAMES, list, id.0[byte]);
+    let (ten_gigabit, gigabit) = (bits("10G Ethernet", 3), bits("1G Ethernet", 6));
+    let cable = bits("cable", 8);
+    let told = ten_gigabit.into_iter().rev().chain(gigabit).chain(cable);
+    optics.compliance.extend(told);
+    optics.compliance.extend(extended_compliance(id.0[36], "one lane"));
     // Bit 6 of the diagnostic monitoring type: there is an A2h at all.
     if id.0[92] & 0x40 != 0
         && let Some(a2) = bytes.get(256..256 + 128)
@@ -99,11 +81,7 @@ fn sfp_monitors(optics: &mut Optics, a2: &Memory, external: bool) {
             return Some(power);
         }
         // A polynomial of fourth degree, its highest term first.
-        let term = |n: usize| {
-            Some(f64::from(f32::from_be_bytes(
-                a2.0.get(56 + n * 4..60 + n * 4)?.try_into().ok()?,
-            )))
-        };
+        let term = |n: usize| take(a2.0, 56 + n * 4).map(|bytes| f64::from(f32::from_be_bytes(bytes)));
         (0..5).try_fold(0.0, |sum, n| Some(sum * power + term(n)?))
     });
     optics.lanes.push(lane(1, rx, tx, bias));
@@ -118,35 +96,17 @@ fn qsfp(bytes: &[u8]) -> Option<Optics> {
     let length = f64::from(all.0[146]);
     let mut optics = Optics {
         standard: "SFF-8636".to_owned(),
-        form_factor: form_factor(all.0[0]),
-        connector: connector(all.0[130]),
-        vendor: all.text(148, 16),
-        vendor_oui: all.oui(165),
-        part_number: all.text(168, 16),
-        revision: all.text(184, 2),
-        serial: all.text(196, 16),
-        date: all.date(212),
         bit_rate_mbps: bit_rate(all.0[140], all.0[222]),
         // Steps of 0.05 nm; of copper, the same bytes tell the attenuation.
         wavelength_nm: Some(rounded(f64::from(all.be16(186)?) / 20.0, 2)).filter(|nm| *nm > 0.0 && !copper),
         cable_length_m: Some(length).filter(|metres| *metres > 0.0),
         temperature_celsius: all.raw_temperature(22).map(|t| rounded(t / 256.0, 2)),
         supply_volts: all.monitor(26).map(|v| rounded(v / 10_000.0, 3)),
-        ..Optics::default()
+        ..all.identity(128, 2)
     };
-    let codes = [
-        (0, "40G active cable"),
-        (1, "40GBASE-LR4"),
-        (2, "40GBASE-SR4"),
-        (3, "40GBASE-CR4"),
-        (4, "10GBASE-SR"),
-        (5, "10GBASE-LR"),
-        (6, "10GBASE-LRM"),
-    ];
-    let set = codes.iter().filter(|(bit, _)| all.0[131] & (1 << bit) != 0);
-    optics.compliance.extend(set.map(|(_, name)| (*name).to_owned()));
+    optics.compliance = tables::set_names(NAMES, "Ethernet", all.0[131]);
     if all.0[131] & 0x80 != 0 {
-        optics.compliance.extend(extended_compliance(all.0[192], false));
+        optics.compliance.extend(extended_compliance(all.0[192], "four lanes"));
     }
     blank_if_unmeasured(&mut optics);
     if !copper {
@@ -175,8 +135,8 @@ fn cmis(bytes: &[u8], by_page: bool) -> Option<Optics> {
     let scale = [0.1, 1.0, 10.0, 100.0][usize::from(all.0[202] >> 6)];
     let mut optics = Optics {
         standard: "CMIS".to_owned(),
-        form_factor: form_factor(all.0[0]),
-        connector: connector(all.0[203]),
+        form_factor: named("form factor", all.0[0]),
+        connector: named("connector", all.0[203]),
         vendor: all.text(129, 16),
         vendor_oui: all.oui(145),
         part_number: all.text(148, 16),
@@ -266,7 +226,7 @@ struct Memory<'a>(&'a [u8]);
 
 impl Memory<'_> {
     fn be16(&self, at: usize) -> Option<u16> {
-        Some(u16::from_be_bytes(self.0.get(at..at + 2)?.try_into().ok()?))
+        bytes::be16(self.0, at)
     }
 
     /// A monitor's number. All ones is one that does not measure.
@@ -283,16 +243,30 @@ impl Memory<'_> {
     }
 
     fn signed(&self, at: usize) -> Option<i16> {
-        Some(i16::from_be_bytes(self.0.get(at..at + 2)?.try_into().ok()?))
+        take(self.0, at).map(i16::from_be_bytes)
     }
 
     fn text(&self, at: usize, length: usize) -> Option<String> {
-        let field = self.0.get(at..at + length)?;
-        burnt(field)
+        burnt(self.0.get(at..at + length)?)
+    }
+
+    /// Who made the module: SFF-8472 and SFF-8636 have it at the same places of a page that begins at `page`.
+    fn identity(&self, page: usize, revision_bytes: usize) -> Optics {
+        Optics {
+            form_factor: named("form factor", self.0[0]),
+            connector: named("connector", self.0[page + 2]),
+            vendor: self.text(page + 20, 16),
+            vendor_oui: self.oui(page + 37),
+            part_number: self.text(page + 40, 16),
+            revision: self.text(page + 56, revision_bytes),
+            serial: self.text(page + 68, 16),
+            date: self.date(page + 84),
+            ..Optics::default()
+        }
     }
 
     fn oui(&self, at: usize) -> Option<String> {
-        let [a, b, c]: [u8; 3] = self.0.get(at..at + 3)?.try_into().ok()?;
+        let [a, b, c] = take(self.0, at)?;
         ([a, b, c] != [0; 3]).then(|| format!("{a:02x}:{b:02x}:{c:02x}"))
     }
 
@@ -304,100 +278,24 @@ impl Memory<'_> {
     }
 }
 
+/// Names of codes. The file names its sources.
+const NAMES: &str = include_str!("optics.tsv");
+
+fn named(list: &str, code: u8) -> Option<String> {
+    tables::name(NAMES, list, code).map(str::to_owned)
+}
+
+/// One code may stand for another standard where a module has other lanes.
+fn extended_compliance(code: u8, lanes: &str) -> Option<String> {
+    named(&format!("compliance of {lanes}"), code).or_else(|| named("compliance", code))
+}
+
 fn bit_rate(hundreds: u8, large: u8) -> Option<u32> {
     match hundreds {
         0 => None,
         255 => (large != 0).then(|| u32::from(large) * 250),
         rate => Some(u32::from(rate) * 100),
     }
-}
-
-/// SFF-8024 table 4-1.
-fn form_factor(code: u8) -> Option<String> {
-    Some(
-        match code {
-            0x03 => "SFP",
-            0x0c => "QSFP",
-            0x0d => "QSFP+",
-            0x11 => "QSFP28",
-            0x18 => "QSFP-DD",
-            0x19 => "OSFP",
-            0x1b => "DSFP",
-            0x1e => "QSFP+ (CMIS)",
-            0x1f => "SFP-DD (CMIS)",
-            0x20 => "SFP+ (CMIS)",
-            _ => return None,
-        }
-        .to_owned(),
-    )
-}
-
-/// SFF-8024 table 4-3.
-fn connector(code: u8) -> Option<String> {
-    Some(
-        match code {
-            0x01 => "SC",
-            0x07 => "LC",
-            0x0b => "optical pigtail",
-            0x0c => "MPO 1x12",
-            0x0d => "MPO 2x16",
-            0x21 => "copper pigtail",
-            0x22 => "RJ45",
-            0x23 => "no separable connector",
-            0x24 => "MXC",
-            0x25 => "CS",
-            0x26 => "SN",
-            0x27 => "MPO 2x12",
-            0x28 => "MPO 1x16",
-            _ => return None,
-        }
-        .to_owned(),
-    )
-}
-
-/// SFF-8024 table 4-4; some codes mean another speed in a module of one lane.
-fn extended_compliance(code: u8, one_lane: bool) -> Option<String> {
-    Some(
-        match (code, one_lane) {
-            (0x01 | 0x18, _) => "active optical cable",
-            (0x02, true) => "25GBASE-SR",
-            (0x02, false) => "100GBASE-SR4",
-            (0x03, true) => "25GBASE-LR",
-            (0x03, false) => "100GBASE-LR4",
-            (0x04, true) => "25GBASE-ER",
-            (0x04, false) => "100GBASE-ER4",
-            (0x05, _) => "100GBASE-SR10",
-            (0x06, _) => "100G CWDM4",
-            (0x07, _) => "100G PSM4",
-            (0x08 | 0x19, _) => "active copper cable",
-            (0x0b, true) => "25GBASE-CR CA-25G-L",
-            (0x0b, false) => "100GBASE-CR4",
-            (0x0c, _) => "25GBASE-CR CA-25G-S",
-            (0x0d, _) => "25GBASE-CR CA-25G-N",
-            (0x10, _) => "40GBASE-ER4",
-            (0x16, _) => "10GBASE-T",
-            (0x17, _) => "100G CLR4",
-            (0x1c, _) => "10GBASE-T short reach",
-            (0x1d, _) => "5GBASE-T",
-            (0x1e, _) => "2.5GBASE-T",
-            (0x1f, _) => "40G SWDM4",
-            (0x20, _) => "100G SWDM4",
-            (0x25, _) => "100GBASE-DR",
-            (0x26, _) => "100GBASE-FR1",
-            (0x27, _) => "100GBASE-LR1",
-            (0x40, true) => "50GBASE-CR",
-            (0x40, false) => "200GBASE-CR4",
-            (0x41, true) => "50GBASE-SR",
-            (0x41, false) => "200GBASE-SR4",
-            (0x42, true) => "50GBASE-FR",
-            (0x42, false) => "200GBASE-DR4",
-            (0x43, _) => "200GBASE-FR4",
-            (0x45, _) => "50GBASE-LR",
-            (0x46, _) => "200GBASE-LR4",
-            _ => return None,
-        }
-        .to_owned(),
-    )
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ pub(super) fn ports(root: &Root) -> Ports {
                 .filter(|gid| gid.chars().any(|c| !matches!(c, '0' | ':')));
             let is_infiniband = link_layer.as_deref() == Some("InfiniBand");
             let rate = root.value(at_port("rate"));
+            let lid = |file: &str| bus::hex16(&root.value(at_port(file))?).filter(is_lid);
             let counter = |name: &&str| {
                 let value = root.number(at_port(&format!("counters/{name}")))?;
                 Some(((*name).to_owned(), value))
@@ -107,8 +108,8 @@ pub(super) fn ports(root: &Root) -> Ports {
                     physical_state: root.value(at_port("phys_state")).map(words_of),
                     rate_mbps: rate.as_deref().and_then(mbps),
                     rate,
-                    lid: root.value(at_port("lid")).and_then(hex).filter(is_lid),
-                    subnet_manager_lid: root.value(at_port("sm_lid")).and_then(hex).filter(is_lid),
+                    lid: lid("lid"),
+                    subnet_manager_lid: lid("sm_lid"),
                     firmware: root.value(at("fw_ver")),
                     board_id: root.value(at("board_id")),
                     hca_type: root.value(at("hca_type")),
@@ -259,10 +260,6 @@ fn mbps(rate: &str) -> Option<u32> {
     let gigabits: f64 = number.parse().ok()?;
     let sane = rest.starts_with("Gb/sec") && (0.1..1_000_000.0).contains(&gigabits);
     sane.then(|| (gigabits * 1000.0).round() as u32)
-}
-
-fn hex(text: String) -> Option<u16> {
-    u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 #[cfg(test)]
@@ -426,6 +423,6 @@ mod tests {
             Some("506b:4b03:00ab:cdef")
         );
         assert_eq!(lower_half("fe80::1"), None);
-        assert_eq!(hex("0x1f".to_owned()), Some(31));
+        assert_eq!(bus::hex16("0x1f"), Some(31));
     }
 }

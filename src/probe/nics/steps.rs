@@ -56,7 +56,20 @@ pub(crate) struct Port {
     pub brought_up: bool,
 }
 
+fn told(error: ReadError) -> (PartStatus, String) {
+    (error.status(), error.to_string())
+}
+
 impl Port {
+    pub(crate) fn new(root: &Root, live: Option<&Arc<dyn LiveSources>>, name: &str) -> Port {
+        Port {
+            root: root.clone(),
+            live: live.cloned(),
+            name: name.to_owned(),
+            brought_up: false,
+        }
+    }
+
     fn at(&self, file: &str) -> String {
         format!("{NET}/{}/{file}", self.name)
     }
@@ -78,16 +91,16 @@ impl Port {
         &self,
         question: &str,
         ioctl: impl FnOnce(&str) -> std::io::Result<Vec<u8>>,
-    ) -> Option<Result<Vec<u8>, ReadError>> {
+    ) -> Result<Option<Vec<u8>>, ReadError> {
         if self.root.is_live() && self.live.is_none() {
-            return None;
+            return Ok(None);
         }
         let answer = self
             .root
             .ask(&format!("ethtool/{}/{question}", self.name), || ioctl(&self.name));
         match answer {
-            Err(ReadError::Unsupported { .. }) if !self.root.is_live() => None,
-            answer => Some(answer),
+            Err(ReadError::Unsupported { .. }) if !self.root.is_live() => Ok(None),
+            answer => answer.map(Some),
         }
     }
 }
@@ -206,9 +219,9 @@ pub(crate) fn counters(port: &Port) -> Answer {
 
 /// Negotiation, kind of port, what it can do and offers.
 pub(crate) fn link_modes(port: &Port) -> Answer {
-    let answer = match port.ask("link-settings", ethtool::link_settings) {
-        None => return Ok(None),
-        Some(answer) => answer.map_err(|error| (error.status(), error.to_string()))?,
+    let answer = port.ask("link-settings", ethtool::link_settings);
+    let Some(answer) = answer.map_err(told)? else {
+        return Ok(None);
     };
     let Some(told) = link_modes::parse(&answer) else {
         return Err((PartStatus::Failed, "the answer is cut".to_owned()));
@@ -235,7 +248,7 @@ pub(crate) fn driver(port: &Port) -> Answer {
     };
     // Kept as text, and read back where there is no running machine.
     let kept = |name: &str, now: String| {
-        let answer = port.ask(name, |_| Ok(now.into_bytes()))?.ok()?;
+        let answer = port.ask(name, |_| Ok(now.into_bytes())).ok()??;
         String::from_utf8(answer).ok()
     };
     let (mac, info) = if port.live.is_some() && !port.root.is_live() {
@@ -274,9 +287,8 @@ pub(crate) fn firmware_lldp(port: &Port) -> Answer {
         let line = |(at, name): (usize, &String)| format!("{name} {}\n", flags >> at & 1);
         Ok(names.iter().enumerate().map(line).collect::<String>().into_bytes())
     };
-    let answer = match port.ask("private-flags", ask) {
-        None => return Ok(None),
-        Some(answer) => answer.map_err(|error| (error.status(), error.to_string()))?,
+    let Some(answer) = port.ask("private-flags", ask).map_err(told)? else {
+        return Ok(None);
     };
     let text = String::from_utf8_lossy(&answer);
     let flag = |line: &str| line.rsplit_once(' ').map(|(name, on)| (name.to_owned(), on == "1"));
@@ -303,17 +315,13 @@ pub(crate) fn optics(port: &Port) -> Answer {
     if port.root.exists(port.at("device/physfn")) {
         return Ok(None);
     }
-    let answer = match port.ask("module-eeprom", module_memory) {
-        None => return Ok(None),
-        Some(Ok(answer)) => answer,
-        Some(Err(error)) => {
-            return Err(match &error {
-                ReadError::Denied { cause, .. } => (PartStatus::Denied, format!("reading modules: {cause}")),
-                // Drivers have many words for an empty cage.
-                _ => (PartStatus::Absent, format!("no module answers: {error}")),
-            });
-        }
-    };
+    let answer = port.ask("module-eeprom", module_memory);
+    let answer = answer.map_err(|error| match &error {
+        ReadError::Denied { cause, .. } => (PartStatus::Denied, format!("reading modules: {cause}")),
+        // Drivers have many words for an empty cage.
+        _ => (PartStatus::Absent, format!("no module answers: {error}")),
+    })?;
+    let Some(answer) = answer else { return Ok(None) };
     match module::parse(&answer) {
         Some(optics) => Ok(Some(Box::new(move |nic| nic.optics = Some(optics)))),
         None => Err((PartStatus::Failed, "a module of an unknown kind".to_owned())),

@@ -3,30 +3,17 @@
 
 use super::table::{SmbiosTable, Structure, uuid};
 use super::{names, platform};
-use crate::model::inventory::{Board, Chassis, CpuPackage, Firmware, System};
+use crate::model::inventory::{Bios, Board, Chassis, CpuPackage, Firmware, System};
 
-/// Type 0 without the boot mode, which is not in the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BiosFacts {
-    pub vendor: Option<String>,
-    pub version: Option<String>,
-    pub date: Option<String>,
-    pub release: Option<String>,
-    pub embedded_controller_release: Option<String>,
-    pub rom_size_bytes: Option<u64>,
-    pub virtual_machine: Option<bool>,
-    pub uefi_capable: Option<bool>,
-}
-
-/// 7.1 BIOS Information.
-pub fn bios(table: &SmbiosTable) -> Option<BiosFacts> {
+/// 7.1 BIOS Information. How the machine was booted is not in the table.
+pub fn bios(table: &SmbiosTable) -> Option<Bios> {
     let s = table.first(0)?;
     // FFh in either half: the field is not supported.
     let release = |offset: usize| match (s.byte(offset)?, s.byte(offset + 1)?) {
         (0xff, _) | (_, 0xff) => None,
         (major, minor) => Some(format!("{major}.{minor}")),
     };
-    Some(BiosFacts {
+    Some(Bios {
         vendor: s.string(0x04),
         version: s.string(0x05),
         date: s.string(0x08),
@@ -43,6 +30,7 @@ pub fn bios(table: &SmbiosTable) -> Option<BiosFacts> {
         // Second byte of the extended characteristics (7.1.2.2).
         virtual_machine: s.byte(0x13).map(|bits| bits & 0x10 != 0),
         uefi_capable: s.byte(0x13).map(|bits| bits & 0x08 != 0),
+        ..Bios::default()
     })
 }
 

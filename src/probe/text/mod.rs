@@ -32,7 +32,7 @@ pub(crate) fn render(inventory: &Inventory) -> Shown {
     page.part("Network", &inventory.nics, network::lines);
     page.part("Cables", &inventory.cabling, cabling::lines);
     page.part("PCI", &inventory.pci, pci::functions);
-    page.part("USB", &inventory.usb, pci::usb);
+    page.part("USB", &inventory.usb, |page, devices| pci::usb(page, devices));
     page.part("GPU", &inventory.gpus, pci::gpus);
     page.part("Security", &inventory.security, security::lines);
     page.part("BMC", &inventory.bmc, bmc::lines);

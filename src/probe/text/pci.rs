@@ -54,7 +54,7 @@ fn card(vpd: &Vpd) -> Option<String> {
     ]))
 }
 
-pub(super) fn usb(page: &mut Page, devices: &Vec<UsbDevice>) {
+pub(super) fn usb(page: &mut Page, devices: &[UsbDevice]) {
     let is_hub = |device: &&UsbDevice| device.root_hub || device.classes == ["Hub"];
     let (hubs, others): (Vec<_>, Vec<_>) = devices.iter().partition(is_hub);
     if others.is_empty() {

@@ -1,20 +1,9 @@
 //! Cisco Discovery Protocol packets, as Cisco's documentation of their format and the free dissectors describe them.
 
-use super::wire::{MAX_ENTRIES, address, be16, be32, named_bits, text, text_or_hex};
+use super::wire::{MAX_ENTRIES, NAMES, address, text, text_or_hex};
+use crate::formats::bytes::{be16, be32};
+use crate::formats::tables::set_names;
 use crate::model::inventory::Neighbour;
-
-/// By bit.
-const CAPABILITIES: [&str; 9] = [
-    "router",
-    "transparent bridge",
-    "source-route bridge",
-    "switch",
-    "host",
-    "igmp",
-    "repeater",
-    "telephone",
-    "remotely managed",
-];
 
 /// Reads a packet from its version on. `None` unless it has its sender and the port, empty or not.
 ///
@@ -45,7 +34,7 @@ pub(super) fn parse(packet: &[u8]) -> Option<Neighbour> {
                 told.port_id = text_or_hex(value);
                 told.port_id_kind = Some("interface name".to_owned());
             }
-            0x04 => told.capabilities_enabled = named_bits(be32(value, 0).unwrap_or(0), &CAPABILITIES),
+            0x04 => told.capabilities_enabled = set_names(NAMES, "cdp capability", be32(value, 0).unwrap_or(0)),
             0x05 => told.system_description = text(value),
             0x06 => told.platform = text(value),
             0x09 => told.vtp_domain = text(value),

@@ -1,23 +1,11 @@
 //! LLDP data units (IEEE 802.1AB-2016 clause 8), with the organizationally specific TLVs of 802.1Q annex D and
 //! 802.3 clause 79.
 
-use super::wire::{MAX_ENTRIES, address, be16, be32, colons, mac, named_bits, text, text_or_hex};
+use super::wire::{MAX_ENTRIES, NAMES, address, colons, mac, text, text_or_hex};
+use crate::formats::bytes::{be16, be32};
+use crate::formats::tables;
 use crate::model::inventory::{NamedVlan, Neighbour};
 
-/// 802.1AB table 8-4, by bit.
-const CAPABILITIES: [&str; 11] = [
-    "other",
-    "repeater",
-    "bridge",
-    "wlan access point",
-    "router",
-    "telephone",
-    "docsis",
-    "station",
-    "c-vlan",
-    "s-vlan",
-    "two-port relay",
-];
 const OUI_802_1: [u8; 3] = [0x00, 0x80, 0xc2];
 const OUI_802_3: [u8; 3] = [0x00, 0x12, 0x0f];
 
@@ -54,7 +42,7 @@ pub(super) fn parse(mut rest: &[u8]) -> Option<Neighbour> {
             5 => told.system_name = text(value),
             6 => told.system_description = text(value),
             7 => {
-                let bits = |at| named_bits(be16(value, at).unwrap_or(0).into(), &CAPABILITIES);
+                let bits = |at| tables::set_names(NAMES, "lldp capability", be16(value, at).unwrap_or(0));
                 (told.capabilities, told.capabilities_enabled) = (bits(0), bits(2));
             }
             8 if told.management_addresses.len() < MAX_ENTRIES => {
@@ -144,7 +132,7 @@ fn organization(told: &mut Neighbour, value: &[u8]) {
                 told.autoneg_enabled = Some(flags & 2 != 0);
                 // 0 is "other or unknown".
                 told.mau_type = (mau != 0).then_some(mau);
-                told.mau_name = mau_name(mau).map(str::to_owned);
+                told.mau_name = tables::name(NAMES, "mau", mau).map(str::to_owned);
             }
         }
         (oui, 4) if oui == OUI_802_3 => told.max_frame_bytes = be16(value, 0).map(u32::from),
@@ -159,42 +147,4 @@ fn aggregation(told: &mut Neighbour, value: &[u8]) {
         told.aggregated = Some(aggregated);
         told.aggregation_id = Some(id).filter(|id| aggregated && *id != 0);
     }
-}
-
-/// dot3MauType of the IANA-MAU-MIB (RFC 4836), those that servers meet.
-fn mau_name(mau: u16) -> Option<&'static str> {
-    Some(match mau {
-        15 => "100BASE-TX half duplex",
-        16 => "100BASE-TX full duplex",
-        21 => "1000BASE-X half duplex",
-        22 => "1000BASE-X full duplex",
-        23 => "1000BASE-LX half duplex",
-        24 => "1000BASE-LX full duplex",
-        25 => "1000BASE-SX half duplex",
-        26 => "1000BASE-SX full duplex",
-        29 => "1000BASE-T half duplex",
-        30 => "1000BASE-T full duplex",
-        31 => "10GBASE-X",
-        32 => "10GBASE-LX4",
-        33 => "10GBASE-R",
-        34 => "10GBASE-ER",
-        35 => "10GBASE-LR",
-        36 => "10GBASE-SR",
-        41 => "10GBASE-CX4",
-        54 => "10GBASE-T",
-        55 => "10GBASE-LRM",
-        56 => "1000BASE-KX",
-        57 => "10GBASE-KX4",
-        58 => "10GBASE-KR",
-        70 => "40GBASE-KR4",
-        71 => "40GBASE-CR4",
-        72 => "40GBASE-SR4",
-        73 => "40GBASE-FR",
-        74 => "40GBASE-LR4",
-        75 => "100GBASE-CR10",
-        76 => "100GBASE-SR10",
-        77 => "100GBASE-LR4",
-        78 => "100GBASE-ER4",
-        _ => return None,
-    })
 }

@@ -7,8 +7,9 @@ mod lldp;
 mod tests;
 mod wire;
 
+use crate::formats::bytes::be16;
 use crate::model::inventory::Neighbour;
-use wire::{be16, mac};
+use wire::mac;
 
 /// EtherType of LLDP (IEEE 802.1AB).
 const LLDP: u16 = 0x88cc;

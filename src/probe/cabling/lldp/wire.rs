@@ -5,16 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::formats::text::{clean, decoded};
 use crate::model::MacAddr;
 
+/// Names of numbers and bits. The file names its sources.
+pub(super) const NAMES: &str = include_str!("names.tsv");
 /// Of anything that comes in numbers: more than fit into the largest frame that a port takes.
 pub(super) const MAX_ENTRIES: usize = 4096;
-
-pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
 
 pub(super) fn mac(bytes: &[u8]) -> Option<MacAddr> {
     Some(MacAddr(bytes.try_into().ok()?))
@@ -47,11 +41,4 @@ pub(super) fn address(family: u8, bytes: &[u8]) -> Option<String> {
         6 => Some(mac(bytes)?.to_string()),
         _ => text_or_hex(bytes),
     }
-}
-
-/// The names whose bits are set.
-pub(super) fn named_bits(bits: u32, names: &[&str]) -> Vec<String> {
-    let is_set = |at: &usize| bits & (1 << at) != 0;
-    let name = |at: usize| names.get(at).map(|name| (*name).to_owned());
-    (0..names.len()).filter(is_set).filter_map(name).collect()
 }

@@ -39,7 +39,7 @@ pub(crate) fn flag(root: &Root, name: &str) -> Result<Option<bool>, ReadError> {
     })
 }
 
-/// `None` for a variable that is not there.
+/// `None` for a variable that is not there: older firmware has no audit and deployed mode, for one.
 fn there(read: Result<Vec<u8>, ReadError>) -> Result<Option<Vec<u8>>, ReadError> {
     match read {
         Err(ReadError::Absent { .. }) => Ok(None),
