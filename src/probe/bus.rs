@@ -42,6 +42,12 @@ pub(crate) fn is_on_usb(place: &Path) -> bool {
     names(place).any(|name| is_numbered(name, "usb"))
 }
 
+/// True for the prefix and a decimal number behind it, as the kernel names most devices.
+pub(crate) fn is_numbered(name: &str, prefix: &str) -> bool {
+    let number = name.strip_prefix(prefix).filter(|number| !number.is_empty());
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// True where a component of the place is the prefix and a number, or a list of numbers: `ata3`, `end_device-0:0:3`.
 pub(crate) fn has_numbered(place: &Path, prefix: &str) -> bool {
     let mut numbers = names(place).filter_map(|name| name.strip_prefix(prefix));

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::config::SiteKey;
 use crate::model::MacAddr;
-use crate::service::dhcp4::probe::{Ask, Overheard, Role, Said, heard, packet};
-use crate::sys::netif::{self, Netlink};
+use crate::service::dhcp4::probe::{Ask, Overheard, heard, packet};
+use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use crate::role::link::election::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
@@ -74,13 +74,9 @@ pub(crate) async fn wait_for_master_loss(key: SiteKey, machine_id: MacAddr, mac:
 }
 
 async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: Duration) -> io::Result<()> {
-    let links = netif::wired_links(Path::new("/sys"))?;
-    let link = links
-        .into_iter()
-        .find(|link| link.mac == mac)
-        .ok_or(io::ErrorKind::NotFound)?;
+    let link = port(mac)?.ok_or(io::ErrorKind::NotFound)?;
     let tap = DhcpTap::open(link.index)?;
-    let mut next = tokio::time::Instant::now();
+    let mut next = Instant::now();
     let mut buffer = Vec::new();
     while heard_at.elapsed() < quiet {
         tokio::select! {
@@ -93,9 +89,7 @@ async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: D
             from = tap.receive(&mut buffer) => {
                 let from = from?;
                 if let Some(Overheard::Server(spoken)) = heard(&buffer)
-                    && let (Some(machine), Some(proof)) = (spoken.machine, spoken.proof)
-                    && proof.role != Role::Ask
-                    && voice.is_proven(&Said { role: proof.role, machine, mac: from, server: spoken.server }, Some(proof))
+                    && voice.is_proven_master(from, &spoken)
                 {
                     *heard_at = Instant::now();
                 }
@@ -105,13 +99,15 @@ async fn watch(mac: MacAddr, voice: &mut Voice, heard_at: &mut Instant, quiet: D
     Ok(())
 }
 
+fn port(mac: MacAddr) -> io::Result<Option<Link>> {
+    let links = netif::wired_links(Path::new("/sys"))?;
+    Ok(links.into_iter().find(|link| link.mac == mac))
+}
+
 /// Removes what this machine had as a peer from the port, so that it starts as after its boot.
 pub(crate) async fn forget_addresses(mac: MacAddr) -> io::Result<()> {
     let netlink = Netlink::open()?;
-    let links = netif::wired_links(Path::new("/sys"))?;
-    let Some(link) = links.into_iter().find(|link| link.mac == mac) else {
-        return Ok(());
-    };
+    let Some(link) = port(mac)? else { return Ok(()) };
     for (address, _) in netlink.addresses(link.index).await? {
         netlink.remove_address(link.index, address).await?;
     }

@@ -18,27 +18,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::live::{Accepted, REMEDY};
 use crate::config::{Live, SiteKey};
-use crate::model::api::LinkStatus;
 use crate::model::console::console;
-use crate::model::{RunTime, layout};
+use crate::model::{RunTime, cause, layout};
 use crate::service::boot::loaders::Loaders;
 use crate::service::http;
 use crate::service::http::site::{BootFiles, Data, Site};
 use crate::service::node_table::NodeTable;
 use crate::service::workers::Workers;
-use crate::stick::medium;
-use crate::stick::medium::Medium;
-use crate::store::leases::{Book, Journal};
+use crate::stick::medium::{self, Medium};
+use crate::store::leases::Journal;
 use crate::store::nodes::{Limits, NodeStore, StoredNode};
 use crate::sys::{clock, systemd};
 
 use super::remedy;
 use crate::role::link::ipv6_leases::Ipv6Leases;
-use crate::role::link::manager;
-use crate::role::link::manager::{Choice, Ended};
+use crate::role::link::manager::{self, Choice, Ended};
 use crate::role::link::shared::Shared;
+use crate::role::link::tasks::named;
 use crate::role::master::status::StatusSources;
-use crate::role::master::storage::{Shelf, Storage};
+use crate::role::master::storage::{StickFiles, Storage};
 use crate::role::master::tarball::Keeper;
 
 /// What a master serves, and from where.
@@ -63,17 +61,13 @@ const NOTE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
 pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
-    let medium = find_medium(&config);
     let mut problems = Vec::new();
-    let medium = match medium {
-        Ok(medium) => Some(medium),
-        Err(error) => {
-            problems.push(format!(
-                "no boot medium: {error:#}; machines cannot be booted from here"
-            ));
-            None
-        }
-    };
+    let medium = find_medium(&config).inspect_err(|error| {
+        problems.push(format!(
+            "no boot medium: {error:#}; machines cannot be booted from here"
+        ));
+    });
+    let medium = medium.ok();
     let (data, found) = (config.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;
@@ -85,7 +79,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     }
     let workers = Workers::start().context("starting threads")?;
     let master = Master::open(config, medium, storage, uploads, workers, problems);
-    let key = master.key.clone();
+    let key = master.shared.site.key.clone();
     let ended = master.serve(&stop).await;
     // One that yields goes on as a peer; systemd would end it as one that hangs.
     if !matches!(ended, Ok(Ended::Yield { .. })) {
@@ -100,26 +94,22 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
 /// The data folder and the uploads in it. A partition whose uploads cannot be opened counts as broken: memory takes its place.
 fn open_storage(given: Option<PathBuf>, medium: Option<&Medium>) -> anyhow::Result<(Storage, NodeStore)> {
     let open = |storage: &Storage| NodeStore::open(&storage.folder, Limits::default());
-    if let Some(folder) = given {
-        let storage = Storage::folder(folder)?;
-        let uploads = open(&storage)?;
-        return Ok((storage, uploads));
+    let on_stick = given.is_none();
+    let mut storage = match given {
+        Some(folder) => Storage::folder(folder)?,
+        None => Storage::of_medium(medium)?,
+    };
+    let mut uploads = open(&storage);
+    if let Err(error) = &uploads
+        && storage.durable
+        && on_stick
+    {
+        let why = format!("The uploads on the stick cannot be opened: {}.", cause::told(error));
+        storage.close().context("closing the data partition")?;
+        storage = Storage::memory(why, medium.and_then(|medium| medium.disk.as_ref()))?;
+        uploads = open(&storage);
     }
-    let storage = Storage::of_medium(medium)?;
-    match open(&storage) {
-        Ok(uploads) => Ok((storage, uploads)),
-        Err(error) if storage.durable => {
-            let why = format!(
-                "The uploads on the stick cannot be opened: {:#}.",
-                anyhow::Error::new(error)
-            );
-            storage.close().context("closing the data partition")?;
-            let storage = Storage::memory(why, medium.and_then(|medium| medium.disk.as_ref()))?;
-            let uploads = open(&storage)?;
-            Ok((storage, uploads))
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok((storage, uploads?))
 }
 
 fn find_medium(config: &Config) -> anyhow::Result<Medium> {
@@ -132,15 +122,10 @@ fn find_medium(config: &Config) -> anyhow::Result<Medium> {
 }
 
 struct Master {
-    config: Config,
+    links: Choice,
     storage: Arc<Storage>,
-    site: Arc<Site>,
-    uploads: NodeStore,
-    status: Arc<Mutex<Vec<LinkStatus>>>,
-    journal: Arc<Journal>,
-    remembered: Book,
+    shared: Shared,
     keeper: Keeper,
-    key: SiteKey,
     /// Uploads of earlier runs are still to be listed.
     noted_late: bool,
 }
@@ -154,57 +139,61 @@ impl Master {
         workers: Workers,
         mut problems: Vec<String>,
     ) -> Self {
-        let shelf = storage.shelf.clone();
+        let files = storage.files.clone();
         let mut random = [0; 32];
         OsRng.unwrap_err().fill_bytes(&mut random);
         let (key, key_problem) = storage.site_key(random);
         problems.extend(key_problem);
-        problems.extend(unused_files(&shelf));
-        let settings = Live::new(shelf.settings(), config.doubts.clone(), Arc::clone(&config.accepted));
-        let settings = Arc::new(settings);
+        problems.extend(unused_files(&files));
+        let settings = Arc::new(Live::new(files.settings(), config.doubts, config.accepted));
         show_problems(&problems, &settings, &uploads);
-        let boot = boot_files(&config, medium);
-        let status = Arc::new(Mutex::new(Vec::new()));
+        let boot = boot_files(&config.loaders, medium);
+        let status = Arc::default();
         let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
-        let storage = Arc::new(storage);
+        let file6 = storage.folder.join(layout::LEASES6);
+        let ipv6 = Ipv6Leases::open(file6, clock::unix_time(), rand::random());
         let keeper = Keeper::new(uploads.clone(), storage.durable);
+        let data = Data {
+            folder: storage.folder.clone(),
+            uploads,
+            durable: storage.durable,
+        };
+        let storage = Arc::new(storage);
         let sources = StatusSources {
             storage: Arc::downgrade(&storage),
-            shelf,
+            files,
             keeper: keeper.clone(),
             problems,
             links: Arc::clone(&status),
             http_port: config.http_port,
         };
-        let data = Data {
-            folder: storage.folder.clone(),
-            uploads: uploads.clone(),
-            durable: storage.durable,
-        };
-        let site = Site::new(boot, data, settings, key.clone(), workers, Box::new(sources));
+        let site = Site::new(boot, data, settings, key, workers, Box::new(sources));
         let noted_late = !note_in_time(&site);
-        Master {
-            config,
-            storage,
+        let shared = Shared {
             site: Arc::new(site),
-            uploads,
+            http_port: config.http_port,
+            remembered,
             status,
             journal: Arc::new(journal),
-            remembered,
+            ipv6: Arc::new(ipv6),
+        };
+        Master {
+            links: config.links,
+            storage,
+            shared,
             keeper,
-            key,
             noted_late,
         }
     }
 
     async fn serve(&self, stop: &CancellationToken) -> anyhow::Result<Ended> {
-        let local = (Ipv4Addr::LOCALHOST, self.config.http_port);
-        let listener = TcpListener::bind(local)
-            .await
-            .with_context(|| format!("binding HTTP to 127.0.0.1 port {}", self.config.http_port))?;
+        let (site, port) = (&self.shared.site, self.shared.http_port);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+        let listener = listener.with_context(|| format!("binding HTTP to 127.0.0.1 port {port}"))?;
         // A stick that is full of uploads is still being hashed; the rest of them is listed once that is done.
         if self.noted_late {
-            let (uploads, node_table, ends) = (self.uploads.clone(), Arc::clone(&self.site.node_table), stop.clone());
+            let (uploads, node_table) = (self.keeper.uploads().clone(), Arc::clone(&site.node_table));
+            let ends = stop.clone();
             tokio::task::spawn_blocking(move || {
                 // The program's end waits for this thread.
                 let go_on = || !ends.is_cancelled();
@@ -216,31 +205,12 @@ impl Master {
         }
         let inner = stop.child_token();
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-        let (site, token) = (Arc::clone(&self.site), inner.clone());
-        tasks.spawn(async move {
-            http::server::run(listener, site, token)
-                .await
-                .context("the local HTTP service")
-        });
+        let http = http::server::run(listener, Arc::clone(site), inner.clone());
+        tasks.spawn(named("local HTTP".to_owned(), http));
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
-        let ipv6 = Ipv6Leases::open(
-            self.storage.folder.join(layout::LEASES6),
-            clock::unix_time(),
-            rand::random(),
-        );
-        let ipv6 = Arc::new(ipv6);
-        tasks.spawn(Arc::clone(&ipv6).keep(inner.clone()));
-        let shared = Shared {
-            ipv6,
-            site: Arc::clone(&self.site),
-            key: self.key.clone(),
-            http_port: self.config.http_port,
-            remembered: self.remembered.clone(),
-            status: Arc::clone(&self.status),
-            journal: Arc::clone(&self.journal),
-        };
+        tasks.spawn(Arc::clone(&self.shared.ipv6).keep(inner.clone()));
         systemd::ready("asking each link who serves it");
-        let mut links = std::pin::pin!(manager::run(shared, self.config.links.clone(), inner.clone()));
+        let mut links = std::pin::pin!(manager::run(self.shared.clone(), self.links.clone(), inner.clone()));
         let ended = loop {
             tokio::select! {
                 ended = &mut links => break ended,
@@ -260,24 +230,20 @@ impl Master {
 
     /// Tarball current, everything written out, partition clean.
     async fn close(self) -> anyhow::Result<()> {
-        let words = self.storage.closing_words(self.uploads.stored());
+        let words = self.storage.closing_words(self.keeper.uploads().stored());
         let Master {
             storage,
-            site,
-            uploads,
+            shared,
             keeper,
-            journal,
             ..
         } = self;
         let work = tokio::task::spawn_blocking(move || {
-            journal.close();
+            shared.journal.close();
             keeper.end();
             // Every holder of an open file on the partition has to be gone before it can be unmounted.
-            drop((site, uploads, keeper));
-            match Arc::try_unwrap(storage) {
-                Ok(storage) => storage.close().context("closing the data partition"),
-                Err(_) => Err(anyhow::anyhow!("the data partition is still in use")),
-            }
+            drop((shared, keeper));
+            let storage = Arc::into_inner(storage).context("the data partition is still in use")?;
+            storage.close().context("closing the data partition")
         });
         work.await??;
         console!("{words}");
@@ -286,16 +252,16 @@ impl Master {
 }
 
 /// Files on the stick that are not used, and why.
-fn unused_files(shelf: &Shelf) -> Vec<String> {
+fn unused_files(files: &StickFiles) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, then) in [
         (layout::AUTHORIZED_KEYS, "ssh stays off"),
         (layout::WORKLOAD, "machines run no workload"),
     ] {
         // One byte tells whether it can be read.
-        match (shelf.read(name, 0), shelf) {
+        match (files.read(name, 0), files) {
             (Err(error), _) => problems.push(format!("{name}: it cannot be read: {error}; {then}")),
-            (Ok(Some(_)), Shelf::Disk(_)) => problems.push(format!(
+            (Ok(Some(_)), StickFiles::Disk(_)) => problems.push(format!(
                 "{name}: it is on the stick, which cannot be mounted, and is not used; {then}"
             )),
             (Ok(_), _) => {}
@@ -305,19 +271,15 @@ fn unused_files(shelf: &Shelf) -> Vec<String> {
 }
 
 fn show_problems(problems: &[String], settings: &Live, uploads: &NodeStore) {
-    for problem in problems.iter().chain(&settings.problems()) {
-        console!("{problem}");
-    }
-    if settings.is_held() {
-        console!("{REMEDY}");
-    }
-    for problem in uploads.problems() {
+    let remedy = settings.is_held().then(|| REMEDY.to_owned());
+    let of_settings = settings.problems().into_iter().chain(remedy);
+    for problem in problems.iter().cloned().chain(of_settings).chain(uploads.problems()) {
         console!("{problem}");
     }
 }
 
-fn boot_files(config: &Config, medium: Option<Medium>) -> BootFiles {
-    let loaders = Loaders::find(&config.loaders);
+fn boot_files(folders: &[PathBuf], medium: Option<Medium>) -> BootFiles {
+    let loaders = Loaders::find(folders);
     for name in loaders.missing() {
         tracing::debug!(name, "no such network boot program on this system");
     }
@@ -385,7 +347,6 @@ pub(crate) fn loader_folders() -> Vec<PathBuf> {
         // The memory test.
         "/boot",
     ]
-    .iter()
     .map(PathBuf::from)
-    .collect()
+    .to_vec()
 }

@@ -144,16 +144,14 @@ fn session(config: &Config, first: &Snapshot) -> anyhow::Result<Session> {
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)
         .context("this machine has neither a usable SMBIOS UUID nor a network port to be named by")?;
     let document = serde_json::to_vec(&first.inventory).context("writing the inventory")?;
-    let evidence = crate::store::inventory::read(document.as_slice())
-        .unwrap_or_default()
-        .evidence;
+    let read = crate::store::inventory::read(document.as_slice());
     Ok(Session {
         master: config.master,
         token: config.token.clone(),
         id,
         macs,
         uuid,
-        evidence,
+        evidence: read.unwrap_or_default().evidence,
     })
 }
 

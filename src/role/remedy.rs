@@ -14,15 +14,10 @@ pub(crate) fn in_memory(why: &str, stored: usize, links: &[LinkStatus], port: u1
         format!("before power-off, fetch http://{host}{port}/export/{TARBALL}")
     };
     // In a network with addresses of its own, whoever has one reaches us; nobody gets one from us just for that.
-    let proxied = links
-        .iter()
-        .find(|link| link.mode == LinkMode::Proxy && link.address.is_some());
-    if let Some((link, address)) = proxied.and_then(|link| Some((link, link.address.as_ref()?))) {
-        return format!(
-            "{kept}: {} from a machine in the network of {}",
-            fetch(address),
-            link.name
-        );
+    let proxied = |link: &LinkStatus| link.address.clone().filter(|_| link.mode == LinkMode::Proxy);
+    if let Some((link, address)) = links.iter().find_map(|link| Some((link, proxied(link)?))) {
+        let name = &link.name;
+        return format!("{kept}: {} from a machine in the network of {name}", fetch(&address));
     }
     let served = links.iter().find_map(|link| {
         let serves = link.mode == LinkMode::Serve;

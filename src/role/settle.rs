@@ -36,16 +36,14 @@ fn usb_disk_to_come(driver: &Path) -> bool {
         named.map(|entry| entry.path()).collect()
     };
     // Interfaces are named like `2-1:1.0`; the driver's own attributes have no colon.
-    let interfaces = children(driver, "").into_iter();
-    interfaces
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().contains(':'))
-        })
-        .any(|interface| {
-            let hosts = children(&interface, "host");
-            !hosts.iter().any(|host| !children(host, "target").is_empty())
-        })
+    let is_interface = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().contains(':'))
+    };
+    children(driver, "").into_iter().filter(is_interface).any(|interface| {
+        let hosts = children(&interface, "host");
+        !hosts.iter().any(|host| !children(host, "target").is_empty())
+    })
 }
 
 #[cfg(test)]

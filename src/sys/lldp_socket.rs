@@ -108,7 +108,7 @@ pub(crate) fn wait(sockets: &[&DiscoverySocket], limit: Duration) -> io::Result<
         .zip(sockets)
         .enumerate()
         .filter(|(_, (state, _))| state.revents != 0);
-    Ok(spoken.map(|(at, (_, one))| (at, one.frames())).collect())
+    Ok(ready.map(|(at, (_, one))| (at, one.frames())).collect())
 }
 
 /// `PACKET_ADD_MEMBERSHIP`; it ends with the socket.

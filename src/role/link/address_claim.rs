@@ -1,10 +1,12 @@
 //! Which address a master takes on a link that it serves: one that nobody has (RFC 5227 §2.1). On a network whose hosts have theirs by
 //! hand, the first of the subnet is often the gateway's.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::config::Subnet;
 use crate::model::{MacAddr, RunTime};
@@ -32,7 +34,7 @@ const GONE_SECONDS: f64 = 60.0;
 #[derive(Debug)]
 pub(crate) struct Question {
     address: Ipv4Addr,
-    task: JoinHandle<Found>,
+    task: AbortOnDropHandle<Found>,
 }
 
 /// Who has the address in IPv4, and who has the one in IPv6.
@@ -42,24 +44,21 @@ impl Question {
     /// Asks. `own`: hardware addresses of this machine, whose other ports may hang on the same network.
     fn ask(link: &Link, own: Vec<MacAddr>, address: Ipv4Addr, address6: Option<Ipv6Addr>) -> Self {
         let link = link.clone();
-        let task = tokio::spawn(async move {
-            let (four, six) = tokio::join!(
-                who_has(link.index, link.mac, &own, address),
-                found6(&link, &own, address6)
-            );
-            let four = four.unwrap_or_else(|error| {
-                tracing::debug!(%address, %error, "asking for our own address");
-                None
-            });
-            (four, six)
-        });
+        let asking = async move {
+            let six = async {
+                match address6 {
+                    Some(address) => who_has6(&link, &own, address).await,
+                    None => Ok(None),
+                }
+            };
+            let (four, six) = tokio::join!(who_has(link.index, link.mac, &own, address), six);
+            // Nobody can be asked without IPv6, or while the kernel still checks the address to ask from.
+            let unasked = |error: &io::Error| tracing::debug!(%address, %error, "asking for our own address");
+            let four = four.inspect_err(unasked).unwrap_or_default();
+            (four, six.inspect_err(unasked).unwrap_or_default())
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(asking.in_current_span()));
         Question { address, task }
-    }
-}
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -69,7 +68,7 @@ pub(crate) async fn who_has(
     mac: MacAddr,
     own: &[MacAddr],
     address: Ipv4Addr,
-) -> std::io::Result<Option<MacAddr>> {
+) -> io::Result<Option<MacAddr>> {
     let tap = ArpTap::open(index)?;
     let mut packet = Vec::new();
     for _ in 0..PROBES {
@@ -87,7 +86,7 @@ pub(crate) async fn who_has(
 }
 
 /// The same in IPv6 (RFC 4862 §5.4), asked from the link-local address. Who has it: a hardware address, else the one it answers from.
-async fn who_has6(link: &Link, own: &[MacAddr], address: Ipv6Addr) -> std::io::Result<Option<String>> {
+async fn who_has6(link: &Link, own: &[MacAddr], address: Ipv6Addr) -> io::Result<Option<(Ipv6Addr, String)>> {
     let socket = RouterSocket::of_neighbours(&link.name, link.index)?;
     let (question, group) = wire::who_has(link.mac, address);
     let mut message = Vec::new();
@@ -98,25 +97,14 @@ async fn who_has6(link: &Link, own: &[MacAddr], address: Ipv6Addr) -> std::io::R
             let from = from?;
             match wire::has(&message) {
                 Some((target, user)) if target == address && !user.is_some_and(|user| own.contains(&user)) => {
-                    return Ok(Some(user.map_or_else(|| from.to_string(), |user| user.to_string())));
+                    let user = user.map_or_else(|| from.to_string(), |user| user.to_string());
+                    return Ok(Some((address, user)));
                 }
                 _ => {}
             }
         }
     }
     Ok(None)
-}
-
-async fn found6(link: &Link, own: &[MacAddr], address: Option<Ipv6Addr>) -> Option<(Ipv6Addr, String)> {
-    let address = address?;
-    match who_has6(link, own, address).await {
-        Ok(user) => user.map(|user| (address, user)),
-        // Without IPv6, or while the kernel still checks the address to ask from.
-        Err(error) => {
-            tracing::debug!(%address, %error, "asking for our own address");
-            None
-        }
-    }
 }
 
 /// The search for an address on one link, and who was found on the way.
@@ -163,7 +151,7 @@ impl AddressClaim {
         if self.proxy.is_some() {
             return Search::Free(if given { first } else { subnet }, None);
         }
-        let question = match self.question.take() {
+        let mut question = match self.question.take() {
             Some(question) if question.address == subnet.server => question,
             _ => Question::ask(link, own, subnet.server, address6),
         };
@@ -171,7 +159,6 @@ impl AddressClaim {
             self.question = Some(question);
             return Search::Asking;
         }
-        let mut question = question;
         // A question that was lost is one without an answer.
         let (user, user6) = (&mut question.task).await.unwrap_or_default();
         self.taken6 = user6;
@@ -223,13 +210,10 @@ impl AddressClaim {
 
     /// Who has the addresses that were not taken, for the screen.
     pub(crate) fn note(&self, now: RunTime) -> Option<String> {
-        let found = self
-            .taken
-            .iter()
-            .map(|(address, user)| format!("{address} is used by {user}"));
+        let used = |(address, user): &(Ipv4Addr, MacAddr)| format!("{address} is used by {user}");
         let contested = self.contested.filter(|(_, _, last)| now - *last <= GONE_SECONDS);
         let contested = contested.map(|(user, _, _)| format!("our address is also used by {user}"));
-        let all: Vec<String> = found.chain(contested).collect();
+        let all: Vec<String> = self.taken.iter().map(used).chain(contested).collect();
         (!all.is_empty()).then(|| all.join(", "))
     }
 }

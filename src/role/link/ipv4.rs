@@ -112,7 +112,7 @@ fn dhcp_server(on: &OnLink<'_>, subnet: Subnet) -> anyhow::Result<(Worker, Serve
             lease: shared.settings().now().network.lease,
             boot: shared.boot_source(),
         },
-        leases: shared.leases_of(subnet),
+        leases: shared.leases(subnet.server, subnet),
         routed: shared.routed(subnet.server),
         node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),

@@ -193,12 +193,10 @@ impl LinkManager {
         let rule = shared.settings().now().link_rule(&link.name, link.mac);
         let machine_id = self.machine_id.unwrap_or(link.mac);
         let mut given = self.choice.given().into_iter().flatten();
-        let subnet = given
-            .find(|(name, _)| *name == link.name)
-            .and_then(|(_, subnet)| *subnet);
+        let subnet = given.find(|(name, _)| *name == link.name).and_then(|given| given.1);
         let state = LinkState {
             election: Election::new(machine_id, rule),
-            voice: Voice::new(shared.key.clone(), machine_id, link.mac),
+            voice: Voice::new(shared.site.key.clone(), machine_id, link.mac),
             listener,
             subnet: subnet.map_or(SubnetSource::Numbered(None), SubnetSource::Given),
             slot6: None,
@@ -223,16 +221,10 @@ impl LinkManager {
         if self.context.rule != Rule::Elected {
             return None;
         }
-        match self.links.values().find(|other| other.link.mac == from) {
+        if let Some(LinkState { link, .. }) = self.links.values().find(|other| other.link.mac == from) {
+            let (name, before) = (link.name.clone(), link.index < index);
             // Its own packets, back from a switch, mean nothing.
-            Some(other) if other.link.index == index => return None,
-            Some(other) => {
-                return Some(Event::SameSegment {
-                    name: other.link.name.clone(),
-                    before: other.link.index < index,
-                });
-            }
-            None => {}
+            return (link.index != index).then_some(Event::SameSegment { name, before });
         }
         let is_ours = |server| self.links.values().any(|link| link.has(server));
         match what {
@@ -312,14 +304,7 @@ async fn stop(netlink: &Netlink, links: impl IntoIterator<Item = LinkState>) {
 
 /// What a server said, and whether it proved that it is of this site.
 fn server_event(voice: &mut Voice, from: MacAddr, message: &ServerMessage) -> Event {
-    let said = |role| Said {
-        role,
-        machine: message.machine.unwrap_or(from),
-        mac: from,
-        server: message.server,
-    };
-    let proof = message.proof.filter(|proof| proof.role != Role::Ask && message.recon);
-    let ours = proof.is_some_and(|given| voice.is_proven(&said(given.role), proof));
+    let ours = voice.is_proven_master(from, message);
     Event::Server {
         server: ForeignServer {
             address: message.server,
@@ -329,7 +314,7 @@ fn server_event(voice: &mut Voice, from: MacAddr, message: &ServerMessage) -> Ev
             boots: message.boots && !ours,
         },
         machine: message.machine,
-        proxies: proof.is_some_and(|proof| proof.role == Role::Proxy),
+        proxies: message.recon && message.proof.is_some_and(|proof| proof.role == Role::Proxy),
     }
 }
 

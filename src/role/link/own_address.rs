@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::model::console::console;
@@ -15,8 +15,7 @@ use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use crate::role::link::address_claim;
-use crate::role::peer::network;
-use crate::role::peer::network::{Answer, Leased};
+use crate::role::peer::network::{self, Answer, Leased};
 
 /// Pause after an exchange that brought nothing.
 const RETRY: Duration = Duration::from_secs(5);
@@ -29,7 +28,7 @@ const RENEW_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
 /// Keeps an address until it is dropped.
 pub(crate) struct OwnAddress {
     now: watch::Receiver<Option<Own>>,
-    task: Option<JoinHandle<()>>,
+    _task: Option<AbortOnDropHandle<()>>,
 }
 
 /// An address of this machine on a link.
@@ -49,16 +48,16 @@ impl OwnAddress {
     pub(crate) async fn of(link: &Link, netlink: &Netlink, but: Option<Ipv4Addr>) -> Self {
         let present = netlink.addresses(link.index).await.unwrap_or_default();
         let fixed = present.into_iter().find(|(address, _)| Some(*address) != but);
-        if let Some((address, prefix)) = fixed {
-            let (_, now) = watch::channel(Some(Own {
-                address,
-                prefix,
-                router: None,
-                set_here: false,
-            }));
-            return OwnAddress { now, task: None };
+        let fixed = fixed.map(|(address, prefix)| Own {
+            address,
+            prefix,
+            router: None,
+            set_here: false,
+        });
+        let (sender, now) = watch::channel(fixed);
+        if fixed.is_some() {
+            return OwnAddress { now, _task: None };
         }
-        let (sender, now) = watch::channel(None);
         let link = link.clone();
         let asking = async move {
             loop {
@@ -69,20 +68,12 @@ impl OwnAddress {
                 tokio::time::sleep(RETRY).await;
             }
         };
-        let task = Some(tokio::spawn(asking.in_current_span()));
-        OwnAddress { now, task }
+        let task = AbortOnDropHandle::new(tokio::spawn(asking.in_current_span()));
+        OwnAddress { now, _task: Some(task) }
     }
 
     pub(crate) fn now(&self) -> Option<Own> {
         *self.now.borrow()
-    }
-}
-
-impl Drop for OwnAddress {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
     }
 }
 

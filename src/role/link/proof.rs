@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::config::site_key::{Nonce, SiteKey, Tag};
 use crate::model::MacAddr;
-use crate::service::dhcp4::probe::{Proof, Question, Role, Said};
+use crate::service::dhcp4::probe::{Proof, Question, Role, Said, ServerMessage};
 
 const LABEL: &str = "recon election 1";
 /// Questions of this port that may still be answered. They go out every 4 s at most as a rule, so an answer is
@@ -49,10 +49,8 @@ impl Voice {
             self.open.pop_front();
         }
         self.open.push_back(nonce);
-        let question = Question {
-            machine: self.machine,
-            nonce,
-        };
+        let machine = self.machine;
+        let question = Question { machine, nonce };
         (question, self.proof(&Said::asking(self.machine, self.mac)))
     }
 
@@ -81,10 +79,8 @@ impl Voice {
             return false;
         }
         let proven = self.open.iter().any(|nonce| {
-            let question = Question {
-                machine: self.machine,
-                nonce: *nonce,
-            };
+            let (machine, nonce) = (self.machine, *nonce);
+            let question = Question { machine, nonce };
             with_parts(&question, said, |parts| self.key.proves(LABEL, parts, &proof.tag))
         });
         if proven {
@@ -94,6 +90,18 @@ impl Voice {
             self.used.push_back(proof.tag);
         }
         proven
+    }
+
+    /// Whether a server proved that it is a master of this site. `from`: the port that it spoke from.
+    pub(crate) fn is_proven_master(&mut self, from: MacAddr, message: &ServerMessage) -> bool {
+        let proof = message.proof.filter(|proof| proof.role != Role::Ask && message.recon);
+        let said = |role| Said {
+            role,
+            machine: message.machine.unwrap_or(from),
+            mac: from,
+            server: message.server,
+        };
+        proof.is_some_and(|given| self.is_proven(&said(given.role), proof))
     }
 
     fn proof(&self, said: &Said) -> Option<Proof> {

@@ -34,13 +34,6 @@ pub(crate) struct Context {
     pub next_slot6: u32,
 }
 
-/// Whether a link serves or proxies since now.
-#[derive(Debug, PartialEq, Eq)]
-enum Started {
-    Now,
-    Not,
-}
-
 impl LinkState {
     /// Does what the election says.
     pub(crate) async fn act(&mut self, netlink: &Netlink, actions: Vec<Action>) {
@@ -86,33 +79,32 @@ impl LinkState {
         if self.problem.as_ref().is_some_and(|problem| now < problem.retry_at) {
             return Ok(());
         }
-        let started = match mode {
+        let done = match mode {
             LinkMode::Serve if !self.is_serving() => self.serve(context, own).await,
             LinkMode::Proxy => self.proxy(context).await,
-            _ => Ok(Started::Not),
+            _ => Ok(()),
         };
-        match started {
-            Ok(Started::Not) => {}
-            Ok(Started::Now) => {
-                self.problem = None;
-                if context.rule == Rule::Elected {
-                    self.announce();
-                }
+        if let Err(error) = done {
+            let text = format!("{error:#}");
+            if self.problem.as_ref().is_none_or(|problem| problem.text != text) {
+                console!("{}: cannot serve: {text}; trying again", self.link.name);
             }
-            Err(error) => {
-                let text = format!("{error:#}");
-                if self.problem.as_ref().is_none_or(|problem| problem.text != text) {
-                    console!("{}: cannot serve: {text}; trying again", self.link.name);
-                }
-                let retry_at = now + RETRY_SECONDS;
-                self.problem = Some(Problem { text, retry_at });
-            }
+            let retry_at = now + RETRY_SECONDS;
+            self.problem = Some(Problem { text, retry_at });
         }
         Ok(())
     }
 
+    /// The link serves or proxies since now.
+    fn started(&mut self, rule: Rule) {
+        self.problem = None;
+        if rule == Rule::Elected {
+            self.announce();
+        }
+    }
+
     /// Addresses and boot files.
-    async fn serve(&mut self, context: &mut Context, own: &[MacAddr]) -> anyhow::Result<Started> {
+    async fn serve(&mut self, context: &mut Context, own: &[MacAddr]) -> anyhow::Result<()> {
         let settings = context.shared.settings().now();
         let (subnet, given) = match &mut self.subnet {
             SubnetSource::Given(subnet) => (Some(*subnet), true),
@@ -122,18 +114,17 @@ impl LinkState {
             }
         };
         let Some(subnet) = subnet else {
-            self.problem = Some(Problem {
-                text: "no subnet is left for this link: choose a smaller network.subnet".to_owned(),
-                retry_at: RunTime::from_seconds(f64::INFINITY),
-            });
-            return Ok(Started::Not);
+            let text = "no subnet is left for this link: choose a smaller network.subnet".to_owned();
+            let retry_at = RunTime::from_seconds(f64::INFINITY);
+            self.problem = Some(Problem { text, retry_at });
+            return Ok(());
         };
         let address6 = self.prefix6(context).map(Prefix64::server);
         let candidates = settings.own_addresses(subnet);
         let search = self.claim.search(candidates, given, &self.link, own.to_vec(), address6);
         let found = search.await;
         let Some(subnet) = self.found(found) else {
-            return Ok(Started::Not);
+            return Ok(());
         };
         self.leave_taken6();
         let prefix6 = self.prefix6(context);
@@ -157,7 +148,8 @@ impl LinkState {
             }
         }
         console!("{}: serving {}/{}", self.link.name, subnet.server, subnet.prefix);
-        Ok(Started::Now)
+        self.started(context.rule);
+        Ok(())
     }
 
     /// The subnet with our address, where the search for it ended with one; what else it found is said.
@@ -181,10 +173,9 @@ impl LinkState {
                     "{name}: not served: {problem}. Choose another network.subnet in recon.toml, or take that machine off this network"
                 );
                 self.claim.forget();
-                self.problem = Some(Problem {
-                    text: format!("not served, no address is free for this master: {problem}"),
-                    retry_at: now + TAKEN_SECONDS,
-                });
+                let text = format!("not served, no address is free for this master: {problem}");
+                let retry_at = now + TAKEN_SECONDS;
+                self.problem = Some(Problem { text, retry_at });
                 None
             }
         }
@@ -241,7 +232,7 @@ impl LinkState {
     }
 
     /// Boot files at an address of somebody else's network.
-    async fn proxy(&mut self, context: &Context) -> anyhow::Result<Started> {
+    async fn proxy(&mut self, context: &Context) -> anyhow::Result<()> {
         let (netlink, link) = (&context.netlink, &self.link);
         if let Activity::Idle = self.activity {
             let but = self.clients.as_ref().map(|services| services.own.address);
@@ -252,26 +243,22 @@ impl LinkState {
             };
         }
         let Activity::Proxying { address, services } = &mut self.activity else {
-            return Ok(Started::Not);
+            return Ok(());
         };
         let own = address.now();
         if services.as_ref().map(|services| services.own) == own {
-            return Ok(Started::Not);
+            return Ok(());
         }
         if let Some(services) = services.take() {
             services.end(netlink, link).await;
         }
-        let Some(own) = own else {
-            return Ok(Started::Not);
-        };
+        let Some(own) = own else { return Ok(()) };
         let shared = &context.shared;
         *services = Some(proxy::start(&OnLink { shared, netlink, link }, own).await?);
-        console!(
-            "{}: boot files from {}, addresses from the other server",
-            link.name,
-            own.address
-        );
-        Ok(Started::Now)
+        let (name, address) = (&link.name, own.address);
+        console!("{name}: boot files from {address}, addresses from the other server");
+        self.started(context.rule);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use crate::config::{Live, SiteKey, Subnet};
+use crate::config::{Live, Subnet};
 use crate::model::api::LinkStatus;
 use crate::role::link::ipv6_leases::Ipv6Leases;
 use crate::service::boot::source::BootSource;
@@ -14,9 +14,9 @@ use crate::service::loader_choice::LoaderChoice;
 use crate::store::leases::{Book, Journal};
 use crate::sys::netif::{Link, Netlink};
 
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub site: Arc<Site>,
-    pub key: SiteKey,
     pub http_port: u16,
     /// Leases and addresses in use by strangers, as known at start.
     pub remembered: Book,
@@ -45,24 +45,19 @@ impl Shared {
         }
     }
 
-    /// The leases of the link whose server has this address.
-    pub(crate) fn leases_of(&self, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
-        self.table(subnet.server, subnet)
-    }
-
     /// The networks behind routers whose machines this server answers, each with its leases: those of the run, whichever link they were
     /// given by.
     pub(crate) fn routed(&self, server: Ipv4Addr) -> Vec<dhcp4::server::Routed> {
         let settings = self.settings().now();
         let routed = settings.routed(server).map(|subnet| dhcp4::server::Routed {
             subnet,
-            leases: self.table(subnet.network, subnet),
+            leases: self.leases(subnet.network, subnet),
         });
         routed.collect()
     }
 
-    /// With what is remembered and what `recon.toml` reserves, where the table is new.
-    fn table(&self, key: Ipv4Addr, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
+    /// The leases under this address: a link's server, or a network behind a router. With what is remembered and what `recon.toml` reserves, where the table is new.
+    pub(crate) fn leases(&self, key: Ipv4Addr, subnet: Subnet) -> Arc<Mutex<LeaseTable>> {
         let mut tables = self.site.leases.lock().expect("no holder panics");
         let table = tables.entry(key).or_insert_with(|| {
             let remembered = self.remembered.leases().cloned();

@@ -206,12 +206,13 @@ impl LinkState {
         let tables = shared.site.leases.lock().expect("no holder panics");
         // Machines behind routers use what is served here as well.
         let behind = settings.routed(address).map(|subnet| subnet.network);
-        let tables = std::iter::once(address)
-            .chain(behind)
-            .filter_map(|key| tables.get(&key));
-        let v4 = tables
-            .map(|table| table.lock().expect("no holder panics").held(now))
-            .sum();
+        let keys = std::iter::once(address).chain(behind);
+        let held = |key| {
+            tables
+                .get(&key)
+                .map(|table| table.lock().expect("no holder panics").held(now))
+        };
+        let v4 = keys.filter_map(held).sum();
         let v6 = services.prefix6.map_or(0, |prefix| {
             let table = shared.ipv6.table(prefix);
             table.lock().expect("no holder panics").held(now)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::storage::{Shelf, Storage};
+use super::storage::{StickFiles, Storage};
 use super::tarball::Keeper;
 use crate::config::live::REMEDY;
 use crate::config::load::Loaded;
@@ -15,7 +15,7 @@ use crate::sys::clock;
 pub(crate) struct StatusSources {
     /// Not held, so that the partition can be unmounted at the end.
     pub storage: Weak<Storage>,
-    pub shelf: Shelf,
+    pub files: StickFiles,
     pub keeper: Keeper,
     /// What was wrong at the start, a sentence each.
     pub problems: Vec<String>,
@@ -58,31 +58,25 @@ impl Master for StatusSources {
     }
 
     fn read_settings(&self) -> Loaded {
-        self.shelf.settings()
+        self.files.settings()
     }
 }
 
 /// What a person should know of the uploads.
 fn notices(uploads: &NodeStore) -> Vec<String> {
-    let mut notices = uploads.problems();
-    match uploads.unchecked() {
-        0 => {}
-        1 => notices.push("1 upload of an earlier run is still to be checked; it counts from then on".to_owned()),
-        some => notices.push(format!(
-            "{some} uploads of earlier runs are still to be checked; they count from then on"
-        )),
-    }
-    match uploads.sent_back() {
-        0 => {}
-        some => notices.push(format!(
-            "{some} times an upload was sent back because too many were being checked; the machines try again"
-        )),
-    }
-    match uploads.copies_left_out() {
-        0 => {}
-        some => notices.push(format!(
-            "{some} uploads have no inventory.json beside them, to leave room for uploads; it is in them and in the tarball"
-        )),
-    }
-    notices
+    let unchecked = match uploads.unchecked() {
+        1 => "upload of an earlier run is still to be checked; it counts from then on",
+        _ => "uploads of earlier runs are still to be checked; they count from then on",
+    };
+    let sent_back = "times an upload was sent back because too many were being checked; the machines try again";
+    let left_out =
+        "uploads have no inventory.json beside them, to leave room for uploads; it is in them and in the tarball";
+    let counted = [
+        (uploads.unchecked() as u64, unchecked),
+        (uploads.sent_back(), sent_back),
+        (uploads.copies_left_out(), left_out),
+    ];
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+    let counted = counted.map(|(count, what)| format!("{count} {what}"));
+    uploads.problems().into_iter().chain(counted).collect()
 }

@@ -22,8 +22,7 @@ use crate::role::{remedy, settle};
 pub(crate) struct Storage {
     pub folder: PathBuf,
     pub durable: bool,
-    /// Where files that a person put on the stick are read.
-    pub shelf: Shelf,
+    pub files: StickFiles,
     partition: Option<DataPartition>,
     /// Why the data lives in memory, a sentence; what to do then is for `remedy` to say.
     pub problem: Option<String>,
@@ -33,10 +32,10 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// A folder given by hand, which counts as durable.
-    pub(crate) fn folder(folder: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn folder(folder: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         Ok(Storage {
-            shelf: Shelf::Folder(folder.clone()),
+            files: StickFiles::Folder(folder.clone()),
             folder,
             durable: true,
             partition: None,
@@ -46,15 +45,15 @@ impl Storage {
     }
 
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
-    pub(crate) fn of_medium(medium: Option<&Medium>) -> std::io::Result<Self> {
+    pub(crate) fn of_medium(medium: Option<&Medium>) -> io::Result<Self> {
         let Some(disk) = medium.and_then(|medium| medium.disk.as_ref()) else {
             // Where the medium does not read, what forbids something may still stand on it.
             let disk = medium::live_disk().filter(|_| live());
             return Self::memory(remedy::no_disk(live()).to_owned(), disk.as_ref());
         };
         let told = match certain(disk) {
-            Ok(told) => told,
-            Err(problem) => return Self::memory(problem, Some(disk)),
+            Ok(Certain { notice }) => notice,
+            Err(Doubt(why)) => return Self::memory(why, Some(disk)),
         };
         match partition::ensure(disk, Path::new(layout::MOUNT_POINT), rand::random()) {
             Ok(partition) => {
@@ -64,14 +63,10 @@ impl Storage {
                 if let Err(error) = create_layout(Path::new(layout::MOUNT_POINT)) {
                     notices.push(format!("the stick's folders could not be made: {error}"));
                 }
-                let folder = PathBuf::from(layout::MOUNT_POINT);
                 Ok(Storage {
-                    shelf: Shelf::Folder(folder.clone()),
-                    folder,
-                    durable: true,
                     notices,
                     partition: Some(partition),
-                    problem: None,
+                    ..Self::folder(layout::MOUNT_POINT.into())?
                 })
             }
             Err(problem) => Self::memory(problem.to_string(), Some(disk)),
@@ -79,35 +74,21 @@ impl Storage {
     }
 
     /// Memory in place of the partition of `disk`, and why, as a sentence.
-    pub(crate) fn memory(why: String, disk: Option<&PathBuf>) -> std::io::Result<Self> {
-        std::fs::create_dir_all(layout::MOUNT_POINT)?;
-        let folder = PathBuf::from(layout::MOUNT_POINT);
+    pub(crate) fn memory(why: String, disk: Option<&PathBuf>) -> io::Result<Self> {
+        let folder = Self::folder(layout::MOUNT_POINT.into())?;
         Ok(Storage {
-            shelf: disk.map_or_else(|| Shelf::Folder(folder.clone()), |disk| Shelf::Disk(disk.clone())),
-            folder,
+            files: disk.map_or(folder.files, |disk| StickFiles::Disk(disk.clone())),
             durable: false,
-            partition: None,
             problem: Some(why),
-            notices: Vec::new(),
+            ..folder
         })
     }
 
     /// The key of the site: the one on the stick, made there if there is none. Where it cannot be read or kept, one for this run, which
     /// nobody else has; and a sentence about that. `random`: from the system's generator. Blocks.
     pub(crate) fn site_key(&self, random: [u8; 32]) -> (SiteKey, Option<String>) {
-        let unread = |why: String| {
-            let problem = format!(
-                "{}: {why}. Other sticks of this site are not known by this one: copy the file from one of them, or delete it, and a new one is \
-                 made at the next start",
-                layout::SITE_KEY
-            );
-            (SiteKey::new(random), Some(problem))
-        };
-        match self.shelf.read(layout::SITE_KEY, site_key::MAX_FILE_BYTES) {
-            Ok(Some(bytes)) => match SiteKey::parse(&bytes) {
-                Ok(key) => (key, None),
-                Err(why) => unread(why.to_string()),
-            },
+        let found = match self.files.read(layout::SITE_KEY, site_key::MAX_FILE_BYTES) {
+            Ok(Some(bytes)) => SiteKey::parse(&bytes).map_err(|error| error.to_string()),
             Ok(None) => {
                 let key = SiteKey::new(random);
                 let kept = if self.durable {
@@ -121,26 +102,32 @@ impl Storage {
                         layout::SITE_KEY
                     )
                 });
-                (key, problem)
+                return (key, problem);
             }
-            Err(error) => unread(format!("it cannot be read: {error}")),
-        }
+            Err(error) => Err(format!("it cannot be read: {error}")),
+        };
+        found.map(|key| (key, None)).unwrap_or_else(|why| {
+            let problem = format!(
+                "{}: {why}. Other sticks of this site are not known by this one: copy the file from one of them, or delete it, and a new one is \
+                 made at the next start",
+                layout::SITE_KEY
+            );
+            (SiteKey::new(random), Some(problem))
+        })
     }
 
     /// `links` and `stored`, the number of machines whose upload is here, decide what a person can do where uploads live in
     /// memory; `port` is HTTP's.
     pub(crate) fn status(&self, links: &[LinkStatus], stored: usize, port: u16) -> StorageStatus {
         let space = mount::space(&self.folder).ok();
-        let problem = self.problem.as_ref();
+        let (free_bytes, total_bytes) = space.map_or((0, 0), |space| (space.free_bytes, space.total_bytes));
+        let (partition, problem) = (self.partition.as_ref(), self.problem.as_ref());
         StorageStatus {
             durable: self.durable,
-            device: self
-                .partition
-                .as_ref()
-                .map(|partition| partition.device.display().to_string()),
+            device: partition.map(|partition| partition.device.display().to_string()),
             problem: problem.map(|why| remedy::in_memory(why, stored, links, port)),
-            free_bytes: space.as_ref().map_or(0, |space| space.free_bytes),
-            total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
+            free_bytes,
+            total_bytes,
             ..StorageStatus::default()
         }
     }
@@ -155,7 +142,7 @@ impl Storage {
     }
 
     /// Writes everything out and leaves the partition clean. Blocks.
-    pub(crate) fn close(self) -> std::io::Result<()> {
+    pub(crate) fn close(self) -> io::Result<()> {
         match self.partition {
             Some(partition) => partition.close(),
             None => mount::sync_filesystem(&self.folder),
@@ -163,41 +150,51 @@ impl Storage {
     }
 }
 
+/// The disk is what this machine was started from; perhaps there is something that a person should know of it.
+struct Certain {
+    notice: Option<String>,
+}
+
+/// Why it may be another one, and what to do, as sentences.
+struct Doubt(String);
+
 /// Makes sure that `disk` is what this machine was started from, and takes our own write protection off it, which every disk
-/// has got when it appeared. Gives what a person should know.
-fn certain(disk: &Path) -> Result<Option<String>, String> {
+/// has got when it appeared.
+fn certain(disk: &Path) -> Result<Certain, Doubt> {
     let own = medium::carrier(Path::new("/sys"), disk.to_owned());
     if !own.portable {
         // The stick that was meant may still be on its way.
         settle::wait_for_drivers();
     }
-    let (carriers, silent) = medium::carriers()
-        .map_err(|error| format!("the disks could not be listed to look for other media: {error}"))?;
+    let listed = medium::carriers();
+    let (carriers, silent) = listed.map_err(|error| {
+        Doubt(format!(
+            "the disks could not be listed to look for other media: {error}"
+        ))
+    })?;
     if let Some(late) = silent.first().filter(|_| !own.portable) {
-        return Err(format!(
+        return Err(Doubt(format!(
             "{} does not answer, and could be the stick that was meant instead of {}, a disk of this machine. Nothing is written to either: \
              take one of them out, and start again.",
             late.display(),
             disk.display()
-        ));
+        )));
     }
     let others: Vec<Carrier> = carriers.into_iter().filter(|other| other.disk != own.disk).collect();
-    let told = medium::may_write(&own, &others)?;
+    let notice = medium::may_write(&own, &others).map_err(Doubt)?;
     // A stick whose own switch says read-only stays so, and is named as such by what follows.
     if block::is_read_only(disk).unwrap_or(false)
         && let Err(error) = block::set_read_only(disk, false)
     {
         tracing::warn!(disk = %disk.display(), %error, "taking the write protection off the boot medium");
     }
-    Ok(told)
+    Ok(Certain { notice })
 }
 
 /// Writes the key beside its place first: a power cut leaves a whole one or none.
 fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
-    let (part, place) = (
-        folder.join(format!("{}.part", layout::SITE_KEY)),
-        folder.join(layout::SITE_KEY),
-    );
+    let place = folder.join(layout::SITE_KEY);
+    let part = folder.join(format!("{}.part", layout::SITE_KEY));
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -212,18 +209,18 @@ fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
 
 /// Where a file that a person put on the stick is read: the data folder, or, where memory stands in for it, the stick behind.
 #[derive(Debug, Clone)]
-pub(crate) enum Shelf {
+pub(crate) enum StickFiles {
     Folder(PathBuf),
     /// The whole disk, of which nothing is mounted.
     Disk(PathBuf),
 }
 
-impl Shelf {
+impl StickFiles {
     /// Up to one byte more than `limit`; `None` where there is no such file. Blocks.
     pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         match self {
-            Shelf::Folder(folder) => load::small_file(&folder.join(name), limit),
-            Shelf::Disk(disk) => {
+            StickFiles::Folder(folder) => load::small_file(&folder.join(name), limit),
+            StickFiles::Disk(disk) => {
                 let mut disk = File::open(disk)?;
                 let bytes = disk.seek(SeekFrom::End(0))?;
                 peek::data_file(&disk, bytes, name, limit)
@@ -244,16 +241,12 @@ fn live() -> bool {
 }
 
 /// Puts what a person looks for on a stick that lacks it: the served folders, and the settings to edit.
-fn create_layout(folder: &Path) -> std::io::Result<()> {
+fn create_layout(folder: &Path) -> io::Result<()> {
     for name in [layout::ISOS, layout::INSTALL, layout::EXPORT] {
         std::fs::create_dir_all(folder.join(name))?;
     }
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(folder.join(layout::SETTINGS))
-    {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+    match File::create_new(folder.join(layout::SETTINGS)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
         Ok(mut file) => {
             // Notepad of old Windows shows one long line otherwise.

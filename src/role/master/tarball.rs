@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::model::RunTime;
 use crate::model::api::TarballStatus;
+use crate::model::cause;
 use crate::model::console::console;
 use crate::model::layout::{TARBALL, TARBALL_INCOMPLETE};
 use crate::store::archive::{ArchiveError, GoOn};
@@ -24,40 +26,31 @@ const MOST_QUIET_SECONDS: f64 = 600.0;
 /// At the end it is waited for this long; systemd waits 180 s.
 const END_LIMIT: Duration = Duration::from_secs(100);
 
-/// Decides when. Times are seconds since the start.
-#[derive(Debug)]
+/// Decides when.
+#[derive(Debug, Default)]
 struct Pace {
     /// The number of changes that was seen last, and when it was new.
     seen: Option<u64>,
-    since: f64,
-    quiet: f64,
+    since: RunTime,
+    /// How long the last try took, in seconds.
+    took: f64,
     /// The number of changes for which nothing is left to do.
     done: Option<u64>,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Pace {
-            seen: None,
-            since: 0.0,
-            quiet: QUIET_SECONDS,
-            done: None,
-        }
-    }
-}
-
 impl Pace {
     /// True once nothing changed for long enough.
-    fn is_due(&mut self, changes: u64, now: f64) -> bool {
+    fn is_due(&mut self, changes: u64, now: RunTime) -> bool {
         if self.seen != Some(changes) {
             (self.seen, self.since) = (Some(changes), now);
         }
-        self.done != Some(changes) && now - self.since >= self.quiet
+        let quiet = (2.0 * self.took).clamp(QUIET_SECONDS, MOST_QUIET_SECONDS);
+        self.done != Some(changes) && now - self.since >= quiet
     }
 
     /// A tarball of the state with this number was made or could not be made, in so many seconds; or was overtaken.
     fn tried(&mut self, changes: u64, took: f64, overtaken: bool) {
-        self.quiet = (2.0 * took).clamp(QUIET_SECONDS, MOST_QUIET_SECONDS);
+        self.took = took;
         if !overtaken {
             self.done = Some(changes);
         }
@@ -113,7 +106,7 @@ impl Keeper {
                 () = tokio::time::sleep(LOOK) => {}
             }
             let changes = self.uploads.changes();
-            if !self.durable || !pace.is_due(changes, clock::run_seconds()) {
+            if !self.durable || !pace.is_due(changes, clock::run_time()) {
                 continue;
             }
             let (keeper, token, started) = (self.clone(), stop.clone(), Instant::now());
@@ -154,15 +147,7 @@ impl Keeper {
                 nodes: *nodes,
                 lacks: *lacks,
             },
-            Err(error) => {
-                let mut text = error.to_string();
-                let mut cause = std::error::Error::source(error);
-                while let Some(error) = cause {
-                    text.push_str(&format!(": {error}"));
-                    cause = error.source();
-                }
-                Last::Failed(text)
-            }
+            Err(error) => Last::Failed(cause::told(error)),
         };
         *self.last() = last;
         // It stays on the screen; the console's scroll gets it once.
@@ -176,51 +161,49 @@ impl Keeper {
 
     /// For screen and API.
     pub fn status(&self) -> TarballStatus {
-        let stored = self.uploads.stored();
-        let of = |state: String, problem: Option<String>| TarballStatus {
-            current: false,
+        let (stored, last) = (self.uploads.stored(), self.last().clone());
+        let current = self.durable && self.uploads.current_tarball().is_some();
+        let (state, problem) = if !self.durable {
+            let state = "not kept beside uploads in memory; /export/ makes it on request";
+            (state.to_owned(), None)
+        } else if current {
+            (format!("{TARBALL} holds all {stored} nodes"), None)
+        } else if let Some(stuck) = self.uploads.tarball_stuck() {
+            let problem = format!("{stuck}; nodes/ holds every stored upload: recon collect");
+            (stuck, Some(problem))
+        } else {
+            told(last, stored)
+        };
+        TarballStatus {
+            current,
             state,
             problem,
-        };
-        if !self.durable {
-            return of(
-                "not kept beside uploads in memory; /export/ makes it on request".to_owned(),
-                None,
+        }
+    }
+}
+
+/// What the last try came to with this many stored nodes, in words, and what to do about it.
+fn told(last: Last, stored: usize) -> (String, Option<String>) {
+    match last {
+        Last::Waiting => {
+            let state = "is made as soon as no upload came for a while; nodes/ holds every stored upload";
+            (format!("{TARBALL} {state}"), None)
+        }
+        Last::Making => (format!("{TARBALL} is being made of {stored} nodes"), None),
+        Last::Lacking { nodes, lacks } => {
+            let state = format!(
+                "{TARBALL_INCOMPLETE} holds {nodes} nodes and lacks {lacks} uploads or folders that are torn or do not read"
             );
+            let problem = format!("{state}; INCOMPLETE.txt in it names them");
+            (state, Some(problem))
         }
-        if self.uploads.current_tarball().is_some() {
-            return TarballStatus {
-                current: true,
-                state: format!("{TARBALL} holds all {stored} nodes"),
-                problem: None,
-            };
-        }
-        if let Some(stuck) = self.uploads.tarball_stuck() {
-            return of(
-                stuck.clone(),
-                Some(format!("{stuck}; nodes/ holds every stored upload: recon collect")),
+        Last::Failed(why) => {
+            let state = format!("there is no {TARBALL} on the stick");
+            let problem = format!(
+                "{why}. There is no {TARBALL} on the stick; nodes/ holds every stored upload: recon collect makes it at home, \
+                 and /export/{TARBALL} of this master on request"
             );
-        }
-        let last = self.last().clone();
-        match last {
-            Last::Waiting => of(
-                format!("{TARBALL} is made as soon as no upload came for a while; nodes/ holds every stored upload"),
-                None,
-            ),
-            Last::Making => of(format!("{TARBALL} is being made of {stored} nodes"), None),
-            Last::Lacking { nodes, lacks } => {
-                let text = format!(
-                    "{TARBALL_INCOMPLETE} holds {nodes} nodes and lacks {lacks} uploads or folders that are torn or do not read"
-                );
-                of(text.clone(), Some(format!("{text}; INCOMPLETE.txt in it names them")))
-            }
-            Last::Failed(why) => of(
-                format!("there is no {TARBALL} on the stick"),
-                Some(format!(
-                    "{why}. There is no {TARBALL} on the stick; nodes/ holds every stored upload: recon collect makes it at home, \
-                     and /export/{TARBALL} of this master on request"
-                )),
-            ),
+            (state, Some(problem))
         }
     }
 }
@@ -228,6 +211,10 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn at(second: f64) -> RunTime {
+        RunTime::from_seconds(second)
+    }
 
     #[test]
     fn it_is_made_once_after_the_last_upload_and_not_between_them() {
@@ -240,7 +227,7 @@ mod tests {
                 changes += 2;
             }
             for step in 0..2 {
-                if pace.is_due(changes, now + 0.5 * f64::from(step)) {
+                if pace.is_due(changes, at(now + 0.5 * f64::from(step))) {
                     made.push(now + 0.5 * f64::from(step));
                     pace.tried(changes, 0.2, false);
                 }
@@ -257,23 +244,23 @@ mod tests {
         // One upload every 20 s, and a tarball takes 15 s.
         for second in 0..4000 {
             let now = f64::from(second);
-            if pace.is_due(u64::from(second as u32 / 20), now) {
+            if pace.is_due(u64::from(second as u32 / 20), at(now)) {
                 busy += 15.0;
                 pace.tried(u64::from(second as u32 / 20), 15.0, false);
             }
         }
         assert!(busy <= 15.0, "{busy} of 4000 s");
         // It comes as soon as there is peace.
-        assert!((4000..4100).any(|second| pace.is_due(200, f64::from(second))));
+        assert!((4000..4100).any(|second| pace.is_due(200, at(f64::from(second)))));
     }
 
     #[test]
     fn what_was_overtaken_is_made_again() {
         let mut pace = Pace::default();
-        assert!(!pace.is_due(1, 0.0) && pace.is_due(1, 3.0));
+        assert!(!pace.is_due(1, at(0.0)) && pace.is_due(1, at(3.0)));
         pace.tried(1, 1.0, true);
-        assert!(pace.is_due(1, 4.0));
+        assert!(pace.is_due(1, at(4.0)));
         pace.tried(1, 1.0, false);
-        assert!(!pace.is_due(1, 400.0));
+        assert!(!pace.is_due(1, at(400.0)));
     }
 }

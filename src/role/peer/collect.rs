@@ -31,13 +31,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// Fills in what only the peer's talk with its master tells.
     pub fn set_clock_offset(&mut self, offset_ms: Option<i64>) {
-        let clock = self
-            .inventory
-            .health
-            .value
-            .as_mut()
-            .and_then(|health| health.clock.as_mut());
-        if let Some(clock) = clock {
+        let health = self.inventory.health.value.as_mut();
+        if let Some(clock) = health.and_then(|health| health.clock.as_mut()) {
             clock.master_clock_offset_ms = offset_ms;
         }
     }

@@ -72,10 +72,8 @@ pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAd
     let mut waited = Duration::ZERO;
     loop {
         let links = netif::wired_links(sys).unwrap_or_default();
-        let candidates: Vec<&Link> = links
-            .iter()
-            .filter(|link| mac.is_none_or(|mac| link.mac == mac))
-            .collect();
+        let is_meant = |link: &&Link| mac.is_none_or(|mac| link.mac == mac);
+        let candidates: Vec<&Link> = links.iter().filter(is_meant).collect();
         if let Some(link) = candidates.iter().find(|link| link.carrier) {
             return (*link).clone();
         }
@@ -164,37 +162,34 @@ async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -
         return None;
     }
     let servers = SocketAddrV6::new(ALL_DHCP_SERVERS, 547, 0, link.index);
-    socket
-        .send_to(&probe6::packet(&ask, link.mac, xid), servers)
-        .await
-        .ok()?;
+    let question = probe6::packet(&ask, link.mac, xid);
+    socket.send_to(&question, servers).await.ok()?;
     let deadline = tokio::time::Instant::now() + ANSWER;
     let mut buffer = [0; MAX_DATAGRAM];
-    loop {
-        let received = tokio::time::timeout_at(deadline, socket.recv_from(&mut buffer))
-            .await
-            .ok()?;
-        let Ok((length, SocketAddr::V6(_))) = received else {
-            continue;
-        };
-        match probe6::heard(&buffer[..length]) {
-            Some(heard) if heard.xid == xid => return Some(heard),
-            _ => {}
+    while let Ok(received) = tokio::time::timeout_at(deadline, socket.recv_from(&mut buffer)).await {
+        if let Ok((length, SocketAddr::V6(_))) = received
+            && let Some(heard) = probe6::heard(&buffer[..length]).filter(|heard| heard.xid == xid)
+        {
+            return Some(heard);
         }
     }
+    None
 }
 
 /// One whole exchange: DISCOVER, OFFER, REQUEST, ACK. `None`: a packet was not answered.
 pub(crate) async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
     let xid = rand::random();
-    let Some(offer) = ask(tap, Ask::Discover, mac, xid, MessageType::Offer).await?.given() else {
+    let Answer::Given(offer) = ask(tap, Ask::Discover, mac, xid, MessageType::Offer).await? else {
         return Ok(None);
     };
     let request = Ask::Request {
         server: offer.server,
         address: offer.address,
     };
-    Ok(ask(tap, request, mac, xid, MessageType::Ack).await?.given())
+    Ok(match ask(tap, request, mac, xid, MessageType::Ack).await? {
+        Answer::Given(leased) => Some(leased),
+        Answer::Refused | Answer::Nothing => None,
+    })
 }
 
 /// What became of a question.
@@ -203,15 +198,6 @@ pub(crate) enum Answer {
     Given(Leased),
     Refused,
     Nothing,
-}
-
-impl Answer {
-    fn given(self) -> Option<Leased> {
-        match self {
-            Answer::Given(leased) => Some(leased),
-            Answer::Refused | Answer::Nothing => None,
-        }
-    }
 }
 
 /// Asks for more time with an address that is held.
@@ -223,28 +209,22 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
     tap.broadcast(&packet(ask, mac, xid)).await?;
     let deadline = tokio::time::Instant::now() + ANSWER;
     let mut buffer = Vec::new();
-    loop {
-        match tokio::time::timeout_at(deadline, tap.receive(&mut buffer)).await {
-            Err(_) => return Ok(Answer::Nothing),
-            Ok(received) => received?,
-        };
-        let Some(Overheard::Server(spoken)) = heard(&buffer) else {
-            continue;
-        };
-        if spoken.xid != xid {
-            continue;
-        }
-        if spoken.kind == MessageType::Nak {
-            return Ok(Answer::Refused);
-        }
-        if spoken.kind == want && !spoken.yours.is_unspecified() {
-            return Ok(Answer::Given(Leased {
-                address: spoken.yours,
-                prefix: spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8),
-                server: spoken.server,
-                router: spoken.router,
-                seconds: spoken.lease_seconds,
-            }));
+    while let Ok(received) = tokio::time::timeout_at(deadline, tap.receive(&mut buffer)).await {
+        received?;
+        match heard(&buffer) {
+            Some(Overheard::Server(spoken)) if spoken.xid != xid => {}
+            Some(Overheard::Server(spoken)) if spoken.kind == MessageType::Nak => return Ok(Answer::Refused),
+            Some(Overheard::Server(spoken)) if spoken.kind == want && !spoken.yours.is_unspecified() => {
+                return Ok(Answer::Given(Leased {
+                    address: spoken.yours,
+                    prefix: spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8),
+                    server: spoken.server,
+                    router: spoken.router,
+                    seconds: spoken.lease_seconds,
+                }));
+            }
+            _ => {}
         }
     }
+    Ok(Answer::Nothing)
 }

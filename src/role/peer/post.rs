@@ -24,6 +24,8 @@ pub struct Place {
     pub own_memory: bool,
 }
 
+const BEGUN_BEFORE: &str =
+    "post.sh was begun before, and the peer was ended before its results were uploaded: it is not run again";
 /// Largest part of memory that the workload's folder takes (tmpfs(5)): further writes are refused to the workload.
 const OWN_MEMORY: &str = "size=25%,nr_inodes=200k,mode=0700";
 
@@ -90,27 +92,25 @@ pub async fn run(
     let started = Instant::now();
     let mut problems = Vec::new();
     let mut output = Vec::new();
-    let mut exit_code = None;
     let result = place.folder.join("result");
     sandbox::end_left_behind();
-    if std::fs::read_to_string(&place.begun).is_ok_and(|begun| begun == name) {
-        problems.push(
-            "post.sh was begun before, and the peer was ended before its results were uploaded: it is not run again"
-                .to_owned(),
-        );
-    } else {
-        let (to, named) = (place.clone(), name.to_owned());
-        let prepared = tokio::task::spawn_blocking(move || prepare(&archive, &named, &to, bounds)).await;
-        match prepared.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Err(error) => problems.push(format!("unpacking post.tgz: {error}")),
-            Ok(()) => {
-                match script::run(&place.folder, &result, environment, bounds, &mut output, &mut problems).await {
-                    Ok(code) => exit_code = code,
-                    Err(error) => problems.push(format!("running post.sh: {error}")),
-                }
-            }
-        }
-    }
+    let begun = std::fs::read_to_string(&place.begun).is_ok_and(|begun| begun == name);
+    let (to, named) = (place.clone(), name.to_owned());
+    let prepare = move || match begun {
+        true => Err(BEGUN_BEFORE.to_owned()),
+        false => prepare(&archive, &named, &to, bounds).map_err(|error| format!("unpacking post.tgz: {error}")),
+    };
+    let prepared = tokio::task::spawn_blocking(prepare).await;
+    let ended = match prepared.unwrap_or_else(|error| Err(format!("unpacking post.tgz: {error}"))) {
+        Ok(()) => script::run(&place.folder, environment, bounds, &mut output, &mut problems)
+            .await
+            .map_err(|error| format!("running post.sh: {error}")),
+        Err(problem) => Err(problem),
+    };
+    let exit_code = ended.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     if output.len() >= bounds.output_bytes {
         problems.push(format!("output beyond {} bytes was left out", bounds.output_bytes));
     }

@@ -49,8 +49,9 @@ impl Failure {
 }
 
 /// How much of an inventory goes into an upload, from everything to the least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Form {
+    #[default]
     Whole,
     /// Without what the site's workload left.
     WithoutResults,
@@ -73,7 +74,7 @@ impl Form {
 }
 
 /// What there is to leave out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Has {
     pub results: bool,
     pub raw: bool,
@@ -91,7 +92,7 @@ pub(crate) enum Next {
 }
 
 /// One inventory on its way to the master.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sending {
     form: Form,
     has: Has,
@@ -102,12 +103,8 @@ pub(crate) struct Sending {
 
 impl Sending {
     pub(crate) fn new(has: Has) -> Self {
-        Sending {
-            form: Form::Whole,
-            has,
-            tries: 0,
-            refused: false,
-        }
+        let new = Sending::default();
+        Sending { has, ..new }
     }
 
     pub(crate) fn form(&self) -> Form {

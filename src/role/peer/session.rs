@@ -35,10 +35,8 @@ pub(crate) struct Session {
 
 impl Session {
     fn headers(&self) -> Vec<(&'static str, String)> {
-        self.token
-            .iter()
-            .map(|token| ("authorization", format!("Bearer {token}")))
-            .collect()
+        let bearer = |token| ("authorization", format!("Bearer {token}"));
+        self.token.iter().map(bearer).collect()
     }
 
     /// One request to the master.

@@ -106,22 +106,14 @@ fn written(path: &Path) -> String {
 
 /// Names of a folder, sorted; at most `most` of them, and whether there are more.
 fn names(folder: &Path, most: usize) -> io::Result<(Vec<OsString>, bool)> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        if names.len() >= most {
-            return Ok((names, true));
-        }
-        names.push(entry?.file_name());
-    }
+    let entries = fs::read_dir(folder)?.take(most.saturating_add(1));
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<io::Result<Vec<_>>>()?;
+    let more = names.len() > most;
+    names.truncate(most);
     names.sort();
-    Ok((names, false))
-}
-
-/// Reads a plain file that is still one when it is open.
-fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_plain(path)?.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((names, more))
 }
 
 /// Name and content of the files of `result` that are taken, and a sentence for each reason why others are not.
@@ -218,8 +210,10 @@ impl Walk<'_> {
         if length > self.bytes_left {
             return Err(too_many(length));
         }
-        let content = read(&whole, self.bytes_left + 1).map_err(|error| (unread(error), length))?;
-        let read = content.len() as u64;
+        let mut content = Vec::new();
+        // A plain file that is still one when it is open.
+        let read = open_plain(&whole).and_then(|file| file.take(self.bytes_left + 1).read_to_end(&mut content));
+        let read = read.map_err(|error| (unread(error), length))? as u64;
         // It grew since it was measured, or is one of those files that tell no length.
         if read > self.bytes_left {
             return Err(too_many(read));

@@ -16,7 +16,6 @@ const WAKING: Duration = Duration::from_secs(1);
 /// Runs the script; `None` if it has no exit code. Whatever it started ends with it.
 pub(super) async fn run(
     folder: &Path,
-    result: &Path,
     environment: &[(&str, String)],
     bounds: Bounds,
     output: &mut Vec<u8>,
@@ -30,7 +29,7 @@ pub(super) async fn run(
     command
         .arg("./post.sh")
         .current_dir(folder)
-        .env("RECON_RESULT", result)
+        .env("RECON_RESULT", folder.join("result"))
         .envs(environment.iter().map(|(key, value)| (*key, value.as_str())));
     let mut fenced = sandbox::start(command, bounds.fence)?;
     let ended = tokio::time::timeout(bounds.run, listen(&mut fenced, bounds.output_bytes, output)).await;
@@ -41,21 +40,17 @@ pub(super) async fn run(
         problems.push(format!("{left} processes of post.sh could not be ended"));
     }
     use std::os::unix::process::ExitStatusExt;
-    Ok(match ended {
-        Err(_) => {
-            problems.push(format!("post.sh was ended after {} s", bounds.run.as_secs()));
-            None
-        }
-        Ok(None) => {
-            problems.push("post.sh was ended with everything it had started".to_owned());
-            None
-        }
+    let problem = match ended {
+        Err(_) => format!("post.sh was ended after {} s", bounds.run.as_secs()),
+        Ok(None) => "post.sh was ended with everything it had started".to_owned(),
         Ok(Some(status)) => {
             let signal = status.signal();
             problems.extend(signal.map(|signal| format!("post.sh was ended by signal {signal}")));
-            status.code()
+            return Ok(status.code());
         }
-    })
+    };
+    problems.push(problem);
+    Ok(None)
 }
 
 /// Keeps what the script says until it ends, and gives how it did.
