@@ -50,10 +50,12 @@ pub(crate) fn write(
     }
     let head_bytes = HEAD_BYTES.min(image_bytes);
     let total = 2 * image_bytes;
+    let put = |bytes: &[u8], at| {
+        let written = disk.write_all_at(bytes, at).and_then(|()| disk.sync_all());
+        written.map_err(InstallError::Write)
+    };
     // A disk that was bootable before must not stay so with half of another image on it.
-    disk.write_all_at(&vec![0; head_bytes as usize], 0)
-        .map_err(InstallError::Write)?;
-    disk.sync_all().map_err(InstallError::Write)?;
+    put(&vec![0; head_bytes as usize], 0)?;
     let written = walk(image, head_bytes, image_bytes, |bytes, at| {
         disk.write_all_at(bytes, at).map_err(InstallError::Write)?;
         progress(at + bytes.len() as u64, total);
@@ -74,13 +76,10 @@ pub(crate) fn write(
     }
     let mut head = vec![0; head_bytes as usize];
     image.read_exact_at(&mut head, 0).map_err(InstallError::Read)?;
-    disk.write_all_at(&head, 0).map_err(InstallError::Write)?;
-    disk.sync_all().map_err(InstallError::Write)?;
+    put(&head, 0)?;
     let table = Table::read(disk, disk_bytes).map_err(|error| InstallError::Table(cause::told(&error)))?;
     for write in gpt::without_data(&table, disk_bytes) {
-        disk.write_all_at(&write.bytes, write.offset)
-            .map_err(InstallError::Write)?;
-        disk.sync_all().map_err(InstallError::Write)?;
+        put(&write.bytes, write.offset)?;
     }
     progress(total, total);
     Ok(())

@@ -135,6 +135,7 @@ impl Builder {
     }
 
     /// Time stamp of every entry, in seconds since 1970; 0 unless set.
+    #[cfg(test)]
     pub fn mtime(mut self, mtime: u64) -> Self {
         self.mtime = mtime;
         self
@@ -252,11 +253,10 @@ impl Builder {
             }
         }
         let left_out = plan.left_out.iter().map(|(id, reason)| format!("nodes/{id}: {reason}"));
-        for line in self.lacks.iter().cloned().chain(left_out) {
-            plan.lacks.push_str(&line);
-            plan.lacks.push('\n');
-        }
-        plan.clashes = clashes_text(plan.nodes.iter().map(|(upload, _)| upload.id()));
+        let lacks = self.lacks.iter().cloned().chain(left_out);
+        plan.lacks.extend(lacks.map(|line| line + "\n"));
+        let ids: Vec<&NodeId> = plan.nodes.iter().map(|(upload, _)| upload.id()).collect();
+        plan.clashes = clashes_text(&ids);
         Ok(plan)
     }
 

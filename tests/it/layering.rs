@@ -138,7 +138,6 @@ const EDGES: &[&str] = &[
     "stick/partition.rs",
     "stick/partition/kernel.rs",
     "stick/partition/medium.rs",
-    "stick/partition/volume.rs",
     "store/fs_ops.rs",
     "store/leases.rs",
     "store/leases6.rs",

@@ -182,7 +182,7 @@ fn certain(disk: &Path) -> Result<Option<String>, String> {
         ));
     }
     let others: Vec<Carrier> = carriers.into_iter().filter(|other| other.disk != own.disk).collect();
-    let told = medium::may_write(&own, &others)?;
+    let told = medium::may_write(&own, &others).map_err(|error| error.to_string())?;
     // A stick whose own switch says read-only stays so, and is named as such by what follows.
     if block::is_read_only(disk).unwrap_or(false)
         && let Err(error) = block::set_read_only(disk, false)
