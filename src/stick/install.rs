@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
@@ -56,20 +57,16 @@ pub(crate) fn write(
     };
     // A disk that was bootable before must not stay so with half of another image on it.
     put(&vec![0; head_bytes as usize], 0)?;
-    let written = walk(image, head_bytes, image_bytes, |bytes, at| {
+    let written = walk(image, InstallError::Read, head_bytes..image_bytes, |bytes, at| {
         disk.write_all_at(bytes, at).map_err(InstallError::Write)?;
         progress(at + bytes.len() as u64, total);
         Ok(())
     })?;
     disk.sync_all().map_err(InstallError::Write)?;
     drop_cache().map_err(InstallError::ReadBack)?;
-    let found = walk(disk, head_bytes, image_bytes, |bytes, at| {
+    let found = walk(disk, InstallError::ReadBack, head_bytes..image_bytes, |bytes, at| {
         progress(image_bytes + at + bytes.len() as u64, total);
         Ok(())
-    })
-    .map_err(|error| match error {
-        InstallError::Read(source) => InstallError::ReadBack(source),
-        other => other,
     })?;
     if written != found {
         return Err(InstallError::Differs);
@@ -120,20 +117,19 @@ fn live_by_default(menu: &mut [u8]) -> bool {
     }
 }
 
-/// Hands over `from..to` in chunks and answers their SHA-256.
+/// Hands over a part of a file in chunks and answers its SHA-256.
 fn walk(
     file: &File,
-    from: u64,
-    to: u64,
+    failed: fn(io::Error) -> InstallError,
+    part: Range<u64>,
     mut each: impl FnMut(&[u8], u64) -> Result<(), InstallError>,
 ) -> Result<[u8; 32], InstallError> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut at = from;
-    while at < to {
-        let count = (to - at).min(CHUNK_BYTES as u64) as usize;
-        file.read_exact_at(&mut chunk[..count], at)
-            .map_err(InstallError::Read)?;
+    let mut at = part.start;
+    while at < part.end {
+        let count = (part.end - at).min(CHUNK_BYTES as u64) as usize;
+        file.read_exact_at(&mut chunk[..count], at).map_err(failed)?;
         hash.update(&chunk[..count]);
         each(&chunk[..count], at)?;
         at += count as u64;

@@ -146,7 +146,6 @@ const EDGES: &[&str] = &[
     "store/nodes/make_tarball.rs",
     "store/nodes/residents.rs",
     "store/nodes/shared.rs",
-    "store/nodes/stored.rs",
     "store/nodes/tarball.rs",
     "store/nodes/tidy.rs",
 ];

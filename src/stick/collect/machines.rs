@@ -160,7 +160,7 @@ fn named<T>(name: &NodeId, groups: Vec<Group<T>>) -> Vec<Machine<T>> {
     let mut machines = Vec::new();
     let mut unnamed = Vec::new();
     for (group, own) in groups.into_iter().zip(names) {
-        let machine = machine(group);
+        let machine = machine(name, group);
         match own {
             Some(id) => machines.push(Machine { id, ..machine.1 }),
             None => unnamed.push(machine),
@@ -175,8 +175,9 @@ fn named<T>(name: &NodeId, groups: Vec<Group<T>>) -> Vec<Machine<T>> {
     machines
 }
 
-/// The machine of a group, not yet named, and the digest of the upload that is taken.
-fn machine<T>(group: Group<T>) -> (Sha, Machine<T>) {
+/// The machine of a group, which goes by the name that all share until it has its own, and the digest of the upload that is
+/// taken.
+fn machine<T>(name: &NodeId, group: Group<T>) -> (Sha, Machine<T>) {
     let sources: BTreeSet<usize> = group.uploads.iter().map(|(known, _)| known.source).collect();
     let count = group.uploads.len() + group.torn;
     let mut evidence = Evidence::default();
@@ -195,21 +196,16 @@ fn machine<T>(group: Group<T>) -> (Sha, Machine<T>) {
     // Where clocks agree the digest decides, which does not depend on the order of the sources.
     let rank = |known: &Known<T>| (known.stored_unix, known.name.sha256);
     let newest = newest.into_values().max_by_key(rank);
-    let (id, digest, upload) = match newest {
-        Some(known) => (Some(known.id), known.name.sha256, Some(known.upload)),
-        None => (None, [0; 32], None),
+    let (digest, taken) = newest.map(|known| (known.name.sha256, known.upload)).unzip();
+    let machine = Machine {
+        id: name.clone(),
+        taken,
+        evidence,
+        uploads: count,
+        newer_torn: group.newer_torn,
+        sources: sources.len(),
     };
-    (
-        digest,
-        Machine {
-            id: id.unwrap_or_else(|| NodeId::from_mac(crate::model::MacAddr([0; 6]))),
-            taken: upload,
-            evidence,
-            uploads: count,
-            newer_torn: group.newer_torn,
-            sources: sources.len(),
-        },
-    )
+    (digest.unwrap_or_default(), machine)
 }
 
 #[cfg(test)]
