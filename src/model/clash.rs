@@ -36,29 +36,21 @@ pub struct Claimant {
 impl Clash {
     /// A clash of `count` machines, of which `machines` gives as many as are asked for: what is not named is not made.
     pub fn of_many(name: NodeId, count: usize, machines: impl IntoIterator<Item = Claimant>) -> Option<Clash> {
-        if count < 2 {
-            return None;
-        }
-        let clash = Clash::of(name, machines.into_iter().take(MAX_NAMED))?;
-        Some(Clash { count, ..clash })
+        let named = |mut machine: Claimant| {
+            machine.macs.truncate(MAX_ADDRESSES);
+            machine
+        };
+        (count > 1).then(|| Clash {
+            name,
+            count,
+            machines: machines.into_iter().take(MAX_NAMED).map(named).collect(),
+        })
     }
 
     /// A clash of these; `None` for fewer than two.
     pub fn of(name: NodeId, machines: impl IntoIterator<Item = Claimant>) -> Option<Clash> {
-        let mut count = 0;
-        let mut named = Vec::new();
-        for mut machine in machines {
-            count += 1;
-            if named.len() < MAX_NAMED {
-                machine.macs.truncate(MAX_ADDRESSES);
-                named.push(machine);
-            }
-        }
-        (count > 1).then_some(Clash {
-            name,
-            count,
-            machines: named,
-        })
+        let machines = Vec::from_iter(machines);
+        Clash::of_many(name, machines.len(), machines)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
@@ -50,37 +51,32 @@ pub(crate) fn write(
     }
     let head_bytes = HEAD_BYTES.min(image_bytes);
     let total = 2 * image_bytes;
+    let put = |bytes: &[u8], at| {
+        let written = disk.write_all_at(bytes, at).and_then(|()| disk.sync_all());
+        written.map_err(InstallError::Write)
+    };
     // A disk that was bootable before must not stay so with half of another image on it.
-    disk.write_all_at(&vec![0; head_bytes as usize], 0)
-        .map_err(InstallError::Write)?;
-    disk.sync_all().map_err(InstallError::Write)?;
-    let written = walk(image, head_bytes, image_bytes, |bytes, at| {
+    put(&vec![0; head_bytes as usize], 0)?;
+    let written = walk(image, InstallError::Read, head_bytes..image_bytes, |bytes, at| {
         disk.write_all_at(bytes, at).map_err(InstallError::Write)?;
         progress(at + bytes.len() as u64, total);
         Ok(())
     })?;
     disk.sync_all().map_err(InstallError::Write)?;
     drop_cache().map_err(InstallError::ReadBack)?;
-    let found = walk(disk, head_bytes, image_bytes, |bytes, at| {
+    let found = walk(disk, InstallError::ReadBack, head_bytes..image_bytes, |bytes, at| {
         progress(image_bytes + at + bytes.len() as u64, total);
         Ok(())
-    })
-    .map_err(|error| match error {
-        InstallError::Read(source) => InstallError::ReadBack(source),
-        other => other,
     })?;
     if written != found {
         return Err(InstallError::Differs);
     }
     let mut head = vec![0; head_bytes as usize];
     image.read_exact_at(&mut head, 0).map_err(InstallError::Read)?;
-    disk.write_all_at(&head, 0).map_err(InstallError::Write)?;
-    disk.sync_all().map_err(InstallError::Write)?;
+    put(&head, 0)?;
     let table = Table::read(disk, disk_bytes).map_err(|error| InstallError::Table(cause::told(&error)))?;
     for write in gpt::without_data(&table, disk_bytes) {
-        disk.write_all_at(&write.bytes, write.offset)
-            .map_err(InstallError::Write)?;
-        disk.sync_all().map_err(InstallError::Write)?;
+        put(&write.bytes, write.offset)?;
     }
     progress(total, total);
     Ok(())
@@ -121,20 +117,19 @@ fn live_by_default(menu: &mut [u8]) -> bool {
     }
 }
 
-/// Hands over `from..to` in chunks and answers their SHA-256.
+/// Hands over a part of a file in chunks and answers its SHA-256.
 fn walk(
     file: &File,
-    from: u64,
-    to: u64,
+    failed: fn(io::Error) -> InstallError,
+    part: Range<u64>,
     mut each: impl FnMut(&[u8], u64) -> Result<(), InstallError>,
 ) -> Result<[u8; 32], InstallError> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut at = from;
-    while at < to {
-        let count = (to - at).min(CHUNK_BYTES as u64) as usize;
-        file.read_exact_at(&mut chunk[..count], at)
-            .map_err(InstallError::Read)?;
+    let mut at = part.start;
+    while at < part.end {
+        let count = (part.end - at).min(CHUNK_BYTES as u64) as usize;
+        file.read_exact_at(&mut chunk[..count], at).map_err(failed)?;
         hash.update(&chunk[..count]);
         each(&chunk[..count], at)?;
         at += count as u64;

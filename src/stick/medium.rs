@@ -1,6 +1,6 @@
 //! The medium this system booted from: where its kernel, initrd and image are.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use crate::formats::mountinfo::mounted_at;
 use crate::formats::{gpt, iso9660};
 use crate::model::slice::{Patch, Slice};
-
 use crate::sys::block;
 
 /// Kernel, initrd and image, as they lie on the boot medium.
@@ -37,13 +36,10 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Not found where this is no live system; whatever reading the medium gives otherwise.
 pub(crate) fn of_live_system() -> io::Result<Medium> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let mount = mounted_at(&mounts, Path::new(LIVE_MOUNT)).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("nothing is mounted at {LIVE_MOUNT}: not a live system"),
-        )
-    })?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let none = || format!("nothing is mounted at {LIVE_MOUNT}: not a live system");
+    let mount = mounted_at(&mounts, Path::new(LIVE_MOUNT));
+    let mount = mount.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, none()))?;
     // By its number: a link such as by-label/RECON may lead to another medium by now.
     let device = node_of(Path::new("/sys"), &mount.device_number).unwrap_or_else(|| PathBuf::from(mount.source));
     let disk = whole_disk(Path::new("/sys"), &device);
@@ -64,44 +60,42 @@ pub(crate) fn at(path: &Path) -> io::Result<Medium> {
 }
 
 fn in_folder(folder: &Path) -> io::Result<Medium> {
+    let folder = folder.join(LOADER_DIR.iter().collect::<PathBuf>());
     let file = |name: &str| {
-        let path = folder.join(LOADER_DIR.iter().collect::<PathBuf>()).join(name);
-        let length = std::fs::metadata(&path)
-            .map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("the boot medium has no {}: {error}", path.display()),
-                )
-            })?
-            .len();
-        Ok::<_, io::Error>(plain(path, 0, length))
+        let path = folder.join(name);
+        match fs::metadata(&path) {
+            Ok(file) => Ok(plain(&path, 0, file.len())),
+            Err(error) => {
+                let text = format!("the boot medium has no {}: {error}", path.display());
+                Err(io::Error::new(error.kind(), text))
+            }
+        }
     };
-    Ok(Medium {
-        kernel: file(KERNEL)?,
-        initrd: file(INITRD)?,
-        image: None,
-        disk: None,
-    })
+    with_files(file, None)
 }
 
 fn in_image(path: &Path) -> io::Result<Medium> {
     let image = File::open(path)?;
+    let [a, b, c] = LOADER_DIR;
     let file = |name: &str| {
-        let [a, b, c] = LOADER_DIR;
         let extent = iso9660::find(&image, &[a, b, c, name])?;
-        Ok::<_, io::Error>(plain(path.to_owned(), extent.offset, extent.length))
+        Ok(plain(path, extent.offset, extent.length))
     };
+    with_files(file, Some(whole_image(path)?))
+}
+
+fn with_files(file: impl Fn(&str) -> io::Result<Slice>, image: Option<Slice>) -> io::Result<Medium> {
     Ok(Medium {
         kernel: file(KERNEL)?,
         initrd: file(INITRD)?,
-        image: Some(whole_image(path)?),
+        image,
         disk: None,
     })
 }
 
-fn plain(path: PathBuf, offset: u64, length: u64) -> Slice {
+fn plain(path: &Path, offset: u64, length: u64) -> Slice {
     Slice {
-        path,
+        path: path.to_owned(),
         offset,
         length,
         patches: Vec::new(),
@@ -112,35 +106,30 @@ fn plain(path: PathBuf, offset: u64, length: u64) -> Slice {
 fn whole_image(path: &Path) -> io::Result<Slice> {
     let mut file = File::open(path)?;
     let bytes = file.seek(SeekFrom::End(0))?;
-    let whole = |length, patches| Slice {
-        path: path.to_owned(),
-        offset: 0,
-        length,
-        patches,
-    };
-    match gpt::find_image(&file, bytes)? {
-        Some(image) => {
-            let patches = image.patches.into_iter().map(|write| Patch {
-                offset: write.offset,
-                bytes: write.bytes,
-            });
-            Ok(whole(image.bytes, patches.collect()))
-        }
+    let Some(image) = gpt::find_image(&file, bytes)? else {
         // No table of its own, as in a plain ISO file: the file system is the image.
-        None => Ok(whole(iso9660::image_length(&file)?, Vec::new())),
-    }
+        return Ok(plain(path, 0, iso9660::image_length(&file)?));
+    };
+    let patches = image.patches.into_iter().map(|write| Patch {
+        offset: write.offset,
+        bytes: write.bytes,
+    });
+    Ok(Slice {
+        patches: patches.collect(),
+        ..plain(path, 0, image.bytes)
+    })
 }
 
 /// The disk of the medium that the running system lies on; `None` where this is no live system, or none on a disk.
 pub(crate) fn live_disk() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let mount = mounted_at(&mounts, Path::new(LIVE_MOUNT))?;
     whole_disk(Path::new("/sys"), &node_of(Path::new("/sys"), &mount.device_number)?)
 }
 
 /// The node of a block device number.
 fn node_of(sys: &Path, number: &str) -> Option<PathBuf> {
-    let device = std::fs::canonicalize(sys.join("dev/block").join(number)).ok()?;
+    let device = fs::canonicalize(sys.join("dev/block").join(number)).ok()?;
     // The kernel writes `!` where a name has a slash.
     let name = device.file_name()?.to_str()?.replace('!', "/");
     Some(Path::new("/dev").join(name))
@@ -155,12 +144,17 @@ pub(crate) struct Carrier {
     pub portable: bool,
 }
 
+/// Nothing tells which of several media this machine was started from.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Ambiguous(String);
+
 /// Whether it is certain enough that `own`, which the system found by its label, is what this machine was started from, to
 /// write to it. The label and the image say nothing: every stick of one image has the same.
 ///
 /// # Errors
 /// Why not, and what a person can do, as sentences.
-pub(crate) fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, String> {
+pub(crate) fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<String>, Ambiguous> {
     let names = |media: &[&Carrier]| {
         let names: Vec<String> = media.iter().map(|other| other.disk.display().to_string()).collect();
         names.join(", ")
@@ -178,11 +172,11 @@ pub(crate) fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<Stri
         (false, [], []) => Ok(Some(format!(
             "this system was started from {shown}, a disk of the machine: inventories are kept on it"
         ))),
-        (true, portable, _) => Err(format!(
+        (true, portable, _) => Err(Ambiguous(format!(
             "{shown} and {} both carry the image, and nothing tells which of them this machine was started from, so neither is \
              written to: take one out and start again",
             names(portable)
-        )),
+        ))),
         (false, ..) => {
             // Its partition 1, by the kernel's rule for names that end in a digit.
             let instead = portable.first().map(|stick| {
@@ -192,12 +186,12 @@ pub(crate) fn may_write(own: &Carrier, others: &[Carrier]) -> Result<Option<Stri
                     ", or for the stick press e in the boot menu and write root=live:{disk}{part} in place of root=live:CDLABEL=RECON"
                 )
             });
-            Err(format!(
+            Err(Ambiguous(format!(
                 "the system runs from {shown}, a disk of the machine, and {} carries the image as well; nothing tells which of \
                  them was started, so neither is written to: take one out and start again{}",
                 names(&others.iter().collect::<Vec<_>>()),
                 instead.unwrap_or_default()
-            ))
+            )))
         }
     }
 }
@@ -241,15 +235,12 @@ pub(crate) fn carrier(sys: &Path, disk: PathBuf) -> Carrier {
         .to_string_lossy()
         .replace('/', "!");
     let entry = sys.join("class/block").join(name);
-    let removable = std::fs::read_to_string(entry.join("removable")).is_ok_and(|text| text.trim() == "1");
-    let place = std::fs::canonicalize(&entry).unwrap_or_default();
-    let is_usb = place
-        .components()
-        .filter_map(|part| part.as_os_str().to_str())
-        .any(|part| {
-            part.strip_prefix("usb")
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        });
+    let removable = fs::read_to_string(entry.join("removable")).is_ok_and(|text| text.trim() == "1");
+    let place = fs::canonicalize(&entry).unwrap_or_default();
+    let is_usb = place.iter().filter_map(|part| part.to_str()?.strip_prefix("usb"));
+    let is_usb = is_usb
+        .into_iter()
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     Carrier {
         portable: removable || is_usb,
         disk,
@@ -258,19 +249,16 @@ pub(crate) fn carrier(sys: &Path, disk: PathBuf) -> Carrier {
 
 /// The disk a partition lies on, or the device itself if it is a whole disk. Loop devices have none.
 fn whole_disk(sys: &Path, device: &Path) -> Option<PathBuf> {
-    let name = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
+    let name = fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
     let name = name.file_name()?.to_str()?;
-    let node = std::fs::canonicalize(sys.join("class/block").join(name)).ok()?;
+    let node = fs::canonicalize(sys.join("class/block").join(name)).ok()?;
     let disk = if node.join("partition").exists() {
         node.parent()?.file_name()?.to_str()?
     } else {
         name
     };
-    sys.join("class/block")
-        .join(disk)
-        .join("device")
-        .exists()
-        .then(|| Path::new("/dev").join(disk))
+    let is_disk = sys.join("class/block").join(disk).join("device").exists();
+    is_disk.then(|| Path::new("/dev").join(disk))
 }
 
 #[cfg(test)]
@@ -299,7 +287,7 @@ mod tests {
             (&inside, vec![stick.clone()]),
             (&inside, vec![also_inside]),
         ] {
-            let said = may_write(own, &others).unwrap_err();
+            let said = may_write(own, &others).unwrap_err().to_string();
             assert!(said.contains("take one out and start again"), "{said}");
             assert!(said.contains(&own.disk.display().to_string()), "{said}");
             let has_way = said.contains("root=live:/dev/sda1 in place of");

@@ -8,22 +8,25 @@
 mod kernel;
 mod medium;
 mod problem;
-mod volume;
 
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
-use crate::formats::volume::Content;
-use crate::formats::{self, Window};
-use crate::sys::mount;
+use crate::formats::Window;
+use crate::formats::gpt::Place;
+use crate::formats::volume::{self, Content};
+use crate::model::cause;
+use crate::model::layout::DATA_NAME;
+use crate::sys::program::Program;
+use crate::sys::{cmd, mount};
 
-use self::kernel::*;
+use self::kernel::{belongs_to, is_read_only};
 pub(crate) use self::medium::Device;
-use self::medium::*;
-use self::problem::*;
-pub(crate) use self::problem::{Problem, Reason};
-use self::volume::*;
+use self::medium::Medium;
+pub(crate) use self::problem::Problem;
+use self::problem::{mount_problem, mounted_elsewhere, problem};
 
 /// How long an unmount waits for the last reader.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
@@ -66,19 +69,16 @@ pub(crate) fn ensure(disk: &Path, mount_point: &Path, guid: [u8; 16]) -> Result<
     let Prepared {
         device, created, notes, ..
     } = prepared;
-    fs::create_dir_all(mount_point).map_err(|e| {
-        problem(
-            Reason::NotUsable,
-            format!("Making {} failed: {e}.", mount_point.display()),
-        )
-    })?;
+    fs::create_dir_all(mount_point)
+        .map_err(|e| problem!(NotUsable, "Making {} failed: {e}.", mount_point.display()))?;
     mount::mount_exfat(device.path(), mount_point).map_err(|error| mount_problem(device.path(), &error))?;
     if is_read_only(mount_point) {
         // Nothing was written, and the error that matters is the one below.
         let _ = mount::unmount(mount_point);
-        return Err(problem(
-            Reason::ReadOnly,
-            format!("{} can only be mounted read-only.", device.path().display()),
+        return Err(problem!(
+            ReadOnly,
+            "{} can only be mounted read-only.",
+            device.path().display()
         ));
     }
     Ok(DataPartition {
@@ -96,7 +96,7 @@ pub(crate) struct Prepared {
     pub created: bool,
     pub notes: Vec<String>,
     #[cfg(test)]
-    pub place: crate::formats::gpt::Place,
+    pub place: Place,
 }
 
 /// Everything `ensure` does short of mounting.
@@ -114,11 +114,11 @@ pub(crate) fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> 
         || match content {
             Content::Nothing => true,
             Content::Foreign(name) => {
-                let text = format!(
+                return Err(problem!(
+                    Damaged,
                     "The data partition {} holds {name} instead of exFAT.",
                     device.path().display()
-                );
-                return Err(problem(Reason::Damaged, text));
+                ));
             }
             Content::ExFat { needs_check: false, .. } => false,
             Content::ExFat { needs_check: true, .. } => {
@@ -134,18 +134,18 @@ pub(crate) fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> 
         };
     if make {
         make_volume(device.path())?;
-        let made = formats::volume::is_ours(&Window::new(&open_to_read(device.path())?, 0, place.length));
+        let made = volume::is_ours(&Window::new(&open_to_read(device.path())?, 0, place.length));
         let made = made.map_err(|error| {
-            let text = format!(
+            problem!(
+                MkfsFailed,
                 "Reading back the new volume on {} failed: {error}.",
                 device.path().display()
-            );
-            problem(Reason::MkfsFailed, text)
+            )
         })?;
         if !made {
-            return Err(problem(
-                Reason::MkfsFailed,
-                "The new volume does not read back as it was written.",
+            return Err(problem!(
+                MkfsFailed,
+                "The new volume does not read back as it was written."
             ));
         }
     }
@@ -163,10 +163,8 @@ pub(crate) fn prepare(disk: &Path, guid: [u8; 16]) -> Result<Prepared, Problem> 
 
 /// The partition as an earlier run of this program left it mounted, when that run was ended without a clean stop.
 fn mounted_before(disk: &Path, mount_point: &Path) -> Result<Option<DataPartition>, Problem> {
-    let mounts = mount::mounted().map_err(|error| {
-        let text = format!("What is mounted could not be read: {error}.");
-        problem(Reason::NotUsable, text)
-    })?;
+    let mounts =
+        mount::mounted().map_err(|error| problem!(NotUsable, "What is mounted could not be read: {error}."))?;
     let Some(found) = mounts
         .into_iter()
         .rev()
@@ -182,10 +180,7 @@ fn mounted_before(disk: &Path, mount_point: &Path) -> Result<Option<DataPartitio
         // The kernel turned it read-only after an error; check it and mount it again.
         return match mount::unmount(mount_point) {
             Ok(()) => Ok(None),
-            Err(error) => Err(problem(
-                Reason::Damaged,
-                format!("{} has errors: {error}.", device.display()),
-            )),
+            Err(error) => Err(problem!(Damaged, "{} has errors: {error}.", device.display())),
         };
     }
     let notes = vec!["The data partition was mounted by an earlier run.".into()];
@@ -195,6 +190,49 @@ fn mounted_before(disk: &Path, mount_point: &Path) -> Result<Option<DataPartitio
         created: false,
         notes,
     }))
+}
+
+/// Making a volume writes a few MiB; on the slowest stick seen that takes seconds.
+const MKFS_LIMIT: Duration = Duration::from_secs(120);
+/// Checking reads every folder; a stick with thousands of nodes takes well under a minute.
+const FSCK_LIMIT: Duration = Duration::from_secs(180);
+
+fn open_to_read(device: &Path) -> Result<File, Problem> {
+    File::open(device).map_err(|e| problem!(Damaged, "{} cannot be opened: {e}.", device.display()))
+}
+
+fn inspect(device: &Path, place: &Place) -> Result<Content, Problem> {
+    let file = open_to_read(device)?;
+    // Through the device that will be mounted, never through the whole disk: their caches do not know of each other.
+    volume::inspect(&Window::new(&file, 0, place.length))
+        .map_err(|e| problem!(Damaged, "{} cannot be read: {e}.", device.display()))
+}
+
+fn make_volume(device: &Path) -> Result<(), Problem> {
+    let args = [Path::new("-L"), Path::new(DATA_NAME), device];
+    cmd::run(Program::MkfsExfat, &args, MKFS_LIMIT)
+        .map_err(|e| problem!(MkfsFailed, "Making the data volume failed: {}.", cause::told(&e)))?;
+    let device = OpenOptions::new().write(true).open(device);
+    let synced = device.and_then(|file| file.sync_all());
+    synced.map_err(|e| problem!(MkfsFailed, "Writing the data volume failed: {e}."))
+}
+
+/// Repairs a volume that was not unmounted. Gives a note for the screen.
+fn check(device: &Path) -> Result<Option<String>, Problem> {
+    // 1 means "errors, all repaired".
+    match cmd::run_codes(Program::FsckExfat, &[Path::new("-p"), device], FSCK_LIMIT, &[0, 1]) {
+        Ok(output) if output.code == 0 => Ok(Some("The file system check found nothing wrong.".into())),
+        Ok(_) => Ok(Some("The file system was repaired.".into())),
+        Err(error @ cmd::CmdError::Missing { .. }) => Ok(Some(format!(
+            "The file system was not checked: {}.",
+            cause::told(&error)
+        ))),
+        Err(error) => Err(problem!(
+            Damaged,
+            "The data partition could not be repaired: {}.",
+            cause::told(&error)
+        )),
+    }
 }
 
 #[cfg(test)]

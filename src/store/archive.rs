@@ -11,6 +11,7 @@ mod verify;
 mod writers;
 
 use std::io::{self, BufWriter, Read, Write};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -135,6 +136,7 @@ impl Builder {
     }
 
     /// Time stamp of every entry, in seconds since 1970; 0 unless set.
+    #[cfg(test)]
     pub fn mtime(mut self, mtime: u64) -> Self {
         self.mtime = mtime;
         self
@@ -252,11 +254,10 @@ impl Builder {
             }
         }
         let left_out = plan.left_out.iter().map(|(id, reason)| format!("nodes/{id}: {reason}"));
-        for line in self.lacks.iter().cloned().chain(left_out) {
-            plan.lacks.push_str(&line);
-            plan.lacks.push('\n');
-        }
-        plan.clashes = clashes_text(plan.nodes.iter().map(|(upload, _)| upload.id()));
+        let lacks = self.lacks.iter().cloned().chain(left_out);
+        plan.lacks.extend(lacks.map(|line| line + "\n"));
+        let ids: Vec<&NodeId> = plan.nodes.iter().map(|(upload, _)| upload.id()).collect();
+        plan.clashes = clashes_text(&ids);
         Ok(plan)
     }
 
@@ -304,7 +305,10 @@ impl Builder {
         let length = first.len() as u64 + plan.nodes.iter().map(|(_, sums)| sums.length).sum::<u64>();
         let mut writer = Stoppable { writer, go_on };
         let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
-        self.header(&mut member, SUMS_NAME, length)?;
+        let mut header = self.header(length);
+        header.set_path(SUMS_NAME)?;
+        header.set_cksum();
+        member.write_all(header.as_bytes())?;
         member.write_all(&first)?;
         for (upload, sums) in &plan.nodes {
             if let Some(kept) = &sums.kept {
@@ -381,42 +385,27 @@ impl Builder {
     }
 
     /// Writes one entry.
-    fn file(&self, writer: &mut impl Write, path: &str, size: u64, mut content: impl Read) -> io::Result<()> {
-        self.header(writer, path, size)?;
-        if io::copy(&mut content, writer)? != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    fn file(&self, writer: &mut impl Write, path: &str, size: u64, content: impl Read) -> io::Result<()> {
+        let mut content = content.take(size);
+        // Dropping it would write the end of the tar, which has a member of its own.
+        let mut builder = ManuallyDrop::new(tar::Builder::new(writer));
+        builder.append_data(&mut self.header(size), path, &mut content)?;
+        match content.limit() {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        pad(writer, size)
     }
 
-    fn header(&self, writer: &mut impl Write, path: &str, size: u64) -> io::Result<()> {
+    /// The header of a file that has no name yet.
+    fn header(&self, size: u64) -> tar::Header {
         let mut header = tar::Header::new_gnu();
-        if path.len() > 100 {
-            header.set_entry_type(tar::EntryType::GNULongName);
-            header.set_size(path.len() as u64 + 1);
-            self.finish_header(&mut header, "././@LongLink")?;
-            writer.write_all(header.as_bytes())?;
-            writer.write_all(path.as_bytes())?;
-            writer.write_all(&[0])?;
-            pad(writer, path.len() as u64 + 1)?;
-            header = tar::Header::new_gnu();
-        }
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(size);
-        self.finish_header(&mut header, path)?;
-        writer.write_all(header.as_bytes())
-    }
-
-    fn finish_header(&self, header: &mut tar::Header, path: &str) -> io::Result<()> {
-        let name = &mut header.as_gnu_mut().ok_or(io::ErrorKind::InvalidData)?.name;
-        let length = path.len().min(name.len());
-        name[..length].copy_from_slice(&path.as_bytes()[..length]);
         header.set_mode(0o644);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(self.mtime);
-        header.set_cksum();
-        Ok(())
+        header
     }
 }
 

@@ -98,7 +98,7 @@ object!(SystemValue {
 object!(Numbered { serial: Text });
 object!(Port {
     permanent_mac: Address,
-    driver: Driver,
+    driver: HostOnly,
     physical_function: Told,
     usb: Flag
 });
@@ -108,44 +108,41 @@ object!(Lan { mac: Address });
 impl Port {
     /// The address, where it is burnt into hardware that stays in the machine.
     fn burnt_in(&self) -> Option<MacAddr> {
-        let is_own = !self.usb.0 && !self.physical_function.0 && !self.driver.is_host_only;
+        let is_own = !self.usb.0 && !self.physical_function.0 && !self.driver.0;
         self.permanent_mac.0.filter(|_| is_own)
     }
 }
 
-/// A usable address. Of the many entries of a list no text is kept, only what it says.
-#[derive(Default)]
-struct Address(Option<MacAddr>);
+/// Declares what is kept of a text: of the many entries of a list no text is kept, only what it says.
+macro_rules! said {
+    ($(#[$doc:meta])* $type:ident($kind:ty): $read:expr) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        struct $type($kind);
 
-impl Wanted for Address {
-    fn text(&mut self, text: &str) {
-        let mac = Some(text).filter(|text| text.len() <= MAX_TEXT_CHARS);
-        let mac = mac.and_then(|text| text.parse::<MacAddr>().ok());
-        self.0 = mac.filter(|mac| !mac.is_unusable());
+        impl Wanted for $type {
+            fn text(&mut self, text: &str) {
+                self.0 = $read(text);
+            }
+        }
+    };
+}
+
+said!(
+    /// A usable address.
+    Address(Option<MacAddr>): |text: &str| {
+        let mac = Some(text).filter(|text| text.len() <= MAX_TEXT_CHARS)?;
+        mac.parse::<MacAddr>().ok().filter(|mac| !mac.is_unusable())
     }
-}
-
-/// What the name of a driver says.
-#[derive(Default)]
-struct Driver {
-    is_host_only: bool,
-}
-
-impl Wanted for Driver {
-    fn text(&mut self, text: &str) {
-        self.is_host_only = is_host_only(text);
-    }
-}
-
-/// Whether a text stands there.
-#[derive(Default)]
-struct Told(bool);
-
-impl Wanted for Told {
-    fn text(&mut self, _: &str) {
-        self.0 = true;
-    }
-}
+);
+said!(
+    /// Whether the driver of this name is the host's only.
+    HostOnly(bool): is_host_only
+);
+said!(
+    /// Whether a text stands there.
+    Told(bool): |_| true
+);
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ pub(super) fn read_object<T: Wanted>(reader: impl Read) -> Result<T, Refusal> {
     let mut guard = Guard::new(reader);
     let parsed = serde_json::from_reader::<_, Object<T>>(BufReader::with_capacity(CHUNK_BYTES, &mut guard));
     match parsed {
-        Ok(_) if guard.rest > 0 => Err(Refusal::NotJson(NOT_UTF8.to_owned())),
+        Ok(_) if !guard.tail.is_empty() => Err(Refusal::NotJson(NOT_UTF8.to_owned())),
         Ok(object) => Ok(object.0),
         Err(error) if error.is_data() => Err(Refusal::NotAnObject),
         Err(error) => Err(Refusal::NotJson(error.to_string())),
@@ -48,9 +48,8 @@ struct Guard<R> {
     /// Bytes of the string under way.
     string: Option<usize>,
     escaped: bool,
-    /// Bytes still to come of the character under way, and the values that the next of them may have.
-    rest: u8,
-    next: (u8, u8),
+    /// The first bytes of a character of which the last ones are still to come.
+    tail: Vec<u8>,
 }
 
 impl<R> Guard<R> {
@@ -60,37 +59,23 @@ impl<R> Guard<R> {
             depth: 0,
             string: None,
             escaped: false,
-            rest: 0,
-            next: (0x80, 0xbf),
+            tail: Vec::new(),
         }
     }
 
-    /// Well-formed byte sequences: Unicode 16.0, table 3-7.
-    fn utf8(&mut self, byte: u8) -> bool {
-        if self.rest > 0 {
-            let fits = (self.next.0..=self.next.1).contains(&byte);
-            self.next = (0x80, 0xbf);
-            self.rest -= 1;
-            return fits;
-        }
-        (self.rest, self.next) = match byte {
-            0x00..=0x7f => (0, (0x80, 0xbf)),
-            0xc2..=0xdf => (1, (0x80, 0xbf)),
-            0xe0 => (2, (0xa0, 0xbf)),
-            0xed => (2, (0x80, 0x9f)),
-            0xe1..=0xef => (2, (0x80, 0xbf)),
-            0xf0 => (3, (0x90, 0xbf)),
-            0xf1..=0xf3 => (3, (0x80, 0xbf)),
-            0xf4 => (3, (0x80, 0x8f)),
-            _ => return false,
+    /// Whether what came so far is UTF-8; the end of it may be a part of a character.
+    fn is_utf8(&mut self, bytes: &[u8]) -> bool {
+        self.tail.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.tail) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(_) => return false,
         };
+        self.tail.drain(..whole);
         true
     }
 
     fn look(&mut self, byte: u8) -> Result<(), &'static str> {
-        if !self.utf8(byte) {
-            return Err(NOT_UTF8);
-        }
         match &mut self.string {
             Some(length) => {
                 *length += 1;
@@ -123,10 +108,12 @@ impl<R> Guard<R> {
 impl<R: Read> Read for Guard<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        for byte in &buffer[..count] {
-            self.look(*byte)
-                .map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))?;
-        }
+        let bytes = &buffer[..count];
+        let looked = match self.is_utf8(bytes) {
+            true => bytes.iter().try_for_each(|byte| self.look(*byte)),
+            false => Err(NOT_UTF8),
+        };
+        looked.map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))?;
         Ok(count)
     }
 }

@@ -23,15 +23,12 @@ pub type Sha = [u8; 32];
 
 /// Reads exactly 64 lower-case hex digits.
 pub fn parse_hex(text: &str) -> Option<Sha> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 64 || !bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
     let mut digest = [0u8; 32];
     for (index, byte) in digest.iter_mut().enumerate() {
         *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
     }
-    Some(digest)
+    // What is longer, in capitals or has a sign is written otherwise.
+    (hex(&digest) == text).then_some(digest)
 }
 
 /// Name of an upload inside its node's folder: its place in the row and the digest of its content.

@@ -12,13 +12,11 @@ mod checking;
 mod error;
 mod found;
 mod incoming;
-mod limits;
 mod make_tarball;
 pub(crate) mod naming;
 mod records;
 mod residents;
 mod shared;
-mod stored;
 mod tarball;
 mod tidy;
 
@@ -35,10 +33,10 @@ use self::checking::Checking;
 pub use self::error::StoreError;
 use self::found::{check_all, scan};
 pub use self::incoming::Incoming;
-pub use self::limits::Limits;
+pub use self::records::Limits;
 use self::records::{Inner, Record, State};
 use self::shared::{ByName, Shared};
-pub use self::stored::{Stored, StoredNode};
+pub use self::shared::{Stored, StoredNode};
 pub use self::tarball::Made;
 use self::tarball::Tarball;
 use super::{Sha, archive};
@@ -49,6 +47,28 @@ use crate::store::fs_ops::{Disk, Medium, io_error};
 const LIST_LOOK: Duration = Duration::from_millis(500);
 
 /// The uploads under one data folder. Cheap to clone; all clones are one store. One process at a time.
+///
+/// ```
+/// use recon::store::digest_of;
+/// use recon::store::nodes::{Limits, NodeStore};
+///
+/// // An upload is a tar.gz with an inventory.json at its root.
+/// let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), Default::default()));
+/// let mut header = tar::Header::new_gnu();
+/// header.set_size(2);
+/// tar.append_data(&mut header, "inventory.json", b"{}".as_slice())?;
+/// let upload = tar.into_inner()?.finish()?;
+///
+/// let folder = tempfile::tempdir()?;
+/// let store = NodeStore::open(folder.path(), Limits::default())?;
+/// let (sha256, length) = digest_of(upload.as_slice())?;
+/// let mut incoming = store.begin(&"mac-525400000001".parse()?, length, sha256)?;
+/// incoming.write(&upload)?;
+/// // What this gives is the acknowledgement: the bytes are on the medium.
+/// let stored = incoming.commit()?;
+/// assert_eq!((stored.seq, store.list().len()), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct NodeStore(Arc<Shared>);
 

@@ -137,7 +137,6 @@ const EDGES: &[&str] = &[
     "stick/partition.rs",
     "stick/partition/kernel.rs",
     "stick/partition/medium.rs",
-    "stick/partition/volume.rs",
     "store/fs_ops.rs",
     "store/leases.rs",
     "store/leases6.rs",
@@ -146,7 +145,6 @@ const EDGES: &[&str] = &[
     "store/nodes/make_tarball.rs",
     "store/nodes/residents.rs",
     "store/nodes/shared.rs",
-    "store/nodes/stored.rs",
     "store/nodes/tarball.rs",
     "store/nodes/tidy.rs",
 ];

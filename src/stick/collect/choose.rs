@@ -1,18 +1,19 @@
 //! Which uploads are whole, and which of each machine is taken.
 
-use super::machines;
+use std::io;
 use std::path::Path;
 
 use crate::model::cause;
 use crate::model::clash::{Claimant, Clash};
 use crate::stick::collect::error::CollectError;
+use crate::stick::collect::machines;
 use crate::stick::collect::output::write;
 use crate::stick::collect::report::{Report, Row, State};
 use crate::stick::collect::uploads::{Found, OnSource};
 use crate::store::archive::Upload;
 use crate::store::digest_of;
 use crate::store::inventory::InventoryFacts;
-use crate::store::upload::{self, UploadLimits};
+use crate::store::upload::{self, UploadError, UploadLimits};
 
 /// Checks every upload, and writes the newest whole ones.
 pub(super) fn finish(found: Found<'_>, sources: &[&Path], out: &Path) -> Result<Report, CollectError> {
@@ -124,14 +125,22 @@ fn noted<'a>(found: machines::Machine<OnSource<'a>>, report: &mut Report) -> (Op
     (chosen, claimant)
 }
 
-/// What an upload tells of its machine, or why it is not taken.
-fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<InventoryFacts, String> {
-    let content = upload.open().and_then(digest_of);
-    match content {
-        Ok((digest, _)) if digest == upload.name.sha256 => {}
-        Ok(_) => return Err("is torn".into()),
-        Err(error) => return Err(format!("cannot be read ({error})")),
+/// Why an upload is not taken.
+#[derive(Debug, thiserror::Error)]
+enum LeftOut {
+    #[error("is torn")]
+    Torn,
+    #[error("cannot be read ({0})")]
+    Unread(#[from] io::Error),
+    #[error("is whole but no upload ({})", cause::told(.0))]
+    NoUpload(#[from] UploadError),
+}
+
+/// What an upload tells of its machine.
+fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<InventoryFacts, LeftOut> {
+    let (digest, _) = digest_of(upload.open()?)?;
+    if digest != upload.name.sha256 {
+        return Err(LeftOut::Torn);
     }
-    let content = upload.open().map_err(|error| format!("cannot be read ({error})"))?;
-    upload::check(content, limits).map_err(|error| format!("is whole but no upload ({})", cause::told(&error)))
+    Ok(upload::check(upload.open()?, limits)?)
 }

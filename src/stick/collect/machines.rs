@@ -3,13 +3,11 @@
 //! A folder is a machine to the master that made it, and another master may have given that name to another machine. So
 //! uploads are sorted by what they tell; what is not certainly of a machine that is there is a machine of its own.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::NodeId;
 use crate::model::identity::{Evidence, Verdict, same_as_all};
-use crate::store::nodes::naming;
-use crate::store::nodes::naming::Resident;
+use crate::store::nodes::naming::{self, Resident};
 use crate::store::{Sha, UploadName};
 
 /// An upload as it was found.
@@ -60,10 +58,8 @@ pub(super) fn sort<T>(name: &NodeId, mut uploads: Vec<Known<T>>) -> Vec<Machine<
             continue;
         };
         let is_of = |group: &&mut Group<T>| {
-            let again = group
-                .uploads
-                .iter()
-                .any(|(other, _)| other.name.sha256 == upload.name.sha256);
+            let mut others = group.uploads.iter();
+            let again = others.any(|(other, _)| other.name.sha256 == upload.name.sha256);
             let kept = group.uploads.iter().map(|(_, evidence)| evidence);
             again || same_as_all(&evidence, kept) == Verdict::Same
         };
@@ -97,12 +93,8 @@ fn counted<T>(torn: Vec<Known<T>>, groups: &mut [Group<T>]) -> Vec<Machine<T>> {
     for upload in torn {
         let of_folder = |known: &Known<T>| (known.source, &known.id) == (upload.source, &upload.id);
         let newest = |group: &Group<T>| {
-            group
-                .uploads
-                .iter()
-                .filter(|(k, _)| of_folder(k))
-                .map(|(k, _)| k.name)
-                .max()
+            let there = group.uploads.iter().filter(|(known, _)| of_folder(known));
+            there.map(|(known, _)| known.name).max()
         };
         let home = (0..groups.len()).filter(|at| newest(&groups[*at]).is_some());
         match home.max_by_key(|at| newest(&groups[*at])) {
@@ -151,10 +143,7 @@ fn named<T>(name: &NodeId, groups: Vec<Group<T>>) -> Vec<Machine<T>> {
     for (at, claimed) in claims.iter().enumerate() {
         // Of several the one that tells it apart.
         let own = claimed.iter().rev().find(|id| is_own(at, id)).cloned();
-        residents.extend(own.iter().map(|id| Resident {
-            id: id.clone(),
-            uploads: Vec::new(),
-        }));
+        residents.extend(own.clone().map(Resident::named));
         names.push(own);
     }
     // Nobody gets a name about which sources disagree.
@@ -165,16 +154,13 @@ fn named<T>(name: &NodeId, groups: Vec<Group<T>>) -> Vec<Machine<T>> {
     let disputed: BTreeSet<NodeId> = disputed.cloned().chain([name.clone()]).collect();
     for id in disputed {
         if residents.iter().all(|resident| resident.id != id) {
-            residents.push(Resident {
-                id,
-                uploads: Vec::new(),
-            });
+            residents.push(Resident::named(id));
         }
     }
     let mut machines = Vec::new();
     let mut unnamed = Vec::new();
     for (group, own) in groups.into_iter().zip(names) {
-        let machine = machine(group);
+        let machine = machine(name, group);
         match own {
             Some(id) => machines.push(Machine { id, ..machine.1 }),
             None => unnamed.push(machine),
@@ -183,17 +169,15 @@ fn named<T>(name: &NodeId, groups: Vec<Group<T>>) -> Vec<Machine<T>> {
     unnamed.sort_by_key(|(digest, _)| *digest);
     for (digest, machine) in unnamed {
         let id = naming::choose(name, &residents, &machine.evidence, &digest);
-        residents.push(Resident {
-            id: id.clone(),
-            uploads: Vec::new(),
-        });
+        residents.push(Resident::named(id.clone()));
         machines.push(Machine { id, ..machine });
     }
     machines
 }
 
-/// The machine of a group, not yet named, and the digest of the upload that is taken.
-fn machine<T>(group: Group<T>) -> (Sha, Machine<T>) {
+/// The machine of a group, which goes by the name that all share until it has its own, and the digest of the upload that is
+/// taken.
+fn machine<T>(name: &NodeId, group: Group<T>) -> (Sha, Machine<T>) {
     let sources: BTreeSet<usize> = group.uploads.iter().map(|(known, _)| known.source).collect();
     let count = group.uploads.len() + group.torn;
     let mut evidence = Evidence::default();
@@ -204,30 +188,24 @@ fn machine<T>(group: Group<T>) -> (Sha, Machine<T>) {
     let mut newest: BTreeMap<(usize, NodeId), Known<T>> = BTreeMap::new();
     for (known, _) in group.uploads {
         let rank = |known: &Known<T>| (known.name.seq, known.stored_unix, known.name.sha256);
-        match newest.entry((known.source, known.id.clone())) {
-            Entry::Occupied(mut there) if rank(there.get()) < rank(&known) => drop(there.insert(known)),
-            Entry::Occupied(_) => {}
-            Entry::Vacant(free) => drop(free.insert(known)),
+        let folder = (known.source, known.id.clone());
+        if newest.get(&folder).is_none_or(|there| rank(there) < rank(&known)) {
+            newest.insert(folder, known);
         }
     }
     // Where clocks agree the digest decides, which does not depend on the order of the sources.
     let rank = |known: &Known<T>| (known.stored_unix, known.name.sha256);
     let newest = newest.into_values().max_by_key(rank);
-    let (id, digest, upload) = match newest {
-        Some(known) => (Some(known.id), known.name.sha256, Some(known.upload)),
-        None => (None, [0; 32], None),
+    let (digest, taken) = newest.map(|known| (known.name.sha256, known.upload)).unzip();
+    let machine = Machine {
+        id: name.clone(),
+        taken,
+        evidence,
+        uploads: count,
+        newer_torn: group.newer_torn,
+        sources: sources.len(),
     };
-    (
-        digest,
-        Machine {
-            id: id.unwrap_or_else(|| NodeId::from_mac(crate::model::MacAddr([0; 6]))),
-            taken: upload,
-            evidence,
-            uploads: count,
-            newer_torn: group.newer_torn,
-            sources: sources.len(),
-        },
-    )
+    (digest.unwrap_or_default(), machine)
 }
 
 #[cfg(test)]

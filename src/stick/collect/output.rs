@@ -49,12 +49,12 @@ pub(super) fn write(chosen: &[OnSource<'_>], out: &Path, report: &mut Report) ->
     let mut temporary = out.as_os_str().to_owned();
     temporary.push(".unchecked");
     let temporary = PathBuf::from(temporary);
-    let result = write_checked(chosen, &temporary, out, report);
-    if result.is_err() {
+    let written = write_checked(chosen, &temporary, out, report);
+    if written.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(&temporary);
     }
-    result
+    written
 }
 
 fn write_checked(

@@ -70,27 +70,15 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         self.unread.is_empty() && self.rows.iter().all(|row| row.state == State::Whole)
     }
-}
 
-impl Report {
     /// A line for each node.
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = |row: &Row| crate::model::shown::line(row.machine.as_deref().unwrap_or("-")).into_owned();
-        let widest = self
-            .rows
-            .iter()
-            .map(|row| machine(row).chars().count())
-            .max()
-            .unwrap_or(0)
-            .clamp(7, 48);
+        let machines = self.rows.iter().map(|row| machine(row).chars().count());
+        let widest = machines.max().unwrap_or(0).clamp(7, 48);
         // A name that several have is longer.
-        let name = self
-            .rows
-            .iter()
-            .map(|row| row.id.as_str().len())
-            .max()
-            .unwrap_or(0)
-            .max(36);
+        let names = self.rows.iter().map(|row| row.id.as_str().len());
+        let name = names.max().unwrap_or(0).max(36);
         writeln!(
             f,
             "{:<name$}  {:<widest$}  {:<17}  {:>10}  {:>7}  STATE",

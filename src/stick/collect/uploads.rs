@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::formats::exfat::{Entry, ExFatError, Listing};
+use crate::formats::exfat::{Entry, ExFatError, Stream};
 use crate::model::{NodeId, cause, layout};
 use crate::stick::collect::error::{CollectError, read_error};
 use crate::stick::collect::volume::Volume;
@@ -25,12 +25,13 @@ pub(super) struct OnSource<'a> {
     pub(super) stored_unix: Option<i64>,
     /// One line of its machine, once it is checked.
     pub(super) summary: Option<String>,
-    pub(super) place: Place<'a>,
+    pub(super) content: Content<'a>,
 }
 
-pub(super) enum Place<'a> {
+/// Where the bytes of a file are, or the entries of a folder.
+pub(super) enum Content<'a> {
     Path(PathBuf),
-    Volume(&'a Volume<'a>, Entry),
+    Volume(&'a Volume<'a>, Stream),
 }
 
 impl Upload for OnSource<'_> {
@@ -47,9 +48,9 @@ impl Upload for OnSource<'_> {
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + '_>> {
-        Ok(match &self.place {
-            Place::Path(path) => Box::new(file::open_plain(path)?),
-            Place::Volume(volume, entry) => Box::new(volume.reader(&entry.stream)),
+        Ok(match &self.content {
+            Content::Path(path) => Box::new(file::open_plain(path)?),
+            Content::Volume(volume, stream) => Box::new(volume.reader(stream)),
         })
     }
 }
@@ -62,20 +63,80 @@ pub(super) struct Found<'a> {
     pub(super) unread: Vec<String>,
 }
 
-impl Found<'_> {
-    /// What a listing of `folder` says that it lacks.
-    fn entries_unread(&mut self, folder: &str, listing: &Listing) {
+/// What stands in a folder.
+struct Item<'a> {
+    name: String,
+    is_folder: bool,
+    size: u64,
+    stored_unix: Option<i64>,
+    content: Content<'a>,
+}
+
+/// Why nothing is known of a folder.
+#[derive(Debug, thiserror::Error)]
+enum Unlisted {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Volume(#[from] ExFatError),
+}
+
+impl<'a> Content<'a> {
+    /// What stands in a folder, which people know as `shown`; `unread` hears what it lacks.
+    fn list(&self, shown: &str, unread: &mut Vec<String>) -> Result<Vec<Item<'a>>, Unlisted> {
+        let (volume, listing) = match self {
+            Content::Path(folder) => return Ok(list_path(folder, unread)?),
+            Content::Volume(volume, stream) => (*volume, volume.list(stream)?),
+        };
         match listing.damaged {
             0 => {}
-            1 => self.unread.push(format!("1 damaged entry in {folder}")),
-            damaged => self.unread.push(format!("{damaged} damaged entries in {folder}")),
+            1 => unread.push(format!("1 damaged entry in {shown}")),
+            damaged => unread.push(format!("{damaged} damaged entries in {shown}")),
         }
         if listing.cut {
-            self.unread.push(format!(
-                "the rest of {folder}: the folder is larger than any that is read"
+            unread.push(format!(
+                "the rest of {shown}: the folder is larger than any that is read"
             ));
         }
+        let items = listing.entries.into_iter().map(|entry| Item {
+            is_folder: entry.is_folder,
+            size: entry.size(),
+            stored_unix: entry.modified_unix,
+            content: Content::Volume(volume, entry.stream),
+            name: entry.name,
+        });
+        Ok(items.collect())
     }
+
+    fn is_mounted(&self) -> bool {
+        matches!(self, Content::Path(_))
+    }
+}
+
+fn list_path<'a>(folder: &Path, unread: &mut Vec<String>) -> io::Result<Vec<Item<'a>>> {
+    let mut items = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                unread.push(format!("the rest of {}: {error}", folder.display()));
+                break;
+            }
+        };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        // Of a link its own: what it leads to is not on this medium.
+        let metadata = entry.metadata().ok();
+        items.push(Item {
+            name,
+            is_folder: metadata.as_ref().is_some_and(fs::Metadata::is_dir),
+            size: metadata.as_ref().map_or(0, fs::Metadata::len),
+            stored_unix: metadata.as_ref().map(MetadataExt::mtime),
+            content: Content::Path(entry.path()),
+        });
+    }
+    Ok(items)
 }
 
 /// The copy of its inventory that a node's folder has for people, beside the upload.
@@ -86,11 +147,7 @@ pub(super) fn gone(id: &NodeId) -> String {
     format!("nodes/{id}: its upload is gone; there is {COPY}, which nothing proves")
 }
 
-/// The sentence for a bound that was met.
-fn too_many(most: usize) -> String {
-    format!("nodes holds more than {most} nodes; the rest was left alone")
-}
-
+/// The uploads of a folder that is mounted.
 pub(super) fn folder_uploads(
     (at, source): (usize, &Path),
     most: usize,
@@ -104,89 +161,11 @@ pub(super) fn folder_uploads(
             reason: "nodes is no folder".to_owned(),
         });
     }
-    let entries = match fs::read_dir(&nodes) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(CollectError::NoNodes {
-                path: source.to_owned(),
-            });
-        }
-        Err(error) => return Err(read_error(&nodes, error)),
-    };
-    let mut folders = 0;
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                found.unread.push(format!("the rest of {}: {error}", nodes.display()));
-                break;
-            }
-        };
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
-            continue;
-        };
-        if folders >= most {
-            found.unread.push(too_many(most));
-            break;
-        }
-        folders += 1;
-        let shown = entry.path().display().to_string();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => {}
-            Ok(_) => {
-                found.unread.push(format!("{shown} is no folder, left out"));
-                continue;
-            }
-            Err(error) => {
-                found.unread.push(format!("{shown}: {error}"));
-                continue;
-            }
-        }
-        node_folder(&entry.path(), &id, at, found);
-    }
-    Ok(())
+    let shown = nodes.display().to_string();
+    uploads((&Content::Path(nodes), &shown), (at, source), (most, u64::MAX), found)
 }
 
-/// The uploads in the folder of one node.
-fn node_folder(folder: &Path, id: &NodeId, source: usize, found: &mut Found<'_>) {
-    let shown = folder.display();
-    let uploads = found.nodes.entry(id.clone()).or_default();
-    let (before, mut copied) = (uploads.len(), false);
-    let files = match fs::read_dir(folder) {
-        Ok(files) => files,
-        Err(error) => {
-            found.unread.push(format!("{shown}: {error}"));
-            return;
-        }
-    };
-    for file in files {
-        let file = match file {
-            Ok(file) => file,
-            Err(error) => {
-                found.unread.push(format!("the rest of {shown}: {error}"));
-                break;
-            }
-        };
-        copied |= file.file_name() == COPY;
-        let Some(name) = file.file_name().to_str().and_then(UploadName::parse) else {
-            continue;
-        };
-        let metadata = file.metadata().ok();
-        uploads.push(OnSource {
-            source,
-            id: id.clone(),
-            name,
-            size: metadata.as_ref().map_or(0, fs::Metadata::len),
-            stored_unix: metadata.as_ref().map(MetadataExt::mtime),
-            summary: None,
-            place: Place::Path(file.path()),
-        });
-    }
-    if copied && uploads.len() == before {
-        found.unread.push(gone(id));
-    }
-}
-
+/// The uploads of a volume of `length` bytes.
 pub(super) fn volume_uploads<'a>(
     volume: &'a Volume<'a>,
     length: u64,
@@ -201,71 +180,87 @@ pub(super) fn volume_uploads<'a>(
     let root = volume.list(&volume.root()).map_err(failed)?;
     let is_nodes = |entry: &&Entry| entry.is_folder && entry.name.eq_ignore_ascii_case(layout::NODES);
     let nodes = match root.entries.iter().find(is_nodes) {
-        Some(nodes) => nodes,
+        Some(nodes) => Content::Volume(volume, nodes.stream),
         None if root.damaged > 0 || root.cut => {
             let reason = "no folder nodes is among what can be read of its root folder";
             return Err(failed(ExFatError::Damaged(reason.into())));
         }
         None => return Err(CollectError::NoNodes { path: path.to_owned() }),
     };
-    let listing = volume.list(&nodes.stream).map_err(failed)?;
-    found.entries_unread(layout::NODES, &listing);
+    uploads((&nodes, layout::NODES), (at, path), (most, length), found)
+}
+
+/// The uploads in the folders of `nodes`, of which at most `most` are read, up to the length of the medium each.
+fn uploads<'a>(
+    (nodes, shown): (&Content<'a>, &str),
+    (at, source): (usize, &Path),
+    (most, length): (usize, u64),
+    found: &mut Found<'a>,
+) -> Result<(), CollectError> {
+    let path = || source.to_owned();
+    let listed = nodes.list(shown, &mut found.unread).map_err(|error| match error {
+        Unlisted::Volume(source) => CollectError::Volume { path: path(), source },
+        Unlisted::Io(error) if error.kind() == io::ErrorKind::NotFound => CollectError::NoNodes { path: path() },
+        Unlisted::Io(error) => read_error(&source.join(layout::NODES), error),
+    })?;
     let mut folders = 0;
-    for folder in listing.entries.into_iter().filter(|entry| entry.is_folder) {
+    for folder in listed {
         let Ok(id) = folder.name.parse::<NodeId>() else {
             continue;
         };
+        let shown = format!("{shown}/{}", folder.name);
+        if !folder.is_folder {
+            if folder.content.is_mounted() {
+                found.unread.push(format!("{shown} is no folder, left out"));
+            }
+            continue;
+        }
         if folders >= most {
-            found.unread.push(too_many(most));
+            let text = format!("nodes holds more than {most} nodes; the rest was left alone");
+            found.unread.push(text);
             break;
         }
         folders += 1;
-        node_entries((volume, length), &folder, &id, at, found);
+        node_uploads((&folder.content, &shown), (at, id), length, found);
     }
     Ok(())
 }
 
-/// The uploads in the folder of one node on a volume of `length` bytes.
-fn node_entries<'a>(
-    (volume, length): (&'a Volume<'a>, u64),
-    folder: &Entry,
-    id: &NodeId,
-    source: usize,
+/// The uploads in the folder of one node.
+fn node_uploads<'a>(
+    (folder, shown): (&Content<'a>, &str),
+    (source, id): (usize, NodeId),
+    length: u64,
     found: &mut Found<'a>,
 ) {
-    found.nodes.entry(id.clone()).or_default();
-    let files = match volume.list(&folder.stream) {
-        Ok(files) => files,
-        Err(error) => {
-            found.unread.push(format!("nodes/{id}: {}", cause::told(&error)));
-            return;
-        }
-    };
-    found.entries_unread(&format!("nodes/{id}"), &files);
     let uploads = found.nodes.entry(id.clone()).or_default();
+    let files = match folder.list(shown, &mut found.unread) {
+        Ok(files) => files,
+        Err(error) => return found.unread.push(format!("{shown}: {}", cause::told(&error))),
+    };
     let (before, mut copied) = (uploads.len(), false);
-    for entry in files.entries {
-        copied |= entry.name == COPY;
-        let Some(name) = UploadName::parse(&entry.name).filter(|_| !entry.is_folder) else {
+    for file in files {
+        copied |= file.name == COPY;
+        let is_file = !file.is_folder || file.content.is_mounted();
+        let Some(name) = UploadName::parse(&file.name).filter(|_| is_file) else {
             continue;
         };
-        if entry.size() > length {
-            found
-                .unread
-                .push(format!("nodes/{id}/{name}: it claims to be larger than the medium"));
+        if file.size > length {
+            let text = format!("nodes/{id}/{name}: it claims to be larger than the medium");
+            found.unread.push(text);
             continue;
         }
         uploads.push(OnSource {
             source,
             id: id.clone(),
             name,
-            size: entry.size(),
-            stored_unix: entry.modified_unix,
+            size: file.size,
+            stored_unix: file.stored_unix,
             summary: None,
-            place: Place::Volume(volume, entry),
+            content: file.content,
         });
     }
     if copied && uploads.len() == before {
-        found.unread.push(gone(id));
+        found.unread.push(gone(&id));
     }
 }

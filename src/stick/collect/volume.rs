@@ -23,6 +23,10 @@ pub(super) fn find_volume<'a, D: ReadAt>(
     length: u64,
     path: &Path,
 ) -> Result<(Volume<'a, D>, Vec<String>), CollectError> {
+    let damaged = |source| CollectError::Volume {
+        path: path.to_owned(),
+        source,
+    };
     let no_data = |reason: String| CollectError::NoData {
         path: path.to_owned(),
         reason,
@@ -36,12 +40,7 @@ pub(super) fn find_volume<'a, D: ReadAt>(
         Ok(Some(place)) => match ExFat::open(Window::new(disk, place.offset, place.length)) {
             Ok(volume) => return Ok((volume, Vec::new())),
             Err(ExFatError::NotExFat) => format!("partition {} is not formatted", place.number),
-            Err(source) => {
-                return Err(CollectError::Volume {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+            Err(source) => return Err(damaged(source)),
         },
         Ok(None) => "its partition table has no such partition; was it booted as a master?".into(),
         Err(error) => match (ExFat::open(Window::new(disk, 0, length)), error) {
@@ -52,12 +51,7 @@ pub(super) fn find_volume<'a, D: ReadAt>(
                 reason
             }
             (Err(ExFatError::NotExFat), _) => "it has neither a partition table nor an exFAT volume".into(),
-            (Err(source), _) => {
-                return Err(CollectError::Volume {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+            (Err(source), _) => return Err(damaged(source)),
         },
     };
     // The table may be gone, or belong to an image that was written over a stick with inventories on it.

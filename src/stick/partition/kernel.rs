@@ -1,6 +1,6 @@
 //! What the kernel tells of disks, partitions and what is mounted of them.
 
-use std::fs::{self};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub(super) fn is_read_only(target: &Path) -> bool {
 
 pub(super) fn mounted_at(device: &Path) -> Option<PathBuf> {
     let metadata = fs::metadata(device).ok()?;
-    let wanted = format!("{}:{}", libc::major(metadata.rdev()), libc::minor(metadata.rdev()));
+    let wanted = device_number(&metadata);
     mount::mounted()
         .ok()?
         .into_iter()
@@ -68,12 +68,13 @@ pub(super) fn known_partition(disk: &Path, wanted: u32) -> Option<KnownPartition
 }
 
 pub(super) fn sys_folder(metadata: &fs::Metadata) -> PathBuf {
+    Path::new("/sys/dev/block").join(device_number(metadata))
+}
+
+/// As sysfs and mountinfo write it.
+fn device_number(metadata: &fs::Metadata) -> String {
     let device = metadata.rdev();
-    PathBuf::from(format!(
-        "/sys/dev/block/{}:{}",
-        libc::major(device),
-        libc::minor(device)
-    ))
+    format!("{}:{}", libc::major(device), libc::minor(device))
 }
 
 pub(super) fn number(path: &Path) -> Option<u64> {

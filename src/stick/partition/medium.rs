@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::kernel::*;
-use super::problem::*;
+use super::kernel::{KnownPartition, known_partition, mounted_at, number, sys_folder};
+use super::problem::{Problem, Reason, as_a_rule, is_optical, mounted_elsewhere, optical, problem, remedied, sentence};
 use crate::formats::gpt::{GptError, Place, PlanError, Table};
 use crate::formats::{Window, gpt, volume};
 use crate::model::cause;
@@ -56,20 +56,19 @@ pub(super) struct Medium {
 impl Medium {
     pub(super) fn open(path: &Path) -> Result<Self, Problem> {
         let shown = path.display();
-        let disk =
-            File::open(path).map_err(|e| problem(Reason::NoMedium, format!("{shown} cannot be opened: {e}.")))?;
-        let unknown = |e: io::Error| problem(Reason::NoMedium, format!("{shown} does not answer: {e}."));
+        let disk = File::open(path).map_err(|e| problem!(NoMedium, "{shown} cannot be opened: {e}."))?;
+        let unknown = |e: io::Error| problem!(NoMedium, "{shown} does not answer: {e}.");
         let metadata = disk.metadata().map_err(unknown)?;
         let is_file = metadata.is_file();
         if !is_file && !metadata.file_type().is_block_device() {
-            return Err(problem(Reason::NoMedium, format!("{shown} is no disk.")));
+            return Err(problem!(NoMedium, "{shown} is no disk."));
         }
         if !is_file && is_optical(path) {
             return Err(optical(path));
         }
         let bytes = (&disk).seek(SeekFrom::End(0)).map_err(unknown)?;
         if bytes == 0 {
-            return Err(problem(Reason::NoMedium, format!("{shown} has no medium in it.")));
+            return Err(problem!(NoMedium, "{shown} has no medium in it."));
         }
         let folder = sys_folder(&metadata);
         let read_only = if is_file {
@@ -78,10 +77,7 @@ impl Medium {
             number(&folder.join("ro")).is_some_and(|ro| ro != 0)
         };
         if !is_file && folder.join("partition").exists() {
-            return Err(problem(
-                Reason::NoMedium,
-                format!("{shown} is a partition, not a whole disk."),
-            ));
+            return Err(problem!(NoMedium, "{shown} is a partition, not a whole disk."));
         }
         let medium = Medium {
             path: path.to_owned(),
@@ -107,14 +103,8 @@ impl Medium {
 
     pub(super) fn table(&self) -> Result<Table, Problem> {
         Table::read(&self.disk, self.bytes).map_err(|error| match error {
-            GptError::None(reason) => problem(
-                Reason::NoMedium,
-                format!("{} is no recon stick: {reason}.", self.path.display()),
-            ),
-            GptError::Io(source) => problem(
-                Reason::Damaged,
-                format!("{} cannot be read: {source}.", self.path.display()),
-            ),
+            GptError::None(reason) => problem!(NoMedium, "{} is no recon stick: {reason}.", self.path.display()),
+            GptError::Io(source) => problem!(Damaged, "{} cannot be read: {source}.", self.path.display()),
         })
     }
 
@@ -132,12 +122,12 @@ impl Medium {
         }
         // What cannot be read may hold inventories: nothing is put in its place.
         let unread = |what: &str, error: &(dyn std::error::Error + 'static)| {
-            let text = format!(
+            problem!(
+                Damaged,
                 "{} cannot be read to look for {what}: {}.",
                 self.path.display(),
                 cause::told(error)
-            );
-            problem(Reason::Damaged, text)
+            )
         };
         let former =
             gpt::find_former_data(&self.disk, self.bytes).map_err(|e| unread("an earlier data partition", &e))?;
@@ -151,8 +141,8 @@ impl Medium {
         let image_bytes = gpt::iso_bytes(&self.disk).map_err(|e| unread("the end of the image", &e))?;
         let plan = gpt::plan(&table, self.bytes, image_bytes, former, guid);
         let plan = plan.map_err(|error| match error {
-            PlanError::TooSmall { .. } => problem(Reason::TooSmall, sentence(&error.to_string())),
-            other => problem(Reason::Damaged, sentence(&other.to_string())),
+            PlanError::TooSmall { .. } => as_a_rule(Reason::TooSmall, sentence(&error.to_string())),
+            other => as_a_rule(Reason::Damaged, sentence(&other.to_string())),
         })?;
         if self.read_only {
             return Err(self.write_protected());
@@ -165,7 +155,7 @@ impl Medium {
     }
 
     pub(super) fn write_protected(&self) -> Problem {
-        problem(Reason::ReadOnly, format!("{} is write-protected.", self.path.display()))
+        problem!(ReadOnly, "{} is write-protected.", self.path.display())
     }
 
     pub(super) fn writer(&self) -> Result<File, Problem> {
@@ -179,10 +169,7 @@ impl Medium {
     pub(super) fn write_problem(&self, error: &io::Error) -> Problem {
         match error.raw_os_error() {
             Some(libc::EROFS | libc::EPERM | libc::EACCES) => self.write_protected(),
-            _ => problem(
-                Reason::Damaged,
-                format!("Writing to {} failed: {error}.", self.path.display()),
-            ),
+            _ => problem!(Damaged, "Writing to {} failed: {error}.", self.path.display()),
         }
     }
 
@@ -238,11 +225,11 @@ impl Medium {
         LoopDevice::over(&disk, &self.path, place.offset, place.length, place.sector_size)
             .map(Device::Loop)
             .map_err(|error| {
-                let text = format!(
+                problem!(
+                    NotUsable,
                     "No loop device for the data partition of {}: {error}.",
                     self.path.display()
-                );
-                problem(Reason::NotUsable, text)
+                )
             })
     }
 
@@ -250,10 +237,7 @@ impl Medium {
     /// cannot have partitions.
     pub(super) fn partition(&self, place: &Place) -> Result<Option<PathBuf>, Problem> {
         let refused = |what: &str, error: io::Error| {
-            problem(
-                Reason::NotUsable,
-                format!("The kernel did not {what} the data partition: {error}."),
-            )
+            problem!(NotUsable, "The kernel did not {what} the data partition: {error}.")
         };
         let metadata = self.disk.metadata().map_err(|error| refused("find", error))?;
         let folder = sys_folder(&metadata);

@@ -32,8 +32,15 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// A problem with what helps as a rule.
-pub(super) fn problem(reason: Reason, text: impl Into<String>) -> Problem {
+/// A problem with what helps as a rule: its reason, and its text as `format!` takes it.
+macro_rules! problem {
+    ($reason:ident, $($text:tt)+) => {
+        $crate::stick::partition::problem::as_a_rule($crate::stick::partition::problem::Reason::$reason, format!($($text)+))
+    };
+}
+pub(super) use problem;
+
+pub(super) fn as_a_rule(reason: Reason, text: String) -> Problem {
     let remedy = match reason {
         Reason::TooSmall => "Use a larger stick.",
         Reason::ReadOnly => "Move the stick's write-protect switch, or use another stick.",
@@ -90,12 +97,9 @@ pub(super) fn mount_problem(device: &Path, error: &io::Error) -> Problem {
             "This kernel has no exFAT driver.",
             "Boot recon's own image, which has one.",
         ),
-        Some(libc::EROFS) => problem(Reason::ReadOnly, format!("{device} is write-protected.")),
-        Some(libc::EINVAL | libc::EIO) => problem(
-            Reason::Damaged,
-            format!("The exFAT volume on {device} cannot be mounted: {error}."),
-        ),
-        _ => problem(Reason::NotUsable, format!("Mounting {device} failed: {error}.")),
+        Some(libc::EROFS) => problem!(ReadOnly, "{device} is write-protected."),
+        Some(libc::EINVAL | libc::EIO) => problem!(Damaged, "The exFAT volume on {device} cannot be mounted: {error}."),
+        _ => problem!(NotUsable, "Mounting {device} failed: {error}."),
     }
 }
 

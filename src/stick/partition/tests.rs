@@ -1,5 +1,6 @@
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use super::problem::{Reason, is_optical, optical};
 use super::*;
 use crate::formats::{fixture, gpt, volume};
 use crate::sys::program::Program;

@@ -25,23 +25,17 @@ pub trait Upload: Sync {
     fn open(&self) -> io::Result<Box<dyn Read + '_>>;
 }
 
-/// A line for each name that several nodes have. Their inventories say who they are.
-pub(super) fn clashes_text<'a>(ids: impl Iterator<Item = &'a NodeId>) -> String {
+/// A line for each name that several nodes have, which stand beside each other. Their inventories say who they are.
+pub(super) fn clashes_text(ids: &[&NodeId]) -> String {
     let mut text = String::new();
-    let mut ids = ids.peekable();
-    while let Some(id) = ids.next() {
-        let name = id.base();
-        let mut nodes = vec![format!("nodes/{id}")];
-        while let Some(other) = ids.next_if(|other| other.base() == name) {
-            nodes.push(format!("nodes/{other}"));
-        }
-        if nodes.len() > 1 {
-            let (count, nodes) = (nodes.len(), nodes.join(" "));
-            text.push_str(&format!(
-                "{count} machines name themselves by {}: {nodes}\n",
-                name.described()
-            ));
-        }
+    for nodes in ids
+        .chunk_by(|a, b| a.base() == b.base())
+        .filter(|nodes| nodes.len() > 1)
+    {
+        let (count, name) = (nodes.len(), nodes[0].base().described());
+        text.push_str(&format!("{count} machines name themselves by {name}:"));
+        text.extend(nodes.iter().map(|id| format!(" nodes/{id}")));
+        text.push('\n');
     }
     text
 }

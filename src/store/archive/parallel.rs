@@ -1,36 +1,32 @@
 //! Several uploads at once, on a bounded number of threads.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// Threads that pack: a master has many cores and little else to do with them, but memory is bounded by their number.
 pub(super) fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(8)
+    thread::available_parallelism().map_or(1, usize::from).min(8)
 }
 
 /// `work` on every item, on some threads, with the results in the order of the items.
-pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn in_parallel<T: Sync, R: Send + Sync>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
+    let results: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let run = || {
-        let mut done = Vec::new();
-        loop {
+        while let Some((item, result)) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return done };
-            done.push((index, work(item)));
+            items.get(index).zip(results.get(index))
+        } {
+            result.get_or_init(|| work(item));
         }
     };
-    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers().min(items.len()))
-            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok())
-            .collect();
-        let mut results = run();
-        for other in others {
-            match other.join() {
-                Ok(done) => results.extend(done),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+    thread::scope(|scope| {
+        for _ in 1..workers().min(items.len()) {
+            // With fewer threads it takes longer.
+            let _ = thread::Builder::new().spawn_scoped(scope, run);
         }
-        results
+        run();
     });
-    results.sort_unstable_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+    results.into_iter().filter_map(OnceLock::into_inner).collect()
 }

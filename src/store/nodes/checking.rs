@@ -55,9 +55,8 @@ impl Checking {
                 return Err(StoreError::Busy { waiting: self.waiting });
             }
             state.waiting += 1;
-            while state.running >= self.at_once {
-                state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
+            let waited = self.freed.wait_while(state, |state| state.running >= self.at_once);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
         state.running += 1;

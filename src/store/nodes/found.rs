@@ -7,8 +7,7 @@ use std::{fs, io};
 use crate::model::NodeId;
 use crate::store::fs_ops::{Medium, io_error};
 use crate::store::nodes::error::StoreError;
-use crate::store::nodes::limits::Limits;
-use crate::store::nodes::records::{Inner, Record, State, report, report_unread};
+use crate::store::nodes::records::{Inner, Limits, Record, State, report, report_unread};
 use crate::store::nodes::shared::Shared;
 use crate::store::{UploadName, digest_of};
 use crate::sys::file::open_plain;
@@ -37,14 +36,9 @@ pub(super) fn scan(folder: &Path, limits: &Limits, medium: &dyn Medium, inner: &
             continue;
         };
         if inner.nodes.len() >= limits.nodes {
-            report_unread(
-                inner,
-                format!(
-                    "{} holds more than {} nodes, the rest is left alone",
-                    folder.display(),
-                    limits.nodes
-                ),
-            );
+            let (folder, most) = (folder.display(), limits.nodes);
+            let text = format!("{folder} holds more than {most} nodes, the rest is left alone");
+            report_unread(inner, text);
             break;
         }
         match scan_node(&entry.path(), medium) {

@@ -8,11 +8,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::error::{StoreError, from_upload};
-use super::limits::MAX_OF_ONE_NAME;
-use super::records::{Kept, Record, State};
+use super::records::{Kept, MAX_OF_ONE_NAME, Record, State};
 use super::residents::upload_names;
-use super::shared::Shared;
-use super::stored::Stored;
+use super::shared::{Shared, Stored};
 use crate::formats::bytes::hex;
 use crate::model::NodeId;
 use crate::model::identity::Evidence;

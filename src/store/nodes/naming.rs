@@ -18,6 +18,14 @@ pub(crate) struct Resident {
     pub uploads: Vec<(Sha, Evidence)>,
 }
 
+impl Resident {
+    /// A node of which only the name counts.
+    pub(crate) fn named(id: NodeId) -> Self {
+        let uploads = Vec::new();
+        Resident { id, uploads }
+    }
+}
+
 /// Name for an upload of a machine that calls itself `asked`. `residents` are all nodes of that name that have uploads.
 pub(crate) fn choose(asked: &NodeId, residents: &[Resident], mine: &Evidence, digest: &Sha) -> NodeId {
     // The same bytes again: a peer that missed the answer.

@@ -8,11 +8,9 @@ use crate::model::identity::Evidence;
 use crate::store::UploadName;
 use crate::store::fs_ops::io_error;
 use crate::store::nodes::error::StoreError;
-use crate::store::nodes::limits::MAX_OF_ONE_NAME;
 use crate::store::nodes::naming::Resident;
-use crate::store::nodes::records::{Record, State};
-use crate::store::nodes::shared::Shared;
-use crate::store::nodes::stored::read_facts;
+use crate::store::nodes::records::{MAX_OF_ONE_NAME, Record, State};
+use crate::store::nodes::shared::{Shared, read_facts};
 
 /// The uploads that a folder holds, by their names.
 pub(super) fn upload_names(folder: &Path) -> io::Result<Vec<UploadName>> {

@@ -1,22 +1,25 @@
-//! What all clones of a store share: the folder and its medium, the records, and the room that uploads have.
+//! What all clones of a store share: the folder and its medium, the records, the room that uploads have, and what is told of
+//! an upload that is kept.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use std::{io, mem};
 
 use crate::formats::bytes::hex;
 use crate::model::NodeId;
 use crate::store::fs_ops::{Medium, io_error};
+use crate::store::inventory::InventoryFacts;
 use crate::store::nodes::checking::Checking;
 use crate::store::nodes::error::StoreError;
-use crate::store::nodes::limits::Limits;
-use crate::store::nodes::records::{Inner, Record, State};
-use crate::store::nodes::stored::StoredNode;
+use crate::store::nodes::records::{Inner, Limits, Record, State};
 use crate::store::nodes::tarball::Tarball;
-use crate::store::{UploadName, room};
+use crate::store::upload::{self, UploadError, UploadLimits};
+use crate::store::{Sha, UploadName, archive, room};
+use crate::sys::file::open_plain;
 
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
@@ -139,5 +142,75 @@ impl Shared {
             },
             false => io_error(operation, path)(error).into(),
         }
+    }
+}
+
+/// An acknowledged upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The name it is kept under. Another than was asked for, where that is another machine's.
+    pub id: NodeId,
+    /// What its inventory says of the machine.
+    pub facts: InventoryFacts,
+    pub seq: u64,
+    pub sha256: String,
+    pub size_bytes: u64,
+    /// The same bytes were here already, and still are.
+    pub already: bool,
+}
+
+/// The newest whole upload of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredNode {
+    pub id: NodeId,
+    pub seq: u64,
+    pub sha256: String,
+    pub size_bytes: u64,
+    pub path: PathBuf,
+    /// Whole uploads of this node that are kept.
+    pub uploads: usize,
+    pub(super) digest: Sha,
+    pub(super) limits: UploadLimits,
+}
+
+impl StoredNode {
+    /// What its inventory says of the machine, read from the medium at each call; nothing where it does not read.
+    pub fn facts(&self) -> InventoryFacts {
+        read_facts(&self.path, &self.limits).ok().flatten().unwrap_or_default()
+    }
+
+    /// When the file was written, by the clock the master had then.
+    pub fn stored_at(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).ok()?.modified().ok()
+    }
+}
+
+impl archive::Upload for StoredNode {
+    fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn name(&self) -> UploadName {
+        UploadName {
+            seq: self.seq,
+            sha256: self.digest,
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
+        Ok(Box::new(open_plain(&self.path)?))
+    }
+}
+
+/// What the inventory of an upload says of its machine; `None` where the file is no whole upload.
+pub(super) fn read_facts(path: &Path, limits: &UploadLimits) -> io::Result<Option<InventoryFacts>> {
+    match upload::facts(open_plain(path)?, limits) {
+        Ok(facts) => Ok(Some(facts)),
+        Err(UploadError::Io(error)) => Err(error),
+        Err(_) => Ok(None),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::limits::{MAX_KEPT_EVIDENCE, MAX_OF_ONE_NAME, MAX_PROBLEMS};
+use super::records::{MAX_KEPT_EVIDENCE, MAX_OF_ONE_NAME, MAX_PROBLEMS};
 use super::shared::NAME_LOCKS;
 use super::*;
 use crate::model::identity::Evidence;
