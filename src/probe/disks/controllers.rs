@@ -132,18 +132,14 @@ fn pci_functions(root: &Root) -> Vec<StorageController> {
             continue;
         };
         let id = |file: &str| bus::hex16(&root.value(at(file))?);
-        let ids = bus::pci_id(root, &folder);
-        let (vendor, device) = ids
-            .map(|(vendor, device)| bus::pci_names(vendor, device))
-            .unwrap_or_default();
-        let written = |(first, second): (u16, u16)| format!("{first:04x}:{second:04x}");
+        let names = bus::pci_names(bus::pci_id(root, &folder));
         let driver = root.link_name(at("driver"));
         found.push(StorageController {
             kind: kind.to_owned(),
-            vendor: vendor.map(str::to_owned),
-            device: device.map(str::to_owned),
-            pci_id: ids.map(written),
-            pci_subsystem_id: id("subsystem_vendor").zip(id("subsystem_device")).map(written),
+            vendor: names.vendor,
+            device: names.device,
+            pci_id: names.id,
+            pci_subsystem_id: id("subsystem_vendor").zip(id("subsystem_device")).map(bus::id_text),
             driver_version: driver
                 .as_ref()
                 .and_then(|driver| root.value(format!("/sys/module/{driver}/version"))),
