@@ -1,10 +1,11 @@
-//! Which master a command asks, and what it answers.
+//! Which master a command asks, and what it answers; the runtime for that, and the signals that end it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::load;
 use crate::model::api::{NodeStatus, Status};
@@ -34,6 +35,18 @@ pub(super) fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> an
     // A probe that hangs in the kernel must not keep the process.
     runtime.shutdown_background();
     result
+}
+
+/// Somebody's wish that this program ends: SIGTERM or SIGINT. To be called within a runtime.
+pub(super) fn end_signal() -> anyhow::Result<impl Future<Output = SignalKind>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        }
+    })
 }
 
 /// Longest answer of a master: 65,536 machines of two kilobytes.

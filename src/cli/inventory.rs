@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::args::{Format, InventoryArgs};
-use super::end_signal;
+use super::ask::end_signal;
 use super::output::print;
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;

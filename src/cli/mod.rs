@@ -13,7 +13,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Accepted;
@@ -26,7 +25,7 @@ use crate::role::{guard, master, peer, run};
 use crate::sys::console::drain;
 
 use args::Command;
-use ask::{ask, in_runtime};
+use ask::{ask, end_signal, in_runtime};
 use output::print;
 
 /// Runs one command. Errors are for the caller to print; exit codes other than success and failure do not exist.
@@ -63,19 +62,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Somebody's wish that this program ends: SIGTERM or SIGINT. To be called within a runtime.
-fn end_signal() -> anyhow::Result<impl Future<Output = SignalKind>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = interrupt.recv() => SignalKind::interrupt(),
-        }
-    })
-}
-
-/// Cancelled by such a signal.
+/// Cancelled when this program is to end.
 fn stop_signal() -> anyhow::Result<CancellationToken> {
     let (token, ended) = (CancellationToken::new(), end_signal()?);
     let stop = token.clone();

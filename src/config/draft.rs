@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::model::{PostAction, PowerOff};
 
 use super::link_rule::LinkRule;
-use super::node_rules::NodeRule;
+use super::node_rules::{Node, NodeRule};
 use super::routed;
 use super::subnet::Network;
 
@@ -30,13 +30,6 @@ pub(crate) struct Draft {
     pub routed: Vec<routed::Entry>,
     /// Line of `lease-range`, whose fault shows only beside `subnet`.
     pub lease_range_line: Option<usize>,
-}
-
-/// One `[[node]]`.
-#[derive(Debug, Default)]
-pub(crate) struct Node {
-    pub line: usize,
-    pub rule: NodeRule,
 }
 
 impl Draft {

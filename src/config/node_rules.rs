@@ -7,8 +7,14 @@ use serde::Serialize;
 
 use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
 
-use super::draft::Node;
 use super::fault::Fault;
+
+/// One `[[node]]` as it is written, from this line on.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    pub line: usize,
+    pub rule: NodeRule,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

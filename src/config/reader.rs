@@ -7,8 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::definitions::{NETWORK, NODE, Restrains, SETTINGS, SUBNET, Setting, TABLES, TOP};
-use super::draft::{Draft, Node};
+use super::draft::Draft;
 use super::fault::Fault;
+use super::node_rules::Node;
 use super::routed;
 use super::values::{kind, wrong};
 

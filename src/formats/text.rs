@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Bound of a text that somebody outside made up. One that is longer ends with an ellipsis.
-const TEXT_LIMIT: usize = 512;
+const TEXT_LIMIT_CHARS: usize = 512;
 
 /// Text as devices and firmware store it: UTF-8, or else Latin-1, in which every byte is a character.
 pub(crate) fn decoded(bytes: &[u8]) -> Cow<'_, str> {
@@ -37,11 +37,11 @@ pub(crate) fn line(text: &str) -> Option<String> {
     (!cleaned.is_empty()).then_some(cleaned)
 }
 
-/// [`line()`] for text that somebody outside made up: after [`TEXT_LIMIT`] characters it ends with an ellipsis. Not for
+/// [`line()`] for text that somebody outside made up: after [`TEXT_LIMIT_CHARS`] characters it ends with an ellipsis. Not for
 /// lists and numbers, which are wrong when they are cut.
 pub(crate) fn clean(text: &str) -> Option<String> {
     let mut cleaned = line(text)?;
-    if let Some((end, _)) = cleaned.char_indices().nth(TEXT_LIMIT) {
+    if let Some((end, _)) = cleaned.char_indices().nth(TEXT_LIMIT_CHARS) {
         cleaned.truncate(end);
         cleaned.push('…');
     }

@@ -57,7 +57,7 @@ pub(crate) fn xfs(head: &[u8]) -> Option<Signature> {
 
 /// btrfs (its on-disk format, superblock at 64 KiB).
 pub(crate) fn btrfs(read: &mut Read<'_>) -> Option<Signature> {
-    let block = read(mark::BTRFS_SUPERBLOCK, 1024)?;
+    let block = read(mark::BTRFS_SUPERBLOCK_OFFSET, 1024)?;
     if !is(&block, 0x40, mark::BTRFS.bytes) {
         return None;
     }

@@ -35,8 +35,8 @@ pub(crate) const FAT16: Mark = mark(54, b"FAT1");
 pub(crate) const FAT32: Mark = mark(82, b"FAT32");
 pub(crate) const EXT: Mark = mark(0x438, &[0x53, 0xef]);
 pub(crate) const XFS: Mark = mark(0, b"XFSB");
-pub(crate) const BTRFS: Mark = mark(BTRFS_SUPERBLOCK + 0x40, b"_BHRfS_M");
-pub(crate) const BTRFS_SUPERBLOCK: u64 = 64 * 1024;
+pub(crate) const BTRFS: Mark = mark(BTRFS_SUPERBLOCK_OFFSET + 0x40, b"_BHRfS_M");
+pub(crate) const BTRFS_SUPERBLOCK_OFFSET: u64 = 64 * 1024;
 pub(crate) const LUKS: Mark = mark(0, b"LUKS\xba\xbe");
 /// In any of the first four sectors; it is written into the second.
 pub(crate) const LVM: Mark = mark(512, b"LABELONE");
