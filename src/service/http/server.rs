@@ -102,7 +102,7 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
     let local = stream.local_addr().ok();
     stream.set_nodelay(true).ok();
     let metrics = Arc::clone(&site.metrics);
-    let _open = metrics.http_connections.hold();
+    let open = metrics.http_connections.hold();
     let queue = Arc::new(SendfileQueue::default());
     let wire = Wire::new(stream, Arc::clone(&queue));
     let service = service_fn(move |request| {
@@ -123,8 +123,11 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
         .max_buf_size(MAX_HEADER_BYTES)
         // Frames of files reach the connection as they are (`sendfile.rs`), never as a copy.
         .writev(true)
-        .serve_connection(wire, service);
-    if let Err(error) = served.await {
+        .serve_connection(wire, service)
+        .await;
+    // Who sees that it broke off sees that it is not open.
+    drop(open);
+    if let Err(error) = served {
         metrics.http_broken.one();
         tracing::debug!(%error, "HTTP connection");
     }
