@@ -62,12 +62,12 @@ const NOTE_LIMIT: Duration = Duration::from_secs(2);
 /// Serves until `stop`, or until this machine should be a peer of another master; with the site's key, by which that one is known.
 pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<(Ended, SiteKey)> {
     let mut problems = Vec::new();
-    let medium = find_medium(&config).inspect_err(|error| {
+    let lacking = |error: &anyhow::Error| {
         problems.push(format!(
             "no boot medium: {error:#}; machines cannot be booted from here"
         ));
-    });
-    let medium = medium.ok();
+    };
+    let medium = find_medium(&config).inspect_err(lacking).ok();
     let (data, found) = (config.data.clone(), medium.clone());
     let opening = tokio::task::spawn_blocking(move || open_storage(data, found.as_ref()));
     let (storage, uploads) = opening.await?.context("opening the data folder")?;

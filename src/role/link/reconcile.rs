@@ -136,17 +136,13 @@ impl LinkState {
             netlink: &context.netlink,
             link: &self.link,
         };
-        match ipv4::start(&on, subnet, prefix6).await {
-            Ok((leasing, clients)) => {
-                self.activity = Activity::Serving(leasing);
-                self.clients = Some(clients);
-            }
-            Err(error) => {
-                let (netlink, index) = (&context.netlink, self.link.index);
-                netlink.remove_address(index, subnet.server).await.ok();
-                return Err(error);
-            }
+        let started = ipv4::start(&on, subnet, prefix6).await;
+        if started.is_err() {
+            on.netlink.remove_address(on.link.index, subnet.server).await.ok();
         }
+        let (leasing, clients) = started?;
+        self.activity = Activity::Serving(leasing);
+        self.clients = Some(clients);
         console!("{}: serving {}/{}", self.link.name, subnet.server, subnet.prefix);
         self.started(context.rule);
         Ok(())

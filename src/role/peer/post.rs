@@ -6,12 +6,13 @@ mod script;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::sys::sandbox::Fence;
 use crate::sys::{mount, sandbox};
+
+pub use script::Bounds;
 
 /// Where the workload is run.
 #[derive(Debug, Clone)]
@@ -28,36 +29,6 @@ const BEGUN_BEFORE: &str =
     "post.sh was begun before, and the peer was ended before its results were uploaded: it is not run again";
 /// Largest part of memory that the workload's folder takes (tmpfs(5)): further writes are refused to the workload.
 const OWN_MEMORY: &str = "size=25%,nr_inodes=200k,mode=0700";
-
-/// Bounds of the workload.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Unpacked size.
-    pub unpacked_bytes: u64,
-    pub entries: usize,
-    pub run: Duration,
-    /// Standard output and error that are kept, from the start.
-    pub output_bytes: usize,
-    /// What comes home of the result folder.
-    pub results: results::Limits,
-    pub fence: Fence,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Bounds {
-            unpacked_bytes: 512 << 20,
-            entries: 20_000,
-            run: Duration::from_secs(600),
-            output_bytes: 1 << 20,
-            results: results::Limits::default(),
-            fence: Fence {
-                processes: 8192,
-                spare_bytes: 256 << 20,
-            },
-        }
-    }
-}
 
 /// `post/status.json` of the upload.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -6,12 +6,42 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use super::Bounds;
+use super::results::Limits;
 use crate::sys::program::Program;
-use crate::sys::sandbox::{self, Fenced};
+use crate::sys::sandbox::{self, Fence, Fenced};
 
 /// How often the keeper is told to go on.
 const WAKING: Duration = Duration::from_secs(1);
+
+/// Bounds of the workload.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Unpacked size.
+    pub unpacked_bytes: u64,
+    pub entries: usize,
+    pub run: Duration,
+    /// Standard output and error that are kept, from the start.
+    pub output_bytes: usize,
+    /// What comes home of the result folder.
+    pub results: Limits,
+    pub fence: Fence,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            unpacked_bytes: 512 << 20,
+            entries: 20_000,
+            run: Duration::from_secs(600),
+            output_bytes: 1 << 20,
+            results: Limits::default(),
+            fence: Fence {
+                processes: 8192,
+                spare_bytes: 256 << 20,
+            },
+        }
+    }
+}
 
 /// Runs the script; `None` if it has no exit code. Whatever it started ends with it.
 pub(super) async fn run(
