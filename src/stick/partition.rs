@@ -5,7 +5,6 @@
 //! an inventory: a partition is marked in the table until its volume is made, and only a marked one, or one that holds
 //! no known file system, is ever formatted.
 
-mod kernel;
 mod medium;
 mod problem;
 
@@ -22,9 +21,8 @@ use crate::model::layout::DATA_NAME;
 use crate::sys::program::Program;
 use crate::sys::{cmd, mount};
 
-use self::kernel::{belongs_to, is_read_only};
 pub(crate) use self::medium::Device;
-use self::medium::Medium;
+use self::medium::{Medium, belongs_to, is_read_only};
 pub(crate) use self::problem::Problem;
 use self::problem::{mount_problem, mounted_elsewhere, problem};
 

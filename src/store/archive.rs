@@ -24,7 +24,7 @@ use self::names::{PROOF, belongs, clashes_text, proof_text, sum_line};
 use self::parallel::{in_parallel, workers};
 pub use self::verify::{Verified, Wrong, holds, verify};
 pub use self::writers::GoOn;
-use self::writers::{Short, Stoppable, pad};
+use self::writers::{Short, Stoppable};
 use super::upload::{self, Item, UploadError, UploadLimits};
 use super::{Hashing, digest_of, room};
 use crate::model::layout::TARBALL;
@@ -327,7 +327,11 @@ impl Builder {
                 return Err(changed(upload.id()));
             }
         }
-        pad(&mut member, length)?;
+        // Up to a whole block of the tar.
+        io::copy(
+            &mut io::repeat(0).take(length.next_multiple_of(512) - length),
+            &mut member,
+        )?;
         for (name, text) in plan.lists() {
             self.file(&mut member, name, text.len() as u64, text.as_bytes())?;
         }

@@ -140,48 +140,30 @@ impl Medium for Disk {
 /// Replaces `path` with `bytes` in a way that leaves either the old or the new content after a failure of the program:
 /// temporary name, fsync, rename, fsync of the folder. The temporary file is removed on error.
 pub(crate) fn replace(medium: &dyn Medium, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_with(medium, path, |write| write(bytes), true)
+    replace_lazily(medium, path, |file| {
+        medium.write(file, bytes)?;
+        medium.sync_file(file)
+    })?;
+    medium.sync_folder(folder_of(path))
 }
 
-/// Takes the next bytes of a file.
-type Write<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
-
-/// As `replace`, without waiting for the medium and with the content as `fill` gives it: for copies that nobody needs after a
+/// As `replace`, without waiting for the medium and with the content that `fill` writes: for copies that nobody needs after a
 /// power cut.
 pub(crate) fn replace_lazily(
     medium: &dyn Medium,
     path: &Path,
-    fill: impl FnOnce(Write<'_>) -> io::Result<()>,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    replace_with(medium, path, fill, false)
-}
-
-fn replace_with(
-    medium: &dyn Medium,
-    path: &Path,
-    fill: impl FnOnce(Write<'_>) -> io::Result<()>,
-    sync: bool,
-) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".part");
-    let temporary = folder.join(name);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".part");
+    let temporary = PathBuf::from(temporary);
     medium.remove_if_there(&temporary)?;
-    let written = (|| {
-        let mut file = medium.create(&temporary)?;
-        fill(&mut |bytes| medium.write(&mut file, bytes))?;
-        if sync {
-            medium.sync_file(&file)?;
-        }
-        drop(file);
-        medium.rename(&temporary, path)
-    })();
-    if written.is_err() {
+    let written = medium.create(&temporary).and_then(|mut file| fill(&mut file));
+    let renamed = written.and_then(|()| medium.rename(&temporary, path));
+    renamed.inspect_err(|_| {
         // The first error is the one to report; a leftover is cleared at the next start.
         let _ = medium.remove_file(&temporary);
-    }
-    written?;
-    if sync { medium.sync_folder(folder) } else { Ok(()) }
+    })
 }
 
 /// A medium that fails when told to, and that loses what was not synced when its power is cut.

@@ -70,40 +70,27 @@ pub struct Item<'a> {
     pub reader: &'a mut dyn Read,
 }
 
-/// What a walk saw.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Walked {
-    pub files: usize,
-    /// Links, devices, repeated names and names that are not UTF-8: present, but never given to the visitor.
-    pub skipped: usize,
-    pub unpacked_bytes: u64,
-}
-
 /// Calls `visit` for each regular file of the gzip'ed tar in `source`, in order, the first of each name only.
 ///
 /// Reads to the end, so that gzip's own checksum is checked and nothing follows it. A path that leaves the upload's
-/// root is refused; links and special files are passed over. Memory use does not depend on the upload, but for 16 bytes
-/// an entry.
+/// root is refused; links, special files and names that are not UTF-8 are passed over. Memory use does not depend on the
+/// upload, but for 16 bytes an entry.
 pub fn walk(
     source: impl Read,
     limits: &UploadLimits,
     mut visit: impl FnMut(Item<'_>) -> io::Result<()>,
-) -> Result<Walked, UploadError> {
+) -> Result<(), UploadError> {
     let gunzip = MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, source));
     // One byte more than it may have tells that it has more.
-    let most = limits.unpacked_bytes.saturating_add(1);
-    let mut archive = Archive::new(gunzip.take(most));
-    let mut walked = Walked::default();
-    let result = walk_entries(&mut archive, limits, &mut walked, &mut visit);
+    let mut archive = Archive::new(gunzip.take(limits.unpacked_bytes.saturating_add(1)));
+    let result = walk_entries(&mut archive, limits, &mut visit);
     let mut rest = archive.into_inner();
     let result = result.and_then(|()| io::copy(&mut rest, &mut io::sink()).map_err(read_error));
     if rest.limit() == 0 {
         let text = format!("it unpacks to more than {} bytes", limits.unpacked_bytes);
         return Err(refused(text));
     }
-    result?;
-    walked.unpacked_bytes = most - rest.limit();
-    Ok(walked)
+    result.map(drop)
 }
 
 /// A broken stream says so with these kinds; anything else comes from the medium.
@@ -121,7 +108,6 @@ fn read_error(error: io::Error) -> UploadError {
 fn walk_entries<R: Read>(
     archive: &mut Archive<R>,
     limits: &UploadLimits,
-    walked: &mut Walked,
     visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
 ) -> Result<(), UploadError> {
     // Names themselves could be ten megabytes.
@@ -152,25 +138,22 @@ fn walk_entries<R: Read>(
             kind => {
                 let raw = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
                 let path = clean_path(&raw)?;
-                match (kind, path) {
-                    (EntryType::Directory, _) => {}
-                    (EntryType::Regular | EntryType::Continuous, Some(path)) if seen.insert(mark(&path)) => {
-                        walked.files += 1;
-                        let mut reader = Tracked {
-                            inner: &mut entry,
-                            error: None,
-                        };
-                        let visited = visit(Item {
-                            path: &path,
-                            size,
-                            reader: &mut reader,
-                        });
-                        if let Some(error) = reader.error {
-                            return Err(read_error(error));
-                        }
-                        visited.map_err(UploadError::Visit)?;
+                if let (EntryType::Regular | EntryType::Continuous, Some(path)) = (kind, path)
+                    && seen.insert(mark(&path))
+                {
+                    let mut reader = Tracked {
+                        inner: &mut entry,
+                        error: None,
+                    };
+                    let visited = visit(Item {
+                        path: &path,
+                        size,
+                        reader: &mut reader,
+                    });
+                    if let Some(error) = reader.error {
+                        return Err(read_error(error));
                     }
-                    _ => walked.skipped += 1,
+                    visited.map_err(UploadError::Visit)?;
                 }
             }
         }

@@ -135,7 +135,6 @@ const EDGES: &[&str] = &[
     "stick/install.rs",
     "stick/medium.rs",
     "stick/partition.rs",
-    "stick/partition/kernel.rs",
     "stick/partition/medium.rs",
     "store/fs_ops.rs",
     "store/leases.rs",

@@ -2,14 +2,6 @@
 
 use std::io::{self, Write};
 
-pub(super) fn pad(writer: &mut impl Write, size: u64) -> io::Result<()> {
-    let over = usize::try_from(size % 512).unwrap_or(0);
-    if over > 0 {
-        writer.write_all(&[0u8; 512][over..])?;
-    }
-    Ok(())
-}
-
 /// Fails once nobody wants what is written.
 pub(super) struct Stoppable<'a, W> {
     pub(super) writer: &'a mut W,

@@ -58,14 +58,9 @@ impl Incoming {
     /// Takes the next bytes. After an error the upload can only be dropped.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let received = self.received.saturating_add(bytes.len() as u64);
-        if self.failed || received > self.declared_len {
+        let fits = !self.failed && received <= self.declared_len;
+        let Some(file) = self.file.as_mut().filter(|_| fits) else {
             self.failed = true;
-            return Err(StoreError::LengthMismatch {
-                declared: self.declared_len,
-                received,
-            });
-        }
-        let Some(file) = self.file.as_mut() else {
             return Err(StoreError::LengthMismatch {
                 declared: self.declared_len,
                 received,

@@ -78,11 +78,11 @@ impl Shared {
         };
         // For people, who look at it with whatever shows a file; the upload keeps every byte.
         let mut shown = shown::JsonStream::default();
-        let written = fs_ops::replace_lazily(self.medium.as_ref(), &copy, |write| {
+        let written = fs_ops::replace_lazily(self.medium.as_ref(), &copy, |file| {
             upload::inventory(open_plain(&source)?, &self.limits.upload, |bytes| {
                 let text = shown.feed(bytes);
                 match text.len() as u64 <= room() {
-                    true => write(text.as_bytes()),
+                    true => self.medium.write(file, text.as_bytes()),
                     false => Err(io::ErrorKind::StorageFull.into()),
                 }
             })
