@@ -11,7 +11,6 @@ use crate::model::MacAddr;
 use crate::model::api::Ipv6Status;
 use crate::model::ula::Prefix64;
 use crate::service::dhcp4::leases::LeaseTable;
-use crate::service::dhcp4::reply::Params;
 use crate::service::dhcp6::leases::LeaseTable6;
 use crate::service::workers::Worker;
 use crate::service::{dhcp4, dns};
@@ -124,19 +123,18 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         .await
         .with_context(|| format!("setting {address}/{} on {}", subnet.prefix, link.name))?;
     let sockets = bind(on, address).await?;
-    let leases = shared.leases_of(subnet);
+    let network = shared.network(address, subnet);
     let routed = shared.routed(address);
-    let behind = routed.iter().map(|routed| Arc::clone(&routed.leases));
+    let tables = std::iter::once(&network).chain(&routed);
     let names = names(
         subnet,
-        std::iter::once(Arc::clone(&leases)).chain(behind).collect(),
+        tables.map(|network| Arc::clone(&network.leases)).collect(),
         prefix6.map(|prefix| (prefix, shared.ipv6.table(prefix))),
     );
     let contender = Arc::default();
     let dhcp = dhcp4::server::Server {
         socket: sockets.dhcp,
-        params: lease_params(shared, subnet),
-        leases,
+        link: network,
         routed,
         node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),
@@ -174,14 +172,6 @@ pub(crate) async fn start(on: &OnLink<'_>, subnet: Subnet, prefix6: Option<Prefi
         contender,
         ipv6,
     })
-}
-
-fn lease_params(shared: &Shared, subnet: Subnet) -> Params {
-    Params {
-        subnet,
-        lease: shared.settings().now().network.lease,
-        boot: shared.boot_source(),
-    }
 }
 
 /// DHCP runs on its own thread, which ends with it.

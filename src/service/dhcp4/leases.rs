@@ -19,7 +19,7 @@ use gaps::Gaps;
 pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
 
 /// Leases of one link.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LeaseTable {
     first: u32,
     last: u32,
@@ -79,17 +79,8 @@ impl LeaseTable {
         let mut table = LeaseTable {
             first,
             last,
-            by_mac: HashMap::new(),
-            by_address: HashMap::new(),
-            ends: BTreeSet::new(),
-            abandoned: BTreeSet::new(),
-            ending: BTreeMap::new(),
             free: Gaps::whole(first, last),
-            reserved: HashMap::new(),
-            reserved_for: HashMap::new(),
-            silent: BTreeMap::new(),
-            probing: false,
-            changes: Vec::new(),
+            ..LeaseTable::default()
         };
         for lease in remembered {
             let known =

@@ -9,7 +9,8 @@ use dhcproto::v4::Message;
 use crate::model::MacAddr;
 
 use super::conflicts::ANSWER_SECONDS;
-use super::decide::Reply;
+use super::relay::Scope;
+use super::reply::Reply;
 
 /// Replies that wait, for the medium and for the link each. While as many wait, no request is read: the kernel's buffer
 /// fills and drops, and clients ask again.
@@ -31,6 +32,7 @@ pub(super) struct Unprobed {
     pub since: f64,
     pub reply: Reply,
     pub request: Message,
+    pub scope: Scope,
     /// How often it was given another address because somebody used the one before.
     pub moves: u8,
 }

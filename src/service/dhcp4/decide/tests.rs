@@ -3,26 +3,14 @@ use std::collections::HashMap;
 use dhcproto::v4::Flags;
 use proptest::prelude::*;
 
-use super::super::client::identify;
+use super::super::client::{Client, identify};
+use super::super::testing::{params, table};
 use super::*;
 use crate::model::MacAddr;
 use crate::store::leases::journal;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 1);
 const RELAY: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 3);
-
-fn params() -> Params {
-    Params {
-        subnet: crate::config::Settings::default().subnet(0).unwrap(),
-        lease: Default::default(),
-        boot: Default::default(),
-    }
-}
-
-fn table() -> LeaseTable {
-    let subnet = params().subnet;
-    LeaseTable::new(subnet.lease_first, subnet.lease_last, [])
-}
 
 fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, last])
@@ -160,7 +148,7 @@ fn who_can_hear_it_gets_its_answer_alone() {
     message.set_flags(Flags::default());
     let client = identify(&message).unwrap();
     let facts = Facts {
-        unheeded: 1,
+        ignored_offers: 1,
         ..Facts::new(&message, &client)
     };
     let Decision::Reply(again) = decide(&params(), &mut leases, &facts, 0) else {
@@ -464,16 +452,16 @@ fn a_person_is_told_once_of_firmware_that_takes_no_offer() {
         ..identify(&message).unwrap()
     };
     let told: Vec<u32> = (0..9)
-        .filter(|unheeded| {
+        .filter(|ignored_offers| {
             let facts = Facts {
-                unheeded: *unheeded,
+                ignored_offers: *ignored_offers,
                 ..Facts::new(&message, &client)
             };
             match decide(&params(), &mut table(), &facts, 0) {
-                Decision::Reply(reply) => reply.first_lean_offer,
+                Decision::Reply(reply) => reply.first_minimal_offer,
                 other => panic!("{other:?}"),
             }
         })
         .collect();
-    assert_eq!(told, [LEAN_OFFER_AFTER]);
+    assert_eq!(told, [MINIMAL_OFFER_AFTER]);
 }

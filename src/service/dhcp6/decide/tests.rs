@@ -31,15 +31,7 @@ fn arch(code: u16) -> DhcpOption {
 }
 
 fn ia(id: u32, wishes: &[Ipv6Addr]) -> DhcpOption {
-    let mut opts = DhcpOptions::new();
-    for wish in wishes {
-        opts.insert(DhcpOption::IAAddr(IAAddr {
-            addr: *wish,
-            preferred_life: 0,
-            valid_life: 0,
-            opts: DhcpOptions::new(),
-        }));
-    }
+    let opts = wishes.iter().map(|wish| wire::ia_address(*wish, 0)).collect();
     DhcpOption::IANA(ia_with(id, 0, opts))
 }
 
