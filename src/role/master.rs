@@ -225,7 +225,7 @@ impl Master {
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
         let ipv6 = Ipv6Leases::open(
             self.storage.folder.join(layout::LEASES6),
-            clock::unix_seconds(),
+            clock::unix_time(),
             rand::random(),
         );
         let ipv6 = Arc::new(ipv6);

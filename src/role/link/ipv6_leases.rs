@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::UnixTime;
 use crate::model::lease::Lease6;
 use crate::model::ula::{Prefix64, Ula};
 use crate::service::dhcp6::leases::LeaseTable6;
@@ -32,7 +33,7 @@ pub(crate) struct Ipv6Leases {
 impl Ipv6Leases {
     /// Reads what `file` remembers. The prefix of the run is that of a lease that still runs at `now_unix`, so that its
     /// holder keeps it, else one drawn from `random`. Blocks.
-    pub(crate) fn open(file: PathBuf, now_unix: u64, random: u64) -> Self {
+    pub(crate) fn open(file: PathBuf, now_unix: UnixTime, random: u64) -> Self {
         let remembered = leases6::load(&file).unwrap_or_else(|error| {
             tracing::warn!(file = %file.display(), %error, "starting without the IPv6 leases of earlier runs");
             Vec::new()
@@ -97,7 +98,7 @@ impl Ipv6Leases {
     }
 }
 
-fn prefix_of_run(remembered: &[Lease6], now_unix: u64, random: u64) -> Ula {
+fn prefix_of_run(remembered: &[Lease6], now_unix: UnixTime, random: u64) -> Ula {
     let mut running = remembered.iter().filter(|lease| lease.expires_unix > now_unix);
     running
         .find_map(|lease| Ula::of(lease.address))
@@ -108,22 +109,28 @@ fn prefix_of_run(remembered: &[Lease6], now_unix: u64, random: u64) -> Ula {
 mod tests {
     use super::*;
 
-    fn lease(ula: Ula, expires_unix: u64) -> Lease6 {
+    fn lease(ula: Ula, expires: u64) -> Lease6 {
         Lease6 {
             duid: "00030001020000000001".to_owned(),
             iaid: 1,
             address: ula.link(0).host(1 << 32),
             mac: None,
-            expires_unix,
+            expires_unix: UnixTime::from_seconds(expires),
         }
     }
 
     #[test]
     fn a_lease_that_still_runs_keeps_the_prefix_of_the_last_run() {
         let (before, drawn) = (Ula::drawn(1), Ula::drawn(2));
-        assert_eq!(prefix_of_run(&[], 0, 2), drawn);
-        assert_eq!(prefix_of_run(&[lease(before, 100)], 99, 2), before);
-        assert_eq!(prefix_of_run(&[lease(before, 100)], 100, 2), drawn);
+        assert_eq!(prefix_of_run(&[], UnixTime::default(), 2), drawn);
+        assert_eq!(
+            prefix_of_run(&[lease(before, 100)], UnixTime::from_seconds(99), 2),
+            before
+        );
+        assert_eq!(
+            prefix_of_run(&[lease(before, 100)], UnixTime::from_seconds(100), 2),
+            drawn
+        );
     }
 
     #[test]
@@ -132,7 +139,7 @@ mod tests {
         let file = folder.path().join("leases6.jsonl");
         let kept = lease(Ula::drawn(1), 100);
         leases6::save(&Disk, &file, std::slice::from_ref(&kept)).unwrap();
-        let shared = Ipv6Leases::open(file, 50, 2);
+        let shared = Ipv6Leases::open(file, UnixTime::from_seconds(50), 2);
         assert_eq!(shared.leases(), [kept]);
         let table = shared.table(shared.prefix(0).unwrap());
         assert_eq!(table.lock().unwrap().len(), 1);

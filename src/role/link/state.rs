@@ -237,7 +237,7 @@ impl LinkState {
         let Some(table) = tables.get(&services.address) else {
             return 0;
         };
-        let now = clock::unix_seconds();
+        let now = clock::unix_time();
         let held = |table: &Mutex<LeaseTable>| table.lock().expect("no holder panics").held(now);
         // Machines behind routers use what is served here as well.
         let settings = shared.settings().now();

@@ -1,4 +1,4 @@
-//! Who is answered at all, and how often. Pure: time comes in as seconds of the run.
+//! Who is answered at all, and how often. Pure: time comes in.
 //!
 //! A stick that was plugged into the wrong network must not hand addresses to anybody's laptop: answers go to machines
 //! that boot from the network, to recon's own, and to a port that did so before, because the system it booted asks
@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 use crate::service::rate_limit::{Rate, RateLimiter, SENDERS_PER_GENERATION, Turn};
 
 use super::client::{Client, Kind};
@@ -22,11 +22,11 @@ pub(crate) struct ClientFilter {
 
 impl ClientFilter {
     /// `serve_all`: everybody is answered, as `serve-all` in recon.toml says.
-    pub(crate) fn new(serve_all: bool, now: f64) -> Self {
+    pub(crate) fn new(serve_all: bool, now: RunTime) -> Self {
         ClientFilter {
             serve_all,
             known_clients: Default::default(),
-            rates: RateLimiter::new(now),
+            rates: RateLimiter::new(now.seconds()),
         }
     }
 
@@ -36,10 +36,10 @@ impl ClientFilter {
         client: &Client,
         turn: Turn,
         known: impl FnOnce() -> bool,
-        now: f64,
+        now: RunTime,
     ) -> Option<Rate> {
         let eligible = self.is_eligible(client, known);
-        eligible.then(|| self.rates.count(client.mac, turn, now))
+        eligible.then(|| self.rates.count(client.mac, turn, now.seconds()))
     }
 
     fn is_eligible(&mut self, client: &Client, known: impl FnOnce() -> bool) -> bool {
@@ -73,6 +73,7 @@ impl ClientFilter {
 mod tests {
     use super::*;
     use crate::model::Arch;
+    use crate::service::dhcp4::testing::run;
 
     fn client(number: u32, kind: Kind) -> Client {
         let [a, b, c, d] = number.to_be_bytes();
@@ -91,22 +92,22 @@ mod tests {
             stranger: Some("Raspberry Pi: this image has no system for it".to_owned()),
             ..client(1, Kind::Pxe(Arch::Bios))
         };
-        let mut filter = ClientFilter::new(false, 0.0);
-        assert_eq!(filter.judge(&stranger, Turn::Begins, || false, 0.0), None);
+        let mut filter = ClientFilter::new(false, run(0.0));
+        assert_eq!(filter.judge(&stranger, Turn::Begins, || false, run(0.0)), None);
         assert_eq!(
-            filter.judge(&stranger, Turn::Begins, || true, 0.0),
+            filter.judge(&stranger, Turn::Begins, || true, run(0.0)),
             Some(Rate::Within),
             "a person kept one for it"
         );
         assert_eq!(
-            ClientFilter::new(true, 0.0).judge(&stranger, Turn::Begins, || false, 0.0),
+            ClientFilter::new(true, run(0.0)).judge(&stranger, Turn::Begins, || false, run(0.0)),
             Some(Rate::Within)
         );
     }
 
     #[test]
     fn only_netbooting_machines_get_in() {
-        let mut filter = ClientFilter::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, run(0.0));
         for kind in [
             Kind::Pxe(Arch::Bios),
             Kind::HttpBoot(Arch::HttpX64),
@@ -115,19 +116,22 @@ mod tests {
             Kind::Probe,
         ] {
             assert_eq!(
-                filter.judge(&client(1, kind), Turn::Begins, || false, 0.0),
+                filter.judge(&client(1, kind), Turn::Begins, || false, run(0.0)),
                 Some(Rate::Within),
                 "{kind:?}"
             );
         }
-        assert_eq!(filter.judge(&client(2, Kind::Other), Turn::Begins, || false, 0.0), None);
         assert_eq!(
-            filter.judge(&client(2, Kind::Other), Turn::Begins, || true, 0.0),
+            filter.judge(&client(2, Kind::Other), Turn::Begins, || false, run(0.0)),
+            None
+        );
+        assert_eq!(
+            filter.judge(&client(2, Kind::Other), Turn::Begins, || true, run(0.0)),
             Some(Rate::Within),
             "it has a lease"
         );
         assert_eq!(
-            ClientFilter::new(true, 0.0).judge(&client(2, Kind::Other), Turn::Begins, || false, 0.0),
+            ClientFilter::new(true, run(0.0)).judge(&client(2, Kind::Other), Turn::Begins, || false, run(0.0)),
             Some(Rate::Within),
             "serve-all"
         );
@@ -135,42 +139,42 @@ mod tests {
 
     #[test]
     fn what_the_machine_boots_gets_in_by_its_port() {
-        let mut filter = ClientFilter::new(false, 0.0);
-        filter.judge(&client(7, Kind::Pxe(Arch::UefiX64)), Turn::Begins, || false, 0.0);
+        let mut filter = ClientFilter::new(false, run(0.0));
+        filter.judge(&client(7, Kind::Pxe(Arch::UefiX64)), Turn::Begins, || false, run(0.0));
         assert_eq!(
-            filter.judge(&client(7, Kind::Other), Turn::Begins, || false, 60.0),
+            filter.judge(&client(7, Kind::Other), Turn::Begins, || false, run(60.0)),
             Some(Rate::Within)
         );
         // Asking who serves here is not booting.
-        filter.judge(&client(8, Kind::Probe), Turn::Begins, || false, 0.0);
+        filter.judge(&client(8, Kind::Probe), Turn::Begins, || false, run(0.0));
         assert_eq!(
-            filter.judge(&client(8, Kind::Other), Turn::Begins, || false, 60.0),
+            filter.judge(&client(8, Kind::Other), Turn::Begins, || false, run(60.0)),
             None
         );
     }
 
     #[test]
     fn a_loop_is_told_from_a_flood() {
-        let mut filter = ClientFilter::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, run(0.0));
         let looping = client(1, Kind::Ipxe);
         let admissions: Vec<Option<Rate>> = (0..40)
-            .map(|_| filter.judge(&looping, Turn::Begins, || true, 0.0))
+            .map(|_| filter.judge(&looping, Turn::Begins, || true, run(0.0)))
             .collect();
         assert!(admissions.contains(&Some(Rate::TooOften { first: true })));
         assert_eq!(
-            filter.judge(&client(2, Kind::Ipxe), Turn::Begins, || false, 0.0),
+            filter.judge(&client(2, Kind::Ipxe), Turn::Begins, || false, run(0.0)),
             Some(Rate::Within)
         );
     }
 
     #[test]
     fn strangers_cost_no_tokens() {
-        let mut filter = ClientFilter::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, run(0.0));
         for at in 0..20_000 {
-            filter.judge(&client(at, Kind::Other), Turn::Begins, || false, 0.0);
+            filter.judge(&client(at, Kind::Other), Turn::Begins, || false, run(0.0));
         }
         assert_eq!(
-            filter.judge(&client(1, Kind::Ipxe), Turn::Begins, || false, 0.0),
+            filter.judge(&client(1, Kind::Ipxe), Turn::Begins, || false, run(0.0)),
             Some(Rate::Within)
         );
         assert_eq!(filter.rates.len(), 1);
@@ -178,9 +182,9 @@ mod tests {
 
     #[test]
     fn a_flood_of_ports_is_bounded_in_number_and_memory() {
-        let mut filter = ClientFilter::new(false, 0.0);
+        let mut filter = ClientFilter::new(false, run(0.0));
         let admissions: Vec<Option<Rate>> = (0..60_000)
-            .map(|at| filter.judge(&client(at, Kind::Ipxe), Turn::Begins, || false, 0.0))
+            .map(|at| filter.judge(&client(at, Kind::Ipxe), Turn::Begins, || false, run(0.0)))
             .collect();
         assert!(admissions.contains(&Some(Rate::TooMany { first: true })));
         assert!(filter.known_clients.iter().map(HashSet::len).sum::<usize>() <= 2 * SENDERS_PER_GENERATION);

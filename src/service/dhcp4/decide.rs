@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, UnixTime};
 
 use super::client::Kind;
 use super::leases::LeaseTable;
@@ -30,7 +30,7 @@ pub enum Decision {
 const OFFER_SECONDS: u64 = 60;
 
 /// Decides on one request.
-pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix: u64) -> Decision {
+pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix: UnixTime) -> Decision {
     let request = facts.request;
     // There is no such relay.
     if request.giaddr() == params.subnet.server {
@@ -83,7 +83,7 @@ struct Question<'a> {
     params: &'a Params,
     leases: &'a mut LeaseTable,
     facts: &'a Facts<'a>,
-    now_unix: u64,
+    now_unix: UnixTime,
 }
 
 impl Question<'_> {
@@ -104,7 +104,7 @@ impl Question<'_> {
         // A machine that only looks for servers takes nothing, and is not kept waiting.
         let looks = self.facts.client.kind == Kind::Probe;
         if !looks {
-            self.leases.offer(mac, address, now.saturating_add(OFFER_SECONDS), now);
+            self.leases.offer(mac, address, now + OFFER_SECONDS, now);
         }
         self.send(MessageType::Offer, address, probe.filter(|_| !looks))
     }
@@ -158,7 +158,7 @@ impl Question<'_> {
         if !self.may_have(address) {
             return self.refuse(address);
         }
-        let end = self.now_unix.saturating_add(self.params.lease.lease_seconds.into());
+        let end = self.now_unix + u64::from(self.params.lease.lease_seconds);
         self.leases.bind(self.mac(), address, end);
         self.send(MessageType::Ack, address, None)
     }
@@ -214,7 +214,7 @@ fn is_us(params: &Params, request: &Message, server: Ipv4Addr) -> bool {
 
 /// What is done about a packet as it comes in, whoever sent it.
 #[cfg(test)]
-pub(crate) fn decide_on(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: u64) -> Decision {
+pub(crate) fn decide_on(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: UnixTime) -> Decision {
     if let relay::Scope::Unknown(named) = relay::scope(&params.subnet, |_| None, request) {
         return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
     }

@@ -23,7 +23,7 @@ pub mod reply;
 pub(crate) mod retries;
 pub(crate) mod server;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod unsupported;
 pub(crate) mod waiting;
 pub mod wire;

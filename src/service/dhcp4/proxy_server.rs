@@ -91,7 +91,7 @@ impl Server {
             Port::BootServer => Turn::GoesOn,
         };
         match decide(&self.params, &request, from, port) {
-            Decision::Stranger(client) => name_unsupported(&self.node_table, &client, clock::run_seconds()),
+            Decision::Stranger(client) => name_unsupported(&self.node_table, &client, clock::run_time()),
             Decision::Unknown(named) => return Some(named),
             Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
             Decision::Takes(client, address) => {

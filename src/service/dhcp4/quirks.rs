@@ -205,7 +205,7 @@ fn end_text(text: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::super::leases::LeaseTable;
-    use super::super::testing::{self, params, table};
+    use super::super::testing::{self, params, table, unix};
     use super::*;
     use crate::service::dhcp4::decide::{Decision, decide_on};
     use crate::service::dhcp4::reply::Reply;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn answer(leases: &mut LeaseTable, request: &Message) -> Reply {
-        match decide_on(&params(), leases, request, 0) {
+        match decide_on(&params(), leases, request, unix(0)) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -372,7 +372,10 @@ mod tests {
         assert_eq!(ack.message.opts().msg_type(), Some(MessageType::Ack));
         assert_eq!(ack.message.yiaddr(), offer.message.yiaddr());
         assert!(
-            matches!(decide_on(&params(), &mut table(), &request, 0), Decision::Silence(_)),
+            matches!(
+                decide_on(&params(), &mut table(), &request, unix(0)),
+                Decision::Silence(_)
+            ),
             "without an offer"
         );
     }

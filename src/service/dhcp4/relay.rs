@@ -86,6 +86,7 @@ mod tests {
     use crate::config::Settings;
     use crate::service::dhcp4::decide::{Decision, decide_on};
     use crate::service::dhcp4::reply::{Params, Reply};
+    use crate::service::dhcp4::testing::unix;
     use dhcproto::v4::{MessageType, UnknownOption};
     use proptest::prelude::*;
 
@@ -146,7 +147,7 @@ mod tests {
     }
 
     fn answer(table: &mut LeaseTable, subnet: Subnet, request: &Message) -> Reply {
-        match decide_on(&params(subnet), table, request, 0) {
+        match decide_on(&params(subnet), table, request, unix(0)) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -236,7 +237,10 @@ mod tests {
             let mut take = request(MessageType::Request, RELAY, &said);
             take.opts_mut().insert(DhcpOption::RequestedIpAddress(message.yiaddr()));
             take.opts_mut().insert(DhcpOption::ServerIdentifier(server));
-            let taken = matches!(decide_on(&params(subnet), &mut leases, &take, 0), Decision::Reply(_));
+            let taken = matches!(
+                decide_on(&params(subnet), &mut leases, &take, unix(0)),
+                Decision::Reply(_)
+            );
             assert_eq!(taken, want, "{server}");
         }
         // Without the suboption the relay's name is another server's.
@@ -244,7 +248,7 @@ mod tests {
         take.opts_mut().insert(DhcpOption::RequestedIpAddress(message.yiaddr()));
         take.opts_mut().insert(DhcpOption::ServerIdentifier(RELAY));
         assert!(matches!(
-            decide_on(&params(subnet), &mut leases, &take, 0),
+            decide_on(&params(subnet), &mut leases, &take, unix(0)),
             Decision::Silence(_)
         ));
     }
@@ -263,7 +267,7 @@ mod tests {
     fn the_link_of_another_network_gives_nothing() {
         let mut leases = table(link());
         let discover = request(MessageType::Discover, RELAY, &[]);
-        let decided = decide_on(&params(link()), &mut leases, &discover, 0);
+        let decided = decide_on(&params(link()), &mut leases, &discover, unix(0));
         assert!(matches!(decided, Decision::Silence(_)));
         assert_eq!(leases.iter().count(), 0);
     }

@@ -187,7 +187,7 @@ mod tests {
     use super::super::decide::{Decision, decide_on};
     use super::super::leases::LeaseTable;
     use super::super::quirks::no_discovery;
-    use super::super::testing::{params, request, table};
+    use super::super::testing::{params, request, table, unix};
     use super::*;
     use crate::model::MacAddr;
     use proptest::prelude::*;
@@ -195,7 +195,7 @@ mod tests {
     const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 1);
 
     fn answer(leases: &mut LeaseTable, request: &Message, now: u64) -> Message {
-        match decide_on(&params(), leases, request, now) {
+        match decide_on(&params(), leases, request, unix(now)) {
             Decision::Reply(reply) => reply.message,
             other => panic!("no reply: {other:?}"),
         }
@@ -224,7 +224,10 @@ mod tests {
         assert_eq!(ack.opts().msg_type(), Some(MessageType::Ack));
         assert_eq!(ack.yiaddr(), offer.yiaddr());
         assert_eq!(ack.xid(), 0x1234_5678);
-        assert_eq!(leases.get(MacAddr([2, 0, 0, 0, 0, 7])).unwrap().expires_unix, 3601);
+        assert_eq!(
+            leases.get(MacAddr([2, 0, 0, 0, 0, 7])).unwrap().expires_unix,
+            unix(3601)
+        );
     }
 
     /// Two boards whose firmware has one UUID send it in option 97, and in option 61 as the client identifier.
@@ -252,7 +255,7 @@ mod tests {
         answer(&mut leases, &request(MessageType::Discover, []), 0);
         let other = [DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 1))];
         assert!(matches!(
-            decide_on(&params(), &mut leases, &request(MessageType::Request, other), 1),
+            decide_on(&params(), &mut leases, &request(MessageType::Request, other), unix(1)),
             Decision::Silence(_)
         ));
         assert_eq!(leases.iter().count(), 0);
@@ -273,7 +276,7 @@ mod tests {
         let mut leases = table();
         let mut renewal = request(MessageType::Request, []);
         renewal.set_ciaddr(Ipv4Addr::new(192, 168, 219, 99));
-        match decide_on(&params(), &mut leases, &renewal, 5) {
+        match decide_on(&params(), &mut leases, &renewal, unix(5)) {
             Decision::Reply(reply) => {
                 assert_eq!(reply.to, "192.168.219.99:68".parse().unwrap());
                 assert_eq!(reply.message.opts().msg_type(), Some(MessageType::Ack));
@@ -387,10 +390,10 @@ mod tests {
     fn an_exhausted_pool_names_the_remedy() {
         let subnet = params().subnet;
         let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_first, []);
-        leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
-        match decide_on(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
+        leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, unix(1000));
+        match decide_on(&params(), &mut leases, &request(MessageType::Discover, []), unix(0)) {
             Decision::Exhausted => {
-                let said = super::super::notices::exhausted(leases.counts(0), "network.lease-range");
+                let said = super::super::notices::exhausted(leases.counts(unix(0)), "network.lease-range");
                 assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
             }
             other => panic!("from an empty pool: {other:?}"),
@@ -424,7 +427,7 @@ mod tests {
         answer.set_opcode(Opcode::BootReply);
         for message in [relayed, group, answer, request(MessageType::Ack, [])] {
             assert!(matches!(
-                decide_on(&params(), &mut table(), &message, 0),
+                decide_on(&params(), &mut table(), &message, unix(0)),
                 Decision::Silence(_)
             ));
         }
@@ -439,7 +442,7 @@ mod tests {
             bytes.extend([99, 130, 83, 99, 53, 1, kind]);
             bytes.extend(options);
             let message = super::super::wire::decode(&bytes).unwrap();
-            let _ = decide_on(&params(), &mut table(), &message, 0);
+            let _ = decide_on(&params(), &mut table(), &message, unix(0));
         }
     }
 }

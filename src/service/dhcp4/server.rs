@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use dhcproto::v4::{Message, MessageType};
 use tokio::net::UdpSocket;
 
-use crate::model::MacAddr;
 use crate::model::console::console;
+use crate::model::{MacAddr, RunTime};
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::NodeTable;
 use crate::store::leases::Journal;
@@ -54,11 +54,11 @@ pub(crate) struct Arp {
 }
 
 /// A machine that nothing can boot is named, the first time.
-pub(super) fn name_unsupported(node_table: &Mutex<NodeTable>, client: &Client, now: f64) {
+pub(super) fn name_unsupported(node_table: &Mutex<NodeTable>, client: &Client, now: RunTime) {
     let Some(reason) = &client.stranger else { return };
     let first = {
         let mut node_table = node_table.lock().expect("no holder panics");
-        node_table.unsupported(client.mac, client.instead.as_deref(), reason, now)
+        node_table.unsupported(client.mac, client.instead.as_deref(), reason, now.seconds())
     };
     if first {
         console!("machine {}: {reason}", client.name());

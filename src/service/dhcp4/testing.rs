@@ -4,6 +4,17 @@ use dhcproto::v4::{DhcpOption, Message, MessageType};
 
 use super::leases::LeaseTable;
 use super::reply::Params;
+use crate::model::{RunTime, UnixTime};
+
+/// So long after 1970.
+pub(crate) fn unix(seconds: u64) -> UnixTime {
+    UnixTime::from_seconds(seconds)
+}
+
+/// So long after the beginning of the run.
+pub(crate) fn run(seconds: f64) -> RunTime {
+    RunTime::from_seconds(seconds)
+}
 
 /// The link of the default settings.
 pub(super) fn params() -> Params {

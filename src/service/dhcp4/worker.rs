@@ -10,8 +10,8 @@ use std::time::Duration;
 use dhcproto::v4::{Message, MessageType};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::MacAddr;
 use crate::model::console::console;
+use crate::model::{MacAddr, RunTime};
 use crate::service::metrics;
 use crate::service::rate_limit::{Rate, Turn};
 use crate::sys::clock;
@@ -121,7 +121,7 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
 impl Worker {
     fn new(server: Server) -> Self {
         Worker {
-            filter: ClientFilter::new(server.link.params.lease.serve_all, clock::run_seconds()),
+            filter: ClientFilter::new(server.link.params.lease.serve_all, clock::run_time()),
             server,
             retries: OfferRetries::default(),
             prober: Prober::default(),
@@ -181,7 +181,7 @@ impl Worker {
     }
 
     async fn request(&mut self, request: Message, from: Ipv4Addr) {
-        let now = clock::run_seconds();
+        let now = clock::run_time();
         let client = match identify(&request) {
             Ok(client) => client,
             Err(reason) => {
@@ -223,7 +223,7 @@ impl Worker {
     }
 
     /// `moves`: how often the client's offer was moved to another address.
-    async fn decide(&mut self, request: Message, client: Client, scope: Scope, moves: u8, now: f64) {
+    async fn decide(&mut self, request: Message, client: Client, scope: Scope, moves: u8, now: RunTime) {
         let network = self.server.network(scope);
         let facts = Facts {
             request: &request,
@@ -232,7 +232,7 @@ impl Worker {
         };
         let (decision, changes) = {
             let mut leases = network.leases.lock().expect("no holder panics");
-            let decision = decide(&network.params, &mut leases, &facts, clock::unix_seconds());
+            let decision = decide(&network.params, &mut leases, &facts, clock::unix_time());
             (decision, leases.take_changes())
         };
         let number = (!changes.is_empty()).then(|| self.server.journal.append(changes));
@@ -281,7 +281,7 @@ impl Worker {
             return;
         }
         let leases = network.leases.lock().expect("no holder panics");
-        let counts = leases.counts(clock::unix_seconds());
+        let counts = leases.counts(clock::unix_time());
         drop(leases);
         let key = match scope {
             Scope::Routed(_) => format!("lease-range of [[subnet]] {}/{}", subnet.network, subnet.prefix),
@@ -302,13 +302,13 @@ impl Worker {
 
     /// Sends the offers for whose addresses nobody has spoken up.
     async fn silence(&mut self) {
-        while let Some(reply) = self.waiting.next_silent(clock::run_seconds()) {
+        while let Some(reply) = self.waiting.next_silent(clock::run_time()) {
             self.send_if_reserved(reply).await;
         }
     }
 
     async fn tick(&mut self) {
-        let (now, now_unix) = (clock::run_seconds(), clock::unix_seconds());
+        let (now, now_unix) = (clock::run_time(), clock::unix_time());
         self.say_in_use();
         if self.server.arp.is_some() {
             let first = self.server.link.params.subnet.lease_first;
@@ -327,7 +327,7 @@ impl Worker {
     /// Sends a reply that waited, unless its machine gave the address up meanwhile and another may have it.
     async fn send_if_reserved(&mut self, reply: Reply) {
         let (mac, address) = (reply.client.mac, reply.message.yiaddr());
-        let now = clock::unix_seconds();
+        let now = clock::unix_time();
         let reserved = self.server.tables().any(|table| {
             let leases = table.lock().expect("no holder panics");
             leases.is_reserved_for(mac, address, now)
@@ -354,9 +354,9 @@ impl Worker {
         }
         let left = {
             let leases = self.server.link.leases.lock().expect("no holder panics");
-            leases.size().saturating_sub(leases.held(clock::unix_seconds()) as u64)
+            leases.size().saturating_sub(leases.held(clock::unix_time()) as u64)
         };
-        match self.claims.heard(mac, address, left, clock::run_seconds()) {
+        match self.claims.heard(mac, address, left, clock::run_time()) {
             Worth::Address => {}
             Worth::Nothing { first: true } => return self.disbelieve(mac).await,
             Worth::Nothing { first: false } => return,
@@ -365,7 +365,7 @@ impl Worker {
         let moved = self.waiting.take_claimed(address, mac);
         let (abandoned, changes) = {
             let mut leases = self.server.link.leases.lock().expect("no holder panics");
-            let abandoned = leases.abandon(address, mac, clock::unix_seconds());
+            let abandoned = leases.abandon(address, mac, clock::unix_time());
             (abandoned, leases.take_changes())
         };
         if abandoned {
@@ -376,7 +376,7 @@ impl Worker {
             let client = waiting.reply.client;
             if waiting.moves < MAX_MOVES {
                 let (scope, moves) = (waiting.scope, waiting.moves + 1);
-                self.decide(waiting.request, client, scope, moves, clock::run_seconds())
+                self.decide(waiting.request, client, scope, moves, clock::run_time())
                     .await;
             } else {
                 tell(self.notices.taken(&client.name(), u32::from(MAX_MOVES) + 1, mac));
@@ -388,7 +388,7 @@ impl Worker {
     async fn disbelieve(&mut self, mac: MacAddr) {
         let changes = {
             let mut leases = self.server.link.leases.lock().expect("no holder panics");
-            leases.disbelieve(mac, clock::unix_seconds());
+            leases.disbelieve(mac, clock::unix_time());
             leases.take_changes()
         };
         self.server.journal.append(changes);

@@ -6,6 +6,7 @@ use dhcproto::Name;
 use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, IAPD, IATA, Message, MessageType, OptionCode, Status, StatusCode};
 
 use crate::config::LeasePolicy;
+use crate::model::UnixTime;
 use crate::model::ula::Prefix64;
 use crate::service::boot::client::HTTP_CLASS;
 use crate::service::boot::source::BootSource;
@@ -63,7 +64,7 @@ pub fn duid_of(mac: crate::model::MacAddr) -> Vec<u8> {
 }
 
 /// Decides on one message.
-pub fn decide(params: &Params, leases: &mut LeaseTable6, facts: Facts, now_unix: u64) -> Decision {
+pub fn decide(params: &Params, leases: &mut LeaseTable6, facts: Facts, now_unix: UnixTime) -> Decision {
     let Facts {
         request,
         client,
@@ -132,7 +133,7 @@ struct Work<'a> {
     leases: &'a mut LeaseTable6,
     client: &'a Client,
     request: &'a Message,
-    now_unix: u64,
+    now_unix: UnixTime,
     given: Option<Ipv6Addr>,
     lease_changed: bool,
 }

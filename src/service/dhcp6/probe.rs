@@ -132,7 +132,7 @@ mod tests {
                 client: &client,
                 netbooted: false,
             },
-            0,
+            crate::model::UnixTime::default(),
         ) {
             Decision::Reply(reply) => heard(&wire::encode(&reply.message)),
             Decision::Silence(_) => None,

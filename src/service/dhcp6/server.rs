@@ -131,7 +131,7 @@ impl Server {
                 client: &client,
                 netbooted,
             };
-            decide(&self.params, &mut leases, facts, clock::unix_seconds())
+            decide(&self.params, &mut leases, facts, clock::unix_time())
         };
         match decision {
             Decision::Silence(reason) => {

@@ -13,6 +13,7 @@ use super::super::reply::Params;
 use super::super::server::Network;
 use super::*;
 use crate::config::Subnet;
+use crate::service::dhcp4::testing::{run, unix};
 use crate::store::fs_ops::{Disk, Medium};
 use crate::store::leases::Journal;
 
@@ -186,7 +187,7 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
             .leases
             .lock()
             .unwrap()
-            .counts(clock::unix_seconds())
+            .counts(clock::unix_time())
             .abandoned,
         1
     );
@@ -228,27 +229,30 @@ async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
     let proxy = MacAddr([2, 0xaa, 0, 0, 0, 1]);
     let (size, first) = {
         let leases = worker.server.link.leases.lock().unwrap();
-        (leases.counts(0).size, worker.server.link.params.subnet.lease_first)
+        (
+            leases.counts(unix(0)).size,
+            worker.server.link.params.subnet.lease_first,
+        )
     };
     // It answers every question at once, for as long as questions are asked.
     for at in 0..200 {
-        let now = f64::from(at) * conflicts::TICK_SECONDS;
+        let now = run(f64::from(at) * conflicts::TICK_SECONDS);
         let asked = {
             let mut leases = worker.server.link.leases.lock().unwrap();
-            worker.prober.next(&mut leases, first, now, clock::unix_seconds())
+            worker.prober.next(&mut leases, first, now, clock::unix_time())
         };
         for address in asked {
             worker.claimed(&conflicts::probe(proxy, address)).await;
         }
     }
     assert!(worker.claims.is_proxy(proxy));
-    let counts = worker.server.link.leases.lock().unwrap().counts(clock::unix_seconds());
+    let counts = worker.server.link.leases.lock().unwrap().counts(clock::unix_time());
     assert_eq!((counts.size, counts.abandoned), (size, 0));
     worker.say_in_use();
     assert_eq!(worker.notices.counts().2, 0, "no word about single addresses");
     // An offer that has to wait is not moved by it; a host that really has the address still counts.
     let waiting = |worker: &Worker| worker.waiting.unprobed().next().map(|waiting| waiting.address);
-    worker.server.link.leases.lock().unwrap().count_silent(u64::MAX);
+    worker.server.link.leases.lock().unwrap().count_silent(unix(u64::MAX));
     worker.request(request(1, MessageType::Discover, []), FROM).await;
     let address = waiting(&worker).expect("the offer waits for the link");
     worker.claimed(&conflicts::probe(proxy, address)).await;
@@ -278,7 +282,7 @@ async fn strangers_and_loops_are_filtered() {
     for _ in 0..500 {
         worker.request(request(3, MessageType::Discover, []), FROM).await;
     }
-    assert!(worker.retries.offers(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_seconds()) < 100);
+    assert!(worker.retries.offers(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_time()) < 100);
 }
 
 #[tokio::test]

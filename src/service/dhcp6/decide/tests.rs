@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::MacAddr;
 use crate::model::ula::Ula;
+use crate::service::dhcp4::testing::unix;
 use crate::service::dhcp6::client::identify;
 use dhcproto::v6::UnknownOption;
 use proptest::prelude::*;
@@ -60,7 +61,7 @@ fn ask(table: &mut LeaseTable6, request: &Message, now: u64) -> Decision {
             client: &client,
             netbooted: false,
         },
-        now,
+        unix(now),
     )
 }
 
@@ -180,7 +181,7 @@ fn every_stage_is_sent_on_to_the_next() {
             client: &client,
             netbooted: false,
         },
-        0,
+        unix(0),
     ));
     assert_eq!(
         url(&reply.message),
@@ -207,7 +208,7 @@ fn only_those_that_boot_from_the_network_are_answered() {
                 client: &client,
                 netbooted: false
             },
-            0
+            unix(0)
         ))
         .contains("serve-all")
     );
@@ -220,7 +221,7 @@ fn only_those_that_boot_from_the_network_are_answered() {
             client: &client,
             netbooted: true,
         },
-        0,
+        unix(0),
     ));
     let all = Params {
         lease: LeasePolicy {
@@ -237,7 +238,7 @@ fn only_those_that_boot_from_the_network_are_answered() {
             client: &client,
             netbooted: false,
         },
-        0,
+        unix(0),
     ));
     for class in [super::super::PROBE_CLASS, super::super::AGENT_CLASS] {
         let ours = message(MessageType::Solicit, vec![ia(5, &[]), wire::vendor_class(343, class)]);
@@ -298,7 +299,7 @@ fn a_lease_is_renewed_and_what_is_not_ours_runs_out() {
         answer.sort();
         assert_eq!(answer, [(elsewhere, 0), (address, 1000)], "{kind:?}");
     }
-    assert_eq!(table.iter().next().unwrap().expires_unix, 1900);
+    assert_eq!(table.iter().next().unwrap().expires_unix, unix(1900));
 }
 
 #[test]
@@ -427,7 +428,7 @@ fn two_machines_with_one_duid_of_a_uuid_get_two_addresses() {
                 client: &client,
                 netbooted: false,
             },
-            now,
+            unix(now),
         ))
         .given
         .unwrap()
