@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::MacAddr;
+use super::{MacAddr, UnixTime};
 
 /// Keyed by hardware address, because firmware, iPXE and the booted system send different client identifiers from one
 /// port and must keep one address.
@@ -12,8 +12,8 @@ use super::MacAddr;
 pub struct Lease {
     pub mac: MacAddr,
     pub address: Ipv4Addr,
-    /// Seconds since 1970. A master without a clock may restart earlier than this.
-    pub expires_unix: u64,
+    /// A master without a clock may restart earlier than this.
+    pub expires_unix: UnixTime,
 }
 
 /// An IPv6 address promised to a client. Keyed as RFC 8415 does it, by DUID and identity association.
@@ -27,8 +27,7 @@ pub struct Lease6 {
     /// Port it asks from, where that is known.
     #[serde(default)]
     pub mac: Option<MacAddr>,
-    /// Seconds since 1970.
-    pub expires_unix: u64,
+    pub expires_unix: UnixTime,
 }
 
 /// What happened to an address, in a way that a restart should remember. Later changes win over earlier ones.
@@ -39,9 +38,9 @@ pub enum LeaseChange {
     Bound(Lease),
     /// The machine gave back what it had.
     Released { mac: MacAddr },
-    /// Somebody else uses the address; nobody gets it until this time, in seconds since 1970.
+    /// Somebody else uses the address; nobody gets it until this time.
     #[serde(rename = "set-aside")]
-    Abandoned { address: Ipv4Addr, until_unix: u64 },
+    Abandoned { address: Ipv4Addr, until_unix: UnixTime },
 }
 
 #[cfg(test)]
@@ -53,7 +52,7 @@ mod tests {
     fn the_words_of_the_journal_stay() {
         let abandoned = LeaseChange::Abandoned {
             address: Ipv4Addr::new(10, 0, 0, 7),
-            until_unix: 9,
+            until_unix: UnixTime::from_seconds(9),
         };
         let text = r#"{"set-aside":{"address":"10.0.0.7","until_unix":9}}"#;
         assert_eq!(serde_json::to_string(&abandoned).unwrap(), text);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::model::RunTime;
 use crate::model::console::console;
 use crate::model::layout::LEASES_PREFIX;
 use crate::model::lease::LeaseChange;
@@ -80,9 +81,9 @@ impl Journal {
             file: None,
             grown: 0,
             failing: false,
-            retry_at: 0.0,
+            retry_at: RunTime::default(),
         };
-        writer.begin(clock::run_seconds());
+        writer.begin(clock::run_time());
         let queue = Arc::new(Queue {
             waiting: Mutex::default(),
             wake: Condvar::new(),
@@ -163,7 +164,7 @@ impl Queue {
                 (std::mem::take(&mut waiting.changes), waiting.last, waiting.stop)
             };
             begun = Some(Instant::now());
-            writer.write(&changes, clock::run_seconds());
+            writer.write(&changes, clock::run_time());
             self.written.send_replace(last);
             if stop {
                 return;
@@ -185,11 +186,11 @@ struct Writer {
     /// Bytes appended since it was begun.
     grown: u64,
     failing: bool,
-    retry_at: f64,
+    retry_at: RunTime,
 }
 
 impl Writer {
-    fn write(&mut self, changes: &[LeaseChange], now: f64) {
+    fn write(&mut self, changes: &[LeaseChange], now: RunTime) {
         for change in changes {
             self.book.apply(change);
         }
@@ -218,7 +219,7 @@ impl Writer {
     }
 
     /// Begins a new file with all that is known, and removes the old one once that is on the medium.
-    fn begin(&mut self, now: f64) {
+    fn begin(&mut self, now: RunTime) {
         let old = self.number;
         self.number = old.saturating_add(1);
         self.name = self.name.wrapping_add(1);
@@ -262,7 +263,7 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, error: &io::Error, now: f64) {
+    fn failed(&mut self, error: &io::Error, now: RunTime) {
         self.file = None;
         self.retry_at = now + RETRY_SECONDS;
         if !std::mem::replace(&mut self.failing, true) {

@@ -63,7 +63,7 @@ mod tests {
             iaid,
             address: std::net::Ipv6Addr::from(u128::from(iaid)),
             mac: None,
-            expires_unix: 1_800_000_000,
+            expires_unix: crate::model::UnixTime::from_seconds(1_800_000_000),
         }
     }
 

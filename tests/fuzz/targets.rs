@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use recon::config::load::Loaded;
 use recon::config::{LeasePolicy, Live, Settings, SiteKey, Subnet};
-use recon::model::MacAddr;
 use recon::model::api::Status;
 use recon::model::ula::Ula;
+use recon::model::{MacAddr, UnixTime};
 use recon::probe::cabling::lldp;
 use recon::probe::smbios;
 use recon::service::dhcp4::client::identify;
@@ -45,7 +45,7 @@ fn dhcp4() {
         boot: Default::default(),
     };
     let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_last, []);
-    let mut now = 1_700_000_000;
+    let mut now = UnixTime::from_seconds(1_700_000_000);
     let words: &[&[u8]] = &[
         b"\x35\x01\x01",
         b"\x35\x01\x03",
@@ -63,7 +63,7 @@ fn dhcp4() {
         b"\x3d\x14\xff\0\0\0\0\0\x02\0\0\x02\xc9\0",
     ];
     fuzz("dhcp4", words, |input| {
-        now += 1;
+        now = now + 1;
         let message = match wire::decode(input) {
             Ok(message) => message,
             Err(reason) => return kind(discriminant(&reason)),
@@ -125,7 +125,7 @@ fn dhcp6() {
         boot: Default::default(),
     };
     let mut leases = dhcp6::leases::LeaseTable6::new(params.prefix, []);
-    let mut now = 1_700_000_000;
+    let mut now = UnixTime::from_seconds(1_700_000_000);
     let words: &[&[u8]] = &[
         b"\0\x01\0\x0a\0\x03\0\x01\x02\0\0\0\0\x09",
         b"\0\x02\0\x0a\0\x03\0\x01\x02\0\0\0\0\x01",
@@ -138,7 +138,7 @@ fn dhcp6() {
         b"\0\x0d\0\x02\0\x02",
     ];
     fuzz("dhcp6", words, |input| {
-        now += 1;
+        now = now + 1;
         let heard = dhcp6::probe::heard(input).is_some();
         let relayed = match dhcp6::relay::unwrap(input) {
             Ok(relayed) => relayed,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 use recon::model::slice::Slice;
-use recon::model::{MacAddr, NodePolicy, PostAction, PowerOff};
+use recon::model::{MacAddr, NodePolicy, PostAction, PowerOff, UnixTime};
 use recon::service::boot::source::BootSource;
 use recon::service::boot::{autoexec, ipxe, memory, request};
 use recon::service::dhcp4::client::identify;
@@ -574,7 +574,12 @@ fn params(port: u16) -> Params {
 
 fn answer(params: &Params, leases: &mut LeaseTable, request: &Message) -> Message {
     let client = identify(request).unwrap();
-    match decide(params, leases, &Facts::new(request, &client), 1000) {
+    match decide(
+        params,
+        leases,
+        &Facts::new(request, &client),
+        UnixTime::from_seconds(1000),
+    ) {
         Decision::Reply(reply) => recon::service::dhcp4::wire::decode(&reply.bytes()).unwrap(),
         other => panic!("no reply: {other:?}"),
     }

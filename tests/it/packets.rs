@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 use recon::config::Settings;
-use recon::model::Arch;
+use recon::model::{Arch, UnixTime};
 use recon::service::dhcp4::client::{Kind, identify};
 use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
@@ -36,7 +36,12 @@ fn table() -> LeaseTable {
 
 fn answer(leases: &mut LeaseTable, request: &Message) -> Message {
     let client = identify(request).unwrap();
-    match decide(&params(), leases, &Facts::new(request, &client), 1000) {
+    match decide(
+        &params(),
+        leases,
+        &Facts::new(request, &client),
+        UnixTime::from_seconds(1000),
+    ) {
         Decision::Reply(reply) => {
             // What leaves is read back as a client would.
             let bytes = reply.bytes();
@@ -145,7 +150,7 @@ fn a_request_to_another_server_is_left_alone() {
                     &params(),
                     &mut table(),
                     &Facts::new(&request, &identify(&request).unwrap()),
-                    1000
+                    UnixTime::from_seconds(1000)
                 ),
                 Decision::Silence(_)
             ),

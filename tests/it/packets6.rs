@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
-use recon::model::Arch;
 use recon::model::ula::Ula;
+use recon::model::{Arch, UnixTime};
 use recon::role::link::shared::chooser;
 use recon::service::boot::loaders::Loaders;
 use recon::service::boot::source::BootSource;
@@ -47,7 +47,7 @@ fn answer(leases: &mut LeaseTable6, request: &Message, netbooted: bool) -> Optio
             client: &client,
             netbooted,
         },
-        1000,
+        UnixTime::from_seconds(1000),
     ) {
         Decision::Reply(reply) => {
             let bytes = wire::encode(&reply.message);
@@ -179,7 +179,7 @@ fn a_client_without_a_mac_is_told_of_what_is_here() {
                 client: &client,
                 netbooted: false,
             },
-            1000,
+            UnixTime::from_seconds(1000),
         ) else {
             panic!("{arch}: no reply")
         };

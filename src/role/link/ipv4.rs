@@ -12,7 +12,6 @@ use crate::model::MacAddr;
 use crate::model::api::Ipv6Status;
 use crate::model::ula::Prefix64;
 use crate::service::dhcp4::leases::LeaseTable;
-use crate::service::dhcp4::reply::Params;
 use crate::service::dhcp4::server::{Arp, Server};
 use crate::service::dhcp6::leases::LeaseTable6;
 use crate::service::dns;
@@ -56,8 +55,8 @@ pub(crate) async fn start(
     let files = FileSockets::bind(address.into(), shared.http_port).await?;
     let dns = DnsSockets::bind(address.into()).await?;
 
-    let behind = dhcp.routed.iter().map(|routed| &routed.leases);
-    let leases = once(&dhcp.leases).chain(behind).cloned().collect();
+    let tables = once(&dhcp.link).chain(&dhcp.routed);
+    let leases = tables.map(|network| Arc::clone(&network.leases)).collect();
     let names = names(
         subnet,
         leases,
@@ -107,12 +106,7 @@ fn dhcp_server(on: &OnLink<'_>, subnet: Subnet) -> anyhow::Result<(Worker, Serve
     drop(entered);
     let server = Server {
         socket,
-        params: Params {
-            subnet,
-            lease: shared.settings().now().network.lease,
-            boot: shared.boot_source(),
-        },
-        leases: shared.leases(subnet.server, subnet),
+        link: shared.network(subnet.server, subnet),
         routed: shared.routed(subnet.server),
         node_table: Arc::clone(&shared.site.node_table),
         metrics: Arc::clone(&shared.site.metrics),

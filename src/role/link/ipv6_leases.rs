@@ -99,7 +99,7 @@ impl Ipv6Leases {
 }
 
 fn prefix_of_run(remembered: &[Lease6], now: UnixTime, random: u64) -> Ula {
-    let mut running = remembered.iter().filter(|lease| lease.expires_unix > now.seconds());
+    let mut running = remembered.iter().filter(|lease| lease.expires_unix > now);
     running
         .find_map(|lease| Ula::of(lease.address))
         .unwrap_or_else(|| Ula::drawn(random))
@@ -113,13 +113,13 @@ mod tests {
         UnixTime::from_seconds(second)
     }
 
-    fn lease(ula: Ula, expires_unix: u64) -> Lease6 {
+    fn lease(ula: Ula, expires: u64) -> Lease6 {
         Lease6 {
             duid: "00030001020000000001".to_owned(),
             iaid: 1,
             address: ula.link(0).host(1 << 32),
             mac: None,
-            expires_unix,
+            expires_unix: UnixTime::from_seconds(expires),
         }
     }
 

@@ -45,14 +45,25 @@ impl Shared {
         }
     }
 
+    /// A network whose machines get addresses, with its leases of this run by `key`: of a link the server's address there.
+    pub(crate) fn network(&self, key: Ipv4Addr, subnet: Subnet) -> dhcp4::server::Network {
+        dhcp4::server::Network {
+            params: dhcp4::reply::Params {
+                subnet,
+                lease: self.settings().now().network.lease,
+                boot: self.boot_source(),
+            },
+            leases: self.leases(key, subnet),
+        }
+    }
+
     /// The networks behind routers whose machines this server answers, each with its leases: those of the run, whichever link they were
     /// given by.
-    pub(crate) fn routed(&self, server: Ipv4Addr) -> Vec<dhcp4::server::Routed> {
+    pub(crate) fn routed(&self, server: Ipv4Addr) -> Vec<dhcp4::server::Network> {
         let settings = self.settings().now();
-        let routed = settings.routed(server).map(|subnet| dhcp4::server::Routed {
-            subnet,
-            leases: self.leases(subnet.network, subnet),
-        });
+        let routed = settings
+            .routed(server)
+            .map(|subnet| self.network(subnet.network, subnet));
         routed.collect()
     }
 

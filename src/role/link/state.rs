@@ -201,7 +201,7 @@ impl LinkState {
     /// Machines that hold a lease of ours on the link.
     pub(crate) fn leases_held(&self, shared: &Shared) -> usize {
         let Some(services) = &self.clients else { return 0 };
-        let (address, now) = (services.own.address, clock::unix_time().seconds());
+        let (address, now) = (services.own.address, clock::unix_time());
         let settings = shared.settings().now();
         let tables = shared.site.leases.lock().expect("no holder panics");
         // Machines behind routers use what is served here as well.

@@ -1,6 +1,7 @@
 //! How a machine gets its boot program and what it runs next: which program, when another one, the scripts, and the table of names.
 
 pub mod autoexec;
+pub mod client;
 pub(crate) mod fallback;
 pub(crate) mod grub;
 pub mod ipxe;

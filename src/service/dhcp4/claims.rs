@@ -1,4 +1,4 @@
-//! Who claims addresses, and who claims so many that it is no host. Pure: time comes in as seconds.
+//! Who claims addresses, and who claims so many that it is no host. Pure: time comes in.
 //!
 //! A router with proxy ARP (RFC 1027), a switch that looks for its hosts by ARP probes, a broken stack: they answer for addresses that
 //! nobody has, or ask for them as if they wanted them. Believed, one such neighbour empties the pool within a second.
@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 
 /// What a claim is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,13 @@ pub(crate) struct Claims {
 struct Claimant {
     /// At most as many as make it a proxy.
     addresses: HashSet<Ipv4Addr>,
-    at: f64,
+    at: RunTime,
     proxy: bool,
 }
 
 impl Claims {
     /// `mac` claims an address that was asked for; `left` addresses of the pool have no lease and could be claimed.
-    pub(crate) fn heard(&mut self, mac: MacAddr, address: Ipv4Addr, left: u64, now: f64) -> Worth {
+    pub(crate) fn heard(&mut self, mac: MacAddr, address: Ipv4Addr, left: u64, now: RunTime) -> Worth {
         if self.claimants.len() >= MAX_CLAIMANTS && !self.claimants.contains_key(&mac) {
             self.claimants.clear();
         }
@@ -75,6 +75,7 @@ fn many(left: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::dhcp4::testing::run;
     use proptest::prelude::*;
 
     fn mac(last: u8) -> MacAddr {
@@ -89,29 +90,33 @@ mod tests {
     fn one_that_claims_everything_is_no_host() {
         let mut claims = Claims::default();
         for last in 1..8 {
-            assert_eq!(claims.heard(mac(9), address(last), 235, 0.0), Worth::Address, "{last}");
+            assert_eq!(
+                claims.heard(mac(9), address(last), 235, run(0.0)),
+                Worth::Address,
+                "{last}"
+            );
             // The same address again is no other one, and other hosts have theirs.
-            assert_eq!(claims.heard(mac(9), address(last), 235, 0.0), Worth::Address);
-            assert_eq!(claims.heard(mac(last), address(last), 235, 0.0), Worth::Address);
+            assert_eq!(claims.heard(mac(9), address(last), 235, run(0.0)), Worth::Address);
+            assert_eq!(claims.heard(mac(last), address(last), 235, run(0.0)), Worth::Address);
         }
         assert!(!claims.is_proxy(mac(9)));
         assert_eq!(
-            claims.heard(mac(9), address(8), 235, 1.0),
+            claims.heard(mac(9), address(8), 235, run(1.0)),
             Worth::Nothing { first: true }
         );
         assert_eq!(
-            claims.heard(mac(9), address(1), 235, 2.0),
+            claims.heard(mac(9), address(1), 235, run(2.0)),
             Worth::Nothing { first: false }
         );
         assert!(claims.is_proxy(mac(9)) && !claims.is_proxy(mac(8)));
         let later = 2.0 + MEMORY_SECONDS;
         assert_eq!(
-            claims.heard(mac(9), address(2), 235, later),
+            claims.heard(mac(9), address(2), 235, run(later)),
             Worth::Nothing { first: false },
             "it goes on"
         );
         assert_eq!(
-            claims.heard(mac(9), address(2), 235, later + MEMORY_SECONDS + 1.0),
+            claims.heard(mac(9), address(2), 235, run(later + MEMORY_SECONDS + 1.0)),
             Worth::Address
         );
     }
@@ -120,7 +125,7 @@ mod tests {
     fn a_host_that_moves_about_is_no_proxy() {
         let mut claims = Claims::default();
         for last in 1..100 {
-            let now = f64::from(last) * (MEMORY_SECONDS + 1.0);
+            let now = run(f64::from(last) * (MEMORY_SECONDS + 1.0));
             assert_eq!(claims.heard(mac(9), address(last), 235, now), Worth::Address);
         }
     }
@@ -128,9 +133,12 @@ mod tests {
     #[test]
     fn one_that_claims_all_that_is_left_is_no_host() {
         let mut claims = Claims::default();
-        assert_eq!(claims.heard(mac(9), address(1), 3, 0.0), Worth::Address);
-        assert_eq!(claims.heard(mac(9), address(2), 3, 0.0), Worth::Address);
-        assert_eq!(claims.heard(mac(9), address(3), 3, 0.0), Worth::Nothing { first: true });
+        assert_eq!(claims.heard(mac(9), address(1), 3, run(0.0)), Worth::Address);
+        assert_eq!(claims.heard(mac(9), address(2), 3, run(0.0)), Worth::Address);
+        assert_eq!(
+            claims.heard(mac(9), address(3), 3, run(0.0)),
+            Worth::Nothing { first: true }
+        );
     }
 
     #[test]
@@ -145,7 +153,7 @@ mod tests {
         fn memory_is_bounded(claims in proptest::collection::vec((any::<[u8; 6]>(), any::<u32>(), 0f64..2000.0), 0..3000)) {
             let mut all = Claims::default();
             for (mac, address, now) in claims {
-                all.heard(MacAddr(mac), address.into(), 1 << 16, now);
+                all.heard(MacAddr(mac), address.into(), 1 << 16, run(now));
                 prop_assert!(all.claimants.len() <= MAX_CLAIMANTS);
                 prop_assert!(all.claimants.values().all(|claimant| claimant.addresses.len() < 8));
             }

@@ -5,25 +5,9 @@ use uuid::Uuid;
 
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS, probe, wire};
-use crate::service::dhcp4::{hardware, unsupported};
-
-/// Kind of program behind a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// PXE firmware (option 60 `PXEClient`, RFC 4578), or an iPXE that is no more to us than that: see [`Features`].
-    Pxe(Arch),
-    /// UEFI HTTP Boot (option 60 `HTTPClient`).
-    HttpBoot(Arch),
-    /// iPXE, by its user class or its encapsulated option 175.
-    Ipxe,
-    /// A recon machine that looks for DHCP servers.
-    Probe,
-    /// A recon peer.
-    Agent,
-    /// Anything else.
-    Other,
-}
+use super::{PROBE_CLASS, hardware, option, probe, unsupported, wire};
+pub use crate::service::boot::client::Kind;
+use crate::service::boot::client::arch_in;
 
 /// Sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +56,9 @@ const EFI: u8 = 0x24;
 impl Features {
     /// `None` from who names none: nothing is known of it.
     pub fn of(request: &Message) -> Option<Self> {
-        let Some(DhcpOption::Unknown(said)) = request.opts().get(OptionCode::Unknown(175)) else {
-            return None;
-        };
+        let said = wire::unknown(request, OptionCode::Unknown(175))?;
         let mut found = None;
-        for (code, version) in wire::fields(said.data()) {
+        for (code, version) in wire::fields(said) {
             let has = version.iter().any(|byte| *byte != 0);
             if FEATURES.contains(&code) && has {
                 let features: &mut Features = found.get_or_insert_default();
@@ -109,33 +91,26 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
     }
     let port = hardware::of(request)?;
     let mac = port.mac;
-    let class = match request.opts().get(OptionCode::ClassIdentifier) {
-        Some(DhcpOption::ClassIdentifier(bytes)) => wire::text(bytes),
-        _ => b"",
-    };
+    let class = probe::class_of(request);
+    let arch_said =
+        option!(request, ClientSystemArchitecture).map_or_else(|| arch_in(class), |arch| Some((*arch).into()));
     let asks = class == PROBE_CLASS || probe::machine_of(class, PROBE_CLASS).is_some() || probe::asks_boot(request);
     let kind = if asks {
         Kind::Probe
     } else if is_ipxe(request) {
-        let arch = arch(request, class);
+        // Firmware without option 93 and the same number in its class is a BIOS of before RFC 4578.
+        let arch = Arch::from_option93(arch_said.unwrap_or(0));
         match Features::of(request).is_none_or(|features| features.boots(arch)) {
             true => Kind::Ipxe,
             false => Kind::Pxe(arch),
         }
-    } else if class.starts_with(b"PXEClient") {
-        Kind::Pxe(arch(request, class))
-    } else if class.starts_with(b"HTTPClient") {
-        Kind::HttpBoot(arch(request, class))
-    } else if class == AGENT_CLASS {
-        Kind::Agent
     } else {
-        Kind::Other
+        Kind::of_class(class, arch_said).unwrap_or(Kind::Other)
     };
     // What asks for an address of itself, and who only looks, boots nothing.
-    let boots = matches!(kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe);
     let stranger = match kind {
         Kind::Probe | Kind::Agent => None,
-        _ => unsupported::of(request, mac, class, arch_said(request, class), boots),
+        _ => unsupported::of(request, mac, class, arch_said, kind.boots()),
     };
     Ok(Client {
         mac,
@@ -147,37 +122,17 @@ pub fn identify(request: &Message) -> Result<Client, &'static str> {
 }
 
 fn is_ipxe(request: &Message) -> bool {
-    let class = match request.opts().get(OptionCode::UserClass) {
-        Some(DhcpOption::UserClass(bytes)) => wire::text(bytes),
-        _ => b"",
-    };
+    let class = option!(request, UserClass).map(|class| wire::text(class));
     // RFC 3004 puts a length byte in front; iPXE does not.
-    let named = class == b"iPXE" || class == b"\x04iPXE";
-    named || request.opts().get(OptionCode::Unknown(175)).is_some()
-}
-
-/// Option 93, else the same number as text in option 60 (`PXEClient:Arch:00007:UNDI:003016`), else BIOS, which sent
-/// neither before RFC 4578.
-fn arch(request: &Message, class: &[u8]) -> Arch {
-    Arch::from_option93(arch_said(request, class).unwrap_or(0))
-}
-
-fn arch_said(request: &Message, class: &[u8]) -> Option<u16> {
-    if let Some(DhcpOption::ClientSystemArchitecture(arch)) = request.opts().get(OptionCode::ClientSystemArchitecture) {
-        return Some((*arch).into());
-    }
-    let text = String::from_utf8_lossy(class);
-    let (_, rest) = text.split_once(":Arch:")?;
-    rest.get(..5)?.parse().ok()
+    matches!(class, Some(b"iPXE" | b"\x04iPXE")) || request.opts().get(OptionCode::Unknown(175)).is_some()
 }
 
 /// Option 97: a type byte 0 and a UUID whose first three fields are little-endian (SMBIOS 2.6 §7.2.1).
 fn uuid(request: &Message) -> Option<String> {
-    let Some(DhcpOption::ClientMachineIdentifier(bytes)) = request.opts().get(OptionCode::ClientMachineIdentifier)
-    else {
-        return None;
-    };
-    let raw = bytes.strip_prefix(&[0])?.try_into().ok()?;
+    let raw = option!(request, ClientMachineIdentifier)?
+        .strip_prefix(&[0])?
+        .try_into()
+        .ok()?;
     Some(Uuid::from_bytes_le(raw).to_string())
 }
 

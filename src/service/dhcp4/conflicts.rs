@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket};
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime, UnixTime};
 
 use super::leases::LeaseTable;
 
@@ -64,23 +64,29 @@ pub fn uses(packet: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
 #[derive(Debug, Default)]
 pub struct Prober {
     /// Asked for, and when.
-    asked: HashMap<Ipv4Addr, f64>,
+    asked: HashMap<Ipv4Addr, RunTime>,
     started: bool,
     /// The last new machine.
-    wanted_at: Option<f64>,
+    wanted_at: Option<RunTime>,
     /// New machines since the last tick.
     wanted: usize,
 }
 
 impl Prober {
     /// A machine took an address from the stock, or had to wait for one.
-    pub fn wanted(&mut self, now: f64) {
+    pub fn wanted(&mut self, now: RunTime) {
         self.wanted_at = Some(now);
         self.wanted += 1;
     }
 
     /// Notes who kept silent, and says which addresses to ask for now.
-    pub fn next(&mut self, leases: &mut LeaseTable, first: Ipv4Addr, now: f64, now_unix: u64) -> Vec<Ipv4Addr> {
+    pub fn next(
+        &mut self,
+        leases: &mut LeaseTable,
+        first: Ipv4Addr,
+        now: RunTime,
+        now_unix: UnixTime,
+    ) -> Vec<Ipv4Addr> {
         let over: Vec<Ipv4Addr> = self
             .asked
             .iter()
@@ -131,6 +137,7 @@ impl Prober {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::dhcp4::testing::{run, unix};
     use proptest::prelude::*;
 
     const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -192,26 +199,26 @@ mod tests {
         let mut prober = Prober::default();
         let mut asked = Vec::new();
         for tick in 0..40 {
-            let now = f64::from(tick) * TICK_SECONDS;
-            let new = prober.next(&mut leases, FIRST, now, 0);
+            let now = run(f64::from(tick) * TICK_SECONDS);
+            let new = prober.next(&mut leases, FIRST, now, unix(0));
             assert!(new.len() <= PROBES_PER_TICK_AT_START);
             for address in &new {
                 if *address == Ipv4Addr::new(10, 0, 0, 12) {
                     assert!(prober.heard(*address));
-                    assert!(leases.abandon(*address, OWN, 0));
+                    assert!(leases.abandon(*address, OWN, unix(0)));
                 }
             }
             asked.extend(new);
         }
         assert_eq!(asked.len(), 31, "each once");
-        assert_eq!(leases.count_silent(0), 30);
-        assert_eq!(leases.count_silent(SILENT_SECONDS), 0);
+        assert_eq!(leases.count_silent(unix(0)), 30);
+        assert_eq!(leases.count_silent(unix(SILENT_SECONDS)), 0);
         assert!(
-            prober.next(&mut leases, FIRST, 100.0, 100).is_empty(),
+            prober.next(&mut leases, FIRST, run(100.0), unix(100)).is_empty(),
             "no machine, no question"
         );
-        prober.wanted(100.0);
-        assert!(!prober.next(&mut leases, FIRST, 100.0, 100).is_empty());
+        prober.wanted(run(100.0));
+        assert!(!prober.next(&mut leases, FIRST, run(100.0), unix(100)).is_empty());
     }
 
     #[test]
@@ -220,17 +227,17 @@ mod tests {
         let mut prober = Prober::default();
         let (mut machine, mut waited) = (0u32, 0);
         for tick in 0..400u32 {
-            let now = f64::from(tick) * TICK_SECONDS;
-            let new = prober.next(&mut leases, FIRST, now, 0);
+            let now = run(f64::from(tick) * TICK_SECONDS);
+            let new = prober.next(&mut leases, FIRST, now, unix(0));
             assert!(new.len() <= PROBES_PER_TICK);
             // After two seconds 2000 machines a second come.
             for _ in 0..if tick >= 40 { 100 } else { 0 } {
                 machine += 1;
                 let [a, b, c, d] = machine.to_be_bytes();
                 let mac = MacAddr([2, 9, a, b, c, d]);
-                let address = leases.choose(mac, None, 0).unwrap();
-                waited += u32::from(leases.needs_probe(mac, address, 0));
-                leases.bind(mac, address, 1000);
+                let address = leases.choose(mac, None, unix(0)).unwrap();
+                waited += u32::from(leases.needs_probe(mac, address, unix(0)));
+                leases.bind(mac, address, unix(1000));
                 prober.wanted(now);
             }
         }

@@ -4,14 +4,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, UnixTime};
 
-use super::client::{Client, Kind};
-use super::layout::{self, Form};
+use super::client::Kind;
 use super::leases::LeaseTable;
-use super::quirks::{self, Done, Facts, LEAN_OFFER_AFTER};
-use super::relay;
-use super::reply::{Params, nak, reply};
+use super::quirks::{self, Facts, MINIMAL_OFFER_AFTER, Workaround};
+use super::reply::{EVERYBODY, Params, Reply, nak, reply, requested_address};
+use super::{CLIENT_PORT, option, relay};
 
 #[cfg(test)]
 mod tests;
@@ -27,44 +26,17 @@ pub enum Decision {
     Exhausted,
 }
 
-#[derive(Debug)]
-pub struct Reply {
-    pub message: Message,
-    pub form: Form,
-    pub to: SocketAddrV4,
-    /// The client has no address yet and hears its own all the same: `to` is at this hardware address, of which no ARP
-    /// table knows.
-    pub alone: Option<MacAddr>,
-    pub client: Client,
-    /// An address nobody has asked the link for: to be done before this offer leaves.
-    pub probe: Option<Ipv4Addr>,
-    /// The first lean offer to firmware that takes none: a person should know.
-    pub first_lean_offer: bool,
-}
-
-impl Reply {
-    /// The reply as it leaves.
-    pub fn bytes(&self) -> Vec<u8> {
-        layout::encode(&self.message, &self.form)
-    }
-}
-
 /// How long an offered address is held for the client that has not asked for it yet, in seconds.
 const OFFER_SECONDS: u64 = 60;
-const CLIENT_PORT: u16 = 68;
-const SERVER_PORT: u16 = 67;
 
 /// Decides on one request.
-pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix: u64) -> Decision {
+pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix: UnixTime) -> Decision {
     let request = facts.request;
     // There is no such relay.
     if request.giaddr() == params.subnet.server {
         return Decision::Silence("names this server as its relay".to_owned());
     }
-    if let Some(named) = relay::network_of(request).filter(|named| !params.subnet.contains(*named)) {
-        return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
-    }
-    let server = server_identifier(request);
+    let server = option!(request, ServerIdentifier).copied();
     let ours = server.is_none_or(|server| is_us(params, request, server));
     let mac = facts.client.mac;
     let mut question = Question {
@@ -94,14 +66,12 @@ pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix:
         }
         Some(MessageType::Release) => {
             let released = ours && leases.release(mac, request.ciaddr(), now_unix);
-            Decision::Silence(
-                if released {
-                    "address released"
-                } else {
-                    "releases what it does not have"
-                }
-                .to_owned(),
-            )
+            let said = if released {
+                "address released"
+            } else {
+                "releases what it does not have"
+            };
+            Decision::Silence(said.to_owned())
         }
         Some(MessageType::Inform) => question.inform(),
         other => Decision::Silence(format!("message type {other:?} asks nothing of a server")),
@@ -113,7 +83,7 @@ struct Question<'a> {
     params: &'a Params,
     leases: &'a mut LeaseTable,
     facts: &'a Facts<'a>,
-    now_unix: u64,
+    now_unix: UnixTime,
 }
 
 impl Question<'_> {
@@ -134,7 +104,7 @@ impl Question<'_> {
         // A machine that only looks for servers takes nothing, and is not kept waiting.
         let looks = self.facts.client.kind == Kind::Probe;
         if !looks {
-            self.leases.offer(mac, address, now.saturating_add(OFFER_SECONDS), now);
+            self.leases.offer(mac, address, now + OFFER_SECONDS, now);
         }
         self.send(MessageType::Offer, address, probe.filter(|_| !looks))
     }
@@ -146,7 +116,8 @@ impl Question<'_> {
         let wanted = named.or_else(|| {
             let lease = || self.leases.get(self.mac()).map(|lease| lease.address);
             let offered = self.leases.offered(self.mac()).or_else(lease);
-            offered.filter(|_| quirks::done(self.facts).any(|done| done == Done::TakeTheOffer))
+            offered
+                .filter(|_| quirks::workarounds(self.facts).any(|applied| applied == Workaround::AssumeOfferedAddress))
         });
         match wanted {
             None => Decision::Silence("names no address".to_owned()),
@@ -187,7 +158,7 @@ impl Question<'_> {
         if !self.may_have(address) {
             return self.refuse(address);
         }
-        let end = self.now_unix.saturating_add(self.params.lease.lease_seconds.into());
+        let end = self.now_unix + u64::from(self.params.lease.lease_seconds);
         self.leases.bind(self.mac(), address, end);
         self.send(MessageType::Ack, address, None)
     }
@@ -196,16 +167,9 @@ impl Question<'_> {
         tracing::debug!(mac = %self.mac(), %wanted, "refused");
         let request = self.facts.request;
         // A client on the wrong network does not hear what is sent to its address (RFC 2131 §4.1).
-        let to = relay_of(request).unwrap_or(EVERYBODY);
-        Decision::Reply(Box::new(Reply {
-            message: nak(self.params, request),
-            form: Form::of(request),
-            to,
-            alone: None,
-            client: self.facts.client.clone(),
-            probe: None,
-            first_lean_offer: false,
-        }))
+        let to = relay::relay_of(request).unwrap_or(EVERYBODY);
+        let message = nak(self.params, request);
+        Decision::Reply(Box::new(Reply::new(message, request, to, self.facts.client.clone())))
     }
 
     /// RFC 2131 §4.1: to the relay it came through, else to the address the client already uses, else to the one it gets,
@@ -214,33 +178,31 @@ impl Question<'_> {
         let Facts {
             request,
             client,
-            unheeded,
+            ignored_offers,
         } = *self.facts;
-        let done: Vec<Done> = quirks::done(self.facts).collect();
+        let workarounds: Vec<Workaround> = quirks::workarounds(self.facts).collect();
         let mut message = reply(self.params, request, client, kind, address);
-        let nowhere = request.ciaddr().is_unspecified() || done.contains(&Done::IgnoreItsAddress);
+        let nowhere = request.ciaddr().is_unspecified() || workarounds.contains(&Workaround::IgnoreClientAddress);
         // RFC 4390 §2.1 has it set the flag; without a MAC nothing else reaches it.
         let nameless = client.own_mac().is_none();
         let deaf = nameless
             || request.flags().broadcast()
             || address.is_unspecified()
             || client.kind == Kind::Probe
-            || done.contains(&Done::Broadcast);
-        let (to, alone) = match relay_of(request) {
+            || workarounds.contains(&Workaround::Broadcast);
+        let (to, alone) = match relay::relay_of(request) {
             Some(relay) => (relay, None),
             None if !nowhere => (SocketAddrV4::new(request.ciaddr(), CLIENT_PORT), None),
             None if deaf => (EVERYBODY, None),
             None => (SocketAddrV4::new(address, CLIENT_PORT), Some(client.mac)),
         };
-        quirks::mend(&mut message, &done);
+        quirks::apply(&mut message, &workarounds);
         Decision::Reply(Box::new(Reply {
-            message,
-            form: Form::of(request),
-            to,
             alone,
-            client: client.clone(),
             probe,
-            first_lean_offer: done.contains(&Done::LeanOffer) && unheeded == LEAN_OFFER_AFTER,
+            first_minimal_offer: workarounds.contains(&Workaround::MinimalOffer)
+                && ignored_offers == MINIMAL_OFFER_AFTER,
+            ..Reply::new(message, request, to, client.clone())
         }))
     }
 }
@@ -250,31 +212,12 @@ fn is_us(params: &Params, request: &Message, server: Ipv4Addr) -> bool {
     server == params.subnet.server || relay::server_override(request) == Some(server)
 }
 
-fn server_identifier(request: &Message) -> Option<Ipv4Addr> {
-    match request.opts().get(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
-        _ => None,
-    }
-}
-
-fn requested_address(request: &Message) -> Option<Ipv4Addr> {
-    match request.opts().get(OptionCode::RequestedIpAddress) {
-        Some(DhcpOption::RequestedIpAddress(address)) => Some(*address).filter(|address| !address.is_unspecified()),
-        _ => None,
-    }
-}
-
-/// The relay that a request came through, at the port where it listens.
-fn relay_of(request: &Message) -> Option<SocketAddrV4> {
-    let relay = request.giaddr();
-    (!relay.is_unspecified()).then(|| SocketAddrV4::new(relay, SERVER_PORT))
-}
-
-const EVERYBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
-
 /// What is done about a packet as it comes in, whoever sent it.
 #[cfg(test)]
-pub(crate) fn decide_on(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: u64) -> Decision {
+pub(crate) fn decide_on(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: UnixTime) -> Decision {
+    if let relay::Scope::Unknown(named) = relay::scope(&params.subnet, |_| None, request) {
+        return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
+    }
     match super::client::identify(request) {
         Ok(client) => decide(params, leases, &Facts::new(request, &client), now_unix),
         Err(reason) => Decision::Silence(reason.to_owned()),

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 
+use super::option;
+
 const ETHERNET: u8 = 1;
 /// Bridges of other networks, with Ethernet's addresses.
 const IEEE_802: u8 = 6;
@@ -48,10 +50,7 @@ pub(crate) fn of(request: &Message) -> Result<Port, &'static str> {
     if kind == ETHERNET {
         return Err("hardware address is not six bytes long");
     }
-    let id = match request.opts().get(OptionCode::ClientIdentifier) {
-        Some(DhcpOption::ClientIdentifier(id)) => id.as_slice(),
-        _ => &[],
-    };
+    let id = option!(request, ClientIdentifier).map_or(&[][..], Vec::as_slice);
     let network = match kind {
         INFINIBAND => "InfiniBand".to_owned(),
         24 => "IEEE 1394".to_owned(),

@@ -2,19 +2,18 @@
 //!
 //! RFC 2131 §4.1 (sizes, overload), RFC 2132 §9.8 (order), RFC 3046 §2.2 (relay information last), RFC 3396 (long options).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::ops::Range;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Encodable, Encoder};
 use etherparse::PacketBuilder;
 
-use super::wire;
+use super::option;
+use super::wire::{self, FILE, HEADER_BYTES, MAGIC_COOKIE, SNAME};
 
-/// Fixed part with the magic cookie.
-const HEADER_BYTES: usize = 240;
 /// Shortest message some clients and relays accept (RFC 951: the BOOTP message of 300 bytes).
-const MIN_MESSAGE: usize = 300;
+pub(super) const MIN_MESSAGE: usize = 300;
 /// What every client has to take: an IP datagram of 576 bytes (RFC 2131 §2).
 const MIN_MAX_DATAGRAM: usize = 576;
 /// IPv4 and UDP header, which the sizes of option 57 include.
@@ -24,10 +23,7 @@ const MAX_DATAGRAM: usize = 1500;
 /// EncodedOptions of most replies, and how many those are: what is reserved for them.
 const USUAL_BYTES: usize = 360;
 const USUAL_OPTIONS: usize = 20;
-const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 const CHADDR: Range<usize> = 28..44;
-const SNAME: Range<usize> = 44..108;
-const FILE: Range<usize> = 108..236;
 
 /// What a request says about the form of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,22 +38,15 @@ pub struct Form {
 
 impl Form {
     pub fn of(request: &Message) -> Self {
-        let order = match request.opts().get(OptionCode::ParameterRequestList) {
-            Some(DhcpOption::ParameterRequestList(codes)) => codes.iter().map(|code| (*code).into()).collect(),
-            _ => Vec::new(),
-        };
-        let datagram = match request.opts().get(OptionCode::MaxMessageSize) {
-            Some(DhcpOption::MaxMessageSize(size)) => usize::from(*size).clamp(MIN_MAX_DATAGRAM, MAX_DATAGRAM),
-            _ => MIN_MAX_DATAGRAM,
-        };
-        let relay = match request.opts().get(wire::RELAY_AGENT) {
-            Some(DhcpOption::Unknown(option)) => Some(option.data().to_vec()),
-            _ => None,
-        };
+        let codes = option!(request, ParameterRequestList).into_iter().flatten();
+        let order = codes.map(|code| (*code).into()).collect();
+        let datagram = option!(request, MaxMessageSize).map_or(MIN_MAX_DATAGRAM, |size| {
+            usize::from(*size).clamp(MIN_MAX_DATAGRAM, MAX_DATAGRAM)
+        });
         Form {
             order,
             room: datagram - IP_UDP_BYTES,
-            relay,
+            relay: wire::unknown(request, wire::RELAY_AGENT).map(<[u8]>::to_vec),
         }
     }
 }
@@ -118,9 +107,9 @@ pub fn encode(reply: &Message, form: &Form) -> Vec<u8> {
     bytes
 }
 
-/// A server's datagram as a packet, IPv4 header first, for a client that has no address yet.
-pub fn packet(server: Ipv4Addr, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(server.octets(), to.ip().octets(), 64).udp(67, to.port());
+/// A datagram as a packet, IPv4 header first, where one end has no address yet.
+pub(crate) fn packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64).udp(from.port(), to.port());
     let mut packet = Vec::with_capacity(builder.size(payload.len()));
     builder
         .write(&mut packet, payload)
@@ -201,6 +190,7 @@ mod tests {
     use super::*;
     use dhcproto::v4::{MessageType, UnknownOption};
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     fn request(options: Vec<DhcpOption>) -> Message {
         let mut message = Message::default();

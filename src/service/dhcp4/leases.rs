@@ -1,12 +1,12 @@
-//! Who has which address on one link. Pure: time comes in as seconds since the epoch.
+//! Who has which address on one link. Pure: time comes in.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use crate::model::MacAddr;
 use crate::model::lease::{Lease, LeaseChange};
+use crate::model::{MacAddr, UnixTime};
 
 mod gaps;
 #[cfg(test)]
@@ -19,24 +19,24 @@ use gaps::Gaps;
 pub type LeaseTables = Arc<Mutex<BTreeMap<Ipv4Addr, Arc<Mutex<LeaseTable>>>>>;
 
 /// Leases of one link.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LeaseTable {
     first: u32,
     last: u32,
     by_mac: HashMap<MacAddr, Binding>,
     by_address: HashMap<u32, Holder>,
     /// When each lease and offer ends and each abandoned address is free, with the address: which address is free again first.
-    ends: BTreeSet<(u64, u32)>,
+    ends: BTreeSet<(UnixTime, u32)>,
     /// Of those, the abandoned addresses.
-    abandoned: BTreeSet<(u64, u32)>,
+    abandoned: BTreeSet<(UnixTime, u32)>,
     /// How many leases and offers end in each second.
-    ending: BTreeMap<u64, usize>,
+    ending: BTreeMap<UnixTime, usize>,
     /// Addresses of the pool that nobody has or had.
     free: Gaps,
     reserved: HashMap<MacAddr, u32>,
     reserved_for: HashMap<u32, MacAddr>,
     /// Free addresses that were asked for on the link and where nobody spoke up, with the end of that knowledge.
-    silent: BTreeMap<u32, u64>,
+    silent: BTreeMap<u32, UnixTime>,
     /// Somebody asks on the link before addresses are offered.
     probing: bool,
     /// What a restart should remember and has not been taken by the journal.
@@ -55,7 +55,7 @@ enum Holder {
     Machine(MacAddr),
     /// Another machine uses it. Free again at this time, and for that machine at once.
     Abandoned {
-        until: u64,
+        until: UnixTime,
         user: Option<MacAddr>,
     },
 }
@@ -79,17 +79,8 @@ impl LeaseTable {
         let mut table = LeaseTable {
             first,
             last,
-            by_mac: HashMap::new(),
-            by_address: HashMap::new(),
-            ends: BTreeSet::new(),
-            abandoned: BTreeSet::new(),
-            ending: BTreeMap::new(),
             free: Gaps::whole(first, last),
-            reserved: HashMap::new(),
-            reserved_for: HashMap::new(),
-            silent: BTreeMap::new(),
-            probing: false,
-            changes: Vec::new(),
+            ..LeaseTable::default()
         };
         for lease in remembered {
             let known =
@@ -116,7 +107,7 @@ impl LeaseTable {
     }
 
     /// Takes over what an earlier run abandoned: address and end.
-    pub fn restore_abandoned(&mut self, abandoned: impl IntoIterator<Item = (Ipv4Addr, u64)>) {
+    pub fn restore_abandoned(&mut self, abandoned: impl IntoIterator<Item = (Ipv4Addr, UnixTime)>) {
         for (address, until) in abandoned {
             if self.in_pool(address) && !self.by_address.contains_key(&u32::from(address)) {
                 self.put_abandoned(address.into(), until, None);
@@ -141,7 +132,7 @@ impl LeaseTable {
 
     /// True if the address is promised to the machine now, by a lease or an offer: a reply that waited must not leave once
     /// this is over.
-    pub fn is_reserved_for(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn is_reserved_for(&self, mac: MacAddr, address: Ipv4Addr, now_unix: UnixTime) -> bool {
         let held = self.by_mac.get(&mac);
         held.is_some_and(|held| held.lease.address == address && held.lease.expires_unix > now_unix)
     }
@@ -157,11 +148,8 @@ impl LeaseTable {
     }
 
     /// Leases and offers that run. Cheap, however many there are: a table on a screen is drawn several times a second.
-    pub fn held(&self, now_unix: u64) -> usize {
-        self.ending
-            .range(now_unix.saturating_add(1)..)
-            .map(|(_, count)| count)
-            .sum()
+    pub fn held(&self, now_unix: UnixTime) -> usize {
+        self.ending.range(now_unix + 1..).map(|(_, count)| count).sum()
     }
 
     /// Addresses of the pool.
@@ -169,7 +157,7 @@ impl LeaseTable {
         u64::from(self.last - self.first) + 1
     }
 
-    pub fn counts(&self, now_unix: u64) -> Counts {
+    pub fn counts(&self, now_unix: UnixTime) -> Counts {
         let mut counts = Counts {
             size: self.size(),
             ..Counts::default()
@@ -188,7 +176,7 @@ impl LeaseTable {
     /// Address to offer: the one reserved for it, the one it has, a wish that is free, a free one near a place that
     /// follows from the MAC, so that a machine tends to get the same one in every run, then the one that is
     /// longest out of use, and at last the one that abandoned longest: whoever had it may have left. `None`: the pool is exhausted.
-    pub fn choose(&self, mac: MacAddr, wish: Option<Ipv4Addr>, now_unix: u64) -> Option<Ipv4Addr> {
+    pub fn choose(&self, mac: MacAddr, wish: Option<Ipv4Addr>, now_unix: UnixTime) -> Option<Ipv4Addr> {
         let free = |address: &u32| self.is_free(*address, mac, now_unix);
         if let Some(reserved) = self.reserved.get(&mac).filter(|address| free(address)) {
             return Some((*reserved).into());
@@ -237,7 +225,7 @@ impl LeaseTable {
     }
 
     /// True if `mac` may have `address` now.
-    pub fn may_have(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn may_have(&self, mac: MacAddr, address: Ipv4Addr, now_unix: UnixTime) -> bool {
         let reserved = self.reserved.get(&mac) == Some(&u32::from(address));
         match self.by_mac.get(&mac) {
             Some(held) if held.lease.address == address => true,
@@ -247,7 +235,7 @@ impl LeaseTable {
         }
     }
 
-    fn is_free(&self, address: u32, mac: MacAddr, now_unix: u64) -> bool {
+    fn is_free(&self, address: u32, mac: MacAddr, now_unix: UnixTime) -> bool {
         if self.reserved_for.get(&address).is_some_and(|owner| *owner != mac) {
             return false;
         }
@@ -265,7 +253,7 @@ impl LeaseTable {
     }
 
     /// Holds an address for a machine until it asks for it. A lease that still runs stays as it is.
-    pub fn offer(&mut self, mac: MacAddr, address: Ipv4Addr, until_unix: u64, now_unix: u64) {
+    pub fn offer(&mut self, mac: MacAddr, address: Ipv4Addr, until_unix: UnixTime, now_unix: UnixTime) {
         let running =
             |held: &Binding| !held.offer && held.lease.expires_unix > now_unix && held.lease.address == address;
         if !self.by_mac.get(&mac).is_some_and(running) {
@@ -274,7 +262,7 @@ impl LeaseTable {
     }
 
     /// Gives the address to the machine until `expires_unix`. The caller has asked [`Self::may_have`].
-    pub fn bind(&mut self, mac: MacAddr, address: Ipv4Addr, expires_unix: u64) {
+    pub fn bind(&mut self, mac: MacAddr, address: Ipv4Addr, expires_unix: UnixTime) {
         self.give(mac, address, expires_unix, false);
         self.changes.push(LeaseChange::Bound(Lease {
             mac,
@@ -283,7 +271,7 @@ impl LeaseTable {
         }));
     }
 
-    fn give(&mut self, mac: MacAddr, address: Ipv4Addr, expires_unix: u64, offer: bool) {
+    fn give(&mut self, mac: MacAddr, address: Ipv4Addr, expires_unix: UnixTime, offer: bool) {
         self.remove(mac);
         match self.by_address.get(&u32::from(address)).copied() {
             Some(Holder::Machine(expired)) => self.remove(expired),
@@ -306,7 +294,7 @@ impl LeaseTable {
     }
 
     /// The machine gives its address back (RFC 2131 §4.3.4). It stays the one it is offered next, while nobody takes it.
-    pub fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: UnixTime) -> bool {
         let Some(held) = self.by_mac.get(&mac).filter(|held| held.lease.address == address) else {
             return false;
         };
@@ -319,7 +307,7 @@ impl LeaseTable {
 
     /// Takes an address out of use for a while, because its holder found it in use (RFC 2131 §4.3.3). Only the holder
     /// can say that. True if it was.
-    pub fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now_unix: UnixTime) -> bool {
         let held = self.by_mac.get(&mac).is_some_and(|held| held.lease.address == address);
         if held {
             self.set_abandoned(address, None, now_unix);
@@ -329,7 +317,7 @@ impl LeaseTable {
 
     /// Takes an address out of use for a while, because `user` answered for it. A lease that runs is left alone: its own
     /// machine finds out (RFC 5227 §2.4).
-    pub fn abandon(&mut self, address: Ipv4Addr, user: MacAddr, now_unix: u64) -> bool {
+    pub fn abandon(&mut self, address: Ipv4Addr, user: MacAddr, now_unix: UnixTime) -> bool {
         let leased = match self.by_address.get(&u32::from(address)) {
             Some(Holder::Machine(mac)) => self.get(*mac).is_some_and(|lease| lease.expires_unix > now_unix),
             _ => false,
@@ -341,18 +329,18 @@ impl LeaseTable {
         true
     }
 
-    fn set_abandoned(&mut self, address: Ipv4Addr, user: Option<MacAddr>, now_unix: u64) {
+    fn set_abandoned(&mut self, address: Ipv4Addr, user: Option<MacAddr>, now_unix: UnixTime) {
         match self.by_address.get(&u32::from(address)).copied() {
             Some(Holder::Machine(mac)) => self.remove(mac),
             Some(Holder::Abandoned { until, .. }) => self.end_abandoned(until, address.into()),
             None => {}
         }
-        let until_unix = now_unix.saturating_add(ABANDONED_SECONDS);
+        let until_unix = now_unix + ABANDONED_SECONDS;
         self.put_abandoned(address.into(), until_unix, user);
         self.changes.push(LeaseChange::Abandoned { address, until_unix });
     }
 
-    fn put_abandoned(&mut self, address: u32, until: u64, user: Option<MacAddr>) {
+    fn put_abandoned(&mut self, address: u32, until: UnixTime, user: Option<MacAddr>) {
         self.free.take(address);
         self.silent.remove(&address);
         self.by_address.insert(address, Holder::Abandoned { until, user });
@@ -360,18 +348,18 @@ impl LeaseTable {
         self.abandoned.insert((until, address));
     }
 
-    fn end_abandoned(&mut self, until: u64, address: u32) {
+    fn end_abandoned(&mut self, until: UnixTime, address: u32) {
         self.ends.remove(&(until, address));
         self.abandoned.remove(&(until, address));
     }
 
     /// The answers of `user` do not count: what abandoned because of them is free again.
-    pub fn disbelieve(&mut self, user: MacAddr, now_unix: u64) {
+    pub fn disbelieve(&mut self, user: MacAddr, now_unix: UnixTime) {
         let of_user = |(address, holder): (&u32, &Holder)| match holder {
             Holder::Abandoned { until, user: Some(mac) } if *mac == user => Some((*until, *address)),
             _ => None,
         };
-        let abandoned: Vec<(u64, u32)> = self.by_address.iter().filter_map(of_user).collect();
+        let abandoned: Vec<(UnixTime, u32)> = self.by_address.iter().filter_map(of_user).collect();
         for (until, number) in abandoned {
             self.end_abandoned(until, number);
             self.by_address.remove(&number);
@@ -423,16 +411,16 @@ impl LeaseTable {
 
     /// True if the address has to be asked for before the machine is offered it: nobody knows that it is silent, and the
     /// machine does not already use it.
-    pub fn needs_probe(&self, mac: MacAddr, address: Ipv4Addr, now_unix: u64) -> bool {
+    pub fn needs_probe(&self, mac: MacAddr, address: Ipv4Addr, now_unix: UnixTime) -> bool {
         self.probing && !self.is_reserved_for(mac, address, now_unix) && !self.is_silent(address.into(), now_unix)
     }
 
-    fn is_silent(&self, address: u32, now_unix: u64) -> bool {
+    fn is_silent(&self, address: u32, now_unix: UnixTime) -> bool {
         self.silent.get(&address).is_some_and(|until| *until > now_unix)
     }
 
     /// Nobody spoke up for the address.
-    pub fn note_silent(&mut self, address: Ipv4Addr, until_unix: u64) {
+    pub fn note_silent(&mut self, address: Ipv4Addr, until_unix: UnixTime) {
         let number = u32::from(address);
         if self.in_pool(address) && !self.by_address.contains_key(&number) && !self.reserved_for.contains_key(&number) {
             self.silent.insert(number, until_unix);
@@ -440,13 +428,13 @@ impl LeaseTable {
     }
 
     /// Forgets old knowledge; how many addresses are still known to be silent.
-    pub fn count_silent(&mut self, now_unix: u64) -> usize {
+    pub fn count_silent(&mut self, now_unix: UnixTime) -> usize {
         self.silent.retain(|_, until| *until > now_unix);
         self.silent.len()
     }
 
     /// Up to `count` free addresses, upwards from `from`, that nobody has asked for lately.
-    pub fn unprobed(&self, from: Ipv4Addr, count: usize, now_unix: u64) -> Vec<Ipv4Addr> {
+    pub fn unprobed(&self, from: Ipv4Addr, count: usize, now_unix: UnixTime) -> Vec<Ipv4Addr> {
         let steps = self
             .free
             .from(from.into())

@@ -1,6 +1,6 @@
 //! DHCPv4 (RFC 2131, 2132, 2855, 3011, 3046, 3396, 3527, 4390, 4578, 5107, 5227, 6842), in the order of a packet's walk: [`wire`] reads
 //! it, [`client`] says who asks, [`relay`] for which network, [`client_filter`] who is answered, [`retries`] how often it was, [`decide`]
-//! what is done, [`reply`] and [`boot_options`] what the reply says, [`quirks`] mends it for firmware, [`layout`] lays it out, [`waiting`]
+//! what is done, [`reply`] and [`boot_options`] what the reply says, [`quirks`] adapts it to firmware, [`layout`] lays it out, [`waiting`]
 //! holds it until it may leave. [`leases`] remembers, [`conflicts`] asks the link before an address is offered, [`claims`] says whose
 //! answers count, [`notices`] what a person is told; [`worker`] owns the loop.
 
@@ -22,29 +22,40 @@ pub mod relay;
 pub mod reply;
 pub(crate) mod retries;
 pub(crate) mod server;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod unsupported;
 pub(crate) mod waiting;
 pub mod wire;
 pub(crate) mod worker;
 
-/// Option 60 of the DISCOVER by which a recon machine asks whether a link has a DHCP server; a colon and its number (12 hex
-/// digits) follow. Option 77 of the one by which it asks as network boot firmware does.
-pub const PROBE_CLASS: &[u8] = b"recon:probe";
-/// Option 60 of a recon master's answer to such a probe; in the words by which it announces itself, its number follows.
-pub const MASTER_CLASS: &[u8] = b"recon:master";
-/// Option 60 of a recon peer that asks for an address from its own system.
-pub const AGENT_CLASS: &[u8] = b"recon:agent";
+pub(crate) use crate::service::boot::client::{AGENT_CLASS, MASTER_CLASS, PROBE_CLASS};
+
+/// Ports of clients and of servers and relays (RFC 2131 §4.1).
+const CLIENT_PORT: u16 = 68;
+const SERVER_PORT: u16 = 67;
+
+/// What an option of a message says, by dhcproto's name for it in DHCPv4 or DHCPv6.
+macro_rules! option {
+    ($message:expr, $name:ident) => {
+        match $message.opts().get(OptionCode::$name) {
+            Some(DhcpOption::$name(value)) => Some(value),
+            _ => None,
+        }
+    };
+}
+pub(crate) use option;
 
 /// Site-specific option (RFC 3942) in every reply of a recon server, so that another one takes it for what it is.
-pub const MARK_CODE: u8 = 224;
-pub const MARK: &[u8] = b"recon";
+const MARK_CODE: u8 = 224;
+const MARK: &[u8] = b"recon";
 /// Likewise: the number of a recon machine's question, which never comes twice; 16 bytes.
-pub const NONCE_CODE: u8 = 225;
+const NONCE_CODE: u8 = 225;
 /// Likewise: what the sender does there, 1 byte, and the proof that it has the site's key, 16 bytes.
-pub const PROOF_CODE: u8 = 226;
+const PROOF_CODE: u8 = 226;
 
 /// The mark as an option.
-pub fn mark() -> dhcproto::v4::DhcpOption {
+fn mark() -> dhcproto::v4::DhcpOption {
     let code = dhcproto::v4::OptionCode::Unknown(MARK_CODE);
     dhcproto::v4::DhcpOption::Unknown(dhcproto::v4::UnknownOption::new(code, MARK.to_vec()))
 }

@@ -1,10 +1,12 @@
 //! What a person is told about addresses, and how often: each thing once, and the rest is in the log. Pure.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 
 use crate::model::MacAddr;
+use crate::service::rate_limit::Rate;
 
 use super::leases::Counts;
 use super::relay;
@@ -125,6 +127,19 @@ pub(super) fn exhausted(counts: Counts, key: &str) -> String {
              single machines: widen {key} in recon.toml",
             counts.size, counts.leased, counts.offered, counts.abandoned
         ),
+    }
+}
+
+/// What is said of requests that come too often, the first time.
+pub(crate) fn too_often(rate: Rate, who: &dyn fmt::Display, address: &str, protocol: &str) -> Option<String> {
+    match rate {
+        Rate::TooOften { first: true } => Some(format!(
+            "{who}: asks for {address} in a loop; from now on it is answered now and then"
+        )),
+        Rate::TooMany { first: true } => Some(format!(
+            "more {protocol} requests come than are answered; machines wait longer for their addresses"
+        )),
+        _ => None,
     }
 }
 

@@ -1,17 +1,22 @@
 //! The client side: DISCOVERs that ask who serves a link, an address for this machine, and what packets heard there
 //! mean. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Encodable, Encoder};
-use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{SlicedPacket, TransportSlice};
 
 use crate::config::site_key::{Nonce, Tag};
 use crate::formats::bytes::hex;
 use crate::model::MacAddr;
 
-use super::{AGENT_CLASS, MASTER_CLASS, NONCE_CODE, PROBE_CLASS, PROOF_CODE, wire};
+use super::layout::{self, MIN_MESSAGE};
+use super::{
+    AGENT_CLASS, CLIENT_PORT, MARK, MARK_CODE, MASTER_CLASS, NONCE_CODE, PROBE_CLASS, PROOF_CODE, SERVER_PORT,
+};
+use super::{option, wire};
+use crate::service::boot::client::{HTTP_CLASS, PXE_CLASS};
 
 /// What a recon machine does on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,10 +121,7 @@ pub fn heard(packet: &[u8]) -> Option<Overheard> {
     let message = wire::decode(udp.payload()).ok()?;
     let class = class_of(&message);
     let kind = message.opts().msg_type()?;
-    let server = match message.opts().get(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
-        _ => None,
-    };
+    let server = option!(message, ServerIdentifier).copied();
     match (message.opcode(), kind) {
         (Opcode::BootReply, MessageType::Offer | MessageType::Ack | MessageType::Nak) => {
             Some(Overheard::Server(server_message(&message, class, kind, server?)))
@@ -140,45 +142,28 @@ pub fn heard(packet: &[u8]) -> Option<Overheard> {
 }
 
 fn server_message(message: &Message, class: &[u8], kind: MessageType, server: Ipv4Addr) -> ServerMessage {
-    let netmask = match message.opts().get(OptionCode::SubnetMask) {
-        Some(DhcpOption::SubnetMask(mask)) => Some(*mask),
-        _ => None,
-    };
-    let router = match message.opts().get(OptionCode::Router) {
-        Some(DhcpOption::Router(routers)) => routers.first().copied(),
-        _ => None,
-    };
-    let lease_seconds = match message.opts().get(OptionCode::AddressLeaseTime) {
-        Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
-        _ => None,
-    };
     ServerMessage {
         server,
-        recon: class.starts_with(MASTER_CLASS) || is_marked(message),
+        recon: class.starts_with(MASTER_CLASS) || bytes_of(message, MARK_CODE) == Some(MARK),
         machine: machine_of(class, MASTER_CLASS),
         proof: proof_of(message),
         boots: boots(message, class),
         kind,
         xid: message.xid(),
         yours: message.yiaddr(),
-        netmask,
-        router,
-        lease_seconds,
+        netmask: option!(message, SubnetMask).copied(),
+        router: option!(message, Router).and_then(|routers| routers.first().copied()),
+        lease_seconds: option!(message, AddressLeaseTime).copied(),
     }
 }
 
-fn class_of(message: &Message) -> &[u8] {
-    match message.opts().get(OptionCode::ClassIdentifier) {
-        Some(DhcpOption::ClassIdentifier(class)) => wire::text(class),
-        _ => b"",
-    }
+/// The vendor class (option 60); empty where there is none.
+pub(super) fn class_of(message: &Message) -> &[u8] {
+    option!(message, ClassIdentifier).map_or(b"", |class| wire::text(class))
 }
 
 fn bytes_of(message: &Message, code: u8) -> Option<&[u8]> {
-    match message.opts().get(OptionCode::Unknown(code)) {
-        Some(DhcpOption::Unknown(option)) => Some(option.data()),
-        _ => None,
-    }
+    wire::unknown(message, OptionCode::Unknown(code))
 }
 
 fn proof_of(message: &Message) -> Option<Proof> {
@@ -198,19 +183,10 @@ fn proof_option(proof: Proof) -> DhcpOption {
     option(PROOF_CODE, [&[proof.role as u8][..], &proof.tag].concat())
 }
 
-fn is_marked(message: &Message) -> bool {
-    bytes_of(message, super::MARK_CODE) == Some(super::MARK)
-}
-
 fn boots(message: &Message, class: &[u8]) -> bool {
-    let named = match message.opts().get(OptionCode::BootfileName) {
-        Some(DhcpOption::BootfileName(name)) => name.iter().any(|byte| *byte != 0),
-        _ => false,
-    };
-    let in_header = message
-        .fname()
-        .is_some_and(|name| name.first().is_some_and(|byte| *byte != 0));
-    named || in_header || class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient")
+    let named = option!(message, BootfileName).is_some_and(|name| name.iter().any(|byte| *byte != 0));
+    let in_header = message.fname().and_then(<[u8]>::first).is_some_and(|byte| *byte != 0);
+    named || in_header || class.starts_with(PXE_CLASS) || class.starts_with(HTTP_CLASS)
 }
 
 /// The number behind a class of ours: `recon:probe:` and 12 hex digits. Without a number it is a word of nobody.
@@ -222,7 +198,7 @@ pub fn machine_of(class: &[u8], word: &[u8]) -> Option<MacAddr> {
 
 /// True for the question of [`Ask::WhoBoots`].
 pub fn asks_boot(message: &Message) -> bool {
-    matches!(message.opts().get(OptionCode::UserClass), Some(DhcpOption::UserClass(class)) if wire::text(class) == PROBE_CLASS)
+    option!(message, UserClass).is_some_and(|class| wire::text(class) == PROBE_CLASS)
 }
 
 fn numbered(word: &[u8], machine: MacAddr) -> Vec<u8> {
@@ -265,11 +241,7 @@ const WANTED_BY_FIRMWARE: [OptionCode; 7] = [
 
 /// The packet, IPv4 header first, from a machine without an address or from the one it has.
 pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
-    let mut message = Message::default();
-    message
-        .set_xid(xid)
-        .set_chaddr(&mac.0)
-        .set_flags(Flags::default().set_broadcast());
+    let mut message = said_by(Opcode::BootRequest, mac, xid);
     let mut source = Ipv4Addr::UNSPECIFIED;
     let options = message.opts_mut();
     let (kind, class) = match ask {
@@ -291,15 +263,14 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
             (MessageType::Discover, FIRMWARE_CLASS.to_vec())
         }
         Ask::Discover => (MessageType::Discover, AGENT_CLASS.to_vec()),
-        Ask::Request { server, address } => {
+        Ask::Request { server, address } | Ask::Decline { server, address } => {
             options.insert(DhcpOption::ServerIdentifier(server));
             options.insert(DhcpOption::RequestedIpAddress(address));
-            (MessageType::Request, AGENT_CLASS.to_vec())
-        }
-        Ask::Decline { server, address } => {
-            options.insert(DhcpOption::ServerIdentifier(server));
-            options.insert(DhcpOption::RequestedIpAddress(address));
-            (MessageType::Decline, AGENT_CLASS.to_vec())
+            let kind = match ask {
+                Ask::Decline { .. } => MessageType::Decline,
+                _ => MessageType::Request,
+            };
+            (kind, AGENT_CLASS.to_vec())
         }
         Ask::Renew { address } => {
             source = address;
@@ -318,7 +289,7 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
         options.insert(DhcpOption::ParameterRequestList(wanted.to_vec()));
     }
     message.set_ciaddr(source);
-    broadcast(source, (68, 67), &encode(&message))
+    broadcast((source, CLIENT_PORT), SERVER_PORT, &message)
 }
 
 /// What a master says of itself: an OFFER to nobody, with its number. No client takes it, because it names a transaction and a
@@ -327,12 +298,7 @@ pub fn announcement(said: Said, proof: Option<Proof>, xid: u32) -> Vec<u8> {
     let Said {
         machine, mac, server, ..
     } = said;
-    let mut message = Message::default();
-    message
-        .set_opcode(Opcode::BootReply)
-        .set_xid(xid)
-        .set_chaddr(&mac.0)
-        .set_flags(Flags::default().set_broadcast());
+    let mut message = said_by(Opcode::BootReply, mac, xid);
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(MessageType::Offer));
     options.insert(DhcpOption::ServerIdentifier(server));
@@ -340,20 +306,24 @@ pub fn announcement(said: Said, proof: Option<Proof>, xid: u32) -> Vec<u8> {
     if let Some(proof) = proof {
         options.insert(proof_option(proof));
     }
-    broadcast(server, (67, 68), &encode(&message))
+    broadcast((server, SERVER_PORT), CLIENT_PORT, &message)
 }
 
-fn broadcast(source: Ipv4Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(source.octets(), [255; 4], 64).udp(ports.0, ports.1);
-    let mut packet = Vec::with_capacity(builder.size(payload.len()));
-    builder
-        .write(&mut packet, payload)
-        .expect("a Vec takes everything and the payload is far below 64 KiB");
-    packet
+/// A message to everybody, of the port with this address.
+fn said_by(opcode: Opcode, mac: MacAddr, xid: u32) -> Message {
+    let mut message = Message::default();
+    message
+        .set_opcode(opcode)
+        .set_xid(xid)
+        .set_chaddr(&mac.0)
+        .set_flags(Flags::default().set_broadcast());
+    message
 }
 
-/// Shortest message some clients and relays accept (RFC 951: the BOOTP message of 300 bytes).
-const MIN_MESSAGE: usize = 300;
+fn broadcast((source, from): (Ipv4Addr, u16), to: u16, message: &Message) -> Vec<u8> {
+    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, to);
+    layout::packet(SocketAddrV4::new(source, from), to, &encode(message))
+}
 
 /// A message as bytes, padded to the length old clients expect.
 pub fn encode(message: &Message) -> Vec<u8> {
@@ -478,7 +448,7 @@ mod tests {
         for option in options {
             offer.opts_mut().insert(option);
         }
-        let bytes = broadcast(Ipv4Addr::new(10, 0, 0, 1), (67, 68), &encode(&offer));
+        let bytes = broadcast((Ipv4Addr::new(10, 0, 0, 1), 67), 68, &offer);
         match heard(&bytes) {
             Some(Overheard::Server(spoken)) => spoken,
             other => panic!("{other:?}"),

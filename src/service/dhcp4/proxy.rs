@@ -1,21 +1,22 @@
 //! Boot files beside somebody else's DHCP server: PXE 2.1 §2.2.3 (proxyDHCP on port 67, boot server on port 4011). Pure.
 //!
 //! Only clients that say that they boot from the network hear anything, and nobody ever hears of an address. What is said has the
-//! form of a server's replies: [`super::quirks`] mends it, [`super::layout`] lays it out.
+//! form of a server's replies: [`super::quirks`] adapts it to firmware, [`super::layout`] lays it out.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
+use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, OptionCode};
 
 use crate::config::Subnet;
 use crate::config::subnet::Network;
+use crate::service::boot::client::PXE_CLASS;
 use crate::service::boot::source::BootSource;
 
-use super::boot_options::{NextStage, PXE_CLASS, next_stage, no_discovery_for, set_boot_file};
-use super::client::{Client, Kind, identify};
-use super::layout::{self, Form};
-use super::quirks::{self, Done, Facts};
+use super::boot_options::{NextStage, next_stage, set_boot_file};
+use super::client::{Client, identify};
+use super::quirks::{self, Facts, Workaround, no_discovery_for};
 use super::relay;
+use super::reply::{EVERYBODY, Reply, echo, header, requested_address};
 
 /// The port a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,24 +60,6 @@ pub enum Decision {
     Silence(&'static str),
 }
 
-#[derive(Debug)]
-pub struct Reply {
-    pub message: Message,
-    pub form: Form,
-    pub to: SocketAddrV4,
-    pub client: Client,
-}
-
-impl Reply {
-    /// The reply as it leaves.
-    pub fn bytes(&self) -> Vec<u8> {
-        layout::encode(&self.message, &self.form)
-    }
-}
-
-const CLIENT_PORT: u16 = 68;
-const SERVER_PORT: u16 = 67;
-
 /// Decides on one request. `from` is its sender.
 pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port) -> Decision {
     if request.giaddr() == params.server {
@@ -86,7 +69,7 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
         Ok(client) => client,
         Err(reason) => return Decision::Silence(reason),
     };
-    if !matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) {
+    if !client.kind.boots() {
         return Decision::Silence("not a client that boots from the network");
     }
     if client.stranger.is_some() {
@@ -101,7 +84,8 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
     let kind = match (port, request.opts().msg_type()) {
         (Port::Dhcp, Some(MessageType::Discover)) => MessageType::Offer,
         (Port::Dhcp, Some(MessageType::Request)) => {
-            return match taken(request) {
+            let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
+            return match own.or_else(|| requested_address(request)) {
                 Some(address) => Decision::Takes(client, address),
                 None => Decision::Silence("names no address"),
             };
@@ -110,34 +94,20 @@ pub fn decide(params: &Params, request: &Message, from: SocketAddrV4, port: Port
         _ => return Decision::Silence("a message of the address exchange"),
     };
     match reply(params, request, &client, kind) {
-        Ok(message) => Decision::Reply(Box::new(Reply {
-            message,
-            form: Form::of(request),
-            to: destination(port, from, request.giaddr()),
-            client,
-        })),
+        Ok(message) => {
+            let to = destination(port, from, request);
+            Decision::Reply(Box::new(Reply::new(message, request, to, client)))
+        }
         Err(reason) => Decision::Silence(reason),
     }
 }
 
-fn taken(request: &Message) -> Option<Ipv4Addr> {
-    if !request.ciaddr().is_unspecified() {
-        return Some(request.ciaddr());
-    }
-    match request.opts().get(OptionCode::RequestedIpAddress) {
-        Some(DhcpOption::RequestedIpAddress(address)) if !address.is_unspecified() => Some(*address),
-        _ => None,
-    }
-}
-
 /// A client that was offered no address by us can be reached by broadcast only, its relay's where there is one; on port 4011 it has one and says so.
-fn destination(port: Port, from: SocketAddrV4, relay: Ipv4Addr) -> SocketAddrV4 {
-    if port == Port::Dhcp && !relay.is_unspecified() {
-        SocketAddrV4::new(relay, SERVER_PORT)
-    } else if port == Port::BootServer && !from.ip().is_unspecified() {
-        from
-    } else {
-        SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
+fn destination(port: Port, from: SocketAddrV4, request: &Message) -> SocketAddrV4 {
+    match port {
+        Port::Dhcp => relay::relay_of(request).unwrap_or(EVERYBODY),
+        Port::BootServer if from.ip().is_unspecified() => EVERYBODY,
+        Port::BootServer => from,
     }
 }
 
@@ -147,48 +117,29 @@ fn reply(params: &Params, request: &Message, client: &Client, kind: MessageType)
     let NextStage { class, file } =
         next_stage(&params.boot, server, client, request).ok_or("not a client that boots from the network")?;
     let file = file?;
-    let mut message = Message::default();
-    message
-        .set_opcode(Opcode::BootReply)
-        .set_htype(request.htype())
-        .set_xid(request.xid())
-        .set_flags(match kind {
-            MessageType::Offer => Flags::default().set_broadcast(),
-            _ => request.flags(),
-        })
-        .set_ciaddr(request.ciaddr())
-        .set_siaddr(server)
-        .set_giaddr(request.giaddr())
-        .set_chaddr(request.chaddr());
+    let mut message = header(request, kind, server);
+    message.set_ciaddr(request.ciaddr()).set_siaddr(server);
+    if kind == MessageType::Offer {
+        message.set_flags(Flags::default().set_broadcast());
+    }
+    // RFC 4578 §2.3: the machine identifier comes back as it came.
+    echo(&mut message, request, &[OptionCode::ClientMachineIdentifier]);
     set_boot_file(&mut message, &file);
     let options = message.opts_mut();
-    options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ServerIdentifier(
-        relay::server_override(request).unwrap_or(server),
-    ));
-    options.insert(super::mark());
     options.insert(DhcpOption::ClassIdentifier(class.to_vec()));
     if class == PXE_CLASS {
         options.insert(no_discovery_for(request));
         options.insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
     }
-    // RFC 4578 §2.3 and RFC 6842: what names the machine comes back as it came.
-    for code in [
-        OptionCode::ClientMachineIdentifier,
-        OptionCode::ClientIdentifier,
-        OptionCode::SubnetSelection,
-    ] {
-        if let Some(id) = request.opts().get(code) {
-            options.insert(id.clone());
-        }
-    }
-    let done: Vec<Done> = quirks::done(&Facts::new(request, client)).collect();
-    quirks::mend(&mut message, &done);
+    let workarounds: Vec<Workaround> = quirks::workarounds(&Facts::new(request, client)).collect();
+    quirks::apply(&mut message, &workarounds);
     Ok(message)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Kind;
+    use super::super::testing::request;
     use super::*;
     use crate::service::boot::programs;
     use crate::service::dhcp4::{AGENT_CLASS, probe, wire};
@@ -214,16 +165,6 @@ mod tests {
 
     fn class(text: &str) -> DhcpOption {
         DhcpOption::ClassIdentifier(text.as_bytes().to_vec())
-    }
-
-    fn request(kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
-        let mut message = Message::default();
-        message.set_chaddr(&[2, 0, 0, 0, 0, 7]).set_xid(0x1234_5678);
-        message.opts_mut().insert(DhcpOption::MessageType(kind));
-        for option in options {
-            message.opts_mut().insert(option);
-        }
-        message
     }
 
     fn answer(request: &Message, from: SocketAddrV4, port: Port) -> Reply {

@@ -9,16 +9,19 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::MacAddr;
 use crate::model::console::console;
 use crate::service::metrics::{self, Metrics};
 use crate::service::node_table::NodeTable;
-use crate::service::rate_limit::Turn;
+use crate::service::rate_limit::{Rate, RateLimiter, Turn};
 use crate::sys::clock;
 
-use super::client::{Client, Kind};
-use super::proxy::{Decision, Params, Port, Reply, decide};
+use super::client::Client;
+use super::notices::MAX_UNKNOWN_SAID;
+use super::proxy::{Decision, Params, Port, decide};
+use super::reply::Reply;
+use super::server::name_unsupported;
 use super::{relay, wire};
-use crate::service::dhcp4::client_filter::{Admission, ClientFilter};
 
 /// What one link's proxy works with.
 pub(crate) struct Server {
@@ -31,9 +34,6 @@ pub(crate) struct Server {
     pub metrics: Arc<Metrics>,
 }
 
-/// Networks nobody wrote down of which a person is told.
-const MAX_UNKNOWN_SAID: usize = 16;
-
 async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     match socket {
         Some(socket) => socket.recv_from(buffer).await,
@@ -45,8 +45,7 @@ impl Server {
     /// Serves until `stop`. A packet that cannot be answered is dropped with its reason at debug level; a failed send
     /// costs that reply only, because the client asks again.
     pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        // Who may be answered at all is decided with the answer; the filter's rates hold here as well.
-        let mut filter = ClientFilter::new(true, clock::run_seconds());
+        let mut rates = RateLimiter::new(clock::run_time());
         let mut unknown = HashSet::new();
         let (mut one, mut two) = ([0; wire::MAX_DATAGRAM], [0; wire::MAX_DATAGRAM]);
         loop {
@@ -63,7 +62,7 @@ impl Server {
                 Err(error) => return Err(error),
             };
             let buffer = if port == Port::Dhcp { &one } else { &two };
-            if let Some(named) = self.take(&mut filter, &buffer[..length], from, port).await
+            if let Some(named) = self.take(&mut rates, &buffer[..length], from, port).await
                 && unknown.len() < MAX_UNKNOWN_SAID
                 && unknown.insert(named)
             {
@@ -75,7 +74,7 @@ impl Server {
     /// Answers a packet. An address is that of a network that nobody wrote down.
     async fn take(
         &self,
-        filter: &mut ClientFilter,
+        rates: &mut RateLimiter<MacAddr>,
         datagram: &[u8],
         from: SocketAddrV4,
         port: Port,
@@ -92,7 +91,7 @@ impl Server {
             Port::BootServer => Turn::GoesOn,
         };
         match decide(&self.params, &request, from, port) {
-            Decision::Stranger(client) => self.stranger(&client),
+            Decision::Stranger(client) => name_unsupported(&self.node_table, &client, clock::run_time()),
             Decision::Unknown(named) => return Some(named),
             Decision::Silence(reason) => tracing::debug!(%from, reason, "DHCP request left to the other server"),
             Decision::Takes(client, address) => {
@@ -100,30 +99,17 @@ impl Server {
                 let mut node_table = self.node_table.lock().expect("no holder panics");
                 node_table.addressed(client.mac, address, clock::run_time());
             }
-            Decision::Reply(reply) => match filter.judge(&reply.client, turn, true, clock::run_seconds()) {
-                Admission::Answer => self.send(*reply, port).await,
-                admission => tracing::debug!(mac = %reply.client.mac, ?admission, "DHCP request not answered"),
+            Decision::Reply(reply) => match rates.count(reply.client.mac, turn, clock::run_time()) {
+                Rate::Within => self.send(*reply, port).await,
+                rate => tracing::debug!(mac = %reply.client.mac, ?rate, "DHCP request not answered"),
             },
         }
         None
     }
 
-    /// A machine that nothing can boot is named.
-    fn stranger(&self, client: &Client) {
-        let Some(reason) = &client.stranger else { return };
-        let first = {
-            let mut node_table = self.node_table.lock().expect("no holder panics");
-            node_table.unsupported(client.mac, client.instead.as_deref(), reason, clock::run_time())
-        };
-        if first {
-            console!("machine {}: {reason}", client.name());
-        }
-    }
-
     fn heard(&self, client: &Client) {
-        let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
         let mut node_table = self.node_table.lock().expect("no holder panics");
-        node_table.heard(client.mac, firmware, clock::run_time());
+        node_table.heard(client.mac, client.kind.firmware().is_some(), clock::run_time());
     }
 
     async fn send(&self, reply: Reply, port: Port) {
@@ -138,13 +124,11 @@ impl Server {
             Some(_) => metrics::Mode::Proxy,
             None => metrics::Mode::Serve,
         };
-        let (said, arch) = match (port, reply.client.kind) {
-            (Port::Dhcp, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Dhcp4Reply::Offer, Some(arch)),
-            (Port::BootServer, Kind::Pxe(arch) | Kind::HttpBoot(arch)) => (metrics::Dhcp4Reply::Ack, Some(arch)),
-            (Port::Dhcp, _) => (metrics::Dhcp4Reply::Offer, None),
-            (Port::BootServer, _) => (metrics::Dhcp4Reply::Ack, None),
+        let said = match port {
+            Port::Dhcp => metrics::Dhcp4Reply::Offer,
+            Port::BootServer => metrics::Dhcp4Reply::Ack,
         };
-        self.metrics.dhcp4_replied(said, mode, arch);
+        self.metrics.dhcp4_replied(said, mode, reply.client.kind.firmware());
         tracing::debug!(mac = %reply.client.mac, client = ?reply.client.kind, to = %reply.to, "proxyDHCP reply");
         if let Err(error) = socket.send_to(&reply.bytes(), reply.to).await {
             tracing::warn!(mac = %reply.client.mac, to = %reply.to, %error, "sending a proxyDHCP reply");

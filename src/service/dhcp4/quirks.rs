@@ -2,8 +2,16 @@
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
-use super::boot_options::no_discovery;
 use super::client::{Client, Kind};
+use super::{option, wire};
+
+/// PXE 2.1 table 2-1 (RFC 4578 §2.4.1), inside option 43: PXE_DISCOVERY_CONTROL, and bit 3 of it: take the boot file of this answer,
+/// ask no boot server and show no menu.
+const DISCOVERY_CONTROL: u8 = 6;
+const TAKE_BOOT_FILE: u8 = 8;
+/// The same: PXE_BOOT_ITEM, boot server type and layer in four bytes, which a boot server repeats.
+const BOOT_ITEM: u8 = 71;
+const END: u8 = 255;
 
 /// What is known of a request when it is judged.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +19,7 @@ pub struct Facts<'a> {
     pub request: &'a Message,
     pub client: &'a Client,
     /// DISCOVERs of this machine that were answered since it last asked for an address, this one not counted.
-    pub unheeded: u32,
+    pub ignored_offers: u32,
 }
 
 impl<'a> Facts<'a> {
@@ -19,12 +27,12 @@ impl<'a> Facts<'a> {
         Facts {
             request,
             client,
-            unheeded: 0,
+            ignored_offers: 0,
         }
     }
 
     fn firmware(&self) -> bool {
-        matches!(self.client.kind, Kind::Pxe(_) | Kind::HttpBoot(_))
+        self.client.kind.firmware().is_some()
     }
 
     fn is(&self, kind: MessageType) -> bool {
@@ -36,104 +44,80 @@ impl<'a> Facts<'a> {
     }
 
     fn asks_for(&self, code: OptionCode) -> bool {
-        match self.request.opts().get(OptionCode::ParameterRequestList) {
-            Some(DhcpOption::ParameterRequestList(codes)) => codes.contains(&code),
-            _ => false,
-        }
+        option!(self.request, ParameterRequestList).is_some_and(|codes| codes.contains(&code))
     }
 }
 
-/// What is done.
+/// What is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
-    /// Nothing is echoed, and the machine goes by its MAC.
-    NameByMac,
+pub(crate) enum Workaround {
+    /// Option 97 does not come back, and the machine goes by its MAC.
+    OmitMachineIdentifier,
     /// Option 43 says: take the boot file as given, no menu, no search for a boot server.
-    NoMenu,
-    /// Server name, server address and boot file stand in the header too, and options never take that place.
-    HeaderToo,
-    /// The reply does not go to the address that the request names.
-    IgnoreItsAddress,
+    NoDiscovery,
+    /// The server name stands in the header too, as the boot file does in every reply; options never take their place.
+    ServerNameInHeader,
+    /// The reply does not go to `ciaddr`.
+    IgnoreClientAddress,
     /// The reply goes to everybody.
     Broadcast,
     /// The request means the address it was offered.
-    TakeTheOffer,
-    /// The next offer holds what a boot needs and nothing else.
-    LeanOffer,
+    AssumeOfferedAddress,
+    /// The offer holds what a boot needs and nothing else.
+    MinimalOffer,
     /// Options 66 and 67 end with a zero byte.
-    EndText,
+    TerminateStrings,
 }
 
-pub(crate) struct Row {
-    pub recognised: fn(&Facts) -> bool,
-    pub done: Done,
-}
-
-/// Answered DISCOVERs after which a machine gets a lean offer.
-pub(crate) const LEAN_OFFER_AFTER: u32 = 3;
+/// Answered DISCOVERs after which a machine gets a minimal offer.
+pub(crate) const MINIMAL_OFFER_AFTER: u32 = 3;
 
 /// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
 /// [`super::layout`] pads every reply.
-pub(crate) const TABLE: [Row; 8] = [
-    Row {
-        // Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length
-        recognised: |facts| facts.firmware() && facts.client.uuid.is_none(),
-        done: Done::NameByMac,
-    },
-    Row {
-        // PXE 2.1 firmware: shows a menu or looks for a boot server unless it is told not to
-        recognised: |facts| matches!(facts.client.kind, Kind::Pxe(_)),
-        done: Done::NoMenu,
-    },
-    Row {
-        // BIOS ROMs that read the header alone: they do not ask for options 66 and 67
-        recognised: |facts| {
-            facts.firmware()
-                && !(facts.asks_for(OptionCode::TFTPServerName) && facts.asks_for(OptionCode::BootfileName))
-        },
-        done: Done::HeaderToo,
-    },
-    Row {
-        // ROMs that keep an address of an earlier stage in the DISCOVER; they do not listen to it
-        recognised: |facts| facts.is(MessageType::Discover) && !facts.request.ciaddr().is_unspecified(),
-        done: Done::IgnoreItsAddress,
-    },
-    Row {
-        // ROMs that ask for an offer without saying which address it was
-        recognised: |facts| {
-            facts.is(MessageType::Request)
-                && facts.has(OptionCode::ServerIdentifier)
-                && !facts.has(OptionCode::RequestedIpAddress)
-                && facts.request.ciaddr().is_unspecified()
-        },
-        done: Done::TakeTheOffer,
-    },
-    Row {
-        // ROMs that set no broadcast flag and yet hear nothing that is sent to them alone
-        recognised: |facts| facts.is(MessageType::Discover) && facts.unheeded > 0,
-        done: Done::Broadcast,
-    },
-    Row {
-        // firmware that repeats DISCOVER and heeds no offer: some stumble over options they did not ask for
-        recognised: |facts| {
-            facts.is(MessageType::Discover)
-                && facts.firmware()
-                && facts.unheeded >= LEAN_OFFER_AFTER
-                && facts.unheeded % 2 == 1
-        },
-        done: Done::LeanOffer,
-    },
-    Row {
-        // firmware that reads options 66 and 67 as C strings: up to a zero, so that the code of the option behind, or
-        // the end mark, becomes a part of the file name. RFC 2132 §2 has every receiver take a zero at the end
-        recognised: |facts| facts.firmware(),
-        done: Done::EndText,
-    },
+const TABLE: [(Workaround, fn(&Facts) -> bool); 8] = [
+    // Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length
+    (Workaround::OmitMachineIdentifier, |facts| {
+        facts.firmware() && facts.client.uuid.is_none()
+    }),
+    // PXE 2.1 firmware: shows a menu or looks for a boot server unless it is told not to
+    (Workaround::NoDiscovery, |facts| {
+        matches!(facts.client.kind, Kind::Pxe(_))
+    }),
+    // BIOS ROMs that read the header alone: they do not ask for options 66 and 67
+    (Workaround::ServerNameInHeader, |facts| {
+        facts.firmware() && !(facts.asks_for(OptionCode::TFTPServerName) && facts.asks_for(OptionCode::BootfileName))
+    }),
+    // ROMs that keep an address of an earlier stage in the DISCOVER; they do not listen to it
+    (Workaround::IgnoreClientAddress, |facts| {
+        facts.is(MessageType::Discover) && !facts.request.ciaddr().is_unspecified()
+    }),
+    // ROMs that ask for an offer without saying which address it was
+    (Workaround::AssumeOfferedAddress, |facts| {
+        facts.is(MessageType::Request)
+            && facts.has(OptionCode::ServerIdentifier)
+            && !facts.has(OptionCode::RequestedIpAddress)
+            && facts.request.ciaddr().is_unspecified()
+    }),
+    // ROMs that set no broadcast flag and yet hear nothing that is sent to them alone
+    (Workaround::Broadcast, |facts| {
+        facts.is(MessageType::Discover) && facts.ignored_offers > 0
+    }),
+    // firmware that repeats DISCOVER and takes no offer: some fail on options they did not ask for
+    (Workaround::MinimalOffer, |facts| {
+        facts.is(MessageType::Discover)
+            && facts.firmware()
+            && facts.ignored_offers >= MINIMAL_OFFER_AFTER
+            && facts.ignored_offers % 2 == 1
+    }),
+    // firmware that reads options 66 and 67 as C strings: up to a zero, so that the code of the option behind, or
+    // the end mark, becomes a part of the file name. RFC 2132 §2 has every receiver take a zero at the end
+    (Workaround::TerminateStrings, |facts| facts.firmware()),
 ];
 
 /// What applies to a request.
-pub(crate) fn done<'a>(facts: &'a Facts) -> impl Iterator<Item = Done> + use<'a> {
-    TABLE.iter().filter(|row| (row.recognised)(facts)).map(|row| row.done)
+pub(crate) fn workarounds<'a>(facts: &'a Facts) -> impl Iterator<Item = Workaround> + use<'a> {
+    let applies = move |(workaround, applies): &(Workaround, fn(&Facts) -> bool)| applies(facts).then_some(*workaround);
+    TABLE.iter().filter_map(applies)
 }
 
 /// Options a boot cannot do without.
@@ -156,27 +140,25 @@ const NEEDED: [OptionCode; 12] = [
 ];
 
 /// Changes a reply as the table says.
-pub(crate) fn mend(reply: &mut Message, done: &[Done]) {
-    for done in done {
-        match done {
-            Done::NameByMac => {
+pub(crate) fn apply(reply: &mut Message, workarounds: &[Workaround]) {
+    for workaround in workarounds {
+        match workaround {
+            Workaround::OmitMachineIdentifier => {
                 reply.opts_mut().remove(OptionCode::ClientMachineIdentifier);
             }
             // A boot server's answer says it already, and more.
-            Done::NoMenu if reply.opts().get(OptionCode::VendorExtensions).is_some() => {}
-            Done::NoMenu => {
+            Workaround::NoDiscovery if reply.opts().get(OptionCode::VendorExtensions).is_some() => {}
+            Workaround::NoDiscovery => {
                 reply.opts_mut().insert(no_discovery());
             }
-            Done::HeaderToo => {
-                let named = match reply.opts().get(OptionCode::TFTPServerName) {
-                    // The field holds 63 characters and their end.
-                    Some(DhcpOption::TFTPServerName(name)) if name.len() < 64 => name.clone(),
-                    _ => continue,
-                };
-                reply.set_sname(&named);
+            Workaround::ServerNameInHeader => {
+                // The field holds 63 characters and their end.
+                if let Some(name) = option!(reply, TFTPServerName).filter(|name| name.len() < 64).cloned() {
+                    reply.set_sname(&name);
+                }
             }
-            Done::LeanOffer => reply.opts_mut().retain(|code, _| NEEDED.contains(code)),
-            Done::EndText => {
+            Workaround::MinimalOffer => reply.opts_mut().retain(|code, _| NEEDED.contains(code)),
+            Workaround::TerminateStrings => {
                 for code in [OptionCode::TFTPServerName, OptionCode::BootfileName] {
                     if let Some(DhcpOption::TFTPServerName(text) | DhcpOption::BootfileName(text)) =
                         reply.opts_mut().get_mut(code)
@@ -186,9 +168,31 @@ pub(crate) fn mend(reply: &mut Message, done: &[Done]) {
                 }
             }
             // These decide where and whether, not what.
-            Done::IgnoreItsAddress | Done::TakeTheOffer | Done::Broadcast => {}
+            Workaround::IgnoreClientAddress | Workaround::AssumeOfferedAddress | Workaround::Broadcast => {}
         }
     }
+}
+
+/// Option 43 that has a client take the boot file as given.
+pub(super) fn no_discovery() -> DhcpOption {
+    DhcpOption::VendorExtensions(vec![DISCOVERY_CONTROL, 1, TAKE_BOOT_FILE, END])
+}
+
+/// The same for a request to a boot server, with the item that it names.
+pub(super) fn no_discovery_for(request: &Message) -> DhcpOption {
+    let Some(item) = option!(request, VendorExtensions).and_then(|asked| boot_item(asked)) else {
+        return no_discovery();
+    };
+    let mut bytes = vec![DISCOVERY_CONTROL, 1, TAKE_BOOT_FILE, BOOT_ITEM, 4];
+    bytes.extend(item);
+    bytes.push(END);
+    DhcpOption::VendorExtensions(bytes)
+}
+
+/// Boot server type and layer of a request on port 4011.
+fn boot_item(options: &[u8]) -> Option<[u8; 4]> {
+    let (_, item) = wire::fields(options).find(|(code, _)| *code == BOOT_ITEM)?;
+    item.try_into().ok()
 }
 
 /// Puts a zero behind a text that has none, where one option still holds both.
@@ -201,58 +205,40 @@ fn end_text(text: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::super::leases::LeaseTable;
+    use super::super::testing::{self, params, table, unix};
     use super::*;
-    use crate::service::dhcp4::decide::{Decision, Reply, decide_on};
-    use crate::service::dhcp4::reply::Params;
+    use crate::service::dhcp4::decide::{Decision, decide_on};
+    use crate::service::dhcp4::reply::Reply;
     use std::net::Ipv4Addr;
 
     const PXE: &[u8] = b"PXEClient:Arch:00000:UNDI:002001";
 
     fn message(kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
-        let mut message = Message::default();
-        message.set_chaddr(&[2, 0, 0, 0, 0, 7]);
-        message.opts_mut().insert(DhcpOption::MessageType(kind));
-        message.opts_mut().insert(DhcpOption::ClassIdentifier(PXE.to_vec()));
-        for option in options {
-            message.opts_mut().insert(option);
-        }
-        message
-    }
-
-    fn table() -> LeaseTable {
-        let subnet = params().subnet;
-        LeaseTable::new(subnet.lease_first, subnet.lease_last, [])
-    }
-
-    fn params() -> Params {
-        Params {
-            subnet: crate::config::Settings::default().subnet(0).unwrap(),
-            lease: Default::default(),
-            boot: Default::default(),
-        }
+        let class = DhcpOption::ClassIdentifier(PXE.to_vec());
+        testing::request(kind, std::iter::once(class).chain(options))
     }
 
     fn answer(leases: &mut LeaseTable, request: &Message) -> Reply {
-        match decide_on(&params(), leases, request, 0) {
+        match decide_on(&params(), leases, request, unix(0)) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
     }
 
-    fn applies(request: &Message, done: Done, unheeded: u32) -> bool {
+    fn applies(request: &Message, done: Workaround, ignored_offers: u32) -> bool {
         let client = super::super::client::identify(request).unwrap();
         let facts = Facts {
             request,
             client: &client,
-            unheeded,
+            ignored_offers,
         };
-        super::done(&facts).any(|found| found == done)
+        super::workarounds(&facts).any(|found| found == done)
     }
 
     #[test]
     fn without_a_machine_identifier_the_mac_is_the_name() {
         let none = message(MessageType::Discover, []);
-        assert!(applies(&none, Done::NameByMac, 0));
+        assert!(applies(&none, Workaround::OmitMachineIdentifier, 0));
         let offer = answer(&mut table(), &none);
         assert!(offer.message.opts().get(OptionCode::ClientMachineIdentifier).is_none());
         assert!(offer.client.uuid.is_none());
@@ -260,7 +246,7 @@ mod tests {
             MessageType::Discover,
             [DhcpOption::ClientMachineIdentifier(vec![0; 17])],
         );
-        assert!(!applies(&whole, Done::NameByMac, 0));
+        assert!(!applies(&whole, Workaround::OmitMachineIdentifier, 0));
         assert!(
             answer(&mut table(), &whole)
                 .message
@@ -285,7 +271,7 @@ mod tests {
     #[test]
     fn pxe_firmware_shows_no_menu() {
         let request = message(MessageType::Discover, []);
-        assert!(applies(&request, Done::NoMenu, 0));
+        assert!(applies(&request, Workaround::NoDiscovery, 0));
         assert_eq!(
             answer(&mut table(), &request)
                 .message
@@ -296,20 +282,24 @@ mod tests {
         let mut http = request.clone();
         http.opts_mut()
             .insert(DhcpOption::ClassIdentifier(b"HTTPClient:Arch:00016".to_vec()));
-        assert!(!applies(&http, Done::NoMenu, 0));
+        assert!(!applies(&http, Workaround::NoDiscovery, 0));
     }
 
     #[test]
     fn who_reads_the_header_alone_finds_server_and_file_there() {
         let request = message(MessageType::Discover, []);
-        assert!(applies(&request, Done::HeaderToo, 0));
+        assert!(applies(&request, Workaround::ServerNameInHeader, 0));
         let reply = answer(&mut table(), &request);
         let bytes = reply.bytes();
         assert_eq!(&bytes[20..24], &[192, 168, 219, 1], "next server");
         assert_eq!(&bytes[44..58], b"192.168.219.1\0", "server name");
         assert_eq!(&bytes[108..122], b"undionly.kpxe\0", "file");
         let asked = DhcpOption::ParameterRequestList(vec![OptionCode::TFTPServerName, OptionCode::BootfileName]);
-        assert!(!applies(&message(MessageType::Discover, [asked]), Done::HeaderToo, 0));
+        assert!(!applies(
+            &message(MessageType::Discover, [asked]),
+            Workaround::ServerNameInHeader,
+            0
+        ));
     }
 
     /// What a reader of C strings takes from an option of a packet: all up to a zero, whatever it belongs to.
@@ -327,7 +317,7 @@ mod tests {
             let asked = DhcpOption::ParameterRequestList(order.map(OptionCode::from).to_vec());
             let id = DhcpOption::ClientMachineIdentifier(vec![0; 17]);
             let request = message(MessageType::Discover, [asked, id]);
-            assert!(applies(&request, Done::EndText, 0));
+            assert!(applies(&request, Workaround::TerminateStrings, 0));
             let bytes = answer(&mut table(), &request).bytes();
             assert_eq!(up_to_zero(&bytes, 67), b"undionly.kpxe", "{order:?}");
             assert_eq!(up_to_zero(&bytes, 66), b"192.168.219.1", "{order:?}");
@@ -345,7 +335,7 @@ mod tests {
         // iPXE takes an option for what it is.
         let mut ipxe = message(MessageType::Discover, []);
         ipxe.opts_mut().insert(DhcpOption::UserClass(b"iPXE".to_vec()));
-        assert!(!applies(&ipxe, Done::EndText, 0));
+        assert!(!applies(&ipxe, Workaround::TerminateStrings, 0));
         let mut full = vec![b'x'; 255];
         end_text(&mut full);
         assert_eq!(full.len(), 255, "a longer one would be two options");
@@ -354,9 +344,9 @@ mod tests {
     #[test]
     fn an_address_in_a_discover_is_not_answered_to() {
         let mut request = message(MessageType::Discover, []);
-        assert!(!applies(&request, Done::IgnoreItsAddress, 0));
+        assert!(!applies(&request, Workaround::IgnoreClientAddress, 0));
         request.set_ciaddr(Ipv4Addr::new(10, 9, 9, 9));
-        assert!(applies(&request, Done::IgnoreItsAddress, 0));
+        assert!(applies(&request, Workaround::IgnoreClientAddress, 0));
         let to = answer(&mut table(), &request).to;
         assert!(params().subnet.contains(*to.ip()), "{to}");
         request.set_flags(dhcproto::v4::Flags::default().set_broadcast());
@@ -366,9 +356,9 @@ mod tests {
     #[test]
     fn who_does_not_hear_is_told_before_everybody() {
         let request = message(MessageType::Discover, []);
-        assert!(!applies(&request, Done::Broadcast, 0));
-        assert!(applies(&request, Done::Broadcast, 1));
-        assert!(!applies(&message(MessageType::Request, []), Done::Broadcast, 1));
+        assert!(!applies(&request, Workaround::Broadcast, 0));
+        assert!(applies(&request, Workaround::Broadcast, 1));
+        assert!(!applies(&message(MessageType::Request, []), Workaround::Broadcast, 1));
     }
 
     #[test]
@@ -377,12 +367,15 @@ mod tests {
         let offer = answer(&mut leases, &message(MessageType::Discover, []));
         let server = DhcpOption::ServerIdentifier(params().subnet.server);
         let request = message(MessageType::Request, [server]);
-        assert!(applies(&request, Done::TakeTheOffer, 0));
+        assert!(applies(&request, Workaround::AssumeOfferedAddress, 0));
         let ack = answer(&mut leases, &request);
         assert_eq!(ack.message.opts().msg_type(), Some(MessageType::Ack));
         assert_eq!(ack.message.yiaddr(), offer.message.yiaddr());
         assert!(
-            matches!(decide_on(&params(), &mut table(), &request, 0), Decision::Silence(_)),
+            matches!(
+                decide_on(&params(), &mut table(), &request, unix(0)),
+                Decision::Silence(_)
+            ),
             "without an offer"
         );
     }
@@ -391,11 +384,11 @@ mod tests {
     fn who_heeds_no_offer_gets_a_lean_one_in_turns() {
         let request = message(MessageType::Discover, []);
         let lean: Vec<u32> = (0..8)
-            .filter(|times| applies(&request, Done::LeanOffer, *times))
+            .filter(|times| applies(&request, Workaround::MinimalOffer, *times))
             .collect();
         assert_eq!(lean, [3, 5, 7]);
         let mut offer = answer(&mut table(), &request).message;
-        mend(&mut offer, &[Done::LeanOffer]);
+        apply(&mut offer, &[Workaround::MinimalOffer]);
         assert!(offer.opts().get(OptionCode::DomainName).is_none());
         assert!(offer.opts().get(OptionCode::BootfileName).is_none());
         assert_eq!(
@@ -412,5 +405,32 @@ mod tests {
             Some(&b"undionly.kpxe"[..]),
             "the header still says what to boot"
         );
+    }
+
+    /// PXE 2.1 table 2-1, byte by byte.
+    #[test]
+    fn option_43_says_to_take_the_file_and_repeats_the_item() {
+        let mut request = Message::default();
+        let skip = DhcpOption::VendorExtensions(vec![6, 1, 8, 255]);
+        assert_eq!(no_discovery(), skip);
+        for (asked, told) in [
+            (&[][..], &[6, 1, 8, 255][..]),
+            (&[71, 4, 0, 0, 0, 1, 255], &[6, 1, 8, 71, 4, 0, 0, 0, 1, 255]),
+            (
+                &[0, 6, 1, 3, 71, 4, 0x80, 1, 0, 0],
+                &[6, 1, 8, 71, 4, 0x80, 1, 0, 0, 255],
+            ),
+            (&[71, 3, 0, 0, 0, 255], &[6, 1, 8, 255]),
+            (&[71, 4, 0, 0], &[6, 1, 8, 255]),
+            (&[255, 71, 4, 0, 0, 0, 1], &[6, 1, 8, 255]),
+        ] {
+            let options = request.opts_mut();
+            options.insert(DhcpOption::VendorExtensions(asked.to_vec()));
+            assert_eq!(
+                no_discovery_for(&request),
+                DhcpOption::VendorExtensions(told.to_vec()),
+                "{asked:?}"
+            );
+        }
     }
 }

@@ -3,13 +3,13 @@
 //! RFC 2131 §4.3.1 (`giaddr`), RFC 3011 (subnet selection), RFC 3046 (relay agent information), RFC 3527 (link selection), RFC 5107
 //! (server identifier override).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::config::Subnet;
 
-use super::wire;
+use super::{SERVER_PORT, option, wire};
 
 /// Suboptions of option 82.
 const LINK_SELECTION: u8 = 5;
@@ -40,15 +40,17 @@ pub fn scope(link: &Subnet, behind: impl Fn(Ipv4Addr) -> Option<usize>, request:
 /// An address in the network that the request names: the relay's choice (RFC 3527 §3), else the client's (RFC 3011 §3), else the
 /// relay itself. `None`: it names none, and is from the link.
 pub fn network_of(request: &Message) -> Option<Ipv4Addr> {
-    let chosen = match request.opts().get(OptionCode::SubnetSelection) {
-        Some(DhcpOption::SubnetSelection(chosen)) => Some(*chosen),
-        _ => None,
-    };
-    let relay = Some(request.giaddr());
     let named = |address: &Ipv4Addr| !address.is_unspecified();
+    let chosen = option!(request, SubnetSelection).copied().filter(named);
     suboption(request, LINK_SELECTION)
-        .or(chosen.filter(named))
-        .or(relay.filter(named))
+        .or(chosen)
+        .or(Some(request.giaddr()).filter(named))
+}
+
+/// The relay that a request came through, at the port where it listens.
+pub(super) fn relay_of(request: &Message) -> Option<SocketAddrV4> {
+    let relay = request.giaddr();
+    (!relay.is_unspecified()).then(|| SocketAddrV4::new(relay, SERVER_PORT))
 }
 
 /// The address that the relay wants for a server identifier, so that all the client says comes through it.
@@ -61,10 +63,8 @@ fn suboption(request: &Message, code: u8) -> Option<Ipv4Addr> {
     if request.giaddr().is_unspecified() {
         return None;
     }
-    let Some(DhcpOption::Unknown(said)) = request.opts().get(wire::RELAY_AGENT) else {
-        return None;
-    };
-    let mut found = wire::fields(said.data()).filter(|(known, _)| *known == code);
+    let said = wire::unknown(request, wire::RELAY_AGENT)?;
+    let mut found = wire::fields(said).filter(|(known, _)| *known == code);
     let value: [u8; 4] = found.next()?.1.try_into().ok()?;
     Some(Ipv4Addr::from(value)).filter(|address| !address.is_unspecified())
 }
@@ -81,11 +81,12 @@ pub fn advice(named: Ipv4Addr, relay: Ipv4Addr) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::leases::LeaseTable;
-    use super::super::quirks::{self, Done};
+    use super::super::quirks::{self, Workaround};
     use super::*;
     use crate::config::Settings;
-    use crate::service::dhcp4::decide::{Decision, Reply, decide_on};
-    use crate::service::dhcp4::reply::Params;
+    use crate::service::dhcp4::decide::{Decision, decide_on};
+    use crate::service::dhcp4::reply::{Params, Reply};
+    use crate::service::dhcp4::testing::unix;
     use dhcproto::v4::{MessageType, UnknownOption};
     use proptest::prelude::*;
 
@@ -146,7 +147,7 @@ mod tests {
     }
 
     fn answer(table: &mut LeaseTable, subnet: Subnet, request: &Message) -> Reply {
-        match decide_on(&params(subnet), table, request, 0) {
+        match decide_on(&params(subnet), table, request, unix(0)) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -223,7 +224,7 @@ mod tests {
         let chosen = DhcpOption::SubnetSelection(Ipv4Addr::new(10, 1, 0, 0));
         assert_eq!(options.get(OptionCode::SubnetSelection), Some(&chosen));
         let mut lean = offer.message.clone();
-        quirks::mend(&mut lean, &[Done::LeanOffer]);
+        quirks::apply(&mut lean, &[Workaround::MinimalOffer]);
         for needed in [OptionCode::Router, OptionCode::SubnetSelection] {
             assert!(lean.opts().get(needed).is_some(), "a lean offer lacks {needed:?}");
         }
@@ -236,7 +237,10 @@ mod tests {
             let mut take = request(MessageType::Request, RELAY, &said);
             take.opts_mut().insert(DhcpOption::RequestedIpAddress(message.yiaddr()));
             take.opts_mut().insert(DhcpOption::ServerIdentifier(server));
-            let taken = matches!(decide_on(&params(subnet), &mut leases, &take, 0), Decision::Reply(_));
+            let taken = matches!(
+                decide_on(&params(subnet), &mut leases, &take, unix(0)),
+                Decision::Reply(_)
+            );
             assert_eq!(taken, want, "{server}");
         }
         // Without the suboption the relay's name is another server's.
@@ -244,7 +248,7 @@ mod tests {
         take.opts_mut().insert(DhcpOption::RequestedIpAddress(message.yiaddr()));
         take.opts_mut().insert(DhcpOption::ServerIdentifier(RELAY));
         assert!(matches!(
-            decide_on(&params(subnet), &mut leases, &take, 0),
+            decide_on(&params(subnet), &mut leases, &take, unix(0)),
             Decision::Silence(_)
         ));
     }
@@ -263,7 +267,7 @@ mod tests {
     fn the_link_of_another_network_gives_nothing() {
         let mut leases = table(link());
         let discover = request(MessageType::Discover, RELAY, &[]);
-        let decided = decide_on(&params(link()), &mut leases, &discover, 0);
+        let decided = decide_on(&params(link()), &mut leases, &discover, unix(0));
         assert!(matches!(decided, Decision::Silence(_)));
         assert_eq!(leases.iter().count(), 0);
     }

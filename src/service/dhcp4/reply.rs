@@ -1,17 +1,20 @@
 //! What a reply says. Whether there is one is decided in [`crate::service::dhcp4::decide`]. No socket, no clock.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
 use crate::config::{LeasePolicy, Subnet};
+use crate::model::MacAddr;
+use crate::service::boot::client::PXE_CLASS;
 use crate::service::boot::source::BootSource;
 use crate::service::dns::DOMAIN;
 
-use super::boot_options::{NextStage, PXE_CLASS, next_stage, set_boot_file};
+use super::boot_options::{NextStage, next_stage, set_boot_file};
 use super::client::{Client, Kind};
+use super::layout::{self, Form};
 use super::probe::asks_boot;
-use super::{MASTER_CLASS, relay};
+use super::{CLIENT_PORT, MASTER_CLASS, option, relay};
 
 /// What the decision needs to know of the link.
 #[derive(Debug, Clone)]
@@ -24,7 +27,61 @@ pub struct Params {
 /// iPXE encapsulated option 176 `no-pxedhcp` = 1: do not wait for a proxyDHCP offer.
 const IPXE_NO_PXEDHCP: &[u8] = &[176, 1, 1];
 
-fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
+/// A reply that leaves, of a server or of a proxy.
+#[derive(Debug)]
+pub struct Reply {
+    pub message: Message,
+    pub form: Form,
+    pub to: SocketAddrV4,
+    /// The client has no address yet and hears its own all the same: `to` is at this hardware address, of which no ARP
+    /// table knows.
+    pub alone: Option<MacAddr>,
+    pub client: Client,
+    /// An address nobody has asked the link for: to be done before this offer leaves.
+    pub probe: Option<Ipv4Addr>,
+    /// The first minimal offer to firmware that takes none: a person should know.
+    pub first_minimal_offer: bool,
+}
+
+impl Reply {
+    /// An answer to a request, which leaves at once.
+    pub(super) fn new(message: Message, request: &Message, to: SocketAddrV4, client: Client) -> Self {
+        Reply {
+            message,
+            form: Form::of(request),
+            to,
+            alone: None,
+            client,
+            probe: None,
+            first_minimal_offer: false,
+        }
+    }
+
+    /// The reply as it leaves.
+    pub fn bytes(&self) -> Vec<u8> {
+        layout::encode(&self.message, &self.form)
+    }
+}
+
+/// Where clients without an address hear a reply.
+pub(super) const EVERYBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
+
+/// The address that a client asks for (option 50).
+pub(super) fn requested_address(request: &Message) -> Option<Ipv4Addr> {
+    option!(request, RequestedIpAddress)
+        .copied()
+        .filter(|address| !address.is_unspecified())
+}
+
+/// Options come back as they came.
+pub(super) fn echo(message: &mut Message, request: &Message, codes: &[OptionCode]) {
+    for said in codes.iter().filter_map(|code| request.opts().get(*code)) {
+        message.opts_mut().insert(said.clone());
+    }
+}
+
+/// What every reply has.
+pub(super) fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
     let mut message = Message::default();
     message
         .set_opcode(Opcode::BootReply)
@@ -39,11 +96,11 @@ fn header(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
     message.opts_mut().insert(super::mark());
     // RFC 6842: the client identifier comes back, so that clients that share a MAC tell their replies apart.
     // RFC 3011 §2: so does the choice of a subnet, from a server that heeds it.
-    for code in [OptionCode::ClientIdentifier, OptionCode::SubnetSelection] {
-        if let Some(said) = request.opts().get(code) {
-            message.opts_mut().insert(said.clone());
-        }
-    }
+    echo(
+        &mut message,
+        request,
+        &[OptionCode::ClientIdentifier, OptionCode::SubnetSelection],
+    );
     message
 }
 
@@ -88,9 +145,7 @@ pub(super) fn reply(
 /// What each stage of a network boot is told to fetch next.
 fn boot(params: &Params, request: &Message, client: &Client, message: &mut Message) {
     // RFC 4578 §2.3: the machine identifier comes back as it came.
-    if let Some(id) = request.opts().get(OptionCode::ClientMachineIdentifier) {
-        message.opts_mut().insert(id.clone());
-    }
+    echo(message, request, &[OptionCode::ClientMachineIdentifier]);
     // None of the boot programs could work on it.
     if client.stranger.is_some() {
         return;
@@ -129,41 +184,18 @@ const PROBED_BOOT_FILE: &str = "recon";
 
 #[cfg(test)]
 mod tests {
-    use super::super::boot_options::no_discovery;
     use super::super::decide::{Decision, decide_on};
     use super::super::leases::LeaseTable;
+    use super::super::quirks::no_discovery;
+    use super::super::testing::{params, request, table, unix};
     use super::*;
     use crate::model::MacAddr;
     use proptest::prelude::*;
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 1);
 
-    fn params() -> Params {
-        let subnet = crate::config::Settings::default().subnet(0).unwrap();
-        Params {
-            subnet,
-            lease: Default::default(),
-            boot: Default::default(),
-        }
-    }
-
-    fn table() -> LeaseTable {
-        let subnet = params().subnet;
-        LeaseTable::new(subnet.lease_first, subnet.lease_last, [])
-    }
-
-    fn request(kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
-        let mut message = Message::default();
-        message.set_chaddr(&[2, 0, 0, 0, 0, 7]).set_xid(0x1234_5678);
-        message.opts_mut().insert(DhcpOption::MessageType(kind));
-        for option in options {
-            message.opts_mut().insert(option);
-        }
-        message
-    }
-
     fn answer(leases: &mut LeaseTable, request: &Message, now: u64) -> Message {
-        match decide_on(&params(), leases, request, now) {
+        match decide_on(&params(), leases, request, unix(now)) {
             Decision::Reply(reply) => reply.message,
             other => panic!("no reply: {other:?}"),
         }
@@ -171,7 +203,7 @@ mod tests {
 
     fn file(message: &Message) -> String {
         match message.opts().get(OptionCode::BootfileName) {
-            // Firmware's ends with a zero byte (quirks::Done::EndText).
+            // Firmware's ends with a zero byte (quirks::Workaround::TerminateStrings).
             Some(DhcpOption::BootfileName(bytes)) => {
                 String::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes).to_vec()).unwrap()
             }
@@ -192,7 +224,10 @@ mod tests {
         assert_eq!(ack.opts().msg_type(), Some(MessageType::Ack));
         assert_eq!(ack.yiaddr(), offer.yiaddr());
         assert_eq!(ack.xid(), 0x1234_5678);
-        assert_eq!(leases.get(MacAddr([2, 0, 0, 0, 0, 7])).unwrap().expires_unix, 3601);
+        assert_eq!(
+            leases.get(MacAddr([2, 0, 0, 0, 0, 7])).unwrap().expires_unix,
+            unix(3601)
+        );
     }
 
     /// Two boards whose firmware has one UUID send it in option 97, and in option 61 as the client identifier.
@@ -220,7 +255,7 @@ mod tests {
         answer(&mut leases, &request(MessageType::Discover, []), 0);
         let other = [DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 1))];
         assert!(matches!(
-            decide_on(&params(), &mut leases, &request(MessageType::Request, other), 1),
+            decide_on(&params(), &mut leases, &request(MessageType::Request, other), unix(1)),
             Decision::Silence(_)
         ));
         assert_eq!(leases.iter().count(), 0);
@@ -241,7 +276,7 @@ mod tests {
         let mut leases = table();
         let mut renewal = request(MessageType::Request, []);
         renewal.set_ciaddr(Ipv4Addr::new(192, 168, 219, 99));
-        match decide_on(&params(), &mut leases, &renewal, 5) {
+        match decide_on(&params(), &mut leases, &renewal, unix(5)) {
             Decision::Reply(reply) => {
                 assert_eq!(reply.to, "192.168.219.99:68".parse().unwrap());
                 assert_eq!(reply.message.opts().msg_type(), Some(MessageType::Ack));
@@ -355,10 +390,10 @@ mod tests {
     fn an_exhausted_pool_names_the_remedy() {
         let subnet = params().subnet;
         let mut leases = LeaseTable::new(subnet.lease_first, subnet.lease_first, []);
-        leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, 1000);
-        match decide_on(&params(), &mut leases, &request(MessageType::Discover, []), 0) {
+        leases.bind(MacAddr([2, 0, 0, 0, 0, 1]), subnet.lease_first, unix(1000));
+        match decide_on(&params(), &mut leases, &request(MessageType::Discover, []), unix(0)) {
             Decision::Exhausted => {
-                let said = super::super::notices::exhausted(leases.counts(0), "network.lease-range");
+                let said = super::super::notices::exhausted(leases.counts(unix(0)), "network.lease-range");
                 assert!(said.contains("every address of the pool is leased") && said.contains("lease-range"));
             }
             other => panic!("from an empty pool: {other:?}"),
@@ -392,7 +427,7 @@ mod tests {
         answer.set_opcode(Opcode::BootReply);
         for message in [relayed, group, answer, request(MessageType::Ack, [])] {
             assert!(matches!(
-                decide_on(&params(), &mut table(), &message, 0),
+                decide_on(&params(), &mut table(), &message, unix(0)),
                 Decision::Silence(_)
             ));
         }
@@ -407,7 +442,7 @@ mod tests {
             bytes.extend([99, 130, 83, 99, 53, 1, kind]);
             bytes.extend(options);
             let message = super::super::wire::decode(&bytes).unwrap();
-            let _ = decide_on(&params(), &mut table(), &message, 0);
+            let _ = decide_on(&params(), &mut table(), &message, unix(0));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which machines ask again and again without taking what they are offered. Pure: time comes in as seconds.
+//! Which machines ask again and again without taking what they are offered. Pure: time comes in.
 
 use std::collections::HashMap;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 
 /// Offers to each machine since it last asked for an address.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub(crate) struct OfferRetries(HashMap<MacAddr, Offered>);
 #[derive(Debug, Clone, Copy)]
 struct Offered {
     count: u32,
-    at: f64,
+    at: RunTime,
 }
 
 /// After this long without a word it is another boot.
@@ -21,7 +21,7 @@ const MAX_MACHINES: usize = 16_384;
 
 impl OfferRetries {
     /// How many offers the machine had and did not take.
-    pub(crate) fn offers(&self, mac: MacAddr, now: f64) -> u32 {
+    pub(crate) fn offers(&self, mac: MacAddr, now: RunTime) -> u32 {
         let offered = self
             .0
             .get(&mac)
@@ -30,7 +30,7 @@ impl OfferRetries {
     }
 
     /// The machine is offered an address.
-    pub(crate) fn offered(&mut self, mac: MacAddr, now: f64) {
+    pub(crate) fn offered(&mut self, mac: MacAddr, now: RunTime) {
         if self.0.len() >= MAX_MACHINES && !self.0.contains_key(&mac) {
             self.0.clear();
         }
@@ -47,11 +47,12 @@ impl OfferRetries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::dhcp4::testing::run;
 
     /// Counts one more; how many were before it.
     fn discover(retries: &mut OfferRetries, mac: MacAddr, now: f64) -> u32 {
-        let before = retries.offers(mac, now);
-        retries.offered(mac, now);
+        let before = retries.offers(mac, run(now));
+        retries.offered(mac, run(now));
         before
     }
 

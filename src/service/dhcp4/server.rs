@@ -1,15 +1,13 @@
 //! What one link's DHCPv4 server works with: its socket, the tables of the networks it serves, and where its replies are counted. The
 //! loop is [`super::worker`].
 
-use std::borrow::Cow;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 
 use dhcproto::v4::{Message, MessageType};
 use tokio::net::UdpSocket;
 
-use crate::config::Subnet;
 use crate::model::console::console;
 use crate::model::{MacAddr, RunTime};
 use crate::service::metrics::{self, Metrics};
@@ -19,20 +17,19 @@ use crate::sys::clock;
 use crate::sys::packet::ArpTap;
 
 use super::client::{Client, Kind};
-use super::decide::Reply;
 use super::leases::LeaseTable;
 use super::relay::{self, Scope};
-use super::reply::Params;
-use super::{conflicts, layout};
+use super::reply::{Params, Reply};
+use super::{SERVER_PORT, conflicts, layout};
 
 /// What one link's DHCPv4 server works with.
 pub(crate) struct Server {
     /// Bound to port 67 of one interface, broadcasts allowed.
     pub socket: UdpSocket,
-    pub params: Params,
-    pub leases: Arc<Mutex<LeaseTable>>,
-    /// Networks behind routers.
-    pub routed: Vec<Routed>,
+    pub link: Network,
+    /// Networks behind routers. Nobody is asked there whether an address is free: ARP ends at the router. The machines ask for
+    /// themselves, and a DECLINE counts.
+    pub routed: Vec<Network>,
     pub node_table: Arc<Mutex<NodeTable>>,
     pub metrics: Arc<Metrics>,
     /// Where leases become durable.
@@ -43,11 +40,10 @@ pub(crate) struct Server {
     pub rival: Arc<Mutex<Option<MacAddr>>>,
 }
 
-/// A network behind a router, whose machines ask through relays. Nobody is asked there whether an address is free: ARP ends at the
-/// router. The machines ask for themselves, and a DECLINE counts.
-pub(crate) struct Routed {
-    pub subnet: Subnet,
-    /// One table for all links: there may be a relay on each.
+/// A network whose machines get addresses: that of the link, or one behind a router, whose machines ask through relays.
+pub(crate) struct Network {
+    pub params: Params,
+    /// Of a network behind a router one table for all links: there may be a relay on each.
     pub leases: Arc<Mutex<LeaseTable>>,
 }
 
@@ -57,51 +53,52 @@ pub(crate) struct Arp {
     pub mac: MacAddr,
 }
 
+/// A machine that nothing can boot is named, the first time.
+pub(super) fn name_unsupported(node_table: &Mutex<NodeTable>, client: &Client, now: RunTime) {
+    let Some(reason) = &client.stranger else { return };
+    let first = {
+        let mut node_table = node_table.lock().expect("no holder panics");
+        node_table.unsupported(client.mac, client.instead.as_deref(), reason, now)
+    };
+    if first {
+        console!("machine {}: {reason}", client.name());
+    }
+}
+
+/// A client was answered; `taken`: it has this address now.
+pub(crate) fn note_client(node_table: &mut NodeTable, mac: MacAddr, kind: Kind, taken: Option<IpAddr>) {
+    let now = clock::run_time();
+    node_table.heard(mac, kind.firmware().is_some(), now);
+    if kind == Kind::Ipxe {
+        node_table.netboots(mac);
+    }
+    if let Some(address) = taken {
+        node_table.addressed(mac, address, now);
+    }
+}
+
 impl Server {
     pub(super) fn scope(&self, request: &Message) -> Scope {
-        let behind = |address| self.routed.iter().position(|routed| routed.subnet.contains(address));
-        relay::scope(&self.params.subnet, behind, request)
+        let behind = |address| {
+            self.routed
+                .iter()
+                .position(|routed| routed.params.subnet.contains(address))
+        };
+        relay::scope(&self.link.params.subnet, behind, request)
     }
 
-    fn routed(&self, scope: Scope) -> Option<&Routed> {
+    /// The network of a request; that of the link where it is for one that nobody wrote down.
+    pub(super) fn network(&self, scope: Scope) -> &Network {
         match scope {
-            Scope::Routed(index) => self.routed.get(index),
-            Scope::Link | Scope::Unknown(_) => None,
+            Scope::Routed(index) => &self.routed[index],
+            Scope::Link | Scope::Unknown(_) => &self.link,
         }
-    }
-
-    pub(super) fn table(&self, scope: Scope) -> &Mutex<LeaseTable> {
-        self.routed(scope).map_or(&*self.leases, |routed| &*routed.leases)
     }
 
     pub(super) fn tables(&self) -> impl Iterator<Item = &Mutex<LeaseTable>> {
-        std::iter::once(&*self.leases).chain(self.routed.iter().map(|routed| &*routed.leases))
-    }
-
-    pub(super) fn params_of(&self, scope: Scope) -> Cow<'_, Params> {
-        match self.routed(scope) {
-            None => Cow::Borrowed(&self.params),
-            Some(routed) => Cow::Owned(Params {
-                subnet: routed.subnet,
-                ..self.params.clone()
-            }),
-        }
-    }
-
-    /// A machine that nothing can boot is named.
-    pub(super) fn stranger(&self, client: &Client, reason: &str, now: f64) {
-        let first = {
-            let mut node_table = self.node_table.lock().expect("no holder panics");
-            node_table.unsupported(
-                client.mac,
-                client.instead.as_deref(),
-                reason,
-                RunTime::from_seconds(now),
-            )
-        };
-        if first {
-            console!("machine {}: {reason}", client.name());
-        }
+        std::iter::once(&self.link)
+            .chain(&self.routed)
+            .map(|network| &*network.leases)
     }
 
     pub(super) async fn probe(&self, addresses: &[Ipv4Addr]) {
@@ -126,22 +123,15 @@ impl Server {
             Some(MessageType::Nak) => Some(metrics::Dhcp4Reply::Nak),
             _ => None,
         };
-        let arch = match client.kind {
-            Kind::Pxe(arch) | Kind::HttpBoot(arch) => Some(arch),
-            _ => None,
-        };
         if let Some(said) = said {
-            self.metrics.dhcp4_replied(said, metrics::Mode::Serve, arch);
+            self.metrics
+                .dhcp4_replied(said, metrics::Mode::Serve, client.kind.firmware());
         }
         let mut node_table = self.node_table.lock().expect("no holder panics");
-        node_table.heard(client.mac, arch.is_some(), clock::run_time());
+        let taken =
+            Some(reply.message.yiaddr()).filter(|yours| kind == Some(MessageType::Ack) && !yours.is_unspecified());
+        note_client(&mut node_table, client.mac, client.kind, taken.map(IpAddr::from));
         node_table.named(client.mac, client.instead.as_deref());
-        if client.kind == Kind::Ipxe {
-            node_table.netboots(client.mac);
-        }
-        if kind == Some(MessageType::Ack) && !reply.message.yiaddr().is_unspecified() {
-            node_table.addressed(client.mac, reply.message.yiaddr(), clock::run_time());
-        }
     }
 
     /// # Errors
@@ -152,7 +142,8 @@ impl Server {
         tracing::debug!(client = reply.client.name(), ?kind, is = ?reply.client.kind, %yours, to = %reply.to, "DHCP reply");
         let bytes = reply.bytes();
         if let (Some(mac), Some(arp)) = (reply.alone, &self.arp) {
-            let packet = layout::packet(self.params.subnet.server, reply.to, &bytes);
+            let from = SocketAddrV4::new(self.link.params.subnet.server, SERVER_PORT);
+            let packet = layout::packet(from, reply.to, &bytes);
             match arp.tap.send_ip(mac, &packet).await {
                 Ok(()) => return Ok(()),
                 Err(error) => tracing::debug!(%mac, %error, "sending to a machine without an address; all are told"),

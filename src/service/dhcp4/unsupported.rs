@@ -6,7 +6,7 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::model::{Arch, MacAddr};
 
-use super::wire;
+use super::{option, wire};
 
 /// IEEE's registry of OUIs (systemd's hwdb, 20-OUI): Raspberry Pi Foundation and Raspberry Pi (Trading) Ltd.
 const RASPBERRY_PI: [[u8; 3]; 7] = [
@@ -48,10 +48,8 @@ pub(crate) fn of(request: &Message, mac: MacAddr, class: &[u8], arch: Option<u16
 /// The bootloader of the Raspberry Pi 4 and 5 begins its machine identifier with `RPi4` or `RPi5`, in either byte order
 /// (raspberrypi.com, "Raspberry Pi bootloader configuration", `DHCP_OPTION97`).
 fn pi_by_id(request: &Message) -> bool {
-    match request.opts().get(OptionCode::ClientMachineIdentifier) {
-        Some(DhcpOption::ClientMachineIdentifier(id)) => id.get(1..4) == Some(b"RPi") || id.get(2..5) == Some(b"iPR"),
-        _ => false,
-    }
+    option!(request, ClientMachineIdentifier)
+        .is_some_and(|id| id.get(1..4) == Some(b"RPi") || id.get(2..5) == Some(b"iPR"))
 }
 
 /// U-Boot by its vendor class (`U-Boot.armv8`, `U-boot.armv7`), with what it says behind its name.

@@ -1,15 +1,15 @@
-//! Replies that wait before they leave: for the medium that holds their lease, or for the silence of the link. Pure: time comes in
-//! as seconds of the run.
+//! Replies that wait before they leave: for the medium that holds their lease, or for the silence of the link. Pure: time comes in.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use dhcproto::v4::Message;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 
 use super::conflicts::ANSWER_SECONDS;
-use super::decide::Reply;
+use super::relay::Scope;
+use super::reply::Reply;
 
 /// Replies that wait, for the medium and for the link each. While as many wait, no request is read: the kernel's buffer
 /// fills and drops, and clients ask again.
@@ -21,16 +21,17 @@ pub(super) const STALL_SECONDS: f64 = 10.0;
 struct Unwritten {
     /// Of the change in the journal.
     number: u64,
-    since: f64,
+    since: RunTime,
     reply: Reply,
 }
 
 /// An offer whose address was asked for on the link.
 pub(super) struct Unprobed {
     pub address: Ipv4Addr,
-    pub since: f64,
+    pub since: RunTime,
     pub reply: Reply,
     pub request: Message,
+    pub scope: Scope,
     /// How often it was given another address because somebody used the one before.
     pub moves: u8,
 }
@@ -46,7 +47,7 @@ impl Waiting {
         self.unwritten.len().max(self.unprobed.len()) < MAX_WAITING
     }
 
-    pub(super) fn for_medium(&mut self, number: u64, reply: Reply, now: f64) {
+    pub(super) fn for_medium(&mut self, number: u64, reply: Reply, now: RunTime) {
         self.unwritten.push_back(Unwritten {
             number,
             since: now,
@@ -75,7 +76,7 @@ impl Waiting {
     }
 
     /// The next reply for which the medium took too long.
-    pub(super) fn next_stalled(&mut self, now: f64) -> Option<Reply> {
+    pub(super) fn next_stalled(&mut self, now: RunTime) -> Option<Reply> {
         let first = self
             .unwritten
             .pop_front_if(|waiting| now - waiting.since > STALL_SECONDS);
@@ -83,7 +84,7 @@ impl Waiting {
     }
 
     /// The next offer for whose address nobody has spoken up.
-    pub(super) fn next_silent(&mut self, now: f64) -> Option<Reply> {
+    pub(super) fn next_silent(&mut self, now: RunTime) -> Option<Reply> {
         let first = self
             .unprobed
             .pop_front_if(|waiting| now - waiting.since >= ANSWER_SECONDS);

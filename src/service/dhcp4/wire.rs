@@ -13,8 +13,8 @@ use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Decodable, Decoder};
 
 /// Fixed part of a message up to the options: RFC 2131 §2 header and the magic cookie.
-const HEADER_BYTES: usize = 240;
-const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+pub(super) const HEADER_BYTES: usize = 240;
+pub(super) const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Says that header fields hold options (RFC 2132 §9.3).
 const OVERLOAD: u8 = 52;
 /// Room for a hardware address; dhcproto trusts the length.
@@ -22,8 +22,8 @@ const CHADDR_BYTES: usize = 16;
 /// The relay's address.
 const GIADDR: std::ops::Range<usize> = 24..28;
 /// Those fields.
-const SNAME: std::ops::Range<usize> = 44..108;
-const FILE: std::ops::Range<usize> = 108..236;
+pub(super) const SNAME: std::ops::Range<usize> = 44..108;
+pub(super) const FILE: std::ops::Range<usize> = 108..236;
 /// Nothing on an Ethernet without jumbo frames is longer; a datagram is cut to this before it gets here.
 pub const MAX_DATAGRAM: usize = 1500;
 /// What one piece of an option holds (RFC 2132 §2).
@@ -80,6 +80,14 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
 pub fn text(value: &[u8]) -> &[u8] {
     let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &value[..end]
+}
+
+/// What an option says that dhcproto has no name for.
+pub(super) fn unknown(message: &Message, code: OptionCode) -> Option<&[u8]> {
+    match message.opts().get(code) {
+        Some(DhcpOption::Unknown(option)) => Some(option.data()),
+        _ => None,
+    }
 }
 
 /// The options of one field, code and value. What is cut off is left out: firmware sends fields without an end mark, and of

@@ -10,23 +10,23 @@ use std::time::Duration;
 use dhcproto::v4::{Message, MessageType};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Subnet;
-use crate::model::MacAddr;
 use crate::model::console::console;
+use crate::model::{MacAddr, RunTime};
 use crate::service::metrics;
-use crate::service::rate_limit::Turn;
+use crate::service::rate_limit::{Rate, Turn};
 use crate::sys::clock;
 
 use super::claims::{Claims, Worth};
 use super::client::{Client, Kind, identify};
-use super::client_filter::{Admission, ClientFilter};
+use super::client_filter::ClientFilter;
 use super::conflicts::{self, Prober};
-use super::decide::{Decision, Reply, decide};
+use super::decide::{Decision, decide};
 use super::notices::{self, LINK_RANGE, Notice, Notices};
 use super::quirks::Facts;
 use super::relay::Scope;
+use super::reply::Reply;
 use super::retries::OfferRetries;
-use super::server::{Arp, Server};
+use super::server::{Arp, Server, name_unsupported};
 use super::waiting::{Unprobed, Waiting};
 use super::wire;
 
@@ -67,7 +67,7 @@ impl Server {
     pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let mut written = self.journal.written();
         if self.arp.is_some() {
-            self.leases.lock().expect("no holder panics").probe_first();
+            self.link.leases.lock().expect("no holder panics").probe_first();
         }
         let mut worker = Worker::new(self);
         let mut tick = tokio::time::interval(Duration::from_secs_f64(conflicts::TICK_SECONDS));
@@ -121,7 +121,7 @@ async fn hear(arp: Option<&Arp>, buffer: &mut Vec<u8>) -> io::Result<()> {
 impl Worker {
     fn new(server: Server) -> Self {
         Worker {
-            filter: ClientFilter::new(server.params.lease.serve_all, clock::run_seconds()),
+            filter: ClientFilter::new(server.link.params.lease.serve_all, clock::run_time()),
             server,
             retries: OfferRetries::default(),
             prober: Prober::default(),
@@ -181,7 +181,7 @@ impl Worker {
     }
 
     async fn request(&mut self, request: Message, from: Ipv4Addr) {
-        let now = clock::run_seconds();
+        let now = clock::run_time();
         let client = match identify(&request) {
             Ok(client) => client,
             Err(reason) => {
@@ -190,64 +190,51 @@ impl Worker {
             }
         };
         let scope = self.server.scope(&request);
-        let known = {
-            let leases = self.server.table(scope).lock().expect("no holder panics");
-            leases.knows(client.mac)
-        };
+        let leases = &self.server.network(scope).leases;
+        let known = || leases.lock().expect("no holder panics").knows(client.mac);
         let turn = match request.opts().msg_type() {
             Some(MessageType::Discover) => Turn::Begins,
             _ => Turn::GoesOn,
         };
-        let admission = self.filter.judge(&client, turn, known, now);
-        if let (Some(reason), Admission::Answer | Admission::NotOurs) = (&client.stranger, admission) {
-            self.server.stranger(&client, reason, now);
+        let rate = self.filter.judge(&client, turn, known, now);
+        if matches!(rate, None | Some(Rate::Within)) {
+            name_unsupported(&self.server.node_table, &client, now);
         }
         let metrics = &self.server.metrics;
-        match admission {
-            Admission::Answer => match scope {
+        match rate {
+            Some(Rate::Within) => match scope {
                 Scope::Unknown(named) => {
                     metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
                     tell(self.notices.unknown(named, from));
                 }
-                _ => self.decide(request, client, 0, now).await,
+                _ => self.decide(request, client, scope, 0, now).await,
             },
-            Admission::NotOurs => {
+            None => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
                 tracing::debug!(client = client.name(), "not one that this master boots: not answered");
             }
-            Admission::TooOften { first } => {
+            Some(rate) => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
-                if first {
-                    console!(
-                        "{}: asks for an address in a loop; from now on it is answered now and then",
-                        client.name()
-                    );
-                }
-            }
-            Admission::TooMany { first } => {
-                metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
-                if first {
-                    console!("more DHCP requests come than are answered; machines wait longer for their addresses");
+                if let Some(line) = notices::too_often(rate, &client.name(), "an address", "DHCP") {
+                    console!("{line}");
                 }
             }
         }
     }
 
     /// `moves`: how often the client's offer was moved to another address.
-    async fn decide(&mut self, request: Message, client: Client, moves: u8, now: f64) {
-        let scope = self.server.scope(&request);
-        let params = self.server.params_of(scope);
+    async fn decide(&mut self, request: Message, client: Client, scope: Scope, moves: u8, now: RunTime) {
+        let network = self.server.network(scope);
         let facts = Facts {
             request: &request,
             client: &client,
-            unheeded: self.retries.offers(client.mac, now),
+            ignored_offers: self.retries.offers(client.mac, now),
         };
         let (decision, changes) = {
-            let mut leases = self.server.table(scope).lock().expect("no holder panics");
-            let decision = decide(&params, &mut leases, &facts, clock::unix_seconds());
+            let mut leases = network.leases.lock().expect("no holder panics");
+            let decision = decide(&network.params, &mut leases, &facts, clock::unix_time());
             (decision, leases.take_changes())
         };
-        let subnet = params.subnet;
         let number = (!changes.is_empty()).then(|| self.server.journal.append(changes));
         let reply = match decision {
             Decision::Reply(reply) => *reply,
@@ -255,18 +242,18 @@ impl Worker {
                 tracing::debug!(reason, "DHCP request not answered");
                 return;
             }
-            Decision::Exhausted => return self.exhausted(scope, subnet, &client),
+            Decision::Exhausted => return self.exhausted(scope, &client),
         };
         match request.opts().msg_type() {
             Some(MessageType::Discover) if client.kind != Kind::Probe => {
-                self.notices.offered(subnet.network);
+                self.notices.offered(network.params.subnet.network);
                 self.prober.wanted(now);
                 self.retries.offered(client.mac, now);
             }
             Some(MessageType::Request) => self.retries.taken(client.mac),
             _ => {}
         }
-        if reply.first_lean_offer {
+        if reply.first_minimal_offer {
             console!("{}", notices::takes_no_offer(&client.name()));
         }
         match (reply.probe, number) {
@@ -277,6 +264,7 @@ impl Worker {
                     since: now,
                     reply,
                     request,
+                    scope,
                     moves,
                 });
             }
@@ -285,15 +273,16 @@ impl Worker {
         }
     }
 
-    fn exhausted(&mut self, scope: Scope, subnet: Subnet, client: &Client) {
+    fn exhausted(&mut self, scope: Scope, client: &Client) {
         self.server.metrics.dhcp4_unanswered(metrics::Unanswered::Exhausted);
+        let network = self.server.network(scope);
+        let subnet = network.params.subnet;
         if !self.notices.is_newly_exhausted(subnet.network) {
             return;
         }
-        let counts = {
-            let leases = self.server.table(scope).lock().expect("no holder panics");
-            leases.counts(clock::unix_seconds())
-        };
+        let leases = network.leases.lock().expect("no holder panics");
+        let counts = leases.counts(clock::unix_time());
+        drop(leases);
         let key = match scope {
             Scope::Routed(_) => format!("lease-range of [[subnet]] {}/{}", subnet.network, subnet.prefix),
             _ => LINK_RANGE.to_owned(),
@@ -313,18 +302,18 @@ impl Worker {
 
     /// Sends the offers for whose addresses nobody has spoken up.
     async fn silence(&mut self) {
-        while let Some(reply) = self.waiting.next_silent(clock::run_seconds()) {
+        while let Some(reply) = self.waiting.next_silent(clock::run_time()) {
             self.send_if_reserved(reply).await;
         }
     }
 
     async fn tick(&mut self) {
-        let (now, now_unix) = (clock::run_seconds(), clock::unix_seconds());
+        let (now, now_unix) = (clock::run_time(), clock::unix_time());
         self.say_in_use();
         if self.server.arp.is_some() {
-            let first = self.server.params.subnet.lease_first;
+            let first = self.server.link.params.subnet.lease_first;
             let addresses = {
-                let mut leases = self.server.leases.lock().expect("no holder panics");
+                let mut leases = self.server.link.leases.lock().expect("no holder panics");
                 self.prober.next(&mut leases, first, now, now_unix)
             };
             self.server.probe(&addresses).await;
@@ -338,7 +327,7 @@ impl Worker {
     /// Sends a reply that waited, unless its machine gave the address up meanwhile and another may have it.
     async fn send_if_reserved(&mut self, reply: Reply) {
         let (mac, address) = (reply.client.mac, reply.message.yiaddr());
-        let now = clock::unix_seconds();
+        let now = clock::unix_time();
         let reserved = self.server.tables().any(|table| {
             let leases = table.lock().expect("no holder panics");
             leases.is_reserved_for(mac, address, now)
@@ -354,7 +343,7 @@ impl Worker {
         let Some((mac, address)) = conflicts::claim(packet) else {
             return;
         };
-        if address == self.server.params.subnet.server {
+        if address == self.server.link.params.subnet.server {
             if conflicts::uses(packet).is_some() {
                 *self.server.rival.lock().expect("no holder panics") = Some(mac);
             }
@@ -364,10 +353,10 @@ impl Worker {
             return;
         }
         let left = {
-            let leases = self.server.leases.lock().expect("no holder panics");
-            leases.size().saturating_sub(leases.held(clock::unix_seconds()) as u64)
+            let leases = self.server.link.leases.lock().expect("no holder panics");
+            leases.size().saturating_sub(leases.held(clock::unix_time()) as u64)
         };
-        match self.claims.heard(mac, address, left, clock::run_seconds()) {
+        match self.claims.heard(mac, address, left, clock::run_time()) {
             Worth::Address => {}
             Worth::Nothing { first: true } => return self.disbelieve(mac).await,
             Worth::Nothing { first: false } => return,
@@ -375,11 +364,9 @@ impl Worker {
         self.prober.heard(address);
         let moved = self.waiting.take_claimed(address, mac);
         let (abandoned, changes) = {
-            let mut leases = self.server.leases.lock().expect("no holder panics");
-            (
-                leases.abandon(address, mac, clock::unix_seconds()),
-                leases.take_changes(),
-            )
+            let mut leases = self.server.link.leases.lock().expect("no holder panics");
+            let abandoned = leases.abandon(address, mac, clock::unix_time());
+            (abandoned, leases.take_changes())
         };
         if abandoned {
             self.server.journal.append(changes);
@@ -388,7 +375,8 @@ impl Worker {
         for waiting in moved {
             let client = waiting.reply.client;
             if waiting.moves < MAX_MOVES {
-                self.decide(waiting.request, client, waiting.moves + 1, clock::run_seconds())
+                let (scope, moves) = (waiting.scope, waiting.moves + 1);
+                self.decide(waiting.request, client, scope, moves, clock::run_time())
                     .await;
             } else {
                 tell(self.notices.taken(&client.name(), u32::from(MAX_MOVES) + 1, mac));
@@ -399,8 +387,8 @@ impl Worker {
     /// One hardware address claims whatever is asked for.
     async fn disbelieve(&mut self, mac: MacAddr) {
         let changes = {
-            let mut leases = self.server.leases.lock().expect("no holder panics");
-            leases.disbelieve(mac, clock::unix_seconds());
+            let mut leases = self.server.link.leases.lock().expect("no holder panics");
+            leases.disbelieve(mac, clock::unix_time());
             leases.take_changes()
         };
         self.server.journal.append(changes);
@@ -420,7 +408,7 @@ impl Worker {
         self.server.note(&reply);
         if let Err((to, error)) = self.server.send(&reply).await {
             tracing::warn!(client = reply.client.name(), %to, %error, "sending a DHCP reply");
-            if !self.server.params.subnet.contains(to) && !to.is_broadcast() {
+            if !self.server.link.params.subnet.contains(to) && !to.is_broadcast() {
                 tell(self.notices.unreachable(to, &error));
             }
         }

@@ -7,24 +7,8 @@ use dhcproto::v6::{DhcpOption, Message, OptionCode};
 use crate::model::ula::mac_of;
 use crate::model::{Arch, MacAddr};
 
-use super::{AGENT_CLASS, PROBE_CLASS};
-
-/// Kind of program behind a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// PXE firmware: vendor class `PXEClient`, or an architecture (RFC 5970 §3.3) without a class.
-    Pxe(Arch),
-    /// UEFI HTTP Boot: vendor class `HTTPClient`.
-    HttpBoot(Arch),
-    /// iPXE, by its user class.
-    Ipxe,
-    /// A recon machine that looks for DHCPv6 servers.
-    Probe,
-    /// A recon peer.
-    Agent,
-    /// Anything else.
-    Other,
-}
+pub use crate::service::boot::client::Kind;
+use crate::service::dhcp4::option;
 
 /// Sender of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +22,7 @@ pub struct Client {
 
 /// Reads the sender. `from` is the packet's source address, a link-local one.
 pub fn identify(message: &Message, from: Ipv6Addr) -> Client {
-    let duid = match message.opts().get(OptionCode::ClientId) {
-        Some(DhcpOption::ClientId(duid)) => duid.clone(),
-        _ => Vec::new(),
-    };
+    let duid = option!(message, ClientId).cloned().unwrap_or_default();
     Client {
         mac: mac_of(from).or_else(|| mac_in(&duid)),
         kind: kind(message),
@@ -56,19 +37,10 @@ fn kind(message: &Message) -> Kind {
     {
         return Kind::Ipxe;
     }
-    let arch: Option<u16> = match message.opts().get(OptionCode::ClientArchType) {
-        Some(DhcpOption::ClientArchType(types)) => types.first().map(|arch| (*arch).into()),
-        _ => None,
-    };
-    for class in class_entries(message, OptionCode::VendorClass) {
-        let arch = || Arch::from_option93(arch.or_else(|| arch_in(&class)).unwrap_or(0));
-        match class.as_slice() {
-            class if class.starts_with(b"PXEClient") => return Kind::Pxe(arch()),
-            class if class.starts_with(b"HTTPClient") => return Kind::HttpBoot(arch()),
-            PROBE_CLASS => return Kind::Probe,
-            AGENT_CLASS => return Kind::Agent,
-            _ => {}
-        }
+    let arch: Option<u16> = option!(message, ClientArchType).and_then(|types| types.first().map(|arch| (*arch).into()));
+    let classes = class_entries(message, OptionCode::VendorClass);
+    if let Some(kind) = classes.iter().find_map(|class| Kind::of_class(class, arch)) {
+        return kind;
     }
     match arch.map(Arch::from_option93) {
         Some(arch @ (Arch::HttpX64 | Arch::HttpArm64)) => Kind::HttpBoot(arch),
@@ -78,19 +50,12 @@ fn kind(message: &Message) -> Kind {
 }
 
 /// Entries of a class option.
-pub fn class_entries(message: &Message, code: OptionCode) -> Vec<Vec<u8>> {
+pub(super) fn class_entries(message: &Message, code: OptionCode) -> &[Vec<u8>] {
     match message.opts().get(code) {
-        Some(DhcpOption::UserClass(class)) => class.data.clone(),
-        Some(DhcpOption::VendorClass(class)) => class.data.clone(),
-        _ => Vec::new(),
+        Some(DhcpOption::UserClass(class)) => &class.data,
+        Some(DhcpOption::VendorClass(class)) => &class.data,
+        _ => &[],
     }
-}
-
-/// Architecture in the text of a vendor class, `PXEClient:Arch:00007:UNDI:003016`.
-fn arch_in(class: &[u8]) -> Option<u16> {
-    let text = String::from_utf8_lossy(class);
-    let (_, rest) = text.split_once(":Arch:")?;
-    rest.get(..5)?.parse().ok()
 }
 
 /// Ethernet address in a DUID-LLT or DUID-LL (RFC 8415 §11.2, §11.4).
@@ -106,7 +71,7 @@ fn mac_in(duid: &[u8]) -> Option<MacAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire;
+    use super::super::{AGENT_CLASS, PROBE_CLASS, wire};
     use super::*;
     use dhcproto::v6::{MessageType, UnknownOption};
 

@@ -3,18 +3,19 @@
 use std::net::Ipv6Addr;
 
 use dhcproto::Name;
-use dhcproto::v6::{
-    DhcpOption, DhcpOptions, IAAddr, IANA, IAPD, IATA, Message, MessageType, OptionCode, Status, StatusCode,
-};
+use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, IAPD, IATA, Message, MessageType, OptionCode, Status, StatusCode};
 
 use crate::config::LeasePolicy;
+use crate::model::UnixTime;
 use crate::model::ula::Prefix64;
+use crate::service::boot::client::HTTP_CLASS;
 use crate::service::boot::source::BootSource;
 use crate::service::dns::DOMAIN;
 
 use super::client::{Client, Kind};
 use super::leases::{Holder, LeaseTable6};
 use super::{ENTERPRISE, MASTER_CLASS, wire};
+use crate::service::dhcp4::option;
 
 /// What the decision needs to know of the link.
 #[derive(Debug, Clone)]
@@ -63,7 +64,7 @@ pub fn duid_of(mac: crate::model::MacAddr) -> Vec<u8> {
 }
 
 /// Decides on one message.
-pub fn decide(params: &Params, leases: &mut LeaseTable6, facts: Facts, now_unix: u64) -> Decision {
+pub fn decide(params: &Params, leases: &mut LeaseTable6, facts: Facts, now_unix: UnixTime) -> Decision {
     let Facts {
         request,
         client,
@@ -111,10 +112,7 @@ pub fn decide(params: &Params, leases: &mut LeaseTable6, facts: Facts, now_unix:
 
 /// RFC 8415 §16: which identifiers a message must and must not carry.
 fn addressed_to_us(params: &Params, client: &Client, request: &Message) -> Result<(), &'static str> {
-    let server = match request.opts().get(OptionCode::ServerId) {
-        Some(DhcpOption::ServerId(id)) => Some(id.as_slice() == params.server_id.as_slice()),
-        _ => None,
-    };
+    let server = option!(request, ServerId).map(|id| *id == params.server_id);
     use MessageType as M;
     match (request.msg_type(), server) {
         (M::InformationRequest, Some(false)) => return Err("asks another server"),
@@ -135,7 +133,7 @@ struct Work<'a> {
     leases: &'a mut LeaseTable6,
     client: &'a Client,
     request: &'a Message,
-    now_unix: u64,
+    now_unix: UnixTime,
     given: Option<Ipv6Addr>,
     lease_changed: bool,
 }
@@ -178,13 +176,13 @@ impl Work<'_> {
                 }
                 DhcpOption::IATA(ia) => DhcpOption::IATA(IATA {
                     id: ia.id,
-                    opts: status(Status::NoAddrsAvail, "no temporary addresses here"),
+                    opts: only(status(Status::NoAddrsAvail, "no temporary addresses here")),
                 }),
                 DhcpOption::IAPD(ia) => DhcpOption::IAPD(IAPD {
                     id: ia.id,
                     t1: 0,
                     t2: 0,
-                    opts: status(Status::NoPrefixAvail, "no prefixes here"),
+                    opts: only(status(Status::NoPrefixAvail, "no prefixes here")),
                 }),
                 _ => continue,
             };
@@ -192,9 +190,9 @@ impl Work<'_> {
         }
         // RFC 8415 §18.3.9: an ADVERTISE without an address says so at the top as well.
         if asked && !given && kind == MessageType::Advertise {
-            for option in status(Status::NoAddrsAvail, "no address is free") {
-                message.opts_mut().insert(option);
-            }
+            message
+                .opts_mut()
+                .insert(status(Status::NoAddrsAvail, "no address is free"));
         }
         message
     }
@@ -205,7 +203,7 @@ impl Work<'_> {
         let fits = |leases: &LeaseTable6, wish: &&Ipv6Addr| leases.may_have(&holder, **wish, self.now_unix);
         let wish = wished.iter().find(|wish| fits(self.leases, wish)).copied();
         let Some(address) = wish.or_else(|| self.leases.choose(&holder, self.now_unix)) else {
-            let opts = status(Status::NoAddrsAvail, "every address is leased");
+            let opts = only(status(Status::NoAddrsAvail, "every address is leased"));
             return (ia_with(ia.id, 0, opts), false);
         };
         let lease = self.params.lease.lease_seconds;
@@ -220,22 +218,10 @@ impl Work<'_> {
             self.leases
                 .bind(&holder, address, self.client.mac, self.now_unix + ADVERTISED_SECONDS);
         }
-        let mut opts = DhcpOptions::new();
-        opts.insert(DhcpOption::IAAddr(IAAddr {
-            addr: address,
-            preferred_life: lease,
-            valid_life: lease,
-            opts: DhcpOptions::new(),
-        }));
         // RFC 8415 §18.3.4: what it may not use any more comes back with no time left.
-        for stale in wished.iter().filter(|wish| **wish != address) {
-            opts.insert(DhcpOption::IAAddr(IAAddr {
-                addr: *stale,
-                preferred_life: 0,
-                valid_life: 0,
-                opts: DhcpOptions::new(),
-            }));
-        }
+        let stale = wished.iter().filter(|wish| **wish != address);
+        let given = std::iter::once(wire::ia_address(address, lease));
+        let opts = given.chain(stale.map(|stale| wire::ia_address(*stale, 0))).collect();
         (ia_with(ia.id, lease, opts), true)
     }
 
@@ -252,16 +238,12 @@ impl Work<'_> {
         if named.is_empty() {
             return None;
         }
-        let ours = named.iter().all(|address| self.params.prefix.contains(*address));
         let mut message = self.answer(MessageType::Reply);
-        let (code, text) = if ours {
-            (Status::Success, "on this link")
-        } else {
-            (Status::NotOnLink, "not on this link")
+        let (code, text) = match named.iter().all(|address| self.params.prefix.contains(*address)) {
+            true => (Status::Success, "on this link"),
+            false => (Status::NotOnLink, "not on this link"),
         };
-        for option in status(code, text) {
-            message.opts_mut().insert(option);
-        }
+        message.opts_mut().insert(status(code, text));
         Some(message)
     }
 
@@ -284,13 +266,11 @@ impl Work<'_> {
             }
             self.lease_changed |= known;
             if !known {
-                let opts = status(Status::NoBinding, "no such lease");
+                let opts = only(status(Status::NoBinding, "no such lease"));
                 options.insert(DhcpOption::IANA(ia_with(ia.id, 0, opts)));
             }
         }
-        for option in status(Status::Success, "done") {
-            options.insert(option);
-        }
+        options.insert(status(Status::Success, "done"));
         message
     }
 }
@@ -312,13 +292,15 @@ fn addresses(options: &DhcpOptions) -> Vec<Ipv6Addr> {
     options.iter().filter_map(address).collect()
 }
 
-fn status(status: Status, text: &str) -> DhcpOptions {
-    let mut options = DhcpOptions::new();
-    options.insert(DhcpOption::StatusCode(StatusCode {
+fn status(status: Status, text: &str) -> DhcpOption {
+    DhcpOption::StatusCode(StatusCode {
         status,
         msg: text.to_owned(),
-    }));
-    options
+    })
+}
+
+fn only(option: DhcpOption) -> DhcpOptions {
+    std::iter::once(option).collect()
 }
 
 /// What each stage of a network boot is told to fetch next (RFC 5970). A URL holds the address in brackets.
@@ -334,7 +316,7 @@ fn boot(params: &Params, client: &Client, options: &mut DhcpOptions) {
             }
         }
         Kind::HttpBoot(arch) => {
-            options.insert(wire::vendor_class(ENTERPRISE, b"HTTPClient"));
+            options.insert(wire::vendor_class(ENTERPRISE, HTTP_CLASS));
             if let Ok(loader) = params.boot.loaders.loader(client.mac, arch) {
                 options.insert(wire::boot_file(&format!("{base}/loaders/{loader}")));
             }

@@ -1,12 +1,12 @@
-//! Which client has which IPv6 address on one link. Pure: time comes in as seconds since the epoch.
+//! Which client has which IPv6 address on one link. Pure: time comes in.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use crate::formats::bytes::hex;
-use crate::model::MacAddr;
 use crate::model::lease::Lease6;
 use crate::model::ula::Prefix64;
+use crate::model::{MacAddr, UnixTime};
 
 use super::wire::MAX_DUID;
 
@@ -35,14 +35,14 @@ impl Holder {
 struct Bound {
     address: Ipv6Addr,
     mac: Option<MacAddr>,
-    expires_unix: u64,
+    expires_unix: UnixTime,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Use {
     Held(Holder),
     /// Somebody declined it. Free again at this time.
-    Declined(u64),
+    Declined(UnixTime),
 }
 
 /// Leases of one link.
@@ -91,7 +91,7 @@ impl LeaseTable6 {
     }
 
     /// Leases that still run.
-    pub fn held(&self, now_unix: u64) -> usize {
+    pub fn held(&self, now_unix: UnixTime) -> usize {
         let running = |bound: &&Bound| bound.expires_unix > now_unix;
         self.by_holder.values().filter(running).count()
     }
@@ -122,7 +122,7 @@ impl LeaseTable6 {
 
     /// Address to offer: the one it has, else one that follows from who it is, so that it is the same in every run with
     /// this prefix and also if the lease was lost. `None`: the table is full or the places of this client are taken.
-    pub fn choose(&mut self, holder: &Holder, now_unix: u64) -> Option<Ipv6Addr> {
+    pub fn choose(&mut self, holder: &Holder, now_unix: UnixTime) -> Option<Ipv6Addr> {
         if let Some(bound) = self.by_holder.get(holder) {
             return Some(bound.address);
         }
@@ -139,7 +139,7 @@ impl LeaseTable6 {
     }
 
     /// True if `holder` may have `address` now.
-    pub fn may_have(&self, holder: &Holder, address: Ipv6Addr, now_unix: u64) -> bool {
+    pub fn may_have(&self, holder: &Holder, address: Ipv6Addr, now_unix: UnixTime) -> bool {
         match self.by_holder.get(holder) {
             Some(bound) => bound.address == address,
             None => {
@@ -148,7 +148,7 @@ impl LeaseTable6 {
         }
     }
 
-    fn is_free(&self, address: Ipv6Addr, holder: &Holder, now_unix: u64) -> bool {
+    fn is_free(&self, address: Ipv6Addr, holder: &Holder, now_unix: UnixTime) -> bool {
         match self.by_address.get(&address) {
             None => true,
             Some(Use::Declined(until)) => *until <= now_unix,
@@ -163,7 +163,7 @@ impl LeaseTable6 {
     }
 
     /// Gives the address until `expires_unix`. The caller has asked [`Self::choose`] or [`Self::may_have`].
-    pub fn bind(&mut self, holder: &Holder, address: Ipv6Addr, mac: Option<MacAddr>, expires_unix: u64) {
+    pub fn bind(&mut self, holder: &Holder, address: Ipv6Addr, mac: Option<MacAddr>, expires_unix: UnixTime) {
         self.release(holder);
         if let Some(Use::Held(expired)) = self.by_address.get(&address).cloned() {
             self.by_holder.remove(&expired);
@@ -181,7 +181,7 @@ impl LeaseTable6 {
     }
 
     /// Takes an address out of use for a while, because its holder found it in use. True if it was the holder's.
-    pub fn decline(&mut self, holder: &Holder, address: Ipv6Addr, now_unix: u64) -> bool {
+    pub fn decline(&mut self, holder: &Holder, address: Ipv6Addr, now_unix: UnixTime) -> bool {
         if self.get(holder) != Some(address) {
             return false;
         }
@@ -193,7 +193,7 @@ impl LeaseTable6 {
         true
     }
 
-    fn drop_expired(&mut self, now_unix: u64) {
+    fn drop_expired(&mut self, now_unix: UnixTime) {
         self.by_holder.retain(|_, bound| bound.expires_unix > now_unix);
         let by_holder = &self.by_holder;
         self.by_address.retain(|_, used| match used {
@@ -202,7 +202,7 @@ impl LeaseTable6 {
         });
     }
 
-    fn put(&mut self, holder: Holder, address: Ipv6Addr, mac: Option<MacAddr>, expires_unix: u64) {
+    fn put(&mut self, holder: Holder, address: Ipv6Addr, mac: Option<MacAddr>, expires_unix: UnixTime) {
         self.by_address.insert(address, Use::Held(holder.clone()));
         self.by_holder.insert(
             holder,
@@ -244,6 +244,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::model::ula::Ula;
+    use crate::service::dhcp4::testing::unix;
     use proptest::prelude::*;
 
     fn prefix() -> Prefix64 {
@@ -257,17 +258,17 @@ mod tests {
     #[test]
     fn a_client_gets_the_same_address_in_every_run() {
         let mut first = LeaseTable6::new(prefix(), []);
-        let address = first.choose(&holder(1), 0).unwrap();
+        let address = first.choose(&holder(1), unix(0)).unwrap();
         assert!(first.in_pool(address) && prefix().contains(address));
-        assert_ne!(first.choose(&holder(2), 0), Some(address));
+        assert_ne!(first.choose(&holder(2), unix(0)), Some(address));
         let mut second = LeaseTable6::new(prefix(), []);
         assert_eq!(
-            second.choose(&holder(1), 99),
+            second.choose(&holder(1), unix(99)),
             Some(address),
             "also if its lease was lost"
         );
         let other_port = Holder { iaid: 2, ..holder(1) };
-        assert_ne!(second.choose(&other_port, 99), Some(address));
+        assert_ne!(second.choose(&other_port, unix(99)), Some(address));
     }
 
     /// EDK II makes its DUID of the SMBIOS UUID, and boards of one firmware may share that.
@@ -277,12 +278,12 @@ mod tests {
         let port = |last: u8| Some(MacAddr([2, 0, 0, 0, 0, last]));
         let board = |last: u8| Holder::new(duid.clone(), 1, port(last));
         let mut table = LeaseTable6::new(prefix(), []);
-        let first = table.choose(&board(1), 0).unwrap();
-        table.bind(&board(1), first, port(1), 100);
-        let second = table.choose(&board(2), 0).unwrap();
+        let first = table.choose(&board(1), unix(0)).unwrap();
+        table.bind(&board(1), first, port(1), unix(100));
+        let second = table.choose(&board(2), unix(0)).unwrap();
         assert_ne!(first, second);
-        assert!(!table.may_have(&board(2), first, 0));
-        table.bind(&board(2), second, port(2), 100);
+        assert!(!table.may_have(&board(2), first, unix(0)));
+        table.bind(&board(2), second, port(2), unix(100));
         assert_eq!(
             (table.get(&board(1)), table.get(&board(2))),
             (Some(first), Some(second))
@@ -301,8 +302,8 @@ mod tests {
     #[test]
     fn leases_are_remembered_and_damaged_ones_are_not() {
         let mut table = LeaseTable6::new(prefix(), []);
-        let address = table.choose(&holder(1), 0).unwrap();
-        table.bind(&holder(1), address, Some(MacAddr([2, 0, 0, 0, 0, 1])), 100);
+        let address = table.choose(&holder(1), unix(0)).unwrap();
+        table.bind(&holder(1), address, Some(MacAddr([2, 0, 0, 0, 0, 1])), unix(100));
         let mut kept: Vec<Lease6> = table.iter().collect();
         assert_eq!(LeaseTable6::new(prefix(), kept.clone()).get(&holder(1)), Some(address));
         let elsewhere = Ula::drawn(8).link(0);
@@ -316,13 +317,13 @@ mod tests {
     #[test]
     fn a_declined_address_rests_and_only_its_holder_can_decline_it() {
         let mut table = LeaseTable6::new(prefix(), []);
-        let address = table.choose(&holder(1), 0).unwrap();
-        table.bind(&holder(1), address, None, 100);
-        assert!(!table.decline(&holder(2), address, 0));
-        assert!(table.decline(&holder(1), address, 0));
-        assert!(!table.may_have(&holder(1), address, DECLINED_SECONDS - 1));
-        assert_ne!(table.choose(&holder(1), DECLINED_SECONDS - 1), Some(address));
-        assert!(table.may_have(&holder(1), address, DECLINED_SECONDS));
+        let address = table.choose(&holder(1), unix(0)).unwrap();
+        table.bind(&holder(1), address, None, unix(100));
+        assert!(!table.decline(&holder(2), address, unix(0)));
+        assert!(table.decline(&holder(1), address, unix(0)));
+        assert!(!table.may_have(&holder(1), address, unix(DECLINED_SECONDS - 1)));
+        assert_ne!(table.choose(&holder(1), unix(DECLINED_SECONDS - 1)), Some(address));
+        assert!(table.may_have(&holder(1), address, unix(DECLINED_SECONDS)));
     }
 
     #[test]
@@ -330,11 +331,11 @@ mod tests {
         let mut table = LeaseTable6::new(prefix(), []);
         for iaid in 0..MAX_LEASES as u32 {
             let holder = Holder { iaid, ..holder(1) };
-            let address = table.choose(&holder, 0).unwrap();
-            table.bind(&holder, address, None, 100);
+            let address = table.choose(&holder, unix(0)).unwrap();
+            table.bind(&holder, address, None, unix(100));
         }
-        assert_eq!(table.choose(&holder(2), 99), None);
-        assert!(table.choose(&holder(2), 100).is_some());
+        assert_eq!(table.choose(&holder(2), unix(99)), None);
+        assert!(table.choose(&holder(2), unix(100)).is_some());
         assert!(table.is_empty());
     }
 
@@ -342,9 +343,9 @@ mod tests {
         #[test]
         fn no_address_is_given_twice(steps in proptest::collection::vec((0u8..12, 0u8..4, 0u64..50), 0..200)) {
             let mut table = LeaseTable6::new(prefix(), []);
-            let mut now = 0;
+            let mut now = unix(0);
             for (who, what, later) in steps {
-                now += later;
+                now = now + later;
                 match what {
                     0 | 1 => if let Some(address) = table.choose(&holder(who), now) {
                         prop_assert!(table.may_have(&holder(who), address, now));

@@ -8,6 +8,7 @@ use crate::model::MacAddr;
 
 use super::client::class_entries;
 use super::{AGENT_CLASS, ENTERPRISE, MASTER_CLASS, PROBE_CLASS, wire};
+use crate::service::dhcp4::option;
 use crate::service::dhcp6::decide::duid_of;
 
 /// A server that spoke: an ADVERTISE or a REPLY.
@@ -29,16 +30,13 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
     if !matches!(message.msg_type(), MessageType::Advertise | MessageType::Reply) {
         return None;
     }
-    let Some(DhcpOption::ServerId(server)) = message.opts().get(OptionCode::ServerId) else {
-        return None;
-    };
-    let address = match message.opts().get(OptionCode::IANA) {
-        Some(DhcpOption::IANA(ia)) => ia.opts.iter().find_map(|option| match option {
+    let server = option!(message, ServerId)?;
+    let address = option!(message, IANA).and_then(|ia| {
+        ia.opts.iter().find_map(|option| match option {
             DhcpOption::IAAddr(address) if address.valid_life > 0 => Some(address.addr),
             _ => None,
-        }),
-        _ => None,
-    };
+        })
+    });
     Some(ServerReply {
         kind: message.msg_type(),
         xid: message.xid(),
@@ -88,12 +86,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
     options.insert(wire::vendor_class(ENTERPRISE, class));
     let mut wishes = DhcpOptions::new();
     if let Ask::Request { address, .. } = ask {
-        wishes.insert(DhcpOption::IAAddr(dhcproto::v6::IAAddr {
-            addr: *address,
-            preferred_life: 0,
-            valid_life: 0,
-            opts: DhcpOptions::new(),
-        }));
+        wishes.insert(wire::ia_address(*address, 0));
     }
     let [.., c, d, e, f] = mac.0;
     options.insert(DhcpOption::IANA(IANA {
@@ -139,7 +132,7 @@ mod tests {
                 client: &client,
                 netbooted: false,
             },
-            0,
+            crate::model::UnixTime::default(),
         ) {
             Decision::Reply(reply) => heard(&wire::encode(&reply.message)),
             Decision::Silence(_) => None,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex};
 
 use dhcproto::v6::MessageType;
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::console::console;
+use crate::service::dhcp4::notices::too_often;
+use crate::service::dhcp4::server::note_client;
 use crate::service::metrics::{Metrics, Unanswered};
 use crate::service::node_table::NodeTable;
 use crate::service::rate_limit::{Rate, RateLimiter, Turn};
@@ -129,7 +131,7 @@ impl Server {
                 client: &client,
                 netbooted,
             };
-            decide(&self.params, &mut leases, facts, clock::unix_seconds())
+            decide(&self.params, &mut leases, facts, clock::unix_time())
         };
         match decision {
             Decision::Silence(reason) => {
@@ -142,23 +144,18 @@ impl Server {
 
     fn within_rates(&self, rates: &mut RateLimiter<Ipv6Addr>, turn: Turn, sender: Ipv6Addr) -> bool {
         let rate = rates.count(sender, turn, clock::run_time());
-        match rate {
-            Rate::Within => return true,
-            Rate::TooOften { first: true } => {
-                console!("{sender}: asks for an IPv6 address in a loop; from now on it is answered now and then")
-            }
-            Rate::TooMany { first: true } => {
-                console!("more DHCPv6 requests come than are answered; machines wait longer for their addresses");
-            }
-            Rate::TooOften { first: false } | Rate::TooMany { first: false } => {}
+        if rate != Rate::Within {
+            self.metrics.dhcp6_unanswered(Unanswered::TooMany);
         }
-        self.metrics.dhcp6_unanswered(Unanswered::TooMany);
-        false
+        if let Some(line) = too_often(rate, &sender, "an IPv6 address", "DHCPv6") {
+            console!("{line}");
+        }
+        rate == Rate::Within
     }
 
     /// True if the port or the DUID booted from the network in this run; notes it of one that does so now.
     fn netbooted(&self, client: &Client, netbooted: &mut HashSet<Vec<u8>>) -> bool {
-        if matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_) | Kind::Ipxe) && netbooted.len() < MAX_LEASES {
+        if client.kind.boots() && netbooted.len() < MAX_LEASES {
             netbooted.insert(client.duid.clone());
         }
         let node_table = self.node_table.lock().expect("no holder panics");
@@ -169,17 +166,10 @@ impl Server {
         if let Some(mac) = client.mac
             && client.kind != Kind::Probe
         {
-            let firmware = matches!(client.kind, Kind::Pxe(_) | Kind::HttpBoot(_));
             let mut node_table = self.node_table.lock().expect("no holder panics");
-            node_table.heard(mac, firmware, clock::run_time());
-            if client.kind == Kind::Ipxe {
-                node_table.netboots(mac);
-            }
-            if let Some(address) = reply.given {
-                node_table.addressed(mac, address, clock::run_time());
-            }
+            note_client(&mut node_table, mac, client.kind, reply.given.map(IpAddr::from));
         }
-        if let Kind::Pxe(arch) | Kind::HttpBoot(arch) = client.kind
+        if let Some(arch) = client.kind.firmware()
             && client.mac.is_none()
             && let Err(reason) = self.params.boot.loaders.loader(None, arch)
         {

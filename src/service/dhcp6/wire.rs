@@ -5,7 +5,9 @@
 //! first option that it cannot read. So the options are walked here first: the ones this program uses go on if their
 //! shape is right, all others are left out.
 
-use dhcproto::v6::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
+use std::net::Ipv6Addr;
+
+use dhcproto::v6::{DhcpOption, DhcpOptions, IAAddr, Message, MessageType, OptionCode, UnknownOption};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 
 /// Message type and transaction (RFC 8415 §8).
@@ -16,22 +18,6 @@ pub const MAX_DATAGRAM: usize = 1500;
 pub const MAX_DUID: usize = 130;
 /// Identity associations read of one message; a machine has one for each port.
 const MAX_ASSOCIATIONS: usize = 8;
-
-/// Option codes (RFC 8415 §21, RFC 5970 §3) that are read here by number.
-mod code {
-    pub(super) const CLIENT_ID: u16 = 1;
-    pub(super) const SERVER_ID: u16 = 2;
-    pub(super) const IA_NA: u16 = 3;
-    pub(super) const IA_TA: u16 = 4;
-    pub(super) const IA_ADDRESS: u16 = 5;
-    pub(super) const OPTION_REQUEST: u16 = 6;
-    pub(super) const STATUS: u16 = 13;
-    pub(super) const RAPID_COMMIT: u16 = 14;
-    pub(super) const USER_CLASS: u16 = 15;
-    pub(super) const VENDOR_CLASS: u16 = 16;
-    pub(super) const IA_PD: u16 = 25;
-    pub(super) const CLIENT_ARCH: u16 = 61;
-}
 
 /// Why a datagram is not a DHCPv6 message of a client or a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,9 +56,9 @@ fn association(value: &[u8], fixed: usize) -> Option<Vec<u8>> {
     let (head, inner) = value.split_at_checked(fixed)?;
     let mut clean = head.to_vec();
     for (code, value) in options(inner) {
-        match code {
-            code::IA_ADDRESS if value.len() >= 24 => put(&mut clean, code, &value[..24]),
-            code::STATUS if value.len() >= 2 && std::str::from_utf8(&value[2..]).is_ok() => {
+        match OptionCode::from(code) {
+            OptionCode::IAAddr if value.len() >= 24 => put(&mut clean, code, &value[..24]),
+            OptionCode::StatusCode if value.len() >= 2 && std::str::from_utf8(&value[2..]).is_ok() => {
                 put(&mut clean, code, value);
             }
             _ => {}
@@ -94,22 +80,27 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
     let mut seen = Vec::new();
     let mut associations = 0;
     for (code, value) in options(body) {
-        let many = matches!(code, code::IA_NA | code::IA_TA | code::IA_PD);
+        let option = OptionCode::from(code);
+        let many = matches!(option, OptionCode::IANA | OptionCode::IATA | OptionCode::IAPD);
         if !many && seen.contains(&code) {
             continue;
         }
-        let kept = match code {
-            code::CLIENT_ID | code::SERVER_ID if (3..=MAX_DUID).contains(&value.len()) => Some(value.to_vec()),
-            code::IA_NA => association(value, 12),
-            code::IA_TA => association(value, 4),
+        let kept = match option {
+            OptionCode::ClientId | OptionCode::ServerId if (3..=MAX_DUID).contains(&value.len()) => {
+                Some(value.to_vec())
+            }
+            OptionCode::IANA => association(value, 12),
+            OptionCode::IATA => association(value, 4),
             // Prefixes are not given; the identifier is all that the answer needs.
-            code::IA_PD if value.len() >= 12 => Some(value[..12].to_vec()),
-            code::OPTION_REQUEST => Some(value.to_vec()),
-            code::STATUS if value.len() >= 2 && std::str::from_utf8(&value[2..]).is_ok() => Some(value.to_vec()),
-            code::RAPID_COMMIT => Some(Vec::new()),
-            code::USER_CLASS => Some(value.to_vec()),
-            code::VENDOR_CLASS if value.len() >= 4 => Some(value.to_vec()),
-            code::CLIENT_ARCH if value.len() >= 2 => Some(value[..2].to_vec()),
+            OptionCode::IAPD if value.len() >= 12 => Some(value[..12].to_vec()),
+            OptionCode::ORO => Some(value.to_vec()),
+            OptionCode::StatusCode if value.len() >= 2 && std::str::from_utf8(&value[2..]).is_ok() => {
+                Some(value.to_vec())
+            }
+            OptionCode::RapidCommit => Some(Vec::new()),
+            OptionCode::UserClass => Some(value.to_vec()),
+            OptionCode::VendorClass if value.len() >= 4 => Some(value.to_vec()),
+            OptionCode::ClientArchType if value.len() >= 2 => Some(value[..2].to_vec()),
             _ => None,
         };
         let Some(kept) = kept else { continue };
@@ -133,6 +124,16 @@ pub fn encode(message: &Message) -> Vec<u8> {
         .encode(&mut Encoder::new(&mut bytes))
         .expect("every message is made here, with options that fit");
     bytes
+}
+
+/// An address in an identity association (RFC 8415 §21.6), for so long.
+pub(super) fn ia_address(address: Ipv6Addr, seconds: u32) -> DhcpOption {
+    DhcpOption::IAAddr(IAAddr {
+        addr: address,
+        preferred_life: seconds,
+        valid_life: seconds,
+        opts: DhcpOptions::new(),
+    })
 }
 
 /// Vendor class option (RFC 8415 §21.16) with one entry. Built as bytes: dhcproto 0.15 writes a wrong length.

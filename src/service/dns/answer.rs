@@ -6,6 +6,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
+use crate::config::subnet::Network;
 use crate::model::MacAddr;
 use crate::model::ula::{LINK_PREFIX, Prefix64};
 
@@ -278,10 +279,7 @@ fn label_of(names: &Names, address: IpAddr) -> Option<&str> {
 
 fn same_subnet(names: &Names, address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => {
-            let shift = 32 - u32::from(names.prefix);
-            u32::from(address).checked_shr(shift) == u32::from(names.server).checked_shr(shift)
-        }
+        IpAddr::V4(address) => Network::around(names.server, names.prefix).contains(address),
         IpAddr::V6(address) => names.prefix6.is_some_and(|prefix| prefix.contains(address)),
     }
 }

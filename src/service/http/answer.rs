@@ -109,7 +109,7 @@ async fn serve(
 
 /// Leases that run.
 fn held(tables: &LeaseTables) -> u64 {
-    let now = clock::unix_time().seconds();
+    let now = clock::unix_time();
     let tables = tables.lock().expect("no holder panics");
     let running = |table: &Arc<Mutex<LeaseTable>>| table.lock().expect("no holder panics").held(now);
     tables.values().map(running).sum::<usize>() as u64

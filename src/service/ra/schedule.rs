@@ -1,6 +1,8 @@
-//! When router advertisements are sent (RFC 4861 §6.2.4, §6.2.6). Pure: time in seconds and chance come in.
+//! When router advertisements are sent (RFC 4861 §6.2.4, §6.2.6). Pure: time and chance come in.
 
 use std::net::Ipv6Addr;
+
+use crate::model::RunTime;
 
 /// MaxRtrAdvInterval and MinRtrAdvInterval in seconds: the defaults of the RFC.
 const INTERVAL_SECONDS: std::ops::Range<f64> = 200.0..600.0;
@@ -25,14 +27,14 @@ pub(crate) enum Send {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Schedule {
     sent: u32,
-    last: Option<f64>,
-    next: f64,
-    waiting: Vec<(f64, Ipv6Addr)>,
+    last: Option<RunTime>,
+    next: RunTime,
+    waiting: Vec<(RunTime, Ipv6Addr)>,
 }
 
 impl Schedule {
     /// Starts with one to everybody at once.
-    pub(crate) fn new(now: f64) -> Self {
+    pub(crate) fn new(now: RunTime) -> Self {
         Schedule {
             sent: 0,
             last: None,
@@ -42,14 +44,17 @@ impl Schedule {
     }
 
     /// A host asks. `chance` is between 0 and 1.
-    pub(crate) fn solicited(&mut self, host: Ipv6Addr, now: f64, chance: f64) {
+    pub(crate) fn solicited(&mut self, host: Ipv6Addr, now: RunTime, chance: f64) {
         let due = now + ANSWER_DELAY_SECONDS * chance;
         if self.waiting.iter().any(|(_, waiting)| *waiting == host) {
             return;
         }
         if host.is_unspecified() || self.waiting.len() >= MAX_WAITING {
-            let earliest = self.last.map_or(due, |last| due.max(last + APART_SECONDS));
-            self.next = self.next.min(earliest);
+            let apart = self.last.map(|last| last + APART_SECONDS);
+            let earliest = apart.filter(|apart| *apart > due).unwrap_or(due);
+            if earliest < self.next {
+                self.next = earliest;
+            }
         } else {
             self.waiting.push((due, host));
         }
@@ -57,12 +62,14 @@ impl Schedule {
 
     #[cfg(test)]
     /// When [`Self::due`] has something next.
-    pub(crate) fn wake(&self) -> f64 {
-        self.waiting.iter().fold(self.next, |wake, (due, _)| wake.min(*due))
+    pub(crate) fn wake(&self) -> RunTime {
+        self.waiting
+            .iter()
+            .fold(self.next, |wake, (due, _)| if *due < wake { *due } else { wake })
     }
 
     /// Takes what is due.
-    pub(crate) fn due(&mut self, now: f64, chance: f64) -> Vec<Send> {
+    pub(crate) fn due(&mut self, now: RunTime, chance: f64) -> Vec<Send> {
         if self.next <= now {
             self.sent = self.sent.saturating_add(1);
             self.last = Some(now);
@@ -75,18 +82,15 @@ impl Schedule {
             self.waiting.clear();
             return vec![Send::Everybody];
         }
-        let (ready, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(due, _)| *due <= now);
-        self.waiting = waiting;
-        let ready: Vec<(f64, Ipv6Addr)> = ready;
-        ready.into_iter().map(|(_, host)| Send::Host(host)).collect()
+        let ready = self.waiting.extract_if(.., |(due, _)| *due <= now);
+        ready.map(|(_, host)| Send::Host(host)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::dhcp4::testing::run;
     use proptest::prelude::*;
 
     fn host(last: u16) -> Ipv6Addr {
@@ -95,42 +99,42 @@ mod tests {
 
     #[test]
     fn the_first_come_soon_and_the_rest_seldom() {
-        let mut schedule = Schedule::new(10.0);
+        let mut schedule = Schedule::new(run(10.0));
         let mut times = Vec::new();
         for _ in 0..5 {
             let now = schedule.wake();
             assert_eq!(schedule.due(now, 0.5), [Send::Everybody]);
             times.push(now);
         }
-        assert_eq!(times, [10.0, 26.0, 42.0, 442.0, 842.0]);
+        assert_eq!(times, [10.0, 26.0, 42.0, 442.0, 842.0].map(run));
     }
 
     #[test]
     fn a_host_that_asks_is_answered_soon_and_alone() {
-        let mut schedule = Schedule::new(0.0);
-        schedule.due(0.0, 0.5);
-        schedule.solicited(host(7), 1.0, 0.5);
-        schedule.solicited(host(7), 1.1, 0.0);
-        assert_eq!(schedule.due(1.2, 0.5), []);
-        assert_eq!(schedule.wake(), 1.25);
-        assert_eq!(schedule.due(1.25, 0.5), [Send::Host(host(7))]);
-        assert_eq!(schedule.due(2.0, 0.5), []);
+        let mut schedule = Schedule::new(run(0.0));
+        schedule.due(run(0.0), 0.5);
+        schedule.solicited(host(7), run(1.0), 0.5);
+        schedule.solicited(host(7), run(1.1), 0.0);
+        assert_eq!(schedule.due(run(1.2), 0.5), []);
+        assert_eq!(schedule.wake(), run(1.25));
+        assert_eq!(schedule.due(run(1.25), 0.5), [Send::Host(host(7))]);
+        assert_eq!(schedule.due(run(2.0), 0.5), []);
     }
 
     #[test]
     fn a_host_without_an_address_is_answered_through_everybody_but_not_often() {
-        let mut schedule = Schedule::new(0.0);
-        schedule.due(0.0, 0.5);
-        schedule.solicited(Ipv6Addr::UNSPECIFIED, 1.0, 0.0);
-        assert_eq!(schedule.wake(), 3.0);
-        assert_eq!(schedule.due(3.0, 0.5), [Send::Everybody]);
+        let mut schedule = Schedule::new(run(0.0));
+        schedule.due(run(0.0), 0.5);
+        schedule.solicited(Ipv6Addr::UNSPECIFIED, run(1.0), 0.0);
+        assert_eq!(schedule.wake(), run(3.0));
+        assert_eq!(schedule.due(run(3.0), 0.5), [Send::Everybody]);
     }
 
     proptest! {
         #[test]
         fn a_crowd_costs_no_more_than_its_bound(asks in proptest::collection::vec((0u16..200, 0.0f64..0.2, 0.0f64..1.0), 0..300)) {
-            let mut schedule = Schedule::new(0.0);
-            let (mut now, mut last) = (0.0, f64::NEG_INFINITY);
+            let mut schedule = Schedule::new(run(0.0));
+            let (mut now, mut last) = (run(0.0), run(f64::NEG_INFINITY));
             for (who, later, chance) in asks {
                 now += later;
                 schedule.solicited(host(who), now, chance);

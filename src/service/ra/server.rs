@@ -9,10 +9,10 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::MacAddr;
 use crate::model::api::{Foreign6, Ipv6Status};
 use crate::model::console::console;
 use crate::model::ula::{Prefix64, mac_of};
+use crate::model::{MacAddr, RunTime};
 use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
@@ -52,8 +52,8 @@ pub(crate) struct Advertiser {
 impl Advertiser {
     /// Runs until `stop`, then takes back what it advertised.
     pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let mut watch = Watch::new(clock::run_seconds());
-        let mut schedule = Schedule::new(f64::INFINITY);
+        let mut watch = Watch::new(clock::run_time());
+        let mut schedule = Schedule::new(RunTime::from_seconds(f64::INFINITY));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let (mut message, mut datagram) = (Vec::new(), [0; MAX_DATAGRAM]);
@@ -62,7 +62,7 @@ impl Advertiser {
             let changed = tokio::select! {
                 () = stop.cancelled() => break,
                 _ = tick.tick() => {
-                    let now = clock::run_seconds();
+                    let now = clock::run_time();
                     if watch.should_ask(now) && self.ask().await {
                         watch.asked(now);
                     }
@@ -83,7 +83,7 @@ impl Advertiser {
                 self.changed(&watch, &mut schedule).await;
             }
             if watch.state() == Ipv6Service::Serving {
-                for send in schedule.due(clock::run_seconds(), rand::random()) {
+                for send in schedule.due(clock::run_time(), rand::random()) {
                     let to = match send {
                         Send::Everybody => ALL_NODES,
                         Send::Host(host) => host,
@@ -103,7 +103,7 @@ impl Advertiser {
             None => false,
             Some(RouterMessage::Solicitation) => {
                 if watch.state() == Ipv6Service::Serving {
-                    schedule.solicited(from, clock::run_seconds(), rand::random());
+                    schedule.solicited(from, clock::run_time(), rand::random());
                 }
                 false
             }
@@ -139,7 +139,7 @@ impl Advertiser {
 
     /// Notes a foreign server; the list of them is published even where the state stays.
     fn noted(&self, watch: &mut Watch, foreign: Foreign6) -> bool {
-        let changed = watch.heard(foreign, clock::run_seconds());
+        let changed = watch.heard(foreign, clock::run_time());
         self.publish(watch);
         changed
     }
@@ -148,7 +148,7 @@ impl Advertiser {
     async fn changed(&self, watch: &Watch, schedule: &mut Schedule) {
         match watch.state() {
             Ipv6Service::Serving => {
-                *schedule = Schedule::new(clock::run_seconds());
+                *schedule = Schedule::new(clock::run_time());
                 self.may_speak.send_replace(true);
                 console!("{}: serving IPv6 {}", self.link, self.prefix);
             }

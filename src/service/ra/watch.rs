@@ -1,8 +1,9 @@
-//! Whether we speak IPv6 on a link at all. Pure: time comes in as seconds of the run.
+//! Whether we speak IPv6 on a link at all. Pure: time comes in.
 //!
 //! We ask first, and keep asking: another router or DHCPv6 server silences us, and we come back once it was not heard for a
 //! while.
 
+use crate::model::RunTime;
 use crate::model::api::Foreign6;
 
 /// Questions before the first verdict, a second apart, and how long their answers are waited for.
@@ -32,19 +33,19 @@ pub(crate) enum Ipv6Service {
 pub(crate) struct Watch {
     state: Ipv6Service,
     asked: u32,
-    next_question: f64,
-    decide_at: f64,
-    last_foreign: Option<f64>,
+    next_question: RunTime,
+    decide_at: RunTime,
+    last_foreign: Option<RunTime>,
     foreign: Vec<Foreign6>,
 }
 
 impl Watch {
-    pub(crate) fn new(now: f64) -> Self {
+    pub(crate) fn new(now: RunTime) -> Self {
         Watch {
             state: Ipv6Service::Asking,
             asked: 0,
             next_question: now,
-            decide_at: f64::INFINITY,
+            decide_at: RunTime::from_seconds(f64::INFINITY),
             last_foreign: None,
             foreign: Vec::new(),
         }
@@ -59,12 +60,12 @@ impl Watch {
     }
 
     /// True when a question is due. One that could not be sent is not told to [`Self::asked`] and stays due.
-    pub(crate) fn should_ask(&self, now: f64) -> bool {
+    pub(crate) fn should_ask(&self, now: RunTime) -> bool {
         self.next_question <= now
     }
 
     /// A question left.
-    pub(crate) fn asked(&mut self, now: f64) {
+    pub(crate) fn asked(&mut self, now: RunTime) {
         self.asked = self.asked.saturating_add(1);
         let pause = if self.asked < FIRST_QUESTIONS {
             FIRST_QUESTIONS_APART_SECONDS
@@ -78,7 +79,7 @@ impl Watch {
     }
 
     /// Another router or DHCPv6 server spoke. True if the state changed.
-    pub(crate) fn heard(&mut self, foreign: Foreign6, now: f64) -> bool {
+    pub(crate) fn heard(&mut self, foreign: Foreign6, now: RunTime) -> bool {
         self.last_foreign = Some(now);
         let room = self.foreign.len() < MAX_FOREIGN;
         match self.foreign.iter_mut().find(|known| known.address == foreign.address) {
@@ -97,7 +98,7 @@ impl Watch {
     }
 
     /// Time passed. True if the state changed.
-    pub(crate) fn tick(&mut self, now: f64) -> bool {
+    pub(crate) fn tick(&mut self, now: RunTime) -> bool {
         let before = self.state;
         match self.state {
             Ipv6Service::Asking if now >= self.decide_at => self.state = Ipv6Service::Serving,
@@ -157,13 +158,13 @@ mod tests {
     /// Runs the clock in quarter seconds, asking whenever asked to.
     fn run(watch: &mut Watch, from: f64, to: f64) -> Vec<(f64, Ipv6Service)> {
         let mut changes = Vec::new();
-        let mut now = from;
-        while now <= to {
+        let mut now = RunTime::from_seconds(from);
+        while now.seconds() <= to {
             if watch.should_ask(now) {
                 watch.asked(now);
             }
             if watch.tick(now) {
-                changes.push((now, watch.state()));
+                changes.push((now.seconds(), watch.state()));
             }
             now += 0.25;
         }
@@ -172,30 +173,33 @@ mod tests {
 
     #[test]
     fn alone_it_serves_after_three_questions() {
-        let mut watch = Watch::new(0.0);
+        let mut watch = Watch::new(RunTime::from_seconds(0.0));
         assert_eq!(run(&mut watch, 0.0, 100.0), [(3.5, Ipv6Service::Serving)]);
         assert_eq!(watch.reason(), "alone");
     }
 
     #[test]
     fn it_does_not_decide_before_it_could_ask() {
-        let mut watch = Watch::new(0.0);
-        assert!(!watch.tick(50.0));
+        let mut watch = Watch::new(RunTime::from_seconds(0.0));
+        assert!(!watch.tick(RunTime::from_seconds(50.0)));
         assert_eq!(run(&mut watch, 50.0, 60.0), [(53.5, Ipv6Service::Serving)]);
     }
 
     #[test]
     fn a_router_that_is_there_silences_it_for_as_long_as_it_is_heard() {
-        let mut watch = Watch::new(0.0);
+        let mut watch = Watch::new(RunTime::from_seconds(0.0));
         run(&mut watch, 0.0, 1.0);
-        assert!(watch.heard(server(router(), None, false), 1.0));
-        assert!(!watch.heard(server(router(), Some(MacAddr([2, 0, 0, 0, 0, 1])), true), 1.2));
+        assert!(watch.heard(server(router(), None, false), RunTime::from_seconds(1.0)));
+        assert!(!watch.heard(
+            server(router(), Some(MacAddr([2, 0, 0, 0, 0, 1])), true),
+            RunTime::from_seconds(1.2)
+        ));
         assert_eq!(
             watch.reason(),
             "an IPv6 router and DHCPv6 server is here already: fe80::1 (02:00:00:00:00:01)"
         );
         assert_eq!(run(&mut watch, 1.25, 50.0), []);
-        watch.heard(server(router(), None, false), 50.0);
+        watch.heard(server(router(), None, false), RunTime::from_seconds(50.0));
         assert_eq!(run(&mut watch, 50.0, 109.0), []);
         assert_eq!(run(&mut watch, 109.25, 120.0), [(110.0, Ipv6Service::Serving)]);
         assert!(watch.foreign().is_empty());
@@ -203,20 +207,20 @@ mod tests {
 
     #[test]
     fn one_that_comes_later_silences_it_at_once() {
-        let mut watch = Watch::new(0.0);
+        let mut watch = Watch::new(RunTime::from_seconds(0.0));
         run(&mut watch, 0.0, 20.0);
-        assert!(watch.heard(server(router(), None, true), 20.0));
+        assert!(watch.heard(server(router(), None, true), RunTime::from_seconds(20.0)));
         assert_eq!(watch.state(), Ipv6Service::Silent);
         assert_eq!(watch.reason(), "a DHCPv6 server is here already: fe80::1");
     }
 
     #[test]
     fn the_list_of_foreign_servers_is_bounded() {
-        let mut watch = Watch::new(0.0);
+        let mut watch = Watch::new(RunTime::from_seconds(0.0));
         for last in 0..100 {
             watch.heard(
                 server(Ipv6Addr::from(u128::from(0xfe80u16) << 112 | last), None, false),
-                0.0,
+                RunTime::from_seconds(0.0),
             );
         }
         assert_eq!(watch.foreign().len(), MAX_FOREIGN);

@@ -30,24 +30,8 @@ pub fn advertisement(advertised: &Advertised) -> Vec<u8> {
     let Advertised { mac, prefix, seconds } = advertised;
     let flags = if *seconds > 0 { MANAGED_AND_OTHER } else { 0 };
     // Type, code, checksum; hop limit, flags, router lifetime; reachable time and retransmission timer unspecified.
-    let mut bytes = vec![
-        ROUTER_ADVERTISEMENT,
-        0,
-        0,
-        0,
-        HOP_LIMIT,
-        flags,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ];
+    let mut bytes = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, flags];
+    bytes.resize(16, 0);
     bytes.extend(link_layer(*mac));
     bytes.extend([3, 4, LINK_PREFIX, ON_LINK]);
     bytes.extend(seconds.to_be_bytes());
@@ -71,7 +55,8 @@ pub fn solicitation(mac: MacAddr) -> Vec<u8> {
 /// RFC 4861 §4.3 and §4.4.
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// Target link-layer address (RFC 4861 §4.6.1).
+/// Source and target link-layer address (RFC 4861 §4.6.1).
+const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
 
 /// A neighbour solicitation: who has this address? And the group of those who may (RFC 4291 §2.7.1).
@@ -93,10 +78,10 @@ pub fn has(message: &[u8]) -> Option<(Ipv6Addr, Option<MacAddr>)> {
     Some((target.into(), link_layer_of(TARGET_LINK_LAYER, &message[24..])?))
 }
 
-/// Source link-layer address (RFC 4861 §4.6.1).
+/// Where a message is from, as an option.
 fn link_layer(mac: MacAddr) -> [u8; 8] {
     let [a, b, c, d, e, f] = mac.0;
-    [1, 1, a, b, c, d, e, f]
+    [SOURCE_LINK_LAYER, 1, a, b, c, d, e, f]
 }
 
 /// Something heard.
@@ -117,12 +102,12 @@ pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<RouterMessage> {
     let [kind, 0, ..] = message else { return None };
     match *kind {
         ROUTER_SOLICITATION => {
-            let source = source(message.get(8..)?)?;
+            let source = link_layer_of(SOURCE_LINK_LAYER, message.get(8..)?)?;
             // §6.1.1: who has no address cannot have a link-layer address to be remembered under it.
             (source.is_none() || !from.is_unspecified()).then_some(RouterMessage::Solicitation)
         }
         ROUTER_ADVERTISEMENT => {
-            let mac = source(message.get(16..)?)?;
+            let mac = link_layer_of(SOURCE_LINK_LAYER, message.get(16..)?)?;
             let lifetime = u16::from_be_bytes([message[6], message[7]]);
             from.is_unicast_link_local()
                 .then_some(RouterMessage::Advertisement { mac, lifetime })
@@ -131,11 +116,7 @@ pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<RouterMessage> {
     }
 }
 
-/// Walks the options for the source's address. `None`: one has no length or ends behind the message.
-fn source(options: &[u8]) -> Option<Option<MacAddr>> {
-    link_layer_of(1, options)
-}
-
+/// Walks the options for a link-layer address. `None`: one has no length or ends behind the message.
 fn link_layer_of(wanted: u8, mut options: &[u8]) -> Option<Option<MacAddr>> {
     let mut found = None;
     while let [kind, units, ..] = options {

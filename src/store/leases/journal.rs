@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::MacAddr;
 use crate::model::lease::{Lease, LeaseChange};
+use crate::model::{MacAddr, UnixTime};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
@@ -38,7 +38,7 @@ const VERSION: u32 = 1;
 pub(crate) struct Book {
     by_address: BTreeMap<Ipv4Addr, Lease>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
-    abandoned: BTreeMap<Ipv4Addr, u64>,
+    abandoned: BTreeMap<Ipv4Addr, UnixTime>,
 }
 
 impl Book {
@@ -73,7 +73,7 @@ impl Book {
     }
 
     /// Addresses in use by strangers, with the time at which they are free again.
-    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, UnixTime)> {
         self.abandoned.iter().map(|(address, until)| (*address, *until))
     }
 
@@ -168,10 +168,11 @@ mod tests {
         let address = (0u8..8).prop_map(|last| Ipv4Addr::new(10, 0, 0, last));
         prop_oneof![
             4 => (0u8..8, address.clone(), 1u64..1000).prop_map(|(who, address, expires_unix)| {
+                let expires_unix = UnixTime::from_seconds(expires_unix);
                 LeaseChange::Bound(Lease { mac: mac(who), address, expires_unix })
             }),
             1 => (0u8..8).prop_map(|who| LeaseChange::Released { mac: mac(who) }),
-            1 => (address, 1u64..1000).prop_map(|(address, until_unix)| LeaseChange::Abandoned { address, until_unix }),
+            1 => (address, 1u64..1000).prop_map(|(address, until)| LeaseChange::Abandoned { address, until_unix: UnixTime::from_seconds(until) }),
         ]
     }
 
@@ -188,7 +189,7 @@ mod tests {
         let lease = Lease {
             mac: mac(1),
             address: Ipv4Addr::new(10, 0, 0, 9),
-            expires_unix: 77,
+            expires_unix: UnixTime::from_seconds(77),
         };
         let mut bytes = begin("ab12", 7, &Book::default());
         append(
@@ -217,7 +218,7 @@ mod tests {
             LeaseChange::Bound(Lease {
                 mac: mac(last),
                 address: Ipv4Addr::new(10, 0, 0, last),
-                expires_unix: 77,
+                expires_unix: UnixTime::from_seconds(77),
             })
         };
         let mut bytes = begin("new", 7, &Book::default());

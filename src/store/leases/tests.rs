@@ -1,8 +1,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::model::MacAddr;
 use crate::model::lease::Lease;
+use crate::model::{MacAddr, UnixTime};
 use crate::store::fs_ops::faults::{Fault, Faulty};
 
 fn bound(last: u8) -> LeaseChange {
@@ -13,7 +13,7 @@ fn lease(last: u8) -> Lease {
     Lease {
         mac: MacAddr([0x52, 0x54, 0, 0, 0, last]),
         address: Ipv4Addr::new(192, 168, 219, last),
-        expires_unix: 1_800_000_000,
+        expires_unix: UnixTime::from_seconds(1_800_000_000),
     }
 }
 
@@ -98,15 +98,15 @@ fn a_medium_that_fails_does_not_stop_anything_and_is_used_again_when_it_can_be()
         file: None,
         grown: 0,
         failing: false,
-        retry_at: 0.0,
+        retry_at: RunTime::from_seconds(0.0),
     };
-    writer.begin(0.0);
+    writer.begin(RunTime::from_seconds(0.0));
     assert!(writer.file.is_some());
-    writer.write(&[bound(1)], 1.0);
+    writer.write(&[bound(1)], RunTime::from_seconds(1.0));
     assert!(writer.failing && writer.file.is_none());
-    writer.write(&[bound(2)], 2.0);
+    writer.write(&[bound(2)], RunTime::from_seconds(2.0));
     assert!(writer.failing, "not tried at once");
-    writer.write(&[bound(3)], 1.0 + RETRY_SECONDS);
+    writer.write(&[bound(3)], RunTime::from_seconds(1.0 + RETRY_SECONDS));
     assert!(!writer.failing);
     assert_eq!(leases(&load(folder.path()).0), [lease(1), lease(2), lease(3)]);
 }
@@ -155,12 +155,12 @@ fn a_journal_of_history_is_begun_anew() {
             file: None,
             grown: 0,
             failing: false,
-            retry_at: 0.0,
+            retry_at: RunTime::from_seconds(0.0),
         };
-        writer.begin(0.0);
+        writer.begin(RunTime::from_seconds(0.0));
         let many: Vec<LeaseChange> = (0..1000).map(|at| bound((at % 50) as u8)).collect();
         for _ in 0..(COMPACT_BYTES / 100 / 1000 + 2) {
-            writer.write(&many, 0.0);
+            writer.write(&many, RunTime::from_seconds(0.0));
         }
         assert!(writer.grown < COMPACT_BYTES);
         writer.number

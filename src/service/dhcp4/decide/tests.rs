@@ -3,26 +3,14 @@ use std::collections::HashMap;
 use dhcproto::v4::Flags;
 use proptest::prelude::*;
 
-use super::super::client::identify;
+use super::super::client::{Client, identify};
+use super::super::testing::{params, table, unix};
 use super::*;
 use crate::model::MacAddr;
 use crate::store::leases::journal;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 1);
 const RELAY: Ipv4Addr = Ipv4Addr::new(192, 168, 219, 3);
-
-fn params() -> Params {
-    Params {
-        subnet: crate::config::Settings::default().subnet(0).unwrap(),
-        lease: Default::default(),
-        boot: Default::default(),
-    }
-}
-
-fn table() -> LeaseTable {
-    let subnet = params().subnet;
-    LeaseTable::new(subnet.lease_first, subnet.lease_last, [])
-}
 
 fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, last])
@@ -108,7 +96,7 @@ impl Said {
 
 /// The answer's kind, its address and where it goes.
 fn answer(leases: &mut LeaseTable, said: &Said, now: u64) -> Option<(MessageType, Ipv4Addr, String)> {
-    match decide_on(&params(), leases, &said.message(), now) {
+    match decide_on(&params(), leases, &said.message(), unix(now)) {
         Decision::Reply(reply) => Some((
             reply.message.opts().msg_type().unwrap(),
             reply.message.yiaddr(),
@@ -119,7 +107,7 @@ fn answer(leases: &mut LeaseTable, said: &Said, now: u64) -> Option<(MessageType
 }
 
 fn bound(leases: &mut LeaseTable, who: u8, at: Ipv4Addr) {
-    leases.bind(mac(who), at, 1000);
+    leases.bind(mac(who), at, unix(1000));
     leases.take_changes();
 }
 
@@ -132,7 +120,7 @@ fn selecting_takes_what_was_offered_and_nothing_else() {
     let (kind, offered, to) = answer(&mut leases, &Said::by(1, Discover), 0).unwrap();
     assert_eq!((kind, to.as_str()), (Offer, ALL));
     assert!(leases.take_changes().is_empty(), "an offer is no lease");
-    let taken = leases.choose(mac(2), None, 0).unwrap();
+    let taken = leases.choose(mac(2), None, unix(0)).unwrap();
     bound(&mut leases, 2, taken);
     let wrong = answer(&mut leases, &Said::by(1, Request).to(SERVER).wish(taken), 0).unwrap();
     assert_eq!(wrong, (Nak, Ipv4Addr::UNSPECIFIED, ALL.to_owned()));
@@ -147,7 +135,7 @@ fn who_can_hear_it_gets_its_answer_alone() {
     let reply = |leases: &mut LeaseTable, said: &Said| {
         let mut message = said.message();
         message.set_flags(Flags::default());
-        match decide_on(&params(), leases, &message, 0) {
+        match decide_on(&params(), leases, &message, unix(0)) {
             Decision::Reply(reply) => *reply,
             other => panic!("{other:?}"),
         }
@@ -160,10 +148,10 @@ fn who_can_hear_it_gets_its_answer_alone() {
     message.set_flags(Flags::default());
     let client = identify(&message).unwrap();
     let facts = Facts {
-        unheeded: 1,
+        ignored_offers: 1,
         ..Facts::new(&message, &client)
     };
-    let Decision::Reply(again) = decide(&params(), &mut leases, &facts, 0) else {
+    let Decision::Reply(again) = decide(&params(), &mut leases, &facts, unix(0)) else {
         panic!("no second offer");
     };
     assert_eq!((again.to.to_string().as_str(), again.alone), (ALL, None));
@@ -226,7 +214,7 @@ fn renewing_and_rebinding_go_to_the_address_in_use() {
         answer(&mut leases, &renew(1, address(40)), 500),
         Some((Ack, address(40), "192.168.219.40:68".to_owned()))
     );
-    assert_eq!(leases.get(mac(1)).unwrap().expires_unix, 500 + 3600);
+    assert_eq!(leases.get(mac(1)).unwrap().expires_unix, unix(500 + 3600));
     assert_eq!(
         answer(&mut leases, &renew(2, address(40)), 500),
         Some((Nak, Ipv4Addr::UNSPECIFIED, ALL.to_owned())),
@@ -244,7 +232,7 @@ fn inform_tells_all_but_gives_nothing() {
         &params(),
         &mut leases,
         &Said::by(1, Inform).with(address(9)).message(),
-        0,
+        unix(0),
     ) else {
         panic!("no answer");
     };
@@ -271,7 +259,7 @@ fn decline_and_release_count_for_their_server_and_holder() {
         assert_eq!(answer(&mut leases, &said, 0), None);
         assert_eq!(
             leases.get(mac(1)).map(|lease| lease.expires_unix),
-            Some(1000),
+            Some(unix(1000)),
             "{said:?}"
         );
     }
@@ -279,13 +267,13 @@ fn decline_and_release_count_for_their_server_and_holder() {
         answer(&mut leases, &Said::by(1, Release).with(address(40)).to(SERVER), 0),
         None
     );
-    assert_eq!(leases.choose(mac(2), Some(address(40)), 0), Some(address(40)));
+    assert_eq!(leases.choose(mac(2), Some(address(40)), unix(0)), Some(address(40)));
     bound(&mut leases, 3, address(50));
     assert_eq!(
         answer(&mut leases, &Said::by(3, Decline).wish(address(50)).to(SERVER), 0),
         None
     );
-    assert_ne!(leases.choose(mac(3), Some(address(50)), 0), Some(address(50)));
+    assert_ne!(leases.choose(mac(3), Some(address(50)), unix(0)), Some(address(50)));
 }
 
 #[test]
@@ -300,7 +288,7 @@ fn everything_through_a_relay_goes_back_to_its_server_port() {
     assert_eq!(to(answer(&mut leases, &request, 0)), Some((Ack, relayed.clone())));
     let wrong = Said::by(1, Request).wish(Ipv4Addr::new(10, 0, 0, 1)).through(RELAY);
     assert_eq!(to(answer(&mut leases, &wrong, 0)), Some((Nak, relayed)));
-    let Decision::Reply(nak) = decide_on(&params(), &mut leases, &wrong.message(), 0) else {
+    let Decision::Reply(nak) = decide_on(&params(), &mut leases, &wrong.message(), unix(0)) else {
         panic!("no answer");
     };
     assert!(
@@ -323,7 +311,7 @@ fn one_port_has_one_address_whatever_it_calls_itself() {
     for id in ids {
         let mut request = Said::by(1, Discover).message();
         request.opts_mut().insert(DhcpOption::ClientIdentifier(id.to_vec()));
-        let Decision::Reply(reply) = decide_on(&params(), &mut leases, &request, 0) else {
+        let Decision::Reply(reply) = decide_on(&params(), &mut leases, &request, unix(0)) else {
             panic!("no answer");
         };
         assert_eq!(
@@ -344,7 +332,7 @@ fn a_machine_that_looks_for_servers_takes_no_address() {
         .opts_mut()
         .insert(DhcpOption::ClassIdentifier(super::super::PROBE_CLASS.to_vec()));
     leases.probe_first();
-    let Decision::Reply(reply) = decide_on(&params(), &mut leases, &probe, 0) else {
+    let Decision::Reply(reply) = decide_on(&params(), &mut leases, &probe, unix(0)) else {
         panic!("no answer");
     };
     assert_eq!(reply.probe, None, "and does not wait");
@@ -429,7 +417,7 @@ proptest! {
                     medium.append(&mut unsynced);
                     for (address, who, end) in waiting.drain(..) {
                         // The loop looks once more before a reply leaves.
-                        if !leases.is_reserved_for(mac(who), address, now) {
+                        if !leases.is_reserved_for(mac(who), address, unix(now)) {
                             continue;
                         }
                         if let Some((before, until)) = told.get(&address) {
@@ -464,16 +452,16 @@ fn a_person_is_told_once_of_firmware_that_takes_no_offer() {
         ..identify(&message).unwrap()
     };
     let told: Vec<u32> = (0..9)
-        .filter(|unheeded| {
+        .filter(|ignored_offers| {
             let facts = Facts {
-                unheeded: *unheeded,
+                ignored_offers: *ignored_offers,
                 ..Facts::new(&message, &client)
             };
-            match decide(&params(), &mut table(), &facts, 0) {
-                Decision::Reply(reply) => reply.first_lean_offer,
+            match decide(&params(), &mut table(), &facts, unix(0)) {
+                Decision::Reply(reply) => reply.first_minimal_offer,
                 other => panic!("{other:?}"),
             }
         })
         .collect();
-    assert_eq!(told, [LEAN_OFFER_AFTER]);
+    assert_eq!(told, [MINIMAL_OFFER_AFTER]);
 }

@@ -10,8 +10,10 @@ use tokio::net::UdpSocket;
 
 use super::super::leases::LeaseTable;
 use super::super::reply::Params;
-use super::super::server::Routed;
+use super::super::server::Network;
 use super::*;
+use crate::config::Subnet;
+use crate::service::dhcp4::testing::{run, unix};
 use crate::store::fs_ops::{Disk, Medium};
 use crate::store::leases::Journal;
 
@@ -66,17 +68,23 @@ impl Medium for Slow {
     }
 }
 
-async fn worker(folder: &Path, medium: Arc<Slow>) -> Worker {
-    let subnet = crate::config::Settings::default().subnet(0).unwrap();
-    let (journal, _) = Journal::on(folder, true, 1, medium);
-    Worker::new(Server {
-        socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+fn network(subnet: Subnet) -> Network {
+    Network {
         params: Params {
             subnet,
             lease: Default::default(),
             boot: Default::default(),
         },
         leases: Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, []))),
+    }
+}
+
+async fn worker(folder: &Path, medium: Arc<Slow>) -> Worker {
+    let subnet = crate::config::Settings::default().subnet(0).unwrap();
+    let (journal, _) = Journal::on(folder, true, 1, medium);
+    Worker::new(Server {
+        socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        link: network(subnet),
         routed: Vec::new(),
         node_table: Arc::default(),
         metrics: Arc::default(),
@@ -117,6 +125,7 @@ async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
         assert_eq!(worker.waiting.unwritten(), numbers.len(), "the offer has left");
         let offered = worker
             .server
+            .link
             .leases
             .lock()
             .unwrap()
@@ -147,7 +156,7 @@ async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
 async fn an_offer_moves_away_from_an_address_that_somebody_has() {
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path(), Arc::default()).await;
-    worker.server.leases.lock().unwrap().probe_first();
+    worker.server.link.leases.lock().unwrap().probe_first();
     worker.request(request(1, MessageType::Discover, []), FROM).await;
     let waiting = |worker: &Worker| {
         worker
@@ -174,10 +183,11 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
     assert_eq!(
         worker
             .server
+            .link
             .leases
             .lock()
             .unwrap()
-            .counts(clock::unix_seconds())
+            .counts(clock::unix_time())
             .abandoned,
         1
     );
@@ -196,7 +206,7 @@ async fn an_offer_moves_away_from_an_address_that_somebody_has() {
 async fn another_machine_with_the_servers_address_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path(), Arc::default()).await;
-    let server = worker.server.params.subnet.server;
+    let server = worker.server.link.params.subnet.server;
     let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
     let probe = conflicts::probe(stranger, server);
     worker.claimed(&probe).await;
@@ -215,31 +225,34 @@ async fn another_machine_with_the_servers_address_is_noticed() {
 async fn a_neighbour_that_answers_for_everything_empties_no_pool() {
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path(), Arc::default()).await;
-    worker.server.leases.lock().unwrap().probe_first();
+    worker.server.link.leases.lock().unwrap().probe_first();
     let proxy = MacAddr([2, 0xaa, 0, 0, 0, 1]);
     let (size, first) = {
-        let leases = worker.server.leases.lock().unwrap();
-        (leases.counts(0).size, worker.server.params.subnet.lease_first)
+        let leases = worker.server.link.leases.lock().unwrap();
+        (
+            leases.counts(unix(0)).size,
+            worker.server.link.params.subnet.lease_first,
+        )
     };
     // It answers every question at once, for as long as questions are asked.
     for at in 0..200 {
-        let now = f64::from(at) * conflicts::TICK_SECONDS;
+        let now = run(f64::from(at) * conflicts::TICK_SECONDS);
         let asked = {
-            let mut leases = worker.server.leases.lock().unwrap();
-            worker.prober.next(&mut leases, first, now, clock::unix_seconds())
+            let mut leases = worker.server.link.leases.lock().unwrap();
+            worker.prober.next(&mut leases, first, now, clock::unix_time())
         };
         for address in asked {
             worker.claimed(&conflicts::probe(proxy, address)).await;
         }
     }
     assert!(worker.claims.is_proxy(proxy));
-    let counts = worker.server.leases.lock().unwrap().counts(clock::unix_seconds());
+    let counts = worker.server.link.leases.lock().unwrap().counts(clock::unix_time());
     assert_eq!((counts.size, counts.abandoned), (size, 0));
     worker.say_in_use();
     assert_eq!(worker.notices.counts().2, 0, "no word about single addresses");
     // An offer that has to wait is not moved by it; a host that really has the address still counts.
     let waiting = |worker: &Worker| worker.waiting.unprobed().next().map(|waiting| waiting.address);
-    worker.server.leases.lock().unwrap().count_silent(u64::MAX);
+    worker.server.link.leases.lock().unwrap().count_silent(unix(u64::MAX));
     worker.request(request(1, MessageType::Discover, []), FROM).await;
     let address = waiting(&worker).expect("the offer waits for the link");
     worker.claimed(&conflicts::probe(proxy, address)).await;
@@ -257,19 +270,19 @@ async fn strangers_and_loops_are_filtered() {
     let mut stranger = request(1, MessageType::Discover, []);
     stranger.opts_mut().remove(dhcproto::v4::OptionCode::ClassIdentifier);
     worker.request(stranger, FROM).await;
-    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 0);
+    assert_eq!(worker.server.link.leases.lock().unwrap().iter().count(), 0);
     let mut answer = request(2, MessageType::Offer, []);
     answer.set_opcode(Opcode::BootReply);
     worker.request(answer, FROM).await;
     assert_eq!(
-        worker.server.leases.lock().unwrap().iter().count(),
+        worker.server.link.leases.lock().unwrap().iter().count(),
         0,
         "a server's word is no question"
     );
     for _ in 0..500 {
         worker.request(request(3, MessageType::Discover, []), FROM).await;
     }
-    assert!(worker.retries.offers(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_seconds()) < 100);
+    assert!(worker.retries.offers(MacAddr([2, 0, 0, 0, 0, 3]), clock::run_time()) < 100);
 }
 
 #[tokio::test]
@@ -277,12 +290,10 @@ async fn each_network_has_leases_of_its_own_and_one_that_nobody_wrote_down_has_n
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path(), Arc::default()).await;
     let settings = crate::config::Settings::parse("[[subnet]]\nsubnet = \"10.1.0.0/29\"\n").unwrap();
-    let subnet = settings.routed(worker.server.params.subnet.server).next().unwrap();
-    let table = Arc::new(Mutex::new(LeaseTable::new(subnet.lease_first, subnet.lease_last, [])));
-    worker.server.routed.push(Routed {
-        subnet,
-        leases: Arc::clone(&table),
-    });
+    let subnet = settings.routed(worker.server.link.params.subnet.server).next().unwrap();
+    let routed = network(subnet);
+    let table = Arc::clone(&routed.leases);
+    worker.server.routed.push(routed);
     let through = |who: u8, relay: [u8; 4]| {
         let mut message = request(who, MessageType::Discover, []);
         message.set_giaddr(Ipv4Addr::from(relay));
@@ -296,13 +307,13 @@ async fn each_network_has_leases_of_its_own_and_one_that_nobody_wrote_down_has_n
     assert!(held.iter().all(|address| subnet.contains(*address)));
     assert_eq!(worker.notices.counts().0, [subnet.network]);
     assert_eq!(
-        worker.server.leases.lock().unwrap().iter().count(),
+        worker.server.link.leases.lock().unwrap().iter().count(),
         0,
         "the link's pool is the link's"
     );
     // A machine of the link is served all the same.
     worker.request(request(20, MessageType::Discover, []), FROM).await;
-    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 1);
+    assert_eq!(worker.server.link.leases.lock().unwrap().iter().count(), 1);
     for who in 30..=35 {
         worker.request(through(who, [10, 9, 0, who]), FROM).await;
     }
@@ -324,7 +335,7 @@ async fn a_machine_without_a_system_is_named_and_takes_no_address() {
             .request(request(1, MessageType::Discover, [arm.clone()]), FROM)
             .await;
     }
-    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 0);
+    assert_eq!(worker.server.link.leases.lock().unwrap().iter().count(), 0);
     let rows = worker.server.node_table.lock().unwrap().all();
     let failure = rows[0].failure.as_deref().unwrap();
     assert_eq!(
@@ -340,7 +351,7 @@ async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded(
     let mut worker = worker(folder.path(), Arc::clone(&medium)).await;
     worker.request(request(1, MessageType::Discover, []), FROM).await;
     let first = MacAddr([2, 0, 0, 0, 0, 1]);
-    let offered = worker.server.leases.lock().unwrap().offered(first).unwrap();
+    let offered = worker.server.link.leases.lock().unwrap().offered(first).unwrap();
     medium.hold(true);
     let crowd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = worker.server.socket.local_addr().unwrap();
@@ -354,11 +365,11 @@ async fn in_a_crowd_those_who_began_are_answered_first_and_the_queue_is_bounded(
     worker.read(&mut buffer).await.unwrap();
     assert_eq!(worker.waiting.unwritten(), 1, "the last one to ask is acknowledged");
     assert_eq!(worker.pending_discovers.len(), 40);
-    assert_eq!(worker.server.leases.lock().unwrap().iter().count(), 1);
+    assert_eq!(worker.server.link.leases.lock().unwrap().iter().count(), 1);
     worker.serve_discovers().await;
     assert_eq!(worker.pending_discovers.len(), 40 - DISCOVERS_AT_ONCE);
     assert_eq!(
-        worker.server.leases.lock().unwrap().iter().count(),
+        worker.server.link.leases.lock().unwrap().iter().count(),
         1 + DISCOVERS_AT_ONCE
     );
 

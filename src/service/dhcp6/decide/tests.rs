@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::MacAddr;
 use crate::model::ula::Ula;
+use crate::service::dhcp4::testing::unix;
 use crate::service::dhcp6::client::identify;
 use dhcproto::v6::UnknownOption;
 use proptest::prelude::*;
@@ -31,15 +32,7 @@ fn arch(code: u16) -> DhcpOption {
 }
 
 fn ia(id: u32, wishes: &[Ipv6Addr]) -> DhcpOption {
-    let mut opts = DhcpOptions::new();
-    for wish in wishes {
-        opts.insert(DhcpOption::IAAddr(IAAddr {
-            addr: *wish,
-            preferred_life: 0,
-            valid_life: 0,
-            opts: DhcpOptions::new(),
-        }));
-    }
+    let opts = wishes.iter().map(|wish| wire::ia_address(*wish, 0)).collect();
     DhcpOption::IANA(ia_with(id, 0, opts))
 }
 
@@ -68,7 +61,7 @@ fn ask(table: &mut LeaseTable6, request: &Message, now: u64) -> Decision {
             client: &client,
             netbooted: false,
         },
-        now,
+        unix(now),
     )
 }
 
@@ -188,7 +181,7 @@ fn every_stage_is_sent_on_to_the_next() {
             client: &client,
             netbooted: false,
         },
-        0,
+        unix(0),
     ));
     assert_eq!(
         url(&reply.message),
@@ -215,7 +208,7 @@ fn only_those_that_boot_from_the_network_are_answered() {
                 client: &client,
                 netbooted: false
             },
-            0
+            unix(0)
         ))
         .contains("serve-all")
     );
@@ -228,7 +221,7 @@ fn only_those_that_boot_from_the_network_are_answered() {
             client: &client,
             netbooted: true,
         },
-        0,
+        unix(0),
     ));
     let all = Params {
         lease: LeasePolicy {
@@ -245,7 +238,7 @@ fn only_those_that_boot_from_the_network_are_answered() {
             client: &client,
             netbooted: false,
         },
-        0,
+        unix(0),
     ));
     for class in [super::super::PROBE_CLASS, super::super::AGENT_CLASS] {
         let ours = message(MessageType::Solicit, vec![ia(5, &[]), wire::vendor_class(343, class)]);
@@ -306,7 +299,7 @@ fn a_lease_is_renewed_and_what_is_not_ours_runs_out() {
         answer.sort();
         assert_eq!(answer, [(elsewhere, 0), (address, 1000)], "{kind:?}");
     }
-    assert_eq!(table.iter().next().unwrap().expires_unix, 1900);
+    assert_eq!(table.iter().next().unwrap().expires_unix, unix(1900));
 }
 
 #[test]
@@ -435,7 +428,7 @@ fn two_machines_with_one_duid_of_a_uuid_get_two_addresses() {
                 client: &client,
                 netbooted: false,
             },
-            now,
+            unix(now),
         ))
         .given
         .unwrap()
