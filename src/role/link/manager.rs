@@ -162,14 +162,17 @@ impl LinkManager {
             }
             // A port of this machine on the same network may answer for another one's address.
             let own: Vec<MacAddr> = self.links.values().map(|state| state.link.mac).collect();
+            let now = clock::run_seconds();
+            let others = self.links.iter().filter(|(index, _)| **index != link.index);
+            let beside = Event::beside(others.map(|(_, state)| &state.election), now);
             let Some(state) = self.links.get_mut(&link.index) else {
                 continue;
             };
-            let now = clock::run_seconds();
             state.link = link;
             // A given link is served with or without carrier.
             if self.context.rule == Rule::Elected {
                 let mut actions = state.election.on(Event::Carrier(state.link.carrier), now);
+                actions.extend(state.election.on(beside, now));
                 actions.extend(state.election.on(Event::Tick, now));
                 state.act(&self.context.netlink, actions).await;
             }

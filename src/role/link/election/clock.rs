@@ -4,7 +4,7 @@ use crate::config::LinkRule;
 
 use super::state::{Action, Election, State, Verdict};
 use super::timing::{
-    ASK_BOOT_SECONDS, ASKING_SECONDS, BOOT_EVERY, BOOT_WAIT_SECONDS, MASTER_QUIET_SECONDS, PROBE_SECONDS,
+    ASK_BOOT_SECONDS, ASKING_SECONDS, BOOT_EVERY, BOOT_WAIT_SECONDS, LATE_SECONDS, MASTER_QUIET_SECONDS, PROBE_SECONDS,
     QUIET_SECONDS, START_SECONDS, VERDICT_SECONDS, WATCH_SECONDS,
 };
 
@@ -59,7 +59,9 @@ impl Election {
         // Who may still prove something, or have the lower identifier, is waited for.
         let waits = !self.strangers.is_empty()
             || self.lower_asked.is_some_and(|(first, last)| {
-                now - last < ASKING_SECONDS && now - first < VERDICT_SECONDS + START_SECONDS
+                let decides = self.speaks_beside && first - *since >= VERDICT_SECONDS - LATE_SECONDS;
+                let limit = if decides { 0.0 } else { VERDICT_SECONDS };
+                now - last < ASKING_SECONDS && now - first < limit + START_SECONDS
             });
         if elapsed >= VERDICT_SECONDS && !waits {
             self.state = match self.rule {

@@ -6,7 +6,7 @@ use crate::config::LinkRule;
 use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
 
-use super::timing::ANSWER_SECONDS;
+use super::timing::{ANSWER_SECONDS, SHARED_SECONDS};
 
 /// Something that happened to the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,24 @@ pub(crate) enum Event {
         name: String,
         before: bool,
     },
+    /// What this machine does on its other links: whether it speaks for one of them, and the masters of this site that it
+    /// [follows](Election::follows) there.
+    Beside {
+        speaks: bool,
+        follows: Vec<MacAddr>,
+    },
     /// Time passed.
     Tick,
+}
+
+impl Event {
+    /// `others`: the elections of this machine's other links.
+    pub(crate) fn beside<'a>(others: impl Iterator<Item = &'a Election> + Clone, now: f64) -> Self {
+        Event::Beside {
+            speaks: others.clone().any(Election::decided),
+            follows: others.filter_map(|election| election.follows(now)).collect(),
+        }
+    }
 }
 
 /// What the driver of the link has to do.
@@ -64,8 +80,13 @@ pub(crate) struct Election {
     pub(super) strangers: Vec<Stranger>,
     /// Ports that proved it, and when last. What else they say is not held against them.
     pub(super) proven: Vec<(MacAddr, f64)>,
-    /// When a lower machine ID that proved nothing was first and last heard asking, since this machine asks.
+    /// When a lower machine ID was first and last heard asking and not yielded to, since this machine asks.
     pub(super) lower_asked: Option<(f64, f64)>,
+    /// As the last [`Event::Beside`] said.
+    pub(super) speaks_beside: bool,
+    pub(super) follows_beside: Vec<MacAddr>,
+    /// When the mode last changed.
+    pub(super) changed: f64,
     /// When the last question went out.
     pub(super) probed: f64,
     /// Watch questions since the last one that firmware would ask.
@@ -136,6 +157,9 @@ impl Election {
             strangers: Vec::new(),
             proven: Vec::new(),
             lower_asked: None,
+            speaks_beside: false,
+            follows_beside: Vec::new(),
+            changed: 0.0,
             probed: 0.0,
             watched: 0,
             answered: f64::NEG_INFINITY,
@@ -160,6 +184,16 @@ impl Election {
     pub(crate) fn master(&self) -> Option<Ipv4Addr> {
         match self.state {
             State::Yield { master, .. } => master,
+            _ => None,
+        }
+    }
+
+    /// The machine ID of the recon master that this link has yielded to for so long that it is no passing state.
+    fn follows(&self, now: f64) -> Option<MacAddr> {
+        match self.state {
+            State::Yield {
+                rival, master: Some(_), ..
+            } if now - self.changed >= SHARED_SECONDS => Some(rival),
             _ => None,
         }
     }

@@ -355,6 +355,125 @@ fn a_master_that_proved_itself_may_say_more_without_a_proof() {
     }
 }
 
+fn beside(speaks: bool, follows: &[MacAddr]) -> Event {
+    Event::Beside {
+        speaks,
+        follows: follows.to_vec(),
+    }
+}
+
+/// One that asks first heard a quarter of a second before the verdict: it may be heard after it on another link.
+#[test]
+fn links_that_asked_together_decide_together_about_one_that_asks_late() {
+    for (speaks, ours) in [(true, true), (false, true), (true, false)] {
+        let late = Event::Candidate { machine: LOWER, ours };
+        let mut election = fresh();
+        election.on(Event::Carrier(true), 0.0);
+        run(&mut election, 0.25, 5.75);
+        for quarter in 0..6 {
+            let now = 5.75 + f64::from(quarter) / 4.0;
+            election.on(late.clone(), now);
+            election.on(beside(speaks, &[]), now);
+            assert_eq!(election.mode(), LinkMode::Probing, "it may serve by now: {now}");
+        }
+        election.on(Event::Tick, 7.25);
+        election.on(late, 7.5);
+        let wanted = if speaks { LinkMode::Serve } else { LinkMode::Yield };
+        assert_eq!(election.mode(), wanted);
+    }
+    // Both have just begun: the number counts, whatever this machine does elsewhere.
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    election.on(beside(true, &[]), 0.25);
+    election.on(rival(LOWER), 4.75);
+    assert_eq!(election.mode(), LinkMode::Yield);
+}
+
+#[test]
+fn who_speaks_beside_still_minds_a_foreign_server_and_a_stranger() {
+    for word in [foreign(), stranger(LOWER)] {
+        let mut election = fresh();
+        election.on(Event::Carrier(true), 0.0);
+        run(&mut election, 0.25, 5.25);
+        election.on(beside(true, &[]), 5.25);
+        for quarter in 0..40 {
+            let now = 5.25 + f64::from(quarter) / 4.0;
+            election.on(word.clone(), now);
+            if quarter < 20 {
+                election.on(
+                    Event::Candidate {
+                        machine: LOWER,
+                        ours: false,
+                    },
+                    now,
+                );
+            }
+            election.on(Event::Tick, now);
+            assert_ne!(election.mode(), LinkMode::Serve, "{now}");
+        }
+        assert_eq!(election.mode(), LinkMode::Proxy);
+    }
+}
+
+#[test]
+fn of_two_that_share_out_their_links_the_higher_number_gives_way() {
+    let unproven = Event::Candidate {
+        machine: LOWER,
+        ours: false,
+    };
+    let cases = [
+        (rival(LOWER), vec![LOWER], LinkMode::Yield),
+        (rival(LOWER), vec![HIGHER, LOWER], LinkMode::Yield),
+        (rival(LOWER), vec![HIGHER], LinkMode::Serve),
+        (rival(LOWER), vec![], LinkMode::Serve),
+        (rival(HIGHER), vec![HIGHER], LinkMode::Serve),
+        (unproven, vec![LOWER], LinkMode::Serve),
+    ];
+    for (asks, follows, wanted) in cases {
+        let mut election = serving();
+        election.on(beside(false, &follows), 8.0);
+        election.on(asks.clone(), 8.0);
+        assert_eq!(
+            (election.mode(), election.master()),
+            (wanted, None),
+            "{asks:?} {follows:?}"
+        );
+        // The lower number never serves after all: this machine does again.
+        run(&mut election, 8.25, 8.0 + CANDIDATE_SECONDS + VERDICT_SECONDS + 1.0);
+        assert_eq!(election.mode(), LinkMode::Serve);
+    }
+}
+
+#[test]
+fn a_master_counts_as_followed_once_it_was_for_long() {
+    let mut election = fresh();
+    election.on(Event::Carrier(true), 0.0);
+    for second in 1..40 {
+        let now = f64::from(second);
+        election.on(master(LOWER), now);
+        let follows = if now < 31.0 { vec![] } else { vec![LOWER] };
+        let wanted = Event::Beside { speaks: false, follows };
+        assert_eq!(Event::beside([&election].into_iter(), now), wanted);
+    }
+    let serving = serving();
+    assert_eq!(
+        Event::beside([&serving, &election].into_iter(), 40.0),
+        beside(true, &[LOWER])
+    );
+}
+
+#[test]
+fn a_master_that_may_have_to_give_way_is_asked_back() {
+    for (speaks, machine) in [(true, HIGHER), (false, HIGHER), (true, LOWER)] {
+        let mut election = fresh();
+        election.on(Event::Carrier(true), 0.0);
+        election.on(master(machine), 0.1);
+        election.on(beside(speaks, &[]), 0.2);
+        let asked = election.on(rival(machine), 1.0).contains(&Action::Probe);
+        assert_eq!(asked, speaks && machine == HIGHER);
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let machine = prop_oneof![Just(LOWER), Just(HIGHER)];
     prop_oneof![
@@ -371,6 +490,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             before
         }),
         Just(Event::Chosen(Ipv4Addr::new(10, 0, 0, 1))),
+        (any::<bool>(), any::<bool>()).prop_map(|(speaks, follows)| beside(speaks, &[LOWER][..usize::from(follows)])),
         Just(Event::Tick),
     ]
 }
