@@ -1,4 +1,4 @@
-//! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is seconds of a monotonic clock.
+//! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is the clock of the run.
 //!
 //! A link is asked who serves it, decided within [`timing::VERDICT_SECONDS`] of carrier, and watched for ever after:
 //!
@@ -28,6 +28,7 @@ mod state;
 mod timing;
 
 use crate::config::LinkRule;
+use crate::model::RunTime;
 
 use self::state::{State, changes_mode};
 
@@ -37,7 +38,7 @@ pub(crate) use self::timing::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
 
 impl Election {
     /// Takes one event; the actions are to be done in order.
-    pub(crate) fn on(&mut self, event: Event, now: f64) -> Vec<Action> {
+    pub(crate) fn on(&mut self, event: Event, now: RunTime) -> Vec<Action> {
         let before = self.state.clone();
         let mut actions = Vec::new();
         match event {

@@ -122,7 +122,7 @@ impl LinkManager {
                     let index = packet.0;
                     let Some(event) = self.event(packet) else { continue };
                     if let Some(link) = self.links.get_mut(&index) {
-                        let actions = link.election.on(event, clock::run_seconds());
+                        let actions = link.election.on(event, clock::run_time());
                         link.act(&self.context.netlink, actions).await;
                     }
                 }
@@ -162,7 +162,7 @@ impl LinkManager {
             }
             // A port of this machine on the same network may answer for another one's address.
             let own: Vec<MacAddr> = self.links.values().map(|state| state.link.mac).collect();
-            let now = clock::run_seconds();
+            let now = clock::run_time();
             let others = self.links.iter().filter(|(index, _)| **index != link.index);
             let beside = Event::beside(others.map(|(_, state)| &state.election), now);
             let Some(state) = self.links.get_mut(&link.index) else {
@@ -176,7 +176,7 @@ impl LinkManager {
                 actions.extend(state.election.on(Event::Tick, now));
                 state.act(&self.context.netlink, actions).await;
             }
-            state.reconcile(&mut self.context, &own, now).await?;
+            state.reconcile(&mut self.context, &own, now.seconds()).await?;
             // A machine of many ports and little speed starts them one after the other.
             watchdog.feed(Instant::now());
         }

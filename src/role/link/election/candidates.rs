@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::MacAddr;
+use crate::model::{MacAddr, RunTime};
 
 use super::state::{Action, Election, State};
 use super::timing::{CANDIDATE_SECONDS, LATE_SECONDS, PROOF_PAUSE_SECONDS, START_SECONDS, VERDICT_SECONDS};
 
 impl Election {
-    pub(super) fn rival(&mut self, rival: MacAddr, ours: bool, now: f64, actions: &mut Vec<Action>) {
+    pub(super) fn rival(&mut self, rival: MacAddr, ours: bool, now: RunTime, actions: &mut Vec<Action>) {
         let wait = State::Yield {
             rival,
             master: None,
@@ -18,7 +18,7 @@ impl Election {
             State::Probing { .. } | State::Foreign { verdict: None, .. } => {
                 let first = self.lower_asked.map_or(now, |(first, _)| first);
                 // Links that asked together may hear it on both sides of their verdict: what the others do counts, once they do it.
-                let late = matches!(&self.state, State::Probing { since, .. } if first - since >= VERDICT_SECONDS - LATE_SECONDS);
+                let late = matches!(&self.state, State::Probing { since, .. } if first - *since >= VERDICT_SECONDS - LATE_SECONDS);
                 let holds = late && (self.speaks_beside || now - first < START_SECONDS);
                 if rival < self.machine_id && ours && !holds {
                     self.state = wait;
@@ -58,7 +58,7 @@ impl Election {
     }
 
     /// A server that answers known machines only is heard of by what those say to it.
-    pub(super) fn chosen(&mut self, server: Ipv4Addr, now: f64, actions: &mut Vec<Action>) {
+    pub(super) fn chosen(&mut self, server: Ipv4Addr, now: RunTime, actions: &mut Vec<Action>) {
         let known = self
             .foreign
             .iter_mut()

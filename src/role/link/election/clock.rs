@@ -1,6 +1,7 @@
 //! What time changes: who is gone, what is decided, and which question is due.
 
 use crate::config::LinkRule;
+use crate::model::RunTime;
 
 use super::state::{Action, Election, State, Verdict};
 use super::timing::{
@@ -10,7 +11,7 @@ use super::timing::{
 
 impl Election {
     /// Moves the clocks, and asks what is due.
-    pub(super) fn clock(&mut self, now: f64, actions: &mut Vec<Action>) {
+    pub(super) fn clock(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         for known in &mut self.foreign {
             known.server.boots &= now - known.booted < QUIET_SECONDS;
         }
@@ -46,7 +47,7 @@ impl Election {
         }
     }
     /// Asks what is due, until the link is decided.
-    fn probing(&mut self, now: f64, actions: &mut Vec<Action>) {
+    fn probing(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         let State::Probing {
             since,
             sent,
@@ -86,7 +87,7 @@ impl Election {
     }
 
     /// What is left to do beside another server.
-    fn judge_foreign(&mut self, now: f64) {
+    fn judge_foreign(&mut self, now: RunTime) {
         let boots = self.foreign().any(|server| server.boots && !server.ours) && self.rule != LinkRule::Proxy;
         let foreign = self.foreign().any(|server| !server.ours);
         let State::Foreign { since, heard, verdict } = &mut self.state else {
@@ -104,7 +105,7 @@ impl Election {
         }
     }
 
-    fn restart(&mut self, now: f64, actions: &mut Vec<Action>) {
+    fn restart(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         self.ask_anew(now);
         self.clock(now, actions);
     }

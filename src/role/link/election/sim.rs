@@ -7,8 +7,8 @@ use super::state::*;
 use super::timing::*;
 use super::*;
 use crate::config::SiteKey;
-use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
+use crate::model::{MacAddr, RunTime};
 use crate::role::link::proof::Voice;
 use crate::service::dhcp4::probe::{Proof, Question, Role, Said};
 use proptest::prelude::*;
@@ -56,6 +56,8 @@ struct Port {
     wire: usize,
     /// Its carrier comes up this long after its stick started.
     late: f64,
+    /// What it last heard of its stick's other ports.
+    beside: Event,
     /// Of its stick.
     site: u8,
     mac: MacAddr,
@@ -126,6 +128,7 @@ impl Net {
                     stick,
                     wire,
                     late: 0.0,
+                    beside: Event::Tick,
                     site: 0,
                     mac,
                     voice: Voice::new(SiteKey::new([0; 32]), machine, mac),
@@ -341,7 +344,7 @@ impl Net {
             return;
         }
         let now = self.now;
-        let actions = self.ports[port].election.on(event, now);
+        let actions = self.ports[port].election.on(event, RunTime::from_seconds(now));
         self.follows(port);
         for action in actions {
             let stick = self.ports[port].stick;
@@ -448,8 +451,14 @@ impl Net {
                     }
                     let beside = self.ports.iter().enumerate();
                     let beside = beside.filter(|(at, other)| *at != port && other.stick == self.ports[port].stick);
-                    let beside = Event::beside(beside.map(|(_, other)| &other.election), self.now);
-                    self.feed(port, beside);
+                    let beside = Event::beside(
+                        beside.map(|(_, other)| &other.election),
+                        RunTime::from_seconds(self.now),
+                    );
+                    if self.ports[port].beside != beside {
+                        self.ports[port].beside = beside.clone();
+                        self.feed(port, beside);
+                    }
                     self.feed(port, Event::Tick);
                     // The driver says so itself as soon as its services run.
                     if (self.ports[port].ready..self.ports[port].ready + STEP).contains(&self.now) {
