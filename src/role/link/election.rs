@@ -1,4 +1,4 @@
-//! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is seconds of a monotonic clock.
+//! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is the clock of the run.
 //!
 //! A link is asked who serves it, decided within [`timing::VERDICT_SECONDS`] of carrier, and watched for ever after:
 //!
@@ -11,7 +11,10 @@
 //!
 //! Of two recon machines that ask at once the lower machine ID wins; one that decided already wins over one that asks; of two
 //! that both decided, because their networks grew together, the lower machine ID stays. The machine ID is one for the whole
-//! machine (its lowest MAC), so that one of two sticks wins on every link they share.
+//! machine (its lowest MAC), so that one of two sticks wins on every link they share. Two things could share those links out between them,
+//! each serving some for ever, and [`Event::Beside`] is against both: a question that comes to one link before the verdict and to the
+//! next one after it (in its last second a link waits for what the others do), and links that came up at different times (after
+//! [`timing::SHARED_SECONDS`] the higher machine ID gives way).
 //!
 //! Of two with different keys the one that serves already stays as well, because the other one hears it first; of two that ask at
 //! once the higher machine ID waits a little for the lower one; of two that both serve the lower machine ID stays for a while, and gives way if the other
@@ -25,6 +28,7 @@ mod state;
 mod timing;
 
 use crate::config::LinkRule;
+use crate::model::RunTime;
 
 use self::state::{State, changes_mode};
 
@@ -34,7 +38,7 @@ pub(crate) use self::timing::{MASTER_QUIET_SECONDS, WATCH_SECONDS};
 
 impl Election {
     /// Takes one event; the actions are to be done in order.
-    pub(crate) fn on(&mut self, event: Event, now: f64) -> Vec<Action> {
+    pub(crate) fn on(&mut self, event: Event, now: RunTime) -> Vec<Action> {
         let before = self.state.clone();
         let mut actions = Vec::new();
         match event {
@@ -64,10 +68,12 @@ impl Election {
                 State::SameSegment { heard, .. } => *heard = now,
                 State::Down | State::Disabled | State::Yield { .. } => {}
             },
+            Event::Beside { speaks, follows } => (self.speaks_beside, self.follows_beside) = (speaks, follows),
             Event::SameSegment { before: false, .. } | Event::Tick => {}
         }
         self.clock(now, &mut actions);
         if changes_mode(&before, &self.state) {
+            self.changed = now;
             actions.push(Action::Changed);
             if self.decided() {
                 actions.push(Action::Announce);

@@ -124,7 +124,7 @@ impl LinkManager {
                     let index = packet.0;
                     let Some(event) = self.event(packet) else { continue };
                     if let Some(link) = self.links.get_mut(&index) {
-                        let (actions, span) = (link.election.on(event, clock::run_seconds()), link.span.clone());
+                        let (actions, span) = (link.election.on(event, clock::run_time()), link.span.clone());
                         link.act(&self.context.netlink, actions).instrument(span).await;
                     }
                 }
@@ -167,9 +167,13 @@ impl LinkManager {
             }
             // A port of this machine on the same network may answer for another one's address.
             let own: Vec<MacAddr> = self.links.values().map(|state| state.link.mac).collect();
+            let now = clock::run_time();
+            let others = self.links.iter().filter(|(index, _)| **index != link.index);
+            let beside = Event::beside(others.map(|(_, state)| &state.election), now);
             if let Some(state) = self.links.get_mut(&link.index) {
                 let span = state.span.clone();
-                poll(&mut self.context, state, link, &own).instrument(span).await?;
+                let polled = poll(&mut self.context, state, link, beside, &own);
+                polled.instrument(span).await?;
             }
             // A machine of many ports and little speed starts them one after the other.
             watchdog.feed(Instant::now());
@@ -281,13 +285,20 @@ impl LinkManager {
 }
 
 /// Moves the clock of a link that is there, and brings what runs on it to what is decided.
-async fn poll(context: &mut Context, state: &mut LinkState, link: Link, own: &[MacAddr]) -> anyhow::Result<()> {
+async fn poll(
+    context: &mut Context,
+    state: &mut LinkState,
+    link: Link,
+    beside: Event,
+    own: &[MacAddr],
+) -> anyhow::Result<()> {
     let now = clock::run_time();
     state.link = link;
     // A given link is served with or without carrier.
     if context.rule == Rule::Elected {
-        let mut actions = state.election.on(Event::Carrier(state.link.carrier), now.seconds());
-        actions.extend(state.election.on(Event::Tick, now.seconds()));
+        let mut actions = state.election.on(Event::Carrier(state.link.carrier), now);
+        actions.extend(state.election.on(beside, now));
+        actions.extend(state.election.on(Event::Tick, now));
         state.act(&context.netlink, actions).await;
     }
     state.reconcile(context, own, now).await

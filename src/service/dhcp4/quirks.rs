@@ -72,9 +72,12 @@ pub(crate) enum Workaround {
 /// Answered DISCOVERs after which a machine gets a minimal offer.
 pub(crate) const MINIMAL_OFFER_AFTER: u32 = 3;
 
+/// A workaround, and for whom.
+type Row = (Workaround, fn(&Facts) -> bool);
+
 /// Lengths, missing end marks and padding need no row: [`super::wire`] reads what is there, and
 /// [`super::layout`] pads every reply.
-const TABLE: [(Workaround, fn(&Facts) -> bool); 8] = [
+const TABLE: [Row; 8] = [
     // Intel boot agents, old BIOS ROMs: no option 97, or one of a wrong length
     (Workaround::OmitMachineIdentifier, |facts| {
         facts.firmware() && facts.client.uuid.is_none()

@@ -1,16 +1,17 @@
 //! What time changes: who is gone, what is decided, and which question is due.
 
 use crate::config::LinkRule;
+use crate::model::RunTime;
 
 use super::state::{Action, Election, State, Verdict};
 use super::timing::{
-    ASK_BOOT_SECONDS, ASKING_SECONDS, BOOT_EVERY, BOOT_WAIT_SECONDS, MASTER_QUIET_SECONDS, PROBE_SECONDS,
+    ASK_BOOT_SECONDS, ASKING_SECONDS, BOOT_EVERY, BOOT_WAIT_SECONDS, LATE_SECONDS, MASTER_QUIET_SECONDS, PROBE_SECONDS,
     QUIET_SECONDS, START_SECONDS, VERDICT_SECONDS, WATCH_SECONDS,
 };
 
 impl Election {
     /// Moves the clocks, and asks what is due.
-    pub(super) fn clock(&mut self, now: f64, actions: &mut Vec<Action>) {
+    pub(super) fn clock(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         for known in &mut self.foreign {
             known.server.boots &= now - known.booted < QUIET_SECONDS;
         }
@@ -46,7 +47,7 @@ impl Election {
         }
     }
     /// Asks what is due, until the link is decided.
-    fn probing(&mut self, now: f64, actions: &mut Vec<Action>) {
+    fn probing(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         let State::Probing {
             since,
             sent,
@@ -59,7 +60,9 @@ impl Election {
         // Who may still prove something, or have the lower identifier, is waited for.
         let waits = !self.strangers.is_empty()
             || self.lower_asked.is_some_and(|(first, last)| {
-                now - last < ASKING_SECONDS && now - first < VERDICT_SECONDS + START_SECONDS
+                let decides = self.speaks_beside && first - *since >= VERDICT_SECONDS - LATE_SECONDS;
+                let limit = if decides { 0.0 } else { VERDICT_SECONDS };
+                now - last < ASKING_SECONDS && now - first < limit + START_SECONDS
             });
         if elapsed >= VERDICT_SECONDS && !waits {
             self.state = match self.rule {
@@ -84,7 +87,7 @@ impl Election {
     }
 
     /// What is left to do beside another server.
-    fn judge_foreign(&mut self, now: f64) {
+    fn judge_foreign(&mut self, now: RunTime) {
         let boots = self.foreign().any(|server| server.boots && !server.ours) && self.rule != LinkRule::Proxy;
         let foreign = self.foreign().any(|server| !server.ours);
         let State::Foreign { since, heard, verdict } = &mut self.state else {
@@ -102,7 +105,7 @@ impl Election {
         }
     }
 
-    fn restart(&mut self, now: f64, actions: &mut Vec<Action>) {
+    fn restart(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         self.ask_anew(now);
         self.clock(now, actions);
     }

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::MacAddr;
 use crate::model::api::ForeignServer;
+use crate::model::{MacAddr, RunTime};
 
-use super::state::{Action, Election, Known, MAX_FOREIGN, State, Stranger};
+use super::state::{Action, Election, Known, MAX_FOREIGN, NEVER, State, Stranger};
 use super::timing::{CONTEST_SECONDS, GONE_SECONDS, MASTER_QUIET_SECONDS, PROOF_PAUSE_SECONDS, PROOF_SECONDS};
 
 impl Election {
@@ -13,7 +13,7 @@ impl Election {
         &mut self,
         server: ForeignServer,
         machine: Option<MacAddr>,
-        now: f64,
+        now: RunTime,
         actions: &mut Vec<Action>,
     ) {
         if self.state == State::Down {
@@ -32,7 +32,7 @@ impl Election {
     }
 
     /// A port proved that it has the key.
-    fn trust(&mut self, mac: MacAddr, now: f64) {
+    fn trust(&mut self, mac: MacAddr, now: RunTime) {
         self.strangers.retain(|stranger| stranger.server.mac != mac);
         self.proven
             .retain(|(known, at)| *known != mac && now - *at < MASTER_QUIET_SECONDS);
@@ -43,21 +43,21 @@ impl Election {
 
     /// One calls itself a recon master and hands out boot files only: no reason to hand out no addresses, or two of them would
     /// keep each other from it for ever. Of two that proxy with different keys the lower machine ID goes on.
-    pub(super) fn proxying_stranger(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: f64) {
+    pub(super) fn proxying_stranger(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: RunTime) {
         let lower = machine.is_some_and(|machine| machine < self.machine_id);
         if matches!(self.state, State::Foreign { .. }) && lower && !self.is_trusted(server.mac, now) {
             self.note(ForeignServer { boots: true, ..server }, now);
         }
     }
 
-    fn is_trusted(&self, mac: MacAddr, now: f64) -> bool {
+    fn is_trusted(&self, mac: MacAddr, now: RunTime) -> bool {
         let known = self.proven.iter().find(|(known, _)| *known == mac);
         known.is_some_and(|(_, at)| now - *at < MASTER_QUIET_SECONDS)
     }
 
     /// One calls itself a recon master. What it says may be the answer of a service that proves nothing, so it is asked for proof before it
     /// counts as what it is without.
-    fn stranger(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: f64, actions: &mut Vec<Action>) {
+    fn stranger(&mut self, server: ForeignServer, machine: Option<MacAddr>, now: RunTime, actions: &mut Vec<Action>) {
         match self.state {
             State::Probing { .. } | State::Serve | State::Foreign { .. } => {}
             State::Down | State::Disabled | State::SameSegment { .. } | State::Yield { .. } => return,
@@ -102,7 +102,7 @@ impl Election {
     }
 
     /// Judges those whose time for a proof is over.
-    pub(super) fn judge(&mut self, now: f64, actions: &mut Vec<Action>) {
+    pub(super) fn judge(&mut self, now: RunTime, actions: &mut Vec<Action>) {
         if !matches!(self.state, State::Probing { .. } | State::Serve | State::Foreign { .. }) {
             self.strangers.clear();
             return;
@@ -131,7 +131,7 @@ impl Election {
     }
 
     /// A server of somebody else's spoke, or of one that is taken for somebody else's.
-    fn foreigner(&mut self, server: ForeignServer, now: f64, actions: &mut Vec<Action>) {
+    fn foreigner(&mut self, server: ForeignServer, now: RunTime, actions: &mut Vec<Action>) {
         self.note(server, now);
         match &mut self.state {
             State::Foreign { heard, .. } => *heard = now,
@@ -149,8 +149,8 @@ impl Election {
         }
     }
 
-    fn note(&mut self, server: ForeignServer, now: f64) {
-        let booted = if server.boots { now } else { f64::NEG_INFINITY };
+    fn note(&mut self, server: ForeignServer, now: RunTime) {
+        let booted = if server.boots { now } else { NEVER };
         let same = |known: &&mut Known| {
             let key = |server: &ForeignServer| (server.address, server.mac, server.recon);
             key(&known.server) == key(&server)
@@ -159,7 +159,7 @@ impl Election {
         match self.foreign.iter_mut().find(same) {
             Some(known) => {
                 known.heard = now;
-                known.booted = known.booted.max(booted);
+                known.booted = if server.boots { now } else { known.booted };
                 known.server.boots |= server.boots;
                 known.server.ours |= server.ours;
             }
@@ -174,7 +174,7 @@ impl Election {
     }
 
     /// A recon master of this site serves or proxies here.
-    fn master_spoke(&mut self, address: Ipv4Addr, machine: MacAddr, now: f64, actions: &mut Vec<Action>) {
+    fn master_spoke(&mut self, address: Ipv4Addr, machine: MacAddr, now: RunTime, actions: &mut Vec<Action>) {
         let stays = match &self.state {
             State::Down | State::Disabled | State::SameSegment { .. } => return,
             _ if self.decided() => self.machine_id < machine,

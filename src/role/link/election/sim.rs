@@ -1,14 +1,14 @@
 //! Whole networks of elections: sticks of one site or of several, ports, foreign servers, forgers, lost packets, cut and healed cables. Time is the
 //! simulation's own and chance comes from a seed, so that a failure is the same failure again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::*;
 use super::timing::*;
 use super::*;
 use crate::config::SiteKey;
-use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
+use crate::model::{MacAddr, RunTime};
 use crate::role::link::proof::Voice;
 use crate::service::dhcp4::probe::{Proof, Question, Role, Said};
 use proptest::prelude::*;
@@ -54,6 +54,10 @@ struct Forger {
 struct Port {
     stick: usize,
     wire: usize,
+    /// Its carrier comes up this long after its stick started.
+    late: f64,
+    /// What it last heard of its stick's other ports.
+    beside: Event,
     /// Of its stick.
     site: u8,
     mac: MacAddr,
@@ -87,6 +91,8 @@ struct Net {
     chance: Chance,
     queue: BTreeMap<(u64, u64), (usize, Post)>,
     forger: Option<Forger>,
+    /// A stick that follows a master on every wire becomes its peer, and takes no part any more.
+    leave: bool,
     /// Who yielded to one that is none of its site.
     fooled: Vec<String>,
     sequence: u64,
@@ -101,19 +107,28 @@ struct Net {
 const STEP: f64 = 0.05;
 
 impl Net {
+    /// Sticks that start at these times, each on all of so many wires.
     fn new(seed: u64, starts: &[f64], wires: usize, foreign: Vec<Foreign>) -> Self {
+        let sticks: Vec<_> = starts.iter().map(|start| (*start, (0..wires).collect())).collect();
+        Net::of(seed, &sticks, foreign)
+    }
+
+    /// Sticks, each with its start and the wires that it is on.
+    fn of(seed: u64, sticks: &[(f64, Vec<usize>)], foreign: Vec<Foreign>) -> Self {
         let mut chance = Chance(seed);
         // Whether the earlier or the later stick has the lower number is a matter of chance, too.
         let flip = chance.next() < 0.5;
         let mut ports = Vec::new();
-        for stick in 0..starts.len() {
-            let number = if flip { starts.len() - 1 - stick } else { stick };
-            for wire in 0..wires {
+        for (stick, (_, wires)) in sticks.iter().enumerate() {
+            let number = if flip { sticks.len() - 1 - stick } else { stick };
+            for wire in wires.iter().copied() {
                 let machine = MacAddr([2, 0, 0, 0, 0, number as u8]);
                 let mac = MacAddr([2, 0, 0, 1, wire as u8, number as u8]);
                 ports.push(Port {
                     stick,
                     wire,
+                    late: 0.0,
+                    beside: Event::Tick,
                     site: 0,
                     mac,
                     voice: Voice::new(SiteKey::new([0; 32]), machine, mac),
@@ -126,7 +141,7 @@ impl Net {
         }
         Net {
             now: 0.0,
-            life: starts.iter().map(|start| (*start, f64::INFINITY)).collect(),
+            life: sticks.iter().map(|(start, _)| (*start, f64::INFINITY)).collect(),
             ports,
             foreign,
             loss: 0.0,
@@ -134,6 +149,7 @@ impl Net {
             chance,
             queue: BTreeMap::new(),
             forger: None,
+            leave: false,
             fooled: Vec::new(),
             sequence: 0,
             given: Vec::new(),
@@ -320,7 +336,7 @@ impl Net {
 
     fn alive(&self, port: usize) -> bool {
         let (start, end) = self.life[self.ports[port].stick];
-        (start..end).contains(&self.now)
+        (start + self.ports[port].late..end).contains(&self.now)
     }
 
     fn feed(&mut self, port: usize, event: Event) {
@@ -328,7 +344,7 @@ impl Net {
             return;
         }
         let now = self.now;
-        let actions = self.ports[port].election.on(event, now);
+        let actions = self.ports[port].election.on(event, RunTime::from_seconds(now));
         self.follows(port);
         for action in actions {
             let stick = self.ports[port].stick;
@@ -430,13 +446,31 @@ impl Net {
             }
             for port in 0..self.ports.len() {
                 if self.alive(port) {
-                    self.feed(port, Event::Carrier(true));
+                    if self.ports[port].election.mode() == LinkMode::Down {
+                        self.feed(port, Event::Carrier(true));
+                    }
+                    let beside = self.ports.iter().enumerate();
+                    let beside = beside.filter(|(at, other)| *at != port && other.stick == self.ports[port].stick);
+                    let beside = Event::beside(
+                        beside.map(|(_, other)| &other.election),
+                        RunTime::from_seconds(self.now),
+                    );
+                    if self.ports[port].beside != beside {
+                        self.ports[port].beside = beside.clone();
+                        self.feed(port, beside);
+                    }
                     self.feed(port, Event::Tick);
                     // The driver says so itself as soon as its services run.
                     if (self.ports[port].ready..self.ports[port].ready + STEP).contains(&self.now) {
                         self.announce(port);
+                        if self.masters(self.ports[port].wire, LinkMode::Serve).len() > 1 {
+                            self.doubled.push(self.now);
+                        }
                     }
                 }
+            }
+            if self.leave {
+                self.followers_leave();
             }
             if self.now as u64 > self.seconds {
                 self.seconds = self.now as u64;
@@ -452,6 +486,68 @@ impl Net {
             self.alive(*at) && port.wire == wire && port.election.mode() == mode && port.ready <= self.now
         };
         (0..self.ports.len()).filter(ready).collect()
+    }
+
+    fn followers_leave(&mut self) {
+        for stick in 0..self.life.len() {
+            let ports = self.ports.iter().filter(|port| port.stick == stick);
+            let busy = |port: &Port| match port.election.mode() {
+                LinkMode::Serve | LinkMode::Proxy | LinkMode::Probing => true,
+                LinkMode::Down | LinkMode::Silent | LinkMode::Yield => false,
+            };
+            if !ports.clone().any(busy) && ports.clone().any(|port| port.election.master().is_some()) {
+                self.life[stick].1 = self.life[stick].1.min(self.now);
+            }
+        }
+    }
+
+    /// Of the sticks that take part, by wire.
+    fn on_wire(&self, wire: usize) -> BTreeSet<usize> {
+        let ports = (0..self.ports.len()).filter(|at| self.ports[*at].wire == wire && self.alive(*at));
+        ports.map(|at| self.ports[at].stick).collect()
+    }
+
+    /// Every wire with a stick has exactly one that speaks, and of two sticks that share two wires one speaks on neither.
+    fn shared_out(&self) -> Result<(), TestCaseError> {
+        let mut speakers = Vec::new();
+        for wire in 0..=self.ports.iter().map(|port| port.wire).max().unwrap_or(0) {
+            if self.on_wire(wire).is_empty() {
+                continue;
+            }
+            let there = |foreign: &Foreign| foreign.wire == wire && (foreign.from..foreign.until).contains(&self.now);
+            let foreign = self.foreign.iter().any(there);
+            let mode = if foreign { LinkMode::Proxy } else { LinkMode::Serve };
+            let found: Vec<_> = [LinkMode::Serve, LinkMode::Proxy]
+                .into_iter()
+                .flat_map(|mode| self.masters(wire, mode))
+                .collect();
+            prop_assert_eq!(found.len(), 1, "wire {} at {}: {:#?}", wire, self.now, self.story());
+            prop_assert_eq!(
+                self.ports[found[0]].election.mode(),
+                mode,
+                "wire {} at {}: {:#?}",
+                wire,
+                self.now,
+                self.story()
+            );
+            speakers.push((wire, self.ports[found[0]].stick));
+        }
+        for (wire, stick) in &speakers {
+            for (other, rival) in &speakers {
+                let both = BTreeSet::from([*stick, *rival]);
+                let shared =
+                    both.len() == 2 && both.is_subset(&self.on_wire(*wire)) && both.is_subset(&self.on_wire(*other));
+                prop_assert!(
+                    !shared,
+                    "{:?} share out wires {} and {}: {:#?}",
+                    both,
+                    wire,
+                    other,
+                    self.story()
+                );
+            }
+        }
+        Ok(())
     }
 
     fn clients(&mut self) {
@@ -491,7 +587,12 @@ impl Net {
     }
 
     fn story(&self) -> Vec<String> {
-        let line = |port: &Port| format!("stick {} wire {}: {:?}", port.stick, port.wire, port.modes);
+        let line = |port: &Port| {
+            format!(
+                "stick {} ({}) wire {}: {:?}",
+                port.stick, port.election.machine_id, port.wire, port.modes
+            )
+        };
         self.ports.iter().map(line).collect()
     }
 
@@ -520,13 +621,49 @@ fn foreign(wire: usize, from: f64, until: f64, ping: f64) -> Foreign {
     }
 }
 
+/// So many cases where `PROPTEST_CASES` says nothing else.
+fn cases(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let told = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if told { default.cases } else { cases },
+        ..default
+    }
+}
+
+/// Where one stick's beginning meets another one's decision.
+const MOMENTS: [f64; 5] = [0.0, 5.0, 6.0, 6.04, 12.0];
+
+/// A start near such a moment, or any.
+fn start() -> impl Strategy<Value = f64> {
+    let near = (0..MOMENTS.len(), -0.1f64..0.2).prop_map(|(at, off)| (MOMENTS[at] + off).max(0.0));
+    prop_oneof![near, 0.0f64..20.0]
+}
+
+/// The wires of a stick.
+fn wires() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        Just(vec![0]),
+        Just(vec![1]),
+        Just(vec![0, 1]),
+        Just(vec![0, 1]),
+        Just(vec![0, 1, 2]),
+        Just(vec![0, 2])
+    ]
+}
+
+/// How long after the start of its stick a port has its carrier.
+fn late() -> impl Strategy<Value = f64> {
+    prop_oneof![4 => Just(0.0), 2 => 0.0f64..3.0, 1 => 0.0f64..60.0]
+}
+
 /// Seconds between the starts of two sticks: together, within one election, or any time later.
 fn delay() -> impl Strategy<Value = f64> {
     prop_oneof![0.0f64..0.5, 0.0f64..8.0, 0.0f64..60.0]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(cases(128))]
 
     /// Any order, any delay up to a minute, one wire or two: one master a wire, the second one's verdict within 3 s, no
     /// address twice, and nobody ever takes over or gives up again.
@@ -552,7 +689,7 @@ proptest! {
             prop_assert_eq!(entries, 1, "flapping: {:?}", net.story());
         }
         // One of the sticks has all the wires.
-        let owners: std::collections::BTreeSet<usize> = (0..wires).flat_map(|wire| net.masters(wire, LinkMode::Serve)).map(|at| net.ports[at].stick).collect();
+        let owners: BTreeSet<usize> = (0..wires).flat_map(|wire| net.masters(wire, LinkMode::Serve)).map(|at| net.ports[at].stick).collect();
         prop_assert_eq!(owners.len(), 1);
     }
 
@@ -664,7 +801,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     /// Two sticks with different keys: one serves, the other one says nothing and follows nobody; the earlier one stays.
     #[test]
@@ -737,5 +874,93 @@ proptest! {
         net.settled(LinkMode::Serve)?;
         prop_assert!(net.fooled.is_empty(), "{:?}", net.fooled);
         prop_assert_eq!(net.ports[0].entries, 1);
+    }
+}
+
+/// The question of the lower number comes to one wire just before the verdict, to the other one just after it.
+#[test]
+fn a_question_that_meets_the_verdict_shares_out_nothing() {
+    let delay = 6.03706174351496;
+    let mut net = Net::new(6039484796886964645, &[0.0, delay], 2, Vec::new());
+    net.run(delay + 12.0);
+    net.shared_out().expect("one master");
+    net.run(delay + 240.0);
+    net.shared_out().expect("one master");
+    assert!(net.ports.iter().all(|port| port.entries <= 1), "{:#?}", net.story());
+    net.no_address_twice().expect("no address twice");
+}
+
+/// Two sticks on two wires whose starts are as far apart as the moments at which one decides, swept in small steps: one gets both wires, and
+/// nobody changes its mind.
+#[test]
+fn starts_around_every_moment_of_decision_settle() {
+    for (at, moment) in MOMENTS.into_iter().enumerate() {
+        for step in 0..30u32 {
+            let delay = (moment - 0.1 + f64::from(step) / 100.0).max(0.0);
+            let mut net = Net::new(u64::from(step) + 100 * at as u64, &[0.0, delay], 2, Vec::new());
+            net.run(delay + 12.0);
+            net.shared_out().expect("one master");
+            assert!(net.doubled.is_empty(), "{:#?}", net.story());
+            assert!(net.ports.iter().all(|port| port.entries <= 1), "{:#?}", net.story());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(8))]
+
+    /// Two or three sticks on different wires, ports whose carrier comes later, packets lost for the first minutes.
+    #[test]
+    fn sticks_on_different_wires_settle(
+        seed: u64,
+        sticks in prop::collection::vec((start(), wires()), 2..4),
+        lates in prop::collection::vec(late(), 9),
+        loss in prop_oneof![Just(0.0), 0.0f64..0.2],
+        leave: bool,
+    ) {
+        let mut net = Net::of(seed, &sticks, Vec::new());
+        for (port, late) in net.ports.iter_mut().zip(lates) {
+            port.late = late;
+        }
+        (net.loss, net.leave) = (loss, leave);
+        net.run(80.0);
+        net.loss = 0.0;
+        net.run(300.0);
+        net.shared_out()?;
+        let entries: Vec<_> = net.ports.iter().map(|port| port.entries).collect();
+        let doubled = net.doubled.len();
+        net.run(400.0);
+        net.shared_out()?;
+        prop_assert_eq!(entries, net.ports.iter().map(|port| port.entries).collect::<Vec<_>>(), "flapping: {:#?}", net.story());
+        prop_assert_eq!(doubled, net.doubled.len());
+    }
+
+    /// The same beside foreign servers that come and go: while one answers on a wire, nobody serves it.
+    #[test]
+    fn sticks_on_different_wires_mind_foreign_servers(
+        seed: u64,
+        sticks in prop::collection::vec((start(), wires()), 1..4),
+        lates in prop::collection::vec(late(), 9),
+        servers in prop::collection::vec((0usize..3, start(), 15.0f64..90.0, 0.0f64..3.0), 1..4),
+        leave: bool,
+    ) {
+        let all = servers.iter().map(|(wire, from, stays, ping)| foreign(*wire, *from, from + stays, *ping)).collect();
+        let mut net = Net::of(seed, &sticks, all);
+        for (port, late) in net.ports.iter_mut().zip(lates) {
+            port.late = late;
+        }
+        net.leave = leave;
+        for second in 1..120 {
+            net.run(f64::from(second));
+            for foreign in net.foreign.iter().filter(|foreign| (foreign.from + 10.0..foreign.until).contains(&net.now)) {
+                prop_assert!(net.masters(foreign.wire, LinkMode::Serve).is_empty(), "{} at {}: {:#?}", foreign.wire, net.now, net.story());
+            }
+        }
+        net.run(400.0);
+        net.shared_out()?;
+        let entries: Vec<_> = net.ports.iter().map(|port| port.entries).collect();
+        net.run(500.0);
+        net.shared_out()?;
+        prop_assert_eq!(entries, net.ports.iter().map(|port| port.entries).collect::<Vec<_>>(), "flapping: {:#?}", net.story());
     }
 }

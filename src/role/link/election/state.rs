@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use crate::config::LinkRule;
-use crate::model::MacAddr;
 use crate::model::api::{ForeignServer, LinkMode};
+use crate::model::{MacAddr, RunTime};
 
-use super::timing::ANSWER_SECONDS;
+use super::timing::{ANSWER_SECONDS, SHARED_SECONDS};
 
 /// Something that happened to the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,24 @@ pub(crate) enum Event {
         name: String,
         before: bool,
     },
+    /// What this machine does on its other links: whether it speaks for one of them, and the masters of this site that it
+    /// [follows](Election::follows) there.
+    Beside {
+        speaks: bool,
+        follows: Vec<MacAddr>,
+    },
     /// Time passed.
     Tick,
+}
+
+impl Event {
+    /// `others`: the elections of this machine's other links.
+    pub(crate) fn beside<'a>(others: impl Iterator<Item = &'a Election> + Clone, now: RunTime) -> Self {
+        Event::Beside {
+            speaks: others.clone().any(Election::decided),
+            follows: others.filter_map(|election| election.follows(now)).collect(),
+        }
+    }
 }
 
 /// What the driver of the link has to do.
@@ -52,6 +68,9 @@ pub(crate) enum Action {
 /// Servers kept by name; more on one link are counted by nobody.
 pub(super) const MAX_FOREIGN: usize = 8;
 
+/// Longer ago than anything counts.
+pub(super) const NEVER: RunTime = RunTime::from_seconds(f64::NEG_INFINITY);
+
 /// The state of one link.
 #[derive(Debug)]
 pub(crate) struct Election {
@@ -63,23 +82,28 @@ pub(crate) struct Election {
     /// Those that call themselves recon masters and have not proven it yet.
     pub(super) strangers: Vec<Stranger>,
     /// Ports that proved it, and when last. What else they say is not held against them.
-    pub(super) proven: Vec<(MacAddr, f64)>,
-    /// When a lower machine ID that proved nothing was first and last heard asking, since this machine asks.
-    pub(super) lower_asked: Option<(f64, f64)>,
+    pub(super) proven: Vec<(MacAddr, RunTime)>,
+    /// When a lower machine ID was first and last heard asking and not yielded to, since this machine asks.
+    pub(super) lower_asked: Option<(RunTime, RunTime)>,
+    /// As the last [`Event::Beside`] said.
+    pub(super) speaks_beside: bool,
+    pub(super) follows_beside: Vec<MacAddr>,
+    /// When the mode last changed.
+    pub(super) changed: RunTime,
     /// When the last question went out.
-    pub(super) probed: f64,
+    pub(super) probed: RunTime,
     /// Watch questions since the last one that firmware would ask.
     pub(super) watched: u32,
     /// When a rival was last answered.
-    pub(super) answered: f64,
+    pub(super) answered: RunTime,
 }
 
 /// A server that spoke on this link.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) server: ForeignServer,
-    pub(super) heard: f64,
-    pub(super) booted: f64,
+    pub(super) heard: RunTime,
+    pub(super) booted: RunTime,
 }
 
 #[derive(Debug, Clone)]
@@ -87,35 +111,35 @@ pub(super) struct Stranger {
     pub(super) server: ForeignServer,
     /// Its machine ID, as it says.
     pub(super) machine: Option<MacAddr>,
-    pub(super) since: f64,
-    pub(super) heard: f64,
+    pub(super) since: RunTime,
+    pub(super) heard: RunTime,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum State {
     Down,
     Probing {
-        since: f64,
+        since: RunTime,
         sent: usize,
         asked_boot: bool,
     },
     Serve,
     /// Somebody else hands out addresses, or boot files, or recon.toml forbids to do so.
     Foreign {
-        since: f64,
-        heard: f64,
+        since: RunTime,
+        heard: RunTime,
         verdict: Option<Verdict>,
     },
     /// Told so: nothing is sent, not even a question.
     Disabled,
     SameSegment {
         name: String,
-        heard: f64,
+        heard: RunTime,
     },
     Yield {
         rival: MacAddr,
         master: Option<Ipv4Addr>,
-        until: f64,
+        until: RunTime,
     },
 }
 
@@ -136,9 +160,12 @@ impl Election {
             strangers: Vec::new(),
             proven: Vec::new(),
             lower_asked: None,
-            probed: 0.0,
+            speaks_beside: false,
+            follows_beside: Vec::new(),
+            changed: RunTime::default(),
+            probed: RunTime::default(),
             watched: 0,
-            answered: f64::NEG_INFINITY,
+            answered: NEVER,
         }
     }
 
@@ -164,6 +191,16 @@ impl Election {
         }
     }
 
+    /// The machine ID of the recon master that this link has yielded to for so long that it is no passing state.
+    fn follows(&self, now: RunTime) -> Option<MacAddr> {
+        match self.state {
+            State::Yield {
+                rival, master: Some(_), ..
+            } if now - self.changed >= SHARED_SECONDS => Some(rival),
+            _ => None,
+        }
+    }
+
     pub(crate) fn foreign(&self) -> impl Iterator<Item = &ForeignServer> {
         self.foreign.iter().map(|known| &known.server)
     }
@@ -173,14 +210,14 @@ impl Election {
         matches!(self.mode(), LinkMode::Serve | LinkMode::Proxy)
     }
 
-    pub(super) fn answer(&mut self, action: Action, now: f64, actions: &mut Vec<Action>) {
+    pub(super) fn answer(&mut self, action: Action, now: RunTime, actions: &mut Vec<Action>) {
         if now - self.answered >= ANSWER_SECONDS {
             self.answered = now;
             actions.push(action);
         }
     }
 
-    pub(super) fn ask_anew(&mut self, now: f64) {
+    pub(super) fn ask_anew(&mut self, now: RunTime) {
         self.foreign.clear();
         self.strangers.clear();
         self.lower_asked = None;

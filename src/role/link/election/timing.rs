@@ -20,6 +20,10 @@ pub(crate) const QUIET_SECONDS: f64 = 60.0;
 pub(crate) const MASTER_QUIET_SECONDS: f64 = 20.0;
 /// A rival that announced itself has this long to serve, from its last word.
 pub(super) const CANDIDATE_SECONDS: f64 = 15.0;
+/// One that is first heard asking this shortly before the verdict may be heard after it on another link: the links decide together.
+pub(super) const LATE_SECONDS: f64 = 1.0;
+/// Two machines of one site that share out the links they are both on do so for this long, and then the lower machine ID gets them all.
+pub(super) const SHARED_SECONDS: f64 = 30.0;
 /// Shortest time between two answers to rivals, so that two machines cannot keep each other talking.
 pub(super) const ANSWER_SECONDS: f64 = 0.3;
 /// One that calls itself a recon master has this long to prove it: a question and an answer, several times over.
