@@ -40,16 +40,8 @@ const STARTED: [(&str, Program, Option<&str>); 12] = [
     ("src/probe/pci/gpu.rs", Program::NvidiaSmi, Some("`nvidia-smi`")),
     ("src/role/peer/post/script.rs", Program::Sh, Some("`post.sh`")),
     ("src/role/settle.rs", Program::Udevadm, None),
-    (
-        "src/stick/partition/volume.rs",
-        Program::FsckExfat,
-        Some("`fsck.exfat`"),
-    ),
-    (
-        "src/stick/partition/volume.rs",
-        Program::MkfsExfat,
-        Some("`mkfs.exfat`"),
-    ),
+    ("src/stick/partition.rs", Program::FsckExfat, Some("`fsck.exfat`")),
+    ("src/stick/partition.rs", Program::MkfsExfat, Some("`mkfs.exfat`")),
     ("src/sys/power.rs", Program::Systemctl, Some("`systemctl poweroff`")),
 ];
 
@@ -75,7 +67,7 @@ const WRITERS: [(&str, &str); 13] = [
         "src/stick/partition/medium.rs",
         "the partition table of the stick, the data partition",
     ),
-    ("src/stick/partition/volume.rs", "the data partition"),
+    ("src/stick/partition.rs", "the data partition"),
     ("src/sys/loopdev.rs", "loop devices"),
     ("src/sys/sandbox.rs", "the workload's control group"),
     ("src/sys/terminal.rs", "the terminal"),
