@@ -46,7 +46,7 @@ class Words(unittest.TestCase):
         script = (
             f". {TOP}/tools/tests.sh\n"
             "export WORDS; WORDS=$(make_words --only 'a b' 'x$y $(z)' \"it's\" '#c' '')\n"
-            "printf 'vm:\\n\\t@printf \"%%s|\" $(WORDS)\\n' | make --file=- vm WORDS=\"$WORDS\""
+            "printf 'vm:\\n\\t@printf \"%%s|\" $(WORDS)\\n' | make --no-print-directory --file=- vm WORDS=\"$WORDS\""
         )
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
         self.assertEqual(done.stdout, "--only|a b|x$y $(z)|it's|#c||")

@@ -39,7 +39,7 @@ class Programs(unittest.TestCase):
                 (Path(folder) / name).symlink_to(TOP / name)
             text = (TOP / file).read_text()
             self.assertIn(old, text)
-            (Path(folder) / file.split("/")[0]).unlink()
+            (Path(folder) / Path(file).parts[0]).unlink()
             (Path(folder) / file).parent.mkdir(parents=True)
             (Path(folder) / file).write_text(text.replace(old, new, 1))
             done = shell(f"TOP={folder}; cut -f3 $TOP/kiwi/programs.tsv >$TOP/packages; check_programs debian-13 $TOP/packages")

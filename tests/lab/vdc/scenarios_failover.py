@@ -22,7 +22,6 @@ class TwoSticks(Environment):
     def set_up(self) -> None:
         lab = self.lab
         self._reporter = LinkReporter()
-        second = identity(5, "second-stick")
         first_stick = stick.make(lab.options.iso, lab.folder / "first-stick.raw")
         # No rule keeps the second machine on: one that stands by does not end by the policy of the master it follows.
         settings = stick_files.recon_toml("Two Sticks", {})
