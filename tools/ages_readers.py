@@ -291,13 +291,15 @@ def read_rust(file, text):
     """Options of the programs that the binary starts; what the tests start is left out."""
     text = re.split(r"#\[cfg\(test\)\]\s+(?:pub(?:\(\w+\))? )?mod ", text)[0]
     code = "\n".join("" if line.lstrip().startswith("//") else line for line in text.split("\n"))
-    for found in re.finditer(r'(?:\brun|\brun_codes|\brun_keeping|Command::new)\(\s*"([^"]+)"', code):
-        program = found.group(1)
-        if program not in PROGRAMS:
+    # `Program::MkfsExfat` is mkfs.exfat: the names of src/sys/program.rs are those of the files, without what no name may hold.
+    names = {re.sub(r"\W", "", name): name for name in PROGRAMS}
+    for found in re.finditer(r"(?:\b(?:run|run_codes|run_keeping)\(\s*Program::(\w+)|Program::(\w+)\s*\.command\(\))", code):
+        program = names.get((found.group(1) or found.group(2)).lower())
+        if program is None:
             continue
         line = code.count("\n", 0, found.start()) + 1
         rest = code[found.end() :]
-        if found.group().startswith("Command"):
+        if found.group(2):
             # A chain of calls, to the end of the statement.
             call, before = rest.split(";")[0], []
         else:

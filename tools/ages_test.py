@@ -279,11 +279,11 @@ class Readers(unittest.TestCase):
 
     def test_rust(self):
         text = (
-            'fn settle() {\n    let limit = format!("--timeout={}", 5);\n    // run("udevadm", &["-x"])\n'
-            '    cmd::run("udevadm", &["settle", &limit], LIMIT);\n    other("--not-this");\n}\n'
-            'fn off() {\n    Command::new("systemctl")\n        .args(["--no-block", "poweroff"])\n        .status();\n}\n'
-            'fn check() {\n    match cmd::run_codes("fsck.exfat", &[Path::new("-p"), device], LIMIT, &[0, 1]) {\n        _ => say("-z"),\n    }\n}\n'
-            '#[cfg(test)]\nmod tests {\n    fn x() { run("mkfs.exfat", &["-q"]); }\n}\n'
+            'fn settle() {\n    let limit = format!("--timeout={}", 5);\n    // run(Program::Udevadm, &["-x"])\n'
+            '    cmd::run(Program::Udevadm, &["settle", &limit], LIMIT);\n    other("--not-this");\n}\n'
+            'fn off() {\n    Command::from(Program::Systemctl.command())\n        .args(["--no-block", "poweroff"])\n        .status();\n}\n'
+            'fn check() {\n    match cmd::run_codes(Program::FsckExfat, &[Path::new("-p"), device], LIMIT, &[0, 1]) {\n        _ => say("-z"),\n    }\n}\n'
+            '#[cfg(test)]\nmod tests {\n    fn x() { run(Program::MkfsExfat, &["-q"]); }\n}\n'
         )
         self.assertEqual(
             found(ages_readers.read_rust, text),
