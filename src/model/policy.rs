@@ -1,5 +1,11 @@
 //! What a peer does once it runs, and how it ends: the words of `recon.toml`, of the kernel command line, of the API and of
 //! arguments, read in one place. An unknown word is an error everywhere, never a default.
+//!
+//! How a power-off policy comes from the stick to a machine: `[peers]` or `[[node]]` of `recon.toml` give it (`config/settings.rs`,
+//! `policy`; without a word there, the post action's default below), the boot script carries it as `recon.poweroff=` on the kernel line
+//! (`service/boot/kernel_line.rs`), and the peer reads that line (`config/cmdline.rs`, `KernelLine::end`). A peer whose line has no such
+//! word, because a person started it, asks its master for it (`service/http/answer.rs`, `policy_of`). A standby follows its own line
+//! alone and else stays on (`role/run.rs`). What is done in the end: `role/peer/power.rs`.
 
 use serde::{Deserialize, Serialize};
 

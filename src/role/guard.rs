@@ -1,6 +1,10 @@
-//! Internal disks are kept read-only. Exempt is what the running system lies on, and nothing else: a label or an image proves
-//! nothing, a disk of the machine may carry both. Before the system is mounted that is no disk at all; a master sets its own
-//! medium writable when it is sure of it.
+//! Internal disks are kept read-only. Exempt is what the running system lies on (`stick/medium.rs`, `live_disk`), and nothing else: a
+//! label or an image proves nothing, a disk of the machine may carry both. Before the system is mounted that is no disk at all.
+//!
+//! Who sets it: a udev rule as soon as a disk appears (`overlay/usr/lib/udev/rules.d/01-recon-guard.rules`, by `recon guard`), and here
+//! again whoever runs as master or peer of the live image. The kernel is told in `sys/block.rs`. Who takes it off again: a master, of its
+//! own stick when no other medium could be that (`role/master/storage.rs`, decided by `stick/medium.rs`, `may_write`), and
+//! `recon write-disk`, of the disk that a person named twice (`cli/write_disk.rs`).
 
 use std::io;
 use std::path::Path;

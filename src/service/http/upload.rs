@@ -1,4 +1,7 @@
 //! `PUT /api/v1/nodes/<id>/upload`: bytes in, an acknowledgement out only when they are durable.
+//!
+//! In order: is there a place for its address and room on the stick (`limits.rs`, `store/room.rs`); the bytes, as they come, to a thread
+//! that writes them (`store/nodes/incoming.rs`); its `commit` checks them, chooses the folder, and syncs file, name and folder; then 201.
 
 use std::net::IpAddr;
 use std::time::Duration;
