@@ -19,6 +19,9 @@ pub const WORKLOAD: &str = "post.tgz";
 pub const NODES: &str = "nodes";
 /// The inventory in an upload, and the copy of it beside the upload.
 pub const INVENTORY: &str = "inventory.json";
+/// An upload on its way is `incoming-<number>.part`; other files have their name with `.part` behind it until they are whole.
+pub const INCOMING_PREFIX: &str = "incoming-";
+pub const PART: &str = ".part";
 /// Folders that are served as they are; `export` is also where the tarball is asked for.
 pub const ISOS: &str = "isos";
 pub const INSTALL: &str = "install";

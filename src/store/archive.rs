@@ -113,7 +113,6 @@ impl<U> Plan<'_, U> {
 pub struct Builder {
     limits: UploadLimits,
     medium: Arc<dyn Medium>,
-    mtime: u64,
     lacks: Vec<String>,
     kept_bytes: usize,
     member_bytes: usize,
@@ -128,18 +127,10 @@ impl Builder {
         Builder {
             limits,
             medium,
-            mtime: 0,
             lacks: Vec::new(),
             kept_bytes: KEPT_BYTES,
             member_bytes: MEMBER_BYTES,
         }
-    }
-
-    /// Time stamp of every entry, in seconds since 1970; 0 unless set.
-    #[cfg(test)]
-    pub fn mtime(mut self, mtime: u64) -> Self {
-        self.mtime = mtime;
-        self
     }
 
     /// What is known to be missing among the uploads, a line each; it stands in `INCOMPLETE.txt`.
@@ -181,16 +172,18 @@ impl Builder {
             Ok(steps.length)
         })();
         let size_bytes = written.map_err(|error: io::Error| {
-            // The first error is the one to report.
-            let _ = medium.remove_file(out);
-            match error {
+            // Told before the part is removed: the room that it gives back was not there.
+            let told = match error {
                 _ if !go_on() => ArchiveError::Stopped,
                 error if room::is_no_space(&error) => ArchiveError::NoSpace {
                     needed,
                     free: medium.free_bytes(folder).unwrap_or(0),
                 },
                 error => io_error("writing", out)(error).into(),
-            }
+            };
+            // The first error is the one to report.
+            let _ = medium.remove_file(out);
+            told
         })?;
         Ok(Built {
             nodes: plan.nodes.len(),
@@ -305,7 +298,7 @@ impl Builder {
         let length = first.len() as u64 + plan.nodes.iter().map(|(_, sums)| sums.length).sum::<u64>();
         let mut writer = Stoppable { writer, go_on };
         let mut member = GzEncoder::new(&mut writer, Compression::new(LEVEL));
-        let mut header = self.header(length);
+        let mut header = header(length);
         header.set_path(SUMS_NAME)?;
         header.set_cksum();
         member.write_all(header.as_bytes())?;
@@ -333,7 +326,7 @@ impl Builder {
             &mut member,
         )?;
         for (name, text) in plan.lists() {
-            self.file(&mut member, name, text.len() as u64, text.as_bytes())?;
+            file(&mut member, name, text.len() as u64, text.as_bytes())?;
         }
         member.finish().map(drop)
     }
@@ -355,7 +348,7 @@ impl Builder {
     /// Writes the member of one node. Its files were summed from the same bytes before.
     fn node<U: Upload>(&self, upload: &U, writer: &mut impl Write) -> io::Result<()> {
         let mut member = GzEncoder::new(writer, Compression::new(LEVEL));
-        let written = self.each_file(upload, |path, size, reader| self.file(&mut member, path, size, reader));
+        let written = self.each_file(upload, |path, size, reader| file(&mut member, path, size, reader));
         written.map_err(|error| match error {
             UploadError::Refused(_) => changed(upload.id()),
             other => other.into(),
@@ -387,30 +380,30 @@ impl Builder {
         let (size, reader) = (proof.len() as u64, &mut proof.as_bytes());
         visit(&format!("{prefix}/{PROOF}"), size, reader).map_err(UploadError::Visit)
     }
+}
 
-    /// Writes one entry.
-    fn file(&self, writer: &mut impl Write, path: &str, size: u64, content: impl Read) -> io::Result<()> {
-        let mut content = content.take(size);
-        // Dropping it would write the end of the tar, which has a member of its own.
-        let mut builder = ManuallyDrop::new(tar::Builder::new(writer));
-        builder.append_data(&mut self.header(size), path, &mut content)?;
-        match content.limit() {
-            0 => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+/// Writes one entry.
+fn file(writer: &mut impl Write, path: &str, size: u64, content: impl Read) -> io::Result<()> {
+    let mut content = content.take(size);
+    // Dropping it would write the end of the tar, which has a member of its own.
+    let mut builder = ManuallyDrop::new(tar::Builder::new(writer));
+    builder.append_data(&mut header(size), path, &mut content)?;
+    match content.limit() {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
 
-    /// The header of a file that has no name yet.
-    fn header(&self, size: u64) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_size(size);
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(self.mtime);
-        header
-    }
+/// The header of a file that has no name yet. Without a time: the same uploads give the same bytes.
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 fn changed(id: &NodeId) -> io::Error {

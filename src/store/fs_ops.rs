@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::model::layout;
 use crate::sys::mount;
 
 /// What the stores do to a folder. `Disk` is the real body.
@@ -155,7 +156,7 @@ pub(crate) fn replace_lazily(
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".part");
+    temporary.push(layout::PART);
     let temporary = PathBuf::from(temporary);
     medium.remove_if_there(&temporary)?;
     let written = medium.create(&temporary).and_then(|mut file| fill(&mut file));

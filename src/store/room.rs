@@ -6,7 +6,7 @@
 //! was acknowledged never does, except to newer uploads of the same machine (`nodes/tidy.rs`). Copies of inventories for
 //! people leave half of what was free at the start (`nodes/tidy.rs`), and a tarball is not begun where it would not fit or
 //! would leave less than uploads were promised (`archive.rs`). The upload that finds no room all the same, here or when the
-//! medium itself says so, ends with `StoreError::NoSpace`, which HTTP sends as 507 (`service/http/upload.rs`), and its peer
+//! medium itself says so, ends with `StoreError::NoSpace`, which HTTP sends as 507 (`service/http/refusal.rs`), and its peer
 //! asks on for ever (`role/peer/retry.rs`). Leases that do not fit are served from memory, the screen says what that costs, and
 //! writing them is tried again every half minute (`leases.rs`).
 

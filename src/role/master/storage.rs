@@ -34,14 +34,19 @@ impl Storage {
     /// A folder given by hand, which counts as durable.
     pub(crate) fn folder(folder: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
-        Ok(Storage {
+        Ok(Self::there(folder))
+    }
+
+    /// A folder that is there.
+    fn there(folder: PathBuf) -> Self {
+        Storage {
             files: StickFiles::Folder(folder.clone()),
             folder,
             durable: true,
             partition: None,
             problem: None,
             notices: Vec::new(),
-        })
+        }
     }
 
     /// The data partition of the medium, made if there is none; memory where that fails. Blocks.
@@ -66,7 +71,7 @@ impl Storage {
                 Ok(Storage {
                     notices,
                     partition: Some(partition),
-                    ..Self::folder(layout::MOUNT_POINT.into())?
+                    ..Self::there(layout::MOUNT_POINT.into())
                 })
             }
             Err(problem) => Self::memory(problem.to_string(), Some(disk)),
@@ -194,7 +199,7 @@ fn certain(disk: &Path) -> Result<Certain, Doubt> {
 /// Writes the key beside its place first: a power cut leaves a whole one or none.
 fn keep_key(folder: &Path, key: &SiteKey) -> io::Result<()> {
     let place = folder.join(layout::SITE_KEY);
-    let part = folder.join(format!("{}.part", layout::SITE_KEY));
+    let part = folder.join(format!("{}{}", layout::SITE_KEY, layout::PART));
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -6,6 +6,7 @@ use anyhow::Context;
 use hyper::body::Bytes;
 
 use crate::model::inventory::{Item, PartStatus};
+use crate::model::layout;
 use crate::store::upload::UploadLimits;
 
 use super::document;
@@ -64,7 +65,7 @@ pub(crate) fn pack(
         Form::Lean => document::lean(&inventory, limit)?,
         _ => document::document(&inventory, limit)?,
     };
-    add("inventory.json", &document)?;
+    add(layout::INVENTORY, &document)?;
     if let Some(results) = results {
         add("post/status.json", &serde_json::to_vec_pretty(&results.status)?)?;
         add("post/output.txt", &results.output)?;

@@ -133,7 +133,7 @@ enum LeftOut {
     #[error("cannot be read ({0})")]
     Unread(#[from] io::Error),
     #[error("is whole but no upload ({})", cause::told(.0))]
-    NoUpload(#[from] UploadError),
+    NoUpload(UploadError),
 }
 
 /// What an upload tells of its machine.
@@ -142,5 +142,8 @@ fn check(upload: &OnSource<'_>, limits: &UploadLimits) -> Result<InventoryFacts,
     if digest != upload.name.sha256 {
         return Err(LeftOut::Torn);
     }
-    Ok(upload::check(upload.open()?, limits)?)
+    upload::check(upload.open()?, limits).map_err(|error| match error {
+        UploadError::Io(error) => LeftOut::Unread(error),
+        error => LeftOut::NoUpload(error),
+    })
 }

@@ -10,7 +10,7 @@ use crate::stick::collect::report::{Report, State};
 use crate::stick::collect::uploads::OnSource;
 use crate::store::archive::{self, Wrong};
 use crate::store::digest_of;
-use crate::store::fs_ops::folder_of;
+use crate::store::fs_ops::{Disk, Medium, folder_of};
 use crate::store::upload::UploadLimits;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,8 +19,20 @@ pub struct Options {
     pub force: bool,
 }
 
-/// The output must be a new file (or one that may be replaced), and never on the source.
+/// The output must be a new file (or one that may be replaced), and never on the source; and so must what it is called until it
+/// is checked, which is removed as well.
 pub(super) fn check_out(source: &Path, out: &Path, options: Options) -> Result<(), CollectError> {
+    check_place(source, out, options)?;
+    check_place(source, &unchecked(out), options)
+}
+
+fn unchecked(out: &Path) -> PathBuf {
+    let mut temporary = out.as_os_str().to_owned();
+    temporary.push(".unchecked");
+    temporary.into()
+}
+
+fn check_place(source: &Path, out: &Path, options: Options) -> Result<(), CollectError> {
     let on_source = || CollectError::OnSource { path: out.to_owned() };
     if let Ok(existing) = fs::metadata(out) {
         let same = fs::metadata(source).is_ok_and(|s| (s.dev(), s.ino()) == (existing.dev(), existing.ino()));
@@ -46,9 +58,7 @@ pub(super) fn check_out(source: &Path, out: &Path, options: Options) -> Result<(
 
 /// Builds under another name, reads that back and checks every sum, and only then gives it its name.
 pub(super) fn write(chosen: &[OnSource<'_>], out: &Path, report: &mut Report) -> Result<(), CollectError> {
-    let mut temporary = out.as_os_str().to_owned();
-    temporary.push(".unchecked");
-    let temporary = PathBuf::from(temporary);
+    let temporary = unchecked(out);
     let written = write_checked(chosen, &temporary, out, report);
     if written.is_err() {
         // The first error is the one to report.
@@ -91,9 +101,7 @@ fn write_checked(
     }
     let (sha256, bytes) = File::open(temporary).and_then(digest_of).map_err(write_error)?;
     fs::rename(temporary, out).map_err(write_error)?;
-    File::open(folder_of(out))
-        .and_then(|folder| folder.sync_all())
-        .map_err(write_error)?;
+    Disk.sync_folder(folder_of(out)).map_err(write_error)?;
     report.files = verified.files;
     report.out_bytes = bytes;
     report.out_sha256 = hex(&sha256);

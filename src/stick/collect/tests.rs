@@ -228,6 +228,28 @@ fn more_nodes_than_are_read_are_not_called_complete() {
     let both = collect_within(&both, &dir.path().join("both.tar.gz"), Options::default(), 12).unwrap();
     assert!(both.is_complete() && both.taken() == 14, "{both}");
 
+    // What is no folder counts, and so does what else has the name of an upload.
+    let files = dir.path().join("files");
+    fs::create_dir_all(files.join("nodes")).unwrap();
+    for number in 0..20 {
+        fs::write(files.join(format!("nodes/mac-0300000000{number:02}")), b"").unwrap();
+    }
+    let none = collect_within(&[&files], &dir.path().join("none.tar.gz"), Options::default(), 14);
+    let Err(CollectError::NothingWhole(none)) = none else {
+        panic!("{none:?}")
+    };
+    assert!(none.unread.len() == 15 && none.unread[14].contains("nodes holds more than 14 nodes"));
+    for number in 0..=1000 {
+        let name = format!("000002-{number:064}.tar.gz");
+        fs::write(others.join("nodes/mac-020000001001").join(name), b"").unwrap();
+    }
+    let some = run(&others, &dir.path().join("uploads.tar.gz")).unwrap();
+    assert!(
+        some.unread.len() == 1 && some.unread[0].contains("it holds more than 1000"),
+        "{some}"
+    );
+    assert!(some.rows.iter().map(|row| row.uploads).sum::<usize>() <= 1001);
+
     let volume = dir.path().join("volume.img");
     fs::write(&volume, fixture("data.img.gz")).unwrap();
     let some = collect_within(&[&volume], &dir.path().join("v.tar.gz"), Options::default(), 2).unwrap();
@@ -503,6 +525,36 @@ fn an_existing_file_is_replaced_only_when_asked() {
     assert!(matches!(run(&stick, &out), Err(CollectError::Exists { .. })));
     assert_eq!(fs::read(&out).unwrap(), b"of yesterday");
     check_fixture(&collect(&stick, &out, Options { force: true }).unwrap());
+}
+
+#[test]
+fn what_has_the_name_of_a_file_on_its_way_is_not_lost() {
+    let dir = scratch();
+    let (out, unchecked) = (dir.path().join("a"), dir.path().join("a.unchecked"));
+    let volume = fixture("data.img.gz");
+    fs::write(&unchecked, &volume).unwrap();
+    let linked = dir.path().join("linked");
+    fs::hard_link(&unchecked, &linked).unwrap();
+    let force = Options { force: true };
+    for source in [&unchecked, &linked] {
+        let error = collect(source, &out, force).unwrap_err().to_string();
+        assert!(
+            error.contains("a.unchecked is on the source, which is never"),
+            "{error}"
+        );
+    }
+    assert!(fs::read(&unchecked).unwrap() == volume);
+
+    fs::remove_file(&unchecked).unwrap();
+    fs::write(&unchecked, b"of somebody").unwrap();
+    let error = run(&linked, &out).unwrap_err();
+    assert!(
+        matches!(&error, CollectError::Exists { path } if *path == unchecked),
+        "{error}"
+    );
+    assert_eq!(fs::read(&unchecked).unwrap(), b"of somebody");
+    check_fixture(&collect(&linked, &out, force).unwrap());
+    assert!(!unchecked.exists());
 }
 
 proptest! {

@@ -63,10 +63,17 @@ pub(super) struct Found<'a> {
     pub(super) unread: Vec<String>,
 }
 
+/// What is looked for in a folder: folders or files, by their names; at most `most`, and `more` is said where there are more.
+struct Wanted<'a> {
+    folders: bool,
+    name: fn(&str) -> bool,
+    most: usize,
+    more: &'a str,
+}
+
 /// What stands in a folder.
 struct Item<'a> {
     name: String,
-    is_folder: bool,
     size: u64,
     stored_unix: Option<i64>,
     content: Content<'a>,
@@ -83,9 +90,9 @@ enum Unlisted {
 
 impl<'a> Content<'a> {
     /// What stands in a folder, which people know as `shown`; `unread` hears what it lacks.
-    fn list(&self, shown: &str, unread: &mut Vec<String>) -> Result<Vec<Item<'a>>, Unlisted> {
-        let (volume, listing) = match self {
-            Content::Path(folder) => return Ok(list_path(folder, unread)?),
+    fn list(&self, shown: &str, wanted: &Wanted<'_>, unread: &mut Vec<String>) -> Result<Vec<Item<'a>>, Unlisted> {
+        let (volume, mut listing) = match self {
+            Content::Path(folder) => return Ok(list_path(folder, wanted, unread)?),
             Content::Volume(volume, stream) => (*volume, volume.list(stream)?),
         };
         match listing.damaged {
@@ -98,8 +105,13 @@ impl<'a> Content<'a> {
                 "the rest of {shown}: the folder is larger than any that is read"
             ));
         }
+        let entries = &mut listing.entries;
+        entries.retain(|entry| entry.is_folder == wanted.folders && (wanted.name)(&entry.name));
+        if entries.len() > wanted.most {
+            unread.push(wanted.more.to_owned());
+            entries.truncate(wanted.most);
+        }
         let items = listing.entries.into_iter().map(|entry| Item {
-            is_folder: entry.is_folder,
             size: entry.size(),
             stored_unix: entry.modified_unix,
             content: Content::Volume(volume, entry.stream),
@@ -107,14 +119,11 @@ impl<'a> Content<'a> {
         });
         Ok(items.collect())
     }
-
-    fn is_mounted(&self) -> bool {
-        matches!(self, Content::Path(_))
-    }
 }
 
-fn list_path<'a>(folder: &Path, unread: &mut Vec<String>) -> io::Result<Vec<Item<'a>>> {
-    let mut items = Vec::new();
+/// As `Content::list`. What has a wanted name counts, whatever it is: nothing that is held or told grows with the folder.
+fn list_path<'a>(folder: &Path, wanted: &Wanted<'_>, unread: &mut Vec<String>) -> io::Result<Vec<Item<'a>>> {
+    let (mut items, mut count) = (Vec::new(), 0);
     for entry in fs::read_dir(folder)? {
         let entry = match entry {
             Ok(entry) => entry,
@@ -123,14 +132,27 @@ fn list_path<'a>(folder: &Path, unread: &mut Vec<String>) -> io::Result<Vec<Item
                 break;
             }
         };
-        let Ok(name) = entry.file_name().into_string() else {
+        let Some(name) = entry.file_name().into_string().ok().filter(|name| (wanted.name)(name)) else {
             continue;
         };
+        if count >= wanted.most {
+            unread.push(wanted.more.to_owned());
+            break;
+        }
+        count += 1;
         // Of a link its own: what it leads to is not on this medium.
+        let problem = match entry.file_type() {
+            Ok(kind) if wanted.folders && !kind.is_dir() => Some(" is no folder, left out".to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(format!(": {error}")),
+        };
+        if let Some(problem) = problem {
+            unread.push(format!("{}{problem}", entry.path().display()));
+            continue;
+        }
         let metadata = entry.metadata().ok();
         items.push(Item {
             name,
-            is_folder: metadata.as_ref().is_some_and(fs::Metadata::is_dir),
             size: metadata.as_ref().map_or(0, fs::Metadata::len),
             stored_unix: metadata.as_ref().map(MetadataExt::mtime),
             content: Content::Path(entry.path()),
@@ -138,6 +160,9 @@ fn list_path<'a>(folder: &Path, unread: &mut Vec<String>) -> io::Result<Vec<Item
     }
     Ok(items)
 }
+
+/// Files read of the folder of a node, of which a store keeps two uploads and a copy.
+const MAX_FILES: usize = 1000;
 
 /// The copy of its inventory that a node's folder has for people, beside the upload.
 const COPY: &str = layout::INVENTORY;
@@ -198,29 +223,24 @@ fn uploads<'a>(
     found: &mut Found<'a>,
 ) -> Result<(), CollectError> {
     let path = || source.to_owned();
-    let listed = nodes.list(shown, &mut found.unread).map_err(|error| match error {
-        Unlisted::Volume(source) => CollectError::Volume { path: path(), source },
-        Unlisted::Io(error) if error.kind() == io::ErrorKind::NotFound => CollectError::NoNodes { path: path() },
-        Unlisted::Io(error) => read_error(&source.join(layout::NODES), error),
-    })?;
-    let mut folders = 0;
+    let wanted = Wanted {
+        folders: true,
+        name: |name| name.parse::<NodeId>().is_ok(),
+        most,
+        more: &format!("nodes holds more than {most} nodes; the rest was left alone"),
+    };
+    let listed = nodes
+        .list(shown, &wanted, &mut found.unread)
+        .map_err(|error| match error {
+            Unlisted::Volume(source) => CollectError::Volume { path: path(), source },
+            Unlisted::Io(error) if error.kind() == io::ErrorKind::NotFound => CollectError::NoNodes { path: path() },
+            Unlisted::Io(error) => read_error(&source.join(layout::NODES), error),
+        })?;
     for folder in listed {
         let Ok(id) = folder.name.parse::<NodeId>() else {
             continue;
         };
         let shown = format!("{shown}/{}", folder.name);
-        if !folder.is_folder {
-            if folder.content.is_mounted() {
-                found.unread.push(format!("{shown} is no folder, left out"));
-            }
-            continue;
-        }
-        if folders >= most {
-            let text = format!("nodes holds more than {most} nodes; the rest was left alone");
-            found.unread.push(text);
-            break;
-        }
-        folders += 1;
         node_uploads((&folder.content, &shown), (at, id), length, found);
     }
     Ok(())
@@ -234,15 +254,20 @@ fn node_uploads<'a>(
     found: &mut Found<'a>,
 ) {
     let uploads = found.nodes.entry(id.clone()).or_default();
-    let files = match folder.list(shown, &mut found.unread) {
+    let wanted = Wanted {
+        folders: false,
+        name: |name| name == COPY || UploadName::parse(name).is_some(),
+        most: MAX_FILES,
+        more: &format!("the rest of {shown}: it holds more than {MAX_FILES} uploads"),
+    };
+    let files = match folder.list(shown, &wanted, &mut found.unread) {
         Ok(files) => files,
         Err(error) => return found.unread.push(format!("{shown}: {}", cause::told(&error))),
     };
     let (before, mut copied) = (uploads.len(), false);
     for file in files {
         copied |= file.name == COPY;
-        let is_file = !file.is_folder || file.content.is_mounted();
-        let Some(name) = UploadName::parse(&file.name).filter(|_| is_file) else {
+        let Some(name) = UploadName::parse(&file.name) else {
             continue;
         };
         if file.size > length {

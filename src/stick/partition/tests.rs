@@ -240,17 +240,14 @@ fn upload(store: &crate::store::nodes::NodeStore, serial: &str, last: u8) {
 
 /// A master's life on a stick: first boot, uploads, a restart of the service, a clean stop, a second boot.
 fn life(disk: &Path, mount_point: &Path, rounds: u8) -> DataPartition {
-    use crate::model::layout::TARBALL;
-    use crate::store::archive::Builder;
-    use crate::store::nodes::{Limits, NodeStore};
+    use crate::store::nodes::{Limits, Made, NodeStore};
     let partition = ensure(disk, mount_point, GUID).unwrap();
     let store = NodeStore::open(mount_point, Limits::default()).unwrap();
     let before = store.list().len();
-    let builder = Builder::new(Limits::default().upload);
     for last in 0..rounds {
         upload(&store, &format!("{before}-{last}"), last);
-        let out = mount_point.join(TARBALL);
-        builder.write(&store.list(), &out, 0, &|| true).unwrap();
+        let made = store.make_tarball(false, &|| true).unwrap();
+        assert!(matches!(made, Made::Current { .. }), "{made:?}");
     }
     assert_eq!(store.list().len(), before.max(usize::from(rounds)));
     partition

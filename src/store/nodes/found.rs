@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Weak;
 use std::{fs, io};
 
-use crate::model::NodeId;
+use crate::model::{NodeId, layout};
 use crate::store::fs_ops::{Medium, io_error};
 use crate::store::nodes::error::StoreError;
 use crate::store::nodes::records::{Inner, Limits, Record, State, report, report_unread};
@@ -58,7 +58,8 @@ pub(super) fn scan_node(folder: &Path, medium: &dyn Medium) -> io::Result<Vec<Re
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name == "inventory.json.part" || (name.starts_with("incoming-") && name.ends_with(".part")) {
+        let unfinished = name.strip_suffix(layout::PART);
+        if unfinished.is_some_and(|name| name == layout::INVENTORY || name.starts_with(layout::INCOMING_PREFIX)) {
             // A leftover that stays costs room only; the next start tries again.
             let _ = medium.remove_file(&entry.path());
         } else if let Some(name) = UploadName::parse(name) {

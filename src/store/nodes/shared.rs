@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use std::{io, mem};
 
 use crate::formats::bytes::hex;
-use crate::model::NodeId;
+use crate::model::{NodeId, layout};
 use crate::store::fs_ops::{Medium, io_error};
 use crate::store::inventory::InventoryFacts;
 use crate::store::nodes::checking::Checking;
@@ -78,6 +78,8 @@ impl Shared {
     pub(super) fn room_for(&self, declared_len: u64) -> Result<MutexGuard<'_, Inner>, StoreError> {
         let mut is_first = true;
         loop {
+            // Before the free bytes: where it goes in between, for another upload, it counts at least once.
+            let tarball = self.tarball.bytes();
             let free = self.medium.free_bytes(&self.folder);
             let free = free.map_err(io_error("asking for the room on", &self.folder))?;
             let inner = self.lock();
@@ -86,22 +88,22 @@ impl Shared {
                 return Ok(inner);
             }
             drop(inner);
-            let gives_way = mem::take(&mut is_first) && room::tarball_gives_way(needed, free, self.tarball.bytes());
-            if !gives_way || !self.tarball.make_room() {
+            if !mem::take(&mut is_first) || !room::tarball_gives_way(needed, free, tarball) {
                 return Err(StoreError::NoSpace { needed, free });
             }
+            self.tarball.make_room();
         }
     }
 
-    /// A new file in `folder` for the content of an upload that was announced with this length.
-    pub(super) fn temporary(&self, folder: &Path, declared_len: u64) -> Result<(PathBuf, File), StoreError> {
+    /// A new file in `folder` for the content of an upload, for which so many free bytes are `needed`.
+    pub(super) fn temporary(&self, folder: &Path, needed: u64) -> Result<(PathBuf, File), StoreError> {
         loop {
             let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!("incoming-{number}.part"));
+            let path = folder.join(format!("{}{number}{}", layout::INCOMING_PREFIX, layout::PART));
             match self.medium.create(&path) {
                 Ok(file) => return Ok((path, file)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(self.full_or("making", &path, declared_len)(error)),
+                Err(error) => return Err(self.full_or("making", &path, needed)(error)),
             }
         }
     }
@@ -128,16 +130,16 @@ impl Shared {
         inner.nodes.iter().filter_map(newest).collect()
     }
 
-    /// The error of a step of an upload of this length, told as what it is where the medium is full.
+    /// The error of a step for which so many free bytes were `needed`, told as what it is where the medium is full.
     pub(super) fn full_or<'a>(
         &'a self,
         operation: &'static str,
         path: &'a Path,
-        declared_len: u64,
+        needed: u64,
     ) -> impl FnOnce(io::Error) -> StoreError + 'a {
         move |error| match room::is_no_space(&error) {
             true => StoreError::NoSpace {
-                needed: declared_len,
+                needed,
                 free: self.medium.free_bytes(&self.folder).unwrap_or(0),
             },
             false => io_error(operation, path)(error).into(),

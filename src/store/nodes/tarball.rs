@@ -109,14 +109,15 @@ impl Tarball {
         there.map(|file| file.len()).fold(0, u64::saturating_add)
     }
 
-    /// Gives an upload the room of the tarball. False if there is none.
-    pub(super) fn make_room(&self) -> bool {
+    /// Gives an upload the room of the tarball.
+    pub(super) fn make_room(&self) {
         // Ends a making under way.
         self.changes.fetch_add(1, Ordering::Relaxed);
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named = self.lock();
         self.withdraw(&mut named);
-        self.medium.remove_file(&self.folder.join(TARBALL_INCOMPLETE)).is_ok()
+        // Gone or not: whether there is room now is asked of the medium.
+        let _ = self.medium.remove_file(&self.folder.join(TARBALL_INCOMPLETE));
     }
 
     /// Names what was made, if nothing changed since.

@@ -529,8 +529,14 @@ fn the_tarball_leaves_free_what_uploads_were_promised() {
     assert_eq!(store.make_tarball(true, &|| true).unwrap(), Made::Current { nodes: 1 });
 }
 
-/// A medium on which there is only so much room.
-struct Small(AtomicU64);
+/// A medium on which there is only so much room; and a file that somebody else removes once its room was asked for.
+struct Small(AtomicU64, Mutex<Option<PathBuf>>);
+
+impl Small {
+    fn new(free: u64) -> Arc<Self> {
+        Arc::new(Small(AtomicU64::new(free), Mutex::default()))
+    }
+}
 
 impl Medium for Small {
     fn create(&self, path: &Path) -> io::Result<fs::File> {
@@ -569,15 +575,64 @@ impl Medium for Small {
         Disk.sync_all(path)
     }
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(self.0.load(Ordering::Relaxed))
+        let free = self.0.load(Ordering::Relaxed);
+        match self.1.lock().unwrap().take() {
+            Some(path) => self.remove_file(&path).map(|()| free),
+            None => Ok(free),
+        }
     }
+}
+
+/// A store with an upload that does not pack, on a medium with this much room.
+fn on_small(dir: &Path, free: u64) -> (NodeStore, Arc<Small>) {
+    let medium = Small::new(free);
+    let limits = Limits {
+        reserve_bytes: 1000,
+        ..Limits::default()
+    };
+    let store = NodeStore::open_on(dir, limits, medium.clone()).unwrap();
+    let noise: Vec<u8> = (0..25_000u32).flat_map(|n| Sha256::digest(n.to_be_bytes())).collect();
+    let bytes = samples::tar_gz(&[("inventory.json", b"{}"), ("raw/noise", &noise)]);
+    put(&store, &node(1), &bytes).unwrap();
+    (store, medium)
+}
+
+#[test]
+fn a_tarball_for_which_the_room_ends_says_what_was_free_then() {
+    let dir = scratch();
+    let (store, medium) = on_small(dir.path(), 8 << 20);
+    let part = dir.path().join(layout::TARBALL_INCOMPLETE);
+    // Something else takes all that is left once a part is written.
+    let fill = || {
+        if fs::metadata(&part).is_ok_and(|part| part.len() > 0) {
+            medium.0.store(0, Ordering::Relaxed);
+        }
+        true
+    };
+    let error = store.make_tarball(false, &fill).unwrap_err();
+    assert!(error.to_string().ends_with("bytes needed, 0 free"), "{error}");
+    assert!(!part.exists() && medium.0.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn the_room_of_a_tarball_that_gave_way_to_another_upload_counts() {
+    let dir = scratch();
+    let (store, medium) = on_small(dir.path(), 8 << 20);
+    store.make_tarball(false, &|| true).unwrap();
+    let tarball = store.current_tarball().unwrap();
+    let length = fs::metadata(&tarball).unwrap().len();
+    let free = 1000 + length / 2;
+    medium.0.store(free, Ordering::Relaxed);
+    *medium.1.lock().unwrap() = Some(tarball);
+    store.begin(&node(2), length, [0; 32]).unwrap();
+    assert_eq!(medium.0.load(Ordering::Relaxed), free + length);
 }
 
 #[test]
 fn an_upload_that_moves_to_its_own_folder_needs_its_room_twice() {
     let dir = scratch();
     let shared: NodeId = SHARED.parse().unwrap();
-    let medium = Arc::new(Small(AtomicU64::new(1 << 20)));
+    let medium = Small::new(1 << 20);
     let limits = Limits {
         reserve_bytes: 4000,
         ..Limits::default()
