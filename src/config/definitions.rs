@@ -62,6 +62,7 @@ pub(crate) const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
 const MAX_SILENT: usize = 64;
 
 /// Reads a value with the function that is named, and keeps it in this part of the draft.
+/// The slot is evaluated before the value is read: what makes it, such as `node()`, runs also where the value is wrong.
 macro_rules! into {
     ($read:ident, $($slot:tt)+) => {
         |value, draft| set(&mut draft.$($slot)+, $read(value))

@@ -56,6 +56,7 @@ const DEFAULT_NETWORK: Network = Network {
     base: u32::from_be_bytes([192, 168, 219, 0]),
     prefix: 24,
 };
+
 impl Default for Settings {
     fn default() -> Self {
         Self::check(Draft::default(), &mut Vec::new())

@@ -20,18 +20,28 @@ pub(crate) fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// The name of a number in one list of a table of several: list, number or `first-last`, name.
+/// The name of a number in one list of a table of several: list, number or `first-last`, name. The list is in the table.
 pub(crate) fn name(table: &'static str, list: &str, code: impl Into<u32>) -> Option<&'static str> {
+    debug_assert!(lines_of(table, list).next().is_some(), "no list {list:?}");
+    name_if_listed(table, list, code)
+}
+
+/// The same where there may be no such list.
+pub(crate) fn name_if_listed(table: &'static str, list: &str, code: impl Into<u32>) -> Option<&'static str> {
     let code = code.into();
     let is_named = |codes: &str| {
         let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
         Some(number(first)? <= code && code <= number(last)?)
     };
-    let rows = table
-        .lines()
-        .filter_map(|line| line.strip_prefix(list)?.strip_prefix('\t'));
-    let row = rows.map(fields).find(|[codes, _]| is_named(codes) == Some(true));
+    let mut rows = lines_of(table, list).map(fields);
+    let row = rows.find(|[codes, _]| is_named(codes) == Some(true));
     row.map(|[_, name]| name)
+}
+
+fn lines_of(table: &'static str, list: &str) -> impl Iterator<Item = &'static str> {
+    table
+        .lines()
+        .filter_map(move |line| line.strip_prefix(list)?.strip_prefix('\t'))
 }
 
 /// The names of the bits that are set, from bit 0 on; bits that are not listed are left out.
@@ -58,6 +68,34 @@ mod tests {
         assert_eq!(name(TABLE, "entity", 3u8), None);
         let marks: Vec<_> = rows(TABLE).map(|[_, _, _, mark]| mark).collect();
         assert_eq!(marks, ["", "", "well"]);
+    }
+
+    #[test]
+    #[should_panic = "no list \"slots\""]
+    #[cfg(debug_assertions)]
+    fn a_list_that_is_not_there_is_a_mistake() {
+        assert_eq!(name_if_listed(TABLE, "slots", 3u8), None);
+        name(TABLE, "slots", 3u8);
+    }
+
+    #[test]
+    fn every_row_has_its_fields_and_numbers() {
+        let numbered = [
+            include_str!("../probe/cabling/lldp/names.tsv"),
+            include_str!("../probe/nics/optics.tsv"),
+            include_str!("../probe/disks/ata_attributes.tsv"),
+        ];
+        for [list, code, name, rest] in numbered.into_iter().flat_map(rows) {
+            let whole = !list.is_empty() && !name.is_empty() && rest.is_empty();
+            assert!(whole && number(code).is_some(), "{list} {code} {name} {rest}");
+        }
+        let told = ["firmware", "model", "option rom", "serial", "driver version"];
+        for [what, file, rest] in rows(include_str!("../probe/disks/host_attributes.tsv")) {
+            assert!(
+                told.contains(&what) && !file.is_empty() && rest.is_empty(),
+                "{what} {file} {rest}"
+            );
+        }
     }
 
     #[test]

@@ -48,6 +48,15 @@ pub(crate) fn clean(text: &str) -> Option<String> {
     Some(cleaned)
 }
 
+/// The first `max`, and how many more there are.
+pub(crate) fn first(texts: &[impl AsRef<str>], max: usize) -> String {
+    let shown: Vec<&str> = texts.iter().take(max).map(AsRef::as_ref).collect();
+    match texts.len().saturating_sub(max) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Sorts digits by value and, as the kernel counts, `sdz` before `sdaa`.
 pub(crate) fn natural_key(name: &str) -> Vec<(usize, String)> {
     let mut runs: Vec<String> = Vec::new();

@@ -202,18 +202,23 @@ fn aer(root: &Root, address: &str) -> Option<PciAer> {
     })
 }
 
-/// Lines `RxErr 3`, and a total in the last. Some kinds stand in several files; the total counts.
+/// A status register has 32 bits, each a kind; further ones are left out.
+const MAX_AER_KINDS: usize = 64;
+
+/// Lines `RxErr 3`, and a total in the last. Some kinds stand in several files; the total counts. Of a kind that is named twice
+/// the last line counts.
 pub(crate) fn aer_counts(text: &str) -> (u64, Vec<(String, u64)>) {
     let mut total = None;
-    let mut seen = Vec::new();
-    for line in text.lines().take(64) {
+    let mut seen: Vec<(String, u64)> = Vec::new();
+    for line in text.lines() {
         let Some((kind, count)) = line.trim().rsplit_once(' ') else {
             continue;
         };
         let Ok(count) = count.parse::<u64>() else { continue };
         if kind.starts_with("TOTAL_") {
             total = Some(count);
-        } else if count > 0 {
+        } else if count > 0 && seen.len() < MAX_AER_KINDS {
+            seen.retain(|(known, _)| known != kind);
             seen.push((kind.to_owned(), count));
         }
     }
@@ -288,6 +293,10 @@ mod tests {
             BTreeMap::from([("BadDLLP".to_owned(), 1), ("BadTLP".to_owned(), 3)])
         );
         assert_eq!(aer_counts("BadTLP 3\nBadDLLP 1\n").0, 4);
+        assert_eq!(aer_counts("BadTLP 2\nBadDLLP 1\nBadTLP 3\n").0, 4);
+        let many = String::from_iter((0..100).map(|kind| format!("bit{kind} 1\n"))) + "TOTAL_ERR_COR 100\n";
+        let (total, seen) = aer_counts(&many);
+        assert_eq!((total, seen.len()), (100, MAX_AER_KINDS));
         assert_eq!(aer_counts("nonsense\n\n-1 -1"), (0, Vec::new()));
     }
 

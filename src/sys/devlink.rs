@@ -37,6 +37,9 @@ pub(crate) fn infos() -> io::Result<Vec<u8>> {
 
 /// Whether the dump ends with this datagram; an error where the kernel tells one.
 fn ended(datagram: &[u8]) -> io::Result<bool> {
+    if datagram.is_empty() {
+        return Ok(true);
+    }
     let mut rest = datagram;
     while let Some(length) = take(rest, 0).filter(|_| rest.len() >= HEADER_BYTES) {
         if kind_of(rest)? == NLMSG_DONE {
@@ -48,7 +51,7 @@ fn ended(datagram: &[u8]) -> io::Result<bool> {
         };
         rest = next;
     }
-    Ok(datagram.is_empty())
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The edge: everything that asks or changes the running system. Decides nothing. The only home of `unsafe`.
+//! The edge: everything that asks or changes the running system. Decides nothing, except that what may be sent to
+//! hardware is listed here and all else refused. The only home of `unsafe`.
 
 #![allow(unsafe_code)]
 

@@ -9,7 +9,6 @@ use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::set_option;
-
 use crate::model::MacAddr;
 
 /// A packet socket (packet(7)) that sees IPv4 packets to UDP ports 67 and 68 on one link, and nothing else: the filter
@@ -188,7 +187,8 @@ pub(super) fn receive_from<'a>(
     flags: libc::c_int,
 ) -> io::Result<(&'a [u8], SockAddr)> {
     let (length, from) = socket.recv_from_with_flags(room, flags)?;
-    // SAFETY: the kernel wrote `length` bytes.
+    let length = length.min(room.len());
+    // SAFETY: the kernel wrote `length` bytes; with MSG_TRUNC it tells of more than it had room for.
     Ok((unsafe { room[..length].assume_init_ref() }, from))
 }
 

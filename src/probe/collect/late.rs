@@ -8,11 +8,11 @@ use super::live::LiveSources;
 use super::options::{Limit, Options};
 use super::root::Root;
 use super::timebox::{Publish, millis};
+use crate::formats::text::first;
 use crate::model::inventory::{Inventory, Item, PartStatus};
 use crate::probe::disks::arrivals::Named;
 use crate::probe::disks::list;
 use crate::probe::disks::watch::Watch;
-use crate::probe::text::words::first;
 
 /// How often disks are listed anew that came while the last ones were asked.
 const LATE_ROUNDS: usize = 4;

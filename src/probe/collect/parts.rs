@@ -34,14 +34,12 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     row!(disks, disks::entry::BLOCK, Slow, |job, limit, publish| {
         disks::list::disks(&job.root, &job.options.boot_medium, limit, publish)
     }),
-    row!(system, source::SOURCE, Quick, |job, _, _| system::system(
-        &job.root,
-        job.smbios()
-    )),
-    row!(bios, source::SOURCE, Quick, |job, _, _| system::bios(
-        &job.root,
-        job.smbios()
-    )),
+    row!(system, source::SOURCE, Quick, |job, _, _| {
+        system::system(&job.root, job.smbios())
+    }),
+    row!(bios, source::SOURCE, Quick, |job, _, _| {
+        system::bios(&job.root, job.smbios())
+    }),
     row!(cpus, cpu::CPUINFO, Quick, |job, limit, publish| {
         cpu::cpus(&job.root, job.live.as_ref(), job.smbios(), limit, publish)
     }),
@@ -57,9 +55,9 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     row!(nics, bus::NET, Quick, |job, limit, _| {
         nics::nics(&job.root, job.live.clone(), limit, &job.options.ports.brought_up)
     }),
-    row!(pci, pci::SOURCE, Quick, |job, limit, publish| pci::functions(
-        &job.root, limit, publish
-    )),
+    row!(pci, pci::SOURCE, Quick, |job, limit, publish| {
+        pci::functions(&job.root, limit, publish)
+    }),
     row!(usb, usb::SOURCE, Quick, |job, limit, _| usb::devices(&job.root, limit)),
     row!(gpus, pci::gpu::SOURCE, Quick, |job, limit, _| {
         pci::gpu::gpus(&job.root, job.live.clone(), limit)
@@ -67,9 +65,9 @@ pub(crate) static PARTS: [&dyn Start; 16] = [
     row!(security, security::SOURCE, Quick, |job, limit, _| {
         security::security(&job.root, job.smbios(), limit)
     }),
-    row!(health, health::SOURCE, Quick, |job, limit, _| health::health(
-        &job.root, limit
-    )),
+    row!(health, health::SOURCE, Quick, |job, limit, _| {
+        health::health(&job.root, limit)
+    }),
     row!(firmware, firmware::SOURCE, Quick, |job, limit, _| {
         firmware::listed(&job.root, job.live.is_some(), job.smbios(), limit)
     }),

@@ -83,7 +83,9 @@ fn count_core(kinds: &mut Vec<CpuKind>, core: &Core) {
     }
 }
 
-/// Reads the text of `/proc/cpuinfo`, whatever the architecture.
+/// Reads the text of `/proc/cpuinfo`, whatever the architecture. Sockets and cores are counted from `physical id` and `core id`,
+/// which only x86 has. The architecture is `x86_64`, `i686` or `aarch64`, as the keys give it away. Revisions of microcode and
+/// kinds of cores are each one in use, in the order they come.
 pub(crate) fn parse_cpuinfo(text: &str) -> Cpus {
     let mut info = Cpus::default();
     let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());

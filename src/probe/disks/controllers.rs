@@ -13,6 +13,7 @@ use crate::probe::bus;
 use crate::probe::collect::root::{ANSWERS, Root};
 use crate::probe::collect::timebox;
 use crate::probe::collect::timebox::{Pending, Publish};
+use crate::probe::disks::drive::SMARTCTL;
 use crate::probe::disks::entry::{BLOCK, FC_HOSTS, NVME, SCSI_HOSTS, host_driver};
 use crate::probe::disks::raid_ask;
 use crate::sys::cmd;
@@ -83,7 +84,7 @@ pub(crate) fn storage_controllers(
     let mut by_disk = Vec::new();
     match by_smartctl
         .wait(deadline + limit / 8)
-        .or_gap("physical_disks", "smartctl")
+        .or_gap("physical_disks", SMARTCTL)
     {
         Ok(((behind, told), _)) => {
             for (controller, with) in controllers.iter_mut().zip(behind) {
@@ -338,9 +339,9 @@ fn run_tools(
 /// Without the maker's program, volumes stay unknown, and what smartctl did not find behind them.
 fn without_tool(controllers: &[StorageController], items: &mut Vec<Item>) {
     for (driver, hint) in [
-        ("megaraid_sas", "storcli64 or perccli64"),
-        ("smartpqi", "ssacli"),
-        ("aacraid", "arcconf"),
+        ("megaraid_sas", format!("{} or {}", Program::Storcli, Program::Perccli)),
+        ("smartpqi", Program::Ssacli.to_string()),
+        ("aacraid", Program::Arcconf.to_string()),
     ] {
         let mut same = controllers.iter().filter(|one| one.driver.as_deref() == Some(driver));
         let asked = same.clone().any(|one| one.tool.is_some());

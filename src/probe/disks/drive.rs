@@ -8,7 +8,6 @@ use super::{ata_smart, nvme, scsi_log, smartctl, why};
 use crate::model::inventory::{Disk, DiskKind, Item, Nvme, PartStatus, Smart};
 use crate::probe::collect::root::{ReadError, Root};
 use crate::probe::collect::timebox::timed;
-
 use crate::sys::program::Program;
 use crate::sys::sgio::{self, AtaQuestion};
 use crate::sys::{cmd, nvme as admin};

@@ -209,7 +209,7 @@ impl Scanner {
     fn nvme(&self, ways: &mut BTreeMap<String, Way>) {
         for name in self.names(NVME) {
             let folder = format!("{NVME}/{name}");
-            // TimedOut a network it is somebody else's disk, and none that this system connects to.
+            // Over a network it is somebody else's disk, and none that this system connects to.
             if self
                 .root
                 .value(format!("{folder}/transport"))

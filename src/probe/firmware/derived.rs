@@ -1,6 +1,7 @@
 //! Firmware that the other parts of the document name.
 
 use crate::model::inventory::{Firmware, Inventory};
+use crate::probe::disks::drive::SMARTCTL;
 
 /// Parts that [`of_parts`] looks at.
 pub(crate) const PARTS: [&str; 10] = [
@@ -182,7 +183,7 @@ fn storage(inventory: &Inventory, found: &mut Vec<Firmware>) {
                 name: disk.model.clone(),
                 belongs_to: Some(format!("{place} {}", disk.address).trim().to_owned()),
                 serial: disk.serial.clone(),
-                ..Firmware::new("disk", disk.firmware.clone()?, "smartctl")
+                ..Firmware::new("disk", disk.firmware.clone()?, SMARTCTL)
             })
         }));
     }

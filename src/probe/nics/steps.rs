@@ -223,17 +223,17 @@ pub(crate) fn link_modes(port: &Port) -> Answer {
     let Some(answer) = answer.map_err(told)? else {
         return Ok(None);
     };
-    let Some(told) = link_modes::parse(&answer) else {
+    let Some(modes) = link_modes::parse(&answer) else {
         return Err((PartStatus::Failed, "the answer is cut".to_owned()));
     };
     Ok(Some(Box::new(move |nic| {
-        nic.autoneg = told.autoneg;
-        nic.port_type = told.port_type.map(str::to_owned);
-        nic.speed_mbps = nic.speed_mbps.or(told.speed_mbps);
-        nic.duplex = nic.duplex.take().or(told.duplex.map(str::to_owned));
-        nic.supported_modes = told.supported;
-        nic.advertised_modes = told.advertised;
-        nic.partner_modes = told.partner;
+        nic.autoneg = modes.autoneg;
+        nic.port_type = modes.port_type.map(str::to_owned);
+        nic.speed_mbps = nic.speed_mbps.or(modes.speed_mbps);
+        nic.duplex = nic.duplex.take().or(modes.duplex.map(str::to_owned));
+        nic.supported_modes = modes.supported;
+        nic.advertised_modes = modes.advertised;
+        nic.partner_modes = modes.partner;
     })))
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Durat
             tree.ask("nvidia-smi/query-gpu.csv", nvidia_smi)
         });
         let outcome = asked.wait(Instant::now() + limit.min(SMI_LIMIT));
-        match outcome.read_or_gap("nvidia-smi", SMI_SOURCE) {
+        match outcome.read_or_gap(Program::NvidiaSmi.name(), SMI_SOURCE) {
             Ok((answer, millis)) => {
                 let rows = smi_rows(&String::from_utf8_lossy(&answer));
                 for gpu in &mut gpus {
@@ -62,7 +62,7 @@ pub(crate) fn gpus(root: &Root, live: Option<Arc<dyn LiveSources>>, limit: Durat
                         take_row(gpu, row);
                     }
                 }
-                items.push(Item::ok("nvidia-smi", SMI_SOURCE, millis));
+                items.push(Item::ok(Program::NvidiaSmi.name(), SMI_SOURCE, millis));
             }
             // The capture was made where the program is not.
             Err(gap) if gap.status == PartStatus::Unsupported && !root.is_live() => {}
@@ -177,7 +177,7 @@ fn take_row(gpu: &mut Gpu, row: &[Option<String>]) {
     gpu.driver_version = cell(5).or(gpu.driver_version.take());
     if let Some(mebibytes) = cell(6).and_then(|text| text.parse::<u64>().ok()) {
         gpu.memory_bytes = mebibytes.checked_mul(1 << 20);
-        gpu.memory_source = Some("nvidia-smi".to_owned());
+        gpu.memory_source = Some(Program::NvidiaSmi.to_string());
     }
     gpu.temperature_celsius = number(7);
     gpu.power_limit_watts = number(8);

@@ -28,6 +28,8 @@ pub(crate) fn chassis_kind(kind: u8) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -48,12 +50,21 @@ mod tests {
 
     #[test]
     fn every_number_is_told_or_not() {
+        let (mut last, mut begun) = (("", None), BTreeSet::new());
         for [list, codes, word] in tables::rows(NAMES) {
-            let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
-            let ends = [first, last].map(|code| tables::number(code).and_then(|code| u8::try_from(code).ok()));
+            let (first, end) = codes.split_once('-').unwrap_or((codes, codes));
+            let ends = [first, end].map(|code| tables::number(code).and_then(|code| u8::try_from(code).ok()));
             match ends {
-                [Some(first), Some(last)] => {
-                    assert!(first <= last && (first..=last).all(|code| name(list, code).as_deref() == Some(word)));
+                [Some(first), Some(end)] => {
+                    // A list stands in one place, in the order of its numbers.
+                    let next = if list == last.0 {
+                        last.1 < Some(first)
+                    } else {
+                        begun.insert(list)
+                    };
+                    assert!(next, "{list} {codes}");
+                    last = (list, Some(end));
+                    assert!(first <= end && (first..=end).all(|code| name(list, code).as_deref() == Some(word)));
                 }
                 _ => assert_eq!(codes, "*", "{list}"),
             }

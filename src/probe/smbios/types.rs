@@ -138,15 +138,17 @@ pub fn cpu_packages(table: &SmbiosTable) -> Vec<CpuPackage> {
 
 /// 7.39 IPMI Device Information: where the firmware says the interface to the BMC is.
 pub fn ipmi_interface(table: &SmbiosTable) -> Option<String> {
+    const SSIF: u8 = 4;
     let s = table.first(38)?;
-    let kind = names::name("ipmi interface", s.byte(0x04)?);
-    let kind = kind.as_deref().unwrap_or("unknown interface");
+    let kind = s.byte(0x04)?;
     let address = s.qword(0x08)?;
     let place = match (kind, address & 1) {
-        ("SSIF", _) => format!("SMBus address {:#04x}", address >> 1),
+        (SSIF, _) => format!("SMBus address {:#04x}", address >> 1),
         (_, 1) => format!("I/O port {:#x}", address & !1),
         _ => format!("memory {address:#x}"),
     };
+    let kind = names::name("ipmi interface", kind);
+    let kind = kind.as_deref().unwrap_or("unknown interface");
     Some(format!("{kind} at {place}"))
 }
 

@@ -9,6 +9,34 @@ use crate::probe::bmc::ipmi::names::is_well;
 const LOG_LINES: usize = 5;
 /// Sensors shown for each thing that is wrong; the document has all.
 const MAX_WRONG: usize = 12;
+/// Kinds of sensors on parts that can fail.
+const WATCHED: [&str; 13] = [
+    "power supply",
+    "power unit",
+    "fan",
+    "cooling device",
+    "processor",
+    "memory",
+    "drive slot",
+    "physical security",
+    "temperature",
+    "voltage",
+    "battery",
+    "critical interrupt",
+    "management subsystem health",
+];
+/// States that do not say "well" and are no trouble.
+const HARMLESS: [&str; 9] = [
+    "hot spare",
+    "spare",
+    "inactive",
+    "idle",
+    "disabled",
+    "terminator presence detected",
+    "power off",
+    "power cycle",
+    "D3 power state",
+];
 
 pub(super) fn lines(page: &mut Page, bmc: &Bmc) {
     let maker = with("maker", bmc.manufacturer_id.filter(|id| *id != 0));
@@ -175,33 +203,7 @@ fn sensor_lines(page: &mut Page, sensors: &Sensors) {
 
 /// States that a person should see: of parts that can fail, everything that does not say "well".
 fn is_trouble(kind: &str, state: &str) -> bool {
-    let watched = [
-        "power supply",
-        "power unit",
-        "fan",
-        "cooling device",
-        "processor",
-        "memory",
-        "drive slot",
-        "physical security",
-        "temperature",
-        "voltage",
-        "battery",
-        "critical interrupt",
-        "management subsystem health",
-    ];
-    let harmless = [
-        "hot spare",
-        "spare",
-        "inactive",
-        "idle",
-        "disabled",
-        "terminator presence detected",
-        "power off",
-        "power cycle",
-        "D3 power state",
-    ];
-    watched.contains(&kind) && !is_well(state) && !harmless.contains(&state) && !state.starts_with("state ")
+    WATCHED.contains(&kind) && !is_well(state) && !HARMLESS.contains(&state) && !state.starts_with("state ")
 }
 
 fn log_lines(page: &mut Page, sel: &Sel) {
@@ -225,4 +227,26 @@ fn entry_text(entry: &SelEntry) -> String {
     let what = what.unwrap_or(&entry.kind);
     let gone = mark(entry.asserted == Some(false), "(gone)");
     words([Some(format!("{at} {what}:")), entry.event.clone(), gone])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::bmc::ipmi::names::{entity, event, sensor_kind};
+    use crate::probe::bmc::ipmi::supplies::{KIND, PRESENT};
+
+    /// What is compared with here and for power supplies comes out of the table of names.
+    #[test]
+    fn words_that_are_looked_for_are_in_the_table() {
+        let kinds: Vec<String> = (0..=255).map(sensor_kind).collect();
+        for kind in WATCHED.into_iter().chain([KIND]) {
+            assert!(kinds.iter().any(|known| known == kind), "{kind}");
+        }
+        assert!((0..=255).any(|id| entity(id, 0).as_deref() == Some(KIND)));
+        let offsets = |kind| (0..16).flat_map(move |at| [event(0x6f, kind, at), event(kind, 0, at)]);
+        let states: Vec<String> = (0..=255).flat_map(offsets).collect();
+        for state in HARMLESS.into_iter().chain([PRESENT, "state 1"]) {
+            assert!(states.iter().any(|known| known == state), "{state}");
+        }
+    }
 }

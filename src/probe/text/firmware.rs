@@ -1,7 +1,8 @@
 //! All firmware for people, what is alike in one line.
 
 use super::page::Page;
-use super::words::{bracketed, first, labelled, some, with, words};
+use super::words::{bracketed, labelled, some, with, words};
+use crate::formats::text::first;
 use crate::model::inventory::Firmware;
 
 /// Places named for one line; further ones are counted.

@@ -13,7 +13,7 @@ mod security;
 mod storage;
 mod system;
 pub(crate) mod tree;
-pub(crate) mod words;
+mod words;
 
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;

@@ -54,15 +54,6 @@ pub(super) fn bracketed(value: Option<impl Display>) -> Option<String> {
     value.map(|value| format!("({value})"))
 }
 
-/// The first `max`, and how many more there are.
-pub(crate) fn first(texts: &[impl AsRef<str>], max: usize) -> String {
-    let shown: Vec<&str> = texts.iter().take(max).map(AsRef::as_ref).collect();
-    match texts.len().saturating_sub(max) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
 pub(super) fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }

@@ -27,7 +27,7 @@ pub(crate) fn channel(ipmi: &mut Ipmi<'_>, number: u8) -> Result<(BmcChannel, bo
     let data = ipmi.send(APP, 0x42, &[number])?;
     let (mut channel, is_lan) = channel_info(number, &data).ok_or(Refusal::Short)?;
     // Only channels with sessions have an access mode; 80h asks for what holds now, not for what was stored.
-    if channel.sessions != "session-less" {
+    if data.get(3).is_some_and(|session| session >> 6 != 0) {
         match ipmi.send(APP, 0x41, &[number, 0x80]) {
             Ok(data) => channel_access(&data, &mut channel),
             Err(refusal) if refusal.is_final() => return Err(refusal),
@@ -50,7 +50,7 @@ fn channel_info(number: u8, data: &[u8]) -> Option<(BmcChannel, bool)> {
             _ => name_or("medium", medium, || format!("{medium:#04x}")),
         },
         protocol: name_or("protocol", protocol, || format!("{protocol:#04x}")),
-        sessions: name_or("sessions", session >> 6, String::new),
+        sessions: name_or("sessions", session >> 6, || format!("{:#04x}", session >> 6)),
         active_sessions: session & 0x3f,
         access: None,
         privilege_limit: None,

@@ -62,7 +62,8 @@ pub(crate) fn event(event_type: u8, sensor_kind: u8, offset: u8) -> String {
         0x6f => format!("event 0x6f {sensor_kind:#04x}"),
         _ => format!("event {event_type:#04x}"),
     };
-    name_or(&list, offset, || format!("state {offset}"))
+    // Not every type and kind has a list.
+    tables::name_if_listed(NAMES, &list, offset).map_or_else(|| format!("state {offset}"), str::to_owned)
 }
 
 /// True for states that say "well": presence of a part, a working machine, full redundancy.
@@ -72,6 +73,8 @@ pub(crate) fn is_well(state: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -95,14 +98,20 @@ mod tests {
         assert_eq!(entity(29, 0x80).as_deref(), Some("fan"));
         assert_eq!(entity(43, 1).as_deref(), Some("processor and memory module 1"));
         assert_eq!(entity(160, 0x60).as_deref(), Some("front board 0"));
-        let mut last = ("", None);
+        let (mut last, mut begun) = (("", None), BTreeSet::new());
         for [list, number, name, mark] in tables::rows(NAMES) {
             let number = tables::number(number);
             assert!(
                 number.is_some() && !name.is_empty() && matches!(mark, "" | "well"),
                 "{list} {name}"
             );
-            assert!(list != last.0 || last.1 < number, "{list} {name}");
+            // A list stands in one place, in the order of its numbers.
+            let next = if list == last.0 {
+                last.1 < number
+            } else {
+                begun.insert(list)
+            };
+            assert!(next, "{list} {name}");
             last = (list, number);
         }
         assert_eq!(event(0x6f, 0x08, 3), "input lost");

@@ -3,7 +3,9 @@
 use super::names::is_well;
 use crate::model::inventory::{BmcPowerSupply, Fru, Sensor};
 
-const KIND: &str = "power supply";
+/// Words of the table, of sensors as of entities, and of a state.
+pub(crate) const KIND: &str = "power supply";
+pub(crate) const PRESENT: &str = "presence detected";
 
 /// One line a supply, in order of the sensors; a unit without a sensor comes last.
 pub(crate) fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSupply> {
@@ -19,7 +21,7 @@ pub(crate) fn power_supplies(sensors: &[Sensor], frus: &[Fru]) -> Vec<BmcPowerSu
         };
         let at = position(&mut supplies, &name);
         let supply = &mut supplies[at];
-        if sensor.states.iter().any(|state| state == "presence detected") {
+        if sensor.states.iter().any(|state| state == PRESENT) {
             supply.present = Some(true);
         } else if sensor.unavailable.is_none() && sensor.states.is_empty() {
             supply.present.get_or_insert(false);

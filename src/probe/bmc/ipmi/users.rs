@@ -42,7 +42,7 @@ pub(crate) fn of_channel(
             }
         };
         let user = user(channel, id, name, *enabled, *rights);
-        if !is_unused(&user) {
+        if !is_unused(&user, *rights) {
             users.push(user);
         }
         id += 1;
@@ -78,8 +78,9 @@ fn user(channel: u8, id: u8, name: Option<String>, enabled: u8, rights: u8) -> B
 }
 
 /// A slot that nobody ever filled: no name, and no way in.
-fn is_unused(user: &BmcUser) -> bool {
-    user.name.is_none() && (!user.ipmi_messaging || user.enabled == Some(false) || user.privilege == "no access")
+fn is_unused(user: &BmcUser, rights: u8) -> bool {
+    // Level 15 is no access (6.8).
+    user.name.is_none() && (!user.ipmi_messaging || user.enabled == Some(false) || rights & 0x0f == 15)
 }
 
 /// Privilege levels (6.8).
@@ -129,6 +130,8 @@ mod tests {
     #[test]
     fn an_open_anonymous_user_is_told() {
         let user = user(1, 1, None, 0x42, 0x14);
-        assert!(!is_unused(&user));
+        assert!(!is_unused(&user, 0x14));
+        // Of those that have no access the level tells.
+        assert!(is_unused(&user, 0x1f));
     }
 }

@@ -72,6 +72,11 @@ fn the_interface_of_the_controller() {
         ipmi_interface(&SmbiosTable::parse(None, &data)).as_deref(),
         Some("KCS at I/O port 0xca2")
     );
+    let data = structure(38, 1, &body(0x12, &[(0x04, &[4]), (0x08, &0x20u64.to_le_bytes())]), &[]);
+    assert_eq!(
+        ipmi_interface(&SmbiosTable::parse(None, &data)).as_deref(),
+        Some("SSIF at SMBus address 0x10")
+    );
 }
 
 proptest! {

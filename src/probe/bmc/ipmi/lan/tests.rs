@@ -97,6 +97,19 @@ fn channels_say_what_they_are() {
 }
 
 #[test]
+fn a_channel_without_sessions_is_not_asked_who_may_begin_one() {
+    let (channel, _) = linked(
+        |_, cmd, _| {
+            assert_eq!(cmd, 0x42);
+            Ok(vec![0, 0, 1, 1, 0x3f, 0xf2, 0x1b, 0, 0, 0])
+        },
+        |ipmi| channel(ipmi, 0),
+    )
+    .unwrap();
+    assert_eq!((&*channel.sessions, channel.access), ("session-less", None));
+}
+
+#[test]
 fn cipher_suites_come_in_pieces() {
     // Suites 0, 1, 3 and 17 of table 22-20, and a maker's own.
     let records = [
