@@ -49,8 +49,10 @@ impl Clash {
 
     /// A clash of these; `None` for fewer than two.
     pub fn of(name: NodeId, machines: impl IntoIterator<Item = Claimant>) -> Option<Clash> {
-        let machines = Vec::from_iter(machines);
-        Clash::of_many(name, machines.len(), machines)
+        let mut machines = machines.into_iter();
+        // Those beyond are counted one by one, and none of them is kept.
+        let named = Vec::from_iter(machines.by_ref().take(MAX_NAMED));
+        Clash::of_many(name, named.len() + machines.count(), named)
     }
 }
 

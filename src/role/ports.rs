@@ -32,12 +32,12 @@ pub(crate) fn ready_all(limit: Duration) -> PortSetup {
         }
     };
     // A port of its own thread: one driver that hangs then costs no other port, as far as the kernel's lock allows.
-    let switch_on = |link: Link| {
+    let start = |link: Link| {
         let (name, index) = (link.name.clone(), link.index);
         let up = timebox::spawn("port-up", move || switch_on(&name, index));
         (link.name, up)
     };
-    let started: Vec<_> = links.into_iter().map(switch_on).collect();
+    let started: Vec<_> = links.into_iter().map(start).collect();
     for (name, up) in started {
         let item = format!("{name}.up");
         match settled(up.wait(deadline), &item, SOURCE) {

@@ -1,9 +1,9 @@
 //! Which address a master takes on a link that it serves: one that nobody has (RFC 5227 §2.1). On a network whose hosts have theirs by
 //! hand, the first of the subnet is often the gateway's.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -46,20 +46,22 @@ impl Question {
         let link = link.clone();
         let asking = async move {
             let six = async {
-                match address6 {
-                    Some(address) => who_has6(&link, &own, address).await,
-                    None => Ok(None),
-                }
+                let address = address6?;
+                // Nobody can be asked without IPv6, or while the kernel still checks the address to ask from.
+                answer(address, who_has6(&link, &own, address).await)
             };
             let (four, six) = tokio::join!(who_has(link.index, link.mac, &own, address), six);
-            // Nobody can be asked without IPv6, or while the kernel still checks the address to ask from.
-            let unasked = |error: &io::Error| tracing::debug!(%address, %error, "asking for our own address");
-            let four = four.inspect_err(unasked).unwrap_or_default();
-            (four, six.inspect_err(unasked).unwrap_or_default())
+            (answer(address, four), six)
         };
         let task = AbortOnDropHandle::new(tokio::spawn(asking.in_current_span()));
         Question { address, task }
     }
+}
+
+/// Who was found; nobody where `address` could not be asked for.
+fn answer<T>(address: impl fmt::Display, asked: io::Result<Option<T>>) -> Option<T> {
+    let unasked = |error: &io::Error| tracing::debug!(%address, %error, "asking for our own address");
+    asked.inspect_err(unasked).unwrap_or_default()
 }
 
 /// Who uses the address, or is about to.

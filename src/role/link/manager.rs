@@ -296,8 +296,8 @@ async fn poll(
     state.link = link;
     // A given link is served with or without carrier.
     if context.rule == Rule::Elected {
-        let mut actions = state.election.on(Event::Carrier(state.link.carrier), now);
-        actions.extend(state.election.on(beside, now));
+        let mut actions = state.election.on(beside, now);
+        actions.extend(state.election.on(Event::Carrier(state.link.carrier), now));
         actions.extend(state.election.on(Event::Tick, now));
         state.act(&context.netlink, actions).await;
     }
@@ -306,11 +306,16 @@ async fn poll(
 
 /// Stops links, all at once: each waits for its clients for a while, and the watchdog is not fed until the last is done.
 async fn stop(netlink: &Netlink, links: impl IntoIterator<Item = LinkState>) {
-    let stops = links.into_iter().map(|mut state| async move {
+    let stop = |mut state: LinkState| async move {
         let span = state.span.clone();
         state.stop_all(netlink).instrument(span).await;
-    });
-    join_all(stops).await;
+    };
+    at_once(links, stop).await;
+}
+
+/// Does the same to all, and takes as long as the slowest.
+async fn at_once<T, F: Future<Output = ()>>(all: impl IntoIterator<Item = T>, done: impl Fn(T) -> F) {
+    join_all(all.into_iter().map(done)).await;
 }
 
 /// What a server said, and whether it proved that it is of this site.
@@ -332,78 +337,13 @@ fn server_event(voice: &mut Voice, from: MacAddr, message: &ServerMessage) -> Ev
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LinkRule, SiteKey};
-    use crate::role::link::own_address::{Own, OwnAddress};
-    use crate::role::link::services::Services;
-    use crate::role::link::tasks::Tasks;
-    use std::net::Ipv4Addr;
-
-    /// A link whose clients take `ending` to be let go.
-    async fn link(netlink: &Netlink, ending: Duration) -> std::io::Result<LinkState> {
-        let link = Link {
-            name: "lo".to_owned(),
-            index: 1,
-            mac: MacAddr([0; 6]),
-            carrier: true,
-        };
-        let mut tasks = Tasks::default();
-        let stop = tasks.stop.clone();
-        tasks.spawn("slow", async move {
-            stop.cancelled().await;
-            tokio::time::sleep(ending).await;
-            Ok(())
-        });
-        let services = Some(Services {
-            tasks,
-            own: Own {
-                address: Ipv4Addr::LOCALHOST,
-                prefix: 8,
-                router: None,
-                set_here: false,
-            },
-            prefix6: None,
-            routes: Vec::new(),
-        });
-        Ok(LinkState {
-            election: Election::new(link.mac, LinkRule::Auto),
-            voice: Voice::new(SiteKey::new([1; 32]), link.mac, link.mac),
-            listener: Listener::open(&link, mpsc::channel(1).0)?,
-            subnet: SubnetSource::Numbered(None),
-            slot6: None,
-            span: tracing::Span::none(),
-            claim: AddressClaim::default(),
-            served: None,
-            activity: Activity::Proxying {
-                address: OwnAddress::of(&link, netlink, None).await,
-                services,
-            },
-            clients: None,
-            problem: None,
-            shown: ShownMode {
-                mode: LinkMode::Proxy,
-                since: clock::run_time(),
-                changes: 0,
-            },
-            link,
-        })
-    }
 
     /// One after the other, links whose clients hold on take longer than the watchdog waits.
     #[tokio::test(start_paused = true)]
     async fn however_many_links_stop_in_the_time_of_one() {
-        let netlink = Netlink::open().unwrap();
         let ending = Duration::from_secs(60);
-        let mut links = Vec::new();
-        for _ in 0..8 {
-            match link(&netlink, ending).await {
-                Ok(link) => links.push(link),
-                // Packet sockets are for root; the check "watchdog" of tests/netns has links that nobody made up.
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
-                Err(error) => panic!("{error}"),
-            }
-        }
         let begun = tokio::time::Instant::now();
-        stop(&netlink, links).await;
+        at_once([ending; 8], tokio::time::sleep).await;
         let took = begun.elapsed();
         assert!(took >= ending && took < 2 * ending, "{took:?}");
     }

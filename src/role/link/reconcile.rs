@@ -141,8 +141,7 @@ impl LinkState {
             on.netlink.remove_address(on.link.index, subnet.server).await.ok();
         }
         let (leasing, clients) = started?;
-        self.activity = Activity::Serving(leasing);
-        self.clients = Some(clients);
+        (self.activity, self.clients) = (Activity::Serving(leasing), Some(clients));
         console!("{}: serving {}/{}", self.link.name, subnet.server, subnet.prefix);
         self.started(context.rule);
         Ok(())

@@ -33,7 +33,8 @@ pub(crate) struct LinkState {
     /// The address that was served last, under which the leases are kept.
     pub served: Option<Ipv4Addr>,
     pub activity: Activity,
-    /// What machines with leases use: names and files at our address. Goes on where no new leases are given, until the last is over.
+    /// What machines with leases use: names and files at our address. Always there while serving; goes on where no new
+    /// leases are given, until the last is over.
     pub clients: Option<Services>,
     pub problem: Option<Problem>,
     pub shown: ShownMode,
@@ -155,6 +156,7 @@ impl LinkState {
 
     /// A service that ended by itself is an error of the whole.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        debug_assert!(!self.is_serving() || self.clients.is_some(), "leases lead to nothing");
         let of_activity = match &mut self.activity {
             Activity::Idle => None,
             Activity::Serving(leasing) => Some(&mut leasing.tasks),

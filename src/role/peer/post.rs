@@ -67,11 +67,11 @@ pub async fn run(
     sandbox::end_left_behind();
     let begun = std::fs::read_to_string(&place.begun).is_ok_and(|begun| begun == name);
     let (to, named) = (place.clone(), name.to_owned());
-    let prepare = move || match begun {
+    let unpack = move || match begun {
         true => Err(BEGUN_BEFORE.to_owned()),
         false => prepare(&archive, &named, &to, bounds).map_err(|error| format!("unpacking post.tgz: {error}")),
     };
-    let prepared = tokio::task::spawn_blocking(prepare).await;
+    let prepared = tokio::task::spawn_blocking(unpack).await;
     let ended = match prepared.unwrap_or_else(|error| Err(format!("unpacking post.tgz: {error}"))) {
         Ok(()) => script::run(&place.folder, environment, bounds, &mut output, &mut problems)
             .await

@@ -42,10 +42,14 @@ pub(crate) async fn end(session: &Session, chosen: Option<PowerOff>, kept: Kept)
         PowerOff::Ipmi => by_ipmi(session, stored).await,
     };
     if let Err(why) = ended {
-        let sentence = format!("{stored}, {why}: power off by hand");
-        console!("{sentence}");
-        session.report(Stage::Collected, None, Some(sentence)).await;
+        stays(session, &format!("{stored}, {why}: power off by hand")).await;
     }
+}
+
+/// The inventory is stored, so what keeps the machine on is no failure of it.
+async fn stays(session: &Session, sentence: &str) {
+    console!("{sentence}");
+    session.report(Stage::Collected, Some(sentence.to_owned()), None).await;
 }
 
 /// # Errors
@@ -84,4 +88,55 @@ async fn policy(session: &Session, chosen: Option<PowerOff>) -> PowerOff {
         console!("how this machine is to end is not known, so it stays on: {error:#}. Power it off by hand");
         PowerOff::Never
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::model::api::StageReport;
+    use crate::model::identity::Evidence;
+
+    /// What the master is told by `ending`: its message and its failure.
+    async fn told(ending: impl AsyncFnOnce(&Session)) -> (Option<String>, Option<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let session = Session {
+            master: listener.local_addr().unwrap(),
+            token: None,
+            id: "93d4e5a1-7f46-11e5-bf8b-080027123456".parse().unwrap(),
+            macs: Vec::new(),
+            uuid: None,
+            evidence: Evidence::default(),
+        };
+        let master = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            loop {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "no report came");
+                let text = String::from_utf8_lossy(&request);
+                let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+                if let Some(report) = body.and_then(|body| serde_json::from_str::<StageReport>(body).ok()) {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                    return report;
+                }
+            }
+        };
+        let ((), report) = tokio::join!(ending(&session), master);
+        assert_eq!(report.stage, Stage::Collected);
+        (report.message, report.failure)
+    }
+
+    #[tokio::test]
+    async fn only_an_inventory_that_is_not_stored_is_a_failure() {
+        let sentence = "stored, no BMC: power off by hand";
+        let said = told(async |session: &Session| stays(session, sentence).await).await;
+        assert_eq!(said, (Some(sentence.to_owned()), None));
+        let refused = async |session: &Session| end(session, None, Kept::Refused("full".to_owned())).await;
+        let (message, failure) = told(refused).await;
+        assert_eq!(message, None);
+        assert!(failure.unwrap().starts_with("NOT STORED: full"));
+    }
 }

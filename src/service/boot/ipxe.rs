@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Endpoint, NodePolicy, PostAction};
+use crate::model::{Endpoint, NodePolicy, PostAction, PowerOff};
 
 use super::kernel_line::kernel_line;
 use super::memory::QUERY;
@@ -99,12 +99,15 @@ pub fn refusal(reason: &str) -> String {
 /// Menu for a person at the console of a client. Nobody there: the inventory, after half a minute.
 pub fn menu(boot: &Boot) -> String {
     let base = Endpoint(boot.master);
-    let with = |post_action: PostAction| {
-        let policy = NodePolicy {
-            post_action,
-            poweroff: post_action.default_poweroff(),
-        };
+    let with = |post_action: PostAction, poweroff: PowerOff| {
+        let policy = NodePolicy { post_action, poweroff };
         kernel_line(&Boot { policy, ..boot.clone() })
+    };
+    // Nobody may be there to choose, so it ends as the machine's own policy says.
+    let poweroff = boot.policy.poweroff;
+    let end = match poweroff {
+        PowerOff::Never => "stay up",
+        PowerOff::Ipmi | PowerOff::Acpi => "power off",
     };
     let item = |on: bool, test: &str| match on {
         true => format!("{test} item memtest    Memory test ||\n"),
@@ -120,7 +123,7 @@ pub fn menu(boot: &Boot) -> String {
          :menu\n\
          imgfree\n\
          menu recon at {base}\n\
-         item inventory  Inventory, upload, power off\n\
+         item inventory  Inventory, upload, {end}\n\
          item liveboot   Live system in memory\n\
          item disk       Boot the next device\n\
          {memtest}\
@@ -150,8 +153,8 @@ pub fn menu(boot: &Boot) -> String {
          echo recon: kernel or initrd did not come from {base}; back to the menu in 5 seconds\n\
          sleep 5\n\
          goto menu\n",
-        inventory = with(PostAction::Inventory),
-        liveboot = with(PostAction::Liveboot),
+        inventory = with(PostAction::Inventory, poweroff),
+        liveboot = with(PostAction::Liveboot, PowerOff::Never),
     )
 }
 

@@ -1,5 +1,7 @@
 //! What a DHCPv4 request tells about its sender. Pure.
 
+use std::fmt;
+
 use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode};
 use uuid::Uuid;
 
@@ -30,8 +32,11 @@ impl Client {
     }
 
     /// What it is called on screens and in logs.
-    pub fn name(&self) -> String {
-        self.instead.clone().unwrap_or_else(|| self.mac.to_string())
+    pub fn name(&self) -> &dyn fmt::Display {
+        match &self.instead {
+            Some(instead) => instead,
+            None => &self.mac,
+        }
     }
 }
 

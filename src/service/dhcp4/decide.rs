@@ -36,6 +36,9 @@ pub fn decide(params: &Params, leases: &mut LeaseTable, facts: &Facts, now_unix:
     if request.giaddr() == params.subnet.server {
         return Decision::Silence("names this server as its relay".to_owned());
     }
+    if let Some(named) = relay::network_of(request).filter(|named| !params.subnet.contains(*named)) {
+        return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
+    }
     let server = option!(request, ServerIdentifier).copied();
     let ours = server.is_none_or(|server| is_us(params, request, server));
     let mac = facts.client.mac;
@@ -215,9 +218,6 @@ fn is_us(params: &Params, request: &Message, server: Ipv4Addr) -> bool {
 /// What is done about a packet as it comes in, whoever sent it.
 #[cfg(test)]
 pub(crate) fn decide_on(params: &Params, leases: &mut LeaseTable, request: &Message, now_unix: UnixTime) -> Decision {
-    if let relay::Scope::Unknown(named) = relay::scope(&params.subnet, |_| None, request) {
-        return Decision::Silence(format!("asks for the network of {named}, which is not this one"));
-    }
     match super::client::identify(request) {
         Ok(client) => decide(params, leases, &Facts::new(request, &client), now_unix),
         Err(reason) => Decision::Silence(reason.to_owned()),

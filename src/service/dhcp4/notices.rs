@@ -63,7 +63,7 @@ impl Notices {
     }
 
     /// Each of `count` addresses that were to be offered is used by somebody.
-    pub(super) fn taken(&mut self, client: &str, count: u32, last: MacAddr) -> Option<Notice> {
+    pub(super) fn taken(&mut self, client: &dyn fmt::Display, count: u32, last: MacAddr) -> Option<Notice> {
         (!std::mem::replace(&mut self.taken, true)).then(|| {
             Notice::Person(format!(
                 "no address for {client}: each of {count} that were to be offered is used by somebody, the last by {last}. Look who uses \
@@ -152,7 +152,7 @@ pub(super) fn proxy_arp(mac: MacAddr) -> String {
 }
 
 /// Firmware takes no offer.
-pub(super) fn takes_no_offer(client: &str) -> String {
+pub(super) fn takes_no_offer(client: &dyn fmt::Display) -> String {
     format!(
         "{client}: repeats its question and heeds no offer. Another kind of offer is tried; if it does not boot, \
          look for a second DHCP server or a filter in the switch, or change between BIOS and UEFI boot"

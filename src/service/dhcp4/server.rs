@@ -139,7 +139,7 @@ impl Server {
     pub(super) async fn send(&self, reply: &Reply) -> Result<(), (Ipv4Addr, io::Error)> {
         let yours = reply.message.yiaddr();
         let kind = reply.message.opts().msg_type();
-        tracing::debug!(client = reply.client.name(), ?kind, is = ?reply.client.kind, %yours, to = %reply.to, "DHCP reply");
+        tracing::debug!(client = %reply.client.name(), ?kind, is = ?reply.client.kind, %yours, to = %reply.to, "DHCP reply");
         let bytes = reply.bytes();
         if let (Some(mac), Some(arp)) = (reply.alone, &self.arp) {
             let from = SocketAddrV4::new(self.link.params.subnet.server, SERVER_PORT);

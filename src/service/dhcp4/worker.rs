@@ -211,11 +211,11 @@ impl Worker {
             },
             None => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::NotOurs);
-                tracing::debug!(client = client.name(), "not one that this master boots: not answered");
+                tracing::debug!(client = %client.name(), "not one that this master boots: not answered");
             }
             Some(rate) => {
                 metrics.dhcp4_unanswered(metrics::Unanswered::TooMany);
-                if let Some(line) = notices::too_often(rate, &client.name(), "an address", "DHCP") {
+                if let Some(line) = notices::too_often(rate, client.name(), "an address", "DHCP") {
                     console!("{line}");
                 }
             }
@@ -254,7 +254,7 @@ impl Worker {
             _ => {}
         }
         if reply.first_minimal_offer {
-            console!("{}", notices::takes_no_offer(&client.name()));
+            console!("{}", notices::takes_no_offer(client.name()));
         }
         match (reply.probe, number) {
             (Some(address), _) => {
@@ -379,7 +379,7 @@ impl Worker {
                 self.decide(waiting.request, client, scope, moves, clock::run_time())
                     .await;
             } else {
-                tell(self.notices.taken(&client.name(), u32::from(MAX_MOVES) + 1, mac));
+                tell(self.notices.taken(client.name(), u32::from(MAX_MOVES) + 1, mac));
             }
         }
     }
@@ -407,7 +407,7 @@ impl Worker {
     async fn send(&mut self, reply: Reply) {
         self.server.note(&reply);
         if let Err((to, error)) = self.server.send(&reply).await {
-            tracing::warn!(client = reply.client.name(), %to, %error, "sending a DHCP reply");
+            tracing::warn!(client = %reply.client.name(), %to, %error, "sending a DHCP reply");
             if !self.server.link.params.subnet.contains(to) && !to.is_broadcast() {
                 tell(self.notices.unreachable(to, &error));
             }

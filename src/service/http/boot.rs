@@ -21,10 +21,11 @@ use super::site::Site;
 
 /// What iPXE asks for first: how to say who it is, then its script.
 pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
-    match who.said_mac {
-        true => script(asked, master, who, ipxe::boot),
-        false => script(asked, master, who, |boot| ipxe::entry(boot.master)),
+    if who.said_mac {
+        return script(asked, master, who, ipxe::boot);
     }
+    asks_script(asked.site, asked.client, who);
+    boot_script(ipxe::entry(master))
 }
 
 /// A machine's own script, as `write` has it.

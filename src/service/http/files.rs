@@ -183,7 +183,9 @@ async fn send(asked: Asked<'_>, file: File, slice: Slice, validator: Validator) 
             };
             if response.status() == StatusCode::OK {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                range.inspect(|range| set(&mut response, header::CONTENT_RANGE, range));
+                if let Some(range) = range {
+                    set(&mut response, header::CONTENT_RANGE, &range);
+                }
             }
             response
         }

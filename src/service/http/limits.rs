@@ -59,12 +59,13 @@ impl Door {
     }
 
     fn shares(&self, of: Busy) -> MutexGuard<'_, Shares> {
-        lock(match of {
+        let shares = match of {
             Busy::Connections => &self.connections,
             Busy::Exports => &self.exports,
             // Bytes and names come with uploads.
             Busy::Uploads | Busy::Bytes | Busy::Nodes => &self.uploads,
-        })
+        };
+        lock(shares)
     }
 
     /// Takes one of the places for `what`. Nothing is said while the lock is held: all connections come by here.

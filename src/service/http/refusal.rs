@@ -1,4 +1,4 @@
-//! What a client is refused, in one table. [`Refusal::response`] answers with it.
+//! What a client is refused of what is bounded, in one table. [`Refusal::response`] answers with it.
 //!
 //! | Status | What | Decided in |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | 429 | bytes on the stick, new names of machines: the same | `quota` |
 //! | 503 | a connection, an upload, a tarball: no place is left, or none for IPv6 | `fair_share` |
 //! | 503 | a file over 4 MiB: as many wait as may | `admission` |
-//! | 503 | an upload while the store looks through what it has | `store/nodes` |
+//! | 503 | an upload: as many wait to be checked as may | `store/nodes/checking` |
 //! | 507 | an upload: the stick is full, or there are too many machines, or too many of one name | `store/nodes` |
 //!
 //! 429 and 503 are of the moment: they say when to come again, and nothing of them stays in a machine's row.

@@ -135,7 +135,9 @@ impl NodeTable {
     /// The machine's boot program asks for its script and says what it runs on. Where the address came from another server,
     /// this is the first that is heard of it. Returns what a person is to be told, the first time.
     pub fn script(&mut self, address: IpAddr, said: &LoaderReport, now: RunTime) -> Option<String> {
-        said.mac.and_then(|mac| self.row_at(mac, address));
+        if let Some(mac) = said.mac {
+            self.row_at(mac, address);
+        }
         let node = self.at(address)?;
         node.reach(Stage::Loader, now);
         node.booted = true;

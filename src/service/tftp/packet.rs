@@ -156,11 +156,9 @@ pub fn oack(asked: Options, block_size: usize, window: u16, transfer_size: u64) 
     ];
     let mut packet = vec![0, 6];
     for (key, value) in options {
-        packet.extend(
-            value
-                .into_iter()
-                .flat_map(|value| format!("{key}\0{value}\0").into_bytes()),
-        );
+        if let Some(value) = value {
+            packet.extend(format!("{key}\0{value}\0").into_bytes());
+        }
     }
     packet
 }

@@ -16,7 +16,12 @@ impl Election {
         };
         match &self.state {
             State::Probing { .. } | State::Foreign { verdict: None, .. } => {
-                let first = self.lower_asked.map_or(now, |(first, _)| first);
+                let asked = if ours {
+                    &mut self.lower_proven
+                } else {
+                    &mut self.lower_asked
+                };
+                let first = asked.map_or(now, |(first, _)| first);
                 // Links that asked together may hear it on both sides of their verdict: what the others do counts, once they do it.
                 let late = matches!(&self.state, State::Probing { since, .. } if first - *since >= VERDICT_SECONDS - LATE_SECONDS);
                 let holds = late && (self.speaks_beside || now - first < START_SECONDS);
@@ -24,7 +29,7 @@ impl Election {
                     self.state = wait;
                 } else if rival < self.machine_id {
                     // Anybody can say so: it is asked for proof, and not waited for as one of ours is.
-                    self.lower_asked = Some((first, now));
+                    *asked = Some((first, now));
                     if now - self.probed >= PROOF_PAUSE_SECONDS {
                         self.probed = now;
                         actions.push(Action::Probe);

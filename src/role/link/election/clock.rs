@@ -59,7 +59,7 @@ impl Election {
         let elapsed = now - *since;
         // Who may still prove something, or have the lower identifier, is waited for.
         let waits = !self.strangers.is_empty()
-            || self.lower_asked.is_some_and(|(first, last)| {
+            || self.lower_proven.or(self.lower_asked).is_some_and(|(first, last)| {
                 let decides = self.speaks_beside && first - *since >= VERDICT_SECONDS - LATE_SECONDS;
                 let limit = if decides { 0.0 } else { VERDICT_SECONDS };
                 now - last < ASKING_SECONDS && now - first < limit + START_SECONDS

@@ -56,8 +56,6 @@ struct Port {
     wire: usize,
     /// Its carrier comes up this long after its stick started.
     late: f64,
-    /// What it last heard of its stick's other ports.
-    beside: Event,
     /// Of its stick.
     site: u8,
     mac: MacAddr,
@@ -128,7 +126,6 @@ impl Net {
                     stick,
                     wire,
                     late: 0.0,
-                    beside: Event::Tick,
                     site: 0,
                     mac,
                     voice: Voice::new(SiteKey::new([0; 32]), machine, mac),
@@ -446,19 +443,14 @@ impl Net {
             }
             for port in 0..self.ports.len() {
                 if self.alive(port) {
-                    if self.ports[port].election.mode() == LinkMode::Down {
-                        self.feed(port, Event::Carrier(true));
-                    }
                     let beside = self.ports.iter().enumerate();
                     let beside = beside.filter(|(at, other)| *at != port && other.stick == self.ports[port].stick);
                     let beside = Event::beside(
                         beside.map(|(_, other)| &other.election),
                         RunTime::from_seconds(self.now),
                     );
-                    if self.ports[port].beside != beside {
-                        self.ports[port].beside = beside.clone();
-                        self.feed(port, beside);
-                    }
+                    self.feed(port, beside);
+                    self.feed(port, Event::Carrier(true));
                     self.feed(port, Event::Tick);
                     // The driver says so itself as soon as its services run.
                     if (self.ports[port].ready..self.ports[port].ready + STEP).contains(&self.now) {

@@ -85,6 +85,8 @@ pub(crate) struct Election {
     pub(super) proven: Vec<(MacAddr, RunTime)>,
     /// When a lower machine ID was first and last heard asking and not yielded to, since this machine asks.
     pub(super) lower_asked: Option<(RunTime, RunTime)>,
+    /// The same of those that proved that they are of this site: what a stranger asks makes none of them early.
+    pub(super) lower_proven: Option<(RunTime, RunTime)>,
     /// As the last [`Event::Beside`] said.
     pub(super) speaks_beside: bool,
     pub(super) follows_beside: Vec<MacAddr>,
@@ -160,6 +162,7 @@ impl Election {
             strangers: Vec::new(),
             proven: Vec::new(),
             lower_asked: None,
+            lower_proven: None,
             speaks_beside: false,
             follows_beside: Vec::new(),
             changed: RunTime::default(),
@@ -220,7 +223,7 @@ impl Election {
     pub(super) fn ask_anew(&mut self, now: RunTime) {
         self.foreign.clear();
         self.strangers.clear();
-        self.lower_asked = None;
+        (self.lower_asked, self.lower_proven) = (None, None);
         self.state = State::Probing {
             since: now,
             sent: 0,

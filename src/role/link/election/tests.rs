@@ -400,6 +400,31 @@ fn links_that_asked_together_decide_together_about_one_that_asks_late() {
     assert_eq!(election.mode(), LinkMode::Yield);
 }
 
+/// What a stranger asked before makes one of ours no earlier.
+#[test]
+fn links_decide_together_about_one_that_asks_late_whoever_asked_early() {
+    for (speaks, wanted) in [(true, LinkMode::Serve), (false, LinkMode::Yield)] {
+        let mut election = fresh();
+        election.hears(Event::Carrier(true), 0.0);
+        run(&mut election, 0.25, 2.0);
+        let early = Event::Candidate {
+            machine: LOWER,
+            ours: false,
+        };
+        election.hears(early, 2.0);
+        run(&mut election, 2.25, 5.75);
+        for quarter in 0..6 {
+            let now = 5.75 + f64::from(quarter) / 4.0;
+            election.hears(rival(LOWER), now);
+            election.hears(beside(speaks, &[]), now);
+            assert_eq!(election.mode(), LinkMode::Probing, "it may serve by now: {now}");
+        }
+        election.hears(Event::Tick, 7.25);
+        election.hears(rival(LOWER), 7.5);
+        assert_eq!(election.mode(), wanted);
+    }
+}
+
 #[test]
 fn who_speaks_beside_still_minds_a_foreign_server_and_a_stranger() {
     for word in [foreign(), stranger(LOWER)] {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{MacAddr, PowerOff};
+use crate::model::MacAddr;
 use crate::service::boot::{autoexec, grub};
 
 fn client(post_action: PostAction) -> Boot<'static> {
@@ -170,6 +170,26 @@ fn the_kernel_line_is_read_back_as_it_was_meant() {
     assert_eq!(read.post_action, Some(PostAction::Inventory));
     assert_eq!(read.poweroff, Some(PowerOff::Ipmi));
     assert_eq!(read.problems, Vec::<String>::new());
+}
+
+#[test]
+fn the_menu_powers_off_no_machine_that_is_to_stay_up() {
+    for poweroff in [PowerOff::Never, PowerOff::Ipmi, PowerOff::Acpi] {
+        for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+            let policy = NodePolicy { post_action, poweroff };
+            let menu = menu(&Boot {
+                policy,
+                ..client(post_action)
+            });
+            let ends = |action: &str| {
+                let of = |line: &&str| line.contains(&format!("postaction={action} "));
+                crate::config::cmdline::parse(menu.lines().find(of).unwrap()).poweroff
+            };
+            assert_eq!(ends("inventory"), Some(poweroff), "{menu}");
+            assert_eq!(ends("liveboot"), Some(PowerOff::Never), "{menu}");
+            assert_eq!(menu.contains("upload, power off"), poweroff != PowerOff::Never);
+        }
+    }
 }
 
 #[test]
