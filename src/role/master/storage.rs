@@ -186,7 +186,7 @@ fn certain(disk: &Path) -> Result<Certain, Doubt> {
         )));
     }
     let others: Vec<Carrier> = carriers.into_iter().filter(|other| other.disk != own.disk).collect();
-    let notice = medium::may_write(&own, &others).map_err(|error| Doubt(error.to_string()))?;
+    let notice = medium::may_write(&own, &others).map_err(|error| Doubt(format!("{error}.")))?;
     // A stick whose own switch says read-only stays so, and is named as such by what follows.
     if block::is_read_only(disk).unwrap_or(false)
         && let Err(error) = block::set_read_only(disk, false)
