@@ -36,5 +36,5 @@ pub const TARBALL_INCOMPLETE: &str = "recon-inventory-INCOMPLETE.tar.gz";
 
 /// Journals of IPv4 leases are `leases-<number>.jsonl`.
 pub const LEASES_PREFIX: &str = "leases-";
-/// The journal of IPv6 leases.
+/// IPv6 leases, written anew as a whole.
 pub const LEASES6: &str = "leases6.jsonl";

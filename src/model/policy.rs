@@ -3,8 +3,9 @@
 //!
 //! How a power-off policy comes from the stick to a machine: `[peers]` or `[[node]]` of `recon.toml` give it (`config/settings.rs`,
 //! `policy`; without a word there, the post action's default below), the boot script carries it as `recon.poweroff=` on the kernel line
-//! (`service/boot/kernel_line.rs`), and the peer reads that line (`config/cmdline.rs`, `KernelLine::end`). A peer whose line has no such
-//! word, because a person started it, asks its master for it (`service/http/answer.rs`, `policy_of`). A standby follows its own line
+//! (`service/boot/kernel_line.rs`), and the peer reads that line (`config/cmdline.rs`, `KernelLine::end`). Who starts
+//! `recon peer` by hand says it as an argument, or has it asked of the master (`service/http/answer.rs`, `policy_of`). Where a setting or a
+//! word of the line was not understood, it is `never`. A standby follows its own line
 //! alone and else stays on (`role/run.rs`). What is done in the end: `role/peer/power.rs`.
 
 use serde::{Deserialize, Serialize};

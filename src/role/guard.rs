@@ -3,8 +3,8 @@
 //!
 //! Who sets it: a udev rule as soon as a disk appears (`overlay/usr/lib/udev/rules.d/01-recon-guard.rules`, by `recon guard`), and here
 //! again whoever runs as master or peer of the live image. The kernel is told in `sys/block.rs`. Who takes it off again: a master, of its
-//! own stick when no other medium could be that (`role/master/storage.rs`, decided by `stick/medium.rs`, `may_write`), and
-//! `recon write-disk`, of the disk that a person named twice (`cli/write_disk.rs`).
+//! own stick when no other stick could be that (`role/master/storage.rs`, decided by `stick/medium.rs`, `may_write`), and
+//! `recon write-disk`, of the disk that a person named twice (`cli/write_disk.rs`), and sets it again afterwards.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,10 @@
 //! What a machine is that nobody gave a command: the peer of the master that its kernel command line names, else a master, until
 //! another one serves; then that one's peer, until it is gone, and a master again.
+//!
+//! With two sticks on one network each link's election decides which of them serves it (`link/election.rs`). When one has another master
+//! on a link and serves none, it ends as master (`link/manager.rs`, `should_yield`) and becomes a peer here, a standby, which stays on.
+//! That its master is gone is noticed by `failover.rs`, 20 s after it was last heard; then the elections begin anew. A machine that
+//! yields on one link and serves another stays a master, and its election of that link asks on.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The medium this system booted from: where its kernel, initrd and image are.
+//! The medium this system booted from: where its kernel, initrd and image are, on which disk the running system lies ([`live_disk`]), and
+//! whether it is certain enough that a stick is that medium to write to it ([`may_write`]).
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};

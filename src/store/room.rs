@@ -8,7 +8,7 @@
 //! would leave less than uploads were promised (`archive.rs`). The upload that finds no room all the same, here or when the
 //! medium itself says so, ends with `StoreError::NoSpace`, which HTTP sends as 507 (`service/http/refusal.rs`), and its peer
 //! asks on for ever (`role/peer/retry.rs`). Leases that do not fit are served from memory, the screen says what that costs, and
-//! writing them is tried again every half minute (`leases.rs`).
+//! writing them is tried again with the next change after half a minute (`leases.rs`).
 
 use std::io;
 

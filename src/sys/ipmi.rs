@@ -1,7 +1,7 @@
 //! The management controller over the local interface, `/dev/ipmi0`.
 //!
-//! One way in: [`AskBmc::ask`], a request and its raw answer. What is asked is decided elsewhere; the only command of
-//! this file that changes anything is [`Bmc::power_off`]. Calls into the driver run in a thread that owns the device,
+//! One way in for questions: [`AskBmc::ask`], a request and its raw answer. What is not on the list of questions here is refused; which of
+//! them are asked is decided elsewhere. The only command that changes anything, and is not on the list, is [`Bmc::power_off`]'s. Calls into the driver run in a thread that owns the device,
 //! because some of them cannot be interrupted; every answer is waited for within a time box, and after a missed one
 //! the thread is left behind and the handle is dead.
 

@@ -1,6 +1,8 @@
 //! What to do on one link: serve, proxy, yield or stay silent. A pure state machine; time is the clock of the run.
 //!
-//! A link is asked who serves it, decided within [`timing::VERDICT_SECONDS`] of carrier, and watched for ever after:
+//! A link is asked who serves it, decided [`timing::VERDICT_SECONDS`] after its carrier came, or later where somebody who was heard has
+//! to be waited for, and watched for ever after. `clock.rs` decides when the time has come; what ends a mode is a server (`servers.rs`),
+//! another recon machine (`candidates.rs`), or the carrier and a second port on the same network ([`Election::on`]).
 //!
 //! - nobody answers → serve: addresses and boot files;
 //! - a foreign DHCP server, at any time → proxy: boot files only. It is asked as network boot firmware asks, too: where it

@@ -1,5 +1,5 @@
-//! How a peer ends once its inventory is stored: by the policy of its kernel command line, which every boot script of a master has, else
-//! by its master's word. Whatever goes wrong leaves the machine on, and is said on the console and to the master. How the policy gets
+//! How a peer ends once its inventory is stored: by the policy of its kernel command line, which every boot script of a master has, or of
+//! its arguments, else by its master's word. Whatever goes wrong leaves the machine on, and is said on the console and to the master. How the policy gets
 //! here: the head of `model/policy.rs`.
 
 use std::time::Duration;

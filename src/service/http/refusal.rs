@@ -1,4 +1,5 @@
-//! What a client is refused of what is bounded, in one table. [`Refusal::response`] answers with it.
+//! What a client is refused of what is bounded, in one table. [`Refusal::response`] answers with most of
+//! it; a bad stage report gets 400, 408 or 413 in `nodes`, a kernel its 409 in `boot`.
 //!
 //! | Status | What | Decided in |
 //! |---|---|---|
@@ -7,9 +8,9 @@
 //! | 409 | the kernel, for a machine with too little memory, or that had it three times and did not start it | `boot` |
 //! | 413, 422 | an upload beyond its bound; one that is not what it announced | `store/nodes` |
 //! | 429 | a connection, an upload, a tarball: the address holds as many as are left for all others | `fair_share` |
-//! | 429 | bytes on the stick, new names of machines: the same | `quota` |
+//! | 429 | bytes on the stick: the same; new names of machines: 4096 from one address, then one a second | `quota` |
 //! | 503 | a connection, an upload, a tarball: no place is left, or none for IPv6 | `fair_share` |
-//! | 503 | a file over 4 MiB: as many wait as may | `admission` |
+//! | 503 | a file over 4 MiB: as many wait as may, in all or of one address | `admission` |
 //! | 503 | an upload: as many wait to be checked as may | `store/nodes/checking` |
 //! | 507 | an upload: the stick is full, or there are too many machines, or too many of one name | `store/nodes` |
 //!
