@@ -76,26 +76,29 @@ api:
 man:
 	$(CARGO) run --locked --quiet --example manual -- builds/manual
 
+DENY = command -v cargo-deny >/dev/null || \
+    { echo "cargo-deny is missing: 'make cargo-deny' compiles it into builds/cargo-deny, which takes minutes" >&2; exit 1; }; \
+    $(CARGO) deny --locked
+
 ##deny        licences, sources and bans of dependencies (cargo-deny)
 deny:
-	@PATH="$(CURDIR)/builds/cargo-deny/bin:$$PATH"; command -v cargo-deny >/dev/null || \
-	    { echo "cargo-deny is missing: 'make cargo-deny' compiles it into builds/cargo-deny, which takes minutes" >&2; exit 1; }; \
-	    $(CARGO) deny --locked check bans licenses sources
+	@PATH="$(CURDIR)/builds/cargo-deny/bin:$$PATH"; $(DENY) check bans licenses sources
 
 ##advisories  known faults of dependencies (cargo-deny; asks the RustSec database on the network)
 advisories:
-	@PATH="$(CURDIR)/builds/cargo-deny/bin:$$PATH"; $(CARGO) deny --locked check advisories
+	@PATH="$(CURDIR)/builds/cargo-deny/bin:$$PATH"; $(DENY) check advisories
 
 ##cargo-deny  compiles cargo-deny into builds/
 cargo-deny:
 	$(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root builds/cargo-deny --target-dir target/cargo-deny
 
+##build       the binary, target/debug/recon
 build:
 	$(CARGO) build --locked
 
 # Only the default is built here.
 ifeq ($(RECON),target/debug/recon)
-netns attack: build
+netns attack vm: build
 endif
 
 ##netns       ring 2: real clients in network namespaces (root); WORDS="--only NAME" for one

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The file `name`, below the top of the tree, holds exactly `now`. `RECON_BLESS=1 cargo test` writes it anew; the difference
+/// The file `name`, below the top of the tree, holds exactly `now`. `RECON_BLESS=1 make it` writes it anew; the difference
 /// is read in `git diff` before it is committed.
 #[track_caller]
 pub(crate) fn golden(name: impl AsRef<Path>, now: &str) {

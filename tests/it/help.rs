@@ -57,7 +57,7 @@ fn every_subcommand_has_a_manual_page_and_completions() {
     let option = Regex::new(r"(?m)^ +(?:-[a-z], )?(--[a-z][a-z-]*)").unwrap();
     // roff writes a hyphen that is one as `\-`.
     let plain = |page: String| page.replace("\\-", "-");
-    let top = plain(read("man/recon.1"));
+    let top = plain(read("man/man1/recon.1"));
     let mut options = 0;
     let found = subcommands();
     for name in &found {
@@ -65,7 +65,7 @@ fn every_subcommand_has_a_manual_page_and_completions() {
             top.contains(&format!("recon-{name}(1)")),
             "{name} is not in recon.1: {top}"
         );
-        let page = plain(read(&format!("man/recon-{name}.1")));
+        let page = plain(read(&format!("man/man1/recon-{name}.1")));
         for said in option.captures_iter(&help(&[name])) {
             assert!(
                 page.contains(&said[1]),

@@ -31,6 +31,7 @@ import lan_helpers
 import veth_site
 from bridged_lan import Lan
 from vdc import command, namespace, tools
+from vdc.errors import LabError
 from vdc.report import Report
 from vdc.suite import Results, Scenario
 from veth_site import Site
@@ -62,6 +63,9 @@ def _run(recon: Path, folder: Path, report: Report, only: list[str]) -> int:
     tools.require(sorted(set(_TOOLS)))
     recon = command.require_executable(recon)
     namespace.remove_stale()
+    names = {check.name for suite in _SITE_SUITES.values() for check in suite} | {check.name for check in _LAN_CHECKS}
+    if unknown := sorted(set(only) - names):
+        raise LabError(f"no check is called {', '.join(unknown)}; there are {', '.join(sorted(names))}")
     results = Results(report, folder)
     for name, suite in _SITE_SUITES.items():
         if not only or any(check.name in only for check in suite):

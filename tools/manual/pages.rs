@@ -7,9 +7,10 @@ use clap::{CommandFactory, ValueEnum};
 use clap_complete::Shell;
 use recon::cli::args::Cli;
 
-/// One page for `recon` and one for each subcommand (`man/recon-collect.1`), and a file for each shell under `completions/`.
+/// One page for `recon` and one for each subcommand (`man/man1/recon-collect.1`, where `man -M` looks), and a file for each shell under
+/// `completions/`.
 pub(crate) fn write(folder: &Path) -> io::Result<()> {
-    let man = folder.join("man");
+    let man = folder.join("man/man1");
     std::fs::create_dir_all(&man)?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &man)?;
     let completions = folder.join("completions");
