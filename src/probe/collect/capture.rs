@@ -92,7 +92,10 @@ mod tests {
         fs::write(dir.path().join("sys/devices/x/serial"), "S1\n").unwrap();
         fs::write(dir.path().join("proc/cmdline"), "recon.token=secret\n").unwrap();
         symlink("devices/x", dir.path().join("sys/device")).unwrap();
+        fs::create_dir_all(dir.path().join("sys/devices/usb1/host0")).unwrap();
+        symlink("devices/usb1/host0", dir.path().join("sys/host0")).unwrap();
         let root = Root::recording(dir.path());
+        let place = root.resolve("sys/host0").unwrap();
         root.value("sys/device/serial").unwrap();
         root.value("proc/cmdline").unwrap();
         root.list("sys").unwrap();
@@ -104,6 +107,8 @@ mod tests {
         let captured = Root::at(copy.path());
         assert_eq!(captured.value("sys/device/serial").as_deref(), Some("S1"));
         assert_eq!(captured.value("proc/cmdline").as_deref(), Some("recon.token=***"));
-        assert_eq!(captured.list("sys").unwrap(), ["device", "devices"]);
+        assert_eq!(captured.list("sys").unwrap(), ["host0", "device", "devices"]);
+        // Of some devices nothing is asked but where they are.
+        assert_eq!(captured.resolve("sys/host0").unwrap(), place);
     }
 }

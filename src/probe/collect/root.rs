@@ -366,6 +366,10 @@ impl Root {
             }
             todo.extend(parts(&target));
         }
+        // Where something is can be all that is asked of it, and a captured link has to lead somewhere.
+        if self.inner.record.is_some() {
+            self.note_folder(&done);
+        }
         Ok(done)
     }
 
