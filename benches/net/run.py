@@ -84,18 +84,17 @@ class Bench:
         self.note("DHCP server CPU of an exchange at half that rate", name, found.cpu_us, "us", more=False)
 
     def table(self) -> list[str]:
-        lines = ["| | recon | beside it | ratio |", "|---|---|---|---|"]
+        lines = ["| | recon | beside it (ratio) |", "|---|---|---|"]
         for row, (values, more, unit) in self.rows.items():
             middle = {name: measures.median(found) for name, found in values.items()}
             ours = middle.pop("recon", None)
             if ours is None:
                 continue
-            beside, ratios = [], []
+            beside = []
             for name, theirs in middle.items():
-                beside.append(f"{name} {theirs:.3g}")
                 ratio = (ours / theirs if more else theirs / ours) if ours and theirs else float("nan")
-                ratios.append(f"{ratio:.2f}")
-            lines.append(f"| {row}, {unit} | {ours:.3g} | {', '.join(beside)} | {', '.join(ratios)} |")
+                beside.append(f"{name} {theirs:.3g} ({ratio:.2f})")
+            lines.append(f"| {row}, {unit} | {ours:.3g} | {', '.join(beside)} |")
         return lines
 
 
