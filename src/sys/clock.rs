@@ -1,4 +1,4 @@
-//! Wall clock and run clock, read here and handed on as numbers.
+//! Wall clock and run clock, read here and handed on as values.
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -6,13 +6,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::model::{RunTime, UnixTime};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Seconds since the epoch; 0 where the clock stands before it, as a dead RTC may.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
-}
 
 /// Milliseconds since 1970 by the system clock; negative before.
 pub(crate) fn unix_millis() -> i64 {
@@ -23,17 +16,13 @@ pub(crate) fn unix_millis() -> i64 {
     }
 }
 
-/// Seconds since this process first asked.
-pub(crate) fn run_seconds() -> f64 {
-    START.elapsed().as_secs_f64()
-}
-
-/// This moment of the run.
+/// This moment of the run, which began when this process first asked.
 pub(crate) fn run_time() -> RunTime {
-    RunTime::from_seconds(run_seconds())
+    RunTime::from_seconds(START.elapsed().as_secs_f64())
 }
 
 /// This moment by the machine's clock; 1970 where it stands before that, as a dead RTC may.
 pub(crate) fn unix_time() -> UnixTime {
-    UnixTime::from_seconds(unix_seconds())
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixTime::from_seconds(since.map_or(0, |time| time.as_secs()))
 }

@@ -51,7 +51,7 @@ fn consoles() -> Vec<PathBuf> {
 
 /// Hands one line to the consoles. Never waits.
 pub(crate) fn print(text: &str) {
-    LINES.push(as_drawn(clock::run_seconds(), text));
+    LINES.push(as_drawn(clock::run_time().seconds(), text));
 }
 
 /// Waits, for a while, until what was printed is written. For the program's end.
@@ -94,7 +94,7 @@ impl Lines {
                 let some = missing.swap(0, Ordering::Relaxed);
                 if some > 0 {
                     let text = format!("{some} lines are left out; they are in the log");
-                    write(&as_drawn(clock::run_seconds(), &text));
+                    write(&as_drawn(clock::run_time().seconds(), &text));
                 }
             }
         };

@@ -39,7 +39,7 @@ impl Master for StatusSources {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             site: settings.now().site.clone(),
-            uptime_seconds: clock::run_seconds() as u64,
+            uptime_seconds: clock::run_time().seconds() as u64,
             storage: StorageStatus {
                 tarball: self.keeper.status(),
                 notices: notices(self.keeper.uploads()),

@@ -128,7 +128,7 @@ fn metrics_text(site: &Site) -> String {
         nodes_beyond_share,
         big_running: running as u64,
         big_waiting: waiting as u64,
-        uptime_seconds: clock::run_seconds() as u64,
+        uptime_seconds: clock::run_time().seconds() as u64,
         resident_bytes: crate::sys::process::rss_bytes().unwrap_or(0),
     })
 }

@@ -201,7 +201,7 @@ fn is_repeat(running: &[u8], request: &[u8], silent: Option<Duration>) -> bool {
 }
 
 fn run_millis() -> u64 {
-    (clock::run_seconds() * 1000.0) as u64 + 1
+    (clock::run_time().seconds() * 1000.0) as u64 + 1
 }
 
 /// The files that are being fetched, each in memory once.
