@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Subnet;
 use crate::model::PowerOff;
+use crate::role::run::System;
 
 /// The recon stick: one machine serves, the others boot from it, inventory
 /// themselves, upload and power off.
@@ -75,6 +76,20 @@ pub struct RunArgs {
     /// Runs inside the initrd: only a peer's work is possible there
     #[arg(long)]
     pub initrd: bool,
+    /// Runs inside recon's own initrd, where nobody else loads drivers
+    #[arg(long, conflicts_with = "initrd")]
+    pub first_stage: bool,
+}
+
+impl RunArgs {
+    /// What this runs in.
+    pub(crate) fn system(&self) -> System {
+        match (self.first_stage, self.initrd) {
+            (true, _) => System::FirstStage,
+            (false, true) => System::Initrd,
+            (false, false) => System::Whole,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -38,7 +38,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         // The person at the machine sees the console, not the journal.
-        Command::Run(args) => in_runtime(run_service(args.initrd)).inspect_err(|error| console!("{error:#}")),
+        Command::Run(args) => in_runtime(run_service(args.system())).inspect_err(|error| console!("{error:#}")),
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
             let config = peer::Config {
@@ -62,6 +62,13 @@ fn run_command(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// Process 1 of the first stage. The kernel's words in its arguments are not for it.
+pub fn init() -> ! {
+    log::start(0);
+    crate::role::init::begin();
+    crate::role::init::run()
+}
+
 /// Cancelled when this program is to end.
 fn stop_signal() -> anyhow::Result<CancellationToken> {
     let (token, ended) = (CancellationToken::new(), end_signal()?);
@@ -74,9 +81,9 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
 }
 
 /// What the unit starts.
-async fn run_service(initrd: bool) -> anyhow::Result<()> {
+async fn run_service(system: run::System) -> anyhow::Result<()> {
     let line = load::kernel_line(Path::new("/proc/cmdline"));
-    run::run(line, initrd, stop_signal()?).await
+    run::run(line, system, stop_signal()?).await
 }
 
 async fn run_master(args: args::MasterArgs) -> anyhow::Result<()> {

@@ -9,10 +9,12 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::console::console;
 use crate::stick::medium;
 use crate::sys::block::{self, GuardResult};
+use crate::sys::uevent::{Heard, Uevents};
 
 /// Sets these devices read-only, or every internal disk where none is named, and gives how it ended for each. Blocks.
 fn set_read_only(devices: &[String]) -> io::Result<Vec<GuardResult>> {
@@ -32,6 +34,26 @@ pub(crate) fn protect_disks() {
         }
         Err(error) => {
             console!("the disks could not be listed to set them read-only: {error}");
+        }
+    }
+}
+
+/// Sets every disk read-only, and each further one as soon as the kernel speaks of it. For a system without udev; never returns but with an error,
+/// and calls `listening` once nothing can be missed any more.
+pub(crate) fn protect_as_they_come(listening: impl FnOnce()) -> io::Result<()> {
+    let events = Uevents::listen()?;
+    listening();
+    protect_disks();
+    loop {
+        match events.next(Duration::from_secs(3600))? {
+            Heard::Silence => {}
+            Heard::Lost => protect_disks(),
+            Heard::Event(event) if event.subsystem != "block" || event.devtype != "disk" => {}
+            Heard::Event(event) => match event.devname.map(|name| still_writable(&[name])) {
+                Some(Ok(open)) => open.iter().for_each(|disk| console!("disk {disk}")),
+                Some(Err(error)) => console!("a disk could not be set read-only: {error}"),
+                None => {}
+            },
         }
     }
 }

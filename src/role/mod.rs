@@ -1,7 +1,9 @@
 //! Who this machine is in a run. The only layer that sees both the services and the operating system.
 
 pub(crate) mod failover;
+pub(crate) mod first_stage;
 pub(crate) mod guard;
+pub mod init;
 pub mod link;
 pub mod master;
 pub mod peer;

@@ -21,19 +21,36 @@ use crate::sys::systemd;
 
 use crate::role::link::manager::{Choice, Ended};
 use crate::role::peer::network::PortAddress;
-use crate::role::{failover, guard, master, peer};
+use crate::role::{failover, first_stage, guard, master, peer};
 
-/// Runs until `stop`. `initrd`: only a peer's work is possible here.
-pub(crate) async fn run(line: KernelLine, initrd: bool, stop: CancellationToken) -> anyhow::Result<()> {
+/// The system that this machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    /// The live image, or somebody's own.
+    Whole,
+    /// An initrd of dracut's; only a peer's work is possible there.
+    Initrd,
+    /// The same of ours, where this program is all there is (`role/init.rs`).
+    FirstStage,
+}
+
+/// Runs until `stop`.
+pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToken) -> anyhow::Result<()> {
     for problem in &line.problems {
         console!("{problem}");
     }
     if let Some(master) = line.master {
         systemd::ready("peer");
         console!("peer of {master}");
-        return until(&stop, peer::run(booted_peer(&line, master))).await;
+        let work = async {
+            if system == System::FirstStage {
+                first_stage::prepare(&line, master).await?;
+            }
+            peer::run(booted_peer(&line, master)).await
+        };
+        return until(&stop, work).await;
     }
-    if initrd {
+    if system != System::Whole {
         bail!(
             "the kernel command line names no master (pxeaddr= or recon.master=), so there is nothing to do in the initrd"
         );

@@ -18,7 +18,9 @@ pub(crate) mod ethtool;
 pub(crate) mod ethtool_netlink;
 pub(crate) mod file;
 pub(crate) mod icmp6;
+pub(crate) mod init;
 pub(crate) mod ipmi;
+pub(crate) mod kmodule;
 pub(crate) mod kmsg;
 pub(crate) mod lldp_socket;
 pub(crate) mod loopdev;
@@ -36,6 +38,7 @@ pub(crate) mod systemd;
 pub mod terminal;
 pub(crate) mod tpm;
 pub(crate) mod udp;
+pub(crate) mod uevent;
 
 /// What a system call gave, or why it failed, where it says so by a negative number (errno(3)).
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {

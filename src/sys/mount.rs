@@ -62,6 +62,14 @@ pub(crate) fn memory(target: &Path, options: &str) -> io::Result<()> {
     mount(Path::new("tmpfs"), target, c"tmpfs", flags, &options)
 }
 
+/// Mounts a file system of the kernel's own, with its options and flags of mount(2). One that is mounted there already is no error.
+pub(super) fn kernel(kind: &CStr, target: &Path, options: &CStr, flags: libc::c_ulong) -> io::Result<()> {
+    match mount(Path::new("none"), target, kind, flags, options) {
+        Err(error) if error.raw_os_error() != Some(libc::EBUSY) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn mount(device: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: &CStr) -> io::Result<()> {
     let device = c_path(device)?;
     let target = c_path(target)?;

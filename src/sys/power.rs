@@ -1,4 +1,4 @@
-//! The operating system's own way to switch the machine off.
+//! The operating system's own way to switch the machine off, or to start it again.
 
 use std::io;
 
@@ -20,4 +20,19 @@ pub(crate) async fn off() -> io::Result<()> {
         libc::sync();
         checked(libc::reboot(libc::RB_POWER_OFF)).map(drop)
     }
+}
+
+/// Writes out what is cached and restarts the machine.
+pub(crate) fn restart() -> io::Result<()> {
+    // SAFETY: no pointers are handed over.
+    unsafe {
+        libc::sync();
+        checked(libc::reboot(libc::RB_AUTOBOOT)).map(drop)
+    }
+}
+
+/// From here on Ctrl-Alt-Del is a signal to process 1 and no longer an immediate restart (reboot(2)).
+pub(crate) fn hear_ctrl_alt_del() -> io::Result<()> {
+    // SAFETY: no pointer is handed over.
+    checked(unsafe { libc::reboot(libc::RB_DISABLE_CAD) }).map(drop)
 }

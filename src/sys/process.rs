@@ -10,6 +10,12 @@ pub fn end_group(group: i32) {
     }
 }
 
+/// Lets the kernel take every other process before this one when memory runs short (proc_pid_oom_score_adj(5)).
+pub fn spare_from_oom(process: u32) {
+    // It may be gone already; then there is nothing to spare.
+    let _ = std::fs::write(format!("/proc/{process}/oom_score_adj"), "-900");
+}
+
 /// How many files this process may have open, after asking for as many as it may ask for (getrlimit(2)).
 pub fn open_files() -> u64 {
     let mut limit = libc::rlimit {

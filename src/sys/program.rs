@@ -53,6 +53,11 @@ impl Program {
     }
 }
 
+/// This program once more, to be started by its caller.
+pub(crate) fn this() -> Command {
+    Command::new("/proc/self/exe")
+}
+
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -49,12 +49,15 @@ const STARTED: [(&str, Program, Option<&str>); 12] = [
 const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 13] = [
+const WRITERS: [(&str, &str); 16] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
         "the workload's folder and its marker, in memory",
     ),
+    ("src/role/first_stage/pack.rs", "drivers and programs, in memory"),
+    ("src/role/init.rs", "the log of the first stage, in memory"),
+    ("src/sys/process.rs", "which process the kernel spares"),
     ("src/role/failover.rs", "whose peer this machine is, in memory"),
     ("src/role/master/storage.rs", "the data partition"),
     ("src/store/fs_ops.rs", "the data partition"),
@@ -75,7 +78,7 @@ const WRITERS: [(&str, &str); 13] = [
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 10] = [
+const SETTINGS: [(&str, &str, &str); 11] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
     ("src/sys/netif.rs", ".address().add(", "addresses"),
@@ -86,6 +89,7 @@ const SETTINGS: [(&str, &str, &str); 10] = [
     ("src/sys/sandbox.rs", "libc::mount(", "memory file system"),
     ("src/sys/power.rs", "libc::reboot(", "power off"),
     ("src/sys/ipmi.rs", "fn power_off(", "power off"),
+    ("src/sys/kmodule.rs", "finit_module", "drivers are loaded"),
 ];
 
 /// File below the root → what is compiled of it.

@@ -14,6 +14,7 @@ use crate::model::console::console;
 use crate::service::http::client::{Bounds, ClientError};
 use crate::service::http::workload;
 
+use crate::role::first_stage::{self, Programs};
 use crate::role::peer::post;
 use crate::role::peer::retry::Failure;
 use crate::role::peer::session::Session;
@@ -84,6 +85,7 @@ pub(crate) async fn run(session: &Session, key: Option<&SiteKey>) -> Option<post
         console!("post.tgz is not run beside this machine's own stick: {error:#}");
         return None;
     }
+    first_stage::fetch(Programs::Shell).await;
     let bounds = post::Bounds::default();
     let limit = bounds.run.as_secs();
     let packed = archive.len();

@@ -1,0 +1,126 @@
+//! What a peer of the first stage does before its job: the drivers of its ports from the initrd, a way to the master, then from there the drivers
+//! of everything else that this machine has, and what they need.
+//!
+//! The initrd holds a manifest of all modules for its kernel, and the few of them that bring up the port it booted from. What is missing lies on the
+//! master in one file, of which each part is fetched by itself and checked with the sum in the manifest (`pack.rs`). Drivers are loaded as devices ask
+//! for them by `modalias`, by some threads that go on for as long as this process runs, so that a disk that is plugged in later is found as well
+//! (`drivers.rs`).
+
+mod drivers;
+mod pack;
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::config::KernelLine;
+use crate::formats::modules::Manifest;
+use crate::model::console::console;
+use crate::role::peer::network::{PortAddress, bring_up};
+use crate::sys::{file, init};
+
+use drivers::Drivers;
+use pack::Pack;
+
+/// Made with the initrd (tools/first-stage).
+const MANIFEST: &str = "/usr/lib/recon/first-stage/manifest.tsv";
+/// A manifest of everything that Linux has is some 2 MB.
+const MAX_MANIFEST_BYTES: u64 = 32 << 20;
+/// Longest wait for the drivers of the initrd, which bring up the port. A port that needs longer is waited for by who wants it.
+const PORTS_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for all the others; disks have a wait of their own behind it.
+const DRIVERS_LIMIT: Duration = Duration::from_secs(60);
+/// Drivers whose devices no bus announces: as the live image loads them.
+const UNANNOUNCED: &str = include_str!("../../overlay/etc/modules-load.d/recon.conf");
+/// What shows the variables of UEFI firmware.
+const EFIVARFS: &str = "efivarfs";
+
+/// Groups of the manifest: programs that are fetched where they are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Programs {
+    /// Asks disks behind RAID controllers.
+    Smartctl,
+    /// What the site's workload may use.
+    Shell,
+}
+
+impl Programs {
+    fn group(self) -> &'static str {
+        match self {
+            Programs::Smartctl => "smartctl",
+            Programs::Shell => "shell",
+        }
+    }
+}
+
+/// Where the rest comes from; set once this machine reaches its master.
+static PACK: OnceLock<Pack> = OnceLock::new();
+
+/// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded.
+pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
+    let manifest = Arc::new(manifest()?);
+    let began = Instant::now();
+    let drivers = Arc::new(Drivers::start(Arc::clone(&manifest)).context("looking for devices")?);
+    settled(&drivers, PORTS_LIMIT).await;
+    let held = line.address.map(|(address, prefix)| PortAddress {
+        address,
+        prefix,
+        router: line.router,
+    });
+    bring_up(line.boot_mac, held, master.is_ipv6()).await?;
+    let network = began.elapsed();
+    let pack = PACK.get_or_init(|| Pack::new(master, manifest));
+    drivers.go_on_with(pack.clone());
+    for name in UNANNOUNCED.lines().filter(|line| !line.starts_with('#')) {
+        drivers.want(name.trim());
+    }
+    if Path::new(init::EFI).exists() {
+        drivers.want(EFIVARFS);
+    }
+    settled(&drivers, DRIVERS_LIMIT).await;
+    if Path::new(init::EFI).exists()
+        && let Err(error) = init::mount_efivars()
+    {
+        console!("the firmware's variables cannot be read: {error}");
+    }
+    if drivers.has_raid_controller() {
+        fetch(Programs::Smartctl).await;
+    }
+    console!(
+        "drivers: {} loaded, {} KiB fetched from the master; network after {:.1} s, all after {:.1} s",
+        drivers.loaded(),
+        pack.fetched_bytes() >> 10,
+        network.as_secs_f64(),
+        began.elapsed().as_secs_f64(),
+    );
+    Ok(())
+}
+
+/// Fetches programs that are not here yet. Nothing where this system is no first stage; what cannot be had is said.
+pub(crate) async fn fetch(programs: Programs) {
+    let Some(pack) = PACK.get() else { return };
+    let pack = pack.clone();
+    let done = tokio::task::spawn_blocking(move || pack.group(programs.group())).await;
+    if let Ok(Err(error)) = done {
+        console!("{} could not be fetched from the master: {error}", programs.group());
+    }
+}
+
+async fn settled(drivers: &Arc<Drivers>, limit: Duration) {
+    let waits = Arc::clone(drivers);
+    if let Ok(Some(names)) = tokio::task::spawn_blocking(move || waits.settled(limit)).await {
+        console!("going on while drivers still start: {}", names.join(", "));
+    }
+}
+
+fn manifest() -> anyhow::Result<Manifest> {
+    let mut text = String::new();
+    let file = file::open(Path::new(MANIFEST));
+    let read = file.and_then(|file| file.take(MAX_MANIFEST_BYTES).read_to_string(&mut text));
+    read.with_context(|| format!("reading {MANIFEST}"))?;
+    Manifest::read(&text).with_context(|| format!("reading {MANIFEST}"))
+}

@@ -1,0 +1,110 @@
+//! What only process 1 does: the first mounts, its children's ends, and the machine's.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{checked, mount};
+
+/// File systems that a running system has. `(kind, place, options)`, in order.
+const MOUNTS: [(&CStr, &str, &CStr); 8] = [
+    (c"proc", "/proc", c""),
+    (c"sysfs", "/sys", c""),
+    (c"devtmpfs", "/dev", c"mode=0755"),
+    (c"devpts", "/dev/pts", c"mode=0620,gid=5"),
+    (c"tmpfs", "/run", c"mode=0755"),
+    (c"tmpfs", "/tmp", c"mode=1777"),
+    (c"securityfs", "/sys/kernel/security", c""),
+    (c"cgroup2", "/sys/fs/cgroup", c""),
+];
+/// There where UEFI firmware started the machine.
+pub(crate) const EFI: &str = "/sys/firmware/efi";
+/// Where the kernel shows variables of UEFI firmware. Mounted once its module is there.
+const EFIVARS: &str = "/sys/firmware/efi/efivars";
+
+/// Mounts what there is; what could not be, with why. One that is there already is no error.
+pub(crate) fn mount_all() -> Vec<(&'static str, io::Error)> {
+    let failed = |(kind, place, options): (&'static CStr, &'static str, &'static CStr)| {
+        let _ = std::fs::create_dir_all(place);
+        mount::kernel(kind, Path::new(place), options, libc::MS_NOSUID)
+            .err()
+            .map(|error| (place, error))
+    };
+    MOUNTS.into_iter().filter_map(failed).collect()
+}
+
+/// The variables of UEFI firmware, read-only.
+pub(crate) fn mount_efivars() -> io::Result<()> {
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
+    mount::kernel(c"efivarfs", Path::new(EFIVARS), c"", flags)
+}
+
+/// Lets nothing of ours reach the console that the kernel opened, so that lines of the log do not stand there beside those for people.
+pub(crate) fn leave_console() -> io::Result<()> {
+    let nowhere = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    for standard in 0..=2 {
+        // SAFETY: both are descriptors of this process.
+        checked(unsafe { libc::dup2(nowhere.as_raw_fd(), standard) })?;
+    }
+    Ok(())
+}
+
+/// Keeps SIGINT, which Ctrl-Alt-Del is, from this thread and all that it starts later; for [`wait_for_ctrl_alt_del`]. A child starts
+/// without that again (std's Command empties its mask).
+pub(crate) fn hold_ctrl_alt_del() -> io::Result<()> {
+    // SAFETY: the set outlives the call.
+    let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &interrupt(), std::ptr::null_mut()) };
+    (failed == 0)
+        .then_some(())
+        .ok_or_else(|| io::Error::from_raw_os_error(failed))
+}
+
+/// Blocks until somebody presses it.
+pub(crate) fn wait_for_ctrl_alt_del() -> io::Result<()> {
+    let mut signal = 0;
+    // SAFETY: set and number outlive the call.
+    let failed = unsafe { libc::sigwait(&interrupt(), &mut signal) };
+    (failed == 0)
+        .then_some(())
+        .ok_or_else(|| io::Error::from_raw_os_error(failed))
+}
+
+fn interrupt() -> libc::sigset_t {
+    // SAFETY: a set that sigemptyset(3) fills.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGINT);
+        set
+    }
+}
+
+/// Waits for the end of any child, and gives its number and how it ended (wait(2)).
+pub(crate) fn reap() -> io::Result<(u32, std::process::ExitStatus)> {
+    let mut status = 0;
+    // SAFETY: the status outlives the call.
+    let child = checked(unsafe { libc::waitpid(-1, &mut status, 0) })?;
+    Ok((
+        child.unsigned_abs(),
+        std::os::unix::process::ExitStatusExt::from_raw(status),
+    ))
+}
+
+/// Everything but process 1 and its threads gets the signal.
+pub(crate) fn signal_all(signal: libc::c_int) {
+    // SAFETY: no pointers are handed over.
+    unsafe { libc::kill(-1, signal) };
+}
+
+/// So many files may this process and its children have open.
+pub(crate) fn allow_open_files(files: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: files,
+        rlim_max: files,
+    };
+    // SAFETY: the limit outlives the call.
+    checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
