@@ -7,6 +7,7 @@ pub(crate) mod bytes;
 pub(crate) mod exfat;
 pub mod gpt;
 pub(crate) mod iso9660;
+pub mod modules;
 pub(crate) mod mountinfo;
 pub(crate) mod partition_types;
 pub(crate) mod partitions;
