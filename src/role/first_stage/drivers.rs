@@ -50,10 +50,14 @@ struct State {
     heard: Option<Instant>,
 }
 
+/// Loads a module, of which everything is here or can be fetched. False where it is not there afterwards.
+type Load = dyn Fn(&Module, Option<&Pack>) -> bool + Send + Sync;
+
 struct Shared {
     manifest: Arc<Manifest>,
     state: Mutex<State>,
     changed: Condvar,
+    load: Box<Load>,
 }
 
 /// The threads that load; they go on for as long as the process runs.
@@ -62,17 +66,23 @@ pub(crate) struct Drivers(Arc<Shared>);
 impl Drivers {
     /// Listens to the kernel, looks at all devices there are, and loads what the initrd has.
     pub(crate) fn start(manifest: Arc<Manifest>) -> io::Result<Drivers> {
+        // Before anything is looked at, so that nothing is missed in between.
+        let events = Uevents::listen()?;
+        let drivers = Drivers::with(manifest, Box::new(load))?;
+        let hears = Arc::clone(&drivers.0);
+        std::thread::Builder::new()
+            .name("devices".to_owned())
+            .spawn(move || hears.hear(&events))?;
+        Ok(drivers)
+    }
+
+    fn with(manifest: Arc<Manifest>, load: Box<Load>) -> io::Result<Drivers> {
         let shared = Arc::new(Shared {
             manifest,
             state: Mutex::default(),
             changed: Condvar::new(),
+            load,
         });
-        // Before anything is looked at, so that nothing is missed in between.
-        let events = Uevents::listen()?;
-        let hears = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("devices".to_owned())
-            .spawn(move || hears.hear(&events))?;
         for number in 0..LOADERS {
             let loads = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -259,10 +269,7 @@ impl Shared {
     /// A module and what it needs, in order.
     fn load_with_all(&self, name: &str, pack: Option<&Pack>) {
         let order = self.manifest.load_order(name);
-        let lacks = |module: &&&Module| {
-            !Path::new(&module.path).exists() || module.firmware.iter().any(|path| !Path::new(path).exists())
-        };
-        if pack.is_none() && order.iter().any(|module| lacks(&module)) {
+        if pack.is_none() && order.iter().any(|module| lacks(module)) {
             self.lock().modules.insert(name.to_owned(), Phase::Lacking);
             return;
         }
@@ -290,12 +297,18 @@ impl Shared {
         }
         state.modules.insert(module.name.clone(), Phase::Loading);
         drop(state);
-        let loaded = load(module, pack);
+        let loaded = (self.load)(module, pack);
         let phase = if loaded { Phase::Loaded } else { Phase::Failed };
         self.lock().modules.insert(module.name.clone(), phase);
         self.changed.notify_all();
         loaded
     }
+}
+
+/// True where something of it is not in the initrd.
+fn lacks(module: &Module) -> bool {
+    let mut paths = module.firmware.iter().chain([&module.path]);
+    paths.any(|path| !Path::new(path).exists())
 }
 
 /// Fetches what is missing of a module, and loads it.
@@ -323,5 +336,86 @@ fn load(module: &Module, pack: Option<&Pack>) -> bool {
             tracing::warn!(module = module.name, error = cause::told(&error), "loading");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three modules in this folder, of which `disk` needs `bus`, and `port` is the only one that the initrd has.
+    fn manifest(folder: &Path) -> Arc<Manifest> {
+        let path = |name: &str| folder.join(name).display().to_string();
+        std::fs::write(folder.join("port.ko"), "").unwrap();
+        let sum = "00".repeat(32);
+        let text = format!(
+            "kernel\t6.1\nfile\t{disk}\t644\t0\t10\t20\t{sum}\nfile\t{bus}\t644\t10\t10\t20\t{sum}\n\
+             module\tport\t{port}\t\t\t\nmodule\tdisk\t{disk}\tbus\t\t\nmodule\tbus\t{bus}\t\t\t\n\
+             alias\tpci:v0001*\tport\nalias\tpci:v0002*\tdisk\n",
+            port = path("port.ko"),
+            disk = path("disk.ko"),
+            bus = path("bus.ko"),
+        );
+        Arc::new(Manifest::read(&text).unwrap())
+    }
+
+    fn pack(manifest: &Arc<Manifest>) -> Pack {
+        Pack::new(std::net::SocketAddr::from(([127, 0, 0, 1], 9)), Arc::clone(manifest))
+    }
+
+    fn still(drivers: &Drivers) {
+        drivers.0.lock().heard = Some(Instant::now());
+        assert_eq!(drivers.settled(Duration::from_secs(20)), None);
+    }
+
+    #[tokio::test]
+    async fn what_the_initrd_lacks_waits_for_the_master_and_comes_behind_what_it_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = manifest(folder.path());
+        let loaded = Arc::new(Mutex::new(Vec::new()));
+        let load = {
+            let loaded = Arc::clone(&loaded);
+            move |module: &Module, _: Option<&Pack>| {
+                // Long enough for another thread to be at the same.
+                std::thread::sleep(Duration::from_millis(20));
+                loaded.lock().unwrap().push(module.name.clone());
+                true
+            }
+        };
+        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load)).unwrap();
+        for modalias in ["pci:v0002d1", "pci:v0001d1", "pci:v0002d2", "pci:v0003d1"] {
+            drivers.0.device(modalias);
+        }
+        still(&drivers);
+        assert_eq!(*loaded.lock().unwrap(), ["port"]);
+        drivers.go_on_with(pack(&manifest));
+        drivers.want("bus");
+        still(&drivers);
+        assert_eq!(*loaded.lock().unwrap(), ["port", "bus", "disk"], "each once");
+        assert_eq!(drivers.loaded(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_does_not_come_to_an_end_is_named_and_holds_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = manifest(folder.path());
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let load = move |module: &Module, _: Option<&Pack>| {
+            if module.name == "port" {
+                let _ = held.lock().unwrap().recv();
+            }
+            true
+        };
+        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load)).unwrap();
+        drivers.go_on_with(pack(&manifest));
+        drivers.0.device("pci:v0001d1");
+        drivers.0.device("pci:v0002d1");
+        drivers.0.lock().heard = Some(Instant::now());
+        let late = drivers.settled(Duration::from_millis(500)).unwrap();
+        assert_eq!(late, ["port"]);
+        assert_eq!(drivers.loaded(), 2, "the others are loaded meanwhile");
+        drop(go_on);
+        still(&drivers);
     }
 }

@@ -185,3 +185,47 @@ fn write(packed: &Packed, content: &[u8]) -> io::Result<()> {
     fs::set_permissions(&part, Permissions::from_mode(packed.mode & 0o755))?;
     fs::rename(&part, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn member(content: &[u8]) -> (Vec<u8>, Packed) {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(content).unwrap();
+        let bytes = gzip.finish().unwrap();
+        let packed = Packed {
+            path: "/x".to_owned(),
+            mode: 0o644,
+            offset: 0,
+            packed: bytes.len() as u64,
+            size: content.len() as u64,
+            sha256: Sha256::digest(content).into(),
+        };
+        (bytes, packed)
+    }
+
+    #[test]
+    fn only_what_the_manifest_says_comes_out() {
+        let (bytes, packed) = member(b"a module");
+        assert_eq!(unpack(&bytes, &packed).unwrap(), b"a module");
+        for at in 0..bytes.len() {
+            let short = &bytes[..at];
+            assert_eq!(unpack(short, &packed), None, "cut at {at}");
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            // The header's time, its flags for speed and its system say nothing of the content.
+            if let Some(content) = unpack(&changed, &packed) {
+                assert_eq!(content, b"a module", "changed at {at}");
+            }
+        }
+        let (other, _) = member(b"a moduli");
+        assert_eq!(unpack(&other, &packed), None, "another one of its size");
+        // More than was announced is not unpacked any further.
+        let (large, announced) = member(&[0; 4 << 20]);
+        let announced = Packed { size: 100, ..announced };
+        assert_eq!(unpack(&large, &announced), None);
+    }
+}
