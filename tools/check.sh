@@ -62,6 +62,7 @@ check_recipe() {
     step "$recipe: a package for every program" check_programs "$recipe" "$stage/packages"
     step "$recipe: nothing younger than the oldest system" "$PYTHON" "$TOP/tools/ages.py" --top "$TOP"
     step "$recipe: nothing that assembles or exports disks" check_modules "$recipe"
+    step "$recipe: a driver for every network port" check_first_stage "$recipe"
     step "$recipe: units" check_units "$recipe" "$stage"
     step "$recipe: no mirror, key or password in the sources of the image" check_secrets "$recipe"
     [ -z "$MIRROR" ] || check_mirror "$recipe" "$stage/packages"
@@ -168,6 +169,17 @@ check_modules() {
         bad=1
     }
     return "$bad"
+}
+
+# check_first_stage RECIPE: where the image has been built with this table, each network port that its kernel knows has its driver in a
+# piece of the first stage, nothing else is in there, and all sums hold.
+check_first_stage() {
+    local dir=$TOP/builds/$1
+    if ! cmp -s "$FIRST_STAGE" "$dir/first-stage.tsv"; then
+        echo "no first stage has been built with this table"
+        return 0
+    fi
+    "$PYTHON" "$TOP/tools/first_stage.py" --root "$dir/root" --first "$dir/first" --table "$FIRST_STAGE"
 }
 
 # Each unit starts a subcommand that the binary has; systemd's own verifier reads the units where a root tree exists.

@@ -6,7 +6,7 @@
 packages_for() {
     case $PACKAGER/$1 in
     apt/first) echo python3 python3-venv ca-certificates gpgv ;;
-    apt/check) echo libxml2-utils shellcheck ;;
+    apt/check) echo libxml2-utils shellcheck cpio ;;
     # libc6-dev has the static C library; without recommendations gcc does not bring it.
     apt/build) echo gcc libc6-dev binutils rsync squashfs-tools xorriso grub-common grub2-common grub-pc-bin grub-efi-amd64-bin isolinux \
         mtools dosfstools parted gdisk kpartx qemu-utils xz-utils zstd curl kmod fdisk ;;
@@ -22,7 +22,7 @@ packages_for() {
     apt/debian | zypper/suse | zypper/suse-keys) ;;
     # The python3 of openSUSE Leap 15 is 3.6 for ever; KIWI wants 3.11.
     zypper/first) echo "$(newer_python)" ca-certificates ca-certificates-mozilla gpg2 openSUSE-build-key ;;
-    zypper/check) echo libxml2-tools ShellCheck ;;
+    zypper/check) echo libxml2-tools ShellCheck cpio ;;
     zypper/build) echo gcc glibc-devel-static binutils rsync squashfs xorriso grub2 grub2-i386-pc grub2-x86_64-efi mtools dosfstools parted gptfdisk kpartx \
         qemu-tools xz zstd curl kmod util-linux "$(newer_gconv)" ;;
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \

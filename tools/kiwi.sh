@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # From stage to ISO, doing again only what changed:
 #   root.key  description, overlay, units, KIWI, package source  -> changed: the root tree is prepared anew
-#   iso.key   the above and the binary                           -> changed: the binary is replaced, initrd and ISO are made anew
+#   iso.key   the above, the binary and the first stage's table  -> changed: the binary is replaced, initrds and ISO are made anew
 
 # free_tree DIR: unmounts what an interrupted build left mounted inside a root tree.
 free_tree() {
@@ -39,6 +39,25 @@ prepare_root() {
     "${around[@]}" "$KIWI" --debug system prepare --description "$dir/stage" --root "$dir/root" "${words[@]}"
 }
 
+FIRST_STAGE=$TOP/kiwi/common/first-stage.tsv
+
+# make_first_stage RECIPE: what peers start from, in builds/RECIPE/first, made from the root tree with the settings of the binary, so
+# that hardly anything is compiled again; and an archive of it, which KIWI unpacks onto the medium.
+make_first_stage() {
+    local dir=$TOP/builds/$1
+    rm -f "$dir/first-stage.tsv"
+    (
+        cd "$TOP" || exit
+        RUSTFLAGS="-C target-feature=+crt-static" cargo run --release --locked --target x86_64-unknown-linux-gnu --example first-stage -- \
+            --root "$dir/root" --recon "$RECON" --patterns "$FIRST_STAGE" --out "$dir/first"
+    )
+    # With the table that it was made from, so that `check` knows which one to hold it against.
+    cp "$FIRST_STAGE" "$dir/first-stage.tsv"
+    check_first_stage "$1"
+    tar --create --file "$dir/root/image/config-cdroot.tar" --directory "$dir/first" --transform 's#^\.#boot/x86_64/first#' --sort=name \
+        --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$STAGE_TIME" .
+}
+
 # create_iso RECIPE RESULT
 create_iso() {
     local dir=$TOP/builds/$1 result=$2 made
@@ -49,6 +68,7 @@ create_iso() {
     mkdir -p "$dir/image"
     install -m 755 "$RECON" "$dir/root/usr/bin/recon"
     touch --date "@$STAGE_TIME" "$dir/root/usr/bin/recon"
+    make_first_stage "$1"
     # KIWI takes over description and scripts into the tree when it prepares it, but not these.
     cp "$dir/stage/grub.cfg.template" "$dir/stage/exclude_files.yaml" "$dir/root/image/"
     # Loader images of an earlier run look for that run's ISO: they must not be taken for prebuilt ones.
@@ -84,13 +104,13 @@ build_iso() {
     step "building the recon binary" build_binary
     step "staging description, overlay, units and binary" make_stage "$recipe" "$dir/stage"
     root_key=$({ stage_key "$dir/stage"; sha256sum <"$TOP/tools/kiwi-requirements.txt"; source_question "$recipe"; printf '%s\n' "${repos[@]}"; } | sha256sum)
-    iso_key=$({ echo "$root_key"; sha256sum <"$RECON"; } | sha256sum)
+    iso_key=$({ echo "$root_key"; sha256sum <"$RECON"; cat "$FIRST_STAGE" "$TOP"/tools/first-stage/*.rs "$TOP/tools/first_stage.py"; } | sha256sum)
     if [ -s "$ISO" ] && [ "$(cat "$dir/iso.key" 2>/dev/null)" = "$iso_key" ]; then
         say "nothing changed: $ISO stands"
         return 0
     fi
     if [ "$(cat "$dir/root.key" 2>/dev/null)" = "$root_key" ] && [ -d "$dir/root/usr" ]; then
-        say "only the binary changed: the root tree of the last build is used again"
+        say "only the binary or the first stage changed: the root tree of the last build is used again"
     else
         case $recipe in
         suse-*) verify_indexes "$recipe" ;;

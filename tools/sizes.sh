@@ -8,7 +8,8 @@ GROWTH_BYTES=100000
 part_sizes() {
     local recipe=$1 dir=$TOP/builds/$1 root=$TOP/builds/$1/root path
     printf 'ISO\t%s\n' "$(stat --format=%s "$dir/recon-$recipe.iso")"
-    xorriso -indev "$dir/recon-$recipe.iso" -lsl /boot/x86_64/loader/linux /boot/x86_64/loader/initrd /LiveOS/squashfs.img 2>/dev/null | awk '
+    xorriso -indev "$dir/recon-$recipe.iso" -lsl /boot/x86_64/loader/linux /boot/x86_64/loader/initrd /LiveOS/squashfs.img \
+        /boot/x86_64/first/base.img /boot/x86_64/first/ports.img /boot/x86_64/first/modules.pack 2>/dev/null | awk '
         /^-/ { name = $NF; gsub(/^.*\/|\047/, "", name); sub(/^linux$/, "kernel", name); sub(/^squashfs.img$/, "root image", name); print name "\t" $5 }'
     printf 'recon\t%s\n' "$(stat --format=%s "$root/usr/bin/recon")"
     for path in usr/lib/modules lib/modules usr/lib/firmware lib/firmware usr/bin usr/sbin usr/lib64 usr/lib/x86_64-linux-gnu usr/lib/systemd usr/share etc var; do

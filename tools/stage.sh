@@ -21,6 +21,8 @@ make_stage() {
     mkdir -p "$dir/root/usr/bin" "$dir/root/usr/lib/systemd/system"
     cp "$TOP"/kiwi/common/* "$dir/"
     cp "$TOP/kiwi/$recipe"/* "$dir/"
+    # Read when the root tree is there already: a change of it is no reason to prepare another.
+    rm -f "$dir/first-stage.tsv"
     case $recipe in
     suse-*) sed -i "s#<rpm-check-signatures>.*</rpm-check-signatures>#<rpm-check-signatures>$PACKAGE_SIGNATURES</rpm-check-signatures>#" "$dir"/*.xml "$dir"/*.kiwi ;;
     esac

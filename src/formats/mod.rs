@@ -4,6 +4,7 @@
 //! same thing. Only `gpt::Plan::apply` writes.
 
 pub(crate) mod bytes;
+pub mod cpio;
 pub(crate) mod exfat;
 pub mod gpt;
 pub(crate) mod iso9660;

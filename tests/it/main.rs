@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod changes;
+mod first_stage;
 #[path = "../golden.rs"]
 mod golden;
 mod help;

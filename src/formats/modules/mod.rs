@@ -17,6 +17,7 @@
 //! initrd already has no `file` record.
 
 mod alias;
+pub mod depmod;
 mod read;
 mod write;
 

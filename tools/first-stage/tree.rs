@@ -1,0 +1,290 @@
+//! The root tree of the image: paths as they are inside it, files unpacked, and what its kernel's modules say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use recon::formats::modules::alias_matches;
+use recon::formats::modules::depmod::{self, Setting};
+
+/// Links on one way through a tree; more is a circle.
+const MAX_LINKS: usize = 40;
+
+pub(crate) struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    pub(crate) fn new(root: &Path) -> Tree {
+        Tree { root: root.to_owned() }
+    }
+
+    /// Where a path of the tree leads, as a path of the tree that no link is part of. `None` where nothing is.
+    pub(crate) fn real(&self, path: &str) -> Option<String> {
+        let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let mut real: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    real.pop();
+                    continue;
+                }
+                _ => real.push(part),
+            }
+            let here = self.outside(&real.join("/"));
+            let Ok(target) = fs::read_link(&here) else {
+                here.symlink_metadata().ok()?;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return None;
+            }
+            let target = target.to_str()?.to_owned();
+            real.pop();
+            if target.starts_with('/') {
+                real.clear();
+            }
+            rest.extend(target.split('/').rev().map(str::to_owned));
+        }
+        Some(format!("/{}", real.join("/")))
+    }
+
+    /// The path on this machine of a path in the tree.
+    fn outside(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn read(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let real = self.real(path).with_context(|| format!("no {path} in the tree"))?;
+        fs::read(self.outside(&real)).with_context(|| format!("reading {path} of the tree"))
+    }
+
+    fn text(&self, path: &str) -> anyhow::Result<String> {
+        String::from_utf8(self.read(path)?).with_context(|| format!("{path} is no text"))
+    }
+
+    /// What a file holds, unpacked by its ending.
+    pub(crate) fn unpacked(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let packed = self.read(path)?;
+        let mut bytes = Vec::new();
+        let unpacked = match path.rsplit_once('.').map_or("", |(_, ending)| ending) {
+            "gz" => flate2::read::GzDecoder::new(&packed[..])
+                .read_to_end(&mut bytes)
+                .map(|_| bytes),
+            "zst" => zstd::stream::decode_all(&packed[..]),
+            "xz" => return unxz(&self.outside(&self.real(path).unwrap_or_default())),
+            _ => return Ok(packed),
+        };
+        unpacked.with_context(|| format!("unpacking {path}"))
+    }
+
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+        let real = self.real(folder).map(|real| fs::read_dir(self.outside(&real)));
+        let entries = real.into_iter().flatten().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn mode(&self, path: &str) -> anyhow::Result<u32> {
+        use std::os::unix::fs::PermissionsExt;
+        Ok(fs::metadata(self.outside(path))?.permissions().mode() & 0o777)
+    }
+
+    /// Every file and link below a folder, as paths from there, sorted.
+    pub(crate) fn below(&self, folder: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut next = vec![String::new()];
+        while let Some(part) = next.pop() {
+            for name in self.names(&format!("{folder}/{part}")) {
+                let inner = if part.is_empty() {
+                    name
+                } else {
+                    format!("{part}/{name}")
+                };
+                match self.real(&format!("{folder}/{inner}")) {
+                    Some(real) if self.outside(&real).is_dir() => next.push(inner),
+                    Some(_) => found.push(inner),
+                    None => {}
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// The program that every build host has; a library for it would bring six more.
+fn unxz(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut xz = Command::new("xz");
+    xz.arg("--decompress")
+        .arg("--stdout")
+        .arg("--")
+        .arg(path)
+        .stderr(Stdio::inherit());
+    let output = xz.output().context("xz does not start (package xz-utils or xz)")?;
+    if !output.status.success() {
+        bail!("xz does not unpack {}", path.display());
+    }
+    Ok(output.stdout)
+}
+
+/// A kernel module of the tree.
+#[derive(Debug, Default)]
+pub(crate) struct Module {
+    /// Below the folder of the version, as modules.dep has it.
+    pub(crate) path: String,
+    /// Names, each behind what needs it.
+    pub(crate) needs: Vec<String>,
+    /// Names of modules that should be before it.
+    pub(crate) soft: Vec<String>,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) options: String,
+}
+
+/// All that modules.* and modprobe.d tell.
+pub(crate) struct Modules {
+    pub(crate) version: String,
+    /// In the tree.
+    pub(crate) folder: String,
+    pub(crate) all: BTreeMap<String, Module>,
+    pub(crate) builtin: BTreeSet<String>,
+    /// Paths of those that are built in. They do not tell which devices they drive.
+    pub(crate) inside: Vec<String>,
+    /// Those that modprobe.d forbids.
+    pub(crate) never: BTreeSet<String>,
+    /// Those that are not loaded for the sake of a device.
+    pub(crate) blacklist: BTreeSet<String>,
+}
+
+impl Modules {
+    pub(crate) fn read(tree: &Tree) -> anyhow::Result<Modules> {
+        let (version, folder) = version(tree)?;
+        let text = |name: &str| tree.text(&format!("{folder}/{name}"));
+        let mut all: BTreeMap<String, Module> = BTreeMap::new();
+        for row in depmod::dependencies(&text("modules.dep")?) {
+            let name = |path: &&str| depmod::module_name(path).with_context(|| format!("modules.dep names {path}"));
+            let module = Module {
+                path: row.path.to_owned(),
+                needs: row.needs.iter().map(name).collect::<anyhow::Result<_>>()?,
+                ..Module::default()
+            };
+            all.insert(name(&row.path)?, module);
+        }
+        for (pattern, name) in depmod::aliases(&text("modules.alias")?) {
+            if let Some(module) = all.get_mut(name) {
+                module.aliases.push(pattern.to_owned());
+            }
+        }
+        let mut modules = Modules {
+            version,
+            builtin: depmod::builtin(&text("modules.builtin")?).collect(),
+            all,
+            inside: text("modules.builtin")?.lines().map(str::to_owned).collect(),
+            never: BTreeSet::new(),
+            blacklist: BTreeSet::new(),
+            folder: folder.clone(),
+        };
+        let mut texts = vec![text("modules.softdep")?];
+        texts.extend(modprobe_d(tree)?);
+        for text in &texts {
+            modules.add_settings(text);
+        }
+        Ok(modules)
+    }
+
+    fn add_settings(&mut self, text: &str) {
+        for setting in depmod::settings(text) {
+            match setting {
+                Setting::Never(name) => drop(self.never.insert(name.replace('-', "_"))),
+                Setting::Blacklist(name) => drop(self.blacklist.insert(name.replace('-', "_"))),
+                Setting::Options(name, text) => {
+                    if let Some(module) = self.all.get_mut(&name.replace('-', "_")) {
+                        let blank = if module.options.is_empty() { "" } else { " " };
+                        module.options.push_str(blank);
+                        module.options.push_str(text);
+                    }
+                }
+            }
+        }
+        for (name, before) in depmod::soft_dependencies(text) {
+            let before: Vec<String> = before.into_iter().flat_map(|one| self.called(one)).collect();
+            if let Some(module) = self.all.get_mut(&name.replace('-', "_")) {
+                let new: Vec<String> = before.into_iter().filter(|one| !module.soft.contains(one)).collect();
+                module.soft.extend(new);
+            }
+        }
+    }
+
+    /// The modules that a soft dependency means: by name, or else by alias. None for what is built in or not there.
+    fn called(&self, word: &str) -> Vec<String> {
+        let name = word.replace('-', "_");
+        if self.all.contains_key(&name) {
+            return vec![name];
+        }
+        if self.builtin.contains(&name) {
+            return Vec::new();
+        }
+        let fits = |module: &Module| module.aliases.iter().any(|alias| alias_matches(alias, word));
+        let found = self.all.iter().filter(|(_, module)| fits(module));
+        found.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Names with everything that those need, and what should be loaded before; a name that is not there is left out.
+    pub(crate) fn closure<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        let mut next: Vec<&String> = names.into_iter().collect();
+        while let Some(name) = next.pop() {
+            if let Some(module) = self.all.get(name)
+                && all.insert(name.clone())
+            {
+                next.extend(module.needs.iter().chain(&module.soft));
+            }
+        }
+        all
+    }
+}
+
+/// Version and folder of the only kernel.
+fn version(tree: &Tree) -> anyhow::Result<(String, String)> {
+    let mut found = Vec::new();
+    // Where /lib is not a link to /usr/lib yet, it is there.
+    for folder in ["/usr/lib/modules", "/lib/modules"] {
+        for name in tree.names(folder) {
+            let real = tree.real(&format!("{folder}/{name}/modules.dep"));
+            if let Some(real) = real.and_then(|real| real.strip_suffix("/modules.dep").map(str::to_owned)) {
+                found.push((name, real));
+            }
+        }
+    }
+    found.dedup();
+    match <[_; 1]>::try_from(found) {
+        Ok([one]) => Ok(one),
+        Err(found) => bail!("the tree has {} kernels, and must have one: {found:?}", found.len()),
+    }
+}
+
+/// The texts of modprobe.d. A file in a folder named earlier stands for those of the same name in later ones (modprobe.d(5)).
+fn modprobe_d(tree: &Tree) -> anyhow::Result<Vec<String>> {
+    let mut files = BTreeMap::new();
+    for folder in [
+        "/lib/modprobe.d",
+        "/usr/lib/modprobe.d",
+        "/run/modprobe.d",
+        "/etc/modprobe.d",
+    ] {
+        for name in tree.names(folder).into_iter().filter(|name| name.ends_with(".conf")) {
+            let path = format!("{folder}/{name}");
+            files.insert(name, path);
+        }
+    }
+    files.values().map(|path| tree.text(path)).collect()
+}
