@@ -5,6 +5,7 @@
 
 pub(crate) mod bytes;
 pub(crate) mod exfat;
+pub mod first_stage;
 pub mod gpt;
 pub(crate) mod iso9660;
 pub(crate) mod mountinfo;
