@@ -6,6 +6,7 @@
 pub(crate) mod bytes;
 pub mod cpio;
 pub(crate) mod exfat;
+pub mod first_stage;
 pub mod gpt;
 pub(crate) mod iso9660;
 pub mod modules;

@@ -146,8 +146,8 @@ impl Master {
         problems.extend(key_problem);
         problems.extend(unused_files(&files));
         let settings = Arc::new(Live::new(files.settings(), config.doubts, config.accepted));
+        let boot = boot_files(&config.loaders, medium, &mut problems);
         show_problems(&problems, &settings, &uploads);
-        let boot = boot_files(&config.loaders, medium);
         let status = Arc::default();
         let (journal, remembered) = Journal::open(&storage.folder, storage.durable, rand::random());
         let file6 = storage.folder.join(layout::LEASES6);
@@ -278,17 +278,26 @@ fn show_problems(problems: &[String], settings: &Live, uploads: &NodeStore) {
     }
 }
 
-fn boot_files(folders: &[PathBuf], medium: Option<Medium>) -> BootFiles {
+fn boot_files(folders: &[PathBuf], medium: Option<Medium>, problems: &mut Vec<String>) -> BootFiles {
     let loaders = Loaders::find(folders);
     for name in loaders.missing() {
         tracing::debug!(name, "no such network boot program on this system");
     }
-    let medium = medium.map(|medium| (Some(medium.kernel), Some(medium.initrd), medium.image));
-    let (kernel, initrd, image) = medium.unwrap_or_default();
+    let Some(medium) = medium else {
+        return BootFiles {
+            loaders,
+            ..BootFiles::default()
+        };
+    };
+    let first_stage = medium.first_stage.unwrap_or_else(|why| {
+        problems.push(format!("{why}; machines boot with the larger initrd"));
+        None
+    });
     BootFiles {
-        kernel,
-        initrd,
-        image,
+        kernel: Some(medium.kernel),
+        initrd: Some(medium.initrd),
+        first_stage,
+        image: medium.image,
         loaders,
     }
 }

@@ -1,6 +1,7 @@
 //! The medium this system booted from: where its kernel, initrd and image are, on which disk the running system lies ([`live_disk`]), and
 //! whether it is certain enough that a stick is that medium to write to it ([`may_write`]).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::formats::first_stage::{BASE, FirstStage, MAX_TABLE_BYTES, PACK, PORTS, PortTable, TABLE};
 use crate::formats::mountinfo::mounted_at;
-use crate::formats::{gpt, iso9660};
+use crate::formats::{ReadAt as _, gpt, iso9660};
 use crate::model::slice::{Patch, Slice};
 use crate::sys::block;
 
@@ -18,6 +20,8 @@ use crate::sys::block;
 pub(crate) struct Medium {
     pub kernel: Slice,
     pub initrd: Slice,
+    /// The first stage, where the medium has one; or why it cannot be used, as a sentence: the initrd does as well.
+    pub first_stage: Result<Option<FirstStage>, String>,
     pub image: Option<Slice>,
     /// Whole disk that holds the image, if it is one: `/dev/sda`.
     pub disk: Option<PathBuf>,
@@ -25,8 +29,9 @@ pub(crate) struct Medium {
 
 /// Where dracut's dmsquash-live mounts the medium.
 pub(crate) const LIVE_MOUNT: &str = "/run/initramfs/live";
-/// KIWI's folder on the medium.
+/// KIWI's folder on the medium, and ours beside it.
 const LOADER_DIR: [&str; 3] = ["boot", "x86_64", "loader"];
+const FIRST_DIR: [&str; 3] = ["boot", "x86_64", "first"];
 const KERNEL: &str = "linux";
 const INITRD: &str = "initrd";
 /// How long all disks together may take to tell whether they carry the image.
@@ -61,9 +66,8 @@ pub(crate) fn at(path: &Path) -> io::Result<Medium> {
 }
 
 fn in_folder(folder: &Path) -> io::Result<Medium> {
-    let folder = folder.join(LOADER_DIR.iter().collect::<PathBuf>());
-    let file = |name: &str| {
-        let path = folder.join(name);
+    let file = |names: &[&str]| {
+        let path = folder.join(names.iter().collect::<PathBuf>());
         match fs::metadata(&path) {
             Ok(file) => Ok(plain(&path, 0, file.len())),
             Err(error) => {
@@ -77,21 +81,66 @@ fn in_folder(folder: &Path) -> io::Result<Medium> {
 
 fn in_image(path: &Path) -> io::Result<Medium> {
     let image = File::open(path)?;
-    let [a, b, c] = LOADER_DIR;
-    let file = |name: &str| {
-        let extent = iso9660::find(&image, &[a, b, c, name])?;
+    let file = |names: &[&str]| {
+        let extent = iso9660::find(&image, names)?;
         Ok(plain(path, extent.offset, extent.length))
     };
     with_files(file, Some(whole_image(path)?))
 }
 
-fn with_files(file: impl Fn(&str) -> io::Result<Slice>, image: Option<Slice>) -> io::Result<Medium> {
+/// `file` finds a file by the names that lead to it.
+fn with_files(file: impl Fn(&[&str]) -> io::Result<Slice>, image: Option<Slice>) -> io::Result<Medium> {
+    let [a, b, c] = LOADER_DIR;
     Ok(Medium {
-        kernel: file(KERNEL)?,
-        initrd: file(INITRD)?,
+        kernel: file(&[a, b, c, KERNEL])?,
+        initrd: file(&[a, b, c, INITRD])?,
+        first_stage: first_stage(&file).map_err(|why| format!("the first stage on the boot medium is not used: {why}")),
         image,
         disk: None,
     })
+}
+
+/// The first stage; `None` on a medium that has none. All of it or an error: a machine must not get a part.
+fn first_stage(file: &impl Fn(&[&str]) -> io::Result<Slice>) -> Result<Option<FirstStage>, String> {
+    let [a, b, c] = FIRST_DIR;
+    let held = |names: &[&str]| match file(&[&[a, b, c], names].concat()) {
+        Ok(slice) if slice.length == 0 => Err(format!("{} is empty", names.join("/"))),
+        Ok(slice) => Ok(Some(slice)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", names.join("/"))),
+    };
+    let Some(base) = held(&[BASE])? else {
+        return Ok(None);
+    };
+    let needed = |name: &str| held(&[name])?.ok_or_else(|| format!("there is no {name}"));
+    let table = table(&needed(TABLE)?)?;
+    let mut port = BTreeMap::new();
+    for module in table.modules() {
+        // One that has no image is in the base.
+        if let Some(image) = held(&["port", &format!("{module}.img")])? {
+            port.insert(module.to_owned(), image);
+        }
+    }
+    Ok(Some(FirstStage {
+        base,
+        ports: needed(PORTS)?,
+        pack: needed(PACK)?,
+        port,
+        table,
+    }))
+}
+
+fn table(slice: &Slice) -> Result<PortTable, String> {
+    if slice.length > MAX_TABLE_BYTES {
+        return Err(format!(
+            "{TABLE} has {} bytes, more than {MAX_TABLE_BYTES}",
+            slice.length
+        ));
+    }
+    let mut bytes = vec![0; slice.length as usize];
+    let read = File::open(&slice.path).and_then(|file| file.read_exact_at(&mut bytes, slice.offset));
+    read.map_err(|error| format!("{TABLE}: {error}"))?;
+    PortTable::read(&String::from_utf8(bytes).map_err(|_| format!("{TABLE} is no text"))?)
 }
 
 fn plain(path: &Path, offset: u64, length: u64) -> Slice {
@@ -316,6 +365,69 @@ mod tests {
         assert_eq!(node_of(sys, "8:16"), None);
         let portable = |name: &str| carrier(sys, Path::new("/dev").join(name)).portable;
         assert_eq!([portable("sda"), portable("sdb"), portable("sdc")], [true, false, true]);
+    }
+
+    /// A medium as a folder, with these files of a first stage.
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let loader = dir.path().join("boot/x86_64/loader");
+        std::fs::create_dir_all(&loader).unwrap();
+        std::fs::write(loader.join(KERNEL), "kernel").unwrap();
+        std::fs::write(loader.join(INITRD), "initrd").unwrap();
+        for (name, bytes) in files {
+            let path = dir.path().join("boot/x86_64/first").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        dir
+    }
+
+    const LINES: &[u8] = b"pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\n";
+    const WHOLE: [(&str, &[u8]); 5] = [
+        (BASE, b"base"),
+        (PORTS, b"ports"),
+        (PACK, b"pack"),
+        (TABLE, LINES),
+        ("port/e1000.img", b"e1000!"),
+    ];
+
+    #[test]
+    fn a_medium_has_a_first_stage_or_none() {
+        let medium = folder(&WHOLE);
+        let stage = at(medium.path()).unwrap().first_stage.unwrap().unwrap();
+        let lengths = [&stage.base, &stage.ports, &stage.pack, &stage.port["e1000"]].map(|file| file.length);
+        assert_eq!(lengths, [4, 5, 4, 6]);
+        assert_eq!(stage.port.len(), 1, "virtio_pci is in the base");
+        assert_eq!(
+            stage.initrds("01-80-86-10-0e".parse().ok()),
+            ["base.img", "port/e1000.img"]
+        );
+        assert_eq!(at(folder(&[]).path()).unwrap().first_stage, Ok(None));
+    }
+
+    #[test]
+    fn a_first_stage_that_is_not_whole_is_not_used_and_kernel_and_initrd_are() {
+        let large = vec![b'x'; MAX_TABLE_BYTES as usize + 1];
+        let cases: [(&str, Option<&[u8]>, &str); 9] = [
+            (PORTS, None, "there is no ports.img"),
+            (PACK, None, "there is no modules.pack"),
+            (TABLE, None, "there is no ports.tsv"),
+            (BASE, Some(b""), "base.img is empty"),
+            ("port/e1000.img", Some(b""), "port/e1000.img is empty"),
+            (TABLE, Some(b"e1000\n"), "line 1 of ports.tsv is no alias"),
+            (TABLE, Some(b"pci:v*d*sv*\te1000\n\xff"), "ports.tsv is no text"),
+            (TABLE, Some(&large), "ports.tsv has 1048577 bytes, more than 1048576"),
+            (TABLE, Some(b""), "ports.tsv is empty"),
+        ];
+        for (name, bytes, why) in cases {
+            let mut files = WHOLE.to_vec();
+            files.retain(|(other, _)| *other != name);
+            files.extend(bytes.map(|bytes| (name, bytes)));
+            let medium = at(folder(&files).path()).unwrap();
+            let said = medium.first_stage.unwrap_err();
+            assert_eq!(said, format!("the first stage on the boot medium is not used: {why}"));
+            assert_eq!((medium.kernel.length, medium.initrd.length), (6, 6));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use recon::formats::first_stage::{FirstStage, PortTable};
 use recon::model::slice::{Patch, Slice};
 use recon::model::{Arch, MacAddr, RunTime};
 use recon::service::boot::loaders::Loaders;
@@ -85,6 +86,141 @@ async fn files_of_every_size_arrive_whole_on_one_connection() {
     assert!(text.header("content-type").starts_with("text/plain; version=0.0.4"));
     let text = String::from_utf8(text.body).unwrap();
     assert!(text.contains("recon_http_responses_total{code=\"2xx\"} 28\n"), "{text}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// What iPXE is told and what it then loads, with a first stage on the medium; every file has its length and its ranges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drivers_of_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, length: u64| {
+        let path = folder.path().join(name.replace('/', "_"));
+        std::fs::write(&path, content(length as usize + 10)).unwrap();
+        Slice {
+            path,
+            offset: 10,
+            length,
+            patches: Vec::new(),
+        }
+    };
+    let files = [
+        ("base.img", 5000),
+        ("ports.img", 700),
+        ("modules.pack", 9000),
+        ("port/e1000.img", 300),
+    ];
+    let [base, ports, pack, e1000] = files.map(|(name, length)| file(name, length));
+    let mut site = site(folder.path());
+    let boot = &mut Arc::get_mut(&mut site).unwrap().boot;
+    boot.kernel = Some(file("kernel", 100));
+    // By the formula its unpacked size alone wants twice 800 MB.
+    boot.initrd = Some(Slice {
+        length: 200_000_000,
+        ..file("initrd", 100)
+    });
+    boot.first_stage = Some(FirstStage {
+        base,
+        ports,
+        pack,
+        port: [("e1000".to_owned(), e1000)].into(),
+        table: PortTable::read("pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\n").unwrap(),
+    });
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let text = async |target: &str| {
+        let answer = get(address, target, &[]).await;
+        String::from_utf8(answer.body).unwrap()
+    };
+    let who = "mac=52-54-00-12-34-56&uuid=&arch=x86_64&serial=";
+    let script = text(&format!("/boot.ipxe?{who}&bus=01-80-86-10-0e")).await;
+    assert!(
+        script.contains(" initrd=base.img initrd=e1000.img pxeaddr="),
+        "{script}"
+    );
+    for path in ["first/base.img", "first/port/e1000.img"] {
+        let name = path.rsplit('/').next().unwrap();
+        let line = format!("\ninitrd --name {name} http://{address}/boot/x86_64/{path} || goto no_initrd\n");
+        assert!(script.contains(&line), "{script}");
+    }
+    for unknown in ["", "07-00-00-00-00", "01-ff-ff-ff-ff", "rubbish%20%7c%7c"] {
+        let script = text(&format!("/boot.ipxe?{who}&bus={unknown}")).await;
+        assert!(
+            script.contains(" initrd=base.img initrd=ports.img pxeaddr="),
+            "{unknown}: {script}"
+        );
+    }
+    // Who did not say it is asked, once, by the name that it has; also without an Ethernet address.
+    for mac in ["52-54-00-12-34-56", ""] {
+        let script = text(&format!("/boot.ipxe?mac={mac}&uuid=")).await;
+        let mac = if mac.is_empty() { "${netX/mac:hexhyp}" } else { mac };
+        let asks = format!("\nchain --replace http://{address}/boot.ipxe?mac={mac}&uuid=${{uuid}}&");
+        assert!(script.contains(&asks), "{script}");
+        assert!(script.contains("&bus=${netX/busid:hexhyp} ||"), "{script}");
+        let script = text(&format!("/boot.ipxe?mac={mac}&uuid=&bus=")).await;
+        assert!(
+            script.contains("\nkernel ") && !script.contains("boot.ipxe"),
+            "{script}"
+        );
+    }
+    let grub = text("/boot.grub?mac=52:54:00:12:34:56").await;
+    let all =
+        format!("initrd (http,{address})/boot/x86_64/first/base.img (http,{address})/boot/x86_64/first/ports.img; ");
+    assert!(grub.contains(&all), "{grub}");
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for (name, length) in files {
+        let target = format!("/boot/x86_64/first/{name}");
+        let whole = &content(length as usize + 10)[10..];
+        let head = ask(&mut stream, "HEAD", &target, &[]).await;
+        assert_eq!(head.header("content-length"), length.to_string(), "{name}");
+        let answer = ask(&mut stream, "GET", &target, &[]).await;
+        assert!(
+            answer.status == 200 && answer.body == whole,
+            "{name}: {}",
+            answer.status
+        );
+        let part = ask(&mut stream, "GET", &target, &["Range: bytes=100-199"]).await;
+        assert!(
+            part.status == 206 && part.body == whole[100..200],
+            "{name}: {}",
+            part.status
+        );
+    }
+    for none in [
+        "",
+        "ports.tsv",
+        "port/igb.img",
+        "port/e1000",
+        "port/..%2fbase.img",
+        "e1000.img",
+    ] {
+        let answer = ask(&mut stream, "GET", &format!("/boot/x86_64/first/{none}"), &[]).await;
+        assert_eq!(answer.status, 404, "{none}");
+    }
+    // Memory is counted by what the machine gets.
+    for (action, status) in [
+        ("inventory&bus=01-80-86-10-0e", 200),
+        ("inventory", 200),
+        ("liveboot", 409),
+    ] {
+        let target = format!("/boot/x86_64/kernel?memory=255&map=__&modules=_&action={action}");
+        assert_eq!(get(address, &target, &[]).await.status, status, "{action}");
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Without a first stage nobody is asked what its port is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_medium_without_a_first_stage_boots_with_the_initrd() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, stop, running) = serve(site(folder.path())).await;
+    for bus in ["", "&bus=01-80-86-10-0e"] {
+        let script = get(address, &format!("/boot.ipxe?mac=52-54-00-12-34-56{bus}"), &[]).await;
+        let script = String::from_utf8(script.body).unwrap();
+        assert!(script.contains("&action=inventory initrd=initrd pxeaddr="), "{script}");
+    }
+    assert_eq!(get(address, "/boot/x86_64/first/base.img", &[]).await.status, 404);
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
+use recon::formats::first_stage::{FirstStage, PortTable};
 use recon::model::slice::Slice;
 use recon::model::{MacAddr, NodePolicy, PostAction, PowerOff, UnixTime};
 use recon::service::boot::source::BootSource;
@@ -41,7 +42,7 @@ const MATCHBOX: &str = "a script of 2017-01 uses it: github.com/poseidon/matchbo
 const PASTE: &str = "a menu of 2017-01-05 uses it: pastebin.com/cCk4Bsxk";
 
 /// What our scripts use, when iPXE had it at the latest, and by what that is known. Options stand behind their command.
-const WORDS: [(&str, Date, &str); 50] = [
+const WORDS: [(&str, Date, &str); 51] = [
     ("boot", (2011, 3), HELP),
     ("chain", (2011, 3), HELP),
     ("chain --replace", DEBIAN_12, BINARY),
@@ -91,6 +92,11 @@ const WORDS: [(&str, Date, &str); 50] = [
         "${filename}",
         (2011, 3),
         "ipxe.org/cfgtype/string, last changed 2011-03-24",
+    ),
+    (
+        "${netX/busid}",
+        (2019, 1),
+        "a ROM of that time puts its value into option 175 (dhcp.c): ipxe-bios-discover.bin",
     ),
     ("${netX/gateway}", DEBIAN_12, BINARY),
     (
@@ -145,6 +151,8 @@ fn client(post_action: PostAction) -> request::Boot<'static> {
         client: "192.168.219.60".parse().unwrap(),
         mac: None,
         fills_in: true,
+        bus: None,
+        first_stage: Vec::new(),
         policy: NodePolicy {
             post_action,
             poweroff: PowerOff::Never,
@@ -172,9 +180,16 @@ fn scripts() -> Vec<(&'static str, String)> {
         pause_seconds: 60,
         ..client(PostAction::Inventory)
     };
+    let first_stage = request::Boot {
+        bus: "01-80-86-10-0e".parse().ok(),
+        first_stage: vec!["base.img".to_owned(), "port/e1000.img".to_owned()],
+        ..client(PostAction::Inventory)
+    };
     vec![
         ("inventory", ipxe::boot(&looping)),
-        ("entry", ipxe::entry(master)),
+        ("first stage", ipxe::boot(&first_stage)),
+        ("first stage", ipxe::menu(&first_stage)),
+        ("entry", ipxe::entry(master, None)),
         ("unknown port", ipxe::boot(&unknown_port)),
         ("inventory", ipxe::boot(&client(PostAction::Inventory))),
         ("liveboot", ipxe::boot(&client(PostAction::Liveboot))),
@@ -299,6 +314,7 @@ impl<'a> Old<'a> {
             ("filename", filename),
             ("netX/mac", "52:54:00:00:01:02"),
             ("netX/gateway", ""),
+            ("netX/busid", "01:1a:f4:10:00"),
             ("netX/ip", "192.168.219.60"),
             ("netX/netmask", "255.255.255.0"),
             ("uuid", "4c4c4544-0042-3510-8052-b4c04f4a3232"),
@@ -505,7 +521,7 @@ fn the_scripts_do_on_an_old_ipxe_what_they_are_for() {
             ("entry", End::Chains(url)) => assert_eq!(
                 url,
                 "http://192.168.219.1/boot.ipxe?mac=52-54-00-00-01-02&uuid=4c4c4544-0042-3510-8052-b4c04f4a3232\
-                 &arch=x86_64&serial=AB%2012"
+                 &arch=x86_64&serial=AB%2012&bus=01-1a-f4-10-00"
             ),
             ("inventory" | "menu", End::Boots(line)) => {
                 assert!(
@@ -516,6 +532,10 @@ fn the_scripts_do_on_an_old_ipxe_what_they_are_for() {
                 assert!(line.contains(" BOOTIF=01-52-54-00-00-01-02 "), "{line}");
                 assert!(line.contains(" recon.address=192.168.219.60/255.255.255.0 "), "{line}");
             }
+            ("first stage", End::Boots(line)) => assert!(
+                line.contains("&action=inventory&bus=01-80-86-10-0e initrd=base.img initrd=e1000.img pxeaddr="),
+                "{line}"
+            ),
             ("unknown port", End::Boots(line)) => assert!(!line.contains("BOOTIF"), "{line}"),
             ("liveboot", End::Boots(line)) => {
                 assert!(line.contains(" root=live:http://192.168.219.1/image.iso "), "{line}");
@@ -635,19 +655,39 @@ fn get(master: SocketAddr, url: &str) -> Option<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
+    boots_by_what_dhcp_tells_it_alone(None, "&action=inventory initrd=initrd ").await;
+}
+
+/// What DHCP tells it has no room for what its port is: one script more asks for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_ipxe_boots_into_the_first_stage_by_one_script_more() {
+    let line = "&action=inventory&bus=01-1a-f4-10-00 initrd=base.img initrd=virtio_net.img ";
+    boots_by_what_dhcp_tells_it_alone(Some("pci:v00001AF4d00001000sv*sd*bc*sc*i*\tvirtio_net\n"), line).await;
+}
+
+async fn boots_by_what_dhcp_tells_it_alone(ports: Option<&str>, line_has: &'static str) {
     let folder = tempfile::tempdir().unwrap();
     let mut site = site(folder.path());
     let parts = Arc::get_mut(&mut site).unwrap();
-    for (slice, name) in [(&mut parts.boot.kernel, "kernel"), (&mut parts.boot.initrd, "initrd")] {
+    let file = |name: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, name).unwrap();
-        *slice = Some(Slice {
+        Slice {
             path,
             offset: 0,
             length: name.len() as u64,
             patches: vec![],
-        });
-    }
+        }
+    };
+    parts.boot.kernel = Some(file("kernel"));
+    parts.boot.initrd = Some(file("initrd"));
+    parts.boot.first_stage = ports.map(|ports| FirstStage {
+        base: file("base.img"),
+        ports: file("ports.img"),
+        pack: file("modules.pack"),
+        port: [("virtio_net".to_owned(), file("virtio_net.img"))].into(),
+        table: PortTable::read(ports).unwrap(),
+    });
     let (master, stop, running) = serve(site).await;
     for uefi in [false, true] {
         let params = params(master.port());
@@ -679,6 +719,7 @@ async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
             "a class would send it to a boot server"
         );
 
+        let staged = ports.is_some();
         let said = tokio::task::spawn_blocking(move || {
             let fetch = |url: &str| get(master, url);
             let mut old = Old::new(DEBIAN_12, &named, &fetch);
@@ -686,7 +727,11 @@ async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
             let url = old.expand(&named);
             let script = String::from_utf8(fetch(&url).expect("the script")).unwrap();
             old.here = url;
-            let end = old.run(&script);
+            let mut end = old.run(&script);
+            if let (true, End::Chains(url)) = (staged, &end) {
+                let script = String::from_utf8(fetch(url).expect("the second script")).unwrap();
+                end = old.run(&script);
+            }
             assert_eq!(old.lacked, Vec::<String>::new());
             (end, old.said)
         });
@@ -694,7 +739,7 @@ async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
         match end {
             End::Boots(line) => {
                 assert!(line.contains("/boot/x86_64/kernel?memory="), "{line}");
-                assert!(line.contains("&action=inventory initrd=initrd "), "{line}");
+                assert!(line.contains(line_has), "{line}");
                 assert!(line.contains(" BOOTIF=01-52-54-00-00-01-02 "), "{line}");
             }
             end => panic!("{end:?}, and said {said:?}"),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::request::script_url;
+use super::request::full_script_url;
 use crate::model::Endpoint;
 
 /// Script that iPXE for UEFI looks for beside itself when it starts (`autoexec.ipxe`). It takes the lease that the firmware
@@ -68,6 +68,6 @@ pub fn autoexec(master: SocketAddr) -> String {
          exit 1\n",
         base = Endpoint(master),
         configurator = if master.is_ipv6() { "ipv6" } else { "dhcp" },
-        script = script_url(master, None),
+        script = full_script_url(master, None),
     )
 }

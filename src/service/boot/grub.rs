@@ -27,12 +27,16 @@ pub(crate) fn config(master: SocketAddr) -> String {
 /// Script that boots one machine by its policy. GRUB knows no netmask, so the initrd asks for its address itself.
 pub(crate) fn boot(boot: &Boot) -> String {
     let server = Endpoint(boot.master).host();
+    let initrds = boot.initrds().into_iter();
+    let initrds: String = initrds
+        .map(|(_, path)| format!(" (http,{server})/boot/x86_64/{path}"))
+        .collect();
     format!(
         "{pause}\
          echo \"recon: {action} from {base}\"\n\
          for try in 1 2 3; do\n\
          if linux (http,{server})/boot/x86_64/kernel {line}; then\n\
-         if initrd (http,{server})/boot/x86_64/initrd; then\n\
+         if initrd{initrds}; then\n\
          boot\n\
          fi\n\
          fi\n\

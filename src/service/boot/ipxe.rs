@@ -2,16 +2,15 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Endpoint, NodePolicy, PostAction, PowerOff};
+use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction, PowerOff};
 
 use super::kernel_line::kernel_line;
-use super::memory::QUERY;
-use super::request::{Boot, script_url};
+use super::request::{Boot, full_script_url};
 #[cfg(test)]
 use super::script::complete;
 
-/// Script for a client that did not say who it is: it asks again with its MAC and UUID.
-pub fn entry(master: SocketAddr) -> String {
+/// Script for a client that did not say who it is, or what its port is: it asks again, with all of that. `mac`: as it said it.
+pub fn entry(master: SocketAddr, mac: Option<MacAddr>) -> String {
     format!(
         "#!ipxe\n\
          :retry\n\
@@ -21,7 +20,7 @@ pub fn entry(master: SocketAddr) -> String {
          sleep 5\n\
          goto retry\n",
         base = Endpoint(master),
-        script = script_url(master, None),
+        script = full_script_url(master, mac),
     )
 }
 
@@ -54,13 +53,13 @@ pub fn boot(boot: &Boot) -> String {
          :retry\n\
          echo recon: {action} from {base}\n\
          imgfree\n\
-         kernel {base}/boot/x86_64/kernel?{QUERY}&action={action} {line} || goto no_kernel\n\
-         initrd --name initrd {base}/boot/x86_64/initrd || goto no_initrd\n\
+         {kernel} || goto no_kernel\n\
+         {initrds}\
          boot ||\n\
          echo recon: the kernel of {base} did not start\n\
          goto again\n\
          :no_kernel\n\
-         chain --replace {base}/why.ipxe?{QUERY}&action={action} ||\n\
+         chain --replace {base}/why.ipxe?{query} ||\n\
          echo recon: the kernel did not come from {base}\n\
          goto again\n\
          :no_initrd\n\
@@ -74,8 +73,23 @@ pub fn boot(boot: &Boot) -> String {
             seconds => format!("{}sleep {seconds} ||\n", pause(seconds)),
         },
         action = boot.policy.post_action.as_str(),
-        line = kernel_line(boot),
+        query = boot.kernel_query(),
+        kernel = kernel(boot),
+        initrds = initrds(boot, "no_initrd"),
     )
+}
+
+/// Loads the kernel, with its line.
+fn kernel(boot: &Boot) -> String {
+    let (base, query) = (Endpoint(boot.master), boot.kernel_query());
+    format!("kernel {base}/boot/x86_64/kernel?{query} {}", kernel_line(boot))
+}
+
+/// Loads what is unpacked beside the kernel. Each has a name: the kernel's EFI stub finds it by the one in its line.
+fn initrds(boot: &Boot, or: &str) -> String {
+    let base = Endpoint(boot.master);
+    let line = |(name, path)| format!("initrd --name {name} {base}/boot/x86_64/{path} || goto {or}\n");
+    boot.initrds().into_iter().map(line).collect()
 }
 
 /// What a machine that loops shows while it waits.
@@ -99,9 +113,10 @@ pub fn refusal(reason: &str) -> String {
 /// Menu for a person at the console of a client. Nobody there: the inventory, after half a minute.
 pub fn menu(boot: &Boot) -> String {
     let base = Endpoint(boot.master);
-    let with = |post_action: PostAction, poweroff: PowerOff| {
+    let load = |post_action: PostAction, poweroff: PowerOff| {
         let policy = NodePolicy { post_action, poweroff };
-        kernel_line(&Boot { policy, ..boot.clone() })
+        let boot = Boot { policy, ..boot.clone() };
+        format!("{} || goto failed\n{}", kernel(&boot), initrds(&boot, "failed"))
     };
     // Nobody may be there to choose, so it ends as the machine's own policy says.
     let poweroff = boot.policy.poweroff;
@@ -131,13 +146,11 @@ pub fn menu(boot: &Boot) -> String {
          choose --default inventory --timeout 30000 what || goto menu\n\
          goto ${{what}}\n\
          :inventory\n\
-         kernel {base}/boot/x86_64/kernel?{QUERY}&action=inventory {inventory} || goto failed\n\
+         {inventory}\
          goto start\n\
          :liveboot\n\
-         kernel {base}/boot/x86_64/kernel?{QUERY}&action=liveboot {liveboot} || goto failed\n\
-         goto start\n\
+         {liveboot}\
          :start\n\
-         initrd --name initrd {base}/boot/x86_64/initrd || goto failed\n\
          boot || goto failed\n\
          :disk\n\
          exit 0\n\
@@ -153,8 +166,8 @@ pub fn menu(boot: &Boot) -> String {
          echo recon: kernel or initrd did not come from {base}; back to the menu in 5 seconds\n\
          sleep 5\n\
          goto menu\n",
-        inventory = with(PostAction::Inventory, poweroff),
-        liveboot = with(PostAction::Liveboot, PowerOff::Never),
+        inventory = load(PostAction::Inventory, poweroff),
+        liveboot = load(PostAction::Liveboot, PowerOff::Never),
     )
 }
 

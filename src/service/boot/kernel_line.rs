@@ -26,7 +26,13 @@ pub(crate) fn kernel_line(boot: &Boot) -> String {
         // Of several IPv6 addresses iPXE has no name for the one that it asked from.
         IpAddr::V6(client) => format!(" recon.address={client}/{LINK_PREFIX}"),
     };
-    format!("initrd=initrd {}", line(boot, &address))
+    // Where iPXE does not hand them over, the kernel's EFI stub loads them by these names, in this order; a BIOS kernel passes over them.
+    let initrds: String = boot
+        .initrds()
+        .iter()
+        .map(|(name, _)| format!("initrd={name} "))
+        .collect();
+    format!("{initrds}{}", line(boot, &address))
 }
 
 /// The same for a boot program that cannot say which address it holds, and that hands the initrd over by itself.

@@ -9,7 +9,8 @@ use crate::formats::bytes::le32;
 use crate::model::PostAction;
 
 const MIB: u64 = 1 << 20;
-/// Unpacked size of an initrd as a multiple of its packed size: 36.6 MB of an image of 2026-11 became 144.8 MB (zstd).
+/// Unpacked size of an initrd as a multiple of its packed size: 36.6 MB of an image of 2026-11 became 144.8 MB (zstd). Those of the
+/// first stage are packed alike.
 const UNPACKED: u64 = 4;
 /// The same of a kernel, with what it keeps for itself while it starts.
 const KERNEL: u64 = 5;
@@ -29,7 +30,7 @@ const LEAST: u64 = 32;
 pub const QUERY: &str = "memory=${memsize}&map=${smbios/19.4.8:hexhyp}_${smbios/1.19.4.8:hexhyp}_${smbios/2.19.4.8:hexhyp}\
                          &modules=${smbios/17.12.2:hexhyp}_${smbios/1.17.12.2:hexhyp}";
 
-/// Sizes of the system's files, in bytes.
+/// Sizes of the files that a machine gets, in bytes; `initrd`: of all that it gets beside the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub kernel: u64,
@@ -131,6 +132,25 @@ mod tests {
         assert!(live > needed && live < 1000, "{live}");
         assert_eq!(too_little(needed, needed), None);
         assert_eq!(needed_mib(Sizes::default(), PostAction::Inventory), 64);
+    }
+
+    /// The first stage is a fifth of the initrd, so a machine of 256 MiB has room for it unpacked in half of its memory: on any port
+    /// with its own driver alone, and with those of all ports while they are together not above some 13 MB.
+    #[test]
+    fn a_quarter_of_a_gigabyte_is_enough_for_the_first_stage() {
+        let needed = |bytes| {
+            let first = Sizes { initrd: bytes, ..SIZES };
+            needed_mib(first, PostAction::Inventory)
+        };
+        // QEMU's BIOS says 255 of 256.
+        for bytes in [6_000_000, 9_000_000, 13_000_000] {
+            assert_eq!(too_little(255, needed(bytes)), None, "{bytes}: {}", needed(bytes));
+        }
+        assert!(
+            too_little(128, needed(6_000_000)).is_some(),
+            "kernel and work alone want that"
+        );
+        assert!(too_little(255, needed(16_000_000)).is_some());
     }
 
     #[test]

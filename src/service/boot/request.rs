@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Endpoint, MacAddr, NodePolicy};
+use super::memory::QUERY;
+use crate::formats::first_stage::BusId;
+use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction};
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
@@ -15,6 +17,10 @@ pub struct Boot<'a> {
     pub mac: Option<MacAddr>,
     /// It did not say; iPXE fills it in. Otherwise a port without an Ethernet address stays unnamed, and the system finds one.
     pub fills_in: bool,
+    /// What that port is, as it told us.
+    pub bus: Option<BusId>,
+    /// Files of the first stage that an inventory on this port starts with, as paths below its folder. Empty where the medium has none.
+    pub first_stage: Vec<String>,
     pub policy: NodePolicy,
     /// More words for the kernel command line, from `recon.toml`.
     pub kernel_arguments: &'a str,
@@ -33,14 +39,49 @@ impl Boot<'_> {
         let filled_in = || self.fills_in.then(|| "${netX/mac:hexhyp}".to_owned());
         self.mac.map(|mac| mac.dashed()).or_else(filled_in)
     }
+
+    /// Files of the first stage with which it starts; none for the whole system, which needs all that the initrd has.
+    fn first_stage(&self) -> &[String] {
+        match self.policy.post_action {
+            PostAction::Inventory => &self.first_stage,
+            PostAction::Liveboot => &[],
+        }
+    }
+
+    /// What is loaded beside the kernel, in the order in which it is unpacked: the name that the boot program gives it, and the path
+    /// below this master's `/boot/x86_64/`.
+    pub(super) fn initrds(&self) -> Vec<(&str, String)> {
+        let name = |path: &'_ String| path.rfind('/').map_or(0, |slash| slash + 1);
+        let files = self.first_stage().iter();
+        match files.as_slice() {
+            [] => vec![("initrd", "initrd".to_owned())],
+            _ => files
+                .map(|path| (&path[name(path)..], format!("first/{path}")))
+                .collect(),
+        }
+    }
+
+    /// What the kernel is asked for with: the machine's memory, what it is to do, and the port, by which it is known how much memory
+    /// the first stage takes.
+    pub(super) fn kernel_query(&self) -> String {
+        let bus = self.bus.filter(|_| !self.first_stage().is_empty());
+        let bus = bus.map(|bus| format!("&bus={bus}")).unwrap_or_default();
+        format!("{QUERY}&action={}{bus}", self.policy.post_action.as_str())
+    }
 }
 
 /// Where a client's own boot script is: it says by its settings who it is, and iPXE fills them in. `netX` is the port that
-/// iPXE opened last. With a `mac` of twelve digits it is at most 127 characters long, the room of a DHCP header's file name.
+/// iPXE opened last. With a `mac` of twelve digits it is at most 127 characters long, the room of a DHCP header's file name; there is
+/// none left in it for what the port is, which [`full_script_url`] has.
 pub fn script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String {
     let mac = mac.map_or_else(|| "${netX/mac:hexhyp}".to_owned(), |mac| mac.dashed());
     format!(
         "{}/boot.ipxe?mac={mac}&uuid=${{uuid}}&arch=${{buildarch}}&serial=${{serial:uristring}}",
         Endpoint(master.into())
     )
+}
+
+/// The same with what the port is: `busid` of iPXE's `net/netdev_settings.c`, five bytes that name its bus, vendor and device.
+pub fn full_script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String {
+    format!("{}&bus=${{netX/busid:hexhyp}}", script_url(master, mac))
 }

@@ -54,8 +54,9 @@ fn placeholder(line: &str) -> bool {
 
 /// How many `${…}` of a line are settings that iPXE fills in by itself or that our scripts set.
 fn known_settings(line: &str) -> usize {
-    const OURS: [&str; 22] = [
+    const OURS: [&str; 23] = [
         "${netX/mac:hexhyp}",
+        "${netX/busid:hexhyp}",
         "${netX/ip}",
         "${netX/netmask}",
         "${netX/gateway}",

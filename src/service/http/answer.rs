@@ -84,6 +84,7 @@ async fn serve(
         Route::Kernel(who) => boot::kernel(asked, &who).await,
         Route::Why(who) => boot::why(asked, &who),
         Route::Initrd => boot::initrd(asked).await,
+        Route::FirstStage(path) => boot::first_stage(asked, &path).await,
         Route::Image => files::slice(asked, site.boot.image.as_ref()).await,
         Route::Loader(name) => boot::loader(asked, master, name).await,
         Route::Post => files::file(asked, &site.data.folder.join(layout::WORKLOAD)).await,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::{Response, StatusCode};
 
 use crate::config::Settings;
+use crate::formats::first_stage::{BASE, BusId};
 use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::{PostAction, Stage};
@@ -19,13 +20,20 @@ use super::response::{Body, line, whole};
 use super::route::Who;
 use super::site::Site;
 
-/// What iPXE asks for first: how to say who it is, then its script.
+/// What iPXE asks for first: how to say who it is, then its script. The address that DHCP gives it has no room for what its port is, so
+/// it is sent round once more where that counts.
 pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
-    if who.said_mac {
+    let policy = asked
+        .site
+        .settings
+        .now()
+        .policy(who.mac.as_slice(), who.uuid.as_deref());
+    let wants_bus = asked.site.boot.first_stage.is_some() && policy.post_action == PostAction::Inventory;
+    if who.said_mac && (who.said_bus || !wants_bus) {
         return script(asked, master, who, ipxe::boot);
     }
     asks_script(asked.site, asked.client, who);
-    boot_script(ipxe::entry(master))
+    boot_script(ipxe::entry(master, who.mac))
 }
 
 /// A machine's own script, as `write` has it.
@@ -71,6 +79,15 @@ pub(super) async fn initrd(asked: Asked<'_>) -> Response<Body> {
     files::slice(asked, asked.site.boot.initrd.as_ref()).await
 }
 
+/// A file of the first stage. The base is for it what the initrd is without one: no machine starts before it has that.
+pub(super) async fn first_stage(asked: Asked<'_>, path: &str) -> Response<Body> {
+    if !asked.head && path == BASE {
+        asked.site.node_table().initrd(asked.client);
+    }
+    let stage = asked.site.boot.first_stage.as_ref();
+    files::slice(asked, stage.and_then(|stage| stage.file(path))).await
+}
+
 pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static str) -> Response<Body> {
     match resolve::boot_file(asked.site, name, master) {
         Some((_, BootFile::File(path))) => {
@@ -104,7 +121,7 @@ pub(super) fn boot_script(text: String) -> Response<Body> {
 fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let said = LoaderReport {
-        needed_mib: needed_mib(site, policy.post_action),
+        needed_mib: needed_mib(site, policy.post_action, who.bus),
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
@@ -120,12 +137,14 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     }
 }
 
-/// Memory that a machine needs at least, where this master has something to boot it with.
-fn needed_mib(site: &Site, action: PostAction) -> Option<u64> {
+/// Memory that a machine with this port needs at least, where this master has something to boot it with.
+fn needed_mib(site: &Site, action: PostAction, bus: Option<BusId>) -> Option<u64> {
+    let first_stage = site.boot.first_stage.as_ref();
+    let first_stage = first_stage.filter(|_| action == PostAction::Inventory);
     let size = |slice: &Option<Slice>| slice.as_ref().map(|slice| slice.length);
     let sizes = memory::Sizes {
         kernel: size(&site.boot.kernel)?,
-        initrd: size(&site.boot.initrd)?,
+        initrd: first_stage.map_or_else(|| size(&site.boot.initrd), |stage| Some(stage.initrd_bytes(bus)))?,
         image: size(&site.boot.image).unwrap_or(0),
     };
     Some(memory::needed_mib(sizes, action))
@@ -136,7 +155,7 @@ fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
     let too_little = who.memory_mib.and_then(|has| {
         site.node_table().memory(client, has);
         let action = who.action.unwrap_or(PostAction::Inventory);
-        memory::too_little(has, needed_mib(site, action)?)
+        memory::too_little(has, needed_mib(site, action, who.bus)?)
     });
     too_little.or_else(|| who.action.and_then(|_| site.node_table().stuck(client)))
 }
@@ -148,11 +167,14 @@ fn boot_of<'a>(
     client: IpAddr,
     who: &Who,
 ) -> request::Boot<'a> {
+    let first_stage = site.boot.first_stage.as_ref();
     request::Boot {
         master,
         client,
         mac: who.mac,
         fills_in: !who.said_mac,
+        bus: who.bus,
+        first_stage: first_stage.map(|stage| stage.initrds(who.bus)).unwrap_or_default(),
         policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),

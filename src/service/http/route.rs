@@ -1,5 +1,6 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
+use crate::formats::first_stage::BusId;
 use crate::model::{MacAddr, NodeId, PostAction, layout};
 use crate::service::boot::programs::Made;
 use crate::service::boot::{memory, programs};
@@ -21,6 +22,8 @@ pub enum Route {
     /// Why the kernel was not given to it.
     Why(Who),
     Initrd,
+    /// A file of the first stage, by its path below that folder.
+    FirstStage(String),
     Image,
     /// A network boot program, for UEFI HTTP Boot and for people.
     Loader(&'static str),
@@ -57,6 +60,10 @@ pub struct Who {
     pub mac: Option<MacAddr>,
     /// It filled `mac` in, also where that is no Ethernet address: InfiniBand's are 8 or 20 bytes long, and a loader may have none.
     pub said_mac: bool,
+    /// What its port is.
+    pub bus: Option<BusId>,
+    /// It filled `bus` in, also where that is of a bus that is not known here, or nothing.
+    pub said_bus: bool,
     pub uuid: Option<String>,
     /// Processor for which the boot program is built, as iPXE names it.
     pub arch: Option<String>,
@@ -91,6 +98,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["boot", "x86_64", "kernel"] => Route::Kernel(who(query)),
         ["why.ipxe"] => Route::Why(who(query)),
         ["boot", "x86_64", "initrd"] => Route::Initrd,
+        ["boot", "x86_64", "first", rest @ ..] => Route::FirstStage(rest.join("/")),
         ["image.iso"] => Route::Image,
         ["boot.grub"] => Route::GrubScript(who(query)),
         ["loaders", rest @ ..] => match programs::made(&rest.join("/")) {
@@ -179,6 +187,10 @@ fn who(query: &str) -> Who {
                 who.mac = percent_decode(value).and_then(|text| text.parse().ok()).or(who.mac);
                 who.said_mac = true;
             }
+            "bus" => {
+                who.bus = percent_decode(value).and_then(|text| text.parse().ok()).or(who.bus);
+                who.said_bus = true;
+            }
             "arch" => who.arch = name(value).filter(|arch| is_word(arch)).or(who.arch),
             "serial" => who.serial = name(value).or(who.serial),
             "memory" => memory = value,
@@ -205,6 +217,16 @@ mod tests {
             ("GET", "/", Route::Index),
             ("GET", "/boot/x86_64/kernel", Route::Kernel(Who::default())),
             ("HEAD", "/boot/x86_64/initrd", Route::Initrd),
+            (
+                "GET",
+                "/boot/x86_64/first/base.img",
+                Route::FirstStage("base.img".into()),
+            ),
+            (
+                "HEAD",
+                "/boot/x86_64/first/port/e1000.img",
+                Route::FirstStage("port/e1000.img".into()),
+            ),
             ("GET", "/image.iso", Route::Image),
             ("GET", "/post.tgz", Route::Post),
             ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
@@ -269,6 +291,19 @@ mod tests {
             (who.arch.as_deref(), who.serial.as_deref()),
             (Some("x86_64"), Some("AB 12"))
         );
+        for (query, bus, said_bus) in [
+            ("bus=01-80-86-10-0e", "01-80-86-10-0e".parse().ok(), true),
+            ("bus=01%3a80%3a86%3a10%3a0E", "01-80-86-10-0e".parse().ok(), true),
+            ("bus=", None, true),
+            ("bus=07-00-00-00-00", None, true),
+            ("bus=%zz", None, true),
+            ("bust=01-80-86-10-0e", None, false),
+        ] {
+            let Ok(Route::BootScript(who)) = route("GET", &format!("/boot.ipxe?{query}")) else {
+                panic!("no script")
+            };
+            assert_eq!((who.bus, who.said_bus), (bus, said_bus), "{query}");
+        }
         for query in [
             "arch=&serial=a%1bb",
             "arch=x%22;reboot",

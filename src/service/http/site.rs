@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::load::Loaded;
 use crate::config::{Live, SiteKey};
+use crate::formats::first_stage::FirstStage;
 use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::boot::loaders::Loaders;
@@ -45,6 +46,8 @@ pub struct BootFiles {
     /// Kernel and initrd of the boot medium; without a medium nothing boots, and 404 says so.
     pub kernel: Option<Slice>,
     pub initrd: Option<Slice>,
+    /// What takes the initrd's place for an inventory, where the medium has it.
+    pub first_stage: Option<FirstStage>,
     pub image: Option<Slice>,
     pub loaders: Loaders,
 }

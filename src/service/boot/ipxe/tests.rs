@@ -1,5 +1,7 @@
 use super::*;
+use crate::formats::first_stage;
 use crate::model::MacAddr;
+use crate::service::boot::request::script_url;
 use crate::service::boot::{autoexec, grub};
 
 fn client(post_action: PostAction) -> Boot<'static> {
@@ -8,6 +10,8 @@ fn client(post_action: PostAction) -> Boot<'static> {
         client: "192.168.219.60".parse().unwrap(),
         mac: Some("52:54:00:12:34:56".parse().unwrap()),
         fills_in: false,
+        bus: None,
+        first_stage: Vec::new(),
         policy: NodePolicy {
             post_action,
             poweroff: PowerOff::Ipmi,
@@ -20,13 +24,27 @@ fn client(post_action: PostAction) -> Boot<'static> {
     }
 }
 
+/// A client of a master whose medium has a first stage, on a port that is this.
+fn staged(post_action: PostAction, port: &str) -> Boot<'static> {
+    let bus = port.parse().ok();
+    Boot {
+        bus,
+        first_stage: first_stage::example().initrds(bus),
+        ..client(post_action)
+    }
+}
+
+/// An 82540EM of Intel, and a port with two drivers.
+const E1000: &str = "01-80-86-10-0e";
+const TWO_DRIVERS: &str = "01-10-ec-81-68";
+
 fn golden(name: &str, text: &str) {
     crate::golden::golden(format!("tests/golden/ipxe/{name}"), text);
 }
 
 #[test]
 fn scripts_are_the_reviewed_ones() {
-    golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap()));
+    golden("entry.ipxe", &entry("192.168.219.1:80".parse().unwrap(), None));
     golden(
         "autoexec.ipxe",
         &autoexec::autoexec("192.168.219.1:80".parse().unwrap()),
@@ -73,6 +91,17 @@ fn scripts_are_the_reviewed_ones() {
         "refusal.ipxe",
         &refusal(&super::super::memory::too_little(512, 560).unwrap()),
     );
+    golden("first-stage.ipxe", &boot(&staged(PostAction::Inventory, TWO_DRIVERS)));
+    golden(
+        "first-stage-unknown-port.ipxe",
+        &boot(&staged(PostAction::Inventory, "07-00-00-00-00")),
+    );
+    golden("first-stage-menu.ipxe", &menu(&staged(PostAction::Inventory, E1000)));
+    golden("first-stage.grub", &grub::boot(&staged(PostAction::Inventory, "")));
+    golden(
+        "entry-port.ipxe",
+        &entry("192.168.219.1:80".parse().unwrap(), client(PostAction::Inventory).mac),
+    );
     golden("grub.cfg", &grub::config("192.168.219.1:80".parse().unwrap()));
     golden("boot.grub", &grub::boot(&client(PostAction::Inventory)));
     golden("liveboot.grub", &grub::boot(&client(PostAction::Liveboot)));
@@ -100,7 +129,10 @@ fn only_complete_scripts_leave() {
         }
     }
     for script in [
-        entry(master),
+        entry(master, client(PostAction::Inventory).mac),
+        boot(&staged(PostAction::Inventory, E1000)),
+        grub::boot(&staged(PostAction::Inventory, E1000)),
+        entry(master, None),
         autoexec::autoexec(master),
         grub::config(master),
         refusal("too little"),
@@ -118,6 +150,48 @@ fn a_script_url_fits_the_header_of_a_dhcp_packet() {
 }
 
 #[test]
+fn a_live_system_needs_all_that_the_initrd_has() {
+    let (with, without) = (staged(PostAction::Liveboot, E1000), client(PostAction::Liveboot));
+    assert_eq!(boot(&with), boot(&without));
+    assert_eq!(grub::boot(&with), grub::boot(&without));
+    // A medium without a first stage does not mind what the port is.
+    let said = Boot {
+        bus: E1000.parse().ok(),
+        ..client(PostAction::Inventory)
+    };
+    assert_eq!(boot(&said), boot(&client(PostAction::Inventory)));
+}
+
+#[test]
+fn every_initrd_that_the_kernel_is_told_of_is_loaded_and_the_other_way_round() {
+    for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+        for port in ["", E1000, TWO_DRIVERS, "01-1a-f4-10-41"] {
+            let client = staged(post_action, port);
+            let script = boot(&client);
+            let kernel = script.lines().find(|line| line.starts_with("kernel ")).unwrap();
+            let told: Vec<&str> = kernel
+                .split(' ')
+                .filter_map(|word| word.strip_prefix("initrd="))
+                .collect();
+            let loads = script.lines().filter_map(|line| line.strip_prefix("initrd --name "));
+            let loads: Vec<(&str, &str)> = loads.filter_map(|rest| rest.split_once(' ')).collect();
+            assert_eq!(
+                told,
+                loads.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+                "{script}"
+            );
+            for (name, rest) in loads {
+                let path = rest.strip_suffix(" || goto no_initrd").unwrap();
+                let path = path.strip_prefix("http://192.168.219.1/boot/x86_64/").unwrap();
+                assert!(path.ends_with(name), "{path}");
+                let held = |path: &str| first_stage::example().file(path).is_some();
+                assert!(path == "initrd" || held(path.strip_prefix("first/").unwrap()), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_label_that_is_jumped_to_exists() {
     let with_memtest = Boot {
         memtest_efi: true,
@@ -126,7 +200,7 @@ fn every_label_that_is_jumped_to_exists() {
     };
     let scripts = [
         menu(&with_memtest),
-        entry("10.0.0.1:8080".parse().unwrap()),
+        entry("10.0.0.1:8080".parse().unwrap(), None),
         autoexec::autoexec("10.0.0.1:8080".parse().unwrap()),
         boot(&Boot {
             pause_seconds: 60,
@@ -134,6 +208,8 @@ fn every_label_that_is_jumped_to_exists() {
         }),
         refusal("why"),
         menu(&client(PostAction::Inventory)),
+        boot(&staged(PostAction::Inventory, TWO_DRIVERS)),
+        menu(&staged(PostAction::Inventory, TWO_DRIVERS)),
     ];
     for script in scripts {
         assert!(script.starts_with("#!ipxe\n"));
