@@ -73,10 +73,12 @@ def first_stage_is_asked_for_the_port(site: Site) -> None:
 
 
 def first_stage_loops(site: Site) -> None:
-    """A machine that loads kernel and first stage again and again without its agent reporting is named, as with the initrd."""
+    """A machine that loads kernel and first stage again and again without its agent reporting is named, and gets the initrd then."""
     for turn in range(4):
         text = _script(site, "&bus=01-80-86-10-0e")
         expect(("\nsleep 60 ||\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
+        expect((" initrd=base.img initrd=e1000.img " in text) == (turn < 3), f"try {turn + 1} gets:\n{text}")
+        expect((" initrd=initrd " in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
         for path in ("kernel", "first/base.img", "first/port/e1000.img"):
             site.curl("-f", "-o", "/dev/null", site.url(f"/boot/x86_64/{path}"))
     row = site.api.node("", _MAC.replace("-", ":")) or {}
