@@ -116,7 +116,7 @@ fn first_stage(file: &impl Fn(&[&str]) -> io::Result<Slice>) -> Result<Option<Fi
     let table = table(&needed(TABLE)?)?;
     let mut port = BTreeMap::new();
     for module in table.modules() {
-        // One that has no image is in the base.
+        // One that has no image is in the base. On an ISO of short names (level 1) long ones are not found, nor is the pack below.
         if let Some(image) = held(&["port", &format!("{module}.img")])? {
             port.insert(module.to_owned(), image);
         }

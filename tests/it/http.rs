@@ -9,6 +9,7 @@ use recon::model::slice::{Patch, Slice};
 use recon::model::{Arch, MacAddr, RunTime};
 use recon::service::boot::loaders::Loaders;
 use recon::service::boot::programs;
+use recon::service::http::site::Site;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -90,12 +91,18 @@ async fn files_of_every_size_arrive_whole_on_one_connection() {
     running.await.unwrap().unwrap();
 }
 
-/// What iPXE is told and what it then loads, with a first stage on the medium; every file has its length and its ranges.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drivers_of_all() {
-    let folder = tempfile::tempdir().unwrap();
+/// Files of a first stage, with their lengths.
+const FIRST_STAGE: [(&str, u64); 4] = [
+    ("base.img", 5000),
+    ("ports.img", 700),
+    ("modules.pack", 9000),
+    ("port/e1000.img", 300),
+];
+
+/// A master whose medium has a first stage, and an initrd that wants twice 800 MB by its length.
+fn staged(folder: &std::path::Path) -> Arc<Site> {
     let file = |name: &str, length: u64| {
-        let path = folder.path().join(name.replace('/', "_"));
+        let path = folder.join(name.replace('/', "_"));
         std::fs::write(&path, content(length as usize + 10)).unwrap();
         Slice {
             path,
@@ -104,17 +111,10 @@ async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drive
             patches: Vec::new(),
         }
     };
-    let files = [
-        ("base.img", 5000),
-        ("ports.img", 700),
-        ("modules.pack", 9000),
-        ("port/e1000.img", 300),
-    ];
-    let [base, ports, pack, e1000] = files.map(|(name, length)| file(name, length));
-    let mut site = site(folder.path());
+    let [base, ports, pack, e1000] = FIRST_STAGE.map(|(name, length)| file(name, length));
+    let mut site = site(folder);
     let boot = &mut Arc::get_mut(&mut site).unwrap().boot;
     boot.kernel = Some(file("kernel", 100));
-    // By the formula its unpacked size alone wants twice 800 MB.
     boot.initrd = Some(Slice {
         length: 200_000_000,
         ..file("initrd", 100)
@@ -126,6 +126,44 @@ async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drive
         port: [("e1000".to_owned(), e1000)].into(),
         table: PortTable::read("pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\n").unwrap(),
     });
+    site
+}
+
+/// Whatever the first stage lacks for a machine, the initrd has; but it must fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
+    for (memory, loops_with) in [
+        ("4096", "initrd=initrd"),
+        ("", "initrd=initrd"),
+        ("255", "initrd=base.img"),
+    ] {
+        let site = staged(folder.path());
+        site.node_table().heard(mac, true, RunTime::default());
+        site.node_table().addressed(mac, here, RunTime::default());
+        let (address, stop, running) = serve(Arc::clone(&site)).await;
+        for turn in 0..5 {
+            let script = get(address, "/boot.ipxe?mac=52-54-00-12-34-56&bus=01-80-86-10-0e", &[]).await;
+            let script = String::from_utf8(script.body).unwrap();
+            let first = if turn < 3 { "initrd=base.img" } else { loops_with };
+            assert!(script.contains(&format!(" {first} ")), "{memory}, {turn}: {script}");
+            assert_eq!(script.contains("sleep 60"), turn == 3, "{script}");
+            let kernel = format!("/boot/x86_64/kernel?memory={memory}&map=__&modules=_&action=inventory");
+            assert_eq!(get(address, &kernel, &[]).await.status, 200, "{memory}, {turn}");
+            // Noted as sent; the initrd here has no bytes to give.
+            site.node_table().initrd(here);
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
+
+/// What iPXE is told and what it then loads, with a first stage on the medium; every file has its length and its ranges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drivers_of_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = staged(folder.path());
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let text = async |target: &str| {
         let answer = get(address, target, &[]).await;
@@ -168,7 +206,7 @@ async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drive
     assert!(grub.contains(&all), "{grub}");
 
     let mut stream = TcpStream::connect(address).await.unwrap();
-    for (name, length) in files {
+    for (name, length) in FIRST_STAGE {
         let target = format!("/boot/x86_64/first/{name}");
         let whole = &content(length as usize + 10)[10..];
         let head = ask(&mut stream, "HEAD", &target, &[]).await;

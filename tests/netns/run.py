@@ -16,6 +16,7 @@ import checks_dhcp
 import checks_dhcp_clients
 import checks_election
 import checks_fairness
+import checks_first_stage
 import checks_http
 import checks_identity
 import checks_ipv6
@@ -47,6 +48,7 @@ _SITE_SUITES: dict[str, list[Scenario[Site]]] = {
     "ipv6": checks_ipv6.CHECKS,
     "terminal-escapes": checks_terminal_escapes.CHECKS,
     "fairness": checks_fairness.CHECKS,
+    "first-stage": checks_first_stage.CHECKS,
     "post": checks_post.CHECKS,
     "routed": checks_routed.CHECKS,
     "unit": checks_unit.CHECKS,

@@ -25,6 +25,16 @@ TOOLS = ("ip", "setpriv", "dhclient", "udhcpc", "tftp", "curl", "dig", "xorriso"
 _LOADERS = {"undionly.kpxe": 108847, "snponly.efi": 284672, "ipxe.efi": 997376}
 # By the names of openSUSE's packages.
 _LOADERS.update({"snp-arm64.efi": 250880, "shim.efi": 934680, "grub.efi": 2300928})
+# Files of a first stage, by their paths below its folder.
+FIRST_STAGE = {
+    "base.img": 2_000_003, "ports.img": 900_001, "modules.pack": 5_000_011, "port/e1000.img": 150_001, "port/mlx5_core.img": 700_001,
+    # As long as ISO 9660 has room for.
+    "port/a_driver_of_27_characters_x.img": 10_007,
+}
+_PORTS = (
+    "pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v000015B3d00001017sv*sd*bc*sc*i*\tmlx5_core\n"
+    "pci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\nusb:v0BDAp8153d*dc*dsc*dp*icFFisc*ip*in*\ta_driver_of_27_characters_x\n"
+)
 
 
 class Site(Resource):
@@ -76,9 +86,23 @@ class Site(Resource):
         (self.medium / "LiveOS/squashfs.img").write_bytes(os.urandom(5 << 20))
         for name, size in _LOADERS.items():
             (self.loaders / name).write_bytes(os.urandom(size))
+        self._image(self.medium, self.iso)
+
+    @staticmethod
+    def _image(medium: Path, iso: Path) -> None:
+        # With names of 31 characters, as KIWI has it.
         tools.run([
-            "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-V", "RECON", "-o", str(self.iso), str(self.medium),
+            "xorriso", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-R", "-J", "-V", "RECON", "-o", str(iso), str(medium),
         ])
+
+    def add_first_stage(self) -> None:
+        """Gives folder and image a first stage: `FIRST_STAGE`, and a table in which one module more has no image of its own."""
+        folder = self.medium / "boot/x86_64/first"
+        for name, size in FIRST_STAGE.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(os.urandom(size))
+        (folder / "ports.tsv").write_text(_PORTS)
+        self._image(self.medium, self.iso)
 
     def start(self, medium: Path, network: str = f"{SERVER}/24", room: int = 0) -> dict[str, Any]:
         """Starts the master and waits until its API serves the link. `network`: its address on it, with the prefix length.

@@ -5,9 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::{Response, StatusCode};
 
 use crate::config::Settings;
-use crate::formats::first_stage::{BASE, BusId};
+use crate::formats::first_stage::{BASE, BusId, FirstStage};
 use crate::model::console::console;
-use crate::model::slice::Slice;
 use crate::model::{PostAction, Stage};
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::script::complete;
@@ -28,7 +27,7 @@ pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Re
         .settings
         .now()
         .policy(who.mac.as_slice(), who.uuid.as_deref());
-    let wants_bus = asked.site.boot.first_stage.is_some() && policy.post_action == PostAction::Inventory;
+    let wants_bus = first_stage_of(asked.site, asked.client, policy.post_action).is_some();
     if who.said_mac && (who.said_bus || !wants_bus) {
         return script(asked, master, who, ipxe::boot);
     }
@@ -121,7 +120,7 @@ pub(super) fn boot_script(text: String) -> Response<Body> {
 fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let said = LoaderReport {
-        needed_mib: needed_mib(site, policy.post_action, who.bus),
+        needed_mib: needed_mib(site, client, policy.post_action, who.bus),
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
@@ -137,15 +136,40 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
     }
 }
 
+/// The first stage, where a machine is to start with it. One that loops gets the initrd instead, which has every driver, where that fits
+/// into what it says of its memory.
+fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&FirstStage> {
+    let stage = site
+        .boot
+        .first_stage
+        .as_ref()
+        .filter(|_| action == PostAction::Inventory)?;
+    let (loops, memory_mib) = {
+        let node_table = site.node_table();
+        (node_table.pause_seconds(client) > 0, node_table.memory_mib(client))
+    };
+    let fits = || {
+        let needed = with_initrd_mib(site, action, site.boot.initrd.as_ref()?.length)?;
+        Some(memory_mib.is_none_or(|has| has >= needed))
+    };
+    (!loops || fits() == Some(false)).then_some(stage)
+}
+
 /// Memory that a machine with this port needs at least, where this master has something to boot it with.
-fn needed_mib(site: &Site, action: PostAction, bus: Option<BusId>) -> Option<u64> {
-    let first_stage = site.boot.first_stage.as_ref();
-    let first_stage = first_stage.filter(|_| action == PostAction::Inventory);
-    let size = |slice: &Option<Slice>| slice.as_ref().map(|slice| slice.length);
+fn needed_mib(site: &Site, client: IpAddr, action: PostAction, bus: Option<BusId>) -> Option<u64> {
+    let initrd = match first_stage_of(site, client, action) {
+        Some(stage) => stage.initrd_bytes(bus),
+        None => site.boot.initrd.as_ref()?.length,
+    };
+    with_initrd_mib(site, action, initrd)
+}
+
+/// The same for one that gets so many bytes beside the kernel.
+fn with_initrd_mib(site: &Site, action: PostAction, initrd: u64) -> Option<u64> {
     let sizes = memory::Sizes {
-        kernel: size(&site.boot.kernel)?,
-        initrd: first_stage.map_or_else(|| size(&site.boot.initrd), |stage| Some(stage.initrd_bytes(bus)))?,
-        image: size(&site.boot.image).unwrap_or(0),
+        kernel: site.boot.kernel.as_ref()?.length,
+        initrd,
+        image: site.boot.image.as_ref().map_or(0, |image| image.length),
     };
     Some(memory::needed_mib(sizes, action))
 }
@@ -155,7 +179,7 @@ fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
     let too_little = who.memory_mib.and_then(|has| {
         site.node_table().memory(client, has);
         let action = who.action.unwrap_or(PostAction::Inventory);
-        memory::too_little(has, needed_mib(site, action, who.bus)?)
+        memory::too_little(has, needed_mib(site, client, action, who.bus)?)
     });
     too_little.or_else(|| who.action.and_then(|_| site.node_table().stuck(client)))
 }
@@ -167,7 +191,8 @@ fn boot_of<'a>(
     client: IpAddr,
     who: &Who,
 ) -> request::Boot<'a> {
-    let first_stage = site.boot.first_stage.as_ref();
+    // A menu offers the inventory whatever the policy is.
+    let first_stage = first_stage_of(site, client, PostAction::Inventory);
     request::Boot {
         master,
         client,

@@ -173,6 +173,11 @@ impl NodeTable {
         index.map_or(0, |index| self.rows[*index].starts.pause_seconds())
     }
 
+    /// How much memory the machine's boot program said that it has, in MiB.
+    pub fn memory_mib(&self, address: IpAddr) -> Option<u64> {
+        self.rows[*self.by_address.get(&address)?].starts.memory_mib
+    }
+
     /// The machine's boot program said how much memory it has, in MiB.
     pub fn memory(&mut self, address: IpAddr, mib: u64) {
         if let Some(node) = self.at(address) {
