@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use recon::config::load::Loaded;
 use recon::config::{LeasePolicy, Live, Settings, SiteKey, Subnet};
+use recon::formats::modules::Manifest;
 use recon::model::api::Status;
 use recon::model::ula::Ula;
 use recon::model::{MacAddr, UnixTime};
@@ -322,6 +323,54 @@ fn smbios_tables() {
 }
 
 /// A person's file. It may be refused, with a sentence of a bounded length that names no more than it has to.
+/// What a peer's first stage finds out about its own files. The text came with recon itself, and even so nothing in it is trusted.
+#[test]
+fn manifests() {
+    let words: &[&[u8]] = &[
+        b"\nfile\t/a\t644\t0\t30\t9\t",
+        b"\nmodule\ta\t/a.ko\t\t\t",
+        b"\nalias\tpci:v*d[0-9]*\ta",
+        b"\nbuiltin\tb",
+        b"\ngroup\tc\t/a",
+        b"\nlink\t/b\ta",
+        b"\noptions\ta\tx=1",
+        b"a,b",
+        b"18446744073709551615",
+    ];
+    fuzz("manifest", words, |input| {
+        match Manifest::read(&String::from_utf8_lossy(input)) {
+            Err(error) => kind((error.fault, error.line / 8)),
+            Ok(manifest) => {
+                for module in manifest.modules() {
+                    let order = manifest.load_order(&module.name);
+                    assert_eq!(order.last().map(|last| &last.name), Some(&module.name), "it comes last");
+                    let place = |name: &str| order.iter().position(|one| one.name == name);
+                    for (at, one) in order.iter().enumerate() {
+                        let is_before =
+                            |dep: &String| manifest.is_builtin(dep) || place(dep).is_some_and(|place| place < at);
+                        assert!(
+                            one.deps.iter().all(is_before),
+                            "{} comes before what it needs",
+                            one.name
+                        );
+                    }
+                }
+                let mut end = 0;
+                let mut by_offset: Vec<_> = manifest.files().iter().map(|file| (file.offset, file.packed)).collect();
+                by_offset.sort_unstable();
+                by_offset.dedup();
+                for (offset, packed) in by_offset {
+                    assert!(offset >= end, "members overlap");
+                    end = offset.checked_add(packed).expect("a member ends beyond all numbers");
+                }
+                let devices =
+                    ["pci:v00008086d00001533", "mei:", ""].map(|modalias| manifest.modules_for(modalias).len());
+                kind((manifest.modules().len(), manifest.files().len(), devices))
+            }
+        }
+    });
+}
+
 #[test]
 fn settings_files() {
     fuzz(

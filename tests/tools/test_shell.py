@@ -29,6 +29,44 @@ def said(script: str, **environment: str) -> str:
     return done.stdout
 
 
+class FirstStage(unittest.TestCase):
+    """What peers start from is made from the root tree and left where KIWI looks for files of the medium."""
+
+    def test_the_archive_has_the_places_of_the_medium(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            top = Path(folder)
+            for made in ("bin", "kiwi/common", "builds/debian-13/root/image"):
+                (top / made).mkdir(parents=True)
+            (top / "kiwi/common/first-stage.tsv").write_text("table")
+            # Takes the place of cargo: writes what the builder would, with the umask of somebody careful, and tells its words.
+            (top / "bin/cargo").write_text('#!/bin/sh\necho "$RUSTFLAGS: $*"\nwhile [ "$1" != --out ]; do shift; done\numask 077\n'
+                                           'mkdir -p "$2/port"; echo b >"$2/base.img"; echo p >"$2/port/igb.img"\n')
+            (top / "bin/proof").write_text('#!/bin/sh\necho "proven by $*"\n')
+            for program in ("cargo", "proof"):
+                (top / "bin" / program).chmod(0o755)
+            script = f'TOP={folder}; PATH=$TOP/bin:$PATH; FIRST_STAGE=$TOP/kiwi/common/first-stage.tsv; PYTHON=proof; make_first_stage debian-13'
+            first, second = said(script), said(script)
+            self.assertIn("target-feature=+crt-static", first)
+            self.assertIn(f"--root {folder}/builds/debian-13/root ", first)
+            # It is proven before it goes onto the medium.
+            self.assertIn(f"proven by {folder}/tools/first_stage.py --root {folder}/builds/debian-13/root", second)
+            archive = top / "builds/debian-13/root/image/config-cdroot.tar"
+            listed = subprocess.run(["tar", "--list", "--verbose", "--numeric-owner", "--file", archive], capture_output=True, text=True, check=True).stdout
+            lines = [line.split() for line in listed.splitlines()]
+            self.assertEqual(
+                [(fields[0], fields[1], fields[3], fields[5]) for fields in lines],
+                [
+                    ("drwxr-xr-x", "0/0", "2026-01-01", "boot/x86_64/first/"),
+                    ("-rw-r--r--", "0/0", "2026-01-01", "boot/x86_64/first/base.img"),
+                    ("drwxr-xr-x", "0/0", "2026-01-01", "boot/x86_64/first/port/"),
+                    ("-rw-r--r--", "0/0", "2026-01-01", "boot/x86_64/first/port/igb.img"),
+                ],
+            )
+
+    def test_nothing_is_checked_where_another_table_was_used(self) -> None:
+        self.assertIn("no first stage has been built", said("TOP=/nowhere; check_first_stage debian-13"))
+
+
 class Programs(unittest.TestCase):
     """`check` holds the table of packages against what is started, both ways."""
 

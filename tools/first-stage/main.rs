@@ -17,6 +17,9 @@ mod plan;
 mod table;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,97 +54,149 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let tree = Tree::new(&arguments.root);
     let reading = || arguments.patterns.display().to_string();
     let table = Table::read(&fs::read_to_string(&arguments.patterns).with_context(reading)?).with_context(reading)?;
     let recon = fs::read(&arguments.recon).with_context(|| arguments.recon.display().to_string())?;
-    let mut modules = Modules::read(&tree)?;
-    let plan = plan::plan(&mut modules, &table);
-    ensure!(!plan.ports.is_empty(), "no driver of a network port in the tree");
-    let contents = Contents::read(&tree, &modules, &table, &plan.base.union(&plan.pack).cloned().collect())?;
-    let (groups, missing) = pieces::groups(&tree, &table)?;
+    let stage = Stage::make(&Tree::new(&arguments.root), &recon, &table)?;
+    stage
+        .write(&arguments.out)
+        .with_context(|| arguments.out.display().to_string())?;
+    stage.say(&recon)
+}
 
-    let programs = read_groups(&tree, &groups)?;
-    let (pack, parts) = pack_and_manifest(&modules, &plan, &contents, &groups, &programs)?;
-    let manifest = parts.to_string();
-    Manifest::read(&manifest).context("the manifest would not be read")?;
+/// Everything that is written, and what it was made of.
+struct Stage {
+    plan: Plan,
+    contents: Contents,
+    groups: BTreeMap<String, Group>,
+    /// Programs of the table that the tree does not have.
+    missing: Vec<String>,
+    parts: Parts,
+    manifest: String,
+    base: Vec<u8>,
+    ports: BTreeMap<String, Vec<u8>>,
+    any_port: Vec<u8>,
+    pack: Vec<u8>,
+    patterns: String,
+}
 
-    let base = base(&recon, &contents, &plan.base, &manifest)?;
-    let ports: Vec<(&String, &Names)> = plan.ports.iter().collect();
-    let images = each(&ports, |(_, names)| contents.image(names));
-    let images: Vec<Vec<u8>> = images.into_iter().collect::<anyhow::Result<_>>()?;
-    let any_port = contents.image(&plan.any_port)?;
-    let patterns: String = plan
-        .patterns
-        .iter()
-        .map(|(pattern, name)| format!("{pattern}\t{name}\n"))
-        .collect();
+impl Stage {
+    fn make(tree: &Tree, recon: &[u8], table: &Table) -> anyhow::Result<Stage> {
+        let mut modules = Modules::read(tree)?;
+        let plan = plan::plan(&mut modules, table);
+        ensure!(!plan.ports.is_empty(), "no driver of a network port in the tree");
+        let all = plan.base.union(&plan.pack).cloned().collect();
+        let contents = Contents::read(tree, &modules, table, &all)?;
+        let (groups, missing) = pieces::groups(tree, table)?;
+        let programs = read_groups(tree, &groups)?;
+        let (pack, parts) = pack_and_manifest(&modules, &plan, &contents, &groups, &programs)?;
+        let manifest = parts.to_string();
+        Manifest::read(&manifest).context("the manifest would not be read")?;
+        let ports: Vec<(&String, &Names)> = plan.ports.iter().collect();
+        let images = each(&ports, |(name, names)| {
+            contents.image(names).map(|image| ((*name).clone(), image))
+        });
+        let patterns = plan.patterns.iter();
+        Ok(Stage {
+            base: base(recon, &contents, &plan.base, &manifest)?,
+            ports: images.into_iter().collect::<anyhow::Result<_>>()?,
+            any_port: contents.image(&plan.any_port)?,
+            patterns: patterns.map(|(pattern, name)| format!("{pattern}\t{name}\n")).collect(),
+            plan,
+            contents,
+            groups,
+            missing,
+            parts,
+            manifest,
+            pack,
+        })
+    }
 
-    let out = &arguments.out;
-    if out.exists() {
-        fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
-    }
-    fs::create_dir_all(out.join("port")).with_context(|| out.display().to_string())?;
-    write(&out.join("base.img"), &base)?;
-    write(&out.join("ports.img"), &any_port)?;
-    write(&out.join("ports.tsv"), patterns.as_bytes())?;
-    write(&out.join("modules.pack"), &pack)?;
-    for ((name, _), image) in ports.iter().zip(&images) {
-        write(&out.join(format!("port/{name}.img")), image)?;
+    fn write(&self, out: &Path) -> std::io::Result<()> {
+        if out.exists() {
+            fs::remove_dir_all(out)?;
+        }
+        fs::create_dir_all(out.join("port"))?;
+        fs::write(out.join("base.img"), &self.base)?;
+        fs::write(out.join("ports.img"), &self.any_port)?;
+        fs::write(out.join("ports.tsv"), &self.patterns)?;
+        fs::write(out.join("modules.pack"), &self.pack)?;
+        for (name, image) in &self.ports {
+            fs::write(out.join(format!("port/{name}.img")), image)?;
+        }
+        Ok(())
     }
 
-    println!("base.img {}", bytes(base.len()));
-    println!("  recon {} of {}", bytes(zstd(&recon)?.len()), bytes(recon.len()));
-    println!(
-        "  manifest {} of {}",
-        bytes(zstd(manifest.as_bytes())?.len()),
-        bytes(manifest.len())
-    );
-    println!(
-        "  modules {} of {}",
-        bytes(contents.image(&plan.base)?.len()),
-        unpacked(&contents, &plan.base)
-    );
-    for name in &plan.base {
-        println!("    {name} {}", bytes(contents.modules[name].bytes.len()));
+    fn say(&self, recon: &[u8]) -> anyhow::Result<()> {
+        let (plan, contents, parts) = (&self.plan, &self.contents, &self.parts);
+        println!("base.img {}", bytes(self.base.len()));
+        println!("  recon {} of {}", bytes(zstd(recon)?.len()), bytes(recon.len()));
+        let manifest = self.manifest.as_bytes();
+        println!(
+            "  manifest {} of {}",
+            bytes(zstd(manifest)?.len()),
+            bytes(manifest.len())
+        );
+        println!(
+            "  modules {} of {}",
+            bytes(contents.image(&plan.base)?.len()),
+            unpacked(contents, &plan.base)
+        );
+        for name in &plan.base {
+            println!("    {name} {}", bytes(contents.modules[name].bytes.len()));
+        }
+        println!(
+            "ports.img {} of {}",
+            bytes(self.any_port.len()),
+            unpacked(contents, &plan.any_port)
+        );
+        let mut largest: Vec<(usize, &String)> = self.ports.iter().map(|(name, image)| (image.len(), name)).collect();
+        largest.sort_by(|a, b| b.cmp(a));
+        let all: usize = largest.iter().map(|(size, _)| size).sum();
+        println!("port/*.img {}: {} images; the largest:", bytes(all), largest.len());
+        for (size, name) in largest.iter().take(10) {
+            println!(
+                "  {name} {} of {}",
+                bytes(*size),
+                unpacked(contents, &plan.ports[*name])
+            );
+        }
+        println!(
+            "modules.pack {}: {} modules and {} files of firmware, {}",
+            bytes(self.pack.len()),
+            plan.pack.len(),
+            contents.firmware.len(),
+            unpacked(contents, &plan.pack)
+        );
+        for (name, group) in &self.groups {
+            let rows = parts.files.iter().filter(|file| group.files.contains_key(&file.path));
+            let (packed, size) = rows.fold((0, 0), |(packed, size), row| (packed + row.packed, size + row.size));
+            println!(
+                "  group {name} {} of {}: {} files",
+                bytes(packed as usize),
+                bytes(size as usize),
+                group.files.len()
+            );
+        }
+        println!(
+            "ports.tsv {}: {} patterns",
+            bytes(self.patterns.len()),
+            plan.patterns.len()
+        );
+        println!(
+            "manifest: {} modules, {} aliases, {} files",
+            parts.modules.len(),
+            parts.aliases.len(),
+            parts.files.len()
+        );
+        for (name, why) in &plan.left_out {
+            println!("left out: {name}, because {why}");
+        }
+        for program in &self.missing {
+            println!("the tree has no program for {program}");
+        }
+        Ok(())
     }
-    println!(
-        "ports.img {} of {}",
-        bytes(any_port.len()),
-        unpacked(&contents, &plan.any_port)
-    );
-    let mut largest: Vec<(usize, &String, &Names)> = ports
-        .iter()
-        .zip(&images)
-        .map(|((name, names), image)| (image.len(), *name, *names))
-        .collect();
-    largest.sort_by(|a, b| b.cmp(a));
-    println!("port/*.img: {}; the largest:", largest.len());
-    for (size, name, names) in largest.iter().take(10) {
-        println!("  {name} {} of {}", bytes(*size), unpacked(&contents, names));
-    }
-    println!(
-        "modules.pack {} of {}: {} modules, {} files of firmware",
-        bytes(pack.len()),
-        unpacked(&contents, &plan.pack),
-        plan.pack.len(),
-        contents.firmware.len()
-    );
-    say_groups(&groups, &parts);
-    println!("ports.tsv {}: {} patterns", bytes(patterns.len()), plan.patterns.len());
-    println!(
-        "manifest: {} modules, {} aliases, {} files",
-        parts.modules.len(),
-        parts.aliases.len(),
-        parts.files.len()
-    );
-    for (name, why) in &plan.left_out {
-        println!("left out: {name}, because {why}");
-    }
-    for program in missing {
-        println!("the tree has no program for {program}");
-    }
-    Ok(())
 }
 
 /// Modes and bytes of the programs, by their paths in an image.
@@ -223,23 +278,6 @@ fn base(recon: &[u8], contents: &Contents, names: &Names, manifest: &str) -> any
     archive.file(MANIFEST, 0o644, manifest.as_bytes())?;
     contents.add(&mut archive, names)?;
     zstd(&archive.finish()?)
-}
-
-fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    fs::write(path, content).with_context(|| path.display().to_string())
-}
-
-fn say_groups(groups: &BTreeMap<String, Group>, parts: &Parts) {
-    for (name, group) in groups {
-        let rows = parts.files.iter().filter(|file| group.files.contains_key(&file.path));
-        let (packed, size) = rows.fold((0, 0), |(packed, size), row| (packed + row.packed, size + row.size));
-        println!(
-            "group {name} {} of {}: {} files",
-            bytes(packed as usize),
-            bytes(size as usize),
-            group.files.len()
-        );
-    }
 }
 
 fn unpacked(contents: &Contents, names: &Names) -> String {

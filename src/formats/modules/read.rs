@@ -23,7 +23,7 @@ pub struct ManifestError {
 }
 
 /// What is wrong with a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fault {
     #[error("it is too long")]
     TooLong,

@@ -1,0 +1,275 @@
+use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use super::*;
+
+/// An ELF file with nothing but a section `.modinfo`, as far as a reader of sections looks at a module.
+fn module(fields: &str) -> Vec<u8> {
+    let names = b"\0.modinfo\0.shstrtab\0";
+    let info = fields.replace(' ', "\0") + "\0";
+    let (info_at, names_at) = (64, 64 + info.len());
+    let sections_at = (names_at + names.len()).next_multiple_of(8);
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    // ET_REL, x86-64, version; entry, program headers, section headers; flags; sizes and counts; index of the names.
+    for (value, width) in [
+        (1, 2),
+        (62, 2),
+        (1, 4),
+        (0, 8),
+        (0, 8),
+        (sections_at, 8),
+        (0, 4),
+        (64, 2),
+        (0, 2),
+        (0, 2),
+        (64, 2),
+        (3, 2),
+        (2, 2),
+    ] {
+        file.extend(&(value as u64).to_le_bytes()[..width]);
+    }
+    file.extend(info.bytes());
+    file.extend(names);
+    file.resize(sections_at + 64, 0);
+    // Name, kind, flags, address, offset, size, link, info, alignment, size of an entry.
+    for (name, kind, at, size) in [(1, 1, info_at, info.len()), (10, 3, names_at, names.len())] {
+        for (value, width) in [
+            (name, 4),
+            (kind, 4),
+            (0, 8),
+            (0, 8),
+            (at, 8),
+            (size, 8),
+            (0, 4),
+            (0, 4),
+            (1, 8),
+            (0, 8),
+        ] {
+            file.extend(&(value as u64).to_le_bytes()[..width]);
+        }
+    }
+    file
+}
+
+const TABLE: &str = "base\tdrivers/net/virtio-net\tclouds\nport\tdrivers/net/nic*\npack\tdrivers/scsi/*\nnever\tdrivers/watchdog/*\tresets\n\
+    with\tdrivers/net/nic\tdrivers/net/phy\nrare\tdrivers/net/nic-old\told\nnofirmware\tsecret/*\tlarge\n\
+    drives\tdrivers/virtio/virtio_pci\tpci:v00001AF4d*\ngroup\tshell\tsh\ngroup\tshell\tash=sh\ngroup\tshell\tnothing\n";
+
+/// A root tree in which /lib is no link, modules are packed, and firmware as well.
+fn scratch() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let put = |path: &str, content: &[u8]| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    let modules = "lib/modules/5.14.21-default";
+    let all = [
+        ("net/virtio-net", "", "alias=a"),
+        (
+            "net/nic",
+            " kernel/drivers/net/mii.ko.zst",
+            "firmware=nic/a.fw firmware=nic/b*.fw firmware=none.fw firmware=secret/x",
+        ),
+        ("net/nic-old", "", "license=GPL"),
+        ("net/mii", "", "license=GPL"),
+        ("net/phy", "", "license=GPL"),
+        ("scsi/hba", " kernel/drivers/scsi/core.ko.zst", "firmware=nic/a.fw"),
+        ("scsi/core", "", "license=GPL"),
+        ("scsi/evil", "", "license=GPL"),
+        ("scsi/needs-evil", " kernel/drivers/scsi/evil.ko.zst", "license=GPL"),
+        ("watchdog/softdog", "", "license=GPL"),
+    ];
+    let mut table = String::new();
+    for (path, needs, fields) in all {
+        let packed = zstd::encode_all(&module(fields)[..], 1).unwrap();
+        put(&format!("{modules}/kernel/drivers/{path}.ko.zst"), &packed);
+        table.push_str(&format!("kernel/drivers/{path}.ko.zst:{needs}\n"));
+    }
+    put(&format!("{modules}/modules.dep"), table.as_bytes());
+    put(
+        &format!("{modules}/modules.alias"),
+        b"# c\nalias virtio:d1* virtio_net\nalias pci:v1* nic\nalias usb:v2* nic\nalias mdio:1 nic\nalias pci:v3* nic_old\nalias pci:v4* hba\n\
+          alias pci:v5* core\nalias phy-any phy\n",
+    );
+    put(
+        &format!("{modules}/modules.softdep"),
+        b"softdep nic pre: phy-any softdog none\n",
+    );
+    put(
+        &format!("{modules}/modules.builtin"),
+        b"kernel/drivers/virtio/virtio_pci.ko\n",
+    );
+    put(
+        "etc/modprobe.d/a.conf",
+        b"install evil /bin/false\noptions hba a=1\nblacklist core\n",
+    );
+    put("lib/modprobe.d/a.conf", b"options hba b=2\n");
+    put("lib/modprobe.d/b.conf", b"options hba c=3\n");
+    put("lib/firmware/nic/a.fw.xz", b"");
+    put("lib/firmware/nic/plain", b"b1");
+    put("lib/firmware/secret/x", b"secret");
+    symlink("plain", root.path().join("lib/firmware/nic/b1.fw")).unwrap();
+    let xz = Command::new("xz")
+        .args(["--check=crc32", "--stdout", "/proc/self/cmdline"])
+        .output();
+    put(
+        "lib/firmware/nic/a.fw.xz",
+        &xz.expect("xz is missing (package xz-utils)").stdout,
+    );
+    put("bin/dash", b"#!/x");
+    fs::set_permissions(root.path().join("bin/dash"), fs::Permissions::from_mode(0o4755)).unwrap();
+    symlink("/bin/dash", root.path().join("bin/sh")).unwrap();
+    root
+}
+
+fn made() -> Stage {
+    let root = scratch();
+    Stage::make(&Tree::new(root.path()), b"recon", &Table::read(TABLE).unwrap()).unwrap()
+}
+
+fn names(list: &str) -> Names {
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn everything_is_in_its_piece() {
+    let stage = made();
+    assert_eq!(stage.plan.base, names("virtio_net"));
+    assert_eq!(Vec::from_iter(stage.ports.keys()), ["nic", "nic_old"]);
+    // Needed, wanted softly, and told by the table.
+    assert_eq!(stage.plan.ports["nic"], names("nic mii phy"));
+    assert_eq!(stage.plan.any_port, names("nic mii phy"));
+    assert_eq!(stage.plan.pack, names("nic nic_old mii phy hba core"));
+    assert_eq!(
+        stage.plan.left_out,
+        BTreeMap::from([("needs_evil".to_owned(), "it needs evil".to_owned())])
+    );
+    assert_eq!(
+        stage.patterns,
+        "pci:v00001AF4d*\tvirtio_pci\npci:v1*\tnic\npci:v3*\tnic_old\nusb:v2*\tnic\nvirtio:d1*\tvirtio_net\n"
+    );
+    assert_eq!(stage.missing, ["shell: nothing"]);
+}
+
+#[test]
+fn the_manifest_leads_to_what_is_packed() {
+    let stage = made();
+    let manifest = Manifest::read(&stage.manifest).unwrap();
+    assert_eq!(manifest.kernel(), "5.14.21-default");
+    let nic = manifest.module("nic").unwrap();
+    assert_eq!(nic.path, "/usr/lib/modules/5.14.21-default/kernel/drivers/net/nic.ko");
+    assert_eq!(nic.soft, ["phy"]);
+    assert_eq!(
+        nic.firmware,
+        ["/usr/lib/firmware/nic/a.fw", "/usr/lib/firmware/nic/b1.fw"]
+    );
+    assert_eq!(
+        manifest.module("hba").unwrap().options,
+        "a=1 c=3",
+        "the folder that counts more has the file's name as well"
+    );
+    // Blacklisted: loaded for others, and for no device.
+    assert!(manifest.module("core").is_some() && manifest.modules_for("pci:v5").is_empty());
+    assert_eq!(manifest.modules_for("pci:v4")[0].name, "hba");
+    let content = |path: &str| {
+        let file = manifest.packed(path).unwrap();
+        let (start, length) = (file.offset as usize, file.packed as usize);
+        let mut bytes = Vec::new();
+        let mut unpacker = flate2::read::GzDecoder::new(&stage.pack[start..start + length]);
+        std::io::Read::read_to_end(&mut unpacker, &mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, file.size);
+        (file.mode, bytes)
+    };
+    assert_eq!(content("/usr/lib/firmware/nic/b1.fw"), (0o644, b"b1".to_vec()));
+    assert!(
+        content("/usr/lib/firmware/nic/a.fw").1.starts_with(b"xz\0--check"),
+        "unpacked"
+    );
+    assert!(content(&nic.path).1.starts_with(b"\x7fELF"), "unpacked");
+    assert_eq!(
+        manifest.packed("/usr/lib/modules/5.14.21-default/kernel/drivers/net/virtio-net.ko"),
+        None
+    );
+    let group = manifest.group("shell").unwrap();
+    assert_eq!(content(&group.files[0].path), (0o755, b"#!/x".to_vec()));
+    assert_eq!(
+        group.links,
+        [("/usr/bin/ash", "/usr/bin/dash"), ("/usr/bin/sh", "/usr/bin/dash")]
+    );
+}
+
+#[test]
+fn the_same_tree_gives_the_same_bytes() {
+    let (one, two) = (made(), made());
+    assert_eq!((one.base, one.any_port, one.ports), (two.base, two.any_port, two.ports));
+    assert_eq!(
+        (one.pack, one.manifest, one.patterns),
+        (two.pack, two.manifest, two.patterns)
+    );
+}
+
+#[test]
+fn the_base_begins_with_recon() {
+    let stage = made();
+    let text = String::from_utf8_lossy(&zstd::decode_all(&stage.base[..]).unwrap()).into_owned();
+    let position = |name: &str| text.find(&format!("{name}\0")).unwrap_or_else(|| panic!("no {name}"));
+    assert!(
+        position("usr/bin") < position("usr/bin/recon"),
+        "folders come before what is in them"
+    );
+    assert!(position("virtio-net.ko") > position("usr/lib/modules/5.14.21-default"));
+    assert!(position(&MANIFEST[1..]) < text.find(&stage.manifest).unwrap());
+    for word in ["dash", "nic.ko", "hba.ko"] {
+        assert!(!text.contains(&format!("{word}\0")), "{word}");
+    }
+}
+
+/// The libraries of this machine's own shell, as its loader names them.
+#[test]
+fn libraries_are_those_that_the_loader_takes() {
+    let mut files = elf::Files::new();
+    elf::add_with_libraries(&Tree::new(Path::new("/")), "/bin/bash", &mut files).unwrap();
+    let said = Command::new("ldd")
+        .arg("/bin/bash")
+        .output()
+        .expect("ldd is missing (package libc-bin)");
+    let said = String::from_utf8(said.stdout).unwrap();
+    let paths = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    let real = |path: &str| fs::canonicalize(path).unwrap();
+    let mut expected: BTreeSet<PathBuf> = paths.map(real).collect();
+    expected.insert(real("/bin/bash"));
+    assert_eq!(files.values().map(|path| real(path)).collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn links_of_a_tree_stay_in_it() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = Tree::new(root.path());
+    fs::create_dir_all(root.path().join("usr/lib")).unwrap();
+    fs::write(root.path().join("usr/lib/a"), "a").unwrap();
+    symlink("usr/lib", root.path().join("lib")).unwrap();
+    symlink("/../../usr/lib/a", root.path().join("b")).unwrap();
+    symlink("c", root.path().join("c")).unwrap();
+    symlink("/etc", root.path().join("etc")).unwrap();
+    assert_eq!(tree.real("/lib/a").as_deref(), Some("/usr/lib/a"));
+    assert_eq!(tree.real("/b").as_deref(), Some("/usr/lib/a"));
+    assert_eq!(
+        (tree.real("/c"), tree.real("/etc/hostname"), tree.real("/lib/x")),
+        (None, None, None)
+    );
+    assert_eq!(tree.below("/usr"), ["lib/a"]);
+}
+
+#[test]
+fn the_table_of_the_image_is_read() {
+    let table = Table::read(include_str!("../../kiwi/common/first-stage.tsv")).unwrap();
+    assert!(table.port.len() > 5 && table.never.len() > 5 && table.groups.len() > 5);
+    for row in ["base\tx", "port\tx\ty", "what\tx", "rare\tx"] {
+        assert!(Table::read(row).is_err(), "{row}");
+    }
+}
