@@ -75,9 +75,10 @@ const WRITERS: [(&str, &str); 13] = [
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 10] = [
+const SETTINGS: [(&str, &str, &str); 11] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
+    ("src/sys/netif.rs", "(index).name(", "renamed"),
     ("src/sys/netif.rs", ".address().add(", "addresses"),
     ("src/sys/netif.rs", ".address().del(", "addresses"),
     ("src/sys/netif.rs", ".route().add(", "routes"),
