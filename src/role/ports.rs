@@ -1,16 +1,20 @@
-//! Ports made ready to be looked at: switched on.
+//! Ports made ready to be looked at: named where no udev did so, switched on.
 //!
 //! The one thing around the probes that changes the machine. A peer that runs from our own medium asks for it; on
-//! somebody's own machine it happens only on request, and [`SwitchedOn`] takes it back.
+//! somebody's own machine ports are switched on only on request, and [`SwitchedOn`] takes it back; they keep their names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::model::cause;
 use crate::model::inventory::{Item, PartStatus};
 use crate::probe::cabling::PortSetup;
+use crate::probe::collect::root::Root;
 use crate::probe::collect::timebox::Outcome;
 use crate::probe::collect::{rights, timebox};
+use crate::probe::nics::naming::{self, Rename};
 use crate::probe::nics::steps::is_up;
 use crate::sys::netif::{self, Link};
 use crate::sys::ports;
@@ -19,8 +23,34 @@ use crate::sys::ports;
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 const SOURCE: &str = "rtnetlink";
 
-/// Gives ports that still have the kernel's name the one that an installed system would give them.
-pub(crate) fn name_new() {}
+/// Gives every port that still has the kernel's name the one udev would give it, and tells which were renamed: the name before and the
+/// name now. For the first stage, which has no udev; called again each time ports have appeared, it names the new ones. Needs
+/// CAP_NET_ADMIN. Blocks for at most `limit`; what is not done by then is told by no call, and may still happen.
+pub(crate) fn name_ports(root: &Root, limit: Duration) -> Vec<(String, String)> {
+    let deadline = Instant::now() + limit;
+    let (tell, told) = mpsc::channel();
+    let root = root.clone();
+    // The names that drivers give their ports, and renaming, wait for the kernel's one network configuration lock.
+    let all = timebox::spawn("port-names", move || {
+        rename_all(&naming::plan(&root), |pair| drop(tell.send(pair)))
+    });
+    if !matches!(all.wait(deadline), Outcome::Done { .. }) {
+        tracing::warn!(seconds = limit.as_secs(), "naming the ports takes too long");
+    }
+    told.try_iter().collect()
+}
+
+fn rename_all(plan: &naming::Plan, told: impl Fn((String, String))) {
+    for Rename { from, to, .. } in &plan.taken {
+        tracing::warn!(port = %from, name = %to, "a port keeps its name, another interface has the one for it");
+    }
+    for Rename { index, from, to } in &plan.renames {
+        match ports::rename(*index, to) {
+            Ok(()) => told((from.clone(), to.clone())),
+            Err(error) => tracing::warn!(port = %from, name = %to, error = cause::told(&error), "naming a port"),
+        }
+    }
+}
 
 /// Switches on every wired port that a cable may end in, as `netif::wired_links` has them. Needs CAP_NET_ADMIN. Blocks for at most `limit`; what is not done by then is reported as timed out, and may still happen.
 pub(crate) fn ready_all(limit: Duration) -> PortSetup {
@@ -124,6 +154,38 @@ fn settled<T>(outcome: Outcome<std::io::Result<T>>, item: &str, source: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Run in a network namespace by tests/netns/checks_cabling.py, with the names of three ports that are down. A fourth
+    /// interface there is called enp0s5.
+    #[test]
+    #[ignore = "renames ports"]
+    fn ports_get_the_names_of_their_places() {
+        let names = std::env::var("RECON_TEST_PORTS").unwrap();
+        let names: Vec<&str> = names.split(',').collect();
+        let index = |name: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // The first two are parts of one function, and the third one's name is that of an interface that sysfs does not show yet.
+        for (name, place) in names.iter().zip(["0000:00:03.0", "0000:00:03.0", "0000:00:05.0"]) {
+            let port = format!("devices/pci0000:00/{place}/net/{name}");
+            let folder = dir.path().join("sys").join(&port);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("type"), "1\n").unwrap();
+            std::fs::write(folder.join("ifindex"), index(name)).unwrap();
+            let class = dir.path().join("sys/class/net");
+            std::fs::create_dir_all(&class).unwrap();
+            std::os::unix::fs::symlink(format!("../../{port}"), class.join(name)).unwrap();
+        }
+        let first = index(names[0]);
+        let renamed = name_ports(&Root::at(dir.path()), LIMIT);
+        assert_eq!(renamed, [(names[0].to_owned(), "enp0s3".to_owned())]);
+        assert_eq!(index("enp0s3"), first);
+        let kind = std::fs::read_to_string("/sys/class/net/enp0s3/name_assign_type").unwrap();
+        assert_eq!(kind, "4\n", "it would be renamed again");
+        assert!(
+            names[1..].iter().all(|name| !index(name).is_empty()),
+            "two names were taken"
+        );
+    }
 
     /// Run in a network namespace by tests/netns/checks_cabling.py, with the names of ports that are up.
     #[test]

@@ -11,15 +11,26 @@ use crate::sys::program::Program;
 const SETTLE: Duration = Duration::from_secs(30);
 /// Longest wait for a USB disk that the kernel has not looked at yet (its own delay is one second).
 const USB_SETTLE: Duration = Duration::from_secs(4);
+/// Where udev takes orders while it runs (systemd-udevd.service(8)).
+const UDEV: &str = "/run/udev/control";
 const USB_STORAGE: &str = "/sys/bus/usb/drivers/usb-storage";
 /// More devices than anybody plugs in.
 const MAX_USB: usize = 256;
 
 /// Waits until the drivers of everything that was found are loaded. Blocks.
 pub(crate) fn wait_for_drivers() {
-    let limit = format!("--timeout={}", SETTLE.as_secs());
-    if let Err(error) = cmd::run(Program::Udevadm, &["settle", &limit], SETTLE + Duration::from_secs(5)) {
-        tracing::warn!(error = cause::told(&error), "waiting for device events");
+    wait(Path::new(UDEV), || {
+        let limit = format!("--timeout={}", SETTLE.as_secs());
+        if let Err(error) = cmd::run(Program::Udevadm, &["settle", &limit], SETTLE + Duration::from_secs(5)) {
+            tracing::warn!(error = cause::told(&error), "waiting for device events");
+        }
+    });
+}
+
+/// `settle_events` is asked only where udev takes orders: elsewhere whoever loads the drivers has done so when this is called.
+fn wait(udev: &Path, settle_events: impl FnOnce()) {
+    if udev.exists() {
+        settle_events();
     }
     // The kernel gives USB storage a second before it looks for disks there, and no event says that one is still to come.
     let deadline = Instant::now() + USB_SETTLE;
@@ -49,6 +60,17 @@ fn usb_disk_to_come(driver: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_waited_for_where_udev_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let udev = dir.path().join("control");
+        wait(&udev, || panic!("there is no udev"));
+        std::fs::write(&udev, "").unwrap();
+        let mut asked = 0;
+        wait(&udev, || asked += 1);
+        assert_eq!(asked, 1);
+    }
 
     #[test]
     fn a_usb_disk_is_to_come_until_it_has_a_target() {

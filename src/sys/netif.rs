@@ -89,6 +89,11 @@ impl Netlink {
         self.set(LinkUnspec::new_with_index(index).down()).await
     }
 
+    /// Gives an interface another name. Fails with EEXIST where another one has it, and before Linux 6.2 with EBUSY while it is up.
+    pub(crate) async fn rename(&self, index: u32, name: &str) -> io::Result<()> {
+        self.set(LinkUnspec::new_with_index(index).name(name.to_owned())).await
+    }
+
     async fn set(&self, link: LinkMessageBuilder<LinkUnspec>) -> io::Result<()> {
         self.handle.link().set(link.build()).execute().await.map_err(netlink)
     }

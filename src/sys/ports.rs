@@ -1,4 +1,4 @@
-//! Switching ports on and off, for callers outside an async runtime.
+//! Switching ports on and off and naming them, for callers outside an async runtime.
 
 use std::io;
 
@@ -23,6 +23,12 @@ pub(crate) fn down_if_unused(index: u32) -> io::Result<()> {
     })
 }
 
+/// Gives interface `index` another name, as [`Netlink::rename`]. Blocks as [`up`] does.
+pub(crate) fn rename(index: u32, name: &str) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Netlink::open()?.rename(index, name).await })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +46,6 @@ mod tests {
     fn a_port_that_is_not_there_is_an_error() {
         assert!(up(0x7fff_fff0).is_err());
         assert!(down_if_unused(0x7fff_fff0).is_err());
+        assert!(rename(0x7fff_fff0, "eno1").is_err());
     }
 }

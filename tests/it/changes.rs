@@ -81,6 +81,7 @@ const WRITERS: [(&str, &str); 16] = [
 const SETTINGS: [(&str, &str, &str); 11] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
+    ("src/sys/netif.rs", "(index).name(", "renamed"),
     ("src/sys/netif.rs", ".address().add(", "addresses"),
     ("src/sys/netif.rs", ".address().del(", "addresses"),
     ("src/sys/netif.rs", ".route().add(", "routes"),

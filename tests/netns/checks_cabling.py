@@ -200,8 +200,28 @@ def switches_back(rack: Rack) -> None:
         rack.machine.ip("link", "set", "port2", "up")
 
 
+def gives_names(rack: Rack) -> None:
+    """A port gets the name of its place; one whose name another interface has keeps its own, also where only the kernel knows of that."""
+    ports = [f"port{n}" for n in range(_CABLES)]
+    for port in ports:
+        rack.machine.ip("link", "set", port, "down")
+    rack.machine.ip("link", "add", "enp0s5", "type", "veth", "peer", "name", "peer5")
+    try:
+        argv = ["env", f"RECON_TEST_PORTS={','.join(ports)}", str(rack.binary), "--ignored", "--exact",
+                "role::ports::tests::ports_get_the_names_of_their_places"]
+        done = rack.machine.run(argv)
+        expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
+        shown = rack.machine.ip("-o", "link", "show")
+        expect(all(f" {name}@" in shown for name in ("enp0s3", "port1", "port2", "enp0s5")), f"interfaces: {shown}")
+        rack.machine.ip("link", "set", "enp0s3", "name", "port0")
+    finally:
+        rack.machine.ip("link", "del", "enp0s5")
+        for port in ports:
+            rack.machine.ip("link", "set", port, "up")
+
+
 CHECKS: list[Scenario[Rack]] = scenarios(
-    switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
+    gives_names, switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
 )
 
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod devlink;
 pub(crate) mod link_modes;
+pub(crate) mod naming;
 pub(crate) mod optics;
 mod rdma;
 pub(crate) mod steps;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::formats::modules::{Manifest, Module};
 use crate::model::cause;
 use crate::model::console::console;
+use crate::probe::collect::root::Root;
 use crate::role::ports;
 use crate::sys::kmodule;
 use crate::sys::uevent::{Heard, Uevents};
@@ -204,7 +205,7 @@ impl Shared {
                         self.device(&modalias);
                     }
                     match event.subsystem.as_str() {
-                        "net" if event.action == "add" => ports::name_new(),
+                        "net" if event.action == "add" => name_ports(),
                         "scsi" if event.action == "add" => self.want([SCSI_GENERIC.to_owned()]),
                         _ => {}
                     }
@@ -220,7 +221,7 @@ impl Shared {
 
     /// All devices there are.
     fn look(&self) {
-        ports::name_new();
+        name_ports();
         let mut folders = vec![(Path::new("/sys/devices").to_path_buf(), 0)];
         let mut looked = 0;
         while let Some((folder, depth)) = folders.pop() {
@@ -302,6 +303,13 @@ impl Shared {
         self.lock().modules.insert(module.name.clone(), phase);
         self.changed.notify_all();
         loaded
+    }
+}
+
+/// Ports are named before anything switches them on.
+fn name_ports() {
+    for (from, to) in ports::name_ports(&Root::live(), ports::LIMIT) {
+        tracing::info!(from, to, "a port is named");
     }
 }
 
