@@ -17,7 +17,7 @@ CALL = TOP / "tools" / "call.sh"
 SECTOR = 512
 # Debian's place for GRUB's parts for BIOS, and openSUSE's.
 GRUB = next((path for path in (Path("/usr/lib/grub/i386-pc"), Path("/usr/share/grub2/i386-pc")) if path.is_dir()), None)
-PROGRAMS = ("xorriso", "sgdisk", "sfdisk", "mkfs.vfat", "fsck.fat", "mcopy", "mdir", "mtype", "file", "zstd")
+PROGRAMS = ("xorriso", "sgdisk", "sfdisk", "mkfs.vfat", "fsck.fat", "mcopy", "mdir", "mtype", "zstd")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None] + ([] if GRUB else ["GRUB for BIOS"])
 
@@ -104,7 +104,6 @@ class BootImage(unittest.TestCase):
 
     def test_a_bios_finds_its_way_to_grub(self) -> None:
         raw = self.image.read_bytes()
-        self.assertIn("DOS/MBR boot sector", run("file", "--brief", self.image))
         self.assertEqual(raw[446 + 4], 0xEE, "the table for old programs protects the whole disk")
         self.assertEqual(int.from_bytes(raw[0x5C:0x64], "little"), 40)
         first = raw[40 * SECTOR:41 * SECTOR]
@@ -122,7 +121,7 @@ class BootImage(unittest.TestCase):
         assert isinstance(size, int)
         alone.write_bytes(raw[2048 * SECTOR:(2048 + size) * SECTOR])
         run("fsck.fat", "-n", alone)
-        self.assertIn("FAT (32 bit)", run("file", "--brief", alone))
+        self.assertEqual(raw[2048 * SECTOR + 82:2048 * SECTOR + 90], b"FAT32   ")
         listed = {line.strip().removeprefix("::/") for line in run("mdir", "-b", "-/", "-i", alone, "::/").splitlines()}
         self.assertEqual({name for name in listed if not name.endswith("/")}, {
             "EFI/BOOT/bootx64.efi", "EFI/BOOT/grubx64.efi", "EFI/BOOT/grub.cfg", "EFI/debian/grub.cfg",
