@@ -21,7 +21,6 @@ from .nodes import identity
 from .peer import Peer
 from .peer_group import PeerGroup
 
-
 # What a peer is at, each until the next; in the order of happening. A way that lacks a mark has the time in the one before.
 STEPS = {
     "discover": "firmware and boot program", "kernel": "fetching the kernel", "initrd": "fetching the initrd, starting the kernel",
