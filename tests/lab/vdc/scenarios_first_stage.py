@@ -173,12 +173,12 @@ _BUSSES = {
 }
 _CARDS = {
     "q35": [
-        ("e1000", "addr=9.0,multifunction=on"), ("e1000", "addr=9.1"), ("rtl8139", ""), ("e1000e", "bus=root0"), ("vmxnet3", "bus=root1"),
+        ("e1000", "addr=14.0,multifunction=on"), ("e1000", "addr=14.1"), ("rtl8139", ""), ("e1000e", "bus=root0"), ("vmxnet3", "bus=root1"),
         ("igb", "bus=root2,addr=0.0,multifunction=on"), ("igb", "bus=root2,addr=0.1"), ("virtio-net-pci", "bus=root3"),
         ("tulip", "bus=bridge0,addr=3"), ("pcnet", "bus=bridge0,addr=4"), ("usb-net", "bus=usb0.0"),
     ],
     "pc": [
-        ("e1000", "addr=9.0,multifunction=on"), ("e1000", "addr=9.1"), ("rtl8139", ""), ("vmxnet3", ""), ("virtio-net-pci", ""),
+        ("e1000", "addr=14.0,multifunction=on"), ("e1000", "addr=14.1"), ("rtl8139", ""), ("vmxnet3", ""), ("virtio-net-pci", ""),
         ("i82559c", ""), ("e1000", "bus=bridge0,addr=3"), ("virtio-net-pci", "bus=bridge0,addr=4"), ("usb-net", "bus=usb0.0"),
     ],
 }
