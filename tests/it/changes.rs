@@ -78,7 +78,7 @@ const WRITERS: [(&str, &str); 16] = [
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 11] = [
+const SETTINGS: [(&str, &str, &str); 12] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
     ("src/sys/netif.rs", "(index).name(", "renamed"),

@@ -16,7 +16,25 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from vdc import capture, collect, console, dhcp, disks, exfat, firmware, gpt, nvram, nvram_seed, report, stick, stick_files, tools
+from vdc import (
+    capture,
+    collect,
+    console,
+    dhcp,
+    disks,
+    exfat,
+    fetches,
+    firmware,
+    gpt,
+    measure,
+    nvram,
+    nvram_seed,
+    option_rom,
+    report,
+    stick,
+    stick_files,
+    tools,
+)
 from vdc.errors import LabError
 
 _PACKETS = Path(__file__).resolve().parents[1] / "fixtures" / "packets"
@@ -59,6 +77,73 @@ class Captures(InFolder):
         path.write_bytes(head + record + record[:20])
         found = list(capture.datagrams(path))
         self.assertEqual([(d.at, d.source_port, d.payload) for d in found], [(5.5, 68, b"x")])
+
+
+def _tcp(client: bool, port: int, number: int, text: str) -> bytes:
+    """A frame between a client and a server on port 80."""
+    mac, other = bytes.fromhex("525400000001"), bytes.fromhex("525400000002")
+    ports = (port, 80) if client else (80, port)
+    ends = (b"\x0a\0\0\1", b"\x0a\0\0\2") if client else (b"\x0a\0\0\2", b"\x0a\0\0\1")
+    frame = (other + mac if client else mac + other) + b"\x08\x00"
+    frame += struct.pack(">BBHHHBBH", 0x45, 0, 40 + len(text), 0, 0, 64, 6, 0) + b"".join(ends)
+    return frame + struct.pack(">HHIIBBHHH", *ports, number, 0, 0x50, 0x18, 0, 0, 0) + text.encode()
+
+
+class Fetches(unittest.TestCase):
+    def _answer(self, length: int, status: int = 200) -> str:
+        return f"HTTP/1.1 {status} OK\r\nDate: x\r\nContent-Length: {length}\r\n\r\nContent-Length: 9"
+
+    def test_each_answer_belongs_to_the_request_of_its_connection(self) -> None:
+        frames = [
+            _tcp(True, 1000, 1, "GET /boot/x86_64/kernel?memory=1 HTTP/1.1\r\n\r\n"),
+            _tcp(True, 1001, 1, "HEAD /boot/x86_64/first/base.img HTTP/1.1\r\n\r\n"),
+            _tcp(True, 1001, 1, "HEAD /boot/x86_64/first/base.img HTTP/1.1\r\n\r\n"),
+            _tcp(False, 1001, 1, self._answer(70)),
+            _tcp(False, 1000, 1, self._answer(500)),
+            _tcp(True, 1000, 90, "GET /boot/x86_64/first/port/igb.img HTTP/1.1\r\n\r\n"),
+            _tcp(False, 1000, 900, self._answer(30)),
+            _tcp(False, 1000, 900, self._answer(30)),
+            _tcp(True, 1000, 190, "GET /boot/x86_64/first/modules.pack HTTP/1.1\r\n\r\n"),
+            _tcp(False, 1000, 1900, self._answer(4, 206)),
+            _tcp(True, 1000, 290, "GET /menu.ipxe HTTP/1.1\r\n\r\n"),
+        ]
+        found = fetches.read(capture.Frame(float(at), data) for at, data in enumerate(frames))
+        self.assertEqual([(f.part, f.status, f.sent) for f in found],
+                         [("kernel", 200, 500), ("base", 200, 0), ("port", 200, 30), ("pack", 206, 4), ("other", 0, 0)])
+        self.assertEqual({f.mac for f in found}, {"52:54:00:00:00:01"})
+        self.assertEqual(list(fetches.system_files(found)), ["kernel", "first/port/igb.img"])
+        sizes = fetches.by_part(found)
+        self.assertEqual((sizes["kernel"], sizes["port"], sizes["pack"], sizes["image"]), (500, 30, 4, 0))
+
+    def test_torn_frames_are_passed_over(self) -> None:
+        whole = _tcp(True, 1000, 1, "GET /boot/x86_64/kernel HTTP/1.1\r\n\r\n")
+        for size in range(len(whole)):
+            fetches.read([capture.Frame(0.0, whole[:size])])
+
+    def test_steps_begin_at_what_was_seen_and_leave_nothing_out(self) -> None:
+        ask = [fetches.Fetch(at, "", "GET", f"/boot/x86_64/{name}") for at, name in ((12.0, "kernel"), (13.0, "first/base.img"), (14.0, "kernel"))]
+        said = [
+            (15.0, "[recon     0.0s] first stage of recon 0.1.0"), (15.2, "[recon     0.0s] peer of 192.168.219.1:80"),
+            (18.0, "[recon     3.0s] drivers: 9 loaded, 80 KiB fetched from the master; network after 1.5 s, all after 2.5 s"),
+        ]
+        found = measure.steps(measure.marks(10.0, ask, said), 20.0)
+        self.assertEqual(found, {"discover": 2.0, "kernel": 1.0, "initrd": 2.0, "began": 2.0, "network": 1.0, "drivers": 2.0})
+        self.assertEqual(list(found), list(measure.STEPS))
+        # Without a word of drivers, as in dracut's initrd.
+        self.assertEqual(list(measure.marks(10.0, ask, said[1:2]).items())[-1], ("began", 15.2))
+        self.assertEqual(sum(measure.steps(measure.marks(10.0, ask, said[1:2]), 20.0).values()), 10.0)
+
+
+class OptionRoms(unittest.TestCase):
+    def test_a_renamed_rom_sums_to_what_it_did(self) -> None:
+        rom = bytearray(512)
+        rom[:3], rom[0x18:0x1A], rom[0x20:0x28] = b"\x55\xaa\x01", b"\x20\x00", b"PCIR\x86\x80\xd3\x10"
+        rom[-1] = -sum(rom) & 0xFF
+        made = option_rom.renamed(bytes(rom), 0x8086, 0x10C9)
+        self.assertEqual((sum(made) & 0xFF, made[0x24:0x28]), (0, b"\x86\x80\xc9\x10"))
+        for damaged in (b"", bytes(512), bytes(rom[:0x22])):
+            with self.assertRaises(LabError):
+                option_rom.renamed(damaged, 1, 2)
 
 
 class Lines(unittest.TestCase):

@@ -103,13 +103,24 @@ def datagrams(path: Path) -> Iterator[Datagram]:
             yield found
 
 
+# The harness's own address on the bridge: below every lease range, so that the master never hands it out.
+HARNESS = "192.168.219.2"
+
+
+def _begins(word: str) -> str:
+    """pcap-filter(7): the payload of a TCP segment over IPv4 begins with these four bytes."""
+    return f"tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x{word.encode().hex()}"
+
+
 class Capture:
     """tcpdump on one link, for as long as the block lasts. Keeps name and address protocols, not the bulk of downloads."""
 
-    # DHCP, DNS, TFTP requests, ARP: what judges and fixtures need. Bulk data would only fill the work folder.
+    # DHCP, DNS, TFTP requests, ARP, and the heads of what machines ask by HTTP: what judges and fixtures need. Bulk data would only fill
+    # the work folder.
     FILTER = (
         "udp port 67 or udp port 68 or udp port 69 or udp port 53 or udp port 4011 or arp"
         " or udp port 546 or udp port 547 or icmp6"
+        f" or (tcp port 80 and not host {HARNESS} and ({' or '.join(map(_begins, ('GET ', 'HEAD', 'HTTP')))}))"
     )
     _LIMIT_PACKETS = "200000"
 

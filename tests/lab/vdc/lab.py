@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import firmware, namespace, tools
-from .capture import Capture
+from .capture import HARNESS, Capture
 from .errors import LabError
 from .machine import BRIDGE, Machine, Spec
 from .namespace import Namespace
@@ -15,8 +15,7 @@ from .report import Report
 from .resource import Resource
 from .switch import Switch
 
-# The harness's own address on the bridge: below every lease range, so that the master never hands it out.
-HARNESS_ADDRESS = "192.168.219.2/24"
+_HARNESS_ADDRESS = f"{HARNESS}/24"
 _NEEDED = ("qemu-system-x86_64", "ip", "tc", "sysctl", "tcpdump", "dnsmasq", "sgdisk", "mkfs.ext4", "mkfs.exfat", "fsck.exfat", "cp")
 
 
@@ -72,7 +71,7 @@ class Lab(Resource):
         _clear(self.folder)
         self.namespace = self._stack.enter_context(Namespace(self._label))
         self.namespace.add_bridge(BRIDGE)
-        self.namespace.ip("addr", "add", HARNESS_ADDRESS, "dev", BRIDGE)
+        self.namespace.ip("addr", "add", _HARNESS_ADDRESS, "dev", BRIDGE)
         self.capture = self._stack.enter_context(Capture(self.namespace, BRIDGE, self.folder / "wire.pcap"))
         self.switch = self._stack.enter_context(Switch(self.namespace))
 

@@ -25,7 +25,7 @@ BRIDGE = "lab0"
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk of a guest. `bus` is virtio, sata, nvme or usb."""
+    """One disk of a guest. `bus` is virtio, sata, nvme, usb, sdhci, or one of `SCSI`."""
 
     path: Path
     bus: str
@@ -35,6 +35,13 @@ class Disk:
     cache: str = "writeback"
 
 
+# SCSI adapters that QEMU emulates, each for one disk.
+SCSI = {
+    "scsi": "virtio-scsi-pci", "megasas": "megasas", "mptsas": "mptsas1068", "lsi": "lsi53c895a", "pvscsi": "pvscsi", "am53c974": "am53c974",
+    "uas": "usb-uas",
+}
+
+
 @dataclass(frozen=True)
 class Port:
     """One network port of a guest, and the bridge its cable goes to."""
@@ -42,7 +49,14 @@ class Port:
     mac: str
     model: str = "virtio-net-pci"
     boot_index: int | None = None
-    bridge: str = BRIDGE
+    # None: the cable ends in nothing.
+    bridge: str | None = BRIDGE
+    # Where the card is plugged in, as QEMU's properties: `bus=…,addr=…`.
+    place: str = ""
+    # A file with an option ROM, in place of QEMU's own.
+    rom: Path | None = None
+    # No cable is plugged in: no carrier.
+    dark: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ class Spec:
     ipv6_only: bool = False
     ports: list[Port] = field(default_factory=list)
     disks: list[Disk] = field(default_factory=list)
+    # Busses that ports are on, as QEMU's options.
+    busses: list[str] = field(default_factory=list)
     # More of the guest's hardware, as QEMU's options.
     extra: list[str] = field(default_factory=list)
 
@@ -90,7 +106,8 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._console: Console | None = None
-        self._taps: list[str] = []
+        # By the number of the port; those without a bridge have none.
+        self._taps: dict[int, str] = {}
         self._boots = 0
         self._changed = threading.Condition()
         self.started_at = 0.0  # monotonic
@@ -117,9 +134,11 @@ class Machine:
         if self._process is not None:
             raise LabError(f"{self.spec.name} already runs")
         self.prepare_nvram()
-        self._taps = [self._namespace.add_tap(port.bridge) for port in self.spec.ports]
+        self._taps = {
+            number: self._namespace.add_tap(port.bridge) for number, port in enumerate(self.spec.ports) if port.bridge is not None
+        }
         if self.spec.ipv6_only:
-            for tap in self._taps:
+            for tap in self._taps.values():
                 self._namespace.drop_ipv4(tap)
         ours, theirs = socket.socketpair()
         self._boots += 1
@@ -142,6 +161,9 @@ class Machine:
         except LabError as error:
             said = errors.read_text(errors="replace").strip()[-600:]
             raise LabError(f"{self.spec.name}: QEMU did not start: {said or error}") from error
+        for number, port in enumerate(self.spec.ports):
+            if port.dark:
+                self._qmp.command("set_link", {"name": f"net{number}", "up": False})
 
     def _on_event(self, event: Event) -> None:
         if event["event"] == "SHUTDOWN":
@@ -174,15 +196,10 @@ class Machine:
             ]
         if spec.ipv6_only:
             argv += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
-        for number, (port, tap) in enumerate(zip(spec.ports, self._taps, strict=True)):
-            device = f"{port.model},netdev=net{number},mac={port.mac}"
-            if port.boot_index is not None:
-                device += f",bootindex={port.boot_index}"
-            if spec.firmware == "uefi":
-                # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do;
-                # with it, iPXE would answer instead.
-                device += ",romfile="
-            argv += ["-netdev", f"tap,id=net{number},ifname={tap},script=no,downscript=no", "-device", device]
+        # What the guest has of busses comes before the cards on them.
+        argv += spec.busses
+        for number, port in enumerate(spec.ports):
+            argv += _port_arguments(number, port, self._taps.get(number), spec.firmware)
         if spec.bmc:
             argv += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0,ioport=0xca2"]
         for number, disk in enumerate(spec.disks):
@@ -254,11 +271,27 @@ class Machine:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        for number, tap in enumerate(self._taps):
+        for number, tap in self._taps.items():
             if number == 0:
                 self.guest_received = self._namespace.counters(tap)[1]
             self._namespace.delete_link(tap)
-        self._taps = []
+        self._taps = {}
+
+
+def _port_arguments(number: int, port: Port, tap: str | None, firmware: str) -> list[str]:
+    cable = f"hubport,id=net{number},hubid={number}" if tap is None else f"tap,id=net{number},ifname={tap},script=no,downscript=no"
+    device = f"{port.model},netdev=net{number},mac={port.mac}"
+    if port.place:
+        device += f",{port.place}"
+    if port.boot_index is not None:
+        device += f",bootindex={port.boot_index}"
+    if port.rom is not None:
+        device += f",romfile={port.rom}"
+    elif firmware == "uefi" and not port.model.startswith("usb"):
+        # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do; with it, iPXE would answer
+        # instead.
+        device += ",romfile="
+    return ["-netdev", cable, "-device", device]
 
 
 def _disk_arguments(number: int, disk: Disk) -> list[str]:
@@ -278,6 +311,14 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
     elif disk.bus == "usb":
         argv += ["-device", f"qemu-xhci,id=xhci{number}"]
         device = f"usb-storage,bus=xhci{number}.0,drive={drive},serial={disk.serial},removable=on{boot}"
+    elif disk.bus == "sdhci":
+        argv += ["-device", f"sdhci-pci,id=sdhci{number}"]
+        device = f"sd-card,drive={drive}"
+    elif disk.bus in SCSI:
+        if disk.bus == "uas":
+            argv += ["-device", f"qemu-xhci,id=xhci{number}"]
+        argv += ["-device", f"{SCSI[disk.bus]},id=hba{number}{f',bus=xhci{number}.0' if disk.bus == 'uas' else ''}"]
+        device = f"scsi-hd,bus=hba{number}.0,drive={drive},serial={disk.serial}{boot}"
     else:
         raise LabError(f"unknown disk bus {disk.bus!r}")
     return [*argv, "-device", device]

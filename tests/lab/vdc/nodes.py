@@ -19,6 +19,8 @@ class Kind(NamedTuple):
     # Settings of the firmware (QEMU fw_cfg), as name=value.
     settings: tuple[str, ...] = ()
     ipv6_only: bool = False
+    # QEMU's machine type.
+    machine: str = "q35"
 
 
 _NO_PXE_6 = "opt/org.tianocore/IPv6PXESupport=no"
@@ -35,9 +37,9 @@ KINDS = {
     # Without PXE over IPv6 it does not wait for that between its two attempts, PXE and HTTP Boot.
     "secure": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"),), secure=True, settings=(_NO_PXE_6,)),
     "ipv6": Kind("uefi", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), ipv6_only=True),
-    # The unpacked initrd does not fit into half of it.
-    "small-bios": Kind("bios", "e1000", (("sata", "raid"),), memory_mib=512, bmc=False),
-    "small-uefi": Kind("uefi", "virtio-net-pci", (("nvme", "lvm"),), memory_mib=512, bmc=False),
+    # What a peer is sent does not fit, unpacked, into half of it.
+    "small-bios": Kind("bios", "e1000", (("sata", "raid"),), memory_mib=128, bmc=False),
+    "small-uefi": Kind("uefi", "virtio-net-pci", (("nvme", "lvm"),), memory_mib=128, bmc=False),
     "nobmc": Kind("uefi", "virtio-net-pci", (("sata", "lvm"),), bmc=False),
 }
 

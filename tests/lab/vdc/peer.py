@@ -16,7 +16,7 @@ def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2, bridge: str 
     """The guest of a kind of peer. It boots from the network first, as the operator would set it."""
     return Spec(
         name=who.name, uuid=who.uuid, serial=who.serial, firmware=kind.firmware, cpus=cpus, memory_mib=kind.memory_mib,
-        bmc=kind.bmc, ipv6_only=kind.ipv6_only, secure=kind.secure, settings=kind.settings,
+        machine=kind.machine, bmc=kind.bmc, ipv6_only=kind.ipv6_only, secure=kind.secure, settings=kind.settings,
         ports=[Port(who.mac, kind.nic, boot_index=0, bridge=bridge)],
         disks=[
             # The peer's disks are only read; host flushes would only cost time.
@@ -29,8 +29,8 @@ def spec_of(kind: Kind, who: Identity, folder: Path, cpus: int = 2, bridge: str 
 class Peer:
     """One peer: its guest, its disks and what is expected of it."""
 
-    def __init__(self, lab: Lab, kind: str, who: Identity, bridge: str = BRIDGE) -> None:
-        self.kind = KINDS[kind]
+    def __init__(self, lab: Lab, kind: str | Kind, who: Identity, bridge: str = BRIDGE) -> None:
+        self.kind = kind if isinstance(kind, Kind) else KINDS[kind]
         self.identity = who
         self.lab = lab
         self.spec = spec_of(self.kind, who, lab.folder, bridge=bridge)

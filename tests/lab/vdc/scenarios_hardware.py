@@ -30,7 +30,9 @@ _ROUNDS = 5
 # What lshw looks at too; sensors, cables and self tests are counted apart.
 _COMPARED = "system,bios,cpus,memory,disks,storage_controllers,nics,pci,usb,gpus,security"
 _SCRIPT = f"""#!/bin/sh
-B=$(cd "$(dirname "$0")" && pwd)
+B=${{0%/*}}
+[ "$B" = "$0" ] && B=.
+B=$(cd "$B" && pwd)
 R=$RECON_RESULT
 PATH=$B/bin:$PATH
 now() {{ read -r up _ < /proc/uptime; echo "${{up%.*}}${{up#*.}}"; }}
@@ -50,7 +52,7 @@ while [ $i -lt {_ROUNDS} ]; do
     i=$((i + 1))
 done
 # And lshw as its package has it, with the databases of names, which are part of recon.
-mount -t tmpfs tmpfs /usr/share && mkdir /usr/share/misc && cp "$B"/share/*.ids /usr/share/misc/
+mkdir -p /usr/share && mount -t tmpfs tmpfs /usr/share && mkdir /usr/share/misc && cp "$B"/share/*.ids /usr/share/misc/
 for i in 1 2 3; do timed lshw.json lshw -json; done
 umount /usr/share
 timed dmidecode.txt dmidecode

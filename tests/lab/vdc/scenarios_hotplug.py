@@ -20,8 +20,8 @@ from .peer import Peer
 from .suite import Scenario, expect, expect_none
 
 _NAME = "late"
-# recon's first line on the guest's console.
-_STARTED = re.compile(r"\[recon +\d")
+# recon's first line on the guest's console, of the process that is the peer.
+_STARTED = re.compile(r"\[recon +[\d.]+s\] peer of ")
 _NAMED = re.compile(r"disks that came late: ")
 
 

@@ -22,7 +22,7 @@ _NUMBERS = {"early-1": 0x20, "early-2": 0x21, "late": 0x22}
 _KINDS = {"early-1": "uefi", "early-2": "bios", "late": "uefi"}
 # iPXE has fetched everything (under UEFI its console is the serial line), or a later line is there already: the kernel itself is
 # started with `quiet`.
-_ON_ITS_WAY = re.compile(r"/initrd\b.*\bok$|Linux version |peer of ")
+_ON_ITS_WAY = re.compile(r"/(initrd|first/\S+\.img)\b.*\bok$|Linux version |peer of ")
 
 
 class Outage(Environment):
