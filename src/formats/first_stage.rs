@@ -15,9 +15,9 @@ pub(crate) const PORTS: &str = "ports.img";
 pub(crate) const PACK: &str = "modules.pack";
 /// Which driver a port wants.
 pub(crate) const TABLE: &str = "ports.tsv";
-/// The table is not read beyond this; Linux 6.12 has some 1,500 lines for wired ports.
+/// The table is not read beyond this; for Debian 13 it has 1,829 lines, 82 kB.
 pub(crate) const MAX_TABLE_BYTES: u64 = 1 << 20;
-/// Drivers that a table may name. Each is looked for on the medium.
+/// Drivers that a table may name; Debian 13 has 120. Each is looked for on the medium.
 const MAX_MODULES: usize = 1024;
 /// With `.img` behind it, what ISO 9660 keeps of a name (ECMA-119 §7.5.1: 30 and a dot). A longer one would not be found, and its module
 /// be taken for one of the base.

@@ -7,6 +7,7 @@ use hyper::{Response, StatusCode};
 use crate::config::Settings;
 use crate::formats::first_stage::{BASE, BusId, FirstStage};
 use crate::model::console::console;
+use crate::model::slice::Slice;
 use crate::model::{PostAction, Stage};
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::script::complete;
@@ -148,28 +149,28 @@ fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&Fi
         let node_table = site.node_table();
         (node_table.pause_seconds(client) > 0, node_table.memory_mib(client))
     };
-    let fits = || {
-        let needed = with_initrd_mib(site, action, site.boot.initrd.as_ref()?.length)?;
-        Some(memory_mib.is_none_or(|has| has >= needed))
-    };
-    (!loops || fits() == Some(false)).then_some(stage)
+    let fits = memory_mib.is_none_or(|has| with_initrd_mib(site, action).is_some_and(|needed| has >= needed));
+    (!loops || !fits).then_some(stage)
 }
 
 /// Memory that a machine with this port needs at least, where this master has something to boot it with.
 fn needed_mib(site: &Site, client: IpAddr, action: PostAction, bus: Option<BusId>) -> Option<u64> {
-    let initrd = match first_stage_of(site, client, action) {
-        Some(stage) => stage.initrd_bytes(bus),
-        None => site.boot.initrd.as_ref()?.length,
-    };
-    with_initrd_mib(site, action, initrd)
+    match first_stage_of(site, client, action) {
+        Some(stage) => {
+            let kernel = site.boot.kernel.as_ref()?.length;
+            Some(memory::first_stage_needed_mib(kernel, stage.initrd_bytes(bus)))
+        }
+        None => with_initrd_mib(site, action),
+    }
 }
 
-/// The same for one that gets so many bytes beside the kernel.
-fn with_initrd_mib(site: &Site, action: PostAction, initrd: u64) -> Option<u64> {
+/// The same where it starts with the initrd.
+fn with_initrd_mib(site: &Site, action: PostAction) -> Option<u64> {
+    let size = |slice: &Option<Slice>| slice.as_ref().map(|slice| slice.length);
     let sizes = memory::Sizes {
-        kernel: site.boot.kernel.as_ref()?.length,
-        initrd,
-        image: site.boot.image.as_ref().map_or(0, |image| image.length),
+        kernel: size(&site.boot.kernel)?,
+        initrd: size(&site.boot.initrd)?,
+        image: size(&site.boot.image).unwrap_or(0),
     };
     Some(memory::needed_mib(sizes, action))
 }
