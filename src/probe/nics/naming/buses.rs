@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Names, Port, pci};
+use super::pci;
+use super::port::{Names, Port};
 use crate::probe::bus;
 use crate::probe::collect::root::Root;
 

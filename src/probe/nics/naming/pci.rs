@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Names, Port, number, numeral};
+use super::port::{Names, Port, number, numeral};
 use crate::probe::bus;
 use crate::probe::collect::root::Root;
 

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
 
+use super::port::numeral;
 use super::*;
 
 /// A machine of tests/fixtures/port-names/machines.txt.
