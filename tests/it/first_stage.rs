@@ -95,7 +95,7 @@ fn modules_are_loaded_with_what_kmod_loads_before_them() {
 }
 
 /// On standard error, past the test's own output, which nobody sees when it passes.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, clippy::explicit_write)]
 fn say(words: &str) {
     writeln!(std::io::stderr(), "{words}").unwrap();
 }

@@ -149,8 +149,8 @@ impl Manifest {
     }
 
     /// What to load for a module, in this order: what it should have before, what it needs, itself; each once, and without what is
-    /// built in. Whatever a module needs is always before it, also where soft dependencies go in a circle. Empty for a name that is
-    /// not known or built in.
+    /// built in. Whatever a module needs is always before it, also where soft dependencies go in a circle: only
+    /// there it may not be the last one. Empty for a name that is not known or built in.
     pub fn load_order(&self, name: &str) -> Vec<&Module> {
         let mut order = Vec::new();
         let mut loads = vec![false; self.modules.len()];
