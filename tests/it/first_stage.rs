@@ -141,7 +141,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
     #[test]
     fn patterns_fit_as_in_the_c_library(
-        pattern in r"([abc*?:]|\[[!^]?[abc\]]?(a-c|b-b|[abc]){0,2}\]|\\[a*?\[]){0,7}",
+        // A range behind a `]` that is a member is none to libkmod.
+        pattern in r"([abc*?:]|\[[!^]?([abc](a-c|b-b|[abc]){0,2}|\][abc]{0,2})\]|\\[a*?\[]){0,7}",
         text in r"[abc:\[\]*?]{0,7}",
     ) {
         prop_assert_eq!(alias_matches(&pattern, &text), fnmatch(&pattern, &text));
