@@ -343,8 +343,8 @@ fn manifests() {
             Ok(manifest) => {
                 for module in manifest.modules() {
                     let order = manifest.load_order(&module.name);
-                    assert_eq!(order.last().map(|last| &last.name), Some(&module.name), "it comes last");
                     let place = |name: &str| order.iter().position(|one| one.name == name);
+                    assert!(place(&module.name).is_some(), "it is loaded itself");
                     for (at, one) in order.iter().enumerate() {
                         let is_before =
                             |dep: &String| manifest.is_builtin(dep) || place(dep).is_some_and(|place| place < at);

@@ -95,7 +95,7 @@ fn modules_are_loaded_with_what_kmod_loads_before_them() {
 }
 
 /// On standard error, past the test's own output, which nobody sees when it passes.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, clippy::explicit_write)]
 fn say(words: &str) {
     writeln!(std::io::stderr(), "{words}").unwrap();
 }
@@ -141,7 +141,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
     #[test]
     fn patterns_fit_as_in_the_c_library(
-        pattern in r"([abc*?:]|\[[!^]?[abc\]]?(a-c|b-b|[abc]){0,2}\]|\\[a*?\[]){0,7}",
+        // A range behind a `]` that is a member is none to libkmod.
+        pattern in r"([abc*?:]|\[[!^]?([abc](a-c|b-b|[abc]){0,2}|\][abc]{0,2})\]|\\[a*?\[]){0,7}",
         text in r"[abc:\[\]*?]{0,7}",
     ) {
         prop_assert_eq!(alias_matches(&pattern, &text), fnmatch(&pattern, &text));

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Aliases, Manifest, Module, Packed};
+use super::alias::Aliases;
+use super::manifest::{Manifest, Module, Packed};
 
 /// Bounds beyond anything that is built; longer ones are refused.
 const MAX_TEXT_BYTES: usize = 16 << 20;
@@ -58,15 +59,18 @@ struct Records<'a> {
     aliases: Vec<Lined<(&'a str, &'a str)>>,
 }
 
-pub(super) fn read(text: &str) -> Result<Manifest, ManifestError> {
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(at(0, Fault::TooLong));
+impl Manifest {
+    /// Reads a manifest, and fails at the first line that is not right.
+    pub fn read(text: &str) -> Result<Manifest, ManifestError> {
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(at(0, Fault::TooLong));
+        }
+        let mut records = Records::default();
+        for (line, row) in (1..).zip(text.lines()) {
+            records.add(line, row).map_err(|fault| at(line, fault))?;
+        }
+        records.checked()
     }
-    let mut records = Records::default();
-    for (line, row) in (1..).zip(text.lines()) {
-        records.add(line, row).map_err(|fault| at(line, fault))?;
-    }
-    records.checked()
 }
 
 fn at(line: usize, fault: Fault) -> ManifestError {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Module, Packed};
+use super::manifest::{Module, Packed};
 
 /// The records of a manifest, before anybody looked whether they go together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
