@@ -57,7 +57,8 @@ gather_boot_files() {
 }
 
 # boot_menu OPTIONS: the menu of all firmwares. What a person put beside the boot files goes to the first stage as files in its
-# initrd, so that it needs no driver of the disk it came from, and leaves that disk alone.
+# initrd, so that it needs no driver of the disk it came from, and leaves that disk alone. It stands before the drivers: where memory
+# ends, the kernel leaves out what comes last.
 boot_menu() {
     cat <<EOF
 # Boot menu. The settings are not here: they are in recon.txt, at the top of this partition.
@@ -78,11 +79,11 @@ if [ -f /ca.pem ]; then set given="\$given newc:etc/recon/ca.pem:/ca.pem"; fi
 
 menuentry "recon: boot from the address in recon.txt" --id run {
     linux /recon/kernel recon.boot=settings $1
-    initrd /recon/base.img /recon/ports.img \$given
+    initrd /recon/base.img \$given /recon/ports.img
 }
 menuentry "recon: the same with all kernel messages" --id verbose {
     linux /recon/kernel recon.boot=settings $1 loglevel=7
-    initrd /recon/base.img /recon/ports.img \$given
+    initrd /recon/base.img \$given /recon/ports.img
 }
 menuentry "Leave: back to the firmware" --id exit {
     exit

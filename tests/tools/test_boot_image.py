@@ -137,6 +137,7 @@ class BootImage(unittest.TestCase):
         # The words that keep disks safe are the ISO's own; what names its root is not among them.
         self.assertIn("linux /recon/kernel recon.boot=settings console=tty0 quiet panic=30 noresume rd.md=0\n", menu)
         self.assertIn('newc:etc/recon/boot.toml:/recon.txt"', menu)
+        self.assertIn("initrd /recon/base.img $given /recon/ports.img\n", menu)
 
     def test_the_settings_can_be_edited_anywhere_and_are_read_as_they_are(self) -> None:
         example = self.read(self.image, "recon.txt")
