@@ -160,6 +160,16 @@ class BootImage(unittest.TestCase):
         self.assertEqual((self.read(image, "recon.txt"), self.read(image, "ca.pem")), (SETTINGS, CERTIFICATE))
         self.assertEqual(image.stat().st_mode & 0o777, 0o600, "there may be secrets in it")
 
+    def test_the_packed_copy_is_the_image_and_as_private(self) -> None:
+        image = self.folder / "private.img"
+        shutil.copyfile(self.image, image)
+        image.chmod(0o600)
+        done = shell(f"pack_boot_image {image}", PATH=PATH)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        packed = image.with_name("private.img.zst")
+        self.assertEqual(packed.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(subprocess.run(["zstd", "-dc", packed], capture_output=True, timeout=60, check=True).stdout, image.read_bytes())
+
     def test_the_same_files_make_the_same_image(self) -> None:
         again = self.make("again.img", TZ="Asia/Tokyo")
         self.assertEqual(again.read_bytes(), self.image.read_bytes())
