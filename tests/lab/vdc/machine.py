@@ -53,8 +53,6 @@ class Port:
     bridge: str | None = BRIDGE
     # Where the card is plugged in, as QEMU's properties: `bus=…,addr=…`.
     place: str = ""
-    # A file with an option ROM, in place of QEMU's own.
-    rom: Path | None = None
     # No cable is plugged in: no carrier.
     dark: bool = False
 
@@ -285,9 +283,7 @@ def _port_arguments(number: int, port: Port, tap: str | None, firmware: str) -> 
         device += f",{port.place}"
     if port.boot_index is not None:
         device += f",bootindex={port.boot_index}"
-    if port.rom is not None:
-        device += f",romfile={port.rom}"
-    elif firmware == "uefi" and not port.model.startswith("usb"):
+    if firmware == "uefi" and not port.model.startswith("usb"):
         # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do; with it, iPXE would answer
         # instead.
         device += ",romfile="
