@@ -57,7 +57,7 @@ _KINDS_OF_DISKS = (
 )
 # Drivers as the PCI functions name them.
 _STORAGE_DRIVERS = {
-    "ahci", "nvme", "virtio-pci", "megaraid_sas", "mptsas", "sym53c8xx", "vmw_pvscsi", "am53c974", "xhci_hcd", "sdhci-pci",
+    "ahci", "nvme", "virtio-pci", "megaraid_sas", "mptsas", "sym53c8xx", "vmw_pvscsi", "xhci_hcd", "sdhci-pci",
 }
 
 # Number of each peer, in the order of starting: the slow live twins early, beside quick ones.
@@ -291,7 +291,7 @@ SCENARIOS: list[Scenario[FirstStage]] = [
              functools.partial(_models, models=MODELS), tuple(MODELS)),
     Scenario("port-models-rare", "pcnet, ne2k_pci and i82559c as boot ports", functools.partial(_models, models=RARE_MODELS), tuple(RARE_MODELS), long=True),
     Scenario("dark-port-first", "two ports, the first without cable: the second is found", dark_port, ("dark",)),
-    Scenario("late-driver", "a disk behind each of 12 kinds of adapters, whose drivers come from the master: found, read-only", late_drivers,
+    Scenario("late-driver", "a disk behind each of 11 kinds of adapters, whose drivers come from the master: found, read-only", late_drivers,
              ("storage",)),
     Scenario("port-names", "ports of q35 (two functions, root ports, a bridge, USB) are named as udev names them",
              functools.partial(port_names, machine="q35"), ("names-q35", "names-q35-live")),
