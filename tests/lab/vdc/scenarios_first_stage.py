@@ -183,7 +183,7 @@ def _names_peer(lab: Lab, name: str) -> Peer:
     peer = Peer(lab, kind, identity(_NUMBERS[name], name))
     peer.spec.busses.extend(_BUSSES[machine])
     peer.spec.ports.extend(
-        Port(_mac(_NUMBERS[name], number), model, bridge=None, place=place) for number, (model, place) in enumerate(_CARDS[machine], 1)
+        Port(_mac(_NUMBERS[name], number), model, bridge=None, place=place, dark=True) for number, (model, place) in enumerate(_CARDS[machine], 1)
     )
     return peer
 
