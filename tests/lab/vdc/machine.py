@@ -314,7 +314,9 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
         if disk.bus == "uas":
             argv += ["-device", f"qemu-xhci,id=xhci{number}"]
         argv += ["-device", f"{SCSI[disk.bus]},id=hba{number}{f',bus=xhci{number}.0' if disk.bus == 'uas' else ''}"]
-        device = f"scsi-hd,bus=hba{number}.0,drive={drive},serial={disk.serial}{boot}"
+        # A disk on SAS is found by its address; QEMU gives an own one to none.
+        wwn = f",wwn=0x5000c5001ab000{number:02x}" if disk.bus == "mptsas" else ""
+        device = f"scsi-hd,bus=hba{number}.0,drive={drive},serial={disk.serial}{wwn}{boot}"
     else:
         raise LabError(f"unknown disk bus {disk.bus!r}")
     return [*argv, "-device", device]
