@@ -16,7 +16,7 @@ from .environment import Environment
 from .errors import LabError
 from .fetches import Fetch
 from .lab import Lab
-from .machine import SCSI, Port
+from .machine import BRIDGE, SCSI, Port
 from .master import Master
 from .nodes import Kind, identity
 from .peer import Peer
@@ -172,6 +172,10 @@ _CARDS = {
 }
 
 
+# Their drivers tell of a carrier, or of nothing, whatever the cable.
+_ALWAYS_UP = ("tulip", "usb-net")
+
+
 def _names_peer(lab: Lab, name: str) -> Peer:
     """A machine with many ports; its twin `-live` has the same, and boots the live image."""
     machine = name.split("-")[1]
@@ -182,9 +186,12 @@ def _names_peer(lab: Lab, name: str) -> Peer:
     )
     peer = Peer(lab, kind, identity(_NUMBERS[name], name))
     peer.spec.busses.extend(_BUSSES[machine])
-    peer.spec.ports.extend(
-        Port(_mac(_NUMBERS[name], number), model, bridge=None, place=place, dark=True) for number, (model, place) in enumerate(_CARDS[machine], 1)
-    )
+    for number, (model, place) in enumerate(_CARDS[machine], 1):
+        # With a carrier and nothing behind it, the peer would listen for its switch, and the live image wait for an address.
+        wired = model in _ALWAYS_UP
+        peer.spec.ports.append(
+            Port(_mac(_NUMBERS[name], number), model, bridge=BRIDGE if wired else None, place=place, dark=not wired)
+        )
     return peer
 
 
@@ -240,12 +247,13 @@ def dark_port(site: FirstStage) -> float | None:
 
 def _placed(site: FirstStage, name: str) -> dict[int, str]:
     """Name of each port, by its place in the list of cards; a name made of the port's own address has `MAC` in place of that."""
-    ports = {port.mac: number for number, port in enumerate(site.group[name].spec.ports)}
+    # QEMU gives a USB port another first byte.
+    ports = {port.mac[2:]: number for number, port in enumerate(site.group[name].spec.ports)}
     found = {}
     for nic in site.part(name, "nics"):
         mac = nic["permanent_mac"] or nic["mac"]
-        expect(mac in ports, f"{name}: a port {nic['name']} with the address {mac}, which no card has")
-        found[ports[mac]] = nic["name"].replace(mac.replace(":", ""), "MAC")
+        expect(mac[2:] in ports, f"{name}: a port {nic['name']} with the address {mac}, which no card has")
+        found[ports[mac[2:]]] = nic["name"].replace(mac.replace(":", ""), "MAC")
     return found
 
 
