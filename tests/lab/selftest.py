@@ -29,7 +29,6 @@ from vdc import (
     measure,
     nvram,
     nvram_seed,
-    option_rom,
     report,
     stick,
     stick_files,
@@ -132,18 +131,6 @@ class Fetches(unittest.TestCase):
         # Without a word of drivers, as in dracut's initrd.
         self.assertEqual(list(measure.marks(10.0, ask, said[1:2]).items())[-1], ("began", 15.2))
         self.assertEqual(sum(measure.steps(measure.marks(10.0, ask, said[1:2]), 20.0).values()), 10.0)
-
-
-class OptionRoms(unittest.TestCase):
-    def test_a_renamed_rom_sums_to_what_it_did(self) -> None:
-        rom = bytearray(512)
-        rom[:3], rom[0x18:0x1A], rom[0x20:0x28] = b"\x55\xaa\x01", b"\x20\x00", b"PCIR\x86\x80\xd3\x10"
-        rom[-1] = -sum(rom) & 0xFF
-        made = option_rom.renamed(bytes(rom), 0x8086, 0x10C9)
-        self.assertEqual((sum(made) & 0xFF, made[0x24:0x28]), (0, b"\x86\x80\xc9\x10"))
-        for damaged in (b"", bytes(512), bytes(rom[:0x22])):
-            with self.assertRaises(LabError):
-                option_rom.renamed(damaged, 1, 2)
 
 
 class Lines(unittest.TestCase):

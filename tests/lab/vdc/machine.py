@@ -35,10 +35,10 @@ class Disk:
     cache: str = "writeback"
 
 
-# SCSI adapters that QEMU emulates, each for one disk.
+# SCSI adapters that QEMU emulates, each for one disk. Not am53c974: Linux 6.12 panics where it shares an interrupt with others, as it
+# takes interrupts before it is ready.
 SCSI = {
-    "scsi": "virtio-scsi-pci", "megasas": "megasas", "mptsas": "mptsas1068", "lsi": "lsi53c895a", "pvscsi": "pvscsi", "am53c974": "am53c974",
-    "uas": "usb-uas",
+    "scsi": "virtio-scsi-pci", "megasas": "megasas", "mptsas": "mptsas1068", "lsi": "lsi53c895a", "pvscsi": "pvscsi", "uas": "usb-uas",
 }
 
 
@@ -53,8 +53,6 @@ class Port:
     bridge: str | None = BRIDGE
     # Where the card is plugged in, as QEMU's properties: `bus=…,addr=…`.
     place: str = ""
-    # A file with an option ROM, in place of QEMU's own.
-    rom: Path | None = None
     # No cable is plugged in: no carrier.
     dark: bool = False
 
@@ -285,9 +283,7 @@ def _port_arguments(number: int, port: Port, tap: str | None, firmware: str) -> 
         device += f",{port.place}"
     if port.boot_index is not None:
         device += f",bootindex={port.boot_index}"
-    if port.rom is not None:
-        device += f",romfile={port.rom}"
-    elif firmware == "uefi" and not port.model.startswith("usb"):
+    if firmware == "uefi" and not port.model.startswith("usb"):
         # Without QEMU's option ROM the firmware uses its own driver and its own PXE client, as servers do; with it, iPXE would answer
         # instead.
         device += ",romfile="
@@ -318,7 +314,9 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
         if disk.bus == "uas":
             argv += ["-device", f"qemu-xhci,id=xhci{number}"]
         argv += ["-device", f"{SCSI[disk.bus]},id=hba{number}{f',bus=xhci{number}.0' if disk.bus == 'uas' else ''}"]
-        device = f"scsi-hd,bus=hba{number}.0,drive={drive},serial={disk.serial}{boot}"
+        # A disk on SAS is found by its address; QEMU gives an own one to none.
+        wwn = f",wwn=0x5000c5001ab000{number:02x}" if disk.bus == "mptsas" else ""
+        device = f"scsi-hd,bus=hba{number}.0,drive={drive},serial={disk.serial}{wwn}{boot}"
     else:
         raise LabError(f"unknown disk bus {disk.bus!r}")
     return [*argv, "-device", device]
