@@ -78,7 +78,9 @@ class FirstStage(Environment):
         peers = [_peer(lab, name) for name in names]
         live = {peer.identity.mac: {"post-action": "liveboot", "poweroff": "acpi"} for peer in peers if peer.kind.liveboot}
         self.stick = stick.make(lab.options.iso, lab.folder / "first-stage-stick.raw")
-        stick.add_data_partition(self.stick, {"recon.toml": stick_files.recon_toml("First Stage", live)})
+        # The live image asks for an address on every port that tells of a carrier, and waits two minutes where there is none to have.
+        settings = stick_files.recon_toml("First Stage", live) + b"\n[network]\nserve-all = true\n"
+        stick.add_data_partition(self.stick, {"recon.toml": settings})
         self.collected: collect.InventoryTarball | None = None
         self.master = self.own_master(Master(lab, self.stick, name="first-stage-master", number=6))
         self.master.boot()
