@@ -89,9 +89,12 @@ class FirstStage(Environment):
 
     def stored(self, name: str, seconds: float = 240.0) -> float | None:
         """Waits for a peer's end, and looks at its disks."""
-        took = self.group.wait_stored_and_off(name, seconds)
-        expect_none(self.group[name].changes())
-        return took
+        peer = self.group[name]
+        if self.collected is None:
+            self.group.wait_stored_and_off(name, seconds)
+        expect(peer.stored_at is not None, f"{name} was not stored; its last console lines:\n{peer.machine.console.tail()}")
+        expect_none(peer.changes())
+        return peer.machine.off_after
 
     def fetched(self, name: str) -> list[Fetch]:
         """What a peer asked for by HTTP in its last boot, on whichever port."""
@@ -163,8 +166,8 @@ _BUSSES = {
 }
 _CARDS = {
     "q35": [
-        ("e1000", "addr=14.0,multifunction=on"), ("e1000", "addr=14.1"), ("rtl8139", ""), ("e1000e", "bus=root0"), ("vmxnet3", "bus=root1"),
-        ("igb", "bus=root2,addr=0.0,multifunction=on"), ("igb", "bus=root2,addr=0.1"), ("virtio-net-pci", "bus=root3"),
+        ("e1000", "addr=14.0,multifunction=on"), ("e1000", "addr=14.1"), ("rtl8139", ""), ("vmxnet3", "bus=root1"),
+        ("e1000e", "bus=root0,addr=0.0,multifunction=on"), ("e1000e", "bus=root0,addr=0.1"), ("igb", "bus=root2"), ("virtio-net-pci", "bus=root3"),
         ("tulip", "bus=bridge0,addr=3"), ("pcnet", "bus=bridge0,addr=4"), ("usb-net", "bus=usb0.0"),
     ],
     "pc": [
