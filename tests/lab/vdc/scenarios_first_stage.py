@@ -16,7 +16,7 @@ from .environment import Environment
 from .errors import LabError
 from .fetches import Fetch
 from .lab import Lab
-from .machine import BRIDGE, SCSI, Port
+from .machine import SCSI, Port
 from .master import Master
 from .nodes import Kind, identity
 from .peer import Peer
@@ -78,7 +78,7 @@ class FirstStage(Environment):
         peers = [_peer(lab, name) for name in names]
         live = {peer.identity.mac: {"post-action": "liveboot", "poweroff": "acpi"} for peer in peers if peer.kind.liveboot}
         self.stick = stick.make(lab.options.iso, lab.folder / "first-stage-stick.raw")
-        # The live image asks for an address on every port that tells of a carrier, and waits two minutes where there is none to have.
+        # The live image asks for an address on every port, and waits two minutes where there is none to have.
         settings = stick_files.recon_toml("First Stage", live) + b"\n[network]\nserve-all = true\n"
         stick.add_data_partition(self.stick, {"recon.toml": settings})
         self.collected: collect.InventoryTarball | None = None
@@ -177,10 +177,6 @@ _CARDS = {
 }
 
 
-# Their drivers tell of a carrier, or of nothing, whatever the cable.
-_ALWAYS_UP = ("tulip", "usb-net")
-
-
 def _names_peer(lab: Lab, name: str) -> Peer:
     """A machine with many ports; its twin `-live` has the same, and boots the live image."""
     machine = name.split("-")[1]
@@ -191,12 +187,8 @@ def _names_peer(lab: Lab, name: str) -> Peer:
     )
     peer = Peer(lab, kind, identity(_NUMBERS[name], name))
     peer.spec.busses.extend(_BUSSES[machine])
-    for number, (model, place) in enumerate(_CARDS[machine], 1):
-        # With a carrier and nothing behind it, the peer would listen for its switch, and the live image wait for an address.
-        wired = model in _ALWAYS_UP
-        peer.spec.ports.append(
-            Port(_mac(_NUMBERS[name], number), model, bridge=BRIDGE if wired else None, place=place, dark=not wired)
-        )
+    # All have a cable: the live image waits two minutes for ports without.
+    peer.spec.ports.extend(Port(_mac(_NUMBERS[name], number), model, place=place) for number, (model, place) in enumerate(_CARDS[machine], 1))
     return peer
 
 
