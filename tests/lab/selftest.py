@@ -114,6 +114,13 @@ class Fetches(unittest.TestCase):
         sizes = fetches.by_part(found)
         self.assertEqual((sizes["kernel"], sizes["port"], sizes["pack"], sizes["image"]), (500, 30, 4, 0))
 
+    def test_ipv6_is_read_too(self) -> None:
+        tcp = _tcp(True, 1000, 1, "GET /boot/x86_64/kernel HTTP/1.1\r\n\r\n")
+        frame = tcp[:12] + b"\x86\xdd" + struct.pack(">IHBB16s16s", 6 << 28, len(tcp) - 34, 6, 64, b"\1" * 16, b"\2" * 16) + tcp[34:]
+        self.assertEqual([(f.mac, f.part) for f in fetches.read([capture.Frame(0.0, frame)])], [("52:54:00:00:00:01", "kernel")])
+        for size in range(len(frame)):
+            fetches.read([capture.Frame(0.0, frame[:size])])
+
     def test_torn_frames_are_passed_over(self) -> None:
         whole = _tcp(True, 1000, 1, "GET /boot/x86_64/kernel HTTP/1.1\r\n\r\n")
         for size in range(len(whole)):

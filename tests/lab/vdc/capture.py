@@ -108,8 +108,8 @@ HARNESS = "192.168.219.2"
 
 
 def _begins(word: str) -> str:
-    """pcap-filter(7): the payload of a TCP segment over IPv4 begins with these four bytes."""
-    return f"tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x{word.encode().hex()}"
+    """pcap-filter(7): the payload of a TCP segment begins with these four bytes, over IPv4, or over IPv6 without extension headers."""
+    return f"tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x{word.encode().hex()} or ip6[(((ip6[52:1] & 0xf0) >> 2) + 40):4] = 0x{word.encode().hex()}"
 
 
 class Capture:

@@ -1,6 +1,6 @@
 """Which files did a machine fetch over HTTP, when, and how large were they?
 
-Read from the heads of requests and answers in a capture, over IPv4. A length is what the answer announces: a download that broke off
+Read from the heads of requests and answers in a capture. A length is what the answer announces: a download that broke off
 counts whole.
 """
 
@@ -56,14 +56,19 @@ class _Segment(NamedTuple):
 
 def _segment(frame: Frame) -> _Segment | None:
     data = frame.data
-    if len(data) < 54 or data[12:14] != b"\x08\x00" or data[14] >> 4 != 4 or data[23] != 6:
+    if len(data) < 54:
         return None
-    start = 14 + (data[14] & 15) * 4
+    if data[12:14] == b"\x08\x00" and data[14] >> 4 == 4 and data[23] == 6:
+        start, ends = 14 + (data[14] & 15) * 4, (data[26:30], data[30:34])
+    elif data[12:14] == b"\x86\xdd" and data[20] == 6:
+        start, ends = 54, (data[22:38], data[38:54])
+    else:
+        return None
     if len(data) < start + 20:
         return None
     source, destination, number = struct.unpack(">HHI", data[start : start + 8])
     asks = destination == _PORT
-    client = (data[26:30], source) if asks else (data[30:34], destination)
+    client = (ends[0], source) if asks else (ends[1], destination)
     head = data[start + (data[start + 12] >> 4) * 4 :]
     return _Segment(frame.at, ":".join(f"{b:02x}" for b in data[6:12]), client, asks, number, head)
 

@@ -16,7 +16,7 @@ from .environment import Environment
 from .errors import LabError
 from .fetches import Fetch
 from .lab import Lab
-from .machine import BRIDGE, SCSI, Port
+from .machine import SCSI, Port
 from .master import Master
 from .nodes import Kind, identity
 from .peer import Peer
@@ -78,7 +78,9 @@ class FirstStage(Environment):
         peers = [_peer(lab, name) for name in names]
         live = {peer.identity.mac: {"post-action": "liveboot", "poweroff": "acpi"} for peer in peers if peer.kind.liveboot}
         self.stick = stick.make(lab.options.iso, lab.folder / "first-stage-stick.raw")
-        stick.add_data_partition(self.stick, {"recon.toml": stick_files.recon_toml("First Stage", live)})
+        # The live image asks for an address on every port, and waits two minutes where there is none to have.
+        settings = stick_files.recon_toml("First Stage", live) + b"\n[network]\nserve-all = true\n"
+        stick.add_data_partition(self.stick, {"recon.toml": settings})
         self.collected: collect.InventoryTarball | None = None
         self.master = self.own_master(Master(lab, self.stick, name="first-stage-master", number=6))
         self.master.boot()
@@ -87,9 +89,12 @@ class FirstStage(Environment):
 
     def stored(self, name: str, seconds: float = 240.0) -> float | None:
         """Waits for a peer's end, and looks at its disks."""
-        took = self.group.wait_stored_and_off(name, seconds)
-        expect_none(self.group[name].changes())
-        return took
+        peer = self.group[name]
+        if self.collected is None:
+            self.group.wait_stored_and_off(name, seconds)
+        expect(peer.stored_at is not None, f"{name} was not stored; its last console lines:\n{peer.machine.console.tail()}")
+        expect_none(peer.changes())
+        return peer.machine.off_after
 
     def fetched(self, name: str) -> list[Fetch]:
         """What a peer asked for by HTTP in its last boot, on whichever port."""
@@ -161,8 +166,8 @@ _BUSSES = {
 }
 _CARDS = {
     "q35": [
-        ("e1000", "addr=14.0,multifunction=on"), ("e1000", "addr=14.1"), ("rtl8139", ""), ("e1000e", "bus=root0"), ("vmxnet3", "bus=root1"),
-        ("igb", "bus=root2,addr=0.0,multifunction=on"), ("igb", "bus=root2,addr=0.1"), ("virtio-net-pci", "bus=root3"),
+        ("e1000", "addr=14.0,multifunction=on"), ("e1000", "addr=14.1"), ("rtl8139", ""), ("vmxnet3", "bus=root1"),
+        ("e1000e", "bus=root0,addr=0.0,multifunction=on"), ("e1000e", "bus=root0,addr=0.1"), ("igb", "bus=root2"), ("virtio-net-pci", "bus=root3"),
         ("tulip", "bus=bridge0,addr=3"), ("pcnet", "bus=bridge0,addr=4"), ("usb-net", "bus=usb0.0"),
     ],
     "pc": [
@@ -170,10 +175,6 @@ _CARDS = {
         ("i82559c", ""), ("e1000", "bus=bridge0,addr=3"), ("virtio-net-pci", "bus=bridge0,addr=4"), ("usb-net", "bus=usb0.0"),
     ],
 }
-
-
-# Their drivers tell of a carrier, or of nothing, whatever the cable.
-_ALWAYS_UP = ("tulip", "usb-net")
 
 
 def _names_peer(lab: Lab, name: str) -> Peer:
@@ -186,12 +187,8 @@ def _names_peer(lab: Lab, name: str) -> Peer:
     )
     peer = Peer(lab, kind, identity(_NUMBERS[name], name))
     peer.spec.busses.extend(_BUSSES[machine])
-    for number, (model, place) in enumerate(_CARDS[machine], 1):
-        # With a carrier and nothing behind it, the peer would listen for its switch, and the live image wait for an address.
-        wired = model in _ALWAYS_UP
-        peer.spec.ports.append(
-            Port(_mac(_NUMBERS[name], number), model, bridge=BRIDGE if wired else None, place=place, dark=not wired)
-        )
+    # All have a cable: the live image waits two minutes for ports without.
+    peer.spec.ports.extend(Port(_mac(_NUMBERS[name], number), model, place=place) for number, (model, place) in enumerate(_CARDS[machine], 1))
     return peer
 
 
