@@ -19,6 +19,7 @@ pub(crate) mod ethtool_netlink;
 pub(crate) mod file;
 pub(crate) mod icmp6;
 pub(crate) mod ipmi;
+pub(crate) mod kexec;
 pub(crate) mod kmsg;
 pub(crate) mod lldp_socket;
 pub(crate) mod loopdev;

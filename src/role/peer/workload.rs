@@ -14,8 +14,8 @@ use crate::model::console::console;
 use crate::service::http::client::{Bounds, ClientError};
 use crate::service::http::workload;
 
+use crate::model::backoff::Failure;
 use crate::role::peer::post;
-use crate::role::peer::retry::Failure;
 use crate::role::peer::session::Session;
 
 const MAX_POST_TGZ: usize = 256 << 20;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::options::{Known, parse};
 use super::ports;
-use super::run::{Interpreter, Request, Then};
+use super::request::Request;
+use super::state::State;
 
 /// Longest wait that one `sleep` may ask for; longer ones are cut, for nobody means them.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
@@ -35,13 +36,16 @@ pub(super) enum Outcome {
     End(Request),
 }
 
-/// A menu as it is made, line by line.
-#[derive(Debug, Default)]
-pub(super) struct Menu {
-    /// Names of what can be chosen.
-    items: Vec<String>,
-    /// The one that the menu itself prefers.
-    preferred: Option<String>,
+/// What follows once an image is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Keep,
+    Select,
+    /// Run it; a script in the place of this one, if so told.
+    Execute {
+        replace: bool,
+        free: bool,
+    },
 }
 
 const IMAGE: &[Known] = &[
@@ -56,7 +60,7 @@ const NONE: &[Known] = &[];
 ///
 /// # Errors
 /// Why it could not be done, in words.
-pub(super) fn execute(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Outcome, String> {
+pub(super) fn execute(script: &mut State, name: &str, words: &[String]) -> Result<Outcome, String> {
     match name {
         "echo" => echo(script, words),
         "set" | "clear" | "inc" | "isset" | "iseq" | "show" | "read" => setting(script, name, words),
@@ -104,13 +108,13 @@ fn number(word: &str) -> Result<u32, String> {
     value.map_err(|_| format!("{word} is no number"))
 }
 
-fn echo(script: &mut Interpreter, words: &[String]) -> Result<Outcome, String> {
+fn echo(script: &mut State, words: &[String]) -> Result<Outcome, String> {
     let parsed = parse(words, &[("n", 'n', false)])?;
     script.say(parsed.rest.join(" "));
     Ok(Outcome::True)
 }
 
-fn setting(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Outcome, String> {
+fn setting(script: &mut State, name: &str, words: &[String]) -> Result<Outcome, String> {
     let truth = |is: bool| if is { Outcome::True } else { Outcome::False };
     let settings = &mut script.settings;
     let done = match (name, words) {
@@ -135,7 +139,7 @@ fn setting(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Out
 }
 
 /// `kernel`, `initrd` and their kin: an image that is there is taken, any other name is a URL.
-fn image(script: &mut Interpreter, words: &[String], then: Then) -> Result<Outcome, String> {
+fn image(script: &mut State, words: &[String], then: Then) -> Result<Outcome, String> {
     let parsed = parse(words, IMAGE)?;
     let (url, args) = parsed.rest.split_first().ok_or("it wants a URL")?;
     if then == Then::Select
@@ -157,7 +161,7 @@ fn image(script: &mut Interpreter, words: &[String], then: Then) -> Result<Outco
     })
 }
 
-fn start(script: &mut Interpreter, words: &[String]) -> Result<Outcome, String> {
+fn start(script: &mut State, words: &[String]) -> Result<Outcome, String> {
     let parsed = parse(words, IMAGE)?;
     let (replace, free) = (parsed.has("replace"), parsed.has("autofree"));
     let Some((url, args)) = parsed.rest.split_first() else {
@@ -187,7 +191,7 @@ fn start(script: &mut Interpreter, words: &[String]) -> Result<Outcome, String> 
     })
 }
 
-fn arguments(script: &mut Interpreter, words: &[String]) -> Result<Outcome, String> {
+fn arguments(script: &mut State, words: &[String]) -> Result<Outcome, String> {
     let parsed = parse(words, IMAGE)?;
     let (name, args) = parsed.rest.split_first().ok_or("it wants an image")?;
     let image = script
@@ -198,7 +202,7 @@ fn arguments(script: &mut Interpreter, words: &[String]) -> Result<Outcome, Stri
     Ok(Outcome::True)
 }
 
-fn free(script: &mut Interpreter, words: &[String]) -> Result<Outcome, String> {
+fn free(script: &mut State, words: &[String]) -> Result<Outcome, String> {
     let parsed = parse(words, NONE)?;
     if parsed.rest.is_empty() {
         script.images.free(None);
@@ -215,26 +219,19 @@ fn free(script: &mut Interpreter, words: &[String]) -> Result<Outcome, String> {
 }
 
 /// Menus, where nobody chooses: what the script prefers is chosen at once, and a key that it waits for is not pressed.
-fn menu(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Outcome, String> {
+fn menu(script: &mut State, name: &str, words: &[String]) -> Result<Outcome, String> {
     const ITEM: &[Known] = &[
         ("menu", 'm', true),
         ("key", 'k', true),
         ("default", 'd', false),
         ("gap", 'g', false),
     ];
-    const CHOOSE: &[Known] = &[
-        ("menu", 'm', true),
-        ("default", 'd', true),
-        ("timeout", 't', true),
-        ("keep", 'k', false),
-        ("retimeout", 'r', true),
-    ];
     const PROMPT: &[Known] = &[("key", 'k', true), ("timeout", 't', true), ("set", 's', true)];
     const MENU: &[Known] = &[("name", 'n', true), ("delete", 'd', false)];
     match name {
         "menu" => {
             let parsed = parse(words, MENU)?;
-            script.menu = Menu::default();
+            script.menu = super::state::Menu::default();
             script.say(parsed.rest.join(" "));
         }
         "item" => {
@@ -253,21 +250,7 @@ fn menu(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Outcom
                 script.say(format!("  {label}: {}", text.join(" ")));
             }
         }
-        "choose" => {
-            let parsed = parse(words, CHOOSE)?;
-            let setting = single(parsed.rest, "a setting")?;
-            let asked = parsed.value("default").map(str::to_owned);
-            let first = || script.menu.items.first().cloned();
-            let chosen = asked
-                .or_else(|| script.menu.preferred.clone())
-                .or_else(first)
-                .ok_or("the menu is empty")?;
-            script
-                .settings
-                .set(setting, &chosen)
-                .map_err(|error| error.to_string())?;
-            script.say(format!("chosen, as nobody else does: {chosen}"));
-        }
+        "choose" => choose(script, words)?,
         _ => {
             let parsed = parse(words, PROMPT)?;
             script.say(parsed.rest.join(" "));
@@ -279,8 +262,31 @@ fn menu(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Outcom
     Ok(Outcome::True)
 }
 
+/// Takes what is preferred, else what comes first.
+fn choose(script: &mut State, words: &[String]) -> Result<(), String> {
+    const CHOOSE: &[Known] = &[
+        ("menu", 'm', true),
+        ("default", 'd', true),
+        ("timeout", 't', true),
+        ("keep", 'k', false),
+        ("retimeout", 'r', true),
+    ];
+    let parsed = parse(words, CHOOSE)?;
+    let setting = single(parsed.rest, "a setting")?;
+    let asked = parsed.value("default").map(str::to_owned);
+    let first = || script.menu.items.first().cloned();
+    let preferred = asked.or_else(|| script.menu.preferred.clone()).or_else(first);
+    let chosen = preferred.ok_or("the menu is empty")?;
+    script
+        .settings
+        .set(setting, &chosen)
+        .map_err(|error| error.to_string())?;
+    script.say(format!("chosen, as nobody else does: {chosen}"));
+    Ok(())
+}
+
 /// What the next URL with `##params` sends.
-fn parameters(script: &mut Interpreter, name: &str, words: &[String]) -> Result<Outcome, String> {
+fn parameters(script: &mut State, name: &str, words: &[String]) -> Result<Outcome, String> {
     if name == "params" {
         parse(words, &[("name", 'n', true), ("delete", 'd', false)])?;
         script.params.clear();

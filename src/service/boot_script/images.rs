@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Script, ScriptError};
+use super::error::ScriptError;
+use super::lex::Script;
 
 /// Most images at a time; each is a fetch that somebody else pays for.
 const MAX_IMAGES: usize = 64;
@@ -13,6 +14,8 @@ pub(super) struct Image {
     pub(super) number: usize,
     pub(super) name: String,
     pub(super) url: String,
+    /// Where it was found in the end, where that is elsewhere.
+    pub(super) found: Option<String>,
     /// What follows the URL: the command line of a kernel, path and mode of an initrd.
     pub(super) args: String,
     pub(super) script: Option<Arc<Script>>,
@@ -25,8 +28,18 @@ pub(crate) struct Initrd {
     pub(crate) image: usize,
     pub(crate) name: String,
     pub(crate) url: String,
-    /// Where the file is to be, when it is a plain one that has to be packed: `initrd URL PATH mode=755`.
-    pub(crate) path: Option<(String, u32)>,
+    /// Where the file is to be, when it is a plain one that has to be packed.
+    pub(crate) place: Option<Place>,
+}
+
+/// `initrd URL /PATH mode=755 mkdir=1`: a plain file and its place in the root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: String,
+    /// Permissions.
+    pub(crate) mode: u32,
+    /// How many of the folders that it lies in are made, the innermost first.
+    pub(crate) folders: usize,
 }
 
 /// What a script wants started.
@@ -109,7 +122,7 @@ impl Images {
             image: image.number,
             name: image.name.clone(),
             url: image.url.clone(),
-            path: packed_path(&image.args),
+            place: place(&image.args),
         };
         Plan {
             kernel: kernel.number,
@@ -120,10 +133,21 @@ impl Images {
     }
 }
 
-/// `PATH [mode=OCTAL]` after an initrd's URL; iPXE packs such a file into a cpio archive of its own, readable by root alone unless told.
-fn packed_path(args: &str) -> Option<(String, u32)> {
+/// What iPXE packs into a cpio archive of its own (its `core/cpio.c`): only what has a path that begins with a slash.
+fn place(args: &str) -> Option<Place> {
     let mut words = args.split(' ').filter(|word| !word.is_empty());
-    let path = words.next().filter(|word| !word.contains('='))?;
-    let mode = words.find_map(|word| u32::from_str_radix(word.strip_prefix("mode=")?, 8).ok());
-    Some((path.trim_start_matches('/').to_owned(), mode.unwrap_or(0o644) & 0o7777))
+    let path = words.next().filter(|word| word.starts_with('/'))?;
+    let value = |name: &str| words.clone().find_map(|word| word.strip_prefix(name));
+    let mode = value("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok());
+    let folders = match value("mkdir=") {
+        // All of them.
+        Some("-1") => usize::MAX,
+        Some(count) => count.parse().unwrap_or(0),
+        None => 0,
+    };
+    Some(Place {
+        path: path.trim_start_matches('/').to_owned(),
+        mode: mode.unwrap_or(0o644) & 0o7777,
+        folders,
+    })
 }

@@ -3,10 +3,7 @@
 //! As iPXE reads them (its `image/script.c` and `core/exec.c`): words are parted by white space and nothing else, quotation marks are
 //! letters like others; a backslash at the end joins the next line; a word that begins with `#` begins a comment.
 
-use super::ScriptError;
-
-/// Longest script. What is longer is refused; those of the field have a few KiB.
-pub(crate) const MAX_SCRIPT_BYTES: usize = 1 << 20;
+use super::error::{MAX_SCRIPT_BYTES, ScriptError};
 
 /// A script, read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

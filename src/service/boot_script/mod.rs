@@ -4,30 +4,21 @@
 //! known fails its line and is told, where others would boot half a script.
 
 mod command;
+mod error;
 mod images;
 mod lex;
 mod options;
 mod ports;
+mod request;
 mod run;
 mod settings;
+mod state;
 
-use thiserror::Error;
-
+pub(crate) use error::MAX_SCRIPT_BYTES;
+#[cfg(test)]
+pub(crate) use images::Place;
 pub(crate) use images::{Initrd, Plan};
-pub(crate) use lex::{MAX_SCRIPT_BYTES, Script, is_script};
-pub(crate) use run::{Answer, Interpreter, Request};
+pub(crate) use lex::{Script, is_script};
+pub(crate) use request::{Answer, Request};
+pub(crate) use run::Interpreter;
 pub(crate) use settings::Settings;
-
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum ScriptError {
-    #[error("it does not begin with #!ipxe")]
-    NoScript,
-    #[error("it is longer than {MAX_SCRIPT_BYTES} bytes")]
-    TooLong,
-    #[error("it is not text in UTF-8")]
-    NoText,
-    #[error("it has too many {0}")]
-    TooMuch(&'static str),
-    #[error("{0}")]
-    Word(String),
-}

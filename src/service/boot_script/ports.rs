@@ -1,7 +1,7 @@
 //! Words of a script that are about ports, when the system already runs: a port that is there is up. Pure.
 
-use super::Settings;
 use super::options::{Known, parse};
+use super::settings::Settings;
 
 const OPTIONS: &[Known] = &[("configurator", 'c', true), ("timeout", 't', true), ("key", 'k', true)];
 

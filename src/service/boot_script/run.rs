@@ -2,63 +2,21 @@
 //! and [`Interpreter::next`] goes on with its [`Answer`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fluent_uri::{Uri, UriRef};
 
-use super::command::{self, Outcome};
-use super::images::{Image, Images};
-use super::{Plan, Script, ScriptError, Settings, is_script};
+use super::command::{self, Outcome, Then};
+use super::error::ScriptError;
+use super::images::Image;
+use super::lex::{Script, is_script};
+use super::request::{Answer, Request};
+use super::settings::Settings;
+use super::state::State;
 
 /// Most commands in all; a script that waits for something in a loop comes this far in hours, one that only runs in circles at once.
 const MAX_COMMANDS: usize = 10_000;
 /// Most scripts that wait for one another.
 const MAX_CHAINED: usize = 64;
-
-/// What the script asks of whoever runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// Fetch this and keep it under its number. An answer of [`Answer::Fetched`] is wanted.
-    Fetch {
-        image: usize,
-        url: String,
-        /// What a POST carries; a GET where there is nothing.
-        post: Vec<(String, String)>,
-    },
-    /// Show this. Words of a stranger.
-    Say(String),
-    Wait(Duration),
-    /// Start this. It is only answered when that failed.
-    Boot(Plan),
-    /// The script came to its end: 0, or the number that it ended with.
-    Exit(u32),
-    /// The script did not come to its end. Words of a stranger.
-    Failed(String),
-    Shell,
-    Reboot,
-    PowerOff,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Done,
-    /// What was fetched, if [`is_script`] says so of it; else as little of it as one likes.
-    Fetched(Vec<u8>),
-    Failed(String),
-}
-
-/// What follows once an image is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    Keep,
-    Select,
-    /// Run it; a script in the place of this one, if so told.
-    Execute {
-        replace: bool,
-        free: bool,
-    },
-}
 
 /// A script that runs, and where it is.
 #[derive(Debug)]
@@ -85,14 +43,10 @@ enum Waiting {
 
 /// A script on its way, with everything that it set and fetched.
 pub(crate) struct Interpreter {
-    pub(super) settings: Settings,
-    pub(super) images: Images,
-    pub(super) menu: command::Menu,
-    pub(super) params: Vec<(String, String)>,
+    state: State,
     frames: Vec<Frame>,
     waiting: Waiting,
     commands: usize,
-    said: Vec<String>,
     ended: Option<Request>,
 }
 
@@ -100,14 +54,10 @@ impl Interpreter {
     /// `url` is where the script came from: names without a scheme are looked for beside it.
     pub(crate) fn new(script: Script, url: Option<&str>, settings: Settings) -> Self {
         let mut interpreter = Self {
-            settings,
-            images: Images::default(),
-            menu: command::Menu::default(),
-            params: Vec::new(),
+            state: State::new(settings),
             frames: Vec::new(),
             waiting: Waiting::Nothing,
             commands: 0,
-            said: Vec::new(),
             ended: None,
         };
         let url = url.and_then(|url| Uri::parse(url.to_owned()).ok());
@@ -117,7 +67,7 @@ impl Interpreter {
 
     fn push(&mut self, script: Arc<Script>, url: Option<Uri<String>>, free: Option<usize>) {
         if let Some(url) = &url {
-            self.settings.put("", "cwuri", url.as_str());
+            self.state.settings.put("", "cwuri", url.as_str());
         }
         self.frames.push(Frame {
             script,
@@ -137,7 +87,10 @@ impl Interpreter {
         let resumed = !matches!(waiting, Waiting::Nothing);
         let wanted = match (waiting, answer) {
             (Waiting::Nothing, _) => Ok(None),
-            (Waiting::Image(image, then), Answer::Fetched(bytes)) => self.arrived(image, then, &bytes),
+            (Waiting::Image(mut image, then), Answer::Fetched { url, bytes }) => {
+                image.found = url;
+                self.arrived(image, then, &bytes)
+            }
             (Waiting::Image(image, _), Answer::Failed(why)) => self.refused(&image.url, &why),
             (Waiting::Image(image, _), Answer::Done) => self.refused(&image.url, "it did not come"),
             (Waiting::Boot, Answer::Failed(why)) => self.refused("the kernel", &why),
@@ -149,8 +102,8 @@ impl Interpreter {
             Err(error) => self.fail(&error),
         }
         loop {
-            if !self.said.is_empty() {
-                return Request::Say(self.said.remove(0));
+            if !self.state.said.is_empty() {
+                return Request::Say(self.state.said.remove(0));
             }
             if let Some(end) = &self.ended {
                 return end.clone();
@@ -193,15 +146,11 @@ impl Interpreter {
 
     fn note(&mut self, result: Result<(), String>) {
         if let Err(why) = &result {
-            self.said.push(self.at(why));
+            self.state.said.push(self.at(why));
         }
         if let Some(frame) = self.frames.last_mut() {
             frame.last = result;
         }
-    }
-
-    pub(super) fn say(&mut self, text: String) {
-        self.said.push(text);
     }
 
     /// One command, or one line further.
@@ -233,7 +182,7 @@ impl Interpreter {
         // The word between two commands says whether the next one runs; the line goes on behind it either way.
         let expanded = command
             .iter()
-            .map(|word| self.settings.expand(word))
+            .map(|word| self.state.settings.expand(word))
             .collect::<Result<Vec<_>, _>>()?;
         self.commands += 1;
         if self.commands > MAX_COMMANDS {
@@ -248,7 +197,7 @@ impl Interpreter {
             self.note(Ok(()));
             return self.settled(depth, Ok(None));
         };
-        let wanted = match command::execute(self, name, words) {
+        let wanted = match command::execute(&mut self.state, name, words) {
             Ok(outcome) => self.obey(outcome),
             Err(why) => self.refused(name, &why),
         };
@@ -317,7 +266,7 @@ impl Interpreter {
         then: Then,
     ) -> Result<Option<Request>, ScriptError> {
         let (reference, post) = match reference.split_once("##params") {
-            Some((url, _)) => (url, std::mem::take(&mut self.params)),
+            Some((url, _)) => (url, std::mem::take(&mut self.state.params)),
             None => (reference, Vec::new()),
         };
         let base = self.frames.last().and_then(|frame| frame.url.as_ref());
@@ -325,7 +274,7 @@ impl Interpreter {
             self.note(Err(format!("{reference} is no URL")));
             return Ok(None);
         };
-        let number = self.images.number()?;
+        let number = self.state.images.number()?;
         let path = url.split(['?', '#']).next().unwrap_or_default();
         let name = name.unwrap_or_else(|| path.rsplit('/').next().unwrap_or_default().to_owned());
         self.waiting = Waiting::Image(
@@ -333,6 +282,7 @@ impl Interpreter {
                 number,
                 name,
                 url: url.clone(),
+                found: None,
                 args,
                 script: None,
             },
@@ -353,7 +303,7 @@ impl Interpreter {
             }
         }
         let name = image.name.clone();
-        self.images.keep(image, then == Then::Select);
+        self.state.images.keep(image, then == Then::Select);
         self.note(Ok(()));
         match then {
             Then::Execute { replace, free } => self.start(&name, replace, free),
@@ -363,19 +313,20 @@ impl Interpreter {
 
     /// Runs an image: a script goes on here, a kernel is whoever runs us to start.
     fn start(&mut self, name: &str, replace: bool, free: bool) -> Result<Option<Request>, ScriptError> {
-        let Some(image) = self.images.find(name) else {
+        let Some(image) = self.state.images.find(name) else {
             self.note(Err(format!("there is no image {name}")));
             return Ok(None);
         };
         let Some(script) = image.script.clone() else {
-            let plan = self.images.plan(image);
+            let plan = self.state.images.plan(image);
             self.waiting = Waiting::Boot;
             return Ok(Some(Request::Boot(plan)));
         };
         if self.frames.len() >= MAX_CHAINED {
             return Err(ScriptError::TooMuch("scripts that chain one another"));
         }
-        let (url, number) = (Uri::parse(image.url.clone()).ok(), image.number);
+        let found = image.found.as_ref().unwrap_or(&image.url);
+        let (url, number) = (Uri::parse(found.clone()).ok(), image.number);
         if replace {
             self.frames.pop();
         }
@@ -387,7 +338,7 @@ impl Interpreter {
     fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
         if let Some(number) = frame.free {
-            self.images.free(Some(number));
+            self.state.images.free(Some(number));
         }
         match (self.frames.last_mut(), frame.last) {
             (Some(above), last) => {

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::ScriptError;
+use super::error::ScriptError;
 
 /// Most settings that a script may make.
 const MAX_SETTINGS: usize = 1000;

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::super::Initrd;
+use std::time::Duration;
+
+use super::super::{Initrd, Place, Plan};
 use super::*;
 
 const KERNEL: &[u8] = b"MZ kernel";
@@ -14,6 +16,11 @@ struct Ran {
     fetched: Vec<String>,
     posted: Vec<(String, String)>,
     waited: Duration,
+}
+
+fn fetched(bytes: impl Into<Vec<u8>>) -> Answer {
+    let (url, bytes) = (None, bytes.into());
+    Answer::Fetched { url, bytes }
 }
 
 fn settings() -> Settings {
@@ -40,8 +47,8 @@ fn run_in(files: &HashMap<&str, &str>, script: &str, boots: bool) -> Ran {
         match request {
             Request::Fetch { url, post, .. } => {
                 answer = match files.get(url.as_str()) {
-                    Some(content) => Answer::Fetched(content.as_bytes().to_vec()),
-                    None if url.contains(".img") || url.ends_with("linux") => Answer::Fetched(KERNEL.to_vec()),
+                    Some(content) => fetched(content.as_bytes().to_vec()),
+                    None if url.contains(".img") || url.ends_with("linux") => fetched(KERNEL.to_vec()),
                     None => Answer::Failed("404 Not Found".to_owned()),
                 };
                 ran.fetched.push(url);
@@ -72,7 +79,7 @@ fn plan(ran: &Ran) -> &Plan {
 #[test]
 fn kernel_and_initrds_become_a_plan() {
     let ran = run(
-        "kernel http://a/linux console=ttyS0 x=\"1 2\"\ninitrd --name one b.img\ninitrd /c.img\ninitrd d.img /etc/x mode=600\nboot\n",
+        "kernel http://a/linux console=ttyS0 x=\"1 2\"\ninitrd --name one b.img\ninitrd /c.img\ninitrd d.img /etc/x mode=600 mkdir=-1\ninitrd e.img x=y /etc/z\nboot\n",
     );
     let plan = plan(&ran);
     assert_eq!(plan.url, "http://a/linux");
@@ -80,16 +87,32 @@ fn kernel_and_initrds_become_a_plan() {
     let initrds: Vec<_> = plan
         .initrds
         .iter()
-        .map(|Initrd { name, url, path, .. }| (name.as_str(), url.as_str(), path.clone()))
+        .map(|Initrd { name, url, place, .. }| (name.as_str(), url.as_str(), place.clone()))
         .collect();
+    let packed = Place {
+        path: "etc/x".to_owned(),
+        mode: 0o600,
+        folders: usize::MAX,
+    };
     assert_eq!(
         initrds,
         [
             ("one", "http://m/d/b.img", None),
             ("c.img", "http://m/c.img", None),
-            ("d.img", "http://m/d/d.img", Some(("etc/x".to_owned(), 0o600))),
+            ("d.img", "http://m/d/d.img", Some(packed)),
+            ("e.img", "http://m/d/e.img", None),
         ]
     );
+}
+
+#[test]
+fn names_are_looked_for_where_a_redirection_led() {
+    let script = Script::read(b"#!ipxe\nchain two").unwrap();
+    let mut interpreter = Interpreter::new(script, Some("http://m/d/boot.ipxe"), settings());
+    assert!(matches!(interpreter.next(Answer::Done), Request::Fetch { url, .. } if url == "http://m/d/two"));
+    let (url, bytes) = (Some("http://n/e/two".to_owned()), b"#!ipxe\nkernel linux\n".to_vec());
+    let next = interpreter.next(Answer::Fetched { url, bytes });
+    assert!(matches!(next, Request::Fetch { url, .. } if url == "http://n/e/linux"));
 }
 
 /// The shape that assisted-service hands out.
@@ -249,9 +272,9 @@ fn our_own_scripts_run() {
             steps += 1;
             match interpreter.next(std::mem::replace(&mut answer, Answer::Done)) {
                 Request::Fetch { url, .. } if url.contains("boot.ipxe") => {
-                    answer = Answer::Fetched(include_bytes!("../../../../tests/golden/ipxe/inventory.ipxe").to_vec());
+                    answer = fetched(include_bytes!("../../../../tests/golden/ipxe/inventory.ipxe").to_vec());
                 }
-                Request::Fetch { .. } => answer = Answer::Fetched(KERNEL.to_vec()),
+                Request::Fetch { .. } => answer = fetched(KERNEL.to_vec()),
                 Request::Say(text) => assert!(
                     !text.contains("no such word") && !text.contains("option"),
                     "{name}: {text}"
@@ -292,7 +315,7 @@ proptest! {
                 Request::Fetch { .. } | Request::Boot(_) => {
                     answer = match fails >> (step % 64) & 1 {
                         0 => Answer::Failed("no".to_owned()),
-                        _ => Answer::Fetched(KERNEL.to_vec()),
+                        _ => fetched(KERNEL.to_vec()),
                     };
                 }
                 Request::Say(_) | Request::Wait(_) => {}
