@@ -253,7 +253,7 @@ pub struct BootFromArgs {
     /// The boot script, http or https; or a kernel
     pub url: String,
     /// Only print what would be started; needs no root
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub plan: bool,
     /// Print the plan as JSON
     #[arg(long, requires = "plan")]
@@ -270,6 +270,15 @@ pub struct BootFromArgs {
     /// Words to add to the kernel's command line
     #[arg(long, value_name = "WORDS")]
     pub append: Option<String>,
+    /// SHA-256 that a file must have, by its name: vmlinuz=HEX
+    #[arg(long, value_name = "NAME=HEX")]
+    pub sha256: Vec<String>,
+    /// Only load it; systemctl kexec or kexec -e starts it
+    #[arg(long, conflicts_with = "plan")]
+    pub no_jump: bool,
+    /// This machine may be stopped for it (needed but on a live image)
+    #[arg(long, conflicts_with = "plan")]
+    pub yes: bool,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub(crate) mod boot_image;
 pub(crate) mod bytes;
+pub(crate) mod cpio;
 pub(crate) mod exfat;
 pub mod gpt;
 pub(crate) mod iso9660;

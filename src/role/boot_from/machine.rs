@@ -4,10 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::plan::KexecFacts;
-use super::settings::{Machine, Port, ipv6_addresses, routers};
+use super::settings::{Machine, Port, ipv6_addresses, routers, vlans};
 use crate::config::load::small_file;
+use crate::service::boot_script::Processor;
 use crate::sys::netif::{Link, Netlink, link_named};
-use crate::sys::{clock, kexec, process};
+use crate::sys::{clock, cpuid, kexec, process};
 
 /// Longest file of the kernel's that is read here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -33,6 +34,7 @@ fn links(root: &Path) -> io::Result<Vec<Link>> {
 pub(super) async fn facts(root: &Path) -> Machine {
     let routers = routers(&text(root, "proc/net/route").unwrap_or_default());
     let sixes = ipv6_addresses(&text(root, "proc/net/if_inet6").unwrap_or_default());
+    let vlans = vlans(&text(root, "proc/net/vlan/config").unwrap_or_default());
     let netlink = Netlink::open().ok();
     let mut ports = Vec::new();
     for link in links(root).unwrap_or_default() {
@@ -43,6 +45,10 @@ pub(super) async fn facts(root: &Path) -> Machine {
         let six = sixes.iter().find(|(name, ..)| *name == link.name);
         ports.push(Port {
             mac: link.mac.to_string(),
+            vlan: vlans
+                .iter()
+                .find(|(name, ..)| *name == link.name)
+                .map(|(_, parent, id)| (parent.clone(), *id)),
             ipv4: addresses.first().copied(),
             ipv6: six.map(|(_, address, length)| (*address, *length)),
             gateway: routers
@@ -74,6 +80,12 @@ pub(super) async fn facts(root: &Path) -> Machine {
         dns: word("nameserver ").and_then(|word| word.parse().ok()),
         domain: word("search ").or_else(|| word("domain ")),
         memory_mebibytes: memory(root, "MemTotal:").map(|bytes| bytes >> 20),
+        processor: cpuid::features().map(|[edx, ecx, extended_edx, extended_ecx]| Processor {
+            edx,
+            ecx,
+            extended_edx,
+            extended_ecx,
+        }),
         unix_time: u64::try_from(clock::unix_millis() / 1000).unwrap_or(0),
     }
 }
@@ -114,6 +126,7 @@ mod tests {
         assert_eq!(
             Machine {
                 unix_time: 0,
+                processor: None,
                 ..nothing
             },
             Machine::default()

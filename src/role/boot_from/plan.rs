@@ -3,6 +3,7 @@
 //! Everything that is shown is without secrets, and harmless to terminals.
 
 use std::fmt::Write;
+use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -25,6 +26,62 @@ pub(super) struct Seen {
     pub(super) bytes: Option<u64>,
     /// Its beginning.
     pub(super) head: Vec<u8>,
+}
+
+/// What a file has to have, by its name or by the last part of its URL: `vmlinuz=HEX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sum {
+    name: String,
+    pub(super) sha256: [u8; 32],
+}
+
+impl FromStr for Sum {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not NAME=SHA256 with 64 digits in hex");
+        let (name, hex) = text
+            .rsplit_once('=')
+            .filter(|(_, hex)| hex.len() == 64)
+            .ok_or_else(wrong)?;
+        let mut sha256 = [0; 32];
+        for (byte, digits) in sha256.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+        }
+        let name = name.to_owned();
+        Ok(Self { name, sha256 })
+    }
+}
+
+impl Sum {
+    pub(super) fn is_of(&self, name: &str, url: &str) -> bool {
+        self.name == name || self.name == last_part(url)
+    }
+}
+
+/// # Errors
+/// A sum is of no file that there is: whoever gave it would believe that one to be checked.
+pub(super) fn sums_fit(sums: &[Sum], wanted: &boot_script::Plan) -> Result<(), String> {
+    let kernel = (last_part(&wanted.url), wanted.url.as_str());
+    let files: Vec<_> = wanted
+        .initrds
+        .iter()
+        .map(|initrd| (initrd.name.as_str(), initrd.url.as_str()))
+        .collect();
+    let files = [&[kernel][..], &files].concat();
+    for sum in sums {
+        if !files.iter().any(|(name, url)| sum.is_of(name, url)) {
+            let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+            names.dedup();
+            return Err(format!(
+                "no file is called {}; there are {}",
+                sum.name,
+                names.join(", ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What the kernel of this machine says of kexec.

@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, bail};
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::machine;
-use super::plan::{self, End, Report};
+use super::plan::{self, End, Report, Sum};
 use super::session::{Came, Session};
+use super::{load, machine};
 use crate::config::load::small_file;
+use crate::model::console::console;
 use crate::service::fetch::client::{Client, Patience};
 use crate::service::fetch::proxy::Proxies;
 use crate::service::fetch::tls;
 use crate::service::fetch::url::Target;
+use crate::stick::medium;
+use crate::sys::kexec;
 
 /// Bundles of root certificates, the first that is there: Debian's, Fedora's, SUSE's, Alpine's.
 const BUNDLES: [&str; 4] = [
@@ -25,6 +28,12 @@ const BUNDLES: [&str; 4] = [
 /// Longest file of certificates or headers; bundles have a quarter of a megabyte.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
+/// Somebody waits for a plan, and can ask again.
+const IMPATIENT: Patience = Patience {
+    tries: 3,
+    ..Patience::USUAL
+};
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     pub(crate) url: String,
@@ -34,13 +43,18 @@ pub(crate) struct Config {
     pub(crate) headers: Vec<String>,
     /// Goes behind the kernel's command line.
     pub(crate) append: Option<String>,
+    pub(crate) sums: Vec<Sum>,
+    /// Load only, and leave the start to somebody else.
+    pub(crate) is_only_loaded: bool,
+    /// Whoever asks knows that this machine's work ends.
+    pub(crate) is_agreed: bool,
 }
 
 /// Tells what would be started.
 pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
-    let (target, client) = client(config)?;
-    let mut session = Session::begin(client, &target).await?;
-    let end = match session.next().await? {
+    let (target, client) = client(config, IMPATIENT)?;
+    let mut session = Session::begin(client, &target, false).await?;
+    let end = match session.next(None).await? {
         Came::Boot(mut wanted) => {
             append(&mut wanted.command_line, config);
             End::Boot(Box::new(plan::boot(
@@ -64,6 +78,60 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
     })
 }
 
+/// Starts what the script says, or only loads it. Returns where that is done or handed to systemd.
+pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
+    if !config.is_only_loaded && !config.is_agreed && !is_for_this() {
+        bail!(
+            "this would end everything that runs on this machine, without asking anybody: --yes says that this is meant, --plan \
+             shows what would be started, --no-jump only loads it"
+        );
+    }
+    let kexec = machine::kexec_facts();
+    if !kexec.is_root || !kexec.verdict().is_possible {
+        bail!(
+            "no other kernel can be started here: {}",
+            kexec.verdict().notes.join("; ")
+        );
+    }
+    let (target, client) = client(config, Patience::USUAL)?;
+    let mut session = Session::begin(client, &target, true).await?;
+    let mut failed: Option<String> = None;
+    loop {
+        let before = failed
+            .as_ref()
+            .map(|why| format!("; what it wanted started did not: {why}"))
+            .unwrap_or_default();
+        let wanted = match session.next(failed).await? {
+            Came::Boot(mut wanted) => {
+                append(&mut wanted.command_line, config);
+                wanted
+            }
+            Came::Exit(0) => bail!("the boot script ended, and wants nothing started{before}"),
+            Came::Exit(code) => bail!("the boot script ended with the error {code}{before}"),
+            Came::Shell => bail!("the boot script wants a shell opened: that is left to you"),
+            Came::Reboot => bail!("the boot script wants this machine rebooted: that is left to you"),
+            Came::PowerOff => bail!("the boot script wants this machine switched off: that is left to you"),
+        };
+        let ready = load::fetch(&session, &wanted, &config.sums).await;
+        match ready.and_then(|ready| load::take_in(&ready)) {
+            Ok(()) => break,
+            // The script may know another way.
+            Err(why) => failed = Some(why),
+        }
+    }
+    if config.is_only_loaded {
+        console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
+        return Ok(());
+    }
+    console!("starting it");
+    kexec::start().await.context("starting what was loaded")
+}
+
+/// Whether starting something else is what this system is there for: process 1 of a first stage, or a live image.
+fn is_for_this() -> bool {
+    std::process::id() == 1 || medium::is_live()
+}
+
 fn append(command_line: &mut String, config: &Config) {
     if let Some(words) = &config.append {
         if !command_line.is_empty() {
@@ -73,7 +141,7 @@ fn append(command_line: &mut String, config: &Config) {
     }
 }
 
-fn client(config: &Config) -> anyhow::Result<(Target, Client)> {
+fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client)> {
     let target = Target::read(&config.url).map_err(|why| anyhow!(why))?;
     let bundle = BUNDLES
         .into_iter()
@@ -89,7 +157,7 @@ fn client(config: &Config) -> anyhow::Result<(Target, Client)> {
         tls,
         proxies: proxies.map_err(|why| anyhow!(why))?,
         headers: Some((target.clone(), headers(config)?)),
-        patience: Patience::USUAL,
+        patience,
     };
     Ok((target, client))
 }

@@ -9,21 +9,31 @@ use anyhow::{Context, anyhow, bail};
 use super::machine;
 use super::plan::Seen;
 use super::settings::settings;
+use crate::model::console::console;
 use crate::model::secrets;
 use crate::service::boot_script::{Answer, Interpreter, MAX_SCRIPT_BYTES, Plan, Request, Script, is_script};
-use crate::service::fetch::FetchError;
 use crate::service::fetch::client::{Client, Form, Peeked, Piece};
 use crate::service::fetch::url::Target;
+use crate::service::fetch::{FetchError, resolve};
 
 /// Most lines of a script's that are kept to be shown; one that says more is not worth reading.
 const MAX_SAID: usize = 200;
+
+/// A file that the script named.
+pub(super) struct Found {
+    pub(super) target: Target,
+    pub(super) form: Vec<(String, String)>,
+    pub(super) seen: Seen,
+}
 
 pub(super) struct Session {
     client: Client,
     interpreter: Interpreter,
     /// By the numbers that the interpreter gives.
-    seen: BTreeMap<usize, Seen>,
+    found: BTreeMap<usize, Found>,
     pub(super) said: Vec<String>,
+    /// Whether `sleep` is slept.
+    waits: bool,
 }
 
 /// What a script comes to.
@@ -53,7 +63,7 @@ async fn whole_script(client: &Client, peeked: Peeked, target: &Target, form: &F
 
 impl Session {
     /// Fetches the script. A URL that is no script is taken as what a script would start.
-    pub(super) async fn begin(client: Client, url: &Target) -> anyhow::Result<Self> {
+    pub(super) async fn begin(client: Client, url: &Target, waits: bool) -> anyhow::Result<Self> {
         let peeked = client.peek(url, &[]).await.with_context(|| url.to_string())?;
         let local: Option<IpAddr> = Some(peeked.local);
         let (script, place) = if is_script(&peeked.head) {
@@ -77,19 +87,32 @@ impl Session {
         Ok(Self {
             client,
             interpreter,
-            seen: BTreeMap::new(),
+            found: BTreeMap::new(),
             said: Vec::new(),
+            waits,
         })
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn found(&self, image: usize) -> Option<&Found> {
+        self.found.get(&image)
+    }
+
     pub(super) fn seen(&self, image: usize) -> Option<&Seen> {
-        self.seen.get(&image)
+        self.found.get(&image).map(|found| &found.seen)
     }
 
     /// Words of the script, or about it.
     fn say(&mut self, text: &str) {
         let text = secrets::text(text);
-        tracing::info!("the boot script: {text}");
+        match self.waits {
+            true => console!("the boot script: {text}"),
+            // The plan has them.
+            false => tracing::debug!("the boot script: {text}"),
+        }
         match self.said.len() {
             MAX_SAID.. => {}
             199 => self.said.push("and more, which is not shown".to_owned()),
@@ -97,9 +120,9 @@ impl Session {
         }
     }
 
-    /// Runs the script, until it wants something started or ends.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Came> {
-        let mut answer = Answer::Done;
+    /// Runs the script on, until it wants something started or ends. `failed` says why the last one did not start.
+    pub(super) async fn next(&mut self, failed: Option<String>) -> anyhow::Result<Came> {
+        let mut answer = failed.map_or(Answer::Done, Answer::Failed);
         loop {
             answer = match self.interpreter.next(answer) {
                 Request::Fetch { image, url, post } => self.look(image, &url, post).await,
@@ -107,8 +130,17 @@ impl Session {
                     self.say(&text);
                     Answer::Done
                 }
+                Request::LookUp(name) => match resolve::addresses(&name).await {
+                    Ok(addresses) => addresses
+                        .first()
+                        .map_or(Answer::Done, |address| Answer::Address(*address)),
+                    Err(error) => Answer::Failed(error.to_string()),
+                },
                 Request::Wait(time) => {
-                    self.say(&format!("(it would wait for {} s)", time.as_secs()));
+                    match self.waits {
+                        true => tokio::time::sleep(time).await,
+                        false => self.say(&format!("(it would wait for {} s)", time.as_secs())),
+                    }
                     Answer::Done
                 }
                 Request::Boot(plan) => return Ok(Came::Boot(plan)),
@@ -130,7 +162,7 @@ impl Session {
             Ok(peeked) => peeked,
             Err(error) => return Answer::Failed(error.to_string()),
         };
-        tracing::info!(%target, bytes = peeked.total, "found");
+        tracing::debug!(%target, bytes = peeked.total, "found");
         let found = peeked.target.as_str().to_owned();
         if is_script(&peeked.head) {
             return match whole_script(&self.client, peeked, &target, &form).await {
@@ -145,7 +177,7 @@ impl Session {
             bytes: peeked.total,
             head: peeked.head,
         };
-        self.seen.insert(image, seen);
+        self.found.insert(image, Found { target, form, seen });
         Answer::Fetched {
             url: Some(found),
             bytes: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::service::boot_script::Settings;
+use crate::service::boot_script::{Processor, Settings};
 
 /// An Ethernet port and its addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(super) struct Port {
     pub(super) ipv4: Option<(Ipv4Addr, u8)>,
     pub(super) ipv6: Option<(Ipv6Addr, u8)>,
     pub(super) gateway: Option<Ipv4Addr>,
+    /// The port that it is a VLAN of, and its number.
+    pub(super) vlan: Option<(String, u16)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(super) struct Machine {
     pub(super) domain: Option<String>,
     pub(super) memory_mebibytes: Option<u64>,
     pub(super) unix_time: u64,
+    pub(super) processor: Option<Processor>,
 }
 
 /// iPXE's word for the architecture of a program.
@@ -50,8 +53,14 @@ pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
         local.is_some() && addresses.contains(&local)
     };
     let mut settings = Settings::with_boot_port(machine.ports.iter().position(has).unwrap_or(0));
-    for (number, port) in machine.ports.iter().enumerate() {
-        let scope = format!("net{number}");
+    settings = settings.on(machine.processor);
+    let number = |name: &str| machine.ports.iter().position(|port| port.name == name);
+    for (own, port) in machine.ports.iter().enumerate() {
+        let vlan = port
+            .vlan
+            .as_ref()
+            .and_then(|(parent, id)| Some(format!("net{}-{id}", number(parent)?)));
+        let scope = vlan.unwrap_or_else(|| format!("net{own}"));
         let mut put = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 settings.put(&scope, name, &value);
@@ -104,6 +113,16 @@ pub(super) fn routers(text: &str) -> Vec<(String, Ipv4Addr)> {
     text.lines().filter_map(line).collect()
 }
 
+/// The VLANs in a file as `/proc/net/vlan/config`: each one's name, the port that it is on, and its number.
+pub(super) fn vlans(text: &str) -> Vec<(String, String, u16)> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [name, id, parent] = words[..] else { return None };
+        Some((name.to_owned(), parent.to_owned(), id.parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 /// The addresses of each port in a file as `/proc/net/if_inet6`, without those of its link alone.
 pub(super) fn ipv6_addresses(text: &str) -> Vec<(String, Ipv6Addr, u8)> {
     const GLOBAL: &str = "00";
@@ -141,6 +160,11 @@ mod tests {
                     gateway: Some(Ipv4Addr::new(192, 0, 2, 126)),
                     ..port(1)
                 },
+                Port {
+                    vlan: Some(("eth0".to_owned(), 42)),
+                    ipv4: None,
+                    ..port(2)
+                },
             ],
             firmware: vec![
                 ("serial", "S 1".to_owned()),
@@ -152,6 +176,7 @@ mod tests {
             domain: Some("a.example".to_owned()),
             memory_mebibytes: Some(7000),
             unix_time: 12,
+            processor: None,
         }
     }
 
@@ -188,6 +213,7 @@ mod tests {
             assert_eq!(says(local, text), seen, "{text}");
         }
         assert_eq!(says(None, "${mac}"), "52:54:00:00:00:00");
+        assert_eq!(says(None, "${net0-42/mac}"), "52:54:00:00:00:02");
         assert_eq!(
             says(Some("2001:db8::1".parse().unwrap()), "${mac}"),
             "52:54:00:00:00:00"
@@ -204,6 +230,8 @@ mod tests {
         }
         let addresses = "20010db8000000000000000000000001 02 40 00 80     eth0\n\
                          fe800000000000000000000000000001 02 40 20 80     eth0\nx\n";
+        let config = "VLAN Dev name\t | VLAN ID\nName-Type: X\neth0.42        | 42  | eth0\n";
+        assert_eq!(vlans(config), [("eth0.42".to_owned(), "eth0".to_owned(), 42)]);
         assert_eq!(
             ipv6_addresses(addresses),
             [("eth0".to_owned(), "2001:db8::1".parse().unwrap(), 64)]

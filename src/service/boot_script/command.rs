@@ -20,6 +20,11 @@ pub(super) enum Outcome {
     Goto(String),
     /// It succeeds once whoever runs the script did this.
     Ask(Request),
+    /// Succeeds with an address of this host in a setting.
+    LookUp {
+        setting: String,
+        name: String,
+    },
     Fetch {
         name: Option<String>,
         url: String,
@@ -79,6 +84,15 @@ pub(super) fn execute(script: &mut State, name: &str, words: &[String]) -> Resul
         "params" | "param" => parameters(script, name, words),
         "dhcp" | "ifconf" => ports::ready(words, &script.settings, true).map(|()| Outcome::True),
         "ifopen" | "ifclose" | "iflinkwait" => ports::ready(words, &script.settings, false).map(|()| Outcome::True),
+        "vcreate" | "vdestroy" => ports::vlan(words, &script.settings).map(|()| Outcome::True),
+        "nslookup" => match words {
+            [setting, name] => Ok(Outcome::LookUp {
+                setting: setting.clone(),
+                name: name.clone(),
+            }),
+            _ => Err("it wants a setting and a name".to_owned()),
+        },
+        "cpuid" => cpuid(script, words),
         // They show or change what has no meaning here.
         "ifstat" | "route" | "neighbour" | "ipstat" | "imgstat" | "console" | "colour" | "cpair" | "shim" | "sync"
         | "ntp" => Ok(Outcome::True),
@@ -87,8 +101,9 @@ pub(super) fn execute(script: &mut State, name: &str, words: &[String]) -> Resul
         "poweroff" => Ok(Outcome::End(Request::PowerOff)),
         "imgverify" | "imgtrust" => Err("signatures of images are not checked here".to_owned()),
         "sanboot" | "sanhook" | "sanunhook" | "autoboot" | "fcstat" | "fcels" | "ibstat" | "pxebs" | "startpxe"
-        | "stoppxe" | "login" | "config" | "vcreate" | "vdestroy" | "nslookup" | "cpuid" | "imgextract"
-        | "imgdecrypt" => Err("it cannot be done once a system runs".to_owned()),
+        | "stoppxe" | "login" | "config" | "imgextract" | "imgdecrypt" => {
+            Err("it cannot be done once a system runs".to_owned())
+        }
         _ => Err("there is no such word".to_owned()),
     }
 }
@@ -106,6 +121,23 @@ fn number(word: &str) -> Result<u32, String> {
         None => word.parse(),
     };
     value.map_err(|_| format!("{word} is no number"))
+}
+
+/// Whether a bit of what the processor says of itself is set: CPUID leaf 1, or leaf 80000001h, in EDX or ECX.
+fn cpuid(script: &State, words: &[String]) -> Result<Outcome, String> {
+    let parsed = parse(words, &[("ext", 'e', false), ("ecx", 'c', false)])?;
+    let bit = number(single(parsed.rest, "the number of a bit")?)?;
+    let features = script.settings.processor().ok_or("this processor has no CPUID")?;
+    let register = match (parsed.has("ext"), parsed.has("ecx")) {
+        (false, false) => features.edx,
+        (false, true) => features.ecx,
+        (true, false) => features.extended_edx,
+        (true, true) => features.extended_ecx,
+    };
+    match register.checked_shr(bit).ok_or("a register has 32 bits")? & 1 {
+        0 => Ok(Outcome::False),
+        _ => Ok(Outcome::True),
+    }
 }
 
 fn echo(script: &mut State, words: &[String]) -> Result<Outcome, String> {

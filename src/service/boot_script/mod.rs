@@ -21,4 +21,4 @@ pub(crate) use images::{Initrd, Plan};
 pub(crate) use lex::{Script, is_script};
 pub(crate) use request::{Answer, Request};
 pub(crate) use run::Interpreter;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Processor, Settings};

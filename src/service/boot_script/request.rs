@@ -1,5 +1,6 @@
 //! What a script asks of whoever runs it, and how that ended. Pure.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::images::Plan;
@@ -17,6 +18,8 @@ pub(crate) enum Request {
     /// Show this. Words of a stranger.
     Say(String),
     Wait(Duration),
+    /// An address of the host of this name is wanted, as [`Answer::Address`].
+    LookUp(String),
     /// Start this. It is only answered when that failed.
     Boot(Plan),
     /// The script came to its end: 0, or the number that it ended with.
@@ -32,6 +35,7 @@ pub(crate) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Done,
+    Address(IpAddr),
     /// What was fetched, if [`super::is_script`] says so of it; else as little of it as one likes.
     Fetched {
         /// Where it was found in the end: names in it are looked for beside that, not where a redirection began.

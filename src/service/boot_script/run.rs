@@ -1,6 +1,7 @@
 //! Line after line of a script, and of the scripts that it chains. Pure: what has to be fetched, waited for or shown is a [`Request`],
 //! and [`Interpreter::next`] goes on with its [`Answer`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fluent_uri::{Uri, UriRef};
@@ -38,6 +39,8 @@ struct Frame {
 enum Waiting {
     Nothing,
     Image(Image, Then),
+    /// For an address, which goes into this setting.
+    Address(String),
     Boot,
 }
 
@@ -92,7 +95,10 @@ impl Interpreter {
                 self.arrived(image, then, &bytes)
             }
             (Waiting::Image(image, _), Answer::Failed(why)) => self.refused(&image.url, &why),
-            (Waiting::Image(image, _), Answer::Done) => self.refused(&image.url, "it did not come"),
+            (Waiting::Image(image, _), _) => self.refused(&image.url, "it did not come"),
+            (Waiting::Address(setting), Answer::Address(address)) => self.looked_up(&setting, address),
+            (Waiting::Address(_), Answer::Failed(why)) => self.refused("nslookup", &why),
+            (Waiting::Address(_), _) => self.refused("nslookup", "there is no address"),
             (Waiting::Boot, Answer::Failed(why)) => self.refused("the kernel", &why),
             (Waiting::Boot, _) => self.refused("the kernel", "it did not start"),
         };
@@ -122,6 +128,18 @@ impl Interpreter {
 
     fn refused(&mut self, what: &str, why: &str) -> Result<Option<Request>, ScriptError> {
         self.note(Err(format!("{what}: {why}")));
+        Ok(None)
+    }
+
+    /// A setting that is made without a type takes that of the address, as in iPXE.
+    fn looked_up(&mut self, setting: &str, address: IpAddr) -> Result<Option<Request>, ScriptError> {
+        let kind = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+        let typed = match setting.contains(':') {
+            true => setting.to_owned(),
+            false => format!("{setting}:{kind}"),
+        };
+        let set = self.state.settings.set(&typed, &address.to_string());
+        self.note(set.map_err(|error| format!("nslookup: {error}")));
         Ok(None)
     }
 
@@ -224,6 +242,10 @@ impl Interpreter {
             Outcome::Ask(request) => {
                 self.note(Ok(()));
                 return Ok(Some(request));
+            }
+            Outcome::LookUp { setting, name } => {
+                self.waiting = Waiting::Address(setting);
+                return Ok(Some(Request::LookUp(name)));
             }
             Outcome::Fetch { name, url, args, then } => return self.fetch(name, &url, args, then),
             Outcome::Execute { image, replace, free } => return self.start(&image, replace, free),

@@ -176,12 +176,23 @@ struct Value {
 /// Where a setting is (`net0`, `smbios`, nothing for a script's own) and what it is called.
 type Key = (String, String);
 
+/// What the processor says of itself: CPUID leaf 1, and the extended one, 80000001h.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Processor {
+    pub(crate) edx: u32,
+    pub(crate) ecx: u32,
+    pub(crate) extended_edx: u32,
+    pub(crate) extended_ecx: u32,
+}
+
 /// The settings that a script sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     values: BTreeMap<Key, Value>,
     /// Number of the port that the script came through, which `netX` means.
     boot_port: usize,
+    /// `None` where it has no CPUID.
+    processor: Option<Processor>,
 }
 
 /// `scope/name:type`, as a script writes it.
@@ -211,6 +222,15 @@ impl Settings {
             boot_port,
             ..Self::default()
         }
+    }
+
+    pub(crate) fn on(mut self, processor: Option<Processor>) -> Self {
+        self.processor = processor;
+        self
+    }
+
+    pub(super) fn processor(&self) -> Option<Processor> {
+        self.processor
     }
 
     /// Puts in what the machine is: `("net0", "mac", …)`. Text is read as the setting's own type; text that is none of it is left out.

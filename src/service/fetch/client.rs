@@ -27,6 +27,8 @@ use crate::model::cause;
 const MAX_REDIRECTS: usize = 10;
 /// Of a file that is only looked at: enough for any magic number, and for most boot scripts.
 pub(crate) const PEEK_BYTES: usize = 64 << 10;
+/// Of a file that is only looked at, what is enough where the connection breaks: the heads of kernels end at 0x23c.
+const ENOUGH_BYTES: usize = 640;
 /// How long a server may think before its answer begins; some write a boot script only then.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Most connections for one file, whatever each brings: a server that gives a byte to each has an end.
@@ -130,9 +132,11 @@ impl Client {
         let mut bytes = Vec::new();
         let mut ended = false;
         while bytes.len() < PEEK_BYTES && !ended {
-            match self.piece(&mut body).await? {
-                Some(piece) => bytes.extend_from_slice(&piece[..piece.len().min(PEEK_BYTES - bytes.len())]),
-                None => ended = true,
+            match self.piece(&mut body).await {
+                Err(_) if bytes.len() >= ENOUGH_BYTES => break,
+                Err(error) => return Err(error),
+                Ok(Some(piece)) => bytes.extend_from_slice(&piece[..piece.len().min(PEEK_BYTES - bytes.len())]),
+                Ok(None) => ended = true,
             }
         }
         let is_whole = total.map_or(ended, |total| bytes.len() as u64 >= total);

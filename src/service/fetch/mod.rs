@@ -5,7 +5,7 @@ pub(crate) mod client;
 mod connect;
 mod names;
 pub(crate) mod proxy;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod tls;
 mod transfer;
 pub(crate) mod url;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use std::time::Duration;
 
-use super::super::{Initrd, Place, Plan};
+use super::super::{Initrd, Place, Plan, Processor};
 use super::*;
 
 const KERNEL: &[u8] = b"MZ kernel";
@@ -28,7 +28,13 @@ fn settings() -> Settings {
     settings.put("net0", "mac", "52:54:00:12:34:56");
     settings.put("net0", "ip", "192.0.2.7");
     settings.put("", "buildarch", "x86_64");
-    settings
+    settings.put("net0-42", "mac", "52:54:00:12:34:56");
+    let (extended_edx, ecx) = (1 << 29, 1 << 31);
+    settings.on(Some(Processor {
+        extended_edx,
+        ecx,
+        ..Processor::default()
+    }))
 }
 
 fn run_in(files: &HashMap<&str, &str>, script: &str, boots: bool) -> Ran {
@@ -56,6 +62,8 @@ fn run_in(files: &HashMap<&str, &str>, script: &str, boots: bool) -> Ran {
             }
             Request::Say(text) => ran.said.push(text),
             Request::Wait(time) => ran.waited += time,
+            Request::LookUp(name) if name == "here.example" => answer = Answer::Address([192, 0, 2, 9].into()),
+            Request::LookUp(_) => answer = Answer::Failed("no such host".to_owned()),
             Request::Boot(_) if !boots => answer = Answer::Failed("no kexec here".to_owned()),
             end => {
                 ran.end = end;
@@ -127,6 +135,25 @@ fn quoted_arguments_pass_as_they_are() {
     assert_eq!(plan(&ran).initrds[0].url, "http://i/x.img?token=a&b=c");
 }
 
+/// With `ipxe_script_type=boot-order-control`, assisted-service has no second script for a machine that is to boot from its disk.
+#[test]
+fn a_machine_that_is_installed_is_given_nothing() {
+    let script = "chain http://s/files?file_name=ipxe-script&api_key=k&mac=${net0/mac}\n";
+    let ran = run(script);
+    assert_eq!(
+        ran.fetched,
+        ["http://s/files?file_name=ipxe-script&api_key=k&mac=52:54:00:12:34:56"]
+    );
+    assert!(matches!(ran.end, Request::Failed(why) if why.ends_with("404 Not Found")));
+    let second = "#!ipxe\ninitrd --name initrd http://i/x.img\nkernel http://i/linux initrd=initrd a=\"b c\"\nboot\n";
+    let files = HashMap::from([(
+        "http://s/files?file_name=ipxe-script&api_key=k&mac=52:54:00:12:34:56",
+        second,
+    )]);
+    let ran = run_in(&files, script, true);
+    assert_eq!(plan(&ran).command_line, "initrd=initrd a=\"b c\"");
+}
+
 #[test]
 fn what_follows_a_command_is_decided_by_its_end() {
     for (line, said) in [
@@ -146,6 +173,24 @@ fn what_follows_a_command_is_decided_by_its_end() {
         ("set a 1 2 && echo ${a}", "1 2"),
         ("goto nowhere || echo told", "line 2: there is no label :nowhere told"),
         ("echo a # b", "a"),
+        ("cpuid --ext 29 && echo 64 || echo 32", "64"),
+        ("cpuid --ecx 31 && echo virtual", "virtual"),
+        ("cpuid --ext --ecx 29 || cpuid 29 || echo none", "none"),
+        ("cpuid 32 || echo told", "line 2: cpuid: a register has 32 bits told"),
+        ("vcreate --tag 42 net0 && echo there", "there"),
+        (
+            "vcreate --tag 43 net0 || echo told",
+            "line 2: vcreate: there is no VLAN net0-43: none is made or removed once a system runs told",
+        ),
+        ("nslookup a here.example && echo ${a}", "192.0.2.9"),
+        (
+            "nslookup a:hex here.example || nslookup b none.example || echo none",
+            "line 2: nslookup: \"192.0.2.9\" is no value for a:hex line 2: nslookup: no such host none",
+        ),
+        (
+            "imgverify x http://a/x.sig || echo told",
+            "line 2: imgverify: signatures of images are not checked here told",
+        ),
         ("iflinkwait --timeout 100 net0 && echo up", "up"),
         ("ifopen net1 || echo none", "line 2: ifopen: there is no port net1 none"),
         (
