@@ -417,4 +417,6 @@ fn resolved(base: Option<&Uri<String>>, reference: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod tests;

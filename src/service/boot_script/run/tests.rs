@@ -10,7 +10,7 @@ use super::*;
 const KERNEL: &[u8] = b"MZ kernel";
 
 /// A network of files, and what came of a script in it.
-struct Ran {
+pub(super) struct Ran {
     end: Request,
     said: Vec<String>,
     fetched: Vec<String>,
@@ -37,7 +37,7 @@ fn settings() -> Settings {
     }))
 }
 
-fn run_in(files: &HashMap<&str, &str>, script: &str, boots: bool) -> Ran {
+pub(super) fn run_in(files: &HashMap<&str, &str>, script: &str, boots: bool) -> Ran {
     let read = Script::read(format!("#!ipxe\n{script}").as_bytes()).unwrap();
     let mut interpreter = Interpreter::new(read, Some("http://m/d/boot.ipxe?mac=1"), settings());
     let mut ran = Ran {
@@ -77,7 +77,7 @@ fn run(script: &str) -> Ran {
     run_in(&HashMap::new(), script, true)
 }
 
-fn plan(ran: &Ran) -> &Plan {
+pub(super) fn plan(ran: &Ran) -> &Plan {
     match &ran.end {
         Request::Boot(plan) => plan,
         other => panic!("{other:?} after {:?}", ran.said),
