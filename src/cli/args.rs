@@ -69,6 +69,14 @@ pub enum Command {
     WriteDisk(WriteDiskArgs),
     /// Check a recon.toml and print what it means
     Settings(SettingsArgs),
+    /// Start what a boot script on a web server says (iPXE's language)
+    ///
+    /// Fetches the script, runs it with what this machine is (addresses, UUID,
+    /// serial number), and starts the kernel that it names. Menus take what the
+    /// script prefers, at once. TLS is always verified, proxies are those of the
+    /// environment (http_proxy, https_proxy, no_proxy). No secret of a URL is shown.
+    #[command(verbatim_doc_comment)]
+    BootFrom(BootFromArgs),
 }
 
 #[derive(Debug, Args)]
@@ -253,6 +261,39 @@ pub struct WriteDiskArgs {
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
     pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct BootFromArgs {
+    /// The boot script, http or https; or a kernel
+    pub url: String,
+    /// Only print what would be started; needs no root
+    #[arg(long)]
+    pub plan: bool,
+    /// Print the plan as JSON
+    #[arg(long, requires = "plan")]
+    pub json: bool,
+    /// Certificates (PEM) to believe beside the usual ones; can be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub ca: Vec<PathBuf>,
+    /// Go through this proxy, whatever the environment says
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// Header for the server of the URL alone: 'Name: value', or @FILE with one a line
+    #[arg(long, value_name = "HEADER")]
+    pub header: Vec<String>,
+    /// Words to add to the kernel's command line
+    #[arg(long, value_name = "WORDS")]
+    pub append: Option<String>,
+    /// SHA-256 that a file must have, by its name: vmlinuz=HEX
+    #[arg(long, value_name = "NAME=HEX")]
+    pub sha256: Vec<String>,
+    /// Only load it; systemctl kexec or kexec -e starts it
+    #[arg(long, conflicts_with = "plan")]
+    pub no_jump: bool,
+    /// This machine may be stopped for it (needed but on a live image)
+    #[arg(long, conflicts_with = "plan")]
+    pub yes: bool,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod ask;
+mod boot_from;
 pub(crate) mod console;
 mod inventory;
 pub mod log;
@@ -59,6 +60,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Console(args) => console::run(args.asked.master, args.terminal.tty),
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args.file),
+        Command::BootFrom(args) => boot_from::run(args),
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+/// Archives, headers and contents begin at multiples of this many bytes.
+const ALIGNMENT: u64 = 4;
 const MAGIC: &str = "070701";
 const END: &str = "TRAILER!!!";
 
@@ -66,8 +68,7 @@ impl Archive {
     /// The path as the archive has it, with the folders above it.
     fn prepared(&mut self, path: &str) -> Result<String, CpioError> {
         let plain = path.strip_prefix('/').unwrap_or(path);
-        let is_good = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
-        if !plain.split('/').all(is_good) || plain == END {
+        if !plain.split('/').all(is_name) || plain == END {
             return Err(CpioError::Path(path.to_owned()));
         }
         for (end, _) in plain.match_indices('/') {
@@ -81,42 +82,66 @@ impl Archive {
     }
 
     fn entry(&mut self, name: &str, mode: u32, content: &[u8], device: (u32, u32)) -> Result<(), CpioError> {
-        let size = u32::try_from(content.len()).map_err(|_| CpioError::TooLarge(name.to_owned()))?;
-        let name_size = u32::try_from(name.len() + 1).map_err(|_| CpioError::TooLarge(name.to_owned()))?;
-        let links = if mode & KIND == FOLDER { 2 } else { 1 };
-        let (user, group, time, checksum) = (0, 0, 0, 0);
-        let (on_major, on_minor) = (0, 0);
-        let fields = [
-            self.inodes,
-            mode,
-            user,
-            group,
-            links,
-            time,
-            size,
-            on_major,
-            on_minor,
-            device.0,
-            device.1,
-            name_size,
-            checksum,
-        ];
         // A number of its own for each: where two were the same, the second might be taken for a link to the first.
+        let head = header(self.inodes, name, mode, content.len() as u64, device)?;
         self.inodes += 1;
-        self.bytes.extend(MAGIC.bytes());
-        self.bytes
-            .extend(fields.iter().flat_map(|field| format!("{field:08X}").into_bytes()));
-        self.bytes.extend(name.bytes());
-        self.bytes.push(0);
-        self.pad();
+        self.bytes.extend(head);
         self.bytes.extend(content);
-        self.pad();
+        self.bytes.extend(padding(self.bytes.len() as u64));
         Ok(())
     }
+}
 
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+/// Zeroes from here to where the next thing may begin.
+pub(crate) fn padding(at: u64) -> &'static [u8] {
+    let missing = at.next_multiple_of(ALIGNMENT) - at;
+    &[0; ALIGNMENT as usize][..missing as usize]
+}
+
+/// What stands before a content of so many bytes.
+fn header(inode: u32, name: &str, mode: u32, size: u64, device: (u32, u32)) -> Result<Vec<u8>, CpioError> {
+    let fits = |size: u64| u32::try_from(size).map_err(|_| CpioError::TooLarge(name.to_owned()));
+    let (size, name_size) = (fits(size)?, fits(name.len() as u64 + 1)?);
+    let links = if mode & KIND == FOLDER { 2 } else { 1 };
+    let (user, group, time, checksum) = (0, 0, 0, 0);
+    let (on_major, on_minor) = (0, 0);
+    let fields = [
+        inode, mode, user, group, links, time, size, on_major, on_minor, device.0, device.1, name_size, checksum,
+    ];
+    let mut head = MAGIC.as_bytes().to_vec();
+    head.extend(fields.iter().flat_map(|field| format!("{field:08X}").into_bytes()));
+    head.extend(name.bytes());
+    head.push(0);
+    head.extend(padding(head.len() as u64));
+    Ok(head)
+}
+
+/// What goes before the content of a file that is in no [`Archive`], because it is too large to be copied there: the innermost `folders` of
+/// the folders on its path, and its own header. Behind the content go [`padding`] and [`trailer`].
+pub(crate) fn before_file(path: &str, permissions: u32, folders: usize, size: u64) -> Result<Vec<u8>, CpioError> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() || !parts.iter().all(|part| is_name(part)) {
+        return Err(CpioError::Path(path.to_owned()));
     }
+    let above = parts.len() - 1;
+    let mut out = Vec::new();
+    for depth in above.saturating_sub(folders)..above {
+        out.extend(header(0, &parts[..=depth].join("/"), FOLDER | 0o755, 0, (0, 0))?);
+    }
+    // With one link only, nothing is looked up by the inode.
+    out.extend(header(0, &parts.join("/"), FILE | permissions & 0o7777, size, (0, 0))?);
+    Ok(out)
+}
+
+/// The end of an archive.
+pub(crate) fn trailer() -> Vec<u8> {
+    // Its name is short.
+    header(0, END, 0, 0, (0, 0)).unwrap_or_default()
+}
+
+/// A part of a path that leads to what is in its folder.
+fn is_name(part: &str) -> bool {
+    !part.is_empty() && part != "." && part != ".." && !part.contains('\0')
 }
 
 #[cfg(test)]
@@ -194,5 +219,58 @@ mod tests {
         archive.folder("/a", 0o700).unwrap();
         archive.folder("a", 0o755).unwrap();
         assert_eq!(archive.inodes, 1);
+    }
+
+    #[test]
+    fn cpio_itself_reads_what_is_written() {
+        let content = b"hello";
+        let mut archive = before_file("/etc/a/file", 0o640, 2, content.len() as u64).unwrap();
+        archive.extend(content);
+        let end = padding(archive.len() as u64);
+        archive.extend(end);
+        archive.extend(trailer());
+        assert!(archive.len().is_multiple_of(4));
+        // 110 bytes of numbers, and a name with its closing zero, padded to 4: `etc` makes 116.
+        assert_eq!(&archive[..6], b"070701");
+        assert_eq!(&archive[110..114], b"etc\0");
+        assert_eq!(&archive[116..122], b"070701");
+        let names: Vec<_> = ["etc\0", "etc/a\0", "etc/a/file\0", "TRAILER!!!\0"]
+            .iter()
+            .map(|name| archive.windows(name.len()).position(|window| window == name.as_bytes()))
+            .collect();
+        assert!(names.iter().all(Option::is_some) && names.is_sorted(), "{names:?}");
+        assert!(archive.windows(8).any(|window| window == b"000081A0"), "0o100640");
+        let Ok(mut cpio) = std::process::Command::new("cpio")
+            .args(["-itv", "--quiet"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+        else {
+            return;
+        };
+        std::io::Write::write_all(&mut cpio.stdin.take().unwrap(), &archive).unwrap();
+        let listed = String::from_utf8(cpio.wait_with_output().unwrap().stdout).unwrap();
+        let listed: Vec<&str> = listed.lines().collect();
+        assert!(
+            listed.len() == 3 && listed[0].starts_with("drwxr-xr-x") && listed[2].starts_with("-rw-r-----"),
+            "{listed:?}"
+        );
+        assert!(
+            listed[2].contains(" 5 ") && listed[2].ends_with("etc/a/file"),
+            "{listed:?}"
+        );
+    }
+
+    #[test]
+    fn folders_are_made_as_far_as_is_asked() {
+        for (folders, begins) in [(0, "a/b/c\0"), (1, "a/b\0"), (2, "a\0"), (usize::MAX, "a\0")] {
+            let archive = before_file("a//b/c", 0o644, folders, 0).unwrap();
+            assert!(archive[110..].starts_with(begins.as_bytes()), "{folders}");
+        }
+        for bad in ["", "/", "a/../b", "./a"] {
+            assert!(before_file(bad, 0, 0, 0).is_err(), "{bad}");
+        }
+        assert!(before_file("a", 0, 0, 1 << 32).is_err());
+        assert_eq!([0, 1, 2, 3, 4].map(|at| padding(at).len()), [0, 3, 2, 1, 0]);
     }
 }

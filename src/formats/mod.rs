@@ -3,6 +3,7 @@
 //! Everything is bounded and takes its bytes through `ReadAt`, so that a device, an image file and a byte array are the
 //! same thing. Only `gpt::Plan::apply` writes.
 
+pub(crate) mod boot_image;
 pub(crate) mod bytes;
 pub mod cpio;
 pub(crate) mod exfat;

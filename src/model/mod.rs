@@ -2,6 +2,7 @@
 
 pub mod api;
 pub(crate) mod arch;
+pub(crate) mod backoff;
 pub(crate) mod cause;
 pub(crate) mod clash;
 pub(crate) mod console;
@@ -13,6 +14,7 @@ pub(crate) mod lease;
 pub(crate) mod mac;
 pub(crate) mod node;
 pub mod policy;
+pub(crate) mod secrets;
 pub mod shown;
 pub mod slice;
 pub(crate) mod time;

@@ -1,10 +1,12 @@
 //! One folder or file a protocol. Decisions are pure; the servers run on sockets they are given.
 
 pub mod boot;
+pub(crate) mod boot_script;
 pub mod dhcp4;
 pub mod dhcp6;
 pub mod dns;
 pub(crate) mod fair_share;
+pub(crate) mod fetch;
 pub mod http;
 pub mod loader_choice;
 pub(crate) mod metrics;

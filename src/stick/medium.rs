@@ -170,6 +170,12 @@ fn whole_image(path: &Path) -> io::Result<Slice> {
     })
 }
 
+/// Whether the running system lies on a medium of ours.
+pub(crate) fn is_live() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo");
+    mounts.is_ok_and(|mounts| mounted_at(&mounts, Path::new(LIVE_MOUNT)).is_some())
+}
+
 /// The disk of the medium that the running system lies on; `None` where this is no live system, or none on a disk.
 pub(crate) fn live_disk() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;

@@ -18,6 +18,23 @@ pub(crate) fn hypervisor_signature() -> Option<[u8; 12]> {
     Some(signature)
 }
 
+/// EDX and ECX of CPUID leaf 1, and of the extended one, 80000001h, where there is that.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn features() -> Option<[u32; 4]> {
+    use std::arch::x86_64::__cpuid;
+
+    const EXTENDED: u32 = 0x8000_0001;
+    let basic = __cpuid(1);
+    let extended = (__cpuid(0x8000_0000).eax >= EXTENDED).then(|| __cpuid(EXTENDED));
+    let [edx, ecx] = extended.map_or([0, 0], |extended| [extended.edx, extended.ecx]);
+    Some([basic.edx, basic.ecx, edx, ecx])
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn features() -> Option<[u32; 4]> {
+    None
+}
+
 /// Other processors have no such question.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn hypervisor_signature() -> Option<[u8; 12]> {

@@ -20,6 +20,7 @@ pub(crate) mod file;
 pub(crate) mod icmp6;
 pub(crate) mod init;
 pub(crate) mod ipmi;
+pub(crate) mod kexec;
 pub(crate) mod kmodule;
 pub(crate) mod kmsg;
 pub(crate) mod lldp_socket;

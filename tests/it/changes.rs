@@ -26,7 +26,7 @@ const IOCTLS: [(&str, Option<&str>); 11] = [
 ];
 
 /// Files that run programs, with the programs, and the words of README's table for those that change something or may.
-const STARTED: [(&str, Program, Option<&str>); 12] = [
+const STARTED: [(&str, Program, Option<&str>); 13] = [
     ("src/cli/console.rs", Program::Bash, None),
     ("src/probe/disks/controllers.rs", Program::Arcconf, Some("`arcconf`")),
     ("src/probe/disks/controllers.rs", Program::Perccli, Some("`perccli64`")),
@@ -42,6 +42,7 @@ const STARTED: [(&str, Program, Option<&str>); 12] = [
     ("src/role/settle.rs", Program::Udevadm, None),
     ("src/stick/partition.rs", Program::FsckExfat, Some("`fsck.exfat`")),
     ("src/stick/partition.rs", Program::MkfsExfat, Some("`mkfs.exfat`")),
+    ("src/sys/kexec.rs", Program::Systemctl, Some("`systemctl kexec`")),
     ("src/sys/power.rs", Program::Systemctl, Some("`systemctl poweroff`")),
 ];
 
@@ -78,7 +79,7 @@ const WRITERS: [(&str, &str); 16] = [
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 12] = [
+const SETTINGS: [(&str, &str, &str); 14] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
     ("src/sys/netif.rs", "(index).name(", "renamed"),
@@ -88,6 +89,8 @@ const SETTINGS: [(&str, &str, &str); 12] = [
     ("src/sys/lldp_socket.rs", "PACKET_MR_", "group addresses"),
     ("src/sys/mount.rs", "libc::mount(", "mounted"),
     ("src/sys/sandbox.rs", "libc::mount(", "memory file system"),
+    ("src/sys/kexec.rs", "SYS_kexec_file_load", "another kernel is loaded"),
+    ("src/sys/kexec.rs", "libc::reboot(", "started in the place"),
     ("src/sys/power.rs", "libc::reboot(", "power off"),
     ("src/sys/ipmi.rs", "fn power_off(", "power off"),
     ("src/sys/kmodule.rs", "finit_module", "drivers are loaded"),

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
 import checks_basic
+import checks_boot_from
 import checks_dhcp
 import checks_dhcp_clients
 import checks_election
@@ -38,7 +39,7 @@ from vdc.suite import Results, Scenario
 from veth_site import Site
 
 _TOOLS = (
-    *veth_site.TOOLS, *checks_dhcp_clients.TOOLS, *checks_http.TOOLS, *checks_ipv6.TOOLS, *checks_routed.TOOLS, *lan_helpers.TOOLS,
+    *veth_site.TOOLS, *checks_boot_from.TOOLS, *checks_dhcp_clients.TOOLS, *checks_http.TOOLS, *checks_ipv6.TOOLS, *checks_routed.TOOLS, *lan_helpers.TOOLS,
 )
 # Folder in the work folder -> checks that share one master on one cable, in order.
 _SITE_SUITES: dict[str, list[Scenario[Site]]] = {
@@ -56,7 +57,7 @@ _SITE_SUITES: dict[str, list[Scenario[Site]]] = {
 # Each of these has a LAN of its own.
 _LAN_CHECKS: list[Scenario[Lan]] = [
     *checks_election.CHECKS, *checks_proxy_dhcp.CHECKS, *checks_settings.CHECKS, *checks_own_address.CHECKS, *checks_site_key.CHECKS,
-    *checks_identity.CHECKS,
+    *checks_identity.CHECKS, *checks_boot_from.CHECKS,
 ]
 
 

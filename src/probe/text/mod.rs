@@ -18,6 +18,7 @@ mod words;
 use crate::model::inventory::Inventory;
 use crate::model::shown::Shown;
 use page::Page;
+pub(crate) use words::decimal_size;
 use words::with;
 
 /// Renders everything that a person looks for first. Lines are at most 80 columns wide.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::model::inventory::is_placeholder;
 
 /// Sizes of disks are sold in powers of ten.
-pub(super) fn decimal_size(bytes: u64) -> String {
+pub(crate) fn decimal_size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 

@@ -43,7 +43,10 @@ enum Phase {
 struct State {
     pack: Option<Pack>,
     modules: BTreeMap<String, Phase>,
-    queue: VecDeque<String>,
+    /// What is loaded one after the other: of two drivers that fit one device the first is to have it, as modprobe(8) does it.
+    queue: VecDeque<Vec<String>>,
+    /// What waits for the master, of which something is [`Phase::Lacking`].
+    parked: Vec<Vec<String>>,
     /// What the loaders are at.
     busy: BTreeSet<String>,
     seen: HashSet<String>,
@@ -103,10 +106,12 @@ impl Drivers {
             .filter(|(_, phase)| **phase == Phase::Lacking)
             .map(|(name, _)| name.clone())
             .collect();
-        for name in lacking {
-            state.modules.remove(&name);
-            state.queue.push_back(name);
+        for name in &lacking {
+            state.modules.remove(name);
         }
+        // In the order in which they were asked for.
+        let parked = std::mem::take(&mut state.parked);
+        state.queue.extend(parked);
         drop(state);
         self.0.changed.notify_all();
     }
@@ -128,7 +133,7 @@ impl Drivers {
                 return None;
             }
             if now >= deadline {
-                return Some(state.busy.iter().chain(&state.queue).cloned().collect());
+                return Some(state.busy.iter().chain(state.queue.iter().flatten()).cloned().collect());
             }
             let wait = QUIET.min(deadline - now) / 3;
             state = self
@@ -163,13 +168,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Loads these, one after the other.
     fn want(&self, names: impl IntoIterator<Item = String>) {
         let mut state = self.lock();
-        for name in names {
-            let name = name.replace('-', "_");
-            if !state.modules.contains_key(&name) && !state.queue.contains(&name) && !state.busy.contains(&name) {
-                state.queue.push_back(name);
-            }
+        let names = names.into_iter().map(|name| name.replace('-', "_"));
+        let names: Vec<String> = names.filter(|name| !state.modules.contains_key(name)).collect();
+        if !names.is_empty() && !state.queue.contains(&names) {
+            state.queue.push_back(names);
         }
         drop(state);
         self.changed.notify_all();
@@ -249,16 +254,22 @@ impl Shared {
     fn load_for_ever(&self) {
         let mut state = self.lock();
         loop {
-            let Some(name) = state.queue.pop_front() else {
+            let Some(names) = state.queue.pop_front() else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state.busy.insert(name.clone());
+            state.busy.extend(names.iter().cloned());
             let pack = state.pack.clone();
             drop(state);
-            self.load_with_all(&name, pack.as_ref());
+            let lacking = !names.iter().all(|name| self.load_with_all(name, pack.as_ref()));
             state = self.lock();
-            state.busy.remove(&name);
+            state.busy.retain(|name| !names.contains(name));
+            match lacking {
+                // The way to the master came meanwhile.
+                true if state.pack.is_some() => state.queue.push_back(names),
+                true => state.parked.push(names),
+                false => {}
+            }
             // Devices that it brought are spoken of at once, but perhaps not heard yet.
             if state.heard.is_some() {
                 state.heard = Some(Instant::now());
@@ -267,12 +278,12 @@ impl Shared {
         }
     }
 
-    /// A module and what it needs, in order.
-    fn load_with_all(&self, name: &str, pack: Option<&Pack>) {
+    /// A module and what it needs, in order. False where something of it is still on the master.
+    fn load_with_all(&self, name: &str, pack: Option<&Pack>) -> bool {
         let order = self.manifest.load_order(name);
         if pack.is_none() && order.iter().any(|module| lacks(module)) {
             self.lock().modules.insert(name.to_owned(), Phase::Lacking);
-            return;
+            return false;
         }
         for module in order {
             if !self.load_once(module, pack) && module.name != name {
@@ -283,6 +294,7 @@ impl Shared {
                 );
             }
         }
+        true
     }
 
     /// Loads a module unless that was tried; waits for another thread that is at it.
@@ -401,6 +413,35 @@ mod tests {
         still(&drivers);
         assert_eq!(*loaded.lock().unwrap(), ["port", "bus", "disk"], "each once");
         assert_eq!(drivers.loaded(), 3);
+    }
+
+    #[tokio::test]
+    async fn of_two_drivers_for_one_device_the_first_is_done_before_the_second_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let modules = ["cdc_subset", "cdc_ether"].map(|name| {
+            std::fs::write(path(name), "").unwrap();
+            format!("module\t{name}\t{}\t\t\t\nalias\tusb:v0525*\t{name}\n", path(name))
+        });
+        let manifest = Arc::new(Manifest::read(&format!("kernel\t6.1\n{}", modules.concat())).unwrap());
+        let first = manifest.modules_for("usb:v0525p1").first().unwrap().name.clone();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let load = {
+            let said = Arc::clone(&said);
+            move |module: &Module, _: Option<&Pack>| {
+                said.lock().unwrap().push(format!("{} begins", module.name));
+                std::thread::sleep(Duration::from_millis(30));
+                said.lock().unwrap().push(format!("{} is there", module.name));
+                true
+            }
+        };
+        let drivers = Drivers::with(manifest, Box::new(load)).unwrap();
+        drivers.0.device("usb:v0525p1");
+        still(&drivers);
+        let said = said.lock().unwrap().clone();
+        assert_eq!(said.len(), 4);
+        assert_eq!(said[..2], [format!("{first} begins"), format!("{first} is there")]);
+        assert!(said[2].ends_with(" begins"), "{said:?}");
     }
 
     #[tokio::test]

@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::formats::modules::{Manifest, Packed};
+use crate::model::backoff::{self, Failure};
 use crate::model::cause;
 use crate::model::console::console;
-use crate::role::peer::retry::{self, Failure};
 use crate::service::http::client::{Bounds, ask};
 
 /// Where the master serves it.
@@ -111,7 +111,7 @@ impl Pack {
                 Ok(Err(refused)) => refused,
                 Err(unreachable) => {
                     self.mention(path, &unreachable);
-                    std::thread::sleep(retry::wait(tries, rand::random()));
+                    std::thread::sleep(backoff::wait(tries, rand::random()));
                     continue;
                 }
             };

@@ -21,7 +21,7 @@ use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::DhcpTap;
 use crate::sys::udp;
 
-use super::retry;
+use crate::model::backoff;
 
 /// An address of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ async fn until_given(
             return Ok(given);
         }
         console!("waiting for a {protocol} server on {}", link.name);
-        tokio::time::sleep(retry::wait(tries, rand::random())).await;
+        tokio::time::sleep(backoff::wait(tries, rand::random())).await;
         tries = tries.saturating_add(1);
     }
 }

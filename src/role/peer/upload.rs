@@ -8,13 +8,14 @@ use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::model::api::Stored;
+use crate::model::backoff::Failure;
 use crate::model::console::console;
 use crate::model::{NodeId, shown};
 use crate::service::http::client::{Bounds, ask};
 use crate::service::http::upload::digest_header;
 
 use super::post::Results;
-use super::retry::{Failure, Has, Next, Sending};
+use super::retry::{Has, Next, Sending};
 use crate::role::peer::collect::Snapshot;
 use crate::role::peer::pack::pack;
 

@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use crate::config::SiteKey;
 use crate::formats::bytes::hex;
 use crate::model::Stage;
+use crate::model::backoff::Failure;
 use crate::model::console::console;
 use crate::service::http::client::{Bounds, ClientError};
 use crate::service::http::workload;
 
 use crate::role::first_stage::{self, Programs};
 use crate::role::peer::post;
-use crate::role::peer::retry::Failure;
 use crate::role::peer::session::Session;
 
 const MAX_POST_TGZ: usize = 256 << 20;

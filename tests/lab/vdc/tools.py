@@ -35,6 +35,8 @@ PACKAGES: dict[str, str] = {
     "wrk": "wrk",
     "curl": "curl",
     "dig": "dnsutils / bind-utils",
+    "nginx": "nginx-light / nginx",
+    "openssl": "openssl",
 }
 
 # Non-interactive shells of some distributions leave the sbin folders out.

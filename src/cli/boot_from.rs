@@ -1,0 +1,29 @@
+//! `recon boot-from`: what a boot script would start, or that started.
+
+use super::args::BootFromArgs;
+use super::ask::in_runtime;
+use super::output::print;
+use crate::model::shown::Shown;
+use crate::role::boot_from::run::{self, Config};
+
+pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
+    let sums: Result<_, String> = args.sha256.iter().map(|sum| sum.parse()).collect();
+    let config = Config {
+        url: args.url,
+        authorities: args.ca,
+        proxy: args.proxy,
+        headers: args.header,
+        append: args.append,
+        sums: sums.map_err(|why| anyhow::anyhow!(why))?,
+        is_only_loaded: args.no_jump,
+        is_agreed: args.yes,
+    };
+    if !args.plan {
+        return in_runtime(run::boot(&config));
+    }
+    let report = in_runtime(run::plan(&config))?;
+    print(&match args.json {
+        true => Shown::json(&report)?,
+        false => report.text(),
+    })
+}

@@ -1,0 +1,219 @@
+//! What a kernel and an initrd look like at their beginning, and what comes in place of one. Pure.
+
+use super::bytes::{is, le16, le32};
+use super::text::decoded;
+use crate::model::shown;
+
+/// A kernel in a form that the kexec_file_load(2) of some kernel takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// In words, for people.
+    pub(crate) form: &'static str,
+    /// The machine it is for, where its head says that, in Rust's word (`std::env::consts::ARCH`).
+    pub(crate) arch: Option<&'static str>,
+    /// Most bytes of its command line, without the closing zero, where it says that.
+    pub(crate) command_line_bytes: Option<u32>,
+}
+
+/// What these first bytes of a file are a kernel of.
+///
+/// # Errors
+/// What they are instead, in words.
+pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
+    let kernel = |form, arch| Kernel {
+        form,
+        arch,
+        command_line_bytes: None,
+    };
+    // Documentation/arch/x86/boot.rst: `boot_flag`, `header`, `version`, `cmdline_size` (since protocol 2.06).
+    if le16(head, 0x1fe) == Some(0xaa55) && is(head, 0x202, b"HdrS") {
+        let version = le16(head, 0x206).unwrap_or_default();
+        let command_line_bytes = le32(head, 0x238).filter(|_| version >= 0x206);
+        return Ok(Kernel {
+            command_line_bytes,
+            ..kernel("bzImage", Some("x86_64"))
+        });
+    }
+    // Documentation/arch/arm64/booting.rst: `magic`.
+    if is(head, 56, b"ARM\x64") {
+        return Ok(kernel("Image", Some("aarch64")));
+    }
+    // drivers/firmware/efi/libstub/zboot-header.S.
+    if is(head, 0, b"MZ") && is(head, 4, b"zimg") {
+        return Ok(kernel("EFI zboot", None));
+    }
+    if is(head, 0, b"\x1f\x8b") {
+        return Ok(kernel("Image, packed by gzip", None));
+    }
+    Err(match other(head) {
+        Some(other) => format!("it is no kernel but {other}"),
+        None => "it is no kernel that Linux can start".to_owned(),
+    })
+}
+
+/// Magic numbers of what the kernel unpacks as an initramfs: those of init/initramfs.c and lib/decompress.c.
+const INITRDS: [(&[u8], &str); 10] = [
+    (b"070701", "cpio"),
+    (b"070702", "cpio"),
+    (b"\x1f\x8b", "cpio, packed by gzip"),
+    (b"\x1f\x9e", "cpio, packed by gzip"),
+    (b"BZ", "cpio, packed by bzip2"),
+    (b"\x5d\x00", "cpio, packed by lzma"),
+    (b"\xfd7", "cpio, packed by xz"),
+    (b"\x89L", "cpio, packed by lzo"),
+    (b"\x02!", "cpio, packed by lz4"),
+    (b"\x28\xb5", "cpio, packed by zstd"),
+];
+
+/// What these first bytes of a file are an initrd of, in words.
+///
+/// # Errors
+/// What they are instead, in words.
+pub(crate) fn initrd(head: &[u8]) -> Result<&'static str, String> {
+    // Archives may begin with padding.
+    let padding = head.iter().take_while(|byte| **byte == 0).count();
+    let content = &head[padding..];
+    if let Some((_, form)) = INITRDS.iter().find(|(magic, _)| content.starts_with(magic)) {
+        return Ok(form);
+    }
+    Err(match other(head) {
+        Some(other) => format!("it is no initrd but {other}"),
+        None => "it is no archive that Linux unpacks".to_owned(),
+    })
+}
+
+/// What servers send in place of a file, and what people confuse.
+fn other(head: &[u8]) -> Option<String> {
+    if head.is_empty() {
+        return Some("an empty file".to_owned());
+    }
+    let text = decoded(head);
+    let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    let lower = text.get(..text.len().min(4096)).unwrap_or(text).to_ascii_lowercase();
+    if lower.starts_with("<!doctype html") || lower.starts_with("<html") || lower.contains("<head>") {
+        return Some(match title(text, &lower) {
+            Some(title) => format!("a web page (HTML): \"{title}\""),
+            None => "a web page (HTML)".to_owned(),
+        });
+    }
+    if lower.starts_with("<?xml") || lower.starts_with("<error") {
+        return Some("an XML document, as stores of objects send for an error".to_owned());
+    }
+    if text.starts_with('{') || text.starts_with("[{") {
+        return Some("a JSON document, as web services send for an error".to_owned());
+    }
+    // include/uapi/linux/magic.h, and the magic number of POSIX tar (ustar) and of ISO 9660.
+    for (at, magic, what) in [
+        (0, &b"hsqs"[..], "a squashfs file system"),
+        (0x8001, b"CD001", "an ISO image"),
+        (257, b"ustar", "a tar archive"),
+        (0, b"#!ipxe", "an iPXE script"),
+        (0, b"\x7fELF", "an ELF program"),
+        (0, b"MZ", "an EFI program without a Linux kernel in it"),
+        (0, b"PK\x03\x04", "a zip archive"),
+        (
+            0,
+            b"version https://git-lfs",
+            "a pointer of Git LFS, not the file itself",
+        ),
+    ] {
+        if is(head, at, magic) {
+            return Some(what.to_owned());
+        }
+    }
+    None
+}
+
+/// Words of a stranger, short and harmless.
+fn title(text: &str, lower: &str) -> Option<String> {
+    const MAX_CHARS: usize = 80;
+    let start = lower.find("<title>")? + "<title>".len();
+    let end = start + lower.get(start..)?.find("</title>")?;
+    let title: String = text.get(start..end)?.trim().chars().take(MAX_CHARS).collect();
+    Some(shown::line(&title).into_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The head of a kernel for PCs, protocol 2.15, that takes 2047 bytes of command line.
+    pub(crate) fn bzimage() -> Vec<u8> {
+        let mut head = vec![0; 0x400];
+        head[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+        head[0x202..0x206].copy_from_slice(b"HdrS");
+        head[0x206..0x208].copy_from_slice(&[0x0f, 0x02]);
+        head[0x238..0x23c].copy_from_slice(&2047_u32.to_le_bytes());
+        head
+    }
+
+    #[test]
+    fn kernels_are_known_by_their_heads() {
+        let x86 = kernel(&bzimage()).unwrap();
+        assert_eq!(
+            (x86.form, x86.arch, x86.command_line_bytes),
+            ("bzImage", Some("x86_64"), Some(2047))
+        );
+        let mut old = bzimage();
+        old[0x206] = 5;
+        assert_eq!(kernel(&old).unwrap().command_line_bytes, None);
+        let mut arm = vec![0; 64];
+        arm[56..60].copy_from_slice(b"ARM\x64");
+        assert_eq!(kernel(&arm).unwrap().arch, Some("aarch64"));
+        assert_eq!(kernel(b"MZ\0\0zimg").unwrap().form, "EFI zboot");
+        assert!(kernel(b"\x1f\x8b\x08").is_ok());
+    }
+
+    #[test]
+    fn what_comes_instead_is_named() {
+        for (bytes, what) in [
+            (&b""[..], "an empty file"),
+            (
+                b"\n <!DOCTYPE HTML><html><head><title> Log\x1b in \n</title>",
+                "a web page (HTML): \"Log\u{fffd} in\"",
+            ),
+            (b"<html>", "a web page (HTML)"),
+            (
+                b"<?xml version='1.0'?><Error>",
+                "an XML document, as stores of objects send for an error",
+            ),
+            (
+                b"{\"error\": 404}",
+                "a JSON document, as web services send for an error",
+            ),
+            (b"hsqs", "a squashfs file system"),
+            (b"#!ipxe\n", "an iPXE script"),
+            (b"MZ\x90\0", "an EFI program without a Linux kernel in it"),
+        ] {
+            assert_eq!(kernel(bytes).unwrap_err(), format!("it is no kernel but {what}"));
+            assert_eq!(initrd(bytes).unwrap_err(), format!("it is no initrd but {what}"));
+        }
+        assert_eq!(
+            kernel(b"Not found").unwrap_err(),
+            "it is no kernel that Linux can start"
+        );
+        assert_eq!(initrd(b"Not found").unwrap_err(), "it is no archive that Linux unpacks");
+        assert_eq!(initrd(&[0; 9]).unwrap_err(), "it is no archive that Linux unpacks");
+    }
+
+    #[test]
+    fn initrds_are_known_by_their_heads() {
+        for (bytes, form) in [
+            (&b"070701"[..], "cpio"),
+            (b"\x00\x00\x00\x00070701", "cpio"),
+            (b"\xfd7zXZ\0", "cpio, packed by xz"),
+            (b"\x28\xb5\x2f\xfd", "cpio, packed by zstd"),
+        ] {
+            assert_eq!(initrd(bytes), Ok(form));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_is_something(bytes in proptest::collection::vec(any::<u8>(), 0..700), text in "(<html>|<title>|</title>|[ -~é]){0,9}") {
+            let _ = (kernel(&bytes), initrd(&bytes), kernel(text.as_bytes()), initrd(text.as_bytes()));
+        }
+    }
+}

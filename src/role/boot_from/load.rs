@@ -1,0 +1,348 @@
+//! Fetches what a script wants started into memory, checks it, and has the kernel take it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::machine;
+use super::plan::{self, Sum};
+use super::session::Session;
+use crate::formats::{boot_image, cpio};
+use crate::model::console::console;
+use crate::model::shown;
+use crate::probe::text::decimal_size;
+use crate::service::boot_script::{Initrd, Plan};
+use crate::service::fetch::client::{PEEK_BYTES, Piece};
+use crate::sys::kexec;
+
+/// How often a download says how far it is.
+const TELL: Duration = Duration::from_secs(5);
+/// Longest single file: what an initrd's length in the kernel's boot header can say.
+const MAX_FILE_BYTES: u64 = u32::MAX as u64;
+
+/// Files in memory, whole and checked.
+pub(super) struct Ready {
+    kernel: File,
+    initrd: Option<File>,
+    command_line: String,
+}
+
+/// One download on its way into a file in memory.
+struct Sink<'a> {
+    name: &'a str,
+    file: &'a File,
+    start: u64,
+    at: u64,
+    total: Option<u64>,
+    digest: Sha256,
+    told: Instant,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, piece: Piece<'_>) -> io::Result<()> {
+        match piece {
+            Piece::Anew => {
+                self.file.set_len(self.start)?;
+                (self.at, self.digest) = (self.start, Sha256::new());
+            }
+            Piece::Bytes(bytes) => {
+                self.file.write_all_at(bytes, self.at)?;
+                self.at += bytes.len() as u64;
+                self.digest.update(bytes);
+            }
+        }
+        if self.told.elapsed() >= TELL {
+            self.told = Instant::now();
+            let total = self
+                .total
+                .map(|total| format!(" of {}", decimal_size(total)))
+                .unwrap_or_default();
+            console!("{}: {}{total}", self.name, decimal_size(self.at - self.start));
+        }
+        Ok(())
+    }
+}
+
+fn told(error: &io::Error) -> String {
+    format!("keeping it in memory: {error}")
+}
+
+/// Fetches one image to `start` of a file in memory, holds it against its sum, and gives its length.
+async fn fetched(
+    session: &Session,
+    image: usize,
+    name: &str,
+    file: &File,
+    start: u64,
+    sums: &[Sum],
+) -> Result<u64, String> {
+    let found = session.found(image).ok_or("it was never found")?;
+    let available = machine::available_bytes().unwrap_or(u64::MAX);
+    let mut sink = Sink {
+        name,
+        file,
+        start,
+        at: start,
+        total: found.seen.bytes,
+        digest: Sha256::new(),
+        told: Instant::now(),
+    };
+    let limit = MAX_FILE_BYTES.min(available / 4);
+    let length = session
+        .client()
+        .download(&found.target, &found.form, limit, |piece| sink.take(piece))
+        .await;
+    let length = length.map_err(|error| error.to_string())?;
+    let sum: [u8; 32] = sink.digest.finalize().into();
+    let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    console!("{name}: {}, SHA-256 {hex}", decimal_size(length));
+    match sums.iter().find(|wanted| wanted.is_of(name, &found.target.path)) {
+        Some(wanted) if wanted.sha256 != sum => Err("it has another SHA-256 than it should".to_owned()),
+        _ => Ok(length),
+    }
+}
+
+fn head(file: &File, start: u64) -> Result<Vec<u8>, String> {
+    let mut head = vec![0; PEEK_BYTES];
+    let length = file.read_at(&mut head, start).map_err(|error| told(&error))?;
+    head.truncate(length);
+    Ok(head)
+}
+
+/// All that the script wants started, whole.
+///
+/// # Errors
+/// What stands against it, in words.
+pub(super) async fn fetch(session: &Session, wanted: &Plan, sums: &[Sum]) -> Result<Ready, String> {
+    let boot = plan::boot(wanted, |image| session.seen(image), machine::available_bytes());
+    if !boot.problems.is_empty() {
+        return Err(boot.problems.join("; "));
+    }
+    plan::sums_fit(sums, wanted)?;
+    let named = |name: &str, why: String| format!("{name}: {why}");
+    let name = &boot.kernel.name;
+    let kernel = kexec::memory_file("kernel").map_err(|error| told(&error))?;
+    let length = fetched(session, wanted.kernel, name, &kernel, 0, sums)
+        .await
+        .map_err(|why| named(name, why))?;
+    let read = boot_image::kernel(&head(&kernel, 0)?).map_err(|why| named(name, why))?;
+    if let Some(problem) = plan::unfit(&read, &wanted.command_line).into_iter().next() {
+        return Err(named(name, problem));
+    }
+    let mut held = length;
+    let mut initrd = None;
+    if !wanted.initrds.is_empty() {
+        let file = kexec::memory_file("initrd").map_err(|error| told(&error))?;
+        let mut end = 0;
+        for wanted in &wanted.initrds {
+            let name = shown::line(&wanted.name);
+            end = one_initrd(session, wanted, &file, end, sums)
+                .await
+                .map_err(|why| named(&name, why))?;
+        }
+        held += end;
+        initrd = Some(kexec::read_only(file).map_err(|error| told(&error))?);
+    }
+    let kernel = kexec::read_only(kernel).map_err(|error| told(&error))?;
+    match plan::memory(held, held, machine::available_bytes()).refusal() {
+        Some(why) => Err(why),
+        None => Ok(Ready {
+            kernel,
+            initrd,
+            command_line: wanted.command_line.clone(),
+        }),
+    }
+}
+
+/// Puts one more archive behind the others, and gives where the next one begins.
+async fn one_initrd(session: &Session, wanted: &Initrd, file: &File, start: u64, sums: &[Sum]) -> Result<u64, String> {
+    let name = shown::line(&wanted.name);
+    let header = |size| match &wanted.place {
+        Some(place) => cpio::before_file(&place.path, place.mode, place.folders, size),
+        None => Ok(Vec::new()),
+    };
+    // As long as the one with the true size, which comes when it is known.
+    let before = header(0).map_err(|error| error.to_string())?;
+    let content = start + before.len() as u64;
+    let length = fetched(session, wanted.image, &name, file, content, sums).await?;
+    let mut end = content + length;
+    let put = |bytes: &[u8], at: u64| file.write_all_at(bytes, at).map_err(|error| told(&error));
+    if wanted.place.is_some() {
+        put(&header(length).map_err(|error| error.to_string())?, start)?;
+        put(&[cpio::padding(end), &cpio::trailer()].concat(), end)?;
+        end = end.next_multiple_of(4) + cpio::trailer().len() as u64;
+    } else {
+        boot_image::initrd(&head(file, content)?)?;
+    }
+    put(cpio::padding(end), end)?;
+    Ok(end + cpio::padding(end).len() as u64)
+}
+
+/// Has the kernel take it.
+///
+/// # Errors
+/// Why it does not, and what helps.
+pub(super) fn take_in(ready: &Ready) -> Result<(), String> {
+    kexec::load(&ready.kernel, ready.initrd.as_ref(), &ready.command_line).map_err(|error| {
+        let why = match error.raw_os_error() {
+            Some(libc::EKEYREJECTED | libc::ENOKEY | libc::EBADMSG | libc::ENODATA | libc::ELIBBAD) => {
+                "this machine starts only kernels with a signature that it believes, and this one has none"
+            }
+            Some(libc::ENOEXEC) => "the kernel of this machine cannot start files of this form",
+            Some(libc::ENOMEM) => "there is too little memory",
+            Some(libc::EPERM) => "it may not: it needs root (CAP_SYS_BOOT), and a kernel that allows it",
+            Some(libc::EBUSY) => "something else is being loaded",
+            Some(libc::ENOSYS) => "the kernel of this machine has no kexec_file_load",
+            _ => "the kernel of this machine does not take it",
+        };
+        format!("{why} ({error})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::session::Came;
+    use super::*;
+    use crate::formats::boot_image::tests::bzimage;
+    use crate::service::fetch::client::{Client, Patience};
+    use crate::service::fetch::proxy::Proxies;
+    use crate::service::fetch::tls;
+    use crate::service::fetch::url::Target;
+
+    /// More than any file here has.
+    const WHOLE: usize = 1 << 20;
+
+    /// A server of files; each connection breaks after so many bytes.
+    async fn serve(files: HashMap<&'static str, Vec<u8>>, breaks_after: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let files = Arc::new(files);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..length]).to_ascii_lowercase();
+                let path = request.split(' ').nth(1).unwrap_or_default();
+                let Some(file) = files.get(path) else {
+                    stream
+                        .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                        .await
+                        .ok();
+                    continue;
+                };
+                let asked = request
+                    .split_once("range: bytes=")
+                    .and_then(|(_, range)| range.split('-').next()?.parse().ok());
+                let (first, last, total) = (asked.unwrap_or(0), file.len() - 1, file.len());
+                let mut answer = format!(
+                    "HTTP/1.1 206 Partial Content\r\nETag: \"{total}\"\r\nContent-Range: bytes {first}-{last}/{total}\r\nContent-Length: {}\r\n\r\n",
+                    total - first
+                );
+                if !request.contains("range:") {
+                    answer = format!("HTTP/1.1 200 OK\r\nETag: \"{total}\"\r\nContent-Length: {total}\r\n\r\n");
+                }
+                let mut bytes = [answer.as_bytes(), &file[first..]].concat();
+                bytes.truncate(answer.len() + breaks_after);
+                stream.write_all(&bytes).await.ok();
+                stream.shutdown().await.ok();
+            }
+        });
+        base
+    }
+
+    fn files() -> HashMap<&'static str, Vec<u8>> {
+        let script = b"#!ipxe\nkernel linux a=b\ninitrd one.img\ninitrd extra /etc/extra mode=600 mkdir=1\ninitrd --name two one.img?2\nboot\n";
+        HashMap::from([
+            ("/boot.ipxe", script.to_vec()),
+            ("/linux", bzimage()),
+            ("/one.img", b"070701one".to_vec()),
+            ("/one.img?2", b"070702two!".to_vec()),
+            ("/extra", b"<html>anything".to_vec()),
+        ])
+    }
+
+    async fn run(files: HashMap<&'static str, Vec<u8>>, breaks_after: usize, sums: &[Sum]) -> Result<Ready, String> {
+        let base = serve(files, breaks_after).await;
+        let patience = Patience {
+            scale: 0.0,
+            ..Patience::USUAL
+        };
+        let client = Client {
+            tls: tls::config(b"", &[]).unwrap(),
+            proxies: Proxies::default(),
+            headers: None,
+            patience,
+        };
+        let target = Target::read(&format!("{base}/boot.ipxe")).unwrap();
+        let mut session = Session::begin(client, &target, true).await.unwrap();
+        let Ok(Came::Boot(wanted)) = session.next(None).await else {
+            panic!("{:?}", session.said)
+        };
+        fetch(&session, &wanted, sums).await
+    }
+
+    fn content(file: &File) -> Vec<u8> {
+        let mut bytes = vec![0; 10_000];
+        let length = file.read_at(&mut bytes, 0).unwrap();
+        bytes.truncate(length);
+        bytes
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn archives_follow_one_another_in_the_kernels_way() {
+        for breaks_after in [WHOLE, 1000, 700] {
+            // The script itself is read in one piece.
+            let ready = run(files(), breaks_after, &[])
+                .await
+                .unwrap_or_else(|why| panic!("{why}"));
+            assert_eq!(content(&ready.kernel), bzimage());
+            assert_eq!(ready.command_line, "a=b");
+            let archive = content(ready.initrd.as_ref().unwrap());
+            assert!(archive.len().is_multiple_of(4) && archive.starts_with(b"070701one\x00\x00\x00070701"));
+            let expected = [
+                &b"070701one\x00\x00\x00"[..],
+                &cpio::before_file("etc/extra", 0o600, 1, 14).unwrap(),
+                b"<html>anything\0\0",
+                &cpio::trailer(),
+                b"070702two!\0\0",
+            ]
+            .concat();
+            assert_eq!(archive, expected);
+        }
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn what_is_not_what_it_should_be_is_not_loaded() {
+        let sum = |text: &str| text.parse::<Sum>().unwrap();
+        let right: String = Sha256::digest(bzimage())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert!(run(files(), WHOLE, &[sum(&format!("linux={right}"))]).await.is_ok());
+        let wrong = run(files(), WHOLE, &[sum(&format!("linux={}", "0".repeat(64)))])
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(wrong, "linux: it has another SHA-256 than it should");
+        let other = run(files(), WHOLE, &[sum(&format!("vmlinuz={right}"))])
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(other, "no file is called vmlinuz; there are linux, one.img, extra, two");
+        let mut page = files();
+        page.insert("/one.img", b"<html><title>Sign in</title>".to_vec());
+        let page = run(page, WHOLE, &[]).await.err().unwrap();
+        assert_eq!(page, "one.img: it is no initrd but a web page (HTML): \"Sign in\"");
+    }
+}

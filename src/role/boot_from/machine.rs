@@ -1,0 +1,166 @@
+//! Reads what a boot script may ask of this machine, and what kexec needs.
+
+use std::io;
+use std::path::Path;
+
+use super::plan::KexecFacts;
+use super::settings::{Machine, Port, ipv6_addresses, routers, vlans};
+use crate::config::load::small_file;
+use crate::service::boot_script::Processor;
+use crate::sys::netif::{Link, Netlink, link_named};
+use crate::sys::{clock, cpuid, kexec, process};
+
+/// Longest file of the kernel's that is read here.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+fn text(root: &Path, file: &str) -> Option<String> {
+    let bytes = small_file(&root.join(file), MAX_FILE_BYTES).ok()??;
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Every Ethernet interface, in the kernel's order; bridges and others without hardware may be what a script is asked over.
+fn links(root: &Path) -> io::Result<Vec<Link>> {
+    let sys = root.join("sys");
+    let mut links = Vec::new();
+    for entry in std::fs::read_dir(sys.join("class/net"))? {
+        links.extend(entry?.file_name().to_str().and_then(|name| link_named(&sys, name)));
+    }
+    links.sort_by_key(|link| link.index);
+    Ok(links)
+}
+
+/// What is readable in `root`, which is `/` but for tests. Addresses are those of the running system.
+pub(super) async fn facts(root: &Path) -> Machine {
+    let routers = routers(&text(root, "proc/net/route").unwrap_or_default());
+    let sixes = ipv6_addresses(&text(root, "proc/net/if_inet6").unwrap_or_default());
+    let vlans = vlans(&text(root, "proc/net/vlan/config").unwrap_or_default());
+    let netlink = Netlink::open().ok();
+    let mut ports = Vec::new();
+    for link in links(root).unwrap_or_default() {
+        let addresses = match &netlink {
+            Some(netlink) => netlink.addresses(link.index).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let six = sixes.iter().find(|(name, ..)| *name == link.name);
+        ports.push(Port {
+            mac: link.mac.to_string(),
+            vlan: vlans
+                .iter()
+                .find(|(name, ..)| *name == link.name)
+                .map(|(_, parent, id)| (parent.clone(), *id)),
+            ipv4: addresses.first().copied(),
+            ipv6: six.map(|(_, address, length)| (*address, *length)),
+            gateway: routers
+                .iter()
+                .find(|(name, _)| *name == link.name)
+                .map(|(_, router)| *router),
+            name: link.name,
+        });
+    }
+    let dmi = |(setting, file): (&'static str, &str)| Some((setting, text(root, &format!("sys/class/dmi/id/{file}"))?));
+    let firmware = [
+        ("uuid", "product_uuid"),
+        ("serial", "product_serial"),
+        ("asset", "chassis_asset_tag"),
+        ("board-serial", "board_serial"),
+        ("manufacturer", "sys_vendor"),
+        ("product", "product_name"),
+    ];
+    let resolver = text(root, "etc/resolv.conf").unwrap_or_default();
+    let word = |name: &str| {
+        let mut lines = resolver.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.split_whitespace().next().map(str::to_owned))
+    };
+    Machine {
+        ports,
+        firmware: firmware.into_iter().filter_map(dmi).collect(),
+        is_efi: root.join("sys/firmware/efi").exists(),
+        hostname: text(root, "proc/sys/kernel/hostname"),
+        dns: word("nameserver ").and_then(|word| word.parse().ok()),
+        domain: word("search ").or_else(|| word("domain ")),
+        memory_mebibytes: memory(root, "MemTotal:").map(|bytes| bytes >> 20),
+        processor: cpuid::features().map(|[edx, ecx, extended_edx, extended_ecx]| Processor {
+            edx,
+            ecx,
+            extended_edx,
+            extended_ecx,
+        }),
+        unix_time: u64::try_from(clock::unix_millis() / 1000).unwrap_or(0),
+    }
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn memory(root: &Path, name: &str) -> Option<u64> {
+    let text = text(root, "proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// What programs may take without others being put out (proc_meminfo(5), `MemAvailable`).
+pub(super) fn available_bytes() -> Option<u64> {
+    memory(Path::new("/"), "MemAvailable:")
+}
+
+pub(super) fn kexec_facts() -> KexecFacts {
+    let root = Path::new("/");
+    let says = |file: &str, what: &str| text(root, file).is_some_and(|text| text == what);
+    KexecFacts {
+        is_there: kexec::is_there() && root.join("sys/kernel/kexec_loaded").exists(),
+        is_disabled: says("proc/sys/kernel/kexec_load_disabled", "1"),
+        is_loaded: says("sys/kernel/kexec_loaded", "1"),
+        lockdown: text(root, "sys/kernel/security/lockdown"),
+        is_root: process::is_root(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = facts(folder.path()).await;
+        assert_eq!(
+            Machine {
+                unix_time: 0,
+                processor: None,
+                ..nothing
+            },
+            Machine::default()
+        );
+        let put = |file: &str, content: &str| {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        for (file, content) in [
+            ("sys/class/net/eth0/type", "1\n"),
+            ("sys/class/net/eth0/ifindex", "7777\n"),
+            ("sys/class/net/eth0/address", "52:54:00:00:00:01\n"),
+            ("sys/class/net/lo/type", "772\n"),
+            ("sys/class/dmi/id/product_serial", "S1\n"),
+            ("sys/class/dmi/id/sys_vendor", "\n"),
+            ("proc/meminfo", "MemTotal:        2048 kB\nMemAvailable: 1024 kB\n"),
+            ("etc/resolv.conf", "search a.example b\nnameserver 192.0.2.53\n"),
+        ] {
+            put(file, content);
+        }
+        let read = facts(folder.path()).await;
+        assert_eq!(read.ports.len(), 1);
+        assert_eq!(
+            (read.ports[0].mac.as_str(), read.ports[0].ipv4),
+            ("52:54:00:00:00:01", None)
+        );
+        assert_eq!(read.firmware, [("serial", "S1".to_owned())]);
+        assert_eq!(
+            (read.memory_mebibytes, read.domain.as_deref()),
+            (Some(2), Some("a.example"))
+        );
+        assert_eq!(memory(folder.path(), "MemAvailable:"), Some(1 << 20));
+        kexec_facts();
+        assert!(available_bytes().is_some());
+    }
+}

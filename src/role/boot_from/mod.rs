@@ -1,0 +1,8 @@
+//! `recon boot-from`: a boot script from any web server, and what it says started by kexec.
+
+mod load;
+mod machine;
+pub(crate) mod plan;
+pub(crate) mod run;
+mod session;
+mod settings;

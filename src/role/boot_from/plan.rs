@@ -1,0 +1,583 @@
+//! What a boot script would start here, and what stands against it. Pure.
+//!
+//! Everything that is shown is without secrets, and harmless to terminals.
+
+use std::fmt::Write;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::formats::boot_image;
+use crate::model::secrets;
+use crate::model::shown::{self, Shown};
+use crate::probe::text::decimal_size;
+use crate::service::boot_script::{self, Initrd};
+
+/// Memory that loading takes beside the files themselves, in tenths of their size: the kernel holds a copy and the segments it makes of
+/// it. Measured with 62 MB and Debian's kernel 6.12: 3.04 times is enough and 2.53 times is not, out of memory inside the system call.
+const LOAD_TENTHS: u64 = 31;
+/// Longest command line of a kernel that does not say its own (`COMMAND_LINE_SIZE` of arch/x86 and arch/arm64, less the closing zero).
+const COMMAND_LINE_BYTES: usize = 2047;
+
+/// A file, as far as it was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Its length in bytes, where the server says it.
+    pub(super) bytes: Option<u64>,
+    /// Its beginning.
+    pub(super) head: Vec<u8>,
+}
+
+/// What a file has to have, by its name or by the last part of its URL: `vmlinuz=HEX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sum {
+    name: String,
+    pub(super) sha256: [u8; 32],
+}
+
+impl FromStr for Sum {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not NAME=SHA256 with 64 digits in hex");
+        let (name, hex) = text
+            .rsplit_once('=')
+            .filter(|(_, hex)| hex.len() == 64)
+            .ok_or_else(wrong)?;
+        let mut sha256 = [0; 32];
+        for (byte, digits) in sha256.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+        }
+        let name = name.to_owned();
+        Ok(Self { name, sha256 })
+    }
+}
+
+impl Sum {
+    pub(super) fn is_of(&self, name: &str, url: &str) -> bool {
+        self.name == name || self.name == last_part(url)
+    }
+}
+
+/// # Errors
+/// A sum is of no file that there is: whoever gave it would believe that one to be checked.
+pub(super) fn sums_fit(sums: &[Sum], wanted: &boot_script::Plan) -> Result<(), String> {
+    let kernel = (last_part(&wanted.url), wanted.url.as_str());
+    let files: Vec<_> = wanted
+        .initrds
+        .iter()
+        .map(|initrd| (initrd.name.as_str(), initrd.url.as_str()))
+        .collect();
+    let files = [&[kernel][..], &files].concat();
+    for sum in sums {
+        if !files.iter().any(|(name, url)| sum.is_of(name, url)) {
+            let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+            names.dedup();
+            return Err(format!(
+                "no file is called {}; there are {}",
+                sum.name,
+                names.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What the kernel of this machine says of kexec.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct KexecFacts {
+    /// It has kexec_file_load(2).
+    pub(super) is_there: bool,
+    /// `kernel.kexec_load_disabled`
+    pub(super) is_disabled: bool,
+    /// Something is loaded already.
+    pub(super) is_loaded: bool,
+    /// `none [integrity] confidentiality`
+    pub(super) lockdown: Option<String>,
+    pub(super) is_root: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Kexec {
+    pub(crate) is_possible: bool,
+    /// Why not, or what has to be so.
+    pub(crate) notes: Vec<String>,
+}
+
+impl KexecFacts {
+    pub(super) fn verdict(&self) -> Kexec {
+        let mut notes = Vec::new();
+        let mut stops = |holds: bool, why: &str| {
+            if holds {
+                notes.push(why.to_owned());
+            }
+            holds
+        };
+        let stopped = [
+            stops(
+                !self.is_there,
+                "the kernel of this machine has no kexec_file_load (CONFIG_KEXEC_FILE)",
+            ),
+            stops(
+                self.is_there && self.is_disabled,
+                "kernel.kexec_load_disabled is 1: nothing is loaded until the next boot",
+            ),
+        ];
+        let is_possible = !stopped.contains(&true);
+        let lockdown = self.lockdown.as_deref().unwrap_or_default();
+        let locked = ["integrity", "confidentiality"]
+            .into_iter()
+            .find(|mode| lockdown.contains(&format!("[{mode}]")));
+        if let Some(mode) = locked.filter(|_| is_possible) {
+            notes.push(format!(
+                "this machine is locked down ({mode}): only a kernel with a signature that it believes is started"
+            ));
+        }
+        if is_possible && !self.is_root {
+            notes.push("it needs root".to_owned());
+        }
+        if self.is_loaded {
+            notes.push("another kernel is loaded already; it gives way, and takes memory until then".to_owned());
+        }
+        Kexec { is_possible, notes }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct File {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    /// `None` where the server does not say it.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) form: Option<String>,
+    /// Where a plain file goes in the root file system.
+    pub(crate) path: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Memory {
+    /// Of all files whose length is known.
+    pub(crate) files_bytes: u64,
+    /// What loading takes beside them.
+    pub(crate) load_bytes: u64,
+    pub(crate) needed_bytes: u64,
+    pub(crate) available_bytes: Option<u64>,
+    pub(crate) is_enough: bool,
+}
+
+/// Memory for files of so many bytes, `held` of which are in memory already.
+pub(super) fn memory(files_bytes: u64, held: u64, available_bytes: Option<u64>) -> Memory {
+    let load_bytes = files_bytes.saturating_mul(LOAD_TENTHS).div_ceil(10);
+    let needed_bytes = load_bytes.saturating_add(files_bytes.saturating_sub(held));
+    Memory {
+        files_bytes,
+        load_bytes,
+        needed_bytes,
+        available_bytes,
+        is_enough: available_bytes.is_none_or(|available| available >= needed_bytes),
+    }
+}
+
+impl Memory {
+    /// Why there is not enough.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let available = self.available_bytes.filter(|_| !self.is_enough)?;
+        Some(format!(
+            "too little memory: {} are needed for {} of files, and {} are available",
+            decimal_size(self.needed_bytes),
+            decimal_size(self.files_bytes),
+            decimal_size(available)
+        ))
+    }
+}
+
+/// What would be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Boot {
+    pub(crate) kernel: File,
+    pub(crate) command_line: String,
+    pub(crate) initrds: Vec<File>,
+    pub(crate) memory: Memory,
+    /// Why it would not start.
+    pub(crate) problems: Vec<String>,
+}
+
+fn last_part(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// `seen` gives what was seen of an image, by its number.
+pub(super) fn boot<'a>(
+    plan: &boot_script::Plan,
+    seen: impl Fn(usize) -> Option<&'a Seen>,
+    available_bytes: Option<u64>,
+) -> Boot {
+    let mut problems = Vec::new();
+    let known = seen(plan.kernel);
+    let read = boot_image::kernel(known.map_or(&[][..], |seen| &seen.head));
+    let kernel = File {
+        name: shown::line(last_part(&plan.url)).into_owned(),
+        url: secrets::url(&plan.url),
+        bytes: known.and_then(|seen| seen.bytes),
+        form: read.as_ref().ok().map(|kernel| kernel.form.to_owned()),
+        path: None,
+    };
+    match &read {
+        Ok(read) => problems.extend(unfit(read, &plan.command_line)),
+        Err(why) => problems.push(format!("{}: {why}", kernel.name)),
+    }
+    let mut initrds = Vec::new();
+    for initrd in &plan.initrds {
+        let (file, problem) = initrd_of(initrd, seen(initrd.image));
+        problems.extend(problem);
+        initrds.push(file);
+    }
+    let files_bytes = initrds
+        .iter()
+        .chain([&kernel])
+        .filter_map(|file| file.bytes)
+        .fold(0, u64::saturating_add);
+    let memory = memory(files_bytes, 0, available_bytes);
+    problems.extend(memory.refusal());
+    Boot {
+        kernel,
+        command_line: secrets::text(&plan.command_line),
+        initrds,
+        memory,
+        problems,
+    }
+}
+
+fn initrd_of(initrd: &Initrd, seen: Option<&Seen>) -> (File, Option<String>) {
+    let read = match &initrd.place {
+        // Whatever it is.
+        Some(_) => Ok("plain file"),
+        None => boot_image::initrd(seen.map_or(&[][..], |seen| &seen.head)),
+    };
+    let name = shown::line(&initrd.name).into_owned();
+    let problem = read.as_ref().err().map(|why| format!("{name}: {why}"));
+    let place = initrd.place.as_ref().map(|place| format!("/{}", place.path));
+    let file = File {
+        name,
+        url: secrets::url(&initrd.url),
+        bytes: seen.and_then(|seen| seen.bytes),
+        form: read.ok().map(str::to_owned),
+        path: place,
+    };
+    (file, problem)
+}
+
+/// What this kernel has against this machine, and against its command line.
+pub(super) fn unfit(kernel: &boot_image::Kernel, command_line: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let here = std::env::consts::ARCH;
+    match kernel.arch {
+        Some(arch) if arch != here => problems.push(format!("the kernel is for {arch}, and this machine is {here}")),
+        None if here == "x86_64" => {
+            problems.push(format!(
+                "the kernel is in a form ({}) that kexec takes on ARM only",
+                kernel.form
+            ));
+        }
+        _ => {}
+    }
+    let most = kernel
+        .command_line_bytes
+        .map_or(COMMAND_LINE_BYTES, |bytes| bytes as usize);
+    if command_line.len() > most {
+        problems.push(format!(
+            "its command line has {} bytes, and the kernel takes {most}",
+            command_line.len()
+        ));
+    }
+    problems
+}
+
+/// How the script ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum End {
+    Boot(Box<Boot>),
+    /// It ended without anything to start: with 0, or the number that it ended with.
+    Exit(u32),
+    Shell,
+    Reboot,
+    PowerOff,
+}
+
+/// What `--plan` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Report {
+    pub(crate) script: String,
+    /// What the script says on its way, and what was decided in the place of a person.
+    pub(crate) said: Vec<String>,
+    pub(crate) end: End,
+    pub(crate) kexec: Kexec,
+}
+
+impl Report {
+    pub(crate) fn text(&self) -> Shown {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "Script    {}", shown::line(&self.script));
+        for (number, said) in self.said.iter().enumerate() {
+            let label = if number == 0 { "says" } else { "" };
+            let _ = writeln!(out, "  {label:<7} {}", shown::line(said));
+        }
+        let ends = |what: &str| format!("Nothing is started: {what}\n");
+        match &self.end {
+            End::Boot(boot) => boot.write(&mut out),
+            End::Exit(0) => out += &ends("the script ends without that, and the next boot device would have its turn"),
+            End::Exit(code) => out += &ends(&format!("the script ends with the error {code}")),
+            End::Shell => out += &ends("the script opens a shell"),
+            End::Reboot => out += &ends("the script reboots the machine"),
+            End::PowerOff => out += &ends("the script switches the machine off"),
+        }
+        let possible = if self.kexec.is_possible {
+            "possible"
+        } else {
+            "not possible"
+        };
+        let notes: Vec<_> = self.kexec.notes.iter().map(|note| shown::line(note)).collect();
+        let _ = writeln!(
+            out,
+            "kexec     {}",
+            [&[possible.into()][..], &notes].concat().join("; ")
+        );
+        Shown::lines(&out)
+    }
+}
+
+impl Boot {
+    fn write(&self, out: &mut String) {
+        let file = |label: &str, file: &File| {
+            let size = file.bytes.map_or_else(|| "size not told".to_owned(), decimal_size);
+            let path = file.path.as_ref().map(|path| format!(" as {path}")).unwrap_or_default();
+            let form = file.form.as_deref().unwrap_or("unknown form");
+            let words = format!("{} ({size}, {form}){path}", file.name);
+            format!(
+                "{label:<9} {}\n          {}\n",
+                shown::line(&words),
+                shown::line(&file.url)
+            )
+        };
+        *out += &file("Kernel", &self.kernel);
+        let _ = writeln!(out, "  line    {}", shown::line(&self.command_line));
+        for initrd in &self.initrds {
+            *out += &file("Initrd", initrd);
+        }
+        let memory = &self.memory;
+        let available = memory
+            .available_bytes
+            .map_or_else(|| "an unknown amount".to_owned(), decimal_size);
+        let _ = writeln!(
+            out,
+            "Memory    {} needed: {} of files, and {} times that to load them; {available} available",
+            decimal_size(memory.needed_bytes),
+            decimal_size(memory.files_bytes),
+            LOAD_TENTHS as f64 / 10.0
+        );
+        for problem in &self.problems {
+            let _ = writeln!(out, "Problem   {}", shown::line(problem));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::boot_image::tests::bzimage;
+    use crate::model::shown::{EVIL, assert_harmless};
+    use crate::service::boot_script::Place;
+
+    fn plan() -> boot_script::Plan {
+        let initrd = |image, name: &str, place| Initrd {
+            image,
+            name: name.to_owned(),
+            url: format!("http://u:hunter2@a/{name}?token=hunter2"),
+            place,
+        };
+        let place = Place {
+            path: "etc/x".to_owned(),
+            mode: 0o600,
+            folders: 0,
+        };
+        boot_script::Plan {
+            kernel: 1,
+            url: "http://a/linux?image_token=hunter2".to_owned(),
+            command_line: "console=ttyS0 recon.token=hunter2".to_owned(),
+            initrds: vec![initrd(2, "main", None), initrd(3, "extra", Some(place))],
+        }
+    }
+
+    fn of(kernel: Vec<u8>, initrd: &[u8], available: u64) -> Boot {
+        let seen = [
+            Seen {
+                bytes: Some(12_000_000),
+                head: kernel,
+            },
+            Seen {
+                bytes: Some(48_000_000),
+                head: initrd.to_vec(),
+            },
+            Seen {
+                bytes: None,
+                head: b"<html>".to_vec(),
+            },
+        ];
+        boot(&plan(), |image| seen.get(image - 1), Some(available))
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_good_plan_says_what_is_started_and_no_secret() {
+        let boot = of(bzimage(), b"070701", 246_000_000);
+        assert_eq!(boot.problems, [""; 0]);
+        assert_eq!(
+            (
+                boot.memory.files_bytes,
+                boot.memory.load_bytes,
+                boot.memory.needed_bytes
+            ),
+            (60_000_000, 186_000_000, 246_000_000)
+        );
+        assert_eq!(boot.initrds[1].path.as_deref(), Some("/etc/x"));
+        let report = Report {
+            script: "http://a/boot.ipxe".to_owned(),
+            said: vec!["hello".to_owned(), "again".to_owned()],
+            end: End::Boot(Box::new(boot)),
+            kexec: KexecFacts {
+                is_there: true,
+                ..KexecFacts::default()
+            }
+            .verdict(),
+        };
+        let text = report.text();
+        assert_eq!(
+            &*text,
+            "Script    http://a/boot.ipxe\n  says    hello\n          again\n\
+             Kernel    linux (12 MB, bzImage)\n          http://a/linux?image_token=[hidden]\n\
+             \x20 line    console=ttyS0 recon.token=[hidden]\n\
+             Initrd    main (48 MB, cpio)\n          http://[hidden]@a/main?token=[hidden]\n\
+             Initrd    extra (size not told, plain file) as /etc/x\n          http://[hidden]@a/extra?token=[hidden]\n\
+             Memory    246 MB needed: 60 MB of files, and 3.1 times that to load them; 246 MB available\n\
+             kexec     possible; it needs root\n"
+        );
+        let json = Shown::json(&report).unwrap();
+        assert!(!json.contains("hunter2") && !text.contains("hunter2"), "{json}");
+    }
+
+    #[test]
+    fn what_stands_against_a_boot_is_said() {
+        let mut kernel = bzimage();
+        kernel[0x238] = 9;
+        kernel[0x239] = 0;
+        let problems = of(kernel, b"<html><title>Log in</title>", 245_999_999)
+            .problems
+            .join("\n");
+        for what in [
+            "has 33 bytes, and the kernel takes 9",
+            "main: it is no initrd but a web page (HTML): \"Log in\"",
+            "too little memory: 246 MB are needed for 60 MB of files, and 246 MB are available",
+        ] {
+            assert!(problems.contains(what), "{problems}");
+        }
+        let mut arm = vec![0; 64];
+        arm[56..60].copy_from_slice(b"ARM\x64");
+        let other = boot_image::Kernel {
+            arch: Some("sparc"),
+            ..boot_image::kernel(&arm).unwrap()
+        };
+        assert!(unfit(&other, "")[0].contains("is for sparc"));
+        assert!(of(b"<html>".to_vec(), b"070701", 0).problems[0].starts_with("linux: it is no kernel but a web page"));
+    }
+
+    #[test]
+    fn memory_that_is_held_is_not_needed_again() {
+        assert_eq!(memory(100, 100, None).needed_bytes, 310);
+        assert!(!memory(100, 0, Some(409)).is_enough);
+        assert!(memory(100, 0, Some(410)).is_enough && memory(u64::MAX, 0, None).is_enough);
+    }
+
+    #[test]
+    fn kexec_is_judged_by_what_the_kernel_says() {
+        let root = KexecFacts {
+            is_there: true,
+            is_root: true,
+            ..KexecFacts::default()
+        };
+        let verdict = |facts: &KexecFacts| {
+            let Kexec { is_possible, notes } = facts.verdict();
+            (is_possible, notes.join(" "))
+        };
+        assert_eq!(verdict(&root), (true, String::new()));
+        let lockdown = |text: &str| Some(text.to_owned());
+        for (facts, possible, says) in [
+            (KexecFacts::default(), false, "CONFIG_KEXEC_FILE"),
+            (
+                KexecFacts {
+                    is_disabled: true,
+                    ..root.clone()
+                },
+                false,
+                "kexec_load_disabled is 1",
+            ),
+            (
+                KexecFacts {
+                    lockdown: lockdown("none [integrity] confidentiality"),
+                    ..root.clone()
+                },
+                true,
+                "(integrity)",
+            ),
+            (
+                KexecFacts {
+                    lockdown: lockdown("[none] integrity confidentiality"),
+                    ..root.clone()
+                },
+                true,
+                "",
+            ),
+            (
+                KexecFacts {
+                    is_root: false,
+                    ..root.clone()
+                },
+                true,
+                "needs root",
+            ),
+            (
+                KexecFacts {
+                    is_loaded: true,
+                    ..root.clone()
+                },
+                true,
+                "loaded already",
+            ),
+        ] {
+            let (is_possible, notes) = verdict(&facts);
+            assert_eq!((is_possible, notes.contains(says)), (possible, true), "{notes}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_script_do_nothing_to_a_terminal() {
+        let mut evil = plan();
+        (evil.url, evil.command_line) = (format!("http://a/{EVIL}"), EVIL.to_owned());
+        evil.initrds[0].name = EVIL.to_owned();
+        let end = End::Boot(Box::new(boot(&evil, |_| None, None)));
+        let report = Report {
+            script: EVIL.to_owned(),
+            said: vec![EVIL.to_owned()],
+            end,
+            kexec: KexecFacts::default().verdict(),
+        };
+        assert_harmless(&report.text());
+        assert_harmless(&Shown::json(&report).unwrap());
+        for end in [End::Exit(0), End::Exit(1), End::Shell, End::Reboot, End::PowerOff] {
+            assert!(Report { end, ..report.clone() }.text().contains("Nothing is started"));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One boot script on its way: what it asks for is looked at, and only what it wants started is fetched whole.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::machine;
+use super::plan::Seen;
+use super::settings::settings;
+use crate::model::console::console;
+use crate::model::secrets;
+use crate::service::boot_script::{Answer, Interpreter, MAX_SCRIPT_BYTES, Plan, Request, Script, is_script};
+use crate::service::fetch::client::{Client, Form, Peeked, Piece};
+use crate::service::fetch::url::Target;
+use crate::service::fetch::{FetchError, resolve};
+
+/// Most lines of a script's that are kept to be shown; one that says more is not worth reading.
+const MAX_SAID: usize = 200;
+
+/// A file that the script named.
+pub(super) struct Found {
+    pub(super) target: Target,
+    pub(super) form: Vec<(String, String)>,
+    pub(super) seen: Seen,
+}
+
+pub(super) struct Session {
+    client: Client,
+    interpreter: Interpreter,
+    /// By the numbers that the interpreter gives.
+    found: BTreeMap<usize, Found>,
+    pub(super) said: Vec<String>,
+    /// Whether `sleep` is slept.
+    waits: bool,
+}
+
+/// What a script comes to.
+pub(super) enum Came {
+    Boot(Plan),
+    Exit(u32),
+    Shell,
+    Reboot,
+    PowerOff,
+}
+
+async fn whole_script(client: &Client, peeked: Peeked, target: &Target, form: &Form) -> Result<Vec<u8>, FetchError> {
+    if peeked.is_whole {
+        return Ok(peeked.head);
+    }
+    let mut bytes = Vec::new();
+    let take = |piece: Piece<'_>| {
+        match piece {
+            Piece::Anew => bytes.clear(),
+            Piece::Bytes(more) => bytes.extend_from_slice(more),
+        }
+        Ok(())
+    };
+    client.download(target, form, MAX_SCRIPT_BYTES as u64, take).await?;
+    Ok(bytes)
+}
+
+impl Session {
+    /// Fetches the script. A URL that is no script is taken as what a script would start.
+    pub(super) async fn begin(client: Client, url: &Target, waits: bool) -> anyhow::Result<Self> {
+        let peeked = client.peek(url, &[]).await.with_context(|| url.to_string())?;
+        let local: Option<IpAddr> = Some(peeked.local);
+        let (script, place) = if is_script(&peeked.head) {
+            let place = peeked.target.as_str().to_owned();
+            let bytes = whole_script(&client, peeked, url, &[])
+                .await
+                .with_context(|| url.to_string())?;
+            (Script::read(&bytes).with_context(|| format!("{url}"))?, place)
+        } else if let Err(why) = crate::formats::boot_image::kernel(&peeked.head) {
+            let why = why.replace(
+                "it is no kernel",
+                "it is neither a boot script (which begins with #!ipxe) nor a kernel",
+            );
+            bail!("{url}: {why}");
+        } else {
+            let script = format!("#!ipxe\nkernel {}\nboot\n", url.as_str());
+            (Script::read(script.as_bytes())?, url.as_str().to_owned())
+        };
+        let facts = machine::facts(Path::new("/")).await;
+        let interpreter = Interpreter::new(script, Some(&place), settings(&facts, local));
+        Ok(Self {
+            client,
+            interpreter,
+            found: BTreeMap::new(),
+            said: Vec::new(),
+            waits,
+        })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn found(&self, image: usize) -> Option<&Found> {
+        self.found.get(&image)
+    }
+
+    pub(super) fn seen(&self, image: usize) -> Option<&Seen> {
+        self.found.get(&image).map(|found| &found.seen)
+    }
+
+    /// Words of the script, or about it.
+    fn say(&mut self, text: &str) {
+        let text = secrets::text(text);
+        match self.waits {
+            true => console!("the boot script: {text}"),
+            // The plan has them.
+            false => tracing::debug!("the boot script: {text}"),
+        }
+        match self.said.len() {
+            MAX_SAID.. => {}
+            199 => self.said.push("and more, which is not shown".to_owned()),
+            _ => self.said.push(text),
+        }
+    }
+
+    /// Runs the script on, until it wants something started or ends. `failed` says why the last one did not start.
+    pub(super) async fn next(&mut self, failed: Option<String>) -> anyhow::Result<Came> {
+        let mut answer = failed.map_or(Answer::Done, Answer::Failed);
+        loop {
+            answer = match self.interpreter.next(answer) {
+                Request::Fetch { image, url, post } => self.look(image, &url, post).await,
+                Request::Say(text) => {
+                    self.say(&text);
+                    Answer::Done
+                }
+                Request::LookUp(name) => match resolve::addresses(&name).await {
+                    Ok(addresses) => addresses
+                        .first()
+                        .map_or(Answer::Done, |address| Answer::Address(*address)),
+                    Err(error) => Answer::Failed(error.to_string()),
+                },
+                Request::Wait(time) => {
+                    match self.waits {
+                        true => tokio::time::sleep(time).await,
+                        false => self.say(&format!("(it would wait for {} s)", time.as_secs())),
+                    }
+                    Answer::Done
+                }
+                Request::Boot(plan) => return Ok(Came::Boot(plan)),
+                Request::Exit(code) => return Ok(Came::Exit(code)),
+                Request::Shell => return Ok(Came::Shell),
+                Request::Reboot => return Ok(Came::Reboot),
+                Request::PowerOff => return Ok(Came::PowerOff),
+                Request::Failed(why) => return Err(anyhow!("the boot script failed: {}", secrets::text(&why))),
+            };
+        }
+    }
+
+    async fn look(&mut self, image: usize, url: &str, form: Vec<(String, String)>) -> Answer {
+        let target = match Target::read(url) {
+            Ok(target) => target,
+            Err(why) => return Answer::Failed(why),
+        };
+        let peeked = match self.client.peek(&target, &form).await {
+            Ok(peeked) => peeked,
+            Err(error) => return Answer::Failed(error.to_string()),
+        };
+        tracing::debug!(%target, bytes = peeked.total, "found");
+        let found = peeked.target.as_str().to_owned();
+        if is_script(&peeked.head) {
+            return match whole_script(&self.client, peeked, &target, &form).await {
+                Ok(bytes) => Answer::Fetched {
+                    url: Some(found),
+                    bytes,
+                },
+                Err(error) => Answer::Failed(error.to_string()),
+            };
+        }
+        let seen = Seen {
+            bytes: peeked.total,
+            head: peeked.head,
+        };
+        self.found.insert(image, Found { target, form, seen });
+        Answer::Fetched {
+            url: Some(found),
+            bytes: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Images that a script fetched, and what is to be started of them. Pure.
+
+use std::sync::Arc;
+
+use super::error::ScriptError;
+use super::lex::Script;
+
+/// Most images at a time; each is a fetch that somebody else pays for.
+const MAX_IMAGES: usize = 64;
+
+/// One fetched image. Its bytes are with whoever fetched it, under its number.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub(super) number: usize,
+    pub(super) name: String,
+    pub(super) url: String,
+    /// Where it was found in the end, where that is elsewhere.
+    pub(super) found: Option<String>,
+    /// What follows the URL: the command line of a kernel, path and mode of an initrd.
+    pub(super) args: String,
+    pub(super) script: Option<Arc<Script>>,
+}
+
+/// A file that the kernel unpacks before it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Initrd {
+    /// The number that [`super::Request::Fetch`] gave it.
+    pub(crate) image: usize,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    /// Where the file is to be, when it is a plain one that has to be packed.
+    pub(crate) place: Option<Place>,
+}
+
+/// `initrd URL /PATH mode=755 mkdir=1`: a plain file and its place in the root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: String,
+    /// Permissions.
+    pub(crate) mode: u32,
+    /// How many of the folders that it lies in are made, the innermost first.
+    pub(crate) folders: usize,
+}
+
+/// What a script wants started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The kernel's number, as in [`super::Request::Fetch`].
+    pub(crate) kernel: usize,
+    pub(crate) url: String,
+    pub(crate) command_line: String,
+    /// In the order in which they are to be unpacked.
+    pub(crate) initrds: Vec<Initrd>,
+}
+
+/// All images that were fetched and not freed, and which of them is selected.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    images: Vec<Image>,
+    selected: Option<usize>,
+    taken: usize,
+}
+
+impl Images {
+    /// # Errors
+    /// There are as many as may be.
+    pub(super) fn number(&mut self) -> Result<usize, ScriptError> {
+        if self.images.len() >= MAX_IMAGES {
+            return Err(ScriptError::TooMuch("images"));
+        }
+        self.taken += 1;
+        Ok(self.taken)
+    }
+
+    /// One of the same name gives way, as in iPXE.
+    pub(super) fn keep(&mut self, image: Image, selected: bool) {
+        self.images.retain(|other| other.name != image.name);
+        if selected {
+            self.selected = Some(image.number);
+        }
+        self.images.push(image);
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Image> {
+        self.images.iter().find(|image| image.name == name || image.url == name)
+    }
+
+    pub(super) fn find_mut(&mut self, name: &str) -> Option<&mut Image> {
+        self.images
+            .iter_mut()
+            .find(|image| image.name == name || image.url == name)
+    }
+
+    pub(super) fn select(&mut self, number: usize) {
+        self.selected = Some(number);
+    }
+
+    /// The one that `boot` without a name means: the selected one, or the only one there is.
+    pub(super) fn selected(&self) -> Option<&Image> {
+        match (self.selected, &self.images[..]) {
+            (None, [only]) => Some(only),
+            (selected, images) => images.iter().find(|image| Some(image.number) == selected),
+        }
+    }
+
+    /// Frees one image, or all.
+    pub(super) fn free(&mut self, number: Option<usize>) {
+        self.images
+            .retain(|image| number.is_some_and(|number| image.number != number));
+        self.selected = self
+            .selected
+            .filter(|selected| self.images.iter().any(|image| image.number == *selected));
+    }
+
+    /// What starting this kernel means: every other image that is no script is an initrd.
+    pub(super) fn plan(&self, kernel: &Image) -> Plan {
+        let others = self
+            .images
+            .iter()
+            .filter(|image| image.number != kernel.number && image.script.is_none());
+        let initrd = |image: &Image| Initrd {
+            image: image.number,
+            name: image.name.clone(),
+            url: image.url.clone(),
+            place: place(&image.args),
+        };
+        Plan {
+            kernel: kernel.number,
+            url: kernel.url.clone(),
+            command_line: kernel.args.clone(),
+            initrds: others.map(initrd).collect(),
+        }
+    }
+}
+
+/// What iPXE packs into a cpio archive of its own (its `core/cpio.c`): only what has a path that begins with a slash.
+fn place(args: &str) -> Option<Place> {
+    let mut words = args.split(' ').filter(|word| !word.is_empty());
+    let path = words.next().filter(|word| word.starts_with('/'))?;
+    let value = |name: &str| words.clone().find_map(|word| word.strip_prefix(name));
+    let mode = value("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok());
+    let folders = match value("mkdir=") {
+        // All of them.
+        Some("-1") => usize::MAX,
+        Some(count) => count.parse().unwrap_or(0),
+        None => 0,
+    };
+    Some(Place {
+        path: path.trim_start_matches('/').to_owned(),
+        mode: mode.unwrap_or(0o644) & 0o7777,
+        folders,
+    })
+}

@@ -1,0 +1,133 @@
+//! Lines, labels and words of an iPXE script. Pure.
+//!
+//! As iPXE reads them (its `image/script.c` and `core/exec.c`): words are parted by white space and nothing else, quotation marks are
+//! letters like others; a backslash at the end joins the next line; a word that begins with `#` begins a comment.
+
+use super::error::{MAX_SCRIPT_BYTES, ScriptError};
+
+/// A script, read whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Script {
+    lines: Vec<Line>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Number of its first line in the file, from 1.
+    pub(super) number: usize,
+    pub(super) label: Option<String>,
+    pub(super) words: Vec<String>,
+}
+
+/// White space of C's `isspace`.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
+}
+
+/// Whether these bytes claim to be a script: `#!ipxe` or, as older ones have it, `#!gpxe`, and white space.
+pub(crate) fn is_script(bytes: &[u8]) -> bool {
+    matches!(bytes.get(..6), Some(b"#!ipxe" | b"#!gpxe"))
+        && bytes.get(6).is_some_and(|byte| is_space(char::from(*byte)))
+}
+
+impl Script {
+    /// # Errors
+    /// The bytes are no script, too many, or no text.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ScriptError> {
+        if !is_script(bytes) {
+            return Err(ScriptError::NoScript);
+        }
+        if bytes.len() > MAX_SCRIPT_BYTES {
+            return Err(ScriptError::TooLong);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| ScriptError::NoText)?;
+        let mut lines = Vec::new();
+        let mut joined = String::new();
+        let mut first = 1;
+        for (index, part) in text.split('\n').enumerate() {
+            joined.push_str(part.strip_suffix('\r').unwrap_or(part));
+            if joined.ends_with('\\') {
+                joined.pop();
+                continue;
+            }
+            lines.push(Line::read(first, &joined));
+            joined.clear();
+            first = index + 2;
+        }
+        if !joined.is_empty() {
+            lines.push(Line::read(first, &joined));
+        }
+        Ok(Self { lines })
+    }
+
+    pub(super) fn line(&self, index: usize) -> Option<&Line> {
+        self.lines.get(index)
+    }
+
+    /// Index of the first line with this label.
+    pub(super) fn label(&self, name: &str) -> Option<usize> {
+        self.lines.iter().position(|line| line.label.as_deref() == Some(name))
+    }
+}
+
+impl Line {
+    fn read(number: usize, text: &str) -> Self {
+        let text = text.trim_start_matches(is_space);
+        let (label, command) = match text.strip_prefix(':') {
+            Some(rest) => {
+                let (label, command) = rest.split_once(is_space).unwrap_or((rest, ""));
+                (Some(label.to_owned()), command)
+            }
+            None => (None, text),
+        };
+        let words = command.split(is_space).filter(|word| !word.is_empty());
+        let words = words
+            .take_while(|word| !word.starts_with('#'))
+            .map(str::to_owned)
+            .collect();
+        Self { number, label, words }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(script: &str) -> Vec<Vec<String>> {
+        let script = Script::read(script.as_bytes()).unwrap();
+        script.lines.iter().map(|line| line.words.clone()).collect()
+    }
+
+    #[test]
+    fn words_are_parted_by_white_space_alone() {
+        let read = words("#!ipxe\nkernel http://a/b  x=\"1 2\"\ty # rest\n");
+        assert_eq!(read[1], ["kernel", "http://a/b", "x=\"1", "2\"", "y"]);
+    }
+
+    #[test]
+    fn lines_are_joined_and_labels_found() {
+        let script = Script::read(b"#!ipxe\r\n set a \\\r\n b\r\n:again  echo on\n:last").unwrap();
+        assert_eq!(script.lines[1].words, ["set", "a", "b"]);
+        assert_eq!(script.lines[1].number, 2);
+        assert_eq!(script.label("again"), Some(2));
+        assert_eq!(script.lines[2].words, ["echo", "on"]);
+        assert_eq!(script.lines[2].number, 4);
+        assert_eq!(script.label("last"), Some(3));
+        assert_eq!(script.label("none"), None);
+    }
+
+    #[test]
+    fn what_is_no_script_is_said() {
+        for (bytes, error) in [
+            (&b"#!ipxescript\n"[..], ScriptError::NoScript),
+            (b"", ScriptError::NoScript),
+            (b"#!/bin/sh\n", ScriptError::NoScript),
+            (b"#!ipxe\n\xff\n", ScriptError::NoText),
+        ] {
+            assert_eq!(Script::read(bytes), Err(error));
+        }
+        let long = [b"#!ipxe\n".as_slice(), &vec![b'a'; MAX_SCRIPT_BYTES]].concat();
+        assert_eq!(Script::read(&long), Err(ScriptError::TooLong));
+        assert!(Script::read(b"#!gpxe\nboot").is_ok());
+    }
+}

@@ -1,0 +1,353 @@
+//! Fetches a file, or looks at its beginning.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, Uri, header};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::ClientConfig;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::FetchError;
+use super::connect::connect;
+use super::proxy::Proxies;
+use super::transfer::{Head, Start, Transfer, content_range, pause, status_error};
+use super::url::{Scheme, Target};
+use crate::model::cause;
+
+/// Most redirections that are followed for one file.
+const MAX_REDIRECTS: usize = 10;
+/// Of a file that is only looked at: enough for any magic number, and for most boot scripts.
+pub(crate) const PEEK_BYTES: usize = 64 << 10;
+/// Of a file that is only looked at, what is enough where the connection breaks: the heads of kernels end at 0x23c.
+const ENOUGH_BYTES: usize = 640;
+/// How long a server may think before its answer begins; some write a boot script only then.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Most connections for one file, whatever each brings: a server that gives a byte to each has an end.
+const MAX_CONNECTIONS: u32 = 1000;
+
+/// How long is waited for what does not come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Tries that may bring nothing, one after the other.
+    pub(crate) tries: u32,
+    /// Of the waits between them, which grow from 1 s to 60 s.
+    pub(crate) scale: f64,
+    /// A connection over which nothing comes for this long is broken.
+    pub(crate) idle: Duration,
+}
+
+impl Patience {
+    pub(crate) const USUAL: Self = Self {
+        tries: 6,
+        scale: 1.0,
+        idle: Duration::from_secs(30),
+    };
+}
+
+pub(crate) struct Client {
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) proxies: Proxies,
+    /// Go to the place of this URL and to no other.
+    pub(crate) headers: Option<(Target, Vec<(HeaderName, HeaderValue)>)>,
+    pub(crate) patience: Patience,
+}
+
+/// What a POST carries; a GET where there is nothing.
+pub(crate) type Form = [(String, String)];
+
+/// The beginning of a file.
+#[derive(Debug)]
+pub(crate) struct Peeked {
+    /// Where it was found in the end.
+    pub(crate) target: Target,
+    /// Our own address on the way there.
+    pub(crate) local: IpAddr,
+    /// Its length in bytes, where the server says it.
+    pub(crate) total: Option<u64>,
+    /// [`PEEK_BYTES`] at most.
+    pub(crate) head: Vec<u8>,
+    pub(crate) is_whole: bool,
+}
+
+/// What comes of a file, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece<'a> {
+    /// All that came before is void.
+    Anew,
+    Bytes(&'a [u8]),
+}
+
+struct Opened {
+    response: Response<Incoming>,
+    target: Target,
+    local: IpAddr,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Client {
+    /// Looks at a file's beginning.
+    ///
+    /// # Errors
+    /// As of the server, in words without secrets.
+    pub(crate) async fn peek(&self, target: &Target, form: &Form) -> Result<Peeked, FetchError> {
+        let mut fruitless = 0;
+        loop {
+            let error = match self.peek_once(target, form).await {
+                Ok(peeked) => return Ok(peeked),
+                Err(error) => error,
+            };
+            fruitless = self.rest(error, fruitless).await?;
+        }
+    }
+
+    async fn peek_once(&self, target: &Target, form: &Form) -> Result<Peeked, FetchError> {
+        let range = [(header::RANGE, format!("bytes=0-{}", PEEK_BYTES - 1))];
+        let range = if form.is_empty() { &range[..] } else { &[] };
+        let mut opened = self.open(target, form, range).await?;
+        // A file without a byte has no beginning either.
+        if opened.response.status() == 416 {
+            opened = self.open(target, form, &[]).await?;
+        }
+        let said = head(&opened.response);
+        let total = match (said.status, said.content_range.as_deref().map(content_range)) {
+            (200, _) => said.content_length,
+            (206, Some(Some((0, _, total)))) => Some(total),
+            (206, _) => {
+                return Err(FetchError::Refused(
+                    "it sends another part than it was asked for".to_owned(),
+                ));
+            }
+            (status, _) => return Err(status_error(status, said.retry_after_seconds)),
+        };
+        let mut body = opened.response.into_body();
+        let mut bytes = Vec::new();
+        let mut ended = false;
+        while bytes.len() < PEEK_BYTES && !ended {
+            match self.piece(&mut body).await {
+                Err(_) if bytes.len() >= ENOUGH_BYTES => break,
+                Err(error) => return Err(error),
+                Ok(Some(piece)) => bytes.extend_from_slice(&piece[..piece.len().min(PEEK_BYTES - bytes.len())]),
+                Ok(None) => ended = true,
+            }
+        }
+        let is_whole = total.map_or(ended, |total| bytes.len() as u64 >= total);
+        Ok(Peeked {
+            target: opened.target,
+            local: opened.local,
+            total,
+            head: bytes,
+            is_whole,
+        })
+    }
+
+    /// Fetches a file, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// As of the server, in words without secrets; what `take` gives ends it at once.
+    pub(crate) async fn download(
+        &self,
+        target: &Target,
+        form: &Form,
+        limit: u64,
+        mut take: impl FnMut(Piece<'_>) -> io::Result<()>,
+    ) -> Result<u64, FetchError> {
+        let mut transfer = Transfer::new(limit);
+        let mut fruitless = 0;
+        for _ in 0..MAX_CONNECTIONS {
+            let before = transfer.furthest();
+            let error = match self.attempt(target, form, &mut transfer, &mut take).await {
+                Ok(()) => return Ok(transfer.have()),
+                Err(error) => error,
+            };
+            if transfer.furthest() > before {
+                fruitless = 0;
+            }
+            let (have, total) = (transfer.have(), transfer.total());
+            tracing::info!(%target, %error, have, total, "a download broke");
+            fruitless = self.rest(error, fruitless).await?;
+        }
+        Err(FetchError::Refused(format!(
+            "{MAX_CONNECTIONS} connections did not bring it"
+        )))
+    }
+
+    /// Waits after a try that failed, unless no other try is worth it.
+    async fn rest(&self, error: FetchError, fruitless: u32) -> Result<u32, FetchError> {
+        if matches!(error, FetchError::Refused(_)) {
+            return Err(error);
+        }
+        if fruitless + 1 >= self.patience.tries {
+            return Err(FetchError::Refused(format!("{error} ({} tries)", fruitless + 1)));
+        }
+        let wait = pause(&error, fruitless, rand::random()).mul_f64(self.patience.scale);
+        tracing::debug!(%error, seconds = wait.as_secs(), "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(fruitless + 1)
+    }
+
+    async fn attempt(
+        &self,
+        target: &Target,
+        form: &Form,
+        transfer: &mut Transfer,
+        take: &mut impl FnMut(Piece<'_>) -> io::Result<()>,
+    ) -> Result<(), FetchError> {
+        let asked = match transfer.resumes() {
+            Some((range, validator)) => vec![(header::RANGE, range), (header::IF_RANGE, validator)],
+            None => Vec::new(),
+        };
+        let opened = self.open(target, form, &asked).await?;
+        let kept = |error: io::Error| FetchError::Refused(format!("it cannot be kept: {error}"));
+        if transfer.begins(&head(&opened.response))? == Start::Anew {
+            take(Piece::Anew).map_err(kept)?;
+        }
+        let mut body = opened.response.into_body();
+        while let Some(piece) = self.piece(&mut body).await? {
+            transfer.took(piece.len())?;
+            take(Piece::Bytes(&piece)).map_err(kept)?;
+        }
+        transfer.ended()
+    }
+
+    /// The next bytes of an answer, or nothing at its end.
+    async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, FetchError> {
+        loop {
+            let idle = self.patience.idle;
+            let frame = timeout(idle, body.frame()).await;
+            let frame = frame.map_err(|_| FetchError::broke(format!("nothing came for {} s", idle.as_secs())))?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| FetchError::broke(cause::told(&error)))?;
+            // What is no data is a trailer.
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    /// Asks, and goes where it is sent.
+    async fn open(&self, target: &Target, form: &Form, asked: &[(HeaderName, String)]) -> Result<Opened, FetchError> {
+        let (mut target, mut form) = (target.clone(), form);
+        for _ in 0..=MAX_REDIRECTS {
+            let opened = self.request(target, form, asked).await?;
+            let status = opened.response.status().as_u16();
+            let location = opened.response.headers().get(header::LOCATION);
+            let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else {
+                return Ok(opened);
+            };
+            let location = location.to_str().unwrap_or_default();
+            target = opened.target.redirect(location).map_err(FetchError::Refused)?;
+            tracing::debug!(from = %opened.target, to = %target, status, "redirected");
+            if status < 307 {
+                form = &[];
+            }
+        }
+        Err(FetchError::Refused(format!(
+            "it is redirected more than {MAX_REDIRECTS} times"
+        )))
+    }
+
+    async fn request(&self, target: Target, form: &Form, asked: &[(HeaderName, String)]) -> Result<Opened, FetchError> {
+        let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
+        let proxy = self.proxies.of_target(&target);
+        let connection = connect(&target, proxy, connector.as_ref()).await?;
+        let broke = |error: hyper::Error| FetchError::broke(cause::told(&error));
+        let io = TokioIo::new(connection.stream);
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
+        // What ends the connection is seen by whoever reads from it.
+        let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(driver.await) }));
+        let request = self.head_of(&target, proxy.filter(|_| connector.is_none()), form, asked)?;
+        let answer = timeout(ANSWER, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| FetchError::broke(format!("no answer for {} s", ANSWER.as_secs())))?;
+        let response = answer.map_err(broke)?;
+        Ok(Opened {
+            response,
+            target,
+            local: connection.local,
+            _driver: driver,
+        })
+    }
+
+    /// `proxy` is one that is told the whole URL.
+    fn head_of(
+        &self,
+        target: &Target,
+        proxy: Option<&Target>,
+        form: &Form,
+        asked: &[(HeaderName, String)],
+    ) -> Result<Request<Full<Bytes>>, FetchError> {
+        let path = match proxy {
+            Some(_) => format!("http://{}{}", target.authority(false), target.path),
+            None => target.path.clone(),
+        };
+        let wrong = |why: String| FetchError::Refused(format!("it cannot be asked for: {why}"));
+        let uri = path.parse::<Uri>().map_err(|error| wrong(error.to_string()))?;
+        let mut request = Request::builder()
+            .uri(uri)
+            .header(header::HOST, target.authority(false))
+            .header(header::USER_AGENT, concat!("recon/", env!("CARGO_PKG_VERSION")))
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::CONNECTION, "close");
+        for (name, value) in asked {
+            request = request.header(name, value);
+        }
+        if let Some(authorization) = &target.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_ref()) {
+            request = request.header(header::PROXY_AUTHORIZATION, authorization);
+        }
+        for (name, value) in self
+            .headers
+            .iter()
+            .filter(|(place, _)| place.origin() == target.origin())
+            .flat_map(|(_, list)| list)
+        {
+            request = request.header(name, value);
+        }
+        let body = match form.is_empty() {
+            true => Bytes::new(),
+            false => {
+                let kind = "application/x-www-form-urlencoded";
+                request = request.method(Method::POST).header(header::CONTENT_TYPE, kind);
+                let code = |text: &String| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+                let pairs: Vec<String> = form
+                    .iter()
+                    .map(|(name, value)| format!("{}={}", code(name), code(value)))
+                    .collect();
+                Bytes::from(pairs.join("&"))
+            }
+        };
+        request.body(Full::new(body)).map_err(|error| wrong(error.to_string()))
+    }
+}
+
+fn head(response: &Response<Incoming>) -> Head {
+    let text = |name| Some(response.headers().get(name)?.to_str().ok()?.trim().to_owned());
+    let number = |name| text(name)?.parse().ok();
+    let date = |text: &str| {
+        let time = httpdate::parse_http_date(text).ok()?;
+        Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
+    };
+    Head {
+        status: response.status().as_u16(),
+        content_length: number(header::CONTENT_LENGTH),
+        content_range: text(header::CONTENT_RANGE),
+        content_encoding: text(header::CONTENT_ENCODING),
+        etag: text(header::ETAG),
+        last_modified: text(header::LAST_MODIFIED).and_then(|text| Some((text.clone(), date(&text)?))),
+        date: text(header::DATE).and_then(|text| date(&text)),
+        retry_after_seconds: number(header::RETRY_AFTER),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::super::tls;
+use super::*;
+
+const IMPATIENT: Patience = Patience {
+    tries: 3,
+    scale: 0.0,
+    idle: Duration::from_millis(300),
+};
+
+fn client() -> Client {
+    Client {
+        tls: tls::config(b"", &[]).unwrap(),
+        proxies: Proxies::default(),
+        headers: None,
+        patience: IMPATIENT,
+    }
+}
+
+/// What a server was asked, each request whole.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A server that answers the nth request (from 0) with these bytes and closes; where there are none it only closes.
+async fn serve(answer: impl Fn(usize, &str) -> Vec<u8> + Send + 'static) -> (Target, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::read(&format!("http://{}/d/file?x=1", listener.local_addr().unwrap())).unwrap();
+    let asked = Asked::default();
+    let kept = asked.clone();
+    tokio::spawn(async move {
+        for nth in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                let mut buffer = [0; 1024];
+                match stream.read(&mut buffer).await {
+                    Ok(length) if length > 0 => request.extend_from_slice(&buffer[..length]),
+                    _ => break,
+                }
+            }
+            let request = String::from_utf8(request).unwrap().to_ascii_lowercase();
+            let bytes = answer(nth, &request);
+            kept.lock().unwrap().push(request);
+            stream.write_all(&bytes).await.ok();
+            stream.shutdown().await.ok();
+        }
+    });
+    (target, asked)
+}
+
+fn of(head: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(), body].concat()
+}
+
+async fn download(client: &Client, target: &Target, limit: u64) -> Result<Vec<u8>, FetchError> {
+    let mut file = Vec::new();
+    let take = |piece: Piece<'_>| {
+        match piece {
+            Piece::Anew => file.clear(),
+            Piece::Bytes(bytes) => file.extend_from_slice(bytes),
+        }
+        Ok(())
+    };
+    let length = client.download(target, &[], limit, take).await?;
+    assert_eq!(length, file.len() as u64);
+    Ok(file)
+}
+
+fn first_asked(request: &str) -> Option<usize> {
+    let (_, range) = request.split_once("range: bytes=")?;
+    range.split_once('-')?.0.parse().ok()
+}
+
+/// The file, from where it was asked, cut after so many bytes of the answer (head and all).
+fn cut(file: &[u8], request: &str, bytes: usize) -> Vec<u8> {
+    let mut answer = match first_asked(request) {
+        Some(first) => of(
+            &format!(
+                "206 Partial Content\r\nETag: \"a\"\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{}/{}",
+                file.len() - first,
+                file.len() - 1,
+                file.len()
+            ),
+            &file[first..],
+        ),
+        None => of(
+            &format!("200 OK\r\nETag: \"a\"\r\nContent-Length: {}", file.len()),
+            file,
+        ),
+    };
+    answer.truncate(bytes);
+    answer
+}
+
+fn file() -> Vec<u8> {
+    (0..120_u8).collect()
+}
+
+#[tokio::test]
+async fn a_server_that_cuts_at_any_byte_is_asked_for_the_rest() {
+    let whole = cut(&file(), "", usize::MAX).len();
+    for at in 0..whole {
+        let (target, asked) =
+            serve(move |nth, request| cut(&file(), request, if nth == 0 { at } else { usize::MAX })).await;
+        assert_eq!(download(&client(), &target, 1000).await, Ok(file()), "cut at {at}");
+        let (second, head) = (asked.lock().unwrap()[1].clone(), whole - file().len());
+        match at > head {
+            true => assert!(
+                second.contains(&format!("range: bytes={}-", at - head)) && second.contains("if-range: \"a\""),
+                "{second}"
+            ),
+            false => assert!(!second.contains("range:"), "{second}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_gives_one_byte_at_a_time_is_borne() {
+    let (target, asked) = serve(|_, request| {
+        let head = cut(&file(), request, usize::MAX);
+        let end = head.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 5;
+        cut(&file(), request, end)
+    })
+    .await;
+    assert_eq!(download(&client(), &target, 1000).await, Ok(file()));
+    assert_eq!(asked.lock().unwrap().len(), file().len());
+}
+
+#[tokio::test]
+async fn a_server_that_brings_nothing_has_an_end() {
+    let (target, asked) = serve(|_, request| match first_asked(request) {
+        Some(first) => cut(
+            &file(),
+            request,
+            cut(&file(), request, usize::MAX).len() - (120 - first),
+        ),
+        None => {
+            let whole = cut(&file(), request, usize::MAX);
+            whole[..whole.len() - 60].to_vec()
+        }
+    })
+    .await;
+    let error = download(&client(), &target, 1000).await.unwrap_err();
+    assert!(error.to_string().contains("(3 tries)"), "{error}");
+    // One that brought 60 bytes, and those that brought none.
+    assert_eq!(asked.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn another_file_begins_anew_and_a_wrong_part_is_not_taken() {
+    let other: Vec<u8> = (0..120_u8).rev().collect();
+    let (expected, sent) = (other.clone(), other);
+    let (target, _) = serve(move |nth, request| match nth {
+        0 => {
+            let whole = cut(&file(), request, usize::MAX);
+            whole[..whole.len() - 60].to_vec()
+        }
+        // From 61 where 60 was asked for.
+        1 => of(
+            "206 Partial Content\r\nETag: \"a\"\r\nContent-Range: bytes 61-119/120\r\nContent-Length: 59",
+            &file()[61..],
+        ),
+        _ => of("200 OK\r\nETag: \"b\"\r\nContent-Length: 120", &sent),
+    })
+    .await;
+    assert_eq!(download(&client(), &target, 1000).await, Ok(expected));
+}
+
+#[tokio::test]
+async fn lengths_are_bounded_whatever_is_said() {
+    let (target, asked) = serve(|_, _| of("200 OK\r\nContent-Length: 120", &file())).await;
+    assert!(matches!(
+        download(&client(), &target, 119).await,
+        Err(FetchError::Refused(_))
+    ));
+    assert_eq!(asked.lock().unwrap().len(), 1, "it is not asked again");
+    let (target, _) = serve(|_, _| of("200 OK", &file())).await;
+    assert!(matches!(
+        download(&client(), &target, 119).await,
+        Err(FetchError::Refused(_))
+    ));
+    assert_eq!(download(&client(), &target, 120).await, Ok(file()));
+    let (target, _) = serve(|_, _| of("200 OK\r\nContent-Length: 130", &file())).await;
+    let error = download(&client(), &target, 1000).await.unwrap_err();
+    assert!(matches!(error, FetchError::Refused(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::read(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+                .await
+                .ok();
+            held.push(stream);
+        }
+    });
+    let error = download(&client(), &target, 1000).await.unwrap_err();
+    assert!(error.to_string().contains("nothing came for"), "{error}");
+}
+
+#[tokio::test]
+async fn a_beginning_is_enough_to_know_a_file_by() {
+    let long = vec![7_u8; PEEK_BYTES + 10];
+    let total = long.len();
+    let ranged = long.clone();
+    let (target, asked) = serve(move |_, request| {
+        assert!(
+            request.contains(&format!("range: bytes=0-{}", PEEK_BYTES - 1)),
+            "{request}"
+        );
+        let head = format!(
+            "206 Partial Content\r\nContent-Range: bytes 0-{}/{total}\r\nContent-Length: {PEEK_BYTES}",
+            PEEK_BYTES - 1
+        );
+        of(&head, &ranged[..PEEK_BYTES])
+    })
+    .await;
+    let peeked = client().peek(&target, &[]).await.unwrap();
+    assert_eq!(
+        (peeked.total, peeked.head.len(), peeked.is_whole),
+        (Some(total as u64), PEEK_BYTES, false)
+    );
+    assert_eq!(peeked.local, IpAddr::from([127, 0, 0, 1]));
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    // One that knows no ranges, one that does not say the length, and one without a byte.
+    let (target, _) = serve(move |_, _| of(&format!("200 OK\r\nContent-Length: {total}"), &long)).await;
+    let peeked = client().peek(&target, &[]).await.unwrap();
+    assert_eq!(
+        (peeked.total, peeked.head.len(), peeked.is_whole),
+        (Some(total as u64), PEEK_BYTES, false)
+    );
+    let (target, _) = serve(|_, _| of("200 OK", b"#!ipxe\n")).await;
+    let peeked = client().peek(&target, &[]).await.unwrap();
+    assert_eq!(
+        (peeked.total, &peeked.head[..], peeked.is_whole),
+        (None, &b"#!ipxe\n"[..], true)
+    );
+    let (target, _) = serve(|nth, _| match nth {
+        0 => of(
+            "416 Range Not Satisfiable\r\nContent-Range: bytes */0\r\nContent-Length: 0",
+            b"",
+        ),
+        _ => of("200 OK\r\nContent-Length: 0", b""),
+    })
+    .await;
+    let peeked = client().peek(&target, &[]).await.unwrap();
+    assert_eq!((peeked.total, peeked.head.len(), peeked.is_whole), (Some(0), 0, true));
+}
+
+#[tokio::test]
+async fn redirections_are_followed_within_bounds_and_out_of_tls_never() {
+    let (target, _) = serve(|nth, _| match nth {
+        0..10 => of("302 Found\r\nLocation: ../e/other\r\nContent-Length: 0", b""),
+        _ => of("200 OK\r\nContent-Length: 1", b"x"),
+    })
+    .await;
+    let peeked = client().peek(&target, &[]).await.unwrap();
+    assert_eq!(peeked.target.path, "/e/other");
+    let (target, asked) = serve(|_, _| of("301 Moved\r\nLocation: /again\r\nContent-Length: 0", b"")).await;
+    let error = client().peek(&target, &[]).await.unwrap_err();
+    assert!(
+        matches!(&error, FetchError::Refused(why) if why.contains("more than 10 times")),
+        "{error}"
+    );
+    assert_eq!(asked.lock().unwrap().len(), 11);
+}
+
+#[tokio::test]
+async fn what_fails_for_now_is_tried_again_and_what_is_refused_is_not() {
+    let (target, _) = serve(|nth, _| match nth {
+        0 => of("503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1", b""),
+        _ => of("200 OK\r\nContent-Length: 1", b"x"),
+    })
+    .await;
+    assert_eq!(download(&client(), &target, 10).await, Ok(b"x".to_vec()));
+    let (target, asked) = serve(|_, _| of("404 Not Found\r\nContent-Length: 0", b"")).await;
+    assert_eq!(
+        download(&client(), &target, 10).await.unwrap_err().to_string(),
+        "the server answers 404 Not Found"
+    );
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn headers_and_users_go_only_where_they_belong() {
+    let (other, heard) = serve(|_, _| of("200 OK\r\nContent-Length: 1", b"x")).await;
+    let elsewhere = other.as_str().to_owned();
+    let (target, asked) =
+        serve(move |_, _| of(&format!("302 Found\r\nLocation: {elsewhere}\r\nContent-Length: 0"), b"")).await;
+    let with_user = target.as_str().replace("http://", "http://user:pw@");
+    let target = Target::read(&with_user).unwrap();
+    let mut client = client();
+    let name = HeaderName::from_static("x-secret-key");
+    client.headers = Some((target.clone(), vec![(name, HeaderValue::from_static("s3cret"))]));
+    client
+        .peek(&target, &[("a b".to_owned(), "c&d".to_owned())])
+        .await
+        .unwrap();
+    let (first, second) = (asked.lock().unwrap()[0].clone(), heard.lock().unwrap()[0].clone());
+    assert!(
+        first.contains("x-secret-key: s3cret") && first.contains("authorization: basic"),
+        "{first}"
+    );
+    assert!(
+        first.starts_with("post /d/file?x=1 ") && !first.contains("range:"),
+        "{first}"
+    );
+    assert!(
+        !second.contains("s3cret") && !second.contains("authorization"),
+        "{second}"
+    );
+    assert!(second.starts_with("get "), "{second}");
+}
+
+#[tokio::test]
+async fn a_proxy_is_told_the_whole_url_and_its_own_user() {
+    let (proxy, asked) = serve(|_, _| of("200 OK\r\nContent-Length: 1", b"x")).await;
+    let mut client = client();
+    let url = format!("http://u:p@{}", proxy.authority(true));
+    client.proxies = Proxies::of(Some(&url), |_| None).unwrap();
+    client
+        .peek(&Target::read("http://nowhere.example/f?g").unwrap(), &[])
+        .await
+        .unwrap();
+    let request = asked.lock().unwrap()[0].clone();
+    assert!(
+        request.starts_with("get http://nowhere.example/f?g http/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("proxy-authorization: basic dtpw") && request.contains("host: nowhere.example\r\n"),
+        "{request}"
+    );
+    // And one that does not let us through.
+    let (proxy, asked) = serve(|_, _| of("403 Forbidden\r\nContent-Length: 0", b"")).await;
+    client.proxies = Proxies::of(Some(&proxy.authority(true)), |_| None).unwrap();
+    let error = client
+        .peek(&Target::read("https://nowhere.example/").unwrap(), &[])
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("the server answers 403") && error.to_string().starts_with("the proxy"),
+        "{error}"
+    );
+    assert!(asked.lock().unwrap()[0].starts_with("connect nowhere.example:443 "));
+}
+
+#[tokio::test]
+async fn a_port_without_tls_is_told() {
+    let (plain, _) = serve(|_, _| of("400 Bad Request", b"")).await;
+    let target = Target::read(&format!("https://{}/", plain.authority(true))).unwrap();
+    let error = client().peek(&target, &[]).await.unwrap_err();
+    assert!(
+        matches!(error, FetchError::Refused(_) | FetchError::Broke { .. }),
+        "{error}"
+    );
+}

@@ -1,0 +1,92 @@
+//! Whose certificates are believed, and what is said where one is not. Pure. Every server is verified; there is no way to leave that out.
+
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+
+/// Mozilla's roots, those of the machine's own bundle as far as they can be read, and each of the files that a person gave, named.
+///
+/// # Errors
+/// A given file holds no certificate, in words.
+pub(crate) fn config(bundle: &[u8], given: &[(String, Vec<u8>)]) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok));
+    for (name, pem) in given {
+        let wrong = |why: String| format!("{name} has no certificates in PEM: {why}");
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let read = read.map_err(|error| wrong(error.to_string()))?;
+        if read.is_empty() {
+            return Err(wrong("no line says BEGIN CERTIFICATE".to_owned()));
+        }
+        for certificate in read {
+            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Why a server is not spoken to, and what helps. `None` for what is no matter of TLS.
+pub(super) fn told(error: &std::io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    let date = |time: rustls::pki_types::UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds).map_or_else(|_| "another time".to_owned(), |time| time.to_string())
+    };
+    Some(match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is signed by nobody who is known here; --ca FILE names the site's own authority".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
+            format!("its certificate is for other names: {}", presented.join(", "))
+        }
+        Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            let (end, now) = (date(*not_after), date(*time));
+            format!("its certificate was good until {end}, and the clock of this machine says {now}")
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            let (start, now) = (date(*not_before), date(*time));
+            format!("its certificate is good from {start}, and the clock of this machine says {now}: set the clock")
+        }
+        Error::InvalidCertificate(other) => format!("its certificate is not believed: {other}"),
+        Error::InvalidMessage(_) => "it does not speak TLS at this port".to_owned(),
+        other => format!("TLS: {other}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_file_without_certificates_is_named() {
+        assert!(config(b"nothing", &[]).is_ok());
+        for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let error = config(b"", &[("ca.pem".to_owned(), text.into())]).unwrap_err();
+            assert!(error.starts_with("ca.pem has no certificates"), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_helps() {
+        let told = |error| told(&std::io::Error::other(error)).unwrap();
+        assert!(told(Error::InvalidCertificate(CertificateError::UnknownIssuer)).contains("--ca FILE"));
+        let time = |seconds| rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let expired = CertificateError::ExpiredContext {
+            time: time(86400),
+            not_after: time(0),
+        };
+        let said = told(Error::InvalidCertificate(expired));
+        assert!(
+            said.contains("until 1970-01-01T00:00:00Z") && said.contains("says 1970-01-02T"),
+            "{said}"
+        );
+        assert_eq!(super::told(&std::io::Error::other("x")), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Another kernel in the place of this one (kexec_file_load(2), reboot(2)), and memory that holds its files.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use rustix::fs::MemfdFlags;
+
+use super::checked;
+use super::program::Program;
+
+/// Whether this kernel has kexec_file_load(2). Asked with a flag that there is none of, which does nothing.
+pub(crate) fn is_there() -> bool {
+    const NO_FLAG: libc::c_ulong = 1 << 30;
+    // SAFETY: no pointer is followed before the flags are looked at, and the descriptors are none.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            -1,
+            -1,
+            0,
+            std::ptr::null::<libc::c_char>(),
+            NO_FLAG,
+        )
+    };
+    !(result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS))
+}
+
+/// A file in memory that no name leads to.
+pub(crate) fn memory_file(name: &str) -> io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?))
+}
+
+/// The same file for reading alone; the kernel takes none that somebody may write to (`ETXTBSY`).
+pub(crate) fn read_only(file: File) -> io::Result<File> {
+    File::open(Path::new("/proc/self/fd").join(file.as_raw_fd().to_string()))
+}
+
+/// Has the kernel take these in, to be started by [`start`]. Both files have been opened by [`read_only`].
+///
+/// # Errors
+/// What the kernel says: `EKEYREJECTED` and `EBADMSG` for a signature, `ENOEXEC` for what it cannot start, `ENOMEM`, `EPERM`.
+pub(crate) fn load(kernel: &File, initrd: Option<&File>, command_line: &str) -> io::Result<()> {
+    let line = CString::new(command_line)?;
+    let length = line.as_bytes_with_nul().len() as libc::c_ulong;
+    let flags = match initrd {
+        Some(_) => 0,
+        None => libc::KEXEC_FILE_NO_INITRAMFS,
+    };
+    let initrd = initrd.map_or(-1, AsRawFd::as_raw_fd);
+    // SAFETY: the descriptors are open, and the line outlives the call with its length, closing zero included.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initrd,
+            length,
+            line.as_ptr(),
+            libc::c_ulong::from(flags.unsigned_abs()),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has what was loaded started: systemd stops what runs before; where there is none, at once, after writing out what is cached.
+/// Returns only on failure or when the request was handed over.
+pub(crate) async fn start() -> io::Result<()> {
+    let status = tokio::process::Command::from(Program::Systemctl.command())
+        .args(["--no-block", "kexec"])
+        .status()
+        .await;
+    if status.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    // SAFETY: sync and reboot take no pointers.
+    unsafe {
+        libc::sync();
+        checked(libc::reboot(libc::LINUX_REBOOT_CMD_KEXEC)).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_file_in_memory_is_read_and_no_longer_written() {
+        let mut file = memory_file("test").unwrap();
+        file.write_all(b"content").unwrap();
+        let mut again = read_only(file).unwrap();
+        let mut text = String::new();
+        again.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "content");
+        assert!(again.write_all(b"x").is_err());
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_not_loaded() {
+        // Whether it may not, cannot or finds no kernel: it fails, and nothing is followed that is not there.
+        is_there();
+        let file = read_only(memory_file("test").unwrap()).unwrap();
+        assert!(load(&file, None, "x").is_err());
+        assert!(load(&file, Some(&file), "a\0b").is_err());
+    }
+}
