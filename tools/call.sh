@@ -5,7 +5,7 @@ set -euo pipefail
 TOP=$(cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.." && pwd)
 export LC_ALL=C.UTF-8
 
-for part in ui hostsetup check; do
+for part in ui hostsetup stage sizes boot_image targets check; do
     # shellcheck source=/dev/null
     . "$TOP/tools/$part.sh"
 done

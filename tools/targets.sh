@@ -4,14 +4,15 @@
 # name and one line of what it is, in the order people read them
 targets() {
     cat <<EOF
-target   hybrid live ISO for a USB stick and for network boot
-http     folder that any web server can serve: ISO, kernel, initrd, boot.ipxe
-virtual  raw disk image for a hypervisor, with room for the data partition (--size)
-disk     install medium: a menu writes the live image to the disk that you choose
-check    everything that can be checked of the recipe without building it
-clean    remove what was built of this recipe
-demo     virtual data center on this machine: a stick, peers, the inventory
-test     all tests: cargo, network namespaces, virtual data center
+target      hybrid live ISO for a USB stick and for network boot
+http        folder that any web server can serve: ISO, kernel, initrd, boot.ipxe
+virtual     raw disk image for a hypervisor, with room for the data partition (--size)
+disk        install medium: a menu writes the live image to the disk that you choose
+bootloader  small disk image that boots a machine from an address: BIOS, UEFI, Secure Boot (--settings, --ca)
+check       everything that can be checked of the recipe without building it
+clean       remove what was built of this recipe
+demo        virtual data center on this machine: a stick, peers, the inventory
+test        all tests: cargo, network namespaces, virtual data center
 EOF
 }
 
@@ -188,6 +189,7 @@ run_target() {
         step "making the install medium" make_disk "$recipe"
         say "$dir/recon-$recipe-install.iso ($(size_of "$dir/recon-$recipe-install.iso"))"
         ;;
+    bootloader) make_bootloader "$recipe" ;;
     demo)
         say "virtual data center:"
         "$PYTHON" "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${EXTRA[@]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi", "sizes", "targets", "check", "tests")
+PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi", "sizes", "boot_image", "targets", "check", "tests")
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from . import (
     scenarios_boot_paths,
+    scenarios_bootloader,
     scenarios_failover,
     scenarios_first_stage,
     scenarios_foreign_dhcp,
@@ -47,6 +48,7 @@ GROUPS: list[Group] = [
     Group("full-stick", scenarios_full_stick.FullStick, scenarios_full_stick.SCENARIOS),
     Group("media", scenarios_media.Media, scenarios_media.SCENARIOS),
     Group("boot-paths", scenarios_boot_paths.BootPaths, scenarios_boot_paths.SCENARIOS),
+    Group("boot-image", scenarios_bootloader.BootImages, scenarios_bootloader.SCENARIOS),
     Group("first-stage", scenarios_first_stage.FirstStage, scenarios_first_stage.SCENARIOS),
     Group("hardware", scenarios_hardware.FullGuestSite, scenarios_hardware.SCENARIOS),
     Group("hotplug", scenarios_hotplug.HotplugSite, scenarios_hotplug.SCENARIOS),
