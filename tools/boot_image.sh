@@ -57,7 +57,8 @@ gather_boot_files() {
 }
 
 # boot_menu OPTIONS: the menu of all firmwares. What a person put beside the boot files goes to the first stage as files in its
-# initrd, so that it needs no driver of the disk it came from, and leaves that disk alone.
+# initrd, so that it needs no driver of the disk it came from, and leaves that disk alone. It stands before the drivers: where memory
+# ends, the kernel leaves out what comes last.
 boot_menu() {
     cat <<EOF
 # Boot menu. The settings are not here: they are in recon.txt, at the top of this partition.
@@ -78,11 +79,11 @@ if [ -f /ca.pem ]; then set given="\$given newc:etc/recon/ca.pem:/ca.pem"; fi
 
 menuentry "recon: boot from the address in recon.txt" --id run {
     linux /recon/kernel recon.boot=settings $1
-    initrd /recon/base.img /recon/ports.img \$given
+    initrd /recon/base.img \$given /recon/ports.img
 }
 menuentry "recon: the same with all kernel messages" --id verbose {
     linux /recon/kernel recon.boot=settings $1 loglevel=7
-    initrd /recon/base.img /recon/ports.img \$given
+    initrd /recon/base.img \$given /recon/ports.img
 }
 menuentry "Leave: back to the firmware" --id exit {
     exit
@@ -115,14 +116,18 @@ made_id() {
     echo "${h:0:8}-${h:8:4}-8${h:13:3}-8${h:17:3}-${h:20:12}"
 }
 
+# grub_program NAME: GRUB's program, which openSUSE calls grub2-NAME.
+grub_program() {
+    if command -v "grub2-$1" >/dev/null; then echo "grub2-$1"; else echo "grub-$1"; fi
+}
+
 # make_grub_for_bios DIR: DIR/core.img, which the BIOS reads from sector CORE_START on, and DIR/mbr.img, the code that loads it.
 # Offsets are those of GRUB's include/grub/i386/pc/boot.h; what stands there is looked at first.
 make_grub_for_bios() {
-    local dir=$1 program=grub-mkimage size
-    ! command -v grub2-mkimage >/dev/null || program=grub2-mkimage
+    local dir=$1 size
     # The drive is the one that the BIOS started from.
     # shellcheck disable=SC2086 # a list of names
-    "$program" --directory "$dir/i386-pc" --format i386-pc --output "$dir/core.img" --prefix '(,gpt2)/recon' $GRUB_MODULES
+    "$(grub_program mkimage)" --directory "$dir/i386-pc" --format i386-pc --output "$dir/core.img" --prefix '(,gpt2)/recon' $GRUB_MODULES
     size=$(stat --format=%s "$dir/core.img")
     [ "$size" -le $(((ESP_START - CORE_START) * 512)) ] || {
         echo "error: GRUB for BIOS has $size bytes, which do not go before the EFI system partition"
@@ -227,14 +232,22 @@ check_boot_image() {
         mtype -i "$dir/read.img" "::/$path" | cmp - "$dir/tree/$path"
     done < <(find "$dir/tree" -type f -printf '%P\n')
     rm "$dir/read.img"
+    while read -r path; do
+        "$(grub_program script-check)" "$path"
+    done < <(find "$dir/tree" -iname grub.cfg)
     [ "$(bytes_at "$image" 510 2)" = 55aa ] && cmp --bytes=440 "$image" "$dir/mbr.img"
     cmp --ignore-initial=$((CORE_START * 512)):0 --bytes="$(stat --format=%s "$dir/core.img")" "$image" "$dir/core.img"
 }
 
-# pack_boot_image IMAGE: the copy to be sent about.
+# pack_boot_image IMAGE: the copy to be sent about, unpacked again for a look.
 pack_boot_image() {
-    zstd --force --quiet -T0 -10 "$1" -o "$1.zst.new"
-    zstd --quiet --test "$1.zst.new"
+    rm -f "$1.zst.new"
+    (
+        umask 077
+        zstd --quiet -T0 -10 <"$1" >"$1.zst.new"
+    )
+    zstd --quiet --decompress <"$1.zst.new" | cmp - "$1"
+    chmod --reference="$1" "$1.zst.new"
     mv "$1.zst.new" "$1.zst"
 }
 

@@ -137,6 +137,7 @@ class BootImage(unittest.TestCase):
         # The words that keep disks safe are the ISO's own; what names its root is not among them.
         self.assertIn("linux /recon/kernel recon.boot=settings console=tty0 quiet panic=30 noresume rd.md=0\n", menu)
         self.assertIn('newc:etc/recon/boot.toml:/recon.txt"', menu)
+        self.assertIn("initrd /recon/base.img $given /recon/ports.img\n", menu)
 
     def test_the_settings_can_be_edited_anywhere_and_are_read_as_they_are(self) -> None:
         example = self.read(self.image, "recon.txt")
@@ -158,6 +159,16 @@ class BootImage(unittest.TestCase):
         image = self.make("mine.img", settings, ca)
         self.assertEqual((self.read(image, "recon.txt"), self.read(image, "ca.pem")), (SETTINGS, CERTIFICATE))
         self.assertEqual(image.stat().st_mode & 0o777, 0o600, "there may be secrets in it")
+
+    def test_the_packed_copy_is_the_image_and_as_private(self) -> None:
+        image = self.folder / "private.img"
+        shutil.copyfile(self.image, image)
+        image.chmod(0o600)
+        done = shell(f"pack_boot_image {image}", PATH=PATH)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        packed = image.with_name("private.img.zst")
+        self.assertEqual(packed.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(subprocess.run(["zstd", "-dc", packed], capture_output=True, timeout=60, check=True).stdout, image.read_bytes())
 
     def test_the_same_files_make_the_same_image(self) -> None:
         again = self.make("again.img", TZ="Asia/Tokyo")
