@@ -84,5 +84,5 @@ def boot_image_secure(site: BootImages) -> None:
 SCENARIOS: list[Scenario[BootImages]] = [
     Scenario("boot-image-bios", "the image of target bootloader on a disk, by BIOS: the first stage runs, the disk stays as it was", boot_image_bios),
     Scenario("boot-image-uefi", "the same on a USB stick, by UEFI", boot_image_uefi),
-    Scenario("boot-image-secure", "the same with Secure Boot on, by shim and signed GRUB", boot_image_secure, long=True),
+    Scenario("boot-image-secure", "the same with Secure Boot on, by shim and signed GRUB", boot_image_secure),
 ]
