@@ -23,12 +23,22 @@ pub struct KernelLine {
     pub token: Option<String>,
     /// `recon.cable_wait=<seconds>`: how long to listen for the switches, at most 600; 0 leaves it out.
     pub cable_wait: Option<Duration>,
+    /// `recon.boot=<URL>`, or `recon.boot=settings`: start what is there, or what the boot image's settings name.
+    pub boot: Option<BootWord>,
     /// `recon.install`: show the menu that writes this image to a disk.
     pub install: bool,
     /// Sentences about what was not understood: unknown `recon.*` keys and values that do not parse.
     pub problems: Vec<String>,
     /// One of them may have been meant to restrain. Every word but `BOOTIF`, which boot loaders write and only names a port.
     pub doubtful: bool,
+}
+
+/// Where it stands what this machine is to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootWord {
+    Url(String),
+    /// In a file that the boot loader handed over.
+    Settings,
 }
 
 impl KernelLine {
@@ -56,6 +66,7 @@ pub(crate) fn parse(line: &str) -> KernelLine {
             "recon.gateway" => keep(parse_router(value), &mut router),
             "recon.cable_wait" => keep(parse_cable_wait(value), &mut out.cable_wait),
             "recon.token" => keep(parse_token(value), &mut out.token),
+            "recon.boot" => keep(parse_boot(value), &mut out.boot),
             "recon.install" => {
                 out.install = true;
                 None
@@ -82,7 +93,7 @@ fn keep<T>(parsed: Result<T, impl ToString>, slot: &mut Option<T>) -> Option<Str
     kept.err().map(|problem| problem.to_string())
 }
 
-fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
+pub(super) fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
     let error = || format!("{text:?} is not address/prefix such as 192.0.2.5/24 or fd00::5/64");
     let (ip, mask) = text.split_once('/').ok_or_else(error)?;
     let ip: IpAddr = ip.parse().map_err(|_| error())?;
@@ -111,6 +122,16 @@ fn parse_router(text: &str) -> Result<Option<Ipv4Addr>, String> {
     let parsed = text.parse::<Ipv4Addr>();
     let router = parsed.map_err(|_| format!("{text:?} is not an IPv4 address"))?;
     Ok(Some(router).filter(|router| !router.is_unspecified()))
+}
+
+fn parse_boot(text: &str) -> Result<BootWord, String> {
+    match text {
+        "settings" => Ok(BootWord::Settings),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(BootWord::Url(url.to_owned())),
+        other => Err(format!(
+            "{other:?} is neither a URL with http:// or https:// nor the word settings"
+        )),
+    }
 }
 
 fn parse_cable_wait(text: &str) -> Result<Duration, String> {

@@ -60,6 +60,14 @@ impl Programs {
 /// Where the rest comes from; set once this machine reaches its master.
 static PACK: OnceLock<Pack> = OnceLock::new();
 
+/// Loads the drivers of ports, all of which are in the initrd, and names the ports.
+pub(crate) async fn ports() -> anyhow::Result<()> {
+    let drivers = Arc::new(Drivers::start(Arc::new(manifest()?)).context("looking for devices")?);
+    settled(&drivers, PORTS_LIMIT).await;
+    console!("drivers: {} loaded", drivers.loaded());
+    Ok(())
+}
+
 /// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded.
 pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
     let manifest = Arc::new(manifest()?);

@@ -1,6 +1,7 @@
 //! Who this machine is in a run. The only layer that sees both the services and the operating system.
 
 pub(crate) mod boot_from;
+pub(crate) mod boot_node;
 pub(crate) mod failover;
 pub(crate) mod first_stage;
 pub(crate) mod guard;

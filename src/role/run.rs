@@ -21,7 +21,7 @@ use crate::sys::systemd;
 
 use crate::role::link::manager::{Choice, Ended};
 use crate::role::peer::network::PortAddress;
-use crate::role::{failover, first_stage, guard, master, peer};
+use crate::role::{boot_node, failover, first_stage, guard, master, peer};
 
 /// The system that this machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToke
             peer::run(booted_peer(&line, master)).await
         };
         return until(&stop, work).await;
+    }
+    if let Some(word) = line.boot.as_ref().filter(|_| system == System::FirstStage) {
+        return until(&stop, boot_node::run(word)).await;
     }
     if system != System::Whole {
         bail!(

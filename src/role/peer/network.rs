@@ -1,5 +1,6 @@
 //! Getting a port of a peer onto the network: carrier, then the address its boot loader held or one by DHCP or DHCPv6.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
@@ -9,6 +10,7 @@ use anyhow::Context;
 use dhcproto::v4::MessageType;
 use dhcproto::v6;
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 
 use crate::model::MacAddr;
 use crate::model::console::console;
@@ -97,7 +99,7 @@ pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAd
 }
 
 /// A lease of somebody's DHCP server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leased {
     pub address: Ipv4Addr,
     pub prefix: u8,
@@ -105,6 +107,53 @@ pub(crate) struct Leased {
     pub router: Option<Ipv4Addr>,
     /// Seconds; `None` where the server named none.
     pub seconds: Option<u32>,
+    pub name_servers: Vec<Ipv4Addr>,
+}
+
+/// Asks on every wired port at once and takes the first address that is given; gives the name servers that come with it. Ports that appear
+/// meanwhile are asked on as well. For ever, saying for what it waits.
+pub(crate) async fn first_lease() -> anyhow::Result<Vec<Ipv4Addr>> {
+    let netlink = Netlink::open().context("opening netlink")?;
+    let (mut asked, mut asking) = (BTreeSet::new(), JoinSet::new());
+    let (link, leased) = loop {
+        for link in netif::wired_links(Path::new("/sys")).unwrap_or_default() {
+            let netlink = netlink.clone();
+            if asked.insert(link.mac) {
+                asking
+                    .spawn(async move { lease(&usable_link(&netlink, Path::new("/sys"), Some(link.mac)).await).await });
+            }
+        }
+        tokio::select! {
+            Some(Ok(Ok(given))) = asking.join_next() => break given,
+            () = tokio::time::sleep(POLL * 5) => {}
+        }
+    };
+    let (address, prefix) = (leased.address, leased.prefix);
+    netlink
+        .add_address(link.index, address, prefix)
+        .await
+        .with_context(|| format!("setting {address}/{prefix}"))?;
+    console!("{} is {address}/{prefix}", link.name);
+    if let Some(router) = leased.router {
+        netlink
+            .add_route(link.index, Ipv4Addr::UNSPECIFIED, 0, router)
+            .await
+            .with_context(|| format!("the router {router}"))?;
+    }
+    Ok(leased.name_servers)
+}
+
+async fn lease(link: &Link) -> io::Result<(Link, Leased)> {
+    let tap = DhcpTap::open(link.index)?;
+    let mut tries = 0u32;
+    loop {
+        if let Some(leased) = exchange(&tap, link.mac).await? {
+            return Ok((link.clone(), leased));
+        }
+        console!("waiting for a DHCP server on {}", link.name);
+        tokio::time::sleep(backoff::wait(tries, rand::random())).await;
+        tries = tries.saturating_add(1);
+    }
 }
 
 /// Asks until an address is given, for ever, saying for what it waits.
@@ -193,7 +242,7 @@ pub(crate) async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<L
 }
 
 /// What became of a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Given(Leased),
     Refused,
@@ -221,6 +270,7 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
                     server: spoken.server,
                     router: spoken.router,
                     seconds: spoken.lease_seconds,
+                    name_servers: spoken.name_servers,
                 }));
             }
             _ => {}

@@ -100,6 +100,7 @@ pub struct ServerMessage {
     /// The first router it names.
     pub router: Option<Ipv4Addr>,
     pub lease_seconds: Option<u32>,
+    pub name_servers: Vec<Ipv4Addr>,
 }
 
 /// Reads a packet that starts with its IPv4 header; `None` where it is nothing of the above.
@@ -154,6 +155,7 @@ fn server_message(message: &Message, class: &[u8], kind: MessageType, server: Ip
         netmask: option!(message, SubnetMask).copied(),
         router: option!(message, Router).and_then(|routers| routers.first().copied()),
         lease_seconds: option!(message, AddressLeaseTime).copied(),
+        name_servers: option!(message, DomainNameServer).cloned().unwrap_or_default(),
     }
 }
 
