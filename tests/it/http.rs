@@ -136,7 +136,7 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
     let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     for (memory, loops_with) in [
         ("4096", "initrd=initrd"),
-        ("", "initrd=initrd"),
+        ("", "initrd=base.img"),
         ("255", "initrd=base.img"),
     ] {
         let site = staged(folder.path());

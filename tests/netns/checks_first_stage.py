@@ -79,7 +79,7 @@ def first_stage_loops(site: Site) -> None:
         expect(("\nsleep 60 ||\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
         expect((" initrd=base.img initrd=e1000.img " in text) == (turn < 3), f"try {turn + 1} gets:\n{text}")
         expect((" initrd=initrd " in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
-        for path in ("kernel", "first/base.img", "first/port/e1000.img"):
+        for path in ("kernel?memory=4096&map=__&modules=_&action=inventory", "first/base.img", "first/port/e1000.img"):
             site.curl("-f", "-o", "/dev/null", site.url(f"/boot/x86_64/{path}"))
     row = site.api.node("", _MAC.replace("-", ":")) or {}
     expect("nothing came back" in str(row.get("failure")), f"the table says {row}")

@@ -273,6 +273,8 @@ fn base(recon: &[u8], contents: &Contents, names: &Names, manifest: &str) -> any
         archive.link(name, &format!("usr/{name}"))?;
     }
     archive.character_device("dev/console", 0o600, 5, 1)?;
+    // Where the kernel finds no console, a program of Rust's opens this in its place, or ends.
+    archive.character_device("dev/null", 0o666, 1, 3)?;
     archive.file("usr/bin/recon", 0o755, recon)?;
     archive.link("init", "usr/bin/recon")?;
     archive.file(MANIFEST, 0o644, manifest.as_bytes())?;
