@@ -108,6 +108,9 @@ fn scratch() -> tempfile::TempDir {
     );
     put("lib/modprobe.d/a.conf", b"options hba b=2\n");
     put("lib/modprobe.d/b.conf", b"options hba c=3\n");
+    put("lib/modprobe.d/c.conf", b"options hba d=4\n");
+    symlink("/dev/null", root.path().join("etc/modprobe.d/c.conf")).unwrap();
+    symlink("/dev/null", root.path().join("lib/modprobe.d/d.conf")).unwrap();
     put("lib/firmware/nic/a.fw.xz", b"");
     put("lib/firmware/nic/plain", b"b1");
     put("lib/firmware/secret/x", b"secret");
