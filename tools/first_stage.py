@@ -24,7 +24,7 @@ from typing import NamedTuple
 MANIFEST = "usr/lib/recon/first-stage/manifest.tsv"
 # All that base.img has besides modules and their firmware.
 BASE = {
-    "bin", "dev", "dev/console", "etc", "init", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
+    "bin", "dev", "dev/console", "etc", "etc/group", "etc/passwd", "init", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
     "usr/bin/recon", "usr/lib", "usr/lib/firmware", "usr/lib/modules", "usr/lib/recon", "usr/lib/recon/first-stage", MANIFEST,
     "usr/lib64", "usr/sbin",
 }
@@ -146,7 +146,10 @@ class Stage:
         self.manifest = Manifest(self.base[MANIFEST].content.decode())
         self.ports = {path.stem: image(path) for path in sorted((folder / "port").glob("*.img"))}
         self.any_port = image(folder / "ports.img")
-        self.patterns = {(pattern, name) for pattern, name in (line.split("\t") for line in (folder / "ports.tsv").read_text().splitlines())}
+        lines = [line.split("\t") for line in (folder / "ports.tsv").read_text().splitlines()]
+        self.patterns = {(pattern, name) for pattern, name, *_ in lines}
+        # Whose third field says that there is no image.
+        self.imageless = {name for _, name, *place in lines if place == ["base"]}
 
 
 def modules_in(names: dict[str, Entry]) -> set[str]:
@@ -177,6 +180,9 @@ def check_ports(tree: Tree, table: Table, stage: Stage) -> Iterator[str]:
     for pattern, name in sorted(stage.patterns):
         if name not in stage.ports and name not in base and name not in tree.builtin:
             yield f"error: ports.tsv has {pattern} for {name}, which is nowhere"
+    for name in sorted({name for _, name in stage.patterns}):
+        if (name in stage.imageless) == (name in stage.ports):
+            yield f"error: ports.tsv {'denies' if name in stage.ports else 'does not deny'} that {name} has an image of its own"
     yield f"{devices} kinds of PCI devices of {drivers} network drivers have their images"
     yield from (f"without an image: {', '.join(names)} ({why})" for why, names in left_out.items())
     if devices < 100:

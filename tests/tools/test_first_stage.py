@@ -44,6 +44,7 @@ class Made:
         self.any_port = ["net/nic", "net/mii"]
         self.patterns = [alias for alias in self.aliases if alias[1] != "line"]
         self.packed = {f"/usr/lib/modules/6/kernel/drivers/{path}.ko": path.encode() for path in ("net/nic", "net/mii", "net/rare")}
+        self.places = {"virtio_net": "\tbase", "virtio_pci": "\tbase"}
         self.damage = 0
         self.modprobe_d = {"etc/modprobe.d/x.conf": "install evil-one /bin/false\n"}
         self.more_manifest = ""
@@ -90,7 +91,7 @@ class Made:
         self._image("ports.img", self._modules(self.any_port))
         for name, paths in self.ports.items():
             self._image(f"port/{name}.img", self._modules(paths))
-        (self.first / "ports.tsv").write_text("".join(f"{pattern}\t{name}\n" for pattern, name in self.patterns))
+        (self.first / "ports.tsv").write_text("".join(f"{pattern}\t{name}{self.places.get(name, '')}\n" for pattern, name in self.patterns))
         self.table.write_text(TABLE)
         done = subprocess.run(
             [sys.executable, TOP / "tools/first_stage.py", "--root", self.root, "--first", self.first, "--table", self.table],
@@ -120,7 +121,16 @@ class FirstStage(unittest.TestCase):
 
     def test_a_driver_without_an_image(self) -> None:
         del self.made.ports["rare"]
-        self.assertEqual(self.made.said(), ["rare is neither in port/rare.img nor in base.img", "ports.tsv has pci:v1* for rare, which is nowhere"])
+        self.assertEqual(self.made.said(), [
+            "rare is neither in port/rare.img nor in base.img", "ports.tsv has pci:v1* for rare, which is nowhere",
+            "ports.tsv does not deny that rare has an image of its own",
+        ])
+
+    def test_a_driver_with_an_image_and_one_without_are_told_apart(self) -> None:
+        self.made.places = {"nic": "\tbase"}
+        self.assertEqual(self.made.said(), [
+            "ports.tsv denies that nic has an image of its own", "ports.tsv does not deny that virtio_net has an image of its own",
+        ])
 
     def test_an_image_that_is_not_whole(self) -> None:
         self.made.ports["nic"] = ["net/nic"]
