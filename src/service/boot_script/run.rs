@@ -1,6 +1,7 @@
 //! Line after line of a script, and of the scripts that it chains. Pure: what has to be fetched, waited for or shown is a [`Request`],
 //! and [`Interpreter::next`] goes on with its [`Answer`].
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use fluent_uri::{Uri, UriRef};
 use super::command::{self, Outcome, Then};
 use super::error::ScriptError;
 use super::images::Image;
-use super::lex::{Script, is_script};
+use super::lex::{MAX_LINE_BYTES, Script, is_script};
 use super::request::{Answer, Request};
 use super::settings::Settings;
 use super::state::State;
@@ -19,6 +20,9 @@ const MAX_COMMANDS: usize = 10_000;
 /// Most scripts that wait for one another.
 const MAX_CHAINED: usize = 64;
 
+/// Of all scripts that are kept, those that run and those that are images.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+
 /// A script that runs, and where it is.
 #[derive(Debug)]
 struct Frame {
@@ -27,7 +31,7 @@ struct Frame {
     /// The line that comes next.
     line: usize,
     /// Words of this line that are still to be looked at.
-    words: Vec<String>,
+    words: VecDeque<String>,
     /// Number of this line in its file.
     number: usize,
     /// How the last command ended; what made it fail.
@@ -70,13 +74,14 @@ impl Interpreter {
 
     fn push(&mut self, script: Arc<Script>, url: Option<Uri<String>>, free: Option<usize>) {
         if let Some(url) = &url {
-            self.state.settings.put("", "cwuri", url.as_str());
+            // It goes where the script has it go; a user goes along only to the same place, which needs no words.
+            self.state.settings.put("", "cwuri", &without_user(url));
         }
         self.frames.push(Frame {
             script,
             url,
             line: 0,
-            words: Vec::new(),
+            words: VecDeque::new(),
             number: 0,
             last: Ok(()),
             free,
@@ -184,7 +189,8 @@ impl Interpreter {
             } else {
                 match frame.script.line(frame.line) {
                     Some(line) => {
-                        (frame.words, frame.number, frame.line) = (line.words.clone(), line.number, frame.line + 1)
+                        frame.words = line.words().map(str::to_owned).collect();
+                        (frame.number, frame.line) = (line.number, frame.line + 1);
                     }
                     None => self.leave(),
                 }
@@ -198,10 +204,16 @@ impl Interpreter {
             .unwrap_or(frame.words.len());
         let command: Vec<String> = frame.words.drain(..end).collect();
         // The word between two commands says whether the next one runs; the line goes on behind it either way.
-        let expanded = command
-            .iter()
-            .map(|word| self.state.settings.expand(word))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut expanded = Vec::with_capacity(command.len());
+        let mut bytes = 0;
+        for word in &command {
+            let word = self.state.settings.expand(word)?;
+            bytes += word.len() + 1;
+            if bytes > MAX_LINE_BYTES + 1 {
+                return Err(ScriptError::TooMuch("letters in a line"));
+            }
+            expanded.push(word);
+        }
         self.commands += 1;
         if self.commands > MAX_COMMANDS {
             return Err(ScriptError::TooMuch("commands"));
@@ -258,13 +270,12 @@ impl Interpreter {
     /// Behind a command: passes over those that its end rules out.
     fn between(&mut self) {
         let Some(frame) = self.frames.last_mut() else { return };
-        while let Some(word) = frame.words.first() {
+        while let Some(word) = frame.words.pop_front() {
             let runs = match word.as_str() {
                 "||" => frame.last.is_err(),
                 "&&" => frame.last.is_ok(),
                 _ => true,
             };
-            frame.words.remove(0);
             if runs {
                 // `command ||` at the end of a line: nothing follows, and nothing succeeds.
                 if frame.words.is_empty() {
@@ -293,7 +304,8 @@ impl Interpreter {
         };
         let base = self.frames.last().and_then(|frame| frame.url.as_ref());
         let Some(url) = resolved(base, reference) else {
-            self.note(Err(format!("{reference} is no URL")));
+            // It may be anything, with a password anywhere in it.
+            self.note(Err("what is to be fetched is no URL".to_owned()));
             return Ok(None);
         };
         let number = self.state.images.number()?;
@@ -325,12 +337,30 @@ impl Interpreter {
             }
         }
         let name = image.name.clone();
+        self.check_kept(image.script.as_ref())?;
         self.state.images.keep(image, then == Then::Select);
         self.note(Ok(()));
         match then {
             Then::Execute { replace, free } => self.start(&name, replace, free),
             Then::Keep | Then::Select => Ok(None),
         }
+    }
+
+    /// # Errors
+    /// With this one too, the scripts that run or are images take too much.
+    fn check_kept(&self, new: Option<&Arc<Script>>) -> Result<(), ScriptError> {
+        let running = self.frames.iter().map(|frame| &frame.script);
+        let kept = running.chain(self.state.images.scripts()).chain(new);
+        let each: BTreeMap<_, _> = kept.map(|script| (Arc::as_ptr(script), script.bytes())).collect();
+        match each.values().sum::<usize>() > MAX_KEPT_BYTES {
+            true => Err(ScriptError::TooMuch("scripts")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether an image of this number is still there.
+    pub(crate) fn has(&self, image: usize) -> bool {
+        self.state.images.has(image)
     }
 
     /// Runs an image: a script goes on here, a kernel is whoever runs us to start.
@@ -395,6 +425,35 @@ impl Interpreter {
     }
 }
 
+fn without_user(url: &Uri<String>) -> String {
+    match url.authority().and_then(|authority| authority.userinfo()) {
+        Some(user) => url.as_str().replacen(&format!("://{}@", user.as_str()), "://", 1),
+        None => url.as_str().to_owned(),
+    }
+}
+
+/// The URL with the user of where the script came from, if it is at the same place and has none of its own.
+fn with_user_of(base: Option<&Uri<String>>, url: String) -> String {
+    let place = |uri: &Uri<String>| {
+        let authority = uri.authority()?;
+        let port = authority.port().map(|port| port.as_str().to_owned());
+        Some((
+            uri.scheme().as_str().to_ascii_lowercase(),
+            authority.host().to_ascii_lowercase(),
+            port,
+        ))
+    };
+    let user = base.and_then(|base| base.authority()?.userinfo());
+    let (Some(base), Some(user), Ok(uri)) = (base, user, Uri::parse(url.clone())) else {
+        return url;
+    };
+    let has_own = uri.authority().is_some_and(|authority| authority.has_userinfo());
+    match !has_own && place(base) == place(&uri) {
+        true => url.replacen("://", &format!("://{}@", user.as_str()), 1),
+        false => url,
+    }
+}
+
 /// The URL that a script means. Letters that no URL may have are escaped, as iPXE lets them stand.
 fn resolved(base: Option<&Uri<String>>, reference: &str) -> Option<String> {
     let escaped: String = reference
@@ -413,7 +472,7 @@ fn resolved(base: Option<&Uri<String>>, reference: &str) -> Option<String> {
         None => Uri::parse(escaped.clone()).ok()?,
     };
     let plain = resolved.as_str().split('#').next()?;
-    Some(plain.to_owned())
+    Some(with_user_of(base, plain.to_owned()))
 }
 
 #[cfg(test)]
