@@ -173,10 +173,9 @@ impl Session {
                 Err(error) => Answer::Failed(error.to_string()),
             };
         }
-        let seen = Seen {
-            bytes: peeked.total,
-            head: peeked.head,
-        };
+        let seen = Seen::of(peeked.total, &peeked.head);
+        // Those that the script freed, or that gave way to others of their names.
+        self.found.retain(|number, _| self.interpreter.has(*number));
         self.found.insert(image, Found { target, form, seen });
         Answer::Fetched {
             url: Some(found),
