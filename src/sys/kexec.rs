@@ -80,8 +80,9 @@ pub(crate) fn load(kernel: &File, initrd: Option<&File>, command_line: &str) -> 
 /// # Errors
 /// systemd is there and refuses: what runs under it is not ended behind its back.
 pub(crate) async fn start() -> io::Result<()> {
-    let asked = tokio::task::spawn_blocking(|| is_handed_over(Program::Systemctl, Path::new(SYSTEMD)));
-    if asked.await.map_err(io::Error::other)?? {
+    let ask = || cmd::run(Program::Systemctl, &["--no-block", "kexec"], HANDED_OVER).map(drop);
+    let asked = tokio::task::spawn_blocking(move || Path::new(SYSTEMD).is_dir().then(ask));
+    if is_handed_over(asked.await.map_err(io::Error::other)?)? {
         return Ok(());
     }
     // SAFETY: sync and reboot take no pointers.
@@ -91,15 +92,12 @@ pub(crate) async fn start() -> io::Result<()> {
     }
 }
 
-/// Asks systemd, and says whether there is one. Blocks.
-fn is_handed_over(systemctl: Program, systemd: &Path) -> io::Result<bool> {
-    if !systemd.is_dir() {
-        return Ok(false);
-    }
-    match cmd::run(systemctl, &["--no-block", "kexec"], HANDED_OVER) {
-        Ok(_) => Ok(true),
-        Err(CmdError::Missing { .. }) => Ok(false),
-        Err(error) => Err(io::Error::other(format!(
+/// What systemd said, where there is one.
+fn is_handed_over(asked: Option<Result<(), CmdError>>) -> io::Result<bool> {
+    match asked {
+        Some(Ok(())) => Ok(true),
+        None | Some(Err(CmdError::Missing { .. })) => Ok(false),
+        Some(Err(error)) => Err(io::Error::other(format!(
             "systemd refused ({error}); it is loaded, `systemctl kexec` starts it"
         ))),
     }
@@ -124,12 +122,11 @@ mod tests {
 
     #[test]
     fn only_where_there_is_no_systemd_it_is_not_asked() {
-        let (here, nowhere) = (Path::new("/"), Path::new("/nowhere"));
-        let of = Program::OfTests;
-        assert!(is_handed_over(of("true"), here).unwrap());
-        assert!(!is_handed_over(of("recon-no-such-program"), here).unwrap());
-        assert!(!is_handed_over(of("false"), nowhere).unwrap());
-        let refused = is_handed_over(of("false"), here).unwrap_err().to_string();
+        let asked = |program| cmd::run(Program::OfTests(program), &["--no-block", "kexec"], HANDED_OVER).map(drop);
+        assert!(is_handed_over(Some(asked("true"))).unwrap());
+        assert!(!is_handed_over(Some(asked("recon-no-such-program"))).unwrap());
+        assert!(!is_handed_over(None).unwrap());
+        let refused = is_handed_over(Some(asked("false"))).unwrap_err().to_string();
         assert!(
             refused.starts_with("systemd refused (false --no-block kexec: ended with")
                 && refused.ends_with("it is loaded, `systemctl kexec` starts it"),
