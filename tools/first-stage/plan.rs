@@ -54,7 +54,11 @@ pub(crate) fn plan(modules: &mut Modules, table: &Table) -> Plan {
         let mut names = chosen(modules, &more);
         // Nobody answers the kernel's call for modprobe, so it is there before the driver calls.
         if let Some(module) = modules.all.get_mut(&name) {
-            module.soft.extend(names.iter().filter(|more| **more != name).cloned());
+            let more = names
+                .iter()
+                .filter(|more| **more != name && !module.soft.contains(more));
+            let more: Vec<String> = more.cloned().collect();
+            module.soft.extend(more);
         }
         names.insert(name.clone());
         let all: Names = modules.closure(&names).difference(&base).cloned().collect();
