@@ -24,7 +24,8 @@ from typing import NamedTuple
 MANIFEST = "usr/lib/recon/first-stage/manifest.tsv"
 # All that base.img has besides modules and their firmware.
 BASE = {
-    "bin", "dev", "dev/console", "dev/null", "etc", "etc/group", "etc/passwd", "init", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
+    "bin", "dev", "dev/console", "dev/null", "etc", "etc/group", "etc/passwd", "init", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr",
+    "usr/bin",
     "usr/bin/recon", "usr/lib", "usr/lib/firmware", "usr/lib/modules", "usr/lib/recon", "usr/lib/recon/first-stage", MANIFEST,
     "usr/lib64", "usr/sbin",
 }
