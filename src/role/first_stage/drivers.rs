@@ -54,6 +54,14 @@ struct State {
     heard: Option<Instant>,
 }
 
+impl State {
+    fn is_asked_for(&self, name: &String) -> bool {
+        self.modules.contains_key(name)
+            || self.busy.contains(name)
+            || self.queue.iter().any(|names| names.contains(name))
+    }
+}
+
 /// Loads a module, of which everything is here or can be fetched. False where it is not there afterwards.
 type Load = dyn Fn(&Module, Option<&Pack>) -> bool + Send + Sync;
 
@@ -169,12 +177,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads these, one after the other.
+    /// Loads these, one after the other. What another device asked for before has its turn there: a port of USB may have two interfaces, of which
+    /// the second fits one driver of the first alone, and not the one that is to have both.
     fn want(&self, names: impl IntoIterator<Item = String>) {
         let mut state = self.lock();
         let names = names.into_iter().map(|name| name.replace('-', "_"));
-        let names: Vec<String> = names.filter(|name| !state.modules.contains_key(name)).collect();
-        if !names.is_empty() && !state.queue.contains(&names) {
+        let names: Vec<String> = names.filter(|name| !state.is_asked_for(name)).collect();
+        if !names.is_empty() {
             state.queue.push_back(names);
         }
         drop(state);
@@ -253,7 +262,10 @@ impl Shared {
             let inside = std::fs::read_dir(&folder).into_iter().flatten().flatten();
             // Links lead to devices elsewhere.
             let inside = inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let before = folders.len();
             folders.extend(inside.map(|entry| (entry.path(), depth + 1)));
+            // As the kernel found them: the first interface of a USB device before its second.
+            folders[before..].sort_by(|a, b| b.cmp(a));
         }
         if Path::new("/sys/class/scsi_device")
             .read_dir()
@@ -487,12 +499,12 @@ mod tests {
     async fn of_two_drivers_for_one_device_the_first_is_done_before_the_second_begins() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let modules = ["cdc_subset", "cdc_ether"].map(|name| {
+        let modules = ["cdc_ether", "cdc_subset"].map(|name| {
             std::fs::write(path(name), "").unwrap();
-            format!("module\t{name}\t{}\t\t\t\nalias\tusb:v0525*\t{name}\n", path(name))
+            format!("module\t{name}\t{}\t\t\t\nalias\tusb:v0525*dc02*\t{name}\n", path(name))
         });
-        let manifest = Arc::new(Manifest::read(&format!("kernel\t6.1\n{}", modules.concat())).unwrap());
-        let first = manifest.modules_for("usb:v0525p1").first().unwrap().name.clone();
+        let data = "alias\tusb:v0525*dc0A*\tcdc_subset\n";
+        let manifest = Arc::new(Manifest::read(&format!("kernel\t6.1\n{}{data}", modules.concat())).unwrap());
         let said = Arc::new(Mutex::new(Vec::new()));
         let load = {
             let said = Arc::clone(&said);
@@ -504,12 +516,19 @@ mod tests {
             }
         };
         let drivers = Drivers::with(manifest, Box::new(load)).unwrap();
-        drivers.0.device("usb:v0525p1");
+        // The two interfaces of QEMU's usb-net, of which the second is for cdc_subset alone.
+        drivers.0.device("usb:v0525pA4A2d0000dc02");
+        drivers.0.device("usb:v0525pA4A2d0000dc0A");
         still(&drivers);
-        let said = said.lock().unwrap().clone();
-        assert_eq!(said.len(), 4);
-        assert_eq!(said[..2], [format!("{first} begins"), format!("{first} is there")]);
-        assert!(said[2].ends_with(" begins"), "{said:?}");
+        assert_eq!(
+            *said.lock().unwrap(),
+            [
+                "cdc_ether begins",
+                "cdc_ether is there",
+                "cdc_subset begins",
+                "cdc_subset is there"
+            ]
+        );
     }
 
     #[tokio::test]
