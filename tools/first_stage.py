@@ -24,11 +24,16 @@ from typing import NamedTuple
 MANIFEST = "usr/lib/recon/first-stage/manifest.tsv"
 # All that base.img has besides modules and their firmware.
 BASE = {
-    "bin", "dev", "dev/console", "etc", "init", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
+    "bin", "dev", "dev/console", "dev/null", "etc", "etc/group", "etc/passwd", "init", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr",
+    "usr/bin",
     "usr/bin/recon", "usr/lib", "usr/lib/firmware", "usr/lib/modules", "usr/lib/recon", "usr/lib/recon/first-stage", MANIFEST,
     "usr/lib64", "usr/sbin",
 }
 _HEADER_BYTES = 110
+# Where modprobe.d(5) looks; a file in a later one stands for those of its name in earlier ones.
+_MODPROBE_D = ("lib/modprobe.d", "usr/lib/modprobe.d", "run/modprobe.d", "etc/modprobe.d")
+_NEVER = re.compile(r"^\s*install\s+(\S+)\s+(?:/usr)?/bin/(?:false|true)\s*$", re.MULTILINE)
+_BLACKLIST = re.compile(r"^\s*blacklist\s+(\S+)\s*$", re.MULTILINE)
 
 
 class Entry(NamedTuple):
@@ -88,11 +93,22 @@ class Tree:
                 pattern, _, name = line.removeprefix("alias ").rpartition(" ")
                 self.aliases[name].append(pattern)
         self.builtin = {name_of(line) for line in (folder / "modules.builtin").read_text().splitlines()}
-        self.forbidden = {alike(name) for text in self._modprobe_d(root) for name in re.findall(r"^install (\S+) /bin/(?:false|true)$", text, re.MULTILINE)}
+        texts = self._modprobe_d(root)
+        self.forbidden = {alike(name) for text in texts for name in _NEVER.findall(text)}
+        self.blacklist = {alike(name) for text in texts for name in _BLACKLIST.findall(text)}
 
     @staticmethod
     def _modprobe_d(root: Path) -> list[str]:
-        return [path.read_text() for path in sorted(root.glob("etc/modprobe.d/*.conf"))]
+        files = {path.name: path for folder in _MODPROBE_D for path in sorted((root / folder).glob("*.conf"))}
+        # A link to /dev/null stands for an empty file, also where the tree has no such device.
+        return [path.read_text() for path in files.values() if not (path.is_symlink() and str(path.readlink()) == "/dev/null")]
+
+    def without_image(self, name: str) -> str | None:
+        """Why a driver has no image, as far as modprobe.d says."""
+        if name in self.forbidden | self.blacklist:
+            return "blacklisted by modprobe.d"
+        need = next((need for need in self.needs[name] if need in self.forbidden), None)
+        return need and f"it needs {need}, which modprobe.d forbids"
 
 
 class Table:
@@ -131,7 +147,10 @@ class Stage:
         self.manifest = Manifest(self.base[MANIFEST].content.decode())
         self.ports = {path.stem: image(path) for path in sorted((folder / "port").glob("*.img"))}
         self.any_port = image(folder / "ports.img")
-        self.patterns = {(pattern, name) for pattern, name in (line.split("\t") for line in (folder / "ports.tsv").read_text().splitlines())}
+        lines = [line.split("\t") for line in (folder / "ports.tsv").read_text().splitlines()]
+        self.patterns = {(pattern, name) for pattern, name, *_ in lines}
+        # Whose third field says that there is no image.
+        self.imageless = {name for _, name, *place in lines if place == ["base"]}
 
 
 def modules_in(names: dict[str, Entry]) -> set[str]:
@@ -147,7 +166,7 @@ def check_ports(tree: Tree, table: Table, stage: Stage) -> Iterator[str]:
         patterns = [pattern for pattern in tree.aliases[name] if pattern.startswith("pci:")]
         if not path.startswith("drivers/net/") or not patterns:
             continue
-        why = table.why("except", path) or table.forbids(path)
+        why = table.why("except", path) or table.forbids(path) or tree.without_image(name)
         if why is not None:
             left_out[why].append(name)
             continue
@@ -162,6 +181,9 @@ def check_ports(tree: Tree, table: Table, stage: Stage) -> Iterator[str]:
     for pattern, name in sorted(stage.patterns):
         if name not in stage.ports and name not in base and name not in tree.builtin:
             yield f"error: ports.tsv has {pattern} for {name}, which is nowhere"
+    for name in sorted({name for _, name in stage.patterns}):
+        if (name in stage.imageless) == (name in stage.ports):
+            yield f"error: ports.tsv {'denies' if name in stage.ports else 'does not deny'} that {name} has an image of its own"
     yield f"{devices} kinds of PCI devices of {drivers} network drivers have their images"
     yield from (f"without an image: {', '.join(names)} ({why})" for why, names in left_out.items())
     if devices < 100:

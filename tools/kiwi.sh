@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # From stage to ISO, doing again only what changed:
 #   root.key  description, overlay, units, KIWI, package source  -> changed: the root tree is prepared anew
-#   iso.key   the above, the binary and the first stage's table  -> changed: the binary is replaced, initrds and ISO are made anew
+#   iso.key   the above, the binary, what makes the first stage  -> changed: the binary is replaced, initrds and ISO are made anew
 
 # free_tree DIR: unmounts what an interrupted build left mounted inside a root tree.
 free_tree() {
@@ -40,6 +40,12 @@ prepare_root() {
 }
 
 FIRST_STAGE=$TOP/kiwi/common/first-stage.tsv
+
+# first_stage_sources: what decides how the first stage is made, besides the root tree and the binary.
+first_stage_sources() {
+    printf '%s\n' "$FIRST_STAGE" "$TOP"/tools/first-stage/*.rs "$TOP/tools/first_stage.py" "$TOP/Cargo.lock" \
+        "$TOP"/src/formats/modules/*.rs "$TOP/src/formats/cpio.rs" "$TOP/src/formats/first_stage.rs"
+}
 
 # make_first_stage RECIPE: what peers start from, in builds/RECIPE/first, made from the root tree with the settings of the binary, so
 # that hardly anything is compiled again; and an archive of it, which KIWI unpacks onto the medium.
@@ -104,7 +110,7 @@ build_iso() {
     step "building the recon binary" build_binary
     step "staging description, overlay, units and binary" make_stage "$recipe" "$dir/stage"
     root_key=$({ stage_key "$dir/stage"; sha256sum <"$TOP/tools/kiwi-requirements.txt"; source_question "$recipe"; printf '%s\n' "${repos[@]}"; } | sha256sum)
-    iso_key=$({ echo "$root_key"; sha256sum <"$RECON"; cat "$FIRST_STAGE" "$TOP"/tools/first-stage/*.rs "$TOP/tools/first_stage.py"; } | sha256sum)
+    iso_key=$({ echo "$root_key"; sha256sum <"$RECON"; first_stage_sources | xargs --delimiter='\n' cat; } | sha256sum)
     if [ -s "$ISO" ] && [ "$(cat "$dir/iso.key" 2>/dev/null)" = "$iso_key" ]; then
         say "nothing changed: $ISO stands"
         return 0

@@ -285,7 +285,7 @@ pub struct BootFromArgs {
     /// Words to add to the kernel's command line
     #[arg(long, value_name = "WORDS")]
     pub append: Option<String>,
-    /// SHA-256 that a file must have, by its name: vmlinuz=HEX
+    /// SHA-256 that a file must have, by its name: vmlinuz=HEX; where one is given, every file needs its own
     #[arg(long, value_name = "NAME=HEX")]
     pub sha256: Vec<String>,
     /// Only load it; systemctl kexec or kexec -e starts it

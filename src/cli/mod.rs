@@ -39,7 +39,9 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         // The person at the machine sees the console, not the journal.
-        Command::Run(args) => in_runtime(run_service(args.system())).inspect_err(|error| console!("{error:#}")),
+        Command::Run(args) => {
+            in_runtime(run_service(listening(args.system()))).inspect_err(|error| console!("{error:#}"))
+        }
         Command::Master(args) => in_runtime(run_master(args)),
         Command::Peer(args) => {
             let config = peer::Config {
@@ -80,6 +82,16 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         stop.cancel();
     });
     Ok(token)
+}
+
+/// Process 1 keeps Ctrl-C to itself, and its children begin like that.
+fn listening(system: run::System) -> run::System {
+    if system == run::System::FirstStage
+        && let Err(error) = crate::sys::init::hear_interrupts()
+    {
+        console!("signals: {error}");
+    }
+    system
 }
 
 /// What the unit starts.

@@ -2,7 +2,7 @@
 //! ports beside it, and the pack from which everything else is fetched. Which of these a machine gets, by the port it boots from.
 //! Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use crate::model::slice::Slice;
@@ -16,11 +16,10 @@ pub(crate) const PACK: &str = "modules.pack";
 /// Which driver a port wants.
 pub(crate) const TABLE: &str = "ports.tsv";
 /// The table is not read beyond this; for Debian 13 it has 1,829 lines, 82 kB.
-pub(crate) const MAX_TABLE_BYTES: u64 = 1 << 20;
+const MAX_TABLE_BYTES: u64 = 1 << 20;
 /// Drivers that a table may name; Debian 13 has 120. Each is looked for on the medium.
 const MAX_MODULES: usize = 1024;
-/// With `.img` behind it, what ISO 9660 keeps of a name (ECMA-119 §7.5.1: 30 and a dot). A longer one would not be found, and its module
-/// be taken for one of the base.
+/// With `.img` behind it, what ISO 9660 keeps of a name (ECMA-119 §7.5.1: 30 and a dot). A longer one would not be found.
 const MAX_NAME_CHARS: usize = 27;
 /// More drivers than this do not tell anything about a port: it gets all.
 const MAX_FITTING: usize = 8;
@@ -116,27 +115,36 @@ impl Alias {
     }
 }
 
+/// The third field of a line whose driver the base has, or the kernel itself.
+const IN_BASE: &str = "base";
+
 /// Which driver a port wants: `ports.tsv`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortTable {
     aliases: Vec<Alias>,
-    modules: BTreeSet<String>,
+    /// Whether a module has an image of its own.
+    modules: BTreeMap<String, bool>,
 }
 
 impl PortTable {
-    /// Reads lines of a pattern, a tab and a module. Aliases of buses whose ids no boot program says are left out.
+    /// Reads lines of a pattern and a module, and `base` where the module has no image of its own; tabs between. Aliases of buses
+    /// whose ids no boot program says are left out.
     ///
     /// # Errors
-    /// The first line that is none, or that there are too many modules, as a part of a sentence. Half a table would give a machine a
-    /// first stage without its driver.
+    /// The first line that is none, that two lines of a module do not agree, or that there is too much of it, as a part of a
+    /// sentence. Half a table would give a machine a first stage without its driver.
     pub fn read(text: &str) -> Result<Self, String> {
+        check_length(text.len() as u64)?;
         let mut table = PortTable::default();
-        for (number, line) in text.lines().enumerate() {
-            let fields = line.split_once('\t');
-            let named = fields.filter(|(pattern, module)| pattern.contains(':') && is_module(module));
-            let (pattern, module) = named.ok_or_else(|| format!("line {} of {TABLE} is no alias", number + 1))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let (pattern, module, has_image) =
+                fields(line).ok_or_else(|| format!("line {number} of {TABLE} is no alias"))?;
             table.aliases.extend(Alias::parse(pattern, module));
-            table.modules.insert(module.to_owned());
+            if *table.modules.entry(module.to_owned()).or_insert(has_image) != has_image {
+                return Err(format!(
+                    "line {number} of {TABLE} says of {module} what another line denies"
+                ));
+            }
             if table.modules.len() > MAX_MODULES {
                 return Err(format!("{TABLE} names more than {MAX_MODULES} modules"));
             }
@@ -147,9 +155,12 @@ impl PortTable {
         }
     }
 
-    /// Every module, once.
-    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
-        self.modules.iter().map(String::as_str)
+    /// Every module that has an image of its own, once.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let modules = self.modules.iter();
+        modules
+            .filter(|(_, has_image)| **has_image)
+            .map(|(name, _)| name.as_str())
     }
 
     /// Modules that a port may want, each once, in the table's order.
@@ -164,6 +175,25 @@ impl PortTable {
     }
 }
 
+/// Refuses a table that is not read.
+pub(crate) fn check_length(bytes: u64) -> Result<(), String> {
+    match bytes > MAX_TABLE_BYTES {
+        true => Err(format!("{TABLE} has {bytes} bytes, more than {MAX_TABLE_BYTES}")),
+        false => Ok(()),
+    }
+}
+
+/// Pattern and module of a line, and whether the module has an image of its own.
+fn fields(line: &str) -> Option<(&str, &str, bool)> {
+    let (pattern, rest) = line.split_once('\t')?;
+    let (module, has_image) = match rest.split_once('\t') {
+        Some((module, IN_BASE)) => (module, false),
+        Some(_) => return None,
+        None => (rest, true),
+    };
+    (pattern.contains(':') && is_module(module)).then_some((pattern, module, has_image))
+}
+
 /// It becomes a part of a path and of a script.
 fn is_module(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -176,7 +206,7 @@ pub struct FirstStage {
     pub base: Slice,
     pub ports: Slice,
     pub pack: Slice,
-    /// By module. One that is named in the table and not here is in the base.
+    /// By module, each that has an image of its own by the table.
     pub port: BTreeMap<String, Slice>,
     pub table: PortTable,
 }
@@ -226,9 +256,9 @@ pub(crate) fn example() -> FirstStage {
                  pci:v00008086d00001521sv*sd*bc*sc*i*\tigb\n\
                  pci:v000010ECd00008168sv*sd*bc*sc*i*\tr8169\n\
                  pci:v000010ECd00008168sv*sd*bc*sc*i*\tigb\n\
-                 pci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\n\
-                 virtio:d00000001v*\tvirtio_net\n\
-                 usb:v0BDAp8153d*dc*dsc*dp*icFFisc*ip*in*\tr8152\n";
+                 pci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n\
+                 virtio:d00000001v*\tvirtio_net\tbase\n\
+                 usb:v0BDAp8153d*dc*dsc*dp*icFFisc*ip*in*\tr8152\tbase\n";
     let ports = [("e1000", 30), ("igb", 40), ("r8169", 50)];
     FirstStage {
         base: slice(1000),
@@ -326,7 +356,7 @@ mod tests {
             let table = PortTable::read(&lines(count)).unwrap();
             let base = example().base;
             let stage = FirstStage {
-                port: table.modules().map(|name| (name.to_owned(), base.clone())).collect(),
+                port: table.images().map(|name| (name.to_owned(), base.clone())).collect(),
                 table,
                 ..example()
             };
@@ -359,9 +389,25 @@ mod tests {
                 "line 1 of ports.tsv is no alias",
             ),
             ("\te1000\n", "line 1 of ports.tsv is no alias"),
+            ("pci:v*d*sv*\te1000\t\n", "line 1 of ports.tsv is no alias"),
+            ("pci:v*d*sv*\te1000\tbase\t\n", "line 1 of ports.tsv is no alias"),
+            (
+                "pci:v*d*sv*\te1000\tbase\npci:v1*\te1000\n",
+                "line 2 of ports.tsv says of e1000 what another line denies",
+            ),
         ] {
             assert_eq!(PortTable::read(text), Err(why.to_owned()), "{text:?}");
         }
+        let large = PortTable::read(&"#".repeat((1 << 20) + 1)).unwrap_err();
+        assert_eq!(large, "ports.tsv has 1048577 bytes, more than 1048576");
+    }
+
+    #[test]
+    fn a_table_says_which_modules_have_images() {
+        let images = |text: &str| Vec::from_iter(PortTable::read(text).unwrap().images().map(str::to_owned));
+        let text =
+            "pci:v*d*sv*\tigb\nvirtio:d1\tvirtio_net\tbase\npci:v1*\te1000\npci:v2*\tigb\nusb:v1\tvirtio_net\tbase\n";
+        assert_eq!(images(text), ["e1000", "igb"]);
     }
 
     #[test]

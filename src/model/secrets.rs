@@ -33,30 +33,91 @@ fn is_telling(name: &str) -> bool {
     PARTS.iter().any(|part| name.contains(part)) || words.any(|word| WORDS.contains(&word))
 }
 
-/// RFC 7519: three parts in base64url, the first a JSON object (`{"` is `eyJ`).
-fn is_jwt(text: &str) -> bool {
-    text.starts_with("eyJ") && text.matches('.').count() == 2
+/// Most URLs inside one another, or behind one another in a word, that are looked at; what follows them is hidden.
+const MAX_URLS: usize = 16;
+
+/// Text without JSON Web Tokens (RFC 7519): three parts in base64url or more, the first a JSON object (`{"` is `eyJ`).
+fn without_jwts(text: &str) -> String {
+    let is_of_one = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("eyJ") {
+        let (before, from) = rest.split_at(start);
+        let (token, after) = from.split_at(from.find(|c| !is_of_one(c)).unwrap_or(from.len()));
+        out.push_str(before);
+        out.push_str(if token.matches('.').count() >= 2 { HIDDEN } else { token });
+        rest = after;
+    }
+    out + rest
+}
+
+/// The value of a setting, if it may be shown.
+pub(crate) fn value<'a>(name: &str, value: &'a str) -> &'a str {
+    if is_telling(name) { HIDDEN } else { value }
 }
 
 /// A URL without what is nobody's business.
 pub(crate) fn url(text: &str) -> String {
+    without_jwts(&one_url(text, MAX_URLS))
+}
+
+/// Where the scheme begins whose end is at this byte.
+fn scheme_start(text: &str, end: usize) -> usize {
+    let is_of_one = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    text[..end].trim_end_matches(is_of_one).len()
+}
+
+/// A word with URLs in it.
+fn urls(text: &str, most: usize) -> String {
+    let Some(end) = text.find("://") else {
+        return text.to_owned();
+    };
+    let (before, from) = text.split_at(scheme_start(text, end));
+    match most {
+        0 => format!("{before}{HIDDEN}"),
+        _ => format!("{before}{}", one_url(from, most - 1)),
+    }
+}
+
+/// Whether this may be an authority: where what stands for a port is none, its end is in the middle of a password.
+fn is_authority(text: &str) -> bool {
+    let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    // Behind a URL in a sentence.
+    let behind = behind.trim_end_matches([',', '.', ';', ')', '"', '\'']);
+    let port = behind.rsplit_once(':').map_or("", |(_, port)| port);
+    port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// One that may have others behind or in it.
+fn one_url(text: &str, most: usize) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let authority = match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{HIDDEN}@{host}"),
-        None => authority.to_owned(),
+    let mut end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // The next one's scheme, as in `http://a,http://b`.
+    if rest[..end].ends_with(':') && rest[end..].starts_with("//") {
+        end = scheme_start(rest, end - 1);
+    }
+    let (authority, rest) = match rest.split_at(end) {
+        (authority, after) if is_authority(authority) => (authority, after),
+        _ => rest.split_at(rest.rfind('@').unwrap_or(rest.len())),
+    };
+    let (authority, rest) = match rest.strip_prefix('@') {
+        Some(rest) => (format!("{HIDDEN}@"), rest),
+        None if !is_authority(authority) => (HIDDEN.to_owned(), rest),
+        None => match authority.rsplit_once('@') {
+            Some((_, host)) => (format!("{HIDDEN}@{host}"), rest),
+            None => (authority.to_owned(), rest),
+        },
     };
     let (path, query) = match rest.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (rest, None),
     };
-    let segment = |segment: &str| if is_jwt(segment) { HIDDEN } else { segment }.to_owned();
-    let path: Vec<String> = path.split('/').map(segment).collect();
-    let mut out = format!("{scheme}://{authority}{}", path.join("/"));
+    let mut out = format!("{scheme}://{authority}{}", urls(path, most));
     if let Some(query) = query {
-        let pairs: Vec<String> = query.split('&').map(pair).collect();
+        let pairs: Vec<String> = query.split('&').map(|text| pair(text, most)).collect();
         // Writing to a String cannot fail.
         let _ = write!(out, "?{}", pairs.join("&"));
     }
@@ -64,10 +125,10 @@ pub(crate) fn url(text: &str) -> String {
 }
 
 /// `name=value` of a query.
-fn pair(text: &str) -> String {
+fn pair(text: &str, most: usize) -> String {
     match text.split_once('=') {
-        Some((name, value)) if !value.is_empty() && (is_telling(name) || is_jwt(value)) => format!("{name}={HIDDEN}"),
-        _ => text.to_owned(),
+        Some((name, value)) if !value.is_empty() && is_telling(name) => format!("{name}={HIDDEN}"),
+        _ => urls(text, most),
     }
 }
 
@@ -89,20 +150,11 @@ pub(crate) fn text(text: &str) -> String {
                 quoted = value.starts_with('"') && !value[1..].contains('"');
                 let _ = write!(out, "{name}={HIDDEN}");
             }
-            _ if before < bare.len() => {
-                let scheme = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-                let start = bare[..before].rfind(scheme).map_or(0, |at| at + 1);
-                // The letter before a scheme may be longer than a byte.
-                let start = (start..=before).find(|at| bare.is_char_boundary(*at)).unwrap_or(before);
-                out.push_str(&bare[..start]);
-                out.push_str(&url(&bare[start..]));
-            }
-            _ if is_jwt(bare) => out.push_str(HIDDEN),
-            _ => out.push_str(bare),
+            _ => out.push_str(&urls(bare, MAX_URLS)),
         }
         out.push_str(space);
     }
-    out
+    without_jwts(&out)
 }
 
 #[cfg(test)]
@@ -128,6 +180,15 @@ mod tests {
             ("https://a/bytoken/eyJh.eyJz.c2ln/iso", "https://a/bytoken/[hidden]/iso"),
             ("https://a?q=eyJh.eyJz.c2ln", "https://a?q=[hidden]"),
             ("https://a/b@c?d@e", "https://a/b@c?d@e"),
+            ("https://u:p/w@a:8/b", "https://[hidden]@a:8/b"),
+            ("https://u:p?w@a/b?token=c", "https://[hidden]@a/b?token=[hidden]"),
+            ("https://u:p/w", "https://[hidden]"),
+            ("https://[::1]:8/b", "https://[::1]:8/b"),
+            (
+                "https://a/?to=http://u:p@b/?key=c&d=e",
+                "https://a/?to=http://[hidden]@b/?key=[hidden]&d=e",
+            ),
+            ("https://a/?key=http://b", "https://a/?key=[hidden]"),
             ("relative/name", "relative/name"),
         ] {
             assert_eq!(url(given), shown);
@@ -147,10 +208,24 @@ mod tests {
                 "line 3: http://a/x?token=[hidden] 404",
             ),
             ("vconsole.keymap=us", "vconsole.keymap=us"),
+            (
+                "a=http://u:p@a/x,http://u:p@b/y",
+                "a=http://[hidden]@a/x,http://[hidden]@b/y",
+            ),
+            ("a=http://u:p@a,http://u:p@b", "a=http://[hidden]@a,http://[hidden]@b"),
+            ("(eyJh.eyJz.c2ln), x:eyJh.eyJz.c2ln.", "([hidden]), x:[hidden]"),
+            ("a=eyJh.eyJz.c2ln b=eyJ", "a=[hidden] b=eyJ"),
+            ("http://a:80, http://b: no", "http://a:80, http://b: no"),
             ("é://x", "é://x"),
         ] {
             assert_eq!(text(given), shown);
         }
+    }
+
+    #[test]
+    fn a_word_of_many_urls_is_soon_done() {
+        let shown = text(&"http://a:b@c/".repeat(5000));
+        assert!(shown.len() < 1000 && !shown.contains("a:b"), "{shown}");
     }
 
     proptest! {

@@ -15,13 +15,16 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::config::KernelLine;
 use crate::formats::modules::Manifest;
+use crate::model::MacAddr;
 use crate::model::console::console;
 use crate::role::peer::network::{PortAddress, bring_up};
-use crate::sys::{file, init};
+use crate::sys::console::drain;
+use crate::sys::netif::{self, Netlink};
+use crate::sys::{file, init, power};
 
 use drivers::Drivers;
 use pack::Pack;
@@ -29,13 +32,19 @@ use pack::Pack;
 /// Made with the initrd (tools/first-stage).
 const MANIFEST: &str = "/usr/lib/recon/first-stage/manifest.tsv";
 /// A manifest of everything that Linux has is some 2 MB.
-const MAX_MANIFEST_BYTES: u64 = 32 << 20;
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Longest wait for the drivers of the initrd, which bring up the port. A port that needs longer is waited for by who wants it.
 const PORTS_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for all the others; disks have a wait of their own behind it.
 const DRIVERS_LIMIT: Duration = Duration::from_secs(60);
 /// Drivers whose devices no bus announces: as the live image loads them.
 const UNANNOUNCED: &str = include_str!("../../overlay/etc/modules-load.d/recon.conf");
+/// What the kernel would have modprobe load when it is first used: packets before there is an address, and IPv6.
+const FIRST: [&str; 2] = ["af_packet", "ipv6"];
+/// A machine without the port that it booted from is started again after this long, so that its master sees that it loops and gives it an
+/// initrd with every driver.
+const PORT_LIMIT: Duration = Duration::from_secs(300);
+const LOOPBACK: u32 = 1;
 /// What shows the variables of UEFI firmware.
 const EFIVARFS: &str = "efivarfs";
 
@@ -73,7 +82,12 @@ pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Re
     let manifest = Arc::new(manifest()?);
     let began = Instant::now();
     let drivers = Arc::new(Drivers::start(Arc::clone(&manifest)).context("looking for devices")?);
+    for name in FIRST {
+        drivers.want(name);
+    }
     settled(&drivers, PORTS_LIMIT).await;
+    switch_on_loopback().await;
+    expect_port(line.boot_mac).await?;
     let held = line.address.map(|(address, prefix)| PortAddress {
         address,
         prefix,
@@ -118,6 +132,40 @@ pub(crate) async fn fetch(programs: Programs) {
     }
 }
 
+/// A workload may speak to itself.
+async fn switch_on_loopback() {
+    let up = async { Netlink::open()?.up(LOOPBACK).await };
+    if let Err(error) = up.await {
+        tracing::warn!(%error, "switching the loopback on");
+    }
+}
+
+/// Waits until there is the port that this machine booted from, or any where that is not known.
+async fn expect_port(mac: Option<MacAddr>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let is_here = || {
+        let links = netif::wired_links(Path::new("/sys")).unwrap_or_default();
+        links.iter().any(|link| mac.is_none_or(|mac| link.mac == mac))
+    };
+    let mut said = false;
+    while !is_here() {
+        if !std::mem::replace(&mut said, true) {
+            let port = mac.map_or_else(|| "a wired network port".to_owned(), |mac| format!("the port {mac}"));
+            console!(
+                "waiting for {port}: no driver has brought it up yet; this machine starts again in {} s",
+                PORT_LIMIT.as_secs()
+            );
+        }
+        if began.elapsed() > PORT_LIMIT {
+            console!("no driver for the port that this machine booted from: starting again");
+            drain();
+            power::restart()?;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 async fn settled(drivers: &Arc<Drivers>, limit: Duration) {
     let waits = Arc::clone(drivers);
     if let Ok(Some(names)) = tokio::task::spawn_blocking(move || waits.settled(limit)).await {
@@ -130,5 +178,14 @@ fn manifest() -> anyhow::Result<Manifest> {
     let file = file::open(Path::new(MANIFEST));
     let read = file.and_then(|file| file.take(MAX_MANIFEST_BYTES).read_to_string(&mut text));
     read.with_context(|| format!("reading {MANIFEST}"))?;
-    Manifest::read(&text).with_context(|| format!("reading {MANIFEST}"))
+    let manifest = Manifest::read(&text).with_context(|| format!("reading {MANIFEST}"))?;
+    let running = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("asking which kernel runs")?;
+    if manifest.kernel() != running.trim() {
+        bail!(
+            "this initrd is made for Linux {}, and {} runs: kernel and initrd are of different media",
+            manifest.kernel(),
+            running.trim()
+        );
+    }
+    Ok(manifest)
 }

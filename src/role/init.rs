@@ -16,6 +16,8 @@ use crate::sys::{init, power, process, program};
 
 /// Where the worker's log goes, anew at each start. It says little, so it stays small.
 const LOG: &str = "/run/recon.log";
+/// That of the worker before.
+const OLD_LOG: &str = "/run/recon.log.1";
 /// What the worker finds programs by.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Pause before the work is begun again.
@@ -31,22 +33,26 @@ pub(crate) fn begin() {
     // Words have a way from here on; before, there is none.
     let _ = init::leave_console();
     let _ = init::hold_ctrl_alt_del();
-    crate::model::console::console!("first stage of recon {}", env!("CARGO_PKG_VERSION"));
+    console!("first stage of recon {}", env!("CARGO_PKG_VERSION"));
     for (place, error) in unmounted {
-        tracing::warn!(place, %error, "mounting");
+        console!("mounting {place}: {error}");
     }
 }
 
 /// Works for ever.
 pub(crate) fn run() -> ! {
     if let Err(error) = init::allow_open_files(OPEN_FILES) {
-        tracing::warn!(%error, "allowing open files");
+        console!("allowing {OPEN_FILES} open files: {error}");
     }
     watch_ctrl_alt_del();
     watch_disks();
     loop {
         match work() {
-            Ok(how) => console!("recon ended ({how}); it starts again in {} s", AGAIN.as_secs()),
+            Ok(how) => console!(
+                "recon ended ({how}{}); it starts again in {} s",
+                last_words(),
+                AGAIN.as_secs()
+            ),
             Err(error) => console!(
                 "recon could not be started ({error}); next try in {} s",
                 AGAIN.as_secs()
@@ -58,6 +64,8 @@ pub(crate) fn run() -> ! {
 
 /// Starts the worker and waits for its end; the ends of others are taken meanwhile.
 fn work() -> std::io::Result<std::process::ExitStatus> {
+    // There is none before the first.
+    let _ = std::fs::rename(LOG, OLD_LOG);
     let log = OpenOptions::new().write(true).create(true).truncate(true).open(LOG);
     let log = || {
         log.as_ref()
@@ -76,28 +84,44 @@ fn work() -> std::io::Result<std::process::ExitStatus> {
     // Memory that runs short is taken from the site's workload first.
     process::spare_from_oom(worker.id());
     loop {
-        let (child, how) = init::reap()?;
-        if child == worker.id() {
-            return Ok(how);
+        match init::reap() {
+            Ok((child, how)) if child == worker.id() => return Ok(how),
+            Ok(_) => {}
+            // Two workers must not be.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
+}
+
+/// The last line of the worker's log, which says why it ended.
+fn last_words() -> String {
+    let log = std::fs::read(LOG).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let line = log.lines().rev().find(|line| !line.trim().is_empty());
+    line.map(|line| format!("; {line}")).unwrap_or_default()
 }
 
 /// Does not return before no disk can be missed.
 fn watch_disks() {
     let (heard, hears) = mpsc::channel();
     let watch = move || {
-        let ended = guard::protect_as_they_come(|| {
-            let _ = heard.send(());
-        });
-        if let Err(error) = ended {
-            console!("disks that appear from here on are not set read-only at once: {error}");
+        // It goes on whatever happens: a disk that nobody guards is what must not be.
+        loop {
+            let hears = || {
+                let _ = heard.send(());
+            };
+            let ended = std::panic::catch_unwind(|| guard::protect_as_they_come(hears));
+            if let Ok(Err(error)) = ended {
+                console!("disks that appear are not set read-only at once: {error}; trying again");
+            }
+            std::thread::sleep(Duration::from_secs(1));
         }
     };
     if let Err(error) = std::thread::Builder::new().name("disks".to_owned()).spawn(watch) {
         console!("disks are not watched: {error}");
     }
-    // The thread ended, or hears.
+    // Drivers of disks are loaded by the worker, so nothing is missed before it hears.
     let _ = hears.recv();
 }
 
@@ -115,7 +139,7 @@ fn watch_ctrl_alt_del() {
     let heard = power::hear_ctrl_alt_del();
     let watched = heard.and_then(|()| std::thread::Builder::new().name("ctrl-alt-del".to_owned()).spawn(watch));
     if let Err(error) = watched {
-        tracing::warn!(%error, "listening for Ctrl-Alt-Del");
+        console!("listening for Ctrl-Alt-Del: {error}");
     }
 }
 

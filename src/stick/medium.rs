@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::formats::first_stage::{BASE, FirstStage, MAX_TABLE_BYTES, PACK, PORTS, PortTable, TABLE};
+use crate::formats::first_stage::{BASE, FirstStage, PACK, PORTS, PortTable, TABLE, check_length};
 use crate::formats::mountinfo::mounted_at;
 use crate::formats::{ReadAt as _, gpt, iso9660};
 use crate::model::slice::{Patch, Slice};
@@ -112,31 +112,26 @@ fn first_stage(file: &impl Fn(&[&str]) -> io::Result<Slice>) -> Result<Option<Fi
     let Some(base) = held(&[BASE])? else {
         return Ok(None);
     };
-    let needed = |name: &str| held(&[name])?.ok_or_else(|| format!("there is no {name}"));
-    let table = table(&needed(TABLE)?)?;
+    let needed = |names: &[&str]| held(names)?.ok_or_else(|| format!("there is no {}", names.join("/")));
+    let (ports, pack) = (needed(&[PORTS])?, needed(&[PACK])?);
+    let table = table(&needed(&[TABLE])?)?;
     let mut port = BTreeMap::new();
-    for module in table.modules() {
-        // One that has no image is in the base. On an ISO of short names (level 1) long ones are not found, nor is the pack below.
-        if let Some(image) = held(&["port", &format!("{module}.img")])? {
-            port.insert(module.to_owned(), image);
-        }
+    for module in table.images() {
+        let image = needed(&["port", &format!("{module}.img")])?;
+        port.insert(module.to_owned(), image);
     }
     Ok(Some(FirstStage {
         base,
-        ports: needed(PORTS)?,
-        pack: needed(PACK)?,
+        ports,
+        pack,
         port,
         table,
     }))
 }
 
 fn table(slice: &Slice) -> Result<PortTable, String> {
-    if slice.length > MAX_TABLE_BYTES {
-        return Err(format!(
-            "{TABLE} has {} bytes, more than {MAX_TABLE_BYTES}",
-            slice.length
-        ));
-    }
+    // Before it is in memory.
+    check_length(slice.length)?;
     let mut bytes = vec![0; slice.length as usize];
     let read = File::open(&slice.path).and_then(|file| file.read_exact_at(&mut bytes, slice.offset));
     read.map_err(|error| format!("{TABLE}: {error}"))?;
@@ -388,7 +383,8 @@ mod tests {
         dir
     }
 
-    const LINES: &[u8] = b"pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\n";
+    const LINES: &[u8] =
+        b"pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n";
     const WHOLE: [(&str, &[u8]); 5] = [
         (BASE, b"base"),
         (PORTS, b"ports"),
@@ -413,13 +409,14 @@ mod tests {
 
     #[test]
     fn a_first_stage_that_is_not_whole_is_not_used_and_kernel_and_initrd_are() {
-        let large = vec![b'x'; MAX_TABLE_BYTES as usize + 1];
-        let cases: [(&str, Option<&[u8]>, &str); 9] = [
+        let large = vec![b'x'; (1 << 20) + 1];
+        let cases: [(&str, Option<&[u8]>, &str); 10] = [
             (PORTS, None, "there is no ports.img"),
             (PACK, None, "there is no modules.pack"),
             (TABLE, None, "there is no ports.tsv"),
             (BASE, Some(b""), "base.img is empty"),
             ("port/e1000.img", Some(b""), "port/e1000.img is empty"),
+            ("port/e1000.img", None, "there is no port/e1000.img"),
             (TABLE, Some(b"e1000\n"), "line 1 of ports.tsv is no alias"),
             (TABLE, Some(b"pci:v*d*sv*\te1000\n\xff"), "ports.tsv is no text"),
             (TABLE, Some(&large), "ports.tsv has 1048577 bytes, more than 1048576"),

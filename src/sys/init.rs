@@ -52,11 +52,20 @@ pub(crate) fn leave_console() -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps SIGINT, which Ctrl-Alt-Del is, from this thread and all that it starts later; for [`wait_for_ctrl_alt_del`]. A child starts
-/// without that again (std's Command empties its mask).
+/// Keeps SIGINT, which Ctrl-Alt-Del is, from this thread and all that it starts later; for [`wait_for_ctrl_alt_del`]. Children inherit it, so the worker takes it back
+/// ([`hear_interrupts`]).
 pub(crate) fn hold_ctrl_alt_del() -> io::Result<()> {
+    mask(libc::SIG_BLOCK)
+}
+
+/// Lets SIGINT reach this thread again, and all that it starts later.
+pub(crate) fn hear_interrupts() -> io::Result<()> {
+    mask(libc::SIG_UNBLOCK)
+}
+
+fn mask(how: libc::c_int) -> io::Result<()> {
     // SAFETY: the set outlives the call.
-    let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &interrupt(), std::ptr::null_mut()) };
+    let failed = unsafe { libc::pthread_sigmask(how, &interrupt(), std::ptr::null_mut()) };
     (failed == 0)
         .then_some(())
         .ok_or_else(|| io::Error::from_raw_os_error(failed))

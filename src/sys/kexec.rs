@@ -5,11 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 
 use super::checked;
+use super::cmd::{self, CmdError};
 use super::program::Program;
+
+/// A folder that is there where systemd runs (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+/// systemctl only hands the request over.
+const HANDED_OVER: Duration = Duration::from_secs(60);
 
 /// Whether this kernel has kexec_file_load(2). Asked with a flag that there is none of, which does nothing.
 pub(crate) fn is_there() -> bool {
@@ -69,18 +76,30 @@ pub(crate) fn load(kernel: &File, initrd: Option<&File>, command_line: &str) -> 
 
 /// Has what was loaded started: systemd stops what runs before; where there is none, at once, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
+///
+/// # Errors
+/// systemd is there and refuses: what runs under it is not ended behind its back.
 pub(crate) async fn start() -> io::Result<()> {
-    let status = tokio::process::Command::from(Program::Systemctl.command())
-        .args(["--no-block", "kexec"])
-        .status()
-        .await;
-    if status.is_ok_and(|status| status.success()) {
+    let ask = || cmd::run(Program::Systemctl, &["--no-block", "kexec"], HANDED_OVER).map(drop);
+    let asked = tokio::task::spawn_blocking(move || Path::new(SYSTEMD).is_dir().then(ask));
+    if is_handed_over(asked.await.map_err(io::Error::other)?)? {
         return Ok(());
     }
     // SAFETY: sync and reboot take no pointers.
     unsafe {
         libc::sync();
         checked(libc::reboot(libc::LINUX_REBOOT_CMD_KEXEC)).map(drop)
+    }
+}
+
+/// What systemd said, where there is one.
+fn is_handed_over(asked: Option<Result<(), CmdError>>) -> io::Result<bool> {
+    match asked {
+        Some(Ok(())) => Ok(true),
+        None | Some(Err(CmdError::Missing { .. })) => Ok(false),
+        Some(Err(error)) => Err(io::Error::other(format!(
+            "systemd refused ({error}); it is loaded, `systemctl kexec` starts it"
+        ))),
     }
 }
 
@@ -99,6 +118,20 @@ mod tests {
         again.read_to_string(&mut text).unwrap();
         assert_eq!(text, "content");
         assert!(again.write_all(b"x").is_err());
+    }
+
+    #[test]
+    fn only_where_there_is_no_systemd_it_is_not_asked() {
+        let asked = |program| cmd::run(Program::OfTests(program), &["--no-block", "kexec"], HANDED_OVER).map(drop);
+        assert!(is_handed_over(Some(asked("true"))).unwrap());
+        assert!(!is_handed_over(Some(asked("recon-no-such-program"))).unwrap());
+        assert!(!is_handed_over(None).unwrap());
+        let refused = is_handed_over(Some(asked("false"))).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("systemd refused (false --no-block kexec: ended with")
+                && refused.ends_with("it is loaded, `systemctl kexec` starts it"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -124,7 +124,10 @@ fn staged(folder: &std::path::Path) -> Arc<Site> {
         ports,
         pack,
         port: [("e1000".to_owned(), e1000)].into(),
-        table: PortTable::read("pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\n").unwrap(),
+        table: PortTable::read(
+            "pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n",
+        )
+        .unwrap(),
     });
     site
 }
@@ -136,7 +139,7 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
     let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     for (memory, loops_with) in [
         ("4096", "initrd=initrd"),
-        ("", "initrd=initrd"),
+        ("", "initrd=base.img"),
         ("255", "initrd=base.img"),
     ] {
         let site = staged(folder.path());
@@ -170,6 +173,8 @@ async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drive
         String::from_utf8(answer.body).unwrap()
     };
     let who = "mac=52-54-00-12-34-56&uuid=&arch=x86_64&serial=";
+    let script = text(&format!("/boot.ipxe?{who}&bus=01-1a-f4-10-00")).await;
+    assert!(script.contains(" initrd=base.img pxeaddr="), "{script}");
     let script = text(&format!("/boot.ipxe?{who}&bus=01-80-86-10-0e")).await;
     assert!(
         script.contains(" initrd=base.img initrd=e1000.img pxeaddr="),

@@ -79,24 +79,31 @@ def first_stage_loops(site: Site) -> None:
         expect(("\nsleep 60 ||\n:retry" in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
         expect((" initrd=base.img initrd=e1000.img " in text) == (turn < 3), f"try {turn + 1} gets:\n{text}")
         expect((" initrd=initrd " in text) == (turn == 3), f"try {turn + 1} gets:\n{text}")
-        for path in ("kernel", "first/base.img", "first/port/e1000.img"):
+        for path in ("kernel?memory=4096&map=__&modules=_&action=inventory", "first/base.img", "first/port/e1000.img"):
             site.curl("-f", "-o", "/dev/null", site.url(f"/boot/x86_64/{path}"))
     row = site.api.node("", _MAC.replace("-", ":")) or {}
     expect("nothing came back" in str(row.get("failure")), f"the table says {row}")
 
 
 def first_stage_from_a_folder(site: Site) -> None:
-    """A mounted medium has the same; where its table is damaged, the initrd is used and the console says why."""
+    """A mounted medium has the same; where a driver's image is missing or the table is damaged, the initrd is used and the console says why."""
     site.stop()
     site.start(site.medium)
     _loads(site)
     site.stop()
-    table = site.medium / "boot/x86_64/first/ports.tsv"
+    folder = site.medium / "boot/x86_64/first"
+    (folder / "port/mlx5_core.img").unlink()
+    _is_not_used(site, "there is no port/mlx5_core.img")
+    table = folder / "ports.tsv"
     table.write_bytes(table.read_bytes()[:-30])
+    _is_not_used(site, "line 4 of ports.tsv is no alias")
+
+
+def _is_not_used(site: Site, why: str) -> None:
     site.start(site.medium)
     text = _script(site, "&bus=01-80-86-10-0e")
     expect(f" initrd=initrd pxeaddr={SERVER} " in text and "/first/" not in text, text)
-    said = "the first stage on the boot medium is not used: line 4 of ports.tsv is no alias; machines boot with the larger initrd"
+    said = f"the first stage on the boot medium is not used: {why}; machines boot with the larger initrd"
     expect(said in site.log.read_text(errors="replace"), f"the master says:\n{site.log_tail()}")
     status = site.curl("-o", "/dev/null", "-w", "%{http_code}", site.url("/boot/x86_64/first/base.img")).stdout.decode()
     expect(status == "404", f"a first stage that is not used comes with {status}")

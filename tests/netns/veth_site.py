@@ -33,7 +33,7 @@ FIRST_STAGE = {
 }
 _PORTS = (
     "pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v000015B3d00001017sv*sd*bc*sc*i*\tmlx5_core\n"
-    "pci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\nusb:v0BDAp8153d*dc*dsc*dp*icFFisc*ip*in*\ta_driver_of_27_characters_x\n"
+    "pci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\nusb:v0BDAp8153d*dc*dsc*dp*icFFisc*ip*in*\ta_driver_of_27_characters_x\n"
 )
 
 

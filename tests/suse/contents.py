@@ -263,6 +263,8 @@ def _kernel(contents: Contents, donor: Path) -> None:
         "suse-module-tools", "lib/modprobe.d/10-unsupported-modules.conf",
         "# Every kernel module has a flag 'supported'. Unsupported modules are not loaded unless this is 1.\n\nallow_unsupported_modules 0\n",
     )
+    # Drivers of network ports among them, which then have no image in the first stage.
+    contents.write("suse-module-tools", "lib/modprobe.d/50-blacklist-xircom.conf", "blacklist dmfe\nblacklist de4x5\n")
     contents.write(
         "suse-module-tools", "usr/lib/module-init-tools/kernel-scriptlets/rpm-post",
         '#!/bin/bash\n# rpm-post VERSION: what SUSE\'s kernels call when they have been installed.\nset -e\ndepmod -a "$1"\n'

@@ -44,7 +44,9 @@ class Made:
         self.any_port = ["net/nic", "net/mii"]
         self.patterns = [alias for alias in self.aliases if alias[1] != "line"]
         self.packed = {f"/usr/lib/modules/6/kernel/drivers/{path}.ko": path.encode() for path in ("net/nic", "net/mii", "net/rare")}
+        self.places = {"virtio_net": "\tbase", "virtio_pci": "\tbase"}
         self.damage = 0
+        self.modprobe_d = {"etc/modprobe.d/x.conf": "install evil-one /bin/false\n"}
         self.more_manifest = ""
 
     def _image(self, name: str, files: dict[str, bytes]) -> None:
@@ -71,19 +73,25 @@ class Made:
     def said(self) -> list[str]:
         """What the check says is wrong."""
         modules = self.root / "usr/lib/modules/6"
-        for made in (modules, self.root / "etc/modprobe.d", self.first / "port"):
+        for made in (modules, self.first / "port"):
             made.mkdir(parents=True)
         lines = [f"kernel/drivers/{path}.ko:{''.join(f' kernel/drivers/{need}.ko' for need in needs)}" for path, needs in self.dependencies.items()]
         (modules / "modules.dep").write_text("\n".join(lines) + "\n")
         (modules / "modules.alias").write_text("".join(f"alias {pattern} {name}\n" for pattern, name in self.aliases))
         (modules / "modules.builtin").write_text("kernel/drivers/virtio/virtio_pci.ko\n")
-        (self.root / "etc/modprobe.d/x.conf").write_text("install evil-one /bin/false\n")
+        for name, text in self.modprobe_d.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text.startswith("/"):
+                path.symlink_to(text)
+            else:
+                path.write_text(text)
         self.base[first_stage.MANIFEST] = self._manifest().encode()
         self._image("base.img", self.base)
         self._image("ports.img", self._modules(self.any_port))
         for name, paths in self.ports.items():
             self._image(f"port/{name}.img", self._modules(paths))
-        (self.first / "ports.tsv").write_text("".join(f"{pattern}\t{name}\n" for pattern, name in self.patterns))
+        (self.first / "ports.tsv").write_text("".join(f"{pattern}\t{name}{self.places.get(name, '')}\n" for pattern, name in self.patterns))
         self.table.write_text(TABLE)
         done = subprocess.run(
             [sys.executable, TOP / "tools/first_stage.py", "--root", self.root, "--first", self.first, "--table", self.table],
@@ -113,7 +121,16 @@ class FirstStage(unittest.TestCase):
 
     def test_a_driver_without_an_image(self) -> None:
         del self.made.ports["rare"]
-        self.assertEqual(self.made.said(), ["rare is neither in port/rare.img nor in base.img", "ports.tsv has pci:v1* for rare, which is nowhere"])
+        self.assertEqual(self.made.said(), [
+            "rare is neither in port/rare.img nor in base.img", "ports.tsv has pci:v1* for rare, which is nowhere",
+            "ports.tsv does not deny that rare has an image of its own",
+        ])
+
+    def test_a_driver_with_an_image_and_one_without_are_told_apart(self) -> None:
+        self.made.places = {"nic": "\tbase"}
+        self.assertEqual(self.made.said(), [
+            "ports.tsv denies that nic has an image of its own", "ports.tsv does not deny that virtio_net has an image of its own",
+        ])
 
     def test_an_image_that_is_not_whole(self) -> None:
         self.made.ports["nic"] = ["net/nic"]
@@ -154,6 +171,28 @@ class FirstStage(unittest.TestCase):
         self.made.ports["nic"].append("scsi/evil-one")
         self.made.packed["/usr/lib/modules/6/kernel/drivers/watchdog/softdog.ko"] = b"w"
         self.assertEqual(self.made.said(), ["modules.pack holds softdog, which is forbidden", "port/nic.img holds evil_one, which is forbidden"])
+
+    def test_a_driver_that_modprobe_never_loads_has_no_image(self) -> None:
+        for number, (place, line) in enumerate([
+            ("etc", "blacklist old-{}"), ("run", " blacklist\told_{}"), ("usr/lib", "install old_{} /usr/bin/false"), ("lib", "install old-{} /bin/true "),
+        ]):
+            self.made.modprobe_d[f"{place}/modprobe.d/50-{number}.conf"] = f"# {line}s\n{line.format(number)}\n"
+            self.made.dependencies[f"net/old-{number}"] = []
+            self.made.aliases.append((f"pci:v9{number}*", f"old_{number}"))
+        self.made.dependencies["net/on-evil"] = ["scsi/evil-one"]
+        self.made.dependencies["scsi/evil-one"] = []
+        self.made.aliases.append(("pci:v8*", "on_evil"))
+        self.assertEqual(self.made.said(), [])
+        self.assertEqual(self.made.names[1:], [
+            "without an image: old_0, old_1, old_2, old_3 (blacklisted by modprobe.d)",
+            "without an image: on_evil (it needs evil_one, which modprobe.d forbids)",
+        ])
+
+    def test_a_file_of_modprobe_d_counts_once_and_may_be_masked(self) -> None:
+        self.made.modprobe_d |= {"usr/lib/modprobe.d/a.conf": "blacklist nic\n", "run/modprobe.d/a.conf": "/dev/null"}
+        self.made.modprobe_d |= {"usr/lib/modprobe.d/b.conf": "blacklist nic\n", "etc/modprobe.d/b.conf": "# nothing\n"}
+        self.assertEqual(self.made.said(), [])
+        self.assertEqual(self.made.names, ["without an image: line (serial lines)"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,29 @@ class FirstStage(unittest.TestCase):
 
     def test_nothing_is_checked_where_another_table_was_used(self) -> None:
         self.assertIn("no first stage has been built", said("TOP=/nowhere; check_first_stage debian-13"))
+
+    def test_what_was_not_built_with_this_table_is_said_as_skipped(self) -> None:
+        script = 'step() { echo "step: $1"; }; PYTHON=python3; TOP=$FOLDER; FIRST_STAGE=$TOP/table; check_recipe debian-13'
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / "builds/debian-13/first-stage.tsv"
+            built.parent.mkdir(parents=True)
+            (Path(folder) / "table").write_text("table")
+            for text, is_skipped in (("older", True), ("table", False)):
+                built.write_text(text)
+                lines = said(script, FOLDER=folder).splitlines()
+                self.assertEqual("step: debian-13: a driver for every network port" in lines, not is_skipped, lines)
+                skipped = [line for line in lines[-2:] if "debian-13: skipped: a driver for every network port, as no first stage" in line]
+                self.assertEqual(bool(skipped), is_skipped, lines)
+
+    def test_an_image_is_made_anew_where_the_builder_changed(self) -> None:
+        files = {Path(line).relative_to(TOP) for line in said("first_stage_sources").splitlines()}
+        used = {name for file in (TOP / "tools/first-stage").glob("*.rs") for name in re.findall(r"recon::formats::(\w+)", file.read_text())}
+        self.assertGreaterEqual(used, {"cpio", "modules", "first_stage"})
+        needed = {Path("Cargo.lock"), Path("tools/first-stage/plan.rs"), Path("src/formats/modules/depmod.rs")}
+        for name in used:
+            file = Path(f"src/formats/{name}.rs")
+            needed.add(file if (TOP / file).exists() else file.with_suffix("") / "mod.rs")
+        self.assertEqual(needed - files, set())
 
 
 class Programs(unittest.TestCase):

@@ -27,12 +27,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use recon::formats::cpio::Archive;
+use recon::formats::first_stage::PortTable;
 use recon::formats::modules::{Manifest, Parts};
 
 use pieces::{Contents, Group, each, zstd};
 use plan::{Names, Plan};
 use table::Table;
 use tree::{Modules, Tree};
+
+/// Names for the numbers that files and processes have.
+const USERS: [(&str, &str); 2] = [
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    ),
+    ("etc/group", "root:x:0:\nnobody:x:65534:\n"),
+];
 
 const MANIFEST: &str = "/usr/lib/recon/first-stage/manifest.tsv";
 
@@ -96,12 +106,15 @@ impl Stage {
         let images = each(&ports, |(name, names)| {
             contents.image(names).map(|image| ((*name).clone(), image))
         });
-        let patterns = plan.patterns.iter();
+        let patterns = port_table(&plan);
+        PortTable::read(&patterns)
+            .map_err(anyhow::Error::msg)
+            .context("ports.tsv would not be read")?;
         Ok(Stage {
             base: base(recon, &contents, &plan.base, &manifest)?,
             ports: images.into_iter().collect::<anyhow::Result<_>>()?,
             any_port: contents.image(&plan.any_port)?,
-            patterns: patterns.map(|(pattern, name)| format!("{pattern}\t{name}\n")).collect(),
+            patterns,
             plan,
             contents,
             groups,
@@ -199,6 +212,15 @@ impl Stage {
     }
 }
 
+/// `ports.tsv`: patterns and drivers, and which of those are in the base or the kernel.
+fn port_table(plan: &Plan) -> String {
+    let line = |(pattern, name): &(String, String)| {
+        let place = if plan.ports.contains_key(name) { "" } else { "\tbase" };
+        format!("{pattern}\t{name}{place}\n")
+    };
+    plan.patterns.iter().map(line).collect()
+}
+
 /// Modes and bytes of the programs, by their paths in an image.
 fn read_groups(tree: &Tree, groups: &BTreeMap<String, Group>) -> anyhow::Result<BTreeMap<String, (u32, Vec<u8>)>> {
     let mut programs = BTreeMap::new();
@@ -273,8 +295,13 @@ fn base(recon: &[u8], contents: &Contents, names: &Names, manifest: &str) -> any
         archive.link(name, &format!("usr/{name}"))?;
     }
     archive.character_device("dev/console", 0o600, 5, 1)?;
+    // Where the kernel finds no console, a program of Rust's opens this in its place, or ends.
+    archive.character_device("dev/null", 0o666, 1, 3)?;
     archive.file("usr/bin/recon", 0o755, recon)?;
     archive.link("init", "usr/bin/recon")?;
+    for (path, text) in USERS {
+        archive.file(path, 0o644, text.as_bytes())?;
+    }
     archive.file(MANIFEST, 0o644, manifest.as_bytes())?;
     contents.add(&mut archive, names)?;
     zstd(&archive.finish()?)

@@ -181,13 +181,21 @@ pub(crate) fn groups(tree: &Tree, table: &Table) -> anyhow::Result<(BTreeMap<Str
     for (name, program) in &table.groups {
         let group = groups.entry(name.clone()).or_default();
         let (called, program) = program.split_once('=').unwrap_or((program, program));
-        let mut places = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].into_iter();
-        let Some(folder) = places.find(|folder| tree.real(&format!("{folder}/{program}")).is_some()) else {
-            missing.push(format!("{name}: {program}"));
+        let is_file = program.starts_with('/');
+        let folders: &[&str] = match is_file {
+            true => &[""],
+            false => &["/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/"],
+        };
+        let mut places = folders.iter().map(|folder| format!("{folder}{program}"));
+        let Some(path) = places.find(|path| tree.real(path).is_some()) else {
+            // Of files each distribution has its own.
+            if !is_file {
+                missing.push(format!("{name}: {program}"));
+            }
             continue;
         };
         let mut files = Files::new();
-        elf::add_with_libraries(tree, &format!("{folder}/{program}"), &mut files)?;
+        elf::add_with_libraries(tree, &path, &mut files)?;
         for (asked, real) in &files {
             let (asked, kept) = (merged(asked), merged(real));
             if asked != kept {
@@ -196,7 +204,7 @@ pub(crate) fn groups(tree: &Tree, table: &Table) -> anyhow::Result<(BTreeMap<Str
             group.files.insert(kept, real.clone());
         }
         if called != program {
-            let real = merged(&files[&format!("{folder}/{program}")]);
+            let real = merged(&files[&path]);
             group.links.insert(format!("/usr/bin/{called}"), real);
         }
     }

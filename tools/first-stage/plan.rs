@@ -43,16 +43,26 @@ pub(crate) fn plan(modules: &mut Modules, table: &Table) -> Plan {
     let drivers = chosen(modules, &table.port);
     let drivers = drivers
         .into_iter()
-        .filter(|name| port_aliases(&modules.all[name]).next().is_some());
+        .filter(|name| port_aliases(&modules.all[name]).next().is_some())
+        .filter(|name| !base.contains(name));
+    let drivers: Vec<String> = drivers.collect();
     let mut ports = BTreeMap::new();
     let mut any_port = Names::new();
-    for name in drivers.filter(|name| !base.contains(name)) {
-        let path = &modules.all[&name].path;
-        let more: Vec<String> = second(&table.with, path).cloned().collect();
+    for name in drivers {
+        let path = modules.all[&name].path.clone();
+        let more: Vec<String> = second(&table.with, &path).cloned().collect();
         let mut names = chosen(modules, &more);
+        // Nobody answers the kernel's call for modprobe, so it is there before the driver calls.
+        if let Some(module) = modules.all.get_mut(&name) {
+            let more = names
+                .iter()
+                .filter(|more| **more != name && !module.soft.contains(more));
+            let more: Vec<String> = more.cloned().collect();
+            module.soft.extend(more);
+        }
         names.insert(name.clone());
         let all: Names = modules.closure(&names).difference(&base).cloned().collect();
-        if second(&table.rare, path).next().is_none() {
+        if second(&table.rare, &path).next().is_none() {
             any_port.extend(all.iter().cloned());
         }
         ports.insert(name, all);

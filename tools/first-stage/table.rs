@@ -21,7 +21,7 @@ pub(crate) struct Table {
     pub(crate) except: Vec<(String, String)>,
     /// Firmware that is left out, and why.
     pub(crate) no_firmware: Vec<(String, String)>,
-    /// Group and program, or `name=program` for a link.
+    /// Group and program, or `name=program` for a link, or the path of a file.
     pub(crate) groups: Vec<(String, String)>,
 }
 

@@ -55,7 +55,8 @@ fn module(fields: &str) -> Vec<u8> {
 
 const TABLE: &str = "base\tdrivers/net/virtio-net\tclouds\nport\tdrivers/net/nic*\npack\tdrivers/scsi/*\nnever\tdrivers/watchdog/*\tresets\n\
     with\tdrivers/net/nic\tdrivers/net/phy\nrare\tdrivers/net/nic-old\told\nnofirmware\tsecret/*\tlarge\n\
-    drives\tdrivers/virtio/virtio_pci\tpci:v00001AF4d*\ngroup\tshell\tsh\ngroup\tshell\tash=sh\ngroup\tshell\tnothing\n";
+    drives\tdrivers/virtio/virtio_pci\tpci:v00001AF4d*sv*\ngroup\tshell\tsh\ngroup\tshell\tash=sh\ngroup\tshell\tnothing\n\
+    group\tshell\t/etc/ssl/all.pem\ngroup\tshell\t/etc/ssl/none.pem\n";
 
 /// A root tree in which /lib is no link, modules are packed, and firmware as well.
 fn scratch() -> tempfile::TempDir {
@@ -108,6 +109,9 @@ fn scratch() -> tempfile::TempDir {
     );
     put("lib/modprobe.d/a.conf", b"options hba b=2\n");
     put("lib/modprobe.d/b.conf", b"options hba c=3\n");
+    put("lib/modprobe.d/c.conf", b"options hba d=4\n");
+    symlink("/dev/null", root.path().join("etc/modprobe.d/c.conf")).unwrap();
+    symlink("/dev/null", root.path().join("lib/modprobe.d/d.conf")).unwrap();
     put("lib/firmware/nic/a.fw.xz", b"");
     put("lib/firmware/nic/plain", b"b1");
     put("lib/firmware/secret/x", b"secret");
@@ -122,6 +126,9 @@ fn scratch() -> tempfile::TempDir {
     put("bin/dash", b"#!/x");
     fs::set_permissions(root.path().join("bin/dash"), fs::Permissions::from_mode(0o4755)).unwrap();
     symlink("/bin/dash", root.path().join("bin/sh")).unwrap();
+    put("var/ca/all.pem", b"certificates");
+    fs::create_dir(root.path().join("etc/ssl")).unwrap();
+    symlink("/var/ca/all.pem", root.path().join("etc/ssl/all.pem")).unwrap();
     root
 }
 
@@ -149,8 +156,10 @@ fn everything_is_in_its_piece() {
     );
     assert_eq!(
         stage.patterns,
-        "pci:v00001AF4d*\tvirtio_pci\npci:v1*\tnic\npci:v3*\tnic_old\nusb:v2*\tnic\nvirtio:d1*\tvirtio_net\n"
+        "pci:v00001AF4d*sv*\tvirtio_pci\tbase\npci:v1*\tnic\npci:v3*\tnic_old\nusb:v2*\tnic\nvirtio:d1*\tvirtio_net\tbase\n"
     );
+    let images = PortTable::read(&stage.patterns).unwrap();
+    assert_eq!(Vec::from_iter(images.images()), ["nic", "nic_old"]);
     assert_eq!(stage.missing, ["shell: nothing"]);
 }
 
@@ -197,7 +206,35 @@ fn the_manifest_leads_to_what_is_packed() {
     assert_eq!(content(&group.files[0].path), (0o755, b"#!/x".to_vec()));
     assert_eq!(
         group.links,
-        [("/usr/bin/ash", "/usr/bin/dash"), ("/usr/bin/sh", "/usr/bin/dash")]
+        [
+            ("/etc/ssl/all.pem", "/var/ca/all.pem"),
+            ("/usr/bin/ash", "/usr/bin/dash"),
+            ("/usr/bin/sh", "/usr/bin/dash")
+        ]
+    );
+    assert_eq!(content("/var/ca/all.pem").1, b"certificates");
+}
+
+/// What no reader of the medium takes must not get onto one.
+#[test]
+fn a_table_that_would_not_be_read_is_not_written() {
+    let root = scratch();
+    let modules = root.path().join("lib/modules/5.14.21-default");
+    let long = "nic_of_more_than_27_characters";
+    let path = format!("kernel/drivers/net/{long}.ko");
+    fs::write(modules.join(&path), module("license=GPL")).unwrap();
+    for (name, line) in [
+        ("modules.dep", format!("{path}:\n")),
+        ("modules.alias", format!("alias pci:v9* {long}\n")),
+    ] {
+        let text = fs::read_to_string(modules.join(name)).unwrap() + &line;
+        fs::write(modules.join(name), text).unwrap();
+    }
+    let table = Table::read(TABLE).unwrap();
+    let said = Stage::make(&Tree::new(root.path()), b"recon", &table).err().unwrap();
+    assert_eq!(
+        format!("{said:#}"),
+        "ports.tsv would not be read: line 4 of ports.tsv is no alias"
     );
 }
 
@@ -222,6 +259,12 @@ fn the_base_begins_with_recon() {
     );
     assert!(position("virtio-net.ko") > position("usr/lib/modules/5.14.21-default"));
     assert!(position(&MANIFEST[1..]) < text.find(&stage.manifest).unwrap());
+    for (path, root) in [
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        ("etc/group", "root:x:0:\n"),
+    ] {
+        assert!(position(path) < text.find(root).unwrap(), "{path}");
+    }
     for word in ["dash", "nic.ko", "hba.ko"] {
         assert!(!text.contains(&format!("{word}\0")), "{word}");
     }
@@ -268,6 +311,15 @@ fn links_of_a_tree_stay_in_it() {
 #[test]
 fn the_table_of_the_image_is_read() {
     let table = Table::read(include_str!("../../kiwi/common/first-stage.tsv")).unwrap();
+    let txgbe = "kernel/drivers/net/ethernet/wangxun/txgbe/txgbe.ko";
+    let txgbe = Vec::from_iter(table::second(&table.with, txgbe).map(String::as_str));
+    for part in [
+        "drivers/net/phy/sfp",
+        "drivers/i2c/busses/i2c-designware*",
+        "drivers/net/phy/motorcomm",
+    ] {
+        assert!(txgbe.contains(&part), "{part}: {txgbe:?}");
+    }
     assert!(table.port.len() > 5 && table.never.len() > 5 && table.groups.len() > 5);
     for row in ["base\tx", "port\tx\ty", "what\tx", "rare\tx"] {
         assert!(Table::read(row).is_err(), "{row}");

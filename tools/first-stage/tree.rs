@@ -69,6 +69,14 @@ impl Tree {
         String::from_utf8(self.read(path)?).with_context(|| format!("{path} is no text"))
     }
 
+    /// Whether a link to /dev/null lies there: an empty file, also where the tree has no such device.
+    fn is_masked(&self, path: &str) -> bool {
+        let place = path.rsplit_once('/');
+        let place = place.and_then(|(folder, name)| Some(format!("{}/{name}", self.real(folder)?)));
+        let target = place.and_then(|place| fs::read_link(self.outside(&place)).ok());
+        target.is_some_and(|target| target == Path::new("/dev/null"))
+    }
+
     /// What a file holds, unpacked by its ending.
     pub(crate) fn unpacked(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let packed = self.read(path)?;
@@ -286,5 +294,6 @@ fn modprobe_d(tree: &Tree) -> anyhow::Result<Vec<String>> {
             files.insert(name, path);
         }
     }
-    files.values().map(|path| tree.text(path)).collect()
+    let read = files.values().filter(|path| !tree.is_masked(path));
+    read.map(|path| tree.text(path)).collect()
 }

@@ -65,7 +65,7 @@ pub fn soft_dependencies(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> 
 /// What a line of modprobe.d says that matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting<'a> {
-    /// `install NAME /bin/false` or `/bin/true`: it is never loaded.
+    /// `install NAME /bin/false` or `/bin/true`, there or below /usr: it is never loaded.
     Never(&'a str),
     /// Not for the sake of a device.
     Blacklist(&'a str),
@@ -79,7 +79,7 @@ pub fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
         let (word, rest) = line.trim().split_once(char::is_whitespace)?;
         let (name, more) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
         match (word, more.trim()) {
-            ("install", "/bin/false" | "/bin/true") => Some(Setting::Never(name)),
+            ("install", "/bin/false" | "/bin/true" | "/usr/bin/false" | "/usr/bin/true") => Some(Setting::Never(name)),
             ("blacklist", "") => Some(Setting::Blacklist(name)),
             ("options", text) if !text.is_empty() => Some(Setting::Options(name, text)),
             _ => None,
@@ -133,12 +133,15 @@ mod tests {
     #[test]
     fn settings_of_modprobe_are_read() {
         let text = "# install x /bin/false\ninstall md_mod /bin/false\n install\tefi_pstore  /bin/true\ninstall y /sbin/y\n\
+                    install a /usr/bin/false\ninstall b /usr/bin/true\n\
                     blacklist efi_pstore\noptions lpfc lpfc_enable_fc4_type=1 a=2\noptions lpfc\n";
         assert_eq!(
             Vec::from_iter(settings(text)),
             [
                 Setting::Never("md_mod"),
                 Setting::Never("efi_pstore"),
+                Setting::Never("a"),
+                Setting::Never("b"),
                 Setting::Blacklist("efi_pstore"),
                 Setting::Options("lpfc", "lpfc_enable_fc4_type=1 a=2"),
             ]

@@ -25,11 +25,17 @@ const GENERIC: &str = "/sys/class/scsi_generic";
 /// One disk's answer: `None` where there is none.
 type Answer = Result<Option<PhysicalDisk>, (PartStatus, String)>;
 
+/// True for a driver, by whatever dash, of controllers whose disks smartctl is asked for.
+pub(crate) fn is_asked(driver: &str) -> bool {
+    let asked = |driver: &str| SCANNED.contains(&driver) || Walk::behind(driver, 0, Some("sg0")).is_some();
+    asked(driver) || asked(&driver.replace('_', "-"))
+}
+
 /// A driver whose disks can be behind it.
 fn driver(controller: &StorageController) -> Option<&str> {
     let hosts = controller.hosts.iter().filter_map(|host| host.driver.as_deref());
     let mut drivers = controller.driver.as_deref().into_iter().chain(hosts);
-    drivers.find(|driver| SCANNED.contains(driver) || Walk::behind(driver, 0, Some("sg0")).is_some())
+    drivers.find(|driver| is_asked(driver))
 }
 
 fn name(controller: &StorageController) -> String {

@@ -77,7 +77,7 @@ async fn fetched(
     name: &str,
     file: &File,
     start: u64,
-    sums: &[Sum],
+    sums: &[&Sum],
 ) -> Result<u64, String> {
     let found = session.found(image).ok_or("it was never found")?;
     let available = machine::available_bytes().unwrap_or(u64::MAX);
@@ -86,7 +86,7 @@ async fn fetched(
         file,
         start,
         at: start,
-        total: found.seen.bytes,
+        total: found.seen.bytes(),
         digest: Sha256::new(),
         told: Instant::now(),
     };
@@ -99,9 +99,9 @@ async fn fetched(
     let sum: [u8; 32] = sink.digest.finalize().into();
     let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
     console!("{name}: {}, SHA-256 {hex}", decimal_size(length));
-    match sums.iter().find(|wanted| wanted.is_of(name, &found.target.path)) {
-        Some(wanted) if wanted.sha256 != sum => Err("it has another SHA-256 than it should".to_owned()),
-        _ => Ok(length),
+    match sums.iter().all(|wanted| wanted.sha256 == sum) {
+        true => Ok(length),
+        false => Err("it has another SHA-256 than it should".to_owned()),
     }
 }
 
@@ -117,15 +117,15 @@ fn head(file: &File, start: u64) -> Result<Vec<u8>, String> {
 /// # Errors
 /// What stands against it, in words.
 pub(super) async fn fetch(session: &Session, wanted: &Plan, sums: &[Sum]) -> Result<Ready, String> {
-    let boot = plan::boot(wanted, |image| session.seen(image), machine::available_bytes());
+    let boot = plan::boot(wanted, |image| session.seen(image), sums, machine::available_bytes());
     if !boot.problems.is_empty() {
         return Err(boot.problems.join("; "));
     }
-    plan::sums_fit(sums, wanted)?;
     let named = |name: &str, why: String| format!("{name}: {why}");
     let name = &boot.kernel.name;
     let kernel = kexec::memory_file("kernel").map_err(|error| told(&error))?;
-    let length = fetched(session, wanted.kernel, name, &kernel, 0, sums)
+    let own = plan::sums_of(sums, plan::last_part(&wanted.url), &wanted.url);
+    let length = fetched(session, wanted.kernel, name, &kernel, 0, &own)
         .await
         .map_err(|why| named(name, why))?;
     let read = boot_image::kernel(&head(&kernel, 0)?).map_err(|why| named(name, why))?;
@@ -167,7 +167,8 @@ async fn one_initrd(session: &Session, wanted: &Initrd, file: &File, start: u64,
     // As long as the one with the true size, which comes when it is known.
     let before = header(0).map_err(|error| error.to_string())?;
     let content = start + before.len() as u64;
-    let length = fetched(session, wanted.image, &name, file, content, sums).await?;
+    let own = plan::sums_of(sums, &wanted.name, &wanted.url);
+    let length = fetched(session, wanted.image, &name, file, content, &own).await?;
     let mut end = content + length;
     let put = |bytes: &[u8], at: u64| file.write_all_at(bytes, at).map_err(|error| told(&error));
     if wanted.place.is_some() {
@@ -203,7 +204,7 @@ pub(super) fn take_in(ready: &Ready) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashMap;
     use std::sync::Arc;
 
@@ -219,10 +220,10 @@ mod tests {
     use crate::service::fetch::url::Target;
 
     /// More than any file here has.
-    const WHOLE: usize = 1 << 20;
+    pub(in super::super) const WHOLE: usize = 1 << 20;
 
     /// A server of files; each connection breaks after so many bytes.
-    async fn serve(files: HashMap<&'static str, Vec<u8>>, breaks_after: usize) -> String {
+    pub(in super::super) async fn serve(files: HashMap<&'static str, Vec<u8>>, breaks_after: usize) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let files = Arc::new(files);
@@ -270,8 +271,7 @@ mod tests {
         ])
     }
 
-    async fn run(files: HashMap<&'static str, Vec<u8>>, breaks_after: usize, sums: &[Sum]) -> Result<Ready, String> {
-        let base = serve(files, breaks_after).await;
+    pub(in super::super) async fn session(base: &str) -> Session {
         let patience = Patience {
             scale: 0.0,
             ..Patience::USUAL
@@ -283,7 +283,12 @@ mod tests {
             patience,
         };
         let target = Target::read(&format!("{base}/boot.ipxe")).unwrap();
-        let mut session = Session::begin(client, &target, true).await.unwrap();
+        Session::begin(client, &target, true).await.unwrap()
+    }
+
+    async fn run(files: HashMap<&'static str, Vec<u8>>, breaks_after: usize, sums: &[Sum]) -> Result<Ready, String> {
+        let base = serve(files, breaks_after).await;
+        let mut session = session(&base).await;
         let Ok(Came::Boot(wanted)) = session.next(None).await else {
             panic!("{:?}", session.said)
         };
@@ -324,22 +329,37 @@ mod tests {
     #[tokio::test]
     #[cfg(target_arch = "x86_64")]
     async fn what_is_not_what_it_should_be_is_not_loaded() {
-        let sum = |text: &str| text.parse::<Sum>().unwrap();
-        let right: String = Sha256::digest(bzimage())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert!(run(files(), WHOLE, &[sum(&format!("linux={right}"))]).await.is_ok());
-        let wrong = run(files(), WHOLE, &[sum(&format!("linux={}", "0".repeat(64)))])
-            .await
-            .err()
-            .unwrap();
-        assert_eq!(wrong, "linux: it has another SHA-256 than it should");
-        let other = run(files(), WHOLE, &[sum(&format!("vmlinuz={right}"))])
+        let sum = |name: &str, bytes: &[u8]| {
+            let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{name}={hex}").parse::<Sum>().unwrap()
+        };
+        // By the name that the script gives, or by the URL's.
+        let right = [
+            sum("linux", &bzimage()),
+            sum("one.img", &files()["/one.img"]),
+            sum("extra", &files()["/extra"]),
+            sum("two", &files()["/one.img?2"]),
+        ];
+        assert!(run(files(), WHOLE, &right).await.is_ok());
+        for (wrong, name) in [(0, "linux"), (1, "one.img"), (2, "extra"), (3, "two")] {
+            let mut sums = right.clone();
+            sums[wrong] = sum(name, b"another");
+            let why = run(files(), WHOLE, &sums).await.err().unwrap();
+            assert_eq!(why, format!("{name}: it has another SHA-256 than it should"));
+        }
+        // One that is right does not hide one of the same name that is not.
+        let twice = [&right[..], &[sum("linux", b"another")]].concat();
+        let why = run(files(), WHOLE, &twice).await.err().unwrap();
+        assert_eq!(why, "linux: it has another SHA-256 than it should");
+        let other = run(files(), WHOLE, &[&right[..], &[sum("vmlinuz", &bzimage())]].concat())
             .await
             .err()
             .unwrap();
         assert_eq!(other, "no file is called vmlinuz; there are linux, one.img, extra, two");
+        let bare = run(files(), WHOLE, &right[..3]).await;
+        assert!(bare.is_err_and(|why| why == "two: it has another SHA-256 than it should"));
+        let bare = run(files(), WHOLE, &[&right[..2], &right[3..]].concat()).await;
+        assert!(bare.is_err_and(|why| why == "no sum is given for extra"));
         let mut page = files();
         page.insert("/one.img", b"<html><title>Sign in</title>".to_vec());
         let page = run(page, WHOLE, &[]).await.err().unwrap();

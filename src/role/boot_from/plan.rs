@@ -18,14 +18,32 @@ use crate::service::boot_script::{self, Initrd};
 const LOAD_TENTHS: u64 = 31;
 /// Longest command line of a kernel that does not say its own (`COMMAND_LINE_SIZE` of arch/x86 and arch/arm64, less the closing zero).
 const COMMAND_LINE_BYTES: usize = 2047;
+/// Of the length that a bzImage says, what its loader keeps free for a crash kernel's `elfcorehdr=` (`MAX_ELFCOREHDR_STR_LEN`), and the
+/// closing zero, which it counts (`bzImage64_load` of arch/x86/kernel/kexec-bzimage64.c).
+const KEPT_FREE_BYTES: usize = 30 + 1;
 
 /// A file, as far as it was looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Its length in bytes, where the server says it.
-    pub(super) bytes: Option<u64>,
-    /// Its beginning.
-    pub(super) head: Vec<u8>,
+    bytes: Option<u64>,
+    /// What kernel its beginning is of, and what initrd; or what it is instead.
+    kernel: Result<boot_image::Kernel, String>,
+    initrd: Result<&'static str, String>,
+}
+
+impl Seen {
+    pub(super) fn of(bytes: Option<u64>, head: &[u8]) -> Self {
+        Self {
+            bytes,
+            kernel: boot_image::kernel(head),
+            initrd: boot_image::initrd(head),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
 }
 
 /// What a file has to have, by its name or by the last part of its URL: `vmlinuz=HEX`.
@@ -54,34 +72,36 @@ impl FromStr for Sum {
     }
 }
 
-impl Sum {
-    pub(super) fn is_of(&self, name: &str, url: &str) -> bool {
-        self.name == name || self.name == last_part(url)
+/// All that a file has to have: the sums of its name, or where there are none, those of the last part of its URL.
+pub(super) fn sums_of<'a>(sums: &'a [Sum], name: &str, url: &str) -> Vec<&'a Sum> {
+    let called = |name: &str| sums.iter().filter(|sum| sum.name == name).collect::<Vec<_>>();
+    let own = called(name);
+    match own.is_empty() {
+        true => called(last_part(url)),
+        false => own,
     }
 }
 
-/// # Errors
-/// A sum is of no file that there is: whoever gave it would believe that one to be checked.
-pub(super) fn sums_fit(sums: &[Sum], wanted: &boot_script::Plan) -> Result<(), String> {
-    let kernel = (last_part(&wanted.url), wanted.url.as_str());
-    let files: Vec<_> = wanted
-        .initrds
-        .iter()
-        .map(|initrd| (initrd.name.as_str(), initrd.url.as_str()))
+/// What stands against a start where sums are given. A file without one would be the script's choice, and so would be what is checked;
+/// and whoever gave one of no file would believe that file to be checked.
+fn sum_problems(sums: &[Sum], wanted: &boot_script::Plan) -> Vec<String> {
+    let initrds = wanted.initrds.iter();
+    let initrds = initrds.map(|initrd| (initrd.name.as_str(), initrd.url.as_str()));
+    let files: Vec<_> = std::iter::once((last_part(&wanted.url), wanted.url.as_str()))
+        .chain(initrds)
         .collect();
-    let files = [&[kernel][..], &files].concat();
-    for sum in sums {
-        if !files.iter().any(|(name, url)| sum.is_of(name, url)) {
-            let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-            names.dedup();
-            return Err(format!(
-                "no file is called {}; there are {}",
-                sum.name,
-                names.join(", ")
-            ));
-        }
-    }
-    Ok(())
+    let mut names: Vec<_> = files.iter().map(|(name, _)| shown::line(name)).collect();
+    names.dedup();
+    let names = names.join(", ");
+    let of_file = |(name, url): &(&str, &str)| sums_of(sums, name, url);
+    let used: Vec<&Sum> = files.iter().flat_map(of_file).collect();
+    let unused = sums.iter().filter(|sum| !used.contains(sum));
+    let mut problems: Vec<String> = unused
+        .map(|sum| format!("no file is called {}; there are {names}", sum.name))
+        .collect();
+    let bare = files.iter().filter(|file| of_file(file).is_empty() && !sums.is_empty());
+    problems.extend(bare.map(|(name, _)| format!("no sum is given for {}", shown::line(name))));
+    problems
 }
 
 /// What the kernel of this machine says of kexec.
@@ -203,7 +223,7 @@ pub(crate) struct Boot {
     pub(crate) problems: Vec<String>,
 }
 
-fn last_part(url: &str) -> &str {
+pub(super) fn last_part(url: &str) -> &str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     path.rsplit('/').next().unwrap_or_default()
 }
@@ -212,25 +232,27 @@ fn last_part(url: &str) -> &str {
 pub(super) fn boot<'a>(
     plan: &boot_script::Plan,
     seen: impl Fn(usize) -> Option<&'a Seen>,
+    sums: &[Sum],
     available_bytes: Option<u64>,
 ) -> Boot {
     let mut problems = Vec::new();
-    let known = seen(plan.kernel);
-    let read = boot_image::kernel(known.map_or(&[][..], |seen| &seen.head));
+    let nothing = Seen::of(None, &[]);
+    let known = seen(plan.kernel).unwrap_or(&nothing);
+    let read = &known.kernel;
     let kernel = File {
         name: shown::line(last_part(&plan.url)).into_owned(),
         url: secrets::url(&plan.url),
-        bytes: known.and_then(|seen| seen.bytes),
+        bytes: known.bytes,
         form: read.as_ref().ok().map(|kernel| kernel.form.to_owned()),
         path: None,
     };
-    match &read {
+    match read {
         Ok(read) => problems.extend(unfit(read, &plan.command_line)),
         Err(why) => problems.push(format!("{}: {why}", kernel.name)),
     }
     let mut initrds = Vec::new();
     for initrd in &plan.initrds {
-        let (file, problem) = initrd_of(initrd, seen(initrd.image));
+        let (file, problem) = initrd_of(initrd, seen(initrd.image).unwrap_or(&nothing));
         problems.extend(problem);
         initrds.push(file);
     }
@@ -241,6 +263,7 @@ pub(super) fn boot<'a>(
         .fold(0, u64::saturating_add);
     let memory = memory(files_bytes, 0, available_bytes);
     problems.extend(memory.refusal());
+    problems.extend(sum_problems(sums, plan));
     Boot {
         kernel,
         command_line: secrets::text(&plan.command_line),
@@ -250,11 +273,11 @@ pub(super) fn boot<'a>(
     }
 }
 
-fn initrd_of(initrd: &Initrd, seen: Option<&Seen>) -> (File, Option<String>) {
+fn initrd_of(initrd: &Initrd, seen: &Seen) -> (File, Option<String>) {
     let read = match &initrd.place {
         // Whatever it is.
         Some(_) => Ok("plain file"),
-        None => boot_image::initrd(seen.map_or(&[][..], |seen| &seen.head)),
+        None => seen.initrd.as_deref(),
     };
     let name = shown::line(&initrd.name).into_owned();
     let problem = read.as_ref().err().map(|why| format!("{name}: {why}"));
@@ -262,7 +285,7 @@ fn initrd_of(initrd: &Initrd, seen: Option<&Seen>) -> (File, Option<String>) {
     let file = File {
         name,
         url: secrets::url(&initrd.url),
-        bytes: seen.and_then(|seen| seen.bytes),
+        bytes: seen.bytes,
         form: read.ok().map(str::to_owned),
         path: place,
     };
@@ -283,9 +306,9 @@ pub(super) fn unfit(kernel: &boot_image::Kernel, command_line: &str) -> Vec<Stri
         }
         _ => {}
     }
-    let most = kernel
-        .command_line_bytes
-        .map_or(COMMAND_LINE_BYTES, |bytes| bytes as usize);
+    let most = kernel.command_line_bytes.map_or(COMMAND_LINE_BYTES, |bytes| {
+        (bytes as usize).saturating_sub(KEPT_FREE_BYTES)
+    });
     if command_line.len() > most {
         problems.push(format!(
             "its command line has {} bytes, and the kernel takes {most}",
@@ -414,20 +437,11 @@ mod tests {
 
     fn of(kernel: Vec<u8>, initrd: &[u8], available: u64) -> Boot {
         let seen = [
-            Seen {
-                bytes: Some(12_000_000),
-                head: kernel,
-            },
-            Seen {
-                bytes: Some(48_000_000),
-                head: initrd.to_vec(),
-            },
-            Seen {
-                bytes: None,
-                head: b"<html>".to_vec(),
-            },
+            Seen::of(Some(12_000_000), &kernel),
+            Seen::of(Some(48_000_000), initrd),
+            Seen::of(None, b"<html>"),
         ];
-        boot(&plan(), |image| seen.get(image - 1), Some(available))
+        boot(&plan(), |image| seen.get(image - 1), &[], Some(available))
     }
 
     #[test]
@@ -472,7 +486,7 @@ mod tests {
     #[test]
     fn what_stands_against_a_boot_is_said() {
         let mut kernel = bzimage();
-        kernel[0x238] = 9;
+        kernel[0x238] = 9 + 31;
         kernel[0x239] = 0;
         let problems = of(kernel, b"<html><title>Log in</title>", 245_999_999)
             .problems
@@ -484,6 +498,15 @@ mod tests {
         ] {
             assert!(problems.contains(what), "{problems}");
         }
+        // 2047 less the 31 that the loader keeps free.
+        let read = boot_image::kernel(&bzimage()).unwrap();
+        let too_long = |bytes: usize| {
+            let problems = unfit(&read, &"x".repeat(bytes));
+            problems
+                .iter()
+                .any(|problem| problem.contains("and the kernel takes 2016"))
+        };
+        assert!(!too_long(2016) && too_long(2017));
         let mut arm = vec![0; 64];
         arm[56..60].copy_from_slice(b"ARM\x64");
         let other = boot_image::Kernel {
@@ -492,6 +515,39 @@ mod tests {
         };
         assert!(unfit(&other, "")[0].contains("is for sparc"));
         assert!(of(b"<html>".to_vec(), b"070701", 0).problems[0].starts_with("linux: it is no kernel but a web page"));
+    }
+
+    #[test]
+    fn where_a_sum_is_given_every_file_has_one() {
+        let problems = |names: &[&str]| {
+            let sums: Vec<Sum> = names
+                .iter()
+                .map(|name| format!("{name}={}", "0".repeat(64)).parse().unwrap())
+                .collect();
+            // What the files are like is not asked here.
+            let of_sums = |problem: &String| problem.contains(" sum ") || problem.contains("no file");
+            let mut problems = boot(&plan(), |_| None, &sums, None).problems;
+            problems.retain(of_sums);
+            problems.join("; ")
+        };
+        assert_eq!(problems(&[]), "");
+        assert_eq!(problems(&["linux", "main", "extra"]), "");
+        assert_eq!(
+            problems(&["linux"]),
+            "no sum is given for main; no sum is given for extra"
+        );
+        assert_eq!(
+            problems(&["linux", "main", "extra", "vmlinuz"]),
+            "no file is called vmlinuz; there are linux, main, extra"
+        );
+        // The script names another kernel, and the one that the sum is of an initrd.
+        let mut swapped = plan();
+        swapped.url = "http://a/evil".to_owned();
+        swapped.initrds[0].name = "linux".to_owned();
+        swapped.initrds.truncate(1);
+        let sums = [format!("linux={}", "0".repeat(64)).parse().unwrap()];
+        let found = boot(&swapped, |_| None, &sums, None).problems;
+        assert!(found.contains(&"no sum is given for evil".to_owned()), "{found:?}");
     }
 
     #[test]
@@ -559,6 +615,8 @@ mod tests {
         ] {
             let (is_possible, notes) = verdict(&facts);
             assert_eq!((is_possible, notes.contains(says)), (possible, true), "{notes}");
+            // Nothing is said where nothing is to be said.
+            assert_eq!(notes.is_empty(), says.is_empty(), "{notes}");
         }
     }
 
@@ -567,7 +625,7 @@ mod tests {
         let mut evil = plan();
         (evil.url, evil.command_line) = (format!("http://a/{EVIL}"), EVIL.to_owned());
         evil.initrds[0].name = EVIL.to_owned();
-        let end = End::Boot(Box::new(boot(&evil, |_| None, None)));
+        let end = End::Boot(Box::new(boot(&evil, |_| None, &[], None)));
         let report = Report {
             script: EVIL.to_owned(),
             said: vec![EVIL.to_owned()],

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::load::{self, Ready};
+use super::machine;
 use super::plan::{self, End, Report, Sum};
 use super::session::{Came, Session};
-use super::{load, machine};
 use crate::config::load::small_file;
 use crate::model::console::console;
 use crate::service::fetch::client::{Client, Patience};
@@ -27,6 +29,12 @@ const BUNDLES: [&str; 4] = [
 ];
 /// Longest file of certificates or headers; bundles have a quarter of a megabyte.
 const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// How often the same kernel is fetched in vain, and how often any: a script may well begin again when its kernel does not start.
+const MAX_SAME_REFUSED: usize = 3;
+const MAX_REFUSED: usize = 20;
+/// Between those.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Somebody waits for a plan, and can ask again.
 const IMPATIENT: Patience = Patience {
@@ -60,6 +68,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
             End::Boot(Box::new(plan::boot(
                 &wanted,
                 |image| session.seen(image),
+                &config.sums,
                 machine::available_bytes(),
             )))
         }
@@ -95,9 +104,26 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     }
     let (target, client) = client(config, Patience::USUAL)?;
     let mut session = Session::begin(client, &target, true).await?;
+    take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await?;
+    if config.is_only_loaded {
+        console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
+        return Ok(());
+    }
+    console!("starting it");
+    kexec::start().await.context("starting what was loaded")
+}
+
+/// Has the kernel take what the script wants started; what it does not take is told the script, which may know another way.
+async fn take_in(
+    session: &mut Session,
+    config: &Config,
+    take_in: impl Fn(&Ready) -> Result<(), String>,
+    pause: Duration,
+) -> anyhow::Result<()> {
     let mut failed: Option<String> = None;
+    let mut refused: Vec<String> = Vec::new();
     loop {
-        let before = failed
+        let last = failed
             .as_ref()
             .map(|why| format!("; what it wanted started did not: {why}"))
             .unwrap_or_default();
@@ -106,25 +132,29 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
                 append(&mut wanted.command_line, config);
                 wanted
             }
-            Came::Exit(0) => bail!("the boot script ended, and wants nothing started{before}"),
-            Came::Exit(code) => bail!("the boot script ended with the error {code}{before}"),
+            Came::Exit(0) => bail!("the boot script ended, and wants nothing started{last}"),
+            Came::Exit(code) => bail!("the boot script ended with the error {code}{last}"),
             Came::Shell => bail!("the boot script wants a shell opened: that is left to you"),
             Came::Reboot => bail!("the boot script wants this machine rebooted: that is left to you"),
             Came::PowerOff => bail!("the boot script wants this machine switched off: that is left to you"),
         };
-        let ready = load::fetch(&session, &wanted, &config.sums).await;
-        match ready.and_then(|ready| load::take_in(&ready)) {
-            Ok(()) => break,
-            // The script may know another way.
-            Err(why) => failed = Some(why),
+        let before = refused.iter().filter(|url| **url == wanted.url).count();
+        if before > 0 {
+            tokio::time::sleep(pause).await;
         }
+        let ready = load::fetch(session, &wanted, &config.sums).await;
+        let Err(why) = ready.and_then(|ready| take_in(&ready)) else {
+            return Ok(());
+        };
+        refused.push(wanted.url);
+        if before + 1 >= MAX_SAME_REFUSED || refused.len() >= MAX_REFUSED {
+            bail!(
+                "what the boot script wants started does not: {why} ({} tries)",
+                refused.len()
+            );
+        }
+        failed = Some(why);
     }
-    if config.is_only_loaded {
-        console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
-        return Ok(());
-    }
-    console!("starting it");
-    kexec::start().await.context("starting what was loaded")
 }
 
 /// Whether starting something else is what this system is there for: process 1 of a first stage, or a live image.
@@ -195,4 +225,58 @@ fn header(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
         .with_context(|| format!("the value of the header {name}"))?;
     value.set_sensitive(true);
     Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::HashMap;
+
+    use super::super::load::tests::{WHOLE, serve, session};
+    use super::*;
+    use crate::formats::boot_image::tests::bzimage;
+
+    /// How often the kernel was to be taken in, and what came of it.
+    async fn refused(script: &str, pause: Duration) -> (usize, String) {
+        let script = format!("#!ipxe\n{script}\n").into_bytes();
+        let mut files = HashMap::from([("/boot.ipxe", script), ("/linux", bzimage())]);
+        files.extend((1..=30).map(|number| (&*format!("/linux?{number}").leak(), bzimage())));
+        let base = serve(files, WHOLE).await;
+        let mut session = session(&base).await;
+        let tries = Cell::new(0);
+        let refuse = |_: &Ready| {
+            tries.set(tries.get() + 1);
+            Err("no signature".to_owned())
+        };
+        let error = take_in(&mut session, &Config::default(), refuse, pause)
+            .await
+            .unwrap_err();
+        (tries.get(), error.to_string())
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn a_kernel_that_is_refused_is_not_fetched_for_ever() {
+        let pause = Duration::from_millis(300);
+        let began = std::time::Instant::now();
+        let (tries, why) = refused(":start\nkernel linux\nboot || goto start", pause).await;
+        assert_eq!(tries, 3);
+        assert!(why.ends_with("does not: no signature (3 tries)"), "{why}");
+        assert!(began.elapsed() >= 2 * pause, "nobody waits");
+        // One whose name is another each time is no other.
+        let circle = ":start\ninc n\nkernel linux#${n}\nboot || goto start";
+        let (tries, _) = refused(circle, Duration::ZERO).await;
+        assert_eq!(tries, 3);
+        // Other ways are tried at once, but not any number of them.
+        let (began, long) = (std::time::Instant::now(), Duration::from_secs(60));
+        let other = "kernel linux?1\nboot || imgfree && kernel linux?2 && boot || exit 4";
+        let (tries, why) = refused(other, long).await;
+        assert!(
+            tries == 2 && why.contains("the error 4; what it wanted started did not"),
+            "{why}"
+        );
+        let (tries, _) = refused(&circle.replace('#', "?"), long).await;
+        assert_eq!(tries, 20);
+        assert!(began.elapsed() < long);
+    }
 }

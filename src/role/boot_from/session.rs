@@ -173,14 +173,35 @@ impl Session {
                 Err(error) => Answer::Failed(error.to_string()),
             };
         }
-        let seen = Seen {
-            bytes: peeked.total,
-            head: peeked.head,
-        };
+        let seen = Seen::of(peeked.total, &peeked.head);
+        // Those that the script freed, or that gave way to others of their names.
+        self.found.retain(|number, _| self.interpreter.has(*number));
         self.found.insert(image, Found { target, form, seen });
         Answer::Fetched {
             url: Some(found),
             bytes: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::load::tests::{WHOLE, serve, session};
+    use super::*;
+    use crate::formats::boot_image::tests::bzimage;
+
+    #[tokio::test]
+    async fn what_the_script_freed_is_not_kept() {
+        let script =
+            b"#!ipxe\n:start\ninc n\nimgfetch linux\nimgfree\niseq ${n} 50 || goto start\nkernel linux\nboot\n";
+        let files = HashMap::from([("/boot.ipxe", script.to_vec()), ("/linux", bzimage())]);
+        let mut session = session(&serve(files, WHOLE).await).await;
+        let Ok(Came::Boot(plan)) = session.next(None).await else {
+            panic!("{:?}", session.said)
+        };
+        assert!(session.found(plan.kernel).is_some());
+        assert_eq!(session.found.len(), 1);
     }
 }

@@ -10,6 +10,7 @@ use crate::formats::modules::{Manifest, Module};
 use crate::model::cause;
 use crate::model::console::console;
 use crate::probe::collect::root::Root;
+use crate::probe::disks::raid_ask;
 use crate::role::ports;
 use crate::sys::kmodule;
 use crate::sys::uevent::{Heard, Uevents};
@@ -20,6 +21,8 @@ use super::pack::Pack;
 const LOADERS: usize = 6;
 /// Nothing was said of a device for so long: there is no more to come that is not waited for elsewhere.
 const QUIET: Duration = Duration::from_millis(150);
+/// How long is waited for the next word of a device; another wait follows.
+const WHATEVER_COMES: Duration = Duration::from_secs(3600);
 /// More different ones than any machine has; further ones are left out, which is said once.
 const MAX_MODALIASES: usize = 100_000;
 /// How deep folders of devices lie, and more folders than any machine has.
@@ -27,9 +30,6 @@ const MAX_DEPTH: usize = 40;
 const MAX_FOLDERS: usize = 1_000_000;
 /// SCSI devices are asked through it, and nothing says so (udev loads it by a rule).
 const SCSI_GENERIC: &str = "sg";
-/// Their disks are asked through `smartctl` (`probe/disks/raid_ask.rs`).
-const RAID_CONTROLLERS: [&str; 5] = ["aacraid", "hpsa", "megaraid_sas", "3w_9xxx", "arcmsr"];
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Not in the initrd; waits until there is a way to the master.
@@ -52,6 +52,14 @@ struct State {
     seen: HashSet<String>,
     /// When a device was last spoken of. `None`: not all were looked at yet.
     heard: Option<Instant>,
+}
+
+impl State {
+    fn is_asked_for(&self, name: &String) -> bool {
+        self.modules.contains_key(name)
+            || self.busy.contains(name)
+            || self.queue.iter().any(|names| names.contains(name))
+    }
 }
 
 /// Loads a module, of which everything is here or can be fetched. False where it is not there afterwards.
@@ -155,11 +163,12 @@ impl Drivers {
             .count()
     }
 
+    /// Some that still start count as well: firmware of such controllers takes its time.
     pub(crate) fn has_raid_controller(&self) -> bool {
         let state = self.0.lock();
-        RAID_CONTROLLERS
-            .iter()
-            .any(|name| state.modules.get(*name) == Some(&Phase::Loaded))
+        let here = |phase: &Phase| matches!(phase, Phase::Loaded | Phase::Loading);
+        let mut modules = state.modules.iter().filter(|(_, phase)| here(phase));
+        modules.any(|(name, _)| raid_ask::is_asked(name))
     }
 }
 
@@ -168,12 +177,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads these, one after the other.
+    /// Loads these, one after the other. What another device asked for before has its turn there: a port of USB may have two interfaces, of which
+    /// the second fits one driver of the first alone, and not the one that is to have both.
     fn want(&self, names: impl IntoIterator<Item = String>) {
         let mut state = self.lock();
         let names = names.into_iter().map(|name| name.replace('-', "_"));
-        let names: Vec<String> = names.filter(|name| !state.modules.contains_key(name)).collect();
-        if !names.is_empty() && !state.queue.contains(&names) {
+        let names: Vec<String> = names.filter(|name| !state.is_asked_for(name)).collect();
+        if !names.is_empty() {
             state.queue.push_back(names);
         }
         drop(state);
@@ -190,37 +200,49 @@ impl Shared {
         if state.seen.len() == MAX_MODALIASES {
             console!("this machine has more than {MAX_MODALIASES} kinds of devices; the rest get no driver");
         }
+        let fitting = self.manifest.modules_for(modalias);
+        for module in &fitting {
+            // What found nothing before may find this one, and what was not to be had may be by now.
+            if state.modules.get(&module.name) == Some(&Phase::Failed) {
+                state.modules.remove(&module.name);
+            }
+        }
         drop(state);
-        self.want(
-            self.manifest
-                .modules_for(modalias)
-                .into_iter()
-                .map(|module| module.name.clone()),
-        );
+        self.want(fitting.into_iter().map(|module| module.name.clone()));
     }
 
     fn hear(&self, events: &Uevents) {
         self.look();
+        let mut limit = Duration::ZERO;
         loop {
-            match events.next(Duration::from_secs(3600)) {
-                Ok(Heard::Silence) => continue,
-                Ok(Heard::Lost) => self.look(),
-                Ok(Heard::Event(event)) => {
-                    if let Some(modalias) = event.modalias.filter(|_| event.action != "remove") {
-                        self.device(&modalias);
-                    }
-                    match event.subsystem.as_str() {
-                        "net" if event.action == "add" => name_ports(),
-                        "scsi" if event.action == "add" => self.want([SCSI_GENERIC.to_owned()]),
-                        _ => {}
-                    }
+            let heard = match events.next(limit) {
+                Ok(Heard::Silence) => {
+                    // Only now is everything handled that was said.
+                    self.lock().heard.get_or_insert_with(Instant::now);
+                    limit = WHATEVER_COMES;
+                    continue;
                 }
+                Ok(heard) => heard,
                 Err(error) => {
                     console!("devices that appear from here on get no driver: {error}");
+                    self.lock().heard.get_or_insert_with(Instant::now);
                     return;
                 }
+            };
+            self.lock().heard = None;
+            limit = Duration::ZERO;
+            let Heard::Event(event) = heard else {
+                self.look();
+                continue;
+            };
+            if let Some(modalias) = event.modalias.filter(|_| event.action != "remove") {
+                self.device(&modalias);
             }
-            self.lock().heard = Some(Instant::now());
+            match event.subsystem.as_str() {
+                "net" if event.action == "add" => name_ports(),
+                "scsi" if event.action == "add" => self.want([SCSI_GENERIC.to_owned()]),
+                _ => {}
+            }
         }
     }
 
@@ -231,8 +253,8 @@ impl Shared {
         let mut looked = 0;
         while let Some((folder, depth)) = folders.pop() {
             looked += 1;
-            if let Ok(modalias) = std::fs::read_to_string(folder.join("modalias")) {
-                self.device(modalias.trim_end());
+            if let Some(modalias) = modalias(&folder) {
+                self.device(&modalias);
             }
             if depth >= MAX_DEPTH || looked >= MAX_FOLDERS {
                 continue;
@@ -240,7 +262,10 @@ impl Shared {
             let inside = std::fs::read_dir(&folder).into_iter().flatten().flatten();
             // Links lead to devices elsewhere.
             let inside = inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let before = folders.len();
             folders.extend(inside.map(|entry| (entry.path(), depth + 1)));
+            // As the kernel found them: the first interface of a USB device before its second.
+            folders[before..].sort_by(|a, b| b.cmp(a));
         }
         if Path::new("/sys/class/scsi_device")
             .read_dir()
@@ -248,7 +273,6 @@ impl Shared {
         {
             self.want([SCSI_GENERIC.to_owned()]);
         }
-        self.lock().heard = Some(Instant::now());
     }
 
     fn load_for_ever(&self) {
@@ -318,6 +342,18 @@ impl Shared {
     }
 }
 
+/// What a device in this folder of sysfs says of itself. Some buses have no file for it, but tell it in their events.
+fn modalias(folder: &Path) -> Option<String> {
+    if let Ok(text) = std::fs::read_to_string(folder.join("modalias")) {
+        return Some(text.trim_end().to_owned());
+    }
+    let event = std::fs::read_to_string(folder.join("uevent")).ok()?;
+    event
+        .lines()
+        .find_map(|line| line.strip_prefix("MODALIAS="))
+        .map(str::to_owned)
+}
+
 /// Ports are named before anything switches them on.
 fn name_ports() {
     for (from, to) in ports::name_ports(&Root::live(), ports::LIMIT) {
@@ -383,6 +419,50 @@ mod tests {
         Pack::new(std::net::SocketAddr::from(([127, 0, 0, 1], 9)), Arc::clone(manifest))
     }
 
+    #[test]
+    fn a_device_says_what_it_is_in_either_file() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(modalias(folder.path()), None);
+        std::fs::write(
+            folder.path().join("uevent"),
+            "DRIVER=x\nMODALIAS=auxiliary:mlx5_core.rdma\n",
+        )
+        .unwrap();
+        assert_eq!(modalias(folder.path()).as_deref(), Some("auxiliary:mlx5_core.rdma"));
+        std::fs::write(folder.path().join("modalias"), "pci:v00008086d\n").unwrap();
+        assert_eq!(modalias(folder.path()).as_deref(), Some("pci:v00008086d"));
+    }
+
+    /// As a second disk shelf may bring what the first had no use for.
+    #[tokio::test]
+    async fn a_driver_that_found_nothing_is_tried_again_for_another_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = manifest(folder.path());
+        let tries = Arc::new(Mutex::new(0));
+        let load = {
+            let tries = Arc::clone(&tries);
+            move |_: &Module, _: Option<&Pack>| {
+                *tries.lock().unwrap() += 1;
+                *tries.lock().unwrap() > 1
+            }
+        };
+        let drivers = Drivers::with(manifest, Box::new(load)).unwrap();
+        for (modalias, tried, loaded) in [
+            ("pci:v0001d1", 1, 0),
+            ("pci:v0001d1", 1, 0),
+            ("pci:v0001d2", 2, 1),
+            ("pci:v0001d3", 2, 1),
+        ] {
+            drivers.0.device(modalias);
+            still(&drivers);
+            assert_eq!(
+                (*tries.lock().unwrap(), drivers.loaded()),
+                (tried, loaded),
+                "{modalias}"
+            );
+        }
+    }
+
     fn still(drivers: &Drivers) {
         drivers.0.lock().heard = Some(Instant::now());
         assert_eq!(drivers.settled(Duration::from_secs(20)), None);
@@ -419,12 +499,12 @@ mod tests {
     async fn of_two_drivers_for_one_device_the_first_is_done_before_the_second_begins() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let modules = ["cdc_subset", "cdc_ether"].map(|name| {
+        let modules = ["cdc_ether", "cdc_subset"].map(|name| {
             std::fs::write(path(name), "").unwrap();
-            format!("module\t{name}\t{}\t\t\t\nalias\tusb:v0525*\t{name}\n", path(name))
+            format!("module\t{name}\t{}\t\t\t\nalias\tusb:v0525*dc02*\t{name}\n", path(name))
         });
-        let manifest = Arc::new(Manifest::read(&format!("kernel\t6.1\n{}", modules.concat())).unwrap());
-        let first = manifest.modules_for("usb:v0525p1").first().unwrap().name.clone();
+        let data = "alias\tusb:v0525*dc0A*\tcdc_subset\n";
+        let manifest = Arc::new(Manifest::read(&format!("kernel\t6.1\n{}{data}", modules.concat())).unwrap());
         let said = Arc::new(Mutex::new(Vec::new()));
         let load = {
             let said = Arc::clone(&said);
@@ -436,12 +516,19 @@ mod tests {
             }
         };
         let drivers = Drivers::with(manifest, Box::new(load)).unwrap();
-        drivers.0.device("usb:v0525p1");
+        // The two interfaces of QEMU's usb-net, of which the second is for cdc_subset alone.
+        drivers.0.device("usb:v0525pA4A2d0000dc02");
+        drivers.0.device("usb:v0525pA4A2d0000dc0A");
         still(&drivers);
-        let said = said.lock().unwrap().clone();
-        assert_eq!(said.len(), 4);
-        assert_eq!(said[..2], [format!("{first} begins"), format!("{first} is there")]);
-        assert!(said[2].ends_with(" begins"), "{said:?}");
+        assert_eq!(
+            *said.lock().unwrap(),
+            [
+                "cdc_ether begins",
+                "cdc_ether is there",
+                "cdc_subset begins",
+                "cdc_subset is there"
+            ]
+        );
     }
 
     #[tokio::test]

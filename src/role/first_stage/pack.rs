@@ -19,12 +19,10 @@ use crate::formats::modules::{Manifest, Packed};
 use crate::model::backoff::{self, Failure};
 use crate::model::cause;
 use crate::model::console::console;
-use crate::service::http::client::{Bounds, ask};
+use crate::service::http::client::{Bounds, ClientError, ask};
 
 /// Where the master serves it.
 const TARGET: &str = "/boot/x86_64/first/modules.pack";
-/// The largest file that a manifest may name, in bytes: firmware of network cards is up to some 40 MB.
-const MAX_FILE_BYTES: u64 = 256 << 20;
 const TIME: Duration = Duration::from_secs(120);
 /// Tries of a file for which the master has an answer, but not the right one.
 const TRIES: u32 = 5;
@@ -98,9 +96,6 @@ impl Pack {
             .manifest
             .packed(path)
             .ok_or_else(|| PackError::Unknown(path.to_owned()))?;
-        if packed.size > MAX_FILE_BYTES || packed.packed > MAX_FILE_BYTES {
-            return Err(PackError::Wrong(path.to_owned()));
-        }
         let mut wrong = 0;
         for tries in 0.. {
             let (failure, error) = match self.runtime.block_on(self.ask(packed)) {
@@ -141,7 +136,14 @@ impl Pack {
             answer_bytes: packed.packed as usize,
         };
         let answer = ask(self.master, Method::GET, TARGET, &range, Bytes::new(), bounds).await;
-        let answer = answer.map_err(|error| cause::told(&error))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            // Somebody between passes over the range.
+            Err(ClientError::TooLarge(..)) => {
+                return Ok(Err((Failure::NO_ANSWER, PackError::Wrong(packed.path.clone()))));
+            }
+            Err(error) => return Err(cause::told(&error)),
+        };
         if answer.status != StatusCode::PARTIAL_CONTENT {
             let failure = Failure::of(answer.status.as_u16(), answer.retry_after_seconds);
             return Ok(Err((failure, PackError::Refused(packed.path.clone(), answer.status))));

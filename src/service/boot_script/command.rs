@@ -6,6 +6,7 @@ use super::options::{Known, parse};
 use super::ports;
 use super::request::Request;
 use super::state::State;
+use crate::model::secrets;
 
 /// Longest wait that one `sleep` may ask for; longer ones are cut, for nobody means them.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
@@ -160,7 +161,7 @@ fn setting(script: &mut State, name: &str, words: &[String]) -> Result<Outcome, 
         ("show", [setting]) => {
             let value = settings.get(setting).map_err(|error| error.to_string())?;
             let value = value.ok_or_else(|| format!("{setting} is not set"))?;
-            script.say(format!("{setting} = {value}"));
+            script.say(format!("{setting} = {}", secrets::value(setting, &value)));
             Ok(())
         }
         // Nobody types: what is there stays.

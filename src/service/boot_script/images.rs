@@ -91,6 +91,14 @@ impl Images {
             .find(|image| image.name == name || image.url == name)
     }
 
+    pub(super) fn has(&self, number: usize) -> bool {
+        self.images.iter().any(|image| image.number == number)
+    }
+
+    pub(super) fn scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
+        self.images.iter().filter_map(|image| image.script.as_ref())
+    }
+
     pub(super) fn select(&mut self, number: usize) {
         self.selected = Some(number);
     }

@@ -5,6 +5,11 @@
 
 use super::error::{MAX_SCRIPT_BYTES, ScriptError};
 
+/// Longest line, joined as it is; also of one whose settings are filled in.
+pub(super) const MAX_LINE_BYTES: usize = 64 << 10;
+/// Most lines of a script; the longest of the field have some hundreds.
+const MAX_LINES: usize = 20_000;
+
 /// A script, read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Script {
@@ -16,7 +21,8 @@ pub(super) struct Line {
     /// Number of its first line in the file, from 1.
     pub(super) number: usize,
     pub(super) label: Option<String>,
-    pub(super) words: Vec<String>,
+    /// What follows the label.
+    command: String,
 }
 
 /// White space of C's `isspace`.
@@ -50,18 +56,27 @@ impl Script {
                 joined.pop();
                 continue;
             }
-            lines.push(Line::read(first, &joined));
+            lines.push(Line::read(first, &joined)?);
             joined.clear();
+            if lines.len() > MAX_LINES {
+                return Err(ScriptError::TooMuch("lines"));
+            }
             first = index + 2;
         }
         if !joined.is_empty() {
-            lines.push(Line::read(first, &joined));
+            lines.push(Line::read(first, &joined)?);
         }
         Ok(Self { lines })
     }
 
     pub(super) fn line(&self, index: usize) -> Option<&Line> {
         self.lines.get(index)
+    }
+
+    /// Memory that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let of_line = |line: &Line| line.command.len() + line.label.as_ref().map_or(0, String::len);
+        size_of_val(&self.lines[..]) + self.lines.iter().map(of_line).sum::<usize>()
     }
 
     /// Index of the first line with this label.
@@ -71,7 +86,10 @@ impl Script {
 }
 
 impl Line {
-    fn read(number: usize, text: &str) -> Self {
+    fn read(number: usize, text: &str) -> Result<Self, ScriptError> {
+        if text.len() > MAX_LINE_BYTES {
+            return Err(ScriptError::TooMuch("letters in a line"));
+        }
         let text = text.trim_start_matches(is_space);
         let (label, command) = match text.strip_prefix(':') {
             Some(rest) => {
@@ -80,12 +98,14 @@ impl Line {
             }
             None => (None, text),
         };
-        let words = command.split(is_space).filter(|word| !word.is_empty());
-        let words = words
-            .take_while(|word| !word.starts_with('#'))
-            .map(str::to_owned)
-            .collect();
-        Self { number, label, words }
+        let command = command.to_owned();
+        Ok(Self { number, label, command })
+    }
+
+    /// Its words, without a comment.
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        let words = self.command.split(is_space).filter(|word| !word.is_empty());
+        words.take_while(|word| !word.starts_with('#'))
     }
 }
 
@@ -93,9 +113,13 @@ impl Line {
 mod tests {
     use super::*;
 
+    fn words_of(line: &Line) -> Vec<String> {
+        line.words().map(str::to_owned).collect()
+    }
+
     fn words(script: &str) -> Vec<Vec<String>> {
         let script = Script::read(script.as_bytes()).unwrap();
-        script.lines.iter().map(|line| line.words.clone()).collect()
+        script.lines.iter().map(words_of).collect()
     }
 
     #[test]
@@ -107,10 +131,10 @@ mod tests {
     #[test]
     fn lines_are_joined_and_labels_found() {
         let script = Script::read(b"#!ipxe\r\n set a \\\r\n b\r\n:again  echo on\n:last").unwrap();
-        assert_eq!(script.lines[1].words, ["set", "a", "b"]);
+        assert_eq!(words_of(&script.lines[1]), ["set", "a", "b"]);
         assert_eq!(script.lines[1].number, 2);
         assert_eq!(script.label("again"), Some(2));
-        assert_eq!(script.lines[2].words, ["echo", "on"]);
+        assert_eq!(words_of(&script.lines[2]), ["echo", "on"]);
         assert_eq!(script.lines[2].number, 4);
         assert_eq!(script.label("last"), Some(3));
         assert_eq!(script.label("none"), None);
@@ -128,6 +152,12 @@ mod tests {
         }
         let long = [b"#!ipxe\n".as_slice(), &vec![b'a'; MAX_SCRIPT_BYTES]].concat();
         assert_eq!(Script::read(&long), Err(ScriptError::TooLong));
+        let line = |bytes| [b"#!ipxe\n".as_slice(), &vec![b'a'; bytes], b"\necho"].concat();
+        assert!(Script::read(&line(MAX_LINE_BYTES)).is_ok());
+        let refused = Err(ScriptError::TooMuch("letters in a line"));
+        assert_eq!(Script::read(&line(MAX_LINE_BYTES + 1)), refused);
+        let lines = [b"#!ipxe\n".as_slice(), &vec![b'\n'; MAX_LINES]].concat();
+        assert_eq!(Script::read(&lines), Err(ScriptError::TooMuch("lines")));
         assert!(Script::read(b"#!gpxe\nboot").is_ok());
     }
 }

@@ -13,6 +13,7 @@ mod request;
 mod run;
 mod settings;
 mod state;
+mod url;
 
 pub(crate) use error::MAX_SCRIPT_BYTES;
 #[cfg(test)]

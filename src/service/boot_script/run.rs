@@ -1,23 +1,28 @@
 //! Line after line of a script, and of the scripts that it chains. Pure: what has to be fetched, waited for or shown is a [`Request`],
 //! and [`Interpreter::next`] goes on with its [`Answer`].
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fluent_uri::{Uri, UriRef};
+use fluent_uri::Uri;
 
 use super::command::{self, Outcome, Then};
 use super::error::ScriptError;
 use super::images::Image;
-use super::lex::{Script, is_script};
+use super::lex::{MAX_LINE_BYTES, Script, is_script};
 use super::request::{Answer, Request};
 use super::settings::Settings;
 use super::state::State;
+use super::url::{resolved, without_user};
 
 /// Most commands in all; a script that waits for something in a loop comes this far in hours, one that only runs in circles at once.
 const MAX_COMMANDS: usize = 10_000;
 /// Most scripts that wait for one another.
 const MAX_CHAINED: usize = 64;
+
+/// Of all scripts that are kept, those that run and those that are images.
+const MAX_KEPT_BYTES: usize = 8 << 20;
 
 /// A script that runs, and where it is.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ struct Frame {
     /// The line that comes next.
     line: usize,
     /// Words of this line that are still to be looked at.
-    words: Vec<String>,
+    words: VecDeque<String>,
     /// Number of this line in its file.
     number: usize,
     /// How the last command ended; what made it fail.
@@ -70,13 +75,14 @@ impl Interpreter {
 
     fn push(&mut self, script: Arc<Script>, url: Option<Uri<String>>, free: Option<usize>) {
         if let Some(url) = &url {
-            self.state.settings.put("", "cwuri", url.as_str());
+            // It goes where the script has it go; a user goes along only to the same place, which needs no words.
+            self.state.settings.put("", "cwuri", &without_user(url));
         }
         self.frames.push(Frame {
             script,
             url,
             line: 0,
-            words: Vec::new(),
+            words: VecDeque::new(),
             number: 0,
             last: Ok(()),
             free,
@@ -184,7 +190,8 @@ impl Interpreter {
             } else {
                 match frame.script.line(frame.line) {
                     Some(line) => {
-                        (frame.words, frame.number, frame.line) = (line.words.clone(), line.number, frame.line + 1)
+                        frame.words = line.words().map(str::to_owned).collect();
+                        (frame.number, frame.line) = (line.number, frame.line + 1);
                     }
                     None => self.leave(),
                 }
@@ -198,10 +205,16 @@ impl Interpreter {
             .unwrap_or(frame.words.len());
         let command: Vec<String> = frame.words.drain(..end).collect();
         // The word between two commands says whether the next one runs; the line goes on behind it either way.
-        let expanded = command
-            .iter()
-            .map(|word| self.state.settings.expand(word))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut expanded = Vec::with_capacity(command.len());
+        let mut bytes = 0;
+        for word in &command {
+            let word = self.state.settings.expand(word)?;
+            bytes += word.len() + 1;
+            if bytes > MAX_LINE_BYTES + 1 {
+                return Err(ScriptError::TooMuch("letters in a line"));
+            }
+            expanded.push(word);
+        }
         self.commands += 1;
         if self.commands > MAX_COMMANDS {
             return Err(ScriptError::TooMuch("commands"));
@@ -258,13 +271,12 @@ impl Interpreter {
     /// Behind a command: passes over those that its end rules out.
     fn between(&mut self) {
         let Some(frame) = self.frames.last_mut() else { return };
-        while let Some(word) = frame.words.first() {
+        while let Some(word) = frame.words.pop_front() {
             let runs = match word.as_str() {
                 "||" => frame.last.is_err(),
                 "&&" => frame.last.is_ok(),
                 _ => true,
             };
-            frame.words.remove(0);
             if runs {
                 // `command ||` at the end of a line: nothing follows, and nothing succeeds.
                 if frame.words.is_empty() {
@@ -293,7 +305,8 @@ impl Interpreter {
         };
         let base = self.frames.last().and_then(|frame| frame.url.as_ref());
         let Some(url) = resolved(base, reference) else {
-            self.note(Err(format!("{reference} is no URL")));
+            // It may be anything, with a password anywhere in it.
+            self.note(Err("what is to be fetched is no URL".to_owned()));
             return Ok(None);
         };
         let number = self.state.images.number()?;
@@ -325,12 +338,30 @@ impl Interpreter {
             }
         }
         let name = image.name.clone();
+        self.check_kept(image.script.as_ref())?;
         self.state.images.keep(image, then == Then::Select);
         self.note(Ok(()));
         match then {
             Then::Execute { replace, free } => self.start(&name, replace, free),
             Then::Keep | Then::Select => Ok(None),
         }
+    }
+
+    /// # Errors
+    /// With this one too, the scripts that run or are images take too much.
+    fn check_kept(&self, new: Option<&Arc<Script>>) -> Result<(), ScriptError> {
+        let running = self.frames.iter().map(|frame| &frame.script);
+        let kept = running.chain(self.state.images.scripts()).chain(new);
+        let each: BTreeMap<_, _> = kept.map(|script| (Arc::as_ptr(script), script.bytes())).collect();
+        match each.values().sum::<usize>() > MAX_KEPT_BYTES {
+            true => Err(ScriptError::TooMuch("scripts")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether an image of this number is still there.
+    pub(crate) fn has(&self, image: usize) -> bool {
+        self.state.images.has(image)
     }
 
     /// Runs an image: a script goes on here, a kernel is whoever runs us to start.
@@ -393,27 +424,6 @@ impl Interpreter {
         }
         self.leave();
     }
-}
-
-/// The URL that a script means. Letters that no URL may have are escaped, as iPXE lets them stand.
-fn resolved(base: Option<&Uri<String>>, reference: &str) -> Option<String> {
-    let escaped: String = reference
-        .chars()
-        .map(|c| match c {
-            ' ' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => format!("%{:02X}", u32::from(c)),
-            c if !c.is_ascii() => {
-                percent_encoding::utf8_percent_encode(&c.to_string(), percent_encoding::NON_ALPHANUMERIC).to_string()
-            }
-            c => c.to_string(),
-        })
-        .collect();
-    let reference = UriRef::parse(escaped.as_str()).ok()?;
-    let resolved = match base {
-        Some(base) => reference.resolve_against(base).ok()?,
-        None => Uri::parse(escaped.clone()).ok()?,
-    };
-    let plain = resolved.as_str().split('#').next()?;
-    Some(plain.to_owned())
 }
 
 #[cfg(test)]

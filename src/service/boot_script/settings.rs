@@ -91,12 +91,14 @@ impl Type {
     /// The value that this text says, or nothing where it says none of this type.
     fn read(self, text: &str) -> Option<Vec<u8>> {
         let number = |text: &str| -> Option<i64> {
-            let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-            let value = match digits.strip_prefix("0x") {
-                Some(hex) => i64::from_str_radix(hex, 16),
-                None => digits.parse(),
+            let (sign, unsigned) = match text.strip_prefix('-') {
+                Some(rest) => (-1, rest),
+                None => (1, text.strip_prefix('+').unwrap_or(text)),
             };
-            value.ok().map(|value| sign * value)
+            let (digits, base) = unsigned.strip_prefix("0x").map_or((unsigned, 10), |hex| (hex, 16));
+            // A second sign would be read as well.
+            let digits = Some(digits).filter(|digits| !digits.starts_with(['-', '+']))?;
+            i64::from_str_radix(digits, base).ok()?.checked_mul(sign)
         };
         let hex = |text: &str, between: &[char]| -> Option<Vec<u8>> {
             let parts = text.split(between).filter(|part| !part.is_empty());
@@ -416,6 +418,19 @@ mod tests {
         let mut settings = settings();
         assert!(settings.set("a:ipv4", "192.0.2").is_err());
         assert!(settings.set("a:never", "1").is_err());
+        for number in [
+            "--9223372036854775808",
+            "--1",
+            "-+1",
+            "0x-1",
+            "-0x+1",
+            "-",
+            "9223372036854775808",
+        ] {
+            assert!(settings.set("a:int32", number).is_err(), "{number}");
+        }
+        assert!(settings.set("a:int32", "-9223372036854775807").is_ok());
+        settings.clear("a").unwrap();
         assert!(settings.set("a", &"x".repeat(MAX_VALUE_BYTES + 1)).is_err());
         for number in 0..MAX_SETTINGS {
             let _ = settings.set(&format!("s{number}"), "x");

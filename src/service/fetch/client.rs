@@ -248,6 +248,11 @@ impl Client {
             tracing::debug!(from = %opened.target, to = %target, status, "redirected");
             if status < 307 {
                 form = &[];
+            } else if !form.is_empty() && target.origin() != opened.target.origin() {
+                let (from, to) = (&opened.target, &target);
+                return Err(FetchError::Refused(format!(
+                    "{from} would have what is sent to it sent to {to}: not followed"
+                )));
             }
         }
         Err(FetchError::Refused(format!(

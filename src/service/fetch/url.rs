@@ -64,12 +64,13 @@ impl Target {
     /// # Errors
     /// What is wrong with it, in words.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
-        let shown = secrets::url(text);
         if text.len() > MAX_URL_BYTES {
             return Err(format!("a URL of {} bytes is too long", text.len()));
         }
-        let uri =
-            Uri::parse(text.to_owned()).map_err(|_| format!("{shown} is no URL such as http://192.0.2.1/boot.ipxe"))?;
+        let uri = Uri::parse(text.to_owned()).ok();
+        let uri = uri.filter(|uri| uri.authority().is_some());
+        let uri = uri.ok_or_else(|| format!("{} is no URL such as http://192.0.2.1/boot.ipxe", plain(text)))?;
+        let shown = secrets::url(text);
         let scheme = match uri.scheme().as_str().to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
@@ -115,14 +116,18 @@ impl Target {
         let to = UriRef::parse(location).ok();
         let to = to.and_then(|to| to.resolve_against(&without_fragment(&self.uri)).ok());
         let to = to.ok_or_else(|| format!("{self} leads to something that is no URL"))?;
-        let mut to = Self::read(to.as_str())?;
+        let to = Self::read(to.as_str())?;
         if self.scheme == Scheme::Https && to.scheme == Scheme::Http {
             return Err(format!("{self} leads out of TLS, to {to}: not followed"));
         }
-        if to.authorization.is_none() && to.origin() == self.origin() {
-            to.authorization.clone_from(&self.authorization);
+        let user = self.uri.authority().and_then(|authority| authority.userinfo());
+        match user {
+            // In the URL too: names beside it are asked for as it is.
+            Some(user) if to.authorization.is_none() && to.origin() == self.origin() => {
+                Self::read(&to.as_str().replacen("://", &format!("://{}@", user.as_str()), 1))
+            }
+            _ => Ok(to),
         }
-        Ok(to)
     }
 
     /// Who is asked. What is meant for one of these is sent to no other (RFC 6454).
@@ -147,6 +152,15 @@ impl Target {
 /// RFC 7617.
 pub(super) fn basic(user_and_password: &[u8]) -> String {
     format!("Basic {}", BASE64.encode(user_and_password))
+}
+
+/// What is no URL, as far as it may be shown: nobody can tell where a password ends in it.
+fn plain(text: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'-' | b'_');
+    match text.len() <= 60 && text.bytes().all(is_plain) {
+        true => text,
+        false => "what is given",
+    }
 }
 
 fn without_fragment(uri: &Uri<String>) -> Uri<String> {
@@ -204,7 +218,12 @@ mod tests {
         for (text, why) in [
             ("boot.ipxe", "no URL"),
             ("tftp://a/b", "not tftp"),
-            ("http:/b", "no host"),
+            ("http:/b", "no URL such as"),
+            ("http://u:hunter2/x@a/", "what is given is no URL such as"),
+            ("http://u:a?hunter2@a/", "no URL"),
+            ("http:u:hunter2@a/", "no URL"),
+            ("u:hunter2@a/b", "no URL"),
+            ("a/b?token=hunter2", "no URL"),
             ("http://u:hunter2@a b/", "no URL"),
             ("http://u:hunter2@a%20b/", "no host"),
             ("http://u:hunter2@a:99999/", "port"),
@@ -229,11 +248,14 @@ mod tests {
             ("/e?f", "https://a.example/e?f", true),
             ("https://b.example/", "https://b.example/", false),
             ("//a.example:444/", "https://a.example:444/", false),
+            ("https://a.example/g/h", "https://a.example/g/h", true),
             ("https://v:q@b.example/", "https://[hidden]@b.example/", true),
         ] {
             let to = target.redirect(location).unwrap();
             assert_eq!(to.to_string().replace("[hidden]@a", "a"), url);
             assert_eq!(to.authorization.is_some(), user, "{location}");
+            // What lies beside it is asked for in the same way.
+            assert_eq!(Target::read(to.as_str()).unwrap(), to);
         }
         assert!(
             target

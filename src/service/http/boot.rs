@@ -138,7 +138,7 @@ fn asks_script(site: &Site, client: IpAddr, who: &Who) {
 }
 
 /// The first stage, where a machine is to start with it. One that loops gets the initrd instead, which has every driver, where that fits
-/// into what it says of its memory.
+/// into the memory that it says it has.
 fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&FirstStage> {
     let stage = site
         .boot
@@ -149,7 +149,8 @@ fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&Fi
         let node_table = site.node_table();
         (node_table.pause_seconds(client) > 0, node_table.memory_mib(client))
     };
-    let fits = memory_mib.is_none_or(|has| with_initrd_mib(site, action).is_some_and(|needed| has >= needed));
+    // Where nobody knows its memory, what takes the least is the best try.
+    let fits = memory_mib.is_some_and(|has| with_initrd_mib(site, action).is_some_and(|needed| has >= needed));
     (!loops || !fits).then_some(stage)
 }
 

@@ -277,6 +277,77 @@ fn nothing_goes_on_for_ever() {
 }
 
 #[test]
+fn no_line_and_no_number_of_scripts_takes_much_memory() {
+    let of_many = |end: Request| matches!(end, Request::Failed(why) if why.contains("letters in a line"));
+    let set = format!("set x {}\n", "x".repeat(16 << 10));
+    assert!(of_many(run(&format!("{set}echo {}", "${x} ".repeat(5))).end));
+    assert!(!of_many(run(&format!("{set}echo {}", "${x} ".repeat(3))).end));
+    // Sixteen of half a MiB.
+    let big = format!("#!ipxe\n{}", format!("#{}\n", "x".repeat(1 << 15)).repeat(16));
+    let names: Vec<String> = (0..20).map(|number| format!("http://m/{number}")).collect();
+    let files = names.iter().map(|name| (name.as_str(), big.as_str())).collect();
+    let fetch = |count: usize| -> String { names[..count].iter().map(|name| format!("imgfetch {name}\n")).collect() };
+    assert_eq!(run_in(&files, &fetch(14), true).end, Request::Exit(0));
+    let end = run_in(&files, &fetch(17), true).end;
+    assert!(
+        matches!(&end, Request::Failed(why) if why.contains("too many scripts")),
+        "{end:?}"
+    );
+    // Freed ones do not count.
+    let freed = format!("{}imgfree\n{}", fetch(14), fetch(14));
+    assert_eq!(run_in(&files, &freed, true).end, Request::Exit(0));
+}
+
+#[test]
+fn a_long_line_of_short_commands_is_soon_done() {
+    let line = "iseq a b && ".repeat(5000);
+    assert!(matches!(run(&format!("iseq a b || {line}")).end, Request::Failed(_)));
+}
+
+#[test]
+fn a_user_goes_along_to_the_same_place_and_to_no_other() {
+    let text = b"#!ipxe\necho ${cwuri}\nimgfetch ${cwuri}.1\nimgfetch 2\nimgfetch http://other/?${cwuri}\nimgfetch http://m:81/3\nimgfetch http://v:q@m/4\n";
+    let mut interpreter = Interpreter::new(Script::read(text).unwrap(), Some("http://u:hunter2@m/d/s"), settings());
+    let mut seen = vec![];
+    let mut answer = Answer::Done;
+    loop {
+        match interpreter.next(answer) {
+            Request::Say(text) => seen.push(text),
+            Request::Fetch { url, .. } => seen.push(url),
+            _ => break,
+        }
+        answer = fetched(KERNEL);
+    }
+    assert_eq!(
+        seen,
+        [
+            "http://m/d/s",
+            "http://u:hunter2@m/d/s.1",
+            "http://u:hunter2@m/d/2",
+            "http://other/?http://m/d/s",
+            "http://m:81/3",
+            "http://v:q@m/4",
+        ]
+    );
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let ran = run(
+        "set api_token a b\nset other c\nshow api_token && show other\nimgfetch http://u:hunter2/x@m/ || echo told",
+    );
+    assert_eq!(
+        ran.said,
+        [
+            "api_token = [hidden]",
+            "other = c",
+            "line 5: what is to be fetched is no URL",
+            "told"
+        ]
+    );
+}
+
+#[test]
 fn letters_that_no_url_has_are_escaped() {
     let ran = run("kernel http://a/x{1}.img?n=${nothing}|2\nboot");
     assert_eq!(ran.fetched, ["http://a/x%7B1%7D.img?n=%7C2"]);

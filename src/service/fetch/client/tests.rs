@@ -321,6 +321,33 @@ async fn headers_and_users_go_only_where_they_belong() {
 }
 
 #[tokio::test]
+async fn what_a_post_carries_stays_at_its_place() {
+    let form = [("serial".to_owned(), "s3cret".to_owned())];
+    for status in ["307 Temporary Redirect", "308 Permanent Redirect"] {
+        let (other, heard) = serve(|_, _| of("200 OK\r\nContent-Length: 1", b"x")).await;
+        let elsewhere = other.as_str().to_owned();
+        let (target, asked) = serve(move |_, request| match request.starts_with("post /here ") {
+            true => of("200 OK\r\nContent-Length: 1", b"x"),
+            false if request.contains("?x=1") => {
+                of(&format!("{status}\r\nLocation: {elsewhere}\r\nContent-Length: 0"), b"")
+            }
+            false => of(&format!("{status}\r\nLocation: /here\r\nContent-Length: 0"), b""),
+        })
+        .await;
+        let error = client().peek(&target, &form).await.unwrap_err();
+        assert!(
+            matches!(&error, FetchError::Refused(why) if why.contains("not followed")),
+            "{error}"
+        );
+        assert_eq!((asked.lock().unwrap().len(), heard.lock().unwrap().len()), (1, 0));
+        // Another name at the same place is another matter, and so is a question without an answer of ours in it.
+        let same = target.redirect("/there").unwrap();
+        assert_eq!(client().peek(&same, &form).await.unwrap().target.path, "/here");
+        assert!(client().peek(&target, &[]).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_is_told_the_whole_url_and_its_own_user() {
     let (proxy, asked) = serve(|_, _| of("200 OK\r\nContent-Length: 1", b"x")).await;
     let mut client = client();
@@ -355,11 +382,19 @@ async fn a_proxy_is_told_the_whole_url_and_its_own_user() {
 
 #[tokio::test]
 async fn a_port_without_tls_is_told() {
-    let (plain, _) = serve(|_, _| of("400 Bad Request", b"")).await;
-    let target = Target::read(&format!("https://{}/", plain.authority(true))).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::read(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // What no server of text understands.
+            if stream.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) {
+                stream.write_all(&of("400 Bad Request", b"")).await.ok();
+            }
+        }
+    });
     let error = client().peek(&target, &[]).await.unwrap_err();
-    assert!(
-        matches!(error, FetchError::Refused(_) | FetchError::Broke { .. }),
-        "{error}"
+    assert_eq!(
+        error,
+        FetchError::Refused("it does not speak TLS at this port".to_owned())
     );
 }
