@@ -50,7 +50,7 @@ const STARTED: [(&str, Program, Option<&str>); 13] = [
 const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 16] = [
+const WRITERS: [(&str, &str); 17] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
@@ -59,6 +59,10 @@ const WRITERS: [(&str, &str); 16] = [
     ("src/role/first_stage/pack.rs", "drivers and programs, in memory"),
     ("src/role/init.rs", "the log of the first stage, in memory"),
     ("src/sys/process.rs", "which process the kernel spares"),
+    (
+        "src/role/boot_node.rs",
+        "name servers for who resolves names, in memory",
+    ),
     ("src/role/failover.rs", "whose peer this machine is, in memory"),
     ("src/role/master/storage.rs", "the data partition"),
     ("src/store/fs_ops.rs", "the data partition"),

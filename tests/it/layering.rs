@@ -75,6 +75,7 @@ const EDGES: &[&str] = &[
     "role/boot_from/machine.rs",
     "role/boot_from/run.rs",
     "role/boot_from/session.rs",
+    "role/boot_node.rs",
     "role/failover.rs",
     "role/first_stage.rs",
     "role/first_stage/drivers.rs",

@@ -136,6 +136,7 @@ mod tests {
             server: Ipv4Addr::new(10, 0, 0, 1),
             router: None,
             seconds,
+            name_servers: Vec::new(),
         };
         let after = |seconds, elapsed| pause(&leased(seconds), Duration::from_secs(elapsed)).as_secs();
         assert_eq!(after(Some(3600), 0), 1800);

@@ -462,6 +462,7 @@ mod tests {
         let options = [
             DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)),
             DhcpOption::AddressLeaseTime(600),
+            DhcpOption::DomainNameServer(vec![Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)]),
         ];
         let wanted = ServerMessage {
             server: Ipv4Addr::new(10, 0, 0, 1),
@@ -475,6 +476,7 @@ mod tests {
             netmask: Some(Ipv4Addr::new(255, 0, 0, 0)),
             router: None,
             lease_seconds: Some(600),
+            name_servers: vec![Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)],
         };
         assert_eq!(offer(options), wanted);
         assert!(offer([DhcpOption::BootfileName(b"pxelinux.0".to_vec())]).boots);

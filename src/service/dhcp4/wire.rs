@@ -44,13 +44,17 @@ pub enum Malformed {
     Header,
 }
 
+/// More name servers than anybody asks.
+const MAX_NAME_SERVERS: usize = 8;
+
 /// Lengths an option may have for us to read it; `None`: we do not read it.
 fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
     match code {
         // Addresses: mask, requested address, server identifier.
         1 | 50 | 54 => Some(4..=4),
         // Routers, of which the first counts. Subnet selection (RFC 3011).
-        3 => Some(4..=MAX_DATAGRAM),
+        // Likewise name servers, of which the first few count.
+        3 | 6 => Some(4..=MAX_DATAGRAM),
         118 => Some(4..=4),
         // Lease time.
         51 => Some(4..=4),
@@ -242,6 +246,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
                 let length = value.len().min(match code {
                     93 => 2,
                     3 => 4,
+                    6 => (value.len() & !3).min(4 * MAX_NAME_SERVERS),
                     _ => LONGEST,
                 });
                 clean.extend([code, length as u8]);
