@@ -33,7 +33,18 @@ menu_path() {
 }
 
 make_http() {
-    local dir=$TOP/builds/$1/http
+    make_http_folder "$TOP/builds/$1/http"
+}
+
+# http_folder_of ISO DIR: the same without a recipe, for the tests.
+http_folder_of() {
+    ISO=$1
+    make_http_folder "$2"
+}
+
+# make_http_folder DIR
+make_http_folder() {
+    local dir=$1
     mkdir -p "$dir"
     from_iso "$dir/kernel" /boot/x86_64/loader/linux
     from_iso "$dir/initrd" /boot/x86_64/loader/initrd

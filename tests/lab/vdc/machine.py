@@ -201,7 +201,7 @@ class Machine:
         if spec.bmc:
             argv += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0,ioport=0xca2"]
         for number, disk in enumerate(spec.disks):
-            argv += _disk_arguments(number, disk)
+            argv += disk_arguments(number, disk)
         return argv + spec.extra
 
     @property
@@ -290,7 +290,8 @@ def _port_arguments(number: int, port: Port, tap: str | None, firmware: str) -> 
     return ["-netdev", cable, "-device", device]
 
 
-def _disk_arguments(number: int, disk: Disk) -> list[str]:
+def disk_arguments(number: int, disk: Disk) -> list[str]:
+    """QEMU's options for a disk; its number is no other's of that guest."""
     drive = f"drive{number}"
     argv = [
         "-drive",

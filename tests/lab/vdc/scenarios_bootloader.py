@@ -1,88 +1,206 @@
-"""Does the image of target `bootloader` start on every firmware, and is it left as it was?
+"""Does the image of target `bootloader` start a machine from an address, on every firmware, and is it left as it was?
 
-The image is made from the ISO that is tried, as `make-recipe-target … bootloader` makes it. Each machine starts from a copy of its own,
-has as little memory as a small guest of a cloud, and no other disk.
+The image is made from the ISO that is tried, as `make-recipe-target … bootloader` makes it, and its settings are written onto it as any
+computer would. What it starts is recon's own live image, out of the folder that target `http` makes, which then is a peer of the master
+on this network: so the machine's upload shows that all of it works, and its disks show that nothing was written.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import time
 from pathlib import Path
+from typing import NamedTuple
 
-from . import disks, tools
+from . import disks, stick, stick_files, tools
+from .capture import HARNESS
 from .environment import Environment
-from .errors import LabError
-from .machine import Disk, Machine, Port, Spec
-from .nodes import identity
-from .suite import Scenario, expect
+from .machine import Disk, Port, disk_arguments
+from .master import Master
+from .nodes import Kind, identity
+from .peer import Peer
+from .peer_group import PeerGroup
+from .suite import Scenario, expect, expect_none
+from .web import Web, need
 
 _CALL = Path(__file__).resolve().parents[3] / "tools" / "call.sh"
-_FIRST_STAGE = re.compile(r"first stage of recon")
-# An address of documentation (RFC 5737): nobody answers there.
-_SETTINGS = '[boot]\r\nurl = "http://192.0.2.1/boot.ipxe"\r\n'
-_MEMORY_MIB = 512
+# Where the file system of the image begins.
+_ESP = "1M"
 # A stick is larger than the image, which leaves the second copy of the partition table in its middle.
 _STICK_BYTES = 1 << 30
+# What it starts is loaded into memory and unpacked beside it.
+_LIVE_MIB = 3072
+_SMALL_MIB = 512
+# Of the disks that are no peer's own.
+_IMAGE_NUMBER = 9
+
+_FIRST_STAGE = re.compile(r"first stage of recon")
+_REFUSED = re.compile(r"boot script: .*signature", re.IGNORECASE)
+_NO_KEXEC = re.compile(r"kexec_load_disabled")
+_FALL_BACK = """#!ipxe
+kernel kernel
+boot || chain ../boot.ipxe
+"""
+
+
+class Node(NamedTuple):
+    """A machine that starts from the image."""
+
+    number: int
+    firmware: str
+    bus: str
+    # The boot script, below the web server.
+    script: str
+    secure: bool = False
+    memory_mib: int = _LIVE_MIB
+    # More lines of the settings' part [boot], and more words for the image's own kernel.
+    settings: str = ""
+    words: str = ""
+
+
+NODES = {
+    "boot-image-secure": Node(0x6A, "uefi", "usb", "changed/boot.ipxe", secure=True),
+    "boot-image-uefi": Node(0x69, "uefi", "usb", "cut/boot.ipxe"),
+    "boot-image-bios": Node(0x68, "bios", "virtio", "boot.ipxe"),
+    "boot-image-no-kexec": Node(
+        0x6B, "bios", "virtio", "boot.ipxe", memory_mib=_SMALL_MIB, settings='on-failure = "reboot"\n', words="sysctl.kernel.kexec_load_disabled=1",
+    ),
+}
 
 
 class BootImages(Environment):
-    """Makes the image once."""
+    """Makes the image and the folder once; a master and a web server; the machines that the chosen scenarios need."""
 
     def set_up(self) -> None:
-        folder = self.lab.folder
-        settings = folder / "boot-settings.toml"
-        settings.write_text(_SETTINGS)
-        self.image = folder / "boot-image.raw"
-        self.before: dict[str, str] = {}
-        tools.run([str(_CALL), "boot_image_of", str(self.lab.options.iso), str(self.image), str(settings)], timeout=self.lab.seconds(300.0))
-
-    def start(self, number: int, name: str, firmware: str, bus: str, secure: bool = False) -> Machine:
-        """A machine whose only disk is a copy of the image, powered on."""
         lab = self.lab
-        copy = lab.folder / f"{name}.disk0.raw"
+        iso = lab.options.iso
+        self.image = lab.folder / "boot-image.raw"
+        self.folder = lab.folder / "web"
+        for words in (["boot_image_of", str(iso), str(self.image)], ["http_folder_of", str(iso), str(self.folder)]):
+            tools.run([str(_CALL), *words], timeout=lab.seconds(300.0))
+        _variants(self.folder)
+        self.web = self._stack.enter_context(Web(lab.namespace, self.folder, HARNESS))
+        self.stick = stick.make(iso, lab.folder / "boot-image-stick.raw")
+        # It answers whoever asks for an address: the machines do not boot from it.
+        settings = stick_files.recon_toml("Boot Image", {}) + b"\n[network]\nserve-all = true\n"
+        stick.add_data_partition(self.stick, {"recon.toml": settings})
+        self.master = self.own_master(Master(lab, self.stick, name="boot-image-master", number=6))
+        status = self.master.boot()
+        self.address = str(status["links"][0]["address"]).split("/")[0]
+        self.before: dict[Path, str] = {}
+        self.group: PeerGroup = self.own_peers(self.master, [self._peer(name, NODES[name]) for name in NODES if name in self.names], at_once=2)
+        self.group.start_next()
+
+    def _peer(self, name: str, node: Node) -> Peer:
+        """A machine whose firmware starts from its own copy of the image, with a disk that must stay as it is."""
+        kind = Kind(node.firmware, "virtio-net-pci", (("nvme", "lvm"),), memory_mib=node.memory_mib, secure=node.secure)
+        peer = Peer(self.lab, kind, identity(node.number, name))
+        peer.spec.ports[:] = [Port(peer.identity.mac)]
+        copy = self.lab.folder / f"{name}.image.disk.raw"
         tools.run(["cp", "--sparse=always", str(self.image), str(copy)])
-        if bus == "usb":
+        _put(copy, "recon.txt", self._settings(node))
+        if node.words:
+            menu = _get(copy, "recon/grub.cfg")
+            _put(copy, "recon/grub.cfg", menu.replace("recon.boot=settings", f"recon.boot=settings {node.words}"))
+        if node.bus == "usb":
             os.truncate(copy, _STICK_BYTES)
-        self.before[name] = disks.sha256(copy)
-        who = identity(number, name)
-        machine = lab.machine(Spec(
-            name=name, uuid=who.uuid, serial=who.serial, firmware=firmware, memory_mib=_MEMORY_MIB, bmc=False, secure=secure,
-            ports=[Port(who.mac)], disks=[Disk(copy, bus, f"{who.serial}D0", boot_index=0)],
-        ))
-        self._stack.enter_context(machine)
-        machine.start()
-        return machine
+        self.before[copy] = disks.sha256(copy)
+        peer.spec.extra.extend(disk_arguments(_IMAGE_NUMBER, Disk(copy, node.bus, f"{peer.identity.serial}IMG", boot_index=0)))
+        return peer
+
+    def _settings(self, node: Node) -> str:
+        text = f'[boot]\nurl = "{self.web.url}/{node.script}"\nappend = "recon.master={self.address}"\n{node.settings}'
+        return text.replace("\n", "\r\n")
+
+    def unchanged(self, name: str) -> None:
+        """Neither its disks nor the image it came from."""
+        expect_none(self.group[name].changes())
+        copy = self.lab.folder / f"{name}.image.disk.raw"
+        expect(disks.sha256(copy) == self.before[copy], f"{name} wrote to the image that it started from")
 
 
-def _starts(site: BootImages, machine: Machine) -> None:
-    """Process 1 says who it is, and nothing was written to the disk that it came from."""
-    # A kernel that panics over QEMU's timers starts anew by itself after half a minute.
-    seconds = site.lab.seconds(300.0)
-    line = machine.console.wait_for(_FIRST_STAGE, time.monotonic() + seconds)
-    if line is None:
-        raise LabError(f"{machine.spec.name}: no first stage within {seconds:.0f} s:\n{machine.console.tail()}")
+def _variants(folder: Path) -> None:
+    """The same files on a server that cuts each connection, and a script whose kernel had a byte changed on the way."""
+    cut, changed = folder / "cut", folder / "changed"
+    cut.mkdir()
+    changed.mkdir()
+    for name in ("boot.ipxe", "kernel", "initrd"):
+        os.link(folder / name, cut / name)
+    # The script names it relative to itself.
+    os.link(folder / "recon.iso", folder / "cut" / "recon.iso")
+    kernel = bytearray((folder / "kernel").read_bytes())
+    # In its compressed part, which no header tells anything of.
+    kernel[len(kernel) // 2] ^= 1
+    (changed / "kernel").write_bytes(kernel)
+    (changed / "boot.ipxe").write_text(_FALL_BACK)
+
+
+def _get(image: Path, name: str) -> str:
+    return tools.run(["mtype", "-i", f"{image}@@{_ESP}", f"::{name}"])
+
+
+def _put(image: Path, name: str, text: str) -> None:
+    """Writes a file of the image's FAT partition, as any computer would."""
+    own = image.with_suffix(".txt")
+    own.write_bytes(text.encode())
+    tools.run(["mcopy", "-o", "-i", f"{image}@@{_ESP}", str(own), f"::{name}"])
+    own.unlink()
+
+
+def _uploads(site: BootImages, name: str) -> float | None:
+    """What it started was a peer until its end."""
+    took = site.group.wait_stored_and_off(name, 600.0)
+    site.unchanged(name)
+    said = site.group[name].machine.console.find(_FIRST_STAGE)
+    expect(said is not None, f"{name}: the first stage said nothing")
+    return took
+
+
+def bios(site: BootImages) -> float | None:
+    return _uploads(site, "boot-image-bios")
+
+
+def uefi(site: BootImages) -> float | None:
+    """Its downloads are cut off again and again, and go on where they were."""
+    took = _uploads(site, "boot-image-uefi")
+    for name in ("kernel", "initrd"):
+        size = (site.folder / name).stat().st_size
+        asked = need(site.web.asked(f"/cut/{name}"), name)
+        sent = sum(answer.sent for answer in asked)
+        site.lab.report.line(f"{name}: {size} bytes in {len(asked)} answers, {sent} sent")
+        expect(len(asked) > size // 4_000_000, f"{name} came in {len(asked)} answers: the server did not cut")
+        # The head of each file is looked at before it is fetched.
+        expect(sent <= size * 1.1 + 1_000_000, f"{sent} bytes were sent of {name}, which has {size}: it does not go on where it was cut off")
+    return took
+
+
+def secure(site: BootImages) -> float | None:
+    """The kernel that was changed is refused, which the script may answer: it knows another."""
+    took = _uploads(site, "boot-image-secure")
+    console = site.group["boot-image-secure"].machine.console
+    expect(console.find(_REFUSED) is not None, f"nobody said that the changed kernel was refused:\n{console.tail(40)}")
+    return took
+
+
+def no_kexec(site: BootImages) -> None:
+    """Where no kernel can be started from here, the reason is said, and the machine starts again as its settings want it."""
+    name = "boot-image-no-kexec"
+    machine = site.group[name].machine
+
+    def again(_: Peer) -> bool | None:
+        return True if len([line for line in machine.console.lines() if _FIRST_STAGE.search(line.text)]) >= 2 else None
+
+    site.group.wait(name, "starts again", again, 400.0)
+    expect(machine.console.find(_NO_KEXEC) is not None, f"the reason was not said:\n{machine.console.tail(30)}")
     machine.kill()
-    disk = machine.spec.disks[0].path
-    expect(disks.sha256(disk) == site.before[machine.spec.name], f"{machine.spec.name} wrote to its image")
-    disk.unlink()
-
-
-def boot_image_bios(site: BootImages) -> None:
-    _starts(site, site.start(0x68, "boot-image-bios", "bios", "virtio"))
-
-
-def boot_image_uefi(site: BootImages) -> None:
-    _starts(site, site.start(0x69, "boot-image-uefi", "uefi", "usb"))
-
-
-def boot_image_secure(site: BootImages) -> None:
-    _starts(site, site.start(0x6a, "boot-image-secure", "uefi", "usb", secure=True))
+    site.group.done(name)
+    site.unchanged(name)
 
 
 SCENARIOS: list[Scenario[BootImages]] = [
-    Scenario("boot-image-bios", "the image of target bootloader on a disk, by BIOS: the first stage runs, the disk stays as it was", boot_image_bios),
-    Scenario("boot-image-uefi", "the same on a USB stick, by UEFI", boot_image_uefi),
-    Scenario("boot-image-secure", "the same with Secure Boot on, by shim and signed GRUB", boot_image_secure),
+    Scenario("boot-image-secure", "the image of target bootloader with Secure Boot: a changed kernel is refused, the live image runs and uploads",
+             secure, ("boot-image-secure",)),
+    Scenario("boot-image-uefi", "the same by UEFI, from a web server that cuts every connection", uefi, ("boot-image-uefi",)),
+    Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",)),
+    Scenario("boot-image-no-kexec", "a kernel that refuses kexec: said, and the machine starts again", no_kexec, ("boot-image-no-kexec",)),
 ]
