@@ -44,7 +44,7 @@ fmt:
 	$(CARGO) fmt --all --check
 
 clippy:
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 unit:
 	@echo "unit tests, without the slow ones"
@@ -52,7 +52,7 @@ unit:
 
 ##it          ring 1: every test of cargo
 it:
-	$(CARGO) test --locked
+	$(CARGO) test --workspace --locked
 
 ##fuzz        ring 1: inputs that nobody tried yet, 3 s for each reader; prints the seed
 fuzz:
@@ -71,7 +71,7 @@ lint:
 docs: api man
 
 api:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --no-deps --document-private-items
 
 man:
 	$(CARGO) run --locked --quiet --example manual -- builds/manual
