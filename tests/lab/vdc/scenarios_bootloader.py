@@ -31,6 +31,9 @@ _STICK_BYTES = 1 << 30
 # What it starts is loaded into memory and unpacked beside it.
 _LIVE_MIB = 3072
 _SMALL_MIB = 512
+# What of the server's a connection brings only a part of. Not the ISO, which the live image's own initrd fetches.
+_CUT = ("/cut/kernel", "/cut/initrd")
+_CUT_AFTER = 4_000_000
 # Of the disks that are no peer's own.
 _IMAGE_NUMBER = 9
 
@@ -79,7 +82,7 @@ class BootImages(Environment):
         for words in (["boot_image_of", str(iso), str(self.image)], ["http_folder_of", str(iso), str(self.folder)]):
             tools.run([str(_CALL), *words], timeout=lab.seconds(300.0))
         _variants(self.folder)
-        self.web = self._stack.enter_context(Web(lab.namespace, self.folder, HARNESS))
+        self.web = self._stack.enter_context(Web(lab.namespace, self.folder, HARNESS, cut=dict.fromkeys(_CUT, _CUT_AFTER)))
         self.stick = stick.make(iso, lab.folder / "boot-image-stick.raw")
         # It answers whoever asks for an address: the machines do not boot from it.
         settings = stick_files.recon_toml("Boot Image", {}) + b"\n[network]\nserve-all = true\n"
@@ -163,12 +166,12 @@ def bios(site: BootImages) -> float | None:
 def uefi(site: BootImages) -> float | None:
     """Its downloads are cut off again and again, and go on where they were."""
     took = _uploads(site, "boot-image-uefi")
-    for name in ("kernel", "initrd"):
-        size = (site.folder / name).stat().st_size
-        asked = need(site.web.asked(f"/cut/{name}"), name)
+    for name in _CUT:
+        size = (site.folder / name.lstrip("/")).stat().st_size
+        asked = need(site.web.asked(name), name)
         sent = sum(answer.sent for answer in asked)
         site.lab.report.line(f"{name}: {size} bytes in {len(asked)} answers, {sent} sent")
-        expect(len(asked) > size // 4_000_000, f"{name} came in {len(asked)} answers: the server did not cut")
+        expect(len(asked) > size // _CUT_AFTER, f"{name} came in {len(asked)} answers: the server did not cut")
         # The head of each file is looked at before it is fetched.
         expect(sent <= size * 1.1 + 1_000_000, f"{sent} bytes were sent of {name}, which has {size}: it does not go on where it was cut off")
     return took

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,15 +30,15 @@ class Asked(NamedTuple):
 
 
 class Web(Resource):
-    """Serves `folder` inside the namespace. Below `cut_below` every connection ends after `cut_after` bytes of a file."""
+    """Serves `folder` inside the namespace. Of a path in `cut` every connection gets at most so many bytes, and ends."""
 
-    def __init__(self, namespace: Namespace, folder: Path, address: str, port: int = 80, cut_below: str = "/cut/", cut_after: int = 4_000_000) -> None:
+    def __init__(self, namespace: Namespace, folder: Path, address: str, port: int = 80, cut: Mapping[str, int] | None = None) -> None:
         super().__init__()
         self.url = f"http://{address}:{port}"
         self._place = (address, port)
         self._namespace = namespace
         self._folder = folder
-        self._cut = (cut_below, cut_after)
+        self._cut = dict(cut or {})
         self._lock = threading.Lock()
         self._asked: list[Asked] = []
 
@@ -103,8 +104,7 @@ class Web(Resource):
                     self._send(path, file, start, end + 1)
 
             def _send(self, path: str, file: Path, start: int, end: int) -> None:
-                below, after = web._cut
-                stop = min(end, start + after) if path.startswith(below) else end
+                stop = min(end, start + web._cut.get(path, end))
                 at = start
                 try:
                     with file.open("rb") as opened:
