@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Subnet;
-use crate::model::PowerOff;
+use crate::model::{BootMethod, PowerOff};
 use crate::role::run::System;
 
 /// The recon stick: one machine serves, the others boot from it, inventory
@@ -288,8 +288,12 @@ pub struct BootFromArgs {
     /// SHA-256 that a file must have, by its name: vmlinuz=HEX; where one is given, every file needs its own
     #[arg(long, value_name = "NAME=HEX")]
     pub sha256: Vec<String>,
+    /// Start it by kexec; or by reboot: look at it, then have the firmware
+    /// start whatever it has next
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "kexec|reboot")]
+    pub method: Option<BootMethod>,
     /// Only load it; systemctl kexec or kexec -e starts it
-    #[arg(long, conflicts_with = "plan")]
+    #[arg(long, conflicts_with_all = ["plan", "method"])]
     pub no_jump: bool,
     /// This machine may be stopped for it (needed but on a live image)
     #[arg(long, conflicts_with = "plan")]

@@ -11,10 +11,12 @@ pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
     let config = Config {
         url: args.url,
         authorities: args.ca,
+        is_only_authorities: false,
         proxy: args.proxy,
         headers: args.header,
         append: args.append,
         sums: sums.map_err(|why| anyhow::anyhow!(why))?,
+        method: args.method.unwrap_or_default(),
         is_only_loaded: args.no_jump,
         is_agreed: args.yes,
     };

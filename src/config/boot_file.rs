@@ -1,61 +1,164 @@
 //! Settings of the boot image: a text file that any computer can edit (`boot.toml` here is what the image is made with), handed to the
 //! first stage by its boot loader. No I/O.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::model::{BondMode, BootMethod, MacAddr, OnFailure};
 
 /// What the boot image is told.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BootFile {
     pub boot: Boot,
     pub network: Network,
 }
 
-/// What is started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What is started. Not to be printed: headers are secrets.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Boot {
     /// The boot script, or a kernel.
-    pub url: Option<String>,
+    url: Option<String>,
+    token_file: Option<String>,
+    /// `Name: value` each; `@token` as the value is what the token's file holds.
+    #[serde(deserialize_with = "headers")]
+    pub header: Vec<String>,
+    /// Believes the authorities of `ca.pem` and nobody else's.
+    pub only_ca: bool,
     pub proxy: Option<String>,
     /// Words behind the kernel's command line.
     pub append: Option<String>,
+    pub method: Option<BootMethod>,
+    pub on_failure: OnFailure,
+    /// Name of a file, and the SHA-256 that it has to have, in hexadecimal.
+    pub sha256: BTreeMap<String, String>,
 }
 
 /// How the URL is reached. Without an address every wired port asks for one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Network {
+    /// The port, where it is not any.
+    pub port: Option<MacAddr>,
+    /// The ports that are one.
+    pub bond: Vec<MacAddr>,
+    bond_mode: Option<BondMode>,
+    /// Number of the VLAN (IEEE 802.1Q), on the port or on all that are one.
+    pub vlan: Option<u16>,
     address: Option<String>,
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     pub dns: Vec<IpAddr>,
 }
 
 /// More name servers than are asked.
 const MAX_NAME_SERVERS: usize = 8;
+/// More ports than are one.
+const MAX_BOND_PORTS: usize = 16;
+/// More headers than a server reads.
+const MAX_HEADERS: usize = 32;
+/// The one file of secrets that the boot loader hands over.
+const TOKEN_FILE: &str = "token";
+/// Stands for what that file holds.
+const TOKEN: &str = "@token";
+
+/// What is read here is not shown where it is no list either.
+fn headers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let text = |value| match value {
+        toml::Value::String(text) => Some(text),
+        _ => None,
+    };
+    let read = match toml::Value::deserialize(from)? {
+        toml::Value::Array(list) => list.into_iter().map(text).collect(),
+        _ => None,
+    };
+    read.ok_or_else(|| D::Error::custom("header: it is a list of texts, as in header = [\"Name: value\"]"))
+}
 
 impl BootFile {
     /// Reads the file. A setting that is not understood is an error: a proxy or an address that is passed over would lead elsewhere.
     ///
     /// # Errors
-    /// What is wrong and in which line, for the person who wrote it.
+    /// What is wrong and in which line, for the person who wrote it, without what stands there: it may be a secret.
     pub(crate) fn read(bytes: &[u8]) -> Result<BootFile, String> {
         let text =
             std::str::from_utf8(bytes).map_err(|_| "it is not plain text in UTF-8: save it as that".to_owned())?;
         // Editors of Windows begin with a mark of the byte order.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: BootFile = toml::from_str(text).map_err(|error| error.to_string())?;
-        file.network.address()?;
-        if file.network.dns.len() > MAX_NAME_SERVERS {
-            return Err(format!("[network] dns: more than {MAX_NAME_SERVERS} name servers"));
-        }
-        if file.network.address.is_none() && file.network.gateway.is_some() {
-            return Err("[network] gateway: it goes with an address".to_owned());
-        }
+        let file: BootFile = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+            format!("line {line}: {}", error.message().trim().replace('\n', ", "))
+        })?;
+        file.boot.check().map_err(|why| format!("[boot] {why}"))?;
+        file.network.check().map_err(|why| format!("[network] {why}"))?;
         Ok(file)
     }
+}
+
+impl Boot {
+    /// The URL, where one stands there.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref().map(str::trim).filter(|url| !url.is_empty())
+    }
+
+    /// Whether the file beside it with a token is to be used.
+    pub(crate) fn wants_token(&self) -> bool {
+        self.token_file.is_some()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.token_file.as_ref().is_some_and(|name| name != TOKEN_FILE) {
+            return Err(format!(
+                "token-file: only a file named {TOKEN_FILE:?} is handed over by the boot loader"
+            ));
+        }
+        if self.header.len() > MAX_HEADERS {
+            return Err(format!("header: more than {MAX_HEADERS} of them"));
+        }
+        for (number, header) in (1..).zip(&self.header) {
+            let (name, value) = header.split_once(':').unwrap_or_default();
+            if name.trim().is_empty() || header.contains(|c: char| c.is_control()) {
+                return Err(format!("header: number {number} is not written as \"Name: value\""));
+            }
+            if value.trim() == TOKEN && !self.wants_token() {
+                return Err(format!("header: {TOKEN} goes with token-file = {TOKEN_FILE:?}"));
+            }
+        }
+        for (name, sum) in &self.sha256 {
+            if sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(format!("sha256: that of {name:?} is not 64 digits in hexadecimal"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The headers with the token in its place: under the name that one of them gives it, else as RFC 6750 has it.
+    pub(crate) fn headers(&self, token: Option<&str>) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut token = token.map(|token| (token, false));
+        for header in &self.header {
+            match (header.split_once(':'), &mut token) {
+                (Some((name, value)), Some((token, is_placed))) if value.trim() == TOKEN => {
+                    *is_placed = true;
+                    out.push(format!("{name}: {token}"));
+                }
+                _ => out.push(header.clone()),
+            }
+        }
+        if let Some((token, false)) = token {
+            out.push(bearer(token));
+        }
+        out
+    }
+}
+
+/// RFC 6750 §2.1.
+pub(super) fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}")
 }
 
 impl Network {
@@ -64,7 +167,53 @@ impl Network {
         let Some(text) = &self.address else { return Ok(None) };
         super::cmdline::parse_address(text)
             .map(Some)
-            .map_err(|why| format!("[network] address: {why}"))
+            .map_err(|why| format!("address: {why}"))
+    }
+
+    pub(crate) fn bond_mode(&self) -> BondMode {
+        self.bond_mode.unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.dns.len() > MAX_NAME_SERVERS {
+            return Err(format!("dns: more than {MAX_NAME_SERVERS} name servers"));
+        }
+        if self.vlan.is_some_and(|number| !(1..=4094).contains(&number)) {
+            return Err("vlan: it is a number from 1 to 4094".to_owned());
+        }
+        if self.bond_mode.is_some() && self.bond.is_empty() {
+            return Err("bond-mode: it goes with bond".to_owned());
+        }
+        if !self.bond.is_empty() && self.port.is_some() {
+            return Err("port: it does not go with bond, which names its ports".to_owned());
+        }
+        let different: BTreeSet<_> = self.bond.iter().collect();
+        if different.len() != self.bond.len() || self.bond.len() == 1 || self.bond.len() > MAX_BOND_PORTS {
+            return Err(format!("bond: it is a list of 2 to {MAX_BOND_PORTS} different ports"));
+        }
+        match (self.address()?, self.gateway) {
+            (None, Some(_)) => Err("gateway: it goes with an address".to_owned()),
+            (Some((address, prefix)), Some(gateway)) if !is_neighbour(address, prefix, gateway) => Err(format!(
+                "gateway: {gateway} is not in the network of the address, {address}/{prefix}"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether something is reached on the link itself.
+fn is_neighbour(address: IpAddr, prefix: u8, other: IpAddr) -> bool {
+    match (address, other) {
+        (IpAddr::V4(address), IpAddr::V4(other)) => {
+            let differs = (address.to_bits() ^ other.to_bits()).leading_zeros();
+            differs >= u32::from(prefix) && address != other && other != Ipv4Addr::UNSPECIFIED
+        }
+        (IpAddr::V6(address), IpAddr::V6(other)) => {
+            let differs = (address.to_bits() ^ other.to_bits()).leading_zeros();
+            other.is_unicast_link_local()
+                || (differs >= u32::from(prefix) && address != other && other != Ipv6Addr::UNSPECIFIED)
+        }
+        _ => false,
     }
 }
 
@@ -74,29 +223,58 @@ mod tests {
 
     use super::*;
 
+    pub(crate) fn why(text: &str) -> String {
+        match BootFile::read(text.as_bytes()) {
+            Ok(_) => panic!("{text} is read"),
+            Err(why) => why,
+        }
+    }
+
+    /// The file of the image with each line switched on that begins with one of these names.
+    fn switched_on(is_meant: impl Fn(&str) -> bool) -> String {
+        let on = |line: &str| {
+            let rest = line.strip_prefix('#').filter(|rest| {
+                let name = rest.split(" = ").next().unwrap_or_default();
+                rest.starts_with('[') || (rest.contains(" = ") && is_meant(name))
+            });
+            format!("{}\r\n", rest.unwrap_or(line))
+        };
+        format!(
+            "\u{feff}{}",
+            include_str!("boot.toml").lines().map(on).collect::<String>()
+        )
+    }
+
     #[test]
     fn the_file_of_the_image_is_read_as_it_is_and_with_each_line_switched_on() {
         let text = include_str!("boot.toml");
-        assert_eq!(BootFile::read(text.as_bytes()).unwrap(), BootFile::default());
-        let on: String = text
-            .lines()
-            .map(|line| {
-                format!(
-                    "{}\r\n",
-                    line.strip_prefix('#')
-                        .filter(|rest| rest.contains(" = "))
-                        .unwrap_or(line)
-                )
-            })
-            .collect();
-        let file = BootFile::read(format!("\u{feff}{on}").as_bytes()).unwrap();
-        assert_eq!(file.boot.url.as_deref(), Some("http://boot.example/boot.ipxe"));
+        assert!(BootFile::read(text.as_bytes()).unwrap() == BootFile::default());
+        // Either a port or several that are one.
+        let bond = switched_on(|name| name != "port");
+        let file = BootFile::read(bond.as_bytes()).unwrap();
+        assert_eq!(file.network.bond.len(), 2);
+        assert_eq!(file.network.bond_mode(), BondMode::Lacp);
+        assert_eq!(file.network.vlan, Some(42));
+        let port = switched_on(|name| !name.starts_with("bond"));
+        let file = BootFile::read(port.as_bytes()).unwrap();
+        assert_eq!(file.network.port, Some("52:54:00:12:34:56".parse().unwrap()));
+        assert_eq!(file.boot.url(), Some("http://boot.example/boot.ipxe"));
         assert_eq!(file.boot.proxy.as_deref(), Some("http://10.0.0.8:3128"));
+        assert_eq!(
+            (file.boot.method, file.boot.on_failure),
+            (Some(BootMethod::Reboot), OnFailure::Reboot)
+        );
+        assert!(file.boot.only_ca && file.boot.wants_token());
+        assert_eq!(
+            file.boot.headers(Some("t1")),
+            ["X-Site: one", "Authorization: Bearer t1"]
+        );
+        assert_eq!(file.boot.sha256.keys().collect::<Vec<_>>(), ["initrd.img", "vmlinuz"]);
         assert_eq!(
             file.network.address().unwrap(),
             Some((IpAddr::from([192, 0, 2, 5]), 24))
         );
-        assert_eq!(file.network.gateway, Some(Ipv4Addr::new(192, 0, 2, 1)));
+        assert_eq!(file.network.gateway, Some(IpAddr::from([192, 0, 2, 1])));
         assert_eq!(file.network.dns, [IpAddr::from([192, 0, 2, 53])]);
     }
 
@@ -104,21 +282,90 @@ mod tests {
     fn a_mistake_is_named_with_its_line() {
         for (text, words) in [
             ("[boot]\nurl = http://x", "line 2"),
-            ("[boot]\nurl = \"http://x\"\nprxy = \"y\"", "prxy"),
+            (
+                "[boot]\nurl = \"http://x\"\nprxy = \"y\"",
+                "line 3: unknown field `prxy`",
+            ),
+            ("[boot]\nmethod = \"kexce\"", "known: kexec, reboot"),
+            ("[boot]\non-failure = \"shell\"", "known: retry, reboot, poweroff"),
+            ("[boot]\ntoken-file = \"secret.txt\"", "\"token\""),
+            ("[boot]\nheader = [\"X-Key\"]", "number 1"),
+            ("[boot]\nheader = [\"X: y\", \"X-Key: a\\nb\"]", "number 2"),
+            ("[boot]\nheader = [\"X-Key: @token\"]", "goes with token-file"),
+            ("[boot.sha256]\nvmlinuz = \"12\"", "\"vmlinuz\""),
             ("[network]\naddress = \"192.0.2.5\"", "192.0.2.5/24"),
             ("[network]\ngateway = \"192.0.2.1\"", "goes with an address"),
-            ("[network]\ndns = \"192.0.2.1\"", "dns"),
+            (
+                "[network]\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.3.1\"",
+                "not in the network",
+            ),
+            (
+                "[network]\naddress = \"fd00::5/64\"\ngateway = \"192.0.2.1\"",
+                "not in the network",
+            ),
+            ("[network]\ndns = \"192.0.2.1\"", "line 2"),
+            ("[network]\nport = \"eth0\"", "eth0"),
+            ("[network]\nvlan = 4095", "1 to 4094"),
+            ("[network]\nbond = [\"52:54:00:12:34:56\"]", "2 to 16"),
+            (
+                "[network]\nbond = [\"52:54:00:12:34:56\", \"52-54-00-12-34-56\"]",
+                "different",
+            ),
+            ("[network]\nbond-mode = \"802.3ad\"", "goes with bond"),
+            ("[network]\nbond-mode = \"lacp\"", "known: active-backup, 802.3ad"),
         ] {
-            let why = BootFile::read(text.as_bytes()).unwrap_err();
+            let why = why(text);
             assert!(why.contains(words), "{text}: {why}");
         }
-        assert!(BootFile::read(b"\xff\xfe[\0b\0").unwrap_err().contains("UTF-8"));
+        assert!(BootFile::read(b"\xff\xfe[\0b\0").err().unwrap().contains("UTF-8"));
+        for good in [
+            "[network]\naddress = \"fd00::5/64\"\ngateway = \"fe80::1\"",
+            "[network]\naddress = \"fd00::5/64\"\ngateway = \"fd00::1\"",
+        ] {
+            assert!(BootFile::read(good.as_bytes()).is_ok(), "{good}");
+        }
+    }
+
+    /// What is told of a mistake stands on a screen.
+    #[test]
+    fn a_mistake_is_told_without_the_secret_beside_it() {
+        for text in [
+            "[boot]\nheader = \"X-Key: hunter2\"",
+            "[boot]\nheader = [[\"X-Key: hunter2\"]]",
+            "[boot]\nheader = [\"X-Key: hunter2\", 5]",
+            "[boot]\nheader = [\"X-Key hunter2\"]",
+            "[boot]\nheader = [\"X-Key: hunter2\"",
+            "[boot]\nheader = [\"X-Key: hunter2]",
+            "[boot]\nurl = \"http://u:hunter2@a/\" x",
+            "[boot]\ntoken-file = \"hunter2\"",
+            "[boot]\ntokn = \"hunter2\"",
+            "[boot]\ntoken-file = \"token\"\nheader = { X = \"hunter2\" }",
+        ] {
+            let why = why(text);
+            assert!(!why.contains("hunter2"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_one_place() {
+        let of = |text: &str| BootFile::read(text.as_bytes()).unwrap().boot;
+        let own = of("[boot]\ntoken-file = \"token\"\nheader = [\"X-Secret-Key: @token\", \"A: b\"]");
+        assert_eq!(own.headers(Some("t1")), ["X-Secret-Key: t1", "A: b"]);
+        assert_eq!(of("").headers(Some("t1")), ["Authorization: Bearer t1"]);
+        assert_eq!(of("").headers(None), Vec::<String>::new());
     }
 
     proptest! {
         #[test]
         fn any_file_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = BootFile::read(&bytes);
+        }
+
+        #[test]
+        fn any_text_with_known_words_is_survived(
+            text in "(\\[(boot|network|boot.sha256)\\]\n|(url|header|vlan|bond|address|gateway|method|dns) = (\"[ -~]{0,12}\"|[0-9]{1,6}|\\[\"[ -~]{0,9}\"\\])\n){0,6}",
+        ) {
+            let _ = BootFile::read(text.as_bytes());
         }
     }
 }

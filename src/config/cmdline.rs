@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{Endpoint, MacAddr, PostAction, PowerOff};
+use crate::model::{BootMethod, Endpoint, MacAddr, PostAction, PowerOff};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub struct KernelLine {
     pub cable_wait: Option<Duration>,
     /// `recon.boot=<URL>`, or `recon.boot=settings`: start what is there, or what the boot image's settings name.
     pub boot: Option<BootWord>,
+    /// `recon.boot_method=kexec` or `reboot`: how it is started, whatever the boot image's settings say.
+    pub boot_method: Option<BootMethod>,
     /// `recon.install`: show the menu that writes this image to a disk.
     pub install: bool,
     /// Sentences about what was not understood: unknown `recon.*` keys and values that do not parse.
@@ -67,6 +69,7 @@ pub(crate) fn parse(line: &str) -> KernelLine {
             "recon.cable_wait" => keep(parse_cable_wait(value), &mut out.cable_wait),
             "recon.token" => keep(parse_token(value), &mut out.token),
             "recon.boot" => keep(parse_boot(value), &mut out.boot),
+            "recon.boot_method" => keep(value.parse(), &mut out.boot_method),
             "recon.install" => {
                 out.install = true;
                 None
@@ -175,6 +178,24 @@ mod tests {
         assert_eq!(parse("recon.gateway=here").problems.len(), 1);
         assert_eq!(line.token.as_deref(), Some("abc-1"));
         assert_eq!(line.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn reads_what_a_boot_image_is_to_start() {
+        let line = parse("recon.boot=settings recon.boot_method=reboot");
+        assert_eq!(
+            (line.boot, line.boot_method),
+            (Some(BootWord::Settings), Some(BootMethod::Reboot))
+        );
+        let line = parse("recon.boot=settings recon.boot=https://a.example/x?y=z");
+        assert_eq!(line.boot, Some(BootWord::Url("https://a.example/x?y=z".to_owned())));
+        for (odd, known) in [
+            ("recon.boot=ftp://a", "http://"),
+            ("recon.boot_method=kexce", "kexec, reboot"),
+        ] {
+            let line = parse(odd);
+            assert!(line.problems[0].contains(known), "{:?}", line.problems);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Settings, from text to checked values: kernel command line and `recon.toml`. Only [`load`] reads files.
 
 pub(crate) mod boot_file;
+pub(crate) mod boot_sources;
 pub(crate) mod cmdline;
 pub(crate) mod definitions;
 pub(crate) mod draft;

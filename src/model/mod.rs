@@ -26,5 +26,5 @@ pub use endpoint::Endpoint;
 pub(crate) use endpoint::HTTP_PORT;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
-pub use policy::{NodePolicy, PostAction, PowerOff};
+pub use policy::{BondMode, BootMethod, NodePolicy, OnFailure, PostAction, PowerOff};
 pub use time::{RunTime, UnixTime};

@@ -50,6 +50,48 @@ words! {
     }
 }
 
+words! {
+    "a way to start another system",
+    /// How what a boot script names is started (`method`, `recon.boot_method=`).
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+    #[serde(rename_all = "lowercase", try_from = "String")]
+    pub enum BootMethod {
+        /// In the place of this kernel, by kexec.
+        #[default]
+        Kexec = "kexec",
+        /// Not by this machine's kernel: the machine starts again, and its firmware starts what comes next in its own order.
+        Reboot = "reboot",
+    }
+}
+
+words! {
+    "what follows a failure",
+    /// What the boot image does where what it is to start does not start (`on-failure`).
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+    #[serde(rename_all = "lowercase", try_from = "String")]
+    pub enum OnFailure {
+        /// It says why, and tries again for ever.
+        #[default]
+        Retry = "retry",
+        Reboot = "reboot",
+        Poweroff = "poweroff",
+    }
+}
+
+words! {
+    "a mode of a bond",
+    /// How ports are one; the kernel's names (Documentation/networking/bonding.rst).
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+    #[serde(try_from = "String")]
+    pub enum BondMode {
+        /// One works, another takes over; the switches need to know nothing.
+        #[default]
+        ActiveBackup = "active-backup",
+        /// All work, as agreed with the switch by LACP.
+        Lacp = "802.3ad",
+    }
+}
+
 /// What a peer does and how it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodePolicy {

@@ -3,63 +3,99 @@
 //! All drivers of network ports are in the initrd, so nobody is needed for them. Whatever fails is said on the console and tried again: a
 //! switch may still block its port, a server may be on its way back, and nobody may be there to press a key.
 
-use std::io::Read;
-use std::net::IpAddr;
+mod uplink;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use crate::config::boot_file::{BootFile, Network};
+use crate::config::KernelLine;
+use crate::config::boot_file::Boot;
+use crate::config::boot_sources::{Chosen, Settings, Texts};
 use crate::config::cmdline::BootWord;
+use crate::config::load::small_file;
 use crate::model::backoff;
 use crate::model::console::console;
-use crate::role::boot_from::run::{self, Config};
+use crate::model::{BootMethod, OnFailure, secrets};
+use crate::probe::smbios::{SmbiosTable, entry_point, source};
+use crate::role::boot_from::run::{self, Config, KernelRefuses};
 use crate::role::first_stage;
-use crate::role::peer::network::{self, PortAddress};
-use crate::sys::file;
+use crate::sys::console::drain;
+use crate::sys::power;
 
-/// Where the boot loader puts the settings, and certificates beside them.
+use uplink::Uplink;
+
+/// Where the boot loader puts the settings; certificates and a secret beside them.
 const SETTINGS: &str = "/etc/recon/boot.toml";
 const AUTHORITIES: &str = "/etc/recon/ca.pem";
+const TOKEN: &str = "/etc/recon/token";
+/// Where the kernel shows what the hypervisor gave (its module qemu_fw_cfg).
+const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/recon";
 /// Nobody writes more by hand.
 const MAX_SETTINGS_BYTES: u64 = 64 << 10;
-/// What resolves names reads there.
-const RESOLVER: &str = "/etc/resolv.conf";
+/// OEM strings (DSP0134 §7.12).
+const OEM_STRINGS: u8 = 11;
+/// Most strings that are looked at.
+const MAX_OEM_STRINGS: usize = 1000;
 /// A file with a mistake is not mended while this runs, but read again all the same: somebody may look at the screen only now.
 const MISTAKE: Duration = Duration::from_secs(60);
+/// Between two looks for somebody on the network who says what to start.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long what may still change is tried where the machine is not to try for ever.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// For whoever reads why a machine ends.
+const READING: Duration = Duration::from_secs(10);
 
 /// Works until something else runs in its place.
-pub(crate) async fn run(word: &BootWord) -> anyhow::Result<()> {
-    let file = loop {
-        match settings(word) {
-            Ok(file) => break file,
-            Err(error) => console!("{error:#}. Mend it on any computer, and start this machine again"),
+pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()> {
+    let ports = first_stage::ports().await?;
+    let settings = loop {
+        match settings(line, word) {
+            Ok(settings) => break settings,
+            Err(error) => console!("{error:#}. Mend it, and start this machine again"),
         }
         tokio::time::sleep(MISTAKE).await;
     };
-    first_stage::ports().await?;
-    let url = match word {
-        BootWord::Url(url) => url.clone(),
-        BootWord::Settings => file.boot.url.clone().unwrap_or_default(),
-    };
-    bring_up(&file.network).await?;
-    let config = Config {
-        url,
-        authorities: [PathBuf::from(AUTHORITIES)]
-            .into_iter()
-            .filter(|path| path.exists())
-            .collect(),
-        proxy: file.boot.proxy.clone(),
-        append: file.boot.append.clone(),
-        is_agreed: true,
-        ..Config::default()
-    };
+    ports.want(&uplink::modules(&settings.file.network)).await;
+    let uplink = Uplink::bring_up(&settings.file.network).await?;
+    let chosen = chosen(&settings, &uplink).await;
+    console!(
+        "what to start is named by {}: {}",
+        chosen.source,
+        secrets::url(&chosen.url)
+    );
+    for sentence in &chosen.said {
+        console!("{sentence}");
+    }
+    let config = config(line, &settings.file.boot, chosen)?;
+    start(&config, settings.file.boot.on_failure).await
+}
+
+/// Tries until it is started, or as the settings say.
+async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
+    let began = Instant::now();
     for tries in 0.. {
-        match run::boot(&config).await {
-            // It goes on elsewhere, or the script wants nothing of this machine.
+        let error = match run::boot(config).await {
+            // It goes on elsewhere.
             Ok(()) => return Ok(()),
-            Err(error) => console!("{error:#}"),
+            Err(error) => error,
+        };
+        console!("{error:#}");
+        let is_final = error.is::<KernelRefuses>();
+        if is_end(on_failure, is_final, began.elapsed()) {
+            console!("on-failure = \"{on_failure}\": in {} s", READING.as_secs());
+            tokio::time::sleep(READING).await;
+            drain();
+            match on_failure {
+                OnFailure::Poweroff => power::off().await.context("switching this machine off")?,
+                OnFailure::Retry | OnFailure::Reboot => power::reboot().await.context("starting this machine again")?,
+            }
+        } else if is_final {
+            console!(
+                "with on-failure = \"reboot\" in its settings this machine would start again instead, and go by the order of its firmware; \
+                 with Secure Boot, a kernel that is signed by a key of the firmware's starts"
+            );
         }
         let wait = backoff::wait(tries, rand::random());
         console!("next try in {} s", wait.as_secs());
@@ -68,41 +104,142 @@ pub(crate) async fn run(word: &BootWord) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(word: &BootWord) -> anyhow::Result<BootFile> {
-    let place = "the settings of the boot image (recon.txt)";
-    let mut bytes = Vec::new();
-    match file::open(Path::new(SETTINGS)) {
-        Ok(file) => file.take(MAX_SETTINGS_BYTES).read_to_end(&mut bytes).context(place)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error).context(place),
-    };
-    let file = BootFile::read(&bytes).map_err(|why| anyhow!("{place}: {why}"))?;
-    match (word, &file.boot.url) {
-        (BootWord::Settings, None) => Err(anyhow!("{place} name no url: what is this machine to start?")),
-        _ => Ok(file),
+/// Whether there is no other try.
+fn is_end(on_failure: OnFailure, is_final: bool, tried: Duration) -> bool {
+    on_failure != OnFailure::Retry && (is_final || tried >= PATIENCE)
+}
+
+/// What names something to start, with whoever on the network does; waits for one.
+async fn chosen(settings: &Settings, uplink: &Uplink) -> Chosen {
+    let mut later = Vec::new();
+    loop {
+        if let Some(chosen) = settings.choose(&later) {
+            return chosen;
+        }
+        later = uplink.named().await;
+        if settings.choose(&later).is_none() {
+            console!(
+                "nobody says what this machine is to start: neither its settings (url in recon.txt), nor its hypervisor, nor its DHCP server \
+                 (option 67, a URL), and no recon master is heard; looking again"
+            );
+            tokio::time::sleep(LOOK_AGAIN).await;
+            uplink.ask_again().await;
+        }
     }
 }
 
-/// The address that the settings name on the first port with a carrier, or the first that any port is given.
-async fn bring_up(network: &Network) -> anyhow::Result<()> {
-    let mut servers: Vec<IpAddr> = network.dns.clone();
-    match network.address().map_err(|why| anyhow!(why))? {
-        Some((address, prefix)) => {
-            let router = network.gateway;
-            let held = PortAddress {
-                address,
-                prefix,
-                router,
-            };
-            network::bring_up(None, Some(held), address.is_ipv6()).await?;
-        }
-        None => {
-            let given = network::first_lease().await?;
-            if servers.is_empty() {
-                servers.extend(given.into_iter().map(IpAddr::V4));
-            }
+fn config(line: &KernelLine, boot: &Boot, chosen: Chosen) -> anyhow::Result<Config> {
+    let sums: Result<_, String> = boot
+        .sha256
+        .iter()
+        .map(|(name, sum)| format!("{name}={sum}").parse())
+        .collect();
+    Ok(Config {
+        url: chosen.url,
+        authorities: Some(PathBuf::from(AUTHORITIES))
+            .filter(|path| path.exists())
+            .into_iter()
+            .collect(),
+        is_only_authorities: boot.only_ca,
+        proxy: boot.proxy.clone(),
+        headers: chosen.headers,
+        append: boot.append.clone(),
+        sums: sums.map_err(|why| anyhow!(why))?,
+        method: line.boot_method.or(boot.method).unwrap_or(BootMethod::Kexec),
+        is_agreed: true,
+        ..Config::default()
+    })
+}
+
+fn settings(line: &KernelLine, word: &BootWord) -> anyhow::Result<Settings> {
+    let settings = texts(line, word)?.read().map_err(|why| anyhow!(why))?;
+    if settings.file.boot.only_ca && !Path::new(AUTHORITIES).exists() {
+        return Err(anyhow!(
+            "only-ca = true, and there is no file ca.pem beside the settings"
+        ));
+    }
+    Ok(settings)
+}
+
+fn texts(line: &KernelLine, word: &BootWord) -> anyhow::Result<Texts> {
+    let read = |path: &str| small_file(path.as_ref(), MAX_SETTINGS_BYTES).with_context(|| path.to_owned());
+    let given = |name: &str| read(&format!("{FW_CFG}/{name}/raw"));
+    Ok(Texts {
+        line_url: match word {
+            BootWord::Url(url) => Some(url.clone()),
+            BootWord::Settings => None,
+        },
+        line_token: line.token.clone(),
+        file: read(SETTINGS)?,
+        file_token: read(TOKEN)?,
+        fw_cfg_url: given("url")?,
+        fw_cfg_token: given("token")?,
+        fw_cfg_toml: given("toml")?,
+        smbios: oem_strings(),
+    })
+}
+
+/// None where the firmware has no table: few machines are given one of these.
+fn oem_strings() -> Vec<Vec<u8>> {
+    let read = |path: &str| small_file(path.as_ref(), source::TABLE_LIMIT).ok().flatten();
+    let Some(bytes) = read(source::SOURCE) else {
+        return Vec::new();
+    };
+    let version = read(source::ENTRY_POINT).and_then(|bytes| entry_point(&bytes));
+    let table = SmbiosTable::parse(version, &bytes);
+    let strings = table.of_kind(OEM_STRINGS).flat_map(|structure| structure.strings());
+    strings.take(MAX_OEM_STRINGS).map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_try_can_mend_is_not_tried_for_ten_minutes() {
+        let (now, later) = (Duration::ZERO, PATIENCE);
+        for (on_failure, is_final, tried, end) in [
+            (OnFailure::Retry, false, later, false),
+            (OnFailure::Retry, true, later, false),
+            (OnFailure::Reboot, false, now, false),
+            (OnFailure::Reboot, true, now, true),
+            (OnFailure::Reboot, false, later, true),
+            (OnFailure::Poweroff, true, now, true),
+        ] {
+            assert_eq!(
+                is_end(on_failure, is_final, tried),
+                end,
+                "{on_failure} {is_final} {tried:?}"
+            );
         }
     }
-    let lines: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-    std::fs::write(RESOLVER, lines).context(RESOLVER)
+
+    #[test]
+    fn the_word_of_the_kernel_line_says_how() {
+        let boot = |text: &str| {
+            let texts = Texts {
+                file: Some(text.as_bytes().to_vec()),
+                ..Texts::default()
+            };
+            texts.read().unwrap_or_else(|why| panic!("{why}")).file.boot
+        };
+        let chosen = || Texts {
+            line_url: Some("http://a/".to_owned()),
+            line_token: Some("t1".to_owned()),
+            ..Texts::default()
+        };
+        let chosen = || chosen().read().ok().and_then(|settings| settings.choose(&[])).unwrap();
+        let sum = "ab".repeat(32);
+        let settings = format!("[boot]\nmethod = \"reboot\"\n[boot.sha256]\n\"vm=linuz\" = \"{sum}\"\n");
+        let mut line = KernelLine::default();
+        let read = config(&line, &boot(&settings), chosen()).unwrap();
+        assert_eq!((read.method, read.sums.len()), (BootMethod::Reboot, 1));
+        assert_eq!(read.headers, ["Authorization: Bearer t1"]);
+        line.boot_method = Some(BootMethod::Kexec);
+        assert_eq!(
+            config(&line, &boot(&settings), chosen()).unwrap().method,
+            BootMethod::Kexec
+        );
+        assert_eq!(config(&line, &boot(""), chosen()).unwrap().method, BootMethod::Kexec);
+    }
 }

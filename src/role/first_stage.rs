@@ -69,12 +69,28 @@ impl Programs {
 /// Where the rest comes from; set once this machine reaches its master.
 static PACK: OnceLock<Pack> = OnceLock::new();
 
-/// Loads the drivers of ports, all of which are in the initrd, and names the ports.
-pub(crate) async fn ports() -> anyhow::Result<()> {
-    let drivers = Arc::new(Drivers::start(Arc::new(manifest()?)).context("looking for devices")?);
-    settled(&drivers, PORTS_LIMIT).await;
-    console!("drivers: {} loaded", drivers.loaded());
-    Ok(())
+/// The drivers of a boot image, all of which are in its initrd.
+pub(crate) struct Ports(Arc<Drivers>);
+
+impl Ports {
+    /// Loads what no device asks for.
+    pub(crate) async fn want(&self, names: &[&str]) {
+        for name in names {
+            self.0.want(name);
+        }
+        settled(&self.0, PORTS_LIMIT).await;
+    }
+}
+
+/// Loads the drivers of ports, and names the ports.
+pub(crate) async fn ports() -> anyhow::Result<Ports> {
+    let ports = Ports(Arc::new(
+        Drivers::start(Arc::new(manifest()?)).context("looking for devices")?,
+    ));
+    ports.want(&FIRST).await;
+    switch_on_loopback().await;
+    console!("drivers: {} loaded", ports.0.loaded());
+    Ok(ports)
 }
 
 /// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded.

@@ -51,7 +51,7 @@ pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToke
         return until(&stop, work).await;
     }
     if let Some(word) = line.boot.as_ref().filter(|_| system == System::FirstStage) {
-        return until(&stop, boot_node::run(word)).await;
+        return until(&stop, boot_node::run(&line, word)).await;
     }
     if system != System::Whole {
         bail!(

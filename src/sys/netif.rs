@@ -1,13 +1,14 @@
 //! Network interfaces: which there are, up and down, addresses.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use rtnetlink::packet_route::link::{BondMode, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBond, LinkMessageBuilder, LinkUnspec, LinkVlan, RouteMessageBuilder};
 
 use crate::model::MacAddr;
 use crate::model::inventory::is_wired_port;
@@ -98,6 +99,50 @@ impl Netlink {
         self.handle.link().set(link.build()).execute().await.map_err(netlink)
     }
 
+    /// Makes a VLAN (IEEE 802.1Q) of an interface, and switches it on; one of this name that is there is left as it is.
+    pub(crate) async fn add_vlan(&self, name: &str, parent: u32, number: u16) -> io::Result<()> {
+        self.add(LinkVlan::new(name, parent, number).up().build()).await
+    }
+
+    /// Makes one interface of several, which are to be given to it with [`Self::enslave`]; one of this name that is there is left as it is.
+    pub(crate) async fn add_bond(&self, name: &str, is_lacp: bool) -> io::Result<()> {
+        self.add(bond(name, is_lacp)).await
+    }
+
+    async fn add(&self, link: LinkMessage) -> io::Result<()> {
+        match self.handle.link().add(link).execute().await.map_err(netlink) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Gives an interface, which must be down, to a bond. Fails with EPERM where it is up.
+    pub(crate) async fn enslave(&self, index: u32, bond: u32) -> io::Result<()> {
+        self.set(LinkUnspec::new_with_index(index).controller(bond)).await
+    }
+
+    /// The way to all other networks is by this router; one that is already there is replaced.
+    pub(crate) async fn add_default_route(&self, index: u32, router: IpAddr) -> io::Result<()> {
+        match router {
+            IpAddr::V4(router) => self.add_route(index, Ipv4Addr::UNSPECIFIED, 0, router).await,
+            IpAddr::V6(router) => {
+                let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
+                    .gateway(router)
+                    .output_interface(index)
+                    .priority(ROUTE_PRIORITY.saturating_add(index))
+                    .build();
+                self.handle
+                    .route()
+                    .add(route)
+                    .replace()
+                    .execute()
+                    .await
+                    .map_err(netlink)
+            }
+        }
+    }
+
     /// Adds an address; one that is already there is left as it is. An IPv6 address is usable at once: duplicate address
     /// detection is left out, for addresses that were drawn by lot or were in use on this port before.
     pub(crate) async fn add_address(&self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> io::Result<()> {
@@ -178,6 +223,17 @@ fn route(index: u32, network: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> RouteMe
         .build()
 }
 
+/// How often a bond looks at the carrier of its ports, in milliseconds; at 0 it never does (Documentation/networking/bonding.rst).
+const BOND_LOOKS: u32 = 100;
+
+fn bond(name: &str, is_lacp: bool) -> LinkMessage {
+    let mode = match is_lacp {
+        true => BondMode::Ieee8023Ad,
+        false => BondMode::ActiveBackup,
+    };
+    LinkBond::new(name).mode(mode).miimon(BOND_LOOKS).build()
+}
+
 fn netlink(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
@@ -197,6 +253,38 @@ mod tests {
             std::fs::write(dir.join(file), format!("{text}\n")).unwrap();
         }
         std::fs::write(dir.join("address"), format!("52:54:00:00:00:{index:02x}\n")).unwrap();
+    }
+
+    /// What goes to the kernel, whose numbers are those of include/uapi/linux/if_link.h and if_bonding.h: the machine that runs this may
+    /// have neither module.
+    #[test]
+    fn a_bond_and_a_vlan_are_asked_for_as_the_kernel_reads_them() {
+        use rtnetlink::packet_route::link::{InfoBond, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo};
+        let told = |message: &LinkMessage| {
+            let infos = message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::LinkInfo(infos) => Some(infos.clone()),
+                _ => None,
+            });
+            infos.unwrap()
+        };
+        for (is_lacp, mode) in [(false, 1), (true, 4)] {
+            let infos = told(&bond("b", is_lacp));
+            let Some(LinkInfo::Data(InfoData::Bond(data))) =
+                infos.iter().find(|info| matches!(info, LinkInfo::Data(_)))
+            else {
+                panic!("{infos:?}");
+            };
+            assert!(infos.contains(&LinkInfo::Kind(InfoKind::Bond)));
+            assert!(data.contains(&InfoBond::MiiMon(100)));
+            assert!(data.contains(&InfoBond::Mode(BondMode::from(mode))), "{data:?}");
+        }
+        let vlan = LinkVlan::new("v", 7, 42).up().build();
+        let infos = told(&vlan);
+        assert!(vlan.attributes.contains(&LinkAttribute::Link(7)));
+        assert!(
+            infos.contains(&LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(42)]))),
+            "{infos:?}"
+        );
     }
 
     #[test]

@@ -8,11 +8,7 @@ use super::program::Program;
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
 pub(crate) async fn off() -> io::Result<()> {
-    let status = tokio::process::Command::from(Program::Systemctl.command())
-        .args(["--no-block", "poweroff"])
-        .status()
-        .await;
-    if status.is_ok_and(|status| status.success()) {
+    if is_handed_over("poweroff").await {
         return Ok(());
     }
     // SAFETY: sync and reboot take no pointers.
@@ -20,6 +16,23 @@ pub(crate) async fn off() -> io::Result<()> {
         libc::sync();
         checked(libc::reboot(libc::RB_POWER_OFF)).map(drop)
     }
+}
+
+/// Asks systemd to start the machine again; where no systemd answers, does so itself. Returns only on failure or when the request was handed
+/// over.
+pub(crate) async fn reboot() -> io::Result<()> {
+    if is_handed_over("reboot").await {
+        return Ok(());
+    }
+    restart()
+}
+
+async fn is_handed_over(verb: &str) -> bool {
+    let status = tokio::process::Command::from(Program::Systemctl.command())
+        .args(["--no-block", verb])
+        .status()
+        .await;
+    status.is_ok_and(|status| status.success())
 }
 
 /// Writes out what is cached and restarts the machine.

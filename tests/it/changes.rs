@@ -60,7 +60,7 @@ const WRITERS: [(&str, &str); 17] = [
     ("src/role/init.rs", "the log of the first stage, in memory"),
     ("src/sys/process.rs", "which process the kernel spares"),
     (
-        "src/role/boot_node.rs",
+        "src/role/boot_node/uplink.rs",
         "name servers for who resolves names, in memory",
     ),
     ("src/role/failover.rs", "whose peer this machine is, in memory"),

@@ -277,7 +277,7 @@ pub(super) mod tests {
             ..Patience::USUAL
         };
         let client = Client {
-            tls: tls::config(b"", &[]).unwrap(),
+            tls: tls::config(Some(b""), &[]).unwrap(),
             proxies: Proxies::default(),
             headers: None,
             patience,

@@ -12,13 +12,15 @@ use super::machine;
 use super::plan::{self, End, Report, Sum};
 use super::session::{Came, Session};
 use crate::config::load::small_file;
+use crate::model::BootMethod;
 use crate::model::console::console;
 use crate::service::fetch::client::{Client, Patience};
 use crate::service::fetch::proxy::Proxies;
 use crate::service::fetch::tls;
 use crate::service::fetch::url::Target;
 use crate::stick::medium;
-use crate::sys::kexec;
+use crate::sys::console::drain;
+use crate::sys::{kexec, power};
 
 /// Bundles of root certificates, the first that is there: Debian's, Fedora's, SUSE's, Alpine's.
 const BUNDLES: [&str; 4] = [
@@ -36,6 +38,9 @@ const MAX_REFUSED: usize = 20;
 /// Between those.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
+/// For whoever reads why a machine starts again.
+const READING: Duration = Duration::from_secs(10);
+
 /// Somebody waits for a plan, and can ask again.
 const IMPATIENT: Patience = Patience {
     tries: 3,
@@ -46,17 +51,25 @@ const IMPATIENT: Patience = Patience {
 pub(crate) struct Config {
     pub(crate) url: String,
     pub(crate) authorities: Vec<PathBuf>,
+    /// Nobody else is believed.
+    pub(crate) is_only_authorities: bool,
     pub(crate) proxy: Option<String>,
     /// `Name: value`, or `@FILE` with one a line; for the place of the URL alone.
     pub(crate) headers: Vec<String>,
     /// Goes behind the kernel's command line.
     pub(crate) append: Option<String>,
     pub(crate) sums: Vec<Sum>,
+    pub(crate) method: BootMethod,
     /// Load only, and leave the start to somebody else.
     pub(crate) is_only_loaded: bool,
     /// Whoever asks knows that this machine's work ends.
     pub(crate) is_agreed: bool,
 }
+
+/// No other try changes it: this machine's kernel does not start another one, or not what it is given.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct KernelRefuses(String);
 
 /// Tells what would be started.
 pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
@@ -95,12 +108,13 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
              shows what would be started, --no-jump only loads it"
         );
     }
+    if config.method == BootMethod::Reboot {
+        return start_again(config).await;
+    }
     let kexec = machine::kexec_facts();
     if !kexec.is_root || !kexec.verdict().is_possible {
-        bail!(
-            "no other kernel can be started here: {}",
-            kexec.verdict().notes.join("; ")
-        );
+        let why = kexec.verdict().notes.join("; ");
+        bail!(KernelRefuses(format!("no other kernel can be started here: {why}")));
     }
     let (target, client) = client(config, Patience::USUAL)?;
     let mut session = Session::begin(client, &target, true).await?;
@@ -111,6 +125,24 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     }
     console!("starting it");
     kexec::start().await.context("starting what was loaded")
+}
+
+/// Looks at what the script wants started, and leaves the start to the firmware.
+async fn start_again(config: &Config) -> anyhow::Result<()> {
+    match plan(config).await?.end {
+        End::Boot(boot) if boot.problems.is_empty() => {}
+        End::Boot(boot) => bail!("{}", boot.problems.join("; ")),
+        End::Reboot => {}
+        End::Exit(_) | End::Shell | End::PowerOff => bail!("the boot script wants nothing started"),
+    }
+    console!(
+        "all that the boot script names is there. Nothing is started from here (method reboot): in {} s this machine starts again, and its \
+         firmware goes by its own order of boot devices",
+        READING.as_secs()
+    );
+    tokio::time::sleep(READING).await;
+    drain();
+    power::reboot().await.context("starting this machine again")
 }
 
 /// Has the kernel take what the script wants started; what it does not take is told the script, which may know another way.
@@ -143,15 +175,19 @@ async fn take_in(
             tokio::time::sleep(pause).await;
         }
         let ready = load::fetch(session, &wanted, &config.sums).await;
-        let Err(why) = ready.and_then(|ready| take_in(&ready)) else {
-            return Ok(());
+        let (why, is_of_kernel) = match ready.map(|ready| take_in(&ready)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => (why, true),
+            Err(why) => (why, false),
         };
         refused.push(wanted.url);
         if before + 1 >= MAX_SAME_REFUSED || refused.len() >= MAX_REFUSED {
-            bail!(
-                "what the boot script wants started does not: {why} ({} tries)",
-                refused.len()
-            );
+            let tries = refused.len();
+            let why = format!("what the boot script wants started does not: {why} ({tries} tries)");
+            match is_of_kernel {
+                true => bail!(KernelRefuses(why)),
+                false => bail!("{why}"),
+            }
         }
         failed = Some(why);
     }
@@ -181,7 +217,9 @@ fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client
         let name = path.display().to_string();
         given.push((name.clone(), file(&name)?));
     }
-    let tls = tls::config(&bundle.unwrap_or_default(), &given).map_err(|why| anyhow!(why))?;
+    let bundle = bundle.unwrap_or_default();
+    let bundle = Some(&bundle[..]).filter(|_| !config.is_only_authorities);
+    let tls = tls::config(bundle, &given).map_err(|why| anyhow!(why))?;
     let proxies = Proxies::of(config.proxy.as_deref(), |name| std::env::var(name).ok());
     let client = Client {
         tls,

@@ -131,6 +131,8 @@ mod tests {
     #[test]
     fn a_lease_is_renewed_at_half_of_what_is_left() {
         let leased = |seconds| Leased {
+            boot_file: Vec::new(),
+            is_of_recon: false,
             address: Ipv4Addr::new(10, 0, 0, 9),
             prefix: 24,
             server: Ipv4Addr::new(10, 0, 0, 1),

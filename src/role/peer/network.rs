@@ -1,8 +1,7 @@
 //! Getting a port of a peer onto the network: carrier, then the address its boot loader held or one by DHCP or DHCPv6.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use anyhow::Context;
 use dhcproto::v4::MessageType;
 use dhcproto::v6;
 use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
 
 use crate::model::MacAddr;
 use crate::model::console::console;
@@ -108,52 +106,10 @@ pub(crate) struct Leased {
     /// Seconds; `None` where the server named none.
     pub seconds: Option<u32>,
     pub name_servers: Vec<Ipv4Addr>,
-}
-
-/// Asks on every wired port at once and takes the first address that is given; gives the name servers that come with it. Ports that appear
-/// meanwhile are asked on as well. For ever, saying for what it waits.
-pub(crate) async fn first_lease() -> anyhow::Result<Vec<Ipv4Addr>> {
-    let netlink = Netlink::open().context("opening netlink")?;
-    let (mut asked, mut asking) = (BTreeSet::new(), JoinSet::new());
-    let (link, leased) = loop {
-        for link in netif::wired_links(Path::new("/sys")).unwrap_or_default() {
-            let netlink = netlink.clone();
-            if asked.insert(link.mac) {
-                asking
-                    .spawn(async move { lease(&usable_link(&netlink, Path::new("/sys"), Some(link.mac)).await).await });
-            }
-        }
-        tokio::select! {
-            Some(Ok(Ok(given))) = asking.join_next() => break given,
-            () = tokio::time::sleep(POLL * 5) => {}
-        }
-    };
-    let (address, prefix) = (leased.address, leased.prefix);
-    netlink
-        .add_address(link.index, address, prefix)
-        .await
-        .with_context(|| format!("setting {address}/{prefix}"))?;
-    console!("{} is {address}/{prefix}", link.name);
-    if let Some(router) = leased.router {
-        netlink
-            .add_route(link.index, Ipv4Addr::UNSPECIFIED, 0, router)
-            .await
-            .with_context(|| format!("the router {router}"))?;
-    }
-    Ok(leased.name_servers)
-}
-
-async fn lease(link: &Link) -> io::Result<(Link, Leased)> {
-    let tap = DhcpTap::open(link.index)?;
-    let mut tries = 0u32;
-    loop {
-        if let Some(leased) = exchange(&tap, link.mac).await? {
-            return Ok((link.clone(), leased));
-        }
-        console!("waiting for a DHCP server on {}", link.name);
-        tokio::time::sleep(backoff::wait(tries, rand::random())).await;
-        tries = tries.saturating_add(1);
-    }
+    /// What the server names to boot, as it stands there.
+    pub boot_file: Vec<u8>,
+    /// The server is a recon master.
+    pub is_of_recon: bool,
 }
 
 /// Asks until an address is given, for ever, saying for what it waits.
@@ -185,28 +141,38 @@ async fn by_dhcp(link: &Link) -> io::Result<PortAddress> {
 
 async fn by_dhcp6(link: &Link) -> io::Result<PortAddress> {
     let socket = udp::on_interface_v6(&link.name, link.index, 546, &[])?;
-    let given = |address: Ipv6Addr| PortAddress {
-        address: address.into(),
-        prefix: LINK_PREFIX,
-        router: None,
+    let given = |reply: probe6::ServerReply| {
+        Some(PortAddress {
+            address: reply.address?.into(),
+            prefix: LINK_PREFIX,
+            router: None,
+        })
     };
-    until_given(link, "DHCPv6", async || Ok(exchange6(&socket, link).await.map(given))).await
+    until_given(link, "DHCPv6", async || {
+        Ok(exchange6(&socket, link).await.and_then(given))
+    })
+    .await
 }
 
 /// One whole exchange: SOLICIT, ADVERTISE, REQUEST, REPLY; a server may leave out the two in the middle. `None`: a packet was not answered.
-async fn exchange6(socket: &UdpSocket, link: &Link) -> Option<Ipv6Addr> {
+pub(crate) async fn exchange6(socket: &UdpSocket, link: &Link) -> Option<probe6::ServerReply> {
     let xid = rand::random();
     let mut heard = ask6(socket, link, probe6::Ask::Solicit, xid).await?;
     if heard.kind == v6::MessageType::Advertise {
         let (server, address) = (heard.server, heard.address?);
         heard = ask6(socket, link, probe6::Ask::Request { server, address }, xid).await?;
     }
-    heard.address.filter(|_| heard.kind == v6::MessageType::Reply)
+    (heard.kind == v6::MessageType::Reply && heard.address.is_some()).then_some(heard)
 }
 
 /// One question and its answer. A question that cannot leave, as while the kernel still checks the link-local address,
 /// counts as unanswered.
-async fn ask6(socket: &UdpSocket, link: &Link, ask: probe6::Ask, xid: [u8; 3]) -> Option<probe6::ServerReply> {
+pub(crate) async fn ask6(
+    socket: &UdpSocket,
+    link: &Link,
+    ask: probe6::Ask,
+    xid: [u8; 3],
+) -> Option<probe6::ServerReply> {
     if !udp::source_towards(ALL_DHCP_SERVERS, link.index).is_ok_and(|source| source.is_unicast_link_local()) {
         return None;
     }
@@ -271,6 +237,8 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
                     router: spoken.router,
                     seconds: spoken.lease_seconds,
                     name_servers: spoken.name_servers,
+                    boot_file: spoken.boot_file,
+                    is_of_recon: spoken.recon,
                 }));
             }
             _ => {}

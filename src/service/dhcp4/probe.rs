@@ -101,6 +101,8 @@ pub struct ServerMessage {
     pub router: Option<Ipv4Addr>,
     pub lease_seconds: Option<u32>,
     pub name_servers: Vec<Ipv4Addr>,
+    /// What it names to boot, as it stands there; empty where it names nothing.
+    pub boot_file: Vec<u8>,
 }
 
 /// Reads a packet that starts with its IPv4 header; `None` where it is nothing of the above.
@@ -156,6 +158,7 @@ fn server_message(message: &Message, class: &[u8], kind: MessageType, server: Ip
         router: option!(message, Router).and_then(|routers| routers.first().copied()),
         lease_seconds: option!(message, AddressLeaseTime).copied(),
         name_servers: option!(message, DomainNameServer).cloned().unwrap_or_default(),
+        boot_file: boot_file(message).to_vec(),
     }
 }
 
@@ -186,9 +189,19 @@ fn proof_option(proof: Proof) -> DhcpOption {
 }
 
 fn boots(message: &Message, class: &[u8]) -> bool {
-    let named = option!(message, BootfileName).is_some_and(|name| name.iter().any(|byte| *byte != 0));
-    let in_header = message.fname().and_then(<[u8]>::first).is_some_and(|byte| *byte != 0);
-    named || in_header || class.starts_with(PXE_CLASS) || class.starts_with(HTTP_CLASS)
+    !boot_file(message).is_empty() || class.starts_with(PXE_CLASS) || class.starts_with(HTTP_CLASS)
+}
+
+/// The name of option 67, or the one in the header, which ends with its first zero (RFC 2131 §2).
+fn boot_file(message: &Message) -> &[u8] {
+    let named = option!(message, BootfileName).map_or(&b""[..], |name| wire::text(name));
+    match named.is_empty() {
+        true => message
+            .fname()
+            .and_then(|name| name.split(|byte| *byte == 0).next())
+            .unwrap_or_default(),
+        false => named,
+    }
 }
 
 /// The number behind a class of ours: `recon:probe:` and 12 hex digits. Without a number it is a word of nobody.
@@ -228,9 +241,16 @@ pub enum Ask {
 const ARCH_X64: u16 = 7;
 const FIRMWARE_CLASS: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
 
-/// What is asked for: the first few by this program for its own address, ...
-const WANTED: usize = 4;
-/// ... and all of it by who asks as firmware does.
+/// What this program asks for its own address, ...
+const WANTED: [OptionCode; 6] = [
+    OptionCode::SubnetMask,
+    OptionCode::Router,
+    OptionCode::DomainNameServer,
+    OptionCode::AddressLeaseTime,
+    OptionCode::ClassIdentifier,
+    OptionCode::BootfileName,
+];
+/// ... and who asks as firmware does.
 const WANTED_BY_FIRMWARE: [OptionCode; 7] = [
     OptionCode::SubnetMask,
     OptionCode::Router,
@@ -285,7 +305,7 @@ pub fn packet(ask: Ask, mac: MacAddr, xid: u32) -> Vec<u8> {
         // RFC 2131 table 5: it wants nothing.
         Ask::Decline { .. } => &[][..],
         Ask::WhoBoots => &WANTED_BY_FIRMWARE,
-        _ => &WANTED_BY_FIRMWARE[..WANTED],
+        _ => &WANTED,
     };
     if !wanted.is_empty() {
         options.insert(DhcpOption::ParameterRequestList(wanted.to_vec()));
@@ -458,18 +478,50 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_an_address_asks_for_what_comes_with_it() {
+        let server = Ipv4Addr::new(10, 0, 0, 1);
+        for ask in [
+            Ask::Discover,
+            Ask::Request {
+                server,
+                address: server,
+            },
+        ] {
+            let message = wire::decode(&packet(ask, MAC, 9)[28..]).unwrap();
+            let Some(asked) = option!(message, ParameterRequestList) else {
+                panic!("{ask:?} asks for nothing");
+            };
+            let asked: Vec<u8> = asked.iter().map(|code| u8::from(*code)).collect();
+            assert_eq!(asked, [1, 3, 6, 51, 60, 67], "{ask:?}");
+        }
+    }
+
+    #[test]
+    fn a_boot_file_in_the_header_counts_as_well() {
+        let mut message = Message::default();
+        message.set_fname_str("http://10.0.0.1/x");
+        assert_eq!(boot_file(&message), b"http://10.0.0.1/x");
+        message.opts_mut().insert(DhcpOption::BootfileName(b"y\0".to_vec()));
+        assert_eq!(boot_file(&message), b"y");
+        message.opts_mut().insert(DhcpOption::BootfileName(b"\0".to_vec()));
+        assert_eq!(boot_file(&message), b"http://10.0.0.1/x");
+        assert_eq!(boot_file(&Message::default()), b"");
+    }
+
+    #[test]
     fn a_server_is_heard_with_all_it_says() {
         let options = [
             DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)),
             DhcpOption::AddressLeaseTime(600),
             DhcpOption::DomainNameServer(vec![Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)]),
+            DhcpOption::BootfileName(b"http://10.0.0.1/boot.ipxe\0".to_vec()),
         ];
         let wanted = ServerMessage {
             server: Ipv4Addr::new(10, 0, 0, 1),
             recon: false,
             machine: None,
             proof: None,
-            boots: false,
+            boots: true,
             kind: MessageType::Offer,
             xid: 77,
             yours: Ipv4Addr::new(10, 0, 0, 9),
@@ -477,6 +529,7 @@ mod tests {
             router: None,
             lease_seconds: Some(600),
             name_servers: vec![Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)],
+            boot_file: b"http://10.0.0.1/boot.ipxe".to_vec(),
         };
         assert_eq!(offer(options), wanted);
         assert!(offer([DhcpOption::BootfileName(b"pxelinux.0".to_vec())]).boots);

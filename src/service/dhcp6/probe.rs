@@ -22,6 +22,9 @@ pub struct ServerReply {
     pub recon: bool,
     /// Address it gives or promises.
     pub address: Option<Ipv6Addr>,
+    pub name_servers: Vec<Ipv6Addr>,
+    /// The URL that it names to boot (RFC 5970 §3.1), as it stands there; empty where it names none.
+    pub boot_file: Vec<u8>,
 }
 
 /// Reads a datagram to a client's port; `None` where it is no server's answer.
@@ -45,12 +48,23 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
             .iter()
             .any(|class| class == MASTER_CLASS),
         address,
+        name_servers: option!(message, DomainNameServers).cloned().unwrap_or_default(),
+        boot_file: boot_file(&message),
     })
+}
+
+fn boot_file(message: &Message) -> Vec<u8> {
+    match message.opts().get(OptionCode::OptBootfileUrl) {
+        Some(DhcpOption::Unknown(url)) => url.data().to_vec(),
+        _ => Vec::new(),
+    }
 }
 
 /// What to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
+    /// What goes with an address that comes from elsewhere (RFC 8415 §18.2.6).
+    Inform,
     /// Who serves here? The promise is not taken.
     WhoServes,
     /// An address, at once where the server can (RFC 8415 §21.14).
@@ -64,16 +78,22 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
     let kind = match ask {
         Ask::WhoServes | Ask::Solicit => MessageType::Solicit,
         Ask::Request { .. } => MessageType::Request,
+        Ask::Inform => MessageType::InformationRequest,
     };
     let mut message = Message::new_with_id(kind, xid);
     let options = message.opts_mut();
     options.insert(DhcpOption::ClientId(duid_of(mac)));
     options.insert(DhcpOption::ElapsedTime(0));
     options.insert(DhcpOption::ORO(ORO {
-        opts: vec![OptionCode::DomainNameServers, OptionCode::VendorClass],
+        opts: vec![
+            OptionCode::DomainNameServers,
+            OptionCode::VendorClass,
+            OptionCode::OptBootfileUrl,
+        ],
     }));
     let class = match ask {
         Ask::WhoServes => PROBE_CLASS,
+        Ask::Inform => AGENT_CLASS,
         Ask::Solicit => {
             options.insert(DhcpOption::RapidCommit);
             AGENT_CLASS
@@ -84,6 +104,10 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
         }
     };
     options.insert(wire::vendor_class(ENTERPRISE, class));
+    // RFC 8415 §18.2.6: it has no identity association.
+    if *ask == Ask::Inform {
+        return wire::encode(&message);
+    }
     let mut wishes = DhcpOptions::new();
     if let Ask::Request { address, .. } = ask {
         wishes.insert(wire::ia_address(*address, 0));
@@ -165,6 +189,22 @@ mod tests {
             address,
         });
         assert_eq!(asked.unwrap().address, Some(address));
+    }
+
+    #[test]
+    fn what_goes_with_an_address_is_heard() {
+        let mut message = Message::new_with_id(MessageType::Reply, XID);
+        let server: Ipv6Addr = "fd00::53".parse().unwrap();
+        message.opts_mut().insert(DhcpOption::ServerId(vec![0, 3, 0, 1]));
+        message.opts_mut().insert(DhcpOption::DomainNameServers(vec![server]));
+        message.opts_mut().insert(wire::boot_file("http://[fd00::1]/boot.ipxe"));
+        let reply = super::heard(&wire::encode(&message)).unwrap();
+        assert_eq!((reply.name_servers, reply.address), (vec![server], None));
+        assert_eq!(reply.boot_file, b"http://[fd00::1]/boot.ipxe");
+        // Without an address it is asked for without one.
+        let asked = wire::decode(&packet(&Ask::Inform, MAC, XID)).unwrap();
+        assert_eq!(asked.msg_type(), MessageType::InformationRequest);
+        assert!(option!(asked, IANA).is_none());
     }
 
     proptest! {

@@ -100,6 +100,11 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Malformed> {
             OptionCode::RapidCommit => Some(Vec::new()),
             OptionCode::UserClass => Some(value.to_vec()),
             OptionCode::VendorClass if value.len() >= 4 => Some(value.to_vec()),
+            // Whole addresses, of which there is one at least (RFC 3646 §3).
+            OptionCode::DomainNameServers if !value.is_empty() && value.len().is_multiple_of(16) => {
+                Some(value.to_vec())
+            }
+            OptionCode::OptBootfileUrl if std::str::from_utf8(value).is_ok() => Some(value.to_vec()),
             OptionCode::ClientArchType if value.len() >= 2 => Some(value[..2].to_vec()),
             _ => None,
         };

@@ -6,13 +6,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
-/// Mozilla's roots, those of the machine's own bundle as far as they can be read, and each of the files that a person gave, named.
+/// Mozilla's roots, those of the machine's own bundle as far as they can be read, and each of the files that a person gave, named. Without a
+/// `bundle` the files alone.
 ///
 /// # Errors
 /// A given file holds no certificate, in words.
-pub(crate) fn config(bundle: &[u8], given: &[(String, Vec<u8>)]) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok));
+pub(crate) fn config(bundle: Option<&[u8]>, given: &[(String, Vec<u8>)]) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(bundle) = bundle {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok));
+    }
     for (name, pem) in given {
         let wrong = |why: String| format!("{name} has no certificates in PEM: {why}");
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
@@ -66,9 +70,9 @@ mod tests {
 
     #[test]
     fn a_given_file_without_certificates_is_named() {
-        assert!(config(b"nothing", &[]).is_ok());
+        assert!(config(Some(b"nothing"), &[]).is_ok());
         for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let error = config(b"", &[("ca.pem".to_owned(), text.into())]).unwrap_err();
+            let error = config(Some(b""), &[("ca.pem".to_owned(), text.into())]).unwrap_err();
             assert!(error.starts_with("ca.pem has no certificates"), "{error}");
         }
     }

@@ -14,7 +14,7 @@ const IMPATIENT: Patience = Patience {
 
 fn client() -> Client {
     Client {
-        tls: tls::config(b"", &[]).unwrap(),
+        tls: tls::config(Some(b""), &[]).unwrap(),
         proxies: Proxies::default(),
         headers: None,
         patience: IMPATIENT,
