@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::assisted::{Assisted, CLIENT_ID, Token};
 use super::load::{self, Ready};
 use super::machine;
 use super::plan::{self, End, Report, Sum};
 use super::session::{Came, Session};
 use crate::config::load::small_file;
 use crate::model::console::console;
+use crate::service::fetch::bearer::Bearer;
 use crate::service::fetch::client::{Client, Patience};
 use crate::service::fetch::proxy::Proxies;
 use crate::service::fetch::tls;
@@ -44,7 +46,9 @@ const IMPATIENT: Patience = Patience {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
+    /// Of the boot script, or a kernel; not asked for where `assisted` says whose script it is.
     pub(crate) url: String,
+    pub(crate) assisted: Option<Assisted>,
     pub(crate) authorities: Vec<PathBuf>,
     pub(crate) proxy: Option<String>,
     /// `Name: value`, or `@FILE` with one a line; for the place of the URL alone.
@@ -76,6 +80,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
         Came::Shell => End::Shell,
         Came::Reboot => End::Reboot,
         Came::PowerOff => End::PowerOff,
+        Came::LocalDisk => End::LocalDisk,
     };
     let kexec = machine::kexec_facts().verdict();
     let said = std::mem::take(&mut session.said);
@@ -87,7 +92,8 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
     })
 }
 
-/// Starts what the script says, or only loads it. Returns where that is done or handed to systemd.
+/// Starts what the script says, or only loads it. Returns where that is done or handed to systemd, and where this machine is to be left
+/// to its disk.
 pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     if !config.is_only_loaded && !config.is_agreed && !is_for_this() {
         bail!(
@@ -104,7 +110,10 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     }
     let (target, client) = client(config, Patience::USUAL)?;
     let mut session = Session::begin(client, &target, true).await?;
-    take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await?;
+    if take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? == Taken::Nothing {
+        console!("{LEFT}");
+        return Ok(());
+    }
     if config.is_only_loaded {
         console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
         return Ok(());
@@ -113,13 +122,23 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     kexec::start().await.context("starting what was loaded")
 }
 
+/// What is said where this machine's own disk is what has to start.
+const LEFT: &str =
+    "assisted-service has nothing to start here: this machine is installed, or about to be. It boots from its disk";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    In,
+    Nothing,
+}
+
 /// Has the kernel take what the script wants started; what it does not take is told the script, which may know another way.
 async fn take_in(
     session: &mut Session,
     config: &Config,
     take_in: impl Fn(&Ready) -> Result<(), String>,
     pause: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Taken> {
     let mut failed: Option<String> = None;
     let mut refused: Vec<String> = Vec::new();
     loop {
@@ -137,6 +156,7 @@ async fn take_in(
             Came::Shell => bail!("the boot script wants a shell opened: that is left to you"),
             Came::Reboot => bail!("the boot script wants this machine rebooted: that is left to you"),
             Came::PowerOff => bail!("the boot script wants this machine switched off: that is left to you"),
+            Came::LocalDisk => return Ok(Taken::Nothing),
         };
         let before = refused.iter().filter(|url| **url == wanted.url).count();
         if before > 0 {
@@ -144,7 +164,7 @@ async fn take_in(
         }
         let ready = load::fetch(session, &wanted, &config.sums).await;
         let Err(why) = ready.and_then(|ready| take_in(&ready)) else {
-            return Ok(());
+            return Ok(Taken::In);
         };
         refused.push(wanted.url);
         if before + 1 >= MAX_SAME_REFUSED || refused.len() >= MAX_REFUSED {
@@ -172,7 +192,16 @@ fn append(command_line: &mut String, config: &Config) {
 }
 
 fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client)> {
-    let target = Target::read(&config.url).map_err(|why| anyhow!(why))?;
+    let target = match &config.assisted {
+        Some(assisted) => assisted.script(),
+        None => Target::read(&config.url),
+    };
+    let target = target.map_err(|why| anyhow!(why))?;
+    let assisted = config.assisted.as_ref();
+    let bearer = assisted
+        .map(|assisted| bearer(assisted, &target))
+        .transpose()?
+        .flatten();
     let bundle = BUNDLES
         .into_iter()
         .find_map(|path| small_file(path.as_ref(), MAX_FILE_BYTES).ok().flatten());
@@ -187,9 +216,26 @@ fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client
         tls,
         proxies: proxies.map_err(|why| anyhow!(why))?,
         headers: Some((target.clone(), headers(config)?)),
+        bearer,
         patience,
     };
     Ok((target, client))
+}
+
+fn bearer(assisted: &Assisted, place: &Target) -> anyhow::Result<Option<Bearer>> {
+    let (path, url) = match &assisted.token {
+        Token::None => return Ok(None),
+        Token::File(path) => (path, None),
+        Token::Refresh { file, url } => (file, Some(Assisted::token_url(url.as_deref()))),
+    };
+    let name = path.display().to_string();
+    let bytes = file(&name)?;
+    let token = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    let made = match url {
+        None => Bearer::given(place.clone(), token),
+        Some(url) => Bearer::refreshed(place.clone(), url.map_err(|why| anyhow!(why))?, CLIENT_ID, token),
+    };
+    made.map(Some).map_err(|why| anyhow!("{name}: {why}"))
 }
 
 fn file(name: &str) -> anyhow::Result<Vec<u8>> {
