@@ -266,7 +266,10 @@ pub struct SettingsArgs {
 #[derive(Debug, Args)]
 pub struct BootFromArgs {
     /// The boot script, http or https; or a kernel
-    pub url: String,
+    #[arg(required_unless_present = "infra_env", conflicts_with = "infra_env")]
+    pub url: Option<String>,
+    #[command(flatten)]
+    pub assisted: AssistedArgs,
     /// Only print what would be started; needs no root
     #[arg(long)]
     pub plan: bool,
@@ -298,6 +301,25 @@ pub struct BootFromArgs {
     /// This machine may be stopped for it (needed but on a live image)
     #[arg(long, conflicts_with = "plan")]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AssistedArgs {
+    /// The script of assisted-service for this infra-env, instead of a URL
+    #[arg(long, value_name = "UUID")]
+    pub infra_env: Option<String>,
+    /// Where that service is asked [default: https://api.openshift.com/api]
+    #[arg(long, value_name = "URL", requires = "infra_env")]
+    pub api: Option<String>,
+    /// Access token for it, in a file; sent to it alone
+    #[arg(long, value_name = "FILE", requires = "infra_env")]
+    pub token_file: Option<PathBuf>,
+    /// Refresh token, in a file: access tokens are asked for with it
+    #[arg(long, value_name = "FILE", requires = "infra_env", conflicts_with = "token_file")]
+    pub refresh_token_file: Option<PathBuf>,
+    /// Where that is done [default: the login of Red Hat]
+    #[arg(long, value_name = "URL", requires = "refresh_token_file")]
+    pub token_url: Option<String>,
 }
 
 #[cfg(test)]

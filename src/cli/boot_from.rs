@@ -1,15 +1,17 @@
 //! `recon boot-from`: what a boot script would start, or that started.
 
-use super::args::BootFromArgs;
+use super::args::{AssistedArgs, BootFromArgs};
 use super::ask::in_runtime;
 use super::output::print;
 use crate::model::shown::Shown;
+use crate::role::boot_from::assisted::{Assisted, Token};
 use crate::role::boot_from::run::{self, Config};
 
 pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
     let sums: Result<_, String> = args.sha256.iter().map(|sum| sum.parse()).collect();
     let config = Config {
-        url: args.url,
+        url: args.url.unwrap_or_default(),
+        assisted: assisted(args.assisted),
         authorities: args.ca,
         is_only_authorities: false,
         proxy: args.proxy,
@@ -27,5 +29,21 @@ pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
     print(&match args.json {
         true => Shown::json(&report)?,
         false => report.text(),
+    })
+}
+
+fn assisted(args: AssistedArgs) -> Option<Assisted> {
+    let token = match (args.token_file, args.refresh_token_file) {
+        (Some(file), _) => Token::File(file),
+        (None, Some(file)) => Token::Refresh {
+            file,
+            url: args.token_url,
+        },
+        (None, None) => Token::None,
+    };
+    Some(Assisted {
+        infra_env: args.infra_env?,
+        api: args.api,
+        token,
     })
 }

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,24 +73,24 @@ class _Place:
     def script(self, name: str, base: str) -> None:
         (self.web / name).write_text(_SCRIPT % base)
 
-    def plan(self, url: str, *more: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    def plan(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
         """Without any of root's rights (capabilities(7)), and with nothing of the harness's environment."""
-        words = [f"{name}={value}" for name, value in (env or {}).items()]
+        settings = [f"{name}={value}" for name, value in (env or {}).items()]
         return self.client.run([
-            "env", "-i", *words, tools.path_of("setpriv"), "--bounding-set=-all", "--inh-caps=-all", str(self.lan.recon), "boot-from", "--plan", *more, url,
+            "env", "-i", *settings, tools.path_of("setpriv"), "--bounding-set=-all", "--inh-caps=-all", str(self.lan.recon), "boot-from", "--plan", *words,
         ], timeout=120.0)
 
-    def plan_json(self, url: str, *more: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-        done = self.plan(url, "--json", *more, env=env)
-        expect(done.returncode == 0, f"{url}: {done.stderr.decode()}")
+    def plan_json(self, *words: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+        done = self.plan("--json", *words, env=env)
+        expect(done.returncode == 0, f"{words}: {done.stderr.decode()}")
         _no_secret(done)
         return dict(json.loads(done.stdout))
 
-    def refused(self, url: str, why: str, *more: str, env: dict[str, str] | None = None) -> None:
-        done = self.plan(url, *more, env=env)
+    def refused(self, *words: str, why: str, env: dict[str, str] | None = None) -> None:
+        done = self.plan(*words, env=env)
         _no_secret(done)
-        expect(done.returncode != 0, f"{url} is planned: {done.stdout.decode()}")
-        expect(why in done.stderr.decode(), f"{url}: {why!r} is not in {done.stderr.decode()!r}")
+        expect(done.returncode != 0, f"{words} is planned: {done.stdout.decode()}")
+        expect(why in done.stderr.decode(), f"{words}: {why!r} is not in {done.stderr.decode()!r}")
 
 
 def _no_secret(done: subprocess.CompletedProcess[bytes]) -> None:
@@ -186,9 +188,9 @@ def boot_from_plan(lan: Lan) -> None:
         text = done.stdout.decode()
         for words in ("Kernel    linux (1.1 MB, bzImage)", "Initrd    initrd (3.1 MB, cpio)", "kexec     "):
             expect(words in text, f"{words!r} is not in {text}")
-        place.refused(f"http://{_SERVER}/none?token={_SECRET}", "404 Not Found")
-        place.refused(f"http://{_SERVER}/extra.txt", "neither a boot script")
-        place.refused(f"http://{_SERVER}:81/", "no connection to")
+        place.refused(f"http://{_SERVER}/none?token={_SECRET}", why="404 Not Found")
+        place.refused(f"http://{_SERVER}/extra.txt", why="neither a boot script")
+        place.refused(f"http://{_SERVER}:81/", why="no connection to")
 
 
 def boot_from_tls(lan: Lan) -> None:
@@ -199,13 +201,13 @@ def boot_from_tls(lan: Lan) -> None:
         for url in (f"https://{_SERVER}/tls.ipxe", f"http://{_SERVER}/in"):
             boot = place.plan_json(url, *authority)["end"]["boot"]
             expect(boot["kernel"]["url"] == f"https://{_SERVER}/linux", f"kernel: {boot['kernel']}")
-        place.refused(f"https://{_SERVER}/tls.ipxe", "--ca FILE names the site's own authority")
-        place.refused(f"https://{_SERVER}:444/tls.ipxe", "was good until 2020-02-01", *authority)
-        place.refused(f"https://{_SERVER}:445/tls.ipxe", "for other names: ", *authority)
-        place.refused(f"https://{_SERVER}:446/tls.ipxe", "is good from 2098-01-01", *authority)
-        place.refused(f"https://{_SERVER}/out", "leads out of TLS", *authority)
-        place.refused(f"https://{_SERVER}:80/tls.ipxe", "TLS", *authority)
-        place.refused(f"https://{_SERVER}/tls.ipxe", "has no certificates", "--ca", str(place.web / "extra.txt"))
+        place.refused(f"https://{_SERVER}/tls.ipxe", why="--ca FILE names the site's own authority")
+        place.refused(f"https://{_SERVER}:444/tls.ipxe", *authority, why="was good until 2020-02-01")
+        place.refused(f"https://{_SERVER}:445/tls.ipxe", *authority, why="for other names: ")
+        place.refused(f"https://{_SERVER}:446/tls.ipxe", *authority, why="is good from 2098-01-01")
+        place.refused(f"https://{_SERVER}/out", *authority, why="leads out of TLS")
+        place.refused(f"https://{_SERVER}:80/tls.ipxe", *authority, why="TLS")
+        place.refused(f"https://{_SERVER}/tls.ipxe", "--ca", str(place.web / "extra.txt"), why="has no certificates")
 
 
 @contextlib.contextmanager
@@ -281,7 +283,7 @@ def boot_from_proxy(lan: Lan) -> None:
         asked.clear()
         place.plan_json(f"https://{_SERVER}/tls.ipxe", *authority, env={"https_proxy": through, "no_proxy": "192.0.2.0/24"})
         expect(asked == [], f"asked in spite of no_proxy: {asked}")
-        place.refused("https://192.0.2.9/", "403 Forbidden", env={"https_proxy": through})
+        place.refused("https://192.0.2.9/", why="403 Forbidden", env={"https_proxy": through})
 
 
 def boot_from_broken(lan: Lan) -> None:
@@ -319,11 +321,148 @@ def boot_from_broken(lan: Lan) -> None:
         boot = place.plan_json(f"{base}/cut")["end"]["boot"]
         expect(boot["command_line"] == "x=y", f"a script in pieces: {boot}")
         expect(tries["cut"] >= len(script) // 10_000, f"{tries} connections for {len(script)} bytes")
-        place.refused(f"{base}/loop", "more than 10 times")
-        place.refused(f"{base}/page", 'a web page (HTML): "Please sign in"')
-        place.refused(f"{base}/endless", "the most here")
+        place.refused(f"{base}/loop", why="more than 10 times")
+        place.refused(f"{base}/page", why='a web page (HTML): "Please sign in"')
+        place.refused(f"{base}/endless", why="the most here")
         problems = place.plan_json(f"http://{_SERVER}/page.ipxe")["end"]["boot"]["problems"]
         expect(any('web page (HTML): "Please sign in"' in problem for problem in problems), f"problems: {problems}")
 
 
-CHECKS: list[Scenario[Lan]] = scenarios(boot_from_plan, boot_from_tls, boot_from_proxy, boot_from_broken)
+_ALWAYS, _CONTROL, _INSTALLED = (f"0123456{digit}-89ab-4def-8123-456789abcdef" for digit in "123")
+_FILES = "/api/assisted-install/v2/infra-envs/{id}/downloads/files?{query}"
+_API, _TOKENS, _IMAGES = (f"https://{_SERVER}:{port}" for port in (8443, 8444, 8445))
+# As assisted-service writes it: the initrd first and by a name of its own, a value in quotation marks with a blank in it.
+_ASSISTED = f"""#!ipxe
+initrd --name initrd {_IMAGES}/images/{{id}}/pxe-initrd?arch=x86_64&image_token={_SECRET}&version=4.17
+kernel {_IMAGES}/boot-artifacts/kernel?arch=x86_64&version=4.17 initrd=initrd coreos.live.rootfs_url={_IMAGES}/boot-artifacts/rootfs?arch=x86_64&version=4.17 \
+random.trust_cpu=on rd.luks.options=discard ignition.firstboot ignition.platform.id=metal console=tty1 console=ttyS1,115200n8 \
+coreos.inst.persistent-kargs="console=tty1 console=ttyS1,115200n8"
+boot
+""".replace("\\\n", "")
+_ASSISTED_LINE = (
+    f"initrd=initrd coreos.live.rootfs_url={_IMAGES}/boot-artifacts/rootfs?arch=x86_64&version=4.17 random.trust_cpu=on rd.luks.options=discard "
+    "ignition.firstboot ignition.platform.id=metal console=tty1 console=ttyS1,115200n8 "
+    'coreos.inst.persistent-kargs="console=tty1 console=ttyS1,115200n8"'
+)
+
+
+class _Assisted:
+    """The service, the login and the image server of the assisted installer, each over TLS, and what each was asked."""
+
+    def __init__(self, place: _Place) -> None:
+        self.place = place
+        self.asked: dict[int, list[str]] = {8443: [], 8444: [], 8445: []}
+        self.age = 0
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _authority(place.lan.folder, "site")
+        _authority(place.lan.folder, "other")
+        _certificate(place.lan.folder, "good", f"IP:{_SERVER}", "20200101", "20990101")
+        self.context.load_cert_chain(place.lan.folder / "good.pem", place.lan.folder / "good.key")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for port, answer in ((8443, self._api), (8444, self._tokens), (8445, self._images)):
+                stack.enter_context(_listener(self.place.server, port, self._serve(port, answer)))
+            yield
+
+    def _serve(self, port: int, answer: Callable[[str], tuple[str, bytes]]) -> Callable[[socket.socket], None]:
+        def serve(connection: socket.socket) -> None:
+            with self.context.wrap_socket(connection, server_side=True) as stream:
+                request = _request(stream)
+                head = request.split("\r\n\r\n", 1)[0].lower()
+                if "content-length: " in head:
+                    length = int(head.split("content-length: ")[1].split("\r\n")[0])
+                    while len(request.split("\r\n\r\n", 1)[1]) < length:
+                        request += stream.recv(4096).decode()
+                self.asked[port].append(request)
+                status, body = answer(request)
+                stream.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+        return serve
+
+    def _api(self, request: str) -> tuple[str, bytes]:
+        url = urllib.parse.urlsplit(request.split(" ")[1])
+        query = dict(urllib.parse.parse_qsl(url.query))
+        infra_env = next((one for one in (_ALWAYS, _CONTROL, _INSTALLED) if url.path == _FILES.format(id=one, query="")[:-1]), None)
+        is_user = f"authorization: bearer access-{self.age}\r\n" in request.lower()
+        if not is_user and query.get("api_key") != _SECRET:
+            return "401 Unauthorized", b'{"code":401,"message":"unauthenticated"}'
+        if infra_env is None or query.get("file_name") != "ipxe-script":
+            return "404 Not Found", b'{"code":"404","reason":"not found"}'
+        if infra_env != _ALWAYS and "mac" not in query:
+            signed = f"{_API}{_FILES.format(id=infra_env, query=f'api_key={_SECRET}&file_name=ipxe-script')}"
+            return "200 OK", f"#!ipxe\nchain {signed}&mac=${{net0/mac}}\n".encode()
+        if infra_env == _INSTALLED:
+            return "404 Not Found", b'{"code":"404","reason":"the host is installed"}'
+        return "200 OK", _ASSISTED.format(id=infra_env).encode()
+
+    def _tokens(self, request: str) -> tuple[str, bytes]:
+        form = dict(urllib.parse.parse_qsl(request.split("\r\n\r\n", 1)[1]))
+        if (form.get("grant_type"), form.get("client_id")) != ("refresh_token", "cloud-services"):
+            return "400 Bad Request", b'{"error":"invalid_request"}'
+        answers = {
+            _SECRET: ("200 OK", f'{{"access_token":"access-{self.age}","expires_in":900}}'.encode()),
+            "empty": ("200 OK", b'{"token_type":"Bearer"}'),
+        }
+        return answers.get(form["refresh_token"], ("400 Bad Request", b'{"error":"invalid_grant","error_description":"Token is not active"}'))
+
+    def _images(self, request: str) -> tuple[str, bytes]:
+        path = request.split(" ")[1].split("?")[0]
+        name = {"/boot-artifacts/kernel": "linux"}.get(path, "initrd.img" if path.endswith("/pxe-initrd") else None)
+        return ("404 Not Found", b"") if name is None else ("200 OK", (self.place.web / name).read_bytes())
+
+    def words(self, infra_env: str, *more: str) -> tuple[str, ...]:
+        return ("--infra-env", infra_env, "--api", f"{_API}/api", *more)
+
+    def refresh(self, token: str) -> tuple[str, ...]:
+        """Words that name a refresh token."""
+        path = self.place.lan.folder / "refresh-token"
+        path.write_text(f"{token}\n")
+        return ("--refresh-token-file", str(path), "--token-url", f"{_TOKENS}/token")
+
+
+def boot_from_assisted(lan: Lan) -> None:
+    """An infra-env of assisted-service over TLS: the token goes to the API alone, what fails is said, an installed machine is left to its disk."""
+    place = _Place(lan)
+    service = _Assisted(place)
+    authority = ("--ca", str(lan.folder / "site.pem"))
+    given = lan.folder / "token"
+    with service.running():
+        for infra_env in (_ALWAYS, _CONTROL):
+            boot = place.plan_json(*service.words(infra_env, *authority, *service.refresh(_SECRET)))["end"]["boot"]
+            expect(boot["command_line"] == _ASSISTED_LINE, f"command line: {boot['command_line']}")
+            expect(boot["kernel"]["url"] == f"{_IMAGES}/boot-artifacts/kernel?arch=x86_64&version=4.17", f"kernel: {boot['kernel']}")
+            names = [(initrd["name"], initrd["form"]) for initrd in boot["initrds"]]
+            expect(names == [("initrd", "cpio")] and boot["problems"] == [], f"{boot}")
+        mac = _query(service.asked[8443][-1]).get("mac")
+        own = json.loads(place.client.ip("-json", "link", "show", "dev", "eth0"))[0]["address"]
+        expect(mac == own, f"the second script is asked for {mac}")
+        first = [request for request in service.asked[8443] if "mac=" not in request]
+        expect(len(first) == 2 and all("authorization: bearer access-0" in request.lower() for request in first), f"asked: {first}")
+        others = service.asked[8444] + service.asked[8445]
+        expect(len(others) == 6 and not any("authorization" in request.lower() for request in others), f"a token went astray: {others}")
+        expect(not any(_SECRET in request for request in service.asked[8443] if "api_key" not in request), "the refresh token went to the API")
+        done = place.plan(*service.words(_INSTALLED, *authority, *service.refresh(_SECRET)))
+        _no_secret(done)
+        expect(done.returncode == 0 and "which is installed or about to be: it boots from its disk" in done.stdout.decode(), f"{done}")
+        place.refused(*service.words(_ALWAYS, *authority), why="401 Unauthorized")
+        place.refused(*service.words(_ALWAYS, *authority, *service.refresh("expired")), why="400 (invalid_grant Token is not active)")
+        place.refused(*service.words(_ALWAYS, *authority, *service.refresh("empty")), why="has no access_token")
+        place.refused(*service.words(_ALWAYS, *service.refresh(_SECRET)), why="--ca FILE names the site's own authority")
+        place.refused(*service.words(_ALWAYS, "--ca", str(lan.folder / "other.pem"), *service.refresh(_SECRET)), why="--ca FILE names the site's own authority")
+        place.refused("--infra-env", "../x", *authority, why="is named by its UUID")
+        unsafe = ("--infra-env", _ALWAYS, "--api", f"http://{_SERVER}/api", "--token-file", str(given))
+        given.write_text("access-0\n")
+        place.plan_json(*service.words(_ALWAYS, *authority, "--token-file", str(given)))
+        place.refused(*unsafe, *authority, why="https alone")
+        given.write_text(_SECRET)
+        place.refused(*service.words(_ALWAYS, *authority, "--token-file", str(given)), why="401 Unauthorized")
+        place.refused(*service.words(_ALWAYS[:-1] + "0", *authority, *service.refresh(_SECRET)), why="404 Not Found")
+
+
+def _query(request: str) -> dict[str, str]:
+    return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(request.split(" ")[1]).query))
+
+
+CHECKS: list[Scenario[Lan]] = scenarios(boot_from_plan, boot_from_tls, boot_from_proxy, boot_from_broken, boot_from_assisted)

@@ -280,6 +280,7 @@ pub(super) mod tests {
             tls: tls::config(Some(b""), &[]).unwrap(),
             proxies: Proxies::default(),
             headers: None,
+            bearer: None,
             patience,
         };
         let target = Target::read(&format!("{base}/boot.ipxe")).unwrap();

@@ -328,6 +328,8 @@ pub(crate) enum End {
     Shell,
     Reboot,
     PowerOff,
+    /// Whoever writes the scripts leaves this machine to its disk.
+    LocalDisk,
 }
 
 /// What `--plan` shows.
@@ -357,6 +359,11 @@ impl Report {
             End::Shell => out += &ends("the script opens a shell"),
             End::Reboot => out += &ends("the script reboots the machine"),
             End::PowerOff => out += &ends("the script switches the machine off"),
+            End::LocalDisk => {
+                out += &ends(
+                    "assisted-service has no script for this machine, which is installed or about to be: it boots from its disk",
+                );
+            }
         }
         let possible = if self.kexec.is_possible {
             "possible"
@@ -634,7 +641,14 @@ mod tests {
         };
         assert_harmless(&report.text());
         assert_harmless(&Shown::json(&report).unwrap());
-        for end in [End::Exit(0), End::Exit(1), End::Shell, End::Reboot, End::PowerOff] {
+        for end in [
+            End::Exit(0),
+            End::Exit(1),
+            End::Shell,
+            End::Reboot,
+            End::PowerOff,
+            End::LocalDisk,
+        ] {
             assert!(Report { end, ..report.clone() }.text().contains("Nothing is started"));
         }
     }

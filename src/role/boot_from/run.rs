@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::assisted::{Assisted, CLIENT_ID, Token};
 use super::load::{self, Ready};
 use super::machine;
 use super::plan::{self, End, Report, Sum};
@@ -14,6 +15,7 @@ use super::session::{Came, Session};
 use crate::config::load::small_file;
 use crate::model::BootMethod;
 use crate::model::console::console;
+use crate::service::fetch::bearer::Bearer;
 use crate::service::fetch::client::{Client, Patience};
 use crate::service::fetch::proxy::Proxies;
 use crate::service::fetch::tls;
@@ -49,7 +51,9 @@ const IMPATIENT: Patience = Patience {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
+    /// Of the boot script, or a kernel; not asked for where `assisted` says whose script it is.
     pub(crate) url: String,
+    pub(crate) assisted: Option<Assisted>,
     pub(crate) authorities: Vec<PathBuf>,
     /// Nobody else is believed.
     pub(crate) is_only_authorities: bool,
@@ -89,6 +93,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
         Came::Shell => End::Shell,
         Came::Reboot => End::Reboot,
         Came::PowerOff => End::PowerOff,
+        Came::LocalDisk => End::LocalDisk,
     };
     let kexec = machine::kexec_facts().verdict();
     let said = std::mem::take(&mut session.said);
@@ -100,7 +105,8 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
     })
 }
 
-/// Starts what the script says, or only loads it. Returns where that is done or handed to systemd.
+/// Starts what the script says, or only loads it. Returns where that is done or handed to systemd, and where this machine is to be left
+/// to its disk.
 pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     if !config.is_only_loaded && !config.is_agreed && !is_for_this() {
         bail!(
@@ -118,7 +124,10 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     }
     let (target, client) = client(config, Patience::USUAL)?;
     let mut session = Session::begin(client, &target, true).await?;
-    take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await?;
+    if take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? == Taken::Nothing {
+        console!("{LEFT}");
+        return Ok(());
+    }
     if config.is_only_loaded {
         console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
         return Ok(());
@@ -145,13 +154,23 @@ async fn start_again(config: &Config) -> anyhow::Result<()> {
     power::reboot().await.context("starting this machine again")
 }
 
+/// What is said where this machine's own disk is what has to start.
+const LEFT: &str =
+    "assisted-service has nothing to start here: this machine is installed, or about to be. It boots from its disk";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    In,
+    Nothing,
+}
+
 /// Has the kernel take what the script wants started; what it does not take is told the script, which may know another way.
 async fn take_in(
     session: &mut Session,
     config: &Config,
     take_in: impl Fn(&Ready) -> Result<(), String>,
     pause: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Taken> {
     let mut failed: Option<String> = None;
     let mut refused: Vec<String> = Vec::new();
     loop {
@@ -169,6 +188,7 @@ async fn take_in(
             Came::Shell => bail!("the boot script wants a shell opened: that is left to you"),
             Came::Reboot => bail!("the boot script wants this machine rebooted: that is left to you"),
             Came::PowerOff => bail!("the boot script wants this machine switched off: that is left to you"),
+            Came::LocalDisk => return Ok(Taken::Nothing),
         };
         let before = refused.iter().filter(|url| **url == wanted.url).count();
         if before > 0 {
@@ -176,7 +196,7 @@ async fn take_in(
         }
         let ready = load::fetch(session, &wanted, &config.sums).await;
         let (why, is_of_kernel) = match ready.map(|ready| take_in(&ready)) {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => return Ok(Taken::In),
             Ok(Err(why)) => (why, true),
             Err(why) => (why, false),
         };
@@ -208,7 +228,16 @@ fn append(command_line: &mut String, config: &Config) {
 }
 
 fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client)> {
-    let target = Target::read(&config.url).map_err(|why| anyhow!(why))?;
+    let target = match &config.assisted {
+        Some(assisted) => assisted.script(),
+        None => Target::read(&config.url),
+    };
+    let target = target.map_err(|why| anyhow!(why))?;
+    let assisted = config.assisted.as_ref();
+    let bearer = assisted
+        .map(|assisted| bearer(assisted, &target))
+        .transpose()?
+        .flatten();
     let bundle = BUNDLES
         .into_iter()
         .find_map(|path| small_file(path.as_ref(), MAX_FILE_BYTES).ok().flatten());
@@ -225,9 +254,26 @@ fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client
         tls,
         proxies: proxies.map_err(|why| anyhow!(why))?,
         headers: Some((target.clone(), headers(config)?)),
+        bearer,
         patience,
     };
     Ok((target, client))
+}
+
+fn bearer(assisted: &Assisted, place: &Target) -> anyhow::Result<Option<Bearer>> {
+    let (path, url) = match &assisted.token {
+        Token::None => return Ok(None),
+        Token::File(path) => (path, None),
+        Token::Refresh { file, url } => (file, Some(Assisted::token_url(url.as_deref()))),
+    };
+    let name = path.display().to_string();
+    let bytes = file(&name)?;
+    let token = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    let made = match url {
+        None => Bearer::given(place.clone(), token),
+        Some(url) => Bearer::refreshed(place.clone(), url.map_err(|why| anyhow!(why))?, CLIENT_ID, token),
+    };
+    made.map(Some).map_err(|why| anyhow!("{name}: {why}"))
 }
 
 fn file(name: &str) -> anyhow::Result<Vec<u8>> {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 
+use super::assisted::is_of_one_machine;
 use super::machine;
 use super::plan::Seen;
 use super::settings::settings;
@@ -34,6 +35,8 @@ pub(super) struct Session {
     pub(super) said: Vec<String>,
     /// Whether `sleep` is slept.
     waits: bool,
+    /// What was asked for last is a script of assisted-service's for this one machine, and there is none.
+    has_no_script: bool,
 }
 
 /// What a script comes to.
@@ -43,6 +46,8 @@ pub(super) enum Came {
     Shell,
     Reboot,
     PowerOff,
+    /// This machine is installed, or about to be: its disk has its turn.
+    LocalDisk,
 }
 
 async fn whole_script(client: &Client, peeked: Peeked, target: &Target, form: &Form) -> Result<Vec<u8>, FetchError> {
@@ -90,6 +95,7 @@ impl Session {
             found: BTreeMap::new(),
             said: Vec::new(),
             waits,
+            has_no_script: false,
         })
     }
 
@@ -148,6 +154,7 @@ impl Session {
                 Request::Shell => return Ok(Came::Shell),
                 Request::Reboot => return Ok(Came::Reboot),
                 Request::PowerOff => return Ok(Came::PowerOff),
+                Request::Failed(_) if self.has_no_script => return Ok(Came::LocalDisk),
                 Request::Failed(why) => return Err(anyhow!("the boot script failed: {}", secrets::text(&why))),
             };
         }
@@ -160,8 +167,12 @@ impl Session {
         };
         let peeked = match self.client.peek(&target, &form).await {
             Ok(peeked) => peeked,
-            Err(error) => return Answer::Failed(error.to_string()),
+            Err(error) => {
+                self.has_no_script = matches!(error, FetchError::Absent(_)) && is_of_one_machine(url);
+                return Answer::Failed(error.to_string());
+            }
         };
+        self.has_no_script = false;
         tracing::debug!(%target, bytes = peeked.total, "found");
         let found = peeked.target.as_str().to_owned();
         if is_script(&peeked.head) {

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::FetchError;
+use super::bearer::{Bearer, MAX_ANSWER_BYTES};
 use super::connect::connect;
 use super::proxy::Proxies;
 use super::transfer::{Head, Start, Transfer, content_range, pause, status_error};
@@ -58,6 +59,7 @@ pub(crate) struct Client {
     pub(crate) proxies: Proxies,
     /// Go to the place of this URL and to no other.
     pub(crate) headers: Option<(Target, Vec<(HeaderName, HeaderValue)>)>,
+    pub(crate) bearer: Option<Bearer>,
     pub(crate) patience: Patience,
 }
 
@@ -182,7 +184,7 @@ impl Client {
 
     /// Waits after a try that failed, unless no other try is worth it.
     async fn rest(&self, error: FetchError, fruitless: u32) -> Result<u32, FetchError> {
-        if matches!(error, FetchError::Refused(_)) {
+        if !matches!(error, FetchError::Broke { .. }) {
             return Err(error);
         }
         if fruitless + 1 >= self.patience.tries {
@@ -260,7 +262,77 @@ impl Client {
         )))
     }
 
+    /// Sends a request, with the token of its place; once more with another one where that has become too old.
     async fn request(&self, target: Target, form: &Form, asked: &[(HeaderName, String)]) -> Result<Opened, FetchError> {
+        let Some(bearer) = self.bearer.as_ref().filter(|bearer| bearer.is_for(&target)) else {
+            return self.send(target, form, asked, None).await;
+        };
+        if let Some(token) = bearer.held() {
+            let opened = self.send(target.clone(), form, asked, Some(&token)).await?;
+            if opened.response.status() != 401 || bearer.asks().is_none() {
+                return Ok(opened);
+            }
+        }
+        let token = self.renew(bearer).await?;
+        self.send(target, form, asked, Some(&token)).await
+    }
+
+    /// Has a new token given. Only the server of the tokens hears of this, with nothing that others are told.
+    async fn renew(&self, bearer: &Bearer) -> Result<HeaderValue, FetchError> {
+        let Some((target, form)) = bearer.asks() else {
+            return Err(FetchError::Refused("there is no way to a new token".to_owned()));
+        };
+        let bare = Client {
+            tls: self.tls.clone(),
+            proxies: self.proxies.clone(),
+            headers: None,
+            bearer: None,
+            patience: self.patience,
+        };
+        // A request within a request has no size that is known beforehand.
+        let answer = Box::pin(bare.answer(&target, &form, MAX_ANSWER_BYTES)).await;
+        let told = |why: String| FetchError::Refused(format!("no token from {target}: {why}"));
+        let (status, body) = answer.map_err(|error| told(error.to_string()))?;
+        tracing::info!(%target, status, "asked for a token");
+        bearer.took(status, &body).map_err(told)
+    }
+
+    /// A short answer whole, whatever its status; where that says that another may come later, it is asked for again.
+    async fn answer(&self, target: &Target, form: &Form, most: usize) -> Result<(u16, Vec<u8>), FetchError> {
+        let mut fruitless = 0;
+        loop {
+            let error = match self.answer_once(target, form, most).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            fruitless = self.rest(error, fruitless).await?;
+        }
+    }
+
+    async fn answer_once(&self, target: &Target, form: &Form, most: usize) -> Result<(u16, Vec<u8>), FetchError> {
+        let opened = self.open(target, form, &[]).await?;
+        let said = head(&opened.response);
+        if let error @ FetchError::Broke { .. } = status_error(said.status, said.retry_after_seconds) {
+            return Err(error);
+        }
+        let mut body = opened.response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.piece(&mut body).await? {
+            if bytes.len() + piece.len() > most {
+                return Err(FetchError::Refused(format!("its answer has more than {most} bytes")));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok((said.status, bytes))
+    }
+
+    async fn send(
+        &self,
+        target: Target,
+        form: &Form,
+        asked: &[(HeaderName, String)],
+        token: Option<&HeaderValue>,
+    ) -> Result<Opened, FetchError> {
         let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
         let proxy = self.proxies.of_target(&target);
         let connection = connect(&target, proxy, connector.as_ref()).await?;
@@ -269,7 +341,10 @@ impl Client {
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.
         let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(driver.await) }));
-        let request = self.head_of(&target, proxy.filter(|_| connector.is_none()), form, asked)?;
+        let mut request = self.head_of(&target, proxy.filter(|_| connector.is_none()), form, asked)?;
+        if let Some(token) = token {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
         let answer = timeout(ANSWER, sender.send_request(request)).await;
         let answer = answer.map_err(|_| FetchError::broke(format!("no answer for {} s", ANSWER.as_secs())))?;
         let response = answer.map_err(broke)?;

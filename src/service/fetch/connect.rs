@@ -68,7 +68,10 @@ pub(super) async fn connect(
             why: format!("the proxy {proxy}: {why}"),
             after,
         },
-        (FetchError::Refused(why), Some(proxy)) => FetchError::Refused(format!("the proxy {proxy}: {why}")),
+        // What a proxy has not is not what the server has not.
+        (FetchError::Refused(why) | FetchError::Absent(why), Some(proxy)) => {
+            FetchError::Refused(format!("the proxy {proxy}: {why}"))
+        }
         (error, None) => error,
     };
     let stream = tcp(&asked.host, asked.port).await.map_err(through)?;

@@ -1,6 +1,7 @@
 //! Files from web servers anywhere, for a machine that is to start them: TLS that is always verified, proxies, names, broken connections
 //! that go on where they broke. Whatever a server says is bounded, and no secret stands in a message.
 
+pub(crate) mod bearer;
 pub(crate) mod client;
 mod connect;
 mod names;
@@ -18,6 +19,9 @@ pub(crate) enum FetchError {
     /// It will not come either when it is asked for again.
     #[error("{0}")]
     Refused(String),
+    /// The server has nothing of this name (404, 410), and will not have it either when it is asked for again.
+    #[error("{0}")]
+    Absent(String),
     /// It may come; not before `after` where the server said when.
     #[error("{why}")]
     Broke { why: String, after: Option<Duration> },

@@ -180,6 +180,7 @@ pub(super) fn status_error(status: u16, retry_after_seconds: Option<u64>) -> Fet
             why,
             after: retry_after,
         },
+        _ if matches!(status, 404 | 410) => FetchError::Absent(why),
         _ => FetchError::Refused(why),
     }
 }
@@ -209,7 +210,7 @@ pub(super) fn content_range(text: &str) -> Option<(u64, u64, u64)> {
 pub(super) fn pause(error: &FetchError, fruitless: u32, noise: f64) -> Duration {
     match error {
         FetchError::Broke { after, .. } => Failure::Transient { retry_after: *after }.wait(fruitless, noise),
-        FetchError::Refused(_) => Duration::ZERO,
+        FetchError::Refused(_) | FetchError::Absent(_) => Duration::ZERO,
     }
 }
 
@@ -370,8 +371,11 @@ mod tests {
                 })
                 .unwrap_err()
         };
-        for status in [204, 301, 304, 400, 401, 403, 404, 410, 416] {
+        for status in [204, 301, 304, 400, 401, 403, 416] {
             assert!(matches!(of(status), FetchError::Refused(_)), "{status}");
+        }
+        for status in [404, 410] {
+            assert!(matches!(of(status), FetchError::Absent(_)), "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 504] {
             let after = Some(Duration::from_secs(7));

@@ -17,6 +17,7 @@ fn client() -> Client {
         tls: tls::config(Some(b""), &[]).unwrap(),
         proxies: Proxies::default(),
         headers: None,
+        bearer: None,
         patience: IMPATIENT,
     }
 }
@@ -397,4 +398,125 @@ async fn a_port_without_tls_is_told() {
         error,
         FetchError::Refused("it does not speak TLS at this port".to_owned())
     );
+}
+
+/// A server that gives tokens t0, t1 … for a refresh token, and a client that asks it for those of another place.
+async fn with_tokens(place: &Target) -> (Client, Asked) {
+    let (url, asked) = serve(|nth, _| of("200 OK", format!("{{\"access_token\":\"t{nth}\"}}").as_bytes())).await;
+    let bearer = Bearer::refreshed(place.clone(), url, "me", "refresh").unwrap();
+    let client = Client {
+        bearer: Some(bearer),
+        ..client()
+    };
+    (client, asked)
+}
+
+#[tokio::test]
+async fn a_token_that_is_too_old_is_replaced_and_the_request_sent_again() {
+    // The second token is good, once.
+    let (place, asked) = serve(|_, request| match request.contains("authorization: bearer t1\r\n") {
+        true => of("200 OK", b"script"),
+        false => of("401 Unauthorized", b""),
+    })
+    .await;
+    let (client, tokens) = with_tokens(&place).await;
+    // The first one is new, and nobody asks for another at once.
+    let error = client.peek(&place, &[]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the server answers 401 Unauthorized");
+    assert_eq!((asked.lock().unwrap().len(), tokens.lock().unwrap().len()), (1, 1));
+    // By the next request it is old.
+    assert_eq!(client.peek(&place, &[]).await.unwrap().head, b"script");
+    assert_eq!(client.peek(&place, &[]).await.unwrap().head, b"script");
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 4);
+    assert!(
+        asked[1].contains("bearer t0\r\n") && asked[2].contains("bearer t1\r\n"),
+        "{asked:?}"
+    );
+    let tokens = tokens.lock().unwrap().clone();
+    assert_eq!(tokens.len(), 2);
+    assert!(
+        tokens
+            .iter()
+            .all(|request| request.starts_with("post ") && !request.contains("authorization:"))
+    );
+}
+
+#[tokio::test]
+async fn a_token_goes_to_its_place_alone() {
+    let (elsewhere, strange) = serve(|_, _| of("200 OK", b"image")).await;
+    let location = format!("302 Found\r\nLocation: {}", elsewhere.as_str());
+    let (place, asked) = serve(move |_, _| of(&location, b"")).await;
+    let (client, tokens) = with_tokens(&place).await;
+    assert_eq!(client.peek(&elsewhere, &[]).await.unwrap().head, b"image");
+    assert_eq!(tokens.lock().unwrap().len(), 0, "nobody needed one");
+    assert_eq!(
+        client.peek(&place, &[]).await.unwrap().head,
+        b"image",
+        "by a redirection"
+    );
+    assert!(asked.lock().unwrap()[0].contains("authorization: bearer t0\r\n"));
+    let strange = strange.lock().unwrap().clone();
+    assert!(
+        strange.len() == 2 && strange.iter().all(|request| !request.contains("authorization")),
+        "{strange:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_asked() {
+    let long = vec![b' '; MAX_ANSWER_BYTES + 1];
+    let (nobody, _) = serve(|_, _| Vec::new()).await;
+    for (answer, tries, why) in [
+        (of("200 OK", b"{}"), 1, "has no access_token"),
+        (
+            of("400 Bad Request", br#"{"error":"invalid_grant"}"#),
+            1,
+            "400 (invalid_grant): the refresh token may",
+        ),
+        (
+            of("503 Service Unavailable", b""),
+            3,
+            "503 Service Unavailable (3 tries)",
+        ),
+        (of("200 OK", &long), 1, "more than 65536 bytes"),
+        (
+            of(&format!("307 Temporary Redirect\r\nLocation: {}", nobody.as_str()), b""),
+            1,
+            "not followed",
+        ),
+    ] {
+        let (place, asked) = serve(|_, _| of("200 OK", b"script")).await;
+        let (url, tokens) = serve(move |_, _| answer.clone()).await;
+        let client = Client {
+            bearer: Some(Bearer::refreshed(place.clone(), url, "me", "hunter2").unwrap()),
+            ..client()
+        };
+        let error = client.peek(&place, &[]).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("no token from http://127.0.0.1:") && error.contains(why),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+        assert_eq!(
+            (asked.lock().unwrap().len(), tokens.lock().unwrap().len()),
+            (0, tries),
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_server_of_tokens_may_be_that_of_the_files() {
+    let (place, asked) = serve(|_, request| match request.starts_with("post ") {
+        true => of("200 OK", br#"{"access_token":"x"}"#),
+        false => of("200 OK", b"script"),
+    })
+    .await;
+    let client = Client {
+        bearer: Some(Bearer::refreshed(place.clone(), place.clone(), "me", "refresh").unwrap()),
+        ..client()
+    };
+    assert_eq!(client.peek(&place, &[]).await.unwrap().head, b"script");
+    assert_eq!(asked.lock().unwrap().len(), 2);
 }
