@@ -1,5 +1,6 @@
 //! `recon boot-from`: a boot script from any web server, and what it says started by kexec.
 
+mod kexec;
 mod load;
 mod machine;
 pub(crate) mod plan;

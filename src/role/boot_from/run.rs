@@ -142,7 +142,7 @@ async fn take_in(
         if before > 0 {
             tokio::time::sleep(pause).await;
         }
-        let ready = load::fetch(session, &wanted, &config.sums).await;
+        let ready = load::fetch(session, &wanted, &config.sums, &machine::available_bytes).await;
         let Err(why) = ready.and_then(|ready| take_in(&ready)) else {
             return Ok(());
         };
