@@ -14,6 +14,16 @@ use crate::sys::{clock, cpuid, kexec, process};
 /// Longest file of the kernel's that is read here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// iPXE's names of settings, and where the kernel has them.
+const FIRMWARE: [(&str, &str); 6] = [
+    ("uuid", "product_uuid"),
+    ("serial", "product_serial"),
+    ("asset", "chassis_asset_tag"),
+    ("board-serial", "board_serial"),
+    ("manufacturer", "sys_vendor"),
+    ("product", "product_name"),
+];
+
 fn text(root: &Path, file: &str) -> Option<String> {
     let bytes = small_file(&root.join(file), MAX_FILE_BYTES).ok()??;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -63,14 +73,6 @@ pub(super) async fn facts(root: &Path) -> Machine {
         });
     }
     let dmi = |(setting, file): (&'static str, &str)| Some((setting, text(root, &format!("sys/class/dmi/id/{file}"))?));
-    let firmware = [
-        ("uuid", "product_uuid"),
-        ("serial", "product_serial"),
-        ("asset", "chassis_asset_tag"),
-        ("board-serial", "board_serial"),
-        ("manufacturer", "sys_vendor"),
-        ("product", "product_name"),
-    ];
     let resolver = text(root, "etc/resolv.conf").unwrap_or_default();
     let word = |name: &str| {
         let mut lines = resolver.lines();
@@ -78,7 +80,7 @@ pub(super) async fn facts(root: &Path) -> Machine {
     };
     Machine {
         ports,
-        firmware: firmware.into_iter().filter_map(dmi).collect(),
+        firmware: FIRMWARE.into_iter().filter_map(dmi).collect(),
         is_efi: root.join("sys/firmware/efi").exists(),
         hostname: text(root, "proc/sys/kernel/hostname"),
         // Settings have no room for the interface behind the `%` of a link's own address.
