@@ -103,7 +103,10 @@ pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Re
     }
     settled(&drivers, PORTS_LIMIT).await;
     switch_on_loopback().await;
-    expect_port(line.boot_mac).await?;
+    if expect_port(line.boot_mac).await? {
+        // It has its name before anything switches it on.
+        settled(&drivers, PORTS_LIMIT).await;
+    }
     let held = line.address.map(|(address, prefix)| PortAddress {
         address,
         prefix,
@@ -156,8 +159,8 @@ async fn switch_on_loopback() {
     }
 }
 
-/// Waits until there is the port that this machine booted from, or any where that is not known.
-async fn expect_port(mac: Option<MacAddr>) -> anyhow::Result<()> {
+/// Waits until there is the port that this machine booted from, or any where that is not known. True where it was not there yet.
+async fn expect_port(mac: Option<MacAddr>) -> anyhow::Result<bool> {
     let began = Instant::now();
     let is_here = || {
         let links = netif::wired_links(Path::new("/sys")).unwrap_or_default();
@@ -179,13 +182,13 @@ async fn expect_port(mac: Option<MacAddr>) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
+    Ok(said)
 }
 
 async fn settled(drivers: &Arc<Drivers>, limit: Duration) {
     let waits = Arc::clone(drivers);
     if let Ok(Some(names)) = tokio::task::spawn_blocking(move || waits.settled(limit)).await {
-        console!("going on while drivers still start: {}", names.join(", "));
+        console!("going on while these are not done: {}", names.join(", "));
     }
 }
 

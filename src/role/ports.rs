@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::model::cause;
@@ -25,31 +24,21 @@ const SOURCE: &str = "rtnetlink";
 
 /// Gives every port that still has the kernel's name the one udev would give it, and tells which were renamed: the name before and the
 /// name now. For the first stage, which has no udev; called again each time ports have appeared, it names the new ones. Needs
-/// CAP_NET_ADMIN. Blocks for at most `limit`; what is not done by then is told by no call, and may still happen.
-pub(crate) fn name_ports(root: &Root, limit: Duration) -> Vec<(String, String)> {
-    let deadline = Instant::now() + limit;
-    let (tell, told) = mpsc::channel();
-    let root = root.clone();
-    // The names that drivers give their ports, and renaming, wait for the kernel's one network configuration lock.
-    let all = timebox::spawn("port-names", move || {
-        rename_all(&naming::plan(&root), |pair| drop(tell.send(pair)))
-    });
-    if !matches!(all.wait(deadline), Outcome::Done { .. }) {
-        tracing::warn!(seconds = limit.as_secs(), "naming the ports takes too long");
-    }
-    told.try_iter().collect()
-}
-
-fn rename_all(plan: &naming::Plan, told: impl Fn((String, String))) {
+/// CAP_NET_ADMIN. The names that drivers give their ports, and renaming, wait for the kernel's one network configuration lock, so it blocks
+/// for as long as a driver holds that: for a thread of its own.
+pub(crate) fn name_ports(root: &Root) -> Vec<(String, String)> {
+    let mut done = Vec::new();
+    let plan = naming::plan(root);
     for Rename { from, to, .. } in &plan.taken {
         tracing::warn!(port = %from, name = %to, "a port keeps its name, another interface has the one for it");
     }
     for Rename { index, from, to } in &plan.renames {
         match ports::rename(*index, to) {
-            Ok(()) => told((from.clone(), to.clone())),
+            Ok(()) => done.push((from.clone(), to.clone())),
             Err(error) => tracing::warn!(port = %from, name = %to, error = cause::told(&error), "naming a port"),
         }
     }
+    done
 }
 
 /// Switches on every wired port that a cable may end in, as `netif::wired_links` has them. Needs CAP_NET_ADMIN. Blocks for at most `limit`; what is not done by then is reported as timed out, and may still happen.
@@ -176,7 +165,7 @@ mod tests {
             std::os::unix::fs::symlink(format!("../../{port}"), class.join(name)).unwrap();
         }
         let first = index(names[0]);
-        let renamed = name_ports(&Root::at(dir.path()), LIMIT);
+        let renamed = name_ports(&Root::at(dir.path()));
         assert_eq!(renamed, [(names[0].to_owned(), "enp0s3".to_owned())]);
         assert_eq!(index("enp0s3"), first);
         let kind = std::fs::read_to_string("/sys/class/net/enp0s3/name_assign_type").unwrap();

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 
 use super::checked;
 use super::cmd::{self, CmdError};
@@ -35,9 +36,19 @@ pub(crate) fn is_there() -> bool {
     !(result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS))
 }
 
-/// A file in memory that no name leads to.
+/// A file in memory that no name leads to, and that cannot be run as a program: where `vm.memfd_noexec` is 2, the kernel makes no other
+/// (Documentation/userspace-api/mfd_noexec.rst).
 pub(crate) fn memory_file(name: &str) -> io::Result<File> {
-    Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?))
+    let create = |flags| rustix::fs::memfd_create(name, flags);
+    Ok(File::from(not_to_be_run(create)?))
+}
+
+/// Kernels before 6.3 do not know the flag, and refuse what they do not know.
+fn not_to_be_run<T>(create: impl Fn(MemfdFlags) -> Result<T, Errno>) -> Result<T, Errno> {
+    match create(MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => create(MemfdFlags::CLOEXEC),
+        made => made,
+    }
 }
 
 /// The same file for reading alone; the kernel takes none that somebody may write to (`ETXTBSY`).
@@ -118,6 +129,25 @@ mod tests {
         again.read_to_string(&mut text).unwrap();
         assert_eq!(text, "content");
         assert!(again.write_all(b"x").is_err());
+    }
+
+    #[test]
+    fn a_file_in_memory_is_no_program_where_the_kernel_knows_that() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let flag = MemfdFlags::NOEXEC_SEAL;
+        let old = |flags: MemfdFlags| match flags.contains(flag) {
+            true => Err(Errno::INVAL),
+            false => Ok(flags),
+        };
+        assert_eq!(not_to_be_run(old), Ok(MemfdFlags::CLOEXEC));
+        assert_eq!(not_to_be_run(Ok), Ok(MemfdFlags::CLOEXEC | flag));
+        let full = |_| Err::<(), _>(Errno::MFILE);
+        assert_eq!(not_to_be_run(full), Err(Errno::MFILE));
+        // What the kernel of this machine makes of it.
+        let knows = rustix::fs::memfd_create("test", flag).is_ok();
+        let mode = memory_file("test").unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o111 == 0, knows, "{mode:o}");
     }
 
     #[test]

@@ -50,6 +50,13 @@ pub(crate) fn link_named(sys: &Path, name: &str) -> Option<Link> {
     read_link(&sys.join("class/net").join(name))
 }
 
+/// The number of an interface, whatever it is; `name` may be anything.
+pub(crate) fn index_named(sys: &Path, name: &str) -> Option<u32> {
+    let is_plain = !name.contains('/') && !matches!(name, "" | "." | "..");
+    let port = sys.join("class/net").join(name);
+    text(&port, "ifindex").filter(|_| is_plain)?.parse().ok()
+}
+
 fn text(port: &Path, file: &str) -> Option<String> {
     let text = std::fs::read_to_string(port.join(file)).ok()?;
     Some(text.trim().to_owned())
@@ -308,5 +315,14 @@ mod tests {
         let seen: Vec<(&str, bool)> = links.iter().map(|link| (link.name.as_str(), link.carrier)).collect();
         assert_eq!(seen, [("eno0", false), ("eno1", true)]);
         assert_eq!(link_named(sys, "ib0"), None);
+        for (name, index) in [
+            ("ib0", Some(5)),
+            ("eno9", None),
+            ("", None),
+            ("..", None),
+            ("ib0/../eno0", None),
+        ] {
+            assert_eq!(index_named(sys, name), index, "{name}");
+        }
     }
 }

@@ -155,11 +155,121 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
             let kernel = format!("/boot/x86_64/kernel?memory={memory}&map=__&modules=_&action=inventory");
             assert_eq!(get(address, &kernel, &[]).await.status, 200, "{memory}, {turn}");
             // Noted as sent; the initrd here has no bytes to give.
-            site.node_table().initrd(here);
+            site.node_table().initrd(here, None);
         }
         stop.cancel();
         running.await.unwrap().unwrap();
     }
+}
+
+const OWN_SCRIPT: &str = "/boot.ipxe?mac=52-54-00-12-34-56&bus=01-80-86-10-0e";
+
+/// A machine's script, and its question for the kernel with so much memory, as iPXE fills that in.
+async fn script_and_kernel(address: SocketAddr, memory_mib: &str) -> (String, String) {
+    let script = String::from_utf8(get(address, OWN_SCRIPT, &[]).await.body).unwrap();
+    let (_, kernel) = script.split_once(&format!("kernel http://{address}")).unwrap();
+    let mut kernel = kernel.split(' ').next().unwrap().replace("${memsize}", memory_mib);
+    while let Some((before, setting)) = kernel.split_once("${") {
+        kernel = format!("{before}{}", setting.split_once('}').unwrap().1);
+    }
+    (script, kernel)
+}
+
+/// The memory that a script's files want is asked for, whatever the machine was or said before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_is_measured_by_what_its_script_chose() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
+    let site = staged(folder.path());
+    site.node_table().heard(mac, true, RunTime::default());
+    site.node_table().addressed(mac, here, RunTime::default());
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let (script, small) = script_and_kernel(address, "255").await;
+    assert!(script.contains(" initrd=base.img "), "{script}");
+    assert_eq!(get(address, &small, &[]).await.status, 200);
+    for _ in 0..4 {
+        let (_, kernel) = script_and_kernel(address, "4096").await;
+        assert_eq!(get(address, &kernel, &[]).await.status, 200);
+        site.node_table().initrd(here, None);
+    }
+    // It loops, so it gets the initrd, which wants more than it says that it has now.
+    let (script, kernel) = script_and_kernel(address, "300").await;
+    assert!(script.contains(" initrd=initrd "), "{script}");
+    let why = kernel.replace("/boot/x86_64/kernel?", "/why.ipxe?");
+    for (target, status) in [(&kernel, 409), (&why, 200)] {
+        let answer = get(address, target, &[]).await;
+        let said = String::from_utf8(answer.body).unwrap();
+        assert_eq!(answer.status, status, "{target}: {said}");
+        assert!(
+            said.contains("it has 300 MiB, and this system needs 1781 MiB"),
+            "{said}"
+        );
+    }
+    let seen = site.node_table().all()[0].failure.clone().unwrap();
+    assert!(seen.contains("1781 MiB"), "the master's screen: {seen}");
+    // An older script of the same machine.
+    assert_eq!(get(address, &small, &[]).await.status, 200);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Nothing that a boot program does before it has all is a try of the system.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_counts_when_all_of_it_went_out_and_once() {
+    const LARGE: u64 = 64 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
+    let mut site = staged(folder.path());
+    let large = folder.path().join("large");
+    std::fs::File::create(&large).unwrap().set_len(LARGE).unwrap();
+    let stage = Arc::get_mut(&mut site).unwrap().boot.first_stage.as_mut().unwrap();
+    let e1000 = stage.port.get_mut("e1000").unwrap();
+    (e1000.path, e1000.offset, e1000.length) = (large, 0, LARGE);
+    site.node_table().heard(mac, true, RunTime::default());
+    site.node_table().addressed(mac, here, RunTime::default());
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let (base, last) = ("/boot/x86_64/first/base.img", "/boot/x86_64/first/port/e1000.img");
+    let middle = LARGE / 2;
+    let (begins, ends) = (
+        format!("Range: bytes=0-{}", middle - 1),
+        format!("Range: bytes={middle}-"),
+    );
+    let cut = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {last} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0; 100_000]).await.unwrap();
+    };
+    let head = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        ask(&mut stream, "HEAD", last, &[]).await
+    };
+    for (turn, in_vain) in [(0, 0), (1, 0), (2, 0), (3, 0), (4, 1), (5, 2)] {
+        let (_, kernel) = script_and_kernel(address, "4096").await;
+        get(address, &kernel, &[]).await;
+        assert_eq!(get(address, base, &[]).await.status, 200);
+        match turn {
+            0 => {}
+            1 => assert_eq!(head().await.status, 200),
+            2 => assert_eq!(get(address, last, &[&begins]).await.status, 206),
+            3 => cut().await,
+            4 => assert_eq!(get(address, last, &[]).await.body.len() as u64, LARGE),
+            // As firmware does that asks twice, and one that goes on where it was cut.
+            _ => {
+                head().await;
+                get(address, last, &[&begins]).await;
+                assert_eq!(get(address, last, &[&ends]).await.status, 206);
+                get(address, last, &[&ends]).await;
+            }
+        }
+        // The next script tells what came of it; only a GET asks for one.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        ask(&mut stream, "HEAD", OWN_SCRIPT, &[]).await;
+        get(address, OWN_SCRIPT, &[]).await;
+        assert_eq!(site.node_table().all()[0].starts_in_vain, in_vain, "turn {turn}");
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 /// What iPXE is told and what it then loads, with a first stage on the medium; every file has its length and its ranges.
@@ -261,7 +371,10 @@ async fn a_medium_without_a_first_stage_boots_with_the_initrd() {
     for bus in ["", "&bus=01-80-86-10-0e"] {
         let script = get(address, &format!("/boot.ipxe?mac=52-54-00-12-34-56{bus}"), &[]).await;
         let script = String::from_utf8(script.body).unwrap();
-        assert!(script.contains("&action=inventory initrd=initrd pxeaddr="), "{script}");
+        assert!(
+            script.contains("&action=inventory&with=initrd initrd=initrd pxeaddr="),
+            "{script}"
+        );
     }
     assert_eq!(get(address, "/boot/x86_64/first/base.img", &[]).await.status, 404);
     stop.cancel();

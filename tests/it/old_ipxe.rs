@@ -501,7 +501,7 @@ fn a_machine_with_too_little_memory_is_told_and_let_go() {
     let End::Chains(why) = end else {
         panic!("{end:?}: {:?}", old.said);
     };
-    assert!(why.ends_with("&action=inventory"), "{why}");
+    assert!(why.ends_with("&action=inventory&with=initrd"), "{why}");
     let reason = memory::too_little(511, 560).unwrap();
     let mut old = Old::new(DEBIAN_12, url, &all);
     assert_eq!(old.run(&ipxe::refusal(&reason)), End::Exits);
@@ -526,14 +526,16 @@ fn the_scripts_do_on_an_old_ipxe_what_they_are_for() {
             ("inventory" | "menu", End::Boots(line)) => {
                 assert!(
                     line.starts_with("http://192.168.219.1/boot/x86_64/kernel?memory=")
-                        && line.contains("&action=inventory initrd=initrd "),
+                        && line.contains("&action=inventory&with=initrd initrd=initrd "),
                     "{line}"
                 );
                 assert!(line.contains(" BOOTIF=01-52-54-00-00-01-02 "), "{line}");
                 assert!(line.contains(" recon.address=192.168.219.60/255.255.255.0 "), "{line}");
             }
             ("first stage", End::Boots(line)) => assert!(
-                line.contains("&action=inventory&bus=01-80-86-10-0e initrd=base.img initrd=e1000.img pxeaddr="),
+                line.contains(
+                    "&action=inventory&with=first&bus=01-80-86-10-0e initrd=base.img initrd=e1000.img pxeaddr="
+                ),
                 "{line}"
             ),
             ("unknown port", End::Boots(line)) => assert!(!line.contains("BOOTIF"), "{line}"),
@@ -655,13 +657,13 @@ fn get(master: SocketAddr, url: &str) -> Option<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_ipxe_boots_by_what_dhcp_tells_it_alone() {
-    boots_by_what_dhcp_tells_it_alone(None, "&action=inventory initrd=initrd ").await;
+    boots_by_what_dhcp_tells_it_alone(None, "&action=inventory&with=initrd initrd=initrd ").await;
 }
 
 /// What DHCP tells it has no room for what its port is: one script more asks for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_ipxe_boots_into_the_first_stage_by_one_script_more() {
-    let line = "&action=inventory&bus=01-1a-f4-10-00 initrd=base.img initrd=virtio_net.img ";
+    let line = "&action=inventory&with=first&bus=01-1a-f4-10-00 initrd=base.img initrd=virtio_net.img ";
     boots_by_what_dhcp_tells_it_alone(Some("pci:v00001AF4d00001000sv*sd*bc*sc*i*\tvirtio_net\n"), line).await;
 }
 

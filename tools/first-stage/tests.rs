@@ -163,6 +163,19 @@ fn everything_is_in_its_piece() {
     assert_eq!(stage.missing, ["shell: nothing"]);
 }
 
+/// Two rows may add the same, and what the module itself asks for as well: each is wanted once, and never the module by itself.
+#[test]
+fn what_several_rows_add_is_wanted_once() {
+    let root = scratch();
+    let table = format!(
+        "{TABLE}with\tdrivers/net/ni*\tdrivers/net/ph*\nwith\tdrivers/net/nic\tdrivers/net/nic\nwith\tdrivers/net/nic\tdrivers/net/mii\n"
+    );
+    let stage = Stage::make(&Tree::new(root.path()), b"recon", &Table::read(&table).unwrap()).unwrap();
+    let manifest = Manifest::read(&stage.manifest).unwrap();
+    assert_eq!(manifest.module("nic").unwrap().soft, ["phy", "mii"]);
+    assert_eq!(stage.plan.ports["nic"], names("nic mii phy"));
+}
+
 #[test]
 fn the_manifest_leads_to_what_is_packed() {
     let stage = made();

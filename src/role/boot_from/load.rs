@@ -22,6 +22,12 @@ use crate::sys::kexec;
 const TELL: Duration = Duration::from_secs(5);
 /// Longest single file: what an initrd's length in the kernel's boot header can say.
 const MAX_FILE_BYTES: u64 = u32::MAX as u64;
+/// After so many bytes it is looked again whether what is here leaves room for loading it: a server need not say how much comes, and others
+/// take memory meanwhile.
+const LOOK_BYTES: u64 = 1 << 20;
+
+/// Bytes that programs may take; `None`: nobody knows.
+pub(super) type Available<'a> = &'a dyn Fn() -> Option<u64>;
 
 /// Files in memory, whole and checked.
 pub(super) struct Ready {
@@ -39,6 +45,11 @@ struct Sink<'a> {
     total: Option<u64>,
     digest: Sha256,
     told: Instant,
+    /// Bytes of the files before it.
+    held: u64,
+    available: Available<'a>,
+    /// With so many bytes of this one it is looked next.
+    look_at: u64,
 }
 
 impl Sink<'_> {
@@ -46,9 +57,10 @@ impl Sink<'_> {
         match piece {
             Piece::Anew => {
                 self.file.set_len(self.start)?;
-                (self.at, self.digest) = (self.start, Sha256::new());
+                (self.at, self.digest, self.look_at) = (self.start, Sha256::new(), 0);
             }
             Piece::Bytes(bytes) => {
+                self.fits()?;
                 self.file.write_all_at(bytes, self.at)?;
                 self.at += bytes.len() as u64;
                 self.digest.update(bytes);
@@ -66,42 +78,76 @@ impl Sink<'_> {
     }
 }
 
+impl Sink<'_> {
+    /// # Errors
+    /// It could not be loaded with what is here by now, and with what is known to come.
+    fn fits(&mut self) -> io::Result<()> {
+        let have = self.at - self.start;
+        if have < self.look_at {
+            return Ok(());
+        }
+        self.look_at = have + LOOK_BYTES;
+        let files = self.held + self.total.unwrap_or_default().max(have);
+        let Some(why) = plan::memory(files, self.held + have, (self.available)()).refusal() else {
+            return Ok(());
+        };
+        let unsaid = match self.total {
+            Some(_) => "",
+            None => "; more of it comes, and its server does not say how much",
+        };
+        Err(io::Error::other(format!("{why}{unsaid}")))
+    }
+}
+
 fn told(error: &io::Error) -> String {
     format!("keeping it in memory: {error}")
 }
 
-/// Fetches one image to `start` of a file in memory, holds it against its sum, and gives its length.
-async fn fetched(
-    session: &Session,
-    image: usize,
-    name: &str,
-    file: &File,
-    start: u64,
-    sums: &[&Sum],
-) -> Result<u64, String> {
-    let found = session.found(image).ok_or("it was never found")?;
-    let available = machine::available_bytes().unwrap_or(u64::MAX);
-    let mut sink = Sink {
-        name,
-        file,
-        start,
-        at: start,
-        total: found.seen.bytes(),
-        digest: Sha256::new(),
-        told: Instant::now(),
-    };
-    let limit = MAX_FILE_BYTES.min(available / 4);
-    let length = session
-        .client()
-        .download(&found.target, &found.form, limit, |piece| sink.take(piece))
-        .await;
-    let length = length.map_err(|error| error.to_string())?;
-    let sum: [u8; 32] = sink.digest.finalize().into();
-    let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-    console!("{name}: {}, SHA-256 {hex}", decimal_size(length));
-    match sums.iter().all(|wanted| wanted.sha256 == sum) {
-        true => Ok(length),
-        false => Err("it has another SHA-256 than it should".to_owned()),
+/// What is fetched by.
+struct Fetching<'a> {
+    session: &'a Session,
+    sums: &'a [Sum],
+    available: Available<'a>,
+}
+
+impl Fetching<'_> {
+    /// Fetches one image to `start` of a file in memory, beside `held` bytes of others, holds it against the sums of its name, and gives
+    /// its length.
+    async fn fetched(
+        &self,
+        (image, url): (usize, &str),
+        name: &str,
+        file: &File,
+        start: u64,
+        held: u64,
+    ) -> Result<u64, String> {
+        let found = self.session.found(image).ok_or("it was never found")?;
+        let mut sink = Sink {
+            name,
+            file,
+            start,
+            at: start,
+            total: found.seen.bytes(),
+            digest: Sha256::new(),
+            told: Instant::now(),
+            held,
+            available: self.available,
+            look_at: 0,
+        };
+        let length = self
+            .session
+            .client()
+            .download(&found.target, &found.form, MAX_FILE_BYTES, |piece| sink.take(piece))
+            .await;
+        let length = length.map_err(|error| error.to_string())?;
+        let sum: [u8; 32] = sink.digest.finalize().into();
+        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        console!("{name}: {}, SHA-256 {hex}", decimal_size(length));
+        let wanted = plan::sums_of(self.sums, name, url);
+        match wanted.iter().all(|wanted| wanted.sha256 == sum) {
+            true => Ok(length),
+            false => Err("it has another SHA-256 than it should".to_owned()),
+        }
     }
 }
 
@@ -116,16 +162,32 @@ fn head(file: &File, start: u64) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What stands against it, in words.
-pub(super) async fn fetch(session: &Session, wanted: &Plan, sums: &[Sum]) -> Result<Ready, String> {
-    let boot = plan::boot(wanted, |image| session.seen(image), sums, machine::available_bytes());
+pub(super) async fn fetch(
+    session: &Session,
+    wanted: &Plan,
+    sums: &[Sum],
+    available: Available<'_>,
+) -> Result<Ready, String> {
+    let fetching = Fetching {
+        session,
+        sums,
+        available,
+    };
+    let boot = plan::boot(wanted, |image| session.seen(image), sums, available());
     if !boot.problems.is_empty() {
         return Err(boot.problems.join("; "));
     }
     let named = |name: &str, why: String| format!("{name}: {why}");
     let name = &boot.kernel.name;
     let kernel = kexec::memory_file("kernel").map_err(|error| told(&error))?;
-    let own = plan::sums_of(sums, plan::last_part(&wanted.url), &wanted.url);
-    let length = fetched(session, wanted.kernel, name, &kernel, 0, &own)
+    let length = fetching
+        .fetched(
+            (wanted.kernel, &wanted.url),
+            plan::last_part(&wanted.url),
+            &kernel,
+            0,
+            0,
+        )
         .await
         .map_err(|why| named(name, why))?;
     let read = boot_image::kernel(&head(&kernel, 0)?).map_err(|why| named(name, why))?;
@@ -139,7 +201,7 @@ pub(super) async fn fetch(session: &Session, wanted: &Plan, sums: &[Sum]) -> Res
         let mut end = 0;
         for wanted in &wanted.initrds {
             let name = shown::line(&wanted.name);
-            end = one_initrd(session, wanted, &file, end, sums)
+            end = one_initrd(&fetching, wanted, &file, end, length)
                 .await
                 .map_err(|why| named(&name, why))?;
         }
@@ -147,7 +209,7 @@ pub(super) async fn fetch(session: &Session, wanted: &Plan, sums: &[Sum]) -> Res
         initrd = Some(kexec::read_only(file).map_err(|error| told(&error))?);
     }
     let kernel = kexec::read_only(kernel).map_err(|error| told(&error))?;
-    match plan::memory(held, held, machine::available_bytes()).refusal() {
+    match plan::memory(held, held, available()).refusal() {
         Some(why) => Err(why),
         None => Ok(Ready {
             kernel,
@@ -157,9 +219,14 @@ pub(super) async fn fetch(session: &Session, wanted: &Plan, sums: &[Sum]) -> Res
     }
 }
 
-/// Puts one more archive behind the others, and gives where the next one begins.
-async fn one_initrd(session: &Session, wanted: &Initrd, file: &File, start: u64, sums: &[Sum]) -> Result<u64, String> {
-    let name = shown::line(&wanted.name);
+/// Puts one more archive behind the others, beside a kernel of so many bytes, and gives where the next one begins.
+async fn one_initrd(
+    fetching: &Fetching<'_>,
+    wanted: &Initrd,
+    file: &File,
+    start: u64,
+    kernel_bytes: u64,
+) -> Result<u64, String> {
     let header = |size| match &wanted.place {
         Some(place) => cpio::before_file(&place.path, place.mode, place.folders, size),
         None => Ok(Vec::new()),
@@ -167,8 +234,9 @@ async fn one_initrd(session: &Session, wanted: &Initrd, file: &File, start: u64,
     // As long as the one with the true size, which comes when it is known.
     let before = header(0).map_err(|error| error.to_string())?;
     let content = start + before.len() as u64;
-    let own = plan::sums_of(sums, &wanted.name, &wanted.url);
-    let length = fetched(session, wanted.image, &name, file, content, &own).await?;
+    let image = (wanted.image, wanted.url.as_str());
+    let held = kernel_bytes + start;
+    let length = fetching.fetched(image, &wanted.name, file, content, held).await?;
     let mut end = content + length;
     let put = |bytes: &[u8], at: u64| file.write_all_at(bytes, at).map_err(|error| told(&error));
     if wanted.place.is_some() {
@@ -188,17 +256,7 @@ async fn one_initrd(session: &Session, wanted: &Initrd, file: &File, start: u64,
 /// Why it does not, and what helps.
 pub(super) fn take_in(ready: &Ready) -> Result<(), String> {
     kexec::load(&ready.kernel, ready.initrd.as_ref(), &ready.command_line).map_err(|error| {
-        let why = match error.raw_os_error() {
-            Some(libc::EKEYREJECTED | libc::ENOKEY | libc::EBADMSG | libc::ENODATA | libc::ELIBBAD) => {
-                "this machine starts only kernels with a signature that it believes, and this one has none"
-            }
-            Some(libc::ENOEXEC) => "the kernel of this machine cannot start files of this form",
-            Some(libc::ENOMEM) => "there is too little memory",
-            Some(libc::EPERM) => "it may not: it needs root (CAP_SYS_BOOT), and a kernel that allows it",
-            Some(libc::EBUSY) => "something else is being loaded",
-            Some(libc::ENOSYS) => "the kernel of this machine has no kexec_file_load",
-            _ => "the kernel of this machine does not take it",
-        };
+        let why = machine::kexec_facts().refusal(error.raw_os_error().unwrap_or_default());
         format!("{why} ({error})")
     })
 }
@@ -293,7 +351,7 @@ pub(super) mod tests {
         let Ok(Came::Boot(wanted)) = session.next(None).await else {
             panic!("{:?}", session.said)
         };
-        fetch(&session, &wanted, sums).await
+        fetch(&session, &wanted, sums, &machine::available_bytes).await
     }
 
     fn content(file: &File) -> Vec<u8> {
@@ -324,6 +382,72 @@ pub(super) mod tests {
             ]
             .concat();
             assert_eq!(archive, expected);
+        }
+    }
+
+    /// A file of which nobody says how long it is, as a script on a server may send it.
+    async fn serve_unsaid(file: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/main.img", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let file = file.clone();
+                tokio::spawn(async move {
+                    let mut request = vec![0; 4096];
+                    stream.read(&mut request).await.unwrap();
+                    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    stream.write_all(head).await.ok();
+                    for piece in file.chunks(100_000) {
+                        let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+                        if stream.write_all(&chunk).await.is_err() {
+                            return;
+                        }
+                    }
+                    stream.write_all(b"0\r\n\r\n").await.ok();
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn a_file_of_unknown_length_ends_where_it_could_not_be_loaded() {
+        let mut file = b"070701".to_vec();
+        file.resize(12_000_000, 0);
+        let url = serve_unsaid(file).await;
+        let script = format!("#!ipxe\nkernel linux\ninitrd {url}\nboot\n");
+        let files = HashMap::from([("/boot.ipxe", script.into_bytes()), ("/linux", bzimage())]);
+        let base = serve(files, WHOLE).await;
+        for (available, fits) in [(40_000_000, true), (20_000_000, false), (1_000, false)] {
+            let mut session = session(&base).await;
+            let Ok(Came::Boot(wanted)) = session.next(None).await else {
+                panic!("{:?}", session.said)
+            };
+            let looked = std::cell::Cell::new(0_u64);
+            let available = || {
+                looked.set(looked.get() + 1);
+                Some(available)
+            };
+            let ready = fetch(&session, &wanted, &[], &available).await;
+            assert!(looked.get() < 25, "{}", looked.get());
+            match ready {
+                Ok(ready) => assert!(fits && content(ready.initrd.as_ref().unwrap()).starts_with(b"070701")),
+                Err(why) if looked.get() == 1 => assert!(!fits && why.starts_with("too little memory"), "{why}"),
+                Err(why) => {
+                    // 3.1 times 6.5 MB are too much: it does not come whole before that is seen.
+                    assert!(!fits, "{why}");
+                    assert!(
+                        why.starts_with("main.img: it cannot be kept: too little memory: "),
+                        "{why}"
+                    );
+                    assert!(
+                        why.ends_with("more of it comes, and its server does not say how much"),
+                        "{why}"
+                    );
+                    assert!(looked.get() <= 10, "{}", looked.get());
+                }
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! Reads what a boot script may ask of this machine, and what kexec needs.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
-use super::plan::KexecFacts;
+use super::kexec::KexecFacts;
 use super::settings::{Machine, Port, ipv6_addresses, routers, vlans};
 use crate::config::load::small_file;
 use crate::service::boot_script::Processor;
@@ -12,6 +13,16 @@ use crate::sys::{clock, cpuid, kexec, process};
 
 /// Longest file of the kernel's that is read here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// iPXE's names of settings, and where the kernel has them.
+const FIRMWARE: [(&str, &str); 6] = [
+    ("uuid", "product_uuid"),
+    ("serial", "product_serial"),
+    ("asset", "chassis_asset_tag"),
+    ("board-serial", "board_serial"),
+    ("manufacturer", "sys_vendor"),
+    ("product", "product_name"),
+];
 
 fn text(root: &Path, file: &str) -> Option<String> {
     let bytes = small_file(&root.join(file), MAX_FILE_BYTES).ok()??;
@@ -42,15 +53,18 @@ pub(super) async fn facts(root: &Path) -> Machine {
             Some(netlink) => netlink.addresses(link.index).await.unwrap_or_default(),
             None => Vec::new(),
         };
-        let six = sixes.iter().find(|(name, ..)| *name == link.name);
+        let sixes: Vec<_> = sixes.iter().filter(|six| six.port == link.name).collect();
+        let six = sixes.iter().find(|six| six.is_global);
+        let all = addresses.iter().map(|(address, _)| IpAddr::V4(*address));
         ports.push(Port {
+            addresses: all.chain(sixes.iter().map(|six| six.address.into())).collect(),
             mac: link.mac.to_string(),
             vlan: vlans
                 .iter()
                 .find(|(name, ..)| *name == link.name)
                 .map(|(_, parent, id)| (parent.clone(), *id)),
             ipv4: addresses.first().copied(),
-            ipv6: six.map(|(_, address, length)| (*address, *length)),
+            ipv6: six.map(|six| (six.address, six.length)),
             gateway: routers
                 .iter()
                 .find(|(name, _)| *name == link.name)
@@ -59,14 +73,6 @@ pub(super) async fn facts(root: &Path) -> Machine {
         });
     }
     let dmi = |(setting, file): (&'static str, &str)| Some((setting, text(root, &format!("sys/class/dmi/id/{file}"))?));
-    let firmware = [
-        ("uuid", "product_uuid"),
-        ("serial", "product_serial"),
-        ("asset", "chassis_asset_tag"),
-        ("board-serial", "board_serial"),
-        ("manufacturer", "sys_vendor"),
-        ("product", "product_name"),
-    ];
     let resolver = text(root, "etc/resolv.conf").unwrap_or_default();
     let word = |name: &str| {
         let mut lines = resolver.lines();
@@ -74,10 +80,11 @@ pub(super) async fn facts(root: &Path) -> Machine {
     };
     Machine {
         ports,
-        firmware: firmware.into_iter().filter_map(dmi).collect(),
+        firmware: FIRMWARE.into_iter().filter_map(dmi).collect(),
         is_efi: root.join("sys/firmware/efi").exists(),
         hostname: text(root, "proc/sys/kernel/hostname"),
-        dns: word("nameserver ").and_then(|word| word.parse().ok()),
+        // Settings have no room for the interface behind the `%` of a link's own address.
+        dns: word("nameserver ").and_then(|word| word.split('%').next()?.parse().ok()),
         domain: word("search ").or_else(|| word("domain ")),
         memory_mebibytes: memory(root, "MemTotal:").map(|bytes| bytes >> 20),
         processor: cpuid::features().map(|[edx, ecx, extended_edx, extended_ecx]| Processor {
@@ -109,6 +116,7 @@ pub(super) fn kexec_facts() -> KexecFacts {
     KexecFacts {
         is_there: kexec::is_there() && root.join("sys/kernel/kexec_loaded").exists(),
         is_disabled: says("proc/sys/kernel/kexec_load_disabled", "1"),
+        is_used_up: says("proc/sys/kernel/kexec_load_limit_reboot", "0"),
         is_loaded: says("sys/kernel/kexec_loaded", "1"),
         lockdown: text(root, "sys/kernel/security/lockdown"),
         is_root: process::is_root(),
@@ -144,7 +152,12 @@ mod tests {
             ("sys/class/dmi/id/product_serial", "S1\n"),
             ("sys/class/dmi/id/sys_vendor", "\n"),
             ("proc/meminfo", "MemTotal:        2048 kB\nMemAvailable: 1024 kB\n"),
-            ("etc/resolv.conf", "search a.example b\nnameserver 192.0.2.53\n"),
+            ("etc/resolv.conf", "search a.example b\nnameserver fe80::53%eth0\n"),
+            (
+                "proc/net/if_inet6",
+                "fe800000000000000000000000000001 02 40 20 80 eth0\n20010db8000000000000000000000001 02 40 00 80 eth0\n\
+                 20010db8000000000000000000000002 02 40 00 80 eth0\n20010db8000000000000000000000003 03 40 00 80 eth1\n",
+            ),
         ] {
             put(file, content);
         }
@@ -154,6 +167,13 @@ mod tests {
             (read.ports[0].mac.as_str(), read.ports[0].ipv4),
             ("52:54:00:00:00:01", None)
         );
+        let six = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(
+            read.ports[0].addresses,
+            [six("fe80::1"), six("2001:db8::1"), six("2001:db8::2")]
+        );
+        assert_eq!(read.ports[0].ipv6, Some(("2001:db8::1".parse().unwrap(), 64)));
+        assert_eq!(read.dns, Some(six("fe80::53")));
         assert_eq!(read.firmware, [("serial", "S1".to_owned())]);
         assert_eq!(
             (read.memory_mebibytes, read.domain.as_deref()),

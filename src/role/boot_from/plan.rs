@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::kexec::Kexec;
 use crate::formats::boot_image;
 use crate::model::secrets;
 use crate::model::shown::{self, Shown};
@@ -102,66 +103,6 @@ fn sum_problems(sums: &[Sum], wanted: &boot_script::Plan) -> Vec<String> {
     let bare = files.iter().filter(|file| of_file(file).is_empty() && !sums.is_empty());
     problems.extend(bare.map(|(name, _)| format!("no sum is given for {}", shown::line(name))));
     problems
-}
-
-/// What the kernel of this machine says of kexec.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct KexecFacts {
-    /// It has kexec_file_load(2).
-    pub(super) is_there: bool,
-    /// `kernel.kexec_load_disabled`
-    pub(super) is_disabled: bool,
-    /// Something is loaded already.
-    pub(super) is_loaded: bool,
-    /// `none [integrity] confidentiality`
-    pub(super) lockdown: Option<String>,
-    pub(super) is_root: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Kexec {
-    pub(crate) is_possible: bool,
-    /// Why not, or what has to be so.
-    pub(crate) notes: Vec<String>,
-}
-
-impl KexecFacts {
-    pub(super) fn verdict(&self) -> Kexec {
-        let mut notes = Vec::new();
-        let mut stops = |holds: bool, why: &str| {
-            if holds {
-                notes.push(why.to_owned());
-            }
-            holds
-        };
-        let stopped = [
-            stops(
-                !self.is_there,
-                "the kernel of this machine has no kexec_file_load (CONFIG_KEXEC_FILE)",
-            ),
-            stops(
-                self.is_there && self.is_disabled,
-                "kernel.kexec_load_disabled is 1: nothing is loaded until the next boot",
-            ),
-        ];
-        let is_possible = !stopped.contains(&true);
-        let lockdown = self.lockdown.as_deref().unwrap_or_default();
-        let locked = ["integrity", "confidentiality"]
-            .into_iter()
-            .find(|mode| lockdown.contains(&format!("[{mode}]")));
-        if let Some(mode) = locked.filter(|_| is_possible) {
-            notes.push(format!(
-                "this machine is locked down ({mode}): only a kernel with a signature that it believes is started"
-            ));
-        }
-        if is_possible && !self.is_root {
-            notes.push("it needs root".to_owned());
-        }
-        if self.is_loaded {
-            notes.push("another kernel is loaded already; it gives way, and takes memory until then".to_owned());
-        }
-        Kexec { is_possible, notes }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -417,6 +358,7 @@ impl Boot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kexec::KexecFacts;
     use super::*;
     use crate::formats::boot_image::tests::bzimage;
     use crate::model::shown::{EVIL, assert_harmless};
@@ -562,69 +504,6 @@ mod tests {
         assert_eq!(memory(100, 100, None).needed_bytes, 310);
         assert!(!memory(100, 0, Some(409)).is_enough);
         assert!(memory(100, 0, Some(410)).is_enough && memory(u64::MAX, 0, None).is_enough);
-    }
-
-    #[test]
-    fn kexec_is_judged_by_what_the_kernel_says() {
-        let root = KexecFacts {
-            is_there: true,
-            is_root: true,
-            ..KexecFacts::default()
-        };
-        let verdict = |facts: &KexecFacts| {
-            let Kexec { is_possible, notes } = facts.verdict();
-            (is_possible, notes.join(" "))
-        };
-        assert_eq!(verdict(&root), (true, String::new()));
-        let lockdown = |text: &str| Some(text.to_owned());
-        for (facts, possible, says) in [
-            (KexecFacts::default(), false, "CONFIG_KEXEC_FILE"),
-            (
-                KexecFacts {
-                    is_disabled: true,
-                    ..root.clone()
-                },
-                false,
-                "kexec_load_disabled is 1",
-            ),
-            (
-                KexecFacts {
-                    lockdown: lockdown("none [integrity] confidentiality"),
-                    ..root.clone()
-                },
-                true,
-                "(integrity)",
-            ),
-            (
-                KexecFacts {
-                    lockdown: lockdown("[none] integrity confidentiality"),
-                    ..root.clone()
-                },
-                true,
-                "",
-            ),
-            (
-                KexecFacts {
-                    is_root: false,
-                    ..root.clone()
-                },
-                true,
-                "needs root",
-            ),
-            (
-                KexecFacts {
-                    is_loaded: true,
-                    ..root.clone()
-                },
-                true,
-                "loaded already",
-            ),
-        ] {
-            let (is_possible, notes) = verdict(&facts);
-            assert_eq!((is_possible, notes.contains(says)), (possible, true), "{notes}");
-            // Nothing is said where nothing is to be said.
-            assert_eq!(notes.is_empty(), says.is_empty(), "{notes}");
-        }
     }
 
     #[test]

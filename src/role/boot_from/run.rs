@@ -142,6 +142,10 @@ async fn start_again(config: &Config) -> anyhow::Result<()> {
         End::Boot(boot) if boot.problems.is_empty() => {}
         End::Boot(boot) => bail!("{}", boot.problems.join("; ")),
         End::Reboot => {}
+        End::LocalDisk => {
+            console!("{LEFT}");
+            return Ok(());
+        }
         End::Exit(_) | End::Shell | End::PowerOff => bail!("the boot script wants nothing started"),
     }
     console!(
@@ -194,7 +198,7 @@ async fn take_in(
         if before > 0 {
             tokio::time::sleep(pause).await;
         }
-        let ready = load::fetch(session, &wanted, &config.sums).await;
+        let ready = load::fetch(session, &wanted, &config.sums, &machine::available_bytes).await;
         let (why, is_of_kernel) = match ready.map(|ready| take_in(&ready)) {
             Ok(Ok(())) => return Ok(Taken::In),
             Ok(Err(why)) => (why, true),

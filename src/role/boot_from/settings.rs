@@ -11,6 +11,8 @@ pub(super) struct Port {
     pub(super) mac: String,
     pub(super) ipv4: Option<(Ipv4Addr, u8)>,
     pub(super) ipv6: Option<(Ipv6Addr, u8)>,
+    /// All of them, these and further ones, those of the link alone too.
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) gateway: Option<Ipv4Addr>,
     /// The port that it is a VLAN of, and its number.
     pub(super) vlan: Option<(String, u16)>,
@@ -45,13 +47,7 @@ const VERSION: &str = "1.21.1+";
 
 /// `local`: our own address on the way to the script, by which the port is known that `netX` means.
 pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
-    let has = |port: &Port| {
-        let addresses = [
-            port.ipv4.map(|(ip, _)| IpAddr::V4(ip)),
-            port.ipv6.map(|(ip, _)| IpAddr::V6(ip)),
-        ];
-        local.is_some() && addresses.contains(&local)
-    };
+    let has = |port: &Port| local.is_some_and(|local| port.addresses.contains(&local));
     let mut settings = Settings::with_boot_port(machine.ports.iter().position(has).unwrap_or(0));
     settings = settings.on(machine.processor);
     let number = |name: &str| machine.ports.iter().position(|port| port.name == name);
@@ -123,16 +119,30 @@ pub(super) fn vlans(text: &str) -> Vec<(String, String, u16)> {
     text.lines().filter_map(line).collect()
 }
 
-/// The addresses of each port in a file as `/proc/net/if_inet6`, without those of its link alone.
-pub(super) fn ipv6_addresses(text: &str) -> Vec<(String, Ipv6Addr, u8)> {
+/// An address of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ipv6Address {
+    pub(super) port: String,
+    pub(super) address: Ipv6Addr,
+    pub(super) length: u8,
+    /// Not of the link or of the machine alone.
+    pub(super) is_global: bool,
+}
+
+/// The addresses of each port in a file as `/proc/net/if_inet6`.
+pub(super) fn ipv6_addresses(text: &str) -> Vec<Ipv6Address> {
     const GLOBAL: &str = "00";
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [address, _, length, GLOBAL, _, name] = words[..] else {
+        let [address, _, length, scope, _, port] = words[..] else {
             return None;
         };
-        let address = Ipv6Addr::from_bits(u128::from_str_radix(address, 16).ok()?);
-        Some((name.to_owned(), address, u8::from_str_radix(length, 16).ok()?))
+        Some(Ipv6Address {
+            port: port.to_owned(),
+            address: Ipv6Addr::from_bits(u128::from_str_radix(address, 16).ok()?),
+            length: u8::from_str_radix(length, 16).ok()?,
+            is_global: scope == GLOBAL,
+        })
     };
     text.lines().filter_map(line).collect()
 }
@@ -147,13 +157,15 @@ mod tests {
             name: format!("eth{number}"),
             mac: format!("52:54:00:00:00:0{number}"),
             ipv4: Some((Ipv4Addr::new(192, 0, 2, number), 25)),
+            addresses: vec![IpAddr::from([192, 0, 2, number]), IpAddr::from([198, 51, 100, number])],
             ..Port::default()
         };
-        let six = ("2001:db8::1".parse().unwrap(), 64);
+        let six: (Ipv6Addr, u8) = ("2001:db8::1".parse().unwrap(), 64);
         Machine {
             ports: vec![
                 Port {
                     ipv6: Some(six),
+                    addresses: vec![IpAddr::from([192, 0, 2, 0]), six.0.into()],
                     ..port(0)
                 },
                 Port {
@@ -218,6 +230,11 @@ mod tests {
             says(Some("2001:db8::1".parse().unwrap()), "${mac}"),
             "52:54:00:00:00:00"
         );
+        // The way to the script begins at a further address of the second port.
+        assert_eq!(
+            says(Some(IpAddr::from([198, 51, 100, 1])), "${mac} ${ip}"),
+            "52:54:00:00:00:01 192.0.2.1"
+        );
         assert!(["x86_64", "arm64"].contains(&says(None, "${buildarch}").as_str()));
     }
 
@@ -232,9 +249,15 @@ mod tests {
                          fe800000000000000000000000000001 02 40 20 80     eth0\nx\n";
         let config = "VLAN Dev name\t | VLAN ID\nName-Type: X\neth0.42        | 42  | eth0\n";
         assert_eq!(vlans(config), [("eth0.42".to_owned(), "eth0".to_owned(), 42)]);
+        let of_eth0 = |address: &str, is_global| Ipv6Address {
+            port: "eth0".to_owned(),
+            address: address.parse().unwrap(),
+            length: 64,
+            is_global,
+        };
         assert_eq!(
             ipv6_addresses(addresses),
-            [("eth0".to_owned(), "2001:db8::1".parse().unwrap(), 64)]
+            [of_eth0("2001:db8::1", true), of_eth0("fe80::1", false)]
         );
         assert_eq!(
             [0, 8, 32].map(|length| netmask(length).to_string()),

@@ -30,6 +30,9 @@ const MAX_DEPTH: usize = 40;
 const MAX_FOLDERS: usize = 1_000_000;
 /// SCSI devices are asked through it, and nothing says so (udev loads it by a rule).
 const SCSI_GENERIC: &str = "sg";
+/// What people read of ports that wait for their names.
+const NAMING: &str = "names of ports";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Not in the initrd; waits until there is a way to the master.
@@ -50,6 +53,9 @@ struct State {
     /// What the loaders are at.
     busy: BTreeSet<String>,
     seen: HashSet<String>,
+    /// Ports appeared that nobody named yet, and whether somebody is at it.
+    unnamed: bool,
+    naming: bool,
     /// When a device was last spoken of. `None`: not all were looked at yet.
     heard: Option<Instant>,
 }
@@ -64,12 +70,15 @@ impl State {
 
 /// Loads a module, of which everything is here or can be fetched. False where it is not there afterwards.
 type Load = dyn Fn(&Module, Option<&Pack>) -> bool + Send + Sync;
+/// Names all ports that have no name yet. Waits for the kernel's one network configuration lock, which a driver may hold for long.
+type Name = dyn Fn() + Send + Sync;
 
 struct Shared {
     manifest: Arc<Manifest>,
     state: Mutex<State>,
     changed: Condvar,
     load: Box<Load>,
+    name: Box<Name>,
 }
 
 /// The threads that load; they go on for as long as the process runs.
@@ -80,7 +89,7 @@ impl Drivers {
     pub(crate) fn start(manifest: Arc<Manifest>) -> io::Result<Drivers> {
         // Before anything is looked at, so that nothing is missed in between.
         let events = Uevents::listen()?;
-        let drivers = Drivers::with(manifest, Box::new(load))?;
+        let drivers = Drivers::with(manifest, Box::new(load), Box::new(name_ports))?;
         let hears = Arc::clone(&drivers.0);
         std::thread::Builder::new()
             .name("devices".to_owned())
@@ -88,13 +97,19 @@ impl Drivers {
         Ok(drivers)
     }
 
-    fn with(manifest: Arc<Manifest>, load: Box<Load>) -> io::Result<Drivers> {
+    fn with(manifest: Arc<Manifest>, load: Box<Load>, name: Box<Name>) -> io::Result<Drivers> {
         let shared = Arc::new(Shared {
             manifest,
             state: Mutex::default(),
             changed: Condvar::new(),
             load,
+            name,
         });
+        // Not by whoever listens: what devices say meanwhile would pile up behind a port that waits.
+        let names = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("port-names".to_owned())
+            .spawn(move || names.name_for_ever())?;
         for number in 0..LOADERS {
             let loads = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -129,19 +144,21 @@ impl Drivers {
         self.0.want([name.to_owned()]);
     }
 
-    /// Waits until nothing is to be loaded and no device was spoken of for a moment; after `limit` gives what is still being loaded.
+    /// Waits until nothing is to be loaded or named and no device was spoken of for a moment; after `limit` gives what is not done.
     pub(crate) fn settled(&self, limit: Duration) -> Option<Vec<String>> {
         let deadline = Instant::now() + limit;
         let mut state = self.0.lock();
         loop {
             let now = Instant::now();
-            let idle = state.queue.is_empty() && state.busy.is_empty();
+            let named = !state.unnamed && !state.naming;
+            let idle = state.queue.is_empty() && state.busy.is_empty() && named;
             let quiet = state.heard.is_some_and(|heard| now.duration_since(heard) >= QUIET);
             if idle && quiet {
                 return None;
             }
             if now >= deadline {
-                return Some(state.busy.iter().chain(state.queue.iter().flatten()).cloned().collect());
+                let late = state.busy.iter().chain(state.queue.iter().flatten()).cloned();
+                return Some(late.chain((!named).then(|| NAMING.to_owned())).collect());
             }
             let wait = QUIET.min(deadline - now) / 3;
             state = self
@@ -239,7 +256,7 @@ impl Shared {
                 self.device(&modalias);
             }
             match event.subsystem.as_str() {
-                "net" if event.action == "add" => name_ports(),
+                "net" if event.action == "add" => self.ports_came(),
                 "scsi" if event.action == "add" => self.want([SCSI_GENERIC.to_owned()]),
                 _ => {}
             }
@@ -248,7 +265,7 @@ impl Shared {
 
     /// All devices there are.
     fn look(&self) {
-        name_ports();
+        self.ports_came();
         let mut folders = vec![(Path::new("/sys/devices").to_path_buf(), 0)];
         let mut looked = 0;
         while let Some((folder, depth)) = folders.pop() {
@@ -272,6 +289,29 @@ impl Shared {
             .is_ok_and(|mut all| all.next().is_some())
         {
             self.want([SCSI_GENERIC.to_owned()]);
+        }
+    }
+
+    /// They are named at once, or with the next ones that are.
+    fn ports_came(&self) {
+        self.lock().unnamed = true;
+        self.changed.notify_all();
+    }
+
+    /// One after the other: two that look for a free name at once would find the same.
+    fn name_for_ever(&self) {
+        let mut state = self.lock();
+        loop {
+            if !std::mem::take(&mut state.unnamed) {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.naming = true;
+            drop(state);
+            (self.name)();
+            state = self.lock();
+            state.naming = false;
+            self.changed.notify_all();
         }
     }
 
@@ -356,7 +396,7 @@ fn modalias(folder: &Path) -> Option<String> {
 
 /// Ports are named before anything switches them on.
 fn name_ports() {
-    for (from, to) in ports::name_ports(&Root::live(), ports::LIMIT) {
+    for (from, to) in ports::name_ports(&Root::live()) {
         tracing::info!(from, to, "a port is named");
     }
 }
@@ -446,7 +486,7 @@ mod tests {
                 *tries.lock().unwrap() > 1
             }
         };
-        let drivers = Drivers::with(manifest, Box::new(load)).unwrap();
+        let drivers = Drivers::with(manifest, Box::new(load), Box::new(|| ())).unwrap();
         for (modalias, tried, loaded) in [
             ("pci:v0001d1", 1, 0),
             ("pci:v0001d1", 1, 0),
@@ -482,7 +522,7 @@ mod tests {
                 true
             }
         };
-        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load)).unwrap();
+        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load), Box::new(|| ())).unwrap();
         for modalias in ["pci:v0002d1", "pci:v0001d1", "pci:v0002d2", "pci:v0003d1"] {
             drivers.0.device(modalias);
         }
@@ -515,7 +555,7 @@ mod tests {
                 true
             }
         };
-        let drivers = Drivers::with(manifest, Box::new(load)).unwrap();
+        let drivers = Drivers::with(manifest, Box::new(load), Box::new(|| ())).unwrap();
         // The two interfaces of QEMU's usb-net, of which the second is for cdc_subset alone.
         drivers.0.device("usb:v0525pA4A2d0000dc02");
         drivers.0.device("usb:v0525pA4A2d0000dc0A");
@@ -543,7 +583,7 @@ mod tests {
             }
             true
         };
-        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load)).unwrap();
+        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load), Box::new(|| ())).unwrap();
         drivers.go_on_with(pack(&manifest));
         drivers.0.device("pci:v0001d1");
         drivers.0.device("pci:v0002d1");
@@ -553,5 +593,40 @@ mod tests {
         assert_eq!(drivers.loaded(), 2, "the others are loaded meanwhile");
         drop(go_on);
         still(&drivers);
+    }
+
+    /// As where a driver holds the kernel's lock on its ports.
+    #[tokio::test]
+    async fn ports_that_wait_for_their_names_hold_up_no_other_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let at_once = Arc::new(Mutex::new((0, 0, 0)));
+        let name = {
+            let at_once = Arc::clone(&at_once);
+            move || {
+                let mut count = at_once.lock().unwrap();
+                (count.0, count.2) = (count.0 + 1, count.2 + 1);
+                count.1 = count.1.max(count.0);
+                drop(count);
+                let _ = held.lock().unwrap().recv();
+                at_once.lock().unwrap().0 -= 1;
+            }
+        };
+        let drivers = Drivers::with(manifest(folder.path()), Box::new(|_, _| true), Box::new(name)).unwrap();
+        // Ports, and then another device, as the one thread hears them that listens.
+        for _ in 0..3 {
+            drivers.0.ports_came();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drivers.0.device("pci:v0001d1");
+        drivers.0.lock().heard = Some(Instant::now());
+        let late = drivers.settled(Duration::from_millis(500)).unwrap();
+        assert_eq!((late, drivers.loaded()), (vec![NAMING.to_owned()], 1));
+        // The two that came meanwhile are named together, behind the first.
+        go_on.send(()).unwrap();
+        go_on.send(()).unwrap();
+        still(&drivers);
+        assert_eq!(*at_once.lock().unwrap(), (0, 1, 2));
     }
 }

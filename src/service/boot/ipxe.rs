@@ -116,7 +116,12 @@ pub fn menu(boot: &Boot) -> String {
     let load = |post_action: PostAction, poweroff: PowerOff| {
         let policy = NodePolicy { post_action, poweroff };
         let boot = Boot { policy, ..boot.clone() };
-        format!("{} || goto failed\n{}", kernel(&boot), initrds(&boot, "failed"))
+        let query = boot.kernel_query();
+        format!(
+            "{kernel} || chain --replace {base}/why.ipxe?{query} || goto failed\n{initrds}",
+            kernel = kernel(&boot),
+            initrds = initrds(&boot, "failed")
+        )
     };
     // Nobody may be there to choose, so it ends as the machine's own policy says.
     let poweroff = boot.policy.poweroff;

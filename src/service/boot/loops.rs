@@ -19,9 +19,11 @@ const FORGOTTEN: f64 = 7200.0;
 /// The tries of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Starts {
-    /// Both went out since the boot program last asked for a script.
+    /// Both went out since the boot program last asked for a script: the kernel was begun, and what comes after it went out whole.
     kernel: bool,
     initrd: bool,
+    /// Of the first stage's files, the one after which the boot program has all.
+    pub last_file: Option<String>,
     /// How often they went out again since then: the boot program has them and does not start them.
     again: u32,
     /// The agent was heard since then.
@@ -72,8 +74,10 @@ impl Starts {
         })
     }
 
-    pub(crate) fn initrd_sent(&mut self) {
-        self.initrd = true;
+    /// The last byte of the initrd went out, or that of a file of the first stage. A download that is cut is no start, and however often
+    /// a file is asked for, it is one.
+    pub(crate) fn initrd_sent(&mut self, first_stage: Option<&str>) {
+        self.initrd |= first_stage.is_none() || first_stage == self.last_file.as_deref();
     }
 
     /// The agent spoke.
@@ -141,7 +145,7 @@ mod tests {
     fn try_once(starts: &mut Starts, agent: bool, now: RunTime) -> bool {
         let first = starts.script(now);
         starts.kernel_sent();
-        starts.initrd_sent();
+        starts.initrd_sent(None);
         if agent {
             starts.spoke();
         }
@@ -185,6 +189,32 @@ mod tests {
     }
 
     #[test]
+    fn a_first_stage_went_out_with_its_last_file() {
+        let mut starts = Starts::default();
+        for (turn, (sent, in_vain)) in [
+            (&[][..], 0),
+            (&["base.img"], 0),
+            (&["base.img", "port/igb.img"], 0),
+            (&["base.img", "port/e1000.img"], 1),
+            // Twice the same is no second start.
+            (&["base.img", "port/e1000.img", "base.img", "port/e1000.img"], 2),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            starts.script(second(turn as f64));
+            starts.last_file = Some("port/e1000.img".to_owned());
+            starts.kernel_sent();
+            for file in sent {
+                starts.initrd_sent(Some(file));
+            }
+            let mut next = starts.clone();
+            next.script(second(turn as f64 + 0.5));
+            assert_eq!(next.in_vain(), in_vain, "{sent:?}");
+        }
+    }
+
+    #[test]
     fn a_boot_program_that_does_not_start_what_it_has_gets_it_three_times_a_script() {
         let mut starts = Starts::default();
         for _ in 0..2 {
@@ -192,7 +222,7 @@ mod tests {
             for turn in 0..LOOPS {
                 assert_eq!(starts.stuck(), None, "{turn}");
                 starts.kernel_sent();
-                starts.initrd_sent();
+                starts.initrd_sent(None);
             }
             assert!(starts.stuck().unwrap().contains("3 times"));
         }

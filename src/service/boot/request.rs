@@ -6,6 +6,25 @@ use super::memory::QUERY;
 use crate::formats::first_stage::BusId;
 use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction};
 
+/// What a machine starts with beside the kernel. Its script chooses, and says so in its question for the kernel: both count the memory of the
+/// same files, whatever became of the machine meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartsWith {
+    Initrd,
+    FirstStage,
+}
+
+impl StartsWith {
+    pub(crate) const ALL: [Self; 2] = [StartsWith::Initrd, StartsWith::FirstStage];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            StartsWith::Initrd => "initrd",
+            StartsWith::FirstStage => "first",
+        }
+    }
+}
+
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
 pub struct Boot<'a> {
@@ -61,12 +80,17 @@ impl Boot<'_> {
         }
     }
 
-    /// What the kernel is asked for with: the machine's memory, what it is to do, and the port, by which it is known how much memory
-    /// the first stage takes.
+    /// What the kernel is asked for with: the machine's memory, what it is to do, what it starts with, and the port, by which it is known
+    /// how much memory the first stage takes.
     pub(super) fn kernel_query(&self) -> String {
-        let bus = self.bus.filter(|_| !self.first_stage().is_empty());
+        let with = match self.first_stage().is_empty() {
+            true => StartsWith::Initrd,
+            false => StartsWith::FirstStage,
+        };
+        let bus = self.bus.filter(|_| with == StartsWith::FirstStage);
         let bus = bus.map(|bus| format!("&bus={bus}")).unwrap_or_default();
-        format!("{QUERY}&action={}{bus}", self.policy.post_action.as_str())
+        let action = self.policy.post_action.as_str();
+        format!("{QUERY}&action={action}&with={}{bus}", with.as_str())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names of hosts: what the system's files say of them, and what is asked of a name server. Pure. (A static program cannot use the
 //! system's own resolver: glibc would have to load its modules.)
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -38,7 +38,8 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn read(text: &str) -> Self {
+    /// `index_of`: the number of an interface, by its name.
+    pub(super) fn read(text: &str, index_of: impl Fn(&str) -> Option<u32>) -> Self {
         let mut resolver = Self {
             servers: Vec::new(),
             search: Vec::new(),
@@ -48,10 +49,8 @@ impl Resolver {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") if resolver.servers.len() < MAX_SERVERS => {
-                    let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-                    resolver
-                        .servers
-                        .extend(address.map(|address| SocketAddr::new(address, 53)));
+                    let server = words.next().and_then(|word| server(word, &index_of));
+                    resolver.servers.extend(server);
                 }
                 Some("search" | "domain") => resolver.search = words.take(MAX_SEARCH).map(str::to_owned).collect(),
                 Some("options") => {
@@ -77,6 +76,16 @@ impl Resolver {
         out.insert(place, name.to_owned());
         out
     }
+}
+
+/// An address as resolv.conf(5) has it; behind `%` the interface by which a link's own address is reached (RFC 4007 §11).
+fn server(word: &str, index_of: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+    const DNS_PORT: u16 = 53;
+    let Some((address, zone)) = word.split_once('%') else {
+        return Some(SocketAddr::new(word.parse().ok()?, DNS_PORT));
+    };
+    let scope = zone.parse().ok().or_else(|| index_of(zone))?;
+    Some(SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope).into())
 }
 
 /// A question in bytes, nothing for a name that cannot be asked for.
@@ -170,6 +179,7 @@ mod tests {
         let resolver = Resolver::read(
             "# x\nnameserver 192.0.2.53\nnameserver x\nnameserver 2001:db8::53\nnameserver 1.1.1.1\nnameserver 2.2.2.2\n\
              domain q\nsearch a.example b.example\noptions rotate ndots:2\n",
+            |_| None,
         );
         assert_eq!(resolver.servers.len(), 3);
         assert_eq!(resolver.candidates("x"), ["x.a.example", "x.b.example", "x"]);
@@ -178,6 +188,18 @@ mod tests {
             ["x.y.z", "x.y.z.a.example", "x.y.z.b.example"]
         );
         assert_eq!(resolver.candidates("x."), ["x."]);
+    }
+
+    #[test]
+    fn a_server_on_the_link_is_reached_by_its_interface() {
+        let text = "nameserver fe80::1%eth0\nnameserver fe80::2%7\nnameserver fe80::3%gone\nnameserver 192.0.2.1%eth0\n\
+                    nameserver fe80::4%\nnameserver 2001:db8::53\n";
+        let resolver = Resolver::read(text, |name| (name == "eth0").then_some(3));
+        let on = |address: &str, scope| SocketAddr::from(SocketAddrV6::new(address.parse().unwrap(), 53, 0, scope));
+        assert_eq!(
+            resolver.servers,
+            [on("fe80::1", 3), on("fe80::2", 7), on("2001:db8::53", 0)]
+        );
     }
 
     #[test]
@@ -228,7 +250,7 @@ mod tests {
             reply(&bytes, &asked);
             question(1, &name, RecordType::AAAA);
             in_hosts(&name, &name);
-            Resolver::read(&name).candidates(&name);
+            Resolver::read(&name, |_| Some(1)).candidates(&name);
         }
     }
 }

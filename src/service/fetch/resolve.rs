@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::FetchError;
 use super::names::{Reply, Resolver, by_turns, in_hosts, question, reply};
+use crate::sys::netif;
 
 /// How long a server may take, and how often all of them are asked (resolv.conf(5) has 5 s and 2).
 const ANSWER: Duration = Duration::from_secs(3);
@@ -30,7 +31,9 @@ pub(crate) async fn addresses(name: &str) -> Result<Vec<IpAddr>, FetchError> {
     if !written.is_empty() {
         return Ok(written);
     }
-    let resolver = Resolver::read(&read(Path::new("/etc/resolv.conf")));
+    let resolver = Resolver::read(&read(Path::new("/etc/resolv.conf")), |name| {
+        netif::index_named(Path::new("/sys"), name)
+    });
     if resolver.servers.is_empty() {
         return Err(FetchError::Refused(format!(
             "nobody can be asked for the address of {name}: /etc/resolv.conf names no server. A URL with an address needs none"

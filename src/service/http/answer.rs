@@ -70,6 +70,7 @@ async fn serve(
         headers,
         head,
         queue,
+        went_out: None,
     };
     let from = (client, own);
     match route {

@@ -17,7 +17,7 @@ use crate::sys;
 
 use super::response::Body;
 use super::site::Site;
-use crate::service::http::sendfile::{MAX_PLACEHOLDER_BYTES, SendfileQueue};
+use crate::service::http::sendfile::{MAX_PLACEHOLDER_BYTES, SendfileQueue, WentOut};
 use crate::service::http::transfer_queue::Place;
 use crate::service::workers::blocking;
 
@@ -45,6 +45,7 @@ pub(crate) struct Sending {
     pub place: Option<Place>,
     pub site: Arc<Site>,
     pub client: IpAddr,
+    pub went_out: Option<WentOut>,
 }
 
 impl Sending {
@@ -85,10 +86,16 @@ impl Sending {
             length = length.min(COPIED_BYTES);
         }
         run.start += length;
+        let is_last = run.is_empty() && self.pieces.len() == 1;
+        let went_out = self.went_out.take_if(|_| is_last);
         let bytes = if patched {
-            self.copied(start, length).await?
+            let bytes = self.copied(start, length).await?;
+            if let Some(went_out) = went_out {
+                went_out();
+            }
+            bytes
         } else {
-            self.placeholder(start, length).await?
+            self.placeholder(start, length, went_out).await?
         };
         self.site.sent(self.client, length);
         if let Some(place) = &self.place {
@@ -111,7 +118,7 @@ impl Sending {
 
     /// A placeholder for bytes that are in the page cache by then, so that sending them does not keep a thread of the runtime
     /// waiting for the medium.
-    async fn placeholder(&self, start: u64, length: u64) -> io::Result<Bytes> {
+    async fn placeholder(&self, start: u64, length: u64, went_out: Option<WentOut>) -> io::Result<Bytes> {
         let offset = self.slice.offset + start;
         let here = |at| sys::file::is_resident(&self.file, at);
         // The kernel reads ahead in order, so the ends speak for what lies between.
@@ -119,6 +126,6 @@ impl Sending {
             let file = Arc::clone(&self.file);
             blocking(move || sys::file::make_resident(&file, offset, length)).await?;
         }
-        Ok(self.queue.make(&self.file, offset, length as usize))
+        Ok(self.queue.make(&self.file, offset, length as usize, went_out))
     }
 }

@@ -1,14 +1,16 @@
 //! What boot programs load: scripts, kernel and initrd, and the programs themselves; what their questions tell of a machine.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
 
 use crate::config::Settings;
-use crate::formats::first_stage::{BASE, BusId, FirstStage};
+use crate::formats::first_stage::{BusId, FirstStage};
 use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::{PostAction, Stage};
+use crate::service::boot::request::StartsWith;
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::script::complete;
 use crate::service::boot::{ipxe, memory, programs, request, resolve};
@@ -18,6 +20,7 @@ use crate::sys::clock;
 use super::files::{self, Asked};
 use super::response::{Body, line, whole};
 use super::route::Who;
+use super::sendfile::WentOut;
 use super::site::Site;
 
 /// What iPXE asks for first: how to say who it is, then its script. The address that DHCP gives it has no room for what its port is, so
@@ -32,7 +35,7 @@ pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Re
     if who.said_mac && (who.said_bus || !wants_bus) {
         return script(asked, master, who, ipxe::boot);
     }
-    asks_script(asked.site, asked.client, who);
+    asks_script(asked, who);
     boot_script(ipxe::entry(master, who.mac))
 }
 
@@ -43,7 +46,7 @@ pub(super) fn script(
     who: &Who,
     write: fn(&request::Boot) -> String,
 ) -> Response<Body> {
-    asks_script(asked.site, asked.client, who);
+    asks_script(asked, who);
     let settings = asked.site.settings.now();
     boot_script(write(&boot_of(asked.site, &settings, master, asked.client, who)))
 }
@@ -73,19 +76,21 @@ pub(super) fn why(asked: Asked<'_>, who: &Who) -> Response<Body> {
 }
 
 pub(super) async fn initrd(asked: Asked<'_>) -> Response<Body> {
-    if !asked.head {
-        asked.site.node_table().initrd(asked.client);
-    }
-    files::slice(asked, asked.site.boot.initrd.as_ref()).await
+    noted(asked, None, asked.site.boot.initrd.as_ref()).await
 }
 
-/// A file of the first stage. The base is for it what the initrd is without one: no machine starts before it has that.
+/// A file of the first stage.
 pub(super) async fn first_stage(asked: Asked<'_>, path: &str) -> Response<Body> {
-    if !asked.head && path == BASE {
-        asked.site.node_table().initrd(asked.client);
-    }
     let stage = asked.site.boot.first_stage.as_ref();
-    files::slice(asked, stage.and_then(|stage| stage.file(path))).await
+    noted(asked, Some(path), stage.and_then(|stage| stage.file(path))).await
+}
+
+/// A file beside the kernel, and when its last byte went out, a note of that: before, no machine starts.
+async fn noted(asked: Asked<'_>, first_stage: Option<&str>, slice: Option<&Slice>) -> Response<Body> {
+    let (site, client, path) = (Arc::clone(asked.site), asked.client, first_stage.map(str::to_owned));
+    let went_out: WentOut = Arc::new(move || site.node_table().initrd(client, path.as_deref()));
+    let went_out = Some(&went_out).filter(|_| !asked.head);
+    files::slice(Asked { went_out, ..asked }, slice).await
 }
 
 pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static str) -> Response<Body> {
@@ -118,10 +123,16 @@ pub(super) fn boot_script(text: String) -> Response<Body> {
 }
 
 /// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
-fn asks_script(site: &Site, client: IpAddr, who: &Who) {
+fn asks_script(asked: Asked<'_>, who: &Who) {
+    if asked.head {
+        return;
+    }
+    let (site, client) = (asked.site, asked.client);
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
+    let stage = first_stage_of(site, client, policy.post_action);
     let said = LoaderReport {
-        needed_mib: needed_mib(site, client, policy.post_action, who.bus),
+        needed_mib: needed_mib(site, stage, policy.post_action, who.bus),
+        last_file: stage.and_then(|stage| stage.initrds(who.bus).pop()),
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
@@ -154,9 +165,10 @@ fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&Fi
     (!loops || !fits).then_some(stage)
 }
 
-/// Memory that a machine with this port needs at least, where this master has something to boot it with.
-fn needed_mib(site: &Site, client: IpAddr, action: PostAction, bus: Option<BusId>) -> Option<u64> {
-    match first_stage_of(site, client, action) {
+/// Memory that a machine with this port needs at least to start with the first stage, or where it gets none, with the initrd; where this
+/// master has something to boot it with.
+fn needed_mib(site: &Site, stage: Option<&FirstStage>, action: PostAction, bus: Option<BusId>) -> Option<u64> {
+    match stage {
         Some(stage) => {
             let kernel = site.boot.kernel.as_ref()?.length;
             Some(memory::first_stage_needed_mib(kernel, stage.initrd_bytes(bus)))
@@ -181,7 +193,12 @@ fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
     let too_little = who.memory_mib.and_then(|has| {
         site.node_table().memory(client, has);
         let action = who.action.unwrap_or(PostAction::Inventory);
-        memory::too_little(has, needed_mib(site, client, action, who.bus)?)
+        let stage = match who.with {
+            Some(StartsWith::FirstStage) => site.boot.first_stage.as_ref(),
+            Some(StartsWith::Initrd) => None,
+            None => first_stage_of(site, client, action),
+        };
+        memory::too_little(has, needed_mib(site, stage, action, who.bus)?)
     });
     too_little.or_else(|| who.action.and_then(|_| site.node_table().stuck(client)))
 }

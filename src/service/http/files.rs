@@ -25,7 +25,7 @@ use super::range::{self, Part, part};
 use super::refusal::Refusal;
 use super::response::{Body, full, line, set, whole};
 use super::site::Site;
-use crate::service::http::sendfile::SendfileQueue;
+use crate::service::http::sendfile::{SendfileQueue, WentOut};
 use crate::service::workers::blocking;
 
 /// Bodies up to this size that are in the page cache are copied: one system call instead of two.
@@ -50,6 +50,8 @@ pub(crate) struct Asked<'a> {
     pub head: bool,
     /// Of the connection that the answer leaves by.
     pub queue: &'a Arc<SendfileQueue>,
+    /// Called when the file's last byte is handed to the network.
+    pub went_out: Option<&'a WentOut>,
 }
 
 impl Asked<'_> {
@@ -205,10 +207,17 @@ async fn send(asked: Asked<'_>, file: File, slice: Slice, validator: Validator) 
 /// One run of bytes, status 200.
 async fn run(asked: Asked<'_>, file: File, slice: Slice, run: std::ops::Range<u64>) -> Response<Body> {
     let length = run.end - run.start;
+    let asked = Asked {
+        went_out: asked.went_out.filter(|_| run.end == slice.length),
+        ..asked
+    };
     if !asked.head && length <= COPIED_BYTES && !slice.touches(run.start, length as usize) {
         let mut bytes = vec![0; length as usize];
         if length == 0 || sys::file::read_resident(&file, slice.offset + run.start, &mut bytes) {
             asked.site.sent(asked.client, length);
+            if let Some(went_out) = asked.went_out {
+                went_out();
+            }
             return described(full(bytes), length, FILE_KIND);
         }
     }
@@ -258,6 +267,7 @@ fn sending(asked: Asked<'_>, file: File, slice: Slice, pieces: Vec<Piece>, lengt
         place,
         site: Arc::clone(asked.site),
         client: asked.client,
+        went_out: asked.went_out.cloned(),
     };
     described(sending.body(), length, kind)
 }

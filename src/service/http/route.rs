@@ -3,6 +3,7 @@
 use crate::formats::first_stage::BusId;
 use crate::model::{MacAddr, NodeId, PostAction, layout};
 use crate::service::boot::programs::Made;
+use crate::service::boot::request::StartsWith;
 use crate::service::boot::{memory, programs};
 use crate::service::http::workload;
 
@@ -72,6 +73,8 @@ pub struct Who {
     pub memory_mib: Option<u64>,
     /// What it is to do, where it chose that itself.
     pub action: Option<PostAction>,
+    /// What its script has it start with.
+    pub with: Option<StartsWith>,
 }
 
 /// A name longer than this is none that a boot program gives.
@@ -197,6 +200,7 @@ fn who(query: &str) -> Who {
             "map" => map = value,
             "modules" => modules = value,
             "action" => who.action = value.parse().ok(),
+            "with" => who.with = StartsWith::ALL.into_iter().find(|with| with.as_str() == value),
             "uuid" => who.uuid = percent_decode(value).filter(|text| text.len() == 36).or(who.uuid),
             _ => {}
         }
@@ -303,6 +307,17 @@ mod tests {
                 panic!("no script")
             };
             assert_eq!((who.bus, who.said_bus), (bus, said_bus), "{query}");
+        }
+        for (query, with) in [
+            ("with=first", Some(StartsWith::FirstStage)),
+            ("with=initrd", Some(StartsWith::Initrd)),
+            ("with=", None),
+            ("with=First", None),
+        ] {
+            let Ok(Route::Kernel(who)) = route("GET", &format!("/boot/x86_64/kernel?{query}")) else {
+                panic!("no kernel")
+            };
+            assert_eq!(who.with, with, "{query}");
         }
         for query in [
             "arch=&serial=a%1bb",

@@ -30,10 +30,14 @@ fn is_placeholder(slice: &[u8]) -> bool {
     PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
 }
 
+/// What is to be done when the last byte of a body is handed to the network.
+pub(crate) type WentOut = Arc<dyn Fn() + Send + Sync>;
+
 struct Extent {
     file: Arc<File>,
     offset: u64,
     length: usize,
+    went_out: Option<WentOut>,
 }
 
 /// What stands behind the placeholders that a connection has not sent yet.
@@ -44,13 +48,14 @@ pub(crate) struct SendfileQueue {
 
 impl SendfileQueue {
     /// A placeholder for up to [`MAX_PLACEHOLDER_BYTES`] bytes of `file` from `offset`. It has to become the next frame of the body that
-    /// this connection is sending.
-    pub(crate) fn make(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
+    /// this connection is sending. `went_out` is called when its last byte is the kernel's.
+    pub(crate) fn make(&self, file: &Arc<File>, offset: u64, length: usize, went_out: Option<WentOut>) -> Bytes {
         let length = length.min(MAX_PLACEHOLDER_BYTES);
         let extent = Extent {
             file: Arc::clone(file),
             offset,
             length,
+            went_out,
         };
         self.extents.lock().expect("no holder panics").push_back(extent);
         Bytes::from_static(&PLACEHOLDER[..length])
@@ -112,8 +117,10 @@ impl Wire {
                 Ok(sent) => {
                     extent.offset += sent as u64;
                     extent.length -= sent;
-                    if extent.length == 0 {
-                        extents.pop_front();
+                    let whole = extents.pop_front_if(|extent| extent.length == 0);
+                    drop(extents);
+                    if let Some(went_out) = whole.and_then(|extent| extent.went_out) {
+                        went_out();
                     }
                     return Poll::Ready(Ok(sent));
                 }
@@ -260,9 +267,9 @@ mod tests {
         let sending = tokio::spawn(async move {
             let parts = vec![
                 Bytes::from_static(b"head"),
-                queue.make(&file, 10, 200_000),
+                queue.make(&file, 10, 200_000, None),
                 Bytes::new(),
-                queue.make(&file, 5, 1),
+                queue.make(&file, 5, 1, None),
                 Bytes::from_static(b"tail"),
             ];
             write_all(&mut wire, parts).await.unwrap();
@@ -282,7 +289,7 @@ mod tests {
             Arc::new(SendfileQueue::default()),
         );
         let mut wire = Wire::new(server, Arc::clone(&queue));
-        queue.make(&file, 0, 1);
+        queue.make(&file, 0, 1, None);
         write_all(&mut wire, vec![Bytes::from_static(b"x")]).await.unwrap_err();
     }
 
@@ -294,7 +301,7 @@ mod tests {
         std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
         let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
         let mut wire = Wire::new(server, Arc::clone(&queue));
-        let parts = parts(queue.make(&file, 0, 1000), queue.make(&file, 1000, 1000));
+        let parts = parts(queue.make(&file, 0, 1000, None), queue.make(&file, 1000, 1000, None));
         write_all(&mut wire, parts).await.unwrap_err();
         drop(wire);
         let mut got = Vec::new();
@@ -324,7 +331,7 @@ mod tests {
         let (file, queue) = (Arc::new(file), Arc::new(SendfileQueue::default()));
         let wire = Wire::new(server, Arc::clone(&queue));
         let service = hyper::service::service_fn(move |_| {
-            let body = http_body_util::Full::new(queue.make(&file, 0, 4096));
+            let body = http_body_util::Full::new(queue.make(&file, 0, 4096, None));
             async move { Ok::<_, std::convert::Infallible>(hyper::Response::new(body)) }
         });
         let serving = tokio::spawn(async move {

@@ -21,6 +21,8 @@ pub struct LoaderReport {
     pub trouble: Option<String>,
     /// Memory in MiB that what it is to boot needs, where that is known.
     pub needed_mib: Option<u64>,
+    /// Of the files of the first stage that its script has it load, the last one; none where that has the initrd.
+    pub last_file: Option<String>,
 }
 
 impl NodeTable {
@@ -143,6 +145,7 @@ impl NodeTable {
         node.booted = true;
         node.fallback.started();
         let first = node.starts.script(now);
+        node.starts.last_file = said.last_file.clone();
         let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(MAX_NAME_CHARS).collect());
         node.boot_arch = short(&said.arch).or(node.boot_arch.take());
         node.serial = short(&said.serial).or(node.serial.take());
@@ -155,10 +158,10 @@ impl NodeTable {
         news
     }
 
-    /// The initrd goes to the machine.
-    pub fn initrd(&mut self, address: IpAddr) {
+    /// The initrd went to the machine whole, or this file of the first stage.
+    pub fn initrd(&mut self, address: IpAddr, first_stage: Option<&str>) {
         if let Some(node) = self.at(address) {
-            node.starts.initrd_sent();
+            node.starts.initrd_sent(first_stage);
         }
     }
 

@@ -643,7 +643,7 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
         nodes.heard(mac(1), true, now);
         news.extend(nodes.script(ADDRESS, &said, now));
         nodes.fetched(ADDRESS, Stage::Kernel, now);
-        nodes.initrd(ADDRESS);
+        nodes.initrd(ADDRESS, None);
     }
     assert_eq!(news.len(), 1, "{news:?}");
     let row = &nodes.all()[0];
