@@ -67,8 +67,9 @@ def small(site: Site, server: Server, seconds: int) -> float:
     return float(found.group(1))
 
 
-def memory(site: Site, tool: Path, server: Server, clients: int) -> float:
-    """Resident MB while so many clients download the big file."""
+def memory(site: Site, tool: Path, server: Server, clients: int) -> tuple[float, float]:
+    """Resident MB before anybody asked, and while so many clients download the big file."""
+    idle = server.rss_bytes()
     process = site.client.popen(
         [str(tool), "hold", f"{SERVER}:80", "/export/big", str(clients), "6"], stdout=subprocess.PIPE
     )
@@ -80,7 +81,7 @@ def memory(site: Site, tool: Path, server: Server, clients: int) -> float:
     while process.poll() is None:
         most = max(most, server.rss_bytes())
         time.sleep(0.5)
-    return most / 1e6
+    return idle / 1e6, most / 1e6
 
 
 class Dhcp(NamedTuple):

@@ -30,8 +30,10 @@ PEERS: dict[str, dict[str, str]] = {
     "dhcp": {"kea": "kea-dhcp4", "dnsmasq": "dnsmasq"},
     "tftp": {"dnsmasq": "dnsmasq", "tftpd-hpa": "in.tftpd", "async-tftp": servers.ASYNC_TFTPD},
     "http": {"nginx": "nginx"},
+    "memory": {"nginx": "nginx"},
 }
 CLIENTS = {"dhcp": "perfdhcp", "http": "wrk"}
+DOWNLOADS = 1000
 # Row -> (server -> values of every round, True if more is better, unit)
 Rows = dict[str, tuple[dict[str, list[float]], bool, str]]
 
@@ -71,9 +73,13 @@ class Bench:
             self.note("HTTP 32 streams, mean time until a client has it", name, load.mean_seconds, "s", more=False)
             self.note("HTTP 32 streams, server CPU", name, load.cpu_per_gb, "s/GB", more=False)
             self.note("HTTP 64 connections, 4 KiB file", name, measures.small(self.site, server, 2 if self.quick else 5), "requests/s")
+
+    def memory(self, name: str) -> None:
+        """A few seconds, and little depends on what else the machine does."""
         with self.site.start(name, "http") as server:
-            value = measures.memory(self.site, self.load, server, 1000)
-            self.note("resident memory at 1000 downloads", name, value, "MB", more=False)
+            idle, held = measures.memory(self.site, self.load, server, DOWNLOADS)
+        self.note("resident memory, nothing asked", name, idle, "MB", more=False)
+        self.note(f"resident memory at {DOWNLOADS} downloads", name, held, "MB", more=False)
 
     def dhcp(self, name: str) -> None:
         rates = [500, 1000, 2000, 4000, 6000, 8000, 10000, 12000, 16000, 32000]

@@ -14,6 +14,11 @@ pub trait Medium: Send + Sync {
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
     /// Puts a file's content and length on the medium.
     fn sync_file(&self, file: &File) -> io::Result<()>;
+    /// Puts a file's content on the medium where its length has not changed. Spares a journalling file system the commit, which
+    /// would wait for what others have written.
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.sync_file(file)
+    }
     /// Renames inside one folder; replaces what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
@@ -103,6 +108,10 @@ impl Medium for Disk {
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
         file.sync_all()
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@
 //! medium: a reply that rests on a change waits for that.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -36,6 +36,9 @@ const LINE_BYTES: u64 = 160;
 /// Syncs begin this far apart at least. Memory that pretends to be a disk would sync for every change, at more cost than the
 /// change itself; on a stick a sync takes longer anyway.
 const GATHER: Duration = Duration::from_millis(1);
+/// Blank lines that stand behind the last change of a durable journal, for the next ones to be written over: their sync then puts
+/// nothing on the medium but themselves.
+const AHEAD_BYTES: u64 = 64 << 10;
 /// Pause before a medium that failed is tried again, in seconds.
 const RETRY_SECONDS: f64 = 30.0;
 /// `leases-<number>.jsonl`; the highest whole one counts. A new file under a new name, because a rename over a file is
@@ -80,6 +83,7 @@ impl Journal {
             book: book.clone(),
             file: None,
             grown: 0,
+            ahead: 0,
             failing: false,
             retry_at: RunTime::default(),
         };
@@ -185,6 +189,8 @@ struct Writer {
     file: Option<File>,
     /// Bytes appended since it was begun.
     grown: u64,
+    /// Of the blank lines at its end.
+    ahead: u64,
     failing: bool,
     retry_at: RunTime,
 }
@@ -197,7 +203,7 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
-        let Some(file) = &mut self.file else {
+        let Some(mut file) = self.file.take() else {
             if now >= self.retry_at {
                 self.begin(now);
             }
@@ -205,10 +211,8 @@ impl Writer {
         };
         let mut bytes = Vec::new();
         crate::store::leases::journal::append(&journal_name(self.name), changes, &mut bytes);
-        let written = self.medium.write(file, &bytes).and_then(|()| match self.durable {
-            true => self.medium.sync_file(file),
-            false => Ok(()),
-        });
+        let written = self.append(&mut file, &bytes);
+        self.file = Some(file);
         self.grown += bytes.len() as u64;
         match written {
             // What reached the file of these changes is unknown, so it is not added to any more.
@@ -216,6 +220,30 @@ impl Writer {
             Ok(()) if self.grown > COMPACT_BYTES.max(4 * LINE_BYTES * self.book.len() as u64) => self.begin(now),
             Ok(()) => {}
         }
+    }
+
+    /// Writes lines behind the last one and waits until they are on the medium.
+    fn append(&mut self, file: &mut File, lines: &[u8]) -> io::Result<()> {
+        let length = lines.len() as u64;
+        if !self.durable {
+            return self.medium.write(file, lines);
+        }
+        if length > self.ahead {
+            self.extend(file, lines.to_vec())?;
+            return self.medium.sync_file(file);
+        }
+        self.medium.write(file, lines)?;
+        self.ahead -= length;
+        self.medium.sync_data(file)
+    }
+
+    /// Writes lines and, behind them, blank ones for those that will follow.
+    fn extend(&mut self, file: &mut File, mut lines: Vec<u8>) -> io::Result<()> {
+        lines.resize(lines.len() + AHEAD_BYTES as usize, b'\n');
+        self.medium.write(file, &lines)?;
+        file.seek(SeekFrom::Current(-(AHEAD_BYTES as i64)))?;
+        self.ahead = AHEAD_BYTES;
+        Ok(())
     }
 
     /// Begins a new file with all that is known, and removes the old one once that is on the medium.
@@ -240,12 +268,14 @@ impl Writer {
         }
     }
 
-    fn make(&self) -> io::Result<File> {
+    fn make(&mut self) -> io::Result<File> {
         let path = self.folder.join(file_name(self.number));
         let mut file = self.medium.create(&path)?;
         let bytes = crate::store::leases::journal::begin(&journal_name(self.name), self.number, &self.book);
-        self.medium.write(&mut file, &bytes)?;
-        if self.durable {
+        if !self.durable {
+            self.medium.write(&mut file, &bytes)?;
+        } else {
+            self.extend(&mut file, bytes)?;
             self.medium.sync_file(&file)?;
             self.medium.sync_folder(&self.folder)?;
             self.medium.sync_all(&self.folder)?;

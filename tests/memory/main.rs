@@ -1,11 +1,14 @@
 //! Memory as the allocator hands it out, byte by byte: the same on every machine. In a program of its own, because it counts for
-//! the whole process; and in one test, so that nothing else allocates meanwhile.
+//! the whole process; and one test at a time, so that nothing else allocates meanwhile.
 
 // clippy.toml allows this in unit tests; it does not see that helpers here are test code too.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod downloads;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use recon::model::{MacAddr, NodeId};
@@ -51,9 +54,16 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Whoever counts is alone.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn now() -> usize {
+    NOW.load(Ordering::Relaxed)
+}
+
 /// What `work` gives, and the most bytes it held at once.
 fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = NOW.load(Ordering::Relaxed);
+    let before = now();
     PEAK.store(before, Ordering::Relaxed);
     let done = work();
     (done, PEAK.load(Ordering::Relaxed).saturating_sub(before))
@@ -143,7 +153,17 @@ fn put(store: &NodeStore, number: usize, bytes: &[u8]) -> bool {
 }
 
 #[test]
+fn a_download_costs_little_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let each = downloads::bytes_each();
+    writeln!(std::io::stderr(), "a download more: {each} bytes").unwrap();
+    // 16 KiB of it are hyper's buffers, of which little is ever written.
+    assert!(each < 22 * KIB, "{each} bytes for each download");
+}
+
+#[test]
 fn what_strangers_send_costs_little_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
     let limits = UploadLimits::default();
     for (what, bytes) in hostile() {
         // One after the other, as the store does.

@@ -107,11 +107,13 @@ async fn converse(stream: std::net::TcpStream, from: SocketAddr, site: Arc<Site>
     let wire = Wire::new(stream, Arc::clone(&queue));
     let service = service_fn(move |request| {
         let (site, queue) = (Arc::clone(&site), Arc::clone(&queue));
-        async move {
+        // hyper keeps room for this future as long as the connection lives; the future itself, some kilobytes for the sake of
+        // uploads, is gone before the body is sent.
+        Box::pin(async move {
             let response = answer(&site, &queue, from, local, request).await;
             site.metrics.http_answered(response.status().as_u16());
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -23,6 +23,24 @@ fn wait(journal: &Journal, ticket: u64) {
     runtime.block_on(async { written.wait_for(|number| *number >= ticket).await.unwrap() });
 }
 
+/// Whose journal was not begun yet.
+fn writer(folder: &Path, durable: bool, medium: Arc<dyn Medium>) -> Writer {
+    let (book, number) = load(folder);
+    Writer {
+        folder: folder.to_owned(),
+        durable,
+        medium,
+        name: 1,
+        number,
+        book,
+        file: None,
+        grown: 0,
+        ahead: 0,
+        failing: false,
+        retry_at: RunTime::from_seconds(0.0),
+    }
+}
+
 fn leases(book: &Book) -> Vec<Lease> {
     book.leases().cloned().collect()
 }
@@ -79,6 +97,90 @@ fn many_changes_share_few_syncs() {
     );
 }
 
+/// A medium that notes its syncs of files.
+#[derive(Default)]
+struct Noting(Mutex<Vec<(Sync, u64)>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    File,
+    Data,
+}
+
+impl Noting {
+    fn note(&self, sync: Sync, file: &File) -> io::Result<()> {
+        let length = file.metadata()?.len();
+        self.0.lock().unwrap().push((sync, length));
+        Ok(())
+    }
+}
+
+impl Medium for Noting {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        Disk.create(path)
+    }
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        Disk.write(file, bytes)
+    }
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        self.note(Sync::File, file)
+    }
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.note(Sync::Data, file)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        Disk.remove_file(path)
+    }
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.make_folder(path)
+    }
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.remove_folder(path)
+    }
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        Disk.free_bytes(path)
+    }
+}
+
+/// Else each sync of a lease would wait for whatever else is written to the medium, uploads above all.
+#[test]
+fn hardly_a_change_makes_the_journal_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Arc::new(Noting::default());
+    let (mut writer, now) = (
+        writer(folder.path(), true, Arc::clone(&medium) as Arc<dyn Medium>),
+        RunTime::from_seconds(0.0),
+    );
+    writer.begin(now);
+    for round in 0..2000u32 {
+        writer.write(&[bound((round % 200) as u8)], now);
+    }
+    let syncs = medium.0.lock().unwrap().clone();
+    assert_eq!(syncs.len(), 2001);
+    let longer = syncs.iter().filter(|(sync, _)| *sync == Sync::File).count() as u64;
+    assert_eq!(longer, 1 + writer.grown / AHEAD_BYTES, "{} bytes", writer.grown);
+    for pair in syncs.windows(2) {
+        let is_longer = pair[0].1 != pair[1].1;
+        assert_eq!(
+            is_longer,
+            pair[1].0 == Sync::File,
+            "{pair:?}: a new length needs the whole sync"
+        );
+    }
+    let bytes = std::fs::read(folder.path().join(file_name(writer.number))).unwrap();
+    let (book, bad) = journal::read(&bytes, writer.number).unwrap();
+    assert_eq!((book.len(), bad), (200, 0), "blank lines are no bad lines");
+}
+
 #[test]
 fn a_medium_that_fails_does_not_stop_anything_and_is_used_again_when_it_can_be() {
     let folder = tempfile::tempdir().unwrap();
@@ -87,19 +189,7 @@ fn a_medium_that_fails_does_not_stop_anything_and_is_used_again_when_it_can_be()
         step: 6,
         errno: libc::EIO,
     }));
-    let (book, number) = load(folder.path());
-    let mut writer = Writer {
-        folder: folder.path().to_owned(),
-        durable: true,
-        medium,
-        name: 1,
-        number,
-        book,
-        file: None,
-        grown: 0,
-        failing: false,
-        retry_at: RunTime::from_seconds(0.0),
-    };
+    let mut writer = writer(folder.path(), true, medium);
     writer.begin(RunTime::from_seconds(0.0));
     assert!(writer.file.is_some());
     writer.write(&[bound(1)], RunTime::from_seconds(1.0));
@@ -144,19 +234,7 @@ fn the_power_may_go_while_a_new_journal_is_begun() {
 fn a_journal_of_history_is_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
     let number = {
-        let (book, highest) = load(folder.path());
-        let mut writer = Writer {
-            folder: folder.path().to_owned(),
-            durable: false,
-            medium: Arc::new(Disk),
-            name: 9,
-            number: highest,
-            book,
-            file: None,
-            grown: 0,
-            failing: false,
-            retry_at: RunTime::from_seconds(0.0),
-        };
+        let mut writer = writer(folder.path(), false, Arc::new(Disk));
         writer.begin(RunTime::from_seconds(0.0));
         let many: Vec<LeaseChange> = (0..1000).map(|at| bound((at % 50) as u8)).collect();
         for _ in 0..(COMPACT_BYTES / 100 / 1000 + 2) {
