@@ -40,6 +40,7 @@ _IMAGE_NUMBER = 9
 _FIRST_STAGE = re.compile(r"first stage of recon")
 _REFUSED = re.compile(r"boot script: .*signature", re.IGNORECASE)
 _NO_KEXEC = re.compile(r"kexec_load_disabled")
+_BY_MASTER = re.compile(r"named by a recon master")
 _FALL_BACK = """#!ipxe
 kernel kernel
 boot || chain ../boot.ipxe
@@ -52,8 +53,8 @@ class Node(NamedTuple):
     number: int
     firmware: str
     bus: str
-    # The boot script, below the web server.
-    script: str
+    # The boot script, below the web server; None: nothing is set, and the master on this network is asked.
+    script: str | None
     secure: bool = False
     memory_mib: int = _LIVE_MIB
     # More lines of the settings' part [boot], and more words for the image's own kernel.
@@ -65,6 +66,7 @@ NODES = {
     "boot-image-secure": Node(0x6A, "uefi", "usb", "changed/boot.ipxe", secure=True),
     "boot-image-uefi": Node(0x69, "uefi", "usb", "cut/boot.ipxe"),
     "boot-image-bios": Node(0x68, "bios", "virtio", "boot.ipxe"),
+    "boot-image-master": Node(0x6C, "bios", "virtio", None, memory_mib=_SMALL_MIB),
     "boot-image-no-kexec": Node(
         0x6B, "bios", "virtio", "boot.ipxe", memory_mib=_SMALL_MIB, settings='on-failure = "reboot"\n', words="sysctl.kernel.kexec_load_disabled=1",
     ),
@@ -101,7 +103,8 @@ class BootImages(Environment):
         peer.spec.ports[:] = [Port(peer.identity.mac)]
         copy = self.lab.folder / f"{name}.image.disk.raw"
         tools.run(["cp", "--sparse=always", str(self.image), str(copy)])
-        _put(copy, "recon.txt", self._settings(node))
+        if node.script is not None:
+            _put(copy, "recon.txt", self._settings(node))
         if node.words:
             menu = _get(copy, "recon/grub.cfg")
             _put(copy, "recon/grub.cfg", menu.replace("recon.boot=settings", f"recon.boot=settings {node.words}"))
@@ -185,6 +188,14 @@ def secure(site: BootImages) -> float | None:
     return took
 
 
+def from_master(site: BootImages) -> float | None:
+    """Nothing is set on the image: it asks the master, as firmware would, and is its peer."""
+    took = _uploads(site, "boot-image-master")
+    console = site.group["boot-image-master"].machine.console
+    expect(console.find(_BY_MASTER) is not None, f"nobody said who named what to start:\n{console.tail(30)}")
+    return took
+
+
 def no_kexec(site: BootImages) -> None:
     """Where no kernel can be started from here, the reason is said, and the machine starts again as its settings want it."""
     name = "boot-image-no-kexec"
@@ -205,5 +216,7 @@ SCENARIOS: list[Scenario[BootImages]] = [
              secure, ("boot-image-secure",)),
     Scenario("boot-image-uefi", "the same by UEFI, from a web server that cuts every connection", uefi, ("boot-image-uefi",)),
     Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",)),
+    Scenario("boot-image-master", "an image on which nothing is set: it asks the master on its network, and becomes its peer", from_master,
+             ("boot-image-master",)),
     Scenario("boot-image-no-kexec", "a kernel that refuses kexec: said, and the machine starts again", no_kexec, ("boot-image-no-kexec",)),
 ]
