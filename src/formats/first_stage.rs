@@ -68,6 +68,22 @@ impl FromStr for BusId {
     }
 }
 
+impl BusId {
+    /// `8086:100e`: vendor and device of a PCI function, as inventories and lspci(8) write them.
+    pub(crate) fn of_pci(text: &str) -> Option<BusId> {
+        let (vendor, device) = text.split_once(':')?;
+        let number = |text: &str| {
+            let is_hex = text.len() == 4 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+            u16::from_str_radix(text, 16).ok().filter(|_| is_hex)
+        };
+        Some(BusId {
+            bus: Bus::Pci,
+            vendor: number(vendor)?,
+            device: number(device)?,
+        })
+    }
+}
+
 impl std::fmt::Display for BusId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ([v1, v2], [d1, d2]) = (self.vendor.to_be_bytes(), self.device.to_be_bytes());

@@ -7,6 +7,7 @@ use std::io::Read;
 use serde::de::MapAccess;
 
 use super::json::{self, Flag, List, MAX_TEXT_CHARS, Refusal, Text, Wanted};
+use crate::formats::first_stage::BusId;
 use crate::model::identity::{Evidence, IdentityFacts};
 use crate::model::inventory::{is_host_only, machine_line};
 use crate::model::{MacAddr, shown};
@@ -20,7 +21,12 @@ pub struct InventoryFacts {
     /// One line for a table: vendor, product, serial, as far as it has them.
     pub summary: Option<String>,
     pub evidence: Evidence,
+    /// Addresses of its ports, and what each is, so that it is known also where a boot program does not say it.
+    pub port_ids: Vec<(MacAddr, BusId)>,
 }
+
+/// Ports of one machine of which it is kept what they are; further ones are left out.
+const MAX_PORT_IDS: usize = 64;
 
 /// Reads `reader` to its end or to what is wrong. An error of the reader itself is a refusal here as well; who needs to tell them
 /// apart has to watch the reader.
@@ -28,6 +34,9 @@ pub(crate) fn read(reader: impl Read) -> Result<InventoryFacts, Refusal> {
     let document: Document = json::read_object(reader)?;
     let (beside, nics) = (document.system, document.nics.value.0);
     let value = beside.value;
+    let on_pci = nics.iter().filter(|port| !port.usb.0);
+    let port_ids = on_pci.filter_map(|port| Some((port.mac.0?, port.pci_id.0?)));
+    let port_ids = port_ids.take(MAX_PORT_IDS).collect();
     let facts = IdentityFacts {
         uuid: value.uuid.0,
         system_serial: value.serial.0.clone(),
@@ -49,6 +58,7 @@ pub(crate) fn read(reader: impl Read) -> Result<InventoryFacts, Refusal> {
     Ok(InventoryFacts {
         summary: machine_line(vendor, product, serial),
         evidence: evidence.checked(),
+        port_ids,
     })
 }
 
@@ -97,7 +107,9 @@ object!(SystemValue {
 });
 object!(Numbered { serial: Text });
 object!(Port {
+    mac: Address,
     permanent_mac: Address,
+    pci_id: PciId,
     driver: HostOnly,
     physical_function: Told,
     usb: Flag
@@ -134,6 +146,10 @@ said!(
         let mac = Some(text).filter(|text| text.len() <= MAX_TEXT_CHARS)?;
         mac.parse::<MacAddr>().ok().filter(|mac| !mac.is_unusable())
     }
+);
+said!(
+    /// Vendor and device, as `8086:100e`.
+    PciId(Option<BusId>): BusId::of_pci
 );
 said!(
     /// Whether the driver of this name is the host's only.

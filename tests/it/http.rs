@@ -10,6 +10,7 @@ use recon::model::{Arch, MacAddr, RunTime};
 use recon::service::boot::loaders::Loaders;
 use recon::service::boot::programs;
 use recon::service::http::site::Site;
+use recon::store::inventory::InventoryFacts;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -318,6 +319,21 @@ async fn a_machine_gets_the_first_stage_of_its_port_and_an_unknown_one_the_drive
     let grub = text("/boot.grub?mac=52:54:00:12:34:56").await;
     let all =
         format!("initrd (http,{address})/boot/x86_64/first/base.img (http,{address})/boot/x86_64/first/ports.img; ");
+    assert!(grub.contains(&all), "{grub}");
+    // Of a machine whose inventory is here it is known what its port is, and for no other port.
+    let mac = "52:54:00:12:34:56".parse().unwrap();
+    let facts = InventoryFacts {
+        port_ids: vec![(mac, "01-80-86-10-0e".parse().unwrap())],
+        ..InventoryFacts::default()
+    };
+    let id = "mac-525400123456".parse().unwrap();
+    site.node_table().heard(mac, true, RunTime::default());
+    site.node_table()
+        .stored(&id, Some(address.ip()), "ab".into(), facts, RunTime::default());
+    let grub = text("/boot.grub?mac=52:54:00:12:34:56").await;
+    let own = all.replace("ports.img", "port/e1000.img");
+    assert!(grub.contains(&own), "{grub}");
+    let grub = text("/boot.grub?mac=52:54:00:12:34:57").await;
     assert!(grub.contains(&all), "{grub}");
 
     let mut stream = TcpStream::connect(address).await.unwrap();

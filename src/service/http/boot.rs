@@ -131,8 +131,8 @@ fn asks_script(asked: Asked<'_>, who: &Who) {
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let stage = first_stage_of(site, client, policy.post_action);
     let said = LoaderReport {
-        needed_mib: needed_mib(site, stage, policy.post_action, who.bus),
-        last_file: stage.and_then(|stage| stage.initrds(who.bus).pop()),
+        needed_mib: needed_mib(site, stage, policy.post_action, bus_of(site, who)),
+        last_file: stage.and_then(|stage| stage.initrds(bus_of(site, who)).pop()),
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
@@ -198,9 +198,15 @@ fn no_kernel(site: &Site, client: IpAddr, who: &Who) -> Option<String> {
             Some(StartsWith::Initrd) => None,
             None => first_stage_of(site, client, action),
         };
-        memory::too_little(has, needed_mib(site, stage, action, who.bus)?)
+        memory::too_little(has, needed_mib(site, stage, action, bus_of(site, who))?)
     });
     too_little.or_else(|| who.action.and_then(|_| site.node_table().stuck(client)))
+}
+
+/// What the port is, by what the boot program says; GRUB does not say it, nor does every firmware tell iPXE. There, by an inventory of
+/// that machine from before.
+fn bus_of(site: &Site, who: &Who) -> Option<BusId> {
+    who.bus.or_else(|| site.node_table().bus_of(who.mac?))
 }
 
 fn boot_of<'a>(
@@ -212,13 +218,14 @@ fn boot_of<'a>(
 ) -> request::Boot<'a> {
     // A menu offers the inventory whatever the policy is.
     let first_stage = first_stage_of(site, client, PostAction::Inventory);
+    let bus = bus_of(site, who);
     request::Boot {
         master,
         client,
         mac: who.mac,
         fills_in: !who.said_mac,
-        bus: who.bus,
-        first_stage: first_stage.map(|stage| stage.initrds(who.bus)).unwrap_or_default(),
+        bus,
+        first_stage: first_stage.map(|stage| stage.initrds(bus)).unwrap_or_default(),
         policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),

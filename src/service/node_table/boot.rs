@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::leads::NodeTable;
 use super::row::Row;
+use crate::formats::first_stage::BusId;
 use crate::model::{Arch, MacAddr, RunTime, Stage};
 use crate::service::boot::fallback::{LoaderFallback, LoaderPick};
 
@@ -199,6 +200,12 @@ impl NodeTable {
             node.refused = node.failure.clone();
         }
         first
+    }
+
+    /// What this port is, by an upload of its machine.
+    pub fn bus_of(&self, mac: MacAddr) -> Option<BusId> {
+        let row = &self.rows[*self.by_mac.get(&mac)?];
+        row.port_ids.iter().find(|(port, _)| *port == mac).map(|(_, bus)| *bus)
     }
 
     /// What the machine with this port is called on screens.

@@ -55,6 +55,7 @@ impl NodeTable {
         node.stored_as = Some(id.clone());
         node.stored_sha256 = Some(sha256);
         node.summary = facts.summary;
+        node.port_ids = facts.port_ids;
     }
 
     /// An upload is known that is kept as `id`.

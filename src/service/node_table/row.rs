@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::formats::first_stage::BusId;
 use crate::model::identity::Evidence;
 use crate::model::{Arch, MacAddr, NodeId, RunTime, Stage};
 use crate::service::boot::fallback::LoaderFallback;
@@ -36,6 +37,8 @@ pub(super) struct Row {
     pub(super) bytes_sent: u64,
     pub(super) stored_sha256: Option<String>,
     pub(super) summary: Option<String>,
+    /// What its ports are, as its upload has it.
+    pub(super) port_ids: Vec<(MacAddr, BusId)>,
     /// How network boot programs fared on it.
     pub(super) fallback: LoaderFallback,
     /// How the system fared on it.

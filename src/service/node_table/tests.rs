@@ -224,7 +224,11 @@ const SHARED: &str = "93d4e5a1-7f46-11e5-bf8b-080027123456";
 
 /// A board whose firmware has one UUID for all of them.
 fn facts(summary: Option<String>, evidence: Evidence) -> InventoryFacts {
-    InventoryFacts { summary, evidence }
+    InventoryFacts {
+        summary,
+        evidence,
+        port_ids: Vec::new(),
+    }
 }
 
 fn board(last: u8) -> Evidence {

@@ -41,6 +41,34 @@ fn the_words_are_found_wherever_they_may_stand() {
 }
 
 #[test]
+fn what_each_port_is_is_known_afterwards() {
+    let port = |mac: &str, id: &str, more: &str| format!(r#"{{"mac":"{mac}","pci_id":"{id}"{more}}}"#);
+    let nics = [
+        port("52:54:00:12:34:56", "8086:100e", ""),
+        // Of a USB port it is that of the controller.
+        port("52:54:00:12:34:57", "1b36:000d", r#","usb":true"#),
+        port("52:54:00:12:34:58", "8086", ""),
+        port("52:54:00:12:34:59", "15b3:101D", ""),
+        port("00:00:00:00:00:00", "8086:100e", ""),
+    ];
+    let document = |nics: &[String]| format!(r#"{{"nics":{{"value":[{}]}}}}"#, nics.join(","));
+    let known = read(document(&nics).as_bytes()).unwrap().port_ids;
+    let known: Vec<_> = known
+        .iter()
+        .map(|(mac, bus)| (mac.to_string(), bus.to_string()))
+        .collect();
+    let wanted = [
+        ("52:54:00:12:34:56", "01-80-86-10-0e"),
+        ("52:54:00:12:34:59", "01-15-b3-10-1d"),
+    ];
+    assert_eq!(known, wanted.map(|(mac, bus)| (mac.to_owned(), bus.to_owned())));
+    let many: Vec<_> = (0..200)
+        .map(|number| port(&format!("52:54:00:12:35:{number:02x}"), "8086:100e", ""))
+        .collect();
+    assert_eq!(read(document(&many).as_bytes()).unwrap().port_ids.len(), MAX_PORT_IDS);
+}
+
+#[test]
 fn what_would_have_to_be_held_is_bounded() {
     let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
     assert_eq!(line(&deep(MAX_DEPTH)), None);
