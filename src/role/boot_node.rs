@@ -3,6 +3,7 @@
 //! All drivers of network ports are in the initrd, so nobody is needed for them. Whatever fails is said on the console and tried again: a
 //! switch may still block its port, a server may be on its way back, and nobody may be there to press a key.
 
+mod link;
 mod uplink;
 
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
         }
         tokio::time::sleep(MISTAKE).await;
     };
-    ports.want(&uplink::modules(&settings.file.network)).await;
+    ports.want(&link::modules(&settings.file.network)).await;
     let uplink = Uplink::bring_up(&settings.file.network).await?;
     let chosen = chosen(&settings, &uplink).await;
     console!(
