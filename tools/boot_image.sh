@@ -76,6 +76,7 @@ fi
 set given=""
 if [ -f /recon.txt ]; then set given="newc:etc/recon/boot.toml:/recon.txt"; fi
 if [ -f /ca.pem ]; then set given="\$given newc:etc/recon/ca.pem:/ca.pem"; fi
+if [ -f /token ]; then set given="\$given newc:etc/recon/token:/token"; fi
 
 menuentry "recon: boot from the address in recon.txt" --id run {
     linux /recon/kernel recon.boot=settings $1

@@ -190,6 +190,17 @@ def check_ports(tree: Tree, table: Table, stage: Stage) -> Iterator[str]:
         yield f"error: only {devices} kinds of PCI devices; modules.alias is not what was expected"
 
 
+def check_boot(tree: Tree, table: Table, stage: Stage) -> Iterator[str]:
+    """What the boot image needs besides ports is there with what that needs, or built in: nobody is there to fetch it from."""
+    there = modules_in(stage.base) | modules_in(stage.any_port)
+    for glob, _ in table.rows["boot"]:
+        names = {name for name, path in tree.paths.items() if fnmatchcase(alike(path), alike(glob))}
+        if not names and name_of(glob) not in tree.builtin:
+            yield f"error: no module fits {glob}, which the table wants in ports.img"
+        for name in sorted(names):
+            yield from (f"error: {need} is neither in ports.img nor in base.img" for need in [name, *tree.needs[name]] if need not in there)
+
+
 def check_base(stage: Stage) -> Iterator[str]:
     """recon, its manifest and modules; no shell, no libraries, no program."""
     for name, entry in stage.base.items():
@@ -235,6 +246,7 @@ def check_forbidden(tree: Tree, table: Table, stage: Stage) -> Iterator[str]:
 def check(root: Path, first: Path, table_file: Path) -> Iterator[str]:
     tree, table, stage = Tree(root), Table(table_file.read_text()), Stage(first)
     yield from check_ports(tree, table, stage)
+    yield from check_boot(tree, table, stage)
     yield from check_base(stage)
     yield from check_manifest(stage)
     yield from check_forbidden(tree, table, stage)

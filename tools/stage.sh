@@ -8,7 +8,8 @@ STAGE_TIME=1767225600
 # One static-pie binary that runs in every image, whatever its C library, and in the initrd.
 build_binary() {
     cd "$TOP" || return
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target x86_64-unknown-linux-gnu
+    # From then on a machine's clock may be right (src/role/boot_node.rs).
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$STAGE_TIME} RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target x86_64-unknown-linux-gnu
 }
 
 # KIWI's check of RPM packages' own signatures; on where this host's rpm takes all the keys (rpm_trust.sh).

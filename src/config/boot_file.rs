@@ -269,7 +269,7 @@ mod tests {
             file.boot.headers(Some("t1")),
             ["X-Site: one", "Authorization: Bearer t1"]
         );
-        assert_eq!(file.boot.sha256.keys().collect::<Vec<_>>(), ["initrd.img", "vmlinuz"]);
+        assert_eq!(file.boot.sha256.keys().collect::<Vec<_>>(), ["initrd", "vmlinuz"]);
         assert_eq!(
             file.network.address().unwrap(),
             Some((IpAddr::from([192, 0, 2, 5]), 24))

@@ -358,7 +358,8 @@ mod tests {
     #[test]
     fn a_mistake_names_its_place_and_no_secret() {
         let long = "x".repeat(MAX_BYTES + 1);
-        let cases: [(fn(&mut Texts, String), &str, Source, &str); 9] = [
+        type Set = fn(&mut Texts, String);
+        let cases: [(Set, &str, Source, &str); 9] = [
             (
                 |texts, text| texts.fw_cfg_url = some(&text),
                 "ftp://a/hunter2",
@@ -464,11 +465,11 @@ mod tests {
                 smbios: oem.into_iter().map(String::into_bytes).collect(),
                 ..Texts::default()
             };
-            if let Ok(settings) = texts.read() {
-                if let Some(chosen) = settings.choose(&[]) {
-                    prop_assert!(is_url(&chosen.url));
-                    prop_assert!(chosen.headers.iter().all(|header| !header.contains(char::is_control)));
-                }
+            if let Ok(settings) = texts.read()
+                && let Some(chosen) = settings.choose(&[])
+            {
+                prop_assert!(is_url(&chosen.url));
+                prop_assert!(chosen.headers.iter().all(|header| !header.contains(char::is_control)));
             }
         }
     }

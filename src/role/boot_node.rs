@@ -3,6 +3,7 @@
 //! All drivers of network ports are in the initrd, so nobody is needed for them. Whatever fails is said on the console and tried again: a
 //! switch may still block its port, a server may be on its way back, and nobody may be there to press a key.
 
+mod link;
 mod uplink;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::probe::smbios::{SmbiosTable, entry_point, source};
 use crate::role::boot_from::run::{self, Config, KernelRefuses};
 use crate::role::first_stage;
 use crate::sys::console::drain;
-use crate::sys::power;
+use crate::sys::{clock, power};
 
 use uplink::Uplink;
 
@@ -47,9 +48,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// For whoever reads why a machine ends.
 const READING: Duration = Duration::from_secs(10);
 
+/// The time from which on there was a program like this one, in seconds since 1970, as a build of an image says it (reproducible-builds.org's
+/// SOURCE_DATE_EPOCH).
+const MADE: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+
 /// Works until something else runs in its place.
 pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()> {
     let ports = first_stage::ports().await?;
+    mend_clock();
     let settings = loop {
         match settings(line, word) {
             Ok(settings) => break settings,
@@ -57,7 +63,7 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
         }
         tokio::time::sleep(MISTAKE).await;
     };
-    ports.want(&uplink::modules(&settings.file.network)).await;
+    ports.want(&link::modules(&settings.file.network)).await;
     let uplink = Uplink::bring_up(&settings.file.network).await?;
     let chosen = chosen(&settings, &uplink).await;
     console!(
@@ -70,6 +76,32 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
     }
     let config = config(line, &settings.file.boot, chosen)?;
     start(&config, settings.file.boot.on_failure).await
+}
+
+/// A clock whose battery is empty would have every certificate be one of the future.
+fn mend_clock() {
+    let now = clock::unix_millis() / 1000;
+    let Some(made) = too_early(MADE, now) else { return };
+    let date = |seconds: i64| {
+        jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+    };
+    match clock::set(made) {
+        Ok(()) => console!(
+            "the clock of this machine says {}, which is before this image was made: it is taken for {} here, and the machine's own clock \
+             stays as it is",
+            date(now),
+            date(made)
+        ),
+        Err(error) => console!(
+            "the clock of this machine says {}, and cannot be set: {error}",
+            date(now)
+        ),
+    }
+}
+
+/// What a clock is set to that cannot be right.
+fn too_early(made: Option<&str>, now: i64) -> Option<i64> {
+    made?.parse().ok().filter(|made| now < *made)
 }
 
 /// Tries until it is started, or as the settings say.
@@ -211,6 +243,20 @@ mod tests {
                 end,
                 "{on_failure} {is_final} {tried:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_clock_is_only_set_where_it_cannot_be_right() {
+        for (made, now, set) in [
+            (Some("1767225600"), 0, Some(1_767_225_600)),
+            (Some("1767225600"), -5, Some(1_767_225_600)),
+            (Some("1767225600"), 1_767_225_600, None),
+            (Some("1767225600"), 1_800_000_000, None),
+            (Some("soon"), 0, None),
+            (None, 0, None),
+        ] {
+            assert_eq!(too_early(made, now), set, "{made:?} {now}");
         }
     }
 

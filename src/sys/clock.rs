@@ -1,9 +1,12 @@
 //! Wall clock and run clock, read here and handed on as values.
 
+use std::io;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::{RunTime, UnixTime};
+
+use super::checked;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -14,6 +17,16 @@ pub(crate) fn unix_millis() -> i64 {
         Ok(since) => clamped(since.as_millis()),
         Err(before) => -clamped(before.duration().as_millis()),
     }
+}
+
+/// Sets the system's clock, in seconds since 1970; the one that goes on while the machine is off is left as it is.
+pub(crate) fn set(seconds: i64) -> io::Result<()> {
+    let time = libc::timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    // SAFETY: the time outlives the call.
+    checked(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &time) }).map(drop)
 }
 
 /// This moment of the run, which began when this process first asked.

@@ -26,7 +26,7 @@ const IOCTLS: [(&str, Option<&str>); 11] = [
 ];
 
 /// Files that run programs, with the programs, and the words of README's table for those that change something or may.
-const STARTED: [(&str, Program, Option<&str>); 13] = [
+const STARTED: [(&str, Program, Option<&str>); 14] = [
     ("src/cli/console.rs", Program::Bash, None),
     ("src/probe/disks/controllers.rs", Program::Arcconf, Some("`arcconf`")),
     ("src/probe/disks/controllers.rs", Program::Perccli, Some("`perccli64`")),
@@ -44,6 +44,7 @@ const STARTED: [(&str, Program, Option<&str>); 13] = [
     ("src/stick/partition.rs", Program::MkfsExfat, Some("`mkfs.exfat`")),
     ("src/sys/kexec.rs", Program::Systemctl, Some("`systemctl kexec`")),
     ("src/sys/power.rs", Program::Systemctl, Some("`systemctl poweroff`")),
+    ("src/sys/power.rs", Program::Systemctl, Some("`systemctl reboot`")),
 ];
 
 /// Files that only ask whether a program is there.
@@ -83,13 +84,16 @@ const WRITERS: [(&str, &str); 17] = [
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 14] = [
+const SETTINGS: [(&str, &str, &str); 17] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
     ("src/sys/netif.rs", "(index).name(", "renamed"),
     ("src/sys/netif.rs", ".address().add(", "addresses"),
     ("src/sys/netif.rs", ".address().del(", "addresses"),
     ("src/sys/netif.rs", ".route().add(", "routes"),
+    ("src/sys/netif.rs", "LinkVlan::new", "VLAN"),
+    ("src/sys/netif.rs", "LinkBond::new", "bond"),
+    ("src/sys/clock.rs", "clock_settime", "system's clock"),
     ("src/sys/lldp_socket.rs", "PACKET_MR_", "group addresses"),
     ("src/sys/mount.rs", "libc::mount(", "mounted"),
     ("src/sys/sandbox.rs", "libc::mount(", "memory file system"),

@@ -76,6 +76,7 @@ const EDGES: &[&str] = &[
     "role/boot_from/run.rs",
     "role/boot_from/session.rs",
     "role/boot_node.rs",
+    "role/boot_node/link.rs",
     "role/boot_node/uplink.rs",
     "role/failover.rs",
     "role/first_stage.rs",

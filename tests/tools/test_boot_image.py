@@ -136,7 +136,10 @@ class BootImage(unittest.TestCase):
         menu = self.read(self.image, "recon/grub.cfg").decode()
         # The words that keep disks safe are the ISO's own; what names its root is not among them.
         self.assertIn("linux /recon/kernel recon.boot=settings console=tty0 quiet panic=30 noresume rd.md=0\n", menu)
+        # Whoever puts one of these beside the settings, today or later, finds it in the initrd.
         self.assertIn('newc:etc/recon/boot.toml:/recon.txt"', menu)
+        for path in ("ca.pem", "token"):
+            self.assertIn(f'if [ -f /{path} ]; then set given="$given newc:etc/recon/{path}:/{path}"; fi\n', menu)
         self.assertIn("initrd /recon/base.img $given /recon/ports.img\n", menu)
 
     def test_the_settings_can_be_edited_anywhere_and_are_read_as_they_are(self) -> None:
@@ -150,7 +153,8 @@ class BootImage(unittest.TestCase):
         example = self.read(self.image, "recon.txt").decode()
         on = "\n".join(line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in example.splitlines())
         self.assertEqual({name: set(part) for name, part in tomllib.loads(on).items()},
-                         {"boot": {"url", "proxy", "append"}, "network": {"address", "gateway", "dns"}})
+                         {"boot": {"url", "only-ca", "token-file", "header", "proxy", "append", "method", "on-failure", "sha256"},
+                          "network": {"port", "bond", "bond-mode", "vlan", "address", "gateway", "dns"}})
 
     def test_settings_and_certificates_are_taken_byte_by_byte(self) -> None:
         settings, ca = self.folder / "mine.toml", self.folder / "mine.pem"

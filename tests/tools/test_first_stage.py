@@ -16,7 +16,7 @@ sys.path.insert(0, str(TOP / "tools"))
 import first_stage  # noqa: E402 # its folder is named first
 
 DEVICES = 100
-TABLE = "except\tdrivers/net/wan/*\tserial lines\nnever\tdrivers/watchdog/*\tresets\nrare\tdrivers/net/rare\told\n"
+TABLE = "except\tdrivers/net/wan/*\tserial lines\nnever\tdrivers/watchdog/*\tresets\nrare\tdrivers/net/rare\told\nboot\tdrivers/net/vlan\tVLANs\n"
 RECON = dict.fromkeys(first_stage.BASE, b"")
 
 
@@ -36,12 +36,12 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self.root, self.first, self.table = folder / "root", folder / "first", folder / "table.tsv"
-        self.dependencies = {"net/nic": ["net/mii"], "net/mii": [], "net/rare": [], "net/wan/line": [], "net/virtio_net": [], "watchdog/softdog": []}
+        self.dependencies = {"net/nic": ["net/mii"], "net/mii": [], "net/rare": [], "net/wan/line": [], "net/virtio_net": [], "watchdog/softdog": [], "net/vlan": ["net/mrp"], "net/mrp": []}
         self.aliases = [(f"pci:v00008086d{number:08X}sv*", "nic") for number in range(DEVICES)]
         self.aliases += [("pci:v1*", "rare"), ("pci:v2*", "line"), ("virtio:d1*", "virtio_net")]
         self.base = {**RECON, "usr/lib/modules/6/kernel/drivers/net/virtio_net.ko": b"v"}
         self.ports = {"nic": ["net/nic", "net/mii"], "rare": ["net/rare"]}
-        self.any_port = ["net/nic", "net/mii"]
+        self.any_port = ["net/nic", "net/mii", "net/vlan", "net/mrp"]
         self.patterns = [alias for alias in self.aliases if alias[1] != "line"]
         self.packed = {f"/usr/lib/modules/6/kernel/drivers/{path}.ko": path.encode() for path in ("net/nic", "net/mii", "net/rare")}
         self.places = {"virtio_net": "\tbase", "virtio_pci": "\tbase"}
@@ -137,8 +137,17 @@ class FirstStage(unittest.TestCase):
         self.assertEqual(self.made.said(), ["mii is neither in port/nic.img nor in base.img"])
 
     def test_a_driver_that_is_missing_among_all_ports(self) -> None:
-        self.made.any_port = ["net/mii"]
+        self.made.any_port.remove("net/nic")
         self.assertEqual(self.made.said(), ["nic is not in ports.img, and no row of the table says why"])
+
+    def test_what_the_boot_image_lacks_besides_ports(self) -> None:
+        self.made.any_port.remove("net/mrp")
+        self.assertEqual(self.made.said(), ["mrp is neither in ports.img nor in base.img"])
+
+    def test_a_row_for_the_boot_image_that_fits_nothing(self) -> None:
+        del self.made.dependencies["net/vlan"]
+        self.made.any_port.remove("net/vlan")
+        self.assertEqual(self.made.said(), ["no module fits drivers/net/vlan, which the table wants in ports.img"])
 
     def test_tables_that_name_hardly_any_device(self) -> None:
         self.made.aliases = self.made.patterns = [("pci:v1*", "rare")]

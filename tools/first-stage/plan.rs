@@ -18,7 +18,7 @@ pub(crate) struct Plan {
     pub(crate) base: Names,
     /// The driver of a kind of port, and everything that its image has.
     pub(crate) ports: BTreeMap<String, Names>,
-    /// What the image for unknown ports has.
+    /// What the image for unknown ports has, which is the boot image's too.
     pub(crate) any_port: Names,
     /// What a started machine can fetch.
     pub(crate) pack: Names,
@@ -67,8 +67,11 @@ pub(crate) fn plan(modules: &mut Modules, table: &Table) -> Plan {
         }
         ports.insert(name, all);
     }
+    let boot = modules.closure(&chosen(modules, &table.boot));
+    any_port.extend(boot.difference(&base).cloned());
     let mut pack = modules.closure(&chosen(modules, &table.pack));
     pack.extend(ports.values().flatten().cloned());
+    pack.extend(any_port.iter().cloned());
     Plan {
         patterns: patterns(modules, table, base.iter().chain(ports.keys())),
         pack: pack.difference(&base).cloned().collect(),
@@ -93,7 +96,15 @@ fn take_out_forbidden(modules: &mut Modules, table: &Table) -> BTreeMap<String, 
         .collect();
     let mut left_out = BTreeMap::new();
     for (name, module) in &modules.all {
-        let is_asked = fits(table.base.iter().chain(&table.port).chain(&table.pack), &module.path);
+        let is_asked = fits(
+            table
+                .base
+                .iter()
+                .chain(&table.port)
+                .chain(&table.boot)
+                .chain(&table.pack),
+            &module.path,
+        );
         if let Some(need) = module.needs.iter().find(|need| forbidden.contains(*need))
             && !forbidden.contains(name)
             && is_asked

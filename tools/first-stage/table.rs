@@ -8,6 +8,8 @@ use recon::formats::modules::{alias_matches, depmod};
 pub(crate) struct Table {
     pub(crate) base: Vec<String>,
     pub(crate) port: Vec<String>,
+    /// Besides ports, for the image that has nobody to fetch it from.
+    pub(crate) boot: Vec<String>,
     pub(crate) pack: Vec<String>,
     pub(crate) never: Vec<String>,
     pub(crate) allow: Vec<String>,
@@ -42,6 +44,7 @@ impl Table {
         match fields[..] {
             ["base", glob, _] => self.base.push(glob.to_owned()),
             ["port", glob] => self.port.push(glob.to_owned()),
+            ["boot", glob, _] => self.boot.push(glob.to_owned()),
             ["pack", glob] => self.pack.push(glob.to_owned()),
             ["never", glob, _] => self.never.push(glob.to_owned()),
             ["allow", glob, _] => self.allow.push(glob.to_owned()),

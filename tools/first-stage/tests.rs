@@ -54,7 +54,7 @@ fn module(fields: &str) -> Vec<u8> {
 }
 
 const TABLE: &str = "base\tdrivers/net/virtio-net\tclouds\nport\tdrivers/net/nic*\npack\tdrivers/scsi/*\nnever\tdrivers/watchdog/*\tresets\n\
-    with\tdrivers/net/nic\tdrivers/net/phy\nrare\tdrivers/net/nic-old\told\nnofirmware\tsecret/*\tlarge\n\
+    with\tdrivers/net/nic\tdrivers/net/phy\nrare\tdrivers/net/nic-old\told\nboot\tdrivers/net/vlan\tVLANs\nnofirmware\tsecret/*\tlarge\n\
     drives\tdrivers/virtio/virtio_pci\tpci:v00001AF4d*sv*\ngroup\tshell\tsh\ngroup\tshell\tash=sh\ngroup\tshell\tnothing\n\
     group\tshell\t/etc/ssl/all.pem\ngroup\tshell\t/etc/ssl/none.pem\n";
 
@@ -75,6 +75,8 @@ fn scratch() -> tempfile::TempDir {
             "firmware=nic/a.fw firmware=nic/b*.fw firmware=none.fw firmware=secret/x",
         ),
         ("net/nic-old", "", "license=GPL"),
+        ("net/vlan", " kernel/drivers/net/mrp.ko.zst", "license=GPL"),
+        ("net/mrp", "", "license=GPL"),
         ("net/mii", "", "license=GPL"),
         ("net/phy", "", "license=GPL"),
         ("scsi/hba", " kernel/drivers/scsi/core.ko.zst", "firmware=nic/a.fw"),
@@ -148,8 +150,8 @@ fn everything_is_in_its_piece() {
     assert_eq!(Vec::from_iter(stage.ports.keys()), ["nic", "nic_old"]);
     // Needed, wanted softly, and told by the table.
     assert_eq!(stage.plan.ports["nic"], names("nic mii phy"));
-    assert_eq!(stage.plan.any_port, names("nic mii phy"));
-    assert_eq!(stage.plan.pack, names("nic nic_old mii phy hba core"));
+    assert_eq!(stage.plan.any_port, names("nic mii phy vlan mrp"));
+    assert_eq!(stage.plan.pack, names("nic nic_old mii phy vlan mrp hba core"));
     assert_eq!(
         stage.plan.left_out,
         BTreeMap::from([("needs_evil".to_owned(), "it needs evil".to_owned())])

@@ -136,18 +136,19 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     kexec::start().await.context("starting what was loaded")
 }
 
-/// Looks at what the script wants started, and leaves the start to the firmware.
-async fn start_again(config: &Config) -> anyhow::Result<()> {
+/// Looks at what the script wants started; an error where that is nothing, or could not start.
+async fn look(config: &Config) -> anyhow::Result<()> {
     match plan(config).await?.end {
-        End::Boot(boot) if boot.problems.is_empty() => {}
+        End::Boot(boot) if boot.problems.is_empty() => Ok(()),
         End::Boot(boot) => bail!("{}", boot.problems.join("; ")),
-        End::Reboot => {}
-        End::LocalDisk => {
-            console!("{LEFT}");
-            return Ok(());
-        }
+        End::Reboot | End::LocalDisk => Ok(()),
         End::Exit(_) | End::Shell | End::PowerOff => bail!("the boot script wants nothing started"),
     }
+}
+
+/// Leaves the start to the firmware.
+async fn start_again(config: &Config) -> anyhow::Result<()> {
+    look(config).await?;
     console!(
         "all that the boot script names is there. Nothing is started from here (method reboot): in {} s this machine starts again, and its \
          firmware goes by its own order of boot devices",
@@ -319,10 +320,120 @@ fn header(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
 mod tests {
     use std::cell::Cell;
     use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::super::load::tests::{WHOLE, serve, session};
     use super::*;
     use crate::formats::boot_image::tests::bzimage;
+
+    /// A server that answers every path with what `answer` gives, and where it writes down what it was asked.
+    async fn witness(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                kept.lock().unwrap().push(request);
+                stream.write_all(answer(&path).as_bytes()).await.ok();
+                stream.shutdown().await.ok();
+            }
+        });
+        (base, asked)
+    }
+
+    fn page(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    /// A script is a stranger's text: it may name any server, and any server may send elsewhere.
+    #[tokio::test]
+    async fn a_token_goes_to_the_server_of_the_url_alone() {
+        let (other, others) = witness(|_| page("070701")).await;
+        let away = other.clone();
+        let (base, own) = witness(move |path| match path {
+            "/boot.ipxe" => page(&format!(
+                "#!ipxe\nkernel linux\ninitrd {away}/a\ninitrd /sent-away\nchain {away}/b ||\nboot\n"
+            )),
+            "/sent-away" => format!("HTTP/1.1 302 Found\r\nLocation: {away}/c\r\nContent-Length: 0\r\n\r\n"),
+            _ => page("no kernel"),
+        })
+        .await;
+        let config = Config {
+            url: format!("{base}/boot.ipxe"),
+            headers: vec!["Authorization: Bearer s3cret".to_owned(), "X-Site: one".to_owned()],
+            ..Config::default()
+        };
+        let report = plan(&config).await.unwrap();
+        assert!(!report.text().contains("s3cret"));
+        let has = |asked: &Arc<Mutex<Vec<String>>>| -> Vec<bool> {
+            let asked = asked.lock().unwrap();
+            let is_told = |request: &String| {
+                let request = request.to_ascii_lowercase();
+                assert_eq!(request.contains("s3cret"), request.contains("x-site"));
+                request.contains("authorization: bearer s3cret\r\n")
+            };
+            asked.iter().map(is_told).collect()
+        };
+        let (own, others) = (has(&own), has(&others));
+        assert!(own.len() >= 3 && own.iter().all(|told| *told), "{own:?}");
+        assert!(others.len() >= 3 && !others.contains(&true), "{others:?}");
+        let wrong = Config {
+            headers: vec!["Authorization: s3cret\u{1}".to_owned()],
+            ..config
+        };
+        let why = format!("{:#}", plan(&wrong).await.unwrap_err());
+        assert!(why.contains("authorization") && !why.contains("s3cret"), "{why}");
+    }
+
+    /// Of what no other try mends, the boot image has to know.
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn what_this_kernel_refuses_is_told_from_what_a_server_lacks() {
+        for (files, is_refused) in [
+            (vec![("/linux", bzimage())], true),
+            (vec![("/linux", b"<html>".to_vec())], false),
+        ] {
+            let mut files = HashMap::from_iter(files);
+            files.insert("/boot.ipxe", b"#!ipxe\nkernel linux\nboot\nexit 0\n".to_vec());
+            let script = b"#!ipxe\n:start\nkernel linux\nboot || goto start\n".to_vec();
+            files.insert("/boot.ipxe", script);
+            let base = serve(files, WHOLE).await;
+            let mut session = session(&base).await;
+            let refuse = |_: &Ready| Err("no signature".to_owned());
+            let error = take_in(&mut session, &Config::default(), refuse, Duration::ZERO).await;
+            let error = error.unwrap_err();
+            assert_eq!(error.is::<KernelRefuses>(), is_refused, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_started_again_for_a_script_that_starts_nothing() {
+        let (base, _) = witness(|path| match path {
+            "/boot.ipxe" => page("#!ipxe\nkernel linux\nboot\n"),
+            "/none.ipxe" => page("#!ipxe\nexit 0\n"),
+            _ => page("<html>"),
+        })
+        .await;
+        for (path, words) in [
+            ("boot.ipxe", "it is no kernel but a web page"),
+            ("none.ipxe", "wants nothing"),
+        ] {
+            let config = Config {
+                url: format!("{base}/{path}"),
+                ..Config::default()
+            };
+            let why = look(&config).await.unwrap_err().to_string();
+            assert!(why.contains(words), "{why}");
+        }
+    }
 
     /// How often the kernel was to be taken in, and what came of it.
     async fn refused(script: &str, pause: Duration) -> (usize, String) {

@@ -18,7 +18,7 @@ use crate::config::boot_sources::{Named, Source, dhcp_url};
 use crate::config::load::small_file;
 use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
-use crate::model::{BondMode, Endpoint, HTTP_PORT, MacAddr, backoff};
+use crate::model::{Endpoint, HTTP_PORT, MacAddr, backoff};
 use crate::role::peer::network::{Leased, ask6, exchange, exchange6, usable_link};
 use crate::service::dhcp4::probe::{Ask, Overheard, Question, heard, packet};
 use crate::service::dhcp6::probe as probe6;
@@ -26,17 +26,13 @@ use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::DhcpTap;
 use crate::sys::udp;
 
+use super::link::{above, bond};
+
 /// What resolves names reads there.
 const RESOLVER: &str = "/etc/resolv.conf";
 const SYS: &str = "/sys";
 /// How often ports are looked for.
 const POLL: Duration = Duration::from_millis(500);
-/// A wait is mentioned so often.
-const MENTION: Duration = Duration::from_secs(10);
-/// The other ports of a bond have this long to appear once one has.
-const BOND_PORTS: Duration = Duration::from_secs(10);
-/// The kernel makes a bond of its own with the usual name.
-const BOND: &str = "bond-boot";
 /// Where there is an IPv6 address, IPv4 has this long to come as well: the server may have no other.
 const OTHER_FAMILY: Duration = Duration::from_secs(10);
 /// Masters have this long to answer.
@@ -47,13 +43,6 @@ const NOBODY: MacAddr = MacAddr([0xff; 6]);
 const ADDRESSES6: &str = "/proc/net/if_inet6";
 /// Longest table of addresses that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// Modules that the kernel would have modprobe load for these settings.
-pub(super) fn modules(network: &Network) -> Vec<&'static str> {
-    let bond = (!network.bond.is_empty()).then_some("bonding");
-    let vlan = network.vlan.map(|_| "8021q");
-    bond.into_iter().chain(vlan).collect()
-}
 
 /// An address that was given.
 enum Given {
@@ -305,98 +294,13 @@ async fn set(
     let added = netlink.add_address(link.index, address, prefix).await;
     added.with_context(|| format!("setting {address}/{prefix} on {name}"))?;
     console!("{name} is {address}/{prefix}");
-    if let Some(router) = router {
-        let added = netlink.add_default_route(link.index, router).await;
-        added.with_context(|| format!("{name}: no way by the router {router}"))?;
+    if let Some(router) = router
+        && let Err(error) = netlink.add_default_route(link.index, router).await
+    {
+        // The server may be near.
+        console!("{name}: no way by the router {router}: {error}");
     }
     Ok(())
-}
-
-/// The VLAN on an interface, or the interface itself.
-async fn above(netlink: &Netlink, link: &Link, vlan: Option<u16>) -> anyhow::Result<Link> {
-    let Some(number) = vlan else { return Ok(link.clone()) };
-    let name = format!("vlan{number}p{}", link.index);
-    let made = netlink.add_vlan(&name, link.index, number).await;
-    made.with_context(|| format!("making VLAN {number} on {}", link.name))?;
-    Ok(carrier(&name).await)
-}
-
-/// Makes one port of several.
-async fn bond(netlink: &Netlink, ports: &[MacAddr], mode: BondMode) -> anyhow::Result<Link> {
-    let links = ports_of_bond(ports).await;
-    netlink.add_bond(BOND, mode == BondMode::Lacp).await.context(BOND)?;
-    let made = netif::link_named(Path::new(SYS), BOND).with_context(|| format!("{BOND} is not there"))?;
-    for link in &links {
-        // The kernel takes no port that is up.
-        netlink.down(link.index).await.with_context(|| link.name.clone())?;
-        netlink
-            .enslave(link.index, made.index)
-            .await
-            .with_context(|| link.name.clone())?;
-    }
-    netlink.up(made.index).await.context(BOND)?;
-    let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-    console!("{BOND} is {} ({mode})", names.join(" and "));
-    Ok(carrier(BOND).await)
-}
-
-/// Those of the ports that are there, once all are or the others had their time.
-async fn ports_of_bond(ports: &[MacAddr]) -> Vec<Link> {
-    let mut mentioned = Instant::now();
-    let mut first = None;
-    loop {
-        let links = netif::wired_links(Path::new(SYS)).unwrap_or_default();
-        let (here, missing) = split(links, ports);
-        if !here.is_empty() {
-            let since = *first.get_or_insert_with(Instant::now);
-            if missing.is_empty() {
-                return here;
-            }
-            if since.elapsed() >= BOND_PORTS {
-                console!(
-                    "going on without the port {}: no driver has brought it up",
-                    list(&missing)
-                );
-                return here;
-            }
-        }
-        if mentioned.elapsed() >= MENTION {
-            mentioned = Instant::now();
-            console!(
-                "waiting for the port {}: no driver has brought it up yet",
-                list(&missing)
-            );
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-fn list(ports: &[MacAddr]) -> String {
-    let names: Vec<String> = ports.iter().map(MacAddr::to_string).collect();
-    names.join(" and ")
-}
-
-/// Those that are meant, and the MAC addresses that none of them has.
-fn split(links: Vec<Link>, ports: &[MacAddr]) -> (Vec<Link>, Vec<MacAddr>) {
-    let here: Vec<Link> = links.into_iter().filter(|link| ports.contains(&link.mac)).collect();
-    let is_missing = |mac: &&MacAddr| !here.iter().any(|link| link.mac == **mac);
-    let missing = ports.iter().filter(is_missing).copied().collect();
-    (here, missing)
-}
-
-/// An interface of ours, once its ports have a carrier.
-async fn carrier(name: &str) -> Link {
-    let mut mentioned = Instant::now();
-    loop {
-        if let Some(link) = netif::link_named(Path::new(SYS), name).filter(|link| link.carrier) {
-            return link;
-        }
-        if mentioned.elapsed() >= MENTION {
-            mentioned = Instant::now();
-            console!("waiting for carrier on {name}: check cable and switch");
-        }
-        tokio::time::sleep(POLL / 5).await;
-    }
 }
 
 /// Where an address that was given goes, and which families have one.
@@ -513,36 +417,6 @@ fn has_global(table: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn link(number: u8) -> Link {
-        Link {
-            name: format!("eth{number}"),
-            index: u32::from(number),
-            mac: MacAddr([2, 0, 0, 0, 0, number]),
-            carrier: true,
-        }
-    }
-
-    #[test]
-    fn modules_are_those_of_what_is_set() {
-        let of = |text: &str| {
-            let file = crate::config::boot_file::BootFile::read(text.as_bytes());
-            modules(&file.unwrap_or_else(|why| panic!("{why}")).network)
-        };
-        assert!(of("").is_empty());
-        assert_eq!(of("[network]\nvlan = 7\n"), ["8021q"]);
-        let bond = "[network]\nbond = [\"02:00:00:00:00:01\", \"02:00:00:00:00:02\"]\nvlan = 7\n";
-        assert_eq!(of(bond), ["bonding", "8021q"]);
-    }
-
-    #[test]
-    fn the_ports_of_a_bond_are_those_that_are_named() {
-        let macs = [1, 3].map(|number| link(number).mac);
-        let (here, missing) = split(vec![link(1), link(2)], &macs);
-        assert_eq!((here, missing), (vec![link(1)], vec![link(3).mac]));
-        let (here, missing) = split(vec![link(3), link(1)], &macs);
-        assert_eq!((here.len(), missing.len()), (2, 0));
-    }
 
     #[test]
     fn an_address_that_is_still_checked_is_none_yet() {
