@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::service::boot_script::{Processor, Settings};
+use crate::service::fetch::url::Host;
 
 /// An Ethernet port and its addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
             }
         };
         put("mac", Some(port.mac.clone()));
+        // Of xNBA, the iPXE that xCAT's scripts are for.
+        put("machyp", Some(port.mac.replace(':', "-")));
         put("ifname", Some(port.name.clone()));
         put("ip", port.ipv4.map(|(ip, _)| ip.to_string()));
         put("netmask", port.ipv4.map(|(_, length)| netmask(length).to_string()));
@@ -93,6 +96,15 @@ pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
     }
     for (name, value) in &machine.firmware {
         settings.put("smbios", name, value);
+    }
+    settings
+}
+
+/// Puts in whom DHCP would have named as the server, which scripts ask for their files: where the script came from, if that is an address
+/// of the kind which the setting holds.
+pub(super) fn served_by(mut settings: Settings, host: &Host) -> Settings {
+    if let Host::Address(IpAddr::V4(address)) = host {
+        settings.put("", "next-server", &address.to_string());
     }
     settings
 }
