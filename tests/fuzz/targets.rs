@@ -14,7 +14,7 @@ use recon::model::ula::Ula;
 use recon::model::{MacAddr, UnixTime};
 use recon::probe::cabling::lldp;
 use recon::probe::smbios;
-use recon::service::boot_script::{Answer, Interpreter, Request, Script, Settings};
+use recon::service::boot_script::{self, Answer, Interpreter, Request, Script};
 use recon::service::dhcp4::client::identify;
 use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
@@ -402,7 +402,7 @@ fn boot_scripts() {
             Ok(script) => script,
             Err(why) => return kind(discriminant(&why)),
         };
-        let mut settings = Settings::with_boot_port(0);
+        let mut settings = boot_script::Settings::with_boot_port(0);
         settings.put("net0", "mac", "52:54:00:12:34:56");
         settings.put("", "uuid", "00112233-4455-6677-8899-aabbccddeeff");
         let mut interpreter = Interpreter::new(script, Some("http://m/d/again?mac=1"), settings);
