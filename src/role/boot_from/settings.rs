@@ -153,6 +153,7 @@ pub(super) fn ipv6_addresses(text: &str) -> Vec<(String, Ipv6Addr, u8)> {
 mod tests {
     use super::*;
     use crate::service::boot_script::{Answer, Interpreter, Request, Script};
+    use crate::service::fetch::url::Target;
 
     fn machine() -> Machine {
         let port = |number: u8| Port {
@@ -221,6 +222,7 @@ mod tests {
             ),
             ("${platform} ${hostname} ${memsize} ${unixtime}", "efi host 7000 12"),
             ("${net7/mac}.", "."),
+            ("${netX/machyp} ${next-server}.", "52-54-00-00-00-01 ."),
         ] {
             assert_eq!(says(local, text), seen, "{text}");
         }
@@ -231,6 +233,21 @@ mod tests {
             "52:54:00:00:00:00"
         );
         assert!(["x86_64", "arm64"].contains(&says(None, "${buildarch}").as_str()));
+    }
+
+    #[test]
+    fn whoever_gave_the_script_is_the_next_server() {
+        for (host, next_server) in [
+            ("192.0.2.1:8080", "192.0.2.1"),
+            ("[2001:db8::1]", ""),
+            ("boot.example", ""),
+        ] {
+            let host = Target::read(&format!("http://{host}/x")).unwrap().host;
+            let script = Script::read(b"#!ipxe\necho ${next-server}").unwrap();
+            let told = served_by(settings(&machine(), None), &host);
+            let said = Interpreter::new(script, None, told).next(Answer::Done);
+            assert_eq!(said, Request::Say(next_server.to_owned()));
+        }
     }
 
     #[test]
