@@ -1,7 +1,7 @@
 //! One folder or file a protocol. Decisions are pure; the servers run on sockets they are given.
 
 pub mod boot;
-pub(crate) mod boot_script;
+pub mod boot_script;
 pub mod dhcp4;
 pub mod dhcp6;
 pub mod dns;

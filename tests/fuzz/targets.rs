@@ -14,6 +14,7 @@ use recon::model::ula::Ula;
 use recon::model::{MacAddr, UnixTime};
 use recon::probe::cabling::lldp;
 use recon::probe::smbios;
+use recon::service::boot_script::{self, Answer, Interpreter, Request, Script};
 use recon::service::dhcp4::client::identify;
 use recon::service::dhcp4::decide::{Decision, decide};
 use recon::service::dhcp4::leases::LeaseTable;
@@ -368,6 +369,95 @@ fn manifests() {
                 kind((manifest.modules().len(), manifest.files().len(), devices))
             }
         }
+    });
+}
+
+/// A stranger's script: it ends, within all its bounds, whatever the network says.
+#[test]
+fn boot_scripts() {
+    const WORDS: &[&[u8]] = &[
+        b"\nkernel http://a/k x\n",
+        b"\ninitrd --name i http://a/i\n",
+        b"\nchain --replace --autofree again\n",
+        b"\n:l\n",
+        b"goto l",
+        b" || ",
+        b" && ",
+        b" ; ",
+        b"${net${i}/mac:hexhyp}",
+        b"${uuid:uristring}",
+        b"\nset a ${a}${a}\n",
+        b"\ninc i:int32 -1\n",
+        b"\nimgextract --name i i\n",
+        b"\nitem --default x\nchoose a\n",
+        b"\nparam a b\nchain http://a/##params\n",
+        b"\nsleep 4294967295\n",
+        b"\nboot ||\n",
+        b" \\\n",
+    ];
+    /// Commands, and what each may say and ask for; two more for its end.
+    const MAX_STEPS: usize = 3 * 10_000;
+    fuzz_for(SLOW_INPUTS, "boot_script", WORDS, |input| {
+        let script = match Script::read(input) {
+            Ok(script) => script,
+            Err(why) => return kind(discriminant(&why)),
+        };
+        let mut settings = boot_script::Settings::with_boot_port(0);
+        settings.put("net0", "mac", "52:54:00:12:34:56");
+        settings.put("", "uuid", "00112233-4455-6677-8899-aabbccddeeff");
+        let mut interpreter = Interpreter::new(script, Some("http://m/d/again?mac=1"), settings);
+        let (began, mut steps, mut counts) = (Instant::now(), 0, [0_usize; 3]);
+        let mut answer = Answer::Done;
+        let end = loop {
+            steps += 1;
+            assert!(
+                steps <= MAX_STEPS && began.elapsed() < Duration::from_secs(30),
+                "it does not end"
+            );
+            // What the network says hangs on the input, so that a case can be tried again.
+            let luck = input.get(steps % input.len().max(1)).map_or(0, |byte| byte % 4);
+            answer = match interpreter.next(answer) {
+                Request::Fetch { url, post, .. } => {
+                    counts[0] += 1;
+                    assert!(url.contains(':') && post.len() <= 500);
+                    let bytes = match luck {
+                        0 | 1 => b"MZ".to_vec(),
+                        _ if url.contains("again") => input.to_vec(),
+                        _ => b"#!ipxe\nexit\n".to_vec(),
+                    };
+                    match luck {
+                        3 if !url.contains("again") => Answer::Failed("404".to_owned()),
+                        _ => Answer::Fetched { url: None, bytes },
+                    }
+                }
+                Request::Boot(plan) => {
+                    counts[1] += 1;
+                    assert!(plan.initrds.len() <= 64 && plan.command_line.len() <= 65 << 10);
+                    assert!(
+                        plan.initrds.iter().all(|initrd| initrd.image != plan.kernel),
+                        "a kernel as its own initrd"
+                    );
+                    match luck {
+                        0 => break 0,
+                        _ => Answer::Failed("no".to_owned()),
+                    }
+                }
+                Request::Say(text) => {
+                    counts[2] += 1;
+                    assert!(text.len() <= 130 << 10, "{} bytes are said", text.len());
+                    Answer::Done
+                }
+                Request::Wait(time) => {
+                    assert!(time <= Duration::from_secs(3600));
+                    Answer::Done
+                }
+                Request::LookUp(_) => Answer::Address([192, 0, 2, 9].into()),
+                Request::Exit(_) => break 1,
+                Request::Failed(_) => break 2,
+                Request::Shell | Request::Reboot | Request::PowerOff => break 3,
+            };
+        };
+        kind((end, counts.map(|count| count.min(8))))
     });
 }
 

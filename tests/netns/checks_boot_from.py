@@ -328,7 +328,7 @@ def boot_from_broken(lan: Lan) -> None:
         expect(any('web page (HTML): "Please sign in"' in problem for problem in problems), f"problems: {problems}")
 
 
-_ALWAYS, _CONTROL, _INSTALLED = (f"0123456{digit}-89ab-4def-8123-456789abcdef" for digit in "123")
+_ALWAYS, _CONTROL, _INSTALLED, _SLOW = (f"0123456{digit}-89ab-4def-8123-456789abcdef" for digit in "1234")
 _FILES = "/api/assisted-install/v2/infra-envs/{id}/downloads/files?{query}"
 _API, _TOKENS, _IMAGES = (f"https://{_SERVER}:{port}" for port in (8443, 8444, 8445))
 # As assisted-service writes it: the initrd first and by a name of its own, a value in quotation marks with a blank in it.
@@ -338,7 +338,7 @@ kernel {_IMAGES}/boot-artifacts/kernel?arch=x86_64&version=4.17 initrd=initrd co
 random.trust_cpu=on rd.luks.options=discard ignition.firstboot ignition.platform.id=metal console=tty1 console=ttyS1,115200n8 \
 coreos.inst.persistent-kargs="console=tty1 console=ttyS1,115200n8"
 boot
-""".replace("\\\n", "")
+"""
 _ASSISTED_LINE = (
     f"initrd=initrd coreos.live.rootfs_url={_IMAGES}/boot-artifacts/rootfs?arch=x86_64&version=4.17 random.trust_cpu=on rd.luks.options=discard "
     "ignition.firstboot ignition.platform.id=metal console=tty1 console=ttyS1,115200n8 "
@@ -384,13 +384,17 @@ class _Assisted:
     def _api(self, request: str) -> tuple[str, bytes]:
         url = urllib.parse.urlsplit(request.split(" ")[1])
         query = dict(urllib.parse.parse_qsl(url.query))
-        infra_env = next((one for one in (_ALWAYS, _CONTROL, _INSTALLED) if url.path == _FILES.format(id=one, query="")[:-1]), None)
+        infra_env = next((one for one in (_ALWAYS, _CONTROL, _INSTALLED, _SLOW) if url.path == _FILES.format(id=one, query="")[:-1]), None)
         is_user = f"authorization: bearer access-{self.age}\r\n" in request.lower()
         if not is_user and query.get("api_key") != _SECRET:
             return "401 Unauthorized", b'{"code":401,"message":"unauthenticated"}'
         if infra_env is None or query.get("file_name") != "ipxe-script":
             return "404 Not Found", b'{"code":"404","reason":"not found"}'
         if infra_env != _ALWAYS and "mac" not in query:
+            if infra_env == _SLOW:
+                # So long that the next one needs another token.
+                self.age += 1
+                return "200 OK", b"#!ipxe\nchain files?file_name=ipxe-script&mac=${net0/mac}\n"
             signed = f"{_API}{_FILES.format(id=infra_env, query=f'api_key={_SECRET}&file_name=ipxe-script')}"
             return "200 OK", f"#!ipxe\nchain {signed}&mac=${{net0/mac}}\n".encode()
         if infra_env == _INSTALLED:
@@ -408,7 +412,7 @@ class _Assisted:
         return answers.get(form["refresh_token"], ("400 Bad Request", b'{"error":"invalid_grant","error_description":"Token is not active"}'))
 
     def _images(self, request: str) -> tuple[str, bytes]:
-        path = request.split(" ")[1].split("?")[0]
+        path = request.split(" ")[1].split("?", maxsplit=1)[0]
         name = {"/boot-artifacts/kernel": "linux"}.get(path, "initrd.img" if path.endswith("/pxe-initrd") else None)
         return ("404 Not Found", b"") if name is None else ("200 OK", (self.place.web / name).read_bytes())
 
@@ -443,6 +447,11 @@ def boot_from_assisted(lan: Lan) -> None:
         others = service.asked[8444] + service.asked[8445]
         expect(len(others) == 6 and not any("authorization" in request.lower() for request in others), f"a token went astray: {others}")
         expect(not any(_SECRET in request for request in service.asked[8443] if "api_key" not in request), "the refresh token went to the API")
+        before = len(service.asked[8444])
+        place.plan_json(*service.words(_SLOW, *authority, *service.refresh(_SECRET)))
+        expect(len(service.asked[8444]) == before + 2, "a token that has become too old is not replaced once")
+        last = [request.lower().split("authorization: bearer ")[1].split("\r\n")[0] for request in service.asked[8443][-3:]]
+        expect(last == ["access-0", "access-0", "access-1"], f"the API was asked with {last}")
         done = place.plan(*service.words(_INSTALLED, *authority, *service.refresh(_SECRET)))
         _no_secret(done)
         expect(done.returncode == 0 and "which is installed or about to be: it boots from its disk" in done.stdout.decode(), f"{done}")
@@ -453,7 +462,7 @@ def boot_from_assisted(lan: Lan) -> None:
         place.refused(*service.words(_ALWAYS, "--ca", str(lan.folder / "other.pem"), *service.refresh(_SECRET)), why="--ca FILE names the site's own authority")
         place.refused("--infra-env", "../x", *authority, why="is named by its UUID")
         unsafe = ("--infra-env", _ALWAYS, "--api", f"http://{_SERVER}/api", "--token-file", str(given))
-        given.write_text("access-0\n")
+        given.write_text(f"access-{service.age}\n")
         place.plan_json(*service.words(_ALWAYS, *authority, "--token-file", str(given)))
         place.refused(*unsafe, *authority, why="https alone")
         given.write_text(_SECRET)

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use super::assisted::is_of_one_machine;
 use super::machine;
 use super::plan::Seen;
-use super::settings::settings;
+use super::settings::{served_by, settings};
 use crate::model::console::console;
 use crate::model::secrets;
 use crate::service::boot_script::{Answer, Interpreter, MAX_SCRIPT_BYTES, Plan, Request, Script, is_script};
@@ -88,7 +88,8 @@ impl Session {
             (Script::read(script.as_bytes())?, url.as_str().to_owned())
         };
         let facts = machine::facts(Path::new("/")).await;
-        let interpreter = Interpreter::new(script, Some(&place), settings(&facts, local));
+        let told = served_by(settings(&facts, local), &url.host);
+        let interpreter = Interpreter::new(script, Some(&place), told);
         Ok(Self {
             client,
             interpreter,
@@ -214,5 +215,35 @@ mod tests {
         };
         assert!(session.found(plan.kernel).is_some());
         assert_eq!(session.found.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_a_kernel_is_what_is_started() {
+        let base = serve(HashMap::from([("/boot.ipxe", bzimage())]), WHOLE).await;
+        let mut session = session(&base).await;
+        let Ok(Came::Boot(plan)) = session.next(None).await else {
+            panic!("{:?}", session.said)
+        };
+        assert_eq!(
+            (plan.url, plan.command_line),
+            (format!("{base}/boot.ipxe"), String::new())
+        );
+        assert!(plan.initrds.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_installed_is_left_to_its_disk() {
+        let chain = |url: &str| format!("#!ipxe\nchain {url}\n").into_bytes();
+        let of_one = "/v2/infra-envs/1/downloads/files?file_name=ipxe-script&mac=1";
+        let files = HashMap::from([("/boot.ipxe", chain(of_one))]);
+        let mut installed = session(&serve(files, WHOLE).await).await;
+        assert!(matches!(installed.next(None).await, Ok(Came::LocalDisk)));
+        // Anything else that is missing is a fault, and what the script does about it counts.
+        let files = HashMap::from([("/boot.ipxe", chain("/gone.ipxe?mac=1"))]);
+        assert!(session(&serve(files, WHOLE).await).await.next(None).await.is_err());
+        let script = format!("#!ipxe\nchain {of_one} || exit 3\n").into_bytes();
+        let files = HashMap::from([("/boot.ipxe", script)]);
+        let mut handled = session(&serve(files, WHOLE).await).await;
+        assert!(matches!(handled.next(None).await, Ok(Came::Exit(3))));
     }
 }

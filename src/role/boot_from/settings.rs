@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::service::boot_script::{Processor, Settings};
+use crate::service::fetch::url::Host;
 
 /// An Ethernet port and its addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
             }
         };
         put("mac", Some(port.mac.clone()));
+        // Of xNBA, the iPXE that xCAT's scripts are for.
+        put("machyp", Some(port.mac.replace(':', "-")));
         put("ifname", Some(port.name.clone()));
         put("ip", port.ipv4.map(|(ip, _)| ip.to_string()));
         put("netmask", port.ipv4.map(|(_, length)| netmask(length).to_string()));
@@ -89,6 +92,15 @@ pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
     }
     for (name, value) in &machine.firmware {
         settings.put("smbios", name, value);
+    }
+    settings
+}
+
+/// Puts in whom DHCP would have named as the server, which scripts ask for their files: where the script came from, if that is an address
+/// of the kind which the setting holds.
+pub(super) fn served_by(mut settings: Settings, host: &Host) -> Settings {
+    if let Host::Address(IpAddr::V4(address)) = host {
+        settings.put("", "next-server", &address.to_string());
     }
     settings
 }
@@ -151,6 +163,7 @@ pub(super) fn ipv6_addresses(text: &str) -> Vec<Ipv6Address> {
 mod tests {
     use super::*;
     use crate::service::boot_script::{Answer, Interpreter, Request, Script};
+    use crate::service::fetch::url::Target;
 
     fn machine() -> Machine {
         let port = |number: u8| Port {
@@ -221,6 +234,7 @@ mod tests {
             ),
             ("${platform} ${hostname} ${memsize} ${unixtime}", "efi host 7000 12"),
             ("${net7/mac}.", "."),
+            ("${netX/machyp} ${next-server}.", "52-54-00-00-00-01 ."),
         ] {
             assert_eq!(says(local, text), seen, "{text}");
         }
@@ -236,6 +250,21 @@ mod tests {
             "52:54:00:00:00:01 192.0.2.1"
         );
         assert!(["x86_64", "arm64"].contains(&says(None, "${buildarch}").as_str()));
+    }
+
+    #[test]
+    fn whoever_gave_the_script_is_the_next_server() {
+        for (host, next_server) in [
+            ("192.0.2.1:8080", "192.0.2.1"),
+            ("[2001:db8::1]", ""),
+            ("boot.example", ""),
+        ] {
+            let host = Target::read(&format!("http://{host}/x")).unwrap().host;
+            let script = Script::read(b"#!ipxe\necho ${next-server}").unwrap();
+            let told = served_by(settings(&machine(), None), &host);
+            let said = Interpreter::new(script, None, told).next(Answer::Done);
+            assert_eq!(said, Request::Say(next_server.to_owned()));
+        }
     }
 
     #[test]

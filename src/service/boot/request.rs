@@ -69,7 +69,7 @@ impl Boot<'_> {
 
     /// What is loaded beside the kernel, in the order in which it is unpacked: the name that the boot program gives it, and the path
     /// below this master's `/boot/x86_64/`.
-    pub(super) fn initrds(&self) -> Vec<(&str, String)> {
+    pub(crate) fn initrds(&self) -> Vec<(&str, String)> {
         let name = |path: &'_ String| path.rfind('/').map_or(0, |slash| slash + 1);
         let files = self.first_stage().iter();
         match files.as_slice() {

@@ -78,6 +78,7 @@ pub(super) fn execute(script: &mut State, name: &str, words: &[String]) -> Resul
         }
         "kernel" | "imgselect" | "imgload" => image(script, words, Then::Select),
         "initrd" | "imgfetch" | "module" => image(script, words, Then::Keep),
+        "imgextract" => extract(script, words),
         "boot" | "imgexec" | "chain" => start(script, words),
         "imgargs" => arguments(script, words),
         "imgfree" => free(script, words),
@@ -102,9 +103,7 @@ pub(super) fn execute(script: &mut State, name: &str, words: &[String]) -> Resul
         "poweroff" => Ok(Outcome::End(Request::PowerOff)),
         "imgverify" | "imgtrust" => Err("signatures of images are not checked here".to_owned()),
         "sanboot" | "sanhook" | "sanunhook" | "autoboot" | "fcstat" | "fcels" | "ibstat" | "pxebs" | "startpxe"
-        | "stoppxe" | "login" | "config" | "imgextract" | "imgdecrypt" => {
-            Err("it cannot be done once a system runs".to_owned())
-        }
+        | "stoppxe" | "login" | "config" | "imgdecrypt" => Err("it cannot be done once a system runs".to_owned()),
         _ => Err("there is no such word".to_owned()),
     }
 }
@@ -175,22 +174,45 @@ fn setting(script: &mut State, name: &str, words: &[String]) -> Result<Outcome, 
 fn image(script: &mut State, words: &[String], then: Then) -> Result<Outcome, String> {
     let parsed = parse(words, IMAGE)?;
     let (url, args) = parsed.rest.split_first().ok_or("it wants a URL")?;
-    if then == Then::Select
-        && let Some(image) = script.images.find_mut(url)
-    {
+    let name = parsed.value("name").map(str::to_owned);
+    if let Some(image) = script.images.find_mut(url) {
         if !args.is_empty() {
             image.args = args.join(" ");
         }
+        if let Some(name) = name {
+            image.name = name;
+        }
         let number = image.number;
-        script.images.select(number);
+        if then == Then::Select {
+            script.images.select(number);
+        }
         return Ok(Outcome::True);
     }
-    let name = parsed.value("name").map(str::to_owned);
     Ok(Outcome::Fetch {
         name,
         url: url.clone(),
         args: args.join(" "),
         then,
+    })
+}
+
+/// `imgextract`: the kernel that is started unpacks its archives by itself, so they stay packed; only the name is that of an unpacked one.
+fn extract(script: &mut State, words: &[String]) -> Result<Outcome, String> {
+    let parsed = parse(words, &IMAGE[..2])?;
+    let url = parsed.rest.first().ok_or("it wants a URL")?;
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let packed = path.rsplit('/').next().unwrap_or_default();
+    let unpacked = packed.rsplit_once('.').map_or(packed, |(name, _)| name);
+    let name = parsed.value("name").unwrap_or(unpacked).to_owned();
+    if let Some(image) = script.images.find_mut(url) {
+        image.name = name;
+        return Ok(Outcome::True);
+    }
+    Ok(Outcome::Fetch {
+        name: Some(name),
+        url: url.clone(),
+        args: String::new(),
+        then: Then::Keep,
     })
 }
 

@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 /// Longest script. What is longer is refused; those of the field have a few KiB.
-pub(crate) const MAX_SCRIPT_BYTES: usize = 1 << 20;
+pub const MAX_SCRIPT_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum ScriptError {
+pub enum ScriptError {
     #[error("it does not begin with #!ipxe")]
     NoScript,
     #[error("it is longer than {MAX_SCRIPT_BYTES} bytes")]

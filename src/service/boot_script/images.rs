@@ -19,38 +19,40 @@ pub(super) struct Image {
     /// What follows the URL: the command line of a kernel, path and mode of an initrd.
     pub(super) args: String,
     pub(super) script: Option<Arc<Script>>,
+    /// A script that runs is no image until it ends, so that it may chain to another state of itself.
+    pub(super) is_running: bool,
 }
 
 /// A file that the kernel unpacks before it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Initrd {
+pub struct Initrd {
     /// The number that [`super::Request::Fetch`] gave it.
-    pub(crate) image: usize,
-    pub(crate) name: String,
-    pub(crate) url: String,
+    pub image: usize,
+    pub name: String,
+    pub url: String,
     /// Where the file is to be, when it is a plain one that has to be packed.
-    pub(crate) place: Option<Place>,
+    pub place: Option<Place>,
 }
 
 /// `initrd URL /PATH mode=755 mkdir=1`: a plain file and its place in the root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) path: String,
+pub struct Place {
+    pub path: String,
     /// Permissions.
-    pub(crate) mode: u32,
+    pub mode: u32,
     /// How many of the folders that it lies in are made, the innermost first.
-    pub(crate) folders: usize,
+    pub folders: usize,
 }
 
 /// What a script wants started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// The kernel's number, as in [`super::Request::Fetch`].
-    pub(crate) kernel: usize,
-    pub(crate) url: String,
-    pub(crate) command_line: String,
+    pub kernel: usize,
+    pub url: String,
+    pub command_line: String,
     /// In the order in which they are to be unpacked.
-    pub(crate) initrds: Vec<Initrd>,
+    pub initrds: Vec<Initrd>,
 }
 
 /// All images that were fetched and not freed, and which of them is selected.
@@ -81,14 +83,20 @@ impl Images {
         self.images.push(image);
     }
 
+    /// By its name alone, as in iPXE: the same URL is fetched again.
     pub(super) fn find(&self, name: &str) -> Option<&Image> {
-        self.images.iter().find(|image| image.name == name || image.url == name)
+        self.images.iter().find(|image| image.name == name && !image.is_running)
     }
 
     pub(super) fn find_mut(&mut self, name: &str) -> Option<&mut Image> {
-        self.images
-            .iter_mut()
-            .find(|image| image.name == name || image.url == name)
+        let mut images = self.images.iter_mut();
+        images.find(|image| image.name == name && !image.is_running)
+    }
+
+    pub(super) fn set_running(&mut self, number: usize, is_running: bool) {
+        if let Some(image) = self.images.iter_mut().find(|image| image.number == number) {
+            image.is_running = is_running;
+        }
     }
 
     pub(super) fn has(&self, number: usize) -> bool {
@@ -105,9 +113,10 @@ impl Images {
 
     /// The one that `boot` without a name means: the selected one, or the only one there is.
     pub(super) fn selected(&self) -> Option<&Image> {
-        match (self.selected, &self.images[..]) {
-            (None, [only]) => Some(only),
-            (selected, images) => images.iter().find(|image| Some(image.number) == selected),
+        let mut images = self.images.iter().filter(|image| !image.is_running);
+        match self.selected {
+            Some(selected) => images.find(|image| image.number == selected),
+            None => images.next().filter(|_| images.next().is_none()),
         }
     }
 

@@ -12,7 +12,7 @@ const MAX_LINES: usize = 20_000;
 
 /// A script, read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Script {
+pub struct Script {
     lines: Vec<Line>,
 }
 
@@ -31,7 +31,7 @@ fn is_space(c: char) -> bool {
 }
 
 /// Whether these bytes claim to be a script: `#!ipxe` or, as older ones have it, `#!gpxe`, and white space.
-pub(crate) fn is_script(bytes: &[u8]) -> bool {
+pub fn is_script(bytes: &[u8]) -> bool {
     matches!(bytes.get(..6), Some(b"#!ipxe" | b"#!gpxe"))
         && bytes.get(6).is_some_and(|byte| is_space(char::from(*byte)))
 }
@@ -39,7 +39,7 @@ pub(crate) fn is_script(bytes: &[u8]) -> bool {
 impl Script {
     /// # Errors
     /// The bytes are no script, too many, or no text.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ScriptError> {
+    pub fn read(bytes: &[u8]) -> Result<Self, ScriptError> {
         if !is_script(bytes) {
             return Err(ScriptError::NoScript);
         }

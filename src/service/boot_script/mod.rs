@@ -15,11 +15,9 @@ mod settings;
 mod state;
 mod url;
 
-pub(crate) use error::MAX_SCRIPT_BYTES;
-#[cfg(test)]
-pub(crate) use images::Place;
-pub(crate) use images::{Initrd, Plan};
-pub(crate) use lex::{Script, is_script};
-pub(crate) use request::{Answer, Request};
-pub(crate) use run::Interpreter;
-pub(crate) use settings::{Processor, Settings};
+pub use error::{MAX_SCRIPT_BYTES, ScriptError};
+pub use images::{Initrd, Place, Plan};
+pub use lex::{Script, is_script};
+pub use request::{Answer, Request};
+pub use run::Interpreter;
+pub use settings::{Processor, Settings};

@@ -7,7 +7,7 @@ use super::images::Plan;
 
 /// What the script asks of whoever runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Request {
+pub enum Request {
     /// Fetch this and keep it under its number. An answer of [`Answer::Fetched`] is wanted.
     Fetch {
         image: usize,
@@ -33,7 +33,7 @@ pub(crate) enum Request {
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     Done,
     Address(IpAddr),
     /// What was fetched, if [`super::is_script`] says so of it; else as little of it as one likes.

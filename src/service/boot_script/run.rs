@@ -37,8 +37,9 @@ struct Frame {
     number: usize,
     /// How the last command ended; what made it fail.
     last: Result<(), String>,
-    /// Freed when the script ends.
-    free: Option<usize>,
+    /// Its image, and whether that is freed when the script ends.
+    image: Option<usize>,
+    free: bool,
 }
 
 enum Waiting {
@@ -50,7 +51,7 @@ enum Waiting {
 }
 
 /// A script on its way, with everything that it set and fetched.
-pub(crate) struct Interpreter {
+pub struct Interpreter {
     state: State,
     frames: Vec<Frame>,
     waiting: Waiting,
@@ -60,7 +61,7 @@ pub(crate) struct Interpreter {
 
 impl Interpreter {
     /// `url` is where the script came from: names without a scheme are looked for beside it.
-    pub(crate) fn new(script: Script, url: Option<&str>, settings: Settings) -> Self {
+    pub fn new(script: Script, url: Option<&str>, settings: Settings) -> Self {
         let mut interpreter = Self {
             state: State::new(settings),
             frames: Vec::new(),
@@ -69,11 +70,11 @@ impl Interpreter {
             ended: None,
         };
         let url = url.and_then(|url| Uri::parse(url.to_owned()).ok());
-        interpreter.push(Arc::new(script), url, None);
+        interpreter.push(Arc::new(script), url, None, false);
         interpreter
     }
 
-    fn push(&mut self, script: Arc<Script>, url: Option<Uri<String>>, free: Option<usize>) {
+    fn push(&mut self, script: Arc<Script>, url: Option<Uri<String>>, image: Option<usize>, free: bool) {
         if let Some(url) = &url {
             // It goes where the script has it go; a user goes along only to the same place, which needs no words.
             self.state.settings.put("", "cwuri", &without_user(url));
@@ -85,12 +86,16 @@ impl Interpreter {
             words: VecDeque::new(),
             number: 0,
             last: Ok(()),
+            image,
             free,
         });
+        if let Some(number) = image {
+            self.state.images.set_running(number, true);
+        }
     }
 
     /// Goes on until something is wanted. After an end it says that again.
-    pub(crate) fn next(&mut self, answer: Answer) -> Request {
+    pub fn next(&mut self, answer: Answer) -> Request {
         let depth = self.frames.len();
         let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
         let resumed = !matches!(waiting, Waiting::Nothing);
@@ -320,6 +325,7 @@ impl Interpreter {
                 found: None,
                 args,
                 script: None,
+                is_running: false,
             },
             then,
         );
@@ -360,7 +366,7 @@ impl Interpreter {
     }
 
     /// Whether an image of this number is still there.
-    pub(crate) fn has(&self, image: usize) -> bool {
+    pub fn has(&self, image: usize) -> bool {
         self.state.images.has(image)
     }
 
@@ -380,19 +386,26 @@ impl Interpreter {
         }
         let found = image.found.as_ref().unwrap_or(&image.url);
         let (url, number) = (Uri::parse(found.clone()).ok(), image.number);
-        if replace {
-            self.frames.pop();
+        if replace && let Some(frame) = self.frames.pop() {
+            self.put_back(&frame);
         }
-        self.push(script, url, free.then_some(number));
+        self.push(script, url, Some(number), free);
         Ok(None)
+    }
+
+    /// A script that runs no longer is an image again, or gone.
+    fn put_back(&mut self, frame: &Frame) {
+        match frame.image {
+            Some(number) if frame.free => self.state.images.free(Some(number)),
+            Some(number) => self.state.images.set_running(number, false),
+            None => {}
+        }
     }
 
     /// The script that runs is at its end; the one that chained it goes on.
     fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
-        if let Some(number) = frame.free {
-            self.state.images.free(Some(number));
-        }
+        self.put_back(&frame);
         match (self.frames.last_mut(), frame.last) {
             (Some(above), last) => {
                 above.last = last;
@@ -428,5 +441,7 @@ impl Interpreter {
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod own;
 #[cfg(test)]
 mod tests;

@@ -180,16 +180,16 @@ type Key = (String, String);
 
 /// What the processor says of itself: CPUID leaf 1, and the extended one, 80000001h.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Processor {
-    pub(crate) edx: u32,
-    pub(crate) ecx: u32,
-    pub(crate) extended_edx: u32,
-    pub(crate) extended_ecx: u32,
+pub struct Processor {
+    pub edx: u32,
+    pub ecx: u32,
+    pub extended_edx: u32,
+    pub extended_ecx: u32,
 }
 
 /// The settings that a script sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub struct Settings {
     values: BTreeMap<Key, Value>,
     /// Number of the port that the script came through, which `netX` means.
     boot_port: usize,
@@ -219,14 +219,14 @@ impl<'a> Name<'a> {
 }
 
 impl Settings {
-    pub(crate) fn with_boot_port(boot_port: usize) -> Self {
+    pub fn with_boot_port(boot_port: usize) -> Self {
         Self {
             boot_port,
             ..Self::default()
         }
     }
 
-    pub(crate) fn on(mut self, processor: Option<Processor>) -> Self {
+    pub fn on(mut self, processor: Option<Processor>) -> Self {
         self.processor = processor;
         self
     }
@@ -236,7 +236,7 @@ impl Settings {
     }
 
     /// Puts in what the machine is: `("net0", "mac", …)`. Text is read as the setting's own type; text that is none of it is left out.
-    pub(crate) fn put(&mut self, scope: &str, name: &str, text: &str) {
+    pub fn put(&mut self, scope: &str, name: &str, text: &str) {
         let kind = Type::of(name);
         if let Some(bytes) = kind.read(text) {
             self.values
