@@ -286,7 +286,7 @@ mod tests {
 
         fn leave(&mut self, how: How) -> std::io::Result<()> {
             self.said.push(format!("{how:?}"));
-            Err(libc::EPERM).map_err(std::io::Error::from_raw_os_error)
+            Err(std::io::Error::from_raw_os_error(libc::EPERM))
         }
     }
 
