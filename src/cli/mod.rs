@@ -24,6 +24,7 @@ use crate::model::shown::Shown;
 use crate::role::link::manager::Choice;
 use crate::role::{guard, master, peer, run};
 use crate::sys::console::drain;
+use crate::sys::watchdog;
 
 use args::Command;
 use ask::{ask, end_signal, in_runtime};
@@ -33,6 +34,8 @@ use output::print;
 pub fn run(command: Command) -> anyhow::Result<()> {
     let done = run_command(command);
     drain();
+    // Whoever ends with a word, even a bad one, is not what it is for.
+    watchdog::stop();
     done
 }
 
@@ -84,10 +87,10 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Process 1 keeps Ctrl-C to itself, and its children begin like that.
+/// Process 1 keeps the signals to itself that end a machine, and its children begin like that.
 fn listening(system: run::System) -> run::System {
     if system == run::System::FirstStage
-        && let Err(error) = crate::sys::init::hear_interrupts()
+        && let Err(error) = crate::sys::init::hear_end_signals()
     {
         console!("signals: {error}");
     }

@@ -8,6 +8,7 @@
 
 mod drivers;
 mod pack;
+mod watchdog;
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::model::console::console;
 use crate::role::peer::network::{PortAddress, bring_up};
 use crate::sys::console::drain;
 use crate::sys::netif::{self, Netlink};
+use crate::sys::watchdog::SOFTWARE;
 use crate::sys::{file, init, power};
 
 use drivers::Drivers;
@@ -84,17 +86,21 @@ impl Ports {
 
 /// Loads the drivers of ports, and names the ports.
 pub(crate) async fn ports() -> anyhow::Result<Ports> {
+    watchdog::start().await;
     let ports = Ports(Arc::new(
         Drivers::start(Arc::new(manifest()?)).context("looking for devices")?,
     ));
     ports.want(&FIRST).await;
     switch_on_loopback().await;
+    watchdog::start().await;
     console!("drivers: {} loaded", ports.0.loaded());
     Ok(ports)
 }
 
 /// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded.
 pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
+    // One that a worker before this one started is to be fed at once.
+    watchdog::start().await;
     let manifest = Arc::new(manifest()?);
     let began = Instant::now();
     let drivers = Arc::new(Drivers::start(Arc::clone(&manifest)).context("looking for devices")?);
@@ -122,7 +128,11 @@ pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Re
     if Path::new(init::EFI).exists() {
         drivers.want(EFIVARFS);
     }
+    if !watchdog::is_there() {
+        drivers.want(SOFTWARE);
+    }
     settled(&drivers, DRIVERS_LIMIT).await;
+    watchdog::start().await;
     if Path::new(init::EFI).exists()
         && let Err(error) = init::mount_efivars()
     {

@@ -1,18 +1,22 @@
 //! Process 1 of the first stage: an initrd that holds this program and little else.
 //!
 //! It mounts what a system has, keeps the disks read-only as they appear, starts this program once more to do the work, takes the ends of
-//! all processes, and starts the work again where it ended. It never ends itself, whatever happens: the kernel would panic.
+//! all processes, and starts the work again where it ended, in whatever way; the console says why it ended. It never ends itself: the kernel
+//! would panic, and restart the machine half a minute later (`panic=30` on every kernel line of ours). There is no shell.
+//!
+//! Ctrl-Alt-Del or SIGTERM restarts the machine, SIGPWR powers it off, both in the order of [`end`].
 
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::model::console::console;
 use crate::role::guard;
 use crate::sys::console::drain;
-use crate::sys::{init, power, process, program};
+use crate::sys::{init, power, process, program, watchdog};
 
 /// Where the worker's log goes, anew at each start. It says little, so it stays small.
 const LOG: &str = "/run/recon.log";
@@ -22,17 +26,24 @@ const OLD_LOG: &str = "/run/recon.log.1";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Pause before the work is begun again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Everything has this long to end before the machine restarts.
+/// The worker has this long to end when it is asked to, and this long when it is no longer asked.
 const END: Duration = Duration::from_secs(3);
+const KILLED: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(50);
 /// A master's figure: more than any port of this machine needs.
 const OPEN_FILES: u64 = 65_536;
+
+/// The machine is about to end: nothing is begun any more.
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// There is a worker.
+static AT_WORK: AtomicBool = AtomicBool::new(false);
 
 /// What is done before any other thread is started, so that all have it.
 pub(crate) fn begin() {
     let unmounted = init::mount_all();
     // Words have a way from here on; before, there is none.
     let _ = init::leave_console();
-    let _ = init::hold_ctrl_alt_del();
+    let _ = init::hold_end_signals();
     console!("first stage of recon {}", env!("CARGO_PKG_VERSION"));
     for (place, error) in unmounted {
         console!("mounting {place}: {error}");
@@ -44,10 +55,13 @@ pub(crate) fn run() -> ! {
     if let Err(error) = init::allow_open_files(OPEN_FILES) {
         console!("allowing {OPEN_FILES} open files: {error}");
     }
-    watch_ctrl_alt_del();
+    watch_end();
     watch_disks();
-    loop {
-        match work() {
+    while !ENDING.load(Ordering::SeqCst) {
+        let ended = work();
+        AT_WORK.store(false, Ordering::SeqCst);
+        match ended {
+            _ if ENDING.load(Ordering::SeqCst) => break,
             Ok(how) => console!(
                 "recon ended ({how}{}); it starts again in {} s",
                 last_words(),
@@ -59,6 +73,12 @@ pub(crate) fn run() -> ! {
             ),
         }
         std::thread::sleep(AGAIN);
+    }
+    loop {
+        // Whoever is left; the machine ends meanwhile.
+        if init::reap().is_err() {
+            std::thread::sleep(STEP);
+        }
     }
 }
 
@@ -81,6 +101,7 @@ fn work() -> std::io::Result<std::process::ExitStatus> {
         .stdout(log())
         .stderr(log())
         .spawn()?;
+    AT_WORK.store(true, Ordering::SeqCst);
     // Memory that runs short is taken from the site's workload first.
     process::spare_from_oom(worker.id());
     loop {
@@ -125,19 +146,91 @@ fn watch_disks() {
     let _ = hears.recv();
 }
 
-fn watch_ctrl_alt_del() {
-    let watch = || {
-        if init::wait_for_ctrl_alt_del().is_err() {
-            return;
+/// How a machine ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Restart,
+    PowerOff,
+}
+
+/// What happens to a machine that ends, as [`end`] orders it.
+trait Machine {
+    fn say(&mut self, words: &str);
+    /// All processes but the first get it.
+    fn signal_all(&mut self, signal: libc::c_int);
+    fn is_at_work(&self) -> bool;
+    fn rest(&mut self, pause: Duration);
+    /// Of a worker that did not do it.
+    fn stop_watchdog(&mut self);
+    /// Writes out what is cached, too. Returns only on failure.
+    fn leave(&mut self, how: How) -> std::io::Result<()>;
+}
+
+/// The worker is asked to end and stops its watchdog by that; who does not is ended. Only then the machine goes.
+fn end(machine: &mut impl Machine, signal: libc::c_int) {
+    let (how, words) = match signal {
+        libc::SIGPWR => (How::PowerOff, "SIGPWR: powering off"),
+        libc::SIGINT => (How::Restart, "Ctrl-Alt-Del: restarting"),
+        _ => (How::Restart, "SIGTERM: restarting"),
+    };
+    machine.say(words);
+    for (signal, limit) in [(libc::SIGTERM, END), (libc::SIGKILL, KILLED)] {
+        machine.signal_all(signal);
+        let mut waited = Duration::ZERO;
+        while machine.is_at_work() && waited < limit {
+            machine.rest(STEP);
+            waited += STEP;
         }
-        console!("Ctrl-Alt-Del: restarting");
+    }
+    machine.stop_watchdog();
+    if let Err(error) = machine.leave(how) {
+        machine.say(&format!("it could not be done: {error}"));
+    }
+}
+
+struct ThisMachine;
+
+impl Machine for ThisMachine {
+    fn say(&mut self, words: &str) {
+        console!("{words}");
         drain();
-        init::signal_all(libc::SIGTERM);
-        std::thread::sleep(END);
-        let _ = power::restart();
+    }
+
+    fn signal_all(&mut self, signal: libc::c_int) {
+        init::signal_all(signal);
+    }
+
+    fn is_at_work(&self) -> bool {
+        AT_WORK.load(Ordering::SeqCst)
+    }
+
+    fn rest(&mut self, pause: Duration) {
+        std::thread::sleep(pause);
+    }
+
+    fn stop_watchdog(&mut self) {
+        if let Err(error) = watchdog::stop_left() {
+            self.say(&format!("the watchdog goes on: {error}"));
+        }
+    }
+
+    fn leave(&mut self, how: How) -> std::io::Result<()> {
+        match how {
+            How::Restart => power::restart(),
+            How::PowerOff => power::off_at_once(),
+        }
+    }
+}
+
+fn watch_end() {
+    let watch = || {
+        while let Ok(signal) = init::wait_for_end() {
+            ENDING.store(true, Ordering::SeqCst);
+            end(&mut ThisMachine, signal);
+        }
     };
     let heard = power::hear_ctrl_alt_del();
-    let watched = heard.and_then(|()| std::thread::Builder::new().name("ctrl-alt-del".to_owned()).spawn(watch));
+    let watched = heard.and_then(|()| std::thread::Builder::new().name("end".to_owned()).spawn(watch));
     if let Err(error) = watched {
         console!("listening for Ctrl-Alt-Del: {error}");
     }
@@ -159,5 +252,69 @@ mod tests {
     fn only_process_1_by_that_name_is_init() {
         assert!(is_init(1, Some("/init")) && is_init(1, Some("init")));
         assert!(!is_init(2, Some("/init")) && !is_init(1, Some("/usr/bin/recon")) && !is_init(1, None));
+    }
+
+    /// A worker that ends when it gets this signal.
+    struct Told {
+        said: Vec<String>,
+        obeys: Option<libc::c_int>,
+        at_work: bool,
+        rested: Duration,
+    }
+
+    impl Machine for Told {
+        fn say(&mut self, words: &str) {
+            self.said.push(words.to_owned());
+        }
+
+        fn signal_all(&mut self, signal: libc::c_int) {
+            self.at_work &= self.obeys != Some(signal);
+            self.said.push(format!("signal {signal}"));
+        }
+
+        fn is_at_work(&self) -> bool {
+            self.at_work
+        }
+
+        fn rest(&mut self, pause: Duration) {
+            self.rested += pause;
+        }
+
+        fn stop_watchdog(&mut self) {
+            self.said.push("watchdog stopped".to_owned());
+        }
+
+        fn leave(&mut self, how: How) -> std::io::Result<()> {
+            self.said.push(format!("{how:?}"));
+            Err(std::io::Error::from_raw_os_error(libc::EPERM))
+        }
+    }
+
+    #[test]
+    fn a_machine_ends_in_order() {
+        let (term, kill) = (format!("signal {}", libc::SIGTERM), format!("signal {}", libc::SIGKILL));
+        for (signal, words, how) in [
+            (libc::SIGINT, "Ctrl-Alt-Del: restarting", "Restart"),
+            (libc::SIGTERM, "SIGTERM: restarting", "Restart"),
+            (libc::SIGPWR, "SIGPWR: powering off", "PowerOff"),
+        ] {
+            // One that obeys costs no time, one that hangs its limit, and one in the kernel that nothing ends a little more.
+            for (obeys, rested) in [
+                (Some(libc::SIGTERM), Duration::ZERO),
+                (Some(libc::SIGKILL), END),
+                (None, END + KILLED),
+            ] {
+                let mut machine = Told {
+                    said: Vec::new(),
+                    obeys,
+                    at_work: true,
+                    rested: Duration::ZERO,
+                };
+                end(&mut machine, signal);
+                let failed = "it could not be done: Operation not permitted (os error 1)";
+                assert_eq!(machine.said, [words, &term, &kill, "watchdog stopped", how, failed]);
+                assert_eq!(machine.rested, rested, "{obeys:?}");
+            }
+        }
     }
 }

@@ -52,41 +52,47 @@ pub(crate) fn leave_console() -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps SIGINT, which Ctrl-Alt-Del is, from this thread and all that it starts later; for [`wait_for_ctrl_alt_del`]. Children inherit it, so the worker takes it back
-/// ([`hear_interrupts`]).
-pub(crate) fn hold_ctrl_alt_del() -> io::Result<()> {
+/// What ends a machine, said to process 1: Ctrl-Alt-Del is SIGINT (reboot(2)); who means it by hand sends SIGTERM, and SIGPWR comes where
+/// power fails or a host wants a guest off (signal(7)).
+const END_SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGPWR];
+
+/// Keeps these from this thread and all that it starts later; for [`wait_for_end`]. Children inherit it, so the worker takes it back
+/// ([`hear_end_signals`]).
+pub(crate) fn hold_end_signals() -> io::Result<()> {
     mask(libc::SIG_BLOCK)
 }
 
-/// Lets SIGINT reach this thread again, and all that it starts later.
-pub(crate) fn hear_interrupts() -> io::Result<()> {
+/// Lets them reach this thread again, and all that it starts later.
+pub(crate) fn hear_end_signals() -> io::Result<()> {
     mask(libc::SIG_UNBLOCK)
 }
 
 fn mask(how: libc::c_int) -> io::Result<()> {
     // SAFETY: the set outlives the call.
-    let failed = unsafe { libc::pthread_sigmask(how, &interrupt(), std::ptr::null_mut()) };
+    let failed = unsafe { libc::pthread_sigmask(how, &end_signals(), std::ptr::null_mut()) };
     (failed == 0)
         .then_some(())
         .ok_or_else(|| io::Error::from_raw_os_error(failed))
 }
 
-/// Blocks until somebody presses it.
-pub(crate) fn wait_for_ctrl_alt_del() -> io::Result<()> {
+/// Blocks until one of them comes, and gives it.
+pub(crate) fn wait_for_end() -> io::Result<libc::c_int> {
     let mut signal = 0;
     // SAFETY: set and number outlive the call.
-    let failed = unsafe { libc::sigwait(&interrupt(), &mut signal) };
+    let failed = unsafe { libc::sigwait(&end_signals(), &mut signal) };
     (failed == 0)
-        .then_some(())
+        .then_some(signal)
         .ok_or_else(|| io::Error::from_raw_os_error(failed))
 }
 
-fn interrupt() -> libc::sigset_t {
+fn end_signals() -> libc::sigset_t {
     // SAFETY: a set that sigemptyset(3) fills.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGINT);
+        for signal in END_SIGNALS {
+            libc::sigaddset(&mut set, signal);
+        }
         set
     }
 }
@@ -116,4 +122,35 @@ pub(crate) fn allow_open_files(files: u64) -> io::Result<()> {
     };
     // SAFETY: the limit outlives the call.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is held is not lost, and only what ends a machine is held.
+    #[test]
+    fn what_ends_a_machine_is_waited_for() {
+        std::thread::spawn(|| {
+            let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGPWR];
+            // SAFETY: the set is filled by the call, and outlives it.
+            let held = || unsafe {
+                let mut held = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut held);
+                signals.map(|signal| libc::sigismember(&held, signal))
+            };
+            hold_end_signals().unwrap();
+            assert_eq!(held(), [1; 3]);
+            for signal in signals {
+                // To this thread alone; the process does not hear it.
+                // SAFETY: no pointers are handed over.
+                assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), signal) }, 0);
+                assert_eq!(wait_for_end().unwrap(), signal);
+            }
+            hear_end_signals().unwrap();
+            assert_eq!(held(), [0; 3]);
+        })
+        .join()
+        .unwrap();
+    }
 }

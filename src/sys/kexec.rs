@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::checked;
 use super::cmd::{self, CmdError};
 use super::program::Program;
+use super::{checked, watchdog};
 
 /// A folder that is there where systemd runs (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
@@ -96,6 +96,8 @@ pub(crate) async fn start() -> io::Result<()> {
     if is_handed_over(asked.await.map_err(io::Error::other)?)? {
         return Ok(());
     }
+    // The next kernel may know nothing of it.
+    watchdog::stop();
     // SAFETY: sync and reboot take no pointers.
     unsafe {
         libc::sync();

@@ -40,6 +40,7 @@ pub mod terminal;
 pub(crate) mod tpm;
 pub(crate) mod udp;
 pub(crate) mod uevent;
+pub(crate) mod watchdog;
 
 /// What a system call gave, or why it failed, where it says so by a negative number (errno(3)).
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::checked;
 use super::program::Program;
+use super::{checked, watchdog};
 
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
@@ -11,6 +11,12 @@ pub(crate) async fn off() -> io::Result<()> {
     if is_handed_over("poweroff").await {
         return Ok(());
     }
+    off_at_once()
+}
+
+/// Writes out what is cached and powers the machine off.
+pub(crate) fn off_at_once() -> io::Result<()> {
+    watchdog::stop();
     // SAFETY: sync and reboot take no pointers.
     unsafe {
         libc::sync();
@@ -37,6 +43,7 @@ async fn is_handed_over(verb: &str) -> bool {
 
 /// Writes out what is cached and restarts the machine.
 pub(crate) fn restart() -> io::Result<()> {
+    watchdog::stop();
     // SAFETY: no pointers are handed over.
     unsafe {
         libc::sync();

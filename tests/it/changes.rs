@@ -51,7 +51,7 @@ const STARTED: [(&str, Program, Option<&str>); 14] = [
 const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 17] = [
+const WRITERS: [(&str, &str); 18] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
@@ -81,10 +81,11 @@ const WRITERS: [(&str, &str); 17] = [
     ("src/sys/sandbox.rs", "the workload's control group"),
     ("src/sys/terminal.rs", "the terminal"),
     ("src/sys/tpm.rs", "questions to the TPM"),
+    ("src/sys/watchdog.rs", "the watchdog of the first stage"),
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 17] = [
+const SETTINGS: [(&str, &str, &str); 18] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
     ("src/sys/netif.rs", "(index).name(", "renamed"),
@@ -102,6 +103,7 @@ const SETTINGS: [(&str, &str, &str); 17] = [
     ("src/sys/power.rs", "libc::reboot(", "power off"),
     ("src/sys/ipmi.rs", "fn power_off(", "power off"),
     ("src/sys/kmodule.rs", "finit_module", "drivers are loaded"),
+    ("src/sys/watchdog.rs", "self.0.write_all(FED)", "watchdog"),
 ];
 
 /// File below the root → what is compiled of it.

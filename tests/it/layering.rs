@@ -82,6 +82,7 @@ const EDGES: &[&str] = &[
     "role/first_stage.rs",
     "role/first_stage/drivers.rs",
     "role/first_stage/pack.rs",
+    "role/first_stage/watchdog.rs",
     "role/guard.rs",
     "role/init.rs",
     "role/link/address_claim.rs",

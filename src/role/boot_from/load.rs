@@ -394,7 +394,7 @@ pub(super) mod tests {
                 let file = file.clone();
                 tokio::spawn(async move {
                     let mut request = vec![0; 4096];
-                    stream.read(&mut request).await.unwrap();
+                    assert!(stream.read(&mut request).await.unwrap() > 0);
                     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
                     stream.write_all(head).await.ok();
                     for piece in file.chunks(100_000) {

@@ -609,7 +609,7 @@ mod tests {
                 (count.0, count.2) = (count.0 + 1, count.2 + 1);
                 count.1 = count.1.max(count.0);
                 drop(count);
-                let _ = held.lock().unwrap().recv();
+                let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(5));
                 at_once.lock().unwrap().0 -= 1;
             }
         };
