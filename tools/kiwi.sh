@@ -54,7 +54,7 @@ make_first_stage() {
     rm -f "$dir/first-stage.tsv"
     (
         cd "$TOP" || exit
-        RUSTFLAGS="-C target-feature=+crt-static" cargo run --release --locked --target x86_64-unknown-linux-gnu --package first-stage -- \
+        cargo_static run --package first-stage -- \
             --root "$dir/root" --recon "$RECON" --patterns "$FIRST_STAGE" --out "$dir/first"
     )
     # With the table that it was made from, so that `check` knows which one to hold it against.
