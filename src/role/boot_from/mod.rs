@@ -1,6 +1,7 @@
 //! `recon boot-from`: a boot script from any web server, and what it says started by kexec.
 
 pub(crate) mod assisted;
+mod json_plan;
 mod load;
 mod machine;
 pub(crate) mod plan;

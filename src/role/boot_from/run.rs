@@ -72,7 +72,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
             End::Boot(Box::new(plan::boot(
                 &wanted,
                 |image| session.seen(image),
-                &config.sums,
+                &session.sums(&config.sums),
                 machine::available_bytes(),
             )))
         }
@@ -162,7 +162,7 @@ async fn take_in(
         if before > 0 {
             tokio::time::sleep(pause).await;
         }
-        let ready = load::fetch(session, &wanted, &config.sums).await;
+        let ready = load::fetch(session, &wanted, &session.sums(&config.sums)).await;
         let Err(why) = ready.and_then(|ready| take_in(&ready)) else {
             return Ok(Taken::In);
         };
