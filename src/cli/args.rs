@@ -265,7 +265,7 @@ pub struct SettingsArgs {
 
 #[derive(Debug, Args)]
 pub struct BootFromArgs {
-    /// The boot script, http or https; or a kernel
+    /// The boot script, http or https; or a kernel, or a plan in JSON
     #[arg(required_unless_present = "infra_env", conflicts_with = "infra_env")]
     pub url: Option<String>,
     #[command(flatten)]

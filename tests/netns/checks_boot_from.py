@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -188,6 +189,12 @@ def boot_from_plan(lan: Lan) -> None:
         text = done.stdout.decode()
         for words in ("Kernel    linux (1.1 MB, bzImage)", "Initrd    initrd (3.1 MB, cpio)", "kexec     "):
             expect(words in text, f"{words!r} is not in {text}")
+        hexes = {name: hashlib.sha256((place.web / name).read_bytes()).hexdigest() for name in ("linux", "initrd.img")}
+        for sums, problems in ((hexes, []), ({"linux": hexes["linux"]}, ["no sum is given for initrd.img"])):
+            words = {"kernel": "linux", "initrds": ["/initrd.img"], "cmdline": "a=b", "sha256": sums}
+            (place.web / "plan.json").write_text(json.dumps(words))
+            boot = place.plan_json(f"http://{_SERVER}/plan.json")["end"]["boot"]
+            expect((boot["command_line"], boot["problems"], len(boot["initrds"])) == ("a=b", problems, 1), f"a plan in JSON: {boot}")
         place.refused(f"http://{_SERVER}/none?token={_SECRET}", why="404 Not Found")
         place.refused(f"http://{_SERVER}/extra.txt", why="neither a boot script")
         place.refused(f"http://{_SERVER}:81/", why="no connection to")

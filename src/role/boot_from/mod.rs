@@ -2,6 +2,7 @@
 
 pub(crate) mod assisted;
 mod kexec;
+mod json_plan;
 mod load;
 mod machine;
 pub(crate) mod plan;

@@ -85,7 +85,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
             End::Boot(Box::new(plan::boot(
                 &wanted,
                 |image| session.seen(image),
-                &config.sums,
+                &session.sums(&config.sums),
                 machine::available_bytes(),
             )))
         }
@@ -105,9 +105,22 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
     })
 }
 
-/// Starts what the script says, or only loads it. Returns where that is done or handed to systemd, and where this machine is to be left
-/// to its disk.
+/// How that ended, where it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It is loaded, or its start is handed to systemd.
+    Started,
+    /// There is nothing to start: this machine's own disk has its turn.
+    LocalDisk,
+}
+
+/// Starts what the script says, or only loads it. Returns also where this machine is to be left to its disk, which is said.
 pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
+    boot_to_end(config).await.map(drop)
+}
+
+/// The same for whoever can have the disk started.
+pub(crate) async fn boot_to_end(config: &Config) -> anyhow::Result<Ended> {
     if !config.is_only_loaded && !config.is_agreed && !is_for_this() {
         bail!(
             "this would end everything that runs on this machine, without asking anybody: --yes says that this is meant, --plan \
@@ -126,14 +139,15 @@ pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     let mut session = Session::begin(client, &target, true).await?;
     if take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? == Taken::Nothing {
         console!("{LEFT}");
-        return Ok(());
+        return Ok(Ended::LocalDisk);
     }
     if config.is_only_loaded {
         console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
-        return Ok(());
+        return Ok(Ended::Started);
     }
     console!("starting it");
-    kexec::start().await.context("starting what was loaded")
+    kexec::start().await.context("starting what was loaded")?;
+    Ok(Ended::Started)
 }
 
 /// Looks at what the script wants started; an error where that is nothing, or could not start.
@@ -199,7 +213,7 @@ async fn take_in(
         if before > 0 {
             tokio::time::sleep(pause).await;
         }
-        let ready = load::fetch(session, &wanted, &config.sums, &machine::available_bytes).await;
+        let ready = load::fetch(session, &wanted, &session.sums(&config.sums), &machine::available_bytes).await;
         let (why, is_of_kernel) = match ready.map(|ready| take_in(&ready)) {
             Ok(Ok(())) => return Ok(Taken::In),
             Ok(Err(why)) => (why, true),

@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use super::assisted::is_of_one_machine;
+use super::json_plan;
 use super::machine;
-use super::plan::Seen;
+use super::plan::{Seen, Sum};
 use super::settings::{served_by, settings};
 use crate::model::console::console;
 use crate::model::secrets;
@@ -37,6 +38,10 @@ pub(super) struct Session {
     waits: bool,
     /// What was asked for last is a script of assisted-service's for this one machine, and there is none.
     has_no_script: bool,
+    /// What a plan in JSON names, until it was asked for; there is no script then.
+    planned: Option<Plan>,
+    /// The sums that such a plan has.
+    sums: Vec<Sum>,
 }
 
 /// What a script comes to.
@@ -71,16 +76,25 @@ impl Session {
     pub(super) async fn begin(client: Client, url: &Target, waits: bool) -> anyhow::Result<Self> {
         let peeked = client.peek(url, &[]).await.with_context(|| url.to_string())?;
         let local: Option<IpAddr> = Some(peeked.local);
+        let (mut planned, mut sums) = (None, Vec::new());
         let (script, place) = if is_script(&peeked.head) {
             let place = peeked.target.as_str().to_owned();
             let bytes = whole_script(&client, peeked, url, &[])
                 .await
                 .with_context(|| url.to_string())?;
             (Script::read(&bytes).with_context(|| format!("{url}"))?, place)
+        } else if json_plan::is_one(&peeked.head) {
+            let place = peeked.target.clone();
+            let bytes = whole_script(&client, peeked, url, &[])
+                .await
+                .with_context(|| url.to_string())?;
+            let (plan, wanted) = json_plan::read(&bytes, &place).map_err(|why| anyhow!("{url}: {why}"))?;
+            (planned, sums) = (Some(plan), wanted);
+            (Script::read(b"#!ipxe\n")?, place.as_str().to_owned())
         } else if let Err(why) = crate::formats::boot_image::kernel(&peeked.head) {
             let why = why.replace(
                 "it is no kernel",
-                "it is neither a boot script (which begins with #!ipxe) nor a kernel",
+                "it is neither a boot script (which begins with #!ipxe) nor a plan in JSON nor a kernel",
             );
             bail!("{url}: {why}");
         } else {
@@ -97,11 +111,19 @@ impl Session {
             said: Vec::new(),
             waits,
             has_no_script: false,
+            planned,
+            sums,
         })
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Sums that files have to have: those that were given, and those of the plan itself.
+    pub(super) fn sums(&self, given: &[Sum]) -> Vec<Sum> {
+        let own = self.sums.iter().filter(|sum| !given.contains(sum));
+        given.iter().chain(own).cloned().collect()
     }
 
     pub(super) fn found(&self, image: usize) -> Option<&Found> {
@@ -129,6 +151,9 @@ impl Session {
 
     /// Runs the script on, until it wants something started or ends. `failed` says why the last one did not start.
     pub(super) async fn next(&mut self, failed: Option<String>) -> anyhow::Result<Came> {
+        if let Some(plan) = self.planned.take() {
+            return self.look_at(plan).await;
+        }
         let mut answer = failed.map_or(Answer::Done, Answer::Failed);
         loop {
             answer = match self.interpreter.next(answer) {
@@ -159,6 +184,23 @@ impl Session {
                 Request::Failed(why) => return Err(anyhow!("the boot script failed: {}", secrets::text(&why))),
             };
         }
+    }
+
+    /// All that a plan in JSON names.
+    async fn look_at(&mut self, plan: Plan) -> anyhow::Result<Came> {
+        let initrds = plan.initrds.iter().map(|initrd| (initrd.image, initrd.url.as_str()));
+        for (image, url) in std::iter::once((plan.kernel, plan.url.as_str())).chain(initrds) {
+            let target = Target::read(url).map_err(|why| anyhow!(why))?;
+            let peeked = self
+                .client
+                .peek(&target, &[])
+                .await
+                .with_context(|| target.to_string())?;
+            let seen = Seen::of(peeked.total, &peeked.head);
+            let form = Vec::new();
+            self.found.insert(image, Found { target, form, seen });
+        }
+        Ok(Came::Boot(plan))
     }
 
     async fn look(&mut self, image: usize, url: &str, form: Vec<(String, String)>) -> Answer {
@@ -245,5 +287,39 @@ mod tests {
         let files = HashMap::from([("/boot.ipxe", script)]);
         let mut handled = session(&serve(files, WHOLE).await).await;
         assert!(matches!(handled.next(None).await, Ok(Came::Exit(3))));
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn a_plan_in_json_is_fetched_with_its_sums() {
+        use super::super::load;
+        let hex = |bytes: &[u8]| -> String {
+            use sha2::Digest;
+            let sum = sha2::Sha256::digest(bytes);
+            sum.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        for (initrd, is_right) in [(&b"070701one"[..], true), (b"070701two", false)] {
+            let sums = format!(r#"{{"linux":"{}","i.img":"{}"}}"#, hex(&bzimage()), hex(b"070701one"));
+            let plan = format!(r#"{{"kernel":"linux","initrds":["i.img"],"cmdline":"a=b","sha256":{sums}}}"#);
+            let files = HashMap::from([
+                ("/boot.ipxe", plan.into_bytes()),
+                ("/linux", bzimage()),
+                ("/i.img", initrd.to_vec()),
+            ]);
+            let mut session = session(&serve(files, WHOLE).await).await;
+            let Ok(Came::Boot(plan)) = session.next(None).await else {
+                panic!("{:?}", session.said)
+            };
+            assert_eq!(plan.command_line, "a=b");
+            let sums = session.sums(&[]);
+            assert_eq!(sums.len(), 2);
+            let came = load::fetch(&session, &plan, &sums).await;
+            assert_eq!(
+                came.err(),
+                (!is_right).then(|| "i.img: it has another SHA-256 than it should".to_owned())
+            );
+            // There is no other way than the one.
+            assert!(matches!(session.next(Some("no".to_owned())).await, Ok(Came::Exit(0))));
+        }
     }
 }

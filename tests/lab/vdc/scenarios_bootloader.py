@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +82,8 @@ class BootImages(Environment):
         iso = lab.options.iso
         self.image = lab.folder / "boot-image.raw"
         self.folder = lab.folder / "web"
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         for words in (["boot_image_of", str(iso), str(self.image)], ["http_folder_of", str(iso), str(self.folder)]):
             tools.run([str(_CALL), *words], timeout=lab.seconds(300.0))
         _variants(self.folder)
