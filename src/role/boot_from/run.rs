@@ -108,7 +108,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
 /// How that ended, where it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It is loaded, or its start is handed to systemd.
+    /// It is loaded, or this machine is on its way: by systemd, or by its firmware.
     Started,
     /// There is nothing to start: this machine's own disk has its turn.
     LocalDisk,
@@ -161,7 +161,7 @@ async fn look(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Leaves the start to the firmware.
-async fn start_again(config: &Config) -> anyhow::Result<()> {
+async fn start_again(config: &Config) -> anyhow::Result<Ended> {
     look(config).await?;
     console!(
         "all that the boot script names is there. Nothing is started from here (method reboot): in {} s this machine starts again, and its \
@@ -170,7 +170,8 @@ async fn start_again(config: &Config) -> anyhow::Result<()> {
     );
     tokio::time::sleep(READING).await;
     drain();
-    power::reboot().await.context("starting this machine again")
+    power::reboot().await.context("starting this machine again")?;
+    Ok(Ended::Started)
 }
 
 /// What is said where this machine's own disk is what has to start.

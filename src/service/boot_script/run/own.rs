@@ -147,9 +147,11 @@ fn boots(script: &str, settings: Settings) -> Plan {
 /// The plan is what the writer meant for this client: each file by its URL and name, each word of the kernel line.
 fn is_meant(plan: &Plan, boot: &Boot) {
     let action = boot.policy.post_action.as_str();
-    let bus = boot.bus.filter(|_| boot.initrds()[0].0 != "initrd");
+    let is_staged = boot.initrds()[0].0 != "initrd";
+    let with = if is_staged { "first" } else { "initrd" };
+    let bus = boot.bus.filter(|_| is_staged);
     let bus = bus.map(|bus| format!("&bus={bus}")).unwrap_or_default();
-    assert_eq!(plan.url, format!("{KERNEL}&action={action}{bus}"));
+    assert_eq!(plan.url, format!("{KERNEL}&action={action}&with={with}{bus}"));
     let initrds: Vec<_> = plan
         .initrds
         .iter()
