@@ -36,7 +36,10 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self.root, self.first, self.table = folder / "root", folder / "first", folder / "table.tsv"
-        self.dependencies = {"net/nic": ["net/mii"], "net/mii": [], "net/rare": [], "net/wan/line": [], "net/virtio_net": [], "watchdog/softdog": [], "net/vlan": ["net/mrp"], "net/mrp": []}
+        self.dependencies = {
+            "net/nic": ["net/mii"], "net/mii": [], "net/rare": [], "net/wan/line": [], "net/virtio_net": [], "watchdog/softdog": [],
+            "net/vlan": ["net/mrp"], "net/mrp": [],
+        }
         self.aliases = [(f"pci:v00008086d{number:08X}sv*", "nic") for number in range(DEVICES)]
         self.aliases += [("pci:v1*", "rare"), ("pci:v2*", "line"), ("virtio:d1*", "virtio_net")]
         self.base = {**RECON, "usr/lib/modules/6/kernel/drivers/net/virtio_net.ko": b"v"}

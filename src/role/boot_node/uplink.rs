@@ -433,6 +433,41 @@ mod tests {
         assert!(!has_global(&line("00", "00"), "eth1") && !has_global("x\n", "eth0"));
     }
 
+    /// `RECON_TEST_IPV6=made` where a router's word is enough for an address, else DHCPv6 gives it.
+    #[tokio::test]
+    #[ignore = "wants a network namespace with a port eth0, behind which a server of DHCP, DHCPv6 or router advertisements names fd00::1 to resolve names and \
+                a URL to boot"]
+    async fn addresses_of_both_families_are_given() {
+        let link = netif::link_named(Path::new(SYS), "eth0").unwrap();
+        let (sender, mut given) = mpsc::channel(4);
+        let asking = Asking {
+            sender,
+            has: Has::default(),
+        };
+        let limit = Duration::from_secs(60);
+        let both = async { tokio::join!(four(&link, &asking), six(&link, &asking)) };
+        tokio::time::timeout(limit, both).await.unwrap();
+        let mut seen = [false; 2];
+        while let Ok((_, one)) = given.try_recv() {
+            match one {
+                Given::Four(leased) => {
+                    assert!(dhcp_url(&leased.boot_file).is_some(), "{leased:?}");
+                    assert!(!leased.name_servers.is_empty());
+                    seen[IPV4] = true;
+                }
+                Given::Six(address, reply) => {
+                    let is_made = std::env::var("RECON_TEST_IPV6").is_ok_and(|how| how == "made");
+                    assert_eq!(address.is_none(), is_made, "{address:?}");
+                    let reply = reply.unwrap();
+                    assert_eq!(reply.name_servers, ["fd00::1".parse::<Ipv6Addr>().unwrap()]);
+                    assert!(dhcp_url(&reply.boot_file).is_some(), "{reply:?}");
+                    seen[IPV6] = true;
+                }
+            }
+        }
+        assert_eq!(seen, [true; 2]);
+    }
+
     #[test]
     fn a_master_is_asked_for_its_boot_script() {
         for (address, url) in [
