@@ -33,8 +33,7 @@ const MAX_BYTES: u64 = 64 << 20;
 const COMPACT_BYTES: u64 = 8 << 20;
 /// Bytes a line has on average; errs on the large side.
 const LINE_BYTES: u64 = 160;
-/// Syncs begin this far apart at least. Memory that pretends to be a disk would sync for every change, at more cost than the
-/// change itself; on a stick a sync takes longer anyway.
+/// Changes gather this long at most before the next sync begins.
 const GATHER: Duration = Duration::from_millis(1);
 /// Blank lines that stand behind the last change of a durable journal, for the next ones to be written over: their sync then puts
 /// nothing on the medium but themselves. As much as was appended already, from the first to the second, so that the syncs of a
@@ -146,6 +145,12 @@ impl Drop for Journal {
     }
 }
 
+/// How far apart two syncs begin, where the first one took so long: half of the time may go to syncs, so that a quick medium
+/// does not sync for every change, and on a slow one nothing waits longer than for the sync before.
+fn apart(took: Duration) -> Duration {
+    GATHER.min(2 * took)
+}
+
 impl Queue {
     /// Waits until there is something to write, or the end.
     fn wait(&self) -> MutexGuard<'_, Waiting> {
@@ -157,19 +162,18 @@ impl Queue {
     }
 
     fn serve(&self, mut writer: Writer) {
-        let mut begun: Option<Instant> = None;
+        let mut next = Instant::now();
         loop {
             drop(self.wait());
             // Where one change follows another, those of a moment share a sync.
-            if let Some(rest) = begun.and_then(|begun| GATHER.checked_sub(begun.elapsed())) {
-                std::thread::sleep(rest);
-            }
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
             let (changes, last, stop) = {
                 let mut waiting = self.wait();
                 (std::mem::take(&mut waiting.changes), waiting.last, waiting.stop)
             };
-            begun = Some(Instant::now());
+            let begun = Instant::now();
             writer.write(&changes, clock::run_time());
+            next = begun + apart(begun.elapsed());
             self.written.send_replace(last);
             if stop {
                 return;

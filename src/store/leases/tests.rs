@@ -76,6 +76,12 @@ fn every_start_begins_a_new_file_and_leaves_one() {
 }
 
 #[test]
+fn a_sync_that_is_quick_keeps_nobody_waiting_long() {
+    let of_micros = |took| apart(Duration::from_micros(took)).as_micros();
+    assert_eq!([0, 10, 150, 500, 20_000].map(of_micros), [0, 20, 300, 1000, 1000]);
+}
+
+#[test]
 fn many_changes_share_few_syncs() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(Faulty::new(Fault::None));
