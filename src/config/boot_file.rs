@@ -14,6 +14,7 @@ use crate::model::{BondMode, BootMethod, MacAddr, OnFailure};
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BootFile {
     pub boot: Boot,
+    pub assisted: Infra,
     pub network: Network,
 }
 
@@ -36,6 +37,28 @@ pub(crate) struct Boot {
     pub on_failure: OnFailure,
     /// Name of a file, and the SHA-256 that it has to have, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
+}
+
+/// An infra-env of assisted-service (OpenShift's assisted installer), whose script is started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Infra {
+    /// Its UUID.
+    pub infra_env: Option<String>,
+    /// Where it is not Red Hat's, as the next one.
+    pub api: Option<String>,
+    pub token_url: Option<String>,
+    token_file: Option<String>,
+    refresh_token_file: Option<String>,
+}
+
+/// What the token's file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    /// Good for minutes.
+    Access,
+    /// Access tokens are had with it.
+    Refresh,
 }
 
 /// How the URL is reached. Without an address every wired port asks for one.
@@ -94,6 +117,9 @@ impl BootFile {
             format!("line {line}: {}", error.message().trim().replace('\n', ", "))
         })?;
         file.boot.check().map_err(|why| format!("[boot] {why}"))?;
+        file.assisted
+            .check(&file.boot)
+            .map_err(|why| format!("[assisted] {why}"))?;
         file.network.check().map_err(|why| format!("[network] {why}"))?;
         Ok(file)
     }
@@ -153,6 +179,39 @@ impl Boot {
             out.push(bearer(token));
         }
         out
+    }
+}
+
+impl Infra {
+    /// The token that is sent, where one is.
+    pub(crate) fn token(&self) -> Option<TokenKind> {
+        let refresh = self.refresh_token_file.as_ref().map(|_| TokenKind::Refresh);
+        refresh.or(self.token_file.as_ref().map(|_| TokenKind::Access))
+    }
+
+    fn check(&self, boot: &Boot) -> Result<(), String> {
+        let names = [&self.token_file, &self.refresh_token_file];
+        if names
+            .iter()
+            .any(|name| name.as_ref().is_some_and(|name| name != TOKEN_FILE))
+        {
+            return Err(format!(
+                "only a file named {TOKEN_FILE:?} is handed over by the boot loader"
+            ));
+        }
+        match (&self.infra_env, self) {
+            (None, other) if *other == Infra::default() => Ok(()),
+            (None, _) => Err("there is no infra-env".to_owned()),
+            _ if boot.url().is_some() => Err("infra-env: it does not go with the url of [boot]".to_owned()),
+            _ if boot.wants_token() => Err("it has a token-file of its own; that of [boot] is for a url".to_owned()),
+            _ if names.iter().all(|name| name.is_some()) => {
+                Err("token-file, refresh-token-file: one of them".to_owned())
+            }
+            _ if self.token_url.is_some() && self.refresh_token_file.is_none() => {
+                Err("token-url: it goes with refresh-token-file".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -249,13 +308,20 @@ mod tests {
     fn the_file_of_the_image_is_read_as_it_is_and_with_each_line_switched_on() {
         let text = include_str!("boot.toml");
         assert!(BootFile::read(text.as_bytes()).unwrap() == BootFile::default());
+        // An infra-env, or a URL.
+        const INFRA: [&str; 4] = ["infra-env", "api", "refresh-token-file", "token-url"];
+        let infra = switched_on(|name| INFRA.contains(&name));
+        let infra = BootFile::read(infra.as_bytes()).unwrap().assisted;
+        assert_eq!(infra.infra_env.as_deref(), Some("01234567-89ab-cdef-0123-456789abcdef"));
+        assert_eq!(infra.api.as_deref(), Some("https://assisted.example/api"));
+        assert_eq!(infra.token(), Some(TokenKind::Refresh));
         // Either a port or several that are one.
-        let bond = switched_on(|name| name != "port");
+        let bond = switched_on(|name| name != "port" && !INFRA.contains(&name));
         let file = BootFile::read(bond.as_bytes()).unwrap();
         assert_eq!(file.network.bond.len(), 2);
         assert_eq!(file.network.bond_mode(), BondMode::Lacp);
         assert_eq!(file.network.vlan, Some(42));
-        let port = switched_on(|name| !name.starts_with("bond"));
+        let port = switched_on(|name| !name.starts_with("bond") && !INFRA.contains(&name));
         let file = BootFile::read(port.as_bytes()).unwrap();
         assert_eq!(file.network.port, Some("52:54:00:12:34:56".parse().unwrap()));
         assert_eq!(file.boot.url(), Some("http://boot.example/boot.ipxe"));

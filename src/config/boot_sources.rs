@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::boot_file::{Boot, BootFile, bearer};
+use super::boot_file::{Boot, BootFile, Infra, bearer};
 
 /// A place, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,8 @@ pub(crate) struct Texts {
 pub(crate) struct Named {
     pub source: Source,
     pub url: Option<String>,
+    /// Instead of a URL.
+    pub infra: Option<Infra>,
     /// `Name: value` each.
     pub headers: Vec<String>,
 }
@@ -61,6 +63,7 @@ impl Named {
         Named {
             source,
             url: Some(url),
+            infra: None,
             headers: Vec::new(),
         }
     }
@@ -68,7 +71,7 @@ impl Named {
 
 /// All that holds before there is a network.
 pub(crate) struct Settings {
-    /// `[boot]` and `[network]`, each of the first place that says something there. Its `url` and `header` do not count.
+    /// `[boot]` and `[network]`, each of the first place that says something there. Its `url` and `header` and `[assisted]` do not count.
     pub file: BootFile,
     named: Vec<Named>,
 }
@@ -77,7 +80,9 @@ pub(crate) struct Settings {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub source: Source,
+    /// Nothing where there is the next.
     pub url: String,
+    pub infra: Option<Infra>,
     /// For the server of the URL.
     pub headers: Vec<String>,
     /// For the console.
@@ -103,19 +108,20 @@ impl Texts {
             Named {
                 source: Source::KernelLine,
                 url: self.line_url.clone(),
+                infra: None,
                 headers: self.line_token.iter().map(|token| bearer(token)).collect(),
             },
-            file_names(Source::File, &file.boot, None, self.file_token.as_deref()).map_err(at(Source::File))?,
+            file_names(Source::File, &file, None, self.file_token.as_deref()).map_err(at(Source::File))?,
             file_names(
                 Source::FwCfg,
-                &given.boot,
+                &given,
                 self.fw_cfg_url.as_deref(),
                 self.fw_cfg_token.as_deref(),
             )
             .map_err(at(Source::FwCfg))?,
             file_names(
                 Source::Smbios,
-                &Boot::default(),
+                &BootFile::default(),
                 smbios_value("url="),
                 smbios_value("token="),
             )
@@ -123,6 +129,7 @@ impl Texts {
         ];
         Ok(Settings {
             file: BootFile {
+                assisted: Infra::default(),
                 boot: first(file.boot, given.boot),
                 network: first(file.network, given.network),
             },
@@ -145,7 +152,9 @@ fn first<T: Default + PartialEq>(one: T, other: T) -> T {
 }
 
 /// What a place names that may have settings of its own.
-fn file_names(source: Source, boot: &Boot, url: Option<&[u8]>, token: Option<&[u8]>) -> Result<Named, String> {
+fn file_names(source: Source, file: &BootFile, url: Option<&[u8]>, token: Option<&[u8]>) -> Result<Named, String> {
+    let boot = &file.boot;
+    let infra = Some(&file.assisted).filter(|infra| infra.infra_env.is_some());
     let word = |what: &'static str| move |text| word(text).map_err(|why| format!("{what}: {why}"));
     let own = word("url")(url)?;
     let theirs = word("url")(boot.url().map(str::as_bytes))?;
@@ -155,7 +164,12 @@ fn file_names(source: Source, boot: &Boot, url: Option<&[u8]>, token: Option<&[u
     }
     // A file may lie beside settings that do not name it; what is given by itself is meant.
     let is_meant = source != Source::File || boot.wants_token();
-    let token = match is_meant {
+    let wants_token = infra.is_some_and(|infra| infra.token().is_some());
+    if wants_token && word("token")(token)?.is_none() {
+        return Err("[assisted]: there is no file named token, or nothing in it".to_owned());
+    }
+    // That of an infra-env is no header of a URL.
+    let token = match is_meant && infra.is_none() {
         true => word("token")(token)?,
         false => None,
     };
@@ -165,6 +179,7 @@ fn file_names(source: Source, boot: &Boot, url: Option<&[u8]>, token: Option<&[u
     Ok(Named {
         source,
         url,
+        infra: infra.cloned(),
         headers: boot.headers(token.as_deref()),
     })
 }
@@ -204,7 +219,9 @@ impl Settings {
     pub(crate) fn choose(&self, later: &[Named]) -> Option<Chosen> {
         let mut places: Vec<&Named> = self.named.iter().chain(later).collect();
         places.sort_by_key(|named| named.source);
-        let place = places.iter().find(|named| named.url.is_some())?;
+        let place = places
+            .iter()
+            .find(|named| named.url.is_some() || named.infra.is_some())?;
         let mut said = Vec::new();
         if place.source == Source::KernelLine && !place.headers.is_empty() {
             said.push(
@@ -222,7 +239,9 @@ impl Settings {
         }
         Some(Chosen {
             source: place.source,
-            url: place.url.clone()?,
+            // Its own URL before settings that come with it.
+            infra: place.infra.clone().filter(|_| place.url.is_none()),
+            url: place.url.clone().unwrap_or_default(),
             headers: place.headers.clone(),
             said,
         })

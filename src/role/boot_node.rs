@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::config::KernelLine;
-use crate::config::boot_file::Boot;
-use crate::config::boot_sources::{Chosen, Settings, Texts};
+use crate::config::boot_file::{Boot, Infra, TokenKind};
+use crate::config::boot_sources::{Chosen, Settings, Source, Texts};
 use crate::config::cmdline::BootWord;
 use crate::config::load::small_file;
 use crate::model::backoff;
 use crate::model::console::console;
-use crate::model::{BootMethod, OnFailure, secrets};
+use crate::model::{BootMethod, OnFailure, secrets, shown};
 use crate::probe::smbios::{SmbiosTable, entry_point, source};
-use crate::role::boot_from::run::{self, Config, KernelRefuses};
+use crate::role::boot_from::assisted::{Assisted, Token};
+use crate::role::boot_from::run::{self, Config, Ended, KernelRefuses};
 use crate::role::first_stage;
 use crate::sys::console::drain;
 use crate::sys::{clock, power};
@@ -45,6 +46,8 @@ const MISTAKE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long what may still change is tried where the machine is not to try for ever.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// For whoever takes the boot image out.
+const UNPLUG: Duration = Duration::from_secs(60);
 /// For whoever reads why a machine ends.
 const READING: Duration = Duration::from_secs(10);
 
@@ -66,11 +69,7 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
     ports.want(&link::modules(&settings.file.network)).await;
     let uplink = Uplink::bring_up(&settings.file.network).await?;
     let chosen = chosen(&settings, &uplink).await;
-    console!(
-        "what to start is named by {}: {}",
-        chosen.source,
-        secrets::url(&chosen.url)
-    );
+    console!("what to start is named by {}: {}", chosen.source, what(&chosen));
     for sentence in &chosen.said {
         console!("{sentence}");
     }
@@ -108,9 +107,10 @@ fn too_early(made: Option<&str>, now: i64) -> Option<i64> {
 async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
     let began = Instant::now();
     for tries in 0.. {
-        let error = match run::boot(config).await {
+        let error = match run::boot_to_end(config).await {
             // It goes on elsewhere.
-            Ok(()) => return Ok(()),
+            Ok(Ended::Started) => return Ok(()),
+            Ok(Ended::LocalDisk) => return start_disk().await,
             Err(error) => error,
         };
         console!("{error:#}");
@@ -134,6 +134,18 @@ async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
         tokio::time::sleep(wait).await;
     }
     Ok(())
+}
+
+/// Nothing of here can start what is on the disk; the firmware can, where it does not come to the boot image first.
+async fn start_disk() -> anyhow::Result<()> {
+    console!(
+        "in {} s this machine starts again, and its firmware goes by its own order of boot devices: take the boot image out, or put the \
+         disk before it",
+        UNPLUG.as_secs()
+    );
+    tokio::time::sleep(UNPLUG).await;
+    drain();
+    power::reboot().await.context("starting this machine again")
 }
 
 /// Whether there is no other try.
@@ -160,6 +172,35 @@ async fn chosen(settings: &Settings, uplink: &Uplink) -> Chosen {
     }
 }
 
+/// For the console.
+fn what(chosen: &Chosen) -> String {
+    let infra = chosen.infra.as_ref().and_then(|infra| infra.infra_env.as_deref());
+    infra.map_or_else(
+        || secrets::url(&chosen.url),
+        |id| format!("infra-env {}", shown::line(id)),
+    )
+}
+
+fn assisted(infra: Infra, source: Source) -> Assisted {
+    let file = match source {
+        Source::FwCfg => Path::new(FW_CFG).join("token/raw"),
+        _ => PathBuf::from(TOKEN),
+    };
+    let token = match infra.token() {
+        None => Token::None,
+        Some(TokenKind::Access) => Token::File(file),
+        Some(TokenKind::Refresh) => Token::Refresh {
+            file,
+            url: infra.token_url,
+        },
+    };
+    Assisted {
+        infra_env: infra.infra_env.unwrap_or_default(),
+        api: infra.api,
+        token,
+    }
+}
+
 fn config(line: &KernelLine, boot: &Boot, chosen: Chosen) -> anyhow::Result<Config> {
     let sums: Result<_, String> = boot
         .sha256
@@ -168,6 +209,7 @@ fn config(line: &KernelLine, boot: &Boot, chosen: Chosen) -> anyhow::Result<Conf
         .collect();
     Ok(Config {
         url: chosen.url,
+        assisted: chosen.infra.map(|infra| assisted(infra, chosen.source)),
         authorities: Some(PathBuf::from(AUTHORITIES))
             .filter(|path| path.exists())
             .into_iter()
@@ -258,6 +300,52 @@ mod tests {
         ] {
             assert_eq!(too_early(made, now), set, "{made:?} {now}");
         }
+    }
+
+    #[test]
+    fn an_infra_env_is_asked_with_the_token_of_its_own_place() {
+        let toml = "[assisted]\ninfra-env = \"i\"\nrefresh-token-file = \"token\"\ntoken-url = \"https://login/\"\n";
+        let bytes = |text: &str| Some(text.as_bytes().to_vec());
+        let refresh = |file: &str| Token::Refresh {
+            file: file.into(),
+            url: Some("https://login/".to_owned()),
+        };
+        let of_file = Texts {
+            file: bytes(toml),
+            file_token: bytes("t"),
+            ..Texts::default()
+        };
+        let of_fw_cfg = Texts {
+            fw_cfg_toml: bytes(toml),
+            fw_cfg_token: bytes("t"),
+            ..Texts::default()
+        };
+        for (texts, file) in [
+            (of_file, TOKEN),
+            (of_fw_cfg, "/sys/firmware/qemu_fw_cfg/by_name/opt/recon/token/raw"),
+        ] {
+            let settings = texts.read().unwrap_or_else(|why| panic!("{why}"));
+            let chosen = settings.choose(&[]).unwrap();
+            assert_eq!(what(&chosen), "infra-env i");
+            let config = config(&KernelLine::default(), &settings.file.boot, chosen).unwrap();
+            assert_eq!(config.headers, [""; 0], "the token is no header of its own");
+            let assisted = config.assisted.unwrap();
+            assert_eq!((assisted.infra_env.as_str(), assisted.token), ("i", refresh(file)));
+        }
+        let no_token = Texts {
+            file: bytes(toml),
+            ..Texts::default()
+        };
+        assert!(no_token.read().err().unwrap().contains("no file named token"));
+        // A URL of the kernel line comes before it.
+        let line = Texts {
+            line_url: Some("http://a/".to_owned()),
+            file: bytes(toml),
+            file_token: bytes("t"),
+            ..Texts::default()
+        };
+        let chosen = line.read().ok().unwrap().choose(&[]).unwrap();
+        assert_eq!((chosen.url.as_str(), chosen.infra), ("http://a/", None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::kexec::KexecFacts;
 use super::settings::{Machine, Port, ipv6_addresses, routers, vlans};
 use crate::config::load::small_file;
+use crate::formats::first_stage::BusId;
 use crate::service::boot_script::Processor;
 use crate::sys::netif::{Link, Netlink, link_named};
 use crate::sys::{clock, cpuid, kexec, process};
@@ -41,6 +42,25 @@ fn links(root: &Path) -> io::Result<Vec<Link>> {
     Ok(links)
 }
 
+/// What a port is. Ports of virtio are devices of their own, on a PCI function.
+fn bus(root: &Path, name: &str) -> Option<String> {
+    let number = |file: &str| text(root, &format!("sys/class/net/{name}/device/{file}"));
+    let id = |folder: &str| {
+        let [vendor, device] = ["vendor", "device"].map(|file| number(&format!("{folder}{file}")));
+        BusId::of_pci(&format!(
+            "{}:{}",
+            vendor?.strip_prefix("0x")?,
+            device?.strip_prefix("0x")?
+        ))
+    };
+    let found = if root.join(format!("sys/class/net/{name}/device/class")).exists() {
+        id("")
+    } else {
+        id("../")
+    };
+    found.map(|bus| bus.to_string().replace('-', ":"))
+}
+
 /// What is readable in `root`, which is `/` but for tests. Addresses are those of the running system.
 pub(super) async fn facts(root: &Path) -> Machine {
     let routers = routers(&text(root, "proc/net/route").unwrap_or_default());
@@ -59,6 +79,7 @@ pub(super) async fn facts(root: &Path) -> Machine {
         ports.push(Port {
             addresses: all.chain(sixes.iter().map(|six| six.address.into())).collect(),
             mac: link.mac.to_string(),
+            bus: bus(root, &link.name),
             vlan: vlans
                 .iter()
                 .find(|(name, ..)| *name == link.name)
@@ -126,6 +147,33 @@ pub(super) fn kexec_facts() -> KexecFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_named_by_its_pci_function() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let write = |folder: &str, file: &str, text: &str| {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+            std::fs::write(root.join(folder).join(file), text).unwrap();
+        };
+        let (e1000, virtio) = ("sys/devices/pci0/00", "sys/devices/pci0/01");
+        for (folder, vendor, device) in [(e1000, "0x8086\n", "0x100e\n"), (virtio, "0x1af4\n", "0x1000\n")] {
+            write(folder, "vendor", vendor);
+            write(folder, "device", device);
+            write(folder, "class", "0x020000\n");
+        }
+        // The numbers of the bus of virtio are others.
+        write(&format!("{virtio}/virtio0"), "vendor", "0x1af4\n");
+        write(&format!("{virtio}/virtio0"), "device", "0x0001\n");
+        for (name, device) in [("eth0", e1000.to_owned()), ("eth1", format!("{virtio}/virtio0"))] {
+            let folder = root.join("sys/class/net").join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::os::unix::fs::symlink(root.join(device), folder.join("device")).unwrap();
+        }
+        assert_eq!(bus(root, "eth0").as_deref(), Some("01:80:86:10:0e"));
+        assert_eq!(bus(root, "eth1").as_deref(), Some("01:1a:f4:10:00"));
+        assert_eq!(bus(root, "bond0"), None);
+    }
 
     #[tokio::test]
     async fn what_cannot_be_read_is_left_out() {

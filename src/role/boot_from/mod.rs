@@ -1,8 +1,8 @@
 //! `recon boot-from`: a boot script from any web server, and what it says started by kexec.
 
 pub(crate) mod assisted;
-mod kexec;
 mod json_plan;
+mod kexec;
 mod load;
 mod machine;
 pub(crate) mod plan;

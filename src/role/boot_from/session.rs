@@ -313,7 +313,7 @@ mod tests {
             assert_eq!(plan.command_line, "a=b");
             let sums = session.sums(&[]);
             assert_eq!(sums.len(), 2);
-            let came = load::fetch(&session, &plan, &sums).await;
+            let came = load::fetch(&session, &plan, &sums, &|| None).await;
             assert_eq!(
                 came.err(),
                 (!is_right).then(|| "i.img: it has another SHA-256 than it should".to_owned())

@@ -10,6 +10,8 @@ use crate::service::fetch::url::Host;
 pub(super) struct Port {
     pub(super) name: String,
     pub(super) mac: String,
+    /// What it is, where it is a PCI function, as iPXE's `busid` has it: `01:80:86:10:0e`.
+    pub(super) bus: Option<String>,
     pub(super) ipv4: Option<(Ipv4Addr, u8)>,
     pub(super) ipv6: Option<(Ipv6Addr, u8)>,
     /// All of them, these and further ones, those of the link alone too.
@@ -66,6 +68,7 @@ pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
         put("mac", Some(port.mac.clone()));
         // Of xNBA, the iPXE that xCAT's scripts are for.
         put("machyp", Some(port.mac.replace(':', "-")));
+        put("busid", port.bus.clone());
         put("ifname", Some(port.name.clone()));
         put("ip", port.ipv4.map(|(ip, _)| ip.to_string()));
         put("netmask", port.ipv4.map(|(_, length)| netmask(length).to_string()));
@@ -183,6 +186,7 @@ mod tests {
                 },
                 Port {
                     gateway: Some(Ipv4Addr::new(192, 0, 2, 126)),
+                    bus: Some("01:80:86:10:0e".to_owned()),
                     ..port(1)
                 },
                 Port {
@@ -234,6 +238,7 @@ mod tests {
             ),
             ("${platform} ${hostname} ${memsize} ${unixtime}", "efi host 7000 12"),
             ("${net7/mac}.", "."),
+            ("${netX/busid:hexhyp} ${net0/busid}.", "01-80-86-10-0e ."),
             ("${netX/machyp} ${next-server}.", "52-54-00-00-00-01 ."),
         ] {
             assert_eq!(says(local, text), seen, "{text}");

@@ -92,7 +92,7 @@ class BootImages(Environment):
         # It answers whoever asks for an address: the machines do not boot from it.
         settings = stick_files.recon_toml("Boot Image", {}) + b"\n[network]\nserve-all = true\n"
         stick.add_data_partition(self.stick, {"recon.toml": settings})
-        self.master = self.own_master(Master(lab, self.stick, name="boot-image-master", number=6))
+        self.master = self.own_master(Master(lab, self.stick, name="boot-image-site", number=6))
         status = self.master.boot()
         self.address = str(status["links"][0]["address"]).split("/")[0]
         self.before: dict[Path, str] = {}

@@ -230,15 +230,19 @@ fn a_script_for_a_client_starts_what_it_is_meant_to_whatever_fails_before() {
         // A kernel that does not start, twice.
         check(&run(&script, url, machine(), any, 2), 10);
         // Each file that does not come at first.
-        for missing in ["/kernel?"]
-            .into_iter()
-            .chain(boot.initrds().iter().map(|(name, _)| *name))
-        {
-            let late = |url: &str, nth: usize| any(url, nth).filter(|_| nth > 0 || !url.contains(missing));
+        let is_kernel: &dyn Fn(&str) -> bool = &|url| url.contains("/kernel?");
+        let initrds = boot.initrds();
+        let is_initrd: Vec<_> = initrds
+            .iter()
+            .map(|(name, _)| move |url: &str| url.ends_with(&format!("/{name}")))
+            .collect();
+        let each = is_initrd.iter().map(|is| is as &dyn Fn(&str) -> bool);
+        for is_missing in std::iter::once(is_kernel).chain(each) {
+            let late = |url: &str, nth: usize| any(url, nth).filter(|_| nth > 0 || !is_missing(url));
             let ran = run(&script, url, machine(), late, 0);
             check(&ran, 5);
             let asked_why = ran.fetched.iter().any(|url| url.contains("/why.ipxe?memory=4096&"));
-            assert_eq!(asked_why, missing == "/kernel?", "{:?}", ran.fetched);
+            assert_eq!(asked_why, is_missing("/kernel?"), "{:?}", ran.fetched);
         }
         // No kernel for it, and the master says why.
         let refusal = ipxe::refusal("too little memory: it has 512 MiB");
