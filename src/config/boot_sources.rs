@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::boot_file::{Boot, BootFile, Infra, bearer};
+use super::boot_file::{BootFile, Infra, bearer};
 
 /// A place, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
