@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Does recon hear what switches say, on real sockets?
+"""Does recon hear what switches say, on real sockets, and what servers give a boot image?
 
 Two network namespaces joined by cables: one is the machine that listens, the other plays the switches. The ports of a namespace
-have no hardware behind them, which is what `recon inventory` looks for, so the listening is done by an ignored unit test of
-the library. Needs root. Ends with the line `N passed, N failed`.
+have no hardware behind them, which is what recon looks for, so the listening is done by ignored unit tests of the library. Needs root. Ends with the line `N passed, N failed`.
 """
 
 from __future__ import annotations
@@ -220,8 +219,44 @@ def gives_names(rack: Rack) -> None:
             rack.machine.ip("link", "set", port, "up")
 
 
+def _addresses(rack: Rack, range6: str, how: str) -> None:
+    rack.machine.ip("link", "add", "eth0", "type", "veth", "peer", "name", "server0", "netns", rack.switches.name)
+    try:
+        rack.switches.ip("address", "add", "192.0.2.1/24", "dev", "server0")
+        rack.switches.ip("address", "add", "fd00::1/64", "dev", "server0", "nodad")
+        rack.switches.ip("link", "set", "server0", "up")
+        rack.machine.ip("link", "set", "eth0", "up")
+        with tempfile.TemporaryDirectory(prefix="recon-addresses-") as folder:
+            server = rack.switches.popen([
+                "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--port=0", "--interface=server0", "--bind-interfaces",
+                "--user=root", "--enable-ra", f"--dhcp-leasefile={folder}/leases", f"--pid-file={folder}/pid",
+                "--dhcp-range=192.0.2.10,192.0.2.50,1h", "--dhcp-boot=http://192.0.2.1/boot.ipxe", "--dhcp-option=option:dns-server,192.0.2.1",
+                f"--dhcp-range={range6}", "--dhcp-option=option6:dns-server,[fd00::1]", "--dhcp-option=option6:59,http://[fd00::1]/boot.ipxe",
+            ], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                argv = ["env", f"RECON_TEST_IPV6={how}", str(rack.binary), "--ignored", "--exact",
+                        "role::boot_node::uplink::tests::addresses_of_both_families_are_given"]
+                done = rack.machine.run(argv, timeout=90.0)
+            finally:
+                server.kill()
+                server.wait(10)
+        expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
+    finally:
+        rack.machine.ip("link", "del", "eth0")
+
+
+def given_addresses(rack: Rack) -> None:
+    """A boot image is given addresses, name servers and a URL by DHCP and DHCPv6."""
+    _addresses(rack, "fd00::10,fd00::50,64,1h", "given")
+
+
+def made_addresses(rack: Rack) -> None:
+    """The same where its IPv6 address is its own and the rest is told without one (RFC 4862, RFC 8415 §6.1)."""
+    _addresses(rack, "fd00::,ra-stateless", "made")
+
+
 CHECKS: list[Scenario[Rack]] = scenarios(
-    gives_names, switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
+    given_addresses, made_addresses, gives_names, switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
 )
 
 
@@ -239,7 +274,7 @@ def _test_binary() -> Path:
 
 def _run(report: Report, only: Sequence[str]) -> int:
     tools.require_root()
-    tools.require(("ip", "setpriv", "cargo"))
+    tools.require(("ip", "setpriv", "cargo", "dnsmasq"))
     namespace.remove_stale()
     results = Results(report, Path(tempfile.gettempdir()))
     with Rack(_test_binary()) as rack:
