@@ -191,8 +191,8 @@ def boot_from_plan(lan: Lan) -> None:
             expect(words in text, f"{words!r} is not in {text}")
         hexes = {name: hashlib.sha256((place.web / name).read_bytes()).hexdigest() for name in ("linux", "initrd.img")}
         for sums, problems in ((hexes, []), ({"linux": hexes["linux"]}, ["no sum is given for initrd.img"])):
-            words = {"kernel": "linux", "initrds": ["/initrd.img"], "cmdline": "a=b", "sha256": sums}
-            (place.web / "plan.json").write_text(json.dumps(words))
+            wanted = {"kernel": "linux", "initrds": ["/initrd.img"], "cmdline": "a=b", "sha256": sums}
+            (place.web / "plan.json").write_text(json.dumps(wanted))
             boot = place.plan_json(f"http://{_SERVER}/plan.json")["end"]["boot"]
             expect((boot["command_line"], boot["problems"], len(boot["initrds"])) == ("a=b", problems, 1), f"a plan in JSON: {boot}")
         place.refused(f"http://{_SERVER}/none?token={_SECRET}", why="404 Not Found")

@@ -2,7 +2,8 @@
 """Does recon hear what switches say, on real sockets, and what servers give a boot image?
 
 Two network namespaces joined by cables: one is the machine that listens, the other plays the switches. The ports of a namespace
-have no hardware behind them, which is what recon looks for, so the listening is done by ignored unit tests of the library. Needs root. Ends with the line `N passed, N failed`.
+have no hardware behind them, which is what recon looks for, so the listening is done by ignored unit tests of the library. Needs
+root. Ends with the line `N passed, N failed`.
 """
 
 from __future__ import annotations

@@ -154,6 +154,7 @@ class BootImage(unittest.TestCase):
         on = "\n".join(line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in example.splitlines())
         self.assertEqual({name: set(part) for name, part in tomllib.loads(on).items()},
                          {"boot": {"url", "only-ca", "token-file", "header", "proxy", "append", "method", "on-failure", "sha256"},
+                          "assisted": {"infra-env", "api", "refresh-token-file", "token-url"},
                           "network": {"port", "bond", "bond-mode", "vlan", "address", "gateway", "dns"}})
 
     def test_settings_and_certificates_are_taken_byte_by_byte(self) -> None:
