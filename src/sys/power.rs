@@ -1,6 +1,7 @@
 //! The operating system's own way to switch the machine off, or to start it again.
 
 use std::io;
+use std::process::ExitStatus;
 
 use super::program::Program;
 use super::{checked, watchdog};
@@ -8,7 +9,11 @@ use super::{checked, watchdog};
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
 pub(crate) async fn off() -> io::Result<()> {
-    if is_handed_over("poweroff").await {
+    let asked = tokio::process::Command::from(Program::Systemctl.command())
+        .args(["--no-block", "poweroff"])
+        .status()
+        .await;
+    if is_handed_over(asked) {
         return Ok(());
     }
     off_at_once()
@@ -27,18 +32,18 @@ pub(crate) fn off_at_once() -> io::Result<()> {
 /// Asks systemd to start the machine again; where no systemd answers, does so itself. Returns only on failure or when the request was handed
 /// over.
 pub(crate) async fn reboot() -> io::Result<()> {
-    if is_handed_over("reboot").await {
+    let asked = tokio::process::Command::from(Program::Systemctl.command())
+        .args(["--no-block", "reboot"])
+        .status()
+        .await;
+    if is_handed_over(asked) {
         return Ok(());
     }
     restart()
 }
 
-async fn is_handed_over(verb: &str) -> bool {
-    let status = tokio::process::Command::from(Program::Systemctl.command())
-        .args(["--no-block", verb])
-        .status()
-        .await;
-    status.is_ok_and(|status| status.success())
+fn is_handed_over(asked: io::Result<ExitStatus>) -> bool {
+    asked.is_ok_and(|status| status.success())
 }
 
 /// Writes out what is cached and restarts the machine.
