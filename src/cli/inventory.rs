@@ -51,7 +51,7 @@ pub(super) fn run(args: &InventoryArgs) -> anyhow::Result<()> {
         false => PortSetup::default(),
     };
     // From the start, so that the time of what comes late is right.
-    let watch = live.then(|| Watch::start(probe::Root::live()));
+    let watch = live.then(|| Watch::start(probe::Root::live(), None));
     let options = probe::Options {
         watch,
         boot_medium: boot_medium(mounts),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::model::inventory::{Disk, Inventory, Item, Nvme, Part, PartStatus};
-use crate::probe::disks::watch::Watch;
+use crate::probe::disks::watch::{Loader, Watch};
 
 fn disk(name: &str) -> Disk {
     crate::probe::disks::entry::nameless(name)
@@ -39,7 +39,7 @@ fn what_comes_before_the_last_take_is_in_it_and_named() {
     std::fs::write(dir.path().join("proc/uptime"), "7.00 3.00\n").unwrap();
     let root = Root::at(dir.path());
     let options = Options {
-        watch: Some(Watch::start(root.clone())),
+        watch: Some(Watch::start(root.clone(), None)),
         ..only(&["disks", "storage_controllers", "pci", "usb"])
     };
     let mut collection = Collection::start(&root, None, &options);
@@ -83,7 +83,7 @@ fn a_way_that_never_ends_is_an_item_and_a_machine_that_runs_waits_for_nothing() 
     std::fs::write(dir.path().join("proc/uptime"), "86400.00 3.00\n").unwrap();
     let root = Root::at(dir.path());
     let options = Options {
-        watch: Some(Watch::start(root.clone())),
+        watch: Some(Watch::start(root.clone(), None)),
         ..only(&["disks"])
     };
     let begun = Instant::now();
@@ -97,6 +97,51 @@ fn a_way_that_never_ends_is_an_item_and_a_machine_that_runs_waits_for_nothing() 
             .as_deref()
             .unwrap()
             .contains("disks behind it may be missing")
+    );
+}
+
+/// Drivers of which one failed, once.
+#[derive(Debug, Default)]
+struct Failed(std::sync::Mutex<Vec<String>>);
+
+impl Loader for Failed {
+    fn idle_since(&self) -> Option<Duration> {
+        Some(Duration::from_secs(3600))
+    }
+
+    fn not_loaded(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn a_driver_that_is_not_there_is_an_item_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    plug(dir.path(), "sda");
+    let root = Root::at(dir.path());
+    let failed = std::sync::Arc::new(Failed(std::sync::Mutex::new(vec!["megaraid_sas".to_owned()])));
+    let options = Options {
+        watch: Some(Watch::start(root.clone(), Some(failed.clone()))),
+        ..only(&["disks"])
+    };
+    let mut collection = Collection::start(&root, None, &options);
+    collection.settle_slow();
+    for _ in 0..2 {
+        let items = collection.inventory().disks.items;
+        let named: Vec<_> = items.iter().filter(|item| item.status == PartStatus::Failed).collect();
+        assert_eq!(named.len(), 1, "{items:?}");
+        assert_eq!(named[0].item, "driver megaraid_sas");
+        let reason = "could not be loaded; disks behind it may be missing";
+        assert_eq!(named[0].reason.as_deref(), Some(reason));
+    }
+    failed.0.lock().unwrap().clear();
+    assert!(
+        collection
+            .inventory()
+            .disks
+            .items
+            .iter()
+            .all(|item| item.status != PartStatus::Failed)
     );
 }
 

@@ -22,6 +22,7 @@ use crate::config::KernelLine;
 use crate::formats::modules::Manifest;
 use crate::model::MacAddr;
 use crate::model::console::console;
+use crate::probe::disks::watch::Loader;
 use crate::role::peer::network::{PortAddress, bring_up};
 use crate::sys::console::drain;
 use crate::sys::netif::{self, Netlink};
@@ -39,6 +40,8 @@ const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 const PORTS_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for all the others; disks have a wait of their own behind it.
 const DRIVERS_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for programs. The inventory, or the site's work, goes on without.
+const PROGRAMS_LIMIT: Duration = Duration::from_secs(120);
 /// Drivers whose devices no bus announces: as the live image loads them.
 const UNANNOUNCED: &str = include_str!("../../overlay/etc/modules-load.d/recon.conf");
 /// What the kernel would have modprobe load when it is first used: packets before there is an address, and IPv6.
@@ -70,6 +73,14 @@ impl Programs {
 
 /// Where the rest comes from; set once this machine reaches its master.
 static PACK: OnceLock<Pack> = OnceLock::new();
+/// Who loads the drivers of a peer's disks; set at the same time.
+static DRIVERS: OnceLock<Arc<Drivers>> = OnceLock::new();
+
+/// Who loads drivers, where this is a first stage whose peer is at its job.
+pub(crate) fn loader() -> Option<Arc<dyn Loader>> {
+    let drivers = DRIVERS.get()?;
+    Some(Arc::clone(drivers) as Arc<dyn Loader>)
+}
 
 /// The drivers of a boot image, all of which are in its initrd.
 pub(crate) struct Ports(Arc<Drivers>);
@@ -91,14 +102,18 @@ pub(crate) async fn ports() -> anyhow::Result<Ports> {
         Drivers::start(Arc::new(manifest()?)).context("looking for devices")?,
     ));
     ports.want(&FIRST).await;
+    if !watchdog::is_there() {
+        ports.want(&[SOFTWARE]).await;
+    }
     switch_on_loopback().await;
     watchdog::start().await;
     console!("drivers: {} loaded", ports.0.loaded());
     Ok(ports)
 }
 
-/// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded.
-pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
+/// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded. Gives the port
+/// and that address.
+pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, PortAddress)> {
     // One that a worker before this one started is to be fed at once.
     watchdog::start().await;
     let manifest = Arc::new(manifest()?);
@@ -118,10 +133,11 @@ pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Re
         prefix,
         router: line.router,
     });
-    bring_up(line.boot_mac, held, master.is_ipv6()).await?;
+    let port = bring_up(line.boot_mac, held, master.is_ipv6()).await?;
     let network = began.elapsed();
     let pack = PACK.get_or_init(|| Pack::new(master, manifest));
     drivers.go_on_with(pack.clone());
+    DRIVERS.get_or_init(|| Arc::clone(&drivers));
     for name in UNANNOUNCED.lines().filter(|line| !line.starts_with('#')) {
         drivers.want(name.trim());
     }
@@ -148,14 +164,15 @@ pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Re
         network.as_secs_f64(),
         began.elapsed().as_secs_f64(),
     );
-    Ok(())
+    Ok(port)
 }
 
-/// Fetches programs that are not here yet. Nothing where this system is no first stage; what cannot be had is said.
+/// Fetches programs that are not here yet. Nothing where this system is no first stage; what cannot be had, or not in
+/// time, is said.
 pub(crate) async fn fetch(programs: Programs) {
     let Some(pack) = PACK.get() else { return };
     let pack = pack.clone();
-    let done = tokio::task::spawn_blocking(move || pack.group(programs.group())).await;
+    let done = tokio::task::spawn_blocking(move || pack.group(programs.group(), PROGRAMS_LIMIT)).await;
     if let Ok(Err(error)) = done {
         console!("{} could not be fetched from the master: {error}", programs.group());
     }
@@ -217,4 +234,23 @@ fn manifest() -> anyhow::Result<Manifest> {
         );
     }
     Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody is there to fetch it from.
+    #[test]
+    fn the_boot_image_has_the_watchdog_that_it_wants() {
+        let table = include_str!("../../kiwi/common/first-stage.tsv");
+        let path = format!("drivers/watchdog/{SOFTWARE}");
+        let has = |word: &str| {
+            table.lines().any(|line| {
+                let mut fields = line.split('\t');
+                fields.next() == Some(word) && fields.next() == Some(&path)
+            })
+        };
+        assert!(has("boot") && has("allow"));
+    }
 }

@@ -57,6 +57,12 @@ pub enum Network {
         mac: Option<MacAddr>,
         held: Option<PortAddress>,
     },
+    /// This port has this address already. Which one the machine booted from is told by its boot loader, if at all.
+    Up {
+        boot_mac: Option<MacAddr>,
+        mac: MacAddr,
+        held: PortAddress,
+    },
 }
 
 /// Longest wait for the port after the workload; it may have become a part of something else that serves as well.
@@ -83,6 +89,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     let port = match &config.network {
         Network::BringUp { mac, held } => Some(bring_up(*mac, *held, config.master.is_ipv6()).await?),
+        Network::Up { mac, held, .. } => Some((*mac, *held)),
         Network::Ready => None,
     };
     let first = collecting.first().await?;
@@ -138,7 +145,10 @@ async fn report(
 fn session(config: &Config, first: &Snapshot) -> anyhow::Result<Session> {
     let (uuid, macs) = first.inventory.node_id_facts();
     let boot_mac = match &config.network {
-        Network::BringUp { mac: Some(mac), .. } => Some(*mac),
+        Network::BringUp { mac: Some(mac), .. }
+        | Network::Up {
+            boot_mac: Some(mac), ..
+        } => Some(*mac),
         _ => first.inventory.boot_mac(),
     };
     let id = NodeId::from_facts(uuid.as_deref(), boot_mac)

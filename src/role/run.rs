@@ -43,10 +43,11 @@ pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToke
         systemd::ready("peer");
         console!("peer of {master}");
         let work = async {
-            if system == System::FirstStage {
-                first_stage::prepare(&line, master).await?;
-            }
-            peer::run(booted_peer(&line, master)).await
+            let config = match system {
+                System::FirstStage => ready_peer(&line, master, first_stage::prepare(&line, master).await?),
+                System::Whole | System::Initrd => booted_peer(&line, master),
+            };
+            peer::run(config).await
         };
         return until(&stop, work).await;
     }
@@ -123,6 +124,15 @@ fn booted_peer(line: &KernelLine, master: SocketAddr) -> peer::Config {
     }
 }
 
+/// A machine that a master booted, whose port has its address: it is not to ask for one again, and is named as without.
+fn ready_peer(line: &KernelLine, master: SocketAddr, (mac, held): (MacAddr, PortAddress)) -> peer::Config {
+    let boot_mac = line.boot_mac;
+    peer::Config {
+        network: peer::Network::Up { boot_mac, mac, held },
+        ..booted_peer(line, master)
+    }
+}
+
 /// A peer that is done stays as a service, so that the unit shows what it did; a stop ends it at any time.
 async fn until(stop: &CancellationToken, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::select! {
@@ -157,5 +167,35 @@ mod tests {
         );
         line.doubtful = true;
         assert_eq!(ends(&line), (Some(PowerOff::Never), Some(PowerOff::Never)));
+    }
+
+    /// A server that is asked a second time may give another address, or none.
+    #[test]
+    fn a_port_that_has_its_address_keeps_it_and_names_nobody() {
+        let master = SocketAddr::from(([192, 168, 219, 1], HTTP_PORT));
+        let port = (
+            MacAddr([2, 0, 0, 0, 0, 7]),
+            PortAddress {
+                address: [192, 168, 219, 77].into(),
+                prefix: 24,
+                router: None,
+            },
+        );
+        for boot_mac in [None, Some(port.0)] {
+            let line = KernelLine {
+                boot_mac,
+                ..KernelLine::default()
+            };
+            let config = ready_peer(&line, master, port);
+            let peer::Network::Up {
+                boot_mac: told,
+                mac,
+                held,
+            } = config.network
+            else {
+                panic!("it would ask again: {:?}", config.network);
+            };
+            assert_eq!((told, (mac, held)), (boot_mac, port));
+        }
     }
 }

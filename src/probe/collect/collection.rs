@@ -106,6 +106,7 @@ impl Collection {
         if let Some(run) = &mut inventory.run.value {
             run.duration_ms = millis;
         }
+        self.name_missing_drivers(&mut inventory);
         joined::join(&mut inventory);
         // What was collected for the list of firmware alone.
         if let Some(only) = &self.job.options.only {

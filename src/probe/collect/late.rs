@@ -18,6 +18,8 @@ use crate::probe::disks::watch::Watch;
 const LATE_ROUNDS: usize = 4;
 /// Late disks in one line on a console.
 const LATE_SHOWN: usize = 8;
+/// A driver that is not there leaves no trace of the disks behind it.
+const NOT_LOADED: &str = "could not be loaded; disks behind it may be missing";
 /// Items of ways to disks that never said that they are done.
 const STILL_LOOKING: &str = "still looking: ";
 
@@ -62,6 +64,15 @@ impl Collection {
         let told = |(millis, name): (u64, &str)| format!("{name} after {} s", millis / 1000);
         let late: Vec<String> = late.into_iter().map(told).collect();
         (!late.is_empty()).then(|| format!("disks that came late: {}", first(&late, LATE_SHOWN)))
+    }
+
+    /// Has the inventory say which drivers of disks are not there. One that is loaded later is no longer named.
+    pub(super) fn name_missing_drivers(&self, inventory: &mut Inventory) {
+        let missing = self.watch().map_or_else(Vec::new, |watch| watch.not_loaded());
+        inventory.disks.items.extend(missing.into_iter().map(|name| {
+            let item = format!("driver {name}");
+            Item::gap(item, PartStatus::Failed, NOT_LOADED)
+        }));
     }
 
     fn watch(&self) -> Option<Watch> {

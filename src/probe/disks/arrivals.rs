@@ -43,7 +43,7 @@ pub(crate) enum Way {
     Nvme { state: String, namespace: bool },
     /// A session of an iSCSI adapter: its `state`, and whether there is a SCSI target of it.
     Session { state: String, target: bool },
-    /// Events that udev has not handled; it loads drivers.
+    /// Events that whoever loads drivers (udev, or this program) has not handled.
     Events,
 }
 
@@ -210,7 +210,7 @@ pub(crate) struct Arrivals {
     /// When each disk was first seen.
     disks: BTreeMap<String, Duration>,
     last: Option<Duration>,
-    /// The machine ran for so long at the first look that what was there has had its time.
+    /// Drivers were there for so long at the first look that what was there has had its time.
     settled_before: bool,
     begun: bool,
 }
@@ -234,12 +234,13 @@ impl Arrivals {
         &self.disks
     }
 
-    /// Takes a look in. `now` counts from the start of watching, `since_boot` from the start of the kernel.
-    pub(crate) fn observe(&mut self, now: Duration, since_boot: Option<Duration>, look: &Snapshot) -> Discovery {
+    /// Takes a look in. `now` counts from the start of watching, `since_drivers` from when drivers of disks were loaded: where udev
+    /// loads them that is the start of the kernel, near enough.
+    pub(crate) fn observe(&mut self, now: Duration, since_drivers: Option<Duration>, look: &Snapshot) -> Discovery {
         let first = !self.begun;
         self.begun = true;
         if first {
-            self.settled_before = since_boot.is_some_and(|up| up >= self.bound);
+            self.settled_before = since_drivers.is_some_and(|since| since >= self.bound);
         }
         let mut news = false;
         for disk in &look.disks {

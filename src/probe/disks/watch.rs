@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::arrivals::{Arrivals, BOUND, Discovery, Named};
+use super::arrivals::{Arrivals, BOUND, Discovery, Named, Way};
 use super::ways::Scanner;
 use crate::probe::collect::root::Root;
 
@@ -13,6 +13,17 @@ use crate::probe::collect::root::Root;
 const PAUSE: Duration = Duration::from_millis(250);
 /// Time for the last look beyond the bound.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// The way that somebody's own loading of drivers is.
+const LOADING: &str = "drivers that are still to be loaded";
+
+/// Who loads drivers where udev does not.
+pub trait Loader: Send + Sync + std::fmt::Debug {
+    /// Since the last driver was loaded; nothing where one is still to be.
+    fn idle_since(&self) -> Option<Duration>;
+    /// Drivers that would bring disks and could not be loaded, each once.
+    fn not_loaded(&self) -> Vec<String>;
+}
 
 /// A watch on disks. Ends with its last clone's drop.
 #[derive(Debug, Clone)]
@@ -23,6 +34,7 @@ struct Handle {
     shared: Arc<Shared>,
     begun: Instant,
     bound: Duration,
+    loader: Option<Arc<dyn Loader>>,
 }
 
 impl Drop for Handle {
@@ -46,21 +58,31 @@ struct State {
 }
 
 impl Watch {
-    /// Starts watching. `root` is not to be one that records: it is read again and again.
-    pub fn start(root: Root) -> Self {
-        Watch::with_bound(root, BOUND)
+    /// Starts watching. `root` is not to be one that records: it is read again and again. `loader`: who loads drivers, where that is not udev.
+    pub fn start(root: Root, loader: Option<Arc<dyn Loader>>) -> Self {
+        Watch::with_bound(root, loader, BOUND)
     }
 
-    fn with_bound(root: Root, bound: Duration) -> Self {
+    fn with_bound(root: Root, loader: Option<Arc<dyn Loader>>, bound: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let begun = Instant::now();
         let theirs = Arc::clone(&shared);
+        let loads = loader.clone();
         let work = move || {
             let mut scanner = Scanner::new(root);
             let mut arrivals = Arrivals::new(bound);
             while !theirs.stop.load(Ordering::Relaxed) {
-                let snapshot = scanner.scan();
-                let discovery = arrivals.observe(begun.elapsed(), scanner.since_boot(), &snapshot);
+                // Asked before the look: what a driver makes that is loaded in between is seen.
+                let idle = loads.as_ref().map(|loads| loads.idle_since());
+                let mut snapshot = scanner.scan();
+                if idle == Some(None) {
+                    snapshot.ways.insert(LOADING.to_owned(), Way::Events);
+                }
+                let since_drivers = match idle {
+                    Some(idle) => idle,
+                    None => scanner.since_boot(),
+                };
+                let discovery = arrivals.observe(begun.elapsed(), since_drivers, &snapshot);
                 let mut state = theirs.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.discovery = Some(discovery);
                 state.disks.clone_from(arrivals.disks());
@@ -73,7 +95,12 @@ impl Watch {
         if let Err(error) = std::thread::Builder::new().name("watch-disks".to_owned()).spawn(work) {
             tracing::warn!(%error, "starting a thread to watch for disks");
         }
-        Watch(Arc::new(Handle { shared, begun, bound }))
+        Watch(Arc::new(Handle {
+            shared,
+            begun,
+            bound,
+            loader,
+        }))
     }
 
     /// Waits until no more disks are expected, or until the bound. Tells which ways never said that they are done.
@@ -113,6 +140,14 @@ impl Watch {
         state.disks.get(disk).copied()
     }
 
+    /// Drivers that would bring disks and could not be loaded.
+    pub fn not_loaded(&self) -> Vec<String> {
+        self.0
+            .loader
+            .as_ref()
+            .map_or_else(Vec::new, |loader| loader.not_loaded())
+    }
+
     /// Since the start of watching.
     pub fn elapsed(&self) -> Duration {
         self.0.begun.elapsed()
@@ -123,6 +158,61 @@ impl Watch {
 mod tests {
     use super::*;
 
+    /// Drivers for which this is set by hand.
+    #[derive(Debug, Default)]
+    struct ByHand(Mutex<Option<Duration>>);
+
+    impl Loader for ByHand {
+        fn idle_since(&self) -> Option<Duration> {
+            *self.0.lock().unwrap()
+        }
+
+        fn not_loaded(&self) -> Vec<String> {
+            vec!["hba".to_owned()]
+        }
+    }
+
+    /// Of a machine that runs for long, but whose drivers come only now.
+    #[test]
+    fn the_time_of_disks_begins_with_their_drivers() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("proc/uptime"), "86400.00 3.00\n").unwrap();
+        let bound = Duration::from_secs(20);
+        let looked = |idle: Option<Duration>| {
+            let loader = Arc::new(ByHand(Mutex::new(idle)));
+            let watch = Watch::with_bound(Root::at(dir.path()), Some(Arc::clone(&loader) as _), bound);
+            let until = Instant::now() + Duration::from_secs(10);
+            while watch.0.shared.state.lock().unwrap().discovery.is_none() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            (watch, loader)
+        };
+        let (watch, _) = looked(Some(bound));
+        assert!(watch.is_done(), "idle for so long: what is there had its time");
+        assert_eq!(watch.not_loaded(), ["hba"]);
+        let (watch, _) = looked(Some(Duration::ZERO));
+        assert_eq!(watch.sentence().as_deref(), Some("more disks, at most 3 s"));
+        let (watch, loader) = looked(None);
+        let sentence = watch.sentence().unwrap();
+        assert!(
+            sentence.starts_with("disks of drivers that are still to be loaded, at most "),
+            "{sentence}"
+        );
+        *loader.0.lock().unwrap() = Some(Duration::ZERO);
+        assert_eq!(watch.wait(), Vec::new());
+        // They hang: that is said.
+        let hang = Arc::new(ByHand::default());
+        let watch = Watch::with_bound(Root::at(dir.path()), Some(hang), Duration::from_secs(1));
+        let unfinished = watch.wait();
+        assert_eq!(unfinished.len(), 1);
+        assert_eq!(unfinished[0].who, LOADING);
+        // Where udev loads them the machine's own time counts.
+        let watch = Watch::with_bound(Root::at(dir.path()), None, bound);
+        assert_eq!(watch.wait(), Vec::new());
+        assert!(watch.elapsed() < Duration::from_secs(2), "{:?}", watch.elapsed());
+    }
+
     #[test]
     fn a_disk_that_comes_is_seen_and_the_bound_holds() {
         let dir = tempfile::tempdir().unwrap();
@@ -132,7 +222,7 @@ mod tests {
         std::fs::write(function.join("class"), "0x010400\n").unwrap();
         std::os::unix::fs::symlink("../../drivers/megaraid_sas", function.join("driver")).unwrap();
         std::fs::create_dir_all(dir.path().join("sys/bus/pci/drivers/megaraid_sas")).unwrap();
-        let watch = Watch::with_bound(Root::at(dir.path()), Duration::from_secs(2));
+        let watch = Watch::with_bound(Root::at(dir.path()), None, Duration::from_secs(2));
         while watch.arrival("sda").is_none() {
             std::thread::sleep(Duration::from_millis(10));
         }

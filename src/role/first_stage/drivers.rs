@@ -1,6 +1,7 @@
 //! Drivers for what this machine has: devices say by `modalias` what drives them (modules.alias of depmod(8)), and some threads load it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use crate::model::cause;
 use crate::model::console::console;
 use crate::probe::collect::root::Root;
 use crate::probe::disks::raid_ask;
+use crate::probe::disks::watch::Loader;
 use crate::role::ports;
 use crate::sys::kmodule;
 use crate::sys::uevent::{Heard, Uevents};
@@ -30,6 +32,19 @@ const MAX_DEPTH: usize = 40;
 const MAX_FOLDERS: usize = 1_000_000;
 /// SCSI devices are asked through it, and nothing says so (udev loads it by a rule).
 const SCSI_GENERIC: &str = "sg";
+/// Where drivers lie that bring disks, below the kernel's folder `drivers`.
+const OF_DISKS: [&str; 10] = [
+    "ata/",
+    "block/",
+    "message/",
+    "mmc/",
+    "nvdimm/",
+    "nvme/",
+    "pci/controller/",
+    "scsi/",
+    "usb/host/",
+    "usb/storage/",
+];
 /// What people read of ports that wait for their names.
 const NAMING: &str = "names of ports";
 
@@ -39,6 +54,8 @@ enum Phase {
     Lacking,
     Loading,
     Loaded,
+    /// The driver looked, and there is nothing for it.
+    Nothing,
     Failed,
 }
 
@@ -56,6 +73,8 @@ struct State {
     /// Ports appeared that nobody named yet, and whether somebody is at it.
     unnamed: bool,
     naming: bool,
+    /// When something was last loaded, or begun with.
+    worked: Option<Instant>,
     /// When a device was last spoken of. `None`: not all were looked at yet.
     heard: Option<Instant>,
 }
@@ -68,8 +87,8 @@ impl State {
     }
 }
 
-/// Loads a module, of which everything is here or can be fetched. False where it is not there afterwards.
-type Load = dyn Fn(&Module, Option<&Pack>) -> bool + Send + Sync;
+/// Loads a module, of which everything is here or can be fetched. Gives what became of it.
+type Load = dyn Fn(&Module, Option<&Pack>) -> Phase + Send + Sync;
 /// Names all ports that have no name yet. Waits for the kernel's one network configuration lock, which a driver may hold for long.
 type Name = dyn Fn() + Send + Sync;
 
@@ -123,6 +142,7 @@ impl Drivers {
     pub(crate) fn go_on_with(&self, pack: Pack) {
         let mut state = self.0.lock();
         state.pack = Some(pack);
+        state.worked = Some(Instant::now());
         let lacking: Vec<String> = state
             .modules
             .iter()
@@ -189,6 +209,28 @@ impl Drivers {
     }
 }
 
+impl fmt::Debug for Drivers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Drivers")
+    }
+}
+
+impl Loader for Drivers {
+    fn idle_since(&self) -> Option<Duration> {
+        let state = self.0.lock();
+        let idle = state.queue.is_empty() && state.busy.is_empty() && state.heard.is_some();
+        state.worked.filter(|_| idle).map(|worked| worked.elapsed())
+    }
+
+    fn not_loaded(&self) -> Vec<String> {
+        let state = self.0.lock();
+        let failed = |module: &&Module| state.modules.get(&module.name) == Some(&Phase::Failed);
+        let mut modules: Vec<&Module> = self.0.manifest.modules().iter().filter(failed).collect();
+        modules.retain(|module| brings_disks(&module.path));
+        modules.into_iter().map(|module| module.name.clone()).collect()
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,9 +260,9 @@ impl Shared {
             console!("this machine has more than {MAX_MODALIASES} kinds of devices; the rest get no driver");
         }
         let fitting = self.manifest.modules_for(modalias);
-        for module in &fitting {
-            // What found nothing before may find this one, and what was not to be had may be by now.
-            if state.modules.get(&module.name) == Some(&Phase::Failed) {
+        // What found nothing before may find this one, and what was not to be had may be by now, be it the driver or what it needs.
+        for module in fitting.iter().flat_map(|module| self.manifest.load_order(&module.name)) {
+            if let Some(Phase::Failed | Phase::Nothing) = state.modules.get(&module.name) {
                 state.modules.remove(&module.name);
             }
         }
@@ -328,6 +370,7 @@ impl Shared {
             let lacking = !names.iter().all(|name| self.load_with_all(name, pack.as_ref()));
             state = self.lock();
             state.busy.retain(|name| !names.contains(name));
+            state.worked = state.pack.is_some().then(Instant::now);
             match lacking {
                 // The way to the master came meanwhile.
                 true if state.pack.is_some() => state.queue.push_back(names),
@@ -369,16 +412,15 @@ impl Shared {
         }
         match state.modules.get(&module.name) {
             Some(Phase::Loaded) => return true,
-            Some(Phase::Failed) => return false,
+            Some(Phase::Failed | Phase::Nothing) => return false,
             _ => {}
         }
         state.modules.insert(module.name.clone(), Phase::Loading);
         drop(state);
-        let loaded = (self.load)(module, pack);
-        let phase = if loaded { Phase::Loaded } else { Phase::Failed };
+        let phase = (self.load)(module, pack);
         self.lock().modules.insert(module.name.clone(), phase);
         self.changed.notify_all();
-        loaded
+        phase == Phase::Loaded
     }
 }
 
@@ -407,30 +449,35 @@ fn lacks(module: &Module) -> bool {
     paths.any(|path| !Path::new(path).exists())
 }
 
+/// Whether a module of this path is on the way to disks.
+fn brings_disks(path: &str) -> bool {
+    let below = path.split_once("/kernel/drivers/").map_or("", |(_, below)| below);
+    OF_DISKS.iter().any(|folder| below.starts_with(folder))
+}
+
 /// Fetches what is missing of a module, and loads it.
-fn load(module: &Module, pack: Option<&Pack>) -> bool {
+fn load(module: &Module, pack: Option<&Pack>) -> Phase {
     if let Some(pack) = pack {
         for path in &module.firmware {
             // A driver says itself what it could not do without it, and most have it in the device.
-            if let Err(error) = pack.have(path) {
+            if let Err(error) = pack.have(path, None) {
                 tracing::warn!(module = module.name, %error, "firmware");
             }
         }
-        if let Err(error) = pack.have(&module.path) {
+        if let Err(error) = pack.have(&module.path, None) {
             console!("driver {}: {error}", module.name);
-            return false;
+            return Phase::Failed;
         }
     }
     match kmodule::load(Path::new(&module.path), &module.options) {
-        Ok(()) => true,
-        // The driver looked, and there is nothing for it.
+        Ok(()) => Phase::Loaded,
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
             tracing::debug!(module = module.name, "nothing for it here");
-            false
+            Phase::Nothing
         }
         Err(error) => {
             tracing::warn!(module = module.name, error = cause::told(&error), "loading");
-            false
+            Phase::Failed
         }
     }
 }
@@ -483,7 +530,10 @@ mod tests {
             let tries = Arc::clone(&tries);
             move |_: &Module, _: Option<&Pack>| {
                 *tries.lock().unwrap() += 1;
-                *tries.lock().unwrap() > 1
+                match *tries.lock().unwrap() {
+                    1 => Phase::Nothing,
+                    _ => Phase::Loaded,
+                }
             }
         };
         let drivers = Drivers::with(manifest, Box::new(load), Box::new(|| ())).unwrap();
@@ -519,7 +569,7 @@ mod tests {
                 // Long enough for another thread to be at the same.
                 std::thread::sleep(Duration::from_millis(20));
                 loaded.lock().unwrap().push(module.name.clone());
-                true
+                Phase::Loaded
             }
         };
         let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load), Box::new(|| ())).unwrap();
@@ -552,7 +602,7 @@ mod tests {
                 said.lock().unwrap().push(format!("{} begins", module.name));
                 std::thread::sleep(Duration::from_millis(30));
                 said.lock().unwrap().push(format!("{} is there", module.name));
-                true
+                Phase::Loaded
             }
         };
         let drivers = Drivers::with(manifest, Box::new(load), Box::new(|| ())).unwrap();
@@ -581,7 +631,7 @@ mod tests {
             if module.name == "port" {
                 let _ = held.lock().unwrap().recv();
             }
-            true
+            Phase::Loaded
         };
         let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load), Box::new(|| ())).unwrap();
         drivers.go_on_with(pack(&manifest));
@@ -613,7 +663,7 @@ mod tests {
                 at_once.lock().unwrap().0 -= 1;
             }
         };
-        let drivers = Drivers::with(manifest(folder.path()), Box::new(|_, _| true), Box::new(name)).unwrap();
+        let drivers = Drivers::with(manifest(folder.path()), Box::new(|_, _| Phase::Loaded), Box::new(name)).unwrap();
         // Ports, and then another device, as the one thread hears them that listens.
         for _ in 0..3 {
             drivers.0.ports_came();
@@ -628,5 +678,71 @@ mod tests {
         go_on.send(()).unwrap();
         still(&drivers);
         assert_eq!(*at_once.lock().unwrap(), (0, 1, 2));
+    }
+
+    /// As where what a driver needs was not to be had for a while, or is what fails of the first device.
+    #[tokio::test]
+    async fn another_device_has_what_its_driver_needs_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = manifest(folder.path());
+        let tried = Arc::new(Mutex::new(Vec::new()));
+        let load = {
+            let tried = Arc::clone(&tried);
+            move |module: &Module, _: Option<&Pack>| {
+                let mut tried = tried.lock().unwrap();
+                tried.push(module.name.clone());
+                match tried.len() {
+                    ..=2 => Phase::Failed,
+                    _ => Phase::Loaded,
+                }
+            }
+        };
+        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load), Box::new(|| ())).unwrap();
+        drivers.go_on_with(pack(&manifest));
+        for (modalias, loaded) in [("pci:v0002d1", 0), ("pci:v0002d2", 2)] {
+            drivers.0.device(modalias);
+            still(&drivers);
+            assert_eq!(drivers.loaded(), loaded, "{modalias}");
+        }
+        assert_eq!(*tried.lock().unwrap(), ["bus", "disk", "bus", "disk"]);
+    }
+
+    /// Whoever waits for disks goes by this.
+    #[tokio::test]
+    async fn drivers_are_idle_from_the_last_one_on_and_name_those_of_disks_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = [("disk", "scsi"), ("none", "scsi"), ("fan", "hwmon")].map(|(name, of)| {
+            let path = folder.path().join(format!("kernel/drivers/{of}/{name}.ko"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            format!("module\t{name}\t{}\t\t\t\nalias\tpci:{name}*\t{name}\n", path.display())
+        });
+        let manifest = Arc::new(Manifest::read(&format!("kernel\t6.1\n{}", modules.concat())).unwrap());
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let load = move |module: &Module, _: Option<&Pack>| {
+            let _ = held.lock().unwrap().recv();
+            match module.name.as_str() {
+                "none" => Phase::Nothing,
+                _ => Phase::Failed,
+            }
+        };
+        let drivers = Drivers::with(Arc::clone(&manifest), Box::new(load), Box::new(|| ())).unwrap();
+        drivers.0.lock().heard = Some(Instant::now());
+        assert_eq!(drivers.idle_since(), None, "no driver of disks was loaded yet");
+        drivers.go_on_with(pack(&manifest));
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(drivers.idle_since().unwrap() >= Duration::from_millis(100));
+        for modalias in ["pci:disk", "pci:none", "pci:fan"] {
+            drivers.0.device(modalias);
+        }
+        assert_eq!(drivers.idle_since(), None);
+        assert_eq!(drivers.not_loaded(), Vec::<String>::new());
+        drop(go_on);
+        still(&drivers);
+        assert!(drivers.idle_since().is_some());
+        assert_eq!(drivers.not_loaded(), ["disk"]);
+        assert!(brings_disks("/usr/lib/modules/6/kernel/drivers/pci/controller/vmd.ko"));
+        assert!(!brings_disks("/usr/lib/modules/6/kernel/drivers/pci/pci-stub.ko"));
     }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::formats::modules::{Manifest, Packed};
-use crate::model::backoff::{self, Failure};
+use crate::model::backoff::Failure;
 use crate::model::cause;
 use crate::model::console::console;
 use crate::service::http::client::{Bounds, ClientError, ask};
@@ -24,7 +24,7 @@ use crate::service::http::client::{Bounds, ClientError, ask};
 /// Where the master serves it.
 const TARGET: &str = "/boot/x86_64/first/modules.pack";
 const TIME: Duration = Duration::from_secs(120);
-/// Tries of a file for which the master has an answer, but not the right one.
+/// Tries of a file for which a master is there, but has not the right answer.
 const TRIES: u32 = 5;
 /// A master that is not there is mentioned so often, whoever waits for it.
 const MENTION: Duration = Duration::from_secs(10);
@@ -38,7 +38,52 @@ pub(crate) enum PackError {
     #[error("{0}: what came is not what the manifest says; is the master's medium that of this machine's initrd?")]
     Wrong(String),
     #[error("{0}: {1}")]
+    Exchange(String, ClientError),
+    #[error("{0}: {1}")]
     Write(String, String),
+    #[error("there is no more time for it: {0}")]
+    Late(Box<PackError>),
+}
+
+/// Why a try brought nothing.
+#[derive(Debug)]
+enum Trouble {
+    /// Nobody is there, or who is there has no time: that passes, however long it takes.
+    Passes(Failure, PackError),
+    /// Somebody is there and does not give it.
+    Wrong(Failure, PackError),
+}
+
+/// Tries of one file so far.
+#[derive(Debug, Default)]
+struct Tries {
+    passing: u32,
+    wrong: u32,
+}
+
+impl Tries {
+    /// How long to wait before the next one, of which there is none where this is an error. `left`: the time that there is for it; without,
+    /// there is no end to it.
+    fn next(&mut self, trouble: Trouble, left: Option<Duration>, noise: f64) -> Result<Duration, PackError> {
+        let (wait, error) = match trouble {
+            Trouble::Passes(failure, error) => {
+                let wait = failure.wait(self.passing, noise);
+                self.passing = self.passing.saturating_add(1);
+                (wait, error)
+            }
+            Trouble::Wrong(failure, error) => {
+                self.wrong += 1;
+                if failure == Failure::Permanent || self.wrong >= TRIES {
+                    return Err(error);
+                }
+                (failure.wait(self.wrong, noise), error)
+            }
+        };
+        match left {
+            Some(left) if wait >= left => Err(PackError::Late(Box::new(error))),
+            _ => Ok(wait),
+        }
+    }
 }
 
 /// Clones share what was counted.
@@ -68,14 +113,15 @@ impl Pack {
         self.fetched_bytes.load(Ordering::Relaxed)
     }
 
-    /// All files and links of a group. Blocks.
-    pub(crate) fn group(&self, name: &str) -> Result<(), PackError> {
+    /// All files and links of a group, in no more time than `limit`. Blocks.
+    pub(crate) fn group(&self, name: &str, limit: Duration) -> Result<(), PackError> {
+        let until = Instant::now() + limit;
         let group = self
             .manifest
             .group(name)
             .ok_or_else(|| PackError::Unknown(name.to_owned()))?;
         for packed in group.files {
-            self.have(&packed.path)?;
+            self.have(&packed.path, Some(until))?;
         }
         for (path, target) in group.links {
             let made = folder_of(Path::new(path)).and_then(|()| symlink(target, path));
@@ -87,8 +133,9 @@ impl Pack {
         Ok(())
     }
 
-    /// Puts a file of the manifest where it belongs, unless it is there. Blocks for as long as the master is not to be reached.
-    pub(crate) fn have(&self, path: &str) -> Result<(), PackError> {
+    /// Puts a file of the manifest where it belongs, unless it is there. Blocks for as long as the master is not to be reached, where there is
+    /// no end to the time that it may take.
+    pub(crate) fn have(&self, path: &str, until: Option<Instant>) -> Result<(), PackError> {
         if Path::new(path).exists() {
             return Ok(());
         }
@@ -96,61 +143,64 @@ impl Pack {
             .manifest
             .packed(path)
             .ok_or_else(|| PackError::Unknown(path.to_owned()))?;
-        let mut wrong = 0;
-        for tries in 0.. {
-            let (failure, error) = match self.runtime.block_on(self.ask(packed)) {
-                Ok(Ok(bytes)) => match unpack(&bytes, packed) {
+        let mut tries = Tries::default();
+        loop {
+            let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
+            let time = left().map_or(TIME, |left| left.min(TIME));
+            let trouble = match self.runtime.block_on(self.ask(packed, time)) {
+                Ok(bytes) => match unpack(&bytes, packed) {
                     Some(content) => return write(packed, &content).map_err(|error| written(path, &error)),
-                    None => (Failure::NO_ANSWER, PackError::Wrong(path.to_owned())),
+                    None => Trouble::Wrong(Failure::NO_ANSWER, PackError::Wrong(path.to_owned())),
                 },
-                Ok(Err(refused)) => refused,
-                Err(unreachable) => {
-                    self.mention(path, &unreachable);
-                    std::thread::sleep(backoff::wait(tries, rand::random()));
-                    continue;
-                }
+                Err(trouble) => trouble,
             };
-            wrong += 1;
-            if failure == Failure::Permanent || wrong >= TRIES {
-                return Err(error);
+            if let Trouble::Passes(_, error) = &trouble {
+                self.mention(error);
             }
-            std::thread::sleep(failure.wait(wrong, rand::random()));
+            std::thread::sleep(tries.next(trouble, left(), rand::random())?);
         }
-        Err(PackError::Wrong(path.to_owned()))
     }
 
-    fn mention(&self, path: &str, unreachable: &str) {
+    fn mention(&self, error: &PackError) {
         let mut mentioned = self.mentioned.lock().unwrap_or_else(PoisonError::into_inner);
         if mentioned.elapsed() >= MENTION {
             *mentioned = Instant::now();
-            console!("waiting for the master, for {path}: {unreachable}");
+            console!("waiting for the master, for {error}");
         }
     }
 
-    /// One question. The outer error: nobody answered.
-    async fn ask(&self, packed: &Packed) -> Result<Result<Bytes, (Failure, PackError)>, String> {
+    /// One question.
+    async fn ask(&self, packed: &Packed, time: Duration) -> Result<Bytes, Trouble> {
         let last = packed.offset.saturating_add(packed.packed).saturating_sub(1);
         let range = [("Range", format!("bytes={}-{last}", packed.offset))];
         let bounds = Bounds {
-            time: TIME,
+            time,
             answer_bytes: packed.packed as usize,
         };
-        let answer = ask(self.master, Method::GET, TARGET, &range, Bytes::new(), bounds).await;
-        let answer = match answer {
+        let path = || packed.path.clone();
+        let answer = match ask(self.master, Method::GET, TARGET, &range, Bytes::new(), bounds).await {
             Ok(answer) => answer,
+            Err(error @ ClientError::Connect(..)) => {
+                return Err(Trouble::Passes(Failure::NO_ANSWER, PackError::Exchange(path(), error)));
+            }
             // Somebody between passes over the range.
             Err(ClientError::TooLarge(..)) => {
-                return Ok(Err((Failure::NO_ANSWER, PackError::Wrong(packed.path.clone()))));
+                return Err(Trouble::Wrong(Failure::NO_ANSWER, PackError::Wrong(path())));
             }
-            Err(error) => return Err(cause::told(&error)),
+            // As where its medium cannot be read there, which it will not be later either.
+            Err(error) => return Err(Trouble::Wrong(Failure::NO_ANSWER, PackError::Exchange(path(), error))),
         };
         if answer.status != StatusCode::PARTIAL_CONTENT {
             let failure = Failure::of(answer.status.as_u16(), answer.retry_after_seconds);
-            return Ok(Err((failure, PackError::Refused(packed.path.clone(), answer.status))));
+            let refused = PackError::Refused(path(), answer.status);
+            return Err(match answer.status {
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Trouble::Passes(failure, refused),
+                _ => Trouble::Wrong(failure, refused),
+            });
         }
         self.fetched_bytes
             .fetch_add(answer.body.len() as u64, Ordering::Relaxed);
-        Ok(Ok(answer.body))
+        Ok(answer.body)
     }
 }
 
@@ -192,6 +242,9 @@ fn write(packed: &Packed, content: &[u8]) -> io::Result<()> {
 mod tests {
     use std::io::Write;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn member(content: &[u8]) -> (Vec<u8>, Packed) {
@@ -229,5 +282,106 @@ mod tests {
         let (large, announced) = member(&[0; 4 << 20]);
         let announced = Packed { size: 100, ..announced };
         assert_eq!(unpack(&large, &announced), None);
+    }
+
+    /// A pack of one file, whose master gives this answer to whoever asks; without one nobody is there.
+    async fn pack(answer: Option<&'static str>) -> Pack {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let master = listener.local_addr().unwrap();
+        if let Some(answer) = answer {
+            tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let mut asked = [0; 4096];
+                    let _ = stream.read(&mut asked).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+        let sum = "00".repeat(32);
+        let file = "/nowhere/of/recon/x.ko";
+        let text = format!("kernel\t6.1\nfile\t{file}\t644\t0\t10\t20\t{sum}\ngroup\tsmartctl\t{file}\n");
+        Pack::new(master, Arc::new(Manifest::read(&text).unwrap()))
+    }
+
+    async fn trouble(answer: Option<&'static str>) -> Trouble {
+        let pack = pack(answer).await;
+        let packed = pack.manifest.packed("/nowhere/of/recon/x.ko").unwrap();
+        pack.ask(packed, Duration::from_secs(10)).await.unwrap_err()
+    }
+
+    /// How often that is tried, and the longest wait in between.
+    fn tried(mut again: impl FnMut() -> Trouble) -> (u32, Duration) {
+        let mut tries = Tries::default();
+        let mut longest = Duration::ZERO;
+        for count in 1..1000 {
+            match tries.next(again(), None, 0.0) {
+                Ok(wait) => longest = longest.max(wait),
+                Err(_) => return (count, longest),
+            }
+        }
+        (1000, longest)
+    }
+
+    #[tokio::test]
+    async fn only_a_master_that_is_away_or_has_no_time_is_waited_for() {
+        let no_time = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+        let many = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n";
+        for (answer, after) in [(None, None), (Some(no_time), Some(7)), (Some(many), None)] {
+            let trouble = trouble(answer).await;
+            let Trouble::Passes(failure, error) = trouble else {
+                panic!("{answer:?} counts: {trouble:?}");
+            };
+            let retry_after = after.map(Duration::from_secs);
+            assert_eq!(failure, Failure::Transient { retry_after }, "{error}");
+            let again = || Trouble::Passes(failure, PackError::Unknown(String::new()));
+            assert_eq!(tried(again), (1000, Duration::from_secs(60)));
+            let first = Tries::default().next(again(), None, 0.0).unwrap();
+            assert_eq!(first, Duration::from_secs(after.unwrap_or(1)));
+        }
+        // A block of its medium that cannot be read; what is there is not what it should be; not what was asked for.
+        let breaks_off = "HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n12345";
+        let large = "HTTP/1.1 206 Partial Content\r\nContent-Length: 11\r\n\r\n12345678901";
+        let broken = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+        let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        for (answer, tries) in [
+            (breaks_off, TRIES),
+            (large, TRIES),
+            (broken, TRIES),
+            (gone, 1),
+            ("", TRIES),
+        ] {
+            let trouble = trouble(Some(answer)).await;
+            let Trouble::Wrong(failure, error) = trouble else {
+                panic!("{answer:?} does not count: {trouble:?}");
+            };
+            let again = || Trouble::Wrong(failure, PackError::Unknown(String::new()));
+            assert_eq!(tried(again).0, tries, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn programs_have_their_time_and_no_more() {
+        for (answer, why) in [
+            (None, "no connection to"),
+            (
+                Some("HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n12345"),
+                "broke off",
+            ),
+        ] {
+            let pack = pack(answer).await;
+            let began = Instant::now();
+            let done = tokio::task::spawn_blocking(move || pack.group("smartctl", Duration::from_millis(1500)));
+            let done = tokio::time::timeout(Duration::from_secs(10), done)
+                .await
+                .expect("it goes on for ever");
+            let said = done.unwrap().unwrap_err().to_string();
+            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+            assert!(
+                said.starts_with("there is no more time for it: /nowhere/of/recon/x.ko: "),
+                "{said}"
+            );
+            assert!(said.contains(why), "{said}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::probe::cabling::PortSetup;
 use crate::probe::disks::boot_medium::boot_medium;
 use crate::probe::disks::watch::Watch;
 use crate::probe::{self, Collection};
+use crate::role::first_stage;
 use crate::sys::mount::mounted;
 
 /// What one upload carries of the probes.
@@ -56,7 +57,7 @@ pub fn start(cable_wait: Duration, before: impl FnOnce() -> PortSetup + Send + '
     // Not awaited: a probe that hangs in the kernel holds this thread, not the peer.
     tokio::task::spawn_blocking(move || {
         // Before anything is waited for, so that it is known when each disk came.
-        let watch = Watch::start(probe::Root::live());
+        let watch = Watch::start(probe::Root::live(), first_stage::loader());
         let ports = before();
         // Recording, because what devices answer goes into the raw captures.
         let root = probe::Root::recording("/");
