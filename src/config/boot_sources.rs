@@ -5,7 +5,6 @@ use std::fmt;
 
 use super::boot_file::{Boot, BootFile, Infra, bearer};
 use super::cmdline::is_url;
-use crate::model::OnFailure;
 
 /// A place, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -230,12 +229,6 @@ impl Settings {
         boots.any(|boot| boot.only_ca)
     }
 
-    /// What holds from the beginning: places that only a network knows say nothing of it.
-    pub(crate) fn on_failure(&self) -> OnFailure {
-        let chosen = self.choose(&[]);
-        chosen.map_or(self.file.boot.on_failure, |chosen| chosen.boot.on_failure)
-    }
-
     /// The first place that names a URL; `later` are those that only a network knows.
     pub(crate) fn choose(&self, later: &[Named]) -> Option<Chosen> {
         let mut places: Vec<&Named> = self.named.iter().chain(later).collect();
@@ -275,6 +268,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::OnFailure;
 
     fn some(text: &str) -> Option<Vec<u8>> {
         Some(text.as_bytes().to_vec())
@@ -285,6 +279,7 @@ mod tests {
         Texts {
             line_url: Some("http://line/".to_owned()),
             line_token: Some("of-line".to_owned()),
+            line_mistakes: Vec::new(),
             file: some("[boot]\nurl = \"http://file/\"\ntoken-file = \"token\"\n"),
             file_token: some("of-file\r\n"),
             fw_cfg_url: some("https://fw-cfg/\0"),
@@ -398,7 +393,12 @@ mod tests {
         let read = |texts: Texts, later: &[Named]| {
             let settings = texts.read().unwrap_or_else(|why| panic!("{why}"));
             let chosen = settings.choose(later).unwrap_or_else(|| panic!("nothing"));
-            (chosen.source, chosen.boot, settings.on_failure(), settings.is_only_ca())
+            (
+                chosen.source,
+                chosen.boot.clone(),
+                chosen.boot.on_failure,
+                settings.is_only_ca(),
+            )
         };
         let both = || Texts {
             file: some(theirs),

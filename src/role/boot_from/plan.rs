@@ -507,7 +507,7 @@ mod tests {
                 .collect();
             // What the files are like is not asked here.
             let of_sums = |problem: &String| problem.contains(" sum ") || problem.contains("no file");
-            let mut problems = boot(&plan(), |_| None, &sums, None).problems;
+            let mut problems = boot(&plan(), |_| None, &sums, None, BootMethod::Kexec).problems;
             problems.retain(of_sums);
             problems.join("; ")
         };
@@ -527,7 +527,7 @@ mod tests {
         swapped.initrds[0].name = "linux".to_owned();
         swapped.initrds.truncate(1);
         let sums = [format!("linux={}", "0".repeat(64)).parse().unwrap()];
-        let found = boot(&swapped, |_| None, &sums, None).problems;
+        let found = boot(&swapped, |_| None, &sums, None, BootMethod::Kexec).problems;
         assert!(found.contains(&"no sum is given for evil".to_owned()), "{found:?}");
     }
 
@@ -543,7 +543,7 @@ mod tests {
         let mut evil = plan();
         (evil.url, evil.command_line) = (format!("http://a/{EVIL}"), EVIL.to_owned());
         evil.initrds[0].name = EVIL.to_owned();
-        let end = End::Boot(Box::new(boot(&evil, |_| None, &[], None)));
+        let end = End::Boot(Box::new(boot(&evil, |_| None, &[], None, BootMethod::Kexec)));
         let report = Report {
             script: EVIL.to_owned(),
             said: vec![EVIL.to_owned()],
