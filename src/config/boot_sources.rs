@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::boot_file::{BootFile, Infra, bearer};
+use super::boot_file::{Boot, BootFile, Infra, bearer};
+use super::cmdline::is_url;
 
 /// A place, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,8 @@ pub(crate) struct Texts {
     /// `recon.boot=URL` and `recon.token=` beside it.
     pub line_url: Option<String>,
     pub line_token: Option<String>,
+    /// What of that is not understood, without what may be a secret.
+    pub line_mistakes: Vec<String>,
     /// The settings, and the file named `token` beside them.
     pub file: Option<Vec<u8>>,
     pub file_token: Option<Vec<u8>>,
@@ -55,6 +58,8 @@ pub(crate) struct Named {
     pub infra: Option<Infra>,
     /// `Name: value` each.
     pub headers: Vec<String>,
+    /// What else goes with it; where nothing is said there, what the settings say.
+    pub boot: Boot,
 }
 
 impl Named {
@@ -65,6 +70,7 @@ impl Named {
             url: Some(url),
             infra: None,
             headers: Vec::new(),
+            boot: Boot::default(),
         }
     }
 }
@@ -85,6 +91,8 @@ pub(crate) struct Chosen {
     pub infra: Option<Infra>,
     /// For the server of the URL.
     pub headers: Vec<String>,
+    /// Sums, proxy and so on: of the same place, where it has any.
+    pub boot: Boot,
     /// For the console.
     pub said: Vec<String>,
 }
@@ -100,6 +108,9 @@ impl Texts {
     /// something else would be started than was meant.
     pub(crate) fn read(&self) -> Result<Settings, String> {
         let at = |source: Source| move |why: String| format!("{source}: {why}");
+        if !self.line_mistakes.is_empty() {
+            return Err(at(Source::KernelLine)(self.line_mistakes.join("; ")));
+        }
         let toml = |text: &Option<Vec<u8>>| BootFile::read(text.as_deref().unwrap_or_default());
         let file = toml(&self.file).map_err(at(Source::File))?;
         let given = toml(&self.fw_cfg_toml).map_err(at(Source::FwCfg))?;
@@ -110,6 +121,7 @@ impl Texts {
                 url: self.line_url.clone(),
                 infra: None,
                 headers: self.line_token.iter().map(|token| bearer(token)).collect(),
+                boot: Boot::default(),
             },
             file_names(Source::File, &file, None, self.file_token.as_deref()).map_err(at(Source::File))?,
             file_names(
@@ -181,11 +193,15 @@ fn file_names(source: Source, file: &BootFile, url: Option<&[u8]>, token: Option
         url,
         infra: infra.cloned(),
         headers: boot.headers(token.as_deref()),
+        boot: boot.clone(),
     })
 }
 
 /// A text without blanks, but for those around it. Nothing is nothing.
-fn word(text: Option<&[u8]>) -> Result<Option<String>, String> {
+///
+/// # Errors
+/// It is more than that, without what stands there.
+pub(crate) fn word(text: Option<&[u8]>) -> Result<Option<String>, String> {
     let text = text.unwrap_or_default();
     // Editors of Windows, and lengths that count the end of a string in C.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -201,20 +217,18 @@ fn word(text: Option<&[u8]>) -> Result<Option<String>, String> {
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// Whether this is to be fetched over HTTP; DHCP servers name files of TFTP in the same place.
-pub(crate) fn is_url(text: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| {
-        let head = text.as_bytes().get(..scheme.len());
-        head.is_some_and(|head| head.eq_ignore_ascii_case(scheme.as_bytes())) && text.len() > scheme.len()
-    })
-}
-
 /// What a DHCP server says is to be booted, if that is an address of a web server.
 pub(crate) fn dhcp_url(boot_file: &[u8]) -> Option<String> {
     word(Some(boot_file)).ok().flatten().filter(|text| is_url(text))
 }
 
 impl Settings {
+    /// Whether one of the places wants to believe the authorities of `ca.pem` alone.
+    pub(crate) fn is_only_ca(&self) -> bool {
+        let mut boots = self.named.iter().map(|named| &named.boot).chain([&self.file.boot]);
+        boots.any(|boot| boot.only_ca)
+    }
+
     /// The first place that names a URL; `later` are those that only a network knows.
     pub(crate) fn choose(&self, later: &[Named]) -> Option<Chosen> {
         let mut places: Vec<&Named> = self.named.iter().chain(later).collect();
@@ -243,6 +257,7 @@ impl Settings {
             infra: place.infra.clone().filter(|_| place.url.is_none()),
             url: place.url.clone().unwrap_or_default(),
             headers: place.headers.clone(),
+            boot: first(place.boot.clone(), self.file.boot.clone()),
             said,
         })
     }
@@ -253,6 +268,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::OnFailure;
 
     fn some(text: &str) -> Option<Vec<u8>> {
         Some(text.as_bytes().to_vec())
@@ -263,6 +279,7 @@ mod tests {
         Texts {
             line_url: Some("http://line/".to_owned()),
             line_token: Some("of-line".to_owned()),
+            line_mistakes: Vec::new(),
             file: some("[boot]\nurl = \"http://file/\"\ntoken-file = \"token\"\n"),
             file_token: some("of-file\r\n"),
             fw_cfg_url: some("https://fw-cfg/\0"),
@@ -366,6 +383,62 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_with_a_url_is_of_its_own_place() {
+        let sum = "ab".repeat(32);
+        let own = format!(
+            "[boot]\nurl = \"http://own/\"\nappend = \"own\"\nproxy = \"http://p/\"\nonly-ca = true\nmethod = \"reboot\"\n\
+             on-failure = \"poweroff\"\n[boot.sha256]\nlinux = \"{sum}\"\n"
+        );
+        let theirs = "[boot]\nappend = \"theirs\"\non-failure = \"reboot\"\n";
+        let read = |texts: Texts, later: &[Named]| {
+            let settings = texts.read().unwrap_or_else(|why| panic!("{why}"));
+            let chosen = settings.choose(later).unwrap_or_else(|| panic!("nothing"));
+            (
+                chosen.source,
+                chosen.boot.clone(),
+                chosen.boot.on_failure,
+                settings.is_only_ca(),
+            )
+        };
+        let both = || Texts {
+            file: some(theirs),
+            fw_cfg_toml: some(&own),
+            ..Texts::default()
+        };
+        let (source, boot, on_failure, is_only_ca) = read(both(), &[]);
+        assert_eq!(
+            (source, on_failure, is_only_ca),
+            (Source::FwCfg, OnFailure::Poweroff, true)
+        );
+        assert!(
+            boot == BootFile::read(own.as_bytes()).unwrap_or_default().boot,
+            "all of it"
+        );
+        assert_eq!((boot.sha256.len(), boot.append.as_deref()), (1, Some("own")));
+        // Places with nothing of their own go by the settings.
+        let line = Texts {
+            line_url: Some("http://line/".to_owned()),
+            ..both()
+        };
+        let (source, boot, on_failure, _) = read(line, &[]);
+        assert_eq!(
+            (source, on_failure, boot.append.as_deref()),
+            (Source::KernelLine, OnFailure::Reboot, Some("theirs"))
+        );
+        let alone = Texts {
+            file: some(theirs),
+            fw_cfg_url: some("http://own/"),
+            ..Texts::default()
+        };
+        assert_eq!(read(alone, &[]).1.append.as_deref(), Some("theirs"));
+        let dhcp = Texts {
+            file: some(theirs),
+            ..Texts::default()
+        };
+        assert_eq!(read(dhcp, &later()).1.append.as_deref(), Some("theirs"));
+    }
+
+    #[test]
     fn credentials_of_systemd_count_as_well() {
         let texts = Texts {
             smbios: vec![b"io.systemd.credential:recon.url=http://c/".to_vec()],
@@ -378,7 +451,13 @@ mod tests {
     fn a_mistake_names_its_place_and_no_secret() {
         let long = "x".repeat(MAX_BYTES + 1);
         type Set = fn(&mut Texts, String);
-        let cases: [(Set, &str, Source, &str); 9] = [
+        let cases: [(Set, &str, Source, &str); 10] = [
+            (
+                |texts, text| texts.line_mistakes = vec![text],
+                "recon.boot: it is neither",
+                Source::KernelLine,
+                "recon.boot: it is neither",
+            ),
             (
                 |texts, text| texts.fw_cfg_url = some(&text),
                 "ftp://a/hunter2",

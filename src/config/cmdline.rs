@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{BootMethod, Endpoint, MacAddr, PostAction, PowerOff};
+use crate::model::{BootMethod, Endpoint, MacAddr, PostAction, PowerOff, secrets};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,11 +19,12 @@ pub struct KernelLine {
     pub router: Option<Ipv4Addr>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
-    /// Opaque word the master gave this boot, sent back with every request.
+    /// Opaque word the master gave this boot, sent back with every request; or what the server of `boot` is told.
     pub token: Option<String>,
     /// `recon.cable_wait=<seconds>`: how long to listen for the switches, at most 600; 0 leaves it out.
     pub cable_wait: Option<Duration>,
-    /// `recon.boot=<URL>`, or `recon.boot=settings`: start what is there, or what the boot image's settings name.
+    /// `recon.boot=<URL>`, or `recon.boot=settings`: start what is there, or what the boot image's settings name. Where it is neither, it
+    /// stands as the latter, and in `boot_mistakes`.
     pub boot: Option<BootWord>,
     /// `recon.boot_method=kexec` or `reboot`: how it is started, whatever the boot image's settings say.
     pub boot_method: Option<BootMethod>,
@@ -31,6 +32,8 @@ pub struct KernelLine {
     pub install: bool,
     /// Sentences about what was not understood: unknown `recon.*` keys and values that do not parse.
     pub problems: Vec<String>,
+    /// Those of them that leave open what a boot image is to start, how, or with which secret.
+    pub boot_mistakes: Vec<String>,
     /// One of them may have been meant to restrain. Every word but `BOOTIF`, which boot loaders write and only names a port.
     pub doubtful: bool,
 }
@@ -57,6 +60,9 @@ impl KernelLine {
 pub(crate) fn parse(line: &str) -> KernelLine {
     let mut out = KernelLine::default();
     let mut router = None;
+    let is_for_boot = line
+        .split_ascii_whitespace()
+        .any(|word| word.starts_with("recon.boot="));
     for word in line.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let problem = match key {
@@ -67,7 +73,7 @@ pub(crate) fn parse(line: &str) -> KernelLine {
             "recon.address" => keep(parse_address(value), &mut out.address),
             "recon.gateway" => keep(parse_router(value), &mut router),
             "recon.cable_wait" => keep(parse_cable_wait(value), &mut out.cable_wait),
-            "recon.token" => keep(parse_token(value), &mut out.token),
+            "recon.token" => keep(parse_token(value, is_for_boot), &mut out.token),
             "recon.boot" => keep(parse_boot(value), &mut out.boot),
             "recon.boot_method" => keep(value.parse(), &mut out.boot_method),
             "recon.install" => {
@@ -83,12 +89,29 @@ pub(crate) fn parse(line: &str) -> KernelLine {
                 _ => (true, "so this machine is not powered off by recon"),
             };
             out.doubtful |= doubtful;
+            // Of a word that is not understood nobody knows where its secret ends.
+            let word = match is_of_boot(key) {
+                true => {
+                    out.boot_mistakes.push(format!("{key}: {problem}"));
+                    key.to_owned()
+                }
+                false => secrets::text(word),
+            };
             out.problems
                 .push(format!("kernel command line: {word}: {problem}; {then}"));
         }
     }
+    if is_for_boot {
+        out.boot.get_or_insert(BootWord::Settings);
+    }
     out.router = router.flatten();
     out
+}
+
+/// Whether a key says what a boot image starts, also where it is misspelt.
+fn is_of_boot(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["recon.boot", "recon.token"].iter().any(|own| key.starts_with(own))
 }
 
 fn keep<T>(parsed: Result<T, impl ToString>, slot: &mut Option<T>) -> Option<String> {
@@ -130,11 +153,17 @@ fn parse_router(text: &str) -> Result<Option<Ipv4Addr>, String> {
 fn parse_boot(text: &str) -> Result<BootWord, String> {
     match text {
         "settings" => Ok(BootWord::Settings),
-        url if url.starts_with("http://") || url.starts_with("https://") => Ok(BootWord::Url(url.to_owned())),
-        other => Err(format!(
-            "{other:?} is neither a URL with http:// or https:// nor the word settings"
-        )),
+        url if is_url(url) && url.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(BootWord::Url(url.to_owned())),
+        _ => Err("it is neither a URL with http:// or https:// nor the word settings".to_owned()),
     }
+}
+
+/// Whether this is to be fetched over HTTP; DHCP servers name files of TFTP in the same place.
+pub(crate) fn is_url(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        let head = text.as_bytes().get(..scheme.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(scheme.as_bytes())) && text.len() > scheme.len()
+    })
 }
 
 fn parse_cable_wait(text: &str) -> Result<Duration, String> {
@@ -144,13 +173,16 @@ fn parse_cable_wait(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_token(text: &str) -> Result<String, String> {
-    let valid =
-        (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err("a token has 1 to 128 letters, digits, - or _".to_owned())
+/// A master's own word, or what any server may have given out (`b64token` of RFC 6750 §2.1; servers take some 8 KiB of headers).
+fn parse_token(text: &str, is_for_boot: bool) -> Result<String, String> {
+    let (most, others) = match is_for_boot {
+        true => (8 << 10, "-._~+/="),
+        false => (128, "-_"),
+    };
+    let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte);
+    match (1..=most).contains(&text.len()) && text.bytes().all(is_of_one) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("a token has 1 to {most} letters, digits and {others}")),
     }
 }
 
@@ -195,6 +227,60 @@ mod tests {
         ] {
             let line = parse(odd);
             assert!(line.problems[0].contains(known), "{:?}", line.problems);
+        }
+    }
+
+    /// What a boot image starts has to be known for certain.
+    #[test]
+    fn a_mistake_in_what_a_boot_image_starts_is_kept_as_one() {
+        for (text, mistakes) in [
+            ("recon.boot=settings recon.boot=htp://x", 1),
+            ("recon.boot=http://", 1),
+            ("recon.boot=settings recon.boot_method=kexce", 1),
+            ("recon.boot=settings recon.bootmethod=reboot", 1),
+            ("recon.boot=settings recon.token=a,b", 1),
+            ("recon.boot=settings recon.powerof=acpi", 0),
+            ("recon.boot=HTTPS://a/", 0),
+        ] {
+            let line = parse(text);
+            assert!(line.boot.is_some(), "{text}: a boot image is one");
+            assert_eq!(line.boot_mistakes.len(), mistakes, "{text}: {:?}", line.problems);
+        }
+        assert_eq!(
+            parse("recon.boot=HTTP://A/").boot,
+            Some(BootWord::Url("HTTP://A/".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_token_is_taken_as_servers_give_them_and_shown_nowhere() {
+        let jwt = format!("eyJh.{}.a-_~+/==", "x".repeat(2000));
+        let line = parse(&format!("recon.token={jwt} recon.boot=http://a/"));
+        assert_eq!((line.token.as_deref(), line.problems.len()), (Some(&*jwt), 0));
+        // A master's are its own.
+        let long = "x".repeat(129);
+        for token in [jwt.as_str(), "a.b", "", &long] {
+            assert_eq!(
+                parse(&format!("pxeaddr=1.2.3.4 recon.token={token}")).token,
+                None,
+                "{token}"
+            );
+        }
+        let too_long = format!("hunter2{}", "x".repeat(8 << 10));
+        for text in [
+            "recon.token=hunter2.hunter2",
+            "recon.boot=settings recon.token=hunter2,",
+            &format!("recon.boot=settings recon.token={too_long}"),
+            "recon.boot=htp://u:hunter2@a/",
+            "recon.boot=http://u:hunter2@a/\u{e9}",
+            "Recon.token=hunter2",
+            "recon.boot_url=http://u:hunter2@a/",
+            "recon.url=http://u:hunter2@a/",
+        ] {
+            let line = parse(text);
+            assert_eq!(line.problems.len(), 1, "{text}");
+            let said = [line.problems, line.boot_mistakes].concat().join(" ");
+            assert!(said.contains("econ.") && !said.contains("hunter2"), "{said}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::config::KernelLine;
-use crate::config::boot_file::{Boot, Infra, TokenKind};
+use crate::config::boot_file::{Infra, TokenKind};
 use crate::config::boot_sources::{Chosen, Settings, Source, Texts};
 use crate::config::cmdline::BootWord;
 use crate::config::load::small_file;
@@ -73,8 +73,8 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
     for sentence in &chosen.said {
         console!("{sentence}");
     }
-    let config = config(line, &settings.file.boot, chosen)?;
-    start(&config, settings.file.boot.on_failure).await
+    let on_failure = chosen.boot.on_failure;
+    start(&config(line, chosen)?, on_failure).await
 }
 
 /// A clock whose battery is empty would have every certificate be one of the future.
@@ -106,8 +106,9 @@ fn too_early(made: Option<&str>, now: i64) -> Option<i64> {
 /// Tries until it is started, or as the settings say.
 async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
     let began = Instant::now();
+    let mut held = None;
     for tries in 0.. {
-        let error = match run::boot_to_end(config).await {
+        let error = match run::boot_to_end(config, &mut held).await {
             // It goes on elsewhere.
             Ok(Ended::Started) => return Ok(()),
             Ok(Ended::LocalDisk) => return start_disk().await,
@@ -201,7 +202,8 @@ fn assisted(infra: Infra, source: Source) -> Assisted {
     }
 }
 
-fn config(line: &KernelLine, boot: &Boot, chosen: Chosen) -> anyhow::Result<Config> {
+fn config(line: &KernelLine, chosen: Chosen) -> anyhow::Result<Config> {
+    let boot = &chosen.boot;
     let sums: Result<_, String> = boot
         .sha256
         .iter()
@@ -227,7 +229,7 @@ fn config(line: &KernelLine, boot: &Boot, chosen: Chosen) -> anyhow::Result<Conf
 
 fn settings(line: &KernelLine, word: &BootWord) -> anyhow::Result<Settings> {
     let settings = texts(line, word)?.read().map_err(|why| anyhow!(why))?;
-    if settings.file.boot.only_ca && !Path::new(AUTHORITIES).exists() {
+    if settings.is_only_ca() && !Path::new(AUTHORITIES).exists() {
         return Err(anyhow!(
             "only-ca = true, and there is no file ca.pem beside the settings"
         ));
@@ -235,8 +237,17 @@ fn settings(line: &KernelLine, word: &BootWord) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
+/// A file that is not cut: what stands at its end would count for nothing.
+fn whole(path: &Path, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
+    let bytes = small_file(path, most)?;
+    if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > most) {
+        return Err(anyhow!("it has more than {most} bytes"));
+    }
+    Ok(bytes)
+}
+
 fn texts(line: &KernelLine, word: &BootWord) -> anyhow::Result<Texts> {
-    let read = |path: &str| small_file(path.as_ref(), MAX_SETTINGS_BYTES).with_context(|| path.to_owned());
+    let read = |path: &str| whole(path.as_ref(), MAX_SETTINGS_BYTES).with_context(|| path.to_owned());
     let given = |name: &str| read(&format!("{FW_CFG}/{name}/raw"));
     Ok(Texts {
         line_url: match word {
@@ -244,6 +255,7 @@ fn texts(line: &KernelLine, word: &BootWord) -> anyhow::Result<Texts> {
             BootWord::Settings => None,
         },
         line_token: line.token.clone(),
+        line_mistakes: line.boot_mistakes.clone(),
         file: read(SETTINGS)?,
         file_token: read(TOKEN)?,
         fw_cfg_url: given("url")?,
@@ -289,6 +301,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot.toml");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(whole(&path, 5).unwrap().unwrap(), b"12345");
+        assert!(whole(&path, 4).unwrap_err().to_string().contains("more than 4 bytes"));
+        assert!(whole(&folder.path().join("none"), 4).unwrap().is_none());
+    }
+
+    #[test]
     fn a_clock_is_only_set_where_it_cannot_be_right() {
         for (made, now, set) in [
             (Some("1767225600"), 0, Some(1_767_225_600)),
@@ -327,7 +349,7 @@ mod tests {
             let settings = texts.read().unwrap_or_else(|why| panic!("{why}"));
             let chosen = settings.choose(&[]).unwrap();
             assert_eq!(what(&chosen), "infra-env i");
-            let config = config(&KernelLine::default(), &settings.file.boot, chosen).unwrap();
+            let config = config(&KernelLine::default(), chosen).unwrap();
             assert_eq!(config.headers, [""; 0], "the token is no header of its own");
             let assisted = config.assisted.unwrap();
             assert_eq!((assisted.infra_env.as_str(), assisted.token), ("i", refresh(file)));
@@ -350,30 +372,23 @@ mod tests {
 
     #[test]
     fn the_word_of_the_kernel_line_says_how() {
-        let boot = |text: &str| {
+        let chosen = |text: &str| {
             let texts = Texts {
+                line_url: Some("http://a/".to_owned()),
+                line_token: Some("t1".to_owned()),
                 file: Some(text.as_bytes().to_vec()),
                 ..Texts::default()
             };
-            texts.read().unwrap_or_else(|why| panic!("{why}")).file.boot
+            texts.read().unwrap_or_else(|why| panic!("{why}")).choose(&[]).unwrap()
         };
-        let chosen = || Texts {
-            line_url: Some("http://a/".to_owned()),
-            line_token: Some("t1".to_owned()),
-            ..Texts::default()
-        };
-        let chosen = || chosen().read().ok().and_then(|settings| settings.choose(&[])).unwrap();
         let sum = "ab".repeat(32);
         let settings = format!("[boot]\nmethod = \"reboot\"\n[boot.sha256]\n\"vm=linuz\" = \"{sum}\"\n");
         let mut line = KernelLine::default();
-        let read = config(&line, &boot(&settings), chosen()).unwrap();
+        let read = config(&line, chosen(&settings)).unwrap();
         assert_eq!((read.method, read.sums.len()), (BootMethod::Reboot, 1));
         assert_eq!(read.headers, ["Authorization: Bearer t1"]);
         line.boot_method = Some(BootMethod::Kexec);
-        assert_eq!(
-            config(&line, &boot(&settings), chosen()).unwrap().method,
-            BootMethod::Kexec
-        );
-        assert_eq!(config(&line, &boot(""), chosen()).unwrap().method, BootMethod::Kexec);
+        assert_eq!(config(&line, chosen(&settings)).unwrap().method, BootMethod::Kexec);
+        assert_eq!(config(&line, chosen("")).unwrap().method, BootMethod::Kexec);
     }
 }

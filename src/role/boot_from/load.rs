@@ -12,7 +12,7 @@ use super::plan::{self, Sum};
 use super::session::Session;
 use crate::formats::{boot_image, cpio};
 use crate::model::console::console;
-use crate::model::shown;
+use crate::model::{BootMethod, shown};
 use crate::probe::text::decimal_size;
 use crate::service::boot_script::{Initrd, Plan};
 use crate::service::fetch::client::{PEEK_BYTES, Piece};
@@ -173,7 +173,13 @@ pub(super) async fn fetch(
         sums,
         available,
     };
-    let boot = plan::boot(wanted, |image| session.seen(image), sums, available());
+    let boot = plan::boot(
+        wanted,
+        |image| session.seen(image),
+        sums,
+        available(),
+        BootMethod::Kexec,
+    );
     if !boot.problems.is_empty() {
         return Err(boot.problems.join("; "));
     }

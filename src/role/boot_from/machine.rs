@@ -103,7 +103,9 @@ pub(super) async fn facts(root: &Path) -> Machine {
         ports,
         firmware: FIRMWARE.into_iter().filter_map(dmi).collect(),
         is_efi: root.join("sys/firmware/efi").exists(),
-        hostname: text(root, "proc/sys/kernel/hostname"),
+        // Those that nobody gave (`UTS_NODENAME` of the kernel's, and what systems without one put there).
+        hostname: text(root, "proc/sys/kernel/hostname")
+            .filter(|name| !["(none)", "localhost"].contains(&name.as_str())),
         // Settings have no room for the interface behind the `%` of a link's own address.
         dns: word("nameserver ").and_then(|word| word.split('%').next()?.parse().ok()),
         domain: word("search ").or_else(|| word("domain ")),
@@ -208,6 +210,10 @@ mod tests {
             ),
         ] {
             put(file, content);
+        }
+        for (name, hostname) in [("(none)", None), ("localhost", None), ("node7", Some("node7"))] {
+            put("proc/sys/kernel/hostname", &format!("{name}\n"));
+            assert_eq!(facts(folder.path()).await.hostname.as_deref(), hostname);
         }
         let read = facts(folder.path()).await;
         assert_eq!(read.ports.len(), 1);

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::kexec::Kexec;
 use crate::formats::boot_image;
-use crate::model::secrets;
 use crate::model::shown::{self, Shown};
+use crate::model::{BootMethod, secrets};
 use crate::probe::text::decimal_size;
 use crate::service::boot_script::{self, Initrd};
 
@@ -169,12 +169,13 @@ pub(super) fn last_part(url: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// `seen` gives what was seen of an image, by its number.
+/// `seen` gives what was seen of an image, by its number. Where nothing is loaded here, what loading needs stands against nothing.
 pub(super) fn boot<'a>(
     plan: &boot_script::Plan,
     seen: impl Fn(usize) -> Option<&'a Seen>,
     sums: &[Sum],
     available_bytes: Option<u64>,
+    method: BootMethod,
 ) -> Boot {
     let mut problems = Vec::new();
     let nothing = Seen::of(None, &[]);
@@ -188,6 +189,7 @@ pub(super) fn boot<'a>(
         path: None,
     };
     match read {
+        Ok(read) if method == BootMethod::Reboot => problems.extend(foreign(read)),
         Ok(read) => problems.extend(unfit(read, &plan.command_line)),
         Err(why) => problems.push(format!("{}: {why}", kernel.name)),
     }
@@ -203,7 +205,7 @@ pub(super) fn boot<'a>(
         .filter_map(|file| file.bytes)
         .fold(0, u64::saturating_add);
     let memory = memory(files_bytes, 0, available_bytes);
-    problems.extend(memory.refusal());
+    problems.extend(memory.refusal().filter(|_| method == BootMethod::Kexec));
     problems.extend(sum_problems(sums, plan));
     Boot {
         kernel,
@@ -233,19 +235,21 @@ fn initrd_of(initrd: &Initrd, seen: &Seen) -> (File, Option<String>) {
     (file, problem)
 }
 
+/// That no machine of this kind runs this kernel.
+fn foreign(kernel: &boot_image::Kernel) -> Option<String> {
+    let here = std::env::consts::ARCH;
+    let arch = kernel.arch.filter(|arch| *arch != here)?;
+    Some(format!("the kernel is for {arch}, and this machine is {here}"))
+}
+
 /// What this kernel has against this machine, and against its command line.
 pub(super) fn unfit(kernel: &boot_image::Kernel, command_line: &str) -> Vec<String> {
-    let mut problems = Vec::new();
-    let here = std::env::consts::ARCH;
-    match kernel.arch {
-        Some(arch) if arch != here => problems.push(format!("the kernel is for {arch}, and this machine is {here}")),
-        None if here == "x86_64" => {
-            problems.push(format!(
-                "the kernel is in a form ({}) that kexec takes on ARM only",
-                kernel.form
-            ));
-        }
-        _ => {}
+    let mut problems = Vec::from_iter(foreign(kernel));
+    if kernel.arch.is_none() && std::env::consts::ARCH == "x86_64" {
+        problems.push(format!(
+            "the kernel is in a form ({}) that kexec takes on ARM only",
+            kernel.form
+        ));
     }
     let most = kernel.command_line_bytes.map_or(COMMAND_LINE_BYTES, |bytes| {
         (bytes as usize).saturating_sub(KEPT_FREE_BYTES)
@@ -390,7 +394,35 @@ mod tests {
             Seen::of(Some(48_000_000), initrd),
             Seen::of(None, b"<html>"),
         ];
-        boot(&plan(), |image| seen.get(image - 1), &[], Some(available))
+        boot(
+            &plan(),
+            |image| seen.get(image - 1),
+            &[],
+            Some(available),
+            BootMethod::Kexec,
+        )
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn what_only_kexec_needs_stands_against_no_other_start() {
+        let mut long = plan();
+        long.command_line = "x".repeat(100_000);
+        let problems = |kernel: Vec<u8>, method| {
+            let seen = [
+                Seen::of(Some(1 << 40), &kernel),
+                Seen::of(None, b"070701"),
+                Seen::of(None, b""),
+            ];
+            boot(&long, |image| seen.get(image - 1), &[], Some(1), method).problems
+        };
+        assert_eq!(problems(bzimage(), BootMethod::Kexec).len(), 2);
+        assert_eq!(problems(bzimage(), BootMethod::Reboot), [""; 0]);
+        assert_eq!(
+            problems(b"<html>".to_vec(), BootMethod::Reboot).len(),
+            1,
+            "no kernel at all"
+        );
     }
 
     #[test]
@@ -475,7 +507,7 @@ mod tests {
                 .collect();
             // What the files are like is not asked here.
             let of_sums = |problem: &String| problem.contains(" sum ") || problem.contains("no file");
-            let mut problems = boot(&plan(), |_| None, &sums, None).problems;
+            let mut problems = boot(&plan(), |_| None, &sums, None, BootMethod::Kexec).problems;
             problems.retain(of_sums);
             problems.join("; ")
         };
@@ -495,7 +527,7 @@ mod tests {
         swapped.initrds[0].name = "linux".to_owned();
         swapped.initrds.truncate(1);
         let sums = [format!("linux={}", "0".repeat(64)).parse().unwrap()];
-        let found = boot(&swapped, |_| None, &sums, None).problems;
+        let found = boot(&swapped, |_| None, &sums, None, BootMethod::Kexec).problems;
         assert!(found.contains(&"no sum is given for evil".to_owned()), "{found:?}");
     }
 
@@ -511,7 +543,7 @@ mod tests {
         let mut evil = plan();
         (evil.url, evil.command_line) = (format!("http://a/{EVIL}"), EVIL.to_owned());
         evil.initrds[0].name = EVIL.to_owned();
-        let end = End::Boot(Box::new(boot(&evil, |_| None, &[], None)));
+        let end = End::Boot(Box::new(boot(&evil, |_| None, &[], None, BootMethod::Kexec)));
         let report = Report {
             script: EVIL.to_owned(),
             said: vec![EVIL.to_owned()],

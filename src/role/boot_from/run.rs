@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -12,6 +13,7 @@ use super::load::{self, Ready};
 use super::machine;
 use super::plan::{self, End, Report, Sum};
 use super::session::{Came, Session};
+use crate::config::boot_sources;
 use crate::config::load::small_file;
 use crate::model::BootMethod;
 use crate::model::console::console;
@@ -75,10 +77,16 @@ pub(crate) struct Config {
 #[error("{0}")]
 pub(crate) struct KernelRefuses(String);
 
+/// Where the boot script is, and what it is asked with, for as long as it is tried: a token server may take each refresh token once only.
+pub(crate) type Way = (Target, Arc<Client>);
+
 /// Tells what would be started.
 pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
-    let (target, client) = client(config, IMPATIENT)?;
-    let mut session = Session::begin(client, &target, false).await?;
+    plan_over(config, &client(config, IMPATIENT)?).await
+}
+
+async fn plan_over(config: &Config, (target, client): &Way) -> anyhow::Result<Report> {
+    let mut session = Session::begin(Arc::clone(client), target, false).await?;
     let end = match session.next(None).await? {
         Came::Boot(mut wanted) => {
             append(&mut wanted.command_line, config);
@@ -87,6 +95,7 @@ pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
                 |image| session.seen(image),
                 &session.sums(&config.sums),
                 machine::available_bytes(),
+                config.method,
             )))
         }
         Came::Exit(code) => End::Exit(code),
@@ -116,11 +125,11 @@ pub(crate) enum Ended {
 
 /// Starts what the script says, or only loads it. Returns also where this machine is to be left to its disk, which is said.
 pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
-    boot_to_end(config).await.map(drop)
+    boot_to_end(config, &mut None).await.map(drop)
 }
 
-/// The same for whoever can have the disk started.
-pub(crate) async fn boot_to_end(config: &Config) -> anyhow::Result<Ended> {
+/// The same for whoever can have the disk started. What is put into `held` is for the next try with these settings.
+pub(crate) async fn boot_to_end(config: &Config, held: &mut Option<Way>) -> anyhow::Result<Ended> {
     if !config.is_only_loaded && !config.is_agreed && !is_for_this() {
         bail!(
             "this would end everything that runs on this machine, without asking anybody: --yes says that this is meant, --plan \
@@ -128,15 +137,15 @@ pub(crate) async fn boot_to_end(config: &Config) -> anyhow::Result<Ended> {
         );
     }
     if config.method == BootMethod::Reboot {
-        return start_again(config).await;
+        return start_again(config, held_way(config, held, IMPATIENT)?).await;
     }
     let kexec = machine::kexec_facts();
     if !kexec.is_root || !kexec.verdict().is_possible {
         let why = kexec.verdict().notes.join("; ");
         bail!(KernelRefuses(format!("no other kernel can be started here: {why}")));
     }
-    let (target, client) = client(config, Patience::USUAL)?;
-    let mut session = Session::begin(client, &target, true).await?;
+    let (target, client) = held_way(config, held, Patience::USUAL)?;
+    let mut session = Session::begin(Arc::clone(client), target, true).await?;
     if take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? == Taken::Nothing {
         console!("{LEFT}");
         return Ok(Ended::LocalDisk);
@@ -150,9 +159,17 @@ pub(crate) async fn boot_to_end(config: &Config) -> anyhow::Result<Ended> {
     Ok(Ended::Started)
 }
 
+fn held_way<'a>(config: &Config, held: &'a mut Option<Way>, patience: Patience) -> anyhow::Result<&'a Way> {
+    let way = match held.take() {
+        Some(way) => way,
+        None => client(config, patience)?,
+    };
+    Ok(held.insert(way))
+}
+
 /// Looks at what the script wants started; an error where that is nothing, or could not start.
-async fn look(config: &Config) -> anyhow::Result<()> {
-    match plan(config).await?.end {
+async fn look(config: &Config, way: &Way) -> anyhow::Result<()> {
+    match plan_over(config, way).await?.end {
         End::Boot(boot) if boot.problems.is_empty() => Ok(()),
         End::Boot(boot) => bail!("{}", boot.problems.join("; ")),
         End::Reboot | End::LocalDisk => Ok(()),
@@ -161,8 +178,8 @@ async fn look(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Leaves the start to the firmware.
-async fn start_again(config: &Config) -> anyhow::Result<Ended> {
-    look(config).await?;
+async fn start_again(config: &Config, way: &Way) -> anyhow::Result<Ended> {
+    look(config, way).await?;
     console!(
         "all that the boot script names is there. Nothing is started from here (method reboot): in {} s this machine starts again, and its \
          firmware goes by its own order of boot devices",
@@ -191,25 +208,26 @@ async fn take_in(
     take_in: impl Fn(&Ready) -> Result<(), String>,
     pause: Duration,
 ) -> anyhow::Result<Taken> {
-    let mut failed: Option<String> = None;
+    let mut failed: Option<Refused> = None;
     let mut refused: Vec<String> = Vec::new();
     loop {
-        let last = failed
-            .as_ref()
-            .map(|why| format!("; what it wanted started did not: {why}"))
-            .unwrap_or_default();
-        let wanted = match session.next(failed).await? {
-            Came::Boot(mut wanted) => {
-                append(&mut wanted.command_line, config);
-                wanted
-            }
-            Came::Exit(0) => bail!("the boot script ended, and wants nothing started{last}"),
-            Came::Exit(code) => bail!("the boot script ended with the error {code}{last}"),
-            Came::Shell => bail!("the boot script wants a shell opened: that is left to you"),
-            Came::Reboot => bail!("the boot script wants this machine rebooted: that is left to you"),
-            Came::PowerOff => bail!("the boot script wants this machine switched off: that is left to you"),
-            Came::LocalDisk => return Ok(Taken::Nothing),
+        let came = session.next(failed.as_ref().map(|last| last.why.clone())).await;
+        let end = match came {
+            Ok(Came::Boot(wanted)) => Ok(wanted),
+            Ok(Came::LocalDisk) => return Ok(Taken::Nothing),
+            Ok(Came::Exit(0)) => Err(anyhow!("the boot script ended, and wants nothing started")),
+            Ok(Came::Exit(code)) => Err(anyhow!("the boot script ended with the error {code}")),
+            Ok(Came::Shell) => Err(anyhow!("the boot script wants a shell opened: that is left to you")),
+            Ok(Came::Reboot) => Err(anyhow!(
+                "the boot script wants this machine rebooted: that is left to you"
+            )),
+            Ok(Came::PowerOff) => Err(anyhow!(
+                "the boot script wants this machine switched off: that is left to you"
+            )),
+            Err(error) => Err(error),
         };
+        let mut wanted = end.map_err(|error| ended(error, failed.as_ref(), session.has_missed))?;
+        append(&mut wanted.command_line, config);
         let before = refused.iter().filter(|url| **url == wanted.url).count();
         if before > 0 {
             tokio::time::sleep(pause).await;
@@ -229,7 +247,24 @@ async fn take_in(
                 false => bail!("{why}"),
             }
         }
-        failed = Some(why);
+        failed = Some(Refused { why, is_of_kernel });
+    }
+}
+
+/// What did not start last.
+struct Refused {
+    why: String,
+    is_of_kernel: bool,
+}
+
+/// How a script ended that nothing came of. Where this kernel refused what it wanted started, and another way was not looked for in vain,
+/// the next try comes to the same.
+fn ended(error: anyhow::Error, last: Option<&Refused>, has_missed: bool) -> anyhow::Error {
+    let Some(last) = last else { return error };
+    let why = format!("{error:#}; what it wanted started did not: {}", last.why);
+    match last.is_of_kernel && !has_missed {
+        true => KernelRefuses(why).into(),
+        false => anyhow!(why),
     }
 }
 
@@ -247,7 +282,7 @@ fn append(command_line: &mut String, config: &Config) {
     }
 }
 
-fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client)> {
+fn client(config: &Config, patience: Patience) -> anyhow::Result<Way> {
     let target = match &config.assisted {
         Some(assisted) => assisted.script(),
         None => Target::read(&config.url),
@@ -277,7 +312,7 @@ fn client(config: &Config, patience: Patience) -> anyhow::Result<(Target, Client
         bearer,
         patience,
     };
-    Ok((target, client))
+    Ok((target, Arc::new(client)))
 }
 
 fn bearer(assisted: &Assisted, place: &Target) -> anyhow::Result<Option<Bearer>> {
@@ -288,7 +323,9 @@ fn bearer(assisted: &Assisted, place: &Target) -> anyhow::Result<Option<Bearer>>
     };
     let name = path.display().to_string();
     let bytes = file(&name)?;
-    let token = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    // As where the boot image reads it first.
+    let token = boot_sources::word(Some(&bytes)).map_err(|why| anyhow!("{name}: {why}"))?;
+    let token = token.as_deref().unwrap_or_default();
     let made = match url {
         None => Bearer::given(place.clone(), token),
         Some(url) => Bearer::refreshed(place.clone(), url.map_err(|why| anyhow!(why))?, CLIENT_ID, token),
@@ -412,21 +449,63 @@ mod tests {
     #[tokio::test]
     #[cfg(target_arch = "x86_64")]
     async fn what_this_kernel_refuses_is_told_from_what_a_server_lacks() {
-        for (files, is_refused) in [
-            (vec![("/linux", bzimage())], true),
-            (vec![("/linux", b"<html>".to_vec())], false),
+        let again = "#!ipxe\n:start\nkernel linux\nboot || goto start\n";
+        let plain = "#!ipxe\nkernel linux\nboot\n";
+        for (script, kernel, is_refused) in [
+            (again, bzimage(), true),
+            (again, b"<html>".to_vec(), false),
+            (plain, bzimage(), true),
+            (plain, b"<html>".to_vec(), false),
+            ("#!ipxe\nkernel linux\nboot || exit 1\n", bzimage(), true),
+            ("#!ipxe\nkernel linux\nboot || shell\n", bzimage(), true),
+            (r#"{"kernel": "linux"}"#, bzimage(), true),
+            // What is missing may be there the next time.
+            ("#!ipxe\nkernel linux\nboot || chain gone.ipxe\n", bzimage(), false),
+            ("#!ipxe\nexit 1\n", bzimage(), false),
         ] {
-            let mut files = HashMap::from_iter(files);
-            files.insert("/boot.ipxe", b"#!ipxe\nkernel linux\nboot\nexit 0\n".to_vec());
-            let script = b"#!ipxe\n:start\nkernel linux\nboot || goto start\n".to_vec();
-            files.insert("/boot.ipxe", script);
+            let files = HashMap::from([("/boot.ipxe", script.as_bytes().to_vec()), ("/linux", kernel)]);
             let base = serve(files, WHOLE).await;
             let mut session = session(&base).await;
             let refuse = |_: &Ready| Err("no signature".to_owned());
             let error = take_in(&mut session, &Config::default(), refuse, Duration::ZERO).await;
             let error = error.unwrap_err();
-            assert_eq!(error.is::<KernelRefuses>(), is_refused, "{error}");
+            assert_eq!(error.is::<KernelRefuses>(), is_refused, "{script}: {error}");
+            assert!(!is_refused || error.to_string().contains("no signature"), "{error}");
         }
+    }
+
+    /// The boot image reads it as well, and has to say the same.
+    #[test]
+    fn a_token_of_a_file_is_read_as_the_settings_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let place = Target::read("https://a.example/").unwrap();
+        let assisted = Assisted {
+            token: Token::File(path.clone()),
+            ..Assisted::default()
+        };
+        for (text, is_one) in [
+            (&b"\xef\xbb\xbfabc\r\n"[..], true),
+            (b"abc\n\0", true),
+            (b"a b", false),
+            (b"\n", false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(bearer(&assisted, &place).is_ok(), is_one, "{text:?}");
+        }
+    }
+
+    /// A token server may have given another refresh token in the place of the one in the file.
+    #[test]
+    fn the_next_try_asks_with_what_the_last_one_was_given() {
+        let config = Config {
+            url: "http://192.0.2.1/".to_owned(),
+            ..Config::default()
+        };
+        let mut held = None;
+        let first = Arc::clone(&held_way(&config, &mut held, IMPATIENT).unwrap().1);
+        let next = Arc::clone(&held_way(&config, &mut held, IMPATIENT).unwrap().1);
+        assert!(Arc::ptr_eq(&first, &next));
     }
 
     #[tokio::test]
@@ -445,7 +524,8 @@ mod tests {
                 url: format!("{base}/{path}"),
                 ..Config::default()
             };
-            let why = look(&config).await.unwrap_err().to_string();
+            let way = client(&config, IMPATIENT).unwrap();
+            let why = look(&config, &way).await.unwrap_err().to_string();
             assert!(why.contains(words), "{why}");
         }
     }

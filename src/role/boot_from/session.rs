@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 
@@ -29,7 +30,7 @@ pub(super) struct Found {
 }
 
 pub(super) struct Session {
-    client: Client,
+    client: Arc<Client>,
     interpreter: Interpreter,
     /// By the numbers that the interpreter gives.
     found: BTreeMap<usize, Found>,
@@ -38,6 +39,8 @@ pub(super) struct Session {
     waits: bool,
     /// What was asked for last is a script of assisted-service's for this one machine, and there is none.
     has_no_script: bool,
+    /// Since the script was last told how it went, it asked for something in vain that may come another time.
+    pub(super) has_missed: bool,
     /// What a plan in JSON names, until it was asked for; there is no script then.
     planned: Option<Plan>,
     /// The sums that such a plan has.
@@ -73,7 +76,8 @@ async fn whole_script(client: &Client, peeked: Peeked, target: &Target, form: &F
 
 impl Session {
     /// Fetches the script. A URL that is no script is taken as what a script would start.
-    pub(super) async fn begin(client: Client, url: &Target, waits: bool) -> anyhow::Result<Self> {
+    pub(super) async fn begin(client: impl Into<Arc<Client>>, url: &Target, waits: bool) -> anyhow::Result<Self> {
+        let client = client.into();
         let peeked = client.peek(url, &[]).await.with_context(|| url.to_string())?;
         let local: Option<IpAddr> = Some(peeked.local);
         let (mut planned, mut sums) = (None, Vec::new());
@@ -111,6 +115,7 @@ impl Session {
             said: Vec::new(),
             waits,
             has_no_script: false,
+            has_missed: false,
             planned,
             sums,
         })
@@ -154,10 +159,15 @@ impl Session {
         if let Some(plan) = self.planned.take() {
             return self.look_at(plan).await;
         }
+        self.has_missed = false;
         let mut answer = failed.map_or(Answer::Done, Answer::Failed);
         loop {
             answer = match self.interpreter.next(answer) {
-                Request::Fetch { image, url, post } => self.look(image, &url, post).await,
+                Request::Fetch { image, url, post } => {
+                    let answer = self.look(image, &url, post).await;
+                    self.has_missed |= matches!(answer, Answer::Failed(_));
+                    answer
+                }
                 Request::Say(text) => {
                     self.say(&text);
                     Answer::Done
@@ -166,7 +176,10 @@ impl Session {
                     Ok(addresses) => addresses
                         .first()
                         .map_or(Answer::Done, |address| Answer::Address(*address)),
-                    Err(error) => Answer::Failed(error.to_string()),
+                    Err(error) => {
+                        self.has_missed = true;
+                        Answer::Failed(error.to_string())
+                    }
                 },
                 Request::Wait(time) => {
                     match self.waits {
