@@ -1,7 +1,7 @@
 //! The way to the network of a boot image: one port, several as one, a VLAN on it; an address that the settings name, or one that is asked for
 //! on every wired port, by DHCP, DHCPv6 and router advertisements at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -78,9 +78,21 @@ impl Has {
 struct State {
     links: Vec<Link>,
     name_servers: Vec<IpAddr>,
-    /// What DHCP servers named to boot.
-    boot_files: Vec<Vec<u8>>,
-    masters: Vec<IpAddr>,
+    /// What DHCP servers named to boot, by the interface that it came by and the family: who is asked again takes back nobody else's word.
+    boot_files: BTreeMap<(u32, usize), Vec<u8>>,
+    masters: BTreeMap<(u32, usize), IpAddr>,
+}
+
+impl State {
+    /// A server of DHCP said anew what it says on this interface.
+    fn answered(&mut self, index: u32, leased: Leased) {
+        let from = (index, IPV4);
+        self.boot_files.insert(from, leased.boot_file);
+        match leased.is_of_recon {
+            true => self.masters.insert(from, leased.server.into()),
+            false => self.masters.remove(&from),
+        };
+    }
 }
 
 pub(super) struct Uplink {
@@ -214,8 +226,9 @@ impl Uplink {
         if !has_servers {
             state.name_servers.extend(servers);
         }
-        state.boot_files.push(boot_file);
-        state.masters.extend(master);
+        let from = (link.index, family);
+        state.boot_files.insert(from, boot_file);
+        state.masters.extend(master.map(|master| (from, master)));
         state.links.push(link);
         drop(state);
         self.write_resolver()
@@ -225,9 +238,10 @@ impl Uplink {
     pub(super) async fn named(&self) -> Vec<Named> {
         let (mut named, mut masters, links) = {
             let state = self.lock();
-            let urls = state.boot_files.iter().filter_map(|file| dhcp_url(file));
+            let urls = state.boot_files.values().filter_map(|file| dhcp_url(file));
             let named: Vec<Named> = urls.map(|url| Named::open(Source::Dhcp, url)).collect();
-            (named, state.masters.clone(), state.links.clone())
+            let masters: Vec<IpAddr> = state.masters.values().copied().collect();
+            (named, masters, state.links.clone())
         };
         if named.is_empty() && masters.is_empty() {
             for link in &links {
@@ -247,9 +261,7 @@ impl Uplink {
         for link in links {
             let Ok(tap) = DhcpTap::open(link.index) else { continue };
             if let Ok(Some(leased)) = exchange(&tap, link.mac).await {
-                let mut state = self.lock();
-                state.boot_files = vec![leased.boot_file];
-                state.masters = leased.is_of_recon.then_some(leased.server.into()).into_iter().collect();
+                self.lock().answered(link.index, leased);
             }
         }
     }
@@ -417,6 +429,28 @@ fn has_global(table: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_asked_again_takes_back_its_own_word_alone() {
+        let leased = |file: &str, is_of_recon| Leased {
+            address: [192, 0, 2, 9].into(),
+            prefix: 24,
+            server: [192, 0, 2, 1].into(),
+            router: None,
+            seconds: None,
+            name_servers: Vec::new(),
+            boot_file: file.as_bytes().to_vec(),
+            is_of_recon,
+        };
+        let mut state = State::default();
+        state.boot_files.insert((2, IPV6), b"http://six/".to_vec());
+        state.answered(2, leased("", true));
+        state.answered(3, leased("http://other/", false));
+        state.answered(2, leased("pxelinux.0", false));
+        let files: Vec<_> = state.boot_files.values().filter_map(|file| dhcp_url(file)).collect();
+        assert_eq!(files, ["http://six/", "http://other/"]);
+        assert!(state.masters.is_empty(), "it is no master any more");
+    }
 
     #[test]
     fn an_address_that_is_still_checked_is_none_yet() {
