@@ -435,11 +435,10 @@ impl LeaseTable {
 
     /// Up to `count` free addresses, upwards from `from`, that nobody has asked for lately.
     pub fn unprobed(&self, from: Ipv4Addr, count: usize, now_unix: UnixTime) -> Vec<Ipv4Addr> {
-        // As many of the free ones as are known may stand in the way.
         let steps = self
             .free
             .from(from.into())
-            .take(count.saturating_add(self.silent.len()));
+            .take(count.saturating_mul(2).saturating_add(SILENT_STEPS));
         steps
             .filter(|address| !self.is_silent(*address, now_unix))
             .take(count)
