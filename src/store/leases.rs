@@ -36,9 +36,8 @@ const LINE_BYTES: u64 = 160;
 /// Changes gather this long at most before the next sync begins.
 const GATHER: Duration = Duration::from_millis(1);
 /// Blank lines that stand behind the last change of a durable journal, for the next ones to be written over: their sync then puts
-/// nothing on the medium but themselves. As much as was appended already, from the first to the second, so that the syncs of a
-/// new length become rare where many machines come.
-const AHEAD_BYTES: (u64, u64) = (64 << 10, 1 << 20);
+/// nothing on the medium but themselves.
+const AHEAD_BYTES: u64 = 64 << 10;
 /// Pause before a medium that failed is tried again, in seconds.
 const RETRY_SECONDS: f64 = 30.0;
 /// `leases-<number>.jsonl`; the highest whole one counts. A new file under a new name, because a rename over a file is
@@ -244,11 +243,10 @@ impl Writer {
 
     /// Writes lines and, behind them, blank ones for those that will follow.
     fn extend(&mut self, file: &mut File, mut lines: Vec<u8>) -> io::Result<()> {
-        let ahead = self.grown.clamp(AHEAD_BYTES.0, AHEAD_BYTES.1);
-        lines.resize(lines.len() + ahead as usize, b'\n');
+        lines.resize(lines.len() + AHEAD_BYTES as usize, b'\n');
         self.medium.write(file, &lines)?;
-        file.seek(SeekFrom::Current(-(ahead as i64)))?;
-        self.ahead = ahead;
+        file.seek(SeekFrom::Current(-(AHEAD_BYTES as i64)))?;
+        self.ahead = AHEAD_BYTES;
         Ok(())
     }
 
