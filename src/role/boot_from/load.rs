@@ -173,13 +173,8 @@ pub(super) async fn fetch(
         sums,
         available,
     };
-    let boot = plan::boot(
-        wanted,
-        |image| session.seen(image),
-        sums,
-        available(),
-        BootMethod::Kexec,
-    );
+    let (seen, by) = (|image| session.seen(image), BootMethod::Kexec);
+    let boot = plan::boot(wanted, seen, sums, available(), by);
     if !boot.problems.is_empty() {
         return Err(boot.problems.join("; "));
     }
