@@ -308,7 +308,7 @@ pub struct AssistedArgs {
     /// The script of assisted-service for this infra-env, instead of a URL
     #[arg(long, value_name = "UUID")]
     pub infra_env: Option<String>,
-    /// Where that service is asked [default: https://api.openshift.com/api]
+    /// Where that service is asked [default: `https://api.openshift.com/api`]
     #[arg(long, value_name = "URL", requires = "infra_env")]
     pub api: Option<String>,
     /// Access token for it, in a file; sent to it alone
