@@ -76,11 +76,16 @@ impl BusId {
             let is_hex = text.len() == 4 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
             u16::from_str_radix(text, 16).ok().filter(|_| is_hex)
         };
-        Some(BusId {
+        Some(BusId::pci(number(vendor)?, number(device)?))
+    }
+
+    /// A function of PCI.
+    pub(crate) fn pci(vendor: u16, device: u16) -> BusId {
+        BusId {
             bus: Bus::Pci,
-            vendor: number(vendor)?,
-            device: number(device)?,
-        })
+            vendor,
+            device,
+        }
     }
 }
 

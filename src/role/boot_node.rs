@@ -21,7 +21,7 @@ use crate::model::console::console;
 use crate::model::{BootMethod, OnFailure, secrets, shown};
 use crate::probe::smbios::{SmbiosTable, entry_point, source};
 use crate::role::boot_from::assisted::{Assisted, Token};
-use crate::role::boot_from::run::{self, Config, Ended, KernelRefuses};
+use crate::role::boot_from::run::{self, Config, Ended, KernelRefuses, READING};
 use crate::role::first_stage;
 use crate::sys::console::drain;
 use crate::sys::{clock, power};
@@ -48,8 +48,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// For whoever takes the boot image out.
 const UNPLUG: Duration = Duration::from_secs(60);
-/// For whoever reads why a machine ends.
-const READING: Duration = Duration::from_secs(10);
 
 /// The time from which on there was a program like this one, in seconds since 1970, as a build of an image says it (reproducible-builds.org's
 /// SOURCE_DATE_EPOCH).
@@ -118,11 +116,13 @@ async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
         let is_final = error.is::<KernelRefuses>();
         if is_end(on_failure, is_final, began.elapsed()) {
             console!("on-failure = \"{on_failure}\": in {} s", READING.as_secs());
-            tokio::time::sleep(READING).await;
-            drain();
             match on_failure {
-                OnFailure::Poweroff => power::off().await.context("switching this machine off")?,
-                OnFailure::Retry | OnFailure::Reboot => power::reboot().await.context("starting this machine again")?,
+                OnFailure::Poweroff => {
+                    tokio::time::sleep(READING).await;
+                    drain();
+                    power::off().await.context("switching this machine off")?;
+                }
+                OnFailure::Retry | OnFailure::Reboot => run::restart_after(READING).await?,
             }
         } else if is_final {
             console!(
@@ -144,9 +144,7 @@ async fn start_disk() -> anyhow::Result<()> {
          disk before it",
         UNPLUG.as_secs()
     );
-    tokio::time::sleep(UNPLUG).await;
-    drain();
-    power::reboot().await.context("starting this machine again")
+    run::restart_after(UNPLUG).await
 }
 
 /// Whether there is no other try.

@@ -95,17 +95,25 @@ impl Ports {
     }
 }
 
+/// Loads what the initrd has for this machine.
+async fn begin(manifest: &Arc<Manifest>) -> anyhow::Result<Arc<Drivers>> {
+    // One that a worker before this one started is to be fed at once.
+    watchdog::start().await;
+    let drivers = Arc::new(Drivers::start(Arc::clone(manifest)).context("looking for devices")?);
+    for name in FIRST {
+        drivers.want(name);
+    }
+    settled(&drivers, PORTS_LIMIT).await;
+    switch_on_loopback().await;
+    Ok(drivers)
+}
+
 /// Loads the drivers of ports, and names the ports.
 pub(crate) async fn ports() -> anyhow::Result<Ports> {
-    watchdog::start().await;
-    let ports = Ports(Arc::new(
-        Drivers::start(Arc::new(manifest()?)).context("looking for devices")?,
-    ));
-    ports.want(&FIRST).await;
+    let ports = Ports(begin(&Arc::new(manifest()?)).await?);
     if !watchdog::is_there() {
         ports.want(&[SOFTWARE]).await;
     }
-    switch_on_loopback().await;
     watchdog::start().await;
     console!("drivers: {} loaded", ports.0.loaded());
     Ok(ports)
@@ -114,16 +122,9 @@ pub(crate) async fn ports() -> anyhow::Result<Ports> {
 /// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded. Gives the port
 /// and that address.
 pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, PortAddress)> {
-    // One that a worker before this one started is to be fed at once.
-    watchdog::start().await;
     let manifest = Arc::new(manifest()?);
     let began = Instant::now();
-    let drivers = Arc::new(Drivers::start(Arc::clone(&manifest)).context("looking for devices")?);
-    for name in FIRST {
-        drivers.want(name);
-    }
-    settled(&drivers, PORTS_LIMIT).await;
-    switch_on_loopback().await;
+    let drivers = begin(&manifest).await?;
     if expect_port(line.boot_mac).await? {
         // It has its name before anything switches it on.
         settled(&drivers, PORTS_LIMIT).await;

@@ -1,7 +1,7 @@
 //! The operating system's own way to switch the machine off, or to start it again.
 
 use std::io;
-use std::process::ExitStatus;
+use std::process::Command;
 
 use super::program::Program;
 use super::{checked, watchdog};
@@ -9,11 +9,7 @@ use super::{checked, watchdog};
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
 pub(crate) async fn off() -> io::Result<()> {
-    let asked = tokio::process::Command::from(Program::Systemctl.command())
-        .args(["--no-block", "poweroff"])
-        .status()
-        .await;
-    if is_handed_over(asked) {
+    if is_done(Program::Systemctl.command(), ["--no-block", "poweroff"]).await {
         return Ok(());
     }
     off_at_once()
@@ -32,18 +28,16 @@ pub(crate) fn off_at_once() -> io::Result<()> {
 /// Asks systemd to start the machine again; where no systemd answers, does so itself. Returns only on failure or when the request was handed
 /// over.
 pub(crate) async fn reboot() -> io::Result<()> {
-    let asked = tokio::process::Command::from(Program::Systemctl.command())
-        .args(["--no-block", "reboot"])
-        .status()
-        .await;
-    if is_handed_over(asked) {
+    if is_done(Program::Systemctl.command(), ["--no-block", "reboot"]).await {
         return Ok(());
     }
     restart()
 }
 
-fn is_handed_over(asked: io::Result<ExitStatus>) -> bool {
-    asked.is_ok_and(|status| status.success())
+/// Whether a program ran with these words, and succeeded.
+async fn is_done(program: Command, words: [&str; 2]) -> bool {
+    let status = tokio::process::Command::from(program).args(words).status().await;
+    status.is_ok_and(|status| status.success())
 }
 
 /// Writes out what is cached and restarts the machine.

@@ -8,6 +8,8 @@ use super::kexec::KexecFacts;
 use super::settings::{Machine, Port, ipv6_addresses, routers, vlans};
 use crate::config::load::small_file;
 use crate::formats::first_stage::BusId;
+use crate::probe::bus;
+use crate::probe::collect::root::Root;
 use crate::service::boot_script::Processor;
 use crate::sys::netif::{Link, Netlink, link_named};
 use crate::sys::{clock, cpuid, kexec, process};
@@ -42,23 +44,12 @@ fn links(root: &Path) -> io::Result<Vec<Link>> {
     Ok(links)
 }
 
-/// What a port is. Ports of virtio are devices of their own, on a PCI function.
-fn bus(root: &Path, name: &str) -> Option<String> {
-    let number = |file: &str| text(root, &format!("sys/class/net/{name}/device/{file}"));
-    let id = |folder: &str| {
-        let [vendor, device] = ["vendor", "device"].map(|file| number(&format!("{folder}{file}")));
-        BusId::of_pci(&format!(
-            "{}:{}",
-            vendor?.strip_prefix("0x")?,
-            device?.strip_prefix("0x")?
-        ))
-    };
-    let found = if root.join(format!("sys/class/net/{name}/device/class")).exists() {
-        id("")
-    } else {
-        id("../")
-    };
-    found.map(|bus| bus.to_string().replace('-', ":"))
+/// What a port is. Ports of virtio are devices of their own, on a PCI function; below a USB bus that is the controller's.
+fn port_bus(root: &Root, name: &str) -> Option<String> {
+    let place = root.resolve(format!("{}/{name}/device", bus::NET)).ok()?;
+    let function = bus::pci_function(&place).filter(|_| !bus::is_on_usb(&place))?;
+    let (vendor, device) = bus::pci_id(root, &function)?;
+    Some(BusId::pci(vendor, device).to_string().replace('-', ":"))
 }
 
 /// What is readable in `root`, which is `/` but for tests. Addresses are those of the running system.
@@ -67,6 +58,7 @@ pub(super) async fn facts(root: &Path) -> Machine {
     let sixes = ipv6_addresses(&text(root, "proc/net/if_inet6").unwrap_or_default());
     let vlans = vlans(&text(root, "proc/net/vlan/config").unwrap_or_default());
     let netlink = Netlink::open().ok();
+    let sysfs = Root::at(root);
     let mut ports = Vec::new();
     for link in links(root).unwrap_or_default() {
         let addresses = match &netlink {
@@ -79,7 +71,7 @@ pub(super) async fn facts(root: &Path) -> Machine {
         ports.push(Port {
             addresses: all.chain(sixes.iter().map(|six| six.address.into())).collect(),
             mac: link.mac.to_string(),
-            bus: bus(root, &link.name),
+            bus: port_bus(&sysfs, &link.name),
             vlan: vlans
                 .iter()
                 .find(|(name, ..)| *name == link.name)
@@ -158,23 +150,32 @@ mod tests {
             std::fs::create_dir_all(root.join(folder)).unwrap();
             std::fs::write(root.join(folder).join(file), text).unwrap();
         };
-        let (e1000, virtio) = ("sys/devices/pci0/00", "sys/devices/pci0/01");
+        let (e1000, virtio) = (
+            "sys/devices/pci0000:00/0000:00:02.0",
+            "sys/devices/pci0000:00/0000:00:03.0",
+        );
         for (folder, vendor, device) in [(e1000, "0x8086\n", "0x100e\n"), (virtio, "0x1af4\n", "0x1000\n")] {
             write(folder, "vendor", vendor);
             write(folder, "device", device);
-            write(folder, "class", "0x020000\n");
         }
+        std::fs::create_dir_all(root.join(e1000).join("usb1/1-1/1-1:1.0")).unwrap();
         // The numbers of the bus of virtio are others.
         write(&format!("{virtio}/virtio0"), "vendor", "0x1af4\n");
         write(&format!("{virtio}/virtio0"), "device", "0x0001\n");
-        for (name, device) in [("eth0", e1000.to_owned()), ("eth1", format!("{virtio}/virtio0"))] {
+        for (name, device) in [
+            ("eth0", e1000.to_owned()),
+            ("eth1", format!("{virtio}/virtio0")),
+            ("usb0", format!("{e1000}/usb1/1-1/1-1:1.0")),
+        ] {
             let folder = root.join("sys/class/net").join(name);
             std::fs::create_dir_all(&folder).unwrap();
-            std::os::unix::fs::symlink(root.join(device), folder.join("device")).unwrap();
+            std::os::unix::fs::symlink(Path::new("../../../..").join(device), folder.join("device")).unwrap();
         }
-        assert_eq!(bus(root, "eth0").as_deref(), Some("01:80:86:10:0e"));
-        assert_eq!(bus(root, "eth1").as_deref(), Some("01:1a:f4:10:00"));
-        assert_eq!(bus(root, "bond0"), None);
+        let port = |name: &str| port_bus(&Root::at(root), name);
+        assert_eq!(port("eth0").as_deref(), Some("01:80:86:10:0e"));
+        assert_eq!(port("eth1").as_deref(), Some("01:1a:f4:10:00"));
+        assert_eq!(port("usb0"), None, "it would be that of the controller");
+        assert_eq!(port("bond0"), None);
     }
 
     #[tokio::test]

@@ -8,4 +8,4 @@ mod machine;
 pub(crate) mod plan;
 pub(crate) mod run;
 mod session;
-mod settings;
+pub(crate) mod settings;

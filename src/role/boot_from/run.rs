@@ -43,7 +43,7 @@ const MAX_REFUSED: usize = 20;
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// For whoever reads why a machine starts again.
-const READING: Duration = Duration::from_secs(10);
+pub(crate) const READING: Duration = Duration::from_secs(10);
 
 /// Somebody waits for a plan, and can ask again.
 const IMPATIENT: Patience = Patience {
@@ -185,10 +185,15 @@ async fn start_again(config: &Config, way: &Way) -> anyhow::Result<Ended> {
          firmware goes by its own order of boot devices",
         READING.as_secs()
     );
-    tokio::time::sleep(READING).await;
-    drain();
-    power::reboot().await.context("starting this machine again")?;
+    restart_after(READING).await?;
     Ok(Ended::Started)
+}
+
+/// Starts this machine again, once somebody had the time to read why.
+pub(crate) async fn restart_after(time: Duration) -> anyhow::Result<()> {
+    tokio::time::sleep(time).await;
+    drain();
+    power::reboot().await.context("starting this machine again")
 }
 
 /// What is said where this machine's own disk is what has to start.

@@ -136,20 +136,24 @@ pub(super) fn vlans(text: &str) -> Vec<(String, String, u16)> {
 
 /// An address of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ipv6Address {
-    pub(super) port: String,
+pub(crate) struct Ipv6Address {
+    pub(crate) port: String,
     pub(super) address: Ipv6Addr,
     pub(super) length: u8,
     /// Not of the link or of the machine alone.
-    pub(super) is_global: bool,
+    pub(crate) is_global: bool,
+    /// The kernel found nobody else who has it, and no longer looks.
+    pub(crate) is_checked: bool,
 }
 
-/// The addresses of each port in a file as `/proc/net/if_inet6`.
-pub(super) fn ipv6_addresses(text: &str) -> Vec<Ipv6Address> {
+/// The addresses of each port in a file as `/proc/net/if_inet6` (`if6_seq_show` of net/ipv6/addrconf.c).
+pub(crate) fn ipv6_addresses(text: &str) -> Vec<Ipv6Address> {
     const GLOBAL: &str = "00";
+    // IFA_F_TENTATIVE and IFA_F_DADFAILED of include/uapi/linux/if_addr.h.
+    const UNUSABLE: u8 = 0x40 | 0x08;
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [address, _, length, scope, _, port] = words[..] else {
+        let [address, _, length, scope, flags, port] = words[..] else {
             return None;
         };
         Some(Ipv6Address {
@@ -157,6 +161,7 @@ pub(super) fn ipv6_addresses(text: &str) -> Vec<Ipv6Address> {
             address: Ipv6Addr::from_bits(u128::from_str_radix(address, 16).ok()?),
             length: u8::from_str_radix(length, 16).ok()?,
             is_global: scope == GLOBAL,
+            is_checked: u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & UNUSABLE == 0),
         })
     };
     text.lines().filter_map(line).collect()
@@ -288,6 +293,7 @@ mod tests {
             address: address.parse().unwrap(),
             length: 64,
             is_global,
+            is_checked: true,
         };
         assert_eq!(
             ipv6_addresses(addresses),

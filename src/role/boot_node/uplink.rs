@@ -19,6 +19,7 @@ use crate::config::load::small_file;
 use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
 use crate::model::{Endpoint, HTTP_PORT, MacAddr, backoff};
+use crate::role::boot_from::settings::ipv6_addresses;
 use crate::role::peer::network::{Leased, ask6, exchange, exchange6, usable_link};
 use crate::service::dhcp4::probe::{Ask, Overheard, Question, heard, packet};
 use crate::service::dhcp6::probe as probe6;
@@ -39,7 +40,7 @@ const OTHER_FAMILY: Duration = Duration::from_secs(10);
 const MASTERS: Duration = Duration::from_secs(3);
 /// No machine's number: it is higher than all, so that no election waits for who only asks.
 const NOBODY: MacAddr = MacAddr([0xff; 6]);
-/// Addresses of IPv6 (`if6_seq_show` of net/ipv6/addrconf.c).
+/// Addresses of IPv6.
 const ADDRESSES6: &str = "/proc/net/if_inet6";
 /// Longest table of addresses that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -414,16 +415,10 @@ fn is_made_by_kernel(link: &Link) -> bool {
 
 /// Whether a table as `/proc/net/if_inet6` has an address of this interface that is good beyond its link, and may be used.
 fn has_global(table: &str, name: &str) -> bool {
-    // IFA_F_TENTATIVE and IFA_F_DADFAILED of include/uapi/linux/if_addr.h.
-    const UNUSABLE: u8 = 0x40 | 0x08;
-    table.lines().any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, _, _, "00", flags, interface] = words[..] else {
-            return false;
-        };
-        let flags = u8::from_str_radix(flags, 16);
-        interface == name && flags.is_ok_and(|flags| flags & UNUSABLE == 0)
-    })
+    let addresses = ipv6_addresses(table);
+    addresses
+        .iter()
+        .any(|one| one.port == name && one.is_global && one.is_checked)
 }
 
 #[cfg(test)]

@@ -109,3 +109,45 @@ pub fn script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String
 pub fn full_script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> String {
     format!("{}&bus=${{netX/busid:hexhyp}}", script_url(master, mac))
 }
+
+/// A client as boot programs describe it, for tests.
+#[cfg(test)]
+pub(crate) mod example {
+    use super::Boot;
+    use crate::formats::first_stage;
+    use crate::model::{NodePolicy, PostAction, PowerOff};
+
+    pub(crate) fn client(post_action: PostAction) -> Boot<'static> {
+        Boot {
+            master: "192.168.219.1:80".parse().unwrap(),
+            client: "192.168.219.60".parse().unwrap(),
+            mac: Some("52:54:00:12:34:56".parse().unwrap()),
+            fills_in: false,
+            bus: None,
+            first_stage: Vec::new(),
+            policy: NodePolicy {
+                post_action,
+                poweroff: PowerOff::Ipmi,
+            },
+            kernel_arguments: "",
+            arch: Some("x86_64".to_owned()),
+            memtest_efi: false,
+            memtest_bios: false,
+            pause_seconds: 0,
+        }
+    }
+
+    /// A client of a master whose medium has a first stage, on a port that is this.
+    pub(crate) fn staged(post_action: PostAction, port: &str) -> Boot<'static> {
+        let bus = port.parse().ok();
+        Boot {
+            bus,
+            first_stage: first_stage::example().initrds(bus),
+            ..client(post_action)
+        }
+    }
+
+    /// An 82540EM of Intel, and a port with two drivers.
+    pub(crate) const E1000: &str = "01-80-86-10-0e";
+    pub(crate) const TWO_DRIVERS: &str = "01-10-ec-81-68";
+}

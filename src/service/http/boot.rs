@@ -130,9 +130,10 @@ fn asks_script(asked: Asked<'_>, who: &Who) {
     let (site, client) = (asked.site, asked.client);
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let stage = first_stage_of(site, client, policy.post_action);
+    let bus = bus_of(site, who);
     let said = LoaderReport {
-        needed_mib: needed_mib(site, stage, policy.post_action, bus_of(site, who)),
-        last_file: stage.and_then(|stage| stage.initrds(bus_of(site, who)).pop()),
+        needed_mib: needed_mib(site, stage, policy.post_action, bus),
+        last_file: stage.and_then(|stage| stage.initrds(bus).pop()),
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),

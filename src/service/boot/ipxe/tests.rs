@@ -1,42 +1,9 @@
 use super::*;
 use crate::formats::first_stage;
 use crate::model::MacAddr;
+use crate::service::boot::request::example::{E1000, TWO_DRIVERS, client, staged};
 use crate::service::boot::request::script_url;
 use crate::service::boot::{autoexec, grub};
-
-fn client(post_action: PostAction) -> Boot<'static> {
-    Boot {
-        master: "192.168.219.1:80".parse().unwrap(),
-        client: "192.168.219.60".parse().unwrap(),
-        mac: Some("52:54:00:12:34:56".parse().unwrap()),
-        fills_in: false,
-        bus: None,
-        first_stage: Vec::new(),
-        policy: NodePolicy {
-            post_action,
-            poweroff: PowerOff::Ipmi,
-        },
-        kernel_arguments: "",
-        arch: Some("x86_64".to_owned()),
-        memtest_efi: false,
-        memtest_bios: false,
-        pause_seconds: 0,
-    }
-}
-
-/// A client of a master whose medium has a first stage, on a port that is this.
-fn staged(post_action: PostAction, port: &str) -> Boot<'static> {
-    let bus = port.parse().ok();
-    Boot {
-        bus,
-        first_stage: first_stage::example().initrds(bus),
-        ..client(post_action)
-    }
-}
-
-/// An 82540EM of Intel, and a port with two drivers.
-const E1000: &str = "01-80-86-10-0e";
-const TWO_DRIVERS: &str = "01-10-ec-81-68";
 
 fn golden(name: &str, text: &str) {
     crate::golden::golden(format!("tests/golden/ipxe/{name}"), text);

@@ -9,18 +9,15 @@ use std::time::Duration;
 use super::super::Plan;
 use super::*;
 use crate::config::cmdline;
-use crate::formats::first_stage;
 use crate::model::{NodePolicy, PostAction, PowerOff};
 use crate::service::boot::kernel_line::kernel_line;
 use crate::service::boot::request::Boot;
+use crate::service::boot::request::example::{self, E1000, TWO_DRIVERS, client};
 use crate::service::boot::{autoexec, ipxe};
 
 const MASTER: &str = "192.168.219.1:80";
 const BASE: &str = "http://192.168.219.1";
 const KERNEL: &str = "http://192.168.219.1/boot/x86_64/kernel?memory=4096&map=00-00-00-00-ff-ff-2f-00__&modules=00-10_";
-/// An 82540EM of Intel, and a port with two drivers.
-const E1000: &str = "01-80-86-10-0e";
-const TWO_DRIVERS: &str = "01-10-ec-81-68";
 
 fn master() -> SocketAddr {
     MASTER.parse().unwrap()
@@ -46,33 +43,8 @@ fn machine() -> Settings {
     settings
 }
 
-fn client(post_action: PostAction) -> Boot<'static> {
-    Boot {
-        master: master(),
-        client: "192.168.219.60".parse().unwrap(),
-        mac: Some("52:54:00:12:34:56".parse().unwrap()),
-        fills_in: false,
-        bus: None,
-        first_stage: Vec::new(),
-        policy: NodePolicy {
-            post_action,
-            poweroff: PowerOff::Ipmi,
-        },
-        kernel_arguments: "",
-        arch: Some("x86_64".to_owned()),
-        memtest_efi: false,
-        memtest_bios: false,
-        pause_seconds: 0,
-    }
-}
-
 fn staged(port: &str) -> Boot<'static> {
-    let bus = port.parse().ok();
-    Boot {
-        bus,
-        first_stage: first_stage::example().initrds(bus),
-        ..client(PostAction::Inventory)
-    }
+    example::staged(PostAction::Inventory, port)
 }
 
 /// What came of a script.
