@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::boot_file::{Boot, BootFile, Infra, bearer};
 use super::cmdline::is_url;
+use crate::model::OnFailure;
 
 /// A place, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,13 @@ pub(crate) enum Source {
     Smbios,
     Dhcp,
     Master,
+}
+
+impl Source {
+    /// Whoever is there may say something else the next time.
+    pub(crate) fn is_of_network(self) -> bool {
+        matches!(self, Source::Dhcp | Source::Master)
+    }
 }
 
 impl fmt::Display for Source {
@@ -229,6 +237,12 @@ impl Settings {
         boots.any(|boot| boot.only_ca)
     }
 
+    /// What is to become of a machine that nothing starts, as far as that is known before there is a network.
+    pub(crate) fn on_failure(&self) -> OnFailure {
+        let chosen = self.choose(&[]);
+        chosen.map_or(self.file.boot.on_failure, |chosen| chosen.boot.on_failure)
+    }
+
     /// The first place that names a URL; `later` are those that only a network knows.
     pub(crate) fn choose(&self, later: &[Named]) -> Option<Chosen> {
         let mut places: Vec<&Named> = self.named.iter().chain(later).collect();
@@ -268,7 +282,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::OnFailure;
 
     fn some(text: &str) -> Option<Vec<u8>> {
         Some(text.as_bytes().to_vec())
@@ -415,6 +428,13 @@ mod tests {
             "all of it"
         );
         assert_eq!((boot.sha256.len(), boot.append.as_deref()), (1, Some("own")));
+        let before = |texts: Texts| texts.read().unwrap_or_else(|why| panic!("{why}")).on_failure();
+        assert_eq!(before(both()), OnFailure::Poweroff);
+        let unnamed = Texts {
+            file: some(theirs),
+            ..Texts::default()
+        };
+        assert_eq!(before(unnamed), OnFailure::Reboot, "nobody names a URL yet");
         // Places with nothing of their own go by the settings.
         let line = Texts {
             line_url: Some("http://line/".to_owned()),

@@ -3,11 +3,13 @@
 //! All drivers of network ports are in the initrd, so nobody is needed for them. Whatever fails is said on the console and tried again: a
 //! switch may still block its port, a server may be on its way back, and nobody may be there to press a key.
 
+mod asking;
+mod leases;
 mod link;
 mod uplink;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
@@ -64,15 +66,46 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
         }
         tokio::time::sleep(MISTAKE).await;
     };
+    let on_failure = settings.on_failure();
+    let (uplink, chosen) = match within_patience(on_failure, clock::since_boot(), begin(&ports, &settings)).await {
+        Some(begun) => begun?,
+        None => {
+            console!(
+                "{} minutes after its start nothing is known that could be started",
+                PATIENCE.as_secs() / 60
+            );
+            return give_up(on_failure).await;
+        }
+    };
+    start(line, &settings, &uplink, chosen).await
+}
+
+/// What comes before the first try.
+async fn begin(ports: &first_stage::Ports, settings: &Settings) -> anyhow::Result<(Uplink, Chosen)> {
     ports.want(&link::modules(&settings.file.network)).await;
     let uplink = Uplink::bring_up(&settings.file.network).await?;
-    let chosen = chosen(&settings, &uplink).await;
-    console!("what to start is named by {}: {}", chosen.source, what(&chosen));
+    let chosen = chosen(settings, &uplink).await;
+    Ok((uplink, chosen))
+}
+
+/// None where that took longer than this machine is to try. `gone`: since its start, so that who begins again because of a mistake gets no
+/// more time.
+async fn within_patience<T>(on_failure: OnFailure, gone: Duration, done: impl Future<Output = T>) -> Option<T> {
+    match on_failure {
+        OnFailure::Retry => Some(done.await),
+        OnFailure::Reboot | OnFailure::Poweroff => {
+            let left = PATIENCE.saturating_sub(gone);
+            tokio::time::timeout(left, done).await.ok()
+        }
+    }
+}
+
+/// For the console.
+fn tell(chosen: &Chosen) {
+    console!("what to start is named by {}: {}", chosen.source, what(chosen));
     for sentence in &chosen.said {
         console!("{sentence}");
     }
-    let on_failure = chosen.boot.on_failure;
-    start(&config(line, chosen)?, on_failure).await
 }
 
 /// A clock whose battery is empty would have every certificate be one of the future.
@@ -102,11 +135,12 @@ fn too_early(made: Option<&str>, now: i64) -> Option<i64> {
 }
 
 /// Tries until it is started, or as the settings say.
-async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
-    let began = Instant::now();
+async fn start(line: &KernelLine, settings: &Settings, uplink: &Uplink, mut chosen: Chosen) -> anyhow::Result<()> {
+    tell(&chosen);
     let mut held = None;
     for tries in 0.. {
-        let error = match run::boot_to_end(config, &mut held).await {
+        let (on_failure, source) = (chosen.boot.on_failure, chosen.source);
+        let error = match run::boot_to_end(&config(line, chosen.clone())?, &mut held).await {
             // It goes on elsewhere.
             Ok(Ended::Started) => return Ok(()),
             Ok(Ended::LocalDisk) => return start_disk().await,
@@ -114,17 +148,10 @@ async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
         };
         console!("{error:#}");
         let is_final = error.is::<KernelRefuses>();
-        if is_end(on_failure, is_final, began.elapsed()) {
-            console!("on-failure = \"{on_failure}\": in {} s", READING.as_secs());
-            match on_failure {
-                OnFailure::Poweroff => {
-                    tokio::time::sleep(READING).await;
-                    drain();
-                    power::off().await.context("switching this machine off")?;
-                }
-                OnFailure::Retry | OnFailure::Reboot => run::restart_after(READING).await?,
-            }
-        } else if is_final {
+        if is_end(on_failure, is_final, clock::since_boot()) {
+            return give_up(on_failure).await;
+        }
+        if is_final {
             console!(
                 "with on-failure = \"reboot\" in its settings this machine would start again instead, and go by the order of its firmware; \
                  with Secure Boot, a kernel that is signed by a key of the firmware's starts"
@@ -133,8 +160,39 @@ async fn start(config: &Config, on_failure: OnFailure) -> anyhow::Result<()> {
         let wait = backoff::wait(tries, rand::random());
         console!("next try in {} s", wait.as_secs());
         tokio::time::sleep(wait).await;
+        if let Some(other) = named_anew(settings, uplink, source)
+            .await
+            .filter(|other| *other != chosen)
+        {
+            tell(&other);
+            // Another server is not asked with what the one before was.
+            held = None;
+            chosen = other;
+        }
     }
     Ok(())
+}
+
+/// What a network names by now; none where it is not the network's word that counts.
+async fn named_anew(settings: &Settings, uplink: &Uplink, source: Source) -> Option<Chosen> {
+    if !source.is_of_network() {
+        return None;
+    }
+    uplink.ask_again().await;
+    settings.choose(&uplink.named().await)
+}
+
+/// What is done where nothing starts.
+async fn give_up(on_failure: OnFailure) -> anyhow::Result<()> {
+    console!("on-failure = \"{on_failure}\": in {} s", READING.as_secs());
+    match on_failure {
+        OnFailure::Poweroff => {
+            tokio::time::sleep(READING).await;
+            drain();
+            power::off().await.context("switching this machine off")
+        }
+        OnFailure::Retry | OnFailure::Reboot => run::restart_after(READING).await,
+    }
 }
 
 /// Nothing of here can start what is on the disk; the firmware can, where it does not come to the boot image first.
@@ -147,7 +205,7 @@ async fn start_disk() -> anyhow::Result<()> {
     run::restart_after(UNPLUG).await
 }
 
-/// Whether there is no other try.
+/// Whether there is no other try, so long after the machine's start.
 fn is_end(on_failure: OnFailure, is_final: bool, tried: Duration) -> bool {
     on_failure != OnFailure::Retry && (is_final || tried >= PATIENCE)
 }
@@ -295,6 +353,22 @@ mod tests {
                 end,
                 "{on_failure} {is_final} {tried:?}"
             );
+        }
+    }
+
+    /// A cable that is not plugged in, and a DHCP server that does not answer, are waited for like a server that is away.
+    #[tokio::test(start_paused = true)]
+    async fn whatever_is_waited_for_has_its_end() {
+        let day = Duration::from_secs(86_400);
+        let half = PATIENCE / 2;
+        for (on_failure, gone, takes, is_done) in [
+            (OnFailure::Retry, PATIENCE, day, true),
+            (OnFailure::Reboot, Duration::ZERO, half, true),
+            (OnFailure::Reboot, half, half + Duration::from_secs(1), false),
+            (OnFailure::Poweroff, day, half, false),
+        ] {
+            let done = within_patience(on_failure, gone, tokio::time::sleep(takes)).await;
+            assert_eq!(done.is_some(), is_done, "{on_failure} {gone:?} {takes:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod collect;
 pub(crate) mod document;
+pub(crate) mod lease;
 pub(crate) mod network;
 pub(crate) mod pack;
 pub mod post;

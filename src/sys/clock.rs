@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::{RunTime, UnixTime};
 
@@ -32,6 +32,14 @@ pub(crate) fn set(seconds: i64) -> io::Result<()> {
 /// This moment of the run, which began when this process first asked.
 pub(crate) fn run_time() -> RunTime {
     RunTime::from_seconds(START.elapsed().as_secs_f64())
+}
+
+/// How long this system has been running.
+pub(crate) fn since_boot() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time outlives the call. Every Linux has this clock (clock_gettime(2)), so that nothing is lost with the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    Duration::from_secs(time.tv_sec.unsigned_abs())
 }
 
 /// This moment by the machine's clock; 1970 where it stands before that, as a dead RTC may.

@@ -18,7 +18,7 @@ pub(crate) struct RouterSocket {
 }
 
 /// All routers of the link (RFC 4291 §2.7.1).
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+pub(crate) const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Largest message read; router discovery fits into one Ethernet frame.
 const MAX_MESSAGE_BYTES: usize = 1500;
 

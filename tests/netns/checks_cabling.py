@@ -220,7 +220,8 @@ def gives_names(rack: Rack) -> None:
             rack.machine.ip("link", "set", port, "up")
 
 
-def _addresses(rack: Rack, range6: str, how: str) -> None:
+def _addresses(rack: Rack, range6: str, how: str, test: str = "asking::tests::addresses_of_both_families_are_given") -> str:
+    """What dnsmasq logged while a test of the boot image ran behind it."""
     rack.machine.ip("link", "add", "eth0", "type", "veth", "peer", "name", "server0", "netns", rack.switches.name)
     try:
         rack.switches.ip("address", "add", "192.0.2.1/24", "dev", "server0")
@@ -230,20 +231,22 @@ def _addresses(rack: Rack, range6: str, how: str) -> None:
         with tempfile.TemporaryDirectory(prefix="recon-addresses-") as folder:
             server = rack.switches.popen([
                 "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--port=0", "--interface=server0", "--bind-interfaces",
-                "--user=root", "--enable-ra", f"--dhcp-leasefile={folder}/leases", f"--pid-file={folder}/pid",
+                "--user=root", "--log-dhcp", f"--log-facility={folder}/log", "--enable-ra", f"--dhcp-leasefile={folder}/leases", f"--pid-file={folder}/pid",
                 "--dhcp-range=192.0.2.10,192.0.2.50,1h", "--dhcp-boot=http://192.0.2.1/boot.ipxe", "--dhcp-option=option:dns-server,192.0.2.1",
                 f"--dhcp-range={range6}", "--dhcp-option=option6:dns-server,[fd00::1]", "--dhcp-option=option6:59,http://[fd00::1]/boot.ipxe",
             ], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 argv = ["env", f"RECON_TEST_IPV6={how}", str(rack.binary), "--ignored", "--exact",
-                        "role::boot_node::uplink::tests::addresses_of_both_families_are_given"]
+                        f"role::boot_node::{test}"]
                 done = rack.machine.run(argv, timeout=90.0)
             finally:
                 server.kill()
                 server.wait(10)
+            log = Path(folder, "log").read_text()
         expect(b"1 passed" in done.stdout, f"the test said:\n{done.stdout.decode()[-2000:]}")
     finally:
         rack.machine.ip("link", "del", "eth0")
+    return log
 
 
 def given_addresses(rack: Rack) -> None:
@@ -256,8 +259,21 @@ def made_addresses(rack: Rack) -> None:
     _addresses(rack, "fd00::,ra-stateless", "made")
 
 
+def held_addresses(rack: Rack) -> None:
+    """A boot image asks for more time with its addresses, and is given it."""
+    log = _addresses(rack, "fd00::10,fd00::50,64,1h", "given", "leases::tests::what_was_given_is_asked_for_again_at_half_its_time")
+    given = {word: sum(word in line for line in log.splitlines()) for word in ("DHCPACK(", "DHCPREPLY(")}
+    expect(all(count == 2 for count in given.values()), f"answers of dnsmasq, each should be 2: {given}\n{log[-3000:]}")
+
+
+def advertised_servers(rack: Rack) -> None:
+    """The same where nobody answers by DHCPv6: its router names who resolves names (RFC 8106)."""
+    _addresses(rack, "fd00::,ra-only", "advertised")
+
+
 CHECKS: list[Scenario[Rack]] = scenarios(
-    given_addresses, made_addresses, gives_names, switches_on, switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
+    given_addresses, made_addresses, advertised_servers, held_addresses, gives_names, switches_on,
+    switches_back, both_protocols, every_group_and_tag, silence, without_rights, late_carrier,
 )
 
 

@@ -15,15 +15,13 @@ use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use crate::role::link::address_claim;
-use crate::role::peer::network::{self, Answer, Leased};
+use crate::role::peer::lease::hold;
+use crate::role::peer::network;
 
 /// Pause after an exchange that brought nothing.
 const RETRY: Duration = Duration::from_secs(5);
 /// The same after an address that somebody has.
 const DECLINED: Duration = Duration::from_secs(10);
-/// A lease is asked to be longer at least this often, and at most every so often: a lease of a few seconds would
-/// keep the wire busy.
-const RENEW_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
 
 /// Keeps an address until it is dropped.
 pub(crate) struct OwnAddress {
@@ -80,7 +78,7 @@ impl OwnAddress {
 /// Gets a lease and holds it until it ends.
 async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
     let tap = DhcpTap::open(link.index)?;
-    let Some(mut leased) = network::exchange(&tap, link.mac).await? else {
+    let Some(leased) = network::exchange(&tap, link.mac).await? else {
         return Ok(());
     };
     let (address, server) = (leased.address, leased.server);
@@ -102,49 +100,5 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
         router: leased.router,
         set_here: true,
     }));
-    let mut granted = tokio::time::Instant::now();
-    loop {
-        tokio::time::sleep(pause(&leased, granted.elapsed())).await;
-        let end = Duration::from_secs(leased.seconds.map_or(u64::from(u32::MAX), u64::from));
-        match network::renew(&tap, link.mac, address).await? {
-            Answer::Given(longer) if longer.address == address => {
-                (leased, granted) = (longer, tokio::time::Instant::now());
-            }
-            Answer::Given(_) | Answer::Refused => return Ok(()),
-            Answer::Nothing if granted.elapsed() >= end => return Ok(()),
-            Answer::Nothing => {}
-        }
-    }
-}
-
-/// RFC 2131 §4.4.5: half of what is left of the lease.
-fn pause(leased: &Leased, elapsed: Duration) -> Duration {
-    let whole = leased.seconds.map_or(*RENEW_SECONDS.end(), u64::from);
-    let half = whole.saturating_sub(elapsed.as_secs()) / 2;
-    Duration::from_secs(half.clamp(*RENEW_SECONDS.start(), *RENEW_SECONDS.end()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_renewed_at_half_of_what_is_left() {
-        let leased = |seconds| Leased {
-            boot_file: Vec::new(),
-            is_of_recon: false,
-            address: Ipv4Addr::new(10, 0, 0, 9),
-            prefix: 24,
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            router: None,
-            seconds,
-            name_servers: Vec::new(),
-        };
-        let after = |seconds, elapsed| pause(&leased(seconds), Duration::from_secs(elapsed)).as_secs();
-        assert_eq!(after(Some(3600), 0), 1800);
-        assert_eq!(after(Some(3600), 1800), 900);
-        assert_eq!(after(Some(3600), 5000), 10);
-        assert_eq!(after(Some(u32::MAX), 0), 86_400);
-        assert_eq!(after(None, 0), 43_200);
-    }
+    hold(&tap, link.mac, leased).await
 }

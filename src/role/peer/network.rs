@@ -35,7 +35,7 @@ pub struct PortAddress {
 /// How often sysfs is looked at for a port or its carrier.
 const POLL: Duration = Duration::from_millis(100);
 /// How often a wait is mentioned on the console.
-const MENTION: Duration = Duration::from_secs(10);
+pub(crate) const MENTION: Duration = Duration::from_secs(10);
 /// A DHCP server has this long to answer one packet.
 const ANSWER: Duration = Duration::from_secs(4);
 
@@ -85,14 +85,19 @@ pub(crate) async fn usable_link(netlink: &Netlink, sys: &Path, mac: Option<MacAd
         tokio::time::sleep(POLL).await;
         waited += POLL;
         if waited.as_millis().is_multiple_of(MENTION.as_millis()) {
-            let names: Vec<&str> = candidates.iter().map(|link| link.name.as_str()).collect();
-            let names = names.join(", ");
-            match mac {
-                _ if !names.is_empty() => console!("waiting for carrier on {names}: check cable and switch"),
-                Some(mac) => console!("waiting for the port {mac}: no driver has brought it up yet"),
-                None => console!("waiting for a wired network port: no driver has brought one up yet"),
-            }
+            let names = candidates.iter().map(|link| link.name.as_str());
+            console!("{}", waiting(names, mac));
         }
+    }
+}
+
+/// What is waited for: carrier on one of these ports; where there is none, for the one with this MAC, or any.
+pub(crate) fn waiting<'a>(dark: impl Iterator<Item = &'a str>, mac: Option<MacAddr>) -> String {
+    let names: Vec<&str> = dark.collect();
+    match mac {
+        _ if !names.is_empty() => format!("waiting for carrier on {}: check cable and switch", names.join(", ")),
+        Some(mac) => format!("waiting for the port {mac}: no driver has brought it up yet"),
+        None => "waiting for a wired network port: no driver has brought one up yet".to_owned(),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct ServerReply {
     pub recon: bool,
     /// Address it gives or promises.
     pub address: Option<Ipv6Addr>,
+    /// Seconds for which that is (its valid lifetime); for ever where it is the highest number (RFC 8415 §7.7).
+    pub seconds: u32,
     pub name_servers: Vec<Ipv6Addr>,
     /// The URL that it names to boot (RFC 5970 §3.1), as it stands there; empty where it names none.
     pub boot_file: Vec<u8>,
@@ -34,9 +36,9 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
         return None;
     }
     let server = option!(message, ServerId)?;
-    let address = option!(message, IANA).and_then(|ia| {
+    let given = option!(message, IANA).and_then(|ia| {
         ia.opts.iter().find_map(|option| match option {
-            DhcpOption::IAAddr(address) if address.valid_life > 0 => Some(address.addr),
+            DhcpOption::IAAddr(address) if address.valid_life > 0 => Some((address.addr, address.valid_life)),
             _ => None,
         })
     });
@@ -47,7 +49,8 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
         recon: class_entries(&message, OptionCode::VendorClass)
             .iter()
             .any(|class| class == MASTER_CLASS),
-        address,
+        address: given.map(|(address, _)| address),
+        seconds: given.map_or(0, |(_, seconds)| seconds),
         name_servers: option!(message, DomainNameServers).cloned().unwrap_or_default(),
         boot_file: boot_file(&message),
     })

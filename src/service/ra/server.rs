@@ -17,16 +17,15 @@ use crate::service::dhcp6::probe::{self, Ask};
 use crate::service::dhcp6::server::is_passing;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
 use crate::service::metrics::Metrics;
-use crate::sys::icmp6::RouterSocket;
+use crate::sys::icmp6::{ALL_ROUTERS, RouterSocket};
 use crate::sys::{clock, udp};
 
 use super::schedule::{Schedule, Send};
 use super::watch::{Ipv6Service, Watch};
 use super::wire::{Advertised, RouterMessage, advertisement, heard, solicitation};
 
-/// All nodes, all routers, all DHCPv6 relays and servers of a link (RFC 4291 §2.7.1, RFC 8415 §7.1).
+/// All nodes, all DHCPv6 relays and servers of a link (RFC 4291 §2.7.1, RFC 8415 §7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 pub(crate) const ALL_DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const DHCP_SERVER_PORT: u16 = 547;
 /// How often the clocks are looked at.

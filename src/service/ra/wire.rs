@@ -39,7 +39,7 @@ pub fn advertisement(advertised: &Advertised) -> Vec<u8> {
     bytes.extend([0; 4]);
     bytes.extend(prefix.network().octets());
     // RFC 8106 §5.1: the DNS server, for hosts that read it nowhere else.
-    bytes.extend([25, 3, 0, 0]);
+    bytes.extend([NAME_SERVERS, 3, 0, 0]);
     bytes.extend(seconds.to_be_bytes());
     bytes.extend(prefix.server().octets());
     bytes
@@ -58,6 +58,8 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Source and target link-layer address (RFC 4861 §4.6.1).
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
+/// Recursive DNS server (RFC 8106 §5.1).
+const NAME_SERVERS: u8 = 25;
 
 /// A neighbour solicitation: who has this address? And the group of those who may (RFC 4291 §2.7.1).
 pub fn who_has(mac: MacAddr, target: Ipv6Addr) -> (Vec<u8>, Ipv6Addr) {
@@ -116,23 +118,53 @@ pub fn heard(message: &[u8], from: Ipv6Addr) -> Option<RouterMessage> {
     }
 }
 
-/// Walks the options for a link-layer address. `None`: one has no length or ends behind the message.
-fn link_layer_of(wanted: u8, mut options: &[u8]) -> Option<Option<MacAddr>> {
-    let mut found = None;
-    while let [kind, units, ..] = options {
-        let length = usize::from(*units) * 8;
-        if length == 0 {
-            return None;
+/// The servers that resolve names, by a router advertisement whose hop limit and checksum were checked (RFC 8106 §5.1). None where it is no
+/// such message or malformed.
+pub fn name_servers(message: &[u8]) -> Vec<Ipv6Addr> {
+    let mut servers = Vec::new();
+    let [ROUTER_ADVERTISEMENT, 0, ..] = message else {
+        return servers;
+    };
+    let add = |option: &[u8]| {
+        // Type, length, two bytes that mean nothing yet, seconds; 0 of them take the servers back.
+        if let [NAME_SERVERS, _, _, _, seconds @ ..] = option
+            && let Some((lifetime, addresses)) = seconds.split_first_chunk::<4>()
+            && *lifetime != [0; 4]
+        {
+            let (addresses, _) = addresses.as_chunks::<16>();
+            servers.extend(addresses.iter().map(|octets| Ipv6Addr::from(*octets)));
         }
-        let option = options.get(..length)?;
-        if *kind == wanted
+    };
+    match each_option(message.get(16..).unwrap_or_default(), add) {
+        Some(()) => servers,
+        None => Vec::new(),
+    }
+}
+
+/// Walks the options for a link-layer address, of which the last counts. `None`: they are malformed.
+fn link_layer_of(wanted: u8, options: &[u8]) -> Option<Option<MacAddr>> {
+    let mut found = None;
+    each_option(options, |option| {
+        if option[0] == wanted
             && let Ok(mac) = option[2..8].try_into()
         {
             found = Some(MacAddr(mac));
         }
+    })?;
+    Some(found)
+}
+
+/// Shows each option (RFC 4861 §4.6), whole, at least 8 bytes of it. `None`: one has no length or ends behind the message.
+fn each_option(mut options: &[u8], mut see: impl FnMut(&[u8])) -> Option<()> {
+    while let [_, units, ..] = options {
+        let length = usize::from(*units) * 8;
+        if length == 0 {
+            return None;
+        }
+        see(options.get(..length)?);
         options = &options[length..];
     }
-    options.is_empty().then_some(found)
+    options.is_empty().then_some(())
 }
 
 #[cfg(test)]
@@ -203,6 +235,32 @@ mod tests {
     }
 
     #[test]
+    fn name_servers_are_those_that_are_not_taken_back() {
+        let mut bytes = advertisement(&Advertised {
+            mac: MAC,
+            prefix: Ula::drawn(1).link(0),
+            seconds: 1,
+        });
+        let own = Ula::drawn(1).link(0).server();
+        assert_eq!(name_servers(&bytes), [own]);
+        // Two in one option, for 1800 s.
+        bytes.extend([25, 5, 0, 0, 0, 0, 7, 8]);
+        let two: [Ipv6Addr; 2] = ["fe80::53".parse().unwrap(), "2001:db8::53".parse().unwrap()];
+        bytes.extend(two.iter().flat_map(Ipv6Addr::octets));
+        assert_eq!(name_servers(&bytes), [own, two[0], two[1]]);
+        // An option without an address, and one that takes back.
+        let length = bytes.len();
+        bytes.extend([25, 1, 0, 0, 0, 0, 0, 1]);
+        bytes[length - 36..length - 32].fill(0);
+        assert_eq!(name_servers(&bytes), [own]);
+        for cut in 0..bytes.len() {
+            assert!(name_servers(&bytes[..cut]).len() <= 1, "{cut} bytes");
+        }
+        assert!(name_servers(&bytes[..bytes.len() - 1]).is_empty(), "malformed");
+        assert!(name_servers(&solicitation(MAC)).is_empty());
+    }
+
+    #[test]
     fn a_neighbour_is_asked_and_heard() {
         let target: Ipv6Addr = "fd12:3456:789a::1:2345".parse().unwrap();
         let (question, group) = who_has(MAC, target);
@@ -228,10 +286,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_heard_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 132u8..136) {
-            let _ = heard(&bytes, router());
+            let _ = (heard(&bytes, router()), name_servers(&bytes));
             let mut bytes = bytes;
             bytes.splice(..0, [kind, 0]);
-            let _ = heard(&bytes, router());
+            let _ = (heard(&bytes, router()), name_servers(&bytes));
         }
     }
 }

@@ -1,0 +1,168 @@
+//! Sets the addresses of a boot image, and holds those that were given for a time: what it fetches may take longer.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::{Instant, sleep};
+
+use crate::model::backoff;
+use crate::model::console::console;
+use crate::model::ula::LINK_PREFIX;
+use crate::role::peer::lease::{hold, pause};
+use crate::role::peer::network::{Leased, exchange, exchange6};
+use crate::sys::netif::{Link, Netlink};
+use crate::sys::packet::DhcpTap;
+use crate::sys::udp;
+
+/// Pause after a mistake of the system's.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Sets an address, and the way to other networks.
+pub(super) async fn set(
+    netlink: &Netlink,
+    link: &Link,
+    address: IpAddr,
+    prefix: u8,
+    router: Option<IpAddr>,
+) -> anyhow::Result<()> {
+    let name = &link.name;
+    let added = netlink.add_address(link.index, address, prefix).await;
+    added.with_context(|| format!("setting {address}/{prefix} on {name}"))?;
+    console!("{name} is {address}/{prefix}");
+    if let Some(router) = router
+        && let Err(error) = netlink.add_default_route(link.index, router).await
+    {
+        // The server may be near.
+        console!("{name}: no way by the router {router}: {error}");
+    }
+    Ok(())
+}
+
+/// Takes an address away, because nobody gives it any longer.
+async fn lose(netlink: &Netlink, link: &Link, address: IpAddr) {
+    console!("{} is not {address} any more: its lease has ended", link.name);
+    if let Err(error) = netlink.remove_address(link.index, address).await {
+        console!("{}: taking {address} away: {error}", link.name);
+    }
+}
+
+/// Sets an address of IPv4 that was given.
+pub(super) async fn set4(netlink: &Netlink, link: &Link, leased: &Leased) -> anyhow::Result<()> {
+    let router = leased.router.map(IpAddr::V4);
+    set(netlink, link, leased.address.into(), leased.prefix, router).await
+}
+
+/// Holds it, and asks for another where it is lost; for ever. `told`: what the server says then.
+pub(super) async fn keep4(netlink: Netlink, link: Link, mut leased: Leased, told: impl Fn(&Leased)) {
+    loop {
+        match next4(&netlink, &link, leased.clone()).await {
+            Ok(next) => {
+                told(&next);
+                leased = next;
+            }
+            Err(error) => {
+                console!("{}: holding {}: {error:#}", link.name, leased.address);
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn next4(netlink: &Netlink, link: &Link, leased: Leased) -> anyhow::Result<Leased> {
+    let tap = DhcpTap::open(link.index)?;
+    let address = leased.address;
+    hold(&tap, link.mac, leased).await?;
+    lose(netlink, link, address.into()).await;
+    let mut tries = 0u32;
+    loop {
+        if let Some(next) = exchange(&tap, link.mac).await? {
+            set4(netlink, link, &next).await?;
+            return Ok(next);
+        }
+        sleep(backoff::wait(tries, rand::random())).await;
+        tries = tries.saturating_add(1);
+    }
+}
+
+/// Sets an address of IPv6 that was given.
+pub(super) async fn set6(netlink: &Netlink, link: &Link, address: Ipv6Addr) -> anyhow::Result<()> {
+    set(netlink, link, address.into(), LINK_PREFIX, None).await
+}
+
+/// Holds it for ever: a server that is asked again gives a client the address that it has, for longer. `seconds`: its valid lifetime.
+pub(super) async fn keep6(netlink: Netlink, link: Link, address: Ipv6Addr, mut seconds: u32) {
+    let mut has = Some(address);
+    let mut given = Instant::now();
+    loop {
+        // The highest number is for ever (RFC 8415 §7.7).
+        sleep(pause(
+            Some(seconds).filter(|seconds| *seconds != u32::MAX),
+            given.elapsed(),
+        ))
+        .await;
+        let socket = udp::on_interface_v6(&link.name, link.index, 546, &[]);
+        let reply = match &socket {
+            Ok(socket) => exchange6(socket, &link).await,
+            Err(_) => None,
+        };
+        let next = reply.and_then(|reply| Some((reply.address?, reply.seconds)));
+        let is_over = seconds != u32::MAX && given.elapsed() >= Duration::from_secs(seconds.into());
+        if let Some(old) = has.filter(|old| next.map_or(is_over, |(next, _)| next != *old)) {
+            lose(&netlink, &link, old.into()).await;
+            has = None;
+        }
+        let Some((next, longer)) = next else { continue };
+        (seconds, given) = (longer, Instant::now());
+        if has.is_none() {
+            match set6(&netlink, &link, next).await {
+                Ok(()) => has = Some(next),
+                Err(error) => console!("{error:#}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::sys::netif;
+
+    /// The server's log says whether it was asked.
+    #[tokio::test]
+    #[ignore = "wants a network namespace with a port eth0, behind which servers of DHCP and DHCPv6 give addresses for an hour"]
+    async fn what_was_given_is_asked_for_again_at_half_its_time() {
+        let link = netif::link_named(Path::new("/sys"), "eth0").unwrap();
+        let netlink = Netlink::open().unwrap();
+        let tap = DhcpTap::open(link.index).unwrap();
+        let leased = exchange(&tap, link.mac).await.unwrap().unwrap();
+        set4(&netlink, &link, &leased).await.unwrap();
+        let socket = udp::on_interface_v6(&link.name, link.index, 546, &[]).unwrap();
+        let given = loop {
+            // The kernel still checks the address that is asked from.
+            match exchange6(&socket, &link).await {
+                Some(given) => break given,
+                None => sleep(Duration::from_millis(500)).await,
+            }
+        };
+        drop(socket);
+        let address = given.address.unwrap();
+        set6(&netlink, &link, address).await.unwrap();
+        let mut held = JoinSet::new();
+        held.spawn(keep4(netlink.clone(), link.clone(), leased.clone(), |_| ()));
+        held.spawn(keep6(netlink.clone(), link.clone(), address, given.seconds));
+        // Both sleep by then.
+        sleep(Duration::from_millis(200)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(1801)).await;
+        tokio::time::resume();
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(netlink.addresses(link.index).await.unwrap(), [(leased.address, 24)]);
+        let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap();
+        assert!(table.contains(&format!("{:032x}", u128::from(address))), "{table}");
+    }
+}
