@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import tomllib
@@ -209,12 +210,47 @@ class BootImage(unittest.TestCase):
         self.assertRegex(done.stdout, r"error: the image has \d+ bytes, more than 1000000: image .* since the last one: image \+.*ports.img \+0.3 MB")
         self.assertFalse((self.folder / "big.img").exists())
 
+    def ended(self, changed: str) -> tuple[int, str, set[str]]:
+        """A run of the target in which `changed` goes before; its status, what it printed, and what it leaves beside its log."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "builds/x").mkdir(parents=True)
+            settings = folder / "mine.toml"
+            settings.write_bytes(SETTINGS)
+            script = (f"umask 022; TOP={folder} ISO={self.iso} SETTINGS={settings} CA=''; log_to {folder}/log; "
+                      f"{changed}\nmake_bootloader x")
+            done = shell(script, PATH=PATH)
+            return done.returncode, done.stdout + done.stderr + (folder / "log").read_text(), {path.name for path in (folder / "builds/x").iterdir()}
+
+    def test_no_end_leaves_what_was_begun(self) -> None:
+        self.assertEqual(self.ended("")[::2], (0, {"recon-x-boot.img", "recon-x-boot.img.zst", "boot-sizes.tsv"}))
+        image = {"recon-x-boot.img"}
+        for changed, status, left in (
+            ("make_grub_for_bios() { false; }", 1, set()),
+            ("BOOT_IMAGE_LIMIT=1000000", 1, set()),
+            ("check_boot_image() { false; }", 1, image),
+            ("zstd() { command zstd \"$@\"; false; }", 1, image),
+            # As Ctrl-C, a lost terminal and a stop of a service do: all that runs hears it.
+            ("make_boot_image() { kill -INT 0; sleep 5; }", -signal.SIGINT, set()),
+            ("make_boot_image() { kill -HUP 0; sleep 5; }", 129, set()),
+            ("make_boot_image() { kill -TERM 0; sleep 5; }", 143, set()),
+        ):
+            self.assertEqual(self.ended(changed)[::2], (status, left), changed)
+
+    def test_settings_are_for_the_owner_alone_and_a_signal_waits_for_what_was_started(self) -> None:
+        look = "stat --format='%a %n' \"$1\" \"$2\"; "
+        status, told, left = self.ended(f"check_boot_image() {{ {look}kill -TERM $$; sleep 0.5; echo it writes >\"$1/late\"; cat \"$1/late\"; }}")
+        self.assertEqual((status, left), (143, {"recon-x-boot.img"}))
+        self.assertIn("it writes\n", told)
+        self.assertRegex(told, r"(?m)^700 /.*/builds/x/boot$")
+        self.assertRegex(told, r"(?m)^600 /.*/builds/x/recon-x-boot.img$")
+
     def refused(self, **replaced: bytes | None) -> str:
         with tempfile.TemporaryDirectory() as folder:
             iso = stand_in(Path(folder), **replaced)
             done = subprocess.run([CALL, "boot_image_of", iso, f"{folder}/x.img"], capture_output=True, text=True, timeout=60, check=False)
             self.assertNotEqual(done.returncode, 0)
-            self.assertFalse(Path(folder, "x.img").exists())
+            self.assertEqual([path.name for path in Path(folder).iterdir()], ["stand-in.iso"])
             return done.stdout
 
     def test_an_iso_that_lacks_something_is_refused_with_its_name(self) -> None:

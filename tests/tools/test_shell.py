@@ -16,11 +16,11 @@ PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi"
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `script` with all parts sourced, as make-recipe-target does."""
+    """Runs `script` with all parts sourced, as make-recipe-target does. A signal to its process group is for it alone."""
     sourced = "\n".join(f'. "$TOP/tools/{part}.sh"' for part in PARTS)
     head = f'set -euo pipefail\nTOP={TOP}\nMIRROR="" KEYS="" EXTRA=()\none_line() {{ tr "\\n" " " | sed "s/ $//"; }}\n{sourced}\n'
     return subprocess.run(["bash", "-c", head + script], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, **environment}, check=False)
+                          env={**os.environ, **environment}, check=False, start_new_session=True)
 
 
 def said(script: str, **environment: str) -> str:
