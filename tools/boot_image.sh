@@ -5,6 +5,10 @@
 
 # Bytes that an image may have: what the smallest upload of a cloud, a remote console's virtual medium and a person's patience take.
 BOOT_IMAGE_LIMIT=60000000
+# Bytes that a machine reads of recon.txt (MAX_SETTINGS_BYTES in src/role/boot_node.rs) and of ca.pem (MAX_FILE_BYTES in
+# src/role/boot_from/run.rs).
+BOOT_SETTINGS_LIMIT=$((64 << 10))
+BOOT_CA_LIMIT=$((4 << 20))
 # Sectors have 512 bytes. GRUB for BIOS begins right behind the table of partitions, the EFI system partition at 1 MiB, and a
 # MiB stays behind it for the second copy of the table.
 CORE_START=40
@@ -300,8 +304,10 @@ boot_image_of() {
 
 # need_boot_file OPTION FILE: what --settings and --ca name is refused here rather than by a machine that does not boot.
 need_boot_file() {
+    local most=$BOOT_SETTINGS_LIMIT
+    [ "$1" = --settings ] || most=$BOOT_CA_LIMIT
     { [ -f "$2" ] && [ -r "$2" ]; } || refuse "$1 $2: no such file that can be read"
-    [ "$(wc -c <"$2")" -le 1000000 ] || refuse "$1 $2: more than 1 MB"
+    [ "$(wc -c <"$2")" -le "$most" ] || refuse "$1 $2: more than $((most >> 10)) KiB, and a machine reads no more"
     # A zero byte is UTF-16, or no text at all.
     { iconv --from-code=UTF-8 --to-code=UTF-8 "$2" >/dev/null 2>&1 && [ "$(tr -d '\0' <"$2" | wc -c)" -eq "$(wc -c <"$2")" ]; } ||
         refuse "$1 $2: not a text in UTF-8"

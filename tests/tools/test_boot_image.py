@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -266,6 +267,19 @@ class Words(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
         return done.stderr
 
+    def test_what_is_refused_here_is_what_a_machine_would_refuse(self) -> None:
+        for shown, file, constant in (("$BOOT_SETTINGS_LIMIT", "boot_node.rs", "MAX_SETTINGS_BYTES"), ("$BOOT_CA_LIMIT", "boot_from/run.rs", "MAX_FILE_BYTES")):
+            read = re.search(rf"^const {constant}: u64 = (\d+) << (\d+);$", (TOP / "src/role" / file).read_text(), re.MULTILINE)
+            assert read is not None, constant
+            self.assertEqual(int(shell(f"echo {shown}").stdout), int(read[1]) << int(read[2]))
+
+    def test_the_longest_that_people_are_told_is_what_is_read(self) -> None:
+        self.assertIn("const MAX_BYTES: usize = 8 << 10;\n", (TOP / "src/config/boot_sources.rs").read_text())
+        readme = (TOP / "README.md").read_text()
+        for text in ((TOP / "src/config/boot.toml").read_text(), readme[readme.index("### An image that starts"):readme.index("### What was booted")]):
+            self.assertIn("64 KiB", text)
+            self.assertIn("8 KiB", text)
+
     def test_what_they_name(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -274,7 +288,11 @@ class Words(unittest.TestCase):
                 ("--settings", None, "no such file that can be read"),
                 ("--settings", SETTINGS.decode().encode("utf-16"), "not a text in UTF-8"),
                 ("--settings", b"\0" * 8, "not a text in UTF-8"),
-                ("--settings", b"#" * 1000001, "more than 1 MB"),
+                ("--settings", b"#" * 65537, "more than 64 KiB"),
+                # As much as goes: what is wrong is said, and it is not the size.
+                ("--settings", b"#" * 65535 + b"\0", "not a text in UTF-8"),
+                ("--ca", b"#" * 4194305, "more than 4096 KiB"),
+                ("--ca", b"#" * 4194304, "no certificate in PEM format"),
                 ("--ca", b"what is this", "no certificate in PEM format"),
                 ("--ca", CERTIFICATE + key, "there is a private key in it"),
             ):
