@@ -300,11 +300,12 @@ class Words(unittest.TestCase):
                 file.unlink(missing_ok=True)
                 if content is not None:
                     file.write_bytes(content)
-                self.assertIn(wanted, self.told("debian-13", "bootloader", option, file), content and content[:40])
-                self.assertIn(wanted, self.told("debian-13", "bootloader", f"{option}={file}"))
+                # Of a recipe that there is not, nothing is built either where it is not refused.
+                self.assertIn(wanted, self.told("none", "bootloader", option, file), content and content[:40])
+                self.assertIn(wanted, self.told("none", "bootloader", f"{option}={file}"))
             file.write_bytes(CERTIFICATE)
-            self.assertIn("go with the target bootloader", self.told("debian-13", "http", "--ca", file))
-            self.assertIn("no such file", self.told("debian-13", "bootloader", "--settings", ""))
+            self.assertIn("go with the target bootloader", self.told("debian-13", "check", "--ca", file))
+            self.assertIn("no such file", self.told("none", "bootloader", "--settings", ""))
 
 
 if __name__ == "__main__":
