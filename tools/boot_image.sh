@@ -255,7 +255,7 @@ forget_boot_parts() {
 # is at work, which would write on.
 at_end_forget_boot_parts() {
     # shellcheck disable=SC2064 # the files of now
-    trap "forget_boot_parts ${1@Q} ${2@Q}" EXIT
+    trap "forget_boot_parts $(printf '%q %q' "$1" "$2")" EXIT
     trap 'exit 129' HUP
     trap 'exit 143' TERM
 }
