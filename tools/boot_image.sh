@@ -5,6 +5,10 @@
 
 # Bytes that an image may have: what the smallest upload of a cloud, a remote console's virtual medium and a person's patience take.
 BOOT_IMAGE_LIMIT=60000000
+# Bytes that a machine reads of recon.txt (MAX_SETTINGS_BYTES in src/role/boot_node.rs) and of ca.pem (MAX_FILE_BYTES in
+# src/role/boot_from/run.rs).
+BOOT_SETTINGS_LIMIT=$((64 << 10))
+BOOT_CA_LIMIT=$((4 << 20))
 # Sectors have 512 bytes. GRUB for BIOS begins right behind the table of partitions, the EFI system partition at 1 MiB, and a
 # MiB stays behind it for the second copy of the table.
 CORE_START=40
@@ -17,12 +21,14 @@ ESP_SPARE=4096
 # What GRUB for BIOS brings; it loads nothing from the disk but the menu.
 GRUB_MODULES='biosdisk part_gpt fat normal linux configfile search search_fs_file serial terminal echo test sleep cat ls halt reboot minicmd'
 
-# gather_boot_files DIR: makes DIR/tree, all that goes on the file system, and DIR/i386-pc, GRUB's parts for BIOS.
+# gather_boot_files DIR: makes DIR/tree, all that goes on the file system, and DIR/i386-pc, GRUB's parts for BIOS. For nobody else to
+# look at: settings may hold secrets, and stand in there until the image is made.
 gather_boot_files() {
     local dir=$1 menu stub name
     local -a stubs
     menu=$(menu_path)
     rm -rf "$dir"
+    mkdir -m 700 "$dir"
     mkdir -p "$dir/tree/recon"
     # The loaders with their signatures, wherever this distribution's GRUB looks for its menu.
     xorriso -osirrox on -indev "$ISO" -extract /EFI "$dir/tree/EFI" -extract "$(dirname "$menu")/i386-pc" "$dir/i386-pc"
@@ -240,6 +246,20 @@ check_boot_image() {
     cmp --ignore-initial=$((CORE_START * 512)):0 --bytes="$(stat --format=%s "$dir/core.img")" "$image" "$dir/core.img"
 }
 
+# forget_boot_parts DIR IMAGE: what was begun. IMAGE itself stays, whole or the last one.
+forget_boot_parts() {
+    rm -rf "$1" "$2.new" "$2.zst.new"
+}
+
+# at_end_forget_boot_parts DIR IMAGE: when this shell ends, however it does. A signal that only the shell hears waits for the program that
+# is at work, which would write on.
+at_end_forget_boot_parts() {
+    # shellcheck disable=SC2064 # the files of now
+    trap "forget_boot_parts $(printf '%q %q' "$1" "$2")" EXIT
+    trap 'exit 129' HUP
+    trap 'exit 143' TERM
+}
+
 # pack_boot_image IMAGE: the copy to be sent about, unpacked again for a look.
 pack_boot_image() {
     rm -f "$1.zst.new"
@@ -255,6 +275,9 @@ pack_boot_image() {
 # make_bootloader RECIPE: from the ISO to both files, with their sizes.
 make_bootloader() {
     local image=$TOP/builds/$1/recon-$1-boot.img dir=$TOP/builds/$1/boot kept=$TOP/builds/$1/boot-sizes.tsv grew
+    # In the place of what build_iso has done at the end: KIWI is through.
+    free_tree "$TOP/builds/$1/root"
+    at_end_forget_boot_parts "$dir" "$image"
     step "taking kernel, first stage and loaders from the ISO" gather_boot_files "$dir"
     step "making the boot image" make_boot_image "$dir" "$image" "$kept"
     step "reading it back with other programs" check_boot_image "$dir" "$image"
@@ -265,7 +288,7 @@ make_bootloader() {
         say "since the last one: ${grew:-nothing grew or shrank by 0.1 MB}"
     fi
     mv "$dir/sizes.tsv" "$kept"
-    rm -rf "$dir"
+    forget_boot_parts "$dir" "$image"
     say "$image, and the same packed: $image.zst"
     [ -n "$SETTINGS" ] || say "the address to boot from goes into recon.txt on its partition RECON-BOOT"
 }
@@ -273,16 +296,18 @@ make_bootloader() {
 # boot_image_of ISO IMAGE [SETTINGS [CA]]: the same without a recipe, for the tests.
 boot_image_of() {
     ISO=$1 SETTINGS=${3:-} CA=${4:-}
+    at_end_forget_boot_parts "$2.parts" "$2"
     gather_boot_files "$2.parts"
     make_boot_image "$2.parts" "$2" /dev/null
     check_boot_image "$2.parts" "$2"
-    rm -rf "$2.parts"
 }
 
 # need_boot_file OPTION FILE: what --settings and --ca name is refused here rather than by a machine that does not boot.
 need_boot_file() {
+    local most=$BOOT_SETTINGS_LIMIT
+    [ "$1" = --settings ] || most=$BOOT_CA_LIMIT
     { [ -f "$2" ] && [ -r "$2" ]; } || refuse "$1 $2: no such file that can be read"
-    [ "$(wc -c <"$2")" -le 1000000 ] || refuse "$1 $2: more than 1 MB"
+    [ "$(wc -c <"$2")" -le "$most" ] || refuse "$1 $2: more than $((most >> 10)) KiB, and a machine reads no more"
     # A zero byte is UTF-16, or no text at all.
     { iconv --from-code=UTF-8 --to-code=UTF-8 "$2" >/dev/null 2>&1 && [ "$(tr -d '\0' <"$2" | wc -c)" -eq "$(wc -c <"$2")" ]; } ||
         refuse "$1 $2: not a text in UTF-8"

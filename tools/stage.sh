@@ -2,8 +2,28 @@
 # The folder that KIWI is given: description + overlay + units + binary, the same bytes and times for the same sources.
 
 RECON=$TOP/target/x86_64-unknown-linux-gnu/release/recon
-# Every staged file carries this time, so that packing it again gives the same image.
+# Every staged file carries this time, so that packing it again gives the same image. A clock that is right is not before it.
 STAGE_TIME=1767225600
+
+# source_time: the time of these sources in seconds since 1970, the same wherever they are built: that of the commit which is checked out.
+# Where no git tells it (an archive of the sources, a shell without git), or a clock was wrong when it was made, it is STAGE_TIME.
+source_time() {
+    local commit=''
+    if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+        echo "$SOURCE_DATE_EPOCH"
+        return
+    fi
+    # No other checkout that this folder lies in; and whoever owns it: root builds what a person cloned.
+    if [ -e "$TOP/.git" ]; then
+        commit=$(git --git-dir="$TOP/.git" rev-list --max-count=1 --timestamp HEAD | cut -d' ' -f1) || true
+    fi
+    if [ "${commit:-0}" -ge "$STAGE_TIME" ] && [ "$commit" -le "$(date +%s)" ]; then
+        echo "$commit"
+    else
+        echo "the time of these sources is taken for $(date -u --date "@$STAGE_TIME" +%F): no commit tells a later one that has come" >&2
+        echo "$STAGE_TIME"
+    fi
+}
 
 # cargo_static SUBCOMMAND [WORD…]: with the settings of the binary, which are the same for what is made beside it, so that nothing is
 # compiled twice. It is one static-pie binary that runs in every image, whatever its C library, and in the initrd. Its 90,000 relative
@@ -15,8 +35,10 @@ cargo_static() {
     if printf '2.36\n%s\n' "$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)" | sort --version-sort --check=quiet; then
         flags+=" -C link-arg=-Wl,-z,pack-relative-relocs"
     fi
-    # From that time on a machine's clock may be right (src/role/boot_node.rs).
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$STAGE_TIME} RUSTFLAGS=$flags cargo "$1" --release --locked --target x86_64-unknown-linux-gnu "${@:2}"
+    # From RECON_SOURCE_TIME on a machine's clock may be right (src/role/boot_node.rs). It changes with each commit, and only the crate of
+    # the binary is compiled anew for it; SOURCE_DATE_EPOCH is among what the C compilers of some libraries go by.
+    RECON_SOURCE_TIME=$(source_time) SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$STAGE_TIME} RUSTFLAGS=$flags \
+        cargo "$1" --release --locked --target x86_64-unknown-linux-gnu "${@:2}"
 }
 
 build_binary() {

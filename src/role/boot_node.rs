@@ -51,9 +51,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// For whoever takes the boot image out.
 const UNPLUG: Duration = Duration::from_secs(60);
 
-/// The time from which on there was a program like this one, in seconds since 1970, as a build of an image says it (reproducible-builds.org's
-/// SOURCE_DATE_EPOCH).
-const MADE: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+/// The time from which on there was a program like this one, in seconds since 1970, as a build of an image says it: that of the commit it
+/// was made from, or reproducible-builds.org's SOURCE_DATE_EPOCH (`source_time` in tools/stage.sh).
+const MADE: Option<&str> = option_env!("RECON_SOURCE_TIME");
 
 /// Works until something else runs in its place.
 pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()> {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import tomllib
@@ -209,12 +211,47 @@ class BootImage(unittest.TestCase):
         self.assertRegex(done.stdout, r"error: the image has \d+ bytes, more than 1000000: image .* since the last one: image \+.*ports.img \+0.3 MB")
         self.assertFalse((self.folder / "big.img").exists())
 
+    def ended(self, changed: str) -> tuple[int, str, set[str]]:
+        """A run of the target in which `changed` goes before; its status, what it printed, and what it leaves beside its log."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "builds/x").mkdir(parents=True)
+            settings = folder / "mine.toml"
+            settings.write_bytes(SETTINGS)
+            script = (f"umask 022; TOP={folder} ISO={self.iso} SETTINGS={settings} CA=''; log_to {folder}/log; "
+                      f"{changed}\nmake_bootloader x")
+            done = shell(script, PATH=PATH)
+            return done.returncode, done.stdout + done.stderr + (folder / "log").read_text(), {path.name for path in (folder / "builds/x").iterdir()}
+
+    def test_no_end_leaves_what_was_begun(self) -> None:
+        self.assertEqual(self.ended("")[::2], (0, {"recon-x-boot.img", "recon-x-boot.img.zst", "boot-sizes.tsv"}))
+        image = {"recon-x-boot.img"}
+        for changed, status, left in (
+            ("make_grub_for_bios() { false; }", 1, set()),
+            ("BOOT_IMAGE_LIMIT=1000000", 1, set()),
+            ("check_boot_image() { false; }", 1, image),
+            ("zstd() { command zstd \"$@\"; false; }", 1, image),
+            # As Ctrl-C, a lost terminal and a stop of a service do: all that runs hears it.
+            ("make_boot_image() { kill -INT 0; sleep 5; }", -signal.SIGINT, set()),
+            ("make_boot_image() { kill -HUP 0; sleep 5; }", 129, set()),
+            ("make_boot_image() { kill -TERM 0; sleep 5; }", 143, set()),
+        ):
+            self.assertEqual(self.ended(changed)[::2], (status, left), changed)
+
+    def test_settings_are_for_the_owner_alone_and_a_signal_waits_for_what_was_started(self) -> None:
+        look = "stat --format='%a %n' \"$1\" \"$2\"; "
+        status, told, left = self.ended(f"check_boot_image() {{ {look}kill -TERM $$; sleep 0.5; echo it writes >\"$1/late\"; cat \"$1/late\"; }}")
+        self.assertEqual((status, left), (143, {"recon-x-boot.img"}))
+        self.assertIn("it writes\n", told)
+        self.assertRegex(told, r"(?m)^700 /.*/builds/x/boot$")
+        self.assertRegex(told, r"(?m)^600 /.*/builds/x/recon-x-boot.img$")
+
     def refused(self, **replaced: bytes | None) -> str:
         with tempfile.TemporaryDirectory() as folder:
             iso = stand_in(Path(folder), **replaced)
             done = subprocess.run([CALL, "boot_image_of", iso, f"{folder}/x.img"], capture_output=True, text=True, timeout=60, check=False)
             self.assertNotEqual(done.returncode, 0)
-            self.assertFalse(Path(folder, "x.img").exists())
+            self.assertEqual([path.name for path in Path(folder).iterdir()], ["stand-in.iso"])
             return done.stdout
 
     def test_an_iso_that_lacks_something_is_refused_with_its_name(self) -> None:
@@ -230,6 +267,19 @@ class Words(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
         return done.stderr
 
+    def test_what_is_refused_here_is_what_a_machine_would_refuse(self) -> None:
+        for shown, file, constant in (("$BOOT_SETTINGS_LIMIT", "boot_node.rs", "MAX_SETTINGS_BYTES"), ("$BOOT_CA_LIMIT", "boot_from/run.rs", "MAX_FILE_BYTES")):
+            read = re.search(rf"^const {constant}: u64 = (\d+) << (\d+);$", (TOP / "src/role" / file).read_text(), re.MULTILINE)
+            assert read is not None, constant
+            self.assertEqual(int(shell(f"echo {shown}").stdout), int(read[1]) << int(read[2]))
+
+    def test_the_longest_that_people_are_told_is_what_is_read(self) -> None:
+        self.assertIn("const MAX_BYTES: usize = 8 << 10;\n", (TOP / "src/config/boot_sources.rs").read_text())
+        readme = (TOP / "README.md").read_text()
+        for text in ((TOP / "src/config/boot.toml").read_text(), readme[readme.index("### An image that starts"):readme.index("### What was booted")]):
+            self.assertIn("64 KiB", text)
+            self.assertIn("8 KiB", text)
+
     def test_what_they_name(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -238,7 +288,11 @@ class Words(unittest.TestCase):
                 ("--settings", None, "no such file that can be read"),
                 ("--settings", SETTINGS.decode().encode("utf-16"), "not a text in UTF-8"),
                 ("--settings", b"\0" * 8, "not a text in UTF-8"),
-                ("--settings", b"#" * 1000001, "more than 1 MB"),
+                ("--settings", b"#" * 65537, "more than 64 KiB"),
+                # As much as goes: what is wrong is said, and it is not the size.
+                ("--settings", b"#" * 65535 + b"\0", "not a text in UTF-8"),
+                ("--ca", b"#" * 4194305, "more than 4096 KiB"),
+                ("--ca", b"#" * 4194304, "no certificate in PEM format"),
                 ("--ca", b"what is this", "no certificate in PEM format"),
                 ("--ca", CERTIFICATE + key, "there is a private key in it"),
             ):
@@ -246,11 +300,12 @@ class Words(unittest.TestCase):
                 file.unlink(missing_ok=True)
                 if content is not None:
                     file.write_bytes(content)
-                self.assertIn(wanted, self.told("debian-13", "bootloader", option, file), content and content[:40])
-                self.assertIn(wanted, self.told("debian-13", "bootloader", f"{option}={file}"))
+                # Of a recipe that there is not, nothing is built either where it is not refused.
+                self.assertIn(wanted, self.told("none", "bootloader", option, file), content and content[:40])
+                self.assertIn(wanted, self.told("none", "bootloader", f"{option}={file}"))
             file.write_bytes(CERTIFICATE)
-            self.assertIn("go with the target bootloader", self.told("debian-13", "http", "--ca", file))
-            self.assertIn("no such file", self.told("debian-13", "bootloader", "--settings", ""))
+            self.assertIn("go with the target bootloader", self.told("debian-13", "check", "--ca", file))
+            self.assertIn("no such file", self.told("none", "bootloader", "--settings", ""))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,11 @@ PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi"
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `script` with all parts sourced, as make-recipe-target does."""
+    """Runs `script` with all parts sourced, as make-recipe-target does. A signal to its process group is for it alone."""
     sourced = "\n".join(f'. "$TOP/tools/{part}.sh"' for part in PARTS)
     head = f'set -euo pipefail\nTOP={TOP}\nMIRROR="" KEYS="" EXTRA=()\none_line() {{ tr "\\n" " " | sed "s/ $//"; }}\n{sourced}\n'
     return subprocess.run(["bash", "-c", head + script], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, **environment}, check=False)
+                          env={**os.environ, **environment}, check=False, start_new_session=True)
 
 
 def said(script: str, **environment: str) -> str:
@@ -89,6 +90,67 @@ class FirstStage(unittest.TestCase):
             file = Path(f"src/formats/{name}.rs")
             needed.add(file if (TOP / file).exists() else file.with_suffix("") / "mod.rs")
         self.assertEqual(needed - files, set())
+
+
+@unittest.skipUnless(shutil.which("git"), "missing here: git")
+class SourceTime(unittest.TestCase):
+    """The earliest time that a machine's clock may have is in the binary: that of the commit, wherever it is built."""
+
+    STAGE = 1767225600
+
+    def setUp(self) -> None:
+        kept = tempfile.TemporaryDirectory()
+        self.addCleanup(kept.cleanup)
+        self.top = Path(kept.name) / "top"
+        (self.top / "bin").mkdir(parents=True)
+        cargo = self.top / "bin/cargo"
+        cargo.write_text('#!/bin/sh\necho "$RECON_SOURCE_TIME $SOURCE_DATE_EPOCH"\n')
+        cargo.chmod(0o755)
+
+    def commit(self, time: int, at: Path) -> None:
+        who = {f"GIT_{role}_{what}": "a@b.example" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        when = {"GIT_AUTHOR_DATE": "@1 +0000", "GIT_COMMITTER_DATE": f"@{time} +0530"}
+        for words in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message", "m"]):
+            subprocess.run(["git", "-C", str(at), *words], env={**os.environ, **who, **when}, check=True)
+
+    def built(self, **environment: str) -> tuple[int, int]:
+        """What cargo is told of the sources' time, and what compilers are told."""
+        script = f'TOP={self.top}; PATH=$TOP/bin:$PATH; [ -n "${{SOURCE_DATE_EPOCH:-}}" ] || unset SOURCE_DATE_EPOCH; build_binary'
+        source, compilers = said(script, **{"SOURCE_DATE_EPOCH": "", **environment}).split()
+        return int(source), int(compilers)
+
+    def test_it_is_that_of_the_commit(self) -> None:
+        self.commit(self.STAGE + 5, self.top)
+        self.commit(self.STAGE + 86400, self.top)
+        for _ in range(2):
+            # What compilers go by stays, or every library would be compiled anew for each commit.
+            self.assertEqual(self.built(), (self.STAGE + 86400, self.STAGE))
+        # As from a hook of another repository, and for whoever does not own this one.
+        self.assertEqual(self.built(GIT_DIR="/nowhere", GIT_TEST_ASSUME_DIFFERENT_OWNER="1")[0], self.STAGE + 86400)
+        linked = self.top.parent / "linked"
+        subprocess.run(["git", "-C", str(self.top), "worktree", "add", "--quiet", str(linked)], check=True)
+        shutil.copytree(self.top / "bin", linked / "bin")
+        self.top = linked
+        self.assertEqual(self.built(), (self.STAGE + 86400, self.STAGE))
+
+    def test_who_builds_may_name_it(self) -> None:
+        self.commit(self.STAGE + 5, self.top)
+        self.assertEqual(self.built(SOURCE_DATE_EPOCH=str(self.STAGE + 9)), (self.STAGE + 9, self.STAGE + 9))
+
+    def test_no_commit_is_believed_that_cannot_be_right(self) -> None:
+        for time in (self.STAGE - 1, 4102444800):
+            self.commit(time, self.top)
+            self.assertEqual(self.built(), (self.STAGE, self.STAGE), time)
+
+    def test_where_no_commit_tells_it(self) -> None:
+        # The folder of an archive within somebody's own checkout, and a repository without a commit.
+        self.commit(self.STAGE + 5, self.top.parent)
+        self.assertEqual(self.built(), (self.STAGE, self.STAGE))
+        subprocess.run(["git", "-C", str(self.top), "init", "--quiet"], check=True)
+        self.assertEqual(self.built(), (self.STAGE, self.STAGE))
+
+    def test_the_binary_reads_what_the_build_tells(self) -> None:
+        self.assertIn('option_env!("RECON_SOURCE_TIME")', (TOP / "src/role/boot_node.rs").read_text())
 
 
 class Programs(unittest.TestCase):
