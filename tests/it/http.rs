@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use recon::config::Live;
+use recon::config::load::settings_of;
 use recon::formats::first_stage::{FirstStage, PortTable};
 use recon::model::slice::{Patch, Slice};
-use recon::model::{Arch, MacAddr, RunTime};
+use recon::model::{Arch, MacAddr, PostAction, RunTime};
 use recon::service::boot::loaders::Loaders;
 use recon::service::boot::programs;
 use recon::service::http::site::Site;
@@ -138,10 +140,12 @@ fn staged(folder: &std::path::Path) -> Arc<Site> {
 async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
     let folder = tempfile::tempdir().unwrap();
     let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
+    let (initrd, first) = ("initrd=initrd", "initrd=base.img");
     for (memory, loops_with) in [
-        ("4096", "initrd=initrd"),
-        ("", "initrd=base.img"),
-        ("255", "initrd=base.img"),
+        ("4096", [initrd, initrd]),
+        // Nobody knows what fits: both by turns.
+        ("", [initrd, first]),
+        ("255", [first, first]),
     ] {
         let site = staged(folder.path());
         site.node_table().heard(mac, true, RunTime::default());
@@ -150,13 +154,91 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
         for turn in 0..5 {
             let script = get(address, "/boot.ipxe?mac=52-54-00-12-34-56&bus=01-80-86-10-0e", &[]).await;
             let script = String::from_utf8(script.body).unwrap();
-            let first = if turn < 3 { "initrd=base.img" } else { loops_with };
-            assert!(script.contains(&format!(" {first} ")), "{memory}, {turn}: {script}");
+            let with = if turn < 3 { first } else { loops_with[turn - 3] };
+            assert!(script.contains(&format!(" {with} ")), "{memory}, {turn}: {script}");
             assert_eq!(script.contains("sleep 60"), turn == 3, "{script}");
             let kernel = format!("/boot/x86_64/kernel?memory={memory}&map=__&modules=_&action=inventory");
             assert_eq!(get(address, &kernel, &[]).await.status, 200, "{memory}, {turn}");
             // Noted as sent; the initrd here has no bytes to give.
             site.node_table().initrd(here, None);
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
+
+/// GRUB says neither its port nor its memory, and a port whose driver is rare is not among all ports: only the initrd has it. One that has
+/// no room for the initrd does not fetch it to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_of_which_nothing_is_known_gets_first_stage_and_initrd_by_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
+    let site = staged(folder.path());
+    site.node_table().heard(mac, true, RunTime::default());
+    site.node_table().addressed(mac, here, RunTime::default());
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let mut got = Vec::new();
+    for _ in 0..7 {
+        let script = get(address, "/boot.grub?mac=52:54:00:12:34:56", &[]).await;
+        let script = String::from_utf8(script.body).unwrap();
+        let (_, files) = script.split_once("if initrd ").unwrap();
+        let files: Vec<&str> = files.split(';').next().unwrap().split(' ').collect();
+        let files: Vec<&str> = files.iter().map(|file| file.split_once(')').unwrap().1).collect();
+        assert_eq!(get(address, "/boot/x86_64/kernel", &[]).await.status, 200);
+        if files.len() == 2 {
+            for file in &files {
+                assert_eq!(get(address, file, &[]).await.status, 200, "{file}");
+            }
+        }
+        got.push(
+            files
+                .iter()
+                .map(|file| file.rsplit('/').next().unwrap())
+                .collect::<Vec<_>>()
+                .join(" "),
+        );
+    }
+    let (first, initrd) = ("base.img ports.img", "initrd");
+    assert_eq!(got, [first, first, first, initrd, first, initrd, first]);
+    // Those with the initrd were no tries.
+    assert_eq!(site.node_table().all()[0].starts_in_vain, 4);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A menu starts the inventory also where the policy is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_from_the_menu_counts_whatever_the_policy_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
+    for post_action in [PostAction::Inventory, PostAction::Liveboot] {
+        let mut site = staged(folder.path());
+        let text = format!("[peers]\npost-action = \"{post_action}\"\n");
+        let loaded = settings_of("recon.toml", Ok(Some(text.into_bytes())));
+        assert_eq!(loaded.problems, [""; 0]);
+        Arc::get_mut(&mut site).unwrap().settings = Arc::new(Live::fine(loaded.settings));
+        site.node_table().heard(mac, true, RunTime::default());
+        site.node_table().addressed(mac, here, RunTime::default());
+        let (address, stop, running) = serve(Arc::clone(&site)).await;
+        for turn in 0..5 {
+            let menu = get(address, &OWN_SCRIPT.replace("boot.ipxe", "menu.ipxe"), &[]).await;
+            let menu = String::from_utf8(menu.body).unwrap();
+            assert_eq!(site.node_table().all()[0].starts_in_vain, turn, "{post_action}");
+            let wanted = if turn < 3 {
+                " initrd=e1000.img "
+            } else {
+                " initrd=initrd "
+            };
+            assert!(menu.contains(wanted), "{post_action}, {turn}: {menu}");
+            let kernel = "/boot/x86_64/kernel?memory=4096&map=__&modules=_&action=inventory";
+            assert_eq!(get(address, kernel, &[]).await.status, 200);
+            match turn {
+                0..3 => {
+                    get(address, "/boot/x86_64/first/base.img", &[]).await;
+                    get(address, "/boot/x86_64/first/port/e1000.img", &[]).await;
+                }
+                _ => site.node_table().initrd(here, None),
+            }
         }
         stop.cancel();
         running.await.unwrap().unwrap();

@@ -4,7 +4,10 @@
 //! and the panic restarted the machine (`panic=30`). Or the agent was heard and its inventory never came. After [`LOOPS`] of these in a
 //! row it is a loop: the likely cause is said, and there is a pause before each further try, which grows. It is never refused for
 //! good: somebody may put memory in or change a setting.
+//!
+//! What a machine lacks in the first stage, a driver above all, the initrd has, and takes more memory for it: [`Starts::starts_with`].
 
+use super::request::StartsWith;
 use crate::model::RunTime;
 
 /// Tries in vain that make a loop.
@@ -31,6 +34,9 @@ pub(crate) struct Starts {
     /// Tries in vain in a row, and whether the agent was heard in them.
     in_vain: u32,
     with_agent: bool,
+    /// Since it loops: scripts for which it then took the kernel, whether what comes after it went out whole or not. A boot program that has
+    /// no room for an initrd does not fetch it to its end.
+    turns: u32,
     /// When a script was last asked for.
     at: Option<RunTime>,
     /// As its boot program said it.
@@ -51,6 +57,10 @@ impl Starts {
             self.in_vain = self.in_vain.saturating_add(1);
         }
         let first = self.in_vain == LOOPS && self.kernel && self.initrd;
+        self.turns = match self.loops() && !first {
+            true => self.turns.saturating_add(u32::from(self.kernel)),
+            false => 0,
+        };
         self.at = Some(now);
         (self.kernel, self.initrd, self.agent, self.again) = (false, false, false, 0);
         first
@@ -106,6 +116,21 @@ impl Starts {
     pub(crate) fn pause_seconds(&self) -> u64 {
         let beyond = self.in_vain.checked_sub(LOOPS);
         beyond.map_or(0, |more| (PAUSE << more.min(16)).min(LONGEST_PAUSE))
+    }
+
+    /// What the next try of an inventory starts with, where the medium has a first stage. One that loops gets the initrd, if that fits into its
+    /// memory; where nobody knows its memory, the two by turns, so that one of them gets through. `initrd_needs_mib`: what it takes with
+    /// the initrd; none where there is nothing to start it with.
+    pub(crate) fn starts_with(&self, initrd_needs_mib: Option<u64>) -> StartsWith {
+        let fits = match (self.memory_mib, initrd_needs_mib) {
+            (_, None) => false,
+            (Some(has), Some(needed)) => has >= needed,
+            (None, Some(_)) => self.turns.is_multiple_of(2),
+        };
+        match self.loops() && fits {
+            true => StartsWith::Initrd,
+            false => StartsWith::FirstStage,
+        }
     }
 
     /// What a person is told of a loop. `needed_mib`: what the system needs at least.
@@ -169,6 +194,46 @@ mod tests {
         assert_eq!(pauses, [480, 960, 1800, 1800, 1800, 1800, 1800, 1800, 1800]);
         starts.done();
         assert_eq!((starts.in_vain(), starts.pause_seconds()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_loops_gets_the_initrd_where_it_fits_and_both_by_turns_where_nobody_knows() {
+        let (first, initrd) = (StartsWith::FirstStage, StartsWith::Initrd);
+        for (has, needed, then) in [
+            (Some(600), Some(600), [initrd; 4]),
+            (Some(599), Some(600), [first; 4]),
+            (None, Some(600), [initrd, first, initrd, first]),
+            (Some(600), None, [first; 4]),
+            (None, None, [first; 4]),
+        ] {
+            // Its boot program fetches all of it, or has no room for the initrd.
+            for (is_whole, is_asked_twice) in [(true, false), (false, false), (true, true)] {
+                let mut starts = Starts {
+                    memory_mib: has,
+                    ..Starts::default()
+                };
+                let mut got = Vec::new();
+                for turn in 0..LOOPS + 4 {
+                    starts.script(second(f64::from(turn)));
+                    if is_asked_twice {
+                        starts.script(second(f64::from(turn)));
+                    }
+                    got.push(starts.starts_with(needed));
+                    starts.kernel_sent();
+                    if is_whole || turn < LOOPS {
+                        starts.initrd_sent(None);
+                    }
+                }
+                let (before, after) = got.split_at(LOOPS as usize);
+                assert_eq!(
+                    (before, after),
+                    (&[first; LOOPS as usize][..], &then[..]),
+                    "{has:?} {needed:?} {is_whole} {is_asked_twice}"
+                );
+                starts.done();
+                assert_eq!(starts.starts_with(needed), first);
+            }
+        }
     }
 
     #[test]

@@ -133,7 +133,11 @@ fn asks_script(asked: Asked<'_>, who: &Who) {
     let bus = bus_of(site, who);
     let said = LoaderReport {
         needed_mib: needed_mib(site, stage, policy.post_action, bus),
-        last_file: stage.and_then(|stage| stage.initrds(bus).pop()),
+        last_file: site
+            .boot
+            .first_stage
+            .as_ref()
+            .and_then(|stage| stage.initrds(bus).pop()),
         mac: who.mac,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
@@ -147,23 +151,31 @@ fn asks_script(asked: Asked<'_>, who: &Who) {
     if let Some((name, news)) = told {
         console!("machine {name}: {news}");
     }
+    let now = first_stage_of(site, client, policy.post_action);
+    if let Some(news) = starts_otherwise(stage.is_some(), now.is_some()) {
+        let name = site.node_table().name_of(client);
+        console!("machine {name}: {news}");
+    }
 }
 
-/// The first stage, where a machine is to start with it. One that loops gets the initrd instead, which has every driver, where that fits
-/// into the memory that it says it has.
+/// What is told of a machine that starts with something else than the last time: with the first stage, or with the initrd.
+fn starts_otherwise(had_first_stage: bool, has_first_stage: bool) -> Option<&'static str> {
+    match (had_first_stage, has_first_stage) {
+        (true, false) => Some("it starts with the initrd this time, which has every driver and takes more memory"),
+        (false, true) => Some("it starts with the first stage this time, which takes less memory than the initrd"),
+        _ => None,
+    }
+}
+
+/// The first stage, where a machine is to start with it.
 fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&FirstStage> {
     let stage = site
         .boot
         .first_stage
         .as_ref()
         .filter(|_| action == PostAction::Inventory)?;
-    let (loops, memory_mib) = {
-        let node_table = site.node_table();
-        (node_table.pause_seconds(client) > 0, node_table.memory_mib(client))
-    };
-    // Where nobody knows its memory, what takes the least is the best try.
-    let fits = memory_mib.is_some_and(|has| with_initrd_mib(site, action).is_some_and(|needed| has >= needed));
-    (!loops || !fits).then_some(stage)
+    let with = site.node_table().starts_with(client, with_initrd_mib(site, action));
+    (with == StartsWith::FirstStage).then_some(stage)
 }
 
 /// Memory that a machine with this port needs at least to start with the first stage, or where it gets none, with the initrd; where this

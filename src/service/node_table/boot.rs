@@ -8,6 +8,7 @@ use super::row::Row;
 use crate::formats::first_stage::BusId;
 use crate::model::{Arch, MacAddr, RunTime, Stage};
 use crate::service::boot::fallback::{LoaderFallback, LoaderPick};
+use crate::service::boot::request::StartsWith;
 
 /// Names that a boot program gives are kept up to this many characters.
 pub(super) const MAX_NAME_CHARS: usize = 64;
@@ -22,7 +23,8 @@ pub struct LoaderReport {
     pub trouble: Option<String>,
     /// Memory in MiB that what it is to boot needs, where that is known.
     pub needed_mib: Option<u64>,
-    /// Of the files of the first stage that its script has it load, the last one; none where that has the initrd.
+    /// Of the files of the first stage for its port, the last one; none where there is no first stage. A menu offers it whatever the
+    /// machine is to do, and nobody says which of its entries was taken.
     pub last_file: Option<String>,
 }
 
@@ -177,9 +179,12 @@ impl NodeTable {
         index.map_or(0, |index| self.rows[*index].starts.pause_seconds())
     }
 
-    /// How much memory the machine's boot program said that it has, in MiB.
-    pub fn memory_mib(&self, address: IpAddr) -> Option<u64> {
-        self.rows[*self.by_address.get(&address)?].starts.memory_mib
+    /// What the machine's next inventory starts with, where the medium has a first stage; with the initrd it takes so many MiB.
+    pub fn starts_with(&self, address: IpAddr, initrd_needs_mib: Option<u64>) -> StartsWith {
+        let index = self.by_address.get(&address);
+        index.map_or(StartsWith::FirstStage, |index| {
+            self.rows[*index].starts.starts_with(initrd_needs_mib)
+        })
     }
 
     /// The machine's boot program said how much memory it has, in MiB.
