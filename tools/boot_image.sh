@@ -172,7 +172,7 @@ make_boot_fat() {
     done < <(find "$dir/tree" -type f -printf '%P\n' | sort)
 }
 
-# make_boot_image DIR IMAGE KEPT: IMAGE from what gather_boot_files left in DIR. KEPT has the sizes of the last one, where there was one.
+# make_boot_image DIR IMAGE KEPT: IMAGE.new from what gather_boot_files left in DIR. KEPT has the sizes of the last one, where there was one.
 make_boot_image() {
     local dir=$1 image=$2 kept=$3 sectors
     # What mtools writes as the time of a file's making.
@@ -194,7 +194,6 @@ make_boot_image() {
     dd if="$dir/fat.img" of="$image.new" bs=512 seek=$ESP_START conv=notrunc,sparse status=none
     boot_image_parts "$dir" "$image.new" >"$dir/sizes.tsv"
     boot_image_fits "$kept" "$dir/sizes.tsv" "$(stat --format=%s "$image.new")"
-    mv "$image.new" "$image"
 }
 
 # boot_image_parts DIR IMAGE: name and bytes of each part, tab between.
@@ -280,7 +279,8 @@ make_bootloader() {
     at_end_forget_boot_parts "$dir" "$image"
     step "taking kernel, first stage and loaders from the ISO" gather_boot_files "$dir"
     step "making the boot image" make_boot_image "$dir" "$image" "$kept"
-    step "reading it back with other programs" check_boot_image "$dir" "$image"
+    step "reading it back with other programs" check_boot_image "$dir" "$image.new"
+    mv "$image.new" "$image"
     step "packing it" pack_boot_image "$image"
     say "$(boot_sizes_line "$dir/sizes.tsv"), packed $(size_of "$image.zst")"
     if [ -s "$kept" ]; then
@@ -299,7 +299,8 @@ boot_image_of() {
     at_end_forget_boot_parts "$2.parts" "$2"
     gather_boot_files "$2.parts"
     make_boot_image "$2.parts" "$2" /dev/null
-    check_boot_image "$2.parts" "$2"
+    check_boot_image "$2.parts" "$2.new"
+    mv "$2.new" "$2"
 }
 
 # need_boot_file OPTION FILE: what --settings and --ca name is refused here rather than by a machine that does not boot.
