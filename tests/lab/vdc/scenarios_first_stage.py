@@ -296,7 +296,7 @@ SCENARIOS: list[Scenario[FirstStage]] = [
     Scenario("late-driver", "a disk behind each of 11 kinds of adapters, whose drivers come from the master: found, read-only", late_drivers,
              ("storage",)),
     Scenario("port-names", "ports of q35 (two functions, root ports, a bridge, USB) are named as udev names them",
-             functools.partial(port_names, machine="q35"), ("names-q35", "names-q35-live")),
+             functools.partial(port_names, machine="q35"), ("names-q35", "names-q35-live"), long=True),
     Scenario("port-names-pc", "the same on an i440FX machine with BIOS and ACPI slots", functools.partial(port_names, machine="pc"),
              ("names-pc", "names-pc-live"), long=True),
 ]
